@@ -1,0 +1,1 @@
+"""Pictures and their labels: reading, checking, transforming, ordering."""

@@ -1,0 +1,1 @@
+"""Looking inside: attention maps of every mixer, and what can be read from them."""

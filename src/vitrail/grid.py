@@ -1,0 +1,46 @@
+"""Where tokens sit: the small value that travels beside `(B, N, C)` tokens.
+
+A picture cut into panes becomes a sequence, and the sequence alone no longer knows its shape. `Grid` keeps it: `h` rows and
+`w` columns of cells, row by row, after `prefix` tokens that sit nowhere (class, distillation, registers).
+A one-dimensional sequence of `n` tokens is `Grid(1, n)`.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, cat
+
+
+class Grid(NamedTuple):
+    """Rows, columns and prefix of a token sequence: `N = prefix + h * w`.
+
+    Example:
+        >>> import torch
+        >>> grid = Grid(2, 3, prefix=1)
+        >>> grid.tokens
+        7
+        >>> grid.cells(torch.zeros(5, 7, 8)).shape
+        torch.Size([5, 2, 3, 8])
+    """
+
+    h: int
+    w: int
+    prefix: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Length N of the sequence."""
+        return self.prefix + self.h * self.w
+
+    def cells(self, x: Tensor) -> Tensor:
+        """View the cells of `(B, N, C)` tokens as a `(B, h, w, C)` map, without the prefix."""
+        return x[:, self.prefix :].unflatten(1, (self.h, self.w))  # (B, hw, C) -> (B, h, w, C)
+
+    def replace_cells(self, x: Tensor, cells: Tensor) -> Tensor:
+        """Put a `(B, h, w, C)` map back in the place of the cells of `x`; the prefix stays."""
+        flat = cells.flatten(1, 2)  # (B, h, w, C) -> (B, hw, C)
+        return flat if self.prefix == 0 else cat([x[:, : self.prefix], flat], dim=1)
+
+
+def to_grid(cells: Tensor) -> tuple[Tensor, Grid]:
+    """Flatten a `(B, h, w, C)` map to `(B, h * w, C)` tokens and their grid."""
+    return cells.flatten(1, 2), Grid(cells.shape[1], cells.shape[2])

@@ -1,0 +1,1 @@
+"""Fast operations: each a folder with `reference.py`, the readable specification, and its backends."""

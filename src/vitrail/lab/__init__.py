@@ -1,0 +1,1 @@
+"""Using a trained model: evaluate, predict, report, and a look at the machine."""

@@ -1,0 +1,1 @@
+"""Weights from everywhere: other libraries' checkpoints, the model folder, the hub."""
