@@ -1,0 +1,58 @@
+# `make demo` and `make test` need Python 3.11 or newer and make; the first of them makes the environment.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+CONSTRAINTS := requirements/constraints.txt
+SOURCES := src tests benchmarks recipes
+# Each test worker computes on one thread: two workers on two cores, no fight.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
+.PHONY: help env demo test test-all check format lint types layers docs constraints clean
+
+help:  ## Say what can be made
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 14
+
+env: $(READY)  ## Make the environment in .venv (once)
+
+$(READY): $(CONSTRAINTS) pyproject.toml requirements/python
+	@sh requirements/python $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	$(PY) -m uv pip install --python $(PY) --require-hashes -r $(CONSTRAINTS)
+	$(PY) -m uv pip install --python $(PY) --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: env  ## Train a small Swin on the digits, evaluate, predict, report (about 3 minutes)
+	$(PY) recipes/demo.py
+
+test: env  ## Run the fast tests
+	$(PYTEST) -m "not slow"
+
+test-all: env  ## Run every test
+	$(PYTEST)
+
+check: format lint types layers docs test  ## All that CI runs
+
+format: env
+	$(PY) -m ruff format --check --quiet .
+
+lint: env
+	$(PY) -m ruff check --quiet .
+
+types: env
+	$(PY) -m pyright --warnings
+
+layers: env
+	$(VENV)/bin/lint-imports
+
+docs: env  ## Spelling, and every example and link of the pages
+	$(PY) -m codespell_lib $$(git ls-files | grep -v '^$(CONSTRAINTS)$$')
+	$(PYTEST) tests/house/test_documents.py tests/house/test_doctests.py
+
+constraints: env  ## Pin every dependency again, with hashes and without addresses
+	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes --upgrade \
+		--no-header --no-annotate --quiet -o $(CONSTRAINTS)
+
+clean:  ## Remove the environment and what tools left behind
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,47 @@
+"""One world for every test: fixed seeds, one thread, and shapes that are checked wherever a signature states them."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+# Signatures carry shapes (`Tokens`, `Heads`); from here on a call with any other shape is an error. The hook sees only
+# modules that are imported after it, so it stands at the top.
+_CHECKED = ["vitrail.parts", "vitrail.models", "vitrail.kernels", "vitrail.tasks"]
+_hook = install_import_hook(_CHECKED, "beartype.beartype")
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_seed() -> None:
+    random.seed(0)
+    numpy.random.seed(0)  # noqa: NPY002  (scikit-learn and matplotlib draw from it)
+    torch.manual_seed(0)
+
+
+def _shared_folder() -> Path | None:
+    named = os.environ.get("VITRAIL_SHARED")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real weights and pictures, or a skip where there is none."""
+    folder = _shared_folder()
+    if folder is None:
+        pytest.skip("no shared folder: set VITRAIL_SHARED or put it beside the repository")
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `shared` where that folder is not."""
+    if _shared_folder() is None:
+        for item in items:
+            if item.get_closest_marker("shared"):
+                item.add_marker(pytest.mark.skip(reason="no shared folder: set VITRAIL_SHARED"))
