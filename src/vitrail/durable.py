@@ -1,0 +1,182 @@
+"""Writing that survives: a crash leaves the old file or the new one, never neither and never half.
+
+A file is written beside its target, flushed to the disk and renamed over it; a folder is built beside its target and
+exchanged with it in one step. Nothing that is being replaced is touched before its successor is whole.
+"""
+
+import ctypes
+import errno
+import glob
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vitrail.errors import ResourceError, VitrailError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def write_file(path: str | Path, content: bytes) -> None:
+    """Write `content` to `path` so that a crash at any moment leaves the old file or the new one.
+
+    Args:
+        path: the file to make or to replace; its folder must exist.
+        content: every byte of the file.
+
+    Raises:
+        ResourceError: the disk is full; `path` is as it was.
+    """
+    path = Path(path)
+    new = _beside(path)
+    try:
+        with full_disk(path, needed=len(content)):
+            with open(new, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+            _flush_folder(path.parent)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(target: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` that takes its place, whole and flushed, when the block ends well.
+
+    When the block raises, the new folder is removed and `target` is as it was. On Linux the two folders are exchanged in
+    one step; elsewhere there are two renames, and `settle` repairs a crash between them.
+
+    Args:
+        target: the folder to make or to replace; missing parents are made.
+
+    Raises:
+        ResourceError: the disk is full; `target` is as it was.
+        VitrailError: `target` is a file.
+    """
+    target = Path(os.path.abspath(target))
+    if target.exists() and not target.is_dir():
+        raise VitrailError(
+            f"Cannot write a folder at {target}: a file is there. Choose another place or remove the file."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    settle(target)
+    new = _beside(target)
+    new.mkdir()
+    try:
+        with full_disk(target):
+            yield new
+            _flush_tree(new)
+            _take_place(new, target)
+            _flush_folder(target.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def settle(target: str | Path) -> None:
+    """Finish or undo what a crashed `replace_folder` left beside `target`; do nothing where nothing was left.
+
+    A set-aside folder whose successor never came goes back to its place; what dead processes were still building is
+    removed. Readers call it before they say that `target` is missing.
+    """
+    target = Path(os.path.abspath(target))
+    aside = target.with_name(f".{target.name}.old")
+    if aside.exists():
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(target)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
+        if not _alive(left):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn "no space left on device" inside the block into a `ResourceError` that names the figures.
+
+    Args:
+        path: what is being written.
+        needed: how many bytes it takes, where that is known.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        free = shutil.disk_usage(path.parent).free
+        want = f"{needed:,} bytes needed, " if needed is not None else ""
+        raise ResourceError(
+            f"Cannot write {path}: {os.strerror(error.errno)} ({want}{free:,} bytes free).\n"
+            "What was there before is untouched. Free some space or choose another disk, and run it again."
+        ) from error
+
+
+def _beside(path: Path) -> Path:
+    """Name a new neighbour of `path` that tells who is making it."""
+    return path.with_name(f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _alive(left: Path) -> bool:
+    """Say whether the process that was making the neighbour `left` still runs."""
+    pid = left.name.rpartition(".new-")[2].partition("-")[0]
+    if not pid.isdigit():
+        return True  # not a name of ours: leave it alone
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _take_place(new: Path, target: Path) -> None:
+    """Rename `new` to `target`; what was there is removed, after the step that cannot be half done."""
+    if not target.exists():
+        new.rename(target)
+    elif not _exchange(new, target):
+        aside = target.with_name(f".{target.name}.old")
+        target.rename(aside)
+        new.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap the names of two folders in one atomic step; say whether this system and file system can."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    code = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    if code == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _flush_tree(folder: Path) -> None:
+    """Flush every file and folder under `folder` to the disk, the leaves first."""
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            with open(os.path.join(root, name), "rb") as file:
+                os.fsync(file.fileno())
+        _flush_folder(Path(root))
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush the names in a folder; file systems that cannot do that for a folder do not need it."""
+    with suppress(PermissionError):  # Windows does not open folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

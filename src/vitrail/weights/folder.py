@@ -1,0 +1,241 @@
+"""The model folder: everything that a model is, in files that anyone can read and nobody can fake by accident.
+
+| file | holds |
+|---|---|
+| `config.json` | variant, family, config values, class names |
+| `model.safetensors` | the tensors, under our key names |
+| `preprocessor_config.json` | the evaluation protocol, in Hugging Face's fields |
+| `README.md` | a model card |
+| `manifest.json` | size and sha256 of each file, checksum of each tensor, versions, command |
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vitrail.durable import full_disk, replace_folder, settle, write_file
+from vitrail.errors import DataError, VitrailError
+from vitrail.models import create_model
+from vitrail.preprocess import Preprocess
+from vitrail.weights.card import model_card
+from vitrail.weights.manifest import MANIFEST, dump_json, seal, verify
+from vitrail.weights.processor import from_processor, to_processor
+
+CONFIG, TENSORS, PROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
+
+
+def save_model(
+    model: torch.nn.Module,
+    folder: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    preprocess: Preprocess | None = None,
+    command: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    dataset: str | None = None,
+    license: str | None = None,
+) -> Path:
+    """Write a model folder, whole or not at all; an earlier model folder at that place is replaced.
+
+    What is not given is taken from the model, where `load_model` put it, so saving a loaded model again gives the same
+    bytes.
+
+    Args:
+        model: a model from `create_model` or `load_model`.
+        folder: where to write.
+        labels: names of the classes, in the order of the logits.
+        preprocess: the evaluation protocol; by default the variant's own.
+        command: the command line that made the weights, for the manifest.
+        metrics: measured figures for the card, such as `{"top1": 0.97}`.
+        dataset: what they were measured on.
+        license: the licence of the weights, as the hub spells it; "unknown" unless given.
+
+    Raises:
+        VitrailError: the place holds something that is not a model folder, or `labels` do not fit.
+        ResourceError: the disk is full; what was there before is untouched.
+    """
+    folder = Path(folder)
+    _refuse_foreign(folder)
+    about = _about(model)
+    given = {"labels": labels, "preprocess": preprocess, "command": command}
+    given |= {"metrics": metrics, "dataset": dataset, "license": license}
+    about |= {key: value for key, value in given.items() if value is not None}
+    config = _config(model, about)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
+    with replace_folder(folder) as new:
+        write_file(new / CONFIG, dump_json(config))
+        write_tensors(new / TENSORS, tensors)
+        write_file(new / PROCESSOR, dump_json(to_processor(about["preprocess"])))
+        write_file(new / CARD, _card(model, about).encode())
+        seal(new, about["command"])
+    return folder
+
+
+def load_model(source: str | Path, device: str | torch.device = "cpu") -> torch.nn.Module:
+    """Build the model that a model folder describes, in evaluation mode, after checking every checksum.
+
+    The model carries `labels` (a tuple of class names, or None), `preprocess`, `metrics`, `dataset`, `license` and
+    `command` as the folder states them.
+
+    Args:
+        source: a model folder, or `hf:org/name@revision` for one on the hub.
+        device: where to put the model.
+
+    Raises:
+        DataError: a file or a tensor is damaged (named in the message), or the folder is no model folder.
+        VitrailError: nothing is there.
+    """
+    folder = _find(source)
+    manifest = verify(folder)
+    config = read_json(folder / CONFIG)
+    for key, kind in {"variant": str, "config": dict}.items():
+        if not isinstance(config.get(key), kind):
+            raise DataError(f"{folder / CONFIG} has no '{key}'; it was not written by vitrail.save_model.")
+    preprocess = from_processor(read_json(folder / PROCESSOR))
+    model = create_model(config["variant"], **{**_tuples(config["config"]), "preprocess": preprocess})
+    _fill(model, load_file(folder / TENSORS), folder)
+    labels = config.get("labels")
+    model.labels = None if labels is None else tuple(labels)
+    model.preprocess = preprocess
+    model.command = manifest.get("command")
+    for key in ("metrics", "dataset", "license"):
+        setattr(model, key, config.get(key))
+    return model.to(device).eval()
+
+
+def is_model_folder(folder: str | Path) -> bool:
+    """Say whether a folder looks like one that `save_model` wrote."""
+    return (Path(folder) / MANIFEST).is_file() and (Path(folder) / CONFIG).is_file()
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a safetensors file; a full disk is the typed error that `full_disk` raises."""
+    path = Path(path)
+    needed = sum(value.nbytes for value in tensors.values())
+    with full_disk(path, needed):
+        try:
+            save_file(dict(tensors), path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), str(error), str(path)) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or say what is wrong with the file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{path.parent} has no {path.name}, so it is not a whole model folder.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds a {type(value).__name__}; an object is needed.")
+    return value
+
+
+def _about(model: torch.nn.Module) -> dict[str, Any]:
+    """Collect what a model says about itself."""
+    if not hasattr(model, "variant") or not hasattr(model, "config"):
+        raise VitrailError(
+            f"{type(model).__name__} has no variant and config, so a folder of it could not be loaded again.\n"
+            "Make the model with vitrail.create_model."
+        )
+    keys = ("labels", "preprocess", "command", "metrics", "dataset", "license")
+    about = {key: getattr(model, key, None) for key in keys}
+    about["preprocess"] = about["preprocess"] or model.config.preprocess
+    return about
+
+
+def _config(model: torch.nn.Module, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what `config.json` states: plain values only."""
+    values = asdict(model.config)
+    del values["preprocess"]  # its own file states it, once
+    labels = about["labels"]
+    classes = values.get("num_classes")
+    if labels is not None and classes is not None and len(labels) != classes:
+        raise VitrailError(
+            f"Got {len(labels)} labels for a model of {classes} classes. Give one name a class, in order."
+        )
+    return {
+        "format_version": 1,
+        "library_name": "vitrail",
+        "variant": model.variant,
+        "family": type(model.config).__module__.rpartition(".")[2],
+        "config": values,
+        "num_classes": classes,
+        "labels": None if labels is None else [str(label) for label in labels],
+        "metrics": None if about["metrics"] is None else {key: float(value) for key, value in about["metrics"].items()},
+        "dataset": about["dataset"],
+        "license": about["license"],
+    }
+
+
+def _card(model: torch.nn.Module, about: dict[str, Any]) -> str:
+    """Return the card of a model."""
+    return model_card(
+        str(model.variant),
+        parameters=sum(value.numel() for value in model.parameters()),
+        preprocess=about["preprocess"],
+        labels=about["labels"],
+        metrics=about["metrics"],
+        dataset=about["dataset"],
+        license=about["license"] or "unknown",
+    )
+
+
+def _find(source: str | Path) -> Path:
+    """Return the folder that a source means, after pulling it where it is on the hub."""
+    if str(source).startswith("hf:"):
+        from vitrail.weights.hub import pull
+
+        return pull(str(source))
+    folder = Path(source)
+    settle(folder)
+    if folder.is_dir():
+        return folder
+    what = "is a file, not a model folder" if folder.exists() else "is not there"
+    raise VitrailError(
+        f"{source} {what}.\nGive a folder that vitrail.save_model wrote, or hf:org/name@revision for one on the hub;\n"
+        "other libraries' checkpoints are read by vitrail.load_weights and `vitrail convert`."
+    )
+
+
+def _fill(model: torch.nn.Module, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    """Put tensors into a model, all of them or none."""
+    own = model.state_dict()
+    wrong = sorted(set(own) ^ set(tensors))
+    wrong += [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    if wrong:
+        raise DataError(
+            f"{folder / TENSORS} does not fit what {CONFIG} describes, first at {wrong[0]} ({len(wrong)} keys differ).\n"
+            "The two files belong to different models: copy the whole folder again."
+        )
+    model.load_state_dict(tensors, assign=False)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to replace a folder with files in it that is not a model folder."""
+    if folder.is_dir() and os.listdir(folder) and not is_model_folder(folder):
+        raise VitrailError(
+            f"{folder} holds other files, and saving a model replaces the whole folder.\n"
+            "Choose a new folder, or an earlier model folder."
+        )
+
+
+def _tuples(value: Any) -> Any:
+    """Turn the lists of JSON back into the tuples of a frozen config."""
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
