@@ -1,0 +1,51 @@
+"""How a fast operation is chosen: the first backend that does not refuse runs.
+
+A backend looks at facts of the tensors (device, dtype, shape, gradient) and says why it cannot run, or says nothing. No
+environment variable, no global switch: the same call on the same tensors always takes the same way, and `explain` prints it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from vitrail.errors import VitrailError
+
+
+class Backend(NamedTuple):
+    """One way to compute an operation.
+
+    Args:
+        name: what `explain` and `vitrail doctor` call it.
+        run: computes the operation.
+        refuses: takes the same arguments as `run`; returns why it cannot run, or None.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    refuses: Callable[..., str | None]
+
+
+class Kernel:
+    """An operation with several backends, best first; the last one is the reference, which never refuses.
+
+    Example:
+        >>> double = Kernel("double", [Backend("add", lambda x: x + x, lambda x: None)])
+        >>> double(2)
+        4
+        >>> double.explain(2)
+        [('add', None)]
+    """
+
+    def __init__(self, name: str, backends: Sequence[Backend]):
+        self.name = name
+        self.backends = tuple(backends)
+
+    def __call__(self, *args: Any) -> Any:
+        for backend in self.backends:
+            if backend.refuses(*args) is None:
+                return backend.run(*args)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.explain(*args))
+        raise VitrailError(f"No backend of '{self.name}' can run these tensors ({reasons}).")
+
+    def explain(self, *args: Any) -> list[tuple[str, str | None]]:
+        """List each backend with the reason why it refuses these arguments, or None where it would run."""
+        return [(backend.name, backend.refuses(*args)) for backend in self.backends]

@@ -1,0 +1,110 @@
+"""The catalogue: the one place where a string meets an architecture.
+
+Each file in this room is one architecture: a frozen config, `build(config)` and `VARIANTS`, a plain dict from names (timm's,
+which users, papers and checkpoints speak) to configs.
+"""
+
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from vitrail.errors import VitrailError, unknown
+
+if TYPE_CHECKING:
+    from vitrail.parts.backbone import Classifier
+
+FAMILIES = ("vit", "swin")
+
+
+@cache
+def catalogue() -> dict[str, ModuleType]:
+    """Map each variant's name to the module of its architecture, family by family."""
+    modules = [import_module(f"vitrail.models.{family}") for family in FAMILIES]
+    return {name: module for module in modules for name in module.VARIANTS}
+
+
+def family_of(name: str) -> str:
+    """Return the architecture's name of a variant: `vit`, `swin`, ...
+
+    Example:
+        >>> family_of("swin_tiny_patch4_window7_224")
+        'swin'
+    """
+    return find(name).__name__.rpartition(".")[2]
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """List the names of variants that match a shell pattern (`swin*`), in the order of the papers' tables.
+
+    Example:
+        >>> len(list_models("vit_base_patch16*")) >= 2
+        True
+    """
+    return [name for name in catalogue() if fnmatchcase(name, pattern)]
+
+
+def find(name: str) -> ModuleType:
+    """Return the module that builds a variant.
+
+    Raises:
+        VitrailError: if the name is unknown; the message holds the nearest ones.
+    """
+    try:
+        return catalogue()[name]
+    except KeyError:
+        raise unknown("model", name, catalogue(), hint="See them all with: vitrail models") from None
+
+
+def make_config(name: str, **overrides: Any) -> Any:
+    """Return a variant's frozen config with some fields replaced.
+
+    Args:
+        name: a name in the catalogue.
+        overrides: fields of the config; `image_size=n` is short for a `preprocess` of that size.
+
+    Raises:
+        VitrailError: if the name or a field is unknown.
+    """
+    config = find(name).VARIANTS[name]
+    size = overrides.pop("image_size", None)
+    valid = [field.name for field in fields(config)]
+    for field in overrides:
+        if field not in valid:
+            raise unknown(f"field of {name}", field, [*valid, "image_size"])
+    lists = {field: tuple(value) for field, value in overrides.items() if isinstance(value, list)}
+    config = replace(config, **{**overrides, **lists})
+    return config if size is None else replace(config, preprocess=replace(config.preprocess, size=int(size)))
+
+
+def create_model(name: str, weights: Any = None, **overrides: Any) -> "Classifier":
+    """Build a variant of the catalogue.
+
+    Args:
+        name: a name that `list_models` lists.
+        weights: a file, a folder or a hub id to load weights from; random weights when None.
+        overrides: fields of the variant's config, such as `num_classes=10`, `drop_path=0.1`, `image_size=384`.
+
+    Returns:
+        The model: `model(images)` gives logits, `model.features(images)` gives `Features`.
+
+    Raises:
+        VitrailError: if the name or a field is unknown, or the numbers do not fit together.
+
+    Example:
+        >>> model = create_model("vit_tiny_patch16_224", num_classes=10, depth=1)
+        >>> model.config.num_classes
+        10
+    """
+    config = make_config(name, **overrides)
+    try:
+        model = find(name).build(config)
+    except (TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise VitrailError(f"Cannot build {name} with {overrides}: {error}") from error
+    model.variant, model.config, model.preprocess = name, config, config.preprocess
+    if weights is not None:
+        load_weights = import_module("vitrail.weights.load").load_weights  # the room above: opened only when asked for
+        load_weights(model, weights)
+    return model

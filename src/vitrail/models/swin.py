@@ -1,0 +1,102 @@
+"""Swin: attention within windows that shift.
+
+"Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", Liu et al., 2021, section 3.3:
+
+| model | C | layers | heads |
+|---|---|---|---|
+| T | 96 | 2, 2, 6, 2 | 3, 6, 12, 24 |
+| S | 96 | 2, 2, 18, 2 | 3, 6, 12, 24 |
+| B | 128 | 2, 2, 18, 2 | 4, 8, 16, 32 |
+| L | 192 | 2, 2, 18, 2 | 6, 12, 24, 48 |
+
+Any height and width from 1 up. Where a map is no multiple of the window, three conventions exist; `edge` names one:
+`official` (torchvision, Hugging Face), `timm`, or `masked` (padding is seen by nobody). They agree on multiples.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from vitrail.errors import unknown
+from vitrail.parts.backbone import Backbone, Classifier
+from vitrail.parts.blocks import Block
+from vitrail.parts.channel_mixers import MLP
+from vitrail.parts.embeddings import Embedding, PatchEmbedding
+from vitrail.parts.heads import LinearHead, MeanToken
+from vitrail.parts.initialisation import initialise
+from vitrail.parts.merging import NoMerging, PatchMerging
+from vitrail.parts.regularisation import drop_path_rates
+from vitrail.parts.stages import Stage
+from vitrail.parts.token_mixers.window_attention import WindowAttention
+from vitrail.parts.windows import MaskedPadding, PadThenRoll, RollThenPad
+from vitrail.preprocess import Preprocess
+
+EDGES = {"official": PadThenRoll, "timm": RollThenPad, "masked": MaskedPadding}
+
+
+@dataclass(frozen=True)
+class SwinConfig:
+    """The numbers of a Swin."""
+
+    dim: int
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    window_size: int = 7
+    patch_size: int = 4
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.1
+    edge: str = "official"
+    num_classes: int = 1000
+    in_channels: int = 3
+    preprocess: Preprocess = Preprocess()
+
+
+def build(config: SwinConfig) -> Classifier:
+    """Assemble a Swin from its numbers.
+
+    Raises:
+        VitrailError: if `edge` is none of `official`, `timm`, `masked`.
+    """
+    c = config
+    if c.edge not in EDGES:
+        raise unknown("edge", c.edge, EDGES)
+    dims = [c.dim * 2**i for i in range(len(c.depths))]
+    rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))
+    stages = []
+    for i, (dim, depth, num_heads) in enumerate(zip(dims, c.depths, c.num_heads, strict=True)):
+        blocks = [
+            build_block(c, dim, num_heads, shift=j % 2 * (c.window_size // 2), rate=next(rates)) for j in range(depth)
+        ]
+        stages.append(Stage(blocks, entry=PatchMerging(dims[i - 1], dim) if i else NoMerging()))
+    embedding = Embedding(PatchEmbedding(c.in_channels, c.dim, c.patch_size, norm=nn.LayerNorm(c.dim)))
+    backbone = Backbone(embedding, stages, nn.LayerNorm(dims[-1]))
+    model = Classifier(backbone, LinearHead(MeanToken(), dims[-1], c.num_classes))
+    initialise(model)
+    return model
+
+
+def build_block(c: SwinConfig, dim: int, num_heads: int, shift: int, rate: float) -> Block:
+    """Assemble one block of one stage."""
+    return Block(
+        norm1=nn.LayerNorm(dim),
+        token_mixer=WindowAttention(dim, num_heads, c.window_size, shift, cut=EDGES[c.edge]),
+        norm2=nn.LayerNorm(dim),
+        channel_mixer=MLP(dim, int(dim * c.mlp_ratio)),
+        drop_path=rate,
+    )
+
+
+TINY = dict(dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), drop_path=0.2)
+SMALL = dict(dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), drop_path=0.3)
+BASE = dict(dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), drop_path=0.5)
+LARGE = dict(dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), drop_path=0.2)
+AT_384 = dict(window_size=12, preprocess=Preprocess(384, crop=1.0))
+
+VARIANTS = {
+    "swin_tiny_patch4_window7_224": SwinConfig(**TINY),
+    "swin_small_patch4_window7_224": SwinConfig(**SMALL),
+    "swin_base_patch4_window7_224": SwinConfig(**BASE),
+    "swin_base_patch4_window12_384": SwinConfig(**BASE, **AT_384),
+    "swin_large_patch4_window7_224": SwinConfig(**LARGE),
+    "swin_large_patch4_window12_384": SwinConfig(**LARGE, **AT_384),
+}

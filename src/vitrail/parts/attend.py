@@ -1,0 +1,36 @@
+"""The one leaf that computes softmax attention.
+
+Kernels are chosen here, attention maps are captured here, exporters are satisfied here; so no mixer ever asks which kernel
+runs, and a tool that hooks `Attend` sees the attention of every architecture.
+"""
+
+from torch import Tensor, nn
+
+from vitrail.kernels.attention import attention
+from vitrail.shapes import Bias, Heads
+
+
+class Attend(nn.Module):
+    """Softmax attention without parameters: `softmax(q k^T / sqrt(d) + bias) v`."""
+
+    def forward(self, q: Heads, k: Tensor, v: Tensor, bias: Bias | None = None) -> Tensor:
+        """Mix the values of the keys that each query attends to.
+
+        Args:
+            q: queries `(*B, h, N, d)`.
+            k: keys `(*B, h, M, d)`.
+            v: values `(*B, h, M, d)`.
+            bias: addend to the scores that broadcasts to `(*B, h, N, M)`.
+        """
+        return attention(q, k, v, bias)
+
+
+def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut one `(*B, N, 3 C)` projection into queries, keys and values, each `(*B, h, N, d)`."""
+    q, k, v = qkv.unflatten(-1, (3, num_heads, -1)).unbind(-3)  # (*B, N, 3C) -> 3 x (*B, N, h, d)
+    return q.transpose(-3, -2), k.transpose(-3, -2), v.transpose(-3, -2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Put `(*B, h, N, d)` heads side by side again: `(*B, N, C)`."""
+    return x.transpose(-3, -2).flatten(-2)  # (*B, h, N, d) -> (*B, N, hd)

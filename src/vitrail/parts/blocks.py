@@ -1,0 +1,45 @@
+"""One block: tokens hear of each other, then each token thinks."""
+
+from torch import Tensor, nn
+
+from vitrail.grid import Grid
+from vitrail.parts.regularisation import DropPath
+from vitrail.shapes import Tokens
+
+
+class Block(nn.Module):
+    """The MetaFormer block, norm first.
+
+    x = x + drop(scale1(token_mixer(norm1(x)))); x = x + drop(scale2(channel_mixer(norm2(x))))
+
+    "MetaFormer Is Actually What You Need for Vision", section 3.1.
+
+    Args:
+        norm1: before the token mixer.
+        token_mixer: `(x, grid) -> x`.
+        norm2: before the channel mixer.
+        channel_mixer: `(x, grid) -> x`.
+        drop_path: rate at which a sample skips a branch while training.
+        scale1: what the token mixer's answer passes before it is added (LayerScale, or nothing).
+        scale2: the same for the channel mixer.
+    """
+
+    def __init__(
+        self,
+        norm1: nn.Module,
+        token_mixer: nn.Module,
+        norm2: nn.Module,
+        channel_mixer: nn.Module,
+        drop_path: float = 0.0,
+        scale1: nn.Module | None = None,
+        scale2: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.norm1, self.token_mixer, self.scale1 = norm1, token_mixer, scale1 or nn.Identity()
+        self.norm2, self.channel_mixer, self.scale2 = norm2, channel_mixer, scale2 or nn.Identity()
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Mix tokens, then channels."""
+        x = x + self.drop_path(self.scale1(self.token_mixer(self.norm1(x), grid)))
+        return x + self.drop_path(self.scale2(self.channel_mixer(self.norm2(x), grid)))

@@ -1,0 +1,49 @@
+"""Entering a stage: the grid gets coarser and the channels more. `(x, grid) -> (x, grid)`."""
+
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from vitrail.grid import Grid, to_grid
+from vitrail.shapes import Tokens
+
+
+class NoMerging(nn.Module):
+    """Enter a stage as you are."""
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Change nothing."""
+        return x, grid
+
+
+class PatchMerging(nn.Module):
+    """Four neighbours become one token.
+
+    y = W norm(concat(x[0,0], x[1,0], x[0,1], x[1,1])), the index being (row, column) within each 2 x 2 square
+
+    Swin Transformer, section 3.1. The order of the four is the authors' (down before right); mmpretrain's differs and its
+    weights need a permutation. An odd side is padded with zeros.
+
+    Args:
+        dim: channels C before.
+        out_dim: channels after.
+
+    Example:
+        >>> import torch
+        >>> x, grid = PatchMerging(8, 16)(torch.zeros(2, 15, 8), Grid(3, 5))
+        >>> x.shape, grid
+        (torch.Size([2, 6, 16]), Grid(h=2, w=3, prefix=0))
+    """
+
+    def __init__(self, dim: int, out_dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Merge; the grid must have no prefix."""
+        cells = grid.cells(x)
+        if grid.h % 2 or grid.w % 2:
+            cells = pad(cells, (0, 0, 0, grid.w % 2, 0, grid.h % 2))
+        squares = cells.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, H/2, 2 down, W/2, 2 right, C)
+        merged = squares.permute(0, 1, 3, 4, 2, 5).flatten(3)  # -> (B, H/2, W/2, 4C), right slower than down
+        return to_grid(self.reduction(self.norm(merged)))

@@ -1,0 +1,1 @@
+"""Token mixers: how tokens hear of each other. `forward(x, grid) -> x`."""

@@ -1,0 +1,46 @@
+"""Every token attends to every token."""
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.grid import Grid
+from vitrail.parts.attend import Attend, merge_heads, split_heads
+from vitrail.parts.positions import NoPosition
+from vitrail.shapes import Tokens
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all tokens, prefix included.
+
+    y = W_o concat_h softmax(q_h k_h^T / sqrt(d) + bias) v_h
+
+    "Attention Is All You Need", section 3.2.2.
+
+    Args:
+        dim: channels C.
+        num_heads: heads h; d = C / h.
+        qkv_bias: whether the projection of queries, keys and values has a bias.
+        position: how position reaches the scores.
+
+    Example:
+        >>> SelfAttention(64, num_heads=4)(torch.zeros(2, 9, 64), Grid(3, 3)).shape
+        torch.Size([2, 9, 64])
+    """
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, position: NoPosition | None = None):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.position = position or NoPosition()
+        self.attend = Attend()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Mix the tokens."""
+        q, k, v = split_heads(self.qkv(x), self.num_heads)
+        q, k = self.position.rotate(q, k, grid)
+        return self.proj(merge_heads(self.attend(q, k, v, self.position.bias(q, grid))))
+
+    def slots(self, grid: Grid) -> Tensor:
+        """Say which tokens meet in one attention, `(groups, n)`: here all of them, in one group."""
+        return torch.arange(grid.tokens)[None]
