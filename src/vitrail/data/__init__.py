@@ -1,1 +1,27 @@
-"""Pictures and their labels: reading, checking, transforming, ordering."""
+"""Pictures: where they come from, how they are read, changed, put in order and checked.
+
+The way of a picture, one file a step::
+
+    open.py       open_dataset(spec) -> Splits(train, val, test, classes)       a folder, a table, a tar, digits, ...
+    dataset.py    PictureSet: .classes .ids .labels .pixels, len(), [i] -> Sample(image, label, id)
+    picture.py    open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way a picture is read
+    transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment)
+    augment.py    Augment(crop, flip, policy, jitter, erase, ...): what training may do to a picture
+    mix.py        Mix(num_classes, mixup, cutmix)(images, labels, seed, step) -> (images, soft targets)
+    order.py      EpochOrder(length, batch_size, seed, rank, world): samples of a step, a pure function
+    loading.py    train_loader(...), eval_loader(...) -> Loader; Loader.epoch(epoch, start_step) -> Batch, Batch, ...
+    check.py      check_dataset(spec) -> CheckReport: every bad file with its reason, duplicates, leakage
+
+Signatures::
+
+    open_dataset(spec, *, val_share=0.1, test_share=0.0, classes=None, columns=Columns(), download=False,
+                 bad="fail", pack=True) -> Splits
+    Splits.train / .val / .test: PictureSet | None;  Splits.require("val") -> PictureSet or an error that teaches
+    train_loader(dataset, transform, batch_size, *, seed=0, rank=0, world=1, workers=0, bad="fail") -> Loader
+    eval_loader(dataset, transform, batch_size, *, rank=0, world=1, workers=0, bad="fail") -> Loader
+    Loader.epoch(epoch=0, start_step=0) -> Iterator[Batch(images, labels, index)]
+    Loader.steps: batches an epoch, the same on every rank;  Loader.skipped: {id: reason} under bad="skip"
+
+`batch_size` is always the global batch: each rank gets its share. Randomness is a pure function of `(seed, epoch, index)`
+for a sample and `(seed, step)` for a batch; it does not know workers, ranks or what was drawn before.
+"""
