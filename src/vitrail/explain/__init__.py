@@ -1,1 +1,20 @@
-"""Looking inside: attention maps of every mixer, and what can be read from them."""
+"""Looking inside: attention maps of every mixer, and what can be read from them.
+
+These tools know the socket, not the architectures; a model without attention is looked at through its Jacobian.
+
+| call | gives |
+|---|---|
+| `maps.attention_maps(model)` | context: the maps of every attention layer, the fast kernel stays on |
+| `influence.influence_maps(model, images)` | how much each token moves each other, in any mixer |
+| `saliency.saliency(model, images)`, `saliency.receptive_field(model, images, cell)` | which pixels matter |
+| `rollout.rollout(model, images)` | attention through all layers, `(B, H, W)` |
+| `distance.attention_distance(model, images)` | mean attention distance by layer and head, in pixels |
+| `positions.position_similarity(model)`, `positions.relative_bias(model)` | what a model learned of places |
+| `filters.principal_filters(model)` | principal components of the patch filters |
+| `gallery.attention_overlays(model, pictures, method="auto") -> list[Image]` | one heat map a picture |
+| `gallery.overview(model, pictures) -> dict[str, Image]` | the pictures of a report, by title |
+
+`pictures` are PIL pictures, prepared as `model.preprocess` says, or a batch `(B, C, Y, X)` that is prepared already;
+`Image` is `PIL.Image.Image`. The methods are `maps`, `rollout`, `influence`, `saliency`; `auto` takes the rollout where
+there are maps and the saliency elsewhere.
+"""
