@@ -38,3 +38,39 @@ class LinearHead(nn.Module):
     def forward(self, features: Features) -> Tensor:
         """Return logits `(B, K)`."""
         return self.linear(self.pool(features))
+
+
+class DistilledHead(nn.Module):
+    """Two heads on two tokens: the class token's learns from labels, the distillation token's from a teacher.
+
+    y = (W_1 x_1 + W_2 x_2) / 2
+
+    "Training data-efficient image transformers", section 3. The answer is always the mean of the two logits, in training
+    too; who distils asks for `both`.
+
+    Args:
+        dim: channels C.
+        num_classes: classes K; 0 leaves the layers out and answers with the mean of the two tokens.
+
+    Example:
+        >>> import torch
+        >>> from vitrail.grid import Grid
+        >>> features = Features(torch.zeros(5, 6, 8), Grid(2, 2, prefix=2), ())
+        >>> head = DistilledHead(8, num_classes=10)
+        >>> head(features).shape, [logits.shape for logits in head.both(features)]
+        (torch.Size([5, 10]), [torch.Size([5, 10]), torch.Size([5, 10])])
+    """
+
+    def __init__(self, dim: int, num_classes: int):
+        super().__init__()
+        self.linear = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+        self.distillation = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+
+    def both(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Return the logits of the class token and of the distillation token, each `(B, K)`."""
+        return self.linear(features.tokens[:, 0]), self.distillation(features.tokens[:, 1])
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the mean of the two logits, `(B, K)`."""
+        of_class, of_teacher = self.both(features)
+        return (of_class + of_teacher) / 2
