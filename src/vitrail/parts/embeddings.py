@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vitrail.grid import Grid, to_grid
+from vitrail.errors import VitrailError
+from vitrail.grid import Grid
+from vitrail.parts.convolutions import channels_last, to_tokens
 from vitrail.shapes import Image, Tokens
 
 
@@ -42,9 +44,47 @@ class PatchEmbedding(nn.Module):
         """Cut and project."""
         y, x = images.shape[-2:]
         images = pad(images, (0, -x % self.patch_size, 0, -y % self.patch_size))
-        cells = self.proj(images).permute(0, 2, 3, 1)  # (B, C, h, w) -> (B, h, w, C)
-        tokens, grid = to_grid(cells)
+        tokens, grid = to_tokens(self.proj(channels_last(images)))
         return self.norm(tokens), grid
+
+
+class OverlappingPatchEmbedding(nn.Module):
+    """Project patches that share their borders: a strided convolution whose filters are wider than its step.
+
+    "MetaFormer Is Actually What You Need for Vision", section 4.1 (7 x 7, stride 4, padding 2).
+
+    Args:
+        in_channels: channels of the picture.
+        dim: channels C of a token.
+        patch_size: side of a patch in pixels.
+        stride: step between two patches.
+        padding: zeros on every side of the picture.
+
+    Raises:
+        VitrailError: if the padded picture is smaller than one patch.
+
+    Example:
+        >>> x, grid = OverlappingPatchEmbedding(3, 64, patch_size=7, stride=4, padding=2)(torch.zeros(1, 3, 32, 30))
+        >>> x.shape, grid
+        (torch.Size([1, 56, 64]), Grid(h=8, w=7, prefix=0))
+    """
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int, stride: int, padding: int):
+        super().__init__()
+        self.smallest = patch_size - 2 * padding
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride, padding)
+        nn.init.trunc_normal_(self.proj.weight, std=0.02)
+        nn.init.zeros_(self.proj.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, images: Image) -> tuple[Tensor, Grid]:
+        """Cut and project."""
+        y, x = images.shape[-2:]
+        if min(y, x) < self.smallest:
+            raise VitrailError(
+                f"The picture has {y} x {x} pixels; this model needs at least {self.smallest} x {self.smallest}.\n"
+                "Enlarge it, or choose a model with smaller patches."
+            )
+        return to_tokens(self.proj(channels_last(images)))
 
 
 class PrefixTokens(nn.Module):

@@ -21,6 +21,24 @@ class MeanToken(nn.Module):
         return features.tokens[:, features.grid.prefix :].mean(dim=1)
 
 
+class NormedMean(nn.Module):
+    """Read the picture off the mean of its cells, normalised after the mean is taken.
+
+    Args:
+        dim: channels C.
+        eps: what LayerNorm adds to the variance.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6):
+        super().__init__()
+        self.mean = MeanToken()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the normalised mean over all cells, `(B, C)`."""
+        return self.norm(self.mean(features))
+
+
 class LinearHead(nn.Module):
     """One vector a picture, then one linear layer; with no classes the vector itself is the answer.
 

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vitrail.grid import Grid, to_grid
+from vitrail.parts.convolutions import to_map, to_tokens
 from vitrail.shapes import Tokens
 
 
@@ -47,3 +48,32 @@ class PatchMerging(nn.Module):
         squares = cells.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, H/2, 2 down, W/2, 2 right, C)
         merged = squares.permute(0, 1, 3, 4, 2, 5).flatten(3)  # -> (B, H/2, W/2, 4C), right slower than down
         return to_grid(self.reduction(self.norm(merged)))
+
+
+class ConvMerging(nn.Module):
+    """A strided convolution: neighbours that overlap become one token.
+
+    "MetaFormer Is Actually What You Need for Vision", section 4.1 (3 x 3, stride 2, no norm).
+
+    Args:
+        dim: channels C before.
+        out_dim: channels after.
+        kernel_size: side k of the filters; the map is padded by k // 2 zeros on every side.
+        stride: step between two tokens.
+
+    Example:
+        >>> import torch
+        >>> x, grid = ConvMerging(8, 16)(torch.zeros(2, 15, 8), Grid(3, 5))
+        >>> x.shape, grid
+        (torch.Size([2, 6, 16]), Grid(h=2, w=3, prefix=0))
+    """
+
+    def __init__(self, dim: int, out_dim: int, kernel_size: int = 3, stride: int = 2):
+        super().__init__()
+        self.reduction = nn.Conv2d(dim, out_dim, kernel_size, stride, padding=kernel_size // 2)
+        nn.init.trunc_normal_(self.reduction.weight, std=0.02)
+        nn.init.zeros_(self.reduction.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Merge; the grid must have no prefix."""
+        return to_tokens(self.reduction(to_map(x, grid)))
