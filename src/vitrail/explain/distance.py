@@ -1,0 +1,68 @@
+"""Mean attention distance: how far a head looks, in pixels.
+
+D = mean over queries i of sum over keys j of A[i, j] |p_i - p_j|, with p the centres of the cells in pixels
+
+"An Image is Worth 16x16 Words", figure 7, right, and appendix D.7. Only cells count: what goes to prefix tokens or padding
+is left out and the rest is scaled to one. Windows need no N x N matrix: distances are taken group by group.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.explain.layers import Layer, check_images, evaluating
+from vitrail.explain.maps import attention_maps
+from vitrail.explain.token_map import TokenMap
+
+
+class LayerDistance(NamedTuple):
+    """How far the heads of one layer look.
+
+    Args:
+        layer: the layer.
+        pixels: mean distance of each head, `(h,)`.
+    """
+
+    layer: Layer
+    pixels: Tensor
+
+
+def attention_distance(model: nn.Module, images: Tensor) -> list[LayerDistance]:
+    """Measure how far each head of each layer looks, on average over pictures; one layer's maps in memory at a time.
+
+    Args:
+        model: a model from `create_model` or `load_model`, or a backbone.
+        images: prepared pictures `(B, C, Y, X)`.
+
+    Raises:
+        VitrailError: if the model computes no attention.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> [first] = attention_distance(create_model("vit_tiny_patch16_224", depth=1), torch.randn(2, 3, 32, 32))
+        >>> first.pixels.shape, bool((first.pixels < 23).all())  # the diagonal is 22.6
+        (torch.Size([3]), True)
+    """
+    check_images(images)
+    found: list[LayerDistance] = []
+
+    def measure(map: TokenMap) -> None:
+        found.append(LayerDistance(map.layer, mean_distance(map).mean(0)))
+
+    with evaluating(model), torch.no_grad(), attention_maps(model, on_map=measure):
+        model(images)
+    return found
+
+
+def mean_distance(map: TokenMap) -> Tensor:
+    """Measure one layer, `(B, h)` in pixels."""
+    maps = map.probabilities
+    cells = map.slots.to(maps.device) - map.grid.prefix  # (G, n)
+    real = cells >= 0
+    places = map.centres.to(maps)[cells.clamp_min(0)]  # (G, n, 2)
+    apart = torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")  # (G, n, n)
+    weights = maps * real[:, None, None, :]
+    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
+    far = (weights * apart[:, None]).sum(-1)  # (B, G, h, n)
+    return (far * real[:, None, :]).sum((1, 3)) / real.sum()

@@ -1,0 +1,162 @@
+"""How much each token moves each other in any mixer, also in those without an attention map.
+
+J[i, j] = |d y_i / d x_j|, the Frobenius norm over channels of one block of the layer's Jacobian, rows scaled to sum to one.
+
+For pooling and convolution this shows the fixed neighbourhood, for a token MLP what it learned, for attention also what a
+key adds through the scores. It is the answer at these pictures: a mixer that is not linear has another at others.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
+from vitrail.explain.layers import Layer, backbone_of, check_images, choose, evaluating, mixing_layers
+from vitrail.explain.token_map import Place, Query, TokenMap
+from vitrail.grid import Grid
+
+LARGEST = 1024
+"""Tokens up to which the influence of all on all is computed; one query's row is computed at any size."""
+
+
+class InfluenceMap(TokenMap):
+    """The influence of all tokens on all tokens in one layer; one group, one head.
+
+    Args:
+        place: where and on what the layer ran.
+        norms: Jacobian norms `(B, N, N)`, not scaled.
+    """
+
+    def __init__(self, place: Place, norms: Tensor):
+        super().__init__(place, torch.arange(place.grid.tokens)[None])
+        self.norms = norms
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Share of each token in what moves a token, `(B, 1, 1, N, N)`; rows sum to one."""
+        return shares(self.norms)[:, None, None]
+
+
+def influence_maps(
+    model: nn.Module, images: Tensor, layers: Sequence[int | str] | None = None, probes: int | None = 4
+) -> list[InfluenceMap]:
+    """Measure how much each token moves each other, layer by layer.
+
+    Args:
+        model: a model from `create_model` or `load_model`, or a backbone.
+        images: prepared pictures `(B, C, Y, X)`.
+        layers: which layers, by index or name; all by default.
+        probes: random directions of the output that estimate each norm; None takes every channel and is exact. One is
+            exact already where channels do not mix (pooling, token MLP).
+
+    Raises:
+        VitrailError: if a layer has more than `LARGEST` tokens; `influence_row` answers for one query there.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("swin_tiny_patch4_window7_224", depths=(1,), num_heads=(3,))
+        >>> [map] = influence_maps(model, torch.randn(1, 3, 16, 16), probes=1)
+        >>> map.dense().shape
+        torch.Size([1, 1, 16, 16])
+    """
+    found = []
+    for place, x, mix in _inputs(model, images, layers):
+        n = place.grid.tokens
+        if n > LARGEST:
+            raise VitrailError(
+                f"{place.layer.name} mixes {n} tokens: the influence of all on all needs {n} backward passes.\n"
+                f"Ask for one query with influence_row(model, images, layer, query), for a layer with at most {LARGEST}\n"
+                "tokens (layers=[-1] is the coarsest), or give smaller pictures."
+            )
+        rows = [_row_norms(mix, x, i, probes) for i in range(n)]
+        found.append(InfluenceMap(place, torch.stack(rows, dim=1)))
+    return found
+
+
+def influence_row(
+    model: nn.Module, images: Tensor, layer: int | str, query: Query, probes: int | None = 16
+) -> tuple[Place, Tensor]:
+    """Measure how much each token moves one token in one layer, at any grid.
+
+    Args:
+        model: a model from `create_model` or `load_model`, or a backbone.
+        images: prepared pictures `(B, C, Y, X)`.
+        layer: index or name.
+        query: the token that is moved, by its index or by row and column of its cell.
+        probes: as in `influence_maps`.
+
+    Returns:
+        Where the layer ran, and the shares `(B, N)`; they sum to one.
+    """
+    [(place, x, mix)] = _inputs(model, images, [layer])
+    token = InfluenceMap(place, x).token(query)
+    return place, shares(_row_norms(mix, x, token, probes))
+
+
+def shares(norms: Tensor) -> Tensor:
+    """Scale the last dimension to sum to one; where nothing moves, all share alike."""
+    total = norms.sum(-1, keepdim=True)
+    return torch.where(total > 0, norms / total.clamp_min(1e-30), 1.0 / norms.shape[-1])
+
+
+def _row_norms(mix: Any, x: Tensor, token: int, probes: int | None) -> Tensor:
+    """Return the norms `(B, N)` of the Jacobian blocks of one output token.
+
+    |J|^2 = E |v^T J|^2 for directions v of random signs; with v each unit vector in turn the sum is exact.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        y = mix(x)[:, token]  # (B, C)
+        directions = _directions(y.shape[-1], probes).to(y)
+        squares = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
+        for v in directions:
+            (pulled,) = torch.autograd.grad(y, x, v.expand_as(y), retain_graph=True)
+            squares += pulled.square().sum(-1)
+    return (squares if probes is None else squares / probes).sqrt()
+
+
+def _directions(dim: int, probes: int | None) -> Tensor:
+    if probes is None:
+        return torch.eye(dim)
+    generator = torch.Generator().manual_seed(0)  # the same question gets the same answer
+    return torch.randint(0, 2, (probes, dim), generator=generator) * 2.0 - 1.0
+
+
+def _inputs(
+    model: nn.Module, images: Tensor, which: Sequence[int | str] | None
+) -> Iterator[tuple[Place, Tensor, Any]]:
+    """Run the model; give for each chosen layer its place, its input tokens and the layer as a function of them."""
+    check_images(images)
+    layers = mixing_layers(model)
+    chosen = layers if which is None else [choose(layers, one) for one in which]
+    picture = (images.shape[-2], images.shape[-1])
+    with evaluating(model):
+        with _listening(chosen) as heard, torch.no_grad():
+            backbone_of(model)(images)
+        for layer in chosen:
+            x, grid = heard[layer]
+            yield Place(layer, grid, picture), x, partial(layer.module, grid=grid)
+
+
+@contextmanager
+def _listening(layers: Sequence[Layer]) -> Iterator[dict[Layer, tuple[Tensor, Grid]]]:
+    heard: dict[Layer, tuple[Tensor, Grid]] = {}
+
+    def keep(layer: Layer, x: Tensor, grid: Grid) -> None:
+        heard[layer] = (x.detach(), grid)
+
+    def hook(layer: Layer) -> Any:
+        return layer.module.register_forward_pre_hook(
+            lambda _, args, named: keep(layer, *args, **named), with_kwargs=True
+        )
+
+    handles = [hook(layer) for layer in layers]
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()

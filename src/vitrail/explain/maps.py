@@ -1,0 +1,159 @@
+"""Attention maps of any model, while the fast kernel runs.
+
+A fused kernel never holds the map. So the queries, keys and biases that reach each `Attend` leaf are kept, and the map is
+computed from them when it is asked for, by the readable reference: memory grows with N, not with N squared.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
+from vitrail.explain.layers import Layer, attending_layers, backbone_of, choose, leaf_of, name_of
+from vitrail.explain.token_map import Place, TokenMap
+from vitrail.grid import Grid
+from vitrail.kernels.attention.reference import attention_map
+
+
+class AttentionMap(TokenMap):
+    """The attention of one layer.
+
+    Args:
+        place: where and on what the layer ran.
+        slots: which token sits in each place of each group, `(G, n)`; -1 is padding.
+        scores: the queries, keys and bias that reached the leaf.
+        batch: pictures B.
+    """
+
+    def __init__(self, place: Place, slots: Tensor, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
+        super().__init__(place, slots)
+        self._scores, self._batch = scores, batch
+
+    @property
+    def heads(self) -> int:
+        """Number of heads h."""
+        return self._scores[0].shape[-3]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Attention probabilities `(B, G, h, n, n)` in fp32, computed anew each time; rows sum to one."""
+        q, k, bias = self._scores
+        maps = attention_map(q.float(), k.float(), None if bias is None else bias.float())
+        return maps.reshape(self._batch, len(self.slots), *maps.shape[-3:])
+
+
+class AttentionMaps(Sequence[AttentionMap]):
+    """The maps of the latest forward pass, first layer first; found by index or by the layer's name."""
+
+    def __init__(self) -> None:
+        self._maps: list[AttentionMap] = []
+
+    @overload
+    def __getitem__(self, which: int | str) -> AttentionMap: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[AttentionMap]: ...
+    def __getitem__(self, which: int | str | slice) -> AttentionMap | list[AttentionMap]:
+        if isinstance(which, slice):
+            return self._maps[which]
+        if not self._maps:
+            raise VitrailError("There are no maps yet: run `model(images)` within `with attention_maps(model) as maps:`.")
+        layer = choose([map.layer for map in self._maps], which)
+        return next(map for map in self._maps if map.layer is layer)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __iter__(self) -> Iterator[AttentionMap]:
+        return iter(self._maps)
+
+
+@contextmanager
+def attention_maps(
+    model: nn.Module, on_map: Callable[[AttentionMap], None] | None = None
+) -> Iterator[AttentionMaps]:
+    """Capture the attention of every layer that computes any, whatever kernel runs.
+
+    A new forward pass replaces the maps of the one before it. The model is not changed: hooks are gone when the block ends,
+    also when it ends in an error, and the training mode is left alone.
+
+    Args:
+        model: a model from `create_model` or `load_model`, or a backbone.
+        on_map: called with each map as its layer runs; then nothing is kept and memory holds one layer at a time.
+
+    Raises:
+        VitrailError: if the model computes no attention, or did not run within the block.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=2).eval()
+        >>> with attention_maps(model) as maps:
+        ...     logits = model(torch.zeros(1, 3, 32, 48))
+        >>> maps[-1].probabilities.shape, maps[-1].row_picture((0, 0)).shape
+        (torch.Size([1, 1, 3, 7, 7]), torch.Size([1, 3, 2, 3]))
+    """
+    layers = attending_layers(model)
+    if not layers:
+        raise no_maps(model)
+    tap = _Tap(on_map)
+    with ExitStack() as hooks:
+        for handle in tap.attach(model, layers):
+            hooks.callback(handle.remove)
+        yield tap.maps
+    if not tap.ran:
+        raise VitrailError(f"{name_of(model)} did not run within `with attention_maps(model)`, so there are no maps.")
+
+
+class _Tap:
+    """What the hooks remember between the start of the backbone, of a mixer and of its attention leaf."""
+
+    def __init__(self, on_map: Callable[[AttentionMap], None] | None):
+        self.maps, self.ran = AttentionMaps(), False
+        self._keep = on_map or self.maps._maps.append
+        self._picture, self._batch, self._grid = (0, 0), 0, Grid(0, 0)
+
+    def attach(self, model: nn.Module, layers: list[Layer]) -> Iterator[Any]:
+        yield backbone_of(model).register_forward_pre_hook(self._start, with_kwargs=True)
+        for layer in layers:
+            leaf = leaf_of(layer.module)
+            assert leaf is not None
+            yield layer.module.register_forward_pre_hook(self._enter, with_kwargs=True)
+            yield leaf.register_forward_pre_hook(self._attend(layer), with_kwargs=True)
+
+    def _start(self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.maps._maps.clear()
+        images = args[0] if args else named["images"]
+        self._picture, self._batch = tuple(images.shape[-2:]), len(images)
+
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._grid = args[1] if len(args) > 1 else named["grid"]
+
+    def _attend(self, layer: Layer) -> Callable[..., None]:
+        def keep(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            q, k, bias = _scores(*args, **named)
+            slots = layer.module.slots(self._grid)  # pyright: ignore[reportCallIssue]
+            self.ran = True
+            self._keep(AttentionMap(Place(layer, self._grid, self._picture), slots, (q, k, bias), self._batch))
+
+        return keep
+
+
+def _scores(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    return q.detach(), k.detach(), None if bias is None else bias.detach()
+
+
+def no_maps(model: nn.Module) -> VitrailError:
+    """Build the error for a model without attention: which models have maps, and what this one offers."""
+    from vitrail.models import create_model, family_of, list_models
+
+    first = {family_of(name): name for name in reversed(list_models())}
+    with torch.device("meta"):
+        having = [family for family, name in first.items() if attending_layers(create_model(name))]
+    return VitrailError(
+        f"{name_of(model)} computes no softmax attention, so it has no attention maps.\n"
+        f"Models of these families have them: {', '.join(sorted(having))}.\n"
+        "What this model offers: vitrail.explain.influence.influence_maps(model, images), how much each token moves each\n"
+        "other, and vitrail.explain.saliency.saliency(model, images); on the command line --method influence or saliency."
+    )

@@ -1,0 +1,117 @@
+"""Attention through all layers: which cells of the first grid reach the answer.
+
+R = A'_L ... A'_1, A' = rows of (mean over heads of A) + I, scaled to sum to one
+
+"Quantifying Attention Flow in Transformers", section 3. Hierarchical models roll out too: a layer with windows is a block
+matrix, kept as its blocks, and entering a coarser grid is the average of the cells that merge. This is a first-order proxy:
+it knows where attention goes, and neither what the values say, nor the channel mixers, nor the norms.
+
+The product is taken from the answer back to the picture, so each step multiplies a few rows and no N x N matrix is made.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
+from vitrail.explain.geometry import owner_of_cells
+from vitrail.explain.layers import check_images, evaluating
+from vitrail.explain.maps import AttentionMap, attention_maps
+from vitrail.explain.token_map import Query
+from vitrail.grid import Grid
+from vitrail.parts.backbone import Classifier, Features
+
+
+def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Tensor:
+    """Roll the attention of all layers out over the cells of the first grid.
+
+    Args:
+        model: a model from `create_model` or `load_model`.
+        images: prepared pictures `(B, C, Y, X)`.
+        query: a token of the last grid, by index or by row and column; by default the tokens that the head reads, each as
+            strongly as it reads them.
+
+    Returns:
+        Share of each cell, `(B, H, W)`; with the share of the prefix tokens they sum to one.
+
+    Raises:
+        VitrailError: if the model computes no attention.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> rollout(create_model("vit_tiny_patch16_224", depth=2), torch.randn(1, 3, 32, 48)).shape
+        torch.Size([1, 2, 3])
+    """
+    check_images(images)
+    with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
+        features = model.features(images) if isinstance(model, Classifier) else model(images)
+    if query is None:
+        start = reading(model, features)
+    else:
+        start = torch.zeros(features.tokens.shape[:2], device=images.device)
+        start[:, maps[-1].token(query)] = 1
+    return maps[0].over_cells(compose(maps, start[:, None])[:, 0])
+
+
+def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor:
+    """Multiply the layers' attention, the last layer first.
+
+    Args:
+        maps: the maps of one forward pass, first layer first.
+        start: rows of weights on the tokens of the last layer, `(B, Q, N)`; by default each token alone.
+
+    Returns:
+        Weights on the tokens of the first layer, `(B, Q, N_first)`; a row sums to what it summed to at the start.
+    """
+    last = maps[-1]
+    if start is None:
+        batch = last.probabilities.shape[0]
+        start = torch.eye(last.grid.tokens, device=last.probabilities.device).expand(batch, -1, -1)
+    rows, grid = start, last.grid
+    for map in reversed(maps):
+        if map.grid != grid:
+            rows, grid = unmerge(rows, fine=map.grid, coarse=grid), map.grid
+        rows = through(rows, map)
+    return rows
+
+
+def through(rows: Tensor, map: AttentionMap) -> Tensor:
+    """Take rows `(B, Q, N)` one layer back: `rows @ A'`, group by group, without what attention spends on padding."""
+    attention = map.probabilities.mean(2)  # (B, G, h, n, n) -> (B, G, n, n)
+    slots = map.slots.to(rows.device)
+    real = (slots >= 0).to(rows)  # (G, n)
+    attention = attention * real[:, None, :]
+    grouped = rows[..., slots.clamp_min(0)] * real  # (B, Q, G, n)
+    grouped = grouped / (attention.sum(-1) + 1)[:, None]
+    mixed = torch.einsum("bqgi,bgij->bqgj", grouped, attention) + grouped
+    full = rows.new_zeros(*rows.shape[:-1], map.grid.tokens + 1)
+    full[..., torch.where(slots < 0, map.grid.tokens, slots)] = mixed
+    return full[..., :-1]
+
+
+def unmerge(rows: Tensor, fine: Grid, coarse: Grid) -> Tensor:
+    """Take rows `(B, Q, N_coarse)` back through a merging: each cell shares alike among the cells that it was made of."""
+    if fine.prefix != coarse.prefix:
+        raise VitrailError(f"Cannot roll out from {coarse} to {fine}: the prefix tokens of one are unknown to the other.")
+    owner = owner_of_cells(fine, coarse).to(rows.device)  # (N_fine,)
+    members = torch.bincount(owner, minlength=coarse.tokens).to(rows)
+    return (rows / members)[..., owner]
+
+
+def reading(model: nn.Module, features: Features) -> Tensor:
+    """Return how strongly the head reads each token, `(B, N)`, rows summing to one.
+
+    The norm of the gradient of the largest score: the class token alone, all cells alike, or whatever the head does. A
+    backbone without a head is read off its first prefix token, or off all cells alike where it has none.
+    """
+    tokens, grid = features.tokens.detach(), features.grid
+    if not isinstance(model, Classifier):
+        read = torch.zeros(tokens.shape[:2], device=tokens.device)
+        read[:, 0 : 1 if grid.prefix else None] = 1
+    else:
+        with evaluating(model), torch.enable_grad():
+            tokens = tokens.requires_grad_()
+            best = model.head(features._replace(tokens=tokens)).amax(1).sum()
+            read = torch.autograd.grad(best, tokens)[0].norm(dim=-1)
+    return read / read.sum(-1, keepdim=True)

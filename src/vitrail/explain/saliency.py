@@ -1,0 +1,105 @@
+"""Which pixels matter: to the answer (saliency), or to one cell of a stage (its effective receptive field)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
+from vitrail.explain.layers import backbone_of, check_images, evaluating
+
+
+def saliency(
+    model: nn.Module, images: Tensor, target: int | Tensor | None = None, samples: int = 8, noise: float = 0.15
+) -> Tensor:
+    """Show how strongly each pixel moves the score of a class.
+
+    S = mean over samples of max over channels of |d score / d image|, at the image with noise added
+
+    "Deep Inside Convolutional Networks", section 3, with the noise of "SmoothGrad: removing noise by adding noise".
+
+    Args:
+        model: a classifier.
+        images: prepared pictures `(B, C, Y, X)`.
+        target: class, or one for each picture `(B,)`; by default the one that the model names.
+        samples: noisy copies; 1 with `noise=0` is the plain gradient.
+        noise: standard deviation of the noise, as a share of the range of values in each picture.
+
+    Returns:
+        `(B, Y, X)`, at least 0.
+
+    Raises:
+        VitrailError: if the target is no class.
+    """
+    check_images(images)
+    with evaluating(model):
+        with torch.no_grad():
+            scores = model(images)
+        target = _target(scores, target)
+
+        def score(noisy: Tensor) -> Tensor:
+            return model(noisy).gather(1, target[:, None]).sum()
+
+        return _mean_gradient(score, images, samples, noise)
+
+
+def receptive_field(
+    model: nn.Module, images: Tensor, cell: tuple[int, int], stage: int = -1, probes: int = 16
+) -> Tensor:
+    """Show how strongly each pixel moves one cell of a stage.
+
+    "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", section 2; the norm over the cell's
+    channels is estimated with `probes` random directions.
+
+    Args:
+        model: a model from `create_model` or `load_model`, or a backbone.
+        images: prepared pictures `(B, C, Y, X)`.
+        cell: row and column on the grid of the stage.
+        stage: index of the stage; -1 is the last.
+        probes: random directions; more are smoother.
+
+    Returns:
+        `(B, Y, X)`, at least 0.
+
+    Raises:
+        VitrailError: if there is no such stage or cell.
+    """
+    check_images(images)
+    with evaluating(model), torch.enable_grad():
+        images = images.detach().requires_grad_()
+        pyramid = backbone_of(model)(images).pyramid
+        if not -len(pyramid) <= stage < len(pyramid):
+            raise VitrailError(f"There is no stage {stage}: the model has {len(pyramid)}, 0 to {len(pyramid) - 1}.")
+        _, h, w, _ = pyramid[stage].shape
+        if not (0 <= cell[0] < h and 0 <= cell[1] < w):
+            raise VitrailError(f"Stage {stage} has {h} rows and {w} columns of cells, got {tuple(cell)}.")
+        vector = pyramid[stage][:, cell[0], cell[1]]  # (B, C)
+        generator = torch.Generator().manual_seed(0)
+        squares = torch.zeros_like(images)
+        for _ in range(probes):
+            signs = torch.randint(0, 2, vector.shape[1:], generator=generator).to(vector) * 2 - 1
+            (pulled,) = torch.autograd.grad(vector, images, signs.expand_as(vector), retain_graph=True)
+            squares += pulled.square()
+        return (squares.sum(1) / probes).sqrt().detach()
+
+
+def _target(scores: Tensor, target: int | Tensor | None) -> Tensor:
+    if target is None:
+        return scores.argmax(dim=1)
+    target = torch.as_tensor(target, device=scores.device).expand(len(scores))
+    if int(target.min()) < 0 or int(target.max()) >= scores.shape[1]:
+        raise VitrailError(f"The model has classes 0 to {scores.shape[1] - 1}, got target {target.tolist()}.")
+    return target
+
+
+def _mean_gradient(score: Callable[[Tensor], Tensor], images: Tensor, samples: int, noise: float) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    spread = noise * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
+    total = torch.zeros_like(images[:, 0])
+    for _ in range(samples):
+        drawn = torch.randn(images.shape, generator=generator).to(images)
+        with torch.enable_grad():
+            noisy = (images + spread * drawn).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(score(noisy), noisy)
+        total += gradient.abs().amax(1)
+    return total / samples
