@@ -16,7 +16,7 @@ from vitrail.errors import VitrailError, unknown
 if TYPE_CHECKING:
     from vitrail.parts.backbone import Classifier
 
-FAMILIES = ("vit", "deit", "swin", "poolformer")
+FAMILIES = ("vit", "deit", "swin", "poolformer", "mixer")
 
 
 @cache
