@@ -1,0 +1,155 @@
+"""What training may do to a picture, on whole batches of uint8 pixels.
+
+Each function takes `(B, C, Y, X)` and the `Draws` of the batch, and treats each picture by its own draws: the result for
+a picture does not depend on its neighbours. Working on the batch is what makes small pictures cheap: numpy and torch are
+called once a batch, not once a picture.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torchvision.transforms.v2 import functional as tv
+
+from vitrail.data.draw import Draws
+from vitrail.errors import VitrailError
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training pictures are varied.
+
+    Args:
+        crop: `resized` cuts a random box and scales it (photographs), `pad` pads and cuts a window of the same size
+            (small pictures), `center` does what evaluation does.
+        scale: least and greatest share of the picture that a `resized` crop takes.
+        ratio: least and greatest width over height of a `resized` crop.
+        padding: pixels of black border for `pad`, as a share of the size; 0.125 is 4 pixels for CIFAR.
+        flip: probability of a left-right flip; 0 where left and right matter (digits, text).
+        policy: `rand` (RandAugment), `trivial` (TrivialAugment), or `none`.
+        operations: RandAugment's number of operations a picture.
+        magnitude: RandAugment's strength on torchvision's scale of 0..30 (timm's m9 is about 27 there).
+        jitter: strength of random brightness, contrast and saturation; 0.4 means factors in 0.6..1.4.
+        erase: probability that a box is erased.
+        erase_fill: what an erased box holds: `noise` (normal) or `mean` (zero after normalisation).
+    """
+
+    crop: Literal["resized", "pad", "center"] = "resized"
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    padding: float = 0.125
+    flip: float = 0.5
+    policy: Literal["none", "rand", "trivial"] = "none"
+    operations: int = 2
+    magnitude: int = 9
+    jitter: float = 0.0
+    erase: float = 0.0
+    erase_fill: Literal["noise", "mean"] = "noise"
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "erase", "jitter", "padding"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise VitrailError(f"augment.{name}={getattr(self, name)} does not lie in 0..1.")
+        if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
+            raise VitrailError(
+                f"augment.scale={self.scale}, augment.ratio={self.ratio} cannot work.\n"
+                "scale is a least and a greatest share in 0..1, ratio a least and a greatest width over height."
+            )
+        if not 0 <= self.magnitude <= 30 or self.operations < 1:
+            raise VitrailError(
+                f"augment.magnitude={self.magnitude}, augment.operations={self.operations} cannot work.\n"
+                "The magnitude lies in 0..30, the number of operations is 1 or more."
+            )
+
+
+AUGMENTS: dict[str, Augment] = {
+    "none": Augment(crop="center", flip=0.0),
+    "digits": Augment(crop="pad", flip=0.0),
+    "small": Augment(crop="pad"),
+    "small-strong": Augment(crop="pad", policy="trivial", erase=0.25, erase_fill="mean"),
+    "photo": Augment(),
+    "photo-strong": Augment(policy="rand", operations=2, magnitude=27, jitter=0.4, erase=0.25),
+}
+"""Ready-made choices: for handwriting, for small pictures (CIFAR), for photographs (`photo-strong` is DeiT's and Swin's)."""
+
+
+def flip(pixels: Tensor, draws: Draws, probability: float) -> Tensor:
+    """Mirror pictures left to right with a probability."""
+    chosen = torch.from_numpy(draws.uniform("flip") < probability)
+    return torch.where(chosen[:, None, None, None], pixels.flip(-1), pixels)
+
+
+def pad_crop(pixels: Tensor, draws: Draws, padding: int) -> Tensor:
+    """Pad with black, and cut a window of the old size at a random place.
+
+    Paper: He et al., "Deep residual learning" (2016), section 4.2.
+    """
+    batch, _, height, width = pixels.shape
+    windows = pad(pixels, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2p+1, 2p+1, Y, X)
+    top = torch.from_numpy(draws.integers("crop top", 2 * padding + 1))
+    left = torch.from_numpy(draws.integers("crop left", 2 * padding + 1))
+    return windows[torch.arange(batch), :, top, left]
+
+
+def jitter(pixels: Tensor, draws: Draws, strength: float) -> Tensor:
+    """Change brightness, contrast and saturation by factors in `1 - strength .. 1 + strength`, in a random order."""
+    changes = (_brightness, _contrast, _saturation)
+    factors = torch.from_numpy(draws.uniform("jitter", 1 - strength, 1 + strength, count=3)).float()
+    order = torch.from_numpy(draws.uniform("jitter order", count=3)).argsort(1)
+    pixels = pixels.clone()
+    for turn in range(len(changes)):
+        for number, change in enumerate(changes):
+            chosen = (order[:, turn] == number).nonzero().flatten()
+            if len(chosen):
+                pixels[chosen] = change(pixels[chosen], factors[chosen, number, None, None, None])
+    return pixels
+
+
+def erase(images: Tensor, draws: Draws, probability: float, fill: str) -> Tensor:
+    """Erase a box of normalised pictures, in place.
+
+    Paper: Zhong et al., "Random erasing" (2020), section 3, with the areas (2 % to 33 %) and shapes (0.3 to 3.3) of timm
+    and torchvision. Departure: where a drawn box does not fit, it is cut to the picture instead of drawn again.
+    """
+    chosen = np.flatnonzero(draws.uniform("erase") < probability)
+    if not len(chosen):
+        return images
+    draws = draws.take(chosen)
+    channels, height, width = images.shape[1:]
+    area = draws.uniform("erase area", 0.02, 1 / 3) * height * width
+    shape = np.exp(draws.uniform("erase shape", np.log(0.3), np.log(3.3)))
+    tall = np.clip(np.rint(np.sqrt(area * shape)), 1, height).astype(int)
+    wide = np.clip(np.rint(np.sqrt(area / shape)), 1, width).astype(int)
+    top = (draws.uniform("erase top") * (height - tall + 1)).astype(int)
+    left = (draws.uniform("erase left") * (width - wide + 1)).astype(int)
+    for row, number in enumerate(chosen):
+        box = images[number, :, top[row] : top[row] + tall[row], left[row] : left[row] + wide[row]]
+        if fill == "mean":
+            box.zero_()
+        else:
+            noise = draws.take(np.array([row])).normal("erase noise", box.numel())
+            box.copy_(torch.from_numpy(noise).view(channels, tall[row], wide[row]))
+    return images
+
+
+def _brightness(pixels: Tensor, factor: Tensor) -> Tensor:
+    return (pixels * factor).clamp_(0, 255).to(torch.uint8)
+
+
+def _contrast(pixels: Tensor, factor: Tensor) -> Tensor:
+    return _blend(pixels, _grey(pixels).mean((1, 2, 3), keepdim=True), factor)
+
+
+def _saturation(pixels: Tensor, factor: Tensor) -> Tensor:
+    return pixels if pixels.shape[1] == 1 else _blend(pixels, _grey(pixels), factor)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    return pixels.float() if pixels.shape[1] == 1 else tv.rgb_to_grayscale(pixels).float()
+
+
+def _blend(pixels: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    return (pixels * factor + other * (1 - factor)).clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,75 @@
+"""A folder for what is slow to make and can be made again: unpacked archives, decoded pictures.
+
+Deleting it is always safe. It is `$VITRAIL_CACHE`, or `vitrail` in the user's cache folder, or, where that cannot be
+written, a private folder for temporary files.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO
+
+from vitrail.errors import ResourceError
+
+
+def cache_folder(kind: str) -> Path:
+    """Return a folder of the cache that exists and can be written."""
+    asked = os.environ.get("VITRAIL_CACHE")
+    usual = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    private = Path(tempfile.gettempdir()) / f"vitrail-{user}"
+    for folder in [Path(asked)] if asked else [Path(usual) / "vitrail", private]:
+        try:
+            (folder / kind).mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        # In a folder that everybody may write, somebody else may have been there before.
+        ours = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid() or folder != private
+        if ours and os.access(folder / kind, os.W_OK):
+            return folder / kind
+    raise ResourceError(
+        f"No folder for cached data can be written ({asked or usual}).\nSet VITRAIL_CACHE to a folder that can."
+    )
+
+
+def fingerprint(*parts: object) -> str:
+    """Return a short name for what something was made from.
+
+    Example:
+        >>> fingerprint("a", 1) == fingerprint("a", 1) != fingerprint("a1")
+        True
+    """
+    digest = blake2b(digest_size=12)
+    for part in parts:
+        digest.update(repr(part).encode("utf-8", "backslashreplace") + b"\0")
+    return digest.hexdigest()
+
+
+def stamp(path: Path) -> tuple[str, int, int]:
+    """Return what changes when a file is replaced: its full path, its size, its time."""
+    status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def written(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that appears whole or not at all; a full disk is a `ResourceError`."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.replace(name, path)
+    except BaseException as error:
+        os.unlink(name)
+        if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+            free = shutil.disk_usage(path.parent).free / 2**20
+            raise ResourceError(
+                f"The disk of the cache {path.parent} is full ({free:.0f} MiB are free).\n"
+                "Free some space, or set VITRAIL_CACHE to a folder on another disk."
+            ) from error
+        raise

@@ -1,0 +1,167 @@
+"""A set of pictures with labels, wherever the pictures live."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils import data
+
+from vitrail.data.picture import ImageDecodeError, open_image, open_regular
+
+
+class Sample(NamedTuple):
+    """One picture `(C, Y, X)` of uint8, its class number and its id."""
+
+    image: Tensor
+    label: int
+    id: str
+
+
+class Span(NamedTuple):
+    """Bytes inside a larger file: a member of a tar."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        with open_regular(self.path) as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+class Store(Protocol):
+    """Where pictures live."""
+
+    def __len__(self) -> int: ...
+
+    def open(self, number: int, name: str, mode: str, draft: int | None) -> Image.Image:
+        """Return a picture, upright, in `mode`."""
+        ...
+
+    def take(self, chosen: np.ndarray) -> "Store":
+        """Return some of the pictures, in that order."""
+        ...
+
+
+class Files:
+    """Encoded pictures: files, or members of a tar.
+
+    Args:
+        places: a path or a span for each picture.
+    """
+
+    def __init__(self, places: Sequence[Path | Span]) -> None:
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def open(self, number: int, name: str, mode: str, draft: int | None) -> Image.Image:
+        """Decode a picture."""
+        place = self.places[number]
+        return open_image(place.read() if isinstance(place, Span) else place, mode, draft=draft, name=name)
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """Return some of the pictures."""
+        return type(self)([self.places[number] for number in chosen])
+
+
+class Arrays:
+    """Decoded pictures of one size, as rows of one array (which may be a file mapped into memory).
+
+    Args:
+        pixels: `(n, C, Y, X)` of uint8, C is 1 or 3.
+        rows: the row of each picture; all of them by default.
+    """
+
+    def __init__(self, pixels: np.ndarray, rows: np.ndarray | None = None) -> None:
+        self.pixels = pixels
+        self.rows = np.arange(len(pixels)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def open(self, number: int, name: str, mode: str, draft: int | None) -> Image.Image:
+        """Return a picture."""
+        planes = self.pixels[self.rows[number]]
+        image = Image.fromarray(planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0)))
+        return image.convert(mode)
+
+    def gather(self, index: np.ndarray) -> Tensor:
+        """Return a batch, `(B, C, Y, X)` of uint8."""
+        return torch.from_numpy(np.ascontiguousarray(self.pixels[self.rows[index]]))
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """Return some of the pictures, without copying pixels."""
+        return type(self)(self.pixels, self.rows[chosen])
+
+
+class PictureSet(data.Dataset[Sample]):
+    """Pictures with labels and stable ids.
+
+    Args:
+        name: what the set is called in messages, such as `cifar10.tar.gz train`.
+        classes: names of the classes; a label is a place in this tuple.
+        ids: a stable name of each picture, its path inside the data set.
+        labels: class number of each picture.
+        store: where the pictures live.
+
+    Example:
+        >>> from vitrail.data.open import open_dataset
+        >>> digits = open_dataset("digits").require("train")
+        >>> digits[0].image.shape, digits.classes[:3]
+        (torch.Size([1, 8, 8]), ('0', '1', '2'))
+    """
+
+    def __init__(
+        self, name: str, classes: tuple[str, ...], ids: Sequence[str], labels: Sequence[int] | np.ndarray, store: Store
+    ) -> None:
+        assert len(ids) == len(labels) == len(store), (name, len(ids), len(labels), len(store))
+        self.name, self.classes, self.ids, self.store = name, classes, tuple(ids), store
+        self.labels = torch.as_tensor(np.asarray(labels, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, number: int) -> Sample:
+        mode = "L" if self.pixels is not None and self.pixels.shape[1] == 1 else "RGB"
+        planes = np.asarray(self.picture(number, mode)).reshape(
+            self.store.open(number, "", mode, None).size[::-1] + (-1,)
+        )
+        return Sample(torch.from_numpy(planes.transpose(2, 0, 1).copy()), int(self.labels[number]), self.ids[number])
+
+    @property
+    def pixels(self) -> np.ndarray | None:
+        """The array that holds the pictures, where they are decoded already (rows: `store.rows`)."""
+        return self.store.pixels if isinstance(self.store, Arrays) else None
+
+    def picture(self, number: int, mode: str = "RGB", draft: int | None = None) -> Image.Image:
+        """Return a picture; errors carry its id."""
+        return self.store.open(number, self.ids[number], mode, draft)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of pictures of each class."""
+        counts = np.bincount(self.labels.numpy(), minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
+    def take(self, chosen: Sequence[int] | np.ndarray, name: str | None = None) -> "PictureSet":
+        """Return some of the pictures as a set of its own."""
+        index = np.asarray(chosen, dtype=np.int64)
+        ids = [self.ids[number] for number in index]
+        return PictureSet(name or self.name, self.classes, ids, self.labels.numpy()[index], self.store.take(index))
+
+    def faults(self, numbers: Sequence[int]) -> dict[int, ImageDecodeError]:
+        """Try to read some pictures, and return the errors of those that fail."""
+        found = {}
+        for number in numbers:
+            try:
+                self.picture(number)
+            except ImageDecodeError as error:
+                found[number] = error
+        return found

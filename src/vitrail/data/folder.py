@@ -1,0 +1,44 @@
+"""A folder of folders of pictures on a disk."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vitrail.data.dataset import Span
+from vitrail.data.listing import Listing
+from vitrail.data.picture import EXTENSIONS, shown
+from vitrail.data.tree import arrange
+
+
+def list_folder(root: Path) -> Listing:
+    """List the pictures under a folder; links are followed, a loop of links is walked once."""
+    files: dict[str, Path | Span] = {}
+    folders: list[str] = []
+    for path, is_folder in _walk(root, set()):
+        key = shown(path.relative_to(root).as_posix())
+        if is_folder:
+            folders.append(key)
+        else:
+            files[key] = path
+    return arrange(shown(root.name or str(root)), files, folders)
+
+
+def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[tuple[Path, bool]]:
+    status = folder.stat()
+    identity = status.st_dev, status.st_ino
+    if identity in above:
+        return
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        is_folder = entry.is_dir()
+        # A folder called x.jpg is somebody's mistake: hand it on as a file, so that reading it says what it is.
+        if is_folder and not _looks_like_picture(entry.name):
+            yield Path(entry.path), True
+            yield from _walk(Path(entry.path), above | {identity})
+        else:
+            yield Path(entry.path), False
+
+
+def _looks_like_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS

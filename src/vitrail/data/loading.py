@@ -1,0 +1,198 @@
+"""Batches for a model, from any place in a training, with any number of worker processes."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import data
+
+from vitrail.data.dataset import Arrays, PictureSet
+from vitrail.data.draw import Draws
+from vitrail.data.listing import Problem
+from vitrail.data.order import EpochOrder
+from vitrail.data.pack import bad_pictures
+from vitrail.data.parallel import worker_failure
+from vitrail.data.picture import ImageDecodeError
+from vitrail.data.transform import Transform
+
+_FIT_BYTES = 256 * 2**20
+
+
+class Batch(NamedTuple):
+    """What a model gets: images `(B, C, Y, X)`, labels `(B,)`, and the sample numbers `(B,)`."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class _Fetched(NamedTuple):
+    batch: Batch
+    faults: list[Problem]
+
+
+class Loader:
+    """Batches of a data set, epoch by epoch.
+
+    Args:
+        dataset: the pictures.
+        transform: what is done to them.
+        order: which of them make up a step.
+        workers: number of loading processes; 0 loads in this process, which is best for packed pictures.
+        bad: what happens to a picture that cannot be decoded: `fail` raises, `skip` leaves it out of its batch (which
+            gets smaller; no other picture takes its place) and counts it in `skipped`.
+        timeout: seconds without a batch after which hanging workers are an error.
+    """
+
+    def __init__(
+        self,
+        dataset: PictureSet,
+        transform: Transform,
+        order: EpochOrder,
+        *,
+        workers: int = 0,
+        bad: Literal["fail", "skip"] = "fail",
+        timeout: float = 600,
+    ) -> None:
+        self.dataset, self.order, self.bad = dataset, order, bad
+        self.skipped: dict[str, str] = {}
+        self._plan = _Plan(order)
+        # A generator of its own: torch's global one must not feel how often loading starts, or a resumed run would
+        # draw another dropout.
+        self._loader = data.DataLoader(
+            _Fetch(fitted(dataset, transform), transform, order.seed),
+            batch_size=None,
+            sampler=self._plan,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            timeout=timeout if workers else 0,
+            generator=torch.Generator(),
+            persistent_workers=workers > 0,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch, the same on every rank."""
+        return self.order.steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch()
+
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches from `start_step` to the end of the epoch.
+
+        Raises:
+            DataError: a picture cannot be decoded, under `bad="fail"`.
+            ResourceError: a worker process died or hangs.
+        """
+        self._plan.epoch, self._plan.start_step = epoch, start_step
+        try:
+            for fetched in self._loader:
+                if fetched.faults and self.bad == "fail":
+                    raise bad_pictures(self.dataset.name, fetched.faults)
+                self.skipped |= {fault.id: fault.reason for fault in fetched.faults}
+                yield fetched.batch
+        except RuntimeError as error:
+            raise worker_failure(error) or error from error
+
+
+def train_loader(
+    dataset: PictureSet,
+    transform: Transform,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    bad: Literal["fail", "skip"] = "fail",
+) -> Loader:
+    """Return a loader that shuffles each epoch and drops the last, smaller step; `batch_size` is over all ranks."""
+    order = EpochOrder(len(dataset), batch_size, seed, rank=rank, world=world)
+    return Loader(dataset, transform, order, workers=workers, bad=bad)
+
+
+def eval_loader(
+    dataset: PictureSet,
+    transform: Transform,
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    bad: Literal["fail", "skip"] = "fail",
+) -> Loader:
+    """Return a loader that shows each picture once, in order; over the ranks no picture is lost or seen twice."""
+    order = EpochOrder(len(dataset), batch_size, shuffle=False, drop_last=False, rank=rank, world=world)
+    return Loader(dataset, transform, order, workers=workers, bad=bad)
+
+
+def fitted(dataset: PictureSet, transform: Transform) -> PictureSet:
+    """Bring packed pictures of another size to the model's size once, where that needs no draws and little memory."""
+    pixels, size = dataset.pixels, transform.preprocess.size
+    still = getattr(transform, "draft", None) is None
+    bytes_needed = len(dataset) * transform.preprocess.channels * size * size
+    if pixels is None or not still or transform.leaves(*pixels.shape[1:]) or bytes_needed > _FIT_BYTES:
+        return dataset
+    images = (transform.picture(dataset.picture(number, transform.mode)) for number in range(len(dataset)))
+    resized = Arrays(torch.stack(list(images)).numpy())
+    return PictureSet(dataset.name, dataset.classes, dataset.ids, dataset.labels.numpy(), resized)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+class _Plan(data.Sampler[tuple[int, np.ndarray]]):
+    """Tell the workers what to fetch: the epoch goes along, so they need no state."""
+
+    def __init__(self, order: EpochOrder) -> None:
+        self.order, self.epoch, self.start_step = order, 0, 0
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        epoch = self.epoch
+        return ((epoch, index) for index in self.order.batches(epoch, self.start_step))
+
+    def __len__(self) -> int:
+        return self.order.steps - self.start_step
+
+
+class _Fetch(data.Dataset[_Fetched]):
+    """Make one batch; runs in the workers."""
+
+    def __init__(self, dataset: PictureSet, transform: Transform, seed: int) -> None:
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+        store = dataset.store
+        self.gather = store.gather if isinstance(store, Arrays) and transform.leaves(*store.pixels.shape[1:]) else None
+
+    def __getitem__(self, key: tuple[int, np.ndarray]) -> _Fetched:
+        epoch, index = key
+        faults: list[Problem] = []
+        if self.gather is not None:
+            draws, pixels = Draws(self.seed, epoch, index), self.gather(index)
+        else:
+            index, pixels, faults = self._read(Draws(self.seed, epoch, index), index)
+            draws = Draws(self.seed, epoch, index)
+        images = self.transform.batch(pixels, draws)
+        return _Fetched(Batch(images, self.dataset.labels[index], torch.from_numpy(index)), faults)
+
+    def _read(self, draws: Draws, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[Problem]]:
+        """Decode the pictures one by one; those that cannot be decoded are reported and left out."""
+        size, channels = self.transform.preprocess.size, self.transform.preprocess.channels
+        planes, kept, faults = [], [], []
+        for row, number in enumerate(index.tolist()):
+            try:
+                image = self.dataset.picture(number, self.transform.mode, self.transform.draft)
+            except ImageDecodeError as error:
+                faults.append(Problem(error.name, error.reason, error.kind))
+                continue
+            planes.append(self.transform.picture(image, draws.take(np.array([row]))))
+            kept.append(row)
+        empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
+        return index[kept], torch.stack(planes) if planes else empty, faults

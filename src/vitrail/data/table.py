@@ -1,0 +1,158 @@
+"""Tables of pictures: CSV or JSON lines with a path, a label and perhaps a split in each row.
+
+Hugging Face's `imagefolder` layout (`metadata.csv` or `metadata.jsonl` beside the pictures, one for the data set or one a
+split) is the same thing.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitrail.data.listing import SPLIT_NAMES, Entry, Listing, Problem, Split
+from vitrail.data.picture import shown
+from vitrail.errors import DataError, VitrailError, nearest
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of a table; None looks for the usual names.
+
+    Args:
+        image: path of the picture, relative to the table.
+        label: name or number of the class.
+        split: train, val or test.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+
+
+_USUAL = {
+    "image": ("file_name", "path", "image", "filename", "file", "image_path", "filepath", "img"),
+    "label": ("label", "class", "target", "category", "class_name", "label_name", "y"),
+    "split": ("split", "set", "subset", "fold", "partition"),
+}
+
+
+def list_table(path: Path, columns: Columns) -> Listing:
+    """List the pictures that a table names."""
+    listing = Listing(shown(path.name))
+    _read_into(listing, path, path.parent, columns, "train")
+    return listing
+
+
+def find_metadata(root: Path) -> list[tuple[Path, Split]]:
+    """Return the tables of Hugging Face's layout: one for the whole data set, or one in the folder of each split."""
+    found: list[tuple[Path, Split]] = [(root / f"metadata{suffix}", "train") for suffix in SUFFIXES]
+    found = [(path, split) for path, split in found if path.is_file()][:1]
+    if not found:
+        splits = sorted(entry for entry in root.iterdir() if entry.name.lower() in SPLIT_NAMES and entry.is_dir())
+        for folder in splits:
+            tables = (folder / f"metadata{suffix}" for suffix in SUFFIXES)
+            found += [(table, SPLIT_NAMES[folder.name.lower()]) for table in tables if table.is_file()][:1]
+    return found
+
+
+def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns) -> Listing:
+    """List the pictures that the tables beside them name."""
+    listing = Listing(shown(root.name or str(root)))
+    for table, split in tables:
+        _read_into(listing, table, root, columns, split)
+    return listing
+
+
+def _read_into(listing: Listing, table: Path, root: Path, columns: Columns, split: Split) -> None:
+    rows = _rows(table)
+    names = next(rows)[1]
+    found = {key: _choose(key, getattr(columns, key), list(names), shown(table.name)) for key in _USUAL}
+    seen: set[str] = set()
+    for number, row in rows:
+        where = f"{shown(table.name)} line {number}"
+        value, label = _text(row.get(found["image"] or "")), _text(row.get(found["label"] or ""))
+        part = _text(row.get(found["split"] or "")) if found["split"] else split
+        if not value or not label:
+            listing.problems.append(Problem(where, f"no {'path' if not value else 'label'} in this row", "label"))
+        elif part.lower() not in SPLIT_NAMES:
+            reason = f"split '{part}' is not one of train, val, test"
+            listing.problems.append(Problem(where, reason, "split"))
+        elif value in seen:
+            listing.problems.append(Problem(where, f"{shown(value)} was named before", "twice"))
+        else:
+            seen.add(value)
+            place = table.parent / value
+            name = (Path(*table.parent.relative_to(root).parts) / value).as_posix()
+            listing.add(SPLIT_NAMES[part.lower()], Entry(shown(name), label, place))
+
+
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the column names first, then each row with its line number."""
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            yield from _csv_rows(file, table) if table.suffix in (".csv", ".tsv") else _json_rows(file, table)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{shown(table)} is not UTF-8 text (byte {error.start}); save the table as UTF-8.") from error
+    except csv.Error as error:
+        raise DataError(f"{shown(table)} is not a table that can be read: {error}.") from error
+
+
+def _csv_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
+    if not reader.fieldnames:
+        raise DataError(f"{shown(table)} is empty; its first line must name the columns, such as path,label.")
+    yield 0, dict.fromkeys(reader.fieldnames)
+    for row in reader:
+        yield reader.line_num, row
+
+
+def _json_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    first = True
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{shown(table)} line {number} is not JSON: {error}.") from error
+        if not isinstance(row, dict):
+            raise DataError(f'{shown(table)} line {number} is not an object such as {{"path": ..., "label": ...}}.')
+        if first:
+            yield 0, row
+        first = False
+        yield number, row
+    if first:
+        raise DataError(f"{shown(table)} is empty; each line must be an object with a path and a label.")
+
+
+def _choose(key: str, wanted: str | None, names: list[str], table: str) -> str | None:
+    listed = ", ".join(names[:12])
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+        guess = ", ".join(nearest(wanted, names))
+        raise VitrailError(
+            f"{table} has no column '{wanted}' for the {key}." + (f" Did you mean: {guess}?" if guess else "")
+            + f"\nIts columns: {listed}."
+        )  # fmt: skip
+    lowered = {name.lower().strip(): name for name in names if name}
+    for usual in _USUAL[key]:
+        if usual in lowered:
+            return lowered[usual]
+    if key == "split":
+        return None
+    raise VitrailError(
+        f"{table} has no column that is usual for the {key} ({', '.join(_USUAL[key][:5])}, ...).\n"
+        f"Its columns: {listed}.\nSay which one it is: columns.{key}."
+    )
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text; JSON's numbers and booleans count, lists and objects do not name a class."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() if isinstance(value, str | int) else ""
