@@ -87,6 +87,24 @@ class OverlappingPatchEmbedding(nn.Module):
         return to_tokens(self.proj(channels_last(images)))
 
 
+class ConvStem(nn.Module):
+    """How a residual network begins: convolve, normalise, pool.
+
+    Args:
+        conv: the first convolution, `images -> map`.
+        norm: what follows it, `map -> map`.
+        pool: makes the map coarser, `map -> map`.
+    """
+
+    def __init__(self, conv: nn.Module, norm: nn.Module, pool: nn.Module):
+        super().__init__()
+        self.conv, self.norm, self.pool = conv, norm, pool
+
+    def forward(self, images: Image) -> tuple[Tensor, Grid]:
+        """Turn pictures into the tokens of a coarse map."""
+        return to_tokens(self.pool(self.norm(self.conv(channels_last(images)))))
+
+
 class PrefixTokens(nn.Module):
     """Put learned tokens that sit nowhere (class, distillation) in front of the cells.
 
