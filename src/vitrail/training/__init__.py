@@ -1,1 +1,28 @@
-"""One training loop on plain PyTorch, and what makes it lose nothing."""
+"""Training: one loop, and everything that keeps it from losing a step.
+
+Start at `loop.py` (what happens), then `session.py` (what it happens to) and `train.py` (how a run begins and ends)::
+
+    config.py      TrainConfig: every option of a run; imports no torch
+    train.py       train(config, reporter, stop, command) -> Summary
+    build.py       config -> Session: data, model, loss, optimizer
+    loop.py        fit(session), validate(session, loader); Diverged
+    session.py     Session: what the loop turns, and its books
+    schedule.py    Schedule (rate by share of the run), Steps and Seconds (length of a run)
+    groups.py      parameter groups: layer-wise rates, decay, freezing
+    objective.py   labels, or labels and a teacher (DeiT)
+    ema.py         moving average of the weights
+    world.py       one process, DDP, FSDP2
+    state.py       training state: safetensors and JSON, atomic, with checksums
+    folder.py      the run folder; lock.py one run at a time; log.py metrics.jsonl, results.csv, TensorBoard
+    stop.py        stopping on request; progress.py what the user sees
+    trial.py       trying without leaving a trace: batch_size.py, rate_finder.py, dry_run.py, memory.py
+
+A run folder holds `metrics.jsonl`, one object a line:
+`{"kind": "step", "step", "epoch", "loss", "lr", "grad_norm"}` and
+`{"kind": "epoch", "step", "epoch", "train_loss", "val_loss", "top1", "top5", "lr", "seconds", "best"}`;
+`results.csv` has the epoch rows; `summary.json` the fields of `train.Summary`.
+
+What resuming promises: with `epochs`, a run that was killed at any moment and resumed on the same machine, with the same
+torch and number of threads, ends with the same weights bit for bit. With `minutes` it goes on from the time already spent.
+With another number of processes each update sees the same samples, and differs only by the order of sums.
+"""

@@ -1,0 +1,88 @@
+"""Classification: one answer a picture. Its loss, its measure and its result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from vitrail.shapes import Logits
+
+
+def classification_loss(logits: Logits, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return the mean cross-entropy, computed in fp32 whatever the logits are.
+
+    -sum_k t_k log p_k, with targets t moved by `smoothing` towards the uniform distribution (Szegedy et al. 2016, section 7).
+
+    Args:
+        logits: one score a class.
+        targets: class numbers `(B,)`, or a distribution for each picture `(B, K)`.
+        smoothing: share of the target that is spread over all classes.
+
+    Example:
+        >>> classification_loss(torch.zeros(1, 4), torch.tensor([2])).exp().item()
+        4.0
+    """
+    return cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+
+
+class ClassificationScore:
+    """Top-1, top-5 and loss over a data set, as sums that processes can add up.
+
+    Args:
+        device: where the logits will be.
+
+    Attributes:
+        sums: pictures, loss, top-1 hits, top-5 hits; float64, so counts stay exact.
+
+    Example:
+        >>> score = ClassificationScore()
+        >>> score.add(torch.tensor([[0.0, 2.0], [3.0, 1.0]]), torch.tensor([1, 1]))
+        >>> score.metrics()["top1"]
+        0.5
+    """
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.sums = torch.zeros(4, dtype=torch.float64, device=device)
+
+    def add(self, logits: Logits, labels: Tensor) -> None:
+        """Count a batch."""
+        if len(labels) == 0:
+            return
+        losses = cross_entropy(logits.float(), labels, reduction="none").double().sum()
+        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        count = torch.tensor(float(len(labels)), dtype=torch.float64, device=self.sums.device)
+        self.sums += torch.stack([count, losses, hits[:, 0].sum().double(), hits.sum().double()])
+
+    def metrics(self) -> dict[str, float]:
+        """Return `loss`, `top1` and `top5`, each a mean over the pictures."""
+        count, loss, top1, top5 = self.sums.tolist()
+        return {"loss": loss / count, "top1": top1 / count, "top5": top5 / count}
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a model says of one picture.
+
+    Args:
+        probabilities: one number a class, summing to one.
+        labels: names of the classes, in the same order.
+
+    Example:
+        >>> Classification((0.1, 0.7, 0.2), ("cat", "dog", "fox")).top(2)
+        [('dog', 0.7), ('fox', 0.2)]
+    """
+
+    probabilities: tuple[float, ...]
+    labels: Sequence[str]
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """Return the likeliest classes with their probabilities, best first."""
+        order = sorted(range(len(self.probabilities)), key=lambda k: -self.probabilities[k])
+        return [(self.labels[k], self.probabilities[k]) for k in order[:count]]
+
+    @property
+    def label(self) -> str:
+        """Name of the likeliest class."""
+        return self.top(1)[0][0]

@@ -1,0 +1,131 @@
+"""The run folder: where a run lives, what it is made of, and how it is found again."""
+
+import os
+import platform
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitrail import __version__
+from vitrail.durable import write_file
+from vitrail.errors import DataError, VitrailError
+from vitrail.training.config import RUNTIME, TrainConfig
+from vitrail.weights.manifest import dump_json
+
+CONFIG, ENVIRONMENT, SUMMARY = "config.yaml", "env.json", "summary.json"
+
+
+def settle_config(config: TrainConfig) -> tuple[TrainConfig, Path | None]:
+    """Return the config to run, and the run folder to go on with, if there is one.
+
+    A resumed run is the run that was begun: its config is the one in its folder, and only what says how to carry it out
+    (`RUNTIME`) may be given anew.
+
+    Raises:
+        VitrailError: there is no such run, or something was given that would make it another run.
+    """
+    if config.resume is None:
+        return config, None
+    if config.resume == "auto":
+        if config.out is None:
+            raise VitrailError("resume=auto needs to know where: give the run folder with --out.")
+        folder = Path(config.out)
+        if not (folder / CONFIG).exists():
+            return replace(config, resume=None), None
+        stored = read_config(folder)
+        _refuse_changes(config, stored, {f.name for f in fields(config)} - set(RUNTIME))
+    else:
+        folder = Path(config.resume)
+        stored = read_config(folder)
+        default = TrainConfig()
+        given = {f.name for f in fields(config) if getattr(config, f.name) != getattr(default, f.name)}
+        _refuse_changes(config, stored, given - set(RUNTIME))
+    default = TrainConfig()
+    anew = {name: getattr(config, name) for name in RUNTIME if getattr(config, name) != getattr(default, name)}
+    return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
+
+
+def _refuse_changes(config: TrainConfig, stored: TrainConfig, names: set[str]) -> None:
+    for name in sorted(names):
+        was, now = getattr(stored, name), getattr(config, name)
+        if was != now and now != "auto":
+            raise VitrailError(
+                f"This run was begun with {name}={was}; it cannot go on with {name}={now}.\n"
+                "Leave it out to go on, or start a new run (--weights takes the weights along)."
+            )
+
+
+def new_folder(config: TrainConfig) -> Path:
+    """Make the folder of a new run: `out`, or the first free name for its data and model.
+
+    Raises:
+        VitrailError: `out` holds a run already, or other files.
+    """
+    if config.out is not None:
+        folder = Path(config.out)
+        if (folder / CONFIG).exists():
+            raise VitrailError(
+                f"{folder} holds a run already. Go on with it: --resume {folder}\nOr choose another --out, or remove the folder."
+            )
+        if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
+            raise VitrailError(f"{folder} is taken by other files. Choose another --out.")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    base = Path("runs") / "classify"
+    stem = f"{Path(config.data).name.split('.')[0] or 'data'}-{config.model}"
+    number = 1
+    while True:
+        folder = base / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Write the config of a run, resolved: what was `auto` stands there as a number."""
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+    write_file(folder / CONFIG, yaml.safe_dump(values, sort_keys=False).encode())
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """Read the config of a run.
+
+    Raises:
+        VitrailError: there is no run in that folder.
+        DataError: the file is damaged.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise VitrailError(
+            f"There is no run in {folder}: it has no {CONFIG}. Give the run folder, the one that --out named."
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise DataError(f"{path} is damaged: it holds no settings.")
+        return TrainConfig.from_dict(values)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+
+
+def write_environment(folder: Path, facts: dict[str, Any], command: str | None) -> None:
+    """Write what the run was made on: versions, machine, command."""
+    values = {
+        "vitrail": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "command": command or " ".join(sys.argv),
+        **facts,
+    }
+    write_file(folder / ENVIRONMENT, dump_json(values))
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write the result of a run."""
+    write_file(folder / SUMMARY, dump_json(summary))

@@ -1,0 +1,26 @@
+"""Optimizers by name, in torch's fastest form of each."""
+
+from typing import Any
+
+import torch
+
+from vitrail.errors import unknown
+
+
+def make_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Build an optimizer over parameter groups; the rate is set anew before each step.
+
+    Args:
+        name: `adamw` (Loshchilov and Hutter 2019; betas 0.9 and 0.999) or `sgd` (Nesterov momentum 0.9).
+        groups: from `parameter_groups`.
+
+    Example:
+        >>> groups = [{"params": [torch.nn.Parameter(torch.zeros(2))], "scale": 1.0, "weight_decay": 0.0}]
+        >>> make_optimizer("adamw", groups).param_groups[0]["fused"]
+        True
+    """
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, fused=True)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, fused=True)
+    raise unknown("optimizer", name, ("adamw", "sgd"))

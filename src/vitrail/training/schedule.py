@@ -1,0 +1,117 @@
+"""How the learning rate moves through a run, and how a run knows that it is over.
+
+Every schedule is a pure function of one number, the share of the run that is done, so nothing about it needs saving and
+a resumed run continues at the exact rate.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Protocol
+
+from vitrail.errors import unknown
+
+Shape = Callable[[float], float]
+
+
+def cosine(share: float) -> float:
+    """Fall from 1 to 0 along half a cosine (Loshchilov and Hutter 2017, SGDR, without restarts).
+
+    Example:
+        >>> [round(cosine(share), 3) for share in (0.0, 0.5, 1.0)]
+        [1.0, 0.5, 0.0]
+    """
+    return 0.5 * (1 + cos(pi * share))
+
+
+def linear(share: float) -> float:
+    """Fall from 1 to 0 along a straight line."""
+    return 1 - share
+
+
+def constant(share: float) -> float:
+    """Stay at 1."""
+    return 1.0
+
+
+SHAPES: dict[str, Shape] = {"cosine": cosine, "linear": linear, "constant": constant}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate by share of the run: a straight climb to `lr`, then `shape` down to `min_lr`.
+
+    Args:
+        lr: the highest rate.
+        min_lr: the rate at the end.
+        warmup: share of the run that the climb takes, in [0, 1).
+        shape: `cosine`, `linear` or `constant`.
+
+    Example:
+        >>> schedule = Schedule(lr=1.0, min_lr=0.1, warmup=0.2)
+        >>> [round(schedule.rate(share), 3) for share in (0.1, 0.2, 0.6, 1.0)]
+        [0.5, 1.0, 0.55, 0.1]
+    """
+
+    lr: float
+    min_lr: float = 0.0
+    warmup: float = 0.0
+    shape: str = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise unknown("scheduler", self.shape, SHAPES)
+
+    def rate(self, share: float) -> float:
+        """Return the rate where `share` of the run is done."""
+        share = min(max(share, 0.0), 1.0)
+        if share < self.warmup:
+            return self.lr * share / self.warmup
+        fall = SHAPES[self.shape]((share - self.warmup) / (1 - self.warmup))
+        return self.min_lr + (self.lr - self.min_lr) * fall
+
+
+class Length(Protocol):
+    """How long a run is."""
+
+    def share(self, step: int, seconds: float) -> float:
+        """Return the share of the run that the update after `step` updates and `seconds` stands for, in [0, 1]."""
+        ...
+
+    def over(self, step: int, seconds: float) -> bool:
+        """Say whether the run ends after `step` updates and `seconds`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A run of a fixed number of updates. Resuming it is exact.
+
+    The rate of update `i` of `n` is taken at the middle of its step, `(i + 1/2) / n`, so that neither the first nor the last
+    update has a rate of zero.
+    """
+
+    total: int
+
+    def share(self, step: int, seconds: float) -> float:
+        return (step + 0.5) / self.total
+
+    def over(self, step: int, seconds: float) -> bool:
+        return step >= self.total
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A run of a fixed time, of which the schedule is a function.
+
+    It ends on time on any machine. A resumed run goes on from the time already spent; it cannot be bit for bit the run that
+    was never stopped, because no two runs take the same time for a step.
+    """
+
+    budget: float
+
+    def share(self, step: int, seconds: float) -> float:
+        return min(seconds / self.budget, 1.0)
+
+    def over(self, step: int, seconds: float) -> bool:
+        return seconds >= self.budget

@@ -1,0 +1,239 @@
+"""A run at work: the objects that the loop turns, and the books that are kept beside it."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitrail.data.draw import Draws
+from vitrail.models import find
+from vitrail.preprocess import Preprocess
+from vitrail.training.config import TrainConfig
+from vitrail.training.ema import Ema, NoEma
+from vitrail.training.log import Log, NoLog
+from vitrail.training.objective import Objective
+from vitrail.training.progress import Moment, Reporter
+from vitrail.training.schedule import Length, Schedule
+from vitrail.training.state import Position, State, save_state
+from vitrail.training.stop import Stop, Stopped
+from vitrail.training.world import SingleProcess
+from vitrail.weights.folder import save_model
+
+
+@dataclass
+class Session:
+    """Everything that one run consists of.
+
+    Args:
+        config: what was asked for.
+        world: the processes.
+        model: the classifier itself.
+        student: what the processes wrapped around it; forward and backward go through it.
+        frozen: modules that do not learn.
+        objective: outputs, images, targets -> loss.
+        mix: images, labels, seed, step -> images, targets.
+        optimizer: its groups hold their `scale` on the rate.
+        ema: moving average of the weights.
+        schedule: rate by share of the run.
+        length: how long the run is.
+        train_data: loader of training batches.
+        val_data: loader of validation batches.
+        labels: class names.
+        preprocess: how pictures are prepared for evaluation.
+        folder: the run folder, or None where nothing is to be left behind.
+        log: where steps are written.
+        reporter: who is told.
+        stop: the request to stop.
+        at: where the run stands.
+        facts: what a state notes beside the position: machine, threads.
+    """
+
+    config: TrainConfig
+    world: SingleProcess
+    model: nn.Module
+    student: nn.Module
+    frozen: Sequence[nn.Module]
+    objective: Objective
+    mix: Callable[..., tuple[Tensor, Tensor]]
+    optimizer: torch.optim.Optimizer
+    ema: Ema | NoEma
+    schedule: Schedule
+    length: Length
+    train_data: Any
+    val_data: Any
+    labels: Sequence[str]
+    preprocess: Preprocess
+    reporter: Reporter
+    stop: Stop
+    folder: Path | None = None
+    log: Log = field(default_factory=NoLog)
+    at: Position = field(default_factory=Position)
+    facts: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+
+    def __post_init__(self) -> None:
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Let the time of this session begin now; time spent before stays counted."""
+        self._zero = time.monotonic() - self.at.seconds
+        self._saved_at, self._saved_step = time.monotonic(), self.at.step
+
+    # What the loop asks.
+
+    def over(self) -> bool:
+        """Say whether the run is at its end, by its length or because it no longer gets better."""
+        tired = self.config.patience > 0 and self.at.stale >= self.config.patience
+        return tired or self.length.over(self.at.step, self.at.seconds)
+
+    def validation_due(self) -> bool:
+        """Say whether the weights should be measured before the next update."""
+        at = self.at
+        whole = at.batch == 0 and at.epoch % self.config.eval_every == 0
+        return at.step > at.validated and (whole or self.over())
+
+    def share(self) -> float:
+        """Return the share of the run that the next update stands for."""
+        return self.length.share(self.at.step, self.at.seconds)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Return the arithmetic of a forward pass."""
+        if self.config.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.world.device.type, torch.bfloat16)
+
+    def train_mode(self) -> None:
+        """Let the learning parts train; frozen parts stay as in evaluation."""
+        self.student.train()
+        for module in self.frozen:
+            module.eval()
+
+    def seed_step(self) -> None:
+        """Make all randomness of the next update a function of seed, step and rank."""
+        draws = Draws(self.config.seed, self.at.step, np.array([self.world.rank]))
+        torch.manual_seed(int(draws.words("step")[0] >> np.uint64(1)))
+
+    # What the loop tells.
+
+    def stepped(self, loss: float, rate: float, norm: float, pictures: int) -> None:
+        """Count an update, write it down, tell it; then save or stop if that is due."""
+        at = self.at
+        at.step, at.batch, at.loss_sum = at.step + 1, at.batch + 1, at.loss_sum + loss
+        row = {"step": at.step, "epoch": at.epoch, "loss": loss, "lr": rate, "grad_norm": norm}
+        self.log.step(row)
+        if at.batch == self.train_data.steps:
+            at.epoch, at.batch = at.epoch + 1, 0
+        at.seconds = time.monotonic() - self._zero
+        epoch = at.epoch + at.batch / self.train_data.steps
+        self.reporter.step(Moment(at.step, epoch, self.share(), loss, rate, pictures))
+        self._meet()
+
+    def validated(self, metrics: dict[str, float]) -> None:
+        """Note a validation, and keep the weights if they are the best so far."""
+        at = self.at
+        top1, loss = metrics["top1"], metrics["loss"] if isfinite(metrics["loss"]) else inf
+        better = at.best_top1 is None or (top1, -loss) > (at.best_top1, -at.best_loss)
+        train_loss = at.loss_sum / (at.step - at.validated)
+        at.validated, at.loss_sum = at.step, 0.0
+        at.stale = 0 if better else at.stale + 1
+        if better:
+            at.best_top1, at.best_loss, at.best_epoch = top1, loss, at.epoch
+            self.save_weights("best", metrics)
+        at.seconds = time.monotonic() - self._zero
+        row = {
+            "step": at.step,
+            "epoch": round(at.epoch + at.batch / self.train_data.steps, 4),
+            "train_loss": train_loss,
+            "val_loss": metrics["loss"],
+            "top1": top1,
+            "top5": metrics["top5"],
+            "lr": self.optimizer.param_groups[-1]["lr"] / self.optimizer.param_groups[-1]["scale"],
+            "seconds": round(at.seconds, 3),
+            "best": better,
+        }
+        self.log.epoch(row)
+        self.reporter.epoch(row)
+
+    def stop_asked(self) -> bool:
+        """Say whether any process was asked to stop."""
+        return self.world.largest([float(self.stop.code)])[0] > 0
+
+    # What is kept.
+
+    def save(self) -> None:
+        """Write the training state."""
+        if self.folder is None:
+            return
+        tensors = {
+            "model": self.world.model_state(self.model),
+            "optimizer": self.world.optimizer_state(self.model, self.optimizer),
+        }
+        if isinstance(self.ema, Ema):
+            with self.ema.applied():
+                tensors["ema"] = {key: value.clone() for key, value in self.world.model_state(self.model).items()}
+        if self.world.leads:
+            lengths = self.log.flush()
+            save_state(self.folder / "state", State(self.at, {**self.facts, "lengths": lengths}, tensors))
+        self._saved_at, self._saved_step = time.monotonic(), self.at.step
+
+    def restore(self, state: State) -> None:
+        """Continue from a state: weights, moments, average, position."""
+        if isinstance(self.ema, Ema):
+            self.world.load_model_state(self.model, state.tensors["ema"])
+            self.ema.restart()
+        self.world.load_model_state(self.model, state.tensors["model"])
+        self.world.load_optimizer_state(self.model, self.optimizer, state.tensors["optimizer"])
+        self.at = state.position
+        self.restart_clock()
+
+    def save_weights(self, name: str, metrics: dict[str, float] | None = None) -> None:
+        """Write the averaged weights as the model folder `weights/<name>`."""
+        if self.folder is None:
+            return
+        with self.ema.applied():
+            weights = self.world.model_state(self.model)
+            if self.world.leads:
+                save_model(
+                    self._whole(weights),
+                    self.folder / "weights" / name,
+                    labels=self.labels,
+                    preprocess=self.preprocess,
+                    command=self.command,
+                    metrics=metrics,
+                    dataset=self.config.data,
+                )
+
+    def stop_now(self) -> None:
+        """Save everything and leave the loop.
+
+        Raises:
+            Stopped: always, with the exit code asked for.
+        """
+        code = int(self.world.largest([float(self.stop.code)])[0])
+        self.save()
+        raise Stopped(code, str(self.folder or ""))
+
+    def _meet(self) -> None:
+        """Agree with the other processes on the time, and on whether to save or stop."""
+        due = 0 < self.config.save_steps <= self.at.step - self._saved_step
+        due |= 0 < self.config.save_seconds <= time.monotonic() - self._saved_at
+        code, due, self.at.seconds = self.world.largest([float(self.stop.code), float(due), self.at.seconds])
+        if code:
+            self.stop_now()
+        if due:
+            self.save()
+
+    def _whole(self, weights: dict[str, Tensor]) -> nn.Module:
+        """Return a plain model around whole weights; built without memory, so shards are never put back by copying."""
+        with torch.device("meta"):
+            shell: Any = find(str(self.model.variant)).build(self.model.config)
+        shell.load_state_dict(weights, assign=True)
+        shell.variant, shell.config = self.model.variant, self.model.config
+        return shell

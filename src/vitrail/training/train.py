@@ -1,0 +1,247 @@
+"""Training from a config: claim a folder, put the session together, run the loop, keep the result."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from vitrail import __version__
+from vitrail.data.loading import eval_loader
+from vitrail.data.open import Splits
+from vitrail.data.transform import EvalTransform
+from vitrail.training.batch_size import largest_batch
+from vitrail.training.build import build_length, build_model, build_session, eval_batch, loaders, open_data
+from vitrail.training.config import TrainConfig
+from vitrail.training.folder import new_folder, settle_config, write_config, write_environment, write_summary
+from vitrail.training.lock import locked
+from vitrail.training.log import NoLog, RunLog, tensorboard_missing
+from vitrail.training.loop import fit, validate
+from vitrail.training.progress import Reporter, Silent
+from vitrail.training.rate_finder import find_rate
+from vitrail.training.session import Session
+from vitrail.training.state import newest_state
+from vitrail.training.stop import Stop
+from vitrail.training.world import SingleProcess, connect
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of a run, as `summary.json` holds it.
+
+    Args:
+        task: `classify`.
+        model: name of the variant.
+        data: what it learned from.
+        split: what the measures below were taken on: `test` where the data has one, else `val`.
+        top1: share of pictures whose likeliest class is right, of the best weights.
+        top5: share of pictures whose class is among the five likeliest.
+        loss: mean cross-entropy there.
+        val_top1: best validation top-1, by which the weights were chosen.
+        best_epoch: epochs done when they were.
+        parameters: number of weights.
+        epochs: epochs done.
+        steps: updates done.
+        seconds: time of training and validation, over all sessions.
+        seed: seed of the run.
+        folder: the run folder.
+        command: command line that made it, where there was one.
+        vitrail: version of this library.
+    """
+
+    task: str
+    model: str
+    data: str
+    split: str
+    top1: float
+    top5: float
+    loss: float
+    val_top1: float
+    best_epoch: int
+    parameters: int
+    epochs: float
+    steps: int
+    seconds: float
+    seed: int
+    folder: str
+    command: str | None
+    vitrail: str = __version__
+
+
+def train(
+    config: TrainConfig, reporter: Reporter | None = None, stop: Stop | None = None, command: str | None = None
+) -> Summary:
+    """Train a model as a config says, and leave a run folder.
+
+    Args:
+        config: what to do.
+        reporter: who is told how it goes; nobody by default.
+        stop: a request to stop that may be set from outside.
+        command: the command line, for the records.
+
+    Returns:
+        The summary, also written to `summary.json`.
+
+    Raises:
+        VitrailError: something in the config cannot work; nothing is left behind.
+        Diverged: the loss is not a number.
+        Stopped: the run was asked to stop, and is saved.
+        ResourceError: the disk is full, or the run folder is in use.
+
+    Example:
+        >>> from vitrail.training import TrainConfig, train          # doctest: +SKIP
+        >>> train(TrainConfig(data="digits", epochs=10)).top1        # doctest: +SKIP
+        0.98
+    """
+    config, begun = settle_config(config)
+    world = connect(config.device, config.parallel)
+    reporter = reporter if reporter is not None and world.leads else Silent()
+    with ExitStack() as stack:
+        stack.callback(world.close)
+        stack.enter_context(own_randomness(config))
+        splits = open_data(config)
+        run = make_run(config, world, splits, reporter, stop or Stop(), resolve=begun is None)
+        run.command = command
+        run.folder = claim(run, begun, stack)
+        resume(run)
+        stack.callback(run.log.close)
+        stack.callback(reporter.end)
+        reporter.begin(title(run, splits))
+        run.restart_clock()
+        fit(run)
+        return conclude(run, splits)
+
+
+def make_run(
+    config: TrainConfig, world: SingleProcess, splits: Splits, reporter: Reporter, stop: Stop, resolve: bool
+) -> Session:
+    """Build the session; with `resolve`, find the batch and the rate where the config says `auto`."""
+    start = replace(
+        config,
+        batch=world.size * config.grad_accum if config.batch == "auto" else config.batch,
+        lr=max(1e-3, config.min_lr) if config.lr == "auto" else config.lr,
+    )
+    model = build_model(start, splits)
+    run = build_session(start, world, splits, model, reporter, stop)
+    if resolve and config.batch == "auto":
+        run.config = replace(run.config, batch=largest_batch(run))
+        run.train_data, run.val_data = loaders(run.config, world, splits, run.preprocess)
+        run.length = build_length(run.config, run.train_data.steps)
+        reporter.note(f"batch=auto found {run.config.batch}.")
+    if resolve and config.lr == "auto":
+        found = find_rate(run).suggestion
+        run.config = replace(run.config, lr=found, min_lr=min(config.min_lr, found))
+        run.schedule = replace(run.schedule, lr=found, min_lr=run.config.min_lr)
+        reporter.note(f"lr=auto found {found:.2e}.")
+    return run
+
+
+def claim(run: Session, begun: Path | None, stack: ExitStack) -> Path:
+    """Take the run folder, for this run alone; the first process does, the others learn which."""
+    folder = None
+    if run.world.leads:
+        folder = begun or new_folder(run.config)
+        stack.enter_context(locked(folder))
+        run.config = replace(run.config, out=str(folder))
+        if begun is None:
+            write_config(folder, run.config)
+        write_environment(folder, run.facts, run.command)
+    return run.world.gather(folder)[0]
+
+
+def resume(run: Session) -> None:
+    """Go on from the newest whole state, where there is one, and open the logs at that point."""
+    assert run.folder is not None
+    state = newest_state(run.folder / "state", warn=lambda text: run.reporter.note(f"warning: {text}"))
+    if state is not None:
+        run.restore(state)
+        for name, was in state.facts.items():
+            if name in run.facts and run.facts[name] != was:
+                run.reporter.note(
+                    f"warning: {name} was {was} and is {run.facts[name]}: the run goes on, but not bit for bit as it would have."
+                )
+    if run.world.leads:
+        missing = tensorboard_missing()
+        if missing:
+            run.reporter.note(missing)
+        run.log = RunLog(run.folder, state.facts["lengths"] if state else {}, run.at.step)
+    else:
+        run.log = NoLog()
+
+
+def conclude(run: Session, splits: Splits) -> Summary:
+    """Save the last state and weights, measure the best weights, and write the summary."""
+    assert run.folder is not None
+    run.save()
+    run.save_weights("last")
+    best = {"top1": run.at.best_top1 or 0.0, "loss": run.at.best_loss}
+    weights = load_file(run.folder / "weights" / "best" / "model.safetensors")
+    run.world.load_model_state(run.model, weights)
+    run.ema.restart()
+    split = "test" if splits.test is not None else "val"
+    data = run.val_data if splits.test is None else test_loader(run, splits)
+    metrics = validate(run, data)
+    if metrics is None:
+        run.stop = Stop()  # everything is saved already; finish the last step of the work
+        metrics = validate(run, data)
+    assert metrics is not None
+    at = run.at
+    summary = Summary(
+        task="classify",
+        model=run.config.model,
+        data=run.config.data,
+        split=split,
+        top1=metrics["top1"],
+        top5=metrics["top5"],
+        loss=metrics["loss"],
+        val_top1=best["top1"],
+        best_epoch=at.best_epoch,
+        parameters=sum(p.numel() for p in run.model.parameters()),
+        epochs=round(at.epoch + at.batch / run.train_data.steps, 4),
+        steps=at.step,
+        seconds=round(at.seconds, 3),
+        seed=run.config.seed,
+        folder=str(run.folder),
+        command=run.command,
+    )
+    if run.world.leads:
+        write_summary(run.folder, asdict(summary))
+    return summary
+
+
+def test_loader(run: Session, splits: Splits) -> Any:
+    """Return the loader of the test split."""
+    config, world = run.config, run.world
+    share: Any = {"rank": world.rank, "world": world.size, "workers": config.workers, "bad": config.bad}
+    return eval_loader(splits.require("test"), EvalTransform(run.preprocess), eval_batch(config, world), **share)
+
+
+def title(run: Session, splits: Splits) -> str:
+    """Say in a line what is trained on what."""
+    count = sum(p.numel() for p in run.model.parameters())
+    goes_on = f", going on from step {run.at.step}" if run.at.step else ""
+    return (
+        f"{run.config.model} ({count / 1e6:.2f} M parameters) on {splits.name}: {len(splits.require('train')):,} pictures, "
+        f"{len(splits.classes)} classes, batch {run.config.batch}, into {run.folder}{goes_on}"
+    )
+
+
+@contextmanager
+def own_randomness(config: TrainConfig) -> Iterator[None]:
+    """Keep the host program's random state, thread count and determinism as they are; set the run's own inside."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
+            torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(strict)

@@ -1,0 +1,54 @@
+"""Trying things on a session and leaving it as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitrail.training.ema import Ema
+from vitrail.training.loop import backward, clip, gradient_norm
+from vitrail.training.session import Session
+
+
+class FakeBatch(NamedTuple):
+    """Random pictures with random labels."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@contextmanager
+def untouched(run: Session) -> Iterator[None]:
+    """Give weights, moments and average back as they were when the block ends, however it ends."""
+    kept = Ema(run.model, decay=0.0)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(kept.live, kept.average)
+        run.optimizer.zero_grad()
+        run.optimizer.state.clear()
+        run.ema.restart()
+
+
+def fake_batch(run: Session, size: int) -> FakeBatch:
+    """Return `size` random pictures of the size that the run trains on."""
+    protocol = run.preprocess
+    images = torch.randn(size, protocol.channels, protocol.size, protocol.size)
+    return FakeBatch(images, torch.randint(len(run.labels), (size,)))
+
+
+def try_step(run: Session, batch: object, rate: float = 0.0) -> float:
+    """Make one whole update with a rate of one's own, and return the loss."""
+    run.train_mode()
+    run.seed_step()
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+    loss = backward(run, batch)
+    clip(run, gradient_norm(run))
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    run.ema.update(run.at.step)
+    return loss
