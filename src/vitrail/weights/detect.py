@@ -1,0 +1,102 @@
+"""What a checkpoint looks like: which library's, which architecture, which variants."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitrail.errors import DataError
+from vitrail.models import catalogue, create_model, family_of
+from vitrail.weights.formats import FORMATS
+from vitrail.weights.keymap import Format, Mapped
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Detected(NamedTuple):
+    """A checkpoint's format, and its tensors under our names.
+
+    Args:
+        format: the format that explains it best.
+        mapped: what that format makes of it.
+    """
+
+    format: Format
+    mapped: Mapped
+
+
+def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Detected:
+    """Find the format that explains most of a checkpoint's keys.
+
+    Raises:
+        DataError: no format explains them; the message shows some.
+    """
+    candidates = [Detected(one, one.read(theirs)) for one in FORMATS if one.marked(theirs)]
+    if not candidates:
+        raise DataError(_unrecognised(theirs, origin))
+    return min(candidates, key=lambda one: len(one.mapped.unexpected) + len(one.mapped.incomplete))
+
+
+def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list[str]:
+    """Name the variants whose tensors have these keys and shapes, the closest first.
+
+    The head, the channels of the picture and the sizes of position tables may differ: they can be adapted.
+
+    Args:
+        ours: tensors under our names.
+        families: the architectures to try; all when empty.
+    """
+    families = tuple(families)
+    shapes = {key: tuple(value.shape) for key, value in ours.items()}
+    ranked = []
+    for name in catalogue():
+        if families and family_of(name) not in families:
+            continue
+        differences = _differences(shapes, shapes_of(name))
+        if differences is not None:
+            ranked.append((differences, name))
+    return [name for _, name in sorted(ranked, key=lambda pair: pair[0])]  # stable: the catalogue's order breaks ties
+
+
+@cache
+def shapes_of(name: str) -> Shapes:
+    """Return key and shape of each tensor of a variant, without making the tensors."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in create_model(name).state_dict().items()}
+
+
+def adaptable(key: str) -> bool:
+    """Say whether a tensor may have another size than the model's: head, input channels, position tables."""
+    return key.startswith("head.") or key.endswith((".table", _input_weight(key)))
+
+
+def _input_weight(key: str) -> str:
+    """Return `key` itself when it is the first layer's weight, which meets the channels of the picture."""
+    return key if key.startswith("backbone.embedding.") and key.endswith(".weight") else "\0"
+
+
+def _differences(shapes: Shapes, expected: Shapes) -> int | None:
+    """Count the tensors that need adapting, or return None where no adapting would help."""
+    trunk = {key for key in expected if not key.startswith("head.")}
+    if {key for key in shapes if not key.startswith("head.")} != trunk:
+        return None
+    count = 0
+    for key in trunk:
+        if shapes[key] != expected[key]:
+            if not adaptable(key) or len(shapes[key]) != len(expected[key]) or shapes[key][-1] != expected[key][-1]:
+                return None
+            count += 1
+    return count
+
+
+def _unrecognised(theirs: Mapping[str, Tensor], origin: str) -> str:
+    """Describe a checkpoint that no format explains."""
+    some = [f"{key} {tuple(value.shape)}" for key, value in list(theirs.items())[:3]]
+    known = sorted({one.name for one in FORMATS})
+    return (
+        f"{origin} is in no format that we know: {len(theirs)} tensors, the first are\n"
+        f"{', '.join(some)}.\n"
+        f"Known: {', '.join(known)}, for {', '.join(sorted({name for one in FORMATS for name in one.families}))}."
+    )

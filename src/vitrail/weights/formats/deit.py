@@ -1,0 +1,57 @@
+"""DeiT with a distillation token: timm, which keeps the authors' names, and Hugging Face.
+
+Both keep the class token and the distillation token apart; we keep one table of prefix tokens, class token first.
+"""
+
+from vitrail.weights.formats.vit import (
+    PATCHES,
+    POSITION,
+    TIMM_BLOCKS,
+    TOKENS,
+    huggingface_blocks,
+    transformers_blocks,
+)
+from vitrail.weights.keymap import Format, Rule
+from vitrail.weights.operations import DROP, Concat
+
+_TWO_TOKENS = Concat(1, 2)
+
+_TIMM = (
+    Rule(("cls_token", "dist_token"), TOKENS, _TWO_TOKENS),
+    Rule("pos_embed", POSITION),
+    Rule("patch_embed.proj.{weight|bias}", PATCHES + ".proj.{weight|bias}"),
+    *TIMM_BLOCKS,
+    Rule("{head|head_dist}.{weight|bias}", "head.{linear|distillation}.{weight|bias}"),
+)
+
+_HF_ENDS = (
+    Rule(("(deit.)embeddings.cls_token", "(deit.)embeddings.distillation_token"), TOKENS, _TWO_TOKENS),
+    Rule("(deit.)embeddings.position_embeddings", POSITION),
+    Rule("(deit.)embeddings.patch_embeddings.projection.{weight|bias}", PATCHES + ".proj.{weight|bias}"),
+    Rule("(deit.)pooler.dense.{weight|bias}", (), DROP),
+    Rule(
+        "{cls_classifier|distillation_classifier}.{weight|bias}",
+        "head.{linear|distillation}.{weight|bias}",
+    ),
+)
+
+_FAMILY = ("deit",)
+_TOKEN = "(deit.)embeddings.distillation_token"
+_TIMM_MARKS = ("cls_token", "dist_token", "blocks.0.attn.qkv.weight")
+FORMATS = (
+    Format("timm", _FAMILY, _TIMM, _TIMM_MARKS),
+    Format("official", _FAMILY, _TIMM, _TIMM_MARKS),
+    Format(
+        "huggingface",
+        _FAMILY,
+        _HF_ENDS + huggingface_blocks("deit"),
+        (_TOKEN, "(deit.)encoder.layer.0.attention.attention.query.weight"),
+    ),
+    Format(
+        "transformers",
+        _FAMILY,
+        _HF_ENDS + transformers_blocks("deit"),
+        (_TOKEN, "(deit.)layers.0.attention.q_proj.weight"),
+        writes=False,
+    ),
+)

@@ -1,0 +1,131 @@
+"""Swin: timm, torchvision, Hugging Face, the authors and mmpretrain.
+
+All but timm keep the merging at the end of stage s; timm and we keep it at the start of stage s + 1. Stored masks and
+indices depend on nothing learned: they are dropped, and the index is computed where a library insists on having it.
+"""
+
+from vitrail.weights.keymap import Format, Rule
+from vitrail.weights.operations import DROP, Concat, RelativeIndex, UnfoldOrder
+
+BLOCK = "backbone.stages.{s}.blocks.{i}"
+ENTRY = "backbone.stages.{s+1}.entry"
+PATCHES = "backbone.embedding.patches"
+TABLE = BLOCK + ".token_mixer.position.table"
+
+
+def _blocks(theirs: str, fc1: str = "mlp.fc1", fc2: str = "mlp.fc2", attention: str = "attn") -> tuple[Rule, ...]:
+    """Return the rules of the blocks for libraries that keep queries, keys and values together."""
+    fc = f"{{{fc1}|{fc2}}}"
+    return (
+        Rule(theirs + ".{norm1|norm2}.{weight|bias}", BLOCK + ".{norm1|norm2}.{weight|bias}"),
+        Rule(f"{theirs}.{attention}.{{qkv|proj}}.{{weight|bias}}", BLOCK + ".token_mixer.{qkv|proj}.{weight|bias}"),
+        Rule(f"{theirs}.{attention}.relative_position_bias_table", TABLE),
+        Rule(f"{theirs}.{fc}.{{weight|bias}}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
+        Rule(theirs + ".attn_mask", (), DROP),
+    )
+
+
+def _merging(theirs: str) -> tuple[Rule, ...]:
+    """Return the rules of patch merging for the authors' order of the four places."""
+    return (
+        Rule(theirs + ".norm.{weight|bias}", ENTRY + ".norm.{weight|bias}"),
+        Rule(theirs + ".reduction.weight", ENTRY + ".reduction.weight"),
+    )
+
+
+def _ends(proj: str, patch_norm: str, norm: str, head: str) -> tuple[Rule, ...]:
+    """Return the rules of what comes before the first stage and after the last."""
+    return (
+        Rule(proj + ".{weight|bias}", PATCHES + ".proj.{weight|bias}"),
+        Rule(patch_norm + ".{weight|bias}", PATCHES + ".norm.{weight|bias}"),
+        Rule(norm + ".{weight|bias}", "backbone.norm.{weight|bias}"),
+        Rule(head + ".{weight|bias}", "head.linear.{weight|bias}"),
+    )
+
+
+_TIMM_BLOCK = "layers.{s}.blocks.{i}"
+_TIMM = (
+    *_ends("patch_embed.proj", "patch_embed.norm", "norm", "head.fc"),
+    *_blocks(_TIMM_BLOCK),
+    Rule(_TIMM_BLOCK + ".attn.relative_position_index", (), DROP),
+    *_merging("layers.{s+1}.downsample"),
+)
+
+_OFFICIAL = (
+    *_ends("patch_embed.proj", "patch_embed.norm", "norm", "head"),
+    *_blocks(_TIMM_BLOCK),
+    Rule(_TIMM_BLOCK + ".attn.relative_position_index", TABLE, RelativeIndex(flat=False)),
+    *_merging("layers.{s}.downsample"),
+)
+
+# torchvision numbers patches, stages and mergings in one sequence: 0, then 1, 3, 5, 7 the stages, 2, 4, 6 the mergings.
+_TV_BLOCK = "features.{2s+1}.{i}"
+_TORCHVISION = (
+    *_ends("features.0.0", "features.0.2", "norm", "head"),
+    *_blocks(_TV_BLOCK, "mlp.0", "mlp.3"),
+    Rule(_TV_BLOCK + ".attn.relative_position_index", TABLE, RelativeIndex(flat=True)),
+    *_merging("features.{2s+2}"),
+)
+
+_HF_BLOCK = "(swin.)encoder.layers.{s}.blocks.{i}"
+_HF_SHARED = (
+    *_ends("(swin.)embeddings.patch_embeddings.projection", "(swin.)embeddings.norm", "(swin.)layernorm", "classifier"),
+    Rule(_HF_BLOCK + ".{layernorm_before|layernorm_after}.{weight|bias}", BLOCK + ".{norm1|norm2}.{weight|bias}"),
+    *_merging("(swin.)encoder.layers.{s}.downsample"),
+)
+_HUGGINGFACE = (
+    *_HF_SHARED,
+    Rule(
+        tuple(_HF_BLOCK + f".attention.self.{part}.{{weight|bias}}" for part in ("query", "key", "value")),
+        BLOCK + ".token_mixer.qkv.{weight|bias}",
+        Concat(0, 3),
+    ),
+    Rule(_HF_BLOCK + ".attention.output.dense.{weight|bias}", BLOCK + ".token_mixer.proj.{weight|bias}"),
+    Rule(_HF_BLOCK + ".attention.self.relative_position_bias_table", TABLE),
+    Rule(_HF_BLOCK + ".attention.self.relative_position_index", (), DROP),
+    Rule(_HF_BLOCK + ".{intermediate|output}.dense.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
+)
+_TRANSFORMERS = (
+    *_HF_SHARED,
+    Rule(
+        tuple(_HF_BLOCK + f".attention.{part}_proj.{{weight|bias}}" for part in "qkv"),
+        BLOCK + ".token_mixer.qkv.{weight|bias}",
+        Concat(0, 3),
+    ),
+    Rule(_HF_BLOCK + ".attention.o_proj.{weight|bias}", BLOCK + ".token_mixer.proj.{weight|bias}"),
+    Rule(_HF_BLOCK + ".attention.relative_position_bias.relative_position_bias_table", TABLE),
+    Rule(_HF_BLOCK + ".attention.relative_position_bias.relative_position_index", (), DROP),
+    Rule(_HF_BLOCK + ".mlp.{fc1|fc2}.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
+)
+
+_MM_BLOCK = "(backbone.)stages.{s}.blocks.{i}"
+_MM_MERGING = "(backbone.)stages.{s}.downsample"
+_MMPRETRAIN = (
+    *_ends("(backbone.)patch_embed.projection", "(backbone.)patch_embed.norm", "(backbone.)norm3", "head.fc"),
+    *_blocks(_MM_BLOCK, "ffn.layers.0.0", "ffn.layers.1", attention="attn.w_msa"),
+    Rule(_MM_BLOCK + ".attn.w_msa.relative_position_index", TABLE, RelativeIndex(flat=False)),
+    Rule(_MM_MERGING + ".norm.{weight|bias}", ENTRY + ".norm.{weight|bias}", UnfoldOrder()),
+    Rule(_MM_MERGING + ".reduction.weight", ENTRY + ".reduction.weight", UnfoldOrder()),
+)
+
+_FAMILY = ("swin",)
+_TABLE_MARK = "layers.0.blocks.0.attn.relative_position_bias_table"
+FORMATS = (
+    Format("timm", _FAMILY, _TIMM, (_TABLE_MARK, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight")),
+    Format("official", _FAMILY, _OFFICIAL, (_TABLE_MARK, "layers.0.downsample.reduction.weight")),
+    Format("torchvision", _FAMILY, _TORCHVISION, ("features.0.0.weight", "features.1.0.attn.relative_position_bias_table")),
+    Format(
+        "huggingface",
+        _FAMILY,
+        _HUGGINGFACE,
+        ("(swin.)encoder.layers.0.blocks.0.attention.self.relative_position_bias_table",),
+    ),
+    Format(
+        "transformers",
+        _FAMILY,
+        _TRANSFORMERS,
+        ("(swin.)encoder.layers.0.blocks.0.attention.relative_position_bias.relative_position_bias_table",),
+        writes=False,
+    ),
+    Format("mmpretrain", _FAMILY, _MMPRETRAIN, ("(backbone.)stages.0.blocks.0.attn.w_msa.relative_position_bias_table",)),
+)

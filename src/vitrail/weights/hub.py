@@ -1,0 +1,128 @@
+"""Model folders and checkpoints on the Hugging Face hub, always at one commit.
+
+A name such as `main` moves; what it points to is looked up once, and the commit is what is fetched and recorded.
+"""
+
+import re
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vitrail.errors import VitrailError
+from vitrail.weights.manifest import verify
+
+_ID = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_WANTED = ["*.json", "*.safetensors", "*.bin", "*.npz", "*.pth", "*.pt", "README.md"]
+
+
+def pull(source: str, *, endpoint: str | None = None, cache: str | Path | None = None) -> Path:
+    """Fetch what a hub id names, at one commit, and return the local folder.
+
+    Args:
+        source: `hf:org/name`, `hf:org/name@branch-or-tag` or `hf:org/name@commit`.
+        endpoint: address of the hub; huggingface_hub's own choice when None.
+        cache: folder to keep files in; huggingface_hub's own choice when None.
+
+    Raises:
+        VitrailError: the extra is not installed, the id is malformed, or the hub does not have it.
+    """
+    repo, commit = _split(pinned(source, endpoint=endpoint))
+    hub = _library()
+    with _Refusals(source):
+        folder = hub.snapshot_download(
+            repo, revision=commit, endpoint=endpoint, cache_dir=cache, allow_patterns=_WANTED, tqdm_class=None
+        )
+    return Path(folder)
+
+
+def pinned(source: str, *, endpoint: str | None = None) -> str:
+    """Return a hub id whose revision is a commit: the same when it is one, else what the hub says that it points to.
+
+    Args:
+        source: `hf:org/name`, with or without `@revision`.
+        endpoint: address of the hub.
+    """
+    repo, revision = _split(source)
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return source
+    with _Refusals(source):
+        info = _library().HfApi(endpoint=endpoint).model_info(repo, revision=revision)
+    return f"hf:{repo}@{info.sha}"
+
+
+def push(
+    folder: str | Path,
+    target: str,
+    *,
+    message: str = "Upload a Vitrail model folder",
+    private: bool = False,
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> str:
+    """Upload a model folder as one commit, and return the hub id with that commit.
+
+    Every checksum is verified first: a damaged folder is not passed on.
+
+    Args:
+        folder: a folder that `save_model` wrote.
+        target: `hf:org/name` or `hf:org/name@branch`.
+        message: the commit's message.
+        private: whether a repository that does not exist yet is made private.
+        token: access token; the one that `hf auth login` stored when None.
+        endpoint: address of the hub.
+    """
+    listed = [*verify(folder)["files"], "manifest.json"]
+    repo, revision = _split(target)
+    api = _library().HfApi(endpoint=endpoint, token=token)
+    with _Refusals(target):
+        api.create_repo(repo, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo, folder_path=folder, revision=revision, commit_message=message, allow_patterns=listed
+        )
+    return f"hf:{repo}@{commit.oid}"
+
+
+class _Refusals:
+    """Turns what the hub's client raises into an error that says what to do."""
+
+    def __init__(self, source: str):
+        self.source = source
+
+    def __enter__(self) -> None:
+        self.errors = _library().errors
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        first = (str(error).strip().splitlines() or [""])[0]
+        if isinstance(error, (self.errors.RepositoryNotFoundError, self.errors.RevisionNotFoundError)):
+            raise VitrailError(
+                f"The hub has no {self.source}: {first}\n"
+                "Check the spelling and the revision; a private one needs: hf auth login"
+            ) from error
+        if isinstance(error, self.errors.LocalEntryNotFoundError) or isinstance(error, OSError):
+            raise VitrailError(
+                f"Cannot get {self.source} from the hub: {first}\n"
+                "Check the connection, or give a local folder; files fetched before are found by their commit."
+            ) from error
+
+
+def _split(source: str) -> tuple[str, str | None]:
+    """Return repository and revision of a hub id."""
+    found = _ID.fullmatch(source)
+    if found is None:
+        raise VitrailError(f"Cannot read the hub id '{source}'. Write it as hf:org/name@revision, for example hf:me/swin@main.")
+    return found["repo"], found["revision"]
+
+
+def _library() -> ModuleType:
+    """Import huggingface_hub, or say how to install it."""
+    try:
+        return import_module("huggingface_hub")
+    except ModuleNotFoundError as error:
+        if error.name != "huggingface_hub":
+            raise
+        raise VitrailError(
+            "The hub needs the package huggingface_hub, which is not installed.\n"
+            "Install it with: pip install 'vitrail[hub]'"
+        ) from error

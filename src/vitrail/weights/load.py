@@ -1,0 +1,178 @@
+"""Weights from everywhere into a model: detect the format, map the names, adapt the sizes, and say what was done."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
+from vitrail.weights.adapt import Adapted, adapt
+from vitrail.weights.detect import Detected, detect, looks_like
+from vitrail.weights.manifest import MANIFEST, verify
+from vitrail.weights.reading import Checkpoint, read_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class LoadReport:
+    """What `load_weights` did.
+
+    Args:
+        source: where the weights came from; a hub id has its commit.
+        format: the library whose names they had.
+        loaded: how many tensors of the model were filled.
+        adapted: what was done to make a tensor fit, by key.
+        kept: keys that stay as they were initialised, with the reason.
+        missing: keys of the model that the checkpoint has not (only with `strict=False`).
+        unexpected: keys of the checkpoint that the model has not (only with `strict=False`).
+        notes: what was done to find the tensors.
+    """
+
+    source: str
+    format: str
+    loaded: int = 0
+    adapted: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.format} weights, {self.loaded} tensors loaded"]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  adapted: {key} {how}" for key, how in _grouped(self.adapted)]
+        lines += [f"  left as initialised: {key}, {why}" for key, why in _grouped(self.kept)]
+        lines += [f"  {what}: {_some(keys)}" for what in ("missing", "unexpected") if (keys := getattr(self, what))]
+        return "\n".join(lines)
+
+
+def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor], *, strict: bool = True) -> LoadReport:
+    """Fill a model with weights in any known format, adapting what differs in size, and report what was done.
+
+    Sizes that are adapted: the number of classes (the head stays as initialised), input channels, position tables, window
+    size, patch size. What is left as initialised is also logged as a warning.
+
+    Args:
+        model: a model from `create_model`; it is changed only when everything fits.
+        source: a file, a folder, `hf:org/name@revision`, or a state dict.
+        strict: whether missing and unexpected keys are an error.
+
+    Raises:
+        VitrailError: the weights are another model's; the message says which keys and shapes differ, and what they look like.
+        DataError: the file cannot be read, or is in no known format.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", num_classes=10, depth=1)
+        >>> print(load_weights(model, model.state_dict()))
+        state dict: vitrail weights, 18 tensors loaded
+    """
+    checkpoint = _read(source)
+    found = detect(checkpoint.tensors, checkpoint.origin)
+    adapted = adapt(found.mapped.tensors, model)
+    own = model.state_dict()
+    _leave_headless(adapted, own)
+    misfits = _Misfits.between(adapted, own, found)
+    if misfits.shapes or ((misfits.missing or misfits.unexpected) and strict) or not _any_fits(adapted, own, misfits):
+        raise VitrailError(_explain(misfits, model, checkpoint, found))
+    fitting = {key: value for key, value in adapted.tensors.items() if key in own}
+    model.load_state_dict(fitting, strict=False)
+    report = LoadReport(
+        checkpoint.origin,
+        found.format.name,
+        len(fitting),
+        adapted.changes,
+        adapted.kept,
+        misfits.missing,
+        misfits.unexpected,
+        checkpoint.notes,
+    )
+    log.log(logging.WARNING if report.kept or report.missing else logging.INFO, "%s", report)
+    return report
+
+
+@dataclass
+class _Misfits:
+    """Where a checkpoint and a model disagree."""
+
+    missing: list[str]
+    unexpected: list[str]
+    shapes: list[str]
+
+    @classmethod
+    def between(cls, adapted: Adapted, own: Mapping[str, Tensor], found: Detected) -> "_Misfits":
+        """Compare keys, then shapes."""
+        got = adapted.tensors
+        return cls(
+            missing=[key for key in own if key not in got and key not in adapted.kept],
+            unexpected=found.mapped.unexpected + found.mapped.incomplete + [key for key in got if key not in own],
+            shapes=[key for key in got if key in own and got[key].shape != own[key].shape],
+        )
+
+
+def _read(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
+    """Read a source; a folder of ours is checked against its manifest first."""
+    if isinstance(source, Mapping):
+        return Checkpoint(dict(source), "state dict")
+    if (Path(source) / MANIFEST).is_file():
+        verify(source)
+    return read_checkpoint(source)
+
+
+def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
+    """Leave the checkpoint's head out where the model has none."""
+    if not any(key.startswith("head.linear.") for key in own):
+        for key in [key for key in adapted.tensors if key.startswith("head.") and key not in own]:
+            del adapted.tensors[key]
+            adapted.changes[key] = "left out: the model has no head"
+
+
+def _any_fits(adapted: Adapted, own: Mapping[str, Tensor], misfits: _Misfits) -> bool:
+    """Say whether at least one tensor of the trunk has a place in the model."""
+    return any(key in own and not key.startswith("head.") for key in adapted.tensors)
+
+
+def _explain(misfits: _Misfits, model: nn.Module, checkpoint: Checkpoint, found: Detected) -> str:
+    """Say why a checkpoint does not fit, what it looks like, and what to do, in at most six lines."""
+    own, got = model.state_dict(), found.mapped.tensors
+    variant = getattr(model, "variant", "") or type(model).__name__
+    lines = [f"{checkpoint.origin} does not fit {variant}:"]
+    if misfits.shapes:
+        key = misfits.shapes[0]
+        lines.append(
+            f"  {len(misfits.shapes)} shapes differ, first {key}: {tuple(got[key].shape)}, needed {tuple(own[key].shape)}"
+        )
+    if misfits.missing:
+        lines.append(f"  missing: {_some(misfits.missing)}")
+    if misfits.unexpected:
+        lines.append(f"  unexpected: {_some(misfits.unexpected)}")
+    names = looks_like(got, found.format.families)
+    if variant in names:
+        only_head = all(key.startswith("head.") for key in misfits.missing)
+        what = "has no head" if only_head and misfits.missing else "is this model with other keys around it"
+        lines.append(f"It {what}. Load what fits with load_weights(model, source, strict=False).")
+    elif names:
+        lines.append(f"It looks like {found.format.name}'s {names[0]}: try create_model({names[0]!r}, weights=...).")
+    else:
+        families = " or ".join(found.format.families) or "an architecture of ours"
+        lines.append(f"It looks like {found.format.name}'s names for {families}, but like no published variant of it.")
+    return "\n".join(lines)
+
+
+def _some(keys: list[str]) -> str:
+    """Show the first keys of many."""
+    return f"{', '.join(keys[:2])}" + (f" and {len(keys) - 2} more" if len(keys) > 2 else "")
+
+
+def _grouped(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Tell a fact that many keys share once."""
+    by_fact: dict[str, list[str]] = {}
+    for key, fact in facts.items():
+        by_fact.setdefault(str(fact), []).append(key)
+    return [(_some(keys), fact) for fact, keys in by_fact.items()]
+
+
