@@ -16,7 +16,7 @@ from vitrail.errors import VitrailError, unknown
 if TYPE_CHECKING:
     from vitrail.parts.backbone import Classifier
 
-FAMILIES = ("vit", "deit", "swin", "poolformer", "mixer", "bit")
+FAMILIES = ("vit", "vit_hybrid", "deit", "swin", "poolformer", "mixer", "bit")
 
 
 @cache

@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
-from vitrail.parts.convolutions import channels_last, to_tokens
+from vitrail.parts.convolutions import channels_last, to_map, to_tokens
 from vitrail.shapes import Image, Tokens
 
 
@@ -124,6 +124,36 @@ class PrefixTokens(nn.Module):
         return torch.cat([tokens, x], dim=1), grid._replace(prefix=grid.prefix + tokens.shape[1])
 
 
+class MapPatches(nn.Module):
+    """Cut a map of tokens into patches, as if it were a picture: `(x, grid) -> (x, grid)`.
+
+    "An Image is Worth 16x16 Words", section 3.1, "Hybrid Architecture".
+
+    Args:
+        dim: channels C before.
+        out_dim: channels after.
+        patch_size: side p of a patch, in cells.
+    """
+
+    def __init__(self, dim: int, out_dim: int, patch_size: int):
+        super().__init__()
+        self.patches = PatchEmbedding(dim, out_dim, patch_size)
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Cut and project; the grid must have no prefix."""
+        return self.patches(to_map(x, grid))
+
+
+class Steps(nn.ModuleList):
+    """Several `(x, grid) -> (x, grid)` in order, as one."""
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Take each step."""
+        for step in self:
+            x, grid = step(x, grid)
+        return x, grid
+
+
 class Embedding(nn.Module):
     """Patches first, then steps `(x, grid) -> (x, grid)` in order: prefix tokens, positions.
 
@@ -135,11 +165,8 @@ class Embedding(nn.Module):
     def __init__(self, patches: nn.Module, steps: Sequence[nn.Module] = ()):
         super().__init__()
         self.patches = patches
-        self.steps = nn.ModuleList(steps)
+        self.steps = Steps(steps)
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Turn pictures into tokens and their grid."""
-        x, grid = self.patches(images)
-        for step in self.steps:
-            x, grid = step(x, grid)
-        return x, grid
+        return self.steps(*self.patches(images))
