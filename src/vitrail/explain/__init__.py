@@ -2,11 +2,14 @@
 
 These tools know the socket, not the architectures; a model without attention is looked at through its Jacobian.
 
+A place is asked for by `query`: a token's index, `(row, column)` of its cell, or `query.Pixel(y, x)`.
+
 | call | gives |
 |---|---|
 | `maps.attention_maps(model)` | context: the maps of every attention layer, the fast kernel stays on |
 | `influence.influence_maps(model, images)` | how much each token moves each other, in any mixer |
-| `saliency.saliency(model, images)`, `saliency.receptive_field(model, images, cell)` | which pixels matter |
+| `influence.influence_rows(model, images, query)` | how much each token moves one, at any size |
+| `saliency.saliency(model, images)`, `saliency.receptive_field(model, images, query)` | which pixels matter |
 | `rollout.rollout(model, images)` | attention through all layers, `(B, H, W)` |
 | `distance.attention_distance(model, images)` | mean attention distance by layer and head, in pixels |
 | `positions.position_similarity(model)`, `positions.relative_bias(model)` | what a model learned of places |

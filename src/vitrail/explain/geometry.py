@@ -11,8 +11,8 @@ from vitrail.grid import Grid
 def cell_size(extent: tuple[int, int], grid: Grid) -> tuple[int, int]:
     """Return rows and columns of the picture (or of a finer grid) that one cell covers.
 
-    A grid is the picture's size over the cell's, rounded up. Of the sizes that fit, the one that two divides most often is
-    taken, the same for rows and columns where that is possible.
+    A grid is the picture's size over the cell's, rounded up. Of the sizes that fit, the one that two divides most often
+    is taken, the same for rows and columns where that is possible.
 
     Example:
         >>> cell_size((224, 224), Grid(14, 14)), cell_size((33, 64), Grid(3, 4)), cell_size((10, 3), Grid(5, 3))

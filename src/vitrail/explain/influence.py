@@ -1,9 +1,9 @@
 """How much each token moves each other in any mixer, also in those without an attention map.
 
-J[i, j] = |d y_i / d x_j|, the Frobenius norm over channels of one block of the layer's Jacobian, rows scaled to sum to one.
+J[i, j] = |d y_i / d x_j|, the norm over channels of one block of the layer's Jacobian, rows scaled to sum to one.
 
-For pooling and convolution this shows the fixed neighbourhood, for a token MLP what it learned, for attention also what a
-key adds through the scores. It is the answer at these pictures: a mixer that is not linear has another at others.
+For pooling and convolution this shows the fixed neighbourhood, for a token MLP what it learned, for attention also what
+a key adds through the scores. It is the answer at these pictures: a mixer that is not linear has another at others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.explain.layers import Layer, backbone_of, check_images, choose, evaluating, mixing_layers
-from vitrail.explain.token_map import Place, Query, TokenMap
+from vitrail.explain.query import Pixel, Query
+from vitrail.explain.token_map import Place, TokenMap
 from vitrail.grid import Grid
 
 LARGEST = 1024
@@ -54,7 +55,7 @@ def influence_maps(
             exact already where channels do not mix (pooling, token MLP).
 
     Raises:
-        VitrailError: if a layer has more than `LARGEST` tokens; `influence_row` answers for one query there.
+        VitrailError: if a layer has more than `LARGEST` tokens; `influence_rows` answers for one query there.
 
     Example:
         >>> from vitrail.models import create_model
@@ -69,32 +70,38 @@ def influence_maps(
         if n > LARGEST:
             raise VitrailError(
                 f"{place.layer.name} mixes {n} tokens: the influence of all on all needs {n} backward passes.\n"
-                f"Ask for one query with influence_row(model, images, layer, query), for a layer with at most {LARGEST}\n"
-                "tokens (layers=[-1] is the coarsest), or give smaller pictures."
+                f"Ask for one query with influence_rows(model, images, query), for layers of at most {LARGEST} tokens\n"
+                "(layers=[-1] is the coarsest), or give smaller pictures."
             )
         rows = [_row_norms(mix, x, i, probes) for i in range(n)]
         found.append(InfluenceMap(place, torch.stack(rows, dim=1)))
     return found
 
 
-def influence_row(
-    model: nn.Module, images: Tensor, layer: int | str, query: Query, probes: int | None = 16
-) -> tuple[Place, Tensor]:
-    """Measure how much each token moves one token in one layer, at any grid.
+def influence_rows(
+    model: nn.Module,
+    images: Tensor,
+    query: Query | None = None,
+    layers: Sequence[int | str] | None = None,
+    probes: int | None = 8,
+) -> list[tuple[Place, Tensor]]:
+    """Measure how much each token moves one token, layer by layer, at any size of the grid.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
         images: prepared pictures `(B, C, Y, X)`.
-        layer: index or name.
-        query: the token that is moved, by its index or by row and column of its cell.
+        query: the token that is moved; a `Pixel` means the same place on every grid. By default the cell in the centre.
+        layers: which layers, by index or name; all by default.
         probes: as in `influence_maps`.
 
     Returns:
-        Where the layer ran, and the shares `(B, N)`; they sum to one.
+        For each layer where it ran, and the shares `(B, N)`, which sum to one.
     """
-    [(place, x, mix)] = _inputs(model, images, [layer])
-    token = InfluenceMap(place, x).token(query)
-    return place, shares(_row_norms(mix, x, token, probes))
+    query = query if query is not None else Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
+    return [
+        (place, shares(_row_norms(mix, x, place.token(query), probes)))
+        for place, x, mix in _inputs(model, images, layers)
+    ]
 
 
 def shares(norms: Tensor) -> Tensor:
@@ -126,9 +133,7 @@ def _directions(dim: int, probes: int | None) -> Tensor:
     return torch.randint(0, 2, (probes, dim), generator=generator) * 2.0 - 1.0
 
 
-def _inputs(
-    model: nn.Module, images: Tensor, which: Sequence[int | str] | None
-) -> Iterator[tuple[Place, Tensor, Any]]:
+def _inputs(model: nn.Module, images: Tensor, which: Sequence[int | str] | None) -> Iterator[tuple[Place, Tensor, Any]]:
     """Run the model; give for each chosen layer its place, its input tokens and the layer as a function of them."""
     check_images(images)
     layers = mixing_layers(model)

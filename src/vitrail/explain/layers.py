@@ -46,7 +46,7 @@ def mixing_layers(model: nn.Module) -> list[Layer]:
     found = []
     for i, stage in enumerate(backbone_of(model).stages):
         for j, block in enumerate(getattr(stage, "blocks", ())):
-            module = getattr(block, "token_mixer", block)
+            module = getattr(block, "token_mixer", None) or block
             found.append(Layer(names[module], i, j, module))
     return found
 
@@ -70,7 +70,7 @@ def backbone_of(model: nn.Module) -> Backbone:
     backbone = getattr(model, "backbone", model)
     if isinstance(backbone, Backbone):
         return backbone
-    raise VitrailError(f"Cannot look inside {type(model).__name__}: it has no vitrail Backbone (embedding, stages, norm).")
+    raise VitrailError(f"Cannot look inside {type(model).__name__}: it has no vitrail Backbone inside.")
 
 
 def choose(layers: Sequence[Layer], which: int | str) -> Layer:

@@ -1,7 +1,7 @@
 """Attention maps of any model, while the fast kernel runs.
 
-A fused kernel never holds the map. So the queries, keys and biases that reach each `Attend` leaf are kept, and the map is
-computed from them when it is asked for, by the readable reference: memory grows with N, not with N squared.
+A fused kernel never holds the map. So the queries, keys and biases that reach each `Attend` leaf are kept, and the map
+is computed from them when it is asked for, by the readable reference: memory grows with N, not with N squared.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +59,7 @@ class AttentionMaps(Sequence[AttentionMap]):
         if isinstance(which, slice):
             return self._maps[which]
         if not self._maps:
-            raise VitrailError("There are no maps yet: run `model(images)` within `with attention_maps(model) as maps:`.")
+            raise VitrailError("There are no maps yet: run model(images) within `with attention_maps(model) as maps:`.")
         layer = choose([map.layer for map in self._maps], which)
         return next(map for map in self._maps if map.layer is layer)
 
@@ -71,13 +71,11 @@ class AttentionMaps(Sequence[AttentionMap]):
 
 
 @contextmanager
-def attention_maps(
-    model: nn.Module, on_map: Callable[[AttentionMap], None] | None = None
-) -> Iterator[AttentionMaps]:
+def attention_maps(model: nn.Module, on_map: Callable[[AttentionMap], None] | None = None) -> Iterator[AttentionMaps]:
     """Capture the attention of every layer that computes any, whatever kernel runs.
 
-    A new forward pass replaces the maps of the one before it. The model is not changed: hooks are gone when the block ends,
-    also when it ends in an error, and the training mode is left alone.
+    A new forward pass replaces the maps of the one before it. The model is not changed: hooks are gone when the block
+    ends, also when it ends in an error, and the training mode is left alone.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
@@ -154,6 +152,7 @@ def no_maps(model: nn.Module) -> VitrailError:
     return VitrailError(
         f"{name_of(model)} computes no softmax attention, so it has no attention maps.\n"
         f"Models of these families have them: {', '.join(sorted(having))}.\n"
-        "What this model offers: vitrail.explain.influence.influence_maps(model, images), how much each token moves each\n"
-        "other, and vitrail.explain.saliency.saliency(model, images); on the command line --method influence or saliency."
+        "What this model offers: influence_maps(model, images) of vitrail.explain.influence, how each token moves\n"
+        "each other, and saliency(model, images) of vitrail.explain.saliency.\n"
+        "On the command line: --method influence or --method saliency."
     )

@@ -3,7 +3,7 @@
 import matplotlib
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -13,21 +13,24 @@ COLOURS = "inferno"
 """matplotlib's colormap for heat: dark to bright in steps that the eye sees as equal, also without colours."""
 
 
-def seen(images: Tensor, preprocess: Preprocess) -> list[Image.Image]:
+def seen(images: Tensor, preprocess: Preprocess, least: int = 160) -> list[Image.Image]:
     """Turn prepared pictures `(B, C, Y, X)` back into what an eye can look at: the crop that the model saw.
 
-    One channel is grey; of more than three the first three are shown.
+    One channel is grey; of more than three the first three are shown. Small pictures grow by a whole factor to `least`
+    pixels or more, so that heat over them is smooth.
 
     Example:
-        >>> [picture] = seen(torch.zeros(1, 1, 4, 6), Preprocess(size=4, mean=(0.5,), std=(0.5,)))
+        >>> [picture] = seen(torch.zeros(1, 1, 32, 48), Preprocess(size=32, mean=(0.5,), std=(0.5,)))
         >>> picture.size, picture.getpixel((0, 0))
-        ((6, 4), (128, 128, 128))
+        ((240, 160), (128, 128, 128))
     """
     channels = 3 if images.shape[1] >= 3 else 1
     mean = torch.tensor(preprocess.mean)[:channels, None, None]
     std = torch.tensor(preprocess.std)[:channels, None, None]
     light = (images[:, :channels].detach().cpu().float() * std + mean).clamp(0, 1)
     pixels = (light * 255).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1)  # (B, C, Y, X) -> (B, Y, X, 3)
+    factor = -(-least // min(pixels.shape[1:3]))
+    pixels = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     return [Image.fromarray(picture.numpy()) for picture in pixels]
 
 
@@ -42,35 +45,50 @@ def normalised(heat: Tensor, robust: float = 0.01) -> Tensor:
 
 def paint(values: Tensor, colours: str = COLOURS) -> Image.Image:
     """Colour `(H, W)` values in 0..1, one pixel each."""
-    return Image.fromarray((matplotlib.colormaps[colours](values.cpu().numpy())[..., :3] * 255).round().astype(np.uint8))
+    return Image.fromarray(
+        (matplotlib.colormaps[colours](values.cpu().numpy())[..., :3] * 255).round().astype(np.uint8)
+    )
 
 
-def enlarge(heat: Tensor, size: tuple[int, int], extent: tuple[int, int] | None = None) -> Tensor:
+def enlarge(heat: Tensor, size: tuple[int, int], cover: tuple[float, float] = (1.0, 1.0)) -> Tensor:
     """Spread `(H, W)` cells smoothly over pixels, `(Y, X)`.
 
     Args:
         heat: one value a cell.
         size: rows and columns of the picture.
-        extent: rows and columns that the cells cover, where they reach over the picture's edge.
+        cover: height and width of the grid in pictures; what lies over the edge is cut off.
     """
-    extent = extent or size
+    extent = [round(length * share) for length, share in zip(size, cover, strict=True)]
     smooth = interpolate(heat[None, None].float(), size=extent, mode="bicubic", antialias=True)[0, 0]
     return smooth[: size[0], : size[1]].clamp(heat.min(), heat.max())
 
 
-def overlay(picture: Image.Image, heat: Tensor, extent: tuple[int, int] | None = None, strength: float = 0.65) -> Image.Image:
-    """Lay heat over a picture: hot places are coloured and bright, the rest is dim and almost grey.
+def overlay(
+    picture: Image.Image, heat: Tensor, cover: tuple[float, float] = (1.0, 1.0), strength: float = 0.65
+) -> Image.Image:
+    """Lay heat over a picture: hot places are bright and keep their colours, the rest is dim and grey.
 
     Args:
         picture: what the model saw.
         heat: `(H, W)`, any scale.
-        extent: rows and columns of pixels that the cells cover; by default the picture's.
-        strength: share of colour where the heat is highest.
+        cover: height and width of the grid in pictures; more than 1 where the picture was padded.
+        strength: share of the heat's colour where it is highest.
     """
-    hot = normalised(enlarge(normalised(heat), (picture.height, picture.width), extent), robust=0.0)
+    hot = normalised(enlarge(normalised(heat.cpu()), (picture.height, picture.width), cover), robust=0.0)
     colour = np.asarray(paint(hot), dtype=np.float32)
-    share = (0.25 + (strength - 0.25) * hot.numpy())[..., None]
+    warmth = hot.numpy()[..., None]
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
     full = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    base = grey + (full - grey) * hot.numpy()[..., None]
+    base = grey + (full - grey) * warmth
+    share = 0.25 + (strength - 0.25) * warmth
     return Image.fromarray((base * (1 - share) + colour * share).round().clip(0, 255).astype(np.uint8))
+
+
+def mark(picture: Image.Image, y: float, x: float) -> Image.Image:
+    """Put a ring on a place, given as shares of height and width."""
+    marked, radius = picture.copy(), max(4, min(picture.size) // 28)
+    draw = ImageDraw.Draw(marked)
+    centre = (x * picture.width, y * picture.height)
+    draw.circle(centre, radius + 1, outline=(0, 0, 0), width=4)
+    draw.circle(centre, radius, outline=(255, 255, 255), width=2)
+    return marked

@@ -95,7 +95,12 @@ def shorten(text: str, face: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def _lines(
-    draw: ImageDraw.ImageDraw, lines: list[str], y: int, step: int, face: ImageFont.FreeTypeFont, ink: tuple[int, int, int]
+    draw: ImageDraw.ImageDraw,
+    lines: list[str],
+    y: int,
+    step: int,
+    face: ImageFont.FreeTypeFont,
+    ink: tuple[int, int, int],
 ) -> None:
     for i, line in enumerate(lines):
         draw.text((MARGIN, y + i * step), line, ink, face)

@@ -42,8 +42,8 @@ def relative_bias(model: nn.Module) -> dict[str, Tensor]:
     """Lay the relative position bias of each layer out as pictures.
 
     Returns:
-        For the name of each position module `(h, 2 H - 1, 2 W - 1)`: a head's addend to the score of a query in the centre
-        for a key at each offset; a key to the right of the query is right of the centre.
+        For the name of each position module `(h, 2 H - 1, 2 W - 1)`: a head's addend to the score of a query in the
+        centre for a key at each offset; a key to the right of the query is right of the centre.
 
     Raises:
         VitrailError: if the model has none.

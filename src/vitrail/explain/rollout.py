@@ -2,11 +2,11 @@
 
 R = A'_L ... A'_1, A' = rows of (mean over heads of A) + I, scaled to sum to one
 
-"Quantifying Attention Flow in Transformers", section 3. Hierarchical models roll out too: a layer with windows is a block
-matrix, kept as its blocks, and entering a coarser grid is the average of the cells that merge. This is a first-order proxy:
-it knows where attention goes, and neither what the values say, nor the channel mixers, nor the norms.
+"Quantifying Attention Flow in Transformers", section 3. Hierarchical models roll out too: a layer with windows is a
+block matrix, kept as its blocks, and entering a coarser grid is the average of the cells that merge. This is a
+first-order proxy: it knows where attention goes, and neither what the values say, nor channel mixers, nor norms.
 
-The product is taken from the answer back to the picture, so each step multiplies a few rows and no N x N matrix is made.
+The product is taken from the answer back to the picture: each step multiplies a few rows, no N x N matrix is made.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from vitrail.errors import VitrailError
 from vitrail.explain.geometry import owner_of_cells
 from vitrail.explain.layers import check_images, evaluating
 from vitrail.explain.maps import AttentionMap, attention_maps
-from vitrail.explain.token_map import Query
+from vitrail.explain.query import Query
 from vitrail.grid import Grid
 from vitrail.parts.backbone import Classifier, Features
 
@@ -29,8 +29,8 @@ def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Ten
     Args:
         model: a model from `create_model` or `load_model`.
         images: prepared pictures `(B, C, Y, X)`.
-        query: a token of the last grid, by index or by row and column; by default the tokens that the head reads, each as
-            strongly as it reads them.
+        query: a token of the last grid, by index or by row and column; by default the tokens that the head reads,
+            each as strongly as it reads them.
 
     Returns:
         Share of each cell, `(B, H, W)`; with the share of the prefix tokens they sum to one.
@@ -50,7 +50,7 @@ def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Ten
         start = reading(model, features)
     else:
         start = torch.zeros(features.tokens.shape[:2], device=images.device)
-        start[:, maps[-1].token(query)] = 1
+        start[:, maps[-1].place.token(query)] = 1
     return maps[0].over_cells(compose(maps, start[:, None])[:, 0])
 
 
@@ -91,9 +91,9 @@ def through(rows: Tensor, map: AttentionMap) -> Tensor:
 
 
 def unmerge(rows: Tensor, fine: Grid, coarse: Grid) -> Tensor:
-    """Take rows `(B, Q, N_coarse)` back through a merging: each cell shares alike among the cells that it was made of."""
+    """Take rows `(B, Q, N_coarse)` back through a merging: a cell shares alike among the cells it was made of."""
     if fine.prefix != coarse.prefix:
-        raise VitrailError(f"Cannot roll out from {coarse} to {fine}: the prefix tokens of one are unknown to the other.")
+        raise VitrailError(f"Cannot roll out from {coarse} to {fine}: one has prefix tokens that the other lacks.")
     owner = owner_of_cells(fine, coarse).to(rows.device)  # (N_fine,)
     members = torch.bincount(owner, minlength=coarse.tokens).to(rows)
     return (rows / members)[..., owner]

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.explain.layers import backbone_of, check_images, evaluating
+from vitrail.explain.query import Pixel, Query, token_of
+from vitrail.grid import Grid
 
 
 def saliency(
@@ -44,17 +46,17 @@ def saliency(
 
 
 def receptive_field(
-    model: nn.Module, images: Tensor, cell: tuple[int, int], stage: int = -1, probes: int = 16
+    model: nn.Module, images: Tensor, query: Query | None = None, stage: int = -1, probes: int = 16
 ) -> Tensor:
     """Show how strongly each pixel moves one cell of a stage.
 
-    "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", section 2; the norm over the cell's
-    channels is estimated with `probes` random directions.
+    "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", section 2; the norm over the
+    cell's channels is estimated with `probes` random directions.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
         images: prepared pictures `(B, C, Y, X)`.
-        cell: row and column on the grid of the stage.
+        query: row and column of the cell on the grid of the stage, or a `Pixel` that it covers; by default the centre.
         stage: index of the stage; -1 is the last.
         probes: random directions; more are smoother.
 
@@ -70,10 +72,9 @@ def receptive_field(
         pyramid = backbone_of(model)(images).pyramid
         if not -len(pyramid) <= stage < len(pyramid):
             raise VitrailError(f"There is no stage {stage}: the model has {len(pyramid)}, 0 to {len(pyramid) - 1}.")
-        _, h, w, _ = pyramid[stage].shape
-        if not (0 <= cell[0] < h and 0 <= cell[1] < w):
-            raise VitrailError(f"Stage {stage} has {h} rows and {w} columns of cells, got {tuple(cell)}.")
-        vector = pyramid[stage][:, cell[0], cell[1]]  # (B, C)
+        grid, picture = Grid(*pyramid[stage].shape[1:3]), (images.shape[-2], images.shape[-1])
+        query = query if query is not None else Pixel(picture[0] // 2, picture[1] // 2)
+        vector = pyramid[stage].flatten(1, 2)[:, token_of(query, grid, picture)]  # (B, H, W, C) -> (B, C)
         generator = torch.Generator().manual_seed(0)
         squares = torch.zeros_like(images)
         for _ in range(probes):

@@ -6,13 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.errors import VitrailError
 from vitrail.explain.geometry import cell_size, centres
 from vitrail.explain.layers import Layer
+from vitrail.explain.query import Pixel, Query, token_of
 from vitrail.grid import Grid
-
-Query = int | tuple[int, int]
-"""A token by its index, or a cell by its row and column."""
 
 
 class Place(NamedTuple):
@@ -28,6 +25,30 @@ class Place(NamedTuple):
     grid: Grid
     picture: tuple[int, int]
 
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Rows and columns of pixels that one cell covers."""
+        return cell_size(self.picture, self.grid)
+
+    def token(self, query: Query) -> int:
+        """Return the index of the token that is meant, or say why there is none."""
+        return token_of(query, self.grid, self.picture)
+
+    @property
+    def cover(self) -> tuple[float, float]:
+        """Height and width of the grid in pictures: 1, or a little more where the picture was padded."""
+        return self.grid.h * self.cell[0] / self.picture[0], self.grid.w * self.cell[1] / self.picture[1]
+
+    def everywhere(self, query: Query | None) -> Query | None:
+        """Return a query that means the same place on every other grid; prefix tokens stay what they are."""
+        if query is None or isinstance(query, Pixel):
+            return query
+        cell = self.token(query) - self.grid.prefix
+        if cell < 0:
+            return query
+        y, x = (cell // self.grid.w + 0.5) * self.cell[0], (cell % self.grid.w + 0.5) * self.cell[1]
+        return Pixel(min(int(y), self.picture[0] - 1), min(int(x), self.picture[1] - 1))
+
 
 class TokenMap(ABC):
     """The map of one layer, kept in groups: the tokens of a group mix with each other and with no others.
@@ -38,8 +59,8 @@ class TokenMap(ABC):
     """
 
     def __init__(self, place: Place, slots: Tensor):
+        self.place, self.slots = place, slots
         self.layer, self.grid, self.picture = place
-        self.slots = slots
 
     @property
     @abstractmethod
@@ -54,39 +75,12 @@ class TokenMap(ABC):
     @property
     def cell(self) -> tuple[int, int]:
         """Rows and columns of pixels that one cell covers."""
-        return cell_size(self.picture, self.grid)
+        return self.place.cell
 
     @property
     def centres(self) -> Tensor:
         """Centre of each cell in pixels, `(H * W, 2)`: row, column. Queries and keys sit at the same places."""
         return centres(self.grid, self.cell)
-
-    def token(self, query: Query) -> int:
-        """Return the index of a token, given as that index or as row and column of its cell.
-
-        Raises:
-            VitrailError: if there is no such token.
-        """
-        grid = self.grid
-        if isinstance(query, int):
-            if not 0 <= query < grid.tokens:
-                raise VitrailError(f"{self.name} has tokens 0 to {grid.tokens - 1}, got {query}.")
-            return query
-        row, column = query
-        if not (0 <= row < grid.h and 0 <= column < grid.w):
-            raise VitrailError(f"{self.name} has {grid.h} rows and {grid.w} columns of cells, got ({row}, {column}).")
-        return grid.prefix + row * grid.w + column
-
-    def cell_at(self, y: int, x: int) -> tuple[int, int]:
-        """Return row and column of the cell that covers a pixel.
-
-        Raises:
-            VitrailError: if the pixel is outside of the picture.
-        """
-        height, width = self.picture
-        if not (0 <= y < height and 0 <= x < width):
-            raise VitrailError(f"The picture is {height} rows by {width} columns of pixels, got ({y}, {x}).")
-        return y // self.cell[0], x // self.cell[1]
 
     def dense(self) -> Tensor:
         """Lift the groups to all tokens, `(B, h, N, N)`: zero between groups, without what went to padding.
@@ -108,7 +102,7 @@ class TokenMap(ABC):
 
     def row(self, query: Query) -> Tensor:
         """Return what one query draws from every token, `(B, h, N)`."""
-        group, place = (self.slots == self.token(query)).nonzero()[0].tolist()
+        group, place = (self.slots == self.place.token(query)).nonzero()[0].tolist()
         drawn = self.probabilities[:, group, :, place]  # (B, h, n)
         keys = self._safe_slots(drawn.device)[group]
         full = drawn.new_zeros(*drawn.shape[:2], self.grid.tokens + 1)

@@ -1,0 +1,120 @@
+"""Everything there is to see of a model, as pictures: for a report, or for the eye."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vitrail.data.transform import EvalTransform
+from vitrail.errors import VitrailError
+from vitrail.explain.chart import distance_chart
+from vitrail.explain.distance import attention_distance
+from vitrail.explain.heat import AUTO, Look, best_method, heat
+from vitrail.explain.layers import attending_layers
+from vitrail.explain.overlay import overlay, seen
+from vitrail.explain.panel import panel
+from vitrail.explain.portrait import bias_picture, filters_picture, positions_picture
+from vitrail.explain.scene import heads_scene, influence_scene, layers_scene
+from vitrail.parts.positions import LearnedPosition, RelativePositionBias
+
+Pictures = Sequence[Image.Image] | Tensor
+"""PIL pictures, or a prepared batch `(B, C, Y, X)`."""
+
+
+TITLES = {
+    "rollout": "Attention rollout: where the answer draws from, through all layers",
+    "saliency": "Saliency: which pixels move the answer",
+    "maps": "Attention of one layer",
+    "influence": "Influence: which cells move one cell in one layer",
+}
+
+
+def prepare(model: Any, pictures: Pictures) -> Tensor:
+    """Make a batch of pictures as the model wants them, where it wants them; a batch that is prepared stays."""
+    first = next(model.parameters())
+    if isinstance(pictures, Tensor):
+        return pictures.to(first.device)
+    if not pictures:
+        raise VitrailError("There are no pictures to look at; give at least one.")
+    transform = EvalTransform(model.preprocess)
+    return torch.stack([transform(picture) for picture in pictures]).to(first.device)
+
+
+def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **look: Any) -> list[Image.Image]:
+    """Draw one heat map over each picture, as the model saw it.
+
+    Args:
+        model: a model from `create_model` or `load_model`.
+        pictures: PIL pictures, or a prepared batch `(B, C, Y, X)`.
+        method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: rollout where there are maps, else saliency.
+        look: `layer`, `head`, `query` as in `heat.Look`.
+
+    Returns:
+        One picture each, of the size that the model saw, or a whole multiple of it where that is small.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=1, image_size=80)
+        >>> attention_overlays(model, [Image.new("RGB", (200, 100))])[0].size
+        (160, 160)
+    """
+    images = prepare(model, pictures)
+    found = heat(model, images, Look(method, **look))
+    return [
+        overlay(picture, values, found.cover)
+        for picture, values in zip(seen(images, model.preprocess), found.values, strict=True)
+    ]
+
+
+def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
+    """Draw what a report shows of a model: where it looks in these pictures, then what it learned.
+
+    Args:
+        model: a model from `create_model` or `load_model`.
+        pictures: PIL pictures, or a prepared batch `(B, C, Y, X)`; eight are plenty.
+
+    Returns:
+        Pictures by title, in the order in which to show them.
+    """
+    images = prepare(model, pictures)
+    return {"Where it looks": strip(model, images)} | scenes(model, images[:1]) | portraits(model, images)
+
+
+def strip(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
+    """Draw each picture with its heat under it."""
+    plain = seen(images, model.preprocess)
+    hot = attention_overlays(model, images, **look._asdict())
+    columns = min(len(plain), 8)
+    rows = [tile for i in range(0, len(plain), columns) for tile in plain[i : i + columns] + hot[i : i + columns]]
+    method = best_method(model) if look.method == "auto" else look.method
+    return panel(rows, columns, TITLES[method], side=150)
+
+
+def scenes(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Image]:
+    """Draw one picture (a batch of one) layer by layer, and head by head where there are heads."""
+    if attending_layers(model):
+        return {
+            "Heads": heads_scene(model, images, look),
+            "Layer by layer": layers_scene(model, images, look),
+        }
+    return {"Layer by layer": influence_scene(model, images, look)}
+
+
+def portraits(model: Any, images: Tensor) -> dict[str, Image.Image]:
+    """Draw what the model learned; distances are measured on `images`."""
+    drawings: dict[str, tuple[bool, Callable[[], Image.Image]]] = {
+        "Attention distance": (
+            bool(attending_layers(model)),
+            lambda: distance_chart(attention_distance(model, images)),
+        ),
+        "Position similarity": (_has(model, LearnedPosition), lambda: positions_picture(model)),
+        "Position bias": (_has(model, RelativePositionBias), lambda: bias_picture(model)),
+        "Patch filters": (_has(model, nn.Conv2d), lambda: filters_picture(model)),
+    }
+    return {title: draw() for title, (there, draw) in drawings.items() if there}
+
+
+def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(isinstance(module, kind) for module in model.modules())

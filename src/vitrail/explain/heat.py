@@ -1,0 +1,126 @@
+"""One heat map a picture, by the method that is asked for or the best one that the model offers."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from vitrail.errors import VitrailError, unknown
+from vitrail.explain.geometry import cell_size
+from vitrail.explain.influence import influence_rows
+from vitrail.explain.layers import attending_layers, evaluating
+from vitrail.explain.maps import AttentionMap, attention_maps, no_maps
+from vitrail.explain.query import Query
+from vitrail.explain.rollout import rollout
+from vitrail.explain.saliency import receptive_field, saliency
+from vitrail.grid import Grid
+
+
+class Look(NamedTuple):
+    """What to look at.
+
+    Args:
+        method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: rollout where there are maps, else saliency.
+        layer: index of the layer, for `maps` and `influence`; -1 is the last.
+        head: one head of `maps`; their mean by default.
+        query: whose view to show. By default, for `maps`: the class token, or where there is none what each cell gives
+            on average; for `rollout`: what the head reads; for `influence`: the cell in the centre; for `saliency`: the
+            class that the model names.
+    """
+
+    method: str = "auto"
+    layer: int = -1
+    head: int | None = None
+    query: Query | None = None
+
+
+AUTO = Look()
+
+
+class Heat(NamedTuple):
+    """Values on a grid over pictures.
+
+    Args:
+        values: `(B, H, W)`.
+        cover: height and width of the grid in pictures: 1, or a little more where the picture was padded.
+    """
+
+    values: Tensor
+    cover: tuple[float, float] = (1.0, 1.0)
+
+
+def heat(model: nn.Module, images: Tensor, look: Look = AUTO) -> Heat:
+    """Compute the heat maps of prepared pictures `(B, C, Y, X)`.
+
+    Raises:
+        VitrailError: if the method is unknown, or the model does not offer it.
+    """
+    method = best_method(model) if look.method == "auto" else look.method
+    if method not in METHODS:
+        raise unknown("method", method, [*METHODS, "auto"])
+    return METHODS[method](model, images, look)
+
+
+def best_method(model: nn.Module) -> str:
+    """Name the method that shows most: the rollout where there are maps, the saliency elsewhere."""
+    return "rollout" if attending_layers(model) else "saliency"
+
+
+def layer_view(map: AttentionMap, query: Query | None) -> Tensor:
+    """Return each head's picture of one layer, `(B, h, H, W)`.
+
+    The row of `query`; without one that of the class token, or what each cell gives on average where there is none.
+    """
+    if query is None and map.grid.prefix == 0:
+        return map.received()
+    return map.row_picture(0 if query is None else query)
+
+
+def _maps(model: nn.Module, images: Tensor, look: Look) -> Heat:
+    layers = attending_layers(model)
+    if not layers:
+        raise no_maps(model)
+    with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
+        model(images)
+    map = maps[look.layer]
+    if look.head is not None and not 0 <= look.head < map.heads:
+        raise VitrailError(f"{map.layer.title} has heads 0 to {map.heads - 1}; there is no head {look.head}.")
+    heads = layer_view(map, look.query)
+    return Heat(heads.mean(1) if look.head is None else heads[:, look.head], map.place.cover)
+
+
+def _rollout(model: nn.Module, images: Tensor, look: Look) -> Heat:
+    values = rollout(model, images, look.query)
+    rows, columns = values.shape[1:]
+    height, width = cell_size((images.shape[-2], images.shape[-1]), Grid(rows, columns))
+    return Heat(values, (rows * height / images.shape[-2], columns * width / images.shape[-1]))
+
+
+def _influence(model: nn.Module, images: Tensor, look: Look) -> Heat:
+    [(place, row)] = influence_rows(model, images, look.query, layers=[look.layer], probes=16)
+    cells = row[:, place.grid.prefix :].unflatten(1, (place.grid.h, place.grid.w))
+    return Heat(cells, place.cover)
+
+
+def _saliency(model: nn.Module, images: Tensor, look: Look) -> Heat:
+    if look.query is None:
+        pixels = saliency(model, images)
+    else:
+        pixels = receptive_field(model, images, look.query)
+    return Heat(calm(pixels))
+
+
+def calm(pixels: Tensor, cells: int = 28) -> Tensor:
+    """Average the grain of a gradient over small squares, `cells` to the shorter side."""
+    scale = max(1, min(pixels.shape[-2:]) // cells)
+    return adaptive_avg_pool2d(pixels[:, None], (pixels.shape[-2] // scale, pixels.shape[-1] // scale))[:, 0]
+
+
+METHODS: dict[str, Callable[[nn.Module, Tensor, Look], Heat]] = {
+    "maps": _maps,
+    "rollout": _rollout,
+    "influence": _influence,
+    "saliency": _saliency,
+}

@@ -1,0 +1,60 @@
+"""Pictures of what a model learned, whatever it looks at: positions, position biases, patch filters."""
+
+from PIL import Image
+from torch import Tensor, nn
+
+from vitrail.explain.filters import principal_filters
+from vitrail.explain.layers import mixing_layers
+from vitrail.explain.overlay import paint
+from vitrail.explain.panel import PAPER, panel
+from vitrail.explain.positions import position_similarity, relative_bias
+
+
+def filters_picture(model: nn.Module) -> Image.Image:
+    """Draw the principal components of the patch filters, strongest first."""
+    components = principal_filters(model)
+    tiles = [_filter(component) for component in components]
+    note = "Directions in the space of filters, strongest first; grey is zero. ViT paper, figure 7, left."
+    return panel(tiles, 7, "Principal components of the patch filters", note=note, side=72, gap=4)
+
+
+def _filter(component: Tensor) -> Image.Image:
+    channels = component[:3] if len(component) >= 3 else component[:1].expand(3, -1, -1)
+    light = 0.5 + channels / (2 * channels.abs().max().clamp_min(1e-12))
+    return Image.fromarray((light * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def positions_picture(model: nn.Module, most: int = 14) -> Image.Image:
+    """Draw, for each cell, how alike its learned position is to that of every other cell."""
+    similarity = position_similarity(model)
+    step = -(-max(similarity.shape[:2]) // most)
+    rows = similarity[::step, ::step]
+    tiles = [paint((one.clamp(-1, 1) + 1) / 2, "viridis") for row in rows for one in row]
+    note = (
+        "The tile in row r, column c compares the position of that cell with all others: yellow is alike (cosine 1), "
+        "violet opposed (-1)." + (f" Every {step}th row and column is shown." if step > 1 else "")
+    )
+    return panel(tiles, rows.shape[1], "Position embedding similarity", note=note, side=44, gap=3)
+
+
+def bias_picture(model: nn.Module) -> Image.Image:
+    """Draw the relative position bias of every layer, one row of heads each."""
+    titles = {f"{layer.name}.position": layer.title for layer in mixing_layers(model)}
+    tables = relative_bias(model)
+    widest = max(len(table) for table in tables.values())
+    strips = [_strip(table, widest) for table in tables.values()]
+    note = (
+        "One row of heads a layer, first layer on top; the query sits in the centre of a tile. "
+        "Red raises the score of keys at that offset, blue lowers it."
+    )
+    captions = [titles.get(name, name) for name in tables]
+    return panel(strips, 1, "Relative position bias", captions, note, side=min(40 * widest, 960))
+
+
+def _strip(table: Tensor, tiles: int, side: int = 39) -> Image.Image:
+    strength = table.abs().max().clamp_min(1e-12)
+    strip = Image.new("RGB", (tiles * (side + 3) - 3, side), PAPER)
+    for i, head in enumerate(table):
+        tile = paint(0.5 + head / (2 * strength), "RdBu_r").resize((side, side), Image.Resampling.NEAREST)
+        strip.paste(tile, (i * (side + 3), 0))
+    return strip

@@ -1,0 +1,92 @@
+"""One picture (a batch of one) seen by every head, every layer, every method."""
+
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitrail.explain.heat import AUTO, Heat, Look, calm, heat, layer_view
+from vitrail.explain.influence import influence_rows
+from vitrail.explain.layers import attending_layers, evaluating, mixing_layers
+from vitrail.explain.maps import AttentionMap, AttentionMaps, attention_maps
+from vitrail.explain.overlay import mark, overlay, seen
+from vitrail.explain.panel import panel
+from vitrail.explain.query import Pixel, Query
+from vitrail.explain.saliency import receptive_field
+from vitrail.explain.token_map import Place
+
+
+def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> Image.Image:
+    """Draw what the model saw beside each answer of the whole model."""
+    [picture] = seen(images, model.preprocess)
+    if attending_layers(model):
+        methods = {"rollout": "attention rollout", "maps": "attention of the last layer", "saliency": "saliency"}
+        tiles = [_overlaid(picture, heat(model, images, Look(method))) for method in methods]
+        captions = list(methods.values())
+    else:
+        centre = Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
+        field = Heat(calm(receptive_field(model, images, centre)))
+        tiles = [_overlaid(picture, heat(model, images, Look("saliency"))), mark(_overlaid(picture, field), 0.5, 0.5)]
+        captions = ["saliency", "what moves the centre of the last stage"]
+    return panel([picture, *tiles], len(tiles) + 1, title, ["what the model saw", *captions], side=256)
+
+
+def heads_scene(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
+    """Draw each head of one layer."""
+    map = _capture(model, images)[look.layer]
+    tiles = [_tile(model, images, map.place, head, look.query) for head in layer_view(map, look.query)[0]]
+    title = f"Heads of {map.layer.title}: {_viewpoint(map, look.query)}"
+    return panel(tiles, 6, title, [f"head {i}" for i in range(len(tiles))], side=176)
+
+
+def layers_scene(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
+    """Draw the mean over heads of each layer; a query stays at its place on every grid."""
+    maps = _capture(model, images)
+    query = maps[look.layer].place.everywhere(look.query)
+    tiles = [_tile(model, images, map.place, layer_view(map, query)[0].mean(0), query) for map in maps]
+    title = f"Layer by layer, mean over heads: {_viewpoint(maps[look.layer], look.query)}"
+    return panel(tiles, 6, title, [map.layer.title for map in maps], side=150)
+
+
+def influence_scene(model: Any, images: Tensor, look: Look = AUTO, most: int = 12) -> Image.Image:
+    """Draw which cells move one cell in each mixer, by default the centre; of a deep model, some of the layers."""
+    layers = [layer.name for layer in mixing_layers(model)]
+    chosen = [layers[round(i * (len(layers) - 1) / max(most - 1, 1))] for i in range(most)]
+    chosen = layers if len(layers) <= most else chosen
+    query = look.query if look.query is not None else Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
+    found = influence_rows(model, images, query, chosen, probes=4)
+    tiles = [_tile(model, images, place, _cells(place, row[0]), query) for place, row in found]
+    title = "Layer by layer: which cells move the marked one"
+    return panel(tiles, 6, title, [place.layer.title for place, _ in found], side=150)
+
+
+def _capture(model: Any, images: Tensor) -> AttentionMaps:
+    with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
+        model(images)
+    return maps
+
+
+def _tile(model: Any, images: Tensor, place: Place, values: Tensor, query: Query | None) -> Image.Image:
+    [picture] = seen(images, model.preprocess)
+    tile = overlay(picture, values, place.cover)
+    where = place.everywhere(query)
+    if not isinstance(where, Pixel):
+        return tile
+    return mark(tile, (where.y + 0.5) / place.picture[0], (where.x + 0.5) / place.picture[1])
+
+
+def _overlaid(picture: Image.Image, found: Heat) -> Image.Image:
+    return overlay(picture, found.values[0], found.cover)
+
+
+def _cells(place: Place, row: Tensor) -> Tensor:
+    return row[place.grid.prefix :].unflatten(0, (place.grid.h, place.grid.w))
+
+
+def _viewpoint(map: AttentionMap, query: Query | None) -> str:
+    if query is None:
+        return "what the class token attends to" if map.grid.prefix else "attention that each cell receives"
+    if map.place.token(query) < map.grid.prefix:
+        return f"what prefix token {map.place.token(query)} attends to"
+    return "what the marked cell attends to"
