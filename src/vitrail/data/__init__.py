@@ -22,6 +22,6 @@ Signatures::
     Loader.epoch(epoch=0, start_step=0) -> Iterator[Batch(images, labels, index)]
     Loader.steps: batches an epoch, the same on every rank;  Loader.skipped: {id: reason} under bad="skip"
 
-`batch_size` is always the global batch: each rank gets its share. Randomness is a pure function of `(seed, epoch, index)`
-for a sample and `(seed, step)` for a batch; it does not know workers, ranks or what was drawn before.
+`batch_size` is always the global batch: each rank gets its share. Randomness is a pure function of `(seed, epoch,
+index)` for a sample and `(seed, step)` for a batch; it does not know workers, ranks or what was drawn before.
 """

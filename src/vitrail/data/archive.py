@@ -56,7 +56,7 @@ def _index(tar: Path, name: str) -> dict[str, list | dict]:
                     folders.append(key)
                 elif member.isreg() and not member.issparse():
                     files[key] = (member.offset_data, member.size)  # a later member of the same name replaces the first
-                elif not is_hidden(path):
+                elif not is_hidden(key):
                     ignored["links and devices in the archive"] += 1
     except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
         raise DataError(f"{name} is not a whole tar archive: {error}.\nDownload it again.") from error

@@ -1,8 +1,8 @@
 """What training may do to a picture, on whole batches of uint8 pixels.
 
-Each function takes `(B, C, Y, X)` and the `Draws` of the batch, and treats each picture by its own draws: the result for
-a picture does not depend on its neighbours. Working on the batch is what makes small pictures cheap: numpy and torch are
-called once a batch, not once a picture.
+Each function takes `(B, C, Y, X)` and the `Draws` of the batch, and treats each picture by its own draws: the result
+for a picture does not depend on its neighbours. Working on the batch is what makes small pictures cheap: numpy and
+torch are called once a batch, not once a picture.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ AUGMENTS: dict[str, Augment] = {
     "photo": Augment(),
     "photo-strong": Augment(policy="rand", operations=2, magnitude=27, jitter=0.4, erase=0.25),
 }
-"""Ready-made choices: for handwriting, for small pictures (CIFAR), for photographs (`photo-strong` is DeiT's and Swin's)."""
+"""Ready-made choices: for handwriting, small pictures (CIFAR) and photographs; `-strong` for long trainings."""
 
 
 def flip(pixels: Tensor, draws: Draws, probability: float) -> Tensor:
@@ -111,8 +111,9 @@ def jitter(pixels: Tensor, draws: Draws, strength: float) -> Tensor:
 def erase(images: Tensor, draws: Draws, probability: float, fill: str) -> Tensor:
     """Erase a box of normalised pictures, in place.
 
-    Paper: Zhong et al., "Random erasing" (2020), section 3, with the areas (2 % to 33 %) and shapes (0.3 to 3.3) of timm
-    and torchvision. Departure: where a drawn box does not fit, it is cut to the picture instead of drawn again.
+    Paper: Zhong et al., "Random erasing" (2020), section 3, with the areas (2 % to 33 %) and shapes
+    (0.3 to 3.3) of timm and torchvision. Departure: where a drawn box does not fit, it is cut to the picture instead of
+    drawn again.
     """
     chosen = np.flatnonzero(draws.uniform("erase") < probability)
     if not len(chosen):

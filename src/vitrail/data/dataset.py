@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data
 
-from vitrail.data.picture import ImageDecodeError, open_image, open_regular
+from vitrail.data.picture import open_image, open_regular
 
 
 class Sample(NamedTuple):
@@ -130,11 +130,10 @@ class PictureSet(data.Dataset[Sample]):
         return len(self.ids)
 
     def __getitem__(self, number: int) -> Sample:
-        mode = "L" if self.pixels is not None and self.pixels.shape[1] == 1 else "RGB"
-        planes = np.asarray(self.picture(number, mode)).reshape(
-            self.store.open(number, "", mode, None).size[::-1] + (-1,)
-        )
-        return Sample(torch.from_numpy(planes.transpose(2, 0, 1).copy()), int(self.labels[number]), self.ids[number])
+        grey = self.pixels is not None and self.pixels.shape[1] == 1
+        image = self.picture(number, "L" if grey else "RGB")
+        planes = torch.from_numpy(np.array(image).reshape(image.height, image.width, -1)).permute(2, 0, 1)
+        return Sample(planes.contiguous(), int(self.labels[number]), self.ids[number])
 
     @property
     def pixels(self) -> np.ndarray | None:
@@ -155,13 +154,3 @@ class PictureSet(data.Dataset[Sample]):
         index = np.asarray(chosen, dtype=np.int64)
         ids = [self.ids[number] for number in index]
         return PictureSet(name or self.name, self.classes, ids, self.labels.numpy()[index], self.store.take(index))
-
-    def faults(self, numbers: Sequence[int]) -> dict[int, ImageDecodeError]:
-        """Try to read some pictures, and return the errors of those that fail."""
-        found = {}
-        for number in numbers:
-            try:
-                self.picture(number)
-            except ImageDecodeError as error:
-                found[number] = error
-        return found

@@ -1,7 +1,7 @@
 """The embedded data: real handwriting, in a package that is installed anyway.
 
-1,797 digits of 8x8 pixels, 43 people's hands: the test half of "Optical Recognition of Handwritten Digits" (Alpaydin and
-Kaynak, 1998), as scikit-learn ships it.
+1,797 digits of 8x8 pixels, 43 people's hands: the test half of "Optical Recognition of Handwritten Digits" (Alpaydin
+and Kaynak, 1998), as scikit-learn ships it.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Randomness without a state: every draw is a pure function of (seed, epoch, sample, purpose).
 
 A generator remembers how often it was asked, so a training that is killed and resumed, or that has another number of
-workers, would see other draws. Here a draw is a hash of what it is for, computed for a whole batch at once, and no numpy
-or torch version can change it.
+workers, would see other draws. Here a draw is a hash of what it is for, computed for a whole batch at once, and no
+numpy or torch version can change it.
 """
 
 from zlib import crc32

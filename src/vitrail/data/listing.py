@@ -14,6 +14,7 @@ import numpy as np
 from vitrail.data.dataset import Files, PictureSet, Span
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",

@@ -99,7 +99,10 @@ class Loader:
                 self.skipped |= {fault.id: fault.reason for fault in fetched.faults}
                 yield fetched.batch
         except RuntimeError as error:
-            raise worker_failure(error) or error from error
+            failure = worker_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
 
 
 def train_loader(

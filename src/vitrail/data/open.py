@@ -9,7 +9,7 @@ from vitrail.data.archive import list_archive
 from vitrail.data.dataset import PictureSet
 from vitrail.data.digits import digits
 from vitrail.data.folder import list_folder
-from vitrail.data.listing import Listing, Problem, Split
+from vitrail.data.listing import SPLITS, Listing, Problem, Split
 from vitrail.data.pack import pack
 from vitrail.data.picture import shown
 from vitrail.data.published import PREFIX, published
@@ -54,8 +54,10 @@ class Splits:
 
     def __iter__(self) -> Iterator[tuple[Split, PictureSet]]:
         """Go through the splits that exist."""
-        pairs: list[tuple[Split, PictureSet | None]] = [("train", self.train), ("val", self.val), ("test", self.test)]
-        return iter([(split, pictures) for split, pictures in pairs if pictures is not None])
+        for split in SPLITS:
+            pictures = getattr(self, split)
+            if pictures is not None:
+                yield split, pictures
 
     def require(self, split: Split) -> PictureSet:
         """Return a split, or say which there are."""
@@ -101,7 +103,7 @@ def open_dataset(
     Example:
         >>> data = open_dataset("digits")
         >>> [(split, len(pictures)) for split, pictures in data]
-        [('train', 1259), ('val', 180), ('test', 358)]
+        [('train', 1259), ('val', 179), ('test', 359)]
     """
     data = find(spec, classes=classes, columns=columns, download=download)
     if data.problems:
@@ -137,7 +139,7 @@ def find(
     data = Splits(listing.name, names, problems=listing.problems, ignored=dict(listing.ignored))
     for split, pictures in found.items():
         setattr(data, split, pictures)
-    if data.train is not None and len(names) < 2:
+    if data.train is not None and len(names) == 1:
         data.problems.append(Problem(data.name, f"there is only one class ({names[0]}); two are needed", "classes"))
     return data
 

@@ -1,7 +1,7 @@
 """The order of samples: a pure function of seed, epoch and step.
 
-Nothing here remembers what came before. Step `s` of epoch `e` is known without walking through the steps before it, so a
-training resumes anywhere, and the samples of a step do not depend on how many ranks share them.
+Nothing here remembers what came before. Step `s` of epoch `e` is known without walking through the steps before it,
+so a training resumes anywhere, and the samples of a step do not depend on how many ranks share them.
 """
 
 from collections.abc import Iterator

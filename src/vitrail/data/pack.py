@@ -1,7 +1,7 @@
 """Small pictures of one size, decoded once.
 
-Decoding a 32x32 JPEG takes far longer than using it. Such a data set is decoded into one array in the cache, which every
-later run (and every worker process) maps into its memory.
+Decoding a 32x32 JPEG takes far longer than using it. Such a data set is decoded into one array in the cache, which
+every later run (and every worker process) maps into its memory.
 """
 
 import json

@@ -44,7 +44,10 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T], title: str, workers:
                 yield result
                 progress.advance(task)
         except RuntimeError as error:
-            raise worker_failure(error) or error from error
+            failure = worker_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
 
 
 def worker_failure(error: RuntimeError) -> ResourceError | None:

@@ -1,13 +1,14 @@
 """The one way a picture is read: `open_image`.
 
-Files come from strangers. A picture is either decoded, with a stated meaning for each kind of pixel (see `color.py`), or
-refused with an `ImageDecodeError` that names the file and the reason. The size is read from the header before any pixel
-is decoded; anything that is not a regular file is refused before it is read, so a named pipe cannot hang a training.
-No global switch of Pillow is touched.
+Files come from strangers. A picture is either decoded, with a stated meaning for each kind of pixel (see `color.py`),
+or refused with an `ImageDecodeError` that names the file and the reason. The size is read from the header before any
+pixel is decoded; anything that is not a regular file is refused before it is read, so a named pipe cannot hang a
+training. No global switch of Pillow is touched.
 """
 
 import os
 import stat
+import struct
 from collections.abc import Callable
 from functools import partial
 from io import BytesIO
@@ -49,6 +50,18 @@ MAX_PIXELS = 50_000_000
 """The pixel limit: pictures with more are refused from the header."""
 
 _ORIENTATION = 0x0112
+# What Pillow's parser of EXIF raises for blocks that are not EXIF (warnings, where a program makes them errors).
+_EXIF_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    struct.error,
+    Warning,
+)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,7 +79,7 @@ class ImageDecodeError(DataError):
     Args:
         name: the file, as shown to people.
         reason: what is wrong with it.
-        kind: one word for counting: `missing`, `access`, `not a file`, `empty`, `format`, `size`, `truncated`, `broken`.
+        kind: for counting: `missing`, `access`, `not a file`, `empty`, `format`, `size`, `truncated`, `broken`.
     """
 
     def __init__(self, name: str, reason: str, kind: str) -> None:
@@ -88,8 +101,8 @@ def open_image(
 ) -> Image.Image:
     """Read a picture into 8-bit RGB or grey, upright.
 
-    EXIF orientation is applied. 16-bit values are scaled, not clipped. Transparent pixels lie over `background`. CMYK is
-    read as Pillow reads it, Adobe's inverted files included. Colour profiles are not applied (neither timm nor
+    EXIF orientation is applied. 16-bit values are scaled, not clipped. Transparent pixels lie over `background`. CMYK
+    is read as Pillow reads it, Adobe's inverted files included. Colour profiles are not applied (neither timm nor
     torchvision does). Of an animation the first picture is taken.
 
     Args:
@@ -245,6 +258,6 @@ def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; one that cannot be read means upright, as the rest of the picture may be fine."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # the parser of a block that cannot be trusted; see `_guard`
+    except _EXIF_FAULTS:
         return 1
     return value if isinstance(value, int) else 1

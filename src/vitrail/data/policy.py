@@ -1,7 +1,7 @@
 """RandAugment and TrivialAugment on a batch: torchvision's operations, our draws.
 
-Pictures that drew the same operation at the same strength are changed together by one call. Each picture gets exactly what
-torchvision's transform would give it for the same draw.
+Pictures that drew the same operation at the same strength are changed together by one call. Each picture gets exactly
+what torchvision's transform would give it for the same draw.
 """
 
 from collections.abc import Callable

@@ -64,10 +64,11 @@ def published(spec: str, download: bool) -> dict[Split, PictureSet]:
         raise unknown("torchvision data set", name, [*IN_MEMORY, *IN_FILES])
     root = Path(folder or FOLDER).expanduser()
     parts = (IN_MEMORY | IN_FILES)[name]
-    opened = {split: _open(name, root, download, options) for split, options in parts.items()}
+    peers = {split: _open(name, root, download, options) for split, options in parts.items()}
     read = _from_memory if name in IN_MEMORY else _from_files
-    classes = _classes(name, opened["train"], [read(name, split, peer)[1] for split, peer in opened.items()])
-    return {split: _named(name, split, classes, *read(name, split, peer)) for split, peer in opened.items()}
+    found = {split: read(split, peer) for split, peer in peers.items()}
+    classes = _classes(peers["train"], [labels for _, labels, _ in found.values()])
+    return {split: PictureSet(f"{name} {split}", classes, *content) for split, content in found.items()}
 
 
 def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any:
@@ -87,7 +88,7 @@ def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any
         ) from error
 
 
-def _from_memory(name: str, split: Split, peer: Any) -> tuple[list[str], np.ndarray, Any]:
+def _from_memory(split: Split, peer: Any) -> tuple[list[str], np.ndarray, Any]:
     pixels = np.asarray(peer.data)
     if pixels.ndim == 3:
         pixels = pixels[:, None]  # (n, Y, X) -> (n, 1, Y, X)
@@ -97,18 +98,12 @@ def _from_memory(name: str, split: Split, peer: Any) -> tuple[list[str], np.ndar
     return [f"{split}/{number:05d}" for number in range(len(pixels))], labels, Arrays(pixels)
 
 
-def _from_files(name: str, split: Split, peer: Any) -> tuple[list[str], np.ndarray, Any]:
+def _from_files(split: Split, peer: Any) -> tuple[list[str], np.ndarray, Any]:
     places, labels = zip(*(peer[number] for number in range(len(peer))), strict=True)
     return [f"{split}/{shown(place.name)}" for place in places], np.asarray(labels), Files(places)
 
 
-def _classes(name: str, train: Any, labels: list[np.ndarray]) -> tuple[str, ...]:
+def _classes(train: Any, labels: list[np.ndarray]) -> tuple[str, ...]:
     named = getattr(train, "classes", None) or []
     count = int(max(part.max() for part in labels)) + 1
     return tuple(str(one) for one in named) if len(named) >= count else tuple(str(number) for number in range(count))
-
-
-def _named(
-    name: str, split: Split, classes: tuple[str, ...], ids: list[str], labels: np.ndarray, store: Any
-) -> PictureSet:
-    return PictureSet(f"{name} {split}", classes, ids, labels, store)

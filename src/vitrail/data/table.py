@@ -1,7 +1,7 @@
 """Tables of pictures: CSV or JSON lines with a path, a label and perhaps a split in each row.
 
-Hugging Face's `imagefolder` layout (`metadata.csv` or `metadata.jsonl` beside the pictures, one for the data set or one a
-split) is the same thing.
+Hugging Face's `imagefolder` layout (`metadata.csv` or `metadata.jsonl` beside the pictures, one for the data set or
+one a split) is the same thing.
 """
 
 import csv

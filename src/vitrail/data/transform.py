@@ -1,7 +1,7 @@
 """From a picture to the tensor that a model takes: for evaluation, and for training.
 
-Both work in two steps. `picture` brings one decoded picture to the model's size as uint8, `batch` does the rest to many at
-once. Pictures that have the model's size already (CIFAR, digits) skip the first step, see `leaves`.
+Both work in two steps. `picture` brings one decoded picture to the model's size as uint8, `batch` does the rest to
+many at once. Pictures that have the model's size already (CIFAR, digits) skip the first step, see `leaves`.
 """
 
 from math import exp, log, sqrt
@@ -51,8 +51,8 @@ class EvalTransform:
     def __init__(self, preprocess: Preprocess) -> None:
         if preprocess.channels not in (1, 3) or preprocess.interpolation not in _FILTERS:
             raise VitrailError(
-                f"Pictures with {preprocess.channels} channels, interpolation {preprocess.interpolation!r}: not known.\n"
-                f"A picture has 1 or 3 channels; interpolations are {', '.join(_FILTERS)}."
+                f"Pictures of {preprocess.channels} channels with interpolation {preprocess.interpolation!r}: unknown.\n"
+                f"A picture has 1 or 3 channels; the interpolations are {', '.join(_FILTERS)}."
             )
         self.preprocess = preprocess
         self.mode = "L" if preprocess.channels == 1 else "RGB"

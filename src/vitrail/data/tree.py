@@ -4,39 +4,24 @@ The same rule reads folders on a disk and folders inside a tar, so it works on p
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from os.path import splitext
+from pathlib import Path
 
 from vitrail.data.dataset import Span
-from vitrail.data.listing import SPLIT_NAMES, Entry, Listing, Problem
+from vitrail.data.listing import SPLIT_NAMES, Entry, Listing, Problem, Split
 from vitrail.data.picture import EXTENSIONS
 
 FOREIGN = frozenset(
-    [
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jxl",
-        ".jp2",
-        ".svg",
-        ".eps",
-        ".pdf",
-        ".psd",
-        ".raw",
-        ".cr2",
-        ".nef",
-        ".dng",
-        ".tga",
-        ".ico",
-        ".mp4",
-        ".npy",
-    ]
+    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".pdf", ".psd", ".raw", ".cr2", ".nef", ".dng", ".tga")
 )
-"""Endings of what is meant to be a picture, in formats that are not read: losing these in silence would be a lie."""
+"""Endings of pictures in formats that are not read: to lose them in silence would be a lie."""
+
+Parts = tuple[str, ...]
 
 
-def is_hidden(path: PurePosixPath) -> bool:
+def is_hidden(path: str) -> bool:
     """Tell whether a path belongs to an operating system rather than to the data (`.DS_Store`, `__MACOSX/...`)."""
-    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in path.parts)
+    return "/." in f"/{path}" or "__MACOSX" in path or path.endswith(("Thumbs.db", "desktop.ini"))
 
 
 def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] = ()) -> Listing:
@@ -48,44 +33,47 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
         folders: all folders, so that empty classes are noticed.
     """
     listing = Listing(name)
-    paths = {key: PurePosixPath(key) for key in sorted(files) if not is_hidden(PurePosixPath(key))}
-    branches = {PurePosixPath(folder).parts for folder in folders} | {path.parent.parts for path in paths.values()}
-    depth = _depth_of_classes(branches, list(paths.values()))
+    paths = {key: tuple(key.split("/")) for key in sorted(files) if not is_hidden(key)}
+    branches = {tuple(folder.split("/")) for folder in folders if not is_hidden(folder)}
+    branches |= {parts[:-1] for parts in paths.values()}
+    depth = _depth_of_classes(branches, paths.values())
     populated = set()
-    for key, path in paths.items():
-        suffix = path.suffix.lower()
-        if len(path.parts) < depth + 2 or (suffix not in EXTENSIONS and suffix not in FOREIGN):
-            listing.ignored["pictures outside a class folder" if suffix in EXTENSIONS else suffix or path.name] += 1
+    for key, parts in paths.items():
+        suffix = splitext(key)[1].lower()
+        split = _split(parts, depth)
+        if suffix not in EXTENSIONS and suffix not in FOREIGN:
+            listing.ignored[suffix or parts[-1]] += 1
+        elif split is None or len(parts) < depth + 2:
+            listing.ignored["pictures outside the folders of the classes"] += 1
         elif suffix in FOREIGN:
-            listing.problems.append(
-                Problem(key, f"the format {suffix} is not read; convert it to PNG or JPEG", "format")
-            )
+            reason = f"the format {suffix} is not read; convert it to PNG or JPEG"
+            listing.problems.append(Problem(key, reason, "format"))
         else:
-            split = SPLIT_NAMES.get(path.parts[depth - 1].lower()) if depth else "train"
-            if split is None:
-                listing.ignored[f"files in {path.parts[depth - 1]}/"] += 1
-                continue
-            populated.add(path.parts[: depth + 1])
-            listing.add(split, Entry(key, path.parts[depth], files[key]))
-    for branch in sorted(branches):
-        in_split = not depth or (len(branch) > depth - 1 and branch[depth - 1].lower() in SPLIT_NAMES)
-        if len(branch) == depth + 1 and in_split and branch not in populated and not is_hidden(PurePosixPath(*branch)):
-            listing.problems.append(
-                Problem("/".join(branch), "the class has no pictures; remove the folder or fill it", "empty class")
-            )
+            populated.add(parts[: depth + 1])
+            listing.add(split, Entry(key, parts[depth], files[key]))
+    for branch in sorted(branches - populated):
+        if len(branch) == depth + 1 and _split(branch, depth) is not None:
+            reason = "the class has no pictures; remove the folder or fill it"
+            listing.problems.append(Problem("/".join(branch), reason, "empty class"))
     return listing
 
 
-def _depth_of_classes(branches: set[tuple[str, ...]], paths: list[PurePosixPath]) -> int:
-    """Return how many folders lie above the folders of the classes: 0, 1 for splits, more inside a common folder."""
+def _split(parts: Parts, depth: int) -> Split | None:
+    """Return the split that the folder above the class stands for; None where it stands for none."""
+    if depth == 0:
+        return "train"
+    return SPLIT_NAMES.get(parts[depth - 1].lower()) if len(parts) >= depth else None
+
+
+def _depth_of_classes(branches: set[Parts], paths: Iterable[Parts]) -> int:
+    """Return how many folders lie above those of the classes: 0, or 1 for splits, more inside a common folder."""
     depth = 0
+    populated = {len(parts) for parts in paths if splitext(parts[-1])[1].lower() in EXTENSIONS}
     while True:
-        tops = {branch[depth] for branch in branches if len(branch) > depth}
-        names = {top.lower() for top in tops if not is_hidden(PurePosixPath(top))}
+        names = {branch[depth].lower() for branch in branches if len(branch) > depth}
         if "train" in names or (names and names <= set(SPLIT_NAMES)):
             return depth + 1
         deeper = any(len(branch) > depth + 1 for branch in branches)
-        here = any(len(path.parts) == depth + 2 and path.suffix.lower() in EXTENSIONS for path in paths)
-        if len(names) != 1 or not deeper or here:
+        if len(names) != 1 or not deeper or depth + 2 in populated:
             return depth
         depth += 1

@@ -1,0 +1,147 @@
+"""`vitrail data`: look at a data set before a training does."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from vitrail.data.check import CheckReport, Twins
+
+EXAMPLES = """
+    vitrail data check digits
+    vitrail data check photos/                 # class/*.jpg, or train/class/*.jpg beside val/ and test/
+    vitrail data check labels.csv --label-column species --all
+    vitrail data check cifar10.tar.gz --json > report.json
+    vitrail data info torchvision:CIFAR10@data
+"""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Check a data set: every bad file with its reason, class counts, sizes, duplicates, leakage between splits.
+
+    Exit code 0 when every picture can be used, 3 when something is bad.
+    """
+
+    action: Positional[Literal["check", "info"]]
+    """check decodes every picture; info only lists and counts."""
+    data: Positional[str]
+    """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
+    val_share: float = 0.1
+    """Share of the training pictures kept aside for val, where the data set has no val split."""
+    test_share: float = 0.0
+    """The same for test."""
+    image_column: str | None = None
+    """Column of a table that holds the path of the picture; the usual names are found alone."""
+    label_column: str | None = None
+    """Column of a table that holds the class."""
+    split_column: str | None = None
+    """Column of a table that holds train, val or test."""
+    download: bool = False
+    """Let torchvision download the data set."""
+    workers: int | None = None
+    """Processes that read pictures; all cores by default."""
+    strict: bool = False
+    """Exit with 3 for warnings too: duplicates across splits, contradicting labels, uneven classes."""
+    all: bool = False
+    """Print every finding; without it each list ends after 20."""
+    json: bool = False
+    """Print the whole report as JSON."""
+
+    def run(self) -> int:
+        """Check, print, and return the exit code."""
+        from vitrail.data.check import check_dataset
+        from vitrail.data.table import Columns
+
+        report = check_dataset(
+            self.data,
+            val_share=self.val_share,
+            test_share=self.test_share,
+            columns=Columns(self.image_column, self.label_column, self.split_column),
+            download=self.download,
+            decode=self.action == "check",
+            workers=self.workers,
+        )
+        if self.json:
+            import json
+
+            print(json.dumps(report.to_dict(), indent=2))
+        else:
+            self._print(report)
+        return 0 if report.ok and not (self.strict and report.warnings) else 3
+
+    def _print(self, report: "CheckReport") -> None:
+        from rich.console import Console
+
+        most = len(report.bad) + len(report.equal) + len(report.near or []) if self.all else 20
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        _print_splits(console, report, most)
+        if report.bad:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in report.kinds.items())
+            _print_list(console, f"Bad: {len(report.bad)} ({kinds})", [str(problem) for problem in report.bad], most)
+        _print_twins(console, "Equal pictures", report.equal, most)
+        _print_twins(console, "Pictures that look alike", report.near or [], most)
+        if report.ignored:
+            listed = ", ".join(f"{count} {what}" for what, count in list(report.ignored.items())[:8])
+            console.print(f"\nIgnored files: {listed}")
+        for warning in report.warnings:
+            console.print(f"warning: {warning}", style="yellow")
+        pictures = sum(part.pictures for part in report.splits.values())
+        done = "listed" if self.action == "info" else "checked"
+        verdict = "everything can be used" if report.ok else f"{len(report.bad)} cannot be used"
+        console.print(
+            f"\n{pictures:,} pictures {done} in {report.seconds:.1f} s: {verdict}.",
+            style="bold green" if report.ok else "bold red",
+        )
+
+
+def _print_splits(console, report: "CheckReport", most: int) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=f"{report.name}: {len(report.classes)} classes", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("split", "pictures", "a class (least - most)", "width", "height"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, part in report.splits.items():
+        counts = part.counts.values()
+        table.add_row(
+            split, f"{part.pictures:,}", f"{min(counts)} - {max(counts)}", _range(part.width), _range(part.height)
+        )
+    console.print(table)
+    classes = Table(box=box.SIMPLE_HEAD)
+    classes.add_column("class")
+    for split in report.splits:
+        classes.add_column(split, justify="right")
+    for name in report.classes[:most]:
+        classes.add_row(name, *(f"{part.counts[name]:,}" for part in report.splits.values()))
+    if len(report.classes) > most:
+        classes.add_row(f"and {len(report.classes) - most} more (--all)")
+    if report.classes:
+        console.print(classes)
+
+
+def _range(sides: tuple[int, int, int] | None) -> str:
+    if sides is None:
+        return "-"
+    return str(sides[0]) if sides[0] == sides[2] else f"{sides[0]} - {sides[2]} (median {sides[1]})"
+
+
+def _print_twins(console, title: str, groups: "list[Twins]", most: int) -> None:
+    def told(group: "Twins") -> str:
+        ids = ", ".join(group.ids[:4]) + (f" and {len(group.ids) - 4} more" if len(group.ids) > 4 else "")
+        marks = [f"across {' and '.join(group.splits)}"] * group.leaks
+        marks += [f"labels {', '.join(group.labels)}"] * (len(group.labels) > 1)
+        return ids + (f"  ({'; '.join(marks)})" if marks else "")
+
+    if groups:
+        first = sorted(groups, key=lambda group: not group.leaks)
+        _print_list(console, f"{title}: {len(groups)} groups", [told(group) for group in first], most)
+
+
+def _print_list(console, title: str, lines: list[str], most: int) -> None:
+    console.print(f"\n{title}", style="bold")
+    for line in lines[:most]:
+        console.print(f"  {line}")
+    if len(lines) > most:
+        console.print(f"  and {len(lines) - most} more (--all)")

@@ -1,0 +1,247 @@
+"""Look at every picture before a training does: `check_dataset`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vitrail.data.dataset import PictureSet
+from vitrail.data.duplicates import SMALLEST_SIDE, can_hash, equal_groups, linked, near_pairs, perceptual_hash
+from vitrail.data.listing import SPLITS, Problem
+from vitrail.data.open import Splits, find, with_hold_outs
+from vitrail.data.parallel import in_parallel
+from vitrail.data.picture import ImageDecodeError
+from vitrail.data.table import Columns
+from vitrail.errors import VitrailError
+
+_CHUNK = 64
+_UNEVEN = 10
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What a split holds; sides are those of the upright pictures, `(least, median, greatest)`."""
+
+    pictures: int
+    counts: dict[str, int]
+    width: tuple[int, int, int] | None = None
+    height: tuple[int, int, int] | None = None
+
+    @property
+    def imbalance(self) -> float:
+        """Pictures of the largest class for each picture of the smallest."""
+        counts = [count for count in self.counts.values() if count]
+        return max(counts) / min(counts) if counts else 1.0
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Pictures that show the same.
+
+    Args:
+        ids: their ids.
+        splits: the splits that they lie in; more than one is leakage.
+        labels: the names of their classes; more than one is a contradiction.
+    """
+
+    ids: list[str]
+    splits: list[str]
+    labels: list[str]
+
+    @property
+    def leaks(self) -> bool:
+        """Whether a split knows a picture of another one."""
+        return len(self.splits) > 1
+
+
+@dataclass
+class CheckReport:
+    """All that a check found out.
+
+    Args:
+        name: the data set.
+        classes: names of the classes.
+        splits: what each split holds.
+        bad: everything that cannot be used, with its reason.
+        equal: groups of pictures that are equal to the pixel.
+        near: groups of pictures that look alike and are not equal; None where they were not searched.
+        ignored: files that are no pictures, by ending.
+        warnings: what can be used, and should be known.
+        seconds: duration of the check.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: dict[str, SplitReport] = field(default_factory=dict)
+    bad: list[Problem] = field(default_factory=list)
+    equal: list[Twins] = field(default_factory=list)
+    near: list[Twins] | None = None
+    ignored: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether a training could use every picture."""
+        return not self.bad
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Number of bad things of each kind."""
+        return dict(Counter(problem.kind for problem in self.bad).most_common())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self) | {
+            "ok": self.ok,
+            "bad": [problem._asdict() for problem in self.bad],
+            "kinds": self.kinds,
+            "imbalance": {split: round(report.imbalance, 3) for split, report in self.splits.items()},
+        }
+
+
+class _Seen(NamedTuple):
+    """What a worker says about a picture."""
+
+    size: tuple[int, int]
+    digest: bytes | None
+    fingerprint: int | None
+    fault: Problem | None
+
+
+def check_dataset(
+    spec: str | Path,
+    *,
+    val_share: float = 0.1,
+    test_share: float = 0.0,
+    classes: Sequence[str] | None = None,
+    columns: Columns | None = None,
+    download: bool = False,
+    decode: bool = True,
+    workers: int | None = None,
+) -> CheckReport:
+    """Examine a data set as a training would open it; nothing that is found stops the check.
+
+    Args:
+        spec: what to open, as for `open_dataset`.
+        val_share: share kept aside for val where there is no such split; leakage into it counts.
+        test_share: the same for test.
+        classes: the classes that labels must be among, where a model knows them already.
+        columns: names of the columns of a table.
+        download: let torchvision download.
+        decode: False lists and counts without reading a picture.
+        workers: number of processes; all cores by default.
+
+    Example:
+        >>> report = check_dataset("digits")
+        >>> report.ok, report.splits["test"].pictures
+        (True, 359)
+    """
+    start = perf_counter()
+    data = find(spec, classes=classes, columns=columns, download=download)
+    try:
+        data = with_hold_outs(data, val_share, test_share)
+    except VitrailError as error:
+        data.problems.append(Problem(data.name, str(error).replace("\n", " "), "classes"))
+    report = CheckReport(data.name, data.classes, bad=data.problems, ignored=data.ignored)
+    for split, pictures in data:
+        report.splits[split] = SplitReport(len(pictures), pictures.counts())
+    if decode:
+        _examine(data, report, workers)
+    report.warnings += _warnings(report)
+    report.seconds = perf_counter() - start
+    return report
+
+
+def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
+    """Decode every picture, and note faults, sizes and twins."""
+    seen: list[_Seen] = []
+    where: list[tuple[str, PictureSet, int]] = []
+    for split, pictures in data:
+        chunks = [range(start, min(start + _CHUNK, len(pictures))) for start in range(0, len(pictures), _CHUNK)]
+        here = [
+            one for part in in_parallel(_Look(pictures), chunks, f"checking {pictures.name}", workers) for one in part
+        ]
+        report.bad += [one.fault for one in here if one.fault]
+        sizes = np.array([one.size for one in here if one.fault is None])
+        if len(sizes):
+            width, height = np.quantile(sizes, [0, 0.5, 1], axis=0, method="nearest").T.tolist()
+            report.splits[split] = SplitReport(len(pictures), pictures.counts(), tuple(width), tuple(height))
+        seen += here
+        where += [(split, pictures, number) for number in range(len(pictures))]
+    equal = equal_groups([one.digest for one in seen])
+    report.equal = [_twins(group, where) for group in equal]
+    if can_hash():
+        report.near = [_twins(group, where) for group in _alike(seen)]
+    else:
+        report.warnings.append("near-duplicates were not searched: install vitrail[dedup] (imagehash)")
+
+
+class _Look:
+    """Look at chunks of pictures; runs in worker processes."""
+
+    def __init__(self, pictures: PictureSet) -> None:
+        self.pictures, self.near = pictures, can_hash()
+
+    def __call__(self, chunk: range) -> list[_Seen]:
+        return [self._look(number) for number in chunk]
+
+    def _look(self, number: int) -> _Seen:
+        try:
+            image = self.pictures.picture(number)
+        except ImageDecodeError as error:
+            fault = Problem(self.pictures.ids[number], error.reason, error.kind)
+            return _Seen((0, 0), None, None, fault)
+        digest = sha256(repr(image.size).encode() + image.tobytes()).digest()
+        return _Seen(image.size, digest, perceptual_hash(image) if self.near else None, None)
+
+
+def _alike(seen: list[_Seen]) -> list[list[int]]:
+    """Return groups of pictures that are alike; a group holds at least two that are not equal."""
+    hashed = [(number, one.fingerprint) for number, one in enumerate(seen) if one.fingerprint is not None]
+    if not hashed:
+        return []
+    words, owner = np.unique(np.array([word for _, word in hashed], dtype=np.uint64), return_inverse=True)
+    members: list[list[int]] = [[] for _ in words]
+    for (number, _), place in zip(hashed, owner.tolist(), strict=True):
+        members[place].append(number)
+    joined = linked(len(words), map(tuple, near_pairs(words).tolist()))
+    alone = set(range(len(words))).difference(*joined)
+    groups = [[number for place in group for number in members[place]] for group in joined]
+    groups += [members[place] for place in sorted(alone)]
+    return [sorted(group) for group in groups if len({seen[number].digest for number in group}) > 1]
+
+
+def _twins(group: list[int], where: list[tuple[str, PictureSet, int]]) -> Twins:
+    found = [where[place] for place in group]
+    names = {pictures.classes[int(pictures.labels[number])] for _, pictures, number in found}
+    ids = [pictures.ids[number] for _, pictures, number in found]
+    splits = {split for split, _, _ in found}
+    return Twins(ids, [split for split in SPLITS if split in splits], sorted(names))
+
+
+def _warnings(report: CheckReport) -> list[str]:
+    warnings = []
+    for what, groups in (("equal", report.equal), ("alike", report.near or [])):
+        leaks = [group for group in groups if group.leaks]
+        if leaks:
+            across = ", ".join(sorted({" and ".join(group.splits) for group in leaks}))
+            warnings.append(f"leakage: {len(leaks)} groups of {what} pictures lie across {across}")
+    torn = [group for group in report.equal if len(group.labels) > 1]
+    if torn:
+        warnings.append(f"contradiction: {len(torn)} groups of equal pictures have different labels")
+    sides = [part.width[1] for part in report.splits.values() if part.width]
+    if sides and min(sides) < SMALLEST_SIDE:
+        warnings.append(f"pictures under {SMALLEST_SIDE} pixels are too small to search for near-duplicates")
+    for split, part in report.splits.items():
+        missing = [name for name, count in part.counts.items() if not count]
+        if missing:
+            warnings.append(f"{split} has no pictures of {len(missing)} classes: {', '.join(missing[:5])}")
+        if part.imbalance >= _UNEVEN:
+            warnings.append(f"{split} is uneven: its largest class is {part.imbalance:.0f} times its smallest")
+    return warnings
