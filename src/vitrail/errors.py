@@ -1,7 +1,7 @@
 """Errors that teach: what we got, what we need, what to do.
 
-Every error a user can cause is a `VitrailError`. The command line prints its message without a traceback and leaves with
-its `exit_code`; a library user catches it as the `ValueError` that it is.
+Every error a user can cause is a `VitrailError`. The command line prints its message without a traceback and leaves
+with its `exit_code`; a library user catches it as the `ValueError` that it is.
 """
 
 from collections.abc import Iterable
@@ -32,12 +32,16 @@ def nearest(got: str, valid: Iterable[str], count: int = 3) -> list[str]:
     Example:
         >>> nearest("swim_tiny", ["swin_tiny", "vit_tiny", "resnet"], count=1)
         ['swin_tiny']
+        >>> nearest("swim_tiny", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"], count=1)
+        ['swin_tiny_patch4_window7_224']
     """
     names = {name.lower(): name for name in valid}
     key = got.lower()
     close = get_close_matches(key, names, n=count, cutoff=0.6)
-    contained = [name for name in names if key in name and name not in close]
-    return [names[name] for name in (close + sorted(contained, key=len))[:count]]
+    starts = get_close_matches(key, {name[: len(key)] for name in names}, n=1, cutoff=0.7) if len(key) > 3 else []
+    begun = [name for name in names if starts and name.startswith(starts[0]) and name not in close]
+    contained = [name for name in names if key in name and name not in close + begun]
+    return [names[name] for name in (close + sorted(begun, key=len) + sorted(contained, key=len))[:count]]
 
 
 def unknown(kind: str, got: str, valid: Iterable[str], hint: str = "") -> VitrailError:

@@ -1,0 +1,135 @@
+"""The `vitrail` command: finds the verb, opens its file, turns errors into messages and exit codes.
+
+A verb is a file of this folder with a frozen dataclass of the same name: its fields are the flags, its docstrings the
+help, its `run` the work. Only the file of the verb that was asked for is imported, and none imports torch before `run`.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import vitrail
+from vitrail.errors import VitrailError, unknown
+
+VERBS = {
+    "models": "list the models, or show one: parameters, multiply-adds, evaluation protocol",
+    "train": "train a model on your pictures; stop it at any moment and resume",
+    "evaluate": "measure a trained model on a data set and write a report",
+    "predict": "name what is in pictures",
+    "explain": "show where a model looks: attention maps, rollout, position and patch filters",
+    "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
+    "data": "check a data set before training: bad files, class counts, duplicates",
+    "doctor": "say what this machine can do, and what would make it do more",
+}
+
+_HELP = f"""usage: vitrail VERB [--help] [FLAGS]
+
+Transformers for pictures, under the same few verbs for every architecture.
+
+{{verbs}}
+
+  {"completion":<10} print the completion script for bash, zsh or fish
+  {"--version":<10} print the version
+
+Flags may be written --epochs 3, --epochs=3 or epochs=3.
+
+examples:
+  vitrail doctor
+  vitrail models 'swin*'
+  vitrail train data=digits epochs=10
+  vitrail predict runs/classify/digits picture.png
+  vitrail train --help"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, 2 (user), 3 (data), 4 (disk, memory), 130 (Ctrl-C).
+
+    Example:
+        >>> main(["--version"])
+        vitrail 0.1.0
+        0
+    """
+    from vitrail.cli.failure import explain_failure
+
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `vitrail models | head`: the reader has enough, and that is no error to talk about
+        _silence_stdout()
+        return 141
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        message, code = explain_failure(error)
+        if message is None:
+            error.add_note(
+                "This is a bug in Vitrail. Please report it with the lines above and `vitrail doctor --json`."
+            )
+            raise
+        _say(message)
+        return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if verb == "help" and rest:
+        verb, rest = rest[0], ["--help"]
+    built_in: dict[str, Callable[[list[str]], int]] = {
+        "--help": _help,
+        "-h": _help,
+        "help": _help,
+        "--version": _version,
+        "completion": _completion,
+    }
+    if verb in built_in:
+        return built_in[verb](rest)
+    if verb not in VERBS:
+        raise unknown("verb", verb, [*VERBS, *built_in], hint="`vitrail --help` says what each one does.")
+
+    from vitrail.cli.arguments import asks_for_help, parse, show_help
+
+    if asks_for_help(rest):
+        return show_help(verb, verb_class(verb), verb_examples(verb))
+    return parse(verb, verb_class(verb), rest).run()
+
+
+def verb_class(verb: str) -> type:
+    """Open the file of `verb` and return the dataclass whose fields are its flags."""
+    return getattr(import_module(f"vitrail.cli.{verb}"), verb.capitalize())
+
+
+def verb_examples(verb: str) -> str:
+    """Return the command lines that stand at the end of the help of `verb`."""
+    return import_module(f"vitrail.cli.{verb}").EXAMPLES
+
+
+def _help(rest: list[str]) -> int:
+    print(_HELP.format(verbs="\n".join(f"  {verb:<10} {line}" for verb, line in VERBS.items())))
+    return 0
+
+
+def _version(rest: list[str]) -> int:
+    print(f"vitrail {vitrail.__version__}")
+    return 0
+
+
+def _completion(rest: list[str]) -> int:
+    from vitrail.cli.completion import SHELLS, script
+
+    if len(rest) != 1:
+        raise VitrailError(f"`vitrail completion` needs one shell: {', '.join(SHELLS)}.")
+    print(script(rest[0]))
+    return 0
+
+
+def _say(message: str) -> None:
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    print(f"\033[1;31merror:\033[0m {message}" if coloured else f"error: {message}", file=sys.stderr)
+
+
+def _silence_stdout() -> None:
+    # Python flushes stdout once more on the way out; give it a place where that cannot fail.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

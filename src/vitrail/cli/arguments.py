@@ -1,0 +1,192 @@
+"""From words on the command line to a verb's dataclass: `epochs=3`, `--epochs 3` and the names of other libraries.
+
+tyro does the parsing. This file first rewrites the words to their canonical spelling, so that a typing mistake is told
+with its nearest flag, and afterwards shortens what tyro says about a value to its first sentence.
+"""
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, suppress
+from pathlib import Path
+from textwrap import dedent, indent
+from typing import Any
+
+from vitrail.cli.flags import Arity, Flag, flags_of
+from vitrail.errors import VitrailError, unknown
+
+# What Ultralytics, timm, Hugging Face and torchvision call the same thing. Only names with the same meaning stand here:
+# `per_device_train_batch_size` is not the global batch, and `warmup_steps` are not epochs.
+ALIASES = {
+    "data-dir": "data",
+    "data-path": "data",
+    "dataset": "data",
+    "b": "batch",
+    "batch-size": "batch",
+    "img-size": "imgsz",
+    "image-size": "imgsz",
+    "input-size": "imgsz",
+    "num-train-epochs": "epochs",
+    "lr0": "lr",
+    "learning-rate": "lr",
+    "wd": "weight-decay",
+    "warmup-epochs": "warmup",
+    "lr-warmup-epochs": "warmup",
+    "opt": "optimizer",
+    "optim": "optimizer",
+    "sched": "scheduler",
+    "lr-scheduler": "scheduler",
+    "lr-scheduler-type": "scheduler",
+    "grad-accum-steps": "grad-accum",
+    "gradient-accumulation-steps": "grad-accum",
+    "accumulate": "grad-accum",
+    "model-ema": "ema",
+    "label-smoothing": "smoothing",
+    "label-smoothing-factor": "smoothing",
+    "mixup-alpha": "mixup",
+    "cutmix-alpha": "cutmix",
+    "torchcompile": "compile",
+    "torch-compile": "compile",
+    "model-name-or-path": "model",
+    "resume-from-checkpoint": "resume",
+    "output": "out",
+    "output-dir": "out",
+    "j": "workers",
+    "num-workers": "workers",
+}
+
+_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_SETTING = re.compile(r"([A-Za-z][\w.-]*)=(.*)", re.DOTALL)
+
+
+def parse(verb: str, cls: type, words: list[str]) -> Any:
+    """Build the dataclass `cls` of `verb` from the words that followed the verb.
+
+    Raises:
+        VitrailError: for a flag that does not exist, a value that does not fit, or something missing.
+    """
+    words = canonical(flags_of(cls), words)
+    said = io.StringIO()
+    with redirect_stderr(said), suppress(SystemExit):
+        return _tyro(verb, cls, words)
+    raise VitrailError(f"{_first_sentence(said.getvalue())}\n`vitrail {verb} --help` lists every flag.")
+
+
+def asks_for_help(words: list[str]) -> bool:
+    """Say whether `--help` or `-h` stands among the words (before `--`)."""
+    before_end = words[: words.index("--")] if "--" in words else words
+    return "--help" in before_end or "-h" in before_end
+
+
+def show_help(verb: str, cls: type, examples: str) -> int:
+    """Print what the verb does, its flags with their defaults, and examples."""
+    with suppress(SystemExit):
+        _tyro(verb, cls, ["--help"])
+    print("\nexamples:\n" + indent(dedent(examples).strip(), "  "))
+    return 0
+
+
+def _tyro(verb: str, cls: type, words: list[str]) -> Any:
+    import tyro
+
+    return tyro.cli(cls, prog=f"vitrail {verb}", args=words, config=(tyro.conf.PositionalMetavarFromFieldName,))
+
+
+def canonical(flags: list[Flag], words: list[str]) -> list[str]:
+    """Rewrite the words to the spelling that tyro reads.
+
+    Example:
+        >>> flags = [Flag("epochs"), Flag("batch"), Flag("ema", Arity.SWITCH)]
+        >>> canonical(flags, ["epochs=3", "--batch=8", "ema=false"])
+        ['--epochs', '3', '--batch', '8', '--no-ema']
+
+    Raises:
+        VitrailError: for a flag that none of `flags` is, with the nearest ones.
+    """
+    return [word for group in _groups(flags, words) for word in group]
+
+
+def _groups(flags: list[Flag], words: list[str]) -> Iterator[list[str]]:
+    named = {flag.name: flag for flag in flags}
+    spellings = {spelling: flag for flag in flags for spelling in flag.spellings}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            yield [word, *rest]
+            return
+        key, value = _split(word, named)
+        if key is None:
+            yield [word]
+            continue
+        spelling = _resolve(key, named, spellings)
+        flag = spellings.get(spelling) or named.get(spelling.lstrip("-"))
+        if flag is None:  # --help
+            yield [spelling]
+        elif flag.positional:
+            yield [value if value is not None else rest.pop(0) if rest else _nothing(flag)]
+        elif flag.arity is Arity.SWITCH:
+            if value is None and rest and rest[0].lower() in ("true", "false"):
+                value = rest.pop(0)
+            yield [_switch(spelling, flag, value)]
+        else:
+            taken = [value] if value is not None else _values(flag, rest)
+            yield [spelling, *taken]
+
+
+def _split(word: str, named: dict[str, Flag]) -> tuple[str | None, str | None]:
+    """Take `--key=value`, `--key`, `-k` and `key=value` apart; a plain word has no key."""
+    if word.startswith("--"):
+        key, equals, value = word.partition("=")
+        return key, value if equals else None
+    if re.fullmatch(r"-[A-Za-z]", word):
+        return word, None
+    setting = _SETTING.fullmatch(word)
+    if setting and (_dashed(setting[1]) in named or not Path(word).exists()):
+        return f"--{setting[1]}", setting[2]
+    return None, None
+
+
+def _resolve(key: str, named: dict[str, Flag], spellings: dict[str, Flag]) -> str:
+    spelling = key if key in spellings else _dashed(key)
+    plain = spelling.lstrip("-")
+    if spelling in spellings or plain in named or spelling in ("--help", "-h"):
+        return spelling
+    known = ALIASES.get(plain)
+    if known in named:
+        print(f"note: {key} is --{known} here", file=sys.stderr)
+        return f"--{known}"
+    raise unknown("flag", key, [f"--{name}" for name in named] + ["--help"])
+
+
+def _values(flag: Flag, rest: list[str]) -> list[str]:
+    # Words that follow a flag are its values, even those that look like `key=value`.
+    count = len(rest) if flag.arity is Arity.MANY else min(1, len(rest))
+    stop = next((i for i, word in enumerate(rest[:count]) if word.startswith("--")), count)
+    taken, rest[:] = rest[:stop], rest[stop:]
+    return taken
+
+
+def _switch(spelling: str, flag: Flag, value: str | None) -> str:
+    if value is None:
+        return spelling
+    if value.lower() not in _YES + _NO:
+        raise VitrailError(f"{spelling} is on or off; got '{value}'. Write {spelling} or --no-{flag.name}.")
+    wanted = (value.lower() in _YES) != spelling.startswith("--no-")
+    return f"--{flag.name}" if wanted else f"--no-{flag.name}"
+
+
+def _nothing(flag: Flag) -> str:
+    raise VitrailError(f"{flag.name} needs a value: write it alone, or {flag.name}=VALUE.")
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _first_sentence(box: str) -> str:
+    """Read the message out of the box that tyro draws around it, up to its first rule."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    body = lines[: lines.index("")] if "" in lines else lines
+    return " ".join(body)[:400]

@@ -1,0 +1,165 @@
+"""What a model costs: parameters and multiply-adds, counted without memory and without drawing a weight."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from vitrail.errors import VitrailError
+from vitrail.models import create_model
+
+# Operators without a product of matrices. The counter knows the others; one that stands in neither list would be counted
+# as nothing, so it is an error.
+_FREE = {
+    "_adaptive_avg_pool2d",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "_safe_softmax",
+    "_softmax",
+    "_to_copy",
+    "_unsafe_view",
+    "_log_softmax",
+    "amax",
+    "arange",
+    "argmax",
+    "avg_pool2d",
+    "bernoulli_",
+    "cat",
+    "clone",
+    "constant_pad_nd",
+    "copy_",
+    "cumsum",
+    "embedding",
+    "empty",
+    "empty_like",
+    "fill_",
+    "full",
+    "gather",
+    "index",
+    "index_select",
+    "max_pool2d_with_indices",
+    "mean",
+    "native_batch_norm",
+    "native_dropout",
+    "native_group_norm",
+    "native_layer_norm",
+    "new_empty",
+    "new_ones",
+    "new_zeros",
+    "ones",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "repeat",
+    "replication_pad2d",
+    "reflection_pad2d",
+    "roll",
+    "scalar_tensor",
+    "split_with_sizes",
+    "stack",
+    "std_mean",
+    "sum",
+    "upsample_bicubic2d",
+    "upsample_bilinear2d",
+    "upsample_nearest2d",
+    "_upsample_bicubic2d_aa",
+    "_upsample_bilinear2d_aa",
+    "var",
+    "var_mean",
+    "zeros",
+    "zeros_like",
+}
+
+
+def outline(name: str, **overrides: Any) -> nn.Module:
+    """Build a variant whose large weights have shapes and no memory: good for counting, not for computing.
+
+    Example:
+        >>> {p.device.type for p in outline("vit_tiny_patch16_224").backbone.stages.parameters()} <= {"meta", "cpu"}
+        True
+    """
+    with _WithoutWeights():
+        return create_model(name, **overrides)
+
+
+def count_parameters(model: nn.Module | str) -> int:
+    """Count the parameters of a model, or of a variant named in the catalogue.
+
+    Example:
+        >>> count_parameters("vit_tiny_patch16_224")
+        5717416
+    """
+    model = outline(model) if isinstance(model, str) else model
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> int:
+    """Count the multiply-adds of one picture, the products of attention included.
+
+    One multiply-add is two floating-point operations. Norms, activations, pooling and additions are not counted, as in
+    the tables of the papers.
+
+    Args:
+        model: a model made by `create_model`, or a name in the catalogue.
+        size: side of the square picture, or its height and width; the variant's own size when None.
+
+    Raises:
+        VitrailError: if the model runs an operator whose products nobody knows how to count.
+
+    Example:
+        >>> round(count_macs("vit_tiny_patch16_224") / 1e9, 3)
+        1.254
+    """
+    model = outline(model) if isinstance(model, str) else model
+    size = size or model.config.preprocess.size  # type: ignore[union-attr]
+    height, width = (size, size) if isinstance(size, int) else size
+    images = torch.zeros(1, model.config.in_channels, height, width, device="meta")  # type: ignore[union-attr]
+    with torch.no_grad(), _NothingUncounted(), FlopCounterMode(display=False) as counter:
+        _on_meta(model).eval()(images)
+    return counter.get_total_flops() // 2
+
+
+def _on_meta(model: nn.Module) -> nn.Module:
+    # A copy that shares structure and no memory: `to` would move the caller's own model.
+    memo = {id(t): _empty(t) for t in (*model.parameters(), *model.buffers())}
+    return deepcopy(model, memo)
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    shell = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(shell, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shell
+
+
+class _WithoutWeights(TorchFunctionMode):
+    """Give `torch.empty` no memory, and let drawing into such a tensor be nothing.
+
+    `torch.device("meta")` would do, but it also moves index tables there, whose arithmetic makes torch import its
+    compiler: three seconds to list the models.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs["device"] = "meta"
+        elif getattr(func, "__name__", "") in ("uniform_", "normal_"):
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
+
+
+class _NothingUncounted(TorchDispatchMode):
+    """Stop at an operator that the counter would count as nothing without being known to cost nothing."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        free = func.is_view or torch.Tag.pointwise in func.tags or name in _FREE
+        if not free and func.overloadpacket not in flop_registry:
+            raise VitrailError(
+                f"Cannot count multiply-adds: nobody said what '{func}' costs.\n"
+                "Add it to the free operators of vitrail.lab.cost, or register its formula with torch's flop counter."
+            )
+        return func(*args, **(kwargs or {}))
