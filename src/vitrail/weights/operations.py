@@ -152,6 +152,18 @@ class PointwiseKernel:
         return tuple(x.mT[None, None] for x in ours)
 
 
+class FlatNorm:
+    """The JAX ResNet keeps the scales of a norm as `(1, 1, 1, C)`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Flatten."""
+        return tuple(x.flatten() for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put three dimensions in front."""
+        return tuple(x[None, None, None] for x in ours)
+
+
 class FlaxQKV:
     """Flax keeps queries, keys and values apart, and heads too: three `(in, h, d)` kernels or `(h, d)` biases."""
 

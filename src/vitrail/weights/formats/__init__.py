@@ -1,32 +1,54 @@
 """Every format that is read and written: one file an architecture, one table a library."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
 from vitrail.errors import VitrailError, unknown
-from vitrail.weights.formats import deit, poolformer, swin, vit
+from vitrail.weights.formats import bit, deit, mixer, poolformer, swin, vit, vit_hybrid
 from vitrail.weights.keymap import Format, Rule
 
 VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.blocks.0.{*}", "backbone.embedding.{*}"))
 
-FORMATS: tuple[Format, ...] = (VITRAIL, *vit.FORMATS, *deit.FORMATS, *swin.FORMATS, *poolformer.FORMATS)
+FORMATS: tuple[Format, ...] = (
+    VITRAIL,
+    *vit.FORMATS,
+    *vit_hybrid.FORMATS,
+    *deit.FORMATS,
+    *swin.FORMATS,
+    *poolformer.FORMATS,
+    *mixer.FORMATS,
+    *bit.FORMATS,
+)
 
 
-def format_for(name: str, family: str) -> Format:
-    """Return the format of a library for an architecture.
+def write_as(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """Return a model's tensors under the names of a library.
+
+    Args:
+        name: the library.
+        family: the architecture of ours.
+        ours: the tensors of the model.
+        config: the model's config.
 
     Raises:
         VitrailError: nobody has a library of that name, or it does not have that architecture.
-
-    Example:
-        >>> format_for("timm", "swin").marks[0]
-        'layers.0.blocks.0.attn.relative_position_bias_table'
     """
-    writable = [one for one in FORMATS if one.writes]
-    names = {one.name for one in writable}
-    if name not in names:
-        raise unknown("format", name, names)
     if name == "vitrail":
-        return VITRAIL
-    for one in writable:
-        if one.name == name and family in one.families:
-            return one
-    having = sorted({one.name for one in writable if family in one.families})
-    raise VitrailError(f"{name} has no {family} that we know. Formats for {family}: {', '.join([*having, 'vitrail'])}.")
+        return dict(ours)
+    writable = [one for one in FORMATS if one.writes]
+    if name not in {one.name for one in writable}:
+        raise unknown("format", name, {one.name for one in writable})
+    ours = {_before_pooling(key): value for key, value in ours.items()}
+    written = [one.write(ours, config) for one in writable if one.name == name and family in one.families]
+    complete = [mapped for mapped in written if not mapped.unexpected and not mapped.incomplete]
+    if not complete:
+        having = sorted({one.name for one in writable if family in one.families} - {name})
+        raise VitrailError(f"{name} has no such {family}. Other formats for it: {', '.join([*having, 'vitrail'])}.")
+    return complete[0].tensors
+
+
+def _before_pooling(key: str) -> str:
+    """Name the last norm as the formats do, wherever the model has it."""
+    return key.replace("head.pool.norm.", "backbone.norm.")

@@ -6,9 +6,9 @@ Both keep the class token and the distillation token apart; we keep one table of
 from vitrail.weights.formats.vit import (
     PATCHES,
     POSITION,
-    TIMM_BLOCKS,
     TOKENS,
     huggingface_blocks,
+    timm_blocks,
     transformers_blocks,
 )
 from vitrail.weights.keymap import Format, Rule
@@ -20,7 +20,7 @@ _TIMM = (
     Rule(("cls_token", "dist_token"), TOKENS, _TWO_TOKENS),
     Rule("pos_embed", POSITION),
     Rule("patch_embed.proj.{weight|bias}", PATCHES + ".proj.{weight|bias}"),
-    *TIMM_BLOCKS,
+    *timm_blocks(),
     Rule("{head|head_dist}.{weight|bias}", "head.{linear|distillation}.{weight|bias}"),
 )
 

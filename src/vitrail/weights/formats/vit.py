@@ -4,15 +4,37 @@ from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.operations import DROP, OLD_NAME, Concat, FlaxOut, FlaxQKV, Kernel
 
 BLOCK = "backbone.stages.0.blocks.{i}"
-TOKENS, POSITION, PATCHES = "backbone.embedding.steps.0.tokens", "backbone.embedding.steps.1.table", "backbone.embedding.patches"
+TOKENS, POSITION = "backbone.embedding.steps.0.tokens", "backbone.embedding.steps.1.table"
+PATCHES = "backbone.embedding.patches"
 
 # The blocks are named alike for ViT, for DeiT's two tokens and behind a ResNet, so the other files take these rules.
-TIMM_BLOCKS = (
-    Rule("blocks.{i}.{norm1|norm2}.{weight|bias}", BLOCK + ".{norm1|norm2}.{weight|bias}"),
-    Rule("blocks.{i}.attn.{qkv|proj}.{weight|bias}", BLOCK + ".token_mixer.{qkv|proj}.{weight|bias}"),
-    Rule("blocks.{i}.mlp.{fc1|fc2}.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
-    Rule("norm.{weight|bias}", "backbone.norm.{weight|bias}"),
-)
+
+
+def timm_blocks(ours: str = BLOCK) -> tuple[Rule, ...]:
+    """Return the rules of an encoder in timm, which keeps the names of DeiT's authors."""
+    return (
+        Rule("blocks.{i}.{norm1|norm2}.{weight|bias}", ours + ".{norm1|norm2}.{weight|bias}"),
+        Rule("blocks.{i}.attn.{qkv|proj}.{weight|bias}", ours + ".token_mixer.{qkv|proj}.{weight|bias}"),
+        Rule("blocks.{i}.mlp.{fc1|fc2}.{weight|bias}", ours + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
+        Rule("norm.{weight|bias}", "backbone.norm.{weight|bias}"),
+    )
+
+
+def jax_blocks(ours: str = BLOCK) -> tuple[Rule, ...]:
+    """Return the rules of an encoder in the authors' JAX code."""
+    theirs = "Transformer/encoderblock_{i}/"
+    attention = theirs + "MultiHeadDotProductAttention_1/"
+    separate = tuple(attention + part + "/{kernel|bias}" for part in ("query", "key", "value"))
+    mlp = theirs + "MlpBlock_3/{Dense_0|Dense_1}/{kernel|bias}"
+    return (
+        Rule(theirs + "{LayerNorm_0|LayerNorm_2}/{scale|bias}", ours + ".{norm1|norm2}.{weight|bias}"),
+        Rule(separate, ours + ".token_mixer.qkv.{weight|bias}", FlaxQKV()),
+        Rule(attention + "out/kernel", ours + ".token_mixer.proj.weight", FlaxOut()),
+        Rule(attention + "out/bias", ours + ".token_mixer.proj.bias"),
+        Rule(mlp, ours + ".channel_mixer.{fc1|fc2}.{weight|bias}", Kernel()),
+        Rule("Transformer/encoder_norm/{scale|bias}", "backbone.norm.{weight|bias}"),
+        Rule("head/{kernel|bias}", "head.linear.{weight|bias}", Kernel()),
+    )
 
 
 def huggingface_blocks(model: str) -> tuple[Rule, ...]:
@@ -45,7 +67,7 @@ _TIMM = (
     Rule("cls_token", TOKENS),
     Rule("pos_embed", POSITION),
     Rule("patch_embed.proj.{weight|bias}", PATCHES + ".proj.{weight|bias}"),
-    *TIMM_BLOCKS,
+    *timm_blocks(),
     Rule("head.{weight|bias}", "head.linear.{weight|bias}"),
 )
 
@@ -71,32 +93,17 @@ _HF_EMBEDDINGS = (
     Rule("classifier.{weight|bias}", "head.linear.{weight|bias}"),
 )
 
-_JAX_BLOCK = "Transformer/encoderblock_{i}/"
-_JAX_ATTENTION = _JAX_BLOCK + "MultiHeadDotProductAttention_1/"
 _JAX = (
     Rule("cls", TOKENS),
     Rule("Transformer/posembed_input/pos_embedding", POSITION),
     Rule("embedding/{kernel|bias}", PATCHES + ".proj.{weight|bias}", Kernel()),
-    Rule(_JAX_BLOCK + "{LayerNorm_0|LayerNorm_2}/{scale|bias}", BLOCK + ".{norm1|norm2}.{weight|bias}"),
-    Rule(
-        tuple(_JAX_ATTENTION + part + "/{kernel|bias}" for part in ("query", "key", "value")),
-        BLOCK + ".token_mixer.qkv.{weight|bias}",
-        FlaxQKV(),
-    ),
-    Rule(_JAX_ATTENTION + "out/kernel", BLOCK + ".token_mixer.proj.weight", FlaxOut()),
-    Rule(_JAX_ATTENTION + "out/bias", BLOCK + ".token_mixer.proj.bias"),
-    Rule(
-        _JAX_BLOCK + "MlpBlock_3/{Dense_0|Dense_1}/{kernel|bias}",
-        BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}",
-        Kernel(),
-    ),
-    Rule("Transformer/encoder_norm/{scale|bias}", "backbone.norm.{weight|bias}"),
-    Rule("head/{kernel|bias}", "head.linear.{weight|bias}", Kernel()),
+    *jax_blocks(),
 )
 
 _FAMILIES = ("vit", "deit")
+_TIMM_MARKS = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
 FORMATS = (
-    Format("timm", _FAMILIES, _TIMM, ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")),
+    Format("timm", _FAMILIES, _TIMM, _TIMM_MARKS),
     Format("torchvision", _FAMILIES, _TORCHVISION, ("class_token", "conv_proj.weight", "encoder.pos_embedding")),
     Format(
         "huggingface",
@@ -111,6 +118,6 @@ FORMATS = (
         ("(vit.)embeddings.cls_token", "(vit.)layers.0.attention.q_proj.weight"),
         writes=False,
     ),
-    Format("official", ("deit",), _TIMM, ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")),
+    Format("official", ("deit",), _TIMM, _TIMM_MARKS),
     Format("official", ("vit",), _JAX, ("cls", "embedding/kernel", "Transformer/encoderblock_0/LayerNorm_0/scale")),
 )
