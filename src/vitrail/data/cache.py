@@ -5,15 +5,14 @@ written, a private folder for temporary files.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EDQUOT, ENOSPC
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
+from vitrail.durable import full_disk
 from vitrail.errors import ResourceError
 
 
@@ -59,17 +58,11 @@ def stamp(path: Path) -> tuple[str, int, int]:
 @contextmanager
 def written(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that appears whole or not at all; a full disk is a `ResourceError`."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with full_disk(path), tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
             yield file
-        os.replace(name, path)
-    except BaseException as error:
-        os.unlink(name)
-        if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
-            free = shutil.disk_usage(path.parent).free / 2**20
-            raise ResourceError(
-                f"The disk of the cache {path.parent} is full ({free:.0f} MiB are free).\n"
-                "Free some space, or set VITRAIL_CACHE to a folder on another disk."
-            ) from error
-        raise
+            file.flush()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

@@ -4,6 +4,8 @@
 and Kaynak, 1998), as scikit-learn ships it.
 """
 
+from typing import Any
+
 import numpy as np
 
 from vitrail.data.dataset import Arrays, PictureSet
@@ -17,7 +19,7 @@ def digits() -> dict[Split, PictureSet]:
     """Return the digits: one channel of 8x8, values 0..16 scaled to 0..255; 70 % train, 10 % val, 20 % test."""
     from sklearn.datasets import load_digits  # a second to import, for one data set
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     pixels = np.rint(np.asarray(bunch.images) * (255 / 16)).astype(np.uint8)[:, None]  # (n, Y, X) -> (n, 1, Y, X)
     ids = [f"digits/{number:04d}" for number in range(len(pixels))]
     classes = tuple(str(name) for name in bunch.target_names)

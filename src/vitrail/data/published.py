@@ -64,11 +64,14 @@ def published(spec: str, download: bool) -> dict[Split, PictureSet]:
         raise unknown("torchvision data set", name, [*IN_MEMORY, *IN_FILES])
     root = Path(folder or FOLDER).expanduser()
     parts = (IN_MEMORY | IN_FILES)[name]
-    peers = {split: _open(name, root, download, options) for split, options in parts.items()}
+    peers: dict[Split, Any] = {split: _open(name, root, download, options) for split, options in parts.items()}
     read = _from_memory if name in IN_MEMORY else _from_files
     found = {split: read(split, peer) for split, peer in peers.items()}
     classes = _classes(peers["train"], [labels for _, labels, _ in found.values()])
-    return {split: PictureSet(f"{name} {split}", classes, *content) for split, content in found.items()}
+    sets: dict[Split, PictureSet] = {}
+    for split, (ids, labels, store) in found.items():
+        sets[split] = PictureSet(f"{name} {split}", classes, ids, labels, store)
+    return sets
 
 
 def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any:
@@ -88,7 +91,7 @@ def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any
         ) from error
 
 
-def _from_memory(split: Split, peer: Any) -> tuple[list[str], np.ndarray, Any]:
+def _from_memory(split: str, peer: Any) -> tuple[list[str], np.ndarray, Any]:
     pixels = np.asarray(peer.data)
     if pixels.ndim == 3:
         pixels = pixels[:, None]  # (n, Y, X) -> (n, 1, Y, X)
@@ -98,7 +101,7 @@ def _from_memory(split: Split, peer: Any) -> tuple[list[str], np.ndarray, Any]:
     return [f"{split}/{number:05d}" for number in range(len(pixels))], labels, Arrays(pixels)
 
 
-def _from_files(split: Split, peer: Any) -> tuple[list[str], np.ndarray, Any]:
+def _from_files(split: str, peer: Any) -> tuple[list[str], np.ndarray, Any]:
     places, labels = zip(*(peer[number] for number in range(len(peer))), strict=True)
     return [f"{split}/{shown(place.name)}" for place in places], np.asarray(labels), Files(places)
 

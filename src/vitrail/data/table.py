@@ -49,14 +49,16 @@ def list_table(path: Path, columns: Columns) -> Listing:
 
 def find_metadata(root: Path) -> list[tuple[Path, Split]]:
     """Return the tables of Hugging Face's layout: one for the whole data set, or one in the folder of each split."""
-    found: list[tuple[Path, Split]] = [(root / f"metadata{suffix}", "train") for suffix in SUFFIXES]
-    found = [(path, split) for path, split in found if path.is_file()][:1]
-    if not found:
-        splits = sorted(entry for entry in root.iterdir() if entry.name.lower() in SPLIT_NAMES and entry.is_dir())
-        for folder in splits:
-            tables = (folder / f"metadata{suffix}" for suffix in SUFFIXES)
-            found += [(table, SPLIT_NAMES[folder.name.lower()]) for table in tables if table.is_file()][:1]
+    found: list[tuple[Path, Split]] = [(table, "train") for table in _tables_in(root)]
+    for folder in [] if found else sorted(root.iterdir()):
+        if folder.name.lower() in SPLIT_NAMES and folder.is_dir():
+            found += [(table, SPLIT_NAMES[folder.name.lower()]) for table in _tables_in(folder)]
     return found
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    tables = [folder / f"metadata{suffix}" for suffix in SUFFIXES]
+    return [table for table in tables if table.is_file()][:1]
 
 
 def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns) -> Listing:
