@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitrail.grid import Grid
 from vitrail.parts.convolutions import SameStdConv2d, StdConv2d, to_map, to_tokens
-from vitrail.parts.norms import GroupNormReLU
+from vitrail.parts.norms import GroupNormReLU, MapGroupNorm
 from vitrail.parts.regularisation import DropPath
 from vitrail.shapes import Tokens
 
@@ -80,7 +80,7 @@ class PostActivation(nn.Module):
         inner = out_dim // 4
         self.conv1, self.norm1 = SameStdConv2d(dim, inner, 1), GroupNormReLU(GROUPS, inner)
         self.conv2, self.norm2 = SameStdConv2d(inner, inner, 3, stride), GroupNormReLU(GROUPS, inner)
-        self.conv3, self.norm3 = SameStdConv2d(inner, out_dim, 1), nn.GroupNorm(GROUPS, out_dim)
+        self.conv3, self.norm3 = SameStdConv2d(inner, out_dim, 1), MapGroupNorm(GROUPS, out_dim)
         self.drop_path = DropPath(drop_path)
         nn.init.zeros_(self.norm3.weight)
 
@@ -104,7 +104,7 @@ class PostActivationEntry(PostActivation):
     def __init__(self, dim: int, out_dim: int, stride: int = 1, drop_path: float = 0.0):
         super().__init__(dim, out_dim, stride, drop_path)
         self.proj = SameStdConv2d(dim, out_dim, 1, stride)
-        self.proj_norm = nn.GroupNorm(GROUPS, out_dim)
+        self.proj_norm = MapGroupNorm(GROUPS, out_dim)
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Project the shortcut and add the branch; the grid must have no prefix."""
