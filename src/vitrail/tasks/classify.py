@@ -1,7 +1,4 @@
-"""Classification: one answer a picture. Its loss, its measure and its result."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Classification: one answer a picture. Its loss and its measure."""
 
 import torch
 from torch import Tensor
@@ -13,7 +10,8 @@ from vitrail.shapes import Logits
 def classification_loss(logits: Logits, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Return the mean cross-entropy, computed in fp32 whatever the logits are.
 
-    -sum_k t_k log p_k, with targets t moved by `smoothing` towards the uniform distribution (Szegedy et al. 2016, section 7).
+    -sum_k t_k log p_k, with targets t moved by `smoothing` towards the uniform distribution (Szegedy et al. 2016,
+    section 7).
 
     Args:
         logits: one score a class.
@@ -59,30 +57,3 @@ class ClassificationScore:
         """Return `loss`, `top1` and `top5`, each a mean over the pictures."""
         count, loss, top1, top5 = self.sums.tolist()
         return {"loss": loss / count, "top1": top1 / count, "top5": top5 / count}
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What a model says of one picture.
-
-    Args:
-        probabilities: one number a class, summing to one.
-        labels: names of the classes, in the same order.
-
-    Example:
-        >>> Classification((0.1, 0.7, 0.2), ("cat", "dog", "fox")).top(2)
-        [('dog', 0.7), ('fox', 0.2)]
-    """
-
-    probabilities: tuple[float, ...]
-    labels: Sequence[str]
-
-    def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """Return the likeliest classes with their probabilities, best first."""
-        order = sorted(range(len(self.probabilities)), key=lambda k: -self.probabilities[k])
-        return [(self.labels[k], self.probabilities[k]) for k in order[:count]]
-
-    @property
-    def label(self) -> str:
-        """Name of the likeliest class."""
-        return self.top(1)[0][0]

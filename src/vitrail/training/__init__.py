@@ -22,7 +22,7 @@ A run folder holds `metrics.jsonl`, one object a line:
 `{"kind": "epoch", "step", "epoch", "train_loss", "val_loss", "top1", "top5", "lr", "seconds", "best"}`;
 `results.csv` has the epoch rows; `summary.json` the fields of `train.Summary`.
 
-What resuming promises: with `epochs`, a run that was killed at any moment and resumed on the same machine, with the same
-torch and number of threads, ends with the same weights bit for bit. With `minutes` it goes on from the time already spent.
-With another number of processes each update sees the same samples, and differs only by the order of sums.
+What resuming promises: with `epochs`, a run that was killed at any moment and resumed on the same machine, with the
+same torch and number of threads, ends with the same weights bit for bit. With `minutes` it goes on from the time spent
+so far. With another number of processes each update sees the same samples, and differs only by the order of sums.
 """

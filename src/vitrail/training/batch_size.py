@@ -1,7 +1,7 @@
 """The largest batch that the memory holds.
 
-On a CPU running out of memory kills the process, so nothing is tried that might: memory is a straight line in the size of the
-batch, and two measured points give it. On a GPU running out is an error like any other, so the limit is tried out.
+On a CPU running out of memory kills the process, so nothing is tried that might: memory is a straight line in the size
+of the batch, and two measured points give it. On a GPU it is an error like any other, so the limit is tried out.
 """
 
 from collections.abc import Callable

@@ -179,6 +179,6 @@ def _check_share(config: TrainConfig, world: SingleProcess) -> None:
     least = world.size * config.grad_accum
     if config.batch < least:
         raise VitrailError(
-            f"A global batch of {config.batch} cannot be cut into {config.grad_accum} parts for each of {world.size} processes.\n"
+            f"A batch of {config.batch} cannot be cut into {config.grad_accum} parts in {world.size} processes.\n"
             f"Use at least {least}, or a smaller grad_accum."
         )

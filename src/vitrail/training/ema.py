@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class Ema:
@@ -35,24 +36,21 @@ class Ema:
     def update(self, step: int) -> None:
         """Take in the weights after update number `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.average, self.live, 1 - decay)
+        torch._foreach_lerp_(self.average, self.live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
-    @torch.no_grad()
     def restart(self) -> None:
         """Begin again from the weights that the model holds now."""
-        torch._foreach_copy_(self.average, self.live)
+        copy_all(self.live, self.average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Put the average into the model inside the block; the weights come back after it, bit for bit."""
-        with torch.no_grad():
-            kept = [value.clone() for value in self.live]
-            torch._foreach_copy_(self.live, self.average)
+        kept = [value.clone() for value in self.live]
+        copy_all(self.average, self.live)
         try:
             yield
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(self.live, kept)
+            copy_all(kept, self.live)
 
 
 class NoEma:
@@ -70,6 +68,12 @@ class NoEma:
         yield
 
 
+@torch.no_grad()
+def copy_all(source: list[Tensor], target: list[Tensor]) -> None:
+    """Copy each tensor of `source` into its partner in `target`, in one call."""
+    torch._foreach_copy_(target, source)  # pyright: ignore[reportPrivateImportUsage]
+
+
 def _floating(model: nn.Module) -> list[Tensor]:
     values = [*model.parameters(), *model.buffers()]
     return [value.detach() for value in values if value.is_floating_point()]
@@ -77,4 +81,4 @@ def _floating(model: nn.Module) -> list[Tensor]:
 
 def _local(value: Tensor) -> Tensor:
     """Return this process's part of a tensor, sharing its memory."""
-    return value.to_local() if hasattr(value, "to_local") else value  # pyright: ignore[reportCallIssue]
+    return value.to_local() if isinstance(value, DTensor) else value

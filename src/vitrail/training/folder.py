@@ -68,7 +68,8 @@ def new_folder(config: TrainConfig) -> Path:
         folder = Path(config.out)
         if (folder / CONFIG).exists():
             raise VitrailError(
-                f"{folder} holds a run already. Go on with it: --resume {folder}\nOr choose another --out, or remove the folder."
+                f"{folder} holds a run already. Go on with it: --resume {folder}\n"
+                "Or choose another --out, or remove the folder."
             )
         if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
             raise VitrailError(f"{folder} is taken by other files. Choose another --out.")

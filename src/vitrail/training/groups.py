@@ -1,7 +1,7 @@
 """Which weights learn, how fast, and which of them decay.
 
-The socket gives every backbone the same order from pixels to answer (embedding, the blocks of each stage, norm and head),
-so layer-wise rate decay and freezing work on all of them without knowing one.
+The socket gives every backbone the same order from pixels to answer (embedding, the blocks of each stage, norm and
+head), so layer-wise rate decay and freezing work on all of them without knowing one.
 """
 
 from collections import defaultdict
@@ -50,7 +50,7 @@ def freeze(model: nn.Module, what: str) -> list[nn.Module]:
         count = 0 if what == "embedding" else int(what)
         if count > len(backbone.stages):
             raise VitrailError(
-                f"freeze is {count}, but the model has {len(backbone.stages)} stages. Choose at most that, or backbone."
+                f"freeze is {count}, but the model has {len(backbone.stages)} stages. Give at most that, or backbone."
             )
         frozen = [backbone.embedding, *backbone.stages[:count]]
     for module in frozen:

@@ -1,7 +1,7 @@
 """One run folder, one run: a lock that dies with its owner.
 
-The kernel holds the lock (`flock`) and drops it when the process ends in any way, so a killed run leaves nothing to clean
-up. The file only tells a human who holds it.
+The kernel holds the lock (`flock`) and drops it when the process ends in any way, so a killed run leaves nothing to
+clean up. The file only tells a human who holds it.
 """
 
 import fcntl
@@ -29,7 +29,8 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "an unknown process"
             raise ResourceError(
-                f"{folder} is in use by {owner}.\nOne run folder takes one run at a time: wait for it, stop it, or choose another --out."
+                f"{folder} is in use by {owner}.\n"
+                "One run folder takes one run at a time: wait for it, stop it, or choose another --out."
             ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -3,8 +3,8 @@
     for each batch:  seed, set the rate, forward and backward in parts, check, clip, step, average
     after an epoch:  validate
 
-Everything random in a step is a function of the seed and of the number of the step, and everything else it depends on is in
-`Session`, so a run that is killed and resumed makes the very same steps.
+Everything random in a step is a function of the seed and of the number of the step, and everything else that it depends
+on is in `Session`, so a run that is killed and resumed makes the very same steps.
 """
 
 import json
@@ -105,7 +105,7 @@ def clip(run: Session, norm: float) -> None:
 
 @torch.no_grad()
 def validate(run: Session, data: Any) -> dict[str, float] | None:
-    """Measure the averaged weights on a data set, shared by the processes; None if the run is asked to stop meanwhile."""
+    """Measure the averaged weights on a data set, shared by the processes; None if asked to stop meanwhile."""
     run.student.eval()
     score = ClassificationScore(run.world.device)
     with run.ema.applied():
@@ -138,7 +138,7 @@ def diverged(run: Session, batch: Any, loss: float, norm: float) -> Diverged:
     return Diverged(
         f"The {what} in step {at.step + 1}, batch {at.batch + 1} of epoch {at.epoch + 1}: {where}.\n"
         "The update was not made; the weights are those of the step before.\n"
-        f"Try a lower lr (it is {run.config.lr}), a longer warmup, clip_grad=1, precision=fp32, or look at the pictures."
+        f"Try a lower lr (it is {run.config.lr}), a longer warmup, clip_grad=1, precision=fp32; look at the pictures."
     )
 
 

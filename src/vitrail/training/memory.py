@@ -52,8 +52,8 @@ def capacity(device: torch.device) -> int:
 def peak_of(work: Callable[[], object], device: torch.device) -> int:
     """Run `work` and return the most bytes that this process held meanwhile.
 
-    On a CPU this reads the high-water mark of resident memory, which Linux lets a process reset; elsewhere the mark only
-    rises, so measure the small before the large.
+    On a CPU this reads the high-water mark of resident memory, which Linux lets a process reset; elsewhere the mark
+    only rises, so measure the small before the large.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,6 +1,7 @@
 """What a step makes smaller: the task's loss, alone or with a teacher's.
 
-`Student` is what the processes wrap and the loop calls; an objective turns its two outputs and the targets into one loss.
+`Student` is what the processes wrap and the loop calls; an objective turns its two outputs and the targets into one
+loss.
 """
 
 from collections.abc import Callable
@@ -20,8 +21,8 @@ Objective = Callable[[tuple[Tensor, Tensor], Tensor, Tensor], Tensor]
 class Student(nn.Module):
     """A classifier in training: its logits for the labels, and its logits for a teacher.
 
-    A model with a distillation token has a head with `both`; its two answers are trained apart and averaged in use. Any other
-    model gives one answer to both.
+    A model with a distillation token has a head with `both`; its two answers are trained apart and averaged in use. Any
+    other model gives one answer to both.
 
     Args:
         model: a classifier.
@@ -112,7 +113,8 @@ class Teacher:
     def __init__(self, model: nn.Module, theirs: Preprocess, ours: Preprocess):
         if theirs.channels != ours.channels:
             raise VitrailError(
-                f"The teacher sees {theirs.channels} channels and the student {ours.channels}. Choose a teacher of the same pictures."
+                f"The teacher sees {theirs.channels} channels, the student {ours.channels}.\n"
+                "Choose a teacher of the same pictures."
             )
         self.model = model.eval().requires_grad_(False)
         self.size = None if theirs.size == ours.size else theirs.size

@@ -1,7 +1,7 @@
 """The learning-rate finder: let the rate climb until the loss breaks, and take it where the loss fell fastest.
 
-"Cyclical Learning Rates for Training Neural Networks", Smith 2017, section 3.3, in the exponential form that fastai made
-common. The session is left as it was.
+"Cyclical Learning Rates for Training Neural Networks", Smith 2017, section 3.3, in the exponential form that fastai
+made common. The session is left as it was.
 """
 
 from collections.abc import Iterator
@@ -71,7 +71,8 @@ def steepest(rates: list[float], losses: list[float]) -> float:
     falls = [(losses[i + 1] - losses[i]) / log(rates[i + 1] / rates[i]) for i in range(least)]
     if not falls or min(falls) >= 0:
         raise VitrailError(
-            "The learning-rate finder saw no fall of the loss. Give lr yourself: 1e-3 is a common start, 1e-4 to fine-tune."
+            "The learning-rate finder saw no fall of the loss.\n"
+            "Give lr yourself: 1e-3 is a common start, 1e-4 to fine-tune."
         )
     return rates[falls.index(min(falls))]
 

@@ -87,8 +87,8 @@ class Length(Protocol):
 class Steps:
     """A run of a fixed number of updates. Resuming it is exact.
 
-    The rate of update `i` of `n` is taken at the middle of its step, `(i + 1/2) / n`, so that neither the first nor the last
-    update has a rate of zero.
+    The rate of update `i` of `n` is taken at the middle of its step, `(i + 1/2) / n`, so that neither the first nor the
+    last update has a rate of zero.
     """
 
     total: int
@@ -104,8 +104,8 @@ class Steps:
 class Seconds:
     """A run of a fixed time, of which the schedule is a function.
 
-    It ends on time on any machine. A resumed run goes on from the time already spent; it cannot be bit for bit the run that
-    was never stopped, because no two runs take the same time for a step.
+    It ends on time on any machine. A resumed run goes on from the time already spent; it cannot be bit for bit the run
+    that was never stopped, because no two runs take the same time for a step.
     """
 
     budget: float

@@ -77,6 +77,7 @@ class Session:
     at: Position = field(default_factory=Position)
     facts: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
+    _best: tuple[dict[str, Tensor], dict[str, float]] | None = None
 
     def __post_init__(self) -> None:
         self.restart_clock()
@@ -145,7 +146,7 @@ class Session:
         at.stale = 0 if better else at.stale + 1
         if better:
             at.best_top1, at.best_loss, at.best_epoch = top1, loss, at.epoch
-            self.save_weights("best", metrics)
+            self._best = self._copy(), metrics  # written with the next state: short epochs should not wait for the disk
         at.seconds = time.monotonic() - self._zero
         row = {
             "step": at.step,
@@ -168,20 +169,26 @@ class Session:
     # What is kept.
 
     def save(self) -> None:
-        """Write the training state."""
+        """Write the best weights if they are news, then the training state."""
         if self.folder is None:
             return
+        if self._best is not None:
+            self._write_weights("best", *self._best)
+            self._best = None
         tensors = {
             "model": self.world.model_state(self.model),
             "optimizer": self.world.optimizer_state(self.model, self.optimizer),
         }
         if isinstance(self.ema, Ema):
-            with self.ema.applied():
-                tensors["ema"] = {key: value.clone() for key, value in self.world.model_state(self.model).items()}
+            tensors["ema"] = self._copy()
         if self.world.leads:
             lengths = self.log.flush()
             save_state(self.folder / "state", State(self.at, {**self.facts, "lengths": lengths}, tensors))
         self._saved_at, self._saved_step = time.monotonic(), self.at.step
+
+    def save_last(self) -> None:
+        """Write the weights as they are now as the model folder `weights/last`."""
+        self._write_weights("last", self._copy())
 
     def restore(self, state: State) -> None:
         """Continue from a state: weights, moments, average, position."""
@@ -192,23 +199,6 @@ class Session:
         self.world.load_optimizer_state(self.model, self.optimizer, state.tensors["optimizer"])
         self.at = state.position
         self.restart_clock()
-
-    def save_weights(self, name: str, metrics: dict[str, float] | None = None) -> None:
-        """Write the averaged weights as the model folder `weights/<name>`."""
-        if self.folder is None:
-            return
-        with self.ema.applied():
-            weights = self.world.model_state(self.model)
-            if self.world.leads:
-                save_model(
-                    self._whole(weights),
-                    self.folder / "weights" / name,
-                    labels=self.labels,
-                    preprocess=self.preprocess,
-                    command=self.command,
-                    metrics=metrics,
-                    dataset=self.config.data,
-                )
 
     def stop_now(self) -> None:
         """Save everything and leave the loop.
@@ -230,10 +220,25 @@ class Session:
         if due:
             self.save()
 
-    def _whole(self, weights: dict[str, Tensor]) -> nn.Module:
-        """Return a plain model around whole weights; built without memory, so shards are never put back by copying."""
+    def _copy(self) -> dict[str, Tensor]:
+        """Return a copy of the averaged weights, whole and on the CPU."""
+        with self.ema.applied():
+            return {name: value.clone() for name, value in self.world.model_state(self.model).items()}
+
+    def _write_weights(self, name: str, weights: dict[str, Tensor], metrics: dict[str, float] | None = None) -> None:
+        """Write weights as a model folder, around a model built without memory of its own."""
+        if self.folder is None or not self.world.leads:
+            return
         with torch.device("meta"):
-            shell: Any = find(str(self.model.variant)).build(self.model.config)
+            shell: Any = find(self.config.model).build(self.model.config)
         shell.load_state_dict(weights, assign=True)
-        shell.variant, shell.config = self.model.variant, self.model.config
-        return shell
+        shell.variant, shell.config = self.config.model, self.model.config
+        save_model(
+            shell,
+            self.folder / "weights" / name,
+            labels=self.labels,
+            preprocess=self.preprocess,
+            command=self.command,
+            metrics=metrics,
+            dataset=self.config.data,
+        )

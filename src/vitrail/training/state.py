@@ -1,8 +1,8 @@
 """Training state on disk: everything that the next update depends on, written so that no crash can lose it.
 
-A state is a folder `state/step-<updates>`: safetensors and JSON with a manifest of checksums, never pickle. There are no
-random-number states in it because there are none to keep: all randomness of a step is a function of the seed and of the
-number of the step (`data/draw.py`, and `loop.py` for dropped paths).
+A state is a folder `state/step-<updates>`: safetensors and JSON with a manifest of checksums, never pickle. There are
+no random-number states in it because there are none to keep: all randomness of a step is a function of the seed and of
+the number of the step (`data/draw.py`, and `Session.seed_step` for dropped paths).
 """
 
 import json
@@ -148,7 +148,8 @@ def newest_state(folder: Path, warn: Callable[[str], None]) -> State | None:
             warn(f"{error} Falling back to the state before it.")
     if paths:
         raise DataError(
-            f"Every training state in {folder} is damaged. Start a new run, from --weights {folder.parent}/weights/best if it is whole."
+            f"Every training state in {folder} is damaged.\n"
+            f"Start a new run, with --weights {folder.parent / 'weights' / 'best'} where that is whole."
         )
     return None
 

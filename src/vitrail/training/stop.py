@@ -1,7 +1,7 @@
 """Stopping on request: a flag that the loop looks at between two updates.
 
-The loop only reads the flag. Who sets it is another matter: the command ties it to SIGINT and SIGTERM with `on_signals`; a
-program that uses the library may set it from a thread or a button, and keeps its own signal handlers.
+The loop only reads the flag. Who sets it is another matter: the command ties it to SIGINT and SIGTERM (`on_signals`);
+a program that uses the library may set it from a thread or a button, and keeps its own signal handlers.
 """
 
 import os

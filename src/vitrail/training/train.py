@@ -161,9 +161,8 @@ def resume(run: Session) -> None:
         run.restore(state)
         for name, was in state.facts.items():
             if name in run.facts and run.facts[name] != was:
-                run.reporter.note(
-                    f"warning: {name} was {was} and is {run.facts[name]}: the run goes on, but not bit for bit as it would have."
-                )
+                now = run.facts[name]
+                run.reporter.note(f"warning: {name} was {was} and is {now}: the run will not be bit for bit the same.")
     if run.world.leads:
         missing = tensorboard_missing()
         if missing:
@@ -177,8 +176,7 @@ def conclude(run: Session, splits: Splits) -> Summary:
     """Save the last state and weights, measure the best weights, and write the summary."""
     assert run.folder is not None
     run.save()
-    run.save_weights("last")
-    best = {"top1": run.at.best_top1 or 0.0, "loss": run.at.best_loss}
+    run.save_last()
     weights = load_file(run.folder / "weights" / "best" / "model.safetensors")
     run.world.load_model_state(run.model, weights)
     run.ema.restart()
@@ -198,7 +196,7 @@ def conclude(run: Session, splits: Splits) -> Summary:
         top1=metrics["top1"],
         top5=metrics["top5"],
         loss=metrics["loss"],
-        val_top1=best["top1"],
+        val_top1=at.best_top1 or 0.0,
         best_epoch=at.best_epoch,
         parameters=sum(p.numel() for p in run.model.parameters()),
         epochs=round(at.epoch + at.batch / run.train_data.steps, 4),
@@ -223,10 +221,11 @@ def test_loader(run: Session, splits: Splits) -> Any:
 def title(run: Session, splits: Splits) -> str:
     """Say in a line what is trained on what."""
     count = sum(p.numel() for p in run.model.parameters())
+    place = f", into {run.folder}" if run.folder else ""
     goes_on = f", going on from step {run.at.step}" if run.at.step else ""
     return (
-        f"{run.config.model} ({count / 1e6:.2f} M parameters) on {splits.name}: {len(splits.require('train')):,} pictures, "
-        f"{len(splits.classes)} classes, batch {run.config.batch}, into {run.folder}{goes_on}"
+        f"{run.config.model} ({count / 1e6:.2f} M parameters) on {splits.name}: {len(splits.require('train')):,} "
+        f"pictures, {len(splits.classes)} classes, batch {run.config.batch}{place}{goes_on}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.training.ema import Ema
+from vitrail.training.ema import Ema, copy_all
 from vitrail.training.loop import backward, clip, gradient_norm
 from vitrail.training.session import Session
 
@@ -26,8 +26,7 @@ def untouched(run: Session) -> Iterator[None]:
     try:
         yield
     finally:
-        with torch.no_grad():
-            torch._foreach_copy_(kept.live, kept.average)
+        copy_all(kept.average, kept.live)
         run.optimizer.zero_grad()
         run.optimizer.state.clear()
         run.ema.restart()

@@ -126,7 +126,8 @@ class FullyShardedParallel(DataParallel):
         for stage in model.backbone.stages:
             for block in stage.blocks:
                 fully_shard(block, mesh=mesh)
-        return fully_shard(student, mesh=mesh)
+        fully_shard(student, mesh=mesh)  # in place: the module becomes its sharded self
+        return student
 
     @contextmanager
     def part(self, module: nn.Module, last: bool) -> Iterator[None]:

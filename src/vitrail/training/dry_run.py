@@ -1,0 +1,147 @@
+"""What a run would be, before it is: sizes, memory and time, measured on a few real steps that leave no trace."""
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from vitrail.data.check import CheckReport, check_dataset
+from vitrail.data.open import Splits
+from vitrail.training.build import open_data
+from vitrail.training.config import TrainConfig
+from vitrail.training.loop import validate
+from vitrail.training.memory import capacity, peak_of
+from vitrail.training.progress import Silent, clock
+from vitrail.training.schedule import Steps
+from vitrail.training.session import Session
+from vitrail.training.stop import Stop
+from vitrail.training.train import make_run, own_randomness, title
+from vitrail.training.trial import try_step, untouched
+from vitrail.training.world import connect
+
+_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would take.
+
+    Args:
+        config: the config with every `auto` resolved.
+        title: model, data and batch in a line.
+        counts: pictures by split.
+        parameters: number of weights.
+        learning: number of weights that learn.
+        steps: updates of the whole run; 0 where the run is measured in minutes.
+        steps_per_epoch: updates of an epoch.
+        peak: most bytes held in an update.
+        capacity: bytes that this process may come to hold.
+        step_seconds: seconds of an update, with loading.
+        validation_seconds: seconds of a validation.
+        seconds: seconds of the whole run.
+        check: what is wrong with the data, and what should be known about it.
+    """
+
+    config: TrainConfig
+    title: str
+    counts: dict[str, int]
+    parameters: int
+    learning: int
+    steps: int
+    steps_per_epoch: int
+    peak: int
+    capacity: int
+    step_seconds: float
+    validation_seconds: float
+    seconds: float
+    check: CheckReport
+
+    def lines(self) -> list[str]:
+        """Return the plan in words."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        fits = "fits" if self.peak < self.capacity else "DOES NOT FIT"
+        rate = self.config.batch / self.step_seconds if isinstance(self.config.batch, int) else 0.0
+        return [
+            self.title,
+            f"pictures    {counts}",
+            *(f"bad         {problem}" for problem in self.check.bad[:5]),
+            *(f"note        {warning}" for warning in self.check.warnings),
+            f"parameters  {self.parameters:,}, of which {self.learning:,} learn",
+            f"updates     {self.steps_per_epoch:,} an epoch" + (f", {self.steps:,} in all" if self.steps else ""),
+            f"memory      {self.peak / 2**20:,.0f} MB of {self.capacity / 2**20:,.0f} MB: {fits}",
+            f"speed       {self.step_seconds * 1000:,.1f} ms an update, {rate:,.0f} img/s",
+            f"validation  {self.validation_seconds:.1f} s, every {self.config.eval_every} epochs",
+            f"time        about {clock(self.seconds)}",
+        ]
+
+
+def dry_run(config: TrainConfig) -> Plan:
+    """Build everything a run needs, make a few updates, forget them, and tell what the run would take.
+
+    Args:
+        config: the run.
+
+    Raises:
+        VitrailError: whatever the run itself would have stumbled over at its start.
+    """
+    world = connect(config.device, config.parallel)
+    try:
+        with own_randomness(config):
+            splits = open_data(config)
+            check = check_dataset(config.data, val_share=config.val_share)
+            run = make_run(config, world, splits, Silent(), Stop(), resolve=True)
+            return measure(run, splits, check)
+    finally:
+        world.close()
+
+
+def measure(run: Session, splits: Splits, check: CheckReport) -> Plan:
+    """Measure memory and speed of a session, and leave it as it was."""
+    with untouched(run):
+        batches = iter(_forever(run))
+        peak = peak_of(lambda: try_step(run, next(batches)), run.world.device)
+        start = time.monotonic()
+        for batch in islice(batches, _STEPS):
+            try_step(run, batch)
+        step_seconds = (time.monotonic() - start) / _STEPS
+        part = _First(run.val_data, _STEPS)
+        validate(run, part)  # the first pass starts workers and warms up
+        start = time.monotonic()
+        validate(run, part)
+        validation = (time.monotonic() - start) * run.val_data.steps / min(_STEPS, run.val_data.steps)
+    steps = run.length.total if isinstance(run.length, Steps) else 0
+    validations = -(-run.config.epochs // run.config.eval_every)
+    minutes = run.config.minutes
+    seconds = steps * step_seconds + validations * validation if minutes is None else minutes * 60
+    return Plan(
+        config=run.config,
+        title=title(run, splits),
+        counts={split: len(pictures) for split, pictures in splits},
+        parameters=sum(p.numel() for p in run.model.parameters()),
+        learning=sum(p.numel() for p in run.model.parameters() if p.requires_grad),
+        steps=steps,
+        steps_per_epoch=run.train_data.steps,
+        peak=peak,
+        capacity=capacity(run.world.device),
+        step_seconds=step_seconds,
+        validation_seconds=validation,
+        seconds=seconds,
+        check=check,
+    )
+
+
+class _First:
+    """The first batches of a loader."""
+
+    def __init__(self, loader: Any, count: int):
+        self.loader, self.count = loader, count
+
+    def epoch(self) -> Any:
+        return islice(self.loader.epoch(), self.count)
+
+
+def _forever(run: Session) -> Any:
+    epoch = 0
+    while True:
+        yield from run.train_data.epoch(epoch)
+        epoch += 1
