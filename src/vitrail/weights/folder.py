@@ -121,8 +121,11 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None
     path = Path(path)
     needed = sum(value.nbytes for value in tensors.values())
     with full_disk(path, needed):
+        path.touch()
+        rights = path.stat().st_mode  # safetensors makes a file that only its owner may read
         try:
             save_file(dict(tensors), path, metadata={"format": "pt"})
+            path.chmod(rights)
         except SafetensorError as error:
             number = re.search(r"os error (\d+)", str(error))
             if number is None:

@@ -243,5 +243,8 @@ def _convert(rule: Rule, binding: Binding, found: dict, tensors: Mapping, side: 
         return
     parts = [tensors[found[slot]] for slot in range(len(sources))]
     made = rule.operation.read(*parts) if side == 0 else rule.operation.write(*parts, config=config)
-    for pattern, tensor in zip(targets, made, strict=bool(made)):
+    if made and len(made) != len(targets):  # one prefix token cannot be cut into class and distillation token
+        result.incomplete += found.values()
+        return
+    for pattern, tensor in zip(targets, made, strict=False):
         result.tensors[pattern.fill(binding)] = tensor

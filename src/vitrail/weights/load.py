@@ -14,6 +14,8 @@ from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.manifest import MANIFEST, verify
 from vitrail.weights.reading import Checkpoint, read_checkpoint
 
+Source = str | Path | Mapping[str, Tensor] | Checkpoint
+
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +52,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor], *, strict: bool = True) -> LoadReport:
+def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> LoadReport:
     """Fill a model with weights in any known format, adapting what differs in size, and report what was done.
 
     Sizes that are adapted: the number of classes (the head stays as initialised), input channels, position tables, window
@@ -58,7 +60,7 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor], *,
 
     Args:
         model: a model from `create_model`; it is changed only when everything fits.
-        source: a file, a folder, `hf:org/name@revision`, or a state dict.
+        source: a file, a folder, `hf:org/name@revision`, a state dict, or a checkpoint that was read before.
         strict: whether missing and unexpected keys are an error.
 
     Raises:
@@ -71,7 +73,7 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor], *,
         >>> print(load_weights(model, model.state_dict()))
         state dict: vitrail weights, 18 tensors loaded
     """
-    checkpoint = _read(source)
+    checkpoint = read_source(source)
     found = detect(checkpoint.tensors, checkpoint.origin)
     adapted = adapt(found.mapped.tensors, model)
     own = model.state_dict()
@@ -114,8 +116,10 @@ class _Misfits:
         )
 
 
-def _read(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
-    """Read a source; a folder of ours is checked against its manifest first."""
+def read_source(source: Source) -> Checkpoint:
+    """Read a file, a folder, a hub id or a state dict; a folder of ours is checked against its manifest first."""
+    if isinstance(source, Checkpoint):
+        return source
     if isinstance(source, Mapping):
         return Checkpoint(dict(source), "state dict")
     if (Path(source) / MANIFEST).is_file():

@@ -1,0 +1,45 @@
+"""`vitrail convert`: another library's checkpoint into a model folder, or into a third library's names."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+EXAMPLES = """
+vitrail convert vit_tiny.pth --out models/vit_tiny
+vitrail convert hf:microsoft/swin-tiny-patch4-window7-224@main --out models/swin_tiny
+vitrail convert models/swin_tiny --to torchvision --out swin_t.pth
+vitrail convert swin_small.safetensors --to huggingface --out swin_small_hf.safetensors
+"""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Turn a checkpoint of timm, torchvision, Hugging Face or the authors into a model folder, or into another's names.
+
+    Format, architecture and variant are found by the names and shapes of the tensors. Files are read as data only: one
+    that needs code to run is refused, with what it wanted to import.
+    """
+
+    source: Positional[str]
+    """A file, a folder, or hf:org/name@revision."""
+
+    out: Path
+    """Where to write: a folder for vitrail, else a file ending in .safetensors, .pth, .pt, .bin or .npz."""
+
+    to: Literal["vitrail", "timm", "huggingface", "torchvision", "official", "mmpretrain"] = "vitrail"
+    """Whose names to write. official: the authors' repository (JAX models as .npz)."""
+
+    model: str | None = None
+    """The variant, as `vitrail models` names it; found by the tensors when left out."""
+
+    def run(self) -> int:
+        """Convert, and say what was found and written."""
+        from vitrail.weights.convert import convert
+
+        command = shlex.join(["vitrail", *sys.argv[1:]])
+        print(convert(self.source, self.to, self.out, model=self.model, command=command))
+        return 0
