@@ -68,4 +68,4 @@ def _from_float(values: np.ndarray) -> np.ndarray:
 def _stretch(values: np.ndarray) -> np.ndarray:
     values = values.astype(np.float64)
     low, high = values.min(), values.max()
-    return np.rint((values - low) * (255.0 / max(high - low, np.finfo(float).tiny))).astype(np.uint8)
+    return np.rint((values - low) * (255.0 / (high - low) if high > low else 0.0)).astype(np.uint8)

@@ -66,7 +66,7 @@ def published(spec: str, download: bool) -> dict[Split, PictureSet]:
     parts = (IN_MEMORY | IN_FILES)[name]
     peers: dict[Split, Any] = {split: _open(name, root, download, options) for split, options in parts.items()}
     read = _from_memory if name in IN_MEMORY else _from_files
-    found = {split: read(split, peer) for split, peer in peers.items()}
+    found: dict[Split, tuple[list[str], np.ndarray, Any]] = {split: read(split, peer) for split, peer in peers.items()}
     classes = _classes(peers["train"], [labels for _, labels, _ in found.values()])
     sets: dict[Split, PictureSet] = {}
     for split, (ids, labels, store) in found.items():

@@ -49,16 +49,18 @@ def list_table(path: Path, columns: Columns) -> Listing:
 
 def find_metadata(root: Path) -> list[tuple[Path, Split]]:
     """Return the tables of Hugging Face's layout: one for the whole data set, or one in the folder of each split."""
-    found: list[tuple[Path, Split]] = [(table, "train") for table in _tables_in(root)]
+    found: list[tuple[Path, Split]] = _tables_in(root, "train")
     for folder in [] if found else sorted(root.iterdir()):
         if folder.name.lower() in SPLIT_NAMES and folder.is_dir():
-            found += [(table, SPLIT_NAMES[folder.name.lower()]) for table in _tables_in(folder)]
+            found += _tables_in(folder, SPLIT_NAMES[folder.name.lower()])
     return found
 
 
-def _tables_in(folder: Path) -> list[Path]:
-    tables = [folder / f"metadata{suffix}" for suffix in SUFFIXES]
-    return [table for table in tables if table.is_file()][:1]
+def _tables_in(folder: Path, split: Split) -> list[tuple[Path, Split]]:
+    for suffix in SUFFIXES:
+        if (folder / f"metadata{suffix}").is_file():
+            return [(folder / f"metadata{suffix}", split)]
+    return []
 
 
 def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns) -> Listing:

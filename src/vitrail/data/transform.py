@@ -51,7 +51,7 @@ class EvalTransform:
     def __init__(self, preprocess: Preprocess) -> None:
         if preprocess.channels not in (1, 3) or preprocess.interpolation not in _FILTERS:
             raise VitrailError(
-                f"Pictures of {preprocess.channels} channels with {preprocess.interpolation!r} interpolation: unknown.\n"
+                f"Pictures of {preprocess.channels} channels with {preprocess.interpolation!r} interpolation.\n"
                 f"A picture has 1 or 3 channels; the interpolations are {', '.join(_FILTERS)}."
             )
         self.preprocess = preprocess
