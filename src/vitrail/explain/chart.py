@@ -17,15 +17,15 @@ def distance_chart(distances: Sequence[LayerDistance]) -> Image.Image:
     figure = Figure(figsize=(6.4, 3.8), dpi=110, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     heads = max(len(one.pixels) for one in distances)
-    for depth, (_, pixels) in enumerate(distances, start=1):
+    for depth, (_, pixels) in enumerate(distances):
         nearest_first = pixels.sort().values.tolist()
         colours = [i / max(heads - 1, 1) for i in range(len(nearest_first))]
         at = [depth] * len(nearest_first)
         axes.scatter(at, nearest_first, c=colours, cmap="viridis", vmin=0, vmax=1, s=26, alpha=0.9)
-    for depth, (before, after) in enumerate(pairwise(distances), start=1):
+    for depth, (before, after) in enumerate(pairwise(distances)):
         if before.layer.stage != after.layer.stage:
             axes.axvline(depth + 0.5, color="0.8", linewidth=1, zorder=0)
-    axes.set(xlabel="layer", ylabel="mean attention distance (pixels)", xlim=(0.5, len(distances) + 0.5))
+    axes.set(xlabel="layer", ylabel="mean attention distance (pixels)", xlim=(-0.5, len(distances) - 0.5))
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

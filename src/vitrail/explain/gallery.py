@@ -11,10 +11,10 @@ from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
 from vitrail.explain.chart import distance_chart
 from vitrail.explain.distance import attention_distance
-from vitrail.explain.heat import AUTO, Look, best_method, heat
+from vitrail.explain.heat import AUTO, Look, heat, settle
 from vitrail.explain.layers import attending_layers
 from vitrail.explain.overlay import overlay, seen
-from vitrail.explain.panel import panel
+from vitrail.explain.panel import PAPER, panel
 from vitrail.explain.portrait import bias_picture, filters_picture, positions_picture
 from vitrail.explain.scene import heads_scene, influence_scene, layers_scene
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
@@ -84,21 +84,22 @@ def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
 
 def strip(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
     """Draw each picture with its heat under it."""
-    plain = seen(images, model.preprocess)
-    hot = attention_overlays(model, images, **look._asdict())
+    look = settle(model, look)
+    plain, hot = seen(images, model.preprocess), attention_overlays(model, images, **look._asdict())
     columns = min(len(plain), 8)
-    rows = [tile for i in range(0, len(plain), columns) for tile in plain[i : i + columns] + hot[i : i + columns]]
-    method = best_method(model) if look.method == "auto" else look.method
-    return panel(rows, columns, TITLES[method], side=150)
+    rows = [tile for i in range(0, len(plain), columns) for tile in _two_rows(plain, hot, i, columns)]
+    return panel(rows, columns, TITLES[look.method], side=150)
+
+
+def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, columns: int) -> list[Image.Image]:
+    gap = [Image.new("RGB", above[0].size, PAPER)] * (start + columns - len(above))  # the last row may be short
+    return above[start : start + columns] + gap + below[start : start + columns] + gap
 
 
 def scenes(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Image]:
     """Draw one picture (a batch of one) layer by layer, and head by head where there are heads."""
-    if attending_layers(model):
-        return {
-            "Heads": heads_scene(model, images, look),
-            "Layer by layer": layers_scene(model, images, look),
-        }
+    if attending_layers(model) and look.method != "influence":
+        return {"Heads": heads_scene(model, images, look), "Layer by layer": layers_scene(model, images, look)}
     return {"Layer by layer": influence_scene(model, images, look)}
 
 

@@ -12,7 +12,7 @@ from vitrail.explain.geometry import cell_size
 from vitrail.explain.influence import influence_rows
 from vitrail.explain.layers import attending_layers, evaluating
 from vitrail.explain.maps import AttentionMap, attention_maps, no_maps
-from vitrail.explain.query import Query
+from vitrail.explain.query import Pixel, Query
 from vitrail.explain.rollout import rollout
 from vitrail.explain.saliency import receptive_field, saliency
 from vitrail.grid import Grid
@@ -22,8 +22,8 @@ class Look(NamedTuple):
     """What to look at.
 
     Args:
-        method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: rollout where there are maps, else saliency.
-        layer: index of the layer, for `maps` and `influence`; -1 is the last.
+        method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: see `settle`.
+        layer: index of the layer, for `maps` and `influence`; the last by default.
         head: one head of `maps`; their mean by default.
         query: whose view to show. By default, for `maps`: the class token, or where there is none what each cell gives
             on average; for `rollout`: what the head reads; for `influence`: the cell in the centre; for `saliency`: the
@@ -31,9 +31,32 @@ class Look(NamedTuple):
     """
 
     method: str = "auto"
-    layer: int = -1
+    layer: int | None = None
     head: int | None = None
     query: Query | None = None
+
+    @property
+    def at(self) -> int:
+        """Index of the layer."""
+        return -1 if self.layer is None else self.layer
+
+    def describe(self) -> str:
+        """Say in a few words what is shown.
+
+        Example:
+            >>> Look("maps", layer=3, head=1, query=(5, 7)).describe()
+            'layer 3, head 1, seen from row 5, column 7'
+        """
+        layer = "last layer" if self.at == -1 else f"layer {self.at}"
+        said = [layer] if self.method in ("maps", "influence") else [self.method]
+        if self.head is not None:
+            said.append(f"head {self.head}")
+        if isinstance(self.query, Pixel):
+            said.append(f"seen from pixel {self.query.y}, {self.query.x}")
+        elif self.query is not None:
+            place = f"token {self.query}" if isinstance(self.query, int) else "row {}, column {}".format(*self.query)
+            said.append(f"seen from {place}")
+        return ", ".join(said)
 
 
 AUTO = Look()
@@ -57,10 +80,22 @@ def heat(model: nn.Module, images: Tensor, look: Look = AUTO) -> Heat:
     Raises:
         VitrailError: if the method is unknown, or the model does not offer it.
     """
-    method = best_method(model) if look.method == "auto" else look.method
-    if method not in METHODS:
-        raise unknown("method", method, [*METHODS, "auto"])
-    return METHODS[method](model, images, look)
+    return METHODS[settle(model, look).method](model, images, look)
+
+
+def settle(model: nn.Module, look: Look) -> Look:
+    """Replace `auto` by a method: the best one, or one that knows layers, heads or queries where one is asked for.
+
+    Raises:
+        VitrailError: if the method is unknown.
+    """
+    if look.method not in (*METHODS, "auto"):
+        raise unknown("method", look.method, [*METHODS, "auto"])
+    if look.method != "auto":
+        return look
+    if look == AUTO:
+        return look._replace(method=best_method(model))
+    return look._replace(method="maps" if attending_layers(model) else "influence")
 
 
 def best_method(model: nn.Module) -> str:
@@ -84,7 +119,7 @@ def _maps(model: nn.Module, images: Tensor, look: Look) -> Heat:
         raise no_maps(model)
     with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
         model(images)
-    map = maps[look.layer]
+    map = maps[look.at]
     if look.head is not None and not 0 <= look.head < map.heads:
         raise VitrailError(f"{map.layer.title} has heads 0 to {map.heads - 1}; there is no head {look.head}.")
     heads = layer_view(map, look.query)
@@ -99,7 +134,7 @@ def _rollout(model: nn.Module, images: Tensor, look: Look) -> Heat:
 
 
 def _influence(model: nn.Module, images: Tensor, look: Look) -> Heat:
-    [(place, row)] = influence_rows(model, images, look.query, layers=[look.layer], probes=16)
+    [(place, row)] = influence_rows(model, images, look.query, layers=[look.at], probes=16)
     cells = row[:, place.grid.prefix :].unflatten(1, (place.grid.h, place.grid.w))
     return Heat(cells, place.cover)
 

@@ -20,17 +20,14 @@ class Layer:
         stage: index of its stage.
         block: index of its block within the stage.
         module: the token mixer, or the whole block where a block is made of one piece.
+        title: what to write over its picture; all is counted from 0, as in the name.
     """
 
     name: str
     stage: int
     block: int
     module: nn.Module
-
-    @property
-    def title(self) -> str:
-        """What to write over its picture, counted from 1."""
-        return f"stage {self.stage + 1} block {self.block + 1}"
+    title: str
 
 
 def mixing_layers(model: nn.Module) -> list[Layer]:
@@ -40,14 +37,15 @@ def mixing_layers(model: nn.Module) -> list[Layer]:
         >>> from vitrail.models import create_model
         >>> model = create_model("vit_tiny_patch16_224", depth=2)
         >>> [layer.title for layer in mixing_layers(model)]
-        ['stage 1 block 1', 'stage 1 block 2']
+        ['block 0', 'block 1']
     """
     names = {module: name for name, module in model.named_modules()}
-    found = []
-    for i, stage in enumerate(backbone_of(model).stages):
+    found, stages = [], backbone_of(model).stages
+    for i, stage in enumerate(stages):
         for j, block in enumerate(getattr(stage, "blocks", ())):
             module = getattr(block, "token_mixer", None) or block
-            found.append(Layer(names[module], i, j, module))
+            title = f"stage {i} block {j}" if len(stages) > 1 else f"block {j}"
+            found.append(Layer(names[module], i, j, module, title))
     return found
 
 

@@ -34,7 +34,7 @@ def seen(images: Tensor, preprocess: Preprocess, least: int = 160) -> list[Image
     return [Image.fromarray(picture.numpy()) for picture in pixels]
 
 
-def normalised(heat: Tensor, robust: float = 0.01) -> Tensor:
+def normalised(heat: Tensor, robust: float = 0.025) -> Tensor:
     """Scale values to 0..1; the share `robust` of them at each end is cut off, so that one outlier darkens nothing."""
     heat = heat.float()
     low, high = torch.quantile(heat, robust), torch.quantile(heat, 1 - robust)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitrail.explain.heat import AUTO, Heat, Look, calm, heat, layer_view
 from vitrail.explain.influence import influence_rows
-from vitrail.explain.layers import attending_layers, evaluating, mixing_layers
+from vitrail.explain.layers import Layer, attending_layers, evaluating, mixing_layers
 from vitrail.explain.maps import AttentionMap, AttentionMaps, attention_maps
 from vitrail.explain.overlay import mark, overlay, seen
 from vitrail.explain.panel import panel
@@ -34,7 +34,7 @@ def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> 
 
 def heads_scene(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
     """Draw each head of one layer."""
-    map = _capture(model, images)[look.layer]
+    map = _capture(model, images)[look.at]
     tiles = [_tile(model, images, map.place, head, look.query) for head in layer_view(map, look.query)[0]]
     title = f"Heads of {map.layer.title}: {_viewpoint(map, look.query)}"
     return panel(tiles, 6, title, [f"head {i}" for i in range(len(tiles))], side=176)
@@ -43,22 +43,23 @@ def heads_scene(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
 def layers_scene(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
     """Draw the mean over heads of each layer; a query stays at its place on every grid."""
     maps = _capture(model, images)
-    query = maps[look.layer].place.everywhere(look.query)
+    query = maps[look.at].place.everywhere(look.query)
     tiles = [_tile(model, images, map.place, layer_view(map, query)[0].mean(0), query) for map in maps]
-    title = f"Layer by layer, mean over heads: {_viewpoint(maps[look.layer], look.query)}"
-    return panel(tiles, 6, title, [map.layer.title for map in maps], side=150)
+    title = f"Layer by layer, mean over heads: {_viewpoint(maps[look.at], look.query)}"
+    return panel(tiles, 6, title, [_caption(i, map.layer) for i, map in enumerate(maps)], side=150)
 
 
 def influence_scene(model: Any, images: Tensor, look: Look = AUTO, most: int = 12) -> Image.Image:
     """Draw which cells move one cell in each mixer, by default the centre; of a deep model, some of the layers."""
-    layers = [layer.name for layer in mixing_layers(model)]
-    chosen = [layers[round(i * (len(layers) - 1) / max(most - 1, 1))] for i in range(most)]
-    chosen = layers if len(layers) <= most else chosen
+    last = len(mixing_layers(model)) - 1
+    chosen = sorted({round(i * last / (most - 1)) for i in range(most)})
     query = look.query if look.query is not None else Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
     found = influence_rows(model, images, query, chosen, probes=4)
     tiles = [_tile(model, images, place, _cells(place, row[0]), query) for place, row in found]
     title = "Layer by layer: which cells move the marked one"
-    return panel(tiles, 6, title, [place.layer.title for place, _ in found], side=150)
+    return panel(
+        tiles, 6, title, [_caption(i, place.layer) for i, (place, _) in zip(chosen, found, strict=True)], side=150
+    )
 
 
 def _capture(model: Any, images: Tensor) -> AttentionMaps:
@@ -78,6 +79,10 @@ def _tile(model: Any, images: Tensor, place: Place, values: Tensor, query: Query
 
 def _overlaid(picture: Image.Image, found: Heat) -> Image.Image:
     return overlay(picture, found.values[0], found.cover)
+
+
+def _caption(i: int, layer: Layer) -> str:
+    return layer.title if layer.title == f"block {i}" else f"{i}: {layer.title}"
 
 
 def _cells(place: Place, row: Tensor) -> Tensor:

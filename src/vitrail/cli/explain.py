@@ -1,0 +1,125 @@
+"""`vitrail explain`: show where a model looks."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional
+
+from vitrail.errors import DataError, VitrailError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from vitrail.explain.heat import Look
+    from vitrail.lab.pictures import Picture
+
+EXAMPLES = """
+    vitrail explain runs/classify/digits picture.png
+    vitrail explain vit_tiny_patch16_224 --weights vit_tiny.pt photos/*.jpg --out looks
+    vitrail explain MODEL photo.jpg --method maps --layer 3 --head 1
+    vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, layer by layer
+    vitrail explain MODEL photo.jpg --pixel 112,80      # the same for the cell under a pixel
+"""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Show where a model looks, and what it learned of places and patches.
+
+    Without flags every method that the model offers is drawn: attention rollout, heads, layers and saliency where there is
+    attention, saliency and the influence of cells on each other elsewhere. The pictures are PNG files beside an
+    index.html that needs no network.
+    """
+
+    model: Positional[str]
+    """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
+    images: Positional[tuple[str, ...]]
+    """Pictures, folders of pictures, or patterns."""
+    weights: str | None = None
+    """A checkpoint, where the model is a name in the catalogue."""
+    out: Path = Path("runs/explain")
+    """The folder to write to."""
+    method: Literal["auto", "maps", "rollout", "influence", "saliency"] = "auto"
+    """maps: attention of one layer; rollout: attention through all layers; influence: which cells move a cell in one
+    layer, for any mixer; saliency: which pixels move the answer, or with a query that cell of the last stage."""
+    layer: int | None = None
+    """Layer for maps and influence, counted from 0; -1 is the last."""
+    head: int | None = None
+    """Head of that layer, counted from 0; by default their mean."""
+    query: str | None = None
+    """ROW,COLUMN of the cell whose view is shown, on the grid of that layer."""
+    pixel: str | None = None
+    """ROW,COLUMN of a pixel of the picture as the model sees it; the cell that covers it is the query."""
+    labels: Path | None = None
+    """Text file with a class name a line, where the model has none."""
+    limit: int = 32
+    """Most pictures to draw."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+    def run(self) -> int:
+        """Draw, and say where the page is."""
+        from vitrail.explain.album import album, save, save_page
+        from vitrail.lab.inference import class_names, find_model
+        from vitrail.lab.pictures import find_pictures
+
+        if self.limit < 1:
+            raise VitrailError(f"--limit is {self.limit}; it must be at least 1.")
+
+        look = self.look()
+        model = find_model(self.model, self.weights, self.device)
+        pictures = find_pictures(self.images, "L" if model.preprocess.channels == 1 else "RGB")
+        if len(pictures) > self.limit:
+            print(
+                f"note: drawing the first {self.limit} of {len(pictures)} pictures; --limit {len(pictures)} draws all"
+            )
+        failed: list[str] = []
+        names = class_names(model, model.config.num_classes, self.labels)
+        sections, taken = [], set[str]()
+        for section in album(model, _readable(pictures[: self.limit], failed), names, look):
+            sections.append(section)
+            print(f"{section.title}: {section.text}")
+            for path in save(section, self.out, taken):
+                print(f"  {path}")
+        print(f"Open {save_page(sections, self.out, model, _command())}")
+        return DataError.exit_code if failed else 0
+
+    def look(self) -> "Look":
+        """Return what the flags ask for."""
+        from vitrail.explain.heat import Look
+        from vitrail.explain.query import Pixel
+
+        if self.query and self.pixel:
+            raise VitrailError("--query names a cell and --pixel the cell under a pixel; give one of them.")
+        query = _pair("query", self.query) if self.query else None
+        if self.pixel:
+            query = Pixel(*_pair("pixel", self.pixel))
+        return Look(self.method, self.layer, self.head, query)
+
+
+def _pair(flag: str, text: str) -> tuple[int, int]:
+    row, comma, column = text.partition(",")
+    if not (comma and row.strip().isdecimal() and column.strip().isdecimal()):
+        raise VitrailError(f"--{flag} is ROW,COLUMN, two whole numbers counted from 0, such as 5,7; got '{text}'.")
+    return int(row), int(column)
+
+
+def _readable(pictures: "Sequence[Picture]", failed: list[str]) -> "Iterator[tuple[str, Image]]":
+    """Read the pictures one by one; one that cannot be read is named and the others go on."""
+    for picture in pictures:
+        try:
+            yield picture.name, picture.read()
+        except DataError as error:
+            failed.append(picture.name)
+            print(f"error: {error}", file=sys.stderr)
+    if len(failed) == len(pictures):
+        raise DataError("None of the pictures could be read.")
+
+
+def _command() -> str:
+    from shlex import join
+
+    return join(["vitrail", *sys.argv[1:]])
