@@ -1,4 +1,4 @@
-"""Which failures are for the user to mend, in words and with an exit code; every other one is a bug and keeps its trace."""
+"""Which failures are for the user to mend, in words and with an exit code; any other is a bug and keeps its trace."""
 
 import errno
 

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
 
-# Operators without a product of matrices. The counter knows the others; one that stands in neither list would be counted
-# as nothing, so it is an error.
+# Operators without a product of matrices. The counter knows the others; one that stands in neither list would be
+# counted as nothing, so it is an error.
 _FREE = {
     "_adaptive_avg_pool2d",
     "_native_batch_norm_legit",
