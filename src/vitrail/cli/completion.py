@@ -1,4 +1,4 @@
-"""Shell completion: one script that already knows every verb, flag, choice and model name, so that TAB starts no Python.
+"""Shell completion: one script that already knows every verb, flag, choice and model name: TAB starts no Python.
 
 bash: vitrail completion bash > ~/.local/share/bash-completion/completions/vitrail
 zsh:  vitrail completion zsh > ~/.zfunc/_vitrail      (with ~/.zfunc in fpath)

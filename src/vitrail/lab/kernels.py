@@ -1,0 +1,54 @@
+"""Which kernels would run here: each backend with the reason why it refuses, asked with tensors of a usual shape."""
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import vitrail.kernels
+from vitrail.kernels.dispatch import Kernel
+
+
+def _attention(device: torch.device, dtype: torch.dtype) -> tuple[Tensor | None, ...]:
+    q, k, v = (torch.zeros(1, 3, 197, 64, device=device, dtype=dtype) for _ in range(3))
+    return q, k, v, None
+
+
+# The arguments to ask each kernel with: those of its usual caller.
+_USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {"attention": _attention}
+
+
+def find_kernels() -> list[Kernel]:
+    """Return every kernel of `vitrail.kernels`, a folder each."""
+    folders = [module.name for module in pkgutil.iter_modules(vitrail.kernels.__path__) if module.ispkg]
+    return [getattr(import_module(f"vitrail.kernels.{name}"), name) for name in folders]
+
+
+def kernel_table() -> list[dict[str, str]]:
+    """List kernel, device, precision, backend and `runs`, `could run` or the reason of the refusal.
+
+    Example:
+        >>> [row["backend"] for row in kernel_table() if row["says"] == "runs"][:1]
+        ['sdpa']
+    """
+    return list(_rows())
+
+
+def _rows() -> Iterator[dict[str, str]]:
+    devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    for kernel in find_kernels():
+        for device in devices:
+            for dtype in (torch.float32, torch.bfloat16):
+                runs = "runs"
+                for backend, reason in kernel.explain(*_USUAL[kernel.name](torch.device(device), dtype)):
+                    yield {
+                        "kernel": kernel.name,
+                        "device": device,
+                        "precision": str(dtype).removeprefix("torch."),
+                        "backend": backend,
+                        "says": reason or runs,
+                    }
+                    runs = runs if reason else "could run"
