@@ -1,0 +1,47 @@
+"""Doing the next ones in the background: ordered, bounded, and over when the reader is."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def ahead(function: Callable[[A], B], items: Iterable[A], window: int, threads: int) -> Iterator[B]:
+    """Yield `function(item)` in the order of the items, with up to `window` of them under way in threads.
+
+    Args:
+        function: what to do with each; an exception of it is raised when its turn comes.
+        items: read only as far as the window reaches.
+        window: most results that are held at a time.
+        threads: how many work at a time.
+
+    Example:
+        >>> list(ahead(lambda x: x * x, range(4), window=2, threads=2))
+        [0, 1, 4, 9]
+    """
+    source, waiting = iter(items), deque[Future[B]]()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="vitrail-read")
+    try:
+        waiting.extend(pool.submit(function, item) for item in islice(source, window))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def batched(items: Iterable[A], size: int) -> Iterator[list[A]]:
+    """Yield lists of `size` items; the last one may be shorter.
+
+    Example:
+        >>> list(batched("abc", 2))
+        [['a', 'b'], ['c']]
+    """
+    source = iter(items)
+    while batch := list(islice(source, size)):
+        yield batch

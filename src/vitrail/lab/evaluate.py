@@ -1,0 +1,166 @@
+"""How good is a model, and where is it wrong? One pass over a split."""
+
+from collections.abc import Callable, Iterator
+from os import PathLike
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.data.dataset import PictureSet
+from vitrail.data.open import open_dataset
+from vitrail.data.transform import EvalTransform
+from vitrail.errors import VitrailError, unknown
+from vitrail.lab.ahead import ahead, batched
+from vitrail.lab.calibration import calibrate
+from vitrail.lab.evaluation import Evaluation
+from vitrail.lab.inference import ModelSource, asking, class_names, find_model
+from vitrail.lab.metrics import Scores, class_figures, count_confusions, macro_f1, score, top
+from vitrail.lab.predict import Labels
+from vitrail.lab.showcase import Showcase
+from vitrail.tasks.classification import check_finite
+
+Progress = Callable[[int, int], None]
+"""Called after each batch with the pictures done and the pictures there are."""
+
+
+def evaluate(
+    model: ModelSource,
+    data: PictureSet | str | PathLike[str],
+    *,
+    split: str = "test",
+    batch: int = 64,
+    labels: Labels | None = None,
+    device: str = "auto",
+    worst: int = 24,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a model on a split: each picture once, whatever the batch.
+
+    Args:
+        model: a model, a model folder or a run folder.
+        data: an opened split, or the name, file or folder of a data set.
+        split: which split of a data set that is not opened yet; `all` for a data set that is not split.
+        batch: pictures that pass the model together; the figures do not depend on it.
+        labels: class names of the model, where it has none or others are wanted.
+        device: `auto`, `cpu`, `cuda`, ...
+        worst: how many of the worst errors to keep with their pictures.
+        progress: told after each batch how far it is.
+
+    Raises:
+        VitrailError: there is no such model, data or split, or their classes do not match.
+        DataError: a picture cannot be read, or the model's scores are not numbers.
+
+    Example:
+        >>> import vitrail
+        >>> model = vitrail.create_model("vit_tiny_patch16_224", num_classes=10, image_size=16, depth=1)
+        >>> result = evaluate(model, "digits")
+        >>> result.samples == sum(figures.support for figures in result.classes)
+        True
+    """
+    if batch < 1:
+        raise VitrailError(f"batch is {batch}; it must be at least 1.")
+    ready = find_model(model, device=device)
+    pictures = data if isinstance(data, PictureSet) else _open(data, split)
+    showcase, parts, started = Showcase(errors=worst), [], perf_counter()
+    truth: Tensor | None = None
+    names: tuple[str, ...] = ()
+    with asking(ready) as place:
+        prepare = EvalTransform(ready.preprocess)
+        for numbers, pixels in _batches(prepare, pictures, batch):
+            logits = ready(prepare.batch(pixels.to(place)))
+            ids = [pictures.ids[i] for i in numbers]
+            check_finite(logits, ids)
+            if truth is None:
+                names = _names(ready, logits.shape[1], pictures.classes, labels)
+                truth = _match(pictures, names)
+            scores = score(logits, truth[numbers])
+            showcase.add(scores, ids, pixels)
+            parts.append(scores)
+            if progress is not None:
+                progress(numbers[-1] + 1, len(pictures))
+    seconds = perf_counter() - started
+    return _conclude(ready, pictures, Scores.concatenate(parts), names, showcase, seconds, batch, str(place))
+
+
+def _open(data: str | PathLike[str], split: str) -> PictureSet:
+    """Open the split of a data set that was asked for."""
+    if split in ("train", "val", "test"):
+        return open_dataset(str(data), packed=False).require(split)
+    if split != "all":
+        raise unknown("split", split, ("train", "val", "test", "all"))
+    found = dict(open_dataset(str(data), val_share=0.0, packed=False))
+    if len(found) > 1:
+        raise VitrailError(f"{data} is split into {', '.join(found)}. Evaluate one of them: --split {list(found)[-1]}.")
+    return next(iter(found.values()))
+
+
+def _batches(prepare: EvalTransform, pictures: PictureSet, size: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield the numbers and the pixels of each batch, decoded ahead in threads, in the order of the data set."""
+
+    def read(number: int) -> tuple[int, Tensor]:
+        return number, prepare.picture(pictures.picture(number, prepare.mode))
+
+    for group in batched(ahead(read, range(len(pictures)), window=2 * size, threads=4), size):
+        yield [number for number, _ in group], torch.stack([pixels for _, pixels in group])
+
+
+def _names(model: nn.Module, classes: int, in_data: tuple[str, ...], given: Labels | None) -> tuple[str, ...]:
+    """Return the names of the model's classes; a model without any that has as many as the data takes the data's."""
+    unnamed = given is None and getattr(model, "labels", None) is None
+    return in_data if unnamed and len(in_data) == classes else class_names(model, classes, given)
+
+
+def _match(pictures: PictureSet, names: tuple[str, ...]) -> Tensor:
+    """Return the model's class number of each picture: classes are matched by name, so their order is free."""
+    places = {name: i for i, name in reversed(list(enumerate(names)))}
+    places |= {name: i for i, name in enumerate(pictures.classes) if names[i : i + 1] == (name,)}
+    missing = [name for name, count in pictures.counts().items() if count and name not in places]
+    if missing:
+        raise VitrailError(
+            f"{len(missing)} of the {len(pictures.classes)} classes in {pictures.name} are unknown to the model:"
+            f" {_few(missing)}.\nIts own {len(names)} classes are {_few(names)}.\n"
+            "Evaluate on data with the model's classes, or name the model's classes in order (--labels FILE)."
+        )
+    return torch.tensor([places.get(name, -1) for name in pictures.classes])[pictures.labels]
+
+
+def _conclude(
+    model: Any,
+    pictures: PictureSet,
+    scores: Scores,
+    names: tuple[str, ...],
+    showcase: Showcase,
+    seconds: float,
+    batch: int,
+    device: str,
+) -> Evaluation:
+    confusion = count_confusions(scores, len(names))
+    classes = class_figures(confusion, names)
+    errors, examples = showcase.shown(names)
+    return Evaluation(
+        model=getattr(model, "variant", "") or type(model).__name__,
+        parameters=sum(value.numel() for value in model.parameters()),
+        data=pictures.name,
+        samples=len(scores.label),
+        labels=names,
+        top1=top(scores, 1),
+        top5=top(scores, 5) if len(names) > 5 else None,
+        macro_f1=macro_f1(classes),
+        classes=classes,
+        confusion=tuple(map(tuple, confusion.tolist())),
+        calibration=calibrate(scores),
+        errors=errors,
+        examples=examples,
+        seconds=seconds,
+        images_per_second=len(scores.label) / seconds,
+        batch=batch,
+        device=device,
+        precision=str(next((value.dtype for value in model.parameters()), torch.float32)).removeprefix("torch."),
+        image_size=model.preprocess.size,
+    )
+
+
+def _few(names: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

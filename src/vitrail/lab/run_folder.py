@@ -1,0 +1,160 @@
+"""Reading a run folder, finished or not: what is there is taken, what is missing is left out."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitrail.errors import DataError, VitrailError
+from vitrail.lab.evaluation import Evaluation
+from vitrail.lab.inference import model_folder
+from vitrail.training.config import TrainConfig
+from vitrail.weights.folder import is_model_folder
+
+CONFIG, METRICS, SUMMARY, MACHINE, EVALUATION = (
+    "config.yaml",
+    "metrics.jsonl",
+    "summary.json",
+    "env.json",
+    "evaluation.json",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind.
+
+    Args:
+        name: what to call it.
+        config: what was asked for, by name.
+        steps: a row an update: `step`, `epoch`, `loss`, `lr`.
+        epochs: a row a validation: `step`, `epoch`, `train_loss`, `val_loss`, `top1`.
+        summary: the final figures; empty while the run goes on.
+        machine: what it ran on.
+        evaluation: what the best weights reach, where they were evaluated.
+        model: its model folder, where there is one.
+        command: the command line that repeats it.
+    """
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[Mapping[str, Any], ...] = ()
+    epochs: tuple[Mapping[str, Any], ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+    model: Path | None = None
+    command: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """True where the run came to its end, and for a model that was only evaluated."""
+        return bool(self.summary) or not (self.config or self.steps)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        VitrailError: the folder holds no run.
+        DataError: a file of it is damaged.
+    """
+    folder = Path(folder)
+    known = [name for name in (CONFIG, METRICS, SUMMARY, EVALUATION) if (folder / name).is_file()]
+    if not known:
+        raise VitrailError(
+            f"{folder} is not a run folder: it has neither {CONFIG}, {METRICS}, {SUMMARY} nor {EVALUATION}.\n"
+            "Give the folder that `vitrail train` wrote."
+        )
+    config = _read_config(folder / CONFIG)
+    machine = _read_json(folder / MACHINE)
+    rows = _read_rows(folder / METRICS)
+    best = Path(model_folder(str(folder)))
+    return Run(
+        name=folder.resolve().name,
+        config=config,
+        steps=tuple(row for row in rows if row.get("kind") == "step"),
+        epochs=tuple(row for row in rows if row.get("kind") == "epoch"),
+        summary=_read_json(folder / SUMMARY),
+        machine=machine,
+        evaluation=Evaluation.load(folder / EVALUATION) if EVALUATION in known else None,
+        model=best if is_model_folder(best) else None,
+        command=_command(best, config, machine),
+    )
+
+
+def train_command(config: Mapping[str, Any]) -> str:
+    """Return the command that trains with these values: those that differ from the defaults, ready to paste.
+
+    The folder is left out, so that the repeat gets one of its own.
+
+    Example:
+        >>> train_command({"data": "my digits", "epochs": 3, "flip": False, "set": ["dim=48", "depths=2,2"]})
+        "vitrail train --data 'my digits' --set dim=48 depths=2,2 --epochs 3 --no-flip"
+    """
+    words = ["vitrail", "train"]
+    for each in fields(TrainConfig):
+        value = config.get(each.name, each.default)
+        flag = each.name.replace("_", "-")
+        value = tuple(value) if isinstance(value, list) else value
+        if each.name in ("out", "resume", "dry_run") or value is None or value == each.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(words)
+
+
+def _command(best: Path, config: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """Return what was typed, where that was written down and starts a run; else what has the same effect."""
+    noted = machine.get("command")
+    if not noted and is_model_folder(best):
+        noted = _read_json(best / "manifest.json").get("command")
+    if noted and "--resume" not in str(noted):
+        return str(noted)
+    return train_command(config) if config else str(noted or "")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise DataError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+    return _mapping(path, values)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return _mapping(path, json.loads(path.read_bytes()))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read lines of JSON; a last line without its end was being written, and is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            rows.append(_mapping(path, json.loads(line)))
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{path}, line {number} is not JSON: {error}") from error
+    return rows
+
+
+def _mapping(path: Path, values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise DataError(f"{path} holds a {type(values).__name__}; names with values are needed.")
+    return values
