@@ -5,6 +5,7 @@ no random-number states in it because there are none to keep: all randomness of 
 the number of the step (`data/draw.py`, and `Session.seed_step` for dropped paths).
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -104,7 +105,7 @@ def save_state(folder: Path, state: State) -> Path:
         values = {"position": state.position.to_dict(), "facts": state.facts, "tables": list(state.tensors)}
         write_file(new / "state.json", dump_json(values))
         files = {path.name: file_facts(path) for path in sorted(new.iterdir())}
-        write_file(new / MANIFEST, dump_json({"format_version": 1, "files": files}))
+        write_file(new / MANIFEST, _manifest(files))
     for old in list_states(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -117,7 +118,10 @@ def load_state(path: Path) -> State:
         DataError: a file is missing or damaged; the message names it.
     """
     try:
-        files = json.loads((path / MANIFEST).read_bytes())["files"]
+        raw = (path / MANIFEST).read_bytes()
+        files = json.loads(raw)["files"]
+        if raw != _manifest(files):
+            raise DataError(f"{path / MANIFEST} is damaged: its own checksum differs.")
         for name, stated in files.items():
             if file_facts(path / name) != stated:
                 raise DataError(f"{path / name} is damaged: its size or checksum differs from the manifest.")
@@ -157,3 +161,9 @@ def newest_state(folder: Path, warn: Callable[[str], None]) -> State | None:
 def list_states(folder: Path) -> list[Path]:
     """List the state folders, newest first."""
     return sorted(folder.glob("step-*"), key=lambda path: path.name, reverse=True)
+
+
+def _manifest(files: dict[str, Any]) -> bytes:
+    """Return the manifest of a state: size and checksum of each file, and of the manifest itself."""
+    body = {"format_version": 1, "files": files}
+    return dump_json({**body, "checksum": hashlib.sha256(dump_json(body)).hexdigest()})

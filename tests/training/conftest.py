@@ -1,0 +1,30 @@
+"""A run so small that a test can make many of them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vitrail.training.config import TrainConfig
+
+TINY = TrainConfig(
+    data="digits",
+    model="vit_tiny_patch16_224",
+    set=("dim=16", "depth=2", "num_heads=2", "patch_size=4"),
+    imgsz=8,
+    epochs=2,
+    batch=120,
+    drop_path=0.1,
+    save_seconds=0,
+)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., TrainConfig]:
+    """Return a maker of tiny configs: ten updates an epoch, into a folder of the test's own."""
+
+    def make(**changes: object) -> TrainConfig:
+        return replace(TINY, **{"out": str(tmp_path / "run"), **changes})
+
+    return make
