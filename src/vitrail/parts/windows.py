@@ -11,7 +11,6 @@ the window and differ beyond; each way is a class here:
 
 from dataclasses import dataclass
 from math import inf
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ class PadThenRoll:
     forbidden = -100.0  # the authors' value: small enough to vanish in a softmax, kept for parity
 
     @classmethod
-    def of(cls, grid: Grid, window: int, shift: int) -> Self:
+    def of(cls, grid: Grid, window: int, shift: int) -> "PadThenRoll":
         """Choose the cut of one grid."""
         size = (grid.h, grid.w)
         return cls(size, (window, window), tuple(0 if n <= window else shift for n in size))  # pyright: ignore
@@ -116,7 +115,7 @@ class RollThenPad(PadThenRoll):
     """Roll the map, then pad it: timm's order. A window shrinks to an axis that is shorter than it."""
 
     @classmethod
-    def of(cls, grid: Grid, window: int, shift: int) -> Self:
+    def of(cls, grid: Grid, window: int, shift: int) -> "PadThenRoll":
         """Choose the cut of one grid."""
         size = (grid.h, grid.w)
         return cls(size, tuple(min(n, window) for n in size), tuple(0 if n <= window else shift for n in size))  # pyright: ignore
