@@ -1,7 +1,8 @@
 """How a fast operation is chosen: the first backend that does not refuse runs.
 
-A backend looks at facts of the tensors (device, dtype, shape, gradient) and says why it cannot run, or says nothing. No
-environment variable, no global switch: the same call on the same tensors always takes the same way, and `explain` prints it.
+A backend looks at facts of the tensors (device, dtype, shape, gradient) and says why it cannot run, or says nothing.
+No environment variable, no global switch: the same call on the same tensors always takes the same way, and `explain`
+prints it.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """The catalogue: the one place where a string meets an architecture.
 
-Each file in this room is one architecture: a frozen config, `build(config)` and `VARIANTS`, a plain dict from names (timm's,
-which users, papers and checkpoints speak) to configs.
+Each file in this room is one architecture: a frozen config, `build(config)` and `VARIANTS`, a plain dict from names
+(timm's, which users, papers and checkpoints speak) to configs. `published.py` holds what is published about them.
 """
 
 from dataclasses import fields, replace

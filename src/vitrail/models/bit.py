@@ -9,11 +9,11 @@
 | R152x2, R152x4 | 3, 8, 36, 3 | 64 x 2, 64 x 4 |
 
 ResNetV2 (activations before convolutions) with group normalisation and standardised weights in place of batch
-normalisation. The map is padded by zeros before the first pooling, not by the lowest value, and no ReLU stands before it,
-so the zeros count. Each stage has four times its inner width as channels.
+normalisation. The map is padded by zeros before the first pooling, not by the lowest value, and no ReLU stands before
+it, so the zeros count. Each stage has four times its inner width as channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -28,6 +28,9 @@ from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.stages import Stage
 from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
+AT_448 = Preprocess(448, crop=1.0, interpolation="bilinear", mean=HALF_MEAN, std=HALF_STD)
+AT_480 = replace(AT_448, size=480)
+
 
 @dataclass(frozen=True)
 class BiTConfig:
@@ -38,7 +41,7 @@ class BiTConfig:
     drop_path: float = 0.0
     num_classes: int = 1000
     in_channels: int = 3
-    preprocess: Preprocess = Preprocess(448, crop=1.0, interpolation="bilinear", mean=HALF_MEAN, std=HALF_STD)
+    preprocess: Preprocess = AT_448
 
 
 def build(config: BiTConfig) -> Classifier:
@@ -60,7 +63,6 @@ def build(config: BiTConfig) -> Classifier:
 
 
 R50, R101, R152 = (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
-AT_480 = Preprocess(480, crop=1.0, interpolation="bilinear", mean=HALF_MEAN, std=HALF_STD)
 
 VARIANTS = {
     "resnetv2_50x1_bit": BiTConfig(R50, dim=64),

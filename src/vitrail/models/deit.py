@@ -8,12 +8,12 @@
 | S | 12 | 384 | 6 |
 | B | 12 | 768 | 12 |
 
-The structure is ViT's; the distilled variants carry a second prefix token with a head of its own. Details that are easy to
-get wrong: inputs are normalised by ImageNet's mean and deviation (ViT: by 0.5), and at inference the two heads' logits are
-averaged (section 3 of the paper speaks of adding their softmaxes; the published figures are the logits').
+The structure is ViT's; the distilled variants carry a second prefix token with a head of its own. Details that are easy
+to get wrong: inputs are normalised by ImageNet's mean and deviation (ViT: by 0.5), and at inference the two heads'
+logits are averaged (section 3 of the paper speaks of adding their softmaxes; the published figures are the logits').
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -30,6 +30,8 @@ from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.preprocess import Preprocess
 
+AT_224, AT_384 = Preprocess(), Preprocess(384, crop=1.0)
+
 
 @dataclass(frozen=True)
 class DeiTConfig:
@@ -44,7 +46,7 @@ class DeiTConfig:
     drop_path: float = 0.1
     num_classes: int = 1000
     in_channels: int = 3
-    preprocess: Preprocess = Preprocess()
+    preprocess: Preprocess = AT_224
 
 
 def build(config: DeiTConfig) -> Classifier:
@@ -73,18 +75,17 @@ def build(config: DeiTConfig) -> Classifier:
     return model
 
 
-TINY = dict(dim=192, depth=12, num_heads=3)
-SMALL = dict(dim=384, depth=12, num_heads=6)
-BASE = dict(dim=768, depth=12, num_heads=12)
-AT_384 = dict(preprocess=Preprocess(384, crop=1.0))
+TINY = DeiTConfig(dim=192, depth=12, num_heads=3)
+SMALL = DeiTConfig(dim=384, depth=12, num_heads=6)
+BASE = DeiTConfig(dim=768, depth=12, num_heads=12)
 
 VARIANTS = {
-    "deit_tiny_patch16_224": DeiTConfig(**TINY),
-    "deit_small_patch16_224": DeiTConfig(**SMALL),
-    "deit_base_patch16_224": DeiTConfig(**BASE),
-    "deit_base_patch16_384": DeiTConfig(**BASE, **AT_384),
-    "deit_tiny_distilled_patch16_224": DeiTConfig(**TINY, distilled=True),
-    "deit_small_distilled_patch16_224": DeiTConfig(**SMALL, distilled=True),
-    "deit_base_distilled_patch16_224": DeiTConfig(**BASE, distilled=True),
-    "deit_base_distilled_patch16_384": DeiTConfig(**BASE, distilled=True, **AT_384),
+    "deit_tiny_patch16_224": TINY,
+    "deit_small_patch16_224": SMALL,
+    "deit_base_patch16_224": BASE,
+    "deit_base_patch16_384": replace(BASE, preprocess=AT_384),
+    "deit_tiny_distilled_patch16_224": replace(TINY, distilled=True),
+    "deit_small_distilled_patch16_224": replace(SMALL, distilled=True),
+    "deit_base_distilled_patch16_224": replace(BASE, distilled=True),
+    "deit_base_distilled_patch16_384": replace(BASE, distilled=True, preprocess=AT_384),
 }

@@ -12,7 +12,7 @@ The resolution is part of the weights: `image_size` builds a model for another o
 position is added, because the token MLP knows each place by its weights.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -28,6 +28,8 @@ from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.token_mlp import TokenMLP
 from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
+AT_224 = Preprocess(crop=0.875, mean=HALF_MEAN, std=HALF_STD)
+
 
 @dataclass(frozen=True)
 class MixerConfig:
@@ -41,7 +43,7 @@ class MixerConfig:
     drop_path: float = 0.0
     num_classes: int = 1000
     in_channels: int = 3
-    preprocess: Preprocess = Preprocess(crop=0.875, mean=HALF_MEAN, std=HALF_STD)
+    preprocess: Preprocess = AT_224
 
 
 def build(config: MixerConfig) -> Classifier:
@@ -65,15 +67,15 @@ def build(config: MixerConfig) -> Classifier:
     return model
 
 
-SMALL = dict(dim=512, depth=8)
-BASE = dict(dim=768, depth=12)
-LARGE = dict(dim=1024, depth=24)
+SMALL = MixerConfig(patch_size=16, dim=512, depth=8)
+BASE = MixerConfig(patch_size=16, dim=768, depth=12)
+LARGE = MixerConfig(patch_size=16, dim=1024, depth=24)
 
 VARIANTS = {
-    "mixer_s32_224": MixerConfig(patch_size=32, **SMALL),
-    "mixer_s16_224": MixerConfig(patch_size=16, **SMALL),
-    "mixer_b32_224": MixerConfig(patch_size=32, **BASE),
-    "mixer_b16_224": MixerConfig(patch_size=16, **BASE),
-    "mixer_l32_224": MixerConfig(patch_size=32, **LARGE),
-    "mixer_l16_224": MixerConfig(patch_size=16, **LARGE),
+    "mixer_s32_224": replace(SMALL, patch_size=32),
+    "mixer_s16_224": SMALL,
+    "mixer_b32_224": replace(BASE, patch_size=32),
+    "mixer_b16_224": BASE,
+    "mixer_l32_224": replace(LARGE, patch_size=32),
+    "mixer_l16_224": LARGE,
 }

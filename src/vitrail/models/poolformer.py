@@ -10,10 +10,10 @@
 | M36 | 96, 192, 384, 768 | 6, 6, 18, 6 | 1e-6 | 0.3 |
 | M48 | 96, 192, 384, 768 | 8, 8, 24, 8 | 1e-6 | 0.4 |
 
-The norm looks at all tokens and channels of a picture at once (one group), the mean of a neighbourhood leaves the border's
-padding out, and no norm follows a merging. Two libraries end differently with the same weights; `pooling` names the way:
-`official` (the authors, Hugging Face) normalises with one group and then takes the mean, `timm` takes the mean and then
-normalises it alone. Their published accuracies agree to a tenth of a point.
+The norm looks at all tokens and channels of a picture at once (one group), the mean of a neighbourhood leaves the
+border's padding out, and no norm follows a merging. Two libraries end differently with the same weights; `pooling`
+names the way: `official` (the authors, Hugging Face) normalises with one group and then takes the mean, `timm` takes
+the mean and then normalises it alone. Their published accuracies agree to a tenth of a point.
 """
 
 from dataclasses import dataclass
@@ -34,6 +34,8 @@ from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.pooling import Pooling
 from vitrail.preprocess import Preprocess
 
+CROP_90, CROP_95 = Preprocess(), Preprocess(crop=0.95)
+
 
 @dataclass(frozen=True)
 class PoolFormerConfig:
@@ -47,7 +49,7 @@ class PoolFormerConfig:
     pooling: str = "official"
     num_classes: int = 1000
     in_channels: int = 3
-    preprocess: Preprocess = Preprocess()
+    preprocess: Preprocess = CROP_90
 
 
 def build(config: PoolFormerConfig) -> Classifier:
@@ -90,7 +92,6 @@ ENDINGS = {
 }
 
 SMALL, MEDIUM = (64, 128, 320, 512), (96, 192, 384, 768)
-CROP_95 = Preprocess(crop=0.95)
 
 VARIANTS = {
     "poolformer_s12": PoolFormerConfig(SMALL, (2, 2, 6, 2), layer_scale=1e-5, drop_path=0.1),

@@ -13,7 +13,7 @@ Any height and width from 1 up. Where a map is no multiple of the window, three 
 `official` (torchvision, Hugging Face), `timm`, or `masked` (padding is seen by nobody). They agree on multiples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -33,6 +33,8 @@ from vitrail.preprocess import Preprocess
 
 EDGES = {"official": PadThenRoll, "timm": RollThenPad, "masked": MaskedPadding}
 
+AT_224, AT_384 = Preprocess(), Preprocess(384, crop=1.0)
+
 
 @dataclass(frozen=True)
 class SwinConfig:
@@ -48,7 +50,7 @@ class SwinConfig:
     edge: str = "official"
     num_classes: int = 1000
     in_channels: int = 3
-    preprocess: Preprocess = Preprocess()
+    preprocess: Preprocess = AT_224
 
 
 def build(config: SwinConfig) -> Classifier:
@@ -86,17 +88,16 @@ def build_block(c: SwinConfig, dim: int, num_heads: int, shift: int, rate: float
     )
 
 
-TINY = dict(dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), drop_path=0.2)
-SMALL = dict(dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), drop_path=0.3)
-BASE = dict(dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), drop_path=0.5)
-LARGE = dict(dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), drop_path=0.2)
-AT_384 = dict(window_size=12, preprocess=Preprocess(384, crop=1.0))
+TINY = SwinConfig(dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), drop_path=0.2)
+SMALL = SwinConfig(dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), drop_path=0.3)
+BASE = SwinConfig(dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), drop_path=0.5)
+LARGE = SwinConfig(dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), drop_path=0.2)
 
 VARIANTS = {
-    "swin_tiny_patch4_window7_224": SwinConfig(**TINY),
-    "swin_small_patch4_window7_224": SwinConfig(**SMALL),
-    "swin_base_patch4_window7_224": SwinConfig(**BASE),
-    "swin_base_patch4_window12_384": SwinConfig(**BASE, **AT_384),
-    "swin_large_patch4_window7_224": SwinConfig(**LARGE),
-    "swin_large_patch4_window12_384": SwinConfig(**LARGE, **AT_384),
+    "swin_tiny_patch4_window7_224": TINY,
+    "swin_small_patch4_window7_224": SMALL,
+    "swin_base_patch4_window7_224": BASE,
+    "swin_base_patch4_window12_384": replace(BASE, window_size=12, preprocess=AT_384),
+    "swin_large_patch4_window7_224": LARGE,
+    "swin_large_patch4_window12_384": replace(LARGE, window_size=12, preprocess=AT_384),
 }

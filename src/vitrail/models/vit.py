@@ -10,11 +10,11 @@
 | L | 24 | 1024 | 4096 | 16 |
 | H | 32 | 1280 | 5120 | 16 |
 
-Details that are easy to get wrong: LayerNorm's epsilon is 1e-6, the position table includes the class token, the released
-weights have no pre-logits layer, inputs are scaled to -1..1.
+Details that are easy to get wrong: LayerNorm's epsilon is 1e-6, the position table includes the class token, the
+released weights have no pre-logits layer, inputs are scaled to -1..1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -31,6 +31,8 @@ from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
+AT_224, AT_384 = Preprocess(mean=HALF_MEAN, std=HALF_STD), Preprocess(384, crop=1.0, mean=HALF_MEAN, std=HALF_STD)
+
 
 @dataclass(frozen=True)
 class ViTConfig:
@@ -44,7 +46,7 @@ class ViTConfig:
     drop_path: float = 0.0
     num_classes: int = 1000
     in_channels: int = 3
-    preprocess: Preprocess = Preprocess(mean=HALF_MEAN, std=HALF_STD)
+    preprocess: Preprocess = AT_224
 
 
 def build(config: ViTConfig) -> Classifier:
@@ -71,27 +73,29 @@ def build(config: ViTConfig) -> Classifier:
     return model
 
 
-SIZES = {
-    "tiny": dict(dim=192, depth=12, num_heads=3),
-    "small": dict(dim=384, depth=12, num_heads=6),
-    "base": dict(dim=768, depth=12, num_heads=12),
-    "large": dict(dim=1024, depth=24, num_heads=16),
-    "huge": dict(dim=1280, depth=32, num_heads=16),
-}
-
-PUBLISHED = (
-    "tiny 16 224, tiny 16 384, small 32 224, small 32 384, small 16 224, small 16 384, small 8 224, base 32 224, "
-    "base 32 384, base 16 224, base 16 384, base 8 224, large 32 224, large 32 384, large 16 224, large 16 384, "
-    "large 14 224, huge 14 224"
-)
-
-
-def _variant(size: str, patch: str, image: str) -> ViTConfig:
-    preprocess = Preprocess(int(image), 0.9 if image == "224" else 1.0, mean=HALF_MEAN, std=HALF_STD)
-    return ViTConfig(patch_size=int(patch), preprocess=preprocess, **SIZES[size])
-
+TINY = ViTConfig(patch_size=16, dim=192, depth=12, num_heads=3)
+SMALL = ViTConfig(patch_size=16, dim=384, depth=12, num_heads=6)
+BASE = ViTConfig(patch_size=16, dim=768, depth=12, num_heads=12)
+LARGE = ViTConfig(patch_size=16, dim=1024, depth=24, num_heads=16)
+HUGE = ViTConfig(patch_size=14, dim=1280, depth=32, num_heads=16)
 
 VARIANTS = {
-    f"vit_{size}_patch{patch}_{image}": _variant(size, patch, image)
-    for size, patch, image in (row.split() for row in PUBLISHED.split(", "))
+    "vit_tiny_patch16_224": TINY,
+    "vit_tiny_patch16_384": replace(TINY, preprocess=AT_384),
+    "vit_small_patch32_224": replace(SMALL, patch_size=32),
+    "vit_small_patch32_384": replace(SMALL, patch_size=32, preprocess=AT_384),
+    "vit_small_patch16_224": SMALL,
+    "vit_small_patch16_384": replace(SMALL, preprocess=AT_384),
+    "vit_small_patch8_224": replace(SMALL, patch_size=8),
+    "vit_base_patch32_224": replace(BASE, patch_size=32),
+    "vit_base_patch32_384": replace(BASE, patch_size=32, preprocess=AT_384),
+    "vit_base_patch16_224": BASE,
+    "vit_base_patch16_384": replace(BASE, preprocess=AT_384),
+    "vit_base_patch8_224": replace(BASE, patch_size=8),
+    "vit_large_patch32_224": replace(LARGE, patch_size=32),
+    "vit_large_patch32_384": replace(LARGE, patch_size=32, preprocess=AT_384),
+    "vit_large_patch16_224": LARGE,
+    "vit_large_patch16_384": replace(LARGE, preprocess=AT_384),
+    "vit_large_patch14_224": replace(LARGE, patch_size=14),
+    "vit_huge_patch14_224": HUGE,
 }

@@ -10,12 +10,12 @@ al., 2022, table 2 (the others):
 | R50+B | 3, 4, 9 | 1 x 1 | B |
 | R50+L | 3, 4, 6, 3 | 1 x 1 | L |
 
-The ResNet is not BiT's: activations stand after convolutions, every convolution and pooling pads as TensorFlow does, and
-R50+B moves the blocks of the fourth stage into the third. Its stages are stages of the backbone, so the pyramid holds their
-maps; the last stage is the ViT, which enters by cutting patches and adding class token and positions.
+The ResNet is not BiT's: activations stand after convolutions, every convolution and pooling pads as TensorFlow does,
+and R50+B moves the blocks of the fourth stage into the third. Its stages are stages of the backbone, so the pyramid
+holds their maps; the last stage is the ViT, which enters by cutting patches and adding class token and positions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -36,6 +36,7 @@ from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
 STEM = 64
+AT_224, AT_384 = Preprocess(mean=HALF_MEAN, std=HALF_STD), Preprocess(384, crop=1.0, mean=HALF_MEAN, std=HALF_STD)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ViTHybridConfig:
     drop_path: float = 0.0
     num_classes: int = 1000
     in_channels: int = 3
-    preprocess: Preprocess = Preprocess(mean=HALF_MEAN, std=HALF_STD)
+    preprocess: Preprocess = AT_224
 
 
 def build(config: ViTHybridConfig) -> Classifier:
@@ -101,19 +102,18 @@ def vit_stage(c: ViTHybridConfig) -> Stage:
     return Stage(blocks, entry=Steps(steps))
 
 
-R_TI = dict(depths=(), patch_size=8, dim=192, depth=12, num_heads=3)
-R26_S = dict(depths=(2, 2, 2, 2), patch_size=1, dim=384, depth=12, num_heads=6)
-R50_B = dict(depths=(3, 4, 9), patch_size=1, dim=768, depth=12, num_heads=12)
-R50_L = dict(depths=(3, 4, 6, 3), patch_size=1, dim=1024, depth=24, num_heads=16)
-AT_384 = dict(preprocess=Preprocess(384, crop=1.0, mean=HALF_MEAN, std=HALF_STD))
+R_TI = ViTHybridConfig(depths=(), patch_size=8, dim=192, depth=12, num_heads=3)
+R26_S = ViTHybridConfig(depths=(2, 2, 2, 2), patch_size=1, dim=384, depth=12, num_heads=6)
+R50_B = ViTHybridConfig(depths=(3, 4, 9), patch_size=1, dim=768, depth=12, num_heads=12)
+R50_L = ViTHybridConfig(depths=(3, 4, 6, 3), patch_size=1, dim=1024, depth=24, num_heads=16)
 
 VARIANTS = {
-    "vit_tiny_r_s16_p8_224": ViTHybridConfig(**R_TI),
-    "vit_tiny_r_s16_p8_384": ViTHybridConfig(**R_TI, **AT_384),
-    "vit_small_r26_s32_224": ViTHybridConfig(**R26_S),
-    "vit_small_r26_s32_384": ViTHybridConfig(**R26_S, **AT_384),
-    "vit_base_r50_s16_224": ViTHybridConfig(**R50_B),
-    "vit_base_r50_s16_384": ViTHybridConfig(**R50_B, **AT_384),
-    "vit_large_r50_s32_224": ViTHybridConfig(**R50_L),
-    "vit_large_r50_s32_384": ViTHybridConfig(**R50_L, **AT_384),
+    "vit_tiny_r_s16_p8_224": R_TI,
+    "vit_tiny_r_s16_p8_384": replace(R_TI, preprocess=AT_384),
+    "vit_small_r26_s32_224": R26_S,
+    "vit_small_r26_s32_384": replace(R26_S, preprocess=AT_384),
+    "vit_base_r50_s16_224": R50_B,
+    "vit_base_r50_s16_384": replace(R50_B, preprocess=AT_384),
+    "vit_large_r50_s32_224": R50_L,
+    "vit_large_r50_s32_384": replace(R50_L, preprocess=AT_384),
 }

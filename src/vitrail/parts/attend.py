@@ -1,7 +1,7 @@
 """The one leaf that computes softmax attention.
 
-Kernels are chosen here, attention maps are captured here, exporters are satisfied here; so no mixer ever asks which kernel
-runs, and a tool that hooks `Attend` sees the attention of every architecture.
+Kernels are chosen here, attention maps are captured here, exporters are satisfied here; so no mixer ever asks which
+kernel runs, and a tool that hooks `Attend` sees the attention of every architecture.
 """
 
 from torch import Tensor, nn

@@ -1,7 +1,8 @@
 """Bottlenecks of residual networks: a 3 x 3 convolution between two 1 x 1, as blocks `(x, grid) -> x`.
 
-The first of a stage changes the grid and the channels, so it is the stage's entry, `(x, grid) -> (x, grid)`, and projects
-its shortcut. Inner channels are a quarter of the outer ones; norms have 32 groups; the stride sits on the 3 x 3.
+The first of a stage changes the grid and the channels, so it is the stage's entry, `(x, grid) -> (x, grid)`, and
+projects its shortcut. Inner channels are a quarter of the outer ones; norms have 32 groups; the stride sits on the 3
+x 3.
 """
 
 from torch import Tensor, nn

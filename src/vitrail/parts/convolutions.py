@@ -1,7 +1,7 @@
 """Convolutions on tokens: the map that a convolution wants is a view of them, for nothing.
 
-`(B, N, C)` tokens in memory are a `channels_last` map, the layout that convolutions are fastest in; so no step here moves
-memory, and none may start from channels-first memory (`channels_last` brings pictures into the layout once).
+`(B, N, C)` tokens in memory are a `channels_last` map, the layout that convolutions are fastest in; so no step here
+moves memory, and none may start from channels-first memory (`channels_last` brings pictures into the layout once).
 """
 
 import torch
@@ -36,8 +36,9 @@ def standardise(weight: Tensor, eps: float = 1e-8) -> Tensor:
 
     w = (w - mean(w)) / sqrt(var(w) + eps), over the inputs of each output channel
 
-    "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", section 3. The authors of BiT add
-    1e-10 and those of ViT's hybrids add 1e-5 to the deviation; the norm that follows makes the three agree almost.
+    "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", section 3. eps is timm's;
+    BiT's authors add 1e-10, and those of ViT's hybrids add 1e-5 to the deviation. The norm that follows a convolution
+    makes the three agree almost.
     """
     filters = weight.flatten(1)  # (out, in, k, k) -> (out, in k k)
     return layer_norm(filters, filters.shape[1:], eps=eps).view_as(weight)

@@ -17,8 +17,8 @@ class PatchEmbedding(nn.Module):
 
     x_i = E patch_i + b
 
-    "An Image is Worth 16x16 Words", equation 1. A picture that is not a multiple of `p` is padded with zeros at the right
-    and bottom, so every size works; torchvision would drop the remainder.
+    "An Image is Worth 16x16 Words", equation 1. A picture that is not a multiple of `p` is padded with zeros at the
+    right and bottom, so every size works; torchvision would drop the remainder.
 
     Args:
         in_channels: channels of the picture.

@@ -21,8 +21,8 @@ class PatchMerging(nn.Module):
 
     y = W norm(concat(x[0,0], x[1,0], x[0,1], x[1,1])), the index being (row, column) within each 2 x 2 square
 
-    Swin Transformer, section 3.1. The order of the four is the authors' (down before right); mmpretrain's differs and its
-    weights need a permutation. An odd side is padded with zeros.
+    Swin Transformer, section 3.1. The order of the four is the authors' (down before right); mmpretrain's differs and
+    its weights need a permutation. An odd side is padded with zeros.
 
     Args:
         dim: channels C before.

@@ -11,8 +11,8 @@ class MapGroupNorm(nn.GroupNorm):
 
     y = gamma * (x - mean) / sqrt(var + eps) + beta, mean and var over the cells and channels of one group
 
-    "Group Normalization", section 3.1. PyTorch's channels-last kernel computes var as E[x^2] - E[x]^2, which loses digits
-    where the mean is far from zero; the mean is therefore taken off first, which changes nothing else.
+    "Group Normalization", section 3.1. PyTorch's channels-last kernel computes var as E[x^2] - E[x]^2, which loses
+    digits where the mean is far from zero; the mean is therefore taken off first, which changes nothing else.
 
     Args:
         num_groups: groups that the channels are divided into.

@@ -1,8 +1,8 @@
 """How a map is cut into windows, shifted or not, at any size.
 
-A cut is a value: the size of the map, of the window and of the shift. Nothing is remembered between two pictures, so the
-same picture gives the same answer whatever came before it. Three libraries agree on the cut when the map is a multiple of
-the window and differ beyond; each way is a class here:
+A cut is a value: the size of the map, of the window and of the shift. Nothing is remembered between two pictures, so
+the same picture gives the same answer whatever came before it. Three libraries agree on the cut when the map is a
+multiple of the window and differ beyond; each way is a class here:
 
 - `PadThenRoll`: torchvision, Hugging Face, the authors' detection code. Padding takes part as keys.
 - `RollThenPad`: timm. The map is rolled first, so wrapped tokens are not always kept apart.

@@ -13,8 +13,8 @@ class Pooling(nn.Module):
 
     y_i = mean_{j in N(i)} x_j - x_i
 
-    "MetaFormer Is Actually What You Need for Vision", equation 4. The cell is subtracted because the block's residual adds
-    it; the mean is over cells that exist, so a constant map gives zero up to its border.
+    "MetaFormer Is Actually What You Need for Vision", equation 4. The cell is subtracted because the block's residual
+    adds it; the mean is over cells that exist, so a constant map gives zero up to its border.
 
     Args:
         size: odd side of the neighbourhood, in cells.

@@ -1,6 +1,5 @@
 """Tokens attend within their window; windows shift from block to block."""
 
-import torch
 from torch import Tensor, nn
 
 from vitrail.grid import Grid
