@@ -37,7 +37,7 @@ def adapt(ours: Mapping[str, Tensor], model: nn.Module) -> Adapted:
     """
     result = Adapted()
     state = model.state_dict()
-    for key, value in _move_norm(ours, state, result).items():
+    for key, value in _move_norm(ours, state).items():
         if key not in state or value.shape == state[key].shape:
             result.tensors[key] = value
         elif _is_head_of_other_classes(key, value, state[key]):
@@ -132,15 +132,14 @@ def _is_head_of_other_classes(key: str, value: Tensor, target: Tensor) -> bool:
     return key.startswith("head.") and value.ndim == target.ndim and value.shape[1:] == target.shape[1:]
 
 
-def _move_norm(ours: Mapping[str, Tensor], state: Mapping[str, Tensor], result: Adapted) -> dict[str, Tensor]:
-    """Move the last norm to where the model has it: before the pooling, or after."""
+def _move_norm(ours: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name the last norm as the model does, which may have it before the pooling or after."""
     places = ("backbone.norm.", "head.pool.norm.")
     moved = {}
     for key, value in ours.items():
         for here, there in (places, places[::-1]):
             other = there + key.removeprefix(here)
             if key.startswith(here) and key not in state and other in state:
-                result.changes[other] = f"taken from {key}"
                 key = other
                 break
         moved[key] = value

@@ -1,0 +1,208 @@
+"""Other libraries' models, made small, beside ours with the same numbers: the pairs that parity is shown on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitrail.models import create_model
+
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A peer and how to build ours alike."""
+
+    format: str
+    variant: str
+    overrides: dict[str, Any]
+    make_peer: Callable[[], nn.Module]
+    size: int = 32
+
+    def peer(self) -> nn.Module:
+        """Build the peer with every parameter drawn, so that nothing agrees because it is zero or one."""
+        model = self.make_peer().eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        return model
+
+    def ours(self, **more: Any) -> nn.Module:
+        """Build ours."""
+        return create_model(self.variant, **{**self.overrides, "image_size": self.size, **more}).eval()
+
+
+def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Run any library's classifier."""
+    with torch.no_grad():
+        out = model(images)
+    return out.logits if hasattr(out, "logits") else out
+
+
+def difference(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the largest difference as a share of the largest expected value."""
+    return ((got - expected).abs().max() / expected.abs().max()).item()
+
+
+VIT = dict(dim=32, depth=2, num_heads=2, patch_size=8, num_classes=5)
+SWIN = dict(dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=5)
+POOL = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), num_classes=5)
+
+
+def _timm_vit():
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=5)
+
+
+def _torchvision_vit():
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=128, num_classes=5)
+
+
+def _huggingface(model: str, **numbers: Any) -> nn.Module:
+    import transformers
+
+    config = getattr(transformers, model.removesuffix("WithTeacher").removesuffix("ForImageClassification") + "Config")
+    config = config(num_labels=5, **numbers)
+    return getattr(transformers, model)(config)
+
+
+_HF_VIT = dict(
+    image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128
+)
+_HF_VIT["layer_norm_eps"] = 1e-6  # Hugging Face's default is 1e-12; the published weights were trained with 1e-6
+
+
+def _timm_distilled():
+    from timm.models.deit import VisionTransformerDistilled
+
+    return VisionTransformerDistilled(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=5)
+
+
+def _timm_swin():
+    from timm.models.swin_transformer import SwinTransformer
+
+    return SwinTransformer(56, embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=5)
+
+
+def _torchvision_swin():
+    from torchvision.models.swin_transformer import SwinTransformer
+
+    return SwinTransformer([4, 4], 16, depths=[2, 2], num_heads=[2, 4], window_size=[7, 7], num_classes=5)
+
+
+def _timm(name: str, **numbers: Any) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=5, **numbers)
+
+
+def _timm_poolformer() -> nn.Module:
+    from timm.models.metaformer import GroupNorm1, MetaFormer
+
+    return MetaFormer(
+        dims=(8, 16, 24, 32),
+        depths=(1, 2, 1, 1),
+        num_classes=5,
+        downsample_norm=None,
+        mlp_act=nn.GELU,
+        mlp_bias=True,
+        norm_layers=GroupNorm1,
+        layer_scale_init_values=0.5,
+        res_scale_init_values=(None,) * 4,
+        use_mlp_head=False,
+    )
+
+
+def _timm_mixer() -> nn.Module:
+    from timm.models.mlp_mixer import MlpMixer
+
+    return MlpMixer(5, img_size=32, patch_size=8, num_blocks=2, embed_dim=32)
+
+
+def _timm_bit() -> nn.Module:
+    from timm.layers import StdConv2d
+    from timm.models.resnetv2 import ResNetV2
+
+    return ResNetV2([2, 1, 1, 1], num_classes=5, stem_type="fixed", conv_layer=partial(StdConv2d, eps=1e-8))
+
+
+_HF_POOL = dict(hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 1, 1], layer_scale_init_value=0.5)
+_HF_BIT = dict(depths=[2, 1, 1, 1], embedding_size=64, num_groups=32)
+_HYBRID = dict(dim=32, depth=2, num_heads=2, num_classes=5)
+_TIMM_HYBRID = dict(embed_dim=32, depth=2, num_heads=2)
+
+PAIRS = {
+    "vit-timm": Pair("timm", "vit_tiny_patch16_224", VIT, _timm_vit),
+    "vit-torchvision": Pair("torchvision", "vit_tiny_patch16_224", VIT, _torchvision_vit),
+    "vit-huggingface": Pair(
+        "huggingface", "vit_tiny_patch16_224", VIT, lambda: _huggingface("ViTForImageClassification", **_HF_VIT)
+    ),
+    "deit-timm": Pair("timm", "deit_tiny_distilled_patch16_224", VIT, _timm_distilled),
+    "deit-huggingface": Pair(
+        "huggingface",
+        "deit_tiny_distilled_patch16_224",
+        VIT,
+        lambda: _huggingface("DeiTForImageClassificationWithTeacher", **_HF_VIT),
+    ),
+    "swin-timm": Pair("timm", "swin_tiny_patch4_window7_224", SWIN, _timm_swin, 56),
+    "swin-torchvision": Pair("torchvision", "swin_tiny_patch4_window7_224", SWIN, _torchvision_swin, 56),
+    "swin-huggingface": Pair(
+        "huggingface",
+        "swin_tiny_patch4_window7_224",
+        SWIN,
+        lambda: _huggingface(
+            "SwinForImageClassification", image_size=56, embed_dim=16, depths=[2, 2], num_heads=[2, 4]
+        ),
+        56,
+    ),
+    "poolformer-timm": Pair(
+        "timm",
+        "poolformer_s12",
+        {**POOL, "pooling": "timm"},
+        _timm_poolformer,
+        64,
+    ),
+    "poolformer-huggingface": Pair(
+        "huggingface", "poolformer_s12", POOL, lambda: _huggingface("PoolFormerForImageClassification", **_HF_POOL), 64
+    ),
+    "mixer-timm": Pair(
+        "timm",
+        "mixer_s32_224",
+        dict(dim=32, depth=2, patch_size=8, num_classes=5),
+        _timm_mixer,
+    ),
+    "bit-timm": Pair(
+        "timm",
+        "resnetv2_50x1_bit",
+        dict(depths=(2, 1, 1, 1), num_classes=5),
+        _timm_bit,
+        64,
+    ),
+    "bit-huggingface": Pair(
+        "huggingface",
+        "resnetv2_50x1_bit",
+        dict(depths=(2, 1, 1, 1), num_classes=5),
+        lambda: _huggingface("BitForImageClassification", **_HF_BIT),
+        64,
+    ),
+    "hybrid-r26-timm": Pair(
+        "timm",
+        "vit_small_r26_s32_224",
+        _HYBRID,
+        lambda: _timm("vit_small_r26_s32_224", img_size=64, **_TIMM_HYBRID),
+        64,
+    ),
+    "hybrid-root-timm": Pair(
+        "timm",
+        "vit_tiny_r_s16_p8_224",
+        _HYBRID,
+        lambda: _timm("vit_tiny_r_s16_p8_224", img_size=64, **_TIMM_HYBRID),
+        64,
+    ),
+}
