@@ -66,17 +66,31 @@ def make_config(name: str, **overrides: Any) -> Any:
         overrides: fields of the config; `image_size=n` is short for a `preprocess` of that size.
 
     Raises:
-        VitrailError: if the name or a field is unknown.
+        VitrailError: if the name or a field is unknown, or a size is no whole number from 1 up.
     """
     config = find(name).VARIANTS[name]
-    size = overrides.pop("image_size", None)
-    valid = [field.name for field in fields(config)]
-    for field in overrides:
-        if field not in valid:
-            raise unknown(f"field of {name}", field, [*valid, "image_size"])
-    lists = {field: tuple(value) for field, value in overrides.items() if isinstance(value, list)}
-    config = replace(config, **{**overrides, **lists})
-    return config if size is None else replace(config, preprocess=replace(config.preprocess, size=int(size)))
+    published = {field.name: getattr(config, field.name) for field in fields(config)}
+    published["image_size"] = config.preprocess.size
+    for field, value in overrides.items():
+        if field not in published:
+            raise unknown(f"field of {name}", field, published)
+        _check_size(field, value, published[field])
+    overrides = {field: tuple(value) if isinstance(value, list) else value for field, value in overrides.items()}
+    size = overrides.pop("image_size", config.preprocess.size)
+    config = replace(config, **overrides)
+    return replace(config, preprocess=replace(config.preprocess, size=size))
+
+
+def _check_size(field: str, value: Any, published: Any) -> None:
+    """Refuse what is no size in a field where the published variant has one (or several)."""
+    several = isinstance(published, tuple)
+    if type(published[0] if published and several else published) is not int:
+        return
+    smallest = 0 if field == "num_classes" else 1
+    fits = isinstance(value, list | tuple) == several
+    if not fits or not all(type(n) is int and n >= smallest for n in (value if several else [value])):
+        kind = "whole numbers" if several else "a whole number"
+        raise VitrailError(f"{field} needs {kind} from {smallest} up, got {value!r}. Published: {published}.")
 
 
 def create_model(name: str, weights: Any = None, **overrides: Any) -> "Classifier":
@@ -101,7 +115,9 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> "Classifie
     config = make_config(name, **overrides)
     try:
         model = find(name).build(config)
-    except (TypeError, RuntimeError, ZeroDivisionError) as error:
+    except VitrailError:
+        raise
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise VitrailError(f"Cannot build {name} with {overrides}: {error}") from error
     model.variant, model.config, model.preprocess = name, config, config.preprocess
     if weights is not None:

@@ -6,6 +6,7 @@ kernel runs, and a tool that hooks `Attend` sees the attention of every architec
 
 from torch import Tensor, nn
 
+from vitrail.errors import VitrailError
 from vitrail.kernels.attention import attention
 from vitrail.shapes import Bias, Heads
 
@@ -23,6 +24,17 @@ class Attend(nn.Module):
             bias: addend to the scores that broadcasts to `(*B, h, N, M)`.
         """
         return attention(q, k, v, bias)
+
+
+def check_heads(dim: int, num_heads: int) -> None:
+    """Refuse a number of heads that does not share the channels out evenly.
+
+    Raises:
+        VitrailError: if `num_heads` does not divide `dim`.
+    """
+    if num_heads < 1 or dim % num_heads:
+        fitting = ", ".join(str(n) for n in range(1, min(dim, 64) + 1) if dim % n == 0)
+        raise VitrailError(f"{num_heads} heads cannot share {dim} channels evenly. These can: {fitting}.")
 
 
 def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from vitrail.errors import VitrailError
+
 
 class DropPath(nn.Module):
     """Drop a residual branch for whole samples while training: `x * b / (1 - rate)`, b ~ Bernoulli(1 - rate).
@@ -12,6 +14,9 @@ class DropPath(nn.Module):
     Args:
         rate: probability of dropping the branch of one sample.
 
+    Raises:
+        VitrailError: if the rate is not in [0, 1).
+
     Example:
         >>> DropPath(0.5).eval()(torch.ones(1, 2)).tolist()
         [[1.0, 1.0]]
@@ -19,6 +24,8 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float = 0.0):
         super().__init__()
+        if not 0 <= rate < 1:
+            raise VitrailError(f"The drop path rate must be at least 0 and below 1, got {rate}. Common: 0 to 0.5.")
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.grid import Grid
-from vitrail.parts.attend import Attend, merge_heads, split_heads
+from vitrail.parts.attend import Attend, check_heads, merge_heads, split_heads
 from vitrail.parts.positions import NoPosition
 from vitrail.shapes import Tokens
 
@@ -29,6 +29,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, position: NoPosition | None = None):
         super().__init__()
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.position = position or NoPosition()

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from vitrail.grid import Grid
-from vitrail.parts.attend import Attend, merge_heads, split_heads
+from vitrail.parts.attend import Attend, check_heads, merge_heads, split_heads
 from vitrail.parts.positions import NoPosition, RelativePositionBias
 from vitrail.parts.windows import PadThenRoll
 from vitrail.shapes import Tokens
@@ -42,6 +42,7 @@ class WindowAttention(nn.Module):
         position: NoPosition | None = None,
     ):
         super().__init__()
+        check_heads(dim, num_heads)
         self.num_heads, self.window_size, self.shift, self.cut = num_heads, window_size, shift, cut
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.position = position or RelativePositionBias(num_heads, (window_size, window_size))
