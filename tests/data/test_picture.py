@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encoded, picture
 from PIL import Image, ImageFile
 
+from conftest import encoded, picture
 from vitrail.data.picture import FORMATS, MAX_PIXELS, ImageDecodeError, open_image, read_size, shown
 from vitrail.errors import DataError
 
@@ -250,16 +250,23 @@ def test_only_the_formats_on_the_list_are_read():
         assert refused(text * 20).kind == "format"
 
 
+def riff(kind: bytes, content: bytes) -> bytes:
+    chunk = kind + struct.pack("<I", len(content)) + content
+    return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
+
+
+GIF_SIZE = struct.pack("<HH", 60_000, 60_000)
 BOMBS = {
     "png": png_header(60_000, 60_000) + b"\0\0\0\x0aIDAT" + b"0" * 10,
-    "png over": png_header(7_100, 7_100) + b"\0\0\0\x0aIDAT" + b"0" * 10,
-    "gif": b"GIF89a" + struct.pack("<HHBBB", 60000, 60000, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 60000, 60000, 0) + b"\2\2D\1\0;",
-    "bmp": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 154, 0, 0, 54, 40, 50000, 50000, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(100),
-    "webp lossy": b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff\x3f\0" * 2 + bytes(80),
-    "webp lossless": b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8L" + struct.pack("<I", 90) + b"\x2f\xff\xff\xff\x0f" + bytes(80),
+    "png just over": png_header(7_100, 7_100) + b"\0\0\0\x0aIDAT" + b"0" * 10,
+    "gif": b"GIF89a" + GIF_SIZE + b"\0\0\0," + bytes(4) + GIF_SIZE + b"\0\2\2D\1\0;",
+    "bmp": b"BM" + struct.pack("<IIIIiiHH", 154, 0, 54, 40, 50_000, 50_000, 1, 24) + bytes(124),
+    "webp extended": riff(b"VP8X", bytes(4) + b"\xff\x3f\0" * 2 + bytes(80)),
+    "webp lossless": riff(b"VP8L", b"\x2f\xff\xff\xff\x0f" + bytes(80)),
+    "webp lossy": riff(b"VP8 ", b"\x30\1\0\x9d\1\x2a\xff\x3f\xff\x3f" + bytes(80)),
     "ppm": b"P6 60000 60000 255\n" + bytes(100),
     "tiff": encoded(Image.new("1", (20_000, 10_000)), "TIFF", compression="group4"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BOMBS)

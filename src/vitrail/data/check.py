@@ -227,11 +227,12 @@ def _twins(group: list[int], where: list[tuple[str, PictureSet, int]]) -> Twins:
 
 def _warnings(report: CheckReport) -> list[str]:
     warnings = []
-    for what, groups in (("equal", report.equal), ("alike", report.near or [])):
+    for what, groups in (("are equal", report.equal), ("look alike", report.near or [])):
         leaks = [group for group in groups if group.leaks]
         if leaks:
-            across = ", ".join(sorted({" and ".join(group.splits) for group in leaks}))
-            warnings.append(f"leakage: {len(leaks)} groups of {what} pictures lie across {across}")
+            across = Counter(" and ".join(group.splits) for group in leaks)
+            told = ", ".join(f"{count} in {splits}" for splits, count in across.most_common())
+            warnings.append(f"leakage: {len(leaks)} groups of pictures that {what} lie in more than one split: {told}")
     torn = [group for group in report.equal if len(group.labels) > 1]
     if torn:
         warnings.append(f"contradiction: {len(torn)} groups of equal pictures have different labels")

@@ -36,11 +36,17 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
     paths = {key: tuple(key.split("/")) for key in sorted(files) if not is_hidden(key)}
     branches = {tuple(folder.split("/")) for folder in folders if not is_hidden(folder)}
     branches |= {parts[:-1] for parts in paths.values()}
-    depth = _depth_of_classes(branches, paths.values())
+    depth, has_splits = _find_classes(branches, paths.values())
+
+    def split_of(parts: Parts) -> Split | None:
+        if not has_splits:
+            return "train"
+        return SPLIT_NAMES.get(parts[depth - 1].lower()) if len(parts) >= depth else None
+
     populated = set()
     for key, parts in paths.items():
         suffix = splitext(key)[1].lower()
-        split = _split(parts, depth)
+        split = split_of(parts)
         if suffix not in EXTENSIONS and suffix not in FOREIGN:
             listing.ignored[suffix or parts[-1]] += 1
         elif split is None or len(parts) < depth + 2:
@@ -52,28 +58,21 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
             populated.add(parts[: depth + 1])
             listing.add(split, Entry(key, parts[depth], files[key]))
     for branch in sorted(branches - populated):
-        if len(branch) == depth + 1 and _split(branch, depth) is not None:
+        if len(branch) == depth + 1 and split_of(branch) is not None:
             reason = "the class has no pictures; remove the folder or fill it"
             listing.problems.append(Problem("/".join(branch), reason, "empty class"))
     return listing
 
 
-def _split(parts: Parts, depth: int) -> Split | None:
-    """Return the split that the folder above the class stands for; None where it stands for none."""
-    if depth == 0:
-        return "train"
-    return SPLIT_NAMES.get(parts[depth - 1].lower()) if len(parts) >= depth else None
-
-
-def _depth_of_classes(branches: set[Parts], paths: Iterable[Parts]) -> int:
-    """Return how many folders lie above those of the classes: 0, or 1 for splits, more inside a common folder."""
+def _find_classes(branches: set[Parts], paths: Iterable[Parts]) -> tuple[int, bool]:
+    """Return how many folders lie above those of the classes, and whether the last of them stands for the split."""
     depth = 0
     populated = {len(parts) for parts in paths if splitext(parts[-1])[1].lower() in EXTENSIONS}
     while True:
         names = {branch[depth].lower() for branch in branches if len(branch) > depth}
         if "train" in names or (names and names <= set(SPLIT_NAMES)):
-            return depth + 1
+            return depth + 1, True
         deeper = any(len(branch) > depth + 1 for branch in branches)
         if len(names) != 1 or not deeper or depth + 2 in populated:
-            return depth
+            return depth, False
         depth += 1
