@@ -1,0 +1,79 @@
+"""Every source file keeps the rules of the house, and every rule is shown a file that breaks it."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rules import imports, undocumented, unsafe
+
+SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
+FILES = sorted(SOURCE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
+def offenders(rule: Callable[[Path], object]) -> dict[str, object]:
+    """Return the files for which a rule has something to say, with what it says."""
+    return {str(path.relative_to(SOURCE)): said for path in FILES if (said := rule(path))}
+
+
+def test_a_file_is_one_idea_long() -> None:
+    def too_long(path: Path) -> int:
+        lines = path.read_text().count("\n")
+        return lines if lines > (150 if path.parent.name == "models" else 400) else 0
+
+    assert offenders(too_long) == {}
+
+
+def test_a_file_is_named_for_an_idea() -> None:
+    vague = {"util", "utils", "misc", "common", "helper", "helpers", "tools", "base", "core"}
+    assert offenders(lambda path: {path.stem, path.parent.name} & vague) == {}
+
+
+def test_no_file_runs_code_that_a_file_brings() -> None:
+    assert offenders(lambda path: list(unsafe(TREES[path]))) == {}
+
+
+def test_everything_public_says_what_it_is() -> None:
+    assert offenders(lambda path: list(undocumented(TREES[path]))) == {}
+
+
+def test_nobody_imports_recipes_or_benchmarks() -> None:
+    assert offenders(lambda path: imports(TREES[path]) & {"recipes", "benchmarks", "tests"}) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import joblib.pool",
+        "eval(text)",
+        "exec(text)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=safe)",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "numpy.load(path, allow_pickle=True)",
+        "subprocess.run(line, shell=True)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "os.system(line)",
+    ],
+)
+def test_the_rule_against_code_sees_it(line: str) -> None:
+    assert list(unsafe(ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["torch.load(path, weights_only=True)", "yaml.safe_load(text)", "model.eval()", "from pickle import PickleError"],
+)
+def test_the_rule_against_code_lets_the_safe_way_pass(line: str) -> None:
+    assert not list(unsafe(ast.parse(line)))
+
+
+def test_the_rule_for_docstrings_sees_what_lacks_one() -> None:
+    owner = 'class A:\n  """A."""\n  def run(self): "Run."\n  def walk(self): pass\n  def forward(self): pass'
+    heir = 'class B(A):\n  """B."""\n  def run(self): pass\n  def walk(self): pass'
+    text = f'"""File."""\ndef f(): pass\ndef _g(): pass\n{owner}\n{heir}'
+    assert list(undocumented(ast.parse(text))) == ["f", "A.walk", "B.walk"]

@@ -1,0 +1,60 @@
+"""The door opens fast: nothing heavy is imported before it is needed, and importing changes nothing."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vitrail.cli import VERBS
+
+HEAVY = ["torch", "torchvision", "numpy", "PIL", "sklearn", "matplotlib", "safetensors"]
+
+
+def loaded_by(code: str) -> list[str]:
+    """Run code in a fresh Python and return the heavy packages that it imported."""
+    report = f"{code}\nimport json, sys\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return json.loads(done.stderr.splitlines()[-1])
+
+
+def test_the_probe_sees_an_import() -> None:
+    assert loaded_by("import numpy") == ["numpy"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import vitrail",
+        "import vitrail; dir(vitrail)",
+        "from vitrail.cli import main; main(['--help'])",
+        "from vitrail.cli import main; main(['--version'])",
+        "from vitrail.cli import main; main(['trian'])",
+    ],
+)
+def test_the_door_imports_nothing_heavy(code: str) -> None:
+    assert loaded_by(code) == []
+
+
+def test_the_help_of_every_verb_imports_nothing_heavy() -> None:
+    code = f"from vitrail.cli import main\nfor verb in {list(VERBS)}: main([verb, '--help'])"
+    assert loaded_by(code) == []
+
+
+def test_importing_every_room_changes_no_environment_and_no_setting_of_torch() -> None:
+    rooms = ["cli", "lab", "explain", "training", "tasks", "weights", "models", "parts", "kernels", "data"]
+    code = f"""
+import os, pkgutil, torch
+import matplotlib, sklearn, torchvision  # these have settings of their own to make
+from importlib import import_module
+before = dict(os.environ), torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+state = torch.get_rng_state()
+import vitrail
+for room in {rooms}:
+    package = import_module("vitrail." + room)
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        module.name.endswith("__main__") or import_module(module.name)
+after = dict(os.environ), torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+assert before == after and torch.equal(state, torch.get_rng_state())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
