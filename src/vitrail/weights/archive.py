@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from vitrail.errors import DataError
 
+# What the zip reader raises: bad structure, bad data, an unknown compression, a password.
+DAMAGED_ZIP = (zipfile.BadZipFile, OSError, ValueError, EOFError, RuntimeError, zlib.error)
 _MAX_GROWTH, _ALWAYS_FINE = 20, 64 << 20
 
 
@@ -25,7 +28,7 @@ def check_archive(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+    except DAMAGED_ZIP as error:
         raise DataError(f"{path} is a damaged or cut-off zip file: {error}.\nCopy or download it again.") from error
     size, claimed = path.stat().st_size, sum(member.file_size for member in members)
     if claimed > max(_MAX_GROWTH * size, _ALWAYS_FINE):
@@ -48,7 +51,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
             try:
                 with archive.open(member) as file:
                     array = _read_array(file, member.file_size)
-            except (ValueError, EOFError, OSError, zipfile.BadZipFile, SyntaxError, TypeError) as error:
+            except (*DAMAGED_ZIP, SyntaxError, TypeError, MemoryError) as error:
                 raise DataError(f"{path}: the array {member.filename} cannot be read: {error}.") from error
             tensors[member.filename.removesuffix(".npy")] = torch.from_numpy(array)
     return tensors

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrail.errors import DataError
+from vitrail.weights.archive import DAMAGED_ZIP
 
 # What `torch.load(weights_only=True)` itself understands, plus the argument bag of training scripts.
 _DATA = ("torch", "torch._utils", "torch.storage", "torch.serialization", "collections", "_codecs", "argparse", "numpy")
@@ -50,7 +51,7 @@ def imports(path: Path) -> Iterator[str]:
             with open(path, "rb") as file:
                 while file.peek(1)[:1] in {b"\x80", b"("}:  # PyTorch's old format is several pickles, then the storages
                     yield from _globals(file)
-    except (ValueError, zipfile.BadZipFile, OSError, IndexError, EOFError):
+    except (*DAMAGED_ZIP, IndexError, MemoryError):
         return  # damage is reported, with its reason, by the reader that comes next
 
 

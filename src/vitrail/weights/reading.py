@@ -6,11 +6,12 @@ taken for it, and every way in which it can be wrong ends in a `DataError` that 
 
 import argparse
 import json
-import pickle
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -26,6 +27,10 @@ from vitrail.weights.pickles import refuse_code
 # In the order in which a folder is searched.
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".tar")
+
+# What PyTorch's reader raises where bytes are not what they should be.
+_DAMAGE = (RuntimeError, OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
+_DAMAGE += (EOFError, struct.error, MemoryError, SafetensorError)
 
 
 @dataclass
@@ -84,17 +89,25 @@ def _reader(path: Path) -> Callable[[Path], Mapping[str, Any]]:
     with open(path, "rb") as file:
         head = file.read(16)
     size = path.stat().st_size
+    if _starts_like_safetensors(head, size):
+        return _read_safetensors
     if head[:2] == b"PK":
         return _read_zip
     if head[:1] == b"\x80":
         return _read_pickle
-    if len(head) > 8 and head[8:9] == b"{":
-        return _read_safetensors
     if not head:
         raise DataError(f"{path} is empty (0 bytes). Copy or download it again.")
     known = {b"\x89HDF": "an HDF5 file", b"version https:": "a Git LFS pointer, not the file itself", b"<": "a web page"}
     what = next((name for start, name in known.items() if head.startswith(start)), f"{size:,} bytes that start {head[:8]!r}")
     raise DataError(f"{path} is no checkpoint: it is {what}.\nReadable: safetensors, PyTorch state dicts, npz.")
+
+
+def _starts_like_safetensors(head: bytes, size: int) -> bool:
+    """Say whether a file begins with the length of a header and the header's brace."""
+    if head[8:9] != b"{":
+        return False
+    (length,) = struct.unpack("<Q", head[:8])
+    return length <= size or not head.startswith((b"\x80", b"PK"))
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
@@ -126,12 +139,13 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     refuse_code(path)
     try:
         # Training scripts store their arguments beside the weights; a Namespace is a bag of values and runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old protocols: the file is read or refused, there is nothing to do
             value = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         first = str(error).strip().splitlines()[0]
         raise DataError(f"{path} cannot be read as data only: {first[:300]}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except _DAMAGE as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} is damaged or cut off: {first[:300]}.\nCopy or download it again.") from error
     if not isinstance(value, Mapping):
