@@ -205,7 +205,7 @@ def test_metadata_beside_the_pictures(table):
     [
         ("", "empty"),
         ("a,b\n1,2\n", r"Its columns: a, b"),
-        ("path,species\nimages/000.png,x\n", "columns.label"),
+        ("path,species\nimages/000.png,x\n", "--label-column"),
         ("path,label\nimages/000.png,\nimages/001.png,a\n", "line 2: no label"),
         ("path,label,split\nimages/000.png,a,train\nimages/001.png,b,holdout\n", "split 'holdout'"),
         ("path,label\nimages/000.png,a\nimages/000.png,b\n", "named before"),

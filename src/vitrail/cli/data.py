@@ -76,7 +76,8 @@ class Data:
 
         most = len(report.bad) + len(report.equal) + len(report.near or []) if self.all else 20
         console = Console(highlight=False, soft_wrap=True, markup=False)
-        _print_splits(console, report, most)
+        if report.splits:
+            _print_splits(console, report, most)
         if report.bad:
             kinds = ", ".join(f"{count} {kind}" for kind, count in report.kinds.items())
             _print_list(console, f"Bad: {len(report.bad)} ({kinds})", [str(problem) for problem in report.bad], most)
@@ -101,13 +102,12 @@ def _print_splits(console, report: "CheckReport", most: int) -> None:
     from rich.table import Table
 
     table = Table(title=f"{report.name}: {len(report.classes)} classes", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("split", "pictures", "a class (least - most)", "width", "height"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for heading in ("split", "pictures", "each class", "width", "height"):
+        table.add_column(heading, justify="left" if heading == "split" else "right", no_wrap=True)
     for split, part in report.splits.items():
-        counts = part.counts.values()
-        table.add_row(
-            split, f"{part.pictures:,}", f"{min(counts)} - {max(counts)}", _range(part.width), _range(part.height)
-        )
+        low, high = min(part.counts.values()), max(part.counts.values())
+        each = f"{low:,}" if low == high else f"{low:,} - {high:,}"
+        table.add_row(split, f"{part.pictures:,}", each, _range(part.width), _range(part.height))
     console.print(table)
     classes = Table(box=box.SIMPLE_HEAD)
     classes.add_column("class")
@@ -124,7 +124,7 @@ def _print_splits(console, report: "CheckReport", most: int) -> None:
 def _range(sides: tuple[int, int, int] | None) -> str:
     if sides is None:
         return "-"
-    return str(sides[0]) if sides[0] == sides[2] else f"{sides[0]} - {sides[2]} (median {sides[1]})"
+    return str(sides[0]) if sides[0] == sides[2] else f"{sides[0]} - {sides[2]}, median {sides[1]}"
 
 
 def _print_twins(console, title: str, groups: "list[Twins]", most: int) -> None:

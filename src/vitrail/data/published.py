@@ -85,7 +85,7 @@ def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any
         return getattr(datasets, name)(str(root), download=download, **options)
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"torchvision's {name} cannot be opened in {shown(root)}: {str(error).splitlines()[0]}\n"
+            f"torchvision's {name} cannot be opened in {shown(root)}: {str(error).splitlines()[0].split('. ')[0]}.\n"
             + ("" if download else "Download it (`--download`, or download=True in Python), ")
             + f"or name the folder that holds it: {PREFIX}{name}@FOLDER."
         ) from error
