@@ -29,8 +29,8 @@ EXAMPLES = """
 class Explain:
     """Show where a model looks, and what it learned of places and patches.
 
-    Without flags every method that the model offers is drawn: attention rollout, heads, layers and saliency where there is
-    attention, saliency and the influence of cells on each other elsewhere. The pictures are PNG files beside an
+    Without flags every method that the model offers is drawn: attention rollout, heads, layers and saliency where there
+    is attention, saliency and the influence of cells on each other elsewhere. The pictures are PNG files beside an
     index.html that needs no network.
     """
 

@@ -11,13 +11,16 @@ from vitrail.grid import Grid
 def cell_size(extent: tuple[int, int], grid: Grid) -> tuple[int, int]:
     """Return rows and columns of the picture (or of a finer grid) that one cell covers.
 
-    A grid is the picture's size over the cell's, rounded up. Of the sizes that fit, the one that two divides most often
-    is taken, the same for rows and columns where that is possible.
+    A grid is the picture's size over the cell's, rounded up. Where the picture is a whole number of equal squares, they
+    are the cells. Else it was padded, and of the sizes that fit the one that two divides most often is taken, the same
+    for rows and columns where that is possible.
 
     Example:
         >>> cell_size((224, 224), Grid(14, 14)), cell_size((33, 64), Grid(3, 4)), cell_size((10, 3), Grid(5, 3))
         ((16, 16), (16, 16), (2, 1))
     """
+    if extent[0] * grid.w == extent[1] * grid.h and extent[0] % grid.h == 0:
+        return extent[0] // grid.h, extent[1] // grid.w
     rows, columns = (_candidates(n, cells) for n, cells in zip(extent, (grid.h, grid.w), strict=True))
     both = [size for size in rows if size in columns]
     return (_evenest(both), _evenest(both)) if both else (_evenest(rows), _evenest(columns))

@@ -8,13 +8,13 @@ a key adds through the scores. It is the answer at these pictures: a mixer that 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
+from vitrail.explain.jacobian import energy
 from vitrail.explain.layers import Layer, backbone_of, check_images, choose, evaluating, mixing_layers
 from vitrail.explain.query import Pixel, Query
 from vitrail.explain.token_map import Place, TokenMap
@@ -65,7 +65,7 @@ def influence_maps(
         torch.Size([1, 1, 16, 16])
     """
     found = []
-    for place, x, mix in _inputs(model, images, layers):
+    for place, x, y in _runs(model, images, layers):
         n = place.grid.tokens
         if n > LARGEST:
             raise VitrailError(
@@ -73,7 +73,7 @@ def influence_maps(
                 f"Ask for one query with influence_rows(model, images, query), for layers of at most {LARGEST} tokens\n"
                 "(layers=[-1] is the coarsest), or give smaller pictures."
             )
-        rows = [_row_norms(mix, x, i, probes) for i in range(n)]
+        rows = [energy(y[:, i], x, probes).sum(-1).sqrt() for i in range(n)]
         found.append(InfluenceMap(place, torch.stack(rows, dim=1)))
     return found
 
@@ -99,8 +99,8 @@ def influence_rows(
     """
     query = query if query is not None else Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
     return [
-        (place, shares(_row_norms(mix, x, place.token(query), probes)))
-        for place, x, mix in _inputs(model, images, layers)
+        (place, shares(energy(y[:, place.token(query)], x, probes).sum(-1).sqrt()))
+        for place, x, y in _runs(model, images, layers)
     ]
 
 
@@ -110,31 +110,10 @@ def shares(norms: Tensor) -> Tensor:
     return torch.where(total > 0, norms / total.clamp_min(1e-30), 1.0 / norms.shape[-1])
 
 
-def _row_norms(mix: Any, x: Tensor, token: int, probes: int | None) -> Tensor:
-    """Return the norms `(B, N)` of the Jacobian blocks of one output token.
-
-    |J|^2 = E |v^T J|^2 for directions v of random signs; with v each unit vector in turn the sum is exact.
-    """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        y = mix(x)[:, token]  # (B, C)
-        directions = _directions(y.shape[-1], probes).to(y)
-        squares = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
-        for v in directions:
-            (pulled,) = torch.autograd.grad(y, x, v.expand_as(y), retain_graph=True)
-            squares += pulled.square().sum(-1)
-    return (squares if probes is None else squares / probes).sqrt()
-
-
-def _directions(dim: int, probes: int | None) -> Tensor:
-    if probes is None:
-        return torch.eye(dim)
-    generator = torch.Generator().manual_seed(0)  # the same question gets the same answer
-    return torch.randint(0, 2, (probes, dim), generator=generator) * 2.0 - 1.0
-
-
-def _inputs(model: nn.Module, images: Tensor, which: Sequence[int | str] | None) -> Iterator[tuple[Place, Tensor, Any]]:
-    """Run the model; give for each chosen layer its place, its input tokens and the layer as a function of them."""
+def _runs(
+    model: nn.Module, images: Tensor, which: Sequence[int | str] | None
+) -> Iterator[tuple[Place, Tensor, Tensor]]:
+    """Run the model, then each chosen layer alone: its place, its input `(B, N, C)`, its output with a graph."""
     check_images(images)
     layers = mixing_layers(model)
     chosen = layers if which is None else [choose(layers, one) for one in which]
@@ -144,7 +123,9 @@ def _inputs(model: nn.Module, images: Tensor, which: Sequence[int | str] | None)
             backbone_of(model)(images)
         for layer in chosen:
             x, grid = heard[layer]
-            yield Place(layer, grid, picture), x, partial(layer.module, grid=grid)
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                yield Place(layer, grid, picture), x, layer.module(x, grid)
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from PIL import Image
 _STYLE = """
 body { margin: 0 auto; max-width: 1180px; padding: 24px; font: 16px/1.5 system-ui, sans-serif; color: #181a1f;
   background: #f4f5f7; }
-h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 32px 0 8px; } p { margin: 4px 0 16px; color: #5a606c; }
+h1 { font-size: 24px; margin: 0 0 4px; }
+h2 { font-size: 18px; margin: 32px 0 8px; overflow-wrap: anywhere; }
+p { margin: 4px 0 16px; color: #5a606c; }
 code { background: #e6e8ec; padding: 2px 6px; border-radius: 4px; overflow-wrap: anywhere; }
 img { display: block; max-width: 100%; margin: 0 0 12px; border-radius: 8px; box-shadow: 0 1px 4px #0002; }
 """
@@ -57,5 +59,5 @@ def _section(section: Section) -> str:
 
 def _inline(picture: Image.Image) -> str:
     buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    picture.save(buffer, "JPEG", quality=90, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
+from vitrail.explain.jacobian import energy
 from vitrail.explain.layers import backbone_of, check_images, evaluating
 from vitrail.explain.query import Pixel, Query, token_of
 from vitrail.grid import Grid
@@ -46,19 +47,19 @@ def saliency(
 
 
 def receptive_field(
-    model: nn.Module, images: Tensor, query: Query | None = None, stage: int = -1, probes: int = 16
+    model: nn.Module, images: Tensor, query: Query | None = None, stage: int = -1, probes: int | None = 16
 ) -> Tensor:
     """Show how strongly each pixel moves one cell of a stage.
 
-    "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", section 2; the norm over the
-    cell's channels is estimated with `probes` random directions.
+    "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", section 2, with
+    the norm over the cell's channels.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
         images: prepared pictures `(B, C, Y, X)`.
         query: row and column of the cell on the grid of the stage, or a `Pixel` that it covers; by default the centre.
         stage: index of the stage; -1 is the last.
-        probes: random directions; more are smoother.
+        probes: random directions that estimate the norm; None takes every channel and is exact.
 
     Returns:
         `(B, Y, X)`, at least 0.
@@ -75,13 +76,7 @@ def receptive_field(
         grid, picture = Grid(*pyramid[stage].shape[1:3]), (images.shape[-2], images.shape[-1])
         query = query if query is not None else Pixel(picture[0] // 2, picture[1] // 2)
         vector = pyramid[stage].flatten(1, 2)[:, token_of(query, grid, picture)]  # (B, H, W, C) -> (B, C)
-        generator = torch.Generator().manual_seed(0)
-        squares = torch.zeros_like(images)
-        for _ in range(probes):
-            signs = torch.randint(0, 2, vector.shape[1:], generator=generator).to(vector) * 2 - 1
-            (pulled,) = torch.autograd.grad(vector, images, signs.expand_as(vector), retain_graph=True)
-            squares += pulled.square()
-        return (squares.sum(1) / probes).sqrt().detach()
+        return energy(vector, images, probes).sum(1).sqrt()
 
 
 def _target(scores: Tensor, target: int | Tensor | None) -> Tensor:

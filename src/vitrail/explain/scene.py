@@ -56,10 +56,8 @@ def influence_scene(model: Any, images: Tensor, look: Look = AUTO, most: int = 1
     query = look.query if look.query is not None else Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
     found = influence_rows(model, images, query, chosen, probes=4)
     tiles = [_tile(model, images, place, _cells(place, row[0]), query) for place, row in found]
-    title = "Layer by layer: which cells move the marked one"
-    return panel(
-        tiles, 6, title, [_caption(i, place.layer) for i, (place, _) in zip(chosen, found, strict=True)], side=150
-    )
+    captions = [_caption(i, place.layer) for i, (place, _) in zip(chosen, found, strict=True)]
+    return panel(tiles, 6, "Layer by layer: which cells move the marked one", captions, side=150)
 
 
 def _capture(model: Any, images: Tensor) -> AttentionMaps:

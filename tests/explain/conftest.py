@@ -1,0 +1,64 @@
+"""Small models of every way to mix tokens, made through the catalogue as a user makes them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from vitrail.models import create_model
+
+SMALL = {
+    "vit": ("vit_tiny_patch16_224", {"depth": 3, "dim": 24, "num_heads": 3, "image_size": 64}),
+    "deit": ("deit_tiny_distilled_patch16_224", {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}),
+    "swin": ("swin_tiny_patch4_window7_224", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}),
+    "swin timm": (
+        "swin_tiny_patch4_window7_224",
+        {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "edge": "timm"},
+    ),
+    "swin masked": (
+        "swin_tiny_patch4_window7_224",
+        {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "edge": "masked"},
+    ),
+    "poolformer": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}),
+    "mixer": ("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}),
+    "bit": ("resnetv2_50x1_bit", {"depths": (2, 2), "dim": 32}),
+}
+ATTENDING = ("vit", "deit", "swin", "swin timm", "swin masked")
+WITHOUT = ("poolformer", "mixer", "bit")
+
+
+def small(kind: str) -> nn.Module:
+    """Build a small model whose attention is far from uniform, so that a mistake cannot hide."""
+    name, numbers = SMALL[kind]
+    torch.manual_seed(0)
+    model = create_model(name, **{"num_classes": 5, **numbers}).eval()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "qkv" in key or "table" in key:
+                parameter.mul_(8)
+    return model
+
+
+@pytest.fixture(params=ATTENDING)
+def attending(request: pytest.FixtureRequest) -> nn.Module:
+    """A model with attention, one after the other."""
+    return small(request.param)
+
+
+@pytest.fixture(params=WITHOUT)
+def without_attention(request: pytest.FixtureRequest) -> nn.Module:
+    """A model without attention, one after the other."""
+    return small(request.param)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Two pictures whose grids are no multiples of a window of 4: 12 x 9 cells of 4 pixels for a Swin."""
+    return torch.randn(2, 3, 48, 36)
+
+
+@pytest.fixture
+def build() -> Callable[[str], nn.Module]:
+    """Builds a small model by its kind."""
+    return small

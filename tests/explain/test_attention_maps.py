@@ -1,0 +1,213 @@
+"""Maps are what the kernel computed, sit where they should, and leave no trace in the model."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import vitrail.explain.maps as maps_module
+from vitrail.errors import VitrailError
+from vitrail.explain.influence import influence_maps
+from vitrail.explain.layers import Layer
+from vitrail.explain.maps import attention_maps
+from vitrail.explain.query import Pixel
+from vitrail.explain.token_map import Place, TokenMap
+from vitrail.grid import Grid
+from vitrail.parts.attend import Attend
+from vitrail.parts.stages import Stage
+
+
+class Given(TokenMap):
+    """A map with probabilities written down by hand."""
+
+    def __init__(self, grid: Grid, slots: Tensor, probabilities: Tensor, picture: tuple[int, int]):
+        super().__init__(Place(Layer("by hand", 0, 0, nn.Identity(), "block 0"), grid, picture), slots)
+        self._probabilities = probabilities
+
+    @property
+    def probabilities(self) -> Tensor:
+        return self._probabilities
+
+
+@torch.no_grad()
+def test_probabilities_times_values_are_what_the_leaf_gave(attending, images):
+    seen = []
+    leaves = [module for module in attending.modules() if isinstance(module, Attend)]
+    hooks = [leaf.register_forward_hook(lambda _, args, out: seen.append((args[2], out))) for leaf in leaves]
+    with attention_maps(attending) as maps:
+        attending(images)
+    assert len(maps) == len(seen) == len(leaves) >= 2
+    for map, (v, out) in zip(maps, seen, strict=True):
+        p = map.probabilities
+        assert (p.sum(-1) - 1).abs().max() < 1e-5
+        again = p @ v.reshape(2, len(map.slots), *v.shape[-3:])
+        assert (again - out.reshape_as(again)).abs().max() <= 1e-5 * out.abs().max()
+        assert p.max() > 2 / p.shape[-1]  # not the uniform map, which would hide a transposition
+    for hook in hooks:
+        hook.remove()
+
+
+@torch.no_grad()
+def test_dense_maps_are_the_groups_put_in_place_one_by_one(attending, images):
+    with attention_maps(attending) as maps:
+        attending(images)
+    for map in maps:
+        p, slots = map.probabilities, map.slots.tolist()
+        dense, lost = (
+            torch.zeros(2, p.shape[2], map.grid.tokens, map.grid.tokens),
+            torch.zeros(2, p.shape[2], map.grid.tokens),
+        )
+        for g, group in enumerate(slots):
+            for a, query in enumerate(group):
+                for b, key in enumerate(group):
+                    if query >= 0 and key >= 0:
+                        dense[:, :, query, key] += p[:, g, :, a, b]
+                    elif query >= 0:
+                        lost[:, :, query] += p[:, g, :, a, b]
+        assert torch.equal(map.dense(), dense)
+        assert torch.allclose(map.padding(), lost, atol=1e-6)
+        assert torch.allclose(map.dense().sum(-1) + map.padding(), torch.ones(()), atol=1e-5)
+        for query in (0, map.grid.tokens - 1, map.grid.tokens // 2):
+            assert torch.equal(map.row(query), dense[:, :, query])
+        mean = dense.sum(2) / map.grid.tokens
+        assert torch.allclose(map.received(), map.over_cells(mean), atol=1e-6)
+
+
+def test_a_dense_map_is_not_zero_just_where_the_layer_really_listens(attending, images):
+    """The Jacobian of the mixer, which knows nothing of slots, is the witness."""
+    images = images[:1]
+    with attention_maps(attending) as maps, torch.no_grad():
+        attending(images)
+    for map, influence in zip(maps, influence_maps(attending, images, probes=2), strict=True):
+        assert map.name == influence.name and map.grid == influence.grid
+        listens = map.dense()[0].amax(0) > 1e-12  # the official mask of -100 leaves e-44
+        moves = influence.norms[0] > 1e-12 * influence.norms.max()
+        assert torch.equal(listens, moves)
+
+
+def test_padding_takes_a_share_under_the_official_edge_and_none_under_the_masked_one(build, images):
+    shares = {}
+    for kind in ("swin", "swin masked"):
+        model = build(kind)
+        with attention_maps(model) as maps, torch.no_grad():
+            model(images)
+        shares[kind] = max(float(map.padding().max()) for map in maps)
+    assert shares["swin"] > 0.01
+    assert shares["swin masked"] == 0
+
+
+def test_places_speak_rows_columns_tokens_and_pixels():
+    grid = Grid(2, 3, prefix=1)
+    map = Given(grid, torch.arange(7)[None], torch.eye(7)[None, None, None], picture=(32, 48))
+    assert map.cell == (16, 16)
+    assert map.centres.tolist() == [[8, 8], [8, 24], [8, 40], [24, 8], [24, 24], [24, 40]]
+    for query in (5, (1, 1), Pixel(17, 30)):
+        assert map.row_picture(query)[0, 0].tolist() == [[0, 0, 0], [0, 1, 0]]
+    assert map.row(0)[0, 0].tolist() == [1, 0, 0, 0, 0, 0, 0]
+    assert map.place.everywhere(5) == Pixel(24, 24) and map.place.everywhere(0) == 0
+
+
+@pytest.mark.parametrize("query", [7, -1, (2, 0), (0, 3), (-1, 0), Pixel(32, 0), Pixel(0, -1)])
+def test_a_place_that_is_not_there_is_an_error(query):
+    map = Given(Grid(2, 3, prefix=1), torch.arange(7)[None], torch.eye(7)[None, None, None], picture=(32, 48))
+    with pytest.raises(VitrailError, match="There is no"):
+        map.row(query)
+
+
+def _hooks(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def test_nothing_stays_behind_and_nothing_changes(attending, images):
+    attending.train()
+    attending.head.eval()
+    modes = [module.training for module in attending.modules()]
+    attending.eval()
+    with torch.no_grad():
+        plain = attending(images)
+        with attention_maps(attending):
+            assert torch.equal(attending(images), plain)
+        assert torch.equal(attending(images), plain)
+    attending.train()
+    attending.head.eval()
+    with attention_maps(attending):
+        attending(images)
+        assert _hooks(attending) > 0
+    assert _hooks(attending) == 0
+    assert [module.training for module in attending.modules()] == modes
+
+
+def test_hooks_are_gone_after_an_error(attending, images):
+    with pytest.raises(RuntimeError, match="on purpose"), attention_maps(attending):
+        attending(images)
+        raise RuntimeError("on purpose")
+    assert _hooks(attending) == 0
+
+
+def test_no_map_is_computed_while_the_model_runs(attending, images, monkeypatch):
+    computed = []
+    reference = maps_module.attention_map
+    monkeypatch.setattr(maps_module, "attention_map", lambda *args: computed.append(1) or reference(*args))
+    with attention_maps(attending) as maps:
+        attending(images)
+    assert not computed
+    assert maps[0].probabilities.requires_grad is False
+    assert len(computed) == 1
+
+
+@torch.no_grad()
+def test_a_new_pass_replaces_the_maps_of_the_one_before(attending, images):
+    with attention_maps(attending) as maps:
+        attending(images)
+        first = maps[-1].probabilities
+        attending(images + 1)
+    assert len(maps) == len([m for m in attending.modules() if isinstance(m, Attend)])
+    assert not torch.equal(first, maps[-1].probabilities)
+
+
+@torch.no_grad()
+def test_streaming_hands_over_each_layer_and_keeps_none(attending, images):
+    with attention_maps(attending) as maps:
+        attending(images)
+    streamed = []
+    with attention_maps(attending, on_map=lambda map: streamed.append((map.name, map.probabilities))) as kept:
+        attending(images)
+    assert len(kept) == 0
+    assert [name for name, _ in streamed] == [map.name for map in maps]
+    assert all(torch.equal(p, map.probabilities) for (_, p), map in zip(streamed, maps, strict=True))
+
+
+def test_maps_of_half_precision_are_computed_in_single(build, images):
+    model = build("vit").to(torch.bfloat16)
+    with attention_maps(model) as maps, torch.no_grad():
+        model(images.to(torch.bfloat16))
+    assert maps[0].probabilities.dtype == torch.float32
+    assert (maps[0].probabilities.sum(-1) - 1).abs().max() < 1e-6
+
+
+def test_a_model_without_attention_says_so_and_what_it_offers(without_attention):
+    with pytest.raises(VitrailError) as caught, attention_maps(without_attention):
+        pass
+    said = str(caught.value)
+    assert without_attention.variant in said and "swin" in said and "vit" in said and "influence" in said
+    assert "poolformer," not in said and len(said.splitlines()) <= 6
+
+
+def test_a_model_that_did_not_run_is_an_error_and_not_an_empty_list(attending, images):
+    with pytest.raises(VitrailError, match="did not run"), attention_maps(attending):
+        pass
+    with attention_maps(attending) as maps:
+        with pytest.raises(VitrailError, match="no maps yet"):
+            maps[0]
+        attending(images)
+        with pytest.raises(VitrailError, match="There is no layer 99"):
+            maps[99]
+        with pytest.raises(VitrailError, match=r"Did you mean: .*blocks\.1\.token_mixer"):
+            maps["backbone.stages.0.blocks.1.token_mixr"]
+        assert maps["backbone.stages.0.blocks.1.token_mixer"] is maps[1]
+
+
+def test_only_socket_models_can_be_looked_into():
+    with pytest.raises(VitrailError, match="Cannot look inside Linear"), attention_maps(nn.Linear(2, 2)):
+        pass
+    with pytest.raises(VitrailError, match="Cannot look inside Stage"), attention_maps(Stage([])):
+        pass

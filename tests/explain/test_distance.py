@@ -1,0 +1,95 @@
+"""Mean attention distance against loops, and where it is known beforehand."""
+
+import pytest
+import torch
+from torch import nn
+
+from vitrail.errors import VitrailError
+from vitrail.explain.chart import distance_chart
+from vitrail.explain.distance import attention_distance, mean_distance
+from vitrail.explain.geometry import cell_size
+from vitrail.explain.layers import Layer
+from vitrail.explain.maps import attention_maps
+from vitrail.explain.token_map import Place, TokenMap
+from vitrail.grid import Grid
+
+
+class Given(TokenMap):
+    """A map of all tokens with probabilities written down by hand."""
+
+    def __init__(self, grid: Grid, probabilities: torch.Tensor, picture: tuple[int, int]):
+        super().__init__(
+            Place(Layer("by hand", 0, 0, nn.Identity(), "block 0"), grid, picture), torch.arange(grid.tokens)[None]
+        )
+        self.given = probabilities
+
+    @property
+    def probabilities(self) -> torch.Tensor:
+        return self.given[:, None]
+
+
+def with_loops(map) -> torch.Tensor:
+    """Query by query, key by key, over the dense map."""
+    dense, grid, (height, width) = map.dense().double(), map.grid, map.cell
+    result = torch.zeros(dense.shape[:2], dtype=torch.float64)
+    for b in range(dense.shape[0]):
+        for h in range(dense.shape[1]):
+            for i in range(grid.h * grid.w):
+                row = dense[b, h, grid.prefix + i, grid.prefix :]
+                far = 0.0
+                for j in range(grid.h * grid.w):
+                    dy = (i // grid.w - j // grid.w) * height
+                    dx = (i % grid.w - j % grid.w) * width
+                    far += float(row[j]) * (dy**2 + dx**2) ** 0.5
+                result[b, h] += far / float(row.sum()) / (grid.h * grid.w)
+    return result
+
+
+@pytest.mark.parametrize("kind", ["vit", "deit", "swin", "swin timm", "swin masked"])
+def test_distance_is_the_double_sum(build, kind):
+    images = torch.randn(2, 3, 28, 20) if kind.startswith("swin") else torch.randn(2, 3, 64, 48)
+    model = build(kind)
+    with attention_maps(model) as maps, torch.no_grad():
+        model(images)
+    for map in maps:
+        assert torch.allclose(mean_distance(map).double(), with_loops(map), rtol=1e-4, atol=1e-6)
+    measured = attention_distance(model, images)
+    assert [one.layer.name for one in measured] == [map.name for map in maps]
+    assert torch.allclose(measured[-1].pixels, mean_distance(maps[-1]).mean(0))
+
+
+def test_known_distances():
+    grid = Grid(1, 2, prefix=1)
+    itself, other, everything = torch.eye(3), torch.eye(3)[[0, 2, 1]], torch.full((3, 3), 1 / 3)
+    map = Given(grid, torch.stack([itself, other, everything])[None], picture=(16, 32))
+    assert mean_distance(map).tolist() == [pytest.approx([0, 16, 8])]
+
+
+def test_attention_to_the_class_token_alone_has_no_distance_and_no_nan():
+    only_class = torch.eye(3)[[0, 0, 0]]
+    map = Given(Grid(1, 2, prefix=1), only_class[None, None], picture=(16, 32))
+    assert mean_distance(map).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4, 7, 14, 16, 32])
+def test_cells_have_the_size_of_the_patch_where_pictures_are_whole_multiples(patch):
+    for rows in range(1, 12):
+        for columns in range(1, 12):
+            assert cell_size((rows * patch, columns * patch), Grid(rows, columns)) == (patch, patch)
+
+
+@pytest.mark.parametrize("patch", [2, 4, 16, 32])
+def test_cells_have_the_size_of_the_patch_where_the_picture_was_padded(patch):
+    for extent in range(2 * patch + 1, 9 * patch):
+        assert cell_size((extent, 4 * patch), Grid(-(-extent // patch), 4)) == (patch, patch)
+
+
+def test_the_chart_is_a_picture(attending, images):
+    chart = distance_chart(attention_distance(attending, images))
+    assert chart.mode == "RGB" and chart.width > 400
+    assert len(chart.getcolors(2**16) or []) > 20
+
+
+def test_a_model_without_attention_has_no_distance(without_attention):
+    with pytest.raises(VitrailError, match="no softmax attention"):
+        attention_distance(without_attention, torch.randn(1, 3, 64, 64))
