@@ -162,7 +162,8 @@ def _about(model: torch.nn.Module) -> dict[str, Any]:
 def _config(model: torch.nn.Module, about: dict[str, Any]) -> dict[str, Any]:
     """Return what `config.json` states: plain values only."""
     values = asdict(model.config)
-    del values["preprocess"]  # its own file states it, once
+    # The protocol has its own file; the size that the model was built for (its position table) may be another.
+    values["image_size"] = values.pop("preprocess")["size"]
     labels = about["labels"]
     classes = values.get("num_classes")
     if labels is not None and classes is not None and len(labels) != classes:

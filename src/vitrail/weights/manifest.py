@@ -43,7 +43,7 @@ def seal(folder: str | Path, command: str | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "command": command,
     }
-    manifest["checksum"] = _own_checksum(manifest)
+    manifest["checksum"] = own_checksum(manifest)
     write_file(folder / MANIFEST, dump_json(manifest))
     return manifest
 
@@ -78,7 +78,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "A model folder is written by vitrail.save_model or `vitrail convert --to vitrail`."
         )
     manifest = _parse(path)
-    if manifest.get("checksum") != _own_checksum(manifest):
+    if manifest.get("checksum") != own_checksum(manifest) or path.read_bytes() != dump_json(manifest):
         raise DataError(f"{path} changed since it was written: its own checksum differs.\nCopy the folder again.")
     if manifest["format_version"] > FORMAT_VERSION:
         raise DataError(
@@ -164,7 +164,7 @@ def _parse(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _own_checksum(manifest: dict[str, Any]) -> str:
+def own_checksum(manifest: dict[str, Any]) -> str:
     """Return the sha256 of a manifest without its own checksum."""
     rest = {key: value for key, value in manifest.items() if key != "checksum"}
     return hashlib.sha256(dump_json(rest)).hexdigest()

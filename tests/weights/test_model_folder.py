@@ -1,0 +1,230 @@
+"""The model folder: what is saved is what is loaded, and damage is found and named."""
+
+import json
+import os
+import resource
+import shutil
+import stat
+
+import pytest
+import torch
+from huggingface_hub import ModelCard, metadata_load
+
+from vitrail.errors import DataError, ResourceError, VitrailError
+from vitrail.models import create_model
+from vitrail.preprocess import Preprocess
+from vitrail.weights.folder import load_model, save_model
+from vitrail.weights.manifest import MANIFEST, own_checksum, seal, verify
+from vitrail.weights.processor import from_processor, to_processor
+
+FILES = ["README.md", "config.json", "manifest.json", "model.safetensors", "preprocessor_config.json"]
+LABELS = ("cat", "dog", "a | <b>bird</b>")
+ABOUT = dict(labels=LABELS, command="vitrail train data=pets", metrics={"top1": 0.97}, dataset="Pets", license="mit")
+
+
+def small(**overrides):
+    numbers = dict(dim=8, depths=(1, 1), num_heads=(1, 2), num_classes=3, image_size=32)
+    return create_model("swin_tiny_patch4_window7_224", **{**numbers, **overrides}).eval()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save_model(small(), tmp_path / "model", **ABOUT)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_loaded_model_answers_as_the_saved_one(tmp_path):
+    model = small()
+    loaded = load_model(save_model(model, tmp_path / "model", **ABOUT))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), model(images))
+    assert loaded.config == model.config and loaded.variant == model.variant
+    assert loaded.labels == LABELS and loaded.command == ABOUT["command"] and not loaded.training
+
+
+def test_save_load_save_gives_the_same_bytes(saved, tmp_path):
+    again = save_model(load_model(saved), tmp_path / "again")
+    assert sorted(contents(saved)) == FILES
+    assert contents(again) == contents(saved)
+
+
+def test_every_file_has_the_rights_of_an_ordinary_file(saved):
+    assert len({stat.S_IMODE((saved / name).stat().st_mode) for name in FILES}) == 1
+
+
+def test_another_protocol_is_kept(tmp_path):
+    protocol = Preprocess(size=48, crop=0.75, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 0.5))
+    loaded = load_model(save_model(small(), tmp_path / "model", preprocess=protocol))
+    assert loaded.preprocess == protocol
+    assert loaded.config.preprocess.size == 32, "the size that it was built for stays"
+
+
+def test_an_older_model_folder_is_replaced_and_other_folders_are_not(saved, tmp_path):
+    save_model(small(dim=16), saved)
+    assert load_model(saved).config.dim == 16
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(VitrailError, match="holds other files"):
+        save_model(small(), tmp_path / "mine")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_found_wherever_it_is_and_named(name, saved):
+    path = saved / name
+    whole = path.read_bytes()
+    places = range(0, len(whole), max(1, len(whole) // 25))
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=name.replace(".", r"\.")):
+            load_model(saved)
+    path.write_bytes(whole)
+    load_model(saved)
+
+
+def test_a_flipped_bit_names_its_tensor(saved):
+    path = saved / "model.safetensors"
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    start = 8 + int.from_bytes(content[:8], "little")
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        damaged = bytearray(content)
+        damaged[start + entry["data_offsets"][1] - 1] ^= 64
+        path.write_bytes(damaged)
+        with pytest.raises(DataError) as raised:
+            verify(saved)
+        assert f"Changed: {name}." in str(raised.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_or_shortened_file_is_named(name, saved):
+    whole = (saved / name).read_bytes()
+    (saved / name).write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        load_model(saved)
+    (saved / name).unlink()
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        load_model(saved)
+
+
+def test_files_of_two_models_do_not_mix(saved, tmp_path):
+    other = save_model(small(dim=16), tmp_path / "other")
+    shutil.copy(other / "model.safetensors", saved)
+    with pytest.raises(DataError, match=r"model\.safetensors has"):
+        load_model(saved)
+    seal(saved)
+    with pytest.raises(DataError, match="does not fit what config.json describes"):
+        load_model(saved)
+
+
+def test_a_change_on_purpose_is_sealed(saved):
+    (saved / "README.md").write_text("# Better words\n")
+    with pytest.raises(DataError, match=r"vitrail\.weights\.manifest\.seal"):
+        load_model(saved)
+    seal(saved)
+    assert load_model(saved).command == ABOUT["command"]
+
+
+def test_a_newer_format_says_so(saved):
+    manifest = json.loads((saved / MANIFEST).read_bytes())
+    manifest["format_version"] = 99
+    manifest["checksum"] = own_checksum(manifest)
+    (saved / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="pip install -U vitrail"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"files": 3}'])
+def test_nonsense_for_a_manifest_is_a_data_error(content, saved):
+    (saved / MANIFEST).write_bytes(content)
+    with pytest.raises(DataError, match="manifest"):
+        load_model(saved)
+
+
+def test_a_full_disk_keeps_the_older_folder(saved, monkeypatch):
+    before = contents(saved)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(ResourceError, match="bytes needed"):
+            save_model(small(dim=16), saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(saved) == before and os.listdir(saved.parent) == ["model"]
+    load_model(saved)
+
+
+def test_what_is_no_model_folder_is_told(tmp_path):
+    with pytest.raises(VitrailError, match="is not there"):
+        load_model(tmp_path / "missing")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(VitrailError, match="is a file"):
+        load_model(tmp_path / "file")
+    with pytest.raises(DataError, match="has no manifest"):
+        load_model(tmp_path)
+    with pytest.raises(VitrailError, match="no variant and config"):
+        save_model(torch.nn.Linear(1, 1), tmp_path / "x")
+    with pytest.raises(VitrailError, match="Got 2 labels for a model of 3 classes"):
+        save_model(small(), tmp_path / "x", labels=["a", "b"])
+
+
+def test_a_folder_set_aside_by_a_crash_is_found_again(saved):
+    saved.rename(saved.with_name(".model.old"))
+    assert load_model(saved).labels == LABELS
+
+
+def test_the_card_passes_the_hubs_reader(saved):
+    front = metadata_load(saved / "README.md")
+    assert front["license"] == "mit" and front["library_name"] == "vitrail"
+    assert front["pipeline_tag"] == "image-classification" and front["metrics"] == ["accuracy"]
+    card = ModelCard.load(saved / "README.md")
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_name) == ("accuracy", 0.97, "Pets")
+    assert "<b>" not in card.content
+
+
+def test_a_card_without_figures_has_no_results(tmp_path):
+    front = metadata_load(save_model(small(), tmp_path / "model") / "README.md")
+    assert front["license"] == "unknown" and "model-index" not in front
+
+
+def test_transformers_reads_the_protocol(saved):
+    from PIL import Image
+    from transformers import BitImageProcessor
+
+    processor = BitImageProcessor.from_pretrained(saved)
+    picture = Image.effect_noise((80, 60), 50).convert("RGB")
+    assert processor(picture, return_tensors="pt")["pixel_values"].shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (to_processor(Preprocess(size=384, crop=1.0)), Preprocess(size=384, crop=1.0)),
+        (
+            {"size": 256, "do_center_crop": True, "crop_size": 224, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+            Preprocess(224, 0.875, "bicubic", (0.5,) * 3, (0.5,) * 3),
+        ),
+        (
+            {"size": {"height": 224, "width": 224}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+            Preprocess(224, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3),
+        ),
+    ],
+)
+def test_protocols_in_hugging_faces_words_are_understood(fields, expected):
+    assert from_processor(fields) == expected
+
+
+@pytest.mark.parametrize("fields", [{}, {"size": 0}, {"size": "x", "image_mean": [], "image_std": []}, {"size": {}}])
+def test_protocols_that_are_none_are_data_errors(fields):
+    with pytest.raises(DataError, match="preprocessor_config"):
+        from_processor(fields)
+
+
