@@ -76,9 +76,9 @@ def make_config(name: str, **overrides: Any) -> Any:
             raise unknown(f"field of {name}", field, published)
         _check_size(field, value, published[field])
     overrides = {field: tuple(value) if isinstance(value, list) else value for field, value in overrides.items()}
-    size = overrides.pop("image_size", config.preprocess.size)
+    size = overrides.pop("image_size", None)
     config = replace(config, **overrides)
-    return replace(config, preprocess=replace(config.preprocess, size=size))
+    return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
 
 
 def _check_size(field: str, value: Any, published: Any) -> None:
