@@ -1,5 +1,6 @@
 """Batches for a model, from any place in a training, with any number of worker processes."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,10 @@ from vitrail.data.picture import ImageDecodeError
 from vitrail.data.transform import Transform
 
 _FIT_BYTES = 256 * 2**20
+
+# Workers must be children of the training itself: torch's watchdog ends them when their parent dies, and the parent of a
+# worker that came from a fork server (the default from Python 3.14 on) outlives a killed training.
+_START = "fork" if sys.platform == "linux" else "spawn"
 
 
 class Batch(NamedTuple):
@@ -71,6 +76,7 @@ class Loader:
             timeout=timeout if workers else 0,
             generator=torch.Generator(),
             persistent_workers=workers > 0,
+            multiprocessing_context=_START if workers else None,
         )
 
     @property
