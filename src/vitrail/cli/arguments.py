@@ -1,7 +1,7 @@
 """From words on the command line to a verb's dataclass: `epochs=3`, `--epochs 3` and the names of other libraries.
 
 tyro does the parsing. This file first rewrites the words to their canonical spelling, so that a typing mistake is told
-with its nearest flag, and afterwards shortens what tyro says about a value to its first sentence.
+with its nearest flag.
 """
 
 import io
@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
+from vitrail.cli.complaint import plainer
 from vitrail.cli.flags import Arity, Flag, flags_of
 from vitrail.errors import VitrailError, unknown
 
@@ -70,7 +71,7 @@ def parse(verb: str, cls: type, words: list[str]) -> Any:
     said = io.StringIO()
     with redirect_stderr(said), suppress(SystemExit):
         return _tyro(verb, cls, words)
-    raise VitrailError(f"{_first_sentence(said.getvalue())}\n`vitrail {verb} --help` lists every flag.")
+    raise VitrailError(f"{plainer(said.getvalue())}\n`vitrail {verb} --help` lists every flag.")
 
 
 def asks_for_help(words: list[str]) -> bool:
@@ -157,7 +158,7 @@ def _resolve(key: str, named: dict[str, Flag], spellings: dict[str, Flag]) -> st
     if known in named:
         print(f"note: {key} is --{known} here", file=sys.stderr)
         return f"--{known}"
-    raise unknown("flag", key, [f"--{name}" for name in named] + ["--help"])
+    raise unknown("flag", key, [f"--{name}" for name in named])
 
 
 def _values(flag: Flag, rest: list[str]) -> list[str]:
@@ -183,10 +184,3 @@ def _nothing(flag: Flag) -> str:
 
 def _dashed(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _first_sentence(box: str) -> str:
-    """Read the message out of the box that tyro draws around it, up to its first rule."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
-    body = lines[: lines.index("")] if "" in lines else lines
-    return " ".join(body)[:400]

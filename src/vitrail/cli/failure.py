@@ -5,6 +5,16 @@ import errno
 from vitrail.errors import ResourceError, VitrailError
 
 _FULL = "No space left on device"
+# A file that is not there is left out: of ours, it is a bug; of the user, the verb has said so before.
+_WRONG_PLACE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -26,9 +36,8 @@ def explain_failure(error: BaseException) -> tuple[str | None, int]:
     if _is_out_of_memory(error):
         first_line = str(error).partition("\n")[0][:200] or "no more could be had"
         return f"Out of memory: {first_line}\nUse a smaller batch, smaller pictures or a smaller model.", _RESOURCE
-    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
-        assert isinstance(error, OSError)
-        return f"Not allowed to use {error.filename}: {error.strerror}.\nChange its rights or choose another place.", 2
+    if isinstance(error, OSError) and error.errno in _WRONG_PLACE and error.filename is not None:
+        return f"Cannot use {error.filename}: {error.strerror}.\nChoose another place, or change its rights.", 2
     return None, 1
 
 

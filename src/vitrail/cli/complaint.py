@@ -1,0 +1,61 @@
+"""What tyro says about wrong words, in a box of its own, put into one or two plain sentences."""
+
+import re
+from ast import literal_eval
+from collections.abc import Callable
+from itertools import takewhile
+
+from vitrail.errors import unknown
+
+
+def plainer(box: str) -> str:
+    """Read the message out of the box, up to its first rule, and say it in the words of this library.
+
+    Example:
+        >>> plainer("╭─ Value error ─╮\\n│ Error parsing --lr: could not convert string to float: 'x' │\\n│ ──── │")
+        "--lr takes a number; got 'x'."
+    """
+    lines = [line.strip("│").rstrip() for line in box.splitlines()[1:]]
+    lines = list(takewhile(lambda line: line.strip(" ─╰╯"), lines))
+    if lines and lines[0].strip().startswith("Missing from"):
+        return _missing(lines[1:])
+    text = " ".join(line.strip() for line in lines)[:400]
+    for pattern, rewrite in _REWRITES:
+        found = re.fullmatch(pattern, text)
+        if found:
+            return rewrite(*found.groups())
+    return text
+
+
+def _missing(lines: list[str]) -> str:
+    """Name what is missing, a line each with what it is for: tyro indents a name by 5 and its help by more."""
+    named: list[str] = []
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if indent <= 5:
+            named.append(line.strip() + ":")
+        elif named:
+            named[-1] += " " + line.strip()
+    shown = [line.replace(" (required)", "") for line in named[:4]]
+    return "\n  ".join(["Missing:", *shown])
+
+
+def _choice(got: str, what: str, choices: str) -> str:
+    return str(unknown(what, got, [str(choice) for choice in literal_eval(f"({choices},)")]))
+
+
+def _kind(flag: str, kinds: str, got: str) -> str:
+    words = {"INT": "a whole number", "FLOAT": "a number", "{None}": "nothing", "PATH": "a path", "STR": "a word"}
+    known = [words.get(kind, kind.strip("{}")) for kind in kinds.split("|")]
+    return f"{flag} takes {' or '.join(known)}; got '{got}'."
+
+
+_REWRITES: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)\.", _choice),
+    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)", "{} takes a whole number; got {}.".format),
+    (r"Error parsing (\S+): could not convert string to float: (.*)", "{} takes a number; got {}.".format),
+    (r"Error parsing (\S+): no type matching (\S+) could be instantiated from \['(.*)'\]\.", _kind),
+    (r"Error parsing [A-Z]\w*: (.*)", "{}".format),  # a dataclass that judges its own fields has said all
+    (r"Unrecognized options: (.*)", "Nothing is done with: {}.".format),
+    (r"Missing value for argument '(.*)'\. Expected (\d+) values?\.", "{} needs a value after it.".format),
+)
