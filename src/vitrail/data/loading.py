@@ -20,8 +20,8 @@ from vitrail.data.transform import Transform
 
 _FIT_BYTES = 256 * 2**20
 
-# Workers must be children of the training itself: torch's watchdog ends them when their parent dies, and the parent of a
-# worker that came from a fork server (the default from Python 3.14 on) outlives a killed training.
+# Workers must be children of the training itself: torch's watchdog ends them when their parent dies, and the parent of
+# a worker that came from a fork server (the default from Python 3.14 on) outlives a killed training.
 _START = "fork" if sys.platform == "linux" else "spawn"
 
 
