@@ -84,7 +84,7 @@ class PadThenRoll:
         """Say which cell sits in each place of each window, `(windows, n)`; -1 is padding."""
         h, w = self.size
         cells = torch.arange(1, h * w + 1).reshape(1, h, w, 1)
-        return self.split(cells)[0, ..., 0] - 1
+        return tile(self.lay(cells), self.window)[0, ..., 0] - 1
 
     def _mask(self, like: Tensor) -> Tensor:
         labels = tile(self._labels(like)[None, ..., None], self.window)[0, ..., 0]  # (windows, n)
