@@ -1,6 +1,7 @@
 """The rate is a function of the share of the run, with the values of the papers at the ends."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_rate_is_continuous_and_stays_between_its_ends(shape: str) -> None:
     schedule = Schedule(lr=1.0, min_lr=0.01, warmup=0.1, shape=shape)
     rates = [schedule.rate(i / 1000) for i in range(1001)]
     assert max(rates) == pytest.approx(1.0)
-    assert all(abs(b - a) < 0.011 for a, b in zip(rates, rates[1:], strict=False))
+    assert all(abs(b - a) < 0.011 for a, b in pairwise(rates))
     assert rates[0] == 0.0 and all(0.01 - 1e-12 <= rate <= 1.0 for rate in rates[100:])
 
 

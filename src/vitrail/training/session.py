@@ -126,7 +126,7 @@ class Session:
     def stepped(self, loss: float, rate: float, norm: float, pictures: int) -> None:
         """Count an update, write it down, tell it; then save or stop if that is due."""
         at = self.at
-        at.step, at.batch, at.loss_sum = at.step + 1, at.batch + 1, at.loss_sum + loss
+        at.step, at.batch, at.loss_sum, at.rate = at.step + 1, at.batch + 1, at.loss_sum + loss, rate
         row = {"step": at.step, "epoch": at.epoch, "loss": loss, "lr": rate, "grad_norm": norm}
         self.log.step(row)
         if at.batch == self.train_data.steps:
@@ -155,7 +155,7 @@ class Session:
             "val_loss": metrics["loss"],
             "top1": top1,
             "top5": metrics["top5"],
-            "lr": self.optimizer.param_groups[-1]["lr"] / self.optimizer.param_groups[-1]["scale"],
+            "lr": at.rate,
             "seconds": round(at.seconds, 3),
             "best": better,
         }

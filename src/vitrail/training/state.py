@@ -35,7 +35,8 @@ class Position:
         epoch: epochs done.
         batch: batches of the current epoch done.
         seconds: time spent, over all sessions.
-        loss_sum: sum of the losses of the current epoch.
+        loss_sum: sum of the losses since the last validation.
+        rate: learning rate of the last update.
         validated: value of `step` at the last validation.
         best_top1: best validation top-1 so far, or None before the first validation.
         best_loss: validation loss there.
@@ -48,6 +49,7 @@ class Position:
     batch: int = 0
     seconds: float = 0.0
     loss_sum: float = 0.0
+    rate: float = 0.0
     validated: int = 0
     best_top1: float | None = None
     best_loss: float = float("inf")

@@ -1,0 +1,239 @@
+"""The loop against a plain twin, and what must not change its result."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from vitrail.data.mix import Mix
+from vitrail.models import create_model
+from vitrail.training.build import build_model, build_session, open_data
+from vitrail.training.config import TrainConfig
+from vitrail.training.log import read_log
+from vitrail.training.loop import Diverged, fit, validate
+from vitrail.training.progress import Silent
+from vitrail.training.schedule import Schedule, Steps
+from vitrail.training.session import Session
+from vitrail.training.stop import Stop, Stopped
+from vitrail.training.train import train
+from vitrail.training.world import SingleProcess
+
+Make = Callable[..., TrainConfig]
+
+
+def session(config: TrainConfig, **changes: Any) -> Session:
+    splits = open_data(config)
+    world = SingleProcess(torch.device("cpu"))
+    run = build_session(config, world, splits, build_model(config, splits), Silent(), Stop())
+    return replace(run, **changes)
+
+
+def weights(config: TrainConfig) -> dict[str, Tensor]:
+    run = session(config)
+    fit(run)
+    return {name: value.clone() for name, value in run.model.state_dict().items()}
+
+
+def apart(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
+    return max((one[name] - two[name]).abs().max().item() for name in one)
+
+
+def test_the_loop_equals_a_plain_one(tiny: Make) -> None:
+    """The twin knows nothing of sessions: it reads the batches and writes the update out."""
+    config = tiny(drop_path=0.0, mixup=0.4, smoothing=0.1, clip_grad=0.5, warmup=0.3)
+    run = session(config)
+    twin = build_model(config, open_data(config)).train()
+    mix, step = Mix(10, mixup=0.4), 0
+    schedule, length = Schedule(config.lr, config.min_lr, 0.3), Steps(20)
+    first = {name: torch.zeros_like(p) for name, p in twin.named_parameters()}
+    second = {name: torch.zeros_like(p) for name, p in twin.named_parameters()}
+    for epoch in range(2):
+        for batch in run.train_data.epoch(epoch):
+            images, targets = mix(batch.images, batch.labels, config.seed, step)
+            loss = cross_entropy(twin(images), targets, label_smoothing=0.1)
+            twin.zero_grad()
+            loss.backward()
+            norm = torch.stack([p.grad.norm() for p in twin.parameters()]).norm()  # pyright: ignore
+            lr, step = schedule.rate(length.share(step, 0.0)), step + 1
+            with torch.no_grad():
+                for name, p in twin.named_parameters():
+                    gradient = p.grad * min(1.0, 0.5 / norm)  # pyright: ignore
+                    decay = 0.05 if p.ndim > 1 and name.endswith("weight") else 0.0
+                    first[name].lerp_(gradient, 0.1)
+                    second[name].lerp_(gradient**2, 0.001)
+                    m, v = first[name] / (1 - 0.9**step), second[name] / (1 - 0.999**step)
+                    p.mul_(1 - lr * decay).sub_(lr * m / (v.sqrt() + 1e-8))
+    fit(run)
+    assert step == run.at.step == 20
+    assert apart(run.model.state_dict(), twin.state_dict()) < 2e-5
+
+
+def test_parts_of_a_batch_do_not_change_the_result(tiny: Make) -> None:
+    whole = weights(tiny(drop_path=0.0, epochs=1, mixup=0.3, cutmix=0.5))
+    assert apart(whole, weights(tiny(drop_path=0.0, epochs=1, mixup=0.3, cutmix=0.5, grad_accum=3))) < 2e-5
+    assert apart(whole, weights(tiny(drop_path=0.0, epochs=1, mixup=0.3, cutmix=0.5, grad_accum=7))) < 1e-3
+
+
+def test_workers_and_validation_do_not_change_the_result(tiny: Make) -> None:
+    alone = weights(tiny(eval_every=2, drop_path=0.5))
+    assert apart(alone, weights(tiny(eval_every=1, drop_path=0.5, workers=1))) == 0.0
+    assert apart(alone, weights(tiny(eval_every=2, drop_path=0.5, seed=1))) > 0.0
+
+
+def test_drop_path_differs_from_step_to_step_and_repeats(tiny: Make) -> None:
+    run = session(tiny())
+    drawn = []
+    for step in (0, 1, 0):
+        run.at.step = step
+        run.seed_step()
+        drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
+def test_the_model_learns(tiny: Make) -> None:
+    model = ("dim=32", "depth=2", "num_heads=2", "patch_size=2")
+    run = session(tiny(set=model, epochs=10, batch=60, lr=1e-2, drop_path=0.0, augment="none"))
+    fit(run)
+    metrics = validate(run, run.val_data)
+    assert metrics is not None and metrics["top1"] > 0.5
+
+
+def test_frozen_parts_stay_bit_for_bit(tiny: Make) -> None:
+    config = tiny(freeze="backbone", epochs=1)
+    start = build_model(config, open_data(config)).state_dict()
+    end = weights(config)
+    for name in start:
+        assert torch.equal(start[name], end[name]) == name.startswith("backbone"), name
+
+
+def test_bf16_stays_close_to_fp32(tiny: Make) -> None:
+    one, two = weights(tiny(epochs=1)), weights(tiny(epochs=1, precision="bf16"))
+    assert all(value.dtype == torch.float32 for value in two.values())
+    assert 0 < apart(one, two) < 5e-3
+
+
+@pytest.mark.parametrize("fault", ["nan loss", "inf loss", "nan gradient"])
+def test_what_is_no_number_stops_before_the_update_and_names_the_batch(tiny: Make, tmp_path: Path, fault: str) -> None:
+    config = tiny(epochs=1)
+    for at in (0, 4):
+        run = session(config, folder=tmp_path)
+        right, calls, held = run.objective, [0], {}
+
+        def wrong(outputs: Any, images: Tensor, targets: Tensor) -> Tensor:
+            calls[0] += 1  # noqa: B023
+            loss = right(outputs, images, targets)  # noqa: B023
+            if calls[0] != at + 1:  # noqa: B023
+                return loss
+            held.update({name: value.clone() for name, value in run.model.state_dict().items()})  # noqa: B023
+            if fault == "nan gradient":
+                return loss + (outputs[0] * 0).sum().sqrt()
+            return loss * float(fault.split()[0])
+
+        run.objective = wrong
+        with pytest.raises(Diverged, match=f"in step {at + 1}") as caught:
+            fit(run)
+        assert len(str(caught.value).splitlines()) <= 6
+        assert run.at.step == at and apart(run.model.state_dict(), held) == 0.0
+        facts = json.loads((tmp_path / "diverged.json").read_text())
+        batch = next(iter(run.train_data.epoch(0, at)))
+        assert facts["step"] == at
+        assert facts["samples"] == [run.train_data.dataset.ids[i] for i in batch.index]
+
+
+def test_early_stop_after_so_many_validations_without_a_better_one(tiny: Make, tmp_path: Path) -> None:
+    summary = train(tiny(epochs=50, patience=2, lr=1e-9, min_lr=0.0))
+    rows = read_log(tmp_path / "run" / "metrics.jsonl", "epoch")
+    best = max(i for i, row in enumerate(rows) if row["best"])
+    assert len(rows) == best + 3 < 50 and summary.epochs == len(rows)
+
+
+def test_a_run_in_minutes_ends_on_time_with_its_last_weights_measured(tiny: Make, tmp_path: Path) -> None:
+    summary = train(tiny(minutes=0.01, epochs=10**6))
+    assert 0.6 <= summary.seconds < 20
+    rows = read_log(tmp_path / "run" / "metrics.jsonl", "epoch")
+    assert rows[-1]["step"] == summary.steps == len(read_log(tmp_path / "run" / "metrics.jsonl", "step"))
+
+
+def test_a_teacher_in_a_model_folder_is_followed(tiny: Make, tmp_path: Path) -> None:
+    train(tiny(out=str(tmp_path / "teacher"), epochs=1))
+    student = tiny(
+        model="deit_tiny_distilled_patch16_224",
+        teacher=str(tmp_path / "teacher" / "weights" / "best"),
+        distill="soft",
+        distill_alpha=1.0,
+        smoothing=0.0,
+        lr=1e-2,
+        epochs=4,
+    )
+    train(student)
+    losses = [row["loss"] for row in read_log(tmp_path / "run" / "metrics.jsonl", "step")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_run_folder_holds_all_that_is_promised(tiny: Make, tmp_path: Path) -> None:
+    summary = train(tiny(ema=0.9), command="vitrail train digits")
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} >= {
+        *("config.yaml", "metrics.jsonl", "results.csv", "env.json", "summary.json", "weights", "state")
+    }
+    assert list(folder.glob("events.*"))
+    assert json.loads((folder / "summary.json").read_text())["top1"] == summary.top1
+    assert [row["step"] for row in read_log(folder / "metrics.jsonl", "step")] == list(range(1, 21))
+    import vitrail
+
+    best = vitrail.load_model(folder / "weights" / "best")
+    assert best.labels == tuple("0123456789") and best.preprocess.size == 8
+    assert summary.parameters == sum(p.numel() for p in best.parameters())
+    again = session(tiny())
+    again.model.load_state_dict(best.state_dict())
+    metrics = validate(again, again.val_data)
+    assert metrics is not None and metrics["top1"] == summary.val_top1
+
+
+def test_weights_to_start_from_are_used(tiny: Make, tmp_path: Path) -> None:
+    train(tiny(epochs=1))
+    best = tmp_path / "run" / "weights" / "best"
+    config = tiny(weights=str(best), out=str(tmp_path / "more"))
+    built = build_model(config, open_data(config)).state_dict()
+    assert apart(built, load_file(best / "model.safetensors")) == 0.0
+
+
+def test_a_stop_from_outside_saves_and_going_on_ends_the_same(tiny: Make, tmp_path: Path) -> None:
+    config = tiny(ema=0.9, mixup=0.2)
+    train(replace(config, out=str(tmp_path / "whole")))
+    stop = Stop()
+
+    class After(Silent):
+        def step(self, moment: Any) -> None:
+            if moment.step == 13:
+                stop.request(143)
+
+    with pytest.raises(Stopped) as caught:
+        train(config, After(), stop)
+    assert caught.value.code == 143
+    train(TrainConfig(resume=config.out))
+    one, two = (load_file(tmp_path / name / "weights" / "last" / "model.safetensors") for name in ("whole", "run"))
+    assert apart(one, two) == 0.0
+
+
+def test_the_host_program_keeps_its_randomness_and_threads(tiny: Make) -> None:
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    train(tiny(epochs=1, threads=2))
+    assert torch.equal(torch.rand(3), want) and torch.get_num_threads() == threads
+
+
+def test_seed_makes_the_first_weights(tiny: Make) -> None:
+    splits = open_data(tiny())
+    one, same, other = (build_model(tiny(seed=seed), splits).state_dict() for seed in (0, 0, 1))
+    assert apart(one, same) == 0.0 < apart(one, other)
+    assert create_model("vit_tiny_patch16_224", num_classes=10, depth=1).config.num_classes == 10
