@@ -7,11 +7,13 @@ from typing import Any
 import tyro
 
 from vitrail.cli.table import print_table
+from vitrail.errors import VitrailError
 
 EXAMPLES = """
 vitrail models                                  # every variant
 vitrail models 'swin*'                          # those that match a pattern
 vitrail models swin_tiny_patch4_window7_224     # one, with its config and cost
+vitrail models swin_tiny_patch4_window7_224 --set num_classes=10 image_size=448
 vitrail models 'vit*' --json | jq '.[].name'
 """
 
@@ -20,12 +22,14 @@ vitrail models 'vit*' --json | jq '.[].name'
 class Models:
     """List the models, or show one.
 
-    A name shows its config, parameters, multiply-adds (attention included, one is two operations) and the evaluation
-    protocol that its weights expect.
+    A name shows its config, parameters, multiply-adds (attention included, one is two operations), the evaluation
+    protocol that its weights expect, and what is published about it.
     """
 
     pattern: tyro.conf.Positional[str] = "*"
-    """A name, or a shell pattern such as 'swin*' (quote it, or the shell may fill it in)."""
+    """A name, a part of one, or a shell pattern such as 'swin*' (quote it, or the shell may fill it in)."""
+    set: tuple[str, ...] = ()
+    """Fields of one model's config to replace before it is counted, as name=value: --set num_classes=10."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -34,57 +38,96 @@ class Models:
         from vitrail.models import list_models
 
         names = list_models(self.pattern) or _containing(self.pattern)
-        return self._show(self.pattern) if names == [self.pattern] else self._list(names)
+        if names == [self.pattern]:
+            return self._show(self.pattern)
+        if self.set:
+            raise VitrailError(f"--set changes one model, and '{self.pattern}' is {len(names)}. Name one of them.")
+        return self._list(names)
 
     def _list(self, names: list[str]) -> int:
-        rows = [_summary(name) for name in names]
+        rows = [_row(name) for name in names]
         if self.json:
             print(json.dumps(rows, indent=2))
             return 0
+        columns = ["name", "family", "pixels", "parameters", "multiply-adds", "top-1"]
         cells = [
-            [row["name"], row["family"], f"{row['parameters'] / 1e6:.2f} M", str(row["size"]), str(row["classes"])]
+            [
+                row["name"],
+                row["family"],
+                str(row["size"]),
+                f"{row['parameters'] / 1e6:.2f} M",
+                f"{row['gmacs']:.2f} G",
+                f"{row['top1']:.2f}" if row["top1"] else "",
+            ]
             for row in rows
         ]
-        columns = ["name", "family", "parameters", "pixels", "classes"]
-        print_table(columns, cells, right=["parameters", "pixels", "classes"])
+        print_table(columns, cells, right=columns[2:])
         return 0
 
     def _show(self, name: str) -> int:
-        from vitrail.lab.cost import count_macs
-        from vitrail.models import make_config
+        from vitrail.models.published import PUBLISHED
 
-        config = asdict(make_config(name))
-        preprocess = config.pop("preprocess")
-        facts = {**_summary(name), "multiply_adds": count_macs(name), "preprocess": preprocess, "config": config}
+        facts = {**_counted(name, self.set), "published": PUBLISHED[name]._asdict()}
         if self.json:
             print(json.dumps(facts, indent=2))
-            return 0
-        print(name)
-        print(f"  family         {facts['family']}")
-        print(f"  parameters     {facts['parameters']:,}")
-        print(f"  multiply-adds  {facts['multiply_adds'] / 1e9:.3f} G at {facts['size']} pixels")
-        print(f"  evaluation     {_protocol(preprocess)}")
-        print("  config")
-        width = max(map(len, config))
-        for field, value in config.items():
-            print(f"    {field:<{width}}  {value}")
-        print(f"\nIn Python: model = vitrail.create_model({name!r}, num_classes=10)")
-        print(f"To train:  vitrail train data=FOLDER model={name}")
+        else:
+            _print(facts, self.set)
         return 0
 
 
-def _summary(name: str) -> dict[str, Any]:
-    from vitrail.lab.cost import count_parameters
+def _row(name: str) -> dict[str, Any]:
     from vitrail.models import family_of, make_config
+    from vitrail.models.published import PUBLISHED
 
-    config = make_config(name)
+    published = PUBLISHED[name]
     return {
         "name": name,
         "family": family_of(name),
-        "parameters": count_parameters(name),
-        "size": config.preprocess.size,
-        "classes": config.num_classes,
+        "size": make_config(name).preprocess.size,
+        "parameters": published.parameters,
+        "gmacs": published.gmacs,
+        "top1": published.top1,
     }
+
+
+def _counted(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
+    """Build the variant without memory, and count."""
+    import torch
+
+    from vitrail.lab.cost import count_macs, count_parameters
+    from vitrail.models import create_model, family_of
+    from vitrail.training.config import TrainConfig
+
+    with torch.device("meta"):
+        model = create_model(name, **TrainConfig(set=changes).model_overrides())
+    config = asdict(model.config)
+    return {
+        "name": name,
+        "family": family_of(name),
+        "parameters": count_parameters(model),
+        "multiply_adds": count_macs(model),
+        "preprocess": config.pop("preprocess"),
+        "config": config,
+    }
+
+
+def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
+    name, published, config = facts["name"], facts["published"], facts["config"]
+    print(" ".join([name, *changes]))
+    print(f"  family         {facts['family']}")
+    print(f"  parameters     {facts['parameters']:,}")
+    print(f"  multiply-adds  {facts['multiply_adds'] / 1e9:.3f} G at {facts['preprocess']['size']} pixels")
+    print(f"  evaluation     {_protocol(facts['preprocess'])}")
+    if published["top1"]:
+        print(f"  published      {published['top1']} % top-1 on ImageNet-1k ({published['weights']}, timm)")
+    if published["note"]:
+        print(f"                 {published['note']}")
+    print("  config")
+    width = max(map(len, config))
+    for field, value in config.items():
+        print(f"    {field:<{width}}  {value}")
+    print(f"\nIn Python: model = vitrail.create_model({name!r}, num_classes=10)")
+    print(f"To train:  vitrail train FOLDER --model {name}")
 
 
 def _containing(text: str) -> list[str]:

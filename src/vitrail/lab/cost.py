@@ -1,11 +1,10 @@
-"""What a model costs: parameters and multiply-adds, counted without memory and without drawing a weight."""
+"""What a model costs: parameters and multiply-adds, counted without memory for a weight."""
 
 from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
@@ -74,17 +73,6 @@ _FREE = {
 }
 
 
-def outline(name: str, **overrides: Any) -> nn.Module:
-    """Build a variant whose large weights have shapes and no memory: good for counting, not for computing.
-
-    Example:
-        >>> {p.device.type for p in outline("vit_tiny_patch16_224").backbone.stages.parameters()} <= {"meta", "cpu"}
-        True
-    """
-    with _WithoutWeights():
-        return create_model(name, **overrides)
-
-
 def count_parameters(model: nn.Module | str) -> int:
     """Count the parameters of a model, or of a variant named in the catalogue.
 
@@ -92,8 +80,7 @@ def count_parameters(model: nn.Module | str) -> int:
         >>> count_parameters("vit_tiny_patch16_224")
         5717416
     """
-    model = outline(model) if isinstance(model, str) else model
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(parameter.numel() for parameter in _model(model).parameters())
 
 
 def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> int:
@@ -113,42 +100,29 @@ def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None
         >>> round(count_macs("vit_tiny_patch16_224") / 1e9, 3)
         1.254
     """
-    model = outline(model) if isinstance(model, str) else model
-    size = size or model.config.preprocess.size  # type: ignore[union-attr]
+    model = _model(model)
+    config: Any = model.config
+    size = size or config.preprocess.size
     height, width = (size, size) if isinstance(size, int) else size
-    images = torch.zeros(1, model.config.in_channels, height, width, device="meta")  # type: ignore[union-attr]
+    images = torch.zeros(1, config.in_channels, height, width, device="meta")
     with torch.no_grad(), _NothingUncounted(), FlopCounterMode(display=False) as counter:
         _on_meta(model).eval()(images)
     return counter.get_total_flops() // 2
 
 
+def _model(model: nn.Module | str) -> nn.Module:
+    if isinstance(model, nn.Module):
+        return model
+    with torch.device("meta"):
+        return create_model(model)
+
+
 def _on_meta(model: nn.Module) -> nn.Module:
     # A copy that shares structure and no memory: `to` would move the caller's own model.
-    memo = {id(t): _empty(t) for t in (*model.parameters(), *model.buffers())}
+    memo: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"))
     return deepcopy(model, memo)
-
-
-def _empty(tensor: Tensor) -> Tensor:
-    shell = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(shell, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shell
-
-
-class _WithoutWeights(TorchFunctionMode):
-    """Give `torch.empty` no memory, and let drawing into such a tensor be nothing.
-
-    `torch.device("meta")` would do, but it also moves index tables there, whose arithmetic makes torch import its
-    compiler: three seconds to list the models.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is torch.empty:
-            kwargs["device"] = "meta"
-        elif getattr(func, "__name__", "") in ("uniform_", "normal_"):
-            tensor = args[0] if args else kwargs["tensor"]
-            if tensor.is_meta:
-                return tensor
-        return func(*args, **kwargs)
 
 
 class _NothingUncounted(TorchDispatchMode):
