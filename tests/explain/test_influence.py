@@ -60,7 +60,7 @@ def test_rows_are_rows_of_the_whole_map(build):
     for kind in ("deit", "swin", "bit"):
         model, images = build(kind), pictures(kind, batch=2)
         whole = influence_maps(model, images, probes=1)
-        for query in (Pixel(9, 14), (0, 0)):
+        for query in (Pixel(5, 6), (0, 0)):
             rows = influence_rows(model, images, query, probes=1)
             for map, (place, row) in zip(whole, rows, strict=True):
                 assert place.layer.name == map.name

@@ -1,0 +1,158 @@
+"""Pictures: heat lies where it belongs, every model has a gallery, the page needs nothing but itself."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitrail.data.transform import EvalTransform
+from vitrail.errors import VitrailError
+from vitrail.explain.gallery import attention_overlays, overview, prepare
+from vitrail.explain.heat import METHODS, Look, heat, settle
+from vitrail.explain.overlay import enlarge, mark, normalised, overlay, paint, seen
+from vitrail.explain.page import Section, page
+from vitrail.explain.panel import fit, font, panel, shorten, wrap
+from vitrail.explain.query import Pixel
+from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
+
+KINDS = ["vit", "deit", "swin", "poolformer", "mixer", "bit"]
+
+
+def photo(size=(80, 64), seed=0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def at_64(build, kind):
+    model = build(kind)
+    model.preprocess = Preprocess(64, crop=1.0)
+    return model
+
+
+@pytest.mark.parametrize("preprocess", [Preprocess(192), Preprocess(160, 1.0, mean=HALF_MEAN, std=HALF_STD)])
+def test_what_the_model_saw_is_the_crop_that_was_prepared(preprocess):
+    picture = photo((300, 260))
+    [back] = seen(EvalTransform(preprocess)(picture)[None], preprocess)
+    scale = preprocess.resize / 260
+    whole = picture.resize((int(300 * scale), preprocess.resize), Image.Resampling.BICUBIC)
+    left, top = round((whole.width - preprocess.size) / 2), round((whole.height - preprocess.size) / 2)
+    crop = whole.crop((left, top, left + preprocess.size, top + preprocess.size))
+    assert np.array_equal(np.asarray(back), np.asarray(crop))
+
+
+def test_heat_lies_over_the_cell_that_is_hot():
+    values = torch.zeros(4, 4)
+    values[1, 2] = 1
+    bright = np.asarray(overlay(Image.new("RGB", (160, 160), (90, 90, 90)), values).convert("L"), dtype=float)
+    cells = bright.reshape(4, 40, 4, 40).mean((1, 3))
+    assert np.unravel_index(cells.argmax(), cells.shape) == (1, 2)
+    assert cells[1, 2] > 1.5 * cells[3, 0]
+
+
+def test_cells_over_the_edge_are_cut_off():
+    values = torch.arange(16.0).reshape(4, 4)
+    whole = enlarge(values, (64, 64))
+    assert torch.equal(enlarge(values, (52, 40), cover=(64 / 52, 64 / 40)), whole[:52, :40])
+    assert enlarge(torch.full((3, 3), 2.0), (7, 5)).unique().tolist() == [2.0]
+
+
+def test_one_hot_value_does_not_darken_the_rest_and_flat_heat_is_no_nan():
+    values = torch.linspace(0, 1, 400).reshape(20, 20)
+    values[0, 0] = 1e6
+    assert normalised(values)[19, 19] > 0.9
+    assert torch.equal(normalised(torch.ones(3, 3)), torch.zeros(3, 3))
+    one = torch.zeros(20, 20)
+    one[3, 4] = 5
+    assert normalised(one).sum() == 1 == normalised(one)[3, 4]
+
+
+def test_paint_goes_from_dark_to_bright():
+    light = np.asarray(paint(torch.linspace(0, 1, 50)[None]).convert("L"), dtype=int)[0]
+    assert (np.diff(light) >= 0).all() and light[-1] > light[0] + 150
+
+
+def test_the_ring_is_drawn_where_the_query_is():
+    before = Image.new("RGB", (100, 100), (120, 120, 120))
+    changed = np.argwhere(np.asarray(mark(before, 0.25, 0.75).convert("L")) != 120)
+    assert abs(changed.mean(0) - (25, 75)).max() <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_has_an_overview(build, kind):
+    found = overview(at_64(build, kind), [photo(seed=i) for i in range(3)])
+    expected = {"Where it looks", "Layer by layer", "Patch filters"}
+    if kind in ("vit", "deit", "swin"):
+        expected |= {"Heads", "Attention distance"}
+    if kind in ("vit", "deit"):
+        expected |= {"Position similarity"}
+    if kind == "swin":
+        expected |= {"Position bias"}
+    assert found.keys() == expected
+    assert all(picture.mode == "RGB" and min(picture.size) > 80 for picture in found.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+def test_every_method_draws_or_says_why_not(build, kind, method):
+    model = at_64(build, kind)
+    if method in ("maps", "rollout") and kind in ("poolformer", "mixer", "bit"):
+        with pytest.raises(VitrailError, match="--method"):
+            attention_overlays(model, [photo()], method)
+        return
+    plain, other = attention_overlays(model, [photo(), photo(seed=1)], method)
+    assert plain.size == (192, 192) and plain.tobytes() != other.tobytes()
+    [asked] = attention_overlays(model, [photo()], method, query=Pixel(60, 3))
+    assert asked.tobytes() != plain.tobytes()
+
+
+def test_auto_takes_the_method_that_knows_what_is_asked(build):
+    vit, bit = build("vit"), build("bit")
+    assert settle(vit, Look()).method == "rollout" and settle(bit, Look()).method == "saliency"
+    assert settle(vit, Look(layer=0)).method == "maps" and settle(bit, Look(query=(0, 0))).method == "influence"
+    with pytest.raises(VitrailError, match="Did you mean: rollout"):
+        settle(vit, Look("rolout"))
+
+
+def test_layer_and_head_choose_the_map_that_is_shown(build, images):
+    from vitrail.explain.maps import attention_maps
+
+    model = build("vit")
+    with attention_maps(model) as maps, torch.no_grad():
+        model(images)
+    found = heat(model, images, Look("maps", layer=1, head=2, query=(1, 1)))
+    assert torch.allclose(found.values, maps[1].row_picture((1, 1))[:, 2])
+    assert found.cover == (1, 48 / 36)  # 36 columns of pixels are padded to 3 cells of 16
+    with pytest.raises(VitrailError, match="no head 3"):
+        heat(model, images, Look("maps", head=3))
+    with pytest.raises(VitrailError, match="no layer 3"):
+        heat(model, images, Look("maps", layer=3))
+
+
+def test_a_batch_that_is_prepared_stays_and_none_is_an_error(build, images):
+    model = build("vit")
+    assert prepare(model, images) is images
+    with pytest.raises(VitrailError, match="no pictures"):
+        prepare(model, [])
+
+
+def test_panels_hold_all_their_pictures_and_words():
+    tiles = [Image.new("RGB", (50, 30), (200, 0, 0)) for _ in range(5)]
+    sheet = panel(
+        tiles, 3, "A title that is so long that it needs more than one line here", ["caption"] * 5, "a note", side=100
+    )
+    red = np.asarray(sheet)[..., 0] - np.asarray(sheet)[..., 1].astype(int) > 150
+    assert red.sum() == 5 * 100 * 60
+    face = font(12)
+    assert all(face.getlength(line) <= 90 for line in wrap("some words that do not fit in one line", face, 90))
+    assert face.getlength(shorten("a very long caption", face, 60)) <= 60
+    assert shorten("short", face, 60) == "short"
+    assert fit(Image.new("L", (3, 9)), 90).size == (30, 90)
+
+
+def test_the_page_needs_nothing_but_itself_and_quotes_what_it_is_told():
+    html = page("<b>", "a & b", [Section("one.png <i>", "said", {"pic": Image.new("RGB", (4, 4))})], "vitrail <x>")
+    assert "<b>" not in html and "<i>" not in html and "<x>" not in html and "a &amp; b" in html
+    assert re.findall(r'(?:src|href)="(?!data:image/)', html) == []
+    assert "http" not in html and html.count("<img") == 1
