@@ -75,10 +75,17 @@ def make_config(name: str, **overrides: Any) -> Any:
         if field not in published:
             raise unknown(f"field of {name}", field, published)
         _check_size(field, value, published[field])
-    overrides = {field: tuple(value) if isinstance(value, list) else value for field, value in overrides.items()}
+    overrides = {field: _same_kind(value, published[field]) for field, value in overrides.items()}
     size = overrides.pop("image_size", None)
     config = replace(config, **overrides)
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
+
+
+def _same_kind(value: Any, published: Any) -> Any:
+    """Write a value as the config would: lists as tuples, 0 as 0.0 where fractions are meant."""
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if isinstance(published, float) and type(value) is int else value
 
 
 def _check_size(field: str, value: Any, published: Any) -> None:

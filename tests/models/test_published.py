@@ -1,0 +1,55 @@
+"""Every published variant has the published parameters and multiply-adds."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitrail.models import create_model, list_models, make_config
+from vitrail.models.published import PUBLISHED
+from vitrail.parts.attend import Attend
+
+
+def count(name: str, size: int, **overrides) -> tuple[int, float]:
+    with torch.device("meta"):
+        model = create_model(name, **overrides).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, size, size))
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2e9
+
+
+def test_the_ledger_has_a_line_for_each_variant_in_the_order_of_the_catalogue():
+    assert list(PUBLISHED) == list_models()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_size_and_cost(name):
+    parameters, gmacs = count(name, make_config(name).preprocess.size)
+    assert parameters == PUBLISHED[name].parameters
+    assert round(gmacs, 3) == PUBLISHED[name].gmacs
+
+
+@pytest.mark.parametrize(("name", "gmacs"), [("resnetv2_50x1_bit", 4.089), ("resnetv2_152x2_bit", 45.814)])
+def test_cost_at_another_size(name, gmacs):
+    assert round(count(name, 224)[1], 3) == gmacs
+
+
+def test_a_backbone_without_a_head():
+    assert count("vit_huge_patch14_224", 224, num_classes=0)[0] == 630_764_800
+
+
+# mmpretrain's table leaves the products of window attention out; without them ours gives its figures.
+@pytest.mark.parametrize(
+    ("name", "gmacs"),
+    [
+        ("swin_tiny_patch4_window7_224", 4.36),
+        ("swin_small_patch4_window7_224", 8.52),
+        ("swin_base_patch4_window7_224", 15.14),
+    ],
+)
+def test_what_attention_costs_is_what_other_tables_leave_out(name, gmacs, monkeypatch):
+    monkeypatch.setattr(Attend, "forward", lambda self, q, k, v, bias=None: v)
+    assert count(name, 224)[1] == pytest.approx(gmacs, rel=3e-3)
+
+
+def test_a_wrong_number_would_be_seen():
+    assert count("swin_tiny_patch4_window7_224", 224, depths=(2, 2, 6, 3))[0] != 28_288_354
