@@ -49,8 +49,8 @@ def write_file(path: str | Path, content: bytes) -> None:
 def replace_folder(target: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its place, whole and flushed, when the block ends well.
 
-    When the block raises, the new folder is removed and `target` is as it was. On Linux the two folders are exchanged in
-    one step; elsewhere there are two renames, and `settle` repairs a crash between them.
+    When the block raises, the new folder is removed and `target` is as it was. On Linux the two folders are exchanged
+    in one step; elsewhere there are two renames, and `settle` repairs a crash between them.
 
     Args:
         target: the folder to make or to replace; missing parents are made.

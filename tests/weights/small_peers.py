@@ -11,7 +11,6 @@ from torch import nn
 from vitrail.models import create_model
 
 
-
 @dataclass(frozen=True)
 class Pair:
     """A peer and how to build ours alike."""

@@ -76,7 +76,7 @@ def test_death_before_or_after_every_operation_leaves_old_or_new(exchange, tmp_p
 
 
 def die_at(deadly: int, before: bool, work) -> bool:
-    """Run `work` in a child that leaves, without any clean-up, at its `deadly`-th operation; say whether it died there."""
+    """Run `work` in a child that leaves without clean-up at its `deadly`-th operation; say whether it did."""
     pid = os.fork()
     if pid == 0:
         count = 0

@@ -62,7 +62,10 @@ def test_no_two_rules_of_a_format_claim_one_key():
 
 def test_every_mark_is_a_key_that_some_rule_reads():
     for one in FORMATS:
-        keys = [Pattern(mark).fill(tuple((p.name, 0 if p.name != "*" else "") for p in Pattern(mark).places)) for mark in one.marks]
+        keys = [
+            Pattern(mark).fill(tuple((p.name, 0 if p.name != "*" else "") for p in Pattern(mark).places))
+            for mark in one.marks
+        ]
         for key in keys:
             fits = any(pattern.match(key) is not None for rule in one.rules for pattern in rule.patterns[0])
             assert fits or "{*}" in "".join(one.marks), (one.name, one.families, key)

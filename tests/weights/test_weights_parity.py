@@ -59,7 +59,9 @@ def test_huggingface_reads_the_file_that_we_write(pair: Pair, tmp_path):
     written = write_as(pair.format, family_of(pair.variant), ours.state_dict(), ours.config)
     assert_identical(written, theirs)
 
-    save_file({key: value.contiguous() for key, value in written.items()}, tmp_path / "model.safetensors", {"format": "pt"})
+    save_file(
+        {key: value.contiguous() for key, value in written.items()}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
     loaded = type(peer).from_pretrained(tmp_path).eval()
     images = torch.randn(2, 3, pair.size, pair.size)
     assert torch.equal(logits(loaded, images), logits(peer, images))

@@ -77,7 +77,10 @@ def test_a_shard_lies_beside_its_index(shard, tmp_path):
         ({"model": STATE, "epoch": 3}, "took 'model'"),
         ({"state_dict": {f"module.{key}": value for key, value in STATE.items()}}, "took 'module.' off every key"),
         ({"model": {}, "model_ema": STATE}, "took 'model_ema'"),
-        ({"student": {"x": torch.ones(1)}, "teacher": {f"_orig_mod.{k}": v for k, v in STATE.items()}}, "took 'teacher'"),
+        (
+            {"student": {"x": torch.ones(1)}, "teacher": {f"_orig_mod.{k}": v for k, v in STATE.items()}},
+            "took 'teacher'",
+        ),
         ({"model": {"state_dict": STATE}, "args": argparse.Namespace(lr=0.1)}, "took 'state_dict'"),
         (collections.OrderedDict(STATE, step=7), None),
     ],
@@ -93,7 +96,9 @@ def test_big_endian_and_column_first_arrays_are_the_same_numbers(tmp_path):
     array = np.arange(6, dtype=">f4").reshape(2, 3)
     np.savez(tmp_path / "a.npz", big=array, column=np.asfortranarray(array.astype("<f8")))
     tensors = read_checkpoint(tmp_path / "a.npz").tensors
-    assert torch.equal(tensors["big"], STATE["head.weight"]) and torch.equal(tensors["column"], STATE["head.weight"].double())
+    assert torch.equal(tensors["big"], STATE["head.weight"]) and torch.equal(
+        tensors["column"], STATE["head.weight"].double()
+    )
 
 
 def test_the_name_that_a_config_beside_it_states_is_kept(tmp_path):

@@ -1,7 +1,6 @@
 """`vitrail convert`: another library's checkpoint into a model folder, or into a third library's names."""
 
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,6 +39,7 @@ class Convert:
         """Convert, and say what was found and written."""
         from vitrail.weights.convert import convert
 
-        command = shlex.join(["vitrail", *sys.argv[1:]])
+        words = ["vitrail", "convert", self.source, "--to", self.to, "--out", str(self.out)]
+        command = shlex.join(words + (["--model", self.model] if self.model else []))
         print(convert(self.source, self.to, self.out, model=self.model, command=command))
         return 0

@@ -77,7 +77,7 @@ def resize_table(table: Tensor, grid: Grid) -> Tensor:
 
 
 def resize_relative(table: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a `((2w-1)^2, h)` table of relative position biases to a window, as the authors of Swin do: plain bicubic."""
+    """Resize a `((2w-1)^2, h)` table of relative position biases as the authors of Swin do: plain bicubic."""
     side = round(len(table) ** 0.5)
     if side * side != len(table):
         return table
@@ -90,8 +90,8 @@ def resize_relative(table: Tensor, size: tuple[int, int]) -> Tensor:
 def change_channels(weight: Tensor, channels: int) -> Tensor:
     """Change the input channels of a first convolution, `(out, in, y, x)`.
 
-    To one channel: the sum, so that a grey picture answers as its three equal channels would. To k channels: the old ones
-    in turn, scaled by old / k, so that the answer to a flat picture keeps its size. (timm's rule.)
+    To one channel: the sum, so that a grey picture answers as its three equal channels would. To k channels: the old
+    ones in turn, scaled by old / k, so that the answer to a flat picture keeps its size. (timm's rule.)
 
     Example:
         >>> change_channels(torch.ones(1, 3, 1, 1), 1).flatten(), change_channels(torch.ones(1, 3, 1, 1), 4).flatten()

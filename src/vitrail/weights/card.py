@@ -32,10 +32,9 @@ def model_card(
     front = yaml.safe_dump(_front_matter(variant, metrics or {}, dataset, license), sort_keys=False, allow_unicode=True)
     parts = [f"---\n{front}---", f"# {variant}", _facts(variant, parameters, preprocess, labels)]
     if metrics:
+        place = _plain(dataset or "a held-out split")
         rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items())
-        parts.append(
-            f"## Figures\n\nMeasured on {_plain(dataset or 'a held-out split')}.\n\n| metric | value |\n|---|---|\n{rows}"
-        )
+        parts.append(f"## Figures\n\nMeasured on {place}.\n\n| metric | value |\n|---|---|\n{rows}")
     parts.append(_USE)
     return "\n\n".join(parts) + "\n"
 
@@ -72,10 +71,11 @@ def _front_matter(variant: str, metrics: Mapping[str, float], dataset: str | Non
 
 def _facts(variant: str, parameters: int, preprocess: Preprocess, labels: Sequence[str] | None) -> str:
     """Return the table of what the model is."""
+    size, short = preprocess.size, preprocess.resize
     rows = {
         "architecture": variant,
         "parameters": f"{parameters:,}",
-        "input": f"{preprocess.size} x {preprocess.size}, short side {preprocess.resize} ({preprocess.interpolation}), centre crop",
+        "input": f"{size} x {size}: short side to {short} ({preprocess.interpolation}), then the centre",
         "mean, std": f"{tuple(preprocess.mean)}, {tuple(preprocess.std)}",
     }
     if labels:

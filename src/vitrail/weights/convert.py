@@ -88,7 +88,7 @@ def convert(
         save_model(built, out, command=command)
     else:
         write_tensor_file(out, tensors)
-    also = [other for other in names if other != name and not differing_fields(found.mapped.tensors, other)]
+    also = [other for other in names if other != name and differing_fields(found.mapped.tensors, other) == overrides]
     return Conversion(
         checkpoint.origin, found.format.name, name, also, overrides, to, out, len(tensors), checkpoint.notes
     )
@@ -115,7 +115,7 @@ def _choose(model: str | None, names: list[str], checkpoint: Checkpoint, came_as
 
 
 def differing_fields(ours: Mapping[str, Tensor], name: str) -> dict[str, Any]:
-    """Return the config fields in which a checkpoint differs from a variant, as far as shapes tell: classes, channels, sizes.
+    """Return the config fields in which a checkpoint differs from a variant, as far as shapes tell.
 
     Args:
         ours: tensors under our names.

@@ -24,16 +24,18 @@ from safetensors.torch import load_file, save_file
 from vitrail.durable import full_disk, replace_folder, settle, write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.models import create_model
+from vitrail.parts.backbone import Classifier
 from vitrail.preprocess import Preprocess
 from vitrail.weights.card import model_card
 from vitrail.weights.manifest import MANIFEST, dump_json, seal, verify
 from vitrail.weights.processor import from_processor, to_processor
 
+_STATED = ("metrics", "dataset", "license")
 CONFIG, TENSORS, PROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
 
 
 def save_model(
-    model: torch.nn.Module,
+    model: Classifier,
     folder: str | Path,
     *,
     labels: Sequence[str] | None = None,
@@ -79,7 +81,7 @@ def save_model(
     return folder
 
 
-def load_model(source: str | Path, device: str | torch.device = "cpu") -> torch.nn.Module:
+def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classifier:
     """Build the model that a model folder describes, in evaluation mode, after checking every checksum.
 
     The model carries `labels` (a tuple of class names, or None), `preprocess`, `metrics`, `dataset`, `license` and
@@ -105,9 +107,8 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> torch.
     labels = config.get("labels")
     model.labels = None if labels is None else tuple(labels)
     model.preprocess = preprocess
-    model.command = manifest.get("command")
-    for key in ("metrics", "dataset", "license"):
-        setattr(model, key, config.get(key))
+    for key, value in {"command": manifest.get("command"), **{key: config.get(key) for key in _STATED}}.items():
+        setattr(model, key, value)
     return model.to(device).eval()
 
 
@@ -146,20 +147,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _about(model: torch.nn.Module) -> dict[str, Any]:
+def _about(model: Classifier) -> dict[str, Any]:
     """Collect what a model says about itself."""
-    if not hasattr(model, "variant") or not hasattr(model, "config"):
+    if not getattr(model, "variant", ""):
         raise VitrailError(
             f"{type(model).__name__} has no variant and config, so a folder of it could not be loaded again.\n"
             "Make the model with vitrail.create_model."
         )
-    keys = ("labels", "preprocess", "command", "metrics", "dataset", "license")
-    about = {key: getattr(model, key, None) for key in keys}
+    about = {key: getattr(model, key, None) for key in ("labels", "preprocess", "command", *_STATED)}
     about["preprocess"] = about["preprocess"] or model.config.preprocess
     return about
 
 
-def _config(model: torch.nn.Module, about: dict[str, Any]) -> dict[str, Any]:
+def _config(model: Classifier, about: dict[str, Any]) -> dict[str, Any]:
     """Return what `config.json` states: plain values only."""
     values = asdict(model.config)
     # The protocol has its own file; the size that the model was built for (its position table) may be another.
@@ -184,7 +184,7 @@ def _config(model: torch.nn.Module, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _card(model: torch.nn.Module, about: dict[str, Any]) -> str:
+def _card(model: Classifier, about: dict[str, Any]) -> str:
     """Return the card of a model."""
     return model_card(
         str(model.variant),
@@ -214,14 +214,14 @@ def _find(source: str | Path) -> Path:
     )
 
 
-def _fill(model: torch.nn.Module, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> None:
     """Put tensors into a model, all of them or none."""
     own = model.state_dict()
     wrong = sorted(set(own) ^ set(tensors))
     wrong += [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
     if wrong:
         raise DataError(
-            f"{folder / TENSORS} does not fit what {CONFIG} describes, first at {wrong[0]} ({len(wrong)} keys differ).\n"
+            f"{folder / TENSORS} does not fit what {CONFIG} describes: {len(wrong)} keys differ, first {wrong[0]}.\n"
             "The two files belong to different models: copy the whole folder again."
         )
     model.load_state_dict(tensors, assign=False)

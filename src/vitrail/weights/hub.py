@@ -91,7 +91,8 @@ class _Refusals:
         self.source = source
 
     def __enter__(self) -> None:
-        self.errors = _library().errors
+        _library()
+        self.errors = import_module("huggingface_hub.errors")
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         first = (str(error).strip().splitlines() or [""])[0]
@@ -100,7 +101,9 @@ class _Refusals:
                 f"The hub has no {self.source}: {first}\n"
                 "Check the spelling and the revision; a private one needs: hf auth login"
             ) from error
-        if isinstance(error, self.errors.LocalEntryNotFoundError) or isinstance(error, OSError):
+        # The client's transport (httpx, whichever of its names) is no dependency of ours, so its error is told by name.
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if isinstance(error, OSError) or names & {"LocalEntryNotFoundError", "TransportError"}:
             raise VitrailError(
                 f"Cannot get {self.source} from the hub: {first}\n"
                 "Check the connection, or give a local folder; files fetched before are found by their commit."
@@ -111,7 +114,9 @@ def _split(source: str) -> tuple[str, str | None]:
     """Return repository and revision of a hub id."""
     found = _ID.fullmatch(source)
     if found is None:
-        raise VitrailError(f"Cannot read the hub id '{source}'. Write it as hf:org/name@revision, for example hf:me/swin@main.")
+        raise VitrailError(
+            f"Cannot read the hub id '{source}'. Write it as hf:org/name@revision, for example hf:me/swin@main."
+        )
     return found["repo"], found["revision"]
 
 

@@ -234,7 +234,9 @@ def _apply(rules: Iterable[Rule], tensors: Mapping[str, Tensor], side: int, conf
     return result
 
 
-def _convert(rule: Rule, binding: Binding, found: dict, tensors: Mapping, side: int, config: Any, result: Mapped) -> None:
+def _convert(
+    rule: Rule, binding: Binding, found: dict, tensors: Mapping, side: int, config: Any, result: Mapped
+) -> None:
     """Run one rule for one binding of its places."""
     sources, targets = rule.patterns[side], rule.patterns[1 - side]
     absent = [pattern.fill(binding) for slot, pattern in enumerate(sources) if slot not in found]

@@ -55,8 +55,8 @@ class LoadReport:
 def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> LoadReport:
     """Fill a model with weights in any known format, adapting what differs in size, and report what was done.
 
-    Sizes that are adapted: the number of classes (the head stays as initialised), input channels, position tables, window
-    size, patch size. What is left as initialised is also logged as a warning.
+    Sizes that are adapted: the number of classes (the head stays as initialised), input channels, position tables,
+    window size, patch size. What is left as initialised is also logged as a warning.
 
     Args:
         model: a model from `create_model`; it is changed only when everything fits.
@@ -64,7 +64,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
         strict: whether missing and unexpected keys are an error.
 
     Raises:
-        VitrailError: the weights are another model's; the message says which keys and shapes differ, and what they look like.
+        VitrailError: the weights are another model's; the message says what differs, and what they look like.
         DataError: the file cannot be read, or is in no known format.
 
     Example:
@@ -146,10 +146,8 @@ def _explain(misfits: _Misfits, model: nn.Module, checkpoint: Checkpoint, found:
     variant = getattr(model, "variant", "") or type(model).__name__
     lines = [f"{checkpoint.origin} does not fit {variant}:"]
     if misfits.shapes:
-        key = misfits.shapes[0]
-        lines.append(
-            f"  {len(misfits.shapes)} shapes differ, first {key}: {tuple(got[key].shape)}, needed {tuple(own[key].shape)}"
-        )
+        key, count = misfits.shapes[0], len(misfits.shapes)
+        lines.append(f"  {count} shapes differ, first {key}: {tuple(got[key].shape)}, needed {tuple(own[key].shape)}")
     if misfits.missing:
         lines.append(f"  missing: {_some(misfits.missing)}")
     if misfits.unexpected:
@@ -163,7 +161,7 @@ def _explain(misfits: _Misfits, model: nn.Module, checkpoint: Checkpoint, found:
         lines.append(f"It looks like {found.format.name}'s {names[0]}: try create_model({names[0]!r}, weights=...).")
     else:
         families = " or ".join(found.format.families) or "an architecture of ours"
-        lines.append(f"It looks like {found.format.name}'s names for {families}, but like no published variant of it.")
+        lines.append(f"It has {found.format.name}'s names for {families}, but the sizes of no published variant.")
     return "\n".join(lines)
 
 
@@ -178,5 +176,3 @@ def _grouped(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     for key, fact in facts.items():
         by_fact.setdefault(str(fact), []).append(key)
     return [(_some(keys), fact) for fact, keys in by_fact.items()]
-
-

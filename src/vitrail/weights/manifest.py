@@ -113,7 +113,7 @@ def tensor_facts(tensor: Tensor) -> dict[str, Any]:
     return {
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "shape": list(tensor.shape),
-        "sha256": hashlib.sha256(raw).hexdigest(),
+        "sha256": hashlib.sha256(raw.data).hexdigest(),
     }
 
 

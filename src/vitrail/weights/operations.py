@@ -59,7 +59,7 @@ class OldName:
 
 
 class Concat:
-    """Several of theirs, side by side, are one of ours: separate queries, keys and values; class and distillation token.
+    """Several of theirs, side by side, are one of ours: queries, keys and values; class and distillation token.
 
     Args:
         dim: the dimension they are side by side in; they share it equally.
@@ -96,15 +96,15 @@ class UnfoldOrder:
     Ours is the authors' order: places slow, channels fast, down before right.
     """
 
-    places = [0, 2, 1, 3]  # its own inverse
+    places = (0, 2, 1, 3)  # its own inverse
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Reorder the last dimension: `(C, right, down)` to `(down, right, C)`."""
-        return tuple(x.unflatten(-1, (-1, 4))[..., self.places].transpose(-1, -2).flatten(-2) for x in theirs)
+        return tuple(x.unflatten(-1, (-1, 4))[..., list(self.places)].transpose(-1, -2).flatten(-2) for x in theirs)
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
         """Reorder the last dimension back."""
-        return tuple(x.unflatten(-1, (4, -1))[..., self.places, :].transpose(-1, -2).flatten(-2) for x in ours)
+        return tuple(x.unflatten(-1, (4, -1))[..., list(self.places), :].transpose(-1, -2).flatten(-2) for x in ours)
 
 
 class RelativeIndex:

@@ -13,7 +13,18 @@ _DATA = ("torch", "torch._utils", "torch.storage", "torch.serialization", "colle
 _DATA_NAMES = {
     *("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_qtensor"),
     *("_rebuild_parameter_with_state", "_rebuild_sparse_tensor", "_rebuild_meta_tensor_no_storage", "_load_from_bytes"),
-    *("OrderedDict", "Counter", "defaultdict", "Size", "Tensor", "device", "dtype", "_get_layout", "encode", "Namespace"),
+    *(
+        "OrderedDict",
+        "Counter",
+        "defaultdict",
+        "Size",
+        "Tensor",
+        "device",
+        "dtype",
+        "_get_layout",
+        "encode",
+        "Namespace",
+    ),
     *("Parameter", "UntypedStorage", "TypedStorage", "_rebuild_wrapper_subclass", "_rebuild_device_tensor_from_numpy"),
 }
 
@@ -58,7 +69,7 @@ def imports(path: Path) -> Iterator[str]:
 def _globals(file) -> Iterator[str]:
     """Yield the names of one pickle: written out, or put together from the strings before."""
     texts: list[str] = []
-    memo: dict[int, str | None] = {}
+    memo: dict[object, str | None] = {}
     last: str | None = None  # the text that was pushed just now, if it was one
     for code, value, _ in pickletools.genops(file):
         if code.name in {"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}:

@@ -63,7 +63,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     """
     origin = str(source)
     if origin.startswith("hf:"):
-        from vitrail.weights.hub import pull, pinned
+        from vitrail.weights.hub import pinned, pull
 
         origin = pinned(origin)
         path = pull(origin)
@@ -97,8 +97,14 @@ def _reader(path: Path) -> Callable[[Path], Mapping[str, Any]]:
         return _read_pickle
     if not head:
         raise DataError(f"{path} is empty (0 bytes). Copy or download it again.")
-    known = {b"\x89HDF": "an HDF5 file", b"version https:": "a Git LFS pointer, not the file itself", b"<": "a web page"}
-    what = next((name for start, name in known.items() if head.startswith(start)), f"{size:,} bytes that start {head[:8]!r}")
+    known = {
+        b"\x89HDF": "an HDF5 file",
+        b"version https:": "a Git LFS pointer, not the file itself",
+        b"<": "a web page",
+    }
+    what = next(
+        (name for start, name in known.items() if head.startswith(start)), f"{size:,} bytes that start {head[:8]!r}"
+    )
     raise DataError(f"{path} is no checkpoint: it is {what}.\nReadable: safetensors, PyTorch state dicts, npz.")
 
 
@@ -116,7 +122,9 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
     with open(path, "rb") as file:
         (header,) = struct.unpack("<Q", file.read(8))
     if header > size - 8:
-        raise DataError(f"{path} is cut off: its header claims {header:,} bytes, the file has {size:,}.\nCopy it again.")
+        raise DataError(
+            f"{path} is cut off: its header claims {header:,} bytes, the file has {size:,}.\nCopy it again."
+        )
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -167,7 +175,9 @@ def _choose(folder: Path) -> Path:
     if found:
         names = ", ".join(path.name for path in found[:6])
         raise VitrailError(f"{folder} holds {len(found)} checkpoints ({names}). Give the path of one of them.")
-    raise VitrailError(f"{folder} holds no checkpoint: no {', no '.join(_NAMES[::2])}, no file ending in {', '.join(_ENDINGS)}.")
+    raise VitrailError(
+        f"{folder} holds no checkpoint: no {', no '.join(_NAMES[::2])}, no file ending in {', '.join(_ENDINGS)}."
+    )
 
 
 def _read_shards(index: Path) -> Mapping[str, Any]:

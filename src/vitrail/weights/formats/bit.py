@@ -7,7 +7,11 @@ from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.operations import Kernel, PointwiseConv, PointwiseKernel
 
 STAGE = "backbone.stages.{s}"
-STEM, NORM, HEAD = "backbone.embedding.patches.conv.weight", "backbone.norm.0.{weight|bias}", "head.linear.{weight|bias}"
+STEM, NORM, HEAD = (
+    "backbone.embedding.patches.conv.weight",
+    "backbone.norm.0.{weight|bias}",
+    "head.linear.{weight|bias}",
+)
 _NUMBERED_NORMS, _NUMBERED_CONVS = "{norm1|norm2|norm3}.{weight|bias}", "{conv1|conv2|conv3}.weight"
 
 

@@ -111,9 +111,13 @@ _MMPRETRAIN = (
 _FAMILY = ("swin",)
 _TABLE_MARK = "layers.0.blocks.0.attn.relative_position_bias_table"
 FORMATS = (
-    Format("timm", _FAMILY, _TIMM, (_TABLE_MARK, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight")),
+    Format(
+        "timm", _FAMILY, _TIMM, (_TABLE_MARK, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight")
+    ),
     Format("official", _FAMILY, _OFFICIAL, (_TABLE_MARK, "layers.0.downsample.reduction.weight")),
-    Format("torchvision", _FAMILY, _TORCHVISION, ("features.0.0.weight", "features.1.0.attn.relative_position_bias_table")),
+    Format(
+        "torchvision", _FAMILY, _TORCHVISION, ("features.0.0.weight", "features.1.0.attn.relative_position_bias_table")
+    ),
     Format(
         "huggingface",
         _FAMILY,
@@ -127,5 +131,7 @@ FORMATS = (
         ("(swin.)encoder.layers.0.blocks.0.attention.relative_position_bias.relative_position_bias_table",),
         writes=False,
     ),
-    Format("mmpretrain", _FAMILY, _MMPRETRAIN, ("(backbone.)stages.0.blocks.0.attn.w_msa.relative_position_bias_table",)),
+    Format(
+        "mmpretrain", _FAMILY, _MMPRETRAIN, ("(backbone.)stages.0.blocks.0.attn.w_msa.relative_position_bias_table",)
+    ),
 )

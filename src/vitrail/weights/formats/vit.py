@@ -80,7 +80,9 @@ _TORCHVISION = (
     Rule(_TV_LAYER + ".self_attention.in_proj_{weight|bias}", BLOCK + ".token_mixer.qkv.{weight|bias}"),
     Rule(_TV_LAYER + ".self_attention.out_proj.{weight|bias}", BLOCK + ".token_mixer.proj.{weight|bias}"),
     Rule(_TV_LAYER + ".mlp.{0|3}.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
-    Rule(_TV_LAYER + ".mlp.{linear_1|linear_2}.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}", OLD_NAME),
+    Rule(
+        _TV_LAYER + ".mlp.{linear_1|linear_2}.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}", OLD_NAME
+    ),
     Rule("encoder.ln.{weight|bias}", "backbone.norm.{weight|bias}"),
     Rule("heads.head.{weight|bias}", "head.linear.{weight|bias}"),
 )
