@@ -11,12 +11,12 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import finish, start
 
 from vitrail.training.config import TrainConfig
 from vitrail.training.log import read_log
@@ -34,33 +34,6 @@ EVERYTHING: dict[str, Any] = {
     "save_steps": 3,
     "threads": 1,
 }
-
-
-def work(config: TrainConfig) -> None:
-    """Do what the command does, in a process of its own."""
-    from vitrail.training.stop import Stop, Stopped, on_signals
-    from vitrail.training.train import train
-
-    try:
-        with on_signals(Stop()) as stop:
-            train(config, stop=stop)
-    except Stopped as stopped:
-        os._exit(stopped.code)
-
-
-def start(config: TrainConfig) -> ForkServerProcess:
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["vitrail.training.train", "sklearn.datasets"])
-    process = context.Process(target=work, args=(config,))
-    process.start()
-    return process
-
-
-def finish(config: TrainConfig) -> int:
-    process = start(config)
-    process.join(120)
-    assert process.exitcode is not None, "the run hangs"
-    return process.exitcode
 
 
 def wait_for(folder: Path, step: int, process: ForkServerProcess) -> bool:
@@ -94,7 +67,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 def test_killed_runs_end_with_the_same_bits(tiny: Make, tmp_path: Path, plan: dict[str, Any]) -> None:
     """R1: SIGKILL at random moments, mid-epoch, with everything on that keeps a state."""
     whole, killed = (tiny(**{**EVERYTHING, **plan}, out=str(tmp_path / name)) for name in ("whole", "killed"))
-    assert finish(whole) == 0
+    assert finish(start(whole)) == [0]
     steps = len(read_log(tmp_path / "whole" / "metrics.jsonl", "step"))
     moments, kills, pids = random.Random(0), 0, []
     for target in sorted(moments.sample(range(2, steps - 4), 3)):
@@ -105,7 +78,7 @@ def test_killed_runs_end_with_the_same_bits(tiny: Make, tmp_path: Path, plan: di
             process.join()
             kills += process.exitcode == -signal.SIGKILL
             pids.append(process.pid)
-    assert finish(TrainConfig(resume=killed.out)) == 0
+    assert finish(start(TrainConfig(resume=killed.out))) == [0]
     assert kills >= 2
     assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "whole")
     assert not [path for path in (tmp_path / "killed" / "state").iterdir() if path.name.startswith(".")]

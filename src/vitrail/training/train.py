@@ -177,6 +177,7 @@ def conclude(run: Session, splits: Splits) -> Summary:
     assert run.folder is not None
     run.save()
     run.save_last()
+    run.world.gather(None)  # the others wait here for the files of the first
     weights = load_file(run.folder / "weights" / "best" / "model.safetensors")
     run.world.load_model_state(run.model, weights)
     run.ema.restart()

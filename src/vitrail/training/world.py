@@ -55,12 +55,12 @@ class SingleProcess:
         return [value]
 
     def model_state(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the whole state of the model on the CPU, under plain names."""
+        """Return the whole state of the model on the CPU, under plain names; empty where this process does not lead."""
         return checkpoint.get_model_state_dict(model, options=_WHOLE)  # pyright: ignore[reportReturnType]
 
     def optimizer_state(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """Return the whole state of the optimizer as `parameter|quantity`."""
-        state: Any = checkpoint.get_optimizer_state_dict(model, optimizer, options=_WHOLE)["state"]
+        """Return the whole state of the optimizer as `parameter|quantity`; empty where this process does not lead."""
+        state: Any = checkpoint.get_optimizer_state_dict(model, optimizer, options=_WHOLE).get("state", {})
         return {f"{name}|{key}": value for name, slots in state.items() for key, value in slots.items()}
 
     def load_model_state(self, model: nn.Module, state: dict[str, Tensor]) -> None:
@@ -71,7 +71,7 @@ class SingleProcess:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
     ) -> None:
         """Put back what `optimizer_state` returned."""
-        whole: Any = checkpoint.get_optimizer_state_dict(model, optimizer, options=_WHOLE)
+        whole: Any = checkpoint.get_optimizer_state_dict(model, optimizer, options=_SPREAD)
         whole["state"] = {}
         for flat, value in state.items():
             name, _, key = flat.rpartition("|")
@@ -87,9 +87,7 @@ class DataParallel(SingleProcess):
 
     def wrap(self, student: nn.Module) -> nn.Module:
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
-            student, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        return DistributedDataParallel(student, device_ids=devices, gradient_as_bucket_view=True)
 
     def part(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
         assert isinstance(module, DistributedDataParallel)

@@ -1,0 +1,50 @@
+"""Runs in processes of their own, forked from a server that has torch loaded, so that one costs no start-up."""
+
+import os
+import socket
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
+
+from vitrail.training.config import TrainConfig
+
+
+def work(config: TrainConfig, environment: dict[str, str]) -> None:
+    """Do what the command does."""
+    os.environ.update(environment)
+    from vitrail.training.stop import Stop, Stopped, on_signals
+    from vitrail.training.train import train
+
+    try:
+        with on_signals(Stop()) as stop:
+            train(config, stop=stop)
+    except Stopped as stopped:
+        os._exit(stopped.code)
+
+
+def start(config: TrainConfig, **environment: str) -> ForkServerProcess:
+    """Start a run."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["vitrail.training.train", "sklearn.datasets", "torch.distributed.fsdp"])
+    process = context.Process(target=work, args=(config, environment))
+    process.start()
+    return process
+
+
+def start_together(config: TrainConfig, size: int) -> list[ForkServerProcess]:
+    """Start a run of several processes, with the environment that torchrun gives them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [start(config, **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(size)]
+
+
+def finish(*processes: ForkServerProcess) -> list[int]:
+    """Wait for runs, and return their exit codes."""
+    for process in processes:
+        process.join(120)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert None not in codes, "a run hangs"
+    return [code for code in codes if code is not None]
