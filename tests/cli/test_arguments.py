@@ -1,0 +1,127 @@
+"""Words become a dataclass: every spelling that people know, and a plain sentence for every other."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from tyro.conf import Positional
+
+from vitrail.cli import VERBS, verb_class
+from vitrail.cli.arguments import ALIASES, canonical, parse
+from vitrail.cli.complaint import plainer
+from vitrail.cli.flags import flags_of
+from vitrail.errors import VitrailError
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A part."""
+
+    momentum: float = 0.9
+    """Momentum."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb with one flag of each kind."""
+
+    data: Positional[str]
+    """Data."""
+    epochs: int = 10
+    """Epochs."""
+    batch: int | Literal["auto"] = 8
+    """Batch."""
+    weight_decay: float = 0.05
+    """Decay."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision."""
+    ema: bool = True
+    """Average."""
+    set: tuple[str, ...] = ()
+    """Settings."""
+    inner: Inner = Inner()
+    """Part."""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("digits", Verb("digits")),
+        ("data=digits", Verb("digits")),
+        ("digits --epochs 3", Verb("digits", epochs=3)),
+        ("digits --epochs=3", Verb("digits", epochs=3)),
+        ("digits epochs=3", Verb("digits", epochs=3)),
+        ("epochs=3 digits", Verb("digits", epochs=3)),
+        ("digits --weight_decay 0.1", Verb("digits", weight_decay=0.1)),
+        ("digits weight-decay=0.1", Verb("digits", weight_decay=0.1)),
+        ("digits --wd 0.1", Verb("digits", weight_decay=0.1)),
+        ("digits -b 32", Verb("digits", batch=32)),
+        ("digits batch=-1", Verb("digits", batch=-1)),
+        ("digits --batch -1", Verb("digits", batch=-1)),
+        ("digits --batch auto", Verb("digits", batch="auto")),
+        ("digits --no-ema", Verb("digits", ema=False)),
+        ("digits ema=false", Verb("digits", ema=False)),
+        ("digits --ema=off", Verb("digits", ema=False)),
+        ("digits --ema False", Verb("digits", ema=False)),
+        ("digits --ema", Verb("digits")),
+        ("digits --no-ema=yes", Verb("digits", ema=False)),
+        ("digits --set dim=48 depth=2", Verb("digits", set=("dim=48", "depth=2"))),
+        ("digits --set epochs=48 --epochs 2", Verb("digits", set=("epochs=48",), epochs=2)),
+        ("digits --inner.momentum 0.5", Verb("digits", inner=Inner(0.5))),
+        ("digits inner.momentum=0.5", Verb("digits", inner=Inner(0.5))),
+        ("--dataset digits", Verb("digits")),
+        ("runs/a=b", Verb("runs/a=b")),
+    ],
+)
+def test_every_spelling_means_the_same(line, expected):
+    assert parse("verb", Verb, line.split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("digits --epocs 3", "Unknown flag '--epocs'. Did you mean: --epochs?"),
+        ("digits epocs=3", "Unknown flag '--epocs'. Did you mean: --epochs?"),
+        ("digits --weigth-decay=3", "Did you mean: --weight-decay?"),
+        ("digits -x", "Unknown flag '-x'."),
+        ("digits epochs=three", "--epochs takes a whole number; got 'three'."),
+        ("digits --weight-decay little", "--weight-decay takes a number; got 'little'."),
+        ("digits batch=large", "--batch takes a whole number or auto; got 'large'."),
+        ("digits precision=fp61", "Unknown --precision 'fp61'. Valid: bf16, fp32."),
+        ("digits --epochs", "--epochs needs a value after it."),
+        ("digits ema=maybe", "--ema is on or off; got 'maybe'."),
+        ("digits more", "Nothing is done with: more."),
+        ("digits --per-device-train-batch-size 8", "Unknown flag"),
+        ("--data", "data needs a value"),
+        ("", "Missing:\n  DATA: Data."),
+    ],
+)
+def test_every_mistake_is_a_plain_sentence(line, says):
+    with pytest.raises(VitrailError) as caught:
+        parse("verb", Verb, line.split())
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 6 and "─" not in str(caught.value)
+
+
+def test_a_foreign_name_is_taken_and_the_own_one_is_told(capsys):
+    parse("verb", Verb, ["digits", "--batch-size", "32"])
+    assert capsys.readouterr().err == "note: --batch-size is --batch here\n"
+
+
+def test_a_file_whose_name_has_an_equals_sign_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "size=3.png").touch()
+    assert parse("verb", Verb, ["size=3.png"]) == Verb("size=3.png")
+
+
+def test_words_after_two_dashes_are_left_alone():
+    assert canonical(flags_of(Verb), ["--", "epochs=3", "--epocs"]) == ["--", "epochs=3", "--epocs"]
+
+
+def test_every_alias_leads_to_a_flag_that_some_verb_has():
+    own = {flag.name for verb in VERBS for flag in flags_of(verb_class(verb))}
+    assert set(ALIASES.values()) <= own
+
+
+def test_words_that_are_not_a_known_box_are_passed_on():
+    assert plainer("╭─ Other ─╮\n│ Something new. │\n╰───╯") == "Something new."

@@ -1,0 +1,136 @@
+"""The dispatcher: every verb is there, failures become exit codes, and the process ends as a shell expects."""
+
+import ast
+import dataclasses
+import errno
+import inspect
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitrail import cli
+from vitrail.cli import VERBS, verb_class, verb_examples
+from vitrail.cli.arguments import parse
+from vitrail.cli.flags import flags_of
+from vitrail.errors import DataError, ResourceError, VitrailError
+
+COMMAND = [sys.executable, "-m", "vitrail"]
+each_verb = pytest.mark.parametrize("verb", VERBS)
+
+
+def test_help_names_every_verb_and_fits_a_terminal(run):
+    for words in ([], ["--help"], ["-h"], ["help"]):
+        ran = run(*words)
+        assert ran.code == 0 and ran.err == ""
+        assert all(f"\n  {verb} " in ran.out for verb in VERBS)
+        assert max(map(len, ran.out.splitlines())) <= 100
+
+
+@each_verb
+def test_a_verb_teaches(run, verb):
+    ran = run(verb, "--help")
+    assert ran.code == 0 and ran.err == ""
+    assert all(f"--{flag.name}" in ran.out for flag in flags_of(verb_class(verb)) if not flag.positional)
+    assert f"examples:\n  vitrail {verb}" in ran.out
+    assert run("help", verb).out == ran.out
+
+
+@each_verb
+def test_every_flag_is_explained(verb):
+    # A docstring follows each field; Python forgets it, so the source is read.
+    for field in dataclasses.fields(verb_class(verb)):
+        owner = next(c for c in verb_class(verb).__mro__ if field.name in inspect.get_annotations(c))
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body
+        places = [i for i, node in enumerate(body) if isinstance(node, ast.AnnAssign) and node.target.id == field.name]
+        assert isinstance(body[places[0] + 1], ast.Expr), f"{verb}: {field.name} has no docstring"
+
+
+@each_verb
+def test_every_example_of_the_help_can_be_typed(verb):
+    commands = [
+        shlex.split(line.split(">")[0].split("|")[0], comments=True) for line in verb_examples(verb).splitlines()
+    ]
+    typed = [words[words.index(verb) + 1 :] for words in commands if words]
+    assert typed
+    for words in typed:
+        assert dataclasses.is_dataclass(parse(verb, verb_class(verb), words))
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "words"),
+    [
+        (VitrailError("No such thing."), 2, "No such thing."),
+        (DataError("Broken picture."), 3, "Broken picture."),
+        (ResourceError("No disk."), 4, "No disk."),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 4, "The disk is full while writing runs/x."),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 4, "The disk is full."),
+        (MemoryError(), 4, "Out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 4, "Use a smaller batch"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), 4, "smaller batch"),
+        (PermissionError(errno.EACCES, "Permission denied", "/etc/x"), 2, "Cannot use /etc/x: Permission denied."),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+def test_a_failure_the_user_can_mend_is_a_message_and_a_code(run, monkeypatch, failure, code, words):
+    def fail(arguments: list[str]) -> int:
+        raise failure
+
+    monkeypatch.setattr(cli, "_dispatch", fail)
+    monkeypatch.setattr(cli, "_silence_stdout", lambda: None)
+    ran = run("models")
+    assert ran.code == code
+    assert words in ran.err and "Traceback" not in ran.err
+    assert len(ran.err.splitlines()) <= 6
+
+
+def test_a_bug_keeps_its_trace_and_says_how_to_report_it(monkeypatch):
+    monkeypatch.setattr(cli, "_dispatch", lambda arguments: {}["lost"])
+    with pytest.raises(KeyError) as caught:
+        cli.main(["models"])
+    assert "vitrail doctor --json" in "".join(caught.value.__notes__)
+
+
+def test_codes_reach_the_shell():
+    done = subprocess.run([*COMMAND, "modles"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] == "error: Unknown verb 'modles'. Did you mean: models?"
+
+
+def test_a_reader_that_leaves_early_hears_no_complaint():
+    line = f"{shlex.join(COMMAND)} models | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True)
+    assert done.stderr == "" and done.stdout.startswith("name")
+
+
+def test_ctrl_c_and_sigterm_end_with_the_usual_codes(tmp_path: Path):
+    program = tmp_path / "wait.py"
+    program.write_text(
+        "import sys, time\nfrom vitrail import cli\n"
+        "def wait(arguments):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "cli._dispatch = wait\nsys.exit(cli.main([]))\n"
+    )
+    for sent, code in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
+        child = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        child.send_signal(sent)
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == code and "Traceback" not in said
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours_are_for_terminals_that_want_them(variables, coloured):
+    leader, follower = pty.openpty()
+    subprocess.run([*COMMAND, "modles"], stderr=follower, env={**os.environ, **variables})
+    os.close(follower)
+    said = os.read(leader, 4096).decode()
+    os.close(leader)
+    assert ("\033[" in said) == coloured and "Unknown verb" in said

@@ -1,0 +1,43 @@
+"""`vitrail models`: the list, one model, and what is said about a name that is none."""
+
+import json
+
+import pytest
+
+from vitrail.models import list_models
+from vitrail.models.published import PUBLISHED
+
+
+def test_the_table_has_a_line_for_every_variant(run):
+    lines = run("models").out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list_models()
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_pattern_and_a_part_of_a_name_both_choose(run):
+    by_pattern = run("models", "swin*", "--json").out
+    assert [row["name"] for row in json.loads(by_pattern)] == list_models("swin*")
+    assert run("models", "swin", "--json").out == by_pattern
+    assert run("models", "pattern=SWIN", "json=true").out == by_pattern
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_one_model_is_counted_and_agrees_with_the_ledger(run, name):
+    facts = json.loads(run("models", name, "--json").out)
+    assert facts["parameters"] == PUBLISHED[name].parameters
+    assert round(facts["multiply_adds"] / 1e9, 3) == PUBLISHED[name].gmacs
+    told = run("models", name).out
+    assert f"{PUBLISHED[name].parameters:,}" in told and "short side to 248 (bicubic)" in told
+
+
+def test_a_changed_config_is_counted_as_changed(run):
+    name = "vit_tiny_patch16_224"
+    facts = json.loads(run("models", name, "--set", "num_classes=10", "image_size=448", "--json").out)
+    assert facts["parameters"] == PUBLISHED[name].parameters - 990 * 193 + (28**2 - 14**2) * 192
+    assert facts["preprocess"]["size"] == 448
+
+
+def test_names_that_are_none(run):
+    assert "Did you mean: swin_tiny_patch4_window7_224?" in run("models", "swim_tiny").err
+    assert run("models", "zzz*").code == 2
+    assert "Name one of them" in run("models", "swin*", "--set", "num_classes=10").err
