@@ -6,25 +6,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from vitrail.data.parallel import cores
+
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(function: Callable[[A], B], items: Iterable[A], window: int, threads: int) -> Iterator[B]:
+def ahead(function: Callable[[A], B], items: Iterable[A], window: int, threads: int = 0) -> Iterator[B]:
     """Yield `function(item)` in the order of the items, with up to `window` of them under way in threads.
 
     Args:
         function: what to do with each; an exception of it is raised when its turn comes.
         items: read only as far as the window reaches.
         window: most results that are held at a time.
-        threads: how many work at a time.
+        threads: how many work at a time; 0 is one for each core.
 
     Example:
         >>> list(ahead(lambda x: x * x, range(4), window=2, threads=2))
         [0, 1, 4, 9]
     """
     source, waiting = iter(items), deque[Future[B]]()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="vitrail-read")
+    pool = ThreadPoolExecutor(threads or cores(), thread_name_prefix="vitrail-read")
     try:
         waiting.extend(pool.submit(function, item) for item in islice(source, window))
         while waiting:

@@ -62,7 +62,7 @@ def evaluate(
     if batch < 1:
         raise VitrailError(f"batch is {batch}; it must be at least 1.")
     ready = find_model(model, device=device)
-    pictures = data if isinstance(data, PictureSet) else _open(data, split)
+    pictures = data if isinstance(data, PictureSet) else open_split(data, split)
     showcase, parts, started = Showcase(errors=worst), [], perf_counter()
     truth: Tensor | None = None
     names: tuple[str, ...] = ()
@@ -84,8 +84,16 @@ def evaluate(
     return _conclude(ready, pictures, Scores.concatenate(parts), names, showcase, seconds, batch, str(place))
 
 
-def _open(data: str | PathLike[str], split: str) -> PictureSet:
-    """Open the split of a data set that was asked for."""
+def open_split(data: str | PathLike[str], split: str) -> PictureSet:
+    """Open the split of a data set that is to be measured.
+
+    Args:
+        data: the name, file or folder of a data set.
+        split: `train`, `val`, `test`, or `all` for a data set that is not split.
+
+    Raises:
+        VitrailError: there is no such data or split.
+    """
     if split in ("train", "val", "test"):
         return open_dataset(str(data), packed=False).require(split)
     if split != "all":
@@ -102,7 +110,7 @@ def _batches(prepare: EvalTransform, pictures: PictureSet, size: int) -> Iterato
     def read(number: int) -> tuple[int, Tensor]:
         return number, prepare.picture(pictures.picture(number, prepare.mode))
 
-    for group in batched(ahead(read, range(len(pictures)), window=2 * size, threads=4), size):
+    for group in batched(ahead(read, range(len(pictures)), window=2 * size), size):
         yield [number for number, _ in group], torch.stack([pixels for _, pixels in group])
 
 

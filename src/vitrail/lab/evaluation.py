@@ -33,6 +33,10 @@ class Shown:
     loss: float
     picture: str
 
+    def __post_init__(self) -> None:
+        if not self.picture.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")):
+            raise ValueError(f"{self.picture[:40]!r} is not a picture")  # a page would go and fetch it
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -102,7 +102,7 @@ def class_names(
     Raises:
         VitrailError: the number of names is not the number of classes.
     """
-    names = _read_names(given) if isinstance(given, str | PathLike) else given
+    names = read_names(given) if isinstance(given, str | PathLike) else given
     if names is None:
         names = getattr(model, "labels", None)
     if names is None:
@@ -120,7 +120,13 @@ def _imagenet() -> tuple[str, ...]:
     return tuple(weights.meta["categories"])
 
 
-def _read_names(path: str | PathLike[str]) -> tuple[str, ...]:
+def read_names(path: str | PathLike[str]) -> tuple[str, ...]:
+    """Read class names from a text file with one a line.
+
+    Raises:
+        VitrailError: there is no such file.
+        DataError: it is not text.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:

@@ -8,15 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrail.data.picture import ImageDecodeError
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.ahead import ahead, batched
-from vitrail.lab.inference import ModelSource, asking, class_names, find_model
+from vitrail.lab.inference import ModelSource, asking, class_names, find_model, read_names
 from vitrail.lab.pictures import Picture, find_pictures
 from vitrail.tasks.classification import Classification, check_finite, classify
 
 Labels = Sequence[str] | str | PathLike[str]
 """Class names in the order of the logits, or a text file with one a line."""
+
+Read = tuple[Picture, Tensor | DataError]
+"""A picture with its pixels `(C, Y, X)` of uint8, or with why there are none."""
 
 
 def predict(
@@ -55,11 +59,7 @@ def predict(
         ('picture 0', 2)
     """
     ready = find_model(model, device=device)
-    return list(
-        predictions(
-            ready, find_pictures(pictures, EvalTransform(ready.preprocess).mode), top=top, batch=batch, labels=labels
-        )
-    )
+    return list(predictions(ready, find_pictures(pictures), top=top, batch=batch, labels=labels))
 
 
 def predictions(
@@ -69,7 +69,6 @@ def predictions(
     top: int = 5,
     batch: int = 32,
     labels: Labels | None = None,
-    threads: int = 4,
 ) -> Iterator[Classification]:
     """Yield the results one by one, in the order of the pictures.
 
@@ -82,36 +81,46 @@ def predictions(
         top: how many classes each result keeps.
         batch: pictures that pass the model together.
         labels: class names.
-        threads: how many pictures are decoded at a time.
     """
     if top < 1 or batch < 1:
         raise VitrailError(f"top is {top} and batch is {batch}; both must be at least 1.")
     prepare = EvalTransform(model.preprocess)
+    given = read_names(labels) if isinstance(labels, str | PathLike) else labels
+    names: tuple[str, ...] = ()
 
-    def read(picture: Picture) -> tuple[Picture, Tensor | str]:
+    def read(picture: Picture) -> Read:
         try:
-            return picture, prepare.picture(picture.read())
+            image = picture.read()
+            return picture, prepare.picture(image if image.mode == prepare.mode else image.convert(prepare.mode))
         except DataError as error:
-            return picture, str(error).removeprefix(f"{picture.name}: ")
+            return picture, error
 
-    for group in batched(ahead(read, pictures, window=2 * batch, threads=threads), batch):
-        yield from _answer(model, prepare, group, top, labels)
+    for group in batched(ahead(read, pictures, window=2 * batch), batch):
+        logits = _ask(model, prepare, group)
+        if not names and len(logits):
+            names = class_names(model, logits.shape[1], given)
+        yield from _answer(group, logits, names, top)
 
 
-def _answer(
-    model: Any, prepare: EvalTransform, group: list[tuple[Picture, Tensor | str]], top: int, labels: Labels | None
-) -> Iterator[Classification]:
-    """Yield the results of a batch: the pictures that were read pass the model together, the others say why not."""
-    names = [picture.name for picture, pixels in group if isinstance(pixels, Tensor)]
-    answers: Iterator[Classification] = iter(())
-    if names:
-        with asking(model) as device:
-            pixels = torch.stack([pixels for _, pixels in group if isinstance(pixels, Tensor)])
-            logits = model(prepare.batch(pixels.to(device)))
-            check_finite(logits, names)
-        answers = iter(classify(logits, names, class_names(model, logits.shape[1], labels), top))
+def _ask(model: Any, prepare: EvalTransform, group: list[Read]) -> Tensor:
+    """Return the logits of the pictures that were read, `(b, K)`; `(0, 0)` where none was."""
+    good = [(picture.name, pixels) for picture, pixels in group if isinstance(pixels, Tensor)]
+    if not good:
+        return torch.empty(0, 0)
+    names, pixels = zip(*good, strict=True)
+    with asking(model) as device:
+        logits = model(prepare.batch(torch.stack(pixels).to(device)))
+    check_finite(logits, names)
+    return logits
+
+
+def _answer(group: list[Read], logits: Tensor, labels: Sequence[str], top: int) -> Iterator[Classification]:
+    """Yield the results of a batch in its order: an answer, or why there is none."""
+    good = [picture.name for picture, pixels in group if isinstance(pixels, Tensor)]
+    answers = iter(classify(logits, good, labels, top) if good else ())
     for picture, pixels in group:
-        if isinstance(pixels, str):
-            yield Classification(picture.name, error=pixels)
-        else:
+        if isinstance(pixels, Tensor):
             yield replace(next(answers), picture=picture.held)
+        else:
+            reason = pixels.reason if isinstance(pixels, ImageDecodeError) else str(pixels)
+            yield Classification(picture.name, error=reason)

@@ -46,8 +46,13 @@ def write_report(run_folder: str | PathLike[str]) -> Path:
         DataError: a file of it is damaged.
     """
     folder = Path(run_folder)
-    write_file(folder / "report.html", render(read_run(folder)).encode())
-    return folder / "report.html"
+    return write_page(read_run(folder), folder / "report.html")
+
+
+def write_page(run: Run, path: Path, model: Any = None) -> Path:
+    """Write the page of a run, or of an evaluation alone, to a file; see `render`."""
+    write_file(path, render(run, model).encode())
+    return path
 
 
 def render(run: Run, model: Any = None) -> str:

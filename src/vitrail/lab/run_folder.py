@@ -93,8 +93,8 @@ def train_command(config: Mapping[str, Any]) -> str:
     The folder is left out, so that the repeat gets one of its own.
 
     Example:
-        >>> train_command({"data": "my digits", "epochs": 3, "flip": False, "set": ["dim=48", "depths=2,2"]})
-        "vitrail train --data 'my digits' --set dim=48 depths=2,2 --epochs 3 --no-flip"
+        >>> train_command({"data": "my digits", "epochs": 3, "compile": True, "set": ["dim=48", "depths=2,2"]})
+        "vitrail train --data 'my digits' --set dim=48 depths=2,2 --epochs 3 --compile"
     """
     words = ["vitrail", "train"]
     for each in fields(TrainConfig):

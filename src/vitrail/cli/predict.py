@@ -1,0 +1,103 @@
+"""`vitrail predict`: name what is in pictures."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from vitrail.errors import DataError, VitrailError
+
+if TYPE_CHECKING:
+    from vitrail.cli.writing import Output
+    from vitrail.lab.pictures import Picture
+    from vitrail.tasks.classification import Classification
+
+EXAMPLES = """
+vitrail predict runs/classify/digits picture.png
+vitrail predict vit_tiny_patch16_224 --weights vit_tiny.pt 'photos/*.jpg' --top 3
+vitrail predict MODEL photos/ --csv > labels.csv
+vitrail predict MODEL photos/ --out labels.jsonl   # stop it, start it again: it goes on where it was
+"""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Name what is in pictures.
+
+    Folders are searched to their depths, and any number of pictures is read in little memory. A picture that cannot be
+    read does not end the job: it gets its reason in place of an answer, and the exit code is 3.
+    """
+
+    model: Positional[str]
+    """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
+    pictures: Positional[tuple[str, ...]]
+    """Pictures, folders of pictures, or patterns such as 'photos/*.jpg'."""
+    weights: str | None = None
+    """A checkpoint, where the model is a name in the catalogue."""
+    labels: Path | None = None
+    """Text file with a class name a line, where the model has none or others are wanted."""
+    top: int = 5
+    """How many classes to name for each picture."""
+    batch: int = 32
+    """Pictures that pass the model together; the answers do not depend on it."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    out: Path | None = None
+    """File to write to, .jsonl, .json or .csv. A .jsonl file is written as the job goes, and a job that is
+    started again does only what is missing in it."""
+    json: bool = False
+    """Print one JSON object a line instead of a table."""
+    csv: bool = False
+    """Print CSV instead of a table."""
+
+    def run(self) -> int:
+        """Predict, print or write, and return the exit code."""
+        from vitrail.cli.writing import open_output
+        from vitrail.lab.inference import find_model, read_names
+        from vitrail.lab.pictures import find_pictures
+        from vitrail.lab.results import job_of
+
+        if self.json and self.csv:
+            raise VitrailError("--json and --csv are two ways to print; choose one.")
+        if self.top < 1 or self.batch < 1:
+            raise VitrailError(f"--top is {self.top} and --batch is {self.batch}; both must be at least 1.")
+        pictures = find_pictures(self.pictures)
+        model = find_model(self.model, self.weights, self.device)
+        names = None if self.labels is None else read_names(self.labels)
+        job = job_of(model, names or model.labels, self.top)
+        output = open_output(self.out, job, len(pictures), self.top, self.json, self.csv)
+        failed = self._work(model, pictures, names, output)
+        for result in failed[:5]:
+            print(f"error: {result}", file=sys.stderr)
+        if failed:
+            print(f"{len(failed)} of {len(pictures)} pictures could not be read.", file=sys.stderr)
+        return DataError.exit_code if failed else 0
+
+    def _work(
+        self, model: Any, pictures: "Sequence[Picture]", names: Sequence[str] | None, output: "Output"
+    ) -> "list[Classification]":
+        """Answer what has no answer yet, and return the failures."""
+        from vitrail.cli.progress import picture_bar
+        from vitrail.lab.predict import predictions
+
+        todo = [picture for picture in pictures if picture.name not in output.done]
+        failed, began = [], time.monotonic()
+        try:
+            with picture_bar("predict", len(todo)) as tell:
+                answers = predictions(model, todo, top=self.top, batch=self.batch, labels=names)
+                for count, result in enumerate(answers, start=1):
+                    output.add(result)
+                    tell(count)
+                    if result.error is not None:
+                        failed.append(result)
+            output.finish(picture.name for picture in pictures)
+        finally:
+            output.close()
+        if self.out is not None:
+            kept = f", {len(pictures) - len(todo)} were there already" if len(todo) < len(pictures) else ""
+            print(f"{self.out}: {len(todo)} pictures in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr)
+        return failed

@@ -1,0 +1,32 @@
+"""The bar of a verb that goes through pictures: how far, how fast, how long still, how much memory."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def picture_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal while the block runs, and give the function that tells it how many are done.
+
+    It is drawn on standard error, so that results can be piped; without a terminal nothing is drawn.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from vitrail.training.progress import memory_in_use
+
+    facts = TextColumn("{task.fields[speed]}")
+    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), facts, TextColumn("ETA"), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total, speed="")
+
+        def tell(done: int) -> None:
+            seconds = progress.tasks[0].elapsed or 0.0
+            speed = f"{done / seconds:,.0f} img/s  {memory_in_use() / 2**20:,.0f} MB" if seconds else ""
+            progress.update(task, completed=done, speed=speed)
+
+        yield tell
