@@ -14,10 +14,10 @@ from vitrail.errors import VitrailError
 from vitrail.explain.gallery import TITLES, portraits, prepare, scenes
 from vitrail.explain.heat import AUTO, Look, heat, settle
 from vitrail.explain.layers import evaluating, name_of
-from vitrail.explain.overlay import overlay, seen
+from vitrail.explain.overlay import seen
 from vitrail.explain.page import Section, page
 from vitrail.explain.panel import panel
-from vitrail.explain.scene import methods_scene
+from vitrail.explain.scene import draw_heat, methods_scene
 
 LEARNED = "What the model learned"
 
@@ -55,7 +55,7 @@ def draw(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Image
         return {"Where it looks": methods_scene(model, images)} | scenes(model, images)
     look = settle(model, look)
     found, [picture] = heat(model, images, look), seen(images, model.preprocess)
-    tiles = [picture, overlay(picture, found.values[0], found.cover)]
+    tiles = [picture, draw_heat(picture, found)]
     answer = panel(tiles, 2, TITLES[look.method], ["what the model saw", look.describe()], side=320)
     more = scenes(model, images, look) if look.method in ("maps", "influence") else {}
     return {look.method.capitalize(): answer} | more

@@ -13,10 +13,10 @@ from vitrail.explain.chart import distance_chart
 from vitrail.explain.distance import attention_distance
 from vitrail.explain.heat import AUTO, Look, heat, settle
 from vitrail.explain.layers import attending_layers
-from vitrail.explain.overlay import overlay, seen
+from vitrail.explain.overlay import seen
 from vitrail.explain.panel import PAPER, panel
 from vitrail.explain.portrait import bias_picture, filters_picture, positions_picture
-from vitrail.explain.scene import heads_scene, influence_scene, layers_scene
+from vitrail.explain.scene import draw_heat, heads_scene, influence_scene, layers_scene
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 
 Pictures = Sequence[Image.Image] | Tensor
@@ -62,10 +62,7 @@ def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **l
     """
     images = prepare(model, pictures)
     found = heat(model, images, Look(method, **look))
-    return [
-        overlay(picture, values, found.cover)
-        for picture, values in zip(seen(images, model.preprocess), found.values, strict=True)
-    ]
+    return [draw_heat(picture, found, i) for i, picture in enumerate(seen(images, model.preprocess))]
 
 
 def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:

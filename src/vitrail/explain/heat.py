@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.explain.geometry import cell_size
 from vitrail.explain.influence import influence_rows
-from vitrail.explain.layers import attending_layers, evaluating
+from vitrail.explain.layers import attending_layers, backbone_of, evaluating, mixing_layers
 from vitrail.explain.maps import AttentionMap, attention_maps, no_maps
-from vitrail.explain.query import Pixel, Query
+from vitrail.explain.query import Pixel, Query, centre
 from vitrail.explain.rollout import rollout
 from vitrail.explain.saliency import receptive_field, saliency
+from vitrail.explain.token_map import Place
 from vitrail.grid import Grid
 
 
@@ -68,10 +68,14 @@ class Heat(NamedTuple):
     Args:
         values: `(B, H, W)`.
         cover: height and width of the grid in pictures: 1, or a little more where the picture was padded.
+        spot: whose view it is, as shares of the picture's height and width; None where it is nobody's in the picture.
+        robust: share of the values to cut off at each end when they are drawn.
     """
 
     values: Tensor
     cover: tuple[float, float] = (1.0, 1.0)
+    spot: tuple[float, float] | None = None
+    robust: float = 0.025
 
 
 def heat(model: nn.Module, images: Tensor, look: Look = AUTO) -> Heat:
@@ -123,28 +127,37 @@ def _maps(model: nn.Module, images: Tensor, look: Look) -> Heat:
     if look.head is not None and not 0 <= look.head < map.heads:
         raise VitrailError(f"{map.layer.title} has heads 0 to {map.heads - 1}; there is no head {look.head}.")
     heads = layer_view(map, look.query)
-    return Heat(heads.mean(1) if look.head is None else heads[:, look.head], map.place.cover)
+    values = heads.mean(1) if look.head is None else heads[:, look.head]
+    return Heat(values, map.place.cover, map.place.spot(look.query))
 
 
 def _rollout(model: nn.Module, images: Tensor, look: Look) -> Heat:
     values = rollout(model, images, look.query)
-    rows, columns = values.shape[1:]
-    height, width = cell_size((images.shape[-2], images.shape[-1]), Grid(rows, columns))
-    return Heat(values, (rows * height / images.shape[-2], columns * width / images.shape[-1]))
+    place = Place(attending_layers(model)[0], Grid(*values.shape[1:]), (images.shape[-2], images.shape[-1]))
+    return Heat(values, place.cover, _spot(model, images, look.query))
 
 
 def _influence(model: nn.Module, images: Tensor, look: Look) -> Heat:
-    [(place, row)] = influence_rows(model, images, look.query, layers=[look.at], probes=16)
+    query = centre(images) if look.query is None else look.query
+    [(place, row)] = influence_rows(model, images, query, layers=[look.at], probes=16)
     cells = row[:, place.grid.prefix :].unflatten(1, (place.grid.h, place.grid.w))
-    return Heat(cells, place.cover)
+    return Heat(cells, place.cover, place.spot(query), robust=0.0)
 
 
 def _saliency(model: nn.Module, images: Tensor, look: Look) -> Heat:
     if look.query is None:
-        pixels = saliency(model, images)
-    else:
-        pixels = receptive_field(model, images, look.query)
-    return Heat(calm(pixels))
+        return Heat(calm(saliency(model, images, samples=4)))
+    field = calm(receptive_field(model, images, look.query))
+    return Heat(field, spot=_spot(model, images, look.query), robust=0.005)
+
+
+def _spot(model: nn.Module, images: Tensor, query: Query | None) -> tuple[float, float] | None:
+    """Return the place of a query on the last grid."""
+    if query is None:
+        return None
+    with evaluating(model), torch.no_grad():
+        grid = backbone_of(model)(images).grid
+    return Place(mixing_layers(model)[-1], grid, (images.shape[-2], images.shape[-1])).spot(query)
 
 
 def calm(pixels: Tensor, cells: int = 28) -> Tensor:

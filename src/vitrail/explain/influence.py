@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError
 from vitrail.explain.jacobian import energy
 from vitrail.explain.layers import Layer, backbone_of, check_images, choose, evaluating, mixing_layers
-from vitrail.explain.query import Pixel, Query
+from vitrail.explain.query import Query, centre
 from vitrail.explain.token_map import Place, TokenMap
 from vitrail.grid import Grid
 
@@ -97,7 +97,7 @@ def influence_rows(
     Returns:
         For each layer where it ran, and the shares `(B, N)`, which sum to one.
     """
-    query = query if query is not None else Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
+    query = centre(images) if query is None else query
     return [
         (place, shares(energy(y[:, place.token(query)], x, probes).sum(-1).sqrt()))
         for place, x, y in _runs(model, images, layers)

@@ -64,7 +64,11 @@ def enlarge(heat: Tensor, size: tuple[int, int], cover: tuple[float, float] = (1
 
 
 def overlay(
-    picture: Image.Image, heat: Tensor, cover: tuple[float, float] = (1.0, 1.0), strength: float = 0.65
+    picture: Image.Image,
+    heat: Tensor,
+    cover: tuple[float, float] = (1.0, 1.0),
+    robust: float = 0.025,
+    strength: float = 0.65,
 ) -> Image.Image:
     """Lay heat over a picture: hot places are bright and keep their colours, the rest is dim and grey.
 
@@ -72,9 +76,10 @@ def overlay(
         picture: what the model saw.
         heat: `(H, W)`, any scale.
         cover: height and width of the grid in pictures; more than 1 where the picture was padded.
+        robust: share of the values to cut off at each end, see `normalised`.
         strength: share of the heat's colour where it is highest.
     """
-    hot = normalised(enlarge(normalised(heat.cpu()), (picture.height, picture.width), cover), robust=0.0)
+    hot = normalised(enlarge(normalised(heat.cpu(), robust), (picture.height, picture.width), cover), robust=0.0)
     colour = np.asarray(paint(hot), dtype=np.float32)
     warmth = hot.numpy()[..., None]
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
@@ -86,9 +91,9 @@ def overlay(
 
 def mark(picture: Image.Image, y: float, x: float) -> Image.Image:
     """Put a ring on a place, given as shares of height and width."""
-    marked, radius = picture.copy(), max(4, min(picture.size) // 28)
+    marked, radius = picture.copy(), max(6, min(picture.size) // 16)
     draw = ImageDraw.Draw(marked)
     centre = (x * picture.width, y * picture.height)
-    draw.circle(centre, radius + 1, outline=(0, 0, 0), width=4)
-    draw.circle(centre, radius, outline=(255, 255, 255), width=2)
+    draw.circle(centre, radius + 1, outline=(0, 0, 0), width=3)
+    draw.circle(centre, radius, outline=(255, 255, 255), width=1)
     return marked

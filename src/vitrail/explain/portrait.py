@@ -1,12 +1,12 @@
 """Pictures of what a model learned, whatever it looks at: positions, position biases, patch filters."""
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from vitrail.explain.filters import principal_filters
 from vitrail.explain.layers import mixing_layers
 from vitrail.explain.overlay import paint
-from vitrail.explain.panel import PAPER, panel
+from vitrail.explain.panel import FAINT, PAPER, font, panel
 from vitrail.explain.positions import position_similarity, relative_bias
 
 
@@ -42,19 +42,19 @@ def bias_picture(model: nn.Module) -> Image.Image:
     titles = {f"{layer.name}.position": layer.title for layer in mixing_layers(model)}
     tables = relative_bias(model)
     widest = max(len(table) for table in tables.values())
-    strips = [_strip(table, widest) for table in tables.values()]
+    strips = [_strip(titles.get(name, name), table, widest) for name, table in tables.items()]
     note = (
         "One row of heads a layer, first layer on top; the query sits in the centre of a tile. "
         "Red raises the score of keys at that offset, blue lowers it."
     )
-    captions = [titles.get(name, name) for name in tables]
-    return panel(strips, 1, "Relative position bias", captions, note, side=min(40 * widest, 960))
+    return panel(strips, 1, "Relative position bias", note=note, side=strips[0].width, gap=4)
 
 
-def _strip(table: Tensor, tiles: int, side: int = 39) -> Image.Image:
-    strength = table.abs().max().clamp_min(1e-12)
-    strip = Image.new("RGB", (tiles * (side + 3) - 3, side), PAPER)
+def _strip(title: str, table: Tensor, tiles: int, side: int = 39) -> Image.Image:
+    margin, step, strength = 130, side + 3, table.abs().max().clamp_min(1e-12)
+    strip = Image.new("RGB", (margin + tiles * step, side), PAPER)
+    ImageDraw.Draw(strip).text((0, side / 2), title, FAINT, font(12), anchor="lm")
     for i, head in enumerate(table):
         tile = paint(0.5 + head / (2 * strength), "RdBu_r").resize((side, side), Image.Resampling.NEAREST)
-        strip.paste(tile, (i * (side + 3), 0))
+        strip.paste(tile, (margin + i * step, 0))
     return strip

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from vitrail.errors import VitrailError
 from vitrail.explain.geometry import cell_size
 from vitrail.grid import Grid
@@ -22,6 +24,11 @@ class Pixel:
 
 Query = int | tuple[int, int] | Pixel
 """A token by its index, a cell by its row and column, or the cell that covers a pixel."""
+
+
+def centre(images: Tensor) -> Pixel:
+    """Return the pixel in the middle of prepared pictures `(B, C, Y, X)`."""
+    return Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
 
 
 def token_of(query: Query, grid: Grid, picture: tuple[int, int]) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError
 from vitrail.explain.jacobian import energy
 from vitrail.explain.layers import backbone_of, check_images, evaluating
-from vitrail.explain.query import Pixel, Query, token_of
+from vitrail.explain.query import Query, centre, token_of
 from vitrail.grid import Grid
 
 
@@ -74,8 +74,8 @@ def receptive_field(
         if not -len(pyramid) <= stage < len(pyramid):
             raise VitrailError(f"There is no stage {stage}: the model has {len(pyramid)}, 0 to {len(pyramid) - 1}.")
         grid, picture = Grid(*pyramid[stage].shape[1:3]), (images.shape[-2], images.shape[-1])
-        query = query if query is not None else Pixel(picture[0] // 2, picture[1] // 2)
-        vector = pyramid[stage].flatten(1, 2)[:, token_of(query, grid, picture)]  # (B, H, W, C) -> (B, C)
+        token = token_of(centre(images) if query is None else query, grid, picture)
+        vector = pyramid[stage].flatten(1, 2)[:, token]  # (B, H, W, C) -> (B, C)
         return energy(vector, images, probes).sum(1).sqrt()
 
 

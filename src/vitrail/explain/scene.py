@@ -6,15 +6,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitrail.explain.heat import AUTO, Heat, Look, calm, heat, layer_view
+from vitrail.explain.heat import AUTO, Heat, Look, heat, layer_view
 from vitrail.explain.influence import influence_rows
 from vitrail.explain.layers import Layer, attending_layers, evaluating, mixing_layers
 from vitrail.explain.maps import AttentionMap, AttentionMaps, attention_maps
 from vitrail.explain.overlay import mark, overlay, seen
 from vitrail.explain.panel import panel
-from vitrail.explain.query import Pixel, Query
-from vitrail.explain.saliency import receptive_field
+from vitrail.explain.query import Query, centre
 from vitrail.explain.token_map import Place
+
+
+def draw_heat(picture: Image.Image, found: Heat, i: int = 0) -> Image.Image:
+    """Lay the heat of picture `i` of a batch over it, with a ring on the place whose view it is."""
+    tile = overlay(picture, found.values[i], found.cover, found.robust)
+    return mark(tile, *found.spot) if found.spot else tile
 
 
 def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> Image.Image:
@@ -22,12 +27,11 @@ def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> 
     [picture] = seen(images, model.preprocess)
     if attending_layers(model):
         methods = {"rollout": "attention rollout", "maps": "attention of the last layer", "saliency": "saliency"}
-        tiles = [_overlaid(picture, heat(model, images, Look(method))) for method in methods]
+        tiles = [draw_heat(picture, heat(model, images, Look(method))) for method in methods]
         captions = list(methods.values())
     else:
-        centre = Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
-        field = Heat(calm(receptive_field(model, images, centre)))
-        tiles = [_overlaid(picture, heat(model, images, Look("saliency"))), mark(_overlaid(picture, field), 0.5, 0.5)]
+        looks = [Look("saliency"), Look("saliency", query=centre(images))]
+        tiles = [draw_heat(picture, heat(model, images, look)) for look in looks]
         captions = ["saliency", "what moves the centre of the last stage"]
     return panel([picture, *tiles], len(tiles) + 1, title, ["what the model saw", *captions], side=256)
 
@@ -53,9 +57,11 @@ def influence_scene(model: Any, images: Tensor, look: Look = AUTO, most: int = 1
     """Draw which cells move one cell in each mixer, by default the centre; of a deep model, some of the layers."""
     last = len(mixing_layers(model)) - 1
     chosen = sorted({round(i * last / (most - 1)) for i in range(most)})
-    query = look.query if look.query is not None else Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
+    query = centre(images) if look.query is None else look.query
+    [(place, _)] = influence_rows(model, images, query, [look.at], probes=1)  # on whose grid a row and a column count
+    query = place.everywhere(query)
     found = influence_rows(model, images, query, chosen, probes=4)
-    tiles = [_tile(model, images, place, _cells(place, row[0]), query) for place, row in found]
+    tiles = [_tile(model, images, place, _cells(place, row[0]), query, robust=0.0) for place, row in found]
     captions = [_caption(i, place.layer) for i, (place, _) in zip(chosen, found, strict=True)]
     return panel(tiles, 6, "Layer by layer: which cells move the marked one", captions, side=150)
 
@@ -66,17 +72,11 @@ def _capture(model: Any, images: Tensor) -> AttentionMaps:
     return maps
 
 
-def _tile(model: Any, images: Tensor, place: Place, values: Tensor, query: Query | None) -> Image.Image:
+def _tile(
+    model: Any, images: Tensor, place: Place, values: Tensor, query: Query | None, robust: float = 0.025
+) -> Image.Image:
     [picture] = seen(images, model.preprocess)
-    tile = overlay(picture, values, place.cover)
-    where = place.everywhere(query)
-    if not isinstance(where, Pixel):
-        return tile
-    return mark(tile, (where.y + 0.5) / place.picture[0], (where.x + 0.5) / place.picture[1])
-
-
-def _overlaid(picture: Image.Image, found: Heat) -> Image.Image:
-    return overlay(picture, found.values[0], found.cover)
+    return draw_heat(picture, Heat(values[None], place.cover, place.spot(query), robust))
 
 
 def _caption(i: int, layer: Layer) -> str:

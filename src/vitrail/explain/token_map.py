@@ -49,6 +49,13 @@ class Place(NamedTuple):
         y, x = (cell // self.grid.w + 0.5) * self.cell[0], (cell % self.grid.w + 0.5) * self.cell[1]
         return Pixel(min(int(y), self.picture[0] - 1), min(int(x), self.picture[1] - 1))
 
+    def spot(self, query: Query | None) -> tuple[float, float] | None:
+        """Return the place of a query as shares of the picture's height and width; prefix tokens have none."""
+        pixel = self.everywhere(query)
+        if not isinstance(pixel, Pixel):
+            return None
+        return (pixel.y + 0.5) / self.picture[0], (pixel.x + 0.5) / self.picture[1]
+
 
 class TokenMap(ABC):
     """The map of one layer, kept in groups: the tokens of a group mix with each other and with no others.
