@@ -71,7 +71,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
         >>> from vitrail.models import create_model
         >>> model = create_model("vit_tiny_patch16_224", num_classes=10, depth=1)
         >>> print(load_weights(model, model.state_dict()))
-        state dict: vitrail weights, 18 tensors loaded
+        state dict: vitrail weights, 20 tensors loaded
     """
     checkpoint = read_source(source)
     found = detect(checkpoint.tensors, checkpoint.origin)

@@ -1,0 +1,177 @@
+"""Same weights in, same logits out: every published variant against every library that has it, on random weights.
+
+    python benchmarks/parity.py                         # all that fit in memory, a table at the end
+    python benchmarks/parity.py 'swin*' --peers timm    # some
+
+For each pair the peer is built with random weights, every parameter is moved so that nothing agrees by being zero or
+one, the state dict goes through `load_weights`, and both answer the same two random pictures in fp32. The error is the
+largest difference as a share of the largest logit. Nothing is downloaded. Leaves with 1 when an error exceeds 1e-5.
+"""
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from vitrail.models import create_model, family_of, list_models, make_config
+from vitrail.weights.detect import shapes_of
+from vitrail.weights.load import load_weights
+
+LIMIT = 1e-5
+TORCHVISION = {
+    "vit_base_patch16_224": "vit_b_16",
+    "vit_base_patch32_224": "vit_b_32",
+    "vit_large_patch16_224": "vit_l_16",
+    "vit_large_patch32_224": "vit_l_32",
+    "vit_huge_patch14_224": "vit_h_14",
+    "swin_tiny_patch4_window7_224": "swin_t",
+    "swin_small_patch4_window7_224": "swin_s",
+    "swin_base_patch4_window7_224": "swin_b",
+}
+
+
+class Row(NamedTuple):
+    """One comparison."""
+
+    family: str
+    peer: str
+    variant: str
+    error: float
+
+
+def main() -> int:
+    """Compare what was asked for and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("pattern", nargs="?", default="*", help="which variants, as a shell pattern")
+    parser.add_argument("--peers", nargs="+", default=["timm", "torchvision", "huggingface"], help="which libraries")
+    parser.add_argument("--max-parameters", type=float, default=float("inf"), help="leave larger variants out")
+    options = parser.parse_args()
+    rows = []
+    for name in list_models(options.pattern):
+        if count(name) > options.max_parameters or 4 * 4 * count(name) > free_memory():
+            print(f"{name}: left out, {count(name):,} parameters", flush=True)
+            continue
+        for row in compare(name, options.peers):
+            rows.append(row)
+    print_table(rows)
+    return int(any(not row.error <= LIMIT for row in rows))
+
+
+def compare(name: str, peers: list[str]) -> Iterator[Row]:
+    """Yield one row for each peer that has the variant."""
+    for peer in peers:
+        make = PEERS[peer](name)
+        if make is None:
+            continue
+        start = time.perf_counter()
+        error = difference(name, peer, make)
+        print(f"{name:<36} {peer:<12} {error:.1e}   {time.perf_counter() - start:.0f} s", flush=True)
+        gc.collect()
+        yield Row(family_of(name), peer, name, error)
+
+
+@torch.inference_mode()
+def difference(name: str, peer: str, make: Callable[[], nn.Module]) -> float:
+    """Return the relative error of one variant against one peer."""
+    torch.manual_seed(0)
+    theirs = make().eval()
+    for parameter in theirs.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.02)
+    ending = {"pooling": "timm"} if (family_of(name), peer) == ("poolformer", "timm") else {}
+    ours = create_model(name, **ending).eval()
+    load_weights(ours, theirs.state_dict())
+    side = 224 if family_of(name) == "bit" else ours.preprocess.size  # a convolutional network takes any size
+    images = torch.randn(2, 3, side, side)
+    expected = theirs(images)
+    expected = expected.logits if hasattr(expected, "logits") else expected
+    return ((ours(images) - expected).abs().max() / expected.abs().max()).item()
+
+
+def from_timm(name: str) -> Callable[[], nn.Module] | None:
+    """Return how to build the variant in timm."""
+    import timm
+
+    return (lambda: timm.create_model(name, pretrained=False, num_classes=1000)) if timm.is_model(name) else None
+
+
+def from_torchvision(name: str) -> Callable[[], nn.Module] | None:
+    """Return how to build the variant in torchvision."""
+    import torchvision
+
+    return getattr(torchvision.models, TORCHVISION[name]) if name in TORCHVISION else None
+
+
+def from_huggingface(name: str) -> Callable[[], nn.Module] | None:
+    """Return how to build the variant in transformers."""
+    import transformers
+
+    found = huggingface_numbers(name)
+    if found is None:
+        return None
+    model, numbers = found
+    kind = model.removesuffix("WithTeacher").removesuffix("ForImageClassification")
+    config = getattr(transformers, f"{kind}Config")(num_labels=1000, **numbers)
+    return lambda: getattr(transformers, model)(config)
+
+
+def huggingface_numbers(name: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the class in transformers and the numbers of its config."""
+    c, family = make_config(name), family_of(name)
+    if family in {"vit", "deit"}:
+        numbers = dict(
+            hidden_size=c.dim,
+            num_hidden_layers=c.depth,
+            num_attention_heads=c.num_heads,
+            intermediate_size=int(c.dim * c.mlp_ratio),
+            image_size=c.preprocess.size,
+            patch_size=c.patch_size,
+            layer_norm_eps=1e-6,  # its default, 1e-12, is not what the published weights were trained with
+        )
+        distilled = getattr(c, "distilled", False)
+        return "DeiTForImageClassificationWithTeacher" if distilled else "ViTForImageClassification", numbers
+    if family == "swin":
+        heads, size = list(c.num_heads), c.preprocess.size
+        numbers = dict(embed_dim=c.dim, depths=list(c.depths), num_heads=heads, window_size=c.window_size)
+        return "SwinForImageClassification", {**numbers, "image_size": size}
+    if family == "poolformer":
+        numbers = dict(hidden_sizes=list(c.dims), depths=list(c.depths), layer_scale_init_value=0.5)
+        return "PoolFormerForImageClassification", numbers
+    if family == "bit":
+        return "BitForImageClassification", dict(depths=list(c.depths), width_factor=c.dim // 64)
+    return None
+
+
+PEERS = {"timm": from_timm, "torchvision": from_torchvision, "huggingface": from_huggingface}
+
+
+def count(name: str) -> int:
+    """Return the number of parameters of a variant."""
+    return sum(torch.Size(shape).numel() for shape in shapes_of(name).values())
+
+
+def free_memory() -> int:
+    """Return the free memory in bytes, or what any machine has where it cannot be asked."""
+    try:
+        with open("/proc/meminfo") as file:
+            facts = dict(line.split(":") for line in file)
+    except OSError:
+        return 8 << 30
+    return int(facts["MemAvailable"].split()[0]) * 1024
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print one line for each family and peer."""
+    print("\n| family | peer | variants | largest relative error | of |\n|---|---|---|---|---|")
+    for family, peer in dict.fromkeys((row.family, row.peer) for row in rows):
+        these = [row for row in rows if (row.family, row.peer) == (family, peer)]
+        worst = max(these, key=lambda row: row.error)
+        print(f"| {family} | {peer} | {len(these)} | {worst.error:.1e} | {worst.variant} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
