@@ -2,10 +2,11 @@
 
     python benchmarks/kill.py --kills 20
 
-Each trial starts `vitrail train` in a fresh folder, sends SIGKILL after a time drawn uniformly from the whole life of such a
-run (start-up, steps, saves, the end), goes on with `--resume auto` until the run is over, and compares sha256 of the last
-and the best weights, of the last training state, and every step of `metrics.jsonl`. Everything that keeps a state is on:
-worker processes, moving average, mixup, CutMix, accumulation, dropped paths, bf16. Exits with 1 if any trial differs.
+Each trial starts `vitrail train` in a fresh folder, sends SIGKILL after a time drawn uniformly from the whole life of
+such a run (start-up, steps, saves, the end), goes on with `--resume auto` until the run is over, and compares sha256 of
+the last and the best weights, of the last training state, and every step of `metrics.jsonl`. Everything that keeps a
+state is on: worker processes, moving average, mixup, CutMix, accumulation, dropped paths, bf16. Exits with 1 if any
+trial differs.
 """
 
 import argparse

@@ -1,0 +1,61 @@
+"""`vitrail train` as a user meets it: what it says, what it leaves, and its exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vitrail.cli import main
+
+TINY = ["--set", "dim=16", "depth=1", "num_heads=2", "patch_size=4", "--model", "vit_tiny_patch16_224", "--imgsz", "8"]
+
+
+def test_a_run_ends_with_a_report_and_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", "data=digits", *TINY, "--epochs", "2", "--out", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "epoch    2" in said and "img/s" in said and "ETA" in said
+    assert {"report.html", "evaluation.json", "summary.json"} <= {path.name for path in folder.iterdir()}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["task"] == "classify" and summary["split"] == "test" and 0 <= summary["top1"] <= 1
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["top1"][0] == pytest.approx(summary["top1"], abs=1e-9)
+
+    assert main(["train", "digits", *TINY, "--out", str(folder)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(["train", "--resume", str(folder), "--lr", "0.5"]) == 2
+    assert "begun with lr=0.001" in capsys.readouterr().err
+    assert main(["train", "--resume", str(folder)]) == 0
+    assert json.loads((folder / "summary.json").read_text())["top1"] == summary["top1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["digits", "--lr", "0"], "above 0"),
+        (["digits", "--batch", "0"], "at least 1"),
+        (["digits", "--model", "swim_tiny"], "swin_tiny"),
+        (["digits", "--optimiser", "adamw"], "optimizer"),
+        (["nowhere/at/all"], "nowhere"),
+        (["--resume", "nowhere"], "no run"),
+        (["--resume", "auto"], "--out"),
+        ([], "Nothing to learn from"),
+    ],
+)
+def test_mistakes_get_cause_and_cure(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *words]) in (2, 3)
+    message = capsys.readouterr().err
+    assert said in message and len(message.splitlines()) <= 6
+
+
+def test_a_damaged_config_is_a_data_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text("lr: [1")
+    assert main(["train", "--resume", str(tmp_path)]) == 3
+    assert "config.yaml is damaged" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", *TINY, "--dry-run", "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("parameters", "memory", "updates", "time"))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,148 @@
+"""What is tried before a run (batch, rate, memory, time) is right, and leaves no trace."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitrail.errors import VitrailError
+from vitrail.training.batch_size import by_line, by_trial, largest_batch
+from vitrail.training.build import build_model, build_session, open_data
+from vitrail.training.config import TrainConfig
+from vitrail.training.dry_run import dry_run
+from vitrail.training.memory import available, peak_of, resident
+from vitrail.training.progress import Silent
+from vitrail.training.rate_finder import HIGHEST, LOWEST, find_rate, steepest
+from vitrail.training.session import Session
+from vitrail.training.stop import Stop
+from vitrail.training.train import make_run, train
+from vitrail.training.trial import fake_batch, try_step, untouched
+from vitrail.training.world import SingleProcess
+
+Make = Callable[..., TrainConfig]
+CPU = torch.device("cpu")
+
+
+def session(config: TrainConfig) -> Session:
+    splits = open_data(config)
+    return build_session(config, SingleProcess(CPU), splits, build_model(config, splits), Silent(), Stop())
+
+
+def whole_state(run: Session) -> list[torch.Tensor]:
+    state = [value.clone() for value in run.model.state_dict().values()]
+    with run.ema.applied():
+        state += [value.clone() for value in run.model.state_dict().values()]
+    return state
+
+
+def test_trying_leaves_weights_moments_and_average_bit_for_bit(tiny: Make) -> None:
+    run = session(tiny(ema=0.9))
+    before = whole_state(run)
+    with untouched(run):
+        try_step(run, fake_batch(run, 8), rate=0.1)
+        assert any(not torch.equal(a, b) for a, b in zip(before, whole_state(run), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, whole_state(run), strict=True))
+    assert not run.optimizer.state and all(p.grad is None for p in run.model.parameters())
+
+
+def test_the_rate_finder_stops_where_the_loss_breaks_and_leaves_no_trace(tiny: Make) -> None:
+    run = session(tiny(clip_grad=0))
+    before = whole_state(run)
+    curve = find_rate(run, steps=60)
+    assert LOWEST < curve.suggestion < HIGHEST
+    assert curve.losses[curve.rates.index(curve.suggestion)] < curve.losses[0]
+    assert run.at.step == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, whole_state(run), strict=True))
+
+
+def test_a_loss_that_only_rises_gives_no_rate() -> None:
+    with pytest.raises(VitrailError, match="Give lr yourself"):
+        steepest([1e-3, 1e-2, 1e-1], [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("limit", [10**9, 3 * 10**9, 17 * 10**9])
+@pytest.mark.parametrize("each", [10**5, 3 * 10**6, 2 * 10**8])
+def test_the_line_lands_within_ten_percent_below_the_true_maximum(limit: int, each: int) -> None:
+    """Memory is a line with a step of noise; nothing above the limit is ever tried."""
+    seen = []
+
+    def peak(size: int) -> int:
+        seen.append(size)
+        return 4 * 10**8 + size * each + (size * 7919 % 13) * 10**5
+
+    found = by_line(peak, limit, most=10**9)
+    true = (limit - 4 * 10**8) // each
+    assert 0.9 * true - 1 <= found <= 1.02 * true + 1
+    assert max(seen) <= max(true, 2)
+
+
+@pytest.mark.parametrize("true", [0, 1, 2, 3, 24, 25, 100, 127, 128, 1000])
+def test_trial_lands_within_ten_percent_below_the_true_maximum(true: int) -> None:
+    found = by_trial(lambda size: size <= true, most=500)
+    assert 0.9 * min(true, 500) <= found <= min(true, 500)
+
+
+def test_the_measured_line_predicts_the_memory_of_a_real_step(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Auto batch against this machine: what it chooses under a limit of 600 MB takes 90 to 100 % of it."""
+    room = 600 * 2**20
+    monkeypatch.setattr("vitrail.training.batch_size.available", lambda device: room)
+    monkeypatch.setattr("vitrail.training.batch_size._VISIBLE", 64 * 2**20)
+    run = session(tiny(imgsz=64, set=("dim=64", "depth=2", "num_heads=2", "patch_size=4")))
+    start = resident()
+    found = largest_batch(run)
+    with untouched(run):
+        used = peak_of(lambda: try_step(run, fake_batch(run, found)), CPU) - start
+    assert 0.8 * room < used < room
+    assert found < len(run.train_data.dataset)
+
+
+def test_memory_is_seen(tiny: Make) -> None:
+    size = 200 * 2**20
+    used = peak_of(lambda: bytearray(os.urandom(1) * size), CPU) - resident()
+    assert 0.9 * size < used < 1.3 * size
+    assert available(CPU) > 0
+
+
+def test_auto_is_resolved_into_numbers_that_the_config_keeps(tiny: Make, tmp_path: Path) -> None:
+    config = tiny(batch="auto", lr="auto")
+    run = make_run(config, SingleProcess(CPU), open_data(config), Silent(), Stop(), resolve=True)
+    assert isinstance(run.config.batch, int) and isinstance(run.config.lr, float)
+    assert run.train_data.order.batch_size == run.config.batch <= 1260
+    assert run.schedule.lr == run.config.lr
+
+
+def test_a_dry_run_tells_the_sizes_and_leaves_nothing_behind(tiny: Make, tmp_path: Path) -> None:
+    before = set(Path.cwd().iterdir())
+    plan = dry_run(tiny())
+    assert plan.steps == 20 and plan.steps_per_epoch == 10 and plan.counts["train"] == 1259
+    assert plan.learning == plan.parameters > 1000 and plan.peak < plan.capacity and plan.seconds > 0
+    assert "fits" in "\n".join(plan.lines()) and "2 x" not in plan.title
+    assert set(Path.cwd().iterdir()) == before and not list(tmp_path.iterdir())
+    part = dry_run(tiny(freeze="backbone"))
+    assert part.learning < part.parameters == plan.parameters
+
+
+def test_a_dry_run_stumbles_over_what_the_run_would(tiny: Make) -> None:
+    with pytest.raises(VitrailError, match="Did you mean"):
+        dry_run(tiny(model="vit_tinny_patch16_224"))
+
+
+def test_what_cannot_start_leaves_no_folder(tiny: Make, tmp_path: Path) -> None:
+    for wrong, said in (
+        ({"model": "swim_tiny_patch4_window7_224"}, "swin_tiny"),
+        ({"data": "digit"}, "digit"),
+        ({"data": ""}, "Nothing to learn from"),
+        ({"set": ("dept=2",)}, "depth"),
+        ({"batch": 5000}, "at most 1259"),
+        ({"batch": 3, "grad_accum": 4}, "at least 4"),
+        ({"freeze": "5"}, "1 stages"),
+        ({"device": "cuda:9"}, "not there"),
+        ({"device": "gpu"}, "Unknown device"),
+        ({"teacher": "nowhere"}, "not a model folder"),
+    ):
+        with pytest.raises(VitrailError, match=said) as caught:
+            train(tiny(**wrong))
+        assert len(str(caught.value).splitlines()) <= 6
+        assert not list(tmp_path.iterdir()), wrong
