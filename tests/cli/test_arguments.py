@@ -123,5 +123,12 @@ def test_every_alias_leads_to_a_flag_that_some_verb_has():
     assert set(ALIASES.values()) <= own
 
 
+def test_a_box_without_unicode_is_read_too():
+    box = " Value error \n -----------\n  Error parsing --lr: could not convert string to float: 'x' \n  -----\n  Help"
+    assert plainer(box) == "--lr takes a number; got 'x'."
+    box = " Required\n ------\n  Missing from vitrail verb:\n      DATA\n          Where it\n          is.\n  ----"
+    assert plainer(box) == "Missing:\n  DATA: Where it is."
+
+
 def test_words_that_are_not_a_known_box_are_passed_on():
     assert plainer("╭─ Other ─╮\n│ Something new. │\n╰───╯") == "Something new."

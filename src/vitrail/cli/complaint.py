@@ -3,7 +3,7 @@
 import re
 from ast import literal_eval
 from collections.abc import Callable
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 
 from vitrail.errors import unknown
 
@@ -16,9 +16,10 @@ def plainer(box: str) -> str:
         "--lr takes a number; got 'x'."
     """
     lines = [line.strip("│").rstrip() for line in box.splitlines()[1:]]
-    lines = list(takewhile(lambda line: line.strip(" ─╰╯"), lines))
+    below_title = dropwhile(_is_rule, lines)  # a terminal without Unicode has a rule there too
+    lines = list(takewhile(lambda line: not _is_rule(line), below_title))
     if lines and lines[0].strip().startswith("Missing from"):
-        return _missing(lines[1:])
+        return _missing(lines)
     text = " ".join(line.strip() for line in lines)[:400]
     for pattern, rewrite in _REWRITES:
         found = re.fullmatch(pattern, text)
@@ -27,17 +28,24 @@ def plainer(box: str) -> str:
     return text
 
 
+def _is_rule(line: str) -> bool:
+    return not line.strip(" ─╰╯-")
+
+
 def _missing(lines: list[str]) -> str:
-    """Name what is missing, a line each with what it is for: tyro indents a name by 5 and its help by more."""
+    """Name what is missing, a line each with what it is for: tyro indents names by four, and their help by eight."""
     named: list[str] = []
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
-        if indent <= 5:
+    for line in lines[1:]:
+        if _indent(line) - _indent(lines[0]) <= 4:
             named.append(line.strip() + ":")
         elif named:
             named[-1] += " " + line.strip()
     shown = [line.replace(" (required)", "") for line in named[:4]]
     return "\n  ".join(["Missing:", *shown])
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _choice(got: str, what: str, choices: str) -> str:

@@ -20,8 +20,7 @@ from vitrail.errors import DataError, VitrailError, nearest
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 KINDS = f"""digits                    handwriting that is installed already (1,797 pictures, 10 classes)
-FOLDER                    class/*.jpg, or train/class/*.jpg beside val/ and test/
-FOLDER/metadata.csv       Hugging Face's imagefolder layout; .jsonl works too
+FOLDER                    class/*.jpg, train/class/*.jpg beside val/ and test/, or with a metadata.csv or .jsonl
 TABLE.csv, TABLE.jsonl    columns path and label, perhaps split
 ARCHIVE.tar.gz            a tar of such a folder, read in place
 {PREFIX}CIFAR10@FOLDER   a data set of torchvision"""
