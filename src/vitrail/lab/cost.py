@@ -102,8 +102,8 @@ def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None
     """
     model = _model(model)
     config: Any = model.config
-    size = size or config.preprocess.size
-    height, width = (size, size) if isinstance(size, int) else size
+    side: Any = size or config.preprocess.size
+    height, width = (side, side) if isinstance(side, int) else side
     images = torch.zeros(1, config.in_channels, height, width, device="meta")
     with torch.no_grad(), _NothingUncounted(), FlopCounterMode(display=False) as counter:
         _on_meta(model).eval()(images)
