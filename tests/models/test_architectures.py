@@ -155,6 +155,7 @@ def test_one_graph_for_the_compiler():
 import torch
 from small_models import SMALL, small
 for name in SMALL:
+    torch.compiler.reset()
     model, images = small(name), torch.randn(2, 3, 64, 64)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():

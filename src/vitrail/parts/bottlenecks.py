@@ -67,7 +67,8 @@ class PostActivation(nn.Module):
     """Norm after each convolution and ReLU after the sum, padded as TensorFlow pads: the ResNet of ViT's hybrids.
 
     "Deep Residual Learning for Image Recognition", section 4.1, with the stride on the 3 x 3, group normalisation and
-    standardised weights. The last norm starts at zero, so that each block starts as the identity.
+    standardised weights; 1 x 1 convolutions need no padding. The last norm starts at zero, so that each block starts as
+    the identity.
 
     Args:
         dim: channels before.
@@ -79,9 +80,9 @@ class PostActivation(nn.Module):
     def __init__(self, dim: int, out_dim: int, stride: int = 1, drop_path: float = 0.0):
         super().__init__()
         inner = out_dim // 4
-        self.conv1, self.norm1 = SameStdConv2d(dim, inner, 1), GroupNormReLU(GROUPS, inner)
+        self.conv1, self.norm1 = StdConv2d(dim, inner, 1), GroupNormReLU(GROUPS, inner)
         self.conv2, self.norm2 = SameStdConv2d(inner, inner, 3, stride), GroupNormReLU(GROUPS, inner)
-        self.conv3, self.norm3 = SameStdConv2d(inner, out_dim, 1), MapGroupNorm(GROUPS, out_dim)
+        self.conv3, self.norm3 = StdConv2d(inner, out_dim, 1), MapGroupNorm(GROUPS, out_dim)
         self.drop_path = DropPath(drop_path)
         nn.init.zeros_(self.norm3.weight)
 
@@ -104,7 +105,7 @@ class PostActivationEntry(PostActivation):
 
     def __init__(self, dim: int, out_dim: int, stride: int = 1, drop_path: float = 0.0):
         super().__init__(dim, out_dim, stride, drop_path)
-        self.proj = SameStdConv2d(dim, out_dim, 1, stride)
+        self.proj = StdConv2d(dim, out_dim, 1, stride)
         self.proj_norm = MapGroupNorm(GROUPS, out_dim)
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:

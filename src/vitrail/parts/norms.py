@@ -21,8 +21,8 @@ class MapGroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise."""
-        mean = input.mean(dim=(2, 3)).unflatten(1, (self.num_groups, -1)).mean(dim=2)  # (B, groups)
-        mean = mean.repeat_interleave(self.num_channels // self.num_groups, dim=1)  # -> (B, C)
+        means = input.mean(dim=(2, 3)).unflatten(1, (self.num_groups, -1))  # (B, groups, C / groups)
+        mean = means.mean(dim=2, keepdim=True).expand_as(means).flatten(1)  # -> (B, C)
         return group_norm(input - mean[..., None, None], self.num_groups, self.weight, self.bias, self.eps)
 
 

@@ -26,6 +26,7 @@ class WindowAttention(nn.Module):
         position: how position reaches the scores; by default a relative position bias.
 
     Example:
+        >>> import torch
         >>> mixer = WindowAttention(32, num_heads=2, window_size=4, shift=2)
         >>> mixer(torch.zeros(2, 5 * 9, 32), Grid(5, 9)).shape
         torch.Size([2, 45, 32])
