@@ -1,7 +1,7 @@
 """The vocabulary of shapes.
 
-One legend for the library: `B` batch, `N` tokens, `C` channels, `H W` grid rows and columns, `Y X` pixel rows and columns,
-`h` heads, `d` head width, `M` keys, `K` classes. Signatures carry these aliases; tests enforce them.
+One legend for the library: `B` batch, `N` tokens, `C` channels, `H W` grid rows and columns, `Y X` pixel rows and
+columns, `h` heads, `d` head width, `M` keys, `K` classes. Signatures carry these aliases; tests enforce them.
 """
 
 from jaxtyping import Float
