@@ -68,7 +68,7 @@ def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> 
     with evaluating(model), torch.no_grad():
         chances = model(images)[0].softmax(0)
     best = chances.argsort(descending=True)[:top].tolist()
-    said = [f"{names[i]} {100 * chances[i]:.0f} %" for i in best if chances[i] >= 0.005 or i == best[0]]
+    said = [f"{names[i]} ({100 * chances[i]:.0f} %)" for i in best if chances[i] >= 0.005 or i == best[0]]
     return f"The model says {', '.join(said)}."
 
 
