@@ -175,6 +175,8 @@ def test_models_are_found_in_folders_and_runs(tiny: torch.nn.Module, tmp_path: P
     assert by_run == predict(tiny, folder) == predict(str(tmp_path / "run" / "weights" / "last"), folder)
     with pytest.raises(VitrailError, match="name without weights"):
         find_model("vit_tiny_patch16_224")
+    with pytest.raises(VitrailError, match="Did you mean: vit_tiny_patch16_224"):
+        find_model("vit_tini_patch16_224")
     with pytest.raises(VitrailError, match="leave --weights out"):
         find_model(str(tmp_path / "run"), weights="x.pt")
     with pytest.raises(VitrailError, match="Cannot use the device 'warp'"):

@@ -95,7 +95,11 @@ class Evaluate:
         if result.top5 is not None:
             rows.append(["top-5", percent(result.top5.value, 2), ""])
         rows += [
-            ["macro F1", percent(result.macro_f1, 2), f"mean over {len(result.labels)} classes"],
+            [
+                "macro F1",
+                percent(result.macro_f1, 2),
+                f"mean over {sum(bool(each.support) for each in result.classes)} classes",
+            ],
             ["calibration error", percent(calibration.ece, 2), f"mean confidence {percent(calibration.confidence)}"],
             ["log-likelihood", f"{-calibration.nll:.4f}", "mean over pictures, in nats"],
             ["Brier score", f"{calibration.brier:.4f}", "0 is best, 2 is worst"],
@@ -103,7 +107,7 @@ class Evaluate:
         ]
         print_table(["measure", "value", ""], rows, right=["value"])
         print()
-        met = sorted(result.classes, key=lambda each: 2.0 if each.f1.value is None else each.f1.value)
+        met = sorted(result.met, key=lambda each: 2.0 if each.f1.value is None else each.f1.value)
         columns = ["class", "pictures", "recall", "precision", "F1", "95% of F1"]
         print_table(columns, [_row(each) for each in met[: self.rows]], right=columns[1:])
         if len(met) > self.rows:
@@ -122,7 +126,7 @@ class Evaluate:
             from vitrail.lab.report import write_page
             from vitrail.lab.run_folder import Run
 
-            run = Run(name=f"{result.model} on {result.data}", evaluation=result, command=_command())
+            run = Run(name=result.model, evaluation=result, command=_command())
             print(f"report  {write_page(run, self.report, model)}", file=sys.stderr)
 
 

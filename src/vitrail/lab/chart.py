@@ -50,8 +50,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Return round numbers from `low` to `high`, about `count` of them.
 
     Example:
-        >>> ticks(0, 1), ticks(0, 137)
-        ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 20.0, 40.0, 60.0, 80.0, 100.0, 120.0])
+        >>> ticks(0, 1), ticks(-3, 90)
+        ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 20.0, 40.0, 60.0, 80.0])
     """
     span = high - low
     if span <= 0:
@@ -69,12 +69,13 @@ def line_chart(series: Sequence[Series], x_name: str, y_name: str, percent: bool
         x_name: what the horizontal axis counts.
         y_name: what the vertical axis measures, also the description for those who do not see the chart.
         percent: write the vertical axis in per cent.
-        zero: let the vertical axis begin at zero.
+        zero: let the vertical axis begin at zero, unless the values would crowd in its upper half.
     """
     drawn = [(each, each.points()) for each in series if each.points()]
     if not drawn:
         return ""
     xs, ys = zip(*(point for _, points in drawn for point in points), strict=True)
+    zero = zero and min(ys) < max(ys) / 2
     low_y, high_y = (0.0 if zero else min(ys)), max(ys)
     pad = (high_y - low_y) * 0.06 or abs(high_y) * 0.1 or 1.0
     y_range = (low_y if zero else low_y - pad, min(high_y + pad, 1.02) if percent else high_y + pad)
@@ -85,7 +86,7 @@ def line_chart(series: Sequence[Series], x_name: str, y_name: str, percent: bool
     for each, points in drawn:
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
         parts.append(f'<polyline class="line {each.style}" points="{path}"/>')
-        if len(points) <= 60 and each.style != "faint":
+        if len(points) <= 40 and each.style != "faint":
             parts += [
                 f'<circle class="dot {each.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3">'
                 f"<title>{escape(x_name)} {x:g}: {_number(y, percent)}</title></circle>"

@@ -101,7 +101,9 @@ def open_split(data: str | PathLike[str], split: str) -> PictureSet:
     found = dict(open_dataset(str(data), val_share=0.0, packed=False))
     if len(found) > 1:
         raise VitrailError(f"{data} is split into {', '.join(found)}. Evaluate one of them: --split {list(found)[-1]}.")
-    return next(iter(found.values()))
+    [pictures] = found.values()
+    pictures.name = pictures.name.rpartition(" ")[0] or pictures.name  # the split that it went to means nothing
+    return pictures
 
 
 def _batches(prepare: EvalTransform, pictures: PictureSet, size: int) -> Iterator[tuple[list[int], Tensor]]:
@@ -171,4 +173,4 @@ def _conclude(
 
 
 def _few(names: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

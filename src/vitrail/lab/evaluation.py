@@ -91,6 +91,11 @@ class Evaluation:
             figures["top5"] = self.top5.value or 0.0
         return figures | {"nll": self.calibration.nll, "ece": self.calibration.ece, "brier": self.calibration.brier}
 
+    @property
+    def met(self) -> tuple[ClassFigures, ...]:
+        """The classes that occur, in the truth or in the answers."""
+        return tuple(each for each in self.classes if each.support or each.predicted)
+
     def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
         """Return the commonest mistakes: true class, predicted class, how often."""
         pairs = [

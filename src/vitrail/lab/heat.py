@@ -1,6 +1,5 @@
 """A confusion matrix to look at: shades for the cells of a small one, a picture for a large one."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,9 +26,8 @@ class Cell(NamedTuple):
     right: bool
 
 
-def confusion_cells(confusion: Sequence[Sequence[int]]) -> list[list[Cell]]:
+def confusion_cells(matrix: np.ndarray) -> list[list[Cell]]:
     """Return the cells row by row, with shades that make few mistakes visible beside many hits."""
-    matrix = np.asarray(confusion)
     share, shade = _shares(matrix)
     return [
         [Cell(int(n), float(share[i, j]), round(100 * float(shade[i, j])), i == j) for j, n in enumerate(row)]
@@ -37,13 +35,12 @@ def confusion_cells(confusion: Sequence[Sequence[int]]) -> list[list[Cell]]:
     ]
 
 
-def confusion_picture(confusion: Sequence[Sequence[int]], side: int = 640) -> str:
+def confusion_picture(matrix: np.ndarray, side: int = 640) -> str:
     """Return the matrix as a picture of at most `side` pixels, a `data:` address; hits blue, mistakes red.
 
     A matrix with more classes than pixels is laid together in blocks that keep their strongest cell, so that no mistake
     falls between two pixels.
     """
-    matrix = np.asarray(confusion)
     _, shade = _shares(matrix)
     right = np.eye(len(matrix), dtype=bool)
     block = -(-len(matrix) // side)

@@ -14,9 +14,8 @@ from vitrail.weights.folder import load_model
 
 NOTES = {
     "rollout": "Attention rollout: bright places are the ones that reach the answer when attention is followed through "
-    "all layers. The first pictures were named right, the later ones wrong.",
-    "saliency": "Saliency: bright places are the ones where a small change of the pixels moves the answer most. The "
-    "first pictures were named right, the later ones wrong.",
+    "all layers.",
+    "saliency": "Saliency: bright places are the ones where a small change of the pixels moves the answer most.",
 }
 """What the overlays show, by the method that drew them."""
 

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -80,6 +81,7 @@ def render(run: Run, model: Any = None) -> str:
         .render(
             run=run,
             evaluation=evaluation,
+            facts=list(_facts(run)),
             tiles=list(_tiles(run)),
             curves=curves(run),
             inside=look_inside(run, model),
@@ -90,6 +92,17 @@ def render(run: Run, model: Any = None) -> str:
             **of_evaluation,
         )
     )
+
+
+def _facts(run: Run) -> Iterator[str]:
+    """Yield what stands under the title: which model, from what, measured on what."""
+    model = run.evaluation.model if run.evaluation else run.config.get("model")
+    if model and model != run.name:
+        yield str(model)
+    if run.config.get("data"):
+        yield f"trained on {run.config['data']}"
+    if run.evaluation is not None:
+        yield f"evaluated on {run.evaluation.data}"
 
 
 class Tile(NamedTuple):
@@ -107,7 +120,11 @@ def _tiles(run: Run) -> Iterator[Tile]:
         yield Tile("Top-1", percent(evaluation.top1.value), f"95% interval {low:.1f}\u2060–\u2060{high:.1f}")
         if evaluation.top5 is not None:
             yield Tile("Top-5", percent(evaluation.top5.value), "true class among five")
-        yield Tile("Macro F1", percent(evaluation.macro_f1), f"mean over {len(evaluation.labels)} classes")
+        yield Tile(
+            "Macro F1",
+            percent(evaluation.macro_f1),
+            f"mean over {sum(bool(each.support) for each in evaluation.classes)} classes",
+        )
         yield Tile("Calibration error", percent(evaluation.calibration.ece), "gap of confidence")
     elif run.epochs:
         best = max(run.epochs, key=lambda row: row.get("top1") or 0.0)
@@ -146,20 +163,22 @@ def _environment() -> Environment:
 
 def _confusion(evaluation: Evaluation) -> dict[str, Any]:
     """Return the confusion matrix as a table where it can be read, else as a picture; and its commonest mistakes."""
-    small = len(evaluation.labels) <= MOST_CELLS
+    met = [i for i, each in enumerate(evaluation.classes) if each.support or each.predicted]
+    matrix = np.array(evaluation.confusion)[np.ix_(met, met)]
+    small = len(met) <= MOST_CELLS
     return {
-        "cells": confusion_cells(evaluation.confusion) if small else None,
-        "picture": None if small else confusion_picture(evaluation.confusion),
+        "labels": [evaluation.labels[i] for i in met],
+        "cells": confusion_cells(matrix) if small else None,
+        "picture": None if small else confusion_picture(matrix),
         "pairs": evaluation.most_confused(10),
     }
 
 
 def _weakest(evaluation: Evaluation) -> list[ClassFigures]:
     """Return the classes of the table: all of them in order, or of many the ones that are found worst."""
-    met = [each for each in evaluation.classes if each.support or each.predicted]
-    if len(met) <= MOST_ROWS:
-        return met
-    return sorted(met, key=lambda each: each.f1.value or 0.0)[:MOST_ROWS]
+    if len(evaluation.met) <= MOST_ROWS:
+        return list(evaluation.met)
+    return sorted(evaluation.met, key=lambda each: each.f1.value or 0.0)[:MOST_ROWS]
 
 
 def _floor(evaluation: Evaluation) -> float:

@@ -123,7 +123,8 @@ class ResultFile:
         if values["job"] != self.job:
             raise VitrailError(
                 f"{self.path} holds answers of another job ({values['job']}, this one is {self.job}):\n"
-                "other weights, other class names, or another --top. Choose another --out, or remove the file to begin anew."
+                "other weights, other class names, or another --top.\n"
+                "Choose another --out, or remove the file to begin anew."
             )
         return values
 
