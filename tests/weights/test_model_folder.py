@@ -46,6 +46,22 @@ def test_a_loaded_model_answers_as_the_saved_one(tmp_path):
     assert loaded.labels == LABELS and loaded.command == ABOUT["command"] and not loaded.training
 
 
+def test_loading_leaves_the_callers_random_numbers_and_what_can_be_trained(saved):
+    state = torch.random.get_rng_state()
+    loaded = load_model(saved)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    loaded(torch.randn(1, 3, 32, 32)).sum().backward()
+
+
+def test_every_architecture_is_saved_and_loaded(tmp_path):
+    for variant in ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "poolformer_s12", "mixer_s32_224"):
+        model = create_model(variant, num_classes=3).eval()
+        again = load_model(save_model(model, tmp_path / variant))
+        assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+        assert again.config == model.config
+
+
 def test_save_load_save_gives_the_same_bytes(saved, tmp_path):
     again = save_model(load_model(saved), tmp_path / "again")
     assert sorted(contents(saved)) == FILES

@@ -102,7 +102,8 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classi
         if not isinstance(config.get(key), kind):
             raise DataError(f"{folder / CONFIG} has no '{key}'; it was not written by vitrail.save_model.")
     preprocess = from_processor(read_json(folder / PROCESSOR))
-    model = create_model(config["variant"], **{**_tuples(config["config"]), "preprocess": preprocess})
+    with torch.random.fork_rng(devices=[]):  # loading does not disturb the caller's random numbers
+        model = create_model(config["variant"], **{**_tuples(config["config"]), "preprocess": preprocess})
     _fill(model, load_file(folder / TENSORS), folder)
     labels = config.get("labels")
     model.labels = None if labels is None else tuple(labels)
@@ -224,7 +225,7 @@ def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> 
             f"{folder / TENSORS} does not fit what {CONFIG} describes: {len(wrong)} keys differ, first {wrong[0]}.\n"
             "The two files belong to different models: copy the whole folder again."
         )
-    model.load_state_dict(tensors, assign=False)
+    model.load_state_dict(tensors)
 
 
 def _refuse_foreign(folder: Path) -> None:
