@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitrail.errors import DataError, VitrailError, nearest, unknown, nearest, unknown
+from vitrail.errors import DataError, VitrailError, nearest, unknown
 from vitrail.explain.layers import evaluating
 from vitrail.models import catalogue, create_model
 from vitrail.weights.folder import is_model_folder, load_model
@@ -50,8 +50,6 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
         )
     if not Path(text).exists() and not text.startswith("hf:") and nearest(text, catalogue()):
         raise unknown("model", text, catalogue(), hint="A trained model is a folder, and there is none of this name.")
-    if not Path(text).exists() and nearest(text, catalogue()):
-        raise unknown("model", text, catalogue(), hint=f"Nor is there a model folder or a run folder at {text}.")
     return load_model(model_folder(text), place)
 
 
