@@ -1,5 +1,7 @@
 """The average is the formula's, and looking at it does not disturb the weights."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -21,7 +23,7 @@ def test_average_equals_the_formula_written_out() -> None:
 
 
 def test_weights_come_back_bit_for_bit_even_after_an_error() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    model: Any = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     ema = Ema(model, decay=0.5)
     with torch.no_grad():
         model[0].weight.mul_(3.7)
@@ -37,7 +39,7 @@ def test_weights_come_back_bit_for_bit_even_after_an_error() -> None:
 
 
 def test_floating_buffers_are_averaged_and_counters_are_not() -> None:
-    model = nn.BatchNorm1d(2)
+    model: Any = nn.BatchNorm1d(2)
     ema = Ema(model, decay=0.5)
     model(torch.randn(8, 2) + 5)
     ema.update(100)

@@ -51,7 +51,7 @@ def test_the_loop_equals_a_plain_one(tiny: Make) -> None:
     run = session(config)
     twin = build_model(config, open_data(config)).train()
     mix, step = Mix(10, mixup=0.4), 0
-    schedule, length = Schedule(config.lr, config.min_lr, 0.3), Steps(20)
+    schedule, length = Schedule(1e-3, config.min_lr, 0.3), Steps(20)
     first = {name: torch.zeros_like(p) for name, p in twin.named_parameters()}
     second = {name: torch.zeros_like(p) for name, p in twin.named_parameters()}
     for epoch in range(2):

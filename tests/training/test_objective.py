@@ -1,5 +1,7 @@
 """Losses equal their formulas; a teacher sees the picture that it was trained on."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -46,7 +48,7 @@ def test_a_perfect_imitation_costs_nothing() -> None:
 
 
 def test_the_distillation_token_learns_from_the_teacher_alone() -> None:
-    model = create_model(
+    model: Any = create_model(
         "deit_tiny_distilled_patch16_224", num_classes=K, image_size=8, patch_size=4, dim=16, depth=1, num_heads=2
     )
     student, images = Student(model).train(), torch.randn(4, 3, 8, 8)

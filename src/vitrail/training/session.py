@@ -119,7 +119,11 @@ class Session:
     def seed_step(self) -> None:
         """Make all randomness of the next update a function of seed, step and rank."""
         draws = Draws(self.config.seed, self.at.step, np.array([self.world.rank]))
-        torch.manual_seed(int(draws.words("step")[0] >> np.uint64(1)))
+        seed = int(draws.words("step")[0] >> np.uint64(1))
+        # Not torch.manual_seed: it tells every kind of device, and formats a stack trace for each that is not there.
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     # What the loop tells.
 

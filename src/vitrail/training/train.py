@@ -93,9 +93,12 @@ def train(
         ResourceError: the disk is full, or the run folder is in use.
 
     Example:
-        >>> from vitrail.training import TrainConfig, train          # doctest: +SKIP
-        >>> train(TrainConfig(data="digits", epochs=10)).top1        # doctest: +SKIP
-        0.98
+        >>> import tempfile
+        >>> tiny = ("dim=16", "depth=1", "num_heads=2")
+        >>> config = TrainConfig(data="digits", model="vit_tiny_patch16_224", set=tiny, imgsz=16, epochs=1, batch=250)
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     train(replace(config, out=f"{place}/run")).steps
+        5
     """
     config, begun = settle_config(config)
     world = connect(config.device, config.parallel)
