@@ -13,6 +13,9 @@ from vitrail import durable
 from vitrail.durable import replace_folder, settle, write_file
 from vitrail.errors import ResourceError, VitrailError
 
+# The children touch files only, so it is safe to fork them beside torch's threads; Python 3.12 warns of it in general.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
