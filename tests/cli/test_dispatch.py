@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -126,11 +127,22 @@ def test_ctrl_c_and_sigterm_end_with_the_usual_codes(tmp_path: Path):
         assert child.returncode == code and "Traceback" not in said
 
 
-@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_colours_are_for_terminals_that_want_them(variables, coloured):
+def on_a_terminal(words: list[str], **variables: str) -> str:
+    """Run the command with both outputs on a pseudo-terminal, and return what it wrote."""
     leader, follower = pty.openpty()
-    subprocess.run([*COMMAND, "modles"], stderr=follower, env={**os.environ, **variables})
+    environment = {**os.environ, "TERM": "xterm", **variables}
+    subprocess.run([*COMMAND, *words], stdout=follower, stderr=follower, env=environment)
     os.close(follower)
-    said = os.read(leader, 4096).decode()
+    said = b""
+    with suppress(OSError):  # Linux ends a terminal that nobody holds with an error
+        while part := os.read(leader, 65536):
+            said += part
     os.close(leader)
-    assert ("\033[" in said) == coloured and "Unknown verb" in said
+    return said.decode()
+
+
+@pytest.mark.parametrize("words", [["modles"], ["models", "--help"]])
+def test_colours_are_for_terminals_that_want_them(words):
+    assert "\033[" in on_a_terminal(words)
+    plain = on_a_terminal(words, NO_COLOR="1")
+    assert "\033[" not in plain and "models" in plain

@@ -21,6 +21,11 @@ def test_a_pattern_and_a_part_of_a_name_both_choose(run):
     assert run("models", "pattern=SWIN", "json=true").out == by_pattern
 
 
+def test_a_family_chooses_where_names_do_not_hold_it(run):
+    assert [row["name"] for row in json.loads(run("models", "bit", "--json").out)] == list_models("resnetv2*")
+    assert run("models", "bit*").out == run("models", "bit").out
+
+
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_one_model_is_counted_and_agrees_with_the_ledger(run, name):
     facts = json.loads(run("models", name, "--json").out)

@@ -5,10 +5,11 @@ with its nearest flag.
 """
 
 import io
+import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, suppress
+from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
@@ -82,8 +83,12 @@ def asks_for_help(words: list[str]) -> bool:
 
 def show_help(verb: str, cls: type, examples: str) -> int:
     """Print what the verb does, its flags with their defaults, and examples."""
-    with suppress(SystemExit):
+    # tyro colours what goes to a terminal and knows no NO_COLOR, so then it is given a page that is none.
+    page = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
+    with redirect_stdout(page) if os.environ.get("NO_COLOR") else nullcontext(), suppress(SystemExit):
         _tyro(verb, cls, ["--help"])
+    page.seek(0)
+    print(page.read(), end="")
     print("\nexamples:\n" + indent(dedent(examples).strip(), "  "))
     return 0
 

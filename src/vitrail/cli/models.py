@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 import tyro
@@ -22,12 +23,12 @@ vitrail models 'vit*' --json | jq '.[].name'
 class Models:
     """List the models, or show one.
 
-    A name shows its config, parameters, multiply-adds (attention included, one is two operations), the evaluation
-    protocol that its weights expect, and what is published about it.
+    The list tells parameters, GMACs (10^9 multiply-adds a picture, attention included) and the published top-1. A name
+    alone shows its config, its cost, the evaluation protocol that its weights expect, and what is published about it.
     """
 
     pattern: tyro.conf.Positional[str] = "*"
-    """A name, a part of one, or a shell pattern such as 'swin*' (quote it, or the shell may fill it in)."""
+    """A name, a part of one, a family, or a shell pattern such as 'swin*' (quote it, or the shell may fill it in)."""
     set: tuple[str, ...] = ()
     """Fields of one model's config to replace before it is counted, as name=value: --set num_classes=10."""
     json: bool = False
@@ -49,14 +50,14 @@ class Models:
         if self.json:
             print(json.dumps(rows, indent=2))
             return 0
-        columns = ["name", "family", "pixels", "parameters", "multiply-adds", "top-1"]
+        columns = ["name", "family", "pixels", "params", "GMACs", "top-1"]
         cells = [
             [
                 row["name"],
                 row["family"],
                 str(row["size"]),
-                f"{row['parameters'] / 1e6:.2f} M",
-                f"{row['gmacs']:.2f} G",
+                f"{row['parameters'] / 1e6:.1f}M",
+                f"{row['gmacs']:.2f}",
                 f"{row['top1']:.2f}" if row["top1"] else "",
             ]
             for row in rows
@@ -131,13 +132,14 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
 
 
 def _containing(text: str) -> list[str]:
-    """Take a word that is no name for a part of one; a word in none is an error with the nearest names."""
+    """Take a word that is no name for a family or a part of a name; one that is neither gets the nearest names."""
     from vitrail.errors import unknown
-    from vitrail.models import list_models
+    from vitrail.models import family_of, list_models
 
-    found = [name for name in list_models() if text.lower() in name.lower()]
+    names = list_models()
+    found = [name for name in names if text.lower() in name.lower() or fnmatch(family_of(name), text.lower())]
     if not found:
-        raise unknown("model", text, list_models(), hint="See them all with: vitrail models")
+        raise unknown("model", text, names, hint="See them all with: vitrail models")
     return found
 
 
