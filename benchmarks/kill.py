@@ -2,11 +2,11 @@
 
     python benchmarks/kill.py --kills 20
 
-Each trial starts `vitrail train` in a fresh folder, sends SIGKILL after a time drawn uniformly from the whole life of
-such a run (start-up, steps, saves, the end), goes on with `--resume auto` until the run is over, and compares sha256 of
-the last and the best weights, of the last training state, and every step of `metrics.jsonl`. Everything that keeps a
-state is on: worker processes, moving average, mixup, CutMix, accumulation, dropped paths, bf16. Exits with 1 if any
-trial differs.
+Each trial starts `vitrail train` in a fresh folder, waits until its log appears, sends SIGKILL after a time drawn
+uniformly from what such a run takes from there on (steps, saves, validations, the end), goes on with `--resume auto`
+until the run is over, and compares sha256 of the last and the best weights, of the last training state, and every step
+of `metrics.jsonl`. Everything that keeps a state is on: worker processes, moving average, mixup, CutMix, accumulation,
+dropped paths, bf16. Exits with 1 if any trial differs. Do not edit the library meanwhile: each trial reads it anew.
 """
 
 import argparse
@@ -40,6 +40,13 @@ def finish(process: subprocess.Popen[bytes]) -> None:
         raise SystemExit(f"The run ended with {process.returncode}:\n{said.decode()}")
 
 
+def wait_for_log(folder: Path, process: subprocess.Popen[bytes]) -> float:
+    """Wait until a run has made its log, and return the time."""
+    while not (folder / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.005)
+    return time.monotonic()
+
+
 def newest(folder: Path) -> int:
     """Return the step of the newest state."""
     return max((int(path.name[5:]) for path in (folder / "state").glob("step-*")), default=0)
@@ -64,15 +71,17 @@ def main() -> int:
     given = parser.parse_args()
     moments, differ, harmless = random.Random(given.seed), 0, 0
     with tempfile.TemporaryDirectory() as place:
-        begin = time.monotonic()
-        finish(start(Path(place) / "whole"))
+        whole = start(Path(place) / "whole")
+        begin = wait_for_log(Path(place) / "whole", whole)
+        finish(whole)
         life = time.monotonic() - begin
         want = fingerprint(Path(place) / "whole")
-        print(f"undisturbed: {life:.1f} s, {newest(Path(place) / 'whole')} steps", flush=True)
+        print(f"undisturbed: {life:.1f} s after start-up, {newest(Path(place) / 'whole')} steps", flush=True)
         print("| kill | after s | newest saved step | same bits |\n|---|---|---|---|", flush=True)
         for number in range(1, given.kills + 1):
             folder, wait = Path(place) / f"run-{number}", moments.uniform(0, life)
             process = start(folder)
+            wait_for_log(folder, process)
             try:
                 process.wait(wait)
                 harmless += 1
