@@ -23,7 +23,7 @@ $(READY): $(CONSTRAINTS) pyproject.toml requirements/python
 	$(PY) -m uv pip install --python $(PY) --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: env  ## Train a small Swin on the digits, evaluate, predict, report (about 3 minutes)
+demo: env  ## Train a small model on the digits, evaluate, predict, look inside, report (a minute)
 	$(PY) recipes/demo.py
 
 test: env  ## Run the fast tests

@@ -1,7 +1,8 @@
 """The main job on embedded data: train, evaluate, predict, look inside, report. `make demo` runs it.
 
-A small Swin learns scikit-learn's digits (1,797 pictures of real handwriting, 8x8 pixels, no download), enlarged to 16x16
-and cut into 2x2 patches. Each step is a command that works the same on a folder of your own.
+A small PoolFormer learns scikit-learn's digits (1,797 pictures of real handwriting, 8x8 pixels, no download). Of the
+catalogue's hierarchical models at this size it does best: its patches overlap, which few pictures are enough to learn
+from (a Swin of the same cost ends about a point lower). Each step is a command that works the same on your own folder.
 
     command   make demo
     cost      about a minute and a half on 2 CPU cores
@@ -20,9 +21,9 @@ RUN = Path("runs/demo")
 SAMPLES = RUN / "samples"
 
 # One thread: pictures this small leave a second one nothing but waiting.
-TRAIN = f"""vitrail train digits --model swin_tiny_patch4_window7_224 --imgsz 16
-    --set patch_size=2 window_size=4 dim=48 depths=2,2 num_heads=3,6
-    --epochs 80 --batch 64 --lr 2e-3 --drop-path 0.05 --smoothing 0.05 --threads 1 --out {RUN}"""
+TRAIN = f"""vitrail train digits --model poolformer_s12 --imgsz 32
+    --set dims=48,96 depths=2,2 layer_scale=1.0
+    --epochs 60 --batch 64 --lr 2e-3 --drop-path 0.05 --threads 1 --out {RUN}"""
 PREDICT = f"vitrail predict {RUN} {SAMPLES}"
 EXPLAIN = f"vitrail explain {RUN} {SAMPLES} --out {RUN}/explain"
 
