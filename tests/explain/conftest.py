@@ -35,7 +35,7 @@ def small(kind: str) -> nn.Module:
     model = create_model(name, **{"num_classes": 5, **numbers}).eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
-            if "qkv" in key or "table" in key:
+            if "table" in key:
                 parameter.mul_(8)
     return model
 
