@@ -47,6 +47,15 @@ def test_rate_grows_by_one_factor_a_block_up_to_the_head(name: str) -> None:
             depth -= 1
 
 
+def test_a_stage_without_blocks_is_a_layer_of_its_own() -> None:
+    """A BiT of one bottleneck a stage has entries alone; each counts, and each weight is in one layer."""
+    model = create_model("resnetv2_50x1_bit", depths=(1, 2, 1), dim=64, num_classes=3)
+    order = layers(model)
+    assert len(order) == 1 + 3 + 1
+    counted = [p for group in order for module in group for p in module.parameters()]
+    assert len(counted) == len({id(p) for p in counted}) == len(list(model.parameters()))
+
+
 def test_only_matrices_and_kernels_decay() -> None:
     model = small("swin_tiny_patch4_window7_224")
     decay = {p: group["weight_decay"] for group in parameter_groups(model, 0.1, 1.0) for p in group["params"]}

@@ -15,7 +15,7 @@ from vitrail.errors import VitrailError
 def layers(model: nn.Module) -> list[list[nn.Module]]:
     """List the modules of a classifier from pixels to answer: embedding, each block, and last norm and head.
 
-    The entry of a stage belongs to its first block.
+    The entry of a stage belongs to its first block, and is a layer of its own where no block follows.
 
     Example:
         >>> from vitrail.models import create_model
@@ -25,9 +25,9 @@ def layers(model: nn.Module) -> list[list[nn.Module]]:
     backbone: Any = model.backbone
     order: list[list[nn.Module]] = [[backbone.embedding]]
     for stage in backbone.stages:
-        blocks = [[block] for block in stage.blocks]
-        blocks[0].insert(0, stage.entry)
-        order += blocks
+        first, *rest = [*stage.blocks] or [None]
+        order.append([stage.entry] if first is None else [stage.entry, first])
+        order += [[block] for block in rest]
     return [*order, [backbone.norm, model.head]]  # pyright: ignore[reportReturnType]
 
 
