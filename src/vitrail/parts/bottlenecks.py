@@ -1,9 +1,10 @@
 """Bottlenecks of residual networks: a 3 x 3 convolution between two 1 x 1, as blocks `(x, grid) -> x`.
 
 The first of a stage changes the grid and the channels, so it is the stage's entry, `(x, grid) -> (x, grid)`, and
-projects its shortcut. Inner channels are a quarter of the outer ones; norms have 32 groups; the stride sits on the 3
-x 3.
+projects its shortcut. Two choices make four kinds: where norm and ReLU stand, and what becomes of the shortcut.
 """
+
+from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
@@ -16,10 +17,8 @@ from vitrail.shapes import Tokens
 GROUPS = 32
 
 
-class PreActivation(nn.Module):
-    """Norm and ReLU before each convolution; nothing stands on the way of the shortcut.
-
-    "Identity Mappings in Deep Residual Networks", section 4, with the stride on the 3 x 3.
+class Bottleneck(nn.Module, ABC):
+    """Three convolutions, each with its norm: to a quarter of the channels, across neighbours, back to the full width.
 
     Args:
         dim: channels before.
@@ -28,17 +27,64 @@ class PreActivation(nn.Module):
         drop_path: rate at which a sample skips the branch while training.
     """
 
+    padded: type[StdConv2d] = StdConv2d
+    """The convolution for 3 x 3, which says how a map is padded; 1 x 1 needs no padding."""
+
     def __init__(self, dim: int, out_dim: int, stride: int = 1, drop_path: float = 0.0):
         super().__init__()
         inner = out_dim // 4
-        self.norm1, self.conv1 = GroupNormReLU(GROUPS, dim), StdConv2d(dim, inner, 1)
-        self.norm2, self.conv2 = GroupNormReLU(GROUPS, inner), StdConv2d(inner, inner, 3, stride)
-        self.norm3, self.conv3 = GroupNormReLU(GROUPS, inner), StdConv2d(inner, out_dim, 1)
+        self.conv1 = StdConv2d(dim, inner, 1)
+        self.conv2 = self.padded(inner, inner, 3, stride)
+        self.conv3 = StdConv2d(inner, out_dim, 1)
+        self.norm1, self.norm2, self.norm3 = self.norms(dim, inner, out_dim)
         self.drop_path = DropPath(drop_path)
+
+    @abstractmethod
+    def norms(self, dim: int, inner: int, out_dim: int) -> tuple[MapGroupNorm, MapGroupNorm, MapGroupNorm]:
+        """Make one norm for each convolution, for the channels where it stands."""
+
+
+class PreActivation(Bottleneck):
+    """Norm and ReLU before each convolution; nothing stands on the way of the shortcut.
+
+    "Identity Mappings in Deep Residual Networks", section 4, with the stride on the 3 x 3.
+    """
+
+    def norms(self, dim: int, inner: int, out_dim: int) -> tuple[MapGroupNorm, MapGroupNorm, MapGroupNorm]:
+        """Make the norms that stand before the convolutions."""
+        return GroupNormReLU(GROUPS, dim), GroupNormReLU(GROUPS, inner), GroupNormReLU(GROUPS, inner)
 
     def branch(self, activated: Tensor) -> Tensor:
         """Return what is added to the shortcut, from the map after the first norm."""
         return self.drop_path(self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(activated))))))
+
+
+class PostActivation(Bottleneck):
+    """Norm after each convolution and ReLU after the sum, padded as TensorFlow pads: the ResNet of ViT's hybrids.
+
+    "Deep Residual Learning for Image Recognition", section 4.1, with the stride on the 3 x 3, group normalisation and
+    standardised weights. The last norm starts at zero, so that each block starts as the identity.
+    """
+
+    padded = SameStdConv2d
+
+    def norms(self, dim: int, inner: int, out_dim: int) -> tuple[MapGroupNorm, MapGroupNorm, MapGroupNorm]:
+        """Make the norms that stand after the convolutions."""
+        last = MapGroupNorm(GROUPS, out_dim)
+        nn.init.zeros_(last.weight)
+        return GroupNormReLU(GROUPS, inner), GroupNormReLU(GROUPS, inner), last
+
+    def branch(self, cells: Tensor) -> Tensor:
+        """Return what is added to the shortcut."""
+        return self.drop_path(self.norm3(self.conv3(self.norm2(self.conv2(self.norm1(self.conv1(cells)))))))
+
+
+class Projected(Bottleneck):
+    """A bottleneck whose shortcut is a 1 x 1 convolution with the stride of the branch."""
+
+    def __init__(self, dim: int, out_dim: int, stride: int = 1, drop_path: float = 0.0):
+        super().__init__(dim, out_dim, stride, drop_path)
+        self.proj = StdConv2d(dim, out_dim, 1, stride)
 
 
 class PreActivationBottleneck(PreActivation):
@@ -50,45 +96,13 @@ class PreActivationBottleneck(PreActivation):
         return to_tokens(cells + self.branch(self.norm1(cells)))[0]
 
 
-class PreActivationEntry(PreActivation):
+class PreActivationEntry(Projected, PreActivation):
     """proj(a) + branch(a), a = relu(norm(x)): `(x, grid) -> (x, grid)`."""
-
-    def __init__(self, dim: int, out_dim: int, stride: int = 1, drop_path: float = 0.0):
-        super().__init__(dim, out_dim, stride, drop_path)
-        self.proj = StdConv2d(dim, out_dim, 1, stride)
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Project the shortcut and add the branch; the grid must have no prefix."""
         activated = self.norm1(to_map(x, grid))
         return to_tokens(self.proj(activated) + self.branch(activated))
-
-
-class PostActivation(nn.Module):
-    """Norm after each convolution and ReLU after the sum, padded as TensorFlow pads: the ResNet of ViT's hybrids.
-
-    "Deep Residual Learning for Image Recognition", section 4.1, with the stride on the 3 x 3, group normalisation and
-    standardised weights; 1 x 1 convolutions need no padding. The last norm starts at zero, so that each block starts as
-    the identity.
-
-    Args:
-        dim: channels before.
-        out_dim: channels after.
-        stride: step of the 3 x 3 convolution.
-        drop_path: rate at which a sample skips the branch while training.
-    """
-
-    def __init__(self, dim: int, out_dim: int, stride: int = 1, drop_path: float = 0.0):
-        super().__init__()
-        inner = out_dim // 4
-        self.conv1, self.norm1 = StdConv2d(dim, inner, 1), GroupNormReLU(GROUPS, inner)
-        self.conv2, self.norm2 = SameStdConv2d(inner, inner, 3, stride), GroupNormReLU(GROUPS, inner)
-        self.conv3, self.norm3 = StdConv2d(inner, out_dim, 1), MapGroupNorm(GROUPS, out_dim)
-        self.drop_path = DropPath(drop_path)
-        nn.init.zeros_(self.norm3.weight)
-
-    def branch(self, cells: Tensor) -> Tensor:
-        """Return what is added to the shortcut."""
-        return self.drop_path(self.norm3(self.conv3(self.norm2(self.conv2(self.norm1(self.conv1(cells)))))))
 
 
 class PostActivationBottleneck(PostActivation):
@@ -100,12 +114,11 @@ class PostActivationBottleneck(PostActivation):
         return to_tokens((cells + self.branch(cells)).relu_())[0]
 
 
-class PostActivationEntry(PostActivation):
+class PostActivationEntry(Projected, PostActivation):
     """relu(norm(proj(x)) + branch(x)): `(x, grid) -> (x, grid)`."""
 
     def __init__(self, dim: int, out_dim: int, stride: int = 1, drop_path: float = 0.0):
         super().__init__(dim, out_dim, stride, drop_path)
-        self.proj = StdConv2d(dim, out_dim, 1, stride)
         self.proj_norm = MapGroupNorm(GROUPS, out_dim)
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
