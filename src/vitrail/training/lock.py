@@ -1,50 +1,53 @@
 """One run folder, one run: a lock that dies with its owner.
 
-The kernel holds the lock (`flock`) and drops it when the process ends in any way, so a killed run leaves nothing to
-clean up. The file only tells a human who holds it.
+The kernel holds the lock and drops it when the process ends in any way, so a killed run leaves nothing to clean up. The
+file stays behind, and only tells a human who holds the lock or held it last.
 """
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from vitrail.errors import ResourceError
 
-_held: set[int] = set()
+LOCK = ".lock"
+_NAME_AT = 1  # Windows locks the first byte, and then nobody else can read it
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder` inside the block.
+    """Hold the lock of `folder` inside the block. Forked children (loading workers) do not inherit it.
 
     Raises:
         ResourceError: another process holds it.
     """
-    _let_go_in_children()
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = FileLock(folder / LOCK, blocking=False, preserve_lock_file=True, on_acquired=_sign)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "an unknown process"
-            raise ResourceError(
-                f"{folder} is in use by {owner}.\n"
-                "One run folder takes one run at a time: wait for it, stop it, or choose another --out."
-            ) from error
-        _held.add(handle)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        lock.acquire()
+    except Timeout as error:
+        raise ResourceError(
+            f"{folder} is in use by {_owner(folder)}.\n"
+            "One run folder takes one run at a time: wait for it, stop it, or choose another --out."
+        ) from error
+    try:
         yield
     finally:
-        _held.discard(handle)
-        os.close(handle)
+        lock.release()
 
 
-@cache
-def _let_go_in_children() -> None:
-    """Let forked children close the lock: a loading worker lives a few seconds longer than a killed run."""
-    os.register_at_fork(after_in_child=lambda: [os.close(_held.pop()) for _ in list(_held)])
+def _sign(handle: int) -> None:
+    """Write who holds the lock."""
+    os.ftruncate(handle, _NAME_AT)
+    os.lseek(handle, _NAME_AT, os.SEEK_SET)
+    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+
+
+def _owner(folder: Path) -> str:
+    """Read who holds the lock."""
+    with open(folder / LOCK, "rb", buffering=0) as file:
+        file.seek(_NAME_AT)
+        return file.read(200).decode(errors="replace").strip() or "another process"
