@@ -9,13 +9,17 @@ import pytest
 
 from conftest import encoded, picture
 from vitrail.cli.data import Data
-from vitrail.data.check import check_dataset
+from vitrail.data.check import CheckReport, check_dataset
 from vitrail.data.open import open_dataset
 
 
 @pytest.fixture
 def healthy(tree):
     return tree({"train/cat": 20, "train/dog": 20, "val/cat": 5, "val/dog": 5}, size=(60, 50))
+
+
+def check(root: Path, **how) -> CheckReport:
+    return check_dataset(open_dataset(root, bad="list"), **how)
 
 
 def damage(root: Path) -> dict[str, str]:
@@ -52,9 +56,9 @@ def damage(root: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_fault_is_listed_with_its_reason(healthy, workers):
-    assert check_dataset(healthy, workers=workers).ok
+    assert check(healthy, workers=workers).ok
     expected = damage(healthy)
-    report = check_dataset(healthy, workers=workers)
+    report = check(healthy, workers=workers)
     assert {problem.id: problem.kind for problem in report.bad} == expected
     assert len(report.bad) == len(expected) and not report.ok
     assert all(problem.reason for problem in report.bad)
@@ -62,7 +66,7 @@ def test_every_fault_is_listed_with_its_reason(healthy, workers):
 
 
 def test_a_healthy_set_is_counted_and_measured(healthy):
-    report = check_dataset(healthy)
+    report = check(healthy)
     assert report.ok and report.equal == [] and report.near == [] and report.warnings == []
     train = report.splits["train"]
     assert (train.pictures, train.counts, train.imbalance) == (40, {"cat": 20, "dog": 20}, 1.0)
@@ -75,7 +79,7 @@ def test_copies_across_the_splits_are_leakage(healthy):
     shutil.copy(train / "cat" / "003.png", val / "cat" / "copy.png")
     shutil.copy(train / "cat" / "005.png", train / "dog" / "wrong.png")
     (val / "dog" / "again.jpg").write_bytes(encoded(picture(27, (60, 50)).resize((90, 75)), "JPEG", quality=85))
-    report = check_dataset(healthy)
+    report = check(healthy)
     assert report.ok  # usable, and told
     equal = {tuple(sorted(group.ids)): (group.leaks, group.labels) for group in report.equal}
     assert equal == {
@@ -93,13 +97,13 @@ def test_what_is_held_out_counts_as_a_split(tree):
     root = tree({"cat": 20, "dog": 20}, size=(60, 50))
     for number in range(20):
         shutil.copy(root / "cat" / f"{number:03d}.png", root / "cat" / f"copy{number:03d}.png")
-    report = check_dataset(root, val_share=0.2)
+    report = check_dataset(open_dataset(root, val_share=0.2, bad="list"))
     assert len(report.equal) == 20 and any(group.leaks for group in report.equal)
     assert set(report.splits) == {"train", "val"}
 
 
 def test_uneven_and_missing_classes_are_warned(tree):
-    report = check_dataset(tree({"train/cat": 22, "train/dog": 2, "val/cat": 2}), decode=False)
+    report = check(tree({"train/cat": 22, "train/dog": 2, "val/cat": 2}), decode=False)
     assert report.ok and report.splits["train"].imbalance == 11
     assert report.warnings == [
         "train is uneven: its largest class is 11 times its smallest",
@@ -109,13 +113,13 @@ def test_uneven_and_missing_classes_are_warned(tree):
 
 def test_a_missing_extra_is_said_plainly(healthy, monkeypatch):
     monkeypatch.setattr("vitrail.data.check.can_hash", lambda: False)
-    report = check_dataset(healthy)
+    report = check(healthy)
     assert report.near is None and "install vitrail[dedup]" in " ".join(report.warnings)
 
 
 def test_a_report_is_json(healthy):
     damage(healthy)
-    again = json.loads(json.dumps(check_dataset(healthy).to_dict()))
+    again = json.loads(json.dumps(check(healthy).to_dict()))
     assert again["ok"] is False and again["kinds"]["format"] == 2
     assert {"id", "reason", "kind"} == set(again["bad"][0])
 

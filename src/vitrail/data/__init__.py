@@ -10,13 +10,14 @@ The way of a picture, one file a step::
     mix.py        Mix(num_classes, mixup, cutmix)(images, labels, seed, step) -> (images, soft targets)
     order.py      EpochOrder(length, batch_size, seed, rank, world): samples of a step, a pure function
     loading.py    train_loader(...), eval_loader(...) -> Loader; Loader.epoch(epoch, start_step) -> Batch, Batch, ...
-    check.py      check_dataset(spec) -> CheckReport: every bad file with its reason, duplicates, leakage
+    check.py      check_dataset(splits) -> CheckReport: every bad file with its reason, duplicates, leakage
 
 Signatures::
 
     open_dataset(spec, *, val_share=0.1, test_share=0.0, classes=None, columns=Columns(), download=False,
-                 bad="fail", pack=True) -> Splits
+                 bad="fail", packed=True) -> Splits
     Splits.train / .val / .test: PictureSet | None;  Splits.require("val") -> PictureSet or an error that teaches
+    check_dataset(open_dataset(spec, bad="list"), *, decode=True, workers=None) -> CheckReport
     train_loader(dataset, transform, batch_size, *, seed=0, rank=0, world=1, workers=0, bad="fail") -> Loader
     eval_loader(dataset, transform, batch_size, *, rank=0, world=1, workers=0, bad="fail") -> Loader
     Loader.epoch(epoch=0, start_step=0) -> Iterator[Batch(images, labels, index)]

@@ -1,11 +1,8 @@
 """Look at every picture before a training does: `check_dataset`."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +10,9 @@ import numpy as np
 from vitrail.data.dataset import PictureSet
 from vitrail.data.duplicates import SMALLEST_SIDE, can_hash, equal_groups, linked, near_pairs, perceptual_hash
 from vitrail.data.listing import SPLITS, Problem
-from vitrail.data.open import Splits, find, with_hold_outs
+from vitrail.data.open import Splits
 from vitrail.data.parallel import in_parallel
 from vitrail.data.picture import ImageDecodeError
-from vitrail.data.table import Columns
-from vitrail.errors import VitrailError
 
 _CHUNK = 64
 _UNEVEN = 10
@@ -72,7 +67,6 @@ class CheckReport:
         near: groups of pictures that look alike and are not equal; None where they were not searched.
         ignored: files that are no pictures, by ending.
         warnings: what can be used, and should be known.
-        seconds: duration of the check.
     """
 
     name: str
@@ -83,7 +77,6 @@ class CheckReport:
     near: list[Twins] | None = None
     ignored: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -114,47 +107,27 @@ class _Seen(NamedTuple):
     fault: Problem | None
 
 
-def check_dataset(
-    spec: str | Path,
-    *,
-    val_share: float = 0.1,
-    test_share: float = 0.0,
-    classes: Sequence[str] | None = None,
-    columns: Columns | None = None,
-    download: bool = False,
-    decode: bool = True,
-    workers: int | None = None,
-) -> CheckReport:
-    """Examine a data set as a training would open it; nothing that is found stops the check.
+def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = None) -> CheckReport:
+    """Examine a data set; nothing that is found stops the check.
 
     Args:
-        spec: what to open, as for `open_dataset`.
-        val_share: share kept aside for val where there is no such split; leakage into it counts.
-        test_share: the same for test.
-        classes: the classes that labels must be among, where a model knows them already.
-        columns: names of the columns of a table.
-        download: let torchvision download.
-        decode: False lists and counts without reading a picture.
+        data: what `open_dataset` listed under `bad="list"`; what it keeps aside for val and test is a split like any
+            other, and leakage into it counts.
+        decode: False counts without reading a picture.
         workers: number of processes; all cores by default.
 
     Example:
-        >>> report = check_dataset("digits")
+        >>> from vitrail.data.open import open_dataset
+        >>> report = check_dataset(open_dataset("digits", bad="list"))
         >>> report.ok, report.splits["test"].pictures
         (True, 359)
     """
-    start = perf_counter()
-    data = find(spec, classes=classes, columns=columns, download=download)
-    try:
-        data = with_hold_outs(data, val_share, test_share)
-    except VitrailError as error:
-        data.problems.append(Problem(data.name, str(error).replace("\n", " "), "classes"))
-    report = CheckReport(data.name, data.classes, bad=data.problems, ignored=data.ignored)
+    report = CheckReport(data.name, data.classes, bad=list(data.problems), ignored=data.ignored)
     for split, pictures in data:
         report.splits[split] = SplitReport(len(pictures), pictures.counts())
     if decode:
         _examine(data, report, workers)
     report.warnings += _warnings(report)
-    report.seconds = perf_counter() - start
     return report
 
 

@@ -1,7 +1,7 @@
 """What was found where data was looked for: pictures by split, and everything that is wrong with them.
 
-A source never stops at the first problem. It lists what it found; `open_dataset` refuses a listing with problems,
-`check_dataset` reports them all.
+A source never stops at the first problem. It lists what it found; `open_dataset` refuses a listing with problems unless
+it is asked to list them, and `check_dataset` reports them all.
 """
 
 from collections import Counter

@@ -37,7 +37,7 @@ class Splits:
         train: pictures to learn from.
         val: pictures to choose by.
         test: pictures that are kept aside.
-        problems: what cannot be used; empty unless a check asked to see it.
+        problems: what cannot be used; only under `bad="list"`.
         ignored: number of files that are no pictures, by ending.
         skipped: pictures left out under `bad="skip"`.
     """
@@ -76,7 +76,7 @@ def open_dataset(
     classes: Sequence[str] | None = None,
     columns: Columns | None = None,
     download: bool = False,
-    bad: Literal["fail", "skip"] = "fail",
+    bad: Literal["fail", "skip", "list"] = "fail",
     packed: bool = True,
 ) -> Splits:
     """Open a data set of any kind.
@@ -91,8 +91,9 @@ def open_dataset(
         classes: names of the classes, in order, where a model knows them already; labels may be names or numbers.
         columns: names of the columns of a table.
         download: let torchvision download.
-        bad: what happens to pictures that cannot be decoded. `fail` stops, and names them; `skip` leaves them out, and
-            counts them (in `Splits.skipped` or `Loader.skipped`).
+        bad: what happens to what cannot be used. `fail` stops, and names it; `skip` leaves pictures that do not decode
+            out, and counts them (in `Splits.skipped` or `Loader.skipped`); `list` stops at nothing, decodes nothing,
+            and notes what it saw in `Splits.problems`, as a check wants it.
         packed: decode small pictures of one size (CIFAR) once, into an array in the cache.
 
     Raises:
@@ -104,7 +105,13 @@ def open_dataset(
         >>> [(split, len(pictures)) for split, pictures in data]
         [('train', 1259), ('val', 179), ('test', 359)]
     """
-    data = find(spec, classes=classes, columns=columns, download=download)
+    data = _find(str(spec), classes, columns or Columns(), download)
+    if bad == "list":
+        try:
+            return _hold_out(data, val_share, test_share)
+        except VitrailError as error:
+            data.problems.append(Problem(data.name, str(error).replace("\n", " "), "classes"))
+            return data
     if data.problems:
         raise _refusal(data)
     if packed:
@@ -112,25 +119,19 @@ def open_dataset(
             kept, skipped = pack(pictures, bad)
             data.skipped += skipped
             setattr(data, split, kept)
-    return with_hold_outs(data, val_share, test_share)
+    return _hold_out(data, val_share, test_share)
 
 
-def find(
-    spec: str | Path,
-    *,
-    classes: Sequence[str] | None = None,
-    columns: Columns | None = None,
-    download: bool = False,
-) -> Splits:
+def _find(spec: str, classes: Sequence[str] | None, columns: Columns, download: bool) -> Splits:
     """List a data set with everything that is wrong with it, and decode nothing."""
-    text, wanted = str(spec), tuple(classes) if classes is not None else None
-    if text == "digits" or text.startswith(PREFIX):
-        found, listing = digits() if text == "digits" else published(text, download), Listing(text)
+    wanted = tuple(classes) if classes is not None else None
+    if spec == "digits" or spec.startswith(PREFIX):
+        found, listing = digits() if spec == "digits" else published(spec, download), Listing(spec)
         names = next(iter(found.values())).classes
         if wanted is not None and wanted != names:
-            raise DataError(f"The classes of {text} are {_few(names)}; the model has {len(wanted)}: {_few(wanted)}.")
+            raise DataError(f"The classes of {spec} are {_few(names)}; the model has {len(wanted)}: {_few(wanted)}.")
     else:
-        listing = _list(Path(text).expanduser(), columns or Columns())
+        listing = _list(Path(spec).expanduser(), columns)
         found = listing.sets(wanted)
         names = next((pictures.classes for pictures in found.values()), wanted or ())
     if not found and not listing.problems:
@@ -143,7 +144,7 @@ def find(
     return data
 
 
-def with_hold_outs(data: Splits, val_share: float, test_share: float) -> Splits:
+def _hold_out(data: Splits, val_share: float, test_share: float) -> Splits:
     """Give a data set the splits that it does not bring."""
     if data.train is not None and data.test is None and test_share:
         data.train, data.test = hold_out(data.train, test_share, "test")

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from vitrail.data.check import CheckReport, check_dataset
-from vitrail.data.open import Splits
+from vitrail.data.open import Splits, open_dataset
 from vitrail.training.build import open_data
 from vitrail.training.config import TrainConfig
 from vitrail.training.loop import validate
@@ -88,7 +88,7 @@ def dry_run(config: TrainConfig) -> Plan:
     try:
         with own_randomness(config):
             splits = open_data(config)
-            check = check_dataset(config.data, val_share=config.val_share)
+            check = check_dataset(open_dataset(config.data, val_share=config.val_share, bad="list"))
             run = make_run(config, world, splits, Silent(), Stop(), resolve=True)
             return measure(run, splits, check)
     finally:
