@@ -11,7 +11,7 @@ EXAMPLES = """
 vitrail convert vit_tiny.pth --out models/vit_tiny
 vitrail convert hf:microsoft/swin-tiny-patch4-window7-224@main --out models/swin_tiny
 vitrail convert models/swin_tiny --to torchvision --out swin_t.pth
-vitrail convert swin_small.safetensors --to huggingface --out swin_small_hf.safetensors
+vitrail convert runs/mine/weights/best --to huggingface --out mine_for_transformers
 """
 
 
@@ -27,7 +27,7 @@ class Convert:
     """A file, a folder, or hf:org/name@revision."""
 
     out: Path
-    """Where to write: a folder for vitrail, else a file ending in .safetensors, .pth, .pt, .bin or .npz."""
+    """Where to write: a folder (vitrail, huggingface), or a file ending in .safetensors, .pth, .pt, .bin or .npz."""
 
     to: Literal["vitrail", "timm", "huggingface", "torchvision", "official", "mmpretrain"] = "vitrail"
     """Whose names to write. official: the authors' repository (JAX models as .npz)."""

@@ -14,9 +14,10 @@ from torch import Tensor
 from vitrail.durable import write_file
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, family_of, make_config
-from vitrail.weights.detect import detect, looks_like, shapes_of
-from vitrail.weights.folder import save_model
-from vitrail.weights.formats import FORMATS, write_as
+from vitrail.weights.detect import Detected, detect, looks_like, shapes_of
+from vitrail.weights.folder import is_model_folder, load_model, save_model
+from vitrail.weights.formats import FORMATS, written
+from vitrail.weights.huggingface import write_huggingface_folder
 from vitrail.weights.load import load_weights, read_source
 from vitrail.weights.reading import Checkpoint
 
@@ -64,9 +65,10 @@ def convert(
     """Read a checkpoint in any known format and write it in another.
 
     Args:
-        source: a file, a folder or `hf:org/name@revision`.
+        source: a file, a folder or `hf:org/name@revision`. A model folder brings its config, class names and protocol.
         to: `vitrail` for a model folder, or a library's name for a file with its key names.
-        out: the folder, or a file ending in `.safetensors`, `.pth`, `.pt`, `.bin` or `.npz`.
+        out: the folder, or a file ending in `.safetensors`, `.pth`, `.pt`, `.bin` or `.npz`. For `huggingface` either:
+            a folder is one that transformers loads as it is.
         model: name of the variant; found by keys and shapes when None.
         command: the command line, for the manifest of a model folder.
 
@@ -78,20 +80,36 @@ def convert(
     _check_out(to, out)
     checkpoint = read_source(source)
     found = detect(checkpoint.tensors, checkpoint.origin)
+    built, also = _build(checkpoint, found, model)
+    form, tensors = written(to, family_of(built.variant), built.state_dict(), built.config)
+    if to == "vitrail":
+        save_model(built, out, command=command)
+    elif out.suffix in _ENDINGS:
+        write_tensor_file(out, tensors)
+    else:
+        write_huggingface_folder(out, form, tensors, built)
+    origin, came_as, notes = checkpoint.origin, found.format.name, checkpoint.notes
+    return Conversion(origin, came_as, built.variant, also, _replaced(built), to, out, len(tensors), notes)
+
+
+def _build(checkpoint: Checkpoint, found: Detected, model: str | None) -> tuple[Any, list[str]]:
+    """Build the model that a checkpoint is of, and name the other variants that it could be of."""
+    if checkpoint.folder is not None and is_model_folder(checkpoint.folder) and model in (None, checkpoint.stated):
+        return load_model(checkpoint.folder), []
     names = looks_like(found.mapped.tensors, found.format.families)
     name = _choose(model, names, checkpoint, found.format.name)
     overrides = differing_fields(found.mapped.tensors, name)
     built = create_model(name, **overrides)
     load_weights(built, checkpoint)
-    tensors = write_as(to, family_of(name), built.state_dict(), built.config)
-    if to == "vitrail":
-        save_model(built, out, command=command)
-    else:
-        write_tensor_file(out, tensors)
-    also = [other for other in names if other != name and differing_fields(found.mapped.tensors, other) == overrides]
-    return Conversion(
-        checkpoint.origin, found.format.name, name, also, overrides, to, out, len(tensors), checkpoint.notes
-    )
+    return built, [n for n in names if n != name and differing_fields(found.mapped.tensors, n) == overrides]
+
+
+def _replaced(model: Any) -> dict[str, Any]:
+    """Return the fields in which the config of a model is not its variant's."""
+    own, published = vars(model.config), vars(make_config(model.variant))
+    fields = {field: value for field, value in own.items() if value != published[field] and field != "preprocess"}
+    size = own["preprocess"].size
+    return fields if size == published["preprocess"].size else {**fields, "image_size": size}
 
 
 def _choose(model: str | None, names: list[str], checkpoint: Checkpoint, came_as: str) -> str:
@@ -159,10 +177,12 @@ def _image_size(table: Tensor, name: str) -> int:
 
 def _check_out(to: str, out: Path) -> None:
     """Refuse a place that does not suit what is to be written, before the work is done."""
-    names = {one.name for one in FORMATS if one.writes}
-    if to != "vitrail" and to in names and out.suffix not in _ENDINGS:
+    names = {one.name for one in FORMATS if one.writes} - {"vitrail", "huggingface"}
+    if to in names and out.suffix not in _ENDINGS:
         raise VitrailError(
             f"--out {out} needs an ending that says what kind of file to write: {', '.join(sorted(_ENDINGS))}."
         )
+    if to == "huggingface" and out.suffix not in _ENDINGS and out.is_file():
+        raise VitrailError(f"--out {out} is a file. Name a folder, or a file ending in .safetensors.")
     if to == "vitrail" and (out.suffix in _ENDINGS or out.is_file()):
         raise VitrailError(f"--to vitrail writes a model folder; --out {out} names a file. Leave the ending out.")

@@ -3,7 +3,7 @@
 A format is a list of rules, and both converters follow from it: nothing is written twice, so nothing can disagree.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -48,6 +48,7 @@ class Format:
         rules: what becomes what.
         marks: patterns that must each fit some key of a checkpoint in this format.
         writes: whether `convert --to` writes it; False for names that a library no longer, or not yet, keeps in files.
+        describe: what the library's own `config.json` says of a model with this config of ours, where it has one.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Format:
     rules: tuple[Rule, ...]
     marks: tuple[str, ...]
     writes: bool = True
+    describe: Callable[[Any], dict[str, Any]] | None = None
 
     def marked(self, keys: Iterable[str]) -> bool:
         """Say whether a checkpoint with these keys can be in this format."""

@@ -10,7 +10,10 @@ _FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 
 
 def to_processor(preprocess: Preprocess) -> dict[str, Any]:
-    """Return what transformers' `BitImageProcessor` (resize the short side, crop the centre) calls this protocol."""
+    """Return what transformers' `BitImageProcessor` (resize the short side, crop the centre) calls this protocol.
+
+    It cuts an odd border one pixel further left or up than we do.
+    """
     return {
         "image_processor_type": "BitImageProcessor",
         "do_resize": True,
@@ -21,6 +24,7 @@ def to_processor(preprocess: Preprocess) -> dict[str, Any]:
         "crop_pct": preprocess.crop,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
+        "do_convert_rgb": preprocess.channels == 3,
         "do_normalize": True,
         "image_mean": list(preprocess.mean),
         "image_std": list(preprocess.std),

@@ -42,12 +42,14 @@ class Checkpoint:
         origin: the file, folder or hub id (with its commit) that they came from.
         notes: what was done to get at them, such as "took 'model_ema'".
         stated: the model's name where a `config.json` beside the file states one.
+        folder: the folder that the file lies in, where it is a file.
     """
 
     tensors: dict[str, Tensor]
     origin: str
     notes: list[str] = field(default_factory=list)
     stated: str | None = None
+    folder: Path | None = None
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:
@@ -76,7 +78,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     file = _choose(path) if path.is_dir() else path
     values = _read_shards(file) if file.name.endswith(".index.json") else read_file(file)
     tensors, notes = unwrap(values, str(file))
-    return Checkpoint(tensors, origin, notes, _stated(file.parent))
+    return Checkpoint(tensors, origin, notes, _stated(file.parent), file.parent)
 
 
 def read_file(path: Path) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import bit, deit, mixer, poolformer, swin, vit, vit_hybrid
 from vitrail.weights.keymap import Format, Rule
 
-VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.blocks.0.{*}", "backbone.embedding.{*}"))
+VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.{*}", "backbone.embedding.{*}"))
 
 FORMATS: tuple[Format, ...] = (
     VITRAIL,
@@ -24,7 +24,12 @@ FORMATS: tuple[Format, ...] = (
 
 
 def write_as(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """Return a model's tensors under the names of a library.
+    """Return a model's tensors under the names of a library; for the arguments and errors see `written`."""
+    return written(name, family, ours, config)[1]
+
+
+def written(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> tuple[Format, dict[str, Tensor]]:
+    """Find the format of a library that takes a model whole, and return it with the tensors under its names.
 
     Args:
         name: the library.
@@ -36,17 +41,17 @@ def write_as(name: str, family: str, ours: Mapping[str, Tensor], config: Any) ->
         VitrailError: nobody has a library of that name, or it does not have that architecture.
     """
     if name == "vitrail":
-        return dict(ours)
+        return VITRAIL, dict(ours)
     writable = [one for one in FORMATS if one.writes]
     if name not in {one.name for one in writable}:
         raise unknown("format", name, {one.name for one in writable})
     ours = {_before_pooling(key): value for key, value in ours.items()}
-    written = [one.write(ours, config) for one in writable if one.name == name and family in one.families]
-    complete = [mapped for mapped in written if not mapped.unexpected and not mapped.incomplete]
+    mapped = [(one, one.write(ours, config)) for one in writable if one.name == name and family in one.families]
+    complete = [(one, their) for one, their in mapped if not their.unexpected and not their.incomplete]
     if not complete:
         having = sorted({one.name for one in writable if family in one.families} - {name})
         raise VitrailError(f"{name} has no such {family}. Other formats for it: {', '.join([*having, 'vitrail'])}.")
-    return complete[0].tensors
+    return complete[0][0], complete[0][1].tensors
 
 
 def _before_pooling(key: str) -> str:

@@ -3,6 +3,9 @@
 The first unit of a stage changes width and size, so it is the entry of our stage; their unit i + 1 is our block i.
 """
 
+from typing import Any
+
+from vitrail.parts.bottlenecks import GROUPS
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.operations import Kernel, PointwiseConv, PointwiseKernel
 
@@ -62,8 +65,24 @@ _OFFICIAL = (
     Rule("resnet/head/conv2d/bias", "head.linear.bias"),
 )
 
+
+def _config(c: Any) -> dict[str, Any]:
+    return {
+        "architectures": ["BitForImageClassification"],
+        "model_type": "bit",
+        "num_channels": c.in_channels,
+        "embedding_size": c.dim,
+        "hidden_sizes": [4 * c.dim * 2**i for i in range(len(c.depths))],
+        "depths": list(c.depths),
+        "layer_type": "preactivation",
+        "hidden_act": "relu",
+        "num_groups": GROUPS,
+        "drop_path_rate": c.drop_path,
+    }
+
+
 FORMATS = (
     Format("timm", ("bit",), _TIMM, ("stem.conv.weight", "stages.0.blocks.0.norm3.weight")),
-    Format("huggingface", ("bit",), _HUGGINGFACE, ("(bit.)embedder.convolution.weight",)),
+    Format("huggingface", ("bit",), _HUGGINGFACE, ("(bit.)embedder.convolution.weight",), describe=_config),
     Format("official", ("bit",), _OFFICIAL, ("resnet/root_block" + _CONV,)),
 )

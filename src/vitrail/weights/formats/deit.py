@@ -3,6 +3,8 @@
 Both keep the class token and the distillation token apart; we keep one table of prefix tokens, class token first.
 """
 
+from typing import Any
+
 from vitrail.weights.formats.vit import (
     PATCHES,
     POSITION,
@@ -10,6 +12,7 @@ from vitrail.weights.formats.vit import (
     huggingface_blocks,
     timm_blocks,
     transformers_blocks,
+    transformers_config,
 )
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.operations import DROP, Concat
@@ -35,6 +38,12 @@ _HF_ENDS = (
     ),
 )
 
+
+def _config(c: Any) -> dict[str, Any]:
+    kind = "DeiTForImageClassificationWithTeacher"
+    return {"architectures": [kind], "model_type": "deit", **transformers_config(c)}
+
+
 _FAMILY = ("deit",)
 _TOKEN = "(deit.)embeddings.distillation_token"
 _TIMM_MARKS = ("cls_token", "dist_token", "blocks.0.attn.qkv.weight")
@@ -46,6 +55,7 @@ FORMATS = (
         _FAMILY,
         _HF_ENDS + huggingface_blocks("deit"),
         (_TOKEN, "(deit.)encoder.layer.0.attention.attention.query.weight"),
+        describe=_config,
     ),
     Format(
         "transformers",

@@ -4,6 +4,9 @@ Their MLPs are 1 x 1 convolutions, ours are linear layers. timm normalises after
 the weights of that norm go to `backbone.norm`, and `load_weights` puts them where the model has it.
 """
 
+from typing import Any
+
+from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.operations import PointwiseConv
 
@@ -49,9 +52,36 @@ _HUGGINGFACE = (
     Rule("classifier.{weight|bias}", "head.linear.{weight|bias}"),
 )
 
+
+def _config(c: Any) -> dict[str, Any]:
+    if c.pooling != "official":
+        raise VitrailError(
+            f"transformers' PoolFormer normalises before the last pooling; this one (pooling={c.pooling}) does after.\n"
+            "Its weights would give other answers there. Convert a model with pooling=official, or write for timm."
+        )
+    later = len(c.dims) - 1
+    return {
+        "architectures": ["PoolFormerForImageClassification"],
+        "model_type": "poolformer",
+        "num_channels": c.in_channels,
+        "num_encoder_blocks": len(c.dims),
+        "hidden_sizes": list(c.dims),
+        "depths": list(c.depths),
+        "patch_sizes": [7, *[3] * later],
+        "strides": [4, *[2] * later],
+        "padding": [2, *[1] * later],
+        "pool_size": 3,
+        "mlp_ratio": c.mlp_ratio,
+        "hidden_act": "gelu",
+        "use_layer_scale": True,
+        "layer_scale_init_value": c.layer_scale,
+        "drop_path_rate": c.drop_path,
+    }
+
+
 _FAMILY = ("poolformer",)
 FORMATS = (
     Format("timm", _FAMILY, _TIMM, ("stem.conv.weight", "stages.0.blocks.0.layer_scale1.scale")),
     Format("official", _FAMILY, _OFFICIAL, ("patch_embed.proj.weight", "network.0.0.layer_scale_1")),
-    Format("huggingface", _FAMILY, _HUGGINGFACE, ("(poolformer.)encoder.block.0.0.layer_scale_1",)),
+    Format("huggingface", _FAMILY, _HUGGINGFACE, ("(poolformer.)encoder.block.0.0.layer_scale_1",), describe=_config),
 )

@@ -4,6 +4,8 @@ All but timm keep the merging at the end of stage s; timm and we keep it at the 
 indices depend on nothing learned: they are dropped, and the index is computed where a library insists on having it.
 """
 
+from typing import Any
+
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.operations import DROP, Concat, RelativeIndex, UnfoldOrder
 
@@ -108,6 +110,27 @@ _MMPRETRAIN = (
     Rule(_MM_MERGING + ".reduction.weight", ENTRY + ".reduction.weight", UnfoldOrder()),
 )
 
+
+def _config(c: Any) -> dict[str, Any]:
+    return {
+        "architectures": ["SwinForImageClassification"],
+        "model_type": "swin",
+        "image_size": c.preprocess.size,
+        "patch_size": c.patch_size,
+        "num_channels": c.in_channels,
+        "embed_dim": c.dim,
+        "depths": list(c.depths),
+        "num_heads": list(c.num_heads),
+        "window_size": c.window_size,
+        "mlp_ratio": c.mlp_ratio,
+        "qkv_bias": True,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "use_absolute_embeddings": False,
+        "drop_path_rate": c.drop_path,
+    }
+
+
 _FAMILY = ("swin",)
 _TABLE_MARK = "layers.0.blocks.0.attn.relative_position_bias_table"
 FORMATS = (
@@ -123,6 +146,7 @@ FORMATS = (
         _FAMILY,
         _HUGGINGFACE,
         ("(swin.)encoder.layers.0.blocks.0.attention.self.relative_position_bias_table",),
+        describe=_config,
     ),
     Format(
         "transformers",

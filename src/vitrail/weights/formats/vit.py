@@ -1,5 +1,7 @@
 """ViT and DeiT without distillation: timm, torchvision, Hugging Face and the authors' JAX code."""
 
+from typing import Any
+
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.operations import DROP, OLD_NAME, Concat, FlaxOut, FlaxQKV, Kernel
 
@@ -95,6 +97,27 @@ _HF_EMBEDDINGS = (
     Rule("classifier.{weight|bias}", "head.linear.{weight|bias}"),
 )
 
+
+def transformers_config(c: Any) -> dict[str, Any]:
+    """Return the fields in which transformers states a ViT or a DeiT."""
+    return {
+        "hidden_size": c.dim,
+        "num_hidden_layers": c.depth,
+        "num_attention_heads": c.num_heads,
+        "intermediate_size": int(c.dim * c.mlp_ratio),
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+        "qkv_bias": True,
+        "image_size": -(-c.preprocess.size // c.patch_size) * c.patch_size,
+        "patch_size": c.patch_size,
+        "num_channels": c.in_channels,
+    }
+
+
+def _vit_config(c: Any) -> dict[str, Any]:
+    return {"architectures": ["ViTForImageClassification"], "model_type": "vit", **transformers_config(c)}
+
+
 _JAX = (
     Rule("cls", TOKENS),
     Rule("Transformer/posembed_input/pos_embedding", POSITION),
@@ -112,6 +135,7 @@ FORMATS = (
         _FAMILIES,
         _HF_EMBEDDINGS + huggingface_blocks("vit"),
         ("(vit.)embeddings.cls_token", "(vit.)encoder.layer.0.attention.attention.query.weight"),
+        describe=_vit_config,
     ),
     Format(
         "transformers",

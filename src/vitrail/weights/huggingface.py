@@ -1,0 +1,47 @@
+"""A folder that transformers loads: its own `config.json` and processor beside the tensors under its names."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vitrail.durable import replace_folder, write_file
+from vitrail.errors import VitrailError
+from vitrail.weights.folder import CONFIG, PROCESSOR, TENSORS, write_tensors
+from vitrail.weights.keymap import Format
+from vitrail.weights.manifest import dump_json
+from vitrail.weights.processor import to_processor
+
+
+def write_huggingface_folder(folder: Path, form: Format, tensors: Mapping[str, Tensor], model: Any) -> None:
+    """Write what `AutoModelForImageClassification` and `AutoImageProcessor` read, whole or not at all.
+
+    Args:
+        folder: where to write; an earlier folder of this kind is replaced.
+        form: the format that the tensors are in.
+        tensors: the tensors under transformers' names.
+        model: the model that they came from; its `labels` and `preprocess` go along.
+
+    Raises:
+        VitrailError: the place holds other files.
+    """
+    if folder.is_dir() and not {CONFIG, TENSORS, PROCESSOR}.issuperset(os.listdir(folder)):
+        raise VitrailError(f"{folder} holds other files, and writing replaces the whole folder. Choose a new one.")
+    assert form.describe is not None
+    config = {**form.describe(model.config), **_labels(model)}
+    with replace_folder(folder) as new:
+        write_file(new / CONFIG, dump_json(config))
+        write_file(new / PROCESSOR, dump_json(to_processor(model.preprocess)))
+        write_tensors(new / TENSORS, {key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+
+
+def _labels(model: Any) -> dict[str, Any]:
+    """Return the names of the classes in both directions; transformers counts the classes by them."""
+    count = model.config.num_classes
+    names = getattr(model, "labels", None) or [f"LABEL_{number}" for number in range(count)]
+    return {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
