@@ -1,7 +1,8 @@
-"""Writing that survives: a crash leaves the old file or the new one, never neither and never half.
+"""Writing that survives: a crash or a loss of power leaves the old file or the new one, never neither and never half.
 
 A file is written beside its target, flushed to the disk and renamed over it; a folder is built beside its target and
-exchanged with it in one step. Nothing that is being replaced is touched before its successor is whole.
+exchanged with it in one step. What is being replaced is touched only when its successor is whole and its name is on the
+disk: until its folder is flushed a name is not sure, and a disk may keep a removal and lose the rename before it.
 """
 
 import ctypes
@@ -18,7 +19,8 @@ from pathlib import Path
 from vitrail.errors import ResourceError, VitrailError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
+_SYNCHRONIZE, _ACCESS_DENIED, _WAIT_TIMEOUT = 0x100000, 5, 0x102  # of Windows
 
 
 def write_file(path: str | Path, content: bytes) -> None:
@@ -64,7 +66,7 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
         raise VitrailError(
             f"Cannot write a folder at {target}: a file is there. Choose another place or remove the file."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     settle(target)
     new = _beside(target)
     new.mkdir()
@@ -78,6 +80,15 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
+def make_folder(folder: str | Path) -> None:
+    """Make a folder and its missing parents, and flush their names; do nothing where it is there."""
+    folder = Path(os.path.abspath(folder))
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _flush_folder(path.parent)
+
+
 def settle(target: str | Path) -> None:
     """Finish or undo what a crashed `replace_folder` left beside `target`; do nothing where nothing was left.
 
@@ -85,15 +96,16 @@ def settle(target: str | Path) -> None:
     removed. Readers call it before they say that `target` is missing.
     """
     target = Path(os.path.abspath(target))
-    aside = target.with_name(f".{target.name}.old")
+    aside = _aside(target)
+    if aside.exists() and not target.exists():
+        aside.rename(target)
+    litter = [left for left in target.parent.glob(f".{glob.escape(target.name)}.new-*") if not _alive(left)]
     if aside.exists():
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.rename(target)
-    for left in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
-        if not _alive(left):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        litter.append(aside)
+    if litter:
+        _flush_folder(target.parent)  # a killed process may have left the name of their successor unsure
+    for left in litter:
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -122,13 +134,23 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
 
 
+def _aside(target: Path) -> Path:
+    """Name the place where an old folder waits while its successor takes its name."""
+    return target.with_name(f".{target.name}.old")
+
+
 def _alive(left: Path) -> bool:
     """Say whether the process that was making the neighbour `left` still runs."""
     pid = left.name.rpartition(".new-")[2].partition("-")[0]
     if not pid.isdigit():
         return True  # not a name of ours: leave it alone
+    return _runs_on_windows(int(pid)) if sys.platform == "win32" else _runs(int(pid))
+
+
+def _runs(pid: int) -> bool:
+    """Say whether a process runs."""
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -136,14 +158,29 @@ def _alive(left: Path) -> bool:
     return True
 
 
+def _runs_on_windows(pid: int) -> bool:
+    """Say whether a process runs; `os.kill` would end it there."""
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # pyright: ignore[reportAttributeAccessIssue]
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    handle = ctypes.c_void_p(kernel.OpenProcess(_SYNCHRONIZE, False, pid))
+    if not handle:
+        return ctypes.get_last_error() == _ACCESS_DENIED  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        return kernel.WaitForSingleObject(handle, 0) == _WAIT_TIMEOUT
+    finally:
+        kernel.CloseHandle(handle)
+
+
 def _take_place(new: Path, target: Path) -> None:
     """Rename `new` to `target`; what was there is removed, after the step that cannot be half done."""
     if not target.exists():
         new.rename(target)
     elif not _exchange(new, target):
-        aside = target.with_name(f".{target.name}.old")
+        aside = _aside(target)
+        _flush_folder(target.parent)  # a crash between the two renames must find both folders
         target.rename(aside)
         new.rename(target)
+        _flush_folder(target.parent)
         shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vitrail.durable import write_file
+from vitrail.durable import make_folder, write_file
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, family_of, make_config
 from vitrail.weights.detect import Detected, detect, looks_like, shapes_of
@@ -162,7 +162,7 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
         np.savez(stream, allow_pickle=False, **{key: value.numpy() for key, value in tensors.items()})
     else:
         torch.save(tensors, stream)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_file(path, stream.getvalue())
 
 
