@@ -20,6 +20,7 @@ VERBS = {
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "data": "check a data set before training: bad files, class counts, duplicates",
+    "bench": "measure how fast a model runs here, against other libraries and engines",
     "doctor": "say what this machine can do, and what would make it do more",
 }
 

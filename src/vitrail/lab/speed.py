@@ -1,12 +1,31 @@
-"""How fast this machine multiplies matrices, measured: the one number that most of a training's time follows from."""
+"""How fast this machine multiplies matrices, measured: the one number that most of a model's time follows from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.nn.functional import linear
 
 _SIDE = 768
-_SECONDS = 0.25
+# Rows, inputs and outputs of the products of usual models: a square, ViT-B's MLP over 8 pictures, and large ones.
+_SHAPES = ((768, 768, 768), (1576, 768, 3072), (1576, 3072, 768), (2048, 2048, 2048), (4096, 1024, 4096))
+
+
+class Product(NamedTuple):
+    """A matrix product that can be timed.
+
+    Args:
+        name: how it is computed, and its rows, inputs and outputs.
+        flops: floating-point operations, two a multiply-add.
+        run: computes it, and returns when it is done.
+    """
+
+    name: str
+    flops: int
+    run: Callable[[], object]
 
 
 def matmul_rates() -> dict[str, float]:
@@ -16,26 +35,91 @@ def matmul_rates() -> dict[str, float]:
     """
     rates = {}
     for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        side = _SIDE if device == "cpu" else 8 * _SIDE
         for dtype in (torch.float32, torch.bfloat16):
-            rates[f"{device} {str(dtype).removeprefix('torch.')}"] = _rate(torch.device(device), dtype)
+            product = _plain((side, side, side), dtype, torch.device(device))
+            rates[f"{device} {str(dtype).removeprefix('torch.')}"] = rate(product, seconds=0.25) / 1e9
     return rates
 
 
-def _rate(device: torch.device, dtype: torch.dtype) -> float:
-    side = _SIDE if device.type == "cpu" else 8 * _SIDE
-    a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds = sorted(_rounds(a, b))
-    return 2 * side**3 / seconds[len(seconds) // 2] / 1e9
+def best_product(dtype: torch.dtype, device: torch.device | str = "cpu", seconds: float = 0.1) -> Product:
+    """Return the product that runs at the highest rate here, of several shapes and every way that torch has.
+
+    Args:
+        dtype: of both factors.
+        device: where.
+        seconds: time that each candidate gets.
+    """
+    return max(products(dtype, torch.device(device)), key=lambda product: rate(product, seconds))
 
 
-def _rounds(a: torch.Tensor, b: torch.Tensor) -> Iterator[float]:
-    torch.mm(a, b)  # the first round pays for choosing a kernel
-    end = perf_counter() + _SECONDS
+def products(dtype: torch.dtype, device: torch.device) -> list[Product]:
+    """List the candidates: plain products, and on a CPU those whose weight is packed once for oneDNN or MKL."""
+    if device.type != "cpu":
+        return [_plain((8192, 8192, 8192), dtype, device), _plain((16384, 4096, 4096), dtype, device)]
+    makers = (_plain, _packed_by_onednn, _packed_by_mkl)
+    return [product for shape in _SHAPES for make in makers if (product := make(shape, dtype, device)) is not None]
+
+
+def rate(product: Product, seconds: float) -> float:
+    """Measure the rate of a product in operations a second: the median of as many rounds as the time holds."""
+    product.run()  # the first round pays for choosing a kernel
+    times = sorted(_rounds(product.run, seconds))
+    return product.flops / times[len(times) // 2]
+
+
+def _rounds(run: Callable[[], object], seconds: float) -> Iterator[float]:
+    end = perf_counter() + seconds
     while True:
         start = perf_counter()
-        product = a @ b
-        product[0, 0].item()  # waits for the device
+        run()
         now = perf_counter()
         yield now - start
         if now > end:
             return
+
+
+Shape = tuple[int, int, int]
+
+
+def _plain(shape: Shape, dtype: torch.dtype, device: torch.device) -> Product:
+    x, weight = _factors(shape, dtype, device)
+
+    def run() -> None:
+        linear(x, weight)[0, 0].item()  # waits for the device
+
+    return _named("linear", shape, run)
+
+
+def _packed_by_onednn(shape: Shape, dtype: torch.dtype, device: torch.device) -> Product | None:
+    x, weight = _factors(shape, dtype, device)
+    with suppress(RuntimeError, AttributeError):  # this build or this processor has it not
+        ops: Any = torch.ops.mkldnn
+        packed = ops._reorder_linear_weight(weight, shape[0])
+        ops._linear_pointwise(x, packed, None, "none", [], "")
+        return _named("oneDNN", shape, lambda: ops._linear_pointwise(x, packed, None, "none", [], ""))
+    return None
+
+
+def _packed_by_mkl(shape: Shape, dtype: torch.dtype, device: torch.device) -> Product | None:
+    x, weight = _factors(shape, dtype, device)
+    if dtype != torch.float32:
+        return None
+    with suppress(RuntimeError, AttributeError):
+        ops: Any = torch.ops.mkl
+        packed = ops._mkl_reorder_linear_weight(weight, shape[0])
+        ops._mkl_linear(x, packed, weight, None, shape[0])
+        return _named("MKL", shape, lambda: ops._mkl_linear(x, packed, weight, None, shape[0]))
+    return None
+
+
+def _factors(shape: Shape, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    rows, inputs, outputs = shape
+    draw = torch.Generator(device).manual_seed(0)  # real values: a processor may run faster on zeros and ones
+    x, weight = (torch.randn(n, inputs, device=device, generator=draw).to(dtype) for n in (rows, outputs))
+    return x, weight
+
+
+def _named(way: str, shape: Shape, run: Callable[[], object]) -> Product:
+    rows, inputs, outputs = shape
+    return Product(f"{way} {rows} x {inputs} x {outputs}", 2 * rows * inputs * outputs, run)

@@ -1,0 +1,142 @@
+"""`vitrail bench`: how fast a model runs here, against its peers."""
+
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional
+
+from vitrail.cli.table import print_table
+from vitrail.errors import VitrailError
+
+if TYPE_CHECKING:
+    from vitrail.lab.bench.result import Bench as Result
+
+EXAMPLES = """
+vitrail bench swin_tiny_patch4_window7_224
+vitrail bench vit_base_patch16_224 --batch 8 --precision fp32 --peers timm-eager,timm-compiled
+vitrail bench runs/classify/flowers --data flowers/test --out benchmarks/results/
+vitrail bench vit_tiny_patch16_224 --imgsz 384 --batch 1,32 --no-starts --rounds 15
+"""
+
+_DEFAULT_PEERS = ("timm-eager", "timm-compiled", "torchvision", "huggingface", "openvino", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure how fast a model runs here, against other libraries and engines with the same weights.
+
+    All run in one process, turn by turn, and their answers are compared; who is not installed is listed with what to
+    install. Prints pictures a second, ratios, and GEU: the share of the machine's own product rate that the model
+    reaches. The exit code is 1 where the answers of ours are off.
+    """
+
+    model: Positional[str]
+    """A name in the catalogue (random weights unless --weights), a model folder or a run folder."""
+    batch: tuple[str, ...] = ("1", "8", "32")
+    """Sizes of batches, a table each: --batch 1,8,32."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """What to compute in."""
+    imgsz: int | None = None
+    """Side of the pictures; the model's own by default."""
+    peers: tuple[str, ...] = _DEFAULT_PEERS
+    """Whom to measure against, also vitrail-compiled (our model through torch.compile); none is nobody."""
+    rounds: int = 7
+    """Turns of each contender; fewer than 7 are a look, not a measurement."""
+    seconds: float = 0.5
+    """Least length of a turn."""
+    threads: int = 0
+    """Threads of each contender; 0 is as many as PyTorch takes."""
+    weights: str | None = None
+    """A checkpoint, where the model is a name in the catalogue."""
+    set: tuple[str, ...] = ()
+    """Fields of the model's config to replace, as name=value: --set pooling=timm."""
+    data: str | None = None
+    """Real pictures to compare the answers on, such as a folder; drawn ones by default."""
+    check: int = 128
+    """Pictures that the answers are compared on."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to run."""
+    starts: bool = True
+    """Measure seconds until the first answer, and memory, each contender in processes of its own."""
+    warm: bool = False
+    """Let those processes use what is compiled already, in the caches of this user."""
+    out: Path | None = None
+    """Markdown file to write, with a JSON of every time beside it; in a folder it is named for model and date."""
+
+    def run(self) -> int:
+        """Measure, print, write."""
+        from vitrail.lab.bench.measure import Plan, run_bench
+        from vitrail.lab.bench.registry import find_contenders
+        from vitrail.lab.bench.subject import Subject
+        from vitrail.lab.inference import pick_device
+
+        peers = _listed(self.peers)
+        contenders = find_contenders(() if peers == ("none",) else peers)
+        plan = Plan(
+            batches=_sizes(self.batch),
+            precision=self.precision,
+            rounds=self.rounds,
+            seconds=self.seconds,
+            threads=self.threads,
+            check=self.check,
+            data=self.data,
+            starts=self.starts,
+            warm=self.warm,
+        )
+        self._check_out()
+        subject = Subject(self.model, self.weights, self.imgsz, self.set, pick_device(self.device).type)
+        result = run_bench(subject, contenders, plan, _command(), tell=lambda line: print(line, file=sys.stderr))
+        self._show(result)
+        return 0 if result.sound else 1
+
+    def _check_out(self) -> None:
+        """Refuse a place that nothing can be written to, before minutes are spent."""
+        if self.out is None or self.out.is_dir():
+            return
+        if self.out.suffix != ".md":
+            raise VitrailError(f"--out {self.out} is neither a folder that exists nor a file that ends in .md.")
+        if not self.out.parent.is_dir():
+            raise VitrailError(f"--out {self.out}: there is no folder {self.out.parent}. Make it first.")
+
+    def _show(self, result: "Result") -> None:
+        from vitrail.durable import write_file
+        from vitrail.lab.bench.page import facts, page, tables, verdict
+
+        print("\n".join(facts(result)))
+        for table in tables(result):
+            print(f"\n{table.title}")
+            print_table(table.columns, table.rows, right=table.right)
+            print("\n".join(table.notes))
+        print("\n" + "\n".join(verdict(result)))
+        if self.out is not None:
+            name = f"{result.name}-{result.precision}-{date.today().isoformat()}.md"
+            path = self.out / name if self.out.is_dir() else self.out
+            write_file(path, page(result).encode())
+            result.save(path.with_suffix(".json"))
+            print(f"written {path} and {path.with_suffix('.json').name}", file=sys.stderr)
+
+
+def _listed(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Take words apart at their commas.
+
+    Example:
+        >>> _listed(("1,8", "32"))
+        ('1', '8', '32')
+    """
+    return tuple(part for word in words for part in word.split(",") if part)
+
+
+def _sizes(words: tuple[str, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in _listed(words))
+    except ValueError:
+        raise VitrailError(f"--batch takes whole numbers such as 1,8,32; got '{' '.join(words)}'.") from None
+
+
+def _command() -> str:
+    from shlex import join
+
+    return join(["vitrail", *sys.argv[1:]])

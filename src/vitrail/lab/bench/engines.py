@@ -1,0 +1,123 @@
+"""Inference engines beside PyTorch: OpenVINO and ONNX Runtime, with all threads that PyTorch has."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.lab.bench.contender import Answer, Unavailable, Way, opened
+from vitrail.lab.bench.libraries import from_timm
+
+
+def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
+    """List OpenVINO's one way: all threads on one batch, in the precision that was asked for.
+
+    Raises:
+        Unavailable: the pictures are not on a CPU, or this CPU has no bf16 in OpenVINO.
+    """
+    _check_cpu(example, "OpenVINO")
+    core = opened("openvino").Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise Unavailable("OpenVINO has no bf16 on this CPU.")
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+
+    def prepare(model: nn.Module, example: Tensor) -> Answer:
+        return _openvino(core, source(model, example), example, hint)
+
+    return [Way(f"precision hint {hint}", prepare)]
+
+
+def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
+    """List ONNX Runtime's ways: fp32, and for bf16 a program in bf16 as well, which few CPU builds can run.
+
+    Raises:
+        Unavailable: the pictures are not on a CPU.
+    """
+    _check_cpu(example, "ONNX Runtime")
+
+    def way(dtype: torch.dtype, name: str) -> Way:
+        return Way(name, lambda model, example: _onnxruntime(source(model, example).to(dtype), example))
+
+    fp32, bf16 = way(torch.float32, "fp32 program"), way(torch.bfloat16, "bf16 program")
+    return [bf16, fp32] if precision == "bf16" else [fp32]
+
+
+def source(model: Any, example: Tensor) -> nn.Module:
+    """Return what an engine converts: timm's model, which they are tuned on, or ours where timm has none."""
+    try:
+        return from_timm(model, example.shape[-1])
+    except Unavailable:
+        return deepcopy(model)
+
+
+def _openvino(core: Any, module: nn.Module, example: Tensor, hint: str) -> Answer:
+    convert = opened("openvino").convert_model
+    with _quiet(), torch.inference_mode():
+        program = convert(module, example_input=example, input=[tuple(example.shape)])
+    options = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
+    }
+    request = core.compile_model(program, "CPU", options).create_infer_request()
+
+    def answer(images: Tensor) -> Tensor:
+        request.infer([images.numpy()], share_inputs=True)
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+    return answer
+
+
+def _onnxruntime(module: nn.Module, example: Tensor) -> Answer:
+    runtime, dtype = opened("onnxruntime"), next(module.parameters()).dtype
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what fails is raised as well
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads must not spin in others' turns
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        with _quiet(), torch.inference_mode():
+            torch.onnx.export(_Fp32(module, dtype), (example,), path, dynamo=True, verbose=False)
+        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def answer(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+
+    return answer
+
+
+class _Fp32(nn.Module):
+    """Casts to the module's precision inside the program, so that it takes and gives fp32."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.module, self.dtype = module, dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.module(images.to(self.dtype)).float()
+
+
+def _check_cpu(example: Tensor, engine: str) -> None:
+    if example.device.type != "cpu":
+        raise Unavailable(f"{engine} is measured on the CPU only.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the warnings and logs of a converter to itself; what fails is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,229 @@
+"""The bench itself: build once, then for each size of batch prepare everybody, compare answers, time turn by turn."""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail.errors import VitrailError
+from vitrail.lab.bench.agreement import BARS, Agreement, compare
+from vitrail.lab.bench.contender import Answer, Contender, foreign
+from vitrail.lab.bench.execution import unchanged
+from vitrail.lab.bench.inputs import blotches, views
+from vitrail.lab.bench.place import place
+from vitrail.lab.bench.ready import Ready, make_ready
+from vitrail.lab.bench.result import Bench, Entry, Phase
+from vitrail.lab.bench.start import Start, measure_start, try_alone
+from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.turns import alternate
+from vitrail.lab.cost import count_macs, count_parameters
+from vitrail.lab.speed import Product, best_product
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_PRODUCT = "the machine's product"  # takes its turns with the contenders
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    Args:
+        batches: sizes of batches, a phase each.
+        precision: `fp32` or `bf16`.
+        rounds: turns that each contender has in a phase.
+        seconds: least length of a turn.
+        threads: threads of each contender; 0 is as many as PyTorch has now.
+        check: pictures that the answers are compared on.
+        data: real pictures to compare on: a folder, a path or a pattern.
+        starts: whether to measure first answers and memory, in processes of their own.
+        warm: whether those may use what the user's caches hold.
+
+    Raises:
+        VitrailError: a number is too small, or the precision is unknown.
+    """
+
+    batches: tuple[int, ...] = (1, 8, 32)
+    precision: str = "bf16"
+    rounds: int = 7
+    seconds: float = 0.5
+    threads: int = 0
+    check: int = 128
+    data: str | None = None
+    starts: bool = True
+    warm: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.batches or min(self.batches) < 1:
+            raise VitrailError(f"batch is {', '.join(map(str, self.batches)) or 'empty'}; each must be at least 1.")
+        for name, least in {"rounds": 1, "check": 1, "threads": 0}.items():
+            if getattr(self, name) < least:
+                raise VitrailError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        if self.precision not in BARS:
+            raise VitrailError(f"precision is '{self.precision}'; it must be {' or '.join(BARS)}.")
+
+
+def run_bench(
+    subject: Subject, contenders: Sequence[Contender], plan: Plan, command: str = "", tell: Tell = lambda line: None
+) -> Bench:
+    """Measure a model against its peers.
+
+    Args:
+        subject: the model.
+        contenders: who takes part, one of ours at least.
+        plan: how.
+        command: what was typed, for the page.
+        tell: told in a line what happens now.
+
+    Raises:
+        VitrailError: the model or the pictures cannot be had.
+    """
+    with use_threads(plan.threads) as threads:
+        model = subject.build()
+        stage = _Stage.of(model, subject, plan, tell)
+        phases = tuple(stage.phase(contenders, batch) for batch in plan.batches)
+        starts = tuple(_starts(subject, phases[0], plan, threads, tell)) if plan.starts else ()
+        return Bench(
+            name=model.variant,
+            subject=subject.to_dict(),
+            precision=plan.precision,
+            threads=threads,
+            rounds=plan.rounds,
+            macs=count_macs(model, model.preprocess.size),
+            parameters=count_parameters(model),
+            trained=subject.trained,
+            product=stage.product.name,
+            product_flops=stage.product.flops,
+            checked=stage.checked,
+            phases=phases,
+            starts=starts,
+            date=datetime.now().astimezone().isoformat(timespec="seconds"),
+            command=command,
+            machine=place(),
+        )
+
+
+@contextmanager
+def use_threads(threads: int) -> Iterator[int]:
+    """Compute with so many threads inside the block (0: as many as now), and give their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield threads or before
+    finally:
+        torch.set_num_threads(before)
+
+
+def ask_all(answer: Answer, pictures: Tensor, batch: int) -> Tensor:
+    """Return the logits of all pictures, asked in batches of one size; the last is filled up with the first pictures.
+
+    Example:
+        >>> ask_all(lambda images: images.sum((1, 2, 3))[:, None], torch.ones(3, 1, 2, 2), batch=2).flatten()
+        tensor([4., 4., 4.])
+    """
+    groups = [_of_size(group, batch) for group in pictures.split(batch)]
+    return torch.cat([answer(group) for group in groups])[: len(pictures)]
+
+
+def _of_size(pictures: Tensor, batch: int) -> Tensor:
+    """Return exactly `batch` pictures, repeating them where there are fewer."""
+    return pictures.repeat(-(-batch // len(pictures)), 1, 1, 1)[:batch].contiguous()
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What every phase needs: the model, what it is asked, what it answers, and the fastest product."""
+
+    subject: Subject
+    threads: int
+    model: Any
+    pictures: Tensor
+    expected: Tensor
+    checked: str
+    product: Product
+    plan: Plan
+    tell: Tell
+
+    @classmethod
+    def of(cls, model: Any, subject: Subject, plan: Plan, tell: Tell) -> "_Stage":
+        pictures, checked = _pictures(model, plan)
+        pictures = pictures.to(subject.device)
+        tell(f"asking the model in fp32 about {checked}")
+        expected = ask_all(unchanged(model, pictures), pictures, min(8, len(pictures)))
+        tell("looking for the machine's fastest product")
+        product = best_product(DTYPES[plan.precision], subject.device)
+        return cls(subject, torch.get_num_threads(), model, pictures, expected, checked, product, plan, tell)
+
+    def phase(self, contenders: Sequence[Contender], batch: int) -> Phase:
+        """Prepare everybody for batches of one size, compare the answers, and time."""
+        example = _of_size(self.pictures, batch)
+        joined: list[tuple[Contender, Ready, Agreement]] = []
+        absent: dict[str, str] = {}
+        for contender in contenders:
+            self.tell(f"batch {batch}: preparing {contender.name}")
+            try:
+                joined.append((contender, *self._join(contender, example)))
+            except VitrailError as error:
+                absent[contender.name] = str(error)
+        calls = {contender.name: partial(ready.answer, example) for contender, ready, _ in joined}
+        turns = alternate(
+            {**calls, _PRODUCT: self.product.run},
+            self.plan.rounds,
+            self.plan.seconds,
+            tell=lambda done: self.tell(f"batch {batch}: round {done} of {self.plan.rounds} is over"),
+        )
+        entries = tuple(
+            Entry(contender.name, contender.ours, ready.way, ready.others, turns[contender.name], agreement)
+            for contender, ready, agreement in joined
+        )
+        del joined, calls
+        _forget_programs()
+        return Phase(batch, entries, absent, turns[_PRODUCT])
+
+    def _join(self, contender: Contender, example: Tensor) -> tuple[Ready, Agreement]:
+        """Prepare one contender and compare its answers with the reference."""
+        if contender.fragile:
+            contender.open(self.model, example, self.plan.precision)
+            try_alone(
+                self.subject, contender.name, batch=len(example), precision=self.plan.precision, threads=self.threads
+            )
+        ready = make_ready(contender, self.model, example, self.plan.precision)
+        with nullcontext() if contender.ours else foreign(contender.name):
+            got = ask_all(ready.answer, self.pictures, len(example))
+            return ready, compare(got, self.expected, self.plan.precision, self.subject.trained)
+
+
+def _pictures(model: Any, plan: Plan) -> tuple[Tensor, str]:
+    """Return what the answers are compared on, and what to call it."""
+    if plan.data is not None:
+        return views(plan.data, model.preprocess, plan.check), f"{plan.check} views of the pictures in {plan.data}"
+    drawn = blotches(plan.check, model.config.in_channels, model.preprocess.size)
+    return drawn, f"{plan.check} drawn pictures"
+
+
+def _starts(subject: Subject, phase: Phase, plan: Plan, threads: int, tell: Tell) -> Iterator[Start]:
+    """Let everybody who took part in a phase begin in a process of its own."""
+    for entry in phase.entries:
+        tell(f"first answer of {entry.name}, in a process of its own")
+        yield measure_start(
+            subject,
+            entry.name,
+            entry.way,
+            batch=phase.batch,
+            precision=plan.precision,
+            threads=threads,
+            warm=plan.warm,
+        )
+
+
+def _forget_programs() -> None:
+    """Drop what was compiled for one shape, so that the next one's program does not wait behind its guards."""
+    torch.compiler.reset()
+    gc.collect()

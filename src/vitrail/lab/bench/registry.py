@@ -1,0 +1,71 @@
+"""Who can take part, by name. To add a contender, add a line."""
+
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor, nn
+
+import vitrail
+from vitrail.errors import unknown
+from vitrail.lab.bench.contender import Answer, Contender, Unavailable, Way
+from vitrail.lab.bench.engines import onnxruntime_ways, openvino_ways
+from vitrail.lab.bench.execution import Build, compiled_ways, eager_ways, unchanged
+from vitrail.lab.bench.libraries import PEERS
+
+
+def find_contenders(peers: tuple[str, ...]) -> list[Contender]:
+    """Return our contenders and the peers of these names.
+
+    Raises:
+        VitrailError: nobody has that name.
+
+    Example:
+        >>> [contender.name for contender in find_contenders(("openvino",))]
+        ['vitrail', 'vitrail-optimized', 'openvino']
+    """
+    named = {contender.name: contender for contender in CONTENDERS}
+    theirs = [name for name in named if not named[name].ours]
+    for name in peers:
+        if name not in theirs:
+            raise unknown("peer", name, theirs)
+    return [contender for contender in CONTENDERS if contender.ours or contender.name in peers]
+
+
+def _copy(model: nn.Module, example: Tensor) -> nn.Module:
+    return deepcopy(model)
+
+
+def _built_by(library: str) -> Build:
+    return lambda model, example: PEERS[library](model, example.shape[-1])
+
+
+def _eager(build: Build) -> Any:
+    return lambda model, example, precision: eager_ways(build, model, precision)
+
+
+def _compiled(build: Build) -> Any:
+    return lambda model, example, precision: compiled_ways(build, precision)
+
+
+def _optimized(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
+    optimize = getattr(vitrail, "optimize", None)
+    if optimize is None:
+        raise Unavailable(f"vitrail {vitrail.__version__} has no vitrail.optimize.")
+
+    def prepare(model: nn.Module, example: Tensor) -> Answer:
+        return unchanged(optimize(deepcopy(model), precision=precision), example)
+
+    return [Way("optimized", prepare)]
+
+
+CONTENDERS = (
+    Contender("vitrail", _eager(_copy), ours=True),
+    Contender("vitrail-optimized", _optimized, ours=True),
+    Contender("vitrail-compiled", _compiled(_copy)),
+    Contender("timm-eager", _eager(_built_by("timm")), needs=("timm",)),
+    Contender("timm-compiled", _compiled(_built_by("timm")), needs=("timm",)),
+    Contender("torchvision", _eager(_built_by("torchvision"))),
+    Contender("huggingface", _eager(_built_by("huggingface")), needs=("transformers",)),
+    Contender("openvino", openvino_ways, needs=("openvino",), fragile=True),
+    Contender("onnxruntime", onnxruntime_ways, needs=("onnxruntime", "onnx", "onnxscript"), fragile=True),
+)

@@ -1,0 +1,97 @@
+"""The check of the answers: what rounding does passes, what a wrong contender does is caught."""
+
+import pytest
+import torch
+
+from vitrail.lab.bench.agreement import BARS, compare
+
+CLASSES = 50
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn(64, CLASSES)
+
+
+def test_equal_answers_agree_exactly(logits):
+    for precision in BARS:
+        same = compare(logits, logits, precision)
+        assert same.holds and same.error == 0.0 and same.same == 1.0 and same.same_decided == 1.0
+
+
+def test_rounding_to_bf16_passes_its_own_bar_and_not_that_of_fp32(logits):
+    rounded = logits.to(torch.bfloat16)
+    assert compare(rounded, logits, "bf16").holds
+    assert not compare(rounded, logits, "fp32").holds
+
+
+def swap_two_classes(x):
+    return x[:, [1, 0, *range(2, CLASSES)]]
+
+
+def shuffle_pictures(x):
+    return x.roll(1, 0)
+
+
+def forget_one_picture(x):
+    return torch.cat([x[:-1], torch.zeros_like(x[-1:])])
+
+
+def not_a_number(x):
+    return x.clone().index_fill_(0, torch.tensor([3]), torch.nan)
+
+
+WRONG = [
+    swap_two_classes,
+    shuffle_pictures,
+    forget_one_picture,
+    not_a_number,
+    lambda x: x / 2,
+    lambda x: x + 1.0,
+    lambda x: -x,
+    lambda x: torch.full_like(x, torch.inf),
+]
+
+
+@pytest.mark.parametrize("precision", BARS)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_contender_is_caught(logits, wrong, precision):
+    assert not compare(wrong(logits), logits, precision, trained=True).holds
+    assert not compare(wrong(logits), logits, precision, trained=False).holds
+
+
+def test_an_error_that_is_not_finite_is_none_so_that_it_can_be_written(logits):
+    assert compare(not_a_number(logits), logits, "bf16").error is None
+
+
+def test_errors_are_shares_of_the_largest_logit_or_of_the_range():
+    expected = torch.tensor([[0.0, 8.0], [-2.0, 0.0]])
+    assert compare(expected + 1.0, expected, "fp32").error == pytest.approx(1 / 8)
+    assert compare(expected + 1.0, expected, "bf16").error == pytest.approx(1 / 10)
+
+
+def leaders(margin: float, pictures: int = 100) -> torch.Tensor:
+    """Logits over a range of 1 whose best class leads by `margin`."""
+    return torch.tensor([[1.0, 1.0 - margin, 0.0]]).repeat(pictures, 1)
+
+
+def test_pictures_without_a_clear_leader_count_only_where_weights_are_trained():
+    expected, got = leaders(0.001), leaders(-0.001)  # another class is best, by next to nothing
+    got = got - (got.max() - 1.0)
+    random, trained = (compare(got, expected, "bf16", trained) for trained in (False, True))
+    assert random.same == trained.same == 0.0 and random.decided == 0
+    assert random.holds and not trained.holds
+
+
+def test_a_clear_leader_must_stay_the_best_in_99_of_100():
+    expected = leaders(0.015)  # more than half the bar
+    for turned, holds in ((1, True), (2, False)):
+        got = expected.clone()
+        got[:turned, :2] = torch.tensor([0.985, 0.99])  # within the bar of 0.02, and another class
+        found = compare(got, expected, "bf16", trained=False)
+        assert found.decided == 100 and found.error <= BARS["bf16"] and found.holds == holds
+
+
+def test_answers_of_another_shape_are_refused(logits):
+    with pytest.raises(ValueError, match="shape"):
+        compare(logits[:, :-1], logits, "fp32")

@@ -1,0 +1,187 @@
+"""Who takes part: what is missing is told with its cure, what fails with its reason, and the fastest way counts."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from vitrail.errors import VitrailError
+from vitrail.lab.bench.contender import Contender, Unavailable, Way, foreign
+from vitrail.lab.bench.libraries import PEERS
+from vitrail.lab.bench.ready import make_ready
+from vitrail.lab.bench.registry import CONTENDERS, find_contenders
+from vitrail.lab.bench.subject import Subject
+from vitrail.models import create_model
+
+MODEL, EXAMPLE = nn.Flatten(), torch.zeros(2, 3, 4, 4)
+
+
+class FakeClock:
+    """A clock that contenders move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def way(self, name: str, seconds: float) -> Way:
+        """Return a way that takes so long for each batch."""
+
+        def answer(images):
+            self.now += seconds
+            return images.flatten(1)
+
+        return Way(name, lambda model, example: answer)
+
+
+def contender(*ways: Way, **facts) -> Contender:
+    """Return a contender with these ways."""
+    return Contender("they", lambda model, example, precision: list(ways), **facts)
+
+
+def failing(error: Exception) -> Way:
+    """Return a way that raises."""
+
+    def prepare(model, example):
+        raise error
+
+    return Way("broken", prepare)
+
+
+def test_what_is_not_installed_is_named_with_its_cure():
+    one = contender(needs=("torch", "no_such_engine"))
+    with pytest.raises(Unavailable) as told:
+        one.open(MODEL, EXAMPLE, "fp32")
+    assert str(told.value) == "no_such_engine is not installed: pip install 'vitrail[bench]' brings it."
+
+
+def test_the_fastest_way_counts_and_the_others_are_told():
+    clock = FakeClock()
+    ways = clock.way("slow", 0.5), clock.way("fast", 0.25), clock.way("slower", 1.0)
+    ready = make_ready(contender(*ways), MODEL, EXAMPLE, "fp32", clock)
+    assert ready.way == "fast" and ready.others == {"slow": "500.0 ms", "slower": "1000.0 ms"}
+
+
+def test_a_way_that_fails_leaves_the_others():
+    ready = make_ready(contender(failing(RuntimeError("no\nkernel")), FakeClock().way("good", 1.0)), MODEL, EXAMPLE, "")
+    assert ready.way == "good" and ready.others == {"broken": "they failed: RuntimeError: no"}
+
+
+def test_a_contender_without_a_way_that_works_says_why():
+    with pytest.raises(Unavailable, match="they failed: OSError: gone"):
+        make_ready(contender(failing(OSError("gone"))), MODEL, EXAMPLE, "fp32")
+
+
+def test_what_fails_when_it_is_first_asked_counts_as_failing():
+    def answer(images):
+        raise RuntimeError("only now")
+
+    with pytest.raises(Unavailable, match="only now"):
+        make_ready(contender(Way("late", lambda model, example: answer)), MODEL, EXAMPLE, "fp32")
+
+
+def test_a_bug_of_ours_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        make_ready(contender(failing(ZeroDivisionError()), ours=True), MODEL, EXAMPLE, "fp32")
+
+
+def test_a_reason_of_ours_is_a_reason():
+    with pytest.raises(Unavailable, match="not this machine"):
+        make_ready(contender(failing(VitrailError("not this machine")), ours=True), MODEL, EXAMPLE, "fp32")
+
+
+def test_a_failure_of_another_library_is_one_line():
+    with pytest.raises(Unavailable) as told, foreign("converting"):
+        raise KeyError("first\nsecond " + 300 * "x")
+    assert "\n" not in str(told.value) and len(str(told.value)) < 260
+
+
+def test_an_unknown_peer_gets_the_nearest():
+    with pytest.raises(VitrailError, match="Did you mean: timm-eager"):
+        find_contenders(("tim-eager",))
+
+
+def test_ours_always_take_part_and_are_no_peers():
+    assert {one.name for one in find_contenders(())} == {one.name for one in CONTENDERS if one.ours}
+    with pytest.raises(VitrailError, match="Unknown peer 'vitrail'"):
+        find_contenders(("vitrail",))
+
+
+def test_an_optimized_model_takes_part_once_there_is_one(monkeypatch):
+    import vitrail
+
+    [one] = [one for one in CONTENDERS if one.name == "vitrail-optimized"]
+    model = create_model("vit_tiny_patch16_224", num_classes=5, dim=32, num_heads=2, depth=1, image_size=32).eval()
+    asked = []
+
+    def optimize(model, precision):
+        asked.append((model, precision))
+        return model
+
+    monkeypatch.setattr(vitrail, "optimize", optimize, raising=False)
+    images = torch.randn(2, 3, 32, 32)
+    ready = make_ready(one, model, images, "bf16")
+    assert asked[0][1] == "bf16" and asked[0][0] is not model  # a copy: the reference stays as it is
+    assert torch.equal(ready.answer(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "libraries"),
+    [
+        ("vit_tiny_patch16_224", 32, ("timm", "huggingface")),
+        ("deit_tiny_distilled_patch16_224", 48, ("timm", "huggingface")),
+        ("poolformer_s12", 64, ("huggingface",)),
+        ("swin_tiny_patch4_window7_224", 224, ("timm", "torchvision", "huggingface")),
+        ("resnetv2_50x1_bit", 64, ("timm", "huggingface")),
+    ],
+)
+@torch.inference_mode()
+def test_peers_hold_the_same_weights(name, size, libraries):
+    model = Subject(name, imgsz=size).build()
+    images = torch.randn(1, 3, size, size)
+    expected = model(images)
+    for library in libraries:
+        got = PEERS[library](model, size)(images)
+        assert (got - expected).abs().max() <= 1e-4 * expected.abs().max(), library
+
+
+@torch.inference_mode()
+def test_a_poolformer_with_timms_ending_fills_timm():
+    model = Subject("poolformer_s12", imgsz=32, set=("pooling=timm",)).build()
+    images = torch.randn(1, 3, 32, 32)
+    expected = model(images)
+    assert (PEERS["timm"](model, 32)(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_a_model_that_a_library_has_not_is_told():
+    mixer = Subject("mixer_b16_224", set=("depth=1",)).build()
+    for library in ("torchvision", "huggingface"):
+        with pytest.raises(Unavailable, match="has no mixer_b16_224"):
+            PEERS[library](mixer, 224)
+
+
+def test_weights_that_do_not_fill_a_peer_are_told():
+    model = Subject("vit_tiny_patch16_224", imgsz=32, set=("depth=2",)).build()
+    with pytest.raises(Unavailable, match=r"our weights do not fill timm's blocks\.2\."):
+        PEERS["timm"](model, 32)
+
+
+def test_a_library_that_does_not_come_up_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    model = create_model("vit_tiny_patch16_224", num_classes=5, dim=32, num_heads=2, depth=1, image_size=32)
+    with pytest.raises(Unavailable, match="importing timm failed"):
+        PEERS["timm"](model, 32)
+
+
+def test_engines_give_the_same_answers():
+    pytest.importorskip("openvino", reason="pip install 'vitrail[bench]' brings the engines")
+    pytest.importorskip("onnxruntime", reason="pip install 'vitrail[bench]' brings the engines")
+    model = Subject("vit_tiny_patch16_224", imgsz=32).build()
+    images = torch.randn(2, 3, 32, 32)
+    expected = model(images)
+    for one in CONTENDERS:
+        if one.fragile:
+            got = make_ready(one, model, images, "fp32").answer(images)
+            assert (got - expected).abs().max() <= 1e-4 * expected.abs().max(), one.name
