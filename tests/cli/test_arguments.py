@@ -77,6 +77,55 @@ def test_every_spelling_means_the_same(line, expected):
     assert parse("verb", Verb, line.split()) == expected
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A verb with two words that stand alone, the second any number of times."""
+
+    model: Positional[str]
+    """Model."""
+    pictures: Positional[tuple[str, ...]]
+    """Pictures."""
+    top: int = 5
+    """Classes."""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("m a b", Pair("m", ("a", "b"))),
+        ("pictures=a model=m", Pair("m", ("a",))),
+        ("model=m pictures=a", Pair("m", ("a",))),
+        ("--pictures a --model m", Pair("m", ("a",))),
+        ("--pictures a b --model m", Pair("m", ("a", "b"))),
+        ("pictures=a top=3 pictures=b model=m", Pair("m", ("a", "b"), 3)),
+        ("a b model=m", Pair("m", ("a", "b"))),
+        ("model=m a b", Pair("m", ("a", "b"))),
+        ("m pictures=a", Pair("m", ("a",))),
+        ("pictures=a m", Pair("m", ("a",))),
+        ("pictures=a b model=m", Pair("m", ("a", "b"))),
+        ("--top 3 m a", Pair("m", ("a",), 3)),
+        ("m a --top 3 b", Pair("m", ("a", "b"), 3)),
+    ],
+)
+def test_a_word_that_was_given_by_name_goes_to_its_place(line, expected):
+    assert parse("pair", Pair, line.split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("pictures=a", "model is missing: beside pictures=a, give model=VALUE too."),
+        ("model=m model=n a", "model is given 2 times: m, n. Give it once."),
+        ("--model --top 3", "model needs a value"),
+        ("--top 3", "Missing:\n  MODEL: Model."),
+    ],
+)
+def test_a_word_without_its_place_is_told(line, says):
+    with pytest.raises(VitrailError) as caught:
+        parse("pair", Pair, line.split())
+    assert says in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -53,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from vitrail.cli.failure import explain_failure
 
+    words, before = list(sys.argv[1:] if argv is None else argv), sys.argv
+    sys.argv = ["vitrail", *words]  # what verbs write down as their command, also when a program calls them
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _dispatch(words)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `vitrail models | head`: the reader has enough, and that is no error to talk about
@@ -72,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _say(message)
         return code
+    finally:
+        sys.argv = before
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -62,16 +62,19 @@ _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _SETTING = re.compile(r"([A-Za-z][\w.-]*)=(.*)", re.DOTALL)
 
 
-def parse(verb: str, cls: type, words: list[str]) -> Any:
+def parse(verb: str, cls: Any, words: list[str]) -> Any:
     """Build the dataclass `cls` of `verb` from the words that followed the verb.
+
+    Where the verb has a method `defaults`, what is not among the words is as `cls.defaults(words)` has it.
 
     Raises:
         VitrailError: for a flag that does not exist, a value that does not fit, or something missing.
     """
     words = canonical(flags_of(cls), words)
+    default = cls.defaults(words) if hasattr(cls, "defaults") else None
     said = io.StringIO()
     with redirect_stderr(said), suppress(SystemExit):
-        return _tyro(verb, cls, words)
+        return _tyro(verb, cls, words, default)
     raise VitrailError(f"{plainer(said.getvalue())}\n`vitrail {verb} --help` lists every flag.")
 
 
@@ -93,52 +96,80 @@ def show_help(verb: str, cls: type, examples: str) -> int:
     return 0
 
 
-def _tyro(verb: str, cls: type, words: list[str]) -> Any:
+def _tyro(verb: str, cls: Any, words: list[str], default: Any = None) -> Any:
     import tyro
 
-    return tyro.cli(cls, prog=f"vitrail {verb}", args=words, config=(tyro.conf.PositionalMetavarFromFieldName,))
+    start = {} if default is None else {"default": default}
+    names = (tyro.conf.PositionalMetavarFromFieldName,)
+    return tyro.cli(cls, prog=f"vitrail {verb}", args=words, config=names, **start)
 
 
 def canonical(flags: list[Flag], words: list[str]) -> list[str]:
-    """Rewrite the words to the spelling that tyro reads.
+    """Rewrite the words to the spelling that tyro reads: what stands alone in its place, then the flags.
 
     Example:
-        >>> flags = [Flag("epochs"), Flag("batch"), Flag("ema", Arity.SWITCH)]
-        >>> canonical(flags, ["epochs=3", "--batch=8", "ema=false"])
-        ['--epochs', '3', '--batch', '8', '--no-ema']
+        >>> flags = [Flag("data", positional=True), Flag("epochs"), Flag("ema", Arity.SWITCH)]
+        >>> canonical(flags, ["epochs=3", "ema=false", "data=digits"])
+        ['digits', '--epochs', '3', '--no-ema']
 
     Raises:
         VitrailError: for a flag that none of `flags` is, with the nearest ones.
     """
-    return [word for group in _groups(flags, words) for word in group]
+    end = words.index("--") if "--" in words else len(words)
+    alone: list[str] = []
+    options: list[str] = []
+    named: dict[str, list[str]] = {}
+    for flag, group in _groups(flags, words[:end]):
+        if flag is None:
+            alone += group
+        elif flag.positional:
+            named.setdefault(flag.name, []).extend(group)
+        else:
+            options += group
+    return [*_in_place([flag for flag in flags if flag.positional], named, alone), *options, *words[end:]]
 
 
-def _groups(flags: list[Flag], words: list[str]) -> Iterator[list[str]]:
+def _groups(flags: list[Flag], words: list[str]) -> Iterator[tuple[Flag | None, list[str]]]:
+    """Yield each flag with its words in canonical spelling; a positional one with its value, a plain word with None."""
     named = {flag.name: flag for flag in flags}
     spellings = {spelling: flag for flag in flags for spelling in flag.spellings}
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        if word == "--":
-            yield [word, *rest]
-            return
         key, value = _split(word, named)
         if key is None:
-            yield [word]
+            yield None, [word]
             continue
         spelling = _resolve(key, named, spellings)
-        flag = spellings.get(spelling) or named.get(spelling.lstrip("-"))
-        if flag is None:  # --help
-            yield [spelling]
-        elif flag.positional:
-            yield [value if value is not None else rest.pop(0) if rest else _nothing(flag)]
-        elif flag.arity is Arity.SWITCH:
+        flag = spellings.get(spelling) or named[spelling.lstrip("-")]
+        if flag.arity is Arity.SWITCH:
             if value is None and rest and rest[0].lower() in ("true", "false"):
                 value = rest.pop(0)
-            yield [_switch(spelling, flag, value)]
+            yield flag, [_switch(spelling, flag, value)]
+            continue
+        taken = [value] if value is not None else _values(flag, rest)
+        if flag.positional:
+            yield flag, taken or _nothing(flag)
         else:
-            taken = [value] if value is not None else _values(flag, rest)
-            yield [spelling, *taken]
+            yield flag, [spelling, *taken]
+
+
+def _in_place(places: list[Flag], named: dict[str, list[str]], alone: list[str]) -> list[str]:
+    """Put the values that were given by name into their places; words without a name fill the others in order."""
+    rest, ordered, empty = list(alone), [], None
+    for flag in places:
+        values = named.get(flag.name)
+        if values is None:
+            count = len(rest) if flag.arity is Arity.MANY else 1
+            values, rest = rest[:count], rest[count:]
+        elif flag.arity is Arity.ONE and len(values) > 1:
+            raise VitrailError(f"{flag.name} is given {len(values)} times: {', '.join(values)}. Give it once.")
+        if values and empty:
+            raise VitrailError(f"{empty} is missing: beside {flag.name}={values[0]}, give {empty}=VALUE too.")
+        if not values:
+            empty = empty or flag.name
+        ordered += values
+    return ordered + rest
 
 
 def _split(word: str, named: dict[str, Flag]) -> tuple[str | None, str | None]:
@@ -157,7 +188,7 @@ def _split(word: str, named: dict[str, Flag]) -> tuple[str | None, str | None]:
 def _resolve(key: str, named: dict[str, Flag], spellings: dict[str, Flag]) -> str:
     spelling = key if key in spellings else _dashed(key)
     plain = spelling.lstrip("-")
-    if spelling in spellings or plain in named or spelling in ("--help", "-h"):
+    if spelling in spellings or plain in named:
         return spelling
     known = ALIASES.get(plain)
     if known in named:
@@ -183,7 +214,7 @@ def _switch(spelling: str, flag: Flag, value: str | None) -> str:
     return f"--{flag.name}" if wanted else f"--no-{flag.name}"
 
 
-def _nothing(flag: Flag) -> str:
+def _nothing(flag: Flag) -> list[str]:
     raise VitrailError(f"{flag.name} needs a value: write it alone, or {flag.name}=VALUE.")
 
 
