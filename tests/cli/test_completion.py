@@ -34,7 +34,7 @@ def complete(bash_script: str, *words: str) -> list[str]:
         (["vitrail", "train", "--epo"], ["--epochs"]),
         (["vitrail", "train", "--model", "swin_tiny"], ["swin_tiny_patch4_window7_224"]),
         (["vitrail", "train", "model", "=", "swin_tiny"], ["swin_tiny_patch4_window7_224"]),
-        (["vitrail", "train", "--precision", "="], ["fp32", "bf16"]),
+        (["vitrail", "train", "--precision", "="], ["auto", "fp32", "bf16"]),
         (["vitrail", "train", "data", "x", "--precision", "b"], ["bf16"]),
         (["vitrail", "models", "vit_huge"], list_models("vit_huge*")),
         (["vitrail", "data", "ch"], ["check"]),

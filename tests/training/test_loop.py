@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from vitrail.data.mix import Mix
+from vitrail.errors import DataError
 from vitrail.models import create_model
 from vitrail.training.build import build_model, build_session, open_data
 from vitrail.training.config import TrainConfig
@@ -202,6 +204,34 @@ def test_a_run_folder_holds_all_that_is_promised(tiny: Make, tmp_path: Path) -> 
     again.model.load_state_dict(best.state_dict())
     metrics = validate(again, again.val_data)
     assert metrics is not None and metrics["top1"] == summary.val_top1
+
+
+def test_the_result_is_measured_once(tiny: Make, tmp_path: Path) -> None:
+    """The summary quotes the evaluation, which is that of the weights as anyone may load them."""
+    from vitrail.lab.evaluate import evaluate
+    from vitrail.lab.evaluation import Evaluation
+
+    summary = train(tiny(epochs=1, precision="bf16"))
+    kept = Evaluation.load(tmp_path / "run" / "evaluation.json")
+    again = evaluate(tmp_path / "run", "digits", split="test")
+    assert summary.split == "test" and kept.samples == again.samples == 359
+    assert summary.top1 == kept.top1.value == again.top1.value and summary.loss == kept.calibration.nll
+    assert summary.top5 == (kept.top5.value if kept.top5 else None) == (again.top5.value if again.top5 else None)
+
+
+def test_pictures_that_cannot_be_read_are_left_out_to_the_end(tiny: Make, tmp_path: Path) -> None:
+    for split, count in (("train", 6), ("val", 2), ("test", 3)):
+        for kind, shade in (("dark", 20), ("light", 220)):
+            place = tmp_path / "shades" / split / kind
+            place.mkdir(parents=True)
+            for i in range(count):
+                Image.new("L", (30 + i, 30), shade + i).save(place / f"{i}.png")
+            (place / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+    shades = tiny(data=str(tmp_path / "shades"), batch=4, epochs=1, bad="skip")
+    assert train(shades).split == "test"
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["samples"] == 6
+    with pytest.raises(DataError, match=r"broken\.png"):
+        train(replace(shades, bad="fail", out=str(tmp_path / "strict")))
 
 
 def test_weights_to_start_from_are_used(tiny: Make, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ def test_a_run_ends_with_a_report_and_its_command(tmp_path: Path, capsys: pytest
     assert "epoch    2" in said and "img/s" in said and "ETA" in said
     assert {"report.html", "evaluation.json", "summary.json"} <= {path.name for path in folder.iterdir()}
     summary = json.loads((folder / "summary.json").read_text())
+    assert summary["command"].startswith("vitrail train data=digits --set dim=16")
     assert summary["task"] == "classify" and summary["split"] == "test" and 0 <= summary["top1"] <= 1
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert evaluation["top1"][0] == pytest.approx(summary["top1"], abs=1e-9)

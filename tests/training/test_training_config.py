@@ -31,7 +31,7 @@ from vitrail.training.config import _CHOICES, RUNTIME, TrainConfig
         ("grad_accum", 0, "at least 1"),
         ("optimizer", "adamm", "adamw"),
         ("scheduler", "cosin", "cosine"),
-        ("precision", "fp16", "fp32, bf16|bf16|fp32"),
+        ("precision", "fp16", "bf16|fp32"),
         ("freeze", "backbon", "backbone"),
         ("augment", "fotos", "photo"),
         ("set", ("depth",), "name=value"),

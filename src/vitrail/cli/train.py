@@ -2,12 +2,15 @@
 
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from shlex import join
+from typing import Any
 
 import tyro
 
+from vitrail.errors import VitrailError
 from vitrail.training.config import TrainConfig
 
 EXAMPLES = """
@@ -15,6 +18,7 @@ vitrail train digits --imgsz 16 --set dim=48 depths=2,2 num_heads=3,6 patch_size
 vitrail train pictures/ --model vit_tiny_patch16_224 --weights vit_tiny.pt --epochs 10 --layer-decay 0.75
 vitrail train pictures/ --dry-run
 vitrail train --resume runs/classify/pictures-vit_tiny_patch16_224
+vitrail train --config flowers.yaml --epochs 30
 vitrail train pictures/ --model deit_tiny_distilled_patch16_224 --teacher runs/big/weights/best
 torchrun --nproc-per-node 2 -m vitrail train pictures/ --batch 256
 """
@@ -31,6 +35,20 @@ class Train(TrainConfig):
 
     data: tyro.conf.Positional[str] = ""
     """What to learn from: a folder of class folders, a CSV or JSONL file, or the name of a known data set (digits)."""
+    config: str | None = None
+    """YAML or JSON file with values for the flags, such as the config.yaml of a run; what is given beside it wins."""
+
+    @classmethod
+    def defaults(cls, words: list[str]) -> "Train | None":
+        """Return the values of the file that `--config` names among the words, or None without one."""
+        files = [value for flag, value in pairwise(words) if flag == "--config"]
+        if not files:
+            return None
+        values = {**{field.name: field.default for field in fields(cls)}, **from_file(Path(files[-1]))}
+        # Not checked yet: a flag beside the file may mend what would not work alone.
+        unchecked = object.__new__(cls)
+        vars(unchecked).update(values)
+        return unchecked
 
     def run(self) -> int:
         """Train, and return the exit code."""
@@ -39,7 +57,7 @@ class Train(TrainConfig):
         from vitrail.training.stop import Stop, Stopped, on_signals
         from vitrail.training.train import train
 
-        config = TrainConfig(**asdict(self))
+        config = TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
         leads = os.environ.get("RANK", "0") == "0"
         if config.dry_run:
             plan = dry_run(config)
@@ -53,18 +71,30 @@ class Train(TrainConfig):
             print(stopped, file=sys.stderr)
             return stopped.code
         if leads:
-            _report(Path(summary.folder), summary.data, summary.split)
+            _report(Path(summary.folder))
         return 0
 
 
-def _report(folder: Path, data: str, split: str) -> None:
-    """Evaluate the best weights and write the report."""
-    from vitrail.lab.evaluate import evaluate
+def from_file(path: Path) -> dict[str, Any]:
+    """Read the values of a config; that of a run goes without its folder, so that the repeat gets one of its own."""
+    from vitrail.training.folder import ENVIRONMENT
+    from vitrail.training.values import read_values, typed
+
+    values = read_values(path)
+    if (path.parent / ENVIRONMENT).exists():
+        values.pop("out", None)
+    try:
+        return typed(TrainConfig, values)
+    except VitrailError as error:
+        raise VitrailError(f"In {path}: {error}") from error
+
+
+def _report(folder: Path) -> None:
+    """Say how good the best weights are, and write the report."""
+    from vitrail.lab.evaluation import Evaluation
     from vitrail.lab.report import write_report
+    from vitrail.lab.run_folder import EVALUATION
     from vitrail.lab.words import in_words
 
-    best = folder / "weights" / "best"
-    evaluation = evaluate(best, data, split=split)
-    evaluation.save(folder / "evaluation.json")
-    print(in_words(evaluation))
-    print(f"weights {best}\nreport  {write_report(folder)}")
+    print(in_words(Evaluation.load(folder / EVALUATION)))
+    print(f"weights {folder / 'weights' / 'best'}\nreport  {write_report(folder)}")

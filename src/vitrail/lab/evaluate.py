@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterator
 from os import PathLike
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.data.dataset import PictureSet
 from vitrail.data.open import open_dataset
+from vitrail.data.picture import ImageDecodeError
 from vitrail.data.transform import EvalTransform
-from vitrail.errors import VitrailError, unknown
+from vitrail.errors import DataError, VitrailError, unknown
 from vitrail.lab.ahead import ahead, batched
 from vitrail.lab.calibration import calibrate
 from vitrail.lab.evaluation import Evaluation
@@ -34,6 +35,7 @@ def evaluate(
     labels: Labels | None = None,
     device: str = "auto",
     worst: int = 24,
+    bad: Literal["fail", "skip"] = "fail",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a model on a split: each picture once, whatever the batch.
@@ -46,11 +48,12 @@ def evaluate(
         labels: class names of the model, where it has none or others are wanted.
         device: `auto`, `cpu`, `cuda`, ...
         worst: how many of the worst errors to keep with their pictures.
+        bad: what happens to pictures that cannot be read: `fail` stops at the first, `skip` leaves them out.
         progress: told after each batch how far it is.
 
     Raises:
         VitrailError: there is no such model, data or split, or their classes do not match.
-        DataError: a picture cannot be read, or the model's scores are not numbers.
+        DataError: a picture cannot be read (with `skip`: none can), or the model's scores are not numbers.
 
     Example:
         >>> import vitrail
@@ -68,7 +71,7 @@ def evaluate(
     names: tuple[str, ...] = ()
     with asking(ready) as place:
         prepare = EvalTransform(ready.preprocess)
-        for numbers, pixels in _batches(prepare, pictures, batch):
+        for numbers, pixels in _batches(prepare, pictures, batch, bad):
             logits = ready(prepare.batch(pixels.to(place)))
             ids = [pictures.ids[i] for i in numbers]
             check_finite(logits, ids)
@@ -81,6 +84,8 @@ def evaluate(
             if progress is not None:
                 progress(numbers[-1] + 1, len(pictures))
     seconds = perf_counter() - started
+    if not parts:
+        raise DataError(f"Not one picture of {pictures.name} can be read. See why: vitrail data check DATA")
     return _conclude(ready, pictures, Scores.concatenate(parts), names, showcase, seconds, batch, str(place))
 
 
@@ -106,14 +111,21 @@ def open_split(data: str | PathLike[str], split: str) -> PictureSet:
     return pictures
 
 
-def _batches(prepare: EvalTransform, pictures: PictureSet, size: int) -> Iterator[tuple[list[int], Tensor]]:
+def _batches(prepare: EvalTransform, pictures: PictureSet, size: int, bad: str) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the numbers and the pixels of each batch, decoded ahead in threads, in the order of the data set."""
 
-    def read(number: int) -> tuple[int, Tensor]:
-        return number, prepare.picture(pictures.picture(number, prepare.mode))
+    def read(number: int) -> tuple[int, Tensor | None]:
+        try:
+            return number, prepare.picture(pictures.picture(number, prepare.mode))
+        except ImageDecodeError:
+            if bad == "fail":
+                raise
+            return number, None
 
     for group in batched(ahead(read, range(len(pictures)), window=2 * size), size):
-        yield [number for number, _ in group], torch.stack([pixels for _, pixels in group])
+        good = [(number, pixels) for number, pixels in group if pixels is not None]
+        if good:
+            yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])
 
 
 def _names(model: nn.Module, classes: int, in_data: tuple[str, ...], given: Labels | None) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ import torch
 
 from vitrail.data.cache import cache_folder
 from vitrail.errors import VitrailError
+from vitrail.kernels.instructions import instructions
 from vitrail.training.memory import available
 
-_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16")
 _QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _PACKAGES = ("vitrail", "torch", "torchvision", "numpy", "pillow", "safetensors")
@@ -27,14 +27,12 @@ def processor() -> dict[str, Any]:
     """Name, cores, threads and instruction sets of the processor."""
     info = _read("/proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
     return {
         "name": named[1] if named else platform.processor() or platform.machine(),
         "cores": os.cpu_count() or 1,
         "usable_cores": usable_cores(),
         "threads": torch.get_num_threads(),
-        "instructions": [name for name in _INSTRUCTIONS if name in known],
+        "instructions": list(instructions()),
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
     }
 

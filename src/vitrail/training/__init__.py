@@ -2,7 +2,7 @@
 
 Start at `loop.py` (what happens), then `session.py` (what it happens to) and `train.py` (how a run begins and ends)::
 
-    config.py      TrainConfig: every option of a run; imports no torch
+    config.py      TrainConfig: every option of a run; values.py reads them from a file; neither imports torch
     train.py       train(config, reporter, stop, command) -> Summary
     build.py       config -> Session: data, model, loss, optimizer
     loop.py        fit(session), validate(session, loader); Diverged
@@ -12,6 +12,7 @@ Start at `loop.py` (what happens), then `session.py` (what it happens to) and `t
     objective.py   labels, or labels and a teacher (DeiT)
     ema.py         moving average of the weights
     world.py       one process, DDP, FSDP2
+    precision.py   bf16 or fp32
     state.py       training state: safetensors and JSON, atomic, with checksums
     folder.py      the run folder; lock.py one run at a time; log.py metrics.jsonl, results.csv, TensorBoard
     stop.py        stopping on request; progress.py what the user sees

@@ -20,6 +20,7 @@ from vitrail.training.ema import Ema, NoEma
 from vitrail.training.groups import freeze, parameter_groups
 from vitrail.training.objective import Distilled, Objective, Student, Supervised, Teacher
 from vitrail.training.optimizer import make_optimizer
+from vitrail.training.precision import choose_precision
 from vitrail.training.progress import Reporter
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
 from vitrail.training.session import Session
@@ -89,6 +90,7 @@ def build_session(
         student=student,
         frozen=frozen,
         objective=build_objective(config, world, preprocess, len(splits.classes)),
+        precision=choose_precision(config.precision, world),
         mix=Mix(len(splits.classes), mixup=config.mixup, cutmix=config.cutmix),
         optimizer=optimizer,
         ema=Ema(model, config.ema) if config.ema else NoEma(),

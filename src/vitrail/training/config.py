@@ -4,10 +4,11 @@ This file imports no torch: the command line shows its help from it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitrail.errors import VitrailError, unknown
+from vitrail.training.values import typed
 
 RUNTIME = ("out", "resume", "dry_run", "workers", "device", "parallel", "save_steps", "save_seconds")
 """Fields that say how a run is carried out, not what it computes: a resumed run may be given others."""
@@ -106,8 +107,9 @@ class TrainConfig:
     distill_temperature: float = 3.0
     """Temperature of soft distillation."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward pass; weights, optimizer and loss stay in fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward pass: auto takes bf16 where the hardware computes in it, else fp32. Weights, optimizer
+    and loss stay in fp32."""
     seed: int = 0
     """The one number that all randomness of the run comes from."""
     deterministic: bool = False
@@ -150,12 +152,8 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """Build a config from plain values, such as a YAML file's; a wrong name gets the nearest right ones."""
-        valid = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in valid:
-                raise unknown("training option", name, valid)
-        return cls(**values)
+        """Build a config from plain values, such as a YAML file's; see `typed` for what it refuses."""
+        return cls(**typed(cls, values))
 
 
 def _override(pair: str) -> tuple[str, Any]:
@@ -223,7 +221,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "augment": ("auto", "none", "digits", "small", "small-strong", "photo", "photo-strong"),
     "bad": ("fail", "skip"),
     "distill": ("hard", "soft"),
-    "precision": ("fp32", "bf16"),
+    "precision": ("auto", "fp32", "bf16"),
     "parallel": ("ddp", "fsdp"),
 }
 

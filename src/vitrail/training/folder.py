@@ -13,6 +13,7 @@ from vitrail import __version__
 from vitrail.durable import write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.training.config import RUNTIME, TrainConfig
+from vitrail.training.values import read_values
 from vitrail.weights.manifest import dump_json
 
 CONFIG, ENVIRONMENT, SUMMARY = "config.yaml", "env.json", "summary.json"
@@ -106,11 +107,8 @@ def read_config(folder: Path) -> TrainConfig:
             f"There is no run in {folder}: it has no {CONFIG}. Give the run folder, the one that --out named."
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise DataError(f"{path} is damaged: it holds no settings.")
-        return TrainConfig.from_dict(values)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return TrainConfig.from_dict(read_values(path))
+    except VitrailError as error:
         raise DataError(f"{path} is damaged: {error}") from error
 
 

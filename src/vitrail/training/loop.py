@@ -84,7 +84,7 @@ def backward(run: Session, batch: Any) -> float:
     total = torch.zeros((), device=device)
     for i, (x, y) in enumerate(parts):
         with run.world.part(run.student, last=i == len(parts) - 1):
-            with run.precision():
+            with run.arithmetic():
                 loss = run.objective(run.student(x), x, y) * (weight * len(x) / len(images))
             loss.backward()
         total += loss.detach()
@@ -113,7 +113,7 @@ def validate(run: Session, data: Any) -> dict[str, float] | None:
             images, labels = batch.images.to(run.world.device), batch.labels.to(run.world.device)
             if len(images) == 0:  # a process without a share still takes part in gathering shards
                 images = images.new_zeros(1, *images.shape[1:])
-            with run.precision():
+            with run.arithmetic():
                 logits, _ = run.student(images)
             score.add(logits, labels)
             if run.stop_asked():

@@ -38,6 +38,7 @@ class Session:
         student: what the processes wrapped around it; forward and backward go through it.
         frozen: modules that do not learn.
         objective: outputs, images, targets -> loss.
+        precision: arithmetic of a forward pass, `fp32` or `bf16`.
         mix: images, labels, seed, step -> images, targets.
         optimizer: its groups hold their `scale` on the rate.
         ema: moving average of the weights.
@@ -61,6 +62,7 @@ class Session:
     student: nn.Module
     frozen: Sequence[nn.Module]
     objective: Objective
+    precision: str
     mix: Callable[..., tuple[Tensor, Tensor]]
     optimizer: torch.optim.Optimizer
     ema: Ema | NoEma
@@ -104,9 +106,9 @@ class Session:
         """Return the share of the run that the next update stands for."""
         return self.length.share(self.at.step, self.at.seconds)
 
-    def precision(self) -> AbstractContextManager[Any]:
-        """Return the arithmetic of a forward pass."""
-        if self.config.precision == "fp32":
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """Return the context of a forward pass."""
+        if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.world.device.type, torch.bfloat16)
 
@@ -187,7 +189,10 @@ class Session:
             tensors["ema"] = self._copy()
         if self.world.leads:
             lengths = self.log.flush()
-            save_state(self.folder / "state", State(self.at, {**self.facts, "lengths": lengths}, tensors))
+            save_state(
+                self.folder / "state",
+                State(self.at, {**self.facts, "precision": self.precision, "lengths": lengths}, tensors),
+            )
         self._saved_at, self._saved_step = time.monotonic(), self.at.step
 
     def save_last(self) -> None:

@@ -5,22 +5,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from vitrail import __version__
-from vitrail.data.loading import eval_loader
 from vitrail.data.open import Splits
-from vitrail.data.transform import EvalTransform
+from vitrail.lab.evaluate import evaluate
+from vitrail.lab.run_folder import EVALUATION
 from vitrail.training.batch_size import largest_batch
 from vitrail.training.build import build_length, build_model, build_session, eval_batch, loaders, open_data
 from vitrail.training.config import TrainConfig
 from vitrail.training.folder import new_folder, settle_config, write_config, write_environment, write_summary
 from vitrail.training.lock import locked
 from vitrail.training.log import NoLog, RunLog, tensorboard_missing
-from vitrail.training.loop import fit, validate
+from vitrail.training.loop import fit
+from vitrail.training.precision import slowness
 from vitrail.training.progress import Reporter, Silent
 from vitrail.training.rate_finder import find_rate
 from vitrail.training.session import Session
@@ -39,7 +38,7 @@ class Summary:
         data: what it learned from.
         split: what the measures below were taken on: `test` where the data has one, else `val`.
         top1: share of pictures whose likeliest class is right, of the best weights.
-        top5: share of pictures whose class is among the five likeliest.
+        top5: share of pictures whose class is among the five likeliest; None for five classes or fewer.
         loss: mean cross-entropy there.
         val_top1: best validation top-1, by which the weights were chosen.
         best_epoch: epochs done when they were.
@@ -58,7 +57,7 @@ class Summary:
     data: str
     split: str
     top1: float
-    top5: float
+    top5: float | None
     loss: float
     val_top1: float
     best_epoch: int
@@ -84,7 +83,7 @@ def train(
         command: the command line, for the records.
 
     Returns:
-        The summary, also written to `summary.json`.
+        The summary, also written to `summary.json`; the whole evaluation of the best weights is in `evaluation.json`.
 
     Raises:
         VitrailError: something in the config cannot work; nothing is left behind.
@@ -152,7 +151,6 @@ def claim(run: Session, begun: Path | None, stack: ExitStack) -> Path:
         run.config = replace(run.config, out=str(folder))
         if begun is None:
             write_config(folder, run.config)
-        write_environment(folder, run.facts, run.command)
     return run.world.gather(folder)[0]
 
 
@@ -162,64 +160,65 @@ def resume(run: Session) -> None:
     state = newest_state(run.folder / "state", warn=lambda text: run.reporter.note(f"warning: {text}"))
     if state is not None:
         run.restore(state)
+        run.precision = state.facts["precision"]
         for name, was in state.facts.items():
             if name in run.facts and run.facts[name] != was:
                 now = run.facts[name]
                 run.reporter.note(f"warning: {name} was {was} and is {now}: the run will not be bit for bit the same.")
+    for text in (slowness(run.precision, run.world.device), tensorboard_missing()):
+        if text:
+            run.reporter.note(text)
     if run.world.leads:
-        missing = tensorboard_missing()
-        if missing:
-            run.reporter.note(missing)
+        write_environment(run.folder, {**run.facts, "precision": run.precision}, run.command)
         run.log = RunLog(run.folder, state.facts["lengths"] if state else {}, run.at.step)
     else:
         run.log = NoLog()
 
 
 def conclude(run: Session, splits: Splits) -> Summary:
-    """Save the last state and weights, measure the best weights, and write the summary."""
-    assert run.folder is not None
+    """Save the last state and weights, evaluate the best weights, and write the summary."""
     run.save()
     run.save_last()
-    run.world.gather(None)  # the others wait here for the files of the first
-    weights = load_file(run.folder / "weights" / "best" / "model.safetensors")
-    run.world.load_model_state(run.model, weights)
-    run.ema.restart()
-    split = "test" if splits.test is not None else "val"
-    data = run.val_data if splits.test is None else test_loader(run, splits)
-    metrics = validate(run, data)
-    if metrics is None:
-        run.stop = Stop()  # everything is saved already; finish the last step of the work
-        metrics = validate(run, data)
-    assert metrics is not None
-    at = run.at
+    return run.world.follow(lambda: summarize(run, splits))
+
+
+def summarize(run: Session, splits: Splits) -> Summary:
+    """Measure the best weights as they lie on the disk, on the test split or else on validation; write what comes out.
+
+    This is the one place where the result of a run is measured: `evaluation.json` has all of it, the summary its head.
+    """
+    assert run.folder is not None
+    config, at = run.config, run.at
+    split, pictures = ("test", splits.test) if splits.test is not None else ("val", splits.require("val"))
+    run.reporter.note(f"Measuring the best weights on {len(pictures):,} pictures ({split}).")
+    evaluation = evaluate(
+        run.folder / "weights" / "best",
+        pictures,
+        batch=min(64, eval_batch(config, run.world)),
+        device=str(run.world.device),
+        bad=config.bad,
+    )
+    evaluation.save(run.folder / EVALUATION)
     summary = Summary(
         task="classify",
-        model=run.config.model,
-        data=run.config.data,
+        model=config.model,
+        data=config.data,
         split=split,
-        top1=metrics["top1"],
-        top5=metrics["top5"],
-        loss=metrics["loss"],
+        top1=evaluation.top1.value or 0.0,
+        top5=None if evaluation.top5 is None else evaluation.top5.value,
+        loss=evaluation.calibration.nll,
         val_top1=at.best_top1 or 0.0,
         best_epoch=at.best_epoch,
-        parameters=sum(p.numel() for p in run.model.parameters()),
+        parameters=evaluation.parameters,
         epochs=round(at.epoch + at.batch / run.train_data.steps, 4),
         steps=at.step,
         seconds=round(at.seconds, 3),
-        seed=run.config.seed,
+        seed=config.seed,
         folder=str(run.folder),
         command=run.command,
     )
-    if run.world.leads:
-        write_summary(run.folder, asdict(summary))
+    write_summary(run.folder, asdict(summary))
     return summary
-
-
-def test_loader(run: Session, splits: Splits) -> Any:
-    """Return the loader of the test split."""
-    config, world = run.config, run.world
-    share: Any = {"rank": world.rank, "world": world.size, "workers": config.workers, "bad": config.bad}
-    return eval_loader(splits.require("test"), EvalTransform(run.preprocess), eval_batch(config, world), **share)
 
 
 def title(run: Session, splits: Splits) -> str:
@@ -229,7 +228,7 @@ def title(run: Session, splits: Splits) -> str:
     goes_on = f", going on from step {run.at.step}" if run.at.step else ""
     return (
         f"{run.config.model} ({count / 1e6:.2f} M parameters) on {splits.name}: {len(splits.require('train')):,} "
-        f"pictures, {len(splits.classes)} classes, batch {run.config.batch}{place}{goes_on}"
+        f"pictures, {len(splits.classes)} classes, batch {run.config.batch}, {run.precision}{place}{goes_on}"
     )
 
 

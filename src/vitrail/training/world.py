@@ -5,10 +5,10 @@ sharded state is torch's own; start several processes with torchrun.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,8 @@ from vitrail.errors import VitrailError
 _WHOLE = checkpoint.StateDictOptions(full_state_dict=True, cpu_offload=True)
 _SPREAD = checkpoint.StateDictOptions(full_state_dict=True)
 _PATIENCE = timedelta(minutes=10)
+
+Result = TypeVar("Result")
 
 
 class SingleProcess:
@@ -53,6 +55,10 @@ class SingleProcess:
     def gather(self, value: Any) -> list[Any]:
         """Collect a small value from each process, in order of rank."""
         return [value]
+
+    def follow(self, work: Callable[[], Result]) -> Result:
+        """Let the first process work alone, for as long as it takes, and return its result in all of them."""
+        return work()
 
     def model_state(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the whole state of the model on the CPU, under plain names; empty where this process does not lead."""
@@ -107,6 +113,12 @@ class DataParallel(SingleProcess):
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def follow(self, work: Callable[[], Result]) -> Result:
+        patient: Any = dist.new_group(timeout=timedelta(days=7), backend="gloo")
+        result: list[Any] = [work() if self.leads else None]
+        dist.broadcast_object_list(result, src=0, group=patient)
+        return result[0]
 
     def close(self) -> None:
         dist.destroy_process_group()

@@ -1,0 +1,35 @@
+"""Which instruction sets the processor has: what a fast way to compute depends on, and `vitrail doctor` prints."""
+
+import re
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+KNOWN = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@cache
+def instructions() -> tuple[str, ...]:
+    """Return those of the `KNOWN` instruction sets that the processor has; none where the system does not tell.
+
+    Example:
+        >>> set(instructions()) <= set(KNOWN)
+        True
+    """
+    told = ""
+    with suppress(OSError):
+        told = _CPUINFO.read_text()
+    return known_in(told)
+
+
+def known_in(cpuinfo: str) -> tuple[str, ...]:
+    """Find the `KNOWN` instruction sets in what Linux writes about a processor.
+
+    Example:
+        >>> known_in("model name : X\\nflags : fpu avx2 avx512f\\n"), known_in("Features : asimd crc32")
+        (('avx2', 'avx512f'), ('asimd',))
+    """
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    there = set(flags[1].split()) if flags else set()
+    return tuple(name for name in KNOWN if name in there)

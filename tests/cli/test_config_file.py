@@ -1,0 +1,102 @@
+"""`--config FILE`: a run written down, with what is typed beside it on top; and what is wrong with a file, in words."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vitrail.cli.arguments import parse
+from vitrail.cli.train import Train
+from vitrail.errors import VitrailError
+from vitrail.training.config import TrainConfig
+from vitrail.training.folder import write_config, write_environment
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "flowers.yaml"
+
+
+def asked(file: Path, *words: str) -> Train:
+    return parse("train", Train, ["--config", str(file), *words])
+
+
+def test_values_of_the_file_stand_and_words_beside_it_win(file: Path) -> None:
+    file.write_text("data: digits\nepochs: 3\nlr: 1e-3\nset:\n  - dim=48\n  - depths=2,2\ncompile: true\nfreeze: 2\n")
+    given = Train(data="digits", epochs=3, lr=1e-3, set=("dim=48", "depths=2,2"), compile=True, freeze="2")
+    assert asked(file) == replace(given, config=str(file))
+    beside = asked(file, "epochs=5", "--no-compile", "flowers/", "--set", "dim=64")
+    assert beside == replace(given, config=str(file), data="flowers/", epochs=5, compile=False, set=("dim=64",))
+
+
+def test_json_says_the_same(file: Path, tmp_path: Path) -> None:
+    values = {"data": "digits", "warmup": 5, "imgsz": None, "batch": "auto", "set": ["dim=48"]}
+    file.write_text(yaml.safe_dump(values))
+    other = tmp_path / "flowers.json"
+    other.write_text(json.dumps(values))
+    assert replace(asked(file), config=None) == replace(asked(other), config=None)
+
+
+def test_a_word_may_mend_what_the_file_alone_would_break(file: Path) -> None:
+    file.write_text("data: digits\nmin_lr: 0.01\n")  # above the default rate
+    with pytest.raises(VitrailError, match="swap them"):
+        asked(file)
+    assert asked(file, "lr=0.1").min_lr == 0.01
+
+
+def test_the_config_of_a_run_repeats_it_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    run = TrainConfig(data="digits", out=str(tmp_path), set=("dim=16", "depths=2,2"), lr=3e-4, batch=64)
+    write_config(tmp_path, run)
+    write_environment(tmp_path, {}, None)
+    again = asked(tmp_path / "config.yaml")
+    assert {name: getattr(again, name) for name in asdict(run)} == asdict(replace(run, out=None))
+    assert asked(tmp_path / "config.yaml", "--out", "b").out == "b"
+
+
+def test_the_folder_that_a_file_of_ones_own_asks_for_is_taken(file: Path) -> None:
+    file.write_text("data: digits\nout: runs/mine\n")
+    assert asked(file).out == "runs/mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("epocs: 3", "Unknown training option 'epocs'. Did you mean: epochs?"),
+        ("weight-decay: 3", "Did you mean: weight_decay"),
+        ("config: other.yaml", "Unknown training option 'config'"),
+        ("epochs: ten", "epochs is 'ten'; a whole number is needed."),
+        ("epochs: 2.5", "epochs is 2.5; a whole number is needed."),
+        ("epochs: yes", "epochs is True; a whole number is needed."),
+        ("lr: fast", "lr is 'fast'; a number or auto is needed."),
+        ("batch: many", "batch is 'many'; a whole number or auto is needed."),
+        ("compile: 1", "compile is 1; true or false is needed."),
+        ("flip: off", "flip is False; a number or nothing (null) is needed."),
+        ("precision: fp61", "precision is 'fp61'; auto or fp32 or bf16 is needed."),
+        ("set: dim=48", "set is 'dim=48'; a list of words is needed."),
+        ("model: [a]", "model is ['a']; a word is needed."),
+        ("epochs: 0", "epochs is 0; it must be at least 1."),
+        ("optimizer: adamm", "Unknown optimizer 'adamm'. Did you mean: adamw?"),
+        ("digits", "holds no names with values"),
+        ("", "holds no names with values"),
+        ("lr: [1", "is not YAML: line"),
+        ("lr: \x00", "is not YAML"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told(run: Any, file: Path, text: str, says: str) -> None:
+    file.write_text(text)
+    ran = run("train", "digits", "--config", str(file))
+    assert ran.code == 2 and says in ran.err, ran.err
+    assert len(ran.err.splitlines()) <= 6 and "Traceback" not in ran.err
+
+
+def test_a_file_that_is_none_is_told(run: Any, tmp_path: Path) -> None:
+    assert "There is no file" in run("train", "--config", str(tmp_path / "nowhere.yaml")).err
+    assert f"Give the file in it: {tmp_path / 'config.yaml'}" in run("train", f"config={tmp_path}").err
+    (tmp_path / "bad.json").write_text("{'lr': 1}")
+    assert "is not JSON" in run("train", "--config", str(tmp_path / "bad.json")).err
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "is not YAML" in run("train", "--config", str(tmp_path / "bytes.yaml")).err
+    assert "--config needs a value" in run("train", "digits", "--config").err
