@@ -19,6 +19,9 @@ FeatureMap = Float[Tensor, "B H W C"]
 Heads = Float[Tensor, "*B h N d"]
 """Queries, keys or values, split into heads."""
 
+HeadMap = Float[Tensor, "B H W h d"]
+"""Queries, keys or values of cells laid out as rows and columns, split into heads."""
+
 Bias = Float[Tensor, "..."]
 """An addend to attention scores that broadcasts to `(*B, h, N, M)`."""
 

@@ -36,6 +36,7 @@ _FREE = {
     "empty",
     "empty_like",
     "fill_",
+    "floor_divide",
     "full",
     "gather",
     "index",

@@ -17,8 +17,16 @@ def _attention(device: torch.device, dtype: torch.dtype) -> tuple[Tensor | None,
     return q, k, v, None
 
 
+def _neighborhood(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    q, k, v = torch.zeros(1, 14, 14, 3, 8, 32, device=device, dtype=dtype).unbind(3)
+    return q, k, v, torch.zeros(169, 8, device=device, dtype=dtype), 7, 1
+
+
 # The arguments to ask each kernel with: those of its usual caller.
-_USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {"attention": _attention}
+_USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
+    "attention": _attention,
+    "neighborhood": _neighborhood,
+}
 
 
 def find_kernels() -> list[Kernel]:

@@ -1,0 +1,17 @@
+"""Neighborhood attention: each cell attends to the `k x k` cells around it, side by side or `dilation` cells apart.
+
+"Neighborhood Attention Transformer", section 3.1, and "Dilated Neighborhood Attention Transformer", section 3.
+"""
+
+from vitrail.kernels.dispatch import Backend, Kernel
+from vitrail.kernels.neighborhood.reference import attend as reference
+from vitrail.kernels.neighborhood.tiles import attend as tiles
+from vitrail.kernels.neighborhood.tiles import refuses as tiles_refuses
+
+neighborhood = Kernel(
+    "neighborhood",
+    [
+        Backend("tiles", tiles, tiles_refuses),
+        Backend("reference", reference, lambda q, k, v, bias, kernel_size, dilation: None),
+    ],
+)
