@@ -58,11 +58,12 @@ def attention_distance(model: nn.Module, images: Tensor) -> list[LayerDistance]:
 def mean_distance(map: TokenMap) -> Tensor:
     """Measure one layer, `(B, h)` in pixels."""
     maps = map.probabilities
-    cells = map.slots.to(maps.device) - map.grid.prefix  # (G, n)
-    real = cells >= 0
-    places = map.centres.to(maps)[cells.clamp_min(0)]  # (G, n, 2)
-    apart = torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")  # (G, n, n)
-    weights = maps * real[:, None, None, :]
+    asking, asked = (slots.to(maps.device) - map.grid.prefix for slots in (map.slots, map.keys))  # (G, n), (G, m)
+    real = asking >= 0
+    places = map.centres.to(maps)
+    here, there = places[asking.clamp_min(0)], places[asked.clamp_min(0)]  # (G, n, 2), (G, m, 2)
+    apart = torch.cdist(here, there, compute_mode="donot_use_mm_for_euclid_dist")  # (G, n, m)
+    weights = maps * (asked >= 0)[:, None, None, :]
     weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
     far = (weights * apart[:, None]).sum(-1)  # (B, G, h, n)
     return (far * real[:, None, :]).sum((1, 3)) / real.sum()

@@ -1,7 +1,7 @@
 """Attention maps of any model, while the fast kernel runs.
 
-A fused kernel never holds the map. So the queries, keys and biases that reach each `Attend` leaf are kept, and the map
-is computed from them when it is asked for, by the readable reference: memory grows with N, not with N squared.
+A fused kernel never holds the map. So the queries, keys and biases that reach each `Attend` leaf are kept, and the leaf
+computes the map from them when it is asked for, by the readable reference: memory grows with N, not with N squared.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,6 @@ from vitrail.errors import VitrailError
 from vitrail.explain.layers import Layer, attending_layers, backbone_of, choose, leaf_of, name_of
 from vitrail.explain.token_map import Place, TokenMap
 from vitrail.grid import Grid
-from vitrail.kernels.attention.reference import attention_map
 
 
 class AttentionMap(TokenMap):
@@ -23,25 +22,27 @@ class AttentionMap(TokenMap):
 
     Args:
         place: where and on what the layer ran.
-        slots: which token sits in each place of each group, `(G, n)`; -1 is padding.
         scores: the queries, keys and bias that reached the leaf.
         batch: pictures B.
     """
 
-    def __init__(self, place: Place, slots: Tensor, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
-        super().__init__(place, slots)
-        self._scores, self._batch = scores, batch
+    def __init__(self, place: Place, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
+        mixer: Any = place.layer.module
+        slots = mixer.slots(place.grid)
+        super().__init__(place, slots, mixer.keys(place.grid) if hasattr(mixer, "keys") else slots)
+        self._leaf, self._scores, self._batch = leaf_of(mixer), scores, batch
 
     @property
     def heads(self) -> int:
         """Number of heads h."""
-        return self._scores[0].shape[-3]
+        return self.layer.module.num_heads  # pyright: ignore[reportReturnType]
 
     @property
     def probabilities(self) -> Tensor:
-        """Attention probabilities `(B, G, h, n, n)` in fp32, computed anew each time; rows sum to one."""
+        """Attention probabilities `(B, G, h, n, m)` in fp32, computed anew each time; rows sum to one."""
         q, k, bias = self._scores
-        maps = attention_map(q.float(), k.float(), None if bias is None else bias.float())
+        assert self._leaf is not None
+        maps = self._leaf.maps(q.float(), k.float(), None if bias is None else bias.float())
         return maps.reshape(self._batch, len(self.slots), *maps.shape[-3:])
 
 
@@ -131,9 +132,8 @@ class _Tap:
     def _attend(self, layer: Layer) -> Callable[..., None]:
         def keep(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
             q, k, bias = _scores(*args, **named)
-            slots = layer.module.slots(self._grid)  # pyright: ignore[reportCallIssue]
             self.ran = True
-            self._keep(AttentionMap(Place(layer, self._grid, self._picture), slots, (q, k, bias), self._batch))
+            self._keep(AttentionMap(Place(layer, self._grid, self._picture), (q, k, bias), self._batch))
 
         return keep
 

@@ -78,16 +78,13 @@ def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor
 
 def through(rows: Tensor, map: AttentionMap) -> Tensor:
     """Take rows `(B, Q, N)` one layer back: `rows @ A'`, group by group, without what attention spends on padding."""
-    attention = map.probabilities.mean(2)  # (B, G, h, n, n) -> (B, G, n, n)
-    slots = map.slots.to(rows.device)
-    real = (slots >= 0).to(rows)  # (G, n)
-    attention = attention * real[:, None, :]
-    grouped = rows[..., slots.clamp_min(0)] * real  # (B, Q, G, n)
+    attention = map.probabilities.mean(2)  # (B, G, h, n, m) -> (B, G, n, m)
+    slots, keys = map.slots.to(rows.device), map.keys.to(rows.device)
+    attention = attention * (keys >= 0).to(rows)[:, None, :]
+    grouped = rows[..., slots.clamp_min(0)] * (slots >= 0).to(rows)  # (B, Q, G, n)
     grouped = grouped / (attention.sum(-1) + 1)[:, None]
-    mixed = torch.einsum("bqgi,bgij->bqgj", grouped, attention) + grouped
-    full = rows.new_zeros(*rows.shape[:-1], map.grid.tokens + 1)
-    full[..., torch.where(slots < 0, map.grid.tokens, slots)] = mixed
-    return full[..., :-1]
+    mixed = torch.einsum("bqgi,bgij->bqgj", grouped, attention)
+    return map.gathered(mixed, keys) + map.gathered(grouped, slots)
 
 
 def unmerge(rows: Tensor, fine: Grid, coarse: Grid) -> Tensor:

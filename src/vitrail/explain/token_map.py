@@ -58,21 +58,24 @@ class Place(NamedTuple):
 
 
 class TokenMap(ABC):
-    """The map of one layer, kept in groups: the tokens of a group mix with each other and with no others.
+    """The map of one layer, kept in groups: the queries of a group draw from its keys and from no others.
+
+    In most layers the tokens of a group are both; where each query has keys of its own, it is a group by itself.
 
     Args:
         place: where and on what the layer ran.
-        slots: which token sits in each place of each group, `(G, n)`; -1 is padding.
+        slots: which token asks in each place of each group, `(G, n)`; -1 is padding.
+        keys: which token is drawn from in each place of each group, `(G, m)`; by default those that ask.
     """
 
-    def __init__(self, place: Place, slots: Tensor):
-        self.place, self.slots = place, slots
+    def __init__(self, place: Place, slots: Tensor, keys: Tensor | None = None):
+        self.place, self.slots, self.keys = place, slots, slots if keys is None else keys
         self.layer, self.grid, self.picture = place
 
     @property
     @abstractmethod
     def probabilities(self) -> Tensor:
-        """How much each query (row) draws from each key (column), `(B, G, h, n, n)`; rows sum to one."""
+        """How much each query (row) draws from each key (column), `(B, G, h, n, m)`; rows sum to one."""
 
     @property
     def name(self) -> str:
@@ -96,25 +99,21 @@ class TokenMap(ABC):
         """
         maps, lost = self.probabilities, self.grid.tokens
         b, _, h = maps.shape[:3]
-        keys = self._safe_slots(maps.device)  # (G, n), padding at N
+        queries, keys = (self._safe(slots, maps.device) for slots in (self.slots, self.keys))  # padding at N
         full = maps.new_zeros(b, h, lost + 1, lost + 1)
-        full[:, :, keys[:, :, None], keys[:, None, :]] = maps.transpose(1, 2)  # (B, G, h, n, n) -> (B, h, G, n, n)
+        full[:, :, queries[:, :, None], keys[:, None, :]] = maps.transpose(1, 2)  # (B, G, h, n, m) -> (B, h, G, n, m)
         return full[:, :, :lost, :lost]
 
     def padding(self) -> Tensor:
         """Return what each query spends on padding, `(B, h, N)`."""
         maps = self.probabilities
-        spent = (maps * (self.slots < 0).to(maps)[:, None, None, :]).sum(-1)  # (B, G, h, n)
-        return self._scatter(spent.transpose(1, 2))
+        spent = (maps * (self.keys < 0).to(maps)[:, None, None, :]).sum(-1)  # (B, G, h, n)
+        return self.gathered(spent.transpose(1, 2), self.slots)
 
     def row(self, query: Query) -> Tensor:
         """Return what one query draws from every token, `(B, h, N)`."""
         group, place = (self.slots == self.place.token(query)).nonzero()[0].tolist()
-        drawn = self.probabilities[:, group, :, place]  # (B, h, n)
-        keys = self._safe_slots(drawn.device)[group]
-        full = drawn.new_zeros(*drawn.shape[:2], self.grid.tokens + 1)
-        full[:, :, keys] = drawn
-        return full[:, :, :-1]
+        return self.gathered(self.probabilities[:, group, None, :, place].transpose(1, 2), self.keys[group, None])
 
     def row_picture(self, query: Query) -> Tensor:
         """Return what one query draws from every cell, `(B, h, H, W)`; the prefix is left out."""
@@ -124,19 +123,18 @@ class TokenMap(ABC):
         """Return what each cell gives to a query on average over all queries, `(B, h, H, W)`."""
         maps = self.probabilities
         real = (self.slots >= 0).to(maps)[:, None, :, None]  # a padded query asks for nothing
-        given = (maps * real).sum(-2)  # (B, G, h, n)
-        return self.over_cells(self._scatter(given.transpose(1, 2)) / self.grid.tokens)
+        given = (maps * real).sum(-2)  # (B, G, h, m)
+        return self.over_cells(self.gathered(given.transpose(1, 2), self.keys) / self.grid.tokens)
 
     def over_cells(self, tokens: Tensor) -> Tensor:
         """Lay `(..., N)` values out as rows and columns, `(..., H, W)`, without the prefix."""
         return tokens[..., self.grid.prefix :].unflatten(-1, (self.grid.h, self.grid.w))
 
-    def _scatter(self, grouped: Tensor) -> Tensor:
-        """Put `(..., G, n)` values in the places of their tokens, `(..., N)`."""
+    def gathered(self, grouped: Tensor, slots: Tensor) -> Tensor:
+        """Add `(..., G, n)` values up over the tokens that `slots` or `keys` name, `(..., N)`; padding is left out."""
         full = grouped.new_zeros(*grouped.shape[:-2], self.grid.tokens + 1)
-        full[..., self._safe_slots(grouped.device)] = grouped
-        return full[..., :-1]
+        return full.index_add_(-1, self._safe(slots, grouped.device).flatten(), grouped.flatten(-2))[..., :-1]
 
-    def _safe_slots(self, device: torch.device) -> Tensor:
-        slots = self.slots.to(device)
+    def _safe(self, slots: Tensor, device: torch.device) -> Tensor:
+        slots = slots.to(device)
         return torch.where(slots < 0, self.grid.tokens, slots)

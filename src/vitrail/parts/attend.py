@@ -1,4 +1,4 @@
-"""The one leaf that computes softmax attention.
+"""The one leaf that computes softmax attention; attention that is shaped otherwise is a kind of it.
 
 Kernels are chosen here, attention maps are captured here, exporters are satisfied here; so no mixer ever asks which
 kernel runs, and a tool that hooks `Attend` sees the attention of every architecture.
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.kernels.attention import attention
-from vitrail.shapes import Bias, Heads
+from vitrail.kernels.attention.reference import attention_map
+from vitrail.shapes import Bias, Heads, Maps
 
 
 class Attend(nn.Module):
@@ -24,6 +25,10 @@ class Attend(nn.Module):
             bias: addend to the scores that broadcasts to `(*B, h, N, M)`.
         """
         return attention(q, k, v, bias)
+
+    def maps(self, q: Heads, k: Tensor, bias: Bias | None) -> Maps:
+        """Compute the attention probabilities that `forward` mixes by, by the readable reference."""
+        return attention_map(q, k, bias)
 
 
 def check_heads(dim: int, num_heads: int) -> None:
