@@ -87,6 +87,36 @@ class OverlappingPatchEmbedding(nn.Module):
         return to_tokens(self.proj(channels_last(images)))
 
 
+class ConvTokenizer(nn.Module):
+    """Two strided 3 x 3 convolutions, one after the other, then a norm: patches of 4 pixels that share their borders.
+
+    "Neighborhood Attention Transformer", section 3.3: nothing stands between the two. Each halves a side, rounded up,
+    so every size works. Filters begin as PyTorch draws them, as the authors' do.
+
+    Args:
+        in_channels: channels of the picture.
+        dim: channels C of a token; half as many lie between the two.
+
+    Example:
+        >>> x, grid = ConvTokenizer(3, 64)(torch.zeros(1, 3, 32, 30))
+        >>> x.shape, grid
+        (torch.Size([1, 64, 64]), Grid(h=8, w=8, prefix=0))
+    """
+
+    def __init__(self, in_channels: int, dim: int):
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.Conv2d(in_channels, dim // 2, kernel_size=3, stride=2, padding=1),
+            nn.Conv2d(dim // 2, dim, kernel_size=3, stride=2, padding=1),
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, images: Image) -> tuple[Tensor, Grid]:
+        """Convolve and normalise."""
+        tokens, grid = to_tokens(self.proj(channels_last(images)))
+        return self.norm(tokens), grid
+
+
 class ConvStem(nn.Module):
     """How a residual network begins: convolve, normalise, pool.
 

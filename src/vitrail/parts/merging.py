@@ -77,3 +77,30 @@ class ConvMerging(nn.Module):
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Merge; the grid must have no prefix."""
         return to_tokens(self.reduction(to_map(x, grid)))
+
+
+class NormedConvMerging(nn.Module):
+    """A 3 x 3 convolution of stride 2 without bias, then a norm.
+
+    "Neighborhood Attention Transformer", section 3.3. Filters begin as PyTorch draws them, as the authors' do.
+
+    Args:
+        dim: channels C before.
+        out_dim: channels after.
+
+    Example:
+        >>> import torch
+        >>> x, grid = NormedConvMerging(8, 16)(torch.zeros(2, 15, 8), Grid(3, 5))
+        >>> x.shape, grid
+        (torch.Size([2, 6, 16]), Grid(h=2, w=3, prefix=0))
+    """
+
+    def __init__(self, dim: int, out_dim: int):
+        super().__init__()
+        self.reduction = nn.Conv2d(dim, out_dim, kernel_size=3, stride=2, padding=1, bias=False)
+        self.norm = nn.LayerNorm(out_dim)
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Merge; the grid must have no prefix."""
+        tokens, grid = to_tokens(self.reduction(to_map(x, grid)))
+        return self.norm(tokens), grid
