@@ -16,7 +16,7 @@ from vitrail.errors import VitrailError, unknown
 if TYPE_CHECKING:
     from vitrail.parts.backbone import Classifier
 
-FAMILIES = ("vit", "vit_hybrid", "deit", "swin", "poolformer", "mixer", "bit")
+FAMILIES = ("vit", "vit_hybrid", "deit", "swin", "nat", "dinat", "dinat_s", "poolformer", "mixer", "bit")
 
 
 @cache

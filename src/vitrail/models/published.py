@@ -1,10 +1,11 @@
 """What is published about each variant: its size, its cost and how often its released weights are right.
 
-`parameters` are exact, with 1000 classes. `gmacs` are multiply-adds in units of 10^9 for one picture of the variant's
-own size, the products of attention included (tables that leave them out show less). `top1` is the ImageNet-1k
-validation accuracy that timm measured (`results/results-imagenet.csv` in its repository) with the weights named by
-`weights`, under the variant's own `preprocess`; None where it measured none. `note` holds what the authors ("paper",
-"official": their repository) and others state. The tests count parameters and multiply-adds anew for every variant.
+`parameters` are exact, with the variant's own classes (1000, but where a name ends in `21k`). `gmacs` are multiply-adds
+in units of 10^9 for one picture of the variant's own size, the products of attention included (tables that leave them
+out show less). `top1` is the ImageNet-1k validation accuracy that timm measured (`results/results-imagenet.csv` in its
+repository) with the weights named by `weights`, under the variant's own `preprocess`; None where it measured none.
+`note` holds what the authors ("paper", "official": their repository) and others state. The tests count parameters and
+multiply-adds anew for every variant.
 """
 
 from typing import NamedTuple
@@ -63,6 +64,24 @@ PUBLISHED = {
     "swin_base_patch4_window12_384": Published(87_903_584, 47.083, 84.48, "ms_in1k", "paper 84.5"),
     "swin_large_patch4_window7_224": Published(196_532_476, 34.476, 86.32, "ms_in22k_ft_in1k", "paper 86.3"),
     "swin_large_patch4_window12_384": Published(196_735_516, 103.919, 87.14, "ms_in22k_ft_in1k", "paper 87.3"),
+    "nat_mini": Published(19_984_174, 2.695, note="official 81.8"),
+    "nat_tiny": Published(27_901_582, 4.295, note="official 83.2"),
+    "nat_small": Published(50_743_297, 7.772, note="official 83.7"),
+    "nat_base": Published(89_769_652, 13.677, note="official 84.3; 13.728 G with the norms counted"),
+    "dinat_mini": Published(19_984_174, 2.695, note="official 81.8"),
+    "dinat_tiny": Published(27_901_582, 4.295, note="official 82.7"),
+    "dinat_small": Published(50_719_681, 7.772, note="official 83.8"),
+    "dinat_base": Published(89_769_652, 13.677, note="official 84.4"),
+    "dinat_large": Published(200_943_514, 30.458, note="official 86.6, from ImageNet-22K"),
+    "dinat_large_384": Published(200_943_514, 89.505, note="official 87.4, from ImageNet-22K"),
+    "dinat_large_384_11x11": Published(201_144_250, 92.085, note="official 87.5, from ImageNet-22K"),
+    "dinat_large_21k": Published(232_976_131, 30.490),
+    "dinat_s_tiny": Published(28_288_354, 4.491, note="official 81.8"),
+    "dinat_s_small": Published(49_606_258, 8.741, note="official 83.5"),
+    "dinat_s_base": Published(87_768_224, 15.431, note="official 83.8"),
+    "dinat_s_large": Published(196_532_476, 34.476, note="official 86.5, from ImageNet-22K"),
+    "dinat_s_large_384": Published(196_532_476, 101.314, note="official 87.4, from ImageNet-22K"),
+    "dinat_s_large_21k": Published(228_565_093, 34.508),
     "poolformer_s12": Published(11_915_176, 1.812, 77.24, "sail_in1k", "paper 77.2"),
     "poolformer_s24": Published(21_388_968, 3.392, 80.29, "sail_in1k", "paper 80.3"),
     "poolformer_s36": Published(30_862_760, 4.972, 81.43, "sail_in1k", "paper 81.4"),
