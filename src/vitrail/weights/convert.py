@@ -140,12 +140,13 @@ def differing_fields(ours: Mapping[str, Tensor], name: str) -> dict[str, Any]:
         name: the variant.
     """
     config = make_config(name)
+    reach = "kernel_size" if hasattr(config, "kernel_size") else "window_size"
     found: dict[str, Any] = {"num_classes": len(ours.get("head.linear.weight", ()))}
+    if (first := _first_convolution(name)) in ours:
+        found["in_channels"] = ours[first].shape[1]
     for key, value in ours.items():
-        if key.startswith("backbone.embedding.patches.") and value.ndim == 4:
-            found["in_channels"] = value.shape[1]
         if key.endswith(".position.table"):
-            found["window_size"] = (round(len(value) ** 0.5) + 1) // 2
+            found[reach] = (round(len(value) ** 0.5) + 1) // 2
         elif key.endswith(".table") and value.ndim == 3:
             found["image_size"] = _image_size(value, name)
     stated = {field: getattr(config, field, None) for field in found} | {"image_size": config.preprocess.size}
@@ -164,6 +165,12 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
         torch.save(tensors, stream)
     make_folder(path.parent)
     write_file(path, stream.getvalue())
+
+
+def _first_convolution(name: str) -> str:
+    """Return the key of the weight that meets the channels of the picture, or nothing where it has another place."""
+    kernels = (key for key, shape in shapes_of(name).items() if len(shape) == 4)
+    return next((key for key in kernels if key.startswith("backbone.embedding.patches.")), "")
 
 
 def _image_size(table: Tensor, name: str) -> int:

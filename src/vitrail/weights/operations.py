@@ -78,6 +78,18 @@ class Concat:
         return tuple(piece.contiguous() for piece in ours[0].chunk(self.count, self.dim))
 
 
+class Stack:
+    """One of theirs holds several of ours, one behind the other: the layer scales of a block."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Take apart along the first dimension."""
+        return tuple(piece.clone() for piece in theirs[0].unbind())
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Lay one behind the other."""
+        return (torch.stack(ours),)
+
+
 class PointwiseConv:
     """Their 1 x 1 convolution is our linear layer: `(out, in, 1, 1)` and `(out, in)`."""
 
@@ -126,6 +138,22 @@ class RelativeIndex:
         window = (round(ours[0].shape[0] ** 0.5) + 1) // 2
         square = relative_index(window, window).flatten(2, 3).flatten(0, 1)
         return (square.flatten() if self.flat else square,)
+
+
+class KeyMinusQuery:
+    """NATTEN's relative biases: a square for each head that counts key minus query, `(h, 2 k - 1, 2 k - 1)`.
+
+    Ours is `((2 k - 1)^2, h)` and counts query minus key, as Swin's.
+    """
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Turn the squares around, put the heads last."""
+        return tuple(x.flip(1, 2).flatten(1).mT.contiguous() for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put the heads first, turn the squares around."""
+        side = round(len(ours[0]) ** 0.5)
+        return tuple(x.mT.unflatten(1, (side, side)).flip(1, 2) for x in ours)
 
 
 class Kernel:
