@@ -20,11 +20,13 @@ SMALL = {
         "swin_tiny_patch4_window7_224",
         {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "edge": "masked"},
     ),
+    "nat": ("nat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}),
+    "dinat": ("dinat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "dilations": (2, 3), "kernel_size": 3}),
     "poolformer": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}),
     "mixer": ("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}),
     "bit": ("resnetv2_50x1_bit", {"depths": (2, 2), "dim": 32}),
 }
-ATTENDING = ("vit", "deit", "swin", "swin timm", "swin masked")
+ATTENDING = ("vit", "deit", "swin", "swin timm", "swin masked", "nat", "dinat")
 WITHOUT = ("poolformer", "mixer", "bit")
 
 
@@ -54,7 +56,10 @@ def without_attention(request: pytest.FixtureRequest) -> nn.Module:
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    """Two pictures whose grids are no multiples of a window of 4: 12 x 9 cells of 4 pixels for a Swin."""
+    """Two pictures whose grids are no multiples of a window of 4: 12 x 9 cells of 4 pixels for a Swin, then 6 x 5.
+
+    A NAT pads the second grid to 7 x 7, a DiNAT with a kernel of 3 and a dilation of 3 to 9 x 9.
+    """
     return torch.randn(2, 3, 48, 36)
 
 

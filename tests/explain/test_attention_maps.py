@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import vitrail.explain.maps as maps_module
 from vitrail.errors import VitrailError
 from vitrail.explain.influence import influence_maps
 from vitrail.explain.layers import Layer
@@ -14,6 +13,7 @@ from vitrail.explain.token_map import Place, TokenMap
 from vitrail.grid import Grid
 from vitrail.parts.attend import Attend
 from vitrail.parts.stages import Stage
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 
 
 class Given(TokenMap):
@@ -28,6 +28,15 @@ class Given(TokenMap):
         return self._probabilities
 
 
+def in_groups(map, v: Tensor) -> Tensor:
+    """Return the values that the leaf got, `(B, G, h, m, d)`."""
+    if not isinstance(map.layer.module, NeighborhoodAttention):
+        return v.reshape(2, len(map.slots), *v.shape[-3:])
+    cells = v[:, : map.grid.h, : map.grid.w].flatten(1, 2)  # (B, N, h, d)
+    padding = map.layer.module.qkv.bias.chunk(3)[2].reshape(1, 1, *v.shape[-2:])  # what the projection makes of zeros
+    return torch.cat([cells, padding.expand(2, -1, -1, -1)], 1)[:, map.keys].transpose(2, 3)
+
+
 @torch.no_grad()
 def test_probabilities_times_values_are_what_the_leaf_gave(attending, images):
     seen = []
@@ -39,7 +48,7 @@ def test_probabilities_times_values_are_what_the_leaf_gave(attending, images):
     for map, (v, out) in zip(maps, seen, strict=True):
         p = map.probabilities
         assert (p.sum(-1) - 1).abs().max() < 1e-5
-        again = p @ v.reshape(2, len(map.slots), *v.shape[-3:])
+        again = p @ in_groups(map, v)
         assert (again - out.reshape_as(again)).abs().max() <= 1e-5 * out.abs().max()
         assert p.max() > 2 / p.shape[-1]  # not the uniform map, which would hide a transposition
     for hook in hooks:
@@ -51,14 +60,14 @@ def test_dense_maps_are_the_groups_put_in_place_one_by_one(attending, images):
     with attention_maps(attending) as maps:
         attending(images)
     for map in maps:
-        p, slots = map.probabilities, map.slots.tolist()
+        p, slots, keys = map.probabilities, map.slots.tolist(), map.keys.tolist()
         dense, lost = (
             torch.zeros(2, p.shape[2], map.grid.tokens, map.grid.tokens),
             torch.zeros(2, p.shape[2], map.grid.tokens),
         )
-        for g, group in enumerate(slots):
-            for a, query in enumerate(group):
-                for b, key in enumerate(group):
+        for g, (asking, asked) in enumerate(zip(slots, keys, strict=True)):
+            for a, query in enumerate(asking):
+                for b, key in enumerate(asked):
                     if query >= 0 and key >= 0:
                         dense[:, :, query, key] += p[:, g, :, a, b]
                     elif query >= 0:
@@ -145,8 +154,9 @@ def test_hooks_are_gone_after_an_error(attending, images):
 
 def test_no_map_is_computed_while_the_model_runs(attending, images, monkeypatch):
     computed = []
-    reference = maps_module.attention_map
-    monkeypatch.setattr(maps_module, "attention_map", lambda *args: computed.append(1) or reference(*args))
+    leaf = next(type(module) for module in attending.modules() if isinstance(module, Attend))
+    reference = leaf.maps
+    monkeypatch.setattr(leaf, "maps", lambda *args: computed.append(1) or reference(*args))
     with attention_maps(attending) as maps:
         attending(images)
     assert not computed

@@ -45,9 +45,9 @@ def with_loops(map) -> torch.Tensor:
     return result
 
 
-@pytest.mark.parametrize("kind", ["vit", "deit", "swin", "swin timm", "swin masked"])
+@pytest.mark.parametrize("kind", ["vit", "deit", "swin", "swin timm", "swin masked", "nat", "dinat"])
 def test_distance_is_the_double_sum(build, kind):
-    images = torch.randn(2, 3, 28, 20) if kind.startswith("swin") else torch.randn(2, 3, 64, 48)
+    images = torch.randn(2, 3, 28, 20) if kind not in ("vit", "deit") else torch.randn(2, 3, 64, 48)
     model = build(kind)
     with attention_maps(model) as maps, torch.no_grad():
         model(images)

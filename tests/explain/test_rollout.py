@@ -57,7 +57,7 @@ def dense_merging(fine: Grid, coarse: Grid):
     return merging
 
 
-@pytest.mark.parametrize("kind", ["swin", "swin timm", "swin masked"])
+@pytest.mark.parametrize("kind", ["swin", "swin timm", "swin masked", "nat", "dinat"])
 @pytest.mark.parametrize("size", [(48, 36), (32, 32), (20, 44)])
 def test_hierarchical_rollout_is_the_product_of_dense_matrices(build, kind, size):
     maps, _ = captured(build(kind), torch.randn(2, 3, *size))
