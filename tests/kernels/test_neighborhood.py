@@ -1,5 +1,8 @@
 """Neighborhood attention against its definition in loops, and against what must hold whatever the numbers are."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from neighborhood_loops import nearest, neighborhood_attention
@@ -226,6 +229,15 @@ def test_folding_is_the_transpose_of_cutting(size, step):
     assert torch.equal(torch.autograd.grad(cut_patches(x, size, step), x, weights)[0], folded)
 
 
+@pytest.mark.parametrize(("size", "step"), [((5, 3), (3, 1)), ((4, 6), (4, 2)), ((3, 5), (4, 2))])
+def test_folding_survives_what_compilers_do_to_writes(size, step):
+    """They make copies of views that are written to, and put them back."""
+    x = torch.zeros(1, size[0] + 2 * step[0], 1, size[1] + 3 * step[1], 1, 1, 2)
+    patches = torch.randn_like(cut_patches(x, size, step))
+    plain = fold_patches(patches, x.shape, step)
+    assert torch.equal(torch.func.functionalize(lambda p: fold_patches(p, x.shape, step))(patches), plain)
+
+
 @every_backend
 @pytest.mark.parametrize(("size", "got"), [((5, 9), 5), ((9, 5), 5)])
 def test_a_map_without_room_for_a_neighborhood_is_refused(attend, size, got):
@@ -249,3 +261,24 @@ def test_the_fast_way_runs_where_it_can():
     assert dict(neighborhood.explain(q, k, v, bias, 3, 1))["tiles"] is None
     assert "floating point" in dict(neighborhood.explain(q.long(), k, v, bias, 3, 1))["tiles"]
     assert torch.equal(neighborhood(q, k, v, bias, 3, 1), tiles(q, k, v, bias, 3, 1))
+
+
+@pytest.mark.slow
+def test_a_compiled_step_has_the_gradients_of_a_plain_one():
+    # In a process of its own, because the compiler does not see through the checks of shapes that the tests put on.
+    code = """
+import torch
+from vitrail.kernels.neighborhood import tiles
+for case in [(15, 23, 5, 1), (15, 23, 5, 2), (8, 9, 7, 1)]:
+    height, width, kernel_size, dilation = case
+    qkv = torch.randn(2, height, width, 3, 2, 4, requires_grad=True)
+    bias = torch.randn((2 * kernel_size - 1) ** 2, 2, requires_grad=True)
+    step = lambda qkv, bias: tiles(*qkv.unbind(3), bias, kernel_size, dilation).square().sum()
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    for got, want in zip(*(torch.autograd.grad(run(qkv, bias), (qkv, bias)) for run in (compiled, step)), strict=True):
+        torch.testing.assert_close(got, want)
+    print(case)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3

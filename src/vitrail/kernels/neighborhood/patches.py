@@ -54,15 +54,25 @@ def fold_patches(patches: Tensor, shape: torch.Size, step: Pair) -> Tensor:
     Patches are cut into blocks of one step: blocks at the same place of all patches lie side by side and do not
     overlap, so each place is one addition.
     """
-    out, count, size = patches.new_zeros(shape), patches.shape[4:6], patches.shape[6:8]
+    count, size = patches.shape[4:6], patches.shape[6:8]
+    room = [s * (n - 1 + -(-p // s)) for s, n, p in zip(step, count, size, strict=True)]  # whole blocks to the end
+    out = patches.new_zeros(shape[0], max(room[0], shape[1]), shape[2], max(room[1], shape[3]), *shape[4:])
+    blocks = patches.permute(0, 4, 6, 1, 5, 7, 2, 3, 8)  # (B, s, s, h, n, n, p, p, d) -> (B, n, p, s, n, p, s, h, d)
     for top in range(0, size[0], step[0]):
-        height = min(step[0], size[0] - top)
-        rows = out.narrow(1, top, (count[0] - 1) * step[0] + height)
+        rows = blocks[:, :, top : top + step[0]]
+        band = _blocks(out, 1, top, count[0], step[0], rows.shape[2])  # (B, n, p, s, L, s, h, d)
         for left in range(0, size[1], step[1]):
-            width = min(step[1], size[1] - left)
-            blocks = rows.narrow(3, left, (count[1] - 1) * step[1] + width)
-            _windows(blocks, (height, width), step).add_(patches[..., top : top + height, left : left + width, :])
-    return out
+            block = rows[:, :, :, :, :, left : left + step[1]]
+            _blocks(band, 4, left, count[1], step[1], block.shape[5]).add_(block)
+    return out[:, : shape[1], :, : shape[3]]
+
+
+def _blocks(x: Tensor, dim: int, start: int, count: int, step: int, size: int) -> Tensor:
+    """View a dimension as `count` blocks of `size`, a step apart.
+
+    By slices, since compilers write what is added through `unfold` back without what lies between its windows.
+    """
+    return x.narrow(dim, start, count * step).unflatten(dim, (count, step)).narrow(dim + 1, 0, size)
 
 
 def _windows(x: Tensor, size: Pair, step: Pair) -> Tensor:
