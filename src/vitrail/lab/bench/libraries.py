@@ -36,12 +36,13 @@ class LogitsOnly(nn.Module):
         return self.model(images).logits
 
 
-def from_timm(model: Any, side: int) -> nn.Module:
+def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
     """Return timm's model of the same variant, with the same weights; its fused attention is on, as by default.
 
     Args:
         model: ours.
         side: of the pictures that it will be asked about.
+        changes: other arguments of `timm.create_model`.
 
     Raises:
         Unavailable: timm has no such model.
@@ -52,7 +53,7 @@ def from_timm(model: Any, side: int) -> nn.Module:
     size = {"img_size": side} if family_of(name) in _SIZED else {}
     classes, channels = model.config.num_classes, model.config.in_channels
     with foreign(f"timm.create_model({name!r})"):
-        peer = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **size)
+        peer = timm.create_model(name, False, num_classes=classes, in_chans=channels, **size, **changes)
     return filled(peer, model, "timm")
 
 

@@ -1,0 +1,126 @@
+"""How much of the machine each family uses: its FLOP rate over ViT-B's, as created and optimized.
+
+    python benchmarks/families.py                         # bf16, batches of 8
+    python benchmarks/families.py --models swin_tiny_patch4_window7_224 poolformer_s12 --precision fp32
+
+FLOPs are twice the multiply-adds of `vitrail.lab.cost`. All models take turns in the same rounds. GEU is the share of
+the machine's fastest matrix product, measured in those rounds too.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
+from vitrail.errors import VitrailError
+from vitrail.lab.bench.agreement import Agreement, compare
+from vitrail.lab.bench.execution import unchanged
+from vitrail.lab.bench.inputs import blotches
+from vitrail.lab.bench.page import amount, ratio
+from vitrail.lab.bench.ready import Ready, make_ready
+from vitrail.lab.bench.registry import find_contenders
+from vitrail.lab.bench.spread import Spread
+from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.table import Table
+from vitrail.lab.bench.turns import Turns
+from vitrail.lab.cost import count_macs
+from vitrail.lab.speed import best_product
+from vitrail.models import catalogue
+
+MEASURE = "vit_base_patch16_224"
+FAMILIES = (
+    MEASURE,
+    "deit_small_patch16_224",
+    "swin_tiny_patch4_window7_224",
+    "nat_tiny",
+    "poolformer_s12",
+    "mixer_b16_224",
+    "resnetv2_50x1_bit",
+)
+PRODUCT = "product"
+
+
+class Entry(NamedTuple):
+    """One model run in one way of ours."""
+
+    model: str
+    contender: str
+    ready: Ready
+    images: Tensor
+    flops: int
+    agreement: Agreement
+
+
+def enter(name: str, precision: str, batch: int, imgsz: int | None) -> list[Entry]:
+    """Prepare a model in every way of ours."""
+    model = Subject(name, imgsz=imgsz).build()
+    images = blotches(batch, model.config.in_channels, model.preprocess.size)
+    expected = unchanged(model, images)(images)
+    entries = []
+    for one in find_contenders(()):
+        tell(f"preparing {name}, {one.name}")
+        try:
+            ready = make_ready(one, model, images, precision)
+        except VitrailError as error:
+            tell(f"  {error}")
+            continue
+        agreement = compare(ready.answer(images), expected, precision)
+        flops = 2 * batch * count_macs(model, model.preprocess.size)
+        entries.append(Entry(name, one.name, ready, images, flops, agreement))
+    return entries
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure and show."""
+    parser = flags(__doc__)
+    precision_flag(parser)
+    parser.add_argument("--models", nargs="+", default=FAMILIES, help="which models")
+    parser.add_argument("--measure", default=MEASURE, help=f"the model to compare with (default: {MEASURE})")
+    parser.add_argument("--imgsz", type=int, help="side of the pictures (default: each model's own)")
+    parser.add_argument("--batch", type=int, default=8, help="pictures in a batch (default: 8)")
+    options = begin(parser, words)
+    names = [name for name in dict.fromkeys([options.measure, *options.models]) if name in catalogue()]
+    entries = [entry for name in names for entry in enter(name, options.precision, options.batch, options.imgsz)]
+    product = best_product(DTYPES[options.precision])
+    calls: dict[str, Callable[[], object]] = {
+        _key(entry): partial(entry.ready.answer, entry.images) for entry in entries
+    }
+    turns = take_turns({**calls, PRODUCT: product.run}, options)
+    tables = [table(one.name, entries, turns, product.flops, options) for one in find_contenders(())]
+    show("families", "FLOP rates of the families", [one for one in tables if one.rows], options)
+    return 0
+
+
+def table(contender: str, entries: list[Entry], turns: dict[str, Turns], product_flops: int, options: object) -> Table:
+    """Lay out the rates of all models in one way of ours."""
+    mine = [entry for entry in entries if entry.contender == contender]
+    yard = next((entry for entry in mine if entry.model == getattr(options, "measure", MEASURE)), None)
+    rows = []
+    for entry in mine:
+        own = turns[_key(entry)]
+        rate = Spread.of(entry.flops / seconds / 1e9 for seconds in own.rounds)
+        geu = _rates(entry.flops, own, product_flops, turns[PRODUCT])
+        over = "" if yard is None else ratio(_rates(entry.flops, own, yard.flops, turns[_key(yard)]))
+        agrees = "yes" if entry.agreement.holds else "NO"
+        rows.append([entry.model, entry.ready.way, amount(rate), over, f"{geu.median:.3f}", agrees])
+    yard_name = "" if yard is None else yard.model
+    columns = ["model", "way", "Gflop/s", f"over {yard_name}", "GEU", "agrees"]
+    missing = [name for name in getattr(options, "models", ()) if name not in catalogue()]
+    notes = [f"{name} is not in the catalogue." for name in missing]
+    return Table(contender, columns, rows, right=columns[2:5], notes=notes)
+
+
+def _rates(flops: int, own: Turns, other_flops: int, other: Turns) -> Spread:
+    """Return one FLOP rate over another, round by round."""
+    return Spread.of(flops / a / (other_flops / b) for a, b in zip(own.rounds, other.rounds, strict=True))
+
+
+def _key(entry: Entry) -> str:
+    return f"{entry.model} {entry.contender}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What the benchmarks of speed share: their flags, their turns, and a page that is printed and, when asked, written."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from vitrail.durable import write_file
+from vitrail.lab.bench.place import in_lines, place
+from vitrail.lab.bench.table import Table
+from vitrail.lab.bench.turns import Turns, alternate
+
+RESULTS = Path(__file__).parent / "results"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def flags(about: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the flags that every benchmark of speed has.
+
+    Args:
+        about: the docstring of the script.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: 7)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="least length of a turn (default: 0.3)")
+    parser.add_argument("--threads", type=int, default=0, help="threads to compute with (default: as PyTorch does)")
+    parser.add_argument(
+        "--out", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help=f"write a dated page to {RESULTS.name}/"
+    )
+    return parser
+
+
+def precision_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--precision`."""
+    parser.add_argument("--precision", choices=DTYPES, default="bf16", help="what to compute in (default: bf16)")
+
+
+def begin(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags, set the threads, and draw the same numbers each time."""
+    options = parser.parse_args(words)
+    torch.manual_seed(0)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return options
+
+
+def take_turns(contenders: Mapping[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Turns]:
+    """Time contenders turn by turn, as the flags say."""
+    return alternate(contenders, options.rounds, options.seconds)
+
+
+def tell(line: str) -> None:
+    """Say what happens now, beside the results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def show(name: str, title: str, tables: Sequence[Table], options: argparse.Namespace) -> None:
+    """Print a page in markdown, and write it where `--out` says.
+
+    Args:
+        name: of the benchmark; with the date the name of the file.
+        title: of the page.
+        tables: the results.
+        options: the flags.
+    """
+    command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
+    facts = [f"- Command: `{command}`", f"- {torch.get_num_threads()} threads, {options.rounds} rounds"]
+    head = [f"# {title}, {date.today().isoformat()}", "", *facts, *in_lines(place()), ""]
+    text = "\n".join([*head, *(table.section() for table in tables)])
+    print(text)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.out / f"{name}-{date.today().isoformat()}.md"
+        write_file(path, (text.rstrip() + "\n").encode())
+        tell(f"written {path}")

@@ -1,0 +1,217 @@
+"""The scripts of `benchmarks/` that measure speed: their peers compute the same, and their pages say what they saw."""
+
+import json
+import re
+import sys
+from datetime import date
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from vitrail.errors import VitrailError
+from vitrail.grid import Grid
+from vitrail.kernels.neighborhood import neighborhood
+from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.turns import Turns
+from vitrail.lab.speed import Product
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
+from vitrail.parts.windows import PadThenRoll
+
+FEW = ["--rounds", "2", "--seconds", "0"]
+SMALL_NAT = Subject("nat_tiny", imgsz=64, set=("dim=32", "depths=1,1", "num_heads=1,2", "num_classes=5"))
+
+
+@pytest.fixture(scope="module")
+def script():
+    """Import a script of the folder by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+        before = set(sys.modules)
+        yield import_module
+        for name in set(sys.modules) - before:
+            if "/benchmarks/" in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+
+
+def rows(page: str) -> list[list[str]]:
+    """Return the cells of every row of every table."""
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize(("side", "shift"), [(7, 0), (14, 0), (14, 3), (21, 2)])
+def test_both_ways_to_window_attention_agree(script, side, shift):
+    operators, grid, heads = script("operators"), Grid(side, side), 2
+    qkv, bias = torch.randn(3, grid.tokens, 3 * heads * operators.WIDTH), torch.randn(heads, 49, 49)
+    cut = PadThenRoll.of(grid, 7, shift)
+    addend = operators.addend_of(bias, cut, qkv).expand(3, -1, -1, -1, -1).flatten(0, 1)
+    by_parts = operators.window_by_parts(qkv, bias, grid, cut, heads)
+    torch.testing.assert_close(operators.window_by_sdpa(qkv, addend, grid, cut.shift, heads), by_parts)
+
+
+def test_a_window_that_is_the_map_is_plain_attention(script):
+    operators, grid = script("operators"), Grid(7, 7)
+    q, k, v = torch.randn(3, 2, 49, operators.WIDTH)
+    bias = torch.randn(1, 49, 49)
+    got = operators.window_by_sdpa(torch.cat([q, k, v], -1), bias[None].expand(2, -1, -1, -1), grid, (0, 0), 1)
+    torch.testing.assert_close(got, scaled_dot_product_attention(q, k, v, attn_mask=bias))
+
+
+@pytest.mark.parametrize(("height", "width", "kernel_size"), [(7, 7, 7), (9, 8, 7), (5, 11, 3), (12, 20, 5)])
+def test_unfold_is_neighborhood_attention(script, height, width, kernel_size):
+    q, k, v = torch.randn(3, 2, height, width, 2, 4)
+    bias = torch.randn((2 * kernel_size - 1) ** 2, 2)
+    expected = neighborhood.backends[-1].run(q, k, v, bias, kernel_size, 1)
+    torch.testing.assert_close(script("neighborhood").unfold_attend(q, k, v, bias, kernel_size), expected)
+
+
+@torch.inference_mode()
+def test_a_peers_operator_takes_the_place_of_ours_everywhere(script):
+    peers, model, images = script("neighborhood"), SMALL_NAT.build(), torch.randn(2, 3, 64, 64)
+    other = peers.with_operator(model, peers.unfold_attend)
+    assert sum(isinstance(module, peers.Instead) for module in other.modules()) == 2
+    assert not any(isinstance(module, NeighborhoodAttend) for module in other.modules())
+    assert sum(isinstance(module, NeighborhoodAttend) for module in model.modules()) == 2
+    torch.testing.assert_close(other(images), model(images))
+
+
+def test_natten_is_missed_with_its_cure(script, monkeypatch):
+    peers = script("neighborhood")
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    with pytest.raises(VitrailError, match="pip install natten"):
+        peers.check_natten()
+
+
+def test_the_page_of_a_whole_nat(script, monkeypatch, capsys):
+    peers = script("neighborhood")
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(peers, "Subject", lambda name, imgsz: SMALL_NAT)
+    assert peers.main([*FEW, "--batch", "2", "--precision", "fp32"]) == 0
+    page = capsys.readouterr().out
+    errors = {row[0]: float(row[3]) for row in rows(page)[1:]}
+    assert errors["vitrail"] == 0.0 and errors["unfold"] < 1e-4 and "natten flex did not take part" in page
+
+
+@pytest.fixture
+def small_operators(script, monkeypatch):
+    """Both operators in two small shapes each."""
+    operators = script("operators")
+    swin, nat = ((14, 1, 0, 2), (14, 1, 3, 5)), ((8, 1, 0, 3), (7, 2, 0, 4))
+    cases = {"window": partial(operators.window_cases, blocks=swin)}
+    cases["neighborhood"] = partial(operators.neighborhood_cases, blocks=nat)
+    monkeypatch.setattr(operators, "OPERATORS", {name: (name.title(), make) for name, make in cases.items()})
+    return operators
+
+
+def test_the_page_of_the_operators(small_operators, tmp_path, capsys):
+    assert small_operators.main([*FEW, "--batch", "1", "--out", str(tmp_path)]) == 0
+    page = capsys.readouterr().out
+    assert (tmp_path / f"operators-{date.today().isoformat()}.md").read_text() == page.rstrip() + "\n"
+    assert len(re.findall("^## ", page, re.MULTILINE)) == 4 and "- Processor: " in page
+    measured = [row for row in rows(page) if row[4] not in ("", "error") and "no bias" not in row[1]]
+    assert {row[1] for row in measured} >= {"vitrail parts", "torch SDPA", "vitrail tiles", "unfold"}
+    assert max(float(row[4]) for row in measured) < 5e-2
+    assert [row[0] for row in rows(page)].count("14 x 14, 1 heads, shifted (5 x)") == 2 * 2
+
+
+def test_nothing_is_written_unasked(small_operators, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small_operators.main([*FEW, "--batch", "1", "--operators", "window", "--precisions", "fp32"])
+    assert list(tmp_path.iterdir()) == [] and "vitrail parts" in capsys.readouterr().out
+
+
+def test_all_blocks_are_the_sum_of_the_blocks_round_by_round(script):
+    operators = script("operators")
+    cases = [operators.Case("", blocks, (), {}, torch.zeros(1), {}) for blocks in (2, 3)]
+    times = [{"a": Turns(((1.0,), (2.0,)))}, {"a": Turns(((10.0,), (30.0,)))}]
+    assert operators._together(list(zip(cases, times, strict=True)))["a"].rounds == (32.0, 94.0)
+
+
+def test_the_page_of_the_families(script, monkeypatch, capsys):
+    families = script("families")
+    product = Product("linear 2 x 3 x 4", 48, lambda: torch.ones(2, 3) @ torch.ones(3, 4))
+    monkeypatch.setattr(families, "best_product", lambda dtype: product)
+    words = ["--measure", "vit_tiny_patch16_224", "--models", "deit_tiny_distilled_patch16_224", "no_such_model"]
+    assert families.main([*FEW, *words, "--imgsz", "32", "--batch", "1", "--precision", "fp32"]) == 0
+    page = capsys.readouterr().out
+    table = {row[0]: row for row in rows(page)[1:]}
+    assert table["vit_tiny_patch16_224"][3] == "1.00 (1.00 to 1.00)" and "no_such_model is not in the catalogue" in page
+    assert [row[5] for row in table.values()] == ["yes", "yes"]
+
+
+def test_a_rate_over_another_is_taken_round_by_round(script):
+    mine, other = Turns(((1.0,), (2.0,))), Turns(((2.0,), (4.0,)))
+    assert script("families")._rates(30, mine, 20, other) == (3.0, 3.0, 3.0, 2)
+
+
+TRAINING = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "2", "--precision", "fp32"]
+
+
+def test_a_training_step_is_the_same_for_both(script, monkeypatch, capsys):
+    training = script("training")
+    monkeypatch.setattr(training, "peak", lambda name, options: 7 << 20)
+    assert training.main(TRAINING) == 0
+    ours, timms = rows(capsys.readouterr().out)[1:]
+    assert (ours[0], timms[0]) == ("vitrail", "timm") and ours[4] == timms[4] == "7"
+    assert float(ours[5]) == pytest.approx(float(timms[5]), rel=1e-4)
+
+
+def test_other_losses_do_not_count(script, monkeypatch, capsys):
+    training = script("training")
+    monkeypatch.setattr(training, "peak", lambda name, options: 0)
+
+    def other_weights(model, side, **changes):
+        return Subject("vit_tiny_patch16_224", imgsz=32, seed=1).build()
+
+    monkeypatch.setattr(training, "from_timm", other_weights)
+    assert training.main(TRAINING) == 1 and "do not count" in capsys.readouterr().out
+
+
+def test_a_step_updates_every_weight(script):
+    model = Subject("vit_tiny_patch16_224", imgsz=32, set=("depth=1",)).build()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    script("training").Step(model, torch.randn(2, 3, 32, 32), 1000, "bf16")()
+    assert model.training and not any(torch.equal(before[name], value) for name, value in model.named_parameters())
+
+
+def test_memory_is_measured_in_a_process_of_its_own(script, monkeypatch, capsys):
+    training = script("training")
+    assert training.main([*TRAINING, "--alone", "vitrail"]) == 0
+    said = capsys.readouterr().out
+    assert json.loads(said)["peak"] > 1 << 24
+    asked = []
+
+    class Done:
+        stdout = said
+
+    monkeypatch.setattr(training.subprocess, "run", lambda words, **_: asked.append(words) or Done())
+    monkeypatch.setattr(training, "CONTENDERS", ("vitrail",))
+    training.main([*TRAINING, "--set", "depth=1"])
+    assert asked[0][-4:] == ["--imgsz", "32", "--set", "depth=1"] and "--alone" in asked[0]
+
+
+FOLDER = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "2"]
+
+
+def test_the_page_of_a_folder(script, capsys):
+    assert script("folder").main([*FOLDER, "--count", "3", "--size", "64", "48"]) == 0
+    page = capsys.readouterr().out
+    assert "3 pictures, batches of 2" in page and rows(page)[1][0] == "as created, fp32"
+
+
+def test_drawn_jpegs_have_the_size_that_was_asked(script, tmp_path):
+    from PIL import Image
+
+    script("folder").draw(tmp_path, 2, (50, 30))
+    pictures = [Image.open(path) for path in sorted(tmp_path.iterdir())]
+    assert [picture.size for picture in pictures] == [(50, 30)] * 2 and pictures[0].tobytes() != pictures[1].tobytes()
+
+
+def test_a_folder_with_a_broken_picture_is_no_measurement(script, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(VitrailError, match="1 pictures cannot be read"):
+        script("folder").main([*FOLDER, "--pictures", str(tmp_path)])
