@@ -14,7 +14,7 @@ import torch
 
 from vitrail.errors import DataError, ResourceError
 from vitrail.training import state as room
-from vitrail.training.state import Position, State, list_states, load_state, newest_state, save_state
+from vitrail.training.state import Position, Saved, State, check_state, list_states, newest_state, save_state
 
 _WATCHED = ("posix", "_io", "builtins", "safetensors")
 
@@ -22,17 +22,21 @@ _WATCHED = ("posix", "_io", "builtins", "safetensors")
 def make(step: int) -> State:
     torch.manual_seed(step)
     tables = {name: {"a|b": torch.randn(5, 3), "c": torch.randn(7)} for name in ("model", "optimizer")}
-    tables["model"]["bf16"] = torch.randn(4).bfloat16()
+    tables["model"] |= {"bf16": torch.randn(4).bfloat16(), "count": torch.tensor(step), "flat": torch.randn(6, 4).T}
     return State(Position(step=step, seconds=0.1 * step, loss_sum=1 / 3), {"threads": 1}, tables)
 
 
-def same(one: State, two: State) -> bool:
+def same(saved: Saved, state: State) -> bool:
+    read = {
+        table: {name: torch.zeros_like(value) for name, value in each.items()} for table, each in state.tensors.items()
+    }
+    saved.read(read)
     tensors = all(
-        torch.equal(value, two.tensors[table][name])
-        for table, values in one.tensors.items()
+        torch.equal(value, state.tensors[table][name])
+        for table, values in read.items()
         for name, value in values.items()
     )
-    return tensors and one.position == two.position and one.facts == two.facts
+    return tensors and saved.position == state.position and saved.facts == state.facts
 
 
 def quiet(text: str) -> None:
@@ -178,7 +182,7 @@ def test_the_stated_need_is_within_two_percent_of_the_files(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "extend", "empty", "remove"])
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "manifest.json"])
 def test_a_damaged_state_is_named_and_the_one_before_it_is_taken(tmp_path: Path, name: str, damage: str) -> None:
     save_state(tmp_path, make(1))
     path = save_state(tmp_path, make(2)) / name
@@ -193,9 +197,36 @@ def test_a_damaged_state_is_named_and_the_one_before_it_is_taken(tmp_path: Path,
     assert len(said) == 1 and "step-00000002" in said[0]
 
 
+def test_a_file_that_the_manifest_does_not_list_is_refused(tmp_path: Path) -> None:
+    """torch's reader takes every safetensors file that it finds."""
+    path = save_state(tmp_path, make(1))
+    shutil.copy(path / "tensors.safetensors", path / "shard-1.safetensors")
+    with pytest.raises(DataError, match=r"shard-1\.safetensors does not belong"):
+        check_state(path)
+
+
+def test_a_state_of_another_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FORMAT_VERSION", 1)
+    monkeypatch.setattr(room._manifest, "__defaults__", (1,))
+    path = save_state(tmp_path, make(1))
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="is of format 1; this version of Vitrail reads 2"):
+        check_state(path)
+
+
+@pytest.mark.parametrize("change", ["name", "shape"])
+def test_tensors_of_another_model_are_refused(tmp_path: Path, change: str) -> None:
+    save_state(tmp_path, make(1))
+    found = newest_state(tmp_path, warn=quiet)
+    assert found is not None
+    table = {"other": torch.zeros(7)} if change == "name" else {"c": torch.zeros(8)}
+    with pytest.raises(DataError, match="does not fit this run"):
+        found.read({"model": table})
+
+
 def test_when_all_are_damaged_that_is_an_error(tmp_path: Path) -> None:
     (save_state(tmp_path, make(1)) / "state.json").unlink()
-    with pytest.raises(DataError, match="Every training state"):
+    with pytest.raises(DataError, match=r"No training state .* can be used\. .*state\.json is missing"):
         newest_state(tmp_path, warn=lambda text: None)
 
 
@@ -208,6 +239,6 @@ def test_one_bit_anywhere_is_seen(tmp_path: Path) -> None:
             harmed[place] ^= 1
             file.write_bytes(harmed)
             with pytest.raises(DataError, match="damaged"):
-                load_state(path)
+                check_state(path)
         file.write_bytes(content)
-    load_state(path)
+    check_state(path)

@@ -13,7 +13,7 @@ Start at `loop.py` (what happens), then `session.py` (what it happens to) and `t
     ema.py         moving average of the weights
     world.py       one process, DDP, FSDP2
     precision.py   bf16 or fp32
-    state.py       training state: safetensors and JSON, atomic, with checksums
+    state.py       training state: safetensors and JSON, atomic, with checksums; shards.py the tensors in it
     folder.py      the run folder; lock.py one run at a time; log.py metrics.jsonl, results.csv, TensorBoard
     stop.py        stopping on request; progress.py what the user sees
     trial.py       trying without leaving a trace: batch_size.py, rate_finder.py, dry_run.py, memory.py
@@ -25,5 +25,6 @@ A run folder holds `metrics.jsonl`, one object a line:
 
 What resuming promises: with `epochs`, a run that was killed at any moment and resumed on the same machine, with the
 same torch and number of threads, ends with the same weights bit for bit. With `minutes` it goes on from the time spent
-so far. With another number of processes each update sees the same samples, and differs only by the order of sums.
+so far. With another number of processes each update sees the same samples, and differs only by the order of sums. Under
+FSDP2 each process writes its own shards, and any number of processes reads them.
 """

@@ -21,7 +21,7 @@ from vitrail.training.log import Log, NoLog
 from vitrail.training.objective import Objective
 from vitrail.training.progress import Moment, Reporter
 from vitrail.training.schedule import Length, Schedule
-from vitrail.training.state import Position, State, save_state
+from vitrail.training.state import Position, Saved, State, save_state
 from vitrail.training.stop import Stop, Stopped
 from vitrail.training.world import SingleProcess
 from vitrail.weights.folder import save_model
@@ -181,32 +181,25 @@ class Session:
         if self._best is not None:
             self._write_weights("best", *self._best)
             self._best = None
-        tensors = {
-            "model": self.world.model_state(self.model),
-            "optimizer": self.world.optimizer_state(self.model, self.optimizer),
-        }
+        tensors = self._tensors()
         if isinstance(self.ema, Ema):
-            tensors["ema"] = self._copy()
-        if self.world.leads:
-            lengths = self.log.flush()
-            save_state(
-                self.folder / "state",
-                State(self.at, {**self.facts, "precision": self.precision, "lengths": lengths}, tensors),
-            )
+            with self.ema.applied():
+                tensors["ema"] = {name: value.clone() for name, value in self._weights().items()}
+        facts = {**self.facts, "precision": self.precision, "lengths": self.log.flush()}
+        save_state(self.folder / "state", State(self.at, facts, tensors), self.world)
         self._saved_at, self._saved_step = time.monotonic(), self.at.step
 
     def save_last(self) -> None:
         """Write the weights as they are now as the model folder `weights/last`."""
         self._write_weights("last", self._copy())
 
-    def restore(self, state: State) -> None:
+    def restore(self, saved: Saved) -> None:
         """Continue from a state: weights, moments, average, position."""
         if isinstance(self.ema, Ema):
-            self.world.load_model_state(self.model, state.tensors["ema"])
+            saved.read({"ema": self._weights()}, self.world)
             self.ema.restart()
-        self.world.load_model_state(self.model, state.tensors["model"])
-        self.world.load_optimizer_state(self.model, self.optimizer, state.tensors["optimizer"])
-        self.at = state.position
+        saved.read(self._tensors(), self.world)
+        self.at = saved.position
         self.restart_clock()
 
     def stop_now(self) -> None:
@@ -229,22 +222,33 @@ class Session:
         if due:
             self.save()
 
+    def _weights(self) -> dict[str, Tensor]:
+        return self.world.model_tensors(self.model)
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return what the next update changes: the tensors themselves, in tables."""
+        return {"model": self._weights(), "optimizer": self.world.optimizer_tensors(self.model, self.optimizer)}
+
     def _copy(self) -> dict[str, Tensor]:
         """Return a copy of the averaged weights, whole and on the CPU."""
         with self.ema.applied():
-            return {name: value.clone() for name, value in self.world.model_state(self.model).items()}
+            return {name: value.clone() for name, value in self.world.whole_model(self.model).items()}
 
     def _write_weights(self, name: str, weights: dict[str, Tensor], metrics: dict[str, float] | None = None) -> None:
-        """Write weights as a model folder, around a model built without memory of its own."""
-        if self.folder is None or not self.world.leads:
-            return
+        """Write weights as a model folder; the first process does, and has them whole."""
+        if self.folder is not None:
+            place = self.folder / "weights" / name
+            self.world.follow(lambda: self._export(place, weights, metrics))
+
+    def _export(self, folder: Path, weights: dict[str, Tensor], metrics: dict[str, float] | None) -> None:
+        """Write a model folder around a model built without memory of its own."""
         with torch.device("meta"):
             shell: Any = find(self.config.model).build(self.model.config)
         shell.load_state_dict(weights, assign=True)
         shell.variant, shell.config = self.config.model, self.model.config
         save_model(
             shell,
-            self.folder / "weights" / name,
+            folder,
             labels=self.labels,
             preprocess=self.preprocess,
             command=self.command,

@@ -157,7 +157,7 @@ def claim(run: Session, begun: Path | None, stack: ExitStack) -> Path:
 def resume(run: Session) -> None:
     """Go on from the newest whole state, where there is one, and open the logs at that point."""
     assert run.folder is not None
-    state = newest_state(run.folder / "state", warn=lambda text: run.reporter.note(f"warning: {text}"))
+    state = newest_state(run.folder / "state", lambda text: run.reporter.note(f"warning: {text}"), run.world)
     if state is not None:
         run.restore(state)
         run.precision = state.facts["precision"]

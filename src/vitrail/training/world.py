@@ -5,9 +5,11 @@ sharded state is torch's own; start several processes with torchrun.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,9 +19,9 @@ from torch.distributed.checkpoint import state_dict as checkpoint
 from torch.nn.parallel import DistributedDataParallel
 
 from vitrail.errors import VitrailError
+from vitrail.training.shards import read_into, write_shards, write_whole
 
 _WHOLE = checkpoint.StateDictOptions(full_state_dict=True, cpu_offload=True)
-_SPREAD = checkpoint.StateDictOptions(full_state_dict=True)
 _PATIENCE = timedelta(minutes=10)
 
 Result = TypeVar("Result")
@@ -57,32 +59,38 @@ class SingleProcess:
         return [value]
 
     def follow(self, work: Callable[[], Result]) -> Result:
-        """Let the first process work alone, for as long as it takes, and return its result in all of them."""
+        """Let the first process work alone, for as long as it takes; its result, or its error, is that of all."""
         return work()
 
-    def model_state(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the whole state of the model on the CPU, under plain names; empty where this process does not lead."""
-        return checkpoint.get_model_state_dict(model, options=_WHOLE)  # pyright: ignore[reportReturnType]
+    def each(self, work: Callable[[], Result]) -> list[Result]:
+        """Let each process work and return all results, in order of rank; an error of one is raised in all."""
+        return [work()]
 
-    def optimizer_state(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """Return the whole state of the optimizer as `parameter|quantity`; empty where this process does not lead."""
-        state: Any = checkpoint.get_optimizer_state_dict(model, optimizer, options=_WHOLE).get("state", {})
+    def model_tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the tensors of the model themselves, or this process's shards, under plain names."""
+        return checkpoint.get_model_state_dict(model)  # pyright: ignore[reportReturnType]
+
+    def optimizer_tensors(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Return the tensors of the optimizer themselves, or this process's shards, as `parameter|quantity`.
+
+        An optimizer that has not stepped yet gets what its first step would make.
+        """
+        state: Any = checkpoint.get_optimizer_state_dict(model, optimizer)["state"]
         return {f"{name}|{key}": value for name, slots in state.items() for key, value in slots.items()}
 
-    def load_model_state(self, model: nn.Module, state: dict[str, Tensor]) -> None:
-        """Put a whole state back; each process keeps its part of it."""
-        checkpoint.set_model_state_dict(model, dict(state), options=_SPREAD)
+    def whole_model(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the model's tensors whole and on the CPU; empty where this process does not lead."""
+        return checkpoint.get_model_state_dict(model, options=_WHOLE)  # pyright: ignore[reportReturnType]
 
-    def load_optimizer_state(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
-    ) -> None:
-        """Put back what `optimizer_state` returned."""
-        whole: Any = checkpoint.get_optimizer_state_dict(model, optimizer, options=_SPREAD)
-        whole["state"] = {}
-        for flat, value in state.items():
-            name, _, key = flat.rpartition("|")
-            whole["state"].setdefault(name, {})[key] = value
-        checkpoint.set_optimizer_state_dict(model, optimizer, whole, options=_SPREAD)
+    def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Write tensors into a folder; return the names of the files that this process answers for."""
+        if self.leads:
+            write_whole(folder, tensors)
+        return sorted(path.name for path in folder.iterdir()) if self.leads else []
+
+    def read(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Fill tensors, or this process's shards, with what any number of processes wrote."""
+        read_into(folder, tensors, together=False)
 
     def close(self) -> None:
         """Leave the group of processes."""
@@ -115,10 +123,17 @@ class DataParallel(SingleProcess):
         return values
 
     def follow(self, work: Callable[[], Result]) -> Result:
-        patient: Any = dist.new_group(timeout=timedelta(days=7), backend="gloo")
-        result: list[Any] = [work() if self.leads else None]
-        dist.broadcast_object_list(result, src=0, group=patient)
-        return result[0]
+        outcome: list[Any] = [_attempt(work) if self.leads else None]
+        dist.broadcast_object_list(outcome, src=0, group=self._patient)
+        return _results(outcome)[0]
+
+    def each(self, work: Callable[[], Result]) -> list[Result]:
+        return _results(self.gather(_attempt(work)))
+
+    @cached_property
+    def _patient(self) -> Any:
+        """The same processes, of which one may keep the others waiting."""
+        return dist.new_group(timeout=timedelta(days=7), backend="gloo")
 
     def close(self) -> None:
         dist.destroy_process_group()
@@ -143,6 +158,13 @@ class FullyShardedParallel(DataParallel):
     def part(self, module: nn.Module, last: bool) -> Iterator[None]:
         module.set_requires_gradient_sync(last)  # pyright: ignore[reportCallIssue]
         yield
+
+    def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
+        write_shards(folder, tensors)
+        return sorted(path.name for path in folder.iterdir())[self.rank :: self.size]
+
+    def read(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+        read_into(folder, tensors, together=True)
 
 
 def connect(device: str, parallel: str) -> SingleProcess:
@@ -187,3 +209,19 @@ def find_device(name: str) -> torch.device:
             f"Device {name} is not there: this machine has {torch.cuda.device_count()} CUDA GPUs. Use auto or cpu."
         )
     return device
+
+
+def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """Return the result of some work, or the error that it ended with."""
+    try:
+        return work(), None
+    except (OSError, VitrailError) as error:
+        return None, error
+
+
+def _results(outcomes: list[tuple[Any, Exception | None]]) -> list[Any]:
+    """Return the results of all processes, or raise the error of the first that has one."""
+    for _, error in outcomes:
+        if error is not None:
+            raise error
+    return [result for result, _ in outcomes]
