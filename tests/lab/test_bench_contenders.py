@@ -17,6 +17,11 @@ from vitrail.models import create_model
 MODEL, EXAMPLE = nn.Flatten(), torch.zeros(2, 3, 4, 4)
 
 
+def as_it_is(model, example):
+    """Build nothing."""
+    return model
+
+
 class FakeClock:
     """A clock that contenders move."""
 
@@ -33,7 +38,7 @@ class FakeClock:
             self.now += seconds
             return images.flatten(1)
 
-        return Way(name, lambda model, example: answer)
+        return Way(name, as_it_is, lambda module, example: answer)
 
 
 def contender(*ways: Way, **facts) -> Contender:
@@ -44,10 +49,10 @@ def contender(*ways: Way, **facts) -> Contender:
 def failing(error: Exception) -> Way:
     """Return a way that raises."""
 
-    def prepare(model, example):
+    def start(module, example):
         raise error
 
-    return Way("broken", prepare)
+    return Way("broken", as_it_is, start)
 
 
 def test_what_is_not_installed_is_named_with_its_cure():
@@ -79,7 +84,7 @@ def test_what_fails_when_it_is_first_asked_counts_as_failing():
         raise RuntimeError("only now")
 
     with pytest.raises(Unavailable, match="only now"):
-        make_ready(contender(Way("late", lambda model, example: answer)), MODEL, EXAMPLE, "fp32")
+        make_ready(contender(Way("late", as_it_is, lambda module, example: answer)), MODEL, EXAMPLE, "fp32")
 
 
 def test_a_bug_of_ours_is_not_hidden():

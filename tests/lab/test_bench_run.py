@@ -34,11 +34,12 @@ QUICK = Plan(batches=(2,), precision="fp32", rounds=2, seconds=0.0, check=5, sta
 def taking_part(name: str, change=lambda logits: logits, ours: bool = False) -> Contender:
     """Return a contender that runs our model and then changes its answers."""
 
-    def prepare(model, example):
-        answer = unchanged(model, example)
+    def start(module, example):
+        answer = unchanged(module, example)
         return lambda images: change(answer(images))
 
-    return Contender(name, lambda model, example, precision: [Way("as it is", prepare)], ours=ours)
+    way = Way("as it is", lambda model, example: model, start)
+    return Contender(name, lambda model, example, precision: [way], ours=ours)
 
 
 OURS, GOOD = taking_part("vitrail", ours=True), taking_part("good")

@@ -26,12 +26,19 @@ class Way(NamedTuple):
 
     Args:
         name: what the table calls it, such as `bf16 weights`.
-        prepare: from our model (in fp32, evaluation mode, not to be changed) and an example batch to `Answer`. Only
-            batches of the example's shape will be asked.
+        build: from our model (in fp32, evaluation mode, not to be changed) and an example batch to a module of its
+            own, with the same weights. Seconds until the first answer are counted from here.
+        start: from that module, which it may change, and the batch to `Answer`. Only batches of the example's shape
+            will be asked.
     """
 
     name: str
-    prepare: Callable[[nn.Module, Tensor], Answer]
+    build: Callable[[nn.Module, Tensor], nn.Module]
+    start: Callable[[nn.Module, Tensor], Answer]
+
+    def prepare(self, model: nn.Module, example: Tensor) -> Answer:
+        """Build and start."""
+        return self.start(self.build(model, example), example)
 
 
 @dataclass(frozen=True)

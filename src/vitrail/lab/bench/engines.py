@@ -28,10 +28,7 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way
         raise Unavailable("OpenVINO has no bf16 on this CPU.")
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
 
-    def prepare(model: nn.Module, example: Tensor) -> Answer:
-        return _openvino(core, source(model, example), example, hint)
-
-    return [Way(f"precision hint {hint}", prepare)]
+    return [Way(f"precision hint {hint}", source, lambda module, example: _openvino(core, module, example, hint))]
 
 
 def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
@@ -43,7 +40,7 @@ def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[
     _check_cpu(example, "ONNX Runtime")
 
     def way(dtype: torch.dtype, name: str) -> Way:
-        return Way(name, lambda model, example: _onnxruntime(source(model, example).to(dtype), example))
+        return Way(name, source, lambda module, example: _onnxruntime(module.to(dtype), example))
 
     fp32, bf16 = way(torch.float32, "fp32 program"), way(torch.bfloat16, "bf16 program")
     return [bf16, fp32] if precision == "bf16" else [fp32]

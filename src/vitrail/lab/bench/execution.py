@@ -78,11 +78,12 @@ _CASTS = {
 
 
 def _way(build: Build, run: Runner, cast: _Cast, last: bool) -> Way:
-    def prepare(model: nn.Module, example: Tensor) -> Answer:
-        layout: Any = dict(memory_format=torch.channels_last) if last else {}
-        return run(build(model, example).to(cast.dtype, **layout), example, cast.autocast)
+    layout: Any = dict(memory_format=torch.channels_last) if last else {}
 
-    return Way(cast.name + ", channels last" * last, prepare)
+    def start(module: nn.Module, example: Tensor) -> Answer:
+        return run(module.to(cast.dtype, **layout), example, cast.autocast)
+
+    return Way(cast.name + ", channels last" * last, build, start)
 
 
 def _answer(call: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype, cast: bool) -> Answer:

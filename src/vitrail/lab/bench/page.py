@@ -138,9 +138,9 @@ def _starts(bench: Bench) -> Table:
         memory = [f"{value / _MIB:,.0f}" if value is not None else "" for value in (start.peak, start.running)]
         rows.append([start.name, start.way, str(start.batch), *seconds, *memory])
     notes = [
-        "Seconds from the built model to its first answer: first with nothing compiled before, then again in a process"
-        " that finds what the first one compiled. Memory: the most that the second process held until then and in the"
-        " answers that follow, Python and libraries included.",
+        "Seconds from the built model, in its own library, to its first answer: first with nothing compiled before,"
+        " then again in a process that finds what the first one compiled. Memory: the most that the second process"
+        " held until then and in the answers that follow, Python and libraries included.",
         *(f"{start.name}: {start.reason}" for start in bench.starts if start.reason),
     ]
     return Table("First answer and memory", columns, rows, right=columns[2:], notes=notes)
