@@ -12,7 +12,7 @@ from vitrail.cli.arguments import parse
 from vitrail.cli.train import Train
 from vitrail.errors import VitrailError
 from vitrail.training.config import TrainConfig
-from vitrail.training.folder import write_config, write_environment
+from vitrail.training.folder import settle_config, write_config, write_environment
 
 
 @pytest.fixture
@@ -59,6 +59,24 @@ def test_the_config_of_a_run_repeats_it_in_a_folder_of_its_own(tmp_path: Path) -
 def test_the_folder_that_a_file_of_ones_own_asks_for_is_taken(file: Path) -> None:
     file.write_text("data: digits\nout: runs/mine\n")
     assert asked(file).out == "runs/mine"
+
+
+def test_a_run_goes_on_as_it_was_begun_but_for_what_is_given(run: Any, tmp_path: Path) -> None:
+    """Also where what is given happens to be a default."""
+    write_config(tmp_path, TrainConfig(data="digits", lr=0.01, parallel="fsdp", save_seconds=5.0, workers=2))
+    again = parse("train", Train, ["--resume", str(tmp_path), "--parallel", "ddp", "save_seconds=60"])
+    assert (again.data, again.lr, again.parallel, again.save_seconds, again.workers) == ("digits", 0.01, "ddp", 60.0, 2)
+    assert "begun with lr=0.01; it cannot go on with lr=0.001" in run("train", "--resume", str(tmp_path), "lr=1e-3").err
+    assert "leave --out out" in run("train", "--resume", str(tmp_path), "--out", "elsewhere").err
+
+
+def test_a_resumed_run_may_be_carried_out_otherwise(tmp_path: Path) -> None:
+    begun = TrainConfig(data="digits", parallel="fsdp", save_seconds=5.0, workers=2, out=str(tmp_path))
+    write_config(tmp_path, begun)
+    config, folder = settle_config(replace(begun, resume="auto", parallel="ddp", save_seconds=60.0))
+    assert (config.parallel, config.save_seconds, config.workers, folder) == ("ddp", 60.0, 2, tmp_path)
+    config, _ = settle_config(TrainConfig(resume=str(tmp_path), workers=3))
+    assert (config.parallel, config.save_seconds, config.workers) == ("fsdp", 5.0, 3)
 
 
 @pytest.mark.parametrize(

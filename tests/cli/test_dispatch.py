@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,17 @@ def test_every_flag_is_explained(verb):
 @each_verb
 def test_every_example_of_the_help_can_be_typed(verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "flowers.yaml").write_text("data: flowers/\n")  # the one file that is read with the words
     commands = [
         shlex.split(line.split(">")[0].split("|")[0], comments=True) for line in verb_examples(verb).splitlines()
     ]
     typed = [words[words.index(verb) + 1 :] for words in commands if words]
     assert typed
     for words in typed:
+        for flag, file in pairwise(words):  # these two are read with the words
+            if flag in ("--config", "--resume"):
+                path = Path(file) / "config.yaml" if flag == "--resume" else Path(file)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("data: flowers/\n")
         assert dataclasses.is_dataclass(parse(verb, verb_class(verb), words))
 
 

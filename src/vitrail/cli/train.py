@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from shlex import join
@@ -40,14 +40,18 @@ class Train(TrainConfig):
 
     @classmethod
     def defaults(cls, words: list[str]) -> "Train | None":
-        """Return the values of the file that `--config` names among the words, or None without one."""
-        files = [value for flag, value in pairwise(words) if flag == "--config"]
-        if not files:
+        """Return what holds where no word says otherwise: the run that `--resume` names, the file of `--config`."""
+        named = dict(pairwise(words))
+        values: dict[str, Any] = {}
+        if named.get("--resume", "auto") != "auto":
+            values |= of_run(Path(named["--resume"]))
+        if "--config" in named:
+            values |= from_file(Path(named["--config"]))
+        if not values:
             return None
-        values = {**{field.name: field.default for field in fields(cls)}, **from_file(Path(files[-1]))}
         # Not checked yet: a flag beside the file may mend what would not work alone.
         unchecked = object.__new__(cls)
-        vars(unchecked).update(values)
+        vars(unchecked).update({**{field.name: field.default for field in fields(cls)}, **values})
         return unchecked
 
     def run(self) -> int:
@@ -58,6 +62,10 @@ class Train(TrainConfig):
         from vitrail.training.train import train
 
         config = TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
+        if config.resume not in (None, "auto"):
+            if config.out is not None:
+                raise VitrailError(f"--resume goes on in {config.resume}: leave --out out, or start a new run.")
+            config = replace(config, resume="auto", out=config.resume)  # `defaults` has filled in what was not given
         leads = os.environ.get("RANK", "0") == "0"
         if config.dry_run:
             plan = dry_run(config)
@@ -73,6 +81,13 @@ class Train(TrainConfig):
         if leads:
             _report(Path(summary.folder))
         return 0
+
+
+def of_run(folder: Path) -> dict[str, Any]:
+    """Read the config of a run, less its folder."""
+    from vitrail.training.folder import read_config
+
+    return {**asdict(read_config(folder)), "out": None}
 
 
 def from_file(path: Path) -> dict[str, Any]:

@@ -23,29 +23,28 @@ def settle_config(config: TrainConfig) -> tuple[TrainConfig, Path | None]:
     """Return the config to run, and the run folder to go on with, if there is one.
 
     A resumed run is the run that was begun: its config is the one in its folder, and only what says how to carry it out
-    (`RUNTIME`) may be given anew.
+    (`RUNTIME`) may be given anew. With `resume=auto` the config is taken at its word; with a folder, what stands at its
+    default in the config was not given.
 
     Raises:
         VitrailError: there is no such run, or something was given that would make it another run.
     """
     if config.resume is None:
         return config, None
+    given = {field.name for field in fields(config)}
     if config.resume == "auto":
         if config.out is None:
             raise VitrailError("resume=auto needs to know where: give the run folder with --out.")
         folder = Path(config.out)
         if not (folder / CONFIG).exists():
             return replace(config, resume=None), None
-        stored = read_config(folder)
-        _refuse_changes(config, stored, {f.name for f in fields(config)} - set(RUNTIME))
     else:
         folder = Path(config.resume)
-        stored = read_config(folder)
         default = TrainConfig()
-        given = {f.name for f in fields(config) if getattr(config, f.name) != getattr(default, f.name)}
-        _refuse_changes(config, stored, given - set(RUNTIME))
-    default = TrainConfig()
-    anew = {name: getattr(config, name) for name in RUNTIME if getattr(config, name) != getattr(default, name)}
+        given = {name for name in given if getattr(config, name) != getattr(default, name)}
+    stored = read_config(folder)
+    _refuse_changes(config, stored, given - set(RUNTIME))
+    anew = {name: getattr(config, name) for name in given & set(RUNTIME)}
     return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
 
 

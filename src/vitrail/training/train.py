@@ -144,14 +144,16 @@ def make_run(
 
 def claim(run: Session, begun: Path | None, stack: ExitStack) -> Path:
     """Take the run folder, for this run alone; the first process does, the others learn which."""
-    folder = None
-    if run.world.leads:
+
+    def take() -> Path:
         folder = begun or new_folder(run.config)
         stack.enter_context(locked(folder))
         run.config = replace(run.config, out=str(folder))
         if begun is None:
             write_config(folder, run.config)
-    return run.world.gather(folder)[0]
+        return folder
+
+    return run.world.follow(take)
 
 
 def resume(run: Session) -> None:
