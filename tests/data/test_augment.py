@@ -25,7 +25,7 @@ def draws(count: int = 24, epoch: int = 0) -> Draws:
 
 CHANGES = {
     "flip": lambda x, d: augment.flip(x, d, 0.5),
-    "pad_crop": lambda x, d: augment.pad_crop(x, d, 3),
+    "pad_crop": lambda x, d: augment.pad_crop(x, d, 3, "reflect"),
     "jitter": lambda x, d: augment.jitter(x, d, 0.4),
     "erase": lambda x, d: augment.erase(x.float(), d, 0.5, "noise"),
     "rand": lambda x, d: policy.rand_augment(x, d, 2, 15),
@@ -59,13 +59,22 @@ def test_flip_mirrors_the_drawn_share():
     assert stats.binomtest(sum(mirrored), 400, 0.3).pvalue > 0.01
 
 
-def test_pad_crop_is_padding_and_cropping():
+@pytest.mark.parametrize(("border", "mode"), [("black", "constant"), ("reflect", "reflect")])
+def test_pad_crop_is_padding_and_cropping(border, mode):
     source, padding = pixels(), 3
     tops, lefts = draws().integers("crop top", 7), draws().integers("crop left", 7)
-    changed = augment.pad_crop(source, draws(), padding)
+    changed = augment.pad_crop(source, draws(), padding, border)
     for image, top, left, got in zip(source, tops, lefts, changed, strict=True):
-        assert torch.equal(got, tv.crop(tv.pad(image, [padding]), top, left, 18, 20))
+        assert torch.equal(got, tv.crop(tv.pad(image, [padding], padding_mode=mode), top, left, 18, 20))
     assert set(tops) == set(range(7))
+
+
+def test_a_mirrored_border_stops_at_the_picture():
+    source = pixels(size=(3, 2))
+    changed = augment.pad_crop(source, draws(), 5, "reflect")  # one row is all that two rows can mirror
+    for image, got in zip(source, changed, strict=True):
+        assert got.shape == image.shape
+        assert set(got.unique().tolist()) <= set(image.unique().tolist())
 
 
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.37])

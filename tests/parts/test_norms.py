@@ -23,6 +23,35 @@ def test_tokens_share_mean_and_variance_within_a_group(groups):
             torch.testing.assert_close(got[b, :, channels], want)
 
 
+@pytest.mark.parametrize("kind", [TokenGroupNorm, GroupNormReLU])
+def test_the_gradient_is_that_of_the_formula(kind):
+    norm = kind(2, 6).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    shape = (2, 5, 6) if kind is TokenGroupNorm else (2, 6, 2, 3)
+    x = torch.randn(shape, dtype=torch.double, requires_grad=True)
+
+    def of(x, weight, bias):
+        return torch.func.functional_call(norm, {"weight": weight, "bias": bias}, (x,))
+
+    assert torch.autograd.gradcheck(of, (x, norm.weight, norm.bias))
+
+
+def test_the_gradient_in_bfloat16_is_that_of_pytorch_in_fp32():
+    norm, plain = GroupNormReLU(4, 16).bfloat16(), torch.nn.GroupNorm(4, 16)
+    cells = torch.randn(3, 16, 7, 7).bfloat16().contiguous(memory_format=torch.channels_last)
+    slope = torch.randn_like(cells)
+    got, want = cells.clone().requires_grad_(), cells.float().requires_grad_()
+    norm(got).backward(slope)
+    plain(want).relu().backward(slope.float())
+    for ours, theirs in (
+        (got.grad, want.grad),
+        (norm.weight.grad, plain.weight.grad),
+        (norm.bias.grad, plain.bias.grad),
+    ):
+        assert (ours.float() - theirs).norm() / theirs.norm() < 0.02
+
+
 def test_it_is_not_layer_norm():
     x = torch.randn(1, 4, 8)
     assert not torch.allclose(TokenGroupNorm(1, 8)(x), torch.nn.LayerNorm(8)(x), atol=1e-2)

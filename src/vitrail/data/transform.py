@@ -119,7 +119,8 @@ class TrainTransform:
         """Vary and normalise `(B, C, size, size)`."""
         augment = self.augment
         if augment.crop == "pad" and augment.padding:
-            pixels = pad_crop(pixels, draws, max(1, round(augment.padding * self.preprocess.size)))
+            padding = max(1, round(augment.padding * self.preprocess.size))
+            pixels = pad_crop(pixels, draws, padding, augment.border)
         if augment.flip:
             pixels = flip(pixels, draws, augment.flip)
         if augment.policy == "rand":

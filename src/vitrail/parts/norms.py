@@ -1,6 +1,10 @@
 """Norms beyond LayerNorm."""
 
-from torch import Tensor, addcmul, float32, nn, promote_types
+from typing import Any
+
+import torch
+from torch import Tensor, addcmul, bmm, float32, nn, promote_types
+from torch.autograd.function import once_differentiable
 
 from vitrail.shapes import Tokens
 
@@ -27,29 +31,71 @@ class TokenGroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tokens) -> Tensor:
         """Normalise; the statistics are taken in fp32 at least."""
-        centred = input - self._over_group(input).to(input.dtype)
-        scale = (self._over_group(centred.square()) + self.eps).rsqrt() * self.weight  # (B, 1, C)
-        return addcmul(self.bias.to(input.dtype), centred, scale.to(input.dtype))
-
-    def _over_group(self, x: Tensor) -> Tensor:
-        """Average over the tokens and channels of each group, and say it for each channel: `(B, 1, C)`."""
-        means = x.mean(dim=1, keepdim=True, dtype=promote_types(x.dtype, float32))
-        means = means.unflatten(2, (self.num_groups, -1))  # (B, 1, groups, C / groups)
-        return means.mean(dim=3, keepdim=True).expand_as(means).flatten(2)
+        return GroupNormalise.apply(input, self.weight, self.bias, self.num_groups, self.eps)
 
 
 class MapGroupNorm(TokenGroupNorm):
     """The same for a `(B, C, h, w)` map that lies channels last in memory, as convolutions leave it."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise."""
+        """Normalise the map as tokens."""
         cells = input.permute(0, 2, 3, 1)  # (B, h, w, C)
-        return super().forward(cells.flatten(1, 2)).unflatten(1, cells.shape[1:3]).permute(0, 3, 1, 2)
+        return self.on_tokens(cells.flatten(1, 2)).unflatten(1, cells.shape[1:3]).permute(0, 3, 1, 2)
+
+    def on_tokens(self, x: Tokens) -> Tensor:
+        """Do to the map's tokens what is to be done to the map."""
+        return super().forward(x)
 
 
 class GroupNormReLU(MapGroupNorm):
     """Group normalisation of a map, then ReLU in place: what stands between a ResNet's convolutions."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise and cut off what is negative."""
-        return super().forward(input).relu_()
+    def on_tokens(self, x: Tokens) -> Tensor:
+        """Normalise and cut off what is negative; in place on a view of the result would be 20 times as slow."""
+        return super().on_tokens(x).relu_()
+
+
+class GroupNormalise(torch.autograd.Function):
+    """Group normalisation of `(B, N, C)` tokens with its gradient written out.
+
+    With z = (x - mean) / sqrt(var + eps) and g = gamma * dL/dy, averages over the group:
+
+    dL/dx = (g - mean(g) - z * mean(g * z)) / sqrt(var + eps)
+
+    Both directions are a scale and a shift for each picture and channel around two sums over the tokens. Left to
+    autograd, each average sends a gradient as large as the map, in fp32, and BiT trains at 0.6 times the speed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        """Normalise `x` over its tokens and the channels of each of `groups`."""
+        centred = x - _group_mean(_sum(x), x, groups).to(x.dtype)
+        inverse = (_group_mean(_sum(centred.square()), x, groups) + eps).rsqrt()  # 1 / deviation, (B, 1, C)
+        ctx.groups = groups
+        ctx.save_for_backward(centred, inverse, weight)
+        return addcmul(bias.to(x.dtype), centred, (inverse * weight).to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, weight and bias."""
+        centred, inverse, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        over_y, over_yz = _sum(grad), _sum(grad * centred) * inverse  # sums over the tokens, (B, 1, C)
+        mean_g, mean_gz = (_group_mean(sums * weight, grad, ctx.groups) for sums in (over_y, over_yz))
+        pull = addcmul((-inverse * mean_g).to(grad.dtype), centred, (-inverse.square() * mean_gz).to(grad.dtype))
+        into_x = pull.addcmul_(grad, (inverse * weight).to(grad.dtype))
+        return into_x, over_yz.sum((0, 1)).to(weight.dtype), over_y.sum((0, 1)).to(weight.dtype), None, None
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Add up the tokens, in fp32 at least: `(B, N, C) -> (B, 1, C)`."""
+    if x.dtype in (torch.bfloat16, torch.float16):  # a product adds up in fp32 without a copy in fp32
+        return bmm(x.new_ones(()).expand(x.shape[0], 1, x.shape[1]), x).float()
+    return x.sum(dim=1, keepdim=True, dtype=promote_types(x.dtype, float32))
+
+
+def _group_mean(sums: Tensor, x: Tensor, groups: int) -> Tensor:
+    """Turn sums over the tokens of `x` into averages over each group, said for each channel: `(B, 1, C)`."""
+    means = sums.unflatten(2, (groups, -1)) / x.shape[1]  # (B, 1, groups, C / groups)
+    return means.mean(dim=3, keepdim=True).expand_as(means).flatten(2)
