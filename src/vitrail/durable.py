@@ -42,7 +42,7 @@ def write_file(path: str | Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(new, path)
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
     finally:
         new.unlink(missing_ok=True)
 
@@ -75,7 +75,7 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
             yield new
             _flush_tree(new)
             _take_place(new, target)
-            _flush_folder(target.parent)
+            flush_folder(target.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -86,7 +86,7 @@ def make_folder(folder: str | Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
 
 def settle(target: str | Path) -> None:
@@ -103,7 +103,7 @@ def settle(target: str | Path) -> None:
     if aside.exists():
         litter.append(aside)
     if litter:
-        _flush_folder(target.parent)  # a killed process may have left the name of their successor unsure
+        flush_folder(target.parent)  # a killed process may have left the name of their successor unsure
     for left in litter:
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
@@ -177,10 +177,10 @@ def _take_place(new: Path, target: Path) -> None:
         new.rename(target)
     elif not _exchange(new, target):
         aside = _aside(target)
-        _flush_folder(target.parent)  # a crash between the two renames must find both folders
+        flush_folder(target.parent)  # a crash between the two renames must find both folders
         target.rename(aside)
         new.rename(target)
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
         shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -206,10 +206,10 @@ def _flush_tree(folder: Path) -> None:
         for name in names:
             with open(os.path.join(root, name), "rb") as file:
                 os.fsync(file.fileno())
-        _flush_folder(Path(root))
+        flush_folder(Path(root))
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Flush the names in a folder; file systems that cannot do that for a folder do not need it."""
     with suppress(PermissionError):  # Windows does not open folders
         handle = os.open(folder, os.O_RDONLY)

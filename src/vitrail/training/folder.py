@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from vitrail import __version__
-from vitrail.durable import write_file
+from vitrail.durable import flush_folder, make_folder, write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.training.config import RUNTIME, TrainConfig
 from vitrail.training.values import read_values
@@ -73,18 +73,21 @@ def new_folder(config: TrainConfig) -> Path:
             )
         if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
             raise VitrailError(f"{folder} is taken by other files. Choose another --out.")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
     base = Path("runs") / "classify"
+    make_folder(base)
     stem = f"{Path(config.data).name.split('.')[0] or 'data'}-{config.model}"
     number = 1
     while True:
         folder = base / (stem if number == 1 else f"{stem}-{number}")
         try:
-            folder.mkdir(parents=True)
-            return folder
+            folder.mkdir()
         except FileExistsError:
             number += 1
+            continue
+        flush_folder(base)
+        return folder
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:

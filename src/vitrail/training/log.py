@@ -14,6 +14,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
+from vitrail.durable import flush_folder
+
 
 class Log(Protocol):
     """Where steps and epochs are written."""
@@ -64,6 +66,7 @@ class RunLog:
     def __init__(self, folder: Path, lengths: Mapping[str, int], step: int = 0):
         self._lines = _CutFile(folder / "metrics.jsonl", lengths.get("metrics.jsonl", 0))
         self._table = _CutFile(folder / "results.csv", lengths.get("results.csv", 0))
+        flush_folder(folder)  # their names too: a saved state counts on both files
         self._board = _board(folder, step)
 
     def step(self, row: Mapping[str, Any]) -> None:
