@@ -22,6 +22,7 @@ _DOOR = {
     "save_model": "vitrail.weights.folder",
     "predict": "vitrail.lab.predict",
     "evaluate": "vitrail.lab.evaluate",
+    "optimize": "vitrail.fast.optimize",
     "attention_maps": "vitrail.explain.maps",
     "Grid": "vitrail.grid",
     "Preprocess": "vitrail.preprocess",
@@ -36,12 +37,14 @@ __all__ = [
     "list_models",
     "load_model",
     "load_weights",
+    "optimize",
     "predict",
     "save_model",
 ]
 
 if TYPE_CHECKING:
     from vitrail.explain.maps import attention_maps
+    from vitrail.fast.optimize import optimize
     from vitrail.grid import Grid
     from vitrail.lab.evaluate import evaluate
     from vitrail.lab.predict import predict

@@ -9,10 +9,11 @@ import pytest
 import torch
 import yaml
 
-from vitrail.training import precision as room
+from vitrail.native import instructions as room
+from vitrail.native.instructions import computes_bf16
 from vitrail.training.config import TrainConfig
 from vitrail.training.log import read_log
-from vitrail.training.precision import choose_precision, computes_bf16, slowness
+from vitrail.training.precision import choose_precision, slowness
 from vitrail.training.progress import Lines
 from vitrail.training.stop import Stop, Stopped
 from vitrail.training.train import train

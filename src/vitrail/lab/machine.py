@@ -14,7 +14,9 @@ import torch
 
 from vitrail.data.cache import cache_folder
 from vitrail.errors import VitrailError
-from vitrail.kernels.instructions import instructions
+from vitrail.native.instructions import instructions
+from vitrail.native.library import Unavailable
+from vitrail.native.library import compiler as native_compiler
 from vitrail.training.memory import available
 
 _QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
@@ -70,9 +72,11 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def compiler() -> str | None:
-    """Path of the C++ compiler that torch would call, or None."""
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
-    return next((path for path in map(shutil.which, wanted) if path), None)
+    """Path of the C++ compiler that torch and the compiled operations would call, or None."""
+    try:
+        return native_compiler()
+    except Unavailable:
+        return None
 
 
 def versions() -> dict[str, str]:

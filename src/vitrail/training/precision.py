@@ -6,18 +6,8 @@ it was begun with, wherever it goes on: another one would quietly make it anothe
 
 import torch
 
-from vitrail.kernels.instructions import instructions
+from vitrail.native.instructions import computes_bf16
 from vitrail.training.world import SingleProcess
-
-_CPU = {"avx512_bf16", "amx_bf16"}
-_CUDA = (8, 0)  # the compute capability of Ampere
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Say whether a device has arithmetic for bf16."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= _CUDA
-    return device.type == "cpu" and not _CPU.isdisjoint(instructions())
 
 
 def choose_precision(asked: str, world: SingleProcess) -> str:

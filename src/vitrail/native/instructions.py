@@ -1,11 +1,15 @@
-"""Which instruction sets the processor has: what a fast way to compute depends on, and `vitrail doctor` prints."""
+"""What the processor can do: what a fast way to compute depends on, and `vitrail doctor` prints."""
 
 import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import torch
+
 KNOWN = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16")
+_BF16 = {"avx512_bf16", "amx_bf16"}
+_AMPERE = (8, 0)  # the first compute capability with arithmetic for bf16
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -33,3 +37,10 @@ def known_in(cpuinfo: str) -> tuple[str, ...]:
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     there = set(flags[1].split()) if flags else set()
     return tuple(name for name in KNOWN if name in there)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Say whether a device has arithmetic for bf16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _AMPERE
+    return device.type == "cpu" and not _BF16.isdisjoint(instructions())

@@ -1,0 +1,1 @@
+"""A model's fast form for the machine at hand: `vitrail.optimize`."""

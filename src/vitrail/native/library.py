@@ -1,0 +1,93 @@
+"""Build the C++ of this folder for this machine, once, and load it."""
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch  # first, so that its OpenMP is in the process and ours is the same one
+
+from vitrail.data.cache import cache_folder, fingerprint
+from vitrail.errors import VitrailError
+from vitrail.native.instructions import instructions
+
+SOURCES = Path(__file__).parent
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+class Unavailable(VitrailError):
+    """The compiled operations cannot be had here; the message says why."""
+
+
+def refusal(dtype: torch.dtype) -> str | None:
+    """Say why there are no compiled operations in `dtype` here, or None where there are.
+
+    The first question of a machine builds them, which takes a few seconds.
+    """
+    if dtype not in SUFFIXES:
+        return f"compiled operations know fp32 and bf16, not {dtype}"
+    try:
+        has_bfloat16 = library().vitrail_has_bfloat16()
+    except Unavailable as error:
+        return str(error)
+    if dtype == torch.bfloat16 and not has_bfloat16:
+        return "this processor has no products in bf16"
+    return None
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """Return the compiled operations, built if this machine has not built them before.
+
+    Raises:
+        Unavailable: there is no compiler, or it failed.
+    """
+    return ctypes.CDLL(str(build(compiler())))
+
+
+def compiler() -> str:
+    """Return the path of a C++ compiler: the one that `CXX` names, or the first of the usual ones.
+
+    Raises:
+        Unavailable: there is none.
+    """
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    found = next((path for path in map(shutil.which, wanted) if path), None)
+    if found is None:
+        raise Unavailable(f"no C++ compiler ({' or '.join(wanted)}); install g++ or clang, or name one in CXX")
+    return found
+
+
+def build(compile_with: str) -> Path:
+    """Build the library into the cache, unless it is there, and return its path.
+
+    Several processes may build at once: each writes a file of its own and gives it the name that counts at the end.
+
+    Raises:
+        Unavailable: the compiler failed; the message ends with what it said.
+    """
+    texts = [(path.name, path.read_text()) for path in sorted(SOURCES.iterdir()) if path.suffix in (".cpp", ".h")]
+    machine = (platform.machine(), platform.processor(), instructions(), compile_with, _version(compile_with))
+    target = cache_folder("native") / f"vitrail-{fingerprint(texts, FLAGS, machine)}.so"
+    if target.exists():
+        return target
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        said = ""
+        for threads in (("-fopenmp",), ()):  # without OpenMP there is one thread, and still a result
+            command = [compile_with, *FLAGS, *threads, "-o", str(made), str(SOURCES / "vitrail.cpp")]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                os.replace(made, target)
+                return target
+            said = said or done.stderr
+    raise Unavailable(f"{compile_with} cannot build the compiled operations: {said.strip()[-300:]}")
+
+
+def _version(compile_with: str) -> str:
+    return subprocess.run([compile_with, "--version"], capture_output=True, text=True, check=False).stdout

@@ -1,0 +1,93 @@
+"""The fast form answers as the model does: every architecture, any size, both precisions; and tells what it left."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from small_models import SMALL, relative, small
+
+import vitrail
+from vitrail.errors import VitrailError
+from vitrail.fast.branches import FastAttention
+from vitrail.native.library import library, refusal
+
+COMPILED = refusal(torch.float32)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_architecture_answers_the_same(name: str) -> None:
+    model, images = small(name), torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        want = model(images)
+        assert relative(vitrail.optimize(model, precision="fp32")(images), want) < 1e-5
+        plain = copy.deepcopy(model).bfloat16()(images.bfloat16()).float()
+        got = vitrail.optimize(model, precision="bf16")(images)
+    assert got.dtype == torch.float32
+    assert relative(got, want) < max(1.5 * relative(plain, want), 1e-2)
+
+
+@pytest.mark.parametrize("name", ["vit", "swin official", "swin timm", "swin masked", "deit distilled"])
+@pytest.mark.parametrize("size", [(32, 32), (60, 92), (64, 64), (28, 128)])
+def test_any_size_one_after_the_other(name: str, size: tuple[int, int]) -> None:
+    model = small(name)
+    fast = vitrail.optimize(model, precision="fp32")
+    with torch.inference_mode():
+        for side in (size, (64, 64), size):  # the table of a grid is not that of the one before
+            images = torch.randn(1, 3, *side)
+            assert relative(fast(images), model(images)) < 1e-5
+
+
+@pytest.mark.skipif(COMPILED is not None, reason=str(COMPILED))
+def test_attention_and_mlps_are_compiled_and_the_rest_is_named() -> None:
+    swin: Any = vitrail.optimize(small("swin official"), precision="fp32")
+    assert swin.kept == {}
+    assert sum(isinstance(module, FastAttention) for module in swin.modules()) == 4
+    pool: Any = vitrail.optimize(small("poolformer"), precision="fp32")
+    assert pool.kept == {"token mixer: Pooling has no compiled form": 3}
+
+
+@pytest.mark.skipif(COMPILED is not None, reason=str(COMPILED))
+def test_few_grids_are_kept() -> None:
+    fast = vitrail.optimize(small("swin official"), precision="fp32")
+    with torch.inference_mode():
+        for side in range(32, 80, 4):
+            fast(torch.zeros(1, 3, side, 32))
+    assert max(len(m.tables) for m in fast.modules() if isinstance(m, FastAttention)) == 8
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = small("swin official").train()
+    before = copy.deepcopy(model.state_dict())
+    fast = vitrail.optimize(model, precision="bf16")
+    assert model.training and not fast.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_features_are_given_in_the_same_layout() -> None:
+    model, images = small("swin official"), torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        want, got = model.features(images), vitrail.optimize(model, precision="fp32").features(images)
+    assert got.grid == want.grid
+    assert relative(got.tokens, want.tokens) < 1e-5
+    for ours, theirs in zip(got.pyramid, want.pyramid, strict=True):
+        assert relative(ours, theirs) < 1e-5
+
+
+def test_without_a_compiler_everything_stays(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
+    library.cache_clear()
+    try:
+        model, images = small("vit"), torch.randn(1, 3, 64, 64)
+        fast: Any = vitrail.optimize(model, precision="fp32")
+        assert any("no C++ compiler" in reason for reason in fast.kept)
+        with torch.inference_mode():
+            assert torch.equal(fast(images), model(images))
+    finally:
+        library.cache_clear()
+
+
+def test_a_wrong_precision_gets_the_right_ones() -> None:
+    with pytest.raises(VitrailError, match="bf16"):
+        vitrail.optimize(small("vit"), precision="bf61")  # pyright: ignore[reportArgumentType]

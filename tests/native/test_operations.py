@@ -1,0 +1,129 @@
+"""Compiled operations against their formulas in fp64, at every remainder of rows, outputs and keys."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, layer_norm
+
+from vitrail.native.library import refusal
+from vitrail.native.operations import ADD, GELU, PLAIN, attend_groups, lane_bias, linear, mlp, pack_linear
+
+PRECISIONS = [torch.float32, torch.bfloat16]
+CLOSE = {torch.float32: 2e-6, torch.bfloat16: 6e-3}  # bf16 keeps 8 bits: half of 2^-8 for each rounding
+
+
+@pytest.fixture(params=PRECISIONS, ids=["fp32", "bf16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    reason = refusal(request.param)
+    if reason:
+        pytest.skip(reason)
+    return request.param
+
+
+def drawn(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(*shape).to(dtype)
+
+
+def off(got: Tensor, want: Tensor) -> float:
+    return ((got.double() - want).norm() / want.norm()).item()
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = x.double() @ weight.double().T
+    return y if bias is None else y + bias.double()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 13, 200])
+@pytest.mark.parametrize(("inputs", "outputs"), [(2, 1), (8, 15), (6, 16), (32, 33), (64, 64), (10, 65), (24, 131)])
+def test_a_product_is_the_sum_of_products(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> None:
+    x, weight, bias = (
+        drawn(rows, inputs, dtype=dtype),
+        drawn(outputs, inputs, dtype=dtype).float(),
+        torch.randn(outputs),
+    )
+    packed = pack_linear(weight, bias, dtype)
+    assert off(linear(x, packed), product(x, weight, bias)) < CLOSE[dtype]
+    assert off(linear(x, pack_linear(weight, None, dtype)), product(x, weight, None)) < CLOSE[dtype]
+    add = drawn(rows, outputs, dtype=dtype)
+    assert off(linear(x, packed, ADD, add), product(x, weight, bias) + add.double()) < CLOSE[dtype]
+    far = (linear(x, packed, GELU).double() - gelu(product(x, weight, bias))).norm()
+    assert far < 2 * CLOSE[dtype] * product(x, weight, bias).norm()  # far below zero GELU itself is next to nothing
+
+
+def test_gelu_is_exact_to_fp32() -> None:
+    if refusal(torch.float32):
+        pytest.skip(str(refusal(torch.float32)))
+    x = torch.linspace(-30, 30, 60_001)[:, None]
+    got = linear(x, pack_linear(torch.ones(1, 1), None, torch.float32), GELU)
+    want = gelu(x.double())
+    assert ((got.double() - want).abs() / want.abs().clamp(min=1.0)).max() < 4e-7
+
+
+@pytest.mark.parametrize("width", [2, 16, 30, 100])
+def test_rows_are_normalised_before_a_product(width: int, dtype: torch.dtype) -> None:
+    x = (torch.randn(9, width) * 3 + 5).to(dtype)
+    weight = drawn(20, width, dtype=dtype).float()
+    want = product(layer_norm(x.double(), (width,), eps=1e-5), weight, None)
+    got = linear(x, pack_linear(weight, None, dtype), PLAIN, norm_eps=1e-5)
+    assert off(got, want) < 3 * CLOSE[dtype]
+
+
+@pytest.mark.parametrize("rows", [5, 64, 300])  # few rows share out outputs, many share out rows
+def test_an_mlp_is_its_two_products(rows: int, dtype: torch.dtype) -> None:
+    x, add = drawn(rows, 24, dtype=dtype), drawn(rows, 24, dtype=dtype)
+    first, second = drawn(70, 24, dtype=dtype).float() / 5, drawn(24, 70, dtype=dtype).float() / 8
+    b1, b2 = torch.randn(70), torch.randn(24)
+    hidden = gelu(product(layer_norm(x.double(), (24,), eps=1e-6), first, b1))
+    want = product(hidden, second, b2) + add.double()
+    packed = pack_linear(first, b1, dtype), pack_linear(second, b2, dtype)
+    assert off(mlp(x, *packed, add=add, norm_eps=1e-6), want) < 2 * CLOSE[dtype]
+    plain = product(gelu(product(x, first, b1)), second, b2)
+    assert off(mlp(x, *packed), plain) < 3 * CLOSE[dtype]
+
+
+@pytest.mark.parametrize("width", [2, 8, 32, 36, 64, 80])
+@pytest.mark.parametrize("keys", [1, 4, 16, 17, 49, 65, 144])
+def test_attention_is_softmax_attention(keys: int, width: int, dtype: torch.dtype) -> None:
+    heads, batch = 3, 2
+    qkv = drawn(batch, keys, 3 * heads * width, dtype=dtype)
+    qkv[..., : heads * width] /= width**0.5
+    bias = torch.randn(1, heads, keys, keys)
+    slots = torch.arange(keys, dtype=torch.int32)[None]
+    q, k, v = (part.transpose(1, 2) for part in qkv.double().unflatten(2, (3, heads, width)).unbind(2))
+    for add in (None, bias):
+        scores = q @ k.transpose(2, 3) + (0 if add is None else add.double())
+        want = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        kinds = None if add is None else torch.zeros(1, dtype=torch.int32)
+        padding = torch.zeros(qkv.shape[2], dtype=dtype)
+        got = attend_groups(qkv, heads, slots, padding, kinds, None if add is None else lane_bias(add))
+        assert off(got, want) < 2 * CLOSE[dtype]
+
+
+def test_groups_meet_where_they_lie_and_padding_is_seen_as_it_is(dtype: torch.dtype) -> None:
+    heads, width = 2, 4
+    slots = torch.tensor([[4, 0, -1], [1, -1, -1], [3, 5, 2]], dtype=torch.int32)
+    kinds = torch.tensor([1, 0, 1], dtype=torch.int32)
+    bias = torch.randn(2, heads, 3, 3)
+    bias[1, :, :, 0] = -torch.inf  # nobody of the second kind sees the first of a group
+    qkv, padding = drawn(2, 6, 24, dtype=dtype), drawn(24, dtype=dtype)
+    got = attend_groups(qkv, heads, slots, padding, kinds, lane_bias(bias))
+    for image in range(2):
+        for group, kind in zip(slots.tolist(), kinds.tolist(), strict=True):
+            rows = torch.stack([padding if j < 0 else qkv[image, j] for j in group]).double()
+            q, k, v = rows.unflatten(1, (3, heads, width)).permute(1, 2, 0, 3)
+            mixed = (q @ k.transpose(1, 2) + bias[kind].double()).softmax(-1) @ v
+            for place, token in enumerate(group):
+                if token >= 0:
+                    assert off(got[image, token], mixed[:, place].flatten()) < 3 * CLOSE[dtype]
+
+
+def test_threads_do_not_change_an_answer(dtype: torch.dtype) -> None:
+    x = drawn(400, 64, dtype=dtype)
+    packed = pack_linear(torch.randn(200, 64), torch.randn(200), dtype), pack_linear(torch.randn(64, 200), None, dtype)
+    alone = linear(x, packed[0]), mlp(x, *packed)
+    torch.set_num_threads(2)
+    try:
+        together = linear(x, packed[0]), mlp(x, *packed)
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
