@@ -162,7 +162,8 @@ def huggingface_numbers(name: str) -> tuple[str, dict[str, Any]] | None:
         numbers = dict(hidden_sizes=list(c.dims), depths=list(c.depths), layer_scale_init_value=0.5)
         return "PoolFormerForImageClassification", numbers
     if family == "bit":
-        return "BitForImageClassification", dict(depths=list(c.depths), width_factor=c.dim // 64)
+        widths = [4 * c.dim * 2**i for i in range(len(c.depths))]  # its width_factor forgets the last norm and the head
+        return "BitForImageClassification", dict(depths=list(c.depths), embedding_size=c.dim, hidden_sizes=widths)
     return None
 
 
