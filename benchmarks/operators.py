@@ -27,6 +27,8 @@ from vitrail.lab.bench.contender import Unavailable, foreign
 from vitrail.lab.bench.page import ratio
 from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.turns import Turns
+from vitrail.native.library import refusal
+from vitrail.native.operations import attend_groups, lane_bias
 from vitrail.parts.attend import Attend, merge_heads, split_heads
 from vitrail.parts.windows import PadThenRoll
 
@@ -72,14 +74,36 @@ def window_cases(batch: int, dtype: torch.dtype, blocks: Blocks = SWIN_T) -> Ite
             "vitrail parts": partial(window_by_parts, given, addend, grid, cut, heads),
             "torch SDPA": partial(window_by_sdpa, given, laid_out, grid, cut.shift, heads),
         }
+        ours, absent, reason = ["vitrail parts"], {}, refusal(dtype)
+        if reason is None:
+            ours.append("vitrail native")
+            calls["vitrail native"] = native_window(given, bias, cut, heads)
+        else:
+            absent["vitrail native"] = reason
         title = f"{side} x {side}, {heads} heads" + ", shifted" * any(cut.shift)
-        yield Case(title, count, ("vitrail parts",), calls, expected, {})
+        yield Case(title, count, tuple(ours), calls, expected, absent)
 
 
 def window_by_parts(qkv: Tensor, bias: Tensor, grid: Grid, cut: PadThenRoll, heads: int) -> Tensor:
     """Compute window attention as our `WindowAttention` does between its projections."""
     q, k, v = split_heads(cut.split(grid.cells(qkv)), heads)
     return cut.join(merge_heads(Attend()(q, k, v, cut.separate(bias, like=q)))).flatten(1, 2)
+
+
+def native_window(qkv: Tensor, bias: Tensor, cut: PadThenRoll, heads: int) -> Callable[[], Tensor]:
+    """Return window attention as `vitrail.optimize` computes it.
+
+    What it prepares once for a model is done here, beforehand: the table of who meets whom, the biases that differ, and
+    the scale of the queries, which it folds into their projection.
+    """
+    width = qkv.shape[-1] // 3
+    scale = torch.ones(3 * width)
+    scale[:width] = (width // heads) ** -0.5
+    addend = addend_of(bias, cut, bias)
+    kinds, which = addend.unique(dim=0, return_inverse=True)
+    slots, laid_out = cut.slots().int().contiguous(), lane_bias(kinds)
+    padding, scaled = torch.zeros(3 * width, dtype=qkv.dtype), (qkv.float() * scale).to(qkv.dtype)
+    return partial(attend_groups, scaled, heads, slots, padding, which.int(), laid_out)
 
 
 def window_by_sdpa(qkv: Tensor, addend: Tensor, grid: Grid, shift: tuple[int, int], heads: int) -> Tensor:

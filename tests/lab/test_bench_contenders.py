@@ -65,13 +65,28 @@ def test_what_is_not_installed_is_named_with_its_cure():
 def test_the_fastest_way_counts_and_the_others_are_told():
     clock = FakeClock()
     ways = clock.way("slow", 0.5), clock.way("fast", 0.25), clock.way("slower", 1.0)
-    ready = make_ready(contender(*ways), MODEL, EXAMPLE, "fp32", clock)
+    ready = make_ready(contender(*ways), MODEL, EXAMPLE, "fp32", clock=clock)
     assert ready.way == "fast" and ready.others == {"slow": "500.0 ms", "slower": "1000.0 ms"}
 
 
 def test_a_way_that_fails_leaves_the_others():
     ready = make_ready(contender(failing(RuntimeError("no\nkernel")), FakeClock().way("good", 1.0)), MODEL, EXAMPLE, "")
     assert ready.way == "good" and ready.others == {"broken": "they failed: RuntimeError: no"}
+
+
+def test_each_way_of_a_fragile_contender_is_probed_first():
+    asked = []
+
+    def probe(way):
+        asked.append(way.name)
+        if way.name == "deadly":
+            raise Unavailable("its process died")
+
+    ways = Way("deadly", as_it_is, lambda module, example: pytest.fail("taken")), FakeClock().way("good", 1.0)
+    ready = make_ready(contender(*ways, fragile=True), MODEL, EXAMPLE, "fp32", probe)
+    assert asked == ["deadly", "good"] and ready.way == "good" and ready.others == {"deadly": "its process died"}
+    make_ready(contender(*ways[1:]), MODEL, EXAMPLE, "fp32", probe)
+    assert asked == ["deadly", "good"]  # the others run in this process at once
 
 
 def test_a_contender_without_a_way_that_works_says_why():
@@ -188,5 +203,6 @@ def test_engines_give_the_same_answers():
     expected = model(images)
     for one in CONTENDERS:
         if one.fragile:
-            got = make_ready(one, model, images, "fp32").answer(images)
-            assert (got - expected).abs().max() <= 1e-4 * expected.abs().max(), one.name
+            for way in one.open(model, images, "fp32"):
+                got = way.prepare(model, images)(images)
+                assert (got - expected).abs().max() <= 1e-4 * expected.abs().max(), (one.name, way.name)

@@ -286,7 +286,7 @@ def test_a_process_that_dies_is_told_and_takes_nobody_along(monkeypatch, tmp_pat
     become("kill -SEGV $$", monkeypatch, tmp_path)
     assert alone(SMALL, "vitrail", "fp32 weights").reason == "its process died of SIGSEGV"
     with pytest.raises(VitrailError, match="tried alone, its process died of SIGSEGV"):
-        try_alone(SMALL, "openvino", batch=1, precision="fp32", threads=1)
+        try_alone(SMALL, "openvino", "traced", batch=1, precision="fp32", threads=1)
     fragile = Contender("fragile", GOOD.ways, fragile=True)
     bench = run_bench(SMALL, [OURS, fragile], QUICK)
     assert bench.phases[0].absent == {"fragile": "tried alone, its process died of SIGSEGV"}

@@ -2,11 +2,14 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from time import perf_counter
 from typing import Any
 
 import torch
 
+from vitrail.errors import VitrailError
+from vitrail.lab.bench.contender import Contender, foreign
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.registry import CONTENDERS
 from vitrail.lab.bench.subject import Subject
@@ -19,27 +22,27 @@ def begin(task: dict[str, Any]) -> dict[str, Any]:
     """Let a contender answer once, then a few times more, and return what that took.
 
     Args:
-        task: `subject`, `name` of the contender, `way` (the last of its ways where it names none), `batch`,
-            `precision`, `threads`.
+        task: `subject`, `name` of the contender and of the `way`, `batch`, `precision`, `threads`.
     """
     torch.set_num_threads(task["threads"])
-    begun = _Begun(task)
-    peak = peak_of(begun.start, begun.images.device)
-    return {"seconds": begun.seconds, "peak": peak, "running": peak_of(begun.go_on, begun.images.device)}
+    contender = next(one for one in CONTENDERS if one.name == task["name"])
+    with nullcontext() if contender.ours else foreign(contender.name):
+        begun = _Begun(contender, task)
+        peak = peak_of(begun.start, begun.images.device)
+        return {"seconds": begun.seconds, "peak": peak, "running": peak_of(begun.go_on, begun.images.device)}
 
 
 class _Begun:
     """A contender alone: only its own module is in memory when it starts, so that no second copy counts."""
 
-    def __init__(self, task: dict[str, Any]):
+    def __init__(self, contender: Contender, task: dict[str, Any]):
         subject = Subject(**task["subject"])
         model = subject.build()
         self.images = blotches(task["batch"], model.config.in_channels, model.preprocess.size).to(subject.device)
-        contender = next(one for one in CONTENDERS if one.name == task["name"])
         clock = perf_counter()
         ways = contender.open(model, self.images, task["precision"])  # brings the engine's libraries up
         self.seconds = perf_counter() - clock
-        [self.way] = [one for one in ways if one.name == task["way"]] or ways[-1:]
+        [self.way] = [one for one in ways if one.name == task["way"]]
         self.modules = [self.way.build(model, self.images)]
 
     def start(self) -> None:
@@ -56,4 +59,7 @@ class _Begun:
 
 
 if __name__ == "__main__":
-    print(json.dumps(begin(json.loads(sys.argv[1]))))
+    try:
+        print(json.dumps(begin(json.loads(sys.argv[1]))))
+    except VitrailError as error:
+        sys.exit(" ".join(str(error).splitlines()))

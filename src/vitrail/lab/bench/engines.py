@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -15,9 +15,13 @@ from torch import Tensor, nn
 from vitrail.lab.bench.contender import Answer, Unavailable, Way, opened
 from vitrail.lab.bench.libraries import from_timm
 
+Convert = Callable[[nn.Module, Tensor], Any]
+
 
 def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
-    """List OpenVINO's one way: all threads on one batch, in the precision that was asked for.
+    """List OpenVINO's ways, all threads on one batch: from a traced program, and from an exported one.
+
+    Each converts some models that the other cannot, and either may give the faster program.
 
     Raises:
         Unavailable: the pictures are not on a CPU, or this CPU has no bf16 in OpenVINO.
@@ -28,7 +32,10 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way
         raise Unavailable("OpenVINO has no bf16 on this CPU.")
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
 
-    return [Way(f"precision hint {hint}", source, lambda module, example: _openvino(core, module, example, hint))]
+    def way(name: str, convert: Convert) -> Way:
+        return Way(name, source, lambda module, example: _openvino(core, convert(module, example), hint))
+
+    return [way("traced", _traced), way("exported", _exported)]
 
 
 def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
@@ -54,10 +61,17 @@ def source(model: Any, example: Tensor) -> nn.Module:
         return deepcopy(model)
 
 
-def _openvino(core: Any, module: nn.Module, example: Tensor, hint: str) -> Answer:
-    convert = opened("openvino").convert_model
+def _traced(module: nn.Module, example: Tensor) -> Any:
     with _quiet(), torch.inference_mode():
-        program = convert(module, example_input=example, input=[tuple(example.shape)])
+        return opened("openvino").convert_model(module, example_input=example, input=[tuple(example.shape)])
+
+
+def _exported(module: nn.Module, example: Tensor) -> Any:
+    with _quiet(), torch.no_grad():
+        return opened("openvino").convert_model(torch.export.export(module, (example,)))
+
+
+def _openvino(core: Any, program: Any, hint: str) -> Answer:
     options = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.lab.bench.agreement import BARS, Agreement, compare
-from vitrail.lab.bench.contender import Answer, Contender, foreign
+from vitrail.lab.bench.contender import Answer, Contender, Way, foreign
 from vitrail.lab.bench.execution import unchanged
 from vitrail.lab.bench.inputs import blotches, views
 from vitrail.lab.bench.place import place
@@ -189,12 +189,12 @@ class _Stage:
 
     def _join(self, contender: Contender, example: Tensor) -> tuple[Ready, Agreement]:
         """Prepare one contender and compare its answers with the reference."""
-        if contender.fragile:
-            contender.open(self.model, example, self.plan.precision)
-            try_alone(
-                self.subject, contender.name, batch=len(example), precision=self.plan.precision, threads=self.threads
-            )
-        ready = make_ready(contender, self.model, example, self.plan.precision)
+
+        def probe(way: Way) -> None:
+            task = {"batch": len(example), "precision": self.plan.precision, "threads": self.threads}
+            try_alone(self.subject, contender.name, way.name, **task)
+
+        ready = make_ready(contender, self.model, example, self.plan.precision, probe)
         with nullcontext() if contender.ours else foreign(contender.name):
             got = ask_all(ready.answer, self.pictures, len(example))
             return ready, compare(got, self.expected, self.plan.precision, self.subject.trained)

@@ -1,5 +1,6 @@
 """From a contender to its answers: every way is prepared and tried, the fastest is kept."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from time import perf_counter
@@ -12,6 +13,8 @@ from vitrail.lab.bench.contender import Answer, Contender, Unavailable, Way, for
 from vitrail.lab.bench.turns import Clock, alternate
 
 TRIAL_ROUNDS, TRIAL_SECONDS = 3, 0.3
+
+Probe = Callable[[Way], None]
 
 
 class Ready(NamedTuple):
@@ -29,7 +32,12 @@ class Ready(NamedTuple):
 
 
 def make_ready(
-    contender: Contender, model: nn.Module, example: Tensor, precision: str, clock: Clock = perf_counter
+    contender: Contender,
+    model: nn.Module,
+    example: Tensor,
+    precision: str,
+    probe: Probe = lambda way: None,
+    clock: Clock = perf_counter,
 ) -> Ready:
     """Prepare every way of a contender and keep the fastest.
 
@@ -38,6 +46,7 @@ def make_ready(
         model: ours, in fp32 and evaluation mode; it stays as it is.
         example: a batch of the shape that will be asked.
         precision: `fp32` or `bf16`.
+        probe: asked about each way of a fragile contender first; raises `Unavailable` where it should not be taken.
         clock: gives the time in seconds.
 
     Raises:
@@ -47,6 +56,8 @@ def make_ready(
     others: dict[str, str] = {}
     for way in contender.open(model, example, precision):
         try:
+            if contender.fragile:
+                probe(way)
             answers[way.name] = first_answer(contender, way, model, example)
         except VitrailError as error:
             others[way.name] = str(error)

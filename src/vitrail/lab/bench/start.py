@@ -70,14 +70,14 @@ def measure_start(
         return Start(name, way, batch, reason=str(error))
 
 
-def try_alone(subject: Subject, name: str, *, batch: int, precision: str, threads: int) -> None:
-    """Let a contender answer once in a process of its own, which it may take down.
+def try_alone(subject: Subject, name: str, way: str, *, batch: int, precision: str, threads: int) -> None:
+    """Let one way of a contender answer in a process of its own, which it may take down.
 
     Raises:
         Unavailable: it did not answer.
     """
     try:
-        _child(_task(subject, name, "", batch, precision, threads), {})
+        _child(_task(subject, name, way, batch, precision, threads), {})
     except ResourceError as error:
         raise Unavailable(f"tried alone, {error}") from error
 
@@ -104,5 +104,5 @@ def _child(task: dict[str, Any], caches: dict[str, str]) -> dict[str, Any]:
         raise ResourceError(f"its process died of {signal.Signals(-done.returncode).name}")
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise ResourceError(f"its process ended with {done.returncode}: {(said or ['it said nothing'])[-1][:200]}")
+        raise ResourceError(f"its process ended with {done.returncode}: {(said or ['it said nothing'])[-1][:300]}")
     return json.loads(done.stdout.splitlines()[-1])
