@@ -122,7 +122,9 @@ def test_a_reader_that_leaves_early_hears_no_complaint():
 def test_ctrl_c_and_sigterm_end_with_the_usual_codes(tmp_path: Path):
     program = tmp_path / "wait.py"
     program.write_text(
-        "import sys, time\nfrom vitrail import cli\n"
+        "import signal, sys, time\nfrom vitrail import cli\n"
+        # whoever runs the tests in the background may have told all of their children to ignore Ctrl-C
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(arguments):\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "cli._dispatch = wait\nsys.exit(cli.main([]))\n"
     )
