@@ -27,8 +27,8 @@ from vitrail.lab.bench.contender import Unavailable, foreign
 from vitrail.lab.bench.page import ratio
 from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.turns import Turns
+from vitrail.native.attention import attend_groups, lane_bias
 from vitrail.native.library import refusal
-from vitrail.native.operations import attend_groups, lane_bias
 from vitrail.parts.attend import Attend, merge_heads, split_heads
 from vitrail.parts.windows import PadThenRoll
 

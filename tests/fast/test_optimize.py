@@ -9,7 +9,7 @@ from small_models import SMALL, relative, small
 
 import vitrail
 from vitrail.errors import VitrailError
-from vitrail.fast.branches import FastAttention
+from vitrail.fast.attention import FastAttention
 from vitrail.native.library import library, refusal
 
 COMPILED = refusal(torch.float32)
@@ -53,7 +53,7 @@ def test_few_grids_are_kept() -> None:
     with torch.inference_mode():
         for side in range(32, 80, 4):
             fast(torch.zeros(1, 3, side, 32))
-    assert max(len(m.tables) for m in fast.modules() if isinstance(m, FastAttention)) == 8
+    assert max(len(m.meeting.tables) for m in fast.modules() if isinstance(m, FastAttention)) == 8
 
 
 def test_the_model_stays_as_it_was() -> None:

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.fast.branches import FastLinear, fast_block
+from vitrail.fast.branches import fast_block
+from vitrail.fast.forms import FORMS
+from vitrail.fast.kept import Kept
 from vitrail.native.instructions import computes_bf16
 from vitrail.native.library import refusal
 from vitrail.parts.backbone import Classifier
@@ -61,29 +63,29 @@ def optimize(model: Classifier, precision: Literal["auto", "fp32", "bf16"] = "au
 
 
 def _replace(parent: nn.Module, dtype: torch.dtype, kept: Counter[str]) -> None:
-    """Put the fast form of each block and linear layer in its place."""
+    """Put the fast form of each block and layer in its place; what has none may hold parts that have."""
     for name, child in parent.named_children():
-        if type(child) is Block:
-            block, reasons = fast_block(child, dtype)
-            kept.update(reasons)
-            _replace(block, dtype, kept)  # what is left of linear layers in it
-            setattr(parent, name, block)
-        elif type(child) is nn.Linear and not (dtype == torch.bfloat16 and child.in_features % 2):
-            setattr(parent, name, FastLinear(child, dtype))
-        else:
-            _replace(child, dtype, kept)
+        form = _form(child, dtype, kept)
+        setattr(parent, name, form)
+        _replace(form, dtype, kept)
+
+
+def _form(module: nn.Module, dtype: torch.dtype, kept: Counter[str]) -> nn.Module:
+    if type(module) is Block:
+        return fast_block(module, dtype, kept)
+    if type(module) not in FORMS:
+        return module
+    try:
+        return FORMS[type(module)](module, dtype)
+    except Kept as reason:
+        kept[f"{type(module).__name__}: {reason}"] += 1
+        return module
 
 
 def _cast(fast: Any, dtype: torch.dtype) -> None:
     """Bring what stayed PyTorch into the precision; pictures come and logits go in fp32."""
     if dtype == torch.float32:
         return
-    tables = [module for module in fast.modules() if hasattr(module, "tables")]
-    positions = [module.mixer for module in tables]
-    for module in tables:  # biases are added to scores in fp32
-        module.mixer = None
     fast.to(dtype)
-    for module, mixer in zip(tables, positions, strict=True):
-        module.mixer = mixer
     fast.backbone.embedding.register_forward_pre_hook(lambda module, inputs: inputs[0].to(dtype))
     fast.register_forward_hook(lambda module, inputs, logits: logits.float())

@@ -12,8 +12,6 @@ struct Packed {
     typename N::Word* values;  // panels of the head, step by step along the keys
 };
 
-static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
-
 // Put STEP numbers into a Word.
 template <class N>
 static inline typename N::Word word_of(const typename N::Item* numbers) {

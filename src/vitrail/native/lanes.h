@@ -35,6 +35,8 @@ static inline void store(float* at, Lanes x) { *reinterpret_cast<Lanes*>(at) = x
 static inline Lanes largest(Lanes a, Lanes b) { return a > b ? a : b; }
 static inline Lanes least(Lanes a, Lanes b) { return a < b ? a : b; }
 
+static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
 static inline float add_up(Lanes x) {
     float sum = 0;
     for (int i = 0; i < LANES; i++) sum += x[i];

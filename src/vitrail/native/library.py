@@ -1,4 +1,7 @@
-"""Build the C++ of this folder for this machine, once, and load it."""
+"""Build the C++ of this folder for this machine, once, and load it.
+
+Each `.cpp` is a library of its own, built when it is first needed; the headers are theirs in common.
+"""
 
 import ctypes
 import os
@@ -32,7 +35,7 @@ def refusal(dtype: torch.dtype) -> str | None:
     if dtype not in SUFFIXES:
         return f"compiled operations know fp32 and bf16, not {dtype}"
     try:
-        has_bfloat16 = library().vitrail_has_bfloat16()
+        has_bfloat16 = library("products").vitrail_has_bfloat16()
     except Unavailable as error:
         return str(error)
     if dtype == torch.bfloat16 and not has_bfloat16:
@@ -41,13 +44,13 @@ def refusal(dtype: torch.dtype) -> str | None:
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """Return the compiled operations, built if this machine has not built them before.
+def library(name: str) -> ctypes.CDLL:
+    """Return the operations of `name.cpp`, built if this machine has not built them before.
 
     Raises:
         Unavailable: there is no compiler, or it failed.
     """
-    return ctypes.CDLL(str(build(compiler())))
+    return ctypes.CDLL(str(build(name, compiler())))
 
 
 def compiler() -> str:
@@ -63,30 +66,31 @@ def compiler() -> str:
     return found
 
 
-def build(compile_with: str) -> Path:
-    """Build the library into the cache, unless it is there, and return its path.
+def build(name: str, compile_with: str) -> Path:
+    """Build `name.cpp` into the cache, unless it is there, and return the library's path.
 
     Several processes may build at once: each writes a file of its own and gives it the name that counts at the end.
 
     Raises:
         Unavailable: the compiler failed; the message ends with what it said.
     """
-    texts = [(path.name, path.read_text()) for path in sorted(SOURCES.iterdir()) if path.suffix in (".cpp", ".h")]
+    source = SOURCES / f"{name}.cpp"
+    texts = [(path.name, path.read_text()) for path in [source, *sorted(SOURCES.glob("*.h"))]]
     machine = (platform.machine(), platform.processor(), instructions(), compile_with, _version(compile_with))
-    target = cache_folder("native") / f"vitrail-{fingerprint(texts, FLAGS, machine)}.so"
+    target = cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
     if target.exists():
         return target
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         said = ""
         for threads in (("-fopenmp",), ()):  # without OpenMP there is one thread, and still a result
-            command = [compile_with, *FLAGS, *threads, "-o", str(made), str(SOURCES / "vitrail.cpp")]
+            command = [compile_with, *FLAGS, *threads, "-o", str(made), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 os.replace(made, target)
                 return target
             said = said or done.stderr
-    raise Unavailable(f"{compile_with} cannot build the compiled operations: {said.strip()[-300:]}")
+    raise Unavailable(f"{compile_with} cannot build {source.name}: {said.strip()[-300:]}")
 
 
 def _version(compile_with: str) -> str:

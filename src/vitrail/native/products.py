@@ -1,17 +1,17 @@
-"""The compiled operations on tensors: products with packed weights, an MLP in one go, attention within groups.
+"""Products with packed weights: a linear layer with what stands beside it, and an MLP in one go.
 
 They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
 """
 
 import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vitrail.native.library import SUFFIXES, library
+from vitrail.native.calls import at, function
+from vitrail.native.library import library
 
 PLAIN, GELU, ADD = 0, 1, 2
 
@@ -45,7 +45,7 @@ def pack_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Pack
     outputs, inputs = weight.shape
     step = _step(dtype)
     assert inputs % step == 0, (inputs, dtype)
-    lanes, panel = library().vitrail_lanes(), library().vitrail_panel()
+    lanes, panel = library("products").vitrail_lanes(), library("products").vitrail_panel()
     spare = -outputs % lanes
     rows = pad(weight.detach().float(), (0, 0, 0, spare)).to(dtype)
     panels = [
@@ -71,15 +71,15 @@ def linear(
     y = x.new_empty(*x.shape[:-1], packed.outputs)
     assert x.dtype == packed.dtype and x.shape[-1] == packed.inputs, (x.dtype, x.shape, packed.inputs)
     add = None if add is None else _like(add, y)
-    _function("linear", x.dtype)(
-        _at(x),
+    function("products", "linear", x.dtype)(
+        at(x),
         ctypes.c_long(x.numel() // packed.inputs),
         packed.inputs,
-        _at(packed.panels),
-        _at(packed.bias),
+        at(packed.panels),
+        at(packed.bias),
         packed.outputs,
-        _at(y),
-        _at(add),
+        at(y),
+        at(add),
         finish,
         int(norm_eps is not None),
         ctypes.c_float(norm_eps or 0.0),
@@ -100,79 +100,23 @@ def mlp(
     y = x.new_empty(*x.shape[:-1], second.outputs)
     assert x.dtype == first.dtype == second.dtype and first.outputs == second.inputs
     add = None if add is None else _like(add, y)
-    _function("mlp", x.dtype)(
-        _at(x),
+    function("products", "mlp", x.dtype)(
+        at(x),
         ctypes.c_long(rows),
         first.inputs,
-        _at(first.panels),
-        _at(first.bias),
+        at(first.panels),
+        at(first.bias),
         first.outputs,
-        _at(second.panels),
-        _at(second.bias),
+        at(second.panels),
+        at(second.bias),
         second.outputs,
-        _at(y),
-        _at(add),
+        at(y),
+        at(add),
         int(norm_eps is not None),
         ctypes.c_float(norm_eps or 0.0),
         torch.get_num_threads(),
     )
     return y
-
-
-def lane_bias(bias: Tensor) -> Tensor:
-    """Lay a bias `(kinds, h, n, n)` out in whole vectors: `(kinds, h, n, keys)`, fp32."""
-    spare = -bias.shape[-1] % library().vitrail_lanes()
-    return pad(bias.float(), (0, spare)).contiguous()
-
-
-def attend_groups(
-    qkv: Tensor, heads: int, slots: Tensor, padding: Tensor, kinds: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    """Attend within groups of tokens, wherever they lie: no token is moved.
-
-    y = softmax(q k^T + bias) v for each head of each group; the queries are scaled already
-
-    Args:
-        qkv: `(B, N, 3 C)`, queries, keys and values of each token.
-        heads: heads h; `C = h d`, d even.
-        slots: int32 `(groups, n)`, which token sits in each place; -1 is padding. Each token sits somewhere.
-        padding: `(3 C,)`, queries, keys and values of padding.
-        kinds: int32 `(groups,)`, which bias a group has, or None.
-        bias: from `lane_bias`, or None.
-
-    Returns:
-        `(B, N, C)`.
-    """
-    qkv = qkv.contiguous()
-    batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    y = qkv.new_empty(batch, tokens, width)
-    _function("attend", qkv.dtype)(
-        _at(qkv),
-        batch,
-        tokens,
-        heads,
-        width // heads,
-        _at(slots),
-        slots.shape[0],
-        slots.shape[1],
-        _at(padding),
-        _at(kinds),
-        _at(bias),
-        _at(y),
-        torch.get_num_threads(),
-    )
-    return y
-
-
-def _function(name: str, dtype: torch.dtype) -> Callable[..., None]:
-    function = getattr(library(), f"vitrail_{name}_{SUFFIXES[dtype]}")
-    function.restype = None
-    return function
-
-
-def _at(x: Tensor | None) -> ctypes.c_void_p:
-    assert x is None or x.is_contiguous()
-    return ctypes.c_void_p(None if x is None else x.data_ptr())
 
 
 def _like(x: Tensor, y: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-// What Python calls, on plain pointers: each function for single precision and, where the machine has it, for bfloat16.
+// What native/products.py calls: products with packed weights, for single precision and, where it is there, bfloat16.
 
-#include "attention.h"
+#include "products.h"
 
 enum Finish { PLAIN = 0, GELU = 1, ADD = 2 };
 
@@ -93,35 +93,6 @@ static void mlp(const void* x_, long rows, int depth, const void* first_, const 
     }
 }
 
-// Attention within groups of tokens. qkv is (batch, tokens, 3, heads, width), y (batch, tokens, heads, width).
-// slots (groups, count) says which token sits where; -1 is padding, which reads `padding` (3, heads, width).
-// kinds (groups) picks the bias of a group out of bias (kinds, heads, count, round_up(count, LANES)), or both are null.
-template <class N>
-static void groups_attend(const void* qkv_, int batch, int tokens, int heads, int width, const int32_t* slots,
-                          int groups, int count, const void* padding_, const int32_t* kinds, const float* bias, void* y_,
-                          int threads) {
-    typedef typename N::Item Item;
-    const Item* padding = (const Item*)padding_;
-    const long row_in = 3L * heads * width, row_out = (long)heads * width;
-    const size_t table = (size_t)count * round_up(count, LANES);
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
-    for (long item = 0; item < (long)batch * groups * heads; item++) {
-        const int head = item % heads, group = item / heads % groups;
-        const long image = item / heads / groups;
-        const Item* qkv = (const Item*)qkv_ + image * tokens * row_in;
-        Item* y = (Item*)y_ + image * tokens * row_out;
-        const int32_t* seats = slots + (size_t)group * count;
-        const float* add = bias == nullptr ? nullptr : bias + ((size_t)kinds[group] * heads + head) * table;
-        attend<N>(
-            count, width,
-            [&](int part, int j) {
-                const Item* token = seats[j] < 0 ? padding : qkv + seats[j] * row_in;
-                return token + ((long)part * heads + head) * width;
-            },
-            add, [&](int j) -> Item* { return seats[j] < 0 ? nullptr : y + seats[j] * row_out + (long)head * width; });
-    }
-}
-
 extern "C" {
 int vitrail_panel() { return PANEL; }
 int vitrail_lanes() { return LANES; }
@@ -142,11 +113,6 @@ int vitrail_has_bfloat16() {
                             const void* second, const float* bias2, int outputs, void* y, const void* add, int normed, \
                             float eps, int threads) {                                                                  \
         mlp<N>(x, rows, depth, first, bias1, hidden, second, bias2, outputs, y, add, normed, eps, threads);            \
-    }                                                                                                                  \
-    void vitrail_attend_##name(const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots,     \
-                               int groups, int count, const void* padding, const int32_t* kinds, const float* bias,    \
-                               void* y, int threads) {                                                                 \
-        groups_attend<N>(qkv, batch, tokens, heads, width, slots, groups, count, padding, kinds, bias, y, threads);    \
     }
 
 FOR(float32, Single)

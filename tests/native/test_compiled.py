@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
+from vitrail.native.attention import attend_groups, lane_bias
 from vitrail.native.library import refusal
-from vitrail.native.operations import ADD, GELU, PLAIN, attend_groups, lane_bias, linear, mlp, pack_linear
+from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp, pack_linear
 
 PRECISIONS = [torch.float32, torch.bfloat16]
 CLOSE = {torch.float32: 2e-6, torch.bfloat16: 6e-3}  # bf16 keeps 8 bits: half of 2^-8 for each rounding

@@ -1,0 +1,119 @@
+"""Attention over all tokens or within windows in its fast form."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.fast.affine import Affine, scaled
+from vitrail.fast.kept import Kept
+from vitrail.grid import Grid
+from vitrail.native.attention import attend_groups, lane_bias
+from vitrail.native.products import ADD, linear, pack_linear
+from vitrail.parts.positions import NoPosition
+from vitrail.parts.token_mixers.self_attention import SelfAttention
+from vitrail.parts.token_mixers.window_attention import WindowAttention
+from vitrail.shapes import Tokens
+
+KEPT_GRIDS = 8
+
+
+class Table(NamedTuple):
+    """Which tokens meet on a grid, which bias each group has, and the biases."""
+
+    slots: Tensor
+    kinds: Tensor | None
+    bias: Tensor | None
+
+
+class Meeting:
+    """Makes the table of each grid, once, from a mixer's position and the way it cuts.
+
+    It is no module, so that the mixer's parameters stay in fp32: biases are added to scores in fp32.
+    """
+
+    def __init__(self, mixer: SelfAttention | WindowAttention):
+        self.mixer = mixer
+        self.tables: dict[Grid, Table] = {}
+
+    def on(self, grid: Grid) -> Table:
+        """Return the table of a grid; few are kept."""
+        if grid not in self.tables:
+            if len(self.tables) == KEPT_GRIDS:
+                self.tables.pop(next(iter(self.tables)))
+            self.tables[grid] = self._table(grid)
+        return self.tables[grid]
+
+    def _table(self, grid: Grid) -> Table:
+        slots = self.mixer.slots(grid).int().contiguous()
+        bias = self._bias(grid)
+        if bias is None:
+            return Table(slots, None, None)
+        if bias.ndim == 3:  # (h, n, n), the same for all groups
+            bias = bias[None]
+            kinds = torch.zeros(len(slots), dtype=torch.int32)
+        else:  # (groups, h, n, n), of which few differ
+            bias, kinds = bias.unique(dim=0, return_inverse=True)
+        return Table(slots, kinds.int().contiguous(), lane_bias(bias))
+
+    def _bias(self, grid: Grid) -> Tensor | None:
+        mixer = self.mixer
+        if isinstance(mixer, SelfAttention):
+            return mixer.position.bias(self._queries(grid), grid)
+        cut = mixer.cut.of(grid, mixer.window_size, mixer.shift)
+        within = Grid(*cut.window)
+        queries = self._queries(within)
+        return cut.separate(mixer.position.bias(queries, within), like=queries)
+
+    def _queries(self, grid: Grid) -> Tensor:
+        """Return queries to ask a position with: only their number, precision and device count."""
+        return torch.zeros(1, self.mixer.num_heads, grid.tokens, 1)
+
+
+class FastAttention(nn.Module):
+    """`x + scale(mixer(norm(x)))` for attention over all tokens or within windows.
+
+    Tokens stay where they are: a table says which of them meet.
+    """
+
+    def __init__(
+        self, norm: nn.LayerNorm, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
+    ):
+        super().__init__()
+        affine = Affine.of(norm, mixer.qkv.in_features)
+        assert affine.eps is not None
+        self.eps, self.heads, self.dtype = affine.eps, mixer.num_heads, dtype
+        width = mixer.qkv.in_features
+        queries = torch.ones(3 * width)
+        queries[:width] = (width // mixer.num_heads) ** -0.5
+        weight, bias = affine.folded(mixer.qkv)
+        self.qkv = pack_linear(weight * queries[:, None], bias * queries, dtype)
+        plain = torch.zeros(3 * width) if mixer.qkv.bias is None else mixer.qkv.bias.detach()
+        self.padding = (plain * queries).to(dtype)  # padding is zero after the norm
+        self.proj = pack_linear(*scaled(mixer.proj, scale), dtype)
+        del mixer.qkv, mixer.proj
+        self.meeting = Meeting(mixer)
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Add the branch."""
+        slots, kinds, bias = self.meeting.on(grid)
+        qkv = linear(x, self.qkv, norm_eps=self.eps)
+        mixed = attend_groups(qkv, self.heads, slots, self.padding, kinds, bias)
+        return linear(mixed, self.proj, ADD, add=x)
+
+
+def fast_attention(
+    norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
+) -> FastAttention:
+    """Return the fast form of an attention's branch.
+
+    Raises:
+        Kept: no LayerNorm before it, queries and keys are turned, heads of odd width in bf16, or an unknown scale.
+    """
+    if type(norm) is not nn.LayerNorm:
+        raise Kept(f"the norm before it is {type(norm).__name__}, not LayerNorm")
+    if type(mixer.position).rotate is not NoPosition.rotate:
+        raise Kept("its position turns queries and keys")
+    if dtype == torch.bfloat16 and mixer.qkv.in_features // mixer.num_heads % 2:
+        raise Kept("heads of odd width cannot be read in pairs")
+    return FastAttention(norm, mixer, scale, dtype)

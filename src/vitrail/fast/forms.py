@@ -1,0 +1,15 @@
+"""Which module has which fast form. To add one, add a line."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from vitrail.fast.layers import fast_linear
+
+FORMS: dict[type[nn.Module], Callable[..., nn.Module]] = {
+    nn.Linear: fast_linear,
+}
+"""For modules of exactly this type, `(module, dtype) -> module` with the same call; raises `Kept` where it cannot.
+
+Blocks are not here: their branches are, in `branches.BRANCHES`.
+"""

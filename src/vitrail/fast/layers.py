@@ -1,0 +1,30 @@
+"""Single layers in their fast form."""
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.fast.kept import Kept
+from vitrail.native.products import linear, pack_linear
+
+
+class FastLinear(nn.Module):
+    """A linear layer with packed weights."""
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype):
+        super().__init__()
+        self.packed = pack_linear(layer.weight, layer.bias, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply and shift."""
+        return linear(x, self.packed)
+
+
+def fast_linear(layer: nn.Linear, dtype: torch.dtype) -> FastLinear:
+    """Return the fast form of a linear layer.
+
+    Raises:
+        Kept: an odd number of inputs in bf16.
+    """
+    if dtype == torch.bfloat16 and layer.in_features % 2:
+        raise Kept("an odd number of inputs cannot be read in pairs")
+    return FastLinear(layer, dtype)

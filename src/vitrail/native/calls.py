@@ -1,0 +1,21 @@
+"""How Python calls compiled operations: by address, on tensors that lie in one piece."""
+
+import ctypes
+from collections.abc import Callable
+
+from torch import Tensor, dtype
+
+from vitrail.native.library import SUFFIXES, library
+
+
+def function(source: str, name: str, precision: dtype) -> Callable[..., None]:
+    """Return the operation `name` of `source.cpp` for a precision."""
+    found = getattr(library(source), f"vitrail_{name}_{SUFFIXES[precision]}")
+    found.restype = None
+    return found
+
+
+def at(x: Tensor | None) -> ctypes.c_void_p:
+    """Return where a tensor lies; None is nowhere."""
+    assert x is None or x.is_contiguous()
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
