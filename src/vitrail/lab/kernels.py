@@ -22,10 +22,18 @@ def _neighborhood(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return q, k, v, torch.zeros(169, 8, device=device, dtype=dtype), 7, 1
 
 
+def _window(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    slots = torch.arange(196, device=device).reshape(4, 49)
+    bias = torch.zeros(1, 3, 49, 49, device=device, dtype=dtype)
+    qkv = torch.zeros(1, 196, 3 * 96, device=device, dtype=dtype)
+    return qkv, None, bias, slots.new_zeros(4), slots, 3
+
+
 # The arguments to ask each kernel with: those of its usual caller.
 _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "attention": _attention,
     "neighborhood": _neighborhood,
+    "window": _window,
 }
 
 

@@ -1,0 +1,67 @@
+"""Window attention as the paper writes it: cut the map into windows, attend in each, put the windows together again."""
+
+import torch
+from torch import Tensor
+
+from vitrail.kernels.attention.reference import attend as global_attention
+from vitrail.shapes import Tokens
+
+
+def attend(
+    qkv: Tokens, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor, heads: int
+) -> Tensor:
+    """Attend within groups of tokens: `(B, N, C)`.
+
+    y = softmax(q k^T / sqrt(d) + bias) v, for each head of each group
+
+    Swin Transformer, section 3.2. Tokens stay where they lie: a table says which of them meet, so that shift, partition
+    and reverse are arithmetic on indices. Gradients flow to `qkv`, `padding` and `bias`.
+
+    Args:
+        qkv: `(B, N, 3 C)`, queries, keys and values of each token side by side, each of them head by head.
+        padding: `(3 C,)`, queries, keys and values of padding: what the projection makes of zeros, that is its bias.
+            None is zeros.
+        bias: `(K, h or 1, n, n)`, addends to the scores of which each group has one, query first; `-inf` forbids a
+            pair, but every query needs one that is allowed. It may be of another precision than `qkv`. None adds
+            nothing.
+        kinds: integers `(G,)`, which of the K addends a group has.
+        slots: integers `(G, n)`, which token sits in each place of each group; -1 is padding. Each token sits in
+            exactly one place, so there are `G n - N` places of padding.
+        heads: number of heads h; `C = h d`.
+
+    Example:
+        >>> qkv = torch.randn(1, 4, 3 * 8)
+        >>> by_itself = torch.arange(4)[:, None]
+        >>> mixed = attend(qkv, None, None, torch.zeros(4, dtype=torch.long), by_itself, heads=2)
+        >>> bool((mixed == qkv[..., 16:]).all())  # who meets nobody else keeps their values
+        True
+    """
+    q, k, v = cut(qkv, padding, slots, heads)
+    addend = None if bias is None else bias.to(qkv.dtype)[kinds]
+    return join(global_attention(q, k, v, addend), slots, qkv.shape[1])
+
+
+def cut(qkv: Tokens, padding: Tensor | None, slots: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Give each group its queries, keys and values, each `(B, G, h, n, d)`."""
+    last = qkv.new_zeros(qkv.shape[2]) if padding is None else padding.to(qkv.dtype)
+    everyone = torch.cat([qkv, last.expand(len(qkv), 1, -1)], dim=1)  # (B, N + 1, 3C), so -1 is padding
+    parts = everyone[:, slots].unflatten(-1, (3, heads, -1))  # (B, G, n, 3, h, d)
+    q, k, v = parts.permute(3, 0, 1, 4, 2, 5)
+    return q, k, v
+
+
+def join(mixed: Tensor, slots: Tensor, tokens: int) -> Tensor:
+    """Bring every token of `(B, G, h, n, d)` back to where it lies, `(B, N, C)`."""
+    return mixed.transpose(2, 3).flatten(3).flatten(1, 2)[:, places(slots, tokens)]  # -> (B, Gn, hd) -> (B, N, hd)
+
+
+def places(slots: Tensor, tokens: int) -> Tensor:
+    """Return the place of each token among all groups, `(N,)`: the inverse of `slots`.
+
+    Example:
+        >>> places(torch.tensor([[2, 0], [1, -1]]), tokens=3).tolist()
+        [1, 2, 0]
+    """
+    found = slots.new_empty(tokens + 1)
+    found[slots.flatten()] = torch.arange(slots.numel(), device=slots.device)
+    return found[:tokens]  # what lies behind them is padding's
