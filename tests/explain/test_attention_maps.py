@@ -11,9 +11,11 @@ from vitrail.explain.maps import attention_maps
 from vitrail.explain.query import Pixel
 from vitrail.explain.token_map import Place, TokenMap
 from vitrail.grid import Grid
+from vitrail.kernels.window.reference import join
 from vitrail.parts.attend import Attend
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
+from vitrail.parts.token_mixers.window_attention import WindowAttention
 
 
 class Given(TokenMap):
@@ -29,7 +31,7 @@ class Given(TokenMap):
 
 
 def in_groups(map, v: Tensor) -> Tensor:
-    """Return the values that the leaf got, `(B, G, h, m, d)`."""
+    """Return the values that meet, `(B, G, h, m, d)`."""
     if not isinstance(map.layer.module, NeighborhoodAttention):
         return v.reshape(2, len(map.slots), *v.shape[-3:])
     cells = v[:, : map.grid.h, : map.grid.w].flatten(1, 2)  # (B, N, h, d)
@@ -41,7 +43,10 @@ def in_groups(map, v: Tensor) -> Tensor:
 def test_probabilities_times_values_are_what_the_leaf_gave(attending, images):
     seen = []
     leaves = [module for module in attending.modules() if isinstance(module, Attend)]
-    hooks = [leaf.register_forward_hook(lambda _, args, out: seen.append((args[2], out))) for leaf in leaves]
+    hooks = [
+        leaf.register_forward_hook(lambda leaf, args, out: seen.append((leaf.operands(*args)[2], out)))
+        for leaf in leaves
+    ]
     with attention_maps(attending) as maps:
         attending(images)
     assert len(maps) == len(seen) == len(leaves) >= 2
@@ -49,6 +54,8 @@ def test_probabilities_times_values_are_what_the_leaf_gave(attending, images):
         p = map.probabilities
         assert (p.sum(-1) - 1).abs().max() < 1e-5
         again = p @ in_groups(map, v)
+        if isinstance(map.layer.module, WindowAttention):
+            again = join(again, map.slots, map.grid.tokens)  # its leaf brings the tokens back to where they lie
         assert (again - out.reshape_as(again)).abs().max() <= 1e-5 * out.abs().max()
         assert p.max() > 2 / p.shape[-1]  # not the uniform map, which would hide a transposition
     for hook in hooks:

@@ -5,8 +5,9 @@ import torch
 from torch.autograd import gradcheck
 
 from vitrail.grid import Grid
+from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-from vitrail.parts.windows import MaskedPadding, PadThenRoll, RollThenPad
+from vitrail.parts.windows import MaskedPadding, PadThenRoll, RollThenPad, tile
 
 GRIDS = [(1, 1), (1, 7), (5, 9), (8, 8), (8, 13), (14, 14)]
 CUTS = [PadThenRoll, RollThenPad, MaskedPadding]
@@ -113,15 +114,10 @@ def test_masked_edges_do_not_depend_on_how_much_padding_there_is(size, shift):
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("cut", [PadThenRoll, RollThenPad, MaskedPadding])
 def test_only_masked_edges_do_not_depend_on_what_the_padding_holds(cut, shift):
-    class OtherPadding(cut):
-        def _pad(self, x):
-            padded = super()._pad(x)
-            return padded - 9.0 * (super()._pad(torch.ones_like(x)) == 0)
-
     mixer, grid = mixer_of(cut, 4, shift), Grid(5, 9)
     x = torch.randn(1, grid.tokens, 4, dtype=torch.double)
     want = mixer(x, grid)
-    mixer.cut = OtherPadding
+    mixer.attend.register_forward_pre_hook(lambda _, args: (args[0], args[1] - 9.0, *args[2:]))
     assert torch.allclose(mixer(x, grid), want) == (cut is MaskedPadding)
 
 
@@ -154,6 +150,52 @@ def test_slots_name_each_cell_once_and_where_split_puts_it(cut, size):
     assert sorted(slots[slots >= 0].tolist()) == list(range(grid.tokens))
     windows = a_cut.split(torch.arange(1.0, grid.tokens + 1).view(1, *size, 1))[0, ..., 0]
     assert torch.equal(windows, slots + 1.0)
+
+
+@every_cut
+@every_grid
+@pytest.mark.parametrize(("window", "shift"), [(4, 0), (4, 2), (3, 1)])
+def test_windows_of_one_kind_keep_the_same_pairs_apart(cut, size, window, shift):
+    """Against regions numbered cell by cell, with padding beyond what the cut needs too."""
+
+    class MorePadding(cut):
+        @property
+        def padded(self):
+            h, w = super().padded
+            return h + 2 * self.window[0], w + self.window[1]
+
+    for kind in (cut, MorePadding):
+        a_cut = kind.of(Grid(*size), window, shift)
+        like = torch.zeros(())
+        regions = tile(a_cut._labels(like)[None, ..., None], a_cut.window)[0, ..., 0]
+        apart = regions[:, :, None] != regions[:, None, :]
+        mask = a_cut.addends(None, like)
+        mask = torch.zeros(1, 1, *apart.shape[1:]) if mask is None else mask
+        kinds = a_cut.kinds()
+        assert kinds.unique().tolist() == list(range(len(mask)))
+        assert torch.equal(mask[kinds][:, 0] != 0, apart) or not a_cut.parted
+        bias = torch.randn(2, *apart.shape[1:])
+        dense = bias + torch.zeros(()).masked_fill(apart, a_cut.forbidden)[:, None] if a_cut.parted else bias
+        assert torch.equal(a_cut.separate(bias, like), dense)
+
+
+def test_a_position_that_turns_is_heard():
+    class Turning(NoPosition):
+        def rotate(self, q, k, grid):
+            return q.flip(-1), -k
+
+    mixer, grid = mixer_of(PadThenRoll, 4, 2), Grid(8, 8)
+    x = torch.randn(1, 64, 4, dtype=torch.double)
+    mixer.position = Turning()
+    turned = mixer(x, grid)
+    with torch.no_grad():
+        for rows in (slice(0, 2), slice(2, 4)):  # the queries of each head
+            mixer.qkv.weight[rows] = mixer.qkv.weight[rows].flip(0).clone()
+            mixer.qkv.bias[rows] = mixer.qkv.bias[rows].flip(0).clone()
+        mixer.qkv.weight[4:8] *= -1
+        mixer.qkv.bias[4:8] *= -1
+    mixer.position = NoPosition()
+    torch.testing.assert_close(mixer(x, grid), turned)
 
 
 @every_cut

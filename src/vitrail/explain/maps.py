@@ -119,7 +119,7 @@ class _Tap:
             leaf = leaf_of(layer.module)
             assert leaf is not None
             yield layer.module.register_forward_pre_hook(self._enter, with_kwargs=True)
-            yield leaf.register_forward_pre_hook(self._attend(layer), with_kwargs=True)
+            yield leaf.register_forward_pre_hook(self._attend(layer))
 
     def _start(self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.maps._maps.clear()
@@ -130,16 +130,12 @@ class _Tap:
         self._grid = args[1] if len(args) > 1 else named["grid"]
 
     def _attend(self, layer: Layer) -> Callable[..., None]:
-        def keep(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-            q, k, bias = _scores(*args, **named)
+        def keep(leaf: Any, args: tuple[Any, ...]) -> None:
+            q, k, _, bias = leaf.operands(*(x.detach() if isinstance(x, Tensor) else x for x in args))
             self.ran = True
             self._keep(AttentionMap(Place(layer, self._grid, self._picture), (q, k, bias), self._batch))
 
         return keep
-
-
-def _scores(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    return q.detach(), k.detach(), None if bias is None else bias.detach()
 
 
 def no_maps(model: nn.Module) -> VitrailError:

@@ -4,6 +4,8 @@ Kernels are chosen here, attention maps are captured here, exporters are satisfi
 kernel runs, and a tool that hooks `Attend` sees the attention of every architecture.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
@@ -25,6 +27,11 @@ class Attend(nn.Module):
             bias: addend to the scores that broadcasts to `(*B, h, N, M)`.
         """
         return attention(q, k, v, bias)
+
+    def operands(self, *given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return queries, keys, values and bias as `maps` takes them, from what `forward` is given."""
+        q, k, v, *bias = given
+        return q, k, v, bias[0] if bias else None
 
     def maps(self, q: Heads, k: Tensor, bias: Bias | None) -> Maps:
         """Compute the attention probabilities that `forward` mixes by, by the readable reference."""

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import embedding, interpolate
 
 from vitrail.grid import Grid
 from vitrail.shapes import Bias, Heads, Tokens
@@ -63,7 +63,8 @@ class RelativePositionBias(NoPosition):
     def bias(self, q: Heads, grid: Grid) -> Bias | None:
         """Look the offsets of `grid` up: `(h, N, N)`."""
         index = self.index[: grid.h, : grid.w, : grid.h, : grid.w].flatten(2, 3).flatten(0, 1)  # (hw, hw)
-        return self.table[index].permute(2, 0, 1)  # (N, N, h) -> (h, N, N)
+        # `embedding` and not an index: its gradient is summed in a fixed order, on every device.
+        return embedding(index, self.table).permute(2, 0, 1)  # (N, N, h) -> (h, N, N)
 
 
 def relative_index(h: int, w: int) -> Tensor:

@@ -74,21 +74,67 @@ class PadThenRoll:
         return self.lift(untile(windows, self.window, self.padded))
 
     def separate(self, bias: Tensor | None, like: Tensor) -> Tensor | None:
-        """Add what keeps apart the pairs of tokens that share a window but not a neighbourhood."""
-        if not any(self.shift):
-            return bias
+        """Add to a bias `(h, n, n)` what keeps apart the pairs of tokens that share a window but not a neighbourhood.
+
+        Returns:
+            `(h, n, n)` where all windows are alike, else `(windows, h or 1, n, n)`, or None.
+        """
+        addends = self.addends(bias, like)
+        if addends is None or not self.parted:
+            return None if addends is None else addends[0]
+        return addends[self.kinds(like.device)]
+
+    def addends(self, bias: Tensor | None, like: Tensor) -> Tensor | None:
+        """Do the same for each kind of window: `(kinds, h or 1, n, n)`, or None."""
+        if not self.parted:
+            return None if bias is None else bias[None]
         mask = self._mask(like)
         return mask if bias is None else bias + mask
 
-    def slots(self) -> Tensor:
+    @property
+    def parted(self) -> bool:
+        """Whether some tokens that share a window are kept apart."""
+        return any(self.shift)
+
+    def slots(self, device: torch.device | None = None) -> Tensor:
         """Say which cell sits in each place of each window, `(windows, n)`; -1 is padding."""
         h, w = self.size
-        cells = torch.arange(1, h * w + 1).reshape(1, h, w, 1)
+        cells = torch.arange(1, h * w + 1, device=device).reshape(1, h, w, 1)
         return tile(self.lay(cells), self.window)[0, ..., 0] - 1
 
+    def kinds(self, device: torch.device | None = None) -> Tensor:
+        """Say of which kind each window is, `(windows,)`: windows of one kind keep the same pairs apart.
+
+        Example:
+            >>> PadThenRoll.of(Grid(12, 16), window=4, shift=2).kinds().reshape(3, 4).tolist()
+            [[0, 0, 0, 1], [0, 0, 0, 1], [2, 2, 2, 3]]
+        """
+        rows, columns = (
+            (torch.arange(count, device=device) - first).clamp(min=0)
+            for count, first in zip(self._counts, self._first, strict=True)
+        )
+        return (rows[:, None] * (self._counts[1] - self._first[1]) + columns).flatten()
+
+    @property
+    def _counts(self) -> Pair:
+        """Windows on each axis."""
+        return self.padded[0] // self.window[0], self.padded[1] // self.window[1]
+
+    @property
+    def _first(self) -> Pair:
+        """The first window of each axis that those before it are like; those behind it are kinds of their own."""
+        rows, columns = (max(n // w - 1, 0) for n, w in zip(self._even(), self.window, strict=True))
+        return rows, columns
+
+    def _even(self) -> Pair:
+        """How many rows and columns of the laid map are one region, from the start."""
+        rows, columns = (p - w * (s > 0) for p, w, s in zip(self.padded, self.window, self.shift, strict=True))
+        return rows, columns
+
     def _mask(self, like: Tensor) -> Tensor:
-        labels = tile(self._labels(like)[None, ..., None], self.window)[0, ..., 0]  # (windows, n)
-        apart = labels[:, None, :, None] != labels[:, None, None, :]  # (windows, 1, n, n)
+        labels = tile(self._labels(like)[None, ..., None], self.window)[0, ..., 0].unflatten(0, self._counts)
+        labels = labels[self._first[0] :, self._first[1] :].flatten(0, 1)  # (rows, columns, n) -> (kinds, n)
+        apart = labels[:, None, :, None] != labels[:, None, None, :]  # (kinds, 1, n, n)
         return like.new_zeros(()).masked_fill(apart, self.forbidden)
 
     def _labels(self, like: Tensor) -> Tensor:
@@ -134,12 +180,14 @@ class MaskedPadding(PadThenRoll):
 
     forbidden = -inf
 
-    def separate(self, bias: Tensor | None, like: Tensor) -> Tensor | None:
-        """Keep padding apart as well."""
-        if not any(self.shift) and self.padded == self.size:
-            return bias
-        mask = self._mask(like)
-        return mask if bias is None else bias + mask
+    @property
+    def parted(self) -> bool:
+        """Whether there is a shift or padding."""
+        return any(self.shift) or self.padded != self.size
+
+    def _even(self) -> Pair:
+        rows, columns = (min(e, n - s) for e, n, s in zip(super()._even(), self.size, self.shift, strict=True))
+        return rows, columns
 
     def _labels(self, like: Tensor) -> Tensor:
         regions = super()._labels(like)

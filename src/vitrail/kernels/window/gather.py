@@ -28,7 +28,7 @@ def attend(
     """Attend within groups of tokens; the arguments are those of the reference."""
     table, place = slots.flatten(), places(slots, qkv.shape[1])
     rows: Any = _Cut.apply(qkv, padding, table, place)
-    q, k, v = rows.reshape(len(qkv), *slots.shape, 3, heads, -1).permute(3, 0, 1, 4, 2, 5)  # (B, G, h, n, d)
+    q, k, v = rows.unflatten(2, (3, heads, -1)).unflatten(1, slots.shape).permute(3, 0, 1, 4, 2, 5)  # (B, G, h, n, d)
     mixed = attention(q, k, v, choose(bias, kinds, qkv.dtype))
     return _Join.apply(mixed.transpose(2, 3).flatten(3).flatten(1, 2), table, place)  # pyright: ignore[reportReturnType]
 
@@ -44,8 +44,8 @@ def cut_rows(rows: Tokens, padding: Tensor | None, table: Tensor) -> Tensor:
     """Lay tokens `(B, N, C)` out place by place, `(B, G n, C)`; as many places as tokens are no padding."""
     if len(table) > rows.shape[1]:
         last = rows.new_zeros(rows.shape[2]) if padding is None else padding.to(rows.dtype)
-        rows = torch.cat([rows, last.expand(len(rows), 1, -1)], dim=1)
-    return rows[:, table]
+        rows = torch.cat([rows, last.expand(rows.shape[0], 1, -1)], dim=1)
+    return rows.index_select(1, table.remainder(rows.shape[1]))  # -1 is the last; an index would take twice as long
 
 
 class _Cut(Function):
@@ -67,7 +67,7 @@ class _Cut(Function):
         into_padding = None
         if ctx.needs_input_grad[1]:
             into_padding = ((table < 0).to(grad.dtype) @ grad).sum(0).to(ctx.dtype)  # (Gn) x (B, Gn, C) -> (C)
-        return grad[:, place], into_padding, None, None
+        return grad.index_select(1, place), into_padding, None, None
 
 
 class _Join(Function):
@@ -75,7 +75,7 @@ class _Join(Function):
 
     @staticmethod
     def forward(grouped: Tensor, table: Tensor, place: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return grouped[:, place]
+        return grouped.index_select(1, place)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -44,7 +44,7 @@ def attend(
 def cut(qkv: Tokens, padding: Tensor | None, slots: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Give each group its queries, keys and values, each `(B, G, h, n, d)`."""
     last = qkv.new_zeros(qkv.shape[2]) if padding is None else padding.to(qkv.dtype)
-    everyone = torch.cat([qkv, last.expand(len(qkv), 1, -1)], dim=1)  # (B, N + 1, 3C), so -1 is padding
+    everyone = torch.cat([qkv, last.expand(qkv.shape[0], 1, -1)], dim=1)  # (B, N + 1, 3C), so -1 is padding
     parts = everyone[:, slots].unflatten(-1, (3, heads, -1))  # (B, G, n, 3, h, d)
     q, k, v = parts.permute(3, 0, 1, 4, 2, 5)
     return q, k, v

@@ -1,12 +1,45 @@
 """Tokens attend within their window; windows shift from block to block."""
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.grid import Grid
+from vitrail.kernels.window import window
+from vitrail.kernels.window.reference import cut as cut_groups
 from vitrail.parts.attend import Attend, check_heads, merge_heads, split_heads
 from vitrail.parts.positions import NoPosition, RelativePositionBias
 from vitrail.parts.windows import PadThenRoll
 from vitrail.shapes import Tokens
+
+
+class WindowAttend(Attend):
+    """Softmax attention within groups of tokens, without parameters; no token has to be moved.
+
+    Args:
+        num_heads: heads h.
+    """
+
+    def __init__(self, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, qkv: Tokens, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor) -> Tensor:
+        """Mix the values of the tokens of each group: `(B, N, C)`.
+
+        Args:
+            qkv: queries, keys and values of each token, `(B, N, 3 C)`.
+            padding: those of padding, `(3 C,)`; None is zeros.
+            bias: addends to the scores, `(K, h or 1, n, n)`, of which each group has one.
+            kinds: which of them, `(G,)`.
+            slots: which token sits in each place of each group, `(G, n)`; -1 is padding.
+        """
+        return window(qkv, padding, bias, kinds, slots, self.num_heads)
+
+    def operands(
+        self, qkv: Tokens, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return queries, keys and values `(B, G, h, n, d)`, and the bias of each group."""
+        return *cut_groups(qkv, padding, slots, self.num_heads), None if bias is None else bias[kinds]
 
 
 class WindowAttention(nn.Module):
@@ -47,19 +80,31 @@ class WindowAttention(nn.Module):
         self.num_heads, self.window_size, self.shift, self.cut = num_heads, window_size, shift, cut
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.position = position or RelativePositionBias(num_heads, (window_size, window_size))
-        self.attend = Attend()
+        self.attend = WindowAttend(num_heads)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Mix the cells of each window; the grid must have no prefix."""
         cut = self.cut.of(grid, self.window_size, self.shift)
-        within = Grid(*cut.window)
-        q, k, v = split_heads(self.qkv(cut.split(grid.cells(x))), self.num_heads)  # (B, windows, h, n, d)
-        q, k = self.position.rotate(q, k, within)
-        bias = cut.separate(self.position.bias(q, within), like=q)
-        windows = self.proj(merge_heads(self.attend(q, k, v, bias)))  # (B, windows, n, C)
-        return cut.join(windows).flatten(1, 2)  # (B, H, W, C) -> (B, N, C)
+        qkv = turn(self.qkv(x), self.num_heads, self.position, grid)
+        q, _, _ = split_heads(qkv, self.num_heads)
+        bias = cut.addends(self.position.bias(q, Grid(*cut.window)), like=q)
+        # Padding is zero before the projection, so after it there is the projection's bias.
+        mixed = self.attend(qkv, self.qkv.bias, bias, cut.kinds(x.device), cut.slots(x.device))
+        return self.proj(mixed)
 
     def slots(self, grid: Grid) -> Tensor:
         """Say which tokens meet in one window, `(windows, n)`; -1 is padding."""
         return self.cut.of(grid, self.window_size, self.shift).slots()
+
+
+def turn(qkv: Tokens, num_heads: int, position: NoPosition, grid: Grid) -> Tensor:
+    """Turn queries and keys of a `(B, N, 3 C)` projection by their place on the map.
+
+    What the position leaves as it is is not laid out anew.
+    """
+    q, k, v = split_heads(qkv, num_heads)
+    turned = position.rotate(q, k, grid)
+    if all(new is old for new, old in zip(turned, (q, k), strict=True)):
+        return qkv
+    return torch.cat([merge_heads(part) for part in (*turned, v)], dim=-1)
