@@ -4,10 +4,16 @@ from collections.abc import Callable
 
 from torch import nn
 
+from vitrail.fast.bottlenecks import fast_stage
 from vitrail.fast.layers import fast_linear
+from vitrail.fast.stems import fast_stem
+from vitrail.parts.embeddings import ConvStem
+from vitrail.parts.stages import Stage
 
 FORMS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: fast_linear,
+    ConvStem: fast_stem,
+    Stage: fast_stage,
 }
 """For modules of exactly this type, `(module, dtype) -> module` with the same call; raises `Kept` where it cannot.
 

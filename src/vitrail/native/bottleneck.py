@@ -1,0 +1,216 @@
+"""Convolutions with packed filters between group norms, as one product each; maps are `(B, N, C)` tokens in memory.
+
+A norm and its ReLU are applied by the operation that reads the map, and its statistics are taken by the one that wrote
+it, so no pass over memory is theirs. They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
+"""
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vitrail.native.calls import at, function
+from vitrail.native.library import library
+from vitrail.native.products import pack_linear
+
+CHUNK_ROWS = 448  # rows of a result that are computed at a time: enough to read the filters seldom,
+CHUNK_BYTES = 400 << 10  # and few enough that what they see stays in the cache
+
+Size = tuple[int, int]
+"""Lines and places of a map."""
+
+
+class Window(NamedTuple):
+    """What a convolution or a pooling sees at a place.
+
+    Args:
+        side: side k of the square.
+        stride: step between two places.
+        same: pad as TensorFlow does, so that n places become ceil(n / stride); or by k // 2 on every side.
+    """
+
+    side: int
+    stride: int
+    same: bool = False
+
+    def places(self, n: int) -> tuple[int, int]:
+        """Return how many places stand on a side of n, and how many zeros come before it.
+
+        Example:
+            >>> Window(3, 2).places(6), Window(3, 2, same=True).places(6)
+            ((3, 1), (3, 0))
+        """
+        if not self.same:
+            return (n + 2 * (self.side // 2) - self.side) // self.stride + 1, self.side // 2
+        count = -(-n // self.stride)
+        return count, max((count - 1) * self.stride + self.side - n, 0) // 2
+
+
+class PackedFilters(NamedTuple):
+    """Filters ready for the product: in panels (native/products.h), step by step along lines, places and channels."""
+
+    panels: Tensor
+    window: Window
+    inputs: int
+    outputs: int
+
+
+class GroupScale(NamedTuple):
+    """A group norm's numbers in fp32."""
+
+    weight: Tensor
+    bias: Tensor
+    groups: int
+    eps: float
+
+
+class Moments(NamedTuple):
+    """Statistics of a map's channels, `(B, chunks, 3, C)`, for every `chunk` of its `rows` rows."""
+
+    values: Tensor
+    chunk: int
+    rows: int
+
+
+class Affine(NamedTuple):
+    """What a norm is for these pictures: scale and shift of each channel, each `(B, C)`."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def pack_filters(weight: Tensor, window: Window, dtype: torch.dtype) -> PackedFilters:
+    """Lay filters `(out, in, k, k)` out as the product reads them."""
+    lines = weight.detach().float().permute(0, 2, 3, 1).flatten(2)  # (out, k, k in)
+    lines = pad(lines, (0, lines.shape[2] % 2)) if dtype == torch.bfloat16 else lines  # pairs begin anew in each line
+    packed = pack_linear(lines.flatten(1), None, dtype)
+    return PackedFilters(packed.panels, window, weight.shape[1], weight.shape[0])
+
+
+def convolve(
+    x: Tensor,
+    size: Size,
+    filters: PackedFilters,
+    norm: Affine | None = None,
+    add: Tensor | None = None,
+    into: Tensor | None = None,
+) -> tuple[Tensor, Size, Moments]:
+    """Return the convolution of relu(norm(x)), or of x where there is no norm, with the moments of the result.
+
+    Args:
+        x: a map `(B, N, C)`, or pictures `(B, C, Y, X)`.
+        size: its lines and places.
+        filters: from `pack_filters`; the number of outputs is a multiple of 16.
+        norm: of x, with a ReLU behind it.
+        add: what is added to the result.
+        into: where the result goes.
+    """
+    x = x.contiguous()
+    window = filters.window
+    (tall, top), (wide, left) = map(window.places, size)
+    shape = (x.shape[0], tall * wide, filters.outputs)
+    y = x.new_empty(shape) if into is None else into
+    assert y.shape == shape and y.dtype == x.dtype == filters.panels.dtype and filters.outputs % 16 == 0, shape
+    assert x.numel() == x.shape[0] * size[0] * size[1] * filters.inputs, (x.shape, size, filters.inputs)
+    assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
+    seen = ((wide - 1) * window.stride + window.side) * filters.inputs * x.element_size() * window.stride
+    lines = _even(tall, max(1, min(CHUNK_ROWS // wide, CHUNK_BYTES // seen)))
+    moments = torch.empty(shape[0], -(-tall // lines), 3, filters.outputs)
+    function("bottleneck", "convolve", x.dtype)(
+        at(x),
+        x.shape[0],
+        *size,
+        filters.inputs,
+        int(x.ndim == 4),
+        *_at_affine(norm),
+        at(filters.panels),
+        window.side,
+        window.stride,
+        top,
+        left,
+        tall,
+        wide,
+        filters.outputs,
+        at(add),
+        at(y),
+        at(moments),
+        lines,
+        torch.get_num_threads(),
+    )
+    return y, (tall, wide), Moments(moments, lines * wide, tall * wide)
+
+
+def measure(x: Tensor) -> Moments:
+    """Take the moments of a map `(B, N, C)`; C is a multiple of 16."""
+    batch, rows, channels = x.shape
+    assert channels % 16 == 0, channels
+    chunk = _even(rows, CHUNK_ROWS)
+    moments = torch.empty(batch, -(-rows // chunk), 3, channels)
+    function("bottleneck", "measure", x.dtype)(
+        at(x), batch, rows, channels, chunk, at(moments), torch.get_num_threads()
+    )
+    return Moments(moments, chunk, rows)
+
+
+def settle(moments: Moments, norm: GroupScale) -> Affine:
+    """Return what a norm is for the pictures whose moments these are."""
+    batch, _, _, channels = moments.values.shape
+    scale, shift = torch.empty(2, batch, channels).unbind()
+    library("bottleneck").vitrail_settle(
+        at(moments.values),
+        batch,
+        moments.rows,
+        moments.chunk,
+        channels,
+        norm.groups,
+        at(norm.weight),
+        at(norm.bias),
+        ctypes.c_float(norm.eps),
+        at(scale),
+        at(shift),
+    )
+    return Affine(scale, shift)
+
+
+def join(x: Tensor, norm_x: Affine | None, z: Tensor, norm_z: Affine, into: Tensor | None = None) -> Tensor:
+    """Return relu(norm(x) + norm(z)) of two maps; x has no norm where None is given."""
+    y = torch.empty_like(z) if into is None else into
+    assert x.shape == y.shape == z.shape and x.dtype == y.dtype == z.dtype, (x.shape, y.shape, z.shape)
+    function("bottleneck", "join", x.dtype)(
+        at(x), *_at_affine(norm_x), at(z), *_at_affine(norm_z), *z.shape, at(y), torch.get_num_threads()
+    )
+    return y
+
+
+def pool(x: Tensor, size: Size, window: Window, norm: Affine | None = None) -> tuple[Tensor, Size]:
+    """Return the largest of relu(norm(x)), or of x where there is no norm, and the zeros beyond the map."""
+    batch, _, channels = x.shape
+    (tall, top), (wide, left) = map(window.places, size)
+    y = x.new_empty(batch, tall * wide, channels)
+    function("bottleneck", "pool", x.dtype)(
+        at(x),
+        batch,
+        *size,
+        channels,
+        *_at_affine(norm),
+        window.side,
+        window.stride,
+        top,
+        left,
+        tall,
+        wide,
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y, (tall, wide)
+
+
+def _at_affine(norm: Affine | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p]:
+    return (at(None), at(None)) if norm is None else (at(norm.scale), at(norm.shift))
+
+
+def _even(n: int, most: int) -> int:
+    """Return the length of the pieces that n is cut into evenly, none longer than `most`."""
+    return -(-n // -(-n // most))
