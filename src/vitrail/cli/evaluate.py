@@ -43,6 +43,11 @@ class Evaluate:
     """Pictures that pass the model together; the figures do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """What to compute in. In bf16 single pictures get another answer than in fp32; auto is bf16 in the fast form where
+    the hardware computes in it, and else fp32."""
+    optimize: bool = True
+    """Let the model's fast form answer, where it is faster here and agrees on the first pictures."""
     worst: int = 24
     """How many of the worst errors to keep with their pictures."""
     rows: int = 20
@@ -74,6 +79,9 @@ class Evaluate:
                 labels=self.labels,
                 worst=self.worst,
                 progress=lambda done, _: tell(done),
+                precision=self.precision,
+                optimize=self.optimize,
+                told=lambda form: print(form, file=sys.stderr),
             )
         if self.json:
             import json
@@ -86,7 +94,7 @@ class Evaluate:
         return 0
 
     def _print(self, result: "Evaluation") -> None:
-        from vitrail.lab.words import duration, percent
+        from vitrail.lab.words import arithmetic, duration, percent
 
         calibration = result.calibration
         low, high = percent(result.top1.low), percent(result.top1.high)
@@ -104,6 +112,7 @@ class Evaluate:
             ["log-likelihood", f"{-calibration.nll:.4f}", "mean over pictures, in nats"],
             ["Brier score", f"{calibration.brier:.4f}", "0 is best, 2 is worst"],
             ["pictures", f"{result.samples:,}", f"{result.data}, in {duration(result.seconds)} ({speed})"],
+            ["arithmetic", result.precision, arithmetic(result).partition(" ")[2]],
         ]
         print_table(["measure", "value", ""], rows, right=["value"])
         print()

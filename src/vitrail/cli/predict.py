@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
@@ -13,6 +13,7 @@ from vitrail.errors import DataError, VitrailError
 
 if TYPE_CHECKING:
     from vitrail.cli.writing import Output
+    from vitrail.lab.form import Form, Precision
     from vitrail.lab.pictures import Picture
     from vitrail.tasks.classification import Classification
 
@@ -20,6 +21,7 @@ EXAMPLES = """
 vitrail predict runs/classify/digits picture.png
 vitrail predict vit_tiny_patch16_224 --weights vit_tiny.pt 'photos/*.jpg' --top 3
 vitrail predict MODEL photos/ --csv > labels.csv
+vitrail predict MODEL photos/ --precision fp32 --no-draft   # exactly as the model was published
 vitrail predict MODEL photos/ --out labels.jsonl   # stop it, start it again: it goes on where it was
 """
 
@@ -46,6 +48,13 @@ class Predict:
     """Pictures that pass the model together; the answers do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What to compute in; auto is bf16 in the fast form where the hardware computes in it, and else fp32. A job that is
+    started again keeps what it was begun with."""
+    optimize: bool = True
+    """Let the model's fast form answer, where it is faster here and agrees on the first pictures."""
+    draft: bool = True
+    """Decode large JPEGs at a smaller scale (never below three times the size that is needed)."""
     out: Path | None = None
     """File to write to, .jsonl, .json or .csv. A .jsonl file is written as the job goes, and a job that is
     started again does only what is missing in it."""
@@ -68,7 +77,7 @@ class Predict:
         pictures = find_pictures(self.pictures)
         model = find_model(self.model, self.weights, self.device)
         names = None if self.labels is None else read_names(self.labels)
-        job = job_of(model, names or model.labels, self.top)
+        job = job_of(model, names or model.labels, self.top, self.draft)
         output = open_output(self.out, job, len(pictures), self.top, self.json, self.csv)
         failed = self._work(model, pictures, names, output)
         for result in failed[:5]:
@@ -84,11 +93,22 @@ class Predict:
         from vitrail.cli.progress import picture_bar
         from vitrail.lab.predict import predictions
 
+        precision = self._precision(output)
         todo = [picture for picture in pictures if picture.name not in output.done]
         failed, began = [], time.monotonic()
         try:
             with picture_bar("predict", len(todo)) as tell:
-                answers = predictions(model, todo, top=self.top, batch=self.batch, labels=names)
+                answers = predictions(
+                    model,
+                    todo,
+                    top=self.top,
+                    batch=self.batch,
+                    labels=names,
+                    precision=precision,
+                    optimize=self.optimize,
+                    draft=self.draft,
+                    told=lambda form: self._tell(form, output),
+                )
                 for count, result in enumerate(answers, start=1):
                     output.add(result)
                     tell(count)
@@ -101,3 +121,19 @@ class Predict:
             kept = f", {len(pictures) - len(todo)} were there already" if len(todo) < len(pictures) else ""
             print(f"{self.out}: {len(todo)} pictures in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr)
         return failed
+
+    def _precision(self, output: "Output") -> "Precision":
+        """Return what to compute in: what a job was begun with, so that its answers have one precision."""
+        begun = output.precision
+        if begun is None or begun == self.precision:
+            return self.precision
+        if self.precision != "auto":
+            raise VitrailError(
+                f"{self.out} holds answers computed in {begun}, and --precision is {self.precision}.\n"
+                f"Leave --precision out to go on in {begun}, or choose another --out."
+            )
+        return "bf16" if begun == "bf16" else "fp32"
+
+    def _tell(self, form: "Form", output: "Output") -> None:
+        output.precision = form.precision
+        print(form, file=sys.stderr)

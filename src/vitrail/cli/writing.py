@@ -19,9 +19,10 @@ SUFFIXES = (".jsonl", ".json", ".csv")
 
 
 class Output(Protocol):
-    """Takes the results of a job one by one."""
+    """Takes the results of a job one by one; `precision` is what they are computed in, once it is known."""
 
     done: frozenset[str]
+    precision: str | None
 
     def add(self, result: Classification) -> None:
         """Take a result."""
@@ -40,6 +41,7 @@ class Printed:
     """Prints results as they come: readable lines, or JSON Lines."""
 
     done: frozenset[str] = frozenset()
+    precision: str | None = None
 
     def __init__(self, as_json: bool):
         self.as_json = as_json
@@ -59,6 +61,7 @@ class Tabled:
     """Prints a table in the end: a picture a row, or for one picture a class a row."""
 
     done: frozenset[str] = frozenset()
+    precision: str | None = None
 
     def __init__(self) -> None:
         self.results: list[Classification] = []
@@ -85,6 +88,7 @@ class CsvLines:
     """Writes CSV as results come: path, error, then label and probability of each class that was kept."""
 
     done: frozenset[str] = frozenset()
+    precision: str | None = None
 
     def __init__(self, stream: IO[str], top: int):
         self._writer = csv.writer(stream, lineterminator="\n")
@@ -109,6 +113,7 @@ class Whole:
     """Writes a JSON or CSV file in the end, whole or not at all."""
 
     done: frozenset[str] = frozenset()
+    precision: str | None = None
 
     def __init__(self, path: Path, top: int):
         self.path, self._text, self._dicts = path, io.StringIO(), []

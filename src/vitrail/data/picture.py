@@ -87,6 +87,7 @@ def open_image(
     background: tuple[int, int, int] = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
     draft: int | None = None,
+    aligned: bool = False,
     name: str | None = None,
 ) -> Image.Image:
     """Read a picture into 8-bit RGB or grey, upright.
@@ -101,6 +102,7 @@ def open_image(
         background: colour under transparent pixels.
         max_pixels: most pixels that a picture may have.
         draft: let a JPEG be decoded at 1/2, 1/4 or 1/8 as long as no side falls under this length; faster.
+        aligned: let it only where that divides both sides, so that the picture keeps its shape to the pixel.
         name: what to call the picture in errors; the path by default.
 
     Raises:
@@ -122,7 +124,7 @@ def open_image(
         image = _guard(lambda: Image.open(file, formats=FORMATS), refuse)
         _check_size(image.size, max_pixels, refuse)
         with image:
-            return _guard(lambda: _decode(image, mode, background, draft), refuse)
+            return _guard(lambda: _decode(image, mode, background, draft, aligned), refuse)
 
 
 def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
@@ -233,11 +235,15 @@ def _check_webp(file: IO[bytes], limit: int, refuse: Callable[[str, str], ImageD
     _check_size(size, limit, refuse)
 
 
-def _decode(image: Image.Image, mode: str, background: tuple[int, int, int], draft: int | None) -> Image.Image:
-    if draft and min(image.size) >= 2 * draft:
-        # Pillow picks the smallest scale whose sides are at least these; the short side decides.
-        shrink = draft / min(image.size)
-        image.draft(None, (int(image.width * shrink), int(image.height * shrink)))
+def _decode(
+    image: Image.Image, mode: str, background: tuple[int, int, int], draft: int | None, aligned: bool
+) -> Image.Image:
+    if draft:
+        wide, tall = image.size
+        fitting = [by for by in (8, 4, 2) if min(wide, tall) >= by * draft]
+        scale = next((by for by in fitting if not aligned or wide % by == tall % by == 0), 1)
+        if scale > 1:  # Pillow picks the smallest picture whose sides are at least these
+            image.draft(None, (wide // scale, tall // scale))
     image.load()
     orientation = _orientation(image)
     image = to_rgb(image, background) if mode == "RGB" else to_grey(image, background)

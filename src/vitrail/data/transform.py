@@ -4,6 +4,7 @@ Both work in two steps. `picture` brings one decoded picture to the model's size
 many at once. Pictures that have the model's size already (CIFAR, digits) skip the first step, see `leaves`.
 """
 
+from collections.abc import Callable
 from math import exp, log, sqrt
 
 import numpy as np
@@ -24,13 +25,35 @@ _FILTERS = {
 }
 
 
+Fit = Callable[[Image.Image, tuple[int, int], int, str], Tensor]
+"""`(image, (width, height), side, interpolation)`: resize, cut a square from the centre; `(C, side, side)` of uint8."""
+
+
 def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     """Scale `(B, C, Y, X)` of uint8 to 0..1, subtract the mean, divide by the deviation."""
     if pixels.shape[1] == 1 and preprocess.channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
     mean = torch.tensor(preprocess.mean, device=pixels.device)[:, None, None]
     std = torch.tensor(preprocess.std, device=pixels.device)[:, None, None]
-    return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+    images = torch.empty(pixels.shape, device=pixels.device)
+    step = 1 if pixels.device.type == "cpu" else max(1, len(pixels))  # on a CPU each of the four steps finds it cached
+    for first in range(0, len(pixels), step):
+        part = slice(first, first + step)
+        images[part].copy_(pixels[part]).div_(255).sub_(mean).div_(std)
+    return images
+
+
+def fit(image: Image.Image, size: tuple[int, int], side: int, interpolation: str) -> Tensor:
+    """Resize, and crop a square from the centre; `(C, side, side)` of uint8."""
+    if image.size != size:
+        image = image.resize(size, _FILTERS[interpolation])
+    left, top = centre(size, side)
+    return _planes(image.crop((left, top, left + side, top + side)))
+
+
+def centre(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the left and upper edge of a square in the middle of a picture; negative where it reaches beyond."""
+    return round((size[0] - side) / 2), round((size[1] - side) / 2)
 
 
 class EvalTransform:
@@ -40,6 +63,7 @@ class EvalTransform:
 
     Args:
         preprocess: the evaluation protocol of a model.
+        fit: what resizes and crops; every one gives the same pixels.
 
     Example:
         >>> EvalTransform(Preprocess(size=32))(Image.new("RGB", (50, 40))).shape
@@ -48,13 +72,13 @@ class EvalTransform:
 
     draft: int | None = None
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    def __init__(self, preprocess: Preprocess, fit: Fit = fit) -> None:
         if preprocess.channels not in (1, 3) or preprocess.interpolation not in _FILTERS:
             raise VitrailError(
                 f"Pictures of {preprocess.channels} channels with {preprocess.interpolation!r} interpolation.\n"
                 f"A picture has 1 or 3 channels; the interpolations are {', '.join(_FILTERS)}."
             )
-        self.preprocess = preprocess
+        self.preprocess, self.fit = preprocess, fit
         self.mode = "L" if preprocess.channels == 1 else "RGB"
 
     def __call__(self, image: Image.Image) -> Tensor:
@@ -71,14 +95,10 @@ class EvalTransform:
 
     def picture(self, image: Image.Image, draws: Draws | None = None) -> Tensor:
         """Resize the short side, and crop from the centre; `(C, size, size)` of uint8."""
-        short, size = self.preprocess.resize, self.preprocess.size
-        width, height = image.size
-        if min(width, height) != short:
-            wide = short if width <= height else int(short * width / height)
-            tall = short if height <= width else int(short * height / width)
-            image = image.resize((wide, tall), _FILTERS[self.preprocess.interpolation])
-        left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-        return _planes(image.crop((left, top, left + size, top + size)))
+        short, (width, height) = self.preprocess.resize, image.size
+        wide = short if width <= height else int(short * width / height)
+        tall = short if height <= width else int(short * height / width)
+        return self.fit(image, (wide, tall), self.preprocess.size, self.preprocess.interpolation)
 
     def batch(self, pixels: Tensor, draws: Draws | None = None) -> Tensor:
         """Normalise `(B, C, size, size)`."""

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from math import ceil
 from typing import TypeVar
 
 from vitrail.data.parallel import cores
@@ -35,6 +36,16 @@ def ahead(function: Callable[[A], B], items: Iterable[A], window: int, threads: 
             yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def even(size: int, count: int | None) -> int:
+    """Return the size of batches, none of which is a small rest: at most `size`, for `count` items (None: unknown).
+
+    Example:
+        >>> even(32, 100), even(32, None)
+        (25, 32)
+    """
+    return ceil(count / ceil(count / size)) if count else size
 
 
 def batched(items: Iterable[A], size: int) -> Iterator[list[A]]:

@@ -13,13 +13,15 @@ from vitrail.data.open import open_dataset
 from vitrail.data.picture import ImageDecodeError
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError, unknown
-from vitrail.lab.ahead import ahead, batched
+from vitrail.lab.ahead import ahead, batched, even
 from vitrail.lab.calibration import calibrate
 from vitrail.lab.evaluation import Evaluation
+from vitrail.lab.form import Answerer, Form, Precision, Told
 from vitrail.lab.inference import ModelSource, asking, class_names, find_model
 from vitrail.lab.metrics import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.lab.predict import Labels
 from vitrail.lab.showcase import Showcase
+from vitrail.native.pictures import best_fit
 from vitrail.tasks.classification import check_finite
 
 Progress = Callable[[int, int], None]
@@ -37,8 +39,15 @@ def evaluate(
     worst: int = 24,
     bad: Literal["fail", "skip"] = "fail",
     progress: Progress | None = None,
+    precision: Precision = "fp32",
+    optimize: bool = True,
+    told: Told = lambda form: None,
 ) -> Evaluation:
-    """Measure a model on a split: each picture once, whatever the batch.
+    """Measure a model on a split: each picture once, whatever the batch, prepared as its published protocol says.
+
+    In fp32 unless something else is asked for, as a training measures its own result: in bf16 single pictures get
+    another answer, and figures that differ by them should not depend on the machine. In fp32 the fast form gives the
+    plain one's answers to 1e-4, which is checked on the first of them, and is still faster.
 
     Args:
         model: a model, a model folder or a run folder.
@@ -50,6 +59,9 @@ def evaluate(
         worst: how many of the worst errors to keep with their pictures.
         bad: what happens to pictures that cannot be read: `fail` stops at the first, `skip` leaves them out.
         progress: told after each batch how far it is.
+        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it, and else fp32.
+        optimize: whether the fast form (`vitrail.optimize`) may answer, where it is faster here and agrees.
+        told: hears which form answers, and why. The evaluation says it too.
 
     Raises:
         VitrailError: there is no such model, data or split, or their classes do not match.
@@ -69,10 +81,11 @@ def evaluate(
     showcase, parts, started = Showcase(errors=worst), [], perf_counter()
     truth: Tensor | None = None
     names: tuple[str, ...] = ()
+    answerer = Answerer(ready, len(pictures), precision=precision, fast=optimize, told=told)
     with asking(ready) as place:
-        prepare = EvalTransform(ready.preprocess)
+        prepare = EvalTransform(ready.preprocess, best_fit(len(pictures)))
         for numbers, pixels in _batches(prepare, pictures, batch, bad):
-            logits = ready(prepare.batch(pixels.to(place)))
+            logits = answerer(prepare.batch(pixels.to(place)))
             ids = [pictures.ids[i] for i in numbers]
             check_finite(logits, ids)
             if truth is None:
@@ -86,7 +99,9 @@ def evaluate(
     seconds = perf_counter() - started
     if not parts:
         raise DataError(f"Not one picture of {pictures.name} can be read. See why: vitrail data check DATA")
-    return _conclude(ready, pictures, Scores.concatenate(parts), names, showcase, seconds, batch, str(place))
+    assert answerer.form is not None
+    scores = Scores.concatenate(parts)
+    return _conclude(ready, answerer.form, pictures, scores, names, showcase, seconds, batch, str(place))
 
 
 def open_split(data: str | PathLike[str], split: str) -> PictureSet:
@@ -122,7 +137,7 @@ def _batches(prepare: EvalTransform, pictures: PictureSet, size: int, bad: str) 
                 raise
             return number, None
 
-    for group in batched(ahead(read, range(len(pictures)), window=2 * size), size):
+    for group in batched(ahead(read, range(len(pictures)), window=2 * size), even(size, len(pictures))):
         good = [(number, pixels) for number, pixels in group if pixels is not None]
         if good:
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])
@@ -150,6 +165,7 @@ def _match(pictures: PictureSet, names: tuple[str, ...]) -> Tensor:
 
 def _conclude(
     model: Any,
+    form: Form,
     pictures: PictureSet,
     scores: Scores,
     names: tuple[str, ...],
@@ -179,7 +195,9 @@ def _conclude(
         images_per_second=len(scores.label) / seconds,
         batch=batch,
         device=device,
-        precision=str(next((value.dtype for value in model.parameters()), torch.float32)).removeprefix("torch."),
+        precision=form.precision,
+        form=form.name,
+        speedup=form.speedup,
         image_size=model.preprocess.size,
     )
 

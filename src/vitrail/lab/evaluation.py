@@ -60,8 +60,10 @@ class Evaluation:
         images_per_second: pictures a second.
         batch: pictures that passed the model together.
         device: where the model was.
-        precision: type of its weights.
+        precision: what it computed in.
         image_size: side of the pictures that it saw.
+        form: `plain`, or `fast` where `vitrail.optimize`'s form answered.
+        speedup: how many times as fast as the plain form the fast one was, on the first few pictures.
     """
 
     model: str
@@ -83,6 +85,8 @@ class Evaluation:
     device: str
     precision: str
     image_size: int
+    form: str = "plain"
+    speedup: float | None = None
 
     def summary(self) -> dict[str, float]:
         """Return the headline figures by name, for a model card or `summary.json`."""

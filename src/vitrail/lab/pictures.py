@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,14 @@ class Picture:
         name: its path, or what it is called in results.
         read: returns it; raises `DataError` where it cannot be read.
         held: the picture, where the caller already holds it in memory.
+        draft: returns it decoded at a smaller scale, whose sides have at least this length, where its format can do so
+            without moving a pixel; None where there is nothing to decode.
     """
 
     name: str
     read: Callable[[], Image.Image]
     held: Image.Image | None = None
+    draft: Callable[[int], Image.Image] | None = None
 
 
 def find_pictures(source: Any, mode: str = "RGB") -> list[Picture]:
@@ -54,7 +57,7 @@ def find_pictures(source: Any, mode: str = "RGB") -> list[Picture]:
 def _walk(source: Any, mode: str) -> Iterator[Picture]:
     if isinstance(source, str | os.PathLike):
         for path in _paths(os.fspath(source)):
-            yield Picture(path, lambda path=path: open_image(path, mode, name=shown(path)))
+            yield _file(path, mode)
     elif isinstance(source, Image.Image):
         yield _held(source, mode)
     elif isinstance(source, torch.Tensor):
@@ -68,6 +71,13 @@ def _walk(source: Any, mode: str) -> Iterator[Picture]:
         raise VitrailError(
             f"A {type(source).__name__} is not a picture. Give a path, a PIL picture, an array or a tensor."
         )
+
+
+def _file(path: str, mode: str) -> Picture:
+    def draft(least: int | None) -> Image.Image:
+        return open_image(path, mode, draft=least, aligned=True, name=shown(path))
+
+    return Picture(path, lambda: draft(None), draft=draft)
 
 
 def _paths(text: str) -> list[str]:
@@ -136,4 +146,4 @@ def _held(picture: Image.Image, mode: str) -> Picture:
 
 
 def _numbered(i: int, picture: Picture) -> Picture:
-    return picture if picture.name else Picture(f"picture {i}", picture.read, picture.held)
+    return picture if picture.name else replace(picture, name=f"picture {i}")

@@ -21,7 +21,7 @@ from vitrail.lab.heat import confusion_cells, confusion_picture
 from vitrail.lab.inside import look_inside
 from vitrail.lab.metrics import ClassFigures
 from vitrail.lab.run_folder import Run, read_run
-from vitrail.lab.words import duration, in_words, percent, plain, short
+from vitrail.lab.words import arithmetic, duration, in_words, percent, plain, short
 from vitrail.training.config import TrainConfig
 
 MOST_ROWS = 200
@@ -157,6 +157,7 @@ def _environment() -> Environment:
         "percent": percent,
         "plain": plain,
         "duration": duration,
+        "arithmetic": arithmetic,
     }
     return environment
 

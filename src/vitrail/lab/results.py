@@ -14,13 +14,14 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.tasks.classification import Classification
 
 
-def job_of(model: Any, labels: Sequence[str] | None, top: int) -> str:
+def job_of(model: Any, labels: Sequence[str] | None, top: int, draft: bool = True) -> str:
     """Return a short name for what decides the answers: weights, preparation, class names, how many are kept."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
-    digest.update(json.dumps([model.preprocess.to_dict(), None if labels is None else list(labels), top]).encode())
+    names = None if labels is None else list(labels)
+    digest.update(json.dumps([model.preprocess.to_dict(), names, top, draft]).encode())
     return digest.hexdigest()[:12]
 
 
@@ -45,7 +46,7 @@ class _Place(NamedTuple):
 
 
 class ResultFile:
-    """One line a picture: an object with `path`, `job` and the answer, or the `error`.
+    """One line a picture: an object with `path`, `job`, `precision` and the answer, or the `error`.
 
     What stands there whole is kept when the job starts again; half a line and failed pictures are done anew. In the end
     the lines are in the order of the pictures, so a killed and resumed job leaves the file that an undisturbed one
@@ -57,6 +58,7 @@ class ResultFile:
 
     Attributes:
         done: names of the pictures that had their answer when the file was opened.
+        precision: what the answers are computed in; None until it is set, or found in the file.
 
     Raises:
         VitrailError: the file holds answers of another job.
@@ -65,6 +67,7 @@ class ResultFile:
 
     def __init__(self, path: str | os.PathLike[str], job: str):
         self.path, self.job = Path(path), job
+        self.precision: str | None = None
         self._places = self._scan()
         self.done = frozenset(self._places)
         if self.path.exists() and sum(place.length for place in self._places.values()) < self.path.stat().st_size:
@@ -73,7 +76,7 @@ class ResultFile:
 
     def add(self, result: Classification) -> None:
         """Write a result; from here on a kill does not lose it."""
-        line = to_line({"job": self.job, **result.to_dict()})
+        line = to_line({"job": self.job, "precision": self.precision, **result.to_dict()})
         with full_disk(self.path, needed=len(line)):
             self._places[result.path] = _Place(self._file.tell(), len(line))
             self._file.write(line)
@@ -107,6 +110,7 @@ class ResultFile:
                     values = self._read(line, number)
                     if "error" not in values:
                         places[values["path"]] = _Place(start, len(line))
+                        self.precision = self.precision or values.get("precision")
                 start += len(line)
         return places
 
@@ -123,7 +127,7 @@ class ResultFile:
         if values["job"] != self.job:
             raise VitrailError(
                 f"{self.path} holds answers of another job ({values['job']}, this one is {self.job}):\n"
-                "other weights, other class names, or another --top.\n"
+                "other weights, other class names, another --top or --draft.\n"
                 "Choose another --out, or remove the file to begin anew."
             )
         return values

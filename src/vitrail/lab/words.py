@@ -62,6 +62,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def arithmetic(evaluation: Evaluation) -> str:
+    """Say which form of the model answered, in which precision."""
+    faster = "" if evaluation.speedup is None else f", {evaluation.speedup:.1f}x as fast as the plain one"
+    return f"{evaluation.precision} in its {evaluation.form} form{faster}"
+
+
 def in_words(evaluation: Evaluation) -> str:
     """Say what the figures of an evaluation mean."""
     low, high = percent(evaluation.top1.low), percent(evaluation.top1.high)

@@ -74,10 +74,7 @@ def build(name: str, compile_with: str) -> Path:
     Raises:
         Unavailable: the compiler failed; the message ends with what it said.
     """
-    source = SOURCES / f"{name}.cpp"
-    texts = [(path.name, path.read_text()) for path in [source, *sorted(SOURCES.glob("*.h"))]]
-    machine = (platform.machine(), platform.processor(), instructions(), compile_with, _version(compile_with))
-    target = cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
+    source, target = SOURCES / f"{name}.cpp", _place(name, compile_with)
     if target.exists():
         return target
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -91,6 +88,21 @@ def build(name: str, compile_with: str) -> Path:
                 return target
             said = said or done.stderr
     raise Unavailable(f"{compile_with} cannot build {source.name}: {said.strip()[-300:]}")
+
+
+def built(name: str) -> bool:
+    """Say whether this machine has built `name.cpp` before, so that its first use costs nothing."""
+    try:
+        return _place(name, compiler()).exists()
+    except Unavailable:
+        return False
+
+
+def _place(name: str, compile_with: str) -> Path:
+    """Return where the library of `name.cpp` lies in the cache, as it is now and for this machine."""
+    texts = [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
+    machine = (platform.machine(), platform.processor(), instructions(), compile_with, _version(compile_with))
+    return cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
 
 
 def _version(compile_with: str) -> str:

@@ -199,6 +199,7 @@ def summarize(run: Session, splits: Splits) -> Summary:
         batch=min(64, eval_batch(config, run.world)),
         device=str(run.world.device),
         bad=config.bad,
+        optimize=False,  # a run's own figures come from its plain model, so they depend on nothing that was timed
     )
     evaluation.save(run.folder / EVALUATION)
     summary = Summary(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.errors import unknown
-from vitrail.lab.bench.contender import Answer, Contender, Unavailable, Way
+from vitrail.lab.bench.contender import Answer, Contender, Way
 from vitrail.lab.bench.engines import onnxruntime_ways, openvino_ways
 from vitrail.lab.bench.execution import Build, compiled_ways, eager_ways, unchanged
 from vitrail.lab.bench.libraries import PEERS
@@ -47,13 +47,9 @@ def _compiled(build: Build) -> Any:
     return lambda model, example, precision: compiled_ways(build, precision)
 
 
-def _optimized(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
-    optimize = getattr(vitrail, "optimize", None)
-    if optimize is None:
-        raise Unavailable(f"vitrail {vitrail.__version__} has no vitrail.optimize.")
-
-    def start(module: nn.Module, example: Tensor) -> Answer:
-        return unchanged(optimize(module, precision=precision), example)
+def _optimized(model: nn.Module, example: Tensor, precision: Any) -> list[Way]:
+    def start(module: Any, example: Tensor) -> Answer:
+        return unchanged(vitrail.optimize(module, precision=precision), example)
 
     return [Way("optimized", _copy, start)]
 
