@@ -4,6 +4,8 @@ Swin Transformer, section 3.2: shift, partition, attention with relative bias an
 """
 
 from vitrail.kernels.dispatch import Backend, Kernel
+from vitrail.kernels.window.compiled import attend as compiled
+from vitrail.kernels.window.compiled import refuses as compiled_refuses
 from vitrail.kernels.window.gather import attend as gather
 from vitrail.kernels.window.gather import refuses as gather_refuses
 from vitrail.kernels.window.reference import attend as reference
@@ -14,6 +16,7 @@ window = Kernel(
     "window",
     [
         Backend("triton", triton, triton_refuses),
+        Backend("compiled", compiled, compiled_refuses),
         Backend("gather", gather, gather_refuses),
         Backend("reference", reference, lambda qkv, padding, bias, kinds, slots, heads: None),
     ],

@@ -1,0 +1,103 @@
+"""Attention within groups of tokens that stay where they are, with its gradient, and no map is kept in between.
+
+It computes on a CPU, in fp32 or bf16, and adds up in fp32; sums over groups are taken in the same order on any number
+of threads.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vitrail.native.calls import at, function
+from vitrail.native.library import library
+
+
+class Groups(NamedTuple):
+    """Tokens and who of them meet.
+
+    Args:
+        qkv: `(B, N, 3 C)`, queries, keys and values of each token, in one piece.
+        heads: heads h; `C = h d`, d even in bf16.
+        slots: int32 `(G, n)`, which token sits in each place of each group; -1 is padding. Each token sits somewhere.
+        padding: `(3 C,)`, queries, keys and values of padding, of the precision of `qkv`.
+        kinds: int32 `(G,)`, which addends a group has, or None.
+        addends: from `lay_addends`, or None.
+    """
+
+    qkv: Tensor
+    heads: int
+    slots: Tensor
+    padding: Tensor
+    kinds: Tensor | None
+    addends: Tensor | None
+
+    def operands(self) -> tuple[object, ...]:
+        """Return what both operations begin with."""
+        batch, tokens, width = self.qkv.shape[0], self.qkv.shape[1], self.qkv.shape[2] // 3
+        sizes = batch, tokens, self.heads, width // self.heads
+        return (
+            at(self.qkv),
+            *sizes,
+            at(self.slots),
+            *self.slots.shape,
+            at(self.padding),
+            at(self.kinds),
+            at(self.addends),
+        )
+
+
+def lay_addends(bias: Tensor, heads: int) -> Tensor:
+    """Lay addends `(K, h or 1, n, n)` out key first, in whole vectors: `(K, h, n, line)`, fp32."""
+    spare = -bias.shape[-1] % lanes()
+    return pad(bias.mT.float(), (0, spare)).expand(-1, heads, -1, -1).contiguous()
+
+
+def lanes() -> int:
+    """Numbers in a vector of this machine."""
+    return library("window_gradient").vitrail_lanes()
+
+
+def mix_groups(groups: Groups) -> tuple[Tensor, Tensor]:
+    """Return y = softmax(q k^T / sqrt(d) + addend) v, `(B, N, C)`, and what the gradient needs of each softmax."""
+    batch, tokens, width = groups.qkv.shape
+    count, n = groups.slots.shape
+    y = groups.qkv.new_empty(batch, tokens, width // 3)
+    line = n + -n % lanes()
+    peaks = torch.empty(batch, count, groups.heads, 2, line)
+    forward = function("window_gradient", "window_forward", y.dtype)
+    forward(*groups.operands(), at(peaks), at(y), torch.get_num_threads())
+    return y, peaks
+
+
+def mix_groups_back(
+    groups: Groups, peaks: Tensor, into_y: Tensor, bias: bool, padding: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the gradients of `mix_groups`.
+
+    Args:
+        groups: what it was given.
+        peaks: what it gave beside y.
+        into_y: the gradient of y, in one piece.
+        bias: whether that of the addends is wanted.
+        padding: whether that of padding is wanted.
+
+    Returns:
+        Gradients of qkv, of the addends as `(K, h, n, n)`, query first, and of padding; the last two in fp32.
+    """
+    into_qkv = torch.empty_like(groups.qkv)
+    into_addends = None if groups.addends is None or not bias else torch.empty_like(groups.addends)
+    into_padding = torch.empty(groups.qkv.shape[2]) if padding else None
+    function("window_gradient", "window_backward", into_qkv.dtype)(
+        *groups.operands(),
+        at(peaks),
+        at(into_y),
+        at(into_qkv),
+        at(into_addends),
+        0 if groups.addends is None else len(groups.addends),
+        at(into_padding),
+        torch.get_num_threads(),
+    )
+    wanted = None if into_addends is None else into_addends[..., : groups.slots.shape[1]].mT
+    return into_qkv, wanted, into_padding
