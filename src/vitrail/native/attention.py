@@ -3,18 +3,21 @@
 It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32.
 """
 
+import ctypes
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
+from vitrail.native.products import PackedLinear
 
 
 def lane_bias(bias: Tensor) -> Tensor:
-    """Lay a bias `(kinds, h, n, n)` out in whole vectors: `(kinds, h, n, keys)`, fp32."""
+    """Lay a bias `(kinds, h, n, n)` out in whole vectors, `(kinds, h, n, keys)`, fp32; where no key is, it forbids."""
     spare = -bias.shape[-1] % library("products").vitrail_lanes()
-    return pad(bias.float(), (0, spare)).contiguous()
+    return pad(bias.float(), (0, spare), value=-1e30).contiguous()
 
 
 def attend_groups(
@@ -54,3 +57,60 @@ def attend_groups(
         torch.get_num_threads(),
     )
     return y
+
+
+def attention_branch(
+    x: Tensor,
+    heads: int,
+    qkv: PackedLinear,
+    proj: PackedLinear,
+    slots: Tensor,
+    padding: Tensor,
+    kinds: Tensor | None,
+    bias: Tensor | None,
+    norm_eps: float,
+) -> Tensor:
+    """Return `x + proj(attention(qkv(norm(x))))` within groups, some groups at a time: only x and y leave the cache.
+
+    Args:
+        x: `(B, N, C)`.
+        heads: heads h; `C = h d`, d even.
+        qkv: makes queries, keys and values, the queries scaled.
+        proj: comes after.
+        slots: int32 `(groups, n)`, which token sits in each place, each token once; -1 is padding.
+        padding: `(3 C,)`, queries, keys and values of padding.
+        kinds: int32 `(groups,)`, which bias a group has, or None.
+        bias: from `lane_bias`, or None.
+        norm_eps: of the norm without scale and shift.
+    """
+    x = x.contiguous()
+    batch, tokens, width = x.shape
+    assert (qkv.inputs, qkv.outputs, proj.inputs, proj.outputs) == (width, 3 * width, width, width)
+    y = torch.empty_like(x)
+    function("attention", "branch", x.dtype)(
+        at(x),
+        batch,
+        tokens,
+        heads,
+        width // heads,
+        at(slots),
+        slots.shape[0],
+        slots.shape[1],
+        at(padding),
+        at(kinds),
+        at(bias),
+        at(qkv.panels),
+        at(qkv.bias),
+        at(proj.panels),
+        at(proj.bias),
+        ctypes.c_float(norm_eps),
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def worth_going_by_groups(batch: int, groups: int) -> bool:
+    """Say whether groups can be shared out evenly enough, for `attention_branch` gives a whole group to one thread."""
+    threads, items = torch.get_num_threads(), batch * groups
+    return items >= 0.8 * -(-items // threads) * threads

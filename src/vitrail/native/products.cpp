@@ -1,34 +1,6 @@
 // What native/products.py calls: products with packed weights, for single precision and, where it is there, bfloat16.
 
-#include "products.h"
-
-enum Finish { PLAIN = 0, GELU = 1, ADD = 2 };
-
-// How many rows a thread takes at a time: a whole number of tiles, in even shares, and small enough for its cache.
-static int rows_at_a_time(long rows, size_t bytes_of_row, int threads) {
-    const long fitting = std::max<long>(ROWS, (512 << 10) / (long)bytes_of_row);
-    const long shares = std::max<long>(1, (rows + fitting * threads - 1) / (fitting * threads)) * threads;
-    return round_up((int)((rows + shares - 1) / shares), ROWS);
-}
-
-template <class N>
-static void finish_rows(int finish, typename N::Item* y, long ldy, const float* bias, const typename N::Item* add,
-                        long ldadd, int outputs, const typename N::Item* rows, long stride, int count,
-                        const typename N::Word* packed, int depth, int first, int last) {
-    auto biased = [&](int c, Lanes sum) { return bias == nullptr ? sum : sum + load(bias + c); };
-    if (finish == GELU) {
-        product<N>(rows, stride, count, packed, depth, outputs, first, last, [&](int r, int c, Lanes sum) {
-            put<N>(y + r * ldy + c, gelu(biased(c, sum)), outputs - c);
-        });
-    } else if (finish == ADD) {
-        product<N>(rows, stride, count, packed, depth, outputs, first, last, [&](int r, int c, Lanes sum) {
-            put<N>(y + r * ldy + c, biased(c, sum) + get<N>(add + r * ldadd + c, outputs - c), outputs - c);
-        });
-    } else {
-        product<N>(rows, stride, count, packed, depth, outputs, first, last,
-                   [&](int r, int c, Lanes sum) { put<N>(y + r * ldy + c, biased(c, sum), outputs - c); });
-    }
-}
+#include "layers.h"
 
 // y = finish(norm(x) W + b). Small x is shared out by outputs, so that no thread waits for another's weights.
 template <class N>
@@ -54,7 +26,7 @@ static void linear(const void* x_, long rows, int depth, const void* packed_, co
         const Item* from = x + start * depth;
         if (normed) {
             Item* fresh = scratch<Item>(5, (size_t)chunk * depth);
-            normalise<N>(from, depth, count, depth, eps, fresh);
+            normalise_rows<N>(from, count, depth, eps, fresh);
             from = fresh;
         }
         finish_rows<N>(finish, y + start * outputs, outputs, bias, add == nullptr ? nullptr : add + start * outputs,
@@ -82,7 +54,7 @@ static void mlp(const void* x_, long rows, int depth, const void* first_, const 
         Item* between = scratch<Item>(6, (size_t)chunk * hidden);
         if (normed) {
             Item* fresh = scratch<Item>(5, (size_t)chunk * depth);
-            normalise<N>(from, depth, count, depth, eps, fresh);
+            normalise_rows<N>(from, count, depth, eps, fresh);
             from = fresh;
         }
         finish_rows<N>(GELU, between, hidden, bias1, nullptr, 0, hidden, from, depth, count,

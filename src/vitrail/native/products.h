@@ -5,38 +5,31 @@
 
 #pragma once
 
-#include "lanes.h"
+#include "numbers.h"
 
-// gelu(x) = x Phi(x). Phi by erf of Abramowitz and Stegun 7.1.26, which is within 1.5e-7 everywhere.
-static inline Lanes gelu(Lanes x) {
-    Lanes z = x * 0.70710678118f;
-    Lanes size = z < 0.0f ? -z : z;
-    Lanes t = 1.0f / (1.0f + 0.3275911f * size);
-    Lanes p = every(1.061405429f);
-    p = p * t - 1.453152027f;
-    p = p * t + 1.421413741f;
-    p = p * t - 0.284496736f;
-    p = p * t + 0.254829592f;
-    Lanes tail = 0.5f * p * t * exponential(-size * size);  // (1 - erf |z|) / 2
-    return x * (x < 0.0f ? tail : 1.0f - tail);
-}
-
-// The sums of R rows with one panel of V vectors; `finish(row, vector, sums)` takes them from the registers.
-template <class N, int R, int V, class Finish>
-static inline void tile(const typename N::Item* rows, long stride, const typename N::Word* panel, int steps,
-                        Finish&& finish) {
-    typedef typename N::Word Word;
-    Lanes sum[R][V];
+// The sums of R rows with one panel of V vectors, in registers.
+template <class N, int R, int V>
+static IN_REGISTERS void add_products(const typename N::Item* rows, long stride, const typename N::Word* panel, int steps,
+                                Lanes (&sum)[R][V]) {
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = Lanes{};
     for (int k = 0; k < steps; k++) {
-        Word word[R];
-        for (int r = 0; r < R; r++) std::memcpy(&word[r], rows + r * stride + k * N::STEP, sizeof(Word));
+        typename N::Word word[R];
+        for (int r = 0; r < R; r++) std::memcpy(&word[r], rows + r * stride + k * N::STEP, sizeof(word[r]));
         for (int v = 0; v < V; v++)
             for (int r = 0; r < R; r++) sum[r][v] = N::add_product(sum[r][v], word[r], panel + v * LANES);
         panel += V * LANES;
     }
+}
+
+// The same; `finish(row, vector, sums)` takes them from the registers.
+template <class N, int R, int V, class Finish>
+static IN_REGISTERS void tile(const typename N::Item* rows, long stride, const typename N::Word* panel, int steps,
+                        Finish&& finish) {
+    Lanes sum[R][V];
+    add_products<N, R, V>(rows, stride, panel, steps, sum);
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < V; v++) finish(r, v, sum[r][v]);
 }
 
@@ -94,28 +87,4 @@ static inline Lanes get(const typename N::Item* at, int left) {
     Lanes x = Lanes{};
     for (int i = 0; i < left; i++) x[i] = N::one(at[i]);
     return x;
-}
-
-// (x - mean) / sqrt(var + eps) of each row; scale and shift of LayerNorm are folded into the product that follows.
-template <class N>
-static inline void normalise(const typename N::Item* from, long stride, int count, int depth, float eps,
-                             typename N::Item* to) {
-    for (int r = 0; r < count; r++, from += stride, to += depth) {
-        Lanes sums = Lanes{};
-        int c = 0;
-        for (; c + LANES <= depth; c += LANES) sums += N::read(from + c);
-        float mean = add_up(sums);
-        for (int i = c; i < depth; i++) mean += N::one(from[i]);
-        mean /= depth;
-        sums = Lanes{};
-        for (c = 0; c + LANES <= depth; c += LANES) {
-            Lanes d = N::read(from + c) - mean;
-            sums += d * d;
-        }
-        float var = add_up(sums);
-        for (int i = c; i < depth; i++) var += (N::one(from[i]) - mean) * (N::one(from[i]) - mean);
-        const float scale = 1.0f / std::sqrt(var / depth + eps);
-        for (c = 0; c + LANES <= depth; c += LANES) N::write(to + c, (N::read(from + c) - mean) * scale);
-        for (; c < depth; c++) to[c] = N::round((N::one(from[c]) - mean) * scale);
-    }
 }
