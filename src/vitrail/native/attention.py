@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
+from vitrail.native.memory import empty
 from vitrail.native.products import PackedLinear
 
 
@@ -40,7 +41,7 @@ def attend_groups(
     """
     qkv = qkv.contiguous()
     batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    y = qkv.new_empty(batch, tokens, width)
+    y = empty(batch, tokens, width, dtype=qkv.dtype)
     function("attention", "attend", qkv.dtype)(
         at(qkv),
         batch,
@@ -86,7 +87,7 @@ def attention_branch(
     x = x.contiguous()
     batch, tokens, width = x.shape
     assert (qkv.inputs, qkv.outputs, proj.inputs, proj.outputs) == (width, 3 * width, width, width)
-    y = torch.empty_like(x)
+    y = empty(*x.shape, dtype=x.dtype)
     function("attention", "branch", x.dtype)(
         at(x),
         batch,

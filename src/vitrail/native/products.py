@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
+from vitrail.native.memory import empty
 
 PLAIN, GELU, ADD = 0, 1, 2
 
@@ -68,7 +69,7 @@ def linear(
         norm_eps: with a number, each row is brought to mean 0 and variance 1 before.
     """
     x = x.contiguous()
-    y = x.new_empty(*x.shape[:-1], packed.outputs)
+    y = empty(*x.shape[:-1], packed.outputs, dtype=x.dtype)
     assert x.dtype == packed.dtype and x.shape[-1] == packed.inputs, (x.dtype, x.shape, packed.inputs)
     add = None if add is None else _like(add, y)
     function("products", "linear", x.dtype)(
@@ -97,7 +98,7 @@ def mlp(
     if rows < 64 * torch.get_num_threads():  # too few rows to share out: share out the outputs
         between = linear(x, first, GELU, norm_eps=norm_eps)
         return linear(between, second, PLAIN if add is None else ADD, add)
-    y = x.new_empty(*x.shape[:-1], second.outputs)
+    y = empty(*x.shape[:-1], second.outputs, dtype=x.dtype)
     assert x.dtype == first.dtype == second.dtype and first.outputs == second.inputs
     add = None if add is None else _like(add, y)
     function("products", "mlp", x.dtype)(
