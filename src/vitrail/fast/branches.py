@@ -5,18 +5,23 @@ LayerScale are folded into the weights beside them.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.fast.attention import fast_attention
 from vitrail.fast.kept import Kept
-from vitrail.fast.mlp import fast_mlp
+from vitrail.fast.neighborhood import fast_neighborhood
+from vitrail.fast.pooling import fast_channel_mlp, fast_pooling
+from vitrail.fast.token_mlp import fast_token_mlp
 from vitrail.grid import Grid
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
+from vitrail.parts.token_mixers.pooling import Pooling
 from vitrail.parts.token_mixers.self_attention import SelfAttention
+from vitrail.parts.token_mixers.token_mlp import TokenMLP
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.shapes import Tokens
 
@@ -26,7 +31,10 @@ BranchForm = Callable[..., nn.Module]
 BRANCHES: dict[type[nn.Module], BranchForm] = {
     SelfAttention: fast_attention,
     WindowAttention: fast_attention,
-    MLP: fast_mlp,
+    NeighborhoodAttention: fast_neighborhood,
+    Pooling: fast_pooling,
+    TokenMLP: fast_token_mlp,
+    MLP: fast_channel_mlp,
 }
 """The fast form of `x + scale(mixer(norm(x)))` for each mixer of exactly this type."""
 
@@ -55,22 +63,42 @@ class PlainBranch(nn.Module):
         return x + self.scale(self.mixer(self.norm(x), grid))
 
 
-def fast_block(block: Block, dtype: torch.dtype, kept: Counter[str]) -> FastBlock:
-    """Return the fast form of a block; `kept` counts the branches that stay as they are, with why."""
+def fast_block(block: Block, dtype: torch.dtype, kept: Counter[str], forms: Sequence[BranchForm]) -> FastBlock:
+    """Return the fast form of a block.
+
+    Args:
+        block: what to compute.
+        dtype: precision of tokens.
+        kept: counts the branches that a form refuses, with why.
+        forms: the first that does not refuse is taken; a branch that all refuse stays as it is.
+    """
     return FastBlock(
-        _branch("token mixer", (block.norm1, block.token_mixer, block.scale1), dtype, kept),
-        _branch("channel mixer", (block.norm2, block.channel_mixer, block.scale2), dtype, kept),
+        _branch("token mixer", (block.norm1, block.token_mixer, block.scale1), dtype, kept, forms),
+        _branch("channel mixer", (block.norm2, block.channel_mixer, block.scale2), dtype, kept, forms),
     )
 
 
+def compiled_branch(norm: nn.Module, mixer: nn.Module, scale: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return the compiled form of a branch.
+
+    Raises:
+        Kept: there is none.
+    """
+    if type(mixer) not in BRANCHES:
+        raise Kept(f"{type(mixer).__name__} has no compiled form")
+    return BRANCHES[type(mixer)](norm, mixer, scale, dtype)
+
+
 def _branch(
-    place: str, branch: tuple[nn.Module, nn.Module, nn.Module], dtype: torch.dtype, kept: Counter[str]
+    place: str,
+    branch: tuple[nn.Module, nn.Module, nn.Module],
+    dtype: torch.dtype,
+    kept: Counter[str],
+    forms: Sequence[BranchForm],
 ) -> nn.Module:
-    kind = type(branch[1])
-    try:
-        if kind not in BRANCHES:
-            raise Kept(f"{kind.__name__} has no compiled form")
-        return BRANCHES[kind](*branch, dtype)
-    except Kept as reason:
-        kept[f"{place}: {reason}"] += 1
-        return PlainBranch(*branch)
+    for form in forms:
+        try:
+            return form(*branch, dtype)
+        except Kept as reason:
+            kept[f"{place}: {reason}"] += 1
+    return PlainBranch(*branch)

@@ -5,13 +5,24 @@ from collections.abc import Callable
 from torch import nn
 
 from vitrail.fast.bottlenecks import fast_stage
+from vitrail.fast.convolution import (
+    fast_conv_merging,
+    fast_normed_conv_merging,
+    fast_overlapping_patches,
+    fast_tokenizer,
+)
 from vitrail.fast.layers import fast_linear
 from vitrail.fast.stems import fast_stem
-from vitrail.parts.embeddings import ConvStem
+from vitrail.parts.embeddings import ConvStem, ConvTokenizer, OverlappingPatchEmbedding
+from vitrail.parts.merging import ConvMerging, NormedConvMerging
 from vitrail.parts.stages import Stage
 
 FORMS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: fast_linear,
+    ConvTokenizer: fast_tokenizer,
+    OverlappingPatchEmbedding: fast_overlapping_patches,
+    ConvMerging: fast_conv_merging,
+    NormedConvMerging: fast_normed_conv_merging,
     ConvStem: fast_stem,
     Stage: fast_stage,
 }

@@ -33,8 +33,17 @@ def fast_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) 
     Raises:
         Kept: another activation, an odd number of channels in bf16, or an unknown scale.
     """
+    check_mlp(mixer, dtype)
+    return FastMLP(norm, mixer, scale, dtype)
+
+
+def check_mlp(mixer: MLP, dtype: torch.dtype) -> None:
+    """Refuse an MLP that no compiled form computes.
+
+    Raises:
+        Kept: another activation, or an odd number of channels in bf16.
+    """
     if type(mixer.act) is not nn.GELU or mixer.act.approximate != "none":
         raise Kept(f"{type(mixer.act).__name__} is not the exact GELU")
     if dtype == torch.bfloat16 and (mixer.fc1.in_features % 2 or mixer.fc2.in_features % 2):
         raise Kept("odd numbers of channels cannot be read in pairs")
-    return FastMLP(norm, mixer, scale, dtype)

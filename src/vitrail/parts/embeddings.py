@@ -78,13 +78,17 @@ class OverlappingPatchEmbedding(nn.Module):
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Cut and project."""
+        self.check(images)
+        return to_tokens(self.proj(channels_last(images)))
+
+    def check(self, images: Image) -> None:
+        """Refuse pictures that hold no patch."""
         y, x = images.shape[-2:]
         if min(y, x) < self.smallest:
             raise VitrailError(
                 f"The picture has {y} x {x} pixels; this model needs at least {self.smallest} x {self.smallest}.\n"
                 "Enlarge it, or choose a model with smaller patches."
             )
-        return to_tokens(self.proj(channels_last(images)))
 
 
 class ConvTokenizer(nn.Module):

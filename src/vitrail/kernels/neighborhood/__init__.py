@@ -4,6 +4,8 @@
 """
 
 from vitrail.kernels.dispatch import Backend, Kernel
+from vitrail.kernels.neighborhood.compiled import attend as compiled
+from vitrail.kernels.neighborhood.compiled import refuses as compiled_refuses
 from vitrail.kernels.neighborhood.reference import attend as reference
 from vitrail.kernels.neighborhood.tiles import attend as tiles
 from vitrail.kernels.neighborhood.tiles import refuses as tiles_refuses
@@ -11,6 +13,7 @@ from vitrail.kernels.neighborhood.tiles import refuses as tiles_refuses
 neighborhood = Kernel(
     "neighborhood",
     [
+        Backend("compiled", compiled, compiled_refuses),
         Backend("tiles", tiles, tiles_refuses),
         Backend("reference", reference, lambda q, k, v, bias, kernel_size, dilation: None),
     ],

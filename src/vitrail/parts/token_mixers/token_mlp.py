@@ -35,6 +35,11 @@ class TokenMLP(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Mix the tokens."""
+        self.check(grid)
+        return self.mlp(x.transpose(1, 2), grid).transpose(1, 2)  # (B, N, C) -> (B, C, N) and back
+
+    def check(self, grid: Grid) -> None:
+        """Refuse any other grid."""
         if grid != self.grid:
             raise VitrailError(
                 f"This model mixes tokens on a grid of {self.grid.h} x {self.grid.w} and the picture gives "
@@ -42,4 +47,3 @@ class TokenMLP(nn.Module):
                 "weights.\nResize the picture to the size of the model, or create the model with image_size=... and "
                 "train it at that size."
             )
-        return self.mlp(x.transpose(1, 2), grid).transpose(1, 2)  # (B, N, C) -> (B, C, N) and back

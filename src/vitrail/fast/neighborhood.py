@@ -1,0 +1,63 @@
+"""Attention of each cell to those around it in its fast form."""
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.fast.affine import Affine, scaled
+from vitrail.fast.kept import Kept
+from vitrail.grid import Grid
+from vitrail.native.neighborhood import attend_neighbors, meeting, run_bias
+from vitrail.native.products import ADD, linear, pack_linear
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
+from vitrail.shapes import Tokens
+
+KEPT_GRIDS = 8
+
+
+class FastNeighborhood(nn.Module):
+    """`x + scale(mixer(norm(x)))` for attention to neighbours, which stay where they are."""
+
+    def __init__(self, norm: nn.LayerNorm, mixer: NeighborhoodAttention, scale: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        width = mixer.qkv.in_features
+        affine = Affine.of(norm, width)
+        assert affine.eps is not None and mixer.qkv.bias is not None
+        self.eps, self.heads = affine.eps, mixer.num_heads
+        self.kernel_size, self.dilation = mixer.attend.kernel_size, mixer.attend.dilation
+        self.qkv = pack_linear(*affine.folded(mixer.qkv), dtype)
+        self.proj = pack_linear(*scaled(mixer.proj, scale), dtype)
+        # Padding is zero after the norm, so its key and value are what the bias makes of them.
+        self.padding = mixer.qkv.bias.detach()[width:].unflatten(0, (2, self.heads, -1)).to(dtype).contiguous()
+        self.table = [mixer.position.table.detach().float()]  # in a list, so that it stays in fp32 when weights do not
+        self.biases: dict[Grid, Tensor] = {}
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Add the branch; the grid must have no prefix."""
+        cells = linear(x, self.qkv, norm_eps=self.eps).unflatten(1, (grid.h, grid.w)).unflatten(3, (3, self.heads, -1))
+        q, k, v = cells.unbind(3)  # (B, H, W, 3, h, d) -> 3 x (B, H, W, h, d)
+        cut = meeting(grid, self.kernel_size, self.dilation)
+        mixed = attend_neighbors(q, k, v, self.bias(grid), cut, self.padding)
+        return linear(mixed.flatten(3).flatten(1, 2), self.proj, ADD, add=x)  # (B, H, W, h, d) -> (B, N, C)
+
+    def bias(self, grid: Grid) -> Tensor:
+        """Return the bias laid out for a grid; few are kept."""
+        if grid not in self.biases:
+            if len(self.biases) == KEPT_GRIDS:
+                self.biases.pop(next(iter(self.biases)))
+            self.biases[grid] = run_bias(self.table[0], meeting(grid, self.kernel_size, self.dilation))
+        return self.biases[grid]
+
+
+def fast_neighborhood(
+    norm: nn.Module, mixer: NeighborhoodAttention, scale: nn.Module, dtype: torch.dtype
+) -> FastNeighborhood:
+    """Return the fast form of a neighborhood attention's branch.
+
+    Raises:
+        Kept: no LayerNorm before it, heads of odd width in bf16, or an unknown scale.
+    """
+    if type(norm) is not nn.LayerNorm:
+        raise Kept(f"the norm before it is {type(norm).__name__}, not LayerNorm")
+    if dtype == torch.bfloat16 and mixer.qkv.in_features // mixer.num_heads % 2:
+        raise Kept("heads of odd width cannot be read in pairs")
+    return FastNeighborhood(norm, mixer, scale, dtype)

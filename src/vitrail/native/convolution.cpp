@@ -1,0 +1,65 @@
+// What native/convolution.py calls: a convolution as one product, with the LayerNorm that may follow it.
+
+#include "convolution.h"
+
+// LayerNorm of a row in its place; weight and shift in whole vectors.
+template <class N>
+static void layer_norm(typename N::Item* row, int depth, const float* weight, const float* shift, float eps) {
+    Lanes sums = Lanes{};
+    for (int c = 0; c < depth; c += LANES) sums += get<N>(row + c, depth - c);
+    const float mean = add_up(sums) / depth;
+    float var = 0;
+    for (int c = 0; c < depth; c += LANES) {
+        const Lanes d = get<N>(row + c, depth - c) - mean;
+        var += add_up(d * d);
+    }
+    var -= (round_up(depth, LANES) - depth) * mean * mean;  // what `get` read as 0 beyond the last
+    const float scale = 1.0f / std::sqrt(var / depth + eps);
+    for (int c = 0; c < depth; c += LANES)
+        put<N>(row + c, (get<N>(row + c, depth - c) - mean) * scale * load(weight + c) + load(shift + c), depth - c);
+}
+
+// y = norm(windows(x) W + b). x is (batch, height, width, channels); a window has `depth` numbers, zeros at the end
+// included. `weight` is null where no norm follows.
+template <class N>
+static void convolve(const void* x_, int batch, const Windows& w, const void* packed, int depth, const float* bias,
+                     int outputs, const float* weight, const float* shift, float eps, void* y_, int threads) {
+    typedef typename N::Item Item;
+    const Item* x = (const Item*)x_;
+    Item* y = (Item*)y_;
+    const long size = (long)w.height * w.width * w.channels, rows = batch * w.count();
+    const Item* end = x + batch * size;
+    const int chunk = rows_at_a_time(rows, depth * sizeof(Item), threads);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long start = 0; start < rows; start += chunk) {
+        const int count = (int)std::min<long>(chunk, rows - start);
+        Item* gathered = scratch<Item>(5, (size_t)chunk * depth);
+        for (int r = 0; r < count; r++) {
+            const long row = start + r, picture = row / w.count();
+            Item* to = gathered + (long)r * depth;
+            gather(x + picture * size, end, w, row - picture * w.count(), to);
+            for (int i = w.depth(); i < depth; i++) to[i] = 0;
+        }
+        Item* out = y + start * outputs;
+        finish_rows<N>(PLAIN, out, outputs, bias, nullptr, 0, outputs, gathered, depth, count,
+                       (const typename N::Word*)packed, depth, 0, panels(outputs));
+        if (weight != nullptr)
+            for (int r = 0; r < count; r++) layer_norm<N>(out + (long)r * outputs, outputs, weight, shift, eps);
+    }
+}
+
+extern "C" {
+#define FOR(name, N)                                                                                                   \
+    void vitrail_convolve_##name(const void* x, int batch, int height, int width, int channels, int size, int stride,  \
+                                 int top, int left, int rows, int columns, const void* packed, int depth,              \
+                                 const float* bias, int outputs, const float* weight, const float* shift, float eps,   \
+                                 void* y, int threads) {                                                               \
+        const Windows windows = {height, width, channels, size, stride, top, left, rows, columns};                     \
+        convolve<N>(x, batch, windows, packed, depth, bias, outputs, weight, shift, eps, y, threads);                  \
+    }
+
+FOR(float32, Single)
+#if defined(__AVX512BF16__)
+FOR(bfloat16, Brain)
+#endif
+}

@@ -1,0 +1,95 @@
+// What native/neighborhood.py calls: attention of cells to those around them, which stay where they are.
+
+#include "neighborhood.h"
+
+// How the cells of a map meet: strips of keys, blocks of queries. Strip s has the keys from keys[starts[2 s]] on and the
+// blocks from blocks[starts[2 s + 1]] on.
+struct Meeting {
+    const int32_t* starts;
+    const int32_t* keys;  // where each key lies; -1 is padding
+    const Block* blocks;
+    const Seat* seats;
+    int strips, longest, run;
+};
+
+// Queries, keys or values: numbers from picture to picture, cell to cell and head to head.
+template <class N>
+struct Cells {
+    const typename N::Item* at;
+    const int64_t* strides;
+    const typename N::Item* padding;  // (heads, width)
+
+    const typename N::Item* of(long picture, long head, long cell, int width) const {
+        if (cell < 0) return padding + head * width;
+        return at + picture * strides[0] + cell * strides[1] + head * strides[2];
+    }
+};
+
+template <class N>
+static void attend_strip(const Meeting& meeting, int strip, const Cells<N>* cells, long picture, long head, int width,
+                         float scale, const float* bias, typename N::Item* y, long row) {
+    typedef typename N::Item Item;
+    const int32_t* starts = meeting.starts + 2 * strip;
+    const int32_t* keys = meeting.keys + starts[0];
+    const int count = starts[2] - starts[0], room = room_for(count), steps = round_up(count, N::STEP) / N::STEP;
+    auto* packed_keys = scratch<typename N::Word>(0, (size_t)room_for(meeting.longest) * width / N::STEP);
+    auto* packed_values = scratch<typename N::Word>(1, (size_t)round_up(meeting.longest, N::STEP) * round_up(width, LANES));
+    pack_lines<N>(count, width, [&](int j) { return cells[1].of(picture, head, keys[j], width); }, packed_keys, room);
+    pack_values<N>(count, width, [&](int j) { return cells[2].of(picture, head, keys[j], width); }, packed_values);
+    const Strip<N> packed = {packed_keys, room, packed_values, steps};
+    const size_t line = round_up(meeting.run, LANES);
+    for (int b = starts[1]; b < starts[3]; b++) {
+        const Block& block = meeting.blocks[b];
+        const Item* queries[ROWS];
+        const float* addend[ROWS];
+        Item* out[ROWS];
+        for (int r = 0; r < block.count; r++) {
+            const Seat& seat = meeting.seats[block.query + r];
+            queries[r] = cells[0].of(picture, head, seat.token, width);
+            addend[r] = bias + seat.bias * line;
+            out[r] = y + seat.token * row;
+        }
+        attend_run<N>(block.count, queries, addend, scale, packed, block.key, meeting.run, width, out);
+    }
+}
+
+// strides: three numbers each for q, k and v. padding (2, heads, width): key and value of padding, or null.
+// bias (heads, lines, whole vectors). y (batch, tokens, heads, width).
+template <class N>
+static void neighborhood(const void* q, const void* k, const void* v, const int64_t* strides, const void* padding_,
+                         int batch, int tokens, int heads, int width, float scale, const Meeting& meeting,
+                         const float* bias, int lines, void* y_, int threads) {
+    typedef typename N::Item Item;
+    const Item* padding = (const Item*)padding_;
+    const long row = (long)heads * width;
+    const Cells<N> cells[3] = {{(const Item*)q, strides, nullptr},
+                               {(const Item*)k, strides + 3, padding},
+                               {(const Item*)v, strides + 6, padding == nullptr ? nullptr : padding + row}};
+    const size_t table = (size_t)lines * round_up(meeting.run, LANES);
+#pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
+    for (long item = 0; item < (long)batch * meeting.strips * heads; item++) {
+        const long head = item % heads, strip = item / heads % meeting.strips, picture = item / heads / meeting.strips;
+        attend_strip<N>(meeting, strip, cells, picture, head, width, scale, bias + head * table,
+                        (Item*)y_ + picture * tokens * row + head * width, row);
+    }
+}
+
+extern "C" {
+int vitrail_rows() { return ROWS; }
+
+#define FOR(name, N)                                                                                                   \
+    void vitrail_neighborhood_##name(const void* q, const void* k, const void* v, const int64_t* strides,              \
+                                     const void* padding, int batch, int tokens, int heads, int width, float scale,    \
+                                     const int32_t* starts, int strips, const int32_t* keys, int longest, int run,     \
+                                     const int32_t* blocks, const int32_t* seats, const float* bias, int lines,        \
+                                     void* y, int threads) {                                                           \
+        const Meeting meeting = {starts, keys, (const Block*)blocks, (const Seat*)seats, strips, longest, run};        \
+        neighborhood<N>(q, k, v, strides, padding, batch, tokens, heads, width, scale, meeting, bias, lines, y,        \
+                        threads);                                                                                      \
+    }
+
+FOR(float32, Single)
+#if defined(__AVX512BF16__)
+FOR(bfloat16, Brain)
+#endif
+}

@@ -1,0 +1,146 @@
+// Softmax attention of one head along a strip of keys: each block of queries attends to a run of the strip.
+//
+// A strip is a column of cells, some cells wide, row after row. A query's neighbours lie in a few whole rows of it, which
+// are one run. So keys and values are packed once for a strip, and no block multiplies more than its run.
+
+#pragma once
+
+#include "layers.h"
+#include "packing.h"
+
+struct Block {
+    int32_t query, count, key;  // its first query, how many (up to ROWS), and where its run begins in the strip
+};
+
+struct Seat {
+    int32_t token, bias;  // where a query lies, and which row of the bias is its own
+};
+
+// Keys and values of one head in a strip, packed. Keys: for each Word of the head one line of `room` words. Values: for
+// each panel of the head and each STEP keys one line.
+template <class N>
+struct Strip {
+    const typename N::Word* keys;
+    int room;
+    const typename N::Word* values;
+    int steps;
+};
+
+// The sums of R rows with V vectors of columns, `line` words from step to step.
+template <class N, int R, int V, class Finish>
+static inline void cross(const typename N::Item* const* rows, const typename N::Word* columns, long line, int steps,
+                         Finish&& finish) {
+    typedef typename N::Word Word;
+    constexpr int CHAINS = R * V <= 8 ? 2 : 1;  // so few sums would wait for each other
+    Lanes sum[CHAINS][R][V];
+    for (auto& chain : sum)
+        for (auto& row : chain)
+            for (auto& s : row) s = Lanes{};
+    auto step = [&](int k, int chain) {
+        const Word* at = columns + k * line;
+        for (int r = 0; r < R; r++) {
+            Word word;
+            std::memcpy(&word, rows[r] + (long)k * N::STEP, sizeof(word));
+            for (int v = 0; v < V; v++) sum[chain][r][v] = N::add_product(sum[chain][r][v], word, at + v * LANES);
+        }
+    };
+    int k = 0;
+    for (; k + CHAINS <= steps; k += CHAINS)
+        for (int chain = 0; chain < CHAINS; chain++) step(k + chain, chain);
+    if (k < steps) step(k, 0);
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) finish(r, v, CHAINS == 1 ? sum[0][r][v] : sum[0][r][v] + sum[CHAINS - 1][r][v]);
+}
+
+template <class N, int R, class Finish>
+static inline void cross_some(int vectors, const typename N::Item* const* rows, const typename N::Word* columns,
+                              long line, int steps, Finish&& finish) {
+    switch (vectors) {
+        case 1: return cross<N, R, 1>(rows, columns, line, steps, finish);
+        case 2: return cross<N, R, 2>(rows, columns, line, steps, finish);
+        case 3: return cross<N, R, WIDE < 3 ? WIDE : 3>(rows, columns, line, steps, finish);
+        default: return cross<N, R, WIDE>(rows, columns, line, steps, finish);
+    }
+}
+
+// Room for the keys of a strip and for what a run may read beyond them. An odd number of vectors, so that lines do not
+// all fall on the same places of the cache.
+static inline int room_for(int keys) { return ((keys + LANES - 1) / LANES + 1 | 1) * LANES; }
+
+// Keys in one line for each Word of the head; `row(j)` gives the numbers of key j.
+template <class N, class Row>
+static inline void pack_lines(int count, int width, Row&& row, typename N::Word* to, int room) {
+    typedef typename N::Word Word;
+    const int steps = width / N::STEP;
+    const typename N::Item* zeros = nothing<typename N::Item>(width);
+    for (int j = 0; j < room; j += LANES) {
+        const typename N::Item* rows[LANES];
+        for (int i = 0; i < LANES; i++) rows[i] = j + i < count ? row(j + i) : zeros;
+        int k = 0;
+        for (; k + LANES <= steps; k += LANES) {
+            Bits square[LANES];
+            for (int i = 0; i < LANES; i++) std::memcpy(&square[i], rows[i] + k * N::STEP, sizeof(Bits));
+            turn(square);
+            for (int i = 0; i < LANES; i++) std::memcpy(to + (size_t)(k + i) * room + j, &square[i], sizeof(Bits));
+        }
+        for (; k < steps; k++)
+            for (int i = 0; i < LANES; i++) std::memcpy(to + (size_t)k * room + j + i, rows[i] + k * N::STEP, sizeof(Word));
+    }
+}
+
+// Shares of R queries over a run of keys, then their values mixed: `out[r]` gets `width` numbers.
+// `bias[r]`: an addend for each key of the run, in whole vectors.
+template <class N, int R>
+static inline void attend_run(const typename N::Item* const* queries, const float* const* bias, float scale,
+                              const Strip<N>& strip, int key, int run, int width, typename N::Item* const* out) {
+    typedef typename N::Item Item;
+    const int keys = round_up(run, LANES), odd = key % N::STEP;
+    const long line = keys + LANES;  // the values come STEP keys at a time: a run may begin within a step
+    float* scores = scratch<float>(2, (size_t)ROWS * keys);
+    Item* shares = scratch<Item>(3, (size_t)ROWS * line);
+    for (int j = 0; j < keys; j += PANEL)
+        cross_some<N, R>(std::min(WIDE, (keys - j) / LANES), queries, strip.keys + key + j, strip.room,
+                         width / N::STEP, [&](int r, int v, Lanes sum) {
+                             const int at = j + v * LANES;
+                             store(scores + r * keys + at, sum * scale + load(bias[r] + at));
+                         });
+    float whole[R];
+    const Item* rows[R];
+    for (int r = 0; r < R; r++) {
+        float* score = scores + r * keys;
+        Lanes most = load(score), sum = Lanes{};
+        for (int j = LANES; j < keys; j += LANES) most = largest(most, load(score + j));
+        const float peak = top(most);
+        Item* share = shares + r * line;
+        rows[r] = share;
+        share[0] = 0;
+        for (int j = 0; j < keys; j += LANES) {
+            const Lanes e = N::exponential(load(score + j) - peak);
+            sum += e;
+            N::write(share + odd + j, e);
+        }
+        whole[r] = 1.0f / add_up(sum);
+    }
+    const int steps = (odd + run + N::STEP - 1) / N::STEP;
+    for (int first = 0; first < width; first += PANEL) {
+        const int wide = std::min(PANEL, round_up(width - first, LANES));
+        const typename N::Word* values = strip.values + (size_t)first * strip.steps + (size_t)(key / N::STEP) * wide;
+        cross_some<N, R>(wide / LANES, rows, values, wide, steps, [&](int r, int v, Lanes sum) {
+            const int c = first + v * LANES;
+            put<N>(out[r] + c, sum * whole[r], width - c);
+        });
+    }
+}
+
+template <class N>
+static inline void attend_run(int count, const typename N::Item* const* queries, const float* const* bias, float scale,
+                              const Strip<N>& strip, int key, int run, int width, typename N::Item* const* out) {
+    switch (count) {
+        case 1: return attend_run<N, 1>(queries, bias, scale, strip, key, run, width, out);
+        case 2: return attend_run<N, 2>(queries, bias, scale, strip, key, run, width, out);
+        case 3: return attend_run<N, 3>(queries, bias, scale, strip, key, run, width, out);
+        case 4: return attend_run<N, 4>(queries, bias, scale, strip, key, run, width, out);
+        case 5: return attend_run<N, 5>(queries, bias, scale, strip, key, run, width, out);
+        default: return attend_run<N, ROWS>(queries, bias, scale, strip, key, run, width, out);
+    }
+}

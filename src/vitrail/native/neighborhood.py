@@ -1,0 +1,204 @@
+"""Attention of each cell to those around it, compiled: no cell is moved and no key is copied for one query alone.
+
+A map is cut into strips, columns of cells some cells wide. The neighbours of a query lie in k whole rows of its strip,
+which are one run of keys. So keys and values are packed once for a strip, and a query multiplies `k * side` keys where
+`k * k` count.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vitrail.grid import Grid
+from vitrail.native.calls import at, function
+from vitrail.native.library import library
+from vitrail.shapes import HeadMap
+
+FORBIDDEN = -1e30
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Who meets whom on a map: strips of keys and blocks of queries, as native/neighborhood.cpp reads them.
+
+    Args:
+        starts: int32 `(strips + 1, 2)`, where the keys and the blocks of each strip begin.
+        keys: int32, the cell of each key; -1 is padding.
+        blocks: int32 `(blocks, 3)`: first query, how many, and the place in the strip where their run of keys begins.
+        seats: int32 `(queries, 2)`: cell and line of the bias.
+        offsets: `(lines, run)`, which row of the bias table each key of a run has; the one after the last is forbidden.
+        longest: keys of the longest strip.
+        run: keys that each query multiplies.
+    """
+
+    starts: Tensor
+    keys: Tensor
+    blocks: Tensor
+    seats: Tensor
+    offsets: Tensor
+    longest: int
+    run: int
+
+
+@lru_cache(maxsize=64)
+def meeting(grid: Grid, kernel_size: int, dilation: int) -> Meeting:
+    """Cut a map, padded at the right and bottom where it is smaller than a neighborhood.
+
+    Example:
+        >>> strips = meeting(Grid(8, 9), kernel_size=7, dilation=1)
+        >>> len(strips.seats), strips.run, strips.longest
+        (72, 63, 72)
+    """
+    return _Cut(grid, kernel_size, dilation).meeting()
+
+
+class _Cut:
+    """Collects strips, blocks and seats group by group."""
+
+    def __init__(self, grid: Grid, kernel_size: int, dilation: int):
+        self.grid, self.k, self.dilation = grid, kernel_size, dilation
+        self.height, self.width = (max(side, kernel_size * dilation) for side in (grid.h, grid.w))
+        self.side = _side(kernel_size, self.width // dilation, library("products").vitrail_lanes())
+        self.most = library("neighborhood").vitrail_rows()
+        self.starts, self.keys, self.blocks, self.seats = [(0, 0)], [], [], []
+        self.lines: dict[tuple[int, int, int], int] = {}
+
+    def meeting(self) -> Meeting:
+        for row in range(self.dilation):
+            for column in range(self.dilation):
+                self._group(range(row, self.height, self.dilation), range(column, self.width, self.dilation))
+        starts, keys, blocks, seats = (
+            torch.tensor(x, dtype=torch.int32, device="cpu") for x in (self.starts, self.keys, self.blocks, self.seats)
+        )
+        longest = int(starts[:, 0].diff().max())
+        return Meeting(starts, keys, blocks, seats, self._offsets(), longest, self.k * self.side)
+
+    def _group(self, rows: range, columns: range) -> None:
+        """Cut cells that are side by side once the others of a dilation are left out."""
+        step, windows = self.side - self.k + 1, len(columns) - self.k + 1
+        strips = -(-windows // step)
+        for i in range(strips):
+            first, last = windows * i // strips, windows * (i + 1) // strips
+            self._strip(rows, columns, range(first, last), left=min(first, len(columns) - self.side))
+
+    def _strip(self, rows: range, columns: range, windows: range, left: int) -> None:
+        """Add the strip from column `left` on, with the queries whose windows begin in `windows`."""
+        self.keys += [self._cell(y, x) for y in rows for x in columns[left : left + self.side]]
+        across = [x for x in range(len(columns)) if self._window(x, len(columns)) in windows]
+        for top in range(len(rows) - self.k + 1):
+            down = [y for y in range(len(rows)) if self._window(y, len(rows)) == top]
+            self._blocks(
+                top * self.side,
+                [
+                    (
+                        self._cell(rows[y], columns[x]),
+                        self._line(y - top, x - left, self._window(x, len(columns)) - left),
+                    )
+                    for y in down
+                    for x in across
+                ],
+            )
+        self.starts.append((len(self.keys), len(self.blocks)))
+
+    def _blocks(self, key: int, seats: list[tuple[int, int]]) -> None:
+        """Add queries that have one run in common, in even shares; nobody asks from the padding."""
+        seats = [seat for seat in seats if seat[0] >= 0]
+        count = -(-len(seats) // self.most)
+        for i in range(count):
+            first, last = len(seats) * i // count, len(seats) * (i + 1) // count
+            self.blocks.append((len(self.seats) + first, last - first, key))
+        self.seats += seats
+
+    def _cell(self, y: int, x: int) -> int:
+        return y * self.grid.w + x if y < self.grid.h and x < self.grid.w else -1
+
+    def _window(self, place: int, length: int) -> int:
+        """Return the first of a place's neighbours, as kernels/neighborhood/window.py has it."""
+        return min(max(place - self.k // 2, 0), length - self.k)
+
+    def _line(self, down: int, right: int, window: int) -> int:
+        return self.lines.setdefault((down, right, window), len(self.lines))
+
+    def _offsets(self) -> Tensor:
+        down, right, window = torch.tensor(list(self.lines), device="cpu").T[..., None]  # each (lines, 1)
+        key = torch.arange(self.k * self.side, device="cpu")
+        y, x = key // self.side, key % self.side
+        table = 2 * self.k - 1
+        rows = (down - y + self.k - 1) * table + right - x + self.k - 1
+        return torch.where((x >= window) & (x < window + self.k), rows, table * table)
+
+
+def _side(kernel_size: int, shortest: int, lanes: int) -> int:
+    """Return the columns of a strip that cost a query the least.
+
+    Every vector of keys costs products and exponentials, and every key of the strip is packed once for all queries of
+    its row: about a fifth of a vector's cost.
+    """
+
+    def cost(side: int) -> float:
+        return -(-kernel_size * side // lanes) + 0.2 * side / (side - kernel_size + 1)
+
+    sides = range(kernel_size, min(shortest, 3 * kernel_size) + 1)
+    best = min(sides, key=cost)
+    windows = shortest - kernel_size + 1
+    strips = -(-windows // (best - kernel_size + 1))
+    return -(-windows // strips) + kernel_size - 1  # even strips
+
+
+def run_bias(table: Tensor, meeting: Meeting) -> Tensor:
+    """Lay a bias table `((2 k - 1)^2, h)` out for the runs of a map: `(h, lines, whole vectors)`."""
+    rows = pad(table.detach().float(), (0, 0, 0, 1), value=FORBIDDEN)
+    spare = -meeting.run % library("products").vitrail_lanes()
+    return pad(rows[meeting.offsets].permute(2, 0, 1), (0, spare), value=FORBIDDEN).contiguous()
+
+
+def attend_neighbors(
+    q: HeadMap, k: HeadMap, v: HeadMap, bias: Tensor, meeting: Meeting, padding: Tensor | None = None
+) -> Tensor:
+    """Attend to neighbours: `(B, H, W, h, d)`.
+
+    y_i = softmax_j(q_i k_j^T / sqrt(d) + bias) v_j, j the neighbours of i
+
+    Args:
+        q: queries; any strides, as long as rows follow each other and the numbers of a head lie side by side.
+        k: keys.
+        v: values.
+        bias: from `run_bias`.
+        meeting: of this map.
+        padding: `(2, h, d)`, key and value of padding, where the meeting has some.
+    """
+    batch, height, width, heads, d = q.shape
+    q, k, v = (_readable(x) for x in (q, k, v))
+    y = q.new_empty(q.shape)
+    strides = [n for x in (q, k, v) for n in (x.stride(0), x.stride(2), x.stride(3))]
+    function("neighborhood", "neighborhood", q.dtype)(
+        *(ctypes.c_void_p(x.data_ptr()) for x in (q, k, v)),
+        (ctypes.c_int64 * 9)(*strides),
+        at(padding),
+        batch,
+        height * width,
+        heads,
+        d,
+        ctypes.c_float(d**-0.5),
+        at(meeting.starts),
+        len(meeting.starts) - 1,
+        at(meeting.keys),
+        meeting.longest,
+        meeting.run,
+        at(meeting.blocks),
+        at(meeting.seats),
+        at(bias),
+        bias.shape[1],
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def _readable(x: Tensor) -> Tensor:
+    readable = x.stride(4) == 1 and x.stride(1) == x.shape[2] * x.stride(2)
+    return x if readable else x.contiguous()

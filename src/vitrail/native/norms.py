@@ -1,0 +1,33 @@
+"""What compiled operations read of a LayerNorm."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from vitrail.native.library import library
+
+
+@dataclass(frozen=True)
+class LaneNorm:
+    """Scale and shift for each channel in whole vectors, fp32."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    @classmethod
+    def of(cls, norm: nn.LayerNorm) -> "LaneNorm":
+        """Read them off a norm over channels."""
+        (width,) = norm.normalized_shape
+        weight, bias = (
+            torch.full((width,), default) if x is None else x.detach().float()
+            for x, default in ((norm.weight, 1.0), (norm.bias, 0.0))
+        )
+        return cls(lanes(weight), lanes(bias), norm.eps)
+
+
+def lanes(x: Tensor) -> Tensor:
+    """Fill a vector of channels up with zeros to whole vectors of the machine."""
+    return pad(x, (0, -len(x) % library("products").vitrail_lanes())).contiguous()

@@ -1,0 +1,150 @@
+// What native/pooling.py calls: both branches of a PoolFormer block on tokens that stay where they are.
+
+#include "layers.h"
+
+// Sum of squares around the mean, of numbers that come in parts (Chan, Golub and LeVeque): no digit is lost where the
+// mean is large, and each part is read while it is in cache.
+struct Moments {
+    double count = 0, mean = 0, squares = 0;
+
+    void add(const Moments& more) {
+        const double all = count + more.count, apart = more.mean - mean;
+        mean += apart * more.count / all;
+        squares += more.squares + apart * apart * count * more.count / all;
+        count = all;
+    }
+};
+
+template <class N>
+static Moments moments_of(const typename N::Item* x, long size) {
+    const long whole = size / LANES * LANES;
+    Lanes sums = Lanes{};
+    for (long i = 0; i < whole; i += LANES) sums += N::read(x + i);
+    if (whole < size) sums += get<N>(x + whole, size - whole);
+    const float mean = add_up(sums) / size;
+    sums = Lanes{};
+    for (long i = 0; i < whole; i += LANES) {
+        const Lanes d = N::read(x + i) - mean;
+        sums += d * d;
+    }
+    double squares = add_up(sums);
+    for (long i = whole; i < size; i++) squares += (N::one(x[i]) - mean) * (N::one(x[i]) - mean);
+    return {(double)size, mean, squares};
+}
+
+struct Standard {
+    float mean, scale;  // scale is 1 / sqrt(var + eps)
+};
+
+// Mean and scale of each picture. Parts are of one size, so threads do not change a sum.
+template <class N>
+static std::vector<Standard> standards(const typename N::Item* x, long pictures, long size, float eps, int threads) {
+    const long part = 4096, parts = (size + part - 1) / part;
+    std::vector<Moments> some(pictures * parts);
+#pragma omp parallel for num_threads(threads)
+    for (long i = 0; i < pictures * parts; i++) {
+        const long first = i % parts * part;
+        some[i] = moments_of<N>(x + i / parts * size + first, std::min(part, size - first));
+    }
+    std::vector<Standard> found(pictures);
+    for (long p = 0; p < pictures; p++) {
+        Moments all;
+        for (long i = 0; i < parts; i++) all.add(some[p * parts + i]);
+        found[p] = {(float)all.mean, 1.0f / std::sqrt((float)(all.squares / all.count) + eps)};
+    }
+    return found;
+}
+
+// One row of cells: y = x + factor (mean of the cells around - x). Columns are summed up first, then neighbours of these.
+template <class N>
+static void pool_row(const typename N::Item* x, int row, int height, int width, int channels, int reach,
+                     const float* factor, float scale, typename N::Item* y) {
+    const long line = (long)width * channels;
+    const int first = std::max(row - reach, 0), last = std::min(row + reach, height - 1);
+    float* columns = scratch<float>(0, line);
+    for (long i = 0; i < line; i += LANES) {
+        const int left = (int)std::min<long>(LANES, line - i);
+        Lanes sum = get<N>(x + first * line + i, left);
+        for (int r = first + 1; r <= last; r++) sum += get<N>(x + r * line + i, left);
+        store(columns + i, sum);
+    }
+    for (int cell = 0; cell < width; cell++) {
+        const int from = std::max(cell - reach, 0), to = std::min(cell + reach, width - 1);
+        const float share = 1.0f / ((last - first + 1) * (to - from + 1));
+        const long at = row * line + (long)cell * channels;
+        for (int c = 0; c < channels; c += LANES) {
+            Lanes sum = load(columns + (long)from * channels + c);
+            for (int i = from + 1; i <= to; i++) sum += load(columns + (long)i * channels + c);
+            const Lanes own = get<N>(x + at + c, channels - c);
+            put<N>(y + at + c, own + load(factor + c) * scale * (sum * share - own), channels - c);
+        }
+    }
+}
+
+// y = x + gamma (pool(norm(x)) - norm(x)). The norm's shift is the same everywhere, so the mean keeps it and it cancels;
+// its scale is one number for a picture and one for a channel, which `factor` holds times gamma, in whole vectors.
+template <class N>
+static void pool(const void* x_, int batch, int height, int width, int channels, int reach, const float* factor,
+                 float eps, void* y_, int threads) {
+    typedef typename N::Item Item;
+    const Item* x = (const Item*)x_;
+    Item* y = (Item*)y_;
+    const long size = (long)height * width * channels;
+    const std::vector<Standard> standard = standards<N>(x, batch, size, eps, threads);
+#pragma omp parallel for num_threads(threads)
+    for (int i = 0; i < batch * height; i++) {
+        const int picture = i / height;
+        pool_row<N>(x + picture * size, i % height, height, width, channels, reach, factor, standard[picture].scale,
+                    y + picture * size);
+    }
+}
+
+template <class N>
+static void standardise(const typename N::Item* from, int size, Standard by, typename N::Item* to) {
+    for (int c = 0; c < size; c += LANES) put<N>(to + c, (get<N>(from + c, size - c) - by.mean) * by.scale, size - c);
+}
+
+// y = x + gelu(norm(x) W1 + b1) W2 + b2, where norm looks at a whole picture; its scale and shift for a channel are folded
+// into W1 and b1. Some rows at a time, so that the hidden part never leaves the cache.
+template <class N>
+static void mlp(const void* x_, int batch, int tokens, int channels, float eps, const void* first_, const float* bias1,
+                int hidden, const void* second_, const float* bias2, void* y_, int threads) {
+    typedef typename N::Item Item;
+    const Item* x = (const Item*)x_;
+    Item* y = (Item*)y_;
+    const std::vector<Standard> standard = standards<N>(x, batch, (long)tokens * channels, eps, threads);
+    const long rows = (long)batch * tokens;
+    const int chunk = rows_at_a_time(rows, (size_t)hidden * sizeof(Item), threads);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long start = 0; start < rows; start += chunk) {
+        const int count = (int)std::min<long>(chunk, rows - start);
+        const Item* from = x + start * channels;
+        Item* fresh = scratch<Item>(5, (size_t)chunk * channels);
+        Item* between = scratch<Item>(6, (size_t)chunk * hidden);
+        for (int r = 0; r < count; r++)
+            standardise<N>(from + (long)r * channels, channels, standard[(start + r) / tokens],
+                           fresh + (long)r * channels);
+        finish_rows<N>(GELU, between, hidden, bias1, nullptr, 0, hidden, fresh, channels, count,
+                       (const typename N::Word*)first_, channels, 0, panels(hidden));
+        finish_rows<N>(ADD, y + start * channels, channels, bias2, from, channels, channels, between, hidden, count,
+                       (const typename N::Word*)second_, hidden, 0, panels(channels));
+    }
+}
+
+extern "C" {
+#define FOR(name, N)                                                                                                   \
+    void vitrail_pool_##name(const void* x, int batch, int height, int width, int channels, int reach,                 \
+                             const float* factor, float eps, void* y, int threads) {                                   \
+        pool<N>(x, batch, height, width, channels, reach, factor, eps, y, threads);                                    \
+    }                                                                                                                  \
+    void vitrail_picture_mlp_##name(const void* x, int batch, int tokens, int channels, float eps, const void* first,  \
+                                    const float* bias1, int hidden, const void* second, const float* bias2, void* y,   \
+                                    int threads) {                                                                     \
+        mlp<N>(x, batch, tokens, channels, eps, first, bias1, hidden, second, bias2, y, threads);                      \
+    }
+
+FOR(float32, Single)
+#if defined(__AVX512BF16__)
+FOR(bfloat16, Brain)
+#endif
+}

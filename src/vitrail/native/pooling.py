@@ -1,0 +1,67 @@
+"""The two branches of a block whose norms look at a whole picture: pooling, and an MLP in one go.
+
+They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from vitrail.grid import Grid
+from vitrail.native.calls import at, function
+from vitrail.native.products import PackedLinear
+
+
+def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor:
+    """Return `x + factor * (mean of the cells around - x) / sqrt(var + eps)`; var is that of the whole picture.
+
+    Args:
+        x: `(B, N, C)`, cells only.
+        grid: where they sit.
+        size: odd side of the neighborhood that the mean is over, as far as it is on the map.
+        factor: for each channel, fp32, from `norms.lanes`.
+        eps: of the norm.
+    """
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    function("pooling", "pool", x.dtype)(
+        at(x),
+        x.shape[0],
+        grid.h,
+        grid.w,
+        x.shape[2],
+        size // 2,
+        at(factor),
+        ctypes.c_float(eps),
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def picture_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float) -> Tensor:
+    """Return `x + gelu(z W1^T + b1) W2^T + b2`; z is x with mean 0 and variance 1 over each whole picture.
+
+    Args:
+        x: `(B, N, C)`.
+        first: weights C to hidden.
+        second: weights hidden to C.
+        eps: of the norm.
+    """
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    assert x.dtype == first.dtype == second.dtype and x.shape[2] == first.inputs == second.outputs
+    function("pooling", "picture_mlp", x.dtype)(
+        at(x),
+        *x.shape,
+        ctypes.c_float(eps),
+        at(first.panels),
+        at(first.bias),
+        first.outputs,
+        at(second.panels),
+        at(second.bias),
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y

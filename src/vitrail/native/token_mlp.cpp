@@ -1,0 +1,103 @@
+// What native/token_mlp.py calls: an MLP over the tokens of each channel, on tokens that are not transposed.
+//
+// Weights are the rows of the products and some channels of all tokens are their panel, so the memory of tokens is read
+// as it lies, and what lies between the two products stays in the cache.
+
+#include "layers.h"
+#include "packing.h"
+
+struct Standard {
+    float mean, scale;  // scale is 1 / sqrt(var + eps)
+};
+
+template <class N>
+static Standard standard_of(const typename N::Item* row, int depth, float eps) {
+    const int whole = depth / LANES * LANES;
+    Lanes sums = Lanes{};
+    for (int c = 0; c < whole; c += LANES) sums += N::read(row + c);
+    if (whole < depth) sums += get<N>(row + whole, depth - whole);
+    const float mean = add_up(sums) / depth;
+    sums = Lanes{};
+    for (int c = 0; c < whole; c += LANES) {
+        const Lanes d = N::read(row + c) - mean;
+        sums += d * d;
+    }
+    float squares = add_up(sums);
+    for (int c = whole; c < depth; c++) squares += (N::one(row[c]) - mean) * (N::one(row[c]) - mean);
+    return {mean, 1.0f / std::sqrt(squares / depth + eps)};
+}
+
+// A layer over tokens: `weight` (outputs, depth), where depth is the inputs and, if they are odd in number, a zero.
+template <class N>
+struct Rows {
+    const typename N::Item* weight;
+    const float* bias;
+    int outputs, depth;
+};
+
+struct Scaling {
+    const float *weight, *shift;  // of LayerNorm, for each channel, in whole vectors
+    const float* sums;            // of each row of the first layer, which the shift is multiplied by
+};
+
+// Channels `first` to `first + held` of one picture. With z = (x - mean) / deviation of each token,
+// W1 (z w + b) = (W1 z) w + (W1 1) b: so the norm's weight and shift come after the product.
+template <class N>
+static void mix(const typename N::Item* x, const Standard* standard, int tokens, int channels, int first, int held,
+                Rows<N> one, Rows<N> two, Scaling scaling, typename N::Item* y) {
+    typedef typename N::Item Item;
+    typedef typename N::Word Word;
+    const int wide = round_up(held, LANES), hidden = one.outputs;
+    Item* fresh = scratch<Item>(5, (size_t)std::max(tokens, hidden) * wide);
+    Word* panel = scratch<Word>(0, (size_t)std::max(one.depth, two.depth) * wide);
+    for (int t = 0; t < tokens; t++)
+        for (int c = 0; c < wide; c += LANES) {
+            const Lanes own = get<N>(x + (long)t * channels + first + c, held - c);
+            N::write(fresh + t * wide + c, (own - standard[t].mean) * standard[t].scale);
+        }
+    pack_values<N>(tokens, wide, [&](int t) { return fresh + t * wide; }, panel);
+    product<N>(one.weight, one.depth, hidden, panel, one.depth, wide, 0, 1, [&](int r, int c, Lanes sum) {
+        sum = sum * load(scaling.weight + first + c) + load(scaling.shift + first + c) * scaling.sums[r] + one.bias[r];
+        N::write(fresh + r * wide + c, N::gelu(sum));
+    });
+    pack_values<N>(hidden, wide, [&](int r) { return fresh + r * wide; }, panel);
+    product<N>(two.weight, two.depth, tokens, panel, two.depth, wide, 0, 1, [&](int t, int c, Lanes sum) {
+        const long at = (long)t * channels + first + c;
+        put<N>(y + at, sum + two.bias[t] + get<N>(x + at, held - c), held - c);
+    });
+}
+
+// y = x + W2 gelu(W1 norm(x)^T + b1) + b2, transposed back.
+template <class N>
+static void token_mlp(const void* x_, int batch, int tokens, int channels, Rows<N> one, Rows<N> two, Scaling scaling,
+                      float eps, void* y_, int threads) {
+    typedef typename N::Item Item;
+    const Item* x = (const Item*)x_;
+    const long size = (long)tokens * channels;
+    std::vector<Standard> standard((size_t)batch * tokens);
+#pragma omp parallel for num_threads(threads)
+    for (int i = 0; i < batch * tokens; i++) standard[i] = standard_of<N>(x + (long)i * channels, channels, eps);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int item = 0; item < batch * panels(channels); item++) {
+        const int picture = item / panels(channels), first = item % panels(channels) * PANEL;
+        mix<N>(x + picture * size, standard.data() + (long)picture * tokens, tokens, channels, first,
+               std::min(PANEL, channels - first), one, two, scaling, (Item*)y_ + picture * size);
+    }
+}
+
+extern "C" {
+#define FOR(name, N)                                                                                                   \
+    void vitrail_token_mlp_##name(const void* x, int batch, int tokens, int channels, const void* weight1, int depth1, \
+                                  const float* bias1, int hidden, const void* weight2, int depth2, const float* bias2, \
+                                  const float* weight, const float* shift, const float* sums, float eps, void* y,      \
+                                  int threads) {                                                                       \
+        const Rows<N> one = {(const N::Item*)weight1, bias1, hidden, depth1};                                          \
+        const Rows<N> two = {(const N::Item*)weight2, bias2, tokens, depth2};                                          \
+        token_mlp<N>(x, batch, tokens, channels, one, two, {weight, shift, sums}, eps, y, threads);                    \
+    }
+
+FOR(float32, Single)
+#if defined(__AVX512BF16__)
+FOR(bfloat16, Brain)
+#endif
+}

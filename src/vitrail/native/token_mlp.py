@@ -1,0 +1,63 @@
+"""An MLP over the tokens of each channel, without a transposed copy of them.
+
+It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32.
+"""
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from vitrail.native.calls import at, function
+from vitrail.native.norms import LaneNorm
+from vitrail.shapes import Tokens
+
+
+@dataclass(frozen=True)
+class TokenLayer:
+    """A linear layer over tokens: weights row by row, with a zero behind an odd number of them, the bias in fp32."""
+
+    weight: Tensor
+    bias: Tensor
+    sums: Tensor
+
+    @classmethod
+    def of(cls, layer: nn.Linear, dtype: torch.dtype) -> "TokenLayer":
+        """Lay a layer out as the product reads it."""
+        weight = layer.weight.detach().float()
+        bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().float().contiguous()
+        return cls(pad(weight, (0, weight.shape[1] % 2)).to(dtype).contiguous(), bias, weight.sum(dim=1))
+
+
+def token_mlp(x: Tokens, norm: LaneNorm, first: TokenLayer, second: TokenLayer) -> Tensor:
+    """Return `x + W2 gelu(W1 norm(x)^T + b1) + b2`, transposed back: `(B, N, C)`.
+
+    Args:
+        x: tokens.
+        norm: over the channels of each token.
+        first: N to hidden.
+        second: hidden to N.
+    """
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    assert x.shape[1] == len(second.weight) and x.dtype == first.weight.dtype == second.weight.dtype
+    function("token_mlp", "token_mlp", x.dtype)(
+        at(x),
+        *x.shape,
+        at(first.weight),
+        first.weight.shape[1],
+        at(first.bias),
+        len(first.weight),
+        at(second.weight),
+        second.weight.shape[1],
+        at(second.bias),
+        at(norm.weight),
+        at(norm.bias),
+        at(first.sums),
+        ctypes.c_float(norm.eps),
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y
