@@ -27,15 +27,21 @@ class Unavailable(VitrailError):
     """The compiled operations cannot be had here; the message says why."""
 
 
-def refusal(dtype: torch.dtype) -> str | None:
+def refusal(dtype: torch.dtype, *names: str) -> str | None:
     """Say why there are no compiled operations in `dtype` here, or None where there are.
 
     The first question of a machine builds them, which takes a few seconds.
+
+    Args:
+        dtype: precision to compute in.
+        names: libraries that must be there beside that of products.
     """
     if dtype not in SUFFIXES:
         return f"compiled operations know fp32 and bf16, not {dtype}"
     try:
         has_bfloat16 = library("products").vitrail_has_bfloat16()
+        for name in names:
+            library(name)
     except Unavailable as error:
         return str(error)
     if dtype == torch.bfloat16 and not has_bfloat16:

@@ -1,5 +1,6 @@
 // What kernels/window/compiled.py calls: attention within groups of tokens that stay where they are, and its gradient.
 
+#include "sums.h"
 #include "window_gradient.h"
 
 // qkv is (batch, tokens, 3, heads, width). slots (groups, count) says which token sits where; -1 is padding, which reads
@@ -69,25 +70,8 @@ static void forward(const Groups<N>& g, float* peaks, void* y_, int threads) {
     }
 }
 
-// Groups are cut into chunks, each of which adds up its own; so the order of a sum does not depend on the threads.
+// Chunks of groups, each with sums of its own.
 constexpr size_t MOST_CHUNKS = 64, LEAST_CHUNKS = 8, ROOM_OF_CHUNKS = 1 << 20;
-
-struct Sums {
-    size_t size;
-    std::vector<float> parts;
-
-    Sums(float* to, size_t size, long chunks) : size(to == nullptr ? 0 : size), parts(this->size * chunks) {}
-    float* of(long chunk) { return size == 0 ? nullptr : parts.data() + size * chunk; }
-
-    void add_up(float* to, long chunks, int threads) const {
-#pragma omp parallel for num_threads(threads)
-        for (size_t i = 0; i < size; i++) {
-            float sum = 0;
-            for (long c = 0; c < chunks; c++) sum += parts[c * size + i];
-            to[i] = sum;
-        }
-    }
-};
 
 template <class N>
 static void backward(const Groups<N>& g, const void* dy_, const float* peaks, void* dqkv_, float* dbias, int all_kinds,
@@ -124,8 +108,8 @@ static void backward(const Groups<N>& g, const void* dy_, const float* peaks, vo
             }
         }
     }
-    into_bias.add_up(dbias, chunks, threads);
-    into_padding.add_up(dpadding, chunks, threads);
+    into_bias.add_up(dbias, threads);
+    into_padding.add_up(dpadding, threads);
 }
 
 extern "C" {

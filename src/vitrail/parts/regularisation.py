@@ -30,10 +30,15 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop or keep."""
+        keep = self.draw(x)
+        return x if keep is None else x * keep.view(-1, *[1] * (x.ndim - 1))
+
+    def draw(self, x: Tensor) -> Tensor | None:
+        """Draw the factor of each sample, `(B,)`; None where all are kept as they are."""
         if not self.training or self.rate == 0.0:
-            return x
-        keep = torch.empty(x.shape[0], *[1] * (x.ndim - 1), device=x.device, dtype=x.dtype).bernoulli_(1 - self.rate)
-        return x * keep.div_(1 - self.rate)
+            return None
+        keep = torch.empty(x.shape[0], device=x.device, dtype=x.dtype).bernoulli_(1 - self.rate)
+        return keep.div_(1 - self.rate)
 
     def extra_repr(self) -> str:
         """Show the rate when printed."""

@@ -23,7 +23,7 @@ def refuses(
         return f"needs a CPU, got {qkv.device.type}"
     if qkv.dtype == torch.bfloat16 and qkv.shape[2] // 3 // heads % 2:
         return "heads of an odd width cannot be read in pairs"
-    return refusal(qkv.dtype)
+    return refusal(qkv.dtype, "window_gradient")
 
 
 def attend(

@@ -1,0 +1,119 @@
+"""Blocks in the form that they learn in: each branch one operation, which keeps less for its gradient.
+
+A quick block holds the very modules of the block that it stands for, so weights, names and what is saved are the same.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.grid import Grid
+from vitrail.kernels.branch import attention_branch, mlp_branch
+from vitrail.kernels.branch.weights import Linear, Meeting, Norm
+from vitrail.parts.attend import Attend
+from vitrail.parts.blocks import Block
+from vitrail.parts.channel_mixers import MLP
+from vitrail.parts.positions import NoPosition, RelativePositionBias
+from vitrail.parts.token_mixers.self_attention import SelfAttention
+from vitrail.parts.token_mixers.window_attention import WindowAttend, WindowAttention
+from vitrail.shapes import Tokens
+
+Branch = Callable[[Tokens, Grid, Norm, Tensor | None], Tensor]
+"""`(x, grid, norm, keep) -> x + keep * f(norm(x))`."""
+
+
+class QuickBlock(Block):
+    """A block whose branches are one operation each, where there is one for what the branch holds.
+
+    Args:
+        block: what to compute; it is not to be used any more.
+    """
+
+    def __init__(self, block: Block):
+        nn.Module.__init__(self)
+        for name, module in block.named_children():
+            self.add_module(name, module)
+        self.train(block.training)
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Mix tokens, then channels."""
+        x = self._branch(x, grid, self.norm1, self.token_mixer, self.scale1)
+        return self._branch(x, grid, self.norm2, self.channel_mixer, self.scale2)
+
+    def _branch(self, x: Tokens, grid: Grid, norm: nn.Module, mixer: nn.Module, scale: nn.Module) -> Tensor:
+        branch = branch_of(norm, mixer, scale)
+        if branch is None:
+            return x + self.drop_path(scale(mixer(norm(x), grid)))
+        assert isinstance(norm, nn.LayerNorm)
+        return branch(x, grid, Norm(norm.weight, norm.bias, norm.eps), self.drop_path.draw(x))
+
+
+def quicken(model: nn.Module) -> nn.Module:
+    """Put quick blocks in the place of a model's blocks, and return the model.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = quicken(create_model("vit_tiny_patch16_224", depth=1))
+        >>> type(model.backbone.stages[0].blocks[0]).__name__
+        'QuickBlock'
+    """
+    for name, block in [*model.named_modules()]:
+        if type(block) is Block:
+            model.set_submodule(name, QuickBlock(block), strict=True)
+    return model
+
+
+def branch_of(norm: nn.Module, mixer: nn.Module, scale: nn.Module) -> Branch | None:
+    """Return the one operation that a branch is, or None where there is none for it."""
+    if type(norm) is not nn.LayerNorm or norm.bias is None or type(scale) is not nn.Identity or _watched(norm, mixer):
+        return None
+    if type(mixer) is MLP and type(mixer.act) is nn.GELU and mixer.act.approximate == "none":
+        return _mlp(mixer)
+    if type(mixer) is WindowAttention and type(mixer.attend) is WindowAttend and _plain(mixer):
+        return _window_attention(mixer)
+    if type(mixer) is SelfAttention and type(mixer.attend) is Attend and _plain(mixer):
+        return _self_attention(mixer)
+    return None
+
+
+def _mlp(mixer: MLP) -> Branch:
+    def run(x: Tokens, grid: Grid, norm: Norm, keep: Tensor | None) -> Tensor:
+        return mlp_branch(x, norm, _linear(mixer.fc1), _linear(mixer.fc2), keep)
+
+    return run
+
+
+def _window_attention(mixer: WindowAttention) -> Branch:
+    def run(x: Tokens, grid: Grid, norm: Norm, keep: Tensor | None) -> Tensor:
+        cut = mixer.cut.of(grid, mixer.window_size, mixer.shift)
+        bias = cut.addends(mixer.position.bias(x, Grid(*cut.window)), like=x)
+        meeting = Meeting(mixer.num_heads, bias, cut.kinds(x.device), cut.slots(x.device))
+        return attention_branch(x, norm, _linear(mixer.qkv), _linear(mixer.proj), meeting, keep)
+
+    return run
+
+
+def _self_attention(mixer: SelfAttention) -> Branch:
+    def run(x: Tokens, grid: Grid, norm: Norm, keep: Tensor | None) -> Tensor:
+        bias = mixer.position.bias(x, grid)
+        everyone = torch.arange(x.shape[1], device=x.device)[None]
+        meeting = Meeting(mixer.num_heads, None if bias is None else bias[None], everyone.new_zeros(1), everyone)
+        return attention_branch(x, norm, _linear(mixer.qkv), _linear(mixer.proj), meeting, keep)
+
+    return run
+
+
+def _linear(layer: nn.Linear) -> Linear:
+    return Linear(layer.weight, layer.bias)
+
+
+def _plain(mixer: WindowAttention | SelfAttention) -> bool:
+    """Say whether positions leave queries and keys alone and the projections have biases."""
+    return type(mixer.position) in (NoPosition, RelativePositionBias) and mixer.qkv.bias is not None
+
+
+def _watched(*modules: nn.Module) -> bool:
+    """Say whether somebody wants to be told when a part of a branch is called."""
+    parts = [part for module in modules for part in module.modules()]
+    return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)  # noqa: SLF001
