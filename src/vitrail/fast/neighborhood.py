@@ -6,7 +6,13 @@ from torch import Tensor, nn
 from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept
 from vitrail.grid import Grid
-from vitrail.native.neighborhood import attend_neighbors, meeting, run_bias
+from vitrail.native.neighborhood import (
+    attend_neighbors,
+    meeting,
+    neighborhood_branch,
+    run_bias,
+    worth_going_by_pictures,
+)
 from vitrail.native.products import ADD, linear, pack_linear
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.shapes import Tokens
@@ -33,10 +39,12 @@ class FastNeighborhood(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch; the grid must have no prefix."""
+        cut, bias = meeting(grid, self.kernel_size, self.dilation), self.bias(grid)
+        if worth_going_by_pictures(len(x)):
+            return neighborhood_branch(x, self.heads, self.qkv, self.proj, bias, cut, self.padding, self.eps)
         cells = linear(x, self.qkv, norm_eps=self.eps).unflatten(1, (grid.h, grid.w)).unflatten(3, (3, self.heads, -1))
         q, k, v = cells.unbind(3)  # (B, H, W, 3, h, d) -> 3 x (B, H, W, h, d)
-        cut = meeting(grid, self.kernel_size, self.dilation)
-        mixed = attend_neighbors(q, k, v, self.bias(grid), cut, self.padding)
+        mixed = attend_neighbors(q, k, v, bias, cut, self.padding)
         return linear(mixed.flatten(3).flatten(1, 2), self.proj, ADD, add=x)  # (B, H, W, h, d) -> (B, N, C)
 
     def bias(self, grid: Grid) -> Tensor:

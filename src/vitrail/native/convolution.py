@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
+from vitrail.native.memory import empty
 from vitrail.native.norms import LaneNorm
 from vitrail.native.products import PackedLinear, pack_linear
 from vitrail.shapes import FeatureMap
@@ -55,7 +56,7 @@ def convolve(x: FeatureMap, packed: PackedConvolution, norm: LaneNorm | None = N
     batch, height, width, channels = x.shape
     product, rows, columns = packed.product, packed.length(height), packed.length(width)
     assert x.dtype == product.dtype and channels == packed.channels, (x.dtype, x.shape, packed.channels)
-    y = x.new_empty(batch, rows, columns, product.outputs)
+    y = empty(batch, rows, columns, product.outputs, dtype=x.dtype)
     function("convolution", "convolve", x.dtype)(
         at(x),
         *x.shape,

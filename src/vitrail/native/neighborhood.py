@@ -8,6 +8,7 @@ which are one run of keys. So keys and values are packed once for a strip, and a
 import ctypes
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from torch.nn.functional import pad
 from vitrail.grid import Grid
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
-from vitrail.shapes import HeadMap
+from vitrail.native.memory import empty
+from vitrail.native.products import PackedLinear
+from vitrail.shapes import HeadMap, Tokens
 
 FORBIDDEN = -1e30
 
@@ -173,7 +176,7 @@ def attend_neighbors(
     """
     batch, height, width, heads, d = q.shape
     q, k, v = (_readable(x) for x in (q, k, v))
-    y = q.new_empty(q.shape)
+    y = empty(*q.shape, dtype=q.dtype)
     strides = [n for x in (q, k, v) for n in (x.stride(0), x.stride(2), x.stride(3))]
     function("neighborhood", "neighborhood", q.dtype)(
         *(ctypes.c_void_p(x.data_ptr()) for x in (q, k, v)),
@@ -183,6 +186,67 @@ def attend_neighbors(
         height * width,
         heads,
         d,
+        *_who(meeting, bias, d),
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def neighborhood_branch(
+    x: Tokens,
+    heads: int,
+    qkv: PackedLinear,
+    proj: PackedLinear,
+    bias: Tensor,
+    meeting: Meeting,
+    padding: Tensor,
+    norm_eps: float,
+) -> Tensor:
+    """Return `x + proj(attention(qkv(norm(x))))`, some pictures at a time: only x and y leave the cache.
+
+    Args:
+        x: `(B, N, C)`.
+        heads: heads h; `C = h d`.
+        qkv: makes queries, keys and values.
+        proj: comes after.
+        bias: from `run_bias`.
+        meeting: of this map.
+        padding: `(2, h, d)`, key and value of padding.
+        norm_eps: of the norm before.
+    """
+    x = x.contiguous()
+    y = empty(*x.shape, dtype=x.dtype)
+    batch, tokens, width = x.shape
+    assert x.dtype == qkv.dtype == proj.dtype and width == qkv.inputs == proj.outputs and len(meeting.seats) == tokens
+    function("neighborhood", "neighborhood_branch", x.dtype)(
+        at(x),
+        batch,
+        tokens,
+        heads,
+        width // heads,
+        ctypes.c_float(norm_eps),
+        at(qkv.panels),
+        at(qkv.bias),
+        at(proj.panels),
+        at(proj.bias),
+        at(padding),
+        *_who(meeting, bias, width // heads),
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def worth_going_by_pictures(batch: int) -> bool:
+    """Say whether threads that take whole pictures are all busy most of the time."""
+    threads = torch.get_num_threads()
+    return batch > 0.8 * threads * -(-batch // threads)
+
+
+def _who(meeting: Meeting, bias: Tensor, d: int) -> tuple[Any, ...]:
+    """Return the arguments that say who meets whom, with which scale and bias."""
+    return (
         ctypes.c_float(d**-0.5),
         at(meeting.starts),
         len(meeting.starts) - 1,
@@ -193,10 +257,7 @@ def attend_neighbors(
         at(meeting.seats),
         at(bias),
         bias.shape[1],
-        at(y),
-        torch.get_num_threads(),
     )
-    return y
 
 
 def _readable(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitrail.grid import Grid
 from vitrail.native.calls import at, function
+from vitrail.native.memory import empty
 from vitrail.native.products import PackedLinear
 
 
@@ -24,7 +25,7 @@ def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor
         eps: of the norm.
     """
     x = x.contiguous()
-    y = torch.empty_like(x)
+    y = empty(*x.shape, dtype=x.dtype)
     function("pooling", "pool", x.dtype)(
         at(x),
         x.shape[0],
@@ -50,7 +51,7 @@ def picture_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float
         eps: of the norm.
     """
     x = x.contiguous()
-    y = torch.empty_like(x)
+    y = empty(*x.shape, dtype=x.dtype)
     assert x.dtype == first.dtype == second.dtype and x.shape[2] == first.inputs == second.outputs
     function("pooling", "picture_mlp", x.dtype)(
         at(x),

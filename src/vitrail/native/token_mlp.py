@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
+from vitrail.native.memory import empty
 from vitrail.native.norms import LaneNorm
 from vitrail.shapes import Tokens
 
@@ -41,7 +42,7 @@ def token_mlp(x: Tokens, norm: LaneNorm, first: TokenLayer, second: TokenLayer) 
         second: hidden to N.
     """
     x = x.contiguous()
-    y = torch.empty_like(x)
+    y = empty(*x.shape, dtype=x.dtype)
     assert x.shape[1] == len(second.weight) and x.dtype == first.weight.dtype == second.weight.dtype
     function("token_mlp", "token_mlp", x.dtype)(
         at(x),
