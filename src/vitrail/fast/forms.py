@@ -12,13 +12,17 @@ from vitrail.fast.convolution import (
     fast_tokenizer,
 )
 from vitrail.fast.layers import fast_linear
+from vitrail.fast.patches import fast_map_patches, fast_patch_embedding, fast_patch_merging
 from vitrail.fast.stems import fast_stem
-from vitrail.parts.embeddings import ConvStem, ConvTokenizer, OverlappingPatchEmbedding
-from vitrail.parts.merging import ConvMerging, NormedConvMerging
+from vitrail.parts.embeddings import ConvStem, ConvTokenizer, MapPatches, OverlappingPatchEmbedding, PatchEmbedding
+from vitrail.parts.merging import ConvMerging, NormedConvMerging, PatchMerging
 from vitrail.parts.stages import Stage
 
 FORMS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: fast_linear,
+    PatchEmbedding: fast_patch_embedding,
+    MapPatches: fast_map_patches,
+    PatchMerging: fast_patch_merging,
     ConvTokenizer: fast_tokenizer,
     OverlappingPatchEmbedding: fast_overlapping_patches,
     ConvMerging: fast_conv_merging,

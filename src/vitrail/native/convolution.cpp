@@ -1,23 +1,7 @@
 // What native/convolution.py calls: a convolution as one product, with the LayerNorm that may follow it.
 
 #include "convolution.h"
-
-// LayerNorm of a row in its place; weight and shift in whole vectors.
-template <class N>
-static void layer_norm(typename N::Item* row, int depth, const float* weight, const float* shift, float eps) {
-    Lanes sums = Lanes{};
-    for (int c = 0; c < depth; c += LANES) sums += get<N>(row + c, depth - c);
-    const float mean = add_up(sums) / depth;
-    float var = 0;
-    for (int c = 0; c < depth; c += LANES) {
-        const Lanes d = get<N>(row + c, depth - c) - mean;
-        var += add_up(d * d);
-    }
-    var -= (round_up(depth, LANES) - depth) * mean * mean;  // what `get` read as 0 beyond the last
-    const float scale = 1.0f / std::sqrt(var / depth + eps);
-    for (int c = 0; c < depth; c += LANES)
-        put<N>(row + c, (get<N>(row + c, depth - c) - mean) * scale * load(weight + c) + load(shift + c), depth - c);
-}
+#include "norms.h"
 
 // y = norm(windows(x) W + b). x is (batch, height, width, channels); a window has `depth` numbers, zeros at the end
 // included. `weight` is null where no norm follows.

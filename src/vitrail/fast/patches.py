@@ -1,0 +1,97 @@
+"""Patch embedding and patch merging in their fast form."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from vitrail.fast.affine import Affine
+from vitrail.fast.kept import Kept
+from vitrail.grid import Grid, to_grid
+from vitrail.native.convolution import convolve, pack_convolution
+from vitrail.native.norms import LaneNorm
+from vitrail.native.patches import embed_patches, merge_patches
+from vitrail.native.products import pack_linear
+from vitrail.parts.embeddings import MapPatches, PatchEmbedding
+from vitrail.parts.merging import PatchMerging
+from vitrail.shapes import Image, Tokens
+
+
+class FastPatchEmbedding(nn.Module):
+    """Patches of fp32 pictures, in any precision."""
+
+    def __init__(self, layer: PatchEmbedding, dtype: torch.dtype):
+        super().__init__()
+        filters = layer.proj.weight.detach().float().flatten(1)  # (out, C p p)
+        bias = None if layer.proj.bias is None else layer.proj.bias.detach().float()
+        self.packed = pack_linear(pad(filters, (0, filters.shape[1] % 2)), bias, dtype)
+        self.patch_size = layer.patch_size
+        self.norm = LaneNorm.of(layer.norm) if type(layer.norm) is nn.LayerNorm else None
+
+    def forward(self, images: Image) -> tuple[Tensor, Grid]:
+        """Cut and project."""
+        return to_grid(embed_patches(images, self.patch_size, self.packed, self.norm))
+
+
+class FastPatchMerging(nn.Module):
+    """Four neighbours become one token: gathered, normalised and projected in one go."""
+
+    def __init__(self, layer: PatchMerging, dtype: torch.dtype):
+        super().__init__()
+        affine = Affine.of(layer.norm, layer.reduction.in_features)
+        assert affine.eps is not None
+        weight, bias = affine.folded(layer.reduction)
+        by_column = weight.unflatten(1, (2, 2, -1))  # (out, right, down, C), the authors' order
+        self.eps = affine.eps
+        self.packed = pack_linear(by_column.transpose(1, 2).flatten(1), bias, dtype)
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Merge; the grid must have no prefix."""
+        return to_grid(merge_patches(grid.cells(x), 2, self.packed, self.eps))
+
+
+class FastMapPatches(nn.Module):
+    """Patches of a map of tokens, as one product."""
+
+    def __init__(self, layer: PatchEmbedding, dtype: torch.dtype):
+        super().__init__()
+        bias = None if layer.proj.bias is None else layer.proj.bias.detach().float()
+        self.patch_size = layer.patch_size
+        self.conv = pack_convolution(layer.proj.weight.detach().float(), bias, layer.patch_size, 0, dtype)
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Cut and project; the grid must have no prefix."""
+        cells = pad(grid.cells(x), (0, 0, 0, -grid.w % self.patch_size, 0, -grid.h % self.patch_size))
+        return to_grid(convolve(cells, self.conv))
+
+
+def fast_patch_embedding(layer: PatchEmbedding, dtype: torch.dtype) -> FastPatchEmbedding:
+    """Return the fast form of a patch embedding.
+
+    Raises:
+        Kept: what follows it is neither LayerNorm nor nothing.
+    """
+    if type(layer.norm) not in (nn.Identity, nn.LayerNorm):
+        raise Kept(f"the norm after it is {type(layer.norm).__name__}, not LayerNorm")
+    return FastPatchEmbedding(layer, dtype)
+
+
+def fast_map_patches(layer: MapPatches, dtype: torch.dtype) -> FastMapPatches:
+    """Return the fast form of patches of a map.
+
+    Raises:
+        Kept: a norm follows.
+    """
+    if type(layer.patches.norm) is not nn.Identity:
+        raise Kept(f"{type(layer.patches.norm).__name__} follows it")
+    return FastMapPatches(layer.patches, dtype)
+
+
+def fast_patch_merging(layer: PatchMerging, dtype: torch.dtype) -> FastPatchMerging:
+    """Return the fast form of a patch merging.
+
+    Raises:
+        Kept: an odd number of channels in bf16.
+    """
+    if dtype == torch.bfloat16 and layer.reduction.in_features % 2:
+        raise Kept("an odd number of inputs cannot be read in pairs")
+    return FastPatchMerging(layer, dtype)

@@ -1,0 +1,75 @@
+"""Patches of pictures, and squares of tokens, as rows of one product; they never leave the cache.
+
+They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from vitrail.native.calls import at, function
+from vitrail.native.memory import empty
+from vitrail.native.norms import LaneNorm
+from vitrail.native.products import PackedLinear
+from vitrail.shapes import FeatureMap, Image
+
+
+def embed_patches(images: Image, size: int, packed: PackedLinear, norm: LaneNorm | None = None) -> Tensor:
+    """Return `norm(patches W^T + b)`, `(B, rows, columns, out)`; a patch that is cut off ends with zeros.
+
+    Args:
+        images: fp32 `(B, C, Y, X)`.
+        size: side of a patch.
+        packed: the filters `(out, C size size)`, the last input a zero where their number is odd.
+        norm: what follows, or None.
+    """
+    images = images.float().contiguous()
+    batch, channels, height, width = images.shape
+    rows, columns = -(-height // size), -(-width // size)
+    assert packed.inputs - channels * size * size in (0, 1), (packed.inputs, channels, size)
+    y = empty(batch, rows, columns, packed.outputs, dtype=packed.dtype)
+    function("patches", "embed", packed.dtype)(
+        at(images),
+        *images.shape,
+        size,
+        rows,
+        columns,
+        at(packed.panels),
+        packed.inputs,
+        at(packed.bias),
+        packed.outputs,
+        at(None if norm is None else norm.weight),
+        at(None if norm is None else norm.bias),
+        ctypes.c_float(0.0 if norm is None else norm.eps),
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def merge_patches(cells: FeatureMap, size: int, packed: PackedLinear, norm_eps: float) -> Tensor:
+    """Return `norm(squares) W^T + b`, `(B, rows, columns, out)`; a square that is cut off ends with zeros.
+
+    Args:
+        cells: `(B, H, W, C)`.
+        size: side of a square; its cells lie row by row.
+        packed: the weights `(out, size size C)`.
+        norm_eps: each square is brought to mean 0 and variance 1 before.
+    """
+    cells = cells.contiguous()
+    batch, height, width, channels = cells.shape
+    assert cells.dtype == packed.dtype and packed.inputs == size * size * channels, (cells.shape, packed.inputs)
+    y = empty(batch, -(-height // size), -(-width // size), packed.outputs, dtype=cells.dtype)
+    function("patches", "merge", cells.dtype)(
+        at(cells),
+        *cells.shape,
+        size,
+        at(packed.panels),
+        at(packed.bias),
+        packed.outputs,
+        ctypes.c_float(norm_eps),
+        at(y),
+        torch.get_num_threads(),
+    )
+    return y
