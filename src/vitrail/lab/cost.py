@@ -40,6 +40,7 @@ _FREE = {
     "full",
     "gather",
     "index",
+    "index_put_",
     "index_select",
     "max_pool2d_with_indices",
     "mean",

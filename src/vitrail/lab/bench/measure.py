@@ -87,6 +87,7 @@ def run_bench(
     """
     with use_threads(plan.threads) as threads:
         model = subject.build()
+        macs = count_macs(model, model.preprocess.size)  # what can fail does so before minutes of measuring
         stage = _Stage.of(model, subject, plan, tell)
         phases = tuple(stage.phase(contenders, batch) for batch in plan.batches)
         starts = tuple(_starts(subject, phases[0], plan, threads, tell)) if plan.starts else ()
@@ -96,7 +97,7 @@ def run_bench(
             precision=plan.precision,
             threads=threads,
             rounds=plan.rounds,
-            macs=count_macs(model, model.preprocess.size),
+            macs=macs,
             parameters=count_parameters(model),
             trained=subject.trained,
             product=stage.product.name,
