@@ -70,6 +70,34 @@ class Meeting:
         return torch.zeros(1, self.mixer.num_heads, grid.tokens, 1)
 
 
+class AttentionLayers(NamedTuple):
+    """Layers of an attention's branch in fp32, with all that stands beside them folded in.
+
+    Args:
+        qkv: weight and bias of queries, keys and values, the queries scaled by 1 / sqrt(d).
+        proj: weight and bias of what comes after.
+        padding: queries, keys and values of padding, which is zero after the norm.
+        eps: of the norm without scale and shift.
+    """
+
+    qkv: tuple[Tensor, Tensor]
+    proj: tuple[Tensor, Tensor | None]
+    padding: Tensor
+    eps: float
+
+    @classmethod
+    def of(cls, norm: nn.LayerNorm, mixer: SelfAttention | WindowAttention, scale: nn.Module) -> "AttentionLayers":
+        """Read them off a branch."""
+        width = mixer.qkv.in_features
+        affine = Affine.of(norm, width)
+        assert affine.eps is not None
+        queries = torch.ones(3 * width)
+        queries[:width] = (width // mixer.num_heads) ** -0.5
+        weight, bias = affine.folded(mixer.qkv)
+        plain = torch.zeros(3 * width) if mixer.qkv.bias is None else mixer.qkv.bias.detach()
+        return cls((weight * queries[:, None], bias * queries), scaled(mixer.proj, scale), plain * queries, affine.eps)
+
+
 class FastAttention(nn.Module):
     """`x + scale(mixer(norm(x)))` for attention over all tokens or within windows.
 
@@ -80,17 +108,9 @@ class FastAttention(nn.Module):
         self, norm: nn.LayerNorm, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
     ):
         super().__init__()
-        affine = Affine.of(norm, mixer.qkv.in_features)
-        assert affine.eps is not None
-        self.eps, self.heads, self.dtype = affine.eps, mixer.num_heads, dtype
-        width = mixer.qkv.in_features
-        queries = torch.ones(3 * width)
-        queries[:width] = (width // mixer.num_heads) ** -0.5
-        weight, bias = affine.folded(mixer.qkv)
-        self.qkv = pack_linear(weight * queries[:, None], bias * queries, dtype)
-        plain = torch.zeros(3 * width) if mixer.qkv.bias is None else mixer.qkv.bias.detach()
-        self.padding = (plain * queries).to(dtype)  # padding is zero after the norm
-        self.proj = pack_linear(*scaled(mixer.proj, scale), dtype)
+        layers = AttentionLayers.of(norm, mixer, scale)
+        self.qkv, self.proj = pack_linear(*layers.qkv, dtype), pack_linear(*layers.proj, dtype)
+        self.padding, self.eps, self.heads, self.dtype = layers.padding.to(dtype), layers.eps, mixer.num_heads, dtype
         del mixer.qkv, mixer.proj
         self.meeting = Meeting(mixer)
 
@@ -112,10 +132,19 @@ def fast_attention(
     Raises:
         Kept: no LayerNorm before it, queries and keys are turned, heads of odd width in bf16, or an unknown scale.
     """
+    check_attention(norm, mixer, dtype)
+    return FastAttention(norm, mixer, scale, dtype)
+
+
+def check_attention(norm: nn.Module, mixer: SelfAttention | WindowAttention, dtype: torch.dtype) -> None:
+    """Refuse an attention that no compiled form computes.
+
+    Raises:
+        Kept: no LayerNorm before it, queries and keys are turned, or heads of odd width in bf16.
+    """
     if type(norm) is not nn.LayerNorm:
         raise Kept(f"the norm before it is {type(norm).__name__}, not LayerNorm")
     if type(mixer.position).rotate is not NoPosition.rotate:
         raise Kept("its position turns queries and keys")
     if dtype == torch.bfloat16 and mixer.qkv.in_features // mixer.num_heads % 2:
         raise Kept("heads of odd width cannot be read in pairs")
-    return FastAttention(norm, mixer, scale, dtype)

@@ -1,0 +1,76 @@
+"""Attention and MLPs with products of bytes: weights in int8, each token in eight bits of its own range.
+
+What stands beside the layers is folded in before, in fp32. Queries, keys, values and all sums stay as they are, and so
+do patches, head and merging: few products, and what they lose would be lost for all that follows.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.fast.affine import Affine, scaled
+from vitrail.fast.attention import AttentionLayers, Meeting, check_attention
+from vitrail.fast.kept import Kept
+from vitrail.fast.mlp import check_mlp
+from vitrail.grid import Grid
+from vitrail.native.attention import attend_groups, worth_going_by_groups
+from vitrail.native.int8 import linear_int8, mlp_int8, pack_int8
+from vitrail.native.int8_attention import attention_branch_int8
+from vitrail.native.products import ADD
+from vitrail.parts.channel_mixers import MLP
+from vitrail.parts.token_mixers.self_attention import SelfAttention
+from vitrail.parts.token_mixers.window_attention import WindowAttention
+from vitrail.shapes import Tokens
+
+
+class Int8Attention(nn.Module):
+    """`x + scale(mixer(norm(x)))` for attention over all tokens or within windows, its layers in int8."""
+
+    def __init__(
+        self, norm: nn.LayerNorm, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
+    ):
+        super().__init__()
+        layers = AttentionLayers.of(norm, mixer, scale)
+        self.qkv, self.proj = pack_int8(*layers.qkv), pack_int8(*layers.proj)
+        self.padding, self.eps, self.heads = layers.padding.to(dtype), layers.eps, mixer.num_heads
+        del mixer.qkv, mixer.proj
+        self.meeting = Meeting(mixer)
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Add the branch."""
+        slots, kinds, bias = self.meeting.on(grid)
+        if worth_going_by_groups(len(x), len(slots)):
+            return attention_branch_int8(x, self.heads, self.qkv, self.proj, slots, self.padding, kinds, bias, self.eps)
+        qkv = linear_int8(x, self.qkv, norm_eps=self.eps)
+        mixed = attend_groups(qkv, self.heads, slots, self.padding, kinds, bias)
+        return linear_int8(mixed, self.proj, ADD, add=x)
+
+
+class Int8MLP(nn.Module):
+    """`x + scale(mlp(norm(x)))` in int8, in one go."""
+
+    def __init__(self, affine: Affine, mixer: MLP, scale: nn.Module):
+        super().__init__()
+        self.eps = affine.eps
+        self.first, self.second = pack_int8(*affine.folded(mixer.fc1)), pack_int8(*scaled(mixer.fc2, scale))
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Add the branch."""
+        return mlp_int8(x, self.first, self.second, add=x, norm_eps=self.eps)
+
+
+def int8_branch(norm: nn.Module, mixer: nn.Module, scale: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return the form of a branch in int8.
+
+    Raises:
+        Kept: there is none.
+    """
+    if type(mixer) in (SelfAttention, WindowAttention):
+        check_attention(norm, mixer, dtype)  # pyright: ignore[reportArgumentType]
+        return Int8Attention(norm, mixer, scale, dtype)  # pyright: ignore[reportArgumentType]
+    if type(mixer) is not MLP:
+        raise Kept(f"{type(mixer).__name__} has no form in int8")
+    check_mlp(mixer, dtype)
+    affine = Affine.of(norm, mixer.fc1.in_features)
+    if affine.eps is None:
+        raise Kept(f"an MLP behind {type(norm).__name__} has no form in int8")
+    return Int8MLP(affine, mixer, scale)

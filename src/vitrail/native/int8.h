@@ -1,0 +1,115 @@
+// Products of bytes: rows are quantised as they are read, weights once; sums are whole numbers and exact.
+//
+// A row is x = scale * u + least with u from 0 to 255, weights are w = step * q with q from -127 to 127, one step for
+// each output. So x W = scale * step * (u q) + least * (the sum of w), and only u q is left to the product.
+
+#pragma once
+
+#include "layers.h"
+
+#if defined(__AVX512VNNI__)
+#define MULTIPLY_BYTES "vpdpbusd %2, %1, %0"
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+#define MULTIPLY_BYTES "%{vex%} vpdpbusd %2, %1, %0"
+#endif
+
+struct Bytes {
+    typedef uint8_t Item;
+    typedef uint32_t Word;
+    static constexpr int STEP = 4;
+    // Add four products of an unsigned and a signed byte to each number. The sums are whole numbers that pass through
+    // products.h as bits; a compiler told of the change copies every register, so it is not told.
+    static IN_REGISTERS Lanes add_product(Lanes sum, Word row, const Word* column) {
+#if defined(MULTIPLY_BYTES)
+        const Bits rows = row - Bits{};
+        asm(MULTIPLY_BYTES : "+v"(sum) : "v"(rows), "v"(*reinterpret_cast<const Bits*>(column)));
+        return sum;
+#else
+        uint8_t u[STEP];
+        std::memcpy(u, &row, STEP);
+        Whole sums = (Whole)sum;
+        for (int i = 0; i < LANES; i++) {
+            int8_t q[STEP];
+            std::memcpy(q, column + i, STEP);
+            for (int s = 0; s < STEP; s++) sums[i] += u[s] * q[s];
+        }
+        return (Lanes)sums;
+#endif
+    }
+};
+
+static inline Lanes numbers(Lanes sum) { return __builtin_convertvector((Whole)sum, Lanes); }
+
+// How a row's bytes are read.
+struct Reading {
+    float scale, least;
+};
+
+static inline void write_bytes(uint8_t* to, Lanes x) {
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)x)));
+#else
+    const Whole bits = (Whole)(x + MAGIC);  // rounds to a whole number, kept in the low bits
+    for (int i = 0; i < LANES; i++) to[i] = (uint8_t)bits[i];
+#endif
+}
+
+// Write a row as `round_up(depth, STEP)` bytes and return how to read them; with `normed`, as the row brought to mean 0
+// and variance 1, which only changes how it is read.
+template <class N>
+static inline Reading quantise(const typename N::Item* from, int depth, bool normed, float eps, uint8_t* to) {
+    const int whole = depth / LANES * LANES;
+    Lanes sums = Lanes{}, low = every(INFINITY), high = every(-INFINITY);
+    for (int c = 0; c < whole; c += LANES) {
+        const Lanes x = N::read(from + c);
+        sums += x;
+        low = least(low, x);
+        high = largest(high, x);
+    }
+    float sum = add_up(sums), most = top(high), last = -top(-low);
+    for (int c = whole; c < depth; c++) {
+        const float x = N::one(from[c]);
+        sum += x;
+        most = std::max(most, x);
+        last = std::min(last, x);
+    }
+    const float step = (most - last) / 255, inverse = step > 0 ? 1 / step : 0;
+    const float mean = sum / depth;
+    Lanes squares = Lanes{};
+    for (int c = 0; c < whole; c += LANES) {
+        const Lanes x = N::read(from + c);
+        squares += (x - mean) * (x - mean);
+        write_bytes(to + c, (x - last) * inverse);
+    }
+    float square = add_up(squares);
+    for (int c = whole; c < depth; c++) {
+        const float x = N::one(from[c]);
+        square += (x - mean) * (x - mean);
+        to[c] = (uint8_t)std::lrint((x - last) * inverse);
+    }
+    std::fill(to + depth, to + round_up(depth, Bytes::STEP), uint8_t(0));
+    if (!normed) return {step, last};
+    const float scale = 1 / std::sqrt(square / depth + eps);
+    return {step * scale, (last - mean) * scale};
+}
+
+// Weights ready for the product: what each output has beside its panel, in whole vectors.
+struct Outputs {
+    const Bytes::Word* packed;
+    const float *step, *sums, *bias;
+    int count;
+};
+
+// As arguments of what Python calls, and put together again.
+#define WEIGHTS(w) const void *w, const float *w##_step, const float *w##_sums, const float *w##_bias, int w##_count
+#define HELD(w) Outputs{(const Bytes::Word*)w, w##_step, w##_sums, w##_bias, w##_count}
+
+// `depth` is in bytes; `finish(row, output, numbers)` gets x W + b.
+template <class Finish>
+static inline void byte_product(const uint8_t* rows, int depth, int count, const Reading* readings,
+                                const Outputs& outputs, int first, int last, Finish&& finish) {
+    product<Bytes>(rows, depth, count, outputs.packed, depth, outputs.count, first, last, [&](int r, int c, Lanes sum) {
+        const Lanes offset = load(outputs.sums + c) * readings[r].least + load(outputs.bias + c);
+        finish(r, c, numbers(sum) * (load(outputs.step + c) * readings[r].scale) + offset);
+    });
+}

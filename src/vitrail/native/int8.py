@@ -1,0 +1,138 @@
+"""Layers whose products are of bytes: weights in int8, each token in eight bits of its own range.
+
+Tokens come and go in fp32 or bf16; nothing but the products is quantised, and nothing has to be calibrated.
+"""
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vitrail.native.calls import at, function
+from vitrail.native.library import Unavailable, library
+from vitrail.native.products import ADD, GELU, PLAIN
+
+STEP = 4  # bytes that one instruction multiplies in each lane
+LARGEST = 127
+
+
+def int8_refusal() -> str | None:
+    """Say why there are no products of bytes here, or None where there are."""
+    try:
+        has_bytes = library("int8").vitrail_has_bytes()
+    except Unavailable as error:
+        return str(error)
+    return None if has_bytes else "this processor has no instruction for products of bytes (VNNI)"
+
+
+class Quantised(NamedTuple):
+    """`w = step * q` for each output: whole numbers `(out, in)` from -127 to 127, and steps `(out,)`."""
+
+    numbers: Tensor
+    step: Tensor
+
+
+class PackedInt8(NamedTuple):
+    """`x W^T + b` ready for the product of bytes: panels as in native/products.h, the rest in whole vectors.
+
+    Build it with `pack_int8`.
+    """
+
+    panels: Tensor
+    step: Tensor
+    sums: Tensor
+    bias: Tensor
+    inputs: int
+    outputs: int
+
+
+def quantise(weight: Tensor) -> Quantised:
+    """Round weights `(out, in)`, each output with the step that its largest weight needs.
+
+    Example:
+        >>> numbers, step = quantise(torch.tensor([[0.5, -1.0], [0.0, 0.0]]))
+        >>> numbers.tolist(), [round(value, 4) for value in step.tolist()]
+        ([[64, -127], [0, 0]], [0.0079, 0.0])
+    """
+    weight = weight.detach().float()
+    step = weight.abs().amax(dim=1) / LARGEST
+    numbers = (weight / step.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round()
+    return Quantised(numbers.clamp(-LARGEST, LARGEST).to(torch.int8), step)
+
+
+def pack_int8(weight: Tensor, bias: Tensor | None) -> PackedInt8:
+    """Quantise weights `(out, in)` and lay them out as the product reads them."""
+    outputs, inputs = weight.shape
+    numbers, step = quantise(weight)
+    lanes, panel = library("products").vitrail_lanes(), library("products").vitrail_panel()
+    spare = -outputs % lanes
+    rows = pad(numbers, (0, -inputs % STEP, 0, spare))
+    panels = [part.unflatten(1, (-1, STEP)).transpose(0, 1).flatten() for part in rows.split(panel)]
+    sums = step * numbers.sum(dim=1)
+    offset = torch.zeros(outputs) if bias is None else bias.detach().float()
+    beside = (pad(each, (0, spare)).contiguous() for each in (step, sums, offset))
+    return PackedInt8(torch.cat(panels), *beside, inputs, outputs)
+
+
+def linear_int8(
+    x: Tensor, packed: PackedInt8, finish: int = PLAIN, add: Tensor | None = None, norm_eps: float | None = None
+) -> Tensor:
+    """Return `finish(norm(x) W^T + b)`; the arguments are those of `products.linear`."""
+    x = x.contiguous()
+    y = x.new_empty(*x.shape[:-1], packed.outputs)
+    assert x.shape[-1] == packed.inputs, (x.shape, packed.inputs)
+    function("int8", "linear", x.dtype)(
+        at(x),
+        ctypes.c_long(x.numel() // packed.inputs),
+        packed.inputs,
+        *weights(packed),
+        at(y),
+        at(_like(add, y)),
+        finish,
+        *_norm(norm_eps),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def mlp_int8(
+    x: Tensor, first: PackedInt8, second: PackedInt8, add: Tensor | None = None, norm_eps: float | None = None
+) -> Tensor:
+    """Return `add + gelu(norm(x) W1^T + b1) W2^T + b2`; what lies between the products stays in the cache."""
+    x = x.contiguous()
+    rows = x.numel() // first.inputs
+    if rows < 64 * torch.get_num_threads():  # too few rows to share out: share out the outputs
+        between = linear_int8(x, first, GELU, norm_eps=norm_eps)
+        return linear_int8(between, second, PLAIN if add is None else ADD, add)
+    y = x.new_empty(*x.shape[:-1], second.outputs)
+    assert x.shape[-1] == first.inputs and first.outputs == second.inputs, (x.shape, first.inputs, second.inputs)
+    function("int8", "mlp", x.dtype)(
+        at(x),
+        ctypes.c_long(rows),
+        first.inputs,
+        *weights(first),
+        *weights(second),
+        at(y),
+        at(_like(add, y)),
+        *_norm(norm_eps),
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def weights(packed: PackedInt8) -> tuple[ctypes.c_void_p | int, ...]:
+    """Return a layer as compiled operations take it."""
+    return at(packed.panels), at(packed.step), at(packed.sums), at(packed.bias), packed.outputs
+
+
+def _norm(eps: float | None) -> tuple[int, ctypes.c_float]:
+    return int(eps is not None), ctypes.c_float(eps or 0.0)
+
+
+def _like(x: Tensor | None, y: Tensor) -> Tensor | None:
+    if x is None:
+        return None
+    assert x.shape == y.shape, (x.shape, y.shape)
+    return x.to(y.dtype).contiguous()
