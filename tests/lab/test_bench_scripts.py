@@ -1,5 +1,6 @@
 """The scripts of `benchmarks/` that measure speed: their peers compute the same, and their pages say what they saw."""
 
+import argparse
 import json
 import re
 import sys
@@ -171,24 +172,49 @@ def test_a_rate_over_another_is_taken_round_by_round(script):
 TRAINING = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "2", "--precision", "fp32"]
 
 
-def test_a_training_step_is_the_same_for_both(script, monkeypatch, capsys):
+@pytest.fixture
+def training(script, monkeypatch):
+    """The benchmark of a training step, its contenders in this process and its allocator left alone."""
     training = script("training")
-    monkeypatch.setattr(training, "peak", lambda name, options: 7 << 20)
+
+    class Here:
+        def __init__(self, name, options):
+            self.step = training.build(name, options)
+            self.said = {**training.warm_up(self.step), "peak": 7 << 20}
+
+        def __call__(self):
+            return self.step()
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(training, "Alone", Here)
+    monkeypatch.setattr(training, "keep_freed", lambda: True)
+    return training
+
+
+def test_a_training_step_is_the_same_for_all(training, capsys):
     assert training.main(TRAINING) == 0
-    ours, timms = rows(capsys.readouterr().out)[1:]
-    assert (ours[0], timms[0]) == ("vitrail", "timm") and ours[4] == timms[4] == "7"
-    assert float(ours[5]) == pytest.approx(float(timms[5]), rel=1e-4)
+    ours, *timms = rows(capsys.readouterr().out)[1:]
+    assert [ours[0], *(row[0] for row in timms)] == ["vitrail", "timm", "timm, memory kept"] and ours[4] == "7"
+    for theirs in timms:
+        assert float(ours[6]) == pytest.approx(float(theirs[6]), rel=1e-4)
+        for mine, loss in zip(ours[5].split(), theirs[5].split(), strict=True):
+            assert float(mine) == pytest.approx(float(loss), rel=1e-4)
 
 
-def test_other_losses_do_not_count(script, monkeypatch, capsys):
-    training = script("training")
-    monkeypatch.setattr(training, "peak", lambda name, options: 0)
-
+def test_other_losses_do_not_count(training, monkeypatch, capsys):
     def other_weights(model, side, **changes):
         return Subject("vit_tiny_patch16_224", imgsz=32, seed=1).build()
 
     monkeypatch.setattr(training, "from_timm", other_weights)
     assert training.main(TRAINING) == 1 and "do not count" in capsys.readouterr().out
+
+
+def test_losses_alone_are_not_enough(training):
+    said = {"losses": [7.0, 6.0], "norms": [2.0, 1.0]}
+    assert training.apart([said, said]) == 0
+    assert training.apart([said, {**said, "norms": [2.0, 1.1]}]) == pytest.approx(0.1)
 
 
 def test_a_step_updates_every_weight(script):
@@ -198,20 +224,29 @@ def test_a_step_updates_every_weight(script):
     assert model.training and not any(torch.equal(before[name], value) for name, value in model.named_parameters())
 
 
-def test_memory_is_measured_in_a_process_of_its_own(script, monkeypatch, capsys):
+def test_a_contender_alone_answers_line_by_line(script):
     training = script("training")
-    assert training.main([*TRAINING, "--alone", "vitrail"]) == 0
-    said = capsys.readouterr().out
-    assert json.loads(said)["peak"] > 1 << 24
-    asked = []
+    options = argparse.Namespace(
+        model="vit_tiny_patch16_224", imgsz=32, set=["depth=1"], batch=2, precision="fp32", threads=1
+    )
+    alone = training.Alone("vitrail", options)
+    assert alone.said["peak"] > 1 << 24 and len(alone.said["losses"]) == len(alone.said["norms"]) == 2
+    assert alone() < alone.said["losses"][0]  # it learns
+    alone.process.kill()
+    with pytest.raises(RuntimeError, match="ended with -9"):
+        alone._answer()
+    alone.end()
 
-    class Done:
-        stdout = said
 
-    monkeypatch.setattr(training.subprocess, "run", lambda words, **_: asked.append(words) or Done())
-    monkeypatch.setattr(training, "CONTENDERS", ("vitrail",))
-    training.main([*TRAINING, "--set", "depth=1"])
-    assert asked[0][-4:] == ["--imgsz", "32", "--set", "depth=1"] and "--alone" in asked[0]
+def test_what_is_missing_is_told(script, monkeypatch, capsys):
+    training = script("training")
+
+    def missing(name, options):
+        raise training.Unavailable("timm has no such model.")
+
+    monkeypatch.setattr(training, "build", missing)
+    assert training.main([*TRAINING, "--alone", "timm"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"missing": "timm has no such model."}
 
 
 FOLDER = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "2"]

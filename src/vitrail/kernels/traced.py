@@ -17,7 +17,8 @@ def traced(*tensors: Tensor | None) -> bool:
         >>> torch.func.vmap(lambda x: x + traced(x))(torch.zeros(2))
         tensor([1., 1.])
     """
-    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+    tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if tracing or torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return True
     if _functorch.peek_interpreter_stack() is not None:
         return True

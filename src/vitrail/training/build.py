@@ -22,6 +22,7 @@ from vitrail.training.objective import Distilled, Objective, Student, Supervised
 from vitrail.training.optimizer import make_optimizer
 from vitrail.training.precision import choose_precision
 from vitrail.training.progress import Reporter
+from vitrail.training.quick import quicken
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
 from vitrail.training.session import Session
 from vitrail.training.stop import Stop
@@ -80,6 +81,8 @@ def build_session(
     student = Student(model)
     if config.compile:
         student.compile()
+    elif world.device.type == "cpu":
+        quicken(model)
     student = world.wrap(student)
     optimizer = make_optimizer(config.optimizer, parameter_groups(model, config.weight_decay, config.layer_decay))
     train_data, val_data = loaders(config, world, splits, preprocess)

@@ -116,4 +116,4 @@ def _plain(mixer: WindowAttention | SelfAttention) -> bool:
 def _watched(*modules: nn.Module) -> bool:
     """Say whether somebody wants to be told when a part of a branch is called."""
     parts = [part for module in modules for part in module.modules()]
-    return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)  # noqa: SLF001
+    return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)

@@ -19,6 +19,7 @@ from vitrail.training.folder import new_folder, settle_config, write_config, wri
 from vitrail.training.lock import locked
 from vitrail.training.log import NoLog, RunLog, tensorboard_missing
 from vitrail.training.loop import fit
+from vitrail.training.memory import keep_freed
 from vitrail.training.precision import slowness
 from vitrail.training.progress import Reporter, Silent
 from vitrail.training.rate_finder import find_rate
@@ -139,6 +140,7 @@ def make_run(
         run.config = replace(run.config, lr=found, min_lr=min(config.min_lr, found))
         run.schedule = replace(run.schedule, lr=found, min_lr=run.config.min_lr)
         reporter.note(f"lr=auto found {found:.2e}.")
+    keep_freed()  # after the search for a batch, which goes by what is given back
     return run
 
 

@@ -31,5 +31,3 @@ def refuses_branch(x: Tensor, *weights: Tensor) -> str | None:
 def as_fp32(*weights: Tensor) -> list[Tensor]:
     """Return small weights as compiled code reads them."""
     return [weight.detach().float().contiguous() for weight in weights]
-
-

@@ -20,18 +20,14 @@ from vitrail.native.window_gradient import Groups, mix_groups, mix_groups_back
 from vitrail.shapes import Tokens
 
 
-def refuses(
-    x: Tokens, norm: Norm, qkv: Linear, proj: Linear, meeting: Meeting, keep: Tensor | None
-) -> str | None:
+def refuses(x: Tokens, norm: Norm, qkv: Linear, proj: Linear, meeting: Meeting, keep: Tensor | None) -> str | None:
     """Say why compiled code cannot compute this branch."""
     if computing(x) == torch.bfloat16 and x.shape[2] // meeting.heads % 2:
         return "heads of an odd width cannot be read in pairs"
     return refuses_branch(x, norm.weight, norm.bias, *qkv, *proj)
 
 
-def attend(
-    x: Tokens, norm: Norm, qkv: Linear, proj: Linear, meeting: Meeting, keep: Tensor | None
-) -> Tensor:
+def attend(x: Tokens, norm: Norm, qkv: Linear, proj: Linear, meeting: Meeting, keep: Tensor | None) -> Tensor:
     """Compute the branch; the arguments are those of the reference."""
     who = (meeting.heads, meeting.kinds, meeting.slots)
     weights = (norm.weight, norm.bias, *qkv, *proj)

@@ -8,9 +8,7 @@ from vitrail.kernels.window import window
 from vitrail.shapes import Tokens
 
 
-def attention(
-    x: Tokens, norm: Norm, qkv: Linear, proj: Linear, meeting: Meeting, keep: Tensor | None
-) -> Tensor:
+def attention(x: Tokens, norm: Norm, qkv: Linear, proj: Linear, meeting: Meeting, keep: Tensor | None) -> Tensor:
     """Let tokens hear of each other: `x + keep * proj(attend(qkv(norm(x))))`.
 
     Args:

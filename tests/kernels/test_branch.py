@@ -1,0 +1,152 @@
+"""Branches as one operation against the reference in fp64: answers, gradients, and what they compute in."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitrail.kernels.branch import attention_branch, mlp_branch
+from vitrail.kernels.branch.reference import attention, mlp
+from vitrail.kernels.branch.weights import Linear, Meeting, Norm
+from vitrail.native.library import refusal
+
+CLOSE = {"fp32": 3e-6, "bf16": 1.5e-2, "mixed": 1.5e-2}
+B, N, HEADS = 3, 50, 2
+KEEP = torch.tensor([0.0, 1.25, 1.25])
+
+
+@pytest.fixture(params=["fp32", "bf16", "mixed"])
+def precision(request: pytest.FixtureRequest) -> str:
+    """fp32; a residual and products in bf16 under autocast; a residual in fp32 and products in bf16."""
+    reason = refusal(torch.float32 if request.param == "fp32" else torch.bfloat16)
+    if reason:
+        pytest.skip(reason)
+    return request.param
+
+
+def arithmetic(precision: str) -> AbstractContextManager[Any]:
+    return nullcontext() if precision == "fp32" else torch.autocast("cpu", torch.bfloat16)
+
+
+def tokens(channels: int, precision: str) -> Tensor:
+    return torch.randn(B, N, channels).to(torch.bfloat16 if precision == "bf16" else torch.float32).requires_grad_()
+
+
+def norm_weights(channels: int) -> list[Tensor]:
+    return [torch.randn(channels) / 5 + 1, torch.randn(channels) / 5]
+
+
+def layer(inputs: int, outputs: int) -> list[Tensor]:
+    return [torch.randn(outputs, inputs) / inputs**0.5, torch.randn(outputs)]
+
+
+def mlp_case(channels: int, hidden: int, keep: Tensor | None) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    def run(op: Callable[..., Tensor], x: Tensor, scale: Tensor, shift: Tensor, *rest: Tensor) -> Tensor:
+        return op(x, Norm(scale, shift, 1e-5), Linear(*rest[:2]), Linear(*rest[2:]), keep)
+
+    return run, [*norm_weights(channels), *layer(channels, hidden), *layer(hidden, channels)]
+
+
+def attention_case(channels: int, groups: int, keep: Tensor | None) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    slots = torch.full((groups * 9,), -1)
+    slots[torch.randperm(groups * 9)[:N]] = torch.arange(N)
+    kinds = torch.randint(2, (groups,))
+
+    def run(op: Callable[..., Tensor], x: Tensor, scale: Tensor, shift: Tensor, *rest: Tensor) -> Tensor:
+        meeting = Meeting(HEADS, rest[4], kinds, slots.view(groups, 9))
+        return op(x, Norm(scale, shift, 1e-5), Linear(*rest[:2]), Linear(*rest[2:4]), meeting, keep)
+
+    weights = [*norm_weights(channels), *layer(channels, 3 * channels), *layer(channels, channels)]
+    return run, [*weights, torch.randn(2, HEADS, 9, 9)]
+
+
+CASES = [
+    pytest.param(mlp_branch, mlp, mlp_case(32, 128, None), id="mlp"),
+    pytest.param(mlp_branch, mlp, mlp_case(20, 36, KEEP), id="mlp, dropped"),  # no whole vectors
+    pytest.param(attention_branch, attention, attention_case(32, 6, None), id="attention"),
+    pytest.param(attention_branch, attention, attention_case(20, 7, KEEP), id="attention, dropped"),
+]
+each = pytest.mark.parametrize(("kernel", "reference", "case"), CASES)
+
+
+def off(got: Tensor, want: Tensor) -> float:
+    return ((got.double() - want).norm() / want.norm()).item()
+
+
+@each
+def test_answers_and_gradients_are_the_reference_s(kernel, reference, case, precision):
+    run, weights = case
+    x = tokens(weights[0].shape[0], precision)
+    weights = [weight.clone().requires_grad_() for weight in weights]
+    with arithmetic(precision):
+        assert run(kernel.explain, x, *weights)[0] == ("compiled", None)
+        y = run(kernel, x, *weights)
+    assert y.dtype == x.dtype
+    exact = [value.detach().double().requires_grad_() for value in (x, *weights)]
+    want = run(reference, *exact)
+    assert off(y, want) < CLOSE[precision]
+    into = torch.randn_like(y)
+    got = torch.autograd.grad(y, [x, *weights], into)
+    for value, operand, exactly in zip(
+        got, [x, *weights], torch.autograd.grad(want, exact, into.double()), strict=True
+    ):
+        assert value.dtype == operand.dtype
+        assert off(value, exactly) < CLOSE[precision]
+
+
+@each
+def test_two_runs_agree_to_the_bit(kernel, reference, case, precision):
+    run, weights = case
+    x = tokens(weights[0].shape[0], precision)
+    weights = [weight.clone().requires_grad_() for weight in weights]
+    into = torch.randn_like(x)
+
+    def all_of_it() -> list[Tensor]:
+        with arithmetic(precision):
+            y = run(kernel, x, *weights)
+        return [y, *torch.autograd.grad(y, [x, *weights], into)]
+
+    assert all(torch.equal(a, b) for a, b in zip(all_of_it(), all_of_it(), strict=True))
+
+
+@each
+def test_what_does_not_learn_costs_nothing(kernel, reference, case):
+    run, weights = case
+    x = tokens(weights[0].shape[0], "fp32")
+    learning = [weight.clone().requires_grad_() for weight in weights]
+    want = torch.autograd.grad(run(kernel, x, *learning).square().sum(), [x, *learning])
+    run(kernel, x, *weights).square().sum().backward()  # only the input
+    torch.testing.assert_close(x.grad, want[0], rtol=0, atol=0)
+    frozen = x.detach()
+    for i in range(len(weights)):
+        some = [weight.clone().requires_grad_(i == j) for j, weight in enumerate(weights)]
+        run(kernel, frozen, *some).square().sum().backward()
+        assert [weight.grad is not None for weight in some] == [i == j for j in range(len(weights))]
+        torch.testing.assert_close(some[i].grad, want[1 + i], rtol=0, atol=0)
+
+
+@each
+def test_a_dropped_sample_is_left_alone(kernel, reference, case):
+    run, weights = case
+    x = tokens(weights[0].shape[0], "fp32")
+    y = run(kernel, x, *weights)
+    if weights[0].shape[0] == 20:  # the cases that drop the first sample
+        assert torch.equal(y[0], x[0])
+        (into_x,) = torch.autograd.grad(y[0].sum(), [x])
+        assert (into_x[0] == 1).all() and not into_x[1:].any()
+    else:
+        assert not torch.isclose(y, x).all()
+
+
+@each
+def test_what_cannot_be_compiled_goes_the_plain_way(kernel, reference, case):
+    run, weights = case
+    wide = [weight.double() for weight in weights]
+    x = torch.randn(B, N, wide[0].shape[0], dtype=torch.float64)
+    assert "fp32 and bf16" in str(run(kernel.explain, x, *wide)[0][1])
+    assert torch.equal(run(kernel, x, *wide), run(reference, x, *wide))
+    assert "weights of the precision" in str(run(kernel.explain, x.bfloat16(), *weights)[0][1])
+    assert "meta" in str(run(kernel.explain, x.float().to("meta"), *weights)[0][1])
