@@ -379,3 +379,21 @@ def test_real_photographs_are_what_pillow_says(shared: Path):
         with Image.open(path) as image:
             assert open_image(path).tobytes() == image.convert("RGB").tobytes()
     assert open_image(BytesIO(photographs[0].read_bytes())).tobytes() == open_image(photographs[0]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "aligned", "expected"),
+    [
+        ((320, 240), True, (160, 120)),
+        ((640, 480), True, (160, 120)),
+        ((640, 480), False, (160, 120)),
+        ((644, 480), True, (161, 120)),
+        ((642, 480), True, (321, 240)),  # a quarter would be half a pixel too wide
+        ((641, 480), True, (641, 480)),
+        ((641, 480), False, (161, 120)),
+    ],
+)
+def test_an_aligned_draft_keeps_the_shape(size: tuple[int, int], aligned: bool, expected: tuple[int, int]) -> None:
+    data = BytesIO()
+    Image.new("RGB", size, "red").save(data, "JPEG")
+    assert open_image(data.getvalue(), draft=100, aligned=aligned).size == expected

@@ -66,6 +66,23 @@ def test_a_job_goes_on_where_it_was(model: str, folder: Path, capsys: pytest.Cap
     assert out.read_bytes() == whole
 
 
+def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder.parent / "half.jsonl"
+    words = ["predict", model, str(folder), "--out", str(out)]
+    assert main([*words, "--precision", "bf16", "--no-optimize"]) == 3
+    whole = out.read_bytes()
+    assert "plain form in bf16: as asked\n" in capsys.readouterr().err
+    assert {json.loads(line)["precision"] for line in whole.splitlines()} == {"bf16"}
+    out.write_bytes(whole[: len(whole) // 2])
+    assert main([*words, "--no-optimize"]) == 3  # goes on in bf16
+    assert out.read_bytes() == whole
+    capsys.readouterr()
+    assert main([*words, "--precision", "fp32"]) == 2
+    assert "holds answers computed in bf16, and --precision is fp32" in capsys.readouterr().err
+    assert main([*words, "--no-draft"]) == 2
+    assert "another --top or --draft" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["answers.json", "answers.csv"])
 def test_whole_files(model: str, folder: Path, name: str) -> None:
     out = folder.parent / name
@@ -97,7 +114,10 @@ def test_bad_wishes_are_told(
 def test_evaluate_prints_and_writes(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, page = tmp_path / "evaluation.json", tmp_path / "page.html"
     assert main(["evaluate", model, "digits", "--rows", "4", "--out", str(out), "--report", str(page)]) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert "arithmetic" in printed and "in its plain form" in printed
+    assert told.startswith("plain form in fp32: a fast form does not pay off")
+    assert "cpu, fp32 in its plain form" in page.read_text(encoding="utf-8")
     result = Evaluation.load(out)
     assert f"{result.top1.value:.2%}" in printed and "6 classes with a higher F1 are not shown" in printed
     assert result.samples == len(open_split("digits", "test")) and "Where the model looks" in page.read_text(

@@ -9,12 +9,13 @@ from PIL import Image
 from shades import Brightness
 
 import vitrail
+from vitrail.data.picture import open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.ahead import ahead
 from vitrail.lab.inference import class_names, find_model
 from vitrail.lab.pictures import Picture
-from vitrail.lab.predict import predict, predictions
+from vitrail.lab.predict import predict, predictions, reduced_side
 
 
 def test_every_kind_of_source_gives_the_same_answer(brightness: Brightness, folder: Path) -> None:
@@ -204,3 +205,42 @@ def test_imagenet_pictures_get_their_names(shared: Path) -> None:
     assert len(answers) == 17 and all(answer.error is None for answer in answers)
     assert labels["n02125311"] == "cougar" and labels["n03240683"] == "drilling platform"
     assert labels["n02412080"] == "ram" and labels["n01847000"] == "drake"
+
+
+@pytest.mark.shared
+def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
+    """All photographs of ImageNet, and in a mixed lot each that is decided: that leads by more than bf16 may move."""
+    from vitrail.lab.bench.agreement import compare
+
+    model = vitrail.create_model("vit_tiny_patch16_224", weights=shared / "weights" / "vit_tiny_patch16_224.pt").eval()
+    prepare = EvalTransform(model.preprocess)
+    photographs = sorted((shared / "data" / "imagenet17").glob("*.JPEG"))
+    mixed = sorted((shared / "data" / "restoration" / "bsds500" / "test").glob("*.jpg"))[:40]
+    for paths, trained in ((photographs, True), (mixed, False)):
+        images = prepare.batch(torch.stack([prepare.picture(open_image(path)) for path in paths]))
+        with torch.inference_mode():
+            got, expected = vitrail.optimize(model, precision="bf16")(images), model(images)
+        assert compare(got, expected, "bf16", trained).holds
+
+
+@pytest.mark.shared
+def test_smaller_decoding_keeps_the_answers(shared: Path, tmp_path: Path) -> None:
+    """Mosaics of real photographs: as large as a camera's pictures, sharp to the pixel. Logits within bf16's bar."""
+    paths = sorted((shared / "data" / "restoration" / "bsds500" / "test").glob("*.jpg"))
+    tiles = [image.crop((0, 0, 480, 320)) for image in map(open_image, paths) if image.size == (481, 321)]
+    for i in range(6):
+        mosaic = Image.new("RGB", (6 * 480, 6 * 320))
+        for place in range(36):
+            mosaic.paste(tiles[(17 * i + place) % len(tiles)], (place % 6 * 480, place // 6 * 320))
+        mosaic.save(tmp_path / f"{i}.jpg", quality=92)
+    model = vitrail.create_model("vit_tiny_patch16_224", weights=shared / "weights" / "vit_tiny_patch16_224.pt").eval()
+    prepare, least = EvalTransform(model.preprocess), reduced_side(model.preprocess)
+    both = []
+    for draft in (None, least):
+        images = [open_image(path, draft=draft, aligned=True) for path in sorted(tmp_path.glob("*.jpg"))]
+        assert {image.size for image in images} == {(2880, 1920) if draft is None else (1440, 960)}
+        with torch.inference_mode():
+            both.append(model(prepare.batch(torch.stack([prepare.picture(image) for image in images]))))
+    whole, small = both
+    assert torch.equal(whole.argmax(1), small.argmax(1))
+    assert (small - whole).abs().max() <= 2e-2 * (whole.max() - whole.min())

@@ -215,6 +215,7 @@ def test_the_result_is_measured_once(tiny: Make, tmp_path: Path) -> None:
     kept = Evaluation.load(tmp_path / "run" / "evaluation.json")
     again = evaluate(tmp_path / "run", "digits", split="test")
     assert summary.split == "test" and kept.samples == again.samples == 359
+    assert (kept.form, kept.precision) == ("plain", "fp32")  # whatever the run was trained in
     assert summary.top1 == kept.top1.value == again.top1.value and summary.loss == kept.calibration.nll
     assert summary.top5 == (kept.top5.value if kept.top5 else None) == (again.top5.value if again.top5 else None)
 

@@ -93,10 +93,10 @@ class Predict:
         from vitrail.cli.progress import picture_bar
         from vitrail.lab.predict import predictions
 
-        precision = self._precision(output)
         todo = [picture for picture in pictures if picture.name not in output.done]
         failed, began = [], time.monotonic()
         try:
+            precision = self._precision(output)
             with picture_bar("predict", len(todo)) as tell:
                 answers = predictions(
                     model,

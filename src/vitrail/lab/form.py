@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.fast.optimize import PRECISIONS, optimize
+from vitrail.fast.optimize import optimize
 from vitrail.lab.bench.agreement import compare
 from vitrail.lab.bench.turns import Clock
 from vitrail.native.instructions import computes_bf16
@@ -19,6 +19,8 @@ from vitrail.parts.backbone import Classifier
 
 Precision = Literal["auto", "fp32", "bf16"]
 """What to compute in: `auto` is bf16 in the fast form where the hardware computes in it, and else fp32."""
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 Answer = Callable[[Tensor], Tensor]
 
@@ -192,8 +194,8 @@ class Answerer:
             off = "not numbers" if agreement.error is None else f"{agreement.error:.1%} off"
             reason = f"the answers of the fast one in {wanted} are {off}"
         elif speedup < WORTH:
-            kept = f", which keeps {next(iter(form.kept))}" if form.kept else ""
-            reason = f"the fast one in {wanted}{kept} is no faster here ({speedup:.2f}x)"
+            kept = f"; it keeps {next(iter(form.kept))}" if form.kept else ""
+            reason = f"the fast one in {wanted} is no faster here ({speedup:.2f}x){kept}"
         else:
             return Form("fast", wanted, form, speedup=speedup), answers
         return Form("plain", plain.precision, plain.answer, reason), first

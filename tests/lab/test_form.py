@@ -1,0 +1,269 @@
+"""Which form answers: the fast one only where it pays off, is faster and agrees; and somebody is told."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from shades import Brightness
+from torch import Tensor, nn
+
+import vitrail
+from vitrail.data.dataset import PictureSet
+from vitrail.errors import VitrailError
+from vitrail.lab import form as form_module
+from vitrail.lab.evaluate import evaluate
+from vitrail.lab.evaluation import Evaluation
+from vitrail.lab.form import CHECKED, Answerer, Form
+from vitrail.lab.inference import asking
+from vitrail.lab.predict import predict
+from vitrail.native.library import Unavailable, refusal
+from vitrail.preprocess import Preprocess
+
+COMPILED = refusal(torch.float32)
+
+
+def taking(*seconds: float) -> Callable[[], float]:
+    """Return a clock by which the first thing that is timed takes the first of these, and so on."""
+
+    def ticks() -> Iterator[float]:
+        now = 0.0
+        for each in seconds:
+            yield now
+            now += each
+            yield now
+
+    return ticks().__next__
+
+
+FASTER = (8.0, 0.0, 2.0)  # the plain model, laying out a weight, the fast form
+SLOWER = (8.0, 0.0, 8.0)
+
+
+class Fast(nn.Module):
+    """A fast form that answers a little off."""
+
+    def __init__(self, model: nn.Module, off: float = 0.0):
+        super().__init__()
+        self.model, self.off, self.asked = model, off, 0
+        self.kept: dict[str, int] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += len(images)
+        return self.model(images) + self.off
+
+
+@pytest.fixture
+def fast(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Fast:
+    made = Fast(tiny, off=1e-6)
+    monkeypatch.setattr(form_module, "optimize", lambda model, precision: made)
+    return made
+
+
+def ask(model: nn.Module, images: Tensor, clock: Callable[[], float], **wishes: Any) -> tuple[Form, Tensor]:
+    wishes = {"pictures": None, "precision": "fp32", **wishes}
+    answerer = Answerer(model, clock=clock, **wishes)
+    with asking(model):
+        logits = answerer(images)
+        assert torch.equal(answerer(images), answerer(images))
+    assert answerer.form is not None
+    return answerer.form, logits
+
+
+IMAGES = torch.linspace(-1, 1, 6 * 16 * 16).reshape(6, 1, 16, 16).sin()
+
+
+def test_the_faster_form_answers_all_pictures(tiny: nn.Module, fast: Fast) -> None:
+    form, logits = ask(tiny, IMAGES, taking(*FASTER))
+    assert str(form) == "fast form: 4.0x in fp32" and form.answer is fast
+    with asking(tiny):
+        expected = fast(IMAGES)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-7)  # the pictures of the check too
+
+
+@pytest.mark.parametrize(
+    ("seconds", "off", "reason"),
+    [
+        (SLOWER, 1e-6, "the fast one in fp32 is no faster here (1.00x)"),
+        (FASTER, 0.3, "the answers of the fast one in fp32 are "),
+        (FASTER, float("nan"), "the answers of the fast one in fp32 are not numbers"),
+    ],
+)
+def test_the_plain_form_stays_and_says_why(
+    tiny: nn.Module, fast: Fast, seconds: tuple[float, ...], off: float, reason: str
+) -> None:
+    fast.off = off
+    form, logits = ask(tiny, IMAGES, taking(*seconds))
+    assert (form.name, form.precision, form.speedup) == ("plain", "fp32", None)
+    assert str(form).startswith(f"plain form in fp32: {reason}")
+    assert fast.asked == CHECKED  # a part of the first batch, and once
+    with asking(tiny):
+        torch.testing.assert_close(logits, tiny(IMAGES), rtol=0, atol=1e-6)
+
+
+def test_what_the_fast_form_keeps_explains_why_it_is_no_faster(tiny: nn.Module, fast: Fast) -> None:
+    fast.kept = {"token mixer: Pooling has no compiled form": 3}
+    form, _ = ask(tiny, IMAGES, taking(*SLOWER))
+    assert str(form).endswith("is no faster here (1.00x); it keeps token mixer: Pooling has no compiled form")
+    fast.kept = {"everything: no C++ compiler": 1}
+    assert str(ask(tiny, IMAGES, taking(*FASTER))[0]) == "plain form in fp32: no C++ compiler"
+
+
+def test_compiled_code_that_cannot_be_had_is_no_failure(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(model: nn.Module, precision: str) -> nn.Module:
+        raise Unavailable("no C++ compiler here")
+
+    monkeypatch.setattr(form_module, "optimize", fail)
+    assert str(ask(tiny, IMAGES, taking(*FASTER))[0]) == "plain form in fp32: no C++ compiler here"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "reason"),
+    [
+        ({"fast": False}, "as asked"),
+        ({"pictures": CHECKED}, "a fast form does not pay off for so few pictures"),
+        ({"pictures": 6}, "a fast form does not pay off for so few pictures"),
+    ],
+)
+def test_nothing_is_built_where_it_does_not_pay_off(
+    tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, wishes: dict[str, Any], reason: str
+) -> None:
+    monkeypatch.setattr(form_module, "optimize", lambda *_, **__: pytest.fail("built"))
+    # Six pictures at a hundredth of a second: building saves less than anybody notices.
+    form, _ = ask(tiny, IMAGES, taking(0.04, 0.04, 0.04, 0.0), **wishes)
+    assert form.name == "plain" and form.reason == reason
+
+
+def test_what_building_costs_is_weighed(tiny: nn.Module, fast: Fast, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 100 pictures of 2 s in the plain form. Laying out the largest weight takes as long as the clock says.
+    largest = max(value.numel() for value in tiny.parameters() if value.ndim > 1)
+    share = largest / sum(value.numel() for value in tiny.parameters())
+    for seconds, name in ((0.9 * 100 / 15 * share, "fast"), (1.1 * 100 / 15 * share, "plain")):
+        monkeypatch.setattr(form_module, "built", lambda name: True)
+        assert ask(tiny, IMAGES, taking(8.0, seconds, 2.0), pictures=100)[0].name == name
+    monkeypatch.setattr(form_module, "built", lambda name: False)  # compiling comes on top
+    assert ask(tiny, IMAGES, taking(8.0, 0.0, 2.0), pictures=14)[0].name == "plain"
+    assert ask(tiny, IMAGES, taking(8.0, 0.0, 2.0), pictures=20)[0].name == "fast"
+
+
+def test_models_that_have_no_other_form(tiny: nn.Module, brightness: Brightness, fast: Fast) -> None:
+    assert "Brightness has no other" in str(ask(brightness, IMAGES, taking())[0])
+    assert "was given as it is" in str(ask(fast, IMAGES, taking())[0])
+    seen: list[Any] = []
+    handle = tiny.get_submodule("head").register_forward_hook(lambda *event: seen.append(event))
+    try:
+        assert "forward hooks" in str(ask(tiny, IMAGES, taking())[0]) and seen
+    finally:
+        handle.remove()
+
+
+def test_bf16_is_computed_in_whatever_the_form(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    import copy
+
+    with asking(tiny):
+        expected = copy.deepcopy(tiny).bfloat16()(IMAGES.bfloat16()).float()
+    form, logits = ask(tiny, IMAGES, taking(), precision="bf16", fast=False)
+    assert (form.name, form.precision, logits.dtype) == ("plain", "bf16", torch.float32)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=2e-2)
+    assert not torch.equal(logits, ask(tiny, IMAGES, taking(), fast=False)[1])
+    assert all(value.dtype == torch.float32 for value in tiny.parameters())
+
+
+@pytest.mark.parametrize(("computes", "wanted"), [(True, "bf16"), (False, "fp32")])
+def test_auto_follows_the_hardware(
+    tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, computes: bool, wanted: str
+) -> None:
+    asked: list[str] = []
+
+    def optimize(model: nn.Module, precision: str) -> Fast:
+        asked.append(precision)
+        return Fast(model)
+
+    monkeypatch.setattr(form_module, "computes_bf16", lambda device: computes)
+    monkeypatch.setattr(form_module, "optimize", optimize)
+    form, _ = ask(tiny, IMAGES, taking(*FASTER), precision="auto")
+    assert asked == [wanted] and str(form) == f"fast form: 4.0x in {wanted}"
+    # The plain form of `auto` is the model as it is, whatever the hardware.
+    assert ask(tiny, IMAGES, taking(), precision="auto", fast=False)[0].precision == "fp32"
+
+
+def test_an_unknown_precision_is_named(tiny: nn.Module) -> None:
+    with pytest.raises(VitrailError, match="Did you mean: fp32"):
+        Answerer(tiny, 1, precision="fp23")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(COMPILED is not None, reason=str(COMPILED))
+def test_the_real_fast_form_passes_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = vitrail.create_model("swin_tiny_patch4_window7_224", num_classes=5, dim=32, depths=(1, 1), num_heads=(1, 2))
+    images = torch.randn(6, 3, 56, 56)
+    form, logits = ask(model.eval(), images, taking(*FASTER))
+    assert form.name == "fast"
+    with asking(model):
+        torch.testing.assert_close(logits, model(images), rtol=0, atol=1e-4)
+
+
+def test_an_evaluation_says_what_ran(greys: PictureSet, tiny: nn.Module, tmp_path: Path) -> None:
+    told: list[Form] = []
+    result = evaluate(tiny, "digits", told=told.append, optimize=False)
+    assert (result.form, result.precision, result.speedup) == ("plain", "fp32", None)
+    assert [each.name for each in told] == ["plain"]
+    half = evaluate(tiny, "digits", precision="bf16", optimize=False)
+    assert half.precision == "bf16" and half.calibration.nll != result.calibration.nll
+    assert Evaluation.load(half.save(tmp_path / "half.json")) == half
+    older = {key: value for key, value in result.to_dict().items() if key not in ("form", "speedup")}
+    assert Evaluation.from_dict(older) == result
+
+
+def test_an_evaluation_computes_in_fp32_unless_asked(
+    tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, greys: PictureSet
+) -> None:
+    """Nobody's top-1 changes because a machine has arithmetic for bf16."""
+    asked: list[str] = []
+
+    def optimize(model: nn.Module, precision: str) -> Fast:
+        asked.append(precision)
+        return Fast(model)
+
+    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "optimize", optimize)
+    monkeypatch.setattr(form_module.Answerer, "_pays_off", lambda self, job: True)
+    fast, plain = evaluate(tiny, "digits"), evaluate(tiny, "digits", optimize=False)
+    assert asked == ["fp32"] and fast.precision == plain.precision == "fp32"
+    assert fast.confusion == plain.confusion
+
+
+def test_attention_maps_are_the_plain_models(tiny: nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form_module, "optimize", lambda *_, **__: pytest.fail("maps need the plain model"))
+    assert vitrail.attention_maps(tiny, IMAGES[:1])
+
+
+def photo(path: Path, size: tuple[int, int]) -> Path:
+    """Draw a JPEG with smooth colours."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    planes = [128 + 100 * np.sin(x / (40 + 20 * i) + y / 70 + i) for i in range(3)]
+    Image.fromarray(np.stack(planes, -1).astype(np.uint8)).save(path, quality=92)
+    return path
+
+
+def test_large_jpegs_are_decoded_small_unless_it_moves_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[tuple[int, int]] = []
+    protocol = Preprocess(size=32, crop=1.0)
+    model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, depth=1, preprocess=protocol, image_size=32)
+    from vitrail.data.transform import EvalTransform
+
+    plain = EvalTransform.picture
+
+    def picture(self: EvalTransform, image: Image.Image, draws: object = None) -> Tensor:
+        sides.append(image.size)
+        return plain(self, image)
+
+    monkeypatch.setattr(EvalTransform, "picture", picture)
+    large, odd = photo(tmp_path / "a.jpg", (320, 240)), photo(tmp_path / "b.jpg", (321, 240))
+    answers = predict(model, [large, odd, photo(tmp_path / "c.jpg", (200, 150))], batch=1)
+    exact = predict(model, [large, odd], draft=False, batch=1)
+    assert sorted(sides[:3]) == [(160, 120), (200, 150), (321, 240)] and sorted(sides[3:]) == [(320, 240), (321, 240)]
+    assert answers[0].probability == pytest.approx(exact[0].probability, abs=5e-3)
+    assert answers[1] == exact[1]
