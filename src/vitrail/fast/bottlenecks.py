@@ -20,6 +20,7 @@ from vitrail.native.bottleneck import (
     pack_filters,
     settle,
 )
+from vitrail.native.memory import empty
 from vitrail.parts.bottlenecks import (
     Bottleneck,
     PostActivationBottleneck,
@@ -114,7 +115,7 @@ class FastBottlenecks(nn.Module):
         x, after = x.contiguous(), (grid.h, grid.w)
         for window in self.strides:
             after = window.places(after[0])[0], window.places(after[1])[0]
-        y = x.new_empty(x.shape[0], after[0] * after[1], self.outputs)
+        y = empty(x.shape[0], after[0] * after[1], self.outputs, dtype=x.dtype)
         together = max(1, TOGETHER // (y[0].numel() * y.element_size()))
         for part, into in zip(x.split(together), y.split(together), strict=True):
             step = Step(part, (grid.h, grid.w))

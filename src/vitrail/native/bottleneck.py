@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
+from vitrail.native.memory import empty
 from vitrail.native.products import pack_linear
 
 CHUNK_ROWS = 448  # rows of a result that are computed at a time: enough to read the filters seldom,
@@ -111,7 +112,7 @@ def convolve(
     window = filters.window
     (tall, top), (wide, left) = map(window.places, size)
     shape = (x.shape[0], tall * wide, filters.outputs)
-    y = x.new_empty(shape) if into is None else into
+    y = empty(*shape, dtype=x.dtype) if into is None else into
     assert y.shape == shape and y.dtype == x.dtype == filters.panels.dtype and filters.outputs % 16 == 0, shape
     assert x.numel() == x.shape[0] * size[0] * size[1] * filters.inputs, (x.shape, size, filters.inputs)
     assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
@@ -176,7 +177,7 @@ def settle(moments: Moments, norm: GroupScale) -> Affine:
 
 def join(x: Tensor, norm_x: Affine | None, z: Tensor, norm_z: Affine, into: Tensor | None = None) -> Tensor:
     """Return relu(norm(x) + norm(z)) of two maps; x has no norm where None is given."""
-    y = torch.empty_like(z) if into is None else into
+    y = empty(*z.shape, dtype=z.dtype) if into is None else into
     assert x.shape == y.shape == z.shape and x.dtype == y.dtype == z.dtype, (x.shape, y.shape, z.shape)
     function("bottleneck", "join", x.dtype)(
         at(x), *_at_affine(norm_x), at(z), *_at_affine(norm_z), *z.shape, at(y), torch.get_num_threads()
@@ -188,7 +189,7 @@ def pool(x: Tensor, size: Size, window: Window, norm: Affine | None = None) -> t
     """Return the largest of relu(norm(x)), or of x where there is no norm, and the zeros beyond the map."""
     batch, _, channels = x.shape
     (tall, top), (wide, left) = map(window.places, size)
-    y = x.new_empty(batch, tall * wide, channels)
+    y = empty(batch, tall * wide, channels, dtype=x.dtype)
     function("bottleneck", "pool", x.dtype)(
         at(x),
         batch,

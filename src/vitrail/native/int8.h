@@ -88,9 +88,10 @@ static inline Reading quantise(const typename N::Item* from, int depth, bool nor
         to[c] = (uint8_t)std::lrint((x - last) * inverse);
     }
     std::fill(to + depth, to + round_up(depth, Bytes::STEP), uint8_t(0));
-    if (!normed) return {step, last};
+    const float none = 0 * sum;  // NaN where a number is none: no byte can say so
+    if (!normed) return {step, last + none};
     const float scale = 1 / std::sqrt(square / depth + eps);
-    return {step * scale, (last - mean) * scale};
+    return {step * scale, (last - mean) * scale + none};
 }
 
 // Weights ready for the product: what each output has beside its panel, in whole vectors.

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
 from vitrail.native.library import Unavailable, library
+from vitrail.native.memory import empty
 from vitrail.native.products import ADD, GELU, PLAIN
 
 STEP = 4  # bytes that one instruction multiplies in each lane
@@ -81,7 +82,7 @@ def linear_int8(
 ) -> Tensor:
     """Return `finish(norm(x) W^T + b)`; the arguments are those of `products.linear`."""
     x = x.contiguous()
-    y = x.new_empty(*x.shape[:-1], packed.outputs)
+    y = empty(*x.shape[:-1], packed.outputs, dtype=x.dtype)
     assert x.shape[-1] == packed.inputs, (x.shape, packed.inputs)
     function("int8", "linear", x.dtype)(
         at(x),
@@ -106,7 +107,7 @@ def mlp_int8(
     if rows < 64 * torch.get_num_threads():  # too few rows to share out: share out the outputs
         between = linear_int8(x, first, GELU, norm_eps=norm_eps)
         return linear_int8(between, second, PLAIN if add is None else ADD, add)
-    y = x.new_empty(*x.shape[:-1], second.outputs)
+    y = empty(*x.shape[:-1], second.outputs, dtype=x.dtype)
     assert x.shape[-1] == first.inputs and first.outputs == second.inputs, (x.shape, first.inputs, second.inputs)
     function("int8", "mlp", x.dtype)(
         at(x),

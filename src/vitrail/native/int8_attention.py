@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vitrail.native.calls import at, function
 from vitrail.native.int8 import PackedInt8, weights
+from vitrail.native.memory import empty
 
 
 def attention_branch_int8(
@@ -24,7 +25,7 @@ def attention_branch_int8(
     x = x.contiguous()
     batch, tokens, width = x.shape
     assert (qkv.inputs, qkv.outputs, proj.inputs, proj.outputs) == (width, 3 * width, width, width)
-    y = torch.empty_like(x)
+    y = empty(*x.shape, dtype=x.dtype)
     function("int8_attention", "branch", x.dtype)(
         at(x),
         batch,
