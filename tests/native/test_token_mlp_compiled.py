@@ -26,8 +26,8 @@ def a_norm(channels: int) -> nn.LayerNorm:
     return norm.requires_grad_(False)
 
 
-@pytest.mark.parametrize("channels", [1, 16, 20, 64, 100, 130])
-@pytest.mark.parametrize(("tokens", "hidden"), [(1, 1), (4, 6), (5, 7), (49, 24), (14, 130)])
+@pytest.mark.parametrize("channels", [3, 16, 20, 64, 100, 130])
+@pytest.mark.parametrize(("tokens", "hidden"), [(1, 3), (4, 6), (5, 7), (49, 24), (14, 130)])
 def test_it_is_an_mlp_of_the_transpose(tokens, hidden, channels, dtype):
     x = drawn(2, tokens, channels, dtype=dtype) * 2 + 1
     norm, first, second = a_norm(channels), a_layer(tokens, hidden, dtype), a_layer(hidden, tokens, dtype)

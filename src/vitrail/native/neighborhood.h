@@ -65,7 +65,7 @@ static inline void cross_some(int vectors, const typename N::Item* const* rows, 
 
 // Room for the keys of a strip and for what a run may read beyond them. An odd number of vectors, so that lines do not
 // all fall on the same places of the cache.
-static inline int room_for(int keys) { return ((keys + LANES - 1) / LANES + 1 | 1) * LANES; }
+static inline int room_for(int keys) { return (((keys + LANES - 1) / LANES + 1) | 1) * LANES; }
 
 // Keys in one line for each Word of the head; `row(j)` gives the numbers of key j.
 template <class N, class Row>
