@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitrail.kernels.branch import attention_branch, mlp_branch
-from vitrail.kernels.branch.reference import attention, mlp
-from vitrail.kernels.branch.weights import Linear, Meeting, Norm
+from vitrail.kernels.attention_branch import attention_branch
+from vitrail.kernels.attention_branch import reference as attention
+from vitrail.kernels.branch import Linear, Meeting, Norm
+from vitrail.kernels.mlp_branch import mlp_branch
+from vitrail.kernels.mlp_branch import reference as mlp
 from vitrail.native.library import refusal
 
 CLOSE = {"fp32": 3e-6, "bf16": 1.5e-2, "mixed": 1.5e-2}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import vitrail.kernels
+from vitrail.kernels.branch import Linear, Meeting, Norm
 from vitrail.kernels.dispatch import Kernel
 
 
@@ -29,9 +30,31 @@ def _window(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return qkv, None, bias, slots.new_zeros(4), slots, 3
 
 
+def _branch(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Norm]:
+    weights = torch.ones(96, device=device, dtype=dtype)
+    return torch.zeros(1, 196, 96, device=device, dtype=dtype), Norm(weights, weights, 1e-5)
+
+
+def _linear(like: Tensor, inputs: int, outputs: int) -> Linear:
+    return Linear(like.new_zeros(outputs, inputs), like.new_zeros(outputs))
+
+
+def _attention_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    _, _, bias, kinds, slots, heads = _window(device, dtype)
+    x, norm = _branch(device, dtype)
+    return x, norm, _linear(x, 96, 3 * 96), _linear(x, 96, 96), Meeting(heads, bias, kinds, slots), None
+
+
+def _mlp_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    x, norm = _branch(device, dtype)
+    return x, norm, _linear(x, 96, 4 * 96), _linear(x, 4 * 96, 96), None
+
+
 # The arguments to ask each kernel with: those of its usual caller.
 _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "attention": _attention,
+    "attention branch": _attention_branch,
+    "mlp branch": _mlp_branch,
     "neighborhood": _neighborhood,
     "window": _window,
 }

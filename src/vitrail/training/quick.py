@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.grid import Grid
-from vitrail.kernels.branch import attention_branch, mlp_branch
-from vitrail.kernels.branch.weights import Linear, Meeting, Norm
+from vitrail.kernels.attention_branch import attention_branch
+from vitrail.kernels.branch import Linear, Meeting, Norm
+from vitrail.kernels.mlp_branch import mlp_branch
 from vitrail.parts.attend import Attend
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP

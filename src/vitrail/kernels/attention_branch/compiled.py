@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from vitrail.kernels.branch.arithmetic import as_fp32, computing, refuses_branch
-from vitrail.kernels.branch.mlp import in_dtypes
-from vitrail.kernels.branch.weights import Linear, Meeting, Norm
+from vitrail.kernels.branch import Linear, Meeting, Norm, as_fp32, computing, in_dtypes, refuses_branch
 from vitrail.kernels.window.compiled import gather
 from vitrail.native.rows import norm, norm_again, norm_back, rejoin, rejoin_back
 from vitrail.native.window_gradient import Groups, mix_groups, mix_groups_back

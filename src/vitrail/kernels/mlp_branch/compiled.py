@@ -6,13 +6,11 @@ are cheap to compute anew, and take as much memory as all of these.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from vitrail.kernels.branch.arithmetic import as_fp32, computing, refuses_branch
-from vitrail.kernels.branch.weights import Linear, Norm
+from vitrail.kernels.branch import Linear, Norm, as_fp32, computing, in_dtypes, refuses_branch
 from vitrail.native.rows import gelu, gelu_back_, norm, norm_again, norm_back, rejoin, rejoin_back
 from vitrail.shapes import Tokens
 
@@ -63,8 +61,3 @@ class _Transform(Function):
         into_x, into_scale, into_shift = norm_back(rows, scale, moments, into_normed, past)
         found = (into_scale, into_shift, into_first, into_bias1, into_second, into_bias2)
         return into_x.view(into_y.shape), None, None, *in_dtypes(found, ctx.dtypes)
-
-
-def in_dtypes(gradients: tuple[Tensor | None, ...], dtypes: list[torch.dtype]) -> list[Tensor | None]:
-    """Give each gradient the precision of its weight."""
-    return [None if into is None else into.to(dtype) for into, dtype in zip(gradients, dtypes, strict=True)]

@@ -1,0 +1,86 @@
+"""What the branches of a block have in common: `x + keep * f(norm(x))`, with f an attention or an MLP.
+
+What lies between the steps of a branch need not all be stored for its gradient when the branch is one operation.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm
+
+from vitrail.kernels.traced import traced
+from vitrail.native.library import refusal
+from vitrail.shapes import Tokens
+
+LIBRARIES = ("rows", "window_gradient")
+
+
+class Norm(NamedTuple):
+    """A LayerNorm over channels: scale, shift `(C,)`, and what is added to the variance."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+
+class Linear(NamedTuple):
+    """A linear layer: weights `(out, in)`, bias `(out,)`."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class Meeting(NamedTuple):
+    """Who attends to whom, as in `kernels/window`.
+
+    Args:
+        heads: number of heads h.
+        bias: addends to the scores, `(K, h or 1, n, n)`, or None.
+        kinds: integers `(G,)`, which addends a group has.
+        slots: integers `(G, n)`, which token sits in each place of each group; -1 is padding.
+    """
+
+    heads: int
+    bias: Tensor | None
+    kinds: Tensor
+    slots: Tensor
+
+
+def normed(x: Tokens, norm: Norm) -> Tensor:
+    """Normalise as PyTorch does."""
+    return layer_norm(x, norm.weight.shape, *norm)
+
+
+def joined(x: Tokens, branch: Tokens, keep: Tensor | None) -> Tensor:
+    """Add a branch, times a factor for each sample where there is one."""
+    return x + (branch if keep is None else branch * keep.to(branch.dtype)[:, None, None])
+
+
+def computing(x: Tensor) -> torch.dtype:
+    """Return the precision of products: autocast's, or else that of their input."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def refuses_branch(x: Tensor, *weights: Tensor) -> str | None:
+    """Say why compiled code cannot compute a branch of these tensors."""
+    if traced(x, *weights):
+        return "is not to be seen by those who trace operations"
+    if any(tensor.device.type != "cpu" for tensor in (x, *weights)):
+        return f"needs a CPU, got {x.device.type}"
+    dtype = computing(x)
+    if x.dtype not in (dtype, torch.float32):
+        return f"needs a residual in {dtype} or fp32, got {x.dtype}"
+    if not torch.is_autocast_enabled("cpu") and any(weight.dtype != dtype for weight in weights):
+        return f"needs weights of the precision of their input without autocast, got {x.dtype} for it"
+    return refusal(dtype, *LIBRARIES)
+
+
+def as_fp32(*weights: Tensor) -> list[Tensor]:
+    """Return small weights as compiled code reads them."""
+    return [weight.detach().float().contiguous() for weight in weights]
+
+
+def in_dtypes(gradients: tuple[Tensor | None, ...], dtypes: list[torch.dtype]) -> list[Tensor | None]:
+    """Give each gradient the precision of its weight."""
+    return [None if into is None else into.to(dtype) for into, dtype in zip(gradients, dtypes, strict=True)]
