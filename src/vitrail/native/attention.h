@@ -4,6 +4,8 @@
 
 #include "packing.h"
 
+constexpr int BLOCK = 2 * ROWS;  // queries at a time, so that narrow heads fill the registers
+
 // Where a group's scores get their bias from: `stride` numbers from one query's to the next's, 0 if all have the same.
 struct Addend {
     const float* at;
@@ -91,16 +93,18 @@ static void attend(int count, int width, Row&& row, Addend bias, Out&& out) {
     const int keys = round_up(count, LANES), depth = round_up(count, N::STEP);
     Word* packed_keys = scratch<Word>(0, (size_t)round_up(count, PANEL) * width);
     Word* packed_values = scratch<Word>(1, (size_t)round_up(width, PANEL) * depth);
-    Item* shares = scratch<Item>(3, (size_t)ROWS * keys);
-    Item* queries = scratch<Item>(4, (size_t)ROWS * width);
+    Item* shares = scratch<Item>(3, (size_t)BLOCK * keys);
+    Item* queries = scratch<Item>(4, (size_t)BLOCK * width);
     pack_keys<N>(count, width, [&](int j) { return row(1, j); }, packed_keys);
     pack_values<N>(count, width, [&](int j) { return row(2, j); }, packed_values);
 
-    for (int first = 0; first < count; first += ROWS, bias.at += ROWS * bias.stride) {
-        const int some = std::min(ROWS, count - first);
+    for (int first = 0; first < count; first += BLOCK) {
+        const int some = std::min(BLOCK, count - first);
         for (int r = 0; r < some; r++) std::memcpy(queries + r * width, row(0, first + r), width * sizeof(Item));
-        float whole[ROWS];
-        shares_of<N>(some, queries, width, packed_keys, count, bias, shares, whole);
+        float whole[BLOCK];
+        for (int r = 0; r < some; r += ROWS, bias.at += ROWS * bias.stride)
+            shares_of<N>(std::min(ROWS, some - r), queries + r * width, width, packed_keys, count, bias,
+                         shares + (size_t)r * keys, whole + r);
         product<N>(shares, keys, some, packed_values, depth, width, 0, panels(width), [&](int r, int c, Lanes sum) {
             Item* to = out(first + r);
             if (to != nullptr) put<N>(to + c, sum * whole[r], width - c);

@@ -24,14 +24,23 @@ static inline Lanes exponential(Lanes x) {
 
 // e^x to 8e-5 of itself: 2^n times a cubic in the rest, fitted for the least largest relative error on [-1/2, 1/2].
 static inline Lanes quick_exponential(Lanes x) {
-    x = largest(x * 1.44269504089f, every(-126.0f));
-    Lanes shifted = x + MAGIC;
-    Lanes f = x - (shifted - MAGIC);
+    x *= 1.44269504089f;
+#if defined(__AVX512F__)
+    const Lanes n = (Lanes)_mm512_roundscale_ps((__m512)x, 0);
+#else
+    x = largest(x, every(-126.0f));
+    const Lanes shifted = x + MAGIC, n = shifted - MAGIC;
+#endif
+    const Lanes f = x - n;
     Lanes p = every(5.517177e-2f);
     p = p * f + 2.4261137e-1f;
     p = p * f + 6.9326097e-1f;
     p = p * f + 9.9992803e-1f;
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
     return (Lanes)((Whole)p + ((Whole)shifted << 23));
+#endif
 }
 
 // gelu(x) = x Phi(x). Phi by erf of Abramowitz and Stegun 7.1.26, which is within 1.5e-7 everywhere.

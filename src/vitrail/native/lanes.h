@@ -11,8 +11,11 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
 constexpr int LANES = 16;
 constexpr int WIDE = 4;  // vectors of a panel: 6 x 4 sums, 4 weights and a broadcast fit in 32 registers
 #elif defined(__AVX2__)
@@ -35,8 +38,17 @@ typedef uint32_t Bits __attribute__((vector_size(4 * LANES), aligned(4), may_ali
 static inline Lanes every(float x) { return x - Lanes{}; }
 static inline Lanes load(const float* at) { return *reinterpret_cast<const Lanes*>(at); }
 static inline void store(float* at, Lanes x) { *reinterpret_cast<Lanes*>(at) = x; }
+// The compiler makes two instructions of a choice between vectors, where the machine has one for these.
+#if defined(__AVX512F__)
+static inline Lanes largest(Lanes a, Lanes b) { return (Lanes)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline Lanes least(Lanes a, Lanes b) { return (Lanes)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX2__)
+static inline Lanes largest(Lanes a, Lanes b) { return (Lanes)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline Lanes least(Lanes a, Lanes b) { return (Lanes)_mm256_min_ps((__m256)a, (__m256)b); }
+#else
 static inline Lanes largest(Lanes a, Lanes b) { return a > b ? a : b; }
 static inline Lanes least(Lanes a, Lanes b) { return a < b ? a : b; }
+#endif
 
 static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 

@@ -13,12 +13,23 @@ static IN_REGISTERS void add_products(const typename N::Item* rows, long stride,
                                 Lanes (&sum)[R][V]) {
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = Lanes{};
-    for (int k = 0; k < steps; k++) {
-        typename N::Word word[R];
-        for (int r = 0; r < R; r++) std::memcpy(&word[r], rows + r * stride + k * N::STEP, sizeof(word[r]));
-        for (int v = 0; v < V; v++)
-            for (int r = 0; r < R; r++) sum[r][v] = N::add_product(sum[r][v], word[r], panel + v * LANES);
-        panel += V * LANES;
+    for (int k = 0; k < steps; k++, panel += V * LANES) {
+        auto word = [&](int r) {
+            typename N::Word numbers;
+            std::memcpy(&numbers, rows + r * stride + k * N::STEP, sizeof(numbers));
+            return numbers;
+        };
+        if constexpr (R > 2 * V) {  // what there is more of is read one by one, or there would not be registers enough
+            for (int r = 0; r < R; r++) {
+                const typename N::Word row = word(r);
+                for (int v = 0; v < V; v++) sum[r][v] = N::add_product(sum[r][v], row, panel + v * LANES);
+            }
+        } else {
+            typename N::Word row[R];
+            for (int r = 0; r < R; r++) row[r] = word(r);
+            for (int v = 0; v < V; v++)
+                for (int r = 0; r < R; r++) sum[r][v] = N::add_product(sum[r][v], row[r], panel + v * LANES);
+        }
     }
 }
 
@@ -55,8 +66,16 @@ static inline void product(const typename N::Item* rows, long stride, int count,
     for (int p = first; p < last; p++) {
         const typename N::Word* panel = packed + (size_t)p * PANEL * steps;
         const int width = std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES);
-        for (int r = 0; r < count; r += ROWS) {
-            auto put = [&](int i, int v, Lanes sum) { finish(r + i, p * PANEL + v * LANES, sum); };
+        int r = 0;
+        auto put = [&](int i, int v, Lanes sum) { finish(r + i, p * PANEL + v * LANES, sum); };
+        if (WIDE > 2 && width <= 2) {  // a narrow panel leaves registers for twice the rows
+            for (; r + 2 * ROWS <= count; r += 2 * ROWS) {
+                const typename N::Item* at = rows + r * stride;
+                if (width == 2) tile<N, 2 * ROWS, 2>(at, stride, panel, steps, put);
+                if (width == 1) tile<N, 2 * ROWS, 1>(at, stride, panel, steps, put);
+            }
+        }
+        for (; r < count; r += ROWS) {
             const int some = std::min(ROWS, count - r);
             const typename N::Item* at = rows + r * stride;
             switch (width) {
