@@ -18,6 +18,7 @@ from vitrail.fast.pooling import FastPictureMLP, FastPooling, fast_channel_mlp, 
 from vitrail.fast.token_mlp import FastTokenMLP, fast_token_mlp
 from vitrail.grid import Grid
 from vitrail.native.library import refusal
+from vitrail.native.neighborhood import worth_going_by_pictures
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.norms import TokenGroupNorm
@@ -75,6 +76,24 @@ def test_a_block_answers_the_same(kind: str, dtype: torch.dtype) -> None:
     got = fast(x.to(dtype), grid).double() - x
     assert not kept
     assert relative(got, want) < max(1.5 * relative(plain, want), 3e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["neighborhood", "dilated", "padded"])
+def test_whole_pictures_and_whole_layers_are_one_answer(kind: str, dtype: torch.dtype) -> None:
+    if refusal(dtype):
+        pytest.skip(str(refusal(dtype)))
+    block, grid = blocks()[kind]
+    fast = fast_neighborhood(block.norm1, block.token_mixer, block.scale1, dtype)  # pyright: ignore[reportArgumentType]
+    x = torch.randn(3, grid.tokens, 32).to(dtype)
+    want = fast(x, grid)
+    torch.set_num_threads(2)
+    try:
+        assert [worth_going_by_pictures(batch) for batch in (1, 2, 3)] == [False, True, False]
+        for batch in (1, 2, 3):
+            assert torch.equal(fast(x[:batch], grid), want[:batch])
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("name", FORMS)
