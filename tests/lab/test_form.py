@@ -12,6 +12,7 @@ from shades import Brightness
 from torch import Tensor, nn
 
 import vitrail
+from vitrail.cli import main
 from vitrail.data.dataset import PictureSet
 from vitrail.errors import VitrailError
 from vitrail.lab import form as form_module
@@ -237,7 +238,9 @@ def test_an_evaluation_computes_in_fp32_unless_asked(
 
 def test_attention_maps_are_the_plain_models(tiny: nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(form_module, "optimize", lambda *_, **__: pytest.fail("maps need the plain model"))
-    assert vitrail.attention_maps(tiny, IMAGES[:1])
+    vitrail.save_model(tiny, folder.parent / "tiny")
+    words = [str(folder.parent / "tiny"), str(folder / "a" / "0.png"), "--out", str(folder.parent / "maps")]
+    assert main(["explain", *words]) == 0 and list((folder.parent / "maps").iterdir())
 
 
 def photo(path: Path, size: tuple[int, int]) -> Path:
