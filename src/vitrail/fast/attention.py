@@ -86,7 +86,7 @@ class AttentionLayers(NamedTuple):
     eps: float
 
     @classmethod
-    def of(cls, norm: nn.LayerNorm, mixer: SelfAttention | WindowAttention, scale: nn.Module) -> "AttentionLayers":
+    def of(cls, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module) -> "AttentionLayers":
         """Read them off a branch."""
         width = mixer.qkv.in_features
         affine = Affine.of(norm, width)
@@ -104,9 +104,7 @@ class FastAttention(nn.Module):
     Tokens stay where they are: a table says which of them meet.
     """
 
-    def __init__(
-        self, norm: nn.LayerNorm, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
-    ):
+    def __init__(self, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
         layers = AttentionLayers.of(norm, mixer, scale)
         self.qkv, self.proj = pack_linear(*layers.qkv, dtype), pack_linear(*layers.proj, dtype)

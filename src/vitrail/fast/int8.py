@@ -25,9 +25,7 @@ from vitrail.shapes import Tokens
 class Int8Attention(nn.Module):
     """`x + scale(mixer(norm(x)))` for attention over all tokens or within windows, its layers in int8."""
 
-    def __init__(
-        self, norm: nn.LayerNorm, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
-    ):
+    def __init__(self, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
         layers = AttentionLayers.of(norm, mixer, scale)
         self.qkv, self.proj = pack_int8(*layers.qkv), pack_int8(*layers.proj)
@@ -64,9 +62,9 @@ def int8_branch(norm: nn.Module, mixer: nn.Module, scale: nn.Module, dtype: torc
     Raises:
         Kept: there is none.
     """
-    if type(mixer) in (SelfAttention, WindowAttention):
-        check_attention(norm, mixer, dtype)  # pyright: ignore[reportArgumentType]
-        return Int8Attention(norm, mixer, scale, dtype)  # pyright: ignore[reportArgumentType]
+    if type(mixer) is SelfAttention or type(mixer) is WindowAttention:
+        check_attention(norm, mixer, dtype)
+        return Int8Attention(norm, mixer, scale, dtype)
     if type(mixer) is not MLP:
         raise Kept(f"{type(mixer).__name__} has no form in int8")
     check_mlp(mixer, dtype)

@@ -73,8 +73,8 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> PackedInt8:
     panels = [part.unflatten(1, (-1, STEP)).transpose(0, 1).flatten() for part in rows.split(panel)]
     sums = step * numbers.sum(dim=1)
     offset = torch.zeros(outputs) if bias is None else bias.detach().float()
-    beside = (pad(each, (0, spare)).contiguous() for each in (step, sums, offset))
-    return PackedInt8(torch.cat(panels), *beside, inputs, outputs)
+    step, sums, offset = (pad(each, (0, spare)).contiguous() for each in (step, sums, offset))
+    return PackedInt8(torch.cat(panels), step, sums, offset, inputs, outputs)
 
 
 def linear_int8(
