@@ -69,12 +69,13 @@ static inline float top(Lanes x) {
 }
 #endif
 
-// Memory of one thread that grows and is kept.
+// Memory of one thread that grows and is kept. It begins with a line of the cache, so that no vector lies on two of them.
 template <class T>
 static T* scratch(int slot, size_t items) {
+    constexpr size_t line = 64, spare = 64 + line / sizeof(T);
     static thread_local std::vector<T> kept[8];
-    if (kept[slot].size() < items + 64) kept[slot].resize(items + 64);
-    return kept[slot].data();
+    if (kept[slot].size() < items + spare) kept[slot].resize(items + spare);
+    return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(kept[slot].data()) + line - 1) / line * line);
 }
 
 // Zeros to read where there is no row.
