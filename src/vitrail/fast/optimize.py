@@ -9,6 +9,7 @@ from torch import nn
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.fast.branches import BranchForm, compiled_branch, fast_block
+from vitrail.fast.cuda import optimize_for_cuda
 from vitrail.fast.forms import FORMS
 from vitrail.fast.int8 import int8_branch
 from vitrail.fast.kept import Kept
@@ -31,20 +32,20 @@ class Plan(NamedTuple):
 
 
 def optimize(model: Classifier, precision: Literal["auto", "fp32", "bf16", "int8"] = "auto") -> Classifier:
-    """Return a model's fast form for inference on this machine's CPU.
+    """Return a model's fast form for inference on this machine, on a CPU or a CUDA device.
 
     The answers are the same up to rounding. Attention over all tokens and within windows, MLPs and linear layers run
     compiled, with what stands beside them (norm, scale, sum) folded in; the rest stays PyTorch, in the same precision.
-    `optimized.kept` says what stayed, and why. Without a C++ compiler everything stays.
+    `optimized.kept` says what stayed, and why. Without a C++ compiler everything stays. On a GPU see `fast/cuda.py`.
 
     Args:
-        model: a classifier on a CPU; it is not changed.
+        model: a classifier on a CPU or a CUDA device; it is not changed.
         precision: of weights and products; `auto` takes bf16 where the processor computes in it. With `int8` the
             products of attention and MLPs are of bytes, each token in eight bits of its own range, and the rest is as
             with `auto`; nothing has to be calibrated. Pictures and logits are fp32 in any case.
 
     Raises:
-        VitrailError: for another precision, or a model that is not on a CPU.
+        VitrailError: for another precision, or a model on another device.
 
     Example:
         >>> import torch, vitrail
@@ -57,8 +58,13 @@ def optimize(model: Classifier, precision: Literal["auto", "fp32", "bf16", "int8
     if precision not in ("auto", *PRECISIONS, INT8):
         raise unknown("precision", precision, ("auto", *PRECISIONS, INT8))
     device = next(model.parameters()).device
+    if device.type == "cuda" and precision != INT8:
+        return optimize_for_cuda(model, _plan(precision, device, Counter()).dtype)
     if device.type != "cpu":
-        raise VitrailError(f"The model is on {device}; its fast form is for CPUs. Move it: model.to('cpu').")
+        raise VitrailError(
+            f"The model is on {device}; there is no fast form for it in {precision}. On CUDA devices there are bf16 and"
+            " fp32.\nOr move it: model.to('cpu')."
+        )
     fast: Any = deepcopy(model).eval().requires_grad_(False)
     kept: Counter[str] = Counter()
     plan = _plan(precision, device, kept)

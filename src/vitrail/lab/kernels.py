@@ -50,12 +50,24 @@ def _mlp_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return x, norm, _linear(x, 96, 4 * 96), _linear(x, 4 * 96, 96), None
 
 
+def _norm(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    x, norm = _branch(device, dtype)
+    return x, x, *norm
+
+
+def _gelu(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    x, norm = _branch(device, dtype)
+    return x, norm.bias
+
+
 # The arguments to ask each kernel with: those of its usual caller.
 _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "attention": _attention,
     "attention branch": _attention_branch,
+    "gelu": _gelu,
     "mlp branch": _mlp_branch,
     "neighborhood": _neighborhood,
+    "norm": _norm,
     "window": _window,
 }
 

@@ -154,7 +154,8 @@ def _shape(qkv: Tensor, padding: Tensor | None, bias: Tensor | None, n: int, hea
         BIASED=bias is not None,
         PADDED=padding is not None,
         PRECISION="tf32x3" if qkv.dtype == torch.float32 else "ieee",
-        **(dict(num_warps=4, num_stages=2) if places <= 64 else dict(num_warps=8, num_stages=1)),
+        num_warps=4 if places <= 64 else 8,
+        num_stages=2 if places * tile_of(width) <= 64 * 32 else 1,
     )
 
 
