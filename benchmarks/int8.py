@@ -43,7 +43,7 @@ def enter(name: str, weights: str | None, batch: int) -> Entry:
     """Prepare a model."""
     tell(f"preparing {name}")
     model = Subject(name, weights=weights).build()
-    forms = {form: vitrail.optimize(model, precision=form) for form in FORMS}
+    forms: dict[str, Any] = {form: vitrail.optimize(model, precision=form) for form in FORMS}
     for reason in forms["int8"].kept:
         tell(f"  {reason}")
     return Entry(name, model, forms, blotches(batch, model.config.in_channels, model.preprocess.size))
