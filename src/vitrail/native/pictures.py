@@ -113,8 +113,9 @@ def along(length: int, size: int, first: int, side: int, interpolation: str, sto
         None where the line is too short for so many weights.
 
     Example:
-        >>> along(4, 2, 0, 2, "bilinear", 1, 1).starts
-        array([0, 0], dtype=int32)
+        >>> taps = along(8, 4, 0, 4, "bilinear", 1, 1)
+        >>> taps.starts.tolist(), taps.weights[1].tolist()
+        ([0, 1, 3, 3], [524288, 1572864, 1572864, 524288, 0])
     """
     scale = length / size
     stretch = max(scale, 1.0)
