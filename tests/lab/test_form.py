@@ -238,7 +238,7 @@ def test_an_evaluation_computes_in_fp32_unless_asked(
 
 def test_attention_maps_are_the_plain_models(tiny: nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(form_module, "optimize", lambda *_, **__: pytest.fail("maps need the plain model"))
-    vitrail.save_model(tiny, folder.parent / "tiny")
+    vitrail.save_model(tiny, folder.parent / "tiny")  # type: ignore[arg-type]
     words = [str(folder.parent / "tiny"), str(folder / "a" / "0.png"), "--out", str(folder.parent / "maps")]
     assert main(["explain", *words]) == 0 and list((folder.parent / "maps").iterdir())
 
