@@ -43,7 +43,7 @@ def models(options: Any) -> Table:
     rows, absent = [], {}
     for name in options.models:
         model: Any = vitrail.create_model(name).eval().to(options.device)
-        fast = unchanged(vitrail.optimize(model, precision="bf16"), torch.empty(0, device=options.device), False)
+        fast = unchanged(vitrail.optimize(model, precision="bf16"), torch.empty(0, device=options.device))
         for batch in options.batches:
             tell(f"{name}, batch {batch}")
             images = torch.randn(batch, 3, 224, 224, device=options.device)

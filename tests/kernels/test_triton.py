@@ -60,6 +60,7 @@ CASES = [
     ("norm", dict(rows=70, width=96, dtype="bf16")),
     ("gelu", dict(rows=11, width=200, dtype="fp32")),
     ("gelu", dict(rows=9, width=128, dtype="bf16")),
+    ("mlp_branch", dict(rows=11, width=24, dtype="fp32")),
 ]
 
 

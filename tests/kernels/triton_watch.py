@@ -17,8 +17,11 @@ from torch import Tensor
 from triton.runtime import interpreter
 
 from vitrail.grid import Grid
+from vitrail.kernels.branch import Linear, Norm
 from vitrail.kernels.gelu.reference import bias_gelu
 from vitrail.kernels.gelu.triton_backend import bias_gelu as bias_gelu_in_triton
+from vitrail.kernels.mlp_branch.reference import transform
+from vitrail.kernels.mlp_branch.triton_backend import transform as transform_in_triton
 from vitrail.kernels.neighborhood import reference as near
 from vitrail.kernels.neighborhood.triton_backend import attend as near_in_triton
 from vitrail.kernels.norm.reference import add_norm
@@ -148,6 +151,19 @@ def gelu_case(rows, width, dtype, device="cpu"):
     return lambda run, *given: run(*given), (bias_gelu, bias_gelu_in_triton), leaves, [dtype, "fp32"]
 
 
+def mlp_branch_case(rows, width, dtype, device="cpu"):
+    """The same for a whole branch; only the kernels around its products are Triton's."""
+    leaves = [torch.randn(3, rows, width), torch.randn(width), torch.randn(width)]
+    leaves += [torch.randn(2 * width, width) / 8, torch.randn(2 * width), torch.randn(width, 2 * width) / 8]
+    leaves += [torch.randn(width)]
+    keep = torch.tensor([0.0, 1.25, 1.25], device=device)
+
+    def run(transform, x, scale, shift, *linear):
+        return transform(x, Norm(scale, shift, 1e-5), Linear(*linear[:2]), Linear(*linear[2:]), keep)
+
+    return run, (transform, transform_in_triton), [x.to(device) for x in leaves], [dtype] * 7
+
+
 def compare(run, attends, leaves: list[Tensor], dtypes: list[str]) -> dict[str, Any]:
     """Compute a case exactly and twice in Triton: relative errors of the output and each gradient, and the bits."""
     rounded = [x.to(DTYPES[name]) for x, name in zip(leaves, dtypes, strict=True)]
@@ -171,6 +187,7 @@ def _all(run, attend, leaves: list[Tensor]) -> list[Tensor]:
 
 
 CASES = {"window": window_case, "neighborhood": neighborhood_case, "norm": norm_case, "gelu": gelu_case}
+CASES["mlp_branch"] = mlp_branch_case
 
 
 def main() -> None:
