@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from vitrail.data.cache import cache_folder, fingerprint, stamp, written
+from vitrail.cache import cache_folder, fingerprint, stamp, written
 from vitrail.data.dataset import Span
 from vitrail.data.listing import Listing, Problem
 from vitrail.data.picture import open_regular, shown

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vitrail.data.cache import cache_folder, fingerprint, stamp, written
+from vitrail.cache import cache_folder, fingerprint, stamp, written
 from vitrail.data.dataset import Arrays, Files, PictureSet, Span
 from vitrail.data.listing import Problem
 from vitrail.data.parallel import in_parallel

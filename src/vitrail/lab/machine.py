@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vitrail.data.cache import cache_folder
+from vitrail.cache import cache_folder
 from vitrail.errors import VitrailError
 from vitrail.native.instructions import instructions
 from vitrail.native.library import Unavailable

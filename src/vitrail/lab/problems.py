@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from vitrail.data.cache import cache_folder
+from vitrail.cache import cache_folder
 from vitrail.errors import VitrailError
 
 _GIB = 1 << 30

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch  # first, so that its OpenMP is in the process and ours is the same one
 
-from vitrail.data.cache import cache_folder, fingerprint
+from vitrail.cache import cache_folder, fingerprint
 from vitrail.errors import VitrailError
 from vitrail.native.instructions import instructions
 
