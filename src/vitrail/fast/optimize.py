@@ -34,8 +34,9 @@ class Plan(NamedTuple):
 def optimize(model: Classifier, precision: Literal["auto", "fp32", "bf16", "int8"] = "auto") -> Classifier:
     """Return a model's fast form for inference on this machine, on a CPU or a CUDA device.
 
-    The answers are the same up to rounding. Attention over all tokens and within windows, MLPs and linear layers run
-    compiled, with what stands beside them (norm, scale, sum) folded in; the rest stays PyTorch, in the same precision.
+    The answers are the same up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs
+    over channels or tokens, patches and convolutions run compiled, with what stands beside them (norm, scale, sum)
+    folded in; the rest stays PyTorch, in the same precision.
     `optimized.kept` says what stayed, and why. Without a C++ compiler everything stays. On a GPU see `fast/cuda.py`.
 
     Args:
