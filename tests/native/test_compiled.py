@@ -9,16 +9,7 @@ from vitrail.native.attention import attend_groups, lane_bias
 from vitrail.native.library import refusal
 from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp, pack_linear
 
-PRECISIONS = [torch.float32, torch.bfloat16]
 CLOSE = {torch.float32: 2e-6, torch.bfloat16: 6e-3}  # bf16 keeps 8 bits: half of 2^-8 for each rounding
-
-
-@pytest.fixture(params=PRECISIONS, ids=["fp32", "bf16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    reason = refusal(request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
 
 
 def drawn(*shape: int, dtype: torch.dtype) -> Tensor:

@@ -2,27 +2,13 @@
 
 import pytest
 import torch
+from closeness import steps_off
 from torch import nn
 from torch.nn.functional import conv2d, layer_norm, linear, pad
 
-from vitrail.native.library import refusal
 from vitrail.native.norms import LaneNorm
 from vitrail.native.patches import embed_patches, merge_patches
 from vitrail.native.products import pack_linear
-
-CLOSE = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
-
-
-@pytest.fixture(params=CLOSE, ids=["fp32", "bf16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    reason = refusal(request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
-
-
-def off(got: torch.Tensor, want: torch.Tensor) -> float:
-    return ((got.double() - want).norm() / want.norm()).item()
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 16])
@@ -37,11 +23,11 @@ def test_patches_are_a_strided_convolution(
     want = conv2d(whole, filters.double(), bias.double(), size).permute(0, 2, 3, 1)
     flat = filters.float().flatten(1)
     packed = pack_linear(pad(flat, (0, flat.shape[1] % 2)), bias, dtype)
-    assert off(embed_patches(images, size, packed), want) < CLOSE[dtype]
+    assert steps_off(embed_patches(images, size, packed), want) < 2
     norm = nn.LayerNorm(20, eps=1e-3)
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     normed = layer_norm(want, (20,), norm.weight.double(), norm.bias.double(), 1e-3)
-    assert off(embed_patches(images, size, packed, LaneNorm.of(norm)), normed) < CLOSE[dtype]
+    assert steps_off(embed_patches(images, size, packed, LaneNorm.of(norm)), normed) < 2
 
 
 @pytest.mark.parametrize("sides", [(2, 2), (7, 4), (5, 9)])
@@ -55,4 +41,4 @@ def test_squares_are_gathered_normalised_and_projected(
     squares = torch.cat([whole[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=3)
     want = linear(layer_norm(squares, (4 * channels,), eps=1e-5), weight.double(), bias.double())
     got = merge_patches(cells, 2, pack_linear(weight.float(), bias, dtype), 1e-5)
-    assert off(got, want) < CLOSE[dtype]
+    assert steps_off(got, want) < 2
