@@ -1,12 +1,16 @@
 """Prediction of a folder, JPEG decoding included, over what the model alone reaches on pictures that are there.
 
-    python benchmarks/folder.py                           # ViT-B/16 on 256 drawn JPEGs of 500 x 375
+    python benchmarks/folder.py                           # ViT-B/16 on 256 drawn JPEGs of 500 x 375, about two minutes
     python benchmarks/folder.py --pictures photos/ --model swin_tiny_patch4_window7_224
+    python benchmarks/folder.py --ways plain --rounds 2   # the model as it was created, in fp32
 
-End to end is the engine of `vitrail predict`: find the files, read and prepare them in threads, ask the model, name the
-classes. The model alone is asked about one prepared batch of the same size over and over. Both take turns. In the last
-row the job is given the plain model and finds its fast form itself, as `vitrail predict` does: checking and building
-are in its time, and it is set against the fast form alone.
+End to end is the engine of `vitrail predict`: find the files, read and prepare them, ask the model, name the classes.
+The model alone is asked about one prepared batch of the same size over and over. Both take turns. There are three ways:
+
+- `fast`: the job is given the fast form, and is set against the fast form alone;
+- `spot`: the job is given the plain model and finds its fast form itself, as `vitrail predict` does: checking and
+  building are in its time, and it is set against the fast form alone;
+- `plain`: the job is given the plain model, and is set against the plain model alone.
 """
 
 import sys
@@ -28,6 +32,7 @@ from vitrail.lab.bench.page import amount, ratio
 from vitrail.lab.bench.spread import Spread
 from vitrail.lab.bench.subject import Subject
 from vitrail.lab.bench.table import Table
+from vitrail.lab.bench.turns import Turns
 from vitrail.lab.inference import asking
 from vitrail.lab.pictures import find_pictures
 from vitrail.lab.predict import predictions
@@ -49,49 +54,66 @@ def draw(folder: Path, count: int, size: tuple[int, int], quality: int = 90) -> 
 
 
 class Way(NamedTuple):
-    """A way to predict a folder: who answers in it, who alone, and whether the job looks for the fast form itself."""
+    """A way to predict a folder: who answers in it, who is asked alone, and whether the job looks for the fast form."""
 
+    about: str
     model: Any
-    alone: Any
+    alone: str
     optimize: bool
 
 
-def ways(options: Namespace) -> dict[str, Way]:
-    """Return the model as it was created, optimized, and as `vitrail predict` does by default: it finds out."""
+WAYS = ("fast", "spot", "plain")
+
+
+def ways(options: Namespace) -> tuple[dict[str, Way], dict[str, Any]]:
+    """Return the ways that are asked for, and the forms of the model that they are set against."""
     model = Subject(options.model, imgsz=options.imgsz).build()
     fast = vitrail.optimize(model, precision=options.precision)
-    return {
-        "as created, fp32": Way(model, model, False),
-        f"optimized, {options.precision}": Way(fast, fast, False),
-        f"found out on the spot, {options.precision}": Way(model, fast, True),
+    known = {
+        "fast": Way(f"optimized, {options.precision}", fast, "fast", False),
+        "spot": Way(f"found out on the spot, {options.precision}", model, "fast", True),
+        "plain": Way("as created, fp32", model, "plain", False),
     }
+    chosen = {name: known[name] for name in options.ways}
+    forms = {"fast": fast, "plain": model}
+    return chosen, {name: forms[name] for name in dict.fromkeys(way.alone for way in chosen.values())}
 
 
 def measure(pictures: str, options: Namespace) -> Table:
-    """Time both for each way."""
-    count, rows = len(find_pictures(pictures)), []
-    for name, way in ways(options).items():
-        tell(f"measuring {options.model}, {name}")
-        images = blotches(options.batch, len(way.model.preprocess.mean), way.model.preprocess.size)
-        calls: dict[str, Callable[[], object]] = {
-            "folder": partial(_whole_folder, way, pictures, options),
-            "alone": partial(_ask, way.alone, images),
-        }
-        turns = take_turns(calls, options)
-        whole = Spread.of(count / seconds for seconds in turns["folder"].rounds)
-        alone = Spread.of(options.batch / seconds for seconds in turns["alone"].rounds)
-        pairs = zip(turns["folder"].rounds, turns["alone"].rounds, strict=True)
-        share = Spread.of(count / folder / (options.batch / batch) for folder, batch in pairs)
-        rows.append([name, amount(whole), amount(alone), ratio(share)])
+    """Time all ways, and the forms alone, in the same rounds."""
+    count = len(find_pictures(pictures))
+    chosen, forms = ways(options)
+    tell(f"measuring {options.model}: {', '.join(way.about for way in chosen.values())}")
+    calls: dict[str, Callable[[], object]] = {}
+    for name, form in forms.items():
+        images = blotches(options.batch, len(form.preprocess.mean), form.preprocess.size)
+        calls[f"{name} alone"] = partial(_ask, form, images)
+    for name, way in chosen.items():
+        calls[f"{name} folder"] = partial(_whole_folder, way, pictures, options)
+    turns = take_turns(calls, options)
+    rows = [
+        _row(way, turns[f"{name} folder"], turns[f"{way.alone} alone"], count, options.batch)
+        for name, way in chosen.items()
+    ]
     columns = ["model", "folder img/s", "alone img/s", "share"]
     title = f"{options.model}, {count} pictures, batches of {options.batch}"
     return Table(title, columns, rows, right=columns[1:])
+
+
+def _row(way: Way, folder: Turns, alone: Turns, count: int, batch: int) -> list[str]:
+    whole = Spread.of(count / seconds for seconds in folder.rounds)
+    synthetic = Spread.of(batch / seconds for seconds in alone.rounds)
+    pairs = zip(folder.rounds, alone.rounds, strict=True)
+    share = Spread.of(count / all_of_them / (batch / one) for all_of_them, one in pairs)
+    return [way.about, amount(whole), amount(synthetic), ratio(share)]
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure and show."""
     parser = flags(__doc__)
     precision_flag(parser)
+    parser.set_defaults(rounds=4)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2], help="see above (default: fast spot)")
     parser.add_argument("--model", default="vit_base_patch16_224", help="a name in the catalogue, or a model folder")
     parser.add_argument("--imgsz", type=int, help="side of the pictures that the model sees (default: its own)")
     parser.add_argument("--pictures", help="a folder of pictures (default: drawn JPEGs)")

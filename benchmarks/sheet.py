@@ -25,7 +25,7 @@ def flags(about: str | None) -> argparse.ArgumentParser:
         about: the docstring of the script.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.3, help="least length of a turn (default: 0.3)")
     parser.add_argument("--threads", type=int, default=0, help="threads to compute with (default: as PyTorch does)")
     parser.add_argument(

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from argparse import Namespace
 from datetime import date
 from functools import partial
 from importlib import import_module
@@ -255,7 +256,16 @@ FOLDER = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "
 def test_the_page_of_a_folder(script, capsys):
     assert script("folder").main([*FOLDER, "--count", "3", "--size", "64", "48"]) == 0
     page = capsys.readouterr().out
-    assert "3 pictures, batches of 2" in page and rows(page)[1][0] == "as created, fp32"
+    assert "3 pictures, batches of 2" in page
+    assert [row[0] for row in rows(page)[1:]] == ["optimized, bf16", "found out on the spot, bf16"]
+
+
+def test_a_folder_by_the_plain_model_is_set_against_the_plain_model(script):
+    folder = script("folder")
+    asked = Namespace(model="vit_tiny_patch16_224", imgsz=32, precision="fp32", ways=["plain"])
+    chosen, forms = folder.ways(asked)
+    assert list(chosen) == ["plain"] and list(forms) == ["plain"]
+    assert chosen["plain"].model is forms["plain"] and not chosen["plain"].optimize
 
 
 def test_drawn_jpegs_have_the_size_that_was_asked(script, tmp_path):
