@@ -1,7 +1,6 @@
 // What native/convolution.py calls: a convolution as one product, with the LayerNorm that may follow it.
 
 #include "convolution.h"
-#include "norms.h"
 
 // y = norm(windows(x) W + b). x is (batch, height, width, channels); a window has `depth` numbers, zeros at the end
 // included. `weight` is null where no norm follows.
@@ -27,8 +26,7 @@ static void convolve(const void* x_, int batch, const Windows& w, const void* pa
         Item* out = y + start * outputs;
         finish_rows<N>(PLAIN, out, outputs, bias, nullptr, 0, outputs, gathered, depth, count,
                        (const typename N::Word*)packed, depth, 0, panels(outputs));
-        if (weight != nullptr)
-            for (int r = 0; r < count; r++) layer_norm<N>(out + (long)r * outputs, outputs, weight, shift, eps);
+        if (weight != nullptr) layer_norm_rows<N>(out, count, outputs, weight, shift, eps);
     }
 }
 

@@ -1,22 +1,76 @@
-// Norms that keep their scale and shift, because nothing that could take them follows.
+// Norms of rows: mean and variance, and what is made of a row with them.
 
 #pragma once
 
 #include "products.h"
 
-// LayerNorm of a row in its place; weight and shift in whole vectors.
+// Mean of some numbers and the sum of their squares around it, in two passes: no digit is lost where the mean is large.
+struct Spread {
+    float mean, squares;
+};
+
 template <class N>
-static inline void layer_norm(typename N::Item* row, int depth, const float* weight, const float* shift, float eps) {
+static inline Spread spread_of(const typename N::Item* x, int size) {
     Lanes sums = Lanes{};
-    for (int c = 0; c < depth; c += LANES) sums += get<N>(row + c, depth - c);
-    const float mean = add_up(sums) / depth;
-    float var = 0;
-    for (int c = 0; c < depth; c += LANES) {
-        const Lanes d = get<N>(row + c, depth - c) - mean;
-        var += add_up(d * d);
+    int i = 0;
+    for (; i + LANES <= size; i += LANES) sums += N::read(x + i);
+    float mean = add_up(sums);
+    for (int rest = i; rest < size; rest++) mean += N::one(x[rest]);
+    mean /= size;
+    sums = Lanes{};
+    for (i = 0; i + LANES <= size; i += LANES) {
+        const Lanes d = N::read(x + i) - mean;
+        sums += d * d;
     }
-    var -= (round_up(depth, LANES) - depth) * mean * mean;  // what `get` read as 0 beyond the last
-    const float scale = 1.0f / std::sqrt(var / depth + eps);
-    for (int c = 0; c < depth; c += LANES)
-        put<N>(row + c, (get<N>(row + c, depth - c) - mean) * scale * load(weight + c) + load(shift + c), depth - c);
+    float squares = add_up(sums);
+    for (; i < size; i++) squares += (N::one(x[i]) - mean) * (N::one(x[i]) - mean);
+    return {mean, squares};
+}
+
+// What a norm takes off and multiplies by: scale is 1 / sqrt(var + eps).
+struct Standard {
+    float mean, scale;
+};
+
+template <class N>
+static inline Standard standard_of(const typename N::Item* row, int depth, float eps) {
+    const Spread spread = spread_of<N>(row, depth);
+    return {spread.mean, 1.0f / std::sqrt(spread.squares / depth + eps)};
+}
+
+// (x - mean) * scale of a row.
+template <class N>
+static inline void standardise(const typename N::Item* from, int depth, Standard by, typename N::Item* to) {
+    int c = 0;
+    for (; c + LANES <= depth; c += LANES) N::write(to + c, (N::read(from + c) - by.mean) * by.scale);
+    for (; c < depth; c++) to[c] = N::round((N::one(from[c]) - by.mean) * by.scale);
+}
+
+// A row brought to mean 0 and variance 1; scale and shift of LayerNorm are folded into the product that follows.
+template <class N>
+static inline void normalise(const typename N::Item* from, int depth, float eps, typename N::Item* to) {
+    standardise<N>(from, depth, standard_of<N>(from, depth, eps), to);
+}
+
+template <class N>
+static inline void normalise_rows(const typename N::Item* from, int count, int depth, float eps, typename N::Item* to) {
+    for (int r = 0; r < count; r++) normalise<N>(from + (size_t)r * depth, depth, eps, to + (size_t)r * depth);
+}
+
+// (x - mean) * scale * weight + shift of a row: LayerNorm where nothing follows that could take its weight and shift.
+template <class X, class N>
+static inline void layer_norm(const typename X::Item* x, int depth, Standard by, const float* weight,
+                              const float* shift, typename N::Item* y) {
+    for (int c = 0; c < depth; c += LANES) {
+        const int left = depth - c;
+        const Lanes z = (get<X>(x + c, left) - by.mean) * by.scale;
+        put<N>(y + c, z * get<Single>(weight + c, left) + get<Single>(shift + c, left), left);
+    }
+}
+
+template <class N>
+static inline void layer_norm_rows(typename N::Item* rows, int count, int depth, const float* weight, const float* shift,
+                                   float eps) {
+    for (typename N::Item* row = rows; row < rows + (size_t)count * depth; row += depth)
+        layer_norm<N, N>(row, depth, standard_of<N>(row, depth, eps), weight, shift, row);
 }

@@ -1,7 +1,6 @@
 // What native/patches.py calls: patches of pictures and squares of tokens as rows of a product.
 
 #include "convolution.h"
-#include "norms.h"
 
 // Write the patches of one line of a picture, `depth` numbers each: channel by channel, row by row, as filters lie.
 // Pictures are fp32 planes; what lies outside is zero.
@@ -45,8 +44,7 @@ static void embed(const float* x, int batch, int channels, int height, int width
         Item* y = (Item*)y_ + (long)start * columns * outputs;
         finish_rows<N>(PLAIN, y, outputs, bias, nullptr, 0, outputs, gathered, depth, some * columns,
                        (const typename N::Word*)packed, depth, 0, panels(outputs));
-        if (weight == nullptr) continue;
-        for (int r = 0; r < some * columns; r++) layer_norm<N>(y + (long)r * outputs, outputs, weight, shift, eps);
+        if (weight != nullptr) layer_norm_rows<N>(y, some * columns, outputs, weight, shift, eps);
     }
 }
 

@@ -2,54 +2,33 @@
 
 #include "layers.h"
 
-// Sum of squares around the mean, of numbers that come in parts (Chan, Golub and LeVeque): no digit is lost where the
-// mean is large, and each part is read while it is in cache.
-struct Moments {
+// The spread of numbers that come in parts (Chan, Golub and LeVeque): no digit is lost where the mean is large, and each
+// part is read while it is in cache.
+struct Growing {
     double count = 0, mean = 0, squares = 0;
 
-    void add(const Moments& more) {
-        const double all = count + more.count, apart = more.mean - mean;
-        mean += apart * more.count / all;
-        squares += more.squares + apart * apart * count * more.count / all;
+    void add(long size, Spread part) {
+        const double all = count + size, apart = part.mean - mean;
+        mean += apart * size / all;
+        squares += part.squares + apart * apart * count * size / all;
         count = all;
     }
-};
-
-template <class N>
-static Moments moments_of(const typename N::Item* x, long size) {
-    const long whole = size / LANES * LANES;
-    Lanes sums = Lanes{};
-    for (long i = 0; i < whole; i += LANES) sums += N::read(x + i);
-    if (whole < size) sums += get<N>(x + whole, size - whole);
-    const float mean = add_up(sums) / size;
-    sums = Lanes{};
-    for (long i = 0; i < whole; i += LANES) {
-        const Lanes d = N::read(x + i) - mean;
-        sums += d * d;
-    }
-    double squares = add_up(sums);
-    for (long i = whole; i < size; i++) squares += (N::one(x[i]) - mean) * (N::one(x[i]) - mean);
-    return {(double)size, mean, squares};
-}
-
-struct Standard {
-    float mean, scale;  // scale is 1 / sqrt(var + eps)
 };
 
 // Mean and scale of each picture. Parts are of one size, so threads do not change a sum.
 template <class N>
 static std::vector<Standard> standards(const typename N::Item* x, long pictures, long size, float eps, int threads) {
     const long part = 4096, parts = (size + part - 1) / part;
-    std::vector<Moments> some(pictures * parts);
+    std::vector<Spread> some(pictures * parts);
 #pragma omp parallel for num_threads(threads)
     for (long i = 0; i < pictures * parts; i++) {
         const long first = i % parts * part;
-        some[i] = moments_of<N>(x + i / parts * size + first, std::min(part, size - first));
+        some[i] = spread_of<N>(x + i / parts * size + first, (int)std::min(part, size - first));
     }
     std::vector<Standard> found(pictures);
     for (long p = 0; p < pictures; p++) {
-        Moments all;
-        for (long i = 0; i < parts; i++) all.add(some[p * parts + i]);
+        Growing all;
+        for (long i = 0; i < parts; i++) all.add(std::min(part, size - i * part), some[p * parts + i]);
         found[p] = {(float)all.mean, 1.0f / std::sqrt((float)(all.squares / all.count) + eps)};
     }
     return found;
@@ -97,11 +76,6 @@ static void pool(const void* x_, int batch, int height, int width, int channels,
         pool_row<N>(x + picture * size, i % height, height, width, channels, reach, factor, standard[picture].scale,
                     y + picture * size);
     }
-}
-
-template <class N>
-static void standardise(const typename N::Item* from, int size, Standard by, typename N::Item* to) {
-    for (int c = 0; c < size; c += LANES) put<N>(to + c, (get<N>(from + c, size - c) - by.mean) * by.scale, size - c);
 }
 
 // y = x + gelu(norm(x) W1 + b1) W2 + b2, where norm looks at a whole picture; its scale and shift for a channel are folded

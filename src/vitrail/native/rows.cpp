@@ -14,21 +14,22 @@ static void for_each_row(long rows, int threads, Work&& work) {
         for (long r = chunk * ROWS_OF_CHUNK; r < std::min(rows, (chunk + 1) * ROWS_OF_CHUNK); r++) work(chunk, r);
 }
 
-// y = LayerNorm(x); `moments` (rows, 2) is written, or read where `again`.
+// y = LayerNorm(x); what each row's norm took is written to `kept`, or read from it where `again`.
 template <class X, class N>
 static void norm(const void* x_, long rows, int depth, const float* weight, const float* bias, float eps, int again,
-                 float* kept, void* y_, int threads) {
+                 Standard* kept, void* y_, int threads) {
     const auto* x = (const typename X::Item*)x_;
     auto* y = (typename N::Item*)y_;
     for_each_row(rows, threads, [&](long, long r) {
-        if (!again) moments<X>(x + r * depth, depth, eps, kept + 2 * r, kept + 2 * r + 1);
-        normed<X, N>(x + r * depth, depth, kept[2 * r], kept[2 * r + 1], weight, bias, y + r * depth);
+        if (!again) kept[r] = standard_of<X>(x + r * depth, depth, eps);
+        layer_norm<X, N>(x + r * depth, depth, kept[r], weight, bias, y + r * depth);
     });
 }
 
 template <class X, class N>
-static void norm_back(const void* x_, long rows, int depth, const float* weight, const float* kept, const void* into_y_,
-                      const void* past_, void* into_x_, float* into_weight, float* into_bias, int threads) {
+static void norm_back(const void* x_, long rows, int depth, const float* weight, const Standard* kept,
+                      const void* into_y_, const void* past_, void* into_x_, float* into_weight, float* into_bias,
+                      int threads) {
     const auto *x = (const typename X::Item*)x_, *past = (const typename X::Item*)past_;
     const auto* into_y = (const typename N::Item*)into_y_;
     auto* into_x = (typename X::Item*)into_x_;
@@ -36,8 +37,8 @@ static void norm_back(const void* x_, long rows, int depth, const float* weight,
     Sums sums(into_weight, 2 * wide, chunks_of(rows));
     for_each_row(rows, threads, [&](long chunk, long r) {
         const long at = r * depth;
-        normed_back<X, N>(x + at, depth, kept[2 * r], kept[2 * r + 1], weight, into_y + at,
-                          past == nullptr ? nullptr : past + at, into_x + at, sums.of(chunk), sums.of(chunk) + wide);
+        normed_back<X, N>(x + at, depth, kept[r], weight, into_y + at, past == nullptr ? nullptr : past + at,
+                          into_x + at, sums.of(chunk), sums.of(chunk) + wide);
     });
     std::vector<float> both(2 * wide);
     sums.add_up(both.data(), threads);
@@ -127,10 +128,10 @@ static void rejoin_back(const void* into_y_, long rows, int depth, const float* 
 extern "C" {
 #define FOR_BOTH(name, X, N)                                                                                           \
     void vitrail_norm_##name(const void* x, long rows, int depth, const float* weight, const float* bias, float eps,   \
-                             int again, float* kept, void* y, int threads) {                                           \
+                             int again, Standard* kept, void* y, int threads) {                                        \
         norm<X, N>(x, rows, depth, weight, bias, eps, again, kept, y, threads);                                        \
     }                                                                                                                  \
-    void vitrail_norm_back_##name(const void* x, long rows, int depth, const float* weight, const float* kept,         \
+    void vitrail_norm_back_##name(const void* x, long rows, int depth, const float* weight, const Standard* kept,      \
                                   const void* into_y, const void* past, void* into_x, float* into_weight,              \
                                   float* into_bias, int threads) {                                                     \
         norm_back<X, N>(x, rows, depth, weight, kept, into_y, past, into_x, into_weight, into_bias, threads);          \

@@ -4,51 +4,20 @@
 
 #pragma once
 
-#include "products.h"
+#include "norms.h"
 #include "sums.h"
-
-static inline Lanes only(Lanes x, int left) {
-    for (int i = std::max(left, 0); i < LANES; i++) x[i] = 0;
-    return x;
-}
-
-// Mean and one over the deviation of a row.
-template <class X>
-static inline void moments(const typename X::Item* x, int depth, float eps, float* mean, float* scale) {
-    Lanes sum = Lanes{};
-    for (int c = 0; c < depth; c += LANES) sum += get<X>(x + c, depth - c);
-    *mean = add_up(sum) / depth;
-    sum = Lanes{};
-    for (int c = 0; c < depth; c += LANES) {
-        Lanes d = get<X>(x + c, depth - c) - *mean;
-        if (depth - c < LANES) d = only(d, depth - c);
-        sum += d * d;
-    }
-    *scale = 1.0f / std::sqrt(add_up(sum) / depth + eps);
-}
-
-// (x - mean) * scale * weight + bias
-template <class X, class N>
-static inline void normed(const typename X::Item* x, int depth, float mean, float scale, const float* weight,
-                          const float* bias, typename N::Item* y) {
-    for (int c = 0; c < depth; c += LANES) {
-        const int left = depth - c;
-        const Lanes z = (get<X>(x + c, left) - mean) * scale;
-        put<N>(y + c, z * get<Single>(weight + c, left) + get<Single>(bias + c, left), left);
-    }
-}
 
 // The gradient of a normed row, on top of what comes past the norm:
 //   z = (x - mean) * scale, g = weight * into_y, into_x = past + scale * (g - mean(g) - z * mean(g * z))
 // Those of weight and bias are added to `into_weight` and `into_bias`, which have room for whole vectors.
 template <class X, class N>
-static inline void normed_back(const typename X::Item* x, int depth, float mean, float scale, const float* weight,
+static inline void normed_back(const typename X::Item* x, int depth, Standard by, const float* weight,
                                const typename N::Item* into_y, const typename X::Item* past, typename X::Item* into_x,
                                float* into_weight, float* into_bias) {
     Lanes all = Lanes{}, along = Lanes{};
     for (int c = 0; c < depth; c += LANES) {
         const int left = depth - c;
-        const Lanes from = get<N>(into_y + c, left), z = (get<X>(x + c, left) - mean) * scale;
+        const Lanes from = get<N>(into_y + c, left), z = (get<X>(x + c, left) - by.mean) * by.scale;
         const Lanes g = from * get<Single>(weight + c, left);
         all += g;
         along += g * z;  // beyond the last channel g is 0
@@ -58,9 +27,9 @@ static inline void normed_back(const typename X::Item* x, int depth, float mean,
     const float mean_g = add_up(all) / depth, mean_gz = add_up(along) / depth;
     for (int c = 0; c < depth; c += LANES) {
         const int left = depth - c;
-        const Lanes z = (get<X>(x + c, left) - mean) * scale;
+        const Lanes z = (get<X>(x + c, left) - by.mean) * by.scale;
         const Lanes g = get<N>(into_y + c, left) * get<Single>(weight + c, left);
-        const Lanes through = scale * (g - mean_g - z * mean_gz);
+        const Lanes through = by.scale * (g - mean_g - z * mean_gz);
         put<X>(into_x + c, past == nullptr ? through : through + get<X>(past + c, left), left);
     }
 }

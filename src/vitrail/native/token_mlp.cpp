@@ -6,27 +6,6 @@
 #include "layers.h"
 #include "packing.h"
 
-struct Standard {
-    float mean, scale;  // scale is 1 / sqrt(var + eps)
-};
-
-template <class N>
-static Standard standard_of(const typename N::Item* row, int depth, float eps) {
-    const int whole = depth / LANES * LANES;
-    Lanes sums = Lanes{};
-    for (int c = 0; c < whole; c += LANES) sums += N::read(row + c);
-    if (whole < depth) sums += get<N>(row + whole, depth - whole);
-    const float mean = add_up(sums) / depth;
-    sums = Lanes{};
-    for (int c = 0; c < whole; c += LANES) {
-        const Lanes d = N::read(row + c) - mean;
-        sums += d * d;
-    }
-    float squares = add_up(sums);
-    for (int c = whole; c < depth; c++) squares += (N::one(row[c]) - mean) * (N::one(row[c]) - mean);
-    return {mean, 1.0f / std::sqrt(squares / depth + eps)};
-}
-
 // A layer over tokens: `weight` (outputs, depth), where depth is the inputs and, if they are odd in number, a zero.
 template <class N>
 struct Rows {
