@@ -2,29 +2,6 @@
 
 #include "neighborhood.h"
 
-// How the cells of a map meet: strips of keys, blocks of queries. Strip s has the keys from keys[starts[2 s]] on and the
-// blocks from blocks[starts[2 s + 1]] on.
-struct Meeting {
-    const int32_t* starts;
-    const int32_t* keys;  // where each key lies; -1 is padding
-    const Block* blocks;
-    const Seat* seats;
-    int strips, longest, run;
-};
-
-// Queries, keys or values: numbers from picture to picture, cell to cell and head to head.
-template <class N>
-struct Cells {
-    const typename N::Item* at;
-    const int64_t* strides;
-    const typename N::Item* padding;  // (heads, width)
-
-    const typename N::Item* of(long picture, long head, long cell, int width) const {
-        if (cell < 0) return padding + head * width;
-        return at + picture * strides[0] + cell * strides[1] + head * strides[2];
-    }
-};
-
 template <class N>
 static void attend_strip(const Meeting& meeting, int strip, const Cells<N>* cells, long picture, long head, int width,
                          float scale, const float* bias, typename N::Item* y, long row) {

@@ -16,6 +16,29 @@ struct Seat {
     int32_t token, bias;  // where a query lies, and which row of the bias is its own
 };
 
+// How the cells of a map meet: strips of keys, blocks of queries. Strip s has the keys from keys[starts[2 s]] on and the
+// blocks from blocks[starts[2 s + 1]] on.
+struct Meeting {
+    const int32_t* starts;
+    const int32_t* keys;  // where each key lies; -1 is padding
+    const Block* blocks;
+    const Seat* seats;
+    int strips, longest, run;
+};
+
+// Queries, keys or values: numbers from picture to picture, cell to cell and head to head.
+template <class N>
+struct Cells {
+    const typename N::Item* at;
+    const int64_t* strides;
+    const typename N::Item* padding;  // (heads, width)
+
+    const typename N::Item* of(long picture, long head, long cell, int width) const {
+        if (cell < 0) return padding + head * width;
+        return at + picture * strides[0] + cell * strides[1] + head * strides[2];
+    }
+};
+
 // Keys and values of one head in a strip, packed. Keys: for each Word of the head one line of `room` words. Values: for
 // each panel of the head and each STEP keys one line.
 template <class N>
@@ -88,6 +111,31 @@ static inline void pack_lines(int count, int width, Row&& row, typename N::Word*
     }
 }
 
+// Scores of R queries, or whatever their rows hold, with a run of keys that lie in lines: `finish(row, key, sums)`.
+template <class N, int R, class Finish>
+static inline void meet_run(const typename N::Item* const* rows, const typename N::Word* lines, int room, int keys,
+                            int width, Finish&& finish) {
+    for (int j = 0; j < keys; j += PANEL)
+        cross_some<N, R>(std::min(WIDE, (keys - j) / LANES), rows, lines + j, room, width / N::STEP,
+                         [&](int r, int v, Lanes sum) { finish(r, j + v * LANES, sum); });
+}
+
+// Values of a run mixed by R rows of shares, times a factor each: `out[r]` gets `width` numbers. Values come STEP at a time;
+// where a run begins within such a step, the shares begin with a zero.
+template <class N, int R>
+static inline void mix_run(const typename N::Item* const* shares, const float* factors, const typename N::Word* values,
+                           int all_steps, int key, int run, int width, typename N::Item* const* out) {
+    const int steps = (key % N::STEP + run + N::STEP - 1) / N::STEP;
+    for (int first = 0; first < width; first += PANEL) {
+        const int wide = std::min(PANEL, round_up(width - first, LANES));
+        const typename N::Word* at = values + (size_t)first * all_steps + (size_t)(key / N::STEP) * wide;
+        cross_some<N, R>(wide / LANES, shares, at, wide, steps, [&](int r, int v, Lanes sum) {
+            const int c = first + v * LANES;
+            put<N>(out[r] + c, sum * factors[r], width - c);
+        });
+    }
+}
+
 // Shares of R queries over a run of keys, then their values mixed: `out[r]` gets `width` numbers.
 // `bias[r]`: an addend for each key of the run, in whole vectors.
 template <class N, int R>
@@ -95,15 +143,12 @@ static inline void attend_run(const typename N::Item* const* queries, const floa
                               const Strip<N>& strip, int key, int run, int width, typename N::Item* const* out) {
     typedef typename N::Item Item;
     const int keys = round_up(run, LANES), odd = key % N::STEP;
-    const long line = keys + LANES;  // the values come STEP keys at a time: a run may begin within a step
+    const long line = keys + LANES;  // room for the zero before shares that begin within a step
     float* scores = scratch<float>(2, (size_t)ROWS * keys);
     Item* shares = scratch<Item>(3, (size_t)ROWS * line);
-    for (int j = 0; j < keys; j += PANEL)
-        cross_some<N, R>(std::min(WIDE, (keys - j) / LANES), queries, strip.keys + key + j, strip.room,
-                         width / N::STEP, [&](int r, int v, Lanes sum) {
-                             const int at = j + v * LANES;
-                             store(scores + r * keys + at, sum * scale + load(bias[r] + at));
-                         });
+    meet_run<N, R>(queries, strip.keys + key, strip.room, keys, width, [&](int r, int j, Lanes sum) {
+        store(scores + r * keys + j, sum * scale + load(bias[r] + j));
+    });
     float whole[R];
     const Item* rows[R];
     for (int r = 0; r < R; r++) {
@@ -121,15 +166,7 @@ static inline void attend_run(const typename N::Item* const* queries, const floa
         }
         whole[r] = 1.0f / add_up(sum);
     }
-    const int steps = (odd + run + N::STEP - 1) / N::STEP;
-    for (int first = 0; first < width; first += PANEL) {
-        const int wide = std::min(PANEL, round_up(width - first, LANES));
-        const typename N::Word* values = strip.values + (size_t)first * strip.steps + (size_t)(key / N::STEP) * wide;
-        cross_some<N, R>(wide / LANES, rows, values, wide, steps, [&](int r, int v, Lanes sum) {
-            const int c = first + v * LANES;
-            put<N>(out[r] + c, sum * whole[r], width - c);
-        });
-    }
+    mix_run<N, R>(rows, whole, strip.values, strip.steps, key, run, width, out);
 }
 
 template <class N>

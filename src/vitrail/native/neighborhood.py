@@ -36,6 +36,7 @@ class Meeting:
         offsets: `(lines, run)`, which row of the bias table each key of a run has; the one after the last is forbidden.
         longest: keys of the longest strip.
         run: keys that each query multiplies.
+        side: keys in a row of a strip.
     """
 
     starts: Tensor
@@ -45,6 +46,7 @@ class Meeting:
     offsets: Tensor
     longest: int
     run: int
+    side: int
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +80,7 @@ class _Cut:
             torch.tensor(x, dtype=torch.int32, device="cpu") for x in (self.starts, self.keys, self.blocks, self.seats)
         )
         longest = int(starts[:, 0].diff().max())
-        return Meeting(starts, keys, blocks, seats, self._offsets(), longest, self.k * self.side)
+        return Meeting(starts, keys, blocks, seats, self._offsets(), longest, self.k * self.side, self.side)
 
     def _group(self, rows: range, columns: range) -> None:
         """Cut cells that are side by side once the others of a dilation are left out."""
@@ -174,11 +176,20 @@ def attend_neighbors(
         meeting: of this map.
         padding: `(2, h, d)`, key and value of padding, where the meeting has some.
     """
-    batch, height, width, heads, d = q.shape
-    q, k, v = (_readable(x) for x in (q, k, v))
+    q, k, v = (readable(x) for x in (q, k, v))
     y = empty(*q.shape, dtype=q.dtype)
+    given = operands(q, k, v, bias, meeting, padding)
+    function("neighborhood", "neighborhood", q.dtype)(*given, at(y), torch.get_num_threads())
+    return y
+
+
+def operands(
+    q: HeadMap, k: HeadMap, v: HeadMap, bias: Tensor, meeting: Meeting, padding: Tensor | None
+) -> tuple[Any, ...]:
+    """Return what compiled code reads of the arguments of `attend_neighbors`, which must outlive the call."""
+    batch, height, width, heads, d = q.shape
     strides = [n for x in (q, k, v) for n in (x.stride(0), x.stride(2), x.stride(3))]
-    function("neighborhood", "neighborhood", q.dtype)(
+    return (
         *(ctypes.c_void_p(x.data_ptr()) for x in (q, k, v)),
         (ctypes.c_int64 * 9)(*strides),
         at(padding),
@@ -187,10 +198,7 @@ def attend_neighbors(
         heads,
         d,
         *_who(meeting, bias, d),
-        at(y),
-        torch.get_num_threads(),
     )
-    return y
 
 
 def neighborhood_branch(
@@ -260,6 +268,7 @@ def _who(meeting: Meeting, bias: Tensor, d: int) -> tuple[Any, ...]:
     )
 
 
-def _readable(x: Tensor) -> Tensor:
-    readable = x.stride(4) == 1 and x.stride(1) == x.shape[2] * x.stride(2)
-    return x if readable else x.contiguous()
+def readable(x: HeadMap) -> Tensor:
+    """Return a map whose rows follow each other and whose heads lie in one piece each: this one, or else a copy."""
+    even = x.stride(4) == 1 and x.stride(1) == x.shape[2] * x.stride(2)
+    return x if even else x.contiguous()

@@ -4,6 +4,14 @@
 
 #include "lanes.h"
 
+constexpr size_t MOST_CHUNKS = 64, LEAST_CHUNKS = 8, ROOM_OF_CHUNKS = 1 << 20;
+
+// Return into how many chunks to cut `items`, of which each needs `size` sums of its own.
+static inline long chunks_of(long items, size_t size) {
+    const size_t fitting = ROOM_OF_CHUNKS / std::max<size_t>(1, size);
+    return std::min<long>(items, std::max(LEAST_CHUNKS, std::min(MOST_CHUNKS, fitting)));
+}
+
 // Rows are cut into chunks, each of which adds up its own `size` numbers; `add_up` adds the chunks in order.
 struct Sums {
     size_t size;

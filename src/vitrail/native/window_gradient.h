@@ -7,6 +7,7 @@
 #pragma once
 
 #include "packing.h"
+#include "shares.h"
 
 // Rows of a product that are held in registers with V vectors of columns.
 constexpr int rows_beside(int vectors) { return LANES == 16 && vectors <= 2 ? 10 : 5; }
@@ -85,12 +86,6 @@ static inline void score(const Meeting& m, Token&& token, float* scores) {
                            if (m.bias != nullptr) sum += load(m.bias + (size_t)j * line + i);
                            store(scores + (size_t)j * line + i, sum);
                        });
-}
-
-// e^x; what is forbidden, by however little, has no share at all: shares too small for a normal float cost much time.
-template <class N>
-static inline Lanes share_of(Lanes x) {
-    return x > -80.0f ? N::exponential(x) : Lanes{};
 }
 
 // Turn scores into the exponentials of their distance to the peak. `peaks` gets two lines: peaks, and one over sums.

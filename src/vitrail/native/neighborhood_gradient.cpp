@@ -1,0 +1,102 @@
+// What native/neighborhood_gradient.py calls: the gradient of attention of cells to those around them.
+
+#include "neighborhood_gradient.h"
+#include "sums.h"
+
+// Operands as in neighborhood.cpp, and the gradients of the answers, (batch, tokens, heads, width).
+template <class N>
+struct Operands {
+    Cells<N> cells[4];
+    int batch, tokens, heads, width;
+    float scale;
+    const Meeting* meeting;
+    int side;
+    const float* bias;
+    int lines;
+
+    size_t table() const { return (size_t)lines * round_up(meeting->run, LANES); }
+};
+
+// One head of one picture, in whole: sums of keys and values in fp32 first, for strips share their keys.
+template <class N>
+static void part_head(const Operands<N>& o, long picture, long head, typename N::Item* into, float* total,
+                      float* padding) {
+    Desk<N>& desk = Desk<N>::mine();
+    const long wide = (long)o.heads * o.width;
+    const int line = round_up(o.width, LANES);
+    const size_t sums = (size_t)(o.tokens + 1) * line;
+    Head<N> h = {o.cells, picture, head, o.width, o.tokens, o.scale, o.bias + head * o.table(), total, into, 3 * wide,
+                 desk.into_keys.of(sums), desk.into_values.of(sums)};
+    std::fill_n(h.into_keys, sums, 0.0f);
+    std::fill_n(h.into_values, sums, 0.0f);
+    for (int strip = 0; strip < o.meeting->strips; strip++) part_strip<N>(h, *o.meeting, o.side, strip);
+    for (long cell = 0; cell < o.tokens; cell++) {
+        for (int c = 0; c < o.width; c += LANES) {
+            put<N>(into + cell * h.row + wide + c, load(h.into_keys + cell * line + c) * o.scale, o.width - c);
+            put<N>(into + cell * h.row + 2 * wide + c, load(h.into_values + cell * line + c), o.width - c);
+        }
+    }
+    if (padding == nullptr) return;
+    for (int c = 0; c < o.width; c++) {
+        padding[head * o.width + c] += h.into_keys[(size_t)o.tokens * line + c] * o.scale;
+        padding[wide + head * o.width + c] += h.into_values[(size_t)o.tokens * line + c];
+    }
+}
+
+// dqkv (batch, tokens, 3, heads, width). offsets (lines, run): which row of the bias table a key of a line has, `rows` if
+// none. dtable (rows, heads) and dpadding (2, heads, width), or null where they are not wanted.
+template <class N>
+static void backward(const Operands<N>& o, const int64_t* offsets, int rows, void* dqkv, float* dtable, float* dpadding,
+                     int threads) {
+    const long items = (long)o.batch * o.heads, wide = (long)o.heads * o.width;
+    const long chunks = chunks_of(items, dtable == nullptr ? 0 : o.heads * o.table());
+    Sums into_bias(dtable, o.heads * o.table(), chunks), into_padding(dpadding, 2 * wide, chunks);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long chunk = 0; chunk < chunks; chunk++) {
+        for (long item = items * chunk / chunks; item < items * (chunk + 1) / chunks; item++) {
+            const long picture = item / o.heads, head = item % o.heads;
+            float* total = into_bias.of(chunk);
+            part_head<N>(o, picture, head, (typename N::Item*)dqkv + picture * o.tokens * 3 * wide + head * o.width,
+                         total == nullptr ? nullptr : total + head * o.table(), into_padding.of(chunk));
+        }
+    }
+    into_padding.add_up(dpadding, threads);
+    if (dtable == nullptr) return;
+    std::vector<float> whole(into_bias.size);
+    into_bias.add_up(whole.data(), threads);
+    const int run = o.meeting->run, line = round_up(run, LANES);
+#pragma omp parallel for num_threads(threads)
+    for (int head = 0; head < o.heads; head++) {
+        for (int row = 0; row < rows; row++) dtable[(size_t)row * o.heads + head] = 0;
+        for (long at = 0; at < o.lines; at++)
+            for (int j = 0; j < run; j++) {
+                const int64_t row = offsets[at * run + j];
+                if (row < rows) dtable[row * o.heads + head] += whole[head * o.table() + at * line + j];
+            }
+    }
+}
+
+extern "C" {
+#define FOR(name, N)                                                                                                   \
+    void vitrail_neighborhood_backward_##name(                                                                         \
+        const void* q, const void* k, const void* v, const int64_t* strides, const void* padding, int batch,           \
+        int tokens, int heads, int width, float scale, const int32_t* starts, int strips, const int32_t* keys,         \
+        int longest, int run, const int32_t* blocks, const int32_t* seats, const float* bias, int lines, int side,     \
+        const int64_t* offsets, int rows, const void* dy, void* dqkv, float* dtable, float* dpadding, int threads) {   \
+        typedef const N::Item* Items;                                                                                  \
+        const Meeting meeting = {starts, keys, (const Block*)blocks, (const Seat*)seats, strips, longest, run};        \
+        const int64_t wide = (int64_t)heads * width, plain[3] = {tokens * wide, wide, width};                          \
+        const Items values = padding == nullptr ? nullptr : (Items)padding + wide;                                     \
+        const Operands<N> operands = {{{(Items)q, strides, nullptr},                                                   \
+                                       {(Items)k, strides + 3, (Items)padding},                                        \
+                                       {(Items)v, strides + 6, values},                                                \
+                                       {(Items)dy, plain, nullptr}},                                                   \
+                                      batch, tokens, heads, width, scale, &meeting, side, bias, lines};                \
+        backward<N>(operands, offsets, rows, dqkv, dtable, dpadding, threads);                                         \
+    }
+
+FOR(float32, Single)
+#if defined(__AVX512BF16__)
+FOR(bfloat16, Brain)
+#endif
+}
