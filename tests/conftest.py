@@ -45,3 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("shared"):
                 item.add_marker(pytest.mark.skip(reason="no shared folder: set VITRAIL_SHARED"))
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """Give fp32 and bf16 in turn, where compiled operations know them."""
+    from vitrail.native.library import refusal
+
+    reason = refusal(request.param)
+    if reason:
+        pytest.skip(reason)
+    return request.param

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from closeness import off
 from vitrail.kernels.attention_branch import attention_branch
 from vitrail.kernels.attention_branch import reference as attention
 from vitrail.kernels.branch import Linear, Meeting, Norm
@@ -72,10 +73,6 @@ CASES = [
     pytest.param(attention_branch, attention, attention_case(20, 7, KEEP), id="attention, dropped"),
 ]
 each = pytest.mark.parametrize(("kernel", "reference", "case"), CASES)
-
-
-def off(got: Tensor, want: Tensor) -> float:
-    return ((got.double() - want).norm() / want.norm()).item()
 
 
 def compiled_says(run, kernel, *arguments) -> str | None:

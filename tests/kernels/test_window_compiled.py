@@ -6,21 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from closeness import CLOSE, off, with_threads
 from vitrail.grid import Grid
 from vitrail.kernels.window import reference, window
 from vitrail.kernels.window.compiled import attend, refuses
-from vitrail.native.library import refusal
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-
-CLOSE = {torch.float32: 2e-6, torch.bfloat16: 6e-3}
-
-
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    reason = refusal(request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
 
 
 class Case(NamedTuple):
@@ -58,10 +48,6 @@ def learning(c: Case) -> list[Tensor]:
 def twin(c: Case) -> Case:
     """Return the same operands in fp64."""
     return Case(*(x if x is None else x.detach().double().requires_grad_() for x in c[:3]), *c[3:])
-
-
-def off(got: Tensor, want: Tensor) -> float:
-    return ((got.double() - want).norm() / want.norm()).item()
 
 
 @pytest.mark.parametrize(
@@ -124,12 +110,7 @@ def test_runs_and_threads_do_not_change_a_bit(dtype):
         y = attend(*given)
         return [y, *torch.autograd.grad(y, learning(given), into)]
 
-    alone, again = run(), run()
-    torch.set_num_threads(2)
-    try:
-        together = run()
-    finally:
-        torch.set_num_threads(1)
+    alone, again, together = run(), run(), with_threads(run)
     for results in (again, together):
         assert all(torch.equal(a, b) for a, b in zip(alone, results, strict=True))
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, group_norm, max_pool2d, pad, relu
 
+from closeness import CLOSE, drawn, off, with_threads
 from vitrail.native import bottleneck as room
 from vitrail.native.bottleneck import (
     Affine,
@@ -20,25 +21,12 @@ from vitrail.native.bottleneck import (
 from vitrail.native.library import refusal
 from vitrail.parts.convolutions import same_padding
 
-CLOSE = {torch.float32: 2e-6, torch.bfloat16: 6e-3}
 SIZES = [(1, 1), (2, 3), (7, 5), (9, 16), (30, 41)]
 WINDOWS = [Window(1, 1), Window(1, 2), Window(3, 1), Window(3, 2), Window(7, 2)]
 
 
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    reason = refusal(request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
-
-
-def off(got: Tensor, want: Tensor) -> float:
-    return ((got.double() - want).norm() / want.norm()).item()
-
-
 def a_map(batch: int, size: tuple[int, int], channels: int, dtype: torch.dtype) -> Tensor:
-    return torch.randn(batch, size[0] * size[1], channels).to(dtype)
+    return drawn(batch, size[0] * size[1], channels, dtype=dtype)
 
 
 def as_map(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -159,9 +147,5 @@ def test_threads_change_nothing(dtype: torch.dtype, monkeypatch: pytest.MonkeyPa
     for size in ((2, 5), (20, 31)):  # few rows share out filters, many share out lines
         x = a_map(1, size, 32, dtype)
         alone = convolve(x, size, filters, norm)
-        torch.set_num_threads(3)
-        try:
-            together = convolve(x, size, filters, norm)
-        finally:
-            torch.set_num_threads(1)
+        together = with_threads(lambda x=x, size=size: convolve(x, size, filters, norm), threads=3)
         assert torch.equal(alone[0], together[0]) and torch.equal(alone[2].values, together[2].values)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from closeness import drawn, steps_off, with_two_threads
 from torch import nn
 from torch.nn.functional import conv2d, layer_norm
 
+from closeness import drawn, steps_off, with_threads
 from vitrail.native.convolution import convolve, pack_convolution
 from vitrail.native.norms import LaneNorm
 
@@ -52,4 +52,4 @@ def test_pictures_may_lie_channels_first(dtype):
 
 def test_threads_do_not_change_an_answer(dtype):
     x, packed = drawn(2, 40, 41, 8, dtype=dtype), pack_convolution(torch.randn(64, 8, 3, 3), None, 2, 1, dtype)
-    assert torch.equal(convolve(x, packed), with_two_threads(lambda: convolve(x, packed)))
+    assert torch.equal(convolve(x, packed), with_threads(lambda: convolve(x, packed)))

@@ -5,27 +5,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
+from closeness import off, with_threads
 from vitrail.native.attention import attend_groups, lane_bias
 from vitrail.native.int8 import int8_refusal, linear_int8, mlp_int8, pack_int8, quantise
 from vitrail.native.int8_attention import attention_branch_int8
-from vitrail.native.library import refusal
 from vitrail.native.products import ADD, GELU, PLAIN
 
 REASON = int8_refusal()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 CLOSE = {torch.float32: 1e-6, torch.bfloat16: 3e-3}
-
-
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    reason = refusal(request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
-
-
-def off(got: Tensor, want: Tensor) -> float:
-    return ((got.double() - want).norm() / want.norm()).item()
 
 
 def read(x: Tensor, norm_eps: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,10 +122,8 @@ def test_an_attention_branch_is_its_three_parts(biased: bool, dtype: torch.dtype
 def test_threads_do_not_change_an_answer(dtype: torch.dtype) -> None:
     x = torch.randn(400, 64).to(dtype)
     packed = pack_int8(torch.randn(200, 64), torch.randn(200)), pack_int8(torch.randn(64, 200), None)
-    alone = linear_int8(x[:7], packed[0]), linear_int8(x, packed[0]), mlp_int8(x, *packed)
-    torch.set_num_threads(2)
-    try:
-        together = linear_int8(x[:7], packed[0]), linear_int8(x, packed[0]), mlp_int8(x, *packed)
-    finally:
-        torch.set_num_threads(1)
-    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+    def run() -> tuple[Tensor, ...]:
+        return linear_int8(x[:7], packed[0]), linear_int8(x, packed[0]), mlp_int8(x, *packed)
+
+    assert all(torch.equal(a, b) for a, b in zip(run(), with_threads(run), strict=True))

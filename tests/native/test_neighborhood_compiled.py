@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from closeness import drawn, steps_off, with_two_threads
 from torch.nn.functional import pad
 
+from closeness import drawn, steps_off, with_threads
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood.reference import attend as reference
 from vitrail.kernels.neighborhood.window import neighbours
@@ -122,4 +122,4 @@ def test_large_scores_neither_overflow_nor_vanish(dtype):
 def test_threads_do_not_change_an_answer(dtype):
     (q, k, v), table = qkv_of((12, 13, 7, 1), 3, 8, dtype)
     alone = compiled(q, k, v, table, 7, 1)
-    assert torch.equal(alone, with_two_threads(lambda: compiled(q, k, v, table, 7, 1)))
+    assert torch.equal(alone, with_threads(lambda: compiled(q, k, v, table, 7, 1)))

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from closeness import steps_off
 from torch import nn
 from torch.nn.functional import conv2d, layer_norm, linear, pad
 
+from closeness import steps_off
 from vitrail.native.norms import LaneNorm
 from vitrail.native.patches import embed_patches, merge_patches
 from vitrail.native.products import pack_linear

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from closeness import drawn, steps_off, with_two_threads
 from torch.nn.functional import avg_pool2d, gelu
 
+from closeness import drawn, steps_off, with_threads
 from vitrail.grid import Grid
 from vitrail.native.norms import lanes
 from vitrail.native.pooling import picture_mlp, pool
@@ -62,4 +62,4 @@ def test_threads_do_not_change_an_answer(dtype):
     def run():
         return pool(x, grid, 3, lanes(torch.ones(64)), 1e-5), picture_mlp(x, *packed, 1e-5)
 
-    assert all(torch.equal(a, b) for a, b in zip(run(), with_two_threads(run), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(run(), with_threads(run), strict=True))

@@ -6,18 +6,10 @@ from torch import Tensor
 from torch.nn.functional import gelu as exact_gelu
 from torch.nn.functional import layer_norm
 
-from vitrail.native.library import refusal
+from closeness import with_threads
 from vitrail.native.rows import gelu, gelu_back_, norm, norm_again, norm_back, rejoin, rejoin_back
 
 NEAR = {torch.float32: 4e-7, torch.bfloat16: 4e-3}
-
-
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    reason = refusal(request.param, "rows")
-    if reason:
-        pytest.skip(reason)
-    return request.param
 
 
 def test_gelu_and_its_slope_are_right_from_end_to_end(dtype):
@@ -84,10 +76,4 @@ def test_threads_do_not_change_a_sum(dtype):
         hidden = into.clone()
         return [*norm_back(x, weight, moments, into, x), *gelu_back_(x, bias, hidden), rejoin_back(x, None, dtype)[1]]
 
-    alone = sums()
-    torch.set_num_threads(2)
-    try:
-        together = sums()
-    finally:
-        torch.set_num_threads(1)
-    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(sums(), with_threads(sums), strict=True))

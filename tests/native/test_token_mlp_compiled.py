@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from closeness import drawn, steps_off, with_two_threads
 from torch import nn
 from torch.nn.functional import gelu, layer_norm
 
+from closeness import drawn, steps_off, with_threads
 from vitrail.native.norms import LaneNorm
 from vitrail.native.token_mlp import TokenLayer, token_mlp
 
@@ -41,4 +41,4 @@ def test_it_is_an_mlp_of_the_transpose(tokens, hidden, channels, dtype):
 def test_threads_do_not_change_an_answer(dtype):
     x, norm = drawn(3, 20, 200, dtype=dtype), LaneNorm.of(a_norm(200))
     layers = TokenLayer.of(a_layer(20, 30, dtype), dtype), TokenLayer.of(a_layer(30, 20, dtype), dtype)
-    assert torch.equal(token_mlp(x, norm, *layers), with_two_threads(lambda: token_mlp(x, norm, *layers)))
+    assert torch.equal(token_mlp(x, norm, *layers), with_threads(lambda: token_mlp(x, norm, *layers)))
