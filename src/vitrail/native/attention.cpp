@@ -16,6 +16,26 @@ struct Border {
     }
 };
 
+// Copy a short row; memcpy takes longer to find out how.
+template <class Item>
+static inline void copy(const Item* from, int count, Item* to) {
+    constexpr int once = sizeof(Lanes) / sizeof(Item);
+    int i = 0;
+    for (; i + once <= count; i += once) {
+        Lanes some;
+        std::memcpy(&some, from + i, sizeof(some));
+        std::memcpy(to + i, &some, sizeof(some));
+    }
+    for (; i < count; i++) to[i] = from[i];
+}
+
+// Whether tokens lie one after the other, none of them padding.
+static bool in_a_row(const int32_t* seats, int count) {
+    bool so = seats[0] >= 0;
+    for (int j = 1; j < count; j++) so &= seats[j] == seats[0] + j;
+    return so;
+}
+
 // Attention within groups of tokens. qkv is (batch, tokens, 3, heads, width), y (batch, tokens, heads, width).
 // slots (groups, count) says which token sits where; -1 is padding, which reads `padding` (3, heads, width).
 // kinds (groups) picks the bias of a group out of bias (kinds, heads, count, round_up(count, LANES)), whose last numbers,
@@ -25,24 +45,49 @@ static void groups_attend(const void* qkv_, int batch, int tokens, int heads, in
                           int groups, int count, const void* padding_, const int32_t* kinds, const float* bias, void* y_,
                           int threads) {
     typedef typename N::Item Item;
-    const Item* padding = (const Item*)padding_;
-    const long row_in = 3L * heads * width, row_out = (long)heads * width;
+    const int dim = heads * width;
     const Border border(count);
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
-    for (long item = 0; item < (long)batch * groups * heads; item++) {
-        const int head = item % heads, group = item / heads % groups;
-        const long image = item / heads / groups;
-        const Item* qkv = (const Item*)qkv_ + image * tokens * row_in;
-        Item* y = (Item*)y_ + image * tokens * row_out;
-        const int32_t* seats = slots + (size_t)group * count;
-        const Addend add = border.addend(bias, kinds, group, heads, head);
-        attend<N>(
-            count, width,
-            [&](int part, int j) {
-                const Item* token = seats[j] < 0 ? padding : qkv + seats[j] * row_in;
-                return token + ((long)part * heads + head) * width;
-            },
-            add, [&](int j) -> Item* { return seats[j] < 0 ? nullptr : y + seats[j] * row_out + (long)head * width; });
+    // A thread takes whole groups, or, where there are few, single heads of them.
+    const int some = (long)batch * groups >= 8L * threads ? heads : 1;
+    const int parts = heads / some, part = some * width;
+    const long items = (long)batch * groups * parts;
+    const int chunk = (int)std::max(1L, std::min(16L, items / (16 * threads)));
+    auto seats_of = [=](long item) { return slots + (size_t)(item / parts % groups) * count; };
+    auto tokens_of = [=](long item) {
+        return (const Item*)qkv_ + item / parts / groups * tokens * 3 * dim + item % parts * part;
+    };
+#pragma omp parallel for schedule(dynamic, chunk) num_threads(threads)
+    for (long item = 0; item < items; item++) {
+        const int first = item % parts * some, group = item / parts % groups;
+        const int32_t* seats = seats_of(item);
+        const Item* qkv = tokens_of(item);
+        Item* y = (Item*)y_ + item / parts / groups * tokens * dim + first * width;
+        auto mix_heads = [&](const Item* from, long line, Item* to, long apart) {
+            for (int h = 0; h < some; h++) {
+                const Item* at = from + h * width;
+                attend<N>({count, width, at, at + line / 3, at + 2 * (line / 3), line, to + h * width, apart},
+                          border.addend(bias, kinds, group, heads, first + h));
+            }
+        };
+        if (in_a_row(seats, count)) {
+            mix_heads(qkv + (long)seats[0] * 3 * dim, 3 * dim, y + (long)seats[0] * dim, dim);
+            continue;
+        }
+        // Scattered tokens are read and written once, in the order of memory, and those of the next group asked for.
+        Item* rows = scratch<Item>(5, (size_t)count * 3 * part);
+        Item* answers = scratch<Item>(6, (size_t)count * part);
+        const int32_t* next_seats = seats_of(std::min(item + 1, items - 1));
+        const Item* next = tokens_of(std::min(item + 1, items - 1));
+        for (int j = 0; j < count && some == heads; j++)
+            for (int c = 0; c < 3 * dim; c += 64 / sizeof(Item))
+                __builtin_prefetch(next + (long)std::max(0, next_seats[j]) * 3 * dim + c, 0, 2);
+        for (int j = 0; j < count; j++) {
+            const Item* token = seats[j] < 0 ? (const Item*)padding_ + first * width : qkv + (long)seats[j] * 3 * dim;
+            for (int p = 0; p < 3; p++) copy(token + p * dim, part, rows + ((size_t)j * 3 + p) * part);
+        }
+        mix_heads(rows, 3 * part, answers, part);
+        for (int j = 0; j < count; j++)
+            if (seats[j] >= 0) copy(answers + (size_t)j * part, part, y + (long)seats[j] * dim);
     }
 }
 
@@ -82,11 +127,9 @@ static void branch(const void* x_, int batch, int tokens, int heads, int width, 
             const Item* from = qkv + (size_t)g * count * 3 * dim;
             Item* to = fresh + (size_t)g * count * dim;  // what was normalised is not needed any more
             for (int head = 0; head < heads; head++) {
-                const Addend add = border.addend(bias, kinds, (start + g) % groups, heads, head);
-                attend<N>(
-                    count, width,
-                    [&](int part, int j) { return from + ((long)(j * 3 + part) * heads + head) * width; }, add,
-                    [&](int j) { return to + (long)(j * heads + head) * width; });
+                const Item* at = from + head * width;
+                attend<N>({count, width, at, at + dim, at + 2 * dim, 3L * dim, to + head * width, dim},
+                          border.addend(bias, kinds, (start + g) % groups, heads, head));
             }
         }
         product<N>(fresh, dim, rows, (const typename N::Word*)proj_, dim, dim, 0, panels(dim),

@@ -1,10 +1,22 @@
-// Softmax attention of one head over one group of tokens, wherever they lie.
+// Softmax attention of one head over one group of tokens.
 
 #pragma once
 
 #include "packing.h"
 
-constexpr int BLOCK = 2 * ROWS;  // queries at a time, so that narrow heads fill the registers
+// Queries at a time. Windows of 49 tokens are hardly more than a whole number of blocks, so no tile is left with one row.
+constexpr int TILE = 5, BLOCK = 2 * TILE;
+
+// One head of tokens that lie one after the other, `stride` numbers apart, and where their answers go.
+// The queries are scaled already.
+template <class Item>
+struct Head {
+    int count, width;
+    const Item *queries, *keys, *values;
+    long stride;
+    Item* answers;
+    long apart;
+};
 
 // Where a group's scores get their bias from: `stride` numbers from one query's to the next's, 0 if all have the same.
 struct Addend {
@@ -12,52 +24,75 @@ struct Addend {
     long stride;
 };
 
-// The shares of R queries that have all their keys in one panel of V vectors: scores never leave the registers.
+// The shares of some queries are e^score and not yet divided by their sum. A softmax does not change when something is
+// taken off all scores, and the usual thing is the largest, lest e^score should end as infinity or zero. But it takes a
+// look at all scores before the first share, and scores are hardly ever that large. So shares are taken of the scores
+// as they are, and once more with the largest taken off where the sum shows that it was needed.
+static inline bool within_reach(float sum) { return sum > 1e-20f && sum < 1e30f; }
+
+// The sums of the shares of R queries that have all their keys in one panel of V vectors: scores stay in registers.
 template <class N, int R, int V>
-static inline void shares_of_panel(const typename N::Item* queries, int width, const typename N::Word* keys, Addend bias,
-                                   typename N::Item* shares, float* whole) {
+static inline void shares_of_panel(const typename N::Item* queries, long stride, int width,
+                                   const typename N::Word* keys, Addend bias, typename N::Item* shares, float* sums) {
     Lanes score[R][V];
-    add_products<N, R, V>(queries, width, keys, width / N::STEP, score);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) score[r][v] = load(bias.at + r * bias.stride + v * LANES);
+    add_products<N, R, V>(queries, stride, keys, width / N::STEP, keys, score);
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-        for (int v = 0; v < V; v++) score[r][v] += load(bias.at + r * bias.stride + v * LANES);
-        Lanes most = score[r][0];
-        for (int v = 1; v < V; v++) most = largest(most, score[r][v]);
-        const float peak = top(most);
         Lanes sum = Lanes{};
+#pragma GCC unroll 4
         for (int v = 0; v < V; v++) {
-            const Lanes share = N::exponential(score[r][v] - peak);
+            const Lanes share = N::exponential(score[r][v]);
             sum += share;
             N::write(shares + (r * V + v) * LANES, share);
         }
-        whole[r] = 1.0f / add_up(sum);
+        sums[r] = add_up(sum);
     }
 }
 
 template <class N, int V>
-static inline void shares_of_panel(int count, const typename N::Item* queries, int width, const typename N::Word* keys,
-                                   Addend bias, typename N::Item* shares, float* whole) {
-    switch (count) {
-        case 1: return shares_of_panel<N, 1, V>(queries, width, keys, bias, shares, whole);
-        case 2: return shares_of_panel<N, 2, V>(queries, width, keys, bias, shares, whole);
-        case 3: return shares_of_panel<N, 3, V>(queries, width, keys, bias, shares, whole);
-        case 4: return shares_of_panel<N, 4, V>(queries, width, keys, bias, shares, whole);
-        case 5: return shares_of_panel<N, 5, V>(queries, width, keys, bias, shares, whole);
-        default: return shares_of_panel<N, ROWS, V>(queries, width, keys, bias, shares, whole);
+static inline void shares_of_panel(int some, const typename N::Item* queries, long stride, int width,
+                                   const typename N::Word* keys, Addend bias, typename N::Item* shares, float* sums) {
+    switch (some) {
+        case 1: return shares_of_panel<N, 1, V>(queries, stride, width, keys, bias, shares, sums);
+        case 2: return shares_of_panel<N, 2, V>(queries, stride, width, keys, bias, shares, sums);
+        case 3: return shares_of_panel<N, 3, V>(queries, stride, width, keys, bias, shares, sums);
+        case 4: return shares_of_panel<N, 4, V>(queries, stride, width, keys, bias, shares, sums);
+        default: return shares_of_panel<N, TILE, V>(queries, stride, width, keys, bias, shares, sums);
     }
 }
 
-// The shares of `some` queries in any number of keys, through scores in cache.
+// The same for any number of keys.
 template <class N>
-static inline void shares_of_panels(int some, const typename N::Item* queries, int width, const typename N::Word* packed,
-                                    int count, Addend bias, typename N::Item* shares, float* whole) {
+static inline void shares_of_panels(int some, const typename N::Item* queries, long stride, int width,
+                                    const typename N::Word* packed, int count, Addend bias, typename N::Item* shares,
+                                    float* sums) {
     const int keys = round_up(count, LANES);
-    float* scores = scratch<float>(2, (size_t)ROWS * keys);
-    Lanes most[ROWS];
+    Lanes sum[BLOCK] = {};
+    product<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Lanes score) {
+        const Lanes share = N::exponential(score + load(bias.at + r * bias.stride + j));
+        sum[r] += share;
+        N::write(shares + r * keys + j, share);
+    });
+    for (int r = 0; r < some; r++) sums[r] = add_up(sum[r]);
+}
+
+// The same with the largest score taken off.
+template <class N>
+static void shares_below_peaks(int some, const typename N::Item* queries, long stride, int width,
+                               const typename N::Word* packed, int count, Addend bias, typename N::Item* shares,
+                               float* sums) {
+    const int keys = round_up(count, LANES);
+    float* scores = scratch<float>(2, (size_t)BLOCK * keys);
+    Lanes most[BLOCK];
     for (int r = 0; r < some; r++) most[r] = every(-1e30f);
-    product<N>(queries, width, some, packed, width, count, 0, panels(count), [&](int r, int j, Lanes sum) {
-        sum += load(bias.at + r * bias.stride + j);
-        most[r] = largest(most[r], sum);
-        store(scores + r * keys + j, sum);
+    product<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Lanes score) {
+        score += load(bias.at + r * bias.stride + j);
+        most[r] = largest(most[r], score);
+        store(scores + r * keys + j, score);
     });
     for (int r = 0; r < some; r++) {
         const float peak = top(most[r]);
@@ -67,47 +102,80 @@ static inline void shares_of_panels(int some, const typename N::Item* queries, i
             sum += share;
             N::write(shares + r * keys + j, share);
         }
-        whole[r] = 1.0f / add_up(sum);
+        sums[r] = add_up(sum);
     }
 }
 
 template <class N>
-static inline void shares_of(int some, const typename N::Item* queries, int width, const typename N::Word* packed,
-                             int count, Addend bias, typename N::Item* shares, float* whole) {
+static inline void shares_of(int some, const typename N::Item* queries, long stride, int width,
+                             const typename N::Word* packed, int count, Addend bias, typename N::Item* shares,
+                             float* sums) {
     switch (std::min(panels(count) > 1 ? 0 : WIDE, round_up(count, LANES) / LANES)) {
-        case 0: return shares_of_panels<N>(some, queries, width, packed, count, bias, shares, whole);
-        case 1: return shares_of_panel<N, 1>(some, queries, width, packed, bias, shares, whole);
-        case 2: return shares_of_panel<N, 2>(some, queries, width, packed, bias, shares, whole);
-        case 3: return shares_of_panel<N, WIDE < 3 ? WIDE : 3>(some, queries, width, packed, bias, shares, whole);
-        default: return shares_of_panel<N, WIDE>(some, queries, width, packed, bias, shares, whole);
+        case 0: shares_of_panels<N>(some, queries, stride, width, packed, count, bias, shares, sums); break;
+        case 1: shares_of_panel<N, 1>(some, queries, stride, width, packed, bias, shares, sums); break;
+        case 2: shares_of_panel<N, 2>(some, queries, stride, width, packed, bias, shares, sums); break;
+        case 3: shares_of_panel<N, WIDE < 3 ? WIDE : 3>(some, queries, stride, width, packed, bias, shares, sums); break;
+        default: shares_of_panel<N, WIDE>(some, queries, stride, width, packed, bias, shares, sums); break;
+    }
+    if (!std::all_of(sums, sums + some, within_reach))
+        shares_below_peaks<N>(some, queries, stride, width, packed, count, bias, shares, sums);
+}
+
+// Means of one panel of V vectors of values, by the shares of BLOCK queries.
+template <class N, int V, class Finish>
+static inline void mix_panel(const typename N::Item* shares, int keys, const typename N::Word* panel, int steps,
+                             Finish&& finish) {
+    if constexpr (WIDE > 2 && V <= 2) {
+        tile<N, BLOCK, V>(shares, keys, panel, steps, panel, finish);
+    } else {
+        tile<N, TILE, V>(shares, keys, panel, steps, panel, finish);
+        tile<N, TILE, V>(shares + TILE * keys, keys, panel, steps, panel,
+                         [&](int r, int v, Lanes sum) { finish(TILE + r, v, sum); });
     }
 }
 
-// Mix `width` values of `count` tokens for each of them. `row(part, j)` gives token j's queries (0), keys (1) or
-// values (2); `out(j)` where its answer goes, or null for padding. Queries are scaled already.
+// Means of all values, by the shares of `some` of BLOCK queries; what lies in the place of the others is not looked at.
+template <class N, class Finish>
+static inline void mix(int some, const typename N::Item* shares, int keys, const typename N::Word* packed, int steps,
+                       int width, Finish&& finish) {
+    for (int p = 0; p < panels(width); p++) {
+        const typename N::Word* panel = packed + (size_t)p * PANEL * steps;
+        auto put = [&](int r, int v, Lanes sum) {
+            if (r < some) finish(r, p * PANEL + v * LANES, sum);
+        };
+        switch (std::min(WIDE, (width - p * PANEL + LANES - 1) / LANES)) {
+            case 1: mix_panel<N, 1>(shares, keys, panel, steps, put); break;
+            case 2: mix_panel<N, 2>(shares, keys, panel, steps, put); break;
+            case 3: mix_panel<N, WIDE < 3 ? WIDE : 3>(shares, keys, panel, steps, put); break;
+            default: mix_panel<N, WIDE>(shares, keys, panel, steps, put); break;
+        }
+    }
+}
+
+// Give each token the mean of all values, by its shares.
 // `bias` is (count, round_up(count, LANES)), with -1e30 for what lies beyond `count`, or one row of it for all queries.
-template <class N, class Row, class Out>
-static void attend(int count, int width, Row&& row, Addend bias, Out&& out) {
+template <class N>
+static void attend(const Head<typename N::Item>& head, Addend bias) {
     typedef typename N::Item Item;
     typedef typename N::Word Word;
+    const int count = head.count, width = head.width;
     const int keys = round_up(count, LANES), depth = round_up(count, N::STEP);
     Word* packed_keys = scratch<Word>(0, (size_t)round_up(count, PANEL) * width);
     Word* packed_values = scratch<Word>(1, (size_t)round_up(width, PANEL) * depth);
     Item* shares = scratch<Item>(3, (size_t)BLOCK * keys);
-    Item* queries = scratch<Item>(4, (size_t)BLOCK * width);
-    pack_keys<N>(count, width, [&](int j) { return row(1, j); }, packed_keys);
-    pack_values<N>(count, width, [&](int j) { return row(2, j); }, packed_values);
+    pack_keys<N>(count, width, [&](int j) { return head.keys + j * head.stride; }, packed_keys);
+    pack_values<N>(count, width, [&](int j) { return head.values + j * head.stride; }, packed_values);
 
     for (int first = 0; first < count; first += BLOCK) {
         const int some = std::min(BLOCK, count - first);
-        for (int r = 0; r < some; r++) std::memcpy(queries + r * width, row(0, first + r), width * sizeof(Item));
         float whole[BLOCK];
-        for (int r = 0; r < some; r += ROWS, bias.at += ROWS * bias.stride)
-            shares_of<N>(std::min(ROWS, some - r), queries + r * width, width, packed_keys, count, bias,
-                         shares + (size_t)r * keys, whole + r);
-        product<N>(shares, keys, some, packed_values, depth, width, 0, panels(width), [&](int r, int c, Lanes sum) {
-            Item* to = out(first + r);
-            if (to != nullptr) put<N>(to + c, sum * whole[r], width - c);
+        for (int r = 0; r < some; r += TILE, bias.at += TILE * bias.stride)
+            shares_of<N>(std::min(TILE, some - r), head.queries + (first + r) * head.stride, head.stride, width,
+                         packed_keys, count, bias, shares + (size_t)r * keys, whole + r);
+        for (int r = 0; r < some; r++) whole[r] = 1.0f / whole[r];
+        Item* answers = head.answers + first * head.apart;
+        mix<N>(some, shares, keys, packed_values, depth / N::STEP, width, [&](int r, int c, Lanes sum) {
+            put<N>(answers + r * head.apart + c, sum * whole[r], width - c);
         });
     }
 }

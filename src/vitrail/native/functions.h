@@ -6,9 +6,9 @@
 
 constexpr float MAGIC = 12582912.0f;  // adding 1.5 * 2^23 rounds to a whole number, kept in the low bits
 
-// e^x to 2 units in the last place, for x from -87 up to where float ends; below it gives e^-87.
+// e^x to 2 units in the last place, for x from -87 to 88; beyond them it stays what it is there.
 static inline Lanes exponential(Lanes x) {
-    x = largest(x, every(-87.0f));
+    x = least(largest(x, every(-87.0f)), every(88.0f));
     Lanes shifted = x * 1.44269504089f + MAGIC;
     Lanes n = shifted - MAGIC;
     Lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;

@@ -7,13 +7,13 @@
 
 #include "numbers.h"
 
-// The sums of R rows with one panel of V vectors, in registers.
+// Add the products of R rows with one panel of V vectors to sums in registers. From `ahead` on lies what is needed soon:
+// a line of it is asked for in each step. Where there is nothing of the kind, it is the panel itself.
 template <class N, int R, int V>
 static IN_REGISTERS void add_products(const typename N::Item* rows, long stride, const typename N::Word* panel, int steps,
-                                Lanes (&sum)[R][V]) {
-    for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) sum[r][v] = Lanes{};
+                                      const typename N::Word* ahead, Lanes (&sum)[R][V]) {
     for (int k = 0; k < steps; k++, panel += V * LANES) {
+        __builtin_prefetch(ahead + k * LANES, 0, 2);
         auto word = [&](int r) {
             typename N::Word numbers;
             std::memcpy(&numbers, rows + r * stride + k * N::STEP, sizeof(numbers));
@@ -33,12 +33,14 @@ static IN_REGISTERS void add_products(const typename N::Item* rows, long stride,
     }
 }
 
-// The same; `finish(row, vector, sums)` takes them from the registers.
+// The products alone; `finish(row, vector, sums)` takes them from the registers.
 template <class N, int R, int V, class Finish>
 static IN_REGISTERS void tile(const typename N::Item* rows, long stride, const typename N::Word* panel, int steps,
-                        Finish&& finish) {
+                              const typename N::Word* ahead, Finish&& finish) {
     Lanes sum[R][V];
-    add_products<N, R, V>(rows, stride, panel, steps, sum);
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sum[r][v] = Lanes{};
+    add_products<N, R, V>(rows, stride, panel, steps, ahead, sum);
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) finish(r, v, sum[r][v]);
@@ -46,14 +48,14 @@ static IN_REGISTERS void tile(const typename N::Item* rows, long stride, const t
 
 template <class N, int V, class Finish>
 static inline void tile_of(int count, const typename N::Item* rows, long stride, const typename N::Word* panel,
-                           int steps, Finish&& finish) {
+                           int steps, const typename N::Word* ahead, Finish&& finish) {
     switch (count) {
-        case 1: return tile<N, 1, V>(rows, stride, panel, steps, finish);
-        case 2: return tile<N, 2, V>(rows, stride, panel, steps, finish);
-        case 3: return tile<N, 3, V>(rows, stride, panel, steps, finish);
-        case 4: return tile<N, 4, V>(rows, stride, panel, steps, finish);
-        case 5: return tile<N, 5, V>(rows, stride, panel, steps, finish);
-        default: return tile<N, ROWS, V>(rows, stride, panel, steps, finish);
+        case 1: return tile<N, 1, V>(rows, stride, panel, steps, ahead, finish);
+        case 2: return tile<N, 2, V>(rows, stride, panel, steps, ahead, finish);
+        case 3: return tile<N, 3, V>(rows, stride, panel, steps, ahead, finish);
+        case 4: return tile<N, 4, V>(rows, stride, panel, steps, ahead, finish);
+        case 5: return tile<N, 5, V>(rows, stride, panel, steps, ahead, finish);
+        default: return tile<N, ROWS, V>(rows, stride, panel, steps, ahead, finish);
     }
 }
 
@@ -71,18 +73,22 @@ static inline void product(const typename N::Item* rows, long stride, int count,
         if (WIDE > 2 && width <= 2) {  // a narrow panel leaves registers for twice the rows
             for (; r + 2 * ROWS <= count; r += 2 * ROWS) {
                 const typename N::Item* at = rows + r * stride;
-                if (width == 2) tile<N, 2 * ROWS, 2>(at, stride, panel, steps, put);
-                if (width == 1) tile<N, 2 * ROWS, 1>(at, stride, panel, steps, put);
+                if (width == 2) tile<N, 2 * ROWS, 2>(at, stride, panel, steps, panel, put);
+                if (width == 1) tile<N, 2 * ROWS, 1>(at, stride, panel, steps, panel, put);
             }
         }
-        for (; r < count; r += ROWS) {
+        // The first tiles of a panel fetch the next one; else each panel's first tile would wait for memory.
+        const typename N::Word* next = panel + (size_t)PANEL * steps;
+        const int fetching = p + 1 < last ? r + WIDE * ROWS : 0;
+        for (; r < count; r += ROWS, next += LANES * steps) {
             const int some = std::min(ROWS, count - r);
+            const typename N::Word* ahead = r < fetching ? next : panel;
             const typename N::Item* at = rows + r * stride;
             switch (width) {
-                case 1: tile_of<N, 1>(some, at, stride, panel, steps, put); break;
-                case 2: tile_of<N, 2>(some, at, stride, panel, steps, put); break;
-                case 3: tile_of<N, WIDE < 3 ? WIDE : 3>(some, at, stride, panel, steps, put); break;
-                default: tile_of<N, WIDE>(some, at, stride, panel, steps, put); break;
+                case 1: tile_of<N, 1>(some, at, stride, panel, steps, ahead, put); break;
+                case 2: tile_of<N, 2>(some, at, stride, panel, steps, ahead, put); break;
+                case 3: tile_of<N, WIDE < 3 ? WIDE : 3>(some, at, stride, panel, steps, ahead, put); break;
+                default: tile_of<N, WIDE>(some, at, stride, panel, steps, ahead, put); break;
             }
         }
     }
