@@ -13,7 +13,7 @@ from vitrail.kernels.traced import traced
 from vitrail.native.library import refusal
 from vitrail.shapes import Tokens
 
-LIBRARIES = ("rows", "window_gradient")
+LIBRARIES = ("branches", "window_gradient")
 
 
 class Norm(NamedTuple):

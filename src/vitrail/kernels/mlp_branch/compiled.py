@@ -1,17 +1,17 @@
 """The branch of an MLP in one operation.
 
-For the gradient it keeps the input, the moments of its norm and the first product. The normed input and GELU's answer
-are cheap to compute anew, and take as much memory as all of these.
+For the gradient it keeps the normed input and the first product. GELU's answer and its slope are cheap to compute anew.
 """
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from vitrail.kernels.branch import Linear, Norm, as_fp32, computing, in_dtypes, refuses_branch
-from vitrail.native.rows import gelu, gelu_back_, norm, norm_again, norm_back, rejoin, rejoin_back
+from vitrail.native.branches import Inner, Normed, mlp, mlp_back
 from vitrail.shapes import Tokens
 
 
@@ -22,42 +22,30 @@ def refuses(x: Tokens, norm: Norm, first: Linear, second: Linear, keep: Tensor |
 
 def transform(x: Tokens, norm: Norm, first: Linear, second: Linear, keep: Tensor | None) -> Tensor:
     """Compute the branch; the arguments are those of the reference."""
-    return _Transform.apply(x, norm.eps, keep, norm.weight, norm.bias, *first, *second)  # pyright: ignore[reportReturnType]
+    learn = torch.is_grad_enabled()
+    return _Transform.apply(x, norm.eps, keep, learn, norm.weight, norm.bias, *first, *second)  # pyright: ignore[reportReturnType]
 
 
 class _Transform(Function):
     """x + keep * (gelu(norm(x) W1' + b1) W2' + b2)"""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float, keep: Tensor | None, *weights: Tensor) -> Tensor:
-        dtype = computing(x)
+    def forward(ctx: Any, x: Tensor, eps: float, keep: Tensor | None, learn: bool, *weights: Tensor) -> Tensor:
         scale, shift, bias1, bias2 = as_fp32(*weights[:2], weights[3], weights[5])
-        first, second = (weight.detach().to(dtype) for weight in (weights[2], weights[4]))
         keep = None if keep is None else keep.detach().float()
         rows = x.detach().contiguous().flatten(0, -2)
-        normed, moments = norm(rows, scale, shift, eps, dtype)
-        hidden = normed @ first.t()
-        del normed
-        y = rejoin(gelu(hidden, bias1) @ second.t(), bias2, keep, rows)
+        inner = Inner(weights[2], bias1, weights[4], bias2)
+        y, normed, hidden = mlp(rows, scale, shift, eps, inner, keep, computing(x), learn)
         ctx.dtypes = [weight.dtype for weight in weights]
-        ctx.save_for_backward(rows, moments, hidden, keep, scale, shift, first, bias1, second)
+        ctx.save_for_backward(keep, hidden, *normed, *inner)
         return y.view(x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, into_y: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        rows, moments, hidden, keep, scale, shift, first, bias1, second = ctx.saved_tensors
+        keep, hidden, *rest = ctx.saved_tensors
         past = into_y.contiguous().flatten(0, -2)
-        into_branch, into_bias2 = rejoin_back(past, keep, hidden.dtype)
-        into_hidden = into_branch @ second
-        activated, into_bias1 = gelu_back_(hidden, bias1, into_hidden)
-        into_second = into_branch.t() @ activated if ctx.needs_input_grad[7] else None
-        del activated, into_branch
-        into_normed = into_hidden @ first
-        into_first = None
-        if ctx.needs_input_grad[5]:
-            into_first = into_hidden.t() @ norm_again(rows, scale, shift, moments, hidden.dtype)
-        del into_hidden
-        into_x, into_scale, into_shift = norm_back(rows, scale, moments, into_normed, past)
-        found = (into_scale, into_shift, into_first, into_bias1, into_second, into_bias2)
-        return into_x.view(into_y.shape), None, None, *in_dtypes(found, ctx.dtypes)
+        wanted = ctx.needs_input_grad[6], ctx.needs_input_grad[8]
+        into_x, into_scale, into_shift, into = mlp_back(past, Normed(*rest[:4]), hidden, Inner(*rest[4:]), keep, wanted)
+        found = in_dtypes((into_scale, into_shift, *into), ctx.dtypes)
+        return into_x.view(into_y.shape), None, None, None, *found

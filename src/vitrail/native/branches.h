@@ -1,0 +1,200 @@
+// The branches of a block while it learns: what is done to some rows at a time, so that what lies between two products
+// stays in the cache.
+//
+// X is how the residual is stored, N what products take and give. All sums are in fp32. Rows are cut into chunks that do
+// not depend on the threads, so neither do sums.
+
+#pragma once
+
+#include "packing.h"
+#include "rows.h"
+#include "weaving.h"
+
+// Rows in chunks; some chunks at a time are `together`, which is what is woven before weights' gradients are added up.
+struct Chunks {
+    long rows;
+    int size;      // rows of a chunk, a whole number of steps
+    long count;    // chunks in all
+    int together;  // chunks whose rows are woven at a time
+    int block;     // rows that weights' gradients add up in registers: whole chunks, and a part of `together`
+
+    Chunks(long rows, size_t bytes_of_row, int threads) : rows(rows) {
+        const long fitting = std::min<long>(384, std::max<long>(2 * ROWS, (512 << 10) / (long)bytes_of_row));
+        const long about = std::max<long>(4, ((rows + fitting - 1) / fitting + 3) / 4 * 4);
+        size = round_up((int)((rows + about - 1) / about), 2);
+        count = (rows + size - 1) / size;
+        together = round_up(threads, 12);
+        block = size;
+        for (int chunks : {2, 3, 4, 6, 12})
+            if (chunks * size <= 512) block = chunks * size;
+    }
+    int rows_of(long chunk) const { return (int)std::min<long>(size, rows - chunk * size); }
+    long room() const { return (long)std::min<long>(together, count) * size; }
+
+    // Do `work(chunk, first row of all, how many, first row of those woven)` for all chunks, and `add(steps, fresh)` after
+    // as many as are woven at a time.
+    template <class N, class Work, class Add>
+    void each(int threads, Work&& work, Add&& add) const {
+        for (long first = 0; first < count; first += together) {
+            const long last = std::min(count, first + together);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+            for (long chunk = first; chunk < last; chunk++)
+                work(chunk, chunk * size, rows_of(chunk), (chunk - first) * size);
+            const long held = std::min(rows, last * size) - first * size;
+            add((held + N::STEP - 1) / N::STEP, first == 0);
+        }
+    }
+
+    template <class Work>
+    void each(int threads, Work&& work) const {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+        for (long chunk = 0; chunk < count; chunk++) work(chunk * size, rows_of(chunk));
+    }
+};
+
+// A LayerNorm: its weights, and what its gradient needs of the input: z = (x - mean) / deviation, and one over the latter.
+template <class N>
+struct Norm {
+    int depth;
+    const float *weight, *bias;
+    typename N::Item* z;  // null where no gradient is wanted
+    float* scale;
+
+    // y = z * weight + bias for a row of x.
+    template <class X>
+    void apply(const typename X::Item* x, long row, float eps, typename N::Item* y) const {
+        const Standard by = standard_of<X>(x, depth, eps);
+        if (z != nullptr) scale[row] = by.scale;
+        for (int c = 0; c < depth; c += LANES) {
+            const int left = depth - c;
+            const Lanes normal = (get<X>(x + c, left) - by.mean) * by.scale;
+            if (z != nullptr) put<N>(z + row * depth + c, normal, left);
+            put<N>(y + c, normal * get<Single>(weight + c, left) + get<Single>(bias + c, left), left);
+        }
+    }
+
+    // The same y from z.
+    void again(long row, typename N::Item* y) const {
+        for (int c = 0; c < depth; c += LANES) {
+            const int left = depth - c;
+            put<N>(y + c, get<N>(z + row * depth + c, left) * get<Single>(weight + c, left) + get<Single>(bias + c, left),
+                   left);
+        }
+    }
+
+    // With g = weight * into_y: into_x = past + scale * (g - mean(g) - z * mean(g * z)). Sums for weight and bias have
+    // room for whole vectors, and so has into_y.
+    template <class X>
+    void back(long row, const float* into_y, const typename X::Item* past, typename X::Item* into_x, float* into_weight,
+              float* into_bias) const {
+        const typename N::Item* normal = z + row * depth;
+        Lanes all = Lanes{}, along = Lanes{};
+        for (int c = 0; c < depth; c += LANES) {
+            const int left = depth - c;
+            const Lanes from = get<Single>(into_y + c, left), here = get<N>(normal + c, left);
+            const Lanes g = from * get<Single>(weight + c, left);
+            all += g;
+            along += g * here;
+            store(into_weight + c, load(into_weight + c) + from * here);
+            store(into_bias + c, load(into_bias + c) + from);
+        }
+        const float mean_g = add_up(all) / depth, mean_gz = add_up(along) / depth;
+        for (int c = 0; c < depth; c += LANES) {
+            const int left = depth - c;
+            const Lanes g = get<Single>(into_y + c, left) * get<Single>(weight + c, left);
+            const Lanes through = scale[row] * (g - mean_g - get<N>(normal + c, left) * mean_gz);
+            put<X>(into_x + c, get<X>(past + c, left) + through, left);
+        }
+    }
+};
+
+// Packed weights `(outputs, inputs)` with their bias, or null where it is added elsewhere.
+template <class N>
+struct Layer {
+    const typename N::Word* packed;
+    const float* bias;
+    int inputs, outputs;
+
+    // finish(row, output, sums), biased, for `count` rows.
+    template <class Finish>
+    void operator()(const typename N::Item* rows, int count, Finish&& finish) const {
+        product<N>(rows, inputs, count, packed, inputs, outputs, 0, panels(outputs), [&](int r, int c, Lanes sum) {
+            finish(r, c, bias == nullptr ? sum : sum + get<Single>(bias + c, outputs - c));
+        });
+    }
+};
+
+// The factor of a branch for each sample of `span` rows.
+struct Keep {
+    const float* factors;  // null: 1
+    long span;
+
+    // Those of some rows.
+    const float* of(long first, int count) const {
+        float* rows = scratch<float>(2, count);
+        for (int r = 0; r < count; r++) rows[r] = factors == nullptr ? 1.0f : factors[(first + r) / span];
+        return rows;
+    }
+};
+
+// to = keep * from for rows of a chunk, in N, or nowhere; their sum is added to `sums`.
+template <class X, class N>
+static inline void scale_rows(const typename X::Item* from, int count, int depth, const float* keep,
+                              typename N::Item* to, float* sums) {
+    for (int r = 0; r < count; r++) {
+        for (int c = 0; c < depth; c += LANES) {
+            const int left = depth - c;
+            const Lanes g = keep[r] * get<X>(from + (size_t)r * depth + c, left);
+            store(sums + c, load(sums + c) + g);
+            if (to != nullptr) put<N>(to + (size_t)r * depth + c, g, left);
+        }
+    }
+}
+
+// From the gradient of a layer's answer to that of what its norm was given.
+template <class X, class N>
+static inline void back_through_norm(const Layer<N>& layer, const Norm<N>& norm, const typename N::Item* into, long first,
+                                     int count, const typename X::Item* past, typename X::Item* into_x, float* sums) {
+    const int wide = round_up(norm.depth, LANES);
+    float* into_normed = scratch<float>(2, (size_t)count * wide);
+    layer(into, count, [&](int r, int c, Lanes sum) { store(into_normed + (size_t)r * wide + c, sum); });
+    for (int r = 0; r < count; r++) {
+        const size_t at = (size_t)(first + r) * norm.depth;
+        norm.template back<X>(first + r, into_normed + (size_t)r * wide, past + at, into_x + at, sums, sums + wide);
+    }
+}
+
+template <class N>
+static inline void weave_norm(const Norm<N>& norm, long first, int count, const Woven<N>& to, long step) {
+    typename N::Item* fresh = scratch<typename N::Item>(0, (size_t)count * norm.depth);
+    for (int r = 0; r < count; r++) norm.again(first + r, fresh + (size_t)r * norm.depth);
+    weave_rows<N>(fresh, norm.depth, count, norm.depth, to, step);
+}
+
+// From `into`, the gradient of gelu(x) in whole panels, to that of x, and gelu(x) again: one panel of `columns` from
+// `column` on. x is (rows, depth); `rest` gets the gradient in rows, the weaves both.
+template <class N>
+static inline void gelu_back(const typename N::Item* x, const float* into, int count, int depth, int column, int columns,
+                             typename N::Item* rest, const Woven<N>& answers, const Woven<N>& gradients, long step,
+                             float* sums) {
+    for (int c = 0; c < columns; c += LANES) {
+        const int at = column + c, left = depth - at;
+        Lanes sum = Lanes{};
+        for (int r = 0; r < count; r += N::STEP) {
+            Lanes answer[N::STEP], gradient[N::STEP];
+            for (int s = 0; s < N::STEP; s++) {
+                answer[s] = gradient[s] = Lanes{};
+                if (r + s >= count) continue;
+                const size_t here = (size_t)(r + s) * depth + at;
+                Lanes slope;
+                answer[s] = gelu_and_slope<N>(get<N>(x + here, left), &slope);
+                gradient[s] = load(into + (size_t)(r + s) * PANEL + c) * slope;
+                sum += gradient[s];
+                put<N>(rest + here, gradient[s], left);
+            }
+            weave_lanes<N>(answer, answers.at(at / LANES, step + r / N::STEP));
+            weave_lanes<N>(gradient, gradients.at(at / LANES, step + r / N::STEP));
+        }
+        store(sums + at, load(sums + at) + sum);
+    }
+}

@@ -1,0 +1,111 @@
+// The gradient of weights, the sum over rows of into_y^T x, with both operands woven: strips of LANES columns, and in a
+// strip Word after Word of STEP rows. So a tile reads both in order, and what is woven once serves as either side.
+
+#pragma once
+
+#include "products.h"
+
+template <class N>
+struct Woven {
+    typedef typename N::Word Word;
+    Word* words;
+    long steps;  // room along the rows
+
+    static size_t size(long rows, int columns) { return (size_t)rows / N::STEP * round_up(columns, LANES); }
+    Word* at(int strip, long step) const { return words + (strip * steps + step) * LANES; }
+};
+
+// Lay `count` rows into a weave from step `first` on; beyond the last row and column there are zeros.
+template <class N>
+static inline void weave_rows(const typename N::Item* rows, long stride, int count, int columns, const Woven<N>& to,
+                              long first) {
+    const int steps = round_up(count, N::STEP) / N::STEP;
+    const typename N::Item* zeros = nothing<typename N::Item>(columns);
+    for (int c = 0; c < columns; c += LANES) {
+        typename N::Word* words = to.at(c / LANES, first);
+        for (int k = 0; k < steps; k++, words += LANES) {
+            const typename N::Item* of_step[N::STEP];
+            for (int s = 0; s < N::STEP; s++) of_step[s] = k * N::STEP + s < count ? rows + (k * N::STEP + s) * stride : zeros;
+            if (c + LANES <= columns) {
+                N::interleave(of_step, c, words);
+            } else {
+                for (int i = 0; i < LANES; i++) words[i] = c + i < columns ? N::word(of_step, c + i) : 0;
+            }
+        }
+    }
+}
+
+// Weave rows that are still in registers, STEP of them.
+template <class N>
+static inline void weave_lanes(const Lanes* rows, typename N::Word* to) {
+    typename N::Item items[N::STEP][LANES];
+    const typename N::Item* of_step[N::STEP];
+    for (int s = 0; s < N::STEP; s++) {
+        N::write(items[s], rows[s]);
+        of_step[s] = items[s];
+    }
+    N::interleave(of_step, 0, to);
+}
+
+// Sums held in registers: 8 x 3 of 32, or 4 x 3 of 16.
+constexpr int TALL = LANES == 16 ? 8 : 4, BROAD = 3;
+
+// One weight matrix: to (outputs, inputs) += left^T right.
+template <class N>
+struct Gradient {
+    Woven<N> left, right;
+    int outputs, inputs;
+    float* to;  // null where it is not wanted
+};
+
+template <class N, int V>
+static IN_REGISTERS void add_tile(const Gradient<N>& g, int output, int strip, long first, long last, bool fresh) {
+    typedef typename N::Word Word;
+    Lanes sum[TALL][V];
+    for (int r = 0; r < TALL; r++)
+        for (int v = 0; v < V; v++) sum[r][v] = Lanes{};
+    const Word* row = g.left.at(output / LANES, first) + output % LANES;
+    const Word* column = g.right.at(strip, first);
+    const long apart = g.right.steps * LANES;
+    for (long k = first; k < last; k++, row += LANES, column += LANES)
+        for (int r = 0; r < TALL; r++)
+            for (int v = 0; v < V; v++) sum[r][v] = N::add_product(sum[r][v], row[r], column + v * apart);
+    for (int r = 0; r < TALL; r++) {
+        if (output + r >= g.outputs) break;
+        for (int v = 0; v < V; v++) {
+            const int c = (strip + v) * LANES, left = g.inputs - c;
+            float* at = g.to + (size_t)(output + r) * g.inputs + c;
+            put<Single>(at, fresh ? sum[r][v] : sum[r][v] + get<Single>(at, left), left);
+        }
+    }
+}
+
+// Add woven rows, `steps` of them, to gradients; the first ones of all are `fresh`. Rows are added up in blocks of `block`
+// steps, and each number is one thread's, so neither the threads nor what else is woven change a sum.
+template <class N>
+static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps, long block, bool fresh, int threads) {
+    constexpr int PIECE = 128;  // outputs that one thread takes at a time
+    struct Item {
+        const Gradient<N>* of;
+        int output, strip;
+    };
+    std::vector<Item> items;
+    for (const Gradient<N>& g : gradients)
+        for (int strip = 0; g.to != nullptr && strip * LANES < g.inputs; strip += BROAD)
+            for (int output = 0; output < g.outputs; output += PIECE) items.push_back({&g, output, strip});
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (size_t i = 0; i < items.size(); i++) {
+        const Gradient<N>& g = *items[i].of;
+        const int strip = items[i].strip, strips = round_up(g.inputs, LANES) / LANES - strip;
+        const int last = std::min(g.outputs, items[i].output + PIECE);
+        for (long first = 0; first < steps; first += block) {
+            const long end = std::min(steps, first + block);
+            const bool anew = fresh && first == 0;
+            for (int output = items[i].output; output < last; output += TALL) {
+                if (strips >= 3) add_tile<N, 3>(g, output, strip, first, end, anew);
+                if (strips == 2) add_tile<N, 2>(g, output, strip, first, end, anew);
+                if (strips == 1) add_tile<N, 1>(g, output, strip, first, end, anew);
+            }
+        }
+    }
+}
