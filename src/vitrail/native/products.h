@@ -19,16 +19,9 @@ static IN_REGISTERS void add_products(const typename N::Item* rows, long stride,
             std::memcpy(&numbers, rows + r * stride + k * N::STEP, sizeof(numbers));
             return numbers;
         };
-        if constexpr (R > 2 * V) {  // what there is more of is read one by one, or there would not be registers enough
-            for (int r = 0; r < R; r++) {
-                const typename N::Word row = word(r);
-                for (int v = 0; v < V; v++) sum[r][v] = N::add_product(sum[r][v], row, panel + v * LANES);
-            }
-        } else {
-            typename N::Word row[R];
-            for (int r = 0; r < R; r++) row[r] = word(r);
-            for (int v = 0; v < V; v++)
-                for (int r = 0; r < R; r++) sum[r][v] = N::add_product(sum[r][v], row[r], panel + v * LANES);
+        for (int r = 0; r < R; r++) {
+            const typename N::Word row = word(r);
+            for (int v = 0; v < V; v++) sum[r][v] = N::add_product(sum[r][v], row, panel + v * LANES);
         }
     }
 }
@@ -41,9 +34,14 @@ static IN_REGISTERS void tile(const typename N::Item* rows, long stride, const t
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = Lanes{};
     add_products<N, R, V>(rows, stride, panel, steps, ahead, sum);
+    // Laid down in one go: a compiler that does not unroll what follows would keep the sums in memory all the time.
+    alignas(64) float laid[R * V * LANES];
+#pragma GCC unroll 16
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) finish(r, v, sum[r][v]);
+        for (int v = 0; v < V; v++) store(laid + (r * V + v) * LANES, sum[r][v]);
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) finish(r, v, load(laid + (r * V + v) * LANES));
 }
 
 template <class N, int V, class Finish>
