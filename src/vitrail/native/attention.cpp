@@ -100,7 +100,7 @@ static void branch(const void* x_, int batch, int tokens, int heads, int width, 
     typedef typename N::Item Item;
     const int dim = heads * width, all = batch * groups;
     const Border border(count);
-    const int fitting = std::max(1, (192 << 10) / (int)(count * dim * sizeof(Item)));
+    const int fitting = std::max(1, (96 << 10) / (int)(count * dim * sizeof(Item)));
     const int shares = (all + fitting * threads - 1) / (fitting * threads) * threads;
     const int run = (all + shares - 1) / shares;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
@@ -114,8 +114,10 @@ static void branch(const void* x_, int batch, int tokens, int heads, int width, 
             return token < 0 ? -1 : ((long)(group / groups) * tokens + token) * dim;
         };
         std::vector<long> seats(rows);
+        for (int r = 0; r < rows; r++) seats[r] = seat(r);
         for (int r = 0; r < rows; r++) {
-            seats[r] = seat(r);
+            const long soon = seats[std::min(r + 8, rows - 1)];
+            for (int c = 0; c < dim && soon >= 0; c += 64 / sizeof(Item)) __builtin_prefetch((const Item*)x_ + soon + c);
             const Item* from = seats[r] < 0 ? nothing<Item>(dim) : (const Item*)x_ + seats[r];
             normalise<N>(from, dim, eps, fresh + (size_t)r * dim);
         }
