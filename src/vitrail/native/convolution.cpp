@@ -12,11 +12,8 @@ static void convolve(const void* x_, int batch, const Windows& w, const void* pa
     Item* y = (Item*)y_;
     const long size = (long)w.height * w.width * w.channels, rows = batch * w.count();
     const Item* end = x + batch * size;
-    const int chunk = rows_at_a_time(rows, depth * sizeof(Item), threads);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (long start = 0; start < rows; start += chunk) {
-        const int count = (int)std::min<long>(chunk, rows - start);
-        Item* gathered = scratch<Item>(5, (size_t)chunk * depth);
+    share_rows(rows, depth * sizeof(Item), threads, [&](long start, int count) {
+        Item* gathered = scratch<Item>(5, (size_t)count * depth);
         for (int r = 0; r < count; r++) {
             const long row = start + r, picture = row / w.count();
             Item* to = gathered + (long)r * depth;
@@ -27,7 +24,7 @@ static void convolve(const void* x_, int batch, const Windows& w, const void* pa
         finish_rows<N>(PLAIN, out, outputs, bias, nullptr, 0, outputs, gathered, depth, count,
                        (const typename N::Word*)packed, depth, 0, panels(outputs));
         if (weight != nullptr) layer_norm_rows<N>(out, count, outputs, weight, shift, eps);
-    }
+    });
 }
 
 extern "C" {

@@ -1,10 +1,16 @@
-// What stands behind a product, while its sums are still in registers: bias, GELU and sum. norms.h has what stands before.
+// How layers are shared out among threads, and what becomes of their results while these are still in registers.
 
 #pragma once
 
 #include "norms.h"
 
 enum Finish { PLAIN = 0, GELU = 1, ADD = 2 };
+
+// The same address some items on; nowhere stays nowhere.
+template <class Item>
+static inline Item* moved(Item* at, long items) {
+    return at == nullptr ? nullptr : at + items;
+}
 
 // How many rows a thread takes at a time: a whole number of tiles, in even shares, and small enough for its cache.
 static inline int rows_at_a_time(long rows, size_t bytes_of_row, int threads) {
@@ -13,20 +19,47 @@ static inline int rows_at_a_time(long rows, size_t bytes_of_row, int threads) {
     return round_up((int)((rows + shares - 1) / shares), ROWS);
 }
 
+// Share rows out among threads, some at a time: `work(start, count)`.
+template <class Work>
+static void share_rows(long rows, size_t bytes_of_row, int threads, Work&& work) {
+    const int chunk = rows_at_a_time(rows, bytes_of_row, threads);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long start = 0; start < rows; start += chunk) work(start, (int)std::min<long>(chunk, rows - start));
+}
+
+// Share a layer out: `work(start, count, first, last)` with all panels of outputs, or, where rows are few, with all rows
+// and some panels, so that no thread waits for another's weights.
+template <class Work>
+static void share_layer(long rows, size_t bytes_of_row, int outputs, int threads, Work&& work) {
+    const int all = panels(outputs), groups = std::min(all, threads * 2);
+    if (rows >= 64L * threads || all == 1)
+        return share_rows(rows, bytes_of_row, threads, [&](long start, int count) { work(start, count, 0, all); });
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int group = 0; group < groups; group++) work(0, (int)rows, all * group / groups, all * (group + 1) / groups);
+}
+
+// What becomes of a layer's results: `layer(put)` calls `put(row, output, results)` for LANES outputs at a time. All is
+// captured by value: what is reached through two references stays in memory, and a product takes a twentieth longer.
+template <class N, class Layer>
+static inline void finish_with(int finish, typename N::Item* y, long ldy, const typename N::Item* add, long ldadd,
+                               int outputs, Layer&& layer) {
+    if (finish == GELU) {
+        layer([=](int r, int c, Lanes x) { put<N>(y + r * ldy + c, N::gelu(x), outputs - c); });
+    } else if (finish == ADD) {
+        layer([=](int r, int c, Lanes x) {
+            put<N>(y + r * ldy + c, x + get<N>(add + r * ldadd + c, outputs - c), outputs - c);
+        });
+    } else {
+        layer([=](int r, int c, Lanes x) { put<N>(y + r * ldy + c, x, outputs - c); });
+    }
+}
+
 template <class N>
 static void finish_rows(int finish, typename N::Item* y, long ldy, const float* bias, const typename N::Item* add,
                         long ldadd, int outputs, const typename N::Item* rows, long stride, int count,
                         const typename N::Word* packed, int depth, int first, int last) {
-    if (finish == GELU) {
-        product<N>(rows, stride, count, packed, depth, outputs, first, last, [&](int r, int c, Lanes sum) {
-            put<N>(y + r * ldy + c, N::gelu(sum + load(bias + c)), outputs - c);
-        });
-    } else if (finish == ADD) {
-        product<N>(rows, stride, count, packed, depth, outputs, first, last, [&](int r, int c, Lanes sum) {
-            put<N>(y + r * ldy + c, sum + load(bias + c) + get<N>(add + r * ldadd + c, outputs - c), outputs - c);
-        });
-    } else {
+    finish_with<N>(finish, y, ldy, add, ldadd, outputs, [=](auto put) {
         product<N>(rows, stride, count, packed, depth, outputs, first, last,
-                   [&](int r, int c, Lanes sum) { put<N>(y + r * ldy + c, sum + load(bias + c), outputs - c); });
-    }
+                   [=](int r, int c, Lanes sum) { put(r, c, sum + load(bias + c)); });
+    });
 }

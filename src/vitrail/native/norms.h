@@ -69,8 +69,8 @@ static inline void layer_norm(const typename X::Item* x, int depth, Standard by,
 }
 
 template <class N>
-static inline void layer_norm_rows(typename N::Item* rows, int count, int depth, const float* weight, const float* shift,
-                                   float eps) {
+static inline void layer_norm_rows(typename N::Item* rows, int count, int depth, const float* weight,
+                                   const float* shift, float eps) {
     for (typename N::Item* row = rows; row < rows + (size_t)count * depth; row += depth)
         layer_norm<N, N>(row, depth, standard_of<N>(row, depth, eps), weight, shift, row);
 }

@@ -55,11 +55,9 @@ static void merge(const void* x_, int batch, const Windows& w, const void* packe
     typedef typename N::Item Item;
     const Item* x = (const Item*)x_;
     const long size = (long)w.height * w.width * w.channels, all = batch * w.count();
-    const int depth = w.depth(), chunk = rows_at_a_time(all, depth * sizeof(Item), threads);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (long start = 0; start < all; start += chunk) {
-        const int count = (int)std::min<long>(chunk, all - start);
-        Item* gathered = scratch<Item>(5, (size_t)chunk * depth);
+    const int depth = w.depth();
+    share_rows(all, depth * sizeof(Item), threads, [&](long start, int count) {
+        Item* gathered = scratch<Item>(5, (size_t)count * depth);
         for (int r = 0; r < count; r++) {
             const long picture = (start + r) / w.count();
             Item* to = gathered + (long)r * depth;
@@ -68,7 +66,7 @@ static void merge(const void* x_, int batch, const Windows& w, const void* packe
         }
         finish_rows<N>(PLAIN, (Item*)y_ + start * outputs, outputs, bias, nullptr, 0, outputs, gathered, depth, count,
                        (const typename N::Word*)packed, depth, 0, panels(outputs));
-    }
+    });
 }
 
 extern "C" {

@@ -2,7 +2,7 @@
 
 #include "layers.h"
 
-// The spread of numbers that come in parts (Chan, Golub and LeVeque): no digit is lost where the mean is large, and each
+// The spread of numbers that come in parts (Chan, Golub and LeVeque): no digit is lost where the mean is large, and a
 // part is read while it is in cache.
 struct Growing {
     double count = 0, mean = 0, squares = 0;
@@ -87,14 +87,10 @@ static void mlp(const void* x_, int batch, int tokens, int channels, float eps, 
     const Item* x = (const Item*)x_;
     Item* y = (Item*)y_;
     const std::vector<Standard> standard = standards<N>(x, batch, (long)tokens * channels, eps, threads);
-    const long rows = (long)batch * tokens;
-    const int chunk = rows_at_a_time(rows, (size_t)hidden * sizeof(Item), threads);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (long start = 0; start < rows; start += chunk) {
-        const int count = (int)std::min<long>(chunk, rows - start);
+    share_rows((long)batch * tokens, (size_t)hidden * sizeof(Item), threads, [&](long start, int count) {
         const Item* from = x + start * channels;
-        Item* fresh = scratch<Item>(5, (size_t)chunk * channels);
-        Item* between = scratch<Item>(6, (size_t)chunk * hidden);
+        Item* fresh = scratch<Item>(5, (size_t)count * channels);
+        Item* between = scratch<Item>(6, (size_t)count * hidden);
         for (int r = 0; r < count; r++)
             standardise<N>(from + (long)r * channels, channels, standard[(start + r) / tokens],
                            fresh + (long)r * channels);
@@ -102,7 +98,7 @@ static void mlp(const void* x_, int batch, int tokens, int channels, float eps, 
                        (const typename N::Word*)first_, channels, 0, panels(hidden));
         finish_rows<N>(ADD, y + start * channels, channels, bias2, from, channels, channels, between, hidden, count,
                        (const typename N::Word*)second_, hidden, 0, panels(channels));
-    }
+    });
 }
 
 extern "C" {
