@@ -1,12 +1,14 @@
 """A training step of ours against timm's: forward, backward, fused AdamW, under autocast; seconds and peak memory.
 
     python benchmarks/training.py                         # Swin-T, bf16, batches of 16
+    python benchmarks/training.py --model vit_tiny_patch16_224 poolformer_s12 mixer_s16_224
     python benchmarks/training.py --model vit_small_patch16_224 --batch 32 --precision fp32
 
 All start from the same weights and learn the same pictures without dropped paths, so the losses and the sizes of the
 gradients of their first two steps must agree. Each has a process of its own, for its memory and since allocators are
 tuned for a whole process, and they take turns. Ours is as `vitrail train` makes it: quick blocks, and memory that is
-kept from step to step. timm's is there twice: as it comes, and with its memory kept as well.
+kept from step to step. timm's is there twice: as it comes, and with its memory kept as well. Of the peak of memory the
+second column leaves out what the process held before there was a model: Python, PyTorch and the libraries it read.
 """
 
 import json
@@ -29,11 +31,16 @@ from vitrail.lab.bench.page import amount, ratio
 from vitrail.lab.bench.spread import Spread
 from vitrail.lab.bench.subject import Subject
 from vitrail.lab.bench.table import Table
+from vitrail.lab.bench.turns import Turns
 from vitrail.lab.cost import count_macs
-from vitrail.training.memory import keep_freed, peak_of
+from vitrail.training.memory import keep_freed, peak_of, resident
 from vitrail.training.quick import quicken
 
 CONTENDERS = ("vitrail", "timm", "timm, memory kept")
+COLUMNS = (
+    *("contender", "img/s", "s a step", "ours is × as fast", "peak MB", "of it for the model"),
+    *("first losses", "first gradient"),
+)
 NEAR = {"fp32": 1e-4, "bf16": 2e-2}  # largest difference of losses and of sizes of gradients, as a share
 
 
@@ -72,7 +79,7 @@ def build(name: str, options: Namespace) -> Step:
     Raises:
         Unavailable: timm has no such model.
     """
-    ours = Subject(options.model, imgsz=options.imgsz, set=("drop_path=0", *options.set)).build()
+    ours = Subject(options.model[0], imgsz=options.imgsz, set=("drop_path=0", *options.set)).build()
     images = blotches(options.batch, ours.config.in_channels, ours.preprocess.size)
     if name != "timm":
         keep_freed()
@@ -97,12 +104,13 @@ def warm_up(step: Step) -> dict[str, Any]:
 
 def begin_alone(name: str, options: Namespace) -> None:
     """Be one contender: make two steps and say what came of them, then one for each line that is read."""
+    held = resident()
     try:
         step = build(name, options)
     except Unavailable as error:
         print(json.dumps({"missing": str(error)}), flush=True)
         return
-    print(json.dumps(warm_up(step)), flush=True)
+    print(json.dumps({**warm_up(step), "held": held}), flush=True)
     for _ in sys.stdin:
         print(json.dumps(step()), flush=True)
 
@@ -112,12 +120,13 @@ class Alone:
 
     Args:
         name: which one.
+        model: what it trains.
         options: the flags.
     """
 
-    def __init__(self, name: str, options: Namespace):
+    def __init__(self, name: str, model: str, options: Namespace):
         words = [
-            *("--model", options.model, "--batch", str(options.batch), "--precision", options.precision),
+            *("--model", model, "--batch", str(options.batch), "--precision", options.precision),
             *("--threads", str(torch.get_num_threads()), "--alone", name),
             *(("--imgsz", str(options.imgsz)) if options.imgsz else ()),
             *(("--set", *options.set) if options.set else ()),
@@ -148,7 +157,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure and show; leaves with 1 where the first steps differ."""
     parser = flags(__doc__)
     precision_flag(parser)
-    parser.add_argument("--model", default="swin_tiny_patch4_window7_224", help="a name in the catalogue")
+    parser.add_argument(
+        "--model", nargs="+", default=["swin_tiny_patch4_window7_224"], help="names in the catalogue, a table for each"
+    )
     parser.add_argument("--imgsz", type=int, help="side of the pictures (default: the model's)")
     parser.add_argument("--set", nargs="+", default=[], help="fields of the config to replace, as name=value")
     parser.add_argument("--batch", type=int, default=16, help="pictures in a batch (default: 16)")
@@ -157,11 +168,18 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.alone:
         begin_alone(options.alone, options)
         return 0
+    measured = [measure(model, options) for model in options.model]
+    show("training", "Training step", [table for table, _ in measured], options)
+    return 0 if all(agree for _, agree in measured) else 1
+
+
+def measure(model: str, options: Namespace) -> tuple[Table, bool]:
+    """Let the contenders take turns at training a model; return what came of it and whether their first steps agree."""
     steps: dict[str, Alone] = {}
     notes: list[str] = []
     for name in CONTENDERS:
-        tell(f"first steps of {name}")
-        step = Alone(name, options)
+        tell(f"{model}: first steps of {name}")
+        step = Alone(name, model, options)
         if "missing" in step.said:
             notes.append(f"{name} did not take part: {step.said['missing']}")
         else:
@@ -170,22 +188,22 @@ def main(words: Sequence[str] | None = None) -> int:
     turns = take_turns(calls, options)
     for step in steps.values():
         step.end()
-    rows = []
-    for name, step in steps.items():
-        rate = Spread.of(options.batch / seconds for seconds in turns[name].rounds)
-        times = "" if name == "vitrail" else ratio(turns["vitrail"].times_as_fast(turns[name]))
-        memory = f"{step.said['peak'] / 2**20:,.0f}"
-        firsts = " ".join(f"{loss:.5f}" for loss in step.said["losses"])
-        norm = f"{step.said['norms'][0]:.4f}"
-        rows.append([name, amount(rate), f"{turns[name].spread.median:.3f}", times, memory, firsts, norm])
     off = apart([step.said for step in steps.values()])
     agree = off <= NEAR[options.precision]
     notes += [] if agree else [f"The first steps differ by {off:.1e}: these figures do not count."]
-    notes.append(f"{count_macs(options.model) / 1e9:.2f} G multiply-adds a picture at its own size, forward alone.")
-    columns = ["contender", "img/s", "s a step", "ours is × as fast", "peak MB", "first losses", "first gradient"]
-    title = f"{options.model}, {options.precision}, batches of {options.batch}"
-    show("training", "Training step", [Table(title, columns, rows, right=columns[1:], notes=notes)], options)
-    return 0 if agree else 1
+    notes.append(f"{count_macs(model) / 1e9:.2f} G multiply-adds a picture at its own size, forward alone.")
+    rows = [row(name, step.said, turns, options.batch) for name, step in steps.items()]
+    title = f"{model}, {options.precision}, batches of {options.batch}"
+    return Table(title, COLUMNS, rows, right=COLUMNS[1:], notes=notes), agree
+
+
+def row(name: str, said: dict[str, Any], turns: dict[str, Turns], batch: int) -> list[str]:
+    """Return what one contender did, as text."""
+    rate = Spread.of(batch / seconds for seconds in turns[name].rounds)
+    times = "" if name == "vitrail" else ratio(turns["vitrail"].times_as_fast(turns[name]))
+    memory = [f"{size / 2**20:,.0f}" for size in (said["peak"], said["peak"] - said["held"])]
+    firsts = " ".join(f"{loss:.5f}" for loss in said["losses"])
+    return [name, amount(rate), f"{turns[name].spread.median:.3f}", times, *memory, firsts, f"{said['norms'][0]:.4f}"]
 
 
 def apart(said: Sequence[dict[str, Any]]) -> float:

@@ -145,6 +145,49 @@ def test_a_dropped_sample_is_left_alone(kernel, reference, case):
         assert not torch.isclose(y, x).all()
 
 
+def test_odd_widths_are_computed_in_fp32_and_refused_in_bf16():
+    run, weights = mlp_case(15, 33, None)
+    x = tokens(15, "fp32")
+    assert compiled_says(run, mlp_branch, x, *weights) is None
+    exact = run(mlp, x.detach().double(), *[weight.double() for weight in weights])
+    assert off(run(mlp_branch, x, *weights), exact) < CLOSE["fp32"]
+    if refusal(torch.bfloat16) is None:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert "odd width" in str(compiled_says(run, mlp_branch, x, *weights))
+
+
+def kept(run: Callable[..., Tensor], op: Any, x: Tensor, weights: list[Tensor]) -> int:
+    """Return the bytes that a branch keeps for its gradient beside its operands."""
+    found: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), arithmetic("mixed"):
+        y = run(op, x, *weights)
+    assert y.requires_grad
+    own = {tensor.untyped_storage().data_ptr() for tensor in (x, *weights)}
+    return sum(size for where, size in found.items() if where not in own)
+
+
+def test_branches_keep_less_than_plain_ones():
+    if refusal(torch.bfloat16):
+        pytest.skip(str(refusal(torch.bfloat16)))
+    C, T = 64, B * N
+    x = torch.randn(B, N, C, requires_grad=True)
+    run, weights = mlp_case(C, 4 * C, None)
+    weights = [weight.requires_grad_() for weight in weights]
+    assert kept(run, mlp_branch, x, weights) == 2 * T * C + 4 * T + 2 * T * 4 * C  # normed, deviations, before GELU
+    assert kept(run, mlp_branch, x, weights) < 0.5 * kept(run, mlp, x, weights)
+    run, weights = attention_case(C, 6, None)
+    weights = [weight.requires_grad_() for weight in weights]
+    assert kept(run, attention_branch, x, weights) < 0.8 * kept(run, attention, x, weights)
+    with torch.no_grad():
+        assert not run(attention_branch, x.detach(), *weights).requires_grad
+
+
 @each
 def test_what_cannot_be_compiled_goes_the_plain_way(kernel, reference, case):
     run, weights = case

@@ -73,6 +73,8 @@ def refuses_branch(x: Tensor, *weights: Tensor) -> str | None:
         return f"needs a residual in {dtype} or fp32, got {x.dtype}"
     if not torch.is_autocast_enabled("cpu") and any(weight.dtype != dtype for weight in weights):
         return f"needs weights of the precision of their input without autocast, got {x.dtype} for it"
+    if dtype == torch.bfloat16 and any(size % 2 for weight in weights for size in weight.shape):
+        return "layers of an odd width cannot be read in pairs"
     return refusal(dtype, *LIBRARIES)
 
 

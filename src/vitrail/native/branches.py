@@ -98,7 +98,7 @@ def leave(x: Tensor, layer: Tensor, offset: Tensor, keep: Tensor | None, past: T
 def leave_back(
     into_y: Tensor, layer: Tensor, keep: Tensor | None, x: Tensor, wanted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return the gradients of `leave` for x, layer and offset; that of the layer is left out where it is not `wanted`."""
+    """Return the gradients of `leave` for x, layer and offset; that of the layer only where it is `wanted`."""
     into_x, into_layer, into_offset = torch.empty_like(x), _room_for(layer, wanted), torch.empty(len(layer))
     turned = pack(layer, x.dtype, turned=True)
     _function("leave_back", into_y.dtype, x.dtype)(

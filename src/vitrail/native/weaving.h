@@ -36,16 +36,15 @@ static inline void weave_rows(const typename N::Item* rows, long stride, int cou
 }
 
 // Weave rows that are still in registers, STEP of them.
-template <class N>
-static inline void weave_lanes(const Lanes* rows, typename N::Word* to) {
-    typename N::Item items[N::STEP][LANES];
-    const typename N::Item* of_step[N::STEP];
-    for (int s = 0; s < N::STEP; s++) {
-        N::write(items[s], rows[s]);
-        of_step[s] = items[s];
-    }
-    N::interleave(of_step, 0, to);
+static inline void weave_lanes(const Lanes* rows, float* to) { store(to, rows[0]); }
+
+#if defined(__AVX512BF16__)
+static inline void weave_lanes(const Lanes* rows, uint32_t* to) {
+    const __m512i first = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)rows[0]));
+    const __m512i second = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)rows[1]));
+    _mm512_storeu_si512(to, _mm512_or_si512(first, _mm512_slli_epi32(second, 16)));
 }
+#endif
 
 // Sums held in registers: 8 x 3 of 32, or 4 x 3 of 16.
 constexpr int TALL = LANES == 16 ? 8 : 4, BROAD = 3;
