@@ -1,12 +1,13 @@
 """The attention operators in the shapes of real models, against PyTorch's own.
 
-    python benchmarks/operators.py                        # both operators, bf16 and fp32, batches of 8
+    python benchmarks/operators.py                        # all operators, bf16 and fp32, batches of 8
     python benchmarks/operators.py --operators window --precisions bf16
 
 Each operator takes queries, keys and values as one projection left them and gives what the next projection takes:
 
 - window attention in the blocks of Swin-T: shift, partition, scores with bias and mask, softmax, values, reverse;
   against roll, partition and PyTorch's fused attention, with bias and mask added up and laid out beforehand;
+- attention to few keys in the blocks of PVT-Small, whose keys come from a map made smaller; against PyTorch's own;
 - neighborhood attention in the blocks of NAT-T, with relative bias; against `unfold` and NATTEN (see neighborhood.py).
 """
 
@@ -27,7 +28,7 @@ from vitrail.lab.bench.contender import Unavailable, foreign
 from vitrail.lab.bench.page import ratio
 from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.turns import Turns
-from vitrail.native.attention import attend_groups, lane_bias
+from vitrail.native.attention import attend_groups, attend_keys, lane_bias
 from vitrail.native.library import refusal
 from vitrail.parts.attend import Attend, merge_heads, split_heads
 from vitrail.parts.windows import PadThenRoll
@@ -35,6 +36,8 @@ from vitrail.parts.windows import PadThenRoll
 WINDOW, KERNEL, WIDTH = 7, 7, 32
 # Side of the map, heads, shift, and how many blocks of the model are like that.
 SWIN_T = ((56, 3, 0, 1), (56, 3, 3, 1), (28, 6, 0, 1), (28, 6, 3, 1), (14, 12, 0, 3), (14, 12, 3, 3), (7, 24, 0, 2))
+# Queries, keys, heads of 64, and how many blocks of the model are like that.
+PVT_S = ((3136, 49, 1, 3), (784, 49, 2, 4), (196, 49, 5, 6), (49, 49, 8, 3))
 NAT_T = ((56, 2, 0, 3), (28, 4, 0, 4), (14, 8, 0, 18), (7, 16, 0, 5))
 
 Blocks = Sequence[tuple[int, int, int, int]]
@@ -138,6 +141,38 @@ def addend_of(bias: Tensor, cut: PadThenRoll, like: Tensor) -> Tensor:
     return addend.expand(windows, -1, -1, -1)
 
 
+def few_keys_cases(batch: int, dtype: torch.dtype, blocks: Blocks = PVT_S) -> Iterator[Case]:
+    """Yield attention to few keys in the blocks of a PVT."""
+    for queries, keys, heads, count in blocks:
+        q, kv = torch.randn(batch, queries, heads * 64), torch.randn(batch, keys, 2 * heads * 64)
+        given = q.to(dtype), kv.to(dtype)
+        calls: dict[str, Callable[[], Tensor]] = {
+            "vitrail parts": partial(few_keys_by_parts, *given, heads),
+            "torch SDPA": partial(few_keys_by_sdpa, *given, heads),
+        }
+        ours, absent, reason = ["vitrail parts"], {}, refusal(dtype, "attention")
+        if reason is None:
+            ours.append("vitrail native")
+            scaled = (q / 8).to(dtype)  # by 1 / sqrt(d), which is folded into the projection
+            calls["vitrail native"] = partial(attend_keys, scaled, given[1], heads)
+        else:
+            absent["vitrail native"] = reason
+        title = f"{queries} queries, {keys} keys, {heads} heads"
+        yield Case(title, count, tuple(ours), calls, few_keys_by_sdpa(q, kv, heads), absent)
+
+
+def few_keys_by_parts(q: Tensor, kv: Tensor, heads: int) -> Tensor:
+    """Compute attention of queries `(B, N, C)` to keys and values `(B, M, 2 C)` as our parts do."""
+    k, v = kv.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    return merge_heads(Attend()(q.unflatten(2, (heads, -1)).transpose(1, 2), k, v))
+
+
+def few_keys_by_sdpa(q: Tensor, kv: Tensor, heads: int) -> Tensor:
+    """Compute attention of queries `(B, N, C)` to keys and values `(B, M, 2 C)` by PyTorch's fused attention."""
+    k, v = kv.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    return merge_heads(scaled_dot_product_attention(q.unflatten(2, (heads, -1)).transpose(1, 2), k, v))
+
+
 def neighborhood_cases(batch: int, dtype: torch.dtype, blocks: Blocks = NAT_T) -> Iterator[Case]:
     """Yield neighborhood attention in the blocks of a NAT."""
     for side, heads, _, count in blocks:
@@ -164,6 +199,7 @@ def neighborhood_cases(batch: int, dtype: torch.dtype, blocks: Blocks = NAT_T) -
 
 OPERATORS: dict[str, tuple[str, Any]] = {
     "window": ("Window attention, 49 tokens, in the blocks of Swin-T", window_cases),
+    "few keys": ("Attention to few keys, in the blocks of PVT-Small", few_keys_cases),
     "neighborhood": ("Neighborhood attention, 7 x 7, in the blocks of NAT-T", neighborhood_cases),
 }
 

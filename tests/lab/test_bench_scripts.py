@@ -56,6 +56,13 @@ def test_both_ways_to_window_attention_agree(script, side, shift):
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_contenders_for_few_keys_compute_the_same(script, dtype, near):
+    for case in script("operators").few_keys_cases(1, dtype, blocks=((60, 49, 2, 1), (9, 16, 1, 1))):
+        for call in case.calls.values():
+            assert (call().float() - case.expected).abs().max() < near * case.expected.abs().max()
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_compiled_window_attention_agrees(script, dtype, near):
     operators, grid, heads = script("operators"), Grid(14, 14), 2
     if operators.refusal(dtype) is not None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import CLOSE, drawn, off, with_threads
-from vitrail.native.attention import attend_groups, lane_bias
+from vitrail.native.attention import attend_groups, attend_keys, lane_bias
 from vitrail.native.library import refusal
 from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp, pack_linear
 
@@ -80,6 +80,18 @@ def test_attention_is_softmax_attention(keys: int, width: int, dtype: torch.dtyp
         padding = torch.zeros(qkv.shape[2], dtype=dtype)
         got = attend_groups(qkv, heads, slots, padding, kinds, None if add is None else lane_bias(add))
         assert off(got, want) < 2 * CLOSE[dtype]
+
+
+@pytest.mark.parametrize("width", [2, 32, 36, 64])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (3, 16), (49, 49), (300, 7), (1000, 65), (10, 200)])
+def test_queries_may_be_more_or_fewer_than_keys(queries: int, keys: int, width: int, dtype: torch.dtype) -> None:
+    heads = 3
+    q, kv = drawn(2, queries, heads * width, dtype=dtype), drawn(2, keys, 2 * heads * width, dtype=dtype)
+    q /= width**0.5
+    rows = q.double().unflatten(2, (heads, width)).transpose(1, 2)
+    k, v = kv.double().unflatten(2, (2, heads, width)).permute(2, 0, 3, 1, 4)
+    want = ((rows @ k.transpose(2, 3)).softmax(-1) @ v).transpose(1, 2).flatten(2)
+    assert off(attend_keys(q, kv, heads), want) < 2 * CLOSE[dtype]
 
 
 @pytest.mark.parametrize("keys", [5, 49, 100])

@@ -62,15 +62,13 @@ static void groups_attend(const void* qkv_, int batch, int tokens, int heads, in
         const int32_t* seats = seats_of(item);
         const Item* qkv = tokens_of(item);
         Item* y = (Item*)y_ + item / parts / groups * tokens * dim + first * width;
-        auto mix_heads = [&](const Item* from, long line, Item* to, long apart) {
-            for (int h = 0; h < some; h++) {
-                const Item* at = from + h * width;
-                attend<N>({count, width, at, at + line / 3, at + 2 * (line / 3), line, to + h * width, apart},
-                          border.addend(bias, kinds, group, heads, first + h));
-            }
+        auto mix_heads = [&](const Item* from, int wide, Item* to) {
+            for (int h = 0; h < some; h++)
+                attend<N>(count, width, {from + h * width, 3L * wide}, wide,
+                          border.addend(bias, kinds, group, heads, first + h), {to + h * width, wide});
         };
         if (in_a_row(seats, count)) {
-            mix_heads(qkv + (long)seats[0] * 3 * dim, 3 * dim, y + (long)seats[0] * dim, dim);
+            mix_heads(qkv + (long)seats[0] * 3 * dim, dim, y + (long)seats[0] * dim);
             continue;
         }
         // Scattered tokens are read and written once, in the order of memory, and those of the next group asked for.
@@ -85,7 +83,7 @@ static void groups_attend(const void* qkv_, int batch, int tokens, int heads, in
             const Item* token = seats[j] < 0 ? (const Item*)padding_ + first * width : qkv + (long)seats[j] * 3 * dim;
             for (int p = 0; p < 3; p++) copy(token + p * dim, part, rows + ((size_t)j * 3 + p) * part);
         }
-        mix_heads(rows, 3 * part, answers, part);
+        mix_heads(rows, part, answers);
         for (int j = 0; j < count; j++)
             if (seats[j] >= 0) copy(answers + (size_t)j * part, part, y + (long)seats[j] * dim);
     }
@@ -128,11 +126,9 @@ static void branch(const void* x_, int batch, int tokens, int heads, int width, 
         for (int g = 0; g < some; g++) {
             const Item* from = qkv + (size_t)g * count * 3 * dim;
             Item* to = fresh + (size_t)g * count * dim;  // what was normalised is not needed any more
-            for (int head = 0; head < heads; head++) {
-                const Item* at = from + head * width;
-                attend<N>({count, width, at, at + dim, at + 2 * dim, 3L * dim, to + head * width, dim},
-                          border.addend(bias, kinds, (start + g) % groups, heads, head));
-            }
+            for (int head = 0; head < heads; head++)
+                attend<N>(count, width, {from + head * width, 3L * dim}, dim,
+                          border.addend(bias, kinds, (start + g) % groups, heads, head), {to + head * width, dim});
         }
         product<N>(fresh, dim, rows, (const typename N::Word*)proj_, dim, dim, 0, panels(dim),
                    [&](int r, int c, Lanes sum) {
@@ -143,12 +139,40 @@ static void branch(const void* x_, int batch, int tokens, int heads, int width, 
     }
 }
 
+// Attention of many queries to a few keys. q and y are (batch, queries, heads, width), kv (batch, keys, 2, heads, width).
+template <class N>
+static void keys_attend(const void* q_, int batch, int queries, int heads, int width, const void* kv_, int keys, void* y_,
+                        int threads) {
+    typedef typename N::Item Item;
+    const long dim = (long)heads * width;
+    const Border border(keys);
+    // Shares of the queries that are worth laying the keys out for, and as many as give all threads work.
+    const int worth = std::max(4 * BLOCK, keys), most = (queries + worth - 1) / worth;
+    const int parts = (int)std::min<long>(most, std::max(1L, (4L * threads + batch * heads - 1) / (batch * heads)));
+    const int part = round_up((queries + parts - 1) / parts, BLOCK);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long item = 0; item < (long)batch * heads * parts; item++) {
+        const long image = item / parts / heads;
+        const int head = item / parts % heads, first = item % parts * part;
+        const Item* kv = (const Item*)kv_ + image * keys * 2 * dim + head * width;
+        const long from = (image * queries + first) * dim + head * width;
+        if (first < queries)
+            answer<N>(Known<N>(keys, width, {kv, 2 * dim}, {kv + dim, 2 * dim}), std::min(part, queries - first),
+                      {(const Item*)q_ + from, dim}, border.addend(nullptr, nullptr, 0, heads, head),
+                      {(Item*)y_ + from, dim});
+    }
+}
+
 extern "C" {
 #define FOR(name, N)                                                                                                   \
     void vitrail_attend_##name(const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots,     \
                                int groups, int count, const void* padding, const int32_t* kinds, const float* bias,    \
                                void* y, int threads) {                                                                 \
         groups_attend<N>(qkv, batch, tokens, heads, width, slots, groups, count, padding, kinds, bias, y, threads);    \
+    }                                                                                                                  \
+    void vitrail_attend_keys_##name(const void* q, int batch, int queries, int heads, int width, const void* kv,       \
+                                    int keys, void* y, int threads) {                                                  \
+        keys_attend<N>(q, batch, queries, heads, width, kv, keys, y, threads);                                         \
     }                                                                                                                  \
     void vitrail_branch_##name(const void* x, int batch, int tokens, int heads, int width, const int32_t* slots,       \
                                int groups, int count, const void* padding, const int32_t* kinds, const float* bias,    \

@@ -7,15 +7,12 @@
 // Queries at a time. Windows of 49 tokens are hardly more than a whole number of blocks, so no tile is left with one row.
 constexpr int TILE = 5, BLOCK = 2 * TILE;
 
-// One head of tokens that lie one after the other, `stride` numbers apart, and where their answers go.
-// The queries are scaled already.
+// Rows of one head: where the first lies, and how many numbers on the next.
 template <class Item>
-struct Head {
-    int count, width;
-    const Item *queries, *keys, *values;
+struct Rows {
+    Item* at;
     long stride;
-    Item* answers;
-    long apart;
+    Item* of(int row) const { return at + row * stride; }
 };
 
 // Where a group's scores get their bias from: `stride` numbers from one query's to the next's, 0 if all have the same.
@@ -71,7 +68,7 @@ static inline void shares_of_panels(int some, const typename N::Item* queries, l
                                     const typename N::Word* packed, int count, Addend bias, typename N::Item* shares,
                                     float* sums) {
     const int keys = round_up(count, LANES);
-    Lanes sum[BLOCK] = {};
+    Lanes sum[2 * ROWS] = {};
     product<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Lanes score) {
         const Lanes share = N::exponential(score + load(bias.at + r * bias.stride + j));
         sum[r] += share;
@@ -87,7 +84,7 @@ static void shares_below_peaks(int some, const typename N::Item* queries, long s
                                float* sums) {
     const int keys = round_up(count, LANES);
     float* scores = scratch<float>(2, (size_t)BLOCK * keys);
-    Lanes most[BLOCK];
+    Lanes most[2 * ROWS];
     for (int r = 0; r < some; r++) most[r] = every(-1e30f);
     product<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Lanes score) {
         score += load(bias.at + r * bias.stride + j);
@@ -152,30 +149,51 @@ static inline void mix(int some, const typename N::Item* shares, int keys, const
     }
 }
 
-// Give each token the mean of all values, by its shares.
-// `bias` is (count, round_up(count, LANES)), with -1e30 for what lies beyond `count`, or one row of it for all queries.
+// Keys and values of one head, laid out for products; they stay as they are until the next head of this thread.
 template <class N>
-static void attend(const Head<typename N::Item>& head, Addend bias) {
-    typedef typename N::Item Item;
-    typedef typename N::Word Word;
-    const int count = head.count, width = head.width;
-    const int keys = round_up(count, LANES), depth = round_up(count, N::STEP);
-    Word* packed_keys = scratch<Word>(0, (size_t)round_up(count, PANEL) * width);
-    Word* packed_values = scratch<Word>(1, (size_t)round_up(width, PANEL) * depth);
-    Item* shares = scratch<Item>(3, (size_t)BLOCK * keys);
-    pack_keys<N>(count, width, [&](int j) { return head.keys + j * head.stride; }, packed_keys);
-    pack_values<N>(count, width, [&](int j) { return head.values + j * head.stride; }, packed_values);
+struct Known {
+    int count, width;
+    const typename N::Word *keys, *values;
 
+    Known(int count, int width, Rows<const typename N::Item> from, Rows<const typename N::Item> what)
+        : count(count), width(width) {
+        typedef typename N::Word Word;
+        Word* packed_keys = scratch<Word>(0, (size_t)round_up(count, PANEL) * width);
+        Word* packed_values = scratch<Word>(1, (size_t)round_up(width, PANEL) * round_up(count, N::STEP));
+        pack_keys<N>(count, width, [&](int j) { return from.of(j); }, packed_keys);
+        pack_values<N>(count, width, [&](int j) { return what.of(j); }, packed_values);
+        keys = packed_keys, values = packed_values;
+    }
+};
+
+// Answer each query, scaled already, with the mean of all values by its shares.
+// `bias` is (queries, round_up(keys, LANES)), with -1e30 for what lies beyond the keys, or one row of it for all queries.
+// Inlined by force: as a function of its own it took 8 % longer.
+template <class N>
+static IN_REGISTERS void answer(const Known<N>& known, int count, Rows<const typename N::Item> queries, Addend bias,
+                                Rows<typename N::Item> answers) {
+    typedef typename N::Item Item;
+    const int keys = round_up(known.count, LANES), width = known.width;
+    const int steps = round_up(known.count, N::STEP) / N::STEP;
+    Item* shares = scratch<Item>(3, (size_t)BLOCK * keys);
     for (int first = 0; first < count; first += BLOCK) {
         const int some = std::min(BLOCK, count - first);
         float whole[BLOCK];
         for (int r = 0; r < some; r += TILE, bias.at += TILE * bias.stride)
-            shares_of<N>(std::min(TILE, some - r), head.queries + (first + r) * head.stride, head.stride, width,
-                         packed_keys, count, bias, shares + (size_t)r * keys, whole + r);
+            shares_of<N>(std::min(TILE, some - r), queries.of(first + r), queries.stride, width, known.keys, known.count,
+                         bias, shares + (size_t)r * keys, whole + r);
         for (int r = 0; r < some; r++) whole[r] = 1.0f / whole[r];
-        Item* answers = head.answers + first * head.apart;
-        mix<N>(some, shares, keys, packed_values, depth / N::STEP, width, [&](int r, int c, Lanes sum) {
-            put<N>(answers + r * head.apart + c, sum * whole[r], width - c);
+        Item* to = answers.of(first);
+        mix<N>(some, shares, keys, known.values, steps, width, [&](int r, int c, Lanes sum) {
+            put<N>(to + r * answers.stride + c, sum * whole[r], width - c);
         });
     }
+}
+
+// Tokens that meet each other: `rows` has their queries, and their keys and values each `part` numbers further.
+template <class N>
+static void attend(int count, int width, Rows<const typename N::Item> rows, int part, Addend bias,
+                   Rows<typename N::Item> answers) {
+    const Known<N> known(count, width, {rows.at + part, rows.stride}, {rows.at + 2 * part, rows.stride});
+    answer<N>(known, count, rows, bias, answers);
 }

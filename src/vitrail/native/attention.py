@@ -60,6 +60,29 @@ def attend_groups(
     return y
 
 
+def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
+    """Let many queries attend to a few keys, such as those of a map that was made smaller.
+
+    y = softmax(q k^T) v for each head; the queries are scaled already
+
+    Args:
+        q: `(B, N, C)`.
+        kv: `(B, M, 2 C)`, keys and values.
+        heads: heads h; `C = h d`, d even.
+
+    Returns:
+        `(B, N, C)`.
+    """
+    q, kv = q.contiguous(), kv.contiguous()
+    batch, queries, width = q.shape
+    assert kv.shape[0] == batch and kv.shape[2] == 2 * width and kv.dtype == q.dtype, (q.shape, kv.shape, kv.dtype)
+    y = empty(*q.shape, dtype=q.dtype)
+    function("attention", "attend_keys", q.dtype)(
+        at(q), batch, queries, heads, width // heads, at(kv), kv.shape[1], at(y), torch.get_num_threads()
+    )
+    return y
+
+
 def attention_branch(
     x: Tensor,
     heads: int,

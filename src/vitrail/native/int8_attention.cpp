@@ -48,9 +48,9 @@ static void branch(const void* x_, int batch, int tokens, int heads, int width, 
         for (int item = 0; item < some * heads; item++) {
             const int head = item % heads, first = item / heads * count, group = (start + item / heads) % groups;
             const float* table = bias == nullptr ? none.data() : bias + (size_t)(kinds[group] * heads + head) * count * keys;
-            const Item* at = qkv + (size_t)first * 3 * dim + head * width;
-            attend<N>({count, width, at, at + dim, at + 2 * dim, 3L * dim, mixed + (size_t)first * dim + head * width, dim},
-                      Addend{table, bias == nullptr ? 0 : keys});
+            const size_t at = (size_t)first * dim;
+            attend<N>(count, width, {qkv + 3 * at + head * width, 3L * dim}, dim,
+                      Addend{table, bias == nullptr ? 0 : keys}, {mixed + at + head * width, dim});
         }
         for (int r = 0; r < rows; r++)
             readings[r] = quantise<N>(mixed + (size_t)r * dim, dim, false, 0, bytes + (size_t)r * wide);
