@@ -5,8 +5,9 @@ for a picture does not depend on its neighbours. Working on the batch is what ma
 torch are called once a batch, not once a picture.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -77,10 +78,23 @@ AUGMENTS: dict[str, Augment] = {
 """Ready-made choices: for handwriting, small pictures (CIFAR) and photographs; `-strong` for long trainings."""
 
 
+def mirrors(draws: Draws, probability: float) -> np.ndarray:
+    """Draw which pictures are mirrored, `(B,)` of bool."""
+    return draws.uniform("flip") < probability
+
+
 def flip(pixels: Tensor, draws: Draws, probability: float) -> Tensor:
     """Mirror pictures left to right with a probability."""
-    chosen = torch.from_numpy(draws.uniform("flip") < probability)
+    chosen = torch.from_numpy(mirrors(draws, probability))
     return torch.where(chosen[:, None, None, None], pixels.flip(-1), pixels)
+
+
+def offsets(pixels: Tensor, draws: Draws, padding: int, border: str) -> tuple[np.ndarray, np.ndarray]:
+    """Draw how far the window of each picture lies below and right of where it was, `(B,)` and `(B,)`."""
+    if border == "reflect":  # a mirror image has no more than this
+        padding = min(padding, pixels.shape[-2] - 1, pixels.shape[-1] - 1)
+    top, left = draws.integers("crop top", 2 * padding + 1), draws.integers("crop left", 2 * padding + 1)
+    return top - padding, left - padding
 
 
 def pad_crop(pixels: Tensor, draws: Draws, padding: int, border: str) -> Tensor:
@@ -100,9 +114,8 @@ def pad_crop(pixels: Tensor, draws: Draws, padding: int, border: str) -> Tensor:
         padding = min(padding, height - 1, width - 1)
     padded = tv.pad(pixels, [padding], padding_mode="reflect" if border == "reflect" else "constant")
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2p+1, 2p+1, Y, X)
-    top = torch.from_numpy(draws.integers("crop top", 2 * padding + 1))
-    left = torch.from_numpy(draws.integers("crop left", 2 * padding + 1))
-    return windows[torch.arange(batch), :, top, left]
+    below, right = map(torch.from_numpy, offsets(pixels, draws, padding, border))
+    return windows[torch.arange(batch), :, below + padding, right + padding]
 
 
 def jitter(pixels: Tensor, draws: Draws, strength: float) -> Tensor:
@@ -119,32 +132,58 @@ def jitter(pixels: Tensor, draws: Draws, strength: float) -> Tensor:
     return pixels
 
 
-def erase(images: Tensor, draws: Draws, probability: float, fill: str) -> Tensor:
-    """Erase a box of normalised pictures, in place.
+class Holes(NamedTuple):
+    """What is to be erased from pictures once they are normalised; small beside them, so processes hand it on.
+
+    Args:
+        boxes: `(n, 5)`: number of the picture, upper and left edge, height and width.
+        noise: what the boxes hold, one after the other; empty where they hold zeros.
+    """
+
+    boxes: Tensor
+    noise: Tensor
+
+    def cut(self, images: Tensor) -> Tensor:
+        """Erase, in place."""
+        place = 0
+        noise = self.noise.to(images.device, non_blocking=True)
+        for number, top, left, tall, wide in self.boxes.tolist():
+            box = images[number, :, top : top + tall, left : left + wide]
+            if len(noise):
+                box.copy_(noise[place : place + box.numel()].view(box.shape))
+                place += box.numel()
+            else:
+                box.zero_()
+        return images
+
+
+def draw_holes(shape: Sequence[int], draws: Draws, probability: float, fill: str) -> Holes:
+    """Draw which boxes of pictures `(C, Y, X)` are erased, and what is put there (`noise`, or zeros for `mean`).
 
     Paper: Zhong et al., "Random erasing" (2020), section 3, with the areas (2 % to 33 %) and shapes
     (0.3 to 3.3) of timm and torchvision. Departure: where a drawn box does not fit, it is cut to the picture instead of
     drawn again.
     """
     chosen = np.flatnonzero(draws.uniform("erase") < probability)
-    if not len(chosen):
-        return images
     draws = draws.take(chosen)
-    channels, height, width = images.shape[1:]
+    channels, height, width = shape
     area = draws.uniform("erase area", 0.02, 1 / 3) * height * width
-    shape = np.exp(draws.uniform("erase shape", np.log(0.3), np.log(3.3)))
-    tall = np.clip(np.rint(np.sqrt(area * shape)), 1, height).astype(int)
-    wide = np.clip(np.rint(np.sqrt(area / shape)), 1, width).astype(int)
+    ratio = np.exp(draws.uniform("erase shape", np.log(0.3), np.log(3.3)))
+    tall = np.clip(np.rint(np.sqrt(area * ratio)), 1, height).astype(int)
+    wide = np.clip(np.rint(np.sqrt(area / ratio)), 1, width).astype(int)
     top = (draws.uniform("erase top") * (height - tall + 1)).astype(int)
     left = (draws.uniform("erase left") * (width - wide + 1)).astype(int)
-    for row, number in enumerate(chosen):
-        box = images[number, :, top[row] : top[row] + tall[row], left[row] : left[row] + wide[row]]
-        if fill == "mean":
-            box.zero_()
-        else:
-            noise = draws.take(np.array([row])).normal("erase noise", box.numel())
-            box.copy_(torch.from_numpy(noise).view(channels, tall[row], wide[row]))
-    return images
+    boxes = torch.from_numpy(np.stack([chosen, top, left, tall, wide], axis=1))
+    if fill == "mean" or not len(chosen):
+        return Holes(boxes, torch.empty(0))
+    counts = (channels * tall * wide).tolist()
+    noise = [draws.take(np.array([i])).normal("erase noise", count)[0] for i, count in enumerate(counts)]
+    return Holes(boxes, torch.from_numpy(np.concatenate(noise)).float())
+
+
+def erase(images: Tensor, draws: Draws, probability: float, fill: str) -> Tensor:
+    """Erase a box of some normalised pictures, in place."""
+    return draw_holes(images.shape[1:], draws, probability, fill).cut(images)
 
 
 def _brightness(pixels: Tensor, factor: Tensor) -> Tensor:

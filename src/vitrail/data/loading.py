@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import data
 
+from vitrail.data.augment import Holes
 from vitrail.data.dataset import Arrays, PictureSet
 from vitrail.data.draw import Draws
 from vitrail.data.listing import Problem
@@ -34,12 +35,20 @@ class Batch(NamedTuple):
 
 
 class _Fetched(NamedTuple):
-    batch: Batch
+    """What a worker hands over: bytes, and what is to be done to them where the model is."""
+
+    pixels: Tensor
+    holes: Holes | None
+    labels: Tensor
+    index: Tensor
     faults: list[Problem]
 
 
 class Loader:
     """Batches of a data set, epoch by epoch.
+
+    Pictures cross from the workers to this process, and from there to the device, as uint8; they become the model's
+    numbers there, a batch at a time.
 
     Args:
         dataset: the pictures.
@@ -49,6 +58,7 @@ class Loader:
         bad: what happens to a picture that cannot be decoded: `fail` raises, `skip` leaves it out of its batch (which
             gets smaller; no other picture takes its place) and counts it in `skipped`.
         timeout: seconds without a batch after which hanging workers are an error.
+        device: where the batches are wanted.
     """
 
     def __init__(
@@ -60,8 +70,10 @@ class Loader:
         workers: int = 0,
         bad: Literal["fail", "skip"] = "fail",
         timeout: float = 600,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.dataset, self.order, self.bad = dataset, order, bad
+        self.dataset, self.transform, self.order, self.bad = dataset, transform, order, bad
+        self.device = torch.device(device)
         self.skipped: dict[str, str] = {}
         self._plan = _Plan(order)
         # A generator of its own: torch's global one must not feel how often loading starts, or a resumed run would
@@ -72,7 +84,7 @@ class Loader:
             sampler=self._plan,
             num_workers=workers,
             collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.device.type == "cuda",
             timeout=timeout if workers else 0,
             generator=torch.Generator(),
             persistent_workers=workers > 0,
@@ -103,12 +115,16 @@ class Loader:
                 if fetched.faults and self.bad == "fail":
                     raise bad_pictures(self.dataset.name, fetched.faults)
                 self.skipped |= {fault.id: fault.reason for fault in fetched.faults}
-                yield fetched.batch
+                yield self._finished(fetched)
         except RuntimeError as error:
             failure = worker_failure(error)
             if failure is None:
                 raise
             raise failure from error
+
+    def _finished(self, fetched: _Fetched) -> Batch:
+        pixels, labels = (x.to(self.device, non_blocking=True) for x in (fetched.pixels, fetched.labels))
+        return Batch(self.transform.finish(pixels, fetched.holes), labels, fetched.index)
 
 
 def train_loader(
@@ -121,10 +137,11 @@ def train_loader(
     world: int = 1,
     workers: int = 0,
     bad: Literal["fail", "skip"] = "fail",
+    device: torch.device | str = "cpu",
 ) -> Loader:
     """Return a loader that shuffles each epoch and drops the last, smaller step; `batch_size` is over all ranks."""
     order = EpochOrder(len(dataset), batch_size, seed, rank=rank, world=world)
-    return Loader(dataset, transform, order, workers=workers, bad=bad)
+    return Loader(dataset, transform, order, workers=workers, bad=bad, device=device)
 
 
 def eval_loader(
@@ -136,10 +153,11 @@ def eval_loader(
     world: int = 1,
     workers: int = 0,
     bad: Literal["fail", "skip"] = "fail",
+    device: torch.device | str = "cpu",
 ) -> Loader:
     """Return a loader that shows each picture once, in order; over the ranks no picture is lost or seen twice."""
     order = EpochOrder(len(dataset), batch_size, shuffle=False, drop_last=False, rank=rank, world=world)
-    return Loader(dataset, transform, order, workers=workers, bad=bad)
+    return Loader(dataset, transform, order, workers=workers, bad=bad, device=device)
 
 
 def fitted(dataset: PictureSet, transform: Transform) -> PictureSet:
@@ -188,8 +206,8 @@ class _Fetch(data.Dataset[_Fetched]):
         else:
             index, pixels, faults = self._read(Draws(self.seed, epoch, index), index)
             draws = Draws(self.seed, epoch, index)
-        images = self.transform.batch(pixels, draws)
-        return _Fetched(Batch(images, self.dataset.labels[index], torch.from_numpy(index)), faults)
+        pixels, holes = self.transform.vary(pixels, draws)
+        return _Fetched(pixels, holes, self.dataset.labels[index], torch.from_numpy(index), faults)
 
     def _read(self, draws: Draws, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[Problem]]:
         """Decode the pictures one by one; those that cannot be decoded are reported and left out."""

@@ -1,59 +1,25 @@
 """From a picture to the tensor that a model takes: for evaluation, and for training.
 
-Both work in two steps. `picture` brings one decoded picture to the model's size as uint8, `batch` does the rest to
-many at once. Pictures that have the model's size already (CIFAR, digits) skip the first step, see `leaves`.
+Both work in three steps, and pixels stay uint8 up to the last. `picture` brings one decoded picture to the model's
+size, `vary` changes a batch, and `finish` makes the model's numbers of it: loading processes take the first two and
+hand on bytes, the last is taken where the model is. Pictures that have the model's size already (CIFAR, digits) skip
+the first step, see `leaves`.
 """
 
-from collections.abc import Callable
 from math import exp, log, sqrt
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from vitrail.data.augment import Augment, erase, flip, jitter, pad_crop
+from vitrail.data.augment import Augment, Holes, draw_holes, jitter
 from vitrail.data.draw import Draws
+from vitrail.data.pixels import FILTERS, PLAIN, Box, Pixels
 from vitrail.data.policy import rand_augment, trivial_augment
 from vitrail.errors import VitrailError
 from vitrail.preprocess import Preprocess
 
-_FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST,
-}
-
-
-Fit = Callable[[Image.Image, tuple[int, int], int, str], Tensor]
-"""`(image, (width, height), side, interpolation)`: resize, cut a square from the centre; `(C, side, side)` of uint8."""
-
-
-def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-    """Scale `(B, C, Y, X)` of uint8 to 0..1, subtract the mean, divide by the deviation."""
-    if pixels.shape[1] == 1 and preprocess.channels == 3:
-        pixels = pixels.expand(-1, 3, -1, -1)
-    mean = torch.tensor(preprocess.mean, device=pixels.device)[:, None, None]
-    std = torch.tensor(preprocess.std, device=pixels.device)[:, None, None]
-    images = torch.empty(pixels.shape, device=pixels.device)
-    step = 1 if pixels.device.type == "cpu" else max(1, len(pixels))  # on a CPU each of the four steps finds it cached
-    for first in range(0, len(pixels), step):
-        part = slice(first, first + step)
-        images[part].copy_(pixels[part]).div_(255).sub_(mean).div_(std)
-    return images
-
-
-def fit(image: Image.Image, size: tuple[int, int], side: int, interpolation: str) -> Tensor:
-    """Resize, and crop a square from the centre; `(C, side, side)` of uint8."""
-    if image.size != size:
-        image = image.resize(size, _FILTERS[interpolation])
-    left, top = centre(size, side)
-    return _planes(image.crop((left, top, left + side, top + side)))
-
-
-def centre(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return the left and upper edge of a square in the middle of a picture; negative where it reaches beyond."""
-    return round((size[0] - side) / 2), round((size[1] - side) / 2)
+Varied = tuple[Tensor, Holes | None]
+"""Pixels of a batch `(B, C, Y, X)` of uint8, and what is to be erased from them once they are normalised."""
 
 
 class EvalTransform:
@@ -63,7 +29,7 @@ class EvalTransform:
 
     Args:
         preprocess: the evaluation protocol of a model.
-        fit: what resizes and crops; every one gives the same pixels.
+        pixels: who does it; all do the same.
 
     Example:
         >>> EvalTransform(Preprocess(size=32))(Image.new("RGB", (50, 40))).shape
@@ -72,13 +38,13 @@ class EvalTransform:
 
     draft: int | None = None
 
-    def __init__(self, preprocess: Preprocess, fit: Fit = fit) -> None:
-        if preprocess.channels not in (1, 3) or preprocess.interpolation not in _FILTERS:
+    def __init__(self, preprocess: Preprocess, pixels: Pixels = PLAIN) -> None:
+        if preprocess.channels not in (1, 3) or preprocess.interpolation not in FILTERS:
             raise VitrailError(
                 f"Pictures of {preprocess.channels} channels with {preprocess.interpolation!r} interpolation.\n"
-                f"A picture has 1 or 3 channels; the interpolations are {', '.join(_FILTERS)}."
+                f"A picture has 1 or 3 channels; the interpolations are {', '.join(FILTERS)}."
             )
-        self.preprocess, self.fit = preprocess, fit
+        self.preprocess, self.pixels = preprocess, pixels
         self.mode = "L" if preprocess.channels == 1 else "RGB"
 
     def __call__(self, image: Image.Image) -> Tensor:
@@ -95,14 +61,25 @@ class EvalTransform:
 
     def picture(self, image: Image.Image, draws: Draws | None = None) -> Tensor:
         """Resize the short side, and crop from the centre; `(C, size, size)` of uint8."""
-        short, (width, height) = self.preprocess.resize, image.size
+        short, side, (width, height) = self.preprocess.resize, self.preprocess.size, image.size
         wide = short if width <= height else int(short * width / height)
         tall = short if height <= width else int(short * height / width)
-        return self.fit(image, (wide, tall), self.preprocess.size, self.preprocess.interpolation)
+        corner = round((wide - side) / 2), round((tall - side) / 2)
+        return self.pixels.resize(
+            image, (0, 0, width, height), (wide, tall), corner, side, self.preprocess.interpolation
+        )
+
+    def vary(self, pixels: Tensor, draws: Draws | None = None) -> Varied:
+        """Change nothing."""
+        return pixels, None
+
+    def finish(self, pixels: Tensor, holes: Holes | None = None) -> Tensor:
+        """Normalise `(B, C, size, size)`."""
+        return self.pixels.normalize(pixels, self.preprocess)
 
     def batch(self, pixels: Tensor, draws: Draws | None = None) -> Tensor:
-        """Normalise `(B, C, size, size)`."""
-        return normalize(pixels, self.preprocess)
+        """Take the last two steps at once."""
+        return self.finish(pixels)
 
 
 class TrainTransform:
@@ -111,16 +88,18 @@ class TrainTransform:
     Args:
         preprocess: size, interpolation and statistics of the model.
         augment: what may be varied.
+        pixels: who does it; all do the same.
     """
 
-    def __init__(self, preprocess: Preprocess, augment: Augment) -> None:
-        self.preprocess, self.augment = preprocess, augment
+    def __init__(self, preprocess: Preprocess, augment: Augment, pixels: Pixels = PLAIN) -> None:
+        self.preprocess, self.augment, self.pixels = preprocess, augment, pixels
         # The picture whole, for the crops that do not choose a part of it.
         whole = Preprocess(preprocess.size, 1.0, preprocess.interpolation, preprocess.mean, preprocess.std)
-        self._still = EvalTransform(preprocess if augment.crop == "center" else whole)
+        self._still = EvalTransform(preprocess if augment.crop == "center" else whole, pixels)
         self.mode = self._still.mode
         # Of a large JPEG no more is decoded than the least crop needs.
         self.draft = int(preprocess.size / sqrt(augment.scale[0])) if augment.crop == "resized" else None
+        self._padding = max(1, round(augment.padding * preprocess.size)) if augment.padding else 0
 
     def leaves(self, channels: int, height: int, width: int) -> bool:
         """Tell whether `picture` would leave pictures of this shape as they are."""
@@ -131,34 +110,40 @@ class TrainTransform:
         if self.augment.crop != "resized":
             return self._still.picture(image)
         assert draws is not None and len(draws) == 1
-        left, top, right, bottom = random_box(image.size, draws, self.augment.scale, self.augment.ratio)
-        size, method = self.preprocess.size, _FILTERS[self.preprocess.interpolation]
-        return _planes(image.crop((left, top, right, bottom)).resize((size, size), method))
+        box, side = random_box(image.size, draws, self.augment.scale, self.augment.ratio), self.preprocess.size
+        return self.pixels.resize(image, box, (side, side), (0, 0), side, self.preprocess.interpolation)
 
-    def batch(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Vary and normalise `(B, C, size, size)`."""
+    def vary(self, pixels: Tensor, draws: Draws) -> Varied:
+        """Vary `(B, C, size, size)`: move and mirror, change what a policy draws, choose what is erased."""
         augment = self.augment
-        if augment.crop == "pad" and augment.padding:
-            padding = max(1, round(augment.padding * self.preprocess.size))
-            pixels = pad_crop(pixels, draws, padding, augment.border)
-        if augment.flip:
-            pixels = flip(pixels, draws, augment.flip)
+        padding = self._padding if augment.crop == "pad" else 0
+        if padding or augment.flip:
+            pixels = self.pixels.move(pixels, draws, padding, augment.border, augment.flip)
         if augment.policy == "rand":
             pixels = rand_augment(pixels, draws, augment.operations, augment.magnitude)
         elif augment.policy == "trivial":
             pixels = trivial_augment(pixels, draws)
         if augment.jitter:
             pixels = jitter(pixels, draws, augment.jitter)
-        images = normalize(pixels, self.preprocess)
-        return erase(images, draws, augment.erase, augment.erase_fill) if augment.erase else images
+        if not augment.erase:
+            return pixels, None
+        shape = (self.preprocess.channels, *pixels.shape[-2:])
+        return pixels, draw_holes(shape, draws, augment.erase, augment.erase_fill)
+
+    def finish(self, pixels: Tensor, holes: Holes | None = None) -> Tensor:
+        """Normalise, and erase what was chosen."""
+        images = self.pixels.normalize(pixels, self.preprocess)
+        return images if holes is None else holes.cut(images)
+
+    def batch(self, pixels: Tensor, draws: Draws) -> Tensor:
+        """Take the last two steps at once."""
+        return self.finish(*self.vary(pixels, draws))
 
 
 Transform = EvalTransform | TrainTransform
 
 
-def random_box(
-    size: tuple[int, int], draws: Draws, scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[int, int, int, int]:
+def random_box(size: tuple[int, int], draws: Draws, scale: tuple[float, float], ratio: tuple[float, float]) -> Box:
     """Draw the box of a random resized crop: left, top, right, bottom.
 
     Paper: Szegedy et al., "Going deeper with convolutions" (2015), section 6. Ten tries, then the largest box in the
@@ -177,8 +162,3 @@ def random_box(
     tall = min(height, max(1, round(width / ratio[0])))
     left, top = (width - wide) // 2, (height - tall) // 2
     return left, top, left + wide, top + tall
-
-
-def _planes(image: Image.Image) -> Tensor:
-    values = np.array(image).reshape(image.height, image.width, -1)
-    return torch.from_numpy(values).permute(2, 0, 1)  # (Y, X, C) -> (C, Y, X)

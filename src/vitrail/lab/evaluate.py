@@ -21,7 +21,7 @@ from vitrail.lab.inference import ModelSource, asking, class_names, find_model
 from vitrail.lab.metrics import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.lab.predict import Labels
 from vitrail.lab.showcase import Showcase
-from vitrail.native.pictures import best_fit
+from vitrail.native.pictures import best_pixels
 from vitrail.tasks.classification import check_finite
 
 Progress = Callable[[int, int], None]
@@ -59,7 +59,8 @@ def evaluate(
         worst: how many of the worst errors to keep with their pictures.
         bad: what happens to pictures that cannot be read: `fail` stops at the first, `skip` leaves them out.
         progress: told after each batch how far it is.
-        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it, and else fp32.
+        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it, and else fp32;
+            `int8` is taken where it is faster and agrees, and else `auto` is.
         optimize: whether the fast form (`vitrail.optimize`) may answer, where it is faster here and agrees.
         told: hears which form answers, and why. The evaluation says it too.
 
@@ -83,7 +84,7 @@ def evaluate(
     names: tuple[str, ...] = ()
     answerer = Answerer(ready, len(pictures), precision=precision, fast=optimize, told=told)
     with asking(ready) as place:
-        prepare = EvalTransform(ready.preprocess, best_fit(len(pictures)))
+        prepare = EvalTransform(ready.preprocess, best_pixels(len(pictures)))
         for numbers, pixels in _batches(prepare, pictures, batch, bad):
             logits = answerer(prepare.batch(pixels.to(place)))
             ids = [pictures.ids[i] for i in numbers]

@@ -15,7 +15,7 @@ from vitrail.lab.ahead import ahead, batched, even
 from vitrail.lab.form import Answerer, Precision, Told
 from vitrail.lab.inference import ModelSource, asking, class_names, find_model, read_names
 from vitrail.lab.pictures import Picture, find_pictures
-from vitrail.native.pictures import best_fit
+from vitrail.native.pictures import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classification import Classification, check_finite, classify
 
@@ -60,7 +60,8 @@ def predict(
         batch: pictures that pass the model together.
         labels: class names, where the model has none or others are wanted.
         device: `auto`, `cpu`, `cuda`, ...
-        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it, and else fp32.
+        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it, and else fp32;
+            `int8` is taken where it is faster and agrees, and else `auto` is.
         optimize: whether the fast form may answer; else the model does as it is.
         draft: decode large JPEGs at a smaller scale; the answers move as much as they do in bf16. Without, every
             picture is prepared exactly as the model's published protocol says.
@@ -125,7 +126,7 @@ def predictions(
     if top < 1 or batch < 1:
         raise VitrailError(f"top is {top} and batch is {batch}; both must be at least 1.")
     count = len(pictures) if isinstance(pictures, Sized) else None
-    prepare = EvalTransform(model.preprocess, best_fit(count))
+    prepare = EvalTransform(model.preprocess, best_pixels(count))
     least = reduced_side(model.preprocess) if draft else None
     answerer = Answerer(model, count, precision=precision, fast=optimize, told=told)
     given = read_names(labels) if isinstance(labels, str | PathLike) else labels

@@ -1,194 +1,136 @@
-"""Resizing pictures, compiled: the pixels are Pillow's, to the bit, and only those that the crop keeps are computed."""
+"""What is done to many pixels, compiled: the values are Pillow's and PyTorch's, to the bit."""
 
 import ctypes
-from functools import cache, lru_cache
-from math import ceil
-from typing import Any, NamedTuple
+from functools import cache
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vitrail.data.transform import Fit, centre
-from vitrail.data.transform import fit as plain_fit
+from vitrail.data.augment import mirrors, offsets
+from vitrail.data.draw import Draws
+from vitrail.data.pixels import PLAIN, Box, Pair, Pixels
+from vitrail.native.arrow import memory
+from vitrail.native.calls import at
 from vitrail.native.library import Unavailable, built, library
+from vitrail.native.memory import empty
+from vitrail.preprocess import Preprocess
 
 _ENOUGH = 200  # pictures, from which on it pays to compile this file where that was never done: some seconds
-_POINT = 22  # bits of a weight behind the point, as in Pillow
-_BYTES = 16  # the compiled loop takes so many at a time
 _STORED = {"RGB": 4, "L": 1}  # bytes of a pixel in Pillow's memory
-_REACH = {"bilinear": 1.0, "bicubic": 2.0}
+_REACH = {"bilinear": False, "bicubic": True}
 
 
-def best_fit(pictures: int | None = None) -> Fit:
-    """Return the fastest way to resize and crop for a job of so many pictures (None: many). All give the same pixels.
+def best_pixels(pictures: int | None = None) -> Pixels:
+    """Return the fastest way to prepare pixels for a job of so many pictures (None: many). All give the same pixels.
 
     Example:
         >>> image = Image.new("RGB", (300, 200), "red")
-        >>> torch.equal(best_fit(1)(image, (96, 64), 64, "bicubic"), plain_fit(image, (96, 64), 64, "bicubic"))
+        >>> call = (image, (0, 0, 300, 200), (96, 64), (16, 0), 64, "bicubic")
+        >>> torch.equal(best_pixels(1).resize(*call), PLAIN.resize(*call))
         True
     """
     worth = pictures is None or pictures >= _ENOUGH or built("pictures")
-    return fit if worth and agrees() else plain_fit
+    return Compiled() if worth and agrees() else PLAIN
+
+
+class Compiled(Pixels):
+    """The compiled way. What is rare is done as it is without."""
+
+    def resize(
+        self,
+        image: Image.Image,
+        box: Box,
+        size: tuple[int, int],
+        corner: tuple[int, int],
+        side: int,
+        interpolation: str,
+    ) -> Tensor:
+        """Resize a part of a picture, and keep a square of the result; only what it keeps is computed.
+
+        Other interpolations, squares that reach beyond the picture, parts of which only one side is resized, tiny and
+        huge pictures go to Pillow.
+
+        Raises:
+            Unavailable: there is no compiler, or it failed.
+        """
+        stored, part = _STORED.get(image.mode), (box[2] - box[0], box[3] - box[1])
+        found = None
+        if stored and interpolation in _REACH and min(corner) >= 0 and part[0] != size[0] and part[1] != size[1]:
+            found = memory(image)
+        if found is None:
+            return super().resize(image, box, size, corner, side, interpolation)
+        address, holder = found
+        planes = torch.empty(len(image.getbands()), side, side, dtype=torch.uint8)
+        lengths = (ctypes.c_long(value) for value in (*size, *corner, side))
+        done = library("pictures").vitrail_resize(
+            ctypes.c_void_p(address),
+            ctypes.c_long(image.width),
+            ctypes.c_long(image.height),
+            stored,
+            (ctypes.c_long * 4)(*box),
+            *lengths,
+            int(_REACH[interpolation]),
+            int(_columns_first(part, size)),
+            at(planes),
+        )
+        del holder  # until here it kept the pixels where they are
+        return planes if done else super().resize(image, box, size, corner, side, interpolation)
+
+    def move(self, pixels: Tensor, draws: Draws, padding: int, border: str, mirror: float) -> Tensor:
+        """Cut a window at a random place of each padded picture, then mirror some."""
+        pixels = pixels.contiguous()
+        tops, lefts = offsets(pixels, draws, padding, border)
+        flipped = mirrors(draws, mirror).astype(np.uint8)
+        moved, sizes = torch.empty_like(pixels), map(ctypes.c_long, pixels.shape)
+        chosen = (ctypes.c_void_p(values.ctypes.data) for values in (tops, lefts, flipped))
+        library("pictures").vitrail_move(at(pixels), *sizes, *chosen, int(border == "reflect"), at(moved))
+        return moved
+
+    def normalize(self, pixels: Tensor, preprocess: Preprocess) -> Tensor:
+        """Scale to 0..1, subtract the mean, divide by the deviation, in one pass."""
+        if pixels.device.type != "cpu":
+            return super().normalize(pixels, preprocess)
+        pixels = pixels.contiguous()
+        batch, given, height, width = pixels.shape
+        images = empty(batch, preprocess.channels, height, width, dtype=torch.float32)
+        sizes = map(ctypes.c_long, (batch, given, preprocess.channels, height * width))
+        statistics = torch.tensor((preprocess.mean, preprocess.std))
+        library("pictures").vitrail_normalize(
+            at(pixels), *sizes, at(statistics[0]), at(statistics[1]), at(images), torch.get_num_threads()
+        )
+        return images
+
+
+def _columns_first(part: Pair, size: Pair) -> bool:
+    """Say whether Pillow begins with the columns: from version 13 on, where the height shrinks by far more."""
+    shorter, narrower = part[1] - size[1], part[0] - size[0]
+    return _CHOOSES and shorter > max(0, 2 * narrower)
+
+
+_CHOOSES = int(PIL.__version__.partition(".")[0]) >= 13
 
 
 @cache
 def agrees() -> bool:
     """Say whether this can be compiled, and gives the pixels of the Pillow that is installed: another may differ."""
     draw = np.random.default_rng(0)
+    cases = [
+        ((50, 75), (0, 0, 75, 50), (48, 32), (12, 4), 24),
+        ((81, 60), (0, 0, 60, 81), (40, 54), (0, 7), 40),
+        ((33, 47), (5, 2, 46, 30), (56, 56), (0, 0), 56),
+        ((60, 47), (5, 2, 35, 58), (24, 24), (0, 0), 24),
+    ]
     try:
-        for height, width, size, side in ((50, 75, (48, 32), 24), (81, 60, (40, 54), 40), (33, 47, (56, 40), 32)):
+        for (height, width), *call in cases:
             values = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
             for image in (Image.fromarray(values), Image.fromarray(values[:, :, 0].copy())):
                 for kind in _REACH:
-                    if not torch.equal(fit(image, size, side, kind), plain_fit(image, size, side, kind)):
+                    ours, plain = (way.resize(image, *call, kind) for way in (Compiled(), PLAIN))  # type: ignore[arg-type]
+                    if not torch.equal(ours, plain):
                         return False
     except Unavailable:
         return False
     return True
-
-
-class Taps(NamedTuple):
-    """Which source bytes make up each pixel along one side.
-
-    Args:
-        starts: first of them, `(side,)` of int32.
-        weights: `(side, taps)` of int32, one for each byte.
-    """
-
-    starts: np.ndarray
-    weights: np.ndarray
-
-
-def fit(image: Image.Image, size: tuple[int, int], side: int, interpolation: str) -> Tensor:
-    """Resize, and crop a square from the centre, `(C, side, side)` of uint8: the same pixels as `transform.fit`.
-
-    What is rare goes to Pillow: other interpolations, squares that reach beyond the picture, tiny and huge pictures.
-
-    Raises:
-        Unavailable: there is no compiler, or it failed.
-    """
-    left, top = centre(size, side)
-    stored = _STORED.get(image.mode)
-    tall = image.height > 2 * image.width  # Pillow begins with the columns then
-    if stored is None or interpolation not in _REACH or min(left, top) < 0 or image.size == size or tall:
-        return plain_fit(image, size, side, interpolation)
-    across = along(image.width, size[0], left, side, interpolation, stored, _BYTES)
-    down = along(image.height, size[1], top, side, interpolation, 1, 1)
-    memory = None if across is None or down is None else _memory(image)
-    if memory is None:
-        return plain_fit(image, size, side, interpolation)
-    address, holder = memory
-    planes = torch.empty(len(image.getbands()), side, side, dtype=torch.uint8)
-    library("pictures").vitrail_fit(
-        ctypes.c_void_p(address),
-        ctypes.c_long(image.width),
-        stored,
-        *_arguments(across),
-        *_arguments(down),
-        side,
-        ctypes.c_void_p(planes.data_ptr()),
-    )
-    del holder  # until here it kept the pixels where they are
-    return planes
-
-
-@lru_cache(maxsize=512)
-def along(length: int, size: int, first: int, side: int, interpolation: str, stored: int, multiple: int) -> Taps | None:
-    """Return the taps of pixels `first` to `first + side` of a line of `length` that is resized to `size`.
-
-    weight(t) = filter((t + 1/2 - centre) / max(scale, 1)), normalised; scale = length / size
-
-    Args:
-        length: pixels of the line.
-        size: pixels that it is resized to.
-        first: first pixel of the result that is wanted.
-        side: how many are wanted.
-        interpolation: `bilinear` or `bicubic`.
-        stored: bytes of a pixel.
-        multiple: of which the number of weights must be; the spare ones are zero.
-
-    Returns:
-        None where the line is too short for so many weights.
-
-    Example:
-        >>> taps = along(8, 4, 0, 4, "bilinear", 1, 1)
-        >>> taps.starts.tolist(), taps.weights[1].tolist()
-        ([0, 1, 3, 3], [524288, 1572864, 1572864, 524288, 0])
-    """
-    scale = length / size
-    stretch = max(scale, 1.0)
-    reach = _REACH[interpolation] * stretch
-    middle = (np.arange(first, first + side) + 0.5) * scale
-    starts = np.maximum((middle - reach + 0.5).astype(np.int64), 0)
-    ends = np.minimum((middle + reach + 0.5).astype(np.int64), length)
-    taps = (ceil(reach) * 2 + 1) * stored
-    taps = (taps + multiple - 1) // multiple * multiple // stored
-    if taps > length:
-        return None
-    places = starts[:, None] + np.arange(taps)
-    weights = _FILTERS[interpolation]((places - middle[:, None] + 0.5) * (1 / stretch))
-    weights[places >= ends[:, None]] = 0.0
-    weights /= np.cumsum(weights, axis=1)[:, -1:]  # added one by one, in Pillow's order
-    whole = np.trunc(weights * (1 << _POINT) + np.copysign(0.5, weights)).astype(np.int32)
-    # Nobody may read beyond the end of the line: the last ones begin earlier, with weights of zero.
-    early = np.maximum(starts + taps - length, 0)
-    moved = np.arange(taps) - early[:, None]
-    whole = np.where(moved < 0, 0, np.take_along_axis(whole, np.maximum(moved, 0), axis=1))
-    starts = ((starts - early) * stored).astype(np.int32)
-    return Taps(starts, np.ascontiguousarray(whole.repeat(stored, axis=1)))
-
-
-def _bilinear(x: np.ndarray) -> np.ndarray:
-    return np.maximum(1.0 - np.abs(x), 0.0)
-
-
-def _bicubic(x: np.ndarray) -> np.ndarray:
-    """Return Keys' cubic with a = -1/2, in the form that Pillow computes."""
-    x, a = np.abs(x), -0.5
-    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
-    far = (((x - 5) * x + 8) * x - 4) * a
-    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
-
-
-_FILTERS = {"bilinear": _bilinear, "bicubic": _bicubic}
-
-
-class _ArrowArray(ctypes.Structure):
-    """An array of the Arrow C data interface: the way that Pillow shows its own memory."""
-
-
-_ArrowArray._fields_ = [
-    ("length", ctypes.c_int64),
-    ("null_count", ctypes.c_int64),
-    ("offset", ctypes.c_int64),
-    ("n_buffers", ctypes.c_int64),
-    ("n_children", ctypes.c_int64),
-    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
-    ("children", ctypes.POINTER(ctypes.POINTER(_ArrowArray))),
-    ("dictionary", ctypes.c_void_p),
-    ("release", ctypes.c_void_p),
-    ("private_data", ctypes.c_void_p),
-]
-
-_pointer_in = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer_in.restype, _pointer_in.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-
-
-def _memory(image: Image.Image) -> tuple[int, Any] | None:
-    """Return where the pixels lie, and what keeps them there; None where they lie in several pieces."""
-    image.load()
-    try:
-        _, capsule = image.__arrow_c_array__()
-    except ValueError:  # more than Pillow takes from the system at once
-        return None
-    array = ctypes.cast(_pointer_in(capsule, b"arrow_array"), ctypes.POINTER(_ArrowArray)).contents
-    values = array.children[0].contents if array.n_children else array
-    return values.buffers[1], (image, capsule)
-
-
-def _arguments(taps: Taps | None) -> tuple[Any, ...]:
-    assert taps is not None
-    starts, weights = taps.starts.ctypes, taps.weights.ctypes
-    return starts.data_as(ctypes.c_void_p), weights.data_as(ctypes.c_void_p), taps.weights.shape[1]

@@ -14,6 +14,7 @@ from vitrail.data.open import Splits, open_dataset
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, make_config
+from vitrail.native.pictures import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.training.config import TrainConfig
 from vitrail.training.ema import Ema, NoEma
@@ -113,10 +114,13 @@ def loaders(config: TrainConfig, world: SingleProcess, splits: Splits, preproces
     """Return the loaders of training and validation batches."""
     assert isinstance(config.batch, int)
     share: Any = {"rank": world.rank, "world": world.size, "workers": config.workers, "bad": config.bad}
-    train = TrainTransform(preprocess, augmentation(config, splits))
+    share["device"] = world.device
+    pixels = best_pixels(len(splits.require("train")))
+    train = TrainTransform(preprocess, augmentation(config, splits), pixels)
+    still = EvalTransform(preprocess, pixels)
     return (
         train_loader(splits.require("train"), train, config.batch, seed=config.seed, **share),
-        eval_loader(splits.require("val"), EvalTransform(preprocess), eval_batch(config, world), **share),
+        eval_loader(splits.require("val"), still, eval_batch(config, world), **share),
     )
 
 
