@@ -22,14 +22,15 @@ template <class N>
 static void part_head(const Operands<N>& o, long picture, long head, typename N::Item* into, float* total,
                       float* padding) {
     Desk<N>& desk = Desk<N>::mine();
+    const Meeting& m = *o.meeting;
     const long wide = (long)o.heads * o.width;
     const int line = round_up(o.width, LANES);
     const size_t sums = (size_t)(o.tokens + 1) * line;
-    Head<N> h = {o.cells, picture, head, o.width, o.tokens, o.scale, o.bias + head * o.table(), total, into, 3 * wide,
-                 desk.into_keys.of(sums), desk.into_values.of(sums)};
+    const Head<N> h = {&desk, o.cells, picture, head, o.width, o.tokens, o.scale, o.bias + head * o.table(), total, into,
+                       3 * wide, desk.into_keys.of(sums), desk.into_values.of(sums)};
     std::fill_n(h.into_keys, sums, 0.0f);
     std::fill_n(h.into_values, sums, 0.0f);
-    for (int strip = 0; strip < o.meeting->strips; strip++) part_strip<N>(h, *o.meeting, o.side, strip);
+    for (int strip = 0; strip < m.strips; strip++) part_strip<N>(h, m, o.side, strip);
     for (long cell = 0; cell < o.tokens; cell++) {
         for (int c = 0; c < o.width; c += LANES) {
             put<N>(into + cell * h.row + wide + c, load(h.into_keys + cell * line + c) * o.scale, o.width - c);
@@ -43,37 +44,45 @@ static void part_head(const Operands<N>& o, long picture, long head, typename N:
     }
 }
 
+// Add up what the bias has for each line, (heads, lines, run in whole vectors), into its table, (rows, heads).
+static void sum_table(const float* lines, int heads, int count, int run, const int64_t* offsets, int rows, float* table,
+                      int threads) {
+    const int line = round_up(run, LANES);
+#pragma omp parallel for num_threads(threads)
+    for (int head = 0; head < heads; head++) {
+        for (int row = 0; row < rows; row++) table[(size_t)row * heads + head] = 0;
+        for (long at = 0; at < count; at++)
+            for (int j = 0; j < run; j++) {
+                const int64_t row = offsets[at * run + j];
+                if (row < rows) table[row * heads + head] += lines[(head * (long)count + at) * line + j];
+            }
+    }
+}
+
+constexpr int ENOUGH = 64;  // pieces of work, for any number of threads
+
 // dqkv (batch, tokens, 3, heads, width). offsets (lines, run): which row of the bias table a key of a line has, `rows` if
-// none. dtable (rows, heads) and dpadding (2, heads, width), or null where they are not wanted.
+// none. dtable (rows, heads) and dpadding (2, heads, width), or null where they are not wanted. A piece of work is one head
+// of some pictures, with sums of its own.
 template <class N>
 static void backward(const Operands<N>& o, const int64_t* offsets, int rows, void* dqkv, float* dtable, float* dpadding,
                      int threads) {
-    const long items = (long)o.batch * o.heads, wide = (long)o.heads * o.width;
-    const long chunks = chunks_of(items, dtable == nullptr ? 0 : o.heads * o.table());
-    Sums into_bias(dtable, o.heads * o.table(), chunks), into_padding(dpadding, 2 * wide, chunks);
+    const long wide = (long)o.heads * o.width, parts = std::min<long>(o.batch, (ENOUGH + o.heads - 1) / o.heads);
+    Sums into_bias(dtable, o.heads * o.table(), parts), into_padding(dpadding, 2 * wide, parts);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (long chunk = 0; chunk < chunks; chunk++) {
-        for (long item = items * chunk / chunks; item < items * (chunk + 1) / chunks; item++) {
-            const long picture = item / o.heads, head = item % o.heads;
-            float* total = into_bias.of(chunk);
-            part_head<N>(o, picture, head, (typename N::Item*)dqkv + picture * o.tokens * 3 * wide + head * o.width,
-                         total == nullptr ? nullptr : total + head * o.table(), into_padding.of(chunk));
-        }
+    for (long piece = 0; piece < parts * o.heads; piece++) {
+        const long part = piece / o.heads, head = piece % o.heads, end = o.batch * (part + 1) / parts;
+        float* total = dtable == nullptr ? nullptr : into_bias.of(part) + head * o.table();
+        for (long picture = o.batch * part / parts; picture < end; picture++)
+            part_head<N>(o, picture, head,
+                         (typename N::Item*)dqkv + picture * o.tokens * 3 * wide + head * o.width, total,
+                         into_padding.of(part));
     }
     into_padding.add_up(dpadding, threads);
     if (dtable == nullptr) return;
-    std::vector<float> whole(into_bias.size);
-    into_bias.add_up(whole.data(), threads);
-    const int run = o.meeting->run, line = round_up(run, LANES);
-#pragma omp parallel for num_threads(threads)
-    for (int head = 0; head < o.heads; head++) {
-        for (int row = 0; row < rows; row++) dtable[(size_t)row * o.heads + head] = 0;
-        for (long at = 0; at < o.lines; at++)
-            for (int j = 0; j < run; j++) {
-                const int64_t row = offsets[at * run + j];
-                if (row < rows) dtable[row * o.heads + head] += whole[head * o.table() + at * line + j];
-            }
-    }
+    std::vector<float> lines(into_bias.size);
+    into_bias.add_up(lines.data(), threads);
+    sum_table(lines.data(), o.heads, o.lines, o.meeting->run, offsets, rows, dtable, threads);
 }
 
 extern "C" {

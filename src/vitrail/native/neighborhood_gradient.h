@@ -41,6 +41,7 @@ struct Desk {
 // One head of one picture: its queries, keys, values and the gradients of its answers, and where theirs go.
 template <class N>
 struct Head {
+    Desk<N>* desk;
     const Cells<N>* cells;
     long picture, head;
     int width, tokens;
@@ -55,14 +56,15 @@ struct Head {
     int line() const { return round_up(width, LANES); }
 };
 
-// A row of numbers for each query, one for each key of its run, between zeros.
+// A row of numbers for each query, one for each key of its run, between zeros. There is room for some queries, which later
+// ones take over, so that all of it stays in cache.
 template <class N>
 struct Rows {
     typename N::Item* at;
+    int most;              // rows, a power of two
     int front, run, back;  // places of zeros before, of keys, and of zeros behind, all whole vectors
 
-    static size_t room(int front, int run, int back) { return front + run + back; }
-    typename N::Item* of(int query) const { return at + (size_t)query * (front + run + back) + front; }
+    typename N::Item* of(int query) const { return at + (size_t)(query & (most - 1)) * (front + run + back) + front; }
     typename N::Item* begin(int query) const {
         typename N::Item* row = of(query);
         for (int j = -front; j < 0; j += LANES) N::write(row + j, Lanes{});
@@ -103,7 +105,7 @@ static inline void part_block(const Head<N>& h, const Meeting& m, const Block& b
                               const typename N::Word* values, const Rows<N>& shares, const Rows<N>& pulls) {
     typedef typename N::Item Item;
     const int keys = round_up(m.run, LANES), odd = block.key % N::STEP;
-    float *scores = Desk<N>::mine().scores.of(R * keys), *into_shares = Desk<N>::mine().into_shares.of(R * keys);
+    float *scores = h.desk->scores.of(R * keys), *into_shares = h.desk->into_shares.of(R * keys);
     const Seat* seats = m.seats + block.query;
     const Item *queries[R], *answers[R], *rows[R];
     Item* into[R];
@@ -134,80 +136,122 @@ static inline void part_block(int count, const Rest&... rest) {
     if constexpr (R > 1) part_block<N, R - 1>(count, rest...);
 }
 
-// Rows of STEP queries that follow each other, woven into Words: one for each key from the first one's run on.
-// `runs`: where in the strip the run of each query begins; `shift`: places that rows begin after their first key.
+// Rows as a product over queries reads them: Words of STEP queries that follow each other, one for each key from the first
+// one's run on. Later groups take over from earlier ones.
 template <class N>
-static inline void weave_runs(const Rows<N>& rows, const int* runs, int first, int queries, bool shifted, int length,
-                              typename N::Word* to) {
+struct Woven {
+    typename N::Word* at;
+    int most;  // groups, a power of two
+    int length;
+
+    typename N::Word* of(int group) const { return at + (long)(group & (most - 1)) * length; }
+};
+
+// Weave a group of STEP queries, of which those before `queries` are there. `odd`: rows begin at odd places if runs do.
+template <class N>
+static inline void weave_group(const Rows<N>& rows, const int* runs, int group, int queries, bool odd, const Woven<N>& to) {
     const typename N::Item* row[N::STEP];
+    const int first = group * N::STEP;
     for (int s = 0; s < N::STEP; s++) {
         const int i = first + s;
-        row[s] = i < queries ? rows.of(i) + (shifted ? runs[i] % N::STEP : 0) - (runs[i] - runs[first])
-                             : nothing<typename N::Item>(length);
+        row[s] = i < queries ? rows.of(i) + (odd ? runs[i] % N::STEP : 0) - (runs[i] - runs[first])
+                             : nothing<typename N::Item>(to.length);
     }
-    for (int j = 0; j < length; j += LANES) N::interleave(row, j, to + j);
+    typename N::Word* words = to.of(group);
+    for (int j = 0; j < to.length; j += LANES) N::interleave(row, j, words + j);
 }
 
-// Sums over queries, STEP at a time from `first` to `last`, for R keys and V vectors of a head:
-// what a query has of the key, in `woven`, times what `columns` have of the query.
-template <class N, int R, int V, class Finish>
-static inline void gather(const typename N::Word* woven, int length, const int* runs, int first, int last, long key,
-                          const typename N::Word* columns, Finish&& finish) {
+// What queries give to a row of keys: groups of them from `first` to `last`, keys from place `key` of the strip on. Key r
+// is cell `cells[r]`, or padding, which has the line after the last cell; `into` (cells, whole vectors) is added to.
+template <class N>
+struct Gift {
+    Woven<N> woven;
+    const typename N::Word* columns;  // what the queries have
+    float* into;
+};
+
+template <class N, int R, int V>
+static inline void gather(const Gift<N>& gift, const int* runs, int first, int last, long key, const int32_t* cells,
+                          int tokens, int line, int start, int groups) {
+    const typename N::Word* column = gift.columns + (size_t)start * groups + first * V * LANES;
     Lanes sum[R][V];
     for (auto& row : sum)
         for (auto& s : row) s = Lanes{};
-    for (int q = first; q < last; q++) {
-        const typename N::Word *words = woven + (long)q * length + (key - runs[q * N::STEP]), *at = columns + q * V * LANES;
+    for (int g = first; g < last; g++, column += V * LANES) {
+        const typename N::Word* words = gift.woven.of(g) + (key - runs[g * N::STEP]);
         for (int r = 0; r < R; r++)
-            for (int v = 0; v < V; v++) sum[r][v] = N::add_product(sum[r][v], words[r], at + v * LANES);
+            for (int v = 0; v < V; v++) sum[r][v] = N::add_product(sum[r][v], words[r], column + v * LANES);
     }
-    for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) finish(r, v, sum[r][v]);
+    for (int r = 0; r < R; r++) {
+        float* to = gift.into + (long)(cells[r] < 0 ? tokens : cells[r]) * line + start;
+        for (int v = 0; v < V; v++) store(to + v * LANES, load(to + v * LANES) + sum[r][v]);
+    }
 }
 
-template <class N, int V, int R = V <= 2 && LANES == 16 ? 10 : 5, class... Rest>
-static inline void gather_some(int count, Rest&&... rest) {
+constexpr int most_keys(int vectors) { return vectors <= 2 && LANES == 16 ? 10 : 5; }
+
+template <class N, int V, int R = most_keys(V), class... Rest>
+static inline void gather_some(int count, const Rest&... rest) {
     if (count == R) return gather<N, R, V>(rest...);
     if constexpr (R > 1) gather_some<N, V, R - 1>(count, rest...);
 }
 
-// What queries give to a row of keys, from place `key` of the strip on: `into` (cells, whole vectors) is added to.
 template <class N>
-static inline void gather_row(const Head<N>& h, const int32_t* cells, int side, const typename N::Word* woven, int length,
-                              const int* runs, int first, int last, int key, const typename N::Word* columns, int steps,
-                              float* into) {
-    const int line = h.line();
+static inline void gather_row(const Gift<N>& gift, const int* runs, int first, int last, int key, const int32_t* cells,
+                              int side, int tokens, int line, int groups) {
     for (int start = 0; start < line; start += PANEL) {
-        const int vectors = std::min(WIDE, (line - start) / LANES), most = vectors <= 2 && LANES == 16 ? 10 : 5;
-        const typename N::Word* panel = columns + (size_t)start * steps;
+        const int vectors = std::min(WIDE, (line - start) / LANES), most = most_keys(vectors);
         const int parts = (side + most - 1) / most;
         for (int part = 0; part < parts; part++) {
             const int from = side * part / parts, count = side * (part + 1) / parts - from;
-            auto add = [&](int r, int v, Lanes sum) {
-                const int cell = cells[from + r];
-                float* to = into + (size_t)(cell < 0 ? h.tokens : cell) * line + start + v * LANES;
-                store(to, load(to) + sum);
+            auto run = [&](auto which) {
+                gather_some<N, which.value>(count, gift, runs, first, last, (long)key + from, cells + from, tokens, line,
+                                            start, groups);
             };
-            const long place = key + from;
             switch (vectors) {
-                case 1: gather_some<N, 1>(count, woven, length, runs, first, last, place, panel, add); break;
-                case 2: gather_some<N, 2>(count, woven, length, runs, first, last, place, panel, add); break;
-                case 3: gather_some<N, WIDE < 3 ? WIDE : 3>(count, woven, length, runs, first, last, place, panel, add); break;
-                default: gather_some<N, WIDE>(count, woven, length, runs, first, last, place, panel, add); break;
+                case 1: run(std::integral_constant<int, 1>()); break;
+                case 2: run(std::integral_constant<int, 2>()); break;
+                case 3: run(std::integral_constant<int, WIDE < 3 ? WIDE : 3>()); break;
+                default: run(std::integral_constant<int, WIDE>()); break;
             }
         }
     }
 }
 
+// How many queries of a strip have to be on hand at once, or more, as a power of two: those that meet a row of keys, those
+// of the next run, and what fills a group.
+static inline int most_at_once(const Meeting& m, int strip, int side) {
+    int most = 0, held = 0, last = m.starts[2 * strip + 1];
+    for (int first = last; first < m.starts[2 * strip + 3]; first++) {
+        for (; last < m.starts[2 * strip + 3] && m.blocks[last].key <= m.blocks[first].key + m.run; last++)
+            held += m.blocks[last].count;
+        most = std::max(most, held);
+        held -= m.blocks[first].count;
+    }
+    int room = 4;
+    while (room < most + 2) room *= 2;
+    return room;
+}
+
+// Read the lines of a strip's cells once, one right after the other: memory answers many at a time then, as it does not
+// while each is packed before the next, nor for words of prefetching.
+template <class N>
+static inline void visit(const Head<N>& h, const int32_t* cells, int count) {
+    for (size_t at = 0; at < h.width * sizeof(typename N::Item); at += 64)
+        for (int j = 0; j < count; j++) {
+            if (cells[j] < 0) continue;
+            for (int part = 0; part < 4; part++) (void)*((volatile const char*)h.of(part, cells[j]) + at);
+        }
+}
+
 // All gradients of a strip. Its rows are `side` keys wide.
 template <class N>
 static void part_strip(const Head<N>& h, const Meeting& m, int side, int strip) {
-    typedef typename N::Item Item;
     typedef typename N::Word Word;
     constexpr int STEP = N::STEP;
     const int32_t *starts = m.starts + 2 * strip, *cells = m.keys + starts[0];
     if (starts[1] == starts[3]) return;  // nobody asks
-    Desk<N>& desk = Desk<N>::mine();
+    Desk<N>& desk = *h.desk;
     const Block &first_block = m.blocks[starts[1]], &last_block = m.blocks[starts[3] - 1];
     const int count = starts[2] - starts[0], room = room_for(count), steps = round_up(count, STEP) / STEP;
     const int queries = last_block.query + last_block.count - first_block.query, groups = (queries + STEP - 1) / STEP;
@@ -215,6 +259,7 @@ static void part_strip(const Head<N>& h, const Meeting& m, int side, int strip) 
 
     Word *keys = desk.keys.of((size_t)room * h.width / STEP), *values = desk.values.of((size_t)room * h.width / STEP);
     Word* columns = desk.columns.of((size_t)steps * h.line());
+    visit<N>(h, cells, count);
     pack_lines<N>(count, h.width, [&](int j) { return h.of(1, cells[j]); }, keys, room);
     pack_lines<N>(count, h.width, [&](int j) { return h.of(2, cells[j]); }, values, room);
     pack_values<N>(count, h.width, [&](int j) { return h.of(1, cells[j]); }, columns);
@@ -223,30 +268,34 @@ static void part_strip(const Head<N>& h, const Meeting& m, int side, int strip) 
     pack_values<N>(queries, h.width, [&](int i) { return h.of(0, seats[i].token); }, asked);
     pack_values<N>(queries, h.width, [&](int i) { return h.of(3, seats[i].token); }, answered);
 
-    const int front = round_up(side, LANES), keys_of_run = round_up(m.run, LANES);
+    const int front = round_up(side, LANES), keys_of_run = round_up(m.run, LANES), most = most_at_once(m, strip, side);
     const int length = round_up(m.run + (STEP - 1) * side, LANES), back = length + LANES - keys_of_run;
-    const size_t rows = (size_t)queries * Rows<N>::room(front, keys_of_run, back);
-    const Rows<N> shares = {desk.share_rows.of(rows), front, keys_of_run, back};
-    const Rows<N> pulls = {desk.pull_rows.of(rows), front, keys_of_run, back};
-    Word *woven_shares = desk.shares.of((size_t)groups * length), *woven_pulls = desk.pulls.of((size_t)groups * length);
+    const size_t rows = (size_t)most * (front + keys_of_run + back), words = (size_t)most / STEP * length;
+    const Rows<N> shares = {desk.share_rows.of(rows), most, front, keys_of_run, back};
+    const Rows<N> pulls = {desk.pull_rows.of(rows), most, front, keys_of_run, back};
+    const Gift<N> to_values = {{desk.shares.of(words), most / STEP, length}, answered, h.into_values};
+    const Gift<N> to_keys = {{desk.pulls.of(words), most / STEP, length}, asked, h.into_keys};
     int* runs = desk.runs.of(queries);
 
-    int block = starts[1], done = 0, first = 0;
-    for (int key = 0; key < count; key += side) {
-        const int before = done / STEP;
+    int block = starts[1], done = 0, woven = 0, first = 0;
+    auto ask = [&](int key) {
         for (; block < starts[3] && m.blocks[block].key == key; block++) {
             const Block& b = m.blocks[block];
             for (int r = 0; r < b.count; r++) runs[done + r] = key;
             part_block<N>((int)b.count, h, m, b, done, packed, values, shares, pulls);
             done += b.count;
         }
+    };
+    ask(0);
+    for (int key = 0; key < count; key += side) {
         const int last = (done + STEP - 1) / STEP;
-        for (int q = before; q < last; q++) {  // a query whose next is still to come is woven with zeros, and later again
-            weave_runs<N>(shares, runs, q * STEP, done, false, length, woven_shares + (size_t)q * length);
-            weave_runs<N>(pulls, runs, q * STEP, done, true, length, woven_pulls + (size_t)q * length);
+        ask(key + side);  // before what was written just now is read otherwise, which would have to wait for it
+        for (; woven < last; woven++) {
+            weave_group<N>(shares, runs, woven, done, false, to_values.woven);
+            weave_group<N>(pulls, runs, woven, done, true, to_keys.woven);
         }
         while (first < last && runs[std::min(first * STEP + STEP, done) - 1] + m.run <= key) first++;
-        gather_row<N>(h, cells + key, side, woven_shares, length, runs, first, last, key, answered, groups, h.into_values);
-        gather_row<N>(h, cells + key, side, woven_pulls, length, runs, first, last, key, asked, groups, h.into_keys);
+        gather_row<N>(to_values, runs, first, last, key, cells + key, side, h.tokens, h.line(), groups);
+        gather_row<N>(to_keys, runs, first, last, key, cells + key, side, h.tokens, h.line(), groups);
     }
 }

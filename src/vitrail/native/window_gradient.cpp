@@ -70,6 +70,9 @@ static void forward(const Groups<N>& g, float* peaks, void* y_, int threads) {
     }
 }
 
+// Chunks of groups, each with sums of its own.
+constexpr size_t MOST_CHUNKS = 64, LEAST_CHUNKS = 8, ROOM_OF_CHUNKS = 1 << 20;
+
 template <class N>
 static void backward(const Groups<N>& g, const void* dy_, const float* peaks, void* dqkv_, float* dbias, int all_kinds,
                      float* dpadding, int threads) {
@@ -77,7 +80,8 @@ static void backward(const Groups<N>& g, const void* dy_, const float* peaks, vo
     const Item* zeros = nothing<Item>(g.width);
     const int wide = g.channels();
     const size_t biases = all_kinds * g.heads * g.table();
-    const long chunks = chunks_of(g.items(), dbias == nullptr ? 0 : biases);
+    const size_t fitting = ROOM_OF_CHUNKS / std::max<size_t>(1, dbias == nullptr ? 0 : biases);
+    const long chunks = std::min<long>(g.items(), std::max(LEAST_CHUNKS, std::min(MOST_CHUNKS, fitting)));
     Sums into_bias(dbias, biases, chunks), into_padding(dpadding, 3 * wide, chunks);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (long chunk = 0; chunk < chunks; chunk++) {
