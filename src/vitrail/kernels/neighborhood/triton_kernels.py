@@ -60,6 +60,24 @@ def _cell(y, x, group_y, group_x, width, DILATION: tl.constexpr):
 
 
 @triton.jit
+def _tile(first_y, first_x, group_y, group_x, length_y, length_x, width, DILATION: tl.constexpr):
+    """Return the places of a tile on both axes, which of them are cells, and where these lie."""
+    place = tl.arange(0, CELLS)
+    y = first_y + place // SIDE
+    x = first_x + place % SIDE
+    return y, x, (y < length_y) & (x < length_x), _cell(y, x, group_y, group_x, width, DILATION)
+
+
+@triton.jit
+def _some(start, first_y, first_x, rows, columns, group_y, group_x, width, DILATION: tl.constexpr):
+    """Return the same of the places of a patch from `start` on, counted row by row."""
+    place = start + tl.arange(0, CELLS)
+    y = first_y + place // columns
+    x = first_x + place % columns
+    return y, x, place < rows * columns, _cell(y, x, group_y, group_x, width, DILATION)
+
+
+@triton.jit
 def _load(base, cell, stride, lane, real, WIDTH: tl.constexpr):
     inside = real[:, None] & (lane < WIDTH)[None, :]
     return tl.load(base + cell[:, None] * stride + lane[None, :], mask=inside, other=0.0)
@@ -83,6 +101,14 @@ def _scores(
     bias = tl.load(table + offset, mask=near, other=0.0)
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale + bias
     return tl.where(near, scores, float("-inf"))
+
+
+@triton.jit
+def _back(scores, log_sum, delta, g, values, PRECISION: tl.constexpr):
+    """Return probabilities, and the gradient of the scores: P * (G V^T - rowsum(P * G V^T))."""
+    p = tl.exp(scores - log_sum[:, None])
+    into_p = tl.dot(g, tl.trans(values), input_precision=PRECISION)
+    return p, p * (into_p - delta[:, None])
 
 
 @triton.jit
@@ -115,11 +141,7 @@ def forward(
     tokens = height * width
     at = picture * tokens * stride + head * WIDTH
     lane = tl.arange(0, LANES)
-    place = tl.arange(0, CELLS)
-    y = tile_y + place // SIDE
-    x = tile_x + place % SIDE
-    real = (y < length_y) & (x < length_x)
-    cell = _cell(y, x, group_y, group_x, width, DILATION)
+    y, x, real, cell = _tile(tile_y, tile_x, group_y, group_x, length_y, length_x, width, DILATION)
     first_y, rows = _key_range(tile_y, length_y, KERNEL)
     first_x, columns = _key_range(tile_x, length_x, KERNEL)
     queries = _load(q + at, cell, stride, lane, real, WIDTH)
@@ -127,11 +149,7 @@ def forward(
     total = tl.zeros([CELLS], tl.float32)
     mixed = tl.zeros([CELLS, LANES], tl.float32)
     for start in range(0, rows * columns, CELLS):
-        key = start + place
-        here = key < rows * columns
-        ky = first_y + key // columns
-        kx = first_x + key % columns
-        key_cell = _cell(ky, kx, group_y, group_x, width, DILATION)
+        ky, kx, here, key_cell = _some(start, first_y, first_x, rows, columns, group_y, group_x, width, DILATION)
         keys = _load(k + at, key_cell, stride, lane, here, WIDTH)
         values = _load(v + at, key_cell, stride, lane, here, WIDTH)
         scores = _scores(
@@ -192,11 +210,7 @@ def backward_queries(
     channels = HEADS * WIDTH
     OFFSETS: tl.constexpr = 2 * KERNEL - 1
     lane = tl.arange(0, LANES)
-    place = tl.arange(0, CELLS)
-    y = tile_y + place // SIDE
-    x = tile_x + place % SIDE
-    real = (y < length_y) & (x < length_x)
-    cell = _cell(y, x, group_y, group_x, width, DILATION)
+    y, x, real, cell = _tile(tile_y, tile_x, group_y, group_x, length_y, length_x, width, DILATION)
     first_y, rows = _key_range(tile_y, length_y, KERNEL)
     first_x, columns = _key_range(tile_x, length_x, KERNEL)
     added = tl.zeros([CHUNKS, CELLS], tl.float32)
@@ -214,24 +228,18 @@ def backward_queries(
         log_sum = tl.load(sums + at_row + cell, mask=real, other=float("inf"))
         into = tl.zeros([CELLS, LANES], tl.float32)
         for start in range(0, rows * columns, CELLS):
-            key = start + place
-            here = key < rows * columns
-            ky = first_y + key // columns
-            kx = first_x + key % columns
-            key_cell = _cell(ky, kx, group_y, group_x, width, DILATION)
+            ky, kx, here, key_cell = _some(start, first_y, first_x, rows, columns, group_y, group_x, width, DILATION)
             keys = _load(k + at, key_cell, stride, lane, here, WIDTH)
             values = _load(v + at, key_cell, stride, lane, here, WIDTH)
             scores = _scores(
                 queries, keys, table + head * OFFSETS * OFFSETS, real, y, x, here, ky, kx, length_y, length_x, scale,
                 KERNEL, PRECISION,
             )  # fmt: skip
-            p = tl.exp(scores - log_sum[:, None])
-            into_p = tl.dot(g, tl.trans(values), input_precision=PRECISION)
-            into_scores = p * (into_p - delta[:, None])
+            into_scores = _back(scores, log_sum, delta, g, values, PRECISION)[1]
             into += tl.dot(into_scores.to(keys.dtype), keys, input_precision=PRECISION)
             if TABLE_GRAD:
                 for chunk in range(CHUNKS):
-                    offset = chunk * CELLS + place
+                    offset = chunk * CELLS + tl.arange(0, CELLS)
                     py = y[:, None] - (offset // OFFSETS - KERNEL + 1)[None, :] - first_y
                     px = x[:, None] - (offset % OFFSETS - KERNEL + 1)[None, :] - first_x
                     which = py * columns + px - start
@@ -246,7 +254,7 @@ def backward_queries(
     if TABLE_GRAD:
         tiles = tl.num_programs(0) // HEADS
         mine = (tl.program_id(1).to(tl.int64) * tiles + tile) * HEADS + head
-        slot = tl.arange(0, CHUNKS)[:, None] * CELLS + place[None, :]
+        slot = tl.arange(0, CHUNKS)[:, None] * CELLS + tl.arange(0, CELLS)[None, :]
         tl.store(into_table + mine * CHUNKS * CELLS + slot, added)
 
 
@@ -285,11 +293,7 @@ def backward_keys(
     at = picture * tokens * stride + head * WIDTH
     at_row = (picture * HEADS + head) * tokens
     lane = tl.arange(0, LANES)
-    place = tl.arange(0, CELLS)
-    ky = tile_y + place // SIDE
-    kx = tile_x + place % SIDE
-    real = (ky < length_y) & (kx < length_x)
-    key_cell = _cell(ky, kx, group_y, group_x, width, DILATION)
+    ky, kx, real, key_cell = _tile(tile_y, tile_x, group_y, group_x, length_y, length_x, width, DILATION)
     first_y, rows = _query_range(tile_y, length_y, KERNEL)
     first_x, columns = _query_range(tile_x, length_x, KERNEL)
     keys = _load(k + at, key_cell, stride, lane, real, WIDTH)
@@ -297,11 +301,7 @@ def backward_keys(
     to_keys = tl.zeros([CELLS, LANES], tl.float32)
     to_values = tl.zeros([CELLS, LANES], tl.float32)
     for start in range(0, rows * columns, CELLS):
-        query = start + place
-        here = query < rows * columns
-        y = first_y + query // columns
-        x = first_x + query % columns
-        cell = _cell(y, x, group_y, group_x, width, DILATION)
+        y, x, here, cell = _some(start, first_y, first_x, rows, columns, group_y, group_x, width, DILATION)
         queries = _load(q + at, cell, stride, lane, here, WIDTH)
         g = _load(grad + picture * tokens * channels + head * WIDTH, cell, channels, lane, here, WIDTH)
         log_sum = tl.load(sums + at_row + cell, mask=here, other=float("inf"))
@@ -310,9 +310,7 @@ def backward_keys(
             queries, keys, table + head * (2 * KERNEL - 1) * (2 * KERNEL - 1), here, y, x, real, ky, kx, length_y,
             length_x, scale, KERNEL, PRECISION,
         )  # fmt: skip
-        p = tl.exp(scores - log_sum[:, None])
-        into_p = tl.dot(g, tl.trans(values), input_precision=PRECISION)
-        into_scores = p * (into_p - delta[:, None])
+        p, into_scores = _back(scores, log_sum, delta, g, values, PRECISION)
         to_keys += tl.dot(tl.trans(into_scores.to(queries.dtype)), queries, input_precision=PRECISION)
         to_values += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision=PRECISION)
     _store(into_k + at, key_cell, stride, lane, real, to_keys * scale, WIDTH)

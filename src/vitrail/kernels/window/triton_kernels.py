@@ -29,8 +29,9 @@ def _store_rows(base, slot, stride, lane, rows, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def _filled(rows, slot, padding, lane, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """Put the padding's numbers where no token sits."""
+def _filled_rows(base, slot, stride, padding, lane, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+    """Load the same, with the padding's numbers where no token sits."""
+    rows = _rows(base, slot, stride, lane, WIDTH)
     if PADDED:
         filling = tl.load(padding + lane, mask=lane < WIDTH, other=0.0)
         rows = tl.where((slot >= 0)[:, None], rows, filling[None, :])
@@ -95,10 +96,9 @@ def forward(
     padding += head * WIDTH
     for _ in range(picture, min(picture + share, batch)):
         q = _rows(of_picture, query_slot, 3 * channels, lane, WIDTH)
-        k = _rows(of_picture + channels, key_slot, 3 * channels, lane, WIDTH)
-        v = _rows(of_picture + 2 * channels, key_slot, 3 * channels, lane, WIDTH)
-        k = _filled(k, key_slot, padding + channels, lane, WIDTH, PADDED)
-        v = _filled(v, key_slot, padding + 2 * channels, lane, WIDTH, PADDED)
+        of_keys, of_values = of_picture + channels, of_picture + 2 * channels
+        k = _filled_rows(of_keys, key_slot, 3 * channels, padding + channels, lane, WIDTH, PADDED)
+        v = _filled_rows(of_values, key_slot, 3 * channels, padding + 2 * channels, lane, WIDTH, PADDED)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale + addend
         highest = tl.max(scores, 1)
         weights = tl.exp(scores - highest[:, None])
@@ -170,10 +170,9 @@ def backward(
     to_keys = tl.zeros([LANES], tl.float32)
     to_values = tl.zeros([LANES], tl.float32)
     for _ in range(picture, min(picture + share, batch)):
-        k = _rows(of_picture + channels, key_slot, 3 * channels, lane, WIDTH)
-        v = _rows(of_picture + 2 * channels, key_slot, 3 * channels, lane, WIDTH)
-        k = _filled(k, key_slot, padding + channels, lane, WIDTH, PADDED)
-        v = _filled(v, key_slot, padding + 2 * channels, lane, WIDTH, PADDED)
+        of_keys, of_values = of_picture + channels, of_picture + 2 * channels
+        k = _filled_rows(of_keys, key_slot, 3 * channels, padding + channels, lane, WIDTH, PADDED)
+        v = _filled_rows(of_values, key_slot, 3 * channels, padding + 2 * channels, lane, WIDTH, PADDED)
         into_k = tl.zeros([PLACES, LANES], tl.float32)
         into_v = tl.zeros([PLACES, LANES], tl.float32)
         for row in range(0, N, ROWS):
