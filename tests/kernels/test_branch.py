@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from closeness import off
+from vitrail.grid import Grid
 from vitrail.kernels.attention_branch import attention_branch
 from vitrail.kernels.attention_branch import reference as attention
-from vitrail.kernels.branch import Linear, Meeting, Norm
+from vitrail.kernels.branch import Linear, Meeting, Norm, Vicinity
 from vitrail.kernels.mlp_branch import mlp_branch
 from vitrail.kernels.mlp_branch import reference as mlp
+from vitrail.kernels.neighborhood_branch import neighborhood_branch
+from vitrail.kernels.neighborhood_branch import reference as neighborhood
 from vitrail.native.library import refusal
 
 CLOSE = {"fp32": 3e-6, "bf16": 1.5e-2, "mixed": 1.5e-2}
@@ -66,11 +69,29 @@ def attention_case(channels: int, groups: int, keep: Tensor | None) -> tuple[Cal
     return run, [*weights, torch.randn(2, HEADS, 9, 9)]
 
 
+def neighborhood_case(
+    channels: int, grid: Grid, dilation: int, keep: Tensor | None
+) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    def run(op: Callable[..., Tensor], x: Tensor, scale: Tensor, shift: Tensor, *rest: Tensor) -> Tensor:
+        vicinity = Vicinity(HEADS, rest[4], grid, kernel_size=3, dilation=dilation)
+        return op(x, Norm(scale, shift, 1e-5), Linear(*rest[:2]), Linear(*rest[2:4]), vicinity, keep)
+
+    weights = [*norm_weights(channels), *layer(channels, 3 * channels), *layer(channels, channels)]
+    return run, [*weights, torch.randn(25, HEADS)]
+
+
 CASES = [
     pytest.param(mlp_branch, mlp, mlp_case(32, 128, None), id="mlp"),
     pytest.param(mlp_branch, mlp, mlp_case(20, 36, KEEP), id="mlp, dropped"),  # no whole vectors
     pytest.param(attention_branch, attention, attention_case(32, 6, None), id="attention"),
     pytest.param(attention_branch, attention, attention_case(20, 7, KEEP), id="attention, dropped"),
+    pytest.param(neighborhood_branch, neighborhood, neighborhood_case(32, Grid(5, 10), 1, None), id="neighborhood"),
+    pytest.param(
+        neighborhood_branch,
+        neighborhood,
+        neighborhood_case(20, Grid(10, 5), 2, KEEP),  # a column of padding
+        id="neighborhood, dropped",
+    ),
 ]
 each = pytest.mark.parametrize(("kernel", "reference", "case"), CASES)
 
@@ -186,6 +207,9 @@ def test_branches_keep_less_than_plain_ones():
     assert kept(run, attention_branch, x, weights) < 0.8 * kept(run, attention, x, weights)
     with torch.no_grad():
         assert not run(attention_branch, x.detach(), *weights).requires_grad
+    run, weights = neighborhood_case(C, Grid(5, 10), 1, None)
+    weights = [weight.requires_grad_() for weight in weights]
+    assert kept(run, neighborhood_branch, x, weights) < 0.8 * kept(run, neighborhood, x, weights)
 
 
 @each

@@ -15,7 +15,7 @@ from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import compiled, neighborhood, reference, tiles
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 
-# Height, width, kernel, dilation: a map of one window, borders only, strips of several widths and one, groups of unequal
+# Height, width, kernel, dilation: a map of one window, borders only, one strip and several, groups of unequal
 # length on either axis or both, long and flat maps, every published kernel, rows of even and of odd length.
 CASES = [
     (3, 3, 3, 1),

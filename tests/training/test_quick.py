@@ -16,13 +16,15 @@ from vitrail.training.memory import keep_freed
 from vitrail.training.quick import QuickBlock, branch_of, quicken
 
 SWIN = {"dim": 32, "depths": (2, 2), "num_heads": (2, 4), "num_classes": 7}
+NAT = {"dim": 32, "depths": (1, 1), "num_heads": (2, 4), "num_classes": 7}
 MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "swin": ("swin_tiny_patch4_window7_224", SWIN, 60),  # no multiple of the window
     "swin, masked": ("swin_tiny_patch4_window7_224", {**SWIN, "edge": "masked"}, 60),
     "vit": ("vit_tiny_patch16_224", {"dim": 32, "depth": 2, "num_heads": 2, "num_classes": 7, "image_size": 48}, 48),
     "deit": ("deit_tiny_distilled_patch16_224", {"dim": 32, "depth": 2, "num_heads": 2, "image_size": 48}, 48),
     "poolformer": ("poolformer_s12", {"num_classes": 7}, 64),  # of these no branch has a form
-    "nat": ("nat_mini", {"dim": 32, "depths": (1, 1), "num_heads": (2, 4), "num_classes": 7}, 64),  # the MLPs have
+    "nat": ("nat_mini", NAT, 50),  # odd, and padded
+    "dinat": ("dinat_mini", {**NAT, "depths": (2, 2), "dilations": (2, 1)}, 64),
 }
 each = pytest.mark.parametrize("name", MODELS)
 
@@ -53,7 +55,7 @@ def test_a_step_is_the_plain_one(name):
         torch.testing.assert_close(value, wanted[key], rtol=2e-4, atol=2e-6 * size, msg=key)
 
 
-@pytest.mark.parametrize("name", ["swin", "vit"])
+@pytest.mark.parametrize("name", ["swin", "vit", "dinat"])
 def test_a_step_in_bf16_is_as_near_to_fp32_as_the_plain_one(name):
     if refusal(torch.bfloat16):
         pytest.skip(str(refusal(torch.bfloat16)))
@@ -67,8 +69,9 @@ def test_a_step_in_bf16_is_as_near_to_fp32_as_the_plain_one(name):
     assert error(gradients) < 1.2 * error(rough)
 
 
-def test_it_learns_with_dropped_paths_as_the_plain_one():
-    plain, quick, images = pair("swin", drop_path=0.5)
+@pytest.mark.parametrize("name", ["swin", "nat"])
+def test_it_learns_with_dropped_paths_as_the_plain_one(name):
+    plain, quick, images = pair(name, drop_path=0.5)
     (loss, wanted), (got, gradients) = step(plain.train(), images, False), step(quick.train(), images, False)
     assert got == pytest.approx(loss, rel=1e-5)
     for key, value in gradients.items():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
+from vitrail.grid import Grid
 from vitrail.kernels.traced import traced
 from vitrail.native.library import refusal
 from vitrail.shapes import Tokens
@@ -45,6 +46,34 @@ class Meeting(NamedTuple):
     bias: Tensor | None
     kinds: Tensor
     slots: Tensor
+
+
+class Vicinity(NamedTuple):
+    """Who attends to whom, as in `kernels/neighborhood`.
+
+    Args:
+        heads: number of heads h.
+        table: the bias for each offset, `((2 k - 1)^2, h)`.
+        grid: where the cells sit, without a prefix.
+        kernel_size: odd side k of a neighborhood, in cells.
+        dilation: step between two neighbours, in cells.
+
+    Example:
+        >>> Vicinity(2, torch.zeros(25, 2), Grid(5, 9), kernel_size=3, dilation=2).short
+        (1, 0)
+    """
+
+    heads: int
+    table: Tensor
+    grid: Grid
+    kernel_size: int
+    dilation: int
+
+    @property
+    def short(self) -> tuple[int, int]:
+        """Return how many rows and columns the map lacks to hold a neighborhood; they are padding."""
+        least = self.kernel_size * self.dilation
+        return max(least - self.grid.h, 0), max(least - self.grid.w, 0)
 
 
 def normed(x: Tokens, norm: Norm) -> Tensor:

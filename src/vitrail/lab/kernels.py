@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import vitrail.kernels
-from vitrail.kernels.branch import Linear, Meeting, Norm
+from vitrail.grid import Grid
+from vitrail.kernels.branch import Linear, Meeting, Norm, Vicinity
 from vitrail.kernels.dispatch import Kernel
 
 
@@ -45,6 +46,12 @@ def _attention_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ..
     return x, norm, _linear(x, 96, 3 * 96), _linear(x, 96, 96), Meeting(heads, bias, kinds, slots), None
 
 
+def _neighborhood_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    x, norm = _branch(device, dtype)
+    vicinity = Vicinity(3, x.new_zeros(169, 3), Grid(14, 14), kernel_size=7, dilation=1)
+    return x, norm, _linear(x, 96, 3 * 96), _linear(x, 96, 96), vicinity, None
+
+
 def _mlp_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     x, norm = _branch(device, dtype)
     return x, norm, _linear(x, 96, 4 * 96), _linear(x, 4 * 96, 96), None
@@ -67,6 +74,7 @@ _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "gelu": _gelu,
     "mlp branch": _mlp_branch,
     "neighborhood": _neighborhood,
+    "neighborhood branch": _neighborhood_branch,
     "norm": _norm,
     "window": _window,
 }

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from vitrail.grid import Grid
 from vitrail.kernels.attention_branch import attention_branch
-from vitrail.kernels.branch import Linear, Meeting, Norm
+from vitrail.kernels.branch import Linear, Meeting, Norm, Vicinity
 from vitrail.kernels.mlp_branch import mlp_branch
+from vitrail.kernels.neighborhood_branch import neighborhood_branch
 from vitrail.parts.attend import Attend
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.positions import NoPosition, RelativePositionBias
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend, NeighborhoodAttention
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttend, WindowAttention
 from vitrail.shapes import Tokens
@@ -75,6 +77,8 @@ def branch_of(norm: nn.Module, mixer: nn.Module, scale: nn.Module) -> Branch | N
         return _window_attention(mixer)
     if type(mixer) is SelfAttention and type(mixer.attend) is Attend and _plain(mixer):
         return _self_attention(mixer)
+    if type(mixer) is NeighborhoodAttention and type(mixer.attend) is NeighborhoodAttend and _plain(mixer):
+        return _neighborhood_attention(mixer)
     return None
 
 
@@ -105,11 +109,20 @@ def _self_attention(mixer: SelfAttention) -> Branch:
     return run
 
 
+def _neighborhood_attention(mixer: NeighborhoodAttention) -> Branch:
+    def run(x: Tokens, grid: Grid, norm: Norm, keep: Tensor | None) -> Tensor:
+        kernel_size, dilation = mixer.attend.kernel_size, mixer.attend.dilation
+        vicinity = Vicinity(mixer.num_heads, mixer.position.table, grid, kernel_size, dilation)
+        return neighborhood_branch(x, norm, _linear(mixer.qkv), _linear(mixer.proj), vicinity, keep)
+
+    return run
+
+
 def _linear(layer: nn.Linear) -> Linear:
     return Linear(layer.weight, layer.bias)
 
 
-def _plain(mixer: WindowAttention | SelfAttention) -> bool:
+def _plain(mixer: WindowAttention | SelfAttention | NeighborhoodAttention) -> bool:
     """Say whether positions leave queries and keys alone and the projections have biases."""
     return type(mixer.position) in (NoPosition, RelativePositionBias) and mixer.qkv.bias is not None
 
