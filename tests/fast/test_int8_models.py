@@ -29,7 +29,9 @@ def count(model: Any, kind: type) -> int:
 def test_blocks_are_computed_in_bytes_and_lose_little(name: str, blocks: int) -> None:
     model, images = small(name), torch.randn(4, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="int8")
-    assert fast.kept == {} and count(fast, Int8Attention) == count(fast, Int8MLP) == blocks
+    assert count(fast, Int8Attention) == count(fast, Int8MLP) == blocks
+    convolving = {"stage: convolutions of bottlenecks have no form in int8": 2}
+    assert fast.kept == (convolving if name == "hybrid" else {})
     with torch.inference_mode():
         want = model(images)
         assert 1e-4 < relative(fast(images), want) < 0.03  # less than eight bits could lose would be no int8
@@ -50,9 +52,19 @@ def test_what_has_no_form_in_int8_is_compiled_as_usual_and_told() -> None:
     assert fast.kept == {
         "token mixer: Pooling has no form in int8": 3,
         "channel mixer: an MLP behind TokenGroupNorm has no form in int8": 3,
+        "everything in int8: no part of this model has a form in it": 1,
     }
     with torch.inference_mode():
         assert torch.equal(fast(images), vitrail.optimize(model)(images))
+
+
+@needs_bytes
+def test_a_model_of_convolutions_is_told_to_have_no_form_in_int8() -> None:
+    fast: Any = vitrail.optimize(small("bit"), precision="int8")
+    assert fast.kept == {
+        "stage: convolutions of bottlenecks have no form in int8": 2,
+        "everything in int8: no part of this model has a form in it": 1,
+    }
 
 
 def test_a_machine_without_products_of_bytes_computes_as_usual_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

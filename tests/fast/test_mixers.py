@@ -10,7 +10,7 @@ from torch import nn
 
 import vitrail
 from vitrail.errors import VitrailError
-from vitrail.fast.branches import compiled_branch, fast_block
+from vitrail.fast.branches import COMPILED, fast_block
 from vitrail.fast.convolution import FastConvMerging, FastTokenizer
 from vitrail.fast.kept import Kept
 from vitrail.fast.neighborhood import FastNeighborhood, fast_neighborhood
@@ -27,8 +27,8 @@ from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttent
 from vitrail.parts.token_mixers.pooling import Pooling
 from vitrail.parts.token_mixers.token_mlp import TokenMLP
 
-COMPILED = refusal(torch.float32)
-pytestmark = pytest.mark.skipif(COMPILED is not None, reason=str(COMPILED))
+REASON = refusal(torch.float32)
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 FORMS = {
     "nat": (FastNeighborhood, FastTokenizer, FastConvMerging),
@@ -72,7 +72,7 @@ def test_a_block_answers_the_same(kind: str, dtype: torch.dtype) -> None:
     x, kept = torch.randn(3, grid.tokens, 32), Counter()
     want = block.double()(x.double(), grid) - x  # what is added, since x itself would hide what is wrong
     plain = block.to(dtype)(x.to(dtype), grid).double() - x
-    fast = fast_block(block.float(), dtype, kept, [compiled_branch])
+    fast = fast_block(block.float(), dtype, kept, [COMPILED])
     got = fast(x.to(dtype), grid).double() - x
     assert not kept
     assert relative(got, want) < max(1.5 * relative(plain, want), 3e-6)

@@ -7,15 +7,13 @@ import pytest
 import torch
 
 from vitrail.native import library as room
-from vitrail.native.library import SOURCES, Unavailable, build, compiler, library, refusal
+from vitrail.native.library import SOURCES, Unavailable, build, compiler, library, missing, refusal
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
-    library.cache_clear()
-    yield
-    library.cache_clear()
+    monkeypatch.setattr(room, "_FOUND", {})
 
 
 def script(folder: Path, text: str) -> str:
@@ -53,8 +51,32 @@ def test_it_is_built_once_and_again_for_other_flags(tmp_path: Path, monkeypatch:
     assert (tmp_path / "log").read_text() == "built\nbuilt\n"
 
 
+def test_a_compiler_that_failed_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", script(tmp_path, f'case "$*" in *-o*) echo >>"{tmp_path}/log";; esac; exit 1\n'))
+    for _ in range(3):
+        assert "cannot build attention.cpp" in (missing("attention") or "")
+        with pytest.raises(Unavailable, match="cannot build attention"):
+            library("attention")
+    assert (tmp_path / "log").read_text() == "\n\n"  # with OpenMP and without
+
+
+def test_what_is_needed_together_is_built_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two compilers ends only once the other has begun."""
+    waiting = script(
+        tmp_path,
+        'case "$*" in *--version*) exit 0;; *attention.cpp) own=a other=b;; *) own=b other=a;; esac; '
+        f'>"{tmp_path}/$own"; '
+        f'for _ in $(seq 200); do [ -e "{tmp_path}/$other" ] && break; sleep 0.05; done; '
+        f'[ -e "{tmp_path}/$other" ] && echo met >&2; exit 1\n',
+    )
+    monkeypatch.setenv("CXX", waiting)
+    monkeypatch.setattr(room.os, "cpu_count", lambda: 2)
+    assert str(missing("attention", "patches")).endswith("cannot build attention.cpp: met")
+    assert str(missing("patches")).endswith("cannot build patches.cpp: met")
+
+
 def test_where_there_is_a_compiler_every_library_is_built() -> None:
     if shutil.which("g++") is None:
         pytest.skip("no g++ on this machine")
-    for source in sorted(SOURCES.glob("*.cpp")):
-        assert build(source.stem, "g++").exists()  # else the tests of what it holds would skip, and nobody would know
+    # Else the tests of what it holds would skip, and nobody would know.
+    assert missing(*sorted(source.stem for source in SOURCES.glob("*.cpp"))) is None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, need
 from vitrail.grid import Grid
 from vitrail.native.bottleneck import (
     GroupScale,
@@ -129,7 +129,7 @@ def fast_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
     """Return the fast form of a stage of bottlenecks; any other stage stays, and its blocks are looked at.
 
     Raises:
-        Kept: one of them is of an unknown kind.
+        Kept: one of them is of an unknown kind, or their library cannot be built.
     """
     modules = [stage.entry, *stage.blocks]
     if not any(isinstance(module, Bottleneck) for module in modules):
@@ -137,6 +137,7 @@ def fast_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
     unknown = next((type(module).__name__ for module in modules if type(module) not in BOTTLENECKS), None)
     if unknown:
         raise Kept(f"{unknown} has no compiled form among bottlenecks")
+    need("bottleneck")
     return FastBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
 
 

@@ -5,12 +5,14 @@ LayerScale are folded into the weights beside them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.fast.attention import fast_attention
+from vitrail.fast.form import Form, Forms
 from vitrail.fast.kept import Kept
 from vitrail.fast.neighborhood import fast_neighborhood
 from vitrail.fast.pooling import fast_channel_mlp, fast_pooling
@@ -25,18 +27,26 @@ from vitrail.parts.token_mixers.token_mlp import TokenMLP
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.shapes import Tokens
 
-BranchForm = Callable[..., nn.Module]
-"""`(norm, mixer, scale, dtype) -> (x, grid) -> x`; raises `Kept` where it cannot."""
-
-BRANCHES: dict[type[nn.Module], BranchForm] = {
-    SelfAttention: fast_attention,
-    WindowAttention: fast_attention,
-    NeighborhoodAttention: fast_neighborhood,
-    Pooling: fast_pooling,
-    TokenMLP: fast_token_mlp,
-    MLP: fast_channel_mlp,
+BRANCHES: Forms = {
+    SelfAttention: Form(fast_attention, ("attention",)),
+    WindowAttention: Form(fast_attention, ("attention",)),
+    NeighborhoodAttention: Form(fast_neighborhood, ("neighborhood",)),
+    Pooling: Form(fast_pooling, ("pooling",)),
+    TokenMLP: Form(fast_token_mlp, ("token_mlp",)),
+    MLP: Form(fast_channel_mlp),
 }
-"""The fast form of `x + scale(mixer(norm(x)))` for each mixer of exactly this type."""
+"""The fast form of `x + scale(mixer(norm(x)))` for each mixer of exactly this type: `(norm, mixer, scale, dtype)` gives
+a module `(x, grid) -> x`."""
+
+
+class Branches(NamedTuple):
+    """Forms of branches, and what to call them where a mixer has none of them."""
+
+    forms: Forms
+    what: str
+
+
+COMPILED = Branches(BRANCHES, "compiled form")
 
 
 class FastBlock(nn.Module):
@@ -63,30 +73,19 @@ class PlainBranch(nn.Module):
         return x + self.scale(self.mixer(self.norm(x), grid))
 
 
-def fast_block(block: Block, dtype: torch.dtype, kept: Counter[str], forms: Sequence[BranchForm]) -> FastBlock:
+def fast_block(block: Block, dtype: torch.dtype, kept: Counter[str], kinds: Sequence[Branches]) -> FastBlock:
     """Return the fast form of a block.
 
     Args:
         block: what to compute.
         dtype: precision of tokens.
         kept: counts the branches that a form refuses, with why.
-        forms: the first that does not refuse is taken; a branch that all refuse stays as it is.
+        kinds: the first whose form does not refuse is taken; a branch that all refuse stays as it is.
     """
     return FastBlock(
-        _branch("token mixer", (block.norm1, block.token_mixer, block.scale1), dtype, kept, forms),
-        _branch("channel mixer", (block.norm2, block.channel_mixer, block.scale2), dtype, kept, forms),
+        _branch("token mixer", (block.norm1, block.token_mixer, block.scale1), dtype, kept, kinds),
+        _branch("channel mixer", (block.norm2, block.channel_mixer, block.scale2), dtype, kept, kinds),
     )
-
-
-def compiled_branch(norm: nn.Module, mixer: nn.Module, scale: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return the compiled form of a branch.
-
-    Raises:
-        Kept: there is none.
-    """
-    if type(mixer) not in BRANCHES:
-        raise Kept(f"{type(mixer).__name__} has no compiled form")
-    return BRANCHES[type(mixer)](norm, mixer, scale, dtype)
 
 
 def _branch(
@@ -94,11 +93,14 @@ def _branch(
     branch: tuple[nn.Module, nn.Module, nn.Module],
     dtype: torch.dtype,
     kept: Counter[str],
-    forms: Sequence[BranchForm],
+    kinds: Sequence[Branches],
 ) -> nn.Module:
-    for form in forms:
+    mixer = type(branch[1])
+    for kind in kinds:
         try:
-            return form(*branch, dtype)
+            if mixer not in kind.forms:
+                raise Kept(f"{mixer.__name__} has no {kind.what}")
+            return kind.forms[mixer].of(*branch, dtype)
         except Kept as reason:
             kept[f"{place}: {reason}"] += 1
     return PlainBranch(*branch)

@@ -44,7 +44,7 @@ class RecordedClassifier(Classifier):
 
     Args:
         model: what to compute, in evaluation mode.
-        dtype: what it computes in; pictures and logits are fp32.
+        dtype: what it computes in, all but the head; pictures and logits are fp32.
         recorder: makes a replay; None runs each call.
     """
 
@@ -53,6 +53,7 @@ class RecordedClassifier(Classifier):
         for name in ("variant", "config", "labels", "preprocess"):
             setattr(self, name, getattr(model, name))
         self.dtype = dtype
+        self.head.float()  # nothing behind it could average an error away
         self.calls = Recordings(self.answer, recorder, self._tables)
         self.eval()
 
@@ -62,7 +63,8 @@ class RecordedClassifier(Classifier):
 
     def answer(self, images: Image) -> Tensor:
         """Compute the logits, order by order."""
-        return self.head(self.features(images)).float()
+        features = self.features(images)
+        return self.head(features._replace(tokens=features.tokens.float()))
 
     def _tables(self) -> list[Any]:
         """Return the tables that a recording reads: a grid that is forgotten must not take them away."""

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.attention import AttentionLayers, Meeting, check_attention
+from vitrail.fast.branches import Branches
+from vitrail.fast.form import Form
 from vitrail.fast.kept import Kept
 from vitrail.fast.mlp import check_mlp
 from vitrail.grid import Grid
@@ -56,19 +58,41 @@ class Int8MLP(nn.Module):
         return mlp_int8(x, self.first, self.second, add=x, norm_eps=self.eps)
 
 
-def int8_branch(norm: nn.Module, mixer: nn.Module, scale: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return the form of a branch in int8.
+def int8_attention(
+    norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
+) -> Int8Attention:
+    """Return the form of an attention's branch in int8.
 
     Raises:
-        Kept: there is none.
+        Kept: as `attention.fast_attention` does.
     """
-    if type(mixer) is SelfAttention or type(mixer) is WindowAttention:
-        check_attention(norm, mixer, dtype)
-        return Int8Attention(norm, mixer, scale, dtype)
-    if type(mixer) is not MLP:
-        raise Kept(f"{type(mixer).__name__} has no form in int8")
+    check_attention(norm, mixer, dtype)
+    return Int8Attention(norm, mixer, scale, dtype)
+
+
+def int8_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> Int8MLP:
+    """Return the form of an MLP's branch in int8.
+
+    Raises:
+        Kept: no LayerNorm before it, or as `mlp.fast_mlp` does.
+    """
     check_mlp(mixer, dtype)
     affine = Affine.of(norm, mixer.fc1.in_features)
     if affine.eps is None:
         raise Kept(f"an MLP behind {type(norm).__name__} has no form in int8")
     return Int8MLP(affine, mixer, scale)
+
+
+INT8 = Branches(
+    {
+        SelfAttention: Form(int8_attention, ("int8", "int8_attention", "attention")),
+        WindowAttention: Form(int8_attention, ("int8", "int8_attention", "attention")),
+        MLP: Form(int8_mlp, ("int8",)),
+    },
+    "form in int8",
+)
+
+
+def computes_int8(model: nn.Module) -> bool:
+    """Say whether anything in a fast form multiplies bytes."""
+    return any(isinstance(module, Int8Attention | Int8MLP) for module in model.modules())

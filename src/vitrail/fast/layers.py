@@ -8,15 +8,28 @@ from vitrail.native.products import linear, pack_linear
 
 
 class FastLinear(nn.Module):
-    """A linear layer with packed weights."""
+    """A linear layer with packed weights; its bias can be read, as window attention does for padding."""
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype):
         super().__init__()
+        self.bias = layer.bias
         self.packed = pack_linear(layer.weight, layer.bias, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply and shift."""
         return linear(x, self.packed)
+
+
+class InFp32(nn.Module):
+    """What computes in fp32 whatever comes: nothing behind it could average an error away."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Widen, and compute."""
+        return self.module(x.float())
 
 
 def fast_linear(layer: nn.Linear, dtype: torch.dtype) -> FastLinear:

@@ -8,35 +8,54 @@ import torch
 from torch import nn
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.fast.branches import BranchForm, compiled_branch, fast_block
+from vitrail.fast.bottlenecks import FastBottlenecks
+from vitrail.fast.branches import COMPILED, Branches, fast_block
 from vitrail.fast.cuda import optimize_for_cuda
+from vitrail.fast.form import libraries_of
 from vitrail.fast.forms import FORMS
-from vitrail.fast.int8 import int8_branch
+from vitrail.fast.int8 import INT8, computes_int8
 from vitrail.fast.kept import Kept
+from vitrail.fast.layers import InFp32
 from vitrail.fast.patches import FastPatchEmbedding
 from vitrail.native.instructions import computes_bf16
 from vitrail.native.int8 import int8_refusal
-from vitrail.native.library import refusal
+from vitrail.native.library import built, missing, refusal
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.blocks import Block
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-INT8 = "int8"
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = ("auto", *DTYPES, "int8")
 
 
 class Plan(NamedTuple):
     """How to compute: the precision of tokens, and the forms of a branch, the best first."""
 
     dtype: torch.dtype
-    branches: tuple[BranchForm, ...] = (compiled_branch,)
+    branches: tuple[Branches, ...]
+
+    @classmethod
+    def of(cls, precision: str, device: torch.device) -> "Plan":
+        """Choose for a device."""
+        usual = "bf16" if computes_bf16(device) else "fp32"
+        return cls(DTYPES.get(precision, DTYPES[usual]), (INT8, COMPILED) if precision == "int8" else (COMPILED,))
+
+    def libraries(self, model: nn.Module) -> list[str]:
+        """Name the compiled libraries that a model needs, whatever the machine can do."""
+        return libraries_of(model, [FORMS, *(branches.forms for branches in self.branches)])
+
+    def without_int8(self) -> "Plan":
+        """Return the plan for a machine that has no products of bytes."""
+        return self._replace(branches=(COMPILED,))
 
 
-def optimize(model: Classifier, precision: Literal["auto", "fp32", "bf16", "int8"] = "auto") -> Classifier:
+def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
     """Return a model's fast form for inference on this machine, on a CPU or a CUDA device.
 
     The answers are the same up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs
     over channels or tokens, patches and convolutions run compiled, with what stands beside them (norm, scale, sum)
-    folded in; the rest stays PyTorch, in the same precision.
+    folded in; the rest stays PyTorch, in the same precision. The last norm and the head compute in fp32.
     `optimized.kept` says what stayed, and why. Without a C++ compiler everything stays. On a GPU see `fast/cuda.py`.
 
     Args:
@@ -56,11 +75,12 @@ def optimize(model: Classifier, precision: Literal["auto", "fp32", "bf16", "int8
         >>> bool((fast(images) - model(images)).abs().max() < 1e-4)
         True
     """
-    if precision not in ("auto", *PRECISIONS, INT8):
-        raise unknown("precision", precision, ("auto", *PRECISIONS, INT8))
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
     device = next(model.parameters()).device
-    if device.type == "cuda" and precision != INT8:
-        return optimize_for_cuda(model, _plan(precision, device, Counter()).dtype)
+    plan = Plan.of(precision, device)
+    if device.type == "cuda" and precision != "int8":
+        return optimize_for_cuda(model, plan.dtype)
     if device.type != "cpu":
         raise VitrailError(
             f"The model is on {device}; there is no fast form for it in {precision}. On CUDA devices there are bf16 and"
@@ -68,37 +88,52 @@ def optimize(model: Classifier, precision: Literal["auto", "fp32", "bf16", "int8
         )
     fast: Any = deepcopy(model).eval().requires_grad_(False)
     kept: Counter[str] = Counter()
-    plan = _plan(precision, device, kept)
-    missing = refusal(plan.dtype)
-    if missing is None:
-        _replace(fast, plan, kept)
+    libraries = plan.libraries(model)
+    missing(*libraries)  # built at the same time; each form asks for its own again
+    reason = refusal(plan.dtype)
+    if reason is None:
+        _replace(fast, _possible(plan, libraries, kept), kept)
     else:
-        kept[f"everything: {missing}"] += 1
+        kept[f"everything: {reason}"] += 1
     fast.kept = dict(kept)
     _cast(fast, plan.dtype)
     return fast
 
 
-def _plan(precision: str, device: torch.device, kept: Counter[str]) -> Plan:
-    """Choose how to compute; `kept` is told where int8 cannot be had."""
-    if precision in PRECISIONS:
-        return Plan(PRECISIONS[precision])
-    plan = Plan(PRECISIONS["bf16" if computes_bf16(device) else "fp32"])
-    if precision != INT8:
+def unbuilt(model: Classifier, precision: Precision) -> int:
+    """Return how many compiled libraries `optimize` would have to build first; each takes seconds, once a machine."""
+    device = next(model.parameters()).device
+    return 0 if device.type != "cpu" else sum(not built(name) for name in Plan.of(precision, device).libraries(model))
+
+
+def _possible(plan: Plan, libraries: list[str], kept: Counter[str]) -> Plan:
+    """Return the plan that this machine can follow, and tell `kept` where that is another one."""
+    reason = int8_refusal() if "int8" in libraries else None
+    if reason is None:
         return plan
-    missing = int8_refusal()
-    if missing is None:
-        return plan._replace(branches=(int8_branch, *plan.branches))
-    kept[f"everything in int8: {missing}"] += 1
-    return plan
+    kept[f"everything in int8: {reason}"] += 1
+    return plan.without_int8()
 
 
-def _replace(parent: nn.Module, plan: Plan, kept: Counter[str]) -> None:
-    """Put the fast form of each block and layer in its place; what has none may hold parts that have."""
+def _replace(model: Any, plan: Plan, kept: Counter[str]) -> None:
+    """Put the fast form of each block and layer in its place, and tell what int8 did not reach."""
+    _descend(model.backbone, plan, kept)
+    _descend(model.head, plan._replace(dtype=torch.float32), kept)
+    if INT8 not in plan.branches:
+        return
+    convolving = sum(isinstance(module, FastBottlenecks) for module in model.modules())
+    if convolving:
+        kept["stage: convolutions of bottlenecks have no form in int8"] += convolving
+    if not computes_int8(model):
+        kept["everything in int8: no part of this model has a form in it"] += 1
+
+
+def _descend(parent: nn.Module, plan: Plan, kept: Counter[str]) -> None:
+    """Replace children; what has no form may hold parts that have."""
     for name, child in parent.named_children():
         form = _form(child, plan, kept)
         setattr(parent, name, form)
-        _replace(form, plan, kept)
+        _descend(form, plan, kept)
 
 
 def _form(module: nn.Module, plan: Plan, kept: Counter[str]) -> nn.Module:
@@ -107,17 +142,19 @@ def _form(module: nn.Module, plan: Plan, kept: Counter[str]) -> nn.Module:
     if type(module) not in FORMS:
         return module
     try:
-        return FORMS[type(module)](module, plan.dtype)
+        return FORMS[type(module)].of(module, plan.dtype)
     except Kept as reason:
         kept[f"{type(module).__name__}: {reason}"] += 1
         return module
 
 
 def _cast(fast: Any, dtype: torch.dtype) -> None:
-    """Bring what stayed PyTorch into the precision; pictures come and logits go in fp32."""
+    """Bring what stayed PyTorch into the precision, all but the last norm and the head; pictures come in fp32."""
+    backbone = fast.float().backbone
+    backbone.embedding.to(dtype)
+    backbone.stages.to(dtype)
     if dtype == torch.float32:
         return
-    fast.to(dtype)
-    if not isinstance(fast.backbone.embedding.patches, FastPatchEmbedding):  # that one reads fp32 itself
-        fast.backbone.embedding.register_forward_pre_hook(lambda module, inputs: inputs[0].to(dtype))
-    fast.register_forward_hook(lambda module, inputs, logits: logits.float())
+    backbone.norm = InFp32(backbone.norm)
+    if not isinstance(backbone.embedding.patches, FastPatchEmbedding):  # that one reads fp32 itself
+        backbone.embedding.register_forward_pre_hook(lambda module, inputs: inputs[0].to(dtype))

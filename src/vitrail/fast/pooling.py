@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fast.affine import scaled
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, need
 from vitrail.fast.mlp import check_mlp, fast_mlp
 from vitrail.grid import Grid
 from vitrail.native.norms import lanes
@@ -74,6 +74,7 @@ def fast_channel_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch
     if not _of_pictures(norm):
         return fast_mlp(norm, mixer, scale, dtype)
     check_mlp(mixer, dtype)
+    need("pooling")
     return FastPictureMLP(norm, mixer, scale, dtype)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
-from vitrail.native.library import Unavailable, library
+from vitrail.native.library import library, missing
 from vitrail.native.memory import empty
 from vitrail.native.products import ADD, GELU, PLAIN
 
@@ -21,10 +21,10 @@ LARGEST = 127
 
 def int8_refusal() -> str | None:
     """Say why there are no products of bytes here, or None where there are."""
-    try:
-        has_bytes = library("int8").vitrail_has_bytes()
-    except Unavailable as error:
-        return str(error)
+    reason = missing("int8")
+    if reason is not None:
+        return reason
+    has_bytes = library("int8").vitrail_has_bytes()
     return None if has_bytes else "this processor has no instruction for products of bytes (VNNI)"
 
 

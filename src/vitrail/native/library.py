@@ -1,6 +1,7 @@
 """Build the C++ of this folder for this machine, once, and load it.
 
-Each `.cpp` is a library of its own, built when it is first needed; the headers are theirs in common.
+Each `.cpp` is a library of its own, built when it is first needed; the headers are theirs in common. What is needed
+together is built at the same time.
 """
 
 import ctypes
@@ -9,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch  # first, so that its OpenMP is in the process and ours is the same one
@@ -27,6 +28,10 @@ class Unavailable(VitrailError):
     """The compiled operations cannot be had here; the message says why."""
 
 
+_FOUND: dict[str, ctypes.CDLL | str] = {}
+"""Each library that was asked for, or why it cannot be had: a compiler that failed is not asked again."""
+
+
 def refusal(dtype: torch.dtype, *names: str) -> str | None:
     """Say why there are no compiled operations in `dtype` here, or None where there are.
 
@@ -38,25 +43,42 @@ def refusal(dtype: torch.dtype, *names: str) -> str | None:
     """
     if dtype not in SUFFIXES:
         return f"compiled operations know fp32 and bf16, not {dtype}"
-    try:
-        has_bfloat16 = library("products").vitrail_has_bfloat16()
-        for name in names:
-            library(name)
-    except Unavailable as error:
-        return str(error)
-    if dtype == torch.bfloat16 and not has_bfloat16:
+    reason = missing("products", *names)
+    if reason is not None:
+        return reason
+    if dtype == torch.bfloat16 and not library("products").vitrail_has_bfloat16():
         return "this processor has no products in bf16"
     return None
 
 
-@cache
+def missing(*names: str) -> str | None:
+    """Say why one of these libraries cannot be had, or None where all can. They are built at the same time."""
+    new = [name for name in dict.fromkeys(names) if name not in _FOUND]
+    if new:
+        with ThreadPoolExecutor(min(len(new), os.cpu_count() or 1)) as threads:
+            _FOUND.update(zip(new, threads.map(_find, new), strict=True))
+    return next((found for name in names if isinstance(found := _FOUND[name], str)), None)
+
+
 def library(name: str) -> ctypes.CDLL:
     """Return the operations of `name.cpp`, built if this machine has not built them before.
 
     Raises:
         Unavailable: there is no compiler, or it failed.
     """
-    return ctypes.CDLL(str(build(name, compiler())))
+    if name not in _FOUND:
+        _FOUND[name] = _find(name)
+    found = _FOUND[name]
+    if isinstance(found, str):
+        raise Unavailable(found)
+    return found
+
+
+def _find(name: str) -> ctypes.CDLL | str:
+    try:
+        return ctypes.CDLL(str(build(name, compiler())))
+    except Unavailable as error:
+        return str(error)
 
 
 def compiler() -> str:
