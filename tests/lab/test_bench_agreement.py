@@ -25,6 +25,12 @@ def test_rounding_to_bf16_passes_its_own_bar_and_not_that_of_fp32(logits):
     assert not compare(rounded, logits, "fp32").holds
 
 
+def test_what_eight_bits_do_passes_the_bar_of_int8_alone(logits):
+    off = logits + 0.025 * (logits.max() - logits.min()) * (2 * torch.rand_like(logits) - 1)
+    assert compare(off, logits, "int8").holds
+    assert not compare(off, logits, "bf16").holds
+
+
 def swap_two_classes(x):
     return x[:, [1, 0, *range(2, CLASSES)]]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import vitrail
 from vitrail.errors import VitrailError
 from vitrail.lab.bench.contender import Contender, Unavailable, Way, foreign
 from vitrail.lab.bench.libraries import PEERS
@@ -129,22 +130,45 @@ def test_ours_always_take_part_and_are_no_peers():
         find_contenders(("vitrail",))
 
 
-def test_an_optimized_model_takes_part(monkeypatch):
-    import vitrail
+OPTIMIZED = next(one for one in CONTENDERS if one.name == "vitrail-optimized")
 
-    [one] = [one for one in CONTENDERS if one.name == "vitrail-optimized"]
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_an_optimized_model_takes_part(monkeypatch, precision):
     model = create_model("vit_tiny_patch16_224", num_classes=5, dim=32, num_heads=2, depth=1, image_size=32).eval()
     asked = []
 
     def optimize(model, precision):
         asked.append((model, precision))
+        model.kept = {}
         return model
 
     monkeypatch.setattr(vitrail, "optimize", optimize)
     images = torch.randn(2, 3, 32, 32)
-    ready = make_ready(one, model, images, "bf16")
-    assert asked[0][1] == "bf16" and asked[0][0] is not model  # a copy: the reference stays as it is
+    ready = make_ready(OPTIMIZED, model, images, precision)
+    assert asked[0][1] == precision and asked[0][0] is not model  # a copy: the reference stays as it is
+    assert ready.way == ("optimized in int8" if precision == "int8" else "optimized")
     assert torch.equal(ready.answer(images), model(images))
+
+
+def test_an_optimized_model_that_nothing_became_of_does_not_take_part():
+    model = create_model("poolformer_s12", num_classes=5, dims=(8, 16), depths=(1, 1)).eval()
+    with pytest.raises(Unavailable, match="It keeps everything in int8: "):
+        make_ready(OPTIMIZED, model, torch.randn(2, 3, 64, 64), "int8")
+
+
+def test_in_int8_everybody_else_runs_in_bf16():
+    asked = {}
+
+    def ways(model, example, precision):
+        asked["they"] = precision
+        return [Way("quick", as_it_is, lambda module, example: nn.Flatten())]
+
+    they = Contender("they", ways)
+    for precision, theirs in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
+        they.open(MODEL, EXAMPLE, precision)
+        assert asked["they"] == they.precision(precision) == theirs
+    assert [one.name for one in CONTENDERS if one.precision("int8") == "int8"] == ["vitrail-optimized"]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,20 @@ def test_wrong_answers_are_caught_and_right_ones_pass(bench):
     }
 
 
+def test_in_int8_each_contender_is_held_to_the_bar_of_what_it_computes_in():
+    """Both are off by 5 % of the range: within the bar of int8, and beyond that of bf16."""
+
+    def off(logits):
+        return logits + 0.05 * (logits.max() - logits.min())
+
+    ours = replace(taking_part("vitrail-optimized", off, ours=True), int8=True)
+    bench = run_bench(SMALL, [ours, taking_part("peer", off)], replace(QUICK, precision="int8"))
+    held = {entry.name: (entry.agreement.precision, entry.agreement.holds) for entry in bench.phases[0].entries}
+    assert held == {"vitrail-optimized": ("int8", True), "peer": ("bf16", False)} and bench.sound
+    written = page(bench)
+    assert "all others run at their best in bf16" in written and "Fastest product (bf16): " in written
+
+
 def test_who_does_not_take_part_is_listed_with_a_reason(bench):
     absent = bench.phases[0].absent
     assert set(absent) == {"missing", "broken"}
@@ -181,7 +195,7 @@ def test_pictures_are_asked_in_batches_of_one_size(batch):
         ({"rounds": 0}, "rounds is 0"),
         ({"check": 0}, "check is 0"),
         ({"threads": -1}, "threads is -1"),
-        ({"precision": "fp16"}, "must be fp32 or bf16"),
+        ({"precision": "fp16"}, "must be fp32, bf16 or int8"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(change, words):

@@ -143,11 +143,12 @@ def test_what_building_costs_is_weighed(tiny: nn.Module, fast: Fast, monkeypatch
     largest = max(value.numel() for value in tiny.parameters() if value.ndim > 1)
     share = largest / sum(value.numel() for value in tiny.parameters())
     for seconds, name in ((0.9 * 100 / 15 * share, "fast"), (1.1 * 100 / 15 * share, "plain")):
-        monkeypatch.setattr(form_module, "built", lambda name: True)
+        monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
         assert ask(tiny, IMAGES, taking(8.0, seconds, 2.0), pictures=100)[0].name == name
-    monkeypatch.setattr(form_module, "built", lambda name: False)  # compiling comes on top
+    monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 3)  # compiling comes on top, two at a time
+    monkeypatch.setattr(form_module.os, "cpu_count", lambda: 2)
     assert ask(tiny, IMAGES, taking(8.0, 0.0, 2.0), pictures=14)[0].name == "plain"
-    assert ask(tiny, IMAGES, taking(8.0, 0.0, 2.0), pictures=20)[0].name == "fast"
+    assert ask(tiny, IMAGES, taking(8.0, 0.0, 2.0), pictures=15)[0].name == "fast"
 
 
 def test_models_that_have_no_other_form(tiny: nn.Module, brightness: Brightness, fast: Fast) -> None:
@@ -191,6 +192,102 @@ def test_auto_follows_the_hardware(
     assert ask(tiny, IMAGES, taking(), precision="auto", fast=False)[0].precision == "fp32"
 
 
+class Int8:
+    """Stands for `optimize`: forms that are off by so much, by precision; remembers what was asked for."""
+
+    def __init__(self, off: dict[str, float], kept: dict[str, int] | None = None):
+        self.off, self.kept, self.asked = off, kept or {}, []
+
+    def __call__(self, model: nn.Module, precision: str) -> Fast:
+        self.asked.append(precision)
+        made = Fast(model, self.off[precision])
+        made.kept = self.kept if precision == "int8" else {}
+        return made
+
+
+@pytest.fixture
+def in_int8(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Int8]:
+    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+
+    def make(**wishes: Any) -> Int8:
+        made = Int8(**wishes)
+        monkeypatch.setattr(form_module, "optimize", made)
+        return made
+
+    return make
+
+
+def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
+    tiny: nn.Module, in_int8: Callable[..., Int8]
+) -> None:
+    with asking(tiny):
+        logits = tiny(IMAGES[:CHECKED])
+    span = (logits.max() - logits.min()).item()
+    made = in_int8(off={"int8": 0.05 * span, "bf16": 0.05 * span})
+    # Few pictures are no reason: who asks for int8 gets it, and a job that is started again with it too.
+    for images, pictures in ((IMAGES, None), (IMAGES, 6), (IMAGES[:1], 1)):
+        form, _ = ask(tiny, images, taking(8.0, 2.0), precision="int8", pictures=pictures)
+        assert str(form) == "fast form: 4.0x in int8"
+    assert made.asked == ["int8"] * 3
+    form, _ = ask(tiny, IMAGES, taking(*FASTER), precision="bf16")
+    assert str(form) == "plain form in bf16: the answers of the fast one in bf16 are 5.0% off"
+
+
+@pytest.mark.parametrize(
+    ("off", "kept", "seconds", "reason"),
+    [
+        (9.0, {}, (8.0, 2.0), "the answers of the fast one in int8 are "),
+        (0.0, {}, (8.0, 8.0), "the fast one in int8 is no faster here (1.00x)"),
+        (0.0, {"everything in int8: this processor is too old": 1}, (8.0,), "in int8: this processor is too old"),
+    ],
+)
+def test_where_int8_is_not_taken_the_usual_form_answers_and_it_is_said(
+    tiny: nn.Module,
+    in_int8: Callable[..., Int8],
+    off: float,
+    kept: dict[str, int],
+    seconds: tuple[float, ...],
+    reason: str,
+) -> None:
+    made = in_int8(off={"int8": off, "bf16": 0.0}, kept=kept)
+    form, _ = ask(tiny, IMAGES, taking(*seconds, 0.0, 2.0), precision="int8")
+    assert made.asked == ["int8", "bf16"]
+    assert str(form).startswith(f"fast form: 4.0x in bf16 ({reason}")
+    plain, _ = ask(tiny, IMAGES, taking(*seconds, 0.0, 8.0), precision="int8")
+    assert (plain.name, plain.precision) == ("plain", "fp32")
+    assert plain.reason.startswith(reason) and plain.reason.endswith("in bf16 is no faster here (1.00x)")
+
+
+def test_pictures_that_int8_names_otherwise_are_counted(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar as wide as a tenth of the range lets classes swap, but not those that lead by more than its half."""
+    logits = torch.tensor([[1.0, 0.93, 0.0]]).repeat(CHECKED, 1)
+    swapped = logits + torch.tensor([[-0.04, 0.04, 0.0]])
+
+    class Swapped(Fast):
+        def forward(self, images: Tensor) -> Tensor:
+            return swapped[: len(images)]
+
+    monkeypatch.setattr(form_module, "optimize", lambda model, precision: Swapped(model))
+    monkeypatch.setattr(type(tiny), "forward", lambda self, images: logits[: len(images)])
+    form, _ = ask(tiny, IMAGES[:CHECKED], taking(8.0, 2.0, 0.0, 2.0), precision="int8")
+    assert form.reason.startswith("the answers of the fast one in int8 name another class for 100% of the pictures")
+
+
+def test_models_on_a_gpu_take_their_form_in_the_same_way(
+    tiny: nn.Module, fast: Fast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for a GPU: the whole batch is asked, once before time is taken, and is waited for."""
+    cuda, waited = torch.device("cuda"), []
+    monkeypatch.setattr(Answerer, "_device", lambda self: cuda)
+    monkeypatch.setattr(form_module, "finished", waited.append)
+    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
+    form, _ = ask(tiny, IMAGES, taking(*FASTER))
+    assert str(form) == "fast form: 4.0x in fp32" and form.answer is fast
+    assert waited == [cuda] * 3  # the plain form, laying out, the fast form
+    assert fast.asked == (1 + 1 + 1 + 1) * len(IMAGES)  # before time is taken, then, and twice by `ask`
+
+
 def test_an_unknown_precision_is_named(tiny: nn.Module) -> None:
     with pytest.raises(VitrailError, match="Did you mean: fp32"):
         Answerer(tiny, 1, precision="fp23")  # type: ignore[arg-type]
@@ -230,7 +327,7 @@ def test_an_evaluation_computes_in_fp32_unless_asked(
 
     monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
     monkeypatch.setattr(form_module, "optimize", optimize)
-    monkeypatch.setattr(form_module.Answerer, "_pays_off", lambda self, job: True)
+    monkeypatch.setattr(form_module.Answerer, "_weigh", lambda self, job, precision: None)
     fast, plain = evaluate(tiny, "digits"), evaluate(tiny, "digits", optimize=False)
     assert asked == ["fp32"] and fast.precision == plain.precision == "fp32"
     assert fast.confusion == plain.confusion

@@ -79,8 +79,21 @@ def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert main([*words, "--precision", "fp32"]) == 2
     assert "holds answers computed in bf16, and --precision is fp32" in capsys.readouterr().err
-    assert main([*words, "--no-draft"]) == 2
+    assert main([*words, "--draft"]) == 2
     assert "another --top or --draft" in capsys.readouterr().err
+
+
+def test_a_job_that_asked_for_int8_goes_on_in_what_it_got(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder.parent / "int8.jsonl"
+    words = ["predict", model, str(folder), "--out", str(out), "--precision", "int8", "--no-optimize"]
+    assert main(words) == 3  # nothing but the fast form computes in int8
+    whole = out.read_bytes()
+    assert {json.loads(line)["precision"] for line in whole.splitlines()} == {"fp32"}
+    out.write_bytes(whole[: len(whole) // 2])
+    assert main(words) == 3 and out.read_bytes() == whole
+    assert "plain form in fp32: as asked" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["answers.json", "answers.csv"])

@@ -19,6 +19,7 @@ vitrail bench swin_tiny_patch4_window7_224
 vitrail bench vit_base_patch16_224 --batch 8 --precision fp32 --peers timm-eager,timm-compiled
 vitrail bench runs/classify/flowers --data flowers/test --out benchmarks/results/
 vitrail bench vit_tiny_patch16_224 --imgsz 384 --batch 1,32 --no-starts --rounds 15
+vitrail bench vit_tiny_patch16_224 --weights vit_tiny.pt --data photos/ --precision int8
 """
 
 _DEFAULT_PEERS = ("timm-eager", "timm-compiled", "torchvision", "huggingface", "openvino", "onnxruntime")
@@ -37,8 +38,8 @@ class Bench:
     """A name in the catalogue (random weights unless --weights), a model folder or a run folder."""
     batch: tuple[str, ...] = ("1", "8", "32")
     """Sizes of batches, a table each: --batch 1,8,32."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """What to compute in."""
+    precision: Literal["bf16", "fp32", "int8"] = "bf16"
+    """What to compute in. In int8 that is our optimized form alone; all others then run in bf16."""
     imgsz: int | None = None
     """Side of the pictures; the model's own by default."""
     peers: tuple[str, ...] = _DEFAULT_PEERS

@@ -43,9 +43,10 @@ class Evaluate:
     """Pictures that pass the model together; the figures do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "fp32"
     """What to compute in. In bf16 single pictures get another answer than in fp32; auto is bf16 in the fast form where
-    the hardware computes in it, and else fp32."""
+    the hardware computes in it, and else fp32. int8 is taken where it is faster and agrees on the first pictures, else
+    auto is."""
     optimize: bool = True
     """Let the model's fast form answer, where it is faster here and agrees on the first pictures."""
     worst: int = 24

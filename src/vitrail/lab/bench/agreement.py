@@ -5,11 +5,11 @@ from math import isfinite
 
 from torch import Tensor
 
-BARS = {"fp32": 1e-4, "bf16": 2e-2}
-"""Largest error that passes: as a share of the largest logit in fp32, of the range of the logits in bf16."""
+BARS = {"fp32": 1e-4, "bf16": 2e-2, "int8": 0.1}
+"""Largest error that passes: as a share of the largest logit in fp32, else of the range of the logits."""
 
-SAME_CLASS = 0.99
-"""Least share of the pictures whose best class must be the same, in bf16."""
+SAME_CLASS = {"fp32": 0.0, "bf16": 0.99, "int8": 0.95}
+"""Least share of the pictures whose best class must be the same."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Agreement:
     rounding alone picks their class, in any contender.
 
     Args:
-        precision: `fp32` or `bf16`: the precision that was asked for, which sets the bars.
-        error: largest difference as a share of the largest logit (fp32) or of the range of all logits (bf16); None
+        precision: `fp32`, `bf16` or `int8`: what was asked for, which sets the bars.
+        error: largest difference as a share of the largest logit (fp32) or of the range of all logits (else); None
             where an answer is not finite.
         pictures: how many were compared.
         same: share of the pictures with the same best class.
@@ -44,7 +44,7 @@ class Agreement:
         if self.error is None or self.error > BARS[self.precision]:
             return False
         counted = self.same if self.trained else self.same_decided
-        return self.precision == "fp32" or counted >= SAME_CLASS
+        return counted >= SAME_CLASS[self.precision]
 
 
 def compare(got: Tensor, expected: Tensor, precision: str, trained: bool = False) -> Agreement:
@@ -53,7 +53,7 @@ def compare(got: Tensor, expected: Tensor, precision: str, trained: bool = False
     Args:
         got: of the contender.
         expected: of the reference, in fp32.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16` or `int8`.
         trained: whether the weights are trained.
 
     Example:

@@ -47,11 +47,12 @@ class Contender:
 
     Args:
         name: what the user calls it.
-        ways: from our model, an example batch and the precision (`fp32` or `bf16`) to the ways to try.
+        ways: from our model, an example batch and a precision to the ways to try.
         needs: packages that must be installed.
         extra: the extra of Vitrail that brings them.
         ours: whether it is Vitrail itself.
         fragile: whether it may take the whole process down with it, so that it is tried in another process first.
+        int8: whether it knows int8; who does not, computes in bf16 where int8 is asked for.
     """
 
     name: str
@@ -60,6 +61,16 @@ class Contender:
     extra: str = "bench"
     ours: bool = False
     fragile: bool = False
+    int8: bool = False
+
+    def precision(self, asked: str) -> str:
+        """Return what it computes in where a precision is asked for.
+
+        Example:
+            >>> Contender("pillow", lambda *_: []).precision("int8")
+            'bf16'
+        """
+        return "bf16" if asked == "int8" and not self.int8 else asked
 
     def open(self, model: nn.Module, example: Tensor, precision: str) -> list[Way]:
         """Return the ways to try.
@@ -73,7 +84,7 @@ class Contender:
             raise Unavailable(
                 f"{' and '.join(missing)} {verb} not installed: pip install 'vitrail[{self.extra}]' brings {them}."
             )
-        return self.ways(model, example, precision)
+        return self.ways(model, example, self.precision(precision))
 
 
 @contextmanager

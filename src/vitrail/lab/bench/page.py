@@ -15,11 +15,16 @@ HOW = (
     " the median over the rounds and ± half the distance of its quartiles, a ratio is taken within each round.",
     "Of each contender the fastest of its ways counts.",
     "GEU is a model's FLOP rate (two a multiply-add) over the rate of the machine's fastest matrix product in the same"
-    " precision, measured in the same rounds.",
+    " precision (for int8 in bf16), measured in the same rounds.",
     "Errors are against our model in fp32 as it was created: the largest difference of two logits, as a share of the"
-    f" largest logit (fp32, bar {BARS['fp32']:g}) or of the range of the logits (bf16, bar {BARS['bf16']:g}, and the"
-    f" same best class in {SAME_CLASS:.0%} of the pictures; with random weights of those, in brackets, whose best class"
-    " leads by half the bar).",
+    f" largest logit (fp32, bar {BARS['fp32']:g}) or of the range of the logits (bf16, bar {BARS['bf16']:g}; int8,"
+    f" bar {BARS['int8']:g}).",
+    f"In bf16 and int8 the best class must be the same in {SAME_CLASS['bf16']:.0%} and {SAME_CLASS['int8']:.0%} of the"
+    " pictures; with random weights of those, in brackets, whose best class leads by half the bar.",
+)
+_INT8 = (
+    "- In int8 computes vitrail-optimized alone, as far as it has such forms; all others run at their best in bf16, and"
+    " their answers are held to the bars of bf16"
 )
 
 
@@ -41,7 +46,8 @@ def facts(bench: Bench) -> list[str]:
         + (f" of {size} pixels" if size else "")
         + f", {weights}",
         f"- {bench.threads} threads, {bench.rounds} rounds, answers compared on {bench.checked}",
-        f"- Fastest product ({bench.precision}): {bench.product}",
+        *([_INT8] if bench.precision == "int8" else []),
+        f"- Fastest product ({'bf16' if bench.precision == 'int8' else bench.precision}): {bench.product}",
         *in_lines(bench.machine),
     ]
 

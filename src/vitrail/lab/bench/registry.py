@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.errors import unknown
-from vitrail.lab.bench.contender import Answer, Contender, Way
+from vitrail.lab.bench.contender import Answer, Contender, Unavailable, Way
 from vitrail.lab.bench.engines import onnxruntime_ways, openvino_ways
 from vitrail.lab.bench.execution import Build, compiled_ways, eager_ways, unchanged
 from vitrail.lab.bench.libraries import PEERS
@@ -49,14 +49,18 @@ def _compiled(build: Build) -> Any:
 
 def _optimized(model: nn.Module, example: Tensor, precision: Any) -> list[Way]:
     def start(module: Any, example: Tensor) -> Answer:
-        return unchanged(vitrail.optimize(module, precision=precision), example)
+        fast: Any = vitrail.optimize(module, precision=precision)
+        reason = next((text for text in fast.kept if text.startswith("everything")), None)
+        if reason is not None:
+            raise Unavailable(f"It keeps {reason}.")
+        return unchanged(fast, example)
 
-    return [Way("optimized", _copy, start)]
+    return [Way("optimized in int8" if precision == "int8" else "optimized", _copy, start)]
 
 
 CONTENDERS = (
     Contender("vitrail", _eager(_copy), ours=True),
-    Contender("vitrail-optimized", _optimized, ours=True),
+    Contender("vitrail-optimized", _optimized, ours=True, int8=True),
     Contender("vitrail-compiled", _compiled(_copy)),
     Contender("timm-eager", _eager(_built_by("timm")), needs=("timm",)),
     Contender("timm-compiled", _compiled(_built_by("timm")), needs=("timm",)),

@@ -71,7 +71,7 @@ class Bench:
     Args:
         name: the model.
         subject: how to build it.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16` or `int8`: what was asked for; each entry's agreement says what it computed in.
         threads: threads of each contender.
         rounds: turns of each contender.
         macs: multiply-adds of one picture.

@@ -52,7 +52,7 @@ def measure_start(
         name: the contender.
         way: which of its ways.
         batch: pictures in a batch.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16` or `int8`.
         threads: threads to compute with.
         warm: use what the user's caches hold, and one process; else empty caches, and a second process that finds
             what the first one left there.

@@ -1,0 +1,125 @@
+"""How near each form of a model stays to the model in fp32, on real pictures.
+
+    python benchmarks/agreement.py --models vit_tiny_patch16_224 --weights FILE --pictures FOLDER FOLDER
+    python benchmarks/agreement.py --weights FILE --pictures FOLDER --views 24    # and who is right about parts of them
+    python benchmarks/agreement.py --weights FILE --data FOLDER --split val       # and top-1, where classes are known
+    python benchmarks/agreement.py --models resnetv2_50x1_bit --pictures FOLDER   # random weights
+
+With several views of each picture, its right class is what the model says of the whole picture in fp32.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import vitrail
+from sheet import begin, flags, show, tell
+from vitrail.lab.bench.inputs import views
+from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.table import Table
+from vitrail.lab.evaluate import evaluate, open_split
+from vitrail.lab.form import in_bf16
+from vitrail.lab.pictures import find_pictures
+
+PRECISIONS = ("fp32", "bf16", "int8")
+PART = 32
+
+Answer = Callable[[Tensor], Tensor]
+
+
+class Forms(NamedTuple):
+    """A model as it was created, and its forms by name."""
+
+    model: Any
+    others: dict[str, Answer]
+
+
+def enter(name: str, weights: str | None) -> Forms:
+    """Prepare a model and its forms."""
+    tell(f"preparing {name}")
+    model = Subject(name, weights=weights).build()
+    others: dict[str, Answer] = {"plain, bf16": in_bf16(model)}
+    for precision in PRECISIONS:
+        form: Any = vitrail.optimize(model, precision=precision)
+        others[f"optimized, {precision}"] = form
+        for reason in form.kept:
+            tell(f"  {precision} keeps {reason}")
+    return Forms(model, others)
+
+
+def agreement(name: str, forms: Forms, source: str, count: int) -> Table:
+    """Ask a model and its forms about pictures, `count` views of each."""
+    whole = len(find_pictures(source, "RGB"))
+    tell(f"asking {name} about {source}")
+    images = views(source, forms.model.preprocess, whole * count)
+    expected = ask(forms.model, images)
+    truth = expected[:whole].argmax(1).repeat(count) if count > 1 else None
+    answers = {"fp32, as it is": expected, **{form: ask(answer, images) for form, answer in forms.others.items()}}
+    rows = [_row(form, got, expected, truth) for form, got in answers.items()]
+    columns = ["form", "class of fp32", "logits off by", "at most", "lead of others", *["right"] * (count > 1)]
+    return Table(f"{name}: {source}, {len(images)} views of {whole} pictures", columns, rows, columns[1:], NOTES)
+
+
+NOTES = (
+    "Logits off by: length of all differences as a share of the length of all logits; at most: the largest difference"
+    " as a share of their range. Lead of others: by how much the best class of fp32 led where another was named, in"
+    " logits, at most.",
+)
+
+
+def _row(form: str, got: Tensor, expected: Tensor, truth: Tensor | None) -> list[str]:
+    best, classes = expected.argmax(1), got.argmax(1)
+    off, moved = got - expected, classes != best
+    lead = (expected.amax(1) - expected.gather(1, classes[:, None])[:, 0])[moved]
+    cells = [
+        f"{1 - moved.float().mean().item():.2%}",
+        f"{(off.norm() / expected.norm()).item():.2e}",
+        f"{(off.abs().max() / (expected.max() - expected.min())).item():.2e}",
+        f"{lead.max().item():.2f}" if len(lead) else "",
+    ]
+    return [form, *cells, *([] if truth is None else [f"{(classes == truth).float().mean().item():.2%}"])]
+
+
+def accuracy(name: str, forms: Forms, data: str, split: str) -> Table:
+    """Measure a model and its optimized forms on a data set."""
+    pictures = open_split(data, split)
+    rows = []
+    for form, model in {"fp32, as it is": forms.model, **forms.others}.items():
+        if isinstance(model, torch.nn.Module):  # bf16 as it is has no classes to match
+            tell(f"evaluating {name}: {form}")
+            top1 = evaluate(model, pictures, optimize=False).top1
+            rows.append([form, f"{top1.value:.2%}", f"{top1.low:.1%} to {top1.high:.1%}"])
+    columns = ["form", "top-1", "95% interval"]
+    return Table(f"{name} on {pictures.name}, {len(pictures)} pictures", columns, rows, right=columns[1:])
+
+
+def ask(answer: Answer, images: Tensor) -> Tensor:
+    """Return the logits of many pictures."""
+    with torch.inference_mode():
+        return torch.cat([answer(part) for part in images.split(PART)])
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Ask and show."""
+    parser = flags(__doc__)
+    parser.add_argument("--models", nargs="+", default=["vit_tiny_patch16_224"], help="which models")
+    parser.add_argument("--weights", help="trained weights; random ones by default")
+    parser.add_argument("--pictures", nargs="*", default=[], help="folders or patterns of pictures, a table each")
+    parser.add_argument("--views", type=int, default=1, help="views of each of them (default: 1, the whole)")
+    parser.add_argument("--data", help="pictures whose classes are known, such as a folder for each class")
+    parser.add_argument("--split", default="all", help="which part of --data (default: all)")
+    options = begin(parser, words)
+    tables = []
+    for name in options.models:
+        forms = enter(name, options.weights)
+        tables += [agreement(name, forms, source, options.views) for source in options.pictures]
+        tables += [accuracy(name, forms, options.data, options.split)] if options.data else []
+    show("agreement", "Forms against the model in fp32", tables, options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
