@@ -100,7 +100,7 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
     return fast
 
 
-def unbuilt(model: Classifier, precision: Precision) -> int:
+def unbuilt(model: nn.Module, precision: Precision) -> int:
     """Return how many compiled libraries `optimize` would have to build first; each takes seconds, once a machine."""
     device = next(model.parameters()).device
     return 0 if device.type != "cpu" else sum(not built(name) for name in Plan.of(precision, device).libraries(model))
