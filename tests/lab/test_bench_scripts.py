@@ -22,6 +22,7 @@ from vitrail.lab.bench.turns import Turns
 from vitrail.lab.speed import Product
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 from vitrail.parts.windows import PadThenRoll
+from vitrail.weights.folder import save_model
 
 FEW = ["--rounds", "2", "--seconds", "0"]
 SMALL_NAT = Subject("nat_tiny", imgsz=64, set=("dim=32", "depths=1,1", "num_heads=1,2", "num_classes=5"))
@@ -287,3 +288,33 @@ def test_a_folder_with_a_broken_picture_is_no_measurement(script, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     with pytest.raises(VitrailError, match="1 pictures cannot be read"):
         script("folder").main([*FOLDER, "--pictures", str(tmp_path)])
+
+
+def test_the_page_of_loading(script, capsys):
+    words = ["--count", "3", "--size", "64", "48", "--imgsz", "32", "--small", "8", "--augment", "photo", "small"]
+    assert script("loading").main([*FEW, *words]) == 0
+    page = capsys.readouterr().out
+    assert "3 photographs at 32, batches of 3" in page and "8 small pictures at 32, batches of 8" in page
+    assert [row[0] for row in rows(page)[1:] if row[0] != "augmentation"] == ["photo", "small"]
+
+
+def test_loaders_of_other_pictures_are_no_measurement(script):
+    loading = script("loading")
+    one, other = (
+        loading.loader(loading.small_pictures(4), name, 32, 4, 0, loading.PLAIN) for name in ("none", "small-strong")
+    )
+    with pytest.raises(VitrailError, match="differ"):
+        loading.check(one, other)
+
+
+def test_the_page_of_smaller_decoding(script, capsys, tmp_path):
+    script("folder").draw(tmp_path, 2, (200, 170))
+    weights = tmp_path / "weights"
+    save_model(Subject("vit_tiny_patch16_224", imgsz=32, set=("num_classes=5", "depth=1")).build(), weights)
+    words = ["--model", str(weights), "--source", str(tmp_path / "*.jpg"), "--left", "1", "3"]
+    assert script("draft").main([*FEW, *words, "--imgsz", "16"]) == 0
+    page = rows(capsys.readouterr().out)[1:]
+    assert [row[1] for row in page] == ["whole, bf16", "1 times or more", "3 times or more, as `predict --draft`"]
+    assert page[1][3].startswith("1.") and page[2][3].startswith("4.")
+    with pytest.raises(VitrailError, match="large enough"):
+        script("draft").main([*FEW, *words, "--imgsz", "160"])

@@ -55,8 +55,8 @@ class Predict:
     optimize: bool = True
     """Let the model's fast form answer, where it is faster here and agrees on the first pictures."""
     draft: bool = False
-    """Decode large JPEGs at a smaller scale, never below three times the size that is needed: sooner, but of 100 answers
-    1 to 8 change."""
+    """Decode large JPEGs at a smaller scale, never below three times the size that is needed: sooner, but of 100
+    answers 1 to 11 change."""
     out: Path | None = None
     """File to write to, .jsonl, .json or .csv. A .jsonl file is written as the job goes, and a job that is
     started again does only what is missing in it."""

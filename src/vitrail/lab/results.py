@@ -14,7 +14,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.tasks.classification import Classification
 
 
-def job_of(model: Any, labels: Sequence[str] | None, top: int, draft: bool = True) -> str:
+def job_of(model: Any, labels: Sequence[str] | None, top: int, draft: bool = False) -> str:
     """Return a short name for what decides the answers: weights, preparation, class names, how many are kept."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
