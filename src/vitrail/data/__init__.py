@@ -5,7 +5,8 @@ The way of a picture, one file a step::
     open.py       open_dataset(spec) -> Splits(train, val, test, classes)       a folder, a table, a tar, digits, ...
     dataset.py    PictureSet: .classes .ids .labels .pixels, len(), [i] -> Sample(image, label, id)
     picture.py    open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way a picture is read
-    transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment)
+    transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment): picture, vary, finish
+    pixels.py     Pixels: resize, move, normalize; native/pictures.py has them compiled
     augment.py    Augment(crop, flip, policy, jitter, erase, ...): what training may do to a picture
     mix.py        Mix(num_classes, mixup, cutmix)(images, labels, seed, step) -> (images, soft targets)
     order.py      EpochOrder(length, batch_size, seed, rank, world): samples of a step, a pure function
@@ -18,8 +19,9 @@ Signatures::
                  bad="fail", packed=True) -> Splits
     Splits.train / .val / .test: PictureSet | None;  Splits.require("val") -> PictureSet or an error that teaches
     check_dataset(open_dataset(spec, bad="list"), *, decode=True, workers=None) -> CheckReport
-    train_loader(dataset, transform, batch_size, *, seed=0, rank=0, world=1, workers=0, bad="fail") -> Loader
-    eval_loader(dataset, transform, batch_size, *, rank=0, world=1, workers=0, bad="fail") -> Loader
+    train_loader(dataset, transform, batch_size, *, seed=0, rank=0, world=1, workers=0, bad="fail",
+                 device="cpu") -> Loader
+    eval_loader(dataset, transform, batch_size, *, rank=0, world=1, workers=0, bad="fail", device="cpu") -> Loader
     Loader.epoch(epoch=0, start_step=0) -> Iterator[Batch(images, labels, index)]
     Loader.steps: batches an epoch, the same on every rank;  Loader.skipped: {id: reason} under bad="skip"
 
