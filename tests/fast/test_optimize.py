@@ -75,6 +75,22 @@ def test_features_are_given_in_the_same_layout() -> None:
         assert relative(ours, theirs) < 1e-5
 
 
+@pytest.mark.parametrize("name", ["vit", "deit distilled", "swin official", "poolformer timm", "bit"])
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_close_logits_are_told_apart(name: str, precision: Any) -> None:
+    """A class that leads by less than bf16 can write still leads: the last norm and the head compute in fp32."""
+    model, images = small(name), torch.randn(4, 3, 64, 64)
+    head: Any = model.head
+    layers = [layer for layer in head.modules() if isinstance(layer, torch.nn.Linear)]
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight[1:] = layer.weight[:1]
+            layer.bias.copy_(16 + 1e-3 * torch.arange(10.0))  # bf16 goes by eighths from 16 on
+    with torch.inference_mode():
+        logits = vitrail.optimize(model, precision)(images)
+    torch.testing.assert_close(logits.diff(dim=1), torch.full((4, 9), 1e-3), rtol=0, atol=2e-5)
+
+
 def test_without_a_compiler_everything_stays(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
