@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, group_norm, max_pool2d, pad, relu
 
 from closeness import CLOSE, drawn, off, with_threads
-from vitrail.native import bottleneck as room
+from vitrail.native import convolution as room
 from vitrail.native.bottleneck import (
     Affine,
     GroupScale,

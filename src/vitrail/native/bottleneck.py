@@ -9,15 +9,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
+from vitrail.native.convolution import CHUNK_ROWS, even, lines_at_a_time, pack_lines
 from vitrail.native.library import library
 from vitrail.native.memory import empty
-from vitrail.native.products import pack_linear
-
-CHUNK_ROWS = 448  # rows of a result that are computed at a time: enough to read the filters seldom,
-CHUNK_BYTES = 400 << 10  # and few enough that what they see stays in the cache
 
 Size = tuple[int, int]
 """Lines and places of a map."""
@@ -84,10 +80,7 @@ class Affine(NamedTuple):
 
 def pack_filters(weight: Tensor, window: Window, dtype: torch.dtype) -> PackedFilters:
     """Lay filters `(out, in, k, k)` out as the product reads them."""
-    lines = weight.detach().float().permute(0, 2, 3, 1).flatten(2)  # (out, k, k in)
-    lines = pad(lines, (0, lines.shape[2] % 2)) if dtype == torch.bfloat16 else lines  # pairs begin anew in each line
-    packed = pack_linear(lines.flatten(1), None, dtype)
-    return PackedFilters(packed.panels, window, weight.shape[1], weight.shape[0])
+    return PackedFilters(pack_lines(weight, None, dtype).panels, window, weight.shape[1], weight.shape[0])
 
 
 def convolve(
@@ -116,8 +109,7 @@ def convolve(
     assert y.shape == shape and y.dtype == x.dtype == filters.panels.dtype and filters.outputs % 16 == 0, shape
     assert x.numel() == x.shape[0] * size[0] * size[1] * filters.inputs, (x.shape, size, filters.inputs)
     assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
-    seen = ((wide - 1) * window.stride + window.side) * filters.inputs * x.element_size() * window.stride
-    lines = _even(tall, max(1, min(CHUNK_ROWS // wide, CHUNK_BYTES // seen)))
+    lines = lines_at_a_time((tall, wide), window.side, window.stride, filters.inputs * x.element_size(), most=tall)
     moments = torch.empty(shape[0], -(-tall // lines), 3, filters.outputs)
     function("bottleneck", "convolve", x.dtype)(
         at(x),
@@ -147,7 +139,7 @@ def measure(x: Tensor) -> Moments:
     """Take the moments of a map `(B, N, C)`; C is a multiple of 16."""
     batch, rows, channels = x.shape
     assert channels % 16 == 0, channels
-    chunk = _even(rows, CHUNK_ROWS)
+    chunk = even(rows, CHUNK_ROWS)
     moments = torch.empty(batch, -(-rows // chunk), 3, channels)
     function("bottleneck", "measure", x.dtype)(
         at(x), batch, rows, channels, chunk, at(moments), torch.get_num_threads()
@@ -210,8 +202,3 @@ def pool(x: Tensor, size: Size, window: Window, norm: Affine | None = None) -> t
 
 def _at_affine(norm: Affine | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p]:
     return (at(None), at(None)) if norm is None else (at(norm.scale), at(norm.shift))
-
-
-def _even(n: int, most: int) -> int:
-    """Return the length of the pieces that n is cut into evenly, none longer than `most`."""
-    return -(-n // -(-n // most))

@@ -1,44 +1,182 @@
-// Windows of a map as rows of a product, gathered a few at a time, so that they never leave the cache.
+// Convolutions as products: what a filter sees lies in few pieces of memory, so nothing is copied for each place.
+//
+// Maps are (lines, places, channels). Of a map with its border, the k pixels that a filter sees in one line lie side by
+// side: k * channels numbers, and k such pieces one line apart. So a tile's rows are pointers, and its depth is pieces.
 
 #pragma once
 
-#include "layers.h"
+#include "products.h"
 
-// A map of pictures, channels last, and the windows that a convolution takes from it.
-struct Windows {
-    int height, width, channels;
-    int size, stride, top, left;  // side of a window, step between two, and how far the first one begins outside
-    int rows, columns;            // how many there are
+constexpr size_t CACHED = 128 << 10;  // bytes of weights that stay in a core's cache beside all else
 
-    long count() const { return (long)rows * columns; }
-    int depth() const { return size * size * channels; }
+// What a product reads of a map.
+struct Pieces {
+    int count;   // pieces of a row
+    long apart;  // items from one piece to the next
+    int steps;   // words of a piece
 };
 
-// Copy numbers in whole vectors; what is written beyond is overwritten later. `end` is where reading must stop.
-template <class Item>
-static inline void copy(const Item* from, int count, const Item* end, Item* to) {
-    if (end - from < round_up(count, LANES)) {
-        std::memcpy(to, from, count * sizeof(Item));
-    } else {
-        for (int i = 0; i < count; i += LANES) std::memcpy(to + i, from + i, LANES * sizeof(Item));
+// The sums of R rows with one panel of V vectors; `finish(vector, column)` takes R sums of LANES outputs at a time.
+template <class N, int R, int V, class Finish>
+static inline void gathered_tile(const typename N::Item* const* rows, Pieces pieces, const typename N::Word* panel,
+                                 Finish&& finish) {
+    typedef typename N::Word Word;
+    Lanes sum[V][R];
+    for (int v = 0; v < V; v++)
+        for (int r = 0; r < R; r++) sum[v][r] = Lanes{};
+    for (int piece = 0; piece < pieces.count; piece++) {
+        const typename N::Item* at[R];
+        for (int r = 0; r < R; r++) at[r] = rows[r] + piece * pieces.apart;
+        for (int k = 0; k < pieces.steps; k++, panel += V * LANES) {
+            Word word[R];
+            for (int r = 0; r < R; r++) std::memcpy(&word[r], at[r] + k * N::STEP, sizeof(Word));
+            for (int v = 0; v < V; v++)
+                for (int r = 0; r < R; r++) sum[v][r] = N::add_product(sum[v][r], word[r], panel + v * LANES);
+        }
+    }
+    for (int v = 0; v < V; v++) finish(v, sum[v]);
+}
+
+// The tile for `count` rows and `width` vectors, both up to the template's.
+template <class N, int R, int V, class Finish>
+static inline void gathered_tile_of(int count, int width, const typename N::Item* const* rows, Pieces pieces,
+                                    const typename N::Word* panel, Finish&& finish) {
+    if constexpr (R > 1) {
+        if (count < R) return gathered_tile_of<N, R - 1, V>(count, width, rows, pieces, panel, finish);
+    }
+    if constexpr (V > 1) {
+        if (width < V) return gathered_tile_of<N, R, V - 1>(count, width, rows, pieces, panel, finish);
+    }
+    gathered_tile<N, R, V>(rows, pieces, panel, finish);
+}
+
+// `count` gathered rows times packed weights, outputs from panel `first` up to `last`. Where the weights stay in cache,
+// rows come first, so that results are written in order; else panels do, so that each is fetched once.
+// `finish(row, rows, output, column)`: the sums of `rows` rows from `row` on, for LANES outputs from `output` on.
+template <class N, class Finish>
+static inline void gathered_product(const typename N::Item* const* rows, int count, Pieces pieces,
+                                    const typename N::Word* packed, int outputs, int first, int last, Finish&& finish) {
+    const size_t panel = (size_t)PANEL * pieces.count * pieces.steps;
+    const int block = (last - first) * panel * sizeof(typename N::Word) > CACHED ? count : ROWS;
+    for (int begin = 0; begin < count; begin += block) {
+        for (int p = first; p < last; p++) {
+            const int width = std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES);
+            for (int r = begin; r < std::min(count, begin + block); r += ROWS) {
+                const int some = std::min(ROWS, count - r);
+                auto put = [&](int v, const Lanes* column) { finish(r, some, p * PANEL + v * LANES, column); };
+                gathered_tile_of<N, ROWS, WIDE>(some, width, rows + r, pieces, packed + p * panel, put);
+            }
+        }
     }
 }
 
-// Write window `index` of a picture to `to`, row by row, with zeros for what lies outside. Needs room for one vector more.
-template <class Item>
-static inline void gather(const Item* picture, const Item* end, const Windows& w, long index, Item* to) {
-    const int y = (int)(index / w.columns) * w.stride - w.top, x = (int)(index % w.columns) * w.stride - w.left;
-    const int before = std::max(0, -x), after = std::max(0, x + w.size - w.width), line = w.size * w.channels;
-    for (int i = 0; i < w.size; i++, to += line) {
-        const bool inside = y + i >= 0 && y + i < w.height && before + after < w.size;
-        if (!inside || before + after > 0) std::memset(to, 0, line * sizeof(Item));
-        if (!inside) continue;
-        const Item* from = picture + ((long)(y + i) * w.width + x + before) * w.channels;
-        const int items = (w.size - before - after) * w.channels;
-        if (before + after > 0) {
-            std::memcpy(to + before * w.channels, from, items * sizeof(Item));
-        } else {
-            copy(from, items, end, to);
+// relu(scale * x + shift) of `count` channels.
+template <class N>
+static inline void activate(const typename N::Item* from, int count, const float* scale, const float* shift,
+                            typename N::Item* to) {
+    for (int c = 0; c < count; c += LANES)
+        N::write(to + c, largest(N::read(from + c) * load(scale + c) + load(shift + c), Lanes{}));
+}
+
+// A picture or what a layer made of it. Pictures are planes, a map has its channels side by side.
+template <class N>
+struct Map {
+    typedef typename N::Item Item;
+    const Item* at;
+    int height, width, channels, planar;
+    const float *scale, *shift;  // of each channel, with a ReLU behind them; or null
+
+    // Picture `image` of some, each with a scale and a shift of its own.
+    Map of(int image) const {
+        const size_t first = (size_t)image * channels;
+        const Item* own = at + first * height * width;
+        if (scale == nullptr) return {own, height, width, channels, planar, nullptr, nullptr};
+        return {own, height, width, channels, planar, scale + first, shift + first};
+    }
+};
+
+// Where filters stand: the first at (-top, -left), `stride` apart.
+struct Filters {
+    int side, stride, top, left;
+};
+
+// Write the part of line y that `filters` on `places` places see, with zeros beyond the map.
+template <class N>
+static void fill_line(const Map<N>& map, int y, const Filters& filters, int pixels, typename N::Item* to) {
+    typedef typename N::Item Item;
+    const int c = map.channels;
+    if (y < 0 || y >= map.height) {
+        std::fill(to, to + (size_t)pixels * c, Item(0));
+        return;
+    }
+    const int before = std::min(filters.left, pixels), held = std::max(0, std::min(map.width, pixels - before));
+    std::fill(to, to + (size_t)before * c, Item(0));
+    std::fill(to + (size_t)(before + held) * c, to + (size_t)pixels * c, Item(0));
+    to += (size_t)before * c;
+    if (map.planar) {
+        for (int plane = 0; plane < c; plane++) {
+            const Item* from = map.at + ((size_t)plane * map.height + y) * map.width;
+            for (int x = 0; x < held; x++) to[(size_t)x * c + plane] = from[x];
         }
+        return;
+    }
+    const Item* from = map.at + (size_t)y * map.width * c;
+    if (map.scale == nullptr) {
+        std::memcpy(to, from, (size_t)held * c * sizeof(Item));
+    } else {
+        for (int x = 0; x < held; x++) activate<N>(from + (size_t)x * c, c, map.scale, map.shift, to + (size_t)x * c);
+    }
+}
+
+// A convolution of some pictures, which become (tall, wide, outputs) each.
+template <class N>
+struct Convolution {
+    Map<N> x;  // the first picture
+    int batch;
+    Filters filters;
+    const typename N::Word* packed;
+    int tall, wide, outputs;
+};
+
+// Some lines of one picture's result.
+struct Lines {
+    int image, chunk;  // whose, and which of its chunks
+    size_t first;      // row among those of all pictures
+    int count;         // rows
+};
+
+// Share a convolution out, `lines` lines at a time, and where they are fewer than threads and `parted` allows it by
+// outputs too: `work(some, multiply)`, where `multiply(finish)` is their `gathered_product`.
+template <class N, class Work>
+static void share_lines(const Convolution<N>& conv, int lines, bool parted, int threads, Work&& work) {
+    typedef typename N::Item Item;
+    const Filters f = conv.filters;
+    const int channels = conv.x.channels, tall = conv.tall, wide = conv.wide, all = panels(conv.outputs);
+    const bool direct = f.side == 1 && f.top == 0 && f.left == 0 && channels % N::STEP == 0 &&
+                        conv.x.scale == nullptr && !conv.x.planar;
+    const int chunks = (tall + lines - 1) / lines, pixels = (wide - 1) * f.stride + f.side;
+    const int groups = parted && conv.batch * chunks < 2 * threads ? std::min(all, 2 * threads) : 1;
+    const size_t line = (size_t)(direct ? conv.x.width : pixels) * channels;
+    const Pieces pieces = {f.side, (long)line, (f.side * channels + N::STEP - 1) / N::STEP};
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int item = 0; item < conv.batch * chunks * groups; item++) {
+        const int group = item % groups, chunk = item / groups % chunks, image = item / groups / chunks;
+        const int start = chunk * lines, some = std::min(lines, tall - start), count = some * wide;
+        const Map<N> map = conv.x.of(image);
+        const Item* from = map.at + (size_t)start * f.stride * line;
+        if (!direct) {
+            const int read = (some - 1) * f.stride + f.side;
+            Item* band = scratch<Item>(0, read * line + N::STEP);
+            for (int i = 0; i < read; i++) fill_line<N>(map, start * f.stride - f.top + i, f, pixels, band + i * line);
+            std::fill(band + read * line, band + read * line + N::STEP, Item(0));  // a last step may look beyond
+            from = band;
+        }
+        const Item** rows = scratch<const Item*>(0, count);
+        for (int i = 0; i < count; i++)
+            rows[i] = from + (i / wide) * f.stride * line + (size_t)(i % wide) * f.stride * channels;
+        work(Lines{image, chunk, ((size_t)image * tall + start) * wide, count}, [=](auto&& finish) {
+            gathered_product<N>(rows, count, pieces, conv.packed, conv.outputs, all * group / groups,
+                                all * (group + 1) / groups, finish);
+        });
     }
 }

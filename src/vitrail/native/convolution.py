@@ -1,4 +1,4 @@
-"""Convolutions as one product: windows are gathered a few at a time, by index arithmetic, and never leave the cache.
+"""Convolutions as one product: filters read lines of the map where they lie, and only a few of those are copied.
 
 They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
 """
@@ -15,6 +15,9 @@ from vitrail.native.memory import empty
 from vitrail.native.norms import LaneNorm
 from vitrail.native.products import PackedLinear, pack_linear
 from vitrail.shapes import FeatureMap
+
+CHUNK_ROWS = 448  # rows of a result that are computed at a time: enough to read the filters seldom,
+CHUNK_BYTES = 400 << 10  # and few enough that what they see stays in the cache
 
 
 @dataclass(frozen=True)
@@ -44,36 +47,60 @@ def pack_convolution(
         padding: zeros on every side of the map.
         dtype: precision to compute in.
     """
-    channels, size = weight.shape[1:3]
-    rows = weight.permute(0, 2, 3, 1).flatten(1)  # (out, in, k, k) -> (out, k k in), as windows lie in memory
-    product = pack_linear(pad(rows, (0, rows.shape[1] % 2)), bias, dtype)  # an even number, to be read in pairs
-    return PackedConvolution(product, channels, size, stride, padding)
+    return PackedConvolution(pack_lines(weight, bias, dtype), *weight.shape[1:3], stride, padding)
+
+
+def pack_lines(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedLinear:
+    """Pack filters `(out, in, k, k)` step by step along lines, places and channels; in bf16 each line anew in pairs."""
+    lines = weight.detach().float().permute(0, 2, 3, 1).flatten(2)  # (out, in, k, k) -> (out, k, k in)
+    lines = pad(lines, (0, lines.shape[2] % 2)) if dtype == torch.bfloat16 else lines
+    return pack_linear(lines.flatten(1), bias, dtype)
 
 
 def convolve(x: FeatureMap, packed: PackedConvolution, norm: LaneNorm | None = None) -> Tensor:
-    """Convolve a map, channels last, and normalise each place: `(B, H, W, C) -> (B, h, w, out)`."""
-    x = x.contiguous()
+    """Convolve a map, channels last, and normalise each place: `(B, H, W, C) -> (B, h, w, out)`.
+
+    A view of pictures whose channels are planes in memory is read as it is.
+    """
+    planar = x.movedim(3, 1).is_contiguous() and not x.is_contiguous()
+    x = x if planar else x.contiguous()
     batch, height, width, channels = x.shape
-    product, rows, columns = packed.product, packed.length(height), packed.length(width)
+    product, tall, wide = packed.product, packed.length(height), packed.length(width)
     assert x.dtype == product.dtype and channels == packed.channels, (x.dtype, x.shape, packed.channels)
-    y = empty(batch, rows, columns, product.outputs, dtype=x.dtype)
+    y = empty(batch, tall, wide, product.outputs, dtype=x.dtype)
+    threads = torch.get_num_threads()
+    share = -(-batch * tall // threads)
+    lines = lines_at_a_time((tall, wide), packed.size, packed.stride, channels * x.element_size(), most=share)
     function("convolution", "convolve", x.dtype)(
-        at(x),
+        ctypes.c_void_p(x.data_ptr()),
         *x.shape,
+        int(planar),
         packed.size,
         packed.stride,
         packed.padding,
         packed.padding,
-        rows,
-        columns,
+        tall,
+        wide,
         at(product.panels),
-        product.inputs,
         at(product.bias),
         product.outputs,
         at(None if norm is None else norm.weight),
         at(None if norm is None else norm.bias),
         ctypes.c_float(0.0 if norm is None else norm.eps),
         at(y),
-        torch.get_num_threads(),
+        lines,
+        threads,
     )
     return y
+
+
+def lines_at_a_time(places: tuple[int, int], side: int, stride: int, bytes_of_pixel: int, most: int) -> int:
+    """Return how many lines of a result are computed at a time, at most `most` of them; chunks are even."""
+    tall, wide = places
+    seen = ((wide - 1) * stride + side) * stride * bytes_of_pixel
+    return even(tall, max(1, min(CHUNK_ROWS // wide, CHUNK_BYTES // seen, most)))
+
+
+def even(n: int, most: int) -> int:
+    """Return the length of the pieces that n is cut into evenly, none longer than `most`."""
+    return -(-n // -(-n // most))

@@ -1,6 +1,6 @@
 // What native/patches.py calls: patches of pictures and squares of tokens as rows of a product.
 
-#include "convolution.h"
+#include "layers.h"
 
 // Write the patches of one line of a picture, `depth` numbers each: channel by channel, row by row, as filters lie.
 // Pictures are fp32 planes; what lies outside is zero.
@@ -48,20 +48,51 @@ static void embed(const float* x, int batch, int channels, int height, int width
     }
 }
 
-// y = norm(squares(x)) W + b: windows of tokens that touch each other, normalised as one row each.
+// A map, channels last, cut into squares; those at the right and the lower end may be cut off.
+struct Squares {
+    int height, width, channels, size;
+
+    int columns() const { return (width + size - 1) / size; }
+    long count() const { return (long)((height + size - 1) / size) * columns(); }
+    int depth() const { return size * size * channels; }
+};
+
+// Copy numbers in whole vectors; what is written beyond is overwritten later. `end` is where reading must stop.
+template <class Item>
+static inline void copy(const Item* from, int count, const Item* end, Item* to) {
+    if (end - from < round_up(count, LANES)) {
+        std::memcpy(to, from, count * sizeof(Item));
+    } else {
+        for (int i = 0; i < count; i += LANES) std::memcpy(to + i, from + i, LANES * sizeof(Item));
+    }
+}
+
+// Write square `index` of a picture to `to`, row by row, with zeros for what is cut off. Needs room for one vector more.
+template <class Item>
+static inline void gather(const Item* picture, const Item* end, const Squares& s, long index, Item* to) {
+    const int y = (int)(index / s.columns()) * s.size, x = (int)(index % s.columns()) * s.size;
+    const int line = s.size * s.channels, held = std::min(s.size, s.width - x) * s.channels;
+    for (int i = 0; i < s.size; i++, to += line) {
+        const int some = y + i < s.height ? held : 0;
+        if (some > 0) copy(picture + ((long)(y + i) * s.width + x) * s.channels, some, end, to);
+        if (some < line) std::memset(to + some, 0, (line - some) * sizeof(Item));
+    }
+}
+
+// y = norm(squares(x)) W + b: squares of tokens, normalised as one row each.
 template <class N>
-static void merge(const void* x_, int batch, const Windows& w, const void* packed, const float* bias, int outputs,
+static void merge(const void* x_, int batch, const Squares& s, const void* packed, const float* bias, int outputs,
                   float eps, void* y_, int threads) {
     typedef typename N::Item Item;
     const Item* x = (const Item*)x_;
-    const long size = (long)w.height * w.width * w.channels, all = batch * w.count();
-    const int depth = w.depth();
-    share_rows(all, depth * sizeof(Item), threads, [&](long start, int count) {
+    const long size = (long)s.height * s.width * s.channels;
+    const int depth = s.depth();
+    share_rows(batch * s.count(), depth * sizeof(Item), threads, [&](long start, int count) {
         Item* gathered = scratch<Item>(5, (size_t)count * depth);
         for (int r = 0; r < count; r++) {
-            const long picture = (start + r) / w.count();
+            const long picture = (start + r) / s.count();
             Item* to = gathered + (long)r * depth;
-            gather(x + picture * size, x + batch * size, w, start + r - picture * w.count(), to);
+            gather(x + picture * size, x + batch * size, s, start + r - picture * s.count(), to);
             normalise<N>(to, depth, eps, to);
         }
         finish_rows<N>(PLAIN, (Item*)y_ + start * outputs, outputs, bias, nullptr, 0, outputs, gathered, depth, count,
@@ -79,9 +110,7 @@ extern "C" {
     }                                                                                                                  \
     void vitrail_merge_##name(const void* x, int batch, int height, int width, int channels, int size,                 \
                               const void* packed, const float* bias, int outputs, float eps, void* y, int threads) {   \
-        const int rows = (height + size - 1) / size, columns = (width + size - 1) / size;                              \
-        merge<N>(x, batch, {height, width, channels, size, size, 0, 0, rows, columns}, packed, bias, outputs, eps, y,  \
-                 threads);                                                                                             \
+        merge<N>(x, batch, {height, width, channels, size}, packed, bias, outputs, eps, y, threads);                   \
     }
 
 FOR(float32, Single)
