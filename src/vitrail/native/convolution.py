@@ -47,7 +47,8 @@ def pack_convolution(
         padding: zeros on every side of the map.
         dtype: precision to compute in.
     """
-    return PackedConvolution(pack_lines(weight, bias, dtype), *weight.shape[1:3], stride, padding)
+    channels, size = weight.shape[1:3]
+    return PackedConvolution(pack_lines(weight, bias, dtype), channels, size, stride, padding)
 
 
 def pack_lines(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedLinear:
