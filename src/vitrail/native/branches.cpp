@@ -69,9 +69,11 @@ static void mlp(const typename X::Item* x, long rows, const Norm<N>& norm, float
         Item* between = scratch<Item>(1, (size_t)count * wide);
         for (int r = 0; r < count; r++)
             norm.template apply<X>(x + (first + r) * norm.depth, first + r, eps, fresh + (size_t)r * norm.depth);
-        layer1(fresh, count, [&](int r, int c, Lanes sum) {
-            if (hidden != nullptr) put<N>(hidden + (first + r) * wide + c, sum, wide - c);
-            put<N>(between + (size_t)r * wide + c, N::gelu(sum), wide - c);
+        by_strips<N>(layer1, fresh, count, [&](int c, const float* sums) {
+            const int left = wide - c;
+            const auto run = left >= LANES ? gelu_strip<N, true> : gelu_strip<N, false>;
+            run(sums, get<Single>(layer1.bias + c, left), count, wide, left,
+                hidden == nullptr ? nullptr : hidden + first * wide + c, between + c);
         });
         leave_rows<X, N>(between, first, count, layer2, keep, x, y);
     });
@@ -166,15 +168,13 @@ static void mlp_back(const typename X::Item* into_y, long rows, const Keep& keep
         [&](long chunk, long first, int count, long woven) {
             const long step = woven / N::STEP;
             Item *into = scratch<Item>(0, (size_t)count * depth), *rest = scratch<Item>(1, (size_t)count * deep);
-            float* panel = scratch<float>(3, (size_t)count * PANEL);
             scale_rows<X, N>(into_y + first * depth, count, depth, keep.of(first, count), into, outer.of(chunk));
             weave_rows<N>(into, depth, count, depth, into_answer, step);
-            for (int p = 0; p < panels(deep); p++) {
-                product<N>(into, depth, count, layer2.packed, depth, deep, p, p + 1,
-                           [&](int r, int c, Lanes sum) { store(panel + (size_t)r * PANEL + c - p * PANEL, sum); });
-                gelu_back<N>(hidden + first * deep, panel, count, deep, p * PANEL, std::min(PANEL, deep - p * PANEL), rest,
-                             between, into_hidden, step, inner.of(chunk));
-            }
+            by_strips<N>(layer2, into, count, [&](int c, const float* sums) {
+                const auto run = c + LANES <= deep ? gelu_back_strip<N, true> : gelu_back_strip<N, false>;
+                run(hidden + first * deep + c, sums, count, deep, deep - c, rest + c, between.at(c / LANES, step),
+                    into_hidden.at(c / LANES, step), inner.of(chunk) + c);
+            });
             back_through_norm<X, N>(layer1, norm, rest, first, count, into_y, into_x, norms.of(chunk));
             weave_norm<N>(norm, first, count, normed, step);
         },

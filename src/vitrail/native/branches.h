@@ -201,30 +201,55 @@ static inline void weave_norm(const Norm<N>& norm, long first, int count, const 
     weave_rows<N>(fresh, norm.depth, count, norm.depth, to, step);
 }
 
-// From `into`, the gradient of gelu(x) in whole panels, to that of x, and gelu(x) again: one panel of `columns` from
-// `column` on. x is (rows, depth); `rest` gets the gradient in rows, the weaves both. Row by row, so that a line of the
-// cache is read and written as a whole: rows far apart by a round number evict each other.
-template <class N>
-static inline void gelu_back(const typename N::Item* x, const float* into, int count, int depth, int column, int columns,
-                             typename N::Item* rest, const Woven<N>& answers, const Woven<N>& gradients, long step,
-                             float* sums) {
-    for (int r = 0; r < count; r += N::STEP) {
-        for (int c = 0; c < columns; c += LANES) {
-            const int at = column + c, left = depth - at;
-            Lanes answer[N::STEP], gradient[N::STEP], sum = load(sums + at);
-            for (int s = 0; s < N::STEP; s++) {
-                answer[s] = gradient[s] = Lanes{};
-                if (r + s >= count) continue;
-                const size_t here = (size_t)(r + s) * depth + at;
-                Lanes slope;
-                answer[s] = gelu_and_slope<N>(get<N>(x + here, left), &slope);
-                gradient[s] = load(into + (size_t)(r + s) * PANEL + c) * slope;
-                sum += gradient[s];
-                put<N>(rest + here, gradient[s], left);
-            }
-            weave_lanes(answer, answers.at(at / LANES, step + r / N::STEP));
-            weave_lanes(gradient, gradients.at(at / LANES, step + r / N::STEP));
-            store(sums + at, sum);
-        }
+// Multiply rows and hand the sums on, LANES columns of all rows at a time: `work(column, sums)`, a row's sums being PANEL
+// further than the last one's. What is heavy costs less here than while sums are in registers.
+template <class N, class Work>
+static inline void by_strips(const Layer<N>& layer, const typename N::Item* rows, int count, Work&& work) {
+    float* sums = scratch<float>(3, (size_t)count * PANEL);
+    for (int p = 0; p < panels(layer.outputs); p++) {
+        product<N>(rows, layer.inputs, count, layer.packed, layer.inputs, layer.outputs, p, p + 1,
+                   [&](int r, int c, Lanes sum) { store(sums + (size_t)r * PANEL + c - p * PANEL, sum); });
+        for (int c = p * PANEL; c < std::min(layer.outputs, (p + 1) * PANEL); c += LANES) work(c, sums + c - p * PANEL);
     }
+}
+
+// answers = gelu(sums + bias), and what GELU was given where `hidden` is not null, in columns that have `left` to the end.
+template <class N, bool WHOLE>
+static inline void gelu_strip(const float* sums, Lanes bias, int count, int depth, int left, typename N::Item* hidden,
+                              typename N::Item* answers) {
+    if (WHOLE) left = LANES;  // known to the compiler
+    for (int r = 0; r < count; r++) {
+        const Lanes x = load(sums + (size_t)r * PANEL) + bias;
+        if (hidden != nullptr) put<N>(hidden + (size_t)r * depth, x, left);
+        put<N>(answers + (size_t)r * depth, N::gelu(x), left);
+    }
+}
+
+// From `sums`, the gradient of gelu(x), to that of x, in rows and woven; gelu(x) again, woven. Column by column and not
+// row by row: the weaves are then written one after the other, which takes half the time.
+template <class N, bool WHOLE>
+static inline void gelu_back_strip(const typename N::Item* x, const float* sums, int count, int depth, int left,
+                                   typename N::Item* into_x, typename N::Word* answers, typename N::Word* gradients,
+                                   float* total) {
+    if (WHOLE) left = LANES;
+    Lanes all = Lanes{};
+    auto step = [&](int r, int held) {
+        Lanes answer[N::STEP], gradient[N::STEP];
+        for (int s = 0; s < N::STEP; s++) {
+            answer[s] = gradient[s] = Lanes{};
+            if (s >= held) continue;
+            const size_t here = (size_t)(r + s) * depth;
+            Lanes slope;
+            answer[s] = gelu_and_slope<N>(get<N>(x + here, left), &slope);
+            gradient[s] = load(sums + (size_t)(r + s) * PANEL) * slope;
+            all += gradient[s];
+            put<N>(into_x + here, gradient[s], left);
+        }
+        weave_lanes(answer, answers + (size_t)r / N::STEP * LANES);
+        weave_lanes(gradient, gradients + (size_t)r / N::STEP * LANES);
+    };
+    int r = 0;
+    for (; r + N::STEP <= count; r += N::STEP) step(r, N::STEP);
+    if (r < count) step(r, count - r);
+    store(total, load(total) + all);
 }
