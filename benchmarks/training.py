@@ -9,6 +9,12 @@ gradients of their first two steps must agree. Each has a process of its own, fo
 tuned for a whole process, and they take turns. Ours is as `vitrail train` makes it: quick blocks, and memory that is
 kept from step to step. timm's is there twice: as it comes, and with its memory kept as well. Of the peak of memory the
 second column leaves out what the process held before there was a model: Python, PyTorch and the libraries it read.
+
+timm has no NAT. Its peers are our own model, quick blocks and kept memory and all, with another operator: `unfold` (see
+neighborhood.py), and the tiles of ours that run where there is no compiler. NATTEN's path for CPUs, PyTorch's Flex
+Attention, has no gradient there.
+
+    python benchmarks/training.py --model nat_tiny
 """
 
 import json
@@ -23,7 +29,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import get_total_norm
 
+from neighborhood import unfold_attend, with_operator
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
+from vitrail.kernels.neighborhood import tiles
 from vitrail.lab.bench.contender import Unavailable
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.libraries import from_timm
@@ -33,10 +41,12 @@ from vitrail.lab.bench.subject import Subject
 from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.turns import Turns
 from vitrail.lab.cost import count_macs
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 from vitrail.training.memory import keep_freed, peak_of, resident
 from vitrail.training.quick import quicken
 
 CONTENDERS = ("vitrail", "timm", "timm, memory kept")
+OPERATORS = {"unfold": unfold_attend, "tiles": tiles}
 COLUMNS = (
     *("contender", "img/s", "s a step", "ours is × as fast", "peak MB", "of it for the model"),
     *("first losses", "first gradient"),
@@ -83,8 +93,19 @@ def build(name: str, options: Namespace) -> Step:
     images = blotches(options.batch, ours.config.in_channels, ours.preprocess.size)
     if name != "timm":
         keep_freed()
-    model = quicken(ours) if name == "vitrail" else from_timm(ours, ours.preprocess.size, drop_path_rate=0.0)
+    if name.startswith("timm"):
+        model = from_timm(ours, ours.preprocess.size, drop_path_rate=0.0)
+    else:
+        model = quicken(with_operator(ours, OPERATORS[name]) if name in OPERATORS else ours)
     return Step(model, images, ours.config.num_classes, options.precision)
+
+
+def contenders(model: str, options: Namespace) -> tuple[str, ...]:
+    """Name who can train a model; `unfold` knows no dilation."""
+    ours = Subject(model, imgsz=options.imgsz, set=options.set).build()
+    dilations = [part.dilation for part in ours.modules() if isinstance(part, NeighborhoodAttend)]
+    others = () if not dilations else ("unfold", "tiles") if max(dilations) == 1 else ("tiles",)
+    return (*CONTENDERS, *others)
 
 
 def warm_up(step: Step) -> dict[str, Any]:
@@ -163,7 +184,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--imgsz", type=int, help="side of the pictures (default: the model's)")
     parser.add_argument("--set", nargs="+", default=[], help="fields of the config to replace, as name=value")
     parser.add_argument("--batch", type=int, default=16, help="pictures in a batch (default: 16)")
-    parser.add_argument("--alone", choices=CONTENDERS, help="be one contender, a step for each line of input")
+    parser.add_argument(
+        "--alone", choices=(*CONTENDERS, *OPERATORS), help="be one contender, a step for each line of input"
+    )
     options = begin(parser, words)
     if options.alone:
         begin_alone(options.alone, options)
@@ -177,7 +200,7 @@ def measure(model: str, options: Namespace) -> tuple[Table, bool]:
     """Let the contenders take turns at training a model; return what came of it and whether their first steps agree."""
     steps: dict[str, Alone] = {}
     notes: list[str] = []
-    for name in CONTENDERS:
+    for name in contenders(model, options):
         tell(f"{model}: first steps of {name}")
         step = Alone(name, model, options)
         if "missing" in step.said:
