@@ -3,11 +3,11 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, layer_norm
 
 from closeness import off, with_threads
 from vitrail.native.attention import attend_groups, lane_bias
-from vitrail.native.int8 import int8_refusal, linear_int8, mlp_int8, pack_int8, quantise
+from vitrail.native.int8 import int8_refusal, lengths, linear_int8, mlp_int8, pack_int8, pack_int8_normed, quantise
 from vitrail.native.int8_attention import attention_branch_int8
 from vitrail.native.products import ADD, GELU, PLAIN
 
@@ -16,25 +16,27 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 CLOSE = {torch.float32: 1e-6, torch.bfloat16: 3e-3}
 
 
-def read(x: Tensor, norm_eps: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def read(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return bytes, scale and least of each row, as native/int8.h has it."""
     x = x.float()
     least, most = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
     step = (most - least) / 255
-    numbers = ((x - least) * (1 / step)).round()
-    if norm_eps is None:
-        return numbers, step, least
-    mean = x.double().mean(-1, keepdim=True)
-    scale = 1 / (x.double().var(-1, correction=0, keepdim=True) + norm_eps).sqrt()
-    return numbers, step * scale, (least - mean) * scale
+    return ((x - least) * (1 / step)).round(), step, least
 
 
-def twin(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None = None) -> Tensor:
+def twin(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply whole numbers exactly, then scale in fp64."""
-    (numbers, scale, least), (weights, step) = read(x, norm_eps), quantise(weight)
+    (numbers, scale, least), (weights, step) = read(x), quantise(weight)
     sums = (numbers.long() @ weights.long().T).double()
     y = step.double() * (scale.double() * sums + least.double() * weights.long().sum(1))
     return y if bias is None else y + bias.double()
+
+
+def twin_of_normed(x: Tensor, weight: Tensor, bias: Tensor, norm_eps: float) -> Tensor:
+    """Bring rows to mean 0, multiply by the factors, and only after the product to variance 1."""
+    x, factors = x.double(), lengths(weight)
+    scale = 1 / (x.var(-1, correction=0, keepdim=True) + norm_eps).sqrt()
+    return twin((x - x.mean(-1, keepdim=True)).float() * factors, weight / factors, None) * scale + bias.double()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 13, 200])
@@ -53,8 +55,27 @@ def test_a_product_is_that_of_whole_numbers(rows: int, inputs: int, outputs: int
 @pytest.mark.parametrize("width", [4, 16, 30, 100])
 def test_a_norm_only_changes_how_bytes_are_read(width: int, dtype: torch.dtype) -> None:
     x, weight, bias = (torch.randn(9, width) * 3 + 5).to(dtype), torch.randn(20, width), torch.randn(20)
-    got = linear_int8(x, pack_int8(weight, bias), PLAIN, norm_eps=1e-5)
-    assert off(got, twin(x, weight, bias, 1e-5)) < 3 * CLOSE[dtype]
+    got = linear_int8(x, pack_int8_normed(weight, bias), PLAIN, norm_eps=1e-5)
+    assert off(got, twin_of_normed(x, weight, bias, 1e-5)) < 3 * CLOSE[dtype]
+
+
+def test_factors_even_out_what_a_norm_makes_large() -> None:
+    """Some inputs are 30 times as large as others and their weights so much smaller, as training leaves them."""
+    large = torch.ones(256).index_fill_(0, torch.arange(0, 256, 32), 30.0)
+    x, weight = torch.randn(50, 256) * large, torch.randn(64, 256) / large
+    want = layer_norm(x.double(), (256,)) @ weight.double().T
+    normed = layer_norm(x, (256,))
+    assert off(linear_int8(x, pack_int8_normed(weight, None), norm_eps=1e-5), want) < 0.012
+    assert off(linear_int8(normed, pack_int8(weight, None)), want) > 0.05
+
+
+def test_inputs_without_weights_harm_nobody(dtype: torch.dtype) -> None:
+    x, weight = torch.randn(9, 40).to(dtype), torch.randn(20, 40)
+    weight[:, 7] = 0.0
+    want = layer_norm(x.double(), (40,)) @ weight.double().T
+    assert off(linear_int8(x, pack_int8_normed(weight, None), norm_eps=1e-5), want) < 0.012
+    nothing = pack_int8_normed(torch.zeros(20, 40), torch.ones(20))
+    assert (linear_int8(x, nothing, norm_eps=1e-5) == 1).all()
 
 
 def test_what_is_lost_is_little() -> None:
@@ -76,7 +97,7 @@ def test_rows_and_weights_that_are_all_the_same() -> None:
     weight = torch.cat([torch.zeros(1, 20), torch.full((1, 20), -0.3), torch.randn(14, 20)])
     bias = torch.randn(16)
     assert off(linear_int8(x, pack_int8(weight, bias)), twin_of_constants(x, weight, bias)) < 1e-6
-    normed = linear_int8(x, pack_int8(weight, bias), norm_eps=1e-5)
+    normed = linear_int8(x, pack_int8_normed(weight, bias), norm_eps=1e-5)
     assert (normed - bias).abs().max() < 1e-2  # 7 has no variance but what rounding leaves
 
 
@@ -90,15 +111,16 @@ def twin_of_constants(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def test_what_is_no_number_does_not_become_one(bad: float, place: int) -> None:
     x = torch.randn(3, 18)
     x[1, place] = bad
-    y = linear_int8(x, pack_int8(torch.randn(16, 18), None))
-    assert not y[1].isfinite().any() and y[[0, 2]].isfinite().all()
+    weight = torch.randn(16, 18)
+    for y in linear_int8(x, pack_int8(weight, None)), linear_int8(x, pack_int8_normed(weight, None), norm_eps=1e-5):
+        assert not y[1].isfinite().any() and y[[0, 2]].isfinite().all()
 
 
 @pytest.mark.parametrize("rows", [5, 300])
 def test_an_mlp_is_its_two_layers(rows: int, dtype: torch.dtype) -> None:
     x, add = torch.randn(rows, 24).to(dtype), torch.randn(rows, 24).to(dtype)
-    first, second = pack_int8(torch.randn(70, 24) / 5, torch.randn(70)), pack_int8(torch.randn(24, 70) / 8, None)
-    for norm_eps in (None, 1e-6):
+    into, second = (torch.randn(70, 24) / 5, torch.randn(70)), pack_int8(torch.randn(24, 70) / 8, None)
+    for first, norm_eps in ((pack_int8(*into), None), (pack_int8_normed(*into), 1e-6)):
         between = linear_int8(x, first, GELU, norm_eps=norm_eps)
         assert torch.equal(mlp_int8(x, first, second, norm_eps=norm_eps), linear_int8(between, second))
         want = linear_int8(between, second, ADD, add)
@@ -112,7 +134,8 @@ def test_an_attention_branch_is_its_three_parts(biased: bool, dtype: torch.dtype
     x, padding = torch.randn(3, 6, width).to(dtype), torch.randn(3 * width).to(dtype)
     kinds, bias = torch.tensor([1, 0, 1], dtype=torch.int32), lane_bias(torch.randn(2, heads, 3, 3))
     meeting = (kinds, bias) if biased else (None, None)
-    layers = pack_int8(torch.randn(3 * width, width) / 5, torch.randn(3 * width)), pack_int8(torch.eye(width), None)
+    into = pack_int8_normed(torch.randn(3 * width, width) / 5, torch.randn(3 * width))
+    layers = into, pack_int8(torch.eye(width), None)
     qkv = linear_int8(x, layers[0], norm_eps=1e-5)
     want = linear_int8(attend_groups(qkv, heads, slots, padding, *meeting), layers[1], ADD, x)
     got = attention_branch_int8(x, heads, *layers, slots, padding, *meeting, 1e-5)

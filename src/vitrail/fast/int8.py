@@ -15,7 +15,7 @@ from vitrail.fast.kept import Kept
 from vitrail.fast.mlp import check_mlp
 from vitrail.grid import Grid
 from vitrail.native.attention import attend_groups, worth_going_by_groups
-from vitrail.native.int8 import linear_int8, mlp_int8, pack_int8
+from vitrail.native.int8 import linear_int8, mlp_int8, pack_int8, pack_int8_normed
 from vitrail.native.int8_attention import attention_branch_int8
 from vitrail.native.products import ADD
 from vitrail.parts.channel_mixers import MLP
@@ -30,7 +30,7 @@ class Int8Attention(nn.Module):
     def __init__(self, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
         layers = AttentionLayers.of(norm, mixer, scale)
-        self.qkv, self.proj = pack_int8(*layers.qkv), pack_int8(*layers.proj)
+        self.qkv, self.proj = pack_int8_normed(*layers.qkv), pack_int8(*layers.proj)
         self.padding, self.eps, self.heads = layers.padding.to(dtype), layers.eps, mixer.num_heads
         del mixer.qkv, mixer.proj
         self.meeting = Meeting(mixer)
@@ -51,7 +51,8 @@ class Int8MLP(nn.Module):
     def __init__(self, affine: Affine, mixer: MLP, scale: nn.Module):
         super().__init__()
         self.eps = affine.eps
-        self.first, self.second = pack_int8(*affine.folded(mixer.fc1)), pack_int8(*scaled(mixer.fc2, scale))
+        self.first = pack_int8_normed(*affine.folded(mixer.fc1))
+        self.second = pack_int8(*scaled(mixer.fc2, scale))
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""

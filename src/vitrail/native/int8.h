@@ -54,44 +54,74 @@ static inline void write_bytes(uint8_t* to, Lanes x) {
 #endif
 }
 
-// Write a row as `round_up(depth, STEP)` bytes and return how to read them; with `normed`, as the row brought to mean 0
-// and variance 1, which only changes how it is read.
-template <class N>
-static inline Reading quantise(const typename N::Item* from, int depth, bool normed, float eps, uint8_t* to) {
-    const int whole = depth / LANES * LANES;
-    Lanes sums = Lanes{}, low = every(INFINITY), high = every(-INFINITY);
-    for (int c = 0; c < whole; c += LANES) {
-        const Lanes x = N::read(from + c);
-        sums += x;
+// The least and the largest of numbers, found lane by lane.
+struct Range {
+    Lanes low = every(INFINITY), high = every(-INFINITY);
+    IN_REGISTERS void see(Lanes x) {
         low = least(low, x);
         high = largest(high, x);
     }
-    float sum = add_up(sums), most = top(high), last = -top(-low);
-    for (int c = whole; c < depth; c++) {
-        const float x = N::one(from[c]);
-        sum += x;
-        most = std::max(most, x);
-        last = std::min(last, x);
-    }
-    const float step = (most - last) / 255, inverse = step > 0 ? 1 / step : 0;
-    const float mean = sum / depth;
-    Lanes squares = Lanes{};
+};
+
+// Write a row whose range is known as `round_up(depth, STEP)` bytes, and return how to read them.
+template <class N>
+static inline Reading lay_down(const typename N::Item* from, int depth, Range range, uint8_t* to) {
+    const int whole = depth / LANES * LANES;
+    const float first = -top(-range.low), step = (top(range.high) - first) / 255, inverse = step > 0 ? 1 / step : 0;
+    for (int c = 0; c < whole; c += LANES) write_bytes(to + c, (N::read(from + c) - first) * inverse);
+    for (int c = whole; c < depth; c++) to[c] = (uint8_t)std::lrint((N::one(from[c]) - first) * inverse);
+    std::fill(to + depth, to + round_up(depth, Bytes::STEP), uint8_t(0));
+    return {step, first};
+}
+
+// Write a row as bytes and return how to read them.
+template <class N>
+static inline Reading quantise(const typename N::Item* from, int depth, uint8_t* to) {
+    const int whole = depth / LANES * LANES;
+    Lanes sums = Lanes{};
+    Range range;
     for (int c = 0; c < whole; c += LANES) {
         const Lanes x = N::read(from + c);
-        squares += (x - mean) * (x - mean);
-        write_bytes(to + c, (x - last) * inverse);
+        sums += x;
+        range.see(x);
     }
-    float square = add_up(squares);
+    float sum = add_up(sums);
     for (int c = whole; c < depth; c++) {
-        const float x = N::one(from[c]);
-        square += (x - mean) * (x - mean);
-        to[c] = (uint8_t)std::lrint((x - last) * inverse);
+        sum += N::one(from[c]);
+        range.see(every(N::one(from[c])));
     }
-    std::fill(to + depth, to + round_up(depth, Bytes::STEP), uint8_t(0));
-    const float none = 0 * sum;  // NaN where a number is none: no byte can say so
-    if (!normed) return {step, last + none};
-    const float scale = 1 / std::sqrt(square / depth + eps);
-    return {step * scale, (last - mean) * scale + none};
+    const Reading found = lay_down<N>(from, depth, range, to);
+    return {found.scale, found.least + 0 * sum};  // NaN where a number is none: no byte can say so
+}
+
+// The same for the row brought to mean 0 and variance 1, each channel times its factor; factors lie in whole vectors.
+// The norm's scale only changes how the bytes are read.
+template <class N>
+static inline Reading quantise_normed(const typename N::Item* from, int depth, const float* factors, float eps,
+                                      uint8_t* to) {
+    const int whole = depth / LANES * LANES;
+    float* row = scratch<float>(7, depth);
+    Lanes sums = Lanes{}, squares = Lanes{};
+    for (int c = 0; c < whole; c += LANES) sums += N::read(from + c);
+    float mean = add_up(sums), square = 0;
+    for (int c = whole; c < depth; c++) mean += N::one(from[c]);
+    mean /= depth;
+    Range range;
+    for (int c = 0; c < whole; c += LANES) {
+        const Lanes x = N::read(from + c) - mean, factored = x * load(factors + c);
+        squares += x * x;
+        store(row + c, factored);
+        range.see(factored);
+    }
+    for (int c = whole; c < depth; c++) {
+        const float x = N::one(from[c]) - mean;
+        square += x * x;
+        row[c] = x * factors[c];
+        range.see(every(row[c]));
+    }
+    const float scale = 1 / std::sqrt((square + add_up(squares)) / depth + eps);
+    const Reading found = lay_down<Single>(row, depth, range, to);
+    return {found.scale * scale, found.least * scale + 0 * mean};
 }
 
 // Weights ready for the product: what each output has beside its panel, in whole vectors.

@@ -20,7 +20,7 @@ static std::vector<long> seats_of(int start, int some, const int32_t* slots, int
 template <class N>
 static void branch(const void* x_, int batch, int tokens, int heads, int width, const int32_t* slots, int groups,
                    int count, const void* padding, const int32_t* kinds, const float* bias, const Outputs into,
-                   const Outputs out_of, float eps, void* y_, int threads) {
+                   const Outputs out_of, const float* factors, float eps, void* y_, int threads) {
     typedef typename N::Item Item;
     const int dim = heads * width, all = batch * groups, keys = round_up(count, LANES);
     const int wide = round_up(dim, Bytes::STEP);
@@ -39,7 +39,7 @@ static void branch(const void* x_, int batch, int tokens, int heads, int width, 
         Item* mixed = scratch<Item>(5, (size_t)run * count * dim);
         for (int r = 0; r < rows; r++) {
             const Item* from = seats[r] < 0 ? nothing<Item>(dim) : (const Item*)x_ + seats[r] * dim;
-            readings[r] = quantise<N>(from, dim, true, eps, bytes + (size_t)r * wide);
+            readings[r] = quantise_normed<N>(from, dim, factors, eps, bytes + (size_t)r * wide);
         }
         byte_product(bytes, wide, rows, readings, into, 0, panels(3 * dim),
                      [&](int r, int c, Lanes x) { put<N>(qkv + (size_t)r * 3 * dim + c, x, 3 * dim - c); });
@@ -53,7 +53,7 @@ static void branch(const void* x_, int batch, int tokens, int heads, int width, 
                       Addend{table, bias == nullptr ? 0 : keys}, {mixed + at + head * width, dim});
         }
         for (int r = 0; r < rows; r++)
-            readings[r] = quantise<N>(mixed + (size_t)r * dim, dim, false, 0, bytes + (size_t)r * wide);
+            readings[r] = quantise<N>(mixed + (size_t)r * dim, dim, bytes + (size_t)r * wide);
         byte_product(bytes, wide, rows, readings, out_of, 0, panels(dim), [&](int r, int c, Lanes sum) {
             if (seats[r] < 0) return;
             const size_t at = (size_t)seats[r] * dim + c;
@@ -66,9 +66,9 @@ extern "C" {
 #define FOR(name, N)                                                                                                   \
     void vitrail_branch_##name(const void* x, int batch, int tokens, int heads, int width, const int32_t* slots,       \
                                int groups, int count, const void* padding, const int32_t* kinds, const float* bias,    \
-                               WEIGHTS(qkv), WEIGHTS(proj), float eps, void* y, int threads) {                         \
+                               WEIGHTS(qkv), WEIGHTS(proj), const float* factors, float eps, void* y, int threads) {   \
         branch<N>(x, batch, tokens, heads, width, slots, groups, count, padding, kinds, bias, HELD(qkv), HELD(proj),   \
-                  eps, y, threads);                                                                                    \
+                  factors, eps, y, threads);                                                                           \
     }
 
 FOR(float32, Single)

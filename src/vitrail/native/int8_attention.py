@@ -24,6 +24,7 @@ def attention_branch_int8(
     """Return `x + proj(attention(qkv(norm(x))))` within groups; the arguments are those of `attention_branch`."""
     x = x.contiguous()
     batch, tokens, width = x.shape
+    assert qkv.factors is not None and proj.factors is None
     assert (qkv.inputs, qkv.outputs, proj.inputs, proj.outputs) == (width, 3 * width, width, width)
     y = empty(*x.shape, dtype=x.dtype)
     function("int8_attention", "branch", x.dtype)(
@@ -40,6 +41,7 @@ def attention_branch_int8(
         at(bias),
         *weights(qkv),
         *weights(proj),
+        at(qkv.factors),
         ctypes.c_float(norm_eps),
         at(y),
         torch.get_num_threads(),
