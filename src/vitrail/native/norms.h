@@ -57,20 +57,15 @@ static inline void normalise_rows(const typename N::Item* from, int count, int d
     for (int r = 0; r < count; r++) normalise<N>(from + (size_t)r * depth, depth, eps, to + (size_t)r * depth);
 }
 
-// (x - mean) * scale * weight + shift of a row: LayerNorm where nothing follows that could take its weight and shift.
-template <class X, class N>
-static inline void layer_norm(const typename X::Item* x, int depth, Standard by, const float* weight,
-                              const float* shift, typename N::Item* y) {
-    for (int c = 0; c < depth; c += LANES) {
-        const int left = depth - c;
-        const Lanes z = (get<X>(x + c, left) - by.mean) * by.scale;
-        put<N>(y + c, z * get<Single>(weight + c, left) + get<Single>(shift + c, left), left);
-    }
-}
-
+// LayerNorm of rows in their place, where nothing follows that could take its weight and shift; both in whole vectors.
 template <class N>
 static inline void layer_norm_rows(typename N::Item* rows, int count, int depth, const float* weight,
                                    const float* shift, float eps) {
-    for (typename N::Item* row = rows; row < rows + (size_t)count * depth; row += depth)
-        layer_norm<N, N>(row, depth, standard_of<N>(row, depth, eps), weight, shift, row);
+    for (typename N::Item* row = rows; row < rows + (size_t)count * depth; row += depth) {
+        const Standard by = standard_of<N>(row, depth, eps);
+        for (int c = 0; c < depth; c += LANES) {
+            const Lanes z = (get<N>(row + c, depth - c) - by.mean) * by.scale;
+            put<N>(row + c, z * load(weight + c) + load(shift + c), depth - c);
+        }
+    }
 }
