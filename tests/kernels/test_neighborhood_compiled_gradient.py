@@ -1,5 +1,6 @@
 """The compiled gradient of neighborhood attention: against loops over cells, in fp64, and who may not meet it."""
 
+import platform
 import subprocess
 import sys
 from functools import partial
@@ -13,6 +14,8 @@ from torch import Tensor
 from closeness import CLOSE, off, with_threads
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import compiled, neighborhood, reference, tiles
+from vitrail.native import library
+from vitrail.native.neighborhood import meeting
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 
 # Height, width, kernel, dilation: a map of one window, borders only, one strip and several, groups of unequal
@@ -187,11 +190,31 @@ def test_a_mixer_trains_by_it_and_exports_and_transforms_by_others():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="builds for older x86 processors")
+@pytest.mark.parametrize("machine", ["haswell", "x86-64"])
+def test_older_processors_get_the_same_gradients(machine, monkeypatch, tmp_path):
+    flags = [f"-march={machine}" if flag.startswith("-march") else flag for flag in library.FLAGS]
+    monkeypatch.setattr(library, "FLAGS", tuple(flags))
+    monkeypatch.setattr(library, "_FOUND", {})
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
+    meeting.cache_clear()  # strips are as wide as is best for a processor's vectors
+    try:
+        for size in [(5, 5, 5, 1), (14, 15, 7, 2), (20, 9, 7, 1)]:
+            for d in (5, 32, 66):
+                case = draw(torch.float32, *size, d=d)
+                assert furthest(learn(compiled, case), learn(reference, case.exact())) < CLOSE[torch.float32]
+    finally:
+        meeting.cache_clear()
+
+
+@pytest.mark.slow
 def test_a_compiled_graph_trains_by_tiles_to_the_same_gradients():
     # In a process of its own, because the compiler does not see through the checks of shapes that the tests put on.
     code = """
 import torch
 from vitrail.grid import Grid
+from vitrail.native import library
+from vitrail.native.neighborhood import meeting
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 mixer, x, grid = NeighborhoodAttention(16, num_heads=2, kernel_size=3), torch.randn(2, 42, 16), Grid(6, 7)
 compiled = torch.compile(mixer, backend="aot_eager", fullgraph=True)

@@ -46,6 +46,8 @@ static void neighborhood(const void* q, const void* k, const void* v, const int6
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
     for (long item = 0; item < (long)batch * meeting.strips * heads; item++) {
         const long head = item % heads, strip = item / heads % meeting.strips, picture = item / heads / meeting.strips;
+        const int32_t* starts = meeting.starts + 2 * strip;
+        visit<N>(cells, 3, picture, head, meeting.keys + starts[0], starts[2] - starts[0], width);
         attend_strip<N>(meeting, strip, cells, picture, head, width, scale, bias + head * table,
                         (Item*)y_ + picture * tokens * row + head * width, row);
     }

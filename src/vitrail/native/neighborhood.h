@@ -39,6 +39,19 @@ struct Cells {
     }
 };
 
+// Read the lines of a strip's cells once, one right after the other: memory answers many at a time then, as it does not
+// while each is packed before the next, nor for words of prefetching.
+template <class N>
+static inline void visit(const Cells<N>* parts, int count, long picture, long head, const int32_t* cells, int keys,
+                         int width) {
+    for (size_t at = 0; at < width * sizeof(typename N::Item); at += 64)
+        for (int j = 0; j < keys; j++) {
+            if (cells[j] < 0) continue;
+            for (int part = 0; part < count; part++)
+                (void)*((volatile const char*)parts[part].of(picture, head, cells[j], width) + at);
+        }
+}
+
 // Keys and values of one head in a strip, packed. Keys: for each Word of the head one line of `room` words. Values: for
 // each panel of the head and each STEP keys one line.
 template <class N>

@@ -233,17 +233,6 @@ static inline int most_at_once(const Meeting& m, int strip, int side) {
     return room;
 }
 
-// Read the lines of a strip's cells once, one right after the other: memory answers many at a time then, as it does not
-// while each is packed before the next, nor for words of prefetching.
-template <class N>
-static inline void visit(const Head<N>& h, const int32_t* cells, int count) {
-    for (size_t at = 0; at < h.width * sizeof(typename N::Item); at += 64)
-        for (int j = 0; j < count; j++) {
-            if (cells[j] < 0) continue;
-            for (int part = 0; part < 4; part++) (void)*((volatile const char*)h.of(part, cells[j]) + at);
-        }
-}
-
 // All gradients of a strip. Its rows are `side` keys wide.
 template <class N>
 static void part_strip(const Head<N>& h, const Meeting& m, int side, int strip) {
@@ -259,7 +248,7 @@ static void part_strip(const Head<N>& h, const Meeting& m, int side, int strip) 
 
     Word *keys = desk.keys.of((size_t)room * h.width / STEP), *values = desk.values.of((size_t)room * h.width / STEP);
     Word* columns = desk.columns.of((size_t)steps * h.line());
-    visit<N>(h, cells, count);
+    visit<N>(h.cells, 4, h.picture, h.head, cells, count, h.width);
     pack_lines<N>(count, h.width, [&](int j) { return h.of(1, cells[j]); }, keys, room);
     pack_lines<N>(count, h.width, [&](int j) { return h.of(2, cells[j]); }, values, room);
     pack_values<N>(count, h.width, [&](int j) { return h.of(1, cells[j]); }, columns);
