@@ -99,6 +99,7 @@ def use_under(room: int, config: TrainConfig) -> tuple[int, int, int]:
     return used, found, len(run.train_data.dataset)
 
 
+@pytest.mark.slow  # a measurement, which other work on the machine disturbs
 def test_the_measured_line_predicts_the_memory_of_a_real_step(tiny: Make) -> None:
     """Auto batch against this machine: what it chooses under a limit of 600 MB takes 80 to 100 % of it.
 
