@@ -6,10 +6,9 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import off, with_threads
-from vitrail.native.attention import attend_groups, lane_bias
-from vitrail.native.int8 import int8_refusal, lengths, linear_int8, mlp_int8, pack_int8, pack_int8_normed, quantise
-from vitrail.native.int8_attention import attention_branch_int8
-from vitrail.native.products import ADD, GELU, PLAIN
+from vitrail.native.attention import attend_groups, attention_branch, lane_bias
+from vitrail.native.int8 import int8_refusal, lengths, pack_int8, pack_int8_normed, quantise
+from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp
 
 REASON = int8_refusal()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -45,17 +44,17 @@ def test_a_product_is_that_of_whole_numbers(rows: int, inputs: int, outputs: int
     x, weight, bias = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs), torch.randn(outputs)
     packed = pack_int8(weight, bias)
     want = twin(x, weight, bias)
-    assert off(linear_int8(x, packed), want) < CLOSE[dtype]
-    assert off(linear_int8(x, pack_int8(weight, None)), twin(x, weight, None)) < CLOSE[dtype]
+    assert off(linear(x, packed), want) < CLOSE[dtype]
+    assert off(linear(x, pack_int8(weight, None)), twin(x, weight, None)) < CLOSE[dtype]
     add = torch.randn(rows, outputs).to(dtype)
-    assert off(linear_int8(x, packed, ADD, add), want + add.double()) < CLOSE[dtype]
-    assert (linear_int8(x, packed, GELU).double() - gelu(want)).norm() < 2 * CLOSE[dtype] * want.norm()
+    assert off(linear(x, packed, ADD, add), want + add.double()) < CLOSE[dtype]
+    assert (linear(x, packed, GELU).double() - gelu(want)).norm() < 2 * CLOSE[dtype] * want.norm()
 
 
 @pytest.mark.parametrize("width", [4, 16, 30, 100])
 def test_a_norm_only_changes_how_bytes_are_read(width: int, dtype: torch.dtype) -> None:
     x, weight, bias = (torch.randn(9, width) * 3 + 5).to(dtype), torch.randn(20, width), torch.randn(20)
-    got = linear_int8(x, pack_int8_normed(weight, bias), PLAIN, norm_eps=1e-5)
+    got = linear(x, pack_int8_normed(weight, bias), PLAIN, norm_eps=1e-5)
     assert off(got, twin_of_normed(x, weight, bias, 1e-5)) < 3 * CLOSE[dtype]
 
 
@@ -65,29 +64,29 @@ def test_factors_even_out_what_a_norm_makes_large() -> None:
     x, weight = torch.randn(50, 256) * large, torch.randn(64, 256) / large
     want = layer_norm(x.double(), (256,)) @ weight.double().T
     normed = layer_norm(x, (256,))
-    assert off(linear_int8(x, pack_int8_normed(weight, None), norm_eps=1e-5), want) < 0.012
-    assert off(linear_int8(normed, pack_int8(weight, None)), want) > 0.05
+    assert off(linear(x, pack_int8_normed(weight, None), norm_eps=1e-5), want) < 0.012
+    assert off(linear(normed, pack_int8(weight, None)), want) > 0.05
 
 
 def test_inputs_without_weights_harm_nobody(dtype: torch.dtype) -> None:
     x, weight = torch.randn(9, 40).to(dtype), torch.randn(20, 40)
     weight[:, 7] = 0.0
     want = layer_norm(x.double(), (40,)) @ weight.double().T
-    assert off(linear_int8(x, pack_int8_normed(weight, None), norm_eps=1e-5), want) < 0.012
+    assert off(linear(x, pack_int8_normed(weight, None), norm_eps=1e-5), want) < 0.012
     nothing = pack_int8_normed(torch.zeros(20, 40), torch.ones(20))
-    assert (linear_int8(x, nothing, norm_eps=1e-5) == 1).all()
+    assert (linear(x, nothing, norm_eps=1e-5) == 1).all()
 
 
 def test_what_is_lost_is_little() -> None:
     x, weight = torch.randn(50, 256), torch.randn(64, 256)
-    assert off(linear_int8(x, pack_int8(weight, None)), x.double() @ weight.double().T) < 0.012
+    assert off(linear(x, pack_int8(weight, None)), x.double() @ weight.double().T) < 0.012
 
 
 def test_one_large_number_costs_only_its_own_row() -> None:
     x, weight = torch.randn(8, 64), torch.randn(16, 64)
-    before = linear_int8(x, pack_int8(weight, None))
+    before = linear(x, pack_int8(weight, None))
     x[3, 5] = 1000.0
-    after = linear_int8(x, pack_int8(weight, None))
+    after = linear(x, pack_int8(weight, None))
     same = [row != 3 for row in range(8)]
     assert torch.equal(before[same], after[same])
 
@@ -96,8 +95,8 @@ def test_rows_and_weights_that_are_all_the_same() -> None:
     x = torch.tensor([[0.0], [-2.5], [7.0]]).expand(3, 20).contiguous()
     weight = torch.cat([torch.zeros(1, 20), torch.full((1, 20), -0.3), torch.randn(14, 20)])
     bias = torch.randn(16)
-    assert off(linear_int8(x, pack_int8(weight, bias)), twin_of_constants(x, weight, bias)) < 1e-6
-    normed = linear_int8(x, pack_int8_normed(weight, bias), norm_eps=1e-5)
+    assert off(linear(x, pack_int8(weight, bias)), twin_of_constants(x, weight, bias)) < 1e-6
+    normed = linear(x, pack_int8_normed(weight, bias), norm_eps=1e-5)
     assert (normed - bias).abs().max() < 1e-2  # 7 has no variance but what rounding leaves
 
 
@@ -112,7 +111,7 @@ def test_what_is_no_number_does_not_become_one(bad: float, place: int) -> None:
     x = torch.randn(3, 18)
     x[1, place] = bad
     weight = torch.randn(16, 18)
-    for y in linear_int8(x, pack_int8(weight, None)), linear_int8(x, pack_int8_normed(weight, None), norm_eps=1e-5):
+    for y in linear(x, pack_int8(weight, None)), linear(x, pack_int8_normed(weight, None), norm_eps=1e-5):
         assert not y[1].isfinite().any() and y[[0, 2]].isfinite().all()
 
 
@@ -121,10 +120,10 @@ def test_an_mlp_is_its_two_layers(rows: int, dtype: torch.dtype) -> None:
     x, add = torch.randn(rows, 24).to(dtype), torch.randn(rows, 24).to(dtype)
     into, second = (torch.randn(70, 24) / 5, torch.randn(70)), pack_int8(torch.randn(24, 70) / 8, None)
     for first, norm_eps in ((pack_int8(*into), None), (pack_int8_normed(*into), 1e-6)):
-        between = linear_int8(x, first, GELU, norm_eps=norm_eps)
-        assert torch.equal(mlp_int8(x, first, second, norm_eps=norm_eps), linear_int8(between, second))
-        want = linear_int8(between, second, ADD, add)
-        assert torch.equal(mlp_int8(x, first, second, add=add, norm_eps=norm_eps), want)
+        between = linear(x, first, GELU, norm_eps=norm_eps)
+        assert torch.equal(mlp(x, first, second, norm_eps=norm_eps), linear(between, second))
+        want = linear(between, second, ADD, add)
+        assert torch.equal(mlp(x, first, second, add=add, norm_eps=norm_eps), want)
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -136,9 +135,9 @@ def test_an_attention_branch_is_its_three_parts(biased: bool, dtype: torch.dtype
     meeting = (kinds, bias) if biased else (None, None)
     into = pack_int8_normed(torch.randn(3 * width, width) / 5, torch.randn(3 * width))
     layers = into, pack_int8(torch.eye(width), None)
-    qkv = linear_int8(x, layers[0], norm_eps=1e-5)
-    want = linear_int8(attend_groups(qkv, heads, slots, padding, *meeting), layers[1], ADD, x)
-    got = attention_branch_int8(x, heads, *layers, slots, padding, *meeting, 1e-5)
+    qkv = linear(x, layers[0], norm_eps=1e-5)
+    want = linear(attend_groups(qkv, heads, slots, padding, *meeting), layers[1], ADD, x)
+    got = attention_branch(x, heads, *layers, slots, padding, *meeting, 1e-5)
     assert off(got, want.double()) < 1e-3
 
 
@@ -147,6 +146,6 @@ def test_threads_do_not_change_an_answer(dtype: torch.dtype) -> None:
     packed = pack_int8(torch.randn(200, 64), torch.randn(200)), pack_int8(torch.randn(64, 200), None)
 
     def run() -> tuple[Tensor, ...]:
-        return linear_int8(x[:7], packed[0]), linear_int8(x, packed[0]), mlp_int8(x, *packed)
+        return linear(x[:7], packed[0]), linear(x, packed[0]), mlp(x, *packed)
 
     assert all(torch.equal(a, b) for a, b in zip(run(), with_threads(run), strict=True))

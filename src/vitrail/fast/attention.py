@@ -9,7 +9,7 @@ from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept
 from vitrail.grid import Grid
 from vitrail.native.attention import attend_groups, attention_branch, lane_bias, worth_going_by_groups
-from vitrail.native.products import ADD, linear, pack_linear
+from vitrail.native.products import ADD, Packed, linear, pack_linear
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
@@ -107,10 +107,14 @@ class FastAttention(nn.Module):
     def __init__(self, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
         layers = AttentionLayers.of(norm, mixer, scale)
-        self.qkv, self.proj = pack_linear(*layers.qkv, dtype), pack_linear(*layers.proj, dtype)
-        self.padding, self.eps, self.heads, self.dtype = layers.padding.to(dtype), layers.eps, mixer.num_heads, dtype
+        self.qkv, self.proj = self.pack(layers, dtype)
+        self.padding, self.eps, self.heads = layers.padding.to(dtype), layers.eps, mixer.num_heads
         del mixer.qkv, mixer.proj
         self.meeting = Meeting(mixer)
+
+    def pack(self, layers: AttentionLayers, dtype: torch.dtype) -> tuple[Packed, Packed]:
+        """Lay the weights out as the products read them."""
+        return pack_linear(*layers.qkv, dtype), pack_linear(*layers.proj, dtype)
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""

@@ -8,41 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fast.affine import Affine, scaled
-from vitrail.fast.attention import AttentionLayers, Meeting, check_attention
+from vitrail.fast.attention import AttentionLayers, FastAttention, check_attention
 from vitrail.fast.branches import Branches
 from vitrail.fast.form import Form
 from vitrail.fast.kept import Kept
 from vitrail.fast.mlp import check_mlp
 from vitrail.grid import Grid
-from vitrail.native.attention import attend_groups, worth_going_by_groups
-from vitrail.native.int8 import linear_int8, mlp_int8, pack_int8, pack_int8_normed
-from vitrail.native.int8_attention import attention_branch_int8
-from vitrail.native.products import ADD
+from vitrail.native.int8 import pack_int8, pack_int8_normed
+from vitrail.native.products import Packed, mlp
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.shapes import Tokens
 
 
-class Int8Attention(nn.Module):
+class Int8Attention(FastAttention):
     """`x + scale(mixer(norm(x)))` for attention over all tokens or within windows, its layers in int8."""
 
-    def __init__(self, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype):
-        super().__init__()
-        layers = AttentionLayers.of(norm, mixer, scale)
-        self.qkv, self.proj = pack_int8_normed(*layers.qkv), pack_int8(*layers.proj)
-        self.padding, self.eps, self.heads = layers.padding.to(dtype), layers.eps, mixer.num_heads
-        del mixer.qkv, mixer.proj
-        self.meeting = Meeting(mixer)
-
-    def forward(self, x: Tokens, grid: Grid) -> Tensor:
-        """Add the branch."""
-        slots, kinds, bias = self.meeting.on(grid)
-        if worth_going_by_groups(len(x), len(slots)):
-            return attention_branch_int8(x, self.heads, self.qkv, self.proj, slots, self.padding, kinds, bias, self.eps)
-        qkv = linear_int8(x, self.qkv, norm_eps=self.eps)
-        mixed = attend_groups(qkv, self.heads, slots, self.padding, kinds, bias)
-        return linear_int8(mixed, self.proj, ADD, add=x)
+    def pack(self, layers: AttentionLayers, dtype: torch.dtype) -> tuple[Packed, Packed]:
+        """Round the weights to bytes."""
+        return pack_int8_normed(*layers.qkv), pack_int8(*layers.proj)
 
 
 class Int8MLP(nn.Module):
@@ -56,7 +41,7 @@ class Int8MLP(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
-        return mlp_int8(x, self.first, self.second, add=x, norm_eps=self.eps)
+        return mlp(x, self.first, self.second, add=x, norm_eps=self.eps)
 
 
 def int8_attention(

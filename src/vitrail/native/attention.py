@@ -4,6 +4,7 @@ It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32.
 """
 
 import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.nn.functional import pad
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
 from vitrail.native.memory import empty
-from vitrail.native.products import PackedLinear
+from vitrail.native.products import Packed
 
 
 def lane_bias(bias: Tensor) -> Tensor:
@@ -43,19 +44,7 @@ def attend_groups(
     batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     y = empty(batch, tokens, width, dtype=qkv.dtype)
     function("attention", "attend", qkv.dtype)(
-        at(qkv),
-        batch,
-        tokens,
-        heads,
-        width // heads,
-        at(slots),
-        slots.shape[0],
-        slots.shape[1],
-        at(padding),
-        at(kinds),
-        at(bias),
-        at(y),
-        torch.get_num_threads(),
+        *meeting(qkv, heads, width, slots, padding, kinds, bias), at(y), torch.get_num_threads()
     )
     return y
 
@@ -86,8 +75,8 @@ def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
 def attention_branch(
     x: Tensor,
     heads: int,
-    qkv: PackedLinear,
-    proj: PackedLinear,
+    qkv: Packed,
+    proj: Packed,
     slots: Tensor,
     padding: Tensor,
     kinds: Tensor | None,
@@ -108,30 +97,30 @@ def attention_branch(
         norm_eps: of the norm without scale and shift.
     """
     x = x.contiguous()
-    batch, tokens, width = x.shape
+    width = x.shape[2]
     assert (qkv.inputs, qkv.outputs, proj.inputs, proj.outputs) == (width, 3 * width, width, width)
+    assert qkv.takes(x, norm_eps) and proj.takes(x, None) and type(qkv) is type(proj)
     y = empty(*x.shape, dtype=x.dtype)
-    function("attention", "branch", x.dtype)(
-        at(x),
-        batch,
-        tokens,
-        heads,
-        width // heads,
-        at(slots),
-        slots.shape[0],
-        slots.shape[1],
-        at(padding),
-        at(kinds),
-        at(bias),
-        at(qkv.panels),
-        at(qkv.bias),
-        at(proj.panels),
-        at(proj.bias),
+    function(qkv.attention, "branch", x.dtype)(
+        *meeting(x, heads, width, slots, padding, kinds, bias),
+        *qkv.operands(),
+        *proj.operands(),
         ctypes.c_float(norm_eps),
         at(y),
         torch.get_num_threads(),
     )
     return y
+
+
+def meeting(
+    x: Tensor, heads: int, width: int, slots: Tensor, padding: Tensor, kinds: Tensor | None, addends: Tensor | None
+) -> tuple[Any, ...]:
+    """Return what compiled attention within groups begins with: tokens `(B, N, *)`, who of them meet, and how."""
+    batch, tokens = x.shape[:2]
+    return (
+        *(at(x), batch, tokens, heads, width // heads),
+        *(at(slots), *slots.shape, at(padding), at(kinds), at(addends)),
+    )
 
 
 def worth_going_by_groups(batch: int, groups: int) -> bool:

@@ -5,7 +5,7 @@
 
 #pragma once
 
-#include "layers.h"
+#include "dense.h"
 
 #if defined(__AVX512VNNI__)
 #define MULTIPLY_BYTES "vpdpbusd %2, %1, %0"
@@ -124,23 +124,46 @@ static inline Reading quantise_normed(const typename N::Item* from, int depth, c
     return {found.scale * scale, found.least * scale + 0 * mean};
 }
 
-// Weights ready for the product: what each output has beside its panel, in whole vectors.
-struct Outputs {
+// Weights in bytes; step, sums, bias and, behind a norm, factors of the inputs lie in whole vectors.
+template <class N>
+struct ByteWeights {
+    typedef N Numbers;
+    typedef typename N::Item Item;
+    static constexpr size_t ROOM = 192 << 10;
     const Bytes::Word* packed;
-    const float *step, *sums, *bias;
-    int count;
+    const float *step, *sums, *bias, *factors;
+    int inputs, outputs;
+
+    struct Ready {
+        const uint8_t* rows;
+        const Reading* readings;
+    };
+
+    int depth() const { return round_up(inputs, Bytes::STEP); }
+
+    template <class Row>
+    Ready ready(Row&& row, int count, float eps) const {
+        uint8_t* bytes = scratch<uint8_t>(0, (size_t)count * depth());
+        Reading* readings = scratch<Reading>(0, count);
+        for (int r = 0; r < count; r++) {
+            uint8_t* to = bytes + (size_t)r * depth();
+            readings[r] = eps < 0 ? quantise<N>(row(r), inputs, to) : quantise_normed<N>(row(r), inputs, factors, eps, to);
+        }
+        return {bytes, readings};
+    }
+
+    template <class Finish>
+    void multiply(Ready ready, int count, int first, int last, Finish finish) const {
+        const float *steps = step, *all = sums, *offsets = bias;
+        const Reading* readings = ready.readings;
+        product<Bytes>(ready.rows, depth(), count, packed, depth(), outputs, first, last, [=](int r, int c, Lanes sum) {
+            const Lanes offset = load(all + c) * readings[r].least + load(offsets + c);
+            finish(r, c, numbers(sum) * (load(steps + c) * readings[r].scale) + offset);
+        });
+    }
 };
 
 // As arguments of what Python calls, and put together again.
-#define WEIGHTS(w) const void *w, const float *w##_step, const float *w##_sums, const float *w##_bias, int w##_count
-#define HELD(w) Outputs{(const Bytes::Word*)w, w##_step, w##_sums, w##_bias, w##_count}
-
-// `depth` is in bytes; `finish(row, output, numbers)` gets x W + b.
-template <class Finish>
-static inline void byte_product(const uint8_t* rows, int depth, int count, const Reading* readings,
-                                const Outputs& outputs, int first, int last, Finish&& finish) {
-    product<Bytes>(rows, depth, count, outputs.packed, depth, outputs.count, first, last, [&](int r, int c, Lanes sum) {
-        const Lanes offset = load(outputs.sums + c) * readings[r].least + load(outputs.bias + c);
-        finish(r, c, numbers(sum) * (load(outputs.step + c) * readings[r].scale) + offset);
-    });
-}
+#define WEIGHTS(w) const void *w, const float *w##_step, const float *w##_sums, const float *w##_bias, const float *w##_factors
+#define HELD(N, w, inputs, outputs)                                                                                    \
+    ByteWeights<N> { (const Bytes::Word*)w, w##_step, w##_sums, w##_bias, w##_factors, inputs, outputs }

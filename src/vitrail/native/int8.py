@@ -1,19 +1,19 @@
-"""Layers whose products are of bytes: weights in int8, each token in eight bits of its own range.
+"""Weights in int8, for products of bytes: each token comes in eight bits of its own range.
 
 Tokens come and go in fp32 or bf16; nothing but the products is quantised, and nothing has to be calibrated.
 """
 
 import ctypes
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from vitrail.native.calls import at, function
+from vitrail.native.calls import at
 from vitrail.native.library import library, missing
-from vitrail.native.memory import empty
-from vitrail.native.products import ADD, GELU, PLAIN
+from vitrail.native.norms import lanes
+from vitrail.native.products import Packed, lay_bias, lay_panels
 
 STEP = 4  # bytes that one instruction multiplies in each lane
 LARGEST = 127
@@ -35,19 +35,26 @@ class Quantised(NamedTuple):
     step: Tensor
 
 
-class PackedInt8(NamedTuple):
-    """`x W^T + b` ready for the product of bytes: panels as in native/products.h, the rest in whole vectors.
+@dataclass(frozen=True)
+class PackedInt8(Packed):
+    """Weights in bytes, each output with its step and its sum, and behind a norm each input with its factor.
 
     Build it with `pack_int8`, or with `pack_int8_normed` where a norm comes before, which multiplies by the factors.
     """
 
-    panels: Tensor
     step: Tensor
     sums: Tensor
-    bias: Tensor
-    inputs: int
-    outputs: int
     factors: Tensor | None = None
+
+    layers, attention = "int8", "int8_attention"
+
+    def operands(self) -> tuple[ctypes.c_void_p, ...]:
+        """Return panels and all that stands beside them."""
+        return at(self.panels), at(self.step), at(self.sums), at(self.bias), at(self.factors)
+
+    def takes(self, x: Tensor, norm_eps: float | None) -> bool:
+        """Compare the width; a norm and its factors come together."""
+        return x.shape[-1] == self.inputs and (self.factors is None) == (norm_eps is None)
 
 
 def quantise(weight: Tensor) -> Quantised:
@@ -68,14 +75,8 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> PackedInt8:
     """Quantise weights `(out, in)` and lay them out as the product reads them."""
     outputs, inputs = weight.shape
     numbers, step = quantise(weight)
-    lanes, panel = library("products").vitrail_lanes(), library("products").vitrail_panel()
-    spare = -outputs % lanes
-    rows = pad(numbers, (0, -inputs % STEP, 0, spare))
-    panels = [part.unflatten(1, (-1, STEP)).transpose(0, 1).flatten() for part in rows.split(panel)]
-    sums = step * numbers.sum(dim=1)
-    offset = torch.zeros(outputs) if bias is None else bias.detach().float()
-    step, sums, offset = (pad(each, (0, spare)).contiguous() for each in (step, sums, offset))
-    return PackedInt8(torch.cat(panels), step, sums, offset, inputs, outputs)
+    sums = lanes(step * numbers.sum(dim=1))
+    return PackedInt8(lay_panels(numbers, STEP), lay_bias(bias, outputs), inputs, outputs, lanes(step), sums)
 
 
 def pack_int8_normed(weight: Tensor, bias: Tensor | None) -> PackedInt8:
@@ -93,8 +94,7 @@ def pack_int8_normed(weight: Tensor, bias: Tensor | None) -> PackedInt8:
         bias: fp32, or None.
     """
     factors = lengths(weight)
-    lanes = library("products").vitrail_lanes()
-    return pack_int8(weight / factors, bias)._replace(factors=pad(factors, (0, -len(factors) % lanes)).contiguous())
+    return replace(pack_int8(weight / factors, bias), factors=lanes(factors))
 
 
 def lengths(weight: Tensor) -> Tensor:
@@ -107,69 +107,3 @@ def lengths(weight: Tensor) -> Tensor:
     found = weight.detach().float().norm(dim=0)
     longest = found.max()
     return (found / longest).clamp(min=1e-3) if longest > 0 else torch.ones_like(found)
-
-
-def linear_int8(
-    x: Tensor, packed: PackedInt8, finish: int = PLAIN, add: Tensor | None = None, norm_eps: float | None = None
-) -> Tensor:
-    """Return `finish(norm(x) W^T + b)`; the arguments are those of `products.linear`.
-
-    With a norm the layer is one of `pack_int8_normed`.
-    """
-    x = x.contiguous()
-    y = empty(*x.shape[:-1], packed.outputs, dtype=x.dtype)
-    assert x.shape[-1] == packed.inputs, (x.shape, packed.inputs)
-    function("int8", "linear", x.dtype)(
-        at(x),
-        ctypes.c_long(x.numel() // packed.inputs),
-        packed.inputs,
-        *weights(packed),
-        at(y),
-        at(_like(add, y)),
-        finish,
-        *_norm(packed, norm_eps),
-        torch.get_num_threads(),
-    )
-    return y
-
-
-def mlp_int8(
-    x: Tensor, first: PackedInt8, second: PackedInt8, add: Tensor | None = None, norm_eps: float | None = None
-) -> Tensor:
-    """Return `add + gelu(norm(x) W1^T + b1) W2^T + b2`; what lies between the products stays in the cache."""
-    x = x.contiguous()
-    rows = x.numel() // first.inputs
-    if rows < 64 * torch.get_num_threads():  # too few rows to share out: share out the outputs
-        between = linear_int8(x, first, GELU, norm_eps=norm_eps)
-        return linear_int8(between, second, PLAIN if add is None else ADD, add)
-    y = empty(*x.shape[:-1], second.outputs, dtype=x.dtype)
-    assert x.shape[-1] == first.inputs and first.outputs == second.inputs, (x.shape, first.inputs, second.inputs)
-    function("int8", "mlp", x.dtype)(
-        at(x),
-        ctypes.c_long(rows),
-        first.inputs,
-        *weights(first),
-        *weights(second),
-        at(y),
-        at(_like(add, y)),
-        *_norm(first, norm_eps),
-        torch.get_num_threads(),
-    )
-    return y
-
-
-def weights(packed: PackedInt8) -> tuple[ctypes.c_void_p | int, ...]:
-    """Return a layer as compiled operations take it."""
-    return at(packed.panels), at(packed.step), at(packed.sums), at(packed.bias), packed.outputs
-
-
-def _norm(packed: PackedInt8, eps: float | None) -> tuple[ctypes.c_void_p, ctypes.c_float]:
-    assert (packed.factors is None) == (eps is None), "a norm and its factors come together"
-    return at(packed.factors), ctypes.c_float(eps or 0.0)
-
-
-def _like(x: Tensor | None, y: Tensor) -> Tensor | None:
-    if x is None:
-        return None
-    assert x.shape == y.shape, (x.shape, y.shape)
-    return x.to(y.dtype).contiguous()

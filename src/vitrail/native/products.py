@@ -4,7 +4,9 @@ They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
 """
 
 import ctypes
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,26 +15,52 @@ from torch.nn.functional import pad
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
 from vitrail.native.memory import empty
+from vitrail.native.norms import lanes
 
 PLAIN, GELU, ADD = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class PackedLinear:
-    """`x W^T + b` ready for the product: weights in panels (native/products.h), the bias in fp32.
-
-    Build it with `pack_linear`.
-    """
+class Packed(ABC):
+    """`x W^T + b` ready for a product: weights in panels (native/products.h), the bias in fp32 and whole vectors."""
 
     panels: Tensor
     bias: Tensor
     inputs: int
     outputs: int
 
+    layers: ClassVar[str]
+    """The library with the layers of such weights."""
+    attention: ClassVar[str]
+    """The library with their attention branch."""
+
+    @abstractmethod
+    def operands(self) -> tuple[ctypes.c_void_p, ...]:
+        """Return where the weights lie, as compiled code takes them."""
+
+    @abstractmethod
+    def takes(self, x: Tensor, norm_eps: float | None) -> bool:
+        """Say whether these weights are for such rows, with or without a norm before."""
+
+
+@dataclass(frozen=True)
+class PackedLinear(Packed):
+    """Weights in the precision of the rows. Build it with `pack_linear`."""
+
+    layers, attention = "products", "attention"
+
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the weights."""
         return self.panels.dtype
+
+    def operands(self) -> tuple[ctypes.c_void_p, ...]:
+        """Return panels and bias."""
+        return at(self.panels), at(self.bias)
+
+    def takes(self, x: Tensor, norm_eps: float | None) -> bool:
+        """Compare width and precision."""
+        return x.shape[-1] == self.inputs and x.dtype == self.dtype
 
 
 def pack_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedLinear:
@@ -44,20 +72,29 @@ def pack_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Pack
         dtype: precision to compute in.
     """
     outputs, inputs = weight.shape
-    step = _step(dtype)
+    step = 2 if dtype == torch.bfloat16 else 1
     assert inputs % step == 0, (inputs, dtype)
-    lanes, panel = library("products").vitrail_lanes(), library("products").vitrail_panel()
-    spare = -outputs % lanes
-    rows = pad(weight.detach().float(), (0, 0, 0, spare)).to(dtype)
+    panels = lay_panels(weight.detach().float().to(dtype), step)
+    return PackedLinear(panels, lay_bias(bias, outputs), inputs, outputs)
+
+
+def lay_panels(weight: Tensor, step: int) -> Tensor:
+    """Lay weights `(out, in)` out in panels, `step` inputs of an output side by side; zeros fill up the last."""
+    lane, panel = library("products").vitrail_lanes(), library("products").vitrail_panel()
+    rows = pad(weight, (0, -weight.shape[1] % step, 0, -len(weight) % lane))
     panels = [
-        part.unflatten(1, (inputs // step, step)).transpose(0, 1).flatten() for part in rows.split(panel)
+        part.unflatten(1, (-1, step)).transpose(0, 1).flatten() for part in rows.split(panel)
     ]  # each (wide, in / step, step) -> (in / step, wide, step)
-    offset = torch.zeros(outputs) if bias is None else bias.detach().float()
-    return PackedLinear(torch.cat(panels), pad(offset, (0, spare)).contiguous(), inputs, outputs)
+    return torch.cat(panels)
+
+
+def lay_bias(bias: Tensor | None, outputs: int) -> Tensor:
+    """Lay a bias out in fp32 and whole vectors; none is zeros."""
+    return lanes(torch.zeros(outputs) if bias is None else bias.detach().float())
 
 
 def linear(
-    x: Tensor, packed: PackedLinear, finish: int = PLAIN, add: Tensor | None = None, norm_eps: float | None = None
+    x: Tensor, packed: Packed, finish: int = PLAIN, add: Tensor | None = None, norm_eps: float | None = None
 ) -> Tensor:
     """Return `finish(norm(x) W^T + b)`.
 
@@ -70,28 +107,24 @@ def linear(
     """
     x = x.contiguous()
     y = empty(*x.shape[:-1], packed.outputs, dtype=x.dtype)
-    assert x.dtype == packed.dtype and x.shape[-1] == packed.inputs, (x.dtype, x.shape, packed.inputs)
-    add = None if add is None else _like(add, y)
-    function("products", "linear", x.dtype)(
+    assert packed.takes(x, norm_eps), (x.dtype, x.shape, packed.inputs, norm_eps)
+    add = _like(add, y)
+    function(packed.layers, "linear", x.dtype)(
         at(x),
         ctypes.c_long(x.numel() // packed.inputs),
         packed.inputs,
-        at(packed.panels),
-        at(packed.bias),
+        *packed.operands(),
         packed.outputs,
         at(y),
         at(add),
         finish,
-        int(norm_eps is not None),
-        ctypes.c_float(norm_eps or 0.0),
+        _eps(norm_eps),
         torch.get_num_threads(),
     )
     return y
 
 
-def mlp(
-    x: Tensor, first: PackedLinear, second: PackedLinear, add: Tensor | None = None, norm_eps: float | None = None
-) -> Tensor:
+def mlp(x: Tensor, first: Packed, second: Packed, add: Tensor | None = None, norm_eps: float | None = None) -> Tensor:
     """Return `add + gelu(norm(x) W1^T + b1) W2^T + b2`; what lies between the products stays in the cache."""
     x = x.contiguous()
     rows = x.numel() // first.inputs
@@ -99,31 +132,32 @@ def mlp(
         between = linear(x, first, GELU, norm_eps=norm_eps)
         return linear(between, second, PLAIN if add is None else ADD, add)
     y = empty(*x.shape[:-1], second.outputs, dtype=x.dtype)
-    assert x.dtype == first.dtype == second.dtype and first.outputs == second.inputs
-    add = None if add is None else _like(add, y)
-    function("products", "mlp", x.dtype)(
+    assert first.takes(x, norm_eps) and type(first) is type(second) and first.outputs == second.inputs
+    assert first.panels.dtype == second.panels.dtype
+    add = _like(add, y)
+    function(first.layers, "mlp", x.dtype)(
         at(x),
         ctypes.c_long(rows),
         first.inputs,
-        at(first.panels),
-        at(first.bias),
+        *first.operands(),
         first.outputs,
-        at(second.panels),
-        at(second.bias),
+        *second.operands(),
         second.outputs,
         at(y),
         at(add),
-        int(norm_eps is not None),
-        ctypes.c_float(norm_eps or 0.0),
+        _eps(norm_eps),
         torch.get_num_threads(),
     )
     return y
 
 
-def _like(x: Tensor, y: Tensor) -> Tensor:
+def _like(x: Tensor | None, y: Tensor) -> Tensor | None:
+    if x is None:
+        return None
     assert x.shape == y.shape, (x.shape, y.shape)
     return x.to(y.dtype).contiguous()
 
 
-def _step(dtype: torch.dtype) -> int:
-    return 2 if dtype == torch.bfloat16 else 1
+def _eps(norm_eps: float | None) -> ctypes.c_float:
+    """Return what is added to the variance; below zero there is no norm (native/dense.h)."""
+    return ctypes.c_float(-1.0 if norm_eps is None else norm_eps)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from vitrail.native.attention import meeting
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
 
@@ -35,17 +36,8 @@ class Groups(NamedTuple):
 
     def operands(self) -> tuple[object, ...]:
         """Return what both operations begin with."""
-        batch, tokens, width = self.qkv.shape[0], self.qkv.shape[1], self.qkv.shape[2] // 3
-        sizes = batch, tokens, self.heads, width // self.heads
-        return (
-            at(self.qkv),
-            *sizes,
-            at(self.slots),
-            *self.slots.shape,
-            at(self.padding),
-            at(self.kinds),
-            at(self.addends),
-        )
+        width = self.qkv.shape[2] // 3
+        return meeting(self.qkv, self.heads, width, self.slots, self.padding, self.kinds, self.addends)
 
 
 def lay_addends(bias: Tensor, heads: int) -> Tensor:

@@ -1,0 +1,74 @@
+// An attention branch within groups of tokens, whatever its weights are stored in (dense.h).
+
+#pragma once
+
+#include "attention.h"
+#include "dense.h"
+#include "runs.h"
+#include "seats.h"
+
+// What is added to the scores of `count` keys. kinds (groups) picks the bias of a group out of bias (kinds, heads, count,
+// round_up(count, LANES)), whose last numbers, where no key is, are -1e30; or both are null, and nothing is added but
+// what forbids the padding behind the last key.
+struct Addends {
+    const int count, keys, heads;
+    const int32_t* kinds;
+    const float* bias;
+    std::vector<float> plain;
+    Addends(int count, int heads, const int32_t* kinds, const float* bias)
+        : count(count), keys(round_up(count, LANES)), heads(heads), kinds(kinds), bias(bias), plain(keys, 0.0f) {
+        std::fill(plain.begin() + count, plain.end(), -1e30f);
+    }
+    Addend of(int group, int head) const {
+        if (bias == nullptr) return {plain.data(), 0};
+        return {bias + ((size_t)kinds[group] * heads + head) * count * keys, keys};
+    }
+};
+
+// What comes into the branch and out of it: (batch, tokens, heads, width), and (3, heads, width) for padding.
+template <class Item>
+struct Stream {
+    const Item *x, *padding;
+    Item* y;
+    int heads, width;
+};
+
+// y = x + attention(norm(x) Wqkv + b) Wproj + b within groups, some groups at a time: only x and y leave the cache.
+// Each token sits in one place, so y may be x.
+template <class Item, class Weights>
+static void branch(const Stream<Item>& stream, const Seating& seating, const Addends& addends, const Weights& qkv,
+                   const Weights& proj, float eps, int threads) {
+    typedef typename Weights::Numbers N;
+    const int heads = stream.heads, width = stream.width, dim = heads * width, count = seating.count;
+    const Item* x = stream.x;
+    Item* y = stream.y;
+    share_runs(seating.all(), count * dim * sizeof(Item), Weights::ROOM, threads, [&](long start, int some) {
+        const int rows = some * count;
+        long* places = scratch<long>(0, rows);
+        Item* made = scratch<Item>(6, (size_t)rows * 3 * dim);
+        const Item* empty = nothing<Item>(dim);
+        seating.places(start, some, places);
+        auto row = [=](int r) {
+            const long soon = places[std::min(r + 8, rows - 1)];
+            for (int c = 0; c < dim && soon >= 0; c += 64 / sizeof(Item)) __builtin_prefetch(x + soon * dim + c);
+            return places[r] < 0 ? empty : x + places[r] * dim;
+        };
+        qkv.multiply(qkv.ready(row, rows, eps), rows, 0, panels(3 * dim),
+                     [=](int r, int c, Lanes sum) { put<N>(made + (size_t)r * 3 * dim + c, sum, 3 * dim - c); });
+        for (int r = 0; r < rows; r++)
+            if (places[r] < 0) std::memcpy(made + (size_t)r * 3 * dim, stream.padding, 3 * dim * sizeof(Item));
+        Item* mixed = scratch<Item>(5, (size_t)rows * dim);  // over the normalised rows, which have served
+        for (int item = 0; item < some * heads; item++) {
+            const int head = item % heads;
+            const size_t at = (size_t)(item / heads) * count * dim;
+            attend<N>(count, width, {made + 3 * at + head * width, 3L * dim}, dim,
+                      addends.of((start + item / heads) % seating.groups, head), {mixed + at + head * width, dim});
+        }
+        const auto ready = proj.ready([=](int r) { return (const Item*)mixed + (size_t)r * dim; }, rows, NO_NORM);
+        proj.multiply(ready, rows, 0, panels(dim), [=](int r, int c, Lanes sum) {
+            if (places[r] < 0) return;
+            const size_t at = places[r] * dim + c;
+            put<N>(y + at, sum + get<N>(x + at, dim - c), dim - c);
+        });
+    });
+}
