@@ -12,19 +12,15 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.fast.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
-from vitrail.lab.bench.agreement import BARS, Agreement, compare
+from vitrail.lab.bench.agreement import compare
 from vitrail.lab.bench.execution import finished
 from vitrail.lab.bench.turns import Clock
+from vitrail.lab.trial import Answer, Side, try_out
 from vitrail.native.instructions import computes_bf16
 from vitrail.parts.backbone import Classifier
 
-Answer = Callable[[Tensor], Tensor]
-
-CHECKED = 4
-"""Pictures of a job that both forms answer, to be compared and timed; on a GPU, which few do not fill, a batch."""
-
-WORTH = 1.05
-"""The fast form is taken from this ratio on; below, it may be noise."""
+FEW = 4
+"""A job of so many pictures is done before a fast form is laid out."""
 
 # What compiling a library costs, once for a machine: 5 to 9 seconds of one core where it was measured.
 _COMPILING = 7.0
@@ -46,6 +42,7 @@ class Form:
         answer: from pictures `(B, C, Y, X)` to fp32 logits `(B, K)`.
         reason: why it is the plain one, or not in the precision that was asked for.
         speedup: of the fast one, how many times as fast as the plain one it was.
+        checked: on how many pictures that was seen, and that it agrees.
     """
 
     name: Literal["plain", "fast"]
@@ -53,11 +50,14 @@ class Form:
     answer: Answer
     reason: str = ""
     speedup: float | None = None
+    checked: int = 0
 
     def __str__(self) -> str:
         if self.speedup is None:
             return f"{self.name} form in {self.precision}: {self.reason}"
-        return f"fast form: {self.speedup:.1f}x in {self.precision}" + (f" ({self.reason})" if self.reason else "")
+        seen = f"on the first {self.checked} pictures" if self.checked > 1 else "on the first picture"
+        because = f" ({self.reason})" if self.reason else ""
+        return f"fast form: {self.speedup:.1f}x in {self.precision} {seen}{because}"
 
 
 Told = Callable[[Form], None]
@@ -111,28 +111,46 @@ class Answerer:
         self._told(self.form)
         if len(first) == len(images):
             return first
-        # What has been answered is kept: in a small job it is a good part of it.
+        # What the plain form has answered is kept: in a small job it is a good part of it.
         return torch.cat([first, self.form.answer(images[len(first) :])])
 
     def _choose(self, images: Tensor) -> tuple[Form, Tensor]:
-        """Return the form, and its answers to the first few pictures."""
+        """Return the form, and its answers to the first pictures."""
         plain = self._plain()
-        part = images if self._device().type == "cuda" else images[:CHECKED]
-        refusal = self._refusal(images)
+        refusal = self._refusal()
         if refusal:
-            return replace(plain, reason=refusal), plain.answer(part)
-        first, seconds = self._timed(plain.answer, part)
-        job = float("inf") if self.pictures is None else seconds / len(part) * self.pictures
+            return replace(plain, reason=refusal), plain.answer(images)
+        usual = self._side(plain.answer, images)
+        truth = usual if plain.precision == "fp32" else self._side(self.model, images)
+        usual.ask(0)
         reasons: list[str] = []
         for precision in self._wanted():
             try:
-                self._weigh(job, precision)
-                fast, answers = self._try(part, first if plain.precision == "fp32" else None, seconds, precision)
+                self._weigh(usual, precision)
+                form, answers = self._try(precision, usual, truth, images)
             except VitrailError as reason:
                 reasons.append(str(reason))
             else:
-                return replace(fast, reason="; ".join(reasons)), answers
-        return replace(plain, reason="; ".join(reasons)), first
+                return replace(form, reason="; ".join(reasons)), answers
+        return replace(plain, reason="; ".join(reasons)), usual.answers
+
+    def _try(self, precision: Precision, plain: Side, truth: Side, images: Tensor) -> tuple[Form, Tensor]:
+        """Return the fast form with its answers to the batch.
+
+        Raises:
+            VitrailError: it is not to be taken; the message says why.
+        """
+        fast = self._side(self._build(precision), images)
+        verdict = try_out(fast, plain, truth, precision)
+        seen, answers = len(fast.answers), fast.answers
+        if verdict.reason is None and seen < len(images):
+            # Asked together, as it will be from now on, it must say the same: more pictures may go another way.
+            answers = fast.answer(images)
+            verdict = replace(verdict, agreement=compare(answers[:seen], truth.answers[:seen], precision))
+        if verdict.reason is not None:
+            kept: Any = "" if verdict.faster else next(iter(getattr(fast.answer, "kept", ())), "")
+            raise VitrailError(verdict.reason + (f"; it keeps {kept}" if kept else ""))
+        return Form("fast", precision, fast.answer, speedup=verdict.speedup, checked=seen), answers
 
     def _plain(self) -> Form:
         weights = next((value.dtype for value in self.model.parameters()), torch.float32)
@@ -145,7 +163,7 @@ class Answerer:
         usual: Precision = "bf16" if computes_bf16(self._device()) else "fp32"
         return {"auto": (usual,), "int8": ("int8", usual)}.get(self.precision, (self.precision,))
 
-    def _refusal(self, images: Tensor) -> str | None:
+    def _refusal(self) -> str | None:
         """Say why there is nothing to find out; None where there is."""
         if not self.fast:
             return "as asked"
@@ -157,7 +175,7 @@ class Answerer:
             return "the fast one is for fp32 weights on a CPU or a CUDA device"
         if any(each._forward_hooks or each._forward_pre_hooks for each in self.model.modules()):
             return "somebody listens to its parts (forward hooks), which the fast one would not call"
-        few = len(images) < CHECKED or (self.pictures is not None and self.pictures <= CHECKED)
+        few = self.pictures is not None and self.pictures <= FEW
         return _FEW if few and self.precision != "int8" else None
 
     def _device(self) -> torch.device:
@@ -166,17 +184,30 @@ class Answerer:
     def _weights(self) -> list[Tensor]:
         return [value.detach() for value in self.model.parameters()]
 
-    def _weigh(self, job: float, precision: Precision) -> None:
-        """Refuse a form that a job of so many seconds is too short for, by the time of laying out one of its weights.
+    def _side(self, answer: Answer, images: Tensor) -> Side:
+        """Prepare to ask a form: picture by picture, on a GPU, which few do not fill, by the batch."""
+        if self._device().type != "cuda":
+            return Side(answer, images, 1, self._timed)
+        answer(images)  # kernels are built and libraries come up
+        return Side(answer, images, len(images), self._timed)
 
-        It is worth it where half the job, what a form twice as fast saves, is more than building it takes. Who asks for
-        int8 is not asked how many pictures there are.
+    def _weigh(self, usual: Side, precision: Precision) -> None:
+        """Refuse a form that the job is too short for, by the time of one turn and that of laying out one weight.
+
+        It is worth it where what a form twice as fast saves, less the turn that the plain one then took for nothing, is
+        more than building it takes. Who asks for int8 is not asked how many pictures there are.
 
         Raises:
             VitrailError: building takes longer than it saves.
         """
-        if precision == "int8":
+        if precision == "int8" or self.pictures is None:
             return
+        saved = usual.least * (self.pictures / usual.size / 2 - 1) - _NOTICED
+        if saved <= 0 or saved <= self._building(precision):
+            raise VitrailError(_FEW)
+
+    def _building(self, precision: Precision) -> float:
+        """Foretell the seconds that `optimize` takes."""
         weights = self._weights()
         largest = max((value.flatten(1) for value in weights if value.ndim > 1), key=Tensor.numel)
 
@@ -184,51 +215,23 @@ class Answerer:
             return images.to(DTYPES[precision]).t().contiguous()
 
         lay_out(largest)  # its memory comes from the system the first time
-        each = self._once(lay_out, largest)[1] / largest.numel()
-        laying_out = _LAYING_OUT * each * sum(map(Tensor.numel, weights))
+        each = self._timed(lay_out, largest)[1] / largest.numel()
         compiling = _COMPILING * -(-unbuilt(self.model, precision) // (os.cpu_count() or 1))
-        if job / 2 <= _NOTICED + laying_out + compiling:
-            raise VitrailError(_FEW)
+        return _LAYING_OUT * each * sum(map(Tensor.numel, weights)) + compiling
 
-    def _try(self, part: Tensor, truth: Tensor | None, seconds: float, precision: Precision) -> tuple[Form, Tensor]:
-        """Return the fast form with its answers.
-
-        Args:
-            part: pictures.
-            truth: what the model answers in fp32, where that is known.
-            seconds: how long the plain form took.
-            precision: of the fast form.
+    def _build(self, precision: Precision) -> Any:
+        """Return the fast form.
 
         Raises:
-            VitrailError: it is not to be taken; the message says why.
+            VitrailError: it cannot be had; the message says why.
         """
         form: Any = optimize(self.model, precision)  # type: ignore[arg-type]
         reason = next((text for text in form.kept if text.startswith("everything")), None)
         if reason is not None:
             raise VitrailError(reason.removeprefix("everything").lstrip(": "))
-        answers, its_seconds = self._timed(form, part)
-        agreement = compare(answers, self.model(part) if truth is None else truth, precision)
-        if not agreement.holds:
-            raise VitrailError(f"the answers of the fast one in {precision} {_lack(agreement)}")
-        speedup = seconds / its_seconds
-        if speedup < WORTH:
-            kept = f"; it keeps {next(iter(form.kept))}" if form.kept else ""
-            raise VitrailError(f"the fast one in {precision} is no faster here ({speedup:.2f}x){kept}")
-        return Form("fast", precision, form, speedup=speedup), answers
+        return form
 
     def _timed(self, answer: Answer, images: Tensor) -> tuple[Tensor, float]:
-        """Return the answers and the seconds that they take; short times are the least of three."""
-        if self._device().type == "cuda":
-            answer(images)  # kernels are built and libraries come up
-        times: list[float] = []
-        while True:
-            logits, seconds = self._once(answer, images)
-            times.append(seconds)
-            # The first call also pays for tables and memory that later ones find.
-            if len(times) == 3 or times[0] > 0.2:
-                return logits, min(times)
-
-    def _once(self, answer: Answer, images: Tensor) -> tuple[Tensor, float]:
         """Return an answer and the seconds until it is there."""
         start = self._clock()
         logits = answer(images)
@@ -243,12 +246,3 @@ def in_bf16(model: nn.Module) -> Answer:
     """Return the plain form of a model with its weights in bf16; pictures come and logits go in fp32."""
     copy = deepcopy(model).to(torch.bfloat16)
     return lambda images: copy(images.to(torch.bfloat16)).float()
-
-
-def _lack(agreement: Agreement) -> str:
-    """Say what answers lack."""
-    if agreement.error is None:
-        return "are not numbers"
-    if agreement.error > BARS[agreement.precision]:
-        return f"are {agreement.error:.1%} off"
-    return f"name another class for {1 - agreement.same_decided:.0%} of the pictures that are clear"
