@@ -152,19 +152,82 @@ static inline void mix(int some, const typename N::Item* shares, int keys, const
 // Keys and values of one head, laid out for products; they stay as they are until the next head of this thread.
 template <class N>
 struct Known {
-    int count, width;
+    int count, width, steps;  // keys, numbers of each, and steps along the keys
     const typename N::Word *keys, *values;
 
     Known(int count, int width, Rows<const typename N::Item> from, Rows<const typename N::Item> what)
         : count(count), width(width) {
         typedef typename N::Word Word;
+        const int held = N::AMX ? round_up(count, LANES) : count;  // the matrix unit wants as many steps at all times
+        steps = round_up(held, N::STEP) / N::STEP;
         Word* packed_keys = scratch<Word>(0, (size_t)round_up(count, PANEL) * width);
-        Word* packed_values = scratch<Word>(1, (size_t)round_up(width, PANEL) * round_up(count, N::STEP));
+        Word* packed_values = scratch<Word>(1, (size_t)round_up(width, PANEL) * steps * N::STEP);
         pack_keys<N>(count, width, [&](int j) { return from.of(j); }, packed_keys);
-        pack_values<N>(count, width, [&](int j) { return what.of(j); }, packed_values);
+        pack_values<N>(held, width, [&](int j) { return j < count ? what.of(j) : nothing<typename N::Item>(width); },
+                       packed_values);
         keys = packed_keys, values = packed_values;
     }
 };
+
+#if defined(HAS_AMX)
+namespace amx {
+
+// The same shares as above, of one query whose scores are known.
+template <class N>
+static inline float shares_of_scores(const float* scores, int keys, const float* bias, typename N::Item* shares) {
+    auto sum_below = [&](auto&& score) {
+        Lanes sum = Lanes{};
+        for (int j = 0; j < keys; j += LANES) {
+            const Lanes share = N::exponential(score(j));
+            sum += share;
+            N::write(shares + j, share);
+        }
+        return add_up(sum);
+    };
+    auto score = [&](int j) { return load(scores + j) + load(bias + j); };
+    const float sum = sum_below(score);
+    if (within_reach(sum)) return sum;
+    Lanes most = every(-1e30f);
+    for (int j = 0; j < keys; j += LANES) most = largest(most, score(j));
+    const float peak = top(most);
+    return sum_below([&](int j) { return score(j) - peak; });
+}
+
+// `answer` below with both products on the matrix unit, 16 queries at a time.
+template <class N>
+static void answer(const Known<N>& known, int count, Rows<const typename N::Item> queries, Addend bias,
+                   Rows<typename N::Item> answers) {
+    typedef typename N::Item Item;
+    const int keys = round_up(known.count, LANES), width = known.width, high = std::min(SIDE, count);
+    const Steps along_head(width / N::STEP), along_keys(known.steps);
+    const Shape sums = {high, BYTES}, values = {along_keys.at_once, BYTES}, words = {along_head.at_once, BYTES};
+    const Registers registers({sums, sums, values, values, {high, 4 * along_head.at_once}, {high, 4 * along_keys.at_once},
+                               words, words});
+    float* scores = scratch<float>(2, (size_t)SIDE * std::max(keys, 2 * SIDE));
+    Item* shares = scratch<Item>(3, (size_t)SIDE * keys);
+    const Squares squares(count);
+    for (int square = 0; square < squares.count; square++) {
+        const int first = squares.first(square), fresh = squares.fresh(square);
+        const Operand asked = rows_of(queries.of(first), queries.stride, along_head);
+        for (int j = 0; j < keys; j += 2 * SIDE)
+            multiply_to<N, 4, 6>(asked, columns_of(known.keys, along_head, known.count, j), along_head.times(), keys - j,
+                                 scores + j, keys);
+        float whole[SIDE];
+        for (int r = fresh; r < high; r++)
+            whole[r] = 1.0f / shares_of_scores<N>(scores + r * keys, keys, bias.at + (first + r) * bias.stride, shares + r * keys);
+        for (int c = 0; c < width; c += 2 * SIDE) {
+            const int wide = std::min(2 * SIDE, round_up(width - c, LANES));
+            multiply_to<N, 5, 2>(rows_of(shares, keys, along_keys), columns_of(known.values, along_keys, width, c),
+                                 along_keys.times(), wide, scores, wide);
+            for (int r = fresh; r < high; r++)
+                for (int v = 0; v < wide; v += LANES)
+                    put<N>(answers.of(first + r) + c + v, load(scores + r * wide + v) * whole[r], width - c - v);
+        }
+    }
+}
+
+}  // namespace amx
+#endif
 
 // Answer each query, scaled already, with the mean of all values by its shares.
 // `bias` is (queries, round_up(keys, LANES)), with -1e30 for what lies beyond the keys, or one row of it for all queries.
@@ -173,8 +236,12 @@ template <class N>
 static IN_REGISTERS void answer(const Known<N>& known, int count, Rows<const typename N::Item> queries, Addend bias,
                                 Rows<typename N::Item> answers) {
     typedef typename N::Item Item;
-    const int keys = round_up(known.count, LANES), width = known.width;
-    const int steps = round_up(known.count, N::STEP) / N::STEP;
+    const int keys = round_up(known.count, LANES), width = known.width, steps = known.steps;
+#if defined(HAS_AMX)
+    if constexpr (N::AMX) {
+        if (amx::worth(count, width / N::STEP)) return amx::answer<N>(known, count, queries, bias, answers);
+    }
+#endif
     Item* shares = scratch<Item>(3, (size_t)BLOCK * keys);
     for (int first = 0; first < count; first += BLOCK) {
         const int some = std::min(BLOCK, count - first);

@@ -50,12 +50,44 @@ static inline void gathered_tile_of(int count, int width, const typename N::Item
     gathered_tile<N, R, V>(rows, pieces, panel, finish);
 }
 
+#if defined(HAS_AMX)
+namespace amx {
+
+// `gathered_product` below. Rows are copied side by side, some at a time: each serves all outputs, and next to what the
+// unit does with it a copy is cheap.
+template <class N, class Finish>
+static inline void gathered_product(const typename N::Item* const* rows, int count, Pieces pieces,
+                                    const typename N::Word* packed, int outputs, int first, int last, Finish&& finish) {
+    typedef typename N::Item Item;
+    const int piece = pieces.steps * N::STEP, depth = pieces.count * piece;
+    const int most = std::max(GRAIN, (256 << 10) / (int)(depth * sizeof(Item)) / GRAIN * GRAIN);
+    const int blocks = (count + most - 1) / most, block = round_up((count + blocks - 1) / blocks, GRAIN);
+    Item* copied = scratch<Item>(7, (size_t)block * depth);
+    for (int begin = 0; begin < count; begin += block) {
+        const int held = std::min(block, count - begin);
+        for (int r = 0; r < held; r++)
+            for (int i = 0; i < pieces.count; i++)
+                std::memcpy(copied + (size_t)r * depth + i * piece, rows[begin + r] + i * pieces.apart, piece * sizeof(Item));
+        product_in_columns<N>(copied, depth, held, packed, Steps(pieces.count * pieces.steps), outputs, first, last,
+                              [&](int r, int some, int c, const Lanes* column) { finish(begin + r, some, c, column); });
+    }
+}
+
+}  // namespace amx
+#endif
+
 // `count` gathered rows times packed weights, outputs from panel `first` up to `last`. Where the weights stay in cache,
 // rows come first, so that results are written in order; else panels do, so that each is fetched once.
 // `finish(row, rows, output, column)`: the sums of `rows` rows from `row` on, for LANES outputs from `output` on.
 template <class N, class Finish>
 static inline void gathered_product(const typename N::Item* const* rows, int count, Pieces pieces,
                                     const typename N::Word* packed, int outputs, int first, int last, Finish&& finish) {
+#if defined(HAS_AMX)
+    if constexpr (N::AMX) {
+        if (amx::worth(count, pieces.count * pieces.steps))
+            return amx::gathered_product<N>(rows, count, pieces, packed, outputs, first, last, finish);
+    }
+#endif
     const size_t panel = (size_t)PANEL * pieces.count * pieces.steps;
     const int block = (last - first) * panel * sizeof(typename N::Word) > CACHED ? count : ROWS;
     for (int begin = 0; begin < count; begin += block) {

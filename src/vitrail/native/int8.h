@@ -14,6 +14,15 @@
 #endif
 
 struct Bytes {
+#if defined(HAS_AMX) && defined(__AMX_INT8__)
+    static constexpr bool AMX = true;
+    template <int SUMS, int ROWS, int WORDS>
+    static IN_REGISTERS void add_squares() {
+        amx::add_bytes<SUMS, ROWS, WORDS>();
+    }
+#else
+    static constexpr bool AMX = false;
+#endif
     typedef uint8_t Item;
     typedef uint32_t Word;
     static constexpr int STEP = 4;

@@ -3,9 +3,11 @@
 
 #pragma once
 
+#include "amx.h"
 #include "functions.h"
 
 struct Single {
+    static constexpr bool AMX = false;  // whether the matrix unit multiplies them
     typedef float Item;
     typedef float Word;
     static constexpr int STEP = 1;
@@ -22,6 +24,15 @@ struct Single {
 
 #if defined(__AVX512BF16__)
 struct Brain {
+#if defined(HAS_AMX) && defined(__AMX_BF16__)
+    static constexpr bool AMX = true;
+    template <int SUMS, int ROWS, int WORDS>
+    static IN_REGISTERS void add_squares() {
+        amx::add_brain<SUMS, ROWS, WORDS>();
+    }
+#else
+    static constexpr bool AMX = false;
+#endif
     typedef uint16_t Item;
     typedef uint32_t Word;
     static constexpr int STEP = 2;

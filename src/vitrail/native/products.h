@@ -5,7 +5,7 @@
 
 #pragma once
 
-#include "numbers.h"
+#include "amx_product.h"
 
 // Add the products of R rows with one panel of V vectors to sums in registers. From `ahead` on lies what is needed soon:
 // a line of it is asked for in each step. Where there is nothing of the kind, it is the panel itself.
@@ -63,6 +63,11 @@ template <class N, class Finish>
 static inline void product(const typename N::Item* rows, long stride, int count, const typename N::Word* packed,
                            int depth, int outputs, int first, int last, Finish&& finish) {
     const int steps = depth / N::STEP;
+#if defined(HAS_AMX)
+    if constexpr (N::AMX) {
+        if (amx::worth(count, steps)) return amx::product<N>(rows, stride, count, packed, depth, outputs, first, last, finish);
+    }
+#endif
     for (int p = first; p < last; p++) {
         const typename N::Word* panel = packed + (size_t)p * PANEL * steps;
         const int width = std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES);

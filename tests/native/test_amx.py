@@ -1,0 +1,71 @@
+"""Products on the matrix unit (AMX): what is compiled for it gives the same answers as all else, with or without one here.
+
+On a processor that has no such unit, its instructions are done by `matrix_unit.cpp`, which is preloaded into a process
+of its own: the very machine code runs, and the tests of compiled operations are run once more with it.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitrail.native import library
+from vitrail.native.instructions import instructions
+
+HERE = Path(__file__).parent
+WITH = ("-mamx-tile", "-mamx-bf16", "-mamx-int8")
+RUN = f"""
+import ctypes, sys, pytest
+from vitrail.native import library
+library.FLAGS = (*library.FLAGS, *{WITH})
+failed = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", *sys.argv[1:]])
+print("products of the unit:", ctypes.CDLL(None).matrix_unit_count())
+sys.exit(int(failed))
+"""
+
+
+@pytest.fixture(scope="module")
+def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unit in software, ready to be preloaded."""
+    there = set(instructions())
+    if "amx_bf16" in there:
+        pytest.skip("this processor has the matrix unit: all tests of compiled operations use it")
+    if not sys.platform.startswith("linux") or not {"avx512_bf16", "avx512_vnni"} <= there:
+        pytest.skip("what stands around the matrix unit needs AVX-512 with bf16 and VNNI, and Linux")
+    made = tmp_path_factory.mktemp("unit") / "matrix_unit.so"
+    command = [library.compiler(), "-O2", "-march=native", "-std=c++17", "-shared", "-fPIC"]
+    subprocess.run([*command, str(HERE / "matrix_unit.cpp"), "-o", str(made)], check=True)
+    return made
+
+
+def run_with(unit: Path, *tests: str, refuse: bool = False) -> tuple[int, str]:
+    """Run tests where the unit is; return how many products it did, and what was said."""
+    about = {"LD_PRELOAD": str(unit), "MATRIX_UNIT": "refuse" if refuse else "grant"}
+    paths = [str(HERE.parent / test) for test in tests]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *paths], env=os.environ | about, cwd=HERE.parents[1], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return int(done.stdout.split("products of the unit:")[1]), done.stdout
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        ("native/test_compiled.py", "native/test_int8_products.py"),
+        ("native/test_branches_compiled.py",),
+        ("kernels/test_window_compiled.py", "native/test_token_mlp_compiled.py"),
+        ("native/test_convolution_compiled.py", "native/test_bottleneck.py"),
+    ],
+    ids=["products", "branches", "attention", "convolutions"],
+)
+def test_compiled_operations_pass_their_tests_on_the_matrix_unit(unit, tests):
+    products, said = run_with(unit, *tests)
+    assert products > 100, said
+
+
+def test_a_system_that_does_not_grant_the_unit_gets_vectors(unit):
+    products, said = run_with(unit, "native/test_compiled.py", refuse=True)
+    assert products == 0, said
