@@ -28,6 +28,25 @@ def test_every_architecture_answers_the_same(name: str) -> None:
     assert relative(got, want) < max(1.5 * relative(plain, want), 1e-2)
 
 
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_model_and_its_form_share_nothing(name: str, precision: Any) -> None:
+    """Weights are not copied before they are laid out; spoiling the model shows whether any is still shared."""
+    model, images = small(name), torch.randn(2, 3, 64, 64)
+    before = copy.deepcopy(model.state_dict())
+    fast = vitrail.optimize(model, precision)
+    assert not any(weight.requires_grad for weight in fast.parameters())
+    assert all(weight.requires_grad for weight in model.parameters())
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    with torch.inference_mode():
+        want = fast(images)
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.zero_() if value.dtype == torch.long else value.fill_(float("nan"))
+    with torch.inference_mode():
+        assert torch.equal(fast(images), want)
+
+
 @pytest.mark.parametrize("name", ["vit", "swin official", "swin timm", "swin masked", "deit distilled"])
 @pytest.mark.parametrize("size", [(32, 32), (60, 92), (64, 64), (28, 128)])
 def test_any_size_one_after_the_other(name: str, size: tuple[int, int]) -> None:

@@ -86,15 +86,18 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
             f"The model is on {device}; there is no fast form for it in {precision}. On CUDA devices there are bf16 and"
             " fp32.\nOr move it: model.to('cpu')."
         )
-    fast: Any = deepcopy(model).eval().requires_grad_(False)
+    fast: Any = _beside(model).eval()
     kept: Counter[str] = Counter()
     libraries = plan.libraries(model)
     missing(*libraries)  # built at the same time; each form asks for its own again
     reason = refusal(plan.dtype)
     if reason is None:
-        _replace(fast, _possible(plan, libraries, kept), kept)
+        with torch.no_grad():
+            _replace(fast, _possible(plan, libraries, kept), kept)
     else:
         kept[f"everything: {reason}"] += 1
+    _own(fast, model)
+    fast.requires_grad_(False)
     fast.kept = dict(kept)
     _cast(fast, plan.dtype)
     return fast
@@ -104,6 +107,21 @@ def unbuilt(model: nn.Module, precision: Precision) -> int:
     """Return how many compiled libraries `optimize` would have to build first; each takes seconds, once a machine."""
     device = next(model.parameters()).device
     return 0 if device.type != "cpu" else sum(not built(name) for name in Plan.of(precision, device).libraries(model))
+
+
+def _beside(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that shares the weights of linear layers: they are laid out anew, and copied by that."""
+    linear = [module.weight for module in model.modules() if type(module) is nn.Linear]
+    return deepcopy(model, {id(weight): weight for weight in linear})
+
+
+def _own(fast: nn.Module, model: nn.Module) -> None:
+    """Copy the weights that are still the model's, so that neither changes the other."""
+    theirs, copies = {id(weight) for weight in model.parameters()}, {}
+    for module in fast.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if id(weight) in theirs:
+                setattr(module, name, deepcopy(weight, copies))
 
 
 def _possible(plan: Plan, libraries: list[str], kept: Counter[str]) -> Plan:
