@@ -18,7 +18,7 @@ from vitrail.fast.pooling import FastPictureMLP, FastPooling, fast_channel_mlp, 
 from vitrail.fast.token_mlp import FastTokenMLP, fast_token_mlp
 from vitrail.grid import Grid
 from vitrail.native.library import refusal
-from vitrail.native.neighborhood import worth_going_by_pictures
+from vitrail.native.threads import shared_evenly
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.norms import TokenGroupNorm
@@ -89,7 +89,7 @@ def test_whole_pictures_and_whole_layers_are_one_answer(kind: str, dtype: torch.
     want = fast(x, grid)
     torch.set_num_threads(2)
     try:
-        assert [worth_going_by_pictures(batch) for batch in (1, 2, 3)] == [False, True, False]
+        assert [shared_evenly(batch) for batch in (1, 2, 3)] == [False, True, False]
         for batch in (1, 2, 3):
             assert torch.equal(fast(x[:batch], grid), want[:batch])
     finally:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept
 from vitrail.grid import Grid
-from vitrail.native.attention import attend_groups, attention_branch, lane_bias, worth_going_by_groups
+from vitrail.native.attention import attend_groups, attention_branch, lane_bias
 from vitrail.native.products import ADD, Packed, linear, pack_linear
+from vitrail.native.threads import shared_evenly
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
@@ -119,7 +120,7 @@ class FastAttention(nn.Module):
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
         slots, kinds, bias = self.meeting.on(grid)
-        if worth_going_by_groups(len(x), len(slots)):
+        if shared_evenly(len(x) * len(slots)):
             return attention_branch(x, self.heads, self.qkv, self.proj, slots, self.padding, kinds, bias, self.eps)
         qkv = linear(x, self.qkv, norm_eps=self.eps)
         mixed = attend_groups(qkv, self.heads, slots, self.padding, kinds, bias)

@@ -6,14 +6,9 @@ from torch import Tensor, nn
 from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept
 from vitrail.grid import Grid
-from vitrail.native.neighborhood import (
-    attend_neighbors,
-    meeting,
-    neighborhood_branch,
-    run_bias,
-    worth_going_by_pictures,
-)
+from vitrail.native.neighborhood import attend_neighbors, meeting, neighborhood_branch, run_bias
 from vitrail.native.products import ADD, linear, pack_linear
+from vitrail.native.threads import shared_evenly
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.shapes import Tokens
 
@@ -40,7 +35,7 @@ class FastNeighborhood(nn.Module):
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch; the grid must have no prefix."""
         cut, bias = meeting(grid, self.kernel_size, self.dilation), self.bias(grid)
-        if worth_going_by_pictures(len(x)):
+        if shared_evenly(len(x)):
             return neighborhood_branch(x, self.heads, self.qkv, self.proj, bias, cut, self.padding, self.eps)
         cells = linear(x, self.qkv, norm_eps=self.eps).unflatten(1, (grid.h, grid.w)).unflatten(3, (3, self.heads, -1))
         q, k, v = cells.unbind(3)  # (B, H, W, 3, h, d) -> 3 x (B, H, W, h, d)

@@ -121,9 +121,3 @@ def meeting(
         *(at(x), batch, tokens, heads, width // heads),
         *(at(slots), *slots.shape, at(padding), at(kinds), at(addends)),
     )
-
-
-def worth_going_by_groups(batch: int, groups: int) -> bool:
-    """Say whether groups can be shared out evenly enough, for `attention_branch` gives a whole group to one thread."""
-    threads, items = torch.get_num_threads(), batch * groups
-    return items >= 0.8 * -(-items // threads) * threads

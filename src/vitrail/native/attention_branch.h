@@ -35,10 +35,11 @@ struct Stream {
 
 // y = x + attention(norm(x) Wqkv + b) Wproj + b within groups, some groups at a time: only x and y leave the cache.
 // Each token sits in one place, so y may be x.
-template <class Item, class Weights>
-static void branch(const Stream<Item>& stream, const Seating& seating, const Addends& addends, const Weights& qkv,
-                   const Weights& proj, float eps, int threads) {
+template <class Weights>
+static void branch(const Stream<typename Weights::Item>& stream, const Seating& seating, const Addends& addends,
+                   const Weights& qkv, const Weights& proj, float eps, int threads) {
     typedef typename Weights::Numbers N;
+    typedef typename N::Item Item;
     const int heads = stream.heads, width = stream.width, dim = heads * width, count = seating.count;
     const Item* x = stream.x;
     Item* y = stream.y;

@@ -9,6 +9,27 @@
 
 constexpr int MOMENTS = 3;  // first, sum, sum of squares
 
+// Those of LANES channels; they lie `channels` apart.
+struct Moments {
+    Lanes first = Lanes{}, sum = Lanes{}, squares = Lanes{};
+
+    void read(const float* from, int channels) {
+        first = load(from);
+        sum = load(from + channels);
+        squares = load(from + 2 * channels);
+    }
+    void see(Lanes x) {
+        const Lanes far = x - first;
+        sum += far;
+        squares += far * far;
+    }
+    void write(float* to, int channels) const {
+        store(to, first);
+        store(to + channels, sum);
+        store(to + 2 * channels, squares);
+    }
+};
+
 // y = convolution(x) (+ add) and its moments, `lines` lines of the result at a time.
 // moments are (batch, chunks, MOMENTS, outputs).
 template <class N>
@@ -20,24 +41,16 @@ static void convolve(const Convolution<N>& conv, const void* add_, void* y_, flo
         const Item* add = add_ == nullptr ? nullptr : (const Item*)add_ + some.first * outputs;
         float* taken = moments + ((size_t)some.image * chunks + some.chunk) * MOMENTS * outputs;
         multiply([=](int row, int held, int c, const Lanes* column) {
-            Lanes first = Lanes{}, sum = Lanes{}, squares = Lanes{};
-            if (row > 0) {
-                first = load(taken + c);
-                sum = load(taken + outputs + c);
-                squares = load(taken + 2 * outputs + c);
-            }
+            Moments seen;
+            if (row > 0) seen.read(taken + c, outputs);
             for (int r = 0; r < held; r++) {
                 const size_t at = (size_t)(row + r) * outputs + c;
                 const Lanes value = add == nullptr ? column[r] : column[r] + N::read(add + at);
                 N::write(y + at, value);
-                if (row + r == 0) first = value;
-                const Lanes far = value - first;
-                sum += far;
-                squares += far * far;
+                if (row + r == 0) seen.first = value;
+                seen.see(value);
             }
-            store(taken + c, first);
-            store(taken + outputs + c, sum);
-            store(taken + 2 * outputs + c, squares);
+            seen.write(taken + c, outputs);
         });
     });
 }
@@ -53,16 +66,9 @@ static void measure(const void* x_, int batch, int rows, int channels, int chunk
         const Item* x = (const Item*)x_ + ((size_t)(item / chunks) * rows + start) * channels;
         float* taken = moments + (size_t)item * MOMENTS * channels;
         for (int c = 0; c < channels; c += LANES) {
-            const Lanes first = N::read(x + c);
-            Lanes sum = Lanes{}, squares = Lanes{};
-            for (int r = 1; r < count; r++) {
-                const Lanes far = N::read(x + (size_t)r * channels + c) - first;
-                sum += far;
-                squares += far * far;
-            }
-            store(taken + c, first);
-            store(taken + channels + c, sum);
-            store(taken + 2 * channels + c, squares);
+            Moments seen = {N::read(x + c)};
+            for (int r = 1; r < count; r++) seen.see(N::read(x + (size_t)r * channels + c));
+            seen.write(taken + c, channels);
         }
     }
 }

@@ -24,15 +24,22 @@ static void pack(const void* weights_, int outputs, int inputs, int turned, void
     }
 }
 
+// norm(x) of some rows.
+template <class X, class N>
+static inline const typename N::Item* normed(const Norm<N>& norm, const typename X::Item* x, long first, int count,
+                                             float eps) {
+    typename N::Item* fresh = scratch<typename N::Item>(0, (size_t)count * norm.depth);
+    for (int r = 0; r < count; r++)
+        norm.template apply<X>(x + (first + r) * norm.depth, first + r, eps, fresh + (size_t)r * norm.depth);
+    return fresh;
+}
+
 // y = norm(x) W^T + b
 template <class X, class N>
 static void enter(const typename X::Item* x, long rows, const Norm<N>& norm, float eps, const Layer<N>& layer,
                   typename N::Item* y, int threads) {
     Chunks(rows, layer.outputs * sizeof(*y), threads).each(threads, [&](long first, int count) {
-        typename N::Item* fresh = scratch<typename N::Item>(0, (size_t)count * norm.depth);
-        for (int r = 0; r < count; r++)
-            norm.template apply<X>(x + (first + r) * norm.depth, first + r, eps, fresh + (size_t)r * norm.depth);
-        layer(fresh, count, [&](int r, int c, Lanes sum) {
+        layer(normed<X>(norm, x, first, count, eps), count, [&](int r, int c, Lanes sum) {
             put<N>(y + (first + r) * layer.outputs + c, sum, layer.outputs - c);
         });
     });
@@ -65,11 +72,8 @@ static void mlp(const typename X::Item* x, long rows, const Norm<N>& norm, float
     typedef typename N::Item Item;
     const int wide = layer1.outputs;
     Chunks(rows, wide * sizeof(Item), threads).each(threads, [&](long first, int count) {
-        Item* fresh = scratch<Item>(0, (size_t)count * norm.depth);
         Item* between = scratch<Item>(1, (size_t)count * wide);
-        for (int r = 0; r < count; r++)
-            norm.template apply<X>(x + (first + r) * norm.depth, first + r, eps, fresh + (size_t)r * norm.depth);
-        by_strips<N>(layer1, fresh, count, [&](int c, const float* sums) {
+        by_strips<N>(layer1, normed<X>(norm, x, first, count, eps), count, [&](int c, const float* sums) {
             const int left = wide - c;
             const auto run = left >= LANES ? gelu_strip<N, true> : gelu_strip<N, false>;
             run(sums, get<Single>(layer1.bias + c, left), count, wide, left,

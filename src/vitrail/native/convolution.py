@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from vitrail.native.calls import at, function
 from vitrail.native.memory import empty
-from vitrail.native.norms import LaneNorm
+from vitrail.native.norms import LaneNorm, norm_operands
 from vitrail.native.products import PackedLinear, pack_linear
 from vitrail.shapes import FeatureMap
 
@@ -82,12 +82,9 @@ def convolve(x: FeatureMap, packed: PackedConvolution, norm: LaneNorm | None = N
         packed.padding,
         tall,
         wide,
-        at(product.panels),
-        at(product.bias),
+        *product.operands(),
         product.outputs,
-        at(None if norm is None else norm.weight),
-        at(None if norm is None else norm.bias),
-        ctypes.c_float(0.0 if norm is None else norm.eps),
+        *norm_operands(norm),
         at(y),
         lines,
         threads,

@@ -37,10 +37,11 @@ struct Dense {
     }
 };
 
-// y = finish(norm(x) W + b) of some rows.
-template <class Weights, class Item = typename Weights::Item>
-static inline void layer(int finish, const Weights& weights, const Item* x, int count, float eps, int first, int last,
-                         const Item* add, Item* y) {
+// y = finish(norm(x) W + b) of some rows, for outputs from panel `first` up to `last`.
+template <class Weights>
+static inline void part_of_layer(int finish, const Weights& weights, const typename Weights::Item* x, int count,
+                                 float eps, int first, int last, const typename Weights::Item* add,
+                                 typename Weights::Item* y) {
     const int inputs = weights.inputs, outputs = weights.outputs;
     const auto ready = weights.ready([=](int r) { return x + (size_t)r * inputs; }, count, eps);
     finish_with<typename Weights::Numbers>(finish, y, outputs, add, outputs, outputs, [&](auto put) {
@@ -48,31 +49,38 @@ static inline void layer(int finish, const Weights& weights, const Item* x, int 
     });
 }
 
-// y = finish(norm(x) W + b)
-template <class Weights, class Item = typename Weights::Item>
-static void linear(int finish, const Weights& weights, const Item* x, long rows, float eps, const Item* add, Item* y,
-                   int threads) {
+// The same for all outputs.
+template <class Weights>
+static inline void layer(int finish, const Weights& weights, const typename Weights::Item* x, int count, float eps,
+                         const typename Weights::Item* add, typename Weights::Item* y) {
+    part_of_layer(finish, weights, x, count, eps, 0, panels(weights.outputs), add, y);
+}
+
+// The same for all rows.
+template <class Weights>
+static void linear(int finish, const Weights& weights, const typename Weights::Item* x, long rows, float eps,
+                   const typename Weights::Item* add, typename Weights::Item* y, int threads) {
     const long inputs = weights.inputs, outputs = weights.outputs;
-    share_layer(rows, inputs * sizeof(Item), weights.outputs, threads, [&](long start, int count, int first, int last) {
-        layer(finish, weights, x + start * inputs, count, eps, first, last, moved(add, start * outputs),
-              y + start * outputs);
+    share_layer(rows, inputs * sizeof(*x), weights.outputs, threads, [&](long start, int count, int first, int last) {
+        part_of_layer(finish, weights, x + start * inputs, count, eps, first, last, moved(add, start * outputs),
+                      y + start * outputs);
     });
 }
 
 // y = add + gelu(norm(x) W1 + b1) W2 + b2 of some rows.
-template <class Weights, class Item = typename Weights::Item>
-static inline void mlp_rows(const Weights& one, const Weights& two, const Item* x, int count, float eps, const Item* add,
-                            Item* y) {
-    Item* between = scratch<Item>(6, (size_t)count * one.outputs);
-    layer(GELU, one, x, count, eps, 0, panels(one.outputs), (const Item*)nullptr, between);
-    layer(add == nullptr ? PLAIN : ADD, two, (const Item*)between, count, NO_NORM, 0, panels(two.outputs), add, y);
+template <class Weights>
+static inline void mlp_rows(const Weights& one, const Weights& two, const typename Weights::Item* x, int count,
+                            float eps, const typename Weights::Item* add, typename Weights::Item* y) {
+    auto* between = scratch<typename Weights::Item>(6, (size_t)count * one.outputs);
+    layer(GELU, one, x, count, eps, nullptr, between);
+    layer(add == nullptr ? PLAIN : ADD, two, between, count, NO_NORM, add, y);
 }
 
 // The same of all, some rows at a time, so that the hidden part never leaves the cache.
-template <class Weights, class Item = typename Weights::Item>
-static void mlp(const Weights& one, const Weights& two, const Item* x, long rows, float eps, const Item* add, Item* y,
-                int threads) {
-    share_rows(rows, one.outputs * sizeof(Item), threads, [&](long start, int count) {
+template <class Weights>
+static void mlp(const Weights& one, const Weights& two, const typename Weights::Item* x, long rows, float eps,
+                const typename Weights::Item* add, typename Weights::Item* y, int threads) {
+    share_rows(rows, one.outputs * sizeof(*x), threads, [&](long start, int count) {
         mlp_rows(one, two, x + start * one.inputs, count, eps, moved(add, start * two.outputs), y + start * two.outputs);
     });
 }

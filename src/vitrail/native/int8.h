@@ -173,6 +173,7 @@ struct ByteWeights {
 };
 
 // As arguments of what Python calls, and put together again.
-#define WEIGHTS(w) const void *w, const float *w##_step, const float *w##_sums, const float *w##_bias, const float *w##_factors
+#define WEIGHTS(w)                                                                                                     \
+    const void *w, const float *w##_step, const float *w##_sums, const float *w##_bias, const float *w##_factors
 #define HELD(N, w, inputs, outputs)                                                                                    \
     ByteWeights<N> { (const Bytes::Word*)w, w##_step, w##_sums, w##_bias, w##_factors, inputs, outputs }

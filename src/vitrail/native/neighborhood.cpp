@@ -1,6 +1,8 @@
 // What native/neighborhood.py calls: attention of cells to those around them, which stay where they are.
 
+#include "dense.h"
 #include "neighborhood.h"
+#include "runs.h"
 
 template <class N>
 static void attend_strip(const Meeting& meeting, int strip, const Cells<N>* cells, long picture, long head, int width,
@@ -53,56 +55,39 @@ static void neighborhood(const void* q, const void* k, const void* v, const int6
     }
 }
 
-// A linear layer with packed weights.
-template <class N>
-struct Layer {
-    const typename N::Word* weight;
-    const float* bias;
-};
-
 // Rows of x, some at a time, normalised and times the weights of queries, keys and values.
 template <class N>
-static void project(const typename N::Item* x, int rows, int dim, float eps, Layer<N> qkv, typename N::Item* to) {
+static void project(const typename N::Item* x, int rows, float eps, const Dense<N>& qkv, typename N::Item* to) {
+    const int dim = qkv.inputs;
     const int chunk = std::max(ROWS, (64 << 10) / (int)(dim * sizeof(typename N::Item)) / ROWS * ROWS);
-    typename N::Item* fresh = scratch<typename N::Item>(5, (size_t)chunk * dim);
-    for (int first = 0; first < rows; first += chunk) {
-        const int some = std::min(chunk, rows - first);
-        normalise_rows<N>(x + (long)first * dim, some, dim, eps, fresh);
-        finish_rows<N>(PLAIN, to + (long)first * 3 * dim, 3 * dim, qkv.bias, nullptr, 0, 3 * dim, fresh, dim, some,
-                       qkv.weight, dim, 0, panels(3 * dim));
-    }
+    for (long first = 0; first < rows; first += chunk)
+        layer(PLAIN, qkv, x + first * dim, (int)std::min<long>(chunk, rows - first), eps, nullptr, to + first * 3 * dim);
 }
 
 // y = x + attention(norm(x) Wqkv + b) Wproj + b, some pictures at a time, so that only x and y leave a core's cache.
 template <class N>
-static void branch(const void* x_, int batch, int tokens, int heads, int width, float eps, Layer<N> qkv, Layer<N> proj,
-                   const void* padding_, float scale, const Meeting& meeting, const float* bias, int lines, void* y_,
-                   int threads) {
+static void branch(const typename N::Item* x_, int batch, int tokens, int heads, int width, float eps,
+                   const Dense<N>& qkv, const Dense<N>& proj, const typename N::Item* padding, float scale,
+                   const Meeting& meeting, const float* bias, int lines, typename N::Item* y_, int threads) {
     typedef typename N::Item Item;
     const int dim = heads * width;
-    const Item* padding = (const Item*)padding_;
-    const size_t table = (size_t)lines * round_up(meeting.run, LANES);
+    const size_t picture_size = (size_t)tokens * dim, table = (size_t)lines * round_up(meeting.run, LANES);
     const int64_t strides[3] = {3L * dim * tokens, 3L * dim, width};
-    const int fitting = std::max(1, (512 << 10) / (int)(tokens * 3 * dim * sizeof(Item)));
-    const int shares = (batch + fitting * threads - 1) / (fitting * threads) * threads;
-    const int some = (batch + shares - 1) / shares;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int first = 0; first < batch; first += some) {
-        const int pictures = std::min(some, batch - first), rows = pictures * tokens;
-        const Item* x = (const Item*)x_ + (long)first * tokens * dim;
-        Item* made = scratch<Item>(6, (size_t)some * tokens * 3 * dim);
-        Item* mixed = scratch<Item>(7, (size_t)some * tokens * dim);
-        project<N>(x, rows, dim, eps, qkv, made);
+    share_runs(batch, 3 * picture_size * sizeof(Item), 512 << 10, threads, [&](long first, int pictures) {
+        const int rows = pictures * tokens;
+        const Item* x = x_ + first * picture_size;
+        Item* made = scratch<Item>(6, 3 * pictures * picture_size);
+        Item* mixed = scratch<Item>(7, pictures * picture_size);
+        project<N>(x, rows, eps, qkv, made);
         const Cells<N> cells[3] = {
             {made, strides, nullptr}, {made + dim, strides, padding}, {made + 2 * dim, strides, padding + dim}};
         for (int picture = 0; picture < pictures; picture++)
             for (int strip = 0; strip < meeting.strips; strip++)
                 for (int head = 0; head < heads; head++)
                     attend_strip<N>(meeting, strip, cells, picture, head, width, scale, bias + head * table,
-                                    mixed + (long)picture * tokens * dim + head * width, dim);
-        finish_rows<N>(ADD, (Item*)y_ + (long)first * tokens * dim, dim, proj.bias, x, dim, dim, mixed, dim, rows,
-                       proj.weight, dim, 0, panels(dim));
-    }
+                                    mixed + picture * picture_size + head * width, dim);
+        layer(ADD, proj, mixed, rows, NO_NORM, x, y_ + first * picture_size);
+    });
 }
 
 extern "C" {
@@ -124,8 +109,10 @@ int vitrail_rows() { return ROWS; }
         const int32_t* keys, int longest, int run, const int32_t* blocks, const int32_t* seats, const float* bias,     \
         int lines, void* y, int threads) {                                                                             \
         const Meeting meeting = {starts, keys, (const Block*)blocks, (const Seat*)seats, strips, longest, run};        \
-        branch<N>(x, batch, tokens, heads, width, eps, {(const N::Word*)qkv, qkv_bias},                                \
-                  {(const N::Word*)proj, proj_bias}, padding, scale, meeting, bias, lines, y, threads);                \
+        const int dim = heads * width;                                                                                 \
+        branch<N>((const N::Item*)x, batch, tokens, heads, width, eps, {(const N::Word*)qkv, qkv_bias, dim, 3 * dim},  \
+                  {(const N::Word*)proj, proj_bias, dim, dim}, (const N::Item*)padding, scale, meeting, bias, lines,   \
+                  (N::Item*)y, threads);                                                                               \
     }
 
 FOR(float32, Single)

@@ -234,22 +234,14 @@ def neighborhood_branch(
         heads,
         width // heads,
         ctypes.c_float(norm_eps),
-        at(qkv.panels),
-        at(qkv.bias),
-        at(proj.panels),
-        at(proj.bias),
+        *qkv.operands(),
+        *proj.operands(),
         at(padding),
         *_who(meeting, bias, width // heads),
         at(y),
         torch.get_num_threads(),
     )
     return y
-
-
-def worth_going_by_pictures(batch: int) -> bool:
-    """Say whether threads that take whole pictures are all busy most of the time."""
-    threads = torch.get_num_threads()
-    return batch > 0.8 * threads * -(-batch // threads)
 
 
 def _who(meeting: Meeting, bias: Tensor, d: int) -> tuple[Any, ...]:

@@ -52,11 +52,6 @@ static inline void normalise(const typename N::Item* from, int depth, float eps,
     standardise<N>(from, depth, standard_of<N>(from, depth, eps), to);
 }
 
-template <class N>
-static inline void normalise_rows(const typename N::Item* from, int count, int depth, float eps, typename N::Item* to) {
-    for (int r = 0; r < count; r++) normalise<N>(from + (size_t)r * depth, depth, eps, to + (size_t)r * depth);
-}
-
 // LayerNorm of rows in their place, where nothing follows that could take its weight and shift; both in whole vectors.
 template <class N>
 static inline void layer_norm_rows(typename N::Item* rows, int count, int depth, const float* weight,

@@ -1,11 +1,13 @@
 """What compiled operations read of a LayerNorm."""
 
+import ctypes
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from vitrail.native.calls import at
 from vitrail.native.library import library
 
 
@@ -26,6 +28,13 @@ class LaneNorm:
             for x, default in ((norm.weight, 1.0), (norm.bias, 0.0))
         )
         return cls(lanes(weight), lanes(bias), norm.eps)
+
+
+def norm_operands(norm: LaneNorm | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float]:
+    """Return weight, bias and eps as compiled code takes them; without a norm there is nothing to read."""
+    if norm is None:
+        return at(None), at(None), ctypes.c_float(0)
+    return at(norm.weight), at(norm.bias), ctypes.c_float(norm.eps)
 
 
 def lanes(x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 // What native/patches.py calls: patches of pictures and squares of tokens as rows of a product.
 
-#include "layers.h"
+#include "dense.h"
 
 // Write the patches of one line of a picture, `depth` numbers each: channel by channel, row by row, as filters lie.
 // Pictures are fp32 planes; what lies outside is zero.
@@ -29,10 +29,10 @@ static void gather_line(const float* picture, int channels, int height, int widt
 // y = norm(patches(x) W + b), (batch, rows * columns, outputs). `weight` is null where no norm follows.
 template <class N>
 static void embed(const float* x, int batch, int channels, int height, int width, int size, int rows, int columns,
-                  const void* packed, int depth, const float* bias, int outputs, const float* weight,
-                  const float* shift, float eps, void* y_, int threads) {
+                  const Dense<N>& filters, const float* weight, const float* shift, float eps, typename N::Item* y_,
+                  int threads) {
     typedef typename N::Item Item;
-    const int lines = batch * rows;
+    const int lines = batch * rows, depth = filters.inputs, outputs = filters.outputs;
     const int chunk = std::max(1, rows_at_a_time((long)lines * columns, depth * sizeof(Item), threads) / columns);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int start = 0; start < lines; start += chunk) {
@@ -41,9 +41,8 @@ static void embed(const float* x, int batch, int channels, int height, int width
         for (int i = 0; i < some; i++)
             gather_line<N>(x + (long)((start + i) / rows) * channels * height * width, channels, height, width, size,
                            (start + i) % rows, columns, depth, gathered + (long)i * columns * depth);
-        Item* y = (Item*)y_ + (long)start * columns * outputs;
-        finish_rows<N>(PLAIN, y, outputs, bias, nullptr, 0, outputs, gathered, depth, some * columns,
-                       (const typename N::Word*)packed, depth, 0, panels(outputs));
+        Item* y = y_ + (long)start * columns * outputs;
+        layer(PLAIN, filters, gathered, some * columns, NO_NORM, nullptr, y);
         if (weight != nullptr) layer_norm_rows<N>(y, some * columns, outputs, weight, shift, eps);
     }
 }
@@ -81,10 +80,9 @@ static inline void gather(const Item* picture, const Item* end, const Squares& s
 
 // y = norm(squares(x)) W + b: squares of tokens, normalised as one row each.
 template <class N>
-static void merge(const void* x_, int batch, const Squares& s, const void* packed, const float* bias, int outputs,
-                  float eps, void* y_, int threads) {
+static void merge(const typename N::Item* x, int batch, const Squares& s, const Dense<N>& weights, float eps,
+                  typename N::Item* y, int threads) {
     typedef typename N::Item Item;
-    const Item* x = (const Item*)x_;
     const long size = (long)s.height * s.width * s.channels;
     const int depth = s.depth();
     share_rows(batch * s.count(), depth * sizeof(Item), threads, [&](long start, int count) {
@@ -95,22 +93,23 @@ static void merge(const void* x_, int batch, const Squares& s, const void* packe
             gather(x + picture * size, x + batch * size, s, start + r - picture * s.count(), to);
             normalise<N>(to, depth, eps, to);
         }
-        finish_rows<N>(PLAIN, (Item*)y_ + start * outputs, outputs, bias, nullptr, 0, outputs, gathered, depth, count,
-                       (const typename N::Word*)packed, depth, 0, panels(outputs));
+        layer(PLAIN, weights, gathered, count, NO_NORM, nullptr, y + start * weights.outputs);
     });
 }
 
 extern "C" {
 #define FOR(name, N)                                                                                                   \
     void vitrail_embed_##name(const float* x, int batch, int channels, int height, int width, int size, int rows,      \
-                              int columns, const void* packed, int depth, const float* bias, int outputs,              \
+                              int columns, const void* packed, const float* bias, int depth, int outputs,              \
                               const float* weight, const float* shift, float eps, void* y, int threads) {              \
-        embed<N>(x, batch, channels, height, width, size, rows, columns, packed, depth, bias, outputs, weight, shift,  \
-                 eps, y, threads);                                                                                     \
+        embed<N>(x, batch, channels, height, width, size, rows, columns,                                               \
+                 {(const N::Word*)packed, bias, depth, outputs}, weight, shift, eps, (N::Item*)y, threads);            \
     }                                                                                                                  \
     void vitrail_merge_##name(const void* x, int batch, int height, int width, int channels, int size,                 \
                               const void* packed, const float* bias, int outputs, float eps, void* y, int threads) {   \
-        merge<N>(x, batch, {height, width, channels, size}, packed, bias, outputs, eps, y, threads);                   \
+        const Squares squares = {height, width, channels, size};                                                       \
+        merge<N>((const N::Item*)x, batch, squares, {(const N::Word*)packed, bias, squares.depth(), outputs}, eps,     \
+                 (N::Item*)y, threads);                                                                                \
     }
 
 FOR(float32, Single)

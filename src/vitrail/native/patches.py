@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitrail.native.calls import at, function
 from vitrail.native.memory import empty
-from vitrail.native.norms import LaneNorm
+from vitrail.native.norms import LaneNorm, norm_operands
 from vitrail.native.products import PackedLinear
 from vitrail.shapes import FeatureMap, Image
 
@@ -35,13 +35,10 @@ def embed_patches(images: Image, size: int, packed: PackedLinear, norm: LaneNorm
         size,
         rows,
         columns,
-        at(packed.panels),
+        *packed.operands(),
         packed.inputs,
-        at(packed.bias),
         packed.outputs,
-        at(None if norm is None else norm.weight),
-        at(None if norm is None else norm.bias),
-        ctypes.c_float(0.0 if norm is None else norm.eps),
+        *norm_operands(norm),
         at(y),
         torch.get_num_threads(),
     )
@@ -65,8 +62,7 @@ def merge_patches(cells: FeatureMap, size: int, packed: PackedLinear, norm_eps: 
         at(cells),
         *cells.shape,
         size,
-        at(packed.panels),
-        at(packed.bias),
+        *packed.operands(),
         packed.outputs,
         ctypes.c_float(norm_eps),
         at(y),

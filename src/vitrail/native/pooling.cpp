@@ -1,6 +1,6 @@
 // What native/pooling.py calls: both branches of a PoolFormer block on tokens that stay where they are.
 
-#include "layers.h"
+#include "dense.h"
 
 // The spread of numbers that come in parts (Chan, Golub and LeVeque): no digit is lost where the mean is large, and a
 // part is read while it is in cache.
@@ -81,23 +81,18 @@ static void pool(const void* x_, int batch, int height, int width, int channels,
 // y = x + gelu(norm(x) W1 + b1) W2 + b2, where norm looks at a whole picture; its scale and shift for a channel are folded
 // into W1 and b1. Some rows at a time, so that the hidden part never leaves the cache.
 template <class N>
-static void mlp(const void* x_, int batch, int tokens, int channels, float eps, const void* first_, const float* bias1,
-                int hidden, const void* second_, const float* bias2, void* y_, int threads) {
+static void picture_mlp(const typename N::Item* x, int batch, int tokens, float eps, const Dense<N>& one,
+                        const Dense<N>& two, typename N::Item* y, int threads) {
     typedef typename N::Item Item;
-    const Item* x = (const Item*)x_;
-    Item* y = (Item*)y_;
+    const int channels = one.inputs;
     const std::vector<Standard> standard = standards<N>(x, batch, (long)tokens * channels, eps, threads);
-    share_rows((long)batch * tokens, (size_t)hidden * sizeof(Item), threads, [&](long start, int count) {
+    share_rows((long)batch * tokens, one.outputs * sizeof(Item), threads, [&](long start, int count) {
         const Item* from = x + start * channels;
         Item* fresh = scratch<Item>(5, (size_t)count * channels);
-        Item* between = scratch<Item>(6, (size_t)count * hidden);
         for (int r = 0; r < count; r++)
             standardise<N>(from + (long)r * channels, channels, standard[(start + r) / tokens],
                            fresh + (long)r * channels);
-        finish_rows<N>(GELU, between, hidden, bias1, nullptr, 0, hidden, fresh, channels, count,
-                       (const typename N::Word*)first_, channels, 0, panels(hidden));
-        finish_rows<N>(ADD, y + start * channels, channels, bias2, from, channels, channels, between, hidden, count,
-                       (const typename N::Word*)second_, hidden, 0, panels(channels));
+        mlp_rows(one, two, fresh, count, NO_NORM, from, y + start * channels);
     });
 }
 
@@ -110,7 +105,8 @@ extern "C" {
     void vitrail_picture_mlp_##name(const void* x, int batch, int tokens, int channels, float eps, const void* first,  \
                                     const float* bias1, int hidden, const void* second, const float* bias2, void* y,   \
                                     int threads) {                                                                     \
-        mlp<N>(x, batch, tokens, channels, eps, first, bias1, hidden, second, bias2, y, threads);                      \
+        picture_mlp<N>((const N::Item*)x, batch, tokens, eps, {(const N::Word*)first, bias1, channels, hidden},        \
+                       {(const N::Word*)second, bias2, hidden, channels}, (N::Item*)y, threads);                       \
     }
 
 FOR(float32, Single)

@@ -57,11 +57,9 @@ def picture_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float
         at(x),
         *x.shape,
         ctypes.c_float(eps),
-        at(first.panels),
-        at(first.bias),
+        *first.operands(),
         first.outputs,
-        at(second.panels),
-        at(second.bias),
+        *second.operands(),
         at(y),
         torch.get_num_threads(),
     )

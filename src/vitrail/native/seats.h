@@ -4,7 +4,7 @@
 
 #include "lanes.h"
 
-// slots (groups, count) says for every picture which of its tokens sits where; -1 is padding. Each token sits in one place.
+// slots (groups, count) says which token of a picture sits where; -1 is padding. Each token sits in one place.
 struct Seating {
     int batch, tokens;
     const int32_t* slots;
