@@ -292,6 +292,35 @@ def test_models_on_a_gpu_take_their_form_in_the_same_way(
     assert fast.asked == (1 + 1 + 1 + 1) * len(IMAGES)  # before time is taken, then, and twice by `ask`
 
 
+def test_nobody_begins_to_read_while_a_time_is_taken(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding the next pictures takes the cores that the plain form, which comes first, is timed on."""
+    shut: list[bool] = []
+
+    class Watching(Fast):
+        def forward(self, images: Tensor) -> Tensor:
+            shut.append(not answerer.gate.is_set())
+            if len(shut) == 4:
+                raise MemoryError
+            return super().forward(images)
+
+    monkeypatch.setattr(form_module, "optimize", lambda model, precision: Watching(model))
+    answerer = Answerer(tiny, None, precision="fp32", clock=taking(*FASTER))
+    with asking(tiny):
+        answerer(IMAGES)
+        answerer(IMAGES)
+        assert shut == [True, False, False] and answerer.gate.is_set()  # the trial, the batch, the next one
+        answerer = Answerer(tiny, None, precision="fp32", clock=taking(*FASTER))
+        with pytest.raises(MemoryError):
+            answerer(IMAGES)
+    assert shut[3] and answerer.gate.is_set()
+
+
+def test_every_result_says_which_form_it_comes_from(tiny: nn.Module, fast: Fast, folder: Path) -> None:
+    told: list[Form] = []
+    answers = predict(tiny, folder, told=told.append)
+    assert [each.form for each in answers] == ["" if each.error else str(told[0]) for each in answers]
+
+
 def test_an_unknown_precision_is_named(tiny: nn.Module) -> None:
     with pytest.raises(VitrailError, match="Did you mean: fp32"):
         Answerer(tiny, 1, precision="fp23")  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 """Predicting from everything that people hand over as a picture."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -244,3 +246,14 @@ def test_smaller_decoding_keeps_the_answers(shared: Path, tmp_path: Path) -> Non
     whole, small = both
     assert torch.equal(whole.argmax(1), small.argmax(1))
     assert (small - whole).abs().max() <= 2e-2 * (whole.max() - whole.min())
+
+
+def test_work_ahead_begins_nothing_while_the_gate_is_shut() -> None:
+    gate, begun = Event(), []
+    source = ahead(lambda i: begun.append(i) or i, range(9), window=3, threads=2, gate=gate)
+    first = ThreadPoolExecutor(1).submit(next, source)
+    with pytest.raises(TimeoutError):
+        first.result(timeout=0.05)
+    assert begun == []
+    gate.set()
+    assert [first.result(), *source] == list(range(9)) == sorted(begun)

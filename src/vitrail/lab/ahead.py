@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from math import ceil
+from threading import Event
 from typing import TypeVar
 
 from vitrail.data.parallel import cores
@@ -13,7 +14,9 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(function: Callable[[A], B], items: Iterable[A], window: int, threads: int = 0) -> Iterator[B]:
+def ahead(
+    function: Callable[[A], B], items: Iterable[A], window: int, threads: int = 0, gate: Event | None = None
+) -> Iterator[B]:
     """Yield `function(item)` in the order of the items, with up to `window` of them under way in threads.
 
     Args:
@@ -21,18 +24,25 @@ def ahead(function: Callable[[A], B], items: Iterable[A], window: int, threads: 
         items: read only as far as the window reaches.
         window: most results that are held at a time.
         threads: how many work at a time; 0 is one for each core.
+        gate: while it is cleared, none begins another: somebody takes a time, or has other need of the machine.
 
     Example:
         >>> list(ahead(lambda x: x * x, range(4), window=2, threads=2))
         [0, 1, 4, 9]
     """
     source, waiting = iter(items), deque[Future[B]]()
+
+    def work(item: A) -> B:
+        if gate is not None:
+            gate.wait()
+        return function(item)
+
     pool = ThreadPoolExecutor(threads or cores(), thread_name_prefix="vitrail-read")
     try:
-        waiting.extend(pool.submit(function, item) for item in islice(source, window))
+        waiting.extend(pool.submit(work, item) for item in islice(source, window))
         while waiting:
             result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+            waiting.extend(pool.submit(work, item) for item in islice(source, 1))
             yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

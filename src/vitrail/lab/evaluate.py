@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from os import PathLike
+from threading import Event
 from time import perf_counter
 from typing import Any, Literal
 
@@ -85,7 +86,7 @@ def evaluate(
     answerer = Answerer(ready, len(pictures), precision=precision, fast=optimize, told=told)
     with asking(ready) as place:
         prepare = EvalTransform(ready.preprocess, best_pixels(len(pictures)))
-        for numbers, pixels in _batches(prepare, pictures, batch, bad):
+        for numbers, pixels in _batches(prepare, pictures, batch, bad, answerer.gate):
             logits = answerer(prepare.batch(pixels.to(place)))
             ids = [pictures.ids[i] for i in numbers]
             check_finite(logits, ids)
@@ -127,7 +128,9 @@ def open_split(data: str | PathLike[str], split: str) -> PictureSet:
     return pictures
 
 
-def _batches(prepare: EvalTransform, pictures: PictureSet, size: int, bad: str) -> Iterator[tuple[list[int], Tensor]]:
+def _batches(
+    prepare: EvalTransform, pictures: PictureSet, size: int, bad: str, gate: Event
+) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the numbers and the pixels of each batch, decoded ahead in threads, in the order of the data set."""
 
     def read(number: int) -> tuple[int, Tensor | None]:
@@ -138,7 +141,8 @@ def _batches(prepare: EvalTransform, pictures: PictureSet, size: int, bad: str) 
                 raise
             return number, None
 
-    for group in batched(ahead(read, range(len(pictures)), window=2 * size), even(size, len(pictures))):
+    found = ahead(read, range(len(pictures)), window=2 * size, gate=gate)
+    for group in batched(found, even(size, len(pictures))):
         good = [(number, pixels) for number, pixels in group if pixels is not None]
         if good:
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])

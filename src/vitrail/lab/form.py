@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from threading import Event
 from time import perf_counter
 from typing import Any, Literal
 
@@ -102,6 +103,9 @@ class Answerer:
         self.model, self.pictures, self.precision, self.fast = model, pictures, precision, fast
         self.form: Form | None = None
         self._told, self._clock = told, clock
+        self.gate = Event()
+        """Cleared while a time is taken: whoever reads pictures ahead begins with none then, see `lab.ahead`."""
+        self.gate.set()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the logits."""
@@ -233,10 +237,14 @@ class Answerer:
 
     def _timed(self, answer: Answer, images: Tensor) -> tuple[Tensor, float]:
         """Return an answer and the seconds until it is there."""
-        start = self._clock()
-        logits = answer(images)
-        finished(self._device())
-        return logits, self._clock() - start
+        self.gate.clear()
+        try:
+            start = self._clock()
+            logits = answer(images)
+            finished(self._device())
+            return logits, self._clock() - start
+        finally:
+            self.gate.set()
 
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -51,7 +51,7 @@ def predict(
 
     A picture that cannot be read gives a result with its `error`; the others go on. Answers do not depend on `batch`.
     Where there are enough pictures, the first few are also asked of the model's fast form (`vitrail.optimize`), which
-    answers the rest where it is faster and agrees.
+    answers all of them where it is faster and agrees; each result's `form` says which one did.
 
     Args:
         model: a model, a model folder or a run folder.
@@ -140,11 +140,11 @@ def predictions(
         except DataError as error:
             return picture, error
 
-    for group in batched(ahead(read, pictures, window=2 * batch), even(batch, count)):
+    for group in batched(ahead(read, pictures, window=2 * batch, gate=answerer.gate), even(batch, count)):
         logits = _ask(model, answerer, prepare, group)
         if not names and len(logits):
             names = class_names(model, logits.shape[1], given)
-        yield from _answer(group, logits, names, top)
+        yield from _answer(group, logits, names, top, str(answerer.form or ""))
 
 
 def reduced_side(preprocess: Preprocess) -> int:
@@ -164,13 +164,13 @@ def _ask(model: Any, answerer: Answerer, prepare: EvalTransform, group: list[Rea
     return logits
 
 
-def _answer(group: list[Read], logits: Tensor, labels: Sequence[str], top: int) -> Iterator[Classification]:
+def _answer(group: list[Read], logits: Tensor, labels: Sequence[str], top: int, form: str) -> Iterator[Classification]:
     """Yield the results of a batch in its order: an answer, or why there is none."""
     good = [picture.name for picture, pixels in group if isinstance(pixels, Tensor)]
     answers = iter(classify(logits, good, labels, top) if good else ())
     for picture, pixels in group:
         if isinstance(pixels, Tensor):
-            yield replace(next(answers), picture=picture.held)
+            yield replace(next(answers), picture=picture.held, form=form)
         else:
             reason = pixels.reason if isinstance(pixels, ImageDecodeError) else str(pixels)
             yield Classification(picture.name, error=reason)

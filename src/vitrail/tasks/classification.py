@@ -25,6 +25,7 @@ class Classification:
         indices: their places in the model's output.
         error: why the picture could not be read; the other fields are then empty.
         picture: the picture itself, where it came from memory and not from a file.
+        form: which form of the model answered, in which precision, and why; empty where nobody said.
 
     Example:
         >>> cat = Classification("cat.jpg", ("tabby", "lynx"), (0.9, 0.1), (281, 287))
@@ -40,6 +41,7 @@ class Classification:
     indices: tuple[int, ...] = ()
     error: str | None = None
     picture: Image.Image | None = field(default=None, repr=False, compare=False)
+    form: str = field(default="", repr=False, compare=False)
 
     @property
     def label(self) -> str:
