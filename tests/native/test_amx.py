@@ -1,4 +1,4 @@
-"""Products on the matrix unit (AMX): what is compiled for it gives the same answers as all else, with or without one here.
+"""Products on the matrix unit (AMX): what is compiled for it gives the answers that all else gives, unit or none.
 
 On a processor that has no such unit, its instructions are done by `matrix_unit.cpp`, which is preloaded into a process
 of its own: the very machine code runs, and the tests of compiled operations are run once more with it.

@@ -14,7 +14,7 @@
 // Rows in chunks; some chunks at a time are `together`, which is what is woven before weights' gradients are added up.
 struct Chunks {
     long rows;
-    int size;      // rows of a chunk, a whole number of steps
+    int size;      // rows of a chunk, a whole number of steps or squares
     long count;    // chunks in all
     int together;  // chunks whose rows are woven at a time
     int block;     // rows that weights' gradients add up in registers: whole chunks, and a part of `together`
@@ -22,7 +22,7 @@ struct Chunks {
     Chunks(long rows, size_t bytes_of_row, int threads) : rows(rows) {
         const long fitting = std::min<long>(384, std::max<long>(2 * ROWS, (512 << 10) / (long)bytes_of_row));
         const long about = std::max<long>(4, ((rows + fitting - 1) / fitting + 3) / 4 * 4);
-        size = round_up((int)((rows + about - 1) / about), 2);
+        size = round_up((int)((rows + about - 1) / about), WHOLE);
         count = (rows + size - 1) / size;
         together = round_up(threads, 12);
         block = size;

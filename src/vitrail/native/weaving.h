@@ -3,7 +3,14 @@
 
 #pragma once
 
-#include "products.h"
+#include "packing.h"
+
+// Rows are woven in whole chunks; the matrix unit takes 16 steps at a time.
+#if defined(HAS_AMX)
+constexpr int WHOLE = 2 * amx::SIDE;
+#else
+constexpr int WHOLE = 2;
+#endif
 
 template <class N>
 struct Woven {
@@ -79,10 +86,94 @@ static IN_REGISTERS void add_tile(const Gradient<N>& g, int output, int strip, l
     }
 }
 
+#if defined(HAS_AMX)
+namespace amx {
+
+// End a weave with zeros up to the next square, and turn the squares of a left side, whose columns a register has as rows.
+template <class N>
+static void square_up(const Woven<N>& woven, int columns, long steps, bool left, int threads) {
+    const long whole = (steps + SIDE - 1) / SIDE * SIDE;
+#pragma omp parallel for num_threads(threads)
+    for (int strip = 0; strip < (columns + SIDE - 1) / SIDE; strip++) {
+        typename N::Word* words = woven.at(strip, 0);
+        std::fill(words + steps * SIDE, words + whole * SIDE, 0);
+        for (long k = 0; k < whole && left; k += SIDE, words += SIDE * SIDE) {
+            Bits square[SIDE];
+            std::memcpy(square, words, sizeof(square));
+            turn(square);
+            std::memcpy(words, square, sizeof(square));
+        }
+    }
+}
+
+template <class N>
+static inline Operand squares_of(const Woven<N>& woven, int column, long step) {
+    return {reinterpret_cast<const char*>(woven.at(column / SIDE, step)), BYTES, SIDE * BYTES, woven.steps * BYTES};
+}
+
+template <class N, int TALL, int BROAD>
+static void add_squares(const Gradient<N>& g, int output, int input, long first, long last, bool fresh) {
+    alignas(64) float sums[TALL * SIDE][BROAD * SIDE];
+    const Operand left = squares_of(g.left, output, first), right = squares_of(g.right, input, first);
+    multiply<N, TALL, BROAD>(left, right, (int)((last - first + SIDE - 1) / SIDE));
+    write<0>(sums[0], BROAD * BYTES);
+    if constexpr (BROAD == 2) write<1>(sums[0] + SIDE, BROAD * BYTES);
+    if constexpr (TALL == 2) write<2>(sums[SIDE], BROAD * BYTES);
+    if constexpr (TALL * BROAD == 4) write<3>(sums[SIDE] + SIDE, BROAD * BYTES);
+    for (int r = 0; r < std::min(TALL * SIDE, g.outputs - output); r++)
+        for (int c = input; c < std::min(input + BROAD * SIDE, g.inputs); c += LANES) {
+            float* at = g.to + (size_t)(output + r) * g.inputs + c;
+            const Lanes sum = load(sums[r] + c - input);
+            put<Single>(at, fresh ? sum : sum + get<Single>(at, g.inputs - c), g.inputs - c);
+        }
+}
+
+// `add_gradients` below.
+template <class N>
+static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps, long block, bool fresh, int threads) {
+    constexpr int PIECE = 128;
+    struct Item {
+        const Gradient<N>* of;
+        int output, input;
+    };
+    std::vector<Item> items;
+    for (const Gradient<N>& g : gradients) {
+        if (g.to == nullptr) continue;
+        square_up(g.left, g.outputs, steps, true, threads);
+        square_up(g.right, g.inputs, steps, false, threads);
+        for (int input = 0; input < g.inputs; input += 2 * SIDE)
+            for (int output = 0; output < g.outputs; output += PIECE) items.push_back({&g, output, input});
+    }
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (size_t i = 0; i < items.size(); i++) {
+        const auto [of, from, input] = items[i];
+        const Registers registers(SIDE, SIDE);
+        for (long first = 0; first < steps; first += block) {
+            const long last = std::min(steps, first + block);
+            const bool anew = fresh && first == 0, two = input + SIDE < of->inputs;
+            for (int output = from; output < std::min(of->outputs, from + PIECE); output += 2 * SIDE) {
+                const bool high = output + SIDE < of->outputs;
+                if (high && two) add_squares<N, 2, 2>(*of, output, input, first, last, anew);
+                if (high && !two) add_squares<N, 2, 1>(*of, output, input, first, last, anew);
+                if (!high && two) add_squares<N, 1, 2>(*of, output, input, first, last, anew);
+                if (!high && !two) add_squares<N, 1, 1>(*of, output, input, first, last, anew);
+            }
+        }
+    }
+}
+
+}  // namespace amx
+#endif
+
 // Add woven rows, `steps` of them, to gradients; the first ones of all are `fresh`. Rows are added up in blocks of `block`
 // steps, and each number is one thread's, so neither the threads nor what else is woven change a sum.
 template <class N>
 static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps, long block, bool fresh, int threads) {
+#if defined(HAS_AMX)
+    if constexpr (N::AMX) {
+        if (amx::GRANTED) return amx::add_gradients(gradients, steps, block, fresh, threads);
+    }
+#endif
     constexpr int PIECE = 128;  // outputs that one thread takes at a time
     struct Item {
         const Gradient<N>* of;
