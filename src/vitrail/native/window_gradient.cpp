@@ -1,35 +1,40 @@
 // What kernels/window/compiled.py calls: attention within groups of tokens that stay where they are, and its gradient.
 
-#include "seats.h"
 #include "sums.h"
 #include "window_gradient.h"
 
-// qkv is (batch, tokens, 3, heads, width), and padding reads `padding` (3, heads, width). kinds (groups) picks the bias of a
-// group out of bias (all kinds, heads, count, line), key first, or both are null. peaks is (batch, groups, heads, 2, line), with line = round_up(count, LANES).
+// qkv is (batch, tokens, 3, heads, width). slots (groups, count) says which token sits where; -1 is padding, which reads
+// `padding` (3, heads, width). kinds (groups) picks the bias of a group out of bias (all kinds, heads, count, line), key
+// first, or both are null. peaks is (batch, groups, heads, 2, line), with line = round_up(count, LANES).
 template <class N>
 struct Groups {
     typedef typename N::Item Item;
-    const Item *qkv, *padding;
-    int heads, width;
-    Seating seating;
+    const Item* qkv;
+    int batch, tokens, heads, width;
+    const int32_t* slots;
+    int groups, count;
+    const Item* padding;
     const int32_t* kinds;
     const float* bias;
 
     int channels() const { return heads * width; }
-    size_t line() const { return round_up(seating.count, LANES); }
-    size_t table() const { return seating.count * line(); }
-    size_t kind(long item) const { return kinds == nullptr ? 0 : kinds[item % seating.groups]; }
+    size_t line() const { return round_up(count, LANES); }
+    size_t table() const { return count * line(); }
+    long items() const { return (long)batch * groups; }
+    const int32_t* seats(long item) const { return slots + (size_t)(item % groups) * count; }
+    size_t first_token(long item) const { return (size_t)(item / groups) * tokens; }
+    size_t kind(long item) const { return kinds == nullptr ? 0 : kinds[item % groups]; }
     float* peaks_of(float* peaks, long item, int head) const { return peaks + (item * heads + head) * 2 * line(); }
 
     Meeting meeting(long item, int head) const {
         const float* add = bias == nullptr ? nullptr : bias + (kind(item) * heads + head) * table();
-        return {seating.count, width, 1.0f / std::sqrt((float)width), add};
+        return {count, width, 1.0f / std::sqrt((float)width), add};
     }
 
     // Where the numbers of each part of each token of a group begin.
     auto token(long item, int head) const {
-        const int32_t* seat = seating.of(item);
-        const Item *first = qkv + seating.first_token(item) * 3 * channels(), *empty = padding;
+        const int32_t* seat = seats(item);
+        const Item *first = qkv + first_token(item) * 3 * channels(), *empty = padding;
         const int wide = channels(), offset = head * width;
         return [=](int part, int j) {
             return (seat[j] < 0 ? empty : first + (size_t)seat[j] * 3 * wide) + (size_t)part * wide + offset;
@@ -41,10 +46,10 @@ struct Groups {
 // and parts in turn do not reach, nor words of prefetching. What is to be written is read as well, to have it at hand.
 template <class N>
 static inline void visit(const Groups<N>& g, long item, const void* rows, int wide) {
-    const int32_t* seats = g.seating.of(item);
-    const char* first = (const char*)((const typename N::Item*)rows + g.seating.first_token(item) * wide);
+    const int32_t* seats = g.seats(item);
+    const char* first = (const char*)((const typename N::Item*)rows + g.first_token(item) * wide);
     const size_t bytes = wide * sizeof(typename N::Item);
-    for (int j = 0; j < g.seating.count; j++)
+    for (int j = 0; j < g.count; j++)
         for (size_t at = 0; at < bytes; at += 64) (void)*(volatile const char*)(first + std::max(seats[j], 0) * bytes + at);
 }
 
@@ -52,9 +57,9 @@ template <class N>
 static void forward(const Groups<N>& g, float* peaks, void* y_, int threads) {
     typedef typename N::Item Item;
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
-    for (long item = 0; item < g.seating.all(); item++) {
-        const int32_t* seats = g.seating.of(item);
-        Item* y = (Item*)y_ + g.seating.first_token(item) * g.channels();
+    for (long item = 0; item < g.items(); item++) {
+        const int32_t* seats = g.seats(item);
+        Item* y = (Item*)y_ + g.first_token(item) * g.channels();
         visit<N>(g, item, g.qkv, 3 * g.channels());
         visit<N>(g, item, y_, g.channels());
         for (int head = 0; head < g.heads; head++) {
@@ -76,15 +81,15 @@ static void backward(const Groups<N>& g, const void* dy_, const float* peaks, vo
     const int wide = g.channels();
     const size_t biases = all_kinds * g.heads * g.table();
     const size_t fitting = ROOM_OF_CHUNKS / std::max<size_t>(1, dbias == nullptr ? 0 : biases);
-    const long chunks = std::min<long>(g.seating.all(), std::max(LEAST_CHUNKS, std::min(MOST_CHUNKS, fitting)));
+    const long chunks = std::min<long>(g.items(), std::max(LEAST_CHUNKS, std::min(MOST_CHUNKS, fitting)));
     Sums into_bias(dbias, biases, chunks), into_padding(dpadding, 3 * wide, chunks);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (long chunk = 0; chunk < chunks; chunk++) {
         float *bias_sums = into_bias.of(chunk), *padding_sums = into_padding.of(chunk);
-        for (long item = g.seating.all() * chunk / chunks; item < g.seating.all() * (chunk + 1) / chunks; item++) {
-            const int32_t* seats = g.seating.of(item);
-            const Item* dy = (const Item*)dy_ + g.seating.first_token(item) * wide;
-            Item* dqkv = (Item*)dqkv_ + g.seating.first_token(item) * 3 * wide;
+        for (long item = g.items() * chunk / chunks; item < g.items() * (chunk + 1) / chunks; item++) {
+            const int32_t* seats = g.seats(item);
+            const Item* dy = (const Item*)dy_ + g.first_token(item) * wide;
+            Item* dqkv = (Item*)dqkv_ + g.first_token(item) * 3 * wide;
             visit<N>(g, item, g.qkv, 3 * wide);
             visit<N>(g, item, dy_, wide);
             visit<N>(g, item, dqkv_, 3 * wide);
@@ -114,16 +119,16 @@ int vitrail_lanes() { return LANES; }
     void vitrail_window_forward_##name(const void* qkv, int batch, int tokens, int heads, int width,                   \
                                        const int32_t* slots, int groups, int count, const void* padding,               \
                                        const int32_t* kinds, const float* bias, float* peaks, void* y, int threads) {  \
-        const Groups<N> g = {(const N::Item*)qkv, (const N::Item*)padding, heads, width,                               \
-                             {batch, tokens, slots, groups, count}, kinds, bias};                                      \
+        const Groups<N> g = {(const N::Item*)qkv,     batch, tokens, heads, width, slots, groups, count,               \
+                             (const N::Item*)padding, kinds, bias};                                                    \
         forward<N>(g, peaks, y, threads);                                                                              \
     }                                                                                                                  \
     void vitrail_window_backward_##name(const void* qkv, int batch, int tokens, int heads, int width,                  \
                                         const int32_t* slots, int groups, int count, const void* padding,              \
                                         const int32_t* kinds, const float* bias, const float* peaks, const void* dy,   \
                                         void* dqkv, float* dbias, int all_kinds, float* dpadding, int threads) {       \
-        const Groups<N> g = {(const N::Item*)qkv, (const N::Item*)padding, heads, width,                               \
-                             {batch, tokens, slots, groups, count}, kinds, bias};                                      \
+        const Groups<N> g = {(const N::Item*)qkv,     batch, tokens, heads, width, slots, groups, count,               \
+                             (const N::Item*)padding, kinds, bias};                                                    \
         backward<N>(g, dy, peaks, dqkv, dbias, all_kinds, dpadding, threads);                                          \
     }
 
