@@ -1,7 +1,8 @@
 """The largest batch that the memory holds.
 
-On a CPU running out of memory kills the process, so nothing is tried that might: memory is a straight line in the size
-of the batch, and two measured points give it. On a GPU it is an error like any other, so the limit is tried out.
+On a CPU running out of memory kills the process, so nothing is tried that might: in the end, what a step uses is a
+straight line in the size of the batch, and a few measured points give it. On a GPU running out is an error like any
+other, so the limit is tried out.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from collections.abc import Callable
 import torch
 
 from vitrail.errors import ResourceError
-from vitrail.training.memory import available, peak_of, resident
+from vitrail.training.memory import available, giving_back, peak_of, resident
 from vitrail.training.session import Session
 from vitrail.training.trial import fake_batch, try_step, untouched
 
-SHARE = 0.88  # of the memory that is left; the line was seen to fall short by up to a tenth
+SHARE = 0.6  # of the memory that is left may be in use; what is kept between it was half as much at most (docs/log.md)
 _VISIBLE = 256 * 2**20  # bytes that a batch must add to be told from the noise
+_STRAIGHT = 1.05  # a line that gets steeper by less does not bend
 
 
 def largest_batch(run: Session) -> int:
@@ -23,47 +25,67 @@ def largest_batch(run: Session) -> int:
     Raises:
         ResourceError: not even one picture for each process fits.
     """
-    device, size = run.world.device, run.world.size
-    most = len(run.train_data.dataset) // size
+    device, size, parts = run.world.device, run.world.size, run.config.grad_accum
+    most = len(run.train_data.dataset) // (size * parts)
     with untouched(run):
         if device.type == "cuda":
-            found = by_trial(lambda count: _fits(run, count), most)
+            found = by_trial(lambda count: _fits(run, count * parts), most)
         else:
-            limit = resident() + int(SHARE * available(device) / size)
-            found = by_line(lambda count: peak_of(lambda: try_step(run, fake_batch(run, count)), device), limit, most)
+            with giving_back():
+                limit = resident() + int(SHARE * available(device) / size)
+                found = by_line(lambda count: _peak(run, count * parts), limit, most)
     found = int(-run.world.largest([-float(found)])[0])  # the smallest of all processes
     if found < 1:
         raise ResourceError(
             f"Not one picture of {run.preprocess.size} pixels fits into the memory with this model.\n"
             "Use a smaller model or smaller pictures (imgsz), or precision=bf16."
         )
-    return _round(found * run.config.grad_accum if found < most else found) * size
+    return _round(found) * parts * size
 
 
 def by_line(peak: Callable[[int], int], limit: int, most: int) -> int:
-    """Return the largest size whose memory stays below `limit`, from a line through two measured sizes.
+    """Return the largest size whose memory stays below `limit`, from a line through the last two measured sizes.
+
+    The most that is held is the largest of several lines: what holds weights and moments does not grow, what holds
+    activations does. So the line is drawn only behind the last bend that can be seen.
 
     Args:
-        peak: size -> most bytes held; called with growing sizes, stopping long before the limit.
+        peak: size -> most bytes held; called with growing sizes, stopping long before the limit where it can.
         limit: bytes.
         most: never answer more.
 
     Example:
         >>> by_line(lambda size: 10**9 + size * 10**7, limit=3 * 10**9, most=10**6)
         200
+        >>> by_line(lambda size: max(15 * 10**8, 10**9 + size * 10**7), limit=3 * 10**9, most=10**6)
+        200
     """
-    size, low = 1, peak(1)
+    size, low, before = 1, peak(1), 0.0
     if low > limit:
         return 0
-    while True:
+    while size < most:
         double = min(2 * size, most)
-        if double <= size:
-            return most
         high = peak(double)
         slope = (high - low) / (double - size)
-        if high - low > _VISIBLE or (slope > 0 and high + 2 * slope * double > limit):
-            return max(min(int((limit - high) / slope) + double, most), 1)
-        size, low = double, high
+        bends = slope > _STRAIGHT * before
+        near = slope > 0 and high + 2 * slope * double > limit
+        if near and bends:
+            double, high, slope = _further(peak, double, high, slope, limit, most)
+        if near or (high - low > _VISIBLE and not bends):
+            return max(min(int((limit - high) // slope) + double, most), 1)
+        size, low, before = double, high, slope
+    return most
+
+
+def _further(
+    peak: Callable[[int], int], size: int, low: int, slope: float, limit: int, most: int
+) -> tuple[int, int, float]:
+    """Return a size a quarter larger, its memory and the slope to it; what is given where that may not fit."""
+    more = min(size + -(-size // 4), most)
+    if more == size or low + slope * (more - size) > limit:
+        return size, low, slope
+    high = peak(more)
+    return more, high, max(slope, (high - low) / (more - size))
 
 
 def by_trial(fits: Callable[[int], bool], most: int) -> int:
@@ -85,6 +107,10 @@ def by_trial(fits: Callable[[int], bool], most: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
+
+
+def _peak(run: Session, count: int) -> int:
+    return peak_of(lambda: try_step(run, fake_batch(run, count)), run.world.device)
 
 
 def _fits(run: Session, count: int) -> bool:

@@ -34,7 +34,7 @@ class Plan:
         learning: number of weights that learn.
         steps: updates of the whole run; 0 where the run is measured in minutes.
         steps_per_epoch: updates of an epoch.
-        peak: most bytes held in an update.
+        peak: most bytes held in the updates that were tried.
         capacity: bytes that this process may come to hold.
         step_seconds: seconds of an update, with loading.
         validation_seconds: seconds of a validation.
@@ -98,12 +98,15 @@ def dry_run(config: TrainConfig) -> Plan:
 def measure(run: Session, splits: Splits, check: CheckReport) -> Plan:
     """Measure memory and speed of a session, and leave it as it was."""
     with untouched(run):
-        batches = iter(_forever(run))
-        peak = peak_of(lambda: try_step(run, next(batches)), run.world.device)
-        start = time.monotonic()
-        for batch in islice(batches, _STEPS):
-            try_step(run, batch)
-        step_seconds = (time.monotonic() - start) / _STEPS
+        ends: list[float] = []
+
+        def updates() -> None:  # what is held grows in the first few
+            for batch in islice(_forever(run), 1 + _STEPS):
+                try_step(run, batch)
+                ends.append(time.monotonic())
+
+        peak = peak_of(updates, run.world.device)
+        step_seconds = (ends[-1] - ends[0]) / _STEPS
         part = _First(run.val_data, _STEPS)
         validate(run, part)  # the first pass starts workers and warms up
         start = time.monotonic()
