@@ -75,7 +75,7 @@ def keep_freed() -> bool:
 
     glibc gives large blocks back to the system at once, and a step of training asks for the same blocks again: a
     quarter of a step on a CPU was spent on the system clearing pages. In return blocks leave holes between them, into
-    which the same blocks do not fit again: after some steps a process holds 1.2 to 1.5 times what is in use
+    which the same blocks do not always fit again: after some steps a process holds 1.2 to 1.5 times what is in use
     (docs/log.md).
     """
     return _tell((_MMAP_THRESHOLD, _ENDLESS), (_TRIM_THRESHOLD, _ENDLESS))
