@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from shades import Brightness
 from torch import Tensor, nn
 
@@ -22,7 +20,6 @@ from vitrail.lab.form import FEW, Answerer, Form
 from vitrail.lab.inference import asking
 from vitrail.lab.predict import predict
 from vitrail.native.library import Unavailable, refusal
-from vitrail.preprocess import Preprocess
 
 COMPILED = refusal(torch.float32)
 
@@ -371,32 +368,3 @@ def test_attention_maps_are_the_plain_models(tiny: nn.Module, folder: Path, monk
     vitrail.save_model(tiny, folder.parent / "tiny")  # type: ignore[arg-type]
     words = [str(folder.parent / "tiny"), str(folder / "a" / "0.png"), "--out", str(folder.parent / "maps")]
     assert main(["explain", *words]) == 0 and list((folder.parent / "maps").iterdir())
-
-
-def photo(path: Path, size: tuple[int, int]) -> Path:
-    """Draw a JPEG with smooth colours."""
-    y, x = np.mgrid[: size[1], : size[0]]
-    planes = [128 + 100 * np.sin(x / (40 + 20 * i) + y / 70 + i) for i in range(3)]
-    Image.fromarray(np.stack(planes, -1).astype(np.uint8)).save(path, quality=92)
-    return path
-
-
-def test_large_jpegs_are_decoded_small_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sides: list[tuple[int, int]] = []
-    protocol = Preprocess(size=32, crop=1.0)
-    model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, depth=1, preprocess=protocol, image_size=32)
-    from vitrail.data.transform import EvalTransform
-
-    plain = EvalTransform.picture
-
-    def picture(self: EvalTransform, image: Image.Image, draws: object = None) -> Tensor:
-        sides.append(image.size)
-        return plain(self, image)
-
-    monkeypatch.setattr(EvalTransform, "picture", picture)
-    large, odd = photo(tmp_path / "a.jpg", (320, 240)), photo(tmp_path / "b.jpg", (321, 240))
-    answers = predict(model, [large, odd, photo(tmp_path / "c.jpg", (200, 150))], draft=True, batch=1)
-    exact = predict(model, [large, odd], batch=1)
-    assert sorted(sides[:3]) == [(160, 120), (200, 150), (321, 240)] and sorted(sides[3:]) == [(320, 240), (321, 240)]
-    assert answers[0].probability == pytest.approx(exact[0].probability, abs=5e-3)
-    assert answers[1] == exact[1]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from shades import Brightness
+from torch import Tensor
 
 import vitrail
 from vitrail.data.picture import open_image
@@ -18,6 +19,7 @@ from vitrail.lab.ahead import ahead
 from vitrail.lab.inference import class_names, find_model
 from vitrail.lab.pictures import Picture
 from vitrail.lab.predict import predict, predictions, reduced_side
+from vitrail.preprocess import Preprocess
 
 
 def test_every_kind_of_source_gives_the_same_answer(brightness: Brightness, folder: Path) -> None:
@@ -257,3 +259,30 @@ def test_work_ahead_begins_nothing_while_the_gate_is_shut() -> None:
     assert begun == []
     gate.set()
     assert [first.result(), *source] == list(range(9)) == sorted(begun)
+
+
+def photo(path: Path, size: tuple[int, int]) -> Path:
+    """Draw a JPEG with smooth colours."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    planes = [128 + 100 * np.sin(x / (40 + 20 * i) + y / 70 + i) for i in range(3)]
+    Image.fromarray(np.stack(planes, -1).astype(np.uint8)).save(path, quality=92)
+    return path
+
+
+def test_large_jpegs_are_decoded_small_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[tuple[int, int]] = []
+    protocol = Preprocess(size=32, crop=1.0)
+    model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, depth=1, preprocess=protocol, image_size=32)
+    plain = EvalTransform.picture
+
+    def picture(self: EvalTransform, image: Image.Image, draws: object = None) -> Tensor:
+        sides.append(image.size)
+        return plain(self, image)
+
+    monkeypatch.setattr(EvalTransform, "picture", picture)
+    large, odd = photo(tmp_path / "a.jpg", (320, 240)), photo(tmp_path / "b.jpg", (321, 240))
+    answers = predict(model, [large, odd, photo(tmp_path / "c.jpg", (200, 150))], draft=True, batch=1)
+    exact = predict(model, [large, odd], batch=1)
+    assert sorted(sides[:3]) == [(160, 120), (200, 150), (321, 240)] and sorted(sides[3:]) == [(320, 240), (321, 240)]
+    assert answers[0].probability == pytest.approx(exact[0].probability, abs=5e-3)
+    assert answers[1] == exact[1]
