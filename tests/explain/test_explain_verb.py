@@ -45,6 +45,15 @@ def test_without_flags_everything_is_drawn_and_the_page_is_named(folder, capsys)
             assert picture.width >= 300
 
 
+def test_only_distances_are_said_to_depend_on_the_pictures(folder, capsys):
+    assert run(folder) == 0
+    assert "but for the distances, measured on one picture." in capsys.readouterr().out
+    model = create_model("poolformer_s12", dims=(8, 16), depths=(1, 1), num_classes=3, image_size=48)
+    save_model(model, folder / "model", labels=["cat", "dog", "fox"])
+    assert run(folder) == 0
+    assert "the same for every picture." in capsys.readouterr().out
+
+
 def test_pictures_of_the_same_name_do_not_replace_each_other(folder):
     (folder / "more").mkdir()
     (folder / "one.png").rename(folder / "more" / "two.png")

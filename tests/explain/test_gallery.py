@@ -79,6 +79,15 @@ def test_the_ring_is_drawn_where_the_query_is():
     assert abs(changed.mean(0) - (25, 75)).max() <= 1
 
 
+def test_the_ring_lies_on_the_cell_whose_view_is_shown(build):
+    model, images = build("poolformer"), torch.randn(1, 3, 32, 32)  # 8 x 8 cells of 4 pixels
+    found = heat(model, images, Look("influence", layer=0))
+    y, x = np.unravel_index(int(found.values[0].argmax()), (8, 8))
+    assert found.spot == ((y + 0.5) / 8, (x + 0.5) / 8)
+    asked = heat(model, images, Look("influence", layer=0, query=Pixel(31, 0)))
+    assert asked.spot == (7.5 / 8, 0.5 / 8)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_model_has_an_overview(build, kind):
     found = overview(at_64(build, kind), [photo(seed=i) for i in range(3)])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.durable import write_file
 from vitrail.errors import VitrailError
-from vitrail.explain.gallery import TITLES, portraits, prepare, scenes
+from vitrail.explain.gallery import DISTANCE, TITLES, portraits, prepare, scenes
 from vitrail.explain.heat import AUTO, Look, heat, settle
 from vitrail.explain.layers import evaluating, name_of
 from vitrail.explain.overlay import seen
@@ -45,8 +45,9 @@ def album(
     if not drawn:
         raise VitrailError("There are no pictures to look at; give at least one.")
     if look == AUTO:
-        text = f"{name_of(model)}: the same for every picture, but for the distances, measured on {_count(drawn)}."
-        yield Section(LEARNED, text, portraits(model, torch.cat(drawn)))
+        learned = portraits(model, torch.cat(drawn))
+        but = f", but for the distances, measured on {_count(drawn)}" if DISTANCE in learned else ""
+        yield Section(LEARNED, f"{name_of(model)}: the same for every picture{but}.", learned)
 
 
 def draw(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Image]:

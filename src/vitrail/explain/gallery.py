@@ -29,6 +29,8 @@ TITLES = {
     "maps": "Attention of one layer",
     "influence": "Influence: which cells move one cell in one layer",
 }
+DISTANCE = "Attention distance"
+"""Name of the one portrait that is measured on pictures."""
 
 
 def prepare(model: Any, pictures: Pictures) -> Tensor:
@@ -103,7 +105,7 @@ def scenes(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Ima
 def portraits(model: Any, images: Tensor) -> dict[str, Image.Image]:
     """Draw what the model learned; distances are measured on `images`."""
     drawings: dict[str, tuple[bool, Callable[[], Image.Image]]] = {
-        "Attention distance": (
+        DISTANCE: (
             bool(attending_layers(model)),
             lambda: distance_chart(attention_distance(model, images)),
         ),

@@ -50,11 +50,15 @@ class Place(NamedTuple):
         return Pixel(min(int(y), self.picture[0] - 1), min(int(x), self.picture[1] - 1))
 
     def spot(self, query: Query | None) -> tuple[float, float] | None:
-        """Return the place of a query as shares of the picture's height and width; prefix tokens have none."""
-        pixel = self.everywhere(query)
-        if not isinstance(pixel, Pixel):
+        """Return the centre of the cell that is meant, as shares of the picture's height and width.
+
+        It stays in the picture where the cell is padded; prefix tokens have none.
+        """
+        cell = -1 if query is None else self.token(query) - self.grid.prefix
+        if cell < 0:
             return None
-        return (pixel.y + 0.5) / self.picture[0], (pixel.x + 0.5) / self.picture[1]
+        y, x = (centres(self.grid, self.cell)[cell] / torch.tensor(self.picture)).clamp_max(1).tolist()
+        return y, x
 
 
 class TokenMap(ABC):
