@@ -95,9 +95,10 @@ class Data:
             console.print(f"warning: {warning}", style="yellow")
         pictures = sum(part.pictures for part in report.splits.values())
         done = "listed" if self.action == "info" else "checked"
-        verdict = "everything can be used" if report.ok else f"{len(report.bad)} cannot be used"
+        good = "" if self.action == "info" else ": everything can be used"
+        verdict = good if report.ok else f": {len(report.bad)} cannot be used"
         console.print(
-            f"\n{pictures:,} pictures {done} in {seconds:.1f} s: {verdict}.",
+            f"\n{pictures:,} pictures {done} in {seconds:.1f} s{verdict}.",
             style="bold green" if report.ok else "bold red",
         )
 
@@ -141,7 +142,8 @@ def _print_twins(console, title: str, groups: "list[Twins]", most: int) -> None:
 
     if groups:
         first = sorted(groups, key=lambda group: not group.leaks)
-        _print_list(console, f"{title}: {len(groups)} groups", [told(group) for group in first], most)
+        groups_found = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+        _print_list(console, f"{title}: {groups_found}", [told(group) for group in first], most)
 
 
 def _print_list(console, title: str, lines: list[str], most: int) -> None:

@@ -198,6 +198,10 @@ def _twins(group: list[int], where: list[tuple[str, PictureSet, int]]) -> Twins:
     return Twins(ids, [split for split in SPLITS if split in splits], sorted(names))
 
 
+def _groups(found: list[Twins]) -> str:
+    return "one group" if len(found) == 1 else f"{len(found)} groups"
+
+
 def _warnings(report: CheckReport) -> list[str]:
     warnings = []
     for what, groups in (("are equal", report.equal), ("look alike", report.near or [])):
@@ -205,17 +209,18 @@ def _warnings(report: CheckReport) -> list[str]:
         if leaks:
             across = Counter(" and ".join(group.splits) for group in leaks)
             told = ", ".join(f"{count} in {splits}" for splits, count in across.most_common())
-            warnings.append(f"leakage: {len(leaks)} groups of pictures that {what} lie in more than one split: {told}")
+            warnings.append(f"leakage: pictures that {what} lie in more than one split: {_groups(leaks)}, {told}")
     torn = [group for group in report.equal if len(group.labels) > 1]
     if torn:
-        warnings.append(f"contradiction: {len(torn)} groups of equal pictures have different labels")
+        warnings.append(f"contradiction: equal pictures have different labels: {_groups(torn)}")
     sides = [part.width[1] for part in report.splits.values() if part.width]
     if sides and min(sides) < SMALLEST_SIDE:
         warnings.append(f"pictures under {SMALLEST_SIDE} pixels are too small to search for near-duplicates")
     for split, part in report.splits.items():
         missing = [name for name, count in part.counts.items() if not count]
         if missing:
-            warnings.append(f"{split} has no pictures of {len(missing)} classes: {', '.join(missing[:5])}")
+            classes = "one class" if len(missing) == 1 else f"{len(missing)} classes"
+            warnings.append(f"{split} has no pictures of {classes}: {', '.join(missing[:5])}")
         if part.imbalance >= _UNEVEN:
             warnings.append(f"{split} is uneven: its largest class is {part.imbalance:.0f} times its smallest")
     return warnings

@@ -64,7 +64,8 @@ class Splits:
         if pictures is None:
             there = ", ".join(name for name, _ in self) or "none"
             how = "set val_share above 0" if split == "val" else f"add a folder (or rows) called {split}"
-            raise DataError(f"{self.name} has no pictures for {split}; its splits: {there}.\nTo get one, {how}.")
+            other = f", or take another: --split {there.rpartition(', ')[2]}" if split == "test" else ""
+            raise DataError(f"{self.name} has no pictures for {split}; its splits: {there}.\nTo get one, {how}{other}.")
         return pictures
 
 
