@@ -42,6 +42,18 @@ def test_a_changed_config_is_counted_as_changed(run):
     assert facts["preprocess"]["size"] == 448
 
 
+def test_a_changed_config_is_told_how_to_make_it_again(run):
+    said = run("models", "vit_tiny_patch16_224", "--set", "num_classes=7", "image_size=64", "depth=3").out
+    assert "create_model('vit_tiny_patch16_224', num_classes=7, image_size=64, depth=3)" in said
+    assert said.rstrip().endswith("vitrail train FOLDER --model vit_tiny_patch16_224 --imgsz 64 --set depth=3")
+
+
+def test_a_family_is_told_from_the_names_that_hold_it(run):
+    assert [row["name"] for row in json.loads(run("models", "nat", "--json").out)] == list_models("nat_*")
+    assert "dinat_small" not in run("models", "dinat_s").out
+    assert "published      official 83.2" in run("models", "nat_tiny").out
+
+
 def test_names_that_are_none(run):
     told = run("models", "swim_tiny").err
     assert "Did you mean: " in told and "swin_tiny_patch4_window7_224" in told

@@ -55,6 +55,10 @@ def test_a_model_folder_from_a_foreign_file_answers_at_once(timm_file, tmp_path,
     assert "timm weights of vit_tiny_patch16_224, num_classes=7, in_channels=1, image_size=160" in said
     assert re.search("the same tensors fit .*deit_tiny_patch16_224.*; choose with --model", said)
     model = load_model(tmp_path / "model")
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    (tmp_path / "model").rename(tmp_path / "run" / "weights" / "best")
+    assert main(["convert", str(tmp_path / "run"), "--to", "timm", "--out", str(tmp_path / "back.pth")]) == 0
+    assert equal(read(tmp_path / "back.pth"), read(timm_file))
     assert model(torch.zeros(1, 1, 160, 160)).shape == (1, 7)
     assert model.command == f"vitrail convert {timm_file} --to vitrail --out {tmp_path / 'model'}"
 

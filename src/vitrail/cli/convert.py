@@ -37,9 +37,10 @@ class Convert:
 
     def run(self) -> int:
         """Convert, and say what was found and written."""
+        from vitrail.lab.inference import model_folder
         from vitrail.weights.convert import convert
 
         words = ["vitrail", "convert", self.source, "--to", self.to, "--out", str(self.out)]
         command = shlex.join(words + (["--model", self.model] if self.model else []))
-        print(convert(self.source, self.to, self.out, model=self.model, command=command))
+        print(convert(model_folder(self.source), self.to, self.out, model=self.model, command=command))
         return 0

@@ -119,24 +119,39 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
     print(f"  parameters     {facts['parameters']:,}")
     print(f"  multiply-adds  {facts['multiply_adds'] / 1e9:.3f} G at {facts['preprocess']['size']} pixels")
     print(f"  evaluation     {_protocol(facts['preprocess'])}")
-    if published["top1"]:
-        print(f"  published      {published['top1']} % top-1 on ImageNet-1k ({published['weights']}, timm)")
-    if published["note"]:
-        print(f"                 {published['note']}")
+    told = [f"{published['top1']} % top-1 on ImageNet-1k ({published['weights']}, timm)"] if published["top1"] else []
+    told += [published["note"]] if published["note"] else []
+    for heading, line in zip(["published", ""], told, strict=False):
+        print(f"  {heading:<13}  {line}")
     print("  config")
     width = max(map(len, config))
     for field, value in config.items():
         print(f"    {field:<{width}}  {value}")
-    print(f"\nIn Python: model = vitrail.create_model({name!r}, num_classes=10)")
-    print(f"To train:  vitrail train FOLDER --model {name}")
+    arguments, flags = _again(name, changes)
+    print(f"\nIn Python: model = vitrail.create_model({arguments})")
+    print(f"To train:  vitrail train FOLDER --model {flags}")
+
+
+def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
+    """Return the arguments of `create_model`, and the flags of `vitrail train`, that make a changed variant again."""
+    from vitrail.training.config import TrainConfig
+
+    values = TrainConfig(set=changes).model_overrides()
+    arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in ({"num_classes": 10} | values).items())])
+    # What a training takes from the data or has a flag for is not among the fields that it sets.
+    size = [f"--imgsz {values['image_size']}"] if "image_size" in values else []
+    fields = [change for change in changes if change.partition("=")[0] not in ("image_size", "num_classes")]
+    return arguments, " ".join([name, *size, *(["--set", *fields] if fields else [])])
 
 
 def _containing(text: str) -> list[str]:
     """Take a word that is no name for a family or a part of a name; one that is neither gets the nearest names."""
     from vitrail.errors import unknown
-    from vitrail.models import family_of, list_models
+    from vitrail.models import FAMILIES, family_of, list_models
 
     names = list_models()
+    if text.lower() in FAMILIES:
+        return [name for name in names if family_of(name) == text.lower()]
     found = [name for name in names if text.lower() in name.lower() or fnmatch(family_of(name), text.lower())]
     if not found:
         raise unknown("model", text, names, hint="See them all with: vitrail models")
