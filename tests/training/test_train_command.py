@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vitrail.cli import main
 
@@ -47,6 +48,20 @@ def test_mistakes_get_cause_and_cure(words: list[str], said: str, capsys: pytest
     assert main(["train", *words]) in (2, 3)
     message = capsys.readouterr().err
     assert said in message and len(message.splitlines()) <= 6
+
+
+def test_few_pictures_need_no_batch_to_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label, light in (("dark", 20), ("light", 220)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (8, 8), (light + i, light, light)).save(tmp_path / "photos" / label / f"{i}.png")
+    words = ["train", str(tmp_path / "photos"), *TINY, "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    assert "36 pictures, 2 classes, batch 8," in capsys.readouterr().out
+    assert "batch: 8\n" in (tmp_path / "run" / "config.yaml").read_text()
+    assert main([*words, "--resume", "auto"]) == 0  # no batch given is no other batch
+    assert main([*words[:-2], "--batch", "100", "--out", str(tmp_path / "other")]) == 2
+    assert "at most 36" in capsys.readouterr().err
 
 
 def test_a_damaged_config_is_a_data_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

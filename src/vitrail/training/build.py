@@ -124,6 +124,23 @@ def loaders(config: TrainConfig, world: SingleProcess, splits: Splits, preproces
     )
 
 
+def usual_batch(pictures: int, parts: int = 1) -> int:
+    """Return the global batch where none is asked for: 128, or of few pictures what makes eight updates an epoch.
+
+    Args:
+        pictures: size of the training set.
+        parts: what the batch must be a multiple of: processes times accumulation steps.
+
+    Example:
+        >>> [usual_batch(pictures) for pictures in (50_000, 300, 40, 5)]
+        [128, 37, 8, 5]
+        >>> usual_batch(300, parts=4)
+        36
+    """
+    batch = min(128, max(pictures // 8, min(8, pictures)))
+    return max(batch // parts, 1) * parts
+
+
 def eval_batch(config: TrainConfig, world: SingleProcess) -> int:
     """Return how many pictures are validated at a time: twice a training part, which also holds gradients."""
     assert isinstance(config.batch, int)

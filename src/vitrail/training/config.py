@@ -51,8 +51,9 @@ class TrainConfig:
     eval_every: int = 1
     """Validate after every so many epochs; the last one always counts."""
 
-    batch: int | Literal["auto"] = 128
-    """Pictures in one update, over all processes. auto (or -1) takes the most that the memory holds."""
+    batch: int | Literal["auto"] | None = None
+    """Pictures in one update, over all processes; by default 128, of less than 1,024 pictures fewer. auto (or -1)
+    takes the most that the memory holds."""
     grad_accum: int = 1
     """Parts that each batch is cut into to save memory; the result does not depend on it."""
     imgsz: int | None = None

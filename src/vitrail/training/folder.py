@@ -51,7 +51,8 @@ def settle_config(config: TrainConfig) -> tuple[TrainConfig, Path | None]:
 def _refuse_changes(config: TrainConfig, stored: TrainConfig, names: set[str]) -> None:
     for name in sorted(names):
         was, now = getattr(stored, name), getattr(config, name)
-        if was != now and now != "auto":
+        open_choice = now == "auto" or (name == "batch" and now is None)
+        if was != now and not open_choice:
             raise VitrailError(
                 f"This run was begun with {name}={was}; it cannot go on with {name}={now}.\n"
                 "Leave it out to go on, or start a new run (--weights takes the weights along)."

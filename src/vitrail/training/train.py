@@ -13,7 +13,7 @@ from vitrail.data.open import Splits
 from vitrail.lab.evaluate import evaluate
 from vitrail.lab.run_folder import EVALUATION
 from vitrail.training.batch_size import largest_batch
-from vitrail.training.build import build_length, build_model, build_session, eval_batch, loaders, open_data
+from vitrail.training.build import build_length, build_model, build_session, eval_batch, loaders, open_data, usual_batch
 from vitrail.training.config import TrainConfig
 from vitrail.training.folder import new_folder, settle_config, write_config, write_environment, write_summary
 from vitrail.training.lock import locked
@@ -123,9 +123,12 @@ def make_run(
     config: TrainConfig, world: SingleProcess, splits: Splits, reporter: Reporter, stop: Stop, resolve: bool
 ) -> Session:
     """Build the session; with `resolve`, find the batch and the rate where the config says `auto`."""
+    parts = world.size * config.grad_accum
+    if config.batch is None:
+        config = replace(config, batch=usual_batch(len(splits.require("train")), parts))
     start = replace(
         config,
-        batch=world.size * config.grad_accum if config.batch == "auto" else config.batch,
+        batch=parts if config.batch == "auto" else config.batch,
         lr=max(1e-3, config.min_lr) if config.lr == "auto" else config.lr,
     )
     model = build_model(start, splits)
