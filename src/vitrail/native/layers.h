@@ -53,13 +53,3 @@ static inline void finish_with(int finish, typename N::Item* y, long ldy, const 
         layer([=](int r, int c, Lanes x) { put<N>(y + r * ldy + c, x, outputs - c); });
     }
 }
-
-template <class N>
-static void finish_rows(int finish, typename N::Item* y, long ldy, const float* bias, const typename N::Item* add,
-                        long ldadd, int outputs, const typename N::Item* rows, long stride, int count,
-                        const typename N::Word* packed, int depth, int first, int last) {
-    finish_with<N>(finish, y, ldy, add, ldadd, outputs, [=](auto put) {
-        product<N>(rows, stride, count, packed, depth, outputs, first, last,
-                   [=](int r, int c, Lanes sum) { put(r, c, sum + load(bias + c)); });
-    });
-}

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import torch  # first, so that its OpenMP is in the process and ours is the same one
@@ -133,5 +134,6 @@ def _place(name: str, compile_with: str) -> Path:
     return cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
 
 
+@cache
 def _version(compile_with: str) -> str:
     return subprocess.run([compile_with, "--version"], capture_output=True, text=True, check=False).stdout
