@@ -89,7 +89,7 @@ def test_a_resumed_run_may_be_carried_out_otherwise(tmp_path: Path) -> None:
         ("epochs: 2.5", "epochs is 2.5; a whole number is needed."),
         ("epochs: yes", "epochs is True; a whole number is needed."),
         ("lr: fast", "lr is 'fast'; a number or auto is needed."),
-        ("batch: many", "batch is 'many'; a whole number or auto is needed."),
+        ("batch: many", "batch is 'many'; a whole number or auto or nothing (null) is needed."),
         ("compile: 1", "compile is 1; true or false is needed."),
         ("flip: off", "flip is False; a number or nothing (null) is needed."),
         ("precision: fp61", "precision is 'fp61'; auto or fp32 or bf16 is needed."),
