@@ -47,6 +47,28 @@ def write_file(path: str | Path, content: bytes) -> None:
         new.unlink(missing_ok=True)
 
 
+def refuse_unwritable(path: str | Path) -> None:
+    """Find out before long work that its result could not be written; a new file is made beside it and removed.
+
+    Args:
+        path: the file that is to be made or replaced.
+
+    Raises:
+        VitrailError: its folder is not there or takes no files, or the path is a folder.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise VitrailError(f"{path}: there is no folder {path.parent}. Make it first.")
+    if path.is_dir():
+        raise VitrailError(f"{path} is a folder. Name a file in it.")
+    new = _beside(path)
+    try:
+        new.touch(exist_ok=False)
+    except OSError as error:
+        raise VitrailError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
+    new.unlink()
+
+
 @contextmanager
 def replace_folder(target: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its place, whole and flushed, when the block ends well.

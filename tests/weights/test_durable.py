@@ -10,7 +10,7 @@ import time
 import pytest
 
 from vitrail import durable
-from vitrail.durable import replace_folder, settle, write_file
+from vitrail.durable import refuse_unwritable, replace_folder, settle, write_file
 from vitrail.errors import ResourceError, VitrailError
 
 # The children touch files only, so it is safe to fork them beside torch's threads; Python 3.12 warns of it in general.
@@ -35,6 +35,19 @@ def test_a_file_is_written_and_replaced_and_nothing_is_left(tmp_path):
     write_file(tmp_path / "a", b"one")
     write_file(tmp_path / "a", b"two")
     assert contents(tmp_path) == {"a": b"two"}
+
+
+def test_a_place_that_takes_no_file_is_refused_before_the_work(tmp_path):
+    (tmp_path / "old.csv").write_bytes(b"old")
+    refuse_unwritable(tmp_path / "old.csv")
+    refuse_unwritable(tmp_path / "new.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.csv"] and (tmp_path / "old.csv").read_bytes() == b"old"
+    with pytest.raises(VitrailError, match="there is no folder"):
+        refuse_unwritable(tmp_path / "none" / "new.csv")
+    with pytest.raises(VitrailError, match="is a folder"):
+        refuse_unwritable(tmp_path)
+    with pytest.raises(VitrailError, match="cannot be written"):
+        refuse_unwritable(tmp_path / ("x" * 255))  # a name with no room for the new file's beside it
 
 
 def test_a_folder_is_made_and_replaced_whole(tmp_path):

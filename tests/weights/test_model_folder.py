@@ -62,6 +62,21 @@ def test_every_architecture_is_saved_and_loaded(tmp_path):
         assert again.config == model.config
 
 
+def test_a_model_whose_parts_were_exchanged_is_refused_before_anything_is_written(saved, tmp_path):
+    """Its folder could not be loaded again, and whoever made it would find out too late."""
+    before, altered = contents(saved), small()
+    altered.head = torch.nn.Sequential(torch.nn.LazyLinear(3))
+    with pytest.raises(VitrailError, match="was changed after it was made"):
+        save_model(altered, saved)
+    with pytest.raises(VitrailError, match="state_dict"):
+        save_model(altered, tmp_path / "new")
+    assert contents(saved) == before and not (tmp_path / "new").exists()
+    wider = small()
+    wider.backbone.norm = torch.nn.LayerNorm(5)
+    with pytest.raises(VitrailError, match=r"2 tensors.*backbone\.norm"):
+        save_model(wider, tmp_path / "new")
+
+
 def test_save_load_save_gives_the_same_bytes(saved, tmp_path):
     again = save_model(load_model(saved), tmp_path / "again")
     assert sorted(contents(saved)) == FILES

@@ -95,12 +95,13 @@ class Bench:
 
     def _check_out(self) -> None:
         """Refuse a place that nothing can be written to, before minutes are spent."""
+        from vitrail.durable import refuse_unwritable
+
         if self.out is None or self.out.is_dir():
             return
         if self.out.suffix != ".md":
             raise VitrailError(f"--out {self.out} is neither a folder that exists nor a file that ends in .md.")
-        if not self.out.parent.is_dir():
-            raise VitrailError(f"--out {self.out}: there is no folder {self.out.parent}. Make it first.")
+        refuse_unwritable(self.out)
 
     def _show(self, result: "Result") -> None:
         from vitrail.durable import write_file

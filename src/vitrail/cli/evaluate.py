@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from vitrail.cli.table import print_table
-from vitrail.errors import VitrailError
 
 if TYPE_CHECKING:
     from vitrail.lab.evaluation import Evaluation
@@ -63,13 +62,14 @@ class Evaluate:
     def run(self) -> int:
         """Evaluate, print, write, and return the exit code."""
         from vitrail.cli.progress import picture_bar
+        from vitrail.durable import refuse_unwritable
         from vitrail.lab.evaluate import evaluate, open_split
         from vitrail.lab.inference import find_model
         from vitrail.lab.words import in_words
 
         for path in (self.out, self.report):
-            if path is not None and not path.parent.is_dir():
-                raise VitrailError(f"There is no folder {path.parent} to write {path.name} to. Make it first.")
+            if path is not None:
+                refuse_unwritable(path)
         pictures = open_split(self.data, self.split)
         model = find_model(self.model, self.weights, self.device)
         with picture_bar("evaluate", len(pictures)) as tell:

@@ -10,7 +10,7 @@ from typing import IO, Protocol
 
 from vitrail.cli.table import print_table
 from vitrail.data.picture import shown
-from vitrail.durable import write_file
+from vitrail.durable import refuse_unwritable, write_file
 from vitrail.errors import VitrailError
 from vitrail.lab.results import ResultFile, to_line
 from vitrail.tasks.classification import Classification
@@ -139,7 +139,7 @@ def open_output(out: Path | None, job: str, pictures: int, top: int, as_json: bo
     """Choose where the results of a job go.
 
     Raises:
-        VitrailError: the file's ending says nothing, or its folder is not there.
+        VitrailError: the file's ending says nothing, or it cannot be written.
     """
     if out is None:
         if as_csv:
@@ -147,8 +147,7 @@ def open_output(out: Path | None, job: str, pictures: int, top: int, as_json: bo
         return Tabled() if pictures <= 200 and not as_json else Printed(as_json)
     if out.suffix.lower() not in SUFFIXES:
         raise VitrailError(f"--out {out} does not say what to write. Let it end in {', '.join(SUFFIXES)}.")
-    if not out.parent.is_dir():
-        raise VitrailError(f"--out {out}: there is no folder {out.parent}. Make it first.")
+    refuse_unwritable(out)
     return ResultFile(out, job) if out.suffix.lower() == ".jsonl" else Whole(out, top)
 
 

@@ -61,7 +61,8 @@ def save_model(
         license: the licence of the weights, as the hub spells it; "unknown" unless given.
 
     Raises:
-        VitrailError: the place holds something that is not a model folder, or `labels` do not fit.
+        VitrailError: the place holds something that is not a model folder, `labels` do not fit, or the model has parts
+            that its config does not describe, so it could not be built again.
         ResourceError: the disk is full; what was there before is untouched.
     """
     folder = Path(folder)
@@ -71,6 +72,7 @@ def save_model(
     given |= {"metrics": metrics, "dataset": dataset, "license": license}
     about |= {key: value for key, value in given.items() if value is not None}
     config = _config(model, about)
+    _refuse_altered(model, config["config"], about["preprocess"])
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
     with replace_folder(folder) as new:
         write_file(new / CONFIG, dump_json(config))
@@ -185,6 +187,24 @@ def _config(model: Classifier, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _refuse_altered(model: Classifier, values: dict[str, Any], preprocess: Preprocess) -> None:
+    """Refuse a model whose parts were exchanged: what is written must be what `load_model` can build."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        described = create_model(model.variant, **{**values, "preprocess": preprocess}).state_dict()
+    wrong = _differing(described, model.state_dict())
+    if wrong:
+        raise VitrailError(
+            f"{model.variant} was changed after it was made: {len(wrong)} tensors are not those of its config, first"
+            f" {wrong[0]}.\nA folder of it could not be loaded again. Keep its state_dict beside its code."
+        )
+
+
+def _differing(described: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
+    """Name the tensors that only one side has, then those of other shapes."""
+    wrong = sorted(set(described) ^ set(given))
+    return wrong + [name for name in described if name in given and described[name].shape != given[name].shape]
+
+
 def _card(model: Classifier, about: dict[str, Any]) -> str:
     """Return the card of a model."""
     return model_card(
@@ -217,9 +237,7 @@ def _find(source: str | Path) -> Path:
 
 def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> None:
     """Put tensors into a model, all of them or none."""
-    own = model.state_dict()
-    wrong = sorted(set(own) ^ set(tensors))
-    wrong += [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    wrong = _differing(model.state_dict(), tensors)
     if wrong:
         raise DataError(
             f"{folder / TENSORS} does not fit what {CONFIG} describes: {len(wrong)} keys differ, first {wrong[0]}.\n"
