@@ -122,7 +122,7 @@ class FastAttention(nn.Module):
         slots, kinds, bias = self.meeting.on(grid)
         if shared_evenly(len(x) * len(slots)):
             return attention_branch(x, self.heads, self.qkv, self.proj, slots, self.padding, kinds, bias, self.eps)
-        qkv = linear(x, self.qkv, norm_eps=self.eps)
+        qkv = linear(x, self.qkv, norm_eps=self.eps, dtype=self.padding.dtype)
         mixed = attend_groups(qkv, self.heads, slots, self.padding, kinds, bias)
         return linear(mixed, self.proj, ADD, add=x)
 

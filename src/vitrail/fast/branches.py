@@ -18,6 +18,7 @@ from vitrail.fast.neighborhood import fast_neighborhood
 from vitrail.fast.pooling import fast_channel_mlp, fast_pooling
 from vitrail.fast.token_mlp import fast_token_mlp
 from vitrail.grid import Grid
+from vitrail.native.residual import as_residual
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
@@ -62,15 +63,15 @@ class FastBlock(nn.Module):
 
 
 class PlainBranch(nn.Module):
-    """`x + scale(mixer(norm(x)))` as it was."""
+    """`x + scale(mixer(norm(x)))` as it was, in the precision of products; only the sum is stored as the residual."""
 
-    def __init__(self, norm: nn.Module, mixer: nn.Module, scale: nn.Module):
+    def __init__(self, norm: nn.Module, mixer: nn.Module, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
-        self.norm, self.mixer, self.scale = norm, mixer, scale
+        self.norm, self.mixer, self.scale, self.dtype = norm, mixer, scale, dtype
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
-        return x + self.scale(self.mixer(self.norm(x), grid))
+        return as_residual(x + self.scale(self.mixer(self.norm(x.to(self.dtype)), grid)), x.dtype)
 
 
 def fast_block(block: Block, dtype: torch.dtype, kept: Counter[str], kinds: Sequence[Branches]) -> FastBlock:
@@ -78,7 +79,7 @@ def fast_block(block: Block, dtype: torch.dtype, kept: Counter[str], kinds: Sequ
 
     Args:
         block: what to compute.
-        dtype: precision of tokens.
+        dtype: precision of products.
         kept: counts the branches that a form refuses, with why.
         kinds: the first whose form does not refuse is taken; a branch that all refuse stays as it is.
     """
@@ -103,4 +104,4 @@ def _branch(
             return kind.forms[mixer].of(*branch, dtype)
         except Kept as reason:
             kept[f"{place}: {reason}"] += 1
-    return PlainBranch(*branch)
+    return PlainBranch(*branch, dtype)

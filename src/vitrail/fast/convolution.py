@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import PackedConvolution, convolve, pack_convolution
 from vitrail.native.norms import LaneNorm
+from vitrail.native.residual import RESIDUAL
 from vitrail.parts.embeddings import ConvTokenizer, OverlappingPatchEmbedding
 from vitrail.parts.merging import ConvMerging, NormedConvMerging
 from vitrail.shapes import Image, Tokens
@@ -20,7 +21,7 @@ class FastConvMerging(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Merge; the grid must have no prefix."""
-        return to_grid(convolve(grid.cells(x), self.conv, self.norm))
+        return to_grid(convolve(grid.cells(x).to(self.conv.product.dtype), self.conv, self.norm, x.dtype))
 
 
 class FastTokenizer(nn.Module):
@@ -33,9 +34,10 @@ class FastTokenizer(nn.Module):
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Turn pictures into tokens."""
         cells = images.permute(0, 2, 3, 1)  # (B, C, Y, X) -> (B, Y, X, C)
-        for conv in self.convs:
-            cells = convolve(cells, conv, self.norm if conv is self.convs[-1] else None)
-        return to_grid(cells)
+        *before, last = self.convs
+        for conv in before:
+            cells = convolve(cells, conv)
+        return to_grid(convolve(cells, last, self.norm, RESIDUAL[cells.dtype]))
 
 
 class FastOverlappingPatches(FastTokenizer):

@@ -33,3 +33,6 @@ FORMS: Forms = {
 
 Blocks are not here: their branches are, in `branches.BRANCHES`.
 """
+
+BETWEEN_BLOCKS = set(FORMS) - {nn.Linear, Stage}
+"""Those of them that make tokens or hand them on, `(images) -> (x, grid)` or `(x, grid) -> (x, grid)`, by themselves."""

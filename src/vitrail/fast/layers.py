@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fast.kept import Kept
+from vitrail.grid import Grid
 from vitrail.native.products import linear, pack_linear
+from vitrail.native.residual import RESIDUAL, as_residual
 
 
 class FastLinear(nn.Module):
@@ -30,6 +32,19 @@ class InFp32(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Widen, and compute."""
         return self.module(x.float())
+
+
+class BetweenBlocks(nn.Module):
+    """What stays PyTorch, in the precision of products, where others hand a residual on that is stored otherwise."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.module, self.dtype = module, dtype
+
+    def forward(self, x: Tensor, *grid: Grid) -> tuple[Tensor, Grid]:
+        """Narrow, compute, and store the answer as the residual."""
+        y, after = self.module(x.to(self.dtype), *grid)
+        return as_residual(y, RESIDUAL[self.dtype]), after
 
 
 def fast_linear(layer: nn.Linear, dtype: torch.dtype) -> FastLinear:

@@ -37,7 +37,8 @@ class FastNeighborhood(nn.Module):
         cut, bias = meeting(grid, self.kernel_size, self.dilation), self.bias(grid)
         if shared_evenly(len(x)):
             return neighborhood_branch(x, self.heads, self.qkv, self.proj, bias, cut, self.padding, self.eps)
-        cells = linear(x, self.qkv, norm_eps=self.eps).unflatten(1, (grid.h, grid.w)).unflatten(3, (3, self.heads, -1))
+        made = linear(x, self.qkv, norm_eps=self.eps, dtype=self.qkv.dtype)
+        cells = made.unflatten(1, (grid.h, grid.w)).unflatten(3, (3, self.heads, -1))
         q, k, v = cells.unbind(3)  # (B, H, W, 3, h, d) -> 3 x (B, H, W, h, d)
         mixed = attend_neighbors(q, k, v, bias, cut, self.padding)
         return linear(mixed.flatten(3).flatten(1, 2), self.proj, ADD, add=x)  # (B, H, W, h, d) -> (B, N, C)

@@ -9,17 +9,18 @@ from torch import nn
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.fast.bottlenecks import FastBottlenecks
-from vitrail.fast.branches import COMPILED, Branches, fast_block
+from vitrail.fast.branches import COMPILED, Branches, PlainBranch, fast_block
 from vitrail.fast.cuda import optimize_for_cuda
 from vitrail.fast.form import libraries_of
-from vitrail.fast.forms import FORMS
+from vitrail.fast.forms import BETWEEN_BLOCKS, FORMS
 from vitrail.fast.int8 import INT8, computes_int8
 from vitrail.fast.kept import Kept
-from vitrail.fast.layers import InFp32
+from vitrail.fast.layers import BetweenBlocks, InFp32
 from vitrail.fast.patches import FastPatchEmbedding
 from vitrail.native.instructions import computes_bf16
 from vitrail.native.int8 import int8_refusal
 from vitrail.native.library import built, missing, refusal
+from vitrail.native.residual import RESIDUAL
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.blocks import Block
 
@@ -30,7 +31,7 @@ PRECISIONS = ("auto", *DTYPES, "int8")
 
 
 class Plan(NamedTuple):
-    """How to compute: the precision of tokens, and the forms of a branch, the best first."""
+    """How to compute: the precision of products, and the forms of a branch, the best first."""
 
     dtype: torch.dtype
     branches: tuple[Branches, ...]
@@ -60,7 +61,8 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
 
     Args:
         model: a classifier on a CPU or a CUDA device; it is not changed.
-        precision: of weights and products; `auto` takes bf16 where the processor computes in it. With `int8` the
+        precision: of weights and products; `auto` takes bf16 where the processor computes in it, and on a CPU fp16 for
+            the sums that blocks hand on, which have as many bytes and three digits more. With `int8` the
             products of attention and MLPs are of bytes, each token in eight bits of its own range, and the rest is as
             with `auto`; nothing has to be calibrated. Pictures and logits are fp32 in any case.
 
@@ -91,7 +93,9 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
     libraries = plan.libraries(model)
     missing(*libraries)  # built at the same time; each form asks for its own again
     reason = refusal(plan.dtype)
+    residual = plan.dtype
     if reason is None:
+        residual = RESIDUAL[plan.dtype]
         with torch.no_grad():
             _replace(fast, _possible(plan, libraries, kept), kept)
     else:
@@ -99,7 +103,7 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
     _own(fast, model)
     fast.requires_grad_(False)
     fast.kept = dict(kept)
-    _cast(fast, plan.dtype)
+    _cast(fast, plan.dtype, residual)
     return fast
 
 
@@ -150,8 +154,9 @@ def _descend(parent: nn.Module, plan: Plan, kept: Counter[str]) -> None:
     """Replace children; what has no form may hold parts that have."""
     for name, child in parent.named_children():
         form = _form(child, plan, kept)
-        setattr(parent, name, form)
         _descend(form, plan, kept)
+        narrow = form is child and type(child) in BETWEEN_BLOCKS and RESIDUAL[plan.dtype] != plan.dtype
+        setattr(parent, name, BetweenBlocks(child, plan.dtype) if narrow else form)
 
 
 def _form(module: nn.Module, plan: Plan, kept: Counter[str]) -> nn.Module:
@@ -166,11 +171,17 @@ def _form(module: nn.Module, plan: Plan, kept: Counter[str]) -> nn.Module:
         return module
 
 
-def _cast(fast: Any, dtype: torch.dtype) -> None:
-    """Bring what stayed PyTorch into the precision, all but the last norm and the head; pictures come in fp32."""
+def _cast(fast: Any, dtype: torch.dtype, residual: torch.dtype) -> None:
+    """Bring what stayed PyTorch into the precision of products, what is added between blocks into that of the residual.
+
+    The last norm and the head stay in fp32, and pictures come so.
+    """
     backbone = fast.float().backbone
-    backbone.embedding.to(dtype)
-    backbone.stages.to(dtype)
+    for part in (backbone.embedding, backbone.stages):
+        part.to(residual)
+        for module in part.modules():
+            if isinstance(module, PlainBranch | BetweenBlocks):
+                module.to(dtype)
     if dtype == torch.float32:
         return
     backbone.norm = InFp32(backbone.norm)

@@ -11,6 +11,7 @@ from vitrail.native.convolution import convolve, pack_convolution
 from vitrail.native.norms import LaneNorm
 from vitrail.native.patches import embed_patches, merge_patches
 from vitrail.native.products import pack_linear
+from vitrail.native.residual import RESIDUAL
 from vitrail.parts.embeddings import MapPatches, PatchEmbedding
 from vitrail.parts.merging import PatchMerging
 from vitrail.shapes import Image, Tokens
@@ -60,8 +61,9 @@ class FastMapPatches(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Cut and project; the grid must have no prefix."""
-        cells = pad(grid.cells(x), (0, 0, 0, -grid.w % self.patch_size, 0, -grid.h % self.patch_size))
-        return to_grid(convolve(cells, self.conv))
+        cells = grid.cells(x).to(self.conv.product.dtype)
+        cells = pad(cells, (0, 0, 0, -grid.w % self.patch_size, 0, -grid.h % self.patch_size))
+        return to_grid(convolve(cells, self.conv, dtype=RESIDUAL[cells.dtype]))
 
 
 def fast_patch_embedding(layer: PatchEmbedding, dtype: torch.dtype) -> FastPatchEmbedding:

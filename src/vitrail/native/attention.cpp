@@ -24,7 +24,7 @@ static bool in_a_row(const int32_t* seats, int count) {
 
 // Attention within groups of tokens. qkv is (batch, tokens, 3, heads, width), y (batch, tokens, heads, width).
 template <class N>
-static void groups_attend(const Stream<typename N::Item>& stream, const Seating& seating, const Addends& addends,
+static void groups_attend(const Stream<N, N>& stream, const Seating& seating, const Addends& addends,
                           int threads) {
     typedef typename N::Item Item;
     const int heads = stream.heads, width = stream.width, dim = heads * width, count = seating.count;
@@ -113,8 +113,10 @@ extern "C" {
         const int dim = heads * width;                                                                                 \
         const Dense<N> into = {(const N::Word*)qkv, qkv_bias, dim, 3 * dim};                                           \
         const Dense<N> out_of = {(const N::Word*)proj, proj_bias, dim, dim};                                           \
-        branch({(const N::Item*)x, (const N::Item*)padding, (N::Item*)y, heads, width},                                \
-               {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, into, out_of, eps, threads);        \
+        typedef N::Residual X;                                                                                         \
+        branch<Dense<N>>({(const X::Item*)x, (const N::Item*)padding, (X::Item*)y, heads, width},                      \
+                         {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, into, out_of, eps,        \
+                         threads);                                                                                     \
     }
 
 FOR(float32, Single)

@@ -14,6 +14,7 @@ from vitrail.native.calls import at, function
 from vitrail.native.library import library
 from vitrail.native.memory import empty
 from vitrail.native.products import Packed
+from vitrail.native.residual import PRODUCTS
 
 
 def lane_bias(bias: Tensor) -> Tensor:
@@ -86,12 +87,12 @@ def attention_branch(
     """Return `x + proj(attention(qkv(norm(x))))` within groups, some groups at a time: only x and y leave the cache.
 
     Args:
-        x: `(B, N, C)`.
+        x: `(B, N, C)`, stored as the residual.
         heads: heads h; `C = h d`, d even.
         qkv: makes queries, keys and values, the queries scaled.
         proj: comes after.
         slots: int32 `(groups, n)`, which token sits in each place, each token once; -1 is padding.
-        padding: `(3 C,)`, queries, keys and values of padding.
+        padding: `(3 C,)`, queries, keys and values of padding, in the precision of products.
         kinds: int32 `(groups,)`, which bias a group has, or None.
         bias: from `lane_bias`, or None.
         norm_eps: of the norm without scale and shift.
@@ -100,8 +101,10 @@ def attention_branch(
     width = x.shape[2]
     assert (qkv.inputs, qkv.outputs, proj.inputs, proj.outputs) == (width, 3 * width, width, width)
     assert qkv.takes(x, norm_eps) and proj.takes(x, None) and type(qkv) is type(proj)
+    products = PRODUCTS[x.dtype]
+    assert padding.dtype == products, (x.dtype, padding.dtype)
     y = empty(*x.shape, dtype=x.dtype)
-    function(qkv.attention, "branch", x.dtype)(
+    function(qkv.attention, "branch", products)(
         *meeting(x, heads, width, slots, padding, kinds, bias),
         *qkv.operands(),
         *proj.operands(),

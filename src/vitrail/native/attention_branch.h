@@ -25,36 +25,36 @@ struct Addends {
     }
 };
 
-// What comes into the branch and out of it: (batch, tokens, heads, width), and (3, heads, width) for padding.
-template <class Item>
+// What comes in and goes out, (batch, tokens, heads, width), stored in X; and (3, heads, width) for padding, in N.
+template <class X, class N>
 struct Stream {
-    const Item *x, *padding;
-    Item* y;
+    const typename X::Item* x;
+    const typename N::Item* padding;
+    typename X::Item* y;
     int heads, width;
 };
 
 // y = x + attention(norm(x) Wqkv + b) Wproj + b within groups, some groups at a time: only x and y leave the cache.
 // Each token sits in one place, so y may be x.
-template <class Weights>
-static void branch(const Stream<typename Weights::Item>& stream, const Seating& seating, const Addends& addends,
-                   const Weights& qkv, const Weights& proj, float eps, int threads) {
-    typedef typename Weights::Numbers N;
+template <class Weights, class N = typename Weights::Numbers, class X = typename N::Residual>
+static void branch(const Stream<X, N>& stream, const Seating& seating, const Addends& addends, const Weights& qkv,
+                   const Weights& proj, float eps, int threads) {
     typedef typename N::Item Item;
     const int heads = stream.heads, width = stream.width, dim = heads * width, count = seating.count;
-    const Item* x = stream.x;
-    Item* y = stream.y;
+    const typename X::Item* x = stream.x;
+    typename X::Item* y = stream.y;
     share_runs(seating.all(), count * dim * sizeof(Item), Weights::ROOM, threads, [&](long start, int some) {
         const int rows = some * count;
         long* places = scratch<long>(0, rows);
         Item* made = scratch<Item>(6, (size_t)rows * 3 * dim);
-        const Item* empty = nothing<Item>(dim);
+        const auto* empty = nothing<typename X::Item>(dim);
         seating.places(start, some, places);
         auto row = [=](int r) {
             const long soon = places[std::min(r + 8, rows - 1)];
             for (int c = 0; c < dim && soon >= 0; c += 64 / sizeof(Item)) __builtin_prefetch(x + soon * dim + c);
             return places[r] < 0 ? empty : x + places[r] * dim;
         };
-        qkv.multiply(qkv.ready(row, rows, eps), rows, 0, panels(3 * dim),
+        qkv.multiply(qkv.template ready<X>(row, rows, eps), rows, 0, panels(3 * dim),
                      [=](int r, int c, Lanes sum) { put<N>(made + (size_t)r * 3 * dim + c, sum, 3 * dim - c); });
         for (int r = 0; r < rows; r++)
             if (places[r] < 0) std::memcpy(made + (size_t)r * 3 * dim, stream.padding, 3 * dim * sizeof(Item));
@@ -65,11 +65,11 @@ static void branch(const Stream<typename Weights::Item>& stream, const Seating& 
             attend<N>(count, width, {made + 3 * at + head * width, 3L * dim}, dim,
                       addends.of((start + item / heads) % seating.groups, head), {mixed + at + head * width, dim});
         }
-        const auto ready = proj.ready([=](int r) { return (const Item*)mixed + (size_t)r * dim; }, rows, NO_NORM);
+        const auto ready = proj.template ready<N>([=](int r) { return (const Item*)mixed + (size_t)r * dim; }, rows, NO_NORM);
         proj.multiply(ready, rows, 0, panels(dim), [=](int r, int c, Lanes sum) {
             if (places[r] < 0) return;
             const size_t at = places[r] * dim + c;
-            put<N>(y + at, sum + get<N>(x + at, dim - c), dim - c);
+            put<X>(y + at, sum + get<X>(x + at, dim - c), dim - c);
         });
     });
 }

@@ -8,9 +8,10 @@ from torch import Tensor, dtype
 from vitrail.native.library import SUFFIXES, library
 
 
-def function(source: str, name: str, precision: dtype) -> Callable[..., None]:
-    """Return the operation `name` of `source.cpp` for a precision."""
-    found = getattr(library(source), f"vitrail_{name}_{SUFFIXES[precision]}")
+def function(source: str, name: str, precision: dtype, to: dtype | None = None) -> Callable[..., None]:
+    """Return the operation `name` of `source.cpp` for a precision, or from one `to` another."""
+    suffix = SUFFIXES[precision] if to in (None, precision) else f"{SUFFIXES[precision]}_{SUFFIXES[to]}"
+    found = getattr(library(source), f"vitrail_{name}_{suffix}")
     found.restype = None
     return found
 

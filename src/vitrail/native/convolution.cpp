@@ -3,36 +3,37 @@
 #include "convolution.h"
 #include "norms.h"
 
-// y = norm(convolution(x) + b), `lines` lines of the result at a time. `weight` is null where no norm follows.
-template <class N>
+// y = norm(convolution(x) + b), stored in To, `lines` lines of it at a time. `weight` is null where no norm follows.
+template <class N, class To>
 static void convolve(const Convolution<N>& conv, const float* bias, const float* weight, const float* shift, float eps,
                      void* y_, int lines, int threads) {
-    typedef typename N::Item Item;
+    typedef typename To::Item Item;
     const int outputs = conv.outputs;
     share_lines<N>(conv, lines, weight == nullptr, threads, [&](Lines some, auto&& multiply) {
         Item* y = (Item*)y_ + some.first * outputs;
         multiply([=](int row, int held, int c, const Lanes* column) {
             const Lanes offset = load(bias + c);
             for (int r = 0; r < held; r++)
-                put<N>(y + (size_t)(row + r) * outputs + c, column[r] + offset, outputs - c);
+                put<To>(y + (size_t)(row + r) * outputs + c, column[r] + offset, outputs - c);
         });
-        if (weight != nullptr) layer_norm_rows<N>(y, some.count, outputs, weight, shift, eps);
+        if (weight != nullptr) layer_norm_rows<To>(y, some.count, outputs, weight, shift, eps);
     });
 }
 
 extern "C" {
-#define FOR(name, N)                                                                                                   \
+#define FOR(name, N, To)                                                                                                \
     void vitrail_convolve_##name(const void* x, int batch, int height, int width, int channels, int planar, int size,  \
                                  int stride, int top, int left, int tall, int wide, const void* packed,                \
                                  const float* bias, int outputs, const float* weight, const float* shift, float eps,   \
                                  void* y, int lines, int threads) {                                                    \
-        convolve<N>({{(const N::Item*)x, height, width, channels, planar, nullptr, nullptr}, batch,                    \
+        convolve<N, To>({{(const N::Item*)x, height, width, channels, planar, nullptr, nullptr}, batch,                    \
                      {size, stride, top, left}, (const N::Word*)packed, tall, wide, outputs}, bias, weight, shift,     \
                     eps, y, lines, threads);                                                                           \
     }
 
-FOR(float32, Single)
+FOR(float32, Single, Single)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, Brain, Brain)
+FOR(bfloat16_float16, Brain, Half)
 #endif
 }

@@ -58,21 +58,29 @@ def pack_lines(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Packe
     return pack_linear(lines.flatten(1), bias, dtype)
 
 
-def convolve(x: FeatureMap, packed: PackedConvolution, norm: LaneNorm | None = None) -> Tensor:
+def convolve(
+    x: FeatureMap, packed: PackedConvolution, norm: LaneNorm | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
     """Convolve a map, channels last, and normalise each place: `(B, H, W, C) -> (B, h, w, out)`.
 
     A view of pictures whose channels are planes in memory is read as it is.
+
+    Args:
+        x: the map, in the precision of the filters.
+        packed: the filters.
+        norm: what follows, or None.
+        dtype: how the answer is stored: as x, which is the default, or as the residual.
     """
     planar = x.movedim(3, 1).is_contiguous() and not x.is_contiguous()
     x = x if planar else x.contiguous()
     batch, height, width, channels = x.shape
     product, tall, wide = packed.product, packed.length(height), packed.length(width)
     assert x.dtype == product.dtype and channels == packed.channels, (x.dtype, x.shape, packed.channels)
-    y = empty(batch, tall, wide, product.outputs, dtype=x.dtype)
+    y = empty(batch, tall, wide, product.outputs, dtype=dtype or x.dtype)
     threads = torch.get_num_threads()
     share = -(-batch * tall // threads)
     lines = lines_at_a_time((tall, wide), packed.size, packed.stride, channels * x.element_size(), most=share)
-    function("convolution", "convolve", x.dtype)(
+    function("convolution", "convolve", x.dtype, y.dtype)(
         ctypes.c_void_p(x.data_ptr()),
         *x.shape,
         int(planar),

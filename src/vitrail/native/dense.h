@@ -1,7 +1,7 @@
 // A layer and an MLP of rows, whatever their weights are stored in.
 //
 // A kind of weights has `inputs` and `outputs` and two steps, so that what several products read is made ready once:
-// `ready(row, count, eps)` brings rows to mean 0 and variance 1, unless eps is negative, and to what is multiplied;
+// `ready<From>(row, count, eps)` brings rows to mean 0 and variance 1, unless eps is negative, and to what is multiplied;
 // `multiply(ready, count, first, last, finish)` gives `finish(row, output, x W + b)` for panels `first` up to `last`.
 
 #pragma once
@@ -10,7 +10,7 @@
 
 constexpr float NO_NORM = -1;
 
-// Weights as precise as the rows.
+// Weights as precise as what products take.
 template <class N>
 struct Dense {
     typedef N Numbers;
@@ -20,12 +20,18 @@ struct Dense {
     const float* bias;
     int inputs, outputs;
 
-    // Without a norm rows are read where they lie, one after the other.
-    template <class Row>
+    // Without a norm rows are read where they lie, one after the other, if they are stored as products take them.
+    template <class From, class Row>
     const Item* ready(Row&& row, int count, float eps) const {
-        if (eps < 0) return row(0);
+        if constexpr (std::is_same_v<From, N>) {
+            if (eps < 0) return row(0);
+        }
         Item* fresh = scratch<Item>(5, (size_t)count * inputs);
-        for (int r = 0; r < count; r++) normalise<N>(row(r), inputs, eps, fresh + (size_t)r * inputs);
+        for (int r = 0; r < count; r++) {
+            const typename From::Item* from = row(r);
+            const Standard by = eps < 0 ? Standard{0, 1} : standard_of<From>(from, inputs, eps);
+            standardise<From, N>(from, inputs, by, fresh + (size_t)r * inputs);
+        }
         return fresh;
     }
 
@@ -37,50 +43,59 @@ struct Dense {
     }
 };
 
-// y = finish(norm(x) W + b) of some rows, for outputs from panel `first` up to `last`.
-template <class Weights>
-static inline void part_of_layer(int finish, const Weights& weights, const typename Weights::Item* x, int count,
-                                 float eps, int first, int last, const typename Weights::Item* add,
-                                 typename Weights::Item* y) {
-    const int inputs = weights.inputs, outputs = weights.outputs;
-    const auto ready = weights.ready([=](int r) { return x + (size_t)r * inputs; }, count, eps);
-    finish_with<typename Weights::Numbers>(finish, y, outputs, add, outputs, outputs, [&](auto put) {
+// y = finish(x W + b) of rows that are ready, whatever they were read from, for outputs from panel `first` up to `last`.
+template <class To, class Weights, class Ready>
+static inline void multiply(int finish, const Weights& weights, const Ready& ready, int count, int first, int last,
+                            const typename To::Item* add, typename To::Item* y) {
+    const int outputs = weights.outputs;
+    finish_with<To, typename Weights::Numbers>(finish, y, outputs, add, outputs, outputs, [&](auto put) {
         weights.multiply(ready, count, first, last, put);
     });
 }
 
+// y = finish(norm(x) W + b) of some rows.
+template <class From, class To, class Weights>
+static inline void part_of_layer(int finish, const Weights& weights, const typename From::Item* x, int count, float eps,
+                                 int first, int last, const typename To::Item* add, typename To::Item* y) {
+    const int inputs = weights.inputs;
+    const auto ready = weights.template ready<From>([=](int r) { return x + (size_t)r * inputs; }, count, eps);
+    multiply<To>(finish, weights, ready, count, first, last, add, y);
+}
+
 // The same for all outputs.
-template <class Weights>
-static inline void layer(int finish, const Weights& weights, const typename Weights::Item* x, int count, float eps,
-                         const typename Weights::Item* add, typename Weights::Item* y) {
-    part_of_layer(finish, weights, x, count, eps, 0, panels(weights.outputs), add, y);
+template <class From, class To, class Weights>
+static inline void layer(int finish, const Weights& weights, const typename From::Item* x, int count, float eps,
+                         const typename To::Item* add, typename To::Item* y) {
+    part_of_layer<From, To>(finish, weights, x, count, eps, 0, panels(weights.outputs), add, y);
 }
 
 // The same for all rows.
-template <class Weights>
-static void linear(int finish, const Weights& weights, const typename Weights::Item* x, long rows, float eps,
-                   const typename Weights::Item* add, typename Weights::Item* y, int threads) {
+template <class From, class To, class Weights>
+static void linear(int finish, const Weights& weights, const typename From::Item* x, long rows, float eps,
+                   const typename To::Item* add, typename To::Item* y, int threads) {
     const long inputs = weights.inputs, outputs = weights.outputs;
     share_layer(rows, inputs * sizeof(*x), weights.outputs, threads, [&](long start, int count, int first, int last) {
-        part_of_layer(finish, weights, x + start * inputs, count, eps, first, last, moved(add, start * outputs),
-                      y + start * outputs);
+        part_of_layer<From, To>(finish, weights, x + start * inputs, count, eps, first, last,
+                                moved(add, start * outputs), y + start * outputs);
     });
 }
 
-// y = add + gelu(norm(x) W1 + b1) W2 + b2 of some rows.
-template <class Weights>
-static inline void mlp_rows(const Weights& one, const Weights& two, const typename Weights::Item* x, int count,
-                            float eps, const typename Weights::Item* add, typename Weights::Item* y) {
-    auto* between = scratch<typename Weights::Item>(6, (size_t)count * one.outputs);
-    layer(GELU, one, x, count, eps, nullptr, between);
-    layer(add == nullptr ? PLAIN : ADD, two, between, count, NO_NORM, add, y);
+// y = add + gelu(norm(x) W1 + b1) W2 + b2 of some rows; y is stored as the residual is.
+template <class From, class Weights, class X = typename Weights::Numbers::Residual>
+static inline void mlp_rows(const Weights& one, const Weights& two, const typename From::Item* x, int count, float eps,
+                            const typename X::Item* add, typename X::Item* y) {
+    typedef typename Weights::Numbers N;
+    auto* between = scratch<typename N::Item>(6, (size_t)count * one.outputs);
+    layer<From, N>(GELU, one, x, count, eps, nullptr, between);
+    layer<N, X>(add == nullptr ? PLAIN : ADD, two, between, count, NO_NORM, add, y);
 }
 
 // The same of all, some rows at a time, so that the hidden part never leaves the cache.
-template <class Weights>
-static void mlp(const Weights& one, const Weights& two, const typename Weights::Item* x, long rows, float eps,
-                const typename Weights::Item* add, typename Weights::Item* y, int threads) {
+template <class Weights, class X = typename Weights::Numbers::Residual>
+static void mlp(const Weights& one, const Weights& two, const typename X::Item* x, long rows, float eps,
+                const typename X::Item* add, typename X::Item* y, int threads) {
     share_rows(rows, one.outputs * sizeof(*x), threads, [&](long start, int count) {
-        mlp_rows(one, two, x + start * one.inputs, count, eps, moved(add, start * two.outputs), y + start * two.outputs);
+        mlp_rows<X>(one, two, x + start * one.inputs, count, eps, moved(add, start * two.outputs),
+                    y + start * two.outputs);
     });
 }

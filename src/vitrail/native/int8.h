@@ -150,13 +150,14 @@ struct ByteWeights {
 
     int depth() const { return round_up(inputs, Bytes::STEP); }
 
-    template <class Row>
+    template <class From, class Row>
     Ready ready(Row&& row, int count, float eps) const {
         uint8_t* bytes = scratch<uint8_t>(0, (size_t)count * depth());
         Reading* readings = scratch<Reading>(0, count);
         for (int r = 0; r < count; r++) {
             uint8_t* to = bytes + (size_t)r * depth();
-            readings[r] = eps < 0 ? quantise<N>(row(r), inputs, to) : quantise_normed<N>(row(r), inputs, factors, eps, to);
+            readings[r] = eps < 0 ? quantise<From>(row(r), inputs, to)
+                                  : quantise_normed<From>(row(r), inputs, factors, eps, to);
         }
         return {bytes, readings};
     }

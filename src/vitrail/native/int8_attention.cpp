@@ -10,9 +10,10 @@ extern "C" {
                                int groups, int count, const void* padding, const int32_t* kinds, const float* bias,    \
                                WEIGHTS(qkv), WEIGHTS(proj), float eps, void* y, int threads) {                         \
         const int dim = heads * width;                                                                                 \
-        branch({(const N::Item*)x, (const N::Item*)padding, (N::Item*)y, heads, width},                                \
-               {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, HELD(N, qkv, dim, 3 * dim),         \
-               HELD(N, proj, dim, dim), eps, threads);                                                                 \
+        typedef N::Residual X;                                                                                         \
+        branch<ByteWeights<N>>({(const X::Item*)x, (const N::Item*)padding, (X::Item*)y, heads, width},                \
+                               {batch, tokens, slots, groups, count}, {count, heads, kinds, bias},                     \
+                               HELD(N, qkv, dim, 3 * dim), HELD(N, proj, dim, dim), eps, threads);                     \
     }
 
 FOR(float32, Single)

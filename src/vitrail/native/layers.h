@@ -2,9 +2,11 @@
 
 #pragma once
 
+#include <type_traits>
+
 #include "norms.h"
 
-enum Finish { PLAIN = 0, GELU = 1, ADD = 2 };
+enum Finish { PLAIN = 0, GELU = 1, ADD = 2 };  // GELU within a branch, ADD at its end
 
 // The same address some items on; nowhere stays nowhere.
 template <class Item>
@@ -38,18 +40,21 @@ static void share_layer(long rows, size_t bytes_of_row, int outputs, int threads
     for (int group = 0; group < groups; group++) work(0, (int)rows, all * group / groups, all * (group + 1) / groups);
 }
 
-// What becomes of a layer's results: `layer(put)` calls `put(row, output, results)` for LANES outputs at a time. All is
-// captured by value: what is reached through two references stays in memory, and a product takes a twentieth longer.
-template <class N, class Layer>
-static inline void finish_with(int finish, typename N::Item* y, long ldy, const typename N::Item* add, long ldadd,
+// What becomes of a layer's results: `layer(put)` calls `put(row, output, results)` for LANES outputs at a time. They are
+// stored in `To`: within a branch as products of N take them, at its end as the residual is. All is captured by value: what
+// is reached through two references stays in memory, and a product takes a twentieth longer.
+template <class To, class N, class Layer>
+static inline void finish_with(int finish, typename To::Item* y, long ldy, const typename To::Item* add, long ldadd,
                                int outputs, Layer&& layer) {
-    if (finish == GELU) {
-        layer([=](int r, int c, Lanes x) { put<N>(y + r * ldy + c, N::gelu(x), outputs - c); });
-    } else if (finish == ADD) {
-        layer([=](int r, int c, Lanes x) {
-            put<N>(y + r * ldy + c, x + get<N>(add + r * ldadd + c, outputs - c), outputs - c);
-        });
-    } else {
-        layer([=](int r, int c, Lanes x) { put<N>(y + r * ldy + c, x, outputs - c); });
+    if constexpr (std::is_same_v<To, N>) {
+        if (finish == GELU)
+            return layer([=](int r, int c, Lanes x) { put<To>(y + r * ldy + c, N::gelu(x), outputs - c); });
     }
+    if constexpr (std::is_same_v<To, typename N::Residual>) {
+        if (finish == ADD)
+            return layer([=](int r, int c, Lanes x) {
+                put<To>(y + r * ldy + c, x + get<To>(add + r * ldadd + c, outputs - c), outputs - c);
+            });
+    }
+    layer([=](int r, int c, Lanes x) { put<To>(y + r * ldy + c, x, outputs - c); });
 }

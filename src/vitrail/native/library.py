@@ -19,10 +19,11 @@ import torch  # first, so that its OpenMP is in the process and ours is the same
 from vitrail.cache import cache_folder, fingerprint
 from vitrail.errors import VitrailError
 from vitrail.native.instructions import instructions
+from vitrail.native.residual import RESIDUAL
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
-SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
 class Unavailable(VitrailError):
@@ -42,7 +43,7 @@ def refusal(dtype: torch.dtype, *names: str) -> str | None:
         dtype: precision to compute in.
         names: libraries that must be there beside that of products.
     """
-    if dtype not in SUFFIXES:
+    if dtype not in RESIDUAL:
         return f"compiled operations know fp32 and bf16, not {dtype}"
     reason = missing("products", *names)
     if reason is not None:

@@ -56,29 +56,30 @@ static void neighborhood(const void* q, const void* k, const void* v, const int6
 }
 
 // Rows of x, some at a time, normalised and times the weights of queries, keys and values.
-template <class N>
-static void project(const typename N::Item* x, int rows, float eps, const Dense<N>& qkv, typename N::Item* to) {
+template <class X, class N>
+static void project(const typename X::Item* x, int rows, float eps, const Dense<N>& qkv, typename N::Item* to) {
     const int dim = qkv.inputs;
     const int chunk = std::max(ROWS, (64 << 10) / (int)(dim * sizeof(typename N::Item)) / ROWS * ROWS);
     for (long first = 0; first < rows; first += chunk)
-        layer(PLAIN, qkv, x + first * dim, (int)std::min<long>(chunk, rows - first), eps, nullptr, to + first * 3 * dim);
+        layer<X, N>(PLAIN, qkv, x + first * dim, (int)std::min<long>(chunk, rows - first), eps, nullptr,
+                    to + first * 3 * dim);
 }
 
 // y = x + attention(norm(x) Wqkv + b) Wproj + b, some pictures at a time, so that only x and y leave a core's cache.
-template <class N>
-static void branch(const typename N::Item* x_, int batch, int tokens, int heads, int width, float eps,
+template <class N, class X = typename N::Residual>
+static void branch(const typename X::Item* x_, int batch, int tokens, int heads, int width, float eps,
                    const Dense<N>& qkv, const Dense<N>& proj, const typename N::Item* padding, float scale,
-                   const Meeting& meeting, const float* bias, int lines, typename N::Item* y_, int threads) {
+                   const Meeting& meeting, const float* bias, int lines, typename X::Item* y_, int threads) {
     typedef typename N::Item Item;
     const int dim = heads * width;
     const size_t picture_size = (size_t)tokens * dim, table = (size_t)lines * round_up(meeting.run, LANES);
     const int64_t strides[3] = {3L * dim * tokens, 3L * dim, width};
     share_runs(batch, 3 * picture_size * sizeof(Item), 512 << 10, threads, [&](long first, int pictures) {
         const int rows = pictures * tokens;
-        const Item* x = x_ + first * picture_size;
+        const typename X::Item* x = x_ + first * picture_size;
         Item* made = scratch<Item>(6, 3 * pictures * picture_size);
         Item* mixed = scratch<Item>(7, pictures * picture_size);
-        project<N>(x, rows, eps, qkv, made);
+        project<X, N>(x, rows, eps, qkv, made);
         const Cells<N> cells[3] = {
             {made, strides, nullptr}, {made + dim, strides, padding}, {made + 2 * dim, strides, padding + dim}};
         for (int picture = 0; picture < pictures; picture++)
@@ -86,7 +87,7 @@ static void branch(const typename N::Item* x_, int batch, int tokens, int heads,
                 for (int head = 0; head < heads; head++)
                     attend_strip<N>(meeting, strip, cells, picture, head, width, scale, bias + head * table,
                                     mixed + picture * picture_size + head * width, dim);
-        layer(ADD, proj, mixed, rows, NO_NORM, x, y_ + first * picture_size);
+        layer<N, X>(ADD, proj, mixed, rows, NO_NORM, x, y_ + first * picture_size);
     });
 }
 
@@ -110,9 +111,10 @@ int vitrail_rows() { return ROWS; }
         int lines, void* y, int threads) {                                                                             \
         const Meeting meeting = {starts, keys, (const Block*)blocks, (const Seat*)seats, strips, longest, run};        \
         const int dim = heads * width;                                                                                 \
-        branch<N>((const N::Item*)x, batch, tokens, heads, width, eps, {(const N::Word*)qkv, qkv_bias, dim, 3 * dim},  \
+        typedef N::Residual X;                                                                                         \
+        branch<N>((const X::Item*)x, batch, tokens, heads, width, eps, {(const N::Word*)qkv, qkv_bias, dim, 3 * dim},  \
                   {(const N::Word*)proj, proj_bias, dim, dim}, (const N::Item*)padding, scale, meeting, bias, lines,   \
-                  (N::Item*)y, threads);                                                                               \
+                  (X::Item*)y, threads);                                                                               \
     }
 
 FOR(float32, Single)

@@ -19,6 +19,7 @@ from vitrail.native.calls import at, function
 from vitrail.native.library import library
 from vitrail.native.memory import empty
 from vitrail.native.products import PackedLinear
+from vitrail.native.residual import PRODUCTS
 from vitrail.shapes import HeadMap, Tokens
 
 FORBIDDEN = -1e30
@@ -214,20 +215,22 @@ def neighborhood_branch(
     """Return `x + proj(attention(qkv(norm(x))))`, some pictures at a time: only x and y leave the cache.
 
     Args:
-        x: `(B, N, C)`.
+        x: `(B, N, C)`, stored as the residual.
         heads: heads h; `C = h d`.
         qkv: makes queries, keys and values.
         proj: comes after.
         bias: from `run_bias`.
         meeting: of this map.
-        padding: `(2, h, d)`, key and value of padding.
+        padding: `(2, h, d)`, key and value of padding, in the precision of products.
         norm_eps: of the norm before.
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)
     batch, tokens, width = x.shape
-    assert x.dtype == qkv.dtype == proj.dtype and width == qkv.inputs == proj.outputs and len(meeting.seats) == tokens
-    function("neighborhood", "neighborhood_branch", x.dtype)(
+    products = PRODUCTS[x.dtype]
+    assert products == qkv.dtype == proj.dtype == padding.dtype, (x.dtype, qkv.dtype, padding.dtype)
+    assert width == qkv.inputs == proj.outputs and len(meeting.seats) == tokens, (x.shape, qkv.inputs)
+    function("neighborhood", "neighborhood_branch", products)(
         at(x),
         batch,
         tokens,

@@ -38,18 +38,12 @@ static inline Standard standard_of(const typename N::Item* row, int depth, float
     return {spread.mean, 1.0f / std::sqrt(spread.squares / depth + eps)};
 }
 
-// (x - mean) * scale of a row.
-template <class N>
-static inline void standardise(const typename N::Item* from, int depth, Standard by, typename N::Item* to) {
+// (x - mean) * scale of a row; scale and shift of LayerNorm are folded into the product that follows.
+template <class From, class N>
+static inline void standardise(const typename From::Item* from, int depth, Standard by, typename N::Item* to) {
     int c = 0;
-    for (; c + LANES <= depth; c += LANES) N::write(to + c, (N::read(from + c) - by.mean) * by.scale);
-    for (; c < depth; c++) to[c] = N::round((N::one(from[c]) - by.mean) * by.scale);
-}
-
-// A row brought to mean 0 and variance 1; scale and shift of LayerNorm are folded into the product that follows.
-template <class N>
-static inline void normalise(const typename N::Item* from, int depth, float eps, typename N::Item* to) {
-    standardise<N>(from, depth, standard_of<N>(from, depth, eps), to);
+    for (; c + LANES <= depth; c += LANES) N::write(to + c, (From::read(from + c) - by.mean) * by.scale);
+    for (; c < depth; c++) to[c] = N::round((From::one(from[c]) - by.mean) * by.scale);
 }
 
 // LayerNorm of rows in their place, where nothing follows that could take its weight and shift; both in whole vectors.

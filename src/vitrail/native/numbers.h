@@ -1,5 +1,6 @@
-// Two ways to store numbers, and what is done with them. `Word` is what one step of a product takes from a row, STEP
-// numbers of it. Everything is added up in fp32.
+// How numbers are stored, and what is done with them. `Word` is what one step of a product takes from a row, STEP numbers
+// of it. Everything is added up in fp32. `Residual` is how what is handed from block to block is stored: each branch adds
+// to it and rounds it anew, so where products are of bfloat16 it has three digits more, in as many bytes.
 
 #pragma once
 
@@ -7,6 +8,7 @@
 #include "functions.h"
 
 struct Single {
+    typedef Single Residual;
     static constexpr bool AMX = false;  // whether the matrix unit multiplies them
     typedef float Item;
     typedef float Word;
@@ -23,7 +25,24 @@ struct Single {
 };
 
 #if defined(__AVX512BF16__)
+// fp16: of eleven digits, and no larger than 65504. What is larger is stored as that, for one infinity would be all that
+// a norm sees.
+struct Half {
+    enum Item : uint16_t {};
+    static inline Lanes read(const Item* at) {
+        return (Lanes)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)at));
+    }
+    static inline __m256i narrow(Lanes x) {
+        x = largest(every(-65504.0f), least(every(65504.0f), x));  // of a number and none, the second is taken: NaN stays
+        return _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    }
+    static inline void write(Item* at, Lanes x) { _mm256_storeu_si256((__m256i*)at, narrow(x)); }
+    static inline float one(Item x) { return ((Lanes)_mm512_cvtph_ps(_mm256_set1_epi16((short)x)))[0]; }
+    static inline Item round(float x) { return (Item)_mm256_extract_epi16(narrow(every(x)), 0); }
+};
+
 struct Brain {
+    typedef Half Residual;
 #if defined(HAS_AMX) && defined(__AMX_BF16__)
     static constexpr bool AMX = true;
     template <int SUMS, int ROWS, int WORDS>

@@ -29,9 +29,9 @@ static void gather_line(const float* picture, int channels, int height, int widt
 // y = norm(patches(x) W + b), (batch, rows * columns, outputs). `weight` is null where no norm follows.
 template <class N>
 static void embed(const float* x, int batch, int channels, int height, int width, int size, int rows, int columns,
-                  const Dense<N>& filters, const float* weight, const float* shift, float eps, typename N::Item* y_,
-                  int threads) {
+                  const Dense<N>& filters, const float* weight, const float* shift, float eps, void* y_, int threads) {
     typedef typename N::Item Item;
+    typedef typename N::Residual X;
     const int lines = batch * rows, depth = filters.inputs, outputs = filters.outputs;
     const int chunk = std::max(1, rows_at_a_time((long)lines * columns, depth * sizeof(Item), threads) / columns);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
@@ -41,9 +41,9 @@ static void embed(const float* x, int batch, int channels, int height, int width
         for (int i = 0; i < some; i++)
             gather_line<N>(x + (long)((start + i) / rows) * channels * height * width, channels, height, width, size,
                            (start + i) % rows, columns, depth, gathered + (long)i * columns * depth);
-        Item* y = y_ + (long)start * columns * outputs;
-        layer(PLAIN, filters, gathered, some * columns, NO_NORM, nullptr, y);
-        if (weight != nullptr) layer_norm_rows<N>(y, some * columns, outputs, weight, shift, eps);
+        auto* y = (typename X::Item*)y_ + (long)start * columns * outputs;
+        layer<N, X>(PLAIN, filters, gathered, some * columns, NO_NORM, nullptr, y);
+        if (weight != nullptr) layer_norm_rows<X>(y, some * columns, outputs, weight, shift, eps);
     }
 }
 
@@ -80,20 +80,23 @@ static inline void gather(const Item* picture, const Item* end, const Squares& s
 
 // y = norm(squares(x)) W + b: squares of tokens, normalised as one row each.
 template <class N>
-static void merge(const typename N::Item* x, int batch, const Squares& s, const Dense<N>& weights, float eps,
-                  typename N::Item* y, int threads) {
+static void merge(const void* x_, int batch, const Squares& s, const Dense<N>& weights, float eps, void* y_,
+                  int threads) {
     typedef typename N::Item Item;
+    typedef typename N::Residual X;
+    const auto* x = (const typename X::Item*)x_;
+    auto* y = (typename X::Item*)y_;
     const long size = (long)s.height * s.width * s.channels;
     const int depth = s.depth();
     share_rows(batch * s.count(), depth * sizeof(Item), threads, [&](long start, int count) {
-        Item* gathered = scratch<Item>(5, (size_t)count * depth);
+        Item* fresh = scratch<Item>(5, (size_t)count * depth);
+        auto* square = scratch<typename X::Item>(6, depth);
         for (int r = 0; r < count; r++) {
             const long picture = (start + r) / s.count();
-            Item* to = gathered + (long)r * depth;
-            gather(x + picture * size, x + batch * size, s, start + r - picture * s.count(), to);
-            normalise<N>(to, depth, eps, to);
+            gather(x + picture * size, x + batch * size, s, start + r - picture * s.count(), square);
+            standardise<X, N>(square, depth, standard_of<X>(square, depth, eps), fresh + (long)r * depth);
         }
-        layer(PLAIN, weights, gathered, count, NO_NORM, nullptr, y + start * weights.outputs);
+        layer<N, X>(PLAIN, weights, fresh, count, NO_NORM, nullptr, y + start * weights.outputs);
     });
 }
 
@@ -103,13 +106,12 @@ extern "C" {
                               int columns, const void* packed, const float* bias, int depth, int outputs,              \
                               const float* weight, const float* shift, float eps, void* y, int threads) {              \
         embed<N>(x, batch, channels, height, width, size, rows, columns,                                               \
-                 {(const N::Word*)packed, bias, depth, outputs}, weight, shift, eps, (N::Item*)y, threads);            \
+                 {(const N::Word*)packed, bias, depth, outputs}, weight, shift, eps, y, threads);                      \
     }                                                                                                                  \
     void vitrail_merge_##name(const void* x, int batch, int height, int width, int channels, int size,                 \
                               const void* packed, const float* bias, int outputs, float eps, void* y, int threads) {   \
         const Squares squares = {height, width, channels, size};                                                       \
-        merge<N>((const N::Item*)x, batch, squares, {(const N::Word*)packed, bias, squares.depth(), outputs}, eps,     \
-                 (N::Item*)y, threads);                                                                                \
+        merge<N>(x, batch, squares, {(const N::Word*)packed, bias, squares.depth(), outputs}, eps, y, threads);        \
     }
 
 FOR(float32, Single)

@@ -1,6 +1,6 @@
 """Patches of pictures, and squares of tokens, as rows of one product; they never leave the cache.
 
-They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
+They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. Tokens are stored as the residual.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ from vitrail.native.calls import at, function
 from vitrail.native.memory import empty
 from vitrail.native.norms import LaneNorm, norm_operands
 from vitrail.native.products import PackedLinear
+from vitrail.native.residual import RESIDUAL
 from vitrail.shapes import FeatureMap, Image
 
 
@@ -28,7 +29,7 @@ def embed_patches(images: Image, size: int, packed: PackedLinear, norm: LaneNorm
     batch, channels, height, width = images.shape
     rows, columns = -(-height // size), -(-width // size)
     assert packed.inputs - channels * size * size in (0, 1), (packed.inputs, channels, size)
-    y = empty(batch, rows, columns, packed.outputs, dtype=packed.dtype)
+    y = empty(batch, rows, columns, packed.outputs, dtype=RESIDUAL[packed.dtype])
     function("patches", "embed", packed.dtype)(
         at(images),
         *images.shape,
@@ -56,9 +57,9 @@ def merge_patches(cells: FeatureMap, size: int, packed: PackedLinear, norm_eps: 
     """
     cells = cells.contiguous()
     batch, height, width, channels = cells.shape
-    assert cells.dtype == packed.dtype and packed.inputs == size * size * channels, (cells.shape, packed.inputs)
+    assert cells.dtype == RESIDUAL[packed.dtype] and packed.inputs == size * size * channels, (cells.shape, packed.inputs)
     y = empty(batch, -(-height // size), -(-width // size), packed.outputs, dtype=cells.dtype)
-    function("patches", "merge", cells.dtype)(
+    function("patches", "merge", packed.dtype)(
         at(cells),
         *cells.shape,
         size,

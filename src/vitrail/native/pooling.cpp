@@ -80,19 +80,19 @@ static void pool(const void* x_, int batch, int height, int width, int channels,
 
 // y = x + gelu(norm(x) W1 + b1) W2 + b2, where norm looks at a whole picture; its scale and shift for a channel are folded
 // into W1 and b1. Some rows at a time, so that the hidden part never leaves the cache.
-template <class N>
-static void picture_mlp(const typename N::Item* x, int batch, int tokens, float eps, const Dense<N>& one,
-                        const Dense<N>& two, typename N::Item* y, int threads) {
+template <class N, class X = typename N::Residual>
+static void picture_mlp(const typename X::Item* x, int batch, int tokens, float eps, const Dense<N>& one,
+                        const Dense<N>& two, typename X::Item* y, int threads) {
     typedef typename N::Item Item;
     const int channels = one.inputs;
-    const std::vector<Standard> standard = standards<N>(x, batch, (long)tokens * channels, eps, threads);
+    const std::vector<Standard> standard = standards<X>(x, batch, (long)tokens * channels, eps, threads);
     share_rows((long)batch * tokens, one.outputs * sizeof(Item), threads, [&](long start, int count) {
-        const Item* from = x + start * channels;
+        const typename X::Item* from = x + start * channels;
         Item* fresh = scratch<Item>(5, (size_t)count * channels);
         for (int r = 0; r < count; r++)
-            standardise<N>(from + (long)r * channels, channels, standard[(start + r) / tokens],
-                           fresh + (long)r * channels);
-        mlp_rows(one, two, fresh, count, NO_NORM, from, y + start * channels);
+            standardise<X, N>(from + (long)r * channels, channels, standard[(start + r) / tokens],
+                              fresh + (long)r * channels);
+        mlp_rows<N>(one, two, fresh, count, NO_NORM, from, y + start * channels);
     });
 }
 
@@ -100,13 +100,14 @@ extern "C" {
 #define FOR(name, N)                                                                                                   \
     void vitrail_pool_##name(const void* x, int batch, int height, int width, int channels, int reach,                 \
                              const float* factor, float eps, void* y, int threads) {                                   \
-        pool<N>(x, batch, height, width, channels, reach, factor, eps, y, threads);                                    \
+        pool<N::Residual>(x, batch, height, width, channels, reach, factor, eps, y, threads);                          \
     }                                                                                                                  \
     void vitrail_picture_mlp_##name(const void* x, int batch, int tokens, int channels, float eps, const void* first,  \
                                     const float* bias1, int hidden, const void* second, const float* bias2, void* y,   \
                                     int threads) {                                                                     \
-        picture_mlp<N>((const N::Item*)x, batch, tokens, eps, {(const N::Word*)first, bias1, channels, hidden},        \
-                       {(const N::Word*)second, bias2, hidden, channels}, (N::Item*)y, threads);                       \
+        typedef N::Residual X;                                                                                         \
+        picture_mlp<N>((const X::Item*)x, batch, tokens, eps, {(const N::Word*)first, bias1, channels, hidden},        \
+                       {(const N::Word*)second, bias2, hidden, channels}, (X::Item*)y, threads);                       \
     }
 
 FOR(float32, Single)

@@ -1,6 +1,6 @@
 """The two branches of a block whose norms look at a whole picture: pooling, and an MLP in one go.
 
-They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
+They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. Tokens are stored as the residual.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ from vitrail.grid import Grid
 from vitrail.native.calls import at, function
 from vitrail.native.memory import empty
 from vitrail.native.products import PackedLinear
+from vitrail.native.residual import PRODUCTS
 
 
 def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor:
@@ -26,7 +27,7 @@ def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)
-    function("pooling", "pool", x.dtype)(
+    function("pooling", "pool", PRODUCTS[x.dtype])(
         at(x),
         x.shape[0],
         grid.h,
@@ -52,8 +53,9 @@ def picture_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)
-    assert x.dtype == first.dtype == second.dtype and x.shape[2] == first.inputs == second.outputs
-    function("pooling", "picture_mlp", x.dtype)(
+    products = PRODUCTS[x.dtype]
+    assert products == first.dtype == second.dtype and x.shape[2] == first.inputs == second.outputs
+    function("pooling", "picture_mlp", products)(
         at(x),
         *x.shape,
         ctypes.c_float(eps),

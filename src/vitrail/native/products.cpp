@@ -1,4 +1,6 @@
-// What native/products.py calls: products with packed weights, for single precision and, where it is there, bfloat16.
+// What native/products.py calls: products with packed weights, for single precision and, where it is there, bfloat16
+// between a residual in fp16. Names of linear layers say how rows come and, where it is another way, how they go; all
+// others the precision of products.
 
 #include "dense.h"
 
@@ -13,22 +15,29 @@ int vitrail_has_bfloat16() {
 #endif
 }
 
-#define FOR(name, N)                                                                                                   \
+#define LINEAR(name, N, From, To)                                                                                      \
     void vitrail_linear_##name(const void* x, long rows, int depth, const void* packed, const float* bias, int outputs, \
                                void* y, const void* add, int finish, float eps, int threads) {                         \
         const Dense<N> weights = {(const N::Word*)packed, bias, depth, outputs};                                       \
-        linear(finish, weights, (const N::Item*)x, rows, eps, (const N::Item*)add, (N::Item*)y, threads);              \
-    }                                                                                                                  \
+        linear<From, To>(finish, weights, (const From::Item*)x, rows, eps, (const To::Item*)add, (To::Item*)y,         \
+                         threads);                                                                                     \
+    }
+#define MLP(name, N, X)                                                                                                \
     void vitrail_mlp_##name(const void* x, long rows, int depth, const void* first, const float* bias1, int hidden,    \
                             const void* second, const float* bias2, int outputs, void* y, const void* add, float eps,  \
                             int threads) {                                                                             \
         const Dense<N> one = {(const N::Word*)first, bias1, depth, hidden};                                            \
         const Dense<N> two = {(const N::Word*)second, bias2, hidden, outputs};                                         \
-        mlp(one, two, (const N::Item*)x, rows, eps, (const N::Item*)add, (N::Item*)y, threads);                        \
+        mlp(one, two, (const X::Item*)x, rows, eps, (const X::Item*)add, (X::Item*)y, threads);                        \
     }
 
-FOR(float32, Single)
+LINEAR(float32, Single, Single, Single)
+MLP(float32, Single, Single)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+LINEAR(bfloat16, Brain, Brain, Brain)
+LINEAR(float16, Brain, Half, Half)
+LINEAR(float16_bfloat16, Brain, Half, Brain)
+LINEAR(bfloat16_float16, Brain, Brain, Half)
+MLP(bfloat16, Brain, Half)
 #endif
 }

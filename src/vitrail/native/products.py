@@ -1,6 +1,7 @@
 """Products with packed weights: a linear layer with what stands beside it, and an MLP in one go.
 
-They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
+They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. What they are added to at the end of a
+branch, and what they begin with, is stored as `residual.RESIDUAL` has it.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ from vitrail.native.calls import at, function
 from vitrail.native.library import library
 from vitrail.native.memory import empty
 from vitrail.native.norms import lanes
+from vitrail.native.residual import PRODUCTS, RESIDUAL
 
 PLAIN, GELU, ADD = 0, 1, 2
 
@@ -60,7 +62,7 @@ class PackedLinear(Packed):
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
         """Compare width and precision."""
-        return x.shape[-1] == self.inputs and x.dtype == self.dtype
+        return x.shape[-1] == self.inputs and x.dtype in (self.dtype, RESIDUAL[self.dtype])
 
 
 def pack_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedLinear:
@@ -94,22 +96,32 @@ def lay_bias(bias: Tensor | None, outputs: int) -> Tensor:
 
 
 def linear(
-    x: Tensor, packed: Packed, finish: int = PLAIN, add: Tensor | None = None, norm_eps: float | None = None
+    x: Tensor,
+    packed: Packed,
+    finish: int = PLAIN,
+    add: Tensor | None = None,
+    norm_eps: float | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Return `finish(norm(x) W^T + b)`.
 
     Args:
-        x: `(*, in)`.
+        x: `(*, in)`, in the precision of products or as the residual.
         packed: the weights.
         finish: `PLAIN`, `GELU`, or `ADD` to add `add`.
-        add: `(*, out)`, for `ADD`.
+        add: `(*, out)`, the residual, for `ADD`.
         norm_eps: with a number, each row is brought to mean 0 and variance 1 before.
+        dtype: how the answer is stored: in the precision of products, or, but for `GELU`, as the residual. Without it
+            as `add` is, or else x.
     """
     x = x.contiguous()
-    y = empty(*x.shape[:-1], packed.outputs, dtype=x.dtype)
+    products = PRODUCTS.get(x.dtype, x.dtype)
+    stored = dtype or (x.dtype if add is None else add.dtype)
+    y = empty(*x.shape[:-1], packed.outputs, dtype=stored)
     assert packed.takes(x, norm_eps), (x.dtype, x.shape, packed.inputs, norm_eps)
+    assert stored in {PLAIN: (products, RESIDUAL[products]), GELU: (products,), ADD: (RESIDUAL[products],)}[finish]
     add = _like(add, y)
-    function(packed.layers, "linear", x.dtype)(
+    function(packed.layers, "linear", x.dtype, stored)(
         at(x),
         ctypes.c_long(x.numel() // packed.inputs),
         packed.inputs,
@@ -125,17 +137,20 @@ def linear(
 
 
 def mlp(x: Tensor, first: Packed, second: Packed, add: Tensor | None = None, norm_eps: float | None = None) -> Tensor:
-    """Return `add + gelu(norm(x) W1^T + b1) W2^T + b2`; what lies between the products stays in the cache."""
+    """Return `add + gelu(norm(x) W1^T + b1) W2^T + b2`; what lies between the products stays in the cache.
+
+    x, `add` and the answer are stored as the residual.
+    """
     x = x.contiguous()
     rows = x.numel() // first.inputs
     if rows < 64 * torch.get_num_threads():  # too few rows to share out: share out the outputs
-        between = linear(x, first, GELU, norm_eps=norm_eps)
-        return linear(between, second, PLAIN if add is None else ADD, add)
+        between = linear(x, first, GELU, norm_eps=norm_eps, dtype=PRODUCTS[x.dtype])
+        return linear(between, second, PLAIN if add is None else ADD, add, dtype=x.dtype)
     y = empty(*x.shape[:-1], second.outputs, dtype=x.dtype)
     assert first.takes(x, norm_eps) and type(first) is type(second) and first.outputs == second.inputs
     assert first.panels.dtype == second.panels.dtype
     add = _like(add, y)
-    function(first.layers, "mlp", x.dtype)(
+    function(first.layers, "mlp", PRODUCTS[x.dtype])(
         at(x),
         ctypes.c_long(rows),
         first.inputs,

@@ -21,9 +21,9 @@ struct Scaling {
 
 // Channels `first` to `first + held` of one picture. With z = (x - mean) / deviation of each token,
 // W1 (z w + b) = (W1 z) w + (W1 1) b: so the norm's weight and shift come after the product.
-template <class N>
-static void mix(const typename N::Item* x, const Standard* standard, int tokens, int channels, int first, int held,
-                Rows<N> one, Rows<N> two, Scaling scaling, typename N::Item* y) {
+template <class N, class X = typename N::Residual>
+static void mix(const typename X::Item* x, const Standard* standard, int tokens, int channels, int first, int held,
+                Rows<N> one, Rows<N> two, Scaling scaling, typename X::Item* y) {
     typedef typename N::Item Item;
     typedef typename N::Word Word;
     const int wide = round_up(held, LANES), hidden = one.outputs;
@@ -31,7 +31,7 @@ static void mix(const typename N::Item* x, const Standard* standard, int tokens,
     Word* panel = scratch<Word>(0, (size_t)std::max(one.depth, two.depth) * wide);
     for (int t = 0; t < tokens; t++)
         for (int c = 0; c < wide; c += LANES) {
-            const Lanes own = get<N>(x + (long)t * channels + first + c, held - c);
+            const Lanes own = get<X>(x + (long)t * channels + first + c, held - c);
             N::write(fresh + t * wide + c, (own - standard[t].mean) * standard[t].scale);
         }
     pack_values<N>(tokens, wide, [&](int t) { return fresh + t * wide; }, panel);
@@ -42,7 +42,7 @@ static void mix(const typename N::Item* x, const Standard* standard, int tokens,
     pack_values<N>(hidden, wide, [&](int r) { return fresh + r * wide; }, panel);
     product<N>(two.weight, two.depth, tokens, panel, two.depth, wide, 0, 1, [&](int t, int c, Lanes sum) {
         const long at = (long)t * channels + first + c;
-        put<N>(y + at, sum + two.bias[t] + get<N>(x + at, held - c), held - c);
+        put<X>(y + at, sum + two.bias[t] + get<X>(x + at, held - c), held - c);
     });
 }
 
@@ -50,17 +50,18 @@ static void mix(const typename N::Item* x, const Standard* standard, int tokens,
 template <class N>
 static void token_mlp(const void* x_, int batch, int tokens, int channels, Rows<N> one, Rows<N> two, Scaling scaling,
                       float eps, void* y_, int threads) {
-    typedef typename N::Item Item;
-    const Item* x = (const Item*)x_;
+    typedef typename N::Residual X;
+    const auto* x = (const typename X::Item*)x_;
+    auto* y = (typename X::Item*)y_;
     const long size = (long)tokens * channels;
     std::vector<Standard> standard((size_t)batch * tokens);
 #pragma omp parallel for num_threads(threads)
-    for (int i = 0; i < batch * tokens; i++) standard[i] = standard_of<N>(x + (long)i * channels, channels, eps);
+    for (int i = 0; i < batch * tokens; i++) standard[i] = standard_of<X>(x + (long)i * channels, channels, eps);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int item = 0; item < batch * panels(channels); item++) {
         const int picture = item / panels(channels), first = item % panels(channels) * PANEL;
         mix<N>(x + picture * size, standard.data() + (long)picture * tokens, tokens, channels, first,
-               std::min(PANEL, channels - first), one, two, scaling, (Item*)y_ + picture * size);
+               std::min(PANEL, channels - first), one, two, scaling, y + picture * size);
     }
 }
 

@@ -1,6 +1,6 @@
 """An MLP over the tokens of each channel, without a transposed copy of them.
 
-It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32.
+It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32. Tokens are stored as the residual.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from vitrail.native.calls import at, function
 from vitrail.native.memory import empty
 from vitrail.native.norms import LaneNorm
+from vitrail.native.residual import PRODUCTS
 from vitrail.shapes import Tokens
 
 
@@ -43,8 +44,9 @@ def token_mlp(x: Tokens, norm: LaneNorm, first: TokenLayer, second: TokenLayer) 
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)
-    assert x.shape[1] == len(second.weight) and x.dtype == first.weight.dtype == second.weight.dtype
-    function("token_mlp", "token_mlp", x.dtype)(
+    products = PRODUCTS[x.dtype]
+    assert x.shape[1] == len(second.weight) and products == first.weight.dtype == second.weight.dtype
+    function("token_mlp", "token_mlp", products)(
         at(x),
         *x.shape,
         at(first.weight),
