@@ -9,6 +9,7 @@ from closeness import CLOSE, drawn, off, with_threads
 from vitrail.native.attention import attend_groups, attend_keys, lane_bias
 from vitrail.native.library import refusal
 from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp, pack_linear
+from vitrail.native.residual import RESIDUAL
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -27,8 +28,10 @@ def test_a_product_is_the_sum_of_products(rows: int, inputs: int, outputs: int, 
     packed = pack_linear(weight, bias, dtype)
     assert off(linear(x, packed), product(x, weight, bias)) < CLOSE[dtype]
     assert off(linear(x, pack_linear(weight, None, dtype)), product(x, weight, None)) < CLOSE[dtype]
-    add = drawn(rows, outputs, dtype=dtype)
-    assert off(linear(x, packed, ADD, add), product(x, weight, bias) + add.double()) < CLOSE[dtype]
+    add = drawn(rows, outputs, dtype=RESIDUAL[dtype])
+    assert off(linear(x, packed, ADD, add), product(x, weight, bias) + add.double()) < CLOSE[RESIDUAL[dtype]]
+    assert off(linear(x, packed, dtype=RESIDUAL[dtype]), product(x, weight, bias)) < CLOSE[RESIDUAL[dtype]]
+    assert torch.equal(linear(x.to(RESIDUAL[dtype]), packed, dtype=dtype), linear(x, packed))
     far = (linear(x, packed, GELU).double() - gelu(product(x, weight, bias))).norm()
     assert far < 2 * CLOSE[dtype] * product(x, weight, bias).norm()  # far below zero GELU itself is next to nothing
 
@@ -44,16 +47,16 @@ def test_gelu_is_exact_to_fp32() -> None:
 
 @pytest.mark.parametrize("width", [2, 16, 30, 100])
 def test_rows_are_normalised_before_a_product(width: int, dtype: torch.dtype) -> None:
-    x = (torch.randn(9, width) * 3 + 5).to(dtype)
+    x = (torch.randn(9, width) * 3 + 5).to(RESIDUAL[dtype])
     weight = drawn(20, width, dtype=dtype).float()
     want = product(layer_norm(x.double(), (width,), eps=1e-5), weight, None)
-    got = linear(x, pack_linear(weight, None, dtype), PLAIN, norm_eps=1e-5)
-    assert off(got, want) < 3 * CLOSE[dtype]
+    got = linear(x, pack_linear(weight, None, dtype), PLAIN, norm_eps=1e-5, dtype=dtype)
+    assert got.dtype == dtype and off(got, want) < 3 * CLOSE[dtype]
 
 
 @pytest.mark.parametrize("rows", [5, 64, 300])  # few rows share out outputs, many share out rows
 def test_an_mlp_is_its_two_products(rows: int, dtype: torch.dtype) -> None:
-    x, add = drawn(rows, 24, dtype=dtype), drawn(rows, 24, dtype=dtype)
+    x, add = drawn(rows, 24, dtype=RESIDUAL[dtype]), drawn(rows, 24, dtype=RESIDUAL[dtype])
     first, second = drawn(70, 24, dtype=dtype).float() / 5, drawn(24, 70, dtype=dtype).float() / 8
     b1, b2 = torch.randn(70), torch.randn(24)
     hidden = gelu(product(layer_norm(x.double(), (24,), eps=1e-6), first, b1))
@@ -62,6 +65,8 @@ def test_an_mlp_is_its_two_products(rows: int, dtype: torch.dtype) -> None:
     assert off(mlp(x, *packed, add=add, norm_eps=1e-6), want) < 2 * CLOSE[dtype]
     plain = product(gelu(product(x, first, b1)), second, b2)
     assert off(mlp(x, *packed), plain) < 3 * CLOSE[dtype]
+    before = x.clone()
+    assert torch.equal(mlp(x, *packed, add=x), mlp(x, *packed, add=x.clone())) and torch.equal(x, before)
 
 
 @pytest.mark.parametrize("width", [2, 8, 32, 36, 64, 80])
@@ -132,6 +137,6 @@ def test_threads_do_not_change_an_answer(dtype: torch.dtype) -> None:
     packed = pack_linear(torch.randn(200, 64), torch.randn(200), dtype), pack_linear(torch.randn(64, 200), None, dtype)
 
     def run() -> tuple[Tensor, ...]:
-        return linear(x, packed[0]), mlp(x, *packed)
+        return linear(x, packed[0]), mlp(x.to(RESIDUAL[dtype]), *packed)
 
     assert all(torch.equal(a, b) for a, b in zip(run(), with_threads(run), strict=True))

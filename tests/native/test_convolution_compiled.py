@@ -8,6 +8,7 @@ from torch.nn.functional import conv2d, layer_norm
 from closeness import drawn, steps_off, with_threads
 from vitrail.native.convolution import convolve, pack_convolution
 from vitrail.native.norms import LaneNorm
+from vitrail.native.residual import RESIDUAL
 
 # Side of the filters, step, padding; side by side, overlapping, with holes between.
 WINDOWS = [(1, 1, 0), (2, 2, 0), (3, 2, 1), (3, 1, 1), (7, 4, 2), (5, 1, 4), (2, 3, 0)]
@@ -27,6 +28,8 @@ def test_a_convolution_is_one_product(window, channels, outputs, dtype):
         x = drawn(2, height, width, channels, dtype=dtype)
         got = convolve(x, pack_convolution(weight, bias, stride, padding, dtype))
         assert steps_off(got, plain(x, weight, bias.double(), stride, padding)) < 1
+        kept = convolve(x, pack_convolution(weight, bias, stride, padding, dtype), dtype=RESIDUAL[dtype])
+        assert steps_off(kept, plain(x, weight, bias.double(), stride, padding)) < 1
 
 
 @pytest.mark.parametrize("outputs", [5, 16, 70, 130])
@@ -41,6 +44,8 @@ def test_a_norm_follows(outputs, dtype):
     ).detach()
     got = convolve(x, pack_convolution(weight, None, 2, 1, dtype), LaneNorm.of(norm))
     assert steps_off(got, want) < 2
+    kept = convolve(x, pack_convolution(weight, None, 2, 1, dtype), LaneNorm.of(norm), RESIDUAL[dtype])
+    assert kept.dtype == RESIDUAL[dtype] and steps_off(kept, want) < 2
 
 
 def test_pictures_may_lie_channels_first(dtype):

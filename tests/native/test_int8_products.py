@@ -9,10 +9,11 @@ from closeness import off, with_threads
 from vitrail.native.attention import attend_groups, attention_branch, lane_bias
 from vitrail.native.int8 import int8_refusal, lengths, pack_int8, pack_int8_normed, quantise
 from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp
+from vitrail.native.residual import RESIDUAL
 
 REASON = int8_refusal()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
-CLOSE = {torch.float32: 1e-6, torch.bfloat16: 3e-3}
+CLOSE = {torch.float32: 1e-6, torch.bfloat16: 3e-3, torch.float16: 4e-4}
 
 
 def read(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,15 +47,15 @@ def test_a_product_is_that_of_whole_numbers(rows: int, inputs: int, outputs: int
     want = twin(x, weight, bias)
     assert off(linear(x, packed), want) < CLOSE[dtype]
     assert off(linear(x, pack_int8(weight, None)), twin(x, weight, None)) < CLOSE[dtype]
-    add = torch.randn(rows, outputs).to(dtype)
-    assert off(linear(x, packed, ADD, add), want + add.double()) < CLOSE[dtype]
+    add = torch.randn(rows, outputs).to(RESIDUAL[dtype])
+    assert off(linear(x, packed, ADD, add), want + add.double()) < CLOSE[RESIDUAL[dtype]]
     assert (linear(x, packed, GELU).double() - gelu(want)).norm() < 2 * CLOSE[dtype] * want.norm()
 
 
 @pytest.mark.parametrize("width", [4, 16, 30, 100])
 def test_a_norm_only_changes_how_bytes_are_read(width: int, dtype: torch.dtype) -> None:
-    x, weight, bias = (torch.randn(9, width) * 3 + 5).to(dtype), torch.randn(20, width), torch.randn(20)
-    got = linear(x, pack_int8_normed(weight, bias), PLAIN, norm_eps=1e-5)
+    x, weight, bias = (torch.randn(9, width) * 3 + 5).to(RESIDUAL[dtype]), torch.randn(20, width), torch.randn(20)
+    got = linear(x, pack_int8_normed(weight, bias), PLAIN, norm_eps=1e-5, dtype=dtype)
     assert off(got, twin_of_normed(x, weight, bias, 1e-5)) < 3 * CLOSE[dtype]
 
 
@@ -117,11 +118,11 @@ def test_what_is_no_number_does_not_become_one(bad: float, place: int) -> None:
 
 @pytest.mark.parametrize("rows", [5, 300])
 def test_an_mlp_is_its_two_layers(rows: int, dtype: torch.dtype) -> None:
-    x, add = torch.randn(rows, 24).to(dtype), torch.randn(rows, 24).to(dtype)
+    x, add = torch.randn(2, rows, 24).to(RESIDUAL[dtype]).unbind()
     into, second = (torch.randn(70, 24) / 5, torch.randn(70)), pack_int8(torch.randn(24, 70) / 8, None)
     for first, norm_eps in ((pack_int8(*into), None), (pack_int8_normed(*into), 1e-6)):
-        between = linear(x, first, GELU, norm_eps=norm_eps)
-        assert torch.equal(mlp(x, first, second, norm_eps=norm_eps), linear(between, second))
+        between = linear(x, first, GELU, norm_eps=norm_eps, dtype=dtype)
+        assert torch.equal(mlp(x, first, second, norm_eps=norm_eps), linear(between, second, dtype=x.dtype))
         want = linear(between, second, ADD, add)
         assert torch.equal(mlp(x, first, second, add=add, norm_eps=norm_eps), want)
 
@@ -130,12 +131,12 @@ def test_an_mlp_is_its_two_layers(rows: int, dtype: torch.dtype) -> None:
 def test_an_attention_branch_is_its_three_parts(biased: bool, dtype: torch.dtype) -> None:
     heads, width = 2, 24
     slots = torch.tensor([[4, 0, -1], [1, -1, -1], [3, 5, 2]], dtype=torch.int32)
-    x, padding = torch.randn(3, 6, width).to(dtype), torch.randn(3 * width).to(dtype)
+    x, padding = torch.randn(3, 6, width).to(RESIDUAL[dtype]), torch.randn(3 * width).to(dtype)
     kinds, bias = torch.tensor([1, 0, 1], dtype=torch.int32), lane_bias(torch.randn(2, heads, 3, 3))
     meeting = (kinds, bias) if biased else (None, None)
     into = pack_int8_normed(torch.randn(3 * width, width) / 5, torch.randn(3 * width))
     layers = into, pack_int8(torch.eye(width), None)
-    qkv = linear(x, layers[0], norm_eps=1e-5)
+    qkv = linear(x, layers[0], norm_eps=1e-5, dtype=dtype)
     want = linear(attend_groups(qkv, heads, slots, padding, *meeting), layers[1], ADD, x)
     got = attention_branch(x, heads, *layers, slots, padding, *meeting, 1e-5)
     assert off(got, want.double()) < 1e-3
@@ -146,6 +147,6 @@ def test_threads_do_not_change_an_answer(dtype: torch.dtype) -> None:
     packed = pack_int8(torch.randn(200, 64), torch.randn(200)), pack_int8(torch.randn(64, 200), None)
 
     def run() -> tuple[Tensor, ...]:
-        return linear(x[:7], packed[0]), linear(x, packed[0]), mlp(x, *packed)
+        return linear(x[:7], packed[0]), linear(x, packed[0]), mlp(x.to(RESIDUAL[dtype]), *packed)
 
     assert all(torch.equal(a, b) for a, b in zip(run(), with_threads(run), strict=True))

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu, layer_norm
 
-from closeness import drawn, steps_off, with_threads
+from closeness import CLOSE, drawn, off, with_threads
 from vitrail.native.norms import LaneNorm
+from vitrail.native.residual import RESIDUAL
 from vitrail.native.token_mlp import TokenLayer, token_mlp
 
 
@@ -29,16 +30,16 @@ def a_norm(channels: int) -> nn.LayerNorm:
 @pytest.mark.parametrize("channels", [3, 16, 20, 64, 100, 130])
 @pytest.mark.parametrize(("tokens", "hidden"), [(1, 3), (4, 6), (5, 7), (49, 24), (14, 130)])
 def test_it_is_an_mlp_of_the_transpose(tokens, hidden, channels, dtype):
-    x = drawn(2, tokens, channels, dtype=dtype) * 2 + 1
+    x = drawn(2, tokens, channels, dtype=RESIDUAL[dtype]) * 2 + 1
     norm, first, second = a_norm(channels), a_layer(tokens, hidden, dtype), a_layer(hidden, tokens, dtype)
     z = layer_norm(x.double(), (channels,), norm.weight.double(), norm.bias.double(), norm.eps).transpose(1, 2)
     between = gelu(z @ first.weight.double().T + first.bias.double())
     want = x.double() + (between @ second.weight.double().T + second.bias.double()).transpose(1, 2)
     layers = TokenLayer.of(first, dtype), TokenLayer.of(second, dtype)
-    assert steps_off(token_mlp(x, LaneNorm.of(norm), *layers), want) < 1.5
+    assert off(token_mlp(x, LaneNorm.of(norm), *layers), want) < 1.5 * CLOSE[dtype]
 
 
 def test_threads_do_not_change_an_answer(dtype):
-    x, norm = drawn(3, 20, 200, dtype=dtype), LaneNorm.of(a_norm(200))
+    x, norm = drawn(3, 20, 200, dtype=RESIDUAL[dtype]), LaneNorm.of(a_norm(200))
     layers = TokenLayer.of(a_layer(20, 30, dtype), dtype), TokenLayer.of(a_layer(30, 20, dtype), dtype)
     assert torch.equal(token_mlp(x, norm, *layers), with_threads(lambda: token_mlp(x, norm, *layers)))
