@@ -47,7 +47,10 @@ def test_a_map_far_from_zero_keeps_its_digits(dtype):
 
 @pytest.mark.parametrize("tokens", [1, 6, 49, 130])
 def test_an_mlp_after_a_norm_of_pictures(tokens, dtype):
-    x = drawn(3, tokens, 24, dtype=RESIDUAL[dtype]) * torch.tensor([1.0, 3.0, 0.5]).to(RESIDUAL[dtype])[:, None, None] + 0.5
+    x = (
+        drawn(3, tokens, 24, dtype=RESIDUAL[dtype]) * torch.tensor([1.0, 3.0, 0.5]).to(RESIDUAL[dtype])[:, None, None]
+        + 0.5
+    )
     first, second = drawn(70, 24, dtype=dtype).float() / 5, drawn(24, 70, dtype=dtype).float() / 8
     b1, b2 = torch.randn(70), torch.randn(24)
     hidden = gelu(standardised(x, 1e-5) @ first.double().T + b1)

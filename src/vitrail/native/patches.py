@@ -57,7 +57,10 @@ def merge_patches(cells: FeatureMap, size: int, packed: PackedLinear, norm_eps: 
     """
     cells = cells.contiguous()
     batch, height, width, channels = cells.shape
-    assert cells.dtype == RESIDUAL[packed.dtype] and packed.inputs == size * size * channels, (cells.shape, packed.inputs)
+    assert cells.dtype == RESIDUAL[packed.dtype] and packed.inputs == size * size * channels, (
+        cells.shape,
+        packed.inputs,
+    )
     y = empty(batch, -(-height // size), -(-width // size), packed.outputs, dtype=cells.dtype)
     function("patches", "merge", packed.dtype)(
         at(cells),
