@@ -35,4 +35,4 @@ Blocks are not here: their branches are, in `branches.BRANCHES`.
 """
 
 BETWEEN_BLOCKS = set(FORMS) - {nn.Linear, Stage}
-"""Those of them that make tokens or hand them on, `(images) -> (x, grid)` or `(x, grid) -> (x, grid)`, by themselves."""
+"""Those of them that make tokens, `(images) -> (x, grid)`, or hand them on, `(x, grid) -> (x, grid)`, by themselves."""
