@@ -17,7 +17,7 @@ namespace amx {
 
 constexpr int SIDE = 16;    // rows of a register, and steps or numbers of fp32 in one of its rows
 constexpr int BYTES = 64;   // of a row
-constexpr int WORTH = 8;    // rows and steps from which the unit is faster than vectors
+constexpr int WORTH = 8;    // rows and steps from which it is taken: half a register, a guess until it is measured
 
 // Linux gives the registers to a process that asks for them, and only to one.
 static const bool GRANTED = [] {
