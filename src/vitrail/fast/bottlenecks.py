@@ -107,12 +107,12 @@ class FastBottlenecks(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.strides = [conv.window for block in blocks for conv in block.convs]
-        self.outputs, self.dtype = blocks[-1].convs[-1].outputs, blocks[-1].convs[-1].panels.dtype
+        self.outputs = blocks[-1].convs[-1].outputs
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Pass the blocks in order, some pictures at a time."""
         assert grid.prefix == 0, grid
-        x, after = x.to(self.dtype).contiguous(), (grid.h, grid.w)
+        x, after = x.contiguous(), (grid.h, grid.w)
         for window in self.strides:
             after = window.places(after[0])[0], window.places(after[1])[0]
         y = empty(x.shape[0], after[0] * after[1], self.outputs, dtype=x.dtype)

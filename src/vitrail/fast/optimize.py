@@ -10,6 +10,7 @@ from torch import nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.fast.bottlenecks import FastBottlenecks
 from vitrail.fast.branches import COMPILED, Branches, PlainBranch, fast_block
+from vitrail.fast.convolution import FastTokenizer
 from vitrail.fast.cuda import optimize_for_cuda
 from vitrail.fast.form import libraries_of
 from vitrail.fast.forms import BETWEEN_BLOCKS, FORMS
@@ -17,6 +18,7 @@ from vitrail.fast.int8 import INT8, computes_int8
 from vitrail.fast.kept import Kept
 from vitrail.fast.layers import BetweenBlocks, InFp32
 from vitrail.fast.patches import FastPatchEmbedding
+from vitrail.fast.stems import FastStem
 from vitrail.native.instructions import computes_bf16
 from vitrail.native.int8 import int8_refusal
 from vitrail.native.library import built, missing, refusal
@@ -28,6 +30,7 @@ Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES, "int8")
+READING_FP32 = (FastPatchEmbedding, FastTokenizer, FastStem, BetweenBlocks)
 
 
 class Plan(NamedTuple):
@@ -185,5 +188,5 @@ def _cast(fast: Any, dtype: torch.dtype, residual: torch.dtype) -> None:
     if dtype == torch.float32:
         return
     backbone.norm = InFp32(backbone.norm)
-    if not isinstance(backbone.embedding.patches, FastPatchEmbedding):  # that one reads fp32 itself
-        backbone.embedding.register_forward_pre_hook(lambda module, inputs: inputs[0].to(dtype))
+    if not isinstance(backbone.embedding.patches, READING_FP32):
+        backbone.embedding.register_forward_pre_hook(lambda module, inputs: inputs[0].to(residual))

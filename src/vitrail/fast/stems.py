@@ -7,6 +7,7 @@ from vitrail.fast.bottlenecks import TOGETHER, packed, scale_of
 from vitrail.fast.kept import Kept
 from vitrail.grid import Grid
 from vitrail.native.bottleneck import Window, convolve, pool, settle
+from vitrail.native.residual import RESIDUAL
 from vitrail.parts.convolutions import SameMaxPool2d
 from vitrail.parts.embeddings import ConvStem
 from vitrail.parts.norms import GroupNormReLU
@@ -24,6 +25,7 @@ class FastStem(nn.Module):
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Turn pictures into the tokens of a coarse map."""
+        images = images.to(RESIDUAL[self.conv.panels.dtype])
         tokens, size = [], images.shape[2:]
         places = [self.conv.window.places(side)[0] for side in size]
         together = max(1, TOGETHER // (places[0] * places[1] * self.conv.outputs * images.element_size()))

@@ -3,7 +3,8 @@
 // A group norm with its ReLU is, for each picture, a scale and a shift of each channel. The convolution behind it applies
 // them to what it reads. The one before it takes the statistics while its sums are in registers: for each channel of a
 // chunk of lines, the sums of (x - first) and (x - first)^2, where first is x of the chunk's first row. So no digits are
-// lost where the mean is far from zero, and nothing depends on the number of threads.
+// lost where the mean is far from zero, and nothing depends on the number of threads. All maps are stored as the residual
+// is, for what lies between two norms is read as often, and products get what they take from the norm before.
 
 #include "convolution.h"
 
@@ -32,11 +33,11 @@ struct Moments {
 
 // y = convolution(x) (+ add) and its moments, `lines` lines of the result at a time.
 // moments are (batch, chunks, MOMENTS, outputs).
-template <class N>
-static void convolve(const Convolution<N>& conv, const void* add_, void* y_, float* moments, int lines, int threads) {
-    typedef typename N::Item Item;
+template <class X, class N>
+static void convolve(const Convolution<X, N>& conv, const void* add_, void* y_, float* moments, int lines, int threads) {
+    typedef typename X::Item Item;
     const int chunks = (conv.tall + lines - 1) / lines, outputs = conv.outputs;
-    share_lines<N>(conv, lines, true, threads, [&](Lines some, auto&& multiply) {
+    share_lines(conv, lines, true, threads, [&](Lines some, auto&& multiply) {
         Item* y = (Item*)y_ + some.first * outputs;
         const Item* add = add_ == nullptr ? nullptr : (const Item*)add_ + some.first * outputs;
         float* taken = moments + ((size_t)some.image * chunks + some.chunk) * MOMENTS * outputs;
@@ -45,8 +46,8 @@ static void convolve(const Convolution<N>& conv, const void* add_, void* y_, flo
             if (row > 0) seen.read(taken + c, outputs);
             for (int r = 0; r < held; r++) {
                 const size_t at = (size_t)(row + r) * outputs + c;
-                const Lanes value = add == nullptr ? column[r] : column[r] + N::read(add + at);
-                N::write(y + at, value);
+                const Lanes value = add == nullptr ? column[r] : column[r] + X::read(add + at);
+                X::write(y + at, value);
                 if (row + r == 0) seen.first = value;
                 seen.see(value);
             }
@@ -56,9 +57,9 @@ static void convolve(const Convolution<N>& conv, const void* add_, void* y_, flo
 }
 
 // The moments of x (batch, rows, channels), `chunk` rows at a time.
-template <class N>
+template <class X>
 static void measure(const void* x_, int batch, int rows, int channels, int chunk, float* moments, int threads) {
-    typedef typename N::Item Item;
+    typedef typename X::Item Item;
     const int chunks = (rows + chunk - 1) / chunk;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int item = 0; item < batch * chunks; item++) {
@@ -66,8 +67,8 @@ static void measure(const void* x_, int batch, int rows, int channels, int chunk
         const Item* x = (const Item*)x_ + ((size_t)(item / chunks) * rows + start) * channels;
         float* taken = moments + (size_t)item * MOMENTS * channels;
         for (int c = 0; c < channels; c += LANES) {
-            Moments seen = {N::read(x + c)};
-            for (int r = 1; r < count; r++) seen.see(N::read(x + (size_t)r * channels + c));
+            Moments seen = {X::read(x + c)};
+            for (int r = 1; r < count; r++) seen.see(X::read(x + (size_t)r * channels + c));
             seen.write(taken + c, channels);
         }
     }
@@ -102,45 +103,45 @@ static void settle(const float* moments, int batch, int rows, int chunk, int cha
 }
 
 // y = relu(norm(x) + norm(z)); the norm of x is left out where its scale is null.
-template <class N>
+template <class X>
 static void join(const void* x_, const float* scale_x, const float* shift_x, const void* z_, const float* scale_z,
                  const float* shift_z, int batch, int rows, int channels, void* y_, int threads) {
-    typedef typename N::Item Item;
+    typedef typename X::Item Item;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int item = 0; item < batch * rows; item++) {
         const size_t at = (size_t)item * channels, image = (size_t)(item / rows) * channels;
         const Item *x = (const Item*)x_ + at, *z = (const Item*)z_ + at;
         for (int c = 0; c < channels; c += LANES) {
-            Lanes sum = N::read(z + c) * load(scale_z + image + c) + load(shift_z + image + c);
-            Lanes kept = N::read(x + c);
+            Lanes sum = X::read(z + c) * load(scale_z + image + c) + load(shift_z + image + c);
+            Lanes kept = X::read(x + c);
             if (scale_x != nullptr) kept = kept * load(scale_x + image + c) + load(shift_x + image + c);
-            N::write((Item*)y_ + at + c, largest(sum + kept, Lanes{}));
+            X::write((Item*)y_ + at + c, largest(sum + kept, Lanes{}));
         }
     }
 }
 
 // The largest of what each filter would see, where zeros lie beyond the map.
-template <class N>
-static void pool(const Map<N>& x, int batch, Filters filters, int tall, int wide, void* y_, int threads) {
-    typedef typename N::Item Item;
+template <class X>
+static void pool(const Map<X>& x, int batch, Filters filters, int tall, int wide, void* y_, int threads) {
+    typedef typename X::Item Item;
     const int side = filters.side, channels = x.channels, pixels = (wide - 1) * filters.stride + side;
     const size_t line = (size_t)pixels * channels;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int item = 0; item < batch * tall; item++) {
         const int image = item / tall, y = item % tall;
-        const Map<N> map = x.of(image);
+        const Map<X> map = x.of(image);
         Item* band = scratch<Item>(0, side * line);
         Item* to = (Item*)y_ + (size_t)item * wide * channels;
         for (int i = 0; i < side; i++)
-            fill_line<N>(map, y * filters.stride - filters.top + i, filters, pixels, band + i * line);
+            fill_line<X, X>(map, y * filters.stride - filters.top + i, filters, pixels, band + i * line);
         for (int place = 0; place < wide; place++, to += channels) {
             const Item* seen = band + (size_t)place * filters.stride * channels;
             for (int c = 0; c < channels; c += LANES) {
-                Lanes most = N::read(seen + c);
+                Lanes most = X::read(seen + c);
                 for (int i = 0; i < side; i++)
                     for (int j = 0; j < side; j++)
-                        most = largest(most, N::read(seen + i * line + (size_t)j * channels + c));
-                N::write(to + c, most);
+                        most = largest(most, X::read(seen + i * line + (size_t)j * channels + c));
+                X::write(to + c, most);
             }
         }
     }
@@ -157,23 +158,25 @@ void vitrail_settle(const float* moments, int batch, int rows, int chunk, int ch
                                  const float* scale, const float* shift, const void* packed, int side, int stride,     \
                                  int top, int left, int tall, int wide, int outputs, const void* add, void* y,         \
                                  float* moments, int lines, int threads) {                                             \
-        convolve<N>({{(const N::Item*)x, height, width, channels, planar, scale, shift}, batch,                        \
-                     {side, stride, top, left}, (const N::Word*)packed, tall, wide, outputs}, add, y, moments, lines,  \
-                    threads);                                                                                          \
+        typedef N::Residual X;                                                                                         \
+        convolve<X, N>({{(const X::Item*)x, height, width, channels, planar, scale, shift}, batch,                     \
+                        {side, stride, top, left}, (const N::Word*)packed, tall, wide, outputs}, add, y, moments,      \
+                       lines, threads);                                                                                \
     }                                                                                                                  \
     void vitrail_measure_##name(const void* x, int batch, int rows, int channels, int chunk, float* moments,           \
                                 int threads) {                                                                         \
-        measure<N>(x, batch, rows, channels, chunk, moments, threads);                                                 \
+        measure<N::Residual>(x, batch, rows, channels, chunk, moments, threads);                                       \
     }                                                                                                                  \
     void vitrail_join_##name(const void* x, const float* scale_x, const float* shift_x, const void* z,                 \
                              const float* scale_z, const float* shift_z, int batch, int rows, int channels, void* y,   \
                              int threads) {                                                                            \
-        join<N>(x, scale_x, shift_x, z, scale_z, shift_z, batch, rows, channels, y, threads);                          \
+        join<N::Residual>(x, scale_x, shift_x, z, scale_z, shift_z, batch, rows, channels, y, threads);                \
     }                                                                                                                  \
     void vitrail_pool_##name(const void* x, int batch, int height, int width, int channels, const float* scale,        \
                              const float* shift, int side, int stride, int top, int left, int tall, int wide, void* y, \
                              int threads) {                                                                            \
-        pool<N>({(const N::Item*)x, height, width, channels, 0, scale, shift}, batch, {side, stride, top, left}, tall, \
+        typedef N::Residual X;                                                                                         \
+        pool<X>({(const X::Item*)x, height, width, channels, 0, scale, shift}, batch, {side, stride, top, left}, tall, \
                 wide, y, threads);                                                                                     \
     }
 

@@ -1,7 +1,8 @@
 """Convolutions with packed filters between group norms, as one product each; maps are `(B, N, C)` tokens in memory.
 
 A norm and its ReLU are applied by the operation that reads the map, and its statistics are taken by the one that wrote
-it, so no pass over memory is theirs. They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
+it, so no pass over memory is theirs. They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. All
+maps are stored as the residual.
 """
 
 import ctypes
@@ -14,6 +15,7 @@ from vitrail.native.calls import at, function
 from vitrail.native.convolution import CHUNK_ROWS, even, lines_at_a_time, pack_lines
 from vitrail.native.library import library
 from vitrail.native.memory import empty
+from vitrail.native.residual import PRODUCTS
 
 Size = tuple[int, int]
 """Lines and places of a map."""
@@ -106,12 +108,13 @@ def convolve(
     (tall, top), (wide, left) = map(window.places, size)
     shape = (x.shape[0], tall * wide, filters.outputs)
     y = empty(*shape, dtype=x.dtype) if into is None else into
-    assert y.shape == shape and y.dtype == x.dtype == filters.panels.dtype and filters.outputs % 16 == 0, shape
+    assert y.shape == shape and y.dtype == x.dtype and filters.outputs % 16 == 0, shape
+    assert filters.panels.dtype == PRODUCTS[x.dtype], (x.dtype, filters.panels.dtype)
     assert x.numel() == x.shape[0] * size[0] * size[1] * filters.inputs, (x.shape, size, filters.inputs)
     assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
     lines = lines_at_a_time((tall, wide), window.side, window.stride, filters.inputs * x.element_size(), most=tall)
     moments = torch.empty(shape[0], -(-tall // lines), 3, filters.outputs)
-    function("bottleneck", "convolve", x.dtype)(
+    function("bottleneck", "convolve", PRODUCTS[x.dtype])(
         at(x),
         x.shape[0],
         *size,
@@ -141,7 +144,7 @@ def measure(x: Tensor) -> Moments:
     assert channels % 16 == 0, channels
     chunk = even(rows, CHUNK_ROWS)
     moments = torch.empty(batch, -(-rows // chunk), 3, channels)
-    function("bottleneck", "measure", x.dtype)(
+    function("bottleneck", "measure", PRODUCTS[x.dtype])(
         at(x), batch, rows, channels, chunk, at(moments), torch.get_num_threads()
     )
     return Moments(moments, chunk, rows)
@@ -171,7 +174,7 @@ def join(x: Tensor, norm_x: Affine | None, z: Tensor, norm_z: Affine, into: Tens
     """Return relu(norm(x) + norm(z)) of two maps; x has no norm where None is given."""
     y = empty(*z.shape, dtype=z.dtype) if into is None else into
     assert x.shape == y.shape == z.shape and x.dtype == y.dtype == z.dtype, (x.shape, y.shape, z.shape)
-    function("bottleneck", "join", x.dtype)(
+    function("bottleneck", "join", PRODUCTS[x.dtype])(
         at(x), *_at_affine(norm_x), at(z), *_at_affine(norm_z), *z.shape, at(y), torch.get_num_threads()
     )
     return y
@@ -182,7 +185,7 @@ def pool(x: Tensor, size: Size, window: Window, norm: Affine | None = None) -> t
     batch, _, channels = x.shape
     (tall, top), (wide, left) = map(window.places, size)
     y = empty(batch, tall * wide, channels, dtype=x.dtype)
-    function("bottleneck", "pool", x.dtype)(
+    function("bottleneck", "pool", PRODUCTS[x.dtype])(
         at(x),
         batch,
         *size,

@@ -5,11 +5,11 @@
 
 // y = norm(convolution(x) + b), stored in To, `lines` lines of it at a time. `weight` is null where no norm follows.
 template <class N, class To>
-static void convolve(const Convolution<N>& conv, const float* bias, const float* weight, const float* shift, float eps,
+static void convolve(const Convolution<N, N>& conv, const float* bias, const float* weight, const float* shift, float eps,
                      void* y_, int lines, int threads) {
     typedef typename To::Item Item;
     const int outputs = conv.outputs;
-    share_lines<N>(conv, lines, weight == nullptr, threads, [&](Lines some, auto&& multiply) {
+    share_lines(conv, lines, weight == nullptr, threads, [&](Lines some, auto&& multiply) {
         Item* y = (Item*)y_ + some.first * outputs;
         multiply([=](int row, int held, int c, const Lanes* column) {
             const Lanes offset = load(bias + c);

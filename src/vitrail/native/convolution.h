@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <type_traits>
+
 #include "products.h"
 
 constexpr size_t CACHED = 128 << 10;  // bytes of weights that stay in a core's cache beside all else
@@ -103,17 +105,28 @@ static inline void gathered_product(const typename N::Item* const* rows, int cou
 }
 
 // relu(scale * x + shift) of `count` channels.
-template <class N>
-static inline void activate(const typename N::Item* from, int count, const float* scale, const float* shift,
+template <class X, class N>
+static inline void activate(const typename X::Item* from, int count, const float* scale, const float* shift,
                             typename N::Item* to) {
     for (int c = 0; c < count; c += LANES)
-        N::write(to + c, largest(N::read(from + c) * load(scale + c) + load(shift + c), Lanes{}));
+        N::write(to + c, largest(X::read(from + c) * load(scale + c) + load(shift + c), Lanes{}));
 }
 
-// A picture or what a layer made of it. Pictures are planes, a map has its channels side by side.
-template <class N>
+// The same numbers, stored as products take them.
+template <class X, class N>
+static inline void copy_numbers(const typename X::Item* from, size_t count, typename N::Item* to) {
+    if constexpr (std::is_same_v<X, N>) {
+        std::memcpy(to, from, count * sizeof(*to));
+    } else {
+        for (; count >= LANES; count -= LANES, from += LANES, to += LANES) N::write(to, X::read(from));
+        for (size_t i = 0; i < count; i++) to[i] = N::round(X::one(from[i]));
+    }
+}
+
+// A picture or what a layer made of it, stored in X. Pictures are planes, a map has its channels side by side.
+template <class X>
 struct Map {
-    typedef typename N::Item Item;
+    typedef typename X::Item Item;
     const Item* at;
     int height, width, channels, planar;
     const float *scale, *shift;  // of each channel, with a ReLU behind them; or null
@@ -133,8 +146,8 @@ struct Filters {
 };
 
 // Write the part of line y that `filters` on `places` places see, with zeros beyond the map.
-template <class N>
-static void fill_line(const Map<N>& map, int y, const Filters& filters, int pixels, typename N::Item* to) {
+template <class X, class N>
+static void fill_line(const Map<X>& map, int y, const Filters& filters, int pixels, typename N::Item* to) {
     typedef typename N::Item Item;
     const int c = map.channels;
     if (y < 0 || y >= map.height) {
@@ -147,23 +160,24 @@ static void fill_line(const Map<N>& map, int y, const Filters& filters, int pixe
     to += (size_t)before * c;
     if (map.planar) {
         for (int plane = 0; plane < c; plane++) {
-            const Item* from = map.at + ((size_t)plane * map.height + y) * map.width;
-            for (int x = 0; x < held; x++) to[(size_t)x * c + plane] = from[x];
+            Item* row = scratch<Item>(6, held);
+            copy_numbers<X, N>(map.at + ((size_t)plane * map.height + y) * map.width, held, row);
+            for (int x = 0; x < held; x++) to[(size_t)x * c + plane] = row[x];
         }
         return;
     }
-    const Item* from = map.at + (size_t)y * map.width * c;
+    const typename X::Item* from = map.at + (size_t)y * map.width * c;
     if (map.scale == nullptr) {
-        std::memcpy(to, from, (size_t)held * c * sizeof(Item));
+        copy_numbers<X, N>(from, (size_t)held * c, to);
     } else {
-        for (int x = 0; x < held; x++) activate<N>(from + (size_t)x * c, c, map.scale, map.shift, to + (size_t)x * c);
+        for (int x = 0; x < held; x++) activate<X, N>(from + (size_t)x * c, c, map.scale, map.shift, to + (size_t)x * c);
     }
 }
 
 // A convolution of some pictures, which become (tall, wide, outputs) each.
-template <class N>
+template <class X, class N>
 struct Convolution {
-    Map<N> x;  // the first picture
+    Map<X> x;  // the first picture
     int batch;
     Filters filters;
     const typename N::Word* packed;
@@ -179,12 +193,12 @@ struct Lines {
 
 // Share a convolution out, `lines` lines at a time, and where they are fewer than threads and `parted` allows it by
 // outputs too: `work(some, multiply)`, where `multiply(finish)` is their `gathered_product`.
-template <class N, class Work>
-static void share_lines(const Convolution<N>& conv, int lines, bool parted, int threads, Work&& work) {
+template <class X, class N, class Work>
+static void share_lines(const Convolution<X, N>& conv, int lines, bool parted, int threads, Work&& work) {
     typedef typename N::Item Item;
     const Filters f = conv.filters;
     const int channels = conv.x.channels, tall = conv.tall, wide = conv.wide, all = panels(conv.outputs);
-    const bool direct = f.side == 1 && f.top == 0 && f.left == 0 && channels % N::STEP == 0 &&
+    const bool direct = std::is_same_v<X, N> && f.side == 1 && f.top == 0 && f.left == 0 && channels % N::STEP == 0 &&
                         conv.x.scale == nullptr && !conv.x.planar;
     const int chunks = (tall + lines - 1) / lines, pixels = (wide - 1) * f.stride + f.side;
     const int groups = parted && conv.batch * chunks < 2 * threads ? std::min(all, 2 * threads) : 1;
@@ -194,12 +208,13 @@ static void share_lines(const Convolution<N>& conv, int lines, bool parted, int 
     for (int item = 0; item < conv.batch * chunks * groups; item++) {
         const int group = item % groups, chunk = item / groups % chunks, image = item / groups / chunks;
         const int start = chunk * lines, some = std::min(lines, tall - start), count = some * wide;
-        const Map<N> map = conv.x.of(image);
-        const Item* from = map.at + (size_t)start * f.stride * line;
+        const Map<X> map = conv.x.of(image);
+        const Item* from = nullptr;
+        if constexpr (std::is_same_v<X, N>) from = map.at + (size_t)start * f.stride * line;
         if (!direct) {
             const int read = (some - 1) * f.stride + f.side;
             Item* band = scratch<Item>(0, read * line + N::STEP);
-            for (int i = 0; i < read; i++) fill_line<N>(map, start * f.stride - f.top + i, f, pixels, band + i * line);
+            for (int i = 0; i < read; i++) fill_line<X, N>(map, start * f.stride - f.top + i, f, pixels, band + i * line);
             std::fill(band + read * line, band + read * line + N::STEP, Item(0));  // a last step may look beyond
             from = band;
         }
