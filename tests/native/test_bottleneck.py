@@ -75,7 +75,10 @@ def test_a_convolution_is_a_convolution(size: tuple[int, int], window: Window, d
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("window", [Window(7, 2), Window(7, 2, same=True), Window(3, 2)])
 def test_pictures_are_planes(channels: int, window: Window, dtype: torch.dtype) -> None:
-    images, weight = torch.randn(2, channels, 13, 22).to(dtype).to(RESIDUAL[dtype]), weights(32, channels, window, dtype)
+    images, weight = (
+        torch.randn(2, channels, 13, 22).to(dtype).to(RESIDUAL[dtype]),
+        weights(32, channels, window, dtype),
+    )
     want = conv2d(padded(images.double(), window), weight.double(), None, window.stride)
     got, places, _ = convolve(images, (13, 22), pack_filters(weight, window, dtype))
     assert places == want.shape[2:] and off(got, as_tokens(want)) < CLOSE[RESIDUAL[dtype]]

@@ -6,10 +6,13 @@ from torch import nn
 from torch.nn.functional import conv2d, layer_norm, linear, pad
 
 from closeness import CLOSE, off, steps_off
+from vitrail.fast.patches import FastPatchEmbedding, as_bytes
 from vitrail.native.norms import LaneNorm
 from vitrail.native.patches import embed_patches, merge_patches
 from vitrail.native.products import pack_linear
 from vitrail.native.residual import RESIDUAL
+from vitrail.parts.embeddings import PatchEmbedding
+from vitrail.preprocess import Preprocess
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 16])
@@ -29,6 +32,23 @@ def test_patches_are_a_strided_convolution(
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     normed = layer_norm(want, (20,), norm.weight.double(), norm.bias.double(), 1e-3)
     assert steps_off(embed_patches(images, size, packed, LaneNorm.of(norm)), normed) < 2
+
+
+@pytest.mark.parametrize("sides", [(16, 32), (9, 14)])
+def test_bytes_are_read_as_they_were(sides: tuple[int, int], dtype: torch.dtype) -> None:
+    """Filters that bf16 holds after they are divided: then nothing but the answer is rounded."""
+    preprocess = Preprocess()
+    pixels, mean, std = as_bytes(preprocess), torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
+    images = ((torch.randint(0, 256, (2, 3, *sides)) / 255).movedim(1, 3) - mean).div(std).movedim(3, 1)
+    layer = PatchEmbedding(3, 20, 4).requires_grad_(False)
+    assert layer.proj.bias is not None
+    layer.proj.weight.copy_(torch.randn(20, 3, 4, 4).to(dtype).float() * pixels.factor[:, None, None] / 128)
+    want = conv2d(pad(images, (0, -sides[1] % 4, 0, -sides[0] % 4)).double(), layer.proj.weight.double(), stride=4)
+    want = (want + layer.proj.bias.double()[:, None, None]).flatten(2).transpose(1, 2)
+    stored = RESIDUAL[dtype]
+    assert steps_off(FastPatchEmbedding(layer, dtype, preprocess)(images)[0], want) < 1
+    if dtype != stored:
+        assert steps_off(FastPatchEmbedding(layer, dtype)(images)[0], want) > 2
 
 
 @pytest.mark.parametrize("sides", [(2, 2), (7, 4), (5, 9)])

@@ -1,5 +1,7 @@
 """Which module has which fast form. To add one, add a line."""
 
+from functools import partial
+
 from torch import nn
 
 from vitrail.fast.bottlenecks import fast_stage
@@ -16,6 +18,7 @@ from vitrail.fast.stems import fast_stem
 from vitrail.parts.embeddings import ConvStem, ConvTokenizer, MapPatches, OverlappingPatchEmbedding, PatchEmbedding
 from vitrail.parts.merging import ConvMerging, NormedConvMerging, PatchMerging
 from vitrail.parts.stages import Stage
+from vitrail.preprocess import Preprocess
 
 FORMS: Forms = {
     nn.Linear: Form(fast_linear),
@@ -36,3 +39,9 @@ Blocks are not here: their branches are, in `branches.BRANCHES`.
 
 BETWEEN_BLOCKS = set(FORMS) - {nn.Linear, Stage}
 """Those of them that make tokens, `(images) -> (x, grid)`, or hand them on, `(x, grid) -> (x, grid)`, by themselves."""
+
+
+def forms_for(preprocess: Preprocess) -> Forms:
+    """Return the forms of a model whose pictures are normalised so."""
+    patches = Form(partial(fast_patch_embedding, preprocess=preprocess), FORMS[PatchEmbedding].libraries)
+    return {**FORMS, PatchEmbedding: patches}

@@ -12,8 +12,8 @@ from vitrail.fast.bottlenecks import FastBottlenecks
 from vitrail.fast.branches import COMPILED, Branches, PlainBranch, fast_block
 from vitrail.fast.convolution import FastTokenizer
 from vitrail.fast.cuda import optimize_for_cuda
-from vitrail.fast.form import libraries_of
-from vitrail.fast.forms import BETWEEN_BLOCKS, FORMS
+from vitrail.fast.form import Forms, libraries_of
+from vitrail.fast.forms import BETWEEN_BLOCKS, FORMS, forms_for
 from vitrail.fast.int8 import INT8, computes_int8
 from vitrail.fast.kept import Kept
 from vitrail.fast.layers import BetweenBlocks, InFp32
@@ -34,10 +34,11 @@ READING_FP32 = (FastPatchEmbedding, FastTokenizer, FastStem, BetweenBlocks)
 
 
 class Plan(NamedTuple):
-    """How to compute: the precision of products, and the forms of a branch, the best first."""
+    """How to compute: the precision of products, the forms of a branch, the best first, and those of all else."""
 
     dtype: torch.dtype
     branches: tuple[Branches, ...]
+    forms: Forms = FORMS
 
     @classmethod
     def of(cls, precision: str, device: torch.device) -> "Plan":
@@ -142,7 +143,7 @@ def _possible(plan: Plan, libraries: list[str], kept: Counter[str]) -> Plan:
 
 def _replace(model: Any, plan: Plan, kept: Counter[str]) -> None:
     """Put the fast form of each block and layer in its place, and tell what int8 did not reach."""
-    _descend(model.backbone, plan, kept)
+    _descend(model.backbone, plan._replace(forms=forms_for(model.preprocess)), kept)
     _descend(model.head, plan._replace(dtype=torch.float32), kept)
     if INT8 not in plan.branches:
         return
@@ -165,10 +166,10 @@ def _descend(parent: nn.Module, plan: Plan, kept: Counter[str]) -> None:
 def _form(module: nn.Module, plan: Plan, kept: Counter[str]) -> nn.Module:
     if type(module) is Block:
         return fast_block(module, plan.dtype, kept, plan.branches)
-    if type(module) not in FORMS:
+    if type(module) not in plan.forms:
         return module
     try:
-        return FORMS[type(module)].of(module, plan.dtype)
+        return plan.forms[type(module)].of(module, plan.dtype)
     except Kept as reason:
         kept[f"{type(module).__name__}: {reason}"] += 1
         return module

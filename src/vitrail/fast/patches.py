@@ -9,28 +9,53 @@ from vitrail.fast.kept import Kept
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import convolve, pack_convolution
 from vitrail.native.norms import LaneNorm
-from vitrail.native.patches import embed_patches, merge_patches
+from vitrail.native.patches import Pixels, embed_patches, merge_patches
 from vitrail.native.products import pack_linear
 from vitrail.native.residual import RESIDUAL
 from vitrail.parts.embeddings import MapPatches, PatchEmbedding
 from vitrail.parts.merging import PatchMerging
+from vitrail.preprocess import Preprocess
 from vitrail.shapes import Image, Tokens
 
 
-class FastPatchEmbedding(nn.Module):
-    """Patches of fp32 pictures, in any precision."""
+def as_bytes(preprocess: Preprocess) -> Pixels:
+    """Return how to read normalised pictures so that bytes become whole numbers again, which bf16 holds exactly.
 
-    def __init__(self, layer: PatchEmbedding, dtype: torch.dtype):
+    A byte u comes as x = (u / 255 - mean) / std, and 255 std x + 255 mean = u. What is taken off again, so that numbers
+    stay as small as x had them, is the whole number next to 255 mean.
+
+    Example:
+        >>> pixels = as_bytes(Preprocess())
+        >>> x = (torch.tensor([0.0, 124.0, 255.0]) / 255 - 0.485) / 0.229
+        >>> (x * pixels.factor[0] + pixels.shift[0]).round().int().tolist()
+        [-124, 0, 131]
+    """
+    mean, std = torch.tensor(preprocess.mean) * 255, torch.tensor(preprocess.std) * 255
+    return Pixels(std, mean - mean.round())
+
+
+class FastPatchEmbedding(nn.Module):
+    """Patches of fp32 pictures, in any precision; where it is not theirs, bytes are read as whole numbers."""
+
+    def __init__(self, layer: PatchEmbedding, dtype: torch.dtype, preprocess: Preprocess | None = None):
         super().__init__()
-        filters = layer.proj.weight.detach().float().flatten(1)  # (out, C p p)
+        filters = layer.proj.weight.detach().float()  # (out, C, p, p)
         bias = None if layer.proj.bias is None else layer.proj.bias.detach().float()
+        channels = filters.shape[1]
+        self.pixels = Pixels.as_they_are(channels)
+        if dtype != torch.float32 and preprocess is not None and preprocess.channels == channels:
+            self.pixels = as_bytes(preprocess)
+            filters = filters / self.pixels.factor[:, None, None]
+            moved = (filters.sum((2, 3)) * self.pixels.shift).sum(1)
+            bias = -moved if bias is None else bias - moved
+        filters = filters.flatten(1)
         self.packed = pack_linear(pad(filters, (0, filters.shape[1] % 2)), bias, dtype)
         self.patch_size = layer.patch_size
         self.norm = LaneNorm.of(layer.norm) if type(layer.norm) is nn.LayerNorm else None
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Cut and project."""
-        return to_grid(embed_patches(images, self.patch_size, self.packed, self.norm))
+        return to_grid(embed_patches(images, self.patch_size, self.packed, self.norm, self.pixels))
 
 
 class FastPatchMerging(nn.Module):
@@ -66,15 +91,22 @@ class FastMapPatches(nn.Module):
         return to_grid(convolve(cells, self.conv, dtype=RESIDUAL[cells.dtype]))
 
 
-def fast_patch_embedding(layer: PatchEmbedding, dtype: torch.dtype) -> FastPatchEmbedding:
+def fast_patch_embedding(
+    layer: PatchEmbedding, dtype: torch.dtype, preprocess: Preprocess | None = None
+) -> FastPatchEmbedding:
     """Return the fast form of a patch embedding.
+
+    Args:
+        layer: what to compute.
+        dtype: precision of products.
+        preprocess: how pictures were normalised, where that is known.
 
     Raises:
         Kept: what follows it is neither LayerNorm nor nothing.
     """
     if type(layer.norm) not in (nn.Identity, nn.LayerNorm):
         raise Kept(f"the norm after it is {type(layer.norm).__name__}, not LayerNorm")
-    return FastPatchEmbedding(layer, dtype)
+    return FastPatchEmbedding(layer, dtype, preprocess)
 
 
 def fast_map_patches(layer: MapPatches, dtype: torch.dtype) -> FastMapPatches:

@@ -2,22 +2,28 @@
 
 #include "dense.h"
 
+// Numbers of each channel are read as x * factor + shift.
+struct Pixels {
+    const float *factors, *shifts;
+};
+
 // Write the patches of one line of a picture, `depth` numbers each: channel by channel, row by row, as filters lie.
-// Pictures are fp32 planes; what lies outside is zero.
+// Pictures are fp32 planes; what lies outside is zero before it is read.
 template <class N>
-static void gather_line(const float* picture, int channels, int height, int width, int size, int line, int columns,
-                        int depth, typename N::Item* to) {
+static void gather_line(const float* picture, Pixels pixels, int channels, int height, int width, int size, int line,
+                        int columns, int depth, typename N::Item* to) {
     typedef typename N::Item Item;
     const int wide = columns * size;
     Item* row = scratch<Item>(7, round_up(wide, LANES));
     for (int c = 0; c < channels; c++) {
+        const float factor = pixels.factors[c], shift = pixels.shifts[c];
         for (int i = 0; i < size; i++) {
             const int y = line * size + i, held = y < height ? width : 0;
             const float* from = picture + ((long)c * height + y) * width;
             int x = 0;
-            for (; x + LANES <= held; x += LANES) N::write(row + x, load(from + x));
-            for (; x < held; x++) row[x] = N::round(from[x]);
-            for (; x < wide; x++) row[x] = 0;
+            for (; x + LANES <= held; x += LANES) N::write(row + x, load(from + x) * factor + shift);
+            for (; x < held; x++) row[x] = N::round(from[x] * factor + shift);
+            for (; x < wide; x++) row[x] = N::round(shift);
             Item* at = to + (c * size + i) * size;
             for (int p = 0; p < columns; p++) std::memcpy(at + (long)p * depth, row + p * size, size * sizeof(Item));
         }
@@ -28,8 +34,8 @@ static void gather_line(const float* picture, int channels, int height, int widt
 
 // y = norm(patches(x) W + b), (batch, rows * columns, outputs). `weight` is null where no norm follows.
 template <class N>
-static void embed(const float* x, int batch, int channels, int height, int width, int size, int rows, int columns,
-                  const Dense<N>& filters, const float* weight, const float* shift, float eps, void* y_, int threads) {
+static void embed(const float* x, Pixels pixels, int batch, int channels, int height, int width, int size, int rows,
+                  int columns, const Dense<N>& filters, const float* weight, const float* shift, float eps, void* y_, int threads) {
     typedef typename N::Item Item;
     typedef typename N::Residual X;
     const int lines = batch * rows, depth = filters.inputs, outputs = filters.outputs;
@@ -39,8 +45,8 @@ static void embed(const float* x, int batch, int channels, int height, int width
         const int some = std::min(chunk, lines - start);
         Item* gathered = scratch<Item>(5, (size_t)chunk * columns * depth);
         for (int i = 0; i < some; i++)
-            gather_line<N>(x + (long)((start + i) / rows) * channels * height * width, channels, height, width, size,
-                           (start + i) % rows, columns, depth, gathered + (long)i * columns * depth);
+            gather_line<N>(x + (long)((start + i) / rows) * channels * height * width, pixels, channels, height, width,
+                           size, (start + i) % rows, columns, depth, gathered + (long)i * columns * depth);
         auto* y = (typename X::Item*)y_ + (long)start * columns * outputs;
         layer<N, X>(PLAIN, filters, gathered, some * columns, NO_NORM, nullptr, y);
         if (weight != nullptr) layer_norm_rows<X>(y, some * columns, outputs, weight, shift, eps);
@@ -102,10 +108,11 @@ static void merge(const void* x_, int batch, const Squares& s, const Dense<N>& w
 
 extern "C" {
 #define FOR(name, N)                                                                                                   \
-    void vitrail_embed_##name(const float* x, int batch, int channels, int height, int width, int size, int rows,      \
-                              int columns, const void* packed, const float* bias, int depth, int outputs,              \
+    void vitrail_embed_##name(const float* x, const float* factors, const float* shifts, int batch, int channels,      \
+                              int height, int width, int size, int rows, int columns, const void* packed,              \
+                              const float* bias, int depth, int outputs,                                               \
                               const float* weight, const float* shift, float eps, void* y, int threads) {              \
-        embed<N>(x, batch, channels, height, width, size, rows, columns,                                               \
+        embed<N>(x, {factors, shifts}, batch, channels, height, width, size, rows, columns,                            \
                  {(const N::Word*)packed, bias, depth, outputs}, weight, shift, eps, y, threads);                      \
     }                                                                                                                  \
     void vitrail_merge_##name(const void* x, int batch, int height, int width, int channels, int size,                 \

@@ -4,6 +4,7 @@ They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. T
 """
 
 import ctypes
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,21 @@ from vitrail.native.residual import RESIDUAL
 from vitrail.shapes import FeatureMap, Image
 
 
-def embed_patches(images: Image, size: int, packed: PackedLinear, norm: LaneNorm | None = None) -> Tensor:
+class Pixels(NamedTuple):
+    """How numbers of a picture are read before they are rounded: `x * factor + shift` for each channel, fp32 `(C,)`."""
+
+    factor: Tensor
+    shift: Tensor
+
+    @classmethod
+    def as_they_are(cls, channels: int) -> "Pixels":
+        """Change nothing."""
+        return cls(torch.ones(channels), torch.zeros(channels))
+
+
+def embed_patches(
+    images: Image, size: int, packed: PackedLinear, norm: LaneNorm | None = None, pixels: Pixels | None = None
+) -> Tensor:
     """Return `norm(patches W^T + b)`, `(B, rows, columns, out)`; a patch that is cut off ends with zeros.
 
     Args:
@@ -24,14 +39,19 @@ def embed_patches(images: Image, size: int, packed: PackedLinear, norm: LaneNorm
         size: side of a patch.
         packed: the filters `(out, C size size)`, the last input a zero where their number is odd.
         norm: what follows, or None.
+        pixels: how pictures are read, which the filters must know; by default as they are.
     """
     images = images.float().contiguous()
     batch, channels, height, width = images.shape
     rows, columns = -(-height // size), -(-width // size)
+    pixels = pixels or Pixels.as_they_are(channels)
+    assert pixels.factor.shape == pixels.shift.shape == (channels,), (pixels.factor.shape, channels)
     assert packed.inputs - channels * size * size in (0, 1), (packed.inputs, channels, size)
     y = empty(batch, rows, columns, packed.outputs, dtype=RESIDUAL[packed.dtype])
     function("patches", "embed", packed.dtype)(
         at(images),
+        at(pixels.factor),
+        at(pixels.shift),
         *images.shape,
         size,
         rows,
