@@ -21,12 +21,12 @@ static void convolve(const Convolution<N, N>& conv, const float* bias, const flo
 }
 
 extern "C" {
-#define FOR(name, N, To)                                                                                                \
+#define FOR(name, N, To)                                                                                               \
     void vitrail_convolve_##name(const void* x, int batch, int height, int width, int channels, int planar, int size,  \
                                  int stride, int top, int left, int tall, int wide, const void* packed,                \
                                  const float* bias, int outputs, const float* weight, const float* shift, float eps,   \
                                  void* y, int lines, int threads) {                                                    \
-        convolve<N, To>({{(const N::Item*)x, height, width, channels, planar, nullptr, nullptr}, batch,                    \
+        convolve<N, To>({{(const N::Item*)x, height, width, channels, planar, nullptr, nullptr}, batch,                \
                      {size, stride, top, left}, (const N::Word*)packed, tall, wide, outputs}, bias, weight, shift,     \
                     eps, y, lines, threads);                                                                           \
     }
