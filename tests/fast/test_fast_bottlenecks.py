@@ -45,6 +45,17 @@ def test_one_picture_at_a_time_is_the_same(name: str, monkeypatch: pytest.Monkey
         assert torch.equal(fast(images), together)
 
 
+@pytest.mark.skipif(refusal(torch.bfloat16) is not None, reason=str(refusal(torch.bfloat16)))
+def test_a_stem_in_bf16_is_as_fine_as_what_it_stores() -> None:
+    pool = nn.Sequential(nn.ConstantPad2d(1, 0.0), nn.MaxPool2d(3, stride=2))
+    stem, images = ConvStem(StdConv2d(3, 32, 7, 2), nn.Identity(), pool), torch.randn(2, 3, 37, 52)
+    exact, grid = fast_stem(stem, torch.float32)(images)
+    got, same = fast_stem(stem, torch.bfloat16)(images)
+    assert got.dtype == torch.float16 and same == grid
+    # stored in fp16, 2^-11 of each number; once rounded to bf16, filters alone would make five times this
+    assert relative(got.float(), exact) < 2**-11
+
+
 def test_what_is_compiled() -> None:
     bit, hybrid = (vitrail.optimize(small(name), precision="fp32") for name in ("bit", "hybrid"))
     for fast in (bit, hybrid):

@@ -141,8 +141,17 @@ def fast_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
     return FastBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
 
 
-def packed(conv: StdConv2d, dtype: torch.dtype) -> PackedFilters:
+def packed(conv: nn.Module, dtype: torch.dtype) -> PackedFilters:
     """Standardise filters, once for all pictures, and pack them.
+
+    Raises:
+        Kept: it convolves in an unknown way.
+    """
+    return pack_filters(*filters_of(conv), dtype)
+
+
+def filters_of(conv: nn.Module) -> tuple[Tensor, Window]:
+    """Return a convolution's filters, standardised, and where they stand.
 
     Raises:
         Kept: it convolves in an unknown way.
@@ -152,7 +161,7 @@ def packed(conv: StdConv2d, dtype: torch.dtype) -> PackedFilters:
     if conv.out_channels % 16:
         raise Kept(f"{conv.out_channels} channels do not fill whole vectors")
     window = Window(conv.kernel_size[0], conv.stride[0], same=isinstance(conv, SameStdConv2d))
-    return pack_filters(standardise(conv.weight.detach().float()), window, dtype)
+    return standardise(conv.weight.detach().float()), window
 
 
 def scale_of(norm: TokenGroupNorm) -> GroupScale:
