@@ -156,7 +156,7 @@ def filters_of(conv: nn.Module) -> tuple[Tensor, Window]:
     Raises:
         Kept: it convolves in an unknown way.
     """
-    if type(conv) not in (StdConv2d, SameStdConv2d):
+    if not isinstance(conv, StdConv2d) or type(conv) not in (StdConv2d, SameStdConv2d):
         raise Kept(f"{type(conv).__name__} has no compiled form among bottlenecks")
     if conv.out_channels % 16:
         raise Kept(f"{conv.out_channels} channels do not fill whole vectors")
