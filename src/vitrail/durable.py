@@ -103,11 +103,20 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
 
 
 def make_folder(folder: str | Path) -> None:
-    """Make a folder and its missing parents, and flush their names; do nothing where it is there."""
+    """Make a folder and its missing parents, and flush their names; do nothing where it is there.
+
+    Raises:
+        ResourceError: the disk is full.
+        VitrailError: no folder can be made there.
+    """
     folder = Path(os.path.abspath(folder))
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
-        path.mkdir(exist_ok=True)
+        try:
+            with full_disk(path):
+                path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise VitrailError(f"The folder {path} cannot be made ({error.strerror}). Choose another place.") from error
         flush_folder(path.parent)
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from vitrail import durable
-from vitrail.durable import refuse_unwritable, replace_folder, settle, write_file
+from vitrail.durable import make_folder, refuse_unwritable, replace_folder, settle, write_file
 from vitrail.errors import ResourceError, VitrailError
 
 # The children touch files only, so it is safe to fork them beside torch's threads; Python 3.12 warns of it in general.
@@ -175,3 +175,11 @@ def test_what_a_living_process_is_writing_is_left_alone(tmp_path):
     with replace_folder(tmp_path / "x") as new:
         settle(tmp_path / "x")
         assert new.is_dir()
+
+
+def test_where_no_folder_can_be_made_is_told(tmp_path):
+    write_file(tmp_path / "file", b"")
+    with pytest.raises(VitrailError, match=r"The folder .*x cannot be made \(Not a directory\)"):
+        make_folder(tmp_path / "file" / "x" / "y")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()

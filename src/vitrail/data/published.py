@@ -9,6 +9,7 @@ import numpy as np
 from vitrail.data.dataset import Arrays, Files, PictureSet
 from vitrail.data.listing import Split
 from vitrail.data.picture import shown
+from vitrail.durable import make_folder
 from vitrail.errors import DataError, unknown
 
 PREFIX = "torchvision:"
@@ -80,7 +81,7 @@ def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any
     if name in IN_FILES:
         options = {**options, "loader": Path}  # hand out paths: the pictures are read by `open_image`
     if download:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
     try:
         return getattr(datasets, name)(str(root), download=download, **options)
     except (RuntimeError, OSError) as error:

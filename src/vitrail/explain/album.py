@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitrail.durable import write_file
+from vitrail.durable import make_folder, write_file
 from vitrail.errors import VitrailError
 from vitrail.explain.gallery import DISTANCE, TITLES, portraits, prepare, scenes
 from vitrail.explain.heat import AUTO, Look, heat, settle
@@ -75,7 +75,7 @@ def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> 
 
 def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
     """Write the pictures of a section as PNG files, named after it; names in `taken` are left alone."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     written = []
     for title, picture in section.pictures.items():
         stem = f"{Path(section.title).stem}-{title}".lower().replace(" ", "-")
