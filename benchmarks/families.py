@@ -33,13 +33,17 @@ from vitrail.models import catalogue
 MEASURE = "vit_base_patch16_224"
 FAMILIES = (
     MEASURE,
+    "vit_base_r50_s16_224",
     "deit_small_patch16_224",
     "swin_tiny_patch4_window7_224",
     "nat_tiny",
+    "dinat_tiny",
+    "dinat_s_tiny",
     "poolformer_s12",
     "mixer_b16_224",
     "resnetv2_50x1_bit",
 )
+"""One variant of each family in the catalogue."""
 PRODUCT = "product"
 
 

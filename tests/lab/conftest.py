@@ -1,6 +1,10 @@
 """A readable model, pictures of one grey each, a folder with broken files, and a small real model."""
 
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -49,3 +53,15 @@ def tiny() -> nn.Module:
     model = vitrail.create_model("vit_tiny_patch16_224", num_classes=10, in_channels=1, preprocess=grey, **sizes)
     model.labels = tuple("0123456789")
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def benchmarks() -> Iterator[Callable[[str], ModuleType]]:
+    """Import scripts of `benchmarks/` by name, and forget them and what they share afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+        before = set(sys.modules)
+        yield import_module
+        for name in set(sys.modules) - before:
+            if "/benchmarks/" in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]

@@ -1,7 +1,6 @@
 """`benchmarks/agreement.py`: what it says of forms that are near, and of one that is not."""
 
-import sys
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,9 @@ from vitrail.preprocess import Preprocess
 
 
 @pytest.fixture(scope="module")
-def script() -> Any:
-    """Import the script, and forget it and what it shares afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-        before = set(sys.modules)
-        yield import_module("agreement")
-        for name in set(sys.modules) - before:
-            if "/benchmarks/" in str(getattr(sys.modules[name], "__file__", "")):
-                del sys.modules[name]
+def script(benchmarks: Callable[[str], Any]) -> Any:
+    """The script."""
+    return benchmarks("agreement")
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """The benchmark of GPUs, as far as a CPU can tell: its contenders compute the same, and without a GPU it says so."""
 
 import argparse
-import sys
-from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,14 +9,8 @@ from vitrail.lab.bench.turns import Turns
 
 
 @pytest.fixture(scope="module")
-def gpu():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-        before = set(sys.modules)
-        yield import_module("gpu")
-        for name in set(sys.modules) - before:
-            if "/benchmarks/" in str(getattr(sys.modules[name], "__file__", "")):
-                del sys.modules[name]
+def gpu(benchmarks):
+    return benchmarks("gpu")
 
 
 @pytest.mark.parametrize(("side", "shift"), [(7, 0), (14, 3)])

@@ -3,12 +3,9 @@
 import argparse
 import json
 import re
-import sys
 from argparse import Namespace
 from datetime import date
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,24 +17,13 @@ from vitrail.kernels.neighborhood import neighborhood
 from vitrail.lab.bench.subject import Subject
 from vitrail.lab.bench.turns import Turns
 from vitrail.lab.speed import Product
+from vitrail.models import FAMILIES, family_of
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 from vitrail.parts.windows import PadThenRoll
 from vitrail.weights.folder import save_model
 
 FEW = ["--rounds", "2", "--seconds", "0"]
 SMALL_NAT = Subject("nat_tiny", imgsz=64, set=("dim=32", "depths=1,1", "num_heads=1,2", "num_classes=5"))
-
-
-@pytest.fixture(scope="module")
-def script():
-    """Import a script of the folder by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-        before = set(sys.modules)
-        yield import_module
-        for name in set(sys.modules) - before:
-            if "/benchmarks/" in str(getattr(sys.modules[name], "__file__", "")):
-                del sys.modules[name]
 
 
 def rows(page: str) -> list[list[str]]:
@@ -47,8 +33,8 @@ def rows(page: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("side", "shift"), [(7, 0), (14, 0), (14, 3), (21, 2)])
-def test_both_ways_to_window_attention_agree(script, side, shift):
-    operators, grid, heads = script("operators"), Grid(side, side), 2
+def test_both_ways_to_window_attention_agree(benchmarks, side, shift):
+    operators, grid, heads = benchmarks("operators"), Grid(side, side), 2
     qkv, bias = torch.randn(3, grid.tokens, 3 * heads * operators.WIDTH), torch.randn(heads, 49, 49)
     cut = PadThenRoll.of(grid, 7, shift)
     addend = operators.addend_of(bias, cut, qkv).expand(3, -1, -1, -1, -1).flatten(0, 1)
@@ -57,15 +43,15 @@ def test_both_ways_to_window_attention_agree(script, side, shift):
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_contenders_for_few_keys_compute_the_same(script, dtype, near):
-    for case in script("operators").few_keys_cases(1, dtype, blocks=((60, 49, 2, 1), (9, 16, 1, 1))):
+def test_contenders_for_few_keys_compute_the_same(benchmarks, dtype, near):
+    for case in benchmarks("operators").few_keys_cases(1, dtype, blocks=((60, 49, 2, 1), (9, 16, 1, 1))):
         for call in case.calls.values():
             assert (call().float() - case.expected).abs().max() < near * case.expected.abs().max()
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_compiled_window_attention_agrees(script, dtype, near):
-    operators, grid, heads = script("operators"), Grid(14, 14), 2
+def test_compiled_window_attention_agrees(benchmarks, dtype, near):
+    operators, grid, heads = benchmarks("operators"), Grid(14, 14), 2
     if operators.refusal(dtype) is not None:
         pytest.skip(operators.refusal(dtype))
     qkv, bias = torch.randn(3, grid.tokens, 3 * heads * operators.WIDTH), torch.randn(heads, 49, 49)
@@ -75,8 +61,8 @@ def test_compiled_window_attention_agrees(script, dtype, near):
     assert (got - expected).abs().max() <= near * expected.abs().max()
 
 
-def test_a_window_that_is_the_map_is_plain_attention(script):
-    operators, grid = script("operators"), Grid(7, 7)
+def test_a_window_that_is_the_map_is_plain_attention(benchmarks):
+    operators, grid = benchmarks("operators"), Grid(7, 7)
     q, k, v = torch.randn(3, 2, 49, operators.WIDTH)
     bias = torch.randn(1, 49, 49)
     got = operators.window_by_sdpa(torch.cat([q, k, v], -1), bias[None].expand(2, -1, -1, -1), grid, (0, 0), 1)
@@ -84,16 +70,16 @@ def test_a_window_that_is_the_map_is_plain_attention(script):
 
 
 @pytest.mark.parametrize(("height", "width", "kernel_size"), [(7, 7, 7), (9, 8, 7), (5, 11, 3), (12, 20, 5)])
-def test_unfold_is_neighborhood_attention(script, height, width, kernel_size):
+def test_unfold_is_neighborhood_attention(benchmarks, height, width, kernel_size):
     q, k, v = torch.randn(3, 2, height, width, 2, 4)
     bias = torch.randn((2 * kernel_size - 1) ** 2, 2)
     expected = neighborhood.backends[-1].run(q, k, v, bias, kernel_size, 1)
-    torch.testing.assert_close(script("neighborhood").unfold_attend(q, k, v, bias, kernel_size), expected)
+    torch.testing.assert_close(benchmarks("neighborhood").unfold_attend(q, k, v, bias, kernel_size), expected)
 
 
 @torch.inference_mode()
-def test_a_peers_operator_takes_the_place_of_ours_everywhere(script):
-    peers, model, images = script("neighborhood"), SMALL_NAT.build(), torch.randn(2, 3, 64, 64)
+def test_a_peers_operator_takes_the_place_of_ours_everywhere(benchmarks):
+    peers, model, images = benchmarks("neighborhood"), SMALL_NAT.build(), torch.randn(2, 3, 64, 64)
     other = peers.with_operator(model, peers.unfold_attend)
     assert sum(isinstance(module, peers.Instead) for module in other.modules()) == 2
     assert not any(isinstance(module, NeighborhoodAttend) for module in other.modules())
@@ -101,15 +87,15 @@ def test_a_peers_operator_takes_the_place_of_ours_everywhere(script):
     torch.testing.assert_close(other(images), model(images))
 
 
-def test_natten_is_missed_with_its_cure(script, monkeypatch):
-    peers = script("neighborhood")
+def test_natten_is_missed_with_its_cure(benchmarks, monkeypatch):
+    peers = benchmarks("neighborhood")
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     with pytest.raises(VitrailError, match="pip install natten"):
         peers.check_natten()
 
 
-def test_the_page_of_a_whole_nat(script, monkeypatch, capsys):
-    peers = script("neighborhood")
+def test_the_page_of_a_whole_nat(benchmarks, monkeypatch, capsys):
+    peers = benchmarks("neighborhood")
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     monkeypatch.setattr(peers, "Subject", lambda name, imgsz: SMALL_NAT)
     assert peers.main([*FEW, "--batch", "2", "--precision", "fp32"]) == 0
@@ -119,9 +105,9 @@ def test_the_page_of_a_whole_nat(script, monkeypatch, capsys):
 
 
 @pytest.fixture
-def small_operators(script, monkeypatch):
+def small_operators(benchmarks, monkeypatch):
     """Both operators in two small shapes each."""
-    operators = script("operators")
+    operators = benchmarks("operators")
     swin, nat = ((14, 1, 0, 2), (14, 1, 3, 5)), ((8, 1, 0, 3), (7, 2, 0, 4))
     cases = {"window": partial(operators.window_cases, blocks=swin)}
     cases["neighborhood"] = partial(operators.neighborhood_cases, blocks=nat)
@@ -153,15 +139,19 @@ def test_nothing_is_written_unasked(small_operators, tmp_path, monkeypatch, caps
     assert list(tmp_path.iterdir()) == [] and "vitrail parts" in capsys.readouterr().out
 
 
-def test_all_blocks_are_the_sum_of_the_blocks_round_by_round(script):
-    operators = script("operators")
+def test_all_blocks_are_the_sum_of_the_blocks_round_by_round(benchmarks):
+    operators = benchmarks("operators")
     cases = [operators.Case("", blocks, (), {}, torch.zeros(1), {}) for blocks in (2, 3)]
     times = [{"a": Turns(((1.0,), (2.0,)))}, {"a": Turns(((10.0,), (30.0,)))}]
     assert operators._together(list(zip(cases, times, strict=True)))["a"].rounds == (32.0, 94.0)
 
 
-def test_the_page_of_the_families(script, monkeypatch, capsys):
-    families = script("families")
+def test_every_family_of_the_catalogue_is_measured(benchmarks):
+    assert [family_of(name) for name in benchmarks("families").FAMILIES] == list(FAMILIES)
+
+
+def test_the_page_of_the_families(benchmarks, monkeypatch, capsys):
+    families = benchmarks("families")
     product = Product("linear 2 x 3 x 4", 48, lambda: torch.ones(2, 3) @ torch.ones(3, 4))
     monkeypatch.setattr(families, "best_product", lambda dtype: product)
     words = ["--measure", "vit_tiny_patch16_224", "--models", "deit_tiny_distilled_patch16_224", "no_such_model"]
@@ -173,18 +163,18 @@ def test_the_page_of_the_families(script, monkeypatch, capsys):
     assert {row[5] for row in table} == {"yes"} and "no_such_model is not in the catalogue" in page
 
 
-def test_a_rate_over_another_is_taken_round_by_round(script):
+def test_a_rate_over_another_is_taken_round_by_round(benchmarks):
     mine, other = Turns(((1.0,), (2.0,))), Turns(((2.0,), (4.0,)))
-    assert script("families")._rates(30, mine, 20, other) == (3.0, 3.0, 3.0, 2)
+    assert benchmarks("families")._rates(30, mine, 20, other) == (3.0, 3.0, 3.0, 2)
 
 
 TRAINING = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "2", "--precision", "fp32"]
 
 
 @pytest.fixture
-def training(script, monkeypatch):
+def training(benchmarks, monkeypatch):
     """The benchmark of a training step, its contenders in this process and its allocator left alone."""
-    training = script("training")
+    training = benchmarks("training")
 
     class Here:
         def __init__(self, name, model, options):
@@ -240,15 +230,15 @@ def test_losses_alone_are_not_enough(training):
     assert training.apart([said, {**said, "norms": [2.0, 1.1]}]) == pytest.approx(0.1)
 
 
-def test_a_step_updates_every_weight(script):
+def test_a_step_updates_every_weight(benchmarks):
     model = Subject("vit_tiny_patch16_224", imgsz=32, set=("depth=1",)).build()
     before = {name: value.clone() for name, value in model.named_parameters()}
-    script("training").Step(model, torch.randn(2, 3, 32, 32), 1000, "bf16")()
+    benchmarks("training").Step(model, torch.randn(2, 3, 32, 32), 1000, "bf16")()
     assert model.training and not any(torch.equal(before[name], value) for name, value in model.named_parameters())
 
 
-def test_a_contender_alone_answers_line_by_line(script):
-    training = script("training")
+def test_a_contender_alone_answers_line_by_line(benchmarks):
+    training = benchmarks("training")
     options = argparse.Namespace(
         model=["vit_tiny_patch16_224"], imgsz=32, set=["depth=1"], batch=2, precision="fp32", threads=1
     )
@@ -261,8 +251,8 @@ def test_a_contender_alone_answers_line_by_line(script):
     alone.end()
 
 
-def test_what_is_missing_is_told(script, monkeypatch, capsys):
-    training = script("training")
+def test_what_is_missing_is_told(benchmarks, monkeypatch, capsys):
+    training = benchmarks("training")
 
     def missing(name, options):
         raise training.Unavailable("timm has no such model.")
@@ -275,45 +265,45 @@ def test_what_is_missing_is_told(script, monkeypatch, capsys):
 FOLDER = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "2"]
 
 
-def test_the_page_of_a_folder(script, capsys):
-    assert script("folder").main([*FOLDER, "--count", "3", "--size", "64", "48"]) == 0
+def test_the_page_of_a_folder(benchmarks, capsys):
+    assert benchmarks("folder").main([*FOLDER, "--count", "3", "--size", "64", "48"]) == 0
     page = capsys.readouterr().out
     assert "3 pictures, batches of 2" in page
     assert [row[0] for row in rows(page)[1:]] == ["optimized, bf16", "found out on the spot, bf16"]
 
 
-def test_a_folder_by_the_plain_model_is_set_against_the_plain_model(script):
-    folder = script("folder")
+def test_a_folder_by_the_plain_model_is_set_against_the_plain_model(benchmarks):
+    folder = benchmarks("folder")
     asked = Namespace(model="vit_tiny_patch16_224", imgsz=32, precision="fp32", ways=["plain"])
     chosen, forms = folder.ways(asked)
     assert list(chosen) == ["plain"] and list(forms) == ["plain"]
     assert chosen["plain"].model is forms["plain"] and not chosen["plain"].optimize
 
 
-def test_drawn_jpegs_have_the_size_that_was_asked(script, tmp_path):
+def test_drawn_jpegs_have_the_size_that_was_asked(benchmarks, tmp_path):
     from PIL import Image
 
-    script("folder").draw(tmp_path, 2, (50, 30))
+    benchmarks("folder").draw(tmp_path, 2, (50, 30))
     pictures = [Image.open(path) for path in sorted(tmp_path.iterdir())]
     assert [picture.size for picture in pictures] == [(50, 30)] * 2 and pictures[0].tobytes() != pictures[1].tobytes()
 
 
-def test_a_folder_with_a_broken_picture_is_no_measurement(script, tmp_path):
+def test_a_folder_with_a_broken_picture_is_no_measurement(benchmarks, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     with pytest.raises(VitrailError, match="1 pictures cannot be read"):
-        script("folder").main([*FOLDER, "--pictures", str(tmp_path)])
+        benchmarks("folder").main([*FOLDER, "--pictures", str(tmp_path)])
 
 
-def test_the_page_of_loading(script, capsys):
+def test_the_page_of_loading(benchmarks, capsys):
     words = ["--count", "3", "--size", "64", "48", "--imgsz", "32", "--small", "8", "--augment", "photo", "small"]
-    assert script("loading").main([*FEW, *words]) == 0
+    assert benchmarks("loading").main([*FEW, *words]) == 0
     page = capsys.readouterr().out
     assert "3 photographs at 32, batches of 3" in page and "8 small pictures at 32, batches of 8" in page
     assert [row[0] for row in rows(page)[1:] if row[0] != "augmentation"] == ["photo", "small"]
 
 
-def test_loaders_of_other_pictures_are_no_measurement(script):
-    loading = script("loading")
+def test_loaders_of_other_pictures_are_no_measurement(benchmarks):
+    loading = benchmarks("loading")
     one, other = (
         loading.loader(loading.small_pictures(4), name, 32, 4, 0, loading.PLAIN) for name in ("none", "small-strong")
     )
@@ -321,14 +311,14 @@ def test_loaders_of_other_pictures_are_no_measurement(script):
         loading.check(one, other)
 
 
-def test_the_page_of_smaller_decoding(script, capsys, tmp_path):
-    script("folder").draw(tmp_path, 2, (200, 170))
+def test_the_page_of_smaller_decoding(benchmarks, capsys, tmp_path):
+    benchmarks("folder").draw(tmp_path, 2, (200, 170))
     weights = tmp_path / "weights"
     save_model(Subject("vit_tiny_patch16_224", imgsz=32, set=("num_classes=5", "depth=1")).build(), weights)
     words = ["--model", str(weights), "--source", str(tmp_path / "*.jpg"), "--left", "1", "3"]
-    assert script("draft").main([*FEW, *words, "--imgsz", "16"]) == 0
+    assert benchmarks("draft").main([*FEW, *words, "--imgsz", "16"]) == 0
     page = rows(capsys.readouterr().out)[1:]
     assert [row[1] for row in page] == ["whole, bf16", "1 times or more", "3 times or more, as `predict --draft`"]
     assert page[1][3].startswith("1.") and page[2][3].startswith("4.")
     with pytest.raises(VitrailError, match="large enough"):
-        script("draft").main([*FEW, *words, "--imgsz", "160"])
+        benchmarks("draft").main([*FEW, *words, "--imgsz", "160"])
