@@ -56,9 +56,9 @@ class Models:
                 row["name"],
                 row["family"],
                 str(row["size"]),
-                f"{row['parameters'] / 1e6:.1f}M",
-                f"{row['gmacs']:.2f}",
-                f"{row['top1']:.2f}" if row["top1"] else "",
+                "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f}M",
+                "" if row["gmacs"] is None else f"{row['gmacs']:.2f}",
+                "" if row["top1"] is None else f"{row['top1']:.2f}",
             ]
             for row in rows
         ]
@@ -68,7 +68,8 @@ class Models:
     def _show(self, name: str) -> int:
         from vitrail.models.published import PUBLISHED
 
-        facts = {**_counted(name, self.set), "published": PUBLISHED[name]._asdict()}
+        known = PUBLISHED.get(name)
+        facts = {**_counted(name, self.set), "published": None if known is None else known._asdict()}
         if self.json:
             print(json.dumps(facts, indent=2))
         else:
@@ -80,15 +81,26 @@ def _row(name: str) -> dict[str, Any]:
     from vitrail.models import family_of, make_config
     from vitrail.models.published import PUBLISHED
 
-    published = PUBLISHED[name]
+    known = PUBLISHED.get(name)
+    parameters, gmacs, top1 = (known.parameters, known.gmacs, known.top1) if known else (*_sizes(name), None)
     return {
         "name": name,
         "family": family_of(name),
         "size": make_config(name).preprocess.size,
-        "parameters": published.parameters,
-        "gmacs": published.gmacs,
-        "top1": published.top1,
+        "parameters": parameters,
+        "gmacs": gmacs,
+        "top1": top1,
     }
+
+
+def _sizes(name: str) -> tuple[int, float] | tuple[None, None]:
+    """Count what a variant of the user's own costs, or leave it open where that fails: shown alone, it says why."""
+    from vitrail.lab.cost import count_macs, count_parameters
+
+    try:
+        return count_parameters(name), round(count_macs(name) / 1e9, 3)
+    except VitrailError:
+        return None, None
 
 
 def _counted(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
@@ -119,8 +131,11 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
     print(f"  parameters     {facts['parameters']:,}")
     print(f"  multiply-adds  {facts['multiply_adds'] / 1e9:.3f} G at {facts['preprocess']['size']} pixels")
     print(f"  evaluation     {_protocol(facts['preprocess'])}")
-    told = [f"{published['top1']} % top-1 on ImageNet-1k ({published['weights']}, timm)"] if published["top1"] else []
-    told += [published["note"]] if published["note"] else []
+    told = []
+    if published and published["top1"]:
+        told.append(f"{published['top1']} % top-1 on ImageNet-1k ({published['weights']}, timm)")
+    if published and published["note"]:
+        told.append(published["note"])
     for heading, line in zip(["published", ""], told, strict=False):
         print(f"  {heading:<13}  {line}")
     print("  config")
@@ -147,14 +162,14 @@ def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
 def _containing(text: str) -> list[str]:
     """Take a word that is no name for a family or a part of a name; one that is neither gets the nearest names."""
     from vitrail.errors import unknown
-    from vitrail.models import FAMILIES, family_of, list_models
+    from vitrail.models import HINT, family_of, list_models
 
     names = list_models()
-    if text.lower() in FAMILIES:
-        return [name for name in names if family_of(name) == text.lower()]
+    if family := [name for name in names if family_of(name) == text.lower()]:
+        return family
     found = [name for name in names if text.lower() in name.lower() or fnmatch(family_of(name), text.lower())]
     if not found:
-        raise unknown("model", text, names, hint="See them all with: vitrail models")
+        raise unknown("model", text, names, hint=HINT)
     return found
 
 

@@ -1,9 +1,11 @@
 """The catalogue: the one place where a string meets an architecture.
 
 Each file in this room is one architecture: a frozen config, `build(config)` and `VARIANTS`, a plain dict from names
-(timm's, which users, papers and checkpoints speak) to configs. `published.py` holds what is published about them.
+(timm's, which users, papers and checkpoints speak) to configs. `published.py` holds what is published about them, and
+`added.py` opens files of the user's own.
 """
 
+import os
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -12,18 +14,25 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import VitrailError, unknown
+from vitrail.models.added import VARIABLE, added
 
 if TYPE_CHECKING:
     from vitrail.parts.backbone import Classifier
 
 FAMILIES = ("vit", "vit_hybrid", "deit", "swin", "nat", "dinat", "dinat_s", "poolformer", "mixer", "bit")
+HINT = f"See them all with: vitrail models. One of your own is in a file that {VARIABLE} names."
+
+
+def catalogue() -> dict[str, ModuleType]:
+    """Map each variant's name to the module of its architecture, family by family, those of the user's own last."""
+    return _catalogue(os.environ.get(VARIABLE, ""))
 
 
 @cache
-def catalogue() -> dict[str, ModuleType]:
-    """Map each variant's name to the module of its architecture, family by family."""
+def _catalogue(own: str) -> dict[str, ModuleType]:
     modules = [import_module(f"vitrail.models.{family}") for family in FAMILIES]
-    return {name: module for module in modules for name in module.VARIANTS}
+    names = {name: module for module in modules for name in module.VARIANTS}
+    return names | {name: module for module in added(own, FAMILIES, names) for name in module.VARIANTS}
 
 
 def family_of(name: str) -> str:
@@ -55,7 +64,7 @@ def find(name: str) -> ModuleType:
     try:
         return catalogue()[name]
     except KeyError:
-        raise unknown("model", name, catalogue(), hint="See them all with: vitrail models") from None
+        raise unknown("model", name, catalogue(), hint=HINT) from None
 
 
 def make_config(name: str, **overrides: Any) -> Any:

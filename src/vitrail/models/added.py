@@ -1,0 +1,87 @@
+"""Architectures from files of one's own, each written as a file of this room is: a config, `build` and `VARIANTS`.
+
+`VITRAIL_MODELS` names them, one or more paths parted as in PATH. Every verb and every process that a verb starts then
+knows their variants as it knows its own. Naming a file runs it; nothing that is read, no model folder, can name one.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from vitrail.errors import VitrailError
+
+VARIABLE = "VITRAIL_MODELS"
+ROOM = "vitrail.models"
+NEEDED = {"preprocess", "num_classes", "in_channels"}
+
+
+def added(paths: str, families: Iterable[str], names: Iterable[str]) -> Iterator[ModuleType]:
+    """Open the files that a variable like PATH names.
+
+    Args:
+        paths: what the variable says.
+        families: names of architectures that are taken.
+        names: names of variants that are taken.
+
+    Raises:
+        VitrailError: a file is not there, does not run, holds no architecture, or takes a name that is taken.
+    """
+    families, names = set(families), set(names)
+    for path in [Path(text) for text in paths.split(os.pathsep) if text]:
+        if path.stem in families:
+            raise _refused(path, f"there is an architecture '{path.stem}' already; give the file another name")
+        module = _open(path)
+        _check(path, module, names)
+        families.add(path.stem)
+        names.update(module.VARIANTS)
+        yield module
+
+
+def _open(path: Path) -> ModuleType:
+    """Run a file, once in a process, as a module of this room."""
+    name, place = f"{ROOM}.{path.stem}", str(path.resolve())
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == place:
+        return known
+    spec = spec_from_file_location(name, place) if path.is_file() and path.stem.isidentifier() else None
+    if spec is None or spec.loader is None:
+        raise _refused(path, "it is not there, or is no Python file whose name is a word")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # a dataclass looks its module up while it is made
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _refused(path, _where(error, place)) from error
+    return module
+
+
+def _where(error: Exception, place: str) -> str:
+    """Say what went wrong, and in which line of the file."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
+    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    what = getattr(error, "msg", None) or error
+    return f"{type(error).__name__}: {what}" + (f" (line {line})" if line else "")
+
+
+def _check(path: Path, module: ModuleType, names: set[str]) -> None:
+    variants = getattr(module, "VARIANTS", None)
+    if not callable(getattr(module, "build", None)) or not isinstance(variants, dict) or not variants:
+        raise _refused(path, "it needs build(config) and VARIANTS, a dict from names to configs")
+    for name, config in variants.items():
+        if name in names:
+            raise _refused(path, f"there is a model '{name}' already; give the variant another name")
+        made = is_dataclass(config) and not isinstance(config, type)
+        held = {field.name for field in fields(config)} if made else set()
+        if not held >= NEEDED:
+            missing = ", ".join(sorted(NEEDED - held))
+            raise _refused(path, f"the config of '{name}' must be a frozen dataclass with the fields {missing}")
+
+
+def _refused(path: Path, reason: str) -> VitrailError:
+    return VitrailError(f"{VARIABLE} names {path}: {reason}.\nHow such a file looks: docs/token_mixer.md")
