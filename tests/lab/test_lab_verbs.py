@@ -12,6 +12,7 @@ import vitrail
 from vitrail.cli import main
 from vitrail.lab.evaluate import open_split
 from vitrail.lab.evaluation import Evaluation
+from vitrail.training import memory
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,16 @@ def test_one_picture_gives_a_row_a_class(model: str, folder: Path, capsys: pytes
     assert lines[0].split() == ["class", "probability"] and len(lines) == 4
     [answer] = vitrail.predict(model, folder / "a" / "0.png", top=3)
     assert [line.split()[:2] for line in lines[1:]] == [[label, f"{p:.1%}"] for label, p in answer.top()]
+
+
+def test_freed_memory_is_kept(
+    model: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(memory, "keep_freed", lambda: said.append("kept"))
+    assert main(["predict", model, str(folder / "a" / "0.png")]) == 0
+    assert main(["evaluate", model, "digits", "--batch", "400"]) == 0
+    assert said == ["kept", "kept"] and capsys.readouterr().out
 
 
 def test_broken_pictures_give_exit_code_3_and_the_others_go_on(

@@ -66,7 +66,9 @@ class Evaluate:
         from vitrail.lab.evaluate import evaluate, open_split
         from vitrail.lab.inference import find_model
         from vitrail.lab.words import in_words
+        from vitrail.training.memory import keep_freed
 
+        keep_freed()  # as in `vitrail predict`
         for path in (self.out, self.report):
             if path is not None:
                 refuse_unwritable(path)
