@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from vitrail.kernels.neighborhood import neighborhood
-from vitrail.kernels.neighborhood.triton_backend import refuses as neighborhood_refuses
+from vitrail.kernels.neighborhood.triton_backend import unfit as neighborhood_unfit
 from vitrail.kernels.norm.triton_backend import refuses as norm_refuses
 from vitrail.kernels.triton_support import share, tile_of
 from vitrail.kernels.window import window
-from vitrail.kernels.window.triton_backend import refuses as window_refuses
+from vitrail.kernels.window.triton_backend import unfit as window_unfit
 
 pytest.importorskip("triton", reason="Triton is not installed")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -103,14 +103,14 @@ def test_on_a_cpu_they_say_why_not():
 
 def test_what_does_not_fit_in_a_tile_is_refused():
     slots = torch.zeros(1, 400, dtype=torch.long)
-    assert "400 keys" in str(window_refuses(torch.zeros(1, 400, 24), None, None, slots[:, 0], slots, 1))
+    assert "400 keys" in str(window_unfit(torch.zeros(1, 400, 24), slots, 1))
     slots = slots[:, :64]
-    assert "width 256" in str(window_refuses(torch.zeros(1, 64, 768), None, None, slots[:, 0], slots, 1))
+    assert "width 256" in str(window_unfit(torch.zeros(1, 64, 768), slots, 1))
     q, k, v = torch.zeros(1, 40, 40, 3, 1, 8).unbind(3)
-    assert "17 cells" in str(neighborhood_refuses(q, k, v, torch.zeros(33**2, 1), 17, 1))
-    assert "one precision" in str(neighborhood_refuses(q, k.double(), v, torch.zeros(169, 1), 7, 1))
+    assert "17 cells" in str(neighborhood_unfit(q, k, v, 17))
+    assert "one precision" in str(neighborhood_unfit(q, k.double(), v, 7))
     q, k, v = torch.zeros(1, 7, 7, 3, 1, 256).unbind(3)
-    assert "width 256" in str(neighborhood_refuses(q, k, v, torch.zeros(169, 1), 7, 1))
+    assert "width 256" in str(neighborhood_unfit(q, k, v, 7))
 
 
 def test_tiles_hold_their_numbers_and_shares_cover_the_batch():

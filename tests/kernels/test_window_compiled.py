@@ -1,5 +1,6 @@
 """Compiled window attention against the reference in fp64: answers, gradients, and who may not meet it."""
 
+from threading import Thread
 from typing import NamedTuple
 
 import pytest
@@ -164,3 +165,22 @@ def history(y: Tensor) -> list[str]:
             found.append(function)
             left += [parent for parent, _ in function.next_functions]
     return [type(function).__name__ for function in found]
+
+
+def test_a_thread_that_never_computed_gives_the_same_gradients(dtype):
+    # Threads keep zeros to read where no token sits; the first question of a new thread may not move them.
+    c = case(dtype, 45, 2, 49, 4, 8, 2)
+    want = torch.autograd.grad(attend(*c).float().square().sum(), learning(c))
+    found: list[tuple[Tensor, ...]] = []
+    for _ in range(8):
+        y = attend(*c).float().square().sum()
+        fresh = Thread(target=lambda y=y: found.append(mix_back(y, c)))
+        fresh.start()
+        fresh.join()
+    assert len(found) == 8
+    for gradients in found:
+        assert all(map(torch.equal, gradients, want))
+
+
+def mix_back(y: Tensor, c: Case) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(y, learning(c))

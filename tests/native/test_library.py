@@ -81,3 +81,24 @@ def test_where_there_is_a_compiler_every_library_is_built(monkeypatch: pytest.Mo
         pytest.skip("no g++ on this machine")
     # Else the tests of what it holds would skip, and nobody would know.
     assert missing(*sorted(source.stem for source in SOURCES.glob("*.cpp"))) is None
+
+
+def test_a_library_that_was_damaged_is_built_anew() -> None:
+    try:
+        place = build("products", compiler())
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    place.write_bytes(place.read_bytes()[:100])
+    assert missing("products") is None and place.stat().st_size > 1000
+
+
+def test_where_nothing_can_be_kept_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "file"))
+    assert refusal(torch.float32) is not None and not room.built("products")
+
+
+def test_a_processor_with_other_instructions_gets_a_library_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = room._place("products", "g++")
+    monkeypatch.setattr(room, "told_flags", lambda: "avx2 avx512f avx512_vbmi")
+    assert room._place("products", "g++") != here

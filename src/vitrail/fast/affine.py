@@ -20,7 +20,8 @@ class Affine:
     @classmethod
     def of(cls, norm: nn.Module, width: int) -> "Affine":
         """Read them off a norm; another norm keeps its own."""
-        ones, zeros = torch.ones(width), torch.zeros(width)
+        zeros = torch.zeros(width, dtype=torch.float32, device="cpu")
+        ones = zeros + 1
         if type(norm) is not nn.LayerNorm or norm.normalized_shape != (width,):
             return cls(ones, zeros, None)
         return cls(

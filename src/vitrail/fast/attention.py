@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fast.affine import Affine, scaled
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, plain
 from vitrail.grid import Grid
 from vitrail.native.attention import attend_groups, attention_branch, lane_bias
 from vitrail.native.products import ADD, Packed, linear, pack_linear
 from vitrail.native.threads import shared_evenly
-from vitrail.parts.positions import NoPosition
+from vitrail.parts.attend import Attend
+from vitrail.parts.positions import NoPosition, RelativePositionBias
 from vitrail.parts.token_mixers.self_attention import SelfAttention
-from vitrail.parts.token_mixers.window_attention import WindowAttention
+from vitrail.parts.token_mixers.window_attention import WindowAttend, WindowAttention
 from vitrail.shapes import Tokens
 
 KEPT_GRIDS = 8
@@ -45,6 +46,7 @@ class Meeting:
             self.tables[grid] = self._table(grid)
         return self.tables[grid]
 
+    @torch.no_grad()
     def _table(self, grid: Grid) -> Table:
         slots = self.mixer.slots(grid).int().contiguous()
         bias = self._bias(grid)
@@ -52,7 +54,7 @@ class Meeting:
             return Table(slots, None, None)
         if bias.ndim == 3:  # (h, n, n), the same for all groups
             bias = bias[None]
-            kinds = torch.zeros(len(slots), dtype=torch.int32)
+            kinds = torch.zeros(len(slots), dtype=torch.int32, device="cpu")
         else:  # (groups, h, n, n), of which few differ
             bias, kinds = bias.unique(dim=0, return_inverse=True)
         return Table(slots, kinds.int().contiguous(), lane_bias(bias))
@@ -68,7 +70,7 @@ class Meeting:
 
     def _queries(self, grid: Grid) -> Tensor:
         """Return queries to ask a position with: only their number, precision and device count."""
-        return torch.zeros(1, self.mixer.num_heads, grid.tokens, 1)
+        return torch.zeros(1, self.mixer.num_heads, grid.tokens, 1, dtype=torch.float32, device="cpu")
 
 
 class AttentionLayers(NamedTuple):
@@ -92,11 +94,11 @@ class AttentionLayers(NamedTuple):
         width = mixer.qkv.in_features
         affine = Affine.of(norm, width)
         assert affine.eps is not None
-        queries = torch.ones(3 * width)
+        queries = torch.ones(3 * width, dtype=torch.float32, device="cpu")
         queries[:width] = (width // mixer.num_heads) ** -0.5
         weight, bias = affine.folded(mixer.qkv)
-        plain = torch.zeros(3 * width) if mixer.qkv.bias is None else mixer.qkv.bias.detach()
-        return cls((weight * queries[:, None], bias * queries), scaled(mixer.proj, scale), plain * queries, affine.eps)
+        beyond = torch.zeros_like(queries) if mixer.qkv.bias is None else mixer.qkv.bias.detach().float()
+        return cls((weight * queries[:, None], bias * queries), scaled(mixer.proj, scale), beyond * queries, affine.eps)
 
 
 class FastAttention(nn.Module):
@@ -133,7 +135,7 @@ def fast_attention(
     """Return the fast form of an attention's branch.
 
     Raises:
-        Kept: no LayerNorm before it, queries and keys are turned, heads of odd width in bf16, or an unknown scale.
+        Kept: as `check_attention` says, or an unknown scale.
     """
     check_attention(norm, mixer, dtype)
     return FastAttention(norm, mixer, scale, dtype)
@@ -143,11 +145,15 @@ def check_attention(norm: nn.Module, mixer: SelfAttention | WindowAttention, dty
     """Refuse an attention that no compiled form computes.
 
     Raises:
-        Kept: no LayerNorm before it, queries and keys are turned, or heads of odd width in bf16.
+        Kept: no LayerNorm before it, an unknown position, layer or way to attend, or heads of odd width in bf16.
     """
     if type(norm) is not nn.LayerNorm:
         raise Kept(f"the norm before it is {type(norm).__name__}, not LayerNorm")
     if type(mixer.position).rotate is not NoPosition.rotate:
         raise Kept("its position turns queries and keys")
+    if type(mixer.position) not in (NoPosition, RelativePositionBias):  # others may look at the queries
+        raise Kept(f"its position is {type(mixer.position).__name__}")
+    plain(WindowAttend if isinstance(mixer, WindowAttention) else Attend, mixer.attend)
+    plain(nn.Linear, mixer.qkv, mixer.proj)
     if dtype == torch.bfloat16 and mixer.qkv.in_features // mixer.num_heads % 2:
         raise Kept("heads of odd width cannot be read in pairs")

@@ -116,6 +116,8 @@ class FastBottlenecks(nn.Module):
         for window in self.strides:
             after = window.places(after[0])[0], window.places(after[1])[0]
         y = empty(x.shape[0], after[0] * after[1], self.outputs, dtype=x.dtype)
+        if len(x) == 0:
+            return y, Grid(*after)
         together = max(1, TOGETHER // (y[0].numel() * y.element_size()))
         for part, into in zip(x.split(together), y.split(together), strict=True):
             step = Step(part, (grid.h, grid.w))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitrail.fast.attention import fast_attention
 from vitrail.fast.form import Form, Forms
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, watched
 from vitrail.fast.neighborhood import fast_neighborhood
 from vitrail.fast.pooling import fast_channel_mlp, fast_pooling
 from vitrail.fast.token_mlp import fast_token_mlp
@@ -99,6 +99,8 @@ def _branch(
     mixer = type(branch[1])
     for kind in kinds:
         try:
+            if watched(*branch):
+                raise Kept(f"somebody listens to the {mixer.__name__}")
             if mixer not in kind.forms:
                 raise Kept(f"{mixer.__name__} has no {kind.what}")
             return kind.forms[mixer].of(*branch, dtype)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from vitrail.fast.kept import plain
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import PackedConvolution, convolve, pack_convolution
 from vitrail.native.norms import LaneNorm
@@ -75,6 +76,7 @@ def fast_overlapping_patches(layer: OverlappingPatchEmbedding, dtype: torch.dtyp
 
 
 def _packed(conv: nn.Module, dtype: torch.dtype) -> PackedConvolution:
+    plain(nn.Conv2d, conv)
     assert isinstance(conv, nn.Conv2d) and conv.groups == 1 and isinstance(conv.padding, tuple)
     bias = None if conv.bias is None else conv.bias.detach().float()
     return pack_convolution(conv.weight.detach().float(), bias, conv.stride[0], conv.padding[0], dtype)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fast.affine import Affine, scaled
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, plain
 from vitrail.grid import Grid
 from vitrail.native.products import mlp, pack_linear
 from vitrail.parts.channel_mixers import MLP
@@ -41,9 +41,10 @@ def check_mlp(mixer: MLP, dtype: torch.dtype) -> None:
     """Refuse an MLP that no compiled form computes.
 
     Raises:
-        Kept: another activation, or an odd number of channels in bf16.
+        Kept: another activation or kind of layer, or an odd number of channels in bf16.
     """
     if type(mixer.act) is not nn.GELU or mixer.act.approximate != "none":
         raise Kept(f"{type(mixer.act).__name__} is not the exact GELU")
+    plain(nn.Linear, mixer.fc1, mixer.fc2)
     if dtype == torch.bfloat16 and (mixer.fc1.in_features % 2 or mixer.fc2.in_features % 2):
         raise Kept("odd numbers of channels cannot be read in pairs")

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fast.affine import Affine, scaled
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, plain
 from vitrail.grid import Grid
 from vitrail.native.neighborhood import attend_neighbors, meeting, neighborhood_branch, run_bias
 from vitrail.native.products import ADD, linear, pack_linear
 from vitrail.native.threads import shared_evenly
-from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
+from vitrail.parts.positions import RelativePositionBias
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend, NeighborhoodAttention
 from vitrail.shapes import Tokens
 
 KEPT_GRIDS = 8
@@ -58,10 +59,14 @@ def fast_neighborhood(
     """Return the fast form of a neighborhood attention's branch.
 
     Raises:
-        Kept: no LayerNorm before it, heads of odd width in bf16, or an unknown scale.
+        Kept: no LayerNorm before it, heads of odd width in bf16, or an unknown position, layer, way to attend or scale.
     """
     if type(norm) is not nn.LayerNorm:
         raise Kept(f"the norm before it is {type(norm).__name__}, not LayerNorm")
+    if type(mixer.position) is not RelativePositionBias or mixer.qkv.bias is None:
+        raise Kept("its position or its queries, keys and values are of another kind")
+    plain(NeighborhoodAttend, mixer.attend)
+    plain(nn.Linear, mixer.qkv, mixer.proj)
     if dtype == torch.bfloat16 and mixer.qkv.in_features // mixer.num_heads % 2:
         raise Kept("heads of odd width cannot be read in pairs")
     return FastNeighborhood(norm, mixer, scale, dtype)

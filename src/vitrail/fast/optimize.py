@@ -15,7 +15,7 @@ from vitrail.fast.cuda import optimize_for_cuda
 from vitrail.fast.form import Forms, libraries_of
 from vitrail.fast.forms import BETWEEN_BLOCKS, FORMS, forms_for
 from vitrail.fast.int8 import INT8, computes_int8
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, listened, watched
 from vitrail.fast.layers import BetweenBlocks, InFp32
 from vitrail.fast.patches import FastPatchEmbedding
 from vitrail.fast.stems import FastStem
@@ -165,11 +165,14 @@ def _descend(parent: nn.Module, plan: Plan, kept: Counter[str]) -> None:
 
 def _form(module: nn.Module, plan: Plan, kept: Counter[str]) -> nn.Module:
     if type(module) is Block:
-        return fast_block(module, plan.dtype, kept, plan.branches)
+        return listened(fast_block(module, plan.dtype, kept, plan.branches), module)
     if type(module) not in plan.forms:
         return module
     try:
-        return plan.forms[type(module)].of(module, plan.dtype)
+        form = plan.forms[type(module)].of(module, plan.dtype)
+        if form is not module and watched(module):
+            raise Kept("somebody listens to it")
+        return form
     except Kept as reason:
         kept[f"{type(module).__name__}: {reason}"] += 1
         return module

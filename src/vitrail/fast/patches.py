@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vitrail.fast.affine import Affine
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, plain
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import convolve, pack_convolution
 from vitrail.native.norms import LaneNorm
@@ -30,7 +30,7 @@ def as_bytes(preprocess: Preprocess) -> Pixels:
         >>> (x * pixels.factor[0] + pixels.shift[0]).round().int().tolist()
         [-124, 0, 131]
     """
-    mean, std = torch.tensor(preprocess.mean) * 255, torch.tensor(preprocess.std) * 255
+    mean, std = (torch.tensor(of, dtype=torch.float32, device="cpu") * 255 for of in (preprocess.mean, preprocess.std))
     return Pixels(std, mean - mean.round())
 
 
@@ -102,10 +102,11 @@ def fast_patch_embedding(
         preprocess: how pictures were normalised, where that is known.
 
     Raises:
-        Kept: what follows it is neither LayerNorm nor nothing.
+        Kept: what follows it is neither LayerNorm nor nothing, or it projects in an unknown way.
     """
     if type(layer.norm) not in (nn.Identity, nn.LayerNorm):
         raise Kept(f"the norm after it is {type(layer.norm).__name__}, not LayerNorm")
+    plain(nn.Conv2d, layer.proj)
     return FastPatchEmbedding(layer, dtype, preprocess)
 
 
@@ -113,10 +114,11 @@ def fast_map_patches(layer: MapPatches, dtype: torch.dtype) -> FastMapPatches:
     """Return the fast form of patches of a map.
 
     Raises:
-        Kept: a norm follows.
+        Kept: a norm follows, or it projects in an unknown way.
     """
     if type(layer.patches.norm) is not nn.Identity:
         raise Kept(f"{type(layer.patches.norm).__name__} follows it")
+    plain(nn.Conv2d, layer.patches.proj)
     return FastMapPatches(layer.patches, dtype)
 
 
@@ -124,8 +126,10 @@ def fast_patch_merging(layer: PatchMerging, dtype: torch.dtype) -> FastPatchMerg
     """Return the fast form of a patch merging.
 
     Raises:
-        Kept: an odd number of channels in bf16.
+        Kept: an unknown norm or layer, or an odd number of channels in bf16.
     """
+    plain(nn.LayerNorm, layer.norm)
+    plain(nn.Linear, layer.reduction)
     if dtype == torch.bfloat16 and layer.reduction.in_features % 2:
         raise Kept("an odd number of inputs cannot be read in pairs")
     return FastPatchMerging(layer, dtype)

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from vitrail.fast.kept import Kept
+from vitrail.fast.kept import Kept, plain
 from vitrail.grid import Grid
 from vitrail.native.norms import LaneNorm
 from vitrail.native.token_mlp import TokenLayer, token_mlp
+from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.token_mixers.token_mlp import TokenMLP
 from vitrail.shapes import Tokens
 
@@ -30,12 +31,14 @@ def fast_token_mlp(norm: nn.Module, mixer: TokenMLP, scale: nn.Module, dtype: to
     """Return the fast form of a token MLP's branch.
 
     Raises:
-        Kept: no LayerNorm before it, another activation, or a scale behind it.
+        Kept: no LayerNorm before it, another activation or kind of layer, or a scale behind it.
     """
     if type(norm) is not nn.LayerNorm:
         raise Kept(f"the norm before it is {type(norm).__name__}, not LayerNorm")
     if type(scale) is not nn.Identity:
         raise Kept(f"what scales it is {type(scale).__name__}")
+    plain(MLP, mixer.mlp)
     if type(mixer.mlp.act) is not nn.GELU or mixer.mlp.act.approximate != "none":
         raise Kept(f"{type(mixer.mlp.act).__name__} is not the exact GELU")
+    plain(nn.Linear, mixer.mlp.fc1, mixer.mlp.fc2)
     return FastTokenMLP(norm, mixer, dtype)

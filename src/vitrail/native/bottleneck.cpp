@@ -115,7 +115,7 @@ static void join(const void* x_, const float* scale_x, const float* shift_x, con
             Lanes sum = X::read(z + c) * load(scale_z + image + c) + load(shift_z + image + c);
             Lanes kept = X::read(x + c);
             if (scale_x != nullptr) kept = kept * load(scale_x + image + c) + load(shift_x + image + c);
-            X::write((Item*)y_ + at + c, largest(sum + kept, Lanes{}));
+            X::write((Item*)y_ + at + c, largest(Lanes{}, sum + kept));
         }
     }
 }
@@ -140,7 +140,7 @@ static void pool(const Map<X>& x, int batch, Filters filters, int tall, int wide
                 Lanes most = X::read(seen + c);
                 for (int i = 0; i < side; i++)
                     for (int j = 0; j < side; j++)
-                        most = largest(most, X::read(seen + i * line + (size_t)j * channels + c));
+                        most = larger(most, X::read(seen + i * line + (size_t)j * channels + c));
                 X::write(to + c, most);
             }
         }

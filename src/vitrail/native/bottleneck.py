@@ -14,7 +14,7 @@ from torch import Tensor
 from vitrail.native.calls import at, function
 from vitrail.native.convolution import CHUNK_ROWS, even, lines_at_a_time, pack_lines
 from vitrail.native.library import library
-from vitrail.native.memory import empty
+from vitrail.native.memory import empty, fp32
 from vitrail.native.residual import PRODUCTS
 
 Size = tuple[int, int]
@@ -113,7 +113,7 @@ def convolve(
     assert x.numel() == x.shape[0] * size[0] * size[1] * filters.inputs, (x.shape, size, filters.inputs)
     assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
     lines = lines_at_a_time((tall, wide), window.side, window.stride, filters.inputs * x.element_size(), most=tall)
-    moments = torch.empty(shape[0], -(-tall // lines), 3, filters.outputs)
+    moments = fp32(shape[0], -(-tall // lines), 3, filters.outputs)
     function("bottleneck", "convolve", PRODUCTS[x.dtype])(
         at(x),
         x.shape[0],
@@ -143,7 +143,7 @@ def measure(x: Tensor) -> Moments:
     batch, rows, channels = x.shape
     assert channels % 16 == 0, channels
     chunk = even(rows, CHUNK_ROWS)
-    moments = torch.empty(batch, -(-rows // chunk), 3, channels)
+    moments = fp32(batch, -(-rows // chunk), 3, channels)
     function("bottleneck", "measure", PRODUCTS[x.dtype])(
         at(x), batch, rows, channels, chunk, at(moments), torch.get_num_threads()
     )
@@ -153,7 +153,7 @@ def measure(x: Tensor) -> Moments:
 def settle(moments: Moments, norm: GroupScale) -> Affine:
     """Return what a norm is for the pictures whose moments these are."""
     batch, _, _, channels = moments.values.shape
-    scale, shift = torch.empty(2, batch, channels).unbind()
+    scale, shift = fp32(2, batch, channels).unbind()
     library("bottleneck").vitrail_settle(
         at(moments.values),
         batch,

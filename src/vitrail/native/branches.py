@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitrail.native.calls import at
 from vitrail.native.library import SUFFIXES, library
+from vitrail.native.memory import fp32
 
 
 class Normed(NamedTuple):
@@ -35,7 +36,7 @@ class Normed(NamedTuple):
     def of(cls, x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, learn: bool) -> "Normed":
         """Make room for what the gradient needs of rows `(T, C)`, or none where nothing learns."""
         rows = len(x) if learn else 0
-        return cls(weight, bias, torch.empty(rows, x.shape[1], dtype=dtype), torch.empty(rows))
+        return cls(weight, bias, torch.empty(rows, x.shape[1], dtype=dtype), fp32(rows))
 
     def room(self) -> tuple[object, object]:
         """Return where z and scale lie; nowhere if there is no room for them."""
@@ -74,8 +75,8 @@ def enter_back(
     That of the layer is left out where it is not `wanted`.
     """
     depth = layer.shape[1]
-    into_x, into_layer, into_offset = torch.empty_like(past), _room_for(layer, wanted), torch.empty(len(layer))
-    into_weight, into_bias = torch.empty(depth), torch.empty(depth)
+    into_x, into_layer, into_offset = torch.empty_like(past), _room_for(layer, wanted), fp32(len(layer))
+    into_weight, into_bias = fp32(depth), fp32(depth)
     turned = pack(layer, into_y.dtype, turned=True)
     _function("enter_back", past.dtype, into_y.dtype)(
         *(at(into_y), *_sizes(into_y), at(turned), depth),
@@ -99,7 +100,7 @@ def leave_back(
     into_y: Tensor, layer: Tensor, keep: Tensor | None, x: Tensor, wanted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return the gradients of `leave` for x, layer and offset; that of the layer only where it is `wanted`."""
-    into_x, into_layer, into_offset = torch.empty_like(x), _room_for(layer, wanted), torch.empty(len(layer))
+    into_x, into_layer, into_offset = torch.empty_like(x), _room_for(layer, wanted), fp32(len(layer))
     turned = pack(layer, x.dtype, turned=True)
     _function("leave_back", into_y.dtype, x.dtype)(
         *(at(into_y), *_sizes(into_y), at(keep), _span(x, keep), at(turned)),
@@ -178,7 +179,7 @@ def pack(layer: Tensor, dtype: torch.dtype, turned: bool = False) -> Tensor:
 
 
 def _room_for(layer: Tensor, wanted: bool) -> Tensor | None:
-    return torch.empty(layer.shape) if wanted else None
+    return fp32(*layer.shape) if wanted else None
 
 
 def _function(name: str, rows: torch.dtype, products: torch.dtype) -> Callable[..., None]:

@@ -109,7 +109,7 @@ template <class X, class N>
 static inline void activate(const typename X::Item* from, int count, const float* scale, const float* shift,
                             typename N::Item* to) {
     for (int c = 0; c < count; c += LANES)
-        N::write(to + c, largest(X::read(from + c) * load(scale + c) + load(shift + c), Lanes{}));
+        N::write(to + c, largest(Lanes{}, X::read(from + c) * load(scale + c) + load(shift + c)));
 }
 
 // The same numbers, stored as products take them.

@@ -3,14 +3,13 @@
 They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
 """
 
-import ctypes
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vitrail.native.calls import at, function
+from vitrail.native.calls import at, function, start_of
 from vitrail.native.memory import empty
 from vitrail.native.norms import LaneNorm, norm_operands
 from vitrail.native.products import PackedLinear, pack_linear
@@ -81,7 +80,7 @@ def convolve(
     share = -(-batch * tall // threads)
     lines = lines_at_a_time((tall, wide), packed.size, packed.stride, channels * x.element_size(), most=share)
     function("convolution", "convolve", x.dtype, y.dtype)(
-        ctypes.c_void_p(x.data_ptr()),
+        start_of(x),
         *x.shape,
         int(planar),
         packed.size,

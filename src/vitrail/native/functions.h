@@ -8,7 +8,7 @@ constexpr float MAGIC = 12582912.0f;  // adding 1.5 * 2^23 rounds to a whole num
 
 // e^x to 2 units in the last place, for x from -87 to 88; beyond them it stays what it is there.
 static inline Lanes exponential(Lanes x) {
-    x = least(largest(x, every(-87.0f)), every(88.0f));
+    x = least(every(88.0f), largest(every(-87.0f), x));  // what is no number stays none
     Lanes shifted = x * 1.44269504089f + MAGIC;
     Lanes n = shifted - MAGIC;
     Lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -28,7 +28,7 @@ static inline Lanes quick_exponential(Lanes x) {
 #if defined(__AVX512F__)
     const Lanes n = (Lanes)_mm512_roundscale_ps((__m512)x, 0);
 #else
-    x = largest(x, every(-126.0f));
+    x = largest(every(-126.0f), x);
     const Lanes shifted = x + MAGIC, n = shifted - MAGIC;
 #endif
     const Lanes f = x - n;

@@ -21,21 +21,27 @@ def instructions() -> tuple[str, ...]:
         >>> set(instructions()) <= set(KNOWN)
         True
     """
+    return known_in(told_flags())
+
+
+@cache
+def told_flags() -> str:
+    """Return all that the system tells of what the processor can do, in one line; a compiler may use any of it."""
     told = ""
     with suppress(OSError):
         told = _CPUINFO.read_text()
-    return known_in(told)
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", told, re.MULTILINE)
+    return found[1] if found else ""
 
 
-def known_in(cpuinfo: str) -> tuple[str, ...]:
-    """Find the `KNOWN` instruction sets in what Linux writes about a processor.
+def known_in(flags: str) -> tuple[str, ...]:
+    """Find the `KNOWN` instruction sets among the flags that Linux tells of a processor.
 
     Example:
-        >>> known_in("model name : X\\nflags : fpu avx2 avx512f\\n"), known_in("Features : asimd crc32")
+        >>> known_in("fpu avx2 avx512f"), known_in("asimd crc32")
         (('avx2', 'avx512f'), ('asimd',))
     """
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    there = set(flags[1].split()) if flags else set()
+    there = set(flags.split())
     return tuple(name for name in KNOWN if name in there)
 
 

@@ -50,6 +50,12 @@ static inline Lanes largest(Lanes a, Lanes b) { return a > b ? a : b; }
 static inline Lanes least(Lanes a, Lanes b) { return a < b ? a : b; }
 #endif
 
+// The larger, or none where either is no number; `largest` and `least` return b there.
+static inline Lanes larger(Lanes a, Lanes b) {
+    const Lanes more = largest(b, a);
+    return b == b ? more : b;
+}
+
 static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
 #if defined(__AVX512F__)
@@ -78,10 +84,12 @@ static T* scratch(int slot, size_t items) {
     return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(kept[slot].data()) + line - 1) / line * line);
 }
 
-// Zeros to read where there is no row.
+// Zeros to read where there is no row. They stay where they are as long as the thread that asked: it may ask for more,
+// and other threads may be told of them, while they are read.
 template <class T>
 static const T* nothing(size_t items) {
-    static thread_local std::vector<T> kept;
-    if (kept.size() < items + 64) kept.resize(items + 64);
-    return kept.data();
+    static thread_local std::vector<std::vector<T>> kept;
+    if (kept.empty() || kept.back().size() < items + 64)
+        kept.emplace_back(std::max(items + 64, kept.empty() ? 0 : 2 * kept.back().size()));
+    return kept.back().data();
 }

@@ -18,7 +18,7 @@ import torch  # first, so that its OpenMP is in the process and ours is the same
 
 from vitrail.cache import cache_folder, fingerprint
 from vitrail.errors import VitrailError
-from vitrail.native.instructions import instructions
+from vitrail.native.instructions import told_flags
 from vitrail.native.residual import RESIDUAL
 
 SOURCES = Path(__file__).parent
@@ -78,9 +78,16 @@ def library(name: str) -> ctypes.CDLL:
 
 def _find(name: str) -> ctypes.CDLL | str:
     try:
-        return ctypes.CDLL(str(build(name, compiler())))
-    except Unavailable as error:
+        made = build(name, compiler())
+        try:
+            return ctypes.CDLL(str(made))
+        except OSError:  # damaged, by a full disk or otherwise: made anew, once
+            made.unlink()
+            return ctypes.CDLL(str(build(name, compiler())))
+    except VitrailError as error:
         return str(error)
+    except OSError as error:
+        return f"{name} cannot be kept or loaded: {error}"
 
 
 def compiler() -> str:
@@ -124,14 +131,14 @@ def built(name: str) -> bool:
     """Say whether this machine has built `name.cpp` before, so that its first use costs nothing."""
     try:
         return _place(name, compiler()).exists()
-    except Unavailable:
+    except VitrailError:
         return False
 
 
 def _place(name: str, compile_with: str) -> Path:
     """Return where the library of `name.cpp` lies in the cache, as it is now and for this machine."""
     texts = [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
-    machine = (platform.machine(), platform.processor(), instructions(), compile_with, _version(compile_with))
+    machine = (platform.machine(), platform.processor(), told_flags(), compile_with, _version(compile_with))
     return cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
 
 

@@ -6,6 +6,7 @@ time. Here it is kept, in huge pages where the system has them.
 
 import mmap
 import sys
+from contextlib import suppress
 from math import prod
 from threading import Lock
 
@@ -53,11 +54,11 @@ class Pool:
         count = prod(shape)
         size = count * dtype.itemsize
         if size < SMALL:
-            return torch.empty(shape, dtype=dtype)
+            return torch.empty(shape, dtype=dtype, device="cpu")
         with self.lock:
             piece = self._piece(size)
             if piece is None:
-                return torch.empty(shape, dtype=dtype)
+                return torch.empty(shape, dtype=dtype, device="cpu")
             return torch.frombuffer(piece, dtype=dtype, count=count).view(shape)
 
     def _piece(self, size: int) -> mmap.mmap | None:
@@ -74,7 +75,8 @@ class Pool:
             return None
         piece = mmap.mmap(-1, size, **_PRIVATE)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            piece.madvise(mmap.MADV_HUGEPAGE)
+            with suppress(OSError):  # a system without huge pages refuses, and small ones do
+                piece.madvise(mmap.MADV_HUGEPAGE)
         self.pieces.append(piece)
         return piece
 
@@ -83,6 +85,11 @@ class Pool:
 
 
 _pool = Pool()
+
+
+def fp32(*shape: int) -> Tensor:
+    """Return an fp32 tensor on the CPU, whatever torch's defaults are; its numbers are whatever was there before."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
 def empty(*shape: int, dtype: torch.dtype) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vitrail.grid import Grid
-from vitrail.native.calls import at, function
+from vitrail.native.calls import at, function, start_of
 from vitrail.native.library import library
 from vitrail.native.memory import empty
 from vitrail.native.products import PackedLinear
@@ -191,7 +191,7 @@ def operands(
     batch, height, width, heads, d = q.shape
     strides = [n for x in (q, k, v) for n in (x.stride(0), x.stride(2), x.stride(3))]
     return (
-        *(ctypes.c_void_p(x.data_ptr()) for x in (q, k, v)),
+        *map(start_of, (q, k, v)),
         (ctypes.c_int64 * 9)(*strides),
         at(padding),
         batch,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.native.calls import at, function
+from vitrail.native.memory import fp32
 from vitrail.native.neighborhood import Meeting, operands, readable
 from vitrail.shapes import HeadMap
 
@@ -42,8 +43,8 @@ def attend_neighbors_back(
     q, k, v = (readable(x) for x in (q, k, v))
     into_y = into_y.to(q.dtype).contiguous()
     into_qkv = q.new_empty(batch, height, width, 3, heads, d)
-    into_table = torch.empty(table_rows, heads) if table_rows else None
-    into_padding = None if padding is None else torch.empty(2, heads, d)
+    into_table = fp32(table_rows, heads) if table_rows else None
+    into_padding = None if padding is None else fp32(2, heads, d)
     function("neighborhood_gradient", "neighborhood_backward", q.dtype)(
         *operands(q, k, v, bias, meeting, padding),
         meeting.side,

@@ -24,7 +24,7 @@ class LaneNorm:
         """Read them off a norm over channels."""
         (width,) = norm.normalized_shape
         weight, bias = (
-            torch.full((width,), default) if x is None else x.detach().float()
+            torch.full((width,), default, dtype=torch.float32, device="cpu") if x is None else x.detach().float()
             for x, default in ((norm.weight, 1.0), (norm.bias, 0.0))
         )
         return cls(lanes(weight), lanes(bias), norm.eps)

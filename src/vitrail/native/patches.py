@@ -26,7 +26,8 @@ class Pixels(NamedTuple):
     @classmethod
     def as_they_are(cls, channels: int) -> "Pixels":
         """Change nothing."""
-        return cls(torch.ones(channels), torch.zeros(channels))
+        shift = torch.zeros(channels, dtype=torch.float32, device="cpu")
+        return cls(shift + 1, shift)
 
 
 def embed_patches(

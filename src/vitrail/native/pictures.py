@@ -63,7 +63,7 @@ class Compiled(Pixels):
         if found is None:
             return super().resize(image, box, size, corner, side, interpolation)
         address, holder = found
-        planes = torch.empty(len(image.getbands()), side, side, dtype=torch.uint8)
+        planes = torch.empty(len(image.getbands()), side, side, dtype=torch.uint8, device="cpu")
         lengths = (ctypes.c_long(value) for value in (*size, *corner, side))
         done = library("pictures").vitrail_resize(
             ctypes.c_void_p(address),
@@ -97,7 +97,7 @@ class Compiled(Pixels):
         batch, given, height, width = pixels.shape
         images = empty(batch, preprocess.channels, height, width, dtype=torch.float32)
         sizes = map(ctypes.c_long, (batch, given, preprocess.channels, height * width))
-        statistics = torch.tensor((preprocess.mean, preprocess.std))
+        statistics = torch.tensor((preprocess.mean, preprocess.std), dtype=torch.float32, device="cpu")
         library("pictures").vitrail_normalize(
             at(pixels), *sizes, at(statistics[0]), at(statistics[1]), at(images), torch.get_num_threads()
         )

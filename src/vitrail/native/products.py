@@ -92,7 +92,7 @@ def lay_panels(weight: Tensor, step: int) -> Tensor:
 
 def lay_bias(bias: Tensor | None, outputs: int) -> Tensor:
     """Lay a bias out in fp32 and whole vectors; none is zeros."""
-    return lanes(torch.zeros(outputs) if bias is None else bias.detach().float())
+    return lanes(torch.zeros(outputs, dtype=torch.float32, device="cpu") if bias is None else bias.detach().float())
 
 
 def linear(

@@ -29,7 +29,7 @@ class TokenLayer:
     def of(cls, layer: nn.Linear, dtype: torch.dtype) -> "TokenLayer":
         """Lay a layer out as the product reads it."""
         weight = layer.weight.detach().float()
-        bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().float().contiguous()
+        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().float().contiguous()
         return cls(pad(weight, (0, weight.shape[1] % 2)).to(dtype).contiguous(), bias, weight.sum(dim=1))
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from vitrail.native.attention import meeting
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
+from vitrail.native.memory import fp32
 
 
 class Groups(NamedTuple):
@@ -57,7 +58,7 @@ def mix_groups(groups: Groups) -> tuple[Tensor, Tensor]:
     count, n = groups.slots.shape
     y = groups.qkv.new_empty(batch, tokens, width // 3)
     line = n + -n % lanes()
-    peaks = torch.empty(batch, count, groups.heads, 2, line)
+    peaks = fp32(batch, count, groups.heads, 2, line)
     forward = function("window_gradient", "window_forward", y.dtype)
     forward(*groups.operands(), at(peaks), at(y), torch.get_num_threads())
     return y, peaks
@@ -80,7 +81,7 @@ def mix_groups_back(
     """
     into_qkv = torch.empty_like(groups.qkv)
     into_addends = None if groups.addends is None or not bias else torch.empty_like(groups.addends)
-    into_padding = torch.empty(groups.qkv.shape[2]) if padding else None
+    into_padding = fp32(groups.qkv.shape[2]) if padding else None
     function("window_gradient", "window_backward", into_qkv.dtype)(
         *groups.operands(),
         at(peaks),

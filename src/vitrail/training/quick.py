@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from vitrail.fast.kept import watched
 from vitrail.grid import Grid
 from vitrail.kernels.attention_branch import attention_branch
 from vitrail.kernels.branch import Linear, Meeting, Norm, Vicinity
@@ -69,9 +70,9 @@ def quicken(model: nn.Module) -> nn.Module:
 
 def branch_of(norm: nn.Module, mixer: nn.Module, scale: nn.Module) -> Branch | None:
     """Return the one operation that a branch is, or None where there is none for it."""
-    if type(norm) is not nn.LayerNorm or norm.bias is None or type(scale) is not nn.Identity or _watched(norm, mixer):
+    if type(norm) is not nn.LayerNorm or norm.bias is None or type(scale) is not nn.Identity or watched(norm, mixer):
         return None
-    if type(mixer) is MLP and type(mixer.act) is nn.GELU and mixer.act.approximate == "none":
+    if type(mixer) is MLP and type(mixer.act) is nn.GELU and mixer.act.approximate == "none" and _linears(mixer):
         return _mlp(mixer)
     if type(mixer) is WindowAttention and type(mixer.attend) is WindowAttend and _plain(mixer):
         return _window_attention(mixer)
@@ -123,11 +124,12 @@ def _linear(layer: nn.Linear) -> Linear:
 
 
 def _plain(mixer: WindowAttention | SelfAttention | NeighborhoodAttention) -> bool:
-    """Say whether positions leave queries and keys alone and the projections have biases."""
-    return type(mixer.position) in (NoPosition, RelativePositionBias) and mixer.qkv.bias is not None
+    """Say whether positions leave queries and keys alone and the projections are linear, with biases."""
+    known = type(mixer.position) in (NoPosition, RelativePositionBias)
+    return known and mixer.qkv.bias is not None and _linears(mixer)
 
 
-def _watched(*modules: nn.Module) -> bool:
-    """Say whether somebody wants to be told when a part of a branch is called."""
-    parts = [part for module in modules for part in module.modules()]
-    return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
+def _linears(mixer: nn.Module) -> bool:
+    """Say whether its layers are linear ones and nothing more, such as an adapter, which has weights of its own."""
+    layers = (getattr(mixer, name, None) for name in ("qkv", "proj", "fc1", "fc2"))
+    return all(type(layer) is nn.Linear for layer in layers if layer is not None)

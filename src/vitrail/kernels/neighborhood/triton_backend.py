@@ -17,13 +17,18 @@ MOST_KERNEL, MOST_BYTES = 15, 64 * 64 * 2
 
 def refuses(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel_size: int, dilation: int) -> str | None:
     """Say why Triton cannot take these tensors."""
+    return refusal(q) or unfit(q, k, v, kernel_size)
+
+
+def unfit(q: Tensor, k: Tensor, v: Tensor, kernel_size: int) -> str | None:
+    """Say why the kernels, or a tile, cannot hold them."""
     if {k.dtype, v.dtype} != {q.dtype}:
         return f"needs one precision, got {q.dtype}, {k.dtype} and {v.dtype}"
     if kernel_size > MOST_KERNEL:
         return f"a table for neighborhoods of {kernel_size} cells is too large, at most {MOST_KERNEL}"
     if CELLS * tile_of(q.shape[4]) * q.element_size() > MOST_BYTES:
         return f"a tile of heads of width {q.shape[4]} in {q.dtype} is too large"
-    return refusal(q)
+    return None
 
 
 def attend(q: HeadMap, k: HeadMap, v: HeadMap, bias: Tensor, kernel_size: int, dilation: int) -> Tensor:

@@ -17,10 +17,15 @@ def refuses(
     qkv: Tensor, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor, heads: int
 ) -> str | None:
     """Say why Triton cannot take these tensors."""
+    return refusal(qkv) or unfit(qkv, slots, heads)
+
+
+def unfit(qkv: Tensor, slots: Tensor, heads: int) -> str | None:
+    """Say why a tile cannot hold what meets."""
     n, width = slots.shape[1], qkv.shape[2] // (3 * heads)
     if tile_of(n) * tile_of(width) * qkv.element_size() > MOST_BYTES or (n > 64 and qkv.element_size() > 2):
         return f"a tile of {n} keys of width {width} in {qkv.dtype} is too large"
-    return refusal(qkv)
+    return None
 
 
 def attend(
