@@ -10,6 +10,8 @@ import torch
 
 import vitrail
 from vitrail.cli import main
+from vitrail.fast.optimize import optimize
+from vitrail.lab import form
 from vitrail.lab.evaluate import open_split
 from vitrail.lab.evaluation import Evaluation
 from vitrail.training import memory
@@ -92,6 +94,21 @@ def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.Capt
     assert "holds answers computed in bf16, and --precision is fp32" in capsys.readouterr().err
     assert main([*words, "--draft"]) == 2
     assert "another --top or --draft" in capsys.readouterr().err
+
+
+def test_nobody_computes_in_bf16_who_did_not_ask(
+    model: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock decides whether the fast form answers: what comes out must not depend on it.
+    asked: list[str] = []
+    monkeypatch.setattr(form, "FEW", 0)
+    monkeypatch.setattr(form.Answerer, "_weigh", lambda *_: None)
+    monkeypatch.setattr(
+        form, "optimize", lambda model, precision: asked.append(precision) or optimize(model, precision)
+    )
+    assert main(["predict", model, str(folder)]) == 3
+    assert main(["evaluate", model, "digits", "--batch", "400"]) == 0
+    assert asked == ["fp32", "fp32"], capsys.readouterr().err
 
 
 def test_a_job_that_asked_for_int8_goes_on_in_what_it_got(

@@ -21,7 +21,7 @@ EXAMPLES = """
 vitrail predict runs/classify/digits picture.png
 vitrail predict vit_tiny_patch16_224 --weights vit_tiny.pt 'photos/*.jpg' --top 3
 vitrail predict MODEL photos/ --csv > labels.csv
-vitrail predict MODEL photos/ --precision fp32   # exactly as the model was published
+vitrail predict MODEL photos/ --precision auto   # sooner where the hardware computes in bf16
 vitrail predict MODEL photos/ --out labels.jsonl   # stop it, start it again: it goes on where it was
 """
 
@@ -48,10 +48,10 @@ class Predict:
     """Pictures that pass the model together; the answers do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    """What to compute in; auto is bf16 in the fast form where the hardware computes in it, and else fp32. int8 is taken
-    where it is faster and agrees on the first pictures, else auto is. A job that is started again keeps what it was
-    begun with."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] | None = None
+    """What to compute in: fp32 where nothing is said, or what a job that is started again was begun with. auto is bf16
+    in the fast form where that is faster here, and else fp32; int8 is taken where it is faster and agrees on the first
+    pictures, else auto is."""
     optimize: bool = True
     """Let the model's fast form answer, where it is faster here and agrees on the first pictures."""
     draft: bool = False
@@ -129,9 +129,9 @@ class Predict:
     def _precision(self, output: "Output") -> "Precision":
         """Return what to compute in: what a job was begun with, so that its answers have one precision."""
         begun = output.precision
-        if begun is None or begun == self.precision:
-            return self.precision
-        if self.precision in ("fp32", "bf16"):
+        if begun is None:
+            return self.precision or "fp32"
+        if self.precision != begun and self.precision in ("fp32", "bf16"):
             raise VitrailError(
                 f"{self.out} holds answers computed in {begun}, and --precision is {self.precision}.\n"
                 f"Leave --precision out to go on in {begun}, or choose another --out."

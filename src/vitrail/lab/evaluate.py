@@ -60,7 +60,7 @@ def evaluate(
         worst: how many of the worst errors to keep with their pictures.
         bad: what happens to pictures that cannot be read: `fail` stops at the first, `skip` leaves them out.
         progress: told after each batch how far it is.
-        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it, and else fp32;
+        precision: what to compute in. `auto` is bf16 in the fast form where that is faster here, and else fp32;
             `int8` is taken where it is faster and agrees, and else `auto` is.
         optimize: whether the fast form (`vitrail.optimize`) may answer, where it is faster here and agrees.
         told: hears which form answers, and why. The evaluation says it too.

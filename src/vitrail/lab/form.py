@@ -73,8 +73,9 @@ class Answerer:
     Args:
         model: the plain form.
         pictures: how many the job has; None where nobody knows, which counts as many.
-        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it, and else
-            fp32. `int8` is taken where it is faster and agrees, however few the pictures; where not, it is `auto`.
+        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it and that is
+            faster, and else fp32. `int8` is taken where it is faster and agrees, however few the pictures; where not,
+            it is `auto`.
         fast: whether the fast form may answer.
         told: hears of the form.
         clock: gives the time in seconds.
@@ -93,7 +94,7 @@ class Answerer:
         model: nn.Module,
         pictures: int | None,
         *,
-        precision: Precision = "auto",
+        precision: Precision = "fp32",
         fast: bool = True,
         told: Told = lambda form: None,
         clock: Clock = perf_counter,

@@ -42,7 +42,7 @@ def predict(
     batch: int = 32,
     labels: Labels | None = None,
     device: str = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     optimize: bool = True,
     draft: bool = False,
     told: Told = lambda form: None,
@@ -61,8 +61,8 @@ def predict(
         batch: pictures that pass the model together.
         labels: class names, where the model has none or others are wanted.
         device: `auto`, `cpu`, `cuda`, ...
-        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it, and else fp32;
-            `int8` is taken where it is faster and agrees, and else `auto` is.
+        precision: what to compute in. `auto` is bf16 in the fast form where that is faster here, and else fp32: a clock
+            decides between the two. `int8` is taken where it is faster and agrees, and else `auto` is.
         optimize: whether the fast form may answer; else the model does as it is.
         draft: decode large JPEGs at a smaller scale, see `REDUCED`: sooner, but some answers change. Without, every
             picture is prepared exactly as the model's published protocol says.
@@ -103,7 +103,7 @@ def predictions(
     top: int = 5,
     batch: int = 32,
     labels: Labels | None = None,
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     optimize: bool = True,
     draft: bool = False,
     told: Told = lambda form: None,
