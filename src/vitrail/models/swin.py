@@ -9,8 +9,16 @@
 | B | 128 | 2, 2, 18, 2 | 4, 8, 16, 32 |
 | L | 192 | 2, 2, 18, 2 | 6, 12, 24, 48 |
 
-Any height and width from 1 up. Where a map is no multiple of the window, three conventions exist; `edge` names one:
-`official` (torchvision, Hugging Face), `timm`, or `masked` (padding is seen by nobody). They agree on multiples.
+Any height and width from 1 up. Where a map is no multiple of the window, three conventions exist, and they agree on
+multiples; `edge` names one:
+
+- `official` is torchvision's (at multiples of the patch; it drops the rest of the picture, we pad).
+- `timm` is timm's, unless a map is shorter than a window: timm then resizes the table of biases, we read a part of it.
+- `masked`: padding is seen by nobody.
+
+An axis that one window covers is not shifted, the other one is, in torchvision and timm too. Hugging Face shifts
+neither then, as the authors' classification code, so it differs there (a map of 7 x 14 cells, as in the last stage at
+224 x 448) and equals `official` elsewhere; maps shorter than a window it does not take.
 """
 
 from dataclasses import dataclass, replace

@@ -1,10 +1,11 @@
 """How a map is cut into windows, shifted or not, at any size.
 
 A cut is a value: the size of the map, of the window and of the shift. Nothing is remembered between two pictures, so
-the same picture gives the same answer whatever came before it. Three libraries agree on the cut when the map is a
-multiple of the window and differ beyond; each way is a class here:
+the same picture gives the same answer whatever came before it. The ways to pad agree where the map is a multiple of the
+window and differ beyond; each is a class here:
 
-- `PadThenRoll`: torchvision, Hugging Face, the authors' detection code. Padding takes part as keys.
+- `PadThenRoll`: torchvision, and the order of Hugging Face and of the authors' detection code. Padding takes part as
+  keys.
 - `RollThenPad`: timm. The map is rolled first, so wrapped tokens are not always kept apart.
 - `MaskedPadding`: padding is seen by nobody, so the answer does not depend on how much of it there is.
 """
@@ -26,7 +27,9 @@ Pair = tuple[int, int]
 class PadThenRoll:
     """Pad to a multiple of the window, roll by the shift, cut.
 
-    Swin Transformer, section 3.2, figure 4. An axis that fits in one window is not shifted.
+    Swin Transformer, section 3.2, figure 4. The shift is there to connect neighbouring windows, so an axis that one
+    window covers is not shifted and the other axis is, as in torchvision and timm. The authors' classification code and
+    Hugging Face shift neither axis then, the authors' detection code shifts both always.
 
     Args:
         size: rows and columns of the map.

@@ -55,7 +55,7 @@ class WindowAttention(nn.Module):
         window_size: side w of a window, in cells.
         shift: cells that the windows are shifted by (Swin: w // 2 in every other block, else 0).
         qkv_bias: whether the projection of queries, keys and values has a bias.
-        cut: how maps that are no multiple of the window are cut.
+        cut: how a map is cut into windows, above all one that is no multiple of them.
         position: how position reaches the scores; by default a relative position bias.
 
     Example:
