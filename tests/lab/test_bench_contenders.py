@@ -63,11 +63,14 @@ def test_what_is_not_installed_is_named_with_its_cure():
     assert str(told.value) == "no_such_engine is not installed: pip install 'vitrail[bench]' brings it."
 
 
-def test_the_fastest_way_counts_and_the_others_are_told():
+def test_the_ways_that_may_be_the_fastest_are_kept_and_the_others_told():
     clock = FakeClock()
-    ways = clock.way("slow", 0.5), clock.way("fast", 0.25), clock.way("slower", 1.0)
+    ways = [
+        clock.way(name, seconds) for name, seconds in {"slow": 0.5, "near": 0.28, "fast": 0.25, "slower": 1}.items()
+    ]
     ready = make_ready(contender(*ways), MODEL, EXAMPLE, "fp32", clock=clock)
-    assert ready.way == "fast" and ready.others == {"slow": "500.0 ms", "slower": "1000.0 ms"}
+    assert ready.way == "fast" and list(ready.ways) == ["fast", "near"]
+    assert ready.others == {"slow": "2.00 times its time in a trial", "slower": "4.00 times its time in a trial"}
 
 
 def test_a_way_that_fails_leaves_the_others():

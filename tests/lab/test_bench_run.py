@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.bench import measure, start
+from vitrail.lab.bench import measure, ready, start
 from vitrail.lab.bench.contender import Contender, Way
 from vitrail.lab.bench.execution import unchanged
 from vitrail.lab.bench.inputs import blotches, views
@@ -104,6 +104,25 @@ def test_a_wrong_answer_of_ours_makes_the_bench_unsound(bench):
 def test_every_contender_has_every_round(bench):
     [phase] = bench.phases
     assert {len(entry.turns.seconds) for entry in phase.entries} == {len(phase.product.seconds)} == {2}
+
+
+def test_the_way_that_is_fastest_in_the_comparison_counts(monkeypatch):
+    """A trial is short: whoever came near in it has turns beside all others, and its answers are the ones compared."""
+    hasty = taking_part("they", lambda logits: logits + 1.0).ways(None, None, "")[0]._replace(name="hasty")
+    steady = GOOD.ways(None, None, "")[0]._replace(name="steady")
+    they = Contender("they", lambda model, example, precision: [hasty, steady])
+    times = {"vitrail: as it is": 1.0, "they: hasty": 3.0, "they: steady": 2.0, "the machine's product": 0.5}
+
+    def alternate(calls, *_, **__):
+        assert set(calls) == set(times)
+        return {name: Turns(((times[name],), (2 * times[name],))) for name in calls}
+
+    monkeypatch.setattr(ready, "NEAR", float("inf"))
+    monkeypatch.setattr(measure, "alternate", alternate)
+    [phase] = run_bench(SMALL, [OURS, they], QUICK).phases
+    entry = phase.best_peer
+    assert (entry.name, entry.way, entry.others) == ("they", "steady", {"hasty": "1.50 times its time"})
+    assert entry.agreement.holds and phase.ours.turns.times_as_fast(entry.turns).median == 2.0
 
 
 def test_figures_follow_from_the_raw_times(bench):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vitrail.errors import DataError, VitrailError, nearest, unknown
-from vitrail.explain.layers import evaluating
+from vitrail.explain.blocks import evaluating
 from vitrail.models import catalogue, create_model
 from vitrail.weights.folder import is_model_folder, load_model
 

@@ -1,4 +1,4 @@
-"""The bench itself: build once, then for each size of batch prepare everybody, compare answers, time turn by turn."""
+"""The bench itself: build once, then for each size of batch prepare everybody, time turn by turn, compare answers."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.agreement import BARS, Agreement, compare
+from vitrail.lab.bench.agreement import BARS, compare
 from vitrail.lab.bench.contender import Answer, Contender, Way, foreign
 from vitrail.lab.bench.execution import unchanged
 from vitrail.lab.bench.inputs import blotches, views
@@ -21,7 +21,7 @@ from vitrail.lab.bench.ready import Ready, make_ready
 from vitrail.lab.bench.result import Bench, Entry, Phase
 from vitrail.lab.bench.start import Start, measure_start, try_alone
 from vitrail.lab.bench.subject import Subject
-from vitrail.lab.bench.turns import alternate
+from vitrail.lab.bench.turns import Turns, alternate
 from vitrail.lab.cost import count_macs, count_parameters
 from vitrail.lab.speed import Product, best_product
 
@@ -165,43 +165,63 @@ class _Stage:
         return cls(subject, torch.get_num_threads(), model, pictures, expected, checked, product, plan, tell)
 
     def phase(self, contenders: Sequence[Contender], batch: int) -> Phase:
-        """Prepare everybody for batches of one size, compare the answers, and time."""
+        """Prepare everybody for batches of one size, time, and compare the answers."""
         example = _of_size(self.pictures, batch)
-        joined: list[tuple[Contender, Ready, Agreement]] = []
+        joined: dict[Contender, Ready] = {}
         absent: dict[str, str] = {}
         for contender in contenders:
             self.tell(f"batch {batch}: preparing {contender.name}")
             try:
-                joined.append((contender, *self._join(contender, example)))
+                joined[contender] = make_ready(
+                    contender, self.model, example, self.plan.precision, partial(self._probe, contender, example)
+                )
             except VitrailError as error:
                 absent[contender.name] = str(error)
-        calls = {contender.name: partial(ready.answer, example) for contender, ready, _ in joined}
+        calls = {
+            _seat(contender, way): partial(answer, example)
+            for contender, ready in joined.items()
+            for way, answer in ready.ways.items()
+        }
         turns = alternate(
             {**calls, _PRODUCT: self.product.run},
             self.plan.rounds,
             self.plan.seconds,
             tell=lambda done: self.tell(f"batch {batch}: round {done} of {self.plan.rounds} is over"),
         )
-        entries = tuple(
-            Entry(contender.name, contender.ours, ready.way, ready.others, turns[contender.name], agreement)
-            for contender, ready, agreement in joined
-        )
+        self.tell(f"batch {batch}: comparing answers")
+        entries: list[Entry] = []
+        for contender, ready in joined.items():
+            try:
+                entries.append(self._entry(contender, ready, turns, batch))
+            except VitrailError as error:
+                absent[contender.name] = str(error)
         del joined, calls
         _forget_programs()
-        return Phase(batch, entries, absent, turns[_PRODUCT])
+        return Phase(batch, tuple(entries), absent, turns[_PRODUCT])
 
-    def _join(self, contender: Contender, example: Tensor) -> tuple[Ready, Agreement]:
-        """Prepare one contender and compare its answers with the reference."""
+    def _probe(self, contender: Contender, example: Tensor, way: Way) -> None:
+        """Try a way in a process of its own."""
+        task = {"batch": len(example), "precision": self.plan.precision, "threads": self.threads}
+        try_alone(self.subject, contender.name, way.name, **task)
 
-        def probe(way: Way) -> None:
-            task = {"batch": len(example), "precision": self.plan.precision, "threads": self.threads}
-            try_alone(self.subject, contender.name, way.name, **task)
-
-        ready = make_ready(contender, self.model, example, self.plan.precision, probe)
+    def _entry(self, contender: Contender, ready: Ready, turns: dict[str, Turns], batch: int) -> Entry:
+        """Keep a contender's fastest way, and compare its answers with the reference."""
+        taken = {way: turns[_seat(contender, way)] for way in ready.ways}
+        best = min(taken, key=lambda way: taken[way].spread.median)
+        others = {
+            way: f"{taken[best].times_as_fast(slower).median:.2f} times its time"
+            for way, slower in taken.items()
+            if way != best
+        }
         with nullcontext() if contender.ours else foreign(contender.name):
-            got = ask_all(ready.answer, self.pictures, len(example))
-            precision = contender.precision(self.plan.precision)
-            return ready, compare(got, self.expected, precision, self.subject.trained)
+            got = ask_all(ready.ways[best], self.pictures, batch)
+            agreement = compare(got, self.expected, contender.precision(self.plan.precision), self.subject.trained)
+        return Entry(contender.name, contender.ours, best, others | ready.others, taken[best], agreement)
+
+
+def _seat(contender: Contender, way: str) -> str:
+    """Name a way of a contender among all that take turns."""
+    return f"{contender.name}: {way}"
 
 
 def _pictures(model: Any, plan: Plan) -> tuple[Tensor, str]:

@@ -13,7 +13,7 @@ _MIB = 1 << 20
 HOW = (
     "All contenders hold the same weights and run in one process, turn by turn, in an order that rotates; a figure is"
     " the median over the rounds and ± half the distance of its quartiles, a ratio is taken within each round.",
-    "Of each contender the fastest of its ways counts.",
+    "Of each contender the fastest of its ways counts; all that came near it in a short trial had turns of their own.",
     "GEU is a model's FLOP rate (two a multiply-add) over the rate of the machine's fastest matrix product in the same"
     " precision (for int8 in bf16), measured in the same rounds.",
     "Errors are against our model in fp32 as it was created: the largest difference of two logits, as a share of the"

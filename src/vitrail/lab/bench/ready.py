@@ -1,4 +1,4 @@
-"""From a contender to its answers: every way is prepared and tried, the fastest is kept."""
+"""From a contender to its answers: every way is prepared and tried, those that may be the fastest are kept."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,6 +13,8 @@ from vitrail.lab.bench.contender import Answer, Contender, Unavailable, Way, for
 from vitrail.lab.bench.turns import Clock, alternate
 
 TRIAL_ROUNDS, TRIAL_SECONDS = 3, 0.3
+NEAR = 1.25
+"""A way that took up to so many times what the fastest one took may be the fastest: trials are short."""
 
 Probe = Callable[[Way], None]
 
@@ -21,14 +23,22 @@ class Ready(NamedTuple):
     """A contender that answers.
 
     Args:
-        way: name of the way that was kept.
-        answer: from pictures to logits.
-        others: what became of its other ways: a time, or why not.
+        ways: from pictures to logits, in each way that may be the fastest; first the one that was in the trial.
+        others: what became of its other ways: how much slower they were, or why they do not work.
     """
 
-    way: str
-    answer: Answer
+    ways: dict[str, Answer]
     others: dict[str, str]
+
+    @property
+    def way(self) -> str:
+        """The fastest way of the trial."""
+        return next(iter(self.ways))
+
+    @property
+    def answer(self) -> Answer:
+        """From pictures to logits, in that way."""
+        return self.ways[self.way]
 
 
 def make_ready(
@@ -39,7 +49,7 @@ def make_ready(
     probe: Probe = lambda way: None,
     clock: Clock = perf_counter,
 ) -> Ready:
-    """Prepare every way of a contender and keep the fastest.
+    """Prepare every way of a contender and keep those that may be the fastest.
 
     Args:
         contender: who.
@@ -63,13 +73,15 @@ def make_ready(
             others[way.name] = str(error)
     if not answers:
         raise Unavailable("; ".join(dict.fromkeys(others.values())))
-    best = next(iter(answers))
-    if len(answers) > 1:
-        calls = {name: partial(answer, example) for name, answer in answers.items()}
-        times = alternate(calls, TRIAL_ROUNDS, TRIAL_SECONDS, clock=clock)
-        best = min(times, key=lambda name: times[name].spread.median)
-        others |= {name: f"{1e3 * turns.spread.median:.1f} ms" for name, turns in times.items() if name != best}
-    return Ready(best, answers[best], others)
+    if len(answers) == 1:
+        return Ready(answers, others)
+    calls = {name: partial(answer, example) for name, answer in answers.items()}
+    turns = alternate(calls, TRIAL_ROUNDS, TRIAL_SECONDS, clock=clock)
+    best, *slower = sorted(answers, key=lambda name: turns[name].spread.median)
+    # Round by round, so that a machine which changes its speed does so for both.
+    times = {name: turns[best].times_as_fast(turns[name]).median for name in slower}
+    others |= {name: f"{ratio:.2f} times its time in a trial" for name, ratio in times.items() if ratio > NEAR}
+    return Ready({name: answers[name] for name in (best, *slower) if name not in others}, others)
 
 
 def first_answer(contender: Contender, way: Way, model: nn.Module, example: Tensor) -> Answer:
