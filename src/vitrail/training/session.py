@@ -151,8 +151,7 @@ class Session:
         at.validated, at.loss_sum = at.step, 0.0
         at.stale = 0 if better else at.stale + 1
         if better:
-            at.best_top1, at.best_loss, at.best_epoch = top1, loss, at.epoch
-            self._best = self._copy(), metrics  # written with the next state: short epochs should not wait for the disk
+            self.take_as_best(metrics)
         at.seconds = time.monotonic() - self._zero
         row = {
             "step": at.step,
@@ -167,6 +166,12 @@ class Session:
         }
         self.log.epoch(row)
         self.reporter.epoch(row)
+
+    def take_as_best(self, metrics: dict[str, float]) -> None:
+        """Keep the weights as they are now as the best; they are written with the next state, not after each epoch."""
+        loss = metrics["loss"] if isfinite(metrics["loss"]) else inf
+        self.at.best_top1, self.at.best_loss, self.at.best_epoch = metrics["top1"], loss, self.at.epoch
+        self._best = self._copy(), metrics
 
     def stop_asked(self) -> bool:
         """Say whether any process was asked to stop."""

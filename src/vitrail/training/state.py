@@ -26,6 +26,7 @@ from vitrail.weights.manifest import MANIFEST, dump_json, file_facts
 
 KEPT = 2  # the newest, and one to fall back to
 STATE = "state.json"
+UNSAVED = "none-yet.txt"  # says that no state has been saved so far; see `unsaved.py`
 FORMAT_VERSION = 2
 ALONE = SingleProcess(torch.device("cpu"))
 _SLACK = 64 * 1024  # JSON and folder entries beside the tensors
@@ -155,6 +156,7 @@ def _finish(stack: ExitStack, new: Path, state: State, files: dict[str, Any], ne
     files = {**files, STATE: file_facts(new / STATE)}
     write_file(new / MANIFEST, _manifest(files))
     stack.close()
+    (new.parent / UNSAVED).unlink(missing_ok=True)
     for old in list_states(new.parent)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -15,16 +15,14 @@ from vitrail.lab.run_folder import EVALUATION
 from vitrail.training.batch_size import largest_batch
 from vitrail.training.build import build_length, build_model, build_session, eval_batch, loaders, open_data, usual_batch
 from vitrail.training.config import TrainConfig
-from vitrail.training.folder import new_folder, settle_config, write_config, write_environment, write_summary
+from vitrail.training.folder import new_folder, settle_config, write_config, write_summary
 from vitrail.training.lock import locked
-from vitrail.training.log import NoLog, RunLog, tensorboard_missing
 from vitrail.training.loop import fit
 from vitrail.training.memory import keep_freed
-from vitrail.training.precision import slowness
 from vitrail.training.progress import Reporter, Silent
 from vitrail.training.rate_finder import find_rate
+from vitrail.training.resume import resume
 from vitrail.training.session import Session
-from vitrail.training.state import newest_state
 from vitrail.training.stop import Stop
 from vitrail.training.world import SingleProcess, connect
 
@@ -110,8 +108,8 @@ def train(
         run = make_run(config, world, splits, reporter, stop or Stop(), resolve=begun is None)
         run.command = command
         run.folder = claim(run, begun, stack)
+        stack.callback(lambda: run.log.close())
         resume(run)
-        stack.callback(run.log.close)
         stack.callback(reporter.end)
         reporter.begin(title(run, splits))
         run.restart_clock()
@@ -159,27 +157,6 @@ def claim(run: Session, begun: Path | None, stack: ExitStack) -> Path:
         return folder
 
     return run.world.follow(take)
-
-
-def resume(run: Session) -> None:
-    """Go on from the newest whole state, where there is one, and open the logs at that point."""
-    assert run.folder is not None
-    state = newest_state(run.folder / "state", lambda text: run.reporter.note(f"warning: {text}"), run.world)
-    if state is not None:
-        run.restore(state)
-        run.precision = state.facts["precision"]
-        for name, was in state.facts.items():
-            if name in run.facts and run.facts[name] != was:
-                now = run.facts[name]
-                run.reporter.note(f"warning: {name} was {was} and is {now}: the run will not be bit for bit the same.")
-    for text in (slowness(run.precision, run.world.device), tensorboard_missing()):
-        if text:
-            run.reporter.note(text)
-    if run.world.leads:
-        write_environment(run.folder, {**run.facts, "precision": run.precision}, run.command)
-        run.log = RunLog(run.folder, state.facts["lengths"] if state else {}, run.at.step)
-    else:
-        run.log = NoLog()
 
 
 def conclude(run: Session, splits: Splits) -> Summary:

@@ -1,0 +1,113 @@
+"""Going on with a run, or beginning it where that loses nothing.
+
+A run that begins leaves a note in its `state` folder, and its first saved state removes it. So a folder without states
+but with the note belongs to a run that was killed early: beginning anew loses nothing. Without the note its states were
+deleted, or not copied along, and beginning anew would write over what the run left.
+"""
+
+from pathlib import Path
+
+from vitrail.durable import make_folder, settle, write_file
+from vitrail.errors import DataError, VitrailError
+from vitrail.training.folder import CONFIG, SUMMARY, write_environment
+from vitrail.training.log import NoLog, RunLog, tensorboard_missing
+from vitrail.training.loop import validate
+from vitrail.training.precision import slowness
+from vitrail.training.session import Session
+from vitrail.training.state import UNSAVED, Saved, newest_state
+from vitrail.weights.manifest import verify
+
+_WORK = ("weights/best", "weights/last", SUMMARY, "metrics.jsonl", "results.csv")
+
+
+def resume(run: Session) -> None:
+    """Go on from the newest whole state, or begin where nothing was saved; open the logs at that point.
+
+    Raises:
+        VitrailError: there is no state any more, but work that beginning anew would write over.
+        DataError: no state is whole, or the best weights so far are damaged.
+    """
+    folder = run.folder
+    assert folder is not None
+    state = newest_state(folder / "state", lambda text: run.reporter.note(f"warning: {text}"), run.world)
+    if state is None:
+        run.world.follow(lambda: refuse_loss(folder))
+        run.world.follow(lambda: note_unsaved(folder))
+    else:
+        go_on(run, state)
+    for text in (slowness(run.precision, run.world.device), tensorboard_missing()):
+        if text:
+            run.reporter.note(text)
+    if run.world.leads:
+        write_environment(folder, {**run.facts, "precision": run.precision}, run.command)
+        run.log = RunLog(folder, state.facts["lengths"] if state else {}, run.at.step)
+    else:
+        run.log = NoLog()
+    if run.at.best_top1 is not None and not run.world.follow(lambda: whole(folder / "weights" / "best")):
+        stand_in(run, folder / "weights" / "best")
+
+
+def go_on(run: Session, state: Saved) -> None:
+    """Put a run where a state left it, and say what is not as it was."""
+    run.restore(state)
+    run.precision = state.facts["precision"]
+    for name, was in state.facts.items():
+        if name in run.facts and run.facts[name] != was:
+            now = run.facts[name]
+            run.reporter.note(f"warning: {name} was {was} and is {now}: the run will not be bit for bit the same.")
+
+
+def refuse_loss(folder: Path) -> None:
+    """Refuse to begin a run anew over what it has left behind.
+
+    Args:
+        folder: a run folder without a training state.
+
+    Raises:
+        VitrailError: it holds weights or records, and no note that nothing was saved.
+    """
+    there = [name for name in _WORK if _holds_something(folder / name)]
+    if not there or (folder / "state" / UNSAVED).is_file():
+        return
+    best = folder / "weights" / "best"
+    what, weights = "train again", ""
+    if best.is_dir():
+        what, weights = "train on from its best weights", f" --weights {best}"
+    raise VitrailError(
+        f"{folder} cannot go on: it has no training state (state/step-*), but it has {', '.join(there)}.\n"
+        "Beginning anew would write over that, so nothing was touched. Copy its state folder back;\n"
+        f"or {what}, into a new folder:\n  vitrail train --config {folder / CONFIG}{weights} --out NEW_FOLDER"
+    )
+
+
+def note_unsaved(folder: Path) -> None:
+    """Leave the note that no state of a run was saved so far."""
+    make_folder(folder / "state")
+    write_file(folder / "state" / UNSAVED, b"No training state has been saved so far; --resume begins this run anew.\n")
+
+
+def whole(best: Path) -> bool:
+    """Say whether the best weights are there; damaged ones are an error now, not after hours of training."""
+    settle(best)
+    if best.exists():
+        try:
+            verify(best)
+        except DataError as error:
+            raise DataError(
+                f"{error}\nOr move {best} away: the weights of the saved state then take its place."
+            ) from error
+    return best.exists()
+
+
+def stand_in(run: Session, best: Path) -> None:
+    """Let the weights of the state be the best so far, where those that were the best are gone."""
+    run.reporter.note(f"warning: {best} is gone; the weights of the saved state take its place.")
+    metrics = validate(run, run.val_data)
+    if metrics is None:
+        run.stop_now()
+    else:
+        run.take_as_best(metrics)
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and path.stat().st_size > 0)
