@@ -15,6 +15,7 @@ from vitrail.errors import DataError
 # What the zip reader raises: bad structure, bad data, an unknown compression, a password.
 DAMAGED_ZIP = (zipfile.BadZipFile, OSError, ValueError, EOFError, RuntimeError, zlib.error)
 _MAX_GROWTH, _ALWAYS_FINE = 20, 64 << 20
+_DOS_FOLDER = 0x10
 
 
 def check_archive(path: Path) -> list[str]:
@@ -37,6 +38,30 @@ def check_archive(path: Path) -> list[str]:
             "Do not use this file."
         )
     return [member.filename for member in members]
+
+
+def check_records(path: Path) -> None:
+    """Compare every record of a zip file with its checksum; PyTorch's own reader does not.
+
+    It costs a quarter to a third of the time that `torch.load` takes after it. A file that was written without
+    checksums (`torch.serialization.set_crc32_options(False)`) has zeros in their place, and nothing to compare with.
+
+    Raises:
+        DataError: a record is damaged; the message names it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            for member in members:
+                if (
+                    member.file_size and member.external_attr & _DOS_FOLDER
+                ):  # PyTorch would read nothing and say nothing
+                    raise zipfile.BadZipFile(f"its record {member.filename} is marked as a folder")
+            wrong = archive.testzip() if any(member.CRC for member in members) else None
+    except DAMAGED_ZIP as error:
+        raise DataError(f"{path} is damaged: {error}.\nCopy or download it again.") from error
+    if wrong is not None:
+        raise DataError(f"{path} is damaged: its record {wrong} differs from its checksum.\nCopy or download it again.")
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
@@ -72,6 +97,8 @@ def _read_array(file, size: int) -> np.ndarray:
     data = file.read(expected)
     if len(data) != expected:
         raise ValueError(f"it is cut off after {len(data):,} of {expected:,} bytes")
+    if file.read(1):  # the zip reader compares the checksum when it has read the last byte
+        raise ValueError("it is longer than its header says")
     array = np.frombuffer(bytearray(data), dtype.newbyteorder("="))
     if dtype.byteorder == ">":
         array.byteswap(inplace=True)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from vitrail.durable import make_folder, write_file
 from vitrail.errors import VitrailError
-from vitrail.models import create_model, family_of, make_config
-from vitrail.weights.detect import Detected, detect, looks_like, shapes_of
-from vitrail.weights.folder import is_model_folder, load_model, save_model
+from vitrail.models import family_of, make_config
+from vitrail.weights.folder import save_model
 from vitrail.weights.formats import FORMATS, written
 from vitrail.weights.huggingface import write_huggingface_folder
-from vitrail.weights.load import load_weights, read_source
-from vitrail.weights.reading import Checkpoint
+from vitrail.weights.load import read_source
+from vitrail.weights.recover import recover
+from vitrail.weights.stated import header_of
 
 _ENDINGS = {".safetensors", ".pth", ".pt", ".bin", ".npz"}
 
@@ -60,7 +60,13 @@ class Conversion:
 
 
 def convert(
-    source: str | Path, to: str, out: str | Path, *, model: str | None = None, command: str | None = None
+    source: str | Path,
+    to: str,
+    out: str | Path,
+    *,
+    model: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    command: str | None = None,
 ) -> Conversion:
     """Read a checkpoint in any known format and write it in another.
 
@@ -69,7 +75,8 @@ def convert(
         to: `vitrail` for a model folder, or a library's name for a file with its key names.
         out: the folder, or a file ending in `.safetensors`, `.pth`, `.pt`, `.bin` or `.npz`. For `huggingface` either:
             a folder is one that transformers loads as it is.
-        model: name of the variant; found by keys and shapes when None.
+        model: name of the variant; found by what is said beside the tensors, by keys and by shapes when None.
+        fields: fields of the config that nothing else tells, such as `num_heads`.
         command: the command line, for the manifest of a model folder.
 
     Raises:
@@ -79,29 +86,18 @@ def convert(
     out = Path(out)
     _check_out(to, out)
     checkpoint = read_source(source)
-    found = detect(checkpoint.tensors, checkpoint.origin)
-    built, also = _build(checkpoint, found, model)
+    found = recover(checkpoint, model, **(fields or {}))
+    built = found.model
     form, tensors = written(to, family_of(built.variant), built.state_dict(), built.config)
     if to == "vitrail":
         save_model(built, out, command=command)
     elif out.suffix in _ENDINGS:
-        write_tensor_file(out, tensors)
+        write_tensor_file(out, tensors, header_of(built))
     else:
         write_huggingface_folder(out, form, tensors, built)
-    origin, came_as, notes = checkpoint.origin, found.format.name, checkpoint.notes
-    return Conversion(origin, came_as, built.variant, also, _replaced(built), to, out, len(tensors), notes)
-
-
-def _build(checkpoint: Checkpoint, found: Detected, model: str | None) -> tuple[Any, list[str]]:
-    """Build the model that a checkpoint is of, and name the other variants that it could be of."""
-    if checkpoint.folder is not None and is_model_folder(checkpoint.folder) and model in (None, checkpoint.stated):
-        return load_model(checkpoint.folder), []
-    names = looks_like(found.mapped.tensors, found.format.families)
-    name = _choose(model, names, checkpoint, found.format.name)
-    overrides = differing_fields(found.mapped.tensors, name)
-    built = create_model(name, **overrides)
-    load_weights(built, checkpoint)
-    return built, [n for n in names if n != name and differing_fields(found.mapped.tensors, n) == overrides]
+    return Conversion(
+        checkpoint.origin, found.format, built.variant, found.also, _replaced(built), to, out, len(tensors), found.notes
+    )
 
 
 def _replaced(model: Any) -> dict[str, Any]:
@@ -112,74 +108,18 @@ def _replaced(model: Any) -> dict[str, Any]:
     return fields if size == published["preprocess"].size else {**fields, "image_size": size}
 
 
-def _choose(model: str | None, names: list[str], checkpoint: Checkpoint, came_as: str) -> str:
-    """Choose the variant: the one asked for, the one that the checkpoint states, the one that it looks like."""
-    if model is not None:
-        family_of(model)  # an unknown name is told with its nearest
-        if names and model not in names:
-            raise VitrailError(
-                f"{checkpoint.origin} looks like {came_as}'s {names[0]}, not like {model}.\n"
-                f"Leave --model out, or give one of: {', '.join(names[:4])}."
-            )
-        return model
-    if checkpoint.stated in names:
-        return checkpoint.stated
-    if not names:
-        raise VitrailError(
-            f"{checkpoint.origin} has {came_as}'s names, but the sizes of no published variant.\n"
-            "Say which variant it is with --model NAME; `vitrail models` lists them."
-        )
-    return names[0]
-
-
-def differing_fields(ours: Mapping[str, Tensor], name: str) -> dict[str, Any]:
-    """Return the config fields in which a checkpoint differs from a variant, as far as shapes tell.
-
-    Args:
-        ours: tensors under our names.
-        name: the variant.
-    """
-    config = make_config(name)
-    reach = "kernel_size" if hasattr(config, "kernel_size") else "window_size"
-    found: dict[str, Any] = {"num_classes": len(ours.get("head.linear.weight", ()))}
-    if (first := _first_convolution(name)) in ours:
-        found["in_channels"] = ours[first].shape[1]
-    for key, value in ours.items():
-        if key.endswith(".position.table"):
-            found[reach] = (round(len(value) ** 0.5) + 1) // 2
-        elif key.endswith(".table") and value.ndim == 3:
-            found["image_size"] = _image_size(value, name)
-    stated = {field: getattr(config, field, None) for field in found} | {"image_size": config.preprocess.size}
-    return {field: value for field, value in found.items() if value != stated[field]}
-
-
-def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors in the way that the file's ending names, whole or not at all."""
+def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
+    """Write tensors in the way that the file's ending names, whole or not at all; safetensors keep a header too."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     stream = io.BytesIO()
     if path.suffix == ".safetensors":
-        stream.write(save(tensors, metadata={"format": "pt"}))
+        stream.write(save(tensors, metadata={"format": "pt", **(header or {})}))
     elif path.suffix == ".npz":
         np.savez(stream, allow_pickle=False, **{key: value.numpy() for key, value in tensors.items()})
     else:
         torch.save(tensors, stream)
     make_folder(path.parent)
     write_file(path, stream.getvalue())
-
-
-def _first_convolution(name: str) -> str:
-    """Return the key of the weight that meets the channels of the picture, or nothing where it has another place."""
-    kernels = (key for key, shape in shapes_of(name).items() if len(shape) == 4)
-    return next((key for key in kernels if key.startswith("backbone.embedding.patches.")), "")
-
-
-def _image_size(table: Tensor, name: str) -> int:
-    """Return the picture size that a position table of a variant was learned at."""
-    size = make_config(name).preprocess.size
-    expected = next(shape[1] for key, shape in shapes_of(name).items() if key.endswith(".table"))
-    prefix = expected - int(expected**0.5) ** 2  # one or two tokens beside a square of cells
-    old, new = round((expected - prefix) ** 0.5), round(max(table.shape[1] - prefix, 0) ** 0.5)
-    return size // old * new
 
 
 def _check_out(to: str, out: Path) -> None:

@@ -30,7 +30,8 @@ def write_huggingface_folder(folder: Path, form: Format, tensors: Mapping[str, T
     if folder.is_dir() and not {CONFIG, TENSORS, PROCESSOR}.issuperset(os.listdir(folder)):
         raise VitrailError(f"{folder} holds other files, and writing replaces the whole folder. Choose a new one.")
     assert form.describe is not None
-    config = {**form.describe(model.config), **_labels(model)}
+    # transformers keeps what it does not know; the name lets `convert` find the variant again.
+    config = {**form.describe(model.config), **_labels(model), "variant": model.variant}
     with replace_folder(folder) as new:
         write_file(new / CONFIG, dump_json(config))
         write_file(new / PROCESSOR, dump_json(to_processor(model.preprocess)))

@@ -49,6 +49,7 @@ class Format:
         marks: patterns that must each fit some key of a checkpoint in this format.
         writes: whether `convert --to` writes it; False for names that a library no longer, or not yet, keeps in files.
         describe: what the library's own `config.json` says of a model with this config of ours, where it has one.
+        states: the other way: the fields of our config that such a file says and shapes do not.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Format:
     marks: tuple[str, ...]
     writes: bool = True
     describe: Callable[[Any], dict[str, Any]] | None = None
+    states: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
     def marked(self, keys: Iterable[str]) -> bool:
         """Say whether a checkpoint with these keys can be in this format."""
@@ -85,6 +87,16 @@ class Mapped:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+
+
+def renamed(said: Mapping[str, Any], **theirs: str) -> dict[str, Any]:
+    """Return the numbers of a library's `config.json` under our names.
+
+    Example:
+        >>> renamed({"num_attention_heads": 3, "hidden_act": "gelu"}, num_heads="num_attention_heads", drop_path="rate")
+        {'num_heads': 3}
+    """
+    return {field: said[key] for field, key in theirs.items() if isinstance(said.get(key), int | float)}
 
 
 def _apply(rules: Iterable[Rule], tensors: Mapping[str, Tensor], side: int, config: Any) -> Mapped:

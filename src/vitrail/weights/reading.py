@@ -1,7 +1,9 @@
 """Reading checkpoints without running them: safetensors, `torch.load(weights_only=True)`, and npz without objects.
 
 A file is judged by its first bytes, never by its name. What it claims is checked against what it is before memory is
-taken for it, and every way in which it can be wrong ends in a `DataError` that names the file and the reason.
+taken for it, and every way in which it can be wrong ends in a `DataError` that names the file and the reason. Damage
+within the numbers is found where the format has checksums: in zip files (PyTorch's since 1.6, npz) and in our model
+folders, by their manifest. PyTorch's old format has none, nor has safetensors.
 """
 
 import argparse
@@ -15,17 +17,18 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.weights.archive import check_archive, read_npz
+from vitrail.weights.archive import check_archive, check_records, read_npz
 from vitrail.weights.nesting import unwrap
 from vitrail.weights.pickles import refuse_code
 
 # In the order in which a folder is searched.
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+HEADER = "vitrail"  # the entry of a safetensors header in which we say what the tensors do not
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".tar")
 
 # What PyTorch's reader raises where bytes are not what they should be.
@@ -41,15 +44,26 @@ class Checkpoint:
         tensors: by their key.
         origin: the file, folder or hub id (with its commit) that they came from.
         notes: what was done to get at them, such as "took 'model_ema'".
-        stated: the model's name where a `config.json` beside the file states one.
-        folder: the folder that the file lies in, where it is a file.
+        config: what the header of the file, or a `config.json` beside it, says of the model.
+        file: the file (or index of shards), where it is one.
     """
 
     tensors: dict[str, Tensor]
     origin: str
     notes: list[str] = field(default_factory=list)
-    stated: str | None = None
-    folder: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+
+    @property
+    def stated(self) -> str | None:
+        """The model's name, where the config states one in timm's or our field."""
+        name = self.config.get("variant") or self.config.get("architecture")
+        return name if isinstance(name, str) else None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the file lies in."""
+        return self.file and self.file.parent
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:
@@ -78,7 +92,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     file = _choose(path) if path.is_dir() else path
     values = _read_shards(file) if file.name.endswith(".index.json") else read_file(file)
     tensors, notes = unwrap(values, str(file))
-    return Checkpoint(tensors, origin, notes, _stated(file.parent), file.parent)
+    return Checkpoint(tensors, origin, notes, _config(file), file)
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
@@ -137,6 +151,7 @@ def _read_zip(path: Path) -> Mapping[str, Any]:
     """Read a zip: PyTorch's, or NumPy's npz."""
     members = check_archive(path)
     if any(name.endswith("data.pkl") for name in members):
+        check_records(path)
         return _read_pickle(path)
     if members and all(name.endswith(".npy") for name in members):
         return read_npz(path)
@@ -198,13 +213,21 @@ def _read_shards(index: Path) -> Mapping[str, Any]:
     return values
 
 
-def _stated(folder: Path) -> str | None:
-    """Return the model's name that a `config.json` in the folder states, in timm's or our field."""
+def _config(file: Path) -> dict[str, Any]:
+    """Return what is said of the model in a safetensors file of ours, else in a `config.json` beside the file."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        said = _header(file)
+        config = json.loads((file.parent / "config.json").read_bytes() if said is None else said)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        return None  # a hint that is not there; the weights speak for themselves
-    if not isinstance(config, dict):
+        return {}  # a hint that is not there; the weights speak for themselves
+    return config if isinstance(config, dict) else {}
+
+
+def _header(file: Path) -> str | None:
+    """Return what we wrote into the header of a safetensors file, where it is one and has it."""
+    with open(file, "rb") as stream:
+        head = stream.read(16)
+    if not _starts_like_safetensors(head, file.stat().st_size):
         return None
-    name = config.get("variant") or config.get("architecture")
-    return name if isinstance(name, str) else None
+    with safe_open(file, "pt") as opened:
+        return (opened.metadata() or {}).get(HEADER)

@@ -3,10 +3,11 @@
 The first unit of a stage changes width and size, so it is the entry of our stage; their unit i + 1 is our block i.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from vitrail.parts.bottlenecks import GROUPS
-from vitrail.weights.keymap import Format, Rule
+from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.operations import Kernel, PointwiseConv, PointwiseKernel
 
 STAGE = "backbone.stages.{s}"
@@ -81,8 +82,12 @@ def _config(c: Any) -> dict[str, Any]:
     }
 
 
+def _states(said: Mapping[str, Any]) -> dict[str, Any]:
+    return renamed(said, drop_path="drop_path_rate")
+
+
 FORMATS = (
     Format("timm", ("bit",), _TIMM, ("stem.conv.weight", "stages.0.blocks.0.norm3.weight")),
-    Format("huggingface", ("bit",), _HUGGINGFACE, ("(bit.)embedder.convolution.weight",), describe=_config),
+    Format("huggingface", ("bit",), _HUGGINGFACE, ("(bit.)embedder.convolution.weight",), describe=_config, states=_states),
     Format("official", ("bit",), _OFFICIAL, ("resnet/root_block" + _CONV,)),
 )

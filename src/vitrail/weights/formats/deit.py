@@ -13,6 +13,7 @@ from vitrail.weights.formats.vit import (
     timm_blocks,
     transformers_blocks,
     transformers_config,
+    transformers_states,
 )
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.operations import DROP, Concat
@@ -56,6 +57,7 @@ FORMATS = (
         _HF_ENDS + huggingface_blocks("deit"),
         (_TOKEN, "(deit.)encoder.layer.0.attention.attention.query.weight"),
         describe=_config,
+        states=transformers_states,
     ),
     Format(
         "transformers",
@@ -63,5 +65,7 @@ FORMATS = (
         _HF_ENDS + transformers_blocks("deit"),
         (_TOKEN, "(deit.)layers.0.attention.q_proj.weight"),
         writes=False,
+        describe=_config,
+        states=transformers_states,
     ),
 )

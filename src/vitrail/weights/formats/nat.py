@@ -4,9 +4,10 @@ Both keep the merging at the end of stage s; we keep it at the start of stage s 
 count key minus query, head by head; ours count query minus key, offset by offset.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from vitrail.weights.keymap import Format, Rule
+from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.operations import Concat, KeyMinusQuery, Stack
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
@@ -98,9 +99,21 @@ def _dinat_config(c: Any) -> dict[str, Any]:
     return {**_config(c, "Dinat"), "dilations": dilations}
 
 
+def _nat_states(said: Mapping[str, Any]) -> dict[str, Any]:
+    return renamed(said, drop_path="drop_path_rate")
+
+
+def _dinat_states(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the dilation of every other block; that the blocks between have none, `_dinat_config` is compared for."""
+    rows = said.get("dilations")
+    if not isinstance(rows, list) or not all(isinstance(row, list) and row for row in rows):
+        return _nat_states(said)
+    return {**_nat_states(said), "dilations": tuple(row[min(1, len(row) - 1)] for row in rows)}
+
+
 _HF_MARK = "encoder.levels.0.layers.0.attention.self.rpb"
 FORMATS = (
     Format("official", ("nat", "dinat"), _OFFICIAL, ("patch_embed.proj.0.weight", "levels.0.blocks.0.attn.rpb")),
-    Format("huggingface", ("nat",), _huggingface("nat"), (f"(nat.){_HF_MARK}",), describe=_nat_config),
-    Format("huggingface", ("dinat",), _huggingface("dinat"), (f"(dinat.){_HF_MARK}",), describe=_dinat_config),
+    Format("huggingface", ("nat",), _huggingface("nat"), (f"(nat.){_HF_MARK}",), describe=_nat_config, states=_nat_states),
+    Format("huggingface", ("dinat",), _huggingface("dinat"), (f"(dinat.){_HF_MARK}",), describe=_dinat_config, states=_dinat_states),
 )

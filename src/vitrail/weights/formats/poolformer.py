@@ -4,10 +4,11 @@ Their MLPs are 1 x 1 convolutions, ours are linear layers. timm normalises after
 the weights of that norm go to `backbone.norm`, and `load_weights` puts them where the model has it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from vitrail.errors import VitrailError
-from vitrail.weights.keymap import Format, Rule
+from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.operations import PointwiseConv
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
@@ -79,9 +80,13 @@ def _config(c: Any) -> dict[str, Any]:
     }
 
 
+def _states(said: Mapping[str, Any]) -> dict[str, Any]:
+    return renamed(said, drop_path="drop_path_rate", layer_scale="layer_scale_init_value")
+
+
 _FAMILY = ("poolformer",)
 FORMATS = (
     Format("timm", _FAMILY, _TIMM, ("stem.conv.weight", "stages.0.blocks.0.layer_scale1.scale")),
     Format("official", _FAMILY, _OFFICIAL, ("patch_embed.proj.weight", "network.0.0.layer_scale_1")),
-    Format("huggingface", _FAMILY, _HUGGINGFACE, ("(poolformer.)encoder.block.0.0.layer_scale_1",), describe=_config),
+    Format("huggingface", _FAMILY, _HUGGINGFACE, ("(poolformer.)encoder.block.0.0.layer_scale_1",), describe=_config, states=_states),
 )

@@ -4,9 +4,11 @@ All but timm keep the merging at the end of stage s; timm and we keep it at the 
 indices depend on nothing learned: they are dropped, and the index is computed where a library insists on having it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from vitrail.weights.keymap import Format, Rule
+from vitrail.errors import VitrailError
+from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.operations import DROP, Concat, RelativeIndex, UnfoldOrder
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
@@ -112,6 +114,12 @@ _MMPRETRAIN = (
 
 
 def _config(c: Any) -> dict[str, Any]:
+    side = -(-c.preprocess.size // c.patch_size)
+    if c.edge != "official" and any(-(-side // 2**stage) % c.window_size for stage in range(len(c.depths))):
+        raise VitrailError(
+            f"transformers' Swin pads as edge=official, and this one as edge={c.edge}; at {c.preprocess.size} pixels\n"
+            "its maps are padded, so its weights would give other answers there. Write for timm instead."
+        )
     return {
         "architectures": ["SwinForImageClassification"],
         "model_type": "swin",
@@ -131,6 +139,10 @@ def _config(c: Any) -> dict[str, Any]:
     }
 
 
+def _states(said: Mapping[str, Any]) -> dict[str, Any]:
+    return renamed(said, image_size="image_size", drop_path="drop_path_rate")
+
+
 _FAMILY = ("swin",)
 _TABLE_MARK = "layers.0.blocks.0.attn.relative_position_bias_table"
 FORMATS = (
@@ -147,6 +159,7 @@ FORMATS = (
         _HUGGINGFACE,
         ("(swin.)encoder.layers.0.blocks.0.attention.self.relative_position_bias_table",),
         describe=_config,
+        states=_states,
     ),
     Format(
         "transformers",
@@ -154,6 +167,8 @@ FORMATS = (
         _TRANSFORMERS,
         ("(swin.)encoder.layers.0.blocks.0.attention.relative_position_bias.relative_position_bias_table",),
         writes=False,
+        describe=_config,
+        states=_states,
     ),
     Format(
         "mmpretrain", _FAMILY, _MMPRETRAIN, ("(backbone.)stages.0.blocks.0.attn.w_msa.relative_position_bias_table",)

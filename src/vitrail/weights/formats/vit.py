@@ -1,8 +1,9 @@
 """ViT and DeiT without distillation: timm, torchvision, Hugging Face and the authors' JAX code."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from vitrail.weights.keymap import Format, Rule
+from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.operations import DROP, OLD_NAME, Concat, FlaxOut, FlaxQKV, Kernel
 
 BLOCK = "backbone.stages.0.blocks.{i}"
@@ -114,6 +115,11 @@ def transformers_config(c: Any) -> dict[str, Any]:
     }
 
 
+def transformers_states(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what such a config says that shapes do not."""
+    return renamed(said, num_heads="num_attention_heads", image_size="image_size")
+
+
 def _vit_config(c: Any) -> dict[str, Any]:
     return {"architectures": ["ViTForImageClassification"], "model_type": "vit", **transformers_config(c)}
 
@@ -136,6 +142,7 @@ FORMATS = (
         _HF_EMBEDDINGS + huggingface_blocks("vit"),
         ("(vit.)embeddings.cls_token", "(vit.)encoder.layer.0.attention.attention.query.weight"),
         describe=_vit_config,
+        states=transformers_states,
     ),
     Format(
         "transformers",
@@ -143,6 +150,8 @@ FORMATS = (
         _HF_EMBEDDINGS + transformers_blocks("vit"),
         ("(vit.)embeddings.cls_token", "(vit.)layers.0.attention.q_proj.weight"),
         writes=False,
+        describe=_vit_config,
+        states=transformers_states,
     ),
     Format("official", ("deit",), _TIMM, _TIMM_MARKS),
     Format("official", ("vit",), _JAX, ("cls", "embedding/kernel", "Transformer/encoderblock_0/LayerNorm_0/scale")),
