@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrail.fast.classifier import DTYPES, FastClassifier, in_own_precision
 from vitrail.fast.cuda_attention import CudaWindowAttention
 from vitrail.fast.cuda_graphs import Recordings, record
 from vitrail.grid import Grid
 from vitrail.kernels.norm import norm
-from vitrail.parts.backbone import Classifier
+from vitrail.parts.backbone import Classifier, Features
 from vitrail.parts.blocks import Block
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.regularisation import LayerScale
@@ -39,43 +40,47 @@ class CudaBlock(nn.Module):
         return x + self.scale2(self.channel_mixer(normed, grid))
 
 
-class RecordedClassifier(Classifier):
+class RecordedClassifier(FastClassifier):
     """A classifier whose calls are recorded and replayed.
 
     Args:
         model: what to compute, in evaluation mode.
         dtype: what it computes in, all but the head; pictures and logits are fp32.
-        recorder: makes a replay; None runs each call.
+        recorder: makes a replay of a call.
     """
 
     def __init__(self, model: Classifier, dtype: torch.dtype, recorder: Any = record):
         super().__init__(model.backbone, model.head)
         for name in ("variant", "config", "labels", "preprocess"):
             setattr(self, name, getattr(model, name))
-        self.dtype = dtype
+        self.precision = next(name for name, known in DTYPES.items() if known == dtype)
+        self.dtype, self.kept = dtype, {}
         self.head.float()  # nothing behind it could average an error away
         self.calls = Recordings(self.answer, recorder, self._tables)
         self.eval()
 
     def forward(self, images: Image) -> Tensor:
         """Return fp32 logits."""
-        return self.calls(images)
+        return in_own_precision("cuda", self.calls, images)
 
     def answer(self, images: Image) -> Tensor:
         """Compute the logits, order by order."""
-        features = self.features(images)
+        features = self._features(images)
         return self.head(features._replace(tokens=features.tokens.float()))
 
     def _tables(self) -> list[Any]:
         """Return the tables that a recording reads: a grid that is forgotten must not take them away."""
         return [dict(module.tables) for module in self.modules() if isinstance(module, CudaWindowAttention)]
 
-    def features(self, images: Image) -> Any:
+    def features(self, images: Image) -> Features:
         """Return tokens, grid and pyramid, in the precision of the model."""
+        return in_own_precision("cuda", self._features, images)
+
+    def _features(self, images: Image) -> Features:
         return self.backbone(images.to(self.dtype))
 
 
-def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Any = record) -> Classifier:
+def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Any = record) -> RecordedClassifier:
     """Return the fast form of a classifier on a GPU.
 
     Windows know who meets on a grid after the first call, LayerScales are folded into what stands before them, sum and
@@ -91,7 +96,7 @@ def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Any = rec
     kept: Counter[str] = Counter()
     _replace(fast, dtype, kept)
     fast = fast.to(dtype=dtype, memory_format=torch.channels_last)
-    recorded: Any = RecordedClassifier(fast, dtype, recorder)
+    recorded = RecordedClassifier(fast, dtype, recorder)
     recorded.kept = dict(kept)
     return recorded
 

@@ -10,6 +10,7 @@ from torch import nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.fast.bottlenecks import FastBottlenecks
 from vitrail.fast.branches import COMPILED, Branches, PlainBranch, fast_block
+from vitrail.fast.classifier import DTYPES, FastClassifier, compiled
 from vitrail.fast.convolution import FastTokenizer
 from vitrail.fast.cuda import optimize_for_cuda
 from vitrail.fast.form import Forms, libraries_of
@@ -28,14 +29,21 @@ from vitrail.parts.blocks import Block
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES, "int8")
 READING_FP32 = (FastPatchEmbedding, FastTokenizer, FastStem, BetweenBlocks)
 
 
 class Plan(NamedTuple):
-    """How to compute: the precision of products, the forms of a branch, the best first, and those of all else."""
+    """How to compute.
 
+    Args:
+        precision: what it is called: `fp32`, `bf16` or `int8`.
+        dtype: the precision of products; with `int8`, of those that are not of bytes.
+        branches: the forms of a branch, the best first.
+        forms: those of all else.
+    """
+
+    precision: str
     dtype: torch.dtype
     branches: tuple[Branches, ...]
     forms: Forms = FORMS
@@ -44,7 +52,8 @@ class Plan(NamedTuple):
     def of(cls, precision: str, device: torch.device) -> "Plan":
         """Choose for a device."""
         usual = "bf16" if computes_bf16(device) else "fp32"
-        return cls(DTYPES.get(precision, DTYPES[usual]), (INT8, COMPILED) if precision == "int8" else (COMPILED,))
+        name = usual if precision == "auto" else precision
+        return cls(name, DTYPES.get(name, DTYPES[usual]), (INT8, COMPILED) if name == "int8" else (COMPILED,))
 
     def libraries(self, model: nn.Module) -> list[str]:
         """Name the compiled libraries that a model needs, whatever the machine can do."""
@@ -55,7 +64,7 @@ class Plan(NamedTuple):
         return self._replace(branches=(COMPILED,))
 
 
-def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
+def optimize(model: Classifier, precision: Precision = "auto") -> FastClassifier:
     """Return a model's fast form for inference on this machine, on a CPU or a CUDA device.
 
     The answers are the same up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs
@@ -63,15 +72,18 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
     folded in; the rest stays PyTorch, in the same precision. The last norm and the head compute in fp32.
     `optimized.kept` says what stayed, and why. Without a C++ compiler everything stays. On a GPU see `fast/cuda.py`.
 
+    A form's precision is its own: autocast does not change it. On a CPU it is compiled code that reads memory, so
+    `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` refuse it: they take the model itself.
+
     Args:
-        model: a classifier on a CPU or a CUDA device; it is not changed.
+        model: a classifier on a CPU or a CUDA device; it is not changed. What is a form already is returned as it is.
         precision: of weights and products; `auto` takes bf16 where the processor computes in it, and on a CPU fp16 for
             the sums that blocks hand on, which have as many bytes and three digits more. With `int8` the
             products of attention and MLPs are of bytes, each token in eight bits of its own range, and the rest is as
             with `auto`; nothing has to be calibrated. Pictures and logits are fp32 in any case.
 
     Raises:
-        VitrailError: for another precision, or a model on another device.
+        VitrailError: for another precision, also than a form has; or for a model on another device.
 
     Example:
         >>> import torch, vitrail
@@ -80,9 +92,13 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
         >>> images = torch.randn(2, 3, 224, 224)
         >>> bool((fast(images) - model(images)).abs().max() < 1e-4)
         True
+        >>> vitrail.optimize(fast) is fast
+        True
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    if isinstance(model, FastClassifier):
+        return _again(model, precision)
     device = next(model.parameters()).device
     plan = Plan.of(precision, device)
     if device.type == "cuda" and precision != "int8":
@@ -92,7 +108,22 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
             f"The model is on {device}; there is no fast form for it in {precision}. On CUDA devices there are bf16 and"
             " fp32.\nOr move it: model.to('cpu')."
         )
-    fast: Any = _beside(model).eval()
+    with torch.autocast("cpu", enabled=False):  # weights are folded in fp32 wherever this is called
+        return _optimize_for_cpu(model, plan)
+
+
+def _again(form: FastClassifier, precision: str) -> FastClassifier:
+    """Return a form as it is, unless it is asked for in another precision: it has no weights to make that of."""
+    if precision in ("auto", form.precision):
+        return form
+    raise VitrailError(
+        f"This is a fast form in {form.precision} already, and none in {precision} can be made of it.\n"
+        "Optimize the model that it was made from."
+    )
+
+
+def _optimize_for_cpu(model: Classifier, plan: Plan) -> FastClassifier:
+    fast: Any = compiled(_beside(model)).eval()
     kept: Counter[str] = Counter()
     libraries = plan.libraries(model)
     missing(*libraries)  # built at the same time; each form asks for its own again
@@ -106,7 +137,7 @@ def optimize(model: Classifier, precision: Precision = "auto") -> Classifier:
         kept[f"everything: {reason}"] += 1
     _own(fast, model)
     fast.requires_grad_(False)
-    fast.kept = dict(kept)
+    fast.precision, fast.kept = plan.precision, dict(kept)
     _cast(fast, plan.dtype, residual)
     return fast
 
@@ -117,7 +148,7 @@ def unbuilt(model: nn.Module, precision: Precision) -> int:
     return 0 if device.type != "cpu" else sum(not built(name) for name in Plan.of(precision, device).libraries(model))
 
 
-def _beside(model: nn.Module) -> nn.Module:
+def _beside(model: Classifier) -> Classifier:
     """Return a copy of a model that shares the weights of linear layers: they are laid out anew, and copied by that."""
     linear = [module.weight for module in model.modules() if type(module) is nn.Linear]
     return deepcopy(model, {id(weight): weight for weight in linear})

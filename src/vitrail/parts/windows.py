@@ -213,4 +213,4 @@ def untile(tiles: Tensor, window: Pair, size: Pair) -> Tensor:
 def region(length: int, window: int, shift: int, device: torch.device) -> Tensor:
     """Number the places of a rolled axis: 0 before the last window, 1 in it, 2 for what was wrapped around to it."""
     place = torch.arange(length, device=device)
-    return (place >= length - window).long() * (shift > 0) + (place >= length - shift).long()
+    return (place >= length - window).long() * int(shift > 0) + (place >= length - shift).long()

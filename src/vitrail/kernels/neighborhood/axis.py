@@ -38,6 +38,7 @@ class Axis:
         Windows that a border shifts must stay within their patches; the first and the last tile need (k + 1) / 2 cells
         for that, in the shortest group too.
         """
+        length = int(length)  # `torch.jit.trace` gives sizes as tensors
         check_length(length, kernel_size, dilation)
         shortest, half = length // dilation, kernel_size // 2 + 1
         most = max(round(shortest / kernel_size), 1)

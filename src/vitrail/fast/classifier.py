@@ -1,0 +1,85 @@
+"""A whole model in its fast form: it keeps its own precision, and is compiled already."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail.errors import VitrailError
+from vitrail.kernels.traced import traced
+from vitrail.parts.backbone import Classifier, Features
+from vitrail.shapes import Image
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""What a precision is called; of `int8` see `fast/int8.py`."""
+
+
+class FastClassifier(Classifier):
+    """A classifier that `vitrail.optimize` has made.
+
+    Attributes:
+        precision: that of its weights and products: `fp32`, `bf16` or `int8`.
+        kept: what stayed as it was and why, and how often.
+    """
+
+    precision: str
+    kept: dict[str, int]
+
+
+class CompiledClassifier(FastClassifier):
+    """A classifier with compiled parts, which read memory: nobody can follow what they do.
+
+    `torch.compile` runs it as it is; who traces, exports or transforms it is told to take another model.
+    """
+
+    def forward(self, images: Image) -> Tensor:
+        """Return fp32 logits `(B, K)`."""
+        return _by_itself(super().forward, images)
+
+    def features(self, images: Image) -> Features:
+        """Return tokens, grid and pyramid, in the precision that they are handed on in."""
+        return _by_itself(super().features, images)
+
+
+def compiled(model: Classifier) -> CompiledClassifier:
+    """Make a copied model, of whatever class, a compiled classifier.
+
+    The object stays and its class changes, so a forward of one's own, hooks and all that hangs on a model stay with it.
+    """
+    kind, fast = type(model), model
+    own = CompiledClassifier if kind is Classifier else type(f"Compiled{kind.__name__}", (CompiledClassifier, kind), {})
+    fast.__class__ = own
+    assert isinstance(fast, CompiledClassifier)
+    return fast
+
+
+def in_own_precision(device: str, compute: Callable[..., Any], images: Image) -> Any:
+    """Compute without autocast: a form's precision is its own.
+
+    Example:
+        >>> layer, x = torch.nn.Linear(4, 2), torch.ones(1, 4)
+        >>> with torch.autocast("cpu"):
+        ...     layer(x).dtype, in_own_precision("cpu", layer, x).dtype
+        (torch.bfloat16, torch.float32)
+    """
+    if not torch.is_autocast_enabled(device):
+        return compute(images)
+    with torch.autocast(device, enabled=False):
+        return compute(images)
+
+
+def _by_itself(compute: Callable[..., Any], images: Image) -> Any:
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        return _past_the_compiler(compute, images)
+    if traced():
+        raise VitrailError(
+            "A fast form is compiled for this machine, and cannot be traced, exported or transformed.\n"
+            "Do that to the model that it was made from."
+        )
+    return in_own_precision("cpu", compute, images)
+
+
+@torch.compiler.disable(reason="a fast form is compiled for this machine already")
+def _past_the_compiler(compute: Callable[..., Any], images: Image) -> Any:
+    return _by_itself(compute, images)

@@ -1,0 +1,123 @@
+"""A fast form as a whole: in its own precision, made once, beside compilers and those who trace."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from small_models import small
+from torch import Tensor
+
+import vitrail
+from vitrail.errors import VitrailError
+from vitrail.fast.classifier import CompiledClassifier, FastClassifier
+from vitrail.native.library import refusal
+from vitrail.parts.backbone import Classifier
+
+REASON = refusal(torch.float32)
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+ONE_OF_EACH = ["vit", "swin official", "nat", "poolformer", "mixer", "bit", "hybrid"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_autocast_changes_nothing(name: str, precision: Any) -> None:
+    model, images = small(name), torch.randn(2, 3, 64, 64)
+    fast = vitrail.optimize(model, precision)
+    with torch.inference_mode():
+        want, features = fast(images), fast.features(images)
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype=dtype):
+                assert torch.equal(fast(images), want)
+                assert torch.equal(fast.features(images).tokens, features.tokens)
+                made_here = vitrail.optimize(model, precision)  # what is folded is folded in fp32
+            assert torch.equal(made_here(images), want)
+
+
+def test_a_form_that_stayed_pytorch_keeps_its_precision_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitrail.fast.optimize.refusal", lambda dtype: "broken")
+    fast, images = vitrail.optimize(small("swin official"), "fp32"), torch.randn(2, 3, 64, 64)
+    assert fast.kept == {"everything: broken": 1}
+    want = fast(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(fast(images), want)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_form_is_made_once(precision: Any) -> None:
+    fast = vitrail.optimize(small("vit"), precision)
+    assert fast.precision == precision
+    assert vitrail.optimize(fast, precision) is fast and vitrail.optimize(fast) is fast
+    with pytest.raises(VitrailError, match=f"in {precision} already.*none in bf16.*\n.*the model that it was made"):
+        vitrail.optimize(fast, "bf16")
+    with pytest.raises(VitrailError, match="Unknown precision"):
+        vitrail.optimize(fast, "bf61")  # pyright: ignore[reportArgumentType]
+
+
+def test_auto_says_what_it_took() -> None:
+    assert vitrail.optimize(small("vit")).precision in ("fp32", "bf16")
+
+
+class Halved(Classifier):
+    """A classifier with a forward of its own, which asks for that of its parent."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) / 2
+
+    def best(self, images: Tensor) -> Tensor:
+        return self(images).argmax(1)
+
+
+def test_a_forward_of_one_s_own_and_hooks_stay() -> None:
+    whole, images = small("vit"), torch.randn(2, 3, 64, 64)
+    model = Halved(whole.backbone, whole.head)
+    model.register_forward_hook(lambda module, given, answer: answer + 1)
+    fast: Any = vitrail.optimize(model, "fp32")
+    assert isinstance(fast, Halved) and isinstance(fast, FastClassifier) and type(model) is Halved
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(images), model(images))
+        assert torch.equal(fast.best(images), model.best(images))
+        assert torch.equal(copy.deepcopy(fast)(images), fast(images))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch would rather have models exported than traced
+@pytest.mark.parametrize("name", ["vit", "swin official", "bit"])
+def test_who_traces_is_told_to_take_the_model(name: str) -> None:
+    fast, images = vitrail.optimize(small(name), "fp32"), torch.randn(2, 3, 64, 64)
+    for trace in (
+        lambda: torch.export.export(fast, (images,)),
+        lambda: torch.jit.trace(fast, images, check_trace=False),
+        lambda: torch.func.vmap(fast)(images[:, None]),
+    ):
+        with pytest.raises(VitrailError, match="the model that it was made from"):
+            trace()
+
+
+def test_a_compiler_runs_a_form_as_it_is() -> None:
+    torch.compiler.reset()
+    fast, images = vitrail.optimize(small("swin official"), "fp32"), torch.randn(2, 3, 64, 64)
+    seen = []
+
+    def backend(module: Any, example: Any) -> Any:
+        seen.append(module)
+        return module.forward
+
+    with torch.inference_mode():
+        want, features = fast(images), fast.features(images)
+        assert torch.equal(torch.compile(fast, backend=backend)(images), want)
+        assert seen == []
+        around = torch.compile(lambda x: fast(x * 0.5 + x * 0.5) * 2, backend=backend)
+        assert torch.equal(around(images), want * 2) and seen
+        tokens = torch.compile(lambda x: fast.features(x).tokens, backend=backend)(images)
+        assert torch.equal(tokens, features.tokens)
+        torch.compiler.reset()  # else it knows that it skips this one
+        with pytest.raises(torch._dynamo.exc.Unsupported, match="compiled for this machine already"):
+            torch.compile(fast, backend=backend, fullgraph=True)(images)
+    torch.compiler.reset()
+
+
+def test_a_form_is_a_compiled_classifier_and_can_be_sent() -> None:
+    fast, images = vitrail.optimize(small("vit"), "fp32"), torch.randn(1, 3, 64, 64)
+    assert type(fast) is CompiledClassifier
+    assert torch.equal(pickle.loads(pickle.dumps(fast))(images), fast(images))
