@@ -124,7 +124,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     # explain
     ("explain", USER, "MODEL"),
     ("explain model nowhere.png", USER, "nowhere.png"),
-    ("explain model pets/cat/0.png --layer 99", USER, "layer"),
+    ("explain model pets/cat/0.png --block 99", USER, "block"),
     ("explain model pets/cat/0.png --method sailency", USER, "saliency"),
     # convert
     ("convert", USER, "SOURCE"),

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
+from vitrail.explain.blocks import MixingBlock
 from vitrail.explain.influence import influence_maps
-from vitrail.explain.layers import Layer
 from vitrail.explain.maps import attention_maps
 from vitrail.explain.query import Pixel
 from vitrail.explain.token_map import Place, TokenMap
@@ -22,7 +22,7 @@ class Given(TokenMap):
     """A map with probabilities written down by hand."""
 
     def __init__(self, grid: Grid, slots: Tensor, probabilities: Tensor, picture: tuple[int, int]):
-        super().__init__(Place(Layer("by hand", 0, 0, nn.Identity(), "block 0"), grid, picture), slots)
+        super().__init__(Place(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture), slots)
         self._probabilities = probabilities
 
     @property
@@ -32,10 +32,10 @@ class Given(TokenMap):
 
 def in_groups(map, v: Tensor) -> Tensor:
     """Return the values that meet, `(B, G, h, m, d)`."""
-    if not isinstance(map.layer.module, NeighborhoodAttention):
+    if not isinstance(map.block.module, NeighborhoodAttention):
         return v.reshape(2, len(map.slots), *v.shape[-3:])
     cells = v[:, : map.grid.h, : map.grid.w].flatten(1, 2)  # (B, N, h, d)
-    padding = map.layer.module.qkv.bias.chunk(3)[2].reshape(1, 1, *v.shape[-2:])  # what the projection makes of zeros
+    padding = map.block.module.qkv.bias.chunk(3)[2].reshape(1, 1, *v.shape[-2:])  # what the projection makes of zeros
     return torch.cat([cells, padding.expand(2, -1, -1, -1)], 1)[:, map.keys].transpose(2, 3)
 
 
@@ -54,7 +54,7 @@ def test_probabilities_times_values_are_what_the_leaf_gave(attending, images):
         p = map.probabilities
         assert (p.sum(-1) - 1).abs().max() < 1e-5
         again = p @ in_groups(map, v)
-        if isinstance(map.layer.module, WindowAttention):
+        if isinstance(map.block.module, WindowAttention):
             again = join(again, map.slots, map.grid.tokens)  # its leaf brings the tokens back to where they lie
         assert (again - out.reshape_as(again)).abs().max() <= 1e-5 * out.abs().max()
         assert p.max() > 2 / p.shape[-1]  # not the uniform map, which would hide a transposition
@@ -88,7 +88,7 @@ def test_dense_maps_are_the_groups_put_in_place_one_by_one(attending, images):
         assert torch.allclose(map.received(), map.over_cells(mean), atol=1e-6)
 
 
-def test_a_dense_map_is_not_zero_just_where_the_layer_really_listens(attending, images):
+def test_a_dense_map_is_not_zero_just_where_the_block_really_listens(attending, images):
     """The Jacobian of the mixer, which knows nothing of slots, is the witness."""
     images = images[:1]
     with attention_maps(attending) as maps, torch.no_grad():
@@ -182,7 +182,7 @@ def test_a_new_pass_replaces_the_maps_of_the_one_before(attending, images):
 
 
 @torch.no_grad()
-def test_streaming_hands_over_each_layer_and_keeps_none(attending, images):
+def test_streaming_hands_over_each_block_and_keeps_none(attending, images):
     with attention_maps(attending) as maps:
         attending(images)
     streamed = []
@@ -216,7 +216,7 @@ def test_a_model_that_did_not_run_is_an_error_and_not_an_empty_list(attending, i
         with pytest.raises(VitrailError, match="no maps yet"):
             maps[0]
         attending(images)
-        with pytest.raises(VitrailError, match="There is no layer 99"):
+        with pytest.raises(VitrailError, match="There is no block 99"):
             maps[99]
         with pytest.raises(VitrailError, match=r"Did you mean: .*blocks\.1\.token_mixer"):
             maps["backbone.stages.0.blocks.1.token_mixr"]

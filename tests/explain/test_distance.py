@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from vitrail.errors import VitrailError
+from vitrail.explain.blocks import MixingBlock
 from vitrail.explain.chart import distance_chart
-from vitrail.explain.distance import attention_distance, mean_distance
+from vitrail.explain.distance import attention_distance, even_distance, mean_distance
 from vitrail.explain.geometry import cell_size
-from vitrail.explain.layers import Layer
 from vitrail.explain.maps import attention_maps
 from vitrail.explain.token_map import Place, TokenMap
 from vitrail.grid import Grid
@@ -19,7 +19,7 @@ class Given(TokenMap):
 
     def __init__(self, grid: Grid, probabilities: torch.Tensor, picture: tuple[int, int]):
         super().__init__(
-            Place(Layer("by hand", 0, 0, nn.Identity(), "block 0"), grid, picture), torch.arange(grid.tokens)[None]
+            Place(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture), torch.arange(grid.tokens)[None]
         )
         self.given = probabilities
 
@@ -54,7 +54,7 @@ def test_distance_is_the_double_sum(build, kind):
     for map in maps:
         assert torch.allclose(mean_distance(map).double(), with_loops(map), rtol=1e-4, atol=1e-6)
     measured = attention_distance(model, images)
-    assert [one.layer.name for one in measured] == [map.name for map in maps]
+    assert [one.block.name for one in measured] == [map.name for map in maps]
     assert torch.allclose(measured[-1].pixels, mean_distance(maps[-1]).mean(0))
 
 
@@ -84,8 +84,16 @@ def test_cells_have_the_size_of_the_patch_where_the_picture_was_padded(patch):
         assert cell_size((extent, 4 * patch), Grid(-(-extent // patch), 4)) == (patch, patch)
 
 
+@pytest.mark.parametrize("picture", [(64, 64), (48, 96)])
+def test_even_attention_is_as_far_as_the_mean_of_all_pairs(picture):
+    cells = picture[0] // 4, picture[1] // 4
+    tokens = cells[0] * cells[1]
+    map = Given(Grid(*cells), torch.full((1, 1, tokens, tokens), 1 / tokens), picture)
+    assert even_distance(picture) == pytest.approx(float(mean_distance(map)), rel=0.01)
+
+
 def test_the_chart_is_a_picture(attending, images):
-    chart = distance_chart(attention_distance(attending, images))
+    chart = distance_chart(attention_distance(attending, images), (48, 36))
     assert chart.mode == "RGB" and chart.width > 400
     assert len(chart.getcolors(2**16) or []) > 20
 

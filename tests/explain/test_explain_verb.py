@@ -31,8 +31,8 @@ def test_without_flags_everything_is_drawn_and_the_page_is_named(folder, capsys)
     written = sorted(path.name for path in (folder / "out").iterdir())
     assert written == [
         "index.html",
+        "one-block-by-block.png",
         "one-heads.png",
-        "one-layer-by-layer.png",
         "one-where-it-looks.png",
         "what-the-model-learned-attention-distance.png",
         "what-the-model-learned-patch-filters.png",
@@ -65,9 +65,9 @@ def test_pictures_of_the_same_name_do_not_replace_each_other(folder):
     ("words", "written"),
     [
         (["--method", "saliency"], {"one-saliency.png"}),
-        (["--layer", "0", "--head", "1"], {"one-maps.png", "one-heads.png", "one-layer-by-layer.png"}),
-        (["--query", "2,0"], {"one-maps.png", "one-heads.png", "one-layer-by-layer.png"}),
-        (["--method", "influence", "--pixel", "47,0"], {"one-influence.png", "one-layer-by-layer.png"}),
+        (["--block", "0", "--head", "1"], {"one-maps.png", "one-heads.png", "one-block-by-block.png"}),
+        (["--query", "2,0"], {"one-maps.png", "one-heads.png", "one-block-by-block.png"}),
+        (["--method", "influence", "--pixel", "47,0"], {"one-influence.png", "one-block-by-block.png"}),
     ],
 )
 def test_flags_choose_what_is_drawn(folder, words, written):
@@ -78,13 +78,20 @@ def test_flags_choose_what_is_drawn(folder, words, written):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--layer", "2"], "the layers are 0 to 1"),
-        (["--head", "2"], "heads 0 to 1"),
+        (["--block", "2"], "The blocks are 0 to 1"),
+        (["--head", "2"], "no head 2: block 1 of vit_tiny_patch16_224 has 2, 0 to 1"),
         (["--query", "3,0"], "3 rows and 3 columns"),
         (["--query", "3"], "ROW,COLUMN"),
         (["--pixel", "48,0"], "48 rows and 48"),
         (["--query", "1,1", "--pixel", "1,1"], "one of them"),
         (["--limit", "0"], "at least 1"),
+        (["--block", "2.1"], "The blocks are 0 to 1; -1 is the last."),
+        (["--block", "last"], "no block last"),
+        (["--method", "rollout", "--block", "1"], "rollout takes no block; it can be told the query"),
+        (["--method", "rollout", "--head", "1"], "Methods that take a head: maps."),
+        (["--method", "saliency", "--block", "1"], "Methods that take a block: maps, influence."),
+        (["--method", "saliency", "--head", "1"], "saliency takes no head"),
+        (["--method", "influence", "--head", "1"], "influence takes no head"),
     ],
 )
 def test_a_wrong_choice_is_explained(folder, capsys, words, said):
@@ -111,6 +118,22 @@ def test_a_model_without_maps_is_shown_by_default_and_explains_itself_when_asked
     capsys.readouterr()
     assert run(folder, "--method", "maps") == 2
     assert "poolformer_s12 computes no softmax attention" in capsys.readouterr().err
+
+
+def test_a_block_of_a_stage_is_called_as_it_is_written_under_its_picture(folder, capsys):
+    small = {"dim": 8, "depths": (1, 2), "num_heads": (1, 2), "window_size": 3, "image_size": 48}
+    model = create_model("swin_tiny_patch4_window7_224", num_classes=3, **small)
+    save_model(model, folder / "model")
+    assert run(folder, "--block", "1.0", "--head", "1") == 0
+    by_address = (folder / "out" / "one-maps.png").read_bytes()
+    assert run(folder, "--block", "1", "--head", "1") == 0  # counted through both stages
+    assert (folder / "out" / "one-maps.png").read_bytes() == by_address
+    assert run(folder, "--block", "-1", "--head", "1") == 0
+    assert (folder / "out" / "one-maps.png").read_bytes() != by_address
+    capsys.readouterr()
+    assert run(folder, "--block", "1.2") == 2
+    said = "There is no block 1.2. The blocks are 0.0 to 1.1, STAGE.BLOCK counted from 0, the stages have 1 and 2;"
+    assert said in capsys.readouterr().err
 
 
 def test_the_limit_is_said(folder, capsys):

@@ -5,8 +5,8 @@ import torch
 
 import vitrail.explain.influence as influence_module
 from vitrail.errors import VitrailError
+from vitrail.explain.blocks import mixing_blocks
 from vitrail.explain.influence import influence_maps, influence_rows
-from vitrail.explain.layers import mixing_layers
 from vitrail.explain.query import Pixel
 from vitrail.explain.saliency import receptive_field, saliency
 from vitrail.grid import Grid
@@ -20,16 +20,16 @@ def pictures(kind: str, batch: int = 1) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_influence_is_the_norm_of_the_jacobian_of_the_layer(build, kind):
+def test_influence_is_the_norm_of_the_jacobian_of_the_block(build, kind):
     model, images = build(kind), pictures(kind)
-    layers = mixing_layers(model)
-    [found] = influence_maps(model, images, layers=[0], probes=None)
+    blocks = mixing_blocks(model)
+    [found] = influence_maps(model, images, blocks=[0], probes=None)
     heard = {}
-    hook = layers[0].module.register_forward_pre_hook(lambda _, args: heard.update(x=args[0], grid=args[1]))
+    hook = blocks[0].module.register_forward_pre_hook(lambda _, args: heard.update(x=args[0], grid=args[1]))
     with torch.no_grad():
         model(images)
     hook.remove()
-    jacobian = torch.autograd.functional.jacobian(lambda x: layers[0].module(x, heard["grid"])[0], heard["x"])
+    jacobian = torch.autograd.functional.jacobian(lambda x: blocks[0].module(x, heard["grid"])[0], heard["x"])
     norms = jacobian[:, :, 0].square().sum((1, 3)).sqrt()  # (N, C, 1, N, C) -> (N, N)
     assert torch.allclose(found.norms[0], norms, rtol=1e-4, atol=1e-6 * float(norms.max()))
     assert torch.allclose(found.dense()[0, 0], norms / norms.sum(-1, keepdim=True), rtol=1e-3, atol=1e-6)
@@ -39,8 +39,8 @@ def test_influence_is_the_norm_of_the_jacobian_of_the_layer(build, kind):
 @pytest.mark.parametrize("kind", ["poolformer", "mixer"])
 def test_one_probe_is_exact_where_channels_do_not_mix(build, kind):
     model, images = build(kind), pictures(kind)
-    one = influence_maps(model, images, layers=[0], probes=1)[0].norms
-    exact = influence_maps(model, images, layers=[0], probes=None)[0].norms
+    one = influence_maps(model, images, blocks=[0], probes=1)[0].norms
+    exact = influence_maps(model, images, blocks=[0], probes=None)[0].norms
     if kind == "poolformer":  # the same weight for every channel
         assert torch.allclose(one, exact, rtol=1e-5, atol=1e-6)
     else:  # a GELU's slope differs by channel, and one probe sums their squares all the same
@@ -48,7 +48,7 @@ def test_one_probe_is_exact_where_channels_do_not_mix(build, kind):
 
 
 def test_pooling_draws_from_its_neighbours_alike(build):
-    [found] = influence_maps(build("poolformer"), torch.randn(1, 3, 24, 24), layers=[0], probes=1)
+    [found] = influence_maps(build("poolformer"), torch.randn(1, 3, 24, 24), blocks=[0], probes=1)
     picture = found.row_picture((2, 3))[0, 0]
     expected = torch.zeros(6, 6)
     expected[1:4, 2:5] = 1 / 16  # eight neighbours by 1/9 each, the cell itself by 1/9 - 1
@@ -63,7 +63,7 @@ def test_rows_are_rows_of_the_whole_map(build):
         for query in (Pixel(5, 6), (0, 0)):
             rows = influence_rows(model, images, query, probes=1)
             for map, (place, row) in zip(whole, rows, strict=True):
-                assert place.layer.name == map.name
+                assert place.block.name == map.name
                 assert torch.allclose(map.row(query)[:, 0], row, atol=1e-6)
 
 
@@ -82,7 +82,7 @@ def test_a_grid_too_large_says_what_to_ask_instead(build, monkeypatch):
     model, images = build("poolformer"), torch.randn(1, 3, 24, 24)
     with pytest.raises(VitrailError, match="influence_rows"):
         influence_maps(model, images)
-    assert len(influence_maps(model, images, layers=[-1])) == 1
+    assert len(influence_maps(model, images, blocks=[-1])) == 1
     assert len(influence_rows(model, images)) == 3
 
 

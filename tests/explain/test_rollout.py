@@ -37,7 +37,7 @@ def test_rollout_is_the_classic_formula_written_with_loops(build, images, kind):
 
 
 def dense_step(map):
-    """The layer's N x N operator: dense attention without padding, plus the identity, rows scaled to one."""
+    """The block's N x N operator: dense attention without padding, plus the identity, rows scaled to one."""
     operator = map.dense().mean(1).double() + torch.eye(map.grid.tokens, dtype=torch.float64)
     return operator / operator.sum(-1, keepdim=True)
 

@@ -77,7 +77,7 @@ def test_it_is_counted_looked_into_made_fast_and_saved_like_ours(tmp_path: Path)
     softmax = create_model("deit_tiny_patch16_224", **SIZES)
     # All is DeiT's but the mixer, where two products of (N, N, d) become two of (N, d, d): 2 h N d (N - d) a block.
     assert count_macs(softmax) - count_macs(model) == 2 * (2 * 3 * 17 * 8 * (17 - 8))
-    assert influence_maps(model, images, layers=[-1])[0].dense().shape == (2, 1, 17, 17)
+    assert influence_maps(model, images, blocks=[-1])[0].dense().shape == (2, 1, 17, 17)
     fast = vitrail.optimize(model, precision="fp32")
     vitrail.save_model(model, tmp_path / "model", labels=["a", "b", "c", "d"])
     loaded = vitrail.load_model(tmp_path / "model")

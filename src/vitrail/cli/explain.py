@@ -13,14 +13,15 @@ from vitrail.errors import DataError, VitrailError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vitrail.explain.heat import Look
+    from vitrail.explain.look import Look
     from vitrail.lab.pictures import Picture
 
 EXAMPLES = """
     vitrail explain runs/classify/digits picture.png
     vitrail explain vit_tiny_patch16_224 --weights vit_tiny.pt photos/*.jpg --out looks
-    vitrail explain MODEL photo.jpg --method maps --layer 3 --head 1
-    vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, layer by layer
+    vitrail explain MODEL photo.jpg --block 3 --head 1  # one head of one block
+    vitrail explain SWIN photo.jpg --block 2.1          # block 1 of stage 2, where a model has stages
+    vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, block by block
     vitrail explain MODEL photo.jpg --pixel 112,80      # the same for the cell under a pixel
 """
 
@@ -29,7 +30,7 @@ EXAMPLES = """
 class Explain:
     """Show where a model looks, and what it learned of places and patches.
 
-    Without flags every method that the model offers is drawn: attention rollout, heads, layers and saliency where there
+    Without flags every method that the model offers is drawn: attention rollout, heads, blocks and saliency where there
     is attention, saliency and the influence of cells on each other elsewhere. The pictures are PNG files beside an
     index.html that needs no network.
     """
@@ -43,18 +44,19 @@ class Explain:
     out: Path = Path("runs/explain")
     """The folder to write to."""
     method: Literal["auto", "maps", "rollout", "influence", "saliency"] = "auto"
-    """maps: attention of one layer; rollout: attention through all layers; influence: which cells move a cell in one
-    layer, for any mixer; saliency: which pixels move the answer, or with a query that cell of the last stage."""
-    layer: int | None = None
-    """Layer for maps and influence, counted from 0; -1 is the last."""
+    """maps: attention of one block; rollout: attention through all blocks; influence: which cells move a cell in one
+    block, for any mixer; saliency: which pixels move the answer, or with a query that cell of the last stage."""
+    block: str | None = None
+    """Block for maps and influence, counted from 0: 5, or STAGE.BLOCK (2.1) where the model has stages; by default -1,
+    the last."""
     head: int | None = None
-    """Head of that layer, counted from 0; by default their mean."""
+    """Head of that block for maps, counted from 0; by default their mean."""
     query: str | None = None
-    """ROW,COLUMN of the cell whose view is shown, on the grid of that layer."""
+    """ROW,COLUMN of the cell whose view is shown, counted from 0, on the grid of that block, or of the last."""
     pixel: str | None = None
     """ROW,COLUMN of a pixel of the picture as the model sees it; the cell that covers it is the query."""
     labels: Path | None = None
-    """Text file with a class name a line, where the model has none."""
+    """Text file with a class name a line, where the model has none or others are wanted."""
     limit: int = 32
     """Most pictures to draw."""
     device: str = "auto"
@@ -62,6 +64,7 @@ class Explain:
 
     def run(self) -> int:
         """Draw, and say where the page is."""
+        from vitrail.durable import refuse_unwritable_folder
         from vitrail.explain.album import album, save, save_page
         from vitrail.lab.inference import class_names, find_model
         from vitrail.lab.pictures import find_pictures
@@ -70,6 +73,7 @@ class Explain:
             raise VitrailError(f"--limit is {self.limit}; it must be at least 1.")
 
         look = self.look()
+        refuse_unwritable_folder(self.out)
         model = find_model(self.model, self.weights, self.device)
         pictures = find_pictures(self.images, "L" if model.preprocess.channels == 1 else "RGB")
         if len(pictures) > self.limit:
@@ -89,7 +93,7 @@ class Explain:
 
     def look(self) -> "Look":
         """Return what the flags ask for."""
-        from vitrail.explain.heat import Look
+        from vitrail.explain.look import Look, check_options
         from vitrail.explain.query import Pixel
 
         if self.query and self.pixel:
@@ -97,7 +101,14 @@ class Explain:
         query = _pair("query", self.query) if self.query else None
         if self.pixel:
             query = Pixel(*_pair("pixel", self.pixel))
-        return Look(self.method, self.layer, self.head, query)
+        look = Look(self.method, _block(self.block), self.head, query)
+        check_options(look)
+        return look
+
+
+def _block(text: str | None) -> int | str | None:
+    """Read a plain number as an index through the whole model, everything else as what the block is called."""
+    return int(text) if text and text.removeprefix("-").isdecimal() else text
 
 
 def _pair(flag: str, text: str) -> tuple[int, int]:

@@ -6,12 +6,12 @@ A place is asked for by `query`: a token's index, `(row, column)` of its cell, o
 
 | call | gives |
 |---|---|
-| `maps.attention_maps(model)` | context: the maps of every attention layer, the fast kernel stays on |
+| `maps.attention_maps(model)` | context: the maps of every block with attention, the fast kernel stays on |
 | `influence.influence_maps(model, images)` | how much each token moves each other, in any mixer |
 | `influence.influence_rows(model, images, query)` | how much each token moves one, at any size |
 | `saliency.saliency(model, images)`, `saliency.receptive_field(model, images, query)` | which pixels matter |
-| `rollout.rollout(model, images)` | attention through all layers, `(B, H, W)` |
-| `distance.attention_distance(model, images)` | mean attention distance by layer and head, in pixels |
+| `rollout.rollout(model, images)` | attention through all blocks, `(B, H, W)` |
+| `distance.attention_distance(model, images)` | mean attention distance by block and head, in pixels |
 | `positions.position_similarity(model)`, `positions.relative_bias(model)` | what a model learned of places |
 | `filters.principal_filters(model)` | principal components of the patch filters |
 | `gallery.attention_overlays(model, pictures, method="auto") -> list[Image]` | one heat map a picture |

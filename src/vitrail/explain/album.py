@@ -11,13 +11,14 @@ from torch import Tensor
 
 from vitrail.durable import make_folder, write_file
 from vitrail.errors import VitrailError
-from vitrail.explain.gallery import DISTANCE, TITLES, portraits, prepare, scenes
-from vitrail.explain.heat import AUTO, Look, heat, settle
-from vitrail.explain.layers import evaluating, name_of
+from vitrail.explain.blocks import evaluating, name_of
+from vitrail.explain.gallery import DISTANCE, portraits, prepare, scenes
+from vitrail.explain.heat import heat
+from vitrail.explain.look import AUTO, Look, settle
 from vitrail.explain.overlay import seen
 from vitrail.explain.page import Section, page
 from vitrail.explain.panel import panel
-from vitrail.explain.scene import draw_heat, methods_scene
+from vitrail.explain.scene import SCALE, draw_heat, methods_scene
 
 LEARNED = "What the model learned"
 
@@ -57,9 +58,8 @@ def draw(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Image
     look = settle(model, look)
     found, [picture] = heat(model, images, look), seen(images, model.preprocess)
     tiles = [picture, draw_heat(picture, found)]
-    answer = panel(tiles, 2, TITLES[look.method], ["what the model saw", look.describe()], side=320)
-    more = scenes(model, images, look) if look.method in ("maps", "influence") else {}
-    return {look.method.capitalize(): answer} | more
+    answer = panel(tiles, 2, found.title, ["what the model saw", look.describe()], SCALE, side=320)
+    return {look.method.capitalize(): answer} | scenes(model, images, look)
 
 
 def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> str:

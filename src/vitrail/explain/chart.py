@@ -1,36 +1,62 @@
 """How far each head looks, by depth: the chart of ViT's figure 7, right."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from vitrail.explain.distance import LayerDistance
+from vitrail.explain.distance import BlockDistance, even_distance
+from vitrail.explain.panel import panel
+
+HEAD, MEAN, FAINT = "#7a3fa0", "#181a1f", "#686e7a"
 
 
-def distance_chart(distances: Sequence[LayerDistance]) -> Image.Image:
-    """Draw one dot a head over the depth of its layer; lines part the stages."""
-    figure = Figure(figsize=(6.4, 3.8), dpi=110, layout="constrained")
+def distance_chart(distances: Sequence[BlockDistance], picture: tuple[int, int]) -> Image.Image:
+    """Draw one dot a head over the depth of its block, with their mean; lines part the stages.
+
+    Args:
+        distances: what `attention_distance` measured.
+        picture: rows and columns of the pictures in pixels.
+    """
+    figure = Figure(figsize=(7.4, 3.8), dpi=110, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    heads = max(len(one.pixels) for one in distances)
+    even = even_distance(picture)
     for depth, (_, pixels) in enumerate(distances):
-        nearest_first = pixels.sort().values.tolist()
-        colours = [i / max(heads - 1, 1) for i in range(len(nearest_first))]
-        at = [depth] * len(nearest_first)
-        axes.scatter(at, nearest_first, c=colours, cmap="viridis", vmin=0, vmax=1, s=26, alpha=0.9)
-    for depth, (before, after) in enumerate(pairwise(distances)):
-        if before.layer.stage != after.layer.stage:
-            axes.axvline(depth + 0.5, color="0.8", linewidth=1, zorder=0)
-    axes.set(xlabel="layer", ylabel="mean attention distance (pixels)", xlim=(-0.5, len(distances) - 0.5))
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label = "one head" if depth == 0 else None
+        axes.scatter([depth] * len(pixels), pixels.tolist(), c=HEAD, s=26, alpha=0.6, linewidths=0, label=label)
+    means = [float(pixels.mean()) for _, pixels in distances]
+    axes.plot(means, color=MEAN, linewidth=1.2, marker="_", markersize=12, label="mean of the heads")
+    axes.axhline(even, color=FAINT, linestyle="--", linewidth=1, label=f"spread evenly over the picture: {even:.0f}")
+    top = max(even, *(float(pixels.max()) for _, pixels in distances))
+    axes.set(xlabel="block", ylabel="mean attention distance (pixels)", xlim=(-0.5, len(distances) - 0.5))
+    axes.set_ylim(0, 1.3 * top)  # room for the legend
+    axes.legend(loc="upper left", ncols=3, frameon=False, fontsize=9)
+    _name_blocks(axes, distances)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.92")
     axes.set_axisbelow(True)
-    axes.set_title("How far each head looks", loc="left", fontsize=12, fontweight="bold")
     canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    plot = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return panel([plot], 1, "How far each head looks", note=_note(picture), side=plot.width)
+
+
+def _name_blocks(axes: Axes, distances: Sequence[BlockDistance], most: int = 16) -> None:
+    step = -(-len(distances) // most)
+    places = range(0, len(distances), step)
+    axes.set_xticks(places, [distances[i].block.address for i in places])
+    stages = [len(list(stage)) for _, stage in groupby(distances, lambda one: one.block.stage)]
+    for end in np.cumsum(stages)[:-1]:
+        axes.axvline(end - 0.5, color="0.8", linewidth=1, zorder=0)
+
+
+def _note(picture: tuple[int, int]) -> str:
+    return (
+        "How far the cells that a head attends to lie from the cell that asks: the mean, weighted by attention, over "
+        f"all cells, in pixels of the {picture[1]}x{picture[0]} picture that the model saw. Low: the head looks at "
+        "neighbours; near the dashed line or above: over the whole picture. Dots far apart: heads of one block differ. "
+        "Windows and neighborhoods let no head look farther than they reach."
+    )

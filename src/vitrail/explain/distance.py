@@ -11,25 +11,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrail.explain.layers import Layer, check_images, evaluating
+from vitrail.explain.blocks import MixingBlock, check_images, evaluating
+from vitrail.explain.geometry import centres
 from vitrail.explain.maps import attention_maps
 from vitrail.explain.token_map import TokenMap
+from vitrail.grid import Grid
 
 
-class LayerDistance(NamedTuple):
-    """How far the heads of one layer look.
+class BlockDistance(NamedTuple):
+    """How far the heads of one block look.
 
     Args:
-        layer: the layer.
+        block: the block.
         pixels: mean distance of each head, `(h,)`.
     """
 
-    layer: Layer
+    block: MixingBlock
     pixels: Tensor
 
 
-def attention_distance(model: nn.Module, images: Tensor) -> list[LayerDistance]:
-    """Measure how far each head of each layer looks, on average over pictures; one layer's maps in memory at a time.
+def attention_distance(model: nn.Module, images: Tensor) -> list[BlockDistance]:
+    """Measure how far each head of each block looks, on average over pictures; one block's maps in memory at a time.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
@@ -45,10 +47,10 @@ def attention_distance(model: nn.Module, images: Tensor) -> list[LayerDistance]:
         (torch.Size([3]), True)
     """
     check_images(images)
-    found: list[LayerDistance] = []
+    found: list[BlockDistance] = []
 
     def measure(map: TokenMap) -> None:
-        found.append(LayerDistance(map.layer, mean_distance(map).mean(0)))
+        found.append(BlockDistance(map.block, mean_distance(map).mean(0)))
 
     with evaluating(model), torch.no_grad(), attention_maps(model, on_map=measure):
         model(images)
@@ -56,7 +58,7 @@ def attention_distance(model: nn.Module, images: Tensor) -> list[LayerDistance]:
 
 
 def mean_distance(map: TokenMap) -> Tensor:
-    """Measure one layer, `(B, h)` in pixels."""
+    """Measure one block, `(B, h)` in pixels."""
     maps = map.probabilities
     asking, asked = (slots.to(maps.device) - map.grid.prefix for slots in (map.slots, map.keys))  # (G, n), (G, m)
     real = asking >= 0
@@ -67,3 +69,18 @@ def mean_distance(map: TokenMap) -> Tensor:
     weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
     far = (weights * apart[:, None]).sum(-1)  # (B, G, h, n)
     return (far * real[:, None, :]).sum((1, 3)) / real.sum()
+
+
+def even_distance(picture: tuple[int, int], cells: int = 32) -> float:
+    """Return the mean distance of two places in a picture: what a head has that attends to all of it alike.
+
+    Args:
+        picture: rows and columns in pixels.
+        cells: to a side of the grid on which it is summed up.
+
+    Example:
+        >>> round(even_distance((224, 224)))  # 0.5214 of the side
+        117
+    """
+    places = centres(Grid(cells, cells), (1, 1)) * torch.tensor(picture) / cells
+    return float(torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist").mean())

@@ -1,4 +1,4 @@
-"""Principal components of the patch filters: what the first layer looks for.
+"""Principal components of the patch filters: what sees the picture first looks for.
 
 "An Image is Worth 16x16 Words", figure 7, left.
 """
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
-from vitrail.explain.layers import backbone_of, name_of
+from vitrail.explain.blocks import backbone_of, name_of
 
 
 def principal_filters(model: nn.Module, count: int = 28) -> Tensor:

@@ -9,26 +9,21 @@ from torch import Tensor, nn
 
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
+from vitrail.explain.blocks import attending_blocks
 from vitrail.explain.chart import distance_chart
 from vitrail.explain.distance import attention_distance
-from vitrail.explain.heat import AUTO, Look, heat, settle
-from vitrail.explain.layers import attending_layers
+from vitrail.explain.heat import Heat, heat
+from vitrail.explain.look import AUTO, Look, settle
 from vitrail.explain.overlay import seen
 from vitrail.explain.panel import PAPER, panel
 from vitrail.explain.portrait import bias_picture, filters_picture, positions_picture
-from vitrail.explain.scene import draw_heat, heads_scene, influence_scene, layers_scene
+from vitrail.explain.scene import blocks_scene, draw_heat, heads_scene, influence_scene
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 
 Pictures = Sequence[Image.Image] | Tensor
 """PIL pictures, or a prepared batch `(B, C, Y, X)`."""
 
 
-TITLES = {
-    "rollout": "Attention rollout: where the answer draws from, through all layers",
-    "saliency": "Saliency: which pixels move the answer",
-    "maps": "Attention of one layer",
-    "influence": "Influence: which cells move one cell in one layer",
-}
 DISTANCE = "Attention distance"
 """Name of the one portrait that is measured on pictures."""
 
@@ -51,7 +46,7 @@ def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **l
         model: a model from `create_model` or `load_model`.
         pictures: PIL pictures, or a prepared batch `(B, C, Y, X)`.
         method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: rollout where there are maps, else saliency.
-        look: `layer`, `head`, `query` as in `heat.Look`.
+        look: `block`, `head`, `query` as in `look.Look`; one that the method does not take is refused.
 
     Returns:
         One picture each, of the size that the model saw, or a whole multiple of it where that is small.
@@ -63,8 +58,7 @@ def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **l
         (160, 160)
     """
     images = prepare(model, pictures)
-    found = heat(model, images, Look(method, **look))
-    return [draw_heat(picture, found, i) for i, picture in enumerate(seen(images, model.preprocess))]
+    return _draw(model, images, heat(model, images, Look(method, **look)))
 
 
 def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
@@ -83,11 +77,15 @@ def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
 
 def strip(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
     """Draw each picture with its heat under it."""
-    look = settle(model, look)
-    plain, hot = seen(images, model.preprocess), attention_overlays(model, images, **look._asdict())
+    found = heat(model, images, look)
+    plain, hot = seen(images, model.preprocess), _draw(model, images, found)
     columns = min(len(plain), 8)
     rows = [tile for i in range(0, len(plain), columns) for tile in _two_rows(plain, hot, i, columns)]
-    return panel(rows, columns, TITLES[look.method], side=150)
+    return panel(rows, columns, found.title, side=150)
+
+
+def _draw(model: Any, images: Tensor, found: Heat) -> list[Image.Image]:
+    return [draw_heat(picture, found, i) for i, picture in enumerate(seen(images, model.preprocess))]
 
 
 def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, columns: int) -> list[Image.Image]:
@@ -96,18 +94,22 @@ def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, co
 
 
 def scenes(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Image]:
-    """Draw one picture (a batch of one) layer by layer, and head by head where there are heads."""
-    if attending_layers(model) and look.method != "influence":
-        return {"Heads": heads_scene(model, images, look), "Layer by layer": layers_scene(model, images, look)}
-    return {"Layer by layer": influence_scene(model, images, look)}
+    """Draw one picture (a batch of one) block by block, and head by head where there are heads.
+
+    A look at the whole model, a rollout or a saliency, has nothing of the kind.
+    """
+    look = settle(model, Look("maps" if attending_blocks(model) else "influence") if look == AUTO else look)
+    if look.method == "maps":
+        return {"Heads": heads_scene(model, images, look), "Block by block": blocks_scene(model, images, look)}
+    return {"Block by block": influence_scene(model, images, look)} if look.method == "influence" else {}
 
 
 def portraits(model: Any, images: Tensor) -> dict[str, Image.Image]:
     """Draw what the model learned; distances are measured on `images`."""
     drawings: dict[str, tuple[bool, Callable[[], Image.Image]]] = {
         DISTANCE: (
-            bool(attending_layers(model)),
-            lambda: distance_chart(attention_distance(model, images)),
+            bool(attending_blocks(model)),
+            lambda: distance_chart(attention_distance(model, images), (images.shape[-2], images.shape[-1])),
         ),
         "Position similarity": (_has(model, LearnedPosition), lambda: positions_picture(model)),
         "Position bias": (_has(model, RelativePositionBias), lambda: bias_picture(model)),

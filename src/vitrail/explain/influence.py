@@ -1,6 +1,6 @@
 """How much each token moves each other in any mixer, also in those without an attention map.
 
-J[i, j] = |d y_i / d x_j|, the norm over channels of one block of the layer's Jacobian, rows scaled to sum to one.
+J[i, j] = |d y_i / d x_j|, the norm over channels of one part of the block's Jacobian, rows scaled to sum to one.
 
 For pooling and convolution this shows the fixed neighbourhood, for a token MLP what it learned, for attention also what
 a key adds through the scores. It is the answer at these pictures: a mixer that is not linear has another at others.
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
+from vitrail.explain.blocks import MixingBlock, backbone_of, check_images, choose, evaluating, mixing_blocks
 from vitrail.explain.jacobian import energy
-from vitrail.explain.layers import Layer, backbone_of, check_images, choose, evaluating, mixing_layers
 from vitrail.explain.query import Query, centre
 from vitrail.explain.token_map import Place, TokenMap
 from vitrail.grid import Grid
@@ -25,10 +25,10 @@ LARGEST = 1024
 
 
 class InfluenceMap(TokenMap):
-    """The influence of all tokens on all tokens in one layer; one group, one head.
+    """The influence of all tokens on all tokens in one block; one group, one head.
 
     Args:
-        place: where and on what the layer ran.
+        place: where and on what the block ran.
         norms: Jacobian norms `(B, N, N)`, not scaled.
     """
 
@@ -43,19 +43,19 @@ class InfluenceMap(TokenMap):
 
 
 def influence_maps(
-    model: nn.Module, images: Tensor, layers: Sequence[int | str] | None = None, probes: int | None = 4
+    model: nn.Module, images: Tensor, blocks: Sequence[int | str] | None = None, probes: int | None = 4
 ) -> list[InfluenceMap]:
-    """Measure how much each token moves each other, layer by layer.
+    """Measure how much each token moves each other, block by block.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
         images: prepared pictures `(B, C, Y, X)`.
-        layers: which layers, by index or name; all by default.
+        blocks: which blocks, by index, address (`2.1`) or name; all by default.
         probes: random directions of the output that estimate each norm; None takes every channel and is exact. One is
             exact already where channels do not mix (pooling, token MLP).
 
     Raises:
-        VitrailError: if a layer has more than `LARGEST` tokens; `influence_rows` answers for one query there.
+        VitrailError: if a block has more than `LARGEST` tokens; `influence_rows` answers for one query there.
 
     Example:
         >>> from vitrail.models import create_model
@@ -65,13 +65,13 @@ def influence_maps(
         torch.Size([1, 1, 16, 16])
     """
     found = []
-    for place, x, y in _runs(model, images, layers):
+    for place, x, y in _runs(model, images, blocks):
         n = place.grid.tokens
         if n > LARGEST:
             raise VitrailError(
-                f"{place.layer.name} mixes {n} tokens: the influence of all on all needs {n} backward passes.\n"
-                f"Ask for one query with influence_rows(model, images, query), for layers of at most {LARGEST} tokens\n"
-                "(layers=[-1] is the coarsest), or give smaller pictures."
+                f"{place.block.name} mixes {n} tokens: the influence of all on all needs {n} backward passes.\n"
+                f"Ask for one query with influence_rows(model, images, query), for blocks of at most {LARGEST} tokens\n"
+                "(blocks=[-1] is the coarsest), or give smaller pictures."
             )
         rows = [energy(y[:, i], x, probes).sum(-1).sqrt() for i in range(n)]
         found.append(InfluenceMap(place, torch.stack(rows, dim=1)))
@@ -82,25 +82,25 @@ def influence_rows(
     model: nn.Module,
     images: Tensor,
     query: Query | None = None,
-    layers: Sequence[int | str] | None = None,
+    blocks: Sequence[int | str] | None = None,
     probes: int | None = 8,
 ) -> list[tuple[Place, Tensor]]:
-    """Measure how much each token moves one token, layer by layer, at any size of the grid.
+    """Measure how much each token moves one token, block by block, at any size of the grid.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
         images: prepared pictures `(B, C, Y, X)`.
         query: the token that is moved; a `Pixel` means the same place on every grid. By default the cell in the centre.
-        layers: which layers, by index or name; all by default.
+        blocks: which blocks, by index, address (`2.1`) or name; all by default.
         probes: as in `influence_maps`.
 
     Returns:
-        For each layer where it ran, and the shares `(B, N)`, which sum to one.
+        For each block where it ran, and the shares `(B, N)`, which sum to one.
     """
     query = centre(images) if query is None else query
     return [
         (place, shares(energy(y[:, place.token(query)], x, probes).sum(-1).sqrt()))
-        for place, x, y in _runs(model, images, layers)
+        for place, x, y in _runs(model, images, blocks)
     ]
 
 
@@ -113,34 +113,34 @@ def shares(norms: Tensor) -> Tensor:
 def _runs(
     model: nn.Module, images: Tensor, which: Sequence[int | str] | None
 ) -> Iterator[tuple[Place, Tensor, Tensor]]:
-    """Run the model, then each chosen layer alone: its place, its input `(B, N, C)`, its output with a graph."""
+    """Run the model, then each chosen block alone: its place, its input `(B, N, C)`, its output with a graph."""
     check_images(images)
-    layers = mixing_layers(model)
-    chosen = layers if which is None else [choose(layers, one) for one in which]
+    blocks = mixing_blocks(model)
+    chosen = blocks if which is None else [choose(blocks, one) for one in which]
     picture = (images.shape[-2], images.shape[-1])
     with evaluating(model):
         with _listening(chosen) as heard, torch.no_grad():
             backbone_of(model)(images)
-        for layer in chosen:
-            x, grid = heard[layer]
+        for block in chosen:
+            x, grid = heard[block]
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                yield Place(layer, grid, picture), x, layer.module(x, grid)
+                yield Place(block, grid, picture), x, block.module(x, grid)
 
 
 @contextmanager
-def _listening(layers: Sequence[Layer]) -> Iterator[dict[Layer, tuple[Tensor, Grid]]]:
-    heard: dict[Layer, tuple[Tensor, Grid]] = {}
+def _listening(blocks: Sequence[MixingBlock]) -> Iterator[dict[MixingBlock, tuple[Tensor, Grid]]]:
+    heard: dict[MixingBlock, tuple[Tensor, Grid]] = {}
 
-    def keep(layer: Layer, x: Tensor, grid: Grid) -> None:
-        heard[layer] = (x.detach(), grid)
+    def keep(block: MixingBlock, x: Tensor, grid: Grid) -> None:
+        heard[block] = (x.detach(), grid)
 
-    def hook(layer: Layer) -> Any:
-        return layer.module.register_forward_pre_hook(
-            lambda _, args, named: keep(layer, *args, **named), with_kwargs=True
+    def hook(block: MixingBlock) -> Any:
+        return block.module.register_forward_pre_hook(
+            lambda _, args, named: keep(block, *args, **named), with_kwargs=True
         )
 
-    handles = [hook(layer) for layer in layers]
+    handles = [hook(block) for block in blocks]
     try:
         yield heard
     finally:

@@ -12,22 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
-from vitrail.explain.layers import Layer, attending_layers, backbone_of, choose, leaf_of, name_of
+from vitrail.explain.blocks import MixingBlock, attending_blocks, backbone_of, choose, leaf_of, name_of
 from vitrail.explain.token_map import Place, TokenMap
 from vitrail.grid import Grid
 
 
 class AttentionMap(TokenMap):
-    """The attention of one layer.
+    """The attention of one block.
 
     Args:
-        place: where and on what the layer ran.
+        place: where and on what the block ran.
         scores: the queries, keys and bias that reached the leaf.
         batch: pictures B.
     """
 
     def __init__(self, place: Place, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
-        mixer: Any = place.layer.module
+        mixer: Any = place.block.module
         slots = mixer.slots(place.grid)
         super().__init__(place, slots, mixer.keys(place.grid) if hasattr(mixer, "keys") else slots)
         self._leaf, self._scores, self._batch = leaf_of(mixer), scores, batch
@@ -35,7 +35,7 @@ class AttentionMap(TokenMap):
     @property
     def heads(self) -> int:
         """Number of heads h."""
-        return self.layer.module.num_heads  # pyright: ignore[reportReturnType]
+        return self.block.module.num_heads  # pyright: ignore[reportReturnType]
 
     @property
     def probabilities(self) -> Tensor:
@@ -47,7 +47,7 @@ class AttentionMap(TokenMap):
 
 
 class AttentionMaps(Sequence[AttentionMap]):
-    """The maps of the latest forward pass, first layer first; found by index or by the layer's name."""
+    """The maps of the latest forward pass, first block first; found by index, or by block: `2.1`, or its name."""
 
     def __init__(self) -> None:
         self._maps: list[AttentionMap] = []
@@ -61,8 +61,8 @@ class AttentionMaps(Sequence[AttentionMap]):
             return self._maps[which]
         if not self._maps:
             raise VitrailError("There are no maps yet: run model(images) within `with attention_maps(model) as maps:`.")
-        layer = choose([map.layer for map in self._maps], which)
-        return next(map for map in self._maps if map.layer is layer)
+        block = choose([map.block for map in self._maps], which)
+        return next(map for map in self._maps if map.block is block)
 
     def __len__(self) -> int:
         return len(self._maps)
@@ -73,14 +73,14 @@ class AttentionMaps(Sequence[AttentionMap]):
 
 @contextmanager
 def attention_maps(model: nn.Module, on_map: Callable[[AttentionMap], None] | None = None) -> Iterator[AttentionMaps]:
-    """Capture the attention of every layer that computes any, whatever kernel runs.
+    """Capture the attention of every block that computes any, whatever kernel runs.
 
     A new forward pass replaces the maps of the one before it. The model is not changed: hooks are gone when the block
     ends, also when it ends in an error, and the training mode is left alone.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        on_map: called with each map as its layer runs; then nothing is kept and memory holds one layer at a time.
+        on_map: called with each map as its block runs; then nothing is kept and memory holds one block at a time.
 
     Raises:
         VitrailError: if the model computes no attention, or did not run within the block.
@@ -93,12 +93,12 @@ def attention_maps(model: nn.Module, on_map: Callable[[AttentionMap], None] | No
         >>> maps[-1].probabilities.shape, maps[-1].row_picture((0, 0)).shape
         (torch.Size([1, 1, 3, 7, 7]), torch.Size([1, 3, 2, 3]))
     """
-    layers = attending_layers(model)
-    if not layers:
+    blocks = attending_blocks(model)
+    if not blocks:
         raise no_maps(model)
     tap = _Tap(on_map)
     with ExitStack() as hooks:
-        for handle in tap.attach(model, layers):
+        for handle in tap.attach(model, blocks):
             hooks.callback(handle.remove)
         yield tap.maps
     if not tap.ran:
@@ -113,13 +113,13 @@ class _Tap:
         self._keep = on_map or self.maps._maps.append
         self._picture, self._batch, self._grid = (0, 0), 0, Grid(0, 0)
 
-    def attach(self, model: nn.Module, layers: list[Layer]) -> Iterator[Any]:
+    def attach(self, model: nn.Module, blocks: list[MixingBlock]) -> Iterator[Any]:
         yield backbone_of(model).register_forward_pre_hook(self._start, with_kwargs=True)
-        for layer in layers:
-            leaf = leaf_of(layer.module)
+        for block in blocks:
+            leaf = leaf_of(block.module)
             assert leaf is not None
-            yield layer.module.register_forward_pre_hook(self._enter, with_kwargs=True)
-            yield leaf.register_forward_pre_hook(self._attend(layer))
+            yield block.module.register_forward_pre_hook(self._enter, with_kwargs=True)
+            yield leaf.register_forward_pre_hook(self._attend(block))
 
     def _start(self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.maps._maps.clear()
@@ -129,11 +129,11 @@ class _Tap:
     def _enter(self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._grid = args[1] if len(args) > 1 else named["grid"]
 
-    def _attend(self, layer: Layer) -> Callable[..., None]:
+    def _attend(self, block: MixingBlock) -> Callable[..., None]:
         def keep(leaf: Any, args: tuple[Any, ...]) -> None:
             q, k, _, bias = leaf.operands(*(x.detach() if isinstance(x, Tensor) else x for x in args))
             self.ran = True
-            self._keep(AttentionMap(Place(layer, self._grid, self._picture), (q, k, bias), self._batch))
+            self._keep(AttentionMap(Place(block, self._grid, self._picture), (q, k, bias), self._batch))
 
         return keep
 
@@ -144,7 +144,7 @@ def no_maps(model: nn.Module) -> VitrailError:
 
     first = {family_of(name): name for name in reversed(list_models())}
     with torch.device("meta"):
-        having = [family for family, name in first.items() if attending_layers(create_model(name))]
+        having = [family for family, name in first.items() if attending_blocks(create_model(name))]
     return VitrailError(
         f"{name_of(model)} computes no softmax attention, so it has no attention maps.\n"
         f"Models of these families have them: {', '.join(sorted(having))}.\n"

@@ -3,8 +3,8 @@
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from vitrail.explain.blocks import mixing_blocks
 from vitrail.explain.filters import principal_filters
-from vitrail.explain.layers import mixing_layers
 from vitrail.explain.overlay import paint
 from vitrail.explain.panel import FAINT, PAPER, font, panel
 from vitrail.explain.positions import position_similarity, relative_bias
@@ -38,20 +38,20 @@ def positions_picture(model: nn.Module, most: int = 14) -> Image.Image:
 
 
 def bias_picture(model: nn.Module) -> Image.Image:
-    """Draw the relative position bias of every layer, one row of heads each."""
-    titles = {f"{layer.name}.position": layer.title for layer in mixing_layers(model)}
+    """Draw the relative position bias of every block, one row of heads each."""
+    titles = {f"{block.name}.position": block.title for block in mixing_blocks(model)}
     tables = relative_bias(model)
     widest = max(len(table) for table in tables.values())
     strips = [_strip(titles.get(name, name), table, widest) for name, table in tables.items()]
     note = (
-        "One row of heads a layer, first layer on top; the query sits in the centre of a tile. "
-        "Red raises the score of keys at that offset, blue lowers it."
+        "One row a block, first block on top, one tile a head, from head 0; the query sits in the centre of a tile. "
+        "Red raises the score of keys at that offset, blue lowers it; each row is scaled by itself."
     )
     return panel(strips, 1, "Relative position bias", note=note, side=strips[0].width, gap=4)
 
 
 def _strip(title: str, table: Tensor, tiles: int, side: int = 39) -> Image.Image:
-    margin, step, strength = 130, side + 3, table.abs().max().clamp_min(1e-12)
+    margin, step, strength = 80, side + 3, table.abs().max().clamp_min(1e-12)
     strip = Image.new("RGB", (margin + tiles * step, side), PAPER)
     ImageDraw.Draw(strip).text((0, side / 2), title, FAINT, font(12), anchor="lm")
     for i, head in enumerate(table):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vitrail.errors import VitrailError
-from vitrail.explain.layers import name_of
+from vitrail.explain.blocks import name_of
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 
 
@@ -39,7 +39,7 @@ def position_similarity(model: nn.Module) -> Tensor:
 
 
 def relative_bias(model: nn.Module) -> dict[str, Tensor]:
-    """Lay the relative position bias of each layer out as pictures.
+    """Lay the relative position bias of each block out as pictures.
 
     Returns:
         For the name of each position module `(h, 2 H - 1, 2 W - 1)`: a head's addend to the score of a query in the

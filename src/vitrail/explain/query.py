@@ -50,12 +50,12 @@ def token_of(query: Query, grid: Grid, picture: tuple[int, int]) -> int:
     if isinstance(query, int):
         if 0 <= query < grid.tokens:
             return query
-        raise VitrailError(f"There is no token {query}: the layer has {grid.tokens}, counted from 0.")
+        raise VitrailError(f"There is no token {query}: the block has {grid.tokens}, counted from 0.")
     row, column = _cell_under(query, grid, picture) if isinstance(query, Pixel) else query
     if 0 <= row < grid.h and 0 <= column < grid.w:
         return grid.prefix + row * grid.w + column
     raise VitrailError(
-        f"There is no cell in row {row}, column {column}: the layer has {grid.h} rows and {grid.w} columns of cells, "
+        f"There is no cell in row {row}, column {column}: the block has {grid.h} rows and {grid.w} columns of cells, "
         "counted from 0."
     )
 

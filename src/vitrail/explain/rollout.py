@@ -1,8 +1,8 @@
-"""Attention through all layers: which cells of the first grid reach the answer.
+"""Attention through all blocks: which cells of the first grid reach the answer.
 
 R = A'_L ... A'_1, A' = rows of (mean over heads of A) + I, scaled to sum to one
 
-"Quantifying Attention Flow in Transformers", section 3. Hierarchical models roll out too: a layer with windows is a
+"Quantifying Attention Flow in Transformers", section 3. Hierarchical models roll out too: a block with windows is a
 block matrix, kept as its blocks, and entering a coarser grid is the average of the cells that merge. This is a
 first-order proxy: it knows where attention goes, and neither what the values say, nor channel mixers, nor norms.
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
+from vitrail.explain.blocks import check_images, evaluating
 from vitrail.explain.geometry import owner_of_cells
-from vitrail.explain.layers import check_images, evaluating
 from vitrail.explain.maps import AttentionMap, attention_maps
 from vitrail.explain.query import Query
 from vitrail.grid import Grid
@@ -24,7 +24,7 @@ from vitrail.parts.backbone import Classifier, Features
 
 
 def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Tensor:
-    """Roll the attention of all layers out over the cells of the first grid.
+    """Roll the attention of all blocks out over the cells of the first grid.
 
     Args:
         model: a model from `create_model` or `load_model`.
@@ -55,14 +55,14 @@ def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Ten
 
 
 def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor:
-    """Multiply the layers' attention, the last layer first.
+    """Multiply the blocks' attention, the last block first.
 
     Args:
-        maps: the maps of one forward pass, first layer first.
-        start: rows of weights on the tokens of the last layer, `(B, Q, N)`; by default each token alone.
+        maps: the maps of one forward pass, first block first.
+        start: rows of weights on the tokens of the last block, `(B, Q, N)`; by default each token alone.
 
     Returns:
-        Weights on the tokens of the first layer, `(B, Q, N_first)`; a row sums to what it summed to at the start.
+        Weights on the tokens of the first block, `(B, Q, N_first)`; a row sums to what it summed to at the start.
     """
     last = maps[-1]
     if start is None:
@@ -77,7 +77,7 @@ def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor
 
 
 def through(rows: Tensor, map: AttentionMap) -> Tensor:
-    """Take rows `(B, Q, N)` one layer back: `rows @ A'`, group by group, without what attention spends on padding."""
+    """Take rows `(B, Q, N)` one block back: `rows @ A'`, group by group, without what attention spends on padding."""
     attention = map.probabilities.mean(2)  # (B, G, h, n, m) -> (B, G, n, m)
     slots, keys = map.slots.to(rows.device), map.keys.to(rows.device)
     attention = attention * (keys >= 0).to(rows)[:, None, :]

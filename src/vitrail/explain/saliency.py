@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
+from vitrail.explain.blocks import backbone_of, check_images, evaluating
 from vitrail.explain.jacobian import energy
-from vitrail.explain.layers import backbone_of, check_images, evaluating
 from vitrail.explain.query import Query, centre, token_of
 from vitrail.grid import Grid
 
@@ -57,7 +57,8 @@ def receptive_field(
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
         images: prepared pictures `(B, C, Y, X)`.
-        query: row and column of the cell on the grid of the stage, or a `Pixel` that it covers; by default the centre.
+        query: a cell of the stage, by row and column, a `Pixel` that it covers, or its index (in the last stage among
+            the tokens); by default the cell in the centre.
         stage: index of the stage; -1 is the last.
         probes: random directions that estimate the norm; None takes every channel and is exact.
 
@@ -70,12 +71,18 @@ def receptive_field(
     check_images(images)
     with evaluating(model), torch.enable_grad():
         images = images.detach().requires_grad_()
-        pyramid = backbone_of(model)(images).pyramid
+        _, last, pyramid = backbone_of(model)(images)
         if not -len(pyramid) <= stage < len(pyramid):
             raise VitrailError(f"There is no stage {stage}: the model has {len(pyramid)}, 0 to {len(pyramid) - 1}.")
-        grid, picture = Grid(*pyramid[stage].shape[1:3]), (images.shape[-2], images.shape[-1])
-        token = token_of(centre(images) if query is None else query, grid, picture)
-        vector = pyramid[stage].flatten(1, 2)[:, token]  # (B, H, W, C) -> (B, C)
+        ends = stage in (-1, len(pyramid) - 1)
+        grid = last if ends else Grid(*pyramid[stage].shape[1:3])  # a map has no prefix, but an index counts it
+        token = token_of(centre(images) if query is None else query, grid, (images.shape[-2], images.shape[-1]))
+        if token < grid.prefix:
+            raise VitrailError(
+                f"Token {token} is no cell: it sits nowhere in the picture. Ask for a cell, {grid.prefix} to "
+                f"{grid.tokens - 1}, or for the\nanswer: saliency(model, images), or no query."
+            )
+        vector = pyramid[stage].flatten(1, 2)[:, token - grid.prefix]  # (B, H, W, C) -> (B, C)
         return energy(vector, images, probes).sum(1).sqrt()
 
 

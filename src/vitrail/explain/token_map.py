@@ -1,4 +1,4 @@
-"""How much each token draws from each other in one layer: what attention maps and influence maps have in common."""
+"""How much each token draws from each other in one block: what attention maps and influence maps have in common."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -6,22 +6,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vitrail.explain.blocks import MixingBlock
 from vitrail.explain.geometry import cell_size, centres
-from vitrail.explain.layers import Layer
 from vitrail.explain.query import Pixel, Query, token_of
 from vitrail.grid import Grid
 
 
 class Place(NamedTuple):
-    """Where and on what a layer ran.
+    """Where and on what a block ran.
 
     Args:
-        layer: the layer.
+        block: the block.
         grid: where its tokens sit.
         picture: rows and columns of the picture in pixels.
     """
 
-    layer: Layer
+    block: MixingBlock
     grid: Grid
     picture: tuple[int, int]
 
@@ -62,19 +62,19 @@ class Place(NamedTuple):
 
 
 class TokenMap(ABC):
-    """The map of one layer, kept in groups: the queries of a group draw from its keys and from no others.
+    """The map of one block, kept in groups: the queries of a group draw from its keys and from no others.
 
-    In most layers the tokens of a group are both; where each query has keys of its own, it is a group by itself.
+    In most blocks the tokens of a group are both; where each query has keys of its own, it is a group by itself.
 
     Args:
-        place: where and on what the layer ran.
+        place: where and on what the block ran.
         slots: which token asks in each place of each group, `(G, n)`; -1 is padding.
         keys: which token is drawn from in each place of each group, `(G, m)`; by default those that ask.
     """
 
     def __init__(self, place: Place, slots: Tensor, keys: Tensor | None = None):
         self.place, self.slots, self.keys = place, slots, slots if keys is None else keys
-        self.layer, self.grid, self.picture = place
+        self.block, self.grid, self.picture = place
 
     @property
     @abstractmethod
@@ -83,8 +83,8 @@ class TokenMap(ABC):
 
     @property
     def name(self) -> str:
-        """Name of the layer in the model."""
-        return self.layer.name
+        """Name of the block in the model."""
+        return self.block.name
 
     @property
     def cell(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from vitrail.errors import VitrailError
 from vitrail.explain.gallery import attention_overlays, portraits, prepare, scenes
-from vitrail.explain.heat import best_method
+from vitrail.explain.look import best_method
 from vitrail.lab.evaluation import Evaluation, Shown
 from vitrail.lab.run_folder import Run
 from vitrail.lab.showcase import decode, encode

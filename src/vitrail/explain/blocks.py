@@ -1,0 +1,167 @@
+"""Where a model mixes tokens: the blocks that every tool of this room walks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError, unknown
+from vitrail.parts.attend import Attend
+from vitrail.parts.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class MixingBlock:
+    """One block that mixes tokens.
+
+    Args:
+        name: the name of what mixes in it, such as `backbone.stages.2.blocks.1.token_mixer`.
+        stage: index of its stage.
+        index: its index within the stage.
+        module: the token mixer, or the whole block where a block is made of one piece.
+        address: what a user calls it: `2.1` is block 1 of stage 2, and `5` block 5 of a model with one stage. All is
+            counted from 0, as in the name.
+    """
+
+    name: str
+    stage: int
+    index: int
+    module: nn.Module
+    address: str
+
+    @property
+    def title(self) -> str:
+        """What to write at its picture."""
+        return f"block {self.address}"
+
+
+def mixing_blocks(model: nn.Module) -> list[MixingBlock]:
+    """List the blocks that mix tokens, first to last.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=2)
+        >>> [block.title for block in mixing_blocks(model)]
+        ['block 0', 'block 1']
+    """
+    names = {module: name for name, module in model.named_modules()}
+    found, stages = [], backbone_of(model).stages
+    for i, stage in enumerate(stages):
+        for j, block in enumerate(getattr(stage, "blocks", ())):
+            module = getattr(block, "token_mixer", None) or block
+            found.append(MixingBlock(names[module], i, j, module, f"{i}.{j}" if len(stages) > 1 else str(j)))
+    return found
+
+
+def attending_blocks(model: nn.Module) -> list[MixingBlock]:
+    """List the blocks that compute softmax attention; none for a model without any."""
+    return [block for block in mixing_blocks(model) if leaf_of(block.module)]
+
+
+def leaf_of(mixer: nn.Module) -> Attend | None:
+    """Return the leaf of a mixer that computes its attention, if it does any."""
+    return next((module for module in mixer.modules() if isinstance(module, Attend)), None)
+
+
+def backbone_of(model: nn.Module) -> Backbone:
+    """Return the backbone of a classifier, or the backbone that was given.
+
+    Raises:
+        VitrailError: if the model has none.
+    """
+    backbone = getattr(model, "backbone", model)
+    if isinstance(backbone, Backbone):
+        return backbone
+    raise VitrailError(f"Cannot look inside {type(model).__name__}: it has no vitrail Backbone inside.")
+
+
+def choose(blocks: Sequence[MixingBlock], which: int | str) -> MixingBlock:
+    """Pick a block by its index among those that are given (negative from the end), its address or its name.
+
+    Raises:
+        VitrailError: if there is no such block.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> blocks = mixing_blocks(create_model("swin_tiny_patch4_window7_224"))
+        >>> choose(blocks, "2.1").name, choose(blocks, -1).title
+        ('backbone.stages.2.blocks.1.token_mixer', 'block 3.1')
+    """
+    if isinstance(which, int):
+        if -len(blocks) <= which < len(blocks):
+            return blocks[which]
+    elif found := [block for block in blocks if which in (block.address, block.name)]:
+        return found[0]
+    elif "blocks" in which:
+        raise unknown("block", which, [block.name for block in blocks])
+    raise VitrailError(f"There is no block {which}. {range_of(blocks)}")
+
+
+def choose_attending(model: nn.Module, which: int | str | None = None) -> MixingBlock:
+    """Pick a block with attention maps, by default the last; an index counts through all blocks of the model.
+
+    Raises:
+        VitrailError: if there is no such block, or it computes no attention.
+    """
+    having = attending_blocks(model)
+    if which is None:
+        return having[-1]
+    block = choose(mixing_blocks(model), which)
+    if block in having:
+        return block
+    raise VitrailError(
+        f"{block.title.capitalize()} of {name_of(model)} computes no softmax attention, so it has no maps.\n"
+        f"{range_of(having, 'The blocks with attention')}\n"
+        "The method influence shows what any block does."
+    )
+
+
+def range_of(blocks: Sequence[MixingBlock], what: str = "The blocks") -> str:
+    """Say how blocks are called.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> range_of(mixing_blocks(create_model("vit_tiny_patch16_224")))
+        'The blocks are 0 to 11; -1 is the last.'
+        >>> range_of(mixing_blocks(create_model("swin_tiny_patch4_window7_224")))
+        'The blocks are 0.0 to 3.1, STAGE.BLOCK counted from 0, the stages have 2, 2, 6 and 2; -1 is the last.'
+    """
+    first, last = blocks[0], blocks[-1]
+    said = f"{what} are {first.address} to {last.address}"
+    if "." in first.address:
+        counts = [str(len(list(stage))) for _, stage in groupby(blocks, lambda block: block.stage)]
+        several = f", the stages have {', '.join(counts[:-1])} and {counts[-1]}" if len(counts) > 1 else ""
+        said += f", STAGE.BLOCK counted from 0{several}"
+    return f"{said}; -1 is the last."
+
+
+def name_of(model: nn.Module) -> str:
+    """Return the model's name in the catalogue, or that of its class."""
+    return getattr(model, "variant", "") or type(model).__name__
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse what is no batch of pictures.
+
+    Raises:
+        VitrailError: if the shape is not `(B, C, Y, X)` with at least one picture.
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise VitrailError(
+            f"Need a batch of pictures (B, C, Y, X) with B >= 1, got {tuple(images.shape)}."
+            + (" For one picture write images[None]." if images.ndim == 3 else "")
+        )
