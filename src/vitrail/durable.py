@@ -9,6 +9,7 @@ import ctypes
 import errno
 import glob
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from vitrail.errors import ResourceError, VitrailError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WRONG_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 _SYNCHRONIZE, _ACCESS_DENIED, _WAIT_TIMEOUT = 0x100000, 5, 0x102  # of Windows
 
@@ -32,11 +34,12 @@ def write_file(path: str | Path, content: bytes) -> None:
 
     Raises:
         ResourceError: the disk is full; `path` is as it was.
+        VitrailError: the place takes no file.
     """
     path = Path(path)
     new = _beside(path)
     try:
-        with full_disk(path, needed=len(content)):
+        with full_disk(path, needed=len(content)), _wrong_place(path):
             with open(new, "xb") as file:
                 file.write(content)
                 file.flush()
@@ -44,7 +47,8 @@ def write_file(path: str | Path, content: bytes) -> None:
             os.replace(new, path)
             flush_folder(path.parent)
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(NotADirectoryError, PermissionError):  # then it was never made
+            new.unlink(missing_ok=True)
 
 
 def refuse_unwritable(path: str | Path) -> None:
@@ -61,12 +65,24 @@ def refuse_unwritable(path: str | Path) -> None:
         raise VitrailError(f"{path}: there is no folder {path.parent}. Make it first.")
     if path.is_dir():
         raise VitrailError(f"{path} is a folder. Name a file in it.")
-    new = _beside(path)
-    try:
-        new.touch(exist_ok=False)
-    except OSError as error:
-        raise VitrailError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
-    new.unlink()
+    _try(_beside(path), path)
+
+
+def refuse_unwritable_folder(folder: str | Path) -> None:
+    """Find out before long work that a folder could not be made, or that the one that is there takes no files.
+
+    Args:
+        folder: the folder that is to be made, filled or replaced; its parents may be missing.
+
+    Raises:
+        VitrailError: it or a parent is a file, or takes no files.
+    """
+    folder, whole = Path(folder), Path(os.path.abspath(folder))
+    there = next(path for path in (whole, *whole.parents) if path.exists())
+    if not there.is_dir():
+        what = "is a file" if there == whole else f"cannot be made: {there} is a file"
+        raise VitrailError(f"{folder} {what}. Choose another place.")
+    _try(_beside(there / "file"), folder)
 
 
 @contextmanager
@@ -81,7 +97,7 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
 
     Raises:
         ResourceError: the disk is full; `target` is as it was.
-        VitrailError: `target` is a file.
+        VitrailError: `target` is a file, or its place takes no folder.
     """
     target = Path(os.path.abspath(target))
     if target.exists() and not target.is_dir():
@@ -91,7 +107,8 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
     make_folder(target.parent)
     settle(target)
     new = _beside(target)
-    new.mkdir()
+    with full_disk(target), _wrong_place(target):
+        new.mkdir()
     try:
         with full_disk(target):
             yield new
@@ -153,6 +170,7 @@ def full_disk(path: Path, needed: int | None = None) -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         free = shutil.disk_usage(path.parent).free
+        path = _public(path)
         want = f"{needed:,} bytes needed, " if needed is not None else ""
         raise ResourceError(
             f"Cannot write {path}: {os.strerror(error.errno)} ({want}{free:,} bytes free).\n"
@@ -160,9 +178,41 @@ def full_disk(path: Path, needed: int | None = None) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _wrong_place(path: Path) -> Iterator[None]:
+    """Turn "this place takes no such thing" inside the block into a `VitrailError` that names the place."""
+    try:
+        yield
+    except OSError as error:
+        # A missing folder is a mistake of the caller; but /proc and its like say of each new file that it is missing.
+        missing = error.errno == errno.ENOENT and not (error.filename and Path(error.filename).parent.is_dir())
+        if missing or error.errno not in {errno.ENOENT, *_WRONG_PLACE}:
+            raise
+        raise VitrailError(
+            f"{_public(path)} cannot be written ({error.strerror}). Choose another place, or change its rights."
+        ) from error
+
+
+def _try(new: Path, path: Path) -> None:
+    """Make a file and remove it; an error names `path`, for whose sake it was tried."""
+    with full_disk(path), _wrong_place(path):
+        new.touch(exist_ok=False)
+    new.unlink()
+
+
 def _beside(path: Path) -> Path:
     """Name a new neighbour of `path` that tells who is making it."""
     return path.with_name(f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _public(path: Path) -> Path:
+    """Return the path that somebody asked for, where a part of it is the neighbour in which it is being made.
+
+    Example:
+        >>> str(_public(Path("runs/.best.new-71-0a1b2c3d/model.safetensors")))
+        'runs/best/model.safetensors'
+    """
+    return Path(*(re.sub(r"^\.(.+)\.new-\d+-[0-9a-f]{8}$", r"\1", part) for part in path.parts))
 
 
 def _aside(target: Path) -> Path:

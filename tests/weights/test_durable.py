@@ -6,11 +6,19 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from vitrail import durable
-from vitrail.durable import make_folder, refuse_unwritable, replace_folder, settle, write_file
+from vitrail.durable import (
+    make_folder,
+    refuse_unwritable,
+    refuse_unwritable_folder,
+    replace_folder,
+    settle,
+    write_file,
+)
 from vitrail.errors import ResourceError, VitrailError
 
 # The children touch files only, so it is safe to fork them beside torch's threads; Python 3.12 warns of it in general.
@@ -183,3 +191,53 @@ def test_where_no_folder_can_be_made_is_told(tmp_path):
         make_folder(tmp_path / "file" / "x" / "y")
     make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
+
+
+NOWHERE = Path("/proc/vitrail")  # a file system in which nobody, root neither, makes files
+no_proc = pytest.mark.skipif(not NOWHERE.parent.is_dir(), reason="this system has no /proc")
+
+
+@no_proc
+@pytest.mark.parametrize(
+    "work",
+    [lambda path: write_file(path, b"x"), refuse_unwritable, refuse_unwritable_folder, lambda path: make(path, b"x")],
+)
+def test_a_place_that_takes_nothing_is_told_by_the_name_that_was_given(work):
+    with pytest.raises(VitrailError, match=r"/proc/vitrail cannot be written \(.*\)\. Choose another place") as caught:
+        work(NOWHERE)
+    assert ".new-" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@no_proc
+def test_a_folder_deep_in_such_a_place_is_refused_before_the_work():
+    with pytest.raises(VitrailError, match="/proc/vitrail/a/b cannot be written"):
+        refuse_unwritable_folder(NOWHERE / "a" / "b")
+
+
+def test_a_folder_that_cannot_be_is_refused_and_the_trial_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_file(tmp_path / "file", b"")
+    with pytest.raises(VitrailError, match=r"^file is a file\. "):
+        refuse_unwritable_folder("file")
+    with pytest.raises(VitrailError, match=r"^file/x/y cannot be made: .*file is a file"):
+        refuse_unwritable_folder("file/x/y")
+    refuse_unwritable_folder("new/x/y")
+    refuse_unwritable_folder(tmp_path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_by_its_name(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(VitrailError, match=r"taken cannot be written \(Is a directory\)"):
+        write_file(tmp_path / "taken", b"x")
+    assert os.listdir(tmp_path) == ["taken"]
+
+
+def test_a_disk_that_fills_while_a_folder_is_built_is_told_by_the_name_that_was_given(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match=r"Cannot write .*/x/a: ") as caught, replace_folder(tmp_path / "x") as new:
+        write_file(new / "a", b"x")
+    assert ".new-" not in str(caught.value)

@@ -67,8 +67,8 @@ class Predict:
 
     def run(self) -> int:
         """Predict, print or write, and return the exit code."""
-        from vitrail.cli.writing import open_output
-        from vitrail.lab.inference import find_model, read_names
+        from vitrail.cli.writing import open_output, refuse_output
+        from vitrail.lab.inference import class_names, find_model, read_names
         from vitrail.lab.pictures import find_pictures
         from vitrail.lab.results import job_of
         from vitrail.training.memory import keep_freed
@@ -77,10 +77,12 @@ class Predict:
             raise VitrailError("--json and --csv are two ways to print; choose one.")
         if self.top < 1 or self.batch < 1:
             raise VitrailError(f"--top is {self.top} and --batch is {self.batch}; both must be at least 1.")
+        refuse_output(self.out)
+        names = None if self.labels is None else read_names(self.labels)
         keep_freed()  # this process does nothing else, and a plain model spends a quarter of its time on new pages
         pictures = find_pictures(self.pictures)
         model = find_model(self.model, self.weights, self.device)
-        names = None if self.labels is None else read_names(self.labels)
+        class_names(model, model.config.num_classes, names)  # refuses names that do not fit, before the work
         job = job_of(model, names or model.labels, self.top, self.draft)
         output = open_output(self.out, job, len(pictures), self.top, self.json, self.csv)
         failed = self._work(model, pictures, names, output)

@@ -135,19 +135,29 @@ class Whole:
         """Do nothing."""
 
 
-def open_output(out: Path | None, job: str, pictures: int, top: int, as_json: bool, as_csv: bool) -> Output:
-    """Choose where the results of a job go.
+def refuse_output(out: Path | None) -> None:
+    """Refuse a file that could not be written, or whose ending does not say what to write.
 
     Raises:
-        VitrailError: the file's ending says nothing, or it cannot be written.
+        VitrailError: it is such a file.
+    """
+    if out is None:
+        return
+    if out.suffix.lower() not in SUFFIXES:
+        raise VitrailError(f"--out {out} does not say what to write. Let it end in {', '.join(SUFFIXES)}.")
+    refuse_unwritable(out)
+
+
+def open_output(out: Path | None, job: str, pictures: int, top: int, as_json: bool, as_csv: bool) -> Output:
+    """Choose where the results of a job go; `refuse_output` has looked at `out` before.
+
+    Raises:
+        VitrailError: the file holds answers of another job.
     """
     if out is None:
         if as_csv:
             return CsvLines(sys.stdout, top)
         return Tabled() if pictures <= 200 and not as_json else Printed(as_json)
-    if out.suffix.lower() not in SUFFIXES:
-        raise VitrailError(f"--out {out} does not say what to write. Let it end in {', '.join(SUFFIXES)}.")
-    refuse_unwritable(out)
     return ResultFile(out, job) if out.suffix.lower() == ".jsonl" else Whole(out, top)
 
 

@@ -81,8 +81,8 @@ def evaluate(
     ready = find_model(model, device=device)
     pictures = data if isinstance(data, PictureSet) else open_split(data, split)
     showcase, parts, started = Showcase(errors=worst), [], perf_counter()
-    truth: Tensor | None = None
-    names: tuple[str, ...] = ()
+    names = _names(ready, ready.config.num_classes, pictures.classes, labels)
+    truth = _match(pictures, names)
     answerer = Answerer(ready, len(pictures), precision=precision, fast=optimize, told=told)
     with asking(ready) as place:
         prepare = EvalTransform(ready.preprocess, best_pixels(len(pictures)))
@@ -90,9 +90,6 @@ def evaluate(
             logits = answerer(prepare.batch(pixels.to(place)))
             ids = [pictures.ids[i] for i in numbers]
             check_finite(logits, ids)
-            if truth is None:
-                names = _names(ready, logits.shape[1], pictures.classes, labels)
-                truth = _match(pictures, names)
             scores = score(logits, truth[numbers])
             showcase.add(scores, ids, pixels)
             parts.append(scores)

@@ -3,12 +3,14 @@
 import time
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from vitrail.data.check import CheckReport, check_dataset
 from vitrail.data.open import Splits, open_dataset
 from vitrail.training.build import open_data
 from vitrail.training.config import TrainConfig
+from vitrail.training.folder import refuse_folder
 from vitrail.training.loop import validate
 from vitrail.training.memory import capacity, peak_of
 from vitrail.training.progress import Silent, clock
@@ -85,7 +87,9 @@ def dry_run(config: TrainConfig) -> Plan:
         VitrailError: whatever the run itself would have stumbled over at its start.
     """
     world = connect(config.device, config.parallel)
+    begun = Path(config.out) if config.resume and config.out else None
     try:
+        world.follow(lambda: refuse_folder(config, begun))
         with own_randomness(config):
             splits = open_data(config)
             check = check_dataset(open_dataset(config.data, val_share=config.val_share, bad="list"))

@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 
 from vitrail import __version__
-from vitrail.durable import flush_folder, make_folder, write_file
+from vitrail.durable import flush_folder, make_folder, refuse_unwritable_folder, write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.training.config import RUNTIME, TrainConfig
 from vitrail.training.values import read_values
 from vitrail.weights.manifest import dump_json
 
+BASE = Path("runs") / "classify"
 CONFIG, ENVIRONMENT, SUMMARY = "config.yaml", "env.json", "summary.json"
 
 
@@ -59,13 +60,13 @@ def _refuse_changes(config: TrainConfig, stored: TrainConfig, names: set[str]) -
             )
 
 
-def new_folder(config: TrainConfig) -> Path:
-    """Make the folder of a new run: `out`, or the first free name for its data and model.
+def refuse_folder(config: TrainConfig, begun: Path | None) -> None:
+    """Refuse a run folder that cannot be had, before data and model are looked at.
 
     Raises:
-        VitrailError: `out` holds a run already, or other files.
+        VitrailError: `out` holds a run already, or other files; or the place takes no files.
     """
-    if config.out is not None:
+    if begun is None and config.out is not None:
         folder = Path(config.out)
         if (folder / CONFIG).exists():
             raise VitrailError(
@@ -74,20 +75,31 @@ def new_folder(config: TrainConfig) -> Path:
             )
         if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
             raise VitrailError(f"{folder} is taken by other files. Choose another --out.")
+    refuse_unwritable_folder(begun or config.out or BASE)
+
+
+def new_folder(config: TrainConfig) -> Path:
+    """Make the folder of a new run: `out`, or the first free name for its data and model.
+
+    Raises:
+        VitrailError: `out` was taken meanwhile, or cannot be made.
+    """
+    if config.out is not None:
+        refuse_folder(config, None)
+        folder = Path(config.out)
         make_folder(folder)
         return folder
-    base = Path("runs") / "classify"
-    make_folder(base)
+    make_folder(BASE)
     stem = f"{Path(config.data).name.split('.')[0] or 'data'}-{config.model}"
     number = 1
     while True:
-        folder = base / (stem if number == 1 else f"{stem}-{number}")
+        folder = BASE / (stem if number == 1 else f"{stem}-{number}")
         try:
             folder.mkdir()
         except FileExistsError:
             number += 1
             continue
-        flush_folder(base)
+        flush_folder(BASE)
         return folder
 
 

@@ -15,7 +15,7 @@ from vitrail.lab.run_folder import EVALUATION
 from vitrail.training.batch_size import largest_batch
 from vitrail.training.build import build_length, build_model, build_session, eval_batch, loaders, open_data, usual_batch
 from vitrail.training.config import TrainConfig
-from vitrail.training.folder import new_folder, settle_config, write_config, write_summary
+from vitrail.training.folder import new_folder, refuse_folder, settle_config, write_config, write_summary
 from vitrail.training.lock import locked
 from vitrail.training.loop import fit
 from vitrail.training.memory import keep_freed
@@ -103,6 +103,7 @@ def train(
     reporter = reporter if reporter is not None and world.leads else Silent()
     with ExitStack() as stack:
         stack.callback(world.close)
+        world.follow(lambda: refuse_folder(config, begun))
         stack.enter_context(own_randomness(config))
         splits = open_data(config)
         run = make_run(config, world, splits, reporter, stop or Stop(), resolve=begun is None)

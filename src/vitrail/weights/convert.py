@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vitrail.durable import make_folder, write_file
+from vitrail.durable import make_folder, refuse_unwritable, refuse_unwritable_folder, write_file
 from vitrail.errors import VitrailError
 from vitrail.models import family_of, make_config
-from vitrail.weights.folder import save_model
+from vitrail.weights.folder import refuse_foreign, save_model
 from vitrail.weights.formats import FORMATS, written
 from vitrail.weights.huggingface import write_huggingface_folder
 from vitrail.weights.load import read_source
@@ -133,3 +133,9 @@ def _check_out(to: str, out: Path) -> None:
         raise VitrailError(f"--out {out} is a file. Name a folder, or a file ending in .safetensors.")
     if to == "vitrail" and (out.suffix in _ENDINGS or out.is_file()):
         raise VitrailError(f"--to vitrail writes a model folder; --out {out} names a file. Leave the ending out.")
+    if to == "vitrail":
+        refuse_foreign(out)
+    if out.exists() and to != "vitrail" and out.suffix in _ENDINGS:
+        refuse_unwritable(out)
+    else:
+        refuse_unwritable_folder(out)

@@ -66,7 +66,7 @@ def save_model(
         ResourceError: the disk is full; what was there before is untouched.
     """
     folder = Path(folder)
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     about = _about(model)
     given = {"labels": labels, "preprocess": preprocess, "command": command}
     given |= {"metrics": metrics, "dataset": dataset, "license": license}
@@ -246,7 +246,7 @@ def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> 
     model.load_state_dict(tensors)
 
 
-def _refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path) -> None:
     """Refuse to replace a folder with files in it that is not a model folder."""
     if folder.is_dir() and os.listdir(folder) and not is_model_folder(folder):
         raise VitrailError(
