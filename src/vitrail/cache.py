@@ -5,15 +5,21 @@ written, a private folder for temporary files.
 """
 
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
 from vitrail.durable import full_disk
 from vitrail.errors import ResourceError
+
+ABANDONED = 3600
+"""Seconds after which nobody works any more on what was not finished. Processes are not asked: several machines may
+share a home."""
 
 
 def cache_folder(kind: str) -> Path:
@@ -58,6 +64,7 @@ def stamp(path: Path) -> tuple[str, int, int]:
 @contextmanager
 def written(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that appears whole or not at all; a full disk is a `ResourceError`."""
+    _sweep(path.parent)
     with full_disk(path), tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             yield file
@@ -66,3 +73,19 @@ def written(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Give a folder of the cache to make a file in; whoever makes it renames it to `path`, and the folder goes."""
+    _sweep(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        yield Path(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes have left in a folder of the cache; unfinished work begins with a dot."""
+    for left in folder.glob(".*"):
+        with suppress(OSError):  # somebody else is removing it
+            if time.time() - left.lstat().st_mtime > ABANDONED:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -35,7 +35,7 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not sys.platform.startswith("linux") or not {"avx512_bf16", "avx512_vnni"} <= there:
         pytest.skip("what stands around the matrix unit needs AVX-512 with bf16 and VNNI, and Linux")
     made = tmp_path_factory.mktemp("unit") / "matrix_unit.so"
-    command = [library.compiler(), "-O2", "-march=native", "-std=c++17", "-shared", "-fPIC"]
+    command = [*library.compiler(), "-O2", "-march=native", "-std=c++17", "-shared", "-fPIC"]
     subprocess.run([*command, str(HERE / "matrix_unit.cpp"), "-o", str(made)], check=True)
     return made
 

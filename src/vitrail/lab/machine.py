@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -72,9 +73,9 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def compiler() -> str | None:
-    """Path of the C++ compiler that torch and the compiled operations would call, or None."""
+    """The C++ compiler that torch and the compiled operations would call, with what is said to it, or None."""
     try:
-        return native_compiler()
+        return shlex.join(native_compiler())
     except Unavailable:
         return None
 

@@ -7,16 +7,16 @@ together is built at the same time.
 import ctypes
 import os
 import platform
+import shlex
 import shutil
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import torch  # first, so that its OpenMP is in the process and ours is the same one
 
-from vitrail.cache import cache_folder, fingerprint
+from vitrail.cache import beside, cache_folder, fingerprint
 from vitrail.errors import VitrailError
 from vitrail.native.instructions import told_flags
 from vitrail.native.residual import RESIDUAL
@@ -90,23 +90,37 @@ def _find(name: str) -> ctypes.CDLL | str:
         return f"{name} cannot be kept or loaded: {error}"
 
 
-def compiler() -> str:
-    """Return the path of a C++ compiler: the one that `CXX` names, or the first of the usual ones.
+Command = tuple[str, ...]
+"""A compiler: its path, and words behind it."""
+
+
+def compiler() -> Command:
+    """Return a C++ compiler: the one that `CXX` names, as `ccache g++` too, or the first of the usual ones.
 
     Raises:
         Unavailable: there is none.
     """
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
-    found = next((path for path in map(shutil.which, wanted) if path), None)
-    if found is None:
-        raise Unavailable(f"no C++ compiler ({' or '.join(wanted)}); install g++ or clang, or name one in CXX")
-    return found
+    asked = os.environ.get("CXX")
+    usual: list[Command] = [("g++",), ("clang++",), ("c++",)]
+    for program, *words in [(asked,), _words(asked)] if asked else usual:  # a path may have blanks in it
+        found = shutil.which(program)
+        if found is not None:
+            return found, *words
+    raise Unavailable(f"no C++ compiler ({asked or 'g++ or clang++ or c++'}); install g++ or clang, or name one in CXX")
 
 
-def build(name: str, compile_with: str) -> Path:
+def _words(asked: str) -> Command:
+    try:
+        return tuple(shlex.split(asked)) or (asked,)
+    except ValueError as error:
+        raise Unavailable(f"CXX is no command ({asked}): {error}") from None
+
+
+def build(name: str, compile_with: Command) -> Path:
     """Build `name.cpp` into the cache, unless it is there, and return the library's path.
 
     Several processes may build at once: each writes a file of its own and gives it the name that counts at the end.
+    What one that was killed has left is removed.
 
     Raises:
         Unavailable: the compiler failed; the message ends with what it said.
@@ -114,17 +128,17 @@ def build(name: str, compile_with: str) -> Path:
     source, target = SOURCES / f"{name}.cpp", _place(name, compile_with)
     if target.exists():
         return target
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / target.name
+    with beside(target) as folder:
+        made = folder / target.name
         said = ""
         for threads in (("-fopenmp",), ()):  # without OpenMP there is one thread, and still a result
-            command = [compile_with, *FLAGS, *threads, "-o", str(made), str(source)]
+            command = [*compile_with, *FLAGS, *threads, "-o", str(made), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 os.replace(made, target)
                 return target
             said = said or done.stderr
-    raise Unavailable(f"{compile_with} cannot build {source.name}: {said.strip()[-300:]}")
+    raise Unavailable(f"{shlex.join(compile_with)} cannot build {source.name}: {said.strip()[-300:]}")
 
 
 def built(name: str) -> bool:
@@ -135,7 +149,7 @@ def built(name: str) -> bool:
         return False
 
 
-def _place(name: str, compile_with: str) -> Path:
+def _place(name: str, compile_with: Command) -> Path:
     """Return where the library of `name.cpp` lies in the cache, as it is now and for this machine."""
     texts = [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
     machine = (platform.machine(), platform.processor(), told_flags(), compile_with, _version(compile_with))
@@ -143,5 +157,5 @@ def _place(name: str, compile_with: str) -> Path:
 
 
 @cache
-def _version(compile_with: str) -> str:
-    return subprocess.run([compile_with, "--version"], capture_output=True, text=True, check=False).stdout
+def _version(compile_with: Command) -> str:
+    return subprocess.run([*compile_with, "--version"], capture_output=True, text=True, check=False).stdout
