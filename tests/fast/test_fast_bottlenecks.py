@@ -8,7 +8,7 @@ from small_models import relative, small
 from torch import nn
 
 import vitrail
-from vitrail.fast import bottlenecks
+from vitrail.fast import bottlenecks, stems
 from vitrail.fast.bottlenecks import FastBottlenecks, fast_stage
 from vitrail.fast.kept import Kept
 from vitrail.fast.stems import FastStem, fast_stem
@@ -41,8 +41,9 @@ def test_one_picture_at_a_time_is_the_same(name: str, monkeypatch: pytest.Monkey
     fast, images = vitrail.optimize(small(name), precision="fp32"), torch.randn(3, 3, 40, 48)
     with torch.inference_mode():
         together = fast(images)
-        monkeypatch.setattr(bottlenecks, "TOGETHER", 1)
-        assert torch.equal(fast(images), together)
+        for room in (bottlenecks, stems):
+            monkeypatch.setattr(room, "TOGETHER", 1)
+            assert torch.equal(fast(images), together)
 
 
 @pytest.mark.skipif(refusal(torch.bfloat16) is not None, reason=str(refusal(torch.bfloat16)))

@@ -23,7 +23,7 @@ from vitrail.fast.stems import FastStem
 from vitrail.native.instructions import computes_bf16
 from vitrail.native.int8 import int8_refusal
 from vitrail.native.library import built, missing, refusal
-from vitrail.native.residual import RESIDUAL
+from vitrail.native.residual import RESIDUAL, as_residual
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.blocks import Block
 
@@ -80,7 +80,9 @@ def optimize(model: Classifier, precision: Precision = "auto") -> FastClassifier
         precision: of weights and products; `auto` takes bf16 where the processor computes in it, and on a CPU fp16 for
             the sums that blocks hand on, which have as many bytes and three digits more. With `int8` the
             products of attention and MLPs are of bytes, each token in eight bits of its own range, and the rest is as
-            with `auto`; nothing has to be calibrated. Pictures and logits are fp32 in any case.
+            with `auto`; nothing has to be calibrated. Pictures and logits are fp32 in any case. But in `fp32`, sums
+            between blocks end at 65504: what is larger becomes that, so a picture with huge or infinite numbers may
+            get an answer where an fp32 model's is NaN. One with a NaN gets NaN.
 
     Raises:
         VitrailError: for another precision, also than a form has; or for a model on another device.
@@ -224,4 +226,4 @@ def _cast(fast: Any, dtype: torch.dtype, residual: torch.dtype) -> None:
         return
     backbone.norm = InFp32(backbone.norm)
     if not isinstance(backbone.embedding.patches, READING_FP32):
-        backbone.embedding.register_forward_pre_hook(lambda module, inputs: inputs[0].to(residual))
+        backbone.embedding.register_forward_pre_hook(lambda module, inputs: as_residual(inputs[0], residual))

@@ -13,6 +13,9 @@ from vitrail.parts.embeddings import ConvStem
 from vitrail.parts.norms import GroupNormReLU
 from vitrail.shapes import Image
 
+LARGEST = 65280.0
+"""The largest number that bf16 and fp16 both hold: larger ones would be infinite in fp16, and then none."""
+
 
 class FastStem(nn.Module):
     """Convolve, normalise while pooling, pool; some pictures at a time: `images -> (x, grid)`.
@@ -39,7 +42,7 @@ class FastStem(nn.Module):
         together = max(1, TOGETHER // (places[0] * places[1] * self.conv.outputs * RESIDUAL[dtype].itemsize))
         for part in images.float().split(together):
             if dtype != torch.float32:
-                high, low = halves(part, dtype)
+                high, low = halves(part.clamp(-LARGEST, LARGEST), dtype)
                 part = torch.cat([high, low, high], 1)
             x, size, moments = convolve(part.to(RESIDUAL[dtype]), (images.shape[2], images.shape[3]), self.conv)
             x, size = pool(x, size, self.window, None if self.norm is None else settle(moments, self.norm))
