@@ -97,7 +97,7 @@ def test_a_teacher_of_other_channels_is_refused() -> None:
 def test_score_counts_as_one_would_by_hand_in_any_batches() -> None:
     logits, labels = torch.randn(23, 9), torch.randint(9, (23,))
     ranks = [(row > row[label]).sum().item() for row, label in zip(logits, labels, strict=True)]
-    whole, parts = ClassificationScore(), ClassificationScore()
+    whole, parts = ClassificationScore(9), ClassificationScore(9)
     whole.add(logits, labels)
     for begin, end in ((0, 10), (10, 10), (10, 23)):
         parts.add(logits[begin:end], labels[begin:end])
@@ -106,3 +106,10 @@ def test_score_counts_as_one_would_by_hand_in_any_batches() -> None:
         assert got["top1"] == sum(rank == 0 for rank in ranks) / 23
         assert got["top5"] == sum(rank < 5 for rank in ranks) / 23
         assert got["loss"] == pytest.approx(-logits.log_softmax(1)[range(23), labels].mean().item(), rel=1e-6)
+
+
+def test_top5_is_left_out_where_it_is_always_one() -> None:
+    for classes, told in ((4, False), (5, False), (6, True)):
+        score = ClassificationScore(classes)
+        score.add(torch.randn(8, classes), torch.randint(classes, (8,)))
+        assert ("top5" in score.metrics()) == told

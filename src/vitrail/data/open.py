@@ -1,5 +1,6 @@
 """One door to every kind of data: `open_dataset`."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +115,7 @@ def open_dataset(
             data.problems.append(Problem(data.name, str(error).replace("\n", " "), "classes"))
             return data
     if data.problems:
-        raise _refusal(data)
+        raise _refusal(data, str(spec))
     if packed:
         for split, pictures in list(data):
             kept, skipped = pack(pictures, bad)
@@ -181,10 +182,11 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
-def _refusal(data: Splits) -> DataError:
+def _refusal(data: Splits, spec: str) -> DataError:
+    see = f"vitrail data check {shown(shlex.quote(spec))}"
+    if len(data.problems) == 1:
+        return DataError(f"{data.problems[0]}.\nSee everything: {see}")
     lines = [f"  {problem}" for problem in data.problems[:3]]
     more = f"  and {len(data.problems) - 3} more" if len(data.problems) > 3 else ""
     head = f"{data.name} cannot be used as it is ({len(data.problems)} problems):"
-    if len(data.problems) == 1:
-        return DataError(f"{data.problems[0]}.\nSee everything: vitrail data check DATA")
-    return DataError("\n".join([head, *lines, *filter(None, [more]), "See all of them: vitrail data check DATA"]))
+    return DataError("\n".join([head, *lines, *filter(None, [more]), f"See all of them: {see}"]))

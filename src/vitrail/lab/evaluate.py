@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from os import PathLike
+from shlex import quote
 from threading import Event
 from time import perf_counter
 from typing import Any, Literal
@@ -81,8 +82,9 @@ def evaluate(
     ready = find_model(model, device=device)
     pictures = data if isinstance(data, PictureSet) else open_split(data, split)
     showcase, parts, started = Showcase(errors=worst), [], perf_counter()
-    names = _names(ready, ready.config.num_classes, pictures.classes, labels)
-    truth = _match(pictures, names)
+    classes = getattr(getattr(ready, "config", None), "num_classes", None)
+    # Names that do not fit are refused before the work, where the model says how many classes it has.
+    named = None if classes is None else _named(ready, classes, pictures, labels)
     answerer = Answerer(ready, len(pictures), precision=precision, fast=optimize, told=told)
     with asking(ready) as place:
         prepare = EvalTransform(ready.preprocess, best_pixels(len(pictures)))
@@ -90,17 +92,19 @@ def evaluate(
             logits = answerer(prepare.batch(pixels.to(place)))
             ids = [pictures.ids[i] for i in numbers]
             check_finite(logits, ids)
-            scores = score(logits, truth[numbers])
+            named = named or _named(ready, logits.shape[1], pictures, labels)
+            scores = score(logits, named[1][numbers])
             showcase.add(scores, ids, pixels)
             parts.append(scores)
             if progress is not None:
                 progress(numbers[-1] + 1, len(pictures))
     seconds = perf_counter() - started
     if not parts:
-        raise DataError(f"Not one picture of {pictures.name} can be read. See why: vitrail data check DATA")
-    assert answerer.form is not None
+        where = "its folder" if isinstance(data, PictureSet) else quote(str(data))
+        raise DataError(f"Not one picture of {pictures.name} can be read. See why: vitrail data check {where}")
+    assert answerer.form is not None and named is not None
     scores = Scores.concatenate(parts)
-    return _conclude(ready, answerer.form, pictures, scores, names, showcase, seconds, batch, str(place))
+    return _conclude(ready, answerer.form, pictures, scores, named[0], showcase, seconds, batch, str(place))
 
 
 def open_split(data: str | PathLike[str], split: str) -> PictureSet:
@@ -145,10 +149,17 @@ def _batches(
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])
 
 
-def _names(model: nn.Module, classes: int, in_data: tuple[str, ...], given: Labels | None) -> tuple[str, ...]:
-    """Return the names of the model's classes; a model without any that has as many as the data takes the data's."""
+def _named(
+    model: nn.Module, classes: int, pictures: PictureSet, given: Labels | None
+) -> tuple[tuple[str, ...], Tensor]:
+    """Return the names of the model's classes, and its class number of each picture.
+
+    A model without names that has as many classes as the data takes the data's.
+    """
     unnamed = given is None and getattr(model, "labels", None) is None
-    return in_data if unnamed and len(in_data) == classes else class_names(model, classes, given)
+    from_data = unnamed and len(pictures.classes) == classes
+    names = pictures.classes if from_data else class_names(model, classes, given)
+    return names, _match(pictures, names)
 
 
 def _match(pictures: PictureSet, names: tuple[str, ...]) -> Tensor:

@@ -29,19 +29,21 @@ class ClassificationScore:
     """Top-1, top-5 and loss over a data set, as sums that processes can add up.
 
     Args:
+        classes: how many there are; of five or fewer the true one is always among five, and top-5 says nothing.
         device: where the logits will be.
 
     Attributes:
         sums: pictures, loss, top-1 hits, top-5 hits; float64, so counts stay exact.
 
     Example:
-        >>> score = ClassificationScore()
+        >>> score = ClassificationScore(classes=2)
         >>> score.add(torch.tensor([[0.0, 2.0], [3.0, 1.0]]), torch.tensor([1, 1]))
-        >>> score.metrics()["top1"]
-        0.5
+        >>> score.metrics()["top1"], "top5" in score.metrics()
+        (0.5, False)
     """
 
-    def __init__(self, device: torch.device | str = "cpu"):
+    def __init__(self, classes: int, device: torch.device | str = "cpu"):
+        self.classes = classes
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
 
     def add(self, logits: Logits, labels: Tensor) -> None:
@@ -54,6 +56,7 @@ class ClassificationScore:
         self.sums += torch.stack([count, losses, hits[:, 0].sum().double(), hits.sum().double()])
 
     def metrics(self) -> dict[str, float]:
-        """Return `loss`, `top1` and `top5`, each a mean over the pictures."""
+        """Return `loss`, `top1` and, of more than five classes, `top5`, each a mean over the pictures."""
         count, loss, top1, top5 = self.sums.tolist()
-        return {"loss": loss / count, "top1": top1 / count, "top5": top5 / count}
+        metrics = {"loss": loss / count, "top1": top1 / count}
+        return {**metrics, "top5": top5 / count} if self.classes > 5 else metrics

@@ -15,12 +15,14 @@ Start at `loop.py` (what happens), then `session.py` (what it happens to) and `t
     precision.py   bf16 or fp32
     state.py       training state: safetensors and JSON, atomic, with checksums; shards.py the tensors in it
     folder.py      the run folder; lock.py one run at a time; log.py metrics.jsonl, results.csv, TensorBoard
+    resume.py      going on with a run, or beginning it where that loses nothing
     stop.py        stopping on request; progress.py what the user sees
     trial.py       trying without leaving a trace: batch_size.py, rate_finder.py, dry_run.py, memory.py
 
 A run folder holds `metrics.jsonl`, one object a line:
 `{"kind": "step", "step", "epoch", "loss", "lr", "grad_norm"}` and
-`{"kind": "epoch", "step", "epoch", "train_loss", "val_loss", "top1", "top5", "lr", "seconds", "best"}`;
+`{"kind": "epoch", "step", "epoch", "train_loss", "val_loss", "top1", "top5", "lr", "seconds", "best"}`, where
+`top5` is null for five classes or fewer, of which the true one is always among five;
 `results.csv` has the epoch rows; `summary.json` the fields of `train.Summary`.
 
 What resuming promises: with `epochs`, a run that was killed at any moment and resumed on the same machine, with the

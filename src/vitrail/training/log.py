@@ -86,7 +86,8 @@ class RunLog:
         self._lines.flush(durable=False)
         if self._board:
             for name in ("train_loss", "val_loss", "top1", "top5"):
-                self._board.add_scalar(f"epoch/{name}", row[name], row["step"])
+                if row[name] is not None:
+                    self._board.add_scalar(f"epoch/{name}", row[name], row["step"])
 
     def flush(self) -> dict[str, int]:
         """Bring everything to the disk and return the length of each file."""

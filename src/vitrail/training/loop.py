@@ -107,7 +107,7 @@ def clip(run: Session, norm: float) -> None:
 def validate(run: Session, data: Any) -> dict[str, float] | None:
     """Measure the averaged weights on a data set, shared by the processes; None if asked to stop meanwhile."""
     run.student.eval()
-    score = ClassificationScore(run.world.device)
+    score = ClassificationScore(len(run.labels), run.world.device)
     with run.ema.applied():
         for batch in data.epoch():
             images, labels = batch.images.to(run.world.device), batch.labels.to(run.world.device)

@@ -190,9 +190,10 @@ def describe(moment: Moment, pace: Pace) -> str:
 def describe_epoch(row: Mapping[str, Any]) -> str:
     """Say what a validation found."""
     star = " *" if row["best"] else ""
+    top5 = "" if row["top5"] is None else f"  top5 {row['top5']:.4f}"
     return (
         f"epoch {row['epoch']:>4.4g}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}  "
-        f"top1 {row['top1']:.4f}  top5 {row['top5']:.4f}  lr {row['lr']:.2e}{star}"
+        f"top1 {row['top1']:.4f}{top5}  lr {row['lr']:.2e}{star}"
     )
 
 

@@ -78,6 +78,10 @@ class Length(Protocol):
         """Return the share of the run that the update after `step` updates and `seconds` stands for, in [0, 1]."""
         ...
 
+    def done(self, step: int, seconds: float) -> float:
+        """Return the share of the run that lies behind after `step` updates and `seconds`, in [0, 1]."""
+        ...
+
     def over(self, step: int, seconds: float) -> bool:
         """Say whether the run ends after `step` updates and `seconds`."""
         ...
@@ -96,6 +100,9 @@ class Steps:
     def share(self, step: int, seconds: float) -> float:
         return (step + 0.5) / self.total
 
+    def done(self, step: int, seconds: float) -> float:
+        return min(step / self.total, 1.0)
+
     def over(self, step: int, seconds: float) -> bool:
         return step >= self.total
 
@@ -112,6 +119,9 @@ class Seconds:
 
     def share(self, step: int, seconds: float) -> float:
         return min(seconds / self.budget, 1.0)
+
+    def done(self, step: int, seconds: float) -> float:
+        return self.share(step, seconds)
 
     def over(self, step: int, seconds: float) -> bool:
         return seconds >= self.budget

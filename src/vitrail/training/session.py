@@ -139,7 +139,8 @@ class Session:
             at.epoch, at.batch = at.epoch + 1, 0
         at.seconds = time.monotonic() - self._zero
         epoch = at.epoch + at.batch / self.train_data.steps
-        self.reporter.step(Moment(at.step, epoch, self.share(), loss, rate, pictures))
+        done = self.length.done(at.step, at.seconds)
+        self.reporter.step(Moment(at.step, epoch, done, loss, rate, pictures))
         self._meet()
 
     def validated(self, metrics: dict[str, float]) -> None:
@@ -159,7 +160,7 @@ class Session:
             "train_loss": train_loss,
             "val_loss": metrics["loss"],
             "top1": top1,
-            "top5": metrics["top5"],
+            "top5": metrics.get("top5"),
             "lr": at.rate,
             "seconds": round(at.seconds, 3),
             "best": better,
@@ -258,5 +259,10 @@ class Session:
             preprocess=self.preprocess,
             command=self.command,
             metrics=metrics,
-            dataset=self.config.data,
+            dataset=self._measured_on(),
         )
+
+    def _measured_on(self) -> str:
+        """Name the pictures that the metrics were measured on: the data and its split."""
+        name, _, split = self.val_data.dataset.name.rpartition(" ")
+        return f"{name} ({split} split)" if name else split
