@@ -8,11 +8,12 @@ from safetensors.torch import load_file, save_file
 
 from vitrail.cli import main
 from vitrail.errors import VitrailError
-from vitrail.models import create_model
-from vitrail.weights.convert import convert, differing_fields
+from vitrail.models import create_model, make_config
+from vitrail.weights.convert import convert
 from vitrail.weights.detect import detect, looks_like
 from vitrail.weights.folder import load_model
 from vitrail.weights.formats import write_as
+from vitrail.weights.measure import differing_fields
 
 
 def read(path):
@@ -113,4 +114,4 @@ def test_a_variant_looks_like_itself_in_every_library(name):
         theirs = write_as(library, type(model.config).__module__.rpartition(".")[2], model.state_dict(), model.config)
         found = detect(theirs)
         assert looks_like(found.mapped.tensors, found.format.families)[0] == name
-        assert not differing_fields(found.mapped.tensors, name)
+        assert not differing_fields(found.mapped.tensors, make_config(name))

@@ -12,6 +12,7 @@ vitrail convert vit_tiny.pth --out models/vit_tiny
 vitrail convert hf:microsoft/swin-tiny-patch4-window7-224@main --out models/swin_tiny
 vitrail convert models/swin_tiny --to torchvision --out swin_t.pth
 vitrail convert runs/mine/weights/best --to huggingface --out mine_for_transformers
+vitrail convert own_vit.pth --model vit_tiny_patch16_224 --set num_heads=4 --out models/own   # sizes of one's own
 """
 
 
@@ -35,12 +36,18 @@ class Convert:
     model: str | None = None
     """The variant, as `vitrail models` names it; found by the tensors when left out."""
 
+    set: tuple[str, ...] = ()
+    """Fields of the model's config that tensors do not tell, as name=value: --set num_heads=4."""
+
     def run(self) -> int:
         """Convert, and say what was found and written."""
         from vitrail.lab.inference import model_folder
+        from vitrail.training.config import TrainConfig
         from vitrail.weights.convert import convert
 
         words = ["vitrail", "convert", self.source, "--to", self.to, "--out", str(self.out)]
-        command = shlex.join(words + (["--model", self.model] if self.model else []))
-        print(convert(model_folder(self.source), self.to, self.out, model=self.model, command=command))
+        words += ["--model", self.model] if self.model else []
+        command = shlex.join([*words, *(["--set", *self.set] if self.set else [])])
+        fields = TrainConfig(set=self.set).model_overrides()
+        print(convert(model_folder(self.source), self.to, self.out, model=self.model, fields=fields, command=command))
         return 0

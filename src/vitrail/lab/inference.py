@@ -12,8 +12,9 @@ from torch import nn
 
 from vitrail.errors import DataError, VitrailError, nearest, unknown
 from vitrail.explain.blocks import evaluating
-from vitrail.models import catalogue, create_model
+from vitrail.models import catalogue
 from vitrail.weights.folder import is_model_folder, load_model
+from vitrail.weights.recover import recover
 
 ModelSource = nn.Module | str | PathLike[str]
 """A model, a model folder, a run folder, a name in the catalogue, or `hf:org/name@revision`."""
@@ -43,7 +44,7 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
                 f"{text} is a name without weights, and its random ones would only guess.\n"
                 "Give its weights (--weights FILE, folder or hub id), or the folder of a trained model."
             )
-        return create_model(text, weights=str(weights)).to(place).eval()
+        return _filled(text, str(weights)).to(place).eval()
     if weights is not None:
         raise VitrailError(
             f"{text} is not a name in the catalogue, and a folder has its own weights: leave --weights out."
@@ -51,6 +52,16 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
     if not Path(text).exists() and not text.startswith("hf:") and nearest(text, catalogue()):
         raise unknown("model", text, catalogue(), hint="A trained model is a folder, and there is none of this name.")
     return load_model(model_folder(text), place)
+
+
+def _filled(name: str, weights: str) -> Any:
+    """Return the model that a checkpoint is of, with its own classes and sizes; one without classes is refused."""
+    model = recover(weights, name).model
+    if model.config.num_classes == 0:
+        raise VitrailError(
+            f"{weights} has no head, so it has no answers. Train one: vitrail train DATA --model {name} --weights ..."
+        )
+    return model
 
 
 def model_folder(source: str) -> str:

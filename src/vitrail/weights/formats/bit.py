@@ -88,6 +88,8 @@ def _states(said: Mapping[str, Any]) -> dict[str, Any]:
 
 FORMATS = (
     Format("timm", ("bit",), _TIMM, ("stem.conv.weight", "stages.0.blocks.0.norm3.weight")),
-    Format("huggingface", ("bit",), _HUGGINGFACE, ("(bit.)embedder.convolution.weight",), describe=_config, states=_states),
+    Format(
+        "huggingface", ("bit",), _HUGGINGFACE, ("(bit.)embedder.convolution.weight",), describe=_config, states=_states
+    ),
     Format("official", ("bit",), _OFFICIAL, ("resnet/root_block" + _CONV,)),
 )

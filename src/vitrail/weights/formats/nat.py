@@ -100,7 +100,7 @@ def _dinat_config(c: Any) -> dict[str, Any]:
 
 
 def _nat_states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, drop_path="drop_path_rate")
+    return renamed(said, drop_path="drop_path_rate", mlp_ratio="mlp_ratio")
 
 
 def _dinat_states(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +114,15 @@ def _dinat_states(said: Mapping[str, Any]) -> dict[str, Any]:
 _HF_MARK = "encoder.levels.0.layers.0.attention.self.rpb"
 FORMATS = (
     Format("official", ("nat", "dinat"), _OFFICIAL, ("patch_embed.proj.0.weight", "levels.0.blocks.0.attn.rpb")),
-    Format("huggingface", ("nat",), _huggingface("nat"), (f"(nat.){_HF_MARK}",), describe=_nat_config, states=_nat_states),
-    Format("huggingface", ("dinat",), _huggingface("dinat"), (f"(dinat.){_HF_MARK}",), describe=_dinat_config, states=_dinat_states),
+    Format(
+        "huggingface", ("nat",), _huggingface("nat"), (f"(nat.){_HF_MARK}",), describe=_nat_config, states=_nat_states
+    ),
+    Format(
+        "huggingface",
+        ("dinat",),
+        _huggingface("dinat"),
+        (f"(dinat.){_HF_MARK}",),
+        describe=_dinat_config,
+        states=_dinat_states,
+    ),
 )

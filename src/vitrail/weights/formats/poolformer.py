@@ -81,12 +81,19 @@ def _config(c: Any) -> dict[str, Any]:
 
 
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, drop_path="drop_path_rate", layer_scale="layer_scale_init_value")
+    return renamed(said, drop_path="drop_path_rate", mlp_ratio="mlp_ratio", layer_scale="layer_scale_init_value")
 
 
 _FAMILY = ("poolformer",)
 FORMATS = (
     Format("timm", _FAMILY, _TIMM, ("stem.conv.weight", "stages.0.blocks.0.layer_scale1.scale")),
     Format("official", _FAMILY, _OFFICIAL, ("patch_embed.proj.weight", "network.0.0.layer_scale_1")),
-    Format("huggingface", _FAMILY, _HUGGINGFACE, ("(poolformer.)encoder.block.0.0.layer_scale_1",), describe=_config, states=_states),
+    Format(
+        "huggingface",
+        _FAMILY,
+        _HUGGINGFACE,
+        ("(poolformer.)encoder.block.0.0.layer_scale_1",),
+        describe=_config,
+        states=_states,
+    ),
 )

@@ -140,7 +140,7 @@ def _config(c: Any) -> dict[str, Any]:
 
 
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, image_size="image_size", drop_path="drop_path_rate")
+    return renamed(said, image_size="image_size", drop_path="drop_path_rate", mlp_ratio="mlp_ratio")
 
 
 _FAMILY = ("swin",)
