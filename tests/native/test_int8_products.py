@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import off, with_threads
-from vitrail.native.attention import attend_groups, attention_branch, lane_bias
+from vitrail.native.attention import Seating, attend_groups, attention_branch, lane_bias
 from vitrail.native.int8 import int8_refusal, lengths, pack_int8, pack_int8_normed, quantise
 from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp
 from vitrail.native.residual import RESIDUAL
@@ -133,12 +133,12 @@ def test_an_attention_branch_is_its_three_parts(biased: bool, dtype: torch.dtype
     slots = torch.tensor([[4, 0, -1], [1, -1, -1], [3, 5, 2]], dtype=torch.int32)
     x, padding = torch.randn(3, 6, width).to(RESIDUAL[dtype]), torch.randn(3 * width).to(dtype)
     kinds, bias = torch.tensor([1, 0, 1], dtype=torch.int32), lane_bias(torch.randn(2, heads, 3, 3))
-    meeting = (kinds, bias) if biased else (None, None)
+    seating = Seating(slots, padding, kinds, bias) if biased else Seating(slots, padding)
     into = pack_int8_normed(torch.randn(3 * width, width) / 5, torch.randn(3 * width))
     layers = into, pack_int8(torch.eye(width), None)
     qkv = linear(x, layers[0], norm_eps=1e-5, dtype=dtype)
-    want = linear(attend_groups(qkv, heads, slots, padding, *meeting), layers[1], ADD, x)
-    got = attention_branch(x, heads, *layers, slots, padding, *meeting, 1e-5)
+    want = linear(attend_groups(qkv, heads, seating), layers[1], ADD, x)
+    got = attention_branch(x, heads, *layers, seating, 1e-5)
     assert off(got, want.double()) < 1e-3
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from closeness import CLOSE, off
 from vitrail.grid import Grid
-from vitrail.native.attention import attention_branch
+from vitrail.native.attention import Seating, attention_branch
 from vitrail.native.int8 import int8_refusal, pack_int8, pack_int8_normed
 from vitrail.native.library import refusal
 from vitrail.native.neighborhood import meeting, neighborhood_branch, run_bias
@@ -37,12 +37,12 @@ class Ends(NamedTuple):
 
 def attention(ends: Ends, dtype: torch.dtype) -> Branch:
     layers = pack_linear(torch.randn(3 * WIDTH, WIDTH), None, dtype), pack_linear(*ends.layer(WIDTH), dtype)
-    return lambda x: attention_branch(x, 2, *layers, *everybody(x.dtype), None, None, 1e-5)
+    return lambda x: attention_branch(x, 2, *layers, Seating(*everybody(x.dtype)), 1e-5)
 
 
 def attention_int8(ends: Ends, dtype: torch.dtype) -> Branch:
     layers = pack_int8_normed(torch.randn(3 * WIDTH, WIDTH), None), pack_int8(*ends.layer(WIDTH))
-    return lambda x: attention_branch(x, 2, *layers, *everybody(x.dtype), None, None, 1e-5)
+    return lambda x: attention_branch(x, 2, *layers, Seating(*everybody(x.dtype)), 1e-5)
 
 
 def everybody(stored: torch.dtype) -> tuple[Tensor, Tensor]:

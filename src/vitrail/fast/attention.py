@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept, plain
 from vitrail.grid import Grid
-from vitrail.native.attention import attend_groups, attention_branch, lane_bias
+from vitrail.native.attention import Seating, attend_groups, attention_branch, lane_bias
 from vitrail.native.products import ADD, Packed, linear, pack_linear
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.attend import Attend
@@ -20,25 +20,21 @@ from vitrail.shapes import Tokens
 KEPT_GRIDS = 8
 
 
-class Table(NamedTuple):
-    """Which tokens meet on a grid, which bias each group has, and the biases."""
-
-    slots: Tensor
-    kinds: Tensor | None
-    bias: Tensor | None
-
-
 class Meeting:
     """Makes the table of each grid, once, from a mixer's position and the way it cuts.
 
     It is no module, so that the mixer's parameters stay in fp32: biases are added to scores in fp32.
+
+    Args:
+        mixer: who says who meets.
+        padding: `(3 C,)`, queries, keys and values of padding.
     """
 
-    def __init__(self, mixer: SelfAttention | WindowAttention):
-        self.mixer = mixer
-        self.tables: dict[Grid, Table] = {}
+    def __init__(self, mixer: SelfAttention | WindowAttention, padding: Tensor):
+        self.mixer, self.padding = mixer, padding
+        self.tables: dict[Grid, Seating] = {}
 
-    def on(self, grid: Grid) -> Table:
+    def on(self, grid: Grid) -> Seating:
         """Return the table of a grid; few are kept."""
         if grid not in self.tables:
             if len(self.tables) == KEPT_GRIDS:
@@ -47,17 +43,17 @@ class Meeting:
         return self.tables[grid]
 
     @torch.no_grad()
-    def _table(self, grid: Grid) -> Table:
+    def _table(self, grid: Grid) -> Seating:
         slots = self.mixer.slots(grid).int().contiguous()
         bias = self._bias(grid)
         if bias is None:
-            return Table(slots, None, None)
+            return Seating(slots, self.padding)
         if bias.ndim == 3:  # (h, n, n), the same for all groups
             bias = bias[None]
             kinds = torch.zeros(len(slots), dtype=torch.int32, device="cpu")
         else:  # (groups, h, n, n), of which few differ
             bias, kinds = bias.unique(dim=0, return_inverse=True)
-        return Table(slots, kinds.int().contiguous(), lane_bias(bias))
+        return Seating(slots, self.padding, kinds.int().contiguous(), lane_bias(bias))
 
     def _bias(self, grid: Grid) -> Tensor | None:
         mixer = self.mixer
@@ -111,9 +107,9 @@ class FastAttention(nn.Module):
         super().__init__()
         layers = AttentionLayers.of(norm, mixer, scale)
         self.qkv, self.proj = self.pack(layers, dtype)
-        self.padding, self.eps, self.heads = layers.padding.to(dtype), layers.eps, mixer.num_heads
+        self.eps, self.heads, self.dtype = layers.eps, mixer.num_heads, dtype
         del mixer.qkv, mixer.proj
-        self.meeting = Meeting(mixer)
+        self.meeting = Meeting(mixer, layers.padding.to(dtype))
 
     def pack(self, layers: AttentionLayers, dtype: torch.dtype) -> tuple[Packed, Packed]:
         """Lay the weights out as the products read them."""
@@ -121,11 +117,11 @@ class FastAttention(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
-        slots, kinds, bias = self.meeting.on(grid)
-        if shared_evenly(len(x) * len(slots)):
-            return attention_branch(x, self.heads, self.qkv, self.proj, slots, self.padding, kinds, bias, self.eps)
-        qkv = linear(x, self.qkv, norm_eps=self.eps, dtype=self.padding.dtype)
-        mixed = attend_groups(qkv, self.heads, slots, self.padding, kinds, bias)
+        seating = self.meeting.on(grid)
+        if shared_evenly(x.shape[0] * seating.slots.shape[0]):
+            return attention_branch(x, self.heads, self.qkv, self.proj, seating, self.eps)
+        qkv = linear(x, self.qkv, norm_eps=self.eps, dtype=self.dtype)
+        mixed = attend_groups(qkv, self.heads, seating)
         return linear(mixed, self.proj, ADD, add=x)
 
 

@@ -4,17 +4,46 @@ It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32.
 """
 
 import ctypes
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vitrail.native.calls import at, function
+from vitrail.native.calls import Fixed, at, function
 from vitrail.native.library import library
 from vitrail.native.memory import empty
 from vitrail.native.products import Packed
 from vitrail.native.residual import PRODUCTS
+
+
+@dataclass(frozen=True)
+class Seating:
+    """Which tokens meet, and what is added to their scores.
+
+    Args:
+        slots: int32 `(groups, n)`, which token sits in each place; -1 is padding. Each token sits somewhere.
+        padding: `(3 C,)`, queries, keys and values of padding, in the precision of products.
+        kinds: int32 `(groups,)`, which bias a group has, or None.
+        bias: laid out as the operation reads it (`lane_bias`, `window_gradient.lay_addends`), or None.
+    """
+
+    slots: Tensor
+    padding: Tensor
+    kinds: Tensor | None = None
+    bias: Tensor | None = None
+
+    @cached_property
+    def fixed(self) -> Fixed:
+        """Where all of it lies."""
+        return Fixed(self.slots, self.padding, self.kinds, self.bias)
+
+    def operands(self) -> tuple[Any, ...]:
+        """Return it as compiled code takes it."""
+        slots, *others = self.fixed.places
+        return slots, *self.slots.shape, *others
 
 
 def lane_bias(bias: Tensor) -> Tensor:
@@ -23,9 +52,7 @@ def lane_bias(bias: Tensor) -> Tensor:
     return pad(bias.float(), (0, spare), value=-1e30).contiguous()
 
 
-def attend_groups(
-    qkv: Tensor, heads: int, slots: Tensor, padding: Tensor, kinds: Tensor | None, bias: Tensor | None
-) -> Tensor:
+def attend_groups(qkv: Tensor, heads: int, seating: Seating) -> Tensor:
     """Attend within groups of tokens, wherever they lie: no token is moved.
 
     y = softmax(q k^T + bias) v for each head of each group; the queries are scaled already
@@ -33,10 +60,7 @@ def attend_groups(
     Args:
         qkv: `(B, N, 3 C)`, queries, keys and values of each token.
         heads: heads h; `C = h d`, d even.
-        slots: int32 `(groups, n)`, which token sits in each place; -1 is padding. Each token sits somewhere.
-        padding: `(3 C,)`, queries, keys and values of padding.
-        kinds: int32 `(groups,)`, which bias a group has, or None.
-        bias: from `lane_bias`, or None.
+        seating: who meets.
 
     Returns:
         `(B, N, C)`.
@@ -44,9 +68,7 @@ def attend_groups(
     qkv = qkv.contiguous()
     batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     y = empty(batch, tokens, width, dtype=qkv.dtype)
-    function("attention", "attend", qkv.dtype)(
-        *meeting(qkv, heads, width, slots, padding, kinds, bias), at(y), torch.get_num_threads()
-    )
+    function("attention", "attend", qkv.dtype)(*meeting(qkv, heads, width, seating), at(y), torch.get_num_threads())
     return y
 
 
@@ -73,17 +95,7 @@ def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
     return y
 
 
-def attention_branch(
-    x: Tensor,
-    heads: int,
-    qkv: Packed,
-    proj: Packed,
-    slots: Tensor,
-    padding: Tensor,
-    kinds: Tensor | None,
-    bias: Tensor | None,
-    norm_eps: float,
-) -> Tensor:
+def attention_branch(x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: Seating, norm_eps: float) -> Tensor:
     """Return `x + proj(attention(qkv(norm(x))))` within groups, some groups at a time: only x and y leave the cache.
 
     Args:
@@ -91,10 +103,7 @@ def attention_branch(
         heads: heads h; `C = h d`, d even.
         qkv: makes queries, keys and values, the queries scaled.
         proj: comes after.
-        slots: int32 `(groups, n)`, which token sits in each place, each token once; -1 is padding.
-        padding: `(3 C,)`, queries, keys and values of padding, in the precision of products.
-        kinds: int32 `(groups,)`, which bias a group has, or None.
-        bias: from `lane_bias`, or None.
+        seating: who meets; each token sits in one place.
         norm_eps: of the norm without scale and shift.
     """
     x = x.contiguous()
@@ -102,10 +111,10 @@ def attention_branch(
     assert (qkv.inputs, qkv.outputs, proj.inputs, proj.outputs) == (width, 3 * width, width, width)
     assert qkv.takes(x, norm_eps) and proj.takes(x, None) and type(qkv) is type(proj)
     products = PRODUCTS[x.dtype]
-    assert padding.dtype == products, (x.dtype, padding.dtype)
+    assert seating.padding.dtype == products, (x.dtype, seating.padding.dtype)
     y = empty(*x.shape, dtype=x.dtype)
     function(qkv.attention, "branch", products)(
-        *meeting(x, heads, width, slots, padding, kinds, bias),
+        *meeting(x, heads, width, seating),
         *qkv.operands(),
         *proj.operands(),
         ctypes.c_float(norm_eps),
@@ -115,12 +124,6 @@ def attention_branch(
     return y
 
 
-def meeting(
-    x: Tensor, heads: int, width: int, slots: Tensor, padding: Tensor, kinds: Tensor | None, addends: Tensor | None
-) -> tuple[Any, ...]:
+def meeting(x: Tensor, heads: int, width: int, seating: Seating) -> tuple[Any, ...]:
     """Return what compiled attention within groups begins with: tokens `(B, N, *)`, who of them meet, and how."""
-    batch, tokens = x.shape[:2]
-    return (
-        *(at(x), batch, tokens, heads, width // heads),
-        *(at(slots), *slots.shape, at(padding), at(kinds), at(addends)),
-    )
+    return at(x), x.shape[0], x.shape[1], heads, width // heads, *seating.operands()

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from functools import lru_cache
 
 from torch import Tensor, dtype
 from torch.nn import Parameter
@@ -12,10 +13,42 @@ from vitrail.native.library import SUFFIXES, library
 
 def function(source: str, name: str, precision: dtype, to: dtype | None = None) -> Callable[..., None]:
     """Return the operation `name` of `source.cpp` for a precision, or from one `to` another."""
-    suffix = SUFFIXES[precision] if to in (None, precision) else f"{SUFFIXES[precision]}_{SUFFIXES[to]}"
-    found = getattr(library(source), f"vitrail_{name}_{suffix}")
+    found = getattr(library(source), _symbol(name, precision, to))
     found.restype = None
     return found
+
+
+@lru_cache(maxsize=256)
+def _symbol(name: str, precision: dtype, to: dtype | None) -> str:
+    suffix = SUFFIXES[precision] if to in (None, precision) else f"{SUFFIXES[precision]}_{SUFFIXES[to]}"
+    return f"vitrail_{name}_{suffix}"
+
+
+class Fixed:
+    """Where tensors lie that stay there, such as weights: they are looked at once, and not in each call.
+
+    Copies of it are of copied tensors.
+
+    Raises:
+        VitrailError: as `start_of`.
+
+    Example:
+        >>> import copy, torch
+        >>> fixed = Fixed(torch.zeros(4), None)
+        >>> copied = copy.deepcopy(fixed)
+        >>> copied.places[0].value == copied.tensors[0].data_ptr() != fixed.places[0].value
+        True
+    """
+
+    def __init__(self, *tensors: Tensor | None):
+        self.tensors = tensors
+        self.places = tuple(map(at, tensors))
+
+    def __reduce__(self) -> tuple[type["Fixed"], tuple[Tensor | None, ...]]:
+        return Fixed, self.tensors
+
+
+_NOWHERE = ctypes.c_void_p(None)
 
 
 def at(x: Tensor | None) -> ctypes.c_void_p:
@@ -24,8 +57,10 @@ def at(x: Tensor | None) -> ctypes.c_void_p:
     Raises:
         VitrailError: as `start_of`.
     """
-    assert x is None or x.is_contiguous()
-    return ctypes.c_void_p(None) if x is None else start_of(x)
+    if x is None:
+        return _NOWHERE
+    assert x.is_contiguous()
+    return start_of(x)
 
 
 def start_of(x: Tensor) -> ctypes.c_void_p:

@@ -3,14 +3,14 @@
 Tokens come and go in fp32 or bf16; nothing but the products is quantised, and nothing has to be calibrated.
 """
 
-import ctypes
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vitrail.native.calls import at
+from vitrail.native.calls import Fixed
 from vitrail.native.library import library, missing
 from vitrail.native.norms import lanes
 from vitrail.native.products import Packed, lay_bias, lay_panels
@@ -48,9 +48,10 @@ class PackedInt8(Packed):
 
     layers, attention = "int8", "int8_attention"
 
-    def operands(self) -> tuple[ctypes.c_void_p, ...]:
-        """Return panels and all that stands beside them."""
-        return at(self.panels), at(self.step), at(self.sums), at(self.bias), at(self.factors)
+    @cached_property
+    def fixed(self) -> Fixed:
+        """Panels and all that stands beside them."""
+        return Fixed(self.panels, self.step, self.sums, self.bias, self.factors)
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
         """Compare the width; a norm and its factors come together."""

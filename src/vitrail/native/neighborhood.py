@@ -7,7 +7,7 @@ which are one run of keys. So keys and values are packed once for a strip, and a
 
 import ctypes
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vitrail.grid import Grid
-from vitrail.native.calls import at, function, start_of
+from vitrail.native.calls import Fixed, at, function, start_of
 from vitrail.native.library import library
 from vitrail.native.memory import empty
 from vitrail.native.products import PackedLinear
@@ -48,6 +48,11 @@ class Meeting:
     longest: int
     run: int
     side: int
+
+    @cached_property
+    def fixed(self) -> Fixed:
+        """Where starts, keys, blocks and seats lie."""
+        return Fixed(self.starts, self.keys, self.blocks, self.seats)
 
 
 @lru_cache(maxsize=64)
@@ -249,17 +254,10 @@ def neighborhood_branch(
 
 def _who(meeting: Meeting, bias: Tensor, d: int) -> tuple[Any, ...]:
     """Return the arguments that say who meets whom, with which scale and bias."""
+    starts, keys, blocks, seats = meeting.fixed.places
     return (
-        ctypes.c_float(d**-0.5),
-        at(meeting.starts),
-        len(meeting.starts) - 1,
-        at(meeting.keys),
-        meeting.longest,
-        meeting.run,
-        at(meeting.blocks),
-        at(meeting.seats),
-        at(bias),
-        bias.shape[1],
+        *(ctypes.c_float(d**-0.5), starts, meeting.starts.shape[0] - 1, keys, meeting.longest, meeting.run),
+        *(blocks, seats, at(bias), bias.shape[1]),
     )
 
 

@@ -2,12 +2,13 @@
 
 import ctypes
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vitrail.native.calls import at
+from vitrail.native.calls import Fixed, at
 from vitrail.native.library import library
 
 
@@ -18,6 +19,11 @@ class LaneNorm:
     weight: Tensor
     bias: Tensor
     eps: float
+
+    @cached_property
+    def fixed(self) -> Fixed:
+        """Where weight and bias lie."""
+        return Fixed(self.weight, self.bias)
 
     @classmethod
     def of(cls, norm: nn.LayerNorm) -> "LaneNorm":
@@ -34,7 +40,8 @@ def norm_operands(norm: LaneNorm | None) -> tuple[ctypes.c_void_p, ctypes.c_void
     """Return weight, bias and eps as compiled code takes them; without a norm there is nothing to read."""
     if norm is None:
         return at(None), at(None), ctypes.c_float(0)
-    return at(norm.weight), at(norm.bias), ctypes.c_float(norm.eps)
+    weight, bias = norm.fixed.places
+    return weight, bias, ctypes.c_float(norm.eps)
 
 
 def lanes(x: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ branch, and what they begin with, is stored as `residual.RESIDUAL` has it.
 import ctypes
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vitrail.native.calls import at, function
+from vitrail.native.calls import Fixed, at, function
 from vitrail.native.library import library
 from vitrail.native.memory import empty
 from vitrail.native.norms import lanes
@@ -36,9 +37,14 @@ class Packed(ABC):
     attention: ClassVar[str]
     """The library with their attention branch."""
 
+    @property
     @abstractmethod
+    def fixed(self) -> Fixed:
+        """Where the weights lie, in the order of compiled code."""
+
     def operands(self) -> tuple[ctypes.c_void_p, ...]:
-        """Return where the weights lie, as compiled code takes them."""
+        """Return the weights as compiled code takes them."""
+        return self.fixed.places
 
     @abstractmethod
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
@@ -51,14 +57,15 @@ class PackedLinear(Packed):
 
     layers, attention = "products", "attention"
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """Precision of the weights."""
         return self.panels.dtype
 
-    def operands(self) -> tuple[ctypes.c_void_p, ...]:
-        """Return panels and bias."""
-        return at(self.panels), at(self.bias)
+    @cached_property
+    def fixed(self) -> Fixed:
+        """Panels and bias."""
+        return Fixed(self.panels, self.bias)
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
         """Compare width and precision."""
@@ -119,7 +126,7 @@ def linear(
     stored = dtype or (x.dtype if add is None else add.dtype)
     y = empty(*x.shape[:-1], packed.outputs, dtype=stored)
     assert packed.takes(x, norm_eps), (x.dtype, x.shape, packed.inputs, norm_eps)
-    assert stored in {PLAIN: (products, RESIDUAL[products]), GELU: (products,), ADD: (RESIDUAL[products],)}[finish]
+    assert stored == (products if finish == GELU else RESIDUAL[products]) or (finish == PLAIN and stored == products)
     add = _like(add, y)
     function(packed.layers, "linear", x.dtype, stored)(
         at(x),

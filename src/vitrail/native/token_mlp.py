@@ -3,16 +3,16 @@
 It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32. Tokens are stored as the residual.
 """
 
-import ctypes
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vitrail.native.calls import at, function
+from vitrail.native.calls import Fixed, at, function
 from vitrail.native.memory import empty
-from vitrail.native.norms import LaneNorm
+from vitrail.native.norms import LaneNorm, norm_operands
 from vitrail.native.residual import PRODUCTS
 from vitrail.shapes import Tokens
 
@@ -24,6 +24,11 @@ class TokenLayer:
     weight: Tensor
     bias: Tensor
     sums: Tensor
+
+    @cached_property
+    def fixed(self) -> Fixed:
+        """Where all three lie."""
+        return Fixed(self.weight, self.bias, self.sums)
 
     @classmethod
     def of(cls, layer: nn.Linear, dtype: torch.dtype) -> "TokenLayer":
@@ -46,20 +51,15 @@ def token_mlp(x: Tokens, norm: LaneNorm, first: TokenLayer, second: TokenLayer) 
     y = empty(*x.shape, dtype=x.dtype)
     products = PRODUCTS[x.dtype]
     assert x.shape[1] == len(second.weight) and products == first.weight.dtype == second.weight.dtype
+    weight1, bias1, sums1 = first.fixed.places
+    weight2, bias2, _ = second.fixed.places
+    scale, shift, eps = norm_operands(norm)
     function("token_mlp", "token_mlp", products)(
         at(x),
         *x.shape,
-        at(first.weight),
-        first.weight.shape[1],
-        at(first.bias),
-        len(first.weight),
-        at(second.weight),
-        second.weight.shape[1],
-        at(second.bias),
-        at(norm.weight),
-        at(norm.bias),
-        at(first.sums),
-        ctypes.c_float(norm.eps),
+        *(weight1, first.weight.shape[1], bias1, len(first.weight)),
+        *(weight2, second.weight.shape[1], bias2),
+        *(scale, shift, sums1, eps),
         at(y),
         torch.get_num_threads(),
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vitrail.native.attention import meeting
+from vitrail.native.attention import Seating, meeting
 from vitrail.native.calls import at, function
 from vitrail.native.library import library
 from vitrail.native.memory import fp32
@@ -38,7 +38,7 @@ class Groups(NamedTuple):
     def operands(self) -> tuple[object, ...]:
         """Return what both operations begin with."""
         width = self.qkv.shape[2] // 3
-        return meeting(self.qkv, self.heads, width, self.slots, self.padding, self.kinds, self.addends)
+        return meeting(self.qkv, self.heads, width, Seating(self.slots, self.padding, self.kinds, self.addends))
 
 
 def lay_addends(bias: Tensor, heads: int) -> Tensor:
