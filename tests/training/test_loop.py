@@ -275,3 +275,16 @@ def test_seed_makes_the_first_weights(tiny: Make) -> None:
     one, same, other = (build_model(tiny(seed=seed), splits).state_dict() for seed in (0, 0, 1))
     assert apart(one, same) == 0.0 < apart(one, other)
     assert create_model("vit_tiny_patch16_224", num_classes=10, depth=1).config.num_classes == 10
+
+
+def test_the_card_names_the_split_and_no_top5_of_few_classes(tiny: Make, tmp_path: Path) -> None:
+    table = tmp_path / "pets.csv"
+    names = ("cat", "dog", "fox", "owl")
+    for number in range(24):
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    table.write_text("path,label\n" + "".join(f"{number}.png,{names[number % 4]}\n" for number in range(24)))
+    summary = train(tiny(data=str(table), epochs=1, batch=8))
+    rows = read_log(tmp_path / "run" / "metrics.jsonl", "epoch")
+    assert summary.top5 is None and [row["top5"] for row in rows] == [None]
+    card = (tmp_path / "run" / "weights" / "best" / "README.md").read_text()
+    assert "Measured on pets.csv (val split)." in card and "top5" not in card
