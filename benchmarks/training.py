@@ -40,7 +40,7 @@ from vitrail.lab.bench.spread import Spread
 from vitrail.lab.bench.subject import Subject
 from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.turns import Turns
-from vitrail.lab.cost import count_macs
+from vitrail.lab.cost import counted_macs
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 from vitrail.training.memory import keep_freed, peak_of, resident
 from vitrail.training.quick import quicken
@@ -214,7 +214,8 @@ def measure(model: str, options: Namespace) -> tuple[Table, bool]:
     off = apart([step.said for step in steps.values()])
     agree = off <= NEAR[options.precision]
     notes += [] if agree else [f"The first steps differ by {off:.1e}: these figures do not count."]
-    notes.append(f"{count_macs(model) / 1e9:.2f} G multiply-adds a picture at its own size, forward alone.")
+    macs, unknown = counted_macs(model)
+    notes.append(unknown or f"{(macs or 0) / 1e9:.2f} G multiply-adds a picture at its own size, forward alone.")
     rows = [row(name, step.said, turns, options.batch) for name, step in steps.items()]
     title = f"{model}, {options.precision}, batches of {options.batch}"
     return Table(title, COLUMNS, rows, right=COLUMNS[1:], notes=notes), agree

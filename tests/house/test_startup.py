@@ -30,6 +30,9 @@ def test_the_probe_sees_an_import() -> None:
         "from vitrail.cli import main; main(['--help'])",
         "from vitrail.cli import main; main(['--version'])",
         "from vitrail.cli import main; main(['trian'])",
+        "from vitrail.cli import main; main(['models'])",
+        "from vitrail.cli import main; main(['models', 'swim_tiny'])",
+        "from vitrail.cli import main; main(['completion', 'bash'])",
     ],
 )
 def test_the_door_imports_nothing_heavy(code: str) -> None:

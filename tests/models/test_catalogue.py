@@ -10,7 +10,7 @@ from vitrail.models import FAMILIES, catalogue, create_model, family_of, find, l
 
 def test_every_family_is_a_frozen_config_a_builder_and_variants():
     for family in FAMILIES:
-        modules = {catalogue()[name] for name in list_models() if family_of(name) == family}
+        modules = {find(name) for name in list_models() if catalogue()[name] == family == family_of(name)}
         assert len(modules) == 1
         for config in modules.pop().VARIANTS.values():
             with pytest.raises(dataclasses.FrozenInstanceError):

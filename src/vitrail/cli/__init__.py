@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from traceback import print_exception
 
 import vitrail
 from vitrail.errors import VitrailError, unknown
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         vitrail 0.1.0
         0
     """
-    from vitrail.cli.failure import explain_failure
+    from vitrail.cli.failure import TRACE, explain_failure
+    from vitrail.models.added import VARIABLE
 
     words, before = list(sys.argv[1:] if argv is None else argv), sys.argv
     sys.argv = ["vitrail", *words]  # what verbs write down as their command, also when a program calls them
@@ -68,10 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         message, code = explain_failure(error)
         if message is None:
+            culprit = f" or in a file that {VARIABLE} names" if os.environ.get(VARIABLE) else ""
             error.add_note(
-                "This is a bug in Vitrail. Please report it with the lines above and `vitrail doctor --json`."
+                f"This is a bug in Vitrail{culprit}. Please report it with the lines above and `vitrail doctor --json`."
             )
             raise
+        if os.environ.get(TRACE):
+            print_exception(error)
         _say(message)
         return code
     finally:

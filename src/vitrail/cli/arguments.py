@@ -70,12 +70,16 @@ def parse(verb: str, cls: Any, words: list[str]) -> Any:
     Raises:
         VitrailError: for a flag that does not exist, a value that does not fit, or something missing.
     """
-    words = canonical(flags_of(cls), words)
+    every = f"`vitrail {verb} --help` lists every flag."
+    try:
+        words = canonical(flags_of(cls), words)
+    except VitrailError as error:
+        raise VitrailError(f"{error}\n{every}") from error
     default = cls.defaults(words) if hasattr(cls, "defaults") else None
     said = io.StringIO()
     with redirect_stderr(said), suppress(SystemExit):
         return _tyro(verb, cls, words, default)
-    raise VitrailError(f"{plainer(said.getvalue())}\n`vitrail {verb} --help` lists every flag.")
+    raise VitrailError(f"{plainer(said.getvalue())}\n{every}")
 
 
 def asks_for_help(words: list[str]) -> bool:
@@ -194,7 +198,8 @@ def _resolve(key: str, named: dict[str, Flag], spellings: dict[str, Flag]) -> st
     if known in named:
         print(f"note: {key} is --{known} here", file=sys.stderr)
         return f"--{known}"
-    raise unknown("flag", key, [f"--{name}" for name in named])
+    others = {alias: f"--{name}" for alias, name in ALIASES.items() if name in named}
+    raise unknown("flag", key, [f"--{name}" for name in named], also=others)
 
 
 def _values(flag: Flag, rest: list[str]) -> list[str]:

@@ -3,6 +3,9 @@
 import errno
 
 from vitrail.errors import ResourceError, VitrailError
+from vitrail.models.added import VARIABLE, own_fault
+
+TRACE = "VITRAIL_TRACE"
 
 _FULL = "No space left on device"
 # A file that is not there is left out: of ours, it is a bug; of the user, the verb has said so before.
@@ -38,6 +41,8 @@ def explain_failure(error: BaseException) -> tuple[str | None, int]:
         return f"Out of memory: {first_line}\nUse a smaller batch, smaller pictures or a smaller model.", _RESOURCE
     if isinstance(error, OSError) and error.errno in _WRONG_PLACE and error.filename is not None:
         return f"Cannot use {error.filename}: {error.strerror}.\nChoose another place, or change its rights.", 2
+    if fault := own_fault(error):
+        return f"{fault}\n{VARIABLE} names this file. {TRACE}=1 before the command shows every call.", 2
     return None, 1
 
 

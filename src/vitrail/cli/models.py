@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatch, fnmatchcase
 from typing import Any
 
 import tyro
 
 from vitrail.cli.table import print_table
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, unknown
 
 EXAMPLES = """
 vitrail models                                  # every variant
@@ -36,21 +36,35 @@ class Models:
 
     def run(self) -> int:
         """Print the table, or the one model."""
-        from vitrail.models import list_models
+        from vitrail.models import HINT, catalogue
+        from vitrail.models.published import PUBLISHED
 
-        names = list_models(self.pattern) or _containing(self.pattern)
-        if names == [self.pattern]:
+        if self.pattern in PUBLISHED:
             return self._show(self.pattern)
+        refusal = None
+        try:
+            known = catalogue()
+        except VitrailError as error:  # a faulty file of the user's own takes the others from nobody
+            refusal, known = error, {name: figures.family for name, figures in PUBLISHED.items()}
+        if self.pattern in known:
+            return self._show(self.pattern)
+        names = [name for name in known if fnmatchcase(name, self.pattern)] or _containing(self.pattern, known)
+        if not names:
+            raise refusal or unknown("model", self.pattern, known, hint=HINT)
         if self.set:
             raise VitrailError(f"--set changes one model, and '{self.pattern}' is {len(names)}. Name one of them.")
-        return self._list(names)
+        self._list(names)
+        if refusal is not None:
+            raise refusal
+        return 0
 
-    def _list(self, names: list[str]) -> int:
+    def _list(self, names: list[str]) -> None:
         rows = [_row(name) for name in names]
         if self.json:
             print(json.dumps(rows, indent=2))
-            return 0
+            return
         columns = ["name", "family", "pixels", "params", "GMACs", "top-1"]
+        reasons = any(row["uncounted"] for row in rows)
         cells = [
             [
                 row["name"],
@@ -59,17 +73,14 @@ class Models:
                 "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f}M",
                 "" if row["gmacs"] is None else f"{row['gmacs']:.2f}",
                 "" if row["top1"] is None else f"{row['top1']:.2f}",
+                *([row["uncounted"] or ""] if reasons else []),
             ]
             for row in rows
         ]
-        print_table(columns, cells, right=columns[2:])
-        return 0
+        print_table(columns + ["not counted"] * reasons, cells, right=columns[2:])
 
     def _show(self, name: str) -> int:
-        from vitrail.models.published import PUBLISHED
-
-        known = PUBLISHED.get(name)
-        facts = {**_counted(name, self.set), "published": None if known is None else known._asdict()}
+        facts = _facts(name, self.set)
         if self.json:
             print(json.dumps(facts, indent=2))
         else:
@@ -78,49 +89,80 @@ class Models:
 
 
 def _row(name: str) -> dict[str, Any]:
-    from vitrail.models import family_of, make_config
     from vitrail.models.published import PUBLISHED
 
-    known = PUBLISHED.get(name)
-    parameters, gmacs, top1 = (known.parameters, known.gmacs, known.top1) if known else (*_sizes(name), None)
+    if name not in PUBLISHED:
+        return _own_row(name)
+    known = PUBLISHED[name]
     return {
         "name": name,
-        "family": family_of(name),
-        "size": make_config(name).preprocess.size,
-        "parameters": parameters,
-        "gmacs": gmacs,
-        "top1": top1,
+        "family": known.family,
+        "size": known.pixels,
+        "parameters": known.parameters,
+        "gmacs": known.gmacs,
+        "top1": known.top1,
+        "uncounted": None,
     }
 
 
-def _sizes(name: str) -> tuple[int, float] | tuple[None, None]:
-    """Count what a variant of the user's own costs, or leave it open where that fails: shown alone, it says why."""
-    from vitrail.lab.cost import count_macs, count_parameters
+def _own_row(name: str) -> dict[str, Any]:
+    """Count a variant of the user's own; whatever goes wrong in its code stands in its row."""
+    from vitrail.models import family_of, find
+    from vitrail.models.added import own_fault
 
+    row = {"name": name, "family": family_of(name), "size": None, "parameters": None, "gmacs": None}
+    reason = None
     try:
-        return count_parameters(name), round(count_macs(name) / 1e9, 3)
-    except VitrailError:
-        return None, None
+        row["size"] = find(name).VARIANTS[name].preprocess.size
+        row["parameters"], macs, uncounted = _counts(_on_meta(name))
+        row["gmacs"] = None if macs is None else round(macs / 1e9, 3)
+        reason = uncounted and uncounted.partition("\n")[0]
+    except Exception as error:  # noqa: BLE001 - anything can go wrong in code that is not ours, and the list is of all models
+        told = isinstance(error, VitrailError)
+        reason = str(error) if told else own_fault(error) or f"{type(error).__name__}: {error}"
+    return {**row, "top1": None, "uncounted": reason}
 
 
-def _counted(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
-    """Build the variant without memory, and count."""
+def _on_meta(name: str, **overrides: Any) -> Any:
+    """Build a variant without memory."""
     import torch
 
-    from vitrail.lab.cost import count_macs, count_parameters
-    from vitrail.models import create_model, family_of
-    from vitrail.training.config import TrainConfig
+    from vitrail.models import create_model
 
     with torch.device("meta"):
-        model = create_model(name, **TrainConfig(set=changes).model_overrides())
-    config = asdict(model.config)
+        return create_model(name, **overrides)
+
+
+def _counts(model: Any) -> tuple[int, int | None, str | None]:
+    """Return parameters and multiply-adds, or in place of these the reason why they cannot be counted."""
+    from vitrail.lab.cost import count_parameters, counted_macs
+
+    macs, reason = counted_macs(model)
+    return count_parameters(model), macs, reason or None
+
+
+def _facts(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
+    from vitrail.models import family_of, make_config
+    from vitrail.models.published import PUBLISHED
+
+    known, reason = PUBLISHED.get(name), None
+    if known and not changes:
+        config, parameters, macs = make_config(name), known.parameters, known.multiply_adds
+    else:
+        from vitrail.training.config import TrainConfig
+
+        model = _on_meta(name, **TrainConfig(set=changes).model_overrides())
+        config, (parameters, macs, reason) = model.config, _counts(model)
+    values = asdict(config)
     return {
         "name": name,
         "family": family_of(name),
-        "parameters": count_parameters(model),
-        "multiply_adds": count_macs(model),
-        "preprocess": config.pop("preprocess"),
-        "config": config,
+        "parameters": parameters,
+        "multiply_adds": macs,
+        "uncounted": reason,
+        "preprocess": values.pop("preprocess"),
+        "config": values,
+        "published": None if known is None else {**known._asdict(), "gmacs": known.gmacs},
     }
 
 
@@ -129,7 +171,9 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
     print(" ".join([name, *changes]))
     print(f"  family         {facts['family']}")
     print(f"  parameters     {facts['parameters']:,}")
-    print(f"  multiply-adds  {facts['multiply_adds'] / 1e9:.3f} G at {facts['preprocess']['size']} pixels")
+    macs = facts["multiply_adds"]
+    counted = "unknown" if macs is None else f"{macs / 1e9:.3f} G at {facts['preprocess']['size']} pixels"
+    print(f"  multiply-adds  {counted}")
     print(f"  evaluation     {_protocol(facts['preprocess'])}")
     told = []
     if published and published["top1"]:
@@ -145,6 +189,8 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
     arguments, flags = _again(name, changes)
     print(f"\nIn Python: model = vitrail.create_model({arguments})")
     print(f"To train:  vitrail train FOLDER --model {flags}")
+    if facts["uncounted"]:
+        print(f"\n{facts['uncounted']}")
 
 
 def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
@@ -159,18 +205,11 @@ def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
     return arguments, " ".join([name, *size, *(["--set", *fields] if fields else [])])
 
 
-def _containing(text: str) -> list[str]:
-    """Take a word that is no name for a family or a part of a name; one that is neither gets the nearest names."""
-    from vitrail.errors import unknown
-    from vitrail.models import HINT, family_of, list_models
-
-    names = list_models()
-    if family := [name for name in names if family_of(name) == text.lower()]:
+def _containing(text: str, known: dict[str, str]) -> list[str]:
+    """Take a word that is no name for a family, or for a part of a name or a pattern of families."""
+    if family := [name for name in known if known[name] == text.lower()]:
         return family
-    found = [name for name in names if text.lower() in name.lower() or fnmatch(family_of(name), text.lower())]
-    if not found:
-        raise unknown("model", text, names, hint=HINT)
-    return found
+    return [name for name in known if text.lower() in name.lower() or fnmatch(known[name], text.lower())]
 
 
 def _protocol(preprocess: dict[str, Any]) -> str:

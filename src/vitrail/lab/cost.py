@@ -75,6 +75,13 @@ _FREE = {
 }
 
 
+class Uncounted(VitrailError):
+    """What the model computes cannot be counted, though it may well run."""
+
+
+_DEPENDING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
 def count_parameters(model: nn.Module | str) -> int:
     """Count the parameters of a model, or of a variant named in the catalogue.
 
@@ -96,7 +103,7 @@ def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None
         size: side of the square picture, or its height and width; the variant's own size when None.
 
     Raises:
-        VitrailError: if the model runs an operator whose products nobody knows how to count.
+        Uncounted: it runs an operator whose products nobody said how to count, or one whose result depends on values.
 
     Example:
         >>> round(count_macs("vit_tiny_patch16_224") / 1e9, 3)
@@ -110,6 +117,14 @@ def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None
     with torch.no_grad(), _NothingUncounted(), FlopCounterMode(display=False) as counter:
         _on_meta(model).eval()(images)
     return counter.get_total_flops() // 2
+
+
+def counted_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> tuple[int | None, str]:
+    """Return the multiply-adds and no reason, or None and the reason why nobody knows them."""
+    try:
+        return count_macs(model, size), ""
+    except Uncounted as reason:
+        return None, str(reason)
 
 
 def _model(model: nn.Module | str) -> nn.Module:
@@ -133,9 +148,15 @@ class _NothingUncounted(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         free = func.is_view or torch.Tag.pointwise in func.tags or name in _FREE
-        if not free and func.overloadpacket not in flop_registry:
-            raise VitrailError(
+        unknown = not free and func.overloadpacket not in flop_registry
+        if unknown and not _DEPENDING.isdisjoint(func.tags):
+            raise Uncounted(f"Cannot count multiply-adds: '{func}' depends on values, and none are computed for it.")
+        if unknown:
+            raise Uncounted(
                 f"Cannot count multiply-adds: nobody said what '{func}' costs.\n"
-                "Add it to the free operators of vitrail.lab.cost, or register its formula with torch's flop counter."
+                "Say it in the file of the model, in floating-point operations: 2 a multiply-add, 0 without products.\n"
+                "  from torch.utils.flop_counter import register_flop_formula\n"
+                f"  @register_flop_formula(torch.ops.{func.overloadpacket})\n"
+                "  def cost(*shapes, out_shape=None, **options): return 0"
             )
         return func(*args, **(kwargs or {}))

@@ -1,11 +1,12 @@
 """The catalogue: the one place where a string meets an architecture.
 
 Each file in this room is one architecture: a frozen config, `build(config)` and `VARIANTS`, a plain dict from names
-(timm's, which users, papers and checkpoints speak) to configs. `published.py` holds what is published about them, and
-`added.py` opens files of the user's own.
+(timm's, which users, papers and checkpoints speak) to configs. `published.py` holds what is published about them, their
+names included, so that a list of names opens no architecture; `added.py` opens files of the user's own.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -14,25 +15,33 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.models.added import VARIABLE, added
+from vitrail.models.added import VARIABLE, added, own_fault
+from vitrail.models.published import PUBLISHED
 
 if TYPE_CHECKING:
     from vitrail.parts.backbone import Classifier
 
-FAMILIES = ("vit", "vit_hybrid", "deit", "swin", "nat", "dinat", "dinat_s", "poolformer", "mixer", "bit")
+FAMILIES = tuple(dict.fromkeys(known.family for known in PUBLISHED.values()))
 HINT = f"See them all with: vitrail models. One of your own is in a file that {VARIABLE} names."
 
 
-def catalogue() -> dict[str, ModuleType]:
-    """Map each variant's name to the module of its architecture, family by family, those of the user's own last."""
-    return _catalogue(os.environ.get(VARIABLE, ""))
+def catalogue() -> dict[str, str]:
+    """Map each variant's name to that of its architecture, family by family, those of the user's own last.
+
+    Raises:
+        VitrailError: a file of the user's own cannot be used.
+    """
+    own = {name: _family(module) for name, module in _own(os.environ.get(VARIABLE, "")).items()}
+    return {name: known.family for name, known in PUBLISHED.items()} | own
 
 
 @cache
-def _catalogue(own: str) -> dict[str, ModuleType]:
-    modules = [import_module(f"vitrail.models.{family}") for family in FAMILIES]
-    names = {name: module for module in modules for name in module.VARIANTS}
-    return names | {name: module for module in added(own, FAMILIES, names) for name in module.VARIANTS}
+def _own(paths: str) -> dict[str, ModuleType]:
+    return {name: module for module in added(paths, FAMILIES, PUBLISHED) for name in module.VARIANTS}
+
+
+def _family(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
 
 
 def family_of(name: str) -> str:
@@ -42,7 +51,7 @@ def family_of(name: str) -> str:
         >>> family_of("swin_tiny_patch4_window7_224")
         'swin'
     """
-    return find(name).__name__.rpartition(".")[2]
+    return PUBLISHED[name].family if name in PUBLISHED else _family(find(name))
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -61,10 +70,12 @@ def find(name: str) -> ModuleType:
     Raises:
         VitrailError: if the name is unknown; the message holds the nearest ones.
     """
-    try:
-        return catalogue()[name]
-    except KeyError:
-        raise unknown("model", name, catalogue(), hint=HINT) from None
+    if name in PUBLISHED:  # a faulty file of the user's own stands in nobody's way
+        return import_module(f"{__name__}.{PUBLISHED[name].family}")
+    own = _own(os.environ.get(VARIABLE, ""))
+    if name not in own:
+        raise unknown("model", name, catalogue(), hint=HINT)
+    return own[name]
 
 
 def make_config(name: str, **overrides: Any) -> Any:
@@ -129,14 +140,25 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> "Classifie
         10
     """
     config = make_config(name, **overrides)
-    try:
-        model = find(name).build(config)
-    except VitrailError:
-        raise
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise VitrailError(f"Cannot build {name} with {overrides}: {error}") from error
+    model = _built(name, find(name).build, config, overrides)
     model.variant, model.config, model.preprocess = name, config, config.preprocess
     if weights is not None:
         load_weights = import_module("vitrail.weights.load").load_weights  # the room above: opened only when asked for
         load_weights(model, weights)
+    return model
+
+
+def _built(name: str, build: Callable[[Any], Any], config: Any, overrides: dict[str, Any]) -> Any:
+    """Build, and say of numbers that do not fit together which they are."""
+    try:
+        model = build(config)
+    except VitrailError:
+        raise
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        numbers = f" with {overrides}" if overrides else ""
+        raise VitrailError(f"Cannot build {name}{numbers}: {own_fault(error) or error}") from error
+    if not callable(getattr(model, "parameters", None)):
+        raise VitrailError(
+            f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Classifier."
+        )
     return model

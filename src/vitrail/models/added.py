@@ -32,7 +32,7 @@ def added(paths: str, families: Iterable[str], names: Iterable[str]) -> Iterator
         VitrailError: a file is not there, does not run, holds no architecture, or takes a name that is taken.
     """
     families, names = set(families), set(names)
-    for path in [Path(text) for text in paths.split(os.pathsep) if text]:
+    for path in map(Path, _paths(paths)):
         if path.stem in families:
             raise _refused(path, f"there is an architecture '{path.stem}' already; give the file another name")
         module = _open(path)
@@ -40,6 +40,30 @@ def added(paths: str, families: Iterable[str], names: Iterable[str]) -> Iterator
         families.add(path.stem)
         names.update(module.VARIANTS)
         yield module
+
+
+def own_fault(error: BaseException) -> str | None:
+    """Say where in a file that the variable names an error came up, and what it is; None where it did not.
+
+    An error that another one caused counts as its cause does.
+    """
+    places = {str(Path(text).resolve()): text for text in _paths(os.environ.get(VARIABLE, ""))}
+    passed: BaseException | None = error
+    while passed is not None:
+        own = [frame for frame in traceback.extract_tb(passed.__traceback__) if frame.filename in places]
+        if own:
+            return f"{places[own[-1].filename]}:{own[-1].lineno}: {type(passed).__name__}: {_text(passed)}"
+        passed = passed.__cause__ or (None if passed.__suppress_context__ else passed.__context__)
+    return None
+
+
+def _paths(text: str) -> list[str]:
+    return [path for path in text.split(os.pathsep) if path]
+
+
+def _text(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return str(getattr(error, "msg", None) or error).partition("\n")[0]
 
 
 def _open(path: Path) -> ModuleType:
@@ -65,8 +89,7 @@ def _where(error: Exception, place: str) -> str:
     """Say what went wrong, and in which line of the file."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
     line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
-    what = getattr(error, "msg", None) or error
-    return f"{type(error).__name__}: {what}" + (f" (line {line})" if line else "")
+    return f"{type(error).__name__}: {_text(error)}" + (f" (line {line})" if line else "")
 
 
 def _check(path: Path, module: ModuleType, names: set[str]) -> None:

@@ -22,7 +22,7 @@ from vitrail.lab.bench.result import Bench, Entry, Phase
 from vitrail.lab.bench.start import Start, measure_start, try_alone
 from vitrail.lab.bench.subject import Subject
 from vitrail.lab.bench.turns import Turns, alternate
-from vitrail.lab.cost import count_macs, count_parameters
+from vitrail.lab.cost import count_parameters, counted_macs
 from vitrail.lab.speed import Product, best_product
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
@@ -89,7 +89,9 @@ def run_bench(
     """
     with use_threads(plan.threads) as threads:
         model = subject.build()
-        macs = count_macs(model, model.preprocess.size)  # what can fail does so before minutes of measuring
+        macs, unknown = counted_macs(model, model.preprocess.size)  # what can fail does so before minutes of measuring
+        if unknown:
+            tell(f"There will be no GEU. {unknown}")
         stage = _Stage.of(model, subject, plan, tell)
         phases = tuple(stage.phase(contenders, batch) for batch in plan.batches)
         starts = tuple(_starts(subject, phases[0], plan, threads, tell)) if plan.starts else ()

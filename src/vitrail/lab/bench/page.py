@@ -42,7 +42,7 @@ def facts(bench: Bench) -> list[str]:
     weights = bench.subject["weights"] or ("random weights" if not bench.trained else "its weights")
     return [
         f"- Command: `{bench.command}`",
-        f"- Model: {bench.name}, {bench.parameters:,} parameters, {bench.macs / 1e9:.3f} G multiply-adds a picture"
+        f"- Model: {bench.name}, {bench.parameters:,} parameters, {_macs(bench.macs)} multiply-adds a picture"
         + (f" of {size} pixels" if size else "")
         + f", {weights}",
         f"- {bench.threads} threads, {bench.rounds} rounds, answers compared on {bench.checked}",
@@ -91,6 +91,10 @@ def amount(spread: Spread, digits: int = 3) -> str:
     return (f"{spread.median:,.0f}" if whole else f"{spread.median:.{digits}g}") + f" ±{spread.noise:.0%}"
 
 
+def _macs(count: int | None) -> str:
+    return "an unknown number of" if count is None else f"{count / 1e9:.3f} G"
+
+
 def _against_best(phase: Phase) -> str | None:
     ours, best = phase.ours, phase.best_peer
     if best is None:
@@ -114,7 +118,7 @@ def _speeds(bench: Bench, phase: Phase) -> Table:
 
 
 def _row(bench: Bench, phase: Phase, entry: Entry) -> list[str]:
-    turns, same = entry.turns, entry.agreement
+    turns, same, share = entry.turns, entry.agreement, bench.geu(phase, entry)
     itself = entry.name == phase.ours.name
     return [
         entry.name,
@@ -123,7 +127,7 @@ def _row(bench: Bench, phase: Phase, entry: Entry) -> list[str]:
         f"{1e3 * turns.spread.median:.4g}",
         f"{1e3 * turns.p95:.4g}",
         "" if itself else ratio(phase.ours.turns.times_as_fast(turns)),
-        f"{bench.geu(phase, entry).median:.3f}",
+        "" if share is None else f"{share.median:.3f}",
         "not finite" if same.error is None else f"{same.error:.1e}",
         _same_class(same),
         "yes" if same.holds else "NO",

@@ -74,7 +74,7 @@ class Bench:
         precision: `fp32`, `bf16` or `int8`: what was asked for; each entry's agreement says what it computed in.
         threads: threads of each contender.
         rounds: turns of each contender.
-        macs: multiply-adds of one picture.
+        macs: multiply-adds of one picture; None where nobody can count them.
         parameters: number of parameters.
         trained: whether its weights were learnt.
         product: the machine's fastest matrix product.
@@ -92,7 +92,7 @@ class Bench:
     precision: str
     threads: int
     rounds: int
-    macs: int
+    macs: int | None
     parameters: int
     trained: bool
     product: str
@@ -113,11 +113,13 @@ class Bench:
         """Return the operations a second of the fastest product during a phase."""
         return Spread.of(self.product_flops / seconds for seconds in phase.product.rounds)
 
-    def geu(self, phase: Phase, entry: Entry) -> Spread:
-        """Return the share of the machine's product rate that a contender reaches, round by round.
+    def geu(self, phase: Phase, entry: Entry) -> Spread | None:
+        """Return the share of the product rate that a contender reaches, round by round; None without a count.
 
         Formula: GEU = (2 · multiply-adds · batch / seconds) / rate of the fastest product.
         """
+        if self.macs is None:
+            return None
         flops = 2 * self.macs * phase.batch
         pairs = zip(entry.turns.rounds, phase.product.rounds, strict=True)
         return Spread.of(flops / own / (self.product_flops / product) for own, product in pairs)
@@ -138,12 +140,13 @@ def _seconds(entry: Entry) -> float:
 
 def _figures(bench: Bench, phase: Phase) -> dict[str, dict[str, Any]]:
     ours = phase.ours
+    shares = {entry.name: bench.geu(phase, entry) for entry in phase.entries}
     return {
         entry.name: {
             "images_per_second": phase.images_per_second(entry)._asdict(),
             "milliseconds_p95": 1e3 * entry.turns.p95,
             "ours_times_as_fast": ours.turns.times_as_fast(entry.turns)._asdict(),
-            "geu": bench.geu(phase, entry)._asdict(),
+            "geu": None if (share := shares[entry.name]) is None else share._asdict(),
             "agrees": entry.agreement.holds,
         }
         for entry in phase.entries
