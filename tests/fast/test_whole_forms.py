@@ -117,7 +117,29 @@ def test_a_compiler_runs_a_form_as_it_is() -> None:
     torch.compiler.reset()
 
 
-def test_a_form_is_a_compiled_classifier_and_can_be_sent() -> None:
-    fast, images = vitrail.optimize(small("vit"), "fp32"), torch.randn(1, 3, 64, 64)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("name", ["vit", "swin official", "nat", "mixer", "bit"])
+def test_copies_read_their_own_weights(name: str, precision: Any) -> None:
+    """What compiled code reads is looked up once: a copy must not remember where the first one's weights lie."""
+    fast, images = vitrail.optimize(small(name), precision), torch.randn(1, 3, 64, 64)
     assert type(fast) is CompiledClassifier
-    assert torch.equal(pickle.loads(pickle.dumps(fast))(images), fast(images))
+    with torch.inference_mode():
+        want = fast(images)
+        copies = copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))
+        for tensor in laid_out(fast):
+            tensor.fill_(torch.nan if tensor.is_floating_point() else 99)
+        assert not torch.equal(fast(images), want)
+        assert all(torch.equal(copied(images), want) for copied in copies)
+
+
+def laid_out(fast: FastClassifier) -> list[Tensor]:
+    """Return the tensors of packed weights."""
+    held = [value for module in fast.modules() for value in vars(module).values()]
+    held = [part for value in held for part in (value if isinstance(value, list) else [value])]
+    return [
+        tensor
+        for value in held
+        for packed in (value, getattr(value, "product", None))
+        for name in ("panels", "weight")
+        if isinstance(tensor := getattr(packed, name, None), Tensor)
+    ]
