@@ -22,7 +22,7 @@ from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.embeddings import Embedding, PatchEmbedding
 from vitrail.parts.heads import LinearHead, MeanToken
-from vitrail.parts.initialisation import initialise
+from vitrail.parts.initialisation import initialise_as_mixer
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.token_mlp import TokenMLP
@@ -63,7 +63,7 @@ def build(config: MixerConfig) -> Classifier:
     embedding = Embedding(PatchEmbedding(c.in_channels, c.dim, c.patch_size))
     backbone = Backbone(embedding, [Stage(blocks)], nn.LayerNorm(c.dim, eps=1e-6))
     model = Classifier(backbone, LinearHead(MeanToken(), c.dim, c.num_classes))
-    initialise(model)
+    initialise_as_mixer(model)
     return model
 
 

@@ -24,7 +24,7 @@ from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.embeddings import Embedding, PatchEmbedding, PrefixTokens
 from vitrail.parts.heads import FirstToken, LinearHead
-from vitrail.parts.initialisation import initialise
+from vitrail.parts.initialisation import initialise_as_vit
 from vitrail.parts.positions import LearnedPosition
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.stages import Stage
@@ -69,7 +69,7 @@ def build(config: ViTConfig) -> Classifier:
     ]
     backbone = Backbone(embedding, [Stage(blocks)], nn.LayerNorm(c.dim, eps=1e-6))
     model = Classifier(backbone, LinearHead(FirstToken(), c.dim, c.num_classes))
-    initialise(model)
+    initialise_as_vit(model)
     return model
 
 

@@ -27,7 +27,7 @@ from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d
 from vitrail.parts.embeddings import ConvStem, Embedding, MapPatches, PrefixTokens, Steps
 from vitrail.parts.heads import FirstToken, LinearHead
-from vitrail.parts.initialisation import initialise
+from vitrail.parts.initialisation import initialise_as_vit
 from vitrail.parts.norms import GroupNormReLU
 from vitrail.parts.positions import LearnedPosition
 from vitrail.parts.regularisation import drop_path_rates
@@ -61,7 +61,7 @@ def build(config: ViTHybridConfig) -> Classifier:
     stem = ConvStem(SameStdConv2d(c.in_channels, STEM, 7, stride=2), GroupNormReLU(GROUPS, STEM), SameMaxPool2d(3, 2))
     backbone = Backbone(Embedding(stem), [*resnet_stages(c), vit_stage(c)], nn.LayerNorm(c.dim, eps=1e-6))
     model = Classifier(backbone, LinearHead(FirstToken(), c.dim, c.num_classes))
-    initialise(model)
+    initialise_as_vit(model)
     return model
 
 

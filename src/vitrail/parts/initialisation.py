@@ -1,18 +1,61 @@
-"""First values of weights, as one rule."""
+"""First values of weights: one rule for most models, and those of ViT's and Mixer's authors.
+
+Norms start as the identity by themselves; embeddings, tables and convolutions draw their own values where they are
+made. The authors of ViT and Mixer begin the head with zeros; here it is drawn like the rest, so that the body learns
+from the first step on.
+"""
+
+from collections.abc import Iterator
 
 from torch import nn
+
+from vitrail.parts.channel_mixers import MLP
+
+# A normal distribution that is cut off at two deviations has this share of its deviation left.
+CUT = 0.8796256610342398
 
 
 def initialise(model: nn.Module) -> None:
     """Draw every linear layer from U(-a, a) with a = sqrt(6 / (inputs + outputs)); biases are zero.
 
-    "Understanding the difficulty of training deep feedforward neural networks", equation 16: what ViT's and Mixer's own
-    code does. DeiT and Swin draw from N(0, 0.02) instead; at their widths the two are close, but 0.02 is far too small
-    for the narrow models that one trains on a small data set. Norms start as the identity by themselves; embeddings,
-    tables and convolutions draw their own values where they are made.
+    "Understanding the difficulty of training deep feedforward neural networks", equation 16. This is our choice: DeiT,
+    Swin, NAT and PoolFormer draw from N(0, 0.02^2) instead; at their widths the two are close, but 0.02 is far too
+    small for the narrow models that one trains on a small data set. Queries, keys and values are one layer here.
     """
+    for layer in _linear(model):
+        nn.init.xavier_uniform_(layer.weight)
+
+
+def initialise_as_vit(model: nn.Module) -> None:
+    """Draw as `initialise`, but queries, keys and values each for itself, and the biases of MLPs from N(0, 1e-6^2).
+
+    So does the code of "An Image is Worth 16x16 Words" (google-research/vision_transformer), but for the head.
+    """
+    initialise(model)
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and name.endswith(".qkv"):
+            for part in layer.weight.detach().chunk(3):  # three layers in one, so three times as many outputs
+                nn.init.xavier_uniform_(part)
+        if isinstance(layer, MLP):
+            nn.init.normal_(layer.fc1.bias, std=1e-6)
+            nn.init.normal_(layer.fc2.bias, std=1e-6)
+
+
+def initialise_as_mixer(model: nn.Module) -> None:
+    """Draw every linear layer from N(0, 1 / inputs), cut off at two deviations; biases are zero.
+
+    "Efficient BackProp", section 4.6, for the deviation. So does the code of "MLP-Mixer" (Flax's default), but for the
+    head.
+    """
+    for layer in _linear(model):
+        std = layer.in_features**-0.5 / CUT
+        nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+
+
+def _linear(model: nn.Module) -> Iterator[nn.Linear]:
+    """Give each linear layer after setting its bias to zero."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+            yield module
