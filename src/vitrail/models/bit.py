@@ -1,6 +1,6 @@
 """BiT: the convolutional baseline that ViT was measured against, a wide ResNet without batch statistics.
 
-"Big Transfer (BiT): General Visual Representation Learning", Kolesnikov et al., 2020, section 3.1:
+"Big Transfer (BiT): General Visual Representation Learning", Kolesnikov et al., 2020:
 
 | model | layers | width |
 |---|---|---|

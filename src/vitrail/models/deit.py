@@ -10,7 +10,7 @@
 
 The structure is ViT's; the distilled variants carry a second prefix token with a head of its own. Details that are easy
 to get wrong: inputs are normalised by ImageNet's mean and deviation (ViT: by 0.5), and at inference the two heads'
-logits are averaged (section 3 of the paper speaks of adding their softmaxes; the published figures are the logits').
+logits are averaged (section 4 of the paper speaks of adding their softmaxes; the published figures are the logits').
 """
 
 from dataclasses import dataclass, replace

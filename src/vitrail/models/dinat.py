@@ -1,6 +1,6 @@
 """DiNAT: NAT whose every other block looks further, at neighbours some cells apart.
 
-"Dilated Neighborhood Attention Transformer", Hassani and Shi, 2022, section 4, table 2:
+"Dilated Neighborhood Attention Transformer", Hassani and Shi, 2022:
 
 | model | C | layers | heads | MLP ratio | layer scale | drop path |
 |---|---|---|---|---|---|---|

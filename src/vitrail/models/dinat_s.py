@@ -1,6 +1,6 @@
 """DiNAT_s: Swin with neighborhoods in the place of windows.
 
-"Dilated Neighborhood Attention Transformer", Hassani and Shi, 2022, section 4, "alternative model":
+"Dilated Neighborhood Attention Transformer", Hassani and Shi, 2022, its alternative model:
 
 | model | C | layers | heads | drop path |
 |---|---|---|---|---|

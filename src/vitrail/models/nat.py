@@ -1,6 +1,6 @@
 """NAT: each cell attends to the cells around it.
 
-"Neighborhood Attention Transformer", Hassani et al., 2023, section 3.3, table 2:
+"Neighborhood Attention Transformer", Hassani et al., 2023:
 
 | model | C | layers | heads | MLP ratio | layer scale | drop path |
 |---|---|---|---|---|---|---|

@@ -1,6 +1,6 @@
 """PoolFormer: the token mixer is an average, and the architecture still works.
 
-"MetaFormer Is Actually What You Need for Vision", Yu et al., 2022, tables 1 and 9:
+"MetaFormer Is Actually What You Need for Vision", Yu et al., 2022, table 1 and the appendix:
 
 | model | C | layers | layer scale | drop path |
 |---|---|---|---|---|

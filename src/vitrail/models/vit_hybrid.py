@@ -1,7 +1,7 @@
 """ViT hybrids: a ResNet sees first, and ViT's patches are cut from its map.
 
 "An Image is Worth 16x16 Words", Dosovitskiy et al., 2021, section 3.1 (R50+B), and "How to train your ViT?", Steiner et
-al., 2022, table 2 (the others):
+al., 2022 (the others):
 
 | model | ResNet layers | patches of the map | ViT |
 |---|---|---|---|

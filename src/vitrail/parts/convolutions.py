@@ -36,7 +36,7 @@ def standardise(weight: Tensor, eps: float = 1e-8) -> Tensor:
 
     w = (w - mean(w)) / sqrt(var(w) + eps), over the inputs of each output channel
 
-    "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", section 3. eps is timm's;
+    "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization". eps is timm's;
     BiT's authors add 1e-10, and those of ViT's hybrids add 1e-5 to the deviation. The norm that follows a convolution
     makes the three agree almost.
     """

@@ -51,7 +51,7 @@ class PatchEmbedding(nn.Module):
 class OverlappingPatchEmbedding(nn.Module):
     """Project patches that share their borders: a strided convolution whose filters are wider than its step.
 
-    "MetaFormer Is Actually What You Need for Vision", section 4.1 (7 x 7, stride 4, padding 2).
+    "MetaFormer Is Actually What You Need for Vision", table 1 (7 x 7, stride 4; padding 2 in the code).
 
     Args:
         in_channels: channels of the picture.
@@ -94,7 +94,7 @@ class OverlappingPatchEmbedding(nn.Module):
 class ConvTokenizer(nn.Module):
     """Two strided 3 x 3 convolutions, one after the other, then a norm: patches of 4 pixels that share their borders.
 
-    "Neighborhood Attention Transformer", section 3.3: nothing stands between the two. Each halves a side, rounded up,
+    "Neighborhood Attention Transformer": nothing stands between the two. Each halves a side, rounded up,
     so every size works. Filters begin as PyTorch draws them, as the authors' do.
 
     Args:

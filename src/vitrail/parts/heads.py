@@ -63,8 +63,8 @@ class DistilledHead(nn.Module):
 
     y = (W_1 x_1 + W_2 x_2) / 2
 
-    "Training data-efficient image transformers", section 3. The answer is always the mean of the two logits, in
-    training too; who distils asks for `both`.
+    "Training data-efficient image transformers", section 4, which adds the two softmaxes; the authors' code takes the
+    mean of the two logits, as here. So the answer is in training too; who distils asks for `both`.
 
     Args:
         dim: channels C.

@@ -53,7 +53,7 @@ class PatchMerging(nn.Module):
 class ConvMerging(nn.Module):
     """A strided convolution: neighbours that overlap become one token.
 
-    "MetaFormer Is Actually What You Need for Vision", section 4.1 (3 x 3, stride 2, no norm).
+    "MetaFormer Is Actually What You Need for Vision", table 1 (3 x 3, stride 2; no norm in the code).
 
     Args:
         dim: channels C before.
@@ -82,7 +82,7 @@ class ConvMerging(nn.Module):
 class NormedConvMerging(nn.Module):
     """A 3 x 3 convolution of stride 2 without bias, then a norm.
 
-    "Neighborhood Attention Transformer", section 3.3. Filters begin as PyTorch draws them, as the authors' do.
+    "Neighborhood Attention Transformer". Filters begin as PyTorch draws them, as the authors' do.
 
     Args:
         dim: channels C before.

@@ -80,8 +80,8 @@ class LearnedPosition(nn.Module):
 
     x + table, the cells' part of the table resized by antialiased bicubic interpolation.
 
-    "An Image is Worth 16x16 Words", section 3.1 and appendix D.4. The paper's code resizes bilinearly; the bicubic rule
-    is the one that today's weights were fine-tuned with.
+    "An Image is Worth 16x16 Words", section 3.1 and, for the resizing, 3.2. The paper's code resizes bilinearly; the
+    bicubic rule is the one that today's weights were fine-tuned with.
 
     Args:
         dim: channels C.

@@ -58,7 +58,7 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
 class LayerScale(nn.Module):
     """A learned factor for each channel of a branch: `gamma * x`.
 
-    "Going deeper with Image Transformers", section 2.1.
+    "Going deeper with Image Transformers", section 2.
 
     Args:
         dim: channels C.

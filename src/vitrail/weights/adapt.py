@@ -109,7 +109,7 @@ def change_channels(weight: Tensor, channels: int) -> Tensor:
 def resize_patch(weight: Tensor, patch_size: int) -> Tensor:
     """Resize a patch embedding so that a resized patch gives the token that the patch gave.
 
-    w' = pinv(B^T) w with B the matrix of bicubic resizing. "FlexiViT: One Model for All Patch Sizes", section 3.4.
+    w' = pinv(B^T) w with B the matrix of bicubic resizing. "FlexiViT: One Model for All Patch Sizes".
     """
     old = weight.shape[-1]
     if old == patch_size:

@@ -2,7 +2,7 @@
 
 | file | holds |
 |---|---|
-| `config.json` | variant, family, config values, class names |
+| `config.json` | variant, family, config values, class names; the file's name where the architecture is one's own |
 | `model.safetensors` | the tensors, under our key names |
 | `preprocessor_config.json` | the evaluation protocol, in Hugging Face's fields |
 | `README.md` | a model card |
@@ -28,6 +28,7 @@ from vitrail.parts.backbone import Classifier
 from vitrail.preprocess import Preprocess
 from vitrail.weights.card import model_card
 from vitrail.weights.manifest import MANIFEST, dump_json, seal, verify
+from vitrail.weights.own import need_own_file, own_file
 from vitrail.weights.processor import from_processor, to_processor
 
 _STATED = ("metrics", "dataset", "license")
@@ -103,6 +104,7 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classi
     for key, kind in {"variant": str, "config": dict}.items():
         if not isinstance(config.get(key), kind):
             raise DataError(f"{folder / CONFIG} has no '{key}'; it was not written by vitrail.save_model.")
+    need_own_file(config["variant"], config.get("architecture_file"), folder)
     preprocess = from_processor(read_json(folder / PROCESSOR))
     with torch.random.fork_rng(devices=[]):  # loading does not disturb the caller's random numbers
         model = create_model(config["variant"], **{**_tuples(config["config"]), "preprocess": preprocess})
@@ -173,11 +175,13 @@ def _config(model: Classifier, about: dict[str, Any]) -> dict[str, Any]:
         raise VitrailError(
             f"Got {len(labels)} labels for a model of {classes} classes. Give one name a class, in order."
         )
+    file = own_file(model.variant)
     return {
         "format_version": 1,
         "library_name": "vitrail",
         "variant": model.variant,
         "family": type(model.config).__module__.rpartition(".")[2],
+        **({} if file is None else {"architecture_file": file}),
         "config": values,
         "num_classes": classes,
         "labels": None if labels is None else [str(label) for label in labels],

@@ -1,6 +1,6 @@
 """Neighborhood attention: each cell attends to the `k x k` cells around it, side by side or `dilation` cells apart.
 
-"Neighborhood Attention Transformer", section 3.1, and "Dilated Neighborhood Attention Transformer", section 3.
+"Neighborhood Attention Transformer" and "Dilated Neighborhood Attention Transformer".
 """
 
 from vitrail.kernels.dispatch import Backend, Kernel

@@ -12,7 +12,8 @@ def neighborhood_map(q: HeadMap, k: HeadMap, bias: Tensor, kernel_size: int, dil
 
     A_i = softmax_j(q_i k_j^T / sqrt(d) + B(i, j)), j the neighbours of i
 
-    "Neighborhood Attention Transformer", equations 2 and 3; "Dilated ...", equation 3.
+    "Neighborhood Attention Transformer" and "Dilated Neighborhood Attention Transformer", with the bias where the
+    authors' code has it: their formula would divide it by sqrt(d) too.
 
     Args:
         q: queries.

@@ -47,9 +47,11 @@ class NeighborhoodAttention(nn.Module):
 
     y_i = W_o concat_h softmax(q_i k_j^T / sqrt(d) + B_h[i - j]) v_j, j the neighbours of i
 
-    "Neighborhood Attention Transformer", section 3.1; "Dilated Neighborhood Attention Transformer", section 3. At a
-    border the neighborhood is shifted inwards, so it always has k * k cells. A map that is too small for that is
-    padded as in the authors' code: with zeros after the norm, at the right and bottom; the padding takes part as keys.
+    "Neighborhood Attention Transformer" and "Dilated Neighborhood Attention Transformer". Their formula divides the sum
+    of scores and bias by sqrt(d); the authors' code, which made the weights, scales the queries and adds the bias after
+    that, as here. At a border the neighborhood is shifted inwards, so it always has k * k cells. A map that is too
+    small for that is padded as in the authors' code: with zeros after the norm, at the right and bottom; the padding
+    takes part as keys.
 
     Args:
         dim: channels C.
