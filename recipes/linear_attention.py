@@ -27,8 +27,6 @@ from vitrail.parts.stages import Stage
 from vitrail.preprocess import Preprocess
 from vitrail.shapes import Tokens
 
-AT_224 = Preprocess()
-
 
 class LinearAttention(nn.Module):
     """Attention whose weights are products of features, so that its cost grows with N instead of with its square.
@@ -57,6 +55,9 @@ class LinearAttention(nn.Module):
         summary = k.transpose(-2, -1) @ v  # (B, h, d, d)
         weight = (q * k.sum(-2, keepdim=True)).sum(-1, keepdim=True)  # (B, h, N, 1)
         return self.proj(merge_heads(q @ summary / weight))
+
+
+AT_224 = Preprocess()
 
 
 @dataclass(frozen=True)
