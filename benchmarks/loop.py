@@ -121,7 +121,7 @@ def tell_overhead(times: dict[str, list[float]], steps: int) -> None:
 
 def tell_grid(run: Session, rounds: int) -> None:
     """Print pictures a second for batches up to the one that auto finds, in turns."""
-    found = largest_batch(run)
+    found = largest_batch(run, most=len(run.train_data.dataset))
     sizes = sorted({*(2**i for i in range(3, found.bit_length()) if 2**i < found), found})
     rates: dict[int, list[float]] = {size: [] for size in sizes}
     with untouched(run):

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from vitrail.errors import VitrailError
-from vitrail.training.batch_size import SHARE, by_line, by_trial, largest_batch
-from vitrail.training.build import build_model, build_session, open_data
+from vitrail.training.batch_size import SHARE, by_line, by_trial, largest_batch, useful_batch
+from vitrail.training.build import build_model, build_session, open_data, usual_batch
 from vitrail.training.config import TrainConfig
 from vitrail.training.dry_run import dry_run
 from vitrail.training.memory import available, giving_back, peak_of, resident
 from vitrail.training.progress import Silent
-from vitrail.training.rate_finder import HIGHEST, LOWEST, find_rate, steepest
+from vitrail.training.rate_finder import HIGHEST, LOWEST, below_the_least, find_rate, smooth
 from vitrail.training.session import Session
 from vitrail.training.stop import Stop
 from vitrail.training.train import make_run, train
@@ -61,7 +61,18 @@ def test_the_rate_finder_stops_where_the_loss_breaks_and_leaves_no_trace(tiny: M
 
 def test_a_loss_that_only_rises_gives_no_rate() -> None:
     with pytest.raises(VitrailError, match="Give lr yourself"):
-        steepest([1e-3, 1e-2, 1e-1], [1.0, 2.0, 3.0])
+        below_the_least([1e-3, 1e-2, 1e-1], [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.3])
+def test_noise_at_small_rates_does_not_decide(noise: float, seed: int) -> None:
+    """A few dozens of pictures: batches of eight differ by more than all updates gain; the least loss is at 1e-3."""
+    torch.manual_seed(seed)
+    rates = [LOWEST * (HIGHEST / LOWEST) ** (i / 99) for i in range(100)]
+    true = [1.4 - 0.5 / (1 + (1e-4 / rate) ** 1.5) + 0.5 / (1 + (1e-2 / rate) ** 1.5) for rate in rates]
+    seen = [loss + noise * torch.randn(()).item() for loss in true]
+    assert 5e-5 < below_the_least(rates, smooth(seen, width=6)) < 3e-3
 
 
 @pytest.mark.parametrize("limit", [10**9, 3 * 10**9, 17 * 10**9])
@@ -111,7 +122,7 @@ def use_under(room: int, config: TrainConfig) -> tuple[int, int, int, int]:
         run = session(config)
         with giving_back():
             start = resident()
-        found = largest_batch(run)
+        found = largest_batch(run, most=len(run.train_data.dataset))
 
     def steps(count: int) -> int:
         return peak_of(lambda: [try_step(run, fake_batch(run, found)) for _ in range(count)], CPU) - start
@@ -140,6 +151,15 @@ def test_the_measured_line_predicts_the_memory_of_a_real_step(tiny: Make, parts:
     assert found < pictures and found % parts == 0
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("pictures", [3, 8, 40, 300, 1259, 5000, 50_000, 1_281_167])
+def test_a_useful_batch_leaves_updates(pictures: int, parts: int) -> None:
+    """Never the whole set at once, where it has more than a handful, and never less than the usual batch."""
+    batch = useful_batch(pictures, parts)
+    assert batch % parts == 0 and batch >= usual_batch(pictures, parts)
+    assert pictures // batch >= (32 if pictures >= 32 * 128 else 8 if pictures >= 64 else 5 if pictures >= 40 else 0)
+
+
 def seen(size: int) -> int:
     """Return how much of `size` bytes, taken and given back, the measure sees."""
     before = resident()
@@ -157,7 +177,8 @@ def test_auto_is_resolved_into_numbers_that_the_config_keeps(tiny: Make, tmp_pat
     config = tiny(batch="auto", lr="auto")
     run = make_run(config, SingleProcess(CPU), open_data(config), Silent(), Stop(), resolve=True)
     assert isinstance(run.config.batch, int) and isinstance(run.config.lr, float)
-    assert run.train_data.order.batch_size == run.config.batch <= 1260
+    assert run.train_data.order.batch_size == run.config.batch <= 128
+    assert run.train_data.steps >= 9
     assert run.schedule.lr == run.config.lr
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from vitrail.errors import ResourceError
+from vitrail.training.build import usual_batch
 from vitrail.training.memory import available, giving_back, peak_of, resident
 from vitrail.training.session import Session
 from vitrail.training.trial import fake_batch, try_step, untouched
@@ -19,14 +20,36 @@ _VISIBLE = 256 * 2**20  # bytes that a batch must add to be told from the noise
 _STRAIGHT = 1.05  # a line that gets steeper by less does not bend
 
 
-def largest_batch(run: Session) -> int:
-    """Return the largest global batch for a run, in pictures; at most the training set.
+def useful_batch(pictures: int, parts: int = 1) -> int:
+    """Return the largest global batch that leaves a useful number of updates: 32 an epoch, as long as it is not smaller
+    than the usual one.
+
+    A batch that is the whole training set makes one update an epoch: the memory would be full, and the model would
+    learn next to nothing.
+
+    Args:
+        pictures: size of the training set.
+        parts: what the batch must be a multiple of: processes times accumulation steps.
+
+    Example:
+        >>> [useful_batch(pictures) for pictures in (1_281_167, 50_000, 1_259, 40)]
+        [40036, 1562, 128, 8]
+    """
+    return max(pictures // 32 // parts * parts, usual_batch(pictures, parts))
+
+
+def largest_batch(run: Session, most: int) -> int:
+    """Return the largest global batch for a run, in pictures.
+
+    Args:
+        run: a session before its first update.
+        most: never answer more.
 
     Raises:
         ResourceError: not even one picture for each process fits.
     """
     device, size, parts = run.world.device, run.world.size, run.config.grad_accum
-    most = len(run.train_data.dataset) // (size * parts)
+    most //= size * parts
     with untouched(run):
         if device.type == "cuda":
             found = by_trial(lambda count: _fits(run, count * parts), most)

@@ -53,7 +53,7 @@ class TrainConfig:
 
     batch: int | Literal["auto"] | None = None
     """Pictures in one update, over all processes; by default 128, of less than 1,024 pictures fewer. auto (or -1)
-    takes the most that the memory holds."""
+    takes the most that the memory holds while an epoch keeps 32 updates, and no less than the default."""
     grad_accum: int = 1
     """Parts that each batch is cut into to save memory; the result does not depend on it."""
     imgsz: int | None = None

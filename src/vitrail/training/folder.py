@@ -1,5 +1,6 @@
 """The run folder: where a run lives, what it is made of, and how it is found again."""
 
+import json
 import os
 import platform
 import sys
@@ -15,6 +16,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.training.config import RUNTIME, TrainConfig
 from vitrail.training.values import read_values
 from vitrail.weights.manifest import dump_json
+from vitrail.weights.own import need_own_file
 
 BASE = Path("runs") / "classify"
 CONFIG, ENVIRONMENT, SUMMARY = "config.yaml", "env.json", "summary.json"
@@ -44,6 +46,7 @@ def settle_config(config: TrainConfig) -> tuple[TrainConfig, Path | None]:
         default = TrainConfig()
         given = {name for name in given if getattr(config, name) != getattr(default, name)}
     stored = read_config(folder)
+    need_own_file(stored.model, _environment(folder).get("architecture_file"), folder)
     _refuse_changes(config, stored, given - set(RUNTIME))
     anew = {name: getattr(config, name) for name in given & set(RUNTIME)}
     return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
@@ -125,6 +128,15 @@ def read_config(folder: Path) -> TrainConfig:
         return TrainConfig.from_dict(read_values(path))
     except VitrailError as error:
         raise DataError(f"{path} is damaged: {error}") from error
+
+
+def _environment(folder: Path) -> dict[str, Any]:
+    """Return what a run was made on, as far as that can be read: nothing of it is needed to go on."""
+    try:
+        values = json.loads((folder / ENVIRONMENT).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def write_environment(folder: Path, facts: dict[str, Any], command: str | None) -> None:

@@ -129,7 +129,7 @@ class Lines:
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Print the measures."""
-        print(describe_epoch(row) + f"  {self.pace.rate():,.0f} img/s  ETA {clock(self.pace.left())}", flush=True)
+        print("  ".join([describe_epoch(row), *_so_far(self.pace)]), flush=True)
         self._next = time.monotonic() + self.interval
 
     def end(self) -> None:
@@ -181,10 +181,14 @@ class Bar:
 
 def describe(moment: Moment, pace: Pace) -> str:
     """Say how an update went, and how the run goes."""
-    return (
-        f"loss {moment.loss:.4f}  lr {moment.rate:.2e}  {pace.rate():,.0f} img/s  "
-        f"{memory_in_use() / 2**20:,.0f} MB  ETA {clock(pace.left())}"
-    )
+    memory = f"{memory_in_use() / 2**20:,.0f} MB"
+    return "  ".join([f"loss {moment.loss:.4f}  lr {moment.rate:.2e}", memory, *_so_far(pace)])
+
+
+def _so_far(pace: Pace) -> list[str]:
+    """Say speed and time to go, each once it is known."""
+    rate, left = pace.rate(), pace.left()
+    return [f"{rate:,.0f} img/s"] * (rate > 0) + [f"ETA {clock(left)}"] * (left is not None)
 
 
 def describe_epoch(row: Mapping[str, Any]) -> str:

@@ -1,12 +1,16 @@
-"""The learning-rate finder: let the rate climb until the loss breaks, and take it where the loss fell fastest.
+"""The learning-rate finder: let the rate climb until the loss breaks, and stay well below where it was least.
 
 "Cyclical Learning Rates for Training Neural Networks", Smith 2017, section 3.3, in the exponential form that fastai
 made common. The session is left as it was.
+
+Where the loss falls fastest, the usual rule, says little about transformers under AdamW: at rates that teach nothing
+the loss already falls, by the bias of the head alone, and with few pictures batches differ from each other by more than
+a hundred updates gain. Where the loss is least depends little on either (docs/log.md, learning rates found).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite, log
+from math import isfinite
 from typing import Any
 
 from vitrail.errors import VitrailError
@@ -23,7 +27,7 @@ class RateCurve:
     Args:
         rates: the rates, growing.
         losses: the smoothed loss at each.
-        suggestion: the rate of the steepest fall.
+        suggestion: the rate to train with.
     """
 
     rates: tuple[float, ...]
@@ -54,7 +58,7 @@ def find_rate(run: Session, steps: int = 100) -> RateCurve:
             losses.append(loss)
         run.at.step = 0
     calm = smooth(losses, width=max(1, len(losses) // 16))
-    return RateCurve(tuple(rates), tuple(calm), steepest(rates, calm))
+    return RateCurve(tuple(rates), tuple(calm), below_the_least(rates, calm))
 
 
 def smooth(losses: list[float], width: int) -> list[float]:
@@ -68,24 +72,26 @@ def smooth(losses: list[float], width: int) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def steepest(rates: list[float], losses: list[float]) -> float:
-    """Return the rate at which the loss falls fastest over the logarithm of the rate, before its least value.
+def below_the_least(rates: list[float], losses: list[float]) -> float:
+    """Return the last rate that is at most a third of the highest one at which the loss is still about as low as ever.
 
-    The slope at a rate is taken across an eighth of the rates around it, so that a lucky batch does not decide.
+    About as low: within a tenth of the whole fall, behind the least loss, so that a lucky batch does not decide. A
+    third: a run stays at its rate far longer than the finder does.
 
     Example:
-        >>> steepest([1e-5, 1e-4, 1e-3, 1e-2, 1e-1], [2.0, 1.9, 1.2, 1.1, 5.0])
-        0.0001
+        >>> below_the_least([1e-5, 1e-4, 1e-3, 1e-2, 1e-1], [2.0, 1.9, 1.2, 1.1, 5.0])
+        0.001
     """
-    least = losses.index(min(losses)) if losses else 0
-    span = max(1, len(losses) // 8)
-    falls = [(losses[i + span] - losses[i]) / log(rates[i + span] / rates[i]) for i in range(least - span + 1)]
-    if not falls or min(falls) >= 0:
+    end = losses.index(min(losses)) if losses else 0
+    if end == 0:
         raise VitrailError(
             "The learning-rate finder saw no fall of the loss.\n"
             "Give lr yourself: 1e-3 is a common start, 1e-4 to fine-tune."
         )
-    return rates[falls.index(min(falls)) + span // 2]
+    low = losses[end] + 0.1 * (losses[0] - losses[end])
+    while end + 1 < len(losses) and losses[end + 1] <= low:
+        end += 1
+    return max([rate for rate in rates if rate <= rates[end] / 3], default=rates[0])
 
 
 def _batches(run: Session) -> Iterator[Any]:

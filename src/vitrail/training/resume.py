@@ -16,6 +16,7 @@ from vitrail.training.precision import slowness
 from vitrail.training.session import Session
 from vitrail.training.state import UNSAVED, Saved, newest_state
 from vitrail.weights.manifest import verify
+from vitrail.weights.own import own_file
 
 _WORK = ("weights/best", "weights/last", SUMMARY, "metrics.jsonl", "results.csv")
 
@@ -39,7 +40,9 @@ def resume(run: Session) -> None:
         if text:
             run.reporter.note(text)
     if run.world.leads:
-        write_environment(folder, {**run.facts, "precision": run.precision}, run.command)
+        file = own_file(run.config.model)
+        facts = {**run.facts, "precision": run.precision, **({} if file is None else {"architecture_file": file})}
+        write_environment(folder, facts, run.command)
         run.log = RunLog(folder, state.facts["lengths"] if state else {}, run.at.step)
     else:
         run.log = NoLog()

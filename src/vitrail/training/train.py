@@ -12,7 +12,7 @@ from vitrail import __version__
 from vitrail.data.open import Splits
 from vitrail.lab.evaluate import evaluate
 from vitrail.lab.run_folder import EVALUATION
-from vitrail.training.batch_size import largest_batch
+from vitrail.training.batch_size import largest_batch, useful_batch
 from vitrail.training.build import build_length, build_model, build_session, eval_batch, loaders, open_data, usual_batch
 from vitrail.training.config import TrainConfig
 from vitrail.training.folder import new_folder, refuse_folder, settle_config, write_config, write_summary
@@ -133,10 +133,14 @@ def make_run(
     model = build_model(start, splits)
     run = build_session(start, world, splits, model, reporter, stop)
     if resolve and config.batch == "auto":
-        run.config = replace(run.config, batch=largest_batch(run))
+        pictures = len(splits.require("train"))
+        most = useful_batch(pictures, parts)
+        found = largest_batch(run, most)
+        run.config = replace(run.config, batch=found)
         run.train_data, run.val_data = loaders(run.config, world, splits, run.preprocess)
         run.length = build_length(run.config, run.train_data.steps)
-        reporter.note(f"batch=auto found {run.config.batch}.")
+        bound = f": the memory holds more, but so {pictures:,} pictures make {run.train_data.steps} updates an epoch"
+        reporter.note(f"batch=auto found {found}{bound if found == most else ''}.")
     if resolve and config.lr == "auto":
         found = find_rate(run).suggestion
         run.config = replace(run.config, lr=found, min_lr=min(config.min_lr, found))
