@@ -10,8 +10,9 @@ from torch import Tensor, nn
 import vitrail
 from vitrail.errors import VitrailError
 from vitrail.fast.cuda import RecordedClassifier, optimize_for_cuda
-from vitrail.fast.cuda_attention import KEPT_GRIDS, CudaWindowAttention
+from vitrail.fast.cuda_attention import CudaWindowAttention
 from vitrail.fast.cuda_graphs import KEPT, LARGEST, Recordings
+from vitrail.fast.tables import KEPT as KEPT_TABLES
 from vitrail.grid import Grid
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.regularisation import LayerScale
@@ -91,7 +92,7 @@ def test_few_grids_are_kept_and_a_recording_keeps_its_own() -> None:
         for side in range(68, 120, 4):
             fast.answer(torch.zeros(1, 3, side, 32))
     first = next(module for module in fast.modules() if isinstance(module, CudaWindowAttention))
-    assert len(first.tables) == KEPT_GRIDS and Grid(16, 8) not in {grid for grid, _ in first.tables}
+    assert len(first.tables) == KEPT_TABLES and Grid(16, 8) not in {grid for grid, _ in first.tables}
     ((_, tables),) = fast.calls.replays.values()  # pyright: ignore[reportGeneralTypeIssues]
     assert Grid(16, 8) in {grid for grid, _ in tables[0]}  # pyright: ignore[reportIndexIssue]
 

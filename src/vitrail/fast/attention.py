@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept, plain
+from vitrail.fast.tables import Tables
 from vitrail.grid import Grid
 from vitrail.native.attention import Seating, attend_groups, attention_branch, lane_bias
 from vitrail.native.products import ADD, Packed, linear, pack_linear
@@ -16,8 +17,6 @@ from vitrail.parts.positions import NoPosition, RelativePositionBias
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttend, WindowAttention
 from vitrail.shapes import Tokens
-
-KEPT_GRIDS = 8
 
 
 class Meeting:
@@ -32,15 +31,11 @@ class Meeting:
 
     def __init__(self, mixer: SelfAttention | WindowAttention, padding: Tensor):
         self.mixer, self.padding = mixer, padding
-        self.tables: dict[Grid, Seating] = {}
+        self.tables: Tables[Grid, Seating] = Tables()
 
     def on(self, grid: Grid) -> Seating:
-        """Return the table of a grid; few are kept."""
-        if grid not in self.tables:
-            if len(self.tables) == KEPT_GRIDS:
-                self.tables.pop(next(iter(self.tables)))
-            self.tables[grid] = self._table(grid)
-        return self.tables[grid]
+        """Return the table of a grid."""
+        return self.tables.of(grid, lambda: self._table(grid))
 
     @torch.no_grad()
     def _table(self, grid: Grid) -> Seating:

@@ -5,12 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vitrail.fast.tables import Tables
 from vitrail.grid import Grid
 from vitrail.kernels.window import window
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.shapes import Tokens
-
-KEPT_GRIDS = 8
 
 
 class Table(NamedTuple):
@@ -34,7 +33,7 @@ class CudaWindowAttention(nn.Module):
         self.qkv, self.proj, self.heads, self.dtype = mixer.qkv, mixer.proj, mixer.num_heads, dtype
         self.cut, self.window_size, self.shift = mixer.cut, mixer.window_size, mixer.shift
         self.position = mixer.position
-        self.tables: dict[tuple[Grid, torch.device], Table] = {}
+        self.tables: Tables[tuple[Grid, torch.device], Table] = Tables()
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Mix the cells of each window; the grid must have no prefix."""
@@ -43,14 +42,11 @@ class CudaWindowAttention(nn.Module):
         return self.proj(window(qkv, self.qkv.bias, table.bias, table.kinds, table.slots, self.heads))
 
     def table(self, grid: Grid, device: torch.device) -> Table:
-        """Return the table of a grid; few are kept."""
-        if (grid, device) not in self.tables:
-            if len(self.tables) == KEPT_GRIDS:
-                self.tables.pop(next(iter(self.tables)))
-            with torch.inference_mode(False), torch.no_grad():  # whoever comes next may ask for gradients
-                self.tables[grid, device] = self._table(grid, device)
-        return self.tables[grid, device]
+        """Return the table of a grid."""
+        return self.tables.of((grid, device), lambda: self._table(grid, device))
 
+    @torch.inference_mode(False)  # whoever comes next may ask for gradients
+    @torch.no_grad()
     def _table(self, grid: Grid, device: torch.device) -> Table:
         cut = self.cut.of(grid, self.window_size, self.shift)
         like = torch.zeros(1, self.heads, grid.tokens, 1, device=device)

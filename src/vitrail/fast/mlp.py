@@ -43,8 +43,17 @@ def check_mlp(mixer: MLP, dtype: torch.dtype) -> None:
     Raises:
         Kept: another activation or kind of layer, or an odd number of channels in bf16.
     """
+    check_layers(mixer)
+    if dtype == torch.bfloat16 and (mixer.fc1.in_features % 2 or mixer.fc2.in_features % 2):
+        raise Kept("odd numbers of channels cannot be read in pairs")
+
+
+def check_layers(mixer: MLP) -> None:
+    """Refuse an MLP whose layers are not two linear ones with the exact GELU in between.
+
+    Raises:
+        Kept: they are not.
+    """
     if type(mixer.act) is not nn.GELU or mixer.act.approximate != "none":
         raise Kept(f"{type(mixer.act).__name__} is not the exact GELU")
     plain(nn.Linear, mixer.fc1, mixer.fc2)
-    if dtype == torch.bfloat16 and (mixer.fc1.in_features % 2 or mixer.fc2.in_features % 2):
-        raise Kept("odd numbers of channels cannot be read in pairs")

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept, plain
+from vitrail.fast.tables import Tables
 from vitrail.grid import Grid
 from vitrail.native.neighborhood import attend_neighbors, meeting, neighborhood_branch, run_bias
 from vitrail.native.products import ADD, linear, pack_linear
@@ -12,8 +13,6 @@ from vitrail.native.threads import shared_evenly
 from vitrail.parts.positions import RelativePositionBias
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend, NeighborhoodAttention
 from vitrail.shapes import Tokens
-
-KEPT_GRIDS = 8
 
 
 class FastNeighborhood(nn.Module):
@@ -31,11 +30,12 @@ class FastNeighborhood(nn.Module):
         # Padding is zero after the norm, so its key and value are what the bias makes of them.
         self.padding = mixer.qkv.bias.detach()[width:].unflatten(0, (2, self.heads, -1)).to(dtype).contiguous()
         self.table = [mixer.position.table.detach().float()]  # in a list, so that it stays in fp32 when weights do not
-        self.biases: dict[Grid, Tensor] = {}
+        self.biases: Tables[Grid, Tensor] = Tables()
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch; the grid must have no prefix."""
-        cut, bias = meeting(grid, self.kernel_size, self.dilation), self.bias(grid)
+        cut = meeting(grid, self.kernel_size, self.dilation)
+        bias = self.biases.of(grid, lambda: run_bias(self.table[0], cut))
         if shared_evenly(len(x)):
             return neighborhood_branch(x, self.heads, self.qkv, self.proj, bias, cut, self.padding, self.eps)
         made = linear(x, self.qkv, norm_eps=self.eps, dtype=self.qkv.dtype)
@@ -43,14 +43,6 @@ class FastNeighborhood(nn.Module):
         q, k, v = cells.unbind(3)  # (B, H, W, 3, h, d) -> 3 x (B, H, W, h, d)
         mixed = attend_neighbors(q, k, v, bias, cut, self.padding)
         return linear(mixed.flatten(3).flatten(1, 2), self.proj, ADD, add=x)  # (B, H, W, h, d) -> (B, N, C)
-
-    def bias(self, grid: Grid) -> Tensor:
-        """Return the bias laid out for a grid; few are kept."""
-        if grid not in self.biases:
-            if len(self.biases) == KEPT_GRIDS:
-                self.biases.pop(next(iter(self.biases)))
-            self.biases[grid] = run_bias(self.table[0], meeting(grid, self.kernel_size, self.dilation))
-        return self.biases[grid]
 
 
 def fast_neighborhood(

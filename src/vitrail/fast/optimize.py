@@ -85,7 +85,7 @@ def optimize(model: Classifier, precision: Precision = "auto") -> FastClassifier
             get an answer where an fp32 model's is NaN. One with a NaN gets NaN.
 
     Raises:
-        VitrailError: for another precision, also than a form has; or for a model on another device.
+        VitrailError: for an unknown precision, for a form in another one than it has, or a model on another device.
 
     Example:
         >>> import torch, vitrail

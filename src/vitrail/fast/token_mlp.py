@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fast.kept import Kept, plain
+from vitrail.fast.mlp import check_layers
 from vitrail.grid import Grid
 from vitrail.native.norms import LaneNorm
 from vitrail.native.token_mlp import TokenLayer, token_mlp
@@ -38,7 +39,5 @@ def fast_token_mlp(norm: nn.Module, mixer: TokenMLP, scale: nn.Module, dtype: to
     if type(scale) is not nn.Identity:
         raise Kept(f"what scales it is {type(scale).__name__}")
     plain(MLP, mixer.mlp)
-    if type(mixer.mlp.act) is not nn.GELU or mixer.mlp.act.approximate != "none":
-        raise Kept(f"{type(mixer.mlp.act).__name__} is not the exact GELU")
-    plain(nn.Linear, mixer.mlp.fc1, mixer.mlp.fc2)
+    check_layers(mixer.mlp)
     return FastTokenMLP(norm, mixer, dtype)

@@ -115,25 +115,9 @@ def convolve(
     lines = lines_at_a_time((tall, wide), window.side, window.stride, filters.inputs * x.element_size(), most=tall)
     moments = fp32(shape[0], -(-tall // lines), 3, filters.outputs)
     function("bottleneck", "convolve", PRODUCTS[x.dtype])(
-        at(x),
-        x.shape[0],
-        *size,
-        filters.inputs,
-        int(x.ndim == 4),
-        *_at_affine(norm),
-        at(filters.panels),
-        window.side,
-        window.stride,
-        top,
-        left,
-        tall,
-        wide,
-        filters.outputs,
-        at(add),
-        at(y),
-        at(moments),
-        lines,
-        torch.get_num_threads(),
+        *(at(x), x.shape[0], *size, filters.inputs, int(x.ndim == 4), *_at_affine(norm)),
+        *(at(filters.panels), window.side, window.stride, top, left, tall, wide, filters.outputs),
+        *(at(add), at(y), at(moments), lines, torch.get_num_threads()),
     )
     return y, (tall, wide), Moments(moments, lines * wide, tall * wide)
 
@@ -186,19 +170,8 @@ def pool(x: Tensor, size: Size, window: Window, norm: Affine | None = None) -> t
     (tall, top), (wide, left) = map(window.places, size)
     y = empty(batch, tall * wide, channels, dtype=x.dtype)
     function("bottleneck", "pool", PRODUCTS[x.dtype])(
-        at(x),
-        batch,
-        *size,
-        channels,
-        *_at_affine(norm),
-        window.side,
-        window.stride,
-        top,
-        left,
-        tall,
-        wide,
-        at(y),
-        torch.get_num_threads(),
+        *(at(x), batch, *size, channels, *_at_affine(norm)),
+        *(window.side, window.stride, top, left, tall, wide, at(y), torch.get_num_threads()),
     )
     return y, (tall, wide)
 

@@ -80,21 +80,9 @@ def convolve(
     share = -(-batch * tall // threads)
     lines = lines_at_a_time((tall, wide), packed.size, packed.stride, channels * x.element_size(), most=share)
     function("convolution", "convolve", x.dtype, y.dtype)(
-        start_of(x),
-        *x.shape,
-        int(planar),
-        packed.size,
-        packed.stride,
-        packed.padding,
-        packed.padding,
-        tall,
-        wide,
-        *product.operands(),
-        product.outputs,
-        *norm_operands(norm),
-        at(y),
-        lines,
-        threads,
+        *(start_of(x), *x.shape, int(planar)),
+        *(packed.size, packed.stride, packed.padding, packed.padding, tall, wide),
+        *(*product.operands(), product.outputs, *norm_operands(norm), at(y), lines, threads),
     )
     return y
 

@@ -18,9 +18,8 @@ PAGE = 2 << 20
 MOST = 512 << 20  # kept in all; what is larger comes from the allocator
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 _PROBE = [object()]
-_UNUSED = sys.getrefcount(
-    _PROBE[0]
-)  # references to what only its list and the question hold; Pythons count differently
+# References to what only its list and the question hold; Pythons count differently.
+_UNUSED = sys.getrefcount(_PROBE[0])
 
 
 class Pool:

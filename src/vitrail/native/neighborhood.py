@@ -236,18 +236,9 @@ def neighborhood_branch(
     assert products == qkv.dtype == proj.dtype == padding.dtype, (x.dtype, qkv.dtype, padding.dtype)
     assert width == qkv.inputs == proj.outputs and len(meeting.seats) == tokens, (x.shape, qkv.inputs)
     function("neighborhood", "neighborhood_branch", products)(
-        at(x),
-        batch,
-        tokens,
-        heads,
-        width // heads,
-        ctypes.c_float(norm_eps),
-        *qkv.operands(),
-        *proj.operands(),
-        at(padding),
-        *_who(meeting, bias, width // heads),
-        at(y),
-        torch.get_num_threads(),
+        *(at(x), batch, tokens, heads, width // heads, ctypes.c_float(norm_eps)),
+        *(*qkv.operands(), *proj.operands(), at(padding), *_who(meeting, bias, width // heads)),
+        *(at(y), torch.get_num_threads()),
     )
     return y
 

@@ -91,10 +91,8 @@ def lay_panels(weight: Tensor, step: int) -> Tensor:
     """Lay weights `(out, in)` out in panels, `step` inputs of an output side by side; zeros fill up the last."""
     lane, panel = library("products").vitrail_lanes(), library("products").vitrail_panel()
     rows = pad(weight, (0, -weight.shape[1] % step, 0, -len(weight) % lane))
-    panels = [
-        part.unflatten(1, (-1, step)).transpose(0, 1).flatten() for part in rows.split(panel)
-    ]  # each (wide, in / step, step) -> (in / step, wide, step)
-    return torch.cat(panels)
+    # of each panel (wide, in / step, step) -> (in / step, wide, step)
+    return torch.cat([part.unflatten(1, (-1, step)).transpose(0, 1).flatten() for part in rows.split(panel)])
 
 
 def lay_bias(bias: Tensor | None, outputs: int) -> Tensor:

@@ -43,11 +43,11 @@ class Groups(NamedTuple):
 
 def lay_addends(bias: Tensor, heads: int) -> Tensor:
     """Lay addends `(K, h or 1, n, n)` out key first, in whole vectors: `(K, h, n, line)`, fp32."""
-    spare = -bias.shape[-1] % lanes()
+    spare = -bias.shape[-1] % _lanes()
     return pad(bias.mT.float(), (0, spare)).expand(-1, heads, -1, -1).contiguous()
 
 
-def lanes() -> int:
+def _lanes() -> int:
     """Numbers in a vector of this machine."""
     return library("window_gradient").vitrail_lanes()
 
@@ -57,7 +57,7 @@ def mix_groups(groups: Groups) -> tuple[Tensor, Tensor]:
     batch, tokens, width = groups.qkv.shape
     count, n = groups.slots.shape
     y = groups.qkv.new_empty(batch, tokens, width // 3)
-    line = n + -n % lanes()
+    line = n + -n % _lanes()
     peaks = fp32(batch, count, groups.heads, 2, line)
     forward = function("window_gradient", "window_forward", y.dtype)
     forward(*groups.operands(), at(peaks), at(y), torch.get_num_threads())
