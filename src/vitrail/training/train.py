@@ -139,7 +139,7 @@ def make_run(
         run.config = replace(run.config, batch=found)
         run.train_data, run.val_data = loaders(run.config, world, splits, run.preprocess)
         run.length = build_length(run.config, run.train_data.steps)
-        bound = f": the memory holds more, but so {pictures:,} pictures make {run.train_data.steps} updates an epoch"
+        bound = f" and tried no more, so that {pictures:,} pictures make {run.train_data.steps} updates an epoch"
         reporter.note(f"batch=auto found {found}{bound if found == most else ''}.")
     if resolve and config.lr == "auto":
         found = find_rate(run).suggestion
