@@ -16,6 +16,7 @@ from typing import Any
 
 from vitrail.cli.complaint import plainer
 from vitrail.cli.flags import Arity, Flag, flags_of
+from vitrail.cli.shown import as_shown
 from vitrail.errors import VitrailError, unknown
 
 # What Ultralytics, timm, Hugging Face and torchvision call the same thing. Only names with the same meaning stand here:
@@ -93,7 +94,7 @@ def show_help(verb: str, cls: type, examples: str) -> int:
     # tyro colours what goes to a terminal and knows no NO_COLOR, so then it is given a page that is none.
     page = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
     with redirect_stdout(page) if os.environ.get("NO_COLOR") else nullcontext(), suppress(SystemExit):
-        _tyro(verb, cls, ["--help"])
+        _tyro(verb, as_shown(cls), ["--help"])
     page.seek(0)
     print(page.read(), end="")
     print("\nexamples:\n" + indent(dedent(examples).strip(), "  "))

@@ -108,12 +108,14 @@ def _print_splits(console, report: "CheckReport", most: int) -> None:
     from rich.table import Table
 
     table = Table(title=f"{report.name}: {len(report.classes)} classes", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("split", "pictures", "each class", "width", "height"):
+    sized = any(part.width for part in report.splits.values())  # `info` reads no picture
+    for heading in ("split", "pictures", "each class", *(["width", "height"] if sized else [])):
         table.add_column(heading, justify="left" if heading == "split" else "right", no_wrap=True)
     for split, part in report.splits.items():
         low, high = min(part.counts.values()), max(part.counts.values())
         each = f"{low:,}" if low == high else f"{low:,} - {high:,}"
-        table.add_row(split, f"{part.pictures:,}", each, _range(part.width), _range(part.height))
+        sides = [_range(part.width), _range(part.height)] if sized else []
+        table.add_row(split, f"{part.pictures:,}", each, *sides)
     console.print(table)
     classes = Table(box=box.SIMPLE_HEAD)
     classes.add_column("class")

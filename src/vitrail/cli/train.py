@@ -34,7 +34,7 @@ class Train(TrainConfig):
     """
 
     data: tyro.conf.Positional[str] = ""
-    """What to learn from: a folder of class folders, a CSV or JSONL file, or the name of a known data set (digits)."""
+    """What to learn from: digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
     config: str | None = None
     """YAML or JSON file with values for the flags, such as the config.yaml of a run; what is given beside it wins."""
 

@@ -78,7 +78,7 @@ class Tabled:
             print_table(["class", "probability", ""], rows, right=["probability"])
         elif good:
             rows = [[shown(r.path), r.label, f"{r.probability:.1%}", _others(r)] for r in good]
-            print_table(["picture", "class", "probability", "or"], rows, right=["probability"])
+            print_table(["picture", "class", "probability", "next"], rows, right=["probability"])
 
     def close(self) -> None:
         """Do nothing."""

@@ -198,8 +198,8 @@ def _twins(group: list[int], where: list[tuple[str, PictureSet, int]]) -> Twins:
     return Twins(ids, [split for split in SPLITS if split in splits], sorted(names))
 
 
-def _groups(found: list[Twins]) -> str:
-    return "one group" if len(found) == 1 else f"{len(found)} groups"
+def _groups(count: int) -> str:
+    return "1 group" if count == 1 else f"{count} groups"
 
 
 def _warnings(report: CheckReport) -> list[str]:
@@ -208,11 +208,11 @@ def _warnings(report: CheckReport) -> list[str]:
         leaks = [group for group in groups if group.leaks]
         if leaks:
             across = Counter(" and ".join(group.splits) for group in leaks)
-            told = ", ".join(f"{count} in {splits}" for splits, count in across.most_common())
-            warnings.append(f"leakage: pictures that {what} lie in more than one split: {_groups(leaks)}, {told}")
+            told = ", ".join(f"{_groups(count)} in {splits}" for splits, count in across.most_common())
+            warnings.append(f"leakage: pictures that {what} lie in more than one split: {told}")
     torn = [group for group in report.equal if len(group.labels) > 1]
     if torn:
-        warnings.append(f"contradiction: equal pictures have different labels: {_groups(torn)}")
+        warnings.append(f"contradiction: equal pictures have different labels: {_groups(len(torn))}")
     sides = [part.width[1] for part in report.splits.values() if part.width]
     if sides and min(sides) < SMALLEST_SIDE:
         warnings.append(f"pictures under {SMALLEST_SIDE} pixels are too small to search for near-duplicates")

@@ -175,7 +175,7 @@ _FEW = ' class="few"'
 
 
 def _told(each: Bin) -> str:
-    span = f"confidence {each.low:.0%} to {each.high:.0%}: {each.count} answers"
+    span = f"confidence {each.low:.0%} to {each.high:.0%}: {each.count} answer{'s' * (each.count != 1)}"
     return f"{span}, {each.confidence:.1%} sure, {each.accuracy:.1%} right"
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.models.added import VARIABLE, added, own_fault
+from vitrail.models.overrides import check_size, same_kind
 from vitrail.models.published import PUBLISHED
 
 if TYPE_CHECKING:
@@ -94,30 +95,11 @@ def make_config(name: str, **overrides: Any) -> Any:
     for field, value in overrides.items():
         if field not in published:
             raise unknown(f"field of {name}", field, published)
-        _check_size(field, value, published[field])
-    overrides = {field: _same_kind(value, published[field]) for field, value in overrides.items()}
+        check_size(field, value, published[field])
+    overrides = {field: same_kind(value, published[field]) for field, value in overrides.items()}
     size = overrides.pop("image_size", None)
     config = replace(config, **overrides)
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
-
-
-def _same_kind(value: Any, published: Any) -> Any:
-    """Write a value as the config would: lists as tuples, 0 as 0.0 where fractions are meant."""
-    if isinstance(value, list):
-        return tuple(value)
-    return float(value) if isinstance(published, float) and type(value) is int else value
-
-
-def _check_size(field: str, value: Any, published: Any) -> None:
-    """Refuse what is no size in a field where the published variant has one (or several)."""
-    several = isinstance(published, tuple)
-    if type(published[0] if published and several else published) is not int:
-        return
-    smallest = 0 if field == "num_classes" else 1
-    fits = isinstance(value, list | tuple) == several
-    if not fits or not all(type(n) is int and n >= smallest for n in (value if several else [value])):
-        kind = "whole numbers" if several else "a whole number"
-        raise VitrailError(f"{field} needs {kind} from {smallest} up, got {value!r}. Published: {published}.")
 
 
 def create_model(name: str, weights: Any = None, **overrides: Any) -> "Classifier":

@@ -1,0 +1,24 @@
+"""Values that a user puts in the place of a config's: written as it would, and refused where they are no size."""
+
+from typing import Any
+
+from vitrail.errors import VitrailError
+
+
+def same_kind(value: Any, published: Any) -> Any:
+    """Write a value as the config would: lists as tuples, 0 as 0.0 where fractions are meant."""
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if isinstance(published, float) and type(value) is int else value
+
+
+def check_size(field: str, value: Any, published: Any) -> None:
+    """Refuse what is no size in a field where the published variant has one (or several)."""
+    several = isinstance(published, tuple)
+    if type(published[0] if published and several else published) is not int:
+        return
+    smallest = 0 if field == "num_classes" else 1
+    fits = isinstance(value, list | tuple) == several
+    if not fits or not all(type(n) is int and n >= smallest for n in (value if several else [value])):
+        kind = "whole numbers" if several else "a whole number"
+        raise VitrailError(f"{field} needs {kind} from {smallest} up, got {value!r}. Published: {published}.")
