@@ -33,7 +33,7 @@ def test_its_pieces_are_the_file() -> None:
 def test_what_stays_in_a_fast_form_is_said_as_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITRAIL_MODELS", str(RECIPE))
     call, answer = BLOCKS[4].strip().splitlines()
-    assert eval(call.removeprefix(">>> "), {"vitrail": vitrail}) == ast.literal_eval(answer)
+    assert eval(call, {"vitrail": vitrail}) == ast.literal_eval(answer.removeprefix("# "))
 
 
 def test_the_formula_counts(monkeypatch: pytest.MonkeyPatch) -> None:
