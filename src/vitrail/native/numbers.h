@@ -80,7 +80,8 @@ struct Brain {
     static inline Item round(float x) {
         uint32_t bits;
         std::memcpy(&bits, &x, 4);
-        return (Item)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to the nearest, ties to even
+        if ((bits & 0x7fffffff) > 0x7f800000) return (Item)(bits >> 16 | 0x40);  // no number, and adding would make one
+        return (Item)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);               // to the nearest, ties to even
     }
     static inline Lanes add_product(Lanes sum, Word row, const Word* column) {
         return (Lanes)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)row),
