@@ -166,7 +166,7 @@ def main() -> None:
         epochs=ENDLESS,
     )
     world = connect(config.device, config.parallel)
-    run = make_run(config, world, open_data(config), Silent(), Stop(), resolve=True)
+    run = make_run(config, world, open_data(config), Silent(), Stop())
     machine = f"{world.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     run.reporter, run.length = Lines(interval=ENDLESS), Steps(ENDLESS)
     run.reporter.begin(f"{config.model} at {config.imgsz} pixels, batch {config.batch}, {run.precision}, {machine}")

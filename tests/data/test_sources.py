@@ -255,7 +255,8 @@ def test_a_data_set_of_torchvision(tmp_path):
 
 def test_refusals_of_torchvision_teach(tmp_path):
     assert "Did you mean: MNIST" in refusal("torchvision:MNST")
-    assert "download" in refusal(f"torchvision:CIFAR10@{tmp_path}")
+    spec = f"torchvision:CIFAR10@{tmp_path}"
+    assert f"(vitrail data check {spec} --download)" in refusal(spec)
     assert list(tmp_path.iterdir()) == []  # looking is not downloading
 
 

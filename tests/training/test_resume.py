@@ -123,6 +123,17 @@ def test_the_note_is_there_until_the_first_state_is(tiny: Make, tmp_path: Path) 
     assert not (tmp_path / "run" / "state" / UNSAVED).exists()
 
 
+def test_a_run_goes_on_without_the_file_it_began_from(copy: Path, tiny: Make) -> None:
+    stop = Stop()
+    began = copy / "weights" / "best"
+    with pytest.raises(Stopped):
+        train(tiny(weights=str(began), lr=1e-3), Heard(stop, after=7), stop=stop)
+    shutil.rmtree(copy)
+    folder = began.parents[2] / "run"
+    train(TrainConfig(resume=str(folder)))
+    assert (folder / "summary.json").is_file()
+
+
 def test_a_folder_that_holds_only_its_config_begins(copy: Path) -> None:
     for path in copy.iterdir():
         if path.name != "config.yaml":

@@ -175,7 +175,7 @@ def test_memory_is_seen() -> None:
 
 def test_auto_is_resolved_into_numbers_that_the_config_keeps(tiny: Make, tmp_path: Path) -> None:
     config = tiny(batch="auto", lr="auto")
-    run = make_run(config, SingleProcess(CPU), open_data(config), Silent(), Stop(), resolve=True)
+    run = make_run(config, SingleProcess(CPU), open_data(config), Silent(), Stop())
     assert isinstance(run.config.batch, int) and isinstance(run.config.lr, float)
     assert run.train_data.order.batch_size == run.config.batch <= 128
     assert run.train_data.steps >= 9

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"torchvision's {name} cannot be opened in {shown(root)}: {str(error).splitlines()[0].split('. ')[0]}.\n"
-            + ("" if download else "Download it (`--download`, or download=True in Python), ")
+            + ("" if download else f"Download it (vitrail data check {quote(f'{PREFIX}{name}@{root}')} --download), ")
             + f"or name the folder that holds it: {PREFIX}{name}@FOLDER."
         ) from error
 

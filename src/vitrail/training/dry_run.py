@@ -93,7 +93,7 @@ def dry_run(config: TrainConfig) -> Plan:
         with own_randomness(config):
             splits = open_data(config)
             check = check_dataset(open_dataset(config.data, val_share=config.val_share, bad="list"))
-            run = make_run(config, world, splits, Silent(), Stop(), resolve=True)
+            run = make_run(config, world, splits, Silent(), Stop())
             return measure(run, splits, check)
     finally:
         world.close()

@@ -23,6 +23,7 @@ from vitrail.training.progress import Reporter, Silent
 from vitrail.training.rate_finder import find_rate
 from vitrail.training.resume import resume
 from vitrail.training.session import Session
+from vitrail.training.state import list_states
 from vitrail.training.stop import Stop
 from vitrail.training.world import SingleProcess, connect
 
@@ -106,7 +107,7 @@ def train(
         world.follow(lambda: refuse_folder(config, begun))
         stack.enter_context(own_randomness(config))
         splits = open_data(config)
-        run = make_run(config, world, splits, reporter, stop or Stop(), resolve=begun is None)
+        run = make_run(config, world, splits, reporter, stop or Stop(), begun)
         run.command = command
         run.folder = claim(run, begun, stack)
         stack.callback(lambda: run.log.close())
@@ -119,9 +120,18 @@ def train(
 
 
 def make_run(
-    config: TrainConfig, world: SingleProcess, splits: Splits, reporter: Reporter, stop: Stop, resolve: bool
+    config: TrainConfig,
+    world: SingleProcess,
+    splits: Splits,
+    reporter: Reporter,
+    stop: Stop,
+    begun: Path | None = None,
 ) -> Session:
-    """Build the session; with `resolve`, find the batch and the rate where the config says `auto`."""
+    """Build the session.
+
+    A new run finds the batch and the rate where its config says `auto`. One that has saved a state takes its weights
+    from there: the file that it began from may be gone.
+    """
     parts = world.size * config.grad_accum
     if config.batch is None:
         config = replace(config, batch=usual_batch(len(splits.require("train")), parts))
@@ -130,9 +140,10 @@ def make_run(
         batch=parts if config.batch == "auto" else config.batch,
         lr=max(1e-3, config.min_lr) if config.lr == "auto" else config.lr,
     )
-    model = build_model(start, splits)
+    saved = begun is not None and list_states(begun / "state")
+    model = build_model(replace(start, weights=None) if saved else start, splits)
     run = build_session(start, world, splits, model, reporter, stop)
-    if resolve and config.batch == "auto":
+    if begun is None and config.batch == "auto":
         pictures = len(splits.require("train"))
         most = useful_batch(pictures, parts)
         found = largest_batch(run, most)
@@ -141,7 +152,7 @@ def make_run(
         run.length = build_length(run.config, run.train_data.steps)
         bound = f" and tried no more, so that {pictures:,} pictures make {run.train_data.steps} updates an epoch"
         reporter.note(f"batch=auto found {found}{bound if found == most else ''}.")
-    if resolve and config.lr == "auto":
+    if begun is None and config.lr == "auto":
         found = find_rate(run).suggestion
         run.config = replace(run.config, lr=found, min_lr=min(config.min_lr, found))
         run.schedule = replace(run.schedule, lr=found, min_lr=run.config.min_lr)
