@@ -54,6 +54,26 @@ def test_two_processes_make_the_run_of_one(tiny: Make, tmp_path: Path, parallel:
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
+def best_only_once() -> None:
+    """Let no validation but the first be the best: what copies weights also shards them again."""
+    from vitrail.training.session import Session
+
+    take = Session.take_as_best
+
+    def once(self: Session, metrics: dict[str, float]) -> None:
+        if self.at.best_top1 is None:
+            take(self, metrics)
+
+    Session.take_as_best = once
+
+
+def test_no_update_is_computed_with_the_average(tiny: Make, tmp_path: Path) -> None:
+    """What FSDP kept whole after a validation was the average, and the next update read it instead of the weights."""
+    one, two = (tiny(**EQUAL, parallel="fsdp", epochs=3, out=str(tmp_path / name)) for name in ("one", "two"))
+    assert finish(start(one, before=best_only_once), *start_together(two, size=2, before=best_only_once)) == [0, 0, 0]
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
 @pytest.mark.parametrize(("before", "after", "parallel"), [(1, 2, "fsdp"), (2, 1, "fsdp"), (1, 2, "ddp")])
 def test_a_run_goes_on_with_another_number_of_processes(
     tiny: Make, tmp_path: Path, before: int, after: int, parallel: Any

@@ -26,7 +26,7 @@ from vitrail.weights.manifest import MANIFEST, dump_json, file_facts
 
 KEPT = 2  # the newest, and one to fall back to
 STATE = "state.json"
-UNSAVED = "none-yet.txt"  # says that no state has been saved so far; see `unsaved.py`
+UNSAVED = "none-yet.txt"  # says that no state has been saved so far; see `resume.py`
 FORMAT_VERSION = 2
 ALONE = SingleProcess(torch.device("cpu"))
 _SLACK = 64 * 1024  # JSON and folder entries beside the tensors

@@ -151,7 +151,9 @@ class FullyShardedParallel(DataParallel):
         for stage in model.backbone.stages:
             for block in stage.blocks:
                 fully_shard(block, mesh=mesh)
-        fully_shard(student, mesh=mesh)  # in place: the module becomes its sharded self
+        # In place: the module becomes its sharded self. By default what lies beside the blocks would stay whole after
+        # a forward pass; after a validation that is the average, and the next update would be computed with it.
+        fully_shard(student, mesh=mesh, reshard_after_forward=True)
         return student
 
     @contextmanager
