@@ -69,16 +69,22 @@ class Halved(Classifier):
         return self(images).argmax(1)
 
 
+def plus_one(module: Any, given: Any, answer: Tensor) -> Tensor:
+    return answer + 1
+
+
 def test_a_forward_of_one_s_own_and_hooks_stay() -> None:
     whole, images = small("vit"), torch.randn(2, 3, 64, 64)
     model = Halved(whole.backbone, whole.head)
-    model.register_forward_hook(lambda module, given, answer: answer + 1)
+    model.register_forward_hook(plus_one)
     fast: Any = vitrail.optimize(model, "fp32")
     assert isinstance(fast, Halved) and isinstance(fast, FastClassifier) and type(model) is Halved
     with torch.inference_mode():
         torch.testing.assert_close(fast(images), model(images))
         assert torch.equal(fast.best(images), model.best(images))
-        assert torch.equal(copy.deepcopy(fast)(images), fast(images))
+        for copied in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast)), pickle.loads(pickle.dumps(fast, 0))):
+            assert type(copied) is type(fast) is type(vitrail.optimize(model, "fp32"))
+            assert torch.equal(copied(images), fast(images))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # torch would rather have models exported than traced

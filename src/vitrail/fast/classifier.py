@@ -1,6 +1,7 @@
 """A whole model in its fast form: it keeps its own precision, and is compiled already."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,17 +42,37 @@ class CompiledClassifier(FastClassifier):
         """Return tokens, grid and pyramid, in the precision that they are handed on in."""
         return _by_itself(super().features, images)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Name the class that the form's was made of: pickle finds no class that `_compiled_kind` made."""
+        how: Any = super().__reduce_ex__(max(2, protocol))
+        kind = type(self)
+        if kind is CompiledClassifier or how[1] != (kind,):
+            return how
+        return _blank, kind.__bases__[1:], *how[2:]
+
 
 def compiled(model: Classifier) -> CompiledClassifier:
     """Make a copied model, of whatever class, a compiled classifier.
 
     The object stays and its class changes, so a forward of one's own, hooks and all that hangs on a model stay with it.
     """
-    kind, fast = type(model), model
-    own = CompiledClassifier if kind is Classifier else type(f"Compiled{kind.__name__}", (CompiledClassifier, kind), {})
-    fast.__class__ = own
+    fast = model
+    fast.__class__ = _compiled_kind(type(model))
     assert isinstance(fast, CompiledClassifier)
     return fast
+
+
+@cache
+def _compiled_kind(kind: type[Classifier]) -> type[CompiledClassifier]:
+    return (
+        CompiledClassifier if kind is Classifier else type(f"Compiled{kind.__name__}", (CompiledClassifier, kind), {})
+    )
+
+
+def _blank(kind: type[Classifier]) -> CompiledClassifier:
+    """Return a form of a class, to be filled by pickle."""
+    own = _compiled_kind(kind)
+    return own.__new__(own)
 
 
 def in_own_precision(device: str, compute: Callable[..., Any], images: Image) -> Any:

@@ -1,6 +1,7 @@
 """Tables that are made once for each grid."""
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Generic, TypeVar
 
 KEPT = 8
@@ -8,6 +9,9 @@ KEPT = 8
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+_LOCK = Lock()
+"""One for all: it is held for a moment, and a lock of its own could not be copied with a form."""
 
 
 class Tables(dict[K, V], Generic[K, V]):
@@ -20,9 +24,13 @@ class Tables(dict[K, V], Generic[K, V]):
     """
 
     def of(self, grid: K, make: Callable[[], V]) -> V:
-        """Return the table of a grid, made if it is not there."""
-        if grid not in self:
-            if len(self) == KEPT:
-                self.pop(next(iter(self)))
-            self[grid] = make()
-        return self[grid]
+        """Return the table of a grid, made if it is not there; several threads may ask at once."""
+        try:
+            return self[grid]
+        except KeyError:
+            table = make()
+        with _LOCK:
+            while len(self) >= KEPT:
+                del self[next(iter(self))]
+            self[grid] = table
+        return table
