@@ -78,7 +78,9 @@ def refuse_unwritable_folder(folder: str | Path) -> None:
         VitrailError: it or a parent is a file, or takes no files.
     """
     folder, whole = Path(folder), Path(os.path.abspath(folder))
-    there = next(path for path in (whole, *whole.parents) if path.exists())
+    there = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
+    if not there.exists():
+        raise VitrailError(f"{folder} cannot be made: the link {there} leads nowhere. Choose another place.")
     if not there.is_dir():
         what = "is a file" if there == whole else f"cannot be made: {there} is a file"
         raise VitrailError(f"{folder} {what}. Choose another place.")

@@ -221,6 +221,10 @@ def test_a_folder_that_cannot_be_is_refused_and_the_trial_leaves_nothing(tmp_pat
         refuse_unwritable_folder("file")
     with pytest.raises(VitrailError, match=r"^file/x/y cannot be made: .*file is a file"):
         refuse_unwritable_folder("file/x/y")
+    Path("link").symlink_to("nowhere")
+    with pytest.raises(VitrailError, match=r"the link .*link leads nowhere"):
+        refuse_unwritable_folder("link/x")
+    Path("link").unlink()
     refuse_unwritable_folder("new/x/y")
     refuse_unwritable_folder(tmp_path)
     assert os.listdir(tmp_path) == ["file"]

@@ -167,6 +167,15 @@ def test_a_config_that_contradicts_the_architecture_is_refused(tmp_path):
     assert "hidden_act=relu" in refusal(tmp_path / "there")
 
 
+def test_a_bit_of_transformers_that_pads_otherwise_is_refused(tmp_path):
+    model = create_model("resnetv2_50x1_bit", dim=32, depths=(1, 1), num_classes=3)
+    save_model(model, tmp_path / "ours")
+    convert(tmp_path / "ours", "huggingface", tmp_path / "there")
+    path = tmp_path / "there" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "global_padding": "SAME"}))
+    assert "global_padding=SAME" in refusal(tmp_path / "there")
+
+
 def test_fields_that_the_tensors_contradict_are_refused():
     state = own_model("swin").state_dict()
     assert "Nothing is resized" in refusal(state, SWIN[0], window_size=7)

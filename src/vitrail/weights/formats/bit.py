@@ -78,6 +78,9 @@ def _config(c: Any) -> dict[str, Any]:
         "layer_type": "preactivation",
         "hidden_act": "relu",
         "num_groups": GROUPS,
+        "global_padding": None,  # "SAME" pads the right and lower border of strided convolutions only
+        "embedding_dynamic_padding": False,
+        "output_stride": 32,
         "drop_path_rate": c.drop_path,
     }
 
