@@ -59,6 +59,14 @@ def test_auto_says_what_it_took() -> None:
     assert vitrail.optimize(small("vit")).precision in ("fp32", "bf16")
 
 
+def test_a_form_takes_no_other_weights() -> None:
+    """The state dict of a form holds few of its weights, so that of another one would fit and change nearly nothing."""
+    fast, other = (vitrail.optimize(small("vit"), "fp32") for _ in range(2))
+    for state in (fast.state_dict(), other.state_dict(), small("vit").state_dict()):
+        with pytest.raises(VitrailError, match="cannot be replaced"):
+            fast.load_state_dict(state)
+
+
 class Halved(Classifier):
     """A classifier with a forward of its own, which asks for that of its parent."""
 

@@ -42,6 +42,13 @@ class CompiledClassifier(FastClassifier):
         """Return tokens, grid and pyramid, in the precision that they are handed on in."""
         return _by_itself(super().features, images)
 
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Refuse other weights: most of a form's own are in no state dict, and would stay without a word."""
+        raise VitrailError(
+            "The weights of a fast form are laid out for this machine, and cannot be replaced.\n"
+            "Load others into the model that it was made from, and optimize that again."
+        )
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Name the class that the form's was made of: pickle finds no class that `_compiled_kind` made."""
         how: Any = super().__reduce_ex__(max(2, protocol))
