@@ -50,6 +50,11 @@ def test_its_variants_stand_beside_ours() -> None:
     assert family_of("linear_tiny") == "linear_attention" and find("linear_tiny") is find("linear_small")
 
 
+def test_a_file_that_is_named_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    named(monkeypatch, RECIPE, RECIPE)
+    assert list_models("linear*") == ["linear_tiny", "linear_small"]
+
+
 def test_without_the_variable_it_is_unknown_and_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VITRAIL_MODELS", raising=False)
     with pytest.raises(VitrailError, match="VITRAIL_MODELS"):

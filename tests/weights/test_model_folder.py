@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import ModelCard, metadata_load
 
 from vitrail.errors import DataError, ResourceError, VitrailError
+from vitrail.fast.optimize import optimize
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
 from vitrail.weights.folder import load_model, save_model
@@ -75,6 +76,12 @@ def test_a_model_whose_parts_were_exchanged_is_refused_before_anything_is_writte
     wider.backbone.norm = torch.nn.LayerNorm(5)
     with pytest.raises(VitrailError, match=r"2 tensors.*backbone\.norm"):
         save_model(wider, tmp_path / "new")
+
+
+def test_a_fast_form_is_not_saved_but_the_model_it_was_made_from(tmp_path):
+    with pytest.raises(VitrailError, match="Save the model that it was made from"):
+        save_model(optimize(small(), "fp32"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_save_load_save_gives_the_same_bytes(saved, tmp_path):

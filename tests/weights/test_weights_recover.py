@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_peers import logits
+from small_peers import PAIRS, difference, logits
 
 from vitrail.cli import main
 from vitrail.errors import VitrailError
@@ -34,6 +34,7 @@ OWN = {
     "hybrid": ("vit_tiny_r_s16_p8_224", dict(dim=24, depth=2, num_heads=2, patch_size=2, image_size=64)),
 }
 UNTOLD = ("num_heads", "dilations", "image_size")
+CHOICES = ("edge", "pooling")  # in which libraries differ: their names are taken to mean their answers
 LABELS = ("ant", "bee", "cat")
 every_own = pytest.mark.parametrize("name", OWN)
 
@@ -83,9 +84,42 @@ def test_bare_tensors_need_only_what_no_shape_tells(name, library, tmp_path):
     model = own_model(name)
     variant, fields = OWN[name]
     bare = write_as(library, family_of(variant), model.state_dict(), model.config)
-    found = recover(bare, variant, **{field: fields[field] for field in UNTOLD if field in fields})
+    own = {field: getattr(model.config, field) for field in CHOICES if hasattr(model.config, field)}
+    found = recover(bare, variant, **own, **{field: fields[field] for field in UNTOLD if field in fields})
     assert found.format == library or library == "official"  # DeiT's authors have timm's names
     assert_same(found.model, model)
+
+
+@pytest.mark.parametrize(("name", "size"), [("poolformer-timm", (64, 64)), ("swin-timm", (60, 116))])
+def test_a_file_in_timms_names_answers_as_timm_does(name, size):
+    """Padded maps of a Swin, and the order of a PoolFormer's last norm and mean, are timm's own."""
+    pair = PAIRS[name]
+    peer, heads = pair.peer(), {field: pair.overrides[field] for field in UNTOLD if field in pair.overrides}
+    found = recover(peer.state_dict(), pair.variant, **heads)
+    if name == "swin-timm":
+        peer.set_input_size(img_size=size, window_size=7)
+    images = torch.randn(2, 3, *size)
+    assert difference(logits(found.model.eval(), images), logits(peer, images)) <= 1e-5
+    official = recover(peer.state_dict(), pair.variant, **heads, **{found_in(found.model): "official"}).model.eval()
+    assert difference(logits(official, images), logits(peer, images)) > 1e-4
+
+
+def test_timms_config_says_what_differs_from_the_variant(tmp_path):
+    """Heads show in no shape: six instead of three, of a width that the variant has too, are other answers."""
+    import timm
+
+    args = {"num_heads": 6, "depth": 1, "img_size": 64}
+    peer = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=3, **args).eval()
+    save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    said = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": args}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    found, images = recover(tmp_path).model.eval(), torch.randn(2, 3, 64, 64)
+    assert difference(logits(found, images), logits(peer, images)) <= 1e-5
+
+
+def found_in(model) -> str:
+    """Name the choice that this family has."""
+    return next(field for field in CHOICES if hasattr(model.config, field))
 
 
 @pytest.mark.parametrize("name", [name for name in OWN if "huggingface" in libraries(name)])

@@ -58,7 +58,7 @@ def own_fault(error: BaseException) -> str | None:
 
 
 def _paths(text: str) -> list[str]:
-    return [path for path in text.split(os.pathsep) if path]
+    return list(dict.fromkeys(path for path in text.split(os.pathsep) if path))  # such variables often repeat
 
 
 def _text(error: BaseException) -> str:

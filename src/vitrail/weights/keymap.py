@@ -50,6 +50,7 @@ class Format:
         writes: whether `convert --to` writes it; False for names that a library no longer, or not yet, keeps in files.
         describe: what the library's own `config.json` says of a model with this config of ours, where it has one.
         states: the other way: the fields of our config that such a file says and shapes do not.
+        answers: fields of our config by which all models of the library answer, where ours have a choice.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Format:
     writes: bool = True
     describe: Callable[[Any], dict[str, Any]] | None = None
     states: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
     def marked(self, keys: Iterable[str]) -> bool:
         """Say whether a checkpoint with these keys can be in this format."""

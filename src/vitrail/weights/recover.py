@@ -1,7 +1,7 @@
 """The model that a checkpoint is of: its variant, its sizes, its weights, and what is said of it beside them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -37,7 +37,8 @@ def recover(source: Source, variant: str | None = None, **fields: Any) -> Recove
     """Build the model that a checkpoint is of, at its own sizes, so that nothing is resized and nothing is lost.
 
     Sizes come from `fields`, else from the shapes of the tensors, else from what a `config.json` or the file's header
-    says, else from the variant.
+    says, else from the variant. Where libraries answer differently with the same weights, the names of the tensors say
+    whose answers are meant.
 
     Args:
         source: a file, a folder, `hf:org/name@revision` or a state dict. A model folder brings its own config.
@@ -61,6 +62,8 @@ def recover(source: Source, variant: str | None = None, **fields: Any) -> Recove
     if ours_whole and variant in (None, checkpoint.stated) and not fields:
         return Recovered(load_model(checkpoint.folder or ""), form.name, notes=checkpoint.notes)
     said = statement_of(checkpoint, form)
+    if not said.complete:
+        said = replace(said, fields={**form.answers, **said.fields})
     ours, names = found.mapped.tensors, looks_like(found.mapped.tensors, form.families)
     name = _choose(variant, names, checkpoint, found, said)
     values, notes = _fields(ours, name, said, fields, checkpoint.origin)

@@ -11,7 +11,7 @@ from typing import Any
 
 from vitrail.errors import DataError
 from vitrail.preprocess import Preprocess
-from vitrail.weights.keymap import Format
+from vitrail.weights.keymap import Format, renamed
 from vitrail.weights.processor import from_processor
 from vitrail.weights.reading import HEADER, Checkpoint
 
@@ -47,7 +47,8 @@ def statement_of(checkpoint: Checkpoint, form: Format) -> Statement:
     states = form.states if "model_type" in said else None
     whole = isinstance(fields, dict) and checkpoint.stated is not None
     if not whole and states is None:
-        return Statement()
+        args = said.get("model_args")  # timm's word for what differs from the variant
+        return Statement(renamed(args, num_heads="num_heads", image_size="img_size") if isinstance(args, dict) else {})
     protocol, notes = (preprocess, ()) if isinstance(preprocess, dict) else _protocol(checkpoint.folder)
     protocol = Preprocess.from_dict(protocol) if isinstance(protocol, dict) else protocol
     if isinstance(fields, dict) and whole:

@@ -58,7 +58,8 @@ def _config(c: Any) -> dict[str, Any]:
     if c.pooling != "official":
         raise VitrailError(
             f"transformers' PoolFormer normalises before the last pooling; this one (pooling={c.pooling}) does after.\n"
-            "Its weights would give other answers there. Convert a model with pooling=official, or write for timm."
+            "Its weights would give other answers there: write for timm, or take them as the authors' model does with\n"
+            "--set pooling=official."
         )
     later = len(c.dims) - 1
     return {
@@ -86,7 +87,13 @@ def _states(said: Mapping[str, Any]) -> dict[str, Any]:
 
 _FAMILY = ("poolformer",)
 FORMATS = (
-    Format("timm", _FAMILY, _TIMM, ("stem.conv.weight", "stages.0.blocks.0.layer_scale1.scale")),
+    Format(
+        "timm",
+        _FAMILY,
+        _TIMM,
+        ("stem.conv.weight", "stages.0.blocks.0.layer_scale1.scale"),
+        answers={"pooling": "timm"},
+    ),
     Format("official", _FAMILY, _OFFICIAL, ("patch_embed.proj.weight", "network.0.0.layer_scale_1")),
     Format(
         "huggingface",

@@ -147,7 +147,11 @@ _FAMILY = ("swin",)
 _TABLE_MARK = "layers.0.blocks.0.attn.relative_position_bias_table"
 FORMATS = (
     Format(
-        "timm", _FAMILY, _TIMM, (_TABLE_MARK, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight")
+        "timm",
+        _FAMILY,
+        _TIMM,
+        (_TABLE_MARK, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight"),
+        answers={"edge": "timm"},
     ),
     Format("official", _FAMILY, _OFFICIAL, (_TABLE_MARK, "layers.0.downsample.reduction.weight")),
     Format(
