@@ -7,17 +7,18 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, interpolate
 
 from vitrail.grid import Grid
+from vitrail.layouts import Layout
 from vitrail.shapes import Bias, Heads, Tokens
 
 
 class Position(Protocol):
     """How position reaches attention; each method has a null default in `NoPosition`."""
 
-    def rotate(self, q: Tensor, k: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, grid: Layout) -> tuple[Tensor, Tensor]:
         """Turn queries and keys by their place."""
         ...
 
-    def bias(self, q: Tensor, grid: Grid) -> Tensor | None:
+    def bias(self, q: Tensor, grid: Layout) -> Tensor | None:
         """Return an addend to the scores of queries and keys on `grid`."""
         ...
 
@@ -25,11 +26,11 @@ class Position(Protocol):
 class NoPosition(nn.Module):
     """Attention that does not know where its tokens sit."""
 
-    def rotate(self, q: Heads, k: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Heads, k: Tensor, grid: Layout) -> tuple[Tensor, Tensor]:
         """Leave queries and keys as they are."""
         return q, k
 
-    def bias(self, q: Heads, grid: Grid) -> Bias | None:
+    def bias(self, q: Heads, grid: Layout) -> Bias | None:
         """Add nothing."""
         return None
 
@@ -60,8 +61,9 @@ class RelativePositionBias(NoPosition):
         self.register_buffer("index", relative_index(*size), persistent=False)
         nn.init.trunc_normal_(self.table, std=0.02)
 
-    def bias(self, q: Heads, grid: Grid) -> Bias | None:
-        """Look the offsets of `grid` up: `(h, N, N)`."""
+    def bias(self, q: Heads, grid: Layout) -> Bias | None:
+        """Look up the offsets of the grid: `(h, N, N)`."""
+        assert isinstance(grid, Grid), grid
         index = self.index[: grid.h, : grid.w, : grid.h, : grid.w].flatten(2, 3).flatten(0, 1)  # (hw, hw)
         # `embedding` and not an index: its gradient is summed in a fixed order, on every device.
         return embedding(index, self.table).permute(2, 0, 1)  # (N, N, h) -> (h, N, N)
