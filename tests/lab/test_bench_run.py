@@ -301,7 +301,7 @@ def test_a_process_that_fails_is_told_with_its_last_words(monkeypatch, tmp_path)
 
 def test_a_process_that_never_answers_is_ended(monkeypatch, tmp_path):
     become("exec sleep 60", monkeypatch, tmp_path)
-    monkeypatch.setattr(start, "_LIMIT", 0.2)
+    monkeypatch.setattr(cold_start, "_LIMIT", 0.2)
     assert alone(SMALL, "vitrail", "x").reason == "no answer within 0.2 seconds"
 
 

@@ -120,7 +120,7 @@ def test_two_processes_that_were_stopped_go_on_to_the_same_bits(tiny: Make, whol
 def die_in_a_save(rank: str, function: str, number: int, after: bool) -> None:
     """Let this process die before or after the `number`-th call of a function of saving, if it has this rank."""
 
-    room: Any = distributed if hasattr(distributed, function) else state
+    room: Any = distributed if hasattr(distributed, function) else checkpoint
     real, calls = getattr(room, function), [0]
 
     def call(*args: Any, **kwargs: Any) -> Any:
