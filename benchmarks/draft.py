@@ -32,7 +32,7 @@ from vitrail.lab.bench.table import Table
 from vitrail.lab.image_sources import find_pictures
 from vitrail.lab.model_loading import find_model, inference_mode_for
 from vitrail.lab.predict import REDUCED
-from vitrail.native.pictures import best_pixels
+from vitrail.native.image_resize import best_pixels
 
 PART = 64
 

@@ -22,8 +22,8 @@ from vitrail.lab.form import Answerer, Form, Precision, Told
 from vitrail.lab.metrics import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.lab.model_loading import ModelSource, class_names, find_model, inference_mode_for
 from vitrail.lab.predict import Labels
-from vitrail.lab.prefetch import batched, even, prefetch_map
-from vitrail.native.pictures import best_pixels
+from vitrail.lab.showcase import Showcase
+from vitrail.native.image_resize import best_pixels
 from vitrail.tasks.classification import check_finite
 
 Progress = Callable[[int, int], None]

@@ -12,10 +12,9 @@ from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.form import Answerer, Precision, Told
-from vitrail.lab.image_sources import Picture, find_pictures
-from vitrail.lab.model_loading import ModelSource, class_names, find_model, inference_mode_for, read_names
-from vitrail.lab.prefetch import batched, even, prefetch_map
-from vitrail.native.pictures import best_pixels
+from vitrail.lab.inference import ModelSource, asking, class_names, find_model, read_names
+from vitrail.lab.pictures import Picture, find_pictures
+from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classification import Classification, check_finite, classify
 

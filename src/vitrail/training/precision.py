@@ -6,8 +6,8 @@ it was begun with, wherever it goes on: another one would quietly make it anothe
 
 import torch
 
-from vitrail.native.instructions import computes_bf16
-from vitrail.training.distributed import SingleProcess
+from vitrail.native.cpu_features import computes_bf16
+from vitrail.training.world import SingleProcess
 
 
 def choose_precision(asked: str, world: SingleProcess) -> str:
