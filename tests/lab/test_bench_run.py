@@ -326,7 +326,7 @@ def test_a_process_that_dies_is_told_and_takes_nobody_along(monkeypatch, tmp_pat
 
 
 def test_first_answers_have_a_table_of_their_own(monkeypatch):
-    begun = cold_start.Start("vitrail", "as it is", 2, 1.5, 0.5, 300 << 20, 200 << 20)
+    begun = cold_start.ColdStart("vitrail", "as it is", 2, 1.5, 0.5, 300 << 20, 200 << 20)
     monkeypatch.setattr(runner, "measure_start", lambda *args, **kwargs: begun)
     seen = run_bench(SMALL, [OURS], Plan(**{**vars(QUICK), "starts": True}))
     *_, last = tables(seen)

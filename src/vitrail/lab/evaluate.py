@@ -22,7 +22,7 @@ from vitrail.lab.form import Answerer, Form, Precision, Told
 from vitrail.lab.metrics import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.lab.model_loading import ModelSource, class_names, find_model, inference_mode_for
 from vitrail.lab.predict import Labels
-from vitrail.lab.showcase import Showcase
+from vitrail.lab.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.native.image_resize import best_pixels
 from vitrail.tasks.classification import check_finite
 
@@ -143,7 +143,7 @@ def _batches(
             return number, None
 
     found = prefetch_map(read, range(len(pictures)), window=2 * size, gate=gate)
-    for group in batched(found, even(size, len(pictures))):
+    for group in batched(found, balanced_batch_size(size, len(pictures))):
         good = [(number, pixels) for number, pixels in group if pixels is not None]
         if good:
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])

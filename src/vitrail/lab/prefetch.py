@@ -48,11 +48,11 @@ def prefetch_map(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def even(size: int, count: int | None) -> int:
+def balanced_batch_size(size: int, count: int | None) -> int:
     """Return the size of batches, none of which is a small rest: at most `size`, for `count` items (None: unknown).
 
     Example:
-        >>> even(32, 100), even(32, None)
+        >>> balanced_batch_size(32, 100), balanced_batch_size(32, None)
         (25, 32)
     """
     return ceil(count / ceil(count / size)) if count else size

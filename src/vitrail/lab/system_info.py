@@ -18,7 +18,7 @@ from vitrail.errors import VitrailError
 from vitrail.native.build import Unavailable
 from vitrail.native.build import compiler as native_compiler
 from vitrail.native.cpu_features import cpu_features
-from vitrail.training.memory import available
+from vitrail.training.host_memory import available
 
 _QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.data.augment import mirrors, offsets
-from vitrail.data.draw import Draws
-from vitrail.data.pixels import PLAIN, Box, Pair, Pixels
+from vitrail.data.pixel_ops import PLAIN, Box, Pair, Pixels
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.native.allocator import empty
 from vitrail.native.build import Unavailable, built, library
 from vitrail.native.ffi import at

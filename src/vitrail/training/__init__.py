@@ -2,7 +2,7 @@
 
 Start at `loop.py` (what happens), then `trainer.py` (what it happens to) and `train.py` (how a run begins and ends)::
 
-    config.py              TrainConfig: every option of a run; config_io.py reads them from a file; neither imports torch
+    config.py              TrainConfig: every option of a run; config_io.py reads them from a file (both without torch)
     train.py               train(config, reporter, stop, command) -> Summary
     setup.py               config -> Trainer: data, model, loss, optimizer
     loop.py                fit(trainer), validate(trainer, loader); NonFiniteLoss
