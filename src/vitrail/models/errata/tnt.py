@@ -8,7 +8,7 @@ ERRATA = (
         "Convolution of words: within a patch, or over the image",
         (
             "paper, section 3.1, and official code: the image is cut into patches first, each is convolved alone",
-            "timm's `tnt_s_legacy_patch16_224`: the image is convolved first, so words see 3 pixels of the patch above or left",
+            "timm's `tnt_s_legacy_patch16_224`: the image is convolved first, so words see pixels of other patches",
         ),
         "the paper; `tnt_s_legacy_patch16_224` as timm, for its weights",
         "tests/parts/test_visual_words.py::test_words_see_their_own_patch_alone",
