@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitrail.fast.kept import Kept, need
 from vitrail.grid import Grid
+from vitrail.native.allocator import empty
 from vitrail.native.bottleneck import (
     GroupScale,
     Moments,
@@ -15,12 +16,11 @@ from vitrail.native.bottleneck import (
     Size,
     Window,
     convolve,
+    finalize,
     join,
     measure,
     pack_filters,
-    settle,
 )
-from vitrail.native.memory import empty
 from vitrail.parts.bottlenecks import (
     Bottleneck,
     PostActivationBottleneck,
@@ -29,6 +29,7 @@ from vitrail.parts.bottlenecks import (
     PreActivationEntry,
 )
 from vitrail.parts.convolutions import SameStdConv2d, StdConv2d, standardise
+from vitrail.parts.merging import NoMerging
 from vitrail.parts.norms import TokenGroupNorm
 from vitrail.parts.stages import Stage
 from vitrail.shapes import Tokens
@@ -65,11 +66,11 @@ class FastPreActivation(FastBottleneck):
 
     def forward(self, step: Step, into: Tensor | None) -> Step:
         """Add the branch."""
-        act = settle(step.measured(), self.norms[0])
+        act = finalize(step.measured(), self.norms[0])
         shortcut = step.x if self.proj is None else convolve(step.x, step.size, self.proj, act)[0]
         y, size, moments = convolve(step.x, step.size, self.convs[0], act)
-        y, size, moments = convolve(y, size, self.convs[1], settle(moments, self.norms[1]))
-        return Step(*convolve(y, size, self.convs[2], settle(moments, self.norms[2]), add=shortcut, into=into))
+        y, size, moments = convolve(y, size, self.convs[1], finalize(moments, self.norms[1]))
+        return Step(*convolve(y, size, self.convs[2], finalize(moments, self.norms[2]), add=shortcut, into=into))
 
 
 class FastPostActivation(FastBottleneck):
@@ -84,11 +85,11 @@ class FastPostActivation(FastBottleneck):
         shortcut, act = step.x, None
         if self.proj is not None and self.proj_norm is not None:
             shortcut, _, moments = convolve(step.x, step.size, self.proj)
-            act = settle(moments, self.proj_norm)
+            act = finalize(moments, self.proj_norm)
         y, size, moments = convolve(step.x, step.size, self.convs[0])
-        y, size, moments = convolve(y, size, self.convs[1], settle(moments, self.norms[0]))
-        y, size, moments = convolve(y, size, self.convs[2], settle(moments, self.norms[1]))
-        return Step(join(shortcut, act, y, settle(moments, self.norms[2]), into), size)
+        y, size, moments = convolve(y, size, self.convs[1], finalize(moments, self.norms[0]))
+        y, size, moments = convolve(y, size, self.convs[2], finalize(moments, self.norms[1]))
+        return Step(join(shortcut, act, y, finalize(moments, self.norms[2]), into), size)
 
 
 BOTTLENECKS: dict[type[nn.Module], Callable[..., FastBottleneck]] = {
@@ -139,6 +140,8 @@ def fast_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
     unknown = next((type(module).__name__ for module in modules if type(module) not in BOTTLENECKS), None)
     if unknown:
         raise Kept(f"{unknown} has no compiled form among bottlenecks")
+    if type(stage.exit) is not NoMerging:
+        raise Kept(f"its exit is {type(stage.exit).__name__}")
     need("bottleneck")
     return FastBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
 

@@ -14,7 +14,7 @@ from vitrail.kernels.attention_branch import attention_branch
 from vitrail.kernels.branch import Linear, Meeting, Norm, Vicinity
 from vitrail.kernels.mlp_branch import mlp_branch
 from vitrail.kernels.neighborhood_branch import neighborhood_branch
-from vitrail.parts.attend import Attend
+from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.positions import NoPosition, RelativePositionBias
@@ -126,6 +126,7 @@ def _linear(layer: nn.Linear) -> Linear:
 def _plain(mixer: WindowAttention | SelfAttention | NeighborhoodAttention) -> bool:
     """Say whether positions leave queries and keys alone and the projections are linear, with biases."""
     known = type(mixer.position) in (NoPosition, RelativePositionBias)
+    known &= type(getattr(mixer, "qk_norm", None)) in (NoQKNorm, type(None))
     return known and mixer.qkv.bias is not None and _linears(mixer)
 
 
