@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import off, with_threads
-from vitrail.native.attention import Seating, attend_groups, attention_branch, lane_bias
+from vitrail.native.attention import Seating, attend_groups, lane_bias
 from vitrail.native.int8 import int8_refusal, lengths, pack_int8, pack_int8_normed, quantise
 from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp
 from vitrail.native.residual import RESIDUAL

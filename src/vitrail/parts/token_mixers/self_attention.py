@@ -42,6 +42,6 @@ class SelfAttention(nn.Module):
         q, k = self.position.rotate(q, k, grid)
         return self.proj(merge_heads(self.attend(q, k, v, self.position.bias(q, grid))))
 
-    def slots(self, grid: Grid) -> Tensor:
+    def token_index(self, grid: Grid) -> Tensor:
         """Say which tokens meet in one attention, `(groups, n)`: here all of them, in one group."""
         return torch.arange(grid.tokens)[None]
