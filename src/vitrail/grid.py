@@ -35,6 +35,10 @@ class Grid(NamedTuple):
         """View the cells of `(B, N, C)` tokens as a `(B, h, w, C)` map, without the prefix."""
         return x[:, self.prefix :].unflatten(1, (self.h, self.w))  # (B, hw, C) -> (B, h, w, C)
 
+    def key_padding(self, like: Tensor) -> Tensor | None:
+        """Return None: no token of an image is padding."""
+        return None
+
     def replace_cells(self, x: Tensor, cells: Tensor) -> Tensor:
         """Put a `(B, h, w, C)` map back in the place of the cells of `x`; the prefix stays."""
         flat = cells.flatten(1, 2)  # (B, h, w, C) -> (B, hw, C)

@@ -26,9 +26,10 @@ SMALL = {
     "mixer": ("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}),
     "hybrid": ("vit_base_r50_s16_224", {"depths": (2, 2), "patch_size": 2, "dim": 24, "depth": 2, "num_heads": 3}),
     "bit": ("resnetv2_50x1_bit", {"depths": (2, 2), "dim": 32}),
+    "bit of single blocks": ("resnetv2_50x1_bit", {"depths": (1, 1), "dim": 32}),
 }
 ATTENDING = ("vit", "deit", "swin", "swin timm", "swin masked", "nat", "dinat")
-WITHOUT = ("poolformer", "mixer", "bit")
+WITHOUT = ("poolformer", "mixer", "bit", "bit of single blocks")
 
 
 def small(kind: str) -> nn.Module:

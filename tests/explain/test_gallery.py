@@ -211,3 +211,11 @@ def test_the_page_needs_nothing_but_itself_and_quotes_what_it_is_told():
     assert "<b>" not in html and "<i>" not in html and "<x>" not in html and "a &amp; b" in html
     assert re.findall(r'(?:src|href)="(?!data:image/)', html) == []
     assert "http" not in html and html.count("<img") == 1
+
+
+def test_a_model_of_single_downsampling_blocks_has_an_overview(build, images):
+    model = build("bit of single blocks")
+    assert [*overview(model, images)] == ["Where it looks", "Patch filters"]
+    assert heat(model, images, Look("saliency", query=Pixel(5, 7))).spot is not None
+    with pytest.raises(VitrailError, match=r"no block that mixes tokens on one grid(.|\n)*saliency"):
+        heat(model, images, Look("influence"))

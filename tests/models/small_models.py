@@ -3,44 +3,58 @@
 Fresh weights would hide mistakes: layer scales near zero silence branches, zero biases hide what padding does.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from vitrail.models import create_model
 from vitrail.parts.backbone import Classifier
 
-SMALL: dict[str, tuple[str, dict[str, Any]]] = {
-    "vit": ("vit_tiny_patch16_224", {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}),
-    "hybrid": (
-        "vit_small_r26_s32_224",
-        {"depths": (1, 2), "depth": 2, "dim": 24, "num_heads": 3, "image_size": 64},
-    ),
-    "hybrid stem": ("vit_tiny_r_s16_p8_224", {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}),
-    "deit": ("deit_tiny_patch16_224", {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}),
-    "deit distilled": ("deit_tiny_distilled_patch16_224", {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}),
-    "swin official": ("swin_tiny_patch4_window7_224", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}),
-    "swin timm": ("swin_tiny_patch4_window7_224", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "edge": "timm"}),
-    "swin masked": (
-        "swin_tiny_patch4_window7_224",
-        {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "edge": "masked"},
-    ),
-    "nat": ("nat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}),
-    "nat scaled": ("nat_base", {"dim": 8, "depths": (1, 2), "num_heads": (2, 4), "kernel_size": 3}),
-    "dinat": ("dinat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "dilations": (3, 2), "kernel_size": 5}),
-    "dinat_s": ("dinat_s_tiny", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "dilations": (2, 1)}),
-    "poolformer": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}),
-    "poolformer timm": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}),
-    "mixer": ("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}),
-    "bit": ("resnetv2_50x1_bit", {"depths": (1, 2), "dim": 32}),
+
+class Small(NamedTuple):
+    """A small model: variant, overrides, and its layout at 64 x 64 pixels.
+
+    Args:
+        variant: name in the catalogue.
+        overrides: config fields.
+        strides: pixels per cell side, stage by stage.
+        prefix: prefix tokens of the last grid.
+        any_size: whether the model takes every image size from 5 x 8 pixels up.
+    """
+
+    variant: str
+    overrides: dict[str, Any]
+    strides: tuple[int, ...]
+    prefix: int = 0
+    any_size: bool = True
+
+
+_VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
+_SWIN: dict[str, Any] = {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}
+SMALL: dict[str, Small] = {
+    "vit": Small("vit_tiny_patch16_224", _VIT, (16,), prefix=1),
+    "hybrid": Small("vit_small_r26_s32_224", {"depths": (1, 2), **_VIT}, (4, 8, 8), prefix=1),
+    "hybrid stem": Small("vit_tiny_r_s16_p8_224", _VIT, (32,), prefix=1),
+    "deit": Small("deit_tiny_patch16_224", _VIT, (16,), prefix=1),
+    "deit distilled": Small("deit_tiny_distilled_patch16_224", _VIT, (16,), prefix=2),
+    "swin official": Small("swin_tiny_patch4_window7_224", _SWIN, (4, 8)),
+    "swin timm": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "timm"}, (4, 8)),
+    "swin masked": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "masked"}, (4, 8)),
+    "nat": Small("nat_mini", _SWIN, (4, 8)),
+    "nat scaled": Small("nat_base", {**_SWIN, "depths": (1, 2), "kernel_size": 3}, (4, 8)),
+    "dinat": Small("dinat_mini", {**_SWIN, "dilations": (3, 2), "kernel_size": 5}, (4, 8)),
+    "dinat_s": Small("dinat_s_tiny", {**_SWIN, "dilations": (2, 1)}, (4, 8)),
+    "poolformer": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
+    "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
+    "mixer": Small("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}, (16,), any_size=False),
+    "bit": Small("resnetv2_50x1_bit", {"depths": (1, 2), "dim": 32}, (4, 8)),
 }
-ANY_SIZE = [name for name in SMALL if name != "mixer"]
+ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 
 
 def small(name: str, **overrides: Any) -> Classifier:
     """Make a small model in evaluation mode, all its weights random and none small."""
-    variant, numbers = SMALL[name]
-    model = create_model(variant, **{"num_classes": 10, **numbers, **overrides}).eval()
+    model = create_model(SMALL[name].variant, **{"num_classes": 10, **SMALL[name].overrides, **overrides}).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 1

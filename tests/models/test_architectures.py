@@ -13,34 +13,13 @@ from vitrail.errors import VitrailError
 every_model = pytest.mark.parametrize("name", SMALL)
 any_size_model = pytest.mark.parametrize("name", ANY_SIZE)
 
-# Pixels a side of a cell, stage by stage.
-STRIDES = {
-    "vit": [16],
-    "hybrid": [4, 8, 8],
-    "hybrid stem": [32],
-    "deit": [16],
-    "deit distilled": [16],
-    "swin official": [4, 8],
-    "swin timm": [4, 8],
-    "swin masked": [4, 8],
-    "nat": [4, 8],
-    "nat scaled": [4, 8],
-    "dinat": [4, 8],
-    "dinat_s": [4, 8],
-    "poolformer": [4, 8],
-    "poolformer timm": [4, 8],
-    "mixer": [16],
-    "bit": [4, 8],
-}
-PREFIX = {"vit": 1, "hybrid": 1, "hybrid stem": 1, "deit": 1, "deit distilled": 2}
-
 
 @every_model
 def test_features_have_one_layout(name):
     model, images = small(name), torch.randn(2, 3, 64, 64)
     tokens, grid, pyramid = features = model.features(images)
-    assert [tuple(m.shape[:3]) for m in pyramid] == [(2, 64 // s, 64 // s) for s in STRIDES[name]]
-    assert (grid.h, grid.w, grid.prefix) == (*pyramid[-1].shape[1:3], PREFIX.get(name, 0))
+    assert [tuple(m.shape[:3]) for m in pyramid] == [(2, 64 // s, 64 // s) for s in SMALL[name].strides]
+    assert (grid.h, grid.w, grid.prefix) == (*pyramid[-1].shape[1:3], SMALL[name].prefix)
     assert tokens.shape == (2, grid.tokens, pyramid[-1].shape[3])
     assert torch.equal(model.head(features), model(images))
 
@@ -88,7 +67,7 @@ def test_a_poolformer_says_what_it_needs_of_a_tiny_picture():
 @every_model
 def test_nothing_is_remembered(name):
     model = small(name)
-    sizes = [(64, 64)] if name == "mixer" else [(64, 64), (32, 32), (96, 40), (20, 20)]
+    sizes = [(64, 64)] if not SMALL[name].any_size else [(64, 64), (32, 32), (96, 40), (20, 20)]
     pictures = [torch.randn(2, 3, *size) for size in sizes for _ in range(2)]
     forth = [model(images) for images in pictures]
     back = [model(images) for images in reversed(pictures)]

@@ -81,7 +81,7 @@ def choose(blocks: Sequence[MixingBlock], which: int | str) -> MixingBlock:
     """Pick a block by its index among those that are given (negative from the end), its address or its name.
 
     Raises:
-        VitrailError: if there is no such block.
+        VitrailError: if there is no such block, or no block at all.
 
     Example:
         >>> from vitrail.models import create_model
@@ -89,6 +89,11 @@ def choose(blocks: Sequence[MixingBlock], which: int | str) -> MixingBlock:
         >>> choose(blocks, "2.1").name, choose(blocks, -1).title
         ('backbone.stages.2.blocks.1.token_mixer', 'block 3.1')
     """
+    if not blocks:
+        raise VitrailError(
+            "The model has no block that mixes tokens on one grid: each stage is a single downsampling block.\n"
+            "The method saliency works for every model."
+        )
     if isinstance(which, int):
         if -len(blocks) <= which < len(blocks):
             return blocks[which]

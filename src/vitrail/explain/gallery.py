@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
-from vitrail.explain.blocks import attending_blocks
+from vitrail.explain.blocks import attending_blocks, mixing_blocks
 from vitrail.explain.chart import distance_chart
 from vitrail.explain.distance import attention_distance
 from vitrail.explain.heat import Heat, heat
@@ -96,12 +96,21 @@ def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, co
 def scenes(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Image]:
     """Draw one picture (a batch of one) block by block, and head by head where there are heads.
 
-    A look at the whole model, a rollout or a saliency, has nothing of the kind.
+    Rollout and saliency describe the whole model and give no such figure, nor does a model without mixing blocks.
     """
-    look = settle(model, Look("maps" if attending_blocks(model) else "influence") if look == AUTO else look)
+    if look == AUTO:
+        look = Look(_block_method(model))
+    look = settle(model, look)
     if look.method == "maps":
         return {"Heads": heads_scene(model, images, look), "Block by block": blocks_scene(model, images, look)}
     return {"Block by block": influence_scene(model, images, look)} if look.method == "influence" else {}
+
+
+def _block_method(model: Any) -> str:
+    """Return the method that shows single blocks; saliency if the model has no mixing blocks."""
+    if attending_blocks(model):
+        return "maps"
+    return "influence" if mixing_blocks(model) else "saliency"
 
 
 def portraits(model: Any, images: Tensor) -> dict[str, Image.Image]:

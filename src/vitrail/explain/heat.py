@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from vitrail.errors import VitrailError
-from vitrail.explain.blocks import attending_blocks, backbone_of, evaluating, mixing_blocks, name_of
+from vitrail.explain.blocks import attending_blocks, backbone_of, evaluating, name_of
 from vitrail.explain.influence import influence_rows
 from vitrail.explain.look import AUTO, Look, settle
 from vitrail.explain.maps import AttentionMap, attention_maps, no_maps
 from vitrail.explain.query import Query, centre
 from vitrail.explain.rollout import rollout
 from vitrail.explain.saliency import receptive_field, saliency
-from vitrail.explain.token_map import Place
+from vitrail.explain.token_map import Place, centre_of
 from vitrail.grid import Grid
 
 
@@ -112,7 +112,7 @@ def _spot(model: nn.Module, images: Tensor, query: Query | None) -> tuple[float,
         return None
     with evaluating(model), torch.no_grad():
         grid = backbone_of(model)(images).grid
-    return Place(mixing_blocks(model)[-1], grid, (images.shape[-2], images.shape[-1])).spot(query)
+    return centre_of(query, grid, (images.shape[-2], images.shape[-1]))
 
 
 def calm(pixels: Tensor, cells: int = 28) -> Tensor:

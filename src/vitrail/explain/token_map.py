@@ -50,15 +50,20 @@ class Place(NamedTuple):
         return Pixel(min(int(y), self.picture[0] - 1), min(int(x), self.picture[1] - 1))
 
     def spot(self, query: Query | None) -> tuple[float, float] | None:
-        """Return the centre of the cell that is meant, as shares of the picture's height and width.
+        """Return `centre_of` the query on this grid."""
+        return centre_of(query, self.grid, self.picture)
 
-        It stays in the picture where the cell is padded; prefix tokens have none.
-        """
-        cell = -1 if query is None else self.token(query) - self.grid.prefix
-        if cell < 0:
-            return None
-        y, x = (centres(self.grid, self.cell)[cell] / torch.tensor(self.picture)).clamp_max(1).tolist()
-        return y, x
+
+def centre_of(query: Query | None, grid: Grid, image: tuple[int, int]) -> tuple[float, float] | None:
+    """Return the centre of the cell of a query, as fractions of the image's height and width.
+
+    It is clamped to the image if the cell is padded; None for a prefix token or no query.
+    """
+    cell = -1 if query is None else token_of(query, grid, image) - grid.prefix
+    if cell < 0:
+        return None
+    y, x = (centres(grid, cell_size(image, grid))[cell] / torch.tensor(image)).clamp_max(1).tolist()
+    return y, x
 
 
 class TokenMap(ABC):

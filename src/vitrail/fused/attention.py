@@ -12,7 +12,7 @@ from vitrail.grid import Grid
 from vitrail.native.attention import Seating, attend_groups, attention_branch, lane_bias
 from vitrail.native.products import ADD, Packed, linear, pack_linear
 from vitrail.native.threads import shared_evenly
-from vitrail.parts.attend import Attend
+from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.positions import NoPosition, RelativePositionBias
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttend, WindowAttention
@@ -146,6 +146,8 @@ def check_attention(norm: nn.Module, mixer: SelfAttention | WindowAttention, dty
     if type(mixer.position) not in (NoPosition, RelativePositionBias):  # others may look at the queries
         raise NotConverted(f"its position is {type(mixer.position).__name__}")
     check_exact_type(WindowAttend if isinstance(mixer, WindowAttention) else Attend, mixer.attend)
+    if isinstance(mixer, SelfAttention):
+        check_exact_type(NoQKNorm, mixer.qk_norm)
     check_exact_type(nn.Linear, mixer.qkv, mixer.proj)
     if dtype == torch.bfloat16 and mixer.qkv.in_features // mixer.num_heads % 2:
         raise NotConverted("heads of odd width cannot be read in pairs")

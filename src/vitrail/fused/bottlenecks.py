@@ -29,6 +29,7 @@ from vitrail.parts.bottlenecks import (
     PreActivationEntry,
 )
 from vitrail.parts.convolutions import SameStdConv2d, StdConv2d, standardise
+from vitrail.parts.merging import NoMerging
 from vitrail.parts.norms import TokenGroupNorm
 from vitrail.parts.stages import Stage
 from vitrail.shapes import Tokens
@@ -139,6 +140,8 @@ def fuse_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
     unknown = next((type(module).__name__ for module in modules if type(module) not in BOTTLENECKS), None)
     if unknown:
         raise NotConverted(f"{unknown} has no compiled form among bottlenecks")
+    if type(stage.exit) is not NoMerging:
+        raise NotConverted(f"its exit is {type(stage.exit).__name__}")
     require_libraries("bottleneck")
     return FusedBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
 

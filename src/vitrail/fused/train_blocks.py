@@ -14,7 +14,7 @@ from vitrail.kernels.fused_attention import fused_attention
 from vitrail.kernels.fused_mlp import fused_mlp
 from vitrail.kernels.fused_neighborhood import fused_neighborhood
 from vitrail.kernels.fused_types import AttentionGroups, LinearWeights, NeighborhoodSpec, NormWeights
-from vitrail.parts.attend import Attend
+from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.positions import NoPosition, RelativePositionBias
@@ -128,6 +128,7 @@ def _linear(layer: nn.Linear) -> LinearWeights:
 def _plain(mixer: WindowAttention | SelfAttention | NeighborhoodAttention) -> bool:
     """Say whether positions leave queries and keys alone and the projections are linear, with biases."""
     known = type(mixer.position) in (NoPosition, RelativePositionBias)
+    known &= type(getattr(mixer, "qk_norm", None)) in (NoQKNorm, type(None))
     return known and mixer.qkv.bias is not None and _linears(mixer)
 
 

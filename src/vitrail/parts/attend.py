@@ -38,6 +38,26 @@ class Attend(nn.Module):
         return attention_map(q, k, bias)
 
 
+class NoQKNorm(nn.Module):
+    """Queries and keys as they are: the default of `qk_norm`."""
+
+    def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both unchanged."""
+        return q, k
+
+
+def add_bias(*biases: Tensor | None) -> Tensor | None:
+    """Add up biases of attention scores, of which each may be None; None if all are.
+
+    Example:
+        >>> import torch
+        >>> add_bias(None, torch.ones(2), torch.ones(2)), add_bias(None, None)
+        (tensor([2., 2.]), None)
+    """
+    given = [bias for bias in biases if bias is not None]
+    return sum(given[1:], start=given[0]) if given else None
+
+
 def check_heads(dim: int, num_heads: int) -> None:
     """Refuse a number of heads that does not share the channels out evenly.
 

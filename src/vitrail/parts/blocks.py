@@ -1,8 +1,8 @@
 """One block: tokens hear of each other, then each token thinks."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from vitrail.grid import Grid
+from vitrail.layouts import Layout
 from vitrail.parts.regularisation import DropPath
 from vitrail.shapes import Tokens
 
@@ -39,7 +39,7 @@ class Block(nn.Module):
         self.norm2, self.channel_mixer, self.scale2 = norm2, channel_mixer, scale2 or nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+    def forward(self, x: Tokens, grid: Layout) -> Tokens:
         """Mix tokens, then channels."""
         x = x + self.drop_path(self.scale1(self.token_mixer(self.norm1(x), grid)))
         return x + self.drop_path(self.scale2(self.channel_mixer(self.norm2(x), grid)))

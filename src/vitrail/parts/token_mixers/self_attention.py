@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.grid import Grid
-from vitrail.parts.attend import Attend, check_heads, merge_heads, split_heads
+from vitrail.layouts import Layout
+from vitrail.parts.attend import Attend, NoQKNorm, add_bias, check_heads, merge_heads, split_heads
 from vitrail.parts.positions import NoPosition
 from vitrail.shapes import Tokens
 
@@ -20,27 +21,39 @@ class SelfAttention(nn.Module):
         dim: channels C.
         num_heads: heads h; d = C / h.
         qkv_bias: whether the projection of queries, keys and values has a bias.
-        position: how position reaches the scores.
+        position: rotation of queries and keys, and addend to the scores.
+        attend: leaf that computes the attention; by default softmax attention over all keys.
+        qk_norm: `(q, k) -> (q, k)` before the position, such as a norm of each head or cosine attention.
 
     Example:
         >>> SelfAttention(64, num_heads=4)(torch.zeros(2, 9, 64), Grid(3, 3)).shape
         torch.Size([2, 9, 64])
     """
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, position: NoPosition | None = None):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        position: NoPosition | None = None,
+        attend: Attend | None = None,
+        qk_norm: nn.Module | None = None,
+    ):
         super().__init__()
         check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.position = position or NoPosition()
-        self.attend = Attend()
+        self.attend = attend or Attend()
+        self.qk_norm = qk_norm or NoQKNorm()
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tokens, grid: Grid) -> Tensor:
-        """Mix the tokens."""
+    def forward(self, x: Tokens, grid: Layout) -> Tokens:
+        """Mix the tokens; padded keys of the layout get no attention."""
         q, k, v = split_heads(self.qkv(x), self.num_heads)
-        q, k = self.position.rotate(q, k, grid)
-        return self.proj(merge_heads(self.attend(q, k, v, self.position.bias(q, grid))))
+        q, k = self.position.rotate(*self.qk_norm(q, k), grid)
+        bias = add_bias(self.position.bias(q, grid), grid.key_padding(q))
+        return self.proj(merge_heads(self.attend(q, k, v, bias)))
 
     def token_index(self, grid: Grid) -> Tensor:
         """Say which tokens meet in one attention, `(groups, n)`: here all of them, in one group."""

@@ -1,0 +1,29 @@
+"""Published figures of every variant, one file a family, in the order of the catalogue.
+
+A list of names reads only these files and imports no architecture. The tests recount parameters and multiply-adds of
+every variant.
+"""
+
+from vitrail.models.published import bit, deit, dinat, dinat_s, mixer, nat, poolformer, swin, vit, vit_hybrid
+from vitrail.models.published.figures import Published
+
+_FAMILIES = (
+    vit,
+    vit_hybrid,
+    deit,
+    swin,
+    nat,
+    dinat,
+    dinat_s,
+    poolformer,
+    mixer,
+    bit,
+)
+
+PUBLISHED: dict[str, Published] = {
+    name: figures._replace(family=module.__name__.rpartition(".")[2])
+    for module in _FAMILIES
+    for name, figures in module.PUBLISHED.items()
+}
+
+__all__ = ["PUBLISHED", "Published"]
