@@ -51,7 +51,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tokens, grid: Layout) -> Tokens:
         """Mix the tokens; padded keys of the layout get no attention."""
         q, k, v = split_heads(self.qkv(x), self.num_heads)
-        q, k = self.position.rotate(*self.qk_norm(q, k), grid)
+        q, k = self.qk_norm(q, k)
+        q, k = self.position.rotate(q, k, grid)
         bias = add_bias(self.position.bias(q, grid), grid.key_padding(q))
         return self.proj(merge_heads(self.attend(q, k, v, bias)))
 
