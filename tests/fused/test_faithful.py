@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import vitrail
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.parts.positions import NoPosition
 
 REASON = refusal(torch.float32)

@@ -12,7 +12,7 @@ from vitrail.fused import bottlenecks, stems
 from vitrail.fused.bottlenecks import FusedBottlenecks, fuse_stage
 from vitrail.fused.stems import FusedStem, fuse_stem
 from vitrail.fused.unsupported import NotConverted
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.parts.bottlenecks import PreActivationBottleneck, PreActivationEntry
 from vitrail.parts.convolutions import SameMaxPool2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem

@@ -17,8 +17,8 @@ from vitrail.fused.pooling import FusedPictureMLP, FusedPooling, fuse_channel_ml
 from vitrail.fused.token_mlp import FusedTokenMLP, fuse_token_mlp
 from vitrail.fused.unsupported import NotConverted
 from vitrail.grid import Grid
-from vitrail.native.library import refusal
-from vitrail.native.residual import RESIDUAL
+from vitrail.native.build import refusal
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP

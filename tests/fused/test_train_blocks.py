@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from vitrail.fused.train_blocks import FusedTrainBlock, branch_of, fuse_for_training
 from vitrail.models import create_model
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.parts.blocks import Block
 from vitrail.parts.regularisation import DropPath
 from vitrail.training.memory import keep_freed

@@ -17,7 +17,7 @@ from vitrail.kernels.fused_mlp import reference as mlp
 from vitrail.kernels.fused_neighborhood import fused_neighborhood
 from vitrail.kernels.fused_neighborhood import reference as neighborhood
 from vitrail.kernels.fused_types import AttentionGroups, LinearWeights, NeighborhoodSpec, NormWeights
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 
 CLOSE = {"fp32": 3e-6, "bf16": 1.5e-2, "mixed": 1.5e-2}
 B, N, HEADS = 3, 50, 2

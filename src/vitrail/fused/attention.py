@@ -9,8 +9,8 @@ from vitrail.fused.folding import Affine, scaled
 from vitrail.fused.grid_cache import GridCache
 from vitrail.fused.unsupported import NotConverted, check_exact_type
 from vitrail.grid import Grid
-from vitrail.native.attention import Seating, attend_groups, attention_branch, lane_bias
-from vitrail.native.products import ADD, Packed, linear, pack_linear
+from vitrail.native.attention import TokenGroups, attend_groups, attention_branch, lane_bias
+from vitrail.native.gemm import ADD, Packed, linear, pack_linear
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.positions import NoPosition, RelativePositionBias
@@ -31,24 +31,24 @@ class AttentionGroupsCache:
 
     def __init__(self, mixer: SelfAttention | WindowAttention, padding: Tensor):
         self.mixer, self.padding = mixer, padding
-        self.tables: GridCache[Grid, Seating] = GridCache()
+        self.tables: GridCache[Grid, TokenGroups] = GridCache()
 
-    def on(self, grid: Grid) -> Seating:
+    def on(self, grid: Grid) -> TokenGroups:
         """Return the table of a grid."""
         return self.tables.of(grid, lambda: self._table(grid))
 
     @torch.no_grad()
-    def _table(self, grid: Grid) -> Seating:
+    def _table(self, grid: Grid) -> TokenGroups:
         token_index = self.mixer.token_index(grid).int().contiguous()
         bias = self._bias(grid)
         if bias is None:
-            return Seating(token_index, self.padding)
+            return TokenGroups(token_index, self.padding)
         if bias.ndim == 3:  # (h, n, n), the same for all groups
             bias = bias[None]
             mask_index = torch.zeros(len(token_index), dtype=torch.int32, device="cpu")
         else:  # (groups, h, n, n), of which few differ
             bias, mask_index = bias.unique(dim=0, return_inverse=True)
-        return Seating(token_index, self.padding, mask_index.int().contiguous(), lane_bias(bias))
+        return TokenGroups(token_index, self.padding, mask_index.int().contiguous(), lane_bias(bias))
 
     def _bias(self, grid: Grid) -> Tensor | None:
         mixer = self.mixer

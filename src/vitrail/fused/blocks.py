@@ -18,7 +18,7 @@ from vitrail.fused.pooling import fuse_channel_mlp, fuse_pooling
 from vitrail.fused.token_mlp import fuse_token_mlp
 from vitrail.fused.unsupported import NotConverted, has_hooks
 from vitrail.grid import Grid
-from vitrail.native.residual import as_residual
+from vitrail.native.dtypes import as_residual
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention

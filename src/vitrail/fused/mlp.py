@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from vitrail.fused.folding import Affine, scaled
 from vitrail.fused.unsupported import NotConverted, check_exact_type
 from vitrail.grid import Grid
-from vitrail.native.products import mlp, pack_linear
+from vitrail.native.gemm import mlp, pack_linear
 from vitrail.parts.channel_mixers import MLP
 from vitrail.shapes import Tokens
 

@@ -20,10 +20,10 @@ from vitrail.fused.optimized_model import DTYPES, OptimizedClassifier, compiled
 from vitrail.fused.patches import FusedPatchEmbedding
 from vitrail.fused.stems import FusedStem
 from vitrail.fused.unsupported import NotConverted, copy_hooks, has_hooks
-from vitrail.native.instructions import computes_bf16
+from vitrail.native.build import built, missing, refusal
+from vitrail.native.cpu_features import computes_bf16
+from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.int8 import int8_refusal
-from vitrail.native.library import built, missing, refusal
-from vitrail.native.residual import RESIDUAL, as_residual
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.blocks import Block
 

@@ -18,7 +18,7 @@ from vitrail.kernels.fused_types import (
     compute_dtype,
     in_dtypes,
 )
-from vitrail.native.branches import Inner, Normed, mlp, mlp_back
+from vitrail.native.fused_train import Inner, Normed, mlp, mlp_backward
 from vitrail.shapes import Tokens
 
 
@@ -57,7 +57,7 @@ class _Transform(Function):
         drop_scale, hidden, *rest = ctx.saved_tensors
         past = into_y.contiguous().flatten(0, -2)
         wanted = ctx.needs_input_grad[6], ctx.needs_input_grad[8]
-        into_x, into_scale, into_shift, into = mlp_back(
+        into_x, into_scale, into_shift, into = mlp_backward(
             past, Normed(*rest[:4]), hidden, Inner(*rest[4:]), drop_scale, wanted
         )
         found = in_dtypes((into_scale, into_shift, *into), ctx.dtypes)

@@ -18,7 +18,7 @@ static void window_line(const uint8_t* line, long length, long from, bool reflec
     for (long x = last; x < length; x++) to[x] = reflect ? line[mirrored(from + x, length)] : 0;
 }
 
-// Of each picture the window `tops` and `lefts` from where it is, and its mirror image where `flipped` says so.
+// Of each image the window `tops` and `lefts` from where it is, and its mirror image where `flipped` says so.
 extern "C" void vitrail_move(
     const uint8_t* pixels, long count, long channels, long height, long width, const int64_t* tops,
     const int64_t* lefts, const uint8_t* flipped, int reflect, uint8_t* moved) {
@@ -51,14 +51,14 @@ extern "C" void vitrail_normalize(
     }
 }
 
-// Resize the part of a picture between `box`'s edges to `wide` x `tall`, and keep a square of it. Each step rounds, so it
+// Resize the part of a image between `box`'s edges to `wide` x `tall`, and keep a square of it. Each step rounds, so it
 // matters whether `columns` come first.
-// Returns 0 where a line of the picture is too short for so many weights.
+// Returns 0 where a line of the image is too short for so many weights.
 extern "C" int vitrail_resize(
     const uint8_t* pixels, long width, long height, int stored, const long* box, long wide, long tall, long left,
     long top, long side, int cubic, int columns, uint8_t* planes) {
     const Filter filter = cubic ? Filter{2.0, bicubic} : Filter{1.0, bilinear};
-    static thread_local Taps across, down;
+    static thread_local FilterTaps across, down;
     if (!across.fill({width, box[0], box[2], wide, left, side, stored, BYTES, cubic}, filter)) return 0;
     if (!down.fill({height, box[1], box[3], tall, top, side, 1, 1, cubic}, filter)) return 0;
     const auto resize = columns ? stored == 1 ? columns_first<1, 1> : columns_first<4, 3>

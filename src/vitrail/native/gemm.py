@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vitrail.native.calls import Fixed, at, function
-from vitrail.native.library import library
-from vitrail.native.memory import empty
+from vitrail.native.allocator import empty
+from vitrail.native.build import library
+from vitrail.native.dtypes import PRODUCTS, RESIDUAL
+from vitrail.native.ffi import DataPointers, at, function
 from vitrail.native.norms import lanes
-from vitrail.native.residual import PRODUCTS, RESIDUAL
 
 PLAIN, GELU, ADD = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Packed(ABC):
-    """`x W^T + b` ready for a product: weights in panels (native/products.h), the bias in fp32 and whole vectors."""
+    """`x W^T + b` ready for a product: weights in panels (native/gemm.h), the bias in fp32 and whole vectors."""
 
     panels: Tensor
     bias: Tensor
@@ -39,12 +39,12 @@ class Packed(ABC):
 
     @property
     @abstractmethod
-    def fixed(self) -> Fixed:
+    def pointers(self) -> DataPointers:
         """Where the weights lie, in the order of compiled code."""
 
     def operands(self) -> tuple[ctypes.c_void_p, ...]:
         """Return the weights as compiled code takes them."""
-        return self.fixed.places
+        return self.pointers.addresses
 
     @abstractmethod
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
@@ -55,7 +55,7 @@ class Packed(ABC):
 class PackedLinear(Packed):
     """Weights in the precision of the rows. Build it with `pack_linear`."""
 
-    layers, attention = "products", "attention"
+    layers, attention = "gemm", "attention"
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -63,9 +63,9 @@ class PackedLinear(Packed):
         return self.panels.dtype
 
     @cached_property
-    def fixed(self) -> Fixed:
+    def pointers(self) -> DataPointers:
         """Panels and bias."""
-        return Fixed(self.panels, self.bias)
+        return DataPointers(self.panels, self.bias)
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
         """Compare width and precision."""
@@ -83,19 +83,19 @@ def pack_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Pack
     outputs, inputs = weight.shape
     step = 2 if dtype == torch.bfloat16 else 1
     assert inputs % step == 0, (inputs, dtype)
-    panels = lay_panels(weight.detach().float().to(dtype), step)
-    return PackedLinear(panels, lay_bias(bias, outputs), inputs, outputs)
+    panels = pack_panels(weight.detach().float().to(dtype), step)
+    return PackedLinear(panels, pad_bias(bias, outputs), inputs, outputs)
 
 
-def lay_panels(weight: Tensor, step: int) -> Tensor:
+def pack_panels(weight: Tensor, step: int) -> Tensor:
     """Lay weights `(out, in)` out in panels, `step` inputs of an output side by side; zeros fill up the last."""
-    lane, panel = library("products").vitrail_lanes(), library("products").vitrail_panel()
+    lane, panel = library("gemm").vitrail_lanes(), library("gemm").vitrail_panel()
     rows = pad(weight, (0, -weight.shape[1] % step, 0, -len(weight) % lane))
     # of each panel (wide, in / step, step) -> (in / step, wide, step)
     return torch.cat([part.unflatten(1, (-1, step)).transpose(0, 1).flatten() for part in rows.split(panel)])
 
 
-def lay_bias(bias: Tensor | None, outputs: int) -> Tensor:
+def pad_bias(bias: Tensor | None, outputs: int) -> Tensor:
     """Lay a bias out in fp32 and whole vectors; none is zeros."""
     return lanes(torch.zeros(outputs, dtype=torch.float32, device="cpu") if bias is None else bias.detach().float())
 
@@ -179,5 +179,5 @@ def _like(x: Tensor | None, y: Tensor) -> Tensor | None:
 
 
 def _eps(norm_eps: float | None) -> ctypes.c_float:
-    """Return what is added to the variance; below zero there is no norm (native/dense.h)."""
+    """Return what is added to the variance; below zero there is no norm (native/gemm_layer.h)."""
     return ctypes.c_float(-1.0 if norm_eps is None else norm_eps)

@@ -14,18 +14,18 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 @cache
-def instructions() -> tuple[str, ...]:
+def cpu_features() -> tuple[str, ...]:
     """Return those of the `KNOWN` instruction sets that the processor has; none where the system does not tell.
 
     Example:
-        >>> set(instructions()) <= set(KNOWN)
+        >>> set(cpu_features()) <= set(KNOWN)
         True
     """
-    return known_in(told_flags())
+    return known_features(cpu_flags())
 
 
 @cache
-def told_flags() -> str:
+def cpu_flags() -> str:
     """Return all that the system tells of what the processor can do, in one line; a compiler may use any of it."""
     told = ""
     with suppress(OSError):
@@ -34,11 +34,11 @@ def told_flags() -> str:
     return found[1] if found else ""
 
 
-def known_in(flags: str) -> tuple[str, ...]:
+def known_features(flags: str) -> tuple[str, ...]:
     """Find the `KNOWN` instruction sets among the flags that Linux tells of a processor.
 
     Example:
-        >>> known_in("fpu avx2 avx512f"), known_in("asimd crc32")
+        >>> known_features("fpu avx2 avx512f"), known_features("asimd crc32")
         (('avx2', 'avx512f'), ('asimd',))
     """
     there = set(flags.split())
@@ -49,4 +49,4 @@ def computes_bf16(device: torch.device) -> bool:
     """Say whether a device has arithmetic for bf16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _AMPERE
-    return device.type == "cpu" and not _BF16.isdisjoint(instructions())
+    return device.type == "cpu" and not _BF16.isdisjoint(cpu_features())

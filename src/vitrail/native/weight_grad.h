@@ -1,5 +1,5 @@
 // The gradient of weights, the sum over rows of into_y^T x, with both operands woven: strips of LANES columns, and in a
-// strip Word after Word of STEP rows. So a tile reads both in order, and what is woven once serves as either side.
+// strip KPack after KPack of K_STEP rows. So a tile reads both in order, and what is woven once serves as either side.
 
 #pragma once
 
@@ -13,26 +13,27 @@ constexpr int WHOLE = 2;
 #endif
 
 template <class N>
-struct Woven {
-    typedef typename N::Word Word;
-    Word* words;
+struct Packed {
+    typedef typename N::KPack KPack;
+    KPack* words;
     long steps;  // room along the rows
 
-    static size_t size(long rows, int columns) { return (size_t)rows / N::STEP * round_up(columns, LANES); }
-    Word* at(int strip, long step) const { return words + (strip * steps + step) * LANES; }
+    static size_t size(long rows, int columns) { return (size_t)rows / N::K_STEP * round_up(columns, LANES); }
+    KPack* at(int strip, long step) const { return words + (strip * steps + step) * LANES; }
 };
 
 // Lay `count` rows into a weave from step `first` on; beyond the last row and column there are zeros.
 template <class N>
-static inline void weave_rows(const typename N::Item* rows, long stride, int count, int columns, const Woven<N>& to,
+static inline void pack_rows(const typename N::Item* rows, long stride, int count, int columns, const Packed<N>& to,
                               long first) {
-    const int steps = round_up(count, N::STEP) / N::STEP;
+    const int steps = round_up(count, N::K_STEP) / N::K_STEP;
     const typename N::Item* zeros = nothing<typename N::Item>(columns);
     for (int c = 0; c < columns; c += LANES) {
-        typename N::Word* words = to.at(c / LANES, first);
+        typename N::KPack* words = to.at(c / LANES, first);
         for (int k = 0; k < steps; k++, words += LANES) {
-            const typename N::Item* of_step[N::STEP];
-            for (int s = 0; s < N::STEP; s++) of_step[s] = k * N::STEP + s < count ? rows + (k * N::STEP + s) * stride : zeros;
+            const typename N::Item* of_step[N::K_STEP];
+            for (int s = 0; s < N::K_STEP; s++)
+                of_step[s] = k * N::K_STEP + s < count ? rows + (k * N::K_STEP + s) * stride : zeros;
             if (c + LANES <= columns) {
                 N::interleave(of_step, c, words);
             } else {
@@ -42,11 +43,11 @@ static inline void weave_rows(const typename N::Item* rows, long stride, int cou
     }
 }
 
-// Weave rows that are still in registers, STEP of them.
-static inline void weave_lanes(const Lanes* rows, float* to) { store(to, rows[0]); }
+// Weave rows that are still in registers, K_STEP of them.
+static inline void pack_vectors(const Vec* rows, float* to) { store(to, rows[0]); }
 
 #if defined(__AVX512BF16__)
-static inline void weave_lanes(const Lanes* rows, uint32_t* to) {
+static inline void pack_vectors(const Vec* rows, uint32_t* to) {
     const __m512i first = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)rows[0]));
     const __m512i second = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)rows[1]));
     _mm512_storeu_si512(to, _mm512_or_si512(first, _mm512_slli_epi32(second, 16)));
@@ -59,19 +60,20 @@ constexpr int TALL = LANES == 16 ? 8 : 4, BROAD = 3;
 // One weight matrix: to (outputs, inputs) += left^T right.
 template <class N>
 struct Gradient {
-    Woven<N> left, right;
+    Packed<N> left, right;
     int outputs, inputs;
     float* to;  // null where it is not wanted
 };
 
 template <class N, int V>
-static IN_REGISTERS void add_tile(const Gradient<N>& g, int output, int strip, long first, long last, bool fresh) {
-    typedef typename N::Word Word;
-    Lanes sum[TALL][V];
+static IN_REGISTERS void gradient_microkernel(const Gradient<N>& g, int output, int strip, long first, long last,
+                                              bool fresh) {
+    typedef typename N::KPack KPack;
+    Vec sum[TALL][V];
     for (int r = 0; r < TALL; r++)
-        for (int v = 0; v < V; v++) sum[r][v] = Lanes{};
-    const Word* row = g.left.at(output / LANES, first) + output % LANES;
-    const Word* column = g.right.at(strip, first);
+        for (int v = 0; v < V; v++) sum[r][v] = Vec{};
+    const KPack* row = g.left.at(output / LANES, first) + output % LANES;
+    const KPack* column = g.right.at(strip, first);
     const long apart = g.right.steps * LANES;
     for (long k = first; k < last; k++, row += LANES, column += LANES)
         for (int r = 0; r < TALL; r++)
@@ -81,7 +83,7 @@ static IN_REGISTERS void add_tile(const Gradient<N>& g, int output, int strip, l
         for (int v = 0; v < V; v++) {
             const int c = (strip + v) * LANES, left = g.inputs - c;
             float* at = g.to + (size_t)(output + r) * g.inputs + c;
-            put<Single>(at, fresh ? sum[r][v] : sum[r][v] + get<Single>(at, left), left);
+            store_partial<Float32>(at, fresh ? sum[r][v] : sum[r][v] + load_partial<Float32>(at, left), left);
         }
     }
 }
@@ -89,26 +91,27 @@ static IN_REGISTERS void add_tile(const Gradient<N>& g, int output, int strip, l
 #if defined(HAS_AMX)
 namespace amx {
 
-// End a weave with zeros up to the next square, and turn the squares of a left side, whose columns a register has as rows.
+// End a weave with zeros up to the next square, and turn the squares of a left side, whose columns a register has as
+// rows.
 template <class N>
-static void square_up(const Woven<N>& woven, int columns, long steps, bool left, int threads) {
+static void square_up(const Packed<N>& packed, int columns, long steps, bool left, int threads) {
     const long whole = (steps + SIDE - 1) / SIDE * SIDE;
 #pragma omp parallel for num_threads(threads)
     for (int strip = 0; strip < (columns + SIDE - 1) / SIDE; strip++) {
-        typename N::Word* words = woven.at(strip, 0);
+        typename N::KPack* words = packed.at(strip, 0);
         std::fill(words + steps * SIDE, words + whole * SIDE, 0);
         for (long k = 0; k < whole && left; k += SIDE, words += SIDE * SIDE) {
-            Bits square[SIDE];
+            VecU32 square[SIDE];
             std::memcpy(square, words, sizeof(square));
-            turn(square);
+            transpose(square);
             std::memcpy(words, square, sizeof(square));
         }
     }
 }
 
 template <class N>
-static inline Operand squares_of(const Woven<N>& woven, int column, long step) {
-    return {reinterpret_cast<const char*>(woven.at(column / SIDE, step)), BYTES, SIDE * BYTES, woven.steps * BYTES};
+static inline Operand squares_of(const Packed<N>& packed, int column, long step) {
+    return {reinterpret_cast<const char*>(packed.at(column / SIDE, step)), BYTES, SIDE * BYTES, packed.steps * BYTES};
 }
 
 template <class N, int TALL, int BROAD>
@@ -123,8 +126,8 @@ static void add_squares(const Gradient<N>& g, int output, int input, long first,
     for (int r = 0; r < std::min(TALL * SIDE, g.outputs - output); r++)
         for (int c = input; c < std::min(input + BROAD * SIDE, g.inputs); c += LANES) {
             float* at = g.to + (size_t)(output + r) * g.inputs + c;
-            const Lanes sum = load(sums[r] + c - input);
-            put<Single>(at, fresh ? sum : sum + get<Single>(at, g.inputs - c), g.inputs - c);
+            const Vec sum = load(sums[r] + c - input);
+            store_partial<Float32>(at, fresh ? sum : sum + load_partial<Float32>(at, g.inputs - c), g.inputs - c);
         }
 }
 
@@ -165,8 +168,8 @@ static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps,
 }  // namespace amx
 #endif
 
-// Add woven rows, `steps` of them, to gradients; the first ones of all are `fresh`. Rows are added up in blocks of `block`
-// steps, and each number is one thread's, so neither the threads nor what else is woven change a sum.
+// Add woven rows, `steps` of them, to gradients; the first ones of all are `fresh`. Rows are added up in blocks of
+// `block` steps, and each number is one thread's, so neither the threads nor what else is woven change a sum.
 template <class N>
 static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps, long block, bool fresh, int threads) {
 #if defined(HAS_AMX)
@@ -192,9 +195,9 @@ static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps,
             const long end = std::min(steps, first + block);
             const bool anew = fresh && first == 0;
             for (int output = items[i].output; output < last; output += TALL) {
-                if (strips >= 3) add_tile<N, 3>(g, output, strip, first, end, anew);
-                if (strips == 2) add_tile<N, 2>(g, output, strip, first, end, anew);
-                if (strips == 1) add_tile<N, 1>(g, output, strip, first, end, anew);
+                if (strips >= 3) gradient_microkernel<N, 3>(g, output, strip, first, end, anew);
+                if (strips == 2) gradient_microkernel<N, 2>(g, output, strip, first, end, anew);
+                if (strips == 1) gradient_microkernel<N, 1>(g, output, strip, first, end, anew);
             }
         }
     }

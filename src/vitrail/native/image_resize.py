@@ -12,10 +12,10 @@ from torch import Tensor
 from vitrail.data.augment import mirrors, offsets
 from vitrail.data.draw import Draws
 from vitrail.data.pixels import PLAIN, Box, Pair, Pixels
-from vitrail.native.arrow import memory
-from vitrail.native.calls import at
-from vitrail.native.library import Unavailable, built, library
-from vitrail.native.memory import empty
+from vitrail.native.allocator import empty
+from vitrail.native.build import Unavailable, built, library
+from vitrail.native.ffi import at
+from vitrail.native.pillow_buffer import memory
 from vitrail.preprocess import Preprocess
 
 _ENOUGH = 200  # pictures, from which on it pays to compile this file where that was never done: some seconds
@@ -32,7 +32,7 @@ def best_pixels(pictures: int | None = None) -> Pixels:
         >>> torch.equal(best_pixels(1).resize(*call), PLAIN.resize(*call))
         True
     """
-    worth = pictures is None or pictures >= _ENOUGH or built("pictures")
+    worth = pictures is None or pictures >= _ENOUGH or built("image_resize")
     return Compiled() if worth and agrees() else PLAIN
 
 
@@ -65,7 +65,7 @@ class Compiled(Pixels):
         address, holder = found
         planes = torch.empty(len(image.getbands()), side, side, dtype=torch.uint8, device="cpu")
         lengths = (ctypes.c_long(value) for value in (*size, *corner, side))
-        done = library("pictures").vitrail_resize(
+        done = library("image_resize").vitrail_resize(
             ctypes.c_void_p(address),
             ctypes.c_long(image.width),
             ctypes.c_long(image.height),
@@ -86,7 +86,7 @@ class Compiled(Pixels):
         flipped = mirrors(draws, mirror).astype(np.uint8)
         moved, sizes = torch.empty_like(pixels), map(ctypes.c_long, pixels.shape)
         chosen = (ctypes.c_void_p(values.ctypes.data) for values in (tops, lefts, flipped))
-        library("pictures").vitrail_move(at(pixels), *sizes, *chosen, int(border == "reflect"), at(moved))
+        library("image_resize").vitrail_move(at(pixels), *sizes, *chosen, int(border == "reflect"), at(moved))
         return moved
 
     def normalize(self, pixels: Tensor, preprocess: Preprocess) -> Tensor:
@@ -98,7 +98,7 @@ class Compiled(Pixels):
         images = empty(batch, preprocess.channels, height, width, dtype=torch.float32)
         sizes = map(ctypes.c_long, (batch, given, preprocess.channels, height * width))
         statistics = torch.tensor((preprocess.mean, preprocess.std), dtype=torch.float32, device="cpu")
-        library("pictures").vitrail_normalize(
+        library("image_resize").vitrail_normalize(
             at(pixels), *sizes, at(statistics[0]), at(statistics[1]), at(images), torch.get_num_threads()
         )
         return images

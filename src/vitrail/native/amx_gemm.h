@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "numbers.h"
+#include "dtypes.h"
 
 // Rows are shared out in whole tiles, or in pairs of squares.
 #if defined(HAS_AMX)
@@ -37,10 +37,10 @@ static inline Operand rows_of(const Item* at, long stride, Steps steps, long bes
 }
 
 // Packed weights from output `first` on, in the panel that has it.
-template <class Word>
-static inline Operand columns_of(const Word* packed, Steps steps, int outputs, int first) {
+template <class KPack>
+static inline Operand columns_of(const KPack* packed, Steps steps, int outputs, int first) {
     const int p = first / PANEL, wide = std::min(PANEL, round_up(outputs - p * PANEL, LANES));
-    const Word* at = packed + (size_t)p * PANEL * steps.all + first % PANEL;
+    const KPack* at = packed + (size_t)p * PANEL * steps.all + first % PANEL;
     return {reinterpret_cast<const char*>(at), 4L * wide, 4L * wide * steps.at_once, BYTES};
 }
 
@@ -88,15 +88,15 @@ struct Squares {
     int fresh(int square) const { return square * SIDE - first(square); }  // rows of it that came before
 };
 
-// `take(row, held, v, column)`: the sums of `held` rows from `row` on with vector v of `words`, one Lanes for each row.
+// `take(row, held, v, column)`: the sums of `held` rows from `row` on with vector v of `words`, one Vec for each row.
 template <class N, int BROAD, class Take>
-static inline void product_of_columns(const typename N::Item* rows, long stride, Squares squares, Operand words,
+static inline void gemm_of_columns(const typename N::Item* rows, long stride, Squares squares, Operand words,
                                       Steps steps, Take&& take) {
     alignas(64) float sums[4][SIDE * SIDE];
     auto hand_on = [&](int square, int from) {
         const int first = squares.first(square), fresh = squares.fresh(square);
         for (int v = 0; v < BROAD; v++)
-            take(first + fresh, squares.high - fresh, v, reinterpret_cast<const Lanes*>(sums[from + v]) + fresh);
+            take(first + fresh, squares.high - fresh, v, reinterpret_cast<const Vec*>(sums[from + v]) + fresh);
     };
     for (int square = 0; square < squares.count; square += 2) {
         const int first = squares.first(square), below = std::min(square + 1, squares.count - 1);
@@ -115,26 +115,27 @@ static inline void product_of_columns(const typename N::Item* rows, long stride,
     }
 }
 
-// The product of products.h; `take(row, held, output, column)` as above.
+// The product of gemm.h; `take(row, held, output, column)` as above.
 template <class N, class Take>
-static inline void product_in_columns(const typename N::Item* rows, long stride, int count, const typename N::Word* packed,
-                                      Steps steps, int outputs, int first, int last, Take&& take) {
+static inline void gemm_in_columns(const typename N::Item* rows, long stride, int count,
+                                   const typename N::KPack* packed, Steps steps, int outputs, int first, int last,
+                                   Take&& take) {
     const Squares squares(count);
     const Registers registers(squares.high, steps.at_once);
     for (int c = first * PANEL; c < std::min(last * PANEL, outputs); c += 2 * SIDE) {
         const Operand words = columns_of(packed, steps, outputs, c);
-        auto put = [&](int r, int held, int v, const Lanes* column) { take(r, held, c + v * SIDE, column); };
-        if (4L * (c % PANEL + SIDE) < words.row) product_of_columns<N, 2>(rows, stride, squares, words, steps, put);
-        else product_of_columns<N, 1>(rows, stride, squares, words, steps, put);
+        auto emit = [&](int r, int held, int v, const Vec* column) { take(r, held, c + v * SIDE, column); };
+        if (4L * (c % PANEL + SIDE) < words.row) gemm_of_columns<N, 2>(rows, stride, squares, words, steps, emit);
+        else gemm_of_columns<N, 1>(rows, stride, squares, words, steps, emit);
     }
 }
 
-template <class N, class Finish>
-static inline void product(const typename N::Item* rows, long stride, int count, const typename N::Word* packed,
-                           int depth, int outputs, int first, int last, Finish&& finish) {
-    product_in_columns<N>(rows, stride, count, packed, Steps(depth / N::STEP), outputs, first, last,
-                          [&](int row, int held, int c, const Lanes* column) {
-                              for (int r = 0; r < held; r++) finish(row + r, c, column[r]);
+template <class N, class Epilogue>
+static inline void gemm(const typename N::Item* rows, long stride, int count, const typename N::KPack* packed,
+                           int depth, int outputs, int first, int last, Epilogue&& epilogue) {
+    gemm_in_columns<N>(rows, stride, count, packed, Steps(depth / N::K_STEP), outputs, first, last,
+                          [&](int row, int held, int c, const Vec* column) {
+                              for (int r = 0; r < held; r++) epilogue(row + r, c, column[r]);
                           });
 }
 

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "lanes.h"
+#include "simd.h"
 
 // Rows are cut into chunks, each of which adds up its own `size` numbers; `add_up` adds the chunks in order.
 struct Sums {
@@ -11,7 +11,8 @@ struct Sums {
     std::vector<float> parts;
 
     // Where the sums are not wanted, that is where `to` is null, there is room for none.
-    Sums(const float* to, size_t size, long chunks) : size(to == nullptr ? 0 : size), chunks(chunks), parts(this->size * chunks) {}
+    Sums(const float* to, size_t size, long chunks)
+        : size(to == nullptr ? 0 : size), chunks(chunks), parts(this->size * chunks) {}
 
     float* of(long chunk) { return size == 0 ? nullptr : parts.data() + size * chunk; }
 

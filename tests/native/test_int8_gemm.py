@@ -6,10 +6,10 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import off, with_threads
-from vitrail.native.attention import Seating, attend_groups, lane_bias
+from vitrail.native.attention import TokenGroups, attend_groups, lane_bias
+from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.gemm import ADD, GELU, PLAIN, linear, mlp
 from vitrail.native.int8 import int8_refusal, lengths, pack_int8, pack_int8_normed, quantise
-from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp
-from vitrail.native.residual import RESIDUAL
 
 REASON = int8_refusal()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -133,7 +133,7 @@ def test_an_attention_branch_is_its_three_parts(biased: bool, dtype: torch.dtype
     slots = torch.tensor([[4, 0, -1], [1, -1, -1], [3, 5, 2]], dtype=torch.int32)
     x, padding = torch.randn(3, 6, width).to(RESIDUAL[dtype]), torch.randn(3 * width).to(dtype)
     kinds, bias = torch.tensor([1, 0, 1], dtype=torch.int32), lane_bias(torch.randn(2, heads, 3, 3))
-    seating = Seating(slots, padding, kinds, bias) if biased else Seating(slots, padding)
+    seating = TokenGroups(slots, padding, kinds, bias) if biased else TokenGroups(slots, padding)
     into = pack_int8_normed(torch.randn(3 * width, width) / 5, torch.randn(3 * width))
     layers = into, pack_int8(torch.eye(width), None)
     qkv = linear(x, layers[0], norm_eps=1e-5, dtype=dtype)

@@ -11,10 +11,10 @@ from vitrail.data.augment import AUGMENTS
 from vitrail.data.draw import Draws
 from vitrail.data.pixels import PLAIN, Pixels
 from vitrail.data.transform import EvalTransform, TrainTransform
-from vitrail.native import library as room
-from vitrail.native import pictures
-from vitrail.native.library import Unavailable, compiler
-from vitrail.native.pictures import Compiled, agrees, best_pixels
+from vitrail.native import build as room
+from vitrail.native import image_resize
+from vitrail.native.build import Unavailable, compiler
+from vitrail.native.image_resize import Compiled, agrees, best_pixels
 from vitrail.preprocess import IMAGENET_MEAN, Preprocess
 
 
@@ -184,7 +184,7 @@ def test_without_a_compiler_pillow_resizes(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @needs_compiler
 def test_few_pictures_do_not_wait_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "built", lambda name: False)
+    monkeypatch.setattr(image_resize, "built", lambda name: False)
     assert best_pixels(3) is PLAIN and isinstance(best_pixels(10_000), Compiled)
 
 

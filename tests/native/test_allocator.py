@@ -2,13 +2,13 @@
 
 import torch
 
-from vitrail.native.memory import PAGE, Pool
+from vitrail.native.allocator import PAGE, CachingAllocator
 
 NUMBERS = PAGE // 4  # of fp32 in one page
 
 
 def test_what_somebody_holds_is_never_written_over() -> None:
-    pool = Pool()
+    pool = CachingAllocator()
     kept = []
     for value in range(4):
         x = pool.empty((NUMBERS,), torch.float32).fill_(value)
@@ -22,7 +22,7 @@ def test_what_somebody_holds_is_never_written_over() -> None:
 
 
 def test_no_more_is_kept_than_allowed() -> None:
-    pool = Pool(most=3 * PAGE)
+    pool = CachingAllocator(most=3 * PAGE)
     held = [pool.empty((NUMBERS,), torch.float32) for _ in range(3)]
     beyond = pool.empty((NUMBERS,), torch.float32)  # from the allocator
     assert sum(map(len, pool.pieces)) == 3 * PAGE and beyond.shape == (NUMBERS,)
@@ -32,13 +32,13 @@ def test_no_more_is_kept_than_allowed() -> None:
 
 
 def test_small_memory_is_left_to_the_allocator() -> None:
-    pool = Pool()
+    pool = CachingAllocator()
     assert pool.empty((2, 3), torch.bfloat16).shape == (2, 3) and pool.empty((0, 5), torch.float32).numel() == 0
     assert pool.pieces == []
 
 
 def test_a_large_free_piece_is_not_wasted_on_little() -> None:
-    pool = Pool()
+    pool = CachingAllocator()
     large = pool.empty((16 * NUMBERS,), torch.float32)
     del large
     pool.empty((NUMBERS,), torch.float32)

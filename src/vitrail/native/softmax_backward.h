@@ -2,10 +2,10 @@
 
 #pragma once
 
-#include "numbers.h"
+#include "dtypes.h"
 
 // e^x; what is forbidden, by however little, has no share at all: shares too small for a normal float cost much time.
 template <class N>
-static inline Lanes share_of(Lanes x) {
-    return x > -80.0f ? N::exponential(x) : Lanes{};
+static inline Vec prob_of(Vec x) {
+    return x > -80.0f ? N::exponential(x) : Vec{};
 }

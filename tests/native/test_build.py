@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from vitrail.cache import ABANDONED
-from vitrail.native import library as room
-from vitrail.native.library import SOURCES, Unavailable, build, compiler, library, missing, refusal
+from vitrail.native import build as room
+from vitrail.native.build import SOURCES, Unavailable, build, compiler, library, missing, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) 
 def test_what_a_compiler_says_is_told_and_nothing_half_built_stays(tmp_path: Path) -> None:
     broken = script(tmp_path, 'echo "no such instruction" >&2; exit 1\n')
     with pytest.raises(Unavailable, match="no such instruction"):
-        build("products", (broken,))
+        build("gemm", (broken,))
     assert list((tmp_path / "native").iterdir()) == []
 
 
@@ -50,10 +50,10 @@ def test_it_is_built_once_and_again_for_other_flags(tmp_path: Path, monkeypatch:
         'case "$*" in *--version*) echo 1;; *) echo built >>"' + str(tmp_path / "log") + '"; '
         'while [ "$1" != "-o" ]; do shift; done; echo code >"$2";; esac\n',
     )
-    first = build("products", (counting,))
-    assert build("products", (counting,)) == first and first.read_text() == "code\n"
+    first = build("gemm", (counting,))
+    assert build("gemm", (counting,)) == first and first.read_text() == "code\n"
     monkeypatch.setattr(room, "FLAGS", (*room.FLAGS, "-O1"))
-    assert build("products", (counting,)) != first
+    assert build("gemm", (counting,)) != first
     assert (tmp_path / "log").read_text() == "built\nbuilt\n"
 
 
@@ -91,23 +91,23 @@ def test_where_there_is_a_compiler_every_library_is_built(monkeypatch: pytest.Mo
 
 def test_a_library_that_was_damaged_is_built_anew() -> None:
     try:
-        place = build("products", compiler())
+        place = build("gemm", compiler())
     except Unavailable as reason:
         pytest.skip(str(reason))
     place.write_bytes(place.read_bytes()[:100])
-    assert missing("products") is None and place.stat().st_size > 1000
+    assert missing("gemm") is None and place.stat().st_size > 1000
 
 
 def test_where_nothing_can_be_kept_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "file"))
-    assert refusal(torch.float32) is not None and not room.built("products")
+    assert refusal(torch.float32) is not None and not room.built("gemm")
 
 
 def test_a_processor_with_other_instructions_gets_a_library_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = room._place("products", ("g++",))
-    monkeypatch.setattr(room, "told_flags", lambda: "avx2 avx512f avx512_vbmi")
-    assert room._place("products", ("g++",)) != here
+    here = room._place("gemm", ("g++",))
+    monkeypatch.setattr(room, "cpu_flags", lambda: "avx2 avx512f avx512_vbmi")
+    assert room._place("gemm", ("g++",)) != here
 
 
 def test_words_behind_a_compiler_are_said_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,12 +115,12 @@ def test_words_behind_a_compiler_are_said_to_it(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CXX", f"{wrapper} g++ '-DNAME=two words'")
     command = compiler()
     assert command == (wrapper, "g++", "-DNAME=two words")
-    with pytest.raises(Unavailable, match=r"g\+\+ '-DNAME=two words' cannot build products.cpp"):
-        build("products", command)
+    with pytest.raises(Unavailable, match=r"g\+\+ '-DNAME=two words' cannot build gemm.cpp"):
+        build("gemm", command)
     version, *builds = (tmp_path / "log").read_text().splitlines()
     assert version == "g++ -DNAME=two words --version"
     assert len(builds) == 2 and all(line.startswith("g++ -DNAME=two words -O3") for line in builds)
-    assert len({room._place("products", words) for words in (command, command[:2], command[:1])}) == 3
+    assert len({room._place("gemm", words) for words in (command, command[:2], command[:1])}) == 3
 
 
 def test_a_path_with_blanks_is_one_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,13 +136,13 @@ def test_words_that_end_nowhere_are_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("CXX", "g++ '-DNAME")
     with pytest.raises(Unavailable, match="No closing quotation"):
         compiler()
-    assert "CXX is no command" in str(missing("products")) and not room.built("products")
+    assert "CXX is no command" in str(missing("gemm")) and not room.built("gemm")
 
 
 def test_what_a_killed_build_leaves_is_removed_by_a_later_one(tmp_path: Path) -> None:
     begun, cache = tmp_path / "begun", tmp_path / "native"
     endless = script(tmp_path, f'case "$*" in *--version*) exit 0;; esac; echo $$ >"{begun}"; exec sleep 60\n')
-    code = f"from vitrail.native.library import build; build('products', ({endless!r},))"
+    code = f"from vitrail.native.build import build; build('gemm', ({endless!r},))"
     building = subprocess.Popen([sys.executable, "-c", code])
     while not (begun.exists() and begun.read_text()) and building.poll() is None:
         time.sleep(0.01)
@@ -151,7 +151,7 @@ def test_what_a_killed_build_leaves_is_removed_by_a_later_one(tmp_path: Path) ->
     os.kill(int(begun.read_text()), signal.SIGKILL)
     (left,) = cache.iterdir()
     counting = script(tmp_path, 'while [ "$1" != "-o" ]; do [ -n "$1" ] || exit 0; shift; done; echo code >"$2"\n')
-    made = build("products", (counting,))
+    made = build("gemm", (counting,))
     assert set(cache.iterdir()) == {left, made}  # somebody may still be at work there
     os.utime(left, (time.time() - 2 * ABANDONED,) * 2)
     again = build("patches", (counting,))

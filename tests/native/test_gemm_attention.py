@@ -6,10 +6,10 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import CLOSE, drawn, off, with_threads
-from vitrail.native.attention import Seating, attend_groups, attend_keys, lane_bias
-from vitrail.native.library import refusal
-from vitrail.native.products import ADD, GELU, PLAIN, linear, mlp, pack_linear
-from vitrail.native.residual import RESIDUAL
+from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
+from vitrail.native.build import refusal
+from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.gemm import ADD, GELU, PLAIN, linear, mlp, pack_linear
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -83,7 +83,7 @@ def test_attention_is_softmax_attention(keys: int, width: int, dtype: torch.dtyp
         want = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
         kinds = None if add is None else torch.zeros(1, dtype=torch.int32)
         padding = torch.zeros(qkv.shape[2], dtype=dtype)
-        got = attend_groups(qkv, heads, Seating(slots, padding, kinds, None if add is None else lane_bias(add)))
+        got = attend_groups(qkv, heads, TokenGroups(slots, padding, kinds, None if add is None else lane_bias(add)))
         assert off(got, want) < 2 * CLOSE[dtype]
 
 
@@ -109,7 +109,7 @@ def test_a_softmax_knows_no_level_of_scores(level: float, keys: int, dtype: torc
     bias[..., 1::3, 0] += level  # one score alone
     q, k, v = qkv.double().unflatten(2, (3, 16)).unbind(2)
     want = (q @ k.transpose(1, 2) + bias[0].double()).softmax(-1) @ v
-    got = attend_groups(qkv, 1, Seating(slots, torch.zeros(48, dtype=dtype), one, lane_bias(bias)))
+    got = attend_groups(qkv, 1, TokenGroups(slots, torch.zeros(48, dtype=dtype), one, lane_bias(bias)))
     rounded = 4e-7 * abs(level) if dtype == torch.float32 else 0  # what fp32 cannot tell of such scores
     assert off(got, want) < 2 * CLOSE[dtype] + rounded
 
@@ -121,7 +121,7 @@ def test_groups_meet_where_they_lie_and_padding_is_seen_as_it_is(dtype: torch.dt
     bias = torch.randn(2, heads, 3, 3)
     bias[1, :, :, 0] = -torch.inf  # nobody of the second kind sees the first of a group
     qkv, padding = drawn(2, 6, 24, dtype=dtype), drawn(24, dtype=dtype)
-    got = attend_groups(qkv, heads, Seating(slots, padding, kinds, lane_bias(bias)))
+    got = attend_groups(qkv, heads, TokenGroups(slots, padding, kinds, lane_bias(bias)))
     for image in range(2):
         for group, kind in zip(slots.tolist(), kinds.tolist(), strict=True):
             rows = torch.stack([padding if j < 0 else qkv[image, j] for j in group]).double()

@@ -22,7 +22,7 @@ _PROBE = [object()]
 _UNUSED = sys.getrefcount(_PROBE[0])
 
 
-class Pool:
+class CachingAllocator:
     """Pieces of memory; a piece is free when no tensor lies in it.
 
     A tensor made with `torch.frombuffer` holds a reference to its piece for as long as it or a view of it lives, so
@@ -32,7 +32,7 @@ class Pool:
         most: bytes to keep at most.
 
     Example:
-        >>> pool = Pool()
+        >>> pool = CachingAllocator()
         >>> first = pool.empty((1024, 1024), torch.float32)
         >>> where, view = first.data_ptr(), first[0]
         >>> del first
@@ -83,7 +83,7 @@ class Pool:
         return [i for i in range(len(self.pieces)) if sys.getrefcount(self.pieces[i]) == _UNUSED]
 
 
-_pool = Pool()
+_pool = CachingAllocator()
 
 
 def fp32(*shape: int) -> Tensor:

@@ -10,15 +10,15 @@ from torch.nn.functional import pad
 
 from closeness import CLOSE, off
 from vitrail.grid import Grid
-from vitrail.native.attention import Seating
+from vitrail.native.attention import TokenGroups
+from vitrail.native.build import refusal
+from vitrail.native.dtypes import PRODUCTS, RESIDUAL
+from vitrail.native.gemm import ADD, PLAIN, linear, mlp, pack_linear
 from vitrail.native.int8 import int8_refusal, pack_int8, pack_int8_normed
-from vitrail.native.library import refusal
 from vitrail.native.neighborhood import meeting, run_bias
 from vitrail.native.norms import LaneNorm, lanes
 from vitrail.native.patches import embed_patches
-from vitrail.native.pooling import picture_mlp, pool
-from vitrail.native.products import ADD, PLAIN, linear, mlp, pack_linear
-from vitrail.native.residual import PRODUCTS, RESIDUAL
+from vitrail.native.pooling import image_mlp, pool
 from vitrail.native.token_mlp import TokenLayer, token_mlp
 
 GRID, WIDTH = Grid(5, 7), 36  # the last numbers of a row fill no vector
@@ -37,12 +37,12 @@ class Ends(NamedTuple):
 
 def attention(ends: Ends, dtype: torch.dtype) -> Branch:
     layers = pack_linear(torch.randn(3 * WIDTH, WIDTH), None, dtype), pack_linear(*ends.layer(WIDTH), dtype)
-    return lambda x: attention_branch(x, 2, *layers, Seating(*everybody(x.dtype)), 1e-5)
+    return lambda x: attention_branch(x, 2, *layers, TokenGroups(*everybody(x.dtype)), 1e-5)
 
 
 def attention_int8(ends: Ends, dtype: torch.dtype) -> Branch:
     layers = pack_int8_normed(torch.randn(3 * WIDTH, WIDTH), None), pack_int8(*ends.layer(WIDTH))
-    return lambda x: attention_branch(x, 2, *layers, Seating(*everybody(x.dtype)), 1e-5)
+    return lambda x: attention_branch(x, 2, *layers, TokenGroups(*everybody(x.dtype)), 1e-5)
 
 
 def everybody(stored: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def channels_int8(ends: Ends, dtype: torch.dtype) -> Branch:
 
 def picture(ends: Ends, dtype: torch.dtype) -> Branch:
     layers = pack_linear(torch.randn(70, WIDTH), None, dtype), pack_linear(*ends.layer(70), dtype)
-    return lambda x: picture_mlp(x, *layers, 1e-5)
+    return lambda x: image_mlp(x, *layers, 1e-5)
 
 
 def pooling(ends: Ends, dtype: torch.dtype) -> Branch:

@@ -18,8 +18,8 @@ import torch  # first, so that its OpenMP is in the process and ours is the same
 
 from vitrail.cache import beside, cache_folder, fingerprint
 from vitrail.errors import VitrailError
-from vitrail.native.instructions import told_flags
-from vitrail.native.residual import RESIDUAL
+from vitrail.native.cpu_features import cpu_flags
+from vitrail.native.dtypes import RESIDUAL
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
@@ -45,10 +45,10 @@ def refusal(dtype: torch.dtype, *names: str) -> str | None:
     """
     if dtype not in RESIDUAL:
         return f"compiled operations know fp32 and bf16, not {dtype}"
-    reason = missing("products", *names)
+    reason = missing("gemm", *names)
     if reason is not None:
         return reason
-    if dtype == torch.bfloat16 and not library("products").vitrail_has_bfloat16():
+    if dtype == torch.bfloat16 and not library("gemm").vitrail_has_bfloat16():
         return "this processor has no products in bf16"
     return None
 
@@ -152,7 +152,7 @@ def built(name: str) -> bool:
 def _place(name: str, compile_with: Command) -> Path:
     """Return where the library of `name.cpp` lies in the cache, as it is now and for this machine."""
     texts = [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
-    machine = (platform.machine(), platform.processor(), told_flags(), compile_with, _version(compile_with))
+    machine = (platform.machine(), platform.processor(), cpu_flags(), compile_with, _version(compile_with))
     return cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
 
 

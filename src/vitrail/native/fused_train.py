@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.native.calls import at
-from vitrail.native.library import SUFFIXES, library
-from vitrail.native.memory import fp32
+from vitrail.native.allocator import fp32
+from vitrail.native.build import SUFFIXES, library
+from vitrail.native.ffi import at
 
 
 class Normed(NamedTuple):
@@ -43,7 +43,7 @@ class Normed(NamedTuple):
         return (at(self.z), at(self.scale)) if len(self.z) else (None, None)
 
 
-def enter(
+def norm_linear(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float, layer: Tensor, offset: Tensor, dtype: torch.dtype, learn: bool
 ) -> tuple[Tensor, Normed]:
     """Return `norm(x) layer^T + offset` of rows `(T, C)` in `dtype`, and the norm.
@@ -60,53 +60,53 @@ def enter(
     """
     normed = Normed.of(x, weight, bias, dtype, learn)
     y, packed = torch.empty(len(x), len(layer), dtype=dtype), pack(layer, dtype)
-    _function("enter", x.dtype, dtype)(
+    _function("norm_linear", x.dtype, dtype)(
         *(at(x), *_sizes(x), at(weight), at(bias), ctypes.c_float(eps), *normed.room()),
         *(at(packed), at(offset), len(layer), at(y), _threads()),
     )
     return y, normed
 
 
-def enter_back(
-    into_y: Tensor, layer: Tensor, normed: Normed, past: Tensor, wanted: bool
+def norm_linear_backward(
+    grad_y: Tensor, layer: Tensor, normed: Normed, residual: Tensor, wanted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
-    """Return the gradients of `enter`: of x on top of what comes `past` it, of layer, offset, weight and bias.
+    """Return the gradients of `norm_linear`: of x (added to `residual`), layer, offset, weight and bias.
 
     That of the layer is left out where it is not `wanted`.
     """
     depth = layer.shape[1]
-    into_x, into_layer, into_offset = torch.empty_like(past), _room_for(layer, wanted), fp32(len(layer))
-    into_weight, into_bias = fp32(depth), fp32(depth)
-    turned = pack(layer, into_y.dtype, turned=True)
-    _function("enter_back", past.dtype, into_y.dtype)(
-        *(at(into_y), *_sizes(into_y), at(turned), depth),
-        *(*map(at, normed), at(past), at(into_x), at(into_layer), at(into_offset), at(into_weight), at(into_bias)),
+    grad_x, grad_layer, grad_offset = torch.empty_like(residual), _room_for(layer, wanted), fp32(len(layer))
+    grad_weight, grad_bias = fp32(depth), fp32(depth)
+    transposed = pack(layer, grad_y.dtype, transposed=True)
+    _function("norm_linear_backward", residual.dtype, grad_y.dtype)(
+        *(at(grad_y), *_sizes(grad_y), at(transposed), depth),
+        *(*map(at, normed), at(residual), at(grad_x), at(grad_layer), at(grad_offset), at(grad_weight), at(grad_bias)),
         _threads(),
     )
-    return into_x, into_layer, into_offset, into_weight, into_bias
+    return grad_x, grad_layer, grad_offset, grad_weight, grad_bias
 
 
-def leave(x: Tensor, layer: Tensor, offset: Tensor, keep: Tensor | None, past: Tensor) -> Tensor:
-    """Return `past + keep * (x layer^T + offset)`, with a factor `keep` for each sample, or None."""
-    y, packed = torch.empty_like(past), pack(layer, x.dtype)
-    _function("leave", past.dtype, x.dtype)(
+def linear_residual(x: Tensor, layer: Tensor, offset: Tensor, keep: Tensor | None, residual: Tensor) -> Tensor:
+    """Return `residual + keep * (x layer^T + offset)`, with a factor `keep` for each sample, or None."""
+    y, packed = torch.empty_like(residual), pack(layer, x.dtype)
+    _function("linear_residual", residual.dtype, x.dtype)(
         *(at(x), *_sizes(x), at(packed), at(offset), len(layer), at(keep), _span(x, keep)),
-        *(at(past), at(y), _threads()),
+        *(at(residual), at(y), _threads()),
     )
     return y
 
 
-def leave_back(
-    into_y: Tensor, layer: Tensor, keep: Tensor | None, x: Tensor, wanted: bool
+def linear_residual_backward(
+    grad_y: Tensor, layer: Tensor, keep: Tensor | None, x: Tensor, wanted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return the gradients of `leave` for x, layer and offset; that of the layer only where it is `wanted`."""
-    into_x, into_layer, into_offset = torch.empty_like(x), _room_for(layer, wanted), fp32(len(layer))
-    turned = pack(layer, x.dtype, turned=True)
-    _function("leave_back", into_y.dtype, x.dtype)(
-        *(at(into_y), *_sizes(into_y), at(keep), _span(x, keep), at(turned)),
-        *(layer.shape[1], at(x), at(into_x), at(into_layer), at(into_offset), _threads()),
+    """Return the gradients of `linear_residual` for x, layer (if `wanted`) and offset."""
+    grad_x, grad_layer, grad_offset = torch.empty_like(x), _room_for(layer, wanted), fp32(len(layer))
+    transposed = pack(layer, x.dtype, transposed=True)
+    _function("linear_residual_backward", grad_y.dtype, x.dtype)(
+        *(at(grad_y), *_sizes(grad_y), at(keep), _span(x, keep), at(transposed)),
+        *(layer.shape[1], at(x), at(grad_x), at(grad_layer), at(grad_offset), _threads()),
     )
-    return into_x, into_layer, into_offset
+    return grad_x, grad_layer, grad_offset
 
 
 class Inner(NamedTuple):
@@ -141,40 +141,40 @@ def mlp(
     return y, normed, hidden
 
 
-def mlp_back(
-    into_y: Tensor, normed: Normed, hidden: Tensor, inner: Inner, keep: Tensor | None, wanted: tuple[bool, bool]
+def mlp_backward(
+    grad_y: Tensor, normed: Normed, hidden: Tensor, inner: Inner, keep: Tensor | None, wanted: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor, Inner]:
     """Return the gradients of `mlp`: of x, of the norm's weight and bias, and of the MLP's weights.
 
     Those of the first and second layer are left out (None) where they are not `wanted`.
     """
-    dtype, into_x = hidden.dtype, torch.empty_like(into_y)
-    into_weight, into_bias = torch.empty_like(normed.weight), torch.empty_like(normed.bias)
+    dtype, grad_x = hidden.dtype, torch.empty_like(grad_y)
+    grad_weight, grad_bias = torch.empty_like(normed.weight), torch.empty_like(normed.bias)
     into = (
         _room_for(inner.first, wanted[0]),
         torch.empty_like(inner.bias1),
         _room_for(inner.second, wanted[1]),
         torch.empty_like(inner.bias2),
     )
-    first, second = pack(inner.first, dtype, turned=True), pack(inner.second, dtype, turned=True)
-    _function("mlp_back", into_y.dtype, dtype)(
-        *(at(into_y), *_sizes(into_y), at(keep), _span(into_y, keep), at(second)),
+    first, second = pack(inner.first, dtype, transposed=True), pack(inner.second, dtype, transposed=True)
+    _function("mlp_backward", grad_y.dtype, dtype)(
+        *(at(grad_y), *_sizes(grad_y), at(keep), _span(grad_y, keep), at(second)),
         *(hidden.shape[1], at(hidden), at(first), *map(at, normed)),
-        *(at(into_x), *map(at, into), at(into_weight), at(into_bias), _threads()),
+        *(at(grad_x), *map(at, into), at(grad_weight), at(grad_bias), _threads()),
     )
-    return into_x, into_weight, into_bias, Inner(*into)  # pyright: ignore[reportArgumentType]
+    return grad_x, grad_weight, grad_bias, Inner(*into)  # pyright: ignore[reportArgumentType]
 
 
-def pack(layer: Tensor, dtype: torch.dtype, turned: bool = False) -> Tensor:
-    """Lay weights `(out, in)` out in panels (native/products.h), for `x layer^T`, or turned, for `x layer`."""
+def pack(layer: Tensor, dtype: torch.dtype, transposed: bool = False) -> Tensor:
+    """Lay weights `(out, in)` out in panels (native/gemm.h), for `x layer^T`, or transposed, for `x layer`."""
     layer = layer.detach().contiguous()
     if layer.dtype not in (dtype, torch.float32):
         layer = layer.float()
     outputs, inputs = layer.shape
-    across, along = (inputs, outputs) if turned else (outputs, inputs)
-    lanes = library("branches").vitrail_lanes()
+    across, along = (inputs, outputs) if transposed else (outputs, inputs)
+    lanes = library("fused_train").vitrail_lanes()
     packed = torch.empty((across + -across % lanes) * along, dtype=dtype)
-    _function("pack", layer.dtype, dtype)(at(layer), outputs, inputs, int(turned), at(packed), _threads())
+    _function("pack", layer.dtype, dtype)(at(layer), outputs, inputs, int(transposed), at(packed), _threads())
     return packed
 
 
@@ -185,7 +185,7 @@ def _room_for(layer: Tensor, wanted: bool) -> Tensor | None:
 def _function(name: str, rows: torch.dtype, products: torch.dtype) -> Callable[..., None]:
     """Return an operation for a precision of the residual and one of the products."""
     suffix = SUFFIXES[rows] if rows == products else "mixed"
-    found = getattr(library("branches"), f"vitrail_{name}_{suffix}")
+    found = getattr(library("fused_train"), f"vitrail_{name}_{suffix}")
     found.restype = None
     return found
 

@@ -8,7 +8,7 @@ from torch import Tensor, dtype
 from torch.nn import Parameter
 
 from vitrail.errors import VitrailError
-from vitrail.native.library import SUFFIXES, library
+from vitrail.native.build import SUFFIXES, library
 
 
 def function(source: str, name: str, precision: dtype, to: dtype | None = None) -> Callable[..., None]:
@@ -24,7 +24,7 @@ def _symbol(name: str, precision: dtype, to: dtype | None) -> str:
     return f"vitrail_{name}_{suffix}"
 
 
-class Fixed:
+class DataPointers:
     """Where tensors lie that stay there, such as weights: they are looked at once, and not in each call.
 
     Copies of it are of copied tensors.
@@ -34,18 +34,18 @@ class Fixed:
 
     Example:
         >>> import copy, torch
-        >>> fixed = Fixed(torch.zeros(4), None)
-        >>> copied = copy.deepcopy(fixed)
-        >>> copied.places[0].value == copied.tensors[0].data_ptr() != fixed.places[0].value
+        >>> pointers = DataPointers(torch.zeros(4), None)
+        >>> copied = copy.deepcopy(pointers)
+        >>> copied.addresses[0].value == copied.tensors[0].data_ptr() != pointers.addresses[0].value
         True
     """
 
     def __init__(self, *tensors: Tensor | None):
         self.tensors = tensors
-        self.places = tuple(map(at, tensors))
+        self.addresses = tuple(map(at, tensors))
 
-    def __reduce__(self) -> tuple[type["Fixed"], tuple[Tensor | None, ...]]:
-        return Fixed, self.tensors
+    def __reduce__(self) -> tuple[type["DataPointers"], tuple[Tensor | None, ...]]:
+        return DataPointers, self.tensors
 
 
 _NOWHERE = ctypes.c_void_p(None)
