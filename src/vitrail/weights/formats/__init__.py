@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.weights.formats import bit, deit, dinat_s, mixer, nat, poolformer, swin, vit, vit_hybrid
+from vitrail.weights.formats import bit, deit, dinat_s, mixer, nat, poolformer, swin, tnt, vit, vit_hybrid
 from vitrail.weights.keymap import Format, Rule
 
 VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.{*}", "backbone.embedding.{*}"))
@@ -22,6 +22,7 @@ FORMATS: tuple[Format, ...] = (
     *poolformer.FORMATS,
     *mixer.FORMATS,
     *bit.FORMATS,
+    *tnt.FORMATS,
 )
 
 
