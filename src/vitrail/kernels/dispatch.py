@@ -17,7 +17,7 @@ class Backend(NamedTuple):
     Args:
         name: what `explain` and `vitrail doctor` call it.
         run: computes the operation.
-        refuses: takes the same arguments as `run`; returns why it cannot run, or None.
+        unsupported_reason: takes the same arguments as `run`; returns why it cannot run, or None.
     """
 
     name: str
