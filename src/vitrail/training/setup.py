@@ -13,6 +13,7 @@ from vitrail.data.loading import eval_loader, train_loader
 from vitrail.data.mixup import Mix
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
+from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.models import create_model, make_config
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
@@ -23,8 +24,12 @@ from vitrail.training.objective import Distilled, Objective, Supervised, Teacher
 from vitrail.training.optimizer import make_optimizer
 from vitrail.training.param_groups import freeze, parameter_groups
 from vitrail.training.precision import choose_precision
+<<<<<<< HEAD:src/vitrail/training/setup.py
 from vitrail.training.quick import quicken
 from vitrail.training.reporters import Reporter
+=======
+from vitrail.training.reporters import Reporter
+>>>>>>> main:src/vitrail/training/setup.py
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
 from vitrail.training.signals import StopRequest
 from vitrail.training.trainer import Trainer
@@ -83,7 +88,7 @@ def build_session(
     if config.compile:
         student.compile()
     elif world.device.type == "cpu":
-        quicken(model)
+        fuse_for_training(model)
     student = world.wrap(student)
     optimizer = make_optimizer(config.optimizer, parameter_groups(model, config.weight_decay, config.layer_decay))
     train_data, val_data = loaders(config, world, splits, preprocess)
