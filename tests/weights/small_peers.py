@@ -20,6 +20,7 @@ class Pair:
     overrides: dict[str, Any]
     make_peer: Callable[[], nn.Module]
     size: int = 32
+    other_sizes: tuple[tuple[int, int], ...] = ()
 
     def peer(self) -> nn.Module:
         """Build the peer with every parameter drawn, so that nothing agrees because it is zero or one."""
@@ -136,6 +137,29 @@ _HF_BIT = dict(depths=[2, 1, 1, 1], embedding_size=64, num_groups=32)
 _HYBRID = dict(dim=32, depth=2, num_heads=2, num_classes=5)
 _TIMM_HYBRID = dict(embed_dim=32, depth=2, num_heads=2)
 
+META = dict(depths=(1, 1, 1, 2), dims=(8, 16, 32, 64), num_classes=5)
+META_SIZES = ((96, 64), (75, 50))
+
+
+def _timm_metaformer(kind: str) -> nn.Module:
+    from timm.models.metaformer import (
+        Attention,
+        GroupNorm1NoBias,
+        LayerNorm2dNoBias,
+        LayerNormNoBias,
+        MetaFormer,
+        Pooling,
+        SepConv,
+    )
+
+    mixers, norms, mlp_head = {
+        "caformer": ([SepConv] * 2 + [Attention] * 2, [LayerNorm2dNoBias] * 2 + [LayerNormNoBias] * 2, True),
+        "convformer": (SepConv, LayerNorm2dNoBias, True),
+        "poolformerv2": (Pooling, GroupNorm1NoBias, False),
+    }[kind]
+    return MetaFormer(token_mixers=mixers, norm_layers=norms, use_mlp_head=mlp_head, **META)
+
+
 PAIRS = {
     "vit-timm": Pair("timm", "vit_tiny_patch16_224", VIT, _timm_vit),
     "vit-torchvision": Pair("torchvision", "vit_tiny_patch16_224", VIT, _torchvision_vit),
@@ -203,5 +227,10 @@ PAIRS = {
         _HYBRID,
         lambda: _timm("vit_tiny_r_s16_p8_224", img_size=64, **_TIMM_HYBRID),
         64,
+    ),
+    "caformer-timm": Pair("timm", "caformer_s18", META, lambda: _timm_metaformer("caformer"), 64, META_SIZES),
+    "convformer-timm": Pair("timm", "convformer_s18", META, lambda: _timm_metaformer("convformer"), 64, META_SIZES),
+    "poolformerv2-timm": Pair(
+        "timm", "poolformerv2_s12", META, lambda: _timm_metaformer("poolformerv2"), 64, META_SIZES
     ),
 }

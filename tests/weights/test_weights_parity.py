@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_peers import PAIRS, Pair, difference, logits
 
-from vitrail.models import family_of
+from vitrail.errors import VitrailError
+from vitrail.models import create_model, family_of
 from vitrail.weights.detect import detect
 from vitrail.weights.formats import write_as
 from vitrail.weights.load import load_weights
@@ -23,6 +24,9 @@ def libraries_of(name: str) -> list[str]:
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
+        "caformer": ["timm", "official"],
+        "convformer": ["timm", "official"],
+        "poolformerv2": ["timm", "official"],
     }[name.split("-")[0]]
 
 
@@ -33,6 +37,18 @@ def test_same_weights_same_logits(pair: Pair):
     images = torch.randn(2, 3, pair.size, pair.size)
     assert not report.adapted and not report.kept
     assert difference(logits(ours, images), logits(peer, images)) <= 1e-5
+
+
+ANY_SIZE = {name: pair for name, pair in PAIRS.items() if pair.other_sizes}
+
+
+@pytest.mark.parametrize("pair", ANY_SIZE.values(), ids=ANY_SIZE)
+def test_same_logits_at_other_sizes(pair: Pair):
+    peer, ours = pair.peer(), pair.ours()
+    load_weights(ours, peer.state_dict())
+    for size in pair.other_sizes:
+        images = torch.randn(2, 3, *size)
+        assert difference(logits(ours, images), logits(peer, images)) <= 1e-5
 
 
 @pytest.mark.parametrize("pair", list(OTHERS.values()), ids=OTHERS)
@@ -88,3 +104,9 @@ def assert_identical(got, expected):
     assert got.keys() == expected.keys()
     for key, value in expected.items():
         assert torch.equal(got[key], value), key
+
+
+def test_timm_is_refused_where_its_model_with_these_tensors_mixes_otherwise():
+    model = create_model("identityformer_s12", dims=(8, 8, 8, 8), depths=(1, 1, 1, 1))
+    with pytest.raises(VitrailError, match="timm has no MetaFormer with identity mixing"):
+        write_as("timm", "metaformer", model.state_dict(), model.config)

@@ -4,7 +4,19 @@ A list of names reads only these files and imports no architecture. The tests re
 every variant.
 """
 
-from vitrail.models.published import bit, deit, dinat, dinat_s, mixer, nat, poolformer, swin, vit, vit_hybrid
+from vitrail.models.published import (
+    bit,
+    deit,
+    dinat,
+    dinat_s,
+    metaformer,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    vit,
+    vit_hybrid,
+)
 from vitrail.models.published.figures import Published
 
 _FAMILIES = (
@@ -18,6 +30,7 @@ _FAMILIES = (
     poolformer,
     mixer,
     bit,
+    metaformer,
 )
 
 PUBLISHED: dict[str, Published] = {
