@@ -47,8 +47,6 @@ SMALL: dict[str, Small] = {
     "dinat_s": Small("dinat_s_tiny", {**_SWIN, "dilations": (2, 1)}, (4, 8)),
     "poolformer": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
-    "mixer": Small("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}, (16,), any_size=False),
-    "bit": Small("resnetv2_50x1_bit", {"depths": (1, 2), "dim": 32}, (4, 8)),
     "caformer": Small("caformer_s18", {"dims": (8, 16, 32, 64), "depths": (1, 1, 1, 2)}, (4, 8, 16, 32)),
     "convformer": Small("convformer_s18", {**_META, "token_mixers": ("convolution",) * 3}, (4, 8, 16)),
     "poolformerv2": Small("poolformerv2_s12", {**_META, "token_mixers": ("pooling",) * 3}, (4, 8, 16)),
@@ -59,6 +57,10 @@ SMALL: dict[str, Small] = {
         (4, 8, 16),
         any_size=False,
     ),
+    "mixer": Small("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}, (16,), any_size=False),
+    "bit": Small("resnetv2_50x1_bit", {"depths": (1, 2), "dim": 32}, (4, 8)),
+    "tnt": Small("tnt_s_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),
+    "tnt legacy": Small("tnt_s_legacy_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),
 }
 ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 

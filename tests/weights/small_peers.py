@@ -18,13 +18,14 @@ class Pair:
     format: str
     variant: str
     overrides: dict[str, Any]
-    make_peer: Callable[[], nn.Module]
+    make_peer: Callable[..., nn.Module]
     size: int = 32
-    other_sizes: tuple[tuple[int, int], ...] = ()
+    others: tuple[int, ...] = ()
+    """Other image sizes, which `make_peer` takes as its argument."""
 
-    def peer(self) -> nn.Module:
+    def peer(self, *size: int) -> nn.Module:
         """Build the peer with every parameter drawn, so that nothing agrees because it is zero or one."""
-        model = self.make_peer().eval()
+        model = self.make_peer(*size).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -119,6 +120,29 @@ def _timm_poolformer() -> nn.Module:
     )
 
 
+META = dict(depths=(1, 1, 1, 2), dims=(8, 16, 32, 64), num_classes=5)
+META_SIZES = (96, 75)
+
+
+def _timm_metaformer(kind: str, size: int = 64) -> nn.Module:
+    from timm.models.metaformer import (
+        Attention,
+        GroupNorm1NoBias,
+        LayerNorm2dNoBias,
+        LayerNormNoBias,
+        MetaFormer,
+        Pooling,
+        SepConv,
+    )
+
+    mixers, norms, mlp_head = {
+        "caformer": ([SepConv] * 2 + [Attention] * 2, [LayerNorm2dNoBias] * 2 + [LayerNormNoBias] * 2, True),
+        "convformer": (SepConv, LayerNorm2dNoBias, True),
+        "poolformerv2": (Pooling, GroupNorm1NoBias, False),
+    }[kind]
+    return MetaFormer(token_mixers=mixers, norm_layers=norms, use_mlp_head=mlp_head, **META)
+
+
 def _timm_mixer() -> nn.Module:
     from timm.models.mlp_mixer import MlpMixer
 
@@ -137,27 +161,11 @@ _HF_BIT = dict(depths=[2, 1, 1, 1], embedding_size=64, num_groups=32)
 _HYBRID = dict(dim=32, depth=2, num_heads=2, num_classes=5)
 _TIMM_HYBRID = dict(embed_dim=32, depth=2, num_heads=2)
 
-META = dict(depths=(1, 1, 1, 2), dims=(8, 16, 32, 64), num_classes=5)
-META_SIZES = ((96, 64), (75, 50))
+_TNT = dict(dim=24, num_heads=3, inner_dim=8, depth=2, num_classes=5)
 
 
-def _timm_metaformer(kind: str) -> nn.Module:
-    from timm.models.metaformer import (
-        Attention,
-        GroupNorm1NoBias,
-        LayerNorm2dNoBias,
-        LayerNormNoBias,
-        MetaFormer,
-        Pooling,
-        SepConv,
-    )
-
-    mixers, norms, mlp_head = {
-        "caformer": ([SepConv] * 2 + [Attention] * 2, [LayerNorm2dNoBias] * 2 + [LayerNormNoBias] * 2, True),
-        "convformer": (SepConv, LayerNorm2dNoBias, True),
-        "poolformerv2": (Pooling, GroupNorm1NoBias, False),
-    }[kind]
-    return MetaFormer(token_mixers=mixers, norm_layers=norms, use_mlp_head=mlp_head, **META)
+def _timm_tnt(name: str, size: int = 64) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=24, inner_dim=8, depth=2, num_heads_outer=3)
 
 
 PAIRS = {
@@ -194,6 +202,10 @@ PAIRS = {
     "poolformer-huggingface": Pair(
         "huggingface", "poolformer_s12", POOL, lambda: _huggingface("PoolFormerForImageClassification", **_HF_POOL), 64
     ),
+    **{
+        f"{kind}-timm": Pair("timm", f"{kind}_{size}", META, partial(_timm_metaformer, kind), 64, META_SIZES)
+        for kind, size in (("caformer", "s18"), ("convformer", "s18"), ("poolformerv2", "s12"))
+    },
     "mixer-timm": Pair(
         "timm",
         "mixer_s32_224",
@@ -228,9 +240,8 @@ PAIRS = {
         lambda: _timm("vit_tiny_r_s16_p8_224", img_size=64, **_TIMM_HYBRID),
         64,
     ),
-    "caformer-timm": Pair("timm", "caformer_s18", META, lambda: _timm_metaformer("caformer"), 64, META_SIZES),
-    "convformer-timm": Pair("timm", "convformer_s18", META, lambda: _timm_metaformer("convformer"), 64, META_SIZES),
-    "poolformerv2-timm": Pair(
-        "timm", "poolformerv2_s12", META, lambda: _timm_metaformer("poolformerv2"), 64, META_SIZES
+    "tnt-timm": Pair("timm", "tnt_s_patch16_224", _TNT, partial(_timm_tnt, "tnt_s_patch16_224"), 64, (16, 80)),
+    "tnt-legacy-timm": Pair(
+        "timm", "tnt_s_legacy_patch16_224", _TNT, partial(_timm_tnt, "tnt_s_legacy_patch16_224"), 64, (16, 80)
     ),
 }

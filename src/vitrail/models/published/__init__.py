@@ -14,6 +14,7 @@ from vitrail.models.published import (
     nat,
     poolformer,
     swin,
+    tnt,
     vit,
     vit_hybrid,
 )
@@ -28,9 +29,10 @@ _FAMILIES = (
     dinat,
     dinat_s,
     poolformer,
+    metaformer,
     mixer,
     bit,
-    metaformer,
+    tnt,
 )
 
 PUBLISHED: dict[str, Published] = {

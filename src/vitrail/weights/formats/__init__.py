@@ -6,7 +6,19 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.weights.formats import bit, deit, dinat_s, metaformer, mixer, nat, poolformer, swin, vit, vit_hybrid
+from vitrail.weights.formats import (
+    bit,
+    deit,
+    dinat_s,
+    metaformer,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    tnt,
+    vit,
+    vit_hybrid,
+)
 from vitrail.weights.keymap import Format, Rule
 
 VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.{*}", "backbone.embedding.{*}"))
@@ -20,9 +32,10 @@ FORMATS: tuple[Format, ...] = (
     *nat.FORMATS,
     *dinat_s.FORMATS,
     *poolformer.FORMATS,
+    *metaformer.FORMATS,
     *mixer.FORMATS,
     *bit.FORMATS,
-    *metaformer.FORMATS,
+    *tnt.FORMATS,
 )
 
 
