@@ -23,6 +23,7 @@ Blocks have StarReLU and neither biases nor layer scale; the shortcuts of the la
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -105,7 +106,7 @@ def build_block(c: MetaFormerConfig, mixer: str, dim: int, grid: Grid, late: boo
     if mixer not in MIXERS:
         raise unknown("token mixer", mixer, MIXERS)
     norm = partial(ScaledGroupNorm, 1) if set(c.token_mixers) <= set(BASIC) else layer_norm
-    parts = dict(
+    parts: dict[str, Any] = dict(
         norm1=norm(dim),
         token_mixer=MIXERS[mixer](dim, grid),
         norm2=norm(dim),
