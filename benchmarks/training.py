@@ -43,12 +43,7 @@ from vitrail.lab.bench.statistics import Quantiles
 from vitrail.lab.bench.table import Table
 from vitrail.lab.flops import counted_macs
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
-<<<<<<< HEAD
 from vitrail.training.host_memory import disable_malloc_trim, peak_of, resident
-from vitrail.training.quick import quicken
-=======
-from vitrail.training.host_memory import keep_freed, peak_of, resident
->>>>>>> main
 
 CONTENDERS = ("vitrail", "timm", "timm, memory kept")
 OPERATORS = {"unfold": unfold_attend, "tiles": tiles}

@@ -13,12 +13,7 @@ from vitrail.models import create_model
 from vitrail.native.build import refusal
 from vitrail.parts.blocks import Block
 from vitrail.parts.regularisation import DropPath
-<<<<<<< HEAD:tests/training/test_quick.py
 from vitrail.training.host_memory import disable_malloc_trim
-from vitrail.training.quick import QuickBlock, branch_of, quicken
-=======
-from vitrail.training.host_memory import keep_freed
->>>>>>> main:tests/fused/test_train_blocks.py
 
 SWIN = {"dim": 32, "depths": (2, 2), "num_heads": (2, 4), "num_classes": 7}
 NAT = {"dim": 32, "depths": (1, 1), "num_heads": (2, 4), "num_classes": 7}

@@ -105,15 +105,9 @@ def watch() -> None:
 
 def window_case(cut, height, width, window, shift, heads, d, batch, dtype, padded=True, biased=True, device="cpu"):
     """Return the two answers, and the tensors to differentiate, of window attention."""
-<<<<<<< HEAD
     a_cut = getattr(window_partition, cut).of(Grid(height, width), window, shift)
-    slots, kinds, channels = a_cut.slots(device), a_cut.kinds(device), heads * d
-    n = slots.shape[1]
-=======
-    a_cut = getattr(windows, cut).of(Grid(height, width), window, shift)
     token_index, mask_index, channels = a_cut.token_index(device), a_cut.mask_index(device), heads * d
     n = token_index.shape[1]
->>>>>>> main
     leaves = [torch.randn(batch, height * width, 3 * channels)]
     leaves += [torch.randn(3 * channels)] * padded + [torch.randn(heads, n, n)] * biased
 

@@ -34,11 +34,7 @@ def test_freed_memory_is_kept(
     model: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
-<<<<<<< HEAD
-    monkeypatch.setattr(host_memory, "disable_malloc_trim", lambda: said.append("kept"))
-=======
-    monkeypatch.setattr(memory, "keep_freed", lambda: said.append("unconverted"))
->>>>>>> main
+    monkeypatch.setattr(host_memory, "disable_malloc_trim", lambda: said.append("unconverted"))
     assert main(["predict", model, str(folder / "a" / "0.png")]) == 0
     assert main(["evaluate", model, "digits", "--batch", "400"]) == 0
     assert said == ["unconverted", "unconverted"] and capsys.readouterr().out

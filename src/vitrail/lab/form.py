@@ -12,19 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
-<<<<<<< HEAD
-from vitrail.fast.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
+from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
 from vitrail.lab.ab_trial import Answer, TrialArm, try_out
 from vitrail.lab.bench.accuracy import compare
 from vitrail.lab.bench.interleaved_timing import Clock
 from vitrail.lab.bench.torch_runners import finished
-=======
-from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
-from vitrail.lab.bench.accuracy import compare
-from vitrail.lab.bench.torch_runners import finished
-from vitrail.lab.bench.interleaved_timing import Clock
-from vitrail.lab.ab_trial import Answer, Side, try_out
->>>>>>> main
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
 

@@ -24,12 +24,7 @@ from vitrail.training.objective import Distilled, Objective, Supervised, Teacher
 from vitrail.training.optimizer import make_optimizer
 from vitrail.training.param_groups import freeze, parameter_groups
 from vitrail.training.precision import choose_precision
-<<<<<<< HEAD:src/vitrail/training/setup.py
-from vitrail.training.quick import quicken
 from vitrail.training.reporters import Reporter
-=======
-from vitrail.training.reporters import Reporter
->>>>>>> main:src/vitrail/training/setup.py
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
 from vitrail.training.signals import StopRequest
 from vitrail.training.trainer import Trainer
