@@ -9,13 +9,8 @@ from torch import Tensor
 
 from vitrail.errors import DataError
 from vitrail.models import catalogue, create_model, family_of
-<<<<<<< HEAD
-from vitrail.weights.formats import FORMATS
-from vitrail.weights.keymap import ConvertedState, Format
-=======
 from vitrail.weights.formats import FORMATS, before_pooling
 from vitrail.weights.keymap import Format, Mapped
->>>>>>> main
 
 Shapes = Mapping[str, tuple[int, ...]]
 
