@@ -19,6 +19,8 @@ def libraries_of(name: str) -> list[str]:
         "vit": ["timm", "torchvision", "huggingface", "official"],
         "deit": ["timm", "huggingface", "official"],
         "swin": ["timm", "torchvision", "huggingface", "official", "mmpretrain"],
+        "swin_v2": ["timm", "torchvision", "huggingface", "official"],
+        "swin_v2_moved": ["timm", "huggingface", "official"],  # torchvision has no window of pre-training
         "poolformer": ["timm", "huggingface", "official"],
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],

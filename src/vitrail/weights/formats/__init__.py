@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.weights.formats import bit, deit, dinat_s, mixer, nat, poolformer, swin, vit, vit_hybrid
+from vitrail.weights.formats import bit, deit, dinat_s, mixer, nat, poolformer, swin, swin_v2, vit, vit_hybrid
 from vitrail.weights.keymap import Format, Rule
 
 VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.{*}", "backbone.embedding.{*}"))
@@ -17,6 +17,7 @@ FORMATS: tuple[Format, ...] = (
     *vit_hybrid.FORMATS,
     *deit.FORMATS,
     *swin.FORMATS,
+    *swin_v2.FORMATS,
     *nat.FORMATS,
     *dinat_s.FORMATS,
     *poolformer.FORMATS,
