@@ -32,7 +32,7 @@ from vitrail.lab.bench.table import Table
 from vitrail.lab.inference import asking, find_model
 from vitrail.lab.pictures import find_pictures
 from vitrail.lab.predict import REDUCED
-from vitrail.native.pictures import best_pixels
+from vitrail.native.image_resize import best_pixels
 
 PART = 64
 

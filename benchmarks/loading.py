@@ -31,7 +31,7 @@ from vitrail.lab.bench.page import amount, ratio
 from vitrail.lab.bench.spread import Spread
 from vitrail.lab.bench.table import Table
 from vitrail.lab.pictures import find_pictures
-from vitrail.native.pictures import best_pixels
+from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.training.memory import keep_freed
 

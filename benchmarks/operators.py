@@ -28,8 +28,8 @@ from vitrail.lab.bench.contender import Unavailable, foreign
 from vitrail.lab.bench.page import ratio
 from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.turns import Turns
-from vitrail.native.attention import Seating, attend_groups, attend_keys, lane_bias
-from vitrail.native.library import refusal
+from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
+from vitrail.native.build import refusal
 from vitrail.parts.attend import Attend, merge_heads, split_heads
 from vitrail.parts.windows import PadThenRoll
 
@@ -106,7 +106,7 @@ def native_window(qkv: Tensor, bias: Tensor, cut: PadThenRoll, heads: int) -> Ca
     kinds, which = addend.unique(dim=0, return_inverse=True)
     slots, laid_out = cut.slots().int().contiguous(), lane_bias(kinds)
     padding, scaled = torch.zeros(3 * width, dtype=qkv.dtype), (qkv.float() * scale).to(qkv.dtype)
-    return partial(attend_groups, scaled, heads, Seating(slots, padding, which.int(), laid_out))
+    return partial(attend_groups, scaled, heads, TokenGroups(slots, padding, which.int(), laid_out))
 
 
 def window_by_sdpa(qkv: Tensor, addend: Tensor, grid: Grid, shift: tuple[int, int], heads: int) -> Tensor:

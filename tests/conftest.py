@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     """Give fp32 and bf16 in turn, where compiled operations know them."""
-    from vitrail.native.library import refusal
+    from vitrail.native.build import refusal
 
     reason = refusal(request.param)
     if reason:

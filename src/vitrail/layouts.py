@@ -56,6 +56,7 @@ class TokenSequence:
         memory: encoder output that cross-attention reads, `(B, M, C)`.
         memory_lengths: `(B,)` tokens of each memory without padding; None if none is padded.
         cache: key-value cache of incremental decoding.
+        segments: `(B, N)` number of the sentence that each token belongs to; None if there is only one.
 
     Example:
         >>> layout = TokenSequence(3, lengths=torch.tensor([3, 1]))
@@ -69,6 +70,7 @@ class TokenSequence:
     memory: Tensor | None = field(default=None, repr=False)
     memory_lengths: Tensor | None = field(default=None, repr=False)
     cache: Any = field(default=None, repr=False)
+    segments: Tensor | None = field(default=None, repr=False)
     prefix: int = 0
 
     @property

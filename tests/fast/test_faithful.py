@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.errors import VitrailError
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.parts.positions import NoPosition
 from vitrail.training.quick import quicken
 

@@ -12,7 +12,7 @@ from vitrail.fast import bottlenecks, stems
 from vitrail.fast.bottlenecks import FastBottlenecks, fast_stage
 from vitrail.fast.kept import Kept
 from vitrail.fast.stems import FastStem, fast_stem
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.parts.bottlenecks import PreActivationBottleneck, PreActivationEntry
 from vitrail.parts.convolutions import SameMaxPool2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem

@@ -11,8 +11,8 @@ from vitrail.fast.branches import BRANCHES
 from vitrail.fast.forms import FORMS
 from vitrail.fast.int8 import INT8
 from vitrail.fast.optimize import Plan, unbuilt
-from vitrail.native import library
-from vitrail.native.library import SOURCES, refusal
+from vitrail.native import build as native_build
+from vitrail.native.build import SOURCES, refusal
 
 COMPILED = refusal(torch.float32)
 pytestmark = pytest.mark.skipif(COMPILED is not None, reason=str(COMPILED))
@@ -26,12 +26,12 @@ def test_answers_call_no_library_that_was_not_named_before(
 ) -> None:
     model = small(name)
     named = set(Plan.of(precision, CPU).libraries(model))
-    monkeypatch.setattr(library, "_FOUND", {})
+    monkeypatch.setattr(native_build, "_FOUND", {})
     fast = vitrail.optimize(model, precision)
     with torch.inference_mode():
         for batch in (1, 3):  # small batches are shared out in another way
             fast(torch.randn(batch, 3, 64, 64))
-    assert set(library._FOUND) == named
+    assert set(native_build._FOUND) == named
     assert unbuilt(model, precision) == 0
 
 
@@ -52,9 +52,9 @@ def test_what_forms_name_is_there() -> None:
 def test_a_library_that_cannot_be_built_is_told_and_the_rest_is_fast(
     name: str, broken: str, kept: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = library._find
-    monkeypatch.setattr(library, "_FOUND", {})
-    monkeypatch.setattr(library, "_find", lambda name: "broken" if name == broken else find(name))
+    find = native_build._find
+    monkeypatch.setattr(native_build, "_FOUND", {})
+    monkeypatch.setattr(native_build, "_find", lambda name: "broken" if name == broken else find(name))
     model, images = small(name), torch.randn(2, 3, 64, 64)
     fast: Any = vitrail.optimize(model, "fp32")
     assert fast.kept == kept

@@ -17,8 +17,8 @@ from vitrail.fast.neighborhood import FastNeighborhood, fast_neighborhood
 from vitrail.fast.pooling import FastPictureMLP, FastPooling, fast_channel_mlp, fast_pooling
 from vitrail.fast.token_mlp import FastTokenMLP, fast_token_mlp
 from vitrail.grid import Grid
-from vitrail.native.library import refusal
-from vitrail.native.residual import RESIDUAL
+from vitrail.native.build import refusal
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP

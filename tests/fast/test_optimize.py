@@ -10,8 +10,8 @@ from small_models import SMALL, relative, small
 import vitrail
 from vitrail.errors import VitrailError
 from vitrail.fast.attention import FastAttention
-from vitrail.native import library
-from vitrail.native.library import refusal
+from vitrail.native import build as native_build
+from vitrail.native.build import refusal
 
 COMPILED = refusal(torch.float32)
 
@@ -114,7 +114,7 @@ def test_close_logits_are_told_apart(name: str, precision: Any) -> None:
 def test_without_a_compiler_everything_stays(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
-    monkeypatch.setattr(library, "_FOUND", {})
+    monkeypatch.setattr(native_build, "_FOUND", {})
     model, images = small("vit"), torch.randn(1, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="fp32")
     assert any("no C++ compiler" in reason for reason in fast.kept)

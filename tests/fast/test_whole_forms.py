@@ -12,7 +12,7 @@ from torch import Tensor
 import vitrail
 from vitrail.errors import VitrailError
 from vitrail.fast.classifier import CompiledClassifier, FastClassifier
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.parts.backbone import Classifier
 
 REASON = refusal(torch.float32)

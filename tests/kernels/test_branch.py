@@ -17,7 +17,7 @@ from vitrail.kernels.mlp_branch import mlp_branch
 from vitrail.kernels.mlp_branch import reference as mlp
 from vitrail.kernels.neighborhood_branch import neighborhood_branch
 from vitrail.kernels.neighborhood_branch import reference as neighborhood
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 
 CLOSE = {"fp32": 3e-6, "bf16": 1.5e-2, "mixed": 1.5e-2}
 B, N, HEADS = 3, 50, 2

@@ -7,8 +7,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import compiled, neighborhood, reference
-from vitrail.native import library
-from vitrail.native.library import refusal
+from vitrail.native import build as native_build
+from vitrail.native.build import refusal
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 
 COMPILED = refusal(torch.float32)
@@ -82,7 +82,7 @@ def test_maps_that_are_too_small_get_the_same_words():
 def test_without_a_compiler_the_others_answer(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
-    monkeypatch.setattr(library, "_FOUND", {})
+    monkeypatch.setattr(native_build, "_FOUND", {})
     q, k, v, bias = draw()
     assert "no C++ compiler" in (refused(q, k, v, bias, 5, 1) or "")
     assert torch.allclose(neighborhood(q, k, v, bias, 5, 1), reference(q, k, v, bias, 5, 1), atol=1e-5)

@@ -14,7 +14,7 @@ from torch import Tensor
 from closeness import CLOSE, off, with_threads
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import compiled, neighborhood, reference, tiles
-from vitrail.native import library
+from vitrail.native import build as native_build
 from vitrail.native.neighborhood import meeting
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 
@@ -193,9 +193,9 @@ def test_a_mixer_trains_by_it_and_exports_and_transforms_by_others():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="builds for older x86 processors")
 @pytest.mark.parametrize("machine", ["haswell", "x86-64"])
 def test_older_processors_get_the_same_gradients(machine, monkeypatch, tmp_path):
-    flags = [f"-march={machine}" if flag.startswith("-march") else flag for flag in library.FLAGS]
-    monkeypatch.setattr(library, "FLAGS", tuple(flags))
-    monkeypatch.setattr(library, "_FOUND", {})
+    flags = [f"-march={machine}" if flag.startswith("-march") else flag for flag in native_build.FLAGS]
+    monkeypatch.setattr(native_build, "FLAGS", tuple(flags))
+    monkeypatch.setattr(native_build, "_FOUND", {})
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
     meeting.cache_clear()  # strips are as wide as is best for a processor's vectors
     try:
@@ -213,7 +213,7 @@ def test_a_compiled_graph_trains_by_tiles_to_the_same_gradients():
     code = """
 import torch
 from vitrail.grid import Grid
-from vitrail.native import library
+from vitrail.native import build as native_build
 from vitrail.native.neighborhood import meeting
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 mixer, x, grid = NeighborhoodAttention(16, num_heads=2, kernel_size=3), torch.randn(2, 42, 16), Grid(6, 7)

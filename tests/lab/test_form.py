@@ -19,7 +19,7 @@ from vitrail.lab.evaluation import Evaluation
 from vitrail.lab.form import FEW, Answerer, Form
 from vitrail.lab.inference import asking
 from vitrail.lab.predict import predict
-from vitrail.native.library import Unavailable, refusal
+from vitrail.native.build import Unavailable, refusal
 
 COMPILED = refusal(torch.float32)
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.native import library
-from vitrail.native.instructions import instructions
+from vitrail.native import build as native_build
+from vitrail.native.cpu_features import cpu_features
 
 HERE = Path(__file__).parent
 WITH = ("-mamx-tile", "-mamx-bf16", "-mamx-int8")
 RUN = f"""
 import ctypes, sys, pytest
-from vitrail.native import library
-library.FLAGS = (*library.FLAGS, *{WITH})
+from vitrail.native import build as native_build
+native_build.FLAGS = (*native_build.FLAGS, *{WITH})
 failed = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", *sys.argv[1:]])
 print("products of the unit:", ctypes.CDLL(None).matrix_unit_count())
 sys.exit(int(failed))
@@ -29,13 +29,13 @@ sys.exit(int(failed))
 @pytest.fixture(scope="module")
 def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unit in software, ready to be preloaded."""
-    there = set(instructions())
+    there = set(cpu_features())
     if "amx_bf16" in there:
         pytest.skip("this processor has the matrix unit: all tests of compiled operations use it")
     if not sys.platform.startswith("linux") or not {"avx512_bf16", "avx512_vnni"} <= there:
         pytest.skip("what stands around the matrix unit needs AVX-512 with bf16 and VNNI, and Linux")
     made = tmp_path_factory.mktemp("unit") / "matrix_unit.so"
-    command = [*library.compiler(), "-O2", "-march=native", "-std=c++17", "-shared", "-fPIC"]
+    command = [*native_build.compiler(), "-O2", "-march=native", "-std=c++17", "-shared", "-fPIC"]
     subprocess.run([*command, str(HERE / "matrix_unit.cpp"), "-o", str(made)], check=True)
     return made
 
@@ -54,12 +54,12 @@ def run_with(unit: Path, *tests: str, refuse: bool = False) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "tests",
     [
-        ("native/test_compiled.py", "native/test_int8_products.py"),
-        ("native/test_branches_compiled.py",),
+        ("native/test_gemm_attention.py", "native/test_int8_gemm.py"),
+        ("native/test_fused_train.py",),
         ("kernels/test_window_compiled.py", "native/test_token_mlp_compiled.py"),
         ("native/test_convolution_compiled.py", "native/test_bottleneck.py"),
     ],
-    ids=["products", "branches", "attention", "convolutions"],
+    ids=["gemm", "fused_train", "attention", "convolutions"],
 )
 def test_compiled_operations_pass_their_tests_on_the_matrix_unit(unit, tests):
     products, said = run_with(unit, *tests)
@@ -67,5 +67,5 @@ def test_compiled_operations_pass_their_tests_on_the_matrix_unit(unit, tests):
 
 
 def test_a_system_that_does_not_grant_the_unit_gets_vectors(unit):
-    products, said = run_with(unit, "native/test_compiled.py", refuse=True)
+    products, said = run_with(unit, "native/test_gemm_attention.py", refuse=True)
     assert products == 0, said

@@ -12,14 +12,14 @@ from vitrail.native.bottleneck import (
     GroupScale,
     Window,
     convolve,
+    finalize,
     join,
     measure,
     pack_filters,
     pool,
-    settle,
 )
-from vitrail.native.library import refusal
-from vitrail.native.residual import RESIDUAL
+from vitrail.native.build import refusal
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.parts.convolutions import same_padding
 
 SIZES = [(1, 1), (2, 3), (7, 5), (9, 16), (30, 41)]
@@ -107,7 +107,7 @@ def test_moments_make_a_group_norm(size: tuple[int, int], far: float) -> None:
     want = group_norm(as_map(x, size), 8, norm.weight.double(), norm.bias.double(), 1e-5)
     eye = pack_filters(torch.eye(64)[:, :, None, None], Window(1, 1), torch.float32)
     for moments in (measure(x), convolve(x, size, eye)[2]):
-        scale, shift = settle(moments, norm)
+        scale, shift = finalize(moments, norm)
         assert scale.shape == shift.shape == (2, 64)
         got = x.double() * scale.double()[:, None] + shift.double()[:, None]
         assert off(got, as_tokens(want)) < (1e-6 if far == 0 else 1e-3)  # shifts of thousands are rounded to 1e-4
@@ -118,7 +118,7 @@ def test_moments_are_those_of_the_sum(dtype: torch.dtype) -> None:
     x, add, weight = a_map(2, size, 32, dtype), a_map(2, size, 64, dtype), weights(64, 32, window, dtype)
     y, _, moments = convolve(x, size, pack_filters(weight, window, dtype), add=add)
     norm = GroupScale(torch.ones(64), torch.zeros(64), 32, 1e-5)
-    got, want = settle(moments, norm), settle(measure(y), norm)
+    got, want = finalize(moments, norm), finalize(measure(y), norm)
     assert off(got.scale, want.scale.double()) < CLOSE[dtype]
     assert (got.shift - want.shift).abs().max() < CLOSE[dtype]
 

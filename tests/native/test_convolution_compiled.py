@@ -7,8 +7,8 @@ from torch.nn.functional import conv2d, layer_norm
 
 from closeness import drawn, steps_off, with_threads
 from vitrail.native.convolution import convolve, pack_convolution
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.norms import LaneNorm
-from vitrail.native.residual import RESIDUAL
 
 # Side of the filters, step, padding; side by side, overlapping, with holes between.
 WINDOWS = [(1, 1, 0), (2, 2, 0), (3, 2, 1), (3, 1, 1), (7, 4, 2), (5, 1, 4), (2, 3, 0)]

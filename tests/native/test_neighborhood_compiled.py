@@ -11,7 +11,7 @@ from closeness import drawn, steps_off, with_threads
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood.reference import attend as reference
 from vitrail.kernels.neighborhood.window import neighbours
-from vitrail.native.library import library, refusal
+from vitrail.native.build import library, refusal
 from vitrail.native.neighborhood import attend_neighbors, meeting, run_bias
 
 # Rows, columns, kernel, dilation: one window; borders only; strips of several widths, the last ones shifted; groups of

@@ -7,10 +7,10 @@ from torch.nn.functional import conv2d, layer_norm, linear, pad
 
 from closeness import CLOSE, off, steps_off
 from vitrail.fast.patches import FastPatchEmbedding, as_bytes
+from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.gemm import pack_linear
 from vitrail.native.norms import LaneNorm
 from vitrail.native.patches import embed_patches, merge_patches
-from vitrail.native.products import pack_linear
-from vitrail.native.residual import RESIDUAL
 from vitrail.parts.embeddings import PatchEmbedding
 from vitrail.preprocess import Preprocess
 

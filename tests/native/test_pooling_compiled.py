@@ -6,10 +6,10 @@ from torch.nn.functional import avg_pool2d, gelu
 
 from closeness import CLOSE, drawn, off, steps_off, with_threads
 from vitrail.grid import Grid
+from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.gemm import pack_linear
 from vitrail.native.norms import lanes
-from vitrail.native.pooling import picture_mlp, pool
-from vitrail.native.products import pack_linear
-from vitrail.native.residual import RESIDUAL
+from vitrail.native.pooling import image_mlp, pool
 
 
 def standardised(x: torch.Tensor, eps: float) -> torch.Tensor:
@@ -55,7 +55,7 @@ def test_an_mlp_after_a_norm_of_pictures(tokens, dtype):
     b1, b2 = torch.randn(70), torch.randn(24)
     hidden = gelu(standardised(x, 1e-5) @ first.double().T + b1)
     want = x.double() + hidden @ second.double().T + b2
-    got = picture_mlp(x, pack_linear(first, b1, dtype), pack_linear(second, b2, dtype), 1e-5)
+    got = image_mlp(x, pack_linear(first, b1, dtype), pack_linear(second, b2, dtype), 1e-5)
     assert off(got, want) < 2 * CLOSE[dtype]
 
 
@@ -64,6 +64,6 @@ def test_threads_do_not_change_an_answer(dtype):
     packed = pack_linear(torch.randn(96, 64), None, dtype), pack_linear(torch.randn(64, 96), None, dtype)
 
     def run():
-        return pool(x, grid, 3, lanes(torch.ones(64)), 1e-5), picture_mlp(x, *packed, 1e-5)
+        return pool(x, grid, 3, lanes(torch.ones(64)), 1e-5), image_mlp(x, *packed, 1e-5)
 
     assert all(torch.equal(a, b) for a, b in zip(run(), with_threads(run), strict=True))

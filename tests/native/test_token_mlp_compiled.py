@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import CLOSE, drawn, off, with_threads
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.norms import LaneNorm
-from vitrail.native.residual import RESIDUAL
 from vitrail.native.token_mlp import TokenLayer, token_mlp
 
 

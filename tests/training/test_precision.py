@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from vitrail.native import instructions as room
-from vitrail.native.instructions import computes_bf16
+from vitrail.native import cpu_features as room
+from vitrail.native.cpu_features import computes_bf16
 from vitrail.training.config import TrainConfig
 from vitrail.training.log import read_log
 from vitrail.training.precision import choose_precision, slowness

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from vitrail.models import create_model
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.parts.blocks import Block
 from vitrail.parts.regularisation import DropPath
 from vitrail.training.memory import keep_freed

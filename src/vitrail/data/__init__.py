@@ -6,7 +6,7 @@ The way of a picture, one file a step::
     dataset.py    PictureSet: .classes .ids .labels .pixels, len(), [i] -> Sample(image, label, id)
     picture.py    open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way a picture is read
     transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment): picture, vary, finish
-    pixels.py     Pixels: resize, move, normalize; native/pictures.py has them compiled
+    pixels.py     Pixels: resize, move, normalize; native/image_resize.py has them compiled
     augment.py    Augment(crop, flip, policy, jitter, erase, ...): what training may do to a picture
     mix.py        Mix(num_classes, mixup, cutmix)(images, labels, seed, step) -> (images, soft targets)
     order.py      EpochOrder(length, batch_size, seed, rank, world): samples of a step, a pure function

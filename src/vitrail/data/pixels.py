@@ -1,6 +1,6 @@
 """What is done to many pixels: a part resized, moved and mirrored, normalised.
 
-Here it is done by Pillow and PyTorch. `native/pictures.py` has it compiled: the same pixels, to the bit, sooner.
+Here it is done by Pillow and PyTorch. `native/image_resize.py` has it compiled: the same pixels, to the bit, sooner.
 """
 
 import numpy as np

@@ -9,8 +9,8 @@ from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept, plain
 from vitrail.fast.tables import Tables
 from vitrail.grid import Grid
-from vitrail.native.attention import Seating, attend_groups, attention_branch, lane_bias
-from vitrail.native.products import ADD, Packed, linear, pack_linear
+from vitrail.native.attention import TokenGroups, attend_groups, attention_branch, lane_bias
+from vitrail.native.gemm import ADD, Packed, linear, pack_linear
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.positions import NoPosition, RelativePositionBias
@@ -31,24 +31,24 @@ class Meeting:
 
     def __init__(self, mixer: SelfAttention | WindowAttention, padding: Tensor):
         self.mixer, self.padding = mixer, padding
-        self.tables: Tables[Grid, Seating] = Tables()
+        self.tables: Tables[Grid, TokenGroups] = Tables()
 
-    def on(self, grid: Grid) -> Seating:
+    def on(self, grid: Grid) -> TokenGroups:
         """Return the table of a grid."""
         return self.tables.of(grid, lambda: self._table(grid))
 
     @torch.no_grad()
-    def _table(self, grid: Grid) -> Seating:
+    def _table(self, grid: Grid) -> TokenGroups:
         slots = self.mixer.slots(grid).int().contiguous()
         bias = self._bias(grid)
         if bias is None:
-            return Seating(slots, self.padding)
+            return TokenGroups(slots, self.padding)
         if bias.ndim == 3:  # (h, n, n), the same for all groups
             bias = bias[None]
             kinds = torch.zeros(len(slots), dtype=torch.int32, device="cpu")
         else:  # (groups, h, n, n), of which few differ
             bias, kinds = bias.unique(dim=0, return_inverse=True)
-        return Seating(slots, self.padding, kinds.int().contiguous(), lane_bias(bias))
+        return TokenGroups(slots, self.padding, kinds.int().contiguous(), lane_bias(bias))
 
     def _bias(self, grid: Grid) -> Tensor | None:
         mixer = self.mixer

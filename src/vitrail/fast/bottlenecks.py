@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitrail.fast.kept import Kept, need
 from vitrail.grid import Grid
+from vitrail.native.allocator import empty
 from vitrail.native.bottleneck import (
     GroupScale,
     Moments,
@@ -15,12 +16,11 @@ from vitrail.native.bottleneck import (
     Size,
     Window,
     convolve,
+    finalize,
     join,
     measure,
     pack_filters,
-    settle,
 )
-from vitrail.native.memory import empty
 from vitrail.parts.bottlenecks import (
     Bottleneck,
     PostActivationBottleneck,
@@ -66,11 +66,11 @@ class FastPreActivation(FastBottleneck):
 
     def forward(self, step: Step, into: Tensor | None) -> Step:
         """Add the branch."""
-        act = settle(step.measured(), self.norms[0])
+        act = finalize(step.measured(), self.norms[0])
         shortcut = step.x if self.proj is None else convolve(step.x, step.size, self.proj, act)[0]
         y, size, moments = convolve(step.x, step.size, self.convs[0], act)
-        y, size, moments = convolve(y, size, self.convs[1], settle(moments, self.norms[1]))
-        return Step(*convolve(y, size, self.convs[2], settle(moments, self.norms[2]), add=shortcut, into=into))
+        y, size, moments = convolve(y, size, self.convs[1], finalize(moments, self.norms[1]))
+        return Step(*convolve(y, size, self.convs[2], finalize(moments, self.norms[2]), add=shortcut, into=into))
 
 
 class FastPostActivation(FastBottleneck):
@@ -85,11 +85,11 @@ class FastPostActivation(FastBottleneck):
         shortcut, act = step.x, None
         if self.proj is not None and self.proj_norm is not None:
             shortcut, _, moments = convolve(step.x, step.size, self.proj)
-            act = settle(moments, self.proj_norm)
+            act = finalize(moments, self.proj_norm)
         y, size, moments = convolve(step.x, step.size, self.convs[0])
-        y, size, moments = convolve(y, size, self.convs[1], settle(moments, self.norms[0]))
-        y, size, moments = convolve(y, size, self.convs[2], settle(moments, self.norms[1]))
-        return Step(join(shortcut, act, y, settle(moments, self.norms[2]), into), size)
+        y, size, moments = convolve(y, size, self.convs[1], finalize(moments, self.norms[0]))
+        y, size, moments = convolve(y, size, self.convs[2], finalize(moments, self.norms[1]))
+        return Step(join(shortcut, act, y, finalize(moments, self.norms[2]), into), size)
 
 
 BOTTLENECKS: dict[type[nn.Module], Callable[..., FastBottleneck]] = {

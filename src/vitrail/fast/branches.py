@@ -18,7 +18,7 @@ from vitrail.fast.neighborhood import fast_neighborhood
 from vitrail.fast.pooling import fast_channel_mlp, fast_pooling
 from vitrail.fast.token_mlp import fast_token_mlp
 from vitrail.grid import Grid
-from vitrail.native.residual import as_residual
+from vitrail.native.dtypes import as_residual
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention

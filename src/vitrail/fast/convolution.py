@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from vitrail.fast.kept import plain
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import PackedConvolution, convolve, pack_convolution
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.norms import LaneNorm
-from vitrail.native.residual import RESIDUAL
 from vitrail.parts.embeddings import ConvTokenizer, OverlappingPatchEmbedding
 from vitrail.parts.merging import ConvMerging, NormedConvMerging
 from vitrail.shapes import Image, Tokens

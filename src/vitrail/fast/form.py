@@ -14,7 +14,7 @@ class Form(NamedTuple):
     Args:
         make: from the module (of a branch: its norm, mixer and scale) and a precision to what takes its place; raises
             `Kept` where it cannot.
-        libraries: what it calls beside the products, by name; see `native.library`.
+        libraries: what it calls beside the products, by name; see `native.build`.
     """
 
     make: Callable[..., nn.Module]
@@ -44,4 +44,4 @@ def libraries_of(model: nn.Module, forms: Iterable[Forms]) -> list[str]:
     """
     kinds = {type(module) for module in model.modules()}
     names = {name for known in forms for kind, form in known.items() if kind in kinds for name in form.libraries}
-    return ["products", *sorted(names - {"products"})]
+    return ["gemm", *sorted(names - {"gemm"})]

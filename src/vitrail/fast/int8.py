@@ -14,8 +14,8 @@ from vitrail.fast.form import Form
 from vitrail.fast.kept import Kept
 from vitrail.fast.mlp import check_mlp
 from vitrail.grid import Grid
+from vitrail.native.gemm import Packed, mlp
 from vitrail.native.int8 import pack_int8, pack_int8_normed
-from vitrail.native.products import Packed, mlp
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from vitrail.native.library import missing
+from vitrail.native.build import missing
 
 
 class Kept(Exception):

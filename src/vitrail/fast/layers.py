@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from vitrail.fast.kept import Kept
 from vitrail.grid import Grid
-from vitrail.native.products import linear, pack_linear
-from vitrail.native.residual import RESIDUAL, as_residual
+from vitrail.native.dtypes import RESIDUAL, as_residual
+from vitrail.native.gemm import linear, pack_linear
 
 
 class FastLinear(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept, plain
 from vitrail.grid import Grid
-from vitrail.native.products import mlp, pack_linear
+from vitrail.native.gemm import mlp, pack_linear
 from vitrail.parts.channel_mixers import MLP
 from vitrail.shapes import Tokens
 

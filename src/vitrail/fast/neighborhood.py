@@ -7,8 +7,8 @@ from vitrail.fast.affine import Affine, scaled
 from vitrail.fast.kept import Kept, plain
 from vitrail.fast.tables import Tables
 from vitrail.grid import Grid
+from vitrail.native.gemm import ADD, linear, pack_linear
 from vitrail.native.neighborhood import attend_neighbors, meeting, neighborhood_branch, run_bias
-from vitrail.native.products import ADD, linear, pack_linear
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.positions import RelativePositionBias
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend, NeighborhoodAttention

@@ -20,10 +20,10 @@ from vitrail.fast.kept import Kept, listened, watched
 from vitrail.fast.layers import BetweenBlocks, InFp32
 from vitrail.fast.patches import FastPatchEmbedding
 from vitrail.fast.stems import FastStem
-from vitrail.native.instructions import computes_bf16
+from vitrail.native.build import built, missing, refusal
+from vitrail.native.cpu_features import computes_bf16
+from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.int8 import int8_refusal
-from vitrail.native.library import built, missing, refusal
-from vitrail.native.residual import RESIDUAL, as_residual
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.blocks import Block
 

@@ -8,10 +8,10 @@ from vitrail.fast.affine import Affine
 from vitrail.fast.kept import Kept, plain
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import convolve, pack_convolution
+from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.gemm import pack_linear
 from vitrail.native.norms import LaneNorm
 from vitrail.native.patches import Pixels, embed_patches, merge_patches
-from vitrail.native.products import pack_linear
-from vitrail.native.residual import RESIDUAL
 from vitrail.parts.embeddings import MapPatches, PatchEmbedding
 from vitrail.parts.merging import PatchMerging
 from vitrail.preprocess import Preprocess

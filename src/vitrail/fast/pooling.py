@@ -9,9 +9,9 @@ from vitrail.fast.affine import scaled
 from vitrail.fast.kept import Kept, need
 from vitrail.fast.mlp import check_mlp, fast_mlp
 from vitrail.grid import Grid
+from vitrail.native.gemm import pack_linear
 from vitrail.native.norms import lanes
-from vitrail.native.pooling import picture_mlp, pool
-from vitrail.native.products import pack_linear
+from vitrail.native.pooling import image_mlp, pool
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.norms import TokenGroupNorm
 from vitrail.parts.regularisation import LayerScale
@@ -49,7 +49,7 @@ class FastPictureMLP(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
-        return picture_mlp(x, self.first, self.second, self.eps)
+        return image_mlp(x, self.first, self.second, self.eps)
 
 
 def fast_pooling(norm: nn.Module, mixer: Pooling, scale: nn.Module, dtype: torch.dtype) -> FastPooling:

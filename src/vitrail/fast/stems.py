@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from vitrail.fast.bottlenecks import TOGETHER, filters_of, scale_of
 from vitrail.fast.kept import Kept
 from vitrail.grid import Grid
-from vitrail.native.bottleneck import Window, convolve, pack_filters, pool, settle
-from vitrail.native.residual import RESIDUAL
+from vitrail.native.bottleneck import Window, convolve, finalize, pack_filters, pool
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.parts.convolutions import SameMaxPool2d
 from vitrail.parts.embeddings import ConvStem
 from vitrail.parts.norms import GroupNormReLU
@@ -45,7 +45,7 @@ class FastStem(nn.Module):
                 high, low = halves(part.clamp(-LARGEST, LARGEST), dtype)
                 part = torch.cat([high, low, high], 1)
             x, size, moments = convolve(part.to(RESIDUAL[dtype]), (images.shape[2], images.shape[3]), self.conv)
-            x, size = pool(x, size, self.window, None if self.norm is None else settle(moments, self.norm))
+            x, size = pool(x, size, self.window, None if self.norm is None else finalize(moments, self.norm))
             tokens.append(x)
         return torch.cat(tokens), Grid(*size)
 

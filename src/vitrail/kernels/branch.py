@@ -11,10 +11,10 @@ from torch.nn.functional import layer_norm
 
 from vitrail.grid import Grid
 from vitrail.kernels.traced import traced
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.shapes import Tokens
 
-LIBRARIES = ("branches", "window_gradient")
+LIBRARIES = ("fused_train", "window_gradient")
 
 
 class Norm(NamedTuple):

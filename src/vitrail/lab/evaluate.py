@@ -23,7 +23,7 @@ from vitrail.lab.inference import ModelSource, asking, class_names, find_model
 from vitrail.lab.metrics import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.lab.predict import Labels
 from vitrail.lab.showcase import Showcase
-from vitrail.native.pictures import best_pixels
+from vitrail.native.image_resize import best_pixels
 from vitrail.tasks.classification import check_finite
 
 Progress = Callable[[int, int], None]

@@ -17,7 +17,7 @@ from vitrail.lab.bench.agreement import compare
 from vitrail.lab.bench.execution import finished
 from vitrail.lab.bench.turns import Clock
 from vitrail.lab.trial import Answer, Side, try_out
-from vitrail.native.instructions import computes_bf16
+from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
 
 FEW = 4

@@ -15,9 +15,9 @@ import torch
 
 from vitrail.cache import cache_folder
 from vitrail.errors import VitrailError
-from vitrail.native.instructions import instructions
-from vitrail.native.library import Unavailable
-from vitrail.native.library import compiler as native_compiler
+from vitrail.native.build import Unavailable
+from vitrail.native.build import compiler as native_compiler
+from vitrail.native.cpu_features import cpu_features
 from vitrail.training.memory import available
 
 _QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
@@ -35,7 +35,7 @@ def processor() -> dict[str, Any]:
         "cores": os.cpu_count() or 1,
         "usable_cores": usable_cores(),
         "threads": torch.get_num_threads(),
-        "instructions": list(instructions()),
+        "instructions": list(cpu_features()),
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
     }
 

@@ -15,7 +15,7 @@ from vitrail.lab.ahead import ahead, batched, even
 from vitrail.lab.form import Answerer, Precision, Told
 from vitrail.lab.inference import ModelSource, asking, class_names, find_model, read_names
 from vitrail.lab.pictures import Picture, find_pictures
-from vitrail.native.pictures import best_pixels
+from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classification import Classification, check_finite, classify
 

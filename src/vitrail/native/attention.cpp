@@ -5,10 +5,10 @@
 // Copy a short row; memcpy takes longer to find out how.
 template <class Item>
 static inline void copy(const Item* from, int count, Item* to) {
-    constexpr int once = sizeof(Lanes) / sizeof(Item);
+    constexpr int once = sizeof(Vec) / sizeof(Item);
     int i = 0;
     for (; i + once <= count; i += once) {
-        Lanes some;
+        Vec some;
         std::memcpy(&some, from + i, sizeof(some));
         std::memcpy(to + i, &some, sizeof(some));
     }
@@ -24,24 +24,24 @@ static bool in_a_row(const int32_t* seats, int count) {
 
 // Attention within groups of tokens. qkv is (batch, tokens, 3, heads, width), y (batch, tokens, heads, width).
 template <class N>
-static void groups_attend(const Stream<N, N>& stream, const Seating& seating, const Addends& addends,
+static void groups_attend(const Stream<N, N>& stream, const TokenGroups& token_groups, const BiasAndMask& addends,
                           int threads) {
     typedef typename N::Item Item;
-    const int heads = stream.heads, width = stream.width, dim = heads * width, count = seating.count;
+    const int heads = stream.heads, width = stream.width, dim = heads * width, count = token_groups.count;
     // A thread takes whole groups, or, where there are few, single heads of them.
-    const int some = seating.all() >= 8L * threads ? heads : 1;
+    const int some = token_groups.all() >= 8L * threads ? heads : 1;
     const int parts = heads / some, part = some * width;
-    const long items = seating.all() * parts;
+    const long items = token_groups.all() * parts;
     const int chunk = (int)std::max(1L, std::min(16L, items / (16 * threads)));
     auto tokens_of = [=](long item) {
-        return stream.x + seating.first_token(item / parts) * 3 * dim + item % parts * part;
+        return stream.x + token_groups.first_token(item / parts) * 3 * dim + item % parts * part;
     };
 #pragma omp parallel for schedule(dynamic, chunk) num_threads(threads)
     for (long item = 0; item < items; item++) {
-        const int first = item % parts * some, group = item / parts % seating.groups;
-        const int32_t* seats = seating.of(item / parts);
+        const int first = item % parts * some, group = item / parts % token_groups.groups;
+        const int32_t* seats = token_groups.of(item / parts);
         const Item* qkv = tokens_of(item);
-        Item* y = stream.y + seating.first_token(item / parts) * dim + first * width;
+        Item* y = stream.y + token_groups.first_token(item / parts) * dim + first * width;
         auto mix_heads = [&](const Item* from, int wide, Item* to) {
             for (int h = 0; h < some; h++)
                 attend<N>(count, width, {from + h * width, 3L * wide}, wide, addends.of(group, first + h),
@@ -55,7 +55,7 @@ static void groups_attend(const Stream<N, N>& stream, const Seating& seating, co
         Item* rows = scratch<Item>(5, (size_t)count * 3 * part);
         Item* answers = scratch<Item>(6, (size_t)count * part);
         const long soon = std::min(item + 1, items - 1);
-        const int32_t* next_seats = seating.of(soon / parts);
+        const int32_t* next_seats = token_groups.of(soon / parts);
         const Item* next = tokens_of(soon);
         for (int j = 0; j < count && some == heads; j++)
             for (int c = 0; c < 3 * dim; c += 64 / sizeof(Item))
@@ -70,15 +70,16 @@ static void groups_attend(const Stream<N, N>& stream, const Seating& seating, co
     }
 }
 
-// Attention of many queries to a few keys. q and y are (batch, queries, heads, width), kv (batch, keys, 2, heads, width).
+// Attention of many queries to a few keys. q and y are (batch, queries, heads, width), kv (batch, keys, 2, heads,
+// width).
 template <class N>
-static void keys_attend(const void* q_, int batch, int queries, int heads, int width, const void* kv_, int keys, void* y_,
-                        int threads) {
+static void keys_attend(const void* q_, int batch, int queries, int heads, int width, const void* kv_, int keys,
+                        void* y_, int threads) {
     typedef typename N::Item Item;
     const long dim = (long)heads * width;
-    const Addends addends(keys, heads, nullptr, nullptr);
+    const BiasAndMask addends(keys, heads, nullptr, nullptr);
     // Shares of the queries that are worth laying the keys out for, and as many as give all threads work.
-    const int worth = std::max(4 * BLOCK, keys), most = (queries + worth - 1) / worth;
+    const int min_queries = std::max(4 * BLOCK, keys), most = (queries + min_queries - 1) / min_queries;
     const int parts = (int)std::min<long>(most, std::max(1L, (4L * threads + batch * heads - 1) / (batch * heads)));
     const int part = round_up((queries + parts - 1) / parts, BLOCK);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
@@ -88,39 +89,39 @@ static void keys_attend(const void* q_, int batch, int queries, int heads, int w
         const Item* kv = (const Item*)kv_ + image * keys * 2 * dim + head * width;
         const long from = (image * queries + first) * dim + head * width;
         if (first < queries)
-            answer<N>(Known<N>(keys, width, {kv, 2 * dim}, {kv + dim, 2 * dim}), std::min(part, queries - first),
-                      {(const Item*)q_ + from, dim}, addends.of(0, head),
-                      {(Item*)y_ + from, dim});
+            attend_queries<N>(PackedKV<N>(keys, width, {kv, 2 * dim}, {kv + dim, 2 * dim}),
+                              std::min(part, queries - first), {(const Item*)q_ + from, dim}, addends.of(0, head),
+                              {(Item*)y_ + from, dim});
     }
 }
 
 extern "C" {
-#define FOR(name, N)                                                                                                   \
-    void vitrail_attend_##name(const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots,     \
-                               int groups, int count, const void* padding, const int32_t* kinds, const float* bias,    \
-                               void* y, int threads) {                                                                 \
-        groups_attend<N>({(const N::Item*)qkv, (const N::Item*)padding, (N::Item*)y, heads, width},                    \
-                         {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, threads);                 \
-    }                                                                                                                  \
-    void vitrail_attend_keys_##name(const void* q, int batch, int queries, int heads, int width, const void* kv,       \
-                                    int keys, void* y, int threads) {                                                  \
-        keys_attend<N>(q, batch, queries, heads, width, kv, keys, y, threads);                                         \
-    }                                                                                                                  \
-    void vitrail_branch_##name(const void* x, int batch, int tokens, int heads, int width, const int32_t* slots,       \
-                               int groups, int count, const void* padding, const int32_t* kinds, const float* bias,    \
-                               const void* qkv, const float* qkv_bias, const void* proj, const float* proj_bias,       \
-                               float eps, void* y, int threads) {                                                      \
-        const int dim = heads * width;                                                                                 \
-        const Dense<N> into = {(const N::Word*)qkv, qkv_bias, dim, 3 * dim};                                           \
-        const Dense<N> out_of = {(const N::Word*)proj, proj_bias, dim, dim};                                           \
-        typedef N::Residual X;                                                                                         \
-        branch<Dense<N>>({(const X::Item*)x, (const N::Item*)padding, (X::Item*)y, heads, width},                      \
-                         {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, into, out_of, eps,        \
-                         threads);                                                                                     \
+#define FOR(name, N)                                                                                                \
+    void vitrail_attend_##name(const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots,  \
+                               int groups, int count, const void* padding, const int32_t* kinds, const float* bias, \
+                               void* y, int threads) {                                                              \
+        groups_attend<N>({(const N::Item*)qkv, (const N::Item*)padding, (N::Item*)y, heads, width},                 \
+                         {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, threads);              \
+    }                                                                                                               \
+    void vitrail_attend_keys_##name(const void* q, int batch, int queries, int heads, int width, const void* kv,    \
+                                    int keys, void* y, int threads) {                                               \
+        keys_attend<N>(q, batch, queries, heads, width, kv, keys, y, threads);                                      \
+    }                                                                                                               \
+    void vitrail_branch_##name(const void* x, int batch, int tokens, int heads, int width, const int32_t* slots,    \
+                               int groups, int count, const void* padding, const int32_t* kinds, const float* bias, \
+                               const void* qkv, const float* qkv_bias, const void* proj, const float* proj_bias,    \
+                               float eps, void* y, int threads) {                                                   \
+        const int dim = heads * width;                                                                              \
+        const LinearWeights<N> into = {(const N::KPack*)qkv, qkv_bias, dim, 3 * dim};                               \
+        const LinearWeights<N> out_of = {(const N::KPack*)proj, proj_bias, dim, dim};                               \
+        typedef N::Residual X;                                                                                      \
+        branch<LinearWeights<N>>({(const X::Item*)x, (const N::Item*)padding, (X::Item*)y, heads, width},           \
+                                 {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, into, out_of,  \
+                                 eps, threads);                                                                     \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

@@ -4,19 +4,20 @@
 
 #include "packing.h"
 
-// Queries at a time. Windows of 49 tokens are hardly more than a whole number of blocks, so no tile is left with one row.
+// Queries at a time. Windows of 49 tokens are hardly more than a whole number of blocks, so no tile is left with one
+// row.
 constexpr int TILE = 5, BLOCK = 2 * TILE;
 
 // Rows of one head: where the first lies, and how many numbers on the next.
 template <class Item>
-struct Rows {
+struct RowView {
     Item* at;
     long stride;
     Item* of(int row) const { return at + row * stride; }
 };
 
 // Where a group's scores get their bias from: `stride` numbers from one query's to the next's, 0 if all have the same.
-struct Addend {
+struct RowBias {
     const float* at;
     long stride;
 };
@@ -29,139 +30,139 @@ static inline bool within_reach(float sum) { return sum > 1e-20f && sum < 1e30f;
 
 // The sums of the shares of R queries that have all their keys in one panel of V vectors: scores stay in registers.
 template <class N, int R, int V>
-static inline void shares_of_panel(const typename N::Item* queries, long stride, int width,
-                                   const typename N::Word* keys, Addend bias, typename N::Item* shares, float* sums) {
-    Lanes score[R][V];
+static inline void probs_of_panel(const typename N::Item* queries, long stride, int width,
+                                   const typename N::KPack* keys, RowBias bias, typename N::Item* probs, float* sums) {
+    Vec score[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) score[r][v] = load(bias.at + r * bias.stride + v * LANES);
-    add_products<N, R, V>(queries, stride, keys, width / N::STEP, keys, score);
+    add_products<N, R, V>(queries, stride, keys, width / N::K_STEP, keys, score);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-        Lanes sum = Lanes{};
+        Vec sum = Vec{};
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) {
-            const Lanes share = N::exponential(score[r][v]);
-            sum += share;
-            N::write(shares + (r * V + v) * LANES, share);
+            const Vec prob = N::exponential(score[r][v]);
+            sum += prob;
+            N::write(probs + (r * V + v) * LANES, prob);
         }
         sums[r] = add_up(sum);
     }
 }
 
 template <class N, int V>
-static inline void shares_of_panel(int some, const typename N::Item* queries, long stride, int width,
-                                   const typename N::Word* keys, Addend bias, typename N::Item* shares, float* sums) {
+static inline void probs_of_panel(int some, const typename N::Item* queries, long stride, int width,
+                                   const typename N::KPack* keys, RowBias bias, typename N::Item* probs, float* sums) {
     switch (some) {
-        case 1: return shares_of_panel<N, 1, V>(queries, stride, width, keys, bias, shares, sums);
-        case 2: return shares_of_panel<N, 2, V>(queries, stride, width, keys, bias, shares, sums);
-        case 3: return shares_of_panel<N, 3, V>(queries, stride, width, keys, bias, shares, sums);
-        case 4: return shares_of_panel<N, 4, V>(queries, stride, width, keys, bias, shares, sums);
-        default: return shares_of_panel<N, TILE, V>(queries, stride, width, keys, bias, shares, sums);
+        case 1: return probs_of_panel<N, 1, V>(queries, stride, width, keys, bias, probs, sums);
+        case 2: return probs_of_panel<N, 2, V>(queries, stride, width, keys, bias, probs, sums);
+        case 3: return probs_of_panel<N, 3, V>(queries, stride, width, keys, bias, probs, sums);
+        case 4: return probs_of_panel<N, 4, V>(queries, stride, width, keys, bias, probs, sums);
+        default: return probs_of_panel<N, TILE, V>(queries, stride, width, keys, bias, probs, sums);
     }
 }
 
 // The same for any number of keys.
 template <class N>
-static inline void shares_of_panels(int some, const typename N::Item* queries, long stride, int width,
-                                    const typename N::Word* packed, int count, Addend bias, typename N::Item* shares,
+static inline void probs_of_panels(int some, const typename N::Item* queries, long stride, int width,
+                                    const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
                                     float* sums) {
     const int keys = round_up(count, LANES);
-    Lanes sum[2 * ROWS] = {};
-    product<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Lanes score) {
-        const Lanes share = N::exponential(score + load(bias.at + r * bias.stride + j));
-        sum[r] += share;
-        N::write(shares + r * keys + j, share);
+    Vec sum[2 * ROWS] = {};
+    gemm<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Vec score) {
+        const Vec prob = N::exponential(score + load(bias.at + r * bias.stride + j));
+        sum[r] += prob;
+        N::write(probs + r * keys + j, prob);
     });
     for (int r = 0; r < some; r++) sums[r] = add_up(sum[r]);
 }
 
 // The same with the largest score taken off.
 template <class N>
-static void shares_below_peaks(int some, const typename N::Item* queries, long stride, int width,
-                               const typename N::Word* packed, int count, Addend bias, typename N::Item* shares,
+static void probs_below_max(int some, const typename N::Item* queries, long stride, int width,
+                               const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
                                float* sums) {
     const int keys = round_up(count, LANES);
     float* scores = scratch<float>(2, (size_t)BLOCK * keys);
-    Lanes most[2 * ROWS];
-    for (int r = 0; r < some; r++) most[r] = every(-1e30f);
-    product<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Lanes score) {
+    Vec most[2 * ROWS];
+    for (int r = 0; r < some; r++) most[r] = broadcast(-1e30f);
+    gemm<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Vec score) {
         score += load(bias.at + r * bias.stride + j);
-        most[r] = largest(most[r], score);
+        most[r] = max(most[r], score);
         store(scores + r * keys + j, score);
     });
     for (int r = 0; r < some; r++) {
-        const float peak = top(most[r]);
-        Lanes sum = Lanes{};
+        const float row_max = top(most[r]);
+        Vec sum = Vec{};
         for (int j = 0; j < keys; j += LANES) {
-            const Lanes share = N::exponential(load(scores + r * keys + j) - peak);
-            sum += share;
-            N::write(shares + r * keys + j, share);
+            const Vec prob = N::exponential(load(scores + r * keys + j) - row_max);
+            sum += prob;
+            N::write(probs + r * keys + j, prob);
         }
         sums[r] = add_up(sum);
     }
 }
 
 template <class N>
-static inline void shares_of(int some, const typename N::Item* queries, long stride, int width,
-                             const typename N::Word* packed, int count, Addend bias, typename N::Item* shares,
+static inline void probs_of(int some, const typename N::Item* queries, long stride, int width,
+                             const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
                              float* sums) {
     switch (std::min(panels(count) > 1 ? 0 : WIDE, round_up(count, LANES) / LANES)) {
-        case 0: shares_of_panels<N>(some, queries, stride, width, packed, count, bias, shares, sums); break;
-        case 1: shares_of_panel<N, 1>(some, queries, stride, width, packed, bias, shares, sums); break;
-        case 2: shares_of_panel<N, 2>(some, queries, stride, width, packed, bias, shares, sums); break;
-        case 3: shares_of_panel<N, WIDE < 3 ? WIDE : 3>(some, queries, stride, width, packed, bias, shares, sums); break;
-        default: shares_of_panel<N, WIDE>(some, queries, stride, width, packed, bias, shares, sums); break;
+        case 0: probs_of_panels<N>(some, queries, stride, width, packed, count, bias, probs, sums); break;
+        case 1: probs_of_panel<N, 1>(some, queries, stride, width, packed, bias, probs, sums); break;
+        case 2: probs_of_panel<N, 2>(some, queries, stride, width, packed, bias, probs, sums); break;
+        case 3: probs_of_panel<N, WIDE < 3 ? WIDE : 3>(some, queries, stride, width, packed, bias, probs, sums); break;
+        default: probs_of_panel<N, WIDE>(some, queries, stride, width, packed, bias, probs, sums); break;
     }
     if (!std::all_of(sums, sums + some, within_reach))
-        shares_below_peaks<N>(some, queries, stride, width, packed, count, bias, shares, sums);
+        probs_below_max<N>(some, queries, stride, width, packed, count, bias, probs, sums);
 }
 
 // Means of one panel of V vectors of values, by the shares of BLOCK queries.
-template <class N, int V, class Finish>
-static inline void mix_panel(const typename N::Item* shares, int keys, const typename N::Word* panel, int steps,
-                             Finish&& finish) {
+template <class N, int V, class Epilogue>
+static inline void mix_panel(const typename N::Item* probs, int keys, const typename N::KPack* panel, int steps,
+                             Epilogue&& epilogue) {
     if constexpr (WIDE > 2 && V <= 2) {
-        tile<N, BLOCK, V>(shares, keys, panel, steps, panel, finish);
+        microkernel<N, BLOCK, V>(probs, keys, panel, steps, panel, epilogue);
     } else {
-        tile<N, TILE, V>(shares, keys, panel, steps, panel, finish);
-        tile<N, TILE, V>(shares + TILE * keys, keys, panel, steps, panel,
-                         [&](int r, int v, Lanes sum) { finish(TILE + r, v, sum); });
+        microkernel<N, TILE, V>(probs, keys, panel, steps, panel, epilogue);
+        microkernel<N, TILE, V>(probs + TILE * keys, keys, panel, steps, panel,
+                         [&](int r, int v, Vec sum) { epilogue(TILE + r, v, sum); });
     }
 }
 
 // Means of all values, by the shares of `some` of BLOCK queries; what lies in the place of the others is not looked at.
-template <class N, class Finish>
-static inline void mix(int some, const typename N::Item* shares, int keys, const typename N::Word* packed, int steps,
-                       int width, Finish&& finish) {
+template <class N, class Epilogue>
+static inline void mix(int some, const typename N::Item* probs, int keys, const typename N::KPack* packed, int steps,
+                       int width, Epilogue&& epilogue) {
     for (int p = 0; p < panels(width); p++) {
-        const typename N::Word* panel = packed + (size_t)p * PANEL * steps;
-        auto put = [&](int r, int v, Lanes sum) {
-            if (r < some) finish(r, p * PANEL + v * LANES, sum);
+        const typename N::KPack* panel = packed + (size_t)p * PANEL * steps;
+        auto emit = [&](int r, int v, Vec sum) {
+            if (r < some) epilogue(r, p * PANEL + v * LANES, sum);
         };
         switch (std::min(WIDE, (width - p * PANEL + LANES - 1) / LANES)) {
-            case 1: mix_panel<N, 1>(shares, keys, panel, steps, put); break;
-            case 2: mix_panel<N, 2>(shares, keys, panel, steps, put); break;
-            case 3: mix_panel<N, WIDE < 3 ? WIDE : 3>(shares, keys, panel, steps, put); break;
-            default: mix_panel<N, WIDE>(shares, keys, panel, steps, put); break;
+            case 1: mix_panel<N, 1>(probs, keys, panel, steps, emit); break;
+            case 2: mix_panel<N, 2>(probs, keys, panel, steps, emit); break;
+            case 3: mix_panel<N, WIDE < 3 ? WIDE : 3>(probs, keys, panel, steps, emit); break;
+            default: mix_panel<N, WIDE>(probs, keys, panel, steps, emit); break;
         }
     }
 }
 
 // Keys and values of one head, laid out for products; they stay as they are until the next head of this thread.
 template <class N>
-struct Known {
+struct PackedKV {
     int count, width, steps;  // keys, numbers of each, and steps along the keys
-    const typename N::Word *keys, *values;
+    const typename N::KPack *keys, *values;
 
-    Known(int count, int width, Rows<const typename N::Item> from, Rows<const typename N::Item> what)
+    PackedKV(int count, int width, RowView<const typename N::Item> from, RowView<const typename N::Item> what)
         : count(count), width(width) {
-        typedef typename N::Word Word;
+        typedef typename N::KPack KPack;
         const int held = N::AMX ? round_up(count, LANES) : count;  // the matrix unit wants as many steps at all times
-        steps = round_up(held, N::STEP) / N::STEP;
-        Word* packed_keys = scratch<Word>(0, (size_t)round_up(count, PANEL) * width);
-        Word* packed_values = scratch<Word>(1, (size_t)round_up(width, PANEL) * steps * N::STEP);
+        steps = round_up(held, N::K_STEP) / N::K_STEP;
+        KPack* packed_keys = scratch<KPack>(0, (size_t)round_up(count, PANEL) * width);
+        KPack* packed_values = scratch<KPack>(1, (size_t)round_up(width, PANEL) * steps * N::K_STEP);
         pack_keys<N>(count, width, [&](int j) { return from.of(j); }, packed_keys);
         pack_values<N>(held, width, [&](int j) { return j < count ? what.of(j) : nothing<typename N::Item>(width); },
                        packed_values);
@@ -174,54 +175,56 @@ namespace amx {
 
 // The same shares as above, of one query whose scores are known.
 template <class N>
-static inline float shares_of_scores(const float* scores, int keys, const float* bias, typename N::Item* shares) {
+static inline float probs_of_scores(const float* scores, int keys, const float* bias, typename N::Item* probs) {
     auto sum_below = [&](auto&& score) {
-        Lanes sum = Lanes{};
+        Vec sum = Vec{};
         for (int j = 0; j < keys; j += LANES) {
-            const Lanes share = N::exponential(score(j));
-            sum += share;
-            N::write(shares + j, share);
+            const Vec prob = N::exponential(score(j));
+            sum += prob;
+            N::write(probs + j, prob);
         }
         return add_up(sum);
     };
     auto score = [&](int j) { return load(scores + j) + load(bias + j); };
     const float sum = sum_below(score);
     if (within_reach(sum)) return sum;
-    Lanes most = every(-1e30f);
-    for (int j = 0; j < keys; j += LANES) most = largest(most, score(j));
-    const float peak = top(most);
-    return sum_below([&](int j) { return score(j) - peak; });
+    Vec most = broadcast(-1e30f);
+    for (int j = 0; j < keys; j += LANES) most = max(most, score(j));
+    const float row_max = top(most);
+    return sum_below([&](int j) { return score(j) - row_max; });
 }
 
-// `answer` below with both products on the matrix unit, 16 queries at a time.
+// `attend_queries` below with both products on the matrix unit, 16 queries at a time.
 template <class N>
-static void answer(const Known<N>& known, int count, Rows<const typename N::Item> queries, Addend bias,
-                   Rows<typename N::Item> answers) {
+static void attend_queries(const PackedKV<N>& kv, int count, RowView<const typename N::Item> queries, RowBias bias,
+                   RowView<typename N::Item> answers) {
     typedef typename N::Item Item;
-    const int keys = round_up(known.count, LANES), width = known.width, high = std::min(SIDE, count);
-    const Steps along_head(width / N::STEP), along_keys(known.steps);
+    const int keys = round_up(kv.count, LANES), width = kv.width, high = std::min(SIDE, count);
+    const Steps along_head(width / N::K_STEP), along_keys(kv.steps);
     const Shape sums = {high, BYTES}, values = {along_keys.at_once, BYTES}, words = {along_head.at_once, BYTES};
-    const Registers registers({sums, sums, values, values, {high, 4 * along_head.at_once}, {high, 4 * along_keys.at_once},
-                               words, words});
+    const Registers registers(
+        {sums, sums, values, values, {high, 4 * along_head.at_once}, {high, 4 * along_keys.at_once}, words, words});
     float* scores = scratch<float>(2, (size_t)SIDE * std::max(keys, 2 * SIDE));
-    Item* shares = scratch<Item>(3, (size_t)SIDE * keys);
+    Item* probs = scratch<Item>(3, (size_t)SIDE * keys);
     const Squares squares(count);
     for (int square = 0; square < squares.count; square++) {
         const int first = squares.first(square), fresh = squares.fresh(square);
         const Operand asked = rows_of(queries.of(first), queries.stride, along_head);
         for (int j = 0; j < keys; j += 2 * SIDE)
-            multiply_to<N, 4, 6>(asked, columns_of(known.keys, along_head, known.count, j), along_head.times(), keys - j,
+            multiply_to<N, 4, 6>(asked, columns_of(kv.keys, along_head, kv.count, j), along_head.times(), keys - j,
                                  scores + j, keys);
         float whole[SIDE];
         for (int r = fresh; r < high; r++)
-            whole[r] = 1.0f / shares_of_scores<N>(scores + r * keys, keys, bias.at + (first + r) * bias.stride, shares + r * keys);
+            whole[r] = 1.0f / probs_of_scores<N>(scores + r * keys, keys, bias.at + (first + r) * bias.stride,
+                                                 probs + r * keys);
         for (int c = 0; c < width; c += 2 * SIDE) {
             const int wide = std::min(2 * SIDE, round_up(width - c, LANES));
-            multiply_to<N, 5, 2>(rows_of(shares, keys, along_keys), columns_of(known.values, along_keys, width, c),
+            multiply_to<N, 5, 2>(rows_of(probs, keys, along_keys), columns_of(kv.values, along_keys, width, c),
                                  along_keys.times(), wide, scores, wide);
             for (int r = fresh; r < high; r++)
                 for (int v = 0; v < wide; v += LANES)
-                    put<N>(answers.of(first + r) + c + v, load(scores + r * wide + v) * whole[r], width - c - v);
+                    store_partial<N>(answers.of(first + r) + c + v, load(scores + r * wide + v) * whole[r],
+                                     width - c - v);
         }
     }
 }
@@ -230,37 +233,37 @@ static void answer(const Known<N>& known, int count, Rows<const typename N::Item
 #endif
 
 // Answer each query, scaled already, with the mean of all values by its shares.
-// `bias` is (queries, round_up(keys, LANES)), with -1e30 for what lies beyond the keys, or one row of it for all queries.
-// Inlined by force: as a function of its own it took 8 % longer.
+// `bias` is (queries, round_up(keys, LANES)), with -1e30 for what lies beyond the keys, or one row of it for all
+// queries. Inlined by force: as a function of its own it took 8 % longer.
 template <class N>
-static IN_REGISTERS void answer(const Known<N>& known, int count, Rows<const typename N::Item> queries, Addend bias,
-                                Rows<typename N::Item> answers) {
+static IN_REGISTERS void attend_queries(const PackedKV<N>& kv, int count, RowView<const typename N::Item> queries,
+                                        RowBias bias, RowView<typename N::Item> answers) {
     typedef typename N::Item Item;
-    const int keys = round_up(known.count, LANES), width = known.width, steps = known.steps;
+    const int keys = round_up(kv.count, LANES), width = kv.width, steps = kv.steps;
 #if defined(HAS_AMX)
     if constexpr (N::AMX) {
-        if (amx::worth(count, width / N::STEP)) return amx::answer<N>(known, count, queries, bias, answers);
+        if (amx::use_amx(count, width / N::K_STEP)) return amx::attend_queries<N>(kv, count, queries, bias, answers);
     }
 #endif
-    Item* shares = scratch<Item>(3, (size_t)BLOCK * keys);
+    Item* probs = scratch<Item>(3, (size_t)BLOCK * keys);
     for (int first = 0; first < count; first += BLOCK) {
         const int some = std::min(BLOCK, count - first);
         float whole[BLOCK];
         for (int r = 0; r < some; r += TILE, bias.at += TILE * bias.stride)
-            shares_of<N>(std::min(TILE, some - r), queries.of(first + r), queries.stride, width, known.keys, known.count,
-                         bias, shares + (size_t)r * keys, whole + r);
+            probs_of<N>(std::min(TILE, some - r), queries.of(first + r), queries.stride, width, kv.keys, kv.count,
+                         bias, probs + (size_t)r * keys, whole + r);
         for (int r = 0; r < some; r++) whole[r] = 1.0f / whole[r];
         Item* to = answers.of(first);
-        mix<N>(some, shares, keys, known.values, steps, width, [&](int r, int c, Lanes sum) {
-            put<N>(to + r * answers.stride + c, sum * whole[r], width - c);
+        mix<N>(some, probs, keys, kv.values, steps, width, [&](int r, int c, Vec sum) {
+            store_partial<N>(to + r * answers.stride + c, sum * whole[r], width - c);
         });
     }
 }
 
 // Tokens that meet each other: `rows` has their queries, and their keys and values each `part` numbers further.
 template <class N>
-static void attend(int count, int width, Rows<const typename N::Item> rows, int part, Addend bias,
-                   Rows<typename N::Item> answers) {
-    const Known<N> known(count, width, {rows.at + part, rows.stride}, {rows.at + 2 * part, rows.stride});
-    answer<N>(known, count, rows, bias, answers);
+static void attend(int count, int width, RowView<const typename N::Item> rows, int part, RowBias bias,
+                   RowView<typename N::Item> answers) {
+    const PackedKV<N> kv(count, width, {rows.at + part, rows.stride}, {rows.at + 2 * part, rows.stride});
+    attend_queries<N>(kv, count, rows, bias, answers);
 }

@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vitrail.native.calls import Fixed, at, function
-from vitrail.native.library import library
-from vitrail.native.memory import empty
-from vitrail.native.products import Packed
-from vitrail.native.residual import PRODUCTS
+from vitrail.native.allocator import empty
+from vitrail.native.build import library
+from vitrail.native.dtypes import PRODUCTS
+from vitrail.native.ffi import DataPointers, at, function
+from vitrail.native.gemm import Packed
 
 
 @dataclass(frozen=True)
-class Seating:
+class TokenGroups:
     """Which tokens meet, and what is added to their scores.
 
     Args:
         slots: int32 `(groups, n)`, which token sits in each place; -1 is padding. Each token sits somewhere.
         padding: `(3 C,)`, queries, keys and values of padding, in the precision of products.
         kinds: int32 `(groups,)`, which bias a group has, or None.
-        bias: laid out as the operation reads it (`lane_bias`, `window_gradient.lay_addends`), or None.
+        bias: laid out as the operation reads it (`lane_bias`, `window_gradient.pack_bias_and_mask`), or None.
     """
 
     slots: Tensor
@@ -36,23 +36,23 @@ class Seating:
     bias: Tensor | None = None
 
     @cached_property
-    def fixed(self) -> Fixed:
+    def pointers(self) -> DataPointers:
         """Where all of it lies."""
-        return Fixed(self.slots, self.padding, self.kinds, self.bias)
+        return DataPointers(self.slots, self.padding, self.kinds, self.bias)
 
     def operands(self) -> tuple[Any, ...]:
         """Return it as compiled code takes it."""
-        slots, *others = self.fixed.places
+        slots, *others = self.pointers.addresses
         return slots, *self.slots.shape, *others
 
 
 def lane_bias(bias: Tensor) -> Tensor:
     """Lay a bias `(kinds, h, n, n)` out in whole vectors, `(kinds, h, n, keys)`, fp32; where no key is, it forbids."""
-    spare = -bias.shape[-1] % library("products").vitrail_lanes()
+    spare = -bias.shape[-1] % library("gemm").vitrail_lanes()
     return pad(bias.float(), (0, spare), value=-1e30).contiguous()
 
 
-def attend_groups(qkv: Tensor, heads: int, seating: Seating) -> Tensor:
+def attend_groups(qkv: Tensor, heads: int, seating: TokenGroups) -> Tensor:
     """Attend within groups of tokens, wherever they lie: no token is moved.
 
     y = softmax(q k^T + bias) v for each head of each group; the queries are scaled already
@@ -95,7 +95,7 @@ def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
     return y
 
 
-def attention_branch(x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: Seating, norm_eps: float) -> Tensor:
+def attention_branch(x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: TokenGroups, norm_eps: float) -> Tensor:
     """Return `x + proj(attention(qkv(norm(x))))` within groups, some groups at a time: only x and y leave the cache.
 
     Args:
@@ -124,6 +124,6 @@ def attention_branch(x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: 
     return y
 
 
-def meeting(x: Tensor, heads: int, width: int, seating: Seating) -> tuple[Any, ...]:
+def meeting(x: Tensor, heads: int, width: int, seating: TokenGroups) -> tuple[Any, ...]:
     """Return what compiled attention within groups begins with: tokens `(B, N, *)`, who of them meet, and how."""
     return at(x), x.shape[0], x.shape[1], heads, width // heads, *seating.operands()

@@ -1,25 +1,25 @@
-// An attention branch within groups of tokens, whatever its weights are stored in (dense.h).
+// An attention branch within groups of tokens, whatever its weights are stored in (gemm_layer.h).
 
 #pragma once
 
 #include "attention.h"
-#include "dense.h"
-#include "runs.h"
-#include "seats.h"
+#include "gemm_layer.h"
+#include "parallel_for.h"
+#include "token_groups.h"
 
-// What is added to the scores of `count` keys. kinds (groups) picks the bias of a group out of bias (kinds, heads, count,
-// round_up(count, LANES)), whose last numbers, where no key is, are -1e30; or both are null, and nothing is added but
-// what forbids the padding behind the last key.
-struct Addends {
+// What is added to the scores of `count` keys. kinds (groups) picks the bias of a group out of bias (kinds, heads,
+// count, round_up(count, LANES)), whose last numbers, where no key is, are -1e30; or both are null, and nothing is
+// added but what forbids the padding behind the last key.
+struct BiasAndMask {
     const int count, keys, heads;
     const int32_t* kinds;
     const float* bias;
     std::vector<float> plain;
-    Addends(int count, int heads, const int32_t* kinds, const float* bias)
+    BiasAndMask(int count, int heads, const int32_t* kinds, const float* bias)
         : count(count), keys(round_up(count, LANES)), heads(heads), kinds(kinds), bias(bias), plain(keys, 0.0f) {
         std::fill(plain.begin() + count, plain.end(), -1e30f);
     }
-    Addend of(int group, int head) const {
+    RowBias of(int group, int head) const {
         if (bias == nullptr) return {plain.data(), 0};
         return {bias + ((size_t)kinds[group] * heads + head) * count * keys, keys};
     }
@@ -37,25 +37,26 @@ struct Stream {
 // y = x + attention(norm(x) Wqkv + b) Wproj + b within groups, some groups at a time: only x and y leave the cache.
 // Each token sits in one place, so y may be x.
 template <class Weights, class N = typename Weights::Numbers, class X = typename N::Residual>
-static void branch(const Stream<X, N>& stream, const Seating& seating, const Addends& addends, const Weights& qkv,
-                   const Weights& proj, float eps, int threads) {
+static void branch(const Stream<X, N>& stream, const TokenGroups& token_groups, const BiasAndMask& addends,
+                   const Weights& qkv, const Weights& proj, float eps, int threads) {
     typedef typename N::Item Item;
-    const int heads = stream.heads, width = stream.width, dim = heads * width, count = seating.count;
+    const int heads = stream.heads, width = stream.width, dim = heads * width, count = token_groups.count;
     const typename X::Item* x = stream.x;
     typename X::Item* y = stream.y;
-    share_runs(seating.all(), count * dim * sizeof(Item), Weights::ROOM, threads, [&](long start, int some) {
+    parallel_runs(token_groups.all(), count * dim * sizeof(Item), Weights::ROOM, threads, [&](long start, int some) {
         const int rows = some * count;
         long* places = scratch<long>(0, rows);
         Item* made = scratch<Item>(6, (size_t)rows * 3 * dim);
         const auto* empty = nothing<typename X::Item>(dim);
-        seating.places(start, some, places);
+        token_groups.places(start, some, places);
         auto row = [=](int r) {
             const long soon = places[std::min(r + 8, rows - 1)];
             for (int c = 0; c < dim && soon >= 0; c += 64 / sizeof(Item)) __builtin_prefetch(x + soon * dim + c);
             return places[r] < 0 ? empty : x + places[r] * dim;
         };
-        qkv.multiply(qkv.template ready<X>(row, rows, eps), rows, 0, panels(3 * dim),
-                     [=](int r, int c, Lanes sum) { put<N>(made + (size_t)r * 3 * dim + c, sum, 3 * dim - c); });
+        qkv.multiply(qkv.template ready<X>(row, rows, eps), rows, 0, panels(3 * dim), [=](int r, int c, Vec sum) {
+            store_partial<N>(made + (size_t)r * 3 * dim + c, sum, 3 * dim - c);
+        });
         for (int r = 0; r < rows; r++)
             if (places[r] < 0) std::memcpy(made + (size_t)r * 3 * dim, stream.padding, 3 * dim * sizeof(Item));
         Item* mixed = scratch<Item>(5, (size_t)rows * dim);  // over the normalised rows, which have served
@@ -63,13 +64,14 @@ static void branch(const Stream<X, N>& stream, const Seating& seating, const Add
             const int head = item % heads;
             const size_t at = (size_t)(item / heads) * count * dim;
             attend<N>(count, width, {made + 3 * at + head * width, 3L * dim}, dim,
-                      addends.of((start + item / heads) % seating.groups, head), {mixed + at + head * width, dim});
+                      addends.of((start + item / heads) % token_groups.groups, head), {mixed + at + head * width, dim});
         }
-        const auto ready = proj.template ready<N>([=](int r) { return (const Item*)mixed + (size_t)r * dim; }, rows, NO_NORM);
-        proj.multiply(ready, rows, 0, panels(dim), [=](int r, int c, Lanes sum) {
+        const auto ready =
+            proj.template ready<N>([=](int r) { return (const Item*)mixed + (size_t)r * dim; }, rows, NO_NORM);
+        proj.multiply(ready, rows, 0, panels(dim), [=](int r, int c, Vec sum) {
             if (places[r] < 0) return;
             const size_t at = places[r] * dim + c;
-            put<X>(y + at, sum + get<X>(x + at, dim - c), dim - c);
+            store_partial<X>(y + at, sum + load_partial<X>(x + at, dim - c), dim - c);
         });
     });
 }

@@ -1,26 +1,26 @@
 // What native/bottleneck.py calls: convolutions between group norms, pooling, and the norms' statistics.
 //
-// A group norm with its ReLU is, for each picture, a scale and a shift of each channel. The convolution behind it applies
+// A group norm with its ReLU is, for each image, a scale and a shift of each channel. The convolution behind it applies
 // them to what it reads. The one before it takes the statistics while its sums are in registers: for each channel of a
-// chunk of lines, the sums of (x - first) and (x - first)^2, where first is x of the chunk's first row. So no digits are
-// lost where the mean is far from zero, and nothing depends on the number of threads. All maps are stored as the residual
-// is, for what lies between two norms is read as often, and products get what they take from the norm before.
+// chunk of lines, the sums of (x - first) and (x - first)^2, where first is x of the chunk's first row. So no digits
+// are lost where the mean is far from zero, and nothing depends on the number of threads. All maps are stored as the
+// residual is, for what lies between two norms is read as often, and products get what they take from the norm before.
 
 #include "convolution.h"
 
 constexpr int MOMENTS = 3;  // first, sum, sum of squares
 
 // Those of LANES channels; they lie `channels` apart.
-struct Moments {
-    Lanes first = Lanes{}, sum = Lanes{}, squares = Lanes{};
+struct ShiftedMoments {
+    Vec first = Vec{}, sum = Vec{}, squares = Vec{};
 
     void read(const float* from, int channels) {
         first = load(from);
         sum = load(from + channels);
         squares = load(from + 2 * channels);
     }
-    void see(Lanes x) {
-        const Lanes far = x - first;
+    void see(Vec x) {
+        const Vec far = x - first;
         sum += far;
         squares += far * far;
     }
@@ -34,19 +34,20 @@ struct Moments {
 // y = convolution(x) (+ add) and its moments, `lines` lines of the result at a time.
 // moments are (batch, chunks, MOMENTS, outputs).
 template <class X, class N>
-static void convolve(const Convolution<X, N>& conv, const void* add_, void* y_, float* moments, int lines, int threads) {
+static void convolve(const Convolution<X, N>& conv, const void* add_, void* y_, float* moments, int lines,
+                     int threads) {
     typedef typename X::Item Item;
     const int chunks = (conv.tall + lines - 1) / lines, outputs = conv.outputs;
-    share_lines(conv, lines, true, threads, [&](Lines some, auto&& multiply) {
+    parallel_lines(conv, lines, true, threads, [&](Lines some, auto&& multiply) {
         Item* y = (Item*)y_ + some.first * outputs;
         const Item* add = add_ == nullptr ? nullptr : (const Item*)add_ + some.first * outputs;
         float* taken = moments + ((size_t)some.image * chunks + some.chunk) * MOMENTS * outputs;
-        multiply([=](int row, int held, int c, const Lanes* column) {
-            Moments seen;
+        multiply([=](int row, int held, int c, const Vec* column) {
+            ShiftedMoments seen;
             if (row > 0) seen.read(taken + c, outputs);
             for (int r = 0; r < held; r++) {
                 const size_t at = (size_t)(row + r) * outputs + c;
-                const Lanes value = add == nullptr ? column[r] : column[r] + X::read(add + at);
+                const Vec value = add == nullptr ? column[r] : column[r] + X::read(add + at);
                 X::write(y + at, value);
                 if (row + r == 0) seen.first = value;
                 seen.see(value);
@@ -67,7 +68,7 @@ static void measure(const void* x_, int batch, int rows, int channels, int chunk
         const Item* x = (const Item*)x_ + ((size_t)(item / chunks) * rows + start) * channels;
         float* taken = moments + (size_t)item * MOMENTS * channels;
         for (int c = 0; c < channels; c += LANES) {
-            Moments seen = {X::read(x + c)};
+            ShiftedMoments seen = {X::read(x + c)};
             for (int r = 1; r < count; r++) seen.see(X::read(x + (size_t)r * channels + c));
             seen.write(taken + c, channels);
         }
@@ -75,8 +76,8 @@ static void measure(const void* x_, int batch, int rows, int channels, int chunk
 }
 
 // Scale and shift (batch, channels) of a group norm from the moments of `rows` rows, taken `chunk` rows at a time.
-static void settle(const float* moments, int batch, int rows, int chunk, int channels, int groups, const float* weight,
-                   const float* bias, float eps, float* scale, float* shift) {
+static void finalize(const float* moments, int batch, int rows, int chunk, int channels, int groups,
+                     const float* weight, const float* bias, float eps, float* scale, float* shift) {
     const int chunks = (rows + chunk - 1) / chunk, each = channels / groups;
     for (int item = 0; item < batch * groups; item++) {
         const int image = item / groups, from = item % groups * each;
@@ -112,10 +113,10 @@ static void join(const void* x_, const float* scale_x, const float* shift_x, con
         const size_t at = (size_t)item * channels, image = (size_t)(item / rows) * channels;
         const Item *x = (const Item*)x_ + at, *z = (const Item*)z_ + at;
         for (int c = 0; c < channels; c += LANES) {
-            Lanes sum = X::read(z + c) * load(scale_z + image + c) + load(shift_z + image + c);
-            Lanes kept = X::read(x + c);
+            Vec sum = X::read(z + c) * load(scale_z + image + c) + load(shift_z + image + c);
+            Vec kept = X::read(x + c);
             if (scale_x != nullptr) kept = kept * load(scale_x + image + c) + load(shift_x + image + c);
-            X::write((Item*)y_ + at + c, largest(Lanes{}, sum + kept));
+            X::write((Item*)y_ + at + c, max(Vec{}, sum + kept));
         }
     }
 }
@@ -137,10 +138,10 @@ static void pool(const Map<X>& x, int batch, Filters filters, int tall, int wide
         for (int place = 0; place < wide; place++, to += channels) {
             const Item* seen = band + (size_t)place * filters.stride * channels;
             for (int c = 0; c < channels; c += LANES) {
-                Lanes most = X::read(seen + c);
+                Vec most = X::read(seen + c);
                 for (int i = 0; i < side; i++)
                     for (int j = 0; j < side; j++)
-                        most = larger(most, X::read(seen + i * line + (size_t)j * channels + c));
+                        most = max_nan(most, X::read(seen + i * line + (size_t)j * channels + c));
                 X::write(to + c, most);
             }
         }
@@ -148,9 +149,9 @@ static void pool(const Map<X>& x, int batch, Filters filters, int tall, int wide
 }
 
 extern "C" {
-void vitrail_settle(const float* moments, int batch, int rows, int chunk, int channels, int groups, const float* weight,
-                    const float* bias, float eps, float* scale, float* shift) {
-    settle(moments, batch, rows, chunk, channels, groups, weight, bias, eps, scale, shift);
+void vitrail_finalize(const float* moments, int batch, int rows, int chunk, int channels, int groups,
+                      const float* weight, const float* bias, float eps, float* scale, float* shift) {
+    finalize(moments, batch, rows, chunk, channels, groups, weight, bias, eps, scale, shift);
 }
 
 #define FOR(name, N)                                                                                                   \
@@ -159,9 +160,14 @@ void vitrail_settle(const float* moments, int batch, int rows, int chunk, int ch
                                  int top, int left, int tall, int wide, int outputs, const void* add, void* y,         \
                                  float* moments, int lines, int threads) {                                             \
         typedef N::Residual X;                                                                                         \
-        convolve<X, N>({{(const X::Item*)x, height, width, channels, planar, scale, shift}, batch,                     \
-                        {side, stride, top, left}, (const N::Word*)packed, tall, wide, outputs}, add, y, moments,      \
-                       lines, threads);                                                                                \
+        convolve<X, N>({{(const X::Item*)x, height, width, channels, planar, scale, shift},                            \
+                        batch,                                                                                         \
+                        {side, stride, top, left},                                                                     \
+                        (const N::KPack*)packed,                                                                       \
+                        tall,                                                                                          \
+                        wide,                                                                                          \
+                        outputs},                                                                                      \
+                       add, y, moments, lines, threads);                                                               \
     }                                                                                                                  \
     void vitrail_measure_##name(const void* x, int batch, int rows, int channels, int chunk, float* moments,           \
                                 int threads) {                                                                         \
@@ -180,8 +186,8 @@ void vitrail_settle(const float* moments, int batch, int rows, int chunk, int ch
                 wide, y, threads);                                                                                     \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

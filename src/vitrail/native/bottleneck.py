@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.native.calls import at, function
+from vitrail.native.allocator import empty, fp32
+from vitrail.native.build import library
 from vitrail.native.convolution import CHUNK_ROWS, even, lines_at_a_time, pack_lines
-from vitrail.native.library import library
-from vitrail.native.memory import empty, fp32
-from vitrail.native.residual import PRODUCTS
+from vitrail.native.dtypes import PRODUCTS
+from vitrail.native.ffi import at, function
 
 Size = tuple[int, int]
 """Lines and places of a map."""
@@ -48,7 +48,7 @@ class Window(NamedTuple):
 
 
 class PackedFilters(NamedTuple):
-    """Filters ready for the product: in panels (native/products.h), step by step along lines, places and channels."""
+    """Filters ready for the product: in panels (native/gemm.h), step by step along lines, places and channels."""
 
     panels: Tensor
     window: Window
@@ -134,11 +134,11 @@ def measure(x: Tensor) -> Moments:
     return Moments(moments, chunk, rows)
 
 
-def settle(moments: Moments, norm: GroupScale) -> Affine:
+def finalize(moments: Moments, norm: GroupScale) -> Affine:
     """Return what a norm is for the pictures whose moments these are."""
     batch, _, _, channels = moments.values.shape
     scale, shift = fp32(2, batch, channels).unbind()
-    library("bottleneck").vitrail_settle(
+    library("bottleneck").vitrail_finalize(
         at(moments.values),
         batch,
         moments.rows,

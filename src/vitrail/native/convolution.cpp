@@ -5,35 +5,40 @@
 
 // y = norm(convolution(x) + b), stored in To, `lines` lines of it at a time. `weight` is null where no norm follows.
 template <class N, class To>
-static void convolve(const Convolution<N, N>& conv, const float* bias, const float* weight, const float* shift, float eps,
-                     void* y_, int lines, int threads) {
+static void convolve(const Convolution<N, N>& conv, const float* bias, const float* weight, const float* shift,
+                     float eps, void* y_, int lines, int threads) {
     typedef typename To::Item Item;
     const int outputs = conv.outputs;
-    share_lines(conv, lines, weight == nullptr, threads, [&](Lines some, auto&& multiply) {
+    parallel_lines(conv, lines, weight == nullptr, threads, [&](Lines some, auto&& multiply) {
         Item* y = (Item*)y_ + some.first * outputs;
-        multiply([=](int row, int held, int c, const Lanes* column) {
-            const Lanes offset = load(bias + c);
+        multiply([=](int row, int held, int c, const Vec* column) {
+            const Vec offset = load(bias + c);
             for (int r = 0; r < held; r++)
-                put<To>(y + (size_t)(row + r) * outputs + c, column[r] + offset, outputs - c);
+                store_partial<To>(y + (size_t)(row + r) * outputs + c, column[r] + offset, outputs - c);
         });
         if (weight != nullptr) layer_norm_rows<To>(y, some.count, outputs, weight, shift, eps);
     });
 }
 
 extern "C" {
-#define FOR(name, N, To)                                                                                               \
-    void vitrail_convolve_##name(const void* x, int batch, int height, int width, int channels, int planar, int size,  \
-                                 int stride, int top, int left, int tall, int wide, const void* packed,                \
-                                 const float* bias, int outputs, const float* weight, const float* shift, float eps,   \
-                                 void* y, int lines, int threads) {                                                    \
-        convolve<N, To>({{(const N::Item*)x, height, width, channels, planar, nullptr, nullptr}, batch,                \
-                     {size, stride, top, left}, (const N::Word*)packed, tall, wide, outputs}, bias, weight, shift,     \
-                    eps, y, lines, threads);                                                                           \
+#define FOR(name, N, To)                                                                                              \
+    void vitrail_convolve_##name(const void* x, int batch, int height, int width, int channels, int planar, int size, \
+                                 int stride, int top, int left, int tall, int wide, const void* packed,               \
+                                 const float* bias, int outputs, const float* weight, const float* shift, float eps,  \
+                                 void* y, int lines, int threads) {                                                   \
+        convolve<N, To>({{(const N::Item*)x, height, width, channels, planar, nullptr, nullptr},                      \
+                         batch,                                                                                       \
+                         {size, stride, top, left},                                                                   \
+                         (const N::KPack*)packed,                                                                     \
+                         tall,                                                                                        \
+                         wide,                                                                                        \
+                         outputs},                                                                                    \
+                        bias, weight, shift, eps, y, lines, threads);                                                 \
     }
 
-FOR(float32, Single, Single)
+FOR(float32, Float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain, Brain)
-FOR(bfloat16_float16, Brain, Half)
+FOR(bfloat16, BFloat16, BFloat16)
+FOR(bfloat16_float16, BFloat16, Float16)
 #endif
 }

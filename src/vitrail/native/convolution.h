@@ -7,7 +7,7 @@
 
 #include <type_traits>
 
-#include "products.h"
+#include "gemm.h"
 
 constexpr size_t CACHED = 128 << 10;  // bytes of weights that stay in a core's cache beside all else
 
@@ -19,37 +19,37 @@ struct Pieces {
 };
 
 // The sums of R rows with one panel of V vectors; `finish(vector, column)` takes R sums of LANES outputs at a time.
-template <class N, int R, int V, class Finish>
-static inline void gathered_tile(const typename N::Item* const* rows, Pieces pieces, const typename N::Word* panel,
-                                 Finish&& finish) {
-    typedef typename N::Word Word;
-    Lanes sum[V][R];
+template <class N, int R, int V, class Epilogue>
+static inline void gathered_microkernel(const typename N::Item* const* rows, Pieces pieces,
+                                        const typename N::KPack* panel, Epilogue&& epilogue) {
+    typedef typename N::KPack KPack;
+    Vec sum[V][R];
     for (int v = 0; v < V; v++)
-        for (int r = 0; r < R; r++) sum[v][r] = Lanes{};
+        for (int r = 0; r < R; r++) sum[v][r] = Vec{};
     for (int piece = 0; piece < pieces.count; piece++) {
         const typename N::Item* at[R];
         for (int r = 0; r < R; r++) at[r] = rows[r] + piece * pieces.apart;
         for (int k = 0; k < pieces.steps; k++, panel += V * LANES) {
-            Word word[R];
-            for (int r = 0; r < R; r++) std::memcpy(&word[r], at[r] + k * N::STEP, sizeof(Word));
+            KPack word[R];
+            for (int r = 0; r < R; r++) std::memcpy(&word[r], at[r] + k * N::K_STEP, sizeof(KPack));
             for (int v = 0; v < V; v++)
                 for (int r = 0; r < R; r++) sum[v][r] = N::add_product(sum[v][r], word[r], panel + v * LANES);
         }
     }
-    for (int v = 0; v < V; v++) finish(v, sum[v]);
+    for (int v = 0; v < V; v++) epilogue(v, sum[v]);
 }
 
 // The tile for `count` rows and `width` vectors, both up to the template's.
-template <class N, int R, int V, class Finish>
-static inline void gathered_tile_of(int count, int width, const typename N::Item* const* rows, Pieces pieces,
-                                    const typename N::Word* panel, Finish&& finish) {
+template <class N, int R, int V, class Epilogue>
+static inline void gathered_microkernel_of(int count, int width, const typename N::Item* const* rows, Pieces pieces,
+                                    const typename N::KPack* panel, Epilogue&& epilogue) {
     if constexpr (R > 1) {
-        if (count < R) return gathered_tile_of<N, R - 1, V>(count, width, rows, pieces, panel, finish);
+        if (count < R) return gathered_microkernel_of<N, R - 1, V>(count, width, rows, pieces, panel, epilogue);
     }
     if constexpr (V > 1) {
-        if (width < V) return gathered_tile_of<N, R, V - 1>(count, width, rows, pieces, panel, finish);
+        if (width < V) return gathered_microkernel_of<N, R, V - 1>(count, width, rows, pieces, panel, epilogue);
     }
-    gathered_tile<N, R, V>(rows, pieces, panel, finish);
+    gathered_microkernel<N, R, V>(rows, pieces, panel, epilogue);
 }
 
 #if defined(HAS_AMX)
@@ -57,11 +57,12 @@ namespace amx {
 
 // `gathered_product` below. Rows are copied side by side, some at a time: each serves all outputs, and next to what the
 // unit does with it a copy is cheap.
-template <class N, class Finish>
-static inline void gathered_product(const typename N::Item* const* rows, int count, Pieces pieces,
-                                    const typename N::Word* packed, int outputs, int first, int last, Finish&& finish) {
+template <class N, class Epilogue>
+static inline void gathered_gemm(const typename N::Item* const* rows, int count, Pieces pieces,
+                                 const typename N::KPack* packed, int outputs, int first, int last,
+                                 Epilogue&& epilogue) {
     typedef typename N::Item Item;
-    const int piece = pieces.steps * N::STEP, depth = pieces.count * piece;
+    const int piece = pieces.steps * N::K_STEP, depth = pieces.count * piece;
     const int most = std::max(GRAIN, (256 << 10) / (int)(depth * sizeof(Item)) / GRAIN * GRAIN);
     const int blocks = (count + most - 1) / most, block = round_up((count + blocks - 1) / blocks, GRAIN);
     Item* copied = scratch<Item>(7, (size_t)block * depth);
@@ -69,9 +70,10 @@ static inline void gathered_product(const typename N::Item* const* rows, int cou
         const int held = std::min(block, count - begin);
         for (int r = 0; r < held; r++)
             for (int i = 0; i < pieces.count; i++)
-                std::memcpy(copied + (size_t)r * depth + i * piece, rows[begin + r] + i * pieces.apart, piece * sizeof(Item));
-        product_in_columns<N>(copied, depth, held, packed, Steps(pieces.count * pieces.steps), outputs, first, last,
-                              [&](int r, int some, int c, const Lanes* column) { finish(begin + r, some, c, column); });
+                std::memcpy(copied + (size_t)r * depth + i * piece, rows[begin + r] + i * pieces.apart,
+                            piece * sizeof(Item));
+        gemm_in_columns<N>(copied, depth, held, packed, Steps(pieces.count * pieces.steps), outputs, first, last,
+                              [&](int r, int some, int c, const Vec* column) { epilogue(begin + r, some, c, column); });
     }
 }
 
@@ -81,24 +83,25 @@ static inline void gathered_product(const typename N::Item* const* rows, int cou
 // `count` gathered rows times packed weights, outputs from panel `first` up to `last`. Where the weights stay in cache,
 // rows come first, so that results are written in order; else panels do, so that each is fetched once.
 // `finish(row, rows, output, column)`: the sums of `rows` rows from `row` on, for LANES outputs from `output` on.
-template <class N, class Finish>
-static inline void gathered_product(const typename N::Item* const* rows, int count, Pieces pieces,
-                                    const typename N::Word* packed, int outputs, int first, int last, Finish&& finish) {
+template <class N, class Epilogue>
+static inline void gathered_gemm(const typename N::Item* const* rows, int count, Pieces pieces,
+                                 const typename N::KPack* packed, int outputs, int first, int last,
+                                 Epilogue&& epilogue) {
 #if defined(HAS_AMX)
     if constexpr (N::AMX) {
-        if (amx::worth(count, pieces.count * pieces.steps))
-            return amx::gathered_product<N>(rows, count, pieces, packed, outputs, first, last, finish);
+        if (amx::use_amx(count, pieces.count * pieces.steps))
+            return amx::gathered_gemm<N>(rows, count, pieces, packed, outputs, first, last, epilogue);
     }
 #endif
     const size_t panel = (size_t)PANEL * pieces.count * pieces.steps;
-    const int block = (last - first) * panel * sizeof(typename N::Word) > CACHED ? count : ROWS;
+    const int block = (last - first) * panel * sizeof(typename N::KPack) > CACHED ? count : ROWS;
     for (int begin = 0; begin < count; begin += block) {
         for (int p = first; p < last; p++) {
             const int width = std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES);
             for (int r = begin; r < std::min(count, begin + block); r += ROWS) {
                 const int some = std::min(ROWS, count - r);
-                auto put = [&](int v, const Lanes* column) { finish(r, some, p * PANEL + v * LANES, column); };
-                gathered_tile_of<N, ROWS, WIDE>(some, width, rows + r, pieces, packed + p * panel, put);
+                auto emit = [&](int v, const Vec* column) { epilogue(r, some, p * PANEL + v * LANES, column); };
+                gathered_microkernel_of<N, ROWS, WIDE>(some, width, rows + r, pieces, packed + p * panel, emit);
             }
         }
     }
@@ -109,7 +112,7 @@ template <class X, class N>
 static inline void activate(const typename X::Item* from, int count, const float* scale, const float* shift,
                             typename N::Item* to) {
     for (int c = 0; c < count; c += LANES)
-        N::write(to + c, largest(Lanes{}, X::read(from + c) * load(scale + c) + load(shift + c)));
+        N::write(to + c, max(Vec{}, X::read(from + c) * load(scale + c) + load(shift + c)));
 }
 
 // The same numbers, stored as products take them.
@@ -123,7 +126,7 @@ static inline void copy_numbers(const typename X::Item* from, size_t count, type
     }
 }
 
-// A picture or what a layer made of it, stored in X. Pictures are planes, a map has its channels side by side.
+// A image or what a layer made of it, stored in X. Images are planes, a map has its channels side by side.
 template <class X>
 struct Map {
     typedef typename X::Item Item;
@@ -170,40 +173,41 @@ static void fill_line(const Map<X>& map, int y, const Filters& filters, int pixe
     if (map.scale == nullptr) {
         copy_numbers<X, N>(from, (size_t)held * c, to);
     } else {
-        for (int x = 0; x < held; x++) activate<X, N>(from + (size_t)x * c, c, map.scale, map.shift, to + (size_t)x * c);
+        for (int x = 0; x < held; x++)
+            activate<X, N>(from + (size_t)x * c, c, map.scale, map.shift, to + (size_t)x * c);
     }
 }
 
-// A convolution of some pictures, which become (tall, wide, outputs) each.
+// A convolution of some images, which become (tall, wide, outputs) each.
 template <class X, class N>
 struct Convolution {
-    Map<X> x;  // the first picture
+    Map<X> x;  // the first image
     int batch;
     Filters filters;
-    const typename N::Word* packed;
+    const typename N::KPack* packed;
     int tall, wide, outputs;
 };
 
-// Some lines of one picture's result.
+// Some lines of one image's result.
 struct Lines {
     int image, chunk;  // whose, and which of its chunks
-    size_t first;      // row among those of all pictures
+    size_t first;      // row among those of all images
     int count;         // rows
 };
 
 // Share a convolution out, `lines` lines at a time, and where they are fewer than threads and `parted` allows it by
 // outputs too: `work(some, multiply)`, where `multiply(finish)` is their `gathered_product`.
 template <class X, class N, class Work>
-static void share_lines(const Convolution<X, N>& conv, int lines, bool parted, int threads, Work&& work) {
+static void parallel_lines(const Convolution<X, N>& conv, int lines, bool parted, int threads, Work&& work) {
     typedef typename N::Item Item;
     const Filters f = conv.filters;
     const int channels = conv.x.channels, tall = conv.tall, wide = conv.wide, all = panels(conv.outputs);
-    const bool direct = std::is_same_v<X, N> && f.side == 1 && f.top == 0 && f.left == 0 && channels % N::STEP == 0 &&
+    const bool direct = std::is_same_v<X, N> && f.side == 1 && f.top == 0 && f.left == 0 && channels % N::K_STEP == 0 &&
                         conv.x.scale == nullptr && !conv.x.planar;
     const int chunks = (tall + lines - 1) / lines, pixels = (wide - 1) * f.stride + f.side;
     const int groups = parted && conv.batch * chunks < 2 * threads ? std::min(all, 2 * threads) : 1;
     const size_t line = (size_t)(direct ? conv.x.width : pixels) * channels;
-    const Pieces pieces = {f.side, (long)line, (f.side * channels + N::STEP - 1) / N::STEP};
+    const Pieces pieces = {f.side, (long)line, (f.side * channels + N::K_STEP - 1) / N::K_STEP};
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int item = 0; item < conv.batch * chunks * groups; item++) {
         const int group = item % groups, chunk = item / groups % chunks, image = item / groups / chunks;
@@ -213,17 +217,18 @@ static void share_lines(const Convolution<X, N>& conv, int lines, bool parted, i
         if constexpr (std::is_same_v<X, N>) from = map.at + (size_t)start * f.stride * line;
         if (!direct) {
             const int read = (some - 1) * f.stride + f.side;
-            Item* band = scratch<Item>(0, read * line + N::STEP);
-            for (int i = 0; i < read; i++) fill_line<X, N>(map, start * f.stride - f.top + i, f, pixels, band + i * line);
-            std::fill(band + read * line, band + read * line + N::STEP, Item(0));  // a last step may look beyond
+            Item* band = scratch<Item>(0, read * line + N::K_STEP);
+            for (int i = 0; i < read; i++)
+                fill_line<X, N>(map, start * f.stride - f.top + i, f, pixels, band + i * line);
+            std::fill(band + read * line, band + read * line + N::K_STEP, Item(0));  // a last step may look beyond
             from = band;
         }
         const Item** rows = scratch<const Item*>(0, count);
         for (int i = 0; i < count; i++)
             rows[i] = from + (i / wide) * f.stride * line + (size_t)(i % wide) * f.stride * channels;
-        work(Lines{image, chunk, ((size_t)image * tall + start) * wide, count}, [=](auto&& finish) {
-            gathered_product<N>(rows, count, pieces, conv.packed, conv.outputs, all * group / groups,
-                                all * (group + 1) / groups, finish);
+        work(Lines{image, chunk, ((size_t)image * tall + start) * wide, count}, [=](auto&& epilogue) {
+            gathered_gemm<N>(rows, count, pieces, conv.packed, conv.outputs, all * group / groups,
+                                all * (group + 1) / groups, epilogue);
         });
     }
 }

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vitrail.native.calls import at, function, start_of
-from vitrail.native.memory import empty
+from vitrail.native.allocator import empty
+from vitrail.native.ffi import at, function, start_of
+from vitrail.native.gemm import PackedLinear, pack_linear
 from vitrail.native.norms import LaneNorm, norm_operands
-from vitrail.native.products import PackedLinear, pack_linear
 from vitrail.shapes import FeatureMap
 
 CHUNK_ROWS = 448  # rows of a result that are computed at a time: enough to read the filters seldom,

@@ -1,5 +1,5 @@
-// What native/products.py calls with weights in int8: layers whose products are of bytes, between rows stored as in
-// products.cpp.
+// What native/gemm.py calls with weights in int8: layers whose products are of bytes, between rows stored as in
+// gemm.cpp.
 
 #include "int8.h"
 
@@ -14,8 +14,8 @@ int vitrail_has_bytes() {
 
 #define LINEAR(name, N, From, To)                                                                                      \
     void vitrail_linear_##name(const void* x, long rows, int depth, WEIGHTS(w), int outputs, void* y, const void* add, \
-                               int finish, float eps, int threads) {                                                   \
-        linear<From, To>(finish, HELD(N, w, depth, outputs), (const From::Item*)x, rows, eps, (const To::Item*)add,    \
+                               int epilogue, float eps, int threads) {                                                 \
+        linear<From, To>(epilogue, HELD(N, w, depth, outputs), (const From::Item*)x, rows, eps, (const To::Item*)add,  \
                          (To::Item*)y, threads);                                                                       \
     }
 #define MLP(name, N, X)                                                                                                \
@@ -25,13 +25,13 @@ int vitrail_has_bytes() {
             (const X::Item*)add, (X::Item*)y, threads);                                                                \
     }
 
-LINEAR(float32, Single, Single, Single)
-MLP(float32, Single, Single)
+LINEAR(float32, Float32, Float32, Float32)
+MLP(float32, Float32, Float32)
 #if defined(__AVX512BF16__)
-LINEAR(bfloat16, Brain, Brain, Brain)
-LINEAR(float16, Brain, Half, Half)
-LINEAR(float16_bfloat16, Brain, Half, Brain)
-LINEAR(bfloat16_float16, Brain, Brain, Half)
-MLP(bfloat16, Brain, Half)
+LINEAR(bfloat16, BFloat16, BFloat16, BFloat16)
+LINEAR(float16, BFloat16, Float16, Float16)
+LINEAR(float16_bfloat16, BFloat16, Float16, BFloat16)
+LINEAR(bfloat16_float16, BFloat16, BFloat16, Float16)
+MLP(bfloat16, BFloat16, Float16)
 #endif
 }

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.native.calls import Fixed
-from vitrail.native.library import library, missing
+from vitrail.native.build import library, missing
+from vitrail.native.ffi import DataPointers
+from vitrail.native.gemm import Packed, pack_panels, pad_bias
 from vitrail.native.norms import lanes
-from vitrail.native.products import Packed, lay_bias, lay_panels
 
-STEP = 4  # bytes that one instruction multiplies in each lane
+K_STEP = 4  # bytes that one instruction multiplies in each lane
 LARGEST = 127
 
 
@@ -49,9 +49,9 @@ class PackedInt8(Packed):
     layers, attention = "int8", "int8_attention"
 
     @cached_property
-    def fixed(self) -> Fixed:
+    def pointers(self) -> DataPointers:
         """Panels and all that stands beside them."""
-        return Fixed(self.panels, self.step, self.sums, self.bias, self.factors)
+        return DataPointers(self.panels, self.step, self.sums, self.bias, self.factors)
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
         """Compare the width; a norm and its factors come together."""
@@ -77,7 +77,7 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> PackedInt8:
     outputs, inputs = weight.shape
     numbers, step = quantise(weight)
     sums = lanes(step * numbers.sum(dim=1))
-    return PackedInt8(lay_panels(numbers, STEP), lay_bias(bias, outputs), inputs, outputs, lanes(step), sums)
+    return PackedInt8(pack_panels(numbers, K_STEP), pad_bias(bias, outputs), inputs, outputs, lanes(step), sums)
 
 
 def pack_int8_normed(weight: Tensor, bias: Tensor | None) -> PackedInt8:

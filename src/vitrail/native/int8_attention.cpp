@@ -16,8 +16,8 @@ extern "C" {
                                HELD(N, qkv, dim, 3 * dim), HELD(N, proj, dim, dim), eps, threads);                     \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

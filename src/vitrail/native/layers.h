@@ -6,7 +6,7 @@
 
 #include "norms.h"
 
-enum Finish { PLAIN = 0, GELU = 1, ADD = 2 };  // GELU within a branch, ADD at its end
+enum Epilogue { PLAIN = 0, GELU = 1, ADD = 2 };  // GELU within a branch, ADD at its end
 
 // The same address some items on; nowhere stays nowhere.
 template <class Item>
@@ -23,38 +23,38 @@ static inline int rows_at_a_time(long rows, size_t bytes_of_row, int threads) {
 
 // Share rows out among threads, some at a time: `work(start, count)`.
 template <class Work>
-static void share_rows(long rows, size_t bytes_of_row, int threads, Work&& work) {
+static void parallel_rows(long rows, size_t bytes_of_row, int threads, Work&& work) {
     const int chunk = rows_at_a_time(rows, bytes_of_row, threads);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (long start = 0; start < rows; start += chunk) work(start, (int)std::min<long>(chunk, rows - start));
 }
 
-// Share a layer out: `work(start, count, first, last)` with all panels of outputs, or, where rows are few, with all rows
-// and some panels, so that no thread waits for another's weights.
+// Share a layer out: `work(start, count, first, last)` with all panels of outputs, or, where rows are few, with all
+// rows and some panels, so that no thread waits for another's weights.
 template <class Work>
-static void share_layer(long rows, size_t bytes_of_row, int outputs, int threads, Work&& work) {
+static void parallel_layer(long rows, size_t bytes_of_row, int outputs, int threads, Work&& work) {
     const int all = panels(outputs), groups = std::min(all, threads * 2);
     if (rows >= 64L * threads || all == 1)
-        return share_rows(rows, bytes_of_row, threads, [&](long start, int count) { work(start, count, 0, all); });
+        return parallel_rows(rows, bytes_of_row, threads, [&](long start, int count) { work(start, count, 0, all); });
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int group = 0; group < groups; group++) work(0, (int)rows, all * group / groups, all * (group + 1) / groups);
 }
 
-// What becomes of a layer's results: `layer(put)` calls `put(row, output, results)` for LANES outputs at a time. They are
-// stored in `To`: within a branch as products of N take them, at its end as the residual is. All is captured by value: what
-// is reached through two references stays in memory, and a product takes a twentieth longer.
+// What becomes of a layer's results: `layer(put)` calls `put(row, output, results)` for LANES outputs at a time. They
+// are stored in `To`: within a branch as products of N take them, at its end as the residual is. All is captured by
+// value: what is reached through two references stays in memory, and a product takes a twentieth longer.
 template <class To, class N, class Layer>
-static inline void finish_with(int finish, typename To::Item* y, long ldy, const typename To::Item* add, long ldadd,
+static inline void with_epilogue(int epilogue, typename To::Item* y, long ldy, const typename To::Item* add, long ldadd,
                                int outputs, Layer&& layer) {
     if constexpr (std::is_same_v<To, N>) {
-        if (finish == GELU)
-            return layer([=](int r, int c, Lanes x) { put<To>(y + r * ldy + c, N::gelu(x), outputs - c); });
+        if (epilogue == GELU)
+            return layer([=](int r, int c, Vec x) { store_partial<To>(y + r * ldy + c, N::gelu(x), outputs - c); });
     }
     if constexpr (std::is_same_v<To, typename N::Residual>) {
-        if (finish == ADD)
-            return layer([=](int r, int c, Lanes x) {
-                put<To>(y + r * ldy + c, x + get<To>(add + r * ldadd + c, outputs - c), outputs - c);
+        if (epilogue == ADD)
+            return layer([=](int r, int c, Vec x) {
+                store_partial<To>(y + r * ldy + c, x + load_partial<To>(add + r * ldadd + c, outputs - c), outputs - c);
             });
     }
-    layer([=](int r, int c, Lanes x) { put<To>(y + r * ldy + c, x, outputs - c); });
+    layer([=](int r, int c, Vec x) { store_partial<To>(y + r * ldy + c, x, outputs - c); });
 }

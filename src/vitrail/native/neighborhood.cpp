@@ -1,34 +1,35 @@
 // What native/neighborhood.py calls: attention of cells to those around them, which stay where they are.
 
-#include "dense.h"
+#include "gemm_layer.h"
 #include "neighborhood.h"
-#include "runs.h"
+#include "parallel_for.h"
 
 template <class N>
-static void attend_strip(const Meeting& meeting, int strip, const Cells<N>* cells, long picture, long head, int width,
+static void attend_strip(const StripPlan& plan, int strip, const Cells<N>* cells, long image, long head, int width,
                          float scale, const float* bias, typename N::Item* y, long row) {
     typedef typename N::Item Item;
-    const int32_t* starts = meeting.starts + 2 * strip;
-    const int32_t* keys = meeting.keys + starts[0];
-    const int count = starts[2] - starts[0], room = room_for(count), steps = round_up(count, N::STEP) / N::STEP;
-    auto* packed_keys = scratch<typename N::Word>(0, (size_t)room_for(meeting.longest) * width / N::STEP);
-    auto* packed_values = scratch<typename N::Word>(1, (size_t)round_up(meeting.longest, N::STEP) * round_up(width, LANES));
-    pack_lines<N>(count, width, [&](int j) { return cells[1].of(picture, head, keys[j], width); }, packed_keys, room);
-    pack_values<N>(count, width, [&](int j) { return cells[2].of(picture, head, keys[j], width); }, packed_values);
+    const int32_t* starts = plan.starts + 2 * strip;
+    const int32_t* keys = plan.keys + starts[0];
+    const int count = starts[2] - starts[0], room = room_for(count), steps = round_up(count, N::K_STEP) / N::K_STEP;
+    auto* packed_keys = scratch<typename N::KPack>(0, (size_t)room_for(plan.longest) * width / N::K_STEP);
+    auto* packed_values =
+        scratch<typename N::KPack>(1, (size_t)round_up(plan.longest, N::K_STEP) * round_up(width, LANES));
+    pack_lines<N>(count, width, [&](int j) { return cells[1].of(image, head, keys[j], width); }, packed_keys, room);
+    pack_values<N>(count, width, [&](int j) { return cells[2].of(image, head, keys[j], width); }, packed_values);
     const Strip<N> packed = {packed_keys, room, packed_values, steps};
-    const size_t line = round_up(meeting.run, LANES);
+    const size_t line = round_up(plan.run, LANES);
     for (int b = starts[1]; b < starts[3]; b++) {
-        const Block& block = meeting.blocks[b];
+        const Block& block = plan.blocks[b];
         const Item* queries[ROWS];
         const float* addend[ROWS];
         Item* out[ROWS];
         for (int r = 0; r < block.count; r++) {
-            const Seat& seat = meeting.seats[block.query + r];
-            queries[r] = cells[0].of(picture, head, seat.token, width);
+            const QuerySlot& seat = plan.seats[block.query + r];
+            queries[r] = cells[0].of(image, head, seat.token, width);
             addend[r] = bias + seat.bias * line;
             out[r] = y + seat.token * row;
         }
-        attend_run<N>(block.count, queries, addend, scale, packed, block.key, meeting.run, width, out);
+        attend_run<N>(block.count, queries, addend, scale, packed, block.key, plan.run, width, out);
     }
 }
 
@@ -36,7 +37,7 @@ static void attend_strip(const Meeting& meeting, int strip, const Cells<N>* cell
 // bias (heads, lines, whole vectors). y (batch, tokens, heads, width).
 template <class N>
 static void neighborhood(const void* q, const void* k, const void* v, const int64_t* strides, const void* padding_,
-                         int batch, int tokens, int heads, int width, float scale, const Meeting& meeting,
+                         int batch, int tokens, int heads, int width, float scale, const StripPlan& plan,
                          const float* bias, int lines, void* y_, int threads) {
     typedef typename N::Item Item;
     const Item* padding = (const Item*)padding_;
@@ -44,20 +45,20 @@ static void neighborhood(const void* q, const void* k, const void* v, const int6
     const Cells<N> cells[3] = {{(const Item*)q, strides, nullptr},
                                {(const Item*)k, strides + 3, padding},
                                {(const Item*)v, strides + 6, padding == nullptr ? nullptr : padding + row}};
-    const size_t table = (size_t)lines * round_up(meeting.run, LANES);
+    const size_t table = (size_t)lines * round_up(plan.run, LANES);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
-    for (long item = 0; item < (long)batch * meeting.strips * heads; item++) {
-        const long head = item % heads, strip = item / heads % meeting.strips, picture = item / heads / meeting.strips;
-        const int32_t* starts = meeting.starts + 2 * strip;
-        visit<N>(cells, 3, picture, head, meeting.keys + starts[0], starts[2] - starts[0], width);
-        attend_strip<N>(meeting, strip, cells, picture, head, width, scale, bias + head * table,
-                        (Item*)y_ + picture * tokens * row + head * width, row);
+    for (long item = 0; item < (long)batch * plan.strips * heads; item++) {
+        const long head = item % heads, strip = item / heads % plan.strips, image = item / heads / plan.strips;
+        const int32_t* starts = plan.starts + 2 * strip;
+        visit<N>(cells, 3, image, head, plan.keys + starts[0], starts[2] - starts[0], width);
+        attend_strip<N>(plan, strip, cells, image, head, width, scale, bias + head * table,
+                        (Item*)y_ + image * tokens * row + head * width, row);
     }
 }
 
 // Rows of x, some at a time, normalised and times the weights of queries, keys and values.
 template <class X, class N>
-static void project(const typename X::Item* x, int rows, float eps, const Dense<N>& qkv, typename N::Item* to) {
+static void project(const typename X::Item* x, int rows, float eps, const LinearWeights<N>& qkv, typename N::Item* to) {
     const int dim = qkv.inputs;
     const int chunk = std::max(ROWS, (64 << 10) / (int)(dim * sizeof(typename N::Item)) / ROWS * ROWS);
     for (long first = 0; first < rows; first += chunk)
@@ -65,29 +66,30 @@ static void project(const typename X::Item* x, int rows, float eps, const Dense<
                     to + first * 3 * dim);
 }
 
-// y = x + attention(norm(x) Wqkv + b) Wproj + b, some pictures at a time, so that only x and y leave a core's cache.
+// y = x + attention(norm(x) Wqkv + b) Wproj + b, some images at a time, so that only x and y leave a core's cache.
 template <class N, class X = typename N::Residual>
 static void branch(const typename X::Item* x_, int batch, int tokens, int heads, int width, float eps,
-                   const Dense<N>& qkv, const Dense<N>& proj, const typename N::Item* padding, float scale,
-                   const Meeting& meeting, const float* bias, int lines, typename X::Item* y_, int threads) {
+                   const LinearWeights<N>& qkv, const LinearWeights<N>& proj, const typename N::Item* padding,
+                   float scale, const StripPlan& plan, const float* bias, int lines, typename X::Item* y_,
+                   int threads) {
     typedef typename N::Item Item;
     const int dim = heads * width;
-    const size_t picture_size = (size_t)tokens * dim, table = (size_t)lines * round_up(meeting.run, LANES);
+    const size_t image_size = (size_t)tokens * dim, table = (size_t)lines * round_up(plan.run, LANES);
     const int64_t strides[3] = {3L * dim * tokens, 3L * dim, width};
-    share_runs(batch, 3 * picture_size * sizeof(Item), 512 << 10, threads, [&](long first, int pictures) {
-        const int rows = pictures * tokens;
-        const typename X::Item* x = x_ + first * picture_size;
-        Item* made = scratch<Item>(6, 3 * pictures * picture_size);
-        Item* mixed = scratch<Item>(7, pictures * picture_size);
+    parallel_runs(batch, 3 * image_size * sizeof(Item), 512 << 10, threads, [&](long first, int images) {
+        const int rows = images * tokens;
+        const typename X::Item* x = x_ + first * image_size;
+        Item* made = scratch<Item>(6, 3 * images * image_size);
+        Item* mixed = scratch<Item>(7, images * image_size);
         project<X, N>(x, rows, eps, qkv, made);
         const Cells<N> cells[3] = {
             {made, strides, nullptr}, {made + dim, strides, padding}, {made + 2 * dim, strides, padding + dim}};
-        for (int picture = 0; picture < pictures; picture++)
-            for (int strip = 0; strip < meeting.strips; strip++)
+        for (int image = 0; image < images; image++)
+            for (int strip = 0; strip < plan.strips; strip++)
                 for (int head = 0; head < heads; head++)
-                    attend_strip<N>(meeting, strip, cells, picture, head, width, scale, bias + head * table,
-                                    mixed + picture * picture_size + head * width, dim);
-        layer<N, X>(ADD, proj, mixed, rows, NO_NORM, x, y_ + first * picture_size);
+                    attend_strip<N>(plan, strip, cells, image, head, width, scale, bias + head * table,
+                                    mixed + image * image_size + head * width, dim);
+        layer<N, X>(ADD, proj, mixed, rows, NO_NORM, x, y_ + first * image_size);
     });
 }
 
@@ -100,25 +102,24 @@ int vitrail_rows() { return ROWS; }
                                      const int32_t* starts, int strips, const int32_t* keys, int longest, int run,     \
                                      const int32_t* blocks, const int32_t* seats, const float* bias, int lines,        \
                                      void* y, int threads) {                                                           \
-        const Meeting meeting = {starts, keys, (const Block*)blocks, (const Seat*)seats, strips, longest, run};        \
-        neighborhood<N>(q, k, v, strides, padding, batch, tokens, heads, width, scale, meeting, bias, lines, y,        \
-                        threads);                                                                                      \
+        const StripPlan plan = {starts, keys, (const Block*)blocks, (const QuerySlot*)seats, strips, longest, run};    \
+        neighborhood<N>(q, k, v, strides, padding, batch, tokens, heads, width, scale, plan, bias, lines, y, threads); \
     }                                                                                                                  \
     void vitrail_neighborhood_branch_##name(                                                                           \
         const void* x, int batch, int tokens, int heads, int width, float eps, const void* qkv, const float* qkv_bias, \
         const void* proj, const float* proj_bias, const void* padding, float scale, const int32_t* starts, int strips, \
         const int32_t* keys, int longest, int run, const int32_t* blocks, const int32_t* seats, const float* bias,     \
         int lines, void* y, int threads) {                                                                             \
-        const Meeting meeting = {starts, keys, (const Block*)blocks, (const Seat*)seats, strips, longest, run};        \
+        const StripPlan plan = {starts, keys, (const Block*)blocks, (const QuerySlot*)seats, strips, longest, run};    \
         const int dim = heads * width;                                                                                 \
         typedef N::Residual X;                                                                                         \
-        branch<N>((const X::Item*)x, batch, tokens, heads, width, eps, {(const N::Word*)qkv, qkv_bias, dim, 3 * dim},  \
-                  {(const N::Word*)proj, proj_bias, dim, dim}, (const N::Item*)padding, scale, meeting, bias, lines,   \
+        branch<N>((const X::Item*)x, batch, tokens, heads, width, eps, {(const N::KPack*)qkv, qkv_bias, dim, 3 * dim}, \
+                  {(const N::KPack*)proj, proj_bias, dim, dim}, (const N::Item*)padding, scale, plan, bias, lines,     \
                   (X::Item*)y, threads);                                                                               \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

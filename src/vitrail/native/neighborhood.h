@@ -1,7 +1,7 @@
 // Softmax attention of one head along a strip of keys: each block of queries attends to a run of the strip.
 //
-// A strip is a column of cells, some cells wide, row after row. A query's neighbours lie in a few whole rows of it, which
-// are one run. So keys and values are packed once for a strip, and no block multiplies more than its run.
+// A strip is a column of cells, some cells wide, row after row. A query's neighbours lie in a few whole rows of it,
+// which are one run. So keys and values are packed once for a strip, and no block multiplies more than its run.
 
 #pragma once
 
@@ -12,71 +12,71 @@ struct Block {
     int32_t query, count, key;  // its first query, how many (up to ROWS), and where its run begins in the strip
 };
 
-struct Seat {
+struct QuerySlot {
     int32_t token, bias;  // where a query lies, and which row of the bias is its own
 };
 
-// How the cells of a map meet: strips of keys, blocks of queries. Strip s has the keys from keys[starts[2 s]] on and the
-// blocks from blocks[starts[2 s + 1]] on.
-struct Meeting {
+// How the cells of a map meet: strips of keys, blocks of queries. Strip s has the keys from keys[starts[2 s]] on and
+// the blocks from blocks[starts[2 s + 1]] on.
+struct StripPlan {
     const int32_t* starts;
     const int32_t* keys;  // where each key lies; -1 is padding
     const Block* blocks;
-    const Seat* seats;
+    const QuerySlot* seats;
     int strips, longest, run;
 };
 
-// Queries, keys or values: numbers from picture to picture, cell to cell and head to head.
+// Queries, keys or values: numbers from image to image, cell to cell and head to head.
 template <class N>
 struct Cells {
     const typename N::Item* at;
     const int64_t* strides;
     const typename N::Item* padding;  // (heads, width)
 
-    const typename N::Item* of(long picture, long head, long cell, int width) const {
+    const typename N::Item* of(long image, long head, long cell, int width) const {
         if (cell < 0) return padding + head * width;
-        return at + picture * strides[0] + cell * strides[1] + head * strides[2];
+        return at + image * strides[0] + cell * strides[1] + head * strides[2];
     }
 };
 
 // Read the lines of a strip's cells once, one right after the other: memory answers many at a time then, as it does not
 // while each is packed before the next, nor for words of prefetching.
 template <class N>
-static inline void visit(const Cells<N>* parts, int count, long picture, long head, const int32_t* cells, int keys,
+static inline void visit(const Cells<N>* parts, int count, long image, long head, const int32_t* cells, int keys,
                          int width) {
     for (size_t at = 0; at < width * sizeof(typename N::Item); at += 64)
         for (int j = 0; j < keys; j++) {
             if (cells[j] < 0) continue;
             for (int part = 0; part < count; part++)
-                (void)*((volatile const char*)parts[part].of(picture, head, cells[j], width) + at);
+                (void)*((volatile const char*)parts[part].of(image, head, cells[j], width) + at);
         }
 }
 
-// Keys and values of one head in a strip, packed. Keys: for each Word of the head one line of `room` words. Values: for
-// each panel of the head and each STEP keys one line.
+// Keys and values of one head in a strip, packed. Keys: for each KPack of the head one line of `room` words. Values:
+// for each panel of the head and each K_STEP keys one line.
 template <class N>
 struct Strip {
-    const typename N::Word* keys;
+    const typename N::KPack* keys;
     int room;
-    const typename N::Word* values;
+    const typename N::KPack* values;
     int steps;
 };
 
 // The sums of R rows with V vectors of columns, `line` words from step to step.
-template <class N, int R, int V, class Finish>
-static inline void cross(const typename N::Item* const* rows, const typename N::Word* columns, long line, int steps,
-                         Finish&& finish) {
-    typedef typename N::Word Word;
+template <class N, int R, int V, class Epilogue>
+static inline void cross(const typename N::Item* const* rows, const typename N::KPack* columns, long line, int steps,
+                         Epilogue&& epilogue) {
+    typedef typename N::KPack KPack;
     constexpr int CHAINS = R * V <= 8 ? 2 : 1;  // so few sums would wait for each other
-    Lanes sum[CHAINS][R][V];
+    Vec sum[CHAINS][R][V];
     for (auto& chain : sum)
         for (auto& row : chain)
-            for (auto& s : row) s = Lanes{};
+            for (auto& s : row) s = Vec{};
     auto step = [&](int k, int chain) {
-        const Word* at = columns + k * line;
+        const KPack* at = columns + k * line;
         for (int r = 0; r < R; r++) {
-            Word word;
-            std::memcpy(&word, rows[r] + (long)k * N::STEP, sizeof(word));
+            KPack word;
+            std::memcpy(&word, rows[r] + (long)k * N::K_STEP, sizeof(word));
             for (int v = 0; v < V; v++) sum[chain][r][v] = N::add_product(sum[chain][r][v], word, at + v * LANES);
         }
     };
@@ -85,17 +85,17 @@ static inline void cross(const typename N::Item* const* rows, const typename N::
         for (int chain = 0; chain < CHAINS; chain++) step(k + chain, chain);
     if (k < steps) step(k, 0);
     for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) finish(r, v, CHAINS == 1 ? sum[0][r][v] : sum[0][r][v] + sum[CHAINS - 1][r][v]);
+        for (int v = 0; v < V; v++) epilogue(r, v, CHAINS == 1 ? sum[0][r][v] : sum[0][r][v] + sum[CHAINS - 1][r][v]);
 }
 
-template <class N, int R, class Finish>
-static inline void cross_some(int vectors, const typename N::Item* const* rows, const typename N::Word* columns,
-                              long line, int steps, Finish&& finish) {
+template <class N, int R, class Epilogue>
+static inline void cross_some(int vectors, const typename N::Item* const* rows, const typename N::KPack* columns,
+                              long line, int steps, Epilogue&& epilogue) {
     switch (vectors) {
-        case 1: return cross<N, R, 1>(rows, columns, line, steps, finish);
-        case 2: return cross<N, R, 2>(rows, columns, line, steps, finish);
-        case 3: return cross<N, R, WIDE < 3 ? WIDE : 3>(rows, columns, line, steps, finish);
-        default: return cross<N, R, WIDE>(rows, columns, line, steps, finish);
+        case 1: return cross<N, R, 1>(rows, columns, line, steps, epilogue);
+        case 2: return cross<N, R, 2>(rows, columns, line, steps, epilogue);
+        case 3: return cross<N, R, WIDE < 3 ? WIDE : 3>(rows, columns, line, steps, epilogue);
+        default: return cross<N, R, WIDE>(rows, columns, line, steps, epilogue);
     }
 }
 
@@ -103,48 +103,49 @@ static inline void cross_some(int vectors, const typename N::Item* const* rows, 
 // all fall on the same places of the cache.
 static inline int room_for(int keys) { return (((keys + LANES - 1) / LANES + 1) | 1) * LANES; }
 
-// Keys in one line for each Word of the head; `row(j)` gives the numbers of key j.
+// Keys in one line for each KPack of the head; `row(j)` gives the numbers of key j.
 template <class N, class Row>
-static inline void pack_lines(int count, int width, Row&& row, typename N::Word* to, int room) {
-    typedef typename N::Word Word;
-    const int steps = width / N::STEP;
+static inline void pack_lines(int count, int width, Row&& row, typename N::KPack* to, int room) {
+    typedef typename N::KPack KPack;
+    const int steps = width / N::K_STEP;
     const typename N::Item* zeros = nothing<typename N::Item>(width);
     for (int j = 0; j < room; j += LANES) {
         const typename N::Item* rows[LANES];
         for (int i = 0; i < LANES; i++) rows[i] = j + i < count ? row(j + i) : zeros;
         int k = 0;
         for (; k + LANES <= steps; k += LANES) {
-            Bits square[LANES];
-            for (int i = 0; i < LANES; i++) std::memcpy(&square[i], rows[i] + k * N::STEP, sizeof(Bits));
-            turn(square);
-            for (int i = 0; i < LANES; i++) std::memcpy(to + (size_t)(k + i) * room + j, &square[i], sizeof(Bits));
+            VecU32 square[LANES];
+            for (int i = 0; i < LANES; i++) std::memcpy(&square[i], rows[i] + k * N::K_STEP, sizeof(VecU32));
+            transpose(square);
+            for (int i = 0; i < LANES; i++) std::memcpy(to + (size_t)(k + i) * room + j, &square[i], sizeof(VecU32));
         }
         for (; k < steps; k++)
-            for (int i = 0; i < LANES; i++) std::memcpy(to + (size_t)k * room + j + i, rows[i] + k * N::STEP, sizeof(Word));
+            for (int i = 0; i < LANES; i++)
+                std::memcpy(to + (size_t)k * room + j + i, rows[i] + k * N::K_STEP, sizeof(KPack));
     }
 }
 
 // Scores of R queries, or whatever their rows hold, with a run of keys that lie in lines: `finish(row, key, sums)`.
-template <class N, int R, class Finish>
-static inline void meet_run(const typename N::Item* const* rows, const typename N::Word* lines, int room, int keys,
-                            int width, Finish&& finish) {
+template <class N, int R, class Epilogue>
+static inline void meet_run(const typename N::Item* const* rows, const typename N::KPack* lines, int room, int keys,
+                            int width, Epilogue&& epilogue) {
     for (int j = 0; j < keys; j += PANEL)
-        cross_some<N, R>(std::min(WIDE, (keys - j) / LANES), rows, lines + j, room, width / N::STEP,
-                         [&](int r, int v, Lanes sum) { finish(r, j + v * LANES, sum); });
+        cross_some<N, R>(std::min(WIDE, (keys - j) / LANES), rows, lines + j, room, width / N::K_STEP,
+                         [&](int r, int v, Vec sum) { epilogue(r, j + v * LANES, sum); });
 }
 
-// Values of a run mixed by R rows of shares, times a factor each: `out[r]` gets `width` numbers. Values come STEP at a time;
-// where a run begins within such a step, the shares begin with a zero.
+// Values of a run mixed by R rows of shares, times a factor each: `out[r]` gets `width` numbers. Values come K_STEP at
+// a time; where a run begins within such a step, the shares begin with a zero.
 template <class N, int R>
-static inline void mix_run(const typename N::Item* const* shares, const float* factors, const typename N::Word* values,
+static inline void mix_run(const typename N::Item* const* probs, const float* factors, const typename N::KPack* values,
                            int all_steps, int key, int run, int width, typename N::Item* const* out) {
-    const int steps = (key % N::STEP + run + N::STEP - 1) / N::STEP;
+    const int steps = (key % N::K_STEP + run + N::K_STEP - 1) / N::K_STEP;
     for (int first = 0; first < width; first += PANEL) {
         const int wide = std::min(PANEL, round_up(width - first, LANES));
-        const typename N::Word* at = values + (size_t)first * all_steps + (size_t)(key / N::STEP) * wide;
-        cross_some<N, R>(wide / LANES, shares, at, wide, steps, [&](int r, int v, Lanes sum) {
+        const typename N::KPack* at = values + (size_t)first * all_steps + (size_t)(key / N::K_STEP) * wide;
+        cross_some<N, R>(wide / LANES, probs, at, wide, steps, [&](int r, int v, Vec sum) {
             const int c = first + v * LANES;
-            put<N>(out[r] + c, sum * factors[r], width - c);
+            store_partial<N>(out[r] + c, sum * factors[r], width - c);
         });
     }
 }
@@ -155,27 +156,27 @@ template <class N, int R>
 static inline void attend_run(const typename N::Item* const* queries, const float* const* bias, float scale,
                               const Strip<N>& strip, int key, int run, int width, typename N::Item* const* out) {
     typedef typename N::Item Item;
-    const int keys = round_up(run, LANES), odd = key % N::STEP;
+    const int keys = round_up(run, LANES), odd = key % N::K_STEP;
     const long line = keys + LANES;  // room for the zero before shares that begin within a step
     float* scores = scratch<float>(2, (size_t)ROWS * keys);
-    Item* shares = scratch<Item>(3, (size_t)ROWS * line);
-    meet_run<N, R>(queries, strip.keys + key, strip.room, keys, width, [&](int r, int j, Lanes sum) {
+    Item* probs = scratch<Item>(3, (size_t)ROWS * line);
+    meet_run<N, R>(queries, strip.keys + key, strip.room, keys, width, [&](int r, int j, Vec sum) {
         store(scores + r * keys + j, sum * scale + load(bias[r] + j));
     });
     float whole[R];
     const Item* rows[R];
     for (int r = 0; r < R; r++) {
         float* score = scores + r * keys;
-        Lanes most = load(score), sum = Lanes{};
-        for (int j = LANES; j < keys; j += LANES) most = largest(most, load(score + j));
-        const float peak = top(most);
-        Item* share = shares + r * line;
-        rows[r] = share;
-        share[0] = 0;
+        Vec most = load(score), sum = Vec{};
+        for (int j = LANES; j < keys; j += LANES) most = max(most, load(score + j));
+        const float row_max = top(most);
+        Item* prob = probs + r * line;
+        rows[r] = prob;
+        prob[0] = 0;
         for (int j = 0; j < keys; j += LANES) {
-            const Lanes e = N::exponential(load(score + j) - peak);
+            const Vec e = N::exponential(load(score + j) - row_max);
             sum += e;
-            N::write(share + odd + j, e);
+            N::write(prob + odd + j, e);
         }
         whole[r] = 1.0f / add_up(sum);
     }

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vitrail.grid import Grid
-from vitrail.native.calls import Fixed, at, function, start_of
-from vitrail.native.library import library
-from vitrail.native.memory import empty
-from vitrail.native.products import PackedLinear
-from vitrail.native.residual import PRODUCTS
+from vitrail.native.allocator import empty
+from vitrail.native.build import library
+from vitrail.native.dtypes import PRODUCTS
+from vitrail.native.ffi import DataPointers, at, function, start_of
+from vitrail.native.gemm import PackedLinear
 from vitrail.shapes import HeadMap, Tokens
 
 FORBIDDEN = -1e30
@@ -50,9 +50,9 @@ class Meeting:
     side: int
 
     @cached_property
-    def fixed(self) -> Fixed:
+    def pointers(self) -> DataPointers:
         """Where starts, keys, blocks and seats lie."""
-        return Fixed(self.starts, self.keys, self.blocks, self.seats)
+        return DataPointers(self.starts, self.keys, self.blocks, self.seats)
 
 
 @lru_cache(maxsize=64)
@@ -73,7 +73,7 @@ class _Cut:
     def __init__(self, grid: Grid, kernel_size: int, dilation: int):
         self.grid, self.k, self.dilation = grid, kernel_size, dilation
         self.height, self.width = (max(side, kernel_size * dilation) for side in (grid.h, grid.w))
-        self.side = _side(kernel_size, self.width // dilation, library("products").vitrail_lanes())
+        self.side = _side(kernel_size, self.width // dilation, library("gemm").vitrail_lanes())
         self.most = library("neighborhood").vitrail_rows()
         self.starts, self.keys, self.blocks, self.seats = [(0, 0)], [], [], []
         self.lines: dict[tuple[int, int, int], int] = {}
@@ -163,7 +163,7 @@ def _side(kernel_size: int, shortest: int, lanes: int) -> int:
 def run_bias(table: Tensor, meeting: Meeting) -> Tensor:
     """Lay a bias table `((2 k - 1)^2, h)` out for the runs of a map: `(h, lines, whole vectors)`."""
     rows = pad(table.detach().float(), (0, 0, 0, 1), value=FORBIDDEN)
-    spare = -meeting.run % library("products").vitrail_lanes()
+    spare = -meeting.run % library("gemm").vitrail_lanes()
     return pad(rows[meeting.offsets].permute(2, 0, 1), (0, spare), value=FORBIDDEN).contiguous()
 
 
@@ -245,7 +245,7 @@ def neighborhood_branch(
 
 def _who(meeting: Meeting, bias: Tensor, d: int) -> tuple[Any, ...]:
     """Return the arguments that say who meets whom, with which scale and bias."""
-    starts, keys, blocks, seats = meeting.fixed.places
+    starts, keys, blocks, seats = meeting.pointers.addresses
     return (
         *(ctypes.c_float(d**-0.5), starts, meeting.starts.shape[0] - 1, keys, meeting.longest, meeting.run),
         *(blocks, seats, at(bias), bias.shape[1]),

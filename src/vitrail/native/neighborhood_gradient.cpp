@@ -1,7 +1,7 @@
 // What native/neighborhood_gradient.py calls: the gradient of attention of cells to those around them.
 
 #include "neighborhood_gradient.h"
-#include "sums.h"
+#include "reduce.h"
 
 // Operands as in neighborhood.cpp, and the gradients of the answers, (batch, tokens, heads, width).
 template <class N>
@@ -9,38 +9,50 @@ struct Operands {
     Cells<N> cells[4];
     int batch, tokens, heads, width;
     float scale;
-    const Meeting* meeting;
+    const StripPlan* plan;
     int side;
     const float* bias;
     int lines;
 
-    size_t table() const { return (size_t)lines * round_up(meeting->run, LANES); }
+    size_t table() const { return (size_t)lines * round_up(plan->run, LANES); }
 };
 
-// One head of one picture, in whole: sums of keys and values in fp32 first, for strips share their keys.
+// One head of one image, in whole: sums of keys and values in fp32 first, for strips share their keys.
 template <class N>
-static void part_head(const Operands<N>& o, long picture, long head, typename N::Item* into, float* total,
+static void part_head(const Operands<N>& o, long image, long head, typename N::Item* into, float* total,
                       float* padding) {
-    Desk<N>& desk = Desk<N>::mine();
-    const Meeting& m = *o.meeting;
+    Workspace<N>& workspace = Workspace<N>::mine();
+    const StripPlan& m = *o.plan;
     const long wide = (long)o.heads * o.width;
     const int line = round_up(o.width, LANES);
     const size_t sums = (size_t)(o.tokens + 1) * line;
-    const Head<N> h = {&desk, o.cells, picture, head, o.width, o.tokens, o.scale, o.bias + head * o.table(), total, into,
-                       3 * wide, desk.into_keys.of(sums), desk.into_values.of(sums)};
-    std::fill_n(h.into_keys, sums, 0.0f);
-    std::fill_n(h.into_values, sums, 0.0f);
+    const Head<N> h = {&workspace,
+                       o.cells,
+                       image,
+                       head,
+                       o.width,
+                       o.tokens,
+                       o.scale,
+                       o.bias + head * o.table(),
+                       total,
+                       into,
+                       3 * wide,
+                       workspace.grad_keys.of(sums),
+                       workspace.grad_values.of(sums)};
+    std::fill_n(h.grad_keys, sums, 0.0f);
+    std::fill_n(h.grad_values, sums, 0.0f);
     for (int strip = 0; strip < m.strips; strip++) part_strip<N>(h, m, o.side, strip);
     for (long cell = 0; cell < o.tokens; cell++) {
         for (int c = 0; c < o.width; c += LANES) {
-            put<N>(into + cell * h.row + wide + c, load(h.into_keys + cell * line + c) * o.scale, o.width - c);
-            put<N>(into + cell * h.row + 2 * wide + c, load(h.into_values + cell * line + c), o.width - c);
+            store_partial<N>(into + cell * h.row + wide + c, load(h.grad_keys + cell * line + c) * o.scale,
+                             o.width - c);
+            store_partial<N>(into + cell * h.row + 2 * wide + c, load(h.grad_values + cell * line + c), o.width - c);
         }
     }
     if (padding == nullptr) return;
     for (int c = 0; c < o.width; c++) {
-        padding[head * o.width + c] += h.into_keys[(size_t)o.tokens * line + c] * o.scale;
-        padding[wide + head * o.width + c] += h.into_values[(size_t)o.tokens * line + c];
+        padding[head * o.width + c] += h.grad_keys[(size_t)o.tokens * line + c] * o.scale;
+        padding[wide + head * o.width + c] += h.grad_values[(size_t)o.tokens * line + c];
     }
 }
 
@@ -61,51 +73,59 @@ static void sum_table(const float* lines, int heads, int count, int run, const i
 
 constexpr int ENOUGH = 64;  // pieces of work, for any number of threads
 
-// dqkv (batch, tokens, 3, heads, width). offsets (lines, run): which row of the bias table a key of a line has, `rows` if
-// none. dtable (rows, heads) and dpadding (2, heads, width), or null where they are not wanted. A piece of work is one head
-// of some pictures, with sums of its own.
+// dqkv (batch, tokens, 3, heads, width). offsets (lines, run): which row of the bias table a key of a line has, `rows`
+// if none. dtable (rows, heads) and dpadding (2, heads, width), or null where they are not wanted. A piece of work is
+// one head of some images, with sums of its own.
 template <class N>
 static void backward(const Operands<N>& o, const int64_t* offsets, int rows, void* dqkv, float* dtable, float* dpadding,
                      int threads) {
     const long wide = (long)o.heads * o.width, parts = std::min<long>(o.batch, (ENOUGH + o.heads - 1) / o.heads);
-    Sums into_bias(dtable, o.heads * o.table(), parts), into_padding(dpadding, 2 * wide, parts);
+    Sums grad_bias(dtable, o.heads * o.table(), parts), grad_padding(dpadding, 2 * wide, parts);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (long piece = 0; piece < parts * o.heads; piece++) {
         const long part = piece / o.heads, head = piece % o.heads, end = o.batch * (part + 1) / parts;
-        float* total = dtable == nullptr ? nullptr : into_bias.of(part) + head * o.table();
-        for (long picture = o.batch * part / parts; picture < end; picture++)
-            part_head<N>(o, picture, head,
-                         (typename N::Item*)dqkv + picture * o.tokens * 3 * wide + head * o.width, total,
-                         into_padding.of(part));
+        float* total = dtable == nullptr ? nullptr : grad_bias.of(part) + head * o.table();
+        for (long image = o.batch * part / parts; image < end; image++)
+            part_head<N>(o, image, head,
+                         (typename N::Item*)dqkv + image * o.tokens * 3 * wide + head * o.width, total,
+                         grad_padding.of(part));
     }
-    into_padding.add_up(dpadding, threads);
+    grad_padding.add_up(dpadding, threads);
     if (dtable == nullptr) return;
-    std::vector<float> lines(into_bias.size);
-    into_bias.add_up(lines.data(), threads);
-    sum_table(lines.data(), o.heads, o.lines, o.meeting->run, offsets, rows, dtable, threads);
+    std::vector<float> lines(grad_bias.size);
+    grad_bias.add_up(lines.data(), threads);
+    sum_table(lines.data(), o.heads, o.lines, o.plan->run, offsets, rows, dtable, threads);
 }
 
 extern "C" {
-#define FOR(name, N)                                                                                                   \
-    void vitrail_neighborhood_backward_##name(                                                                         \
-        const void* q, const void* k, const void* v, const int64_t* strides, const void* padding, int batch,           \
-        int tokens, int heads, int width, float scale, const int32_t* starts, int strips, const int32_t* keys,         \
-        int longest, int run, const int32_t* blocks, const int32_t* seats, const float* bias, int lines, int side,     \
-        const int64_t* offsets, int rows, const void* dy, void* dqkv, float* dtable, float* dpadding, int threads) {   \
-        typedef const N::Item* Items;                                                                                  \
-        const Meeting meeting = {starts, keys, (const Block*)blocks, (const Seat*)seats, strips, longest, run};        \
-        const int64_t wide = (int64_t)heads * width, plain[3] = {tokens * wide, wide, width};                          \
-        const Items values = padding == nullptr ? nullptr : (Items)padding + wide;                                     \
-        const Operands<N> operands = {{{(Items)q, strides, nullptr},                                                   \
-                                       {(Items)k, strides + 3, (Items)padding},                                        \
-                                       {(Items)v, strides + 6, values},                                                \
-                                       {(Items)dy, plain, nullptr}},                                                   \
-                                      batch, tokens, heads, width, scale, &meeting, side, bias, lines};                \
-        backward<N>(operands, offsets, rows, dqkv, dtable, dpadding, threads);                                         \
+#define FOR(name, N)                                                                                                 \
+    void vitrail_neighborhood_backward_##name(                                                                       \
+        const void* q, const void* k, const void* v, const int64_t* strides, const void* padding, int batch,         \
+        int tokens, int heads, int width, float scale, const int32_t* starts, int strips, const int32_t* keys,       \
+        int longest, int run, const int32_t* blocks, const int32_t* seats, const float* bias, int lines, int side,   \
+        const int64_t* offsets, int rows, const void* dy, void* dqkv, float* dtable, float* dpadding, int threads) { \
+        typedef const N::Item* Items;                                                                                \
+        const StripPlan plan = {starts, keys, (const Block*)blocks, (const QuerySlot*)seats, strips, longest, run};  \
+        const int64_t wide = (int64_t)heads * width, plain[3] = {tokens * wide, wide, width};                        \
+        const Items values = padding == nullptr ? nullptr : (Items)padding + wide;                                   \
+        const Operands<N> operands = {{{(Items)q, strides, nullptr},                                                 \
+                                       {(Items)k, strides + 3, (Items)padding},                                      \
+                                       {(Items)v, strides + 6, values},                                              \
+                                       {(Items)dy, plain, nullptr}},                                                 \
+                                      batch,                                                                         \
+                                      tokens,                                                                        \
+                                      heads,                                                                         \
+                                      width,                                                                         \
+                                      scale,                                                                         \
+                                      &plan,                                                                         \
+                                      side,                                                                          \
+                                      bias,                                                                          \
+                                      lines};                                                                        \
+        backward<N>(operands, offsets, rows, dqkv, dtable, dpadding, threads);                                       \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

@@ -1,18 +1,18 @@
 // The gradient of softmax attention along a strip of keys, without a map that outlives the strip.
 //
-// Scores, the gradients of shares and those of queries go block by block, as the forward pass does. Those of keys and values
-// are sums over queries. Queries are in the order of their runs, so those that meet one row of a strip follow each other,
-// and what a row of keys gets is one product whose sums stay in registers. It is taken as soon as the last query that
-// meets the row is done, so little of the shares has to stay in cache.
+// Scores, the gradients of shares and those of queries go block by block, as the forward pass does. Those of keys and
+// values are sums over queries. Queries are in the order of their runs, so those that meet one row of a strip follow
+// each other, and what a row of keys gets is one product whose sums stay in registers. It is taken as soon as the last
+// query that meets the row is done, so little of the shares has to stay in cache.
 
 #pragma once
 
 #include "neighborhood.h"
-#include "shares.h"
+#include "softmax_backward.h"
 
 // Memory that grows and is kept, and begins with a line of the cache.
 template <class T>
-struct Kept {
+struct GrowBuffer {
     std::vector<T> held;
 
     T* of(size_t items) {
@@ -24,42 +24,42 @@ struct Kept {
 
 // What a thread has on hand while it goes through a strip.
 template <class N>
-struct Desk {
+struct Workspace {
     typedef typename N::Item Item;
-    typedef typename N::Word Word;
-    Kept<Word> keys, values, columns, queries, answers, shares, pulls;
-    Kept<Item> share_rows, pull_rows;
-    Kept<float> scores, into_shares, into_keys, into_values;
-    Kept<int> runs;
+    typedef typename N::KPack KPack;
+    GrowBuffer<KPack> keys, values, columns, queries, grad_out, probs, grad_scores;
+    GrowBuffer<Item> prob_rows, grad_score_rows;
+    GrowBuffer<float> scores, grad_shares, grad_keys, grad_values;
+    GrowBuffer<int> runs;
 
-    static Desk& mine() {
-        static thread_local Desk desk;
-        return desk;
+    static Workspace& mine() {
+        static thread_local Workspace workspace;
+        return workspace;
     }
 };
 
-// One head of one picture: its queries, keys, values and the gradients of its answers, and where theirs go.
+// One head of one image: its queries, keys, values and the gradients of its answers, and where theirs go.
 template <class N>
 struct Head {
-    Desk<N>* desk;
+    Workspace<N>* workspace;
     const Cells<N>* cells;
-    long picture, head;
+    long image, head;
     int width, tokens;
     float scale;
     const float* bias;
     float* total;                      // the gradient of the bias, which is added to, or null
     typename N::Item* into;            // of the first cell's queries
     long row;                          // numbers from one cell's to the next's
-    float *into_keys, *into_values;    // (tokens + 1, line()), which are added to; the last is padding's
+    float *grad_keys, *grad_values;    // (tokens + 1, line()), which are added to; the last is padding's
 
-    const typename N::Item* of(int part, long cell) const { return cells[part].of(picture, head, cell, width); }
+    const typename N::Item* of(int part, long cell) const { return cells[part].of(image, head, cell, width); }
     int line() const { return round_up(width, LANES); }
 };
 
-// A row of numbers for each query, one for each key of its run, between zeros. There is room for some queries, which later
-// ones take over, so that all of it stays in cache.
+// A row of numbers for each query, one for each key of its run, between zeros. There is room for some queries, which
+// later ones take over, so that all of it stays in cache.
 template <class N>
-struct Rows {
+struct RowRing {
     typename N::Item* at;
     int most;              // rows, a power of two
     int front, run, back;  // places of zeros before, of keys, and of zeros behind, all whole vectors
@@ -67,33 +67,34 @@ struct Rows {
     typename N::Item* of(int query) const { return at + (size_t)(query & (most - 1)) * (front + run + back) + front; }
     typename N::Item* begin(int query) const {
         typename N::Item* row = of(query);
-        for (int j = -front; j < 0; j += LANES) N::write(row + j, Lanes{});
-        for (int j = run; j < run + back; j += LANES) N::write(row + j, Lanes{});
+        for (int j = -front; j < 0; j += LANES) N::write(row + j, Vec{});
+        for (int j = run; j < run + back; j += LANES) N::write(row + j, Vec{});
         row[0] = 0;
         return row;
     }
 };
 
 // From scores and the gradients of shares to shares and the gradients of scores, a query at a time:
-//   share = e^(score - peak) / sum,  pull = sum over keys of share * into_share,  into_score = share * (into_share - pull)
+//   share = e^(score - peak) / sum,  pull = sum over keys of share * into_share,  into_score = share * (into_share -
+//   pull)
 // `total`, which is added to, or null, is the gradient of the bias.
 template <class N>
-static inline void unroll(int keys, float* score, const float* into_share, typename N::Item* share,
-                          typename N::Item* into_score, float* total) {
-    Lanes most = load(score), sum = Lanes{}, pulls = Lanes{};
-    for (int j = LANES; j < keys; j += LANES) most = largest(most, load(score + j));
-    const float peak = top(most);
+static inline void unroll(int keys, float* score, const float* grad_share, typename N::Item* prob,
+                          typename N::Item* grad_score, float* total) {
+    Vec most = load(score), sum = Vec{}, grad_scores = Vec{};
+    for (int j = LANES; j < keys; j += LANES) most = max(most, load(score + j));
+    const float row_max = top(most);
     for (int j = 0; j < keys; j += LANES) {
-        const Lanes e = share_of<N>(load(score + j) - peak);
+        const Vec e = prob_of<N>(load(score + j) - row_max);
         sum += e;
-        pulls += e * load(into_share + j);
+        grad_scores += e * load(grad_share + j);
         store(score + j, e);
     }
-    const float whole = 1.0f / add_up(sum), pull = add_up(pulls) * whole;
+    const float whole = 1.0f / add_up(sum), row_dot = add_up(grad_scores) * whole;
     for (int j = 0; j < keys; j += LANES) {
-        const Lanes part = load(score + j) * whole, into = part * (load(into_share + j) - pull);
-        N::write(share + j, part);
-        N::write(into_score + j, into);
+        const Vec part = load(score + j) * whole, into = part * (load(grad_share + j) - row_dot);
+        N::write(prob + j, part);
+        N::write(grad_score + j, into);
         if (total != nullptr) store(total + j, load(total + j) + into);
     }
 }
@@ -101,12 +102,13 @@ static inline void unroll(int keys, float* score, const float* into_share, typen
 // The queries of a block: their gradients, and their rows of shares and of gradients of scores. `first` is the block's
 // first query within the strip. `strip` holds keys in both layouts, `values` values in lines.
 template <class N, int R>
-static inline void part_block(const Head<N>& h, const Meeting& m, const Block& block, int first, const Strip<N>& strip,
-                              const typename N::Word* values, const Rows<N>& shares, const Rows<N>& pulls) {
+static inline void part_block(const Head<N>& h, const StripPlan& m, const Block& block, int first,
+                              const Strip<N>& strip, const typename N::KPack* values, const RowRing<N>& probs,
+                              const RowRing<N>& grad_scores) {
     typedef typename N::Item Item;
-    const int keys = round_up(m.run, LANES), odd = block.key % N::STEP;
-    float *scores = h.desk->scores.of(R * keys), *into_shares = h.desk->into_shares.of(R * keys);
-    const Seat* seats = m.seats + block.query;
+    const int keys = round_up(m.run, LANES), odd = block.key % N::K_STEP;
+    float *scores = h.workspace->scores.of(R * keys), *grad_shares = h.workspace->grad_shares.of(R * keys);
+    const QuerySlot* seats = m.seats + block.query;
     const Item *queries[R], *answers[R], *rows[R];
     Item* into[R];
     float factors[R];
@@ -116,16 +118,16 @@ static inline void part_block(const Head<N>& h, const Meeting& m, const Block& b
         into[r] = h.into + seats[r].token * h.row;
         factors[r] = h.scale;
     }
-    meet_run<N, R>(queries, strip.keys + block.key, strip.room, keys, h.width, [&](int r, int j, Lanes sum) {
+    meet_run<N, R>(queries, strip.keys + block.key, strip.room, keys, h.width, [&](int r, int j, Vec sum) {
         store(scores + r * keys + j, sum * h.scale + load(h.bias + (size_t)seats[r].bias * keys + j));
     });
     meet_run<N, R>(answers, values + block.key, strip.room, keys, h.width,
-                   [&](int r, int j, Lanes sum) { store(into_shares + r * keys + j, sum); });
+                   [&](int r, int j, Vec sum) { store(grad_shares + r * keys + j, sum); });
     for (int r = 0; r < R; r++) {
         float* total = h.total == nullptr ? nullptr : h.total + (size_t)seats[r].bias * keys;
-        Item* row = pulls.begin(first + r);
+        Item* row = grad_scores.begin(first + r);
         rows[r] = row;
-        unroll<N>(keys, scores + r * keys, into_shares + r * keys, shares.begin(first + r), row + odd, total);
+        unroll<N>(keys, scores + r * keys, grad_shares + r * keys, probs.begin(first + r), row + odd, total);
     }
     mix_run<N, R>(rows, factors, strip.values, strip.steps, block.key, m.run, h.width, into);
 }
@@ -136,54 +138,56 @@ static inline void part_block(int count, const Rest&... rest) {
     if constexpr (R > 1) part_block<N, R - 1>(count, rest...);
 }
 
-// Rows as a product over queries reads them: Words of STEP queries that follow each other, one for each key from the first
-// one's run on. Later groups take over from earlier ones.
+// RowRing as a product over queries reads them: KPacks of K_STEP queries that follow each other, one for each key from
+// the first one's run on. Later groups take over from earlier ones.
 template <class N>
-struct Woven {
-    typename N::Word* at;
+struct PackedGroups {
+    typename N::KPack* at;
     int most;  // groups, a power of two
     int length;
 
-    typename N::Word* of(int group) const { return at + (long)(group & (most - 1)) * length; }
+    typename N::KPack* of(int group) const { return at + (long)(group & (most - 1)) * length; }
 };
 
-// Weave a group of STEP queries, of which those before `queries` are there. `odd`: rows begin at odd places if runs do.
+// Weave a group of K_STEP queries, of which those before `queries` are there. `odd`: rows begin at odd places if runs
+// do.
 template <class N>
-static inline void weave_group(const Rows<N>& rows, const int* runs, int group, int queries, bool odd, const Woven<N>& to) {
-    const typename N::Item* row[N::STEP];
-    const int first = group * N::STEP;
-    for (int s = 0; s < N::STEP; s++) {
+static inline void pack_group(const RowRing<N>& rows, const int* runs, int group, int queries, bool odd,
+                              const PackedGroups<N>& to) {
+    const typename N::Item* row[N::K_STEP];
+    const int first = group * N::K_STEP;
+    for (int s = 0; s < N::K_STEP; s++) {
         const int i = first + s;
-        row[s] = i < queries ? rows.of(i) + (odd ? runs[i] % N::STEP : 0) - (runs[i] - runs[first])
+        row[s] = i < queries ? rows.of(i) + (odd ? runs[i] % N::K_STEP : 0) - (runs[i] - runs[first])
                              : nothing<typename N::Item>(to.length);
     }
-    typename N::Word* words = to.of(group);
+    typename N::KPack* words = to.of(group);
     for (int j = 0; j < to.length; j += LANES) N::interleave(row, j, words + j);
 }
 
-// What queries give to a row of keys: groups of them from `first` to `last`, keys from place `key` of the strip on. Key r
-// is cell `cells[r]`, or padding, which has the line after the last cell; `into` (cells, whole vectors) is added to.
+// What queries give to a row of keys: groups of them from `first` to `last`, keys from place `key` of the strip on. Key
+// r is cell `cells[r]`, or padding, which has the line after the last cell; `into` (cells, whole vectors) is added to.
 template <class N>
-struct Gift {
-    Woven<N> woven;
-    const typename N::Word* columns;  // what the queries have
+struct DkvBlock {
+    PackedGroups<N> packed;
+    const typename N::KPack* columns;  // what the queries have
     float* into;
 };
 
 template <class N, int R, int V>
-static inline void gather(const Gift<N>& gift, const int* runs, int first, int last, long key, const int32_t* cells,
+static inline void gather(const DkvBlock<N>& dkv, const int* runs, int first, int last, long key, const int32_t* cells,
                           int tokens, int line, int start, int groups) {
-    const typename N::Word* column = gift.columns + (size_t)start * groups + first * V * LANES;
-    Lanes sum[R][V];
+    const typename N::KPack* column = dkv.columns + (size_t)start * groups + first * V * LANES;
+    Vec sum[R][V];
     for (auto& row : sum)
-        for (auto& s : row) s = Lanes{};
+        for (auto& s : row) s = Vec{};
     for (int g = first; g < last; g++, column += V * LANES) {
-        const typename N::Word* words = gift.woven.of(g) + (key - runs[g * N::STEP]);
+        const typename N::KPack* words = dkv.packed.of(g) + (key - runs[g * N::K_STEP]);
         for (int r = 0; r < R; r++)
             for (int v = 0; v < V; v++) sum[r][v] = N::add_product(sum[r][v], words[r], column + v * LANES);
     }
     for (int r = 0; r < R; r++) {
-        float* to = gift.into + (long)(cells[r] < 0 ? tokens : cells[r]) * line + start;
+        float* to = dkv.into + (long)(cells[r] < 0 ? tokens : cells[r]) * line + start;
         for (int v = 0; v < V; v++) store(to + v * LANES, load(to + v * LANES) + sum[r][v]);
     }
 }
@@ -197,15 +201,15 @@ static inline void gather_some(int count, const Rest&... rest) {
 }
 
 template <class N>
-static inline void gather_row(const Gift<N>& gift, const int* runs, int first, int last, int key, const int32_t* cells,
-                              int side, int tokens, int line, int groups) {
+static inline void gather_row(const DkvBlock<N>& dkv, const int* runs, int first, int last, int key,
+                              const int32_t* cells, int side, int tokens, int line, int groups) {
     for (int start = 0; start < line; start += PANEL) {
         const int vectors = std::min(WIDE, (line - start) / LANES), most = most_keys(vectors);
         const int parts = (side + most - 1) / most;
         for (int part = 0; part < parts; part++) {
             const int from = side * part / parts, count = side * (part + 1) / parts - from;
             auto run = [&](auto which) {
-                gather_some<N, which.value>(count, gift, runs, first, last, (long)key + from, cells + from, tokens, line,
+                gather_some<N, which.value>(count, dkv, runs, first, last, (long)key + from, cells + from, tokens, line,
                                             start, groups);
             };
             switch (vectors) {
@@ -218,9 +222,9 @@ static inline void gather_row(const Gift<N>& gift, const int* runs, int first, i
     }
 }
 
-// How many queries of a strip have to be on hand at once, or more, as a power of two: those that meet a row of keys, those
-// of the next run, and what fills a group.
-static inline int most_at_once(const Meeting& m, int strip, int side) {
+// How many queries of a strip have to be on hand at once, or more, as a power of two: those that meet a row of keys,
+// those of the next run, and what fills a group.
+static inline int most_at_once(const StripPlan& m, int strip, int side) {
     int most = 0, held = 0, last = m.starts[2 * strip + 1];
     for (int first = last; first < m.starts[2 * strip + 3]; first++) {
         for (; last < m.starts[2 * strip + 3] && m.blocks[last].key <= m.blocks[first].key + m.run; last++)
@@ -235,55 +239,58 @@ static inline int most_at_once(const Meeting& m, int strip, int side) {
 
 // All gradients of a strip. Its rows are `side` keys wide.
 template <class N>
-static void part_strip(const Head<N>& h, const Meeting& m, int side, int strip) {
-    typedef typename N::Word Word;
-    constexpr int STEP = N::STEP;
+static void part_strip(const Head<N>& h, const StripPlan& m, int side, int strip) {
+    typedef typename N::KPack KPack;
+    constexpr int K_STEP = N::K_STEP;
     const int32_t *starts = m.starts + 2 * strip, *cells = m.keys + starts[0];
     if (starts[1] == starts[3]) return;  // nobody asks
-    Desk<N>& desk = *h.desk;
+    Workspace<N>& workspace = *h.workspace;
     const Block &first_block = m.blocks[starts[1]], &last_block = m.blocks[starts[3] - 1];
-    const int count = starts[2] - starts[0], room = room_for(count), steps = round_up(count, STEP) / STEP;
-    const int queries = last_block.query + last_block.count - first_block.query, groups = (queries + STEP - 1) / STEP;
-    const Seat* seats = m.seats + first_block.query;
+    const int count = starts[2] - starts[0], room = room_for(count), steps = round_up(count, K_STEP) / K_STEP;
+    const int queries = last_block.query + last_block.count - first_block.query,
+              groups = (queries + K_STEP - 1) / K_STEP;
+    const QuerySlot* seats = m.seats + first_block.query;
 
-    Word *keys = desk.keys.of((size_t)room * h.width / STEP), *values = desk.values.of((size_t)room * h.width / STEP);
-    Word* columns = desk.columns.of((size_t)steps * h.line());
-    visit<N>(h.cells, 4, h.picture, h.head, cells, count, h.width);
+    KPack *keys = workspace.keys.of((size_t)room * h.width / K_STEP),
+          *values = workspace.values.of((size_t)room * h.width / K_STEP);
+    KPack* columns = workspace.columns.of((size_t)steps * h.line());
+    visit<N>(h.cells, 4, h.image, h.head, cells, count, h.width);
     pack_lines<N>(count, h.width, [&](int j) { return h.of(1, cells[j]); }, keys, room);
     pack_lines<N>(count, h.width, [&](int j) { return h.of(2, cells[j]); }, values, room);
     pack_values<N>(count, h.width, [&](int j) { return h.of(1, cells[j]); }, columns);
     const Strip<N> packed = {keys, room, columns, steps};
-    Word *asked = desk.queries.of((size_t)groups * h.line()), *answered = desk.answers.of((size_t)groups * h.line());
-    pack_values<N>(queries, h.width, [&](int i) { return h.of(0, seats[i].token); }, asked);
-    pack_values<N>(queries, h.width, [&](int i) { return h.of(3, seats[i].token); }, answered);
+    KPack *packed_queries = workspace.queries.of((size_t)groups * h.line()),
+          *packed_grad_out = workspace.grad_out.of((size_t)groups * h.line());
+    pack_values<N>(queries, h.width, [&](int i) { return h.of(0, seats[i].token); }, packed_queries);
+    pack_values<N>(queries, h.width, [&](int i) { return h.of(3, seats[i].token); }, packed_grad_out);
 
     const int front = round_up(side, LANES), keys_of_run = round_up(m.run, LANES), most = most_at_once(m, strip, side);
-    const int length = round_up(m.run + (STEP - 1) * side, LANES), back = length + LANES - keys_of_run;
-    const size_t rows = (size_t)most * (front + keys_of_run + back), words = (size_t)most / STEP * length;
-    const Rows<N> shares = {desk.share_rows.of(rows), most, front, keys_of_run, back};
-    const Rows<N> pulls = {desk.pull_rows.of(rows), most, front, keys_of_run, back};
-    const Gift<N> to_values = {{desk.shares.of(words), most / STEP, length}, answered, h.into_values};
-    const Gift<N> to_keys = {{desk.pulls.of(words), most / STEP, length}, asked, h.into_keys};
-    int* runs = desk.runs.of(queries);
+    const int length = round_up(m.run + (K_STEP - 1) * side, LANES), back = length + LANES - keys_of_run;
+    const size_t rows = (size_t)most * (front + keys_of_run + back), words = (size_t)most / K_STEP * length;
+    const RowRing<N> probs = {workspace.prob_rows.of(rows), most, front, keys_of_run, back};
+    const RowRing<N> grad_scores = {workspace.grad_score_rows.of(rows), most, front, keys_of_run, back};
+    const DkvBlock<N> to_values = {{workspace.probs.of(words), most / K_STEP, length}, packed_grad_out, h.grad_values};
+    const DkvBlock<N> to_keys = {{workspace.grad_scores.of(words), most / K_STEP, length}, packed_queries, h.grad_keys};
+    int* runs = workspace.runs.of(queries);
 
-    int block = starts[1], done = 0, woven = 0, first = 0;
+    int block = starts[1], done = 0, packed_count = 0, first = 0;
     auto ask = [&](int key) {
         for (; block < starts[3] && m.blocks[block].key == key; block++) {
             const Block& b = m.blocks[block];
             for (int r = 0; r < b.count; r++) runs[done + r] = key;
-            part_block<N>((int)b.count, h, m, b, done, packed, values, shares, pulls);
+            part_block<N>((int)b.count, h, m, b, done, packed, values, probs, grad_scores);
             done += b.count;
         }
     };
     ask(0);
     for (int key = 0; key < count; key += side) {
-        const int last = (done + STEP - 1) / STEP;
+        const int last = (done + K_STEP - 1) / K_STEP;
         ask(key + side);  // before what was written just now is read otherwise, which would have to wait for it
-        for (; woven < last; woven++) {
-            weave_group<N>(shares, runs, woven, done, false, to_values.woven);
-            weave_group<N>(pulls, runs, woven, done, true, to_keys.woven);
+        for (; packed_count < last; packed_count++) {
+            pack_group<N>(probs, runs, packed_count, done, false, to_values.packed);
+            pack_group<N>(grad_scores, runs, packed_count, done, true, to_keys.packed);
         }
-        while (first < last && runs[std::min(first * STEP + STEP, done) - 1] + m.run <= key) first++;
+        while (first < last && runs[std::min(first * K_STEP + K_STEP, done) - 1] + m.run <= key) first++;
         gather_row<N>(to_values, runs, first, last, key, cells + key, side, h.tokens, h.line(), groups);
         gather_row<N>(to_keys, runs, first, last, key, cells + key, side, h.tokens, h.line(), groups);
     }

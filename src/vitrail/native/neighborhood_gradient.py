@@ -7,19 +7,19 @@ they share, the bias and padding, is added up in the same order on any number of
 import torch
 from torch import Tensor
 
-from vitrail.native.calls import at, function
-from vitrail.native.memory import fp32
+from vitrail.native.allocator import fp32
+from vitrail.native.ffi import at, function
 from vitrail.native.neighborhood import Meeting, operands, readable
 from vitrail.shapes import HeadMap
 
 
-def attend_neighbors_back(
+def attend_neighbors_backward(
     q: HeadMap,
     k: HeadMap,
     v: HeadMap,
     bias: Tensor,
     meeting: Meeting,
-    into_y: Tensor,
+    grad_y: Tensor,
     padding: Tensor | None = None,
     table_rows: int = 0,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -31,7 +31,7 @@ def attend_neighbors_back(
         v: values.
         bias: from `run_bias`.
         meeting: of this map.
-        into_y: the gradient of the answer.
+        grad_y: the gradient of the answer.
         padding: `(2, h, d)`, key and value of padding, where the meeting has some.
         table_rows: rows of the bias table, `(2 k - 1)^2`, or 0 if its gradient is not wanted.
 
@@ -41,19 +41,19 @@ def attend_neighbors_back(
     """
     batch, height, width, heads, d = q.shape
     q, k, v = (readable(x) for x in (q, k, v))
-    into_y = into_y.to(q.dtype).contiguous()
-    into_qkv = q.new_empty(batch, height, width, 3, heads, d)
-    into_table = fp32(table_rows, heads) if table_rows else None
-    into_padding = None if padding is None else fp32(2, heads, d)
+    grad_y = grad_y.to(q.dtype).contiguous()
+    grad_qkv = q.new_empty(batch, height, width, 3, heads, d)
+    grad_table = fp32(table_rows, heads) if table_rows else None
+    grad_padding = None if padding is None else fp32(2, heads, d)
     function("neighborhood_gradient", "neighborhood_backward", q.dtype)(
         *operands(q, k, v, bias, meeting, padding),
         meeting.side,
         at(meeting.offsets),
         table_rows,
-        at(into_y),
-        at(into_qkv),
-        at(into_table),
-        at(into_padding),
+        at(grad_y),
+        at(grad_qkv),
+        at(grad_table),
+        at(grad_padding),
         torch.get_num_threads(),
     )
-    return into_qkv, into_table, into_padding
+    return grad_qkv, grad_table, grad_padding

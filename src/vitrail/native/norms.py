@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vitrail.native.calls import Fixed, at
-from vitrail.native.library import library
+from vitrail.native.build import library
+from vitrail.native.ffi import DataPointers, at
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class LaneNorm:
     eps: float
 
     @cached_property
-    def fixed(self) -> Fixed:
+    def pointers(self) -> DataPointers:
         """Where weight and bias lie."""
-        return Fixed(self.weight, self.bias)
+        return DataPointers(self.weight, self.bias)
 
     @classmethod
     def of(cls, norm: nn.LayerNorm) -> "LaneNorm":
@@ -40,10 +40,10 @@ def norm_operands(norm: LaneNorm | None) -> tuple[ctypes.c_void_p, ctypes.c_void
     """Return weight, bias and eps as compiled code takes them; without a norm there is nothing to read."""
     if norm is None:
         return at(None), at(None), ctypes.c_float(0)
-    weight, bias = norm.fixed.places
+    weight, bias = norm.pointers.addresses
     return weight, bias, ctypes.c_float(norm.eps)
 
 
 def lanes(x: Tensor) -> Tensor:
     """Fill a vector of channels up with zeros to whole vectors of the machine."""
-    return pad(x, (0, -len(x) % library("products").vitrail_lanes())).contiguous()
+    return pad(x, (0, -len(x) % library("gemm").vitrail_lanes())).contiguous()

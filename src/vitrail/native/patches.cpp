@@ -1,16 +1,16 @@
-// What native/patches.py calls: patches of pictures and squares of tokens as rows of a product.
+// What native/patches.py calls: patches of images and squares of tokens as rows of a product.
 
-#include "dense.h"
+#include "gemm_layer.h"
 
 // Numbers of each channel are read as x * factor + shift.
 struct Pixels {
     const float *factors, *shifts;
 };
 
-// Write the patches of one line of a picture, `depth` numbers each: channel by channel, row by row, as filters lie.
-// Pictures are fp32 planes; what lies outside is zero before it is read.
+// Write the patches of one line of a image, `depth` numbers each: channel by channel, row by row, as filters lie.
+// Images are fp32 planes; what lies outside is zero before it is read.
 template <class N>
-static void gather_line(const float* picture, Pixels pixels, int channels, int height, int width, int size, int line,
+static void gather_line(const float* image, Pixels pixels, int channels, int height, int width, int size, int line,
                         int columns, int depth, typename N::Item* to) {
     typedef typename N::Item Item;
     const int wide = columns * size;
@@ -19,7 +19,7 @@ static void gather_line(const float* picture, Pixels pixels, int channels, int h
         const float factor = pixels.factors[c], shift = pixels.shifts[c];
         for (int i = 0; i < size; i++) {
             const int y = line * size + i, held = y < height ? width : 0;
-            const float* from = picture + ((long)c * height + y) * width;
+            const float* from = image + ((long)c * height + y) * width;
             int x = 0;
             for (; x + LANES <= held; x += LANES) N::write(row + x, load(from + x) * factor + shift);
             for (; x < held; x++) row[x] = N::round(from[x] * factor + shift);
@@ -35,7 +35,8 @@ static void gather_line(const float* picture, Pixels pixels, int channels, int h
 // y = norm(patches(x) W + b), (batch, rows * columns, outputs). `weight` is null where no norm follows.
 template <class N>
 static void embed(const float* x, Pixels pixels, int batch, int channels, int height, int width, int size, int rows,
-                  int columns, const Dense<N>& filters, const float* weight, const float* shift, float eps, void* y_, int threads) {
+                  int columns, const LinearWeights<N>& filters, const float* weight, const float* shift, float eps,
+                  void* y_, int threads) {
     typedef typename N::Item Item;
     typedef typename N::Residual X;
     const int lines = batch * rows, depth = filters.inputs, outputs = filters.outputs;
@@ -72,21 +73,21 @@ static inline void copy(const Item* from, int count, const Item* end, Item* to) 
     }
 }
 
-// Write square `index` of a picture to `to`, row by row, with zeros for what is cut off. Needs room for one vector more.
+// Write square `index` of a image to `to`, row by row, with zeros for what is cut off. Needs room for one vector more.
 template <class Item>
-static inline void gather(const Item* picture, const Item* end, const Squares& s, long index, Item* to) {
+static inline void gather(const Item* image, const Item* end, const Squares& s, long index, Item* to) {
     const int y = (int)(index / s.columns()) * s.size, x = (int)(index % s.columns()) * s.size;
     const int line = s.size * s.channels, held = std::min(s.size, s.width - x) * s.channels;
     for (int i = 0; i < s.size; i++, to += line) {
         const int some = y + i < s.height ? held : 0;
-        if (some > 0) copy(picture + ((long)(y + i) * s.width + x) * s.channels, some, end, to);
+        if (some > 0) copy(image + ((long)(y + i) * s.width + x) * s.channels, some, end, to);
         if (some < line) std::memset(to + some, 0, (line - some) * sizeof(Item));
     }
 }
 
 // y = norm(squares(x)) W + b: squares of tokens, normalised as one row each.
 template <class N>
-static void merge(const void* x_, int batch, const Squares& s, const Dense<N>& weights, float eps, void* y_,
+static void merge(const void* x_, int batch, const Squares& s, const LinearWeights<N>& weights, float eps, void* y_,
                   int threads) {
     typedef typename N::Item Item;
     typedef typename N::Residual X;
@@ -94,35 +95,35 @@ static void merge(const void* x_, int batch, const Squares& s, const Dense<N>& w
     auto* y = (typename X::Item*)y_;
     const long size = (long)s.height * s.width * s.channels;
     const int depth = s.depth();
-    share_rows(batch * s.count(), depth * sizeof(Item), threads, [&](long start, int count) {
+    parallel_rows(batch * s.count(), depth * sizeof(Item), threads, [&](long start, int count) {
         Item* fresh = scratch<Item>(5, (size_t)count * depth);
         auto* square = scratch<typename X::Item>(6, depth);
         for (int r = 0; r < count; r++) {
-            const long picture = (start + r) / s.count();
-            gather(x + picture * size, x + batch * size, s, start + r - picture * s.count(), square);
-            standardise<X, N>(square, depth, standard_of<X>(square, depth, eps), fresh + (long)r * depth);
+            const long image = (start + r) / s.count();
+            gather(x + image * size, x + batch * size, s, start + r - image * s.count(), square);
+            normalize_row<X, N>(square, depth, norm_stats_of<X>(square, depth, eps), fresh + (long)r * depth);
         }
         layer<N, X>(PLAIN, weights, fresh, count, NO_NORM, nullptr, y + start * weights.outputs);
     });
 }
 
 extern "C" {
-#define FOR(name, N)                                                                                                   \
-    void vitrail_embed_##name(const float* x, const float* factors, const float* shifts, int batch, int channels,      \
-                              int height, int width, int size, int rows, int columns, const void* packed,              \
-                              const float* bias, int depth, int outputs,                                               \
-                              const float* weight, const float* shift, float eps, void* y, int threads) {              \
-        embed<N>(x, {factors, shifts}, batch, channels, height, width, size, rows, columns,                            \
-                 {(const N::Word*)packed, bias, depth, outputs}, weight, shift, eps, y, threads);                      \
-    }                                                                                                                  \
-    void vitrail_merge_##name(const void* x, int batch, int height, int width, int channels, int size,                 \
-                              const void* packed, const float* bias, int outputs, float eps, void* y, int threads) {   \
-        const Squares squares = {height, width, channels, size};                                                       \
-        merge<N>(x, batch, squares, {(const N::Word*)packed, bias, squares.depth(), outputs}, eps, y, threads);        \
+#define FOR(name, N)                                                                                                 \
+    void vitrail_embed_##name(const float* x, const float* factors, const float* shifts, int batch, int channels,    \
+                              int height, int width, int size, int rows, int columns, const void* packed,            \
+                              const float* bias, int depth, int outputs, const float* weight, const float* shift,    \
+                              float eps, void* y, int threads) {                                                     \
+        embed<N>(x, {factors, shifts}, batch, channels, height, width, size, rows, columns,                          \
+                 {(const N::KPack*)packed, bias, depth, outputs}, weight, shift, eps, y, threads);                   \
+    }                                                                                                                \
+    void vitrail_merge_##name(const void* x, int batch, int height, int width, int channels, int size,               \
+                              const void* packed, const float* bias, int outputs, float eps, void* y, int threads) { \
+        const Squares squares = {height, width, channels, size};                                                     \
+        merge<N>(x, batch, squares, {(const N::KPack*)packed, bias, squares.depth(), outputs}, eps, y, threads);     \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

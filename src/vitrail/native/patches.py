@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.native.calls import at, function
-from vitrail.native.memory import empty
+from vitrail.native.allocator import empty
+from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.ffi import at, function
+from vitrail.native.gemm import PackedLinear
 from vitrail.native.norms import LaneNorm, norm_operands
-from vitrail.native.products import PackedLinear
-from vitrail.native.residual import RESIDUAL
 from vitrail.shapes import FeatureMap, Image
 
 

@@ -1,13 +1,13 @@
 // What native/pooling.py calls: both branches of a PoolFormer block on tokens that stay where they are.
 
-#include "dense.h"
+#include "gemm_layer.h"
 
 // The spread of numbers that come in parts (Chan, Golub and LeVeque): no digit is lost where the mean is large, and a
 // part is read while it is in cache.
-struct Growing {
+struct Welford {
     double count = 0, mean = 0, squares = 0;
 
-    void add(long size, Spread part) {
+    void add(long size, Moments part) {
         const double all = count + size, apart = part.mean - mean;
         mean += apart * size / all;
         squares += part.squares + apart * apart * count * size / all;
@@ -15,26 +15,27 @@ struct Growing {
     }
 };
 
-// Mean and scale of each picture. Parts are of one size, so threads do not change a sum.
+// Mean and scale of each image. Parts are of one size, so threads do not change a sum.
 template <class N>
-static std::vector<Standard> standards(const typename N::Item* x, long pictures, long size, float eps, int threads) {
+static std::vector<NormStats> norm_stats(const typename N::Item* x, long images, long size, float eps, int threads) {
     const long part = 4096, parts = (size + part - 1) / part;
-    std::vector<Spread> some(pictures * parts);
+    std::vector<Moments> some(images * parts);
 #pragma omp parallel for num_threads(threads)
-    for (long i = 0; i < pictures * parts; i++) {
+    for (long i = 0; i < images * parts; i++) {
         const long first = i % parts * part;
-        some[i] = spread_of<N>(x + i / parts * size + first, (int)std::min(part, size - first));
+        some[i] = moments_of<N>(x + i / parts * size + first, (int)std::min(part, size - first));
     }
-    std::vector<Standard> found(pictures);
-    for (long p = 0; p < pictures; p++) {
-        Growing all;
+    std::vector<NormStats> found(images);
+    for (long p = 0; p < images; p++) {
+        Welford all;
         for (long i = 0; i < parts; i++) all.add(std::min(part, size - i * part), some[p * parts + i]);
         found[p] = {(float)all.mean, 1.0f / std::sqrt((float)(all.squares / all.count) + eps)};
     }
     return found;
 }
 
-// One row of cells: y = x + factor (mean of the cells around - x). Columns are summed up first, then neighbours of these.
+// One row of cells: y = x + factor (mean of the cells around - x). Columns are summed up first, then neighbours of
+// these.
 template <class N>
 static void pool_row(const typename N::Item* x, int row, int height, int width, int channels, int reach,
                      const float* factor, float scale, typename N::Item* y) {
@@ -43,8 +44,8 @@ static void pool_row(const typename N::Item* x, int row, int height, int width, 
     float* columns = scratch<float>(0, line);
     for (long i = 0; i < line; i += LANES) {
         const int left = (int)std::min<long>(LANES, line - i);
-        Lanes sum = get<N>(x + first * line + i, left);
-        for (int r = first + 1; r <= last; r++) sum += get<N>(x + r * line + i, left);
+        Vec sum = load_partial<N>(x + first * line + i, left);
+        for (int r = first + 1; r <= last; r++) sum += load_partial<N>(x + r * line + i, left);
         store(columns + i, sum);
     }
     for (int cell = 0; cell < width; cell++) {
@@ -52,16 +53,17 @@ static void pool_row(const typename N::Item* x, int row, int height, int width, 
         const float share = 1.0f / ((last - first + 1) * (to - from + 1));
         const long at = row * line + (long)cell * channels;
         for (int c = 0; c < channels; c += LANES) {
-            Lanes sum = load(columns + (long)from * channels + c);
+            Vec sum = load(columns + (long)from * channels + c);
             for (int i = from + 1; i <= to; i++) sum += load(columns + (long)i * channels + c);
-            const Lanes own = get<N>(x + at + c, channels - c);
-            put<N>(y + at + c, own + load(factor + c) * scale * (sum * share - own), channels - c);
+            const Vec own = load_partial<N>(x + at + c, channels - c);
+            store_partial<N>(y + at + c, own + load(factor + c) * scale * (sum * share - own), channels - c);
         }
     }
 }
 
-// y = x + gamma (pool(norm(x)) - norm(x)). The norm's shift is the same everywhere, so the mean keeps it and it cancels;
-// its scale is one number for a picture and one for a channel, which `factor` holds times gamma, in whole vectors.
+// y = x + gamma (pool(norm(x)) - norm(x)). The norm's shift is the same everywhere, so the mean keeps it and it
+// cancels; its scale is one number for a image and one for a channel, which `factor` holds times gamma, in whole
+// vectors.
 template <class N>
 static void pool(const void* x_, int batch, int height, int width, int channels, int reach, const float* factor,
                  float eps, void* y_, int threads) {
@@ -69,49 +71,49 @@ static void pool(const void* x_, int batch, int height, int width, int channels,
     const Item* x = (const Item*)x_;
     Item* y = (Item*)y_;
     const long size = (long)height * width * channels;
-    const std::vector<Standard> standard = standards<N>(x, batch, size, eps, threads);
+    const std::vector<NormStats> stats = norm_stats<N>(x, batch, size, eps, threads);
 #pragma omp parallel for num_threads(threads)
     for (int i = 0; i < batch * height; i++) {
-        const int picture = i / height;
-        pool_row<N>(x + picture * size, i % height, height, width, channels, reach, factor, standard[picture].scale,
-                    y + picture * size);
+        const int image = i / height;
+        pool_row<N>(x + image * size, i % height, height, width, channels, reach, factor, stats[image].scale,
+                    y + image * size);
     }
 }
 
-// y = x + gelu(norm(x) W1 + b1) W2 + b2, where norm looks at a whole picture; its scale and shift for a channel are folded
-// into W1 and b1. Some rows at a time, so that the hidden part never leaves the cache.
+// y = x + gelu(norm(x) W1 + b1) W2 + b2, where norm looks at a whole image; its scale and shift for a channel are
+// folded into W1 and b1. Some rows at a time, so that the hidden part never leaves the cache.
 template <class N, class X = typename N::Residual>
-static void picture_mlp(const typename X::Item* x, int batch, int tokens, float eps, const Dense<N>& one,
-                        const Dense<N>& two, typename X::Item* y, int threads) {
+static void image_mlp(const typename X::Item* x, int batch, int tokens, float eps, const LinearWeights<N>& one,
+                        const LinearWeights<N>& two, typename X::Item* y, int threads) {
     typedef typename N::Item Item;
     const int channels = one.inputs;
-    const std::vector<Standard> standard = standards<X>(x, batch, (long)tokens * channels, eps, threads);
-    share_rows((long)batch * tokens, one.outputs * sizeof(Item), threads, [&](long start, int count) {
+    const std::vector<NormStats> stats = norm_stats<X>(x, batch, (long)tokens * channels, eps, threads);
+    parallel_rows((long)batch * tokens, one.outputs * sizeof(Item), threads, [&](long start, int count) {
         const typename X::Item* from = x + start * channels;
         Item* fresh = scratch<Item>(5, (size_t)count * channels);
         for (int r = 0; r < count; r++)
-            standardise<X, N>(from + (long)r * channels, channels, standard[(start + r) / tokens],
+            normalize_row<X, N>(from + (long)r * channels, channels, stats[(start + r) / tokens],
                               fresh + (long)r * channels);
         mlp_rows<N>(one, two, fresh, count, NO_NORM, from, y + start * channels);
     });
 }
 
 extern "C" {
-#define FOR(name, N)                                                                                                   \
-    void vitrail_pool_##name(const void* x, int batch, int height, int width, int channels, int reach,                 \
-                             const float* factor, float eps, void* y, int threads) {                                   \
-        pool<N::Residual>(x, batch, height, width, channels, reach, factor, eps, y, threads);                          \
-    }                                                                                                                  \
-    void vitrail_picture_mlp_##name(const void* x, int batch, int tokens, int channels, float eps, const void* first,  \
-                                    const float* bias1, int hidden, const void* second, const float* bias2, void* y,   \
-                                    int threads) {                                                                     \
-        typedef N::Residual X;                                                                                         \
-        picture_mlp<N>((const X::Item*)x, batch, tokens, eps, {(const N::Word*)first, bias1, channels, hidden},        \
-                       {(const N::Word*)second, bias2, hidden, channels}, (X::Item*)y, threads);                       \
+#define FOR(name, N)                                                                                                \
+    void vitrail_pool_##name(const void* x, int batch, int height, int width, int channels, int reach,              \
+                             const float* factor, float eps, void* y, int threads) {                                \
+        pool<N::Residual>(x, batch, height, width, channels, reach, factor, eps, y, threads);                       \
+    }                                                                                                               \
+    void vitrail_image_mlp_##name(const void* x, int batch, int tokens, int channels, float eps, const void* first, \
+                                  const float* bias1, int hidden, const void* second, const float* bias2, void* y,  \
+                                  int threads) {                                                                    \
+        typedef N::Residual X;                                                                                      \
+        image_mlp<N>((const X::Item*)x, batch, tokens, eps, {(const N::KPack*)first, bias1, channels, hidden},      \
+                     {(const N::KPack*)second, bias2, hidden, channels}, (X::Item*)y, threads);                     \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

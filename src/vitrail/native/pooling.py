@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vitrail.grid import Grid
-from vitrail.native.calls import at, function
-from vitrail.native.memory import empty
-from vitrail.native.products import PackedLinear
-from vitrail.native.residual import PRODUCTS
+from vitrail.native.allocator import empty
+from vitrail.native.dtypes import PRODUCTS
+from vitrail.native.ffi import at, function
+from vitrail.native.gemm import PackedLinear
 
 
 def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor:
@@ -42,7 +42,7 @@ def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor
     return y
 
 
-def picture_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float) -> Tensor:
+def image_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float) -> Tensor:
     """Return `x + gelu(z W1^T + b1) W2^T + b2`; z is x with mean 0 and variance 1 over each whole picture.
 
     Args:
@@ -55,7 +55,7 @@ def picture_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float
     y = empty(*x.shape, dtype=x.dtype)
     products = PRODUCTS[x.dtype]
     assert products == first.dtype == second.dtype and x.shape[2] == first.inputs == second.outputs
-    function("pooling", "picture_mlp", products)(
+    function("pooling", "image_mlp", products)(
         at(x),
         *x.shape,
         ctypes.c_float(eps),

@@ -1,7 +1,7 @@
-// Resizing as Pillow does it, to the bit, of that part of a picture which its crop keeps.
+// Resizing as Pillow does it, to the bit, of that part of a image which its crop keeps.
 //
-// A pixel is a sum of source pixels with weights of 22 bits behind the point, along the row and along the column, rounded
-// to 8 bits in between. Sums of integers do not depend on their order, so vectors give Pillow's very pixels.
+// A pixel is a sum of source pixels with weights of 22 bits behind the point, along the row and along the column,
+// rounded to 8 bits in between. Sums of integers do not depend on their order, so vectors give Pillow's very pixels.
 
 #pragma once
 
@@ -56,8 +56,8 @@ struct Line {
     long length, begin, end, size, first, side, stored, multiple, filter;  // of one type, so that bytes may be compared
 };
 
-// Which source bytes make up each pixel along one side. Kept from picture to picture: many are of the same size.
-struct Taps {
+// Which source bytes make up each pixel along one side. GrowBuffer from image to image: many are of the same size.
+struct FilterTaps {
     Line line = {};
     int count = 0;
     std::vector<int32_t> starts, weights;
@@ -76,7 +76,8 @@ struct Taps {
         std::vector<double> shares(taps);
         for (long x = 0; x < wanted.side; x++) {
             const double middle = (wanted.first + x + 0.5) * scale;
-            const long low = std::max(long(middle - reach + 0.5), 0l), high = std::min(long(middle + reach + 0.5), part);
+            const long low = std::max(long(middle - reach + 0.5), 0l),
+                       high = std::min(long(middle + reach + 0.5), part);
             double sum = 0.0;
             for (long i = low; i < high; i++) sum += shares[i - low] = filter.at((i - middle + 0.5) * inverse);
             // Nobody may read beyond the end of the line: the last ones begin earlier, with weights of zero.
@@ -141,7 +142,7 @@ inline void write_pixel<4>(uint8_t* to, Sums sums) {
 
 // A line of pixels from one of source pixels, whose first byte is number `offset` of its row.
 template <int CHANNELS>
-static void along_row(const uint8_t* row, const Taps& taps, long offset, long side, uint8_t* to) {
+static void along_row(const uint8_t* row, const FilterTaps& taps, long offset, long side, uint8_t* to) {
     const int32_t* weights = taps.weights.data();
     for (long x = 0; x < side; x++, weights += taps.count, to += CHANNELS) {
         const uint8_t* from = row + taps.starts[x] - offset;
@@ -173,7 +174,7 @@ static thread_local std::vector<uint8_t> room;
 
 template <int CHANNELS, int KEPT>
 static void rows_first(
-    const uint8_t* pixels, long width, const Taps& across, const Taps& down, long side, uint8_t* planes) {
+    const uint8_t* pixels, long width, const FilterTaps& across, const FilterTaps& down, long side, uint8_t* planes) {
     const long first = down.starts[0], last = down.starts[side - 1] + down.count;
     const long pitch = (side * CHANNELS + BYTES - 1) / BYTES * BYTES;
     room.resize((last - first + 1) * pitch);
@@ -189,7 +190,7 @@ static void rows_first(
 
 template <int CHANNELS, int KEPT>
 static void columns_first(
-    const uint8_t* pixels, long width, const Taps& across, const Taps& down, long side, uint8_t* planes) {
+    const uint8_t* pixels, long width, const FilterTaps& across, const FilterTaps& down, long side, uint8_t* planes) {
     const long first = across.starts[0], bytes = across.starts[side - 1] + across.count - first;
     const long pitch = width * CHANNELS;
     room.resize(bytes + side * CHANNELS);

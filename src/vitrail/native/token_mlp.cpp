@@ -8,7 +8,7 @@
 
 // A layer over tokens: `weight` (outputs, depth), where depth is the inputs and, if they are odd in number, a zero.
 template <class N>
-struct Rows {
+struct TokenWeights {
     const typename N::Item* weight;
     const float* bias;
     int outputs, depth;
@@ -19,49 +19,49 @@ struct Scaling {
     const float* sums;            // of each row of the first layer, which the shift is multiplied by
 };
 
-// Channels `first` to `first + held` of one picture. With z = (x - mean) / deviation of each token,
+// Channels `first` to `first + held` of one image. With z = (x - mean) / deviation of each token,
 // W1 (z w + b) = (W1 z) w + (W1 1) b: so the norm's weight and shift come after the product.
 template <class N, class X = typename N::Residual>
-static void mix(const typename X::Item* x, const Standard* standard, int tokens, int channels, int first, int held,
-                Rows<N> one, Rows<N> two, Scaling scaling, typename X::Item* y) {
+static void mix(const typename X::Item* x, const NormStats* stats, int tokens, int channels, int first, int held,
+                TokenWeights<N> one, TokenWeights<N> two, Scaling scaling, typename X::Item* y) {
     typedef typename N::Item Item;
-    typedef typename N::Word Word;
+    typedef typename N::KPack KPack;
     const int wide = round_up(held, LANES), hidden = one.outputs;
     Item* fresh = scratch<Item>(5, (size_t)std::max(tokens, hidden) * wide);
-    Word* panel = scratch<Word>(0, (size_t)std::max(one.depth, two.depth) * wide);
+    KPack* panel = scratch<KPack>(0, (size_t)std::max(one.depth, two.depth) * wide);
     for (int t = 0; t < tokens; t++)
         for (int c = 0; c < wide; c += LANES) {
-            const Lanes own = get<X>(x + (long)t * channels + first + c, held - c);
-            N::write(fresh + t * wide + c, (own - standard[t].mean) * standard[t].scale);
+            const Vec own = load_partial<X>(x + (long)t * channels + first + c, held - c);
+            N::write(fresh + t * wide + c, (own - stats[t].mean) * stats[t].scale);
         }
     pack_values<N>(tokens, wide, [&](int t) { return fresh + t * wide; }, panel);
-    product<N>(one.weight, one.depth, hidden, panel, one.depth, wide, 0, 1, [&](int r, int c, Lanes sum) {
+    gemm<N>(one.weight, one.depth, hidden, panel, one.depth, wide, 0, 1, [&](int r, int c, Vec sum) {
         sum = sum * load(scaling.weight + first + c) + load(scaling.shift + first + c) * scaling.sums[r] + one.bias[r];
         N::write(fresh + r * wide + c, N::gelu(sum));
     });
     pack_values<N>(hidden, wide, [&](int r) { return fresh + r * wide; }, panel);
-    product<N>(two.weight, two.depth, tokens, panel, two.depth, wide, 0, 1, [&](int t, int c, Lanes sum) {
+    gemm<N>(two.weight, two.depth, tokens, panel, two.depth, wide, 0, 1, [&](int t, int c, Vec sum) {
         const long at = (long)t * channels + first + c;
-        put<X>(y + at, sum + two.bias[t] + get<X>(x + at, held - c), held - c);
+        store_partial<X>(y + at, sum + two.bias[t] + load_partial<X>(x + at, held - c), held - c);
     });
 }
 
 // y = x + W2 gelu(W1 norm(x)^T + b1) + b2, transposed back.
 template <class N>
-static void token_mlp(const void* x_, int batch, int tokens, int channels, Rows<N> one, Rows<N> two, Scaling scaling,
-                      float eps, void* y_, int threads) {
+static void token_mlp(const void* x_, int batch, int tokens, int channels, TokenWeights<N> one, TokenWeights<N> two,
+                      Scaling scaling, float eps, void* y_, int threads) {
     typedef typename N::Residual X;
     const auto* x = (const typename X::Item*)x_;
     auto* y = (typename X::Item*)y_;
     const long size = (long)tokens * channels;
-    std::vector<Standard> standard((size_t)batch * tokens);
+    std::vector<NormStats> stats((size_t)batch * tokens);
 #pragma omp parallel for num_threads(threads)
-    for (int i = 0; i < batch * tokens; i++) standard[i] = standard_of<X>(x + (long)i * channels, channels, eps);
+    for (int i = 0; i < batch * tokens; i++) stats[i] = norm_stats_of<X>(x + (long)i * channels, channels, eps);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int item = 0; item < batch * panels(channels); item++) {
-        const int picture = item / panels(channels), first = item % panels(channels) * PANEL;
-        mix<N>(x + picture * size, standard.data() + (long)picture * tokens, tokens, channels, first,
-               std::min(PANEL, channels - first), one, two, scaling, y + picture * size);
+        const int image = item / panels(channels), first = item % panels(channels) * PANEL;
+        mix<N>(x + image * size, stats.data() + (long)image * tokens, tokens, channels, first,
+               std::min(PANEL, channels - first), one, two, scaling, y + image * size);
     }
 }
 
@@ -71,13 +71,13 @@ extern "C" {
                                   const float* bias1, int hidden, const void* weight2, int depth2, const float* bias2, \
                                   const float* weight, const float* shift, const float* sums, float eps, void* y,      \
                                   int threads) {                                                                       \
-        const Rows<N> one = {(const N::Item*)weight1, bias1, hidden, depth1};                                          \
-        const Rows<N> two = {(const N::Item*)weight2, bias2, tokens, depth2};                                          \
+        const TokenWeights<N> one = {(const N::Item*)weight1, bias1, hidden, depth1};                                  \
+        const TokenWeights<N> two = {(const N::Item*)weight2, bias2, tokens, depth2};                                  \
         token_mlp<N>(x, batch, tokens, channels, one, two, {weight, shift, sums}, eps, y, threads);                    \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

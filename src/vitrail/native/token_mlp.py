@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vitrail.native.calls import Fixed, at, function
-from vitrail.native.memory import empty
+from vitrail.native.allocator import empty
+from vitrail.native.dtypes import PRODUCTS
+from vitrail.native.ffi import DataPointers, at, function
 from vitrail.native.norms import LaneNorm, norm_operands
-from vitrail.native.residual import PRODUCTS
 from vitrail.shapes import Tokens
 
 
@@ -26,9 +26,9 @@ class TokenLayer:
     sums: Tensor
 
     @cached_property
-    def fixed(self) -> Fixed:
+    def pointers(self) -> DataPointers:
         """Where all three lie."""
-        return Fixed(self.weight, self.bias, self.sums)
+        return DataPointers(self.weight, self.bias, self.sums)
 
     @classmethod
     def of(cls, layer: nn.Linear, dtype: torch.dtype) -> "TokenLayer":
@@ -51,8 +51,8 @@ def token_mlp(x: Tokens, norm: LaneNorm, first: TokenLayer, second: TokenLayer) 
     y = empty(*x.shape, dtype=x.dtype)
     products = PRODUCTS[x.dtype]
     assert x.shape[1] == len(second.weight) and products == first.weight.dtype == second.weight.dtype
-    weight1, bias1, sums1 = first.fixed.places
-    weight2, bias2, _ = second.fixed.places
+    weight1, bias1, sums1 = first.pointers.addresses
+    weight2, bias2, _ = second.pointers.addresses
     scale, shift, eps = norm_operands(norm)
     function("token_mlp", "token_mlp", products)(
         at(x),

@@ -1,11 +1,11 @@
 // What kernels/window/compiled.py calls: attention within groups of tokens that stay where they are, and its gradient.
 
-#include "sums.h"
+#include "reduce.h"
 #include "window_gradient.h"
 
-// qkv is (batch, tokens, 3, heads, width). slots (groups, count) says which token sits where; -1 is padding, which reads
-// `padding` (3, heads, width). kinds (groups) picks the bias of a group out of bias (all kinds, heads, count, line), key
-// first, or both are null. peaks is (batch, groups, heads, 2, line), with line = round_up(count, LANES).
+// qkv is (batch, tokens, 3, heads, width). slots (groups, count) says which token sits where; -1 is padding, which
+// reads `padding` (3, heads, width). kinds (groups) picks the bias of a group out of bias (all kinds, heads, count,
+// line), key first, or both are null. peaks is (batch, groups, heads, 2, line), with line = round_up(count, LANES).
 template <class N>
 struct Groups {
     typedef typename N::Item Item;
@@ -24,9 +24,11 @@ struct Groups {
     const int32_t* seats(long item) const { return slots + (size_t)(item % groups) * count; }
     size_t first_token(long item) const { return (size_t)(item / groups) * tokens; }
     size_t kind(long item) const { return kinds == nullptr ? 0 : kinds[item % groups]; }
-    float* peaks_of(float* peaks, long item, int head) const { return peaks + (item * heads + head) * 2 * line(); }
+    float* row_stats_of(float* row_stats, long item, int head) const {
+        return row_stats + (item * heads + head) * 2 * line();
+    }
 
-    Meeting meeting(long item, int head) const {
+    GroupHead group_head(long item, int head) const {
         const float* add = bias == nullptr ? nullptr : bias + (kind(item) * heads + head) * table();
         return {count, width, 1.0f / std::sqrt((float)width), add};
     }
@@ -42,19 +44,21 @@ struct Groups {
     }
 };
 
-// Read the tokens of a group once in the order of memory, `wide` Items each: then they come in at full speed, which heads
-// and parts in turn do not reach, nor words of prefetching. What is to be written is read as well, to have it at hand.
+// Read the tokens of a group once in the order of memory, `wide` Items each: then they come in at full speed, which
+// heads and parts in turn do not reach, nor words of prefetching. What is to be written is read as well, to have it at
+// hand.
 template <class N>
 static inline void visit(const Groups<N>& g, long item, const void* rows, int wide) {
     const int32_t* seats = g.seats(item);
     const char* first = (const char*)((const typename N::Item*)rows + g.first_token(item) * wide);
     const size_t bytes = wide * sizeof(typename N::Item);
     for (int j = 0; j < g.count; j++)
-        for (size_t at = 0; at < bytes; at += 64) (void)*(volatile const char*)(first + std::max(seats[j], 0) * bytes + at);
+        for (size_t at = 0; at < bytes; at += 64)
+            (void)*(volatile const char*)(first + std::max(seats[j], 0) * bytes + at);
 }
 
 template <class N>
-static void forward(const Groups<N>& g, float* peaks, void* y_, int threads) {
+static void forward(const Groups<N>& g, float* row_stats, void* y_, int threads) {
     typedef typename N::Item Item;
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
     for (long item = 0; item < g.items(); item++) {
@@ -63,29 +67,30 @@ static void forward(const Groups<N>& g, float* peaks, void* y_, int threads) {
         visit<N>(g, item, g.qkv, 3 * g.channels());
         visit<N>(g, item, y_, g.channels());
         for (int head = 0; head < g.heads; head++) {
-            meet<N>(g.meeting(item, head), g.token(item, head), g.peaks_of(peaks, item, head), [&](int i) -> Item* {
-                return seats[i] < 0 ? nullptr : y + (size_t)seats[i] * g.channels() + head * g.width;
-            });
+            group_attention<N>(g.group_head(item, head), g.token(item, head), g.row_stats_of(row_stats, item, head),
+                               [&](int i) -> Item* {
+                                   return seats[i] < 0 ? nullptr : y + (size_t)seats[i] * g.channels() + head * g.width;
+                               });
         }
     }
 }
 
-// Chunks of groups, each with sums of its own.
+// RowBlocks of groups, each with sums of its own.
 constexpr size_t MOST_CHUNKS = 64, LEAST_CHUNKS = 8, ROOM_OF_CHUNKS = 1 << 20;
 
 template <class N>
-static void backward(const Groups<N>& g, const void* dy_, const float* peaks, void* dqkv_, float* dbias, int all_kinds,
-                     float* dpadding, int threads) {
+static void backward(const Groups<N>& g, const void* dy_, const float* row_stats, void* dqkv_, float* dbias,
+                     int all_kinds, float* dpadding, int threads) {
     typedef typename N::Item Item;
     const Item* zeros = nothing<Item>(g.width);
     const int wide = g.channels();
     const size_t biases = all_kinds * g.heads * g.table();
     const size_t fitting = ROOM_OF_CHUNKS / std::max<size_t>(1, dbias == nullptr ? 0 : biases);
     const long chunks = std::min<long>(g.items(), std::max(LEAST_CHUNKS, std::min(MOST_CHUNKS, fitting)));
-    Sums into_bias(dbias, biases, chunks), into_padding(dpadding, 3 * wide, chunks);
+    Sums grad_bias(dbias, biases, chunks), grad_padding(dpadding, 3 * wide, chunks);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (long chunk = 0; chunk < chunks; chunk++) {
-        float *bias_sums = into_bias.of(chunk), *padding_sums = into_padding.of(chunk);
+        float *bias_sums = grad_bias.of(chunk), *padding_sums = grad_padding.of(chunk);
         for (long item = g.items() * chunk / chunks; item < g.items() * (chunk + 1) / chunks; item++) {
             const int32_t* seats = g.seats(item);
             const Item* dy = (const Item*)dy_ + g.first_token(item) * wide;
@@ -97,43 +102,44 @@ static void backward(const Groups<N>& g, const void* dy_, const float* peaks, vo
                 const size_t offset = (size_t)head * g.width;
                 float* total = dbias == nullptr ? nullptr : bias_sums + (g.kind(item) * g.heads + head) * g.table();
                 part<N>(
-                    g.meeting(item, head), g.token(item, head),
+                    g.group_head(item, head), g.token(item, head),
                     [&](int i) { return seats[i] < 0 ? zeros : dy + (size_t)seats[i] * wide + offset; },
-                    g.peaks_of((float*)peaks, item, head), total, [&](int part, int j, int c, Lanes sum) {
+                    g.row_stats_of((float*)row_stats, item, head), total, [&](int part, int j, int c, Vec sum) {
                         const size_t at = (size_t)part * wide + offset + c;
-                        if (seats[j] >= 0) return put<N>(dqkv + (size_t)seats[j] * 3 * wide + at, sum, g.width - c);
+                        if (seats[j] >= 0)
+                            return store_partial<N>(dqkv + (size_t)seats[j] * 3 * wide + at, sum, g.width - c);
                         if (padding_sums == nullptr) return;
                         for (int k = 0; k < std::min(LANES, g.width - c); k++) padding_sums[at + k] += sum[k];
                     });
             }
         }
     }
-    into_bias.add_up(dbias, threads);
-    into_padding.add_up(dpadding, threads);
+    grad_bias.add_up(dbias, threads);
+    grad_padding.add_up(dpadding, threads);
 }
 
 extern "C" {
 int vitrail_lanes() { return LANES; }
 
-#define FOR(name, N)                                                                                                   \
-    void vitrail_window_forward_##name(const void* qkv, int batch, int tokens, int heads, int width,                   \
-                                       const int32_t* slots, int groups, int count, const void* padding,               \
-                                       const int32_t* kinds, const float* bias, float* peaks, void* y, int threads) {  \
-        const Groups<N> g = {(const N::Item*)qkv,     batch, tokens, heads, width, slots, groups, count,               \
-                             (const N::Item*)padding, kinds, bias};                                                    \
-        forward<N>(g, peaks, y, threads);                                                                              \
-    }                                                                                                                  \
-    void vitrail_window_backward_##name(const void* qkv, int batch, int tokens, int heads, int width,                  \
-                                        const int32_t* slots, int groups, int count, const void* padding,              \
-                                        const int32_t* kinds, const float* bias, const float* peaks, const void* dy,   \
-                                        void* dqkv, float* dbias, int all_kinds, float* dpadding, int threads) {       \
-        const Groups<N> g = {(const N::Item*)qkv,     batch, tokens, heads, width, slots, groups, count,               \
-                             (const N::Item*)padding, kinds, bias};                                                    \
-        backward<N>(g, dy, peaks, dqkv, dbias, all_kinds, dpadding, threads);                                          \
+#define FOR(name, N)                                                                                               \
+    void vitrail_window_forward_##name(                                                                            \
+        const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots, int groups, int count, \
+        const void* padding, const int32_t* kinds, const float* bias, float* row_stats, void* y, int threads) {    \
+        const Groups<N> g = {(const N::Item*)qkv,     batch, tokens, heads, width, slots, groups, count,           \
+                             (const N::Item*)padding, kinds, bias};                                                \
+        forward<N>(g, row_stats, y, threads);                                                                      \
+    }                                                                                                              \
+    void vitrail_window_backward_##name(                                                                           \
+        const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots, int groups, int count, \
+        const void* padding, const int32_t* kinds, const float* bias, const float* row_stats, const void* dy,      \
+        void* dqkv, float* dbias, int all_kinds, float* dpadding, int threads) {                                   \
+        const Groups<N> g = {(const N::Item*)qkv,     batch, tokens, heads, width, slots, groups, count,           \
+                             (const N::Item*)padding, kinds, bias};                                                \
+        backward<N>(g, dy, row_stats, dqkv, dbias, all_kinds, dpadding, threads);                                  \
     }
 
-FOR(float32, Single)
+FOR(float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, Brain)
+FOR(bfloat16, BFloat16)
 #endif
 }

@@ -7,66 +7,67 @@
 #pragma once
 
 #include "packing.h"
-#include "shares.h"
+#include "softmax_backward.h"
 
 // Rows of a product that are held in registers with V vectors of columns.
 constexpr int rows_beside(int vectors) { return LANES == 16 && vectors <= 2 ? 10 : 5; }
 
-template <class N, int V, class Row, class Finish>
-static inline void strip(int count, Row&& row, long apart, const typename N::Word* panel, int steps, Finish&& finish) {
+template <class N, int V, class Row, class Epilogue>
+static inline void strip(int count, Row&& row, long apart, const typename N::KPack* panel, int steps,
+                         Epilogue&& epilogue) {
     constexpr int R = rows_beside(V);
     for (int first = 0; first < count; first += R) {
         const int some = std::min(R, count - first);
         const typename N::Item* rows[R];
         for (int r = 0; r < R; r++) rows[r] = row(first + std::min(r, some - 1));  // beyond the last: the last again
-        Lanes sum[R][V];
+        Vec sum[R][V];
         for (int r = 0; r < R; r++)
-            for (int v = 0; v < V; v++) sum[r][v] = Lanes{};
-        const typename N::Word* columns = panel;
+            for (int v = 0; v < V; v++) sum[r][v] = Vec{};
+        const typename N::KPack* columns = panel;
         for (long k = 0; k < steps * apart; k += apart, columns += V * LANES) {
             for (int r = 0; r < R; r++) {
-                typename N::Word word;
+                typename N::KPack word;
                 std::memcpy(&word, rows[r] + k, sizeof(word));
                 for (int v = 0; v < V; v++) sum[r][v] = N::add_product(sum[r][v], word, columns + v * LANES);
             }
         }
         for (int r = 0; r < R; r++)
             if (r < some)
-                for (int v = 0; v < V; v++) finish(first + r, v * LANES, sum[r][v]);
+                for (int v = 0; v < V; v++) epilogue(first + r, v * LANES, sum[r][v]);
     }
 }
 
-// `count` rows times packed columns, `steps` Words along both; `row(r)` gives the first Word of a row, and the next ones
-// lie `apart` Items apart. `finish(row, column, sums)` as in products.h.
-template <class N, class Row, class Finish>
-static inline void product_of_rows(int count, Row&& row, long apart, const typename N::Word* packed, int steps,
-                                   int outputs, Finish&& finish) {
+// `count` rows times packed columns, `steps` KPacks along both; `row(r)` gives the first KPack of a row, and the next
+// ones lie `apart` Items apart. `finish(row, column, sums)` as in gemm.h.
+template <class N, class Row, class Epilogue>
+static inline void gemm_of_rows(int count, Row&& row, long apart, const typename N::KPack* packed, int steps,
+                                   int outputs, Epilogue&& epilogue) {
     for (int p = 0; p * PANEL < outputs; p++) {
-        const typename N::Word* panel = packed + (size_t)p * PANEL * steps;
-        auto put = [&](int r, int c, Lanes sum) { finish(r, p * PANEL + c, sum); };
+        const typename N::KPack* panel = packed + (size_t)p * PANEL * steps;
+        auto emit = [&](int r, int c, Vec sum) { epilogue(r, p * PANEL + c, sum); };
         switch (std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES)) {
-            case 1: strip<N, 1>(count, row, apart, panel, steps, put); break;
-            case 2: strip<N, 2>(count, row, apart, panel, steps, put); break;
-            case 3: strip<N, WIDE < 3 ? WIDE : 3>(count, row, apart, panel, steps, put); break;
-            default: strip<N, WIDE>(count, row, apart, panel, steps, put); break;
+            case 1: strip<N, 1>(count, row, apart, panel, steps, emit); break;
+            case 2: strip<N, 2>(count, row, apart, panel, steps, emit); break;
+            case 3: strip<N, WIDE < 3 ? WIDE : 3>(count, row, apart, panel, steps, emit); break;
+            default: strip<N, WIDE>(count, row, apart, panel, steps, emit); break;
         }
     }
 }
 
-// Words out of rows: step by step along `count` rows of `line` numbers. A last step that is not full ends with zeros.
+// KPacks out of rows: step by step along `count` rows of `line` numbers. A last step that is not full ends with zeros.
 template <class N>
-static inline void weave(const typename N::Item* rows, int count, int line, typename N::Word* to) {
+static inline void pack_transposed(const typename N::Item* rows, int count, int line, typename N::KPack* to) {
     const typename N::Item* zeros = nothing<typename N::Item>(line);
-    for (int k = 0; k < count; k += N::STEP, to += line) {
-        const typename N::Item* pair[N::STEP];
-        for (int s = 0; s < N::STEP; s++) pair[s] = k + s < count ? rows + (size_t)(k + s) * line : zeros;
+    for (int k = 0; k < count; k += N::K_STEP, to += line) {
+        const typename N::Item* pair[N::K_STEP];
+        for (int s = 0; s < N::K_STEP; s++) pair[s] = k + s < count ? rows + (size_t)(k + s) * line : zeros;
         for (int c = 0; c < line; c += LANES) N::interleave(pair, c, to + c);
     }
 }
 
 // One head of one group: how many tokens, how wide the head, what the products of queries and keys are multiplied by,
 // and what is added to them, (count, round_up(count, LANES)), key first, or null.
-struct Meeting {
+struct GroupHead {
     int count, width;
     float scale;
     const float* bias;
@@ -74,14 +75,14 @@ struct Meeting {
     int line() const { return round_up(count, LANES); }
 };
 
-// Scores (keys, queries) of a meeting. `token(part, j)` gives token j's queries (0), keys (1) or values (2).
+// Scores (keys, queries) of a group_head. `token(part, j)` gives token j's queries (0), keys (1) or values (2).
 template <class N, class Token>
-static inline void score(const Meeting& m, Token&& token, float* scores) {
+static inline void score(const GroupHead& m, Token&& token, float* scores) {
     const int line = m.line();
-    typename N::Word* queries = scratch<typename N::Word>(4, (size_t)line * m.width);
+    typename N::KPack* queries = scratch<typename N::KPack>(4, (size_t)line * m.width);
     pack_keys<N>(m.count, m.width, [&](int i) { return token(0, i); }, queries);
-    product_of_rows<N>(m.count, [&](int j) { return token(1, j); }, N::STEP, queries, m.width / N::STEP, m.count,
-                       [&](int j, int i, Lanes sum) {
+    gemm_of_rows<N>(m.count, [&](int j) { return token(1, j); }, N::K_STEP, queries, m.width / N::K_STEP, m.count,
+                       [&](int j, int i, Vec sum) {
                            sum *= m.scale;
                            if (m.bias != nullptr) sum += load(m.bias + (size_t)j * line + i);
                            store(scores + (size_t)j * line + i, sum);
@@ -90,94 +91,96 @@ static inline void score(const Meeting& m, Token&& token, float* scores) {
 
 // Turn scores into the exponentials of their distance to the peak. `peaks` gets two lines: peaks, and one over sums.
 template <class N>
-static inline void exponentials(const Meeting& m, const float* scores, typename N::Item* shares, float* peaks) {
+static inline void exponentials(const GroupHead& m, const float* scores, typename N::Item* probs, float* row_stats) {
     const int line = m.line();
     for (int i = 0; i < line; i += LANES) {
-        Lanes most = load(scores + i), sum = Lanes{};
-        for (int j = 1; j < m.count; j++) most = largest(most, load(scores + (size_t)j * line + i));
+        Vec most = load(scores + i), sum = Vec{};
+        for (int j = 1; j < m.count; j++) most = max(most, load(scores + (size_t)j * line + i));
         for (int j = 0; j < m.count; j++) {
-            const Lanes share = share_of<N>(load(scores + (size_t)j * line + i) - most);
-            sum += share;
-            N::write(shares + (size_t)j * line + i, share);
+            const Vec prob = prob_of<N>(load(scores + (size_t)j * line + i) - most);
+            sum += prob;
+            N::write(probs + (size_t)j * line + i, prob);
         }
-        store(peaks + i, most);
-        store(peaks + line + i, 1.0f / sum);
+        store(row_stats + i, most);
+        store(row_stats + line + i, 1.0f / sum);
     }
 }
 
-// Mix the values of a meeting; `out(i)` is where the answer of token i goes, or null for padding.
+// Mix the values of a group_head; `out(i)` is where the answer of token i goes, or null for padding.
 template <class N, class Token, class Out>
-static void meet(const Meeting& m, Token&& token, float* peaks, Out&& out) {
+static void group_attention(const GroupHead& m, Token&& token, float* row_stats, Out&& out) {
     typedef typename N::Item Item;
-    typedef typename N::Word Word;
-    const int line = m.line(), steps = round_up(m.count, N::STEP) / N::STEP;
+    typedef typename N::KPack KPack;
+    const int line = m.line(), steps = round_up(m.count, N::K_STEP) / N::K_STEP;
     float* scores = scratch<float>(0, (size_t)m.count * line);
-    Item* shares = scratch<Item>(2, (size_t)m.count * line);
-    Word* pairs = scratch<Word>(6, (size_t)steps * line);
-    Word* values = scratch<Word>(5, (size_t)steps * round_up(m.width, LANES));
+    Item* probs = scratch<Item>(2, (size_t)m.count * line);
+    KPack* pairs = scratch<KPack>(6, (size_t)steps * line);
+    KPack* values = scratch<KPack>(5, (size_t)steps * round_up(m.width, LANES));
     score<N>(m, token, scores);
-    exponentials<N>(m, scores, shares, peaks);
-    weave<N>(shares, m.count, line, pairs);
+    exponentials<N>(m, scores, probs, row_stats);
+    pack_transposed<N>(probs, m.count, line, pairs);
     pack_values<N>(m.count, m.width, [&](int j) { return token(2, j); }, values);
-    product_of_rows<N>(m.count, [&](int i) { return (const Item*)(pairs + i); }, (long)line * N::STEP, values, steps,
-                       m.width, [&](int i, int c, Lanes sum) {
+    gemm_of_rows<N>(m.count, [&](int i) { return (const Item*)(pairs + i); }, (long)line * N::K_STEP, values, steps,
+                       m.width, [&](int i, int c, Vec sum) {
                            Item* to = out(i);
-                           if (to != nullptr) put<N>(to + c, sum * peaks[line + i], m.width - c);
+                           if (to != nullptr) store_partial<N>(to + c, sum * row_stats[line + i], m.width - c);
                        });
 }
 
 // Shares anew from the scores, and the gradient of the scores in their place:
-//   share = e^(score - peak) / sum,  pull = sum over keys of share * into_share,  into_score = share * (into_share - pull)
+//   share = e^(score - peak) / sum,  pull = sum over keys of share * into_share,  into_score = share * (into_share -
+//   pull)
 // `total`, which is added to, or null, is the gradient of the bias.
 template <class N>
-static inline void unroll(const Meeting& m, const float* peaks, float* scores, const float* into_shares,
-                          typename N::Item* shares, typename N::Item* into_scores, float* total) {
+static inline void unroll(const GroupHead& m, const float* row_stats, float* scores, const float* grad_shares,
+                          typename N::Item* probs, typename N::Item* grad_scores, float* total) {
     const int line = m.line();
     for (int i = 0; i < line; i += LANES) {
-        const Lanes peak = load(peaks + i), whole = load(peaks + line + i);
-        Lanes pull = Lanes{};
+        const Vec row_max = load(row_stats + i), whole = load(row_stats + line + i);
+        Vec row_dot = Vec{};
         for (size_t at = i; at < (size_t)m.count * line; at += line) {
-            const Lanes share = share_of<N>(load(scores + at) - peak) * whole;
-            pull += share * load(into_shares + at);
-            store(scores + at, share);
-            N::write(shares + at, share);
+            const Vec prob = prob_of<N>(load(scores + at) - row_max) * whole;
+            row_dot += prob * load(grad_shares + at);
+            store(scores + at, prob);
+            N::write(probs + at, prob);
         }
         for (size_t at = i; at < (size_t)m.count * line; at += line) {
-            const Lanes into = load(scores + at) * (load(into_shares + at) - pull);
-            N::write(into_scores + at, into);
+            const Vec into = load(scores + at) * (load(grad_shares + at) - row_dot);
+            N::write(grad_scores + at, into);
             if (total != nullptr) store(total + at, load(total + at) + into);
         }
     }
 }
 
-// The gradient of a meeting. `answer(i)` gives the gradient of token i's answer; `into(part, j, column, sums)` takes
+// The gradient of a group_head. `answer(i)` gives the gradient of token i's answer; `into(part, j, column, sums)` takes
 // the gradients of token j's queries, keys and values.
 template <class N, class Token, class Answer, class Into>
-static void part(const Meeting& m, Token&& token, Answer&& answer, const float* peaks, float* total, Into&& into) {
+static void part(const GroupHead& m, Token&& token, Answer&& answer, const float* row_stats, float* total,
+                 Into&& into) {
     typedef typename N::Item Item;
-    typedef typename N::Word Word;
-    const int line = m.line(), steps = round_up(m.count, N::STEP) / N::STEP;
+    typedef typename N::KPack KPack;
+    const int line = m.line(), steps = round_up(m.count, N::K_STEP) / N::K_STEP;
     const size_t map = (size_t)m.count * line, packed = (size_t)steps * round_up(m.width, LANES);
-    float *scores = scratch<float>(0, map), *into_shares = scratch<float>(1, map);
-    Item *shares = scratch<Item>(2, map), *into_scores = scratch<Item>(3, map);
+    float *scores = scratch<float>(0, map), *grad_shares = scratch<float>(1, map);
+    Item *probs = scratch<Item>(2, map), *grad_scores = scratch<Item>(3, map);
     score<N>(m, token, scores);
 
-    Word* answers = scratch<Word>(7, (size_t)line * m.width);
+    KPack* answers = scratch<KPack>(7, (size_t)line * m.width);
     pack_keys<N>(m.count, m.width, answer, answers);
-    product_of_rows<N>(m.count, [&](int j) { return token(2, j); }, N::STEP, answers, m.width / N::STEP, m.count,
-                       [&](int j, int i, Lanes sum) { store(into_shares + (size_t)j * line + i, sum); });
-    unroll<N>(m, peaks, scores, into_shares, shares, into_scores, total);
+    gemm_of_rows<N>(m.count, [&](int j) { return token(2, j); }, N::K_STEP, answers, m.width / N::K_STEP, m.count,
+                       [&](int j, int i, Vec sum) { store(grad_shares + (size_t)j * line + i, sum); });
+    unroll<N>(m, row_stats, scores, grad_shares, probs, grad_scores, total);
 
-    Word* columns = scratch<Word>(5, packed);
+    KPack* columns = scratch<KPack>(5, packed);
     pack_values<N>(m.count, m.width, answer, columns);
-    product_of_rows<N>(m.count, [&](int j) { return shares + (size_t)j * line; }, N::STEP, columns, steps, m.width,
-                       [&](int j, int c, Lanes sum) { into(2, j, c, sum); });
+    gemm_of_rows<N>(m.count, [&](int j) { return probs + (size_t)j * line; }, N::K_STEP, columns, steps, m.width,
+                       [&](int j, int c, Vec sum) { into(2, j, c, sum); });
     pack_values<N>(m.count, m.width, [&](int i) { return token(0, i); }, columns);
-    product_of_rows<N>(m.count, [&](int j) { return into_scores + (size_t)j * line; }, N::STEP, columns, steps, m.width,
-                       [&](int j, int c, Lanes sum) { into(1, j, c, sum * m.scale); });
-    Word* pairs = scratch<Word>(6, (size_t)steps * line);
-    weave<N>(into_scores, m.count, line, pairs);
+    gemm_of_rows<N>(m.count, [&](int j) { return grad_scores + (size_t)j * line; }, N::K_STEP, columns, steps, m.width,
+                       [&](int j, int c, Vec sum) { into(1, j, c, sum * m.scale); });
+    KPack* pairs = scratch<KPack>(6, (size_t)steps * line);
+    pack_transposed<N>(grad_scores, m.count, line, pairs);
     pack_values<N>(m.count, m.width, [&](int j) { return token(1, j); }, columns);
-    product_of_rows<N>(m.count, [&](int i) { return (const Item*)(pairs + i); }, (long)line * N::STEP, columns, steps,
-                       m.width, [&](int i, int c, Lanes sum) { into(0, i, c, sum * m.scale); });
+    gemm_of_rows<N>(m.count, [&](int i) { return (const Item*)(pairs + i); }, (long)line * N::K_STEP, columns, steps,
+                       m.width, [&](int i, int c, Vec sum) { into(0, i, c, sum * m.scale); });
 }

@@ -7,17 +7,18 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, interpolate
 
 from vitrail.grid import Grid
+from vitrail.layouts import Layout
 from vitrail.shapes import Bias, Heads, Tokens
 
 
 class Position(Protocol):
     """How position reaches attention; each method has a null default in `NoPosition`."""
 
-    def rotate(self, q: Tensor, k: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, grid: Layout) -> tuple[Tensor, Tensor]:
         """Turn queries and keys by their place."""
         ...
 
-    def bias(self, q: Tensor, grid: Grid) -> Tensor | None:
+    def bias(self, q: Tensor, grid: Layout) -> Tensor | None:
         """Return an addend to the scores of queries and keys on `grid`."""
         ...
 
@@ -25,11 +26,11 @@ class Position(Protocol):
 class NoPosition(nn.Module):
     """Attention that does not know where its tokens sit."""
 
-    def rotate(self, q: Heads, k: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Heads, k: Tensor, grid: Layout) -> tuple[Tensor, Tensor]:
         """Leave queries and keys as they are."""
         return q, k
 
-    def bias(self, q: Heads, grid: Grid) -> Bias | None:
+    def bias(self, q: Heads, grid: Layout) -> Bias | None:
         """Add nothing."""
         return None
 

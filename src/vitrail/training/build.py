@@ -14,7 +14,7 @@ from vitrail.data.open import Splits, open_dataset
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, make_config
-from vitrail.native.pictures import best_pixels
+from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.training.config import TrainConfig
 from vitrail.training.ema import Ema, NoEma

@@ -6,7 +6,7 @@ it was begun with, wherever it goes on: another one would quietly make it anothe
 
 import torch
 
-from vitrail.native.instructions import computes_bf16
+from vitrail.native.cpu_features import computes_bf16
 from vitrail.training.world import SingleProcess
 
 

@@ -12,8 +12,14 @@ from torch.autograd.function import once_differentiable
 
 from vitrail.kernels.branch import Linear, Meeting, Norm, as_fp32, computing, in_dtypes, refuses_branch
 from vitrail.kernels.window.compiled import gather
-from vitrail.native.branches import Normed, enter, enter_back, leave, leave_back
-from vitrail.native.window_gradient import Groups, mix_groups, mix_groups_back
+from vitrail.native.fused_train import (
+    Normed,
+    linear_residual,
+    linear_residual_backward,
+    norm_linear,
+    norm_linear_backward,
+)
+from vitrail.native.window_gradient import Groups, window_attention_backward, window_attention_forward
 from vitrail.shapes import Tokens
 
 
@@ -42,10 +48,10 @@ class _Attend(Function):
         scale, shift, padding, offset = as_fp32(*weights[:2], weights[3], weights[5])
         keep = None if keep is None else keep.detach().float()
         rows = x.detach().contiguous().flatten(0, -2)
-        qkv, normed = enter(rows, scale, shift, eps, weights[2], padding, computing(x), learn)
+        qkv, normed = norm_linear(rows, scale, shift, eps, weights[2], padding, computing(x), learn)
         groups = gather(qkv.view(*x.shape[:2], -1), padding, bias, kinds, slots, heads)
-        mixed, peaks = mix_groups(groups)
-        y = leave(mixed.flatten(0, -2), weights[4], offset, keep, rows)
+        mixed, peaks = window_attention_forward(groups)
+        y = linear_residual(mixed.flatten(0, -2), weights[4], offset, keep, rows)
         ctx.heads, ctx.dtypes = heads, [weight.dtype for weight in weights]
         ctx.bias = None if bias is None else (bias.shape, bias.dtype)
         ctx.padded = slots.numel() > x.shape[1]
@@ -58,14 +64,14 @@ class _Attend(Function):
         keep, mixed, peaks, first, second, *rest = ctx.saved_tensors
         normed, groups = Normed(*rest[:4]), Groups(rest[4], ctx.heads, *rest[5:])
         past = into_y.contiguous().flatten(0, -2)
-        into_mixed, into_second, into_offset = leave_back(
+        into_mixed, into_second, into_offset = linear_residual_backward(
             past, second, keep, mixed.flatten(0, -2), ctx.needs_input_grad[9]
         )
-        into_qkv, into_bias, into_padding = mix_groups_back(
+        into_qkv, into_bias, into_padding = window_attention_backward(
             groups, peaks, into_mixed.view(mixed.shape), ctx.needs_input_grad[4], ctx.padded
         )
         del into_mixed
-        into_x, into_first, into_first_bias, into_scale, into_shift = enter_back(
+        into_x, into_first, into_first_bias, into_scale, into_shift = norm_linear_backward(
             into_qkv.flatten(0, -2), first, normed, past, ctx.needs_input_grad[7]
         )
         if into_padding is not None:

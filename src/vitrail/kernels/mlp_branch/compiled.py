@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from vitrail.kernels.branch import Linear, Norm, as_fp32, computing, in_dtypes, refuses_branch
-from vitrail.native.branches import Inner, Normed, mlp, mlp_back
+from vitrail.native.fused_train import Inner, Normed, mlp, mlp_backward
 from vitrail.shapes import Tokens
 
 
@@ -46,6 +46,8 @@ class _Transform(Function):
         keep, hidden, *rest = ctx.saved_tensors
         past = into_y.contiguous().flatten(0, -2)
         wanted = ctx.needs_input_grad[6], ctx.needs_input_grad[8]
-        into_x, into_scale, into_shift, into = mlp_back(past, Normed(*rest[:4]), hidden, Inner(*rest[4:]), keep, wanted)
+        into_x, into_scale, into_shift, into = mlp_backward(
+            past, Normed(*rest[:4]), hidden, Inner(*rest[4:]), keep, wanted
+        )
         found = in_dtypes((into_scale, into_shift, *into), ctx.dtypes)
         return into_x.view(into_y.shape), None, None, None, *found

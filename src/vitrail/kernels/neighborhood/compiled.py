@@ -10,9 +10,9 @@ from torch.autograd.function import once_differentiable
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood.window import check_length
 from vitrail.kernels.traced import traced
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
 from vitrail.native.neighborhood import attend_neighbors, meeting, run_bias
-from vitrail.native.neighborhood_gradient import attend_neighbors_back
+from vitrail.native.neighborhood_gradient import attend_neighbors_backward
 from vitrail.shapes import HeadMap
 
 
@@ -53,5 +53,5 @@ class _Attend(Function):
         q, k, v, bias = ctx.saved_tensors
         rows = len(bias) if ctx.needs_input_grad[3] else 0
         addends = run_bias(bias, ctx.cut)
-        into_qkv, into_bias, _ = attend_neighbors_back(q, k, v, addends, ctx.cut, into_y, table_rows=rows)
+        into_qkv, into_bias, _ = attend_neighbors_backward(q, k, v, addends, ctx.cut, into_y, table_rows=rows)
         return *into_qkv.unbind(3), None if into_bias is None else into_bias.to(bias.dtype), None, None

@@ -11,13 +11,19 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from vitrail.kernels.branch import Linear, Norm, Vicinity, as_fp32, computing, in_dtypes, refuses_branch
-from vitrail.native.branches import Normed, enter, enter_back, leave, leave_back
-from vitrail.native.library import refusal
+from vitrail.native.build import refusal
+from vitrail.native.fused_train import (
+    Normed,
+    linear_residual,
+    linear_residual_backward,
+    norm_linear,
+    norm_linear_backward,
+)
 from vitrail.native.neighborhood import attend_neighbors, meeting, run_bias
-from vitrail.native.neighborhood_gradient import attend_neighbors_back
+from vitrail.native.neighborhood_gradient import attend_neighbors_backward
 from vitrail.shapes import Tokens
 
-LIBRARIES = ("branches", "neighborhood", "neighborhood_gradient")
+LIBRARIES = ("fused_train", "neighborhood", "neighborhood_gradient")
 
 
 def refuses(x: Tokens, norm: Norm, qkv: Linear, proj: Linear, vicinity: Vicinity, keep: Tensor | None) -> str | None:
@@ -46,7 +52,7 @@ class _Attend(Function):
         scale, shift, offset, last_offset = as_fp32(*weights[:2], weights[3], weights[5])
         keep = None if keep is None else keep.detach().float()
         rows = x.detach().contiguous().flatten(0, -2)
-        qkv, normed = enter(rows, scale, shift, eps, weights[2], offset, dtype, learn)
+        qkv, normed = norm_linear(rows, scale, shift, eps, weights[2], offset, dtype, learn)
         # Padding is zero after the norm, so its key and value are what the bias makes of them.
         padding = offset[x.shape[2] :].to(dtype).view(2, heads, -1) if any(vicinity.short) else None
         cells = qkv.view(len(x), vicinity.grid.h, vicinity.grid.w, 3, heads, -1)
@@ -54,7 +60,7 @@ class _Attend(Function):
         addends = run_bias(table, ctx.cut)
         q, k, v = cells.unbind(3)  # (B, H, W, 3, h, d) -> 3 x (B, H, W, h, d)
         mixed = attend_neighbors(q, k, v, addends, ctx.cut, padding)
-        y = leave(mixed.view(rows.shape), weights[4], last_offset, keep, rows)
+        y = linear_residual(mixed.view(rows.shape), weights[4], last_offset, keep, rows)
         ctx.table, ctx.dtypes = (len(table), table.dtype), [weight.dtype for weight in weights]
         ctx.save_for_backward(keep, cells, padding, addends, mixed, weights[2], weights[4], *normed)
         return y.view(x.shape)
@@ -64,17 +70,17 @@ class _Attend(Function):
     def backward(ctx: Any, into_y: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         keep, cells, padding, addends, mixed, first, second, *normed = ctx.saved_tensors
         past = into_y.contiguous().flatten(0, -2)
-        into_mixed, into_second, into_offset = leave_back(
+        into_mixed, into_second, into_offset = linear_residual_backward(
             past, second, keep, mixed.view(past.shape), ctx.needs_input_grad[9]
         )
         rows, table_dtype = ctx.table
         rows = rows if ctx.needs_input_grad[4] else 0
         q, k, v = cells.unbind(3)
-        into_cells, into_table, into_padding = attend_neighbors_back(
+        into_cells, into_table, into_padding = attend_neighbors_backward(
             q, k, v, addends, ctx.cut, into_mixed.view(mixed.shape), padding, rows
         )
         del into_mixed
-        into_x, into_first, into_first_offset, into_scale, into_shift = enter_back(
+        into_x, into_first, into_first_offset, into_scale, into_shift = norm_linear_backward(
             into_cells.view(len(past), -1), first, Normed(*normed), past, ctx.needs_input_grad[7]
         )
         if into_padding is not None:

@@ -8,8 +8,13 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from vitrail.kernels.traced import traced
-from vitrail.native.library import refusal
-from vitrail.native.window_gradient import Groups, lay_addends, mix_groups, mix_groups_back
+from vitrail.native.build import refusal
+from vitrail.native.window_gradient import (
+    Groups,
+    pack_bias_and_mask,
+    window_attention_backward,
+    window_attention_forward,
+)
 from vitrail.shapes import Tokens
 
 
@@ -40,7 +45,7 @@ class _Attend(Function):
     def forward(ctx: Any, qkv: Tensor, padding: Tensor | None, bias: Tensor | None, *who: Any) -> Tensor:
         kinds, slots, heads = who
         groups = gather(qkv, padding, bias, kinds, slots, heads)
-        y, peaks = mix_groups(groups)
+        y, peaks = window_attention_forward(groups)
         ctx.heads = heads
         ctx.likes = [None if x is None else (x.shape, x.dtype) for x in (padding, bias)]
         ctx.save_for_backward(groups.qkv, groups.slots, groups.padding, groups.kinds, groups.addends, peaks)
@@ -52,7 +57,9 @@ class _Attend(Function):
         qkv, slots, padding, kinds, addends, peaks = ctx.saved_tensors
         groups = Groups(qkv, ctx.heads, slots, padding, kinds, addends)
         wanted = ctx.needs_input_grad[2], ctx.needs_input_grad[1]
-        into_qkv, into_bias, into_padding = mix_groups_back(groups, peaks, into_y.to(qkv.dtype).contiguous(), *wanted)
+        into_qkv, into_bias, into_padding = window_attention_backward(
+            groups, peaks, into_y.to(qkv.dtype).contiguous(), *wanted
+        )
         like_padding, like_bias = ctx.likes
         if into_bias is not None:
             into_bias = into_bias.sum_to_size(like_bias[0]).to(like_bias[1])
@@ -67,6 +74,6 @@ def gather(
     """Put operands as compiled code reads them."""
     rows = qkv.detach().contiguous()
     empty = rows.new_zeros(rows.shape[2]) if padding is None else padding.detach().to(rows.dtype).contiguous()
-    addends = None if bias is None else lay_addends(bias.detach(), heads)
+    addends = None if bias is None else pack_bias_and_mask(bias.detach(), heads)
     which = None if bias is None else kinds.int().contiguous()
     return Groups(rows, heads, slots.int().contiguous(), empty, which, addends)

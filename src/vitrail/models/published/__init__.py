@@ -4,7 +4,20 @@ A list of names reads only these files and imports no architecture. The tests re
 every variant.
 """
 
-from vitrail.models.published import bit, deit, dinat, dinat_s, mixer, nat, poolformer, swin, swin_v2, vit, vit_hybrid
+from vitrail.models.published import (
+    bit,
+    deit,
+    dinat,
+    dinat_s,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    swin_v2,
+    tnt,
+    vit,
+    vit_hybrid,
+)
 from vitrail.models.published.figures import Published
 
 _FAMILIES = (
@@ -19,6 +32,7 @@ _FAMILIES = (
     poolformer,
     mixer,
     bit,
+    tnt,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -51,8 +51,11 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tokens, grid: Layout) -> Tokens:
         """Mix the tokens; padded keys of the layout get no attention."""
         q, k, v = split_heads(self.qkv(x), self.num_heads)
-        q, k = self.position.rotate(*self.qk_norm(q, k), grid)
-        bias = add_bias(self.position.bias(q, grid), grid.key_padding(q))
+        q, k = self.qk_norm(q, k)
+        # A position names the layouts it reads; which one a model has is known where it is built.
+        q, k = self.position.rotate(q, k, grid)  # pyright: ignore[reportArgumentType]
+        own = self.position.bias(q, grid)  # pyright: ignore[reportArgumentType]
+        bias = add_bias(own, grid.key_padding(q))
         return self.proj(merge_heads(self.attend(q, k, v, bias)))
 
     def slots(self, grid: Grid) -> Tensor:

@@ -6,7 +6,19 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.weights.formats import bit, deit, dinat_s, mixer, nat, poolformer, swin, swin_v2, vit, vit_hybrid
+from vitrail.weights.formats import (
+    bit,
+    deit,
+    dinat_s,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    swin_v2,
+    tnt,
+    vit,
+    vit_hybrid,
+)
 from vitrail.weights.keymap import Format, Rule
 
 VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.{*}", "backbone.embedding.{*}"))
@@ -23,6 +35,7 @@ FORMATS: tuple[Format, ...] = (
     *poolformer.FORMATS,
     *mixer.FORMATS,
     *bit.FORMATS,
+    *tnt.FORMATS,
 )
 
 

@@ -1,0 +1,161 @@
+"""Build the C++ of this folder for this machine, once, and load it.
+
+Each `.cpp` is a library of its own, built when it is first needed; the headers are theirs in common. What is needed
+together is built at the same time.
+"""
+
+import ctypes
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import torch  # first, so that its OpenMP is in the process and ours is the same one
+
+from vitrail.cache import beside, cache_folder, fingerprint
+from vitrail.errors import VitrailError
+from vitrail.native.cpu_features import cpu_flags
+from vitrail.native.dtypes import RESIDUAL
+
+SOURCES = Path(__file__).parent
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+class Unavailable(VitrailError):
+    """The compiled operations cannot be had here; the message says why."""
+
+
+_FOUND: dict[str, ctypes.CDLL | str] = {}
+"""Each library that was asked for, or why it cannot be had: a compiler that failed is not asked again."""
+
+
+def refusal(dtype: torch.dtype, *names: str) -> str | None:
+    """Say why there are no compiled operations in `dtype` here, or None where there are.
+
+    The first question of a machine builds them, which takes a few seconds.
+
+    Args:
+        dtype: precision to compute in.
+        names: libraries that must be there beside that of products.
+    """
+    if dtype not in RESIDUAL:
+        return f"compiled operations know fp32 and bf16, not {dtype}"
+    reason = missing("gemm", *names)
+    if reason is not None:
+        return reason
+    if dtype == torch.bfloat16 and not library("gemm").vitrail_has_bfloat16():
+        return "this processor has no products in bf16"
+    return None
+
+
+def missing(*names: str) -> str | None:
+    """Say why one of these libraries cannot be had, or None where all can. They are built at the same time."""
+    new = [name for name in dict.fromkeys(names) if name not in _FOUND]
+    if new:
+        with ThreadPoolExecutor(min(len(new), os.cpu_count() or 1)) as threads:
+            _FOUND.update(zip(new, threads.map(_find, new), strict=True))
+    return next((found for name in names if isinstance(found := _FOUND[name], str)), None)
+
+
+def library(name: str) -> ctypes.CDLL:
+    """Return the operations of `name.cpp`, built if this machine has not built them before.
+
+    Raises:
+        Unavailable: there is no compiler, or it failed.
+    """
+    if name not in _FOUND:
+        _FOUND[name] = _find(name)
+    found = _FOUND[name]
+    if isinstance(found, str):
+        raise Unavailable(found)
+    return found
+
+
+def _find(name: str) -> ctypes.CDLL | str:
+    try:
+        made = build(name, compiler())
+        try:
+            return ctypes.CDLL(str(made))
+        except OSError:  # damaged, by a full disk or otherwise: made anew, once
+            made.unlink()
+            return ctypes.CDLL(str(build(name, compiler())))
+    except VitrailError as error:
+        return str(error)
+    except OSError as error:
+        return f"{name} cannot be kept or loaded: {error}"
+
+
+Command = tuple[str, ...]
+"""A compiler: its path, and words behind it."""
+
+
+def compiler() -> Command:
+    """Return a C++ compiler: the one that `CXX` names, as `ccache g++` too, or the first of the usual ones.
+
+    Raises:
+        Unavailable: there is none.
+    """
+    asked = os.environ.get("CXX")
+    usual: list[Command] = [("g++",), ("clang++",), ("c++",)]
+    for program, *words in [(asked,), _words(asked)] if asked else usual:  # a path may have blanks in it
+        found = shutil.which(program)
+        if found is not None:
+            return found, *words
+    raise Unavailable(f"no C++ compiler ({asked or 'g++ or clang++ or c++'}); install g++ or clang, or name one in CXX")
+
+
+def _words(asked: str) -> Command:
+    try:
+        return tuple(shlex.split(asked)) or (asked,)
+    except ValueError as error:
+        raise Unavailable(f"CXX is no command ({asked}): {error}") from None
+
+
+def build(name: str, compile_with: Command) -> Path:
+    """Build `name.cpp` into the cache, unless it is there, and return the library's path.
+
+    Several processes may build at once: each writes a file of its own and gives it the name that counts at the end.
+    What one that was killed has left is removed.
+
+    Raises:
+        Unavailable: the compiler failed; the message ends with what it said.
+    """
+    source, target = SOURCES / f"{name}.cpp", _place(name, compile_with)
+    if target.exists():
+        return target
+    with beside(target) as folder:
+        made = folder / target.name
+        said = ""
+        for threads in (("-fopenmp",), ()):  # without OpenMP there is one thread, and still a result
+            command = [*compile_with, *FLAGS, *threads, "-o", str(made), str(source)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                os.replace(made, target)
+                return target
+            said = said or done.stderr
+    raise Unavailable(f"{shlex.join(compile_with)} cannot build {source.name}: {said.strip()[-300:]}")
+
+
+def built(name: str) -> bool:
+    """Say whether this machine has built `name.cpp` before, so that its first use costs nothing."""
+    try:
+        return _place(name, compiler()).exists()
+    except VitrailError:
+        return False
+
+
+def _place(name: str, compile_with: Command) -> Path:
+    """Return where the library of `name.cpp` lies in the cache, as it is now and for this machine."""
+    texts = [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
+    machine = (platform.machine(), platform.processor(), cpu_flags(), compile_with, _version(compile_with))
+    return cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
+
+
+@cache
+def _version(compile_with: Command) -> str:
+    return subprocess.run([*compile_with, "--version"], capture_output=True, text=True, check=False).stdout

@@ -1,0 +1,260 @@
+// What native/fused_train.py calls: the branches of a block, forward and backward, around an attention or an MLP.
+
+#include "fused_train.h"
+
+// Weights (outputs, inputs) of precision W as `product` reads them, for y = x W^T, or turned, for y = x W.
+template <class W, class N>
+static void pack(const void* weights_, int outputs, int inputs, int transposed, void* packed_, int threads) {
+    const auto* weights = (const typename W::Item*)weights_;
+    auto* packed = (typename N::KPack*)packed_;
+    const int across = transposed ? inputs : outputs, steps = (transposed ? outputs : inputs) / N::K_STEP;
+#pragma omp parallel for num_threads(threads)
+    for (int p = 0; p < panels(across); p++) {
+        const int first = p * PANEL, wide = std::min(PANEL, across - first), width = transposed ? wide : inputs;
+        typename N::Item* row = scratch<typename N::Item>(0, (size_t)LANES * round_up(width, LANES));
+        auto converted = [&](int r) {
+            typename N::Item* to = row + (size_t)(r % LANES) * round_up(width, LANES);
+            const auto* from =
+                transposed ? weights + (size_t)r * inputs + first : weights + (size_t)(first + r) * inputs;
+            for (int c = 0; c < width; c += LANES)
+                store_partial<N>(to + c, load_partial<W>(from + c, width - c), width - c);
+            return (const typename N::Item*)to;
+        };
+        typename N::KPack* to = packed + (size_t)first * steps;
+        if (transposed) pack_values<N>(outputs, wide, converted, to);
+        else pack_keys<N>(wide, inputs, converted, to);
+    }
+}
+
+// norm(x) of some rows.
+template <class X, class N>
+static inline const typename N::Item* normed(const Norm<N>& norm, const typename X::Item* x, long first, int count,
+                                             float eps) {
+    typename N::Item* fresh = scratch<typename N::Item>(0, (size_t)count * norm.depth);
+    for (int r = 0; r < count; r++)
+        norm.template apply<X>(x + (first + r) * norm.depth, first + r, eps, fresh + (size_t)r * norm.depth);
+    return fresh;
+}
+
+// y = norm(x) W^T + b
+template <class X, class N>
+static void norm_linear(const typename X::Item* x, long rows, const Norm<N>& norm, float eps, const Layer<N>& layer,
+                  typename N::Item* y, int threads) {
+    RowBlocks(rows, layer.outputs * sizeof(*y), threads).each(threads, [&](long first, int count) {
+        layer(normed<X>(norm, x, first, count, eps), count, [&](int r, int c, Vec sum) {
+            store_partial<N>(y + (first + r) * layer.outputs + c, sum, layer.outputs - c);
+        });
+    });
+}
+
+// y = past + keep * (x W^T + b) for some rows.
+template <class X, class N>
+static inline void linear_residual_rows(const typename N::Item* x, long first, int count, const Layer<N>& layer,
+                                        const DropPathScale& drop_scale, const typename X::Item* residual,
+                                        typename X::Item* y) {
+    const float* factors = drop_scale.of(first, count);
+    layer(x, count, [&](int r, int c, Vec sum) {
+        const size_t at = (first + r) * layer.outputs + c;
+        const int left = layer.outputs - c;
+        store_partial<X>(y + at, load_partial<X>(residual + at, left) + factors[r] * sum, left);
+    });
+}
+
+template <class X, class N>
+static void linear_residual(const typename N::Item* x, long rows, const Layer<N>& layer,
+                            const DropPathScale& drop_scale, const typename X::Item* residual, typename X::Item* y,
+                            int threads) {
+    RowBlocks(rows, layer.inputs * sizeof(*x), threads).each(threads, [&](long first, int count) {
+        linear_residual_rows<X, N>(x + first * layer.inputs, first, count, layer, drop_scale, residual, y);
+    });
+}
+
+// y = x + keep * (gelu(norm(x) W1^T + b1) W2^T + b2); `hidden`, what GELU is given, is written where it is not null.
+template <class X, class N>
+static void mlp(const typename X::Item* x, long rows, const Norm<N>& norm, float eps, const Layer<N>& layer1,
+                const Layer<N>& layer2, const DropPathScale& drop_scale, typename N::Item* hidden, typename X::Item* y,
+                int threads) {
+    typedef typename N::Item Item;
+    const int wide = layer1.outputs;
+    RowBlocks(rows, wide * sizeof(Item), threads).each(threads, [&](long first, int count) {
+        Item* between = scratch<Item>(1, (size_t)count * wide);
+        by_strips<N>(layer1, normed<X>(norm, x, first, count, eps), count, [&](int c, const float* sums) {
+            const int left = wide - c;
+            const auto run = left >= LANES ? gelu_strip<N, true> : gelu_strip<N, false>;
+            run(sums, load_partial<Float32>(layer1.bias + c, left), count, wide, left,
+                hidden == nullptr ? nullptr : hidden + first * wide + c, between + c);
+        });
+        linear_residual_rows<X, N>(between, first, count, layer2, drop_scale, x, y);
+    });
+}
+
+// Both parts of a sum over rows, each `depth` of `wide`.
+static void part_sums(const Sums& sums, int depth, int wide, float* one, float* other, int threads) {
+    std::vector<float> both(2 * wide);
+    sums.add_up(both.data(), threads);
+    std::copy_n(both.data(), depth, one);
+    std::copy_n(both.data() + wide, depth, other);
+}
+
+static void whole_sums(const Sums& sums, int depth, float* to, int threads) {
+    std::vector<float> all(sums.size);
+    sums.add_up(all.data(), threads);
+    std::copy_n(all.data(), depth, to);
+}
+
+template <class N>
+static Packed<N> room_to_weave(int slot, const RowBlocks& chunks, int columns) {
+    return {scratch<typename N::KPack>(slot, Packed<N>::size(chunks.room(), columns)), chunks.room() / N::K_STEP};
+}
+
+// The gradient of `leave`, beside that of `past`: `layer` is W turned, from outputs to inputs.
+template <class X, class N>
+static void linear_residual_backward(const typename X::Item* grad_y, long rows, const DropPathScale& drop_scale,
+                                     const Layer<N>& layer, const typename N::Item* x, typename N::Item* grad_x,
+                                     float* grad_weight, float* grad_bias, int threads) {
+    typedef typename N::Item Item;
+    const int outputs = layer.inputs, inputs = layer.outputs;
+    const RowBlocks chunks(rows, inputs * sizeof(Item), threads);
+    Sums sums(grad_bias, round_up(outputs, LANES), chunks.count);
+    const Packed<N> left = room_to_weave<N>(4, chunks, outputs), right = room_to_weave<N>(5, chunks, inputs);
+    const std::vector<Gradient<N>> gradients = {{left, right, outputs, inputs, grad_weight}};
+    chunks.each<N>(
+        threads,
+        [&](long chunk, long first, int count, long packed) {
+            Item* into = scratch<Item>(0, (size_t)count * outputs);
+            scale_rows<X, N>(grad_y + first * outputs, count, outputs, drop_scale.of(first, count), into,
+                             sums.of(chunk));
+            layer(into, count,
+                  [&](int r, int c, Vec sum) { store_partial<N>(grad_x + (first + r) * inputs + c, sum, inputs - c); });
+            if (grad_weight == nullptr) return;
+            pack_rows<N>(into, outputs, count, outputs, left, packed / N::K_STEP);
+            pack_rows<N>(x + first * inputs, inputs, count, inputs, right, packed / N::K_STEP);
+        },
+        [&](long steps, bool fresh) { add_gradients<N>(gradients, steps, chunks.block / N::K_STEP, fresh, threads); });
+    whole_sums(sums, outputs, grad_bias, threads);
+}
+
+// The gradient of `enter`, on top of what comes `past` it.
+template <class X, class N>
+static void norm_linear_backward(const typename N::Item* grad_y, long rows, const Layer<N>& layer, const Norm<N>& norm,
+                       const typename X::Item* residual, typename X::Item* grad_x, float* grad_weight, float* grad_bias,
+                       float* grad_scale, float* grad_shift, int threads) {
+    const int outputs = layer.inputs, inputs = layer.outputs, wide = round_up(inputs, LANES);
+    const RowBlocks chunks(rows, outputs * sizeof(*grad_y), threads);
+    Sums biases(grad_bias, round_up(outputs, LANES), chunks.count), norms(grad_scale, 2 * wide, chunks.count);
+    const Packed<N> left = room_to_weave<N>(4, chunks, outputs), right = room_to_weave<N>(5, chunks, inputs);
+    const std::vector<Gradient<N>> gradients = {{left, right, outputs, inputs, grad_weight}};
+    chunks.each<N>(
+        threads,
+        [&](long chunk, long first, int count, long packed) {
+            const auto* into = grad_y + first * outputs;
+            scale_rows<N, N>(into, count, outputs, DropPathScale{nullptr, 1}.of(first, count), nullptr,
+                             biases.of(chunk));
+            back_through_norm<X, N>(layer, norm, into, first, count, residual, grad_x, norms.of(chunk));
+            if (grad_weight == nullptr) return;
+            pack_rows<N>(into, outputs, count, outputs, left, packed / N::K_STEP);
+            pack_norm<N>(norm, first, count, right, packed / N::K_STEP);
+        },
+        [&](long steps, bool fresh) { add_gradients<N>(gradients, steps, chunks.block / N::K_STEP, fresh, threads); });
+    whole_sums(biases, outputs, grad_bias, threads);
+    part_sums(norms, inputs, wide, grad_scale, grad_shift, threads);
+}
+
+// The gradient of `mlp`. `layer2` is W2 turned, from outputs to hidden, `layer1` is W1 turned, from hidden to inputs.
+template <class X, class N>
+static void mlp_backward(const typename X::Item* grad_y, long rows, const DropPathScale& drop_scale,
+                         const Layer<N>& layer2, const typename N::Item* hidden, const Layer<N>& layer1,
+                         const Norm<N>& norm, typename X::Item* grad_x, float* grad_weight1, float* grad_bias1,
+                         float* grad_weight2, float* grad_bias2, float* grad_scale, float* grad_shift, int threads) {
+    typedef typename N::Item Item;
+    const int depth = norm.depth, deep = layer1.inputs, wide = round_up(depth, LANES);
+    const RowBlocks chunks(rows, deep * sizeof(Item), threads);
+    Sums outer(grad_bias2, wide, chunks.count), inner(grad_bias1, round_up(deep, LANES), chunks.count);
+    Sums norms(grad_scale, 2 * wide, chunks.count);
+    const Packed<N> normed = room_to_weave<N>(4, chunks, depth), between = room_to_weave<N>(5, chunks, deep);
+    const Packed<N> grad_answer = room_to_weave<N>(6, chunks, depth), grad_hidden = room_to_weave<N>(7, chunks, deep);
+    const std::vector<Gradient<N>> gradients = {{grad_hidden, normed, deep, depth, grad_weight1},
+                                                {grad_answer, between, depth, deep, grad_weight2}};
+    chunks.each<N>(
+        threads,
+        [&](long chunk, long first, int count, long packed) {
+            const long step = packed / N::K_STEP;
+            Item *into = scratch<Item>(0, (size_t)count * depth), *rest = scratch<Item>(1, (size_t)count * deep);
+            scale_rows<X, N>(grad_y + first * depth, count, depth, drop_scale.of(first, count), into, outer.of(chunk));
+            pack_rows<N>(into, depth, count, depth, grad_answer, step);
+            by_strips<N>(layer2, into, count, [&](int c, const float* sums) {
+                const auto run = c + LANES <= deep ? gelu_back_strip<N, true> : gelu_back_strip<N, false>;
+                run(hidden + first * deep + c, sums, count, deep, deep - c, rest + c, between.at(c / LANES, step),
+                    grad_hidden.at(c / LANES, step), inner.of(chunk) + c);
+            });
+            back_through_norm<X, N>(layer1, norm, rest, first, count, grad_y, grad_x, norms.of(chunk));
+            pack_norm<N>(norm, first, count, normed, step);
+        },
+        [&](long steps, bool fresh) { add_gradients<N>(gradients, steps, chunks.block / N::K_STEP, fresh, threads); });
+    whole_sums(outer, depth, grad_bias2, threads);
+    whole_sums(inner, deep, grad_bias1, threads);
+    part_sums(norms, depth, wide, grad_scale, grad_shift, threads);
+}
+
+extern "C" {
+int vitrail_lanes() { return LANES; }
+
+#define FOR_BOTH(name, X, N)                                                                                           \
+    void vitrail_pack_##name(const void* weights, int outputs, int inputs, int transposed, void* packed,               \
+                             int threads) {                                                                            \
+        pack<X, N>(weights, outputs, inputs, transposed, packed, threads);                                             \
+    }                                                                                                                  \
+    void vitrail_norm_linear_##name(const void* x, long rows, int depth, const float* weight, const float* bias,       \
+                                    float eps, void* z, float* scale, const void* packed, const float* offset,         \
+                                    int outputs, void* y, int threads) {                                               \
+        norm_linear<X, N>((const X::Item*)x, rows, {depth, weight, bias, (N::Item*)z, scale}, eps,                     \
+                          {(const N::KPack*)packed, offset, depth, outputs}, (N::Item*)y, threads);                    \
+    }                                                                                                                  \
+    void vitrail_linear_residual_##name(const void* x, long rows, int inputs, const void* packed, const float* offset, \
+                                        int outputs, const float* drop_scale, long span, const void* residual,         \
+                                        void* y, int threads) {                                                        \
+        linear_residual<X, N>((const N::Item*)x, rows, {(const N::KPack*)packed, offset, inputs, outputs},             \
+                              {drop_scale, span}, (const X::Item*)residual, (X::Item*)y, threads);                     \
+    }                                                                                                                  \
+    void vitrail_mlp_##name(const void* x, long rows, int depth, const float* weight, const float* bias, float eps,    \
+                            void* z, float* scale, const void* packed1, const float* bias1, int hidden,                \
+                            const void* packed2, const float* bias2, const float* drop_scale, long span,               \
+                            void* between, void* y, int threads) {                                                     \
+        mlp<X, N>((const X::Item*)x, rows, {depth, weight, bias, (N::Item*)z, scale}, eps,                             \
+                  {(const N::KPack*)packed1, bias1, depth, hidden}, {(const N::KPack*)packed2, bias2, hidden, depth},  \
+                  {drop_scale, span}, (N::Item*)between, (X::Item*)y, threads);                                        \
+    }                                                                                                                  \
+    void vitrail_linear_residual_backward_##name(const void* grad_y, long rows, int outputs, const float* drop_scale,  \
+                                                 long span, const void* transposed, int inputs, const void* x,         \
+                                                 void* grad_x, float* grad_weight, float* grad_bias, int threads) {    \
+        linear_residual_backward<X, N>((const X::Item*)grad_y, rows, {drop_scale, span},                               \
+                                       {(const N::KPack*)transposed, nullptr, outputs, inputs}, (const N::Item*)x,     \
+                                       (N::Item*)grad_x, grad_weight, grad_bias, threads);                             \
+    }                                                                                                                  \
+    void vitrail_norm_linear_backward_##name(                                                                          \
+        const void* grad_y, long rows, int outputs, const void* transposed, int depth, const float* weight,            \
+        const float* bias, const void* z, const float* scale, const void* residual, void* grad_x, float* grad_weight,  \
+        float* grad_bias, float* grad_scale, float* grad_shift, int threads) {                                         \
+        norm_linear_backward<X, N>((const N::Item*)grad_y, rows,                                                       \
+                                   {(const N::KPack*)transposed, nullptr, outputs, depth},                             \
+                                   {depth, weight, bias, (N::Item*)z, (float*)scale}, (const X::Item*)residual,        \
+                                   (X::Item*)grad_x, grad_weight, grad_bias, grad_scale, grad_shift, threads);         \
+    }                                                                                                                  \
+    void vitrail_mlp_backward_##name(const void* grad_y, long rows, int depth, const float* drop_scale, long span,     \
+                                     const void* turned2, int hidden, const void* between, const void* turned1,        \
+                                     const float* weight, const float* bias, const void* z, const float* scale,        \
+                                     void* grad_x, float* grad_weight1, float* grad_bias1, float* grad_weight2,        \
+                                     float* grad_bias2, float* grad_scale, float* grad_shift, int threads) {           \
+        mlp_backward<X, N>((const X::Item*)grad_y, rows, {drop_scale, span},                                           \
+                           {(const N::KPack*)turned2, nullptr, depth, hidden}, (const N::Item*)between,                \
+                           {(const N::KPack*)turned1, nullptr, hidden, depth},                                         \
+                           {depth, weight, bias, (N::Item*)z, (float*)scale}, (X::Item*)grad_x, grad_weight1,          \
+                           grad_bias1, grad_weight2, grad_bias2, grad_scale, grad_shift, threads);                     \
+    }
+
+FOR_BOTH(float32, Float32, Float32)
+#if defined(__AVX512BF16__)
+FOR_BOTH(bfloat16, BFloat16, BFloat16)
+FOR_BOTH(mixed, Float32, BFloat16)  // the residual, or weights to pack, in fp32, and products in bf16
+#endif
+}

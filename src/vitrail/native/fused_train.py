@@ -1,0 +1,202 @@
+"""The branches of a block while it learns, forward and backward: all that stands around an attention, and an MLP whole.
+
+They compute on a CPU. The residual is in fp32 or bf16, what products take and give in the same or in bf16; weights,
+statistics and sums are in fp32, and sums over rows are taken in the same order on any number of threads. What lies
+between the products of a branch stays in the cache.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitrail.native.allocator import fp32
+from vitrail.native.build import SUFFIXES, library
+from vitrail.native.ffi import at
+
+
+class Normed(NamedTuple):
+    """A LayerNorm and what its gradient needs.
+
+    Args:
+        weight: `(C,)`, fp32.
+        bias: `(C,)`, fp32.
+        z: `(T, C)`, rows brought to mean 0 and variance 1, in the precision of products.
+        scale: `(T,)`, one over the deviation of each row.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    z: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, learn: bool) -> "Normed":
+        """Make room for what the gradient needs of rows `(T, C)`, or none where nothing learns."""
+        rows = len(x) if learn else 0
+        return cls(weight, bias, torch.empty(rows, x.shape[1], dtype=dtype), fp32(rows))
+
+    def room(self) -> tuple[object, object]:
+        """Return where z and scale lie; nowhere if there is no room for them."""
+        return (at(self.z), at(self.scale)) if len(self.z) else (None, None)
+
+
+def norm_linear(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, layer: Tensor, offset: Tensor, dtype: torch.dtype, learn: bool
+) -> tuple[Tensor, Normed]:
+    """Return `norm(x) layer^T + offset` of rows `(T, C)` in `dtype`, and the norm.
+
+    Args:
+        x: the residual.
+        weight: the norm's, fp32.
+        bias: the norm's, fp32.
+        eps: added to the variance.
+        layer: weights `(out, C)`.
+        offset: `(out,)`, fp32.
+        dtype: precision of the product.
+        learn: whether there will be a gradient.
+    """
+    normed = Normed.of(x, weight, bias, dtype, learn)
+    y, packed = torch.empty(len(x), len(layer), dtype=dtype), pack(layer, dtype)
+    _function("norm_linear", x.dtype, dtype)(
+        *(at(x), *_sizes(x), at(weight), at(bias), ctypes.c_float(eps), *normed.room()),
+        *(at(packed), at(offset), len(layer), at(y), _threads()),
+    )
+    return y, normed
+
+
+def norm_linear_backward(
+    grad_y: Tensor, layer: Tensor, normed: Normed, residual: Tensor, wanted: bool
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+    """Return the gradients of `norm_linear`: of x (added to `residual`), layer, offset, weight and bias.
+
+    That of the layer is left out where it is not `wanted`.
+    """
+    depth = layer.shape[1]
+    grad_x, grad_layer, grad_offset = torch.empty_like(residual), _room_for(layer, wanted), fp32(len(layer))
+    grad_weight, grad_bias = fp32(depth), fp32(depth)
+    transposed = pack(layer, grad_y.dtype, transposed=True)
+    _function("norm_linear_backward", residual.dtype, grad_y.dtype)(
+        *(at(grad_y), *_sizes(grad_y), at(transposed), depth),
+        *(*map(at, normed), at(residual), at(grad_x), at(grad_layer), at(grad_offset), at(grad_weight), at(grad_bias)),
+        _threads(),
+    )
+    return grad_x, grad_layer, grad_offset, grad_weight, grad_bias
+
+
+def linear_residual(x: Tensor, layer: Tensor, offset: Tensor, keep: Tensor | None, residual: Tensor) -> Tensor:
+    """Return `residual + keep * (x layer^T + offset)`, with a factor `keep` for each sample, or None."""
+    y, packed = torch.empty_like(residual), pack(layer, x.dtype)
+    _function("linear_residual", residual.dtype, x.dtype)(
+        *(at(x), *_sizes(x), at(packed), at(offset), len(layer), at(keep), _span(x, keep)),
+        *(at(residual), at(y), _threads()),
+    )
+    return y
+
+
+def linear_residual_backward(
+    grad_y: Tensor, layer: Tensor, keep: Tensor | None, x: Tensor, wanted: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return the gradients of `linear_residual` for x, layer (if `wanted`) and offset."""
+    grad_x, grad_layer, grad_offset = torch.empty_like(x), _room_for(layer, wanted), fp32(len(layer))
+    transposed = pack(layer, x.dtype, transposed=True)
+    _function("linear_residual_backward", grad_y.dtype, x.dtype)(
+        *(at(grad_y), *_sizes(grad_y), at(keep), _span(x, keep), at(transposed)),
+        *(layer.shape[1], at(x), at(grad_x), at(grad_layer), at(grad_offset), _threads()),
+    )
+    return grad_x, grad_layer, grad_offset
+
+
+class Inner(NamedTuple):
+    """The weights of an MLP: `(hidden, C)`, `(hidden,)`, `(C, hidden)`, `(C,)`; biases in fp32."""
+
+    first: Tensor
+    bias1: Tensor
+    second: Tensor
+    bias2: Tensor
+
+
+def mlp(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    inner: Inner,
+    keep: Tensor | None,
+    dtype: torch.dtype,
+    learn: bool,
+) -> tuple[Tensor, Normed, Tensor]:
+    """Return `x + keep * (gelu(norm(x) first^T + bias1) second^T + bias2)`, the norm, and what GELU was given."""
+    normed = Normed.of(x, weight, bias, dtype, learn)
+    wide = len(inner.first)
+    hidden, y = torch.empty(len(x) if learn else 0, wide, dtype=dtype), torch.empty_like(x)
+    first, second = pack(inner.first, dtype), pack(inner.second, dtype)
+    _function("mlp", x.dtype, dtype)(
+        *(at(x), *_sizes(x), at(weight), at(bias), ctypes.c_float(eps), *normed.room()),
+        *(at(first), at(inner.bias1), wide, at(second), at(inner.bias2)),
+        *(at(keep), _span(x, keep), at(hidden) if learn else None, at(y), _threads()),
+    )
+    return y, normed, hidden
+
+
+def mlp_backward(
+    grad_y: Tensor, normed: Normed, hidden: Tensor, inner: Inner, keep: Tensor | None, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor, Tensor, Inner]:
+    """Return the gradients of `mlp`: of x, of the norm's weight and bias, and of the MLP's weights.
+
+    Those of the first and second layer are left out (None) where they are not `wanted`.
+    """
+    dtype, grad_x = hidden.dtype, torch.empty_like(grad_y)
+    grad_weight, grad_bias = torch.empty_like(normed.weight), torch.empty_like(normed.bias)
+    into = (
+        _room_for(inner.first, wanted[0]),
+        torch.empty_like(inner.bias1),
+        _room_for(inner.second, wanted[1]),
+        torch.empty_like(inner.bias2),
+    )
+    first, second = pack(inner.first, dtype, transposed=True), pack(inner.second, dtype, transposed=True)
+    _function("mlp_backward", grad_y.dtype, dtype)(
+        *(at(grad_y), *_sizes(grad_y), at(keep), _span(grad_y, keep), at(second)),
+        *(hidden.shape[1], at(hidden), at(first), *map(at, normed)),
+        *(at(grad_x), *map(at, into), at(grad_weight), at(grad_bias), _threads()),
+    )
+    return grad_x, grad_weight, grad_bias, Inner(*into)  # pyright: ignore[reportArgumentType]
+
+
+def pack(layer: Tensor, dtype: torch.dtype, transposed: bool = False) -> Tensor:
+    """Lay weights `(out, in)` out in panels (native/gemm.h), for `x layer^T`, or transposed, for `x layer`."""
+    layer = layer.detach().contiguous()
+    if layer.dtype not in (dtype, torch.float32):
+        layer = layer.float()
+    outputs, inputs = layer.shape
+    across, along = (inputs, outputs) if transposed else (outputs, inputs)
+    lanes = library("fused_train").vitrail_lanes()
+    packed = torch.empty((across + -across % lanes) * along, dtype=dtype)
+    _function("pack", layer.dtype, dtype)(at(layer), outputs, inputs, int(transposed), at(packed), _threads())
+    return packed
+
+
+def _room_for(layer: Tensor, wanted: bool) -> Tensor | None:
+    return fp32(*layer.shape) if wanted else None
+
+
+def _function(name: str, rows: torch.dtype, products: torch.dtype) -> Callable[..., None]:
+    """Return an operation for a precision of the residual and one of the products."""
+    suffix = SUFFIXES[rows] if rows == products else "mixed"
+    found = getattr(library("fused_train"), f"vitrail_{name}_{suffix}")
+    found.restype = None
+    return found
+
+
+def _sizes(x: Tensor) -> tuple[ctypes.c_long, int]:
+    return ctypes.c_long(x.shape[0]), x.shape[1]
+
+
+def _span(x: Tensor, keep: Tensor | None) -> ctypes.c_long:
+    return ctypes.c_long(len(x) if keep is None else len(x) // len(keep))
+
+
+def _threads() -> int:
+    return torch.get_num_threads()

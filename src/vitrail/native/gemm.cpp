@@ -1,0 +1,43 @@
+// What native/gemm.py calls: products with packed weights, for single precision and, where it is there, bfloat16
+// between a residual in fp16. Names of linear layers say how rows come and, where it is another way, how they go; all
+// others the precision of products.
+
+#include "gemm_layer.h"
+
+extern "C" {
+int vitrail_panel() { return PANEL; }
+int vitrail_lanes() { return LANES; }
+int vitrail_has_bfloat16() {
+#if defined(__AVX512BF16__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+#define LINEAR(name, N, From, To)                                                                                \
+    void vitrail_linear_##name(const void* x, long rows, int depth, const void* packed, const float* bias,       \
+                               int outputs, void* y, const void* add, int epilogue, float eps, int threads) {    \
+        const LinearWeights<N> weights = {(const N::KPack*)packed, bias, depth, outputs};                        \
+        linear<From, To>(epilogue, weights, (const From::Item*)x, rows, eps, (const To::Item*)add, (To::Item*)y, \
+                         threads);                                                                               \
+    }
+#define MLP(name, N, X)                                                                                               \
+    void vitrail_mlp_##name(const void* x, long rows, int depth, const void* first, const float* bias1, int hidden,   \
+                            const void* second, const float* bias2, int outputs, void* y, const void* add, float eps, \
+                            int threads) {                                                                            \
+        const LinearWeights<N> one = {(const N::KPack*)first, bias1, depth, hidden};                                  \
+        const LinearWeights<N> two = {(const N::KPack*)second, bias2, hidden, outputs};                               \
+        mlp(one, two, (const X::Item*)x, rows, eps, (const X::Item*)add, (X::Item*)y, threads);                       \
+    }
+
+LINEAR(float32, Float32, Float32, Float32)
+MLP(float32, Float32, Float32)
+#if defined(__AVX512BF16__)
+LINEAR(bfloat16, BFloat16, BFloat16, BFloat16)
+LINEAR(float16, BFloat16, Float16, Float16)
+LINEAR(float16_bfloat16, BFloat16, Float16, BFloat16)
+LINEAR(bfloat16_float16, BFloat16, BFloat16, Float16)
+MLP(bfloat16, BFloat16, Float16)
+#endif
+}

@@ -1,0 +1,104 @@
+// A layer and an MLP of rows, whatever their weights are stored in.
+//
+// A kind of weights has `inputs` and `outputs` and two steps, so that what several products read is made ready once:
+// `ready<From>(row, count, eps)` brings rows to mean 0 and variance 1, unless eps is negative, and to what is
+// multiplied; `multiply(ready, count, first, last, finish)` gives `finish(row, output, x W + b)` for panels `first` up
+// to `last`.
+
+#pragma once
+
+#include "layers.h"
+
+constexpr float NO_NORM = -1;
+
+// Weights as precise as what products take.
+template <class N>
+struct LinearWeights {
+    typedef N Numbers;
+    typedef typename N::Item Item;
+    static constexpr size_t ROOM = 96 << 10;  // for the tokens of an attention branch, beside all that is made of them
+    const typename N::KPack* packed;
+    const float* bias;
+    int inputs, outputs;
+
+    // Without a norm rows are read where they lie, one after the other, if they are stored as products take them.
+    template <class From, class Row>
+    const Item* ready(Row&& row, int count, float eps) const {
+        if constexpr (std::is_same_v<From, N>) {
+            if (eps < 0) return row(0);
+        }
+        Item* fresh = scratch<Item>(5, (size_t)count * inputs);
+        for (int r = 0; r < count; r++) {
+            const typename From::Item* from = row(r);
+            const NormStats by = eps < 0 ? NormStats{0, 1} : norm_stats_of<From>(from, inputs, eps);
+            normalize_row<From, N>(from, inputs, by, fresh + (size_t)r * inputs);
+        }
+        return fresh;
+    }
+
+    template <class Epilogue>
+    void multiply(const Item* rows, int count, int first, int last, Epilogue epilogue) const {
+        const float* offset = bias;
+        gemm<N>(rows, inputs, count, packed, inputs, outputs, first, last,
+                   [=](int r, int c, Vec sum) { epilogue(r, c, sum + load(offset + c)); });
+    }
+};
+
+// y = finish(x W + b) of rows that are ready, whatever they were read from, for outputs from panel `first` up to
+// `last`.
+template <class To, class Weights, class Ready>
+static inline void multiply(int epilogue, const Weights& weights, const Ready& ready, int count, int first, int last,
+                            const typename To::Item* add, typename To::Item* y) {
+    const int outputs = weights.outputs;
+    with_epilogue<To, typename Weights::Numbers>(epilogue, y, outputs, add, outputs, outputs, [&](auto emit) {
+        weights.multiply(ready, count, first, last, emit);
+    });
+}
+
+// y = finish(norm(x) W + b) of some rows.
+template <class From, class To, class Weights>
+static inline void part_of_layer(int epilogue, const Weights& weights, const typename From::Item* x, int count,
+                                 float eps, int first, int last, const typename To::Item* add, typename To::Item* y) {
+    const int inputs = weights.inputs;
+    const auto ready = weights.template ready<From>([=](int r) { return x + (size_t)r * inputs; }, count, eps);
+    multiply<To>(epilogue, weights, ready, count, first, last, add, y);
+}
+
+// The same for all outputs.
+template <class From, class To, class Weights>
+static inline void layer(int epilogue, const Weights& weights, const typename From::Item* x, int count, float eps,
+                         const typename To::Item* add, typename To::Item* y) {
+    part_of_layer<From, To>(epilogue, weights, x, count, eps, 0, panels(weights.outputs), add, y);
+}
+
+// The same for all rows.
+template <class From, class To, class Weights>
+static void linear(int epilogue, const Weights& weights, const typename From::Item* x, long rows, float eps,
+                   const typename To::Item* add, typename To::Item* y, int threads) {
+    const long inputs = weights.inputs, outputs = weights.outputs;
+    parallel_layer(rows, inputs * sizeof(*x), weights.outputs, threads,
+                   [&](long start, int count, int first, int last) {
+                       part_of_layer<From, To>(epilogue, weights, x + start * inputs, count, eps, first, last,
+                                               moved(add, start * outputs), y + start * outputs);
+                   });
+}
+
+// y = add + gelu(norm(x) W1 + b1) W2 + b2 of some rows; y is stored as the residual is.
+template <class From, class Weights, class X = typename Weights::Numbers::Residual>
+static inline void mlp_rows(const Weights& one, const Weights& two, const typename From::Item* x, int count, float eps,
+                            const typename X::Item* add, typename X::Item* y) {
+    typedef typename Weights::Numbers N;
+    auto* between = scratch<typename N::Item>(6, (size_t)count * one.outputs);
+    layer<From, N>(GELU, one, x, count, eps, nullptr, between);
+    layer<N, X>(add == nullptr ? PLAIN : ADD, two, between, count, NO_NORM, add, y);
+}
+
+// The same of all, some rows at a time, so that the hidden part never leaves the cache.
+template <class Weights, class X = typename Weights::Numbers::Residual>
+static void mlp(const Weights& one, const Weights& two, const typename X::Item* x, long rows, float eps,
+                const typename X::Item* add, typename X::Item* y, int threads) {
+    parallel_rows(rows, one.outputs * sizeof(*x), threads, [&](long start, int count) {
+        mlp_rows<X>(one, two, x + start * one.inputs, count, eps, moved(add, start * two.outputs),
+                    y + start * two.outputs);
+    });
+}

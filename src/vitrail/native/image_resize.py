@@ -1,0 +1,136 @@
+"""What is done to many pixels, compiled: the values are Pillow's and PyTorch's, to the bit."""
+
+import ctypes
+from functools import cache
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitrail.data.augment import mirrors, offsets
+from vitrail.data.draw import Draws
+from vitrail.data.pixels import PLAIN, Box, Pair, Pixels
+from vitrail.native.allocator import empty
+from vitrail.native.build import Unavailable, built, library
+from vitrail.native.ffi import at
+from vitrail.native.pillow_buffer import memory
+from vitrail.preprocess import Preprocess
+
+_ENOUGH = 200  # pictures, from which on it pays to compile this file where that was never done: some seconds
+_STORED = {"RGB": 4, "L": 1}  # bytes of a pixel in Pillow's memory
+_REACH = {"bilinear": False, "bicubic": True}
+
+
+def best_pixels(pictures: int | None = None) -> Pixels:
+    """Return the fastest way to prepare pixels for a job of so many pictures (None: many). All give the same pixels.
+
+    Example:
+        >>> image = Image.new("RGB", (300, 200), "red")
+        >>> call = (image, (0, 0, 300, 200), (96, 64), (16, 0), 64, "bicubic")
+        >>> torch.equal(best_pixels(1).resize(*call), PLAIN.resize(*call))
+        True
+    """
+    worth = pictures is None or pictures >= _ENOUGH or built("image_resize")
+    return Compiled() if worth and agrees() else PLAIN
+
+
+class Compiled(Pixels):
+    """The compiled way. What is rare is done as it is without."""
+
+    def resize(
+        self,
+        image: Image.Image,
+        box: Box,
+        size: tuple[int, int],
+        corner: tuple[int, int],
+        side: int,
+        interpolation: str,
+    ) -> Tensor:
+        """Resize a part of a picture, and keep a square of the result; only what it keeps is computed.
+
+        Other interpolations, squares that reach beyond the picture, parts of which only one side is resized, tiny and
+        huge pictures go to Pillow.
+
+        Raises:
+            Unavailable: there is no compiler, or it failed.
+        """
+        stored, part = _STORED.get(image.mode), (box[2] - box[0], box[3] - box[1])
+        found = None
+        if stored and interpolation in _REACH and min(corner) >= 0 and part[0] != size[0] and part[1] != size[1]:
+            found = memory(image)
+        if found is None:
+            return super().resize(image, box, size, corner, side, interpolation)
+        address, holder = found
+        planes = torch.empty(len(image.getbands()), side, side, dtype=torch.uint8, device="cpu")
+        lengths = (ctypes.c_long(value) for value in (*size, *corner, side))
+        done = library("image_resize").vitrail_resize(
+            ctypes.c_void_p(address),
+            ctypes.c_long(image.width),
+            ctypes.c_long(image.height),
+            stored,
+            (ctypes.c_long * 4)(*box),
+            *lengths,
+            int(_REACH[interpolation]),
+            int(_columns_first(part, size)),
+            at(planes),
+        )
+        del holder  # until here it kept the pixels where they are
+        return planes if done else super().resize(image, box, size, corner, side, interpolation)
+
+    def move(self, pixels: Tensor, draws: Draws, padding: int, border: str, mirror: float) -> Tensor:
+        """Cut a window at a random place of each padded picture, then mirror some."""
+        pixels = pixels.contiguous()
+        tops, lefts = offsets(pixels, draws, padding, border)
+        flipped = mirrors(draws, mirror).astype(np.uint8)
+        moved, sizes = torch.empty_like(pixels), map(ctypes.c_long, pixels.shape)
+        chosen = (ctypes.c_void_p(values.ctypes.data) for values in (tops, lefts, flipped))
+        library("image_resize").vitrail_move(at(pixels), *sizes, *chosen, int(border == "reflect"), at(moved))
+        return moved
+
+    def normalize(self, pixels: Tensor, preprocess: Preprocess) -> Tensor:
+        """Scale to 0..1, subtract the mean, divide by the deviation, in one pass."""
+        if pixels.device.type != "cpu":
+            return super().normalize(pixels, preprocess)
+        pixels = pixels.contiguous()
+        batch, given, height, width = pixels.shape
+        images = empty(batch, preprocess.channels, height, width, dtype=torch.float32)
+        sizes = map(ctypes.c_long, (batch, given, preprocess.channels, height * width))
+        statistics = torch.tensor((preprocess.mean, preprocess.std), dtype=torch.float32, device="cpu")
+        library("image_resize").vitrail_normalize(
+            at(pixels), *sizes, at(statistics[0]), at(statistics[1]), at(images), torch.get_num_threads()
+        )
+        return images
+
+
+def _columns_first(part: Pair, size: Pair) -> bool:
+    """Say whether Pillow begins with the columns: from version 13 on, where the height shrinks by far more."""
+    shorter, narrower = part[1] - size[1], part[0] - size[0]
+    return _CHOOSES and shorter > max(0, 2 * narrower)
+
+
+_CHOOSES = int(PIL.__version__.partition(".")[0]) >= 13
+
+
+@cache
+def agrees() -> bool:
+    """Say whether this can be compiled, and gives the pixels of the Pillow that is installed: another may differ."""
+    draw = np.random.default_rng(0)
+    cases = [
+        ((50, 75), (0, 0, 75, 50), (48, 32), (12, 4), 24),
+        ((81, 60), (0, 0, 60, 81), (40, 54), (0, 7), 40),
+        ((33, 47), (5, 2, 46, 30), (56, 56), (0, 0), 56),
+        ((60, 47), (5, 2, 35, 58), (24, 24), (0, 0), 24),
+    ]
+    try:
+        for (height, width), *call in cases:
+            values = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            for image in (Image.fromarray(values), Image.fromarray(values[:, :, 0].copy())):
+                for kind in _REACH:
+                    ours, plain = (way.resize(image, *call, kind) for way in (Compiled(), PLAIN))  # type: ignore[arg-type]
+                    if not torch.equal(ours, plain):
+                        return False
+    except Unavailable:
+        return False
+    return True
