@@ -178,6 +178,15 @@ class RollThenPad(PadThenRoll):
         return self._roll(self._crop(laid), 1)
 
 
+class AlwaysShifted(PadThenRoll):
+    """Pad, then roll both axes, even an axis that one window covers: SwinIR, and the authors' detection code of Swin."""
+
+    @classmethod
+    def of(cls, grid: Grid, window: int, shift: int) -> "PadThenRoll":
+        """Choose the cut of one grid."""
+        return cls((grid.h, grid.w), (window, window), (shift, shift))
+
+
 class MaskedPadding(PadThenRoll):
     """Padding is a region of its own that no cell attends to, with any amount of it."""
 

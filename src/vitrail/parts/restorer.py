@@ -1,0 +1,105 @@
+"""Image in, restored image out: a backbone on a map of shallow features, between normalisation and reconstruction."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.parts.backbone import Backbone, Features
+from vitrail.parts.convolutions import channels_last, to_map, to_tokens
+from vitrail.shapes import Image
+
+
+class MapTokens(nn.Module):
+    """Embedding of a feature map: each cell is a token, normalised.
+
+    Args:
+        dim: channels C of the map.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, cells: Image) -> tuple[Tensor, Any]:
+        """Return `(B, h w, C)` tokens and their grid."""
+        tokens, grid = to_tokens(channels_last(cells))
+        return self.norm(tokens), grid
+
+
+class Restorer(nn.Module):
+    """Restoration of images of any size, pixels in [0, 1].
+
+    s = shallow(normalise(image));  y = head(s + fuse(backbone(s)), image)
+
+    "SwinIR: Image Restoration Using Swin Transformer", section 3.1. The image is padded at the right and bottom by
+    reflection to a multiple of `multiple`, and the output is cropped.
+
+    Args:
+        shallow: 3 x 3 convolution, `(B, c, Y, X) -> (B, C, Y, X)`.
+        backbone: `(B, C, Y, X) -> Features`, one token a pixel.
+        fuse: convolution of the deep features before the long skip connection.
+        head: `(features, image) -> image`; see `reconstruction`.
+        scale: pixels of the output for one of the input, on each axis.
+        multiple: side of a window, in pixels.
+        mean: subtracted from each channel.
+        pixel_range: factor of the normalised pixels: 1, or 255 for JPEG artifacts.
+
+    Attributes:
+        variant: name in the catalogue that the model was made from.
+        config: the frozen config it was built with.
+    """
+
+    variant: str = ""
+    config: Any = None
+    mean: Tensor
+
+    def __init__(
+        self,
+        shallow: nn.Module,
+        backbone: Backbone,
+        fuse: nn.Module,
+        head: nn.Module,
+        scale: int,
+        multiple: int,
+        mean: tuple[float, ...],
+        pixel_range: float,
+    ):
+        super().__init__()
+        self.shallow, self.backbone, self.fuse, self.head = shallow, backbone, fuse, head
+        self.scale, self.multiple, self.pixel_range = scale, multiple, pixel_range
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+
+    def features(self, images: Image) -> Features:
+        """Return tokens, grid and pyramid of the padded images."""
+        return self.backbone(self.shallow(self._normalise(images)))
+
+    def forward(self, images: Image) -> Image:
+        """Return restored images `(B, c, scale Y, scale X)`; values may leave [0, 1] slightly."""
+        height, width = images.shape[-2:]
+        x = self._normalise(images)
+        shallow = self.shallow(x)
+        tokens, grid, _ = self.backbone(shallow)
+        y = self.head(self.fuse(to_map(tokens, grid)) + shallow, x)
+        return (y / self.pixel_range + self.mean)[..., : height * self.scale, : width * self.scale]
+
+    def _normalise(self, images: Image) -> Tensor:
+        return (reflect(images, self.multiple) - self.mean) * self.pixel_range
+
+
+def reflect(images: Image, multiple: int) -> Image:
+    """Pad images at the right and bottom by reflection to a multiple of a window, whatever their size.
+
+    PyTorch's reflection refuses padding as large as the image; this one goes back and forth as often as needed.
+
+    Example:
+        >>> reflect(torch.arange(3.0).reshape(1, 1, 1, 3), 8).tolist()[0][0][0]
+        [0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0, 1.0]
+    """
+    for axis in (-2, -1):
+        length = images.shape[axis]
+        if length % multiple:
+            period = max(2 * (length - 1), 1)
+            place = torch.arange(-(-length // multiple) * multiple, device=images.device) % period
+            images = images.index_select(axis, torch.minimum(place, period - place).clamp_max(length - 1))
+    return images
