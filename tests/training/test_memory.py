@@ -1,6 +1,6 @@
 """Freed memory that a run keeps."""
 
-from vitrail.training.memory import keep_freed
+from vitrail.training.host_memory import disable_malloc_trim
 
 
 def test_kept_memory_is_asked_of_the_c_library_alone(monkeypatch):
@@ -12,6 +12,8 @@ def test_kept_memory_is_asked_of_the_c_library_alone(monkeypatch):
             return 1
 
     monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
-    assert keep_freed() and [what for what, _ in said] == [-3, -1] and min(value for _, value in said) > 1 << 30
+    assert (
+        disable_malloc_trim() and [what for what, _ in said] == [-3, -1] and min(value for _, value in said) > 1 << 30
+    )
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # as musl
-    assert not keep_freed()
+    assert not disable_malloc_trim()

@@ -50,6 +50,8 @@ def difference(got: torch.Tensor, expected: torch.Tensor) -> float:
 
 VIT = dict(dim=32, depth=2, num_heads=2, patch_size=8, num_classes=5)
 SWIN = dict(dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=5)
+SWIN_V2 = dict(**SWIN, window_size=7)
+PRETRAINED = dict(pretrained_windows=(4, 3))
 POOL = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), num_classes=5)
 
 
@@ -97,6 +99,35 @@ def _torchvision_swin():
     return SwinTransformer([4, 4], 16, depths=[2, 2], num_heads=[2, 4], window_size=[7, 7], num_classes=5)
 
 
+def _timm_swin_v2():
+    from timm.models.swin_transformer_v2 import SwinTransformerV2
+
+    return SwinTransformerV2(
+        56,
+        embed_dim=16,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        num_classes=5,
+        window_size=7,
+        pretrained_window_sizes=(4, 3),
+    )
+
+
+def _torchvision_swin_v2():
+    from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
+
+    return SwinTransformer(
+        [4, 4],
+        16,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=[7, 7],
+        num_classes=5,
+        block=SwinTransformerBlockV2,
+        downsample_layer=PatchMergingV2,
+    )
+
+
 def _timm(name: str, **numbers: Any) -> nn.Module:
     import timm
 
@@ -118,6 +149,29 @@ def _timm_poolformer() -> nn.Module:
         res_scale_init_values=(None,) * 4,
         use_mlp_head=False,
     )
+
+
+META = dict(depths=(1, 1, 1, 2), dims=(8, 16, 32, 64), num_classes=5)
+META_SIZES = (96, 75)
+
+
+def _timm_metaformer(kind: str, size: int = 64) -> nn.Module:
+    from timm.models.metaformer import (
+        Attention,
+        GroupNorm1NoBias,
+        LayerNorm2dNoBias,
+        LayerNormNoBias,
+        MetaFormer,
+        Pooling,
+        SepConv,
+    )
+
+    mixers, norms, mlp_head = {
+        "caformer": ([SepConv] * 2 + [Attention] * 2, [LayerNorm2dNoBias] * 2 + [LayerNormNoBias] * 2, True),
+        "convformer": (SepConv, LayerNorm2dNoBias, True),
+        "poolformerv2": (Pooling, GroupNorm1NoBias, False),
+    }[kind]
+    return MetaFormer(token_mixers=mixers, norm_layers=norms, use_mlp_head=mlp_head, **META)
 
 
 def _timm_mixer() -> nn.Module:
@@ -169,6 +223,23 @@ PAIRS = {
         ),
         56,
     ),
+    "swin_v2_moved-timm": Pair("timm", "swinv2_tiny_window8_256", {**SWIN_V2, **PRETRAINED}, _timm_swin_v2, 56),
+    "swin_v2-torchvision": Pair("torchvision", "swinv2_tiny_window8_256", SWIN_V2, _torchvision_swin_v2, 56),
+    "swin_v2_moved-huggingface": Pair(
+        "huggingface",
+        "swinv2_tiny_window8_256",
+        {**SWIN_V2, **PRETRAINED},
+        lambda: _huggingface(
+            "Swinv2ForImageClassification",
+            image_size=56,
+            embed_dim=16,
+            depths=[2, 2],
+            num_heads=[2, 4],
+            window_size=7,
+            pretrained_window_sizes=[4, 3],
+        ),
+        56,
+    ),
     "poolformer-timm": Pair(
         "timm",
         "poolformer_s12",
@@ -179,6 +250,10 @@ PAIRS = {
     "poolformer-huggingface": Pair(
         "huggingface", "poolformer_s12", POOL, lambda: _huggingface("PoolFormerForImageClassification", **_HF_POOL), 64
     ),
+    **{
+        f"{kind}-timm": Pair("timm", f"{kind}_{size}", META, partial(_timm_metaformer, kind), 64, META_SIZES)
+        for kind, size in (("caformer", "s18"), ("convformer", "s18"), ("poolformerv2", "s12"))
+    },
     "mixer-timm": Pair(
         "timm",
         "mixer_s32_224",

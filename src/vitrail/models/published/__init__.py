@@ -4,7 +4,21 @@ A list of names reads only these files and imports no architecture. The tests re
 every variant.
 """
 
-from vitrail.models.published import bit, deit, dinat, dinat_s, mixer, nat, poolformer, swin, tnt, vit, vit_hybrid
+from vitrail.models.published import (
+    bit,
+    deit,
+    dinat,
+    dinat_s,
+    metaformer,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    swin_v2,
+    tnt,
+    vit,
+    vit_hybrid,
+)
 from vitrail.models.published.figures import Published
 
 _FAMILIES = (
@@ -12,10 +26,12 @@ _FAMILIES = (
     vit_hybrid,
     deit,
     swin,
+    swin_v2,
     nat,
     dinat,
     dinat_s,
     poolformer,
+    metaformer,
     mixer,
     bit,
     tnt,
