@@ -1,4 +1,4 @@
-"""Pictures sorted into folders: `class/*.jpg`, or `train/class/*.jpg` beside `val` and `test`.
+"""Images sorted into folders: `class/*.jpg`, or `train/class/*.jpg` beside `val` and `test`.
 
 The same rule reads folders on a disk and folders inside a tar, so it works on paths and never touches a file.
 """
@@ -14,7 +14,7 @@ from vitrail.data.index import SPLIT_NAMES, DatasetIndex, Problem, Record, Split
 FOREIGN = frozenset(
     (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".pdf", ".psd", ".raw", ".cr2", ".nef", ".dng", ".tga")
 )
-"""Endings of pictures in formats that are not read: to lose them in silence would be a lie."""
+"""Endings of images in formats that are not read: to lose them in silence would be a lie."""
 
 Parts = tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""A folder of folders of pictures on a disk."""
+"""A folder of folders of images on a disk."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from vitrail.data.index import DatasetIndex
 
 
 def list_folder(root: Path) -> DatasetIndex:
-    """List the pictures under a folder; links are followed, a loop of links is walked once."""
+    """List the images under a folder; links are followed, a loop of links is walked once."""
     files: dict[str, Path | Span] = {}
     folders: list[str] = []
     for path, is_folder in _walk(root, set()):

@@ -1,4 +1,4 @@
-"""Pictures kept aside: a stratified hold-out that is a pure function of the ids."""
+"""Images kept aside: a stratified hold-out that is a pure function of the ids."""
 
 from hashlib import blake2b
 
@@ -12,7 +12,7 @@ def hold_out(pictures: PictureSet, share: float, purpose: str) -> tuple[PictureS
     """Keep a share of each class aside; return what stays and what is kept aside.
 
     In each class the ids are sorted by their hash, and the first ones leave. No seed and no order of files changes who
-    leaves. A class of two or more loses at least one picture and keeps at least one.
+    leaves. A class of two or more loses at least one image and keeps at least one.
 
     Args:
         pictures: the set to divide.
@@ -20,7 +20,7 @@ def hold_out(pictures: PictureSet, share: float, purpose: str) -> tuple[PictureS
         purpose: name of the new split; it salts the hash, so that two hold-outs differ.
 
     Raises:
-        VitrailError: the share is impossible, or no class has two pictures.
+        VitrailError: the share is impossible, or no class has two images.
     """
     if not 0 < share < 1:
         raise VitrailError(f"A share of {share} cannot be kept aside for {purpose}; use more than 0 and less than 1.")

@@ -1,4 +1,4 @@
-"""What was found where data was looked for: pictures by split, and everything that is wrong with them.
+"""What was found where data was looked for: images by split, and everything that is wrong with them.
 
 A source never stops at the first problem. It lists what it found; `open_dataset` refuses a listing with problems unless
 it is asked to list them, and `check_dataset` reports them all.
@@ -42,7 +42,7 @@ class Problem(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A picture that was found: its id, the name of its class, and where its bytes are."""
+    """An image that was found: its id, the name of its class, and where its bytes are."""
 
     id: str
     label: str
@@ -55,9 +55,9 @@ class DatasetIndex:
 
     Args:
         name: the data set, as shown to people.
-        entries: pictures of each split; a data set without splits has everything in `train`.
+        entries: images of each split; a data set without splits has everything in `train`.
         problems: what cannot be used.
-        ignored: number of files that are no pictures, by ending.
+        ignored: number of files that are no images, by ending.
     """
 
     name: str
@@ -66,14 +66,14 @@ class DatasetIndex:
     ignored: Counter[str] = field(default_factory=Counter)
 
     def add(self, split: Split, entry: Record) -> None:
-        """Note a picture."""
+        """Note an image."""
         self.entries.setdefault(split, []).append(entry)
 
     def sets(self, classes: tuple[str, ...] | None = None) -> dict[Split, PictureSet]:
         """Turn names of classes into numbers; labels that no class is called go to `problems`.
 
         Args:
-            classes: names of the classes in order. By default those of the training pictures (of all pictures, where
+            classes: names of the classes in order. By default those of the training images (of all images, where
                 there are none for training), sorted; names that are all integers are sorted as integers.
         """
         classes = classes or self._classes()

@@ -47,16 +47,16 @@ class _Fetched(NamedTuple):
 class Loader:
     """Batches of a data set, epoch by epoch.
 
-    Pictures cross from the workers to this process, and from there to the device, as uint8; they become the model's
+    Images cross from the workers to this process, and from there to the device, as uint8; they become the model's
     numbers there, a batch at a time.
 
     Args:
-        dataset: the pictures.
+        dataset: the images.
         transform: what is done to them.
         order: which of them make up a step.
-        workers: number of loading processes; 0 loads in this process, which is best for packed pictures.
-        bad: what happens to a picture that cannot be decoded: `fail` raises, `skip` leaves it out of its batch (which
-            gets smaller; no other picture takes its place) and counts it in `skipped`.
+        workers: number of loading processes; 0 loads in this process, which is best for packed images.
+        bad: what happens to an image that cannot be decoded: `fail` raises, `skip` leaves it out of its batch (which
+            gets smaller; no other image takes its place) and counts it in `skipped`.
         timeout: seconds without a batch after which hanging workers are an error.
         device: where the batches are wanted.
     """
@@ -106,7 +106,7 @@ class Loader:
         """Yield this rank's batches from `start_step` to the end of the epoch.
 
         Raises:
-            DataError: a picture cannot be decoded, under `bad="fail"`.
+            DataError: an image cannot be decoded, under `bad="fail"`.
             ResourceError: a worker process died or hangs.
         """
         self._plan.epoch, self._plan.start_step = epoch, start_step
@@ -155,13 +155,13 @@ def eval_loader(
     bad: Literal["fail", "skip"] = "fail",
     device: torch.device | str = "cpu",
 ) -> Loader:
-    """Return a loader that shows each picture once, in order; over the ranks no picture is lost or seen twice."""
+    """Return a loader that shows each image once, in order; over the ranks no image is lost or seen twice."""
     order = ResumableSampler(len(dataset), batch_size, shuffle=False, drop_last=False, rank=rank, world=world)
     return Loader(dataset, transform, order, workers=workers, bad=bad, device=device)
 
 
 def fitted(dataset: PictureSet, transform: Transform) -> PictureSet:
-    """Bring packed pictures of another size to the model's size once, where that needs no draws and little memory."""
+    """Bring packed images of another size to the model's size once, where that needs no draws and little memory."""
     pixels, size = dataset.pixels, transform.preprocess.size
     still = getattr(transform, "draft", None) is None
     bytes_needed = len(dataset) * transform.preprocess.channels * size * size
@@ -210,7 +210,7 @@ class _Fetch(data.Dataset[_Fetched]):
         return _Fetched(pixels, holes, self.dataset.labels[index], torch.from_numpy(index), faults)
 
     def _read(self, draws: BatchRng, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[Problem]]:
-        """Decode the pictures one by one; those that cannot be decoded are reported and left out."""
+        """Decode the images one by one; those that cannot be decoded are reported and left out."""
         size, channels = self.transform.preprocess.size, self.transform.preprocess.channels
         planes, kept, faults = [], [], []
         for row, number in enumerate(index.tolist()):

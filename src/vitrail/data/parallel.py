@@ -1,4 +1,4 @@
-"""Work over pictures on all cores, in order, with progress."""
+"""Work over images on all cores, in order, with progress."""
 
 import os
 import re

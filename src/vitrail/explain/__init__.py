@@ -14,10 +14,10 @@ A place is asked for by `query`: a token's index, `(row, column)` of its cell, o
 | `distance.attention_distance(model, images)` | mean attention distance by block and head, in pixels |
 | `positions.position_similarity(model)`, `positions.relative_bias(model)` | what a model learned of places |
 | `filters.principal_filters(model)` | principal components of the patch filters |
-| `gallery.attention_overlays(model, pictures, method="auto") -> list[Image]` | one heat map a picture |
-| `gallery.overview(model, pictures) -> dict[str, Image]` | the pictures of a report, by title |
+| `gallery.attention_overlays(model, pictures, method="auto") -> list[Image]` | one heat map an image |
+| `gallery.overview(model, pictures) -> dict[str, Image]` | the images of a report, by title |
 
-`pictures` are PIL pictures, prepared as `model.preprocess` says, or a batch `(B, C, Y, X)` that is prepared already;
+`pictures` are PIL images, prepared as `model.preprocess` says, or a batch `(B, C, Y, X)` that is prepared already;
 `Image` is `PIL.Image.Image`. The methods are `maps`, `rollout`, `influence`, `saliency`; `auto` takes the rollout where
 there are maps and the saliency elsewhere.
 """

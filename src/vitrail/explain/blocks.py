@@ -33,7 +33,7 @@ class MixingBlock:
 
     @property
     def title(self) -> str:
-        """What to write at its picture."""
+        """What to write at its image."""
         return f"block {self.address}"
 
 
@@ -160,10 +160,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def check_images(images: Tensor) -> None:
-    """Refuse what is no batch of pictures.
+    """Refuse what is no batch of images.
 
     Raises:
-        VitrailError: if the shape is not `(B, C, Y, X)` with at least one picture.
+        VitrailError: if the shape is not `(B, C, Y, X)` with at least one image.
     """
     if images.ndim != 4 or len(images) == 0:
         raise VitrailError(

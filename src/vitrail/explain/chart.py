@@ -20,7 +20,7 @@ def distance_chart(distances: Sequence[BlockDistance], picture: tuple[int, int])
 
     Args:
         distances: what `attention_distance` measured.
-        picture: rows and columns of the pictures in pixels.
+        picture: rows and columns of the images in pixels.
     """
     figure = Figure(figsize=(7.4, 3.8), dpi=110, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()

@@ -31,11 +31,11 @@ class BlockDistance(NamedTuple):
 
 
 def attention_distance(model: nn.Module, images: Tensor) -> list[BlockDistance]:
-    """Measure how far each head of each block looks, on average over pictures; one block's maps in memory at a time.
+    """Measure how far each head of each block looks, on average over images; one block's maps in memory at a time.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
 
     Raises:
         VitrailError: if the model computes no attention.
@@ -72,7 +72,7 @@ def mean_distance(map: TokenMap) -> Tensor:
 
 
 def even_distance(picture: tuple[int, int], cells: int = 32) -> float:
-    """Return the mean distance of two places in a picture: what a head has that attends to all of it alike.
+    """Return the mean distance of two places in an image: what a head has that attends to all of it alike.
 
     Args:
         picture: rows and columns in pixels.

@@ -1,4 +1,4 @@
-"""One picture (a batch of one) seen by every head, every block, every method."""
+"""One image (a batch of one) seen by every head, every block, every method."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ SALIENCY = "Saliency: the pixels that move the answer most."
 
 
 def draw_heat(picture: Image.Image, found: Heatmap, i: int = 0) -> Image.Image:
-    """Lay the heat of picture `i` of a batch over it, with a ring on the place whose view it is."""
+    """Lay the heat of image `i` of a batch over it, with a ring on the place whose view it is."""
     tile = overlay(picture, found.values[i], found.cover, found.robust)
     return mark(tile, *found.spot) if found.spot else tile
 

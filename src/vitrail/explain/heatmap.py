@@ -1,4 +1,4 @@
-"""One heat map a picture, by the method that is asked for or the best one that the model offers."""
+"""One heat map an image, by the method that is asked for or the best one that the model offers."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,13 +20,13 @@ from vitrail.grid import Grid
 
 
 class Heatmap(NamedTuple):
-    """Values on a grid over pictures.
+    """Values on a grid over images.
 
     Args:
         values: `(B, H, W)`.
         title: what they are.
-        cover: height and width of the grid in pictures: 1, or a little more where the picture was padded.
-        spot: whose view it is, as shares of the picture's height and width; None where it is nobody's in the picture.
+        cover: height and width of the grid in images: 1, or a little more where the image was padded.
+        spot: whose view it is, as shares of the image's height and width; None where it is nobody's in the image.
         robust: share of the values to cut off at each end when they are drawn.
     """
 
@@ -38,7 +38,7 @@ class Heatmap(NamedTuple):
 
 
 def heatmap(model: nn.Module, images: Tensor, look: ExplainOptions = AUTO) -> Heatmap:
-    """Compute the heat maps of prepared pictures `(B, C, Y, X)`.
+    """Compute the heat maps of prepared images `(B, C, Y, X)`.
 
     Raises:
         VitrailError: if the method is unknown, cannot be told what it is told, or the model does not offer it.
@@ -48,7 +48,7 @@ def heatmap(model: nn.Module, images: Tensor, look: ExplainOptions = AUTO) -> He
 
 
 def block_view(map: AttentionMap, query: Query | None) -> Tensor:
-    """Return each head's picture of one block, `(B, h, H, W)`.
+    """Return each head's image of one block, `(B, h, H, W)`.
 
     The row of `query`; without one that of the class token, or what each cell gives on average where there is none.
     """

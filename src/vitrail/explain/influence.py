@@ -3,7 +3,7 @@
 J[i, j] = |d y_i / d x_j|, the norm over channels of one part of the block's Jacobian, rows scaled to sum to one.
 
 For pooling and convolution this shows the fixed neighbourhood, for a token MLP what it learned, for attention also what
-a key adds through the scores. It is the answer at these pictures: a mixer that is not linear has another at others.
+a key adds through the scores. It is the answer at these images: a mixer that is not linear has another at others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def influence_maps(
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         blocks: which blocks, by index, address (`2.1`) or name; all by default.
         probes: random directions of the output that estimate each norm; None takes every channel and is exact. One is
             exact already where channels do not mix (pooling, token MLP).
@@ -89,7 +89,7 @@ def influence_rows(
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         query: the token that is moved; a `Pixel` means the same place on every grid. By default the cell in the centre.
         blocks: which blocks, by index, address (`2.1`) or name; all by default.
         probes: as in `influence_maps`.

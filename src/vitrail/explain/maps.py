@@ -23,7 +23,7 @@ class AttentionMap(TokenMap):
     Args:
         place: where and on what the block ran.
         scores: the queries, keys and bias that reached the leaf.
-        batch: pictures B.
+        batch: images B.
     """
 
     def __init__(self, place: BlockContext, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):

@@ -6,7 +6,7 @@ R = A'_L ... A'_1, A' = rows of (mean over heads of A) + I, scaled to sum to one
 block matrix, kept as its blocks, and entering a coarser grid is the average of the cells that merge. This is a
 first-order proxy: it knows where attention goes, and neither what the values say, nor channel mixers, nor norms.
 
-The product is taken from the answer back to the picture: each step multiplies a few rows, no N x N matrix is made.
+The product is taken from the answer back to the image: each step multiplies a few rows, no N x N matrix is made.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Ten
 
     Args:
         model: a model from `create_model` or `load_model`.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         query: a token of the last grid, by index or by row and column; by default the tokens that the head reads,
             each as strongly as it reads them.
 

@@ -18,7 +18,7 @@ class BlockContext(NamedTuple):
     Args:
         block: the block.
         grid: where its tokens sit.
-        picture: rows and columns of the picture in pixels.
+        picture: rows and columns of the image in pixels.
     """
 
     block: MixingBlock
@@ -36,7 +36,7 @@ class BlockContext(NamedTuple):
 
     @property
     def cover(self) -> tuple[float, float]:
-        """Height and width of the grid in pictures: 1, or a little more where the picture was padded."""
+        """Height and width of the grid in images: 1, or a little more where the image was padded."""
         return self.grid.h * self.cell[0] / self.picture[0], self.grid.w * self.cell[1] / self.picture[1]
 
     def everywhere(self, query: Query | None) -> Query | None:
