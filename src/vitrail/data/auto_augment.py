@@ -1,7 +1,7 @@
 """RandAugment and TrivialAugment on a batch: torchvision's operations, our draws.
 
 Images that drew the same operation at the same strength are changed together by one call. Each image gets exactly
-what torchvision's transform would give it for the same draw.
+the result of torchvision's transform for the same draw.
 """
 
 from collections.abc import Callable

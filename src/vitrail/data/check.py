@@ -20,7 +20,7 @@ _UNEVEN = 10
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What a split holds; sides are those of the upright images, `(least, median, greatest)`."""
+    """Counts and sizes of a split; sides are those of the upright images, `(min, median, max)`."""
 
     pictures: int
     counts: dict[str, int]
@@ -56,17 +56,17 @@ class Twins:
 
 @dataclass
 class CheckReport:
-    """All that a check found out.
+    """Report of a data set check.
 
     Args:
         name: the data set.
         classes: names of the classes.
-        splits: what each split holds.
-        bad: everything that cannot be used, with its reason.
+        splits: counts and sizes of each split.
+        bad: unusable files and rows, with the reason.
         equal: groups of images that are equal to the pixel.
-        near: groups of images that look alike and are not equal; None where they were not searched.
+        near: groups of near duplicates that are not equal; None if they were not searched.
         ignored: files that are no images, by ending.
-        warnings: what can be used, and should be known.
+        warnings: problems that do not prevent training.
     """
 
     name: str
@@ -99,7 +99,7 @@ class CheckReport:
 
 
 class _Seen(NamedTuple):
-    """What a worker says about an image."""
+    """Result of a worker for one image."""
 
     size: tuple[int, int]
     digest: bytes | None
@@ -111,9 +111,9 @@ def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = No
     """Examine a data set; nothing that is found stops the check.
 
     Args:
-        data: what `open_dataset` listed under `bad="list"`; what it keeps aside for val and test is a split like any
-            other, and leakage into it counts.
-        decode: False counts without reading an image.
+        data: result of `open_dataset` with `bad="list"`; held-out val and test splits are checked for leakage like
+            any other.
+        decode: decode every image; False only counts.
         workers: number of processes; all cores by default.
 
     Example:

@@ -1,4 +1,4 @@
-"""What pixels mean: every mode that Pillow decodes to, as 8-bit RGB or grey.
+"""Colour conversion: every mode that Pillow decodes to, as 8-bit RGB or grey.
 
 | stored | rule |
 |---|---|

@@ -106,7 +106,7 @@ class PictureSet(data.Dataset[Sample]):
     """Images with labels and stable ids.
 
     Args:
-        name: what the set is called in messages, such as `cifar10.tar.gz train`.
+        name: name of the set in messages, such as `cifar10.tar.gz train`.
         classes: names of the classes; a label is a place in this tuple.
         ids: a stable name of each image, its path inside the data set.
         labels: class number of each image.

@@ -32,7 +32,7 @@ def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[tuple[Path, boo
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         is_folder = entry.is_dir()
-        # A folder called x.jpg is somebody's mistake: hand it on as a file, so that reading it says what it is.
+        # A folder called x.jpg is a mistake: pass it on as a file, so that reading it raises a named error.
         if is_folder and not _looks_like_picture(entry.name):
             yield Path(entry.path), True
             yield from _walk(Path(entry.path), above | {identity})

@@ -1,4 +1,4 @@
-"""The one way an image is read: `open_image`.
+"""Image decoding: `open_image`.
 
 Files come from strangers. An image is either decoded, with a stated meaning for each kind of pixel (see `color.py`),
 or refused with an `ImageDecodeError` that names the file and the reason. The size is read from the header before any
@@ -50,7 +50,7 @@ MAX_PIXELS = 50_000_000
 """The pixel limit: images with more are refused from the header."""
 
 _ORIENTATION = 0x0112
-# What Pillow's parser of EXIF raises for blocks that are not EXIF (warnings, where a program makes them errors).
+# Exceptions of Pillow's EXIF parser for blocks that are not EXIF (warnings too, if a program makes them errors).
 _EXIF_FAULTS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, Warning)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -67,9 +67,9 @@ class ImageDecodeError(DataError):
     """An image that cannot be used.
 
     Args:
-        name: the file, as shown to people.
-        reason: what is wrong with it.
-        kind: for counting: `missing`, `access`, `not a file`, `empty`, `format`, `size`, `truncated`, `broken`.
+        name: the file, for display.
+        reason: cause of the failure.
+        kind: category: `missing`, `access`, `not a file`, `empty`, `format`, `size`, `truncated`, `broken`.
     """
 
     def __init__(self, name: str, reason: str, kind: str) -> None:
@@ -102,11 +102,11 @@ def open_image(
         background: colour under transparent pixels.
         max_pixels: most pixels that an image may have.
         draft: let a JPEG be decoded at 1/2, 1/4 or 1/8 as long as no side falls under this length; faster.
-        aligned: let it only where that divides both sides, so that the image keeps its shape to the pixel.
-        name: what to call the image in errors; the path by default.
+        aligned: only by a factor that divides both sides, so that the image keeps its aspect ratio to the pixel.
+        name: name of the image in errors; the path by default.
 
     Raises:
-        ImageDecodeError: the image cannot be used; `.reason` says why.
+        ImageDecodeError: the image cannot be decoded; `.reason` is the cause.
 
     Example:
         >>> open_image(b"P5 2 1 255 " + bytes([0, 255])).getpixel((1, 0))

@@ -1,4 +1,4 @@
-"""Batches for a model, from any place in a training, with any number of worker processes."""
+"""Data loader: batches from any step of an epoch, with any number of worker processes."""
 
 import sys
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _START = "fork" if sys.platform == "linux" else "spawn"
 
 
 class Batch(NamedTuple):
-    """What a model gets: images `(B, C, Y, X)`, labels `(B,)`, and the sample numbers `(B,)`."""
+    """Images `(B, C, Y, X)`, labels `(B,)`, and sample indices `(B,)`."""
 
     images: Tensor
     labels: Tensor
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class _Fetched(NamedTuple):
-    """What a worker hands over: bytes, and what is to be done to them where the model is."""
+    """Result of a worker: uint8 pixels, and the augmentation that runs on the device."""
 
     pixels: Tensor
     holes: EraseBoxes | None
@@ -47,18 +47,18 @@ class _Fetched(NamedTuple):
 class Loader:
     """Batches of a data set, epoch by epoch.
 
-    Images cross from the workers to this process, and from there to the device, as uint8; they become the model's
-    numbers there, a batch at a time.
+    Images go from the workers to this process, and from there to the device, as uint8; they are normalised there, a
+    batch at a time.
 
     Args:
         dataset: the images.
-        transform: what is done to them.
-        order: which of them make up a step.
+        transform: preprocessing and augmentation.
+        order: sampler of the steps.
         workers: number of loading processes; 0 loads in this process, which is best for packed images.
-        bad: what happens to an image that cannot be decoded: `fail` raises, `skip` leaves it out of its batch (which
-            gets smaller; no other image takes its place) and counts it in `skipped`.
+        bad: policy for an image that cannot be decoded: `fail` raises, `skip` drops it from its batch (which gets
+            smaller; no other image replaces it) and counts it in `skipped`.
         timeout: seconds without a batch after which hanging workers are an error.
-        device: where the batches are wanted.
+        device: device of the batches.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ def _as_it_is(item: Any) -> Any:
 
 
 class _Plan(data.Sampler[tuple[int, np.ndarray]]):
-    """Tell the workers what to fetch: the epoch goes along, so they need no state."""
+    """Batch sampler of the workers; carries the epoch, so that workers are stateless."""
 
     def __init__(self, order: ResumableSampler) -> None:
         self.order, self.epoch, self.start_step = order, 0, 0

@@ -86,7 +86,7 @@ def _common_size(pictures: PictureSet) -> tuple[int, int] | None:
 
 
 def _stamps(store: Files) -> Iterator[object]:
-    """Yield what changes when an image changes."""
+    """Yield file stamps, which change if an image changes."""
     tars: dict[Path, object] = {}
     for place in store.places:
         if isinstance(place, Span):

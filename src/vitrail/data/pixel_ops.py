@@ -1,4 +1,4 @@
-"""What is done to many pixels: a part resized, moved and mirrored, normalised.
+"""Pixel operations: crop and resize, shift and flip, normalise.
 
 Here it is done by Pillow and PyTorch. `native/image_resize.py` has it compiled: the same pixels, to the bit, sooner.
 """

@@ -1,7 +1,7 @@
 """Tables of images: CSV or JSON lines with a path, a label and perhaps a split in each row.
 
-Hugging Face's `imagefolder` layout (`metadata.csv` or `metadata.jsonl` beside the images, one for the data set or
-one a split) is the same thing.
+Hugging Face's `imagefolder` layout (`metadata.csv` or `metadata.jsonl` in the folder of the images, one for the data
+set or one per split) is read the same way.
 """
 
 import csv
@@ -64,7 +64,7 @@ def _tables_in(folder: Path, split: Split) -> list[tuple[Path, Split]]:
 
 
 def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns) -> DatasetIndex:
-    """List the images that the tables beside them name."""
+    """List the images named by the metadata tables of their folders."""
     listing = DatasetIndex(shown(root.name or str(root)))
     for table, split in tables:
         _read_into(listing, table, root, columns, split)

@@ -55,7 +55,7 @@ def published(spec: str, download: bool) -> dict[Split, PictureSet]:
 
     Args:
         spec: `torchvision:NAME` or `torchvision:NAME@FOLDER`.
-        download: let torchvision fetch what is missing.
+        download: let torchvision download missing files.
 
     Raises:
         VitrailError: no such data set.

@@ -19,7 +19,7 @@ from vitrail.errors import VitrailError
 from vitrail.preprocess import Preprocess
 
 Varied = tuple[Tensor, EraseBoxes | None]
-"""Pixels of a batch `(B, C, Y, X)` of uint8, and what is to be erased from them once they are normalised."""
+"""Pixels of a batch `(B, C, Y, X)` of uint8, and the boxes to erase after normalisation."""
 
 
 class EvalTransform:
@@ -29,7 +29,7 @@ class EvalTransform:
 
     Args:
         preprocess: the evaluation protocol of a model.
-        pixels: who does it; all do the same.
+        pixels: backend of the pixel operations; all give the same result.
 
     Example:
         >>> EvalTransform(Preprocess(size=32))(Image.new("RGB", (50, 40))).shape
@@ -87,8 +87,8 @@ class TrainTransform:
 
     Args:
         preprocess: size, interpolation and statistics of the model.
-        augment: what may be varied.
-        pixels: who does it; all do the same.
+        augment: augmentation settings.
+        pixels: backend of the pixel operations; all give the same result.
     """
 
     def __init__(self, preprocess: Preprocess, augment: Augment, pixels: Pixels = PLAIN) -> None:
@@ -114,7 +114,7 @@ class TrainTransform:
         return self.pixels.resize(image, box, (side, side), (0, 0), side, self.preprocess.interpolation)
 
     def vary(self, pixels: Tensor, draws: BatchRng) -> Varied:
-        """Vary `(B, C, size, size)`: move and mirror, change what a policy draws, choose what is erased."""
+        """Augment `(B, C, size, size)`: shift and flip, apply the policy, draw the boxes to erase."""
         augment = self.augment
         padding = self._padding if augment.crop == "pad" else 0
         if padding or augment.flip:
@@ -131,7 +131,7 @@ class TrainTransform:
         return pixels, draw_holes(shape, draws, augment.erase, augment.erase_fill)
 
     def finish(self, pixels: Tensor, holes: EraseBoxes | None = None) -> Tensor:
-        """Normalise, and erase what was chosen."""
+        """Normalise, and erase the drawn boxes."""
         images = self.pixels.normalize(pixels, self.preprocess)
         return images if holes is None else holes.cut(images)
 

@@ -28,7 +28,7 @@ def draw_heat(picture: Image.Image, found: Heatmap, i: int = 0) -> Image.Image:
 
 
 def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> Image.Image:
-    """Draw what the model saw beside each answer of the whole model."""
+    """Draw the preprocessed image next to the heatmap of each whole-model method."""
     [picture] = seen(images, model.preprocess)
     if attending_blocks(model):
         methods = {"rollout": "attention rollout", "maps": "attention of the last block", "saliency": "saliency"}

@@ -49,7 +49,7 @@ def centres(grid: Grid, cell: tuple[int, int]) -> Tensor:
 
 
 def owner_of_cells(fine: Grid, coarse: Grid) -> Tensor:
-    """Say which token of `coarse` each token of `fine` is merged into, `(N_fine,)`; prefix tokens stay what they are.
+    """Return the token of `coarse` for each token of `fine`, `(N_fine,)`; prefix tokens map to themselves.
 
     Example:
         >>> owner_of_cells(Grid(2, 3), Grid(1, 2)).tolist()

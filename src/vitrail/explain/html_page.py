@@ -25,7 +25,7 @@ class Section(NamedTuple):
     Args:
         title: the heading.
         text: a sentence under it.
-        pictures: images by name; the name is what a reader who cannot see them gets.
+        pictures: images by name; the name is the alternative text.
     """
 
     title: str
@@ -39,8 +39,8 @@ def page(title: str, text: str, sections: Sequence[Section], command: str = "") 
     Args:
         title: of the page.
         text: a sentence under it.
-        sections: what follows, in order.
-        command: the command line that makes the page again.
+        sections: the sections, in order.
+        command: the command line that reproduces the page.
     """
     again = f"<p>Made by <code>{escape(command)}</code></p>" if command else ""
     body = "".join(_section(section) for section in sections)

@@ -42,7 +42,7 @@ def panel(
     """Arrange images in rows, with a title above, a caption under each and a note at the foot.
 
     Args:
-        pictures: what to show, row by row.
+        pictures: the images, row by row.
         columns: images in a row.
         title: one line; wrapped where the panel is narrow.
         captions: one for each image, or none.

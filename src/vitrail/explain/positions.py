@@ -1,4 +1,4 @@
-"""What a model learned of places: which positions look alike, and how each head prefers offsets."""
+"""Learned positions: similarity of position embeddings, and the relative position bias of each head."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Which token is meant: by its index, by its cell, or by a pixel of the image."""
+"""Queries: a token by its index, by its cell, or by a pixel of the image."""
 
 from dataclasses import dataclass
 
@@ -35,8 +35,8 @@ def token_of(query: Query, grid: Grid, picture: tuple[int, int]) -> int:
     """Return the index of the token that is meant.
 
     Args:
-        query: what was asked for.
-        grid: where the tokens sit.
+        query: the query.
+        grid: grid of the tokens.
         picture: rows and columns of the image in pixels.
 
     Raises:
