@@ -29,6 +29,9 @@ class Pair:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
+            for name, buffer in model.named_buffers():
+                if "running" in name:  # means 0 and variances 1 would hide which is which
+                    buffer.add_(torch.rand_like(buffer) * 0.5)
         return model
 
     def ours(self, **more: Any) -> nn.Module:
@@ -139,6 +142,11 @@ _HYBRID = dict(dim=32, depth=2, num_heads=2, num_classes=5)
 _TIMM_HYBRID = dict(embed_dim=32, depth=2, num_heads=2)
 
 _TNT = dict(dim=24, num_heads=3, inner_dim=8, depth=2, num_classes=5)
+_CAIT = dict(dim=24, num_heads=3, depth=2, class_depth=1, num_classes=5)
+
+
+def _timm_cait(size: int = 64) -> nn.Module:
+    return _timm("cait_xxs24_224", img_size=size, embed_dim=24, num_heads=3, depth=2, depth_token_only=1)
 
 
 def _timm_tnt(name: str, size: int = 64) -> nn.Module:
@@ -217,4 +225,5 @@ PAIRS = {
     "tnt-legacy-timm": Pair(
         "timm", "tnt_s_legacy_patch16_224", _TNT, partial(_timm_tnt, "tnt_s_legacy_patch16_224"), 64, (16, 80)
     ),
+    "cait-timm": Pair("timm", "cait_xxs24_224", _CAIT, _timm_cait, 64, (16, 80)),
 }

@@ -23,6 +23,7 @@ def libraries_of(name: str) -> list[str]:
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
+        "cait": ["timm", "official"],
         "tnt": ["timm"] if "legacy" in name else ["timm", "official"],
     }[name.split("-")[0]]
 

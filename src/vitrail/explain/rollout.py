@@ -77,14 +77,18 @@ def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor
 
 
 def through(rows: Tensor, map: AttentionMap) -> Tensor:
-    """Take rows `(B, Q, N)` one block back: `rows @ A'`, group by group, without what attention spends on padding."""
+    """Take rows `(B, Q, N)` one block back: `rows @ A'`, group by group, without what attention spends on padding.
+
+    Tokens that are no queries (cells in class attention) stay as they are.
+    """
     attention = map.probabilities.mean(2)  # (B, G, h, n, m) -> (B, G, n, m)
     slots, keys = map.slots.to(rows.device), map.keys.to(rows.device)
     attention = attention * (keys >= 0).to(rows)[:, None, :]
     grouped = rows[..., slots.clamp_min(0)] * (slots >= 0).to(rows)  # (B, Q, G, n)
     grouped = grouped / (attention.sum(-1) + 1)[:, None]
     mixed = torch.einsum("bqgi,bgij->bqgj", grouped, attention)
-    return map.gathered(mixed, keys) + map.gathered(grouped, slots)
+    queries = torch.zeros(rows.shape[-1] + 1, device=rows.device).index_fill(0, slots.flatten(), 1.0)[:-1]
+    return map.gathered(mixed, keys) + map.gathered(grouped, slots) + rows * (1 - queries)
 
 
 def unmerge(rows: Tensor, fine: Grid, coarse: Grid) -> Tensor:

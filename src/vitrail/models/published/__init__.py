@@ -4,7 +4,22 @@ A list of names reads only these files and imports no architecture. The tests re
 every variant.
 """
 
-from vitrail.models.published import bit, deit, dinat, dinat_s, mixer, nat, poolformer, swin, tnt, vit, vit_hybrid
+from vitrail.models.published import (
+    bit,
+    cait,
+    cpvt,
+    deepvit,
+    deit,
+    dinat,
+    dinat_s,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    tnt,
+    vit,
+    vit_hybrid,
+)
 from vitrail.models.published.figures import Published
 
 _FAMILIES = (
@@ -19,6 +34,9 @@ _FAMILIES = (
     mixer,
     bit,
     tnt,
+    cpvt,
+    deepvit,
+    cait,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -6,7 +6,20 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.weights.formats import bit, deit, dinat_s, mixer, nat, poolformer, swin, tnt, vit, vit_hybrid
+from vitrail.weights.formats import (
+    bit,
+    cait,
+    deepvit,
+    deit,
+    dinat_s,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    tnt,
+    vit,
+    vit_hybrid,
+)
 from vitrail.weights.keymap import Format, Rule
 
 VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.{*}", "backbone.embedding.{*}"))
@@ -23,6 +36,8 @@ FORMATS: tuple[Format, ...] = (
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
+    *deepvit.FORMATS,
+    *cait.FORMATS,
 )
 
 
