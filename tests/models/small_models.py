@@ -56,6 +56,9 @@ SMALL: dict[str, Small] = {
     "cpvt gap": Small("cpvt_tiny_gap", _VIT, (16,)),
     "deepvit": Small("deepvit_patch16_224_re_attn_16b", _VIT, (16,), prefix=1, batch_norm=True),
     "cait": Small("cait_xxs24_224", {**_VIT, "class_depth": 1}, (16, 16), prefix=1),
+    "convit": Small("convit_tiny", {**_VIT, "num_heads": 4, "class_depth": 1}, (16, 16), prefix=1),
+    "xcit": Small("xcit_tiny_12_p16_224", {**_VIT, "class_depth": 1}, (16, 16), prefix=1, batch_norm=True),
+    "xcit nano": Small("xcit_nano_12_p8_224", {**_VIT, "class_depth": 2}, (8, 8), prefix=1, batch_norm=True),
 }
 ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 

@@ -24,6 +24,8 @@ def libraries_of(name: str) -> list[str]:
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
         "cait": ["timm", "official"],
+        "convit": ["timm"],
+        "xcit": ["timm"],
         "tnt": ["timm"] if "legacy" in name else ["timm", "official"],
     }[name.split("-")[0]]
 

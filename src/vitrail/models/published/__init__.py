@@ -7,6 +7,7 @@ every variant.
 from vitrail.models.published import (
     bit,
     cait,
+    convit,
     cpvt,
     deepvit,
     deit,
@@ -19,6 +20,7 @@ from vitrail.models.published import (
     tnt,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.models.published.figures import Published
 
@@ -37,6 +39,8 @@ _FAMILIES = (
     cpvt,
     deepvit,
     cait,
+    convit,
+    xcit,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -9,6 +9,7 @@ from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
     cait,
+    convit,
     deepvit,
     deit,
     dinat_s,
@@ -19,6 +20,7 @@ from vitrail.weights.formats import (
     tnt,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.weights.keymap import Format, Rule
 
@@ -38,6 +40,8 @@ FORMATS: tuple[Format, ...] = (
     *tnt.FORMATS,
     *deepvit.FORMATS,
     *cait.FORMATS,
+    *convit.FORMATS,
+    *xcit.FORMATS,
 )
 
 
