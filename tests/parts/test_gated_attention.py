@@ -22,7 +22,7 @@ def test_query_by_query_with_gradients(grid):
     mixer = gpsa(6, 2).double()
     x = torch.randn(2, grid.tokens, 6, dtype=torch.double, requires_grad=True)
     got, want = mixer(x, grid), []
-    proj, gate = mixer.position.proj, mixer.attend.gate.sigmoid()
+    place, gate = mixer.position, mixer.attend.gate.sigmoid()
     for b in range(2):
         q, k, v = mixer.qkv(x[b]).view(grid.tokens, 3, 2, 3).unbind(1)
         for n in range(grid.tokens):
@@ -31,8 +31,8 @@ def test_query_by_query_with_gradients(grid):
                 places = []
                 for m in range(grid.tokens):
                     dy, dx = m // grid.w - n // grid.w, m % grid.w - n % grid.w
-                    w = proj.weight[h]
-                    places.append(w[0] * dx + w[1] * dy + w[2] * (dx**2 + dy**2) + proj.bias[h])
+                    w = place.slope[h]
+                    places.append(w[0] * dx + w[1] * dy + w[2] * (dx**2 + dy**2) + place.level[h])
                 content = torch.stack([(q[n, h] @ k[m, h]) / 3**0.5 for m in range(grid.tokens)]).softmax(0)
                 weights = (1 - gate[h]) * content + gate[h] * torch.stack(places).softmax(0)
                 heads.append(sum(weights[m] * v[m, h] for m in range(grid.tokens)))
@@ -59,7 +59,6 @@ def test_rows_sum_to_one():
 def test_a_square_of_heads_begins_as_a_filter():
     mixer, grid = gpsa(18, 9), Grid(5, 5)
     begin_as_convolution(mixer, locality=5.0)
-    mixer.position.proj.bias.data.zero_()
     maps = mixer.position.bias(torch.zeros(1, 9, 25, 2), grid).softmax(-1)
     centre = 12  # row 2, column 2
     looks_at = [divmod(maps[h, centre].argmax().item(), 5) for h in range(9)]

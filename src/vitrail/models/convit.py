@@ -101,12 +101,12 @@ def begin_as_convolution(mixer: nn.Module, locality: float) -> None:
     w_h = locality (2 dx_h, 2 dy_h, -1), section 3; heads beyond the largest square look everywhere alike.
     """
     assert isinstance(mixer, SelfAttention) and isinstance(mixer.position, RelativeOffsetScores)
-    side, proj = int(mixer.num_heads**0.5), mixer.position.proj
+    side, slope = int(mixer.num_heads**0.5), mixer.position.slope
     centre = (side - 1) / 2 if side % 2 == 0 else side // 2
-    proj.weight.zero_()
+    slope.zero_()
     for h in range(side**2):
         dy, dx = h % side - centre, h // side - centre
-        proj.weight[h] = locality * torch.tensor([2 * dx, 2 * dy, -1.0])
+        slope[h] = locality * torch.tensor([2 * dx, 2 * dy, -1.0])
     nn.init.eye_(mixer.qkv.weight.chunk(3)[2])
 
 

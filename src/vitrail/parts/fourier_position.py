@@ -35,7 +35,7 @@ class FourierPosition(nn.Module):
         rows = self.waves(grid.h, x.device)[:, None].expand(-1, grid.w, -1)
         columns = self.waves(grid.w, x.device)[None].expand(grid.h, -1, -1)
         waves = torch.cat([rows, columns], dim=-1).flatten(0, 1)  # (N, 2 F)
-        return x + self.proj(waves.to(self.proj.weight.dtype)), grid
+        return x + self.proj(waves.to(x.dtype)), grid
 
     def waves(self, count: int, device: torch.device) -> Tensor:
         """Return sines (even) and cosines (odd features) for places 1 to `count`: `(count, F)`."""

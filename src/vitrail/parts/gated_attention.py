@@ -24,7 +24,8 @@ class RelativeOffsetScores(NoPosition):
 
     def __init__(self, num_heads: int):
         super().__init__()
-        self.proj = nn.Linear(3, num_heads)
+        self.slope, self.level = nn.Parameter(torch.empty(num_heads, 3)), nn.Parameter(torch.zeros(num_heads))
+        nn.init.trunc_normal_(self.slope, std=0.02)
 
     def bias(self, q: Heads, grid: Grid) -> Bias:
         """Return the scores `(h, N, N)` of all pairs of cells; the grid must have no prefix."""
@@ -32,8 +33,8 @@ class RelativeOffsetScores(NoPosition):
             torch.arange(grid.h, device=q.device), torch.arange(grid.w, device=q.device), indexing="ij"
         )
         dy, dx = (at.flatten()[None] - at.flatten()[:, None] for at in (y, x))  # (N, N), key minus query
-        offsets = torch.stack([dx, dy, dx**2 + dy**2], dim=-1).to(self.proj.weight.dtype)
-        return self.proj(offsets).permute(2, 0, 1)
+        offsets = torch.stack([dx, dy, dx**2 + dy**2], dim=-1).to(self.slope.dtype)
+        return (offsets @ self.slope.T + self.level).permute(2, 0, 1)  # (N, N, h) -> (h, N, N)
 
 
 class GatedAttend(Attend):

@@ -29,7 +29,7 @@ def _timm(gated: int) -> tuple[Rule, ...]:
         Rule("patch_embed.proj.{weight|bias}", PATCHES + ".proj.{weight|bias}"),
         *_branches(local, mixer.removesuffix(".token_mixer")),
         Rule((local + ".attn.qk.weight", local + ".attn.v.weight"), mixer + ".qkv.weight", Sections(2, 1)),
-        Rule(local + ".attn.pos_proj.{weight|bias}", mixer + ".position.proj.{weight|bias}"),
+        Rule(local + ".attn.pos_proj.{weight|bias}", mixer + ".position.{slope|level}"),
         Rule(local + ".attn.gating_param", mixer + ".attend.gate"),
         *_branches(last, ours),
         Rule(last + ".attn.qkv.weight", ours + ".token_mixer.qkv.weight"),
