@@ -13,6 +13,7 @@ from vitrail.models.published import (
     deit,
     dinat,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
@@ -45,6 +46,7 @@ _FAMILIES = (
     cait,
     convit,
     xcit,
+    dinov2,
 )
 
 PUBLISHED: dict[str, Published] = {

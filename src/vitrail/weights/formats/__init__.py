@@ -13,6 +13,7 @@ from vitrail.weights.formats import (
     deepvit,
     deit,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
@@ -46,6 +47,7 @@ FORMATS: tuple[Format, ...] = (
     *cait.FORMATS,
     *convit.FORMATS,
     *xcit.FORMATS,
+    *dinov2.FORMATS,
 )
 
 
