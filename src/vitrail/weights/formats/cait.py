@@ -2,7 +2,7 @@
 
 from vitrail.weights.formats.vit import PATCHES
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import Concat
+from vitrail.weights.transforms import Concat
 
 _BLOCK, _CLASS_BLOCK = "backbone.stages.0.blocks.{i}", "backbone.stages.1.blocks.{i}"
 

@@ -6,7 +6,7 @@ Their blocks are numbered through; ours are two stages, the second with the clas
 
 from vitrail.weights.formats.vit import PATCHES
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import Sections
+from vitrail.weights.transforms import Sections
 
 
 def _branches(theirs: str, ours: str) -> tuple[Rule, ...]:

@@ -2,7 +2,7 @@
 
 from vitrail.weights.formats.vit import BLOCK, PATCHES, timm_blocks
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import DROP, FoldedClassPlace, PrefixSections
+from vitrail.weights.transforms import DROP, FoldedClassPlace, PrefixSections
 
 _FIRST, _SECOND = "backbone.embedding.steps.0.", "backbone.embedding.steps.1."
 _TRUNK = (

@@ -2,7 +2,7 @@
 
 from vitrail.weights.formats.cait import class_blocks
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import PointwiseConv
+from vitrail.weights.transforms import PointwiseConv
 
 _PATCHES, _BLOCK = "backbone.embedding.patches", "backbone.stages.0.blocks.{i}"
 _LOCAL = _BLOCK + ".local_mixer"
