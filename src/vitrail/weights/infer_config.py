@@ -111,8 +111,8 @@ def _ratio(of: str, field: str) -> Callable[[Shapes, Mapping[str, Any]], float |
     """Return what measures the hidden width of MLPs as a multiple of the model's, so that all are found again."""
 
     def measure(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
-        names = [f"backbone.stages.{stage}.blocks.0.{of}.fc1.weight" for stage in range(len(_blocks(shapes)))]
-        pairs = [(shapes[name][0], _width(shapes, stage)) for stage, name in enumerate(names) if name in shapes]
+        names = [f"backbone.stages.{stage}.blocks.0.{of}.fc2.weight" for stage in range(len(_blocks(shapes)))]
+        pairs = [(shapes[name][1], _width(shapes, stage)) for stage, name in enumerate(names) if name in shapes]
         pairs = [(hidden, dim) for hidden, dim in pairs if dim]
         if all(int(dim * stated[field]) == hidden for hidden, dim in pairs):
             return None
@@ -127,6 +127,11 @@ def _layer_scale(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
     """Return a value to begin at where there are scales and the config has none: what was learned replaces it."""
     has = any(key.endswith(".scale1.gamma") for key in shapes)
     return 1e-5 if has and stated["layer_scale"] is None else None
+
+
+def _registers(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    """Return the registers, which have no place in the position table and follow the class token."""
+    return shapes.get("backbone.embedding.steps.1.tokens", (1, 1))[1] - 1
 
 
 def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
@@ -163,5 +168,6 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "token_ratio": _ratio("token_mixer.mlp", "token_ratio"),
     "layer_scale": _layer_scale,
     "distilled": _distilled,
+    "registers": _registers,
     "image_size": _image_size,
 }

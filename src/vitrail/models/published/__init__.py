@@ -7,11 +7,13 @@ every variant.
 from vitrail.models.published import (
     bit,
     cait,
+    convit,
     cpvt,
     deepvit,
     deit,
     dinat,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
@@ -21,6 +23,7 @@ from vitrail.models.published import (
     tnt,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.models.published.figures import Published
 
@@ -41,6 +44,9 @@ _FAMILIES = (
     cpvt,
     deepvit,
     cait,
+    convit,
+    xcit,
+    dinov2,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -40,7 +40,7 @@ class ClassAttention(nn.Module):
         prefix = self.proj(merge_heads(self.attend(q, k.transpose(1, 2), v.transpose(1, 2))))
         return torch.cat([prefix, prefix.new_zeros(x.shape[0], grid.tokens - grid.prefix, x.shape[2])], dim=1)
 
-    def slots(self, grid: Grid) -> Tensor:
+    def token_index(self, grid: Grid) -> Tensor:
         """Return the tokens that are queries, in one group: `(1, prefix)`."""
         return torch.arange(grid.prefix)[None]
 

@@ -9,9 +9,11 @@ from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
     cait,
+    convit,
     deepvit,
     deit,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
@@ -21,6 +23,7 @@ from vitrail.weights.formats import (
     tnt,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.weights.keymap import Format, Rule
 
@@ -42,6 +45,9 @@ FORMATS: tuple[Format, ...] = (
     *tnt.FORMATS,
     *deepvit.FORMATS,
     *cait.FORMATS,
+    *convit.FORMATS,
+    *xcit.FORMATS,
+    *dinov2.FORMATS,
 )
 
 

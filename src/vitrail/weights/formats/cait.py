@@ -2,28 +2,28 @@
 
 from vitrail.weights.formats.vit import PATCHES
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import Concat
+from vitrail.weights.transforms import Concat
 
 _BLOCK, _CLASS_BLOCK = "backbone.stages.0.blocks.{i}", "backbone.stages.1.blocks.{i}"
 
 
-def _branches(theirs: str, ours: str) -> tuple[Rule, ...]:
+def _branches(theirs: str, ours: str, scales: str = "{gamma_1|gamma_2}") -> tuple[Rule, ...]:
     """Return the rules that both kinds of blocks share."""
     return (
         Rule(theirs + ".{norm1|norm2}.{weight|bias}", ours + ".{norm1|norm2}.{weight|bias}"),
-        Rule(theirs + ".{gamma_1|gamma_2}", ours + ".{scale1|scale2}.gamma"),
+        Rule(f"{theirs}.{scales}", ours + ".{scale1|scale2}.gamma"),
         Rule(theirs + ".attn.proj.{weight|bias}", ours + ".token_mixer.proj.{weight|bias}"),
         Rule(theirs + ".mlp.{fc1|fc2}.{weight|bias}", ours + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
     )
 
 
-def class_blocks(theirs: str) -> tuple[Rule, ...]:
-    """Return the rules of class attention, whose queries, keys and values are layers of their own."""
+def class_blocks(theirs: str, scales: str = "{gamma_1|gamma_2}") -> tuple[Rule, ...]:
+    """Return the rules of class attention in timm, whose queries, keys and values are layers of their own."""
     kv = tuple(f"{theirs}.attn.{part}.{{weight|bias}}" for part in "kv")
     return (
         Rule(theirs + ".attn.q.{weight|bias}", _CLASS_BLOCK + ".token_mixer.q.{weight|bias}"),
         Rule(kv, _CLASS_BLOCK + ".token_mixer.kv.{weight|bias}", Concat(0, 2)),
-        *_branches(theirs, _CLASS_BLOCK),
+        *_branches(theirs, _CLASS_BLOCK, scales),
     )
 
 

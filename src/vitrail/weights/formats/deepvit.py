@@ -2,7 +2,7 @@
 
 from vitrail.weights.formats.vit import BLOCK, PATCHES, POSITION, TOKENS, timm_blocks
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import PointwiseConv
+from vitrail.weights.transforms import PointwiseConv
 
 _AFTER = BLOCK + ".token_mixer.attend.after"
 _OFFICIAL = (
