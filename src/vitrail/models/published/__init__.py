@@ -6,9 +6,14 @@ every variant.
 
 from vitrail.models.published import (
     bit,
+    cait,
+    convit,
+    cpvt,
+    deepvit,
     deit,
     dinat,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
@@ -18,6 +23,7 @@ from vitrail.models.published import (
     tnt,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.models.published.figures import Published
 
@@ -35,6 +41,12 @@ _FAMILIES = (
     mixer,
     bit,
     tnt,
+    cpvt,
+    deepvit,
+    cait,
+    convit,
+    xcit,
+    dinov2,
 )
 
 PUBLISHED: dict[str, Published] = {
