@@ -4,7 +4,22 @@ A list of names reads only these files and imports no architecture. The tests re
 every variant.
 """
 
-from vitrail.models.published import bit, deit, dinat, dinat_s, mixer, nat, poolformer, swin, vit, vit_hybrid
+from vitrail.models.published import (
+    albert,
+    bert,
+    bit,
+    deit,
+    dinat,
+    dinat_s,
+    gpt2,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    transformer,
+    vit,
+    vit_hybrid,
+)
 from vitrail.models.published.figures import Published
 
 _FAMILIES = (
@@ -18,6 +33,10 @@ _FAMILIES = (
     poolformer,
     mixer,
     bit,
+    transformer,
+    bert,
+    albert,
+    gpt2,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -6,7 +6,21 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.weights.formats import bit, deit, dinat_s, mixer, nat, poolformer, swin, vit, vit_hybrid
+from vitrail.weights.formats import (
+    albert,
+    bert,
+    bit,
+    deit,
+    dinat_s,
+    gpt2,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    transformer,
+    vit,
+    vit_hybrid,
+)
 from vitrail.weights.keymap import Format, Rule
 
 VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.{*}", "backbone.embedding.{*}"))
@@ -22,6 +36,10 @@ FORMATS: tuple[Format, ...] = (
     *poolformer.FORMATS,
     *mixer.FORMATS,
     *bit.FORMATS,
+    *transformer.FORMATS,
+    *bert.FORMATS,
+    *albert.FORMATS,
+    *gpt2.FORMATS,
 )
 
 
