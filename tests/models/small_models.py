@@ -48,6 +48,8 @@ SMALL: dict[str, Small] = {
     "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
     "mixer": Small("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}, (16,), any_size=False),
     "bit": Small("resnetv2_50x1_bit", {"depths": (1, 2), "dim": 32}, (4, 8)),
+    "tnt": Small("tnt_s_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),
+    "tnt legacy": Small("tnt_s_legacy_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),
 }
 ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 

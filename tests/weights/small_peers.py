@@ -18,12 +18,14 @@ class Pair:
     format: str
     variant: str
     overrides: dict[str, Any]
-    make_peer: Callable[[], nn.Module]
+    make_peer: Callable[..., nn.Module]
     size: int = 32
+    others: tuple[int, ...] = ()
+    """Other image sizes, which `make_peer` takes as its argument."""
 
-    def peer(self) -> nn.Module:
+    def peer(self, *size: int) -> nn.Module:
         """Build the peer with every parameter drawn, so that nothing agrees because it is zero or one."""
-        model = self.make_peer().eval()
+        model = self.make_peer(*size).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -136,6 +138,13 @@ _HF_BIT = dict(depths=[2, 1, 1, 1], embedding_size=64, num_groups=32)
 _HYBRID = dict(dim=32, depth=2, num_heads=2, num_classes=5)
 _TIMM_HYBRID = dict(embed_dim=32, depth=2, num_heads=2)
 
+_TNT = dict(dim=24, num_heads=3, inner_dim=8, depth=2, num_classes=5)
+
+
+def _timm_tnt(name: str, size: int = 64) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=24, inner_dim=8, depth=2, num_heads_outer=3)
+
+
 PAIRS = {
     "vit-timm": Pair("timm", "vit_tiny_patch16_224", VIT, _timm_vit),
     "vit-torchvision": Pair("torchvision", "vit_tiny_patch16_224", VIT, _torchvision_vit),
@@ -203,5 +212,9 @@ PAIRS = {
         _HYBRID,
         lambda: _timm("vit_tiny_r_s16_p8_224", img_size=64, **_TIMM_HYBRID),
         64,
+    ),
+    "tnt-timm": Pair("timm", "tnt_s_patch16_224", _TNT, partial(_timm_tnt, "tnt_s_patch16_224"), 64, (16, 80)),
+    "tnt-legacy-timm": Pair(
+        "timm", "tnt_s_legacy_patch16_224", _TNT, partial(_timm_tnt, "tnt_s_legacy_patch16_224"), 64, (16, 80)
     ),
 }

@@ -23,6 +23,7 @@ def libraries_of(name: str) -> list[str]:
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
+        "tnt": ["timm"] if "legacy" in name else ["timm", "official"],
     }[name.split("-")[0]]
 
 
@@ -32,6 +33,17 @@ def test_same_weights_same_logits(pair: Pair):
     report = load_weights(ours, peer.state_dict())
     images = torch.randn(2, 3, pair.size, pair.size)
     assert not report.adapted and not report.kept
+    assert difference(logits(ours, images), logits(peer, images)) <= 1e-5
+
+
+SIZED = [(name, size) for name, pair in PAIRS.items() for size in pair.others]
+
+
+@pytest.mark.parametrize(("name", "size"), SIZED)
+def test_same_logits_at_other_sizes(name: str, size: int):
+    peer, ours = PAIRS[name].peer(size), PAIRS[name].ours(image_size=size)
+    load_weights(ours, peer.state_dict())
+    images = torch.randn(2, 3, size, size)
     assert difference(logits(ours, images), logits(peer, images)) <= 1e-5
 
 

@@ -73,7 +73,8 @@ def _depths(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _width(shapes: Shapes, stage: int) -> int | None:
-    return shapes.get(f"backbone.stages.{stage}.blocks.0.norm1.weight", (None,))[0]
+    keys = [f"backbone.stages.{stage}.blocks.0.{block}norm1.weight" for block in ("", "outer.")]
+    return next((shapes[key][0] for key in keys if key in shapes), None)
 
 
 def _dim(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
@@ -134,7 +135,7 @@ def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
     cells = next((shape[1] - prefix for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
     cells = cells or shapes.get("backbone.stages.0.blocks.0.token_mixer.mlp.fc1.weight", (0, 0))[1]
-    side, patch = round(max(cells, 0) ** 0.5), _patch_size(shapes, stated)
+    side, patch = round(max(cells, 0) ** 0.5), _patch_size(shapes, stated) or stated.get("patch_size")
     if side == 0 or side * side != cells or patch is None:
         return None
     pixels = patch * (4 * 2 ** max(len(_depths(shapes, stated)) - 1, 0) if "depths" in stated else 1)

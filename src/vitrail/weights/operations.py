@@ -78,6 +78,50 @@ class Concat:
         return tuple(piece.contiguous() for piece in ours[0].chunk(self.count, self.dim))
 
 
+class Sections:
+    """Several of theirs, side by side in the first dimension, are one of ours, in unequal shares.
+
+    Args:
+        shares: share of each in the rows of ours: 2, 1 for queries with keys, and values.
+    """
+
+    def __init__(self, *shares: int):
+        self.shares = shares
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Put side by side."""
+        return (torch.cat(theirs),)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Cut into pieces."""
+        rows = [share * len(ours[0]) // sum(self.shares) for share in self.shares]
+        return tuple(piece.contiguous() for piece in ours[0].split(rows))
+
+
+class MapTokens:
+    """Their table of positions is a square map `(1, C, s, s)`, ours one of tokens `(1, s^2, C)`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Flatten the map."""
+        return tuple(x.flatten(2).mT.contiguous() for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Lay the tokens out as a map."""
+        return tuple(x.mT.unflatten(2, (round(x.shape[1] ** 0.5), -1)).contiguous() for x in ours)
+
+
+class UnusedZeros:
+    """Zeros that they store, one for each cell of a position table with one prefix token, and never read."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Drop."""
+        return ()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Write zeros in the shape of the table without its prefix."""
+        return (torch.zeros_like(ours[0][:, 1:]),)
+
+
 class Stack:
     """One of theirs holds several of ours, one behind the other: the layer scales of a block."""
 
