@@ -13,6 +13,9 @@ Image = Float[Tensor, "B C Y X"]
 TokenIds = Int[Tensor, "B N"]
 """A batch of texts, each token as its number in a vocabulary."""
 
+SourceIds = Int[Tensor, "B M"]
+"""The same for texts that other texts read."""
+
 Tokens = Float[Tensor, "B N C"]
 """A batch of token sequences."""
 

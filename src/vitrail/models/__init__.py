@@ -16,7 +16,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.models.added import VARIABLE, added, own_fault
-from vitrail.models.overrides import check_size, same_kind
+from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
 
 FAMILIES = tuple(dict.fromkeys(known.family for known in PUBLISHED.values()))
@@ -43,12 +43,7 @@ def _family(module: ModuleType) -> str:
 
 
 def family_of(name: str) -> str:
-    """Return the architecture's name of a variant: `vit`, `swin`, ...
-
-    Example:
-        >>> family_of("swin_tiny_patch4_window7_224")
-        'swin'
-    """
+    """Return the architecture's name of a variant: `vit`, `swin`, ..."""
     return PUBLISHED[name].family if name in PUBLISHED else _family(find(name))
 
 
@@ -57,8 +52,7 @@ def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
 
     Args:
         pattern: shell pattern of the names.
-        task: only variants whose published weights do this task (`classify`, `language`, `translate`, ...); those of
-            the user's own classify.
+        task: if given, only variants whose published weights do this task (`classify`, `language`, `translate`...).
 
     Example:
         >>> len(list_models("vit_base_patch16*")) >= 2
@@ -69,12 +63,7 @@ def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
 
 
 def task_of(name: str) -> str:
-    """Return the task of a variant's published weights; variants of the user's own classify images.
-
-    Example:
-        >>> task_of("gpt2"), task_of("vit_tiny_patch16_224")
-        ('language', 'classify')
-    """
+    """Return the task of a variant's published weights; variants of the user's own classify images."""
     return PUBLISHED[name].task if name in PUBLISHED else "classify"
 
 
@@ -106,11 +95,7 @@ def make_config(name: str, **overrides: Any) -> Any:
     published = {field.name: getattr(config, field.name) for field in fields(config)}
     if "preprocess" in published:  # a family of images
         published["image_size"] = config.preprocess.size
-    for field, value in overrides.items():
-        if field not in published:
-            raise unknown(f"field of {name}", field, published)
-        check_size(field, value, published[field])
-    overrides = {field: same_kind(value, published[field]) for field, value in overrides.items()}
+    overrides = checked(overrides, published, name)
     size = overrides.pop("image_size", None)
     config = replace(config, **overrides)
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))

@@ -8,7 +8,7 @@ from vitrail.layouts import TokenSequence
 from vitrail.parts.backbone import Features
 from vitrail.parts.stages import Stage
 from vitrail.parts.text_embedding import TextEmbedding
-from vitrail.shapes import TokenIds, TokenLogits
+from vitrail.shapes import SourceIds, TokenIds, TokenLogits
 
 
 class EncoderDecoder(nn.Module):
@@ -45,7 +45,7 @@ class EncoderDecoder(nn.Module):
         self.embedding, self.encoder, self.encoder_norm = embedding, encoder, encoder_norm
         self.decoder, self.decoder_norm, self.head = decoder, decoder_norm, head
 
-    def encode(self, source: TokenIds, layout: TokenSequence | None = None) -> Tensor:
+    def encode(self, source: SourceIds, layout: TokenSequence | None = None) -> Tensor:
         """Return the memory `(B, M, C)` of a source."""
         x, layout = self.embedding(source, layout or TokenSequence(source.shape[1]))
         return self.encoder_norm(self.encoder(x, layout)[0])
@@ -58,7 +58,7 @@ class EncoderDecoder(nn.Module):
 
     def forward(
         self,
-        source: TokenIds,
+        source: SourceIds,
         target: TokenIds,
         source_layout: TokenSequence | None = None,
         target_layout: TokenSequence | None = None,
