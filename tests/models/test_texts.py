@@ -43,7 +43,7 @@ def test_every_weight_learns(name):
     model, ids = small(name).train(), torch.randint(0, VOCABULARY, (3, 8))
     layout = TokenSequence(8, segments=torch.randint(0, 2, (3, 8)))
     out = model(ids, ids, layout, layout) if hasattr(model, "encode") else model(ids, layout)
-    sum(part.sin().sum() for part in (out if isinstance(out, tuple) else [out])).backward()
+    torch.stack([part.sin().sum() for part in (out if isinstance(out, tuple) else [out])]).sum().backward()
     assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
 
 

@@ -117,8 +117,8 @@ def test_pytorchs_transformer(norm):
     if norm == "post":
         theirs.encoder.norm = theirs.decoder.norm = None
     else:
-        theirs.encoder.norm.load_state_dict(ours.encoder_norm.state_dict())
-        theirs.decoder.norm.load_state_dict(ours.decoder_norm.state_dict())
+        theirs.get_submodule("encoder.norm").load_state_dict(ours.encoder_norm.state_dict())
+        theirs.get_submodule("decoder.norm").load_state_dict(ours.decoder_norm.state_dict())
     for mine, layer in zip(
         (*ours.encoder.blocks, *ours.decoder.blocks), (*theirs.encoder.layers, *theirs.decoder.layers), strict=True
     ):
