@@ -88,7 +88,7 @@ def test_every_text_comes_back(vocabulary):
 
 def test_a_line_of_a_megabyte(vocabulary):
     line = "the cat sat on the mat " * 45_000
-    encoded = vocabulary.encode([line, "a" * 200_000], max_length=100)
+    encoded = vocabulary.encode([line, "a" * 50_000], max_length=100)
     assert [len(ids) for ids in encoded.ids] == [100, 100] and min(encoded.truncated) > 1_000
     assert str(encoded).startswith("2 of 2 texts were truncated, by ")
 

@@ -99,19 +99,22 @@ class Vocabulary:
         """
         if isinstance(texts, str):
             raise VitrailError("encode takes a list of texts, got one string. Write [text].")
-        clean, replaced = zip(*map(_clean, texts), strict=True) if texts else ((), ())
+        clean, replaced = _clean_all(texts)
+        first = self._tokenizer.encode_batch(clean, add_special_tokens=False)
+        second = [None] * len(texts)
         if pairs is not None:
-            seconds, more = zip(*map(_clean, pairs), strict=True)
+            clean, more = _clean_all(pairs)
+            second = self._tokenizer.encode_batch(clean, add_special_tokens=False)
             replaced = tuple(a + b for a, b in zip(replaced, more, strict=True))
-            clean = tuple(zip(clean, seconds, strict=True))
-        found = self._tokenizer.encode_batch(list(clean), add_special_tokens=special)
-        cut = [max(0, len(one.ids) - max_length) if max_length else 0 for one in found]
-        if any(cut):
+        added = self._tokenizer.num_special_tokens_to_add(pairs is not None) if special else 0
+        whole = [len(a) + (len(b) if b else 0) + added for a, b in zip(first, second, strict=True)]
+        if max_length is not None:
             self._tokenizer.enable_truncation(max_length)
-            try:
-                found = self._tokenizer.encode_batch(list(clean), add_special_tokens=special)
-            finally:
-                self._tokenizer.no_truncation()
+        try:  # the library truncates and adds special tokens in one step, so a long text is read once
+            found = [self._tokenizer.post_process(a, b, special) for a, b in zip(first, second, strict=True)]
+        finally:
+            self._tokenizer.no_truncation()
+        cut = [before - len(one) for before, one in zip(whole, found, strict=True)]
         ids, segments = (tuple(tuple(getattr(one, key)) for one in found) for key in ("ids", "type_ids"))
         return EncodedTexts(ids, segments, tuple(cut), tuple(replaced))
 
@@ -136,6 +139,12 @@ def tokenizers() -> Any:
     except ModuleNotFoundError as error:
         raise VitrailError("Text needs the library tokenizers: pip install 'vitrail[text]'.") from error
     return tokenizers
+
+
+def _clean_all(texts: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
+    """Return texts without lone surrogates, and how many each had."""
+    found = [_clean(text) for text in texts]
+    return [text for text, _ in found], tuple(count for _, count in found)
 
 
 def _clean(text: str) -> tuple[str, int]:
