@@ -12,12 +12,14 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     gpt2,
+    lstm,
     metaformer,
     mixer,
     nat,
     poolformer,
     swin,
     swin_v2,
+    text_encoder,
     tnt,
     transformer,
     vit,
@@ -43,6 +45,8 @@ _FAMILIES = (
     bert,
     albert,
     gpt2,
+    lstm,
+    text_encoder,
 )
 
 PUBLISHED: dict[str, Published] = {
