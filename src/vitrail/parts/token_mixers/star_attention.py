@@ -1,5 +1,7 @@
 """Attention along a ring, and through one relay node that sees all tokens."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -50,7 +52,7 @@ class StarTransformer(nn.Module):
         return x
 
 
-def ring_attention(mixer: CrossAttention, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
+def ring_attention(mixer: Any, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
     """Attend from each token to keys of its own.
 
     Args:
