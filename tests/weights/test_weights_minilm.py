@@ -9,7 +9,7 @@ import torch
 from vitrail.generation.decoding import pad_batch
 from vitrail.layouts import TokenSequence
 from vitrail.text.reading import read_vocabulary
-from vitrail.weights.from_checkpoint import recover
+from vitrail.weights.from_checkpoint import from_checkpoint
 
 SENTENCES = [
     "A man is playing a guitar.",
@@ -31,7 +31,7 @@ def folder() -> Path:
 
 def test_sentence_vectors_are_those_of_the_package(folder):
     transformers = pytest.importorskip("transformers")
-    found = recover(folder)
+    found = from_checkpoint(folder)
     assert (found.model.variant, found.format) == ("all_minilm_l6_v2", "huggingface")
     encoded = read_vocabulary(folder).encode(SENTENCES, max_length=256)
     assert encoded.truncated[:5] == (0,) * 5 and encoded.truncated[5] == 46

@@ -6,7 +6,7 @@ import torch
 from vitrail.layouts import TokenSequence
 from vitrail.models import create_model
 from vitrail.weights.formats import write_as
-from vitrail.weights.from_checkpoint import recover
+from vitrail.weights.from_checkpoint import from_checkpoint
 from vitrail.weights.load import load_weights
 
 transformers = pytest.importorskip("transformers")
@@ -179,7 +179,7 @@ def test_pytorchs_transformer(norm):
 def test_a_folder_of_transformers_is_recovered(tmp_path, make):
     theirs = make()
     theirs.save_pretrained(tmp_path)
-    found = recover(tmp_path)
+    found = from_checkpoint(tmp_path)
     assert found.format == "huggingface" and found.model.config.num_heads == 4 and found.model.config.dim == 32
     written = write_as(
         "huggingface",
