@@ -20,6 +20,8 @@ def libraries_of(name: str) -> list[str]:
         "vit": ["timm", "torchvision", "huggingface", "official"],
         "deit": ["timm", "huggingface", "official"],
         "swin": ["timm", "torchvision", "huggingface", "official", "mmpretrain"],
+        "swin_v2": ["timm", "torchvision", "huggingface", "official"],
+        "swin_v2_moved": ["timm", "huggingface", "official"],  # torchvision has no window of pre-training
         "poolformer": ["timm", "huggingface", "official"],
         "caformer": ["timm", "official"],
         "convformer": ["timm", "official"],

@@ -89,9 +89,11 @@ def _dims(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int | None, ...]:
 
 
 def _num_heads(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """Return the heads of each stage where tables of relative positions have a column for each."""
-    tables = [shapes.get(f"backbone.stages.{s}.blocks.0.token_mixer.position.table") for s in range(99)]
-    return tuple(table[1] for table in tables if table) or None
+    """Return the heads of each stage if a table of relative positions or a cosine scale has one entry for each."""
+    mixers = [f"backbone.stages.{s}.blocks.0.token_mixer." for s in range(len(_blocks(shapes)))]
+    tables = [shapes.get(mixer + "position.table") for mixer in mixers]
+    scales = [shapes.get(mixer + "qk_norm.log_scale") for mixer in mixers]
+    return tuple(table[1] for table in tables if table) or tuple(scale[0] for scale in scales if scale) or None
 
 
 def _reach(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:

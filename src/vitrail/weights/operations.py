@@ -200,6 +200,20 @@ class KeyMinusQuery:
         return tuple(x.mT.unflatten(1, (side, side)).flip(1, 2) for x in ours)
 
 
+class KeyBias:
+    """Their bias of queries, keys and values, of which that of the keys is not used: ours is that of two of them."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Return the first and the last third."""
+        q, _, v = theirs[0].chunk(3)
+        return q.clone(), v.clone()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put zeros between the two."""
+        q, v = ours
+        return (torch.cat([q, torch.zeros_like(q), v]),)
+
+
 class Kernel:
     """Flax and TensorFlow put the input before the output: `(in, out)` and `(y, x, in, out)`."""
 
