@@ -20,13 +20,13 @@ class SequenceBackbone(Backbone):
 
     def forward(self, images: TokenIds, layout: TokenSequence | None = None) -> Features:
         """Embed, pass the stages, normalise; without a layout no sequence is padded."""
-        x, layout = self.embedding(images, layout or TokenSequence(images.shape[1]))
-        assert layout is not None
+        grid: Any = layout or TokenSequence(images.shape[1])
+        x, grid = self.embedding(images, grid)
         pyramid = []
         for stage in self.stages:
-            x, layout = stage(x, layout)
-            pyramid.append(layout.cells(x))
-        return Features(self.norm(x), layout, tuple(pyramid))
+            x, grid = stage(x, grid)
+            pyramid.append(grid.cells(x))
+        return Features(self.norm(x), grid, tuple(pyramid))
 
 
 class SequenceModel(nn.Module):
