@@ -47,6 +47,17 @@ def _albert():
     return _scaled(transformers.AlbertForPreTraining(config))
 
 
+def _convbert():
+    config = transformers.ConvBertConfig(
+        hidden_size=32, embedding_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=50,
+        max_position_embeddings=20, intermediate_size=64, conv_kernel_size=5,
+    )  # fmt: skip
+    model = _scaled(transformers.ConvBertForMaskedLM(config))
+    for layer in model.convbert.encoder.layer:
+        layer.attention.self.key_conv_attn_layer.bias.data.normal_()
+    return model
+
+
 def _marian(act: str = "swish"):
     config = transformers.MarianConfig(
         d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
@@ -86,6 +97,14 @@ def test_encoders(kind):
         want = want.logits
     real = mask.bool() if got.ndim == 3 else slice(None)
     torch.testing.assert_close(got[real], want[real], rtol=1e-5, atol=1e-5)
+
+
+def test_convbert():
+    theirs, ours = _convbert(), create_model("conv_bert_base", **BERT, kernel_size=5).eval()
+    load_weights(ours, theirs.state_dict())
+    ids, segments = torch.randint(0, 50, (2, 9)), torch.randint(0, 2, (2, 9))
+    want = theirs(ids, token_type_ids=segments).logits  # without padding, which their convolutions read
+    torch.testing.assert_close(ours(ids, TokenSequence(9, segments=segments)), want, rtol=1e-5, atol=1e-5)
 
 
 def test_gpt2():
@@ -153,7 +172,9 @@ def test_pytorchs_transformer(norm):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: _bert("BertForPreTraining"), _albert, _gpt2, _marian], ids=["bert", "albert", "gpt2", "marian"]
+    "make",
+    [lambda: _bert("BertForPreTraining"), _albert, _convbert, _gpt2, _marian],
+    ids=["bert", "albert", "convbert", "gpt2", "marian"],
 )
 def test_a_folder_of_transformers_is_recovered(tmp_path, make):
     theirs = make()

@@ -10,6 +10,7 @@ from vitrail.weights.formats import (
     albert,
     bert,
     bit,
+    convbert,
     deit,
     dinat_s,
     gpt2,
@@ -45,6 +46,7 @@ FORMATS: tuple[Format, ...] = (
     *transformer.FORMATS,
     *bert.FORMATS,
     *albert.FORMATS,
+    *convbert.FORMATS,
     *gpt2.FORMATS,
 )
 
