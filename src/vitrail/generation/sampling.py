@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.data.draw import Draws
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
 
 
@@ -71,7 +71,7 @@ class Sample:
         """Return the tokens."""
         kept = restrict(log_probs / self.temperature, self.top_k, self.top_p)
         cumulative = kept.double().softmax(dim=1).cumsum(dim=1)
-        drawn = torch.from_numpy(Draws(self.seed, step, samples).uniform("token")).to(cumulative.device)
+        drawn = torch.from_numpy(BatchRng(self.seed, step, samples).uniform("token")).to(cumulative.device)
         # The first token whose cumulative probability is above the draw; those left out have no share of their own.
         target = drawn[:, None] * cumulative[:, -1:]
         return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_max(log_probs.shape[1] - 1)
