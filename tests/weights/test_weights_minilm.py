@@ -9,7 +9,7 @@ import torch
 from vitrail.generation.decoding import pad_batch
 from vitrail.layouts import TokenSequence
 from vitrail.text.reading import read_vocabulary
-from vitrail.weights.recover import recover
+from vitrail.weights.from_checkpoint import recover
 
 SENTENCES = [
     "A man is playing a guitar.",

@@ -6,8 +6,8 @@ import torch
 from vitrail.layouts import TokenSequence
 from vitrail.models import create_model
 from vitrail.weights.formats import write_as
+from vitrail.weights.from_checkpoint import recover
 from vitrail.weights.load import load_weights
-from vitrail.weights.recover import recover
 
 transformers = pytest.importorskip("transformers")
 

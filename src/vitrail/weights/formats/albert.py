@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, Concat
+from vitrail.weights.transforms import DROP, Concat
 
 _BLOCK = "backbone.stages.0.blocks.0.block"
 _EMBEDDING = "backbone.embedding"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, Concat
+from vitrail.weights.transforms import DROP, Concat
 
 BLOCK = "backbone.stages.0.blocks.{i}"
 EMBEDDING = "backbone.embedding"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, Kernel
+from vitrail.weights.transforms import DROP, Kernel
 
 _BLOCK = "backbone.stages.0.blocks.{i}"
 _LAYER = "(transformer.)h.{i}"

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, Concat, Tensors
+from vitrail.weights.transforms import DROP, Concat, Tensors
 
 
 class Row:
