@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Image = Float[Tensor, "B C Y X"]
-"""A batch of pictures, channels first as torchvision gives them."""
+"""A batch of images, channels first as torchvision gives them."""
 
 TokenIds = Int[Tensor, "B N"]
 """A batch of texts, each token as its number in a vocabulary."""
@@ -35,7 +35,7 @@ Maps = Float[Tensor, "*B h N M"]
 """Attention probabilities: each row sums to one."""
 
 Pooled = Float[Tensor, "B C"]
-"""One vector a picture."""
+"""One vector an image."""
 
 Logits = Float[Tensor, "B K"]
 """One score a class."""
