@@ -98,8 +98,8 @@ def test_an_id_outside_the_vocabulary_is_refused_by_name(name):
 
 
 def test_unknown_parts_are_told_with_the_valid_ones():
-    with pytest.raises(VitrailError, match=r"Unknown head 'vektor'. Did you mean: vector"):
-        create_model("bert_tiny", head="vektor")
+    with pytest.raises(VitrailError, match=r"Unknown head 'masks'. Did you mean: masked"):
+        create_model("bert_tiny", head="masks")
     with pytest.raises(VitrailError, match=r"Unknown norm 'last'. Valid: post, pre"):
         create_model("transformer_tiny_multi30k", norm="last")
     with pytest.raises(VitrailError, match="Unknown field of gpt2 'image_size'"):
