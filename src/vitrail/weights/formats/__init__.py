@@ -10,9 +10,13 @@ from vitrail.weights.formats import (
     albert,
     bert,
     bit,
+    cait,
     convbert,
+    convit,
+    deepvit,
     deit,
     dinat_s,
+    dinov2,
     gpt2,
     metaformer,
     mixer,
@@ -24,6 +28,7 @@ from vitrail.weights.formats import (
     transformer,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.weights.keymap import Format, Rule
 
@@ -43,6 +48,11 @@ FORMATS: tuple[Format, ...] = (
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
+    *deepvit.FORMATS,
+    *cait.FORMATS,
+    *convit.FORMATS,
+    *xcit.FORMATS,
+    *dinov2.FORMATS,
     *transformer.FORMATS,
     *bert.FORMATS,
     *albert.FORMATS,
