@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vitrail.errors import VitrailError
-from vitrail.text.vocabulary import Vocabulary, tokenizers
+from vitrail.text.vocabulary import Vocabulary, clean, tokenizers
 
 
 def learn_vocabulary(
@@ -27,7 +27,7 @@ def learn_vocabulary(
     Example:
         >>> vocabulary = learn_vocabulary(["low lower lowest"] * 5, size=265)
         >>> [vocabulary.decode([token]) for token in vocabulary.encode(["lower"]).ids[0]]
-        ['lower']
+        ['low', 'e', 'r']
     """
     library = tokenizers()
     least = 256 + len(special)
@@ -44,5 +44,5 @@ def learn_vocabulary(
         initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((line.encode("utf-8", "replace").decode("utf-8") for line in lines), trainer)
+    tokenizer.train_from_iterator((clean(line)[0] for line in lines), trainer)
     return Vocabulary(tokenizer.to_str())

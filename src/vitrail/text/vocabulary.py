@@ -1,6 +1,7 @@
 """A vocabulary: how text becomes token ids and ids become text, saved as one `tokenizer.json`."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from vitrail.errors import DataError, VitrailError
 
 FILE = "tokenizer.json"
+_SURROGATE = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]")
 
 
 @dataclass(frozen=True)
@@ -143,18 +145,15 @@ def tokenizers() -> Any:
 
 def _clean_all(texts: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
     """Return texts without lone surrogates, and how many each had."""
-    found = [_clean(text) for text in texts]
+    found = [clean(text) for text in texts]
     return [text for text, _ in found], tuple(count for _, count in found)
 
 
-def _clean(text: str) -> tuple[str, int]:
+def clean(text: str) -> tuple[str, int]:
     """Replace lone surrogates, which no encoding has, and count them.
 
     Example:
-        >>> _clean("a" + chr(0xD800))
-        ('a\\ufffd', 1)
+        >>> clean("a" + chr(0xD800)) == ("a" + chr(0xFFFD), 1)
+        True
     """
-    if text.isascii():
-        return text, 0
-    count = sum("\ud800" <= letter <= "\udfff" for letter in text)
-    return (text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"), count) if count else (text, 0)
+    return (text, 0) if text.isascii() else _SURROGATE.subn(chr(0xFFFD), text)
