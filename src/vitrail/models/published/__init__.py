@@ -5,8 +5,11 @@ every variant.
 """
 
 from vitrail.models.published import (
+    albert,
+    bert,
     bit,
     cait,
+    convbert,
     convit,
     cpvt,
     deepvit,
@@ -14,13 +17,17 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     dinov2,
+    gpt2,
+    lstm,
     metaformer,
     mixer,
     nat,
     poolformer,
     swin,
     swin_v2,
+    text_encoder,
     tnt,
+    transformer,
     vit,
     vit_hybrid,
     xcit,
@@ -47,6 +54,13 @@ _FAMILIES = (
     convit,
     xcit,
     dinov2,
+    transformer,
+    bert,
+    albert,
+    convbert,
+    gpt2,
+    lstm,
+    text_encoder,
 )
 
 PUBLISHED: dict[str, Published] = {
