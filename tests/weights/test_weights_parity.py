@@ -21,6 +21,9 @@ def libraries_of(name: str) -> list[str]:
         "swin": ["timm", "torchvision", "huggingface", "official", "mmpretrain"],
         "swin_v2": ["timm", "torchvision", "huggingface", "official"],
         "swin_v2_moved": ["timm", "huggingface", "official"],  # torchvision has no window of pre-training
+        "pvt": ["huggingface", "official"],
+        "pvt_v2": ["timm", "huggingface", "official"],
+        "pvt_v2_linear": ["timm", "huggingface", "official"],
         "poolformer": ["timm", "huggingface", "official"],
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],

@@ -88,7 +88,12 @@ def through(rows: Tensor, map: AttentionMap) -> Tensor:
 
 
 def unmerge(rows: Tensor, fine: Grid, coarse: Grid) -> Tensor:
-    """Take rows `(B, Q, N_coarse)` back through a merging: a cell shares alike among the cells it was made of."""
+    """Take rows `(B, Q, N_coarse)` back through a merging: a cell shares alike among the cells it was made of.
+
+    Prefix tokens that enter with the merging (PVT's class token) come from no cell: their share ends there.
+    """
+    if fine.prefix == 0 and coarse.prefix:
+        rows, coarse = rows[..., coarse.prefix :], coarse._replace(prefix=0)
     if fine.prefix != coarse.prefix:
         raise VitrailError(f"Cannot roll out from {coarse} to {fine}: one has prefix tokens that the other lacks.")
     owner = owner_of_cells(fine, coarse).to(rows.device)  # (N_fine,)

@@ -123,15 +123,42 @@ def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
     return shapes.get("backbone.embedding.steps.0.tokens", (1, 1))[1] == 2
 
 
+def _mlp_ratios(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Return the hidden width of the MLPs of each stage as a multiple of its width, if it is not the config's."""
+    widths = [_width(shapes, stage) or 1 for stage in range(len(_blocks(shapes)))]
+    hidden = [shapes.get(f"backbone.stages.{s}.blocks.0.channel_mixer.fc1.weight", (0,))[0] for s in range(len(widths))]
+    same = len(widths) == len(stated["mlp_ratios"]) and hidden == [
+        int(width * ratio) for width, ratio in zip(widths, stated["mlp_ratios"], strict=True)
+    ]
+    return None if same else tuple(h / w for h, w in zip(hidden, widths, strict=True))
+
+
+def _sr_ratios(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the side of the squares that become keys, stage by stage; none where maps are pooled."""
+    stages = range(len(_blocks(shapes)))
+    if _linear(shapes, stated):
+        return tuple(stated["sr_ratios"]) if len(stages) == len(stated["sr_ratios"]) else (1,) * len(stages)
+    keys = [f"backbone.stages.{stage}.blocks.0.token_mixer.reduction.conv.weight" for stage in stages]
+    return tuple(shapes[key][-1] if key in shapes else 1 for key in keys)
+
+
+def _linear(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
+    return shapes.get("backbone.stages.0.blocks.0.token_mixer.reduction.conv.weight", (0,))[-1] == 1
+
+
 def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     """Return the picture size that positions or a token MLP were learned at, where it is not the config's."""
-    prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
-    cells = next((shape[1] - prefix for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
+    table = next((key for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), "")
+    steps = table.rpartition(".")[0].rpartition(".")[0]  # the tokens before the cells of a table are steps beside it
+    prefix = next((shape[1] for key, shape in shapes.items() if key.startswith(steps) and key.endswith(".tokens")), 0)
+    cells = shapes[table][1] - prefix if table else 0
     cells = cells or shapes.get("backbone.stages.0.blocks.0.token_mixer.mlp.fc1.weight", (0, 0))[1]
     side, patch = round(max(cells, 0) ** 0.5), _patch_size(shapes, stated) or stated.get("patch_size")
     if side == 0 or side * side != cells or patch is None:
         return None
-    pixels = patch * (4 * 2 ** max(len(_depths(shapes, stated)) - 1, 0) if "depths" in stated else 1)
+    pixels = patch
+    if table.startswith("backbone.stages.") and "depths" in stated:  # behind a ResNet
+        pixels *= 4 * 2 ** max(len(_depths(shapes, stated)) - 1, 0)
     return None if -(-stated["image_size"] // pixels) == side else side * pixels
 
 
@@ -148,6 +175,9 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "patch_size": _patch_size,
     "mlp_ratio": _ratio("channel_mixer", "mlp_ratio"),
     "token_ratio": _ratio("token_mixer.mlp", "token_ratio"),
+    "mlp_ratios": _mlp_ratios,
+    "sr_ratios": _sr_ratios,
+    "linear": _linear,
     "layer_scale": _layer_scale,
     "distilled": _distilled,
     "image_size": _image_size,
