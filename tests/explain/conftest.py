@@ -35,6 +35,10 @@ SMALL = {
     "pvt": ("pvt_tiny", _PVT),
     "pvt v2": ("pvt_v2_b0", _PVT),
     "pvt v2 linear": ("pvt_v2_b2_li", _PVT),
+    "nest": (
+        "nest_tiny",
+        {"dims": (8, 16), "depths": (1, 2), "num_heads": (2, 4), "image_size": 64},
+    ),
     "nat": ("nat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}),
     "dinat": ("dinat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "dilations": (2, 3), "kernel_size": 3}),
     "poolformer": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}),

@@ -31,6 +31,7 @@ class Small(NamedTuple):
 
 _VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
 _SWIN: dict[str, Any] = {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}
+_NEST: dict[str, Any] = {"dims": (8, 16), "depths": (1, 2), "num_heads": (2, 4), "image_size": 64}
 _PVT: dict[str, Any] = {
     "dims": (8, 16),
     "depths": (1, 2),
@@ -49,6 +50,8 @@ SMALL: dict[str, Small] = {
     "swin timm": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "timm"}, (4, 8)),
     "swin masked": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "masked"}, (4, 8)),
     "swin v2": Small("swinv2_tiny_window8_256", {**_SWIN, "window_size": 5, "image_size": 64}, (4, 8)),
+    "nest": Small("nest_tiny", _NEST, (4, 8)),
+    "nest same": Small("nest_tiny_jx", _NEST, (4, 8)),
     "pvt": Small("pvt_tiny", _PVT, (4, 8), prefix=1),
     "pvt v2": Small("pvt_v2_b0", _PVT, (4, 8)),
     "pvt v2 linear": Small("pvt_v2_b2_li", _PVT, (4, 8)),

@@ -52,6 +52,7 @@ VIT = dict(dim=32, depth=2, num_heads=2, patch_size=8, num_classes=5)
 SWIN = dict(dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=5)
 SWIN_V2 = dict(**SWIN, window_size=7)
 PRETRAINED = dict(pretrained_windows=(4, 3))
+NEST = dict(dims=(8, 16, 24), depths=(1, 2, 1), num_heads=(1, 2, 3), num_classes=5)
 PVT = dict(
     dims=(8, 16, 24, 32),
     depths=(1, 2, 1, 1),
@@ -135,6 +136,13 @@ def _torchvision_swin_v2():
         block=SwinTransformerBlockV2,
         downsample_layer=PatchMergingV2,
     )
+
+
+def _timm_nest(**more: Any) -> nn.Module:
+    from timm.models.nest import Nest
+
+    numbers = {key: value for key, value in NEST.items() if key != "dims"}
+    return Nest(img_size=64, embed_dims=NEST["dims"], **numbers, **more)
 
 
 def _timm_pvt_v2(linear: bool) -> nn.Module:
@@ -240,6 +248,8 @@ PAIRS = {
         ),
         56,
     ),
+    "nest-timm": Pair("timm", "nest_tiny", NEST, _timm_nest, 64),
+    "nest_same-timm": Pair("timm", "nest_tiny_jx", NEST, lambda: _timm_nest(pad_type="same"), 64),
     "pvt-huggingface": Pair(
         "huggingface",
         "pvt_tiny",

@@ -21,6 +21,8 @@ def libraries_of(name: str) -> list[str]:
         "swin": ["timm", "torchvision", "huggingface", "official", "mmpretrain"],
         "swin_v2": ["timm", "torchvision", "huggingface", "official"],
         "swin_v2_moved": ["timm", "huggingface", "official"],  # torchvision has no window of pre-training
+        "nest": ["timm"],
+        "nest_same": ["timm"],
         "pvt": ["huggingface", "official"],
         "pvt_v2": ["timm", "huggingface", "official"],
         "pvt_v2_linear": ["timm", "huggingface", "official"],

@@ -157,7 +157,7 @@ def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     if side == 0 or side * side != cells or patch is None:
         return None
     pixels = patch
-    if table.startswith("backbone.stages.") and "depths" in stated:  # behind a ResNet
+    if "depth" in stated and "depths" in stated:  # behind a ResNet
         pixels *= 4 * 2 ** max(len(_depths(shapes, stated)) - 1, 0)
     return None if -(-stated["image_size"] // pixels) == side else side * pixels
 
