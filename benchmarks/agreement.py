@@ -45,7 +45,7 @@ def enter(name: str, weights: str | None) -> Forms:
     for precision in PRECISIONS:
         form: Any = vitrail.optimize(model, precision=precision)
         others[f"optimized, {precision}"] = form
-        for reason in form.kept:
+        for reason in form.unconverted:
             tell(f"  {precision} keeps {reason}")
     return Forms(model, others)
 

@@ -38,7 +38,7 @@ def enter(name: str, batch: int) -> Entry:
     tell(f"preparing {name}")
     model = Subject(name).build()
     forms: dict[str, Any] = {form: vitrail.optimize(model, precision=form) for form in FORMS}
-    for reason in forms["int8"].kept:
+    for reason in forms["int8"].unconverted:
         tell(f"  {reason}")
     return Entry(name, forms, blotches(batch, model.config.in_channels, model.preprocess.size))
 

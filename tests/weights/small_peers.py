@@ -138,11 +138,11 @@ def _torchvision_swin_v2():
     )
 
 
-def _timm_nest(**more: Any) -> nn.Module:
+def _timm_nest(size: int = 64, **more: Any) -> nn.Module:
     from timm.models.nest import Nest
 
     numbers = {key: value for key, value in NEST.items() if key != "dims"}
-    return Nest(img_size=64, embed_dims=NEST["dims"], **numbers, **more)
+    return Nest(img_size=size, embed_dims=NEST["dims"], **numbers, **more)
 
 
 def _timm_pvt_v2(linear: bool) -> nn.Module:
@@ -173,6 +173,29 @@ def _timm_poolformer() -> nn.Module:
         res_scale_init_values=(None,) * 4,
         use_mlp_head=False,
     )
+
+
+META = dict(depths=(1, 1, 1, 2), dims=(8, 16, 32, 64), num_classes=5)
+META_SIZES = (96, 75)
+
+
+def _timm_metaformer(kind: str, size: int = 64) -> nn.Module:
+    from timm.models.metaformer import (
+        Attention,
+        GroupNorm1NoBias,
+        LayerNorm2dNoBias,
+        LayerNormNoBias,
+        MetaFormer,
+        Pooling,
+        SepConv,
+    )
+
+    mixers, norms, mlp_head = {
+        "caformer": ([SepConv] * 2 + [Attention] * 2, [LayerNorm2dNoBias] * 2 + [LayerNormNoBias] * 2, True),
+        "convformer": (SepConv, LayerNorm2dNoBias, True),
+        "poolformerv2": (Pooling, GroupNorm1NoBias, False),
+    }[kind]
+    return MetaFormer(token_mixers=mixers, norm_layers=norms, use_mlp_head=mlp_head, **META)
 
 
 def _timm_mixer() -> nn.Module:
@@ -248,14 +271,17 @@ PAIRS = {
         ),
         56,
     ),
-    "nest-timm": Pair("timm", "nest_tiny", NEST, _timm_nest, 64),
-    "nest_same-timm": Pair("timm", "nest_tiny_jx", NEST, lambda: _timm_nest(pad_type="same"), 64),
+    "nest-timm": Pair("timm", "nest_tiny", NEST, _timm_nest, 64, others=(48, 80)),
+    "nest_same-timm": Pair("timm", "nest_tiny_jx", NEST, partial(_timm_nest, pad_type="same"), 64, others=(48, 80)),
     "pvt-huggingface": Pair(
         "huggingface",
         "pvt_tiny",
         {**PVT, **HF_EPS},
-        lambda: _huggingface("PvtForImageClassification", sequence_reduction_ratios=[4, 2, 2, 1], **_HF_PVT),
+        lambda size=64: _huggingface(
+            "PvtForImageClassification", **{**_HF_PVT, "image_size": size}, sequence_reduction_ratios=[4, 2, 2, 1]
+        ),
         64,
+        others=(96, 128),
     ),
     "pvt_v2-timm": Pair("timm", "pvt_v2_b0", PVT, lambda: _timm_pvt_v2(linear=False), 64),
     "pvt_v2_linear-timm": Pair("timm", "pvt_v2_b2_li", PVT, lambda: _timm_pvt_v2(linear=True), 64),
@@ -283,6 +309,10 @@ PAIRS = {
     "poolformer-huggingface": Pair(
         "huggingface", "poolformer_s12", POOL, lambda: _huggingface("PoolFormerForImageClassification", **_HF_POOL), 64
     ),
+    **{
+        f"{kind}-timm": Pair("timm", f"{kind}_{size}", META, partial(_timm_metaformer, kind), 64, META_SIZES)
+        for kind, size in (("caformer", "s18"), ("convformer", "s18"), ("poolformerv2", "s12"))
+    },
     "mixer-timm": Pair(
         "timm",
         "mixer_s32_224",

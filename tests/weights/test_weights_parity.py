@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_peers import PAIRS, Pair, difference, logits
 
-from vitrail.models import family_of
+from vitrail.errors import VitrailError
+from vitrail.models import create_model, family_of
 from vitrail.weights.detect import detect
 from vitrail.weights.formats import write_as
 from vitrail.weights.load import load_weights
@@ -27,6 +28,9 @@ def libraries_of(name: str) -> list[str]:
         "pvt_v2": ["timm", "huggingface", "official"],
         "pvt_v2_linear": ["timm", "huggingface", "official"],
         "poolformer": ["timm", "huggingface", "official"],
+        "caformer": ["timm", "official"],
+        "convformer": ["timm", "official"],
+        "poolformerv2": ["timm", "official"],
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
@@ -90,8 +94,10 @@ def test_huggingface_reads_the_file_that_we_write(pair: Pair, tmp_path):
 def test_every_format_is_recognised_and_read_back_bit_for_bit(library: str, name: str):
     model = PAIRS[name].ours()
     family, ours = family_of(model.variant), model.state_dict()
-    found = detect(write_as(library, family, ours, model.config))
-    read = {key.replace("backbone.norm.", norm_place(ours)): value for key, value in found.mapped.tensors.items()}
+    theirs = write_as(library, family, ours, model.config)
+    found = detect(theirs)
+    tensors = found.format.read(theirs, model.config).tensors
+    read = {key.replace("backbone.norm.", norm_place(ours)): value for key, value in tensors.items()}
     assert not found.mapped.unexpected and not found.mapped.incomplete
     assert family in found.format.families
     assert_identical(read, ours)
@@ -107,3 +113,9 @@ def assert_identical(got, expected):
     assert got.keys() == expected.keys()
     for key, value in expected.items():
         assert torch.equal(got[key], value), key
+
+
+def test_timm_is_refused_where_its_model_with_these_tensors_mixes_otherwise():
+    model = create_model("identityformer_s12", dims=(8, 8, 8, 8), depths=(1, 1, 1, 1))
+    with pytest.raises(VitrailError, match="timm has no MetaFormer with identity mixing"):
+        write_as("timm", "metaformer", model.state_dict(), model.config)

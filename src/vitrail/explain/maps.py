@@ -28,7 +28,7 @@ class AttentionMap(TokenMap):
 
     def __init__(self, place: Place, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
         mixer: Any = place.block.module
-        slots = mixer.slots(place.grid)
+        slots = mixer.token_index(place.grid)
         super().__init__(place, slots, mixer.keys(place.grid) if hasattr(mixer, "keys") else slots)
         self._coverage = mixer.coverage(place.grid) if hasattr(mixer, "coverage") else None
         self._leaf, self._scores, self._batch = leaf_of(mixer), scores, batch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.fast.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
+from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
 from vitrail.lab.bench.agreement import compare
 from vitrail.lab.bench.execution import finished
 from vitrail.lab.bench.turns import Clock
@@ -153,7 +153,7 @@ class Answerer:
             answers = fast.answer(images)
             verdict = replace(verdict, agreement=compare(answers[:seen], truth.answers[:seen], precision))
         if verdict.reason is not None:
-            kept: Any = "" if verdict.faster else next(iter(getattr(fast.answer, "kept", ())), "")
+            kept: Any = "" if verdict.faster else next(iter(getattr(fast.answer, "unconverted", ())), "")
             raise VitrailError(verdict.reason + (f"; it keeps {kept}" if kept else ""))
         return Form("fast", precision, fast.answer, speedup=verdict.speedup, checked=seen), answers
 
@@ -172,7 +172,7 @@ class Answerer:
         """Say why there is nothing to find out; None where there is."""
         if not self.fast:
             return "as asked"
-        if hasattr(self.model, "kept"):
+        if hasattr(self.model, "unconverted"):
             return "the model was given as it is"
         if type(self.model) is not Classifier:
             return f"{type(self.model).__name__} has no other"
@@ -231,7 +231,7 @@ class Answerer:
             VitrailError: it cannot be had; the message says why.
         """
         form: Any = optimize(self.model, precision)  # type: ignore[arg-type]
-        reason = next((text for text in form.kept if text.startswith("everything")), None)
+        reason = next((text for text in form.unconverted if text.startswith("everything")), None)
         if reason is not None:
             raise VitrailError(reason.removeprefix("everything").lstrip(": "))
         return form

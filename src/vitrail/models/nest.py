@@ -11,8 +11,8 @@
 
 The number of blocks is fixed, so their size follows the image: 14 x 14 tokens at 224 pixels, and the last level attends
 to the whole map. Each level has its own position table. Any height and width from 1 up: a map that blocks do not
-divide is padded, and no token attends to padding (timm takes squares alone). The published weights (`nest_*_jx`) pool as
-JAX does, with the odd zero at the end; `nest_*` is timm's model with symmetric padding, without weights: `padding`.
+divide is padded, and no token attends to padding (timm takes squares alone). The published weights (`nest_*_jx`) pool
+as JAX does, with the odd zero at the end; `nest_*` is timm's model with symmetric padding, without weights: `padding`.
 """
 
 from dataclasses import dataclass, replace

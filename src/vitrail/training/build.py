@@ -13,6 +13,7 @@ from vitrail.data.mix import Mix
 from vitrail.data.open import Splits, open_dataset
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
+from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.models import create_model, make_config
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
@@ -23,7 +24,6 @@ from vitrail.training.objective import Distilled, Objective, Student, Supervised
 from vitrail.training.optimizer import make_optimizer
 from vitrail.training.precision import choose_precision
 from vitrail.training.progress import Reporter
-from vitrail.training.quick import quicken
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
 from vitrail.training.session import Session
 from vitrail.training.stop import Stop
@@ -83,7 +83,7 @@ def build_session(
     if config.compile:
         student.compile()
     elif world.device.type == "cpu":
-        quicken(model)
+        fuse_for_training(model)
     student = world.wrap(student)
     optimizer = make_optimizer(config.optimizer, parameter_groups(model, config.weight_decay, config.layer_decay))
     train_data, val_data = loaders(config, world, splits, preprocess)

@@ -5,6 +5,16 @@ from vitrail.models.errata.erratum import Erratum
 ERRATA = (
     Erratum(
         "nest",
+        "Order of channels between attention and its projection",
+        (
+            "official code (Flax), and attention everywhere else: head by head, (h, d)",
+            "timm: channel by channel, (d, h), in its module and in the weights that it converted",
+        ),
+        "(h, d); timm's projections are reordered when they are read and written",
+        "tests/weights/test_weights_parity.py::test_same_weights_same_logits",
+    ),
+    Erratum(
+        "nest",
         "Padding of the max pooling between levels",
         (
             "official code (JAX), timm's `nest_*_jx`: SAME, of an even map one row below and one column right",

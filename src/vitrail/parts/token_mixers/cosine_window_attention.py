@@ -54,8 +54,8 @@ class CosineWindowAttention(WindowAttention):
         qkv = self._normalise(self.qkv(x))
         padding = self._normalise(self.qkv.bias[None, None])[0, 0]  # padding is zero before the projection
         q, _, _ = split_heads(qkv, self.num_heads)
-        bias = cut.addends(self.position.bias(q, Grid(*cut.window)), like=q)
-        return self.proj(self.attend(qkv, padding, bias, cut.kinds(x.device), cut.slots(x.device)))
+        bias = cut.bias_plus_mask(self.position.bias(q, Grid(*cut.window)), like=q)
+        return self.proj(self.attend(qkv, padding, bias, cut.mask_index(x.device), cut.token_index(x.device)))
 
     def _normalise(self, qkv: Tokens) -> Tensor:
         """Apply the norm of queries and keys to a `(B, N, 3 C)` projection."""

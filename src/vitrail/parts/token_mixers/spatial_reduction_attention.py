@@ -46,7 +46,7 @@ class SpatialReductionAttention(nn.Module):
         k, v = kv.permute(2, 0, 3, 1, 4)
         return self.proj(merge_heads(self.attend(q, k, v)))
 
-    def slots(self, grid: Grid) -> Tensor:
+    def token_index(self, grid: Grid) -> Tensor:
         """Return the tokens of each attention group, `(groups, n)`: all of them, in one group."""
         return torch.arange(grid.tokens)[None]
 
