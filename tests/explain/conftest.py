@@ -35,6 +35,7 @@ SMALL = {
     "pvt": ("pvt_tiny", _PVT),
     "pvt v2": ("pvt_v2_b0", _PVT),
     "pvt v2 linear": ("pvt_v2_b2_li", _PVT),
+    "twins svt": ("twins_svt_small", {**_PVT, "window_size": 4}),
     "nest": (
         "nest_tiny",
         {"dims": (8, 16), "depths": (1, 2), "num_heads": (2, 4), "image_size": 64},

@@ -61,6 +61,7 @@ PVT = dict(
     mlp_ratios=(4.0, 2.0, 4.0, 2.0),
     num_classes=5,
 )
+TWINS = {**PVT, "depths": (1, 2, 1, 3)}
 HF_EPS = dict(reduction_eps=1e-6)
 POOL = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), num_classes=5)
 
@@ -143,6 +144,13 @@ def _timm_nest(size: int = 64, **more: Any) -> nn.Module:
 
     numbers = {key: value for key, value in NEST.items() if key != "dims"}
     return Nest(img_size=size, embed_dims=NEST["dims"], **numbers, **more)
+
+
+def _timm_twins(**more: Any) -> nn.Module:
+    from timm.models.twins import Twins
+
+    numbers = {key: value for key, value in PVT.items() if key != "dims"}
+    return Twins(img_size=64, embed_dims=PVT["dims"], **{**numbers, "depths": (1, 2, 1, 3)}, **more)
 
 
 def _timm_pvt_v2(linear: bool) -> nn.Module:
@@ -273,6 +281,10 @@ PAIRS = {
     ),
     "nest-timm": Pair("timm", "nest_tiny", NEST, _timm_nest, 64, others=(48, 80)),
     "nest_same-timm": Pair("timm", "nest_tiny_jx", NEST, partial(_timm_nest, pad_type="same"), 64, others=(48, 80)),
+    "twins_pcpvt-timm": Pair("timm", "twins_pcpvt_small", TWINS, _timm_twins, 64),
+    "twins_svt-timm": Pair(
+        "timm", "twins_svt_small", {**TWINS, "window_size": 7}, lambda: _timm_twins(wss=(7, 7, 7, 7)), 64
+    ),
     "pvt-huggingface": Pair(
         "huggingface",
         "pvt_tiny",

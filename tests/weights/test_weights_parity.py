@@ -24,6 +24,8 @@ def libraries_of(name: str) -> list[str]:
         "swin_v2_moved": ["timm", "huggingface", "official"],  # torchvision has no window of pre-training
         "nest": ["timm"],
         "nest_same": ["timm"],
+        "twins_pcpvt": ["timm"],
+        "twins_svt": ["timm"],
         "pvt": ["huggingface", "official"],
         "pvt_v2": ["timm", "huggingface", "official"],
         "pvt_v2_linear": ["timm", "huggingface", "official"],

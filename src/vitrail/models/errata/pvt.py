@@ -29,9 +29,9 @@ ERRATA = (
         "Sizes that are no multiple of a patch",
         (
             "official code, Hugging Face: the rest of the image and of each map is dropped",
-            "here: it is padded with zeros, as everywhere in this library",
+            "Swin's official code: the map is padded with zeros",
         ),
-        "padding; equal at multiples of 32",
+        "padding, as in all models here; equal at multiples of 32",
         "tests/models/test_architectures.py::test_any_size",
     ),
 )

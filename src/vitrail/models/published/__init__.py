@@ -19,6 +19,7 @@ from vitrail.models.published import (
     swin,
     swin_v2,
     tnt,
+    twins,
     vit,
     vit_hybrid,
 )
@@ -33,6 +34,7 @@ _FAMILIES = (
     nest,
     pvt,
     pvt_v2,
+    twins,
     nat,
     dinat,
     dinat_s,

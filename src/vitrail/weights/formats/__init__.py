@@ -20,6 +20,7 @@ from vitrail.weights.formats import (
     swin,
     swin_v2,
     tnt,
+    twins,
     vit,
     vit_hybrid,
 )
@@ -37,6 +38,7 @@ FORMATS: tuple[Format, ...] = (
     *nest.FORMATS,
     *pvt.FORMATS,
     *pvt_v2.FORMATS,
+    *twins.FORMATS,
     *nat.FORMATS,
     *dinat_s.FORMATS,
     *poolformer.FORMATS,

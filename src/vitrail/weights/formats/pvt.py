@@ -14,13 +14,14 @@ PATCHES = "backbone.embedding.patches"
 ENTRY = "backbone.stages.{s+1}.entry"
 
 
-def official_blocks(theirs: str) -> tuple[Rule, ...]:
+def official_blocks(theirs: str, ours: str = BLOCK) -> tuple[Rule, ...]:
     """Return the rules of blocks in the names of the authors of PVT and Twins."""
+    mixer = ours + ".token_mixer"
     return (
-        Rule(theirs + ".{norm1|norm2}.{weight|bias}", BLOCK + ".{norm1|norm2}.{weight|bias}"),
-        Rule(theirs + ".attn.{q|kv|proj}.{weight|bias}", MIXER + ".{q|kv|proj}.{weight|bias}"),
-        Rule(theirs + ".attn.{sr|norm}.{weight|bias}", REDUCTION + ".{conv|norm}.{weight|bias}"),
-        Rule(theirs + ".mlp.{fc1|fc2}.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
+        Rule(theirs + ".{norm1|norm2}.{weight|bias}", ours + ".{norm1|norm2}.{weight|bias}"),
+        Rule(theirs + ".attn.{q|kv|proj}.{weight|bias}", mixer + ".{q|kv|proj}.{weight|bias}"),
+        Rule(theirs + ".attn.{sr|norm}.{weight|bias}", mixer + ".reduction.{conv|norm}.{weight|bias}"),
+        Rule(theirs + ".mlp.{fc1|fc2}.{weight|bias}", ours + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
     )
 
 
