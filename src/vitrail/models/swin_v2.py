@@ -33,7 +33,7 @@ from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.res_post_norm_block import ResPostNormBlock
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
-from vitrail.parts.windows import MaskedPadding, PadThenRoll, RollThenPad
+from vitrail.parts.window_partition import MaskedPadding, PadThenRoll, RollThenPad
 from vitrail.preprocess import Preprocess
 
 EDGES = {"official": PadThenRoll, "timm": RollThenPad, "masked": MaskedPadding}

@@ -9,7 +9,7 @@ from vitrail.parts.cosine import CosineNorm
 from vitrail.parts.log_spaced_position import LogSpacedPositionBias
 from vitrail.parts.query_value_bias import QueryValueBias
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-from vitrail.parts.windows import PadThenRoll
+from vitrail.parts.window_partition import PadThenRoll
 from vitrail.shapes import Tokens
 
 

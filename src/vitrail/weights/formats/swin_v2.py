@@ -14,7 +14,7 @@ from vitrail.parts.log_spaced_position import log_offsets
 from vitrail.parts.positions import relative_index
 from vitrail.weights.formats.swin import BLOCK, merging, outer_rules
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, Concat, KeyBias
+from vitrail.weights.transforms import DROP, Concat, KeyBias
 
 MIXER = BLOCK + ".token_mixer"
 QKV = MIXER + ".qkv"
