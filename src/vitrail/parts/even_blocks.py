@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vitrail.grid import Grid
-from vitrail.parts.windows import MaskedPadding, PadThenRoll
+from vitrail.parts.window_partition import MaskedPadding, PadThenRoll
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _PATCHES = re.compile(r"backbone\.(embedding|stages\.\d+\.entry\.0)\.patches\.proj\.weight")
 _STEM = "backbone.embedding.patches."
-_BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.")
+_BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.(?!conv\.)")
+_REDUCTION = re.compile(r"backbone\.stages\.(\d+)\.blocks\.\d+\.token_mixer\.reduction\.conv\.weight")
 _UNIT = re.compile(r"backbone\.stages\.\d+\.entry\.conv1\.weight")
 
 
@@ -138,8 +139,8 @@ def _sr_ratios(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | N
     stages = range(len(_blocks(shapes)))
     if _linear(shapes, stated):
         return tuple(stated["sr_ratios"]) if len(stages) == len(stated["sr_ratios"]) else (1,) * len(stages)
-    keys = [f"backbone.stages.{stage}.blocks.0.token_mixer.reduction.conv.weight" for stage in stages]
-    return tuple(shapes[key][-1] if key in shapes else 1 for key in keys)
+    found = {int(key[1]): shape[-1] for name, shape in shapes.items() if (key := _REDUCTION.match(name))}
+    return tuple(found.get(stage, 1) for stage in stages)
 
 
 def _linear(shapes: Shapes, stated: Mapping[str, Any]) -> bool:

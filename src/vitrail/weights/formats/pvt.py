@@ -5,7 +5,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import Concat
+from vitrail.weights.transforms import Concat
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
 MIXER = BLOCK + ".token_mixer"
