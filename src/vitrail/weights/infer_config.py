@@ -148,7 +148,7 @@ def _linear(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
 
 
 def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
-    """Return the picture size that positions or a token MLP were learned at, where it is not the config's."""
+    """Return the image size that positions or a token MLP were learned at, where it is not the config's."""
     table = next((key for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), "")
     steps = table.rpartition(".")[0].rpartition(".")[0]  # the tokens before the cells of a table are steps beside it
     prefix = next((shape[1] for key, shape in shapes.items() if key.startswith(steps) and key.endswith(".tokens")), 0)
