@@ -6,9 +6,14 @@ every variant.
 
 from vitrail.models.published import (
     bit,
+    cait,
+    convit,
+    cpvt,
+    deepvit,
     deit,
     dinat,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
@@ -22,6 +27,7 @@ from vitrail.models.published import (
     twins,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.models.published.figures import Published
 
@@ -43,6 +49,12 @@ _FAMILIES = (
     mixer,
     bit,
     tnt,
+    cpvt,
+    deepvit,
+    cait,
+    convit,
+    xcit,
+    dinov2,
 )
 
 PUBLISHED: dict[str, Published] = {

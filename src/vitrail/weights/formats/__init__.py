@@ -8,8 +8,12 @@ from torch import Tensor
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
+    cait,
+    convit,
+    deepvit,
     deit,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
@@ -23,6 +27,7 @@ from vitrail.weights.formats import (
     twins,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.weights.keymap import Format, Rule
 
@@ -46,6 +51,11 @@ FORMATS: tuple[Format, ...] = (
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
+    *deepvit.FORMATS,
+    *cait.FORMATS,
+    *convit.FORMATS,
+    *xcit.FORMATS,
+    *dinov2.FORMATS,
 )
 
 
