@@ -5,8 +5,11 @@ every variant.
 """
 
 from vitrail.models.published import (
+    albert,
+    bert,
     bit,
     cait,
+    convbert,
     convit,
     cpvt,
     deepvit,
@@ -14,6 +17,8 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     dinov2,
+    gpt2,
+    lstm,
     metaformer,
     mixer,
     nat,
@@ -23,7 +28,9 @@ from vitrail.models.published import (
     pvt_v2,
     swin,
     swin_v2,
+    text_encoder,
     tnt,
+    transformer,
     twins,
     vit,
     vit_hybrid,
@@ -55,6 +62,13 @@ _FAMILIES = (
     convit,
     xcit,
     dinov2,
+    transformer,
+    bert,
+    albert,
+    convbert,
+    gpt2,
+    lstm,
+    text_encoder,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -7,13 +7,17 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
+    albert,
+    bert,
     bit,
     cait,
+    convbert,
     convit,
     deepvit,
     deit,
     dinat_s,
     dinov2,
+    gpt2,
     metaformer,
     mixer,
     nat,
@@ -24,6 +28,7 @@ from vitrail.weights.formats import (
     swin,
     swin_v2,
     tnt,
+    transformer,
     twins,
     vit,
     vit_hybrid,
@@ -56,6 +61,11 @@ FORMATS: tuple[Format, ...] = (
     *convit.FORMATS,
     *xcit.FORMATS,
     *dinov2.FORMATS,
+    *transformer.FORMATS,
+    *bert.FORMATS,
+    *albert.FORMATS,
+    *convbert.FORMATS,
+    *gpt2.FORMATS,
 )
 
 
