@@ -7,6 +7,7 @@ every variant.
 from vitrail.models.published import (
     bit,
     cait,
+    cct,
     convit,
     cpvt,
     deepvit,
@@ -47,6 +48,7 @@ _FAMILIES = (
     poolformer,
     metaformer,
     mixer,
+    cct,
     bit,
     tnt,
     cpvt,

@@ -9,6 +9,7 @@ from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
     cait,
+    cct,
     convit,
     deepvit,
     deit,
@@ -49,6 +50,7 @@ FORMATS: tuple[Format, ...] = (
     *poolformer.FORMATS,
     *metaformer.FORMATS,
     *mixer.FORMATS,
+    *cct.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
     *deepvit.FORMATS,
