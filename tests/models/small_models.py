@@ -67,6 +67,8 @@ SMALL: dict[str, Small] = {
     "pvt v2 linear": Small("pvt_v2_b2_li", _PVT, (4, 8)),
     "twins pcpvt": Small("twins_pcpvt_small", _TWINS, (4, 8)),
     "twins svt": Small("twins_svt_small", {**_TWINS, "window_size": 5}, (4, 8)),
+    "cct": Small("cct_7_3x2_32", {**_VIT, "mlp_ratio": 2.0}, (4,)),
+    "cvt": Small("cvt_7_4_32", {**_VIT, "mlp_ratio": 2.0}, (4,)),
     "nat": Small("nat_mini", _SWIN, (4, 8)),
     "nat scaled": Small("nat_base", {**_SWIN, "depths": (1, 2), "kernel_size": 3}, (4, 8)),
     "dinat": Small("dinat_mini", {**_SWIN, "dilations": (3, 2), "kernel_size": 5}, (4, 8)),

@@ -47,6 +47,8 @@ OWN = {
     "pvt_v2": ("pvt_v2_b1", {**PVT, "image_size": 48, "reduction_eps": 1e-6}),
     "pvt_v2-linear": ("pvt_v2_b2_li", {**PVT, "sr_ratios": (1, 1), "image_size": 48, "reduction_eps": 1e-6}),
     "twins": ("twins_svt_small", {**PVT, "depths": (3, 2), "window_size": 7, "image_size": 48}),
+    "cct": ("cct_7_3x1_32", dict(dim=24, depth=2, num_heads=2, kernel_size=5, conv_layers=2, mlp_ratio=1.5)),
+    "cvt": ("cvt_7_4_32", dict(dim=24, depth=2, num_heads=2, kernel_size=8, image_size=40)),
     "nat": ("nat_tiny", dict(dim=16, depths=(1, 2), num_heads=(1, 2), kernel_size=5, layer_scale=1e-5, image_size=44)),
     "dinat": ("dinat_tiny", dict(dim=16, depths=(2, 1), num_heads=(1, 2), dilations=(3, 1), image_size=44)),
     "dinat_s": ("dinat_s_tiny", dict(dim=16, depths=(2, 1), num_heads=(1, 2), dilations=(2, 1), kernel_size=3)),

@@ -113,7 +113,13 @@ def _num_heads(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | N
 def _reach(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     """Return the side of a window or neighborhood, whose table has (2 side - 1)^2 rows."""
     rows = next((shape[0] for key, shape in shapes.items() if key.endswith(".position.table")), None)
+    if rows is None and "conv_layers" in stated:  # a CCT's filters, a CVT's patches
+        return shapes.get(_STEM + "convs.0.weight", (_patch_size(shapes, stated),))[-1]
     return rows and (round(rows**0.5) + 1) // 2
+
+
+def _conv_layers(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    return sum(key.startswith(_STEM + "convs.") for key in shapes) or None
 
 
 def _patch_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
@@ -223,6 +229,7 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "patch_size": _patch_size,
     "mlp_ratio": _ratio("channel_mixer", "mlp_ratio"),
     "token_ratio": _ratio("token_mixer.mlp", "token_ratio"),
+    "conv_layers": _conv_layers,
     "mlp_ratios": _mlp_ratios,
     "sr_ratios": _sr_ratios,
     "linear": _linear,
