@@ -1,4 +1,4 @@
-"""Models in int8: what is computed in bytes, what they lose, and what is told where they cannot be had."""
+"""Models in int8: quantized parts, accuracy, reports."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from small_models import relative, small
 from torch import Tensor
 
 import vitrail
-from vitrail.fused import optimize as room
+from vitrail.fused import cpu as room
 from vitrail.fused.int8 import Int8Attention, Int8MLP
 from vitrail.lab.bench.inputs import views
 from vitrail.native.int8 import int8_refusal
@@ -30,7 +30,7 @@ def test_blocks_are_computed_in_bytes_and_lose_little(name: str, blocks: int) ->
     model, images = small(name), torch.randn(4, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="int8")
     assert count(fast, Int8Attention) == count(fast, Int8MLP) == blocks
-    convolving = {"stage: convolutions of bottlenecks have no form in int8": 2}
+    convolving = {"stage: convolutions of bottlenecks have no int8 operation": 2}
     assert fast.unconverted == (convolving if name == "hybrid" else {})
     with torch.inference_mode():
         want = model(images)
@@ -50,9 +50,9 @@ def test_what_has_no_form_in_int8_is_compiled_as_usual_and_told() -> None:
     model, images = small("poolformer"), torch.randn(2, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="int8")
     assert fast.unconverted == {
-        "token mixer: Pooling has no form in int8": 3,
-        "channel mixer: an MLP behind TokenGroupNorm has no form in int8": 3,
-        "everything in int8: no part of this model has a form in it": 1,
+        "token mixer: Pooling has no int8 operation": 3,
+        "channel mixer: an MLP after TokenGroupNorm has no int8 operation": 3,
+        "everything in int8: no part of this model has an int8 operation": 1,
     }
     with torch.inference_mode():
         assert torch.equal(fast(images), vitrail.optimize(model)(images))
@@ -62,8 +62,8 @@ def test_what_has_no_form_in_int8_is_compiled_as_usual_and_told() -> None:
 def test_a_model_of_convolutions_is_told_to_have_no_form_in_int8() -> None:
     fast: Any = vitrail.optimize(small("bit"), precision="int8")
     assert fast.unconverted == {
-        "stage: convolutions of bottlenecks have no form in int8": 2,
-        "everything in int8: no part of this model has a form in it": 1,
+        "stage: convolutions of bottlenecks have no int8 operation": 2,
+        "everything in int8: no part of this model has an int8 operation": 1,
     }
 
 
@@ -79,7 +79,7 @@ def test_a_machine_without_products_of_bytes_computes_as_usual_and_says_why(monk
 @needs_bytes
 @pytest.mark.shared
 def test_a_trained_vit_sees_the_same(shared: Path) -> None:
-    """12 views of each of 17 photographs; the right answer is what the model says of the whole photograph in fp32."""
+    """12 views of each of 17 photographs; the label is the fp32 prediction on the whole photograph."""
     weights = shared / "weights" / "vit_tiny_patch16_224.pt"
     model = vitrail.create_model("vit_tiny_patch16_224", weights=weights).eval()
     images = views(str(shared / "data" / "imagenet17" / "*.JPEG"), model.preprocess, 17 * 12)

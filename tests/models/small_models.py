@@ -20,6 +20,7 @@ class Small(NamedTuple):
         strides: pixels per cell side, stage by stage.
         prefix: prefix tokens of the last grid.
         any_size: whether the model takes every image size from 5 x 8 pixels up.
+        batch_norm: whether it normalises by statistics of the batch in training.
     """
 
     variant: str
@@ -27,10 +28,27 @@ class Small(NamedTuple):
     strides: tuple[int, ...]
     prefix: int = 0
     any_size: bool = True
+    batch_norm: bool = False
 
 
 _VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
 _SWIN: dict[str, Any] = {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}
+_NEST: dict[str, Any] = {"dims": (8, 16), "depths": (1, 2), "num_heads": (2, 4), "image_size": 64}
+_TWINS: dict[str, Any] = {
+    "dims": (8, 16),
+    "depths": (1, 3),
+    "num_heads": (1, 2),
+    "sr_ratios": (4, 2),
+    "mlp_ratios": (4.0, 2.0),
+}
+_PVT: dict[str, Any] = {
+    "dims": (8, 16),
+    "depths": (1, 2),
+    "num_heads": (1, 2),
+    "sr_ratios": (4, 1),
+    "mlp_ratios": (4.0, 2.0),
+    "image_size": 64,
+}
 _META: dict[str, Any] = {"dims": (8, 16, 24), "depths": (1, 1, 2)}
 SMALL: dict[str, Small] = {
     "vit": Small("vit_tiny_patch16_224", _VIT, (16,), prefix=1),
@@ -42,6 +60,15 @@ SMALL: dict[str, Small] = {
     "swin timm": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "timm"}, (4, 8)),
     "swin masked": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "masked"}, (4, 8)),
     "swin v2": Small("swinv2_tiny_window8_256", {**_SWIN, "window_size": 5, "image_size": 64}, (4, 8)),
+    "nest": Small("nest_tiny", _NEST, (4, 8)),
+    "nest same": Small("nest_tiny_jx", _NEST, (4, 8)),
+    "pvt": Small("pvt_tiny", _PVT, (4, 8), prefix=1),
+    "pvt v2": Small("pvt_v2_b0", _PVT, (4, 8)),
+    "pvt v2 linear": Small("pvt_v2_b2_li", _PVT, (4, 8)),
+    "twins pcpvt": Small("twins_pcpvt_small", _TWINS, (4, 8)),
+    "twins svt": Small("twins_svt_small", {**_TWINS, "window_size": 5}, (4, 8)),
+    "cct": Small("cct_7_3x2_32", {**_VIT, "mlp_ratio": 2.0}, (4,)),
+    "cvt": Small("cvt_7_4_32", {**_VIT, "mlp_ratio": 2.0}, (4,)),
     "nat": Small("nat_mini", _SWIN, (4, 8)),
     "nat scaled": Small("nat_base", {**_SWIN, "depths": (1, 2), "kernel_size": 3}, (4, 8)),
     "dinat": Small("dinat_mini", {**_SWIN, "dilations": (3, 2), "kernel_size": 5}, (4, 8)),
@@ -62,6 +89,15 @@ SMALL: dict[str, Small] = {
     "bit": Small("resnetv2_50x1_bit", {"depths": (1, 2), "dim": 32}, (4, 8)),
     "tnt": Small("tnt_s_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),
     "tnt legacy": Small("tnt_s_legacy_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),
+    "cpvt": Small("cpvt_tiny", {**_VIT, "depth": 3, "pegs": 2}, (16,), prefix=1),
+    "cpvt gap": Small("cpvt_tiny_gap", _VIT, (16,)),
+    "deepvit": Small("deepvit_patch16_224_re_attn_16b", _VIT, (16,), prefix=1, batch_norm=True),
+    "cait": Small("cait_xxs24_224", {**_VIT, "class_depth": 1}, (16, 16), prefix=1),
+    "convit": Small("convit_tiny", {**_VIT, "num_heads": 4, "class_depth": 1}, (16, 16), prefix=1),
+    "xcit": Small("xcit_tiny_12_p16_224", {**_VIT, "class_depth": 1}, (16, 16), prefix=1, batch_norm=True),
+    "xcit nano": Small("xcit_nano_12_p8_224", {**_VIT, "class_depth": 2}, (8, 8), prefix=1, batch_norm=True),
+    "dinov2": Small("vit_small_patch14_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=1),
+    "dinov2 registers": Small("vit_giant_patch14_reg4_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=5),
 }
 ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 

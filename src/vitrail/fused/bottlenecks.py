@@ -1,4 +1,4 @@
-"""Stages of bottlenecks in their fast form: some pictures at a time, so that their maps stay in the cache."""
+"""Fused stages of bottlenecks, for CPU inference: a few images at a time, so that their maps stay in the cache."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.unsupported import NotConverted, require_libraries
+from vitrail.fused.unsupported import NotConverted, Seats, check_parts, has_hooks, require_libraries
 from vitrail.grid import Grid
 from vitrail.native.allocator import empty
 from vitrail.native.bottleneck import (
@@ -30,16 +30,17 @@ from vitrail.parts.bottlenecks import (
 )
 from vitrail.parts.convolutions import SameStdConv2d, StdConv2d, standardise
 from vitrail.parts.merging import NoMerging
-from vitrail.parts.norms import TokenGroupNorm
+from vitrail.parts.norms import GroupNormReLU, MapGroupNorm, TokenGroupNorm
+from vitrail.parts.regularisation import DropPath
 from vitrail.parts.stages import Stage
 from vitrail.shapes import Tokens
 
 TOGETHER = 8 << 20
-"""Bytes of the widest maps that are worked on together; several such maps should fit in the last cache."""
+"""Bytes of the widest maps of the images that are computed together; several such maps should fit in the L3."""
 
 
 class Step(NamedTuple):
-    """A map on its way through a stage, with its moments where they are known."""
+    """A map between two blocks of a stage, with its moments if they are known."""
 
     x: Tensor
     size: Size
@@ -51,7 +52,7 @@ class Step(NamedTuple):
 
 
 class FusedBottleneck(nn.Module):
-    """What all bottlenecks hold: three convolutions and their norms, and what projects the shortcut, if anything."""
+    """Common weights: three convolutions, their norms, and the projection of the shortcut or None."""
 
     def __init__(self, block: Bottleneck, dtype: torch.dtype):
         super().__init__()
@@ -92,13 +93,30 @@ class FusedPostActivation(FusedBottleneck):
         return Step(join(shortcut, act, y, finalize(moments, self.norms[2]), into), size)
 
 
+_CONV, _RELU = (StdConv2d, SameStdConv2d), (GroupNormReLU,)
+_COMMON: Seats = {
+    "conv1": _CONV,
+    "conv2": _CONV,
+    "conv3": _CONV,
+    "norm1": _RELU,
+    "norm2": _RELU,
+    "drop_path": (DropPath,),
+}
+SEATS: dict[type[nn.Module], Seats] = {
+    PreActivationEntry: {**_COMMON, "norm3": _RELU, "proj": _CONV},
+    PreActivationBottleneck: {**_COMMON, "norm3": _RELU},
+    PostActivationEntry: {**_COMMON, "norm3": (MapGroupNorm,), "proj": _CONV, "proj_norm": (MapGroupNorm,)},
+    PostActivationBottleneck: {**_COMMON, "norm3": (MapGroupNorm,)},
+}
+"""Known parts of a bottleneck of exactly this type."""
+
 BOTTLENECKS: dict[type[nn.Module], Callable[..., FusedBottleneck]] = {
     PreActivationEntry: FusedPreActivation,
     PreActivationBottleneck: FusedPreActivation,
     PostActivationEntry: FusedPostActivation,
     PostActivationBottleneck: FusedPostActivation,
 }
-"""The fast form of a bottleneck of exactly this type."""
+"""Fused block of a bottleneck of exactly this type."""
 
 
 class FusedBottlenecks(nn.Module):
@@ -111,7 +129,7 @@ class FusedBottlenecks(nn.Module):
         self.outputs = blocks[-1].convs[-1].outputs
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
-        """Pass the blocks in order, some pictures at a time."""
+        """Pass the blocks in order, a few images at a time."""
         assert grid.prefix == 0, grid
         x, after = x.contiguous(), (grid.h, grid.w)
         for window in self.strides:
@@ -129,40 +147,44 @@ class FusedBottlenecks(nn.Module):
 
 
 def fuse_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
-    """Return the fast form of a stage of bottlenecks; any other stage stays, and its blocks are looked at.
+    """Return the fused stage of bottlenecks, or the stage itself if it has none.
 
     Raises:
-        NotConverted: one of them is of an unknown kind, or their library cannot be built.
+        NotConverted: a block or one of its parts is unknown, or the library cannot be built.
     """
     modules = [stage.entry, *stage.blocks]
     if not any(isinstance(module, Bottleneck) for module in modules):
         return stage
     unknown = next((type(module).__name__ for module in modules if type(module) not in BOTTLENECKS), None)
     if unknown:
-        raise NotConverted(f"{unknown} has no compiled form among bottlenecks")
-    if type(stage.exit) is not NoMerging:
-        raise NotConverted(f"its exit is {type(stage.exit).__name__}")
+        raise NotConverted(f"{unknown} has no fused operation among bottlenecks")
+    if stage._modules.keys() != {"entry", "blocks", "exit"} or type(stage.exit) is not NoMerging:
+        raise NotConverted(f"its parts are {', '.join(stage._modules)}, its exit is {type(stage.exit).__name__}")
+    for module in modules:
+        check_parts(module, SEATS[type(module)])
+    if has_hooks(stage):
+        raise NotConverted("it has hooks or a forward of its own")
     require_libraries("bottleneck")
     return FusedBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
 
 
 def packed(conv: nn.Module, dtype: torch.dtype) -> PackedFilters:
-    """Standardise filters, once for all pictures, and pack them.
+    """Standardise filters and pack them.
 
     Raises:
-        NotConverted: it convolves in an unknown way.
+        NotConverted: it is no `StdConv2d`, or has too few channels.
     """
     return pack_filters(*filters_of(conv), dtype)
 
 
 def filters_of(conv: nn.Module) -> tuple[Tensor, Window]:
-    """Return a convolution's filters, standardised, and where they stand.
+    """Return the standardised filters of a convolution, and its window.
 
     Raises:
-        NotConverted: it convolves in an unknown way.
+        NotConverted: it is no `StdConv2d`, or has too few channels.
     """
     if not isinstance(conv, StdConv2d) or type(conv) not in (StdConv2d, SameStdConv2d):
-        raise NotConverted(f"{type(conv).__name__} has no compiled form among bottlenecks")
+        raise NotConverted(f"{type(conv).__name__} has no fused operation among bottlenecks")
     if conv.out_channels % 16:
         raise NotConverted(f"{conv.out_channels} channels do not fill whole vectors")
     window = Window(conv.kernel_size[0], conv.stride[0], same=isinstance(conv, SameStdConv2d))

@@ -1,9 +1,9 @@
-"""Convolutions that make tokens, in their fast form: one product each, with the norm that may follow."""
+"""Fused convolutions that make or merge tokens: one GEMM each, with the norm after it."""
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.unsupported import check_exact_type
+from vitrail.fused.unsupported import NotConverted, check_parts
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import PackedConvolution, convolve, pack_convolution
 from vitrail.native.dtypes import RESIDUAL
@@ -26,7 +26,7 @@ class FusedConvMerging(nn.Module):
 
 
 class FusedTokenizer(nn.Module):
-    """Pictures through strided convolutions, one after the other, then a norm or none."""
+    """Images through strided convolutions, one after the other, then a norm or none."""
 
     def __init__(self, convs: list[PackedConvolution], norm: LaneNorm | None):
         super().__init__()
@@ -42,7 +42,7 @@ class FusedTokenizer(nn.Module):
 
 
 class FusedOverlappingPatches(FusedTokenizer):
-    """Overlapping patches of pictures that are large enough for one."""
+    """Overlapping patches of images that hold at least one."""
 
     def __init__(self, layer: OverlappingPatchEmbedding, dtype: torch.dtype):
         super().__init__([_packed(layer.proj, dtype)], None)
@@ -56,27 +56,42 @@ class FusedOverlappingPatches(FusedTokenizer):
 
 
 def fuse_conv_merging(layer: ConvMerging, dtype: torch.dtype) -> FusedConvMerging:
-    """Return the fast form of a convolution that merges tokens."""
+    """Return the fused convolution that merges tokens."""
     return FusedConvMerging(_packed(layer.reduction, dtype), None)
 
 
 def fuse_normed_conv_merging(layer: NormedConvMerging, dtype: torch.dtype) -> FusedConvMerging:
-    """Return the fast form of a convolution that merges tokens, with its norm."""
+    """Return the fused convolution that merges tokens, with its norm."""
     return FusedConvMerging(_packed(layer.reduction, dtype), LaneNorm.of(layer.norm))
 
 
 def fuse_tokenizer(layer: ConvTokenizer, dtype: torch.dtype) -> FusedTokenizer:
-    """Return the fast form of two convolutions of pictures, with their norm."""
+    """Return the two fused convolutions of images, with their norm."""
+    check_parts(layer.proj, {"0": (nn.Conv2d,), "1": (nn.Conv2d,)})
     return FusedTokenizer([_packed(conv, dtype) for conv in layer.proj], LaneNorm.of(layer.norm))
 
 
 def fuse_overlapping_patches(layer: OverlappingPatchEmbedding, dtype: torch.dtype) -> FusedOverlappingPatches:
-    """Return the fast form of overlapping patches."""
+    """Return the fused overlapping patches."""
     return FusedOverlappingPatches(layer, dtype)
 
 
 def _packed(conv: nn.Module, dtype: torch.dtype) -> PackedConvolution:
-    check_exact_type(nn.Conv2d, conv)
-    assert isinstance(conv, nn.Conv2d) and conv.groups == 1 and isinstance(conv.padding, tuple)
+    assert isinstance(conv, nn.Conv2d)
+    check_conv(conv)
     bias = None if conv.bias is None else conv.bias.detach().float()
-    return pack_convolution(conv.weight.detach().float(), bias, conv.stride[0], conv.padding[0], dtype)
+    padding = conv.padding[0]
+    assert isinstance(padding, int)
+    return pack_convolution(conv.weight.detach().float(), bias, conv.stride[0], padding, dtype)
+
+
+def check_conv(conv: nn.Conv2d) -> None:
+    """Check that a convolution is square, dense and padded with zeros.
+
+    Raises:
+        NotConverted: it is not.
+    """
+    square = all(len({*of}) == 1 for of in (conv.kernel_size, conv.stride, conv.padding))
+    plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+    if not (square and plain) or isinstance(conv.padding, str):
+        raise NotConverted("its convolution has groups, dilation, another padding or unequal sides")

@@ -1,30 +1,34 @@
-"""A model's fast form on a GPU: tables made once, scales folded, and recorded calls at small batches."""
+"""Optimized models on CUDA: cached attention groups, folded scales, CUDA graphs at small batches."""
 
 from collections import Counter
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vitrail.fused.blocks import block_unsupported_reason
 from vitrail.fused.cuda_attention import CudaWindowAttention
 from vitrail.fused.cuda_graphs import Recordings, record
-from vitrail.fused.optimized_model import DTYPES, OptimizedClassifier, in_own_precision
+from vitrail.fused.optimized_model import OptimizedClassifier, in_own_precision
+from vitrail.fused.plan import DTYPES
+from vitrail.fused.table import MIXERS, unsupported_reason
+from vitrail.fused.unsupported import copy_hooks, has_hooks
+from vitrail.fused.walker import replace_modules
 from vitrail.grid import Grid
 from vitrail.kernels.add_layer_norm import add_layer_norm
 from vitrail.parts.backbone import Classifier, Features
 from vitrail.parts.blocks import Block
-from vitrail.parts.positions import NoPosition
 from vitrail.parts.regularisation import LayerScale
-from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.shapes import Image, Tokens
 
 
 class CudaBlock(nn.Module):
-    """A block in which the sum after the first branch and the norm before the second are one pass.
+    """Block with the first residual sum and the second norm in one kernel.
 
     Args:
-        block: what to compute, its second norm a LayerNorm with scale and shift.
+        block: block to replace; its second norm is a LayerNorm with weight and bias.
     """
 
     def __init__(self, block: Block):
@@ -41,12 +45,12 @@ class CudaBlock(nn.Module):
 
 
 class CudaGraphClassifier(OptimizedClassifier):
-    """A classifier whose calls are recorded and replayed.
+    """Classifier whose calls are CUDA graphs.
 
     Args:
-        model: what to compute, in evaluation mode.
-        dtype: what it computes in, all but the head; pictures and logits are fp32.
-        recorder: makes a replay of a call.
+        model: converted classifier in evaluation mode.
+        dtype: compute dtype of the backbone; images, head and logits are fp32.
+        recorder: captures a call as a graph.
     """
 
     def __init__(self, model: Classifier, dtype: torch.dtype, recorder: Any = record):
@@ -55,7 +59,7 @@ class CudaGraphClassifier(OptimizedClassifier):
             setattr(self, name, getattr(model, name))
         self.precision = next(name for name, known in DTYPES.items() if known == dtype)
         self.dtype, self.unconverted = dtype, {}
-        self.head.float()  # nothing behind it could average an error away
+        self.head.float()  # rounding errors of the head are not averaged out
         self.calls = Recordings(self.answer, recorder, self._tables)
         self.eval()
 
@@ -64,13 +68,13 @@ class CudaGraphClassifier(OptimizedClassifier):
         return in_own_precision("cuda", self.calls, images)
 
     def answer(self, images: Image) -> Tensor:
-        """Compute the logits, order by order."""
+        """Compute the logits without a graph."""
         features = self._features(images)
         return self.head(features._replace(tokens=features.tokens.float()))
 
     def _tables(self) -> list[Any]:
-        """Return the tables that a recording reads: a grid that is forgotten must not take them away."""
-        return [dict(module.tables) for module in self.modules() if isinstance(module, CudaWindowAttention)]
+        """Return the cached groups that a graph reads, to keep them alive as long as the graph."""
+        return [dict(module.groups.tables) for module in self.modules() if isinstance(module, CudaWindowAttention)]
 
     def features(self, images: Image) -> Features:
         """Return tokens, grid and pyramid, in the precision of the model."""
@@ -81,54 +85,64 @@ class CudaGraphClassifier(OptimizedClassifier):
 
 
 def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Any = record) -> CudaGraphClassifier:
-    """Return the fast form of a classifier on a GPU.
+    """Return the optimized copy of a classifier on CUDA.
 
-    Windows know who meets on a grid after the first call, LayerScales are folded into what stands before them, sum and
-    norm are one pass, weights of convolutions lie channels last, and calls of few pictures are recorded. Attention and
-    norms run in Triton where it is (`vitrail.kernels`). `optimized.unconverted` says what stayed as it was.
+    Attention groups are cached for each grid, LayerScales are folded, the residual sum and the norm after it are one
+    kernel, weights of convolutions are channels last, and calls of small batches are captured as CUDA graphs.
+    Attention and norms run in Triton if it is installed (`vitrail.kernels`). `optimized.unconverted` counts the
+    modules that stay as they are, by reason.
 
     Args:
-        model: a classifier; it is not changed.
-        dtype: of weights and products.
-        recorder: makes a replay of a call.
+        model: classifier; it is not changed.
+        dtype: dtype of weights and activations.
+        recorder: captures a call as a graph.
     """
     fast: Any = deepcopy(model).eval().requires_grad_(False)
     unconverted: Counter[str] = Counter()
-    _replace(fast, dtype, unconverted)
+    replace_modules(fast, partial(_convert, dtype=dtype, unconverted=unconverted))
     fast = fast.to(dtype=dtype, memory_format=torch.channels_last)
     recorded = CudaGraphClassifier(fast, dtype, recorder)
     recorded.unconverted = dict(unconverted)
     return recorded
 
 
-def _replace(parent: nn.Module, dtype: torch.dtype, unconverted: Counter[str]) -> None:
-    """Put the fast form of each block and window attention in its place."""
-    for name, child in list(parent.named_children()):
-        if type(child) is Block:
-            fold_scales(child)
-            _replace(child, dtype, unconverted)
-            if type(child.norm2) is nn.LayerNorm and child.norm2.bias is not None:
-                setattr(parent, name, CudaBlock(child))
-            else:
-                unconverted[f"sum and norm: {type(child.norm2).__name__} is no LayerNorm"] += 1
-        elif type(child) is WindowAttention and type(child.position).rotate is NoPosition.rotate:
-            setattr(parent, name, CudaWindowAttention(child, dtype))
-        elif type(child) is WindowAttention:
-            unconverted["token mixer: its position turns queries and keys"] += 1
-        else:
-            _replace(child, dtype, unconverted)
+def _convert(module: nn.Module, dtype: torch.dtype, unconverted: Counter[str]) -> nn.Module | None:
+    """Convert a block or a window attention."""
+    convert = partial(_convert, dtype=dtype, unconverted=unconverted)
+    if type(module) is Block:
+        reason = block_unsupported_reason(module)
+        if reason is None:
+            fold_scales(module)
+            reason = _norm_unsupported_reason(module.norm2)
+        if reason is not None:
+            unconverted[f"sum and norm: {reason}"] += 1
+            return None
+        replace_modules(module, convert)
+        return copy_hooks(CudaBlock(module), module)
+    row = MIXERS.get(type(module))
+    if row is None or row.cuda is None:
+        return None
+    reason = unsupported_reason(module, "cuda", called=("qkv", "proj"))
+    if reason is not None:
+        unconverted[f"token mixer: {reason}"] += 1
+        return None
+    return row.cuda(module, dtype)
 
 
-def fold_scales(block: nn.Module) -> None:
-    """Fold the LayerScales of a block into the linear layers before them."""
-    for scale, last in (("scale1", "token_mixer.proj"), ("scale2", "channel_mixer.fc2")):
-        gamma = getattr(block, scale, None)
-        try:
-            layer = block.get_submodule(last)
-        except AttributeError:
+def _norm_unsupported_reason(norm: nn.Module) -> str | None:
+    if type(norm) is not nn.LayerNorm or norm.bias is None or len(norm.normalized_shape) != 1:
+        return f"{type(norm).__name__} is no LayerNorm over channels"
+    return "its norm2 has hooks or a forward of its own" if has_hooks(norm) else None
+
+
+def fold_scales(block: Block) -> None:
+    """Fold the LayerScales of a block into the last linear layers of known mixers."""
+    for scale, mixer in (("scale1", block.token_mixer), ("scale2", block.channel_mixer)):
+        gamma, row = getattr(block, scale, None), MIXERS.get(type(mixer))
+        layer = getattr(mixer, row.last, None) if row and row.last else None
+        if type(gamma) is not LayerScale or type(layer) is not nn.Linear or has_hooks(gamma, mixer):
             continue
-        if type(gamma) is LayerScale and type(layer) is nn.Linear:
-            layer.weight.mul_(gamma.gamma[:, None])
-            if layer.bias is not None:
-                layer.bias.mul_(gamma.gamma)
-            setattr(block, scale, nn.Identity())
+        layer.weight.mul_(gamma.gamma[:, None])
+        if layer.bias is not None:
+            layer.bias.mul_(gamma.gamma)
+        setattr(block, scale, nn.Identity())

@@ -1,11 +1,12 @@
-"""Patch embedding and patch merging in their fast form."""
+"""Fused patch embedding and patch merging, for CPU inference."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vitrail.fused.folding import Affine
-from vitrail.fused.unsupported import NotConverted, check_exact_type
+from vitrail.fused.convolution import check_conv
+from vitrail.fused.folding import NormAffine
+from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import convolve, pack_convolution
 from vitrail.native.dtypes import RESIDUAL
@@ -17,12 +18,14 @@ from vitrail.parts.merging import PatchMerging
 from vitrail.preprocess import Preprocess
 from vitrail.shapes import Image, Tokens
 
+PATCH_SEATS: Seats = {"proj": (nn.Conv2d,), "norm": (nn.Identity, nn.LayerNorm)}
+
 
 def as_bytes(preprocess: Preprocess) -> Pixels:
-    """Return how to read normalised pictures so that bytes become whole numbers again, which bf16 holds exactly.
+    """Return the affine map from normalised pixels back to integers, which bf16 represents exactly.
 
-    A byte u comes as x = (u / 255 - mean) / std, and 255 std x + 255 mean = u. What is taken off again, so that numbers
-    stay as small as x had them, is the whole number next to 255 mean.
+    A byte u comes as x = (u / 255 - mean) / std, and 255 std x + 255 mean = u. The integer nearest to 255 mean is
+    subtracted again, so that values stay as small as those of x.
 
     Example:
         >>> pixels = as_bytes(Preprocess())
@@ -35,7 +38,7 @@ def as_bytes(preprocess: Preprocess) -> Pixels:
 
 
 class FusedPatchEmbedding(nn.Module):
-    """Patches of fp32 pictures, in any precision; where it is not theirs, bytes are read as whole numbers."""
+    """Patches of fp32 images, in any compute dtype; below fp32, pixels are mapped back to integers."""
 
     def __init__(self, layer: PatchEmbedding, dtype: torch.dtype, preprocess: Preprocess | None = None):
         super().__init__()
@@ -59,11 +62,11 @@ class FusedPatchEmbedding(nn.Module):
 
 
 class FusedPatchMerging(nn.Module):
-    """Four neighbours become one token: gathered, normalised and projected in one go."""
+    """Four neighbours become one token: gathered, normalised and projected in one call."""
 
     def __init__(self, layer: PatchMerging, dtype: torch.dtype):
         super().__init__()
-        affine = Affine.of(layer.norm, layer.reduction.in_features)
+        affine = NormAffine.of(layer.norm, layer.reduction.in_features)
         assert affine.eps is not None
         weight, bias = affine.folded(layer.reduction)
         by_column = weight.unflatten(1, (2, 2, -1))  # (out, right, down, C), the authors' order
@@ -76,7 +79,7 @@ class FusedPatchMerging(nn.Module):
 
 
 class FusedMapPatches(nn.Module):
-    """Patches of a map of tokens, as one product."""
+    """Patches of a map of tokens, as one GEMM."""
 
     def __init__(self, layer: PatchEmbedding, dtype: torch.dtype):
         super().__init__()
@@ -94,42 +97,37 @@ class FusedMapPatches(nn.Module):
 def fuse_patch_embedding(
     layer: PatchEmbedding, dtype: torch.dtype, preprocess: Preprocess | None = None
 ) -> FusedPatchEmbedding:
-    """Return the fast form of a patch embedding.
+    """Return the fused patch embedding.
 
     Args:
-        layer: what to compute.
-        dtype: precision of products.
-        preprocess: how pictures were normalised, where that is known.
+        layer: layer to convert.
+        dtype: compute dtype.
+        preprocess: normalisation of the images, if known.
 
     Raises:
-        NotConverted: what follows it is neither LayerNorm nor nothing, or it projects in an unknown way.
+        NotConverted: its convolution is of another kind.
     """
-    if type(layer.norm) not in (nn.Identity, nn.LayerNorm):
-        raise NotConverted(f"the norm after it is {type(layer.norm).__name__}, not LayerNorm")
-    check_exact_type(nn.Conv2d, layer.proj)
+    check_conv(layer.proj)
     return FusedPatchEmbedding(layer, dtype, preprocess)
 
 
 def fuse_map_patches(layer: MapPatches, dtype: torch.dtype) -> FusedMapPatches:
-    """Return the fast form of patches of a map.
+    """Return the fused patches of a map.
 
     Raises:
-        NotConverted: a norm follows, or it projects in an unknown way.
+        NotConverted: its patch embedding has a norm, or its convolution is of another kind.
     """
-    if type(layer.patches.norm) is not nn.Identity:
-        raise NotConverted(f"{type(layer.patches.norm).__name__} follows it")
-    check_exact_type(nn.Conv2d, layer.patches.proj)
+    check_parts(layer.patches, {**PATCH_SEATS, "norm": (nn.Identity,)})
+    check_conv(layer.patches.proj)
     return FusedMapPatches(layer.patches, dtype)
 
 
 def fuse_patch_merging(layer: PatchMerging, dtype: torch.dtype) -> FusedPatchMerging:
-    """Return the fast form of a patch merging.
+    """Return the fused patch merging.
 
     Raises:
-        NotConverted: an unknown norm or layer, or an odd number of channels in bf16.
+        NotConverted: an odd number of channels in bf16.
     """
-    check_exact_type(nn.LayerNorm, layer.norm)
-    check_exact_type(nn.Linear, layer.reduction)
     if dtype == torch.bfloat16 and layer.reduction.in_features % 2:
-        raise NotConverted("an odd number of inputs cannot be read in pairs")
+        raise NotConverted(f"bf16 needs an even number of inputs, got {layer.reduction.in_features}")
     return FusedPatchMerging(layer, dtype)

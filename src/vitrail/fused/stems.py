@@ -1,27 +1,33 @@
-"""The stem of a residual network in its fast form."""
+"""Fused stem of a residual network, for CPU inference."""
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.fused.bottlenecks import TOGETHER, filters_of, scale_of
-from vitrail.fused.unsupported import NotConverted
+from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid
 from vitrail.native.bottleneck import Window, convolve, finalize, pack_filters, pool
 from vitrail.native.dtypes import RESIDUAL
-from vitrail.parts.convolutions import SameMaxPool2d
+from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem
 from vitrail.parts.norms import GroupNormReLU
 from vitrail.shapes import Image
 
+STEM_SEATS: Seats = {
+    "conv": (StdConv2d, SameStdConv2d),
+    "norm": (nn.Identity, GroupNormReLU),
+    "pool": (SameMaxPool2d, nn.Sequential),
+}
+
 LARGEST = 65280.0
-"""The largest number that bf16 and fp16 both hold: larger ones would be infinite in fp16, and then none."""
+"""Largest number that bf16 and fp16 both represent: a larger one would be infinite in fp16, then NaN."""
 
 
 class FusedStem(nn.Module):
-    """Convolve, normalise while pooling, pool; some pictures at a time: `images -> (x, grid)`.
+    """Convolve, normalise while pooling, pool; a few images at a time: `images -> (x, grid)`.
 
-    What is rounded here is amplified by every block that follows: most of a BiT-50's error in bf16 came from this one
-    layer, a thirtieth of its products. So pictures x and filters w are taken in two parts each, and a picture has three
+    Every block after the stem amplifies its rounding errors: most of the error of a BiT-50 in bf16 came from this
+    layer, a thirtieth of its operations. So images x and filters w are split in two parts each, and an image has three
     times its channels: high(x) high(w) + low(x) high(w) + high(x) low(w).
     """
 
@@ -51,7 +57,7 @@ class FusedStem(nn.Module):
 
 
 def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return fp32 numbers as the sum of two that `dtype` holds, but for the square of its rounding.
+    """Split fp32 numbers into the sum of two numbers in `dtype`, up to the square of its rounding error.
 
     Example:
         >>> high, low = halves(torch.tensor(1.2345678), torch.bfloat16)
@@ -63,16 +69,15 @@ def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem:
-    """Return the fast form of a residual network's stem.
+    """Return the fused stem of a residual network.
 
     Raises:
         NotConverted: another convolution, norm or pooling.
     """
+    check_parts(stem, STEM_SEATS)
     window = _pooling(stem.pool)
-    if type(stem.norm) not in (nn.Identity, GroupNormReLU):
-        raise NotConverted(f"its norm is {type(stem.norm).__name__}")
     if window.same and isinstance(stem.norm, nn.Identity):
-        raise NotConverted("the lowest value lies beyond its map, which is zero only after a ReLU")
+        raise NotConverted("its pooling pads with the lowest value, which is zero only after a ReLU")
     return FusedStem(stem, window, dtype)
 
 
@@ -85,4 +90,4 @@ def _pooling(pool: nn.Module) -> Window:
         sides = largest.kernel_size, largest.stride, largest.padding, largest.dilation
         if border.value == 0 and border.padding == (1, 1, 1, 1) and sides == (3, 2, 0, 1):
             return Window(3, 2)
-    raise NotConverted(f"{type(pool).__name__} has no compiled form")
+    raise NotConverted(f"{type(pool).__name__} has no fused operation")

@@ -5,27 +5,26 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from vitrail.grid import Grid
 from vitrail.preprocess import Preprocess
 from vitrail.shapes import Image
 
 
 class Features(NamedTuple):
-    """What a backbone says of pictures, in one layout for every architecture.
+    """What a backbone says of images, in one layout for every architecture.
 
     Args:
         tokens: `(B, N, C)`, normalised, prefix tokens first.
-        grid: where the tokens sit.
+        grid: layout of the tokens, a `Grid` for images and a `TokenSequence` for text.
         pyramid: one `(B, H, W, C)` map a stage, finest first, as the stage left it (not normalised).
     """
 
     tokens: Tensor
-    grid: Grid
+    grid: Any
     pyramid: tuple[Tensor, ...]
 
 
 class Backbone(nn.Module):
-    """Pictures in, features out.
+    """Images in, features out.
 
     Args:
         embedding: `images -> (x, grid)`.
@@ -50,7 +49,7 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone and a head: pictures in, one score a class out.
+    """A backbone and a head: images in, one score a class out.
 
     Args:
         backbone: `images -> Features`.
@@ -60,7 +59,7 @@ class Classifier(nn.Module):
         variant: name in the catalogue that the model was made from.
         config: the frozen numbers it was built with.
         labels: class names, when known.
-        preprocess: how its pictures are prepared for evaluation.
+        preprocess: how its images are prepared for evaluation.
     """
 
     variant: str = ""

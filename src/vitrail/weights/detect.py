@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.models import catalogue, create_model, family_of
+from vitrail.models import catalogue, create_model, family_of, task_of
 from vitrail.weights.formats import FORMATS, before_pooling
 from vitrail.weights.keymap import ConvertedState, Format
 
@@ -42,7 +42,7 @@ def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Dete
 def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list[str]:
     """Name the variants whose tensors have these keys and shapes, the closest first.
 
-    The head, the channels of the picture and the sizes of position tables may differ: they can be adapted.
+    The head, the channels of the image and the sizes of position tables may differ: they can be adapted.
 
     Args:
         ours: tensors under our names.
@@ -51,8 +51,9 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
     families = tuple(families)
     shapes = {before_pooling(key): tuple(value.shape) for key, value in ours.items()}
     ranked = []
+    words = any(key.endswith("embedding.words.weight") for key in shapes)
     for name in catalogue():
-        if families and family_of(name) not in families:
+        if (families and family_of(name) not in families) or (task_of(name) != "classify") != words:
             continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
@@ -73,7 +74,7 @@ def adaptable(key: str) -> bool:
 
 
 def _input_weight(key: str) -> str:
-    """Return `key` itself when it is the first layer's weight, which meets the channels of the picture."""
+    """Return `key` itself when it is the first layer's weight, which meets the channels of the image."""
     return key if key.startswith("backbone.embedding.") and key.endswith(".weight") else "\0"
 
 
