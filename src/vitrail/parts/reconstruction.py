@@ -1,6 +1,6 @@
 """Reconstruction heads of restoration models: from deep features and the input image to the output image.
 
-`forward(features: (B, C, h, w), image: (B, c, h, w)) -> (B, c, scale h, scale w)`. Only `ResidualImage` reads the image.
+`forward(features: (B, C, h, w), image: (B, c, h, w)) -> (B, c, scale h, scale w)`; only `ResidualImage` uses the image.
 "SwinIR: Image Restoration Using Swin Transformer", section 3.1; the details are those of the authors' code.
 """
 
@@ -39,7 +39,7 @@ class PixelShuffleSteps(nn.Module):
         self.steps = nn.Sequential(*_shuffle_steps(scale))
         self.last = nn.Conv2d(WIDTH, channels, 3, padding=1)
 
-    def forward(self, features: Image, image: Image) -> Image:
+    def forward(self, features: Tensor, image: Image) -> Tensor:
         """Upsample the features."""
         return self.last(self.steps(leaky_relu(self.before(features), 0.01)))
 
@@ -68,7 +68,7 @@ class PixelShuffleDirect(nn.Module):
         super().__init__()
         self.steps = nn.Sequential(nn.Conv2d(dim, scale**2 * channels, 3, padding=1), nn.PixelShuffle(scale))
 
-    def forward(self, features: Image, image: Image) -> Image:
+    def forward(self, features: Tensor, image: Image) -> Tensor:
         """Upsample the features."""
         return self.steps(features)
 
@@ -96,7 +96,7 @@ class NearestConv(nn.Module):
         self.refine = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
         self.last = nn.Conv2d(WIDTH, channels, 3, padding=1)
 
-    def forward(self, features: Image, image: Image) -> Image:
+    def forward(self, features: Tensor, image: Image) -> Tensor:
         """Upsample the features."""
         x = leaky_relu(self.before(features), 0.01)
         for conv in self.ups:
@@ -122,6 +122,6 @@ class ResidualImage(nn.Module):
             raise VitrailError(f"A model without upsampler has scale 1, got {scale}. Choose upsampler=pixelshuffle.")
         self.last = nn.Conv2d(dim, channels, 3, padding=1)
 
-    def forward(self, features: Image, image: Image) -> Tensor:
+    def forward(self, features: Tensor, image: Image) -> Tensor:
         """Add the predicted residual to the image."""
         return image + self.last(features)

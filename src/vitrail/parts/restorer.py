@@ -74,7 +74,7 @@ class Restorer(nn.Module):
         """Return tokens, grid and pyramid of the padded images."""
         return self.backbone(self.shallow(self._normalise(images)))
 
-    def forward(self, images: Image) -> Image:
+    def forward(self, images: Image) -> Tensor:
         """Return restored images `(B, c, scale Y, scale X)`; values may leave [0, 1] slightly."""
         height, width = images.shape[-2:]
         x = self._normalise(images)
@@ -87,7 +87,7 @@ class Restorer(nn.Module):
         return (reflect(images, self.multiple) - self.mean) * self.pixel_range
 
 
-def reflect(images: Image, multiple: int) -> Image:
+def reflect(images: Image, multiple: int) -> Tensor:
     """Pad images at the right and bottom by reflection to a multiple of a window, whatever their size.
 
     PyTorch's reflection refuses padding as large as the image; this one goes back and forth as often as needed.

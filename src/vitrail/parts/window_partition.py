@@ -179,7 +179,7 @@ class RollThenPad(PadThenRoll):
 
 
 class AlwaysShifted(PadThenRoll):
-    """Pad, then roll both axes, even an axis that one window covers: SwinIR, and the authors' detection code of Swin."""
+    """Pad, then roll both axes, even an axis that one window covers, as in SwinIR and Swin's detection code."""
 
     @classmethod
     def of(cls, grid: Grid, window: int, shift: int) -> "PadThenRoll":

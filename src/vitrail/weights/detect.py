@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.models import catalogue, create_model, family_of, task_of
+from vitrail.models import catalogue, create_model, family_of
+from vitrail.models.published import PUBLISHED
 from vitrail.weights.formats import FORMATS, before_pooling
 from vitrail.weights.keymap import ConvertedState, Format
 
@@ -53,12 +54,16 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
     ranked = []
     words = any(key.endswith("embedding.words.weight") for key in shapes)
     for name in catalogue():
-        if (families and family_of(name) not in families) or (task_of(name) != "classify") != words:
+        if (families and family_of(name) not in families) or _is_text(name) != words:
             continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
             ranked.append((differences, name))
     return [name for _, name in sorted(ranked, key=lambda pair: pair[0])]  # stable: the catalogue's order breaks ties
+
+
+def _is_text(name: str) -> bool:
+    return name in PUBLISHED and PUBLISHED[name].tokens is not None
 
 
 @cache

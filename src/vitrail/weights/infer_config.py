@@ -36,7 +36,11 @@ def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
     stated = dict(vars(config))
     if "preprocess" in stated:
         stated["image_size"] = config.preprocess.size
-    measures = {**_MEASURES, **(_TEXT_MEASURES if "vocab_size" in stated else {})}
+    measures = {
+        **_MEASURES,
+        **(_TEXT_MEASURES if "vocab_size" in stated else {}),
+        **(_RESTORATION_MEASURES if "upsampler" in stated else {}),
+    }
     found = {field: measure(shapes, stated) for field, measure in measures.items() if field in stated}
     return {field: value for field, value in found.items() if value is not None and value != stated[field]}
 
@@ -102,12 +106,13 @@ def _dims(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int | None, ...]:
     return tuple(_width(shapes, stage) for stage in range(len(_blocks(shapes))))
 
 
-def _num_heads(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | None:
+def _num_heads(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | int | None:
     """Return the heads of each stage if a table of relative positions or a cosine scale has one entry for each."""
     mixers = [f"backbone.stages.{s}.blocks.0.token_mixer." for s in range(len(_blocks(shapes)))]
     tables = [shapes.get(mixer + "position.table") for mixer in mixers]
     scales = [shapes.get(mixer + "qk_norm.log_scale") for mixer in mixers]
-    return tuple(table[1] for table in tables if table) or tuple(scale[0] for scale in scales if scale) or None
+    heads = tuple(table[1] for table in tables if table) or tuple(scale[0] for scale in scales if scale) or None
+    return heads[0] if heads and isinstance(stated["num_heads"], int) else heads
 
 
 def _reach(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
@@ -237,6 +242,36 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "distilled": _distilled,
     "registers": _registers,
     "image_size": _image_size,
+}
+
+
+def _upsampler(shapes: Shapes, stated: Mapping[str, Any]) -> str:
+    """Return the reconstruction of a restoration model."""
+    if "head.ups.0.weight" in shapes:
+        return "nearest+conv"
+    if "head.steps.0.weight" in shapes:
+        return "pixelshuffle" if "head.last.weight" in shapes else "pixelshuffledirect"
+    return "none"
+
+
+def _scale(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    """Return the upsampling factor of a restoration model."""
+    steps = [shape for key, shape in shapes.items() if re.fullmatch(r"head\.(steps|ups)\.\d+\.weight", key)]
+    kind = _upsampler(shapes, stated)
+    if kind == "pixelshuffledirect":
+        return round((steps[0][0] / shapes["shallow.weight"][1]) ** 0.5)
+    if kind == "pixelshuffle" and steps[0][0] == 9 * steps[0][1]:
+        return 3
+    return 2 ** len(steps)
+
+
+# Fields of restoration models. The authors' models with windows of 7 remove JPEG artifacts and compute on 0..255.
+_RESTORATION_MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
+    "in_channels": lambda shapes, stated: shapes["shallow.weight"][1],
+    "upsampler": _upsampler,
+    "scale": _scale,
+    "convolution": lambda shapes, stated: "3conv" if "fuse.2.weight" in shapes else "1conv",
+    "pixel_range": lambda shapes, stated: 255.0 if _reach(shapes, stated) == 7 else 1.0,
 }
 
 # Fields of text models alone: images have others of the same name.

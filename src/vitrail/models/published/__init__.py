@@ -29,6 +29,7 @@ from vitrail.models.published import (
     pvt_v2,
     swin,
     swin_v2,
+    swinir,
     text_encoder,
     tnt,
     transformer,
@@ -71,6 +72,7 @@ _FAMILIES = (
     gpt2,
     lstm,
     text_encoder,
+    swinir,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -28,6 +28,7 @@ from vitrail.weights.formats import (
     pvt_v2,
     swin,
     swin_v2,
+    swinir,
     tnt,
     transformer,
     twins,
@@ -68,6 +69,7 @@ FORMATS: tuple[Format, ...] = (
     *albert.FORMATS,
     *convbert.FORMATS,
     *gpt2.FORMATS,
+    *swinir.FORMATS,
 )
 
 

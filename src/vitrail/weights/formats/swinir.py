@@ -29,4 +29,5 @@ _RULES = (
     Rule("conv_last.{weight|bias}", "head.last.{weight|bias}"),
 )
 
-FORMATS = (Format("official", ("swinir",), _RULES, ("conv_first.weight", _THEIRS + ".attn.relative_position_bias_table")),)
+_MARKS = ("conv_first.weight", _THEIRS + ".attn.relative_position_bias_table")
+FORMATS = (Format("official", ("swinir",), _RULES, _MARKS),)
