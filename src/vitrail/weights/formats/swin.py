@@ -9,7 +9,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, Concat, RelativeIndex, UnfoldOrder
+from vitrail.weights.transforms import DROP, Concat, RelativeIndex, UnfoldOrder
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
 ENTRY = "backbone.stages.{s+1}.entry"
