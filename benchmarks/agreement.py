@@ -19,10 +19,10 @@ import vitrail
 from sheet import begin, flags, show, tell
 from vitrail.lab.bench.inputs import views
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.table import Table
+from vitrail.tasks.table import Table
 from vitrail.lab.evaluate import evaluate, open_split
-from vitrail.lab.form import in_bf16
-from vitrail.lab.image_sources import find_pictures
+from vitrail.fast.auto_optimize import in_bf16
+from vitrail.tasks.image_sources import find_pictures
 
 PRECISIONS = ("fp32", "bf16", "int8")
 PART = 32

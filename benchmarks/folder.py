@@ -32,9 +32,10 @@ from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
-from vitrail.lab.image_sources import find_pictures
-from vitrail.lab.model_loading import inference_mode_for
+from vitrail.tasks.table import Table
+from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.inference import inference_mode_for
+
 from vitrail.lab.predict import predictions
 
 

@@ -25,13 +25,14 @@ from sheet import begin, flags, show, take_turns, tell
 from vitrail.grid import Grid
 from vitrail.kernels.window import window
 from vitrail.kernels.window.reference import cut as cut_windows
-from vitrail.lab.bench.accuracy import compare
+from vitrail.fast.accuracy import compare
 from vitrail.lab.bench.candidate import Unavailable
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.libraries import from_timm
 from vitrail.lab.bench.report import ratio
-from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.torch_runners import compiled, finished, unchanged
+from vitrail.tasks.table import Table
+from vitrail.fast.ab_trial import finished
+from vitrail.lab.bench.torch_runners import compiled, unchanged
 from vitrail.parts.window_partition import PadThenRoll
 
 MODELS = ("swin_tiny_patch4_window7_224", "swin_base_patch4_window7_224")

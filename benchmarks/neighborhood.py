@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
-from vitrail.lab.bench.accuracy import compare
+from vitrail.fast.accuracy import compare
 from vitrail.lab.bench.candidate import Answer, Unavailable, foreign
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.model_spec import ModelSpec
@@ -28,7 +28,7 @@ from vitrail.lab.bench.prepare import make_ready
 from vitrail.lab.bench.registry import find_contenders
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
+from vitrail.tasks.table import Table
 from vitrail.lab.bench.torch_runners import eager, unchanged
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 

@@ -27,7 +27,7 @@ from vitrail.kernels.neighborhood import neighborhood
 from vitrail.lab.bench.candidate import Unavailable, foreign
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.report import ratio
-from vitrail.lab.bench.table import Table
+from vitrail.tasks.table import Table
 from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
 from vitrail.native.build import refusal
 from vitrail.parts.attend import Attend, merge_heads, split_heads

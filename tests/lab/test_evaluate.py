@@ -10,8 +10,8 @@ from shades import Brightness, grey_set
 from vitrail.data.dataset import PictureSet
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.evaluate import evaluate
-from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.examples import decode
+from vitrail.tasks.classify.evaluation import Evaluation
+from vitrail.tasks.data_url import decode
 
 
 def test_figures_by_hand(brightness: Brightness, greys: PictureSet) -> None:

@@ -15,9 +15,10 @@ from vitrail.data.dataset import PictureSet
 from vitrail.errors import VitrailError
 from vitrail.lab import form as form_module
 from vitrail.lab.evaluate import evaluate
-from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.form import FEW, Answerer, Form
-from vitrail.lab.model_loading import inference_mode_for
+from vitrail.tasks.classify.evaluation import Evaluation
+from vitrail.fast.auto_optimize import FEW, Answerer, Form
+from vitrail.tasks.inference import inference_mode_for
+
 from vitrail.lab.predict import predict
 from vitrail.native.build import Unavailable, refusal
 

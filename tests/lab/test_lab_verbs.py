@@ -13,7 +13,7 @@ from vitrail.cli import main
 from vitrail.fast.optimize import optimize
 from vitrail.lab import form
 from vitrail.lab.evaluate import open_split
-from vitrail.lab.evaluation import Evaluation
+from vitrail.tasks.classify.evaluation import Evaluation
 from vitrail.training import host_memory
 
 

@@ -15,10 +15,11 @@ import vitrail
 from vitrail.data.image_io import open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.image_sources import Picture
-from vitrail.lab.model_loading import class_names, find_model
+from vitrail.tasks.image_sources import Picture
+from vitrail.tasks.classify.class_names import class_names
+from vitrail.lab.model_loading import find_model
 from vitrail.lab.predict import predict, predictions, reduced_side
-from vitrail.lab.prefetch import prefetch_map
+from vitrail.data.prefetch import prefetch_map
 from vitrail.preprocess import Preprocess
 
 
@@ -122,7 +123,7 @@ def test_orientation_of_a_picture_in_memory_counts(tmp_path: Path) -> None:
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.png", exif=exif)
     held, path = Image.open(tmp_path / "turned.png"), tmp_path / "turned.png"
-    from vitrail.lab.image_sources import find_pictures
+    from vitrail.tasks.image_sources import find_pictures
 
     (one,), (other,) = find_pictures(held), find_pictures(path)
     assert one.read().size == (10, 20)
@@ -214,7 +215,7 @@ def test_imagenet_pictures_get_their_names(shared: Path) -> None:
 @pytest.mark.shared
 def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
     """All photographs of ImageNet, and in a mixed lot each that is decided: that leads by more than bf16 may move."""
-    from vitrail.lab.bench.accuracy import compare
+    from vitrail.fast.accuracy import compare
 
     model = vitrail.create_model("vit_tiny_patch16_224", weights=shared / "weights" / "vit_tiny_patch16_224.pt").eval()
     prepare = EvalTransform(model.preprocess)

@@ -18,10 +18,10 @@ from vitrail.cli.arguments import parse
 from vitrail.cli.train import Train
 from vitrail.data.dataset import PictureSet
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.confusion_plot import confusion_cells, confusion_picture
+from vitrail.tasks.classify.confusion_plot import confusion_cells, confusion_picture
 from vitrail.lab.evaluate import evaluate
-from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.examples import decode
+from vitrail.tasks.classify.evaluation import Evaluation
+from vitrail.tasks.data_url import decode
 from vitrail.lab.report import render, write_report
 from vitrail.lab.run_folder import Run, read_run, train_command
 from vitrail.training.config import TrainConfig

@@ -14,7 +14,7 @@ from shades import Brightness
 
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.jsonl import ResultFile, job_of
-from vitrail.tasks.classification import Classification
+from vitrail.tasks.classify.result import Classification
 
 NAMES = [f"p{i}" for i in range(6)]
 
@@ -114,7 +114,7 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
         """
         import sys, time
         from vitrail.lab.jsonl import ResultFile
-        from vitrail.tasks.classification import Classification
+        from vitrail.tasks.classify.result import Classification
         results = ResultFile(sys.argv[1], "job")
         for name in [f"p{i}" for i in range(6)]:
             if name not in results.done:

@@ -209,7 +209,7 @@ def test_a_run_folder_holds_all_that_is_promised(tiny: Make, tmp_path: Path) -> 
 def test_the_result_is_measured_once(tiny: Make, tmp_path: Path) -> None:
     """The summary quotes the evaluation, which is that of the weights as anyone may load them."""
     from vitrail.lab.evaluate import evaluate
-    from vitrail.lab.evaluation import Evaluation
+    from vitrail.tasks.classify.evaluation import Evaluation
 
     summary = train(tiny(epochs=1, precision="bf16"))
     kept = Evaluation.load(tmp_path / "run" / "evaluation.json")

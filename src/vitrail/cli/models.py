@@ -149,9 +149,9 @@ def _facts(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
     if known and not changes:
         config, parameters, macs = make_config(name), known.parameters, known.multiply_adds
     else:
-        from vitrail.training.config import TrainConfig
+        from vitrail.training.config import parse_overrides
 
-        model = _on_meta(name, **TrainConfig(set=changes).model_overrides())
+        model = _on_meta(name, **parse_overrides(changes))
         config, (parameters, macs, reason) = model.config, _counts(model)
     values = asdict(config)
     return {
@@ -195,9 +195,9 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
 
 def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
     """Return the arguments of `create_model`, and the flags of `vitrail train`, that make a changed variant again."""
-    from vitrail.training.config import TrainConfig
+    from vitrail.training.config import parse_overrides
 
-    values = TrainConfig(set=changes).model_overrides()
+    values = parse_overrides(changes)
     arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in ({"num_classes": 10} | values).items())])
     # What a training takes from the data or has a flag for is not among the fields that it sets.
     size = [f"--imgsz {values['image_size']}"] if "image_size" in values else []
