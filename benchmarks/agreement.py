@@ -17,12 +17,13 @@ from torch import Tensor
 
 import vitrail
 from sheet import begin, flags, show, tell
+from vitrail.fused.auto_optimize import in_bf16
 from vitrail.lab.bench.inputs import views
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.tasks.table import Table
-from vitrail.lab.evaluate import evaluate, open_split
-from vitrail.fast.auto_optimize import in_bf16
+from vitrail.lab.evaluate import evaluate
+from vitrail.tasks.classify.evaluate import open_split
 from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.table import Table
 
 PRECISIONS = ("fp32", "bf16", "int8")
 PART = 32
@@ -45,7 +46,7 @@ def enter(name: str, weights: str | None) -> Forms:
     for precision in PRECISIONS:
         form: Any = vitrail.optimize(model, precision=precision)
         others[f"optimized, {precision}"] = form
-        for reason in form.kept:
+        for reason in form.unconverted:
             tell(f"  {precision} keeps {reason}")
     return Forms(model, others)
 

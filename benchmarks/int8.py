@@ -18,8 +18,8 @@ from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.tasks.table import Table
 from vitrail.lab.bench.torch_runners import unchanged
+from vitrail.tasks.table import Table
 
 MODELS = ("vit_tiny_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224")
 FORMS = ("auto", "int8")
@@ -38,7 +38,7 @@ def enter(name: str, batch: int) -> Entry:
     tell(f"preparing {name}")
     model = ModelSpec(name).build()
     forms: dict[str, Any] = {form: vitrail.optimize(model, precision=form) for form in FORMS}
-    for reason in forms["int8"].kept:
+    for reason in forms["int8"].unconverted:
         tell(f"  {reason}")
     return Entry(name, forms, blotches(batch, model.config.in_channels, model.preprocess.size))
 

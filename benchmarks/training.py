@@ -31,6 +31,7 @@ from torch.nn.utils import get_total_norm
 
 from neighborhood import unfold_attend, with_operator
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
+from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.kernels.neighborhood import tiles
 from vitrail.lab.bench.candidate import Unavailable
 from vitrail.lab.bench.inputs import blotches
@@ -39,11 +40,10 @@ from vitrail.lab.bench.libraries import from_timm
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.tasks.table import Table
 from vitrail.lab.flops import counted_macs
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
+from vitrail.tasks.table import Table
 from vitrail.training.host_memory import disable_malloc_trim, peak_of, resident
-from vitrail.training.quick import quicken
 
 CONTENDERS = ("vitrail", "timm", "timm, memory kept")
 OPERATORS = {"unfold": unfold_attend, "tiles": tiles}
@@ -96,7 +96,7 @@ def build(name: str, options: Namespace) -> Step:
     if name.startswith("timm"):
         model = from_timm(ours, ours.preprocess.size, drop_path_rate=0.0)
     else:
-        model = quicken(with_operator(ours, OPERATORS[name]) if name in OPERATORS else ours)
+        model = fuse_for_training(with_operator(ours, OPERATORS[name]) if name in OPERATORS else ours)
     return Step(model, images, ours.config.num_classes, options.precision)
 
 

@@ -84,7 +84,7 @@ def test_every_kernel_is_asked_and_one_backend_runs_for_each_precision():
 
 def test_a_refusal_is_told_with_its_reason(monkeypatch):
     (kernel,) = [kernel for kernel in find_kernels() if kernel.name == "attention"]
-    refusing = kernel.backends[0]._replace(refuses=lambda *args: "too warm today")
+    refusing = kernel.backends[0]._replace(unsupported_reason=lambda *args: "too warm today")
     monkeypatch.setattr(kernel, "backends", (refusing, *kernel.backends[1:]))
     said = {row["backend"]: row["says"] for row in kernel_table() if row["precision"] == "float32"}
     assert said[refusing.name] == "too warm today" and "runs" in said.values()

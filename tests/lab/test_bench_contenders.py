@@ -143,7 +143,7 @@ def test_an_optimized_model_takes_part(monkeypatch, precision):
 
     def optimize(model, precision):
         asked.append((model, precision))
-        model.kept = {}
+        model.unconverted = {}
         return model
 
     monkeypatch.setattr(vitrail, "optimize", optimize)

@@ -13,14 +13,13 @@ import vitrail
 from vitrail.cli import main
 from vitrail.data.dataset import PictureSet
 from vitrail.errors import VitrailError
+from vitrail.fused.auto_optimize import FEW, Answerer, Form
 from vitrail.lab import form as form_module
 from vitrail.lab.evaluate import evaluate
-from vitrail.tasks.classify.evaluation import Evaluation
-from vitrail.fast.auto_optimize import FEW, Answerer, Form
-from vitrail.tasks.inference import inference_mode_for
-
 from vitrail.lab.predict import predict
 from vitrail.native.build import Unavailable, refusal
+from vitrail.tasks.classify.evaluation import Evaluation
+from vitrail.tasks.inference import inference_mode_for
 
 COMPILED = refusal(torch.float32)
 
@@ -49,7 +48,7 @@ class Fast(nn.Module):
     def __init__(self, model: nn.Module, off: float = 0.0):
         super().__init__()
         self.model, self.off, self.asked = model, off, 0
-        self.kept: dict[str, int] = {}
+        self.unconverted: dict[str, int] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         self.asked += len(images)
@@ -106,10 +105,10 @@ def test_the_plain_form_stays_and_says_why(
 
 
 def test_what_the_fast_form_keeps_explains_why_it_is_no_faster(tiny: nn.Module, fast: Fast) -> None:
-    fast.kept = {"token mixer: Pooling has no compiled form": 3}
+    fast.unconverted = {"token mixer: Pooling has no compiled form": 3}
     form, _ = ask(tiny, IMAGES, taking(*SLOWER))
     assert str(form).endswith("is no faster here (1.00x); it keeps token mixer: Pooling has no compiled form")
-    fast.kept = {"everything: no C++ compiler": 1}
+    fast.unconverted = {"everything: no C++ compiler": 1}
     assert str(ask(tiny, IMAGES, taking(*FASTER))[0]) == "plain form in fp32: no C++ compiler"
 
 
@@ -197,12 +196,12 @@ class Int8:
     """Stands for `optimize`: forms that are off by so much, by precision; remembers what was asked for."""
 
     def __init__(self, off: dict[str, float], kept: dict[str, int] | None = None):
-        self.off, self.kept, self.asked = off, kept or {}, []
+        self.off, self.unconverted, self.asked = off, kept or {}, []
 
     def __call__(self, model: nn.Module, precision: str) -> Fast:
         self.asked.append(precision)
         made = Fast(model, self.off[precision])
-        made.kept = self.kept if precision == "int8" else {}
+        made.unconverted = self.unconverted if precision == "int8" else {}
         return made
 
 
@@ -235,7 +234,7 @@ def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
 
 
 @pytest.mark.parametrize(
-    ("off", "kept", "seconds", "reason"),
+    ("off", "unconverted", "seconds", "reason"),
     [
         (9.0, {}, FASTER * 4, "the answers of the fast one in int8 are "),
         (0.0, {}, SLOWER, "the fast one in int8 is no faster here (1.00x)"),

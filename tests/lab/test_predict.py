@@ -13,14 +13,14 @@ from torch import Tensor
 
 import vitrail
 from vitrail.data.image_io import open_image
+from vitrail.data.prefetch import prefetch_map
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
-from vitrail.tasks.image_sources import Picture
-from vitrail.tasks.classify.class_names import class_names
 from vitrail.lab.model_loading import find_model
 from vitrail.lab.predict import predict, predictions, reduced_side
-from vitrail.data.prefetch import prefetch_map
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.classify.class_names import class_names
+from vitrail.tasks.image_sources import Picture
 
 
 def test_every_kind_of_source_gives_the_same_answer(brightness: Brightness, folder: Path) -> None:
@@ -215,7 +215,7 @@ def test_imagenet_pictures_get_their_names(shared: Path) -> None:
 @pytest.mark.shared
 def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
     """All photographs of ImageNet, and in a mixed lot each that is decided: that leads by more than bf16 may move."""
-    from vitrail.fast.accuracy import compare
+    from vitrail.fused.accuracy import compare
 
     model = vitrail.create_model("vit_tiny_patch16_224", weights=shared / "weights" / "vit_tiny_patch16_224.pt").eval()
     prepare = EvalTransform(model.preprocess)

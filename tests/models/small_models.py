@@ -31,6 +31,7 @@ class Small(NamedTuple):
 
 _VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
 _SWIN: dict[str, Any] = {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}
+_META: dict[str, Any] = {"dims": (8, 16, 24), "depths": (1, 1, 2)}
 SMALL: dict[str, Small] = {
     "vit": Small("vit_tiny_patch16_224", _VIT, (16,), prefix=1),
     "hybrid": Small("vit_small_r26_s32_224", {"depths": (1, 2), **_VIT}, (4, 8, 8), prefix=1),
@@ -46,6 +47,16 @@ SMALL: dict[str, Small] = {
     "dinat_s": Small("dinat_s_tiny", {**_SWIN, "dilations": (2, 1)}, (4, 8)),
     "poolformer": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
+    "caformer": Small("caformer_s18", {"dims": (8, 16, 32, 64), "depths": (1, 1, 1, 2)}, (4, 8, 16, 32)),
+    "convformer": Small("convformer_s18", {**_META, "token_mixers": ("convolution",) * 3}, (4, 8, 16)),
+    "poolformerv2": Small("poolformerv2_s12", {**_META, "token_mixers": ("pooling",) * 3}, (4, 8, 16)),
+    "identityformer": Small("identityformer_s12", {**_META, "token_mixers": ("identity",) * 3}, (4, 8, 16)),
+    "randformer": Small(
+        "randformer_s12",
+        {**_META, "token_mixers": ("identity", "random", "random"), "image_size": 64},
+        (4, 8, 16),
+        any_size=False,
+    ),
     "mixer": Small("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}, (16,), any_size=False),
     "bit": Small("resnetv2_50x1_bit", {"depths": (1, 2), "dim": 32}, (4, 8)),
     "tnt": Small("tnt_s_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),

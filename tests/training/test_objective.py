@@ -10,9 +10,9 @@ from torch.nn.functional import one_hot
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.classify.distillation import Distilled, Supervised, Teacher, TrainingWrapper
 from vitrail.tasks.classify.loss import classification_loss
 from vitrail.tasks.classify.metric import ClassificationScore
-from vitrail.tasks.classify.distillation import Distilled, Supervised, Teacher, TrainingWrapper
 
 K = 5
 

@@ -120,6 +120,29 @@ def _timm_poolformer() -> nn.Module:
     )
 
 
+META = dict(depths=(1, 1, 1, 2), dims=(8, 16, 32, 64), num_classes=5)
+META_SIZES = (96, 75)
+
+
+def _timm_metaformer(kind: str, size: int = 64) -> nn.Module:
+    from timm.models.metaformer import (
+        Attention,
+        GroupNorm1NoBias,
+        LayerNorm2dNoBias,
+        LayerNormNoBias,
+        MetaFormer,
+        Pooling,
+        SepConv,
+    )
+
+    mixers, norms, mlp_head = {
+        "caformer": ([SepConv] * 2 + [Attention] * 2, [LayerNorm2dNoBias] * 2 + [LayerNormNoBias] * 2, True),
+        "convformer": (SepConv, LayerNorm2dNoBias, True),
+        "poolformerv2": (Pooling, GroupNorm1NoBias, False),
+    }[kind]
+    return MetaFormer(token_mixers=mixers, norm_layers=norms, use_mlp_head=mlp_head, **META)
+
+
 def _timm_mixer() -> nn.Module:
     from timm.models.mlp_mixer import MlpMixer
 
@@ -179,6 +202,10 @@ PAIRS = {
     "poolformer-huggingface": Pair(
         "huggingface", "poolformer_s12", POOL, lambda: _huggingface("PoolFormerForImageClassification", **_HF_POOL), 64
     ),
+    **{
+        f"{kind}-timm": Pair("timm", f"{kind}_{size}", META, partial(_timm_metaformer, kind), 64, META_SIZES)
+        for kind, size in (("caformer", "s18"), ("convformer", "s18"), ("poolformerv2", "s12"))
+    },
     "mixer-timm": Pair(
         "timm",
         "mixer_s32_224",

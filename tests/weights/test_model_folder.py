@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import ModelCard, metadata_load
 
 from vitrail.errors import DataError, ResourceError, VitrailError
-from vitrail.fast.optimize import optimize
+from vitrail.fused.optimize import optimize
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
 from vitrail.weights.folder import load_model, save_model

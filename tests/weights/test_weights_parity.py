@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_peers import PAIRS, Pair, difference, logits
 
-from vitrail.models import family_of
+from vitrail.errors import VitrailError
+from vitrail.models import create_model, family_of
 from vitrail.weights.detect import detect
 from vitrail.weights.formats import write_as
 from vitrail.weights.load import load_weights
@@ -20,6 +21,9 @@ def libraries_of(name: str) -> list[str]:
         "deit": ["timm", "huggingface", "official"],
         "swin": ["timm", "torchvision", "huggingface", "official", "mmpretrain"],
         "poolformer": ["timm", "huggingface", "official"],
+        "caformer": ["timm", "official"],
+        "convformer": ["timm", "official"],
+        "poolformerv2": ["timm", "official"],
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
@@ -100,3 +104,9 @@ def assert_identical(got, expected):
     assert got.keys() == expected.keys()
     for key, value in expected.items():
         assert torch.equal(got[key], value), key
+
+
+def test_timm_is_refused_where_its_model_with_these_tensors_mixes_otherwise():
+    model = create_model("identityformer_s12", dims=(8, 8, 8, 8), depths=(1, 1, 1, 1))
+    with pytest.raises(VitrailError, match="timm has no MetaFormer with identity mixing"):
+        write_as("timm", "metaformer", model.state_dict(), model.config)

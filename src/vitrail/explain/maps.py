@@ -28,7 +28,7 @@ class AttentionMap(TokenMap):
 
     def __init__(self, place: BlockContext, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
         mixer: Any = place.block.module
-        slots = mixer.slots(place.grid)
+        slots = mixer.token_index(place.grid)
         super().__init__(place, slots, mixer.keys(place.grid) if hasattr(mixer, "keys") else slots)
         self._leaf, self._scores, self._batch = leaf_of(mixer), scores, batch
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from vitrail.lab.model_loading import ModelSource, find_model, task_of
 from vitrail.tasks import find_options, find_task
-from vitrail.tasks.task import Evaluation, Notify, Progress
+from vitrail.tasks.task import Notify, Progress
 
 
 def evaluate(
@@ -17,7 +17,7 @@ def evaluate(
     notify: Notify = lambda choice: None,
     progress: Progress | None = None,
     **options: Any,
-) -> Evaluation:
+) -> Any:
     """Evaluate a model on a split: each sample once, whatever the batch, prepared as its protocol says.
 
     In fp32 by default, as a training measures its own result: in bf16 single images get another class, and figures that

@@ -16,6 +16,7 @@ from vitrail.lab.explain_section import look_inside
 from vitrail.lab.run_folder import Run, read_run, task_of_config
 from vitrail.tasks.formatting import duration, format_value, human_count
 from vitrail.tasks.task import MetricCard
+from vitrail.training.config import config_class
 
 
 def write_report(run_folder: str | PathLike[str]) -> Path:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from vitrail.layouts import Layout
-from vitrail.parts.regularisation import DropPath
+from vitrail.parts.regularisation import DropPath, LayerScale
 from vitrail.shapes import Tokens
 
 
@@ -43,3 +43,37 @@ class Block(nn.Module):
         """Mix tokens, then channels."""
         x = x + self.drop_path(self.scale1(self.token_mixer(self.norm1(x), grid)))
         return x + self.drop_path(self.scale2(self.channel_mixer(self.norm2(x), grid)))
+
+
+class ResScaleBlock(Block):
+    """Norm-first block with a learned factor for each channel of the shortcut.
+
+    x = r1 * x + drop(token_mixer(norm1(x))); x = r2 * x + drop(channel_mixer(norm2(x)))
+
+    "NormFormer", section 2, used by "MetaFormer Baselines for Vision" in the last two stages. Factors start at 1.
+
+    Args:
+        dim: channels C.
+        norm1: before the token mixer.
+        token_mixer: `(x, grid) -> x`.
+        norm2: before the channel mixer.
+        channel_mixer: `(x, grid) -> x`.
+        drop_path: probability of dropping a branch of one sample in training.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        norm1: nn.Module,
+        token_mixer: nn.Module,
+        norm2: nn.Module,
+        channel_mixer: nn.Module,
+        drop_path: float = 0.0,
+    ):
+        super().__init__(norm1, token_mixer, norm2, channel_mixer, drop_path)
+        self.res_scale1, self.res_scale2 = LayerScale(dim, 1.0), LayerScale(dim, 1.0)
+
+    def forward(self, x: Tokens, grid: Layout) -> Tokens:
+        """Mix tokens, then channels."""
+        x = self.res_scale1(x) + self.drop_path(self.token_mixer(self.norm1(x), grid))
+        return self.res_scale2(x) + self.drop_path(self.channel_mixer(self.norm2(x), grid))

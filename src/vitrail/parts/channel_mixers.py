@@ -16,13 +16,14 @@ class MLP(nn.Module):
         dim: channels C.
         hidden: channels between the two layers.
         act: activation; GELU by default.
+        bias: whether the two layers have biases.
     """
 
-    def __init__(self, dim: int, hidden: int, act: nn.Module | None = None):
+    def __init__(self, dim: int, hidden: int, act: nn.Module | None = None, bias: bool = True):
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = nn.Linear(dim, hidden, bias=bias)
         self.act = act or nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = nn.Linear(hidden, dim, bias=bias)
 
     def forward(self, x: Tokens, grid: Layout) -> Tokens:
         """Transform each token."""

@@ -178,6 +178,22 @@ class MapPatches(nn.Module):
         return self.patches(to_map(x, grid))
 
 
+class NormStep(nn.Module):
+    """A norm as a step `(x, grid) -> (x, grid)`, such as the one after MetaFormer's stem.
+
+    Args:
+        norm: `x -> x`.
+    """
+
+    def __init__(self, norm: nn.Module):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Normalise."""
+        return self.norm(x), grid
+
+
 class Steps(nn.ModuleList):
     """Several `(x, grid) -> (x, grid)` in order, as one."""
 

@@ -58,6 +58,33 @@ class LinearHead(nn.Module):
         return self.linear(self.pool(features))
 
 
+class MLPHead(nn.Module):
+    """One vector an image, then two linear layers; without classes the vector is the output.
+
+    y = W_2 norm(act(W_1 x))
+
+    "MetaFormer Baselines for Vision" (ConvFormer, CAFormer), with the squared ReLU.
+
+    Args:
+        pool: `Features -> (B, C)`.
+        dim: channels C; the hidden width is 4 C.
+        num_classes: classes K; 0 leaves both layers out.
+        act: activation between the layers.
+        eps: addend to the variance of the LayerNorm (timm: 1e-6, the authors: 1e-5).
+    """
+
+    def __init__(self, pool: nn.Module, dim: int, num_classes: int, act: nn.Module, eps: float = 1e-6):
+        super().__init__()
+        self.pool = pool
+        layers = [nn.Linear(dim, 4 * dim), act, nn.LayerNorm(4 * dim, eps=eps)] if num_classes else []
+        self.hidden = nn.Sequential(*layers)
+        self.linear = nn.Linear(4 * dim, num_classes) if num_classes else nn.Identity()
+
+    def forward(self, features: Features) -> Tensor:
+        """Return logits `(B, K)`."""
+        return self.linear(self.hidden(self.pool(features)))
+
+
 class DistilledHead(nn.Module):
     """Two heads on two tokens: the class token's learns from labels, the distillation token's from a teacher.
 

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from vitrail.errors import VitrailError
 from vitrail.grid import Grid, to_grid
 from vitrail.parts.convolutions import to_map, to_tokens
 from vitrail.shapes import Tokens
@@ -104,3 +105,43 @@ class NormedConvMerging(nn.Module):
         """Merge; the grid must have no prefix."""
         tokens, grid = to_tokens(self.reduction(to_map(x, grid)))
         return self.norm(tokens), grid
+
+
+class PreNormConvMerging(nn.Module):
+    """A norm, then a strided convolution.
+
+    "MetaFormer Baselines for Vision" (3 x 3 with padding 1) and "A ConvNet for the 2020s", section 2.6 (2 x 2).
+
+    Args:
+        norm: norm of the tokens before.
+        dim: channels C before.
+        out_dim: channels after.
+        kernel_size: side k of the filters, a step of 2 apart; k = 2 drops the last row or column of an odd map.
+        padding: zeros on every side of the map.
+
+    Raises:
+        VitrailError: if the padded map is smaller than one filter.
+
+    Example:
+        >>> import torch
+        >>> x, grid = PreNormConvMerging(nn.LayerNorm(8), 8, 16, 3, padding=1)(torch.zeros(2, 15, 8), Grid(3, 5))
+        >>> x.shape, grid
+        (torch.Size([2, 6, 16]), Grid(h=2, w=3, prefix=0))
+    """
+
+    def __init__(self, norm: nn.Module, dim: int, out_dim: int, kernel_size: int, padding: int = 0):
+        super().__init__()
+        self.norm = norm
+        self.reduction = nn.Conv2d(dim, out_dim, kernel_size, stride=2, padding=padding)
+        nn.init.trunc_normal_(self.reduction.weight, std=0.02)
+        nn.init.zeros_(self.reduction.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Normalise and merge; the grid must have no prefix."""
+        smallest = int(self.reduction.kernel_size[0]) - 2 * int(self.reduction.padding[0])
+        if min(grid.h, grid.w) < smallest:
+            raise VitrailError(
+                f"A stage needs a map of at least {smallest} x {smallest} cells to halve it, got {grid.h} x {grid.w}."
+                "\nEnlarge the image."
+            )
+        return to_tokens(self.reduction(to_map(self.norm(x), grid)))

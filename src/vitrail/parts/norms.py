@@ -34,6 +34,27 @@ class TokenGroupNorm(nn.GroupNorm):
         return GroupNormalise.apply(input, self.weight, self.bias, self.num_groups, self.eps)
 
 
+class ScaledGroupNorm(TokenGroupNorm):
+    """Group normalisation with a scale and no bias: `y = gamma * (x - mean) / sqrt(var + eps)`.
+
+    "MetaFormer Baselines for Vision", section 3: no norm inside a stage has a bias.
+
+    Args:
+        num_groups: groups that the channels are divided into.
+        num_channels: channels C.
+        eps: addend to the variance.
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-6):
+        super().__init__(num_groups, num_channels, eps)
+        self.register_parameter("bias", None)
+
+    def forward(self, input: Tokens) -> Tensor:
+        """Normalise; the statistics are taken in fp32 at least."""
+        bias = self.weight.new_zeros(self.num_channels)
+        return GroupNormalise.apply(input, self.weight, bias, self.num_groups, self.eps)
+
+
 class MapGroupNorm(TokenGroupNorm):
     """The same for a `(B, C, h, w)` map that lies channels last in memory, as convolutions leave it."""
 

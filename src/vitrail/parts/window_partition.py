@@ -46,7 +46,7 @@ class PadThenRoll:
     window: Pair
     shift: Pair
 
-    forbidden = -100.0  # the authors' value: small enough to vanish in a softmax, kept for parity
+    mask_value = -100.0  # the authors' value: small enough to vanish in a softmax, kept for parity
 
     @classmethod
     def of(cls, grid: Grid, window: int, shift: int) -> "PadThenRoll":
@@ -60,21 +60,21 @@ class PadThenRoll:
         (h, w), (wh, ww) = self.size, self.window
         return -(-h // wh) * wh, -(-w // ww) * ww
 
-    def lay(self, cells: Tensor) -> Tensor:
+    def pad_and_roll(self, cells: Tensor) -> Tensor:
         """Pad and roll a `(B, H, W, C)` map so that windows are plain tiles."""
         return self._roll(self._pad(cells), -1)
 
-    def lift(self, laid: Tensor) -> Tensor:
-        """Undo `lay`."""
+    def undo(self, laid: Tensor) -> Tensor:
+        """Undo `pad_and_roll`."""
         return self._crop(self._roll(laid, 1))
 
     def split(self, cells: FeatureMap) -> Tensor:
         """Cut a map into `(B, windows, n, C)`."""
-        return tile(self.lay(cells), self.window)
+        return tile(self.pad_and_roll(cells), self.window)
 
     def join(self, windows: Tensor) -> Tensor:
         """Undo `split`."""
-        return self.lift(untile(windows, self.window, self.padded))
+        return self.undo(untile(windows, self.window, self.padded))
 
     def separate(self, bias: Tensor | None, like: Tensor) -> Tensor | None:
         """Add to a bias `(h, n, n)` what keeps apart the pairs of tokens that share a window but not a neighbourhood.
@@ -82,34 +82,34 @@ class PadThenRoll:
         Returns:
             `(h, n, n)` where all windows are alike, else `(windows, h or 1, n, n)`, or None.
         """
-        addends = self.addends(bias, like)
-        if addends is None or not self.parted:
+        addends = self.bias_plus_mask(bias, like)
+        if addends is None or not self.needs_mask:
             return None if addends is None else addends[0]
-        return addends[self.kinds(like.device)]
+        return addends[self.mask_index(like.device)]
 
-    def addends(self, bias: Tensor | None, like: Tensor) -> Tensor | None:
-        """Do the same for each kind of window: `(kinds, h or 1, n, n)`, or None."""
-        if not self.parted:
+    def bias_plus_mask(self, bias: Tensor | None, like: Tensor) -> Tensor | None:
+        """Do the same for each kind of window: `(masks, h or 1, n, n)`, or None."""
+        if not self.needs_mask:
             return None if bias is None else bias[None]
         mask = self._mask(like)
         return mask if bias is None else bias + mask
 
     @property
-    def parted(self) -> bool:
+    def needs_mask(self) -> bool:
         """Whether some tokens that share a window are kept apart."""
         return any(self.shift)
 
-    def slots(self, device: torch.device | None = None) -> Tensor:
+    def token_index(self, device: torch.device | None = None) -> Tensor:
         """Say which cell sits in each place of each window, `(windows, n)`; -1 is padding."""
         h, w = self.size
         cells = torch.arange(1, h * w + 1, device=device).reshape(1, h, w, 1)
-        return tile(self.lay(cells), self.window)[0, ..., 0] - 1
+        return tile(self.pad_and_roll(cells), self.window)[0, ..., 0] - 1
 
-    def kinds(self, device: torch.device | None = None) -> Tensor:
+    def mask_index(self, device: torch.device | None = None) -> Tensor:
         """Say of which kind each window is, `(windows,)`: windows of one kind keep the same pairs apart.
 
         Example:
-            >>> PadThenRoll.of(Grid(12, 16), window=4, shift=2).kinds().reshape(3, 4).tolist()
+            >>> PadThenRoll.of(Grid(12, 16), window=4, shift=2).mask_index().reshape(3, 4).tolist()
             [[0, 0, 0, 1], [0, 0, 0, 1], [2, 2, 2, 3]]
         """
         rows, columns = (
@@ -125,7 +125,7 @@ class PadThenRoll:
 
     @property
     def _first(self) -> Pair:
-        """The first window of each axis that those before it are like; those behind it are kinds of their own."""
+        """The first window of each axis that those before it are like; those behind it have masks of their own."""
         rows, columns = (max(n // w - 1, 0) for n, w in zip(self._even(), self.window, strict=True))
         return rows, columns
 
@@ -136,9 +136,9 @@ class PadThenRoll:
 
     def _mask(self, like: Tensor) -> Tensor:
         labels = tile(self._labels(like)[None, ..., None], self.window)[0, ..., 0].unflatten(0, self._counts)
-        labels = labels[self._first[0] :, self._first[1] :].flatten(0, 1)  # (rows, columns, n) -> (kinds, n)
-        apart = labels[:, None, :, None] != labels[:, None, None, :]  # (kinds, 1, n, n)
-        return like.new_zeros(()).masked_fill(apart, self.forbidden)
+        labels = labels[self._first[0] :, self._first[1] :].flatten(0, 1)  # (rows, columns, n) -> (masks, n)
+        apart = labels[:, None, :, None] != labels[:, None, None, :]  # (masks, 1, n, n)
+        return like.new_zeros(()).masked_fill(apart, self.mask_value)
 
     def _labels(self, like: Tensor) -> Tensor:
         """Number the regions of the laid map that came from different places of the map."""
@@ -169,22 +169,22 @@ class RollThenPad(PadThenRoll):
         size = (grid.h, grid.w)
         return cls(size, tuple(min(n, window) for n in size), tuple(0 if n <= window else shift for n in size))  # pyright: ignore
 
-    def lay(self, cells: Tensor) -> Tensor:
+    def pad_and_roll(self, cells: Tensor) -> Tensor:
         """Roll, then pad."""
         return self._pad(self._roll(cells, -1))
 
-    def lift(self, laid: Tensor) -> Tensor:
-        """Undo `lay`."""
+    def undo(self, laid: Tensor) -> Tensor:
+        """Undo `pad_and_roll`."""
         return self._roll(self._crop(laid), 1)
 
 
 class MaskedPadding(PadThenRoll):
     """Padding is a region of its own that no cell attends to, with any amount of it."""
 
-    forbidden = -inf
+    mask_value = -inf
 
     @property
-    def parted(self) -> bool:
+    def needs_mask(self) -> bool:
         """Whether there is a shift or padding."""
         return any(self.shift) or self.padded != self.size
 
@@ -194,7 +194,7 @@ class MaskedPadding(PadThenRoll):
 
     def _labels(self, like: Tensor) -> Tensor:
         regions = super()._labels(like)
-        real = self.lay(torch.ones(1, *self.size, 1, device=like.device))[0, ..., 0]
+        real = self.pad_and_roll(torch.ones(1, *self.size, 1, device=like.device))[0, ..., 0]
         return torch.where(real > 0, regions, -1)
 
 

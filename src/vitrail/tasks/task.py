@@ -257,8 +257,11 @@ class Predictor(Protocol):
 
     csv_columns: tuple[str, ...]
     """Names of the cells of `Result.cells`."""
-    gate: Event | None
-    """While it is cleared, no thread begins to read an input: something is being timed."""
+
+    @property
+    def gate(self) -> Event | None:
+        """While it is cleared, no thread begins to read an input: something is being timed."""
+        ...
 
     def job(self) -> list[Any]:
         """Return what decides the predictions beside the weights, as plain values: options, vocabulary."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.tasks import find_task
-from vitrail.tasks.task import DataCheck, Splits
+from vitrail.tasks.task import DataCheck, Loader, Splits
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import connect
 from vitrail.training.host_memory import capacity, peak_of

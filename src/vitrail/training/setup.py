@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from vitrail.errors import VitrailError
+from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.tasks import find_task
 from vitrail.tasks.task import Loader, RunSpec, Share, Splits, TrainingTask
 from vitrail.training.config import RunConfig
@@ -13,7 +14,6 @@ from vitrail.training.ema import Ema, NoEma
 from vitrail.training.optimizer import make_optimizer
 from vitrail.training.param_groups import freeze, parameter_groups
 from vitrail.training.precision import choose_precision
-from vitrail.training.quick import quicken
 from vitrail.training.reporters import Reporter
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
 from vitrail.training.signals import StopRequest
@@ -51,7 +51,7 @@ def build_trainer(
     if config.compile:
         wrapped.compile()
     elif world.device.type == "cpu":
-        quicken(model)
+        fuse_for_training(model)
     wrapped = world.wrap(wrapped)
     optimizer = make_optimizer(config.optimizer, parameter_groups(model, config.weight_decay, config.layer_decay))
     train_data, val_data = loaders(config, world, task)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitrail.errors import DataError
 from vitrail.models import catalogue, create_model, family_of
-from vitrail.weights.formats import FORMATS
+from vitrail.weights.formats import FORMATS, before_pooling
 from vitrail.weights.keymap import ConvertedState, Format
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -49,7 +49,7 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
         families: the architectures to try; all when empty.
     """
     families = tuple(families)
-    shapes = {key: tuple(value.shape) for key, value in ours.items()}
+    shapes = {before_pooling(key): tuple(value.shape) for key, value in ours.items()}
     ranked = []
     for name in catalogue():
         if families and family_of(name) not in families:
@@ -64,7 +64,7 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
 def shapes_of(name: str) -> Shapes:
     """Return key and shape of each tensor of a variant, without making the tensors."""
     with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in create_model(name).state_dict().items()}
+        return {before_pooling(key): tuple(value.shape) for key, value in create_model(name).state_dict().items()}
 
 
 def adaptable(key: str) -> bool:

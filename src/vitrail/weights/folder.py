@@ -196,7 +196,7 @@ def _config(model: Model, about: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse_altered(model: Model, values: dict[str, Any], preprocess: Preprocess | None) -> None:
     """Refuse a model whose parts were exchanged: what is written must be what `load_model` can build."""
-    if hasattr(model, "kept"):
+    if hasattr(model, "unconverted"):
         raise VitrailError(
             f"This is {model.variant} in its fast form, whose weights lie as this machine takes them.\n"
             "Save the model that it was made from; vitrail.optimize makes the form anew in a second or so."

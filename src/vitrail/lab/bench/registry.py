@@ -50,7 +50,7 @@ def _compiled(build: Build) -> Any:
 def _optimized(model: nn.Module, example: Tensor, precision: Any) -> list[Variant]:
     def start(module: Any, example: Tensor) -> Answer:
         fast: Any = vitrail.optimize(module, precision=precision)
-        reason = next((text for text in fast.kept if text.startswith("everything")), None)
+        reason = next((text for text in fast.unconverted if text.startswith("everything")), None)
         if reason is not None:
             raise Unavailable(f"It keeps {reason}.")
         return unchanged(fast, example)

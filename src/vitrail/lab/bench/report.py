@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from vitrail.fast.accuracy import BARS, SAME_CLASS, Agreement
+from vitrail.fused.accuracy import BARS, SAME_CLASS, Agreement
 from vitrail.lab.bench.environment import in_lines
 from vitrail.lab.bench.result import Bench, Entry, Phase
 from vitrail.lab.bench.statistics import Quantiles

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrail.fast.ab_trial import finished
+from vitrail.fused.ab_trial import finished
 from vitrail.lab.bench.candidate import Answer, Variant
 
 Build = Callable[[nn.Module, Tensor], nn.Module]

@@ -4,7 +4,20 @@ A list of names reads only these files and imports no architecture. The tests re
 every variant.
 """
 
-from vitrail.models.published import bit, deit, dinat, dinat_s, mixer, nat, poolformer, swin, tnt, vit, vit_hybrid
+from vitrail.models.published import (
+    bit,
+    deit,
+    dinat,
+    dinat_s,
+    metaformer,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    tnt,
+    vit,
+    vit_hybrid,
+)
 from vitrail.models.published.figures import Published
 
 _FAMILIES = (
@@ -16,6 +29,7 @@ _FAMILIES = (
     dinat,
     dinat_s,
     poolformer,
+    metaformer,
     mixer,
     bit,
     tnt,

@@ -24,6 +24,7 @@ class SelfAttention(nn.Module):
         position: rotation of queries and keys, and addend to the scores.
         attend: leaf that computes the attention; by default softmax attention over all keys.
         qk_norm: `(q, k) -> (q, k)` before the position, such as a norm of each head or cosine attention.
+        proj_bias: whether the output projection has a bias.
 
     Example:
         >>> SelfAttention(64, num_heads=4)(torch.zeros(2, 9, 64), Grid(3, 3)).shape
@@ -38,6 +39,7 @@ class SelfAttention(nn.Module):
         position: NoPosition | None = None,
         attend: Attend | None = None,
         qk_norm: nn.Module | None = None,
+        proj_bias: bool = True,
     ):
         super().__init__()
         check_heads(dim, num_heads)
@@ -46,7 +48,7 @@ class SelfAttention(nn.Module):
         self.position = position or NoPosition()
         self.attend = attend or Attend()
         self.qk_norm = qk_norm or NoQKNorm()
-        self.proj = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim, bias=proj_bias)
 
     def forward(self, x: Tokens, grid: Layout) -> Tokens:
         """Mix the tokens; padded keys of the layout get no attention."""
@@ -58,6 +60,6 @@ class SelfAttention(nn.Module):
         bias = add_bias(own, grid.key_padding(q))
         return self.proj(merge_heads(self.attend(q, k, v, bias)))
 
-    def slots(self, grid: Grid) -> Tensor:
+    def token_index(self, grid: Grid) -> Tensor:
         """Say which tokens meet in one attention, `(groups, n)`: here all of them, in one group."""
         return torch.arange(grid.tokens)[None]

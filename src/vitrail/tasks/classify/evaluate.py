@@ -15,7 +15,7 @@ from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError, unknown
-from vitrail.fast.auto_optimize import InferenceRunner, SelectedModel
+from vitrail.fused.auto_optimize import InferenceRunner, SelectedModel
 from vitrail.native.image_resize import best_pixels
 from vitrail.tasks.classify.calibration import calibrate
 from vitrail.tasks.classify.class_names import class_names

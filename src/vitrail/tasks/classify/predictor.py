@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.data.transform import EvalTransform
-from vitrail.fast.auto_optimize import InferenceRunner
+from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classify.class_names import class_names, read_names

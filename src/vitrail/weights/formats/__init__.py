@@ -6,7 +6,19 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.weights.formats import bit, deit, dinat_s, mixer, nat, poolformer, swin, tnt, vit, vit_hybrid
+from vitrail.weights.formats import (
+    bit,
+    deit,
+    dinat_s,
+    metaformer,
+    mixer,
+    nat,
+    poolformer,
+    swin,
+    tnt,
+    vit,
+    vit_hybrid,
+)
 from vitrail.weights.keymap import Format, Rule
 
 VITRAIL = Format("vitrail", (), (Rule("{*}", "{*}"),), ("backbone.stages.0.{*}", "backbone.embedding.{*}"))
@@ -20,6 +32,7 @@ FORMATS: tuple[Format, ...] = (
     *nat.FORMATS,
     *dinat_s.FORMATS,
     *poolformer.FORMATS,
+    *metaformer.FORMATS,
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
@@ -48,7 +61,7 @@ def written(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> 
     writable = [one for one in FORMATS if one.writes]
     if name not in {one.name for one in writable}:
         raise unknown("format", name, {one.name for one in writable})
-    ours = {_before_pooling(key): value for key, value in ours.items()}
+    ours = {before_pooling(key): value for key, value in ours.items()}
     mapped = [(one, one.write(ours, config)) for one in writable if one.name == name and family in one.families]
     complete = [(one, their) for one, their in mapped if not their.unexpected and not their.incomplete]
     if not complete:
@@ -57,6 +70,6 @@ def written(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> 
     return complete[0][0], complete[0][1].tensors
 
 
-def _before_pooling(key: str) -> str:
+def before_pooling(key: str) -> str:
     """Name the last norm as the formats do, wherever the model has it."""
     return key.replace("head.pool.norm.", "backbone.norm.")
