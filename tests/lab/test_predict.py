@@ -17,9 +17,11 @@ from vitrail.data.prefetch import prefetch_map
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.model_loading import find_model
-from vitrail.lab.predict import predict, predictions, reduced_side
+from vitrail.lab.predict import predict, predictions
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classify.class_names import class_names
+from vitrail.tasks.classify.options import PredictOptions
+from vitrail.tasks.classify.predictor import ClassPredictor, reduced_side
 from vitrail.tasks.image_sources import Picture
 
 
@@ -94,7 +96,9 @@ def test_memory_is_bounded(brightness: Brightness) -> None:
     def picture(i: int) -> Picture:
         return Picture(f"{i}", lambda: read.append(i) or Image.new("RGB", (8, 8)))  # type: ignore[func-returns-value]
 
-    answers = predictions(brightness, (picture(i) for i in range(10**6)), batch=4)
+    answers = predictions(
+        ClassPredictor(brightness, PredictOptions(), None), (picture(i) for i in range(10**6)), batch=4
+    )
     assert [next(answers).path for _ in range(5)] == ["0", "1", "2", "3", "4"]
     answers.close()
     assert len(read) <= 4 * 4
@@ -105,7 +109,7 @@ def test_an_exception_of_ours_is_not_taken_for_a_bad_picture(brightness: Brightn
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(predictions(brightness, [Picture("x", fail)]))
+        list(predictions(ClassPredictor(brightness, PredictOptions(), 1), [Picture("x", fail)], batch=4))
 
 
 def test_work_ahead_stays_within_its_window() -> None:

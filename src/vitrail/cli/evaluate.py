@@ -91,13 +91,10 @@ class EvaluateVerb:
         return 0
 
     def _write(self, result: "Evaluation", model: Any) -> None:
-        import json
-
-        from vitrail.atomic_io import write_file
+        from vitrail.tasks.evaluation_file import save_evaluation
 
         if self.out is not None:
-            write_file(self.out, json.dumps(result.to_dict(), allow_nan=False).encode())
-            print(f"figures {self.out}", file=sys.stderr)
+            print(f"figures {save_evaluation(result, self.out)}", file=sys.stderr)
         if self.report is not None:
             from vitrail.lab.report import write_page
             from vitrail.lab.run_folder import Run

@@ -143,9 +143,8 @@ def from_file(path: Path) -> dict[str, Any]:
 def _report(folder: Path) -> None:
     """Print the summary of the best weights, and write the report."""
     from vitrail.lab.report import write_report
-    from vitrail.lab.run_folder import read_run
+    from vitrail.tasks.evaluation_file import read_evaluation
+    from vitrail.training.run_dir import EVALUATION
 
-    evaluation = read_run(folder).evaluation
-    assert evaluation is not None
-    print(evaluation.summary())
+    print(read_evaluation(folder / EVALUATION).summary())
     print(f"weights {folder / 'weights' / 'best'}\nreport  {write_report(folder)}")

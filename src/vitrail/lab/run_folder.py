@@ -12,6 +12,7 @@ import yaml
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.model_loading import model_folder
 from vitrail.tasks import DEFAULT, TASKS, find_task
+from vitrail.tasks.evaluation_file import read_evaluation
 from vitrail.tasks.task import Evaluation, MetricSpec
 from vitrail.training.config import config_class
 from vitrail.training.run_dir import CONFIG, ENVIRONMENT, EVALUATION, SUMMARY
@@ -86,19 +87,6 @@ def read_run(folder: str | Path) -> Run:
         model=best if is_model_folder(best) else None,
         command=_command(best, config, machine),
     )
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Read an evaluation of any task.
-
-    Raises:
-        DataError: the file is not an evaluation.
-    """
-    try:
-        values = json.loads(path.read_bytes())
-        return find_task(values.get("task", DEFAULT)).read_evaluation(values)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is not an evaluation that `vitrail evaluate --out` wrote: {error!r}") from error
 
 
 def task_of_config(config: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ A task is a package of `tasks/` (`options.py` without torch, `task.py` with `TAS
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from markupsafe import Markup
@@ -100,15 +100,15 @@ class Batch(Protocol):
         """Denominator of the mean that its loss is: images, target tokens, labelled pixels; 0 if it is empty."""
         ...
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Batch":
         """Move it to a device."""
         ...
 
-    def split(self, count: int) -> Sequence[tuple[float, Self]]:
+    def split(self, count: int) -> Sequence[tuple[float, "Batch"]]:
         """Cut it into at most `count` micro-batches, none empty, each with its share of the weight."""
         ...
 
-    def placeholder(self) -> Self:
+    def placeholder(self) -> "Batch":
         """Return one sample, for the forward pass of a rank without data; it replaces an empty batch."""
         ...
 

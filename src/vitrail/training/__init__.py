@@ -2,7 +2,7 @@
 
 Start at `loop.py` (what happens), then `trainer.py` (what it happens to) and `train.py` (how a run begins and ends)::
 
-    config.py              RunConfig: fields of every run, joined with those of a task; config_io.py reads them from files
+    config.py              RunConfig: fields of every run, joined with those of a task; config_io.py reads files
     train.py               train(config, reporter, stop, command) -> Summary
     setup.py               config -> Trainer: data and model of the task, processes, optimizer
     wrapper.py             the module that DDP and FSDP wrap

@@ -177,10 +177,6 @@ def config_class(task: str) -> type[RunConfig]:
     return dataclass(frozen=True)(type("TrainConfig", (options, RunConfig), body))
 
 
-TrainConfig: Any = config_class(DEFAULT)
-"""Config of a run of the default task."""
-
-
 def _join(*tables: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     names = dict.fromkeys(name for table in tables for name in table)
     return {name: tuple(field for table in tables for field in table.get(name, ())) for name in names}
@@ -257,3 +253,7 @@ def _check_schedule(config: RunConfig) -> None:
         raise VitrailError(
             f"warmup is {config.warmup:g} epochs in a run of {whole}. Give a share of the run, such as 0.05."
         )
+
+
+TrainConfig: Any = config_class(DEFAULT)
+"""Config of a run of the default task."""

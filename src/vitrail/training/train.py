@@ -1,6 +1,5 @@
 """Training from a config: claim a folder, put the session together, run the loop, keep the result."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,8 +10,8 @@ from typing import Any
 import torch
 
 from vitrail import __version__
-from vitrail.atomic_io import write_file
 from vitrail.tasks import find_options, find_task
+from vitrail.tasks.evaluation_file import save_evaluation
 from vitrail.tasks.task import Splits
 from vitrail.training.batch_size import largest_batch, useful_batch
 from vitrail.training.checkpoint import list_states
@@ -213,7 +212,7 @@ def summarize(run: Trainer, splits: Splits) -> Summary:
         optimize=False,  # the figures of a run must not depend on timings
     )
     evaluation = kind.evaluate(load_model(run.folder / "weights" / "best", run.world.device), samples, options)
-    write_file(run.folder / EVALUATION, json.dumps(evaluation.to_dict(), allow_nan=False).encode())
+    save_evaluation(evaluation, run.folder / EVALUATION)
     measured, first = evaluation.metrics(), run.metrics[0].name
     summary = Summary(
         task=config.task,
