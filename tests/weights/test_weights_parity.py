@@ -20,6 +20,8 @@ def libraries_of(name: str) -> list[str]:
         "vit": ["timm", "torchvision", "huggingface", "official"],
         "deit": ["timm", "huggingface", "official"],
         "swin": ["timm", "torchvision", "huggingface", "official", "mmpretrain"],
+        "swin_v2": ["timm", "torchvision", "huggingface", "official"],
+        "swin_v2_moved": ["timm", "huggingface", "official"],  # torchvision has no window of pre-training
         "poolformer": ["timm", "huggingface", "official"],
         "caformer": ["timm", "official"],
         "convformer": ["timm", "official"],
@@ -27,6 +29,10 @@ def libraries_of(name: str) -> list[str]:
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
+        "cait": ["timm", "official"],
+        "dinov2": ["timm"],
+        "convit": ["timm"],
+        "xcit": ["timm"],
         "tnt": ["timm"] if "legacy" in name else ["timm", "official"],
     }[name.split("-")[0]]
 

@@ -13,7 +13,7 @@ from vitrail.shapes import Image
 
 
 class Features(NamedTuple):
-    """What a backbone says of pictures, in one layout for every architecture.
+    """What a backbone says of images, in one layout for every architecture.
 
     Args:
         tokens: `(B, N, C)`, normalised, prefix tokens first.
@@ -27,7 +27,7 @@ class Features(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """Pictures in, features out.
+    """Images in, features out.
 
     Args:
         embedding: `images -> (x, grid)`.

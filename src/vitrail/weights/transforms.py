@@ -98,6 +98,33 @@ class Sections:
         return tuple(piece.contiguous() for piece in ours[0].split(rows))
 
 
+class PrefixSections:
+    """Class token and registers are two tables of theirs, `(1, 1, C)` and `(1, r, C)`, and one of ours."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Put the class token first."""
+        return (torch.cat(theirs, dim=1),)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Cut the class token off."""
+        return tuple(piece.contiguous() for piece in ours[0].split([1, ours[0].shape[1] - 1], dim=1))
+
+
+class FoldedClassPlace:
+    """Class token, registers and a position table with a place for the class token, which ours folds into the token."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Add the first place to the class token."""
+        cls, registers, table = theirs
+        return torch.cat([cls + table[:, :1], registers], dim=1), table[:, 1:].contiguous()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Write a table whose first place is zero."""
+        tokens, table = ours
+        places = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
+        return tokens[:, :1].contiguous(), tokens[:, 1:].contiguous(), places
+
+
 class MapTokens:
     """Their table of positions is a square map `(1, C, s, s)`, ours one of tokens `(1, s^2, C)`."""
 
@@ -198,6 +225,20 @@ class KeyMinusQuery:
         """Put the heads first, turn the squares around."""
         side = round(len(ours[0]) ** 0.5)
         return tuple(x.mT.unflatten(1, (side, side)).flip(1, 2) for x in ours)
+
+
+class KeyBias:
+    """Their bias of queries, keys and values, of which that of the keys is not used: ours is that of two of them."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Return the first and the last third."""
+        q, _, v = theirs[0].chunk(3)
+        return q.clone(), v.clone()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put zeros between the two."""
+        q, v = ours
+        return (torch.cat([q, torch.zeros_like(q), v]),)
 
 
 class Kernel:

@@ -6,17 +6,24 @@ every variant.
 
 from vitrail.models.published import (
     bit,
+    cait,
+    convit,
+    cpvt,
+    deepvit,
     deit,
     dinat,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
     poolformer,
     swin,
+    swin_v2,
     tnt,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.models.published.figures import Published
 
@@ -25,6 +32,7 @@ _FAMILIES = (
     vit_hybrid,
     deit,
     swin,
+    swin_v2,
     nat,
     dinat,
     dinat_s,
@@ -33,6 +41,12 @@ _FAMILIES = (
     mixer,
     bit,
     tnt,
+    cpvt,
+    deepvit,
+    cait,
+    convit,
+    xcit,
+    dinov2,
 )
 
 PUBLISHED: dict[str, Published] = {

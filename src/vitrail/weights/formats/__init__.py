@@ -8,16 +8,22 @@ from torch import Tensor
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
+    cait,
+    convit,
+    deepvit,
     deit,
     dinat_s,
+    dinov2,
     metaformer,
     mixer,
     nat,
     poolformer,
     swin,
+    swin_v2,
     tnt,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.weights.keymap import Format, Rule
 
@@ -29,6 +35,7 @@ FORMATS: tuple[Format, ...] = (
     *vit_hybrid.FORMATS,
     *deit.FORMATS,
     *swin.FORMATS,
+    *swin_v2.FORMATS,
     *nat.FORMATS,
     *dinat_s.FORMATS,
     *poolformer.FORMATS,
@@ -36,6 +43,11 @@ FORMATS: tuple[Format, ...] = (
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
+    *deepvit.FORMATS,
+    *cait.FORMATS,
+    *convit.FORMATS,
+    *xcit.FORMATS,
+    *dinov2.FORMATS,
 )
 
 
