@@ -45,7 +45,7 @@ def test_broken_pictures_give_exit_code_3_and_the_others_go_on(
 ) -> None:
     assert main(["predict", model, str(folder)]) == 3
     out, err = capsys.readouterr()
-    assert out.count(".png") == 4 and "2 of 6 pictures could not be read." in err
+    assert out.count(".png") == 4 and "2 of 6 inputs could not be read." in err
     assert "empty.jpg: the file is empty (0 bytes)" in err
 
 
@@ -93,7 +93,7 @@ def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.Capt
     assert main([*words, "--precision", "fp32"]) == 2
     assert "holds answers computed in bf16, and --precision is fp32" in capsys.readouterr().err
     assert main([*words, "--draft"]) == 2
-    assert "another --top or --draft" in capsys.readouterr().err
+    assert "other options that change predictions" in capsys.readouterr().err
 
 
 def test_nobody_computes_in_bf16_who_did_not_ask(

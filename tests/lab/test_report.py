@@ -22,6 +22,7 @@ from vitrail.lab.evaluate import evaluate
 from vitrail.lab.report import render, write_report
 from vitrail.lab.run_folder import Run, read_run, train_command
 from vitrail.tasks.classify.confusion_plot import confusion_cells, confusion_picture
+from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.data_url import decode
 from vitrail.training.config import TrainConfig
 
@@ -68,12 +69,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def evaluated(tiny: torch.nn.Module) -> Evaluation:
+def evaluated(tiny: torch.nn.Module) -> ClassificationEvaluation:
     return evaluate(tiny, "digits")
 
 
 @pytest.fixture
-def run(tiny: torch.nn.Module, evaluated: Evaluation, tmp_path: Path) -> Path:
+def run(tiny: torch.nn.Module, evaluated: ClassificationEvaluation, tmp_path: Path) -> Path:
     """A finished run folder."""
     folder = tmp_path / "first"
     vitrail.save_model(tiny, folder / "weights" / "best")
@@ -94,7 +95,7 @@ def run(tiny: torch.nn.Module, evaluated: Evaluation, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_finished_run(run: Path, evaluated: Evaluation) -> None:
+def test_a_finished_run(run: Path, evaluated: ClassificationEvaluation) -> None:
     path = write_report(run)
     page = Page(path.read_text(encoding="utf-8"))
     assert path == run / "report.html" and path.stat().st_size < 5_000_000
@@ -123,7 +124,7 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "has not finished" in page.words and "vitrail train --data digits" in page.words
 
 
-def test_names_cannot_speak_html(run: Path, evaluated: Evaluation) -> None:
+def test_names_cannot_speak_html(run: Path, evaluated: ClassificationEvaluation) -> None:
     labels = (EVIL, *evaluated.labels[1:])
     shown = [replace(each, id=EVIL, label=EVIL, predicted=EVIL) for each in evaluated.errors]
     classes = (replace(evaluated.classes[0], label=EVIL), *evaluated.classes[1:])
@@ -139,11 +140,11 @@ def test_names_cannot_speak_html(run: Path, evaluated: Evaluation) -> None:
     assert "default-src 'none'" in html
 
 
-def test_pictures_of_an_evaluation_cannot_be_addresses(run: Path, evaluated: Evaluation) -> None:
+def test_pictures_of_an_evaluation_cannot_be_addresses(run: Path, evaluated: ClassificationEvaluation) -> None:
     values = evaluated.to_dict()
     values["errors"][0]["picture"] = "https://example.org/x.png"
     (run / "evaluation.json").write_text(json.dumps(values))
-    with pytest.raises(DataError, match="not a picture"):
+    with pytest.raises(DataError, match="not an image"):
         write_report(run)
 
 

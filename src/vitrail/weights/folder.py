@@ -165,7 +165,8 @@ def _about(model: Model) -> dict[str, Any]:
             "Make the model with vitrail.create_model."
         )
     about = {key: getattr(model, key, None) for key in ("preprocess", "command", *_STATED)}
-    about["preprocess"] = about["preprocess"] or getattr(model.config, "preprocess", None)
+    # The default of a class is not this model's protocol.
+    about["preprocess"] = vars(model).get("preprocess") or getattr(model.config, "preprocess", None)
     about["metadata"] = dict(getattr(model, "metadata", {}))
     return about
 

@@ -99,6 +99,7 @@ class ClassificationTraining:
         with torch.device("meta"):
             shell: Any = find(self.model.variant).build(self.model.config)  # pyright: ignore
         shell.variant, shell.config = self.model.variant, self.model.config
+        shell.preprocess = self.preprocess
         return shell
 
 
