@@ -47,6 +47,8 @@ SMALL: dict[str, Small] = {
     "dinat_s": Small("dinat_s_tiny", {**_SWIN, "dilations": (2, 1)}, (4, 8)),
     "poolformer": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
+    "convnext": Small("convnext_tiny", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
+    "convnextv2": Small("convnextv2_tiny", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "caformer": Small("caformer_s18", {"dims": (8, 16, 32, 64), "depths": (1, 1, 1, 2)}, (4, 8, 16, 32)),
     "convformer": Small("convformer_s18", {**_META, "token_mixers": ("convolution",) * 3}, (4, 8, 16)),
     "poolformerv2": Small("poolformerv2_s12", {**_META, "token_mixers": ("pooling",) * 3}, (4, 8, 16)),

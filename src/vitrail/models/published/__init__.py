@@ -6,6 +6,7 @@ every variant.
 
 from vitrail.models.published import (
     bit,
+    convnext,
     deit,
     dinat,
     dinat_s,
@@ -30,6 +31,7 @@ _FAMILIES = (
     dinat_s,
     poolformer,
     metaformer,
+    convnext,
     mixer,
     bit,
     tnt,

@@ -8,6 +8,7 @@ from torch import Tensor
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
+    convnext,
     deit,
     dinat_s,
     metaformer,
@@ -33,6 +34,7 @@ FORMATS: tuple[Format, ...] = (
     *dinat_s.FORMATS,
     *poolformer.FORMATS,
     *metaformer.FORMATS,
+    *convnext.FORMATS,
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
