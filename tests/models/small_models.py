@@ -47,6 +47,12 @@ SMALL: dict[str, Small] = {
     "dinat_s": Small("dinat_s_tiny", {**_SWIN, "dilations": (2, 1)}, (4, 8)),
     "poolformer": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
+    "igpt": Small(
+        "imagegpt_small",
+        {"dim": 8, "depth": 2, "num_heads": 1, "colors": 27, "image_size": 64},
+        (1,),
+        any_size=False,
+    ),
     "convnext": Small("convnext_tiny", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "convnextv2": Small("convnextv2_tiny", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "caformer": Small("caformer_s18", {"dims": (8, 16, 32, 64), "depths": (1, 1, 1, 2)}, (4, 8, 16, 32)),
