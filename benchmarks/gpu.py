@@ -25,14 +25,14 @@ from sheet import begin, flags, show, take_turns, tell
 from vitrail.grid import Grid
 from vitrail.kernels.window import window
 from vitrail.kernels.window.reference import cut as cut_windows
-from vitrail.lab.bench.agreement import compare
-from vitrail.lab.bench.contender import Unavailable
-from vitrail.lab.bench.execution import compiled, finished, unchanged
+from vitrail.lab.bench.accuracy import compare
+from vitrail.lab.bench.candidate import Unavailable
+from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.libraries import from_timm
-from vitrail.lab.bench.page import ratio
+from vitrail.lab.bench.report import ratio
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns
-from vitrail.parts.windows import PadThenRoll
+from vitrail.lab.bench.torch_runners import compiled, finished, unchanged
+from vitrail.parts.window_partition import PadThenRoll
 
 MODELS = ("swin_tiny_patch4_window7_224", "swin_base_patch4_window7_224")
 Calls = dict[str, Callable[[], Any]]
@@ -86,10 +86,10 @@ def window_calls(side: int, heads: int, shift: int, batch: int, device: torch.de
     qkv = torch.randn(batch, grid.tokens, 3 * heads * WIDTH, device=device, dtype=torch.bfloat16, requires_grad=True)
     bias = torch.randn(heads, n, n, device=device, requires_grad=True)
     cut = PadThenRoll.of(grid, WINDOW, shift)
-    slots, kinds = cut.slots(device), cut.kinds(device)
+    token_index, mask_index = cut.token_index(device), cut.mask_index(device)
 
     def ours() -> Tensor:
-        return window(qkv, None, cut.addends(bias, bias), kinds, slots, heads)
+        return window(qkv, None, cut.bias_plus_mask(bias, bias), mask_index, token_index, heads)
 
     def lay_out() -> Tensor:
         return addend_of(bias, cut, bias).to(qkv.dtype).expand(batch, -1, -1, -1, -1).flatten(0, 1).contiguous()
@@ -99,8 +99,10 @@ def window_calls(side: int, heads: int, shift: int, batch: int, device: torch.de
     def sdpa() -> Tensor:
         return window_by_sdpa(qkv, lay_out() if torch.is_grad_enabled() else laid_out, grid, cut.shift, heads)
 
-    place = torch.empty_like(slots.flatten()).scatter_(0, slots.flatten(), torch.arange(grid.tokens, device=device))
-    fused, count = torch.compile(flex_attention, dynamic=False), len(slots)
+    place = torch.empty_like(token_index.flatten()).scatter_(
+        0, token_index.flatten(), torch.arange(grid.tokens, device=device)
+    )
+    fused, count = torch.compile(flex_attention, dynamic=False), len(token_index)
     addends = addend_of(bias, cut, bias).detach().contiguous()
 
     def flex() -> Tensor:
@@ -109,7 +111,7 @@ def window_calls(side: int, heads: int, shift: int, batch: int, device: torch.de
         def score(value: Tensor, pair: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
             return value + addend[pair % count, head, row, column]
 
-        q, k, v = (x.flatten(0, 1).contiguous() for x in cut_windows(qkv, None, slots, heads))
+        q, k, v = (x.flatten(0, 1).contiguous() for x in cut_windows(qkv, None, token_index, heads))
         mixed: Any = fused(q, k, v, score_mod=score)  # (B * windows, h, n, d)
         return mixed.transpose(1, 2).flatten(2).reshape(batch, grid.tokens, -1)[:, place]
 
@@ -131,7 +133,7 @@ def error_of(got: Tensor, expected: Tensor) -> float:
 
 
 def table_rows(
-    title: str, ours: str, turns: Mapping[str, Turns], errors: Mapping[str, float | None], batch: int
+    title: str, ours: str, turns: Mapping[str, Timings], errors: Mapping[str, float | None], batch: int
 ) -> Iterator[list[str]]:
     """Yield a row for each contender, the fastest first."""
     for who in sorted(turns, key=lambda name: turns[name].spread.median):

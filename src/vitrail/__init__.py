@@ -1,4 +1,4 @@
-"""Vitrail: the Transformer series for pictures, under the same few verbs.
+"""Vitrail: the Transformer series for images, under the same few verbs.
 
 Example:
     >>> import vitrail
@@ -22,7 +22,7 @@ _DOOR = {
     "save_model": "vitrail.weights.folder",
     "predict": "vitrail.lab.predict",
     "evaluate": "vitrail.lab.evaluate",
-    "optimize": "vitrail.fast.optimize",
+    "optimize": "vitrail.fused.optimize",
     "attention_maps": "vitrail.explain.maps",
     "Grid": "vitrail.grid",
     "Preprocess": "vitrail.preprocess",
@@ -44,7 +44,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from vitrail.explain.maps import attention_maps
-    from vitrail.fast.optimize import optimize
+    from vitrail.fused.optimize import optimize
     from vitrail.grid import Grid
     from vitrail.lab.evaluate import evaluate
     from vitrail.lab.predict import predict

@@ -1,4 +1,4 @@
-"""A folder for what is slow to make and can be made again: unpacked archives, decoded pictures.
+"""A folder for what is slow to make and can be made again: unpacked archives, decoded images.
 
 Deleting it is always safe. It is `$VITRAIL_CACHE`, or `vitrail` in the user's cache folder, or, where that cannot be
 written, a private folder for temporary files.
@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
-from vitrail.durable import full_disk
+from vitrail.atomic_io import full_disk
 from vitrail.errors import ResourceError
 
 ABANDONED = 3600

@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from vitrail.errors import VitrailError
 from vitrail.kernels.attention.reference import attend as global_attention
 from vitrail.kernels.neighborhood import neighborhood, reference, tiles
-from vitrail.kernels.neighborhood.axis import Axis
-from vitrail.kernels.neighborhood.patches import cut_patches, fold_patches
+from vitrail.kernels.neighborhood.tiling import Axis
+from vitrail.kernels.neighborhood.unfold import cut_patches, fold_patches
 from vitrail.kernels.neighborhood.window import neighbours
 from vitrail.parts.positions import relative_index
 
-every_backend = pytest.mark.parametrize("attend", [reference, tiles], ids=["reference", "tiles"])
+every_backend = pytest.mark.parametrize("attend", [reference, tiles], ids=["reference", "tiled_sdpa"])
 
 
 def draw(height, width, kernel_size, batch=2, heads=2, d=4, dtype=torch.float64):
@@ -258,8 +258,8 @@ def test_costs_are_counted_without_the_pairs_that_are_forbidden():
 def test_the_fast_way_runs_where_it_can():
     qkv, bias = draw(9, 9, 3, dtype=torch.float32)
     q, k, v = qkv.detach().unbind(3)
-    assert dict(neighborhood.explain(q, k, v, bias, 3, 1))["tiles"] is None
-    assert "floating point" in dict(neighborhood.explain(q.long(), k, v, bias, 3, 1))["tiles"]
+    assert dict(neighborhood.explain(q, k, v, bias, 3, 1))["tiled_sdpa"] is None
+    assert "floating point" in dict(neighborhood.explain(q.long(), k, v, bias, 3, 1))["tiled_sdpa"]
     exact = [x.double() for x in (q, k, v, bias)]  # fp64 is not for compiled code
     assert torch.equal(neighborhood(*exact, 3, 1), tiles(*exact, 3, 1))
 

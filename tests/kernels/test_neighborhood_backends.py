@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
-from vitrail.kernels.neighborhood import compiled, neighborhood, reference
+from vitrail.kernels.neighborhood import cpp, neighborhood, reference
 from vitrail.native import build as native_build
 from vitrail.native.build import refusal
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
@@ -22,7 +22,7 @@ def draw(side=8, kernel_size=5, d=4, dtype=torch.float32):
 
 
 def refused(*args) -> str | None:
-    return dict(neighborhood.explain(*args))["compiled"]
+    return dict(neighborhood.explain(*args))["cpp"]
 
 
 @needs_compiler
@@ -34,7 +34,7 @@ def test_compiled_code_runs_first_and_agrees(dtype, dilation):
     q, k, v, bias = draw(side=11, dtype=dtype)
     assert refused(q, k, v, bias, 5, dilation) is None
     got = neighborhood(q, k, v, bias, 5, dilation)
-    assert torch.equal(got, compiled(q, k, v, bias, 5, dilation)) and got.dtype == dtype
+    assert torch.equal(got, cpp(q, k, v, bias, 5, dilation)) and got.dtype == dtype
     want = reference(q.double(), k.double(), v.double(), bias.double(), 5, dilation)
     assert (got - want).norm() < {torch.float32: 2e-6, torch.bfloat16: 6e-3}[dtype] * want.norm()
 

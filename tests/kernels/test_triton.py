@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from vitrail.kernels.add_layer_norm.triton_backend import unsupported_reason as norm_unsupported_reason
 from vitrail.kernels.neighborhood import neighborhood
 from vitrail.kernels.neighborhood.triton_backend import unfit as neighborhood_unfit
-from vitrail.kernels.norm.triton_backend import refuses as norm_refuses
 from vitrail.kernels.triton_support import share, tile_of
 from vitrail.kernels.window import window
 from vitrail.kernels.window.triton_backend import unfit as window_unfit
@@ -60,7 +60,7 @@ CASES = [
     ("norm", dict(rows=70, width=96, dtype="bf16")),
     ("gelu", dict(rows=11, width=200, dtype="fp32")),
     ("gelu", dict(rows=9, width=128, dtype="bf16")),
-    ("mlp_branch", dict(rows=11, width=24, dtype="fp32")),
+    ("fused_mlp", dict(rows=11, width=24, dtype="fp32")),
 ]
 
 
@@ -87,25 +87,27 @@ def test_outputs_and_gradients_are_the_references(number):
 
 
 def test_rows_too_long_for_a_tile_are_refused():
-    assert "9000 channels" in str(norm_refuses(torch.zeros(1, 9000), None, torch.ones(9000), torch.zeros(9000), 1e-5))
+    assert "9000 channels" in str(
+        norm_unsupported_reason(torch.zeros(1, 9000), None, torch.ones(9000), torch.zeros(9000), 1e-5)
+    )
     x, scale = torch.zeros(2, 8), torch.ones(8)
-    assert "one precision" in str(norm_refuses(x, x.double(), scale, scale, 1e-5))
+    assert "one precision" in str(norm_unsupported_reason(x, x.double(), scale, scale, 1e-5))
 
 
 def test_on_a_cpu_they_say_why_not():
     qkv = torch.zeros(1, 16, 24)
-    slots = torch.arange(16)[None]
-    reason = dict(window.explain(qkv, None, None, slots[:, 0], slots, 2))["triton"]
+    token_index = torch.arange(16)[None]
+    reason = dict(window.explain(qkv, None, None, token_index[:, 0], token_index, 2))["triton"]
     assert reason == "needs a CUDA device, got cpu"
     q, k, v = torch.zeros(1, 7, 7, 3, 2, 8).unbind(3)
     assert dict(neighborhood.explain(q, k, v, torch.zeros(169, 2), 7, 1))["triton"] == "needs a CUDA device, got cpu"
 
 
 def test_what_does_not_fit_in_a_tile_is_refused():
-    slots = torch.zeros(1, 400, dtype=torch.long)
-    assert "400 keys" in str(window_unfit(torch.zeros(1, 400, 24), slots, 1))
-    slots = slots[:, :64]
-    assert "width 256" in str(window_unfit(torch.zeros(1, 64, 768), slots, 1))
+    token_index = torch.zeros(1, 400, dtype=torch.long)
+    assert "400 keys" in str(window_unfit(torch.zeros(1, 400, 24), token_index, 1))
+    token_index = token_index[:, :64]
+    assert "width 256" in str(window_unfit(torch.zeros(1, 64, 768), token_index, 1))
     q, k, v = torch.zeros(1, 40, 40, 3, 1, 8).unbind(3)
     assert "17 cells" in str(neighborhood_unfit(q, k, v, 17))
     assert "one precision" in str(neighborhood_unfit(q, k.double(), v, 7))

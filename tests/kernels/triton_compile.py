@@ -13,12 +13,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from vitrail.kernels.add_layer_norm import triton_kernels as norm
 from vitrail.kernels.gelu import triton_kernels as gelu
 from vitrail.kernels.neighborhood import triton_kernels as near
-from vitrail.kernels.norm import triton_kernels as norm
 from vitrail.kernels.window import triton_kernels as within
 
-INTEGERS = {"kinds": "*i64", "slots": "*i64"}
+INTEGERS = {"mask_index": "*i64", "token_index": "*i64"}
 IN_FP32 = {"weight", "moments", "bias", "sums", "into_bias", "into_padding", "partial", "table", "deltas", "into_table"}
 ROWS = {"qkv", "padding", "out", "grad", "into_qkv", "q", "k", "v", "into_q", "into_k", "into_v"}
 ROWS |= {"x", "branch", "total", "normed", "into_total", "into_normed", "into_x", "y", "into_y"}

@@ -17,18 +17,18 @@ from torch import Tensor
 from triton.runtime import interpreter
 
 from vitrail.grid import Grid
-from vitrail.kernels.branch import Linear, Norm
+from vitrail.kernels.add_layer_norm.reference import add_layer_norm
+from vitrail.kernels.add_layer_norm.triton_backend import add_layer_norm as add_layer_norm_in_triton
+from vitrail.kernels.fused_mlp.reference import transform
+from vitrail.kernels.fused_mlp.triton_backend import transform as transform_in_triton
+from vitrail.kernels.fused_types import LinearWeights
 from vitrail.kernels.gelu.reference import bias_gelu
 from vitrail.kernels.gelu.triton_backend import bias_gelu as bias_gelu_in_triton
-from vitrail.kernels.mlp_branch.reference import transform
-from vitrail.kernels.mlp_branch.triton_backend import transform as transform_in_triton
 from vitrail.kernels.neighborhood import reference as near
 from vitrail.kernels.neighborhood.triton_backend import attend as near_in_triton
-from vitrail.kernels.norm.reference import add_norm
-from vitrail.kernels.norm.triton_backend import add_norm as add_norm_in_triton
 from vitrail.kernels.window import reference as within
 from vitrail.kernels.window.triton_backend import attend as within_in_triton
-from vitrail.parts import windows
+from vitrail.parts import window_partition
 
 Builder, Executor = interpreter.InterpreterBuilder, interpreter.GridExecutor
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -105,15 +105,15 @@ def watch() -> None:
 
 def window_case(cut, height, width, window, shift, heads, d, batch, dtype, padded=True, biased=True, device="cpu"):
     """Return the two answers, and the tensors to differentiate, of window attention."""
-    a_cut = getattr(windows, cut).of(Grid(height, width), window, shift)
-    slots, kinds, channels = a_cut.slots(device), a_cut.kinds(device), heads * d
-    n = slots.shape[1]
+    a_cut = getattr(window_partition, cut).of(Grid(height, width), window, shift)
+    token_index, mask_index, channels = a_cut.token_index(device), a_cut.mask_index(device), heads * d
+    n = token_index.shape[1]
     leaves = [torch.randn(batch, height * width, 3 * channels)]
     leaves += [torch.randn(3 * channels)] * padded + [torch.randn(heads, n, n)] * biased
 
     def run(attend, qkv, *rest):
         padding, bias = rest[0] if padded else None, rest[-1] if biased else None
-        return attend(qkv, padding, a_cut.addends(bias, bias if biased else qkv), kinds, slots, heads)
+        return attend(qkv, padding, a_cut.bias_plus_mask(bias, bias if biased else qkv), mask_index, token_index, heads)
 
     return (
         run,
@@ -138,11 +138,11 @@ def norm_case(rows, width, dtype, added=True, device="cpu"):
     leaves = [torch.randn(2, rows, width) + 3, torch.randn(width), torch.randn(width)]
     leaves += [torch.randn(2, rows, width)] * added
 
-    def run(add_norm, x, weight, bias, branch=None):
-        return torch.cat(add_norm(x, branch, weight, bias, 1e-5), dim=-1)
+    def run(add_layer_norm, x, weight, bias, branch=None):
+        return torch.cat(add_layer_norm(x, branch, weight, bias, 1e-5), dim=-1)
 
     dtypes = [dtype, "fp32", "fp32", *[dtype] * added]
-    return run, (add_norm, add_norm_in_triton), [x.to(device) for x in leaves], dtypes
+    return run, (add_layer_norm, add_layer_norm_in_triton), [x.to(device) for x in leaves], dtypes
 
 
 def gelu_case(rows, width, dtype, device="cpu"):
@@ -156,10 +156,12 @@ def mlp_branch_case(rows, width, dtype, device="cpu"):
     leaves = [torch.randn(3, rows, width), torch.randn(width), torch.randn(width)]
     leaves += [torch.randn(2 * width, width) / 8, torch.randn(2 * width), torch.randn(width, 2 * width) / 8]
     leaves += [torch.randn(width)]
-    keep = torch.tensor([0.0, 1.25, 1.25], device=device)
+    drop_scale = torch.tensor([0.0, 1.25, 1.25], device=device)
 
     def run(transform, x, scale, shift, *linear):
-        return transform(x, Norm(scale, shift, 1e-5), Linear(*linear[:2]), Linear(*linear[2:]), keep)
+        return transform(
+            x, NormWeights(scale, shift, 1e-5), LinearWeights(*linear[:2]), LinearWeights(*linear[2:]), drop_scale
+        )
 
     return run, (transform, transform_in_triton), [x.to(device) for x in leaves], [dtype] * 7
 
@@ -187,7 +189,7 @@ def _all(run, attend, leaves: list[Tensor]) -> list[Tensor]:
 
 
 CASES = {"window": window_case, "neighborhood": neighborhood_case, "norm": norm_case, "gelu": gelu_case}
-CASES["mlp_branch"] = mlp_branch_case
+CASES["fused_mlp"] = mlp_branch_case
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def run_with(unit: Path, *tests: str, refuse: bool = False) -> tuple[int, str]:
     [
         ("native/test_gemm_attention.py", "native/test_int8_gemm.py"),
         ("native/test_fused_train.py",),
-        ("kernels/test_window_compiled.py", "native/test_token_mlp_compiled.py"),
+        ("kernels/test_window_cpp.py", "native/test_token_mlp_compiled.py"),
         ("native/test_convolution_compiled.py", "native/test_bottleneck.py"),
     ],
     ids=["gemm", "fused_train", "attention", "convolutions"],

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import conv2d, layer_norm, linear, pad
 
 from closeness import CLOSE, off, steps_off
-from vitrail.fast.patches import FastPatchEmbedding, as_bytes
+from vitrail.fused.patches import FusedPatchEmbedding, as_bytes
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.gemm import pack_linear
 from vitrail.native.norms import LaneNorm
@@ -58,9 +58,9 @@ def test_bytes_are_read_as_they_were(sides: tuple[int, int], dtype: torch.dtype)
     want = conv2d(pad(images, (0, -sides[1] % 4, 0, -sides[0] % 4)).double(), layer.proj.weight.double(), stride=4)
     want = (want + layer.proj.bias.double()[:, None, None]).flatten(2).transpose(1, 2)
     stored = RESIDUAL[dtype]
-    assert steps_off(FastPatchEmbedding(layer, dtype, preprocess)(images)[0], want) < 1
+    assert steps_off(FusedPatchEmbedding(layer, dtype, preprocess)(images)[0], want) < 1
     if dtype != stored:
-        assert steps_off(FastPatchEmbedding(layer, dtype)(images)[0], want) > 2
+        assert steps_off(FusedPatchEmbedding(layer, dtype)(images)[0], want) > 2
 
 
 @pytest.mark.parametrize("sides", [(2, 2), (7, 4), (5, 9)])

@@ -6,7 +6,7 @@ import torch
 from vitrail.errors import VitrailError
 from vitrail.kernels.attention import attention, reference
 from vitrail.kernels.attention.reference import attention_map
-from vitrail.kernels.dispatch import Backend, Kernel
+from vitrail.kernels.dispatch import Backend, Op
 from vitrail.parts.attend import merge_heads, split_heads
 
 
@@ -49,7 +49,7 @@ def test_a_backend_says_why_it_does_not_run():
 def test_the_first_backend_that_does_not_refuse_runs():
     even = Backend("even", lambda n: "even", lambda n: "odd number" if n % 2 else None)
     small = Backend("small", lambda n: "small", lambda n: "not below 10" if n >= 10 else None)
-    kernel = Kernel("toy", [even, small])
+    kernel = Op("toy", [even, small])
     assert [kernel(n) for n in (2, 3)] == ["even", "small"]
     with pytest.raises(VitrailError, match=r"'toy'.*even: odd number; small: not below 10"):
         kernel(11)

@@ -53,12 +53,12 @@ def test_on_a_grid_of_one_neighborhood_it_is_window_attention():
 def test_it_listens_where_its_keys_say(grid, dilation):
     mixer = drawn(NeighborhoodAttention(4, num_heads=2, kernel_size=3, dilation=dilation))
     x = torch.randn(1, grid.tokens, 4, dtype=torch.float64, requires_grad=True)
-    y, slots, keys = mixer(x, grid), mixer.slots(grid), mixer.keys(grid)
-    assert sorted(slots[slots >= 0].tolist()) == list(range(grid.tokens))
+    y, token_index, keys = mixer(x, grid), mixer.token_index(grid), mixer.keys(grid)
+    assert sorted(token_index[token_index >= 0].tolist()) == list(range(grid.tokens))
     for cell in range(grid.tokens):
         (slope,) = torch.autograd.grad(y[0, cell].sum(), x, retain_graph=True)
         moved = slope[0].abs().sum(-1).nonzero().flatten().tolist()
-        listed = keys[(slots[:, 0] == cell).nonzero()[0, 0]]
+        listed = keys[(token_index[:, 0] == cell).nonzero()[0, 0]]
         assert len(listed) == 9
         assert sorted(listed[listed >= 0].tolist()) == moved
 

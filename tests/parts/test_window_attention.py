@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 from vitrail.grid import Grid
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-from vitrail.parts.windows import MaskedPadding, PadThenRoll, RollThenPad, tile
+from vitrail.parts.window_partition import MaskedPadding, PadThenRoll, RollThenPad, tile
 
 GRIDS = [(1, 1), (1, 7), (5, 9), (8, 8), (8, 13), (14, 14)]
 CUTS = [PadThenRoll, RollThenPad, MaskedPadding]
@@ -146,10 +146,10 @@ def test_joining_undoes_splitting(cut, size, shift):
 def test_slots_name_each_cell_once_and_where_split_puts_it(cut, size):
     grid = Grid(*size)
     a_cut = cut.of(grid, window=4, shift=2)
-    slots = a_cut.slots()
-    assert sorted(slots[slots >= 0].tolist()) == list(range(grid.tokens))
+    token_index = a_cut.token_index()
+    assert sorted(token_index[token_index >= 0].tolist()) == list(range(grid.tokens))
     windows = a_cut.split(torch.arange(1.0, grid.tokens + 1).view(1, *size, 1))[0, ..., 0]
-    assert torch.equal(windows, slots + 1.0)
+    assert torch.equal(windows, token_index + 1.0)
 
 
 @every_cut
@@ -169,13 +169,13 @@ def test_windows_of_one_kind_keep_the_same_pairs_apart(cut, size, window, shift)
         like = torch.zeros(())
         regions = tile(a_cut._labels(like)[None, ..., None], a_cut.window)[0, ..., 0]
         apart = regions[:, :, None] != regions[:, None, :]
-        mask = a_cut.addends(None, like)
+        mask = a_cut.bias_plus_mask(None, like)
         mask = torch.zeros(1, 1, *apart.shape[1:]) if mask is None else mask
-        kinds = a_cut.kinds()
-        assert kinds.unique().tolist() == list(range(len(mask)))
-        assert torch.equal(mask[kinds][:, 0] != 0, apart) or not a_cut.parted
+        mask_index = a_cut.mask_index()
+        assert mask_index.unique().tolist() == list(range(len(mask)))
+        assert torch.equal(mask[mask_index][:, 0] != 0, apart) or not a_cut.needs_mask
         bias = torch.randn(2, *apart.shape[1:])
-        dense = bias + torch.zeros(()).masked_fill(apart, a_cut.forbidden)[:, None] if a_cut.parted else bias
+        dense = bias + torch.zeros(()).masked_fill(apart, a_cut.mask_value)[:, None] if a_cut.needs_mask else bias
         assert torch.equal(a_cut.separate(bias, like), dense)
 
 

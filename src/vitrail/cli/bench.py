@@ -30,7 +30,7 @@ class Bench:
     """Measure how fast a model runs here, against other libraries and engines with the same weights.
 
     All run in one process, turn by turn, and their answers are compared; who is not installed is listed with what to
-    install. Prints pictures a second, ratios, and GEU: the share of the machine's own product rate that the model
+    install. Prints images a second, ratios, and GEU: the share of the machine's own product rate that the model
     reaches. The exit code is 1 where the answers of ours are off.
     """
 
@@ -41,7 +41,7 @@ class Bench:
     precision: Literal["bf16", "fp32", "int8"] = "bf16"
     """What to compute in. In int8 that is our optimized form alone; all others then run in bf16."""
     imgsz: int | None = None
-    """Side of the pictures; the model's own by default."""
+    """Side of the images; the model's own by default."""
     peers: tuple[str, ...] = _DEFAULT_PEERS
     """Whom to measure against, also vitrail-compiled (our model through torch.compile); none is nobody."""
     rounds: int = 7
@@ -55,9 +55,9 @@ class Bench:
     set: tuple[str, ...] = ()
     """Fields of the model's config to replace, as name=value: --set pooling=timm."""
     data: str | None = None
-    """Real pictures to compare the answers on, such as a folder; drawn ones by default."""
+    """Real images to compare the answers on, such as a folder; drawn ones by default."""
     check: int = 128
-    """Pictures that the answers are compared on."""
+    """Images that the answers are compared on."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to run."""
     starts: bool = True
@@ -69,10 +69,10 @@ class Bench:
 
     def run(self) -> int:
         """Measure, print, write."""
-        from vitrail.lab.bench.measure import Plan, run_bench
+        from vitrail.lab.bench.model_spec import ModelSpec
         from vitrail.lab.bench.registry import find_contenders
-        from vitrail.lab.bench.subject import Subject
-        from vitrail.lab.inference import pick_device
+        from vitrail.lab.bench.runner import Plan, run_bench
+        from vitrail.lab.model_loading import pick_device
 
         peers = _listed(self.peers)
         contenders = find_contenders(() if peers == ("none",) else peers)
@@ -88,14 +88,14 @@ class Bench:
             warm=self.warm,
         )
         self._check_out()
-        subject = Subject(self.model, self.weights, self.imgsz, self.set, pick_device(self.device).type)
+        subject = ModelSpec(self.model, self.weights, self.imgsz, self.set, pick_device(self.device).type)
         result = run_bench(subject, contenders, plan, _command(), tell=lambda line: print(line, file=sys.stderr))
         self._show(result)
         return 0 if result.sound else 1
 
     def _check_out(self) -> None:
         """Refuse a place that nothing can be written to, before minutes are spent."""
-        from vitrail.durable import refuse_unwritable
+        from vitrail.atomic_io import refuse_unwritable
 
         if self.out is None or self.out.is_dir():
             return
@@ -104,8 +104,8 @@ class Bench:
         refuse_unwritable(self.out)
 
     def _show(self, result: "Result") -> None:
-        from vitrail.durable import write_file
-        from vitrail.lab.bench.page import facts, page, tables, verdict
+        from vitrail.atomic_io import write_file
+        from vitrail.lab.bench.report import facts, page, tables, verdict
 
         print("\n".join(facts(result)))
         for table in tables(result):

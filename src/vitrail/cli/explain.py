@@ -13,8 +13,8 @@ from vitrail.errors import DataError, VitrailError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vitrail.explain.look import Look
-    from vitrail.lab.pictures import Picture
+    from vitrail.explain.options import ExplainOptions
+    from vitrail.lab.image_sources import Picture
 
 EXAMPLES = """
     vitrail explain runs/classify/digits picture.png
@@ -31,14 +31,14 @@ class Explain:
     """Show where a model looks, and what it learned of places and patches.
 
     Without flags every method that the model offers is drawn: attention rollout, heads, blocks and saliency where there
-    is attention, saliency and the influence of cells on each other elsewhere. The pictures are PNG files beside an
+    is attention, saliency and the influence of cells on each other elsewhere. The images are PNG files beside an
     index.html that needs no network.
     """
 
     model: Positional[str]
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
     images: Positional[tuple[str, ...]]
-    """Pictures, folders of pictures, or patterns."""
+    """Images, folders of images, or patterns."""
     weights: str | None = None
     """A checkpoint, where the model is a name in the catalogue."""
     out: Path = Path("runs/explain")
@@ -54,20 +54,20 @@ class Explain:
     query: str | None = None
     """ROW,COLUMN of the cell whose view is shown, counted from 0, on the grid of that block, or of the last."""
     pixel: str | None = None
-    """ROW,COLUMN of a pixel of the picture as the model sees it; the cell that covers it is the query."""
+    """ROW,COLUMN of a pixel of the image as the model sees it; the cell that covers it is the query."""
     labels: Path | None = None
     """Text file with a class name a line, where the model has none or others are wanted."""
     limit: int = 32
-    """Most pictures to draw."""
+    """Most images to draw."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
 
     def run(self) -> int:
         """Draw, and say where the page is."""
-        from vitrail.durable import refuse_unwritable_folder
-        from vitrail.explain.album import album, save, save_page
-        from vitrail.lab.inference import class_names, find_model
-        from vitrail.lab.pictures import find_pictures
+        from vitrail.atomic_io import refuse_unwritable_folder
+        from vitrail.explain.report import album, save, save_page
+        from vitrail.lab.image_sources import find_pictures
+        from vitrail.lab.model_loading import class_names, find_model
 
         if self.limit < 1:
             raise VitrailError(f"--limit is {self.limit}; it must be at least 1.")
@@ -91,17 +91,17 @@ class Explain:
         print(f"Open {save_page(sections, self.out, model, _command())}")
         return DataError.exit_code if failed else 0
 
-    def look(self) -> "Look":
+    def look(self) -> "ExplainOptions":
         """Return what the flags ask for."""
-        from vitrail.explain.look import Look, check_options
-        from vitrail.explain.query import Pixel
+        from vitrail.explain.options import ExplainOptions, check_options
+        from vitrail.explain.token_query import Pixel
 
         if self.query and self.pixel:
             raise VitrailError("--query names a cell and --pixel the cell under a pixel; give one of them.")
         query = _pair("query", self.query) if self.query else None
         if self.pixel:
             query = Pixel(*_pair("pixel", self.pixel))
-        look = Look(self.method, _block(self.block), self.head, query)
+        look = ExplainOptions(self.method, _block(self.block), self.head, query)
         check_options(look)
         return look
 
@@ -119,7 +119,7 @@ def _pair(flag: str, text: str) -> tuple[int, int]:
 
 
 def _readable(pictures: "Sequence[Picture]", failed: list[str]) -> "Iterator[tuple[str, Image]]":
-    """Read the pictures one by one; one that cannot be read is named and the others go on."""
+    """Read the images one by one; one that cannot be read is named and the others go on."""
     for picture in pictures:
         try:
             yield picture.name, picture.read()

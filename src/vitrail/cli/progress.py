@@ -1,4 +1,4 @@
-"""The bar of a verb that goes through pictures: how far, how fast, how long still, how much memory."""
+"""The bar of a verb that goes through images: how far, how fast, how long still, how much memory."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ def picture_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from vitrail.training.progress import memory_in_use
+    from vitrail.training.reporters import memory_in_use
 
     facts = TextColumn("{task.fields[speed]}")
     columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), facts, TextColumn("ETA"), TimeRemainingColumn()

@@ -1,8 +1,8 @@
-"""From a picture to the tensor that a model takes: for evaluation, and for training.
+"""From an image to the tensor that a model takes: for evaluation, and for training.
 
-Both work in three steps, and pixels stay uint8 up to the last. `picture` brings one decoded picture to the model's
+Both work in three steps, and pixels stay uint8 up to the last. `picture` brings one decoded image to the model's
 size, `vary` changes a batch, and `finish` makes the model's numbers of it: loading processes take the first two and
-hand on bytes, the last is taken where the model is. Pictures that have the model's size already (CIFAR, digits) skip
+hand on bytes, the last is taken where the model is. Images that have the model's size already (CIFAR, digits) skip
 the first step, see `leaves`.
 """
 
@@ -11,25 +11,25 @@ from math import exp, log, sqrt
 from PIL import Image
 from torch import Tensor
 
-from vitrail.data.augment import Augment, Holes, draw_holes, jitter
-from vitrail.data.draw import Draws
-from vitrail.data.pixels import FILTERS, PLAIN, Box, Pixels
-from vitrail.data.policy import rand_augment, trivial_augment
+from vitrail.data.augment import Augment, EraseBoxes, draw_holes, jitter
+from vitrail.data.auto_augment import rand_augment, trivial_augment
+from vitrail.data.pixel_ops import FILTERS, PLAIN, Box, Pixels
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
 from vitrail.preprocess import Preprocess
 
-Varied = tuple[Tensor, Holes | None]
-"""Pixels of a batch `(B, C, Y, X)` of uint8, and what is to be erased from them once they are normalised."""
+Varied = tuple[Tensor, EraseBoxes | None]
+"""Pixels of a batch `(B, C, Y, X)` of uint8, and the boxes to erase after normalisation."""
 
 
 class EvalTransform:
-    """Carry out a `Preprocess`: the same picture gives the same tensor, always.
+    """Carry out a `Preprocess`: the same image gives the same tensor, always.
 
     Equal to `timm.data.create_transform(..., crop_mode="center")` on the same pixels, bit for bit.
 
     Args:
         preprocess: the evaluation protocol of a model.
-        pixels: who does it; all do the same.
+        pixels: backend of the pixel operations; all give the same result.
 
     Example:
         >>> EvalTransform(Preprocess(size=32))(Image.new("RGB", (50, 40))).shape
@@ -54,12 +54,12 @@ class EvalTransform:
         return self.batch(self.picture(image)[None])[0]
 
     def leaves(self, channels: int, height: int, width: int) -> bool:
-        """Tell whether `picture` would leave pictures of this shape as they are."""
+        """Tell whether `picture` would leave images of this shape as they are."""
         size = self.preprocess.size
         fits = channels in (1, self.preprocess.channels)
         return fits and height == width == size == self.preprocess.resize
 
-    def picture(self, image: Image.Image, draws: Draws | None = None) -> Tensor:
+    def picture(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
         """Resize the short side, and crop from the centre; `(C, size, size)` of uint8."""
         short, side, (width, height) = self.preprocess.resize, self.preprocess.size, image.size
         wide = short if width <= height else int(short * width / height)
@@ -69,31 +69,31 @@ class EvalTransform:
             image, (0, 0, width, height), (wide, tall), corner, side, self.preprocess.interpolation
         )
 
-    def vary(self, pixels: Tensor, draws: Draws | None = None) -> Varied:
+    def vary(self, pixels: Tensor, draws: BatchRng | None = None) -> Varied:
         """Change nothing."""
         return pixels, None
 
-    def finish(self, pixels: Tensor, holes: Holes | None = None) -> Tensor:
+    def finish(self, pixels: Tensor, holes: EraseBoxes | None = None) -> Tensor:
         """Normalise `(B, C, size, size)`."""
         return self.pixels.normalize(pixels, self.preprocess)
 
-    def batch(self, pixels: Tensor, draws: Draws | None = None) -> Tensor:
+    def batch(self, pixels: Tensor, draws: BatchRng | None = None) -> Tensor:
         """Take the last two steps at once."""
         return self.finish(pixels)
 
 
 class TrainTransform:
-    """Vary training pictures; each picture's changes are a function of its draws alone.
+    """Vary training images; each image's changes are a function of its draws alone.
 
     Args:
         preprocess: size, interpolation and statistics of the model.
-        augment: what may be varied.
-        pixels: who does it; all do the same.
+        augment: augmentation settings.
+        pixels: backend of the pixel operations; all give the same result.
     """
 
     def __init__(self, preprocess: Preprocess, augment: Augment, pixels: Pixels = PLAIN) -> None:
         self.preprocess, self.augment, self.pixels = preprocess, augment, pixels
-        # The picture whole, for the crops that do not choose a part of it.
+        # The image whole, for the crops that do not choose a part of it.
         whole = Preprocess(preprocess.size, 1.0, preprocess.interpolation, preprocess.mean, preprocess.std)
         self._still = EvalTransform(preprocess if augment.crop == "center" else whole, pixels)
         self.mode = self._still.mode
@@ -102,19 +102,19 @@ class TrainTransform:
         self._padding = max(1, round(augment.padding * preprocess.size)) if augment.padding else 0
 
     def leaves(self, channels: int, height: int, width: int) -> bool:
-        """Tell whether `picture` would leave pictures of this shape as they are."""
+        """Tell whether `picture` would leave images of this shape as they are."""
         return self.augment.crop != "resized" and self._still.leaves(channels, height, width)
 
-    def picture(self, image: Image.Image, draws: Draws | None = None) -> Tensor:
-        """Bring a picture to the model's size; `draws` are those of this picture (needed for a `resized` crop)."""
+    def picture(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
+        """Bring an image to the model's size; `draws` are those of this image (needed for a `resized` crop)."""
         if self.augment.crop != "resized":
             return self._still.picture(image)
         assert draws is not None and len(draws) == 1
         box, side = random_box(image.size, draws, self.augment.scale, self.augment.ratio), self.preprocess.size
         return self.pixels.resize(image, box, (side, side), (0, 0), side, self.preprocess.interpolation)
 
-    def vary(self, pixels: Tensor, draws: Draws) -> Varied:
-        """Vary `(B, C, size, size)`: move and mirror, change what a policy draws, choose what is erased."""
+    def vary(self, pixels: Tensor, draws: BatchRng) -> Varied:
+        """Augment `(B, C, size, size)`: shift and flip, apply the policy, draw the boxes to erase."""
         augment = self.augment
         padding = self._padding if augment.crop == "pad" else 0
         if padding or augment.flip:
@@ -130,12 +130,12 @@ class TrainTransform:
         shape = (self.preprocess.channels, *pixels.shape[-2:])
         return pixels, draw_holes(shape, draws, augment.erase, augment.erase_fill)
 
-    def finish(self, pixels: Tensor, holes: Holes | None = None) -> Tensor:
-        """Normalise, and erase what was chosen."""
+    def finish(self, pixels: Tensor, holes: EraseBoxes | None = None) -> Tensor:
+        """Normalise, and erase the drawn boxes."""
         images = self.pixels.normalize(pixels, self.preprocess)
         return images if holes is None else holes.cut(images)
 
-    def batch(self, pixels: Tensor, draws: Draws) -> Tensor:
+    def batch(self, pixels: Tensor, draws: BatchRng) -> Tensor:
         """Take the last two steps at once."""
         return self.finish(*self.vary(pixels, draws))
 
@@ -143,7 +143,7 @@ class TrainTransform:
 Transform = EvalTransform | TrainTransform
 
 
-def random_box(size: tuple[int, int], draws: Draws, scale: tuple[float, float], ratio: tuple[float, float]) -> Box:
+def random_box(size: tuple[int, int], draws: BatchRng, scale: tuple[float, float], ratio: tuple[float, float]) -> Box:
     """Draw the box of a random resized crop: left, top, right, bottom.
 
     Paper: Szegedy et al., "Going deeper with convolutions" (2015), section 6. Ten tries, then the largest box in the

@@ -1,9 +1,9 @@
-"""How much each token moves each other in any mixer, also in those without an attention map.
+"""Influence of each token on each other token in any mixer, with or without attention.
 
 J[i, j] = |d y_i / d x_j|, the norm over channels of one part of the block's Jacobian, rows scaled to sum to one.
 
-For pooling and convolution this shows the fixed neighbourhood, for a token MLP what it learned, for attention also what
-a key adds through the scores. It is the answer at these pictures: a mixer that is not linear has another at others.
+For pooling and convolution this shows the fixed neighbourhood, for a token MLP the learned weights, for attention also
+the influence of a key through the scores. It is local: the Jacobian of a nonlinear mixer depends on the images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import MixingBlock, backbone_of, check_images, choose, evaluating, mixing_blocks
-from vitrail.explain.jacobian import energy
-from vitrail.explain.query import Query, centre
-from vitrail.explain.token_map import Place, TokenMap
+from vitrail.explain.jacobian import jacobian_norm
+from vitrail.explain.token_map import BlockContext, TokenMap
+from vitrail.explain.token_query import Query, centre
 from vitrail.grid import Grid
 
 LARGEST = 1024
@@ -28,34 +28,34 @@ class InfluenceMap(TokenMap):
     """The influence of all tokens on all tokens in one block; one group, one head.
 
     Args:
-        place: where and on what the block ran.
+        place: block, grid and image size.
         norms: Jacobian norms `(B, N, N)`, not scaled.
     """
 
-    def __init__(self, place: Place, norms: Tensor):
+    def __init__(self, place: BlockContext, norms: Tensor):
         super().__init__(place, torch.arange(place.grid.tokens)[None])
         self.norms = norms
 
     @property
     def probabilities(self) -> Tensor:
-        """Share of each token in what moves a token, `(B, 1, 1, N, N)`; rows sum to one."""
+        """Relative influence of each token on a token, `(B, 1, 1, N, N)`; rows sum to one."""
         return shares(self.norms)[:, None, None]
 
 
 def influence_maps(
     model: nn.Module, images: Tensor, blocks: Sequence[int | str] | None = None, probes: int | None = 4
 ) -> list[InfluenceMap]:
-    """Measure how much each token moves each other, block by block.
+    """Compute the influence of each token on each other token, block by block.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         blocks: which blocks, by index, address (`2.1`) or name; all by default.
         probes: random directions of the output that estimate each norm; None takes every channel and is exact. One is
             exact already where channels do not mix (pooling, token MLP).
 
     Raises:
-        VitrailError: if a block has more than `LARGEST` tokens; `influence_rows` answers for one query there.
+        VitrailError: if a block has more than `LARGEST` tokens; use `influence_rows` for one query there.
 
     Example:
         >>> from vitrail.models import create_model
@@ -73,7 +73,7 @@ def influence_maps(
                 f"Ask for one query with influence_rows(model, images, query), for blocks of at most {LARGEST} tokens\n"
                 "(blocks=[-1] is the coarsest), or give smaller pictures."
             )
-        rows = [energy(y[:, i], x, probes).sum(-1).sqrt() for i in range(n)]
+        rows = [jacobian_norm(y[:, i], x, probes).sum(-1).sqrt() for i in range(n)]
         found.append(InfluenceMap(place, torch.stack(rows, dim=1)))
     return found
 
@@ -84,12 +84,12 @@ def influence_rows(
     query: Query | None = None,
     blocks: Sequence[int | str] | None = None,
     probes: int | None = 8,
-) -> list[tuple[Place, Tensor]]:
+) -> list[tuple[BlockContext, Tensor]]:
     """Measure how much each token moves one token, block by block, at any size of the grid.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         query: the token that is moved; a `Pixel` means the same place on every grid. By default the cell in the centre.
         blocks: which blocks, by index, address (`2.1`) or name; all by default.
         probes: as in `influence_maps`.
@@ -99,7 +99,7 @@ def influence_rows(
     """
     query = centre(images) if query is None else query
     return [
-        (place, shares(energy(y[:, place.token(query)], x, probes).sum(-1).sqrt()))
+        (place, shares(jacobian_norm(y[:, place.token(query)], x, probes).sum(-1).sqrt()))
         for place, x, y in _runs(model, images, blocks)
     ]
 
@@ -112,7 +112,7 @@ def shares(norms: Tensor) -> Tensor:
 
 def _runs(
     model: nn.Module, images: Tensor, which: Sequence[int | str] | None
-) -> Iterator[tuple[Place, Tensor, Tensor]]:
+) -> Iterator[tuple[BlockContext, Tensor, Tensor]]:
     """Run the model, then each chosen block alone: its place, its input `(B, N, C)`, its output with a graph."""
     check_images(images)
     blocks = mixing_blocks(model)
@@ -125,7 +125,7 @@ def _runs(
             x, grid = heard[block]
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                yield Place(block, grid, picture), x, block.module(x, grid)
+                yield BlockContext(block, grid, picture), x, block.module(x, grid)
 
 
 @contextmanager

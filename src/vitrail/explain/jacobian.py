@@ -4,19 +4,19 @@ import torch
 from torch import Tensor
 
 
-def energy(y: Tensor, x: Tensor, probes: int | None) -> Tensor:
+def jacobian_norm(y: Tensor, x: Tensor, probes: int | None) -> Tensor:
     """Return how strongly each value of `x` moves the vectors `y`: the squares of the Jacobian, summed over channels.
 
     sum_c (d y_c / d x)^2 = E (v^T d y / d x)^2 for directions v of random signs; each unit vector in turn is exact.
 
     Args:
         y: one vector a sample, `(B, C)`; its graph reaches `x` and is kept.
-        x: what it was computed from, `(B, ...)`.
+        x: the input of `y`, `(B, ...)`.
         probes: how many random directions; None takes every channel.
 
     Example:
         >>> x = torch.tensor([[3.0, 5.0]], requires_grad=True)
-        >>> energy(x * torch.tensor([1.0, 2.0]), x, probes=None).tolist()
+        >>> jacobian_norm(x * torch.tensor([1.0, 2.0]), x, probes=None).tolist()
         [[1.0, 4.0]]
     """
     total = torch.zeros_like(x, requires_grad=False)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import MixingBlock, attending_blocks, backbone_of, choose, leaf_of, name_of
-from vitrail.explain.token_map import Place, TokenMap
+from vitrail.explain.token_map import BlockContext, TokenMap
 from vitrail.grid import Grid
 
 
@@ -21,14 +21,14 @@ class AttentionMap(TokenMap):
     """The attention of one block.
 
     Args:
-        place: where and on what the block ran.
+        place: block, grid and image size.
         scores: the queries, keys and bias that reached the leaf.
-        batch: pictures B.
+        batch: images B.
     """
 
-    def __init__(self, place: Place, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
+    def __init__(self, place: BlockContext, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
         mixer: Any = place.block.module
-        slots = mixer.slots(place.grid)
+        slots = mixer.token_index(place.grid)
         super().__init__(place, slots, mixer.keys(place.grid) if hasattr(mixer, "keys") else slots)
         self._leaf, self._scores, self._batch = leaf_of(mixer), scores, batch
 
@@ -106,7 +106,7 @@ def attention_maps(model: nn.Module, on_map: Callable[[AttentionMap], None] | No
 
 
 class _Tap:
-    """What the hooks remember between the start of the backbone, of a mixer and of its attention leaf."""
+    """State of the hooks between the start of the backbone, of a mixer and of its attention leaf."""
 
     def __init__(self, on_map: Callable[[AttentionMap], None] | None):
         self.maps, self.ran = AttentionMaps(), False
@@ -133,13 +133,13 @@ class _Tap:
         def keep(leaf: Any, args: tuple[Any, ...]) -> None:
             q, k, _, bias = leaf.operands(*(x.detach() if isinstance(x, Tensor) else x for x in args))
             self.ran = True
-            self._keep(AttentionMap(Place(block, self._grid, self._picture), (q, k, bias), self._batch))
+            self._keep(AttentionMap(BlockContext(block, self._grid, self._picture), (q, k, bias), self._batch))
 
         return keep
 
 
 def no_maps(model: nn.Module) -> VitrailError:
-    """Build the error for a model without attention: which models have maps, and what this one offers."""
+    """Build the error for a model without attention: which models have maps, and the methods of this one."""
     from vitrail.models import create_model, family_of, list_models
 
     first = {family_of(name): name for name in reversed(list_models())}

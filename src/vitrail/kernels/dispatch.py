@@ -17,19 +17,19 @@ class Backend(NamedTuple):
     Args:
         name: what `explain` and `vitrail doctor` call it.
         run: computes the operation.
-        refuses: takes the same arguments as `run`; returns why it cannot run, or None.
+        unsupported_reason: takes the same arguments as `run`; returns why it cannot run, or None.
     """
 
     name: str
     run: Callable[..., Any]
-    refuses: Callable[..., str | None]
+    unsupported_reason: Callable[..., str | None]
 
 
-class Kernel:
+class Op:
     """An operation with several backends, best first; the last one is the reference, which never refuses.
 
     Example:
-        >>> double = Kernel("double", [Backend("add", lambda x: x + x, lambda x: None)])
+        >>> double = Op("double", [Backend("add", lambda x: x + x, lambda x: None)])
         >>> double(2)
         4
         >>> double.explain(2)
@@ -42,11 +42,11 @@ class Kernel:
 
     def __call__(self, *args: Any) -> Any:
         for backend in self.backends:
-            if backend.refuses(*args) is None:
+            if backend.unsupported_reason(*args) is None:
                 return backend.run(*args)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.explain(*args))
         raise VitrailError(f"No backend of '{self.name}' can run these tensors ({reasons}).")
 
     def explain(self, *args: Any) -> list[tuple[str, str | None]]:
         """List each backend with the reason why it refuses these arguments, or None where it would run."""
-        return [(backend.name, backend.refuses(*args)) for backend in self.backends]
+        return [(backend.name, backend.unsupported_reason(*args)) for backend in self.backends]

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.fast.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
-from vitrail.lab.bench.agreement import compare
-from vitrail.lab.bench.execution import finished
-from vitrail.lab.bench.turns import Clock
-from vitrail.lab.trial import Answer, Side, try_out
+from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
+from vitrail.lab.ab_trial import Answer, TrialArm, try_out
+from vitrail.lab.bench.accuracy import compare
+from vitrail.lab.bench.interleaved_timing import Clock
+from vitrail.lab.bench.torch_runners import finished
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
 
@@ -139,7 +139,7 @@ class Answerer:
                 return replace(form, reason="; ".join(reasons)), answers
         return replace(plain, reason="; ".join(reasons)), usual.answers
 
-    def _try(self, precision: Precision, plain: Side, truth: Side, images: Tensor) -> tuple[Form, Tensor]:
+    def _try(self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Tensor) -> tuple[Form, Tensor]:
         """Return the fast form with its answers to the batch.
 
         Raises:
@@ -153,7 +153,7 @@ class Answerer:
             answers = fast.answer(images)
             verdict = replace(verdict, agreement=compare(answers[:seen], truth.answers[:seen], precision))
         if verdict.reason is not None:
-            kept: Any = "" if verdict.faster else next(iter(getattr(fast.answer, "kept", ())), "")
+            kept: Any = "" if verdict.faster else next(iter(getattr(fast.answer, "unconverted", ())), "")
             raise VitrailError(verdict.reason + (f"; it keeps {kept}" if kept else ""))
         return Form("fast", precision, fast.answer, speedup=verdict.speedup, checked=seen), answers
 
@@ -172,7 +172,7 @@ class Answerer:
         """Say why there is nothing to find out; None where there is."""
         if not self.fast:
             return "as asked"
-        if hasattr(self.model, "kept"):
+        if hasattr(self.model, "unconverted"):
             return "the model was given as it is"
         if type(self.model) is not Classifier:
             return f"{type(self.model).__name__} has no other"
@@ -189,14 +189,14 @@ class Answerer:
     def _weights(self) -> list[Tensor]:
         return [value.detach() for value in self.model.parameters()]
 
-    def _side(self, answer: Answer, images: Tensor) -> Side:
+    def _side(self, answer: Answer, images: Tensor) -> TrialArm:
         """Prepare to ask a form: picture by picture, on a GPU, which few do not fill, by the batch."""
         if self._device().type != "cuda":
-            return Side(answer, images, 1, self._timed)
+            return TrialArm(answer, images, 1, self._timed)
         answer(images)  # kernels are built and libraries come up
-        return Side(answer, images, len(images), self._timed)
+        return TrialArm(answer, images, len(images), self._timed)
 
-    def _weigh(self, usual: Side, precision: Precision) -> None:
+    def _weigh(self, usual: TrialArm, precision: Precision) -> None:
         """Refuse a form that the job is too short for, by the time of one turn and that of laying out one weight.
 
         It is worth it where what a form twice as fast saves, less the turn that the plain one then took for nothing, is
@@ -231,7 +231,7 @@ class Answerer:
             VitrailError: it cannot be had; the message says why.
         """
         form: Any = optimize(self.model, precision)  # type: ignore[arg-type]
-        reason = next((text for text in form.kept if text.startswith("everything")), None)
+        reason = next((text for text in form.unconverted if text.startswith("everything")), None)
         if reason is not None:
             raise VitrailError(reason.removeprefix("everything").lstrip(": "))
         return form

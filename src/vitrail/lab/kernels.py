@@ -10,8 +10,8 @@ from torch import Tensor
 
 import vitrail.kernels
 from vitrail.grid import Grid
-from vitrail.kernels.branch import Linear, Meeting, Norm, Vicinity
-from vitrail.kernels.dispatch import Kernel
+from vitrail.kernels.dispatch import Op
+from vitrail.kernels.fused_types import AttentionGroups, LinearWeights, NeighborhoodSpec, NormWeights
 
 
 def _attention(device: torch.device, dtype: torch.dtype) -> tuple[Tensor | None, ...]:
@@ -25,31 +25,32 @@ def _neighborhood(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
 
 
 def _window(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
-    slots = torch.arange(196, device=device).reshape(4, 49)
+    token_index = torch.arange(196, device=device).reshape(4, 49)
     bias = torch.zeros(1, 3, 49, 49, device=device, dtype=dtype)
     qkv = torch.zeros(1, 196, 3 * 96, device=device, dtype=dtype)
-    return qkv, None, bias, slots.new_zeros(4), slots, 3
+    return qkv, None, bias, token_index.new_zeros(4), token_index, 3
 
 
-def _branch(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Norm]:
+def _branch(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, NormWeights]:
     weights = torch.ones(96, device=device, dtype=dtype)
-    return torch.zeros(1, 196, 96, device=device, dtype=dtype), Norm(weights, weights, 1e-5)
+    return torch.zeros(1, 196, 96, device=device, dtype=dtype), NormWeights(weights, weights, 1e-5)
 
 
-def _linear(like: Tensor, inputs: int, outputs: int) -> Linear:
-    return Linear(like.new_zeros(outputs, inputs), like.new_zeros(outputs))
+def _linear(like: Tensor, inputs: int, outputs: int) -> LinearWeights:
+    return LinearWeights(like.new_zeros(outputs, inputs), like.new_zeros(outputs))
 
 
 def _attention_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
-    _, _, bias, kinds, slots, heads = _window(device, dtype)
+    _, _, bias, mask_index, token_index, heads = _window(device, dtype)
     x, norm = _branch(device, dtype)
-    return x, norm, _linear(x, 96, 3 * 96), _linear(x, 96, 96), Meeting(heads, bias, kinds, slots), None
+    groups = AttentionGroups(heads, bias, mask_index, token_index)
+    return x, norm, _linear(x, 96, 3 * 96), _linear(x, 96, 96), groups, None
 
 
 def _neighborhood_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     x, norm = _branch(device, dtype)
-    vicinity = Vicinity(3, x.new_zeros(169, 3), Grid(14, 14), kernel_size=7, dilation=1)
-    return x, norm, _linear(x, 96, 3 * 96), _linear(x, 96, 96), vicinity, None
+    spec = NeighborhoodSpec(3, x.new_zeros(169, 3), Grid(14, 14), kernel_size=7, dilation=1)
+    return x, norm, _linear(x, 96, 3 * 96), _linear(x, 96, 96), spec, None
 
 
 def _mlp_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
@@ -57,7 +58,7 @@ def _mlp_branch(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return x, norm, _linear(x, 96, 4 * 96), _linear(x, 4 * 96, 96), None
 
 
-def _norm(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+def _add_layer_norm(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     x, norm = _branch(device, dtype)
     return x, x, *norm
 
@@ -70,17 +71,17 @@ def _gelu(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
 # The arguments to ask each kernel with: those of its usual caller.
 _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "attention": _attention,
-    "attention branch": _attention_branch,
+    "fused attention": _attention_branch,
     "gelu": _gelu,
-    "mlp branch": _mlp_branch,
+    "fused mlp": _mlp_branch,
     "neighborhood": _neighborhood,
-    "neighborhood branch": _neighborhood_branch,
-    "norm": _norm,
+    "fused neighborhood": _neighborhood_branch,
+    "add layer norm": _add_layer_norm,
     "window": _window,
 }
 
 
-def find_kernels() -> list[Kernel]:
+def find_kernels() -> list[Op]:
     """Return every kernel of `vitrail.kernels`, a folder each."""
     folders = [module.name for module in pkgutil.iter_modules(vitrail.kernels.__path__) if module.ispkg]
     return [getattr(import_module(f"vitrail.kernels.{name}"), name) for name in folders]

@@ -12,7 +12,7 @@
 Any height and width from 1 up. Where a map is no multiple of the window, three conventions exist, and they agree on
 multiples; `edge` names one:
 
-- `official` is torchvision's (at multiples of the patch; it drops the rest of the picture, we pad).
+- `official` is torchvision's (at multiples of the patch; it drops the rest of the image, we pad).
 - `timm` is timm's, unless a map is shorter than a window: timm then resizes the table of biases, we read a part of it.
 - `masked`: padding is seen by nobody.
 
@@ -36,7 +36,7 @@ from vitrail.parts.merging import NoMerging, PatchMerging
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-from vitrail.parts.windows import MaskedPadding, PadThenRoll, RollThenPad
+from vitrail.parts.window_partition import MaskedPadding, PadThenRoll, RollThenPad
 from vitrail.preprocess import Preprocess
 
 EDGES = {"official": PadThenRoll, "timm": RollThenPad, "masked": MaskedPadding}

@@ -1,4 +1,4 @@
-// What kernels/window/compiled.py calls: attention within groups of tokens that stay where they are, and its gradient.
+// What kernels/window/cpp.py calls: attention within groups of tokens that stay where they are, and its gradient.
 
 #include "reduce.h"
 #include "window_gradient.h"

@@ -10,7 +10,7 @@ from torch import Tensor
 from vitrail.errors import DataError
 from vitrail.models import catalogue, create_model, family_of
 from vitrail.weights.formats import FORMATS, before_pooling
-from vitrail.weights.keymap import Format, Mapped
+from vitrail.weights.keymap import ConvertedState, Format
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -24,7 +24,7 @@ class Detected(NamedTuple):
     """
 
     format: Format
-    mapped: Mapped
+    mapped: ConvertedState
 
 
 def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Detected:
@@ -42,7 +42,7 @@ def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Dete
 def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list[str]:
     """Name the variants whose tensors have these keys and shapes, the closest first.
 
-    The head, the channels of the picture and the sizes of position tables may differ: they can be adapted.
+    The head, the channels of the image and the sizes of position tables may differ: they can be adapted.
 
     Args:
         ours: tensors under our names.
@@ -73,7 +73,7 @@ def adaptable(key: str) -> bool:
 
 
 def _input_weight(key: str) -> str:
-    """Return `key` itself when it is the first layer's weight, which meets the channels of the picture."""
+    """Return `key` itself when it is the first layer's weight, which meets the channels of the image."""
     return key if key.startswith("backbone.embedding.") and key.endswith(".weight") else "\0"
 
 

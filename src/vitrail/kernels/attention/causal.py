@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from vitrail.kernels.attention.sdpa import refuses as sdpa_refuses
-from vitrail.kernels.dispatch import Backend, Kernel
+from vitrail.kernels.attention.sdpa import unsupported_reason as sdpa_unsupported_reason
+from vitrail.kernels.dispatch import Backend, Op
 from vitrail.shapes import Heads
 
 
@@ -34,18 +34,18 @@ def attend_causally(q: Heads, k: Tensor, v: Tensor) -> Tensor:
     return (scores if bias is None else scores + bias).softmax(dim=-1) @ v
 
 
-def _fused_refuses(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+def _fused_unsupported_reason(q: Tensor, k: Tensor, v: Tensor) -> str | None:
     """Return why PyTorch's fused causal attention cannot run: it aligns the triangle to the first key."""
     if 1 < q.shape[-2] != k.shape[-2]:
         return f"needs as many keys as queries, got {q.shape[-2]} queries and {k.shape[-2]} keys"
-    return sdpa_refuses(q, k, v, None)
+    return sdpa_unsupported_reason(q, k, v, None)
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scaled_dot_product_attention(q, k, v, is_causal=q.shape[-2] > 1)
 
 
-causal_attention = Kernel(
+causal_attention = Op(
     "causal_attention",
-    [Backend("sdpa", _fused, _fused_refuses), Backend("reference", attend_causally, lambda q, k, v: None)],
+    [Backend("sdpa", _fused, _fused_unsupported_reason), Backend("reference", attend_causally, lambda q, k, v: None)],
 )

@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 PLAIN_KEYS = 1024
 
 
-def refuses(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str | None:
+def unsupported_reason(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str | None:
     """Say why PyTorch's fused attention cannot take these tensors."""
     if not q.is_floating_point():
         return f"needs floating point, got {q.dtype}"

@@ -12,7 +12,7 @@ from vitrail.kernels.triton_support import refusal, share
 LANES, ROWS = 128, 16
 
 
-def refuses(x: Tensor, bias: Tensor) -> str | None:
+def unsupported_reason(x: Tensor, bias: Tensor) -> str | None:
     """Say why Triton cannot take these tensors."""
     return refusal(x)
 

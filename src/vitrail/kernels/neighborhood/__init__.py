@@ -3,21 +3,21 @@
 "Neighborhood Attention Transformer" and "Dilated Neighborhood Attention Transformer".
 """
 
-from vitrail.kernels.dispatch import Backend, Kernel
-from vitrail.kernels.neighborhood.compiled import attend as compiled
-from vitrail.kernels.neighborhood.compiled import refuses as compiled_refuses
+from vitrail.kernels.dispatch import Backend, Op
+from vitrail.kernels.neighborhood.cpp import attend as cpp
+from vitrail.kernels.neighborhood.cpp import unsupported_reason as cpp_unsupported_reason
 from vitrail.kernels.neighborhood.reference import attend as reference
-from vitrail.kernels.neighborhood.tiles import attend as tiles
-from vitrail.kernels.neighborhood.tiles import refuses as tiles_refuses
+from vitrail.kernels.neighborhood.tiled_sdpa import attend as tiles
+from vitrail.kernels.neighborhood.tiled_sdpa import unsupported_reason as tiles_unsupported_reason
 from vitrail.kernels.neighborhood.triton_backend import attend as triton
-from vitrail.kernels.neighborhood.triton_backend import refuses as triton_refuses
+from vitrail.kernels.neighborhood.triton_backend import unsupported_reason as triton_unsupported_reason
 
-neighborhood = Kernel(
+neighborhood = Op(
     "neighborhood",
     [
-        Backend("triton", triton, triton_refuses),
-        Backend("compiled", compiled, compiled_refuses),
-        Backend("tiles", tiles, tiles_refuses),
+        Backend("triton", triton, triton_unsupported_reason),
+        Backend("cpp", cpp, cpp_unsupported_reason),
+        Backend("tiled_sdpa", tiles, tiles_unsupported_reason),
         Backend("reference", reference, lambda q, k, v, bias, kernel_size, dilation: None),
     ],
 )

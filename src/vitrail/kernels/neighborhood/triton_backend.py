@@ -15,7 +15,7 @@ SIDE, CELLS = 8, 64  # of a tile; the kernels have the same
 MOST_KERNEL, MOST_BYTES = 15, 64 * 64 * 2
 
 
-def refuses(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel_size: int, dilation: int) -> str | None:
+def unsupported_reason(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel_size: int, dilation: int) -> str | None:
     """Say why Triton cannot take these tensors."""
     return refusal(q) or unfit(q, k, v, kernel_size)
 

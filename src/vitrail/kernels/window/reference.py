@@ -8,7 +8,7 @@ from vitrail.shapes import Tokens
 
 
 def attend(
-    qkv: Tokens, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor, heads: int
+    qkv: Tokens, padding: Tensor | None, bias: Tensor | None, mask_index: Tensor, token_index: Tensor, heads: int
 ) -> Tensor:
     """Attend within groups of tokens: `(B, N, C)`.
 
@@ -24,8 +24,8 @@ def attend(
         bias: `(K, h or 1, n, n)`, addends to the scores of which each group has one, query first; `-inf` forbids a
             pair, but every query needs one that is allowed. It may be of another precision than `qkv`. None adds
             nothing.
-        kinds: integers `(G,)`, which of the K addends a group has.
-        slots: integers `(G, n)`, which token sits in each place of each group; -1 is padding. Each token sits in
+        mask_index: integers `(G,)`, which of the K addends a group has.
+        token_index: integers `(G, n)`, which token sits in each place of each group; -1 is padding. Each token sits in
             exactly one place, so there are `G n - N` places of padding.
         heads: number of heads h; `C = h d`.
 
@@ -36,32 +36,34 @@ def attend(
         >>> bool((mixed == qkv[..., 16:]).all())  # who meets nobody else keeps their values
         True
     """
-    q, k, v = cut(qkv, padding, slots, heads)
-    addend = None if bias is None else bias.to(qkv.dtype)[kinds]
-    return join(global_attention(q, k, v, addend), slots, qkv.shape[1])
+    q, k, v = cut(qkv, padding, token_index, heads)
+    addend = None if bias is None else bias.to(qkv.dtype)[mask_index]
+    return join(global_attention(q, k, v, addend), token_index, qkv.shape[1])
 
 
-def cut(qkv: Tokens, padding: Tensor | None, slots: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+def cut(qkv: Tokens, padding: Tensor | None, token_index: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Give each group its queries, keys and values, each `(B, G, h, n, d)`."""
     last = qkv.new_zeros(qkv.shape[2]) if padding is None else padding.to(qkv.dtype)
     everyone = torch.cat([qkv, last.expand(qkv.shape[0], 1, -1)], dim=1)  # (B, N + 1, 3C), so -1 is padding
-    parts = everyone[:, slots].unflatten(-1, (3, heads, -1))  # (B, G, n, 3, h, d)
+    parts = everyone[:, token_index].unflatten(-1, (3, heads, -1))  # (B, G, n, 3, h, d)
     q, k, v = parts.permute(3, 0, 1, 4, 2, 5)
     return q, k, v
 
 
-def join(mixed: Tensor, slots: Tensor, tokens: int) -> Tensor:
+def join(mixed: Tensor, token_index: Tensor, tokens: int) -> Tensor:
     """Bring every token of `(B, G, h, n, d)` back to where it lies, `(B, N, C)`."""
-    return mixed.transpose(2, 3).flatten(3).flatten(1, 2)[:, places(slots, tokens)]  # -> (B, Gn, hd) -> (B, N, hd)
+    return (
+        mixed.transpose(2, 3).flatten(3).flatten(1, 2)[:, places(token_index, tokens)]
+    )  # -> (B, Gn, hd) -> (B, N, hd)
 
 
-def places(slots: Tensor, tokens: int) -> Tensor:
-    """Return the place of each token among all groups, `(N,)`: the inverse of `slots`.
+def places(token_index: Tensor, tokens: int) -> Tensor:
+    """Return the place of each token among all groups, `(N,)`: the inverse of `token_index`.
 
     Example:
         >>> places(torch.tensor([[2, 0], [1, -1]]), tokens=3).tolist()
         [1, 2, 0]
     """
-    found = slots.new_empty(tokens + 1)
-    found[slots.flatten()] = torch.arange(slots.numel(), device=slots.device)
+    found = token_index.new_empty(tokens + 1)
+    found[token_index.flatten()] = torch.arange(token_index.numel(), device=token_index.device)
     return found[:tokens]  # what lies behind them is padding's

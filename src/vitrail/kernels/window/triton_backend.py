@@ -13,29 +13,29 @@ from vitrail.shapes import Tokens
 MOST_BYTES = 64 * 128 * 2  # of the keys of a tile: what registers and the shared memory of small devices hold
 
 
-def refuses(
-    qkv: Tensor, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor, heads: int
+def unsupported_reason(
+    qkv: Tensor, padding: Tensor | None, bias: Tensor | None, mask_index: Tensor, token_index: Tensor, heads: int
 ) -> str | None:
     """Say why Triton cannot take these tensors."""
-    return refusal(qkv) or unfit(qkv, slots, heads)
+    return refusal(qkv) or unfit(qkv, token_index, heads)
 
 
-def unfit(qkv: Tensor, slots: Tensor, heads: int) -> str | None:
+def unfit(qkv: Tensor, token_index: Tensor, heads: int) -> str | None:
     """Say why a tile cannot hold what meets."""
-    n, width = slots.shape[1], qkv.shape[2] // (3 * heads)
+    n, width = token_index.shape[1], qkv.shape[2] // (3 * heads)
     if tile_of(n) * tile_of(width) * qkv.element_size() > MOST_BYTES or (n > 64 and qkv.element_size() > 2):
         return f"a tile of {n} keys of width {width} in {qkv.dtype} is too large"
     return None
 
 
 def attend(
-    qkv: Tokens, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor, heads: int
+    qkv: Tokens, padding: Tensor | None, bias: Tensor | None, mask_index: Tensor, token_index: Tensor, heads: int
 ) -> Tensor:
     """Attend within groups of tokens; the arguments are those of the reference."""
-    n = slots.shape[1]
+    n = token_index.shape[1]
     addends = None if bias is None else bias.expand(-1, heads, n, n).contiguous()
-    filling = None if padding is None or slots.numel() == qkv.shape[1] else padding.to(qkv.dtype).contiguous()
-    return _Attend.apply(qkv.contiguous(), filling, addends, kinds, slots, heads)  # pyright: ignore[reportReturnType]
+    filling = None if padding is None or token_index.numel() == qkv.shape[1] else padding.to(qkv.dtype).contiguous()
+    return _Attend.apply(qkv.contiguous(), filling, addends, mask_index, token_index, heads)  # pyright: ignore[reportReturnType]
 
 
 class _Attend(Function):
@@ -47,11 +47,11 @@ class _Attend(Function):
         qkv: Tensor,
         padding: Tensor | None,
         bias: Tensor | None,
-        kinds: Tensor,
-        slots: Tensor,
+        mask_index: Tensor,
+        token_index: Tensor,
         heads: int,
     ) -> Tensor:
-        (batch, tokens, width), (groups, n) = qkv.shape, slots.shape
+        (batch, tokens, width), (groups, n) = qkv.shape, token_index.shape
         shape = _shape(qkv, padding, bias, n, heads)
         out = qkv.new_empty(batch, tokens, width // 3)
         summed = any(ctx.needs_input_grad[:3])
@@ -62,8 +62,8 @@ class _Attend(Function):
             qkv,
             _or(padding, qkv),
             _or(bias, qkv),
-            kinds,
-            slots,
+            mask_index,
+            token_index,
             out,
             sums,
             batch,
@@ -74,15 +74,15 @@ class _Attend(Function):
             SUMMED=summed,
             **shape,
         )
-        ctx.save_for_backward(qkv, padding, bias, kinds, slots, sums)
+        ctx.save_for_backward(qkv, padding, bias, mask_index, token_index, sums)
         ctx.heads = heads
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        qkv, padding, bias, kinds, slots, sums = ctx.saved_tensors
-        (batch, tokens, width), (groups, n), heads = qkv.shape, slots.shape, ctx.heads
+        qkv, padding, bias, mask_index, token_index, sums = ctx.saved_tensors
+        (batch, tokens, width), (groups, n), heads = qkv.shape, token_index.shape, ctx.heads
         shape = _shape(qkv, padding, bias, n, heads)
         most = share(batch, heads * groups, qkv.device)
         shares = -(-batch // most)
@@ -97,8 +97,8 @@ class _Attend(Function):
             qkv,
             _or(padding, qkv),
             _or(bias, qkv),
-            kinds,
-            slots,
+            mask_index,
+            token_index,
             grad.contiguous(),
             sums,
             into_qkv,
@@ -116,19 +116,19 @@ class _Attend(Function):
         return (
             into_qkv,
             _padding_grad(into_padding, padding) if of_padding else None,
-            add_kinds(into_bias, kinds, bias) if of_bias else None,
+            add_kinds(into_bias, mask_index, bias) if of_bias else None,
             None,
             None,
             None,
         )
 
 
-def add_kinds(partial: Tensor, kinds: Tensor, bias: Tensor) -> Tensor:
+def add_kinds(partial: Tensor, mask_index: Tensor, bias: Tensor) -> Tensor:
     """Add partial sums `(shares, G, h, n, n)` up over the groups of each kind, in a fixed order: `(K, h, n, n)`."""
     groups, addends, block = partial.shape[1], partial[0, 0].numel(), 64
     total = partial.new_empty(bias.shape)
     _kernels().add_kinds[(-(-addends // block), bias.shape[0])](
-        partial, kinds, total, partial.shape[0] * groups, groups, ADDENDS=addends, ROWS=32, BLOCK=block
+        partial, mask_index, total, partial.shape[0] * groups, groups, ADDENDS=addends, ROWS=32, BLOCK=block
     )
     return total.to(bias.dtype)
 

@@ -53,8 +53,8 @@ def forward(
     qkv,
     padding,
     bias,
-    kinds,
-    slots,
+    mask_index,
+    token_index,
     out,
     sums,
     batch,
@@ -85,9 +85,9 @@ def forward(
     lane = tl.arange(0, LANES)
     key = tl.arange(0, PLACES)
     query = row + tl.arange(0, ROWS)
-    key_slot = tl.load(slots + group * N + key, mask=key < N, other=-1).to(tl.int32)
-    query_slot = tl.load(slots + group * N + query, mask=query < N, other=-1).to(tl.int32)
-    kind = tl.load(kinds + group)
+    key_slot = tl.load(token_index + group * N + key, mask=key < N, other=-1).to(tl.int32)
+    query_slot = tl.load(token_index + group * N + query, mask=query < N, other=-1).to(tl.int32)
+    kind = tl.load(mask_index + group)
     addend = _addend(bias + (kind * HEADS + head) * N * N, query, key, N, BIASED)
     first = picture.to(tl.int64)
     of_picture = qkv + first * tokens * 3 * channels + head * WIDTH
@@ -117,8 +117,8 @@ def backward(
     qkv,
     padding,
     bias,
-    kinds,
-    slots,
+    mask_index,
+    token_index,
     grad,
     sums,
     into_qkv,
@@ -155,8 +155,8 @@ def backward(
     channels = HEADS * WIDTH
     lane = tl.arange(0, LANES)
     key = tl.arange(0, PLACES)
-    key_slot = tl.load(slots + group * N + key, mask=key < N, other=-1).to(tl.int32)
-    kind = tl.load(kinds + group)
+    key_slot = tl.load(token_index + group * N + key, mask=key < N, other=-1).to(tl.int32)
+    kind = tl.load(mask_index + group)
     bias += (kind * HEADS + head) * N * N
     first = picture.to(tl.int64)
     of_picture = qkv + first * tokens * 3 * channels + head * WIDTH
@@ -177,7 +177,7 @@ def backward(
         into_v = tl.zeros([PLACES, LANES], tl.float32)
         for row in range(0, N, ROWS):
             query = row + tl.arange(0, ROWS)
-            query_slot = tl.load(slots + group * N + query, mask=query < N, other=-1).to(tl.int32)
+            query_slot = tl.load(token_index + group * N + query, mask=query < N, other=-1).to(tl.int32)
             q = _rows(of_picture, query_slot, 3 * channels, lane, WIDTH)
             g = _rows(grad, query_slot, channels, lane, WIDTH)
             log_sum = tl.load(sums + query, mask=query < N, other=float("inf"))
@@ -220,14 +220,14 @@ def backward(
 
 
 @triton.jit
-def add_kinds(partial, kinds, out, rows, groups, ADDENDS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+def add_kinds(partial, mask_index, out, rows, groups, ADDENDS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """Add the partial sums `(shares * G, ADDENDS)` of the groups of each kind up, in a fixed order: `(K, ADDENDS)`."""
     kind = tl.program_id(1)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float32)
     for start in range(0, rows, ROWS):
         row = start + tl.arange(0, ROWS)
-        of_kind = (row < rows) & (tl.load(kinds + row % groups) == kind)
+        of_kind = (row < rows) & (tl.load(mask_index + row % groups) == kind)
         inside = of_kind[:, None] & (at < ADDENDS)[None, :]
         total += tl.sum(tl.load(partial + row.to(tl.int64)[:, None] * ADDENDS + at[None, :], mask=inside, other=0.0), 0)
     tl.store(out + kind.to(tl.int64) * ADDENDS + at, total, mask=at < ADDENDS)

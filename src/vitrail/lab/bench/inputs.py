@@ -1,16 +1,16 @@
-"""What the contenders are asked: real pictures where there are some, else pictures that differ from one another."""
+"""What the contenders are asked: real images where there are some, else images that differ from one another."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vitrail.data.transform import EvalTransform
-from vitrail.lab.pictures import find_pictures
+from vitrail.lab.image_sources import find_pictures
 from vitrail.preprocess import Preprocess
 
 
 def blotches(count: int, channels: int, size: int, seed: int = 0) -> Tensor:
-    """Draw pictures `(count, C, size, size)` that look as if normalised: smooth blotches, each of its own contrast.
+    """Draw images `(count, C, size, size)` that look as if normalised: smooth blotches, each of its own contrast.
 
     Plain noise would not do: a network that averages sees nearly the same in all of it.
 
@@ -27,9 +27,9 @@ def blotches(count: int, channels: int, size: int, seed: int = 0) -> Tensor:
 
 
 def views(source: str, preprocess: Preprocess, count: int, seed: int = 0) -> Tensor:
-    """Read pictures for a model, `(count, C, size, size)`; where there are fewer, other views of them fill up.
+    """Read images for a model, `(count, C, size, size)`; where there are fewer, other views of them fill up.
 
-    The first view of a picture is the one that the model is evaluated on, the others are parts of it (at least 64 % of
+    The first view of an image is the one that the model is evaluated on, the others are parts of it (at least 64 % of
     the area), half of them mirrored.
 
     Args:

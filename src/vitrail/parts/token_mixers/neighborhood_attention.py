@@ -90,7 +90,7 @@ class NeighborhoodAttention(nn.Module):
         mixed = self.attend(q, k, v, self.position.table)[:, : grid.h, : grid.w]
         return self.proj(mixed.flatten(3).flatten(1, 2))  # (B, H, W, h, d) -> (B, N, C)
 
-    def slots(self, grid: Grid) -> Tensor:
+    def token_index(self, grid: Grid) -> Tensor:
         """Say which cell asks in each group, `(N, 1)`; -1 is padding."""
         cells = torch.full(self._size(grid.h, grid.w), -1)
         cells[: grid.h, : grid.w] = torch.arange(grid.tokens).reshape(grid.h, grid.w)
@@ -103,7 +103,7 @@ class NeighborhoodAttention(nn.Module):
             neighbours(length, self.attend.kernel_size, self.attend.dilation) for length in (height, width)
         )
         near = rows[:, None, :, None] * width + columns[None, :, None, :]  # (H, W, k, k)
-        return self.slots(grid)[near.flatten(2).flatten(0, 1), 0]
+        return self.token_index(grid)[near.flatten(2).flatten(0, 1), 0]
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         """Return rows and columns after padding."""

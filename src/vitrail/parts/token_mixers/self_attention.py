@@ -60,6 +60,6 @@ class SelfAttention(nn.Module):
         bias = add_bias(own, grid.key_padding(q))
         return self.proj(merge_heads(self.attend(q, k, v, bias)))
 
-    def slots(self, grid: Grid) -> Tensor:
+    def token_index(self, grid: Grid) -> Tensor:
         """Say which tokens meet in one attention, `(groups, n)`: here all of them, in one group."""
         return torch.arange(grid.tokens)[None]

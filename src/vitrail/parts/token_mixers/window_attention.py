@@ -8,7 +8,7 @@ from vitrail.kernels.window import window
 from vitrail.kernels.window.reference import cut as cut_groups
 from vitrail.parts.attend import Attend, check_heads, merge_heads, split_heads
 from vitrail.parts.positions import NoPosition, RelativePositionBias
-from vitrail.parts.windows import PadThenRoll
+from vitrail.parts.window_partition import PadThenRoll
 from vitrail.shapes import Tokens
 
 
@@ -23,23 +23,25 @@ class WindowAttend(Attend):
         super().__init__()
         self.num_heads = num_heads
 
-    def forward(self, qkv: Tokens, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor) -> Tensor:
+    def forward(
+        self, qkv: Tokens, padding: Tensor | None, bias: Tensor | None, mask_index: Tensor, token_index: Tensor
+    ) -> Tensor:
         """Mix the values of the tokens of each group: `(B, N, C)`.
 
         Args:
             qkv: queries, keys and values of each token, `(B, N, 3 C)`.
             padding: those of padding, `(3 C,)`; None is zeros.
             bias: addends to the scores, `(K, h or 1, n, n)`, of which each group has one.
-            kinds: which of them, `(G,)`.
-            slots: which token sits in each place of each group, `(G, n)`; -1 is padding.
+            mask_index: which of them, `(G,)`.
+            token_index: which token sits in each place of each group, `(G, n)`; -1 is padding.
         """
-        return window(qkv, padding, bias, kinds, slots, self.num_heads)
+        return window(qkv, padding, bias, mask_index, token_index, self.num_heads)
 
     def operands(
-        self, qkv: Tokens, padding: Tensor | None, bias: Tensor | None, kinds: Tensor, slots: Tensor
+        self, qkv: Tokens, padding: Tensor | None, bias: Tensor | None, mask_index: Tensor, token_index: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Return queries, keys and values `(B, G, h, n, d)`, and the bias of each group."""
-        return *cut_groups(qkv, padding, slots, self.num_heads), None if bias is None else bias[kinds]
+        return *cut_groups(qkv, padding, token_index, self.num_heads), None if bias is None else bias[mask_index]
 
 
 class WindowAttention(nn.Module):
@@ -88,14 +90,14 @@ class WindowAttention(nn.Module):
         cut = self.cut.of(grid, self.window_size, self.shift)
         qkv = turn(self.qkv(x), self.num_heads, self.position, grid)
         q, _, _ = split_heads(qkv, self.num_heads)
-        bias = cut.addends(self.position.bias(q, Grid(*cut.window)), like=q)
+        bias = cut.bias_plus_mask(self.position.bias(q, Grid(*cut.window)), like=q)
         # Padding is zero before the projection, so after it there is the projection's bias.
-        mixed = self.attend(qkv, self.qkv.bias, bias, cut.kinds(x.device), cut.slots(x.device))
+        mixed = self.attend(qkv, self.qkv.bias, bias, cut.mask_index(x.device), cut.token_index(x.device))
         return self.proj(mixed)
 
-    def slots(self, grid: Grid) -> Tensor:
+    def token_index(self, grid: Grid) -> Tensor:
         """Say which tokens meet in one window, `(windows, n)`; -1 is padding."""
-        return self.cut.of(grid, self.window_size, self.shift).slots()
+        return self.cut.of(grid, self.window_size, self.shift).token_index()
 
 
 def turn(qkv: Tokens, num_heads: int, position: NoPosition, grid: Grid) -> Tensor:

@@ -1,0 +1,44 @@
+"""Stratified hold-out as a pure function of the ids."""
+
+from hashlib import blake2b
+
+import numpy as np
+
+from vitrail.data.dataset import PictureSet
+from vitrail.errors import VitrailError
+
+
+def hold_out(pictures: PictureSet, share: float, purpose: str) -> tuple[PictureSet, PictureSet]:
+    """Hold out a share of each class; return the remaining and the held-out set.
+
+    In each class the ids are sorted by their hash and the first ones are held out, independent of seeds and file order.
+    A class of two or more images loses at least one and keeps at least one.
+
+    Args:
+        pictures: the set to divide.
+        share: share of each class to hold out, in (0, 1).
+        purpose: name of the new split; it salts the hash, so that two hold-outs differ.
+
+    Raises:
+        VitrailError: the share is impossible, or no class has two images.
+    """
+    if not 0 < share < 1:
+        raise VitrailError(f"A share of {share} cannot be kept aside for {purpose}; use more than 0 and less than 1.")
+    labels = pictures.labels.numpy()
+    order = sorted(range(len(pictures)), key=lambda number: _hash(purpose, pictures.ids[number]))
+    left = np.zeros(len(pictures), dtype=bool)
+    for label in np.unique(labels):
+        members = [number for number in order if labels[number] == label]
+        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        left[members[:count]] = True
+    if not left.any():
+        raise VitrailError(
+            f"{pictures.name} has no class with two pictures, so none can be kept aside for {purpose}.\n"
+            "Add pictures, or give the data set a split of its own."
+        )
+    stem = pictures.name.rsplit(" ", 1)[0]
+    return pictures.take(np.flatnonzero(~left)), pictures.take(np.flatnonzero(left), f"{stem} {purpose}")
+
+
+def _hash(purpose: str, name: str) -> bytes:
+    return blake2b(f"{purpose}\0{name}".encode("utf-8", "backslashreplace"), digest_size=16).digest()

@@ -1,0 +1,109 @@
+"""Residual block as two fused branches, each returning `x + scale(mixer(norm(x)))`.
+
+Weights of a LayerNorm, the queries' 1 / sqrt(d) and a LayerScale are folded into the linear layers next to them.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
+from vitrail.fused.table import MIXERS, unsupported_reason
+from vitrail.fused.unsupported import NotConverted, has_hooks
+from vitrail.grid import Grid
+from vitrail.native.dtypes import PRODUCTS, RESIDUAL, as_residual
+from vitrail.parts.blocks import Block
+from vitrail.parts.regularisation import DropPath
+from vitrail.shapes import Tokens
+
+BRANCHES = {"token mixer": ("norm1", "token_mixer", "scale1"), "channel mixer": ("norm2", "channel_mixer", "scale2")}
+"""Child names of each residual branch of a block."""
+
+BLOCK_PARTS = {name for names in BRANCHES.values() for name in names} | {"drop_path"}
+
+
+class FusedBlock(nn.Module):
+    """A block of two branches, `(x, grid) -> x`, each of which adds itself."""
+
+    def __init__(self, tokens: nn.Module, channels: nn.Module):
+        super().__init__()
+        self.tokens, self.channels = tokens, channels
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Mix tokens, then channels.
+
+        Raises:
+            VitrailError: the layout is not a `Grid`; native code knows no padding, memory or cache.
+        """
+        if type(grid) is not Grid:
+            raise VitrailError(
+                f"An optimized model computes tokens of images (Grid), got {type(grid).__name__}.\n"
+                "Use the model that it was made from."
+            )
+        if x.dtype in PRODUCTS:
+            return self.channels(self.tokens(x, grid), grid)
+        y = as_residual(x, RESIDUAL[x.dtype])  # called from an unconverted module, in the compute dtype
+        return self.channels(self.tokens(y, grid), grid).to(x.dtype)
+
+
+class UnfusedBranch(nn.Module):
+    """An unconverted branch in the compute dtype; the sum is stored as the residual."""
+
+    def __init__(self, norm: nn.Module, mixer: nn.Module, scale: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.norm, self.mixer, self.scale, self.dtype = norm, mixer, scale, dtype
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Add the branch."""
+        return as_residual(x + self.scale(self.mixer(self.norm(x.to(self.dtype)), grid)), x.dtype)
+
+
+def block_unsupported_reason(block: Block) -> str | None:
+    """Return why a block is not two residual branches with drop path and nothing else, or None."""
+    unknown = (block._modules.keys() ^ BLOCK_PARTS) | block._parameters.keys() | block._buffers.keys()
+    if unknown:
+        return "unknown part " + ", ".join(sorted(unknown))
+    if type(block.drop_path) is not DropPath or has_hooks(block.drop_path):
+        return f"its drop_path is {type(block.drop_path).__name__}, or has hooks"
+    return "it has a forward of its own" if "forward" in vars(block) else None
+
+
+def fuse_block(block: Block, dtype: torch.dtype, unconverted: Counter[str], targets: Sequence[str]) -> FusedBlock:
+    """Return the fused block.
+
+    Args:
+        block: block to convert.
+        dtype: compute dtype.
+        unconverted: counts the branches without a fused operation, by reason.
+        targets: columns of `MIXERS`; the first with an operation for a mixer is used.
+
+    Raises:
+        NotConverted: the block has unknown parts.
+    """
+    reason = block_unsupported_reason(block)
+    if reason is not None:
+        raise NotConverted(reason)
+    tokens, channels = (
+        _branch(place, [getattr(block, name) for name in names], dtype, unconverted, targets)
+        for place, names in BRANCHES.items()
+    )
+    return FusedBlock(tokens, channels)
+
+
+def _branch(
+    place: str, parts: Sequence[nn.Module], dtype: torch.dtype, unconverted: Counter[str], targets: Sequence[str]
+) -> nn.Module:
+    norm, mixer, scale = parts
+    for target in targets:
+        try:
+            reason = unsupported_reason(mixer, target)
+            if reason is not None:
+                raise NotConverted(reason)
+            if has_hooks(norm, scale):
+                raise NotConverted("its norm or scale has hooks or a forward of its own")
+            return getattr(MIXERS[type(mixer)], target).of(norm, mixer, scale, dtype)
+        except NotConverted as error:
+            unconverted[f"{place}: {error}"] += 1
+    return UnfusedBranch(norm, mixer, scale, dtype)

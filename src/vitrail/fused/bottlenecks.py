@@ -1,0 +1,197 @@
+"""Stages of bottlenecks in their fast form: some pictures at a time, so that their maps stay in the cache."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.fused.unsupported import NotConverted, Seats, check_parts, has_hooks, require_libraries
+from vitrail.grid import Grid
+from vitrail.native.allocator import empty
+from vitrail.native.bottleneck import (
+    GroupScale,
+    Moments,
+    PackedFilters,
+    Size,
+    Window,
+    convolve,
+    finalize,
+    join,
+    measure,
+    pack_filters,
+)
+from vitrail.parts.bottlenecks import (
+    Bottleneck,
+    PostActivationBottleneck,
+    PostActivationEntry,
+    PreActivationBottleneck,
+    PreActivationEntry,
+)
+from vitrail.parts.convolutions import SameStdConv2d, StdConv2d, standardise
+from vitrail.parts.merging import NoMerging
+from vitrail.parts.norms import GroupNormReLU, MapGroupNorm, TokenGroupNorm
+from vitrail.parts.regularisation import DropPath
+from vitrail.parts.stages import Stage
+from vitrail.shapes import Tokens
+
+TOGETHER = 8 << 20
+"""Bytes of the widest maps that are worked on together; several such maps should fit in the last cache."""
+
+
+class Step(NamedTuple):
+    """A map on its way through a stage, with its moments where they are known."""
+
+    x: Tensor
+    size: Size
+    moments: Moments | None = None
+
+    def measured(self) -> Moments:
+        """Return its moments."""
+        return measure(self.x) if self.moments is None else self.moments
+
+
+class FusedBottleneck(nn.Module):
+    """What all bottlenecks hold: three convolutions and their norms, and what projects the shortcut, if anything."""
+
+    def __init__(self, block: Bottleneck, dtype: torch.dtype):
+        super().__init__()
+        self.convs = [packed(conv, dtype) for conv in (block.conv1, block.conv2, block.conv3)]
+        self.norms = [scale_of(norm) for norm in (block.norm1, block.norm2, block.norm3)]
+        proj = getattr(block, "proj", None)
+        self.proj = None if proj is None else packed(proj, dtype)
+
+
+class FusedPreActivation(FusedBottleneck):
+    """shortcut + branch(relu(norm(x))): `(step, into) -> step`."""
+
+    def forward(self, step: Step, into: Tensor | None) -> Step:
+        """Add the branch."""
+        act = finalize(step.measured(), self.norms[0])
+        shortcut = step.x if self.proj is None else convolve(step.x, step.size, self.proj, act)[0]
+        y, size, moments = convolve(step.x, step.size, self.convs[0], act)
+        y, size, moments = convolve(y, size, self.convs[1], finalize(moments, self.norms[1]))
+        return Step(*convolve(y, size, self.convs[2], finalize(moments, self.norms[2]), add=shortcut, into=into))
+
+
+class FusedPostActivation(FusedBottleneck):
+    """relu(shortcut + norm(branch(x))): `(step, into) -> step`."""
+
+    def __init__(self, block: PostActivationBottleneck | PostActivationEntry, dtype: torch.dtype):
+        super().__init__(block, dtype)
+        self.proj_norm = scale_of(block.proj_norm) if isinstance(block, PostActivationEntry) else None
+
+    def forward(self, step: Step, into: Tensor | None) -> Step:
+        """Add the branch."""
+        shortcut, act = step.x, None
+        if self.proj is not None and self.proj_norm is not None:
+            shortcut, _, moments = convolve(step.x, step.size, self.proj)
+            act = finalize(moments, self.proj_norm)
+        y, size, moments = convolve(step.x, step.size, self.convs[0])
+        y, size, moments = convolve(y, size, self.convs[1], finalize(moments, self.norms[0]))
+        y, size, moments = convolve(y, size, self.convs[2], finalize(moments, self.norms[1]))
+        return Step(join(shortcut, act, y, finalize(moments, self.norms[2]), into), size)
+
+
+_CONV, _RELU = (StdConv2d, SameStdConv2d), (GroupNormReLU,)
+_COMMON: Seats = {
+    "conv1": _CONV,
+    "conv2": _CONV,
+    "conv3": _CONV,
+    "norm1": _RELU,
+    "norm2": _RELU,
+    "drop_path": (DropPath,),
+}
+SEATS: dict[type[nn.Module], Seats] = {
+    PreActivationEntry: {**_COMMON, "norm3": _RELU, "proj": _CONV},
+    PreActivationBottleneck: {**_COMMON, "norm3": _RELU},
+    PostActivationEntry: {**_COMMON, "norm3": (MapGroupNorm,), "proj": _CONV, "proj_norm": (MapGroupNorm,)},
+    PostActivationBottleneck: {**_COMMON, "norm3": (MapGroupNorm,)},
+}
+"""Known parts of a bottleneck of exactly this type."""
+
+BOTTLENECKS: dict[type[nn.Module], Callable[..., FusedBottleneck]] = {
+    PreActivationEntry: FusedPreActivation,
+    PreActivationBottleneck: FusedPreActivation,
+    PostActivationEntry: FusedPostActivation,
+    PostActivationBottleneck: FusedPostActivation,
+}
+"""The fast form of a bottleneck of exactly this type."""
+
+
+class FusedBottlenecks(nn.Module):
+    """A stage of bottlenecks: `(x, grid) -> (x, grid)`."""
+
+    def __init__(self, blocks: list[FusedBottleneck]):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.strides = [conv.window for block in blocks for conv in block.convs]
+        self.outputs = blocks[-1].convs[-1].outputs
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Pass the blocks in order, some pictures at a time."""
+        assert grid.prefix == 0, grid
+        x, after = x.contiguous(), (grid.h, grid.w)
+        for window in self.strides:
+            after = window.places(after[0])[0], window.places(after[1])[0]
+        y = empty(x.shape[0], after[0] * after[1], self.outputs, dtype=x.dtype)
+        if len(x) == 0:
+            return y, Grid(*after)
+        together = max(1, TOGETHER // (y[0].numel() * y.element_size()))
+        for part, into in zip(x.split(together), y.split(together), strict=True):
+            step = Step(part, (grid.h, grid.w))
+            for block in self.blocks[:-1]:
+                step = block(step, None)
+            self.blocks[-1](step, into)
+        return y, Grid(*after)
+
+
+def fuse_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
+    """Return the fast form of a stage of bottlenecks; any other stage stays, and its blocks are looked at.
+
+    Raises:
+        NotConverted: one of them is of an unknown kind, or their library cannot be built.
+    """
+    modules = [stage.entry, *stage.blocks]
+    if not any(isinstance(module, Bottleneck) for module in modules):
+        return stage
+    unknown = next((type(module).__name__ for module in modules if type(module) not in BOTTLENECKS), None)
+    if unknown:
+        raise NotConverted(f"{unknown} has no fused operation among bottlenecks")
+    if stage._modules.keys() != {"entry", "blocks", "exit"} or type(stage.exit) is not NoMerging:
+        raise NotConverted(f"its parts are {', '.join(stage._modules)}, its exit is {type(stage.exit).__name__}")
+    for module in modules:
+        check_parts(module, SEATS[type(module)])
+    if has_hooks(stage):
+        raise NotConverted("it has hooks or a forward of its own")
+    require_libraries("bottleneck")
+    return FusedBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
+
+
+def packed(conv: nn.Module, dtype: torch.dtype) -> PackedFilters:
+    """Standardise filters, once for all pictures, and pack them.
+
+    Raises:
+        NotConverted: it convolves in an unknown way.
+    """
+    return pack_filters(*filters_of(conv), dtype)
+
+
+def filters_of(conv: nn.Module) -> tuple[Tensor, Window]:
+    """Return a convolution's filters, standardised, and where they stand.
+
+    Raises:
+        NotConverted: it convolves in an unknown way.
+    """
+    if not isinstance(conv, StdConv2d) or type(conv) not in (StdConv2d, SameStdConv2d):
+        raise NotConverted(f"{type(conv).__name__} has no fused operation among bottlenecks")
+    if conv.out_channels % 16:
+        raise NotConverted(f"{conv.out_channels} channels do not fill whole vectors")
+    window = Window(conv.kernel_size[0], conv.stride[0], same=isinstance(conv, SameStdConv2d))
+    return standardise(conv.weight.detach().float()), window
+
+
+def scale_of(norm: TokenGroupNorm) -> GroupScale:
+    """Read the numbers of a group norm."""
+    weight, bias = norm.weight.detach().float().contiguous(), norm.bias.detach().float().contiguous()
+    return GroupScale(weight, bias, norm.num_groups, norm.eps)

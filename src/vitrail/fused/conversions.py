@@ -1,0 +1,43 @@
+"""Conversion of each layer type for CPU inference; mixers are in `table.MIXERS`. To add a layer, add a row."""
+
+from functools import partial
+
+from torch import nn
+
+from vitrail.fused.bottlenecks import fuse_stage
+from vitrail.fused.conversion import Conversion, Conversions
+from vitrail.fused.convolution import (
+    fuse_conv_merging,
+    fuse_normed_conv_merging,
+    fuse_overlapping_patches,
+    fuse_tokenizer,
+)
+from vitrail.fused.linear import fuse_linear
+from vitrail.fused.patches import PATCH_SEATS, fuse_map_patches, fuse_patch_embedding, fuse_patch_merging
+from vitrail.fused.stems import fuse_stem
+from vitrail.parts.embeddings import ConvStem, ConvTokenizer, MapPatches, OverlappingPatchEmbedding, PatchEmbedding
+from vitrail.parts.merging import ConvMerging, NormedConvMerging, PatchMerging
+from vitrail.parts.stages import Stage
+from vitrail.preprocess import Preprocess
+
+CONVERSIONS: Conversions = {
+    nn.Linear: Conversion(fuse_linear),
+    PatchEmbedding: Conversion(fuse_patch_embedding, ("patches",), PATCH_SEATS),
+    MapPatches: Conversion(fuse_map_patches, ("convolution",), {"patches": (PatchEmbedding,)}),
+    PatchMerging: Conversion(fuse_patch_merging, ("patches",), {"norm": (nn.LayerNorm,), "reduction": (nn.Linear,)}),
+    ConvTokenizer: Conversion(fuse_tokenizer, ("convolution",), {"proj": (nn.Sequential,), "norm": (nn.LayerNorm,)}),
+    OverlappingPatchEmbedding: Conversion(fuse_overlapping_patches, ("convolution",), {"proj": (nn.Conv2d,)}),
+    ConvMerging: Conversion(fuse_conv_merging, ("convolution",), {"reduction": (nn.Conv2d,)}),
+    NormedConvMerging: Conversion(
+        fuse_normed_conv_merging, ("convolution",), {"reduction": (nn.Conv2d,), "norm": (nn.LayerNorm,)}
+    ),
+    ConvStem: Conversion(fuse_stem, ("bottleneck",)),
+    Stage: Conversion(fuse_stage),
+}
+"""`(module, dtype)` to a module with the same call, for modules of exactly this type."""
+
+
+def conversions_for(preprocess: Preprocess) -> Conversions:
+    """Return the conversions of a model whose images are normalised by `preprocess`."""
+    known = CONVERSIONS[PatchEmbedding]
+    return {**CONVERSIONS, PatchEmbedding: known._replace(make=partial(known.make, preprocess=preprocess))}

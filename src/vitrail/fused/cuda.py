@@ -1,0 +1,147 @@
+"""A model's fast form on a GPU: tables made once, scales folded, and recorded calls at small batches."""
+
+from collections import Counter
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.fused.blocks import block_unsupported_reason
+from vitrail.fused.cuda_attention import CudaWindowAttention
+from vitrail.fused.cuda_graphs import Recordings, record
+from vitrail.fused.optimized_model import OptimizedClassifier, in_own_precision
+from vitrail.fused.plan import DTYPES
+from vitrail.fused.table import MIXERS, unsupported_reason
+from vitrail.fused.unsupported import copy_hooks, has_hooks
+from vitrail.fused.walker import replace_modules
+from vitrail.grid import Grid
+from vitrail.kernels.add_layer_norm import add_layer_norm
+from vitrail.parts.backbone import Classifier, Features
+from vitrail.parts.blocks import Block
+from vitrail.parts.regularisation import LayerScale
+from vitrail.shapes import Image, Tokens
+
+
+class CudaBlock(nn.Module):
+    """A block in which the sum after the first branch and the norm before the second are one pass.
+
+    Args:
+        block: what to compute, its second norm a LayerNorm with scale and shift.
+    """
+
+    def __init__(self, block: Block):
+        super().__init__()
+        self.norm1, self.token_mixer, self.scale1 = block.norm1, block.token_mixer, block.scale1
+        self.norm2: Any = block.norm2
+        self.channel_mixer, self.scale2 = block.channel_mixer, block.scale2
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Mix tokens, then channels."""
+        branch = self.scale1(self.token_mixer(self.norm1(x), grid))
+        x, normed = add_layer_norm(x, branch, self.norm2.weight, self.norm2.bias, self.norm2.eps)
+        return x + self.scale2(self.channel_mixer(normed, grid))
+
+
+class CudaGraphClassifier(OptimizedClassifier):
+    """A classifier whose calls are recorded and replayed.
+
+    Args:
+        model: what to compute, in evaluation mode.
+        dtype: what it computes in, all but the head; pictures and logits are fp32.
+        recorder: makes a replay of a call.
+    """
+
+    def __init__(self, model: Classifier, dtype: torch.dtype, recorder: Any = record):
+        super().__init__(model.backbone, model.head)
+        for name in ("variant", "config", "labels", "preprocess"):
+            setattr(self, name, getattr(model, name))
+        self.precision = next(name for name, known in DTYPES.items() if known == dtype)
+        self.dtype, self.unconverted = dtype, {}
+        self.head.float()  # nothing behind it could average an error away
+        self.calls = Recordings(self.answer, recorder, self._tables)
+        self.eval()
+
+    def forward(self, images: Image) -> Tensor:
+        """Return fp32 logits."""
+        return in_own_precision("cuda", self.calls, images)
+
+    def answer(self, images: Image) -> Tensor:
+        """Compute the logits, order by order."""
+        features = self._features(images)
+        return self.head(features._replace(tokens=features.tokens.float()))
+
+    def _tables(self) -> list[Any]:
+        """Return the tables that a recording reads: a grid that is forgotten must not take them away."""
+        return [dict(module.groups.tables) for module in self.modules() if isinstance(module, CudaWindowAttention)]
+
+    def features(self, images: Image) -> Features:
+        """Return tokens, grid and pyramid, in the precision of the model."""
+        return in_own_precision("cuda", self._features, images)
+
+    def _features(self, images: Image) -> Features:
+        return self.backbone(images.to(self.dtype))
+
+
+def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Any = record) -> CudaGraphClassifier:
+    """Return the fast form of a classifier on a GPU.
+
+    Windows know who meets on a grid after the first call, LayerScales are folded into what stands before them, sum and
+    norm are one pass, weights of convolutions lie channels last, and calls of few pictures are recorded. Attention and
+    norms run in Triton where it is (`vitrail.kernels`). `optimized.unconverted` says what stayed as it was.
+
+    Args:
+        model: a classifier; it is not changed.
+        dtype: of weights and products.
+        recorder: makes a replay of a call.
+    """
+    fast: Any = deepcopy(model).eval().requires_grad_(False)
+    unconverted: Counter[str] = Counter()
+    replace_modules(fast, partial(_convert, dtype=dtype, unconverted=unconverted))
+    fast = fast.to(dtype=dtype, memory_format=torch.channels_last)
+    recorded = CudaGraphClassifier(fast, dtype, recorder)
+    recorded.unconverted = dict(unconverted)
+    return recorded
+
+
+def _convert(module: nn.Module, dtype: torch.dtype, unconverted: Counter[str]) -> nn.Module | None:
+    """Convert a block or a window attention."""
+    convert = partial(_convert, dtype=dtype, unconverted=unconverted)
+    if type(module) is Block:
+        reason = block_unsupported_reason(module)
+        if reason is None:
+            fold_scales(module)
+            reason = _norm_unsupported_reason(module.norm2)
+        if reason is not None:
+            unconverted[f"sum and norm: {reason}"] += 1
+            return None
+        replace_modules(module, convert)
+        return copy_hooks(CudaBlock(module), module)
+    row = MIXERS.get(type(module))
+    if row is None or row.cuda is None:
+        return None
+    reason = unsupported_reason(module, "cuda", called=("qkv", "proj"))
+    if reason is not None:
+        unconverted[f"token mixer: {reason}"] += 1
+        return None
+    return row.cuda(module, dtype)
+
+
+def _norm_unsupported_reason(norm: nn.Module) -> str | None:
+    if type(norm) is not nn.LayerNorm or norm.bias is None or len(norm.normalized_shape) != 1:
+        return f"{type(norm).__name__} is no LayerNorm over channels"
+    return "its norm2 has hooks or a forward of its own" if has_hooks(norm) else None
+
+
+def fold_scales(block: Block) -> None:
+    """Fold the LayerScales of a block into the last linear layers of known mixers."""
+    for scale, mixer in (("scale1", block.token_mixer), ("scale2", block.channel_mixer)):
+        gamma, row = getattr(block, scale, None), MIXERS.get(type(mixer))
+        layer = getattr(mixer, row.last, None) if row and row.last else None
+        if type(gamma) is not LayerScale or type(layer) is not nn.Linear or has_hooks(gamma, mixer):
+            continue
+        layer.weight.mul_(gamma.gamma[:, None])
+        if layer.bias is not None:
+            layer.bias.mul_(gamma.gamma)
+        setattr(block, scale, nn.Identity())
