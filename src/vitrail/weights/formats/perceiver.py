@@ -5,7 +5,7 @@ from typing import Any
 
 from vitrail.weights.formats.igpt import Table
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import Concat
+from vitrail.weights.transforms import Concat
 
 WB = "{weight|bias}"
 _PRE = "perceiver.input_preprocessor."
