@@ -21,14 +21,16 @@ class Small(NamedTuple):
         prefix: prefix tokens of the last grid.
         latents: latents that are the features in one row, if the tokens have no places in the image.
         any_size: whether the model takes every image size from 5 x 8 pixels up.
+        batch_norm: whether it normalises by statistics of the batch in training.
     """
 
     variant: str
     overrides: dict[str, Any]
     strides: tuple[int, ...]
     prefix: int = 0
-    any_size: bool = True
     latents: int = 0
+    any_size: bool = True
+    batch_norm: bool = False
 
 
 _VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
@@ -63,6 +65,7 @@ SMALL: dict[str, Small] = {
             (),
             any_size=inputs == "fourier",
             latents=6,
+            batch_norm=inputs == "conv",
         )
         for inputs in ("learned", "fourier", "conv")
     },
