@@ -21,6 +21,8 @@ def libraries_of(name: str) -> list[str]:
         "deit": ["timm", "huggingface", "official"],
         "swin": ["timm", "torchvision", "huggingface", "official", "mmpretrain"],
         "poolformer": ["timm", "huggingface", "official"],
+        "convnext": ["timm", "torchvision", "huggingface", "official"],
+        "convnextv2": ["timm", "huggingface", "official"],
         "caformer": ["timm", "official"],
         "convformer": ["timm", "official"],
         "poolformerv2": ["timm", "official"],

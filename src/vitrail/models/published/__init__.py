@@ -6,9 +6,11 @@ every variant.
 
 from vitrail.models.published import (
     bit,
+    convnext,
     deit,
     dinat,
     dinat_s,
+    igpt,
     metaformer,
     mixer,
     nat,
@@ -30,6 +32,8 @@ _FAMILIES = (
     dinat_s,
     poolformer,
     metaformer,
+    convnext,
+    igpt,
     mixer,
     bit,
     tnt,

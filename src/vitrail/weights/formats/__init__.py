@@ -8,8 +8,10 @@ from torch import Tensor
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
+    convnext,
     deit,
     dinat_s,
+    igpt,
     metaformer,
     mixer,
     nat,
@@ -33,6 +35,8 @@ FORMATS: tuple[Format, ...] = (
     *dinat_s.FORMATS,
     *poolformer.FORMATS,
     *metaformer.FORMATS,
+    *convnext.FORMATS,
+    *igpt.FORMATS,
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
