@@ -47,6 +47,12 @@ SMALL: dict[str, Small] = {
     "dinat_s": Small("dinat_s_tiny", {**_SWIN, "dilations": (2, 1)}, (4, 8)),
     "poolformer": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
+    "vmoe": Small(
+        "vmoe_s32_last2",
+        {**_VIT, "expert_blocks": (1,), "num_experts": 2, "noise": 0.0, "patch_size": 16},
+        (16,),
+        prefix=1,
+    ),
     "igpt": Small(
         "imagegpt_small",
         {"dim": 8, "depth": 2, "num_heads": 1, "colors": 27, "image_size": 64},

@@ -9,8 +9,8 @@
 | L | 1536 | 48 | 16 | 32 x 32 |
 
 Attention is causal in raster order. Norms divide by the root mean square and have no bias, and the activation is the
-sigmoid approximation of GELU. The classifier reads the pixels themselves, as Hugging Face's ImageGPT does; in generation
-each token is the pixel before it.
+sigmoid approximation of GELU. The classifier reads the pixels themselves, as Hugging Face's ImageGPT does; for
+generation each token is the pixel before it.
 """
 
 from dataclasses import dataclass

@@ -19,6 +19,7 @@ from vitrail.models.published import (
     tnt,
     vit,
     vit_hybrid,
+    vmoe,
 )
 from vitrail.models.published.figures import Published
 
@@ -34,6 +35,7 @@ _FAMILIES = (
     metaformer,
     convnext,
     igpt,
+    vmoe,
     mixer,
     bit,
     tnt,
