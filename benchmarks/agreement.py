@@ -18,11 +18,11 @@ from torch import Tensor
 import vitrail
 from sheet import begin, flags, show, tell
 from vitrail.lab.bench.inputs import views
-from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.table import Table
 from vitrail.lab.evaluate import evaluate, open_split
 from vitrail.lab.form import in_bf16
-from vitrail.lab.pictures import find_pictures
+from vitrail.lab.image_sources import find_pictures
 
 PRECISIONS = ("fp32", "bf16", "int8")
 PART = 32
@@ -40,7 +40,7 @@ class Forms(NamedTuple):
 def enter(name: str, weights: str | None) -> Forms:
     """Prepare a model and its forms."""
     tell(f"preparing {name}")
-    model = Subject(name, weights=weights).build()
+    model = ModelSpec(name, weights=weights).build()
     others: dict[str, Answer] = {"plain, bf16": in_bf16(model)}
     for precision in PRECISIONS:
         form: Any = vitrail.optimize(model, precision=precision)

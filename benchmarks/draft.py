@@ -25,12 +25,12 @@ from torch.nn.functional import interpolate
 
 import vitrail
 from sheet import begin, flags, show, tell
-from vitrail.data.picture import open_image
+from vitrail.data.image_io import open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
 from vitrail.lab.bench.table import Table
-from vitrail.lab.inference import asking, find_model
-from vitrail.lab.pictures import find_pictures
+from vitrail.lab.image_sources import find_pictures
+from vitrail.lab.model_loading import find_model, inference_mode_for
 from vitrail.lab.predict import REDUCED
 from vitrail.native.image_resize import best_pixels
 
@@ -74,7 +74,7 @@ def prepare(paths: Sequence[Path], transform: EvalTransform, least: int | None) 
 def ask(model: Any, transform: EvalTransform, pixels: Tensor) -> Tensor:
     """Return the logits of many pictures, enlarged to the model's size."""
     size = (model.preprocess.size,) * 2
-    with asking(model):
+    with inference_mode_for(model):
         batches = (interpolate(transform.batch(part), size, mode="bicubic") for part in pixels.split(PART))
         return torch.cat([model(images) for images in batches])
 

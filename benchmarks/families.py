@@ -3,7 +3,7 @@
     python benchmarks/families.py                         # bf16, batches of 8
     python benchmarks/families.py --models swin_tiny_patch4_window7_224 poolformer_s12 --precision fp32
 
-FLOPs are twice the multiply-adds of `vitrail.lab.cost`. All models take turns in the same rounds. GEU is the share of
+FLOPs are twice the multiply-adds of `vitrail.lab.flops`. All models take turns in the same rounds. GEU is the share of
 the machine's fastest matrix product, measured in those rounds too.
 """
 
@@ -16,18 +16,18 @@ from torch import Tensor
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.agreement import Agreement, compare
-from vitrail.lab.bench.execution import unchanged
+from vitrail.lab.bench.accuracy import Agreement, compare
 from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.page import amount, ratio
-from vitrail.lab.bench.ready import Ready, make_ready
+from vitrail.lab.bench.interleaved_timing import Timings
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.bench.prepare import Prepared, make_ready
 from vitrail.lab.bench.registry import find_contenders
-from vitrail.lab.bench.spread import Spread
-from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.report import amount, ratio
+from vitrail.lab.bench.statistics import Quantiles
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns
-from vitrail.lab.cost import count_macs
-from vitrail.lab.speed import best_product
+from vitrail.lab.bench.torch_runners import unchanged
+from vitrail.lab.flops import count_macs
+from vitrail.lab.matmul_peak import best_product
 from vitrail.models import catalogue
 
 MEASURE = "vit_base_patch16_224"
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 
     model: str
     contender: str
-    ready: Ready
+    ready: Prepared
     images: Tensor
     flops: int
     agreement: Agreement
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 def enter(name: str, precision: str, batch: int, imgsz: int | None) -> list[Entry]:
     """Prepare a model in every way of ours."""
-    model = Subject(name, imgsz=imgsz).build()
+    model = ModelSpec(name, imgsz=imgsz).build()
     images = blotches(batch, model.config.in_channels, model.preprocess.size)
     expected = unchanged(model, images)(images)
     entries = []
@@ -98,14 +98,16 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def table(contender: str, entries: list[Entry], turns: dict[str, Turns], product_flops: int, options: object) -> Table:
+def table(
+    contender: str, entries: list[Entry], turns: dict[str, Timings], product_flops: int, options: object
+) -> Table:
     """Lay out the rates of all models in one way of ours."""
     mine = [entry for entry in entries if entry.contender == contender]
     yard = next((entry for entry in mine if entry.model == getattr(options, "measure", MEASURE)), None)
     rows = []
     for entry in mine:
         own = turns[_key(entry)]
-        rate = Spread.of(entry.flops / seconds / 1e9 for seconds in own.rounds)
+        rate = Quantiles.of(entry.flops / seconds / 1e9 for seconds in own.rounds)
         geu = _rates(entry.flops, own, product_flops, turns[PRODUCT])
         over = "" if yard is None else ratio(_rates(entry.flops, own, yard.flops, turns[_key(yard)]))
         agrees = "yes" if entry.agreement.holds else "NO"
@@ -117,9 +119,9 @@ def table(contender: str, entries: list[Entry], turns: dict[str, Turns], product
     return Table(contender, columns, rows, right=columns[2:5], notes=notes)
 
 
-def _rates(flops: int, own: Turns, other_flops: int, other: Turns) -> Spread:
+def _rates(flops: int, own: Timings, other_flops: int, other: Timings) -> Quantiles:
     """Return one FLOP rate over another, round by round."""
-    return Spread.of(flops / a / (other_flops / b) for a, b in zip(own.rounds, other.rounds, strict=True))
+    return Quantiles.of(flops / a / (other_flops / b) for a, b in zip(own.rounds, other.rounds, strict=True))
 
 
 def _key(entry: Entry) -> str:

@@ -28,13 +28,13 @@ import vitrail
 from sheet import begin, flags, precision_flag, show, take_turns, tell
 from vitrail.errors import VitrailError
 from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.page import amount, ratio
-from vitrail.lab.bench.spread import Spread
-from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.interleaved_timing import Timings
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.bench.report import amount, ratio
+from vitrail.lab.bench.statistics import Quantiles
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns
-from vitrail.lab.inference import asking
-from vitrail.lab.pictures import find_pictures
+from vitrail.lab.image_sources import find_pictures
+from vitrail.lab.model_loading import inference_mode_for
 from vitrail.lab.predict import predictions
 
 
@@ -67,7 +67,7 @@ WAYS = ("fast", "spot", "plain")
 
 def ways(options: Namespace) -> tuple[dict[str, Way], dict[str, Any]]:
     """Return the ways that are asked for, and the forms of the model that they are set against."""
-    model = Subject(options.model, imgsz=options.imgsz).build()
+    model = ModelSpec(options.model, imgsz=options.imgsz).build()
     fast = vitrail.optimize(model, precision=options.precision)
     known = {
         "fast": Way(f"optimized, {options.precision}", fast, "fast", False),
@@ -100,11 +100,11 @@ def measure(pictures: str, options: Namespace) -> Table:
     return Table(title, columns, rows, right=columns[1:])
 
 
-def _row(way: Way, folder: Turns, alone: Turns, count: int, batch: int) -> list[str]:
-    whole = Spread.of(count / seconds for seconds in folder.rounds)
-    synthetic = Spread.of(batch / seconds for seconds in alone.rounds)
+def _row(way: Way, folder: Timings, alone: Timings, count: int, batch: int) -> list[str]:
+    whole = Quantiles.of(count / seconds for seconds in folder.rounds)
+    synthetic = Quantiles.of(batch / seconds for seconds in alone.rounds)
     pairs = zip(folder.rounds, alone.rounds, strict=True)
-    share = Spread.of(count / all_of_them / (batch / one) for all_of_them, one in pairs)
+    share = Quantiles.of(count / all_of_them / (batch / one) for all_of_them, one in pairs)
     return [way.about, amount(whole), amount(synthetic), ratio(share)]
 
 
@@ -140,7 +140,7 @@ def _whole_folder(way: Way, pictures: str, options: Namespace) -> None:
 
 
 def _ask(model: Any, images: torch.Tensor) -> None:
-    with asking(model):
+    with inference_mode_for(model):
         model(images)
 
 

@@ -25,14 +25,14 @@ from sheet import begin, flags, show, take_turns, tell
 from vitrail.grid import Grid
 from vitrail.kernels.window import window
 from vitrail.kernels.window.reference import cut as cut_windows
-from vitrail.lab.bench.agreement import compare
-from vitrail.lab.bench.contender import Unavailable
-from vitrail.lab.bench.execution import compiled, finished, unchanged
+from vitrail.lab.bench.accuracy import compare
+from vitrail.lab.bench.candidate import Unavailable
+from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.libraries import from_timm
-from vitrail.lab.bench.page import ratio
+from vitrail.lab.bench.report import ratio
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns
-from vitrail.parts.windows import PadThenRoll
+from vitrail.lab.bench.torch_runners import compiled, finished, unchanged
+from vitrail.parts.window_partition import PadThenRoll
 
 MODELS = ("swin_tiny_patch4_window7_224", "swin_base_patch4_window7_224")
 Calls = dict[str, Callable[[], Any]]
@@ -133,7 +133,7 @@ def error_of(got: Tensor, expected: Tensor) -> float:
 
 
 def table_rows(
-    title: str, ours: str, turns: Mapping[str, Turns], errors: Mapping[str, float | None], batch: int
+    title: str, ours: str, turns: Mapping[str, Timings], errors: Mapping[str, float | None], batch: int
 ) -> Iterator[list[str]]:
     """Yield a row for each contender, the fastest first."""
     for who in sorted(turns, key=lambda name: turns[name].spread.median):

@@ -13,13 +13,13 @@ from torch import Tensor
 
 import vitrail
 from sheet import begin, flags, show, take_turns, tell
-from vitrail.lab.bench.execution import unchanged
 from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.page import amount, ratio
-from vitrail.lab.bench.spread import Spread
-from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.interleaved_timing import Timings
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.bench.report import amount, ratio
+from vitrail.lab.bench.statistics import Quantiles
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns
+from vitrail.lab.bench.torch_runners import unchanged
 
 MODELS = ("vit_tiny_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224")
 FORMS = ("auto", "int8")
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 def enter(name: str, batch: int) -> Entry:
     """Prepare a model."""
     tell(f"preparing {name}")
-    model = Subject(name).build()
+    model = ModelSpec(name).build()
     forms: dict[str, Any] = {form: vitrail.optimize(model, precision=form) for form in FORMS}
     for reason in forms["int8"].unconverted:
         tell(f"  {reason}")
@@ -56,9 +56,9 @@ def speed(entries: list[Entry], options: Any) -> Table:
     return Table(f"Speed, batches of {options.batch}", columns, rows, right=columns[1:])
 
 
-def _row(entry: Entry, usual: Turns, int8: Turns) -> list[str]:
-    rates = (Spread.of(len(entry.images) / seconds for seconds in one.rounds) for one in (usual, int8))
-    gain = Spread.of(a / b for a, b in zip(usual.rounds, int8.rounds, strict=True))
+def _row(entry: Entry, usual: Timings, int8: Timings) -> list[str]:
+    rates = (Quantiles.of(len(entry.images) / seconds for seconds in one.rounds) for one in (usual, int8))
+    gain = Quantiles.of(a / b for a, b in zip(usual.rounds, int8.rounds, strict=True))
     return [entry.name, *map(amount, rates), ratio(gain)]
 
 

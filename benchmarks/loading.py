@@ -23,17 +23,17 @@ from sheet import begin, flags, show, take_turns, tell
 from vitrail.data.augment import AUGMENTS
 from vitrail.data.dataset import Arrays, Files, PictureSet
 from vitrail.data.loading import Loader, eval_loader, train_loader
-from vitrail.data.pixels import PLAIN, Pixels
+from vitrail.data.pixel_ops import PLAIN, Pixels
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
 from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.page import amount, ratio
-from vitrail.lab.bench.spread import Spread
+from vitrail.lab.bench.report import amount, ratio
+from vitrail.lab.bench.statistics import Quantiles
 from vitrail.lab.bench.table import Table
-from vitrail.lab.pictures import find_pictures
+from vitrail.lab.image_sources import find_pictures
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
-from vitrail.training.memory import keep_freed
+from vitrail.training.host_memory import disable_malloc_trim
 
 LARGE, SMALL = ("none", "photo", "photo-strong"), ("none", "small", "small-strong")
 
@@ -81,7 +81,7 @@ def measure(pictures: PictureSet, size: int, batch: int, augments: Sequence[str]
         check(*loaders.values())
         count = epoch(loaders["plain"])
         turns = take_turns({name: partial(epoch, each) for name, each in loaders.items()}, options)
-        rates = (Spread.of(count / seconds for seconds in turns[name].rounds) for name in loaders)
+        rates = (Quantiles.of(count / seconds for seconds in turns[name].rounds) for name in loaders)
         gain = turns["compiled"].times_as_fast(turns["plain"])
         rows.append(["validation" if augment == "none" else augment, *map(amount, rates), ratio(gain)])
     columns = ["augmentation", "img/s", "plain img/s", "times as fast"]
@@ -101,7 +101,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--small", type=int, default=4096, help="small pictures (default: 4096)")
     parser.add_argument("--augment", nargs="+", choices=AUGMENTS, help="only these")
     options = begin(parser, words)
-    keep_freed()  # as a training does
+    disable_malloc_trim()  # as a training does
     with tempfile.TemporaryDirectory() as folder:
         if options.pictures is None:
             tell(f"drawing {options.count} JPEGs")

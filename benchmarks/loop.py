@@ -28,17 +28,17 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
 from vitrail.training.batch_size import largest_batch
-from vitrail.training.build import open_data
 from vitrail.training.config import TrainConfig
+from vitrail.training.distributed import connect
 from vitrail.training.log import RunLog
 from vitrail.training.loop import train_epoch
-from vitrail.training.progress import Lines, Silent
+from vitrail.training.probe import fake_batch, try_step, untouched
+from vitrail.training.reporters import LineReporter, NullReporter
 from vitrail.training.schedule import Steps
-from vitrail.training.session import Session
-from vitrail.training.stop import Stop
+from vitrail.training.setup import open_data
+from vitrail.training.signals import StopRequest
 from vitrail.training.train import make_run
-from vitrail.training.trial import fake_batch, try_step, untouched
-from vitrail.training.world import connect
+from vitrail.training.trainer import Trainer
 
 ENDLESS = 10**9
 GOAL, NEAR = 0.03, 0.10
@@ -56,7 +56,7 @@ class Held:
         return iter(self.batches[start_step:])
 
 
-def bare(run: Session, finish: Callable[[Any, torch.Tensor], object]) -> None:
+def bare(run: Trainer, finish: Callable[[Any, torch.Tensor], object]) -> None:
     """Make the steps as a script would write them; `finish` comes between gradient and update."""
     run.model.train()
     for batch in run.train_data.epoch():
@@ -69,17 +69,17 @@ def bare(run: Session, finish: Callable[[Any, torch.Tensor], object]) -> None:
         run.optimizer.zero_grad()
 
 
-def nothing(run: Session, loss: torch.Tensor) -> None:
+def nothing(run: Trainer, loss: torch.Tensor) -> None:
     """Add nothing to the bare step."""
 
 
-def careful(run: Session, loss: torch.Tensor) -> None:
+def careful(run: Trainer, loss: torch.Tensor) -> None:
     """Read the loss and clip the gradient."""
     loss.item()
     clip_grad_norm_(run.model.parameters(), run.config.clip_grad)
 
 
-LOOPS: dict[str, Callable[[Session], None]] = {
+LOOPS: dict[str, Callable[[Trainer], None]] = {
     "bare step": lambda run: bare(run, nothing),
     "bare step, read and clipped": lambda run: bare(run, careful),
     "our loop": train_epoch,
@@ -93,7 +93,7 @@ def seconds(work: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-def compare(run: Session, rounds: int) -> dict[str, list[float]]:
+def compare(run: Trainer, rounds: int) -> dict[str, list[float]]:
     """Let the loops take turns, each round in another order; return seconds by loop."""
     times: dict[str, list[float]] = {name: [] for name in LOOPS}
     for loop in LOOPS.values():
@@ -119,7 +119,7 @@ def tell_overhead(times: dict[str, list[float]], steps: int) -> None:
         )
 
 
-def tell_grid(run: Session, rounds: int) -> None:
+def tell_grid(run: Trainer, rounds: int) -> None:
     """Print pictures a second for batches up to the one that auto finds, in turns."""
     found = largest_batch(run, most=len(run.train_data.dataset))
     sizes = sorted({*(2**i for i in range(3, found.bit_length()) if 2**i < found), found})
@@ -166,9 +166,9 @@ def main() -> None:
         epochs=ENDLESS,
     )
     world = connect(config.device, config.parallel)
-    run = make_run(config, world, open_data(config), Silent(), Stop())
+    run = make_run(config, world, open_data(config), NullReporter(), StopRequest())
     machine = f"{world.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    run.reporter, run.length = Lines(interval=ENDLESS), Steps(ENDLESS)
+    run.reporter, run.length = LineReporter(interval=ENDLESS), Steps(ENDLESS)
     run.reporter.begin(f"{config.model} at {config.imgsz} pixels, batch {config.batch}, {run.precision}, {machine}")
     loader, run.train_data = run.train_data, Held(run.train_data, given.steps)
     with tempfile.TemporaryDirectory() as place:

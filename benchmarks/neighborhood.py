@@ -20,16 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
-from vitrail.lab.bench.agreement import compare
-from vitrail.lab.bench.contender import Answer, Unavailable, foreign
-from vitrail.lab.bench.execution import eager, unchanged
+from vitrail.lab.bench.accuracy import compare
+from vitrail.lab.bench.candidate import Answer, Unavailable, foreign
 from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.page import amount, ratio
-from vitrail.lab.bench.ready import make_ready
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.bench.prepare import make_ready
 from vitrail.lab.bench.registry import find_contenders
-from vitrail.lab.bench.spread import Spread
-from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.report import amount, ratio
+from vitrail.lab.bench.statistics import Quantiles
 from vitrail.lab.bench.table import Table
+from vitrail.lab.bench.torch_runners import eager, unchanged
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 
 
@@ -105,7 +105,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--imgsz", type=int, help="side of the pictures (default: the model's)")
     parser.add_argument("--batch", type=int, default=8, help="pictures in a batch (default: 8)")
     options = begin(parser, words)
-    model = Subject(options.model, imgsz=options.imgsz).build()
+    model = ModelSpec(options.model, imgsz=options.imgsz).build()
     images = blotches(options.batch, 3, model.preprocess.size)
     answers, absent = _contenders(model, images, options.precision)
     expected = unchanged(model, images)(images)
@@ -114,7 +114,7 @@ def main(words: Sequence[str] | None = None) -> int:
     rows = []
     for name in sorted(turns, key=lambda name: turns[name].spread.median):
         same = compare(answers[name](images), expected, options.precision)
-        rate = Spread.of(options.batch / seconds for seconds in turns[name].rounds)
+        rate = Quantiles.of(options.batch / seconds for seconds in turns[name].rounds)
         times = "" if name == ours else ratio(turns[ours].times_as_fast(turns[name]))
         rows.append([name, amount(rate), times, "not finite" if same.error is None else f"{same.error:.1e}"])
     columns = ["contender", "img/s", f"{ours} is × as fast", "error"]

@@ -24,14 +24,14 @@ from neighborhood import check_natten, natten_attend, unfold_attend
 from sheet import DTYPES, begin, flags, show, take_turns, tell
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import neighborhood
-from vitrail.lab.bench.contender import Unavailable, foreign
-from vitrail.lab.bench.page import ratio
+from vitrail.lab.bench.candidate import Unavailable, foreign
+from vitrail.lab.bench.interleaved_timing import Timings
+from vitrail.lab.bench.report import ratio
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns
 from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
 from vitrail.native.build import refusal
 from vitrail.parts.attend import Attend, merge_heads, split_heads
-from vitrail.parts.windows import PadThenRoll
+from vitrail.parts.window_partition import PadThenRoll
 
 WINDOW, KERNEL, WIDTH = 7, 7, 32
 # Side of the map, heads, shift, and how many blocks of the model are like that.
@@ -230,7 +230,7 @@ def _error(got: Tensor, expected: Tensor) -> float:
     return ((got.float() - expected).abs().max() / expected.abs().max()).item()
 
 
-def _rows(shape: str, ours: Sequence[str], turns: dict[str, Turns], errors: dict[str, float]) -> Iterator[list[str]]:
+def _rows(shape: str, ours: Sequence[str], turns: dict[str, Timings], errors: dict[str, float]) -> Iterator[list[str]]:
     """Yield a row for each contender, the fastest first."""
     best = min(ours, key=lambda name: turns[name].spread.median)
     for name in sorted(turns, key=lambda name: turns[name].spread.median):
@@ -239,7 +239,7 @@ def _rows(shape: str, ours: Sequence[str], turns: dict[str, Turns], errors: dict
         yield [shape, name, f"{1e3 * turns[name].spread.median:.3g}", times, error]
 
 
-def _together(parts: Sequence[tuple[Case, dict[str, Turns]]]) -> dict[str, Turns]:
+def _together(parts: Sequence[tuple[Case, dict[str, Timings]]]) -> dict[str, Timings]:
     """Add the blocks of a model up, round by round."""
     sums = {
         name: [
@@ -248,7 +248,7 @@ def _together(parts: Sequence[tuple[Case, dict[str, Turns]]]) -> dict[str, Turns
         ]
         for name in parts[0][1]
     }
-    return {name: Turns(tuple((seconds,) for seconds in rounds)) for name, rounds in sums.items()}
+    return {name: Timings(tuple((seconds,) for seconds in rounds)) for name, rounds in sums.items()}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from vitrail.durable import write_file
-from vitrail.lab.bench.place import in_lines, place
+from vitrail.atomic_io import write_file
+from vitrail.lab.bench.environment import in_lines, place
+from vitrail.lab.bench.interleaved_timing import Timings, alternate
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns, alternate
 
 RESULTS = Path(__file__).parent / "results"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -48,7 +48,7 @@ def begin(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argpa
     return options
 
 
-def take_turns(contenders: Mapping[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Turns]:
+def take_turns(contenders: Mapping[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Timings]:
     """Time contenders turn by turn, as the flags say."""
     return alternate(contenders, options.rounds, options.seconds)
 

@@ -33,17 +33,17 @@ from neighborhood import unfold_attend, with_operator
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.kernels.neighborhood import tiles
-from vitrail.lab.bench.contender import Unavailable
+from vitrail.lab.bench.candidate import Unavailable
 from vitrail.lab.bench.inputs import blotches
+from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.libraries import from_timm
-from vitrail.lab.bench.page import amount, ratio
-from vitrail.lab.bench.spread import Spread
-from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.bench.report import amount, ratio
+from vitrail.lab.bench.statistics import Quantiles
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns
-from vitrail.lab.cost import counted_macs
+from vitrail.lab.flops import counted_macs
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
-from vitrail.training.memory import keep_freed, peak_of, resident
+from vitrail.training.host_memory import disable_malloc_trim, peak_of, resident
 
 CONTENDERS = ("vitrail", "timm", "timm, memory kept")
 OPERATORS = {"unfold": unfold_attend, "tiles": tiles}
@@ -89,10 +89,10 @@ def build(name: str, options: Namespace) -> Step:
     Raises:
         Unavailable: timm has no such model.
     """
-    ours = Subject(options.model[0], imgsz=options.imgsz, set=("drop_path=0", *options.set)).build()
+    ours = ModelSpec(options.model[0], imgsz=options.imgsz, set=("drop_path=0", *options.set)).build()
     images = blotches(options.batch, ours.config.in_channels, ours.preprocess.size)
     if name != "timm":
-        keep_freed()
+        disable_malloc_trim()
     if name.startswith("timm"):
         model = from_timm(ours, ours.preprocess.size, drop_path_rate=0.0)
     else:
@@ -102,7 +102,7 @@ def build(name: str, options: Namespace) -> Step:
 
 def contenders(model: str, options: Namespace) -> tuple[str, ...]:
     """Name who can train a model; `unfold` knows no dilation."""
-    ours = Subject(model, imgsz=options.imgsz, set=options.set).build()
+    ours = ModelSpec(model, imgsz=options.imgsz, set=options.set).build()
     dilations = [part.dilation for part in ours.modules() if isinstance(part, NeighborhoodAttend)]
     others = () if not dilations else ("unfold", "tiles") if max(dilations) == 1 else ("tiles",)
     return (*CONTENDERS, *others)
@@ -221,9 +221,9 @@ def measure(model: str, options: Namespace) -> tuple[Table, bool]:
     return Table(title, COLUMNS, rows, right=COLUMNS[1:], notes=notes), agree
 
 
-def row(name: str, said: dict[str, Any], turns: dict[str, Turns], batch: int) -> list[str]:
+def row(name: str, said: dict[str, Any], turns: dict[str, Timings], batch: int) -> list[str]:
     """Return what one contender did, as text."""
-    rate = Spread.of(batch / seconds for seconds in turns[name].rounds)
+    rate = Quantiles.of(batch / seconds for seconds in turns[name].rounds)
     times = "" if name == "vitrail" else ratio(turns["vitrail"].times_as_fast(turns[name]))
     memory = [f"{size / 2**20:,.0f}" for size in (said["peak"], said["peak"] - said["held"])]
     firsts = " ".join(f"{loss:.5f}" for loss in said["losses"])

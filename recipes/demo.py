@@ -15,7 +15,7 @@ from pathlib import Path
 from shlex import join, split
 
 from vitrail.cli import main
-from vitrail.data.open import open_dataset
+from vitrail.data.datasets import open_dataset
 
 RUN = Path("runs/demo")
 SAMPLES = RUN / "samples"

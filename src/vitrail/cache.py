@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
-from vitrail.durable import full_disk
+from vitrail.atomic_io import full_disk
 from vitrail.errors import ResourceError
 
 ABANDONED = 3600

@@ -8,8 +8,8 @@ from tyro.conf import Positional
 
 from vitrail.cli import VERBS, verb_class
 from vitrail.cli.arguments import ALIASES, canonical, parse
-from vitrail.cli.complaint import plainer
 from vitrail.cli.flags import flags_of
+from vitrail.cli.usage_errors import plainer
 from vitrail.errors import VitrailError
 
 

@@ -6,8 +6,8 @@ from datetime import date
 import pytest
 import torch
 
-from vitrail.lab.bench import measure
-from vitrail.lab.speed import Product
+from vitrail.lab.bench import runner
+from vitrail.lab.matmul_peak import Product
 
 SMALL = ["bench", "vit_tiny_patch16_224", "--imgsz", "32", "--set", "depth=1", "dim=32", "num_heads=2"]
 FEW = ["--batch", "1,2", "--rounds", "2", "--seconds", "0", "--check", "3", "--no-starts", "--peers", "none"]
@@ -18,7 +18,7 @@ QUICK = [*SMALL, *FEW, "--precision", "fp32"]
 def _one_product(monkeypatch):
     """Take a product that needs no search."""
     product = Product("linear 2 x 3 x 4", 48, lambda: torch.ones(2, 3) @ torch.ones(3, 4))
-    monkeypatch.setattr(measure, "best_product", lambda dtype, device: product)
+    monkeypatch.setattr(runner, "best_product", lambda dtype, device: product)
 
 
 def test_it_prints_a_table_for_each_batch(run):
@@ -51,7 +51,7 @@ def test_answers_of_ours_that_are_off_end_with_1(run, monkeypatch):
     class Off:
         holds, error, same, trained, decided, same_decided = False, 0.5, 0.0, True, 0, 1.0
 
-    monkeypatch.setattr(measure, "compare", lambda *_: Off())
+    monkeypatch.setattr(runner, "compare", lambda *_: Off())
     ran = run(*QUICK)
     assert ran.code == 1 and "its speed does not count" in ran.out
 

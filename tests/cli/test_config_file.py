@@ -12,7 +12,7 @@ from vitrail.cli.arguments import parse
 from vitrail.cli.train import Train
 from vitrail.errors import VitrailError
 from vitrail.training.config import TrainConfig
-from vitrail.training.folder import settle_config, write_config, write_environment
+from vitrail.training.run_dir import settle_config, write_config, write_environment
 
 
 @pytest.fixture

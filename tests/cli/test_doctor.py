@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vitrail.errors import ResourceError
-from vitrail.lab import machine, problems
+from vitrail.lab import diagnostics, system_info
 from vitrail.lab.kernels import find_kernels, kernel_table
-from vitrail.lab.speed import matmul_rates
+from vitrail.lab.matmul_peak import matmul_rates
 
 GOOD = {
     "processor": {"threads": 2, "usable_cores": 2.0},
@@ -23,12 +23,12 @@ GOOD = {
 
 @pytest.fixture
 def no_driver(monkeypatch):
-    monkeypatch.setattr(problems.shutil, "which", lambda name: None)
+    monkeypatch.setattr(diagnostics.shutil, "which", lambda name: None)
 
 
 @pytest.mark.usefixtures("no_driver")
 def test_a_good_machine_has_no_problems():
-    assert problems.problems(GOOD) == []
+    assert diagnostics.problems(GOOD) == []
 
 
 @pytest.mark.usefixtures("no_driver")
@@ -44,14 +44,14 @@ def test_a_good_machine_has_no_problems():
     ],
 )
 def test_each_problem_is_named_with_its_cure(change, what, cure):
-    (found,) = problems.problems({**GOOD, **change})
+    (found,) = diagnostics.problems({**GOOD, **change})
     assert what in found.what and cure in found.cure
 
 
 @pytest.mark.parametrize(("build", "what"), [("CPU", "built for CPUs"), ("CUDA 13.2", "torch sees no GPU")])
 def test_a_driver_without_a_usable_gpu_is_a_problem(monkeypatch, build, what):
-    monkeypatch.setattr(problems.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    (found,) = problems.problems({**GOOD, "versions": {"torch build": build}})
+    monkeypatch.setattr(diagnostics.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    (found,) = diagnostics.problems({**GOOD, "versions": {"torch build": build}})
     assert what in found.what
 
 
@@ -60,17 +60,17 @@ def test_a_cache_that_cannot_be_written_is_a_problem_and_not_a_crash(monkeypatch
     def refuse(kind: str):
         raise ResourceError("No folder can be written.\nSet VITRAIL_CACHE.")
 
-    monkeypatch.setattr(problems, "cache_folder", refuse)
-    monkeypatch.setattr(machine, "cache_folder", refuse)
-    assert problems.problems(GOOD) == [("No folder can be written.", "Set VITRAIL_CACHE.")]
-    assert "cache" not in [disk["what"] for disk in machine.disks()]
+    monkeypatch.setattr(diagnostics, "cache_folder", refuse)
+    monkeypatch.setattr(system_info, "cache_folder", refuse)
+    assert diagnostics.problems(GOOD) == [("No folder can be written.", "Set VITRAIL_CACHE.")]
+    assert "cache" not in [disk["what"] for disk in system_info.disks()]
 
 
 def test_a_quota_and_a_limit_of_a_control_group_count(monkeypatch):
-    files = {machine._QUOTAS[0]: "50000 100000", machine._LIMITS[0]: str(1 << 30)}
-    monkeypatch.setattr(machine, "_read", lambda path: files.get(path, ""))
-    assert machine.usable_cores() == 0.5
-    assert machine.memory()["total"] == 1 << 30
+    files = {system_info._QUOTAS[0]: "50000 100000", system_info._LIMITS[0]: str(1 << 30)}
+    monkeypatch.setattr(system_info, "_read", lambda path: files.get(path, ""))
+    assert system_info.usable_cores() == 0.5
+    assert system_info.memory()["total"] == 1 << 30
 
 
 def test_every_kernel_is_asked_and_one_backend_runs_for_each_precision():

@@ -6,7 +6,7 @@ import pytest
 
 from vitrail.cli import VERBS, verb_class
 from vitrail.cli.flags import flags_of
-from vitrail.cli.shown import as_shown
+from vitrail.cli.help_format import as_shown
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -15,8 +15,8 @@ def test_the_table_has_a_line_for_every_variant(run):
 
 
 def test_a_pattern_and_a_part_of_a_name_both_choose(run):
-    by_pattern = run("models", "swin*", "--json").out
-    assert [row["name"] for row in json.loads(by_pattern)] == list_models("swin*")
+    by_pattern = run("models", "swin_*", "--json").out
+    assert [row["name"] for row in json.loads(by_pattern)] == list_models("swin_*")
     assert run("models", "swin", "--json").out == by_pattern
     assert run("models", "pattern=SWIN", "json=true").out == by_pattern
 

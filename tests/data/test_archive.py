@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import encoded, picture
-from vitrail.data.open import open_dataset
+from vitrail.data.datasets import open_dataset
 from vitrail.errors import DataError, VitrailError
 
 

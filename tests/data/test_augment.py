@@ -9,9 +9,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from conftest import picture
-from vitrail.data import augment, policy
+from vitrail.data import augment, auto_augment
 from vitrail.data.augment import AUGMENTS, Augment
-from vitrail.data.draw import Draws
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
 
 
@@ -19,8 +19,8 @@ def pixels(count: int = 24, size: tuple[int, int] = (20, 18)) -> Tensor:
     return torch.stack([torch.from_numpy(np.array(picture(n, size))).permute(2, 0, 1) for n in range(count)])
 
 
-def draws(count: int = 24, epoch: int = 0) -> Draws:
-    return Draws(11, epoch, np.arange(count))
+def draws(count: int = 24, epoch: int = 0) -> BatchRng:
+    return BatchRng(11, epoch, np.arange(count))
 
 
 CHANGES = {
@@ -28,8 +28,8 @@ CHANGES = {
     "pad_crop": lambda x, d: augment.pad_crop(x, d, 3, "reflect"),
     "jitter": lambda x, d: augment.jitter(x, d, 0.4),
     "erase": lambda x, d: augment.erase(x.float(), d, 0.5, "noise"),
-    "rand": lambda x, d: policy.rand_augment(x, d, 2, 15),
-    "trivial": policy.trivial_augment,
+    "rand": lambda x, d: auto_augment.rand_augment(x, d, 2, 15),
+    "trivial": auto_augment.trivial_augment,
 }
 
 
@@ -118,14 +118,14 @@ def test_erase_with_noise_is_normal():
 
 @pytest.mark.parametrize(
     ("peer", "space"),
-    [(v2.RandAugment(), policy.rand_space(18, 20)), (v2.TrivialAugmentWide(), policy.trivial_space())],
+    [(v2.RandAugment(), auto_augment.rand_space(18, 20)), (v2.TrivialAugmentWide(), auto_augment.trivial_space())],
 )
 def test_every_operation_at_every_strength_is_torchvisions(peer, space):
     source = pixels(2)
     assert list(space) == list(peer._AUGMENTATION_SPACE)
     for name, (change, strengths, signed) in space.items():
         magnitudes, peer_signed = peer._AUGMENTATION_SPACE[name]
-        theirs = magnitudes(policy.BINS, 18, 20)
+        theirs = magnitudes(auto_augment.BINS, 18, 20)
         assert signed == peer_signed
         assert strengths == ([0.0] if theirs is None else pytest.approx([float(m) for m in theirs]))
         for value in strengths[::10]:

@@ -10,7 +10,7 @@ import pytest
 from conftest import encoded, picture
 from vitrail.cli.data import Data
 from vitrail.data.check import CheckReport, check_dataset
-from vitrail.data.open import open_dataset
+from vitrail.data.datasets import open_dataset
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from PIL import Image
 
 from conftest import encoded, picture
 from vitrail.data.duplicates import NEAR_DISTANCE, equal_groups, linked, near_pairs, perceptual_hash
-from vitrail.data.picture import open_image
+from vitrail.data.image_io import open_image
 
 
 def all_pairs(hashes: np.ndarray, distance: int) -> list[list[int]]:

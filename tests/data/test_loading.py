@@ -12,10 +12,10 @@ import torch
 
 from conftest import encoded, picture
 from vitrail.data.augment import AUGMENTS, Augment
+from vitrail.data.datasets import open_dataset
 from vitrail.data.loading import Batch, Loader, eval_loader, fitted, train_loader
-from vitrail.data.open import open_dataset
-from vitrail.data.order import EpochOrder
 from vitrail.data.parallel import in_parallel, worker_failure
+from vitrail.data.sampler import ResumableSampler
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import DataError, ResourceError
 from vitrail.preprocess import Preprocess
@@ -183,7 +183,7 @@ class Dies:
 def test_a_killed_worker_is_told_with_its_cause(photos):
     pictures = photos.take(range(8))
     pictures.store = Dies()
-    order = EpochOrder(8, 4, shuffle=False)
+    order = ResumableSampler(8, 4, shuffle=False)
     with pytest.raises(ResourceError, match=r"worker .* was killed by signal Killed|worker .* ended"):
         list(Loader(pictures, EvalTransform(Preprocess(16)), order, workers=1).epoch())
 
@@ -196,7 +196,7 @@ class Hangs(Dies):
 def test_a_hanging_worker_is_told(photos):
     pictures = photos.take(range(8))
     pictures.store = Hangs()
-    order = EpochOrder(8, 4, shuffle=False)
+    order = ResumableSampler(8, 4, shuffle=False)
     with pytest.raises(ResourceError, match="gave nothing"):
         list(Loader(pictures, EvalTransform(Preprocess(16)), order, workers=1, timeout=1).epoch())
 
@@ -211,7 +211,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(tree, tmp_path):
     root = tree({"cat": 40, "dog": 40}, size=(32, 32))
     program = (
         "import resource, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from vitrail.data.open import open_dataset\n"
+        "from vitrail.data.datasets import open_dataset\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "from vitrail.errors import ResourceError\n"
         "try: open_dataset(sys.argv[1])\n"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitrail.data.mix import Mix
+from vitrail.data.mixup import Mix
 from vitrail.errors import VitrailError
 
 

@@ -6,33 +6,33 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vitrail.data.order import EpochOrder
+from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import VitrailError
 
 
-def steps(order: EpochOrder, epoch: int = 0, start: int = 0) -> list[list[int]]:
+def steps(order: ResumableSampler, epoch: int = 0, start: int = 0) -> list[list[int]]:
     return [batch.tolist() for batch in order.batches(epoch, start)]
 
 
 def test_an_epoch_is_a_permutation_and_each_epoch_another():
-    order = EpochOrder(101, 10, seed=3)
+    order = ResumableSampler(101, 10, seed=3)
     assert sorted(order.permutation(0)) == list(range(101))
-    assert (order.permutation(0) == EpochOrder(101, 10, seed=3).permutation(0)).all()
+    assert (order.permutation(0) == ResumableSampler(101, 10, seed=3).permutation(0)).all()
     assert (order.permutation(0) != order.permutation(1)).any()
-    assert (order.permutation(0) != EpochOrder(101, 10, seed=4).permutation(0)).any()
+    assert (order.permutation(0) != ResumableSampler(101, 10, seed=4).permutation(0)).any()
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 10])
 def test_resuming_is_skipping_without_walking(start):
-    order = EpochOrder(103, 10, seed=1)
+    order = ResumableSampler(103, 10, seed=1)
     assert steps(order, epoch=5, start=start) == list(islice(steps(order, epoch=5), start, None))
     assert order.steps == 10
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
 def test_the_global_batch_does_not_depend_on_the_world(world):
-    alone = steps(EpochOrder(100, 12, seed=9), epoch=2)
-    ranks = [steps(EpochOrder(100, 12, seed=9, rank=rank, world=world), epoch=2) for rank in range(world)]
+    alone = steps(ResumableSampler(100, 12, seed=9), epoch=2)
+    ranks = [steps(ResumableSampler(100, 12, seed=9, rank=rank, world=world), epoch=2) for rank in range(world)]
     assert [list(chain(*pieces)) for pieces in zip(*ranks, strict=True)] == alone
     assert {len(piece) for rank in ranks for piece in rank} == {12 // world}
 
@@ -41,14 +41,15 @@ def test_the_global_batch_does_not_depend_on_the_world(world):
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 def test_evaluation_shows_each_sample_once(length, world):
     ranks = [
-        steps(EpochOrder(length, 8, shuffle=False, drop_last=False, rank=rank, world=world)) for rank in range(world)
+        steps(ResumableSampler(length, 8, shuffle=False, drop_last=False, rank=rank, world=world))
+        for rank in range(world)
     ]
     assert len({len(rank) for rank in ranks}) == 1
     assert sorted(number for rank in ranks for batch in rank for number in batch) == list(range(length))
 
 
 def test_the_shuffle_has_no_favourite_places():
-    first = [EpochOrder(16, 16, seed=seed).permutation(epoch)[0] for seed in range(20) for epoch in range(80)]
+    first = [ResumableSampler(16, 16, seed=seed).permutation(epoch)[0] for seed in range(20) for epoch in range(80)]
     assert stats.chisquare(np.bincount(first, minlength=16)).pvalue > 0.01
 
 
@@ -63,6 +64,6 @@ def test_the_shuffle_has_no_favourite_places():
 )
 def test_sizes_that_do_not_fit_are_told(options, said):
     with pytest.raises(VitrailError, match=said):
-        EpochOrder(**options)
+        ResumableSampler(**options)
     with pytest.raises(VitrailError, match="outside"):
-        list(EpochOrder(10, 5).batches(0, start_step=3))
+        list(ResumableSampler(10, 5).batches(0, start_step=3))

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from conftest import encoded, picture
-from vitrail.data.picture import FORMATS, MAX_PIXELS, ImageDecodeError, open_image, read_size, shown
+from vitrail.data.image_io import FORMATS, MAX_PIXELS, ImageDecodeError, open_image, read_size, shown
 from vitrail.errors import DataError
 
 RAMP = np.linspace(0, 65535, 64 * 48).reshape(48, 64)

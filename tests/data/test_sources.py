@@ -12,9 +12,9 @@ import torch
 
 from conftest import encoded, picture
 from vitrail.data.dataset import PictureSet
-from vitrail.data.open import open_dataset
-from vitrail.data.published import IN_FILES, IN_MEMORY
+from vitrail.data.datasets import open_dataset
 from vitrail.data.table import Columns
+from vitrail.data.torchvision_datasets import IN_FILES, IN_MEMORY
 from vitrail.errors import DataError, VitrailError
 
 

@@ -11,8 +11,8 @@ from torchvision.transforms.v2 import functional as tv
 
 from conftest import picture
 from vitrail.data.augment import Augment
-from vitrail.data.draw import Draws
-from vitrail.data.picture import open_image
+from vitrail.data.image_io import open_image
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.data.transform import EvalTransform, TrainTransform, random_box
 from vitrail.errors import VitrailError
 from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
@@ -75,7 +75,7 @@ def test_channels_follow_the_model():
 
 @pytest.mark.parametrize("number", range(8))
 def test_a_random_crop_is_torchvisions_of_the_same_box(number):
-    image, draws = picture(number, (120, 90)), Draws(0, 0, np.array([number]))
+    image, draws = picture(number, (120, 90)), BatchRng(0, 0, np.array([number]))
     left, top, right, bottom = random_box(image.size, draws, (0.08, 1.0), (3 / 4, 4 / 3))
     got = TrainTransform(Preprocess(size=48), Augment()).picture(image, draws)
     wanted = tv.resized_crop(
@@ -89,7 +89,7 @@ def test_boxes_have_torchvisions_distribution(size):
     image = torch.empty(3, size[1], size[0])
     peer = RandomResizedCrop(8)
     theirs = [peer.make_params([image]) for _ in range(400)]
-    ours = [random_box(size, Draws(0, 0, np.array([n])), (0.08, 1.0), (3 / 4, 4 / 3)) for n in range(400)]
+    ours = [random_box(size, BatchRng(0, 0, np.array([n])), (0.08, 1.0), (3 / 4, 4 / 3)) for n in range(400)]
     assert all(0 <= l < r <= size[0] and 0 <= t < b <= size[1] for l, t, r, b in ours)
     area = np.mean([(r - l) * (b - t) for l, t, r, b in ours])
     assert area == pytest.approx(np.mean([p["height"] * p["width"] for p in theirs]), rel=0.1)
@@ -100,7 +100,7 @@ def test_no_augmentation_is_evaluation():
     preprocess = Preprocess(size=32, crop=0.9)
     image, still = picture(2, (60, 50)), EvalTransform(preprocess)
     transform = TrainTransform(preprocess, Augment(crop="center", flip=0.0))
-    draws = Draws(0, 0, np.array([0]))
+    draws = BatchRng(0, 0, np.array([0]))
     assert torch.equal(transform.batch(transform.picture(image)[None], draws)[0], still(image))
 
 
@@ -121,7 +121,7 @@ def test_large_jpegs_are_decoded_as_far_as_the_least_crop_needs():
 
 def test_every_change_reaches_the_pictures():
     pixels = torch.from_numpy(np.stack([np.asarray(picture(n, (32, 32))) for n in range(32)])).permute(0, 3, 1, 2)
-    draws, still = Draws(0, 0, np.arange(32)), Augment(crop="center", flip=0.0)
+    draws, still = BatchRng(0, 0, np.arange(32)), Augment(crop="center", flip=0.0)
     plain = TrainTransform(Preprocess(32, 1.0), still).batch(pixels, draws)
     changes = [
         {"flip": 0.5},

@@ -20,6 +20,10 @@ SMALL = {
         "swin_tiny_patch4_window7_224",
         {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "edge": "masked"},
     ),
+    "swin v2": (
+        "swinv2_tiny_window8_256",
+        {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "image_size": 64},
+    ),
     "nat": ("nat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}),
     "dinat": ("dinat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "dilations": (2, 3), "kernel_size": 3}),
     "poolformer": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}),
@@ -28,7 +32,7 @@ SMALL = {
     "bit": ("resnetv2_50x1_bit", {"depths": (2, 2), "dim": 32}),
     "bit of single blocks": ("resnetv2_50x1_bit", {"depths": (1, 1), "dim": 32}),
 }
-ATTENDING = ("vit", "deit", "swin", "swin timm", "swin masked", "nat", "dinat")
+ATTENDING = ("vit", "deit", "swin", "swin timm", "swin masked", "swin v2", "nat", "dinat")
 WITHOUT = ("poolformer", "mixer", "bit", "bit of single blocks")
 
 

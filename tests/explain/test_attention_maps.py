@@ -8,8 +8,8 @@ from vitrail.errors import VitrailError
 from vitrail.explain.blocks import MixingBlock
 from vitrail.explain.influence import influence_maps
 from vitrail.explain.maps import attention_maps
-from vitrail.explain.query import Pixel
-from vitrail.explain.token_map import Place, TokenMap
+from vitrail.explain.token_map import BlockContext, TokenMap
+from vitrail.explain.token_query import Pixel
 from vitrail.grid import Grid
 from vitrail.kernels.window.reference import join
 from vitrail.parts.attend import Attend
@@ -22,7 +22,7 @@ class Given(TokenMap):
     """A map with probabilities written down by hand."""
 
     def __init__(self, grid: Grid, slots: Tensor, probabilities: Tensor, picture: tuple[int, int]):
-        super().__init__(Place(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture), slots)
+        super().__init__(BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture), slots)
         self._probabilities = probabilities
 
     @property

@@ -10,7 +10,7 @@ from vitrail.explain.chart import distance_chart
 from vitrail.explain.distance import attention_distance, even_distance, mean_distance
 from vitrail.explain.geometry import cell_size
 from vitrail.explain.maps import attention_maps
-from vitrail.explain.token_map import Place, TokenMap
+from vitrail.explain.token_map import BlockContext, TokenMap
 from vitrail.grid import Grid
 
 
@@ -19,7 +19,8 @@ class Given(TokenMap):
 
     def __init__(self, grid: Grid, probabilities: torch.Tensor, picture: tuple[int, int]):
         super().__init__(
-            Place(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture), torch.arange(grid.tokens)[None]
+            BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture),
+            torch.arange(grid.tokens)[None],
         )
         self.given = probabilities
 

@@ -145,7 +145,7 @@ def test_the_limit_is_said(folder, capsys):
 @pytest.mark.shared
 def test_the_real_vit_looks_at_the_animal(shared):
     """Rollout over three photographs, against boxes drawn by hand around the animal (rows and columns in 224ths)."""
-    from vitrail.data.picture import open_image
+    from vitrail.data.image_io import open_image
     from vitrail.explain.gallery import prepare
     from vitrail.explain.rollout import rollout
 

@@ -10,12 +10,12 @@ from PIL import Image
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
 from vitrail.explain.gallery import attention_overlays, overview, prepare
-from vitrail.explain.heat import METHODS, heat
-from vitrail.explain.look import OPTIONS, Look, settle
+from vitrail.explain.heatmap import METHODS, heatmap
+from vitrail.explain.html_page import Section, page
+from vitrail.explain.image_grid import fit, font, panel, shorten, wrap
+from vitrail.explain.options import OPTIONS, ExplainOptions, resolve_options
 from vitrail.explain.overlay import enlarge, mark, normalised, overlay, paint, seen
-from vitrail.explain.page import Section, page
-from vitrail.explain.panel import fit, font, panel, shorten, wrap
-from vitrail.explain.query import Pixel
+from vitrail.explain.token_query import Pixel
 from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
 KINDS = ["vit", "deit", "swin", "poolformer", "mixer", "bit"]
@@ -82,10 +82,10 @@ def test_the_ring_is_drawn_where_the_query_is():
 
 def test_the_ring_lies_on_the_cell_whose_view_is_shown(build):
     model, images = build("poolformer"), torch.randn(1, 3, 32, 32)  # 8 x 8 cells of 4 pixels
-    found = heat(model, images, Look("influence", block=0))
+    found = heatmap(model, images, ExplainOptions("influence", block=0))
     y, x = np.unravel_index(int(found.values[0].argmax()), (8, 8))
     assert found.spot == ((y + 0.5) / 8, (x + 0.5) / 8)
-    asked = heat(model, images, Look("influence", block=0, query=Pixel(31, 0)))
+    asked = heatmap(model, images, ExplainOptions("influence", block=0, query=Pixel(31, 0)))
     assert asked.spot == (7.5 / 8, 0.5 / 8)
 
 
@@ -119,10 +119,16 @@ def test_every_method_draws_or_says_why_not(build, kind, method):
 
 def test_auto_takes_the_method_that_knows_what_is_asked(build):
     vit, bit = build("vit"), build("bit")
-    assert settle(vit, Look()).method == "rollout" and settle(bit, Look()).method == "saliency"
-    assert settle(vit, Look(block=0)).method == "maps" and settle(bit, Look(query=(0, 0))).method == "influence"
+    assert (
+        resolve_options(vit, ExplainOptions()).method == "rollout"
+        and resolve_options(bit, ExplainOptions()).method == "saliency"
+    )
+    assert (
+        resolve_options(vit, ExplainOptions(block=0)).method == "maps"
+        and resolve_options(bit, ExplainOptions(query=(0, 0))).method == "influence"
+    )
     with pytest.raises(VitrailError, match="Did you mean: rollout"):
-        settle(vit, Look("rolout"))
+        resolve_options(vit, ExplainOptions("rolout"))
 
 
 def test_block_and_head_choose_the_map_that_is_shown(build, images):
@@ -131,13 +137,13 @@ def test_block_and_head_choose_the_map_that_is_shown(build, images):
     model = build("vit")
     with attention_maps(model) as maps, torch.no_grad():
         model(images)
-    found = heat(model, images, Look("maps", block=1, head=2, query=(1, 1)))
+    found = heatmap(model, images, ExplainOptions("maps", block=1, head=2, query=(1, 1)))
     assert torch.allclose(found.values, maps[1].row_picture((1, 1))[:, 2])
     assert found.cover == (1, 48 / 36)  # 36 columns of pixels are padded to 3 cells of 16
     with pytest.raises(VitrailError, match="no head 3: block 2 of vit_tiny_patch16_224 has 3, 0 to 2"):
-        heat(model, images, Look("maps", head=3))
+        heatmap(model, images, ExplainOptions("maps", head=3))
     with pytest.raises(VitrailError, match="no block 3"):
-        heat(model, images, Look("maps", block=3))
+        heatmap(model, images, ExplainOptions("maps", block=3))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -146,29 +152,43 @@ def test_an_option_changes_the_picture_or_is_refused(build, images, method, opti
     """Whoever reads the table of options must find every one of them at work."""
     model = build("vit")
     if option in OPTIONS[method]:
-        asked, plain = heat(model, images, Look(method, **{option: value})), heat(model, images, Look(method))
+        asked, plain = (
+            heatmap(model, images, ExplainOptions(method, **{option: value})),
+            heatmap(model, images, ExplainOptions(method)),
+        )
         assert asked.values.shape != plain.values.shape or not torch.allclose(asked.values, plain.values)
         return
     with pytest.raises(VitrailError, match=f"{method} takes no {option}"):
-        heat(model, images, Look(method, **{option: value}))
+        heatmap(model, images, ExplainOptions(method, **{option: value}))
     with pytest.raises(VitrailError, match=f"{method} takes no {option}"):
         attention_overlays(model, images, method, **{option: value})
 
 
 def test_a_head_is_asked_of_attention_only(build, images):
     with pytest.raises(VitrailError, match="poolformer_s12 computes no softmax attention"):
-        heat(build("poolformer"), images, Look(head=0))
+        heatmap(build("poolformer"), images, ExplainOptions(head=0))
 
 
 def test_a_block_of_a_hybrid_is_the_same_for_every_method(build, images):
     """Its first stages are a ResNet's: an index counts them too, and those that do not attend say so."""
     model = build("hybrid")
-    assert settle(model, Look("maps")).block == settle(model, Look("influence")).block == "2.1"
-    assert settle(model, Look("maps", block=2)).block == settle(model, Look("influence", block=2)).block == "2.0"
-    assert settle(model, Look(block=0)) == Look("influence", block="0.0")
-    assert heat(model, images, Look("maps", block=2)).title == "Attention of block 2.0: what the class token attends to"
+    assert (
+        resolve_options(model, ExplainOptions("maps")).block
+        == resolve_options(model, ExplainOptions("influence")).block
+        == "2.1"
+    )
+    assert (
+        resolve_options(model, ExplainOptions("maps", block=2)).block
+        == resolve_options(model, ExplainOptions("influence", block=2)).block
+        == "2.0"
+    )
+    assert resolve_options(model, ExplainOptions(block=0)) == ExplainOptions("influence", block="0.0")
+    assert (
+        heatmap(model, images, ExplainOptions("maps", block=2)).title
+        == "Attention of block 2.0: what the class token attends to"
+    )
     with pytest.raises(VitrailError, match=r"Block 0\.0 of .* no maps") as caught:
-        heat(model, images, Look("maps", block=0))
+        heatmap(model, images, ExplainOptions("maps", block=0))
     assert "The blocks with attention are 2.0 to 2.1" in str(caught.value)
 
 
@@ -176,13 +196,13 @@ def test_a_block_of_a_hybrid_is_the_same_for_every_method(build, images):
 def test_a_cell_is_the_same_by_index_and_by_row_and_column(build, images, method):
     """The index counts prefix tokens, also for saliency, whose map has none."""
     model = build("deit")  # two prefix tokens, 3 x 3 cells
-    by_place, by_index = (heat(model, images, Look(method, query=query)) for query in ((1, 2), 2 + 3 + 2))
+    by_place, by_index = (heatmap(model, images, ExplainOptions(method, query=query)) for query in ((1, 2), 2 + 3 + 2))
     assert torch.equal(by_place.values, by_index.values) and by_place.spot == by_index.spot
 
 
 def test_a_prefix_token_has_no_pixels_of_its_own(build, images):
     with pytest.raises(VitrailError, match="Token 1 is no cell"):
-        heat(build("deit"), images, Look("saliency", query=1))
+        heatmap(build("deit"), images, ExplainOptions("saliency", query=1))
 
 
 def test_a_batch_that_is_prepared_stays_and_none_is_an_error(build, images):
@@ -216,6 +236,6 @@ def test_the_page_needs_nothing_but_itself_and_quotes_what_it_is_told():
 def test_a_model_of_single_downsampling_blocks_has_an_overview(build, images):
     model = build("bit of single blocks")
     assert [*overview(model, images)] == ["Where it looks", "Patch filters"]
-    assert heat(model, images, Look("saliency", query=Pixel(5, 7))).spot is not None
+    assert heatmap(model, images, ExplainOptions("saliency", query=Pixel(5, 7))).spot is not None
     with pytest.raises(VitrailError, match=r"no block that mixes tokens on one grid(.|\n)*saliency"):
-        heat(model, images, Look("influence"))
+        heatmap(model, images, ExplainOptions("influence"))

@@ -7,8 +7,8 @@ import vitrail.explain.influence as influence_module
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import mixing_blocks
 from vitrail.explain.influence import influence_maps, influence_rows
-from vitrail.explain.query import Pixel
 from vitrail.explain.saliency import receptive_field, saliency
+from vitrail.explain.token_query import Pixel
 from vitrail.grid import Grid
 
 ALL = ["vit", "deit", "swin", "poolformer", "mixer", "bit"]

@@ -6,8 +6,8 @@ from sklearn.decomposition import PCA
 
 from vitrail.errors import VitrailError
 from vitrail.explain.filters import patch_filters, principal_filters
-from vitrail.explain.portrait import bias_picture, filters_picture, positions_picture
 from vitrail.explain.positions import position_similarity, relative_bias
+from vitrail.explain.weight_figures import bias_picture, filters_picture, positions_picture
 from vitrail.grid import Grid
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 

@@ -13,7 +13,7 @@ from vitrail.models import create_model
 from vitrail.native.build import refusal
 from vitrail.parts.blocks import Block
 from vitrail.parts.regularisation import DropPath
-from vitrail.training.memory import keep_freed
+from vitrail.training.host_memory import disable_malloc_trim
 
 SWIN = {"dim": 32, "depths": (2, 2), "num_heads": (2, 4), "num_classes": 7}
 NAT = {"dim": 32, "depths": (1, 1), "num_heads": (2, 4), "num_classes": 7}
@@ -143,6 +143,8 @@ def test_kept_memory_is_asked_of_the_c_library_alone(monkeypatch):
             return 1
 
     monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
-    assert keep_freed() and [what for what, _ in said] == [-3, -1] and min(value for _, value in said) > 1 << 30
+    assert (
+        disable_malloc_trim() and [what for what, _ in said] == [-3, -1] and min(value for _, value in said) > 1 << 30
+    )
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # as musl
-    assert not keep_freed()
+    assert not disable_malloc_trim()

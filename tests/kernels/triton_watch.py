@@ -28,7 +28,7 @@ from vitrail.kernels.neighborhood import reference as near
 from vitrail.kernels.neighborhood.triton_backend import attend as near_in_triton
 from vitrail.kernels.window import reference as within
 from vitrail.kernels.window.triton_backend import attend as within_in_triton
-from vitrail.parts import windows
+from vitrail.parts import window_partition
 
 Builder, Executor = interpreter.InterpreterBuilder, interpreter.GridExecutor
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -105,7 +105,7 @@ def watch() -> None:
 
 def window_case(cut, height, width, window, shift, heads, d, batch, dtype, padded=True, biased=True, device="cpu"):
     """Return the two answers, and the tensors to differentiate, of window attention."""
-    a_cut = getattr(windows, cut).of(Grid(height, width), window, shift)
+    a_cut = getattr(window_partition, cut).of(Grid(height, width), window, shift)
     token_index, mask_index, channels = a_cut.token_index(device), a_cut.mask_index(device), heads * d
     n = token_index.shape[1]
     leaves = [torch.randn(batch, height * width, 3 * channels)]

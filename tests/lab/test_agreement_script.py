@@ -44,7 +44,7 @@ def small_model(monkeypatch: pytest.MonkeyPatch, script: Any) -> Any:
         def build(self) -> Any:
             return model
 
-    monkeypatch.setattr(script, "Subject", Small)
+    monkeypatch.setattr(script, "ModelSpec", Small)
     return model
 
 

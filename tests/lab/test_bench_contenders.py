@@ -8,11 +8,11 @@ from torch import nn
 
 import vitrail
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.contender import Contender, Unavailable, Way, foreign
+from vitrail.lab.bench.candidate import Candidate, Unavailable, Variant, foreign
 from vitrail.lab.bench.libraries import PEERS
-from vitrail.lab.bench.ready import make_ready
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.bench.prepare import make_ready
 from vitrail.lab.bench.registry import CONTENDERS, find_contenders
-from vitrail.lab.bench.subject import Subject
 from vitrail.models import create_model
 
 MODEL, EXAMPLE = nn.Flatten(), torch.zeros(2, 3, 4, 4)
@@ -32,28 +32,28 @@ class FakeClock:
     def __call__(self) -> float:
         return self.now
 
-    def way(self, name: str, seconds: float) -> Way:
+    def way(self, name: str, seconds: float) -> Variant:
         """Return a way that takes so long for each batch."""
 
         def answer(images):
             self.now += seconds
             return images.flatten(1)
 
-        return Way(name, as_it_is, lambda module, example: answer)
+        return Variant(name, as_it_is, lambda module, example: answer)
 
 
-def contender(*ways: Way, **facts) -> Contender:
+def contender(*ways: Variant, **facts) -> Candidate:
     """Return a contender with these ways."""
-    return Contender("they", lambda model, example, precision: list(ways), **facts)
+    return Candidate("they", lambda model, example, precision: list(ways), **facts)
 
 
-def failing(error: Exception) -> Way:
+def failing(error: Exception) -> Variant:
     """Return a way that raises."""
 
     def start(module, example):
         raise error
 
-    return Way("broken", as_it_is, start)
+    return Variant("broken", as_it_is, start)
 
 
 def test_what_is_not_installed_is_named_with_its_cure():
@@ -86,7 +86,7 @@ def test_each_way_of_a_fragile_contender_is_probed_first():
         if way.name == "deadly":
             raise Unavailable("its process died")
 
-    ways = Way("deadly", as_it_is, lambda module, example: pytest.fail("taken")), FakeClock().way("good", 1.0)
+    ways = Variant("deadly", as_it_is, lambda module, example: pytest.fail("taken")), FakeClock().way("good", 1.0)
     ready = make_ready(contender(*ways, fragile=True), MODEL, EXAMPLE, "fp32", probe)
     assert asked == ["deadly", "good"] and ready.way == "good" and ready.others == {"deadly": "its process died"}
     make_ready(contender(*ways[1:]), MODEL, EXAMPLE, "fp32", probe)
@@ -103,7 +103,7 @@ def test_what_fails_when_it_is_first_asked_counts_as_failing():
         raise RuntimeError("only now")
 
     with pytest.raises(Unavailable, match="only now"):
-        make_ready(contender(Way("late", as_it_is, lambda module, example: answer)), MODEL, EXAMPLE, "fp32")
+        make_ready(contender(Variant("late", as_it_is, lambda module, example: answer)), MODEL, EXAMPLE, "fp32")
 
 
 def test_a_bug_of_ours_is_not_hidden():
@@ -165,9 +165,9 @@ def test_in_int8_everybody_else_runs_in_bf16():
 
     def ways(model, example, precision):
         asked["they"] = precision
-        return [Way("quick", as_it_is, lambda module, example: nn.Flatten())]
+        return [Variant("quick", as_it_is, lambda module, example: nn.Flatten())]
 
-    they = Contender("they", ways)
+    they = Candidate("they", ways)
     for precision, theirs in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
         they.open(MODEL, EXAMPLE, precision)
         assert asked["they"] == they.precision(precision) == theirs
@@ -186,7 +186,7 @@ def test_in_int8_everybody_else_runs_in_bf16():
 )
 @torch.inference_mode()
 def test_peers_hold_the_same_weights(name, size, libraries):
-    model = Subject(name, imgsz=size).build()
+    model = ModelSpec(name, imgsz=size).build()
     images = torch.randn(1, 3, size, size)
     expected = model(images)
     for library in libraries:
@@ -196,21 +196,21 @@ def test_peers_hold_the_same_weights(name, size, libraries):
 
 @torch.inference_mode()
 def test_a_poolformer_with_timms_ending_fills_timm():
-    model = Subject("poolformer_s12", imgsz=32, set=("pooling=timm",)).build()
+    model = ModelSpec("poolformer_s12", imgsz=32, set=("pooling=timm",)).build()
     images = torch.randn(1, 3, 32, 32)
     expected = model(images)
     assert (PEERS["timm"](model, 32)(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_a_model_that_a_library_has_not_is_told():
-    mixer = Subject("mixer_b16_224", set=("depth=1",)).build()
+    mixer = ModelSpec("mixer_b16_224", set=("depth=1",)).build()
     for library in ("torchvision", "huggingface"):
         with pytest.raises(Unavailable, match="has no mixer_b16_224"):
             PEERS[library](mixer, 224)
 
 
 def test_weights_that_do_not_fill_a_peer_are_told():
-    model = Subject("vit_tiny_patch16_224", imgsz=32, set=("depth=2",)).build()
+    model = ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("depth=2",)).build()
     with pytest.raises(Unavailable, match=r"our weights do not fill timm's blocks\.2\."):
         PEERS["timm"](model, 32)
 
@@ -225,7 +225,7 @@ def test_a_library_that_does_not_come_up_is_told(monkeypatch):
 def test_engines_give_the_same_answers():
     pytest.importorskip("openvino", reason="pip install 'vitrail[bench]' brings the engines")
     pytest.importorskip("onnxruntime", reason="pip install 'vitrail[bench]' brings the engines")
-    model = Subject("vit_tiny_patch16_224", imgsz=32).build()
+    model = ModelSpec("vit_tiny_patch16_224", imgsz=32).build()
     images = torch.randn(2, 3, 32, 32)
     expected = model(images)
     for one in CONTENDERS:

@@ -5,7 +5,7 @@ import argparse
 import pytest
 import torch
 
-from vitrail.lab.bench.turns import Turns
+from vitrail.lab.bench.interleaved_timing import Timings
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def written_out(q, k, v, score_mod):
 
 
 def test_the_table_compares_with_ours(gpu):
-    turns = {"ours": Turns(((0.5,), (0.5,))), "theirs": Turns(((1.0,), (2.0,)))}
+    turns = {"ours": Timings(((0.5,), (0.5,))), "theirs": Timings(((1.0,), (2.0,)))}
     rows = list(gpu.table_rows("a", "ours", turns, {"ours": 0.0, "theirs": None}, 8))
     assert [row[1] for row in rows] == ["ours", "theirs"]
     assert rows[0][2:5] == ["500", "16", ""] and rows[1][5] == "not finite" and rows[1][4].startswith("3")

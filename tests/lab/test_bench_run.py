@@ -11,41 +11,41 @@ import torch
 from PIL import Image
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.bench import measure, ready, start
-from vitrail.lab.bench.contender import Contender, Way
-from vitrail.lab.bench.execution import unchanged
+from vitrail.lab.bench import cold_start, prepare, runner
+from vitrail.lab.bench.candidate import Candidate, Variant
+from vitrail.lab.bench.cold_start import measure_start, try_alone
 from vitrail.lab.bench.inputs import blotches, views
-from vitrail.lab.bench.measure import Plan, ask_all, run_bench, use_threads
-from vitrail.lab.bench.page import page, ratio, tables, verdict
+from vitrail.lab.bench.interleaved_timing import Timings
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.bench.report import page, ratio, tables, verdict
 from vitrail.lab.bench.result import Entry, Phase
-from vitrail.lab.bench.start import measure_start, try_alone
-from vitrail.lab.bench.subject import Subject
+from vitrail.lab.bench.runner import Plan, ask_all, run_bench, use_threads
 from vitrail.lab.bench.table import Table
-from vitrail.lab.bench.turns import Turns
-from vitrail.lab.speed import Product
+from vitrail.lab.bench.torch_runners import unchanged
+from vitrail.lab.matmul_peak import Product
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
 from vitrail.weights.folder import save_model
 
-SMALL = Subject("vit_tiny_patch16_224", imgsz=32, set=("depth=1", "dim=32", "num_heads=2", "num_classes=7"))
+SMALL = ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("depth=1", "dim=32", "num_heads=2", "num_classes=7"))
 QUICK = Plan(batches=(2,), precision="fp32", rounds=2, seconds=0.0, check=5, starts=False)
 
 
-def taking_part(name: str, change=lambda logits: logits, ours: bool = False) -> Contender:
+def taking_part(name: str, change=lambda logits: logits, ours: bool = False) -> Candidate:
     """Return a contender that runs our model and then changes its answers."""
 
     def start(module, example):
         answer = unchanged(module, example)
         return lambda images: change(answer(images))
 
-    way = Way("as it is", lambda model, example: model, start)
-    return Contender(name, lambda model, example, precision: [way], ours=ours)
+    way = Variant("as it is", lambda model, example: model, start)
+    return Candidate(name, lambda model, example, precision: [way], ours=ours)
 
 
 OURS, GOOD = taking_part("vitrail", ours=True), taking_part("good")
 WRONG = taking_part("wrong", lambda logits: logits.roll(1, 1))
 NAN = taking_part("nan", lambda logits: logits * torch.nan)
-MISSING = Contender("missing", lambda *_: [], needs=("no_such_engine",))
+MISSING = Candidate("missing", lambda *_: [], needs=("no_such_engine",))
 BROKEN = taking_part("broken", lambda logits: logits[:, :3])
 
 
@@ -53,7 +53,7 @@ BROKEN = taking_part("broken", lambda logits: logits[:, :3])
 def _one_product(monkeypatch):
     """Take a product that needs no search."""
     product = Product("linear 2 x 3 x 4", 48, lambda: torch.ones(2, 3) @ torch.ones(3, 4))
-    monkeypatch.setattr(measure, "best_product", lambda dtype, device: product)
+    monkeypatch.setattr(runner, "best_product", lambda dtype, device: product)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def bench():
     """Measure everybody once."""
     with pytest.MonkeyPatch.context() as patch:
         product = Product("linear 2 x 3 x 4", 48, lambda: torch.ones(2, 3) @ torch.ones(3, 4))
-        patch.setattr(measure, "best_product", lambda dtype, device: product)
+        patch.setattr(runner, "best_product", lambda dtype, device: product)
         return run_bench(SMALL, [OURS, GOOD, WRONG, NAN, MISSING, BROKEN], QUICK, "vitrail bench small")
 
 
@@ -110,15 +110,15 @@ def test_the_way_that_is_fastest_in_the_comparison_counts(monkeypatch):
     """A trial is short: whoever came near in it has turns beside all others, and its answers are the ones compared."""
     hasty = taking_part("they", lambda logits: logits + 1.0).ways(None, None, "")[0]._replace(name="hasty")
     steady = GOOD.ways(None, None, "")[0]._replace(name="steady")
-    they = Contender("they", lambda model, example, precision: [hasty, steady])
+    they = Candidate("they", lambda model, example, precision: [hasty, steady])
     times = {"vitrail: as it is": 1.0, "they: hasty": 3.0, "they: steady": 2.0, "the machine's product": 0.5}
 
     def alternate(calls, *_, **__):
         assert set(calls) == set(times)
-        return {name: Turns(((times[name],), (2 * times[name],))) for name in calls}
+        return {name: Timings(((times[name],), (2 * times[name],))) for name in calls}
 
-    monkeypatch.setattr(ready, "NEAR", float("inf"))
-    monkeypatch.setattr(measure, "alternate", alternate)
+    monkeypatch.setattr(prepare, "NEAR", float("inf"))
+    monkeypatch.setattr(runner, "alternate", alternate)
     [phase] = run_bench(SMALL, [OURS, they], QUICK).phases
     entry = phase.best_peer
     assert (entry.name, entry.way, entry.others) == ("they", "steady", {"hasty": "1.50 times its time"})
@@ -178,10 +178,10 @@ def test_without_peers_there_is_no_verdict():
 
 def test_the_faster_one_of_ours_stands_for_us(bench):
     def entry(name: str, seconds: float, ours: bool) -> Entry:
-        return Entry(name, ours, "", {}, Turns(((seconds,),)), bench.phases[0].entries[0].agreement)
+        return Entry(name, ours, "", {}, Timings(((seconds,),)), bench.phases[0].entries[0].agreement)
 
     entries = entry("vitrail", 3.0, True), entry("peer", 2.0, False), entry("vitrail-optimized", 1.0, True)
-    phase = Phase(4, entries, {}, Turns(((1.0,),)))
+    phase = Phase(4, entries, {}, Timings(((1.0,),)))
     assert phase.ours.name == "vitrail-optimized" and phase.best_peer is entries[1]
     assert phase.images_per_second(phase.ours).median == 4.0
     [line] = verdict(replace(bench, phases=(phase,), rounds=7))
@@ -227,7 +227,7 @@ def test_a_subject_builds_the_same_model_each_time():
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert any(
         not torch.equal(one[key], value)
-        for key, value in Subject(**{**SMALL.to_dict(), "seed": 1}).build().state_dict().items()
+        for key, value in ModelSpec(**{**SMALL.to_dict(), "seed": 1}).build().state_dict().items()
     )
 
 
@@ -238,16 +238,16 @@ def test_building_a_subject_disturbs_no_random_numbers():
 
 
 def test_no_random_parameter_is_zero_or_one():
-    for name, value in Subject("poolformer_s12", set=("dims=8,8,8,8", "depths=1,1,1,1")).build().named_parameters():
+    for name, value in ModelSpec("poolformer_s12", set=("dims=8,8,8,8", "depths=1,1,1,1")).build().named_parameters():
         assert not ((value == 0) | (value == 1)).any(), name
 
 
 def test_a_folder_is_trained_and_can_be_asked_at_another_size(tmp_path):
     model = create_model("vit_tiny_patch16_224", depth=1, dim=32, num_heads=2, num_classes=7, image_size=32)
     save_model(model, tmp_path / "model")
-    folder = Subject(str(tmp_path / "model"))
+    folder = ModelSpec(str(tmp_path / "model"))
     assert folder.trained and not SMALL.trained and folder.build().preprocess.size == 32
-    larger = Subject(str(tmp_path / "model"), imgsz=64).build()
+    larger = ModelSpec(str(tmp_path / "model"), imgsz=64).build()
     assert larger.preprocess.size == 64 and torch.equal(larger.head.linear.weight, model.head.linear.weight)
     assert larger(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
 
@@ -291,7 +291,7 @@ def become(line: str, monkeypatch, tmp_path) -> None:
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\n{line}\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(start.sys, "executable", str(script))
+    monkeypatch.setattr(cold_start.sys, "executable", str(script))
 
 
 def test_a_process_that_fails_is_told_with_its_last_words(monkeypatch, tmp_path):
@@ -301,7 +301,7 @@ def test_a_process_that_fails_is_told_with_its_last_words(monkeypatch, tmp_path)
 
 def test_a_process_that_never_answers_is_ended(monkeypatch, tmp_path):
     become("exec sleep 60", monkeypatch, tmp_path)
-    monkeypatch.setattr(start, "_LIMIT", 0.2)
+    monkeypatch.setattr(cold_start, "_LIMIT", 0.2)
     assert alone(SMALL, "vitrail", "x").reason == "no answer within 0.2 seconds"
 
 
@@ -320,14 +320,14 @@ def test_a_process_that_dies_is_told_and_takes_nobody_along(monkeypatch, tmp_pat
     assert alone(SMALL, "vitrail", "fp32 weights").reason == "its process died of SIGSEGV"
     with pytest.raises(VitrailError, match="tried alone, its process died of SIGSEGV"):
         try_alone(SMALL, "openvino", "traced", batch=1, precision="fp32", threads=1)
-    fragile = Contender("fragile", GOOD.ways, fragile=True)
+    fragile = Candidate("fragile", GOOD.ways, fragile=True)
     bench = run_bench(SMALL, [OURS, fragile], QUICK)
     assert bench.phases[0].absent == {"fragile": "tried alone, its process died of SIGSEGV"}
 
 
 def test_first_answers_have_a_table_of_their_own(monkeypatch):
-    begun = start.Start("vitrail", "as it is", 2, 1.5, 0.5, 300 << 20, 200 << 20)
-    monkeypatch.setattr(measure, "measure_start", lambda *args, **kwargs: begun)
+    begun = cold_start.ColdStart("vitrail", "as it is", 2, 1.5, 0.5, 300 << 20, 200 << 20)
+    monkeypatch.setattr(runner, "measure_start", lambda *args, **kwargs: begun)
     seen = run_bench(SMALL, [OURS], Plan(**{**vars(QUICK), "starts": True}))
     *_, last = tables(seen)
     assert last.rows == [["vitrail", "as it is", "2", "1.50", "0.50", "300", "200"]]

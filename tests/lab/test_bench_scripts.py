@@ -14,16 +14,16 @@ from torch.nn.functional import scaled_dot_product_attention
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import neighborhood
-from vitrail.lab.bench.subject import Subject
-from vitrail.lab.bench.turns import Turns
-from vitrail.lab.speed import Product
+from vitrail.lab.bench.interleaved_timing import Timings
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.matmul_peak import Product
 from vitrail.models import FAMILIES, family_of
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
-from vitrail.parts.windows import PadThenRoll
+from vitrail.parts.window_partition import PadThenRoll
 from vitrail.weights.folder import save_model
 
 FEW = ["--rounds", "2", "--seconds", "0"]
-SMALL_NAT = Subject("nat_tiny", imgsz=64, set=("dim=32", "depths=1,1", "num_heads=1,2", "num_classes=5"))
+SMALL_NAT = ModelSpec("nat_tiny", imgsz=64, set=("dim=32", "depths=1,1", "num_heads=1,2", "num_classes=5"))
 
 
 def rows(page: str) -> list[list[str]]:
@@ -97,7 +97,7 @@ def test_natten_is_missed_with_its_cure(benchmarks, monkeypatch):
 def test_the_page_of_a_whole_nat(benchmarks, monkeypatch, capsys):
     peers = benchmarks("neighborhood")
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
-    monkeypatch.setattr(peers, "Subject", lambda name, imgsz: SMALL_NAT)
+    monkeypatch.setattr(peers, "ModelSpec", lambda name, imgsz: SMALL_NAT)
     assert peers.main([*FEW, "--batch", "2", "--precision", "fp32"]) == 0
     page = capsys.readouterr().out
     errors = {row[0]: float(row[3]) for row in rows(page)[1:]}
@@ -142,7 +142,7 @@ def test_nothing_is_written_unasked(small_operators, tmp_path, monkeypatch, caps
 def test_all_blocks_are_the_sum_of_the_blocks_round_by_round(benchmarks):
     operators = benchmarks("operators")
     cases = [operators.Case("", blocks, (), {}, torch.zeros(1), {}) for blocks in (2, 3)]
-    times = [{"a": Turns(((1.0,), (2.0,)))}, {"a": Turns(((10.0,), (30.0,)))}]
+    times = [{"a": Timings(((1.0,), (2.0,)))}, {"a": Timings(((10.0,), (30.0,)))}]
     assert operators._together(list(zip(cases, times, strict=True)))["a"].rounds == (32.0, 94.0)
 
 
@@ -164,7 +164,7 @@ def test_the_page_of_the_families(benchmarks, monkeypatch, capsys):
 
 
 def test_a_rate_over_another_is_taken_round_by_round(benchmarks):
-    mine, other = Turns(((1.0,), (2.0,))), Turns(((2.0,), (4.0,)))
+    mine, other = Timings(((1.0,), (2.0,))), Timings(((2.0,), (4.0,)))
     assert benchmarks("families")._rates(30, mine, 20, other) == (3.0, 3.0, 3.0, 2)
 
 
@@ -192,7 +192,7 @@ def training(benchmarks, monkeypatch):
             pass
 
     monkeypatch.setattr(training, "Alone", Here)
-    monkeypatch.setattr(training, "keep_freed", lambda: True)
+    monkeypatch.setattr(training, "disable_malloc_trim", lambda: True)
     return training
 
 
@@ -218,7 +218,7 @@ def test_neighborhoods_are_trained_by_other_operators_to_the_same_losses(trainin
 
 def test_other_losses_do_not_count(training, monkeypatch, capsys):
     def other_weights(model, side, **changes):
-        return Subject("vit_tiny_patch16_224", imgsz=32, seed=1).build()
+        return ModelSpec("vit_tiny_patch16_224", imgsz=32, seed=1).build()
 
     monkeypatch.setattr(training, "from_timm", other_weights)
     assert training.main(TRAINING) == 1 and "do not count" in capsys.readouterr().out
@@ -231,7 +231,7 @@ def test_losses_alone_are_not_enough(training):
 
 
 def test_a_step_updates_every_weight(benchmarks):
-    model = Subject("vit_tiny_patch16_224", imgsz=32, set=("depth=1",)).build()
+    model = ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("depth=1",)).build()
     before = {name: value.clone() for name, value in model.named_parameters()}
     benchmarks("training").Step(model, torch.randn(2, 3, 32, 32), 1000, "bf16")()
     assert model.training and not any(torch.equal(before[name], value) for name, value in model.named_parameters())
@@ -314,7 +314,7 @@ def test_loaders_of_other_pictures_are_no_measurement(benchmarks):
 def test_the_page_of_smaller_decoding(benchmarks, capsys, tmp_path):
     benchmarks("folder").draw(tmp_path, 2, (200, 170))
     weights = tmp_path / "weights"
-    save_model(Subject("vit_tiny_patch16_224", imgsz=32, set=("num_classes=5", "depth=1")).build(), weights)
+    save_model(ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("num_classes=5", "depth=1")).build(), weights)
     words = ["--model", str(weights), "--source", str(tmp_path / "*.jpg"), "--left", "1", "3"]
     assert benchmarks("draft").main([*FEW, *words, "--imgsz", "16"]) == 0
     page = rows(capsys.readouterr().out)[1:]

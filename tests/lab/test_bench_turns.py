@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrail.lab.bench.spread import Spread, quantile
-from vitrail.lab.bench.turns import Turns, alternate, rotated
+from vitrail.lab.bench.interleaved_timing import Timings, alternate, rotated
+from vitrail.lab.bench.statistics import Quantiles, quantile
 
 times = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=30)
 
@@ -69,19 +69,19 @@ def test_a_machine_that_slows_down_changes_no_ratio():
 
 
 def test_one_spoiled_round_moves_no_figure():
-    calm, spoiled = Turns(((1.0,),) * 7), Turns((*((1.0,),) * 6, (90.0,)))
+    calm, spoiled = Timings(((1.0,),) * 7), Timings((*((1.0,),) * 6, (90.0,)))
     assert spoiled.spread == calm.spread and spoiled.times_as_fast(calm).median == 1.0
 
 
 def test_a_ratio_says_how_many_times_as_fast():
-    fast, slow = Turns(((1.0,), (2.0,))), Turns(((4.0,), (8.0,)))
+    fast, slow = Timings(((1.0,), (2.0,))), Timings(((4.0,), (8.0,)))
     assert fast.times_as_fast(slow).median == 4.0 and slow.times_as_fast(fast).median == 0.25
 
 
 def test_p95_looks_at_single_calls_and_the_median_at_rounds():
-    turns = Turns(((1.0,) * 9 + (50.0,), (1.0,) * 10))
+    turns = Timings(((1.0,) * 9 + (50.0,), (1.0,) * 10))
     assert turns.spread.median == 1.0 and 1.0 <= turns.p95 < 50.0
-    assert Turns(((1.0,) * 9 + (50.0,),) * 2).p95 == 50.0
+    assert Timings(((1.0,) * 9 + (50.0,),) * 2).p95 == 50.0
 
 
 def test_progress_is_told_after_each_round():
@@ -97,7 +97,7 @@ def test_quantiles_are_numpys(values, share):
 
 @given(times)
 def test_a_spread_holds_its_median(values):
-    spread = Spread.of(values)
+    spread = Quantiles.of(values)
     assert spread.low <= spread.median <= spread.high and spread.count == len(values)
     assert spread.noise == pytest.approx((spread.high - spread.low) / 2 / spread.median)
 

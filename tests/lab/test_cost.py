@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vitrail.errors import VitrailError
-from vitrail.lab.cost import count_macs, count_parameters
+from vitrail.lab.flops import count_macs, count_parameters
 from vitrail.models import create_model, make_config
 from vitrail.models.published import PUBLISHED
 

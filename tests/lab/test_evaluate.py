@@ -11,7 +11,7 @@ from vitrail.data.dataset import PictureSet
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.evaluate import evaluate
 from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.showcase import decode
+from vitrail.lab.examples import decode
 
 
 def test_figures_by_hand(brightness: Brightness, greys: PictureSet) -> None:

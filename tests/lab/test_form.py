@@ -17,7 +17,7 @@ from vitrail.lab import form as form_module
 from vitrail.lab.evaluate import evaluate
 from vitrail.lab.evaluation import Evaluation
 from vitrail.lab.form import FEW, Answerer, Form
-from vitrail.lab.inference import asking
+from vitrail.lab.model_loading import inference_mode_for
 from vitrail.lab.predict import predict
 from vitrail.native.build import Unavailable, refusal
 
@@ -65,7 +65,7 @@ def fast(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Fast:
 def ask(model: nn.Module, images: Tensor, clock: Callable[[], float], **wishes: Any) -> tuple[Form, Tensor]:
     wishes = {"pictures": None, "precision": "fp32", **wishes}
     answerer = Answerer(model, clock=clock, **wishes)
-    with asking(model):
+    with inference_mode_for(model):
         logits = answerer(images)
         assert torch.equal(answerer(images), answerer(images))
     assert answerer.form is not None
@@ -79,7 +79,7 @@ def test_the_faster_form_answers_all_pictures(tiny: nn.Module, fast: Fast) -> No
     form, logits = ask(tiny, IMAGES, taking(*FASTER))
     assert str(form) == "fast form: 4.0x in fp32 on the first picture" and form.answer is fast
     assert fast.asked == 1 + 3 * len(IMAGES)  # one for the trial, and the batch as a whole: no answer is put together
-    with asking(tiny):
+    with inference_mode_for(tiny):
         expected = fast(IMAGES)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-7)  # the pictures of the check too
 
@@ -100,7 +100,7 @@ def test_the_plain_form_stays_and_says_why(
     assert (form.name, form.precision, form.speedup) == ("plain", "fp32", None)
     assert str(form).startswith(f"plain form in fp32: {reason}")
     assert fast.asked == asked
-    with asking(tiny):
+    with inference_mode_for(tiny):
         torch.testing.assert_close(logits, tiny(IMAGES), rtol=0, atol=1e-6)
 
 
@@ -165,7 +165,7 @@ def test_models_that_have_no_other_form(tiny: nn.Module, brightness: Brightness,
 def test_bf16_is_computed_in_whatever_the_form(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     import copy
 
-    with asking(tiny):
+    with inference_mode_for(tiny):
         expected = copy.deepcopy(tiny).bfloat16()(IMAGES.bfloat16()).float()
     form, logits = ask(tiny, IMAGES, taking(), precision="bf16", fast=False)
     assert (form.name, form.precision, logits.dtype) == ("plain", "bf16", torch.float32)
@@ -220,7 +220,7 @@ def in_int8(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Int8]:
 def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
     tiny: nn.Module, in_int8: Callable[..., Int8]
 ) -> None:
-    with asking(tiny):
+    with inference_mode_for(tiny):
         logits = tiny(IMAGES[:4])
     span = (logits.max() - logits.min()).item()
     made = in_int8(off={"int8": 0.05 * span, "bf16": 0.05 * span})
@@ -302,7 +302,7 @@ def test_nobody_begins_to_read_while_a_time_is_taken(tiny: nn.Module, monkeypatc
 
     monkeypatch.setattr(form_module, "optimize", lambda model, precision: Watching(model))
     answerer = Answerer(tiny, None, precision="fp32", clock=taking(*FASTER))
-    with asking(tiny):
+    with inference_mode_for(tiny):
         answerer(IMAGES)
         answerer(IMAGES)
         assert shut == [True, False, False] and answerer.gate.is_set()  # the trial, the batch, the next one
@@ -329,7 +329,7 @@ def test_the_real_fast_form_passes_its_check(monkeypatch: pytest.MonkeyPatch) ->
     images = torch.randn(6, 3, 56, 56)
     form, logits = ask(model.eval(), images, taking(*FASTER))
     assert form.name == "fast"
-    with asking(model):
+    with inference_mode_for(model):
         torch.testing.assert_close(logits, model(images), rtol=0, atol=1e-4)
 
 

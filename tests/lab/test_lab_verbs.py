@@ -14,7 +14,7 @@ from vitrail.fused.optimize import optimize
 from vitrail.lab import form
 from vitrail.lab.evaluate import open_split
 from vitrail.lab.evaluation import Evaluation
-from vitrail.training import memory
+from vitrail.training import host_memory
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_freed_memory_is_kept(
     model: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(memory, "keep_freed", lambda: said.append("unconverted"))
+    monkeypatch.setattr(host_memory, "disable_malloc_trim", lambda: said.append("unconverted"))
     assert main(["predict", model, str(folder / "a" / "0.png")]) == 0
     assert main(["evaluate", model, "digits", "--batch", "400"]) == 0
     assert said == ["unconverted", "unconverted"] and capsys.readouterr().out

@@ -12,13 +12,13 @@ from shades import Brightness
 from torch import Tensor
 
 import vitrail
-from vitrail.data.picture import open_image
+from vitrail.data.image_io import open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.ahead import ahead
-from vitrail.lab.inference import class_names, find_model
-from vitrail.lab.pictures import Picture
+from vitrail.lab.image_sources import Picture
+from vitrail.lab.model_loading import class_names, find_model
 from vitrail.lab.predict import predict, predictions, reduced_side
+from vitrail.lab.prefetch import prefetch_map
 from vitrail.preprocess import Preprocess
 
 
@@ -109,7 +109,7 @@ def test_an_exception_of_ours_is_not_taken_for_a_bad_picture(brightness: Brightn
 
 def test_work_ahead_stays_within_its_window() -> None:
     begun: list[int] = []
-    source = ahead(lambda i: begun.append(i) or i, range(100), window=5, threads=2)
+    source = prefetch_map(lambda i: begun.append(i) or i, range(100), window=5, threads=2)
     assert next(source) == 0
     assert len(begun) <= 6
     assert list(source) == list(range(1, 100))
@@ -122,7 +122,7 @@ def test_orientation_of_a_picture_in_memory_counts(tmp_path: Path) -> None:
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.png", exif=exif)
     held, path = Image.open(tmp_path / "turned.png"), tmp_path / "turned.png"
-    from vitrail.lab.pictures import find_pictures
+    from vitrail.lab.image_sources import find_pictures
 
     (one,), (other,) = find_pictures(held), find_pictures(path)
     assert one.read().size == (10, 20)
@@ -214,7 +214,7 @@ def test_imagenet_pictures_get_their_names(shared: Path) -> None:
 @pytest.mark.shared
 def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
     """All photographs of ImageNet, and in a mixed lot each that is decided: that leads by more than bf16 may move."""
-    from vitrail.lab.bench.agreement import compare
+    from vitrail.lab.bench.accuracy import compare
 
     model = vitrail.create_model("vit_tiny_patch16_224", weights=shared / "weights" / "vit_tiny_patch16_224.pt").eval()
     prepare = EvalTransform(model.preprocess)
@@ -252,7 +252,7 @@ def test_smaller_decoding_keeps_the_answers(shared: Path, tmp_path: Path) -> Non
 
 def test_work_ahead_begins_nothing_while_the_gate_is_shut() -> None:
     gate, begun = Event(), []
-    source = ahead(lambda i: begun.append(i) or i, range(9), window=3, threads=2, gate=gate)
+    source = prefetch_map(lambda i: begun.append(i) or i, range(9), window=3, threads=2, gate=gate)
     first = ThreadPoolExecutor(1).submit(next, source)
     with pytest.raises(TimeoutError):
         first.result(timeout=0.05)

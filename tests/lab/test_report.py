@@ -18,12 +18,12 @@ from vitrail.cli.arguments import parse
 from vitrail.cli.train import Train
 from vitrail.data.dataset import PictureSet
 from vitrail.errors import DataError, VitrailError
+from vitrail.lab.confusion_plot import confusion_cells, confusion_picture
 from vitrail.lab.evaluate import evaluate
 from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.heat import confusion_cells, confusion_picture
+from vitrail.lab.examples import decode
 from vitrail.lab.report import render, write_report
 from vitrail.lab.run_folder import Run, read_run, train_command
-from vitrail.lab.showcase import decode
 from vitrail.training.config import TrainConfig
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"

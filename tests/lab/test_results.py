@@ -13,7 +13,7 @@ import torch
 from shades import Brightness
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.results import ResultFile, job_of
+from vitrail.lab.jsonl import ResultFile, job_of
 from vitrail.tasks.classification import Classification
 
 NAMES = [f"p{i}" for i in range(6)]
@@ -113,7 +113,7 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
         import sys, time
-        from vitrail.lab.results import ResultFile
+        from vitrail.lab.jsonl import ResultFile
         from vitrail.tasks.classification import Classification
         results = ResultFile(sys.argv[1], "job")
         for name in [f"p{i}" for i in range(6)]:

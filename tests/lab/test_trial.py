@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitrail.lab.bench.agreement import BARS
-from vitrail.lab.trial import MARGINS, MOST, WORTH, Side, Verdict, try_out
+from vitrail.lab.ab_trial import MARGINS, MOST, WORTH, TrialArm, TrialResult, try_out
+from vitrail.lab.bench.accuracy import BARS
 
 LOGITS = torch.linspace(-1, 1, 8 * 5).reshape(8, 5).sin() * 3
 IMAGES = torch.arange(8.0).reshape(8, 1, 1, 1)
@@ -38,9 +38,9 @@ def timed(form: Any, images: Tensor) -> tuple[Tensor, float]:
     return form(images), form.now - before
 
 
-def meet(plain: Stub, fast: Stub, precision: str = "bf16", images: Tensor = IMAGES, size: int = 1) -> Verdict:
-    usual = Side(plain, images, size, timed)
-    return try_out(Side(fast, images, size, timed), usual, usual, precision)
+def meet(plain: Stub, fast: Stub, precision: str = "bf16", images: Tensor = IMAGES, size: int = 1) -> TrialResult:
+    usual = TrialArm(plain, images, size, timed)
+    return try_out(TrialArm(fast, images, size, timed), usual, usual, precision)
 
 
 def test_three_times_as_fast_is_clear_after_one_picture() -> None:
@@ -98,8 +98,8 @@ def test_one_picture_that_is_hard_to_decide_condemns_nobody() -> None:
         return form(images), 0.3 if form is plain else 0.1
 
     plain, fast = asking(0.0), asking(0.001)
-    usual = Side(plain, IMAGES[:4], 1, free)
-    assert try_out(Side(fast, IMAGES[:4], 1, free), usual, usual, "bf16").reason is None
+    usual = TrialArm(plain, IMAGES[:4], 1, free)
+    assert try_out(TrialArm(fast, IMAGES[:4], 1, free), usual, usual, "bf16").reason is None
 
 
 def test_first_calls_that_build_something_do_not_make_a_ratio() -> None:
@@ -126,14 +126,14 @@ def test_load_in_one_of_two_turns_changes_no_decision(
         logits, seconds = timed(form, images)
         return logits, seconds * (load[turn] if form is forms[busy] else 1)
 
-    plain, fast = (Side(forms[name], IMAGES, 1, loaded) for name in ("plain", "fast"))  # type: ignore[arg-type]
+    plain, fast = (TrialArm(forms[name], IMAGES, 1, loaded) for name in ("plain", "fast"))  # type: ignore[arg-type]
     assert try_out(fast, plain, plain, "bf16").faster is taken
 
 
 @pytest.mark.parametrize(("pictures", "size", "turns"), [(1, 1, 4), (2, 1, 4), (3, 1, 4), (8, 3, 4), (8, 8, 2)])
 def test_small_batches_come_again_only_to_be_timed(pictures: int, size: int, turns: int) -> None:
     plain, fast = Stub(WORTH * 0.3), Stub(0.3 - 1e-9)
-    sides = [Side(form, IMAGES[:pictures], size, timed) for form in (fast, plain)]
+    sides = [TrialArm(form, IMAGES[:pictures], size, timed) for form in (fast, plain)]
     for turn in range(turns):
         for side in sides:
             side.ask(turn)
@@ -145,16 +145,16 @@ def test_small_batches_come_again_only_to_be_timed(pictures: int, size: int, tur
 
 def test_a_second_candidate_finds_the_plain_answers_there() -> None:
     plain, wrong, right = Stub(0.3), Stub(0.1, 1.0), Stub(0.1)
-    usual = Side(plain, IMAGES, 1, timed)
-    assert try_out(Side(wrong, IMAGES, 1, timed), usual, usual, "int8").reason is not None
+    usual = TrialArm(plain, IMAGES, 1, timed)
+    assert try_out(TrialArm(wrong, IMAGES, 1, timed), usual, usual, "int8").reason is not None
     assert plain.asked == [0, 1, 2, 3]
-    assert try_out(Side(right, IMAGES, 1, timed), usual, usual, "bf16").reason is None
+    assert try_out(TrialArm(right, IMAGES, 1, timed), usual, usual, "bf16").reason is None
     assert plain.asked == [0, 1, 2, 3] and right.asked == [0]
 
 
 def test_the_truth_is_asked_as_often_as_the_form_that_it_judges() -> None:
     plain, truth, fast = Stub(0.3, off=0.01), Stub(9.0), Stub(0.1)
-    sides = [Side(form, IMAGES, 1, timed) for form in (fast, plain, truth)]
+    sides = [TrialArm(form, IMAGES, 1, timed) for form in (fast, plain, truth)]
     verdict = try_out(sides[0], sides[1], sides[2], "bf16")
     assert truth.asked == fast.asked == [0]
     assert verdict.agreement.error == 0 and verdict.speedup == pytest.approx(3)  # by the plain form's time

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from vitrail.data.augment import AUGMENTS
-from vitrail.data.draw import Draws
-from vitrail.data.pixels import PLAIN, Pixels
+from vitrail.data.pixel_ops import PLAIN, Pixels
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.native import build as room
 from vitrail.native import image_resize
@@ -131,7 +131,7 @@ def test_the_picture_may_go_while_its_pixels_are_read() -> None:
 @pytest.mark.parametrize("mirror", [0.0, 0.5, 1.0])
 def test_moving_is_padding_cropping_and_flipping(border: str, padding: int, mirror: float) -> None:
     for size in ((9, 7), (2, 3), (16, 16)):
-        pixels, draws = batch(40, 3, *size), Draws(5, 1, np.arange(40))
+        pixels, draws = batch(40, 3, *size), BatchRng(5, 1, np.arange(40))
         for source in (pixels, pixels[:, :1]):
             ours = Compiled().move(source, draws, padding, border, mirror)
             assert torch.equal(ours, PLAIN.move(source, draws, padding, border, mirror)), (size, padding)
@@ -154,7 +154,7 @@ def test_normalising_is_pytorchs(channels: int) -> None:
 @needs_compiler
 @pytest.mark.parametrize("name", AUGMENTS)
 def test_training_pictures_are_the_same(name: str) -> None:
-    protocol, draws = Preprocess(size=24, crop=1.0), Draws(0, 2, np.arange(6))
+    protocol, draws = Preprocess(size=24, crop=1.0), BatchRng(0, 2, np.arange(6))
     batches = []
     for pixels in (Compiled(), PLAIN):
         transform = TrainTransform(protocol, AUGMENTS[name], pixels)

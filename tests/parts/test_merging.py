@@ -5,12 +5,13 @@ import torch
 from torch.nn.functional import conv2d
 
 from vitrail.grid import Grid
-from vitrail.parts.merging import ConvMerging, NoMerging, PatchMerging
+from vitrail.parts.merging import ConvMerging, NoMerging, PatchMerging, PostNormPatchMerging
 
 
+@pytest.mark.parametrize("kind", [PatchMerging, PostNormPatchMerging])
 @pytest.mark.parametrize("size", [(1, 1), (2, 4), (3, 5), (4, 1)])
-def test_patch_merging_reads_down_before_right_and_pads_with_zeros(size):
-    grid, merging = Grid(*size), PatchMerging(2, 3)
+def test_patch_merging_reads_down_before_right_and_pads_with_zeros(size, kind):
+    grid, merging = Grid(*size), kind(2, 3)
     torch.nn.init.normal_(merging.norm.weight)
     x = torch.randn(2, grid.tokens, 2)
     got, coarse = merging(x, grid)
@@ -23,7 +24,9 @@ def test_patch_merging_reads_down_before_right_and_pads_with_zeros(size):
         for y in range(coarse.h):
             for x_ in range(coarse.w):
                 four = [cell(b, 2 * y + down, 2 * x_ + right) for down, right in ((0, 0), (1, 0), (0, 1), (1, 1))]
-                want = merging.reduction(merging.norm(torch.cat(four)))
+                steps = [merging.norm, merging.reduction]
+                first, second = steps if kind is PatchMerging else steps[::-1]
+                want = second(first(torch.cat(four)))
                 torch.testing.assert_close(got[b, y * coarse.w + x_], want)
 
 

@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 from vitrail.grid import Grid
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-from vitrail.parts.windows import MaskedPadding, PadThenRoll, RollThenPad, tile
+from vitrail.parts.window_partition import MaskedPadding, PadThenRoll, RollThenPad, tile
 
 GRIDS = [(1, 1), (1, 7), (5, 9), (8, 8), (8, 13), (14, 14)]
 CUTS = [PadThenRoll, RollThenPad, MaskedPadding]

@@ -13,15 +13,15 @@ def work(config: TrainConfig, environment: dict[str, str], before: Callable[[], 
     """Do what the command does."""
     os.environ.update(environment)
     from vitrail.errors import VitrailError
-    from vitrail.training.stop import Stop, Stopped, on_signals
+    from vitrail.training.signals import Interrupted, StopRequest, on_signals
     from vitrail.training.train import train
 
     if before is not None:
         before()
     try:
-        with on_signals(Stop()) as stop:
+        with on_signals(StopRequest()) as stop:
             train(config, stop=stop)
-    except Stopped as stopped:
+    except Interrupted as stopped:
         os._exit(stopped.code)
     except VitrailError as error:
         os._exit(error.exit_code)

@@ -12,9 +12,9 @@ import torch
 from processes import finish, start, start_together
 from safetensors.torch import load_file
 
+from vitrail.training.checkpoint import list_states
 from vitrail.training.config import TrainConfig
 from vitrail.training.log import read_log
-from vitrail.training.state import list_states
 
 Make = Callable[..., TrainConfig]
 
@@ -56,15 +56,15 @@ def test_two_processes_make_the_run_of_one(tiny: Make, tmp_path: Path, parallel:
 
 def best_only_once() -> None:
     """Let no validation but the first be the best: what copies weights also shards them again."""
-    from vitrail.training.session import Session
+    from vitrail.training.trainer import Trainer
 
-    take = Session.take_as_best
+    take = Trainer.take_as_best
 
-    def once(self: Session, metrics: dict[str, float]) -> None:
+    def once(self: Trainer, metrics: dict[str, float]) -> None:
         if self.at.best_top1 is None:
             take(self, metrics)
 
-    Session.take_as_best = once
+    Trainer.take_as_best = once
 
 
 def test_no_update_is_computed_with_the_average(tiny: Make, tmp_path: Path) -> None:

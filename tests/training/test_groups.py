@@ -7,7 +7,7 @@ import torch
 
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
-from vitrail.training.groups import freeze, layers, parameter_groups
+from vitrail.training.param_groups import freeze, layers, parameter_groups
 
 SMALL: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": {"dim": 16, "depth": 3, "num_heads": 2},

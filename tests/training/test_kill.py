@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from processes import finish, start
 
+from vitrail.training.checkpoint import list_states
 from vitrail.training.config import TrainConfig
 from vitrail.training.log import read_log
-from vitrail.training.state import list_states
 
 Make = Callable[..., TrainConfig]
 EVERYTHING: dict[str, Any] = {

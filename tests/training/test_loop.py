@@ -13,27 +13,27 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from vitrail.data.mix import Mix
+from vitrail.data.mixup import Mix
 from vitrail.errors import DataError
 from vitrail.models import create_model
-from vitrail.training.build import build_model, build_session, open_data
 from vitrail.training.config import TrainConfig
+from vitrail.training.distributed import SingleProcess
 from vitrail.training.log import read_log
-from vitrail.training.loop import Diverged, fit, validate
-from vitrail.training.progress import Silent
+from vitrail.training.loop import NonFiniteLoss, fit, validate
+from vitrail.training.reporters import NullReporter
 from vitrail.training.schedule import Schedule, Steps
-from vitrail.training.session import Session
-from vitrail.training.stop import Stop, Stopped
+from vitrail.training.setup import build_model, build_session, open_data
+from vitrail.training.signals import Interrupted, StopRequest
 from vitrail.training.train import train
-from vitrail.training.world import SingleProcess
+from vitrail.training.trainer import Trainer
 
 Make = Callable[..., TrainConfig]
 
 
-def session(config: TrainConfig, **changes: Any) -> Session:
+def session(config: TrainConfig, **changes: Any) -> Trainer:
     splits = open_data(config)
     world = SingleProcess(torch.device("cpu"))
-    run = build_session(config, world, splits, build_model(config, splits), Silent(), Stop())
+    run = build_session(config, world, splits, build_model(config, splits), NullReporter(), StopRequest())
     return replace(run, **changes)
 
 
@@ -146,7 +146,7 @@ def test_what_is_no_number_stops_before_the_update_and_names_the_batch(tiny: Mak
             return loss * float(fault.split()[0])
 
         run.objective = wrong
-        with pytest.raises(Diverged, match=f"in step {at + 1}") as caught:
+        with pytest.raises(NonFiniteLoss, match=f"in step {at + 1}") as caught:
             fit(run)
         assert len(str(caught.value).splitlines()) <= 6
         assert run.at.step == at and apart(run.model.state_dict(), held) == 0.0
@@ -246,14 +246,14 @@ def test_weights_to_start_from_are_used(tiny: Make, tmp_path: Path) -> None:
 def test_a_stop_from_outside_saves_and_going_on_ends_the_same(tiny: Make, tmp_path: Path) -> None:
     config = tiny(ema=0.9, mixup=0.2)
     train(replace(config, out=str(tmp_path / "whole")))
-    stop = Stop()
+    stop = StopRequest()
 
-    class After(Silent):
+    class After(NullReporter):
         def step(self, moment: Any) -> None:
             if moment.step == 13:
                 stop.request(143)
 
-    with pytest.raises(Stopped) as caught:
+    with pytest.raises(Interrupted) as caught:
         train(config, After(), stop)
     assert caught.value.code == 143
     train(TrainConfig(resume=config.out))

@@ -11,7 +11,7 @@ from vitrail.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classify import ClassificationScore, classification_loss
-from vitrail.training.objective import Distilled, Student, Supervised, Teacher
+from vitrail.training.objective import Distilled, Supervised, Teacher, TrainingWrapper
 
 K = 5
 
@@ -51,7 +51,7 @@ def test_the_distillation_token_learns_from_the_teacher_alone() -> None:
     model: Any = create_model(
         "deit_tiny_distilled_patch16_224", num_classes=K, image_size=8, patch_size=4, dim=16, depth=1, num_heads=2
     )
-    student, images = Student(model).train(), torch.randn(4, 3, 8, 8)
+    student, images = TrainingWrapper(model).train(), torch.randn(4, 3, 8, 8)
     labels = torch.zeros(4, dtype=torch.long)
     wanted = one_hot(torch.ones(4, dtype=torch.long), K).float()
     Distilled(0.0, lambda _: wanted, False, 1.0, 1.0)(student(images), images, labels).backward()

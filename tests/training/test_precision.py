@@ -12,12 +12,12 @@ import yaml
 from vitrail.native import cpu_features as room
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.training.config import TrainConfig
+from vitrail.training.distributed import SingleProcess
 from vitrail.training.log import read_log
 from vitrail.training.precision import choose_precision, slowness
-from vitrail.training.progress import Lines
-from vitrail.training.stop import Stop, Stopped
+from vitrail.training.reporters import LineReporter
+from vitrail.training.signals import Interrupted, StopRequest
 from vitrail.training.train import train
-from vitrail.training.world import SingleProcess
 
 Make = Callable[..., TrainConfig]
 CPU = torch.device("cpu")
@@ -63,10 +63,10 @@ def test_one_process_that_lacks_bf16_decides_for_all(monkeypatch: pytest.MonkeyP
     assert choose_precision("bf16", Pair(CPU, 0, 2)) == "bf16"
 
 
-class After(Lines):
+class After(LineReporter):
     """Asks to stop after some updates."""
 
-    def __init__(self, stop: Stop, updates: int):
+    def __init__(self, stop: StopRequest, updates: int):
         super().__init__()
         self.request, self.updates = stop, updates
 
@@ -76,8 +76,8 @@ class After(Lines):
 
 
 def stopped(config: TrainConfig, updates: int) -> None:
-    stop = Stop()
-    with pytest.raises(Stopped):
+    stop = StopRequest()
+    with pytest.raises(Interrupted):
         train(config, After(stop, updates), stop)
 
 
@@ -101,7 +101,7 @@ def test_a_run_that_moves_to_another_machine_keeps_its_arithmetic(
     stopped(tiny(precision="auto", epochs=1, out=str(tmp_path / "moved")), updates=4)
     processor(monkeypatch, *there)
     capsys.readouterr()
-    train(TrainConfig(resume=str(tmp_path / "moved")), Lines())
+    train(TrainConfig(resume=str(tmp_path / "moved")), LineReporter())
     said = capsys.readouterr().out
     assert losses(tmp_path / "moved") == losses(tmp_path / "stayed")
     assert ("only emulates" in said) == (kept == "bf16") and f"batch 120, {kept}, into" in said

@@ -6,7 +6,7 @@ import pytest
 
 from vitrail.models import make_config
 from vitrail.training.config import TrainConfig
-from vitrail.training.values import read_values, typed
+from vitrail.training.config_io import read_values, typed
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

@@ -11,20 +11,20 @@ from small_run import TINY
 
 from vitrail.cli import main
 from vitrail.errors import DataError, VitrailError
+from vitrail.training.checkpoint import UNSAVED, list_states
 from vitrail.training.config import TrainConfig
 from vitrail.training.log import read_log
-from vitrail.training.progress import Silent
-from vitrail.training.state import UNSAVED, list_states
-from vitrail.training.stop import Stop, Stopped
+from vitrail.training.reporters import NullReporter
+from vitrail.training.signals import Interrupted, StopRequest
 from vitrail.training.train import train
 
 Make = Callable[..., TrainConfig]
 
 
-class Heard(Silent):
+class Heard(NullReporter):
     """Keeps what it is told, and may stop the run after so many updates."""
 
-    def __init__(self, stop: Stop | None = None, after: int = 0):
+    def __init__(self, stop: StopRequest | None = None, after: int = 0):
         self.notes: list[str] = []
         self.stop, self.after = stop, after
 
@@ -113,7 +113,7 @@ def test_a_run_killed_before_its_first_state_begins_anew(whole: Path, tiny: Make
 def test_the_note_is_there_until_the_first_state_is(tiny: Make, tmp_path: Path) -> None:
     seen = []
 
-    class Look(Silent):
+    class Look(NullReporter):
         def step(self, moment: object) -> None:
             state = tmp_path / "run" / "state"
             seen.append(((state / UNSAVED).exists(), bool(list_states(state))))
@@ -124,9 +124,9 @@ def test_the_note_is_there_until_the_first_state_is(tiny: Make, tmp_path: Path) 
 
 
 def test_a_run_goes_on_without_the_file_it_began_from(copy: Path, tiny: Make) -> None:
-    stop = Stop()
+    stop = StopRequest()
     began = copy / "weights" / "best"
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         train(tiny(weights=str(began), lr=1e-3), Heard(stop, after=7), stop=stop)
     shutil.rmtree(copy)
     folder = began.parents[2] / "run"
@@ -168,8 +168,8 @@ def test_where_the_best_weights_are_gone_those_of_the_state_take_their_place(
 ) -> None:
     folder = copy
     if not finished:
-        stop = Stop()
-        with pytest.raises(Stopped):
+        stop = StopRequest()
+        with pytest.raises(Interrupted):
             train(tiny(), Heard(stop, after=15), stop)
         folder = tmp_path / "run"
     shutil.rmtree(folder / "weights" / "best")

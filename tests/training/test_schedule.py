@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from vitrail.errors import VitrailError
-from vitrail.training.progress import Moment, Pace, clock
+from vitrail.training.reporters import StepStats, Throughput, clock
 from vitrail.training.schedule import SHAPES, Schedule, Seconds, Steps
 
 
@@ -57,11 +57,11 @@ def test_what_is_done_goes_from_nothing_to_all_and_not_beyond(length: Steps | Se
 @pytest.mark.parametrize("length", [Steps(3), Seconds(3.0)])
 def test_after_the_last_update_nothing_is_left(length: Steps | Seconds, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("vitrail.training.progress.time.monotonic", lambda: now[0])
-    pace, left = Pace(), []
+    monkeypatch.setattr("vitrail.training.reporters.time.monotonic", lambda: now[0])
+    pace, left = Throughput(), []
     for step in (1, 2, 3):
         now[0] = float(step)
-        pace.take(Moment(step, 0.0, length.done(step, now[0]), 1.0, 1e-3, 8))
+        pace.take(StepStats(step, 0.0, length.done(step, now[0]), 1.0, 1e-3, 8))
         left.append(pace.left())
     assert left == [None, pytest.approx(1.0), pytest.approx(0.0)]
     assert clock(left[-1]) == "0:00"

@@ -18,9 +18,10 @@ from processes import finish, start, start_together
 from safetensors.torch import load_file
 from small_run import TINY
 
+from vitrail.training import checkpoint, distributed
+from vitrail.training.checkpoint import UNSAVED, list_states, newest_state
 from vitrail.training.config import TrainConfig
 from vitrail.training.log import read_log
-from vitrail.training.state import UNSAVED, list_states, newest_state
 
 Make = Callable[..., TrainConfig]
 SHARDED: dict[str, Any] = {"parallel": "fsdp", "ema": 0.9, "mixup": 0.3, "grad_accum": 2, "threads": 1, "save_steps": 4}
@@ -118,9 +119,8 @@ def test_two_processes_that_were_stopped_go_on_to_the_same_bits(tiny: Make, whol
 
 def die_in_a_save(rank: str, function: str, number: int, after: bool) -> None:
     """Let this process die before or after the `number`-th call of a function of saving, if it has this rank."""
-    from vitrail.training import state, world
 
-    room: Any = world if hasattr(world, function) else state
+    room: Any = distributed if hasattr(distributed, function) else checkpoint
     real, calls = getattr(room, function), [0]
 
     def call(*args: Any, **kwargs: Any) -> Any:

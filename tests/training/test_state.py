@@ -13,20 +13,28 @@ import pytest
 import torch
 
 from vitrail.errors import DataError, ResourceError
-from vitrail.training import state as room
-from vitrail.training.state import Position, Saved, State, check_state, list_states, newest_state, save_state
+from vitrail.training import checkpoint as room
+from vitrail.training.checkpoint import (
+    Checkpoint,
+    SavedCheckpoint,
+    TrainingProgress,
+    check_state,
+    list_states,
+    newest_state,
+    save_state,
+)
 
 _WATCHED = ("posix", "_io", "builtins", "safetensors")
 
 
-def make(step: int) -> State:
+def make(step: int) -> Checkpoint:
     torch.manual_seed(step)
     tables = {name: {"a|b": torch.randn(5, 3), "c": torch.randn(7)} for name in ("model", "optimizer")}
     tables["model"] |= {"bf16": torch.randn(4).bfloat16(), "count": torch.tensor(step), "flat": torch.randn(6, 4).T}
-    return State(Position(step=step, seconds=0.1 * step, loss_sum=1 / 3), {"threads": 1}, tables)
+    return Checkpoint(TrainingProgress(step=step, seconds=0.1 * step, loss_sum=1 / 3), {"threads": 1}, tables)
 
 
-def same(saved: Saved, state: State) -> bool:
+def same(saved: SavedCheckpoint, state: Checkpoint) -> bool:
     read = {
         table: {name: torch.zeros_like(value) for name, value in each.items()} for table, each in state.tensors.items()
     }
@@ -170,7 +178,7 @@ def test_what_cannot_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_stated_need_is_within_two_percent_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    large = State(Position(step=1), {}, {"model": {"w": torch.zeros(2_000_000)}})
+    large = Checkpoint(TrainingProgress(step=1), {}, {"model": {"w": torch.zeros(2_000_000)}})
     path = save_state(tmp_path, large)
     written = sum(file.stat().st_size for file in path.iterdir())
     usage = shutil.disk_usage(tmp_path)._replace(free=0)

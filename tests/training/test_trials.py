@@ -11,28 +11,28 @@ import torch
 
 from vitrail.errors import VitrailError
 from vitrail.training.batch_size import SHARE, by_line, by_trial, largest_batch, useful_batch
-from vitrail.training.build import build_model, build_session, open_data, usual_batch
 from vitrail.training.config import TrainConfig
+from vitrail.training.distributed import SingleProcess
 from vitrail.training.dry_run import dry_run
-from vitrail.training.memory import available, giving_back, peak_of, resident
-from vitrail.training.progress import Silent
+from vitrail.training.host_memory import available, peak_of, resident, trim_on_free
+from vitrail.training.probe import fake_batch, try_step, untouched
 from vitrail.training.rate_finder import HIGHEST, LOWEST, below_the_least, find_rate, smooth
-from vitrail.training.session import Session
-from vitrail.training.stop import Stop
+from vitrail.training.reporters import NullReporter
+from vitrail.training.setup import build_model, build_session, open_data, usual_batch
+from vitrail.training.signals import StopRequest
 from vitrail.training.train import make_run, train
-from vitrail.training.trial import fake_batch, try_step, untouched
-from vitrail.training.world import SingleProcess
+from vitrail.training.trainer import Trainer
 
 Make = Callable[..., TrainConfig]
 CPU = torch.device("cpu")
 
 
-def session(config: TrainConfig) -> Session:
+def session(config: TrainConfig) -> Trainer:
     splits = open_data(config)
-    return build_session(config, SingleProcess(CPU), splits, build_model(config, splits), Silent(), Stop())
+    return build_session(config, SingleProcess(CPU), splits, build_model(config, splits), NullReporter(), StopRequest())
 
 
-def whole_state(run: Session) -> list[torch.Tensor]:
+def whole_state(run: Trainer) -> list[torch.Tensor]:
     state = [value.clone() for value in run.model.state_dict().values()]
     with run.ema.applied():
         state += [value.clone() for value in run.model.state_dict().values()]
@@ -120,7 +120,7 @@ def use_under(room: int, config: TrainConfig) -> tuple[int, int, int, int]:
         patch.setattr("vitrail.training.batch_size.available", lambda device: room)
         patch.setattr("vitrail.training.batch_size._VISIBLE", 64 * 2**20)
         run = session(config)
-        with giving_back():
+        with trim_on_free():
             start = resident()
         found = largest_batch(run, most=len(run.train_data.dataset))
 
@@ -128,7 +128,7 @@ def use_under(room: int, config: TrainConfig) -> tuple[int, int, int, int]:
         return peak_of(lambda: [try_step(run, fake_batch(run, found)) for _ in range(count)], CPU) - start
 
     with untouched(run):
-        with giving_back():
+        with trim_on_free():
             used = steps(2)
         return used, steps(10), found, len(run.train_data.dataset)
 
@@ -175,7 +175,7 @@ def test_memory_is_seen() -> None:
 
 def test_auto_is_resolved_into_numbers_that_the_config_keeps(tiny: Make, tmp_path: Path) -> None:
     config = tiny(batch="auto", lr="auto")
-    run = make_run(config, SingleProcess(CPU), open_data(config), Silent(), Stop())
+    run = make_run(config, SingleProcess(CPU), open_data(config), NullReporter(), StopRequest())
     assert isinstance(run.config.batch, int) and isinstance(run.config.lr, float)
     assert run.train_data.order.batch_size == run.config.batch <= 128
     assert run.train_data.steps >= 9

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from vitrail import durable
+from vitrail import atomic_io
 from vitrail.weights import folder as model_folder
 
 Tree = dict[str, Any]
@@ -174,7 +174,7 @@ class Recorder:
             for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "open"):
                 patch.setattr(os, name, getattr(self, name)(getattr(os, name)))
             patch.setattr(builtins, "open", self.open_file(builtins.open))
-            patch.setattr(durable, "_exchange", self.exchange(durable._exchange))
+            patch.setattr(atomic_io, "_exchange", self.exchange(atomic_io._exchange))
             patch.setattr(model_folder, "save_file", self.save_file(model_folder.save_file))
             work()
         assert self.disk.seen() == read_tree(self.root), "something was done that the recorder does not know"

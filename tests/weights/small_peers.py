@@ -50,6 +50,8 @@ def difference(got: torch.Tensor, expected: torch.Tensor) -> float:
 
 VIT = dict(dim=32, depth=2, num_heads=2, patch_size=8, num_classes=5)
 SWIN = dict(dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=5)
+SWIN_V2 = dict(**SWIN, window_size=7)
+PRETRAINED = dict(pretrained_windows=(4, 3))
 POOL = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), num_classes=5)
 
 
@@ -95,6 +97,35 @@ def _torchvision_swin():
     from torchvision.models.swin_transformer import SwinTransformer
 
     return SwinTransformer([4, 4], 16, depths=[2, 2], num_heads=[2, 4], window_size=[7, 7], num_classes=5)
+
+
+def _timm_swin_v2():
+    from timm.models.swin_transformer_v2 import SwinTransformerV2
+
+    return SwinTransformerV2(
+        56,
+        embed_dim=16,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        num_classes=5,
+        window_size=7,
+        pretrained_window_sizes=(4, 3),
+    )
+
+
+def _torchvision_swin_v2():
+    from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
+
+    return SwinTransformer(
+        [4, 4],
+        16,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=[7, 7],
+        num_classes=5,
+        block=SwinTransformerBlockV2,
+        downsample_layer=PatchMergingV2,
+    )
 
 
 def _timm(name: str, **numbers: Any) -> nn.Module:
@@ -210,6 +241,23 @@ PAIRS = {
         SWIN,
         lambda: _huggingface(
             "SwinForImageClassification", image_size=56, embed_dim=16, depths=[2, 2], num_heads=[2, 4]
+        ),
+        56,
+    ),
+    "swin_v2_moved-timm": Pair("timm", "swinv2_tiny_window8_256", {**SWIN_V2, **PRETRAINED}, _timm_swin_v2, 56),
+    "swin_v2-torchvision": Pair("torchvision", "swinv2_tiny_window8_256", SWIN_V2, _torchvision_swin_v2, 56),
+    "swin_v2_moved-huggingface": Pair(
+        "huggingface",
+        "swinv2_tiny_window8_256",
+        {**SWIN_V2, **PRETRAINED},
+        lambda: _huggingface(
+            "Swinv2ForImageClassification",
+            image_size=56,
+            embed_dim=16,
+            depths=[2, 2],
+            num_heads=[2, 4],
+            window_size=7,
+            pretrained_window_sizes=[4, 3],
         ),
         56,
     ),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vitrail import durable
-from vitrail.durable import (
+from vitrail import atomic_io
+from vitrail.atomic_io import (
     make_folder,
     refuse_unwritable,
     refuse_unwritable_folder,
@@ -68,7 +68,7 @@ def test_a_folder_is_made_and_replaced_whole(tmp_path):
 
 
 def test_without_an_atomic_exchange_the_result_is_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(durable, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic_io, "_exchange", lambda one, other: False)
     make(tmp_path / "x", b"one")
     make(tmp_path / "x", b"two")
     assert contents(tmp_path / "x")["a"] == b"two" and os.listdir(tmp_path) == ["x"]
@@ -86,7 +86,7 @@ def test_an_error_in_the_block_leaves_the_old_folder(tmp_path):
 def test_death_before_or_after_every_operation_leaves_old_or_new(exchange, tmp_path, monkeypatch):
     """Die at each system call in turn, then read as the next process would: whole, old or new, and the litter goes."""
     if not exchange:
-        monkeypatch.setattr(durable, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(atomic_io, "_exchange", lambda one, other: False)
     for deadly in range(1, 100):
         for before in (True, False):
             target = tmp_path / f"{deadly}-{before}" / "x"
@@ -125,7 +125,7 @@ def die_at(deadly: int, before: bool, work) -> bool:
         for name in ("fsync", "replace", "rename", "mkdir", "unlink", "open", "rmdir"):
             wrap(os, name)
         wrap(builtins, "open")
-        wrap(durable, "_exchange")
+        wrap(atomic_io, "_exchange")
         try:
             work()
         finally:

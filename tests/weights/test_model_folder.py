@@ -15,7 +15,7 @@ from vitrail.fused.optimize import optimize
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
 from vitrail.weights.folder import load_model, save_model
-from vitrail.weights.manifest import MANIFEST, dump_json, own_checksum, seal, verify
+from vitrail.weights.manifest import MANIFEST, dump_json, own_checksum, verify, write_manifest
 from vitrail.weights.processor import from_processor, to_processor
 
 FILES = ["README.md", "config.json", "manifest.json", "model.safetensors", "preprocessor_config.json"]
@@ -157,7 +157,7 @@ def test_files_of_two_models_do_not_mix(saved, tmp_path):
     shutil.copy(other / "model.safetensors", saved)
     with pytest.raises(DataError, match=r"model\.safetensors has"):
         load_model(saved)
-    seal(saved)
+    write_manifest(saved)
     with pytest.raises(DataError, match=r"does not fit what config\.json describes"):
         load_model(saved)
 
@@ -166,7 +166,7 @@ def test_a_change_on_purpose_is_sealed(saved):
     (saved / "README.md").write_text("# Better words\n")
     with pytest.raises(DataError, match=r"vitrail\.weights\.manifest\.seal"):
         load_model(saved)
-    seal(saved)
+    write_manifest(saved)
     assert load_model(saved).command == ABOUT["command"]
 
 

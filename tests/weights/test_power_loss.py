@@ -9,10 +9,10 @@ import pytest
 import torch
 from power import Recorder, every_loss, write_tree
 
-from vitrail import durable
-from vitrail.durable import replace_folder, settle, write_file
+from vitrail import atomic_io
+from vitrail.atomic_io import replace_folder, settle, write_file
 from vitrail.models import create_model
-from vitrail.training.state import Position, State, newest_state, save_state
+from vitrail.training.checkpoint import Checkpoint, TrainingProgress, newest_state, save_state
 from vitrail.weights.folder import load_model, save_model
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the recorder reads /proc")
@@ -51,7 +51,10 @@ def read_two(top: Path) -> int:
 def save_training(top: Path, number: int) -> None:
     """The second save of each pair is at the same step, as when a run is stopped right after a save."""
     step = (number + 1) // 2
-    save_state(top, State(Position(step=step), {"number": number}, {"model": {"w": torch.full((3,), float(number))}}))
+    save_state(
+        top,
+        Checkpoint(TrainingProgress(step=step), {"number": number}, {"model": {"w": torch.full((3,), float(number))}}),
+    )
 
 
 def read_training(top: Path) -> int:
@@ -97,7 +100,7 @@ SUBJECTS = {
 @pytest.fixture(params=[True, False], ids=["exchange", "two renames"])
 def _exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.param:
-        monkeypatch.setattr(durable, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(atomic_io, "_exchange", lambda one, other: False)
 
 
 @pytest.mark.usefixtures("_exchange")

@@ -13,7 +13,7 @@ from vitrail.weights.convert import convert
 from vitrail.weights.detect import detect, looks_like
 from vitrail.weights.folder import load_model
 from vitrail.weights.formats import write_as
-from vitrail.weights.measure import differing_fields
+from vitrail.weights.infer_config import differing_fields
 
 
 def read(path):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.weights.reading import read_checkpoint
+from vitrail.weights.checkpoint_io import read_checkpoint
 
 TENSORS = {"a.weight": torch.arange(35.0).reshape(5, 7), "b.bias": torch.ones(3), "n": torch.tensor(4)}
 

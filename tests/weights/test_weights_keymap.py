@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitrail.weights.formats import FORMATS
+from vitrail.weights.key_pattern import Pattern
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import DROP, Concat, PointwiseConv, RelativeIndex, UnfoldOrder
-from vitrail.weights.pattern import Pattern
+from vitrail.weights.transforms import DROP, Concat, PointwiseConv, RelativeIndex, UnfoldOrder
 
 PATTERNS = sorted(
     {

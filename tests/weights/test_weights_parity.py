@@ -20,6 +20,8 @@ def libraries_of(name: str) -> list[str]:
         "vit": ["timm", "torchvision", "huggingface", "official"],
         "deit": ["timm", "huggingface", "official"],
         "swin": ["timm", "torchvision", "huggingface", "official", "mmpretrain"],
+        "swin_v2": ["timm", "torchvision", "huggingface", "official"],
+        "swin_v2_moved": ["timm", "huggingface", "official"],  # torchvision has no window of pre-training
         "poolformer": ["timm", "huggingface", "official"],
         "convnext": ["timm", "torchvision", "huggingface", "official"],
         "convnextv2": ["timm", "huggingface", "official"],

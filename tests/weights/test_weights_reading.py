@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.weights.pickles import imports
-from vitrail.weights.reading import read_checkpoint
+from vitrail.weights.checkpoint_io import read_checkpoint
+from vitrail.weights.pickle_scan import imports
 
 STATE = {"head.weight": torch.arange(6.0).reshape(2, 3), "head.bias": torch.zeros(2)}
 

@@ -13,8 +13,8 @@ from vitrail.models import create_model, family_of, make_config
 from vitrail.weights.convert import convert
 from vitrail.weights.folder import load_model, save_model
 from vitrail.weights.formats import FORMATS, write_as
-from vitrail.weights.measure import differing_fields
-from vitrail.weights.recover import recover
+from vitrail.weights.from_checkpoint import from_checkpoint
+from vitrail.weights.infer_config import differing_fields
 
 SWIN = ("swin_tiny_patch4_window7_224", dict(dim=24, depths=(2, 1), num_heads=(2, 4), window_size=4, patch_size=2))
 # Sizes of one's own for each family, and what no shape and no key tells of them.
@@ -85,7 +85,7 @@ def test_bare_tensors_need_only_what_no_shape_tells(name, library, tmp_path):
     variant, fields = OWN[name]
     bare = write_as(library, family_of(variant), model.state_dict(), model.config)
     own = {field: getattr(model.config, field) for field in CHOICES if hasattr(model.config, field)}
-    found = recover(bare, variant, **own, **{field: fields[field] for field in UNTOLD if field in fields})
+    found = from_checkpoint(bare, variant, **own, **{field: fields[field] for field in UNTOLD if field in fields})
     assert found.format == library or library == "official"  # DeiT's authors have timm's names
     assert_same(found.model, model)
 
@@ -95,12 +95,14 @@ def test_a_file_in_timms_names_answers_as_timm_does(name, size):
     """Padded maps of a Swin, and the order of a PoolFormer's last norm and mean, are timm's own."""
     pair = PAIRS[name]
     peer, heads = pair.peer(), {field: pair.overrides[field] for field in UNTOLD if field in pair.overrides}
-    found = recover(peer.state_dict(), pair.variant, **heads)
+    found = from_checkpoint(peer.state_dict(), pair.variant, **heads)
     if name == "swin-timm":
         peer.set_input_size(img_size=size, window_size=7)
     images = torch.randn(2, 3, *size)
     assert difference(logits(found.model.eval(), images), logits(peer, images)) <= 1e-5
-    official = recover(peer.state_dict(), pair.variant, **heads, **{found_in(found.model): "official"}).model.eval()
+    official = from_checkpoint(
+        peer.state_dict(), pair.variant, **heads, **{found_in(found.model): "official"}
+    ).model.eval()
     assert difference(logits(official, images), logits(peer, images)) > 1e-4
 
 
@@ -113,7 +115,7 @@ def test_timms_config_says_what_differs_from_the_variant(tmp_path):
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
     said = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": args}
     (tmp_path / "config.json").write_text(json.dumps(said))
-    found, images = recover(tmp_path).model.eval(), torch.randn(2, 3, 64, 64)
+    found, images = from_checkpoint(tmp_path).model.eval(), torch.randn(2, 3, 64, 64)
     assert difference(logits(found, images), logits(peer, images)) <= 1e-5
 
 
@@ -136,7 +138,7 @@ def test_a_folder_for_transformers_comes_back_whole(name, tmp_path):
     config = json.loads((tmp_path / "there" / "config.json").read_bytes())
     del config["variant"]
     (tmp_path / "there" / "config.json").write_text(json.dumps(config))
-    foreign = recover(tmp_path / "there")
+    foreign = from_checkpoint(tmp_path / "there")
     assert "no published variant" in " ".join(foreign.notes)
     assert_same(foreign.model, model)
 
@@ -149,7 +151,7 @@ def test_a_folder_that_transformers_wrote_is_read(name, tmp_path):
     save_model(model, tmp_path / "ours")
     convert(tmp_path / "ours", "huggingface", tmp_path / "there")
     AutoModelForImageClassification.from_pretrained(tmp_path / "there").save_pretrained(tmp_path / "theirs")
-    back = recover(tmp_path / "theirs").model
+    back = from_checkpoint(tmp_path / "theirs").model
     assert back.labels == LABELS
     assert_same(back, model)
 
@@ -167,7 +169,7 @@ def test_shapes_tell_what_they_can(name):
 
 def refusal(*arguments, **options) -> str:
     with pytest.raises(VitrailError) as raised:
-        recover(*arguments, **options)
+        from_checkpoint(*arguments, **options)
     assert len(str(raised.value).splitlines()) <= 6
     return str(raised.value)
 
@@ -189,7 +191,7 @@ def test_what_tensors_do_not_tell_is_asked_for_by_name(tmp_path, capsys):
     assert "num_heads" in capsys.readouterr().err
     dinat = own_model("dinat")
     three = create_model("dinat_tiny", dim=16, depths=(1, 1, 1), num_heads=(1, 2, 2), dilations=(1, 1, 1))
-    assert recover(dinat.state_dict(), "dinat_tiny", dilations=(3, 1)).model.config.dilations == (3, 1)
+    assert from_checkpoint(dinat.state_dict(), "dinat_tiny", dilations=(3, 1)).model.config.dilations == (3, 1)
     assert "dilations" in refusal(three.state_dict(), "dinat_tiny")
 
 
@@ -233,7 +235,7 @@ def test_a_file_beside_a_model_folder_is_itself(tmp_path):
     one, other = own_model("swin"), own_model("swin")
     save_model(one, tmp_path / "ours")
     torch.save(other.state_dict(), tmp_path / "ours" / "other.pth")
-    assert_same(recover(tmp_path / "ours" / "other.pth").model, other)
+    assert_same(from_checkpoint(tmp_path / "ours" / "other.pth").model, other)
 
 
 def test_our_header_is_passed_over_by_others_and_absent_from_what_they_write(tmp_path):
@@ -241,7 +243,7 @@ def test_our_header_is_passed_over_by_others_and_absent_from_what_they_write(tmp
     convert(tmp_path / "ours", "timm", tmp_path / "there.safetensors")
     tensors = load_file(tmp_path / "there.safetensors")
     save_file(tensors, tmp_path / "theirs.safetensors")
-    found = recover(
+    found = from_checkpoint(
         tmp_path / "theirs.safetensors"
     )  # a Swin's shapes tell its heads, and no other family has its names
     assert found.model.config.num_heads == (2, 4) and found.model.labels is None

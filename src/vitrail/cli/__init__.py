@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         vitrail 0.1.0
         0
     """
-    from vitrail.cli.failure import TRACE, explain_failure
-    from vitrail.models.added import VARIABLE
+    from vitrail.cli.error_handling import TRACE, explain_failure
+    from vitrail.models.custom import VARIABLE
 
     words, before = list(sys.argv[1:] if argv is None else argv), sys.argv
     sys.argv = ["vitrail", *words]  # what verbs write down as their command, also when a program calls them

@@ -14,9 +14,9 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
-from vitrail.cli.complaint import plainer
 from vitrail.cli.flags import Arity, Flag, flags_of
-from vitrail.cli.shown import as_shown
+from vitrail.cli.help_format import as_shown
+from vitrail.cli.usage_errors import plainer
 from vitrail.errors import VitrailError, unknown
 
 # What Ultralytics, timm, Hugging Face and torchvision call the same thing. Only names with the same meaning stand here:

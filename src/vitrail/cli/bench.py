@@ -69,10 +69,10 @@ class Bench:
 
     def run(self) -> int:
         """Measure, print, write."""
-        from vitrail.lab.bench.measure import Plan, run_bench
+        from vitrail.lab.bench.model_spec import ModelSpec
         from vitrail.lab.bench.registry import find_contenders
-        from vitrail.lab.bench.subject import Subject
-        from vitrail.lab.inference import pick_device
+        from vitrail.lab.bench.runner import Plan, run_bench
+        from vitrail.lab.model_loading import pick_device
 
         peers = _listed(self.peers)
         contenders = find_contenders(() if peers == ("none",) else peers)
@@ -88,14 +88,14 @@ class Bench:
             warm=self.warm,
         )
         self._check_out()
-        subject = Subject(self.model, self.weights, self.imgsz, self.set, pick_device(self.device).type)
+        subject = ModelSpec(self.model, self.weights, self.imgsz, self.set, pick_device(self.device).type)
         result = run_bench(subject, contenders, plan, _command(), tell=lambda line: print(line, file=sys.stderr))
         self._show(result)
         return 0 if result.sound else 1
 
     def _check_out(self) -> None:
         """Refuse a place that nothing can be written to, before minutes are spent."""
-        from vitrail.durable import refuse_unwritable
+        from vitrail.atomic_io import refuse_unwritable
 
         if self.out is None or self.out.is_dir():
             return
@@ -104,8 +104,8 @@ class Bench:
         refuse_unwritable(self.out)
 
     def _show(self, result: "Result") -> None:
-        from vitrail.durable import write_file
-        from vitrail.lab.bench.page import facts, page, tables, verdict
+        from vitrail.atomic_io import write_file
+        from vitrail.lab.bench.report import facts, page, tables, verdict
 
         print("\n".join(facts(result)))
         for table in tables(result):

@@ -41,7 +41,7 @@ class Convert:
 
     def run(self) -> int:
         """Convert, and say what was found and written."""
-        from vitrail.lab.inference import model_folder
+        from vitrail.lab.model_loading import model_folder
         from vitrail.training.config import TrainConfig
         from vitrail.weights.convert import convert
 

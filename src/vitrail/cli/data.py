@@ -54,7 +54,7 @@ class Data:
         from time import perf_counter
 
         from vitrail.data.check import check_dataset
-        from vitrail.data.open import open_dataset
+        from vitrail.data.datasets import open_dataset
         from vitrail.data.table import Columns
 
         start = perf_counter()

@@ -29,10 +29,10 @@ class Doctor:
 
     def run(self) -> int:
         """Look, measure, print."""
+        from vitrail.lab.diagnostics import problems
         from vitrail.lab.kernels import kernel_table
-        from vitrail.lab.machine import look
-        from vitrail.lab.problems import problems
-        from vitrail.lab.speed import matmul_rates
+        from vitrail.lab.matmul_peak import matmul_rates
+        from vitrail.lab.system_info import look
 
         facts = look()
         facts["kernels"] = kernel_table()

@@ -61,14 +61,14 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate, print, write, and return the exit code."""
+        from vitrail.atomic_io import refuse_unwritable
         from vitrail.cli.progress import picture_bar
-        from vitrail.durable import refuse_unwritable
         from vitrail.lab.evaluate import evaluate, open_split
-        from vitrail.lab.inference import find_model
-        from vitrail.lab.words import in_words
-        from vitrail.training.memory import keep_freed
+        from vitrail.lab.formatting import summary_text
+        from vitrail.lab.model_loading import find_model
+        from vitrail.training.host_memory import disable_malloc_trim
 
-        keep_freed()  # as in `vitrail predict`
+        disable_malloc_trim()  # as in `vitrail predict`
         for path in (self.out, self.report):
             if path is not None:
                 refuse_unwritable(path)
@@ -92,12 +92,12 @@ class Evaluate:
             print(json.dumps(result.to_dict()))
         else:
             self._print(result)
-            print(f"\n{in_words(result)}")
+            print(f"\n{summary_text(result)}")
         self._write(result, model)
         return 0
 
     def _print(self, result: "Evaluation") -> None:
-        from vitrail.lab.words import arithmetic, duration, percent
+        from vitrail.lab.formatting import arithmetic, duration, percent
 
         calibration = result.calibration
         low, high = percent(result.top1.low), percent(result.top1.high)
@@ -143,7 +143,7 @@ class Evaluate:
 
 
 def _row(each: "ClassFigures") -> list[str]:
-    from vitrail.lab.words import percent
+    from vitrail.lab.formatting import percent
 
     shares = [percent(rate.value) for rate in (each.recall, each.precision, each.f1)]
     interval = "" if each.f1.value is None else f"{100 * each.f1.low:.0f}–{100 * each.f1.high:.0f}"

@@ -13,8 +13,8 @@ from vitrail.errors import DataError, VitrailError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vitrail.explain.look import Look
-    from vitrail.lab.pictures import Picture
+    from vitrail.explain.options import ExplainOptions
+    from vitrail.lab.image_sources import Picture
 
 EXAMPLES = """
     vitrail explain runs/classify/digits picture.png
@@ -64,10 +64,10 @@ class Explain:
 
     def run(self) -> int:
         """Draw, and say where the page is."""
-        from vitrail.durable import refuse_unwritable_folder
-        from vitrail.explain.album import album, save, save_page
-        from vitrail.lab.inference import class_names, find_model
-        from vitrail.lab.pictures import find_pictures
+        from vitrail.atomic_io import refuse_unwritable_folder
+        from vitrail.explain.report import album, save, save_page
+        from vitrail.lab.image_sources import find_pictures
+        from vitrail.lab.model_loading import class_names, find_model
 
         if self.limit < 1:
             raise VitrailError(f"--limit is {self.limit}; it must be at least 1.")
@@ -91,17 +91,17 @@ class Explain:
         print(f"Open {save_page(sections, self.out, model, _command())}")
         return DataError.exit_code if failed else 0
 
-    def look(self) -> "Look":
+    def look(self) -> "ExplainOptions":
         """Return what the flags ask for."""
-        from vitrail.explain.look import Look, check_options
-        from vitrail.explain.query import Pixel
+        from vitrail.explain.options import ExplainOptions, check_options
+        from vitrail.explain.token_query import Pixel
 
         if self.query and self.pixel:
             raise VitrailError("--query names a cell and --pixel the cell under a pixel; give one of them.")
         query = _pair("query", self.query) if self.query else None
         if self.pixel:
             query = Pixel(*_pair("pixel", self.pixel))
-        look = Look(self.method, _block(self.block), self.head, query)
+        look = ExplainOptions(self.method, _block(self.block), self.head, query)
         check_options(look)
         return look
 

@@ -108,7 +108,7 @@ def _row(name: str) -> dict[str, Any]:
 def _own_row(name: str) -> dict[str, Any]:
     """Count a variant of the user's own; whatever goes wrong in its code stands in its row."""
     from vitrail.models import family_of, find
-    from vitrail.models.added import own_fault
+    from vitrail.models.custom import own_fault
 
     row = {"name": name, "family": family_of(name), "size": None, "parameters": None, "gmacs": None}
     reason = None
@@ -135,7 +135,7 @@ def _on_meta(name: str, **overrides: Any) -> Any:
 
 def _counts(model: Any) -> tuple[int, int | None, str | None]:
     """Return parameters and multiply-adds, or in place of these the reason why they cannot be counted."""
-    from vitrail.lab.cost import count_parameters, counted_macs
+    from vitrail.lab.flops import count_parameters, counted_macs
 
     macs, reason = counted_macs(model)
     return count_parameters(model), macs, reason or None

@@ -12,9 +12,9 @@ from tyro.conf import Positional
 from vitrail.errors import DataError, VitrailError
 
 if TYPE_CHECKING:
-    from vitrail.cli.writing import Output
+    from vitrail.cli.writers import Output
     from vitrail.lab.form import Form, Precision
-    from vitrail.lab.pictures import Picture
+    from vitrail.lab.image_sources import Picture
     from vitrail.tasks.classification import Classification
 
 EXAMPLES = """
@@ -67,11 +67,11 @@ class Predict:
 
     def run(self) -> int:
         """Predict, print or write, and return the exit code."""
-        from vitrail.cli.writing import open_output, refuse_output
-        from vitrail.lab.inference import class_names, find_model, read_names
-        from vitrail.lab.pictures import find_pictures
-        from vitrail.lab.results import job_of
-        from vitrail.training.memory import keep_freed
+        from vitrail.cli.writers import open_output, refuse_output
+        from vitrail.lab.image_sources import find_pictures
+        from vitrail.lab.jsonl import job_of
+        from vitrail.lab.model_loading import class_names, find_model, read_names
+        from vitrail.training.host_memory import disable_malloc_trim
 
         if self.json and self.csv:
             raise VitrailError("--json and --csv are two ways to print; choose one.")
@@ -79,7 +79,7 @@ class Predict:
             raise VitrailError(f"--top is {self.top} and --batch is {self.batch}; both must be at least 1.")
         refuse_output(self.out)
         names = None if self.labels is None else read_names(self.labels)
-        keep_freed()  # this process does nothing else, and a plain model spends a quarter of its time on new pages
+        disable_malloc_trim()  # a plain model spends a quarter of its time on new pages otherwise
         pictures = find_pictures(self.pictures)
         model = find_model(self.model, self.weights, self.device)
         class_names(model, model.config.num_classes, names)  # refuses names that do not fit, before the work

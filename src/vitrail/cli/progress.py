@@ -17,7 +17,7 @@ def picture_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from vitrail.training.progress import memory_in_use
+    from vitrail.training.reporters import memory_in_use
 
     facts = TextColumn("{task.fields[speed]}")
     columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), facts, TextColumn("ETA"), TimeRemainingColumn()

@@ -57,8 +57,8 @@ class Train(TrainConfig):
     def run(self) -> int:
         """Train, and return the exit code."""
         from vitrail.training.dry_run import dry_run
-        from vitrail.training.progress import Bar, Lines
-        from vitrail.training.stop import Stop, Stopped, on_signals
+        from vitrail.training.reporters import BarReporter, LineReporter
+        from vitrail.training.signals import Interrupted, StopRequest, on_signals
         from vitrail.training.train import train
 
         config = TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
@@ -71,11 +71,11 @@ class Train(TrainConfig):
             plan = dry_run(config)
             print("\n".join(plan.lines()) if leads else "", end="\n" if leads else "")
             return 0
-        reporter = Bar() if sys.stdout.isatty() else Lines()
+        reporter = BarReporter() if sys.stdout.isatty() else LineReporter()
         try:
-            with on_signals(Stop()) as stop:
+            with on_signals(StopRequest()) as stop:
                 summary = train(config, reporter, stop, command=join(["vitrail", *sys.argv[1:]]))
-        except Stopped as stopped:
+        except Interrupted as stopped:
             print(stopped, file=sys.stderr)
             return stopped.code
         if leads:
@@ -85,15 +85,15 @@ class Train(TrainConfig):
 
 def of_run(folder: Path) -> dict[str, Any]:
     """Read the config of a run, less its folder."""
-    from vitrail.training.folder import read_config
+    from vitrail.training.run_dir import read_config
 
     return {**asdict(read_config(folder)), "out": None}
 
 
 def from_file(path: Path) -> dict[str, Any]:
     """Read the values of a config; that of a run goes without its folder, so that the repeat gets one of its own."""
-    from vitrail.training.folder import ENVIRONMENT
-    from vitrail.training.values import read_values, typed
+    from vitrail.training.config_io import read_values, typed
+    from vitrail.training.run_dir import ENVIRONMENT
 
     values = read_values(path)
     if (path.parent / ENVIRONMENT).exists():
@@ -107,9 +107,9 @@ def from_file(path: Path) -> dict[str, Any]:
 def _report(folder: Path) -> None:
     """Say how good the best weights are, and write the report."""
     from vitrail.lab.evaluation import Evaluation
+    from vitrail.lab.formatting import summary_text
     from vitrail.lab.report import write_report
     from vitrail.lab.run_folder import EVALUATION
-    from vitrail.lab.words import in_words
 
-    print(in_words(Evaluation.load(folder / EVALUATION)))
+    print(summary_text(Evaluation.load(folder / EVALUATION)))
     print(f"weights {folder / 'weights' / 'best'}\nreport  {write_report(folder)}")

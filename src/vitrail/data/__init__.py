@@ -2,14 +2,14 @@
 
 The way of a picture, one file a step::
 
-    open.py       open_dataset(spec) -> Splits(train, val, test, classes)       a folder, a table, a tar, digits, ...
+    datasets.py   open_dataset(spec) -> Splits(train, val, test, classes)  a folder, a table, a tar, digits, ...
     dataset.py    PictureSet: .classes .ids .labels .pixels, len(), [i] -> Sample(image, label, id)
-    picture.py    open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way a picture is read
+    image_io.py   open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way a picture is read
     transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment): picture, vary, finish
     pixels.py     Pixels: resize, move, normalize; native/image_resize.py has them compiled
     augment.py    Augment(crop, flip, policy, jitter, erase, ...): what training may do to a picture
-    mix.py        Mix(num_classes, mixup, cutmix)(images, labels, seed, step) -> (images, soft targets)
-    order.py      EpochOrder(length, batch_size, seed, rank, world): samples of a step, a pure function
+    mixup.py      Mix(num_classes, mixup, cutmix)(images, labels, seed, step) -> (images, soft targets)
+    sampler.py    ResumableSampler(length, batch_size, seed, rank, world): samples of a step, a pure function
     loading.py    train_loader(...), eval_loader(...) -> Loader; Loader.epoch(epoch, start_step) -> Batch, Batch, ...
     check.py      check_dataset(splits) -> CheckReport: every bad file with its reason, duplicates, leakage
 

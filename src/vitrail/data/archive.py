@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vitrail.cache import cache_folder, fingerprint, stamp, written
+from vitrail.data.class_folders import arrange, is_hidden
 from vitrail.data.dataset import Span
-from vitrail.data.listing import Listing, Problem
-from vitrail.data.picture import open_regular, shown
-from vitrail.data.tree import arrange, is_hidden
+from vitrail.data.image_io import open_regular, shown
+from vitrail.data.index import DatasetIndex, Problem
 from vitrail.errors import DataError
 
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
@@ -27,7 +27,7 @@ _MOST_EXPANSION = 200
 """A tar of pictures shrinks a few times; one that grows more than this is made to fill a disk."""
 
 
-def list_archive(path: Path) -> Listing:
+def list_archive(path: Path) -> DatasetIndex:
     """List the pictures in a tar (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.tar.xz`)."""
     tar = _expanded(path)
     index = cache_folder("tar") / f"{fingerprint('index 1', *stamp(tar))}.json"

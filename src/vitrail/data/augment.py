@@ -1,6 +1,6 @@
 """What training may do to a picture, on whole batches of uint8 pixels.
 
-Each function takes `(B, C, Y, X)` and the `Draws` of the batch, and treats each picture by its own draws: the result
+Each function takes `(B, C, Y, X)` and the `BatchRng` of the batch, and treats each picture by its own draws: the result
 for a picture does not depend on its neighbours. Working on the batch is what makes small pictures cheap: numpy and
 torch are called once a batch, not once a picture.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from vitrail.data.draw import Draws
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
 
 
@@ -78,18 +78,18 @@ AUGMENTS: dict[str, Augment] = {
 """Ready-made choices: for handwriting, small pictures (CIFAR) and photographs; `-strong` for long trainings."""
 
 
-def mirrors(draws: Draws, probability: float) -> np.ndarray:
+def mirrors(draws: BatchRng, probability: float) -> np.ndarray:
     """Draw which pictures are mirrored, `(B,)` of bool."""
     return draws.uniform("flip") < probability
 
 
-def flip(pixels: Tensor, draws: Draws, probability: float) -> Tensor:
+def flip(pixels: Tensor, draws: BatchRng, probability: float) -> Tensor:
     """Mirror pictures left to right with a probability."""
     chosen = torch.from_numpy(mirrors(draws, probability))
     return torch.where(chosen[:, None, None, None], pixels.flip(-1), pixels)
 
 
-def offsets(pixels: Tensor, draws: Draws, padding: int, border: str) -> tuple[np.ndarray, np.ndarray]:
+def offsets(pixels: Tensor, draws: BatchRng, padding: int, border: str) -> tuple[np.ndarray, np.ndarray]:
     """Draw how far the window of each picture lies below and right of where it was, `(B,)` and `(B,)`."""
     if border == "reflect":  # a mirror image has no more than this
         padding = min(padding, pixels.shape[-2] - 1, pixels.shape[-1] - 1)
@@ -97,7 +97,7 @@ def offsets(pixels: Tensor, draws: Draws, padding: int, border: str) -> tuple[np
     return top - padding, left - padding
 
 
-def pad_crop(pixels: Tensor, draws: Draws, padding: int, border: str) -> Tensor:
+def pad_crop(pixels: Tensor, draws: BatchRng, padding: int, border: str) -> Tensor:
     """Pad, and cut a window of the old size at a random place.
 
     Paper: He et al., "Deep residual learning" (2016), section 4.2, which pads with zeros. A mirrored border keeps the
@@ -118,7 +118,7 @@ def pad_crop(pixels: Tensor, draws: Draws, padding: int, border: str) -> Tensor:
     return windows[torch.arange(batch), :, below + padding, right + padding]
 
 
-def jitter(pixels: Tensor, draws: Draws, strength: float) -> Tensor:
+def jitter(pixels: Tensor, draws: BatchRng, strength: float) -> Tensor:
     """Change brightness, contrast and saturation by factors in `1 - strength .. 1 + strength`, in a random order."""
     changes = (_brightness, _contrast, _saturation)
     factors = torch.from_numpy(draws.uniform("jitter", 1 - strength, 1 + strength, count=3)).float()
@@ -132,7 +132,7 @@ def jitter(pixels: Tensor, draws: Draws, strength: float) -> Tensor:
     return pixels
 
 
-class Holes(NamedTuple):
+class EraseBoxes(NamedTuple):
     """What is to be erased from pictures once they are normalised; small beside them, so processes hand it on.
 
     Args:
@@ -157,7 +157,7 @@ class Holes(NamedTuple):
         return images
 
 
-def draw_holes(shape: Sequence[int], draws: Draws, probability: float, fill: str) -> Holes:
+def draw_holes(shape: Sequence[int], draws: BatchRng, probability: float, fill: str) -> EraseBoxes:
     """Draw which boxes of pictures `(C, Y, X)` are erased, and what is put there (`noise`, or zeros for `mean`).
 
     Paper: Zhong et al., "Random erasing" (2020), section 3, with the areas (2 % to 33 %) and shapes
@@ -175,13 +175,13 @@ def draw_holes(shape: Sequence[int], draws: Draws, probability: float, fill: str
     left = (draws.uniform("erase left") * (width - wide + 1)).astype(int)
     boxes = torch.from_numpy(np.stack([chosen, top, left, tall, wide], axis=1))
     if fill == "mean" or not len(chosen):
-        return Holes(boxes, torch.empty(0))
+        return EraseBoxes(boxes, torch.empty(0))
     counts = (channels * tall * wide).tolist()
     noise = [draws.take(np.array([i])).normal("erase noise", count)[0] for i, count in enumerate(counts)]
-    return Holes(boxes, torch.from_numpy(np.concatenate(noise)).float())
+    return EraseBoxes(boxes, torch.from_numpy(np.concatenate(noise)).float())
 
 
-def erase(images: Tensor, draws: Draws, probability: float, fill: str) -> Tensor:
+def erase(images: Tensor, draws: BatchRng, probability: float, fill: str) -> Tensor:
     """Erase a box of some normalised pictures, in place."""
     return draw_holes(images.shape[1:], draws, probability, fill).cut(images)
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitrail.data.dataset import PictureSet
+from vitrail.data.datasets import Splits
 from vitrail.data.duplicates import SMALLEST_SIDE, can_hash, equal_groups, linked, near_pairs, perceptual_hash
-from vitrail.data.listing import SPLITS, Problem
-from vitrail.data.open import Splits
+from vitrail.data.image_io import ImageDecodeError
+from vitrail.data.index import SPLITS, Problem
 from vitrail.data.parallel import in_parallel
-from vitrail.data.picture import ImageDecodeError
 
 _CHUNK = 64
 _UNEVEN = 10
@@ -117,7 +117,7 @@ def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = No
         workers: number of processes; all cores by default.
 
     Example:
-        >>> from vitrail.data.open import open_dataset
+        >>> from vitrail.data.datasets import open_dataset
         >>> report = check_dataset(open_dataset("digits", bad="list"))
         >>> report.ok, report.splits["test"].pictures
         (True, 359)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data
 
-from vitrail.data.picture import open_image, open_regular
+from vitrail.data.image_io import open_image, open_regular
 
 
 class Sample(NamedTuple):
@@ -113,7 +113,7 @@ class PictureSet(data.Dataset[Sample]):
         store: where the pictures live.
 
     Example:
-        >>> from vitrail.data.open import open_dataset
+        >>> from vitrail.data.datasets import open_dataset
         >>> digits = open_dataset("digits").require("train")
         >>> digits[0].image.shape, digits.classes[:3]
         (torch.Size([1, 8, 8]), ('0', '1', '2'))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vitrail.data.dataset import Arrays, PictureSet
-from vitrail.data.listing import Split
-from vitrail.data.split import hold_out
+from vitrail.data.holdout import hold_out
+from vitrail.data.index import Split
 
 _TEST_SHARE, _VAL_SHARE = 0.2, 0.125
 

@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitrail.data.class_folders import arrange
 from vitrail.data.dataset import Span
-from vitrail.data.listing import Listing
-from vitrail.data.picture import EXTENSIONS, shown
-from vitrail.data.tree import arrange
+from vitrail.data.image_io import EXTENSIONS, shown
+from vitrail.data.index import DatasetIndex
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path) -> DatasetIndex:
     """List the pictures under a folder; links are followed, a loop of links is walked once."""
     files: dict[str, Path | Span] = {}
     folders: list[str] = []

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils import data
 
-from vitrail.data.augment import Holes
+from vitrail.data.augment import EraseBoxes
 from vitrail.data.dataset import Arrays, PictureSet
-from vitrail.data.draw import Draws
-from vitrail.data.listing import Problem
-from vitrail.data.order import EpochOrder
-from vitrail.data.pack import bad_pictures
+from vitrail.data.image_io import ImageDecodeError
+from vitrail.data.index import Problem
+from vitrail.data.packed import bad_pictures
 from vitrail.data.parallel import worker_failure
-from vitrail.data.picture import ImageDecodeError
+from vitrail.data.sampler import ResumableSampler
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.data.transform import Transform
 
 _FIT_BYTES = 256 * 2**20
@@ -38,7 +38,7 @@ class _Fetched(NamedTuple):
     """What a worker hands over: bytes, and what is to be done to them where the model is."""
 
     pixels: Tensor
-    holes: Holes | None
+    holes: EraseBoxes | None
     labels: Tensor
     index: Tensor
     faults: list[Problem]
@@ -65,7 +65,7 @@ class Loader:
         self,
         dataset: PictureSet,
         transform: Transform,
-        order: EpochOrder,
+        order: ResumableSampler,
         *,
         workers: int = 0,
         bad: Literal["fail", "skip"] = "fail",
@@ -140,7 +140,7 @@ def train_loader(
     device: torch.device | str = "cpu",
 ) -> Loader:
     """Return a loader that shuffles each epoch and drops the last, smaller step; `batch_size` is over all ranks."""
-    order = EpochOrder(len(dataset), batch_size, seed, rank=rank, world=world)
+    order = ResumableSampler(len(dataset), batch_size, seed, rank=rank, world=world)
     return Loader(dataset, transform, order, workers=workers, bad=bad, device=device)
 
 
@@ -156,7 +156,7 @@ def eval_loader(
     device: torch.device | str = "cpu",
 ) -> Loader:
     """Return a loader that shows each picture once, in order; over the ranks no picture is lost or seen twice."""
-    order = EpochOrder(len(dataset), batch_size, shuffle=False, drop_last=False, rank=rank, world=world)
+    order = ResumableSampler(len(dataset), batch_size, shuffle=False, drop_last=False, rank=rank, world=world)
     return Loader(dataset, transform, order, workers=workers, bad=bad, device=device)
 
 
@@ -179,7 +179,7 @@ def _as_it_is(item: Any) -> Any:
 class _Plan(data.Sampler[tuple[int, np.ndarray]]):
     """Tell the workers what to fetch: the epoch goes along, so they need no state."""
 
-    def __init__(self, order: EpochOrder) -> None:
+    def __init__(self, order: ResumableSampler) -> None:
         self.order, self.epoch, self.start_step = order, 0, 0
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -202,14 +202,14 @@ class _Fetch(data.Dataset[_Fetched]):
         epoch, index = key
         faults: list[Problem] = []
         if self.gather is not None:
-            draws, pixels = Draws(self.seed, epoch, index), self.gather(index)
+            draws, pixels = BatchRng(self.seed, epoch, index), self.gather(index)
         else:
-            index, pixels, faults = self._read(Draws(self.seed, epoch, index), index)
-            draws = Draws(self.seed, epoch, index)
+            index, pixels, faults = self._read(BatchRng(self.seed, epoch, index), index)
+            draws = BatchRng(self.seed, epoch, index)
         pixels, holes = self.transform.vary(pixels, draws)
         return _Fetched(pixels, holes, self.dataset.labels[index], torch.from_numpy(index), faults)
 
-    def _read(self, draws: Draws, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[Problem]]:
+    def _read(self, draws: BatchRng, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[Problem]]:
         """Decode the pictures one by one; those that cannot be decoded are reported and left out."""
         size, channels = self.transform.preprocess.size, self.transform.preprocess.channels
         planes, kept, faults = [], [], []

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail.data.listing import SPLIT_NAMES, Entry, Listing, Problem, Split
-from vitrail.data.picture import shown
+from vitrail.data.image_io import shown
+from vitrail.data.index import SPLIT_NAMES, DatasetIndex, Problem, Record, Split
 from vitrail.errors import DataError, VitrailError, nearest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -40,9 +40,9 @@ _USUAL = {
 }
 
 
-def list_table(path: Path, columns: Columns) -> Listing:
+def list_table(path: Path, columns: Columns) -> DatasetIndex:
     """List the pictures that a table names."""
-    listing = Listing(shown(path.name))
+    listing = DatasetIndex(shown(path.name))
     _read_into(listing, path, path.parent, columns, "train")
     return listing
 
@@ -63,15 +63,15 @@ def _tables_in(folder: Path, split: Split) -> list[tuple[Path, Split]]:
     return []
 
 
-def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns) -> Listing:
+def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns) -> DatasetIndex:
     """List the pictures that the tables beside them name."""
-    listing = Listing(shown(root.name or str(root)))
+    listing = DatasetIndex(shown(root.name or str(root)))
     for table, split in tables:
         _read_into(listing, table, root, columns, split)
     return listing
 
 
-def _read_into(listing: Listing, table: Path, root: Path, columns: Columns, split: Split) -> None:
+def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns, split: Split) -> None:
     rows = _rows(table)
     names = next(rows)[1]
     found = {key: _choose(key, getattr(columns, key), list(names), shown(table.name)) for key in _USUAL}
@@ -91,7 +91,7 @@ def _read_into(listing: Listing, table: Path, root: Path, columns: Columns, spli
             seen.add(value)
             place = table.parent / value
             name = (Path(*table.parent.relative_to(root).parts) / value).as_posix()
-            listing.add(SPLIT_NAMES[part.lower()], Entry(shown(name), label, place))
+            listing.add(SPLIT_NAMES[part.lower()], Record(shown(name), label, place))
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:

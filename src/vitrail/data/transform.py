@@ -11,14 +11,14 @@ from math import exp, log, sqrt
 from PIL import Image
 from torch import Tensor
 
-from vitrail.data.augment import Augment, Holes, draw_holes, jitter
-from vitrail.data.draw import Draws
-from vitrail.data.pixels import FILTERS, PLAIN, Box, Pixels
-from vitrail.data.policy import rand_augment, trivial_augment
+from vitrail.data.augment import Augment, EraseBoxes, draw_holes, jitter
+from vitrail.data.auto_augment import rand_augment, trivial_augment
+from vitrail.data.pixel_ops import FILTERS, PLAIN, Box, Pixels
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
 from vitrail.preprocess import Preprocess
 
-Varied = tuple[Tensor, Holes | None]
+Varied = tuple[Tensor, EraseBoxes | None]
 """Pixels of a batch `(B, C, Y, X)` of uint8, and what is to be erased from them once they are normalised."""
 
 
@@ -59,7 +59,7 @@ class EvalTransform:
         fits = channels in (1, self.preprocess.channels)
         return fits and height == width == size == self.preprocess.resize
 
-    def picture(self, image: Image.Image, draws: Draws | None = None) -> Tensor:
+    def picture(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
         """Resize the short side, and crop from the centre; `(C, size, size)` of uint8."""
         short, side, (width, height) = self.preprocess.resize, self.preprocess.size, image.size
         wide = short if width <= height else int(short * width / height)
@@ -69,15 +69,15 @@ class EvalTransform:
             image, (0, 0, width, height), (wide, tall), corner, side, self.preprocess.interpolation
         )
 
-    def vary(self, pixels: Tensor, draws: Draws | None = None) -> Varied:
+    def vary(self, pixels: Tensor, draws: BatchRng | None = None) -> Varied:
         """Change nothing."""
         return pixels, None
 
-    def finish(self, pixels: Tensor, holes: Holes | None = None) -> Tensor:
+    def finish(self, pixels: Tensor, holes: EraseBoxes | None = None) -> Tensor:
         """Normalise `(B, C, size, size)`."""
         return self.pixels.normalize(pixels, self.preprocess)
 
-    def batch(self, pixels: Tensor, draws: Draws | None = None) -> Tensor:
+    def batch(self, pixels: Tensor, draws: BatchRng | None = None) -> Tensor:
         """Take the last two steps at once."""
         return self.finish(pixels)
 
@@ -105,7 +105,7 @@ class TrainTransform:
         """Tell whether `picture` would leave pictures of this shape as they are."""
         return self.augment.crop != "resized" and self._still.leaves(channels, height, width)
 
-    def picture(self, image: Image.Image, draws: Draws | None = None) -> Tensor:
+    def picture(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
         """Bring a picture to the model's size; `draws` are those of this picture (needed for a `resized` crop)."""
         if self.augment.crop != "resized":
             return self._still.picture(image)
@@ -113,7 +113,7 @@ class TrainTransform:
         box, side = random_box(image.size, draws, self.augment.scale, self.augment.ratio), self.preprocess.size
         return self.pixels.resize(image, box, (side, side), (0, 0), side, self.preprocess.interpolation)
 
-    def vary(self, pixels: Tensor, draws: Draws) -> Varied:
+    def vary(self, pixels: Tensor, draws: BatchRng) -> Varied:
         """Vary `(B, C, size, size)`: move and mirror, change what a policy draws, choose what is erased."""
         augment = self.augment
         padding = self._padding if augment.crop == "pad" else 0
@@ -130,12 +130,12 @@ class TrainTransform:
         shape = (self.preprocess.channels, *pixels.shape[-2:])
         return pixels, draw_holes(shape, draws, augment.erase, augment.erase_fill)
 
-    def finish(self, pixels: Tensor, holes: Holes | None = None) -> Tensor:
+    def finish(self, pixels: Tensor, holes: EraseBoxes | None = None) -> Tensor:
         """Normalise, and erase what was chosen."""
         images = self.pixels.normalize(pixels, self.preprocess)
         return images if holes is None else holes.cut(images)
 
-    def batch(self, pixels: Tensor, draws: Draws) -> Tensor:
+    def batch(self, pixels: Tensor, draws: BatchRng) -> Tensor:
         """Take the last two steps at once."""
         return self.finish(*self.vary(pixels, draws))
 
@@ -143,7 +143,7 @@ class TrainTransform:
 Transform = EvalTransform | TrainTransform
 
 
-def random_box(size: tuple[int, int], draws: Draws, scale: tuple[float, float], ratio: tuple[float, float]) -> Box:
+def random_box(size: tuple[int, int], draws: BatchRng, scale: tuple[float, float], ratio: tuple[float, float]) -> Box:
     """Draw the box of a random resized crop: left, top, right, bottom.
 
     Paper: Szegedy et al., "Going deeper with convolutions" (2015), section 6. Ten tries, then the largest box in the

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vitrail.explain.distance import BlockDistance, even_distance
-from vitrail.explain.panel import panel
+from vitrail.explain.image_grid import panel
 
 HEAD, MEAN, FAINT = "#7a3fa0", "#181a1f", "#686e7a"
 

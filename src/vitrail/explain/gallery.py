@@ -12,12 +12,12 @@ from vitrail.errors import VitrailError
 from vitrail.explain.blocks import attending_blocks, mixing_blocks
 from vitrail.explain.chart import distance_chart
 from vitrail.explain.distance import attention_distance
-from vitrail.explain.heat import Heat, heat
-from vitrail.explain.look import AUTO, Look, settle
+from vitrail.explain.figures import blocks_scene, draw_heat, heads_scene, influence_scene
+from vitrail.explain.heatmap import Heatmap, heatmap
+from vitrail.explain.image_grid import PAPER, panel
+from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
 from vitrail.explain.overlay import seen
-from vitrail.explain.panel import PAPER, panel
-from vitrail.explain.portrait import bias_picture, filters_picture, positions_picture
-from vitrail.explain.scene import blocks_scene, draw_heat, heads_scene, influence_scene
+from vitrail.explain.weight_figures import bias_picture, filters_picture, positions_picture
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 
 Pictures = Sequence[Image.Image] | Tensor
@@ -46,7 +46,7 @@ def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **l
         model: a model from `create_model` or `load_model`.
         pictures: PIL pictures, or a prepared batch `(B, C, Y, X)`.
         method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: rollout where there are maps, else saliency.
-        look: `block`, `head`, `query` as in `look.Look`; one that the method does not take is refused.
+        look: `block`, `head`, `query` as in `options.ExplainOptions`; one that the method does not take is refused.
 
     Returns:
         One picture each, of the size that the model saw, or a whole multiple of it where that is small.
@@ -58,7 +58,7 @@ def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **l
         (160, 160)
     """
     images = prepare(model, pictures)
-    return _draw(model, images, heat(model, images, Look(method, **look)))
+    return _draw(model, images, heatmap(model, images, ExplainOptions(method, **look)))
 
 
 def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
@@ -75,16 +75,16 @@ def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
     return {"Where it looks": strip(model, images)} | scenes(model, images[:1]) | portraits(model, images)
 
 
-def strip(model: Any, images: Tensor, look: Look = AUTO) -> Image.Image:
+def strip(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> Image.Image:
     """Draw each picture with its heat under it."""
-    found = heat(model, images, look)
+    found = heatmap(model, images, look)
     plain, hot = seen(images, model.preprocess), _draw(model, images, found)
     columns = min(len(plain), 8)
     rows = [tile for i in range(0, len(plain), columns) for tile in _two_rows(plain, hot, i, columns)]
     return panel(rows, columns, found.title, side=150)
 
 
-def _draw(model: Any, images: Tensor, found: Heat) -> list[Image.Image]:
+def _draw(model: Any, images: Tensor, found: Heatmap) -> list[Image.Image]:
     return [draw_heat(picture, found, i) for i, picture in enumerate(seen(images, model.preprocess))]
 
 
@@ -93,14 +93,14 @@ def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, co
     return above[start : start + columns] + gap + below[start : start + columns] + gap
 
 
-def scenes(model: Any, images: Tensor, look: Look = AUTO) -> dict[str, Image.Image]:
+def scenes(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, Image.Image]:
     """Draw one picture (a batch of one) block by block, and head by head where there are heads.
 
     Rollout and saliency describe the whole model and give no such figure, nor does a model without mixing blocks.
     """
     if look == AUTO:
-        look = Look(_block_method(model))
-    look = settle(model, look)
+        look = ExplainOptions(_block_method(model))
+    look = resolve_options(model, look)
     if look.method == "maps":
         return {"Heads": heads_scene(model, images, look), "Block by block": blocks_scene(model, images, look)}
     return {"Block by block": influence_scene(model, images, look)} if look.method == "influence" else {}

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import MixingBlock, backbone_of, check_images, choose, evaluating, mixing_blocks
-from vitrail.explain.jacobian import energy
-from vitrail.explain.query import Query, centre
-from vitrail.explain.token_map import Place, TokenMap
+from vitrail.explain.jacobian import jacobian_norm
+from vitrail.explain.token_map import BlockContext, TokenMap
+from vitrail.explain.token_query import Query, centre
 from vitrail.grid import Grid
 
 LARGEST = 1024
@@ -32,7 +32,7 @@ class InfluenceMap(TokenMap):
         norms: Jacobian norms `(B, N, N)`, not scaled.
     """
 
-    def __init__(self, place: Place, norms: Tensor):
+    def __init__(self, place: BlockContext, norms: Tensor):
         super().__init__(place, torch.arange(place.grid.tokens)[None])
         self.norms = norms
 
@@ -73,7 +73,7 @@ def influence_maps(
                 f"Ask for one query with influence_rows(model, images, query), for blocks of at most {LARGEST} tokens\n"
                 "(blocks=[-1] is the coarsest), or give smaller pictures."
             )
-        rows = [energy(y[:, i], x, probes).sum(-1).sqrt() for i in range(n)]
+        rows = [jacobian_norm(y[:, i], x, probes).sum(-1).sqrt() for i in range(n)]
         found.append(InfluenceMap(place, torch.stack(rows, dim=1)))
     return found
 
@@ -84,7 +84,7 @@ def influence_rows(
     query: Query | None = None,
     blocks: Sequence[int | str] | None = None,
     probes: int | None = 8,
-) -> list[tuple[Place, Tensor]]:
+) -> list[tuple[BlockContext, Tensor]]:
     """Measure how much each token moves one token, block by block, at any size of the grid.
 
     Args:
@@ -99,7 +99,7 @@ def influence_rows(
     """
     query = centre(images) if query is None else query
     return [
-        (place, shares(energy(y[:, place.token(query)], x, probes).sum(-1).sqrt()))
+        (place, shares(jacobian_norm(y[:, place.token(query)], x, probes).sum(-1).sqrt()))
         for place, x, y in _runs(model, images, blocks)
     ]
 
@@ -112,7 +112,7 @@ def shares(norms: Tensor) -> Tensor:
 
 def _runs(
     model: nn.Module, images: Tensor, which: Sequence[int | str] | None
-) -> Iterator[tuple[Place, Tensor, Tensor]]:
+) -> Iterator[tuple[BlockContext, Tensor, Tensor]]:
     """Run the model, then each chosen block alone: its place, its input `(B, N, C)`, its output with a graph."""
     check_images(images)
     blocks = mixing_blocks(model)
@@ -125,7 +125,7 @@ def _runs(
             x, grid = heard[block]
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                yield Place(block, grid, picture), x, block.module(x, grid)
+                yield BlockContext(block, grid, picture), x, block.module(x, grid)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def energy(y: Tensor, x: Tensor, probes: int | None) -> Tensor:
+def jacobian_norm(y: Tensor, x: Tensor, probes: int | None) -> Tensor:
     """Return how strongly each value of `x` moves the vectors `y`: the squares of the Jacobian, summed over channels.
 
     sum_c (d y_c / d x)^2 = E (v^T d y / d x)^2 for directions v of random signs; each unit vector in turn is exact.
@@ -16,7 +16,7 @@ def energy(y: Tensor, x: Tensor, probes: int | None) -> Tensor:
 
     Example:
         >>> x = torch.tensor([[3.0, 5.0]], requires_grad=True)
-        >>> energy(x * torch.tensor([1.0, 2.0]), x, probes=None).tolist()
+        >>> jacobian_norm(x * torch.tensor([1.0, 2.0]), x, probes=None).tolist()
         [[1.0, 4.0]]
     """
     total = torch.zeros_like(x, requires_grad=False)

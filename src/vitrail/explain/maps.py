@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import MixingBlock, attending_blocks, backbone_of, choose, leaf_of, name_of
-from vitrail.explain.token_map import Place, TokenMap
+from vitrail.explain.token_map import BlockContext, TokenMap
 from vitrail.grid import Grid
 
 
@@ -26,7 +26,7 @@ class AttentionMap(TokenMap):
         batch: pictures B.
     """
 
-    def __init__(self, place: Place, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
+    def __init__(self, place: BlockContext, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
         mixer: Any = place.block.module
         slots = mixer.token_index(place.grid)
         super().__init__(place, slots, mixer.keys(place.grid) if hasattr(mixer, "keys") else slots)
@@ -133,7 +133,7 @@ class _Tap:
         def keep(leaf: Any, args: tuple[Any, ...]) -> None:
             q, k, _, bias = leaf.operands(*(x.detach() if isinstance(x, Tensor) else x for x in args))
             self.ran = True
-            self._keep(AttentionMap(Place(block, self._grid, self._picture), (q, k, bias), self._batch))
+            self._keep(AttentionMap(BlockContext(block, self._grid, self._picture), (q, k, bias), self._batch))
 
         return keep
 

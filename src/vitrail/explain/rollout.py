@@ -18,7 +18,7 @@ from vitrail.errors import VitrailError
 from vitrail.explain.blocks import check_images, evaluating
 from vitrail.explain.geometry import owner_of_cells
 from vitrail.explain.maps import AttentionMap, attention_maps
-from vitrail.explain.query import Query
+from vitrail.explain.token_query import Query
 from vitrail.grid import Grid
 from vitrail.parts.backbone import Classifier, Features
 

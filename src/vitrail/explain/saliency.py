@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import backbone_of, check_images, evaluating
-from vitrail.explain.jacobian import energy
-from vitrail.explain.query import Query, centre, token_of
+from vitrail.explain.jacobian import jacobian_norm
+from vitrail.explain.token_query import Query, centre, token_of
 from vitrail.grid import Grid
 
 
@@ -83,7 +83,7 @@ def receptive_field(
                 f"{grid.tokens - 1}, or for the\nanswer: saliency(model, images), or no query."
             )
         vector = pyramid[stage].flatten(1, 2)[:, token - grid.prefix]  # (B, H, W, C) -> (B, C)
-        return energy(vector, images, probes).sum(1).sqrt()
+        return jacobian_norm(vector, images, probes).sum(1).sqrt()
 
 
 def _target(scores: Tensor, target: int | Tensor | None) -> Tensor:

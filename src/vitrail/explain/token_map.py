@@ -8,11 +8,11 @@ from torch import Tensor
 
 from vitrail.explain.blocks import MixingBlock
 from vitrail.explain.geometry import cell_size, centres
-from vitrail.explain.query import Pixel, Query, token_of
+from vitrail.explain.token_query import Pixel, Query, token_of
 from vitrail.grid import Grid
 
 
-class Place(NamedTuple):
+class BlockContext(NamedTuple):
     """Where and on what a block ran.
 
     Args:
@@ -77,7 +77,7 @@ class TokenMap(ABC):
         keys: which token is drawn from in each place of each group, `(G, m)`; by default those that ask.
     """
 
-    def __init__(self, place: Place, slots: Tensor, keys: Tensor | None = None):
+    def __init__(self, place: BlockContext, slots: Tensor, keys: Tensor | None = None):
         self.place, self.slots, self.keys = place, slots, slots if keys is None else keys
         self.block, self.grid, self.picture = place
 

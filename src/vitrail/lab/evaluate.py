@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.data.dataset import PictureSet
-from vitrail.data.open import open_dataset
-from vitrail.data.picture import ImageDecodeError
+from vitrail.data.datasets import open_dataset
+from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError, unknown
-from vitrail.lab.ahead import ahead, batched, even
 from vitrail.lab.calibration import calibrate
 from vitrail.lab.evaluation import Evaluation
+from vitrail.lab.examples import ExampleCollector
 from vitrail.lab.form import Answerer, Form, Precision, Told
-from vitrail.lab.inference import ModelSource, asking, class_names, find_model
 from vitrail.lab.metrics import Scores, class_figures, count_confusions, macro_f1, score, top
+from vitrail.lab.model_loading import ModelSource, class_names, find_model, inference_mode_for
 from vitrail.lab.predict import Labels
-from vitrail.lab.showcase import Showcase
+from vitrail.lab.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.native.image_resize import best_pixels
 from vitrail.tasks.classification import check_finite
 
@@ -81,12 +81,12 @@ def evaluate(
         raise VitrailError(f"batch is {batch}; it must be at least 1.")
     ready = find_model(model, device=device)
     pictures = data if isinstance(data, PictureSet) else open_split(data, split)
-    showcase, parts, started = Showcase(errors=worst), [], perf_counter()
+    showcase, parts, started = ExampleCollector(errors=worst), [], perf_counter()
     classes = getattr(getattr(ready, "config", None), "num_classes", None)
     # Names that do not fit are refused before the work, where the model says how many classes it has.
     named = None if classes is None else _named(ready, classes, pictures, labels)
     answerer = Answerer(ready, len(pictures), precision=precision, fast=optimize, told=told)
-    with asking(ready) as place:
+    with inference_mode_for(ready) as place:
         prepare = EvalTransform(ready.preprocess, best_pixels(len(pictures)))
         for numbers, pixels in _batches(prepare, pictures, batch, bad, answerer.gate):
             logits = answerer(prepare.batch(pixels.to(place)))
@@ -142,8 +142,8 @@ def _batches(
                 raise
             return number, None
 
-    found = ahead(read, range(len(pictures)), window=2 * size, gate=gate)
-    for group in batched(found, even(size, len(pictures))):
+    found = prefetch_map(read, range(len(pictures)), window=2 * size, gate=gate)
+    for group in batched(found, balanced_batch_size(size, len(pictures))):
         good = [(number, pixels) for number, pixels in group if pixels is not None]
         if good:
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])
@@ -182,7 +182,7 @@ def _conclude(
     pictures: PictureSet,
     scores: Scores,
     names: tuple[str, ...],
-    showcase: Showcase,
+    showcase: ExampleCollector,
     seconds: float,
     batch: int,
     device: str,

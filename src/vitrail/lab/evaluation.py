@@ -6,10 +6,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from vitrail.durable import write_file
+from vitrail.atomic_io import write_file
 from vitrail.errors import DataError
 from vitrail.lab.calibration import Calibration
-from vitrail.lab.interval import Rate
+from vitrail.lab.confidence_interval import Rate
 from vitrail.lab.metrics import ClassFigures
 
 

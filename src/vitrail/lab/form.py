@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
-from vitrail.lab.bench.agreement import compare
-from vitrail.lab.bench.execution import finished
-from vitrail.lab.bench.turns import Clock
-from vitrail.lab.trial import Answer, Side, try_out
+from vitrail.lab.ab_trial import Answer, TrialArm, try_out
+from vitrail.lab.bench.accuracy import compare
+from vitrail.lab.bench.interleaved_timing import Clock
+from vitrail.lab.bench.torch_runners import finished
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
 
@@ -139,7 +139,7 @@ class Answerer:
                 return replace(form, reason="; ".join(reasons)), answers
         return replace(plain, reason="; ".join(reasons)), usual.answers
 
-    def _try(self, precision: Precision, plain: Side, truth: Side, images: Tensor) -> tuple[Form, Tensor]:
+    def _try(self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Tensor) -> tuple[Form, Tensor]:
         """Return the fast form with its answers to the batch.
 
         Raises:
@@ -189,14 +189,14 @@ class Answerer:
     def _weights(self) -> list[Tensor]:
         return [value.detach() for value in self.model.parameters()]
 
-    def _side(self, answer: Answer, images: Tensor) -> Side:
+    def _side(self, answer: Answer, images: Tensor) -> TrialArm:
         """Prepare to ask a form: picture by picture, on a GPU, which few do not fill, by the batch."""
         if self._device().type != "cuda":
-            return Side(answer, images, 1, self._timed)
+            return TrialArm(answer, images, 1, self._timed)
         answer(images)  # kernels are built and libraries come up
-        return Side(answer, images, len(images), self._timed)
+        return TrialArm(answer, images, len(images), self._timed)
 
-    def _weigh(self, usual: Side, precision: Precision) -> None:
+    def _weigh(self, usual: TrialArm, precision: Precision) -> None:
         """Refuse a form that the job is too short for, by the time of one turn and that of laying out one weight.
 
         It is worth it where what a form twice as fast saves, less the turn that the plain one then took for nothing, is

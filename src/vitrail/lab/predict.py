@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.data.picture import ImageDecodeError
+from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.ahead import ahead, batched, even
 from vitrail.lab.form import Answerer, Precision, Told
-from vitrail.lab.inference import ModelSource, asking, class_names, find_model, read_names
-from vitrail.lab.pictures import Picture, find_pictures
+from vitrail.lab.image_sources import Picture, find_pictures
+from vitrail.lab.model_loading import ModelSource, class_names, find_model, inference_mode_for, read_names
+from vitrail.lab.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classification import Classification, check_finite, classify
@@ -140,7 +140,9 @@ def predictions(
         except DataError as error:
             return picture, error
 
-    for group in batched(ahead(read, pictures, window=2 * batch, gate=answerer.gate), even(batch, count)):
+    for group in batched(
+        prefetch_map(read, pictures, window=2 * batch, gate=answerer.gate), balanced_batch_size(batch, count)
+    ):
         logits = _ask(model, answerer, prepare, group)
         if not names and len(logits):
             names = class_names(model, logits.shape[1], given)
@@ -158,7 +160,7 @@ def _ask(model: Any, answerer: Answerer, prepare: EvalTransform, group: list[Rea
     if not good:
         return torch.empty(0, 0)
     names, pixels = zip(*good, strict=True)
-    with asking(model) as device:
+    with inference_mode_for(model) as device:
         logits = answerer(prepare.batch(torch.stack(pixels).to(device)))
     check_finite(logits, names)
     return logits

@@ -13,15 +13,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import vitrail
-from vitrail.durable import write_file
+from vitrail.atomic_io import write_file
 from vitrail.lab.chart import reliability_chart
+from vitrail.lab.confusion_plot import confusion_cells, confusion_picture
 from vitrail.lab.curves import curves
 from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.heat import confusion_cells, confusion_picture
-from vitrail.lab.inside import look_inside
+from vitrail.lab.explain_section import look_inside
+from vitrail.lab.formatting import arithmetic, duration, format_value, human_count, percent, summary_text
 from vitrail.lab.metrics import ClassFigures
 from vitrail.lab.run_folder import Run, read_run
-from vitrail.lab.words import arithmetic, duration, in_words, percent, plain, short
 from vitrail.training.config import TrainConfig
 
 MOST_ROWS = 200
@@ -67,7 +67,7 @@ def render(run: Run, model: Any = None) -> str:
     of_evaluation: dict[str, Any] = {}
     if evaluation is not None:
         of_evaluation = {
-            "sentence": in_words(evaluation),
+            "sentence": summary_text(evaluation),
             "reliability": Markup(reliability_chart(evaluation.calibration.bins)),
             "confusion": _confusion(evaluation),
             "figures": _weakest(evaluation),
@@ -105,7 +105,7 @@ def _facts(run: Run) -> Iterator[str]:
         yield f"evaluated on {run.evaluation.data}"
 
 
-class Tile(NamedTuple):
+class MetricCard(NamedTuple):
     """A headline figure: what it is, its value, and what to make of it."""
 
     label: str
@@ -113,28 +113,30 @@ class Tile(NamedTuple):
     note: str
 
 
-def _tiles(run: Run) -> Iterator[Tile]:
+def _tiles(run: Run) -> Iterator[MetricCard]:
     evaluation, summary = run.evaluation, run.summary
     if evaluation is not None:
         low, high = 100 * evaluation.top1.low, 100 * evaluation.top1.high
-        yield Tile("Top-1", percent(evaluation.top1.value), f"95% interval {low:.1f}\u2060–\u2060{high:.1f}")
+        yield MetricCard("Top-1", percent(evaluation.top1.value), f"95% interval {low:.1f}\u2060–\u2060{high:.1f}")
         if evaluation.top5 is not None:
-            yield Tile("Top-5", percent(evaluation.top5.value), "true class among five")
-        yield Tile(
+            yield MetricCard("Top-5", percent(evaluation.top5.value), "true class among five")
+        yield MetricCard(
             "Macro F1",
             percent(evaluation.macro_f1),
             f"mean over {sum(bool(each.support) for each in evaluation.classes)} classes",
         )
-        yield Tile("Calibration error", percent(evaluation.calibration.ece), "gap of confidence")
+        yield MetricCard("Calibration error", percent(evaluation.calibration.ece), "gap of confidence")
     elif run.epochs:
         best = max(run.epochs, key=lambda row: row.get("top1") or 0.0)
-        yield Tile("Best top-1 so far", percent(best.get("top1")), f"validation, epoch {plain(best.get('epoch'))}")
+        yield MetricCard(
+            "Best top-1 so far", percent(best.get("top1")), f"validation, epoch {format_value(best.get('epoch'))}"
+        )
     parameters = evaluation.parameters if evaluation else summary.get("parameters")
     if parameters:
-        yield Tile("Parameters", short(parameters), f"{parameters:,}")
+        yield MetricCard("Parameters", human_count(parameters), f"{parameters:,}")
     seconds = summary.get("seconds") or (run.epochs[-1].get("seconds") if run.epochs else None)
     if seconds:
-        yield Tile("Training time", duration(seconds), f"{len(run.steps):,} updates" if run.steps else "")
+        yield MetricCard("Training time", duration(seconds), f"{len(run.steps):,} updates" if run.steps else "")
 
 
 def _settings(config: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
@@ -155,7 +157,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "percent": percent,
-        "plain": plain,
+        "plain": format_value,
         "duration": duration,
         "arithmetic": arithmetic,
     }

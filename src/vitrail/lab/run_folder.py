@@ -11,7 +11,7 @@ import yaml
 
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.inference import model_folder
+from vitrail.lab.model_loading import model_folder
 from vitrail.training.config import TrainConfig
 from vitrail.weights.folder import is_model_folder
 

@@ -2,7 +2,7 @@
 
 Each file in this room is one architecture: a frozen config, `build(config)` and `VARIANTS`, a plain dict from names
 (timm's, which users, papers and checkpoints speak) to configs. `published.py` holds what is published about them, their
-names included, so that a list of names opens no architecture; `added.py` opens files of the user's own.
+names included, so that a list of names opens no architecture; `custom.py` opens files of the user's own.
 """
 
 import os
@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.models.added import VARIABLE, added, own_fault
+from vitrail.models.custom import VARIABLE, added, own_fault
 from vitrail.models.overrides import check_size, same_kind
 from vitrail.models.published import PUBLISHED
 

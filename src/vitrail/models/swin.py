@@ -36,7 +36,7 @@ from vitrail.parts.merging import NoMerging, PatchMerging
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-from vitrail.parts.windows import MaskedPadding, PadThenRoll, RollThenPad
+from vitrail.parts.window_partition import MaskedPadding, PadThenRoll, RollThenPad
 from vitrail.preprocess import Preprocess
 
 EDGES = {"official": PadThenRoll, "timm": RollThenPad, "masked": MaskedPadding}

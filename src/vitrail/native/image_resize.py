@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.data.augment import mirrors, offsets
-from vitrail.data.draw import Draws
-from vitrail.data.pixels import PLAIN, Box, Pair, Pixels
+from vitrail.data.pixel_ops import PLAIN, Box, Pair, Pixels
+from vitrail.data.stateless_rng import BatchRng
 from vitrail.native.allocator import empty
 from vitrail.native.build import Unavailable, built, library
 from vitrail.native.ffi import at
@@ -79,7 +79,7 @@ class Compiled(Pixels):
         del holder  # until here it kept the pixels where they are
         return planes if done else super().resize(image, box, size, corner, side, interpolation)
 
-    def move(self, pixels: Tensor, draws: Draws, padding: int, border: str, mirror: float) -> Tensor:
+    def move(self, pixels: Tensor, draws: BatchRng, padding: int, border: str, mirror: float) -> Tensor:
         """Cut a window at a random place of each padded picture, then mirror some."""
         pixels = pixels.contiguous()
         tops, lefts = offsets(pixels, draws, padding, border)

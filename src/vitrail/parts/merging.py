@@ -43,12 +43,42 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Merge; the grid must have no prefix."""
-        cells = grid.cells(x)
-        if grid.h % 2 or grid.w % 2:
-            cells = pad(cells, (0, 0, 0, grid.w % 2, 0, grid.h % 2))
-        squares = cells.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, H/2, 2 down, W/2, 2 right, C)
-        merged = squares.permute(0, 1, 3, 4, 2, 5).flatten(3)  # -> (B, H/2, W/2, 4C), right slower than down
-        return to_grid(self.reduction(self.norm(merged)))
+        return to_grid(self.reduction(self.norm(concat_squares(x, grid))))
+
+
+class PostNormPatchMerging(nn.Module):
+    """Four neighbours become one token, and the norm follows the reduction: `norm(W concat(...))`.
+
+    "Swin Transformer V2", the authors' code. Order and padding are those of `PatchMerging`.
+
+    Args:
+        dim: channels C before.
+        out_dim: channels after.
+
+    Example:
+        >>> import torch
+        >>> x, grid = PostNormPatchMerging(8, 16)(torch.zeros(2, 15, 8), Grid(3, 5))
+        >>> x.shape, grid
+        (torch.Size([2, 6, 16]), Grid(h=2, w=3, prefix=0))
+    """
+
+    def __init__(self, dim: int, out_dim: int):
+        super().__init__()
+        self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
+        self.norm = nn.LayerNorm(out_dim)
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Merge; the grid must have no prefix."""
+        return to_grid(self.norm(self.reduction(concat_squares(x, grid))))
+
+
+def concat_squares(x: Tokens, grid: Grid) -> Tensor:
+    """Concatenate the channels of each 2 x 2 square of cells: `(B, ceil(H / 2), ceil(W / 2), 4 C)`."""
+    cells = grid.cells(x)
+    if grid.h % 2 or grid.w % 2:
+        cells = pad(cells, (0, 0, 0, grid.w % 2, 0, grid.h % 2))
+    squares = cells.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, H/2, 2 down, W/2, 2 right, C)
+    return squares.permute(0, 1, 3, 4, 2, 5).flatten(3)  # -> (B, H/2, W/2, 4C), right slower than down
 
 
 class ConvMerging(nn.Module):

@@ -61,8 +61,9 @@ class RelativePositionBias(NoPosition):
         self.register_buffer("index", relative_index(*size), persistent=False)
         nn.init.trunc_normal_(self.table, std=0.02)
 
-    def bias(self, q: Heads, grid: Grid) -> Bias | None:
-        """Look the offsets of `grid` up: `(h, N, N)`."""
+    def bias(self, q: Heads, grid: Layout) -> Bias | None:
+        """Look up the offsets of the grid: `(h, N, N)`."""
+        assert isinstance(grid, Grid), grid
         index = self.index[: grid.h, : grid.w, : grid.h, : grid.w].flatten(2, 3).flatten(0, 1)  # (hw, hw)
         # `embedding` and not an index: its gradient is summed in a fixed order, on every device.
         return embedding(index, self.table).permute(2, 0, 1)  # (N, N, h) -> (h, N, N)

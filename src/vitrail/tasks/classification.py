@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from vitrail.data.picture import open_image
+from vitrail.data.image_io import open_image
 from vitrail.errors import DataError
 
 _PAPER, _INK, _BAR, _TRACK = "#ffffff", "#1d232b", "#2f6db3", "#e6eaef"

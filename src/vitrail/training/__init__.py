@@ -1,23 +1,23 @@
 """Training: one loop, and everything that keeps it from losing a step.
 
-Start at `loop.py` (what happens), then `session.py` (what it happens to) and `train.py` (how a run begins and ends)::
+Start at `loop.py` (what happens), then `trainer.py` (what it happens to) and `train.py` (how a run begins and ends)::
 
-    config.py      TrainConfig: every option of a run; values.py reads them from a file; neither imports torch
-    train.py       train(config, reporter, stop, command) -> Summary
-    build.py       config -> Session: data, model, loss, optimizer
-    loop.py        fit(session), validate(session, loader); Diverged
-    session.py     Session: what the loop turns, and its books
-    schedule.py    Schedule (rate by share of the run), Steps and Seconds (length of a run)
-    groups.py      parameter groups: layer-wise rates, decay, freezing
-    objective.py   labels, or labels and a teacher (DeiT)
-    ema.py         moving average of the weights
-    world.py       one process, DDP, FSDP2
-    precision.py   bf16 or fp32
-    state.py       training state: safetensors and JSON, atomic, with checksums; shards.py the tensors in it
-    folder.py      the run folder; lock.py one run at a time; log.py metrics.jsonl, results.csv, TensorBoard
-    resume.py      going on with a run, or beginning it where that loses nothing
-    stop.py        stopping on request; progress.py what the user sees
-    trial.py       trying without leaving a trace: batch_size.py, rate_finder.py, dry_run.py, memory.py
+    config.py              TrainConfig: every option of a run; config_io.py reads them from a file (both without torch)
+    train.py               train(config, reporter, stop, command) -> Summary
+    setup.py               config -> Trainer: data, model, loss, optimizer
+    loop.py                fit(trainer), validate(trainer, loader); NonFiniteLoss
+    trainer.py             Trainer: training state and bookkeeping
+    schedule.py            Schedule (rate by share of the run), Steps and Seconds (length of a run)
+    param_groups.py        parameter groups: layer-wise rates, decay, freezing
+    objective.py           labels, or labels and a teacher (DeiT)
+    ema.py                 moving average of the weights
+    distributed.py         one process, DDP, FSDP2
+    precision.py           bf16 or fp32
+    checkpoint.py          training state: safetensors and JSON, atomic; sharded_checkpoint.py the tensors
+    run_dir.py             the run folder; lock.py one run at a time; log.py metrics.jsonl, results.csv, TensorBoard
+    resume.py              going on with a run, or beginning it where that loses nothing
+    signals.py             stopping on request; reporters.py what the user sees
+    probe.py               trying without leaving a trace: batch_size.py, rate_finder.py, dry_run.py, host_memory.py
 
 A run folder holds `metrics.jsonl`, one object a line:
 `{"kind": "step", "step", "epoch", "loss", "lr", "grad_norm"}` and

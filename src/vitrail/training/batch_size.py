@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 
 from vitrail.errors import ResourceError
-from vitrail.training.build import usual_batch
-from vitrail.training.memory import available, giving_back, peak_of, resident
-from vitrail.training.session import Session
-from vitrail.training.trial import fake_batch, try_step, untouched
+from vitrail.training.host_memory import available, peak_of, resident, trim_on_free
+from vitrail.training.probe import fake_batch, try_step, untouched
+from vitrail.training.setup import usual_batch
+from vitrail.training.trainer import Trainer
 
 SHARE = 0.6  # of the memory that is left may be in use; what is kept between it was half as much at most (docs/log.md)
 _VISIBLE = 256 * 2**20  # bytes that a batch must add to be told from the noise
@@ -38,7 +38,7 @@ def useful_batch(pictures: int, parts: int = 1) -> int:
     return max(pictures // 32 // parts * parts, usual_batch(pictures, parts))
 
 
-def largest_batch(run: Session, most: int) -> int:
+def largest_batch(run: Trainer, most: int) -> int:
     """Return the largest global batch for a run, in pictures.
 
     Args:
@@ -54,7 +54,7 @@ def largest_batch(run: Session, most: int) -> int:
         if device.type == "cuda":
             found = by_trial(lambda count: _fits(run, count * parts), most)
         else:
-            with giving_back():
+            with trim_on_free():
                 limit = resident() + int(SHARE * available(device) / size)
                 found = by_line(lambda count: _peak(run, count * parts), limit, most)
     found = int(-run.world.largest([-float(found)])[0])  # the smallest of all processes
@@ -132,11 +132,11 @@ def by_trial(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def _peak(run: Session, count: int) -> int:
+def _peak(run: Trainer, count: int) -> int:
     return peak_of(lambda: try_step(run, fake_batch(run, count)), run.world.device)
 
 
-def _fits(run: Session, count: int) -> bool:
+def _fits(run: Trainer, count: int) -> bool:
     try:
         try_step(run, fake_batch(run, count))
     except torch.OutOfMemoryError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.training.values import typed
+from vitrail.training.config_io import typed
 
 RUNTIME = ("out", "resume", "dry_run", "workers", "device", "parallel", "save_steps", "save_seconds")
 """Fields that say how a run is carried out, not what it computes: a resumed run may be given others."""

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.data.check import CheckReport, check_dataset
-from vitrail.data.open import Splits, open_dataset
-from vitrail.training.build import open_data
+from vitrail.data.datasets import Splits, open_dataset
 from vitrail.training.config import TrainConfig
-from vitrail.training.folder import refuse_folder
+from vitrail.training.distributed import connect
+from vitrail.training.host_memory import capacity, peak_of
 from vitrail.training.loop import validate
-from vitrail.training.memory import capacity, peak_of
-from vitrail.training.progress import Silent, clock
+from vitrail.training.probe import try_step, untouched
+from vitrail.training.reporters import NullReporter, clock
+from vitrail.training.run_dir import refuse_folder
 from vitrail.training.schedule import Steps
-from vitrail.training.session import Session
-from vitrail.training.stop import Stop
-from vitrail.training.train import make_run, own_randomness, title
-from vitrail.training.trial import try_step, untouched
-from vitrail.training.world import connect
+from vitrail.training.setup import open_data
+from vitrail.training.signals import StopRequest
+from vitrail.training.train import isolated_rng, make_run, title
+from vitrail.training.trainer import Trainer
 
 _STEPS = 5
 
@@ -90,16 +90,16 @@ def dry_run(config: TrainConfig) -> Plan:
     begun = Path(config.out) if config.resume and config.out else None
     try:
         world.follow(lambda: refuse_folder(config, begun))
-        with own_randomness(config):
+        with isolated_rng(config):
             splits = open_data(config)
             check = check_dataset(open_dataset(config.data, val_share=config.val_share, bad="list"))
-            run = make_run(config, world, splits, Silent(), Stop())
+            run = make_run(config, world, splits, NullReporter(), StopRequest())
             return measure(run, splits, check)
     finally:
         world.close()
 
 
-def measure(run: Session, splits: Splits, check: CheckReport) -> Plan:
+def measure(run: Trainer, splits: Splits, check: CheckReport) -> Plan:
     """Measure memory and speed of a session, and leave it as it was."""
     with untouched(run):
         ends: list[float] = []
@@ -147,7 +147,7 @@ class _First:
         return islice(self.loader.epoch(), self.count)
 
 
-def _forever(run: Session) -> Any:
+def _forever(run: Trainer) -> Any:
     epoch = 0
     while True:
         yield from run.train_data.epoch(epoch)

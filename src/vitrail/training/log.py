@@ -14,7 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
-from vitrail.durable import flush_folder
+from vitrail.atomic_io import flush_folder
 
 
 class Log(Protocol):

@@ -4,7 +4,7 @@
     after an epoch:  validate
 
 Everything random in a step is a function of the seed and of the number of the step, and everything else that it depends
-on is in `Session`, so a run that is killed and resumed makes the very same steps.
+on is in `Trainer`, so a run that is killed and resumed makes the very same steps.
 """
 
 import json
@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from vitrail.durable import write_file
+from vitrail.atomic_io import write_file
 from vitrail.errors import VitrailError
 from vitrail.tasks.classify import ClassificationScore
-from vitrail.training.session import Session
+from vitrail.training.trainer import Trainer
 
 
-class Diverged(VitrailError):
+class NonFiniteLoss(VitrailError):
     """The loss or the gradient of a batch is not a number; the weights were not touched."""
 
 
-def fit(run: Session) -> None:
+def fit(run: Trainer) -> None:
     """Train until the run is over: its length is reached, or it no longer gets better.
 
     Raises:
@@ -45,7 +45,7 @@ def fit(run: Session) -> None:
         train_epoch(run)
 
 
-def train_epoch(run: Session) -> None:
+def train_epoch(run: Trainer) -> None:
     """Make the updates that are left of the current epoch."""
     run.train_mode()
     for batch in run.train_data.epoch(run.at.epoch, run.at.batch):
@@ -64,7 +64,7 @@ def train_epoch(run: Session) -> None:
             return
 
 
-def set_rate(run: Session) -> float:
+def set_rate(run: Trainer) -> float:
     """Give each group its part of the schedule's rate."""
     rate = run.schedule.rate(run.share())
     for group in run.optimizer.param_groups:
@@ -72,7 +72,7 @@ def set_rate(run: Session) -> float:
     return rate
 
 
-def backward(run: Session, batch: Any) -> float:
+def backward(run: Trainer, batch: Any) -> float:
     """Add up the gradients of a batch, part by part, and return the mean loss over all processes."""
     device = run.world.device
     images, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
@@ -91,20 +91,20 @@ def backward(run: Session, batch: Any) -> float:
     return run.world.total(total).item() / run.world.size
 
 
-def gradient_norm(run: Session) -> float:
+def gradient_norm(run: Trainer) -> float:
     """Return the norm of the whole gradient."""
     norm: Any = get_total_norm(_gradients(run))
     return (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).item()
 
 
-def clip(run: Session, norm: float) -> None:
+def clip(run: Trainer, norm: float) -> None:
     """Shorten the gradient to the allowed norm."""
     if 0 < run.config.clip_grad < norm:
         clip_grads_with_norm_(_learning(run), run.config.clip_grad, torch.tensor(norm, device=run.world.device))
 
 
 @torch.no_grad()
-def validate(run: Session, data: Any) -> dict[str, float] | None:
+def validate(run: Trainer, data: Any) -> dict[str, float] | None:
     """Measure the averaged weights on a data set, shared by the processes; None if asked to stop meanwhile."""
     run.student.eval()
     score = ClassificationScore(len(run.labels), run.world.device)
@@ -122,7 +122,7 @@ def validate(run: Session, data: Any) -> dict[str, float] | None:
     return score.metrics()
 
 
-def diverged(run: Session, batch: Any, loss: float, norm: float) -> Diverged:
+def diverged(run: Trainer, batch: Any, loss: float, norm: float) -> NonFiniteLoss:
     """Write down which pictures the batch held, and build the error."""
     at = run.at
     samples = [run.train_data.dataset.ids[i] for part in run.world.gather(batch.index.tolist()) for i in part]
@@ -135,20 +135,20 @@ def diverged(run: Session, batch: Any, loss: float, norm: float) -> Diverged:
             path, (json.dumps({**facts, "samples": [str(sample) for sample in samples]}, indent=2) + "\n").encode()
         )
         where = f"its {len(samples)} pictures are listed in {path}"
-    return Diverged(
+    return NonFiniteLoss(
         f"The {what} in step {at.step + 1}, batch {at.batch + 1} of epoch {at.epoch + 1}: {where}.\n"
         "The update was not made; the weights are those of the step before.\n"
         f"Try a lower lr (it is {run.config.lr}), a longer warmup, clip_grad=1, precision=fp32; look at the pictures."
     )
 
 
-def _cut(run: Session, values: Tensor) -> tuple[Tensor, ...]:
+def _cut(run: Trainer, values: Tensor) -> tuple[Tensor, ...]:
     return values.tensor_split(run.config.grad_accum)
 
 
-def _learning(run: Session) -> list[Tensor]:
+def _learning(run: Trainer) -> list[Tensor]:
     return [p for group in run.optimizer.param_groups for p in group["params"]]
 
 
-def _gradients(run: Session) -> list[Tensor]:
+def _gradients(run: Trainer) -> list[Tensor]:
     return [p.grad for p in _learning(run) if p.grad is not None]

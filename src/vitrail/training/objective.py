@@ -1,7 +1,7 @@
 """What a step makes smaller: the task's loss, alone or with a teacher's.
 
-`Student` is what the processes wrap and the loop calls; an objective turns its two outputs and the targets into one
-loss.
+DDP and FSDP wrap `TrainingWrapper`, which the loop calls; an objective turns its two outputs and the targets into
+one loss.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Objective = Callable[[tuple[Tensor, Tensor], Tensor, Tensor], Tensor]
 """`(outputs of the student, images, targets) -> loss`."""
 
 
-class Student(nn.Module):
+class TrainingWrapper(nn.Module):
     """A classifier in training: its logits for the labels, and its logits for a teacher.
 
     A model with a distillation token has a head with `both`; its two answers are trained apart and averaged in use. Any

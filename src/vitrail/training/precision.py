@@ -7,7 +7,7 @@ it was begun with, wherever it goes on: another one would quietly make it anothe
 import torch
 
 from vitrail.native.cpu_features import computes_bf16
-from vitrail.training.world import SingleProcess
+from vitrail.training.distributed import SingleProcess
 
 
 def choose_precision(asked: str, world: SingleProcess) -> str:

@@ -14,8 +14,8 @@ from math import isfinite
 from typing import Any
 
 from vitrail.errors import VitrailError
-from vitrail.training.session import Session
-from vitrail.training.trial import try_step, untouched
+from vitrail.training.probe import try_step, untouched
+from vitrail.training.trainer import Trainer
 
 LOWEST, HIGHEST = 1e-6, 1.0
 
@@ -35,7 +35,7 @@ class RateCurve:
     suggestion: float
 
 
-def find_rate(run: Session, steps: int = 100) -> RateCurve:
+def find_rate(run: Trainer, steps: int = 100) -> RateCurve:
     """Try growing rates on a run, one batch each.
 
     Args:
@@ -94,7 +94,7 @@ def below_the_least(rates: list[float], losses: list[float]) -> float:
     return max([rate for rate in rates if rate <= rates[end] / 3], default=rates[0])
 
 
-def _batches(run: Session) -> Iterator[Any]:
+def _batches(run: Trainer) -> Iterator[Any]:
     epoch = 0
     while True:
         yield from run.train_data.epoch(epoch)

@@ -7,21 +7,21 @@ deleted, or not copied along, and beginning anew would write over what the run l
 
 from pathlib import Path
 
-from vitrail.durable import make_folder, settle, write_file
+from vitrail.atomic_io import make_folder, settle, write_file
 from vitrail.errors import DataError, VitrailError
-from vitrail.training.folder import CONFIG, SUMMARY, write_environment
+from vitrail.training.checkpoint import UNSAVED, SavedCheckpoint, newest_state
 from vitrail.training.log import NoLog, RunLog, tensorboard_missing
 from vitrail.training.loop import validate
 from vitrail.training.precision import slowness
-from vitrail.training.session import Session
-from vitrail.training.state import UNSAVED, Saved, newest_state
+from vitrail.training.run_dir import CONFIG, SUMMARY, write_environment
+from vitrail.training.trainer import Trainer
+from vitrail.weights.custom_architecture import own_file
 from vitrail.weights.manifest import verify
-from vitrail.weights.own import own_file
 
 _WORK = ("weights/best", "weights/last", SUMMARY, "metrics.jsonl", "results.csv")
 
 
-def resume(run: Session) -> None:
+def resume(run: Trainer) -> None:
     """Go on from the newest whole state, or begin where nothing was saved; open the logs at that point.
 
     Raises:
@@ -50,7 +50,7 @@ def resume(run: Session) -> None:
         stand_in(run, folder / "weights" / "best")
 
 
-def go_on(run: Session, state: Saved) -> None:
+def go_on(run: Trainer, state: SavedCheckpoint) -> None:
     """Put a run where a state left it, and say what is not as it was."""
     run.restore(state)
     run.precision = state.facts["precision"]
@@ -102,7 +102,7 @@ def whole(best: Path) -> bool:
     return best.exists()
 
 
-def stand_in(run: Session, best: Path) -> None:
+def stand_in(run: Trainer, best: Path) -> None:
     """Let the weights of the state be the best so far, where those that were the best are gone."""
     run.reporter.note(f"warning: {best} is gone; the weights of the saved state take its place.")
     metrics = validate(run, run.val_data)

@@ -9,23 +9,23 @@ from pathlib import Path
 import torch
 
 from vitrail import __version__
-from vitrail.data.open import Splits
+from vitrail.data.datasets import Splits
 from vitrail.lab.evaluate import evaluate
 from vitrail.lab.run_folder import EVALUATION
 from vitrail.training.batch_size import largest_batch, useful_batch
-from vitrail.training.build import build_length, build_model, build_session, eval_batch, loaders, open_data, usual_batch
+from vitrail.training.checkpoint import list_states
 from vitrail.training.config import TrainConfig
-from vitrail.training.folder import new_folder, refuse_folder, settle_config, write_config, write_summary
+from vitrail.training.distributed import SingleProcess, connect
+from vitrail.training.host_memory import disable_malloc_trim
 from vitrail.training.lock import locked
 from vitrail.training.loop import fit
-from vitrail.training.memory import keep_freed
-from vitrail.training.progress import Reporter, Silent
 from vitrail.training.rate_finder import find_rate
+from vitrail.training.reporters import NullReporter, Reporter
 from vitrail.training.resume import resume
-from vitrail.training.session import Session
-from vitrail.training.state import list_states
-from vitrail.training.stop import Stop
-from vitrail.training.world import SingleProcess, connect
+from vitrail.training.run_dir import new_folder, refuse_folder, settle_config, write_config, write_summary
+from vitrail.training.setup import build_length, build_model, build_session, eval_batch, loaders, open_data, usual_batch
+from vitrail.training.signals import StopRequest
+from vitrail.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Summary:
 
 
 def train(
-    config: TrainConfig, reporter: Reporter | None = None, stop: Stop | None = None, command: str | None = None
+    config: TrainConfig, reporter: Reporter | None = None, stop: StopRequest | None = None, command: str | None = None
 ) -> Summary:
     """Train a model as a config says, and leave a run folder.
 
@@ -101,22 +101,22 @@ def train(
     """
     config, begun = settle_config(config)
     world = connect(config.device, config.parallel)
-    reporter = reporter if reporter is not None and world.leads else Silent()
+    reporter = reporter if reporter is not None and world.leads else NullReporter()
     with ExitStack() as stack:
         stack.callback(world.close)
         world.follow(lambda: refuse_folder(config, begun))
-        stack.enter_context(own_randomness(config))
+        stack.enter_context(isolated_rng(config))
         splits = open_data(config)
-        run = make_run(config, world, splits, reporter, stop or Stop(), begun)
+        run = make_run(config, world, splits, reporter, stop or StopRequest(), begun)
         run.command = command
-        run.folder = claim(run, begun, stack)
+        run.folder = acquire_run_dir(run, begun, stack)
         stack.callback(lambda: run.log.close())
         resume(run)
         stack.callback(reporter.end)
         reporter.begin(title(run, splits))
         run.restart_clock()
         fit(run)
-        return conclude(run, splits)
+        return finalize(run, splits)
 
 
 def make_run(
@@ -124,9 +124,9 @@ def make_run(
     world: SingleProcess,
     splits: Splits,
     reporter: Reporter,
-    stop: Stop,
+    stop: StopRequest,
     begun: Path | None = None,
-) -> Session:
+) -> Trainer:
     """Build the session.
 
     A new run finds the batch and the rate where its config says `auto`. One that has saved a state takes its weights
@@ -157,11 +157,11 @@ def make_run(
         run.config = replace(run.config, lr=found, min_lr=min(config.min_lr, found))
         run.schedule = replace(run.schedule, lr=found, min_lr=run.config.min_lr)
         reporter.note(f"lr=auto found {found:.2e}.")
-    keep_freed()  # after the search for a batch, which goes by what is given back
+    disable_malloc_trim()  # after the search for a batch, which goes by what is given back
     return run
 
 
-def claim(run: Session, begun: Path | None, stack: ExitStack) -> Path:
+def acquire_run_dir(run: Trainer, begun: Path | None, stack: ExitStack) -> Path:
     """Take the run folder, for this run alone; the first process does, the others learn which."""
 
     def take() -> Path:
@@ -175,14 +175,14 @@ def claim(run: Session, begun: Path | None, stack: ExitStack) -> Path:
     return run.world.follow(take)
 
 
-def conclude(run: Session, splits: Splits) -> Summary:
+def finalize(run: Trainer, splits: Splits) -> Summary:
     """Save the last state and weights, evaluate the best weights, and write the summary."""
     run.save()
     run.save_last()
     return run.world.follow(lambda: summarize(run, splits))
 
 
-def summarize(run: Session, splits: Splits) -> Summary:
+def summarize(run: Trainer, splits: Splits) -> Summary:
     """Measure the best weights as they lie on the disk, on the test split or else on validation; write what comes out.
 
     This is the one place where the result of a run is measured: `evaluation.json` has all of it, the summary its head.
@@ -222,7 +222,7 @@ def summarize(run: Session, splits: Splits) -> Summary:
     return summary
 
 
-def title(run: Session, splits: Splits) -> str:
+def title(run: Trainer, splits: Splits) -> str:
     """Say in a line what is trained on what."""
     count = sum(p.numel() for p in run.model.parameters())
     place = f", into {run.folder}" if run.folder else ""
@@ -234,7 +234,7 @@ def title(run: Session, splits: Splits) -> str:
 
 
 @contextmanager
-def own_randomness(config: TrainConfig) -> Iterator[None]:
+def isolated_rng(config: TrainConfig) -> Iterator[None]:
     """Keep the host program's random state, thread count and determinism as they are; set the run's own inside."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng():

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vitrail.durable import make_folder, refuse_unwritable, refuse_unwritable_folder, write_file
+from vitrail.atomic_io import make_folder, refuse_unwritable, refuse_unwritable_folder, write_file
 from vitrail.errors import VitrailError
 from vitrail.models import family_of, make_config
 from vitrail.weights.folder import refuse_foreign, save_model
 from vitrail.weights.formats import FORMATS, written
+from vitrail.weights.from_checkpoint import from_checkpoint
 from vitrail.weights.huggingface import write_huggingface_folder
 from vitrail.weights.load import read_source
-from vitrail.weights.recover import recover
-from vitrail.weights.stated import header_of
+from vitrail.weights.metadata import header_of
 
 _ENDINGS = {".safetensors", ".pth", ".pt", ".bin", ".npz"}
 
@@ -86,7 +86,7 @@ def convert(
     out = Path(out)
     _check_out(to, out)
     checkpoint = read_source(source)
-    found = recover(checkpoint, model, **(fields or {}))
+    found = from_checkpoint(checkpoint, model, **(fields or {}))
     built = found.model
     form, tensors = written(to, family_of(built.variant), built.state_dict(), built.config)
     if to == "vitrail":

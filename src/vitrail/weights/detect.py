@@ -10,7 +10,7 @@ from torch import Tensor
 from vitrail.errors import DataError
 from vitrail.models import catalogue, create_model, family_of
 from vitrail.weights.formats import FORMATS, before_pooling
-from vitrail.weights.keymap import Format, Mapped
+from vitrail.weights.keymap import ConvertedState, Format
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -24,7 +24,7 @@ class Detected(NamedTuple):
     """
 
     format: Format
-    mapped: Mapped
+    mapped: ConvertedState
 
 
 def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Detected:

@@ -21,14 +21,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vitrail.durable import full_disk, replace_folder, settle, write_file
+from vitrail.atomic_io import full_disk, replace_folder, settle, write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.models import create_model
 from vitrail.parts.backbone import Classifier
 from vitrail.preprocess import Preprocess
-from vitrail.weights.card import model_card
-from vitrail.weights.manifest import MANIFEST, dump_json, seal, verify
-from vitrail.weights.own import need_own_file, own_file
+from vitrail.weights.custom_architecture import need_own_file, own_file
+from vitrail.weights.manifest import MANIFEST, dump_json, verify, write_manifest
+from vitrail.weights.model_card import model_card
 from vitrail.weights.processor import from_processor, to_processor
 
 _STATED = ("metrics", "dataset", "license")
@@ -80,7 +80,7 @@ def save_model(
         write_tensors(new / TENSORS, tensors)
         write_file(new / PROCESSOR, dump_json(to_processor(about["preprocess"])))
         write_file(new / CARD, _card(model, about).encode())
-        seal(new, about["command"])
+        write_manifest(new, about["command"])
     return folder
 
 

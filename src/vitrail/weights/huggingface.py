@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrail.durable import replace_folder, write_file
+from vitrail.atomic_io import replace_folder, write_file
 from vitrail.errors import VitrailError
 from vitrail.weights.folder import CONFIG, PROCESSOR, TENSORS, write_tensors
 from vitrail.weights.keymap import Format

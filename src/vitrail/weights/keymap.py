@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrail.weights.operations import SAME, Operation
-from vitrail.weights.pattern import Binding, Pattern
+from vitrail.weights.key_pattern import Binding, Pattern
+from vitrail.weights.transforms import SAME, Transform
 
 _compiled = cache(Pattern)
 
@@ -28,7 +28,7 @@ class Rule:
 
     theirs: str | tuple[str, ...]
     ours: str | tuple[str, ...]
-    operation: Operation = SAME
+    operation: Transform = SAME
 
     @cached_property
     def patterns(self) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
@@ -67,17 +67,17 @@ class Format:
         keys = list(keys)
         return all(any(_compiled(mark).match(key) is not None for key in keys) for mark in self.marks)
 
-    def read(self, theirs: Mapping[str, Tensor]) -> "Mapped":
+    def read(self, theirs: Mapping[str, Tensor]) -> "ConvertedState":
         """Turn their tensors into ours."""
         return _apply(self.rules, theirs, 0, None)
 
-    def write(self, ours: Mapping[str, Tensor], config: Any) -> "Mapped":
+    def write(self, ours: Mapping[str, Tensor], config: Any) -> "ConvertedState":
         """Turn our tensors into theirs; `config` tells what the shapes alone do not, such as the number of heads."""
         return _apply(self.rules, ours, 1, config)
 
 
 @dataclass
-class Mapped:
+class ConvertedState:
     """Tensors under their new names, and what did not get through.
 
     Args:
@@ -101,9 +101,9 @@ def renamed(said: Mapping[str, Any], **theirs: str) -> dict[str, Any]:
     return {field: said[key] for field, key in theirs.items() if isinstance(said.get(key), int | float)}
 
 
-def _apply(rules: Iterable[Rule], tensors: Mapping[str, Tensor], side: int, config: Any) -> Mapped:
+def _apply(rules: Iterable[Rule], tensors: Mapping[str, Tensor], side: int, config: Any) -> ConvertedState:
     """Gather the keys that each rule needs, then run its operation. `side` is where the tensors come from."""
-    result = Mapped()
+    result = ConvertedState()
     rules = tuple(rules)
     groups: dict[tuple[int, Binding], dict[int, str]] = {}
     for key in tensors:
@@ -122,7 +122,7 @@ def _apply(rules: Iterable[Rule], tensors: Mapping[str, Tensor], side: int, conf
 
 
 def _convert(
-    rule: Rule, binding: Binding, found: dict, tensors: Mapping, side: int, config: Any, result: Mapped
+    rule: Rule, binding: Binding, found: dict, tensors: Mapping, side: int, config: Any, result: ConvertedState
 ) -> None:
     """Run one rule for one binding of its places."""
     sources, targets = rule.patterns[side], rule.patterns[1 - side]

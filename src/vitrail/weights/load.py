@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.weights.adapt import Adapted, adapt
+from vitrail.weights.checkpoint_io import Checkpoint, read_checkpoint
 from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.manifest import MANIFEST, verify
-from vitrail.weights.reading import Checkpoint, read_checkpoint
 
 Source = str | Path | Mapping[str, Tensor] | Checkpoint
 

@@ -1,6 +1,7 @@
 """The manifest of a model folder: a checksum of every file and of every tensor, and what made them.
 
-`seal` writes it last; `verify` reads it first and names the file, and in a weight file the tensor, that changed.
+`write_manifest` writes it last; `verify` reads it first and names the file, and in a weight file the tensor, that
+changed.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
 from vitrail import __version__
-from vitrail.durable import write_file
+from vitrail.atomic_io import write_file
 from vitrail.errors import DataError
 
 MANIFEST = "manifest.json"
@@ -22,7 +23,7 @@ LISTED = ("config.json", "model.safetensors", "preprocessor_config.json", "READM
 FORMAT_VERSION = 1
 
 
-def seal(folder: str | Path, command: str | None = None) -> dict[str, Any]:
+def write_manifest(folder: str | Path, command: str | None = None) -> dict[str, Any]:
     """Write `manifest.json` for the files that are in `folder` now, and return it.
 
     Call it after a change made on purpose (a better README, other labels), so that the folder loads again. The command

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.lab.bench.contender import Answer, Unavailable, Way, opened
+from vitrail.lab.bench.candidate import Answer, Unavailable, Variant, opened
 from vitrail.lab.bench.libraries import from_timm
 
 Convert = Callable[[nn.Module, Tensor], Any]
 
 
-def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
+def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Variant]:
     """List OpenVINO's ways, all threads on one batch: from a traced program, and from an exported one.
 
     Each converts some models that the other cannot, and either may give the faster program.
@@ -32,13 +32,13 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way
         raise Unavailable("OpenVINO has no bf16 on this CPU.")
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
 
-    def way(name: str, convert: Convert) -> Way:
-        return Way(name, source, lambda module, example: _openvino(core, convert(module, example), hint))
+    def way(name: str, convert: Convert) -> Variant:
+        return Variant(name, source, lambda module, example: _openvino(core, convert(module, example), hint))
 
     return [way("traced", _traced), way("exported", _exported)]
 
 
-def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[Way]:
+def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[Variant]:
     """List ONNX Runtime's ways: fp32, and for bf16 a program in bf16 as well, which few CPU builds can run.
 
     Raises:
@@ -46,8 +46,8 @@ def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[
     """
     _check_cpu(example, "ONNX Runtime")
 
-    def way(dtype: torch.dtype, name: str) -> Way:
-        return Way(name, source, lambda module, example: _onnxruntime(module.to(dtype), example))
+    def way(dtype: torch.dtype, name: str) -> Variant:
+        return Variant(name, source, lambda module, example: _onnxruntime(module.to(dtype), example))
 
     fp32, bf16 = way(torch.float32, "fp32 program"), way(torch.bfloat16, "bf16 program")
     return [bf16, fp32] if precision == "bf16" else [fp32]

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vitrail.data.transform import EvalTransform
-from vitrail.lab.pictures import find_pictures
+from vitrail.lab.image_sources import find_pictures
 from vitrail.preprocess import Preprocess
 
 

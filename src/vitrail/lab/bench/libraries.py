@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitrail.lab.bench.contender import Unavailable, foreign, opened
+from vitrail.lab.bench.candidate import Unavailable, foreign, opened
 from vitrail.models import family_of
 from vitrail.weights.formats import FORMATS
 

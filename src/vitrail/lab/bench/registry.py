@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.errors import unknown
-from vitrail.lab.bench.contender import Answer, Contender, Unavailable, Way
+from vitrail.lab.bench.candidate import Answer, Candidate, Unavailable, Variant
 from vitrail.lab.bench.engines import onnxruntime_ways, openvino_ways
-from vitrail.lab.bench.execution import Build, compiled_ways, eager_ways, unchanged
 from vitrail.lab.bench.libraries import PEERS
+from vitrail.lab.bench.torch_runners import Build, compiled_ways, eager_ways, unchanged
 
 
-def find_contenders(peers: tuple[str, ...]) -> list[Contender]:
+def find_contenders(peers: tuple[str, ...]) -> list[Candidate]:
     """Return our contenders and the peers of these names.
 
     Raises:
@@ -47,7 +47,7 @@ def _compiled(build: Build) -> Any:
     return lambda model, example, precision: compiled_ways(build, precision)
 
 
-def _optimized(model: nn.Module, example: Tensor, precision: Any) -> list[Way]:
+def _optimized(model: nn.Module, example: Tensor, precision: Any) -> list[Variant]:
     def start(module: Any, example: Tensor) -> Answer:
         fast: Any = vitrail.optimize(module, precision=precision)
         reason = next((text for text in fast.unconverted if text.startswith("everything")), None)
@@ -55,17 +55,17 @@ def _optimized(model: nn.Module, example: Tensor, precision: Any) -> list[Way]:
             raise Unavailable(f"It keeps {reason}.")
         return unchanged(fast, example)
 
-    return [Way("optimized in int8" if precision == "int8" else "optimized", _copy, start)]
+    return [Variant("optimized in int8" if precision == "int8" else "optimized", _copy, start)]
 
 
 CONTENDERS = (
-    Contender("vitrail", _eager(_copy), ours=True),
-    Contender("vitrail-optimized", _optimized, ours=True, int8=True),
-    Contender("vitrail-compiled", _compiled(_copy)),
-    Contender("timm-eager", _eager(_built_by("timm")), needs=("timm",)),
-    Contender("timm-compiled", _compiled(_built_by("timm")), needs=("timm",)),
-    Contender("torchvision", _eager(_built_by("torchvision"))),
-    Contender("huggingface", _eager(_built_by("huggingface")), needs=("transformers",)),
-    Contender("openvino", openvino_ways, needs=("openvino",), fragile=True),
-    Contender("onnxruntime", onnxruntime_ways, needs=("onnxruntime", "onnx", "onnxscript"), fragile=True),
+    Candidate("vitrail", _eager(_copy), ours=True),
+    Candidate("vitrail-optimized", _optimized, ours=True, int8=True),
+    Candidate("vitrail-compiled", _compiled(_copy)),
+    Candidate("timm-eager", _eager(_built_by("timm")), needs=("timm",)),
+    Candidate("timm-compiled", _compiled(_built_by("timm")), needs=("timm",)),
+    Candidate("torchvision", _eager(_built_by("torchvision"))),
+    Candidate("huggingface", _eager(_built_by("huggingface")), needs=("transformers",)),
+    Candidate("openvino", openvino_ways, needs=("openvino",), fragile=True),
+    Candidate("onnxruntime", onnxruntime_ways, needs=("onnxruntime", "onnx", "onnxscript"), fragile=True),
 )

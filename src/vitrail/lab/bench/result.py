@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail.durable import write_file
-from vitrail.lab.bench.agreement import Agreement
-from vitrail.lab.bench.spread import Spread
-from vitrail.lab.bench.start import Start
-from vitrail.lab.bench.turns import Turns
+from vitrail.atomic_io import write_file
+from vitrail.lab.bench.accuracy import Agreement
+from vitrail.lab.bench.cold_start import ColdStart
+from vitrail.lab.bench.interleaved_timing import Timings
+from vitrail.lab.bench.statistics import Quantiles
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Entry:
     ours: bool
     way: str
     others: dict[str, str]
-    turns: Turns
+    turns: Timings
     agreement: Agreement
 
 
@@ -47,7 +47,7 @@ class Phase:
     batch: int
     entries: tuple[Entry, ...]
     absent: dict[str, str]
-    product: Turns
+    product: Timings
 
     @property
     def ours(self) -> Entry:
@@ -59,9 +59,9 @@ class Phase:
         """The fastest peer; None without peers. One whose answers are off counts too: its work is the same."""
         return min((entry for entry in self.entries if not entry.ours), key=_seconds, default=None)
 
-    def images_per_second(self, entry: Entry) -> Spread:
+    def images_per_second(self, entry: Entry) -> Quantiles:
         """Return the pictures a second of a contender, over the rounds."""
-        return Spread.of(self.batch / seconds for seconds in entry.turns.rounds)
+        return Quantiles.of(self.batch / seconds for seconds in entry.turns.rounds)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Bench:
     product_flops: int
     checked: str
     phases: tuple[Phase, ...]
-    starts: tuple[Start, ...]
+    starts: tuple[ColdStart, ...]
     date: str
     command: str
     machine: dict[str, Any]
@@ -109,11 +109,11 @@ class Bench:
         """Whether the answers of ours agree with the reference in every phase."""
         return all(entry.agreement.holds for phase in self.phases for entry in phase.entries if entry.ours)
 
-    def product_rate(self, phase: Phase) -> Spread:
+    def product_rate(self, phase: Phase) -> Quantiles:
         """Return the operations a second of the fastest product during a phase."""
-        return Spread.of(self.product_flops / seconds for seconds in phase.product.rounds)
+        return Quantiles.of(self.product_flops / seconds for seconds in phase.product.rounds)
 
-    def geu(self, phase: Phase, entry: Entry) -> Spread | None:
+    def geu(self, phase: Phase, entry: Entry) -> Quantiles | None:
         """Return the share of the product rate that a contender reaches, round by round; None without a count.
 
         Formula: GEU = (2 · multiply-adds · batch / seconds) / rate of the fastest product.
@@ -122,7 +122,7 @@ class Bench:
             return None
         flops = 2 * self.macs * phase.batch
         pairs = zip(entry.turns.rounds, phase.product.rounds, strict=True)
-        return Spread.of(flops / own / (self.product_flops / product) for own, product in pairs)
+        return Quantiles.of(flops / own / (self.product_flops / product) for own, product in pairs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: every time that was taken, and the figures that follow."""

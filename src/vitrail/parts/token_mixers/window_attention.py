@@ -8,7 +8,7 @@ from vitrail.kernels.window import window
 from vitrail.kernels.window.reference import cut as cut_groups
 from vitrail.parts.attend import Attend, check_heads, merge_heads, split_heads
 from vitrail.parts.positions import NoPosition, RelativePositionBias
-from vitrail.parts.windows import PadThenRoll
+from vitrail.parts.window_partition import PadThenRoll
 from vitrail.shapes import Tokens
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitrail.parts.bottlenecks import GROUPS
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import Kernel, PointwiseConv, PointwiseKernel
+from vitrail.weights.transforms import Kernel, PointwiseConv, PointwiseKernel
 
 STAGE = "backbone.stages.{s}"
 STEM, NORM, HEAD = (

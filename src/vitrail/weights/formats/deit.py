@@ -16,7 +16,7 @@ from vitrail.weights.formats.vit import (
     transformers_states,
 )
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import DROP, Concat
+from vitrail.weights.transforms import DROP, Concat
 
 _TWO_TOKENS = Concat(1, 2)
 

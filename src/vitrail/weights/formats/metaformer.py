@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import SAME, Operation, PointwiseConv, Same, Tensors
+from vitrail.weights.transforms import SAME, Identity, PointwiseConv, Tensors, Transform
 
 PATCHES = "backbone.embedding.patches"
 STEM_NORM = "backbone.embedding.steps.0.norm.weight"
@@ -18,7 +18,7 @@ ENTRY = "backbone.stages.{s+1}.entry"
 ACT = "{scale|bias}"
 
 
-class PoolingOnly(Same):
+class PoolingOnly(Identity):
     """Write for timm, which has PoolFormerV2 but neither IdentityFormer nor RandFormer."""
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
@@ -32,7 +32,7 @@ class PoolingOnly(Same):
         return ours
 
 
-def _blocks(theirs: str, stage: str, pointwise: Operation) -> tuple[Rule, ...]:
+def _blocks(theirs: str, stage: str, pointwise: Transform) -> tuple[Rule, ...]:
     """Return the rules of the blocks of some stages."""
     theirs, ours = theirs.replace("STAGE", stage), f"backbone.stages.{stage}.blocks.{{i}}."
     return (
@@ -43,7 +43,7 @@ def _blocks(theirs: str, stage: str, pointwise: Operation) -> tuple[Rule, ...]:
     )
 
 
-def _convolution(theirs: str, stage: str, pointwise: Operation) -> tuple[Rule, ...]:
+def _convolution(theirs: str, stage: str, pointwise: Transform) -> tuple[Rule, ...]:
     """Return the rules of separable convolutions."""
     theirs, ours = theirs.replace("STAGE", stage) + "token_mixer.", f"backbone.stages.{stage}.blocks.{{i}}.token_mixer."
     return (

@@ -1,7 +1,7 @@
 """MLP-Mixer: timm and the authors' JAX code."""
 
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import Kernel
+from vitrail.weights.transforms import Kernel
 
 BLOCK = "backbone.stages.0.blocks.{i}"
 PATCHES = "backbone.embedding.patches.proj.{weight|bias}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import Concat, KeyMinusQuery, Stack
+from vitrail.weights.transforms import Concat, KeyMinusQuery, Stack
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
 ENTRY = "backbone.stages.{s+1}.entry"

@@ -9,7 +9,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import PointwiseConv
+from vitrail.weights.transforms import PointwiseConv
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
 ENTRY = "backbone.stages.{s+1}.entry.reduction.{weight|bias}"

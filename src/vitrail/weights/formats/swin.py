@@ -9,7 +9,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, Concat, RelativeIndex, UnfoldOrder
+from vitrail.weights.transforms import DROP, Concat, RelativeIndex, UnfoldOrder
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
 ENTRY = "backbone.stages.{s+1}.entry"
@@ -29,7 +29,7 @@ def _blocks(theirs: str, fc1: str = "mlp.fc1", fc2: str = "mlp.fc2", attention: 
     )
 
 
-def _merging(theirs: str) -> tuple[Rule, ...]:
+def merging(theirs: str) -> tuple[Rule, ...]:
     """Return the rules of patch merging for the authors' order of the four places."""
     return (
         Rule(theirs + ".norm.{weight|bias}", ENTRY + ".norm.{weight|bias}"),
@@ -37,7 +37,7 @@ def _merging(theirs: str) -> tuple[Rule, ...]:
     )
 
 
-def _ends(proj: str, patch_norm: str, norm: str, head: str) -> tuple[Rule, ...]:
+def outer_rules(proj: str, patch_norm: str, norm: str, head: str) -> tuple[Rule, ...]:
     """Return the rules of what comes before the first stage and after the last."""
     return (
         Rule(proj + ".{weight|bias}", PATCHES + ".proj.{weight|bias}"),
@@ -49,33 +49,35 @@ def _ends(proj: str, patch_norm: str, norm: str, head: str) -> tuple[Rule, ...]:
 
 _TIMM_BLOCK = "layers.{s}.blocks.{i}"
 _TIMM = (
-    *_ends("patch_embed.proj", "patch_embed.norm", "norm", "head.fc"),
+    *outer_rules("patch_embed.proj", "patch_embed.norm", "norm", "head.fc"),
     *_blocks(_TIMM_BLOCK),
     Rule(_TIMM_BLOCK + ".attn.relative_position_index", (), DROP),
-    *_merging("layers.{s+1}.downsample"),
+    *merging("layers.{s+1}.downsample"),
 )
 
 _OFFICIAL = (
-    *_ends("patch_embed.proj", "patch_embed.norm", "norm", "head"),
+    *outer_rules("patch_embed.proj", "patch_embed.norm", "norm", "head"),
     *_blocks(_TIMM_BLOCK),
     Rule(_TIMM_BLOCK + ".attn.relative_position_index", TABLE, RelativeIndex(flat=False)),
-    *_merging("layers.{s}.downsample"),
+    *merging("layers.{s}.downsample"),
 )
 
 # torchvision numbers patches, stages and mergings in one sequence: 0, then 1, 3, 5, 7 the stages, 2, 4, 6 the mergings.
 _TV_BLOCK = "features.{2s+1}.{i}"
 _TORCHVISION = (
-    *_ends("features.0.0", "features.0.2", "norm", "head"),
+    *outer_rules("features.0.0", "features.0.2", "norm", "head"),
     *_blocks(_TV_BLOCK, "mlp.0", "mlp.3"),
     Rule(_TV_BLOCK + ".attn.relative_position_index", TABLE, RelativeIndex(flat=True)),
-    *_merging("features.{2s+2}"),
+    *merging("features.{2s+2}"),
 )
 
 _HF_BLOCK = "(swin.)encoder.layers.{s}.blocks.{i}"
 _HF_SHARED = (
-    *_ends("(swin.)embeddings.patch_embeddings.projection", "(swin.)embeddings.norm", "(swin.)layernorm", "classifier"),
+    *outer_rules(
+        "(swin.)embeddings.patch_embeddings.projection", "(swin.)embeddings.norm", "(swin.)layernorm", "classifier"
+    ),
     Rule(_HF_BLOCK + ".{layernorm_before|layernorm_after}.{weight|bias}", BLOCK + ".{norm1|norm2}.{weight|bias}"),
-    *_merging("(swin.)encoder.layers.{s}.downsample"),
+    *merging("(swin.)encoder.layers.{s}.downsample"),
 )
 _HUGGINGFACE = (
     *_HF_SHARED,
@@ -105,7 +107,7 @@ _TRANSFORMERS = (
 _MM_BLOCK = "(backbone.)stages.{s}.blocks.{i}"
 _MM_MERGING = "(backbone.)stages.{s}.downsample"
 _MMPRETRAIN = (
-    *_ends("(backbone.)patch_embed.projection", "(backbone.)patch_embed.norm", "(backbone.)norm3", "head.fc"),
+    *outer_rules("(backbone.)patch_embed.projection", "(backbone.)patch_embed.norm", "(backbone.)norm3", "head.fc"),
     *_blocks(_MM_BLOCK, "ffn.layers.0.0", "ffn.layers.1", attention="attn.w_msa"),
     Rule(_MM_BLOCK + ".attn.w_msa.relative_position_index", TABLE, RelativeIndex(flat=False)),
     Rule(_MM_MERGING + ".norm.{weight|bias}", ENTRY + ".norm.{weight|bias}", UnfoldOrder()),

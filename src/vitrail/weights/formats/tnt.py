@@ -2,7 +2,7 @@
 
 from vitrail.weights.formats.vit import BLOCK, POSITION, TOKENS
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import MapTokens, Sections, UnusedZeros
+from vitrail.weights.transforms import MapTokens, Sections, UnusedZeros
 
 _PATCHES, _STEM = "backbone.embedding.patches", "backbone.embedding.project"
 _INNER, _OUTER = BLOCK + ".inner", BLOCK + ".outer"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, OLD_NAME, Concat, FlaxOut, FlaxQKV, Kernel
+from vitrail.weights.transforms import DROP, OLD_NAME, Concat, FlaxOut, FlaxQKV, Kernel
 
 BLOCK = "backbone.stages.0.blocks.{i}"
 TOKENS, POSITION = "backbone.embedding.steps.0.tokens", "backbone.embedding.steps.1.table"

@@ -6,7 +6,7 @@ the number of ResNet stages (0, 3 or 4 in the published models) decides where th
 
 from vitrail.weights.formats.vit import jax_blocks, timm_blocks
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.operations import FlatNorm, Kernel
+from vitrail.weights.transforms import FlatNorm, Kernel
 
 STEM = "backbone.embedding.patches"
 _CONVS, _NORMS = "{conv1|conv2|conv3}.weight", "{norm1|norm2|norm3}.{weight|bias}"

@@ -1,0 +1,78 @@
+"""Pictures sorted into folders: `class/*.jpg`, or `train/class/*.jpg` beside `val` and `test`.
+
+The same rule reads folders on a disk and folders inside a tar, so it works on paths and never touches a file.
+"""
+
+from collections.abc import Iterable, Mapping
+from os.path import splitext
+from pathlib import Path
+
+from vitrail.data.dataset import Span
+from vitrail.data.image_io import EXTENSIONS
+from vitrail.data.index import SPLIT_NAMES, DatasetIndex, Problem, Record, Split
+
+FOREIGN = frozenset(
+    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".pdf", ".psd", ".raw", ".cr2", ".nef", ".dng", ".tga")
+)
+"""Endings of pictures in formats that are not read: to lose them in silence would be a lie."""
+
+Parts = tuple[str, ...]
+
+
+def is_hidden(path: str) -> bool:
+    """Tell whether a path belongs to an operating system rather than to the data (`.DS_Store`, `__MACOSX/...`)."""
+    return "/." in f"/{path}" or "__MACOSX" in path or path.endswith(("Thumbs.db", "desktop.ini"))
+
+
+def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] = ()) -> DatasetIndex:
+    """Sort files into splits and classes by the folders they lie in.
+
+    Args:
+        name: the data set, as shown to people.
+        files: where each file is, by its path inside the data set, with `/`.
+        folders: all folders, so that empty classes are noticed.
+    """
+    listing = DatasetIndex(name)
+    paths = {key: tuple(key.split("/")) for key in sorted(files) if not is_hidden(key)}
+    branches = {tuple(folder.split("/")) for folder in folders if not is_hidden(folder)}
+    branches |= {parts[:-1] for parts in paths.values()}
+    depth, has_splits = _find_classes(branches, paths.values())
+
+    def split_of(parts: Parts) -> Split | None:
+        if not has_splits:
+            return "train"
+        return SPLIT_NAMES.get(parts[depth - 1].lower()) if len(parts) >= depth else None
+
+    populated = set()
+    for key, parts in paths.items():
+        suffix = splitext(key)[1].lower()
+        split = split_of(parts)
+        if suffix not in EXTENSIONS and suffix not in FOREIGN:
+            listing.ignored[suffix or parts[-1]] += 1
+        elif split is None or len(parts) < depth + 2:
+            listing.ignored["pictures outside the folders of the classes"] += 1
+        elif suffix in FOREIGN:
+            reason = f"the format {suffix} is not read; convert it to PNG or JPEG"
+            listing.problems.append(Problem(key, reason, "format"))
+        else:
+            populated.add(parts[: depth + 1])
+            listing.add(split, Record(key, parts[depth], files[key]))
+    for branch in sorted(branches - populated):
+        if len(branch) == depth + 1 and split_of(branch) is not None:
+            reason = "the class has no pictures; remove the folder or fill it"
+            listing.problems.append(Problem("/".join(branch), reason, "empty class"))
+    return listing
+
+
+def _find_classes(branches: set[Parts], paths: Iterable[Parts]) -> tuple[int, bool]:
+    """Return how many folders lie above those of the classes, and whether the last of them stands for the split."""
+    depth = 0
+    populated = {len(parts) for parts in paths if splitext(parts[-1])[1].lower() in EXTENSIONS}
+    while True:
+        names = {branch[depth].lower() for branch in branches if len(branch) > depth}
+        if "train" in names or (names and names <= set(SPLIT_NAMES)):
+            return depth + 1, True
+        deeper = any(len(branch) > depth + 1 for branch in branches)
+        if len(names) != 1 or not deeper or depth + 2 in populated:
+            return depth, False
+        depth += 1

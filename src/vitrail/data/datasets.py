@@ -1,0 +1,192 @@
+"""One door to every kind of data: `open_dataset`."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vitrail.data.archive import list_archive
+from vitrail.data.dataset import PictureSet
+from vitrail.data.digits import digits
+from vitrail.data.folder import list_folder
+from vitrail.data.holdout import hold_out
+from vitrail.data.image_io import shown
+from vitrail.data.index import SPLITS, DatasetIndex, Problem, Split
+from vitrail.data.packed import pack
+from vitrail.data.table import SUFFIXES, Columns, find_metadata, list_metadata, list_table
+from vitrail.data.torchvision_datasets import PREFIX, published
+from vitrail.errors import DataError, VitrailError, nearest
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+KINDS = f"""digits                    handwriting that is installed already (1,797 pictures, 10 classes)
+FOLDER                    class/*.jpg, train/class/*.jpg beside val/ and test/, or with a metadata.csv or .jsonl
+TABLE.csv, TABLE.jsonl    columns path and label, perhaps split
+ARCHIVE.tar.gz            a tar of such a folder, read in place
+{PREFIX}CIFAR10@FOLDER   a data set of torchvision"""
+"""What `open_dataset` understands, for help texts."""
+
+
+@dataclass
+class Splits:
+    """A data set: its pictures by split, and what was found wrong with it.
+
+    Args:
+        name: the data set, as shown to people.
+        classes: names of the classes, in the order of the labels.
+        train: pictures to learn from.
+        val: pictures to choose by.
+        test: pictures that are kept aside.
+        problems: what cannot be used; only under `bad="list"`.
+        ignored: number of files that are no pictures, by ending.
+        skipped: pictures left out under `bad="skip"`.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: PictureSet | None = None
+    val: PictureSet | None = None
+    test: PictureSet | None = None
+    problems: list[Problem] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)
+    skipped: list[Problem] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[Split, PictureSet]]:
+        """Go through the splits that exist."""
+        for split in SPLITS:
+            pictures = getattr(self, split)
+            if pictures is not None:
+                yield split, pictures
+
+    def require(self, split: Split) -> PictureSet:
+        """Return a split, or say which there are."""
+        pictures = dict(self).get(split)
+        if pictures is None:
+            there = ", ".join(name for name, _ in self) or "none"
+            how = "set val_share above 0" if split == "val" else f"add a folder (or rows) called {split}"
+            other = f", or take another: --split {there.rpartition(', ')[2]}" if split == "test" else ""
+            raise DataError(f"{self.name} has no pictures for {split}; its splits: {there}.\nTo get one, {how}{other}.")
+        return pictures
+
+
+def open_dataset(
+    spec: str | Path,
+    *,
+    val_share: float = 0.1,
+    test_share: float = 0.0,
+    classes: Sequence[str] | None = None,
+    columns: Columns | None = None,
+    download: bool = False,
+    bad: Literal["fail", "skip", "list"] = "fail",
+    packed: bool = True,
+) -> Splits:
+    """Open a data set of any kind.
+
+    Where the data set brings no val (test) split, a share of the training pictures is kept aside: in each class, those
+    whose ids have the least hashes. A split that is there is never touched.
+
+    Args:
+        spec: `digits`, a folder, a table, a tar, or `torchvision:NAME@FOLDER`; see `KINDS`.
+        val_share: share of the training pictures for val where there is none; 0 for no val split.
+        test_share: the same for test.
+        classes: names of the classes, in order, where a model knows them already; labels may be names or numbers.
+        columns: names of the columns of a table.
+        download: let torchvision download.
+        bad: what happens to what cannot be used. `fail` stops, and names it; `skip` leaves pictures that do not decode
+            out, and counts them (in `Splits.skipped` or `Loader.skipped`); `list` stops at nothing, decodes nothing,
+            and notes what it saw in `Splits.problems`, as a check wants it.
+        packed: decode small pictures of one size (CIFAR) once, into an array in the cache.
+
+    Raises:
+        VitrailError: no such data.
+        DataError: data that cannot be used; the message names the first few faults.
+
+    Example:
+        >>> data = open_dataset("digits")
+        >>> [(split, len(pictures)) for split, pictures in data]
+        [('train', 1259), ('val', 179), ('test', 359)]
+    """
+    data = _find(str(spec), classes, columns or Columns(), download)
+    if bad == "list":
+        try:
+            return _hold_out(data, val_share, test_share)
+        except VitrailError as error:
+            data.problems.append(Problem(data.name, str(error).replace("\n", " "), "classes"))
+            return data
+    if data.problems:
+        raise _refusal(data, str(spec))
+    if packed:
+        for split, pictures in list(data):
+            kept, skipped = pack(pictures, bad)
+            data.skipped += skipped
+            setattr(data, split, kept)
+    return _hold_out(data, val_share, test_share)
+
+
+def _find(spec: str, classes: Sequence[str] | None, columns: Columns, download: bool) -> Splits:
+    """List a data set with everything that is wrong with it, and decode nothing."""
+    wanted = tuple(classes) if classes is not None else None
+    if spec == "digits" or spec.startswith(PREFIX):
+        found, listing = digits() if spec == "digits" else published(spec, download), DatasetIndex(spec)
+        names = next(iter(found.values())).classes
+        if wanted is not None and wanted != names:
+            raise DataError(f"The classes of {spec} are {_few(names)}; the model has {len(wanted)}: {_few(wanted)}.")
+    else:
+        listing = _list(Path(spec).expanduser(), columns)
+        found = listing.sets(wanted)
+        names = next((pictures.classes for pictures in found.values()), wanted or ())
+    if not found and not listing.problems:
+        listing.problems.append(Problem(listing.name, _nothing(listing), "no pictures"))
+    data = Splits(listing.name, names, problems=listing.problems, ignored=dict(listing.ignored))
+    for split, pictures in found.items():
+        setattr(data, split, pictures)
+    if data.train is not None and len(names) == 1:
+        data.problems.append(Problem(data.name, f"there is only one class ({names[0]}); two are needed", "classes"))
+    return data
+
+
+def _hold_out(data: Splits, val_share: float, test_share: float) -> Splits:
+    """Give a data set the splits that it does not bring."""
+    if data.train is not None and data.test is None and test_share:
+        data.train, data.test = hold_out(data.train, test_share, "test")
+    if data.train is not None and data.val is None and val_share:
+        data.train, data.val = hold_out(data.train, val_share, "val")
+    return data
+
+
+def _list(path: Path, columns: Columns) -> DatasetIndex:
+    if path.is_dir():
+        tables = find_metadata(path)
+        return list_metadata(path, tables, columns) if tables else list_folder(path)
+    if path.is_file() and path.name.endswith(TAR_SUFFIXES):
+        return list_archive(path)
+    if path.is_file() and path.suffix in SUFFIXES:
+        return list_table(path, columns)
+    if path.exists():
+        raise VitrailError(f"{shown(path)} is no kind of data set. Give one of:\n{KINDS}"[:2000])
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    guess = nearest(path.name, [*beside, "digits"])
+    raise VitrailError(
+        f"There is no data at {shown(path)}." + (f" Did you mean: {shown(', '.join(guess))}?" if guess else "")
+        + "\nData is a folder of pictures, a table (.csv, .jsonl), a .tar.gz, digits, or torchvision:NAME@FOLDER."
+    )  # fmt: skip
+
+
+def _nothing(listing: DatasetIndex) -> str:
+    ignored = ", ".join(f"{count} {what}" for what, count in listing.ignored.most_common(3))
+    return "no pictures in folders of classes (class/*.jpg or train/class/*.jpg)" + (ignored and f"; found {ignored}")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _refusal(data: Splits, spec: str) -> DataError:
+    see = f"vitrail data check {shown(shlex.quote(spec))}"
+    if len(data.problems) == 1:
+        return DataError(f"{data.problems[0]}.\nSee everything: {see}")
+    lines = [f"  {problem}" for problem in data.problems[:3]]
+    more = f"  and {len(data.problems) - 3} more" if len(data.problems) > 3 else ""
+    head = f"{data.name} cannot be used as it is ({len(data.problems)} problems):"
+    return DataError("\n".join([head, *lines, *filter(None, [more]), f"See all of them: {see}"]))

@@ -1,0 +1,259 @@
+"""The one way a picture is read: `open_image`.
+
+Files come from strangers. A picture is either decoded, with a stated meaning for each kind of pixel (see `color.py`),
+or refused with an `ImageDecodeError` that names the file and the reason. The size is read from the header before any
+pixel is decoded; anything that is not a regular file is refused before it is read, so a named pipe cannot hang a
+training. No global switch of Pillow is touched.
+"""
+
+import os
+import stat
+import struct
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
+from typing import IO, Any
+
+from PIL import Image
+
+from vitrail.data.color import to_grey, to_rgb
+from vitrail.errors import DataError
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+"""What a picture can be read from: a path, the bytes of a file, an open binary file."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""The formats that are read, by content; the name of a file does not matter."""
+
+EXTENSIONS = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    ]
+)
+"""Endings that a search for pictures in a folder takes for pictures."""
+
+MAX_PIXELS = 50_000_000
+"""The pixel limit: pictures with more are refused from the header."""
+
+_ORIENTATION = 0x0112
+# What Pillow's parser of EXIF raises for blocks that are not EXIF (warnings, where a program makes them errors).
+_EXIF_FAULTS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, Warning)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageDecodeError(DataError):
+    """A picture that cannot be used.
+
+    Args:
+        name: the file, as shown to people.
+        reason: what is wrong with it.
+        kind: for counting: `missing`, `access`, `not a file`, `empty`, `format`, `size`, `truncated`, `broken`.
+    """
+
+    def __init__(self, name: str, reason: str, kind: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name, self.reason, self.kind = name, reason, kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.reason, self.kind)
+
+
+def open_image(
+    source: Source,
+    mode: str = "RGB",
+    *,
+    background: tuple[int, int, int] = (255, 255, 255),
+    max_pixels: int = MAX_PIXELS,
+    draft: int | None = None,
+    aligned: bool = False,
+    name: str | None = None,
+) -> Image.Image:
+    """Read a picture into 8-bit RGB or grey, upright.
+
+    EXIF orientation is applied. 16-bit values are scaled, not clipped. Transparent pixels lie over `background`. CMYK
+    is read as Pillow reads it, Adobe's inverted files included. Colour profiles are not applied (neither timm nor
+    torchvision does). Of an animation the first picture is taken.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file.
+        mode: `RGB`, or `L` for one channel.
+        background: colour under transparent pixels.
+        max_pixels: most pixels that a picture may have.
+        draft: let a JPEG be decoded at 1/2, 1/4 or 1/8 as long as no side falls under this length; faster.
+        aligned: let it only where that divides both sides, so that the picture keeps its shape to the pixel.
+        name: what to call the picture in errors; the path by default.
+
+    Raises:
+        ImageDecodeError: the picture cannot be used; `.reason` says why.
+
+    Example:
+        >>> open_image(b"P5 2 1 255 " + bytes([0, 255])).getpixel((1, 0))
+        (255, 255, 255)
+        >>> open_image(b"P5 9 9 255 ", name="small.pgm")
+        Traceback (most recent call last):
+        vitrail.data.image_io.ImageDecodeError: small.pgm: the file ends too early
+    """
+    if mode not in ("RGB", "L"):
+        raise ValueError(f"open_image gives RGB or L, not {mode!r}")
+    name = name or _name(source)
+    with _opened(source, name) as file:
+        refuse = partial(ImageDecodeError, name)
+        _check_webp(file, max_pixels, refuse)
+        image = _guard(lambda: Image.open(file, formats=FORMATS), refuse)
+        _check_size(image.size, max_pixels, refuse)
+        with image:
+            return _guard(lambda: _decode(image, mode, background, draft, aligned), refuse)
+
+
+def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
+    """Return the stored width and height from the header, without decoding a pixel."""
+    name = name or _name(source)
+    with _opened(source, name) as file:
+        refuse = partial(ImageDecodeError, name)
+        _check_webp(file, MAX_PIXELS, refuse)
+        with _guard(lambda: Image.open(file, formats=FORMATS), refuse) as image:
+            return image.size
+
+
+def shown(name: str | bytes | os.PathLike[str]) -> str:
+    """Return a file name that can be printed, logged and stored: odd bytes and control characters are escaped.
+
+    Example:
+        >>> shown(b"caf\\xe9.jpg")
+        'caf\\\\xe9.jpg'
+    """
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def open_regular(path: str | os.PathLike[str], name: str | None = None) -> IO[bytes]:
+    """Open a regular file for reading; everything else is an `ImageDecodeError`, and nothing blocks."""
+    refuse = partial(ImageDecodeError, name or shown(path))
+    try:  # O_NONBLOCK: opening a named pipe must not wait for a writer
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        dangling = os.path.islink(path)
+        reason = "the link points to a file that does not exist" if dangling else "no such file"
+        raise refuse(reason, "missing") from error
+    except IsADirectoryError as error:  # Windows and a few others refuse at open
+        raise refuse("this is a folder, not a picture", "not a file") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise refuse(f"cannot be opened: {reason.lower()}", "access") from error
+    kind = os.fstat(handle).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    what = "folder" if stat.S_ISDIR(kind) else "named pipe" if stat.S_ISFIFO(kind) else "device"
+    raise refuse(f"this is a {what}, not a picture", "not a file")
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, str | os.PathLike):
+        return shown(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"{memoryview(source).nbytes} bytes"
+    name = getattr(source, "name", None)
+    return shown(name) if isinstance(name, str | bytes) else "the picture"
+
+
+def _opened(source: Source, name: str) -> IO[bytes]:
+    """Return a binary file of our own, so that closing it never closes a file of the caller."""
+    if isinstance(source, str | os.PathLike):
+        file = open_regular(source, name)
+    else:
+        file = BytesIO(source if isinstance(source, bytes | bytearray | memoryview) else source.read())
+    if not file.read(1):
+        file.close()
+        raise ImageDecodeError(name, "the file is empty (0 bytes)", "empty")
+    file.seek(0)
+    return file
+
+
+def _guard(call: Callable[[], Image.Image], refuse: Callable[[str, str], ImageDecodeError]) -> Image.Image:
+    """Run Pillow on bytes of a stranger, and give each of its many failures one type."""
+    try:
+        return call()
+    except (MemoryError, ImageDecodeError):
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise refuse(f"not a picture in a format that is read ({', '.join(FORMATS)})", "format") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise refuse(f"far too many pixels ({str(error).split(',')[0]})", "size") from error
+    except Exception as error:  # on broken files Pillow's plugins raise nearly every built-in type
+        text = str(error).strip().lower() or type(error).__name__
+        early = ("truncated", "unexpected end", "not enough", "end of file", "eof", "unpack requires", "incomplete")
+        if isinstance(error, EOFError) or any(word in text for word in early):
+            raise refuse("the file ends too early", "truncated") from error
+        raise refuse(f"the file is broken ({text.splitlines()[0][:100]})", "broken") from error
+
+
+def _check_size(size: tuple[int, int], limit: int, refuse: Callable[[str, str], ImageDecodeError]) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise refuse(f"the header gives a size of {width}x{height}", "broken")
+    if width * height > limit:
+        shape = f"{width}x{height} is {width * height / 1e6:.1f} million pixels"
+        raise refuse(f"{shape}, the limit is {limit / 1e6:g} million", "size")
+
+
+def _check_webp(file: IO[bytes], limit: int, refuse: Callable[[str, str], ImageDecodeError]) -> None:
+    """Check the size of a WebP ourselves: its decoder allocates the whole canvas when it opens the file."""
+    head = file.read(30)
+    file.seek(0)
+    if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return
+    little = partial(int.from_bytes, byteorder="little")
+    if head[12:16] == b"VP8X":
+        size = little(head[24:27]) + 1, little(head[27:30]) + 1
+    elif head[12:16] == b"VP8L":
+        size = (little(head[21:25]) & 0x3FFF) + 1, (little(head[21:25]) >> 14 & 0x3FFF) + 1
+    else:
+        size = little(head[26:28]) & 0x3FFF, little(head[28:30]) & 0x3FFF
+    _check_size(size, limit, refuse)
+
+
+def _decode(
+    image: Image.Image, mode: str, background: tuple[int, int, int], draft: int | None, aligned: bool
+) -> Image.Image:
+    if draft:
+        wide, tall = image.size
+        fitting = [by for by in (8, 4, 2) if min(wide, tall) >= by * draft]
+        scale = next((by for by in fitting if not aligned or wide % by == tall % by == 0), 1)
+        if scale > 1:  # Pillow picks the smallest picture whose sides are at least these
+            image.draft(None, (wide // scale, tall // scale))
+    image.load()
+    orientation = _orientation(image)
+    image = to_rgb(image, background) if mode == "RGB" else to_grey(image, background)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; one that cannot be read means upright, as the rest of the picture may be fine."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _EXIF_FAULTS:
+        return 1
+    return value if isinstance(value, int) else 1

@@ -1,0 +1,107 @@
+"""What was found where data was looked for: pictures by split, and everything that is wrong with them.
+
+A source never stops at the first problem. It lists what it found; `open_dataset` refuses a listing with problems unless
+it is asked to list them, and `check_dataset` reports them all.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from vitrail.data.dataset import Files, PictureSet, Span
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "eval": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What folders and columns call the three splits."""
+
+
+class Problem(NamedTuple):
+    """Something that cannot be used: which one, why, and one word for counting."""
+
+    id: str
+    reason: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.reason}"
+
+
+class Record(NamedTuple):
+    """A picture that was found: its id, the name of its class, and where its bytes are."""
+
+    id: str
+    label: str
+    place: Path | Span
+
+
+@dataclass
+class DatasetIndex:
+    """All that a source found.
+
+    Args:
+        name: the data set, as shown to people.
+        entries: pictures of each split; a data set without splits has everything in `train`.
+        problems: what cannot be used.
+        ignored: number of files that are no pictures, by ending.
+    """
+
+    name: str
+    entries: dict[Split, list[Record]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def add(self, split: Split, entry: Record) -> None:
+        """Note a picture."""
+        self.entries.setdefault(split, []).append(entry)
+
+    def sets(self, classes: tuple[str, ...] | None = None) -> dict[Split, PictureSet]:
+        """Turn names of classes into numbers; labels that no class is called go to `problems`.
+
+        Args:
+            classes: names of the classes in order. By default those of the training pictures (of all pictures, where
+                there are none for training), sorted; names that are all integers are sorted as integers.
+        """
+        classes = classes or self._classes()
+        numbers = {name: number for number, name in enumerate(classes)}
+        if not set(self._names(*self.entries)) & set(numbers):  # labels given as numbers of the classes
+            numbers |= {str(number): number for number in range(len(classes))}
+        found: dict[Split, PictureSet] = {}
+        for split, entries in self.entries.items():
+            known = [entry for entry in entries if entry.label in numbers]
+            self.problems += [_unknown(entry, classes) for entry in entries if entry.label not in numbers]
+            labels = np.array([numbers[entry.label] for entry in known], dtype=np.int64)
+            ids, store = [entry.id for entry in known], Files([entry.place for entry in known])
+            if known:
+                found[split] = PictureSet(f"{self.name} {split}", classes, ids, labels, store)
+        return found
+
+    def _names(self, *splits: Split) -> list[str]:
+        return sorted({entry.label for split in splits for entry in self.entries.get(split, [])})
+
+    def _classes(self) -> tuple[str, ...]:
+        names = self._names("train") or self._names(*self.entries)
+        return tuple(sorted(names, key=int) if all(_is_integer(name) for name in names) else names)
+
+
+def _is_integer(name: str) -> bool:
+    return name.removeprefix("-").isdecimal() and name.isascii()
+
+
+def _unknown(entry: Record, classes: tuple[str, ...]) -> Problem:
+    known = ", ".join(classes[:4]) + (", ..." if len(classes) > 4 else "")
+    return Problem(entry.id, f"label '{entry.label}' is not one of the {len(classes)} classes ({known})", "label")

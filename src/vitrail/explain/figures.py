@@ -1,0 +1,103 @@
+"""One picture (a batch of one) seen by every head, every block, every method."""
+
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitrail.explain.blocks import MixingBlock, attending_blocks, evaluating, mixing_blocks
+from vitrail.explain.heatmap import Heatmap, block_view, heatmap, viewpoint
+from vitrail.explain.image_grid import panel
+from vitrail.explain.influence import influence_rows
+from vitrail.explain.maps import AttentionMap, AttentionMaps, attention_maps
+from vitrail.explain.options import ExplainOptions
+from vitrail.explain.overlay import mark, overlay, seen
+from vitrail.explain.token_map import BlockContext
+from vitrail.explain.token_query import Query, centre
+
+SCALE = "Bright places matter most; each picture is scaled by itself."
+ROLLOUT = "Rollout: which places reach the answer when attention is followed through all blocks."
+SALIENCY = "Saliency: the pixels that move the answer most."
+
+
+def draw_heat(picture: Image.Image, found: Heatmap, i: int = 0) -> Image.Image:
+    """Lay the heat of picture `i` of a batch over it, with a ring on the place whose view it is."""
+    tile = overlay(picture, found.values[i], found.cover, found.robust)
+    return mark(tile, *found.spot) if found.spot else tile
+
+
+def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> Image.Image:
+    """Draw what the model saw beside each answer of the whole model."""
+    [picture] = seen(images, model.preprocess)
+    if attending_blocks(model):
+        methods = {"rollout": "attention rollout", "maps": "attention of the last block", "saliency": "saliency"}
+        tiles = [draw_heat(picture, heatmap(model, images, ExplainOptions(method))) for method in methods]
+        captions, note = list(methods.values()), f"{ROLLOUT} {SALIENCY} {SCALE}"
+    else:
+        looks = [ExplainOptions("saliency"), ExplainOptions("saliency", query=centre(images))]
+        tiles = [draw_heat(picture, heatmap(model, images, look)) for look in looks]
+        captions = ["saliency", "what moves the centre of the last stage"]
+        note = f"{SALIENCY} Right: the pixels that move the marked cell most. {SCALE}"
+    return panel([picture, *tiles], len(tiles) + 1, title, ["what the model saw", *captions], note, side=256)
+
+
+def heads_scene(model: Any, images: Tensor, look: ExplainOptions) -> Image.Image:
+    """Draw each head of one block; `look` is settled."""
+    map = _asked(_capture(model, images), look)
+    tiles = [_tile(model, images, map.place, head, look.query) for head in block_view(map, look.query)[0]]
+    title = f"Heads of {map.block.title}: {viewpoint(map, look.query)}"
+    return panel(tiles, 6, title, [f"head {i}" for i in range(len(tiles))], SCALE, side=176)
+
+
+def blocks_scene(model: Any, images: Tensor, look: ExplainOptions) -> Image.Image:
+    """Draw the mean over heads of each block; a query stays at its place on every grid; `look` is settled."""
+    maps = _capture(model, images)
+    asked = _asked(maps, look)
+    query = asked.place.everywhere(look.query)
+    tiles = [_tile(model, images, map.place, block_view(map, query)[0].mean(0), query) for map in maps]
+    title = f"Block by block, mean over heads: {viewpoint(asked, look.query)}"
+    return panel(tiles, 6, title, [map.block.title for map in maps], _names(asked.block), side=150)
+
+
+def influence_scene(model: Any, images: Tensor, look: ExplainOptions, most: int = 12) -> Image.Image:
+    """Draw which cells move one cell in each mixer, by default the centre; of a deep model, some of the blocks."""
+    assert look.block is not None, look
+    last = len(mixing_blocks(model)) - 1
+    chosen = sorted({round(i * last / (most - 1)) for i in range(most)})
+    query = centre(images) if look.query is None else look.query
+    [(place, _)] = influence_rows(model, images, query, [look.block], probes=1)  # on whose grid a row and column count
+    query = place.everywhere(query)
+    found = influence_rows(model, images, query, chosen, probes=4)
+    tiles = [_tile(model, images, place, _cells(place, row[0]), query, robust=0.0) for place, row in found]
+    title = "Block by block: which cells move the marked one"
+    return panel(tiles, 6, title, [place.block.title for place, _ in found], _names(place.block), side=150)
+
+
+def _capture(model: Any, images: Tensor) -> AttentionMaps:
+    with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
+        model(images)
+    return maps
+
+
+def _tile(
+    model: Any, images: Tensor, place: BlockContext, values: Tensor, query: Query | None, robust: float = 0.025
+) -> Image.Image:
+    [picture] = seen(images, model.preprocess)
+    return draw_heat(picture, Heatmap(values[None], "", place.cover, place.spot(query), robust))
+
+
+def _asked(maps: AttentionMaps, look: ExplainOptions) -> AttentionMap:
+    assert look.block is not None, look
+    return maps[look.block]
+
+
+def _names(block: MixingBlock) -> str:
+    """Say how the tiles of blocks are scaled, and how blocks are called where that needs a word."""
+    staged = "." in block.address
+    called = f"Block {block.address} is block {block.index} of stage {block.stage}, counted from 0. " if staged else ""
+    return f"{called}{SCALE}"
+
+
+def _cells(place: BlockContext, row: Tensor) -> Tensor:
+    return row[place.grid.prefix :].unflatten(0, (place.grid.h, place.grid.w))

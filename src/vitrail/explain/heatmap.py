@@ -1,0 +1,129 @@
+"""One heat map a picture, by the method that is asked for or the best one that the model offers."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from vitrail.errors import VitrailError
+from vitrail.explain.blocks import attending_blocks, backbone_of, evaluating, name_of
+from vitrail.explain.influence import influence_rows
+from vitrail.explain.maps import AttentionMap, attention_maps, no_maps
+from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
+from vitrail.explain.rollout import rollout
+from vitrail.explain.saliency import receptive_field, saliency
+from vitrail.explain.token_map import BlockContext, centre_of
+from vitrail.explain.token_query import Query, centre
+from vitrail.grid import Grid
+
+
+class Heatmap(NamedTuple):
+    """Values on a grid over pictures.
+
+    Args:
+        values: `(B, H, W)`.
+        title: what they are.
+        cover: height and width of the grid in pictures: 1, or a little more where the picture was padded.
+        spot: whose view it is, as shares of the picture's height and width; None where it is nobody's in the picture.
+        robust: share of the values to cut off at each end when they are drawn.
+    """
+
+    values: Tensor
+    title: str
+    cover: tuple[float, float] = (1.0, 1.0)
+    spot: tuple[float, float] | None = None
+    robust: float = 0.025
+
+
+def heatmap(model: nn.Module, images: Tensor, look: ExplainOptions = AUTO) -> Heatmap:
+    """Compute the heat maps of prepared pictures `(B, C, Y, X)`.
+
+    Raises:
+        VitrailError: if the method is unknown, cannot be told what it is told, or the model does not offer it.
+    """
+    look = resolve_options(model, look)
+    return METHODS[look.method](model, images, look)
+
+
+def block_view(map: AttentionMap, query: Query | None) -> Tensor:
+    """Return each head's picture of one block, `(B, h, H, W)`.
+
+    The row of `query`; without one that of the class token, or what each cell gives on average where there is none.
+    """
+    if query is None and map.grid.prefix == 0:
+        return map.received()
+    return map.row_picture(0 if query is None else query)
+
+
+def viewpoint(map: AttentionMap, query: Query | None) -> str:
+    """Say in words what `block_view` shows."""
+    if query is None:
+        return "what the class token attends to" if map.grid.prefix else "attention that each cell receives"
+    token = map.place.token(query)
+    return f"what prefix token {token} attends to" if token < map.grid.prefix else "what the marked cell attends to"
+
+
+def _maps(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatmap:
+    if look.block is None:
+        raise no_maps(model)
+    with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
+        model(images)
+    map = maps[look.block]
+    if look.head is not None and not 0 <= look.head < map.heads:
+        whose = f"{map.block.title} of {name_of(model)}"
+        raise VitrailError(f"There is no head {look.head}: {whose} has {map.heads}, 0 to {map.heads - 1}.")
+    heads = block_view(map, look.query)
+    values = heads.mean(1) if look.head is None else heads[:, look.head]
+    which = map.block.title if look.head is None else f"{map.block.title}, head {look.head}"
+    title = f"Attention of {which}: {viewpoint(map, look.query)}"
+    return Heatmap(values, title, map.place.cover, map.place.spot(look.query))
+
+
+def _rollout(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatmap:
+    values = rollout(model, images, look.query)
+    place = BlockContext(attending_blocks(model)[0], Grid(*values.shape[1:]), (images.shape[-2], images.shape[-1]))
+    reader = "the answer" if look.query is None else "the marked cell of the last block"
+    title = f"Attention rollout: where {reader} draws from, through all blocks"
+    return Heatmap(values, title, place.cover, _spot(model, images, look.query))
+
+
+def _influence(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatmap:
+    query = centre(images) if look.query is None else look.query
+    assert look.block is not None, look
+    [(place, row)] = influence_rows(model, images, query, blocks=[look.block], probes=16)
+    cells = row[:, place.grid.prefix :].unflatten(1, (place.grid.h, place.grid.w))
+    title = f"Influence: which cells move the marked one in {place.block.title}"
+    return Heatmap(cells, title, place.cover, place.spot(query), robust=0.0)
+
+
+def _saliency(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatmap:
+    if look.query is None:
+        return Heatmap(smooth(saliency(model, images, samples=4)), "Saliency: which pixels move the answer")
+    field = smooth(receptive_field(model, images, look.query))
+    title = "Saliency: which pixels move the marked cell of the last stage"
+    return Heatmap(field, title, spot=_spot(model, images, look.query), robust=0.005)
+
+
+def _spot(model: nn.Module, images: Tensor, query: Query | None) -> tuple[float, float] | None:
+    """Return the place of a query on the last grid."""
+    if query is None:
+        return None
+    with evaluating(model), torch.no_grad():
+        grid = backbone_of(model)(images).grid
+    return centre_of(query, grid, (images.shape[-2], images.shape[-1]))
+
+
+def smooth(pixels: Tensor, cells: int = 28) -> Tensor:
+    """Average the grain of a gradient over small squares, `cells` to the shorter side."""
+    scale = max(1, min(pixels.shape[-2:]) // cells)
+    return adaptive_avg_pool2d(pixels[:, None], (pixels.shape[-2] // scale, pixels.shape[-1] // scale))[:, 0]
+
+
+METHODS: dict[str, Callable[[nn.Module, Tensor, ExplainOptions], Heatmap]] = {
+    "maps": _maps,
+    "rollout": _rollout,
+    "influence": _influence,
+    "saliency": _saliency,
+}

@@ -1,0 +1,122 @@
+"""What to look at: a method, and where it is a matter of one, the block, the head and the place."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from vitrail.errors import VitrailError, unknown
+from vitrail.explain.blocks import attending_blocks, choose, choose_attending, mixing_blocks
+from vitrail.explain.token_query import Pixel, Query
+
+OPTIONS = {
+    "maps": ("block", "head", "query"),
+    "rollout": ("query",),
+    "influence": ("block", "query"),
+    "saliency": ("query",),
+}
+"""What each method can be told."""
+
+
+class ExplainOptions(NamedTuple):
+    """What to look at.
+
+    Args:
+        method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: see `resolve_options`.
+        block: for `maps` and `influence`: its index through the whole model, negative from the end, or its address or
+            name as in `MixingBlock`; the last by default.
+        head: one head of `maps`; their mean by default.
+        query: whose view to show. By default, for `maps`: the class token, or where there is none what each cell gives
+            on average; for `rollout`: what the head reads; for `influence`: the cell in the centre; for `saliency`: the
+            class that the model names.
+    """
+
+    method: str = "auto"
+    block: int | str | None = None
+    head: int | None = None
+    query: Query | None = None
+
+    def describe(self) -> str:
+        """Say in a few words what is shown.
+
+        Example:
+            >>> ExplainOptions("maps", block="3", head=1, query=(5, 7)).describe()
+            'block 3, head 1, seen from row 5, column 7'
+            >>> ExplainOptions("saliency", query=Pixel(5, 7)).describe()
+            'saliency, what moves pixel 5, 7'
+        """
+        said = [self.method if self.block is None else f"block {self.block}"]
+        if self.head is not None:
+            said.append(f"head {self.head}")
+        if self.query is not None:
+            seen = "seen from" if self.method in ("maps", "rollout") else "what moves"
+            said.append(f"{seen} {_place(self.query)}")
+        return ", ".join(said)
+
+
+AUTO = ExplainOptions()
+
+
+def resolve_options(model: nn.Module, look: ExplainOptions) -> ExplainOptions:
+    """Replace `auto` by a method, and the block by its address.
+
+    Where nothing is asked for, the method is the best one; else one that knows heads, blocks or queries.
+
+    Raises:
+        VitrailError: if the method is unknown, cannot be told what it is told, or there is no such block.
+    """
+    check_options(look)
+    if look.method == "auto":
+        look = look._replace(method=_method_for(model, look))
+    if look.method == "maps" and attending_blocks(model):
+        return look._replace(block=choose_attending(model, look.block).address)
+    if look.method == "influence":
+        return look._replace(block=choose(mixing_blocks(model), -1 if look.block is None else look.block).address)
+    return look
+
+
+def check_options(look: ExplainOptions) -> None:
+    """Refuse what would be passed over.
+
+    Raises:
+        VitrailError: if the method is unknown, or cannot be told what it is told.
+
+    Example:
+        >>> check_options(ExplainOptions("rollout", head=1))
+        Traceback (most recent call last):
+            ...
+        vitrail.errors.VitrailError: The method rollout takes no head; it can be told the query.
+        Methods that take a head: maps.
+    """
+    if look.method == "auto":
+        return
+    if look.method not in OPTIONS:
+        raise unknown("method", look.method, [*OPTIONS, "auto"])
+    for option in ("block", "head"):
+        if getattr(look, option) is not None and option not in OPTIONS[look.method]:
+            having = ", ".join(method for method, options in OPTIONS.items() if option in options)
+            raise VitrailError(
+                f"The method {look.method} takes no {option}; it can be told the "
+                f"{' and the '.join(OPTIONS[look.method])}.\nMethods that take a {option}: {having}."
+            )
+
+
+def best_method(model: nn.Module) -> str:
+    """Name the method that shows most: the rollout where there are maps, the saliency elsewhere."""
+    return "rollout" if attending_blocks(model) else "saliency"
+
+
+def _method_for(model: nn.Module, look: ExplainOptions) -> str:
+    attending = attending_blocks(model)
+    if look == AUTO:
+        return best_method(model)
+    if look.head is not None:
+        return "maps"  # nothing else has heads
+    if look.block is not None:
+        return "maps" if choose(mixing_blocks(model), look.block) in attending else "influence"
+    return "maps" if attending else "influence"
+
+
+def _place(query: Query) -> str:
+    if isinstance(query, Pixel):
+        return f"pixel {query.y}, {query.x}"
+    return f"token {query}" if isinstance(query, int) else f"row {query[0]}, column {query[1]}"

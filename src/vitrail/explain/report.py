@@ -1,0 +1,106 @@
+"""A folder of pictures and a page: what `vitrail explain` leaves behind."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitrail.atomic_io import make_folder, write_file
+from vitrail.errors import VitrailError
+from vitrail.explain.blocks import evaluating, name_of
+from vitrail.explain.figures import SCALE, draw_heat, methods_scene
+from vitrail.explain.gallery import DISTANCE, portraits, prepare, scenes
+from vitrail.explain.heatmap import heatmap
+from vitrail.explain.html_page import Section, page
+from vitrail.explain.image_grid import panel
+from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
+from vitrail.explain.overlay import seen
+
+LEARNED = "What the model learned"
+
+
+def album(
+    model: Any,
+    pictures: Iterable[tuple[str, Image.Image]],
+    names: Sequence[str],
+    look: ExplainOptions = AUTO,
+    top: int = 3,
+) -> Iterator[Section]:
+    """Draw section after section: each picture, then what the model learned.
+
+    Args:
+        model: a model from `create_model` or `load_model`.
+        pictures: names and PIL pictures.
+        names: of the classes.
+        look: what to look at; by default everything that the model offers.
+        top: classes to name for each picture.
+
+    Raises:
+        VitrailError: if there is no picture, or the model does not offer what is asked for.
+    """
+    drawn: list[Tensor] = []
+    for name, picture in pictures:
+        images = prepare(model, [picture])
+        yield Section(name, describe(model, images, names, top), draw(model, images, look))
+        drawn = [*drawn, images][:8]
+    if not drawn:
+        raise VitrailError("There are no pictures to look at; give at least one.")
+    if look == AUTO:
+        learned = portraits(model, torch.cat(drawn))
+        but = f", but for the distances, measured on {_count(drawn)}" if DISTANCE in learned else ""
+        yield Section(LEARNED, f"{name_of(model)}: the same for every picture{but}.", learned)
+
+
+def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, Image.Image]:
+    """Draw one picture (a batch of one): every method by default, or the one that is asked for."""
+    if look == AUTO:
+        return {"Where it looks": methods_scene(model, images)} | scenes(model, images)
+    look = resolve_options(model, look)
+    found, [picture] = heatmap(model, images, look), seen(images, model.preprocess)
+    tiles = [picture, draw_heat(picture, found)]
+    answer = panel(tiles, 2, found.title, ["what the model saw", look.describe()], SCALE, side=320)
+    return {look.method.capitalize(): answer} | scenes(model, images, look)
+
+
+def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> str:
+    """Say what the model names a picture, with probabilities."""
+    if not names:
+        return "The model has no classes."
+    with evaluating(model), torch.no_grad():
+        chances = model(images)[0].softmax(0)
+    best = chances.argsort(descending=True)[:top].tolist()
+    said = [f"{names[i]} ({100 * chances[i]:.0f} %)" for i in best if chances[i] >= 0.005 or i == best[0]]
+    return f"The model says {', '.join(said)}."
+
+
+def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
+    """Write the pictures of a section as PNG files, named after it; names in `taken` are left alone."""
+    make_folder(folder)
+    written = []
+    for title, picture in section.pictures.items():
+        stem = f"{Path(section.title).stem}-{title}".lower().replace(" ", "-")
+        name, count = stem, 2
+        while name in taken:
+            name, count = f"{stem}-{count}", count + 1
+        taken.add(name)
+        buffer = BytesIO()
+        picture.save(buffer, "PNG")
+        write_file(folder / f"{name}.png", buffer.getvalue())
+        written.append(folder / f"{name}.png")
+    return written
+
+
+def save_page(sections: Sequence[Section], folder: Path, model: Any, command: str = "") -> Path:
+    """Write `index.html` with all pictures inside."""
+    text = "Bright places matter most. Each picture is scaled by itself, so compare places, not pictures."
+    target = folder / "index.html"
+    write_file(target, page(f"Inside {name_of(model)}", text, sections, command).encode())
+    return target
+
+
+def _count(drawn: Sequence[Tensor]) -> str:
+    return "one picture" if len(drawn) == 1 else f"{len(drawn)} pictures"

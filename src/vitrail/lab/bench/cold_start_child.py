@@ -1,0 +1,65 @@
+"""Child process of one cold start: `python -m vitrail.lab.bench.cold_start_child TASK`, a task in JSON."""
+
+import json
+import sys
+from contextlib import nullcontext
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from vitrail.errors import VitrailError
+from vitrail.lab.bench.candidate import Candidate, foreign
+from vitrail.lab.bench.inputs import blotches
+from vitrail.lab.bench.model_spec import ModelSpec
+from vitrail.lab.bench.registry import CONTENDERS
+from vitrail.training.host_memory import peak_of
+
+CALLS = 5  # answers after the first, over which the running memory is taken
+
+
+def begin(task: dict[str, Any]) -> dict[str, Any]:
+    """Let a contender answer once, then a few times more, and return what that took.
+
+    Args:
+        task: `subject`, `name` of the contender and of the `way`, `batch`, `precision`, `threads`.
+    """
+    torch.set_num_threads(task["threads"])
+    contender = next(one for one in CONTENDERS if one.name == task["name"])
+    with nullcontext() if contender.ours else foreign(contender.name):
+        begun = _Begun(contender, task)
+        peak = peak_of(begun.start, begun.images.device)
+        return {"seconds": begun.seconds, "peak": peak, "running": peak_of(begun.go_on, begun.images.device)}
+
+
+class _Begun:
+    """A contender alone: only its own module is in memory when it starts, so that no second copy counts."""
+
+    def __init__(self, contender: Candidate, task: dict[str, Any]):
+        subject = ModelSpec(**task["subject"])
+        model = subject.build()
+        self.images = blotches(task["batch"], model.config.in_channels, model.preprocess.size).to(subject.device)
+        clock = perf_counter()
+        ways = contender.open(model, self.images, task["precision"])  # brings the engine's libraries up
+        self.seconds = perf_counter() - clock
+        [self.way] = [one for one in ways if one.name == task["way"]]
+        self.modules = [self.way.build(model, self.images)]
+
+    def start(self) -> None:
+        """Answer for the first time."""
+        clock = perf_counter()
+        self.answer = self.way.start(self.modules.pop(), self.images)
+        self.answer(self.images)
+        self.seconds += perf_counter() - clock
+
+    def go_on(self) -> None:
+        """Answer a few times more."""
+        for _ in range(CALLS):
+            self.answer(self.images)
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(begin(json.loads(sys.argv[1]))))
+    except VitrailError as error:
+        sys.exit(" ".join(str(error).splitlines()))

@@ -1,0 +1,61 @@
+"""Looking inside for the report: where the model looked in right and in wrong answers, and what it learned."""
+
+from typing import Any
+
+from PIL import Image
+
+from vitrail.errors import VitrailError
+from vitrail.explain.gallery import attention_overlays, portraits, prepare, scenes
+from vitrail.explain.options import best_method
+from vitrail.lab.evaluation import Evaluation, Shown
+from vitrail.lab.examples import decode, encode
+from vitrail.lab.run_folder import Run
+from vitrail.weights.folder import load_model
+
+NOTES = {
+    "rollout": "Attention rollout: bright places are the ones that reach the answer when attention is followed through "
+    "all layers.",
+    "saliency": "Saliency: bright places are the ones where a small change of the pixels moves the answer most.",
+}
+"""What the overlays show, by the method that drew them."""
+
+
+def look_inside(run: Run, model: Any = None) -> dict[str, Any]:
+    """Return overlays and portraits of the run's model, or the `reason` why there are none.
+
+    A run without an evaluation has no pictures to look at; the answer is then empty.
+    """
+    chosen = _chosen(run.evaluation)
+    if not chosen or (model is None and run.model is None):
+        return {}
+    model = load_model(run.model) if model is None and run.model else model
+    images = prepare(model, [decode(shown.picture) for shown in chosen])
+    try:
+        heat = attention_overlays(model, images)
+        more = scenes(model, images[:1]) | portraits(model, images)
+    except VitrailError as error:
+        return {"reason": str(error)}
+    pairs = [{"shown": shown, "picture": encode(_small(each))} for shown, each in zip(chosen, heat, strict=True)]
+    return {"pairs": pairs, "note": NOTES[best_method(model)], "more": {title: _panel(more[title]) for title in more}}
+
+
+def _chosen(evaluation: Evaluation | None) -> list[Shown]:
+    """Choose four right answers, spread over the classes, and the four worst errors."""
+    if evaluation is None:
+        return []
+    right = evaluation.examples[:: max(1, len(evaluation.examples) // 4)][:4]
+    return [*right, *evaluation.errors[:4]]
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    picture = picture.convert("RGB")
+    picture.thumbnail((224, 224))
+    return picture
+
+
+def _panel(picture: Image.Image) -> str:
+    """Return a drawing with text as a `data:` address: exact, unless that would be large."""
+    picture = picture.convert("RGB")
+    picture.thumbnail((1400, 2400))
+    sharp = encode(picture, exact=True)
+    return sharp if len(sharp) < 250_000 else encode(picture)

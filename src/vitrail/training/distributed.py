@@ -1,0 +1,229 @@
+"""The processes of a run: alone, each with the whole model (DDP), or each with a shard (FSDP2).
+
+The loop sees one of three objects with the same methods and never asks which. All communication and all gathering of
+sharded state is torch's own; start several processes with torchrun.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint import state_dict as checkpoint
+from torch.nn.parallel import DistributedDataParallel
+
+from vitrail.errors import VitrailError
+from vitrail.training.sharded_checkpoint import read_into, write_shards, write_whole
+
+_WHOLE = checkpoint.StateDictOptions(full_state_dict=True, cpu_offload=True)
+_PATIENCE = timedelta(minutes=10)
+
+Result = TypeVar("Result")
+
+
+class SingleProcess:
+    """One process that does everything."""
+
+    def __init__(self, device: torch.device, rank: int = 0, size: int = 1):
+        self.device, self.rank, self.size = device, rank, size
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and speaks to the user."""
+        return self.rank == 0
+
+    def wrap(self, student: nn.Module) -> nn.Module:
+        """Return the module whose forward and backward the loop calls; parameters may be replaced by shards."""
+        return student
+
+    def part(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Return the context for one part of an accumulated batch; gradients are exchanged in the last."""
+        return nullcontext()
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum a tensor over the processes."""
+        return values
+
+    def largest(self, values: list[float]) -> list[float]:
+        """Return the largest of each number over the processes, so that all decide alike."""
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Collect a small value from each process, in order of rank."""
+        return [value]
+
+    def follow(self, work: Callable[[], Result]) -> Result:
+        """Let the first process work alone, for as long as it takes; its result, or its error, is that of all."""
+        return work()
+
+    def each(self, work: Callable[[], Result]) -> list[Result]:
+        """Let each process work and return all results, in order of rank; an error of one is raised in all."""
+        return [work()]
+
+    def model_tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the tensors of the model themselves, or this process's shards, under plain names."""
+        return checkpoint.get_model_state_dict(model)  # pyright: ignore[reportReturnType]
+
+    def optimizer_tensors(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Return the tensors of the optimizer themselves, or this process's shards, as `parameter|quantity`.
+
+        An optimizer that has not stepped yet gets what its first step would make.
+        """
+        state: Any = checkpoint.get_optimizer_state_dict(model, optimizer)["state"]
+        return {f"{name}|{key}": value for name, slots in state.items() for key, value in slots.items()}
+
+    def whole_model(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the model's tensors whole and on the CPU; empty where this process does not lead."""
+        return checkpoint.get_model_state_dict(model, options=_WHOLE)  # pyright: ignore[reportReturnType]
+
+    def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Write tensors into a folder; return the names of the files that this process answers for."""
+        if self.leads:
+            write_whole(folder, tensors)
+        return sorted(path.name for path in folder.iterdir()) if self.leads else []
+
+    def read(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Fill tensors, or this process's shards, with what any number of processes wrote."""
+        read_into(folder, tensors, together=False)
+
+    def close(self) -> None:
+        """Leave the group of processes."""
+
+
+class DataParallel(SingleProcess):
+    """Each process holds the whole model and sees its share of every batch; gradients are averaged."""
+
+    def wrap(self, student: nn.Module) -> nn.Module:
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(student, device_ids=devices, gradient_as_bucket_view=True)
+
+    def part(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        assert isinstance(module, DistributedDataParallel)
+        return nullcontext() if last else module.no_sync()
+
+    def total(self, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    def largest(self, values: list[float]) -> list[float]:
+        together = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(together, op=dist.ReduceOp.MAX)
+        return together.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def follow(self, work: Callable[[], Result]) -> Result:
+        outcome: list[Any] = [_attempt(work) if self.leads else None]
+        dist.broadcast_object_list(outcome, src=0, group=self._patient)
+        return _results(outcome)[0]
+
+    def each(self, work: Callable[[], Result]) -> list[Result]:
+        return _results(self.gather(_attempt(work)))
+
+    @cached_property
+    def _patient(self) -> Any:
+        """The same processes, of which one may keep the others waiting."""
+        return dist.new_group(timeout=timedelta(days=7), backend="gloo")
+
+    def close(self) -> None:
+        dist.destroy_process_group()
+
+
+class FullyShardedParallel(DataParallel):
+    """Each process holds a shard of every weight, gradient and moment (FSDP2); a block is whole only while it works."""
+
+    def wrap(self, student: nn.Module) -> nn.Module:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh(self.device.type, (self.size,))
+        model: Any = student.model
+        for stage in model.backbone.stages:
+            for block in stage.blocks:
+                fully_shard(block, mesh=mesh)
+        # In place: the module becomes its sharded self. By default what lies beside the blocks would stay whole after
+        # a forward pass; after a validation that is the average, and the next update would be computed with it.
+        fully_shard(student, mesh=mesh, reshard_after_forward=True)
+        return student
+
+    @contextmanager
+    def part(self, module: nn.Module, last: bool) -> Iterator[None]:
+        module.set_requires_gradient_sync(last)  # pyright: ignore[reportCallIssue]
+        yield
+
+    def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
+        write_shards(folder, tensors)
+        return sorted(path.name for path in folder.iterdir())[self.rank :: self.size]
+
+    def read(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+        read_into(folder, tensors, together=True)
+
+
+def connect(device: str, parallel: str) -> SingleProcess:
+    """Join the processes that torchrun started, or stand alone.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...; with several processes each takes the GPU of its local rank.
+        parallel: `ddp` or `fsdp`, where there is more than one process.
+
+    Raises:
+        VitrailError: the device is not there.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return SingleProcess(find_device(device))
+    local = int(os.environ["LOCAL_RANK"])
+    chosen = find_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    kind = {"ddp": DataParallel, "fsdp": FullyShardedParallel}[parallel]
+    return kind(chosen, dist.get_rank(), size)
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device a user means; `auto` is a GPU where there is one.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise VitrailError(f"Unknown device '{name}'. Use auto, cpu, cuda or cuda:<number>.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise VitrailError(
+            f"Device {name} is not there: this machine has {torch.cuda.device_count()} CUDA GPUs. Use auto or cpu."
+        )
+    return device
+
+
+def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """Return the result of some work, or the error that it ended with."""
+    try:
+        return work(), None
+    except (OSError, VitrailError) as error:
+        return None, error
+
+
+def _results(outcomes: list[tuple[Any, Exception | None]]) -> list[Any]:
+    """Return the results of all processes, or raise the error of the first that has one."""
+    for _, error in outcomes:
+        if error is not None:
+            raise error
+    return [result for result, _ in outcomes]

@@ -1,0 +1,157 @@
+"""The run folder: where a run lives, what it is made of, and how it is found again."""
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitrail import __version__
+from vitrail.atomic_io import flush_folder, make_folder, refuse_unwritable_folder, write_file
+from vitrail.errors import DataError, VitrailError
+from vitrail.training.config import RUNTIME, TrainConfig
+from vitrail.training.config_io import read_values
+from vitrail.weights.custom_architecture import need_own_file
+from vitrail.weights.manifest import dump_json
+
+BASE = Path("runs") / "classify"
+CONFIG, ENVIRONMENT, SUMMARY = "config.yaml", "env.json", "summary.json"
+
+
+def settle_config(config: TrainConfig) -> tuple[TrainConfig, Path | None]:
+    """Return the config to run, and the run folder to go on with, if there is one.
+
+    A resumed run is the run that was begun: its config is the one in its folder, and only what says how to carry it out
+    (`RUNTIME`) may be given anew. With `resume=auto` the config is taken at its word; with a folder, what stands at its
+    default in the config was not given.
+
+    Raises:
+        VitrailError: there is no such run, or something was given that would make it another run.
+    """
+    if config.resume is None:
+        return config, None
+    given = {field.name for field in fields(config)}
+    if config.resume == "auto":
+        if config.out is None:
+            raise VitrailError("resume=auto needs to know where: give the run folder with --out.")
+        folder = Path(config.out)
+        if not (folder / CONFIG).exists():
+            return replace(config, resume=None), None
+    else:
+        folder = Path(config.resume)
+        default = TrainConfig()
+        given = {name for name in given if getattr(config, name) != getattr(default, name)}
+    stored = read_config(folder)
+    need_own_file(stored.model, _environment(folder).get("architecture_file"), folder)
+    _refuse_changes(config, stored, given - set(RUNTIME))
+    anew = {name: getattr(config, name) for name in given & set(RUNTIME)}
+    return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
+
+
+def _refuse_changes(config: TrainConfig, stored: TrainConfig, names: set[str]) -> None:
+    for name in sorted(names):
+        was, now = getattr(stored, name), getattr(config, name)
+        open_choice = now == "auto" or (name == "batch" and now is None)
+        if was != now and not open_choice:
+            raise VitrailError(
+                f"This run was begun with {name}={was}; it cannot go on with {name}={now}.\n"
+                "Leave it out to go on, or start a new run (--weights takes the weights along)."
+            )
+
+
+def refuse_folder(config: TrainConfig, begun: Path | None) -> None:
+    """Refuse a run folder that cannot be had, before data and model are looked at.
+
+    Raises:
+        VitrailError: `out` holds a run already, or other files; or the place takes no files.
+    """
+    if begun is None and config.out is not None:
+        folder = Path(config.out)
+        if (folder / CONFIG).exists():
+            raise VitrailError(
+                f"{folder} holds a run already. Go on with it: --resume {folder}\n"
+                "Or choose another --out, or remove the folder."
+            )
+        if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
+            raise VitrailError(f"{folder} is taken by other files. Choose another --out.")
+    refuse_unwritable_folder(begun or config.out or BASE)
+
+
+def new_folder(config: TrainConfig) -> Path:
+    """Make the folder of a new run: `out`, or the first free name for its data and model.
+
+    Raises:
+        VitrailError: `out` was taken meanwhile, or cannot be made.
+    """
+    if config.out is not None:
+        refuse_folder(config, None)
+        folder = Path(config.out)
+        make_folder(folder)
+        return folder
+    make_folder(BASE)
+    stem = f"{Path(config.data).name.split('.')[0] or 'data'}-{config.model}"
+    number = 1
+    while True:
+        folder = BASE / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        flush_folder(BASE)
+        return folder
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Write the config of a run, resolved: what was `auto` stands there as a number."""
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+    write_file(folder / CONFIG, yaml.safe_dump(values, sort_keys=False).encode())
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """Read the config of a run.
+
+    Raises:
+        VitrailError: there is no run in that folder.
+        DataError: the file is damaged.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise VitrailError(
+            f"There is no run in {folder}: it has no {CONFIG}. Give the run folder, the one that --out named."
+        )
+    try:
+        return TrainConfig.from_dict(read_values(path))
+    except VitrailError as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+
+
+def _environment(folder: Path) -> dict[str, Any]:
+    """Return what a run was made on, as far as that can be read: nothing of it is needed to go on."""
+    try:
+        values = json.loads((folder / ENVIRONMENT).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def write_environment(folder: Path, facts: dict[str, Any], command: str | None) -> None:
+    """Write what the run was made on: versions, machine, command."""
+    values = {
+        "vitrail": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "command": command or " ".join(sys.argv),
+        **facts,
+    }
+    write_file(folder / ENVIRONMENT, dump_json(values))
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write the result of a run."""
+    write_file(folder / SUMMARY, dump_json(summary))

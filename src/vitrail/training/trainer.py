@@ -1,0 +1,268 @@
+"""A run at work: the objects that the loop turns, and the books that are kept beside it."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitrail.data.stateless_rng import BatchRng
+from vitrail.models import find
+from vitrail.preprocess import Preprocess
+from vitrail.training.checkpoint import Checkpoint, SavedCheckpoint, TrainingProgress, save_state
+from vitrail.training.config import TrainConfig
+from vitrail.training.distributed import SingleProcess
+from vitrail.training.ema import Ema, NoEma
+from vitrail.training.log import Log, NoLog
+from vitrail.training.objective import Objective
+from vitrail.training.reporters import Reporter, StepStats
+from vitrail.training.schedule import Length, Schedule
+from vitrail.training.signals import Interrupted, StopRequest
+from vitrail.weights.folder import save_model
+
+
+@dataclass
+class Trainer:
+    """Everything that one run consists of.
+
+    Args:
+        config: what was asked for.
+        world: the processes.
+        model: the classifier itself.
+        student: what the processes wrapped around it; forward and backward go through it.
+        frozen: modules that do not learn.
+        objective: outputs, images, targets -> loss.
+        precision: arithmetic of a forward pass, `fp32` or `bf16`.
+        mix: images, labels, seed, step -> images, targets.
+        optimizer: its groups hold their `scale` on the rate.
+        ema: moving average of the weights.
+        schedule: rate by share of the run.
+        length: how long the run is.
+        train_data: loader of training batches.
+        val_data: loader of validation batches.
+        labels: class names.
+        preprocess: how pictures are prepared for evaluation.
+        folder: the run folder, or None where nothing is to be left behind.
+        log: where steps are written.
+        reporter: who is told.
+        stop: the request to stop.
+        at: where the run stands.
+        facts: what a state notes beside the position: machine, threads.
+    """
+
+    config: TrainConfig
+    world: SingleProcess
+    model: nn.Module
+    student: nn.Module
+    frozen: Sequence[nn.Module]
+    objective: Objective
+    precision: str
+    mix: Callable[..., tuple[Tensor, Tensor]]
+    optimizer: torch.optim.Optimizer
+    ema: Ema | NoEma
+    schedule: Schedule
+    length: Length
+    train_data: Any
+    val_data: Any
+    labels: Sequence[str]
+    preprocess: Preprocess
+    reporter: Reporter
+    stop: StopRequest
+    folder: Path | None = None
+    log: Log = field(default_factory=NoLog)
+    at: TrainingProgress = field(default_factory=TrainingProgress)
+    facts: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    _best: tuple[dict[str, Tensor], dict[str, float]] | None = None
+
+    def __post_init__(self) -> None:
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Let the time of this session begin now; time spent before stays counted."""
+        self._zero = time.monotonic() - self.at.seconds
+        self._saved_at, self._saved_step = time.monotonic(), self.at.step
+
+    # What the loop asks.
+
+    def over(self) -> bool:
+        """Say whether the run is at its end, by its length or because it no longer gets better."""
+        tired = self.config.patience > 0 and self.at.stale >= self.config.patience
+        return tired or self.length.over(self.at.step, self.at.seconds)
+
+    def validation_due(self) -> bool:
+        """Say whether the weights should be measured before the next update."""
+        at = self.at
+        whole = at.batch == 0 and at.epoch % self.config.eval_every == 0
+        return at.step > at.validated and (whole or self.over())
+
+    def share(self) -> float:
+        """Return the share of the run that the next update stands for."""
+        return self.length.share(self.at.step, self.at.seconds)
+
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """Return the context of a forward pass."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.world.device.type, torch.bfloat16)
+
+    def train_mode(self) -> None:
+        """Let the learning parts train; frozen parts stay as in evaluation."""
+        self.student.train()
+        for module in self.frozen:
+            module.eval()
+
+    def seed_step(self) -> None:
+        """Make all randomness of the next update a function of seed, step and rank."""
+        draws = BatchRng(self.config.seed, self.at.step, np.array([self.world.rank]))
+        seed = int(draws.words("step")[0] >> np.uint64(1))
+        # Not torch.manual_seed: it tells every kind of device, and formats a stack trace for each that is not there.
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    # What the loop tells.
+
+    def stepped(self, loss: float, rate: float, norm: float, pictures: int) -> None:
+        """Count an update, write it down, tell it; then save or stop if that is due."""
+        at = self.at
+        at.step, at.batch, at.loss_sum, at.rate = at.step + 1, at.batch + 1, at.loss_sum + loss, rate
+        row = {"step": at.step, "epoch": at.epoch, "loss": loss, "lr": rate, "grad_norm": norm}
+        self.log.step(row)
+        if at.batch == self.train_data.steps:
+            at.epoch, at.batch = at.epoch + 1, 0
+        at.seconds = time.monotonic() - self._zero
+        epoch = at.epoch + at.batch / self.train_data.steps
+        done = self.length.done(at.step, at.seconds)
+        self.reporter.step(StepStats(at.step, epoch, done, loss, rate, pictures))
+        self._meet()
+
+    def validated(self, metrics: dict[str, float]) -> None:
+        """Note a validation, and keep the weights if they are the best so far."""
+        at = self.at
+        top1, loss = metrics["top1"], metrics["loss"] if isfinite(metrics["loss"]) else inf
+        better = at.best_top1 is None or (top1, -loss) > (at.best_top1, -at.best_loss)
+        train_loss = at.loss_sum / (at.step - at.validated)
+        at.validated, at.loss_sum = at.step, 0.0
+        at.stale = 0 if better else at.stale + 1
+        if better:
+            self.take_as_best(metrics)
+        at.seconds = time.monotonic() - self._zero
+        row = {
+            "step": at.step,
+            "epoch": round(at.epoch + at.batch / self.train_data.steps, 4),
+            "train_loss": train_loss,
+            "val_loss": metrics["loss"],
+            "top1": top1,
+            "top5": metrics.get("top5"),
+            "lr": at.rate,
+            "seconds": round(at.seconds, 3),
+            "best": better,
+        }
+        self.log.epoch(row)
+        self.reporter.epoch(row)
+
+    def take_as_best(self, metrics: dict[str, float]) -> None:
+        """Keep the weights as they are now as the best; they are written with the next state, not after each epoch."""
+        loss = metrics["loss"] if isfinite(metrics["loss"]) else inf
+        self.at.best_top1, self.at.best_loss, self.at.best_epoch = metrics["top1"], loss, self.at.epoch
+        self._best = self._copy(), metrics
+
+    def stop_asked(self) -> bool:
+        """Say whether any process was asked to stop."""
+        return self.world.largest([float(self.stop.code)])[0] > 0
+
+    # What is kept.
+
+    def save(self) -> None:
+        """Write the best weights if they are news, then the training state."""
+        if self.folder is None:
+            return
+        if self._best is not None:
+            self._write_weights("best", *self._best)
+            self._best = None
+        tensors = self._tensors()
+        if isinstance(self.ema, Ema):
+            with self.ema.applied():
+                tensors["ema"] = {name: value.clone() for name, value in self._weights().items()}
+        facts = {**self.facts, "precision": self.precision, "lengths": self.log.flush()}
+        save_state(self.folder / "state", Checkpoint(self.at, facts, tensors), self.world)
+        self._saved_at, self._saved_step = time.monotonic(), self.at.step
+
+    def save_last(self) -> None:
+        """Write the weights as they are now as the model folder `weights/last`."""
+        self._write_weights("last", self._copy())
+
+    def restore(self, saved: SavedCheckpoint) -> None:
+        """Continue from a state: weights, moments, average, position."""
+        if isinstance(self.ema, Ema):
+            saved.read({"ema": self._weights()}, self.world)
+            self.ema.restart()
+        saved.read(self._tensors(), self.world)
+        self.at = saved.position
+        self.restart_clock()
+
+    def stop_now(self) -> None:
+        """Save everything and leave the loop.
+
+        Raises:
+            Stopped: always, with the exit code asked for.
+        """
+        code = int(self.world.largest([float(self.stop.code)])[0])
+        self.save()
+        raise Interrupted(code, str(self.folder or ""))
+
+    def _meet(self) -> None:
+        """Agree with the other processes on the time, and on whether to save or stop."""
+        due = 0 < self.config.save_steps <= self.at.step - self._saved_step
+        due |= 0 < self.config.save_seconds <= time.monotonic() - self._saved_at
+        code, due, self.at.seconds = self.world.largest([float(self.stop.code), float(due), self.at.seconds])
+        if code:
+            self.stop_now()
+        if due:
+            self.save()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.world.model_tensors(self.model)
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return what the next update changes: the tensors themselves, in tables."""
+        return {"model": self._weights(), "optimizer": self.world.optimizer_tensors(self.model, self.optimizer)}
+
+    def _copy(self) -> dict[str, Tensor]:
+        """Return a copy of the averaged weights, whole and on the CPU."""
+        with self.ema.applied():
+            return {name: value.clone() for name, value in self.world.whole_model(self.model).items()}
+
+    def _write_weights(self, name: str, weights: dict[str, Tensor], metrics: dict[str, float] | None = None) -> None:
+        """Write weights as a model folder; the first process does, and has them whole."""
+        if self.folder is not None:
+            place = self.folder / "weights" / name
+            self.world.follow(lambda: self._export(place, weights, metrics))
+
+    def _export(self, folder: Path, weights: dict[str, Tensor], metrics: dict[str, float] | None) -> None:
+        """Write a model folder around a model built without memory of its own."""
+        with torch.device("meta"):
+            shell: Any = find(self.config.model).build(self.model.config)
+        shell.load_state_dict(weights, assign=True)
+        shell.variant, shell.config = self.config.model, self.model.config
+        save_model(
+            shell,
+            folder,
+            labels=self.labels,
+            preprocess=self.preprocess,
+            command=self.command,
+            metrics=metrics,
+            dataset=self._measured_on(),
+        )
+
+    def _measured_on(self) -> str:
+        """Name the pictures that the metrics were measured on: the data and its split."""
+        name, _, split = self.val_data.dataset.name.rpartition(" ")
+        return f"{name} ({split} split)" if name else split

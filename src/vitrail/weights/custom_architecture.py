@@ -1,0 +1,46 @@
+"""Models whose architecture is the user's own: the name of its file goes along with what is saved.
+
+Only its name is kept, never its path or its code: the path means nothing on another machine, and nothing that is read
+may name code to run.
+"""
+
+import os
+from pathlib import Path
+
+from vitrail import models
+from vitrail.errors import VitrailError
+from vitrail.models.custom import VARIABLE
+
+
+def own_file(variant: str) -> str | None:
+    """Return the name of the user's file that holds a variant, or None for a variant of the library.
+
+    Example:
+        >>> own_file("vit_tiny_patch16_224") is None
+        True
+    """
+    place = Path(str(models.find(variant).__file__))
+    return None if place.parent == Path(str(models.__file__)).parent else place.name
+
+
+def need_own_file(variant: str, file: object, place: Path) -> None:
+    """Say which file is needed for what was saved, where no file that holds its architecture is named.
+
+    Args:
+        variant: name of the model.
+        file: the name of the user's file as it was saved; None where there was none.
+        place: the folder that is being read.
+
+    Raises:
+        VitrailError: the variant is unknown here.
+    """
+    try:
+        models.find(variant)
+    except VitrailError as error:
+        named = {Path(path).name for path in os.environ.get(VARIABLE, "").split(os.pathsep)}
+        if not isinstance(file, str) or file in named:
+            raise
+        raise VitrailError(
+            f"{place} holds {variant}, whose architecture is in the file {file}, which is not named here.\n"
+            f"Name it in the variable {VARIABLE}, for example: {VARIABLE}=path/to/{file} vitrail ..."
+        ) from error

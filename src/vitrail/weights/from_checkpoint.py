@@ -1,0 +1,158 @@
+"""The model that a checkpoint is of: its variant, its sizes, its weights, and what is said of it beside them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from vitrail.errors import VitrailError
+from vitrail.models import catalogue, create_model, family_of, make_config
+from vitrail.weights.checkpoint_io import Checkpoint
+from vitrail.weights.detect import Detected, detect, looks_like
+from vitrail.weights.folder import TENSORS, is_model_folder, load_model
+from vitrail.weights.infer_config import differing_fields
+from vitrail.weights.load import Source, load_weights, read_source
+from vitrail.weights.metadata import Metadata, contradictions, statement_of
+
+
+@dataclass
+class LoadedModel:
+    """A model built for a checkpoint and filled with it.
+
+    Args:
+        model: the model, with `labels` where names of the classes are known.
+        format: the library whose names the tensors had.
+        also: other variants with the same tensors.
+        notes: what was done to find the tensors and the sizes.
+    """
+
+    model: Any
+    format: str
+    also: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -> LoadedModel:
+    """Build the model that a checkpoint is of, at its own sizes, so that nothing is resized and nothing is lost.
+
+    Sizes come from `fields`, else from the shapes of the tensors, else from what a `config.json` or the file's header
+    says, else from the variant. Where libraries answer differently with the same weights, the names of the tensors say
+    whose answers are meant.
+
+    Args:
+        source: a file, a folder, `hf:org/name@revision` or a state dict. A model folder brings its own config.
+        variant: name of the variant; found by what is said, by keys and by shapes when None.
+        fields: fields of the config that neither shapes nor a `config.json` tell, such as `num_heads=4`.
+
+    Raises:
+        VitrailError: the variant is not the checkpoint's, or something that decides its answers is not known.
+        DataError: the source cannot be read or recognised.
+
+    Example:
+        >>> small = create_model("swin_tiny_patch4_window7_224", dim=24, depths=(1, 1), num_heads=(2, 4), window_size=4)
+        >>> found = from_checkpoint(small.state_dict(), "swin_small_patch4_window7_224").model.config
+        >>> found.depths, found.num_heads, found.window_size
+        ((1, 1), (2, 4), 4)
+    """
+    checkpoint = read_source(source)
+    found = detect(checkpoint.tensors, checkpoint.origin)
+    file, form = checkpoint.file, found.format
+    ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
+    if ours_whole and variant in (None, checkpoint.stated) and not fields:
+        return LoadedModel(load_model(checkpoint.folder or ""), form.name, notes=checkpoint.notes)
+    said = statement_of(checkpoint, form)
+    if not said.complete:
+        said = replace(said, fields={**form.answers, **said.fields})
+    ours, names = found.mapped.tensors, looks_like(found.mapped.tensors, form.families)
+    name = _choose(variant, names, checkpoint, found, said)
+    values, notes = _fields(ours, name, said, fields, checkpoint.origin)
+    model = create_model(name, **values)
+    _fill(model, checkpoint, found)
+    model.labels = said.labels if said.labels and len(said.labels) == model.config.num_classes else None
+    model.preprocess = said.preprocess or model.preprocess
+    also = [n for n in names if n != name and differing_fields(ours, make_config(n)) == _own(ours, name)]
+    return LoadedModel(model, form.name, also, [*checkpoint.notes, *said.notes, *notes])
+
+
+def _own(ours: Mapping[str, Tensor], name: str) -> dict[str, Any]:
+    return differing_fields(ours, make_config(name))
+
+
+def _choose(variant: str | None, names: list[str], checkpoint: Checkpoint, found: Detected, said: Metadata) -> str:
+    """Choose the variant: the one asked for, the one that is stated, the one that it looks like, the closest."""
+    came_as, families = found.format.name, found.format.families
+    if variant is not None:
+        foreign = families and family_of(variant) not in families  # an unknown name is told with its nearest
+        if foreign or (names and variant not in names and not said.complete):
+            what = names[0] if names else " or ".join(families)
+            raise VitrailError(
+                f"{checkpoint.origin} looks like {came_as}'s {what}, not like {variant}."
+                + (f"\nLeave the name of the variant out, or give one of: {', '.join(names[:4])}." if names else "")
+            )
+        return variant
+    if checkpoint.stated in names or (said.complete and checkpoint.stated in catalogue()):
+        return str(checkpoint.stated)
+    if names:
+        return names[0]
+    known = checkpoint.stated in catalogue() and family_of(str(checkpoint.stated)) in families
+    if known:
+        return str(checkpoint.stated)
+    kind = checkpoint.config.get("model_type")
+    families = (kind,) if kind in families else families
+    if len(families) != 1:
+        raise VitrailError(
+            f"{checkpoint.origin} has {came_as}'s names, but the sizes of no published variant.\n"
+            "Say which variant is closest with --model NAME, for its way of preparing pictures; `vitrail models`"
+            " lists them."
+        )
+    return min(
+        (name for name in catalogue() if family_of(name) in families),
+        key=lambda name: len(_own(found.mapped.tensors, name)),
+    )
+
+
+def _fields(
+    ours: Mapping[str, Tensor], name: str, said: Metadata, given: Mapping[str, Any], origin: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields in which the model is not its variant, and what is told of them."""
+    stated = {**said.fields, **({} if said.preprocess is None else {"preprocess": said.preprocess})}
+    config = make_config(name, **stated)
+    own = differing_fields(ours, config)
+    values = {**stated, **own, **given}
+    if said.complete or not own.keys() - {"num_classes", "in_channels", "image_size"}:
+        return values, []
+    untold = [one for one in _untold(config, own) if one not in values]
+    if untold:
+        raise VitrailError(
+            f"{origin} has other sizes than {name}, and its tensors do not say {' or '.join(untold)}.\n"
+            f"Give it: vitrail convert {origin} --model {name} --set {' '.join(f'{one}=...' for one in untold)}"
+            " --out FOLDER,\nthen use FOLDER."
+        )
+    size = values.get("image_size", config.preprocess.size)
+    note = f"the sizes are of no published variant; what tensors do not tell is as in {name}, at {size} pixels"
+    return values, [note]
+
+
+def _untold(config: Any, own: Mapping[str, Any]) -> list[str]:
+    """Name the fields that decide the answers, do not show in shapes, and cannot be the variant's."""
+    heads = "dim" in own and type(getattr(config, "num_heads", None)) is int
+    dilations = len(own.get("depths", ())) not in (0, len(getattr(config, "dilations", own.get("depths", ()))))
+    return ["num_heads"] * heads + ["dilations"] * dilations
+
+
+def _fill(model: Any, checkpoint: Checkpoint, found: Detected) -> None:
+    """Put the weights into the model, and refuse what would not be the same model."""
+    wrong = contradictions(checkpoint.config, found.format, model.config)
+    if wrong:
+        raise VitrailError(
+            f"{checkpoint.origin}: its config.json says {', '.join(wrong[:3])}; {model.variant} does not do that.\n"
+            "Its answers would not be those of the weights. No architecture of ours has this."
+        )
+    report = load_weights(model, checkpoint)
+    resized = [*report.adapted, *report.kept]
+    if resized:
+        raise VitrailError(
+            f"{checkpoint.origin} has other sizes than {model.variant} with the given fields, first {resized[0]}.\n"
+            "Nothing is resized here: leave fields out that tensors tell, or use vitrail.load_weights."
+        )

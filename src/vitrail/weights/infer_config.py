@@ -1,0 +1,154 @@
+"""What the shapes of tensors say of a model: the fields of its config in which it is not what a config says."""
+
+import re
+from collections.abc import Callable, Mapping
+from math import inf, nextafter
+from typing import Any
+
+from torch import Tensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_PATCHES = re.compile(r"backbone\.(embedding|stages\.\d+\.entry\.0)\.patches\.proj\.weight")
+_STEM = "backbone.embedding.patches."
+_BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.")
+_UNIT = re.compile(r"backbone\.stages\.\d+\.entry\.conv1\.weight")
+
+
+def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
+    """Return the fields in which tensors under our names differ from a config, as far as shapes tell.
+
+    They do not tell how many heads share the channels of a ViT, dilations, or what is no number of a tensor.
+
+    Args:
+        ours: tensors under our names.
+        config: the config of a variant of their architecture.
+
+    Example:
+        >>> from vitrail.models import create_model, make_config
+        >>> small = create_model("vit_tiny_patch16_224", dim=24, depth=1, num_heads=1, num_classes=10)
+        >>> differing_fields(small.state_dict(), make_config("vit_tiny_patch16_224"))
+        {'num_classes': 10, 'dim': 24, 'depth': 1}
+    """
+    shapes = {key: tuple(value.shape) for key, value in ours.items()}
+    stated = {**vars(config), "image_size": config.preprocess.size}
+    found = {field: measure(shapes, stated) for field, measure in _MEASURES.items() if field in stated}
+    return {field: value for field, value in found.items() if value is not None and value != stated[field]}
+
+
+def _num_classes(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    return shapes.get("head.linear.weight", (0,))[0]
+
+
+def _in_channels(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    """Return what the first convolution takes."""
+    return next((shape[1] for key, shape in shapes.items() if key.startswith(_STEM) and len(shape) == 4), None)
+
+
+def _blocks(shapes: Shapes) -> list[int]:
+    """Return how many blocks each stage has."""
+    found = {(int(key[1]), int(key[2])) for name in shapes if (key := _BLOCK.match(name))}
+    return [sum(stage == s for stage, _ in found) for s in range(1 + max((s for s, _ in found), default=-1))]
+
+
+def _depth(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    return _blocks(shapes)[-1]
+
+
+def _depths(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the layers of each stage; in a ResNet the entry of a stage is its first unit."""
+    blocks, units = _blocks(shapes), sum(_UNIT.fullmatch(key) is not None for key in shapes)
+    if not units and "depth" not in stated:
+        return tuple(blocks)
+    return tuple(1 + n for n in [*blocks, *[0] * units][:units])
+
+
+def _width(shapes: Shapes, stage: int) -> int | None:
+    keys = [f"backbone.stages.{stage}.blocks.0.{norm}.weight" for norm in ("norm1", "outer.norm1", "norm")]
+    return next((shapes[key][0] for key in keys if key in shapes), None)
+
+
+def _dim(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    """Return the width of the first stage, of the stem of a ResNet, or of the encoder behind a ResNet."""
+    if "depth" in stated:
+        return _width(shapes, len(_blocks(shapes)) - 1)
+    return shapes.get(_STEM + "conv.weight", (_width(shapes, 0),))[0]
+
+
+def _dims(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int | None, ...]:
+    return tuple(_width(shapes, stage) for stage in range(len(_blocks(shapes))))
+
+
+def _num_heads(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the heads of each stage if a table of relative positions or a cosine scale has one entry for each."""
+    mixers = [f"backbone.stages.{s}.blocks.0.token_mixer." for s in range(len(_blocks(shapes)))]
+    tables = [shapes.get(mixer + "position.table") for mixer in mixers]
+    scales = [shapes.get(mixer + "qk_norm.log_scale") for mixer in mixers]
+    return tuple(table[1] for table in tables if table) or tuple(scale[0] for scale in scales if scale) or None
+
+
+def _reach(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    """Return the side of a window or neighborhood, whose table has (2 side - 1)^2 rows."""
+    rows = next((shape[0] for key, shape in shapes.items() if key.endswith(".position.table")), None)
+    return rows and (round(rows**0.5) + 1) // 2
+
+
+def _patch_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    return next((shape[-1] for key, shape in shapes.items() if _PATCHES.fullmatch(key)), None)
+
+
+def _ratio(of: str, field: str) -> Callable[[Shapes, Mapping[str, Any]], float | None]:
+    """Return what measures the hidden width of MLPs as a multiple of the model's, so that all are found again."""
+
+    def measure(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
+        names = [f"backbone.stages.{stage}.blocks.0.{of}.fc1.weight" for stage in range(len(_blocks(shapes)))]
+        pairs = [(shapes[name][0], _width(shapes, stage)) for stage, name in enumerate(names) if name in shapes]
+        pairs = [(hidden, dim) for hidden, dim in pairs if dim]
+        if all(int(dim * stated[field]) == hidden for hidden, dim in pairs):
+            return None
+        ratio = max(hidden / dim for hidden, dim in pairs)  # widths are rounded down: the largest fits all
+        exact = all(int(dim * ratio) >= hidden for hidden, dim in pairs)
+        return ratio if exact else nextafter(ratio, inf)  # 29 / 100 * 100 is a hair below 29
+
+    return measure
+
+
+def _layer_scale(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
+    """Return a value to begin at where there are scales and the config has none: what was learned replaces it."""
+    has = any(key.endswith(".scale1.gamma") for key in shapes)
+    return 1e-5 if has and stated["layer_scale"] is None else None
+
+
+def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
+    return shapes.get("backbone.embedding.steps.0.tokens", (1, 1))[1] == 2
+
+
+def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    """Return the picture size that positions or a token MLP were learned at, where it is not the config's."""
+    prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
+    cells = next((shape[1] - prefix for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
+    cells = cells or shapes.get("backbone.stages.0.blocks.0.token_mixer.mlp.fc1.weight", (0, 0))[1]
+    side, patch = round(max(cells, 0) ** 0.5), _patch_size(shapes, stated) or stated.get("patch_size")
+    if side == 0 or side * side != cells or patch is None:
+        return None
+    pixels = patch * (4 * 2 ** max(len(_depths(shapes, stated)) - 1, 0) if "depths" in stated else 1)
+    return None if -(-stated["image_size"] // pixels) == side else side * pixels
+
+
+_MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
+    "num_classes": _num_classes,
+    "in_channels": _in_channels,
+    "dim": _dim,
+    "dims": _dims,
+    "depth": _depth,
+    "depths": _depths,
+    "num_heads": _num_heads,
+    "window_size": _reach,
+    "kernel_size": _reach,
+    "patch_size": _patch_size,
+    "mlp_ratio": _ratio("channel_mixer", "mlp_ratio"),
+    "token_ratio": _ratio("token_mixer.mlp", "token_ratio"),
+    "layer_scale": _layer_scale,
+    "distilled": _distilled,
+    "image_size": _image_size,
+}

@@ -1,0 +1,93 @@
+"""What is said of a model beside its tensors: in the header of a safetensors file of ours, or in a `config.json`.
+
+Tensors do not tell all: how many heads share the channels, what a picture must look like, what the classes are called.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitrail.errors import DataError
+from vitrail.preprocess import Preprocess
+from vitrail.weights.checkpoint_io import HEADER, Checkpoint
+from vitrail.weights.keymap import Format, renamed
+from vitrail.weights.processor import from_processor
+
+PROCESSOR = "preprocessor_config.json"
+
+# What a library's config.json says beside what decides the answers.
+_IDLE = {"architectures", "drop_path_rate", "image_size", "layer_norm_eps", "layer_scale_init_value"}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is said of a model.
+
+    Args:
+        fields: of our config.
+        preprocess: how pictures are made ready.
+        labels: the names of the classes.
+        complete: whether all fields are said, so that nothing has to be taken from a variant.
+        notes: what was said and could not be understood.
+    """
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    preprocess: Preprocess | None = None
+    labels: tuple[str, ...] | None = None
+    complete: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def statement_of(checkpoint: Checkpoint, form: Format) -> Metadata:
+    """Read what is said of a model in our own words, or in those of the library whose names the tensors have."""
+    said = checkpoint.config
+    fields, labels, preprocess = (said.get(key) for key in ("config", "labels", "preprocess"))
+    states = form.states if "model_type" in said else None
+    whole = isinstance(fields, dict) and checkpoint.stated is not None
+    if not whole and states is None:
+        args = said.get("model_args")  # timm's word for what differs from the variant
+        return Metadata(renamed(args, num_heads="num_heads", image_size="img_size") if isinstance(args, dict) else {})
+    protocol, notes = (preprocess, ()) if isinstance(preprocess, dict) else _protocol(checkpoint.folder)
+    protocol = Preprocess.from_dict(protocol) if isinstance(protocol, dict) else protocol
+    if isinstance(fields, dict) and whole:
+        return Metadata(fields, protocol, tuple(labels) if isinstance(labels, list) else None, True, notes)
+    assert states is not None
+    return Metadata(states(said), protocol, _names(said.get("id2label")), notes=notes)
+
+
+def header_of(model: Any) -> dict[str, str]:
+    """Return what a safetensors file of any library's names says of a model of ours, which others pass over."""
+    values = asdict(model.config)
+    values["image_size"] = values.pop("preprocess")["size"]
+    labels = getattr(model, "labels", None)
+    said = {"variant": model.variant, "config": values, "preprocess": model.preprocess.to_dict(), "labels": labels}
+    return {HEADER: json.dumps(said)}
+
+
+def contradictions(config: Mapping[str, Any], form: Format, ours: Any) -> list[str]:
+    """Name what a library's `config.json` says and a model of ours with the config `ours` does not do."""
+    if form.describe is None or "model_type" not in config:
+        return []
+    does = form.describe(ours).items()
+    return [f"{key}={config[key]}" for key, value in does if key not in _IDLE and config.get(key, value) != value]
+
+
+def _protocol(folder: Path | None) -> tuple[Preprocess | None, tuple[str, ...]]:
+    """Read how pictures are made ready, where a folder says so."""
+    if folder is None or not (folder / PROCESSOR).is_file():
+        return None, ()
+    try:
+        return from_processor(json.loads((folder / PROCESSOR).read_bytes())), ()
+    except (DataError, AttributeError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        return None, (f"pictures are made ready as for the variant: {reason}",)
+
+
+def _names(id2label: Any) -> tuple[str, ...] | None:
+    """Return the names of the classes in order; transformers makes up `LABEL_0`... where there are none."""
+    if not isinstance(id2label, dict) or set(id2label) != {str(number) for number in range(len(id2label))}:
+        return None
+    names = tuple(str(id2label[str(number)]) for number in range(len(id2label)))
+    return None if names == tuple(f"LABEL_{number}" for number in range(len(names))) else names

@@ -1,0 +1,279 @@
+"""What a rule does to tensors on their way: `read` makes ours of theirs, `write` makes theirs of ours, bit for bit."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vitrail.parts.positions import relative_index
+
+Tensors = tuple[Tensor, ...]
+
+
+class Transform(Protocol):
+    """An invertible step: `read(*write(*x)) == x`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Make ours of theirs."""
+        ...
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Make theirs of ours."""
+        ...
+
+
+class Identity:
+    """Only the name changes."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Pass."""
+        return theirs
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Pass."""
+        return ours
+
+
+class Drop:
+    """They store what we compute: read and forgotten, never written."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Forget."""
+        return ()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Never asked: there is nothing of ours to write from."""
+        return ()
+
+
+class OldName:
+    """A name that their older files have: read, never written."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Pass."""
+        return theirs
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Leave it to the rule with the name of today."""
+        return ()
+
+
+class Concat:
+    """Several of theirs, side by side, are one of ours: queries, keys and values; class and distillation token.
+
+    Args:
+        dim: the dimension they are side by side in; they share it equally.
+        count: how many of theirs there are.
+    """
+
+    def __init__(self, dim: int, count: int):
+        self.dim, self.count = dim, count
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Put side by side."""
+        return (torch.cat(theirs, self.dim),)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Cut into equal pieces."""
+        return tuple(piece.contiguous() for piece in ours[0].chunk(self.count, self.dim))
+
+
+class Sections:
+    """Several of theirs, side by side in the first dimension, are one of ours, in unequal shares.
+
+    Args:
+        shares: share of each in the rows of ours: 2, 1 for queries with keys, and values.
+    """
+
+    def __init__(self, *shares: int):
+        self.shares = shares
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Put side by side."""
+        return (torch.cat(theirs),)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Cut into pieces."""
+        rows = [share * len(ours[0]) // sum(self.shares) for share in self.shares]
+        return tuple(piece.contiguous() for piece in ours[0].split(rows))
+
+
+class MapTokens:
+    """Their table of positions is a square map `(1, C, s, s)`, ours one of tokens `(1, s^2, C)`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Flatten the map."""
+        return tuple(x.flatten(2).mT.contiguous() for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Lay the tokens out as a map."""
+        return tuple(x.mT.unflatten(2, (round(x.shape[1] ** 0.5), -1)).contiguous() for x in ours)
+
+
+class UnusedZeros:
+    """Zeros that they store, one for each cell of a position table with one prefix token, and never read."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Drop."""
+        return ()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Write zeros in the shape of the table without its prefix."""
+        return (torch.zeros_like(ours[0][:, 1:]),)
+
+
+class Stack:
+    """One of theirs holds several of ours, one behind the other: the layer scales of a block."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Take apart along the first dimension."""
+        return tuple(piece.clone() for piece in theirs[0].unbind())
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Lay one behind the other."""
+        return (torch.stack(ours),)
+
+
+class PointwiseConv:
+    """Their 1 x 1 convolution is our linear layer: `(out, in, 1, 1)` and `(out, in)`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Take the last two dimensions away."""
+        return tuple(weight.flatten(1) if weight.ndim == 4 else weight for weight in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put the last two dimensions back; a bias stays."""
+        return tuple(weight[:, :, None, None] if weight.ndim == 2 else weight for weight in ours)
+
+
+class UnfoldOrder:
+    """Patch merging by `nn.Unfold` (mmpretrain): channels slow and the four places fast, right before down.
+
+    Ours is the authors' order: places slow, channels fast, down before right.
+    """
+
+    places = (0, 2, 1, 3)  # its own inverse
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Reorder the last dimension: `(C, right, down)` to `(down, right, C)`."""
+        return tuple(x.unflatten(-1, (-1, 4))[..., list(self.places)].transpose(-1, -2).flatten(-2) for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Reorder the last dimension back."""
+        return tuple(x.unflatten(-1, (4, -1))[..., list(self.places), :].transpose(-1, -2).flatten(-2) for x in ours)
+
+
+class RelativeIndex:
+    """The index into a relative position table, which they store as a buffer and we compute.
+
+    Args:
+        flat: whether they store it as one row (torchvision) or as a square (the authors).
+    """
+
+    def __init__(self, flat: bool):
+        self.flat = flat
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Forget it."""
+        return ()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Compute it from the size of the table."""
+        window = (round(ours[0].shape[0] ** 0.5) + 1) // 2
+        square = relative_index(window, window).flatten(2, 3).flatten(0, 1)
+        return (square.flatten() if self.flat else square,)
+
+
+class KeyMinusQuery:
+    """NATTEN's relative biases: a square for each head that counts key minus query, `(h, 2 k - 1, 2 k - 1)`.
+
+    Ours is `((2 k - 1)^2, h)` and counts query minus key, as Swin's.
+    """
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Turn the squares around, put the heads last."""
+        return tuple(x.flip(1, 2).flatten(1).mT.contiguous() for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put the heads first, turn the squares around."""
+        side = round(len(ours[0]) ** 0.5)
+        return tuple(x.mT.unflatten(1, (side, side)).flip(1, 2) for x in ours)
+
+
+class KeyBias:
+    """Their bias of queries, keys and values, of which that of the keys is not used: ours is that of two of them."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Return the first and the last third."""
+        q, _, v = theirs[0].chunk(3)
+        return q.clone(), v.clone()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put zeros between the two."""
+        q, v = ours
+        return (torch.cat([q, torch.zeros_like(q), v]),)
+
+
+class Kernel:
+    """Flax and TensorFlow put the input before the output: `(in, out)` and `(y, x, in, out)`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Put the output first."""
+        return tuple(x.permute(3, 2, 0, 1) if x.ndim == 4 else x.mT if x.ndim == 2 else x for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put the output last."""
+        return tuple(x.permute(2, 3, 1, 0) if x.ndim == 4 else x.mT if x.ndim == 2 else x for x in ours)
+
+
+class PointwiseKernel:
+    """Their 1 x 1 convolution, input before output `(1, 1, in, out)`, is our linear layer `(out, in)`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Drop the window, put the output first."""
+        return tuple(x[0, 0].mT for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put the output last, add the window."""
+        return tuple(x.mT[None, None] for x in ours)
+
+
+class FlatNorm:
+    """The JAX ResNet keeps the scales of a norm as `(1, 1, 1, C)`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Flatten."""
+        return tuple(x.flatten() for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put three dimensions in front."""
+        return tuple(x[None, None, None] for x in ours)
+
+
+class FlaxQKV:
+    """Flax keeps queries, keys and values apart, and heads too: three `(in, h, d)` kernels or `(h, d)` biases."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Join heads, then the three."""
+        return (torch.cat([x.flatten(-2).mT if x.ndim == 3 else x.flatten() for x in theirs]),)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Split the three, then heads."""
+        pieces = ours[0].chunk(3)
+        heads = (config.num_heads, -1)
+        return tuple((x.mT if x.ndim == 2 else x).unflatten(-1, heads) for x in pieces)
+
+
+class FlaxOut:
+    """Flax's projection after attention still knows the heads: `(h, d, out)`."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Join heads, put the output first."""
+        return tuple(x.flatten(0, 1).mT for x in theirs)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Put the output last, split heads."""
+        return tuple(x.mT.unflatten(0, (config.num_heads, -1)) for x in ours)
+
+
+SAME, DROP, OLD_NAME = Identity(), Drop(), OldName()
