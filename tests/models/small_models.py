@@ -19,14 +19,18 @@ class Small(NamedTuple):
         overrides: config fields.
         strides: pixels per cell side, stage by stage.
         prefix: prefix tokens of the last grid.
+        latents: latents that are the features in one row, if the tokens have no places in the image.
         any_size: whether the model takes every image size from 5 x 8 pixels up.
+        batch_norm: whether it normalises by statistics of the batch in training.
     """
 
     variant: str
     overrides: dict[str, Any]
     strides: tuple[int, ...]
     prefix: int = 0
+    latents: int = 0
     any_size: bool = True
+    batch_norm: bool = False
 
 
 _VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
@@ -54,6 +58,17 @@ SMALL: dict[str, Small] = {
         (16,),
         prefix=1,
     ),
+    **{
+        f"perceiver {inputs}": Small(
+            f"perceiver_io_{inputs}",
+            {"latents": 6, "dim": 16, "depth": 2, "repeats": 2, "num_heads": 2, "image_size": 64},
+            (),
+            any_size=inputs == "fourier",
+            latents=6,
+            batch_norm=inputs == "conv",
+        )
+        for inputs in ("learned", "fourier", "conv")
+    },
     "igpt": Small(
         "imagegpt_small",
         {"dim": 8, "depth": 2, "num_heads": 1, "colors": 27, "image_size": 64},

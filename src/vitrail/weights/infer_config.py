@@ -124,7 +124,7 @@ def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
 
 
 def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
-    """Return the picture size that positions or a token MLP were learned at, where it is not the config's."""
+    """Return the image size that positions or a token MLP were learned at, where it is not the config's."""
     prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
     cells = next((shape[1] - prefix for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
     cells = cells or shapes.get("backbone.stages.0.blocks.0.token_mixer.mlp.fc1.weight", (0, 0))[1]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import SAME, FlatNorm, Operation, PointwiseConv, Tensors
+from vitrail.weights.transforms import SAME, FlatNorm, PointwiseConv, Tensors, Transform
 
 PATCHES = "backbone.embedding.patches"
 BLOCK = "backbone.stages.{s}.blocks.{i}"
@@ -37,7 +37,7 @@ class ChannelsFirst:
         return tuple(x[:, None, None] for x in ours)
 
 
-def _block(theirs: str, conv: str, norm: str, mlp: str, scale: str, pointwise: Operation, vector: Operation) -> tuple:
+def _block(theirs: str, conv: str, norm: str, mlp: str, scale: str, pointwise: Transform, vector: Transform) -> tuple:
     """Return the rules of one block without response norm."""
     return (
         Rule(f"{theirs}.{conv}.{WB}", f"{BLOCK}.token_mixer.conv.{WB}"),
@@ -59,7 +59,7 @@ def _ends(stem: tuple[str, str], entry: tuple[str, str], norm: str, head: str) -
     )
 
 
-def _response(theirs: str, operation: Operation = SAME) -> Rule:
+def _response(theirs: str, operation: Transform = SAME) -> Rule:
     return Rule(theirs, f"{BLOCK}.channel_mixer.act.1.{WB}", operation)
 
 

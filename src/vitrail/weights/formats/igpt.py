@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.operations import DROP, Kernel, Tensors
+from vitrail.weights.transforms import DROP, Kernel, Tensors
 
 BLOCK, HF_BLOCK = "backbone.stages.0.blocks.{i}", "(transformer.)h.{i}"
 PIXELS = "backbone.embedding.patches"
