@@ -11,7 +11,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _PATCHES = re.compile(r"backbone\.(embedding|stages\.\d+\.entry\.0)\.patches\.proj\.weight")
 _STEM = "backbone.embedding.patches."
-_BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.")
+_BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.(?!conv\.)")
+_PEG = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.conv\.weight")
 _UNIT = re.compile(r"backbone\.stages\.\d+\.entry\.conv1\.weight")
 
 
@@ -52,7 +53,16 @@ def _blocks(shapes: Shapes) -> list[int]:
 
 
 def _depth(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    """Return the layers of the Transformer: of the stage before that of a late class token, or of the last one."""
+    return _blocks(shapes)[-2 if "class_depth" in stated else -1]
+
+
+def _class_depth(shapes: Shapes, stated: Mapping[str, Any]) -> int:
     return _blocks(shapes)[-1]
+
+
+def _pegs(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    return sum(_PEG.fullmatch(key) is not None for key in shapes)
 
 
 def _depths(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...]:
@@ -101,8 +111,8 @@ def _ratio(of: str, field: str) -> Callable[[Shapes, Mapping[str, Any]], float |
     """Return what measures the hidden width of MLPs as a multiple of the model's, so that all are found again."""
 
     def measure(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
-        names = [f"backbone.stages.{stage}.blocks.0.{of}.fc1.weight" for stage in range(len(_blocks(shapes)))]
-        pairs = [(shapes[name][0], _width(shapes, stage)) for stage, name in enumerate(names) if name in shapes]
+        names = [f"backbone.stages.{stage}.blocks.0.{of}.fc2.weight" for stage in range(len(_blocks(shapes)))]
+        pairs = [(shapes[name][1], _width(shapes, stage)) for stage, name in enumerate(names) if name in shapes]
         pairs = [(hidden, dim) for hidden, dim in pairs if dim]
         if all(int(dim * stated[field]) == hidden for hidden, dim in pairs):
             return None
@@ -119,6 +129,11 @@ def _layer_scale(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
     return 1e-5 if has and stated["layer_scale"] is None else None
 
 
+def _registers(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    """Return the registers, which have no place in the position table and follow the class token."""
+    return shapes.get("backbone.embedding.steps.1.tokens", (1, 1))[1] - 1
+
+
 def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
     return shapes.get("backbone.embedding.steps.0.tokens", (1, 1))[1] == 2
 
@@ -126,7 +141,8 @@ def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
 def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     """Return the image size that positions or a token MLP were learned at, where it is not the config's."""
     prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
-    cells = next((shape[1] - prefix for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
+    rows = next((shape[1] for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
+    cells = rows if rows == round(rows**0.5) ** 2 else rows - prefix  # a square table has no place for the prefix
     cells = cells or shapes.get("backbone.stages.0.blocks.0.token_mixer.mlp.fc1.weight", (0, 0))[1]
     side, patch = round(max(cells, 0) ** 0.5), _patch_size(shapes, stated) or stated.get("patch_size")
     if side == 0 or side * side != cells or patch is None:
@@ -142,6 +158,8 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "dims": _dims,
     "depth": _depth,
     "depths": _depths,
+    "class_depth": _class_depth,
+    "pegs": _pegs,
     "num_heads": _num_heads,
     "window_size": _reach,
     "kernel_size": _reach,
@@ -150,5 +168,6 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "token_ratio": _ratio("token_mixer.mlp", "token_ratio"),
     "layer_scale": _layer_scale,
     "distilled": _distilled,
+    "registers": _registers,
     "image_size": _image_size,
 }

@@ -6,10 +6,15 @@ every variant.
 
 from vitrail.models.published import (
     bit,
+    cait,
+    convit,
     convnext,
+    cpvt,
+    deepvit,
     deit,
     dinat,
     dinat_s,
+    dinov2,
     igpt,
     metaformer,
     mixer,
@@ -22,6 +27,7 @@ from vitrail.models.published import (
     vit,
     vit_hybrid,
     vmoe,
+    xcit,
 )
 from vitrail.models.published.figures import Published
 
@@ -43,6 +49,12 @@ _FAMILIES = (
     mixer,
     bit,
     tnt,
+    cpvt,
+    deepvit,
+    cait,
+    convit,
+    xcit,
+    dinov2,
 )
 
 PUBLISHED: dict[str, Published] = {

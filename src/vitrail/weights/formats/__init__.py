@@ -8,9 +8,13 @@ from torch import Tensor
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
+    cait,
+    convit,
     convnext,
+    deepvit,
     deit,
     dinat_s,
+    dinov2,
     igpt,
     metaformer,
     mixer,
@@ -22,6 +26,7 @@ from vitrail.weights.formats import (
     tnt,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.weights.keymap import Format, Rule
 
@@ -44,6 +49,11 @@ FORMATS: tuple[Format, ...] = (
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
+    *deepvit.FORMATS,
+    *cait.FORMATS,
+    *convit.FORMATS,
+    *xcit.FORMATS,
+    *dinov2.FORMATS,
 )
 
 
