@@ -69,6 +69,13 @@ SMALL: dict[str, Small] = {
         )
         for inputs in ("learned", "fourier", "conv")
     },
+    "botnet": Small(
+        "botnet26t_256",
+        {"dim": 16, "image_size": 64},
+        (4, 8, 16, 32),
+        any_size=False,
+        batch_norm=True,
+    ),
     "igpt": Small(
         "imagegpt_small",
         {"dim": 8, "depth": 2, "num_heads": 1, "colors": 27, "image_size": 64},

@@ -6,6 +6,7 @@ every variant.
 
 from vitrail.models.published import (
     bit,
+    botnet,
     cait,
     convit,
     convnext,
@@ -45,6 +46,7 @@ _FAMILIES = (
     convnext,
     igpt,
     vmoe,
+    botnet,
     perceiver,
     mixer,
     bit,

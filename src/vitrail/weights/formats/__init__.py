@@ -8,6 +8,7 @@ from torch import Tensor
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
     bit,
+    botnet,
     cait,
     convit,
     convnext,
@@ -45,6 +46,7 @@ FORMATS: tuple[Format, ...] = (
     *metaformer.FORMATS,
     *convnext.FORMATS,
     *igpt.FORMATS,
+    *botnet.FORMATS,
     *perceiver.FORMATS,
     *mixer.FORMATS,
     *bit.FORMATS,
