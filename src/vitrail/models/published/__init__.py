@@ -5,9 +5,12 @@ every variant.
 """
 
 from vitrail.models.published import (
+    albert,
+    bert,
     bit,
     botnet,
     cait,
+    convbert,
     convit,
     convnext,
     cpvt,
@@ -16,7 +19,9 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     dinov2,
+    gpt2,
     igpt,
+    lstm,
     metaformer,
     mixer,
     nat,
@@ -24,7 +29,9 @@ from vitrail.models.published import (
     poolformer,
     swin,
     swin_v2,
+    text_encoder,
     tnt,
+    transformer,
     vit,
     vit_hybrid,
     vmoe,
@@ -57,6 +64,13 @@ _FAMILIES = (
     convit,
     xcit,
     dinov2,
+    transformer,
+    bert,
+    albert,
+    convbert,
+    gpt2,
+    lstm,
+    text_encoder,
 )
 
 PUBLISHED: dict[str, Published] = {

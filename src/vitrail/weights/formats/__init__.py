@@ -7,15 +7,19 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
+    albert,
+    bert,
     bit,
     botnet,
     cait,
+    convbert,
     convit,
     convnext,
     deepvit,
     deit,
     dinat_s,
     dinov2,
+    gpt2,
     igpt,
     metaformer,
     mixer,
@@ -25,6 +29,7 @@ from vitrail.weights.formats import (
     swin,
     swin_v2,
     tnt,
+    transformer,
     vit,
     vit_hybrid,
     xcit,
@@ -56,6 +61,11 @@ FORMATS: tuple[Format, ...] = (
     *convit.FORMATS,
     *xcit.FORMATS,
     *dinov2.FORMATS,
+    *transformer.FORMATS,
+    *bert.FORMATS,
+    *albert.FORMATS,
+    *convbert.FORMATS,
+    *gpt2.FORMATS,
 )
 
 
