@@ -81,7 +81,9 @@ def test_every_text_comes_back(vocabulary):
     encoded = vocabulary.encode(texts)
     for text, ids, replaced in zip(texts, encoded.ids, encoded.replaced, strict=True):
         back = vocabulary.decode(ids)
-        assert back == (text if not replaced else text.replace(chr(0xD800), chr(0xFFFD)).replace(chr(0xDFFF), chr(0xFFFD)))
+        assert back == (
+            text if not replaced else text.replace(chr(0xD800), chr(0xFFFD)).replace(chr(0xDFFF), chr(0xFFFD))
+        )
     assert encoded.ids[texts.index("")] == () and sum(encoded.replaced) == 2
     assert str(encoded) == "2 characters are not Unicode and were replaced"
 
