@@ -1,4 +1,4 @@
-"""From any library's checkpoint to any other's, or to a model folder; nothing is resized and nothing is lost."""
+"""Convert a checkpoint to another library's format or to a model folder, without resizing or loss."""
 
 import io
 from collections.abc import Mapping
@@ -26,18 +26,18 @@ _ENDINGS = {".safetensors", ".pth", ".pt", ".bin", ".npz"}
 
 @dataclass
 class Conversion:
-    """What `convert` did.
+    """Report of `convert`.
 
     Args:
-        source: where the weights came from.
-        came_as: the library whose names they had.
+        source: source of the weights.
+        came_as: library of the source's key names.
         model: the variant.
         also: other variants with the same tensors.
-        overrides: fields in which the checkpoint differs from the variant.
-        went_as: the library whose names were written.
-        out: what was written.
-        tensors: how many.
-        notes: what was done to find the tensors.
+        overrides: fields of the config that differ from the variant.
+        went_as: library of the written key names.
+        out: the written file or folder.
+        tensors: number of tensors.
+        notes: steps taken to find the tensors.
     """
 
     source: str
@@ -75,8 +75,8 @@ def convert(
         to: `vitrail` for a model folder, or a library's name for a file with its key names.
         out: the folder, or a file ending in `.safetensors`, `.pth`, `.pt`, `.bin` or `.npz`. For `huggingface` either:
             a folder is one that transformers loads as it is.
-        model: name of the variant; found by what is said beside the tensors, by keys and by shapes when None.
-        fields: fields of the config that nothing else tells, such as `num_heads`.
+        model: name of the variant; detected from metadata, keys and shapes if None.
+        fields: fields of the config that cannot be inferred, such as `num_heads`.
         command: the command line, for the manifest of a model folder.
 
     Raises:
@@ -101,7 +101,7 @@ def convert(
 
 
 def _replaced(model: Any) -> dict[str, Any]:
-    """Return the fields in which the config of a model is not its variant's."""
+    """Return the fields of a model's config that differ from its variant."""
     own, published = vars(model.config), vars(make_config(model.variant))
     fields = {field: value for field, value in own.items() if value != published[field] and field != "preprocess"}
     size = own["preprocess"].size
@@ -109,7 +109,7 @@ def _replaced(model: Any) -> dict[str, Any]:
 
 
 def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
-    """Write tensors in the way that the file's ending names, whole or not at all; safetensors keep a header too."""
+    """Write tensors atomically in the format of the file's ending; safetensors keep a header too."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     stream = io.BytesIO()
     if path.suffix == ".safetensors":
@@ -123,7 +123,7 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], header: Mapping
 
 
 def _check_out(to: str, out: Path) -> None:
-    """Refuse a place that does not suit what is to be written, before the work is done."""
+    """Check that `out` can be written and suits the format, before the conversion starts."""
     names = {one.name for one in FORMATS if one.writes} - {"vitrail", "huggingface"}
     if to in names and out.suffix not in _ENDINGS:
         raise VitrailError(

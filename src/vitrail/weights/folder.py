@@ -1,8 +1,8 @@
-"""The model folder: everything that a model is, in files that anyone can read and nobody can fake by accident.
+"""The model folder: weights, config, preprocessing, card and checksums of a model.
 
 | file | holds |
 |---|---|
-| `config.json` | variant, family, config values, class names; the file's name where the architecture is one's own |
+| `config.json` | variant, family, config values, class names; the user's file of a custom architecture |
 | `model.safetensors` | the tensors, under our key names |
 | `preprocessor_config.json` | the evaluation protocol, in Hugging Face's fields |
 | `README.md` | a model card |
@@ -46,25 +46,25 @@ def save_model(
     dataset: str | None = None,
     license: str | None = None,
 ) -> Path:
-    """Write a model folder, whole or not at all; an earlier model folder at that place is replaced.
+    """Write a model folder atomically; an earlier model folder at that path is replaced.
 
-    What is not given is taken from the model, where `load_model` put it, so saving a loaded model again gives the same
-    bytes.
+    Arguments that are None are taken from the model, as set by `load_model`, so saving a loaded model again gives the
+    same bytes.
 
     Args:
         model: a model from `create_model` or `load_model`.
-        folder: where to write.
+        folder: the output folder.
         labels: names of the classes, in the order of the logits.
         preprocess: the evaluation protocol; by default the variant's own.
         command: the command line that made the weights, for the manifest.
-        metrics: measured figures for the card, such as `{"top1": 0.97}`.
-        dataset: what they were measured on.
+        metrics: metrics for the card, such as `{"top1": 0.97}`.
+        dataset: evaluation data set of the metrics.
         license: the licence of the weights, as the hub spells it; "unknown" unless given.
 
     Raises:
-        VitrailError: the place holds something that is not a model folder, `labels` do not fit, or the model has parts
-            that its config does not describe, so it could not be built again.
-        ResourceError: the disk is full; what was there before is untouched.
+        VitrailError: the path exists and is not a model folder, `labels` do not fit, or the model has parts that its
+                config does not describe, so it could not be rebuilt.
+        ResourceError: the disk is full; an earlier folder is unchanged.
     """
     folder = Path(folder)
     refuse_foreign(folder)
@@ -88,11 +88,11 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classi
     """Build the model that a model folder describes, in evaluation mode, after checking every checksum.
 
     The model carries `labels` (a tuple of class names, or None), `preprocess`, `metrics`, `dataset`, `license` and
-    `command` as the folder states them.
+    `command` of the folder.
 
     Args:
         source: a model folder, or `hf:org/name@revision` for one on the hub.
-        device: where to put the model.
+        device: device of the model.
 
     Raises:
         DataError: a file or a tensor is damaged (named in the message), or the folder is no model folder.
@@ -118,12 +118,12 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classi
 
 
 def is_model_folder(folder: str | Path) -> bool:
-    """Say whether a folder looks like one that `save_model` wrote."""
+    """Return whether a folder looks like one of `save_model`."""
     return (Path(folder) / MANIFEST).is_file() and (Path(folder) / CONFIG).is_file()
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write a safetensors file; a full disk is the typed error that `full_disk` raises."""
+    """Write a safetensors file; a full disk raises the error of `full_disk`."""
     path = Path(path)
     needed = sum(value.nbytes for value in tensors.values())
     with full_disk(path, needed):
@@ -140,7 +140,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or say what is wrong with the file."""
+    """Read a JSON object, or raise a `DataError` with the file and the fault."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -153,7 +153,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _about(model: Classifier) -> dict[str, Any]:
-    """Collect what a model says about itself."""
+    """Collect the metadata of a model."""
     if not getattr(model, "variant", ""):
         raise VitrailError(
             f"{type(model).__name__} has no variant and config, so a folder of it could not be loaded again.\n"
@@ -165,7 +165,7 @@ def _about(model: Classifier) -> dict[str, Any]:
 
 
 def _config(model: Classifier, about: dict[str, Any]) -> dict[str, Any]:
-    """Return what `config.json` states: plain values only."""
+    """Return the content of `config.json`: plain values only."""
     values = asdict(model.config)
     # The protocol has its own file; the size that the model was built for (its position table) may be another.
     values["image_size"] = values.pop("preprocess")["size"]
@@ -192,7 +192,7 @@ def _config(model: Classifier, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_altered(model: Classifier, values: dict[str, Any], preprocess: Preprocess) -> None:
-    """Refuse a model whose parts were exchanged: what is written must be what `load_model` can build."""
+    """Check that `load_model` can rebuild the model from its config, without replaced parts."""
     if hasattr(model, "unconverted"):
         raise VitrailError(
             f"This is {model.variant} in its fast form, whose weights lie as this machine takes them.\n"
@@ -209,7 +209,7 @@ def _refuse_altered(model: Classifier, values: dict[str, Any], preprocess: Prepr
 
 
 def _differing(described: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
-    """Name the tensors that only one side has, then those of other shapes."""
+    """Return the tensors that only one side has, then those of other shapes."""
     wrong = sorted(set(described) ^ set(given))
     return wrong + [name for name in described if name in given and described[name].shape != given[name].shape]
 
@@ -228,7 +228,7 @@ def _card(model: Classifier, about: dict[str, Any]) -> str:
 
 
 def _find(source: str | Path) -> Path:
-    """Return the folder that a source means, after pulling it where it is on the hub."""
+    """Return the folder of a source, after a download if it is on the hub."""
     if str(source).startswith("hf:"):
         from vitrail.weights.hub import pull
 
@@ -256,7 +256,7 @@ def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> 
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse to replace a folder with files in it that is not a model folder."""
+    """Check that a folder is empty or a model folder before it is replaced."""
     if folder.is_dir() and os.listdir(folder) and not is_model_folder(folder):
         raise VitrailError(
             f"{folder} holds other files, and saving a model replaces the whole folder.\n"

@@ -1,12 +1,12 @@
-"""One side of a key map's rule: a key with places in it.
+"""One side of a key map's rule: a key with placeholders.
 
-| place | stands for |
+| placeholder | matches |
 |---|---|
 | `{i}` | a number; the same letter is the same number on both sides |
-| `{s+1}`, `{2s+1}` | a number counted otherwise; `{i+1:02}` is written with two digits |
+| `{s+1}`, `{2s+1}` | a number with an offset or factor; `{i+1:02}` is written with two digits |
 | `{weight\\|bias}` | one of these words; on the other side the word at the same position |
 | `{*}` | any text |
-| `(vit.)` | text that may be missing when read, and is always written |
+| `(vit.)` | text that is optional when read, and always written |
 """
 
 import re
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"(?P<times>\d*)(?P<name>[a-z])(?P<plus>[+-]\d+)?(:0(?P<wid
 
 
 class Number(NamedTuple):
-    """A place for `times * name + plus`, with at least `width` digits."""
+    """Placeholder for `times * name + plus`, with at least `width` digits."""
 
     name: str
     times: int = 1
@@ -27,7 +27,7 @@ class Number(NamedTuple):
     width: int = 1
 
     def read(self, text: str) -> int | None:
-        """Return the number that `name` must be for this text, or None."""
+        """Return the value of `name` for this text, or None."""
         value, rest = divmod(int(text) - self.plus, self.times)
         return value if rest == 0 and value >= 0 and self.write(value) == text else None
 
@@ -37,7 +37,7 @@ class Number(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A place for one of some words."""
+    """Placeholder for one of several words."""
 
     name: str
     words: tuple[str, ...]
@@ -52,7 +52,7 @@ class Choice(NamedTuple):
 
 
 class Anything(NamedTuple):
-    """A place for any text."""
+    """Placeholder for any text."""
 
     name: str = "*"
 
@@ -94,7 +94,7 @@ class Pattern:
         self.expression = re.compile(expression + re.escape(text[end:]))
 
     def _add(self, inside: str) -> str:
-        """Add a place, and return the expression that finds its text."""
+        """Add a placeholder, and return the regular expression for its text."""
         if inside == "*":
             self.parts.append(Anything())
             return "(.+)"
@@ -110,11 +110,11 @@ class Pattern:
 
     @property
     def places(self) -> list[Number | Choice | Anything]:
-        """The places, from left to right."""
+        """The placeholders, from left to right."""
         return [part for part in self.parts if not isinstance(part, str)]
 
     def match(self, key: str) -> Binding | None:
-        """Return what each place stands for in `key`, or None where the key does not fit."""
+        """Return the value of each placeholder in `key`, or None if the key does not match."""
         found = self.expression.fullmatch(key)
         if found is None:
             return None
@@ -126,6 +126,6 @@ class Pattern:
         return tuple(sorted(values.items()))
 
     def fill(self, binding: Binding) -> str:
-        """Return the key in which each place holds what it stands for."""
+        """Return the key with the placeholders replaced by their values."""
         values = dict(binding)
         return "".join(part if isinstance(part, str) else part.write(values[part.name]) for part in self.parts)

@@ -1,4 +1,4 @@
-"""The model card: a README that says what the model is, how good it is and how to use it."""
+"""The model card: a README with the facts, the metrics and the usage of a model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,15 +18,15 @@ def model_card(
     dataset: str | None = None,
     license: str = "unknown",
 ) -> str:
-    """Return the text of a model card: front matter that the hub checks, then what a person asks first.
+    """Return the text of a model card: front matter for the hub, then facts, metrics and usage.
 
     Args:
         variant: name of the model.
         parameters: number of parameters.
         preprocess: the evaluation protocol.
         labels: names of the classes, in order.
-        metrics: measured figures, by name.
-        dataset: what they were measured on.
+        metrics: metrics, by name.
+        dataset: evaluation data set of the metrics.
         license: the licence of the weights, as the hub spells it (`apache-2.0`, `mit`, `cc-by-nc-4.0`...).
     """
     front = yaml.safe_dump(_front_matter(variant, metrics or {}, dataset, license), sort_keys=False, allow_unicode=True)
@@ -52,7 +52,7 @@ Every file of this folder, and every tensor, has its checksum in `manifest.json`
 
 
 def _front_matter(variant: str, metrics: Mapping[str, float], dataset: str | None, license: str) -> dict[str, Any]:
-    """Return the fields that the hub reads; `model-index` only where there is something to say."""
+    """Return the fields that the hub reads; `model-index` only if there are metrics."""
     front: dict[str, Any] = {
         "license": license,
         "library_name": "vitrail",
@@ -70,7 +70,7 @@ def _front_matter(variant: str, metrics: Mapping[str, float], dataset: str | Non
 
 
 def _facts(variant: str, parameters: int, preprocess: Preprocess, labels: Sequence[str] | None) -> str:
-    """Return the table of what the model is."""
+    """Return the table of facts about the model."""
     size, short = preprocess.size, preprocess.resize
     rows = {
         "architecture": variant,
@@ -86,7 +86,7 @@ def _facts(variant: str, parameters: int, preprocess: Preprocess, labels: Sequen
 
 
 def _hub_metric(name: str) -> str:
-    """Return the hub's name of a metric where it has one."""
+    """Return the hub's name of a metric, if it has one."""
     return {"top1": "accuracy", "top-1": "accuracy"}.get(name, name)
 
 
@@ -96,7 +96,7 @@ def _slug(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep a foreign text from being markup or from breaking a table.
+    """Escape text so that it is neither markup nor breaks a table.
 
     Example:
         >>> _plain("<b>cat|dog</b>")
