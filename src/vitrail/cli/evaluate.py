@@ -33,23 +33,23 @@ class Evaluate:
     data: Positional[str]
     """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
     split: Literal["train", "val", "test", "all"] = "test"
-    """Which split; all takes a data set that is not split as a whole."""
+    """Split to evaluate; all for an unsplit data set."""
     weights: str | None = None
-    """A checkpoint, where the model is a name in the catalogue."""
+    """A checkpoint, if the model is a name in the catalogue."""
     labels: Path | None = None
-    """Text file with a class name a line, where the model has none or others are wanted."""
+    """Text file with one class name per line, if the model has none or to replace them."""
     batch: int = 64
-    """Images that pass the model together; the figures do not depend on it."""
+    """Batch size; the metrics do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "fp32"
-    """What to compute in. In bf16 single images get another answer than in fp32; auto is bf16 in the fast form where
-    the hardware computes in it, and else fp32. int8 is taken where it is faster and agrees on the first images, else
+    """Compute precision. In bf16 a few images are classified differently than in fp32; auto is bf16 in the optimized
+    model if the hardware supports it, else fp32. int8 is used if it is faster and agrees on the first images, else
     auto is."""
     optimize: bool = True
-    """Let the model's fast form answer, where it is faster here and agrees on the first images."""
+    """Use the optimized model if it is faster on this machine and agrees on the first images."""
     worst: int = 24
-    """How many of the worst errors to keep with their images."""
+    """Number of worst errors to keep with their images."""
     rows: int = 20
     """Classes to print; of more, those that are found worst."""
     out: Path | None = None

@@ -1,4 +1,4 @@
-"""`vitrail predict`: name what is in images."""
+"""`vitrail predict`: classify images."""
 
 import sys
 import time
@@ -28,10 +28,10 @@ vitrail predict MODEL photos/ --out labels.jsonl   # stop it, start it again: it
 
 @dataclass(frozen=True)
 class Predict:
-    """Name what is in images.
+    """Classify images.
 
-    Folders are searched to their depths, and any number of images is read in little memory. An image that cannot be
-    read does not end the job: it gets its reason in place of an answer, and the exit code is 3.
+    Folders are searched recursively, and any number of images is read in little memory. An image that cannot be read
+    does not end the job: its row has the error instead of a prediction, and the exit code is 3.
     """
 
     model: Positional[str]
@@ -39,27 +39,26 @@ class Predict:
     pictures: Positional[tuple[str, ...]]
     """Images, folders of images, or patterns such as 'photos/*.jpg'."""
     weights: str | None = None
-    """A checkpoint, where the model is a name in the catalogue."""
+    """A checkpoint, if the model is a name in the catalogue."""
     labels: Path | None = None
-    """Text file with a class name a line, where the model has none or others are wanted."""
+    """Text file with one class name per line, if the model has none or to replace them."""
     top: int = 5
-    """How many classes to name for each image."""
+    """Number of classes to name for each image."""
     batch: int = 32
-    """Images that pass the model together; the answers do not depend on it."""
+    """Batch size; the predictions do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     precision: Literal["auto", "fp32", "bf16", "int8"] | None = None
-    """What to compute in: fp32 where nothing is said, or what a job that is started again was begun with. auto is bf16
-    in the fast form where that is faster here, and else fp32; int8 is taken where it is faster and agrees on the first
-    images, else auto is."""
+    """Compute precision; default fp32, or that of the interrupted job. auto is bf16 in the optimized model if that is
+    faster on this machine, else fp32; int8 is used if it is faster and agrees on the first images, else auto is."""
     optimize: bool = True
-    """Let the model's fast form answer, where it is faster here and agrees on the first images."""
+    """Use the optimized model if it is faster on this machine and agrees on the first images."""
     draft: bool = False
-    """Decode large JPEGs at a smaller scale, never below three times the size that is needed: sooner, but of 100
-    answers 1 to 11 change."""
+    """Decode large JPEGs at a smaller scale, never below three times the required size: faster, but 1 to 11 of 100
+    predictions change."""
     out: Path | None = None
-    """File to write to, .jsonl, .json or .csv. A .jsonl file is written as the job goes, and a job that is
-    started again does only what is missing in it."""
+    """File to write to, .jsonl, .json or .csv. A .jsonl file is written during the job, and a
+    restarted job predicts only the missing images."""
     json: bool = False
     """Print one JSON object a line instead of a table."""
     csv: bool = False
@@ -95,7 +94,7 @@ class Predict:
     def _work(
         self, model: Any, pictures: "Sequence[Picture]", names: Sequence[str] | None, output: "Output"
     ) -> "list[Classification]":
-        """Answer what has no answer yet, and return the failures."""
+        """Predict the images without a result so far, and return the failures."""
         from vitrail.cli.progress import picture_bar
         from vitrail.lab.predict import predictions
 
@@ -129,7 +128,7 @@ class Predict:
         return failed
 
     def _precision(self, output: "Output") -> "Precision":
-        """Return what to compute in: what a job was begun with, so that its answers have one precision."""
+        """Return the precision; that of the interrupted job, so that all its results have one precision."""
         begun = output.precision
         if begun is None:
             return self.precision or "fp32"

@@ -1,4 +1,4 @@
-"""The bar of a verb that goes through images: how far, how fast, how long still, how much memory."""
+"""Progress bar over images: progress, throughput, remaining time, memory."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def picture_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal while the block runs, and give the function that tells it how many are done.
+    """Show a progress bar on a terminal inside the block; yield the function that updates it.
 
     It is drawn on standard error, so that results can be piped; without a terminal nothing is drawn.
     """

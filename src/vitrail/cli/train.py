@@ -29,18 +29,18 @@ class Train(TrainConfig):
     """Train a model on your images; stop it at any moment and resume.
 
     The run folder holds the config, the metrics of every step, the best and the last weights as model folders, and a
-    report. Ctrl-C saves and stops; a second one leaves at once. After a crash or a power cut, `--resume` goes on from
-    the last saved state, and ends with the very weights that the undisturbed run would have had.
+    report. Ctrl-C saves and stops; a second one stops at once. After a crash or a power cut, `--resume` continues from
+    the last checkpoint, and ends with exactly the weights of an uninterrupted run.
     """
 
     data: tyro.conf.Positional[str] = ""
-    """What to learn from: digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
+    """Data set: digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
     config: str | None = None
-    """YAML or JSON file with values for the flags, such as the config.yaml of a run; what is given beside it wins."""
+    """YAML or JSON file with values for the flags, such as the config.yaml of a run; other flags override it."""
 
     @classmethod
     def defaults(cls, words: list[str]) -> "Train | None":
-        """Return what holds where no word says otherwise: the run that `--resume` names, the file of `--config`."""
+        """Return the defaults of fields that are not given: from the run of `--resume` or the file of `--config`."""
         named = dict(pairwise(words))
         values: dict[str, Any] = {}
         if named.get("--resume", "auto") != "auto":
@@ -49,7 +49,7 @@ class Train(TrainConfig):
             values |= from_file(Path(named["--config"]))
         if not values:
             return None
-        # Not checked yet: a flag beside the file may mend what would not work alone.
+        # Not validated yet: other flags may correct values of the file.
         unchecked = object.__new__(cls)
         vars(unchecked).update({**{field.name: field.default for field in fields(cls)}, **values})
         return unchecked
@@ -65,7 +65,7 @@ class Train(TrainConfig):
         if config.resume not in (None, "auto"):
             if config.out is not None:
                 raise VitrailError(f"--resume goes on in {config.resume}: leave --out out, or start a new run.")
-            config = replace(config, resume="auto", out=config.resume)  # `defaults` has filled in what was not given
+            config = replace(config, resume="auto", out=config.resume)  # `defaults` has filled in the other fields
         leads = os.environ.get("RANK", "0") == "0"
         if config.dry_run:
             plan = dry_run(config)
@@ -84,14 +84,14 @@ class Train(TrainConfig):
 
 
 def of_run(folder: Path) -> dict[str, Any]:
-    """Read the config of a run, less its folder."""
+    """Read the config of a run, without its folder."""
     from vitrail.training.run_dir import read_config
 
     return {**asdict(read_config(folder)), "out": None}
 
 
 def from_file(path: Path) -> dict[str, Any]:
-    """Read the values of a config; that of a run goes without its folder, so that the repeat gets one of its own."""
+    """Read the values of a config, without the run folder, so that a repeated run gets a new one."""
     from vitrail.training.config_io import read_values, typed
     from vitrail.training.run_dir import ENVIRONMENT
 
@@ -105,7 +105,7 @@ def from_file(path: Path) -> dict[str, Any]:
 
 
 def _report(folder: Path) -> None:
-    """Say how good the best weights are, and write the report."""
+    """Print the metrics of the best weights, and write the report."""
     from vitrail.lab.evaluation import Evaluation
     from vitrail.lab.formatting import summary_text
     from vitrail.lab.report import write_report

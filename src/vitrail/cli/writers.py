@@ -1,4 +1,4 @@
-"""Where predictions go: a table, lines, JSON or CSV, on the terminal or in a file."""
+"""Writers of predictions: a table, lines, JSON or CSV, to the terminal or a file."""
 
 import csv
 import io
@@ -19,21 +19,21 @@ SUFFIXES = (".jsonl", ".json", ".csv")
 
 
 class Output(Protocol):
-    """Takes the results of a job one by one; `precision` is what they are computed in, once it is known."""
+    """Sink of the results of a job; `precision` is their compute precision, once it is known."""
 
     done: frozenset[str]
     precision: str | None
 
     def add(self, result: Classification) -> None:
-        """Take a result."""
+        """Add a result."""
         ...
 
     def finish(self, order: Iterable[str]) -> None:
-        """The job is over; `order` are the names of its images."""
+        """Finish the job; `order` are the names of its images."""
         ...
 
     def close(self) -> None:
-        """The job ended early."""
+        """Close after an interrupted job."""
         ...
 
 
@@ -58,7 +58,7 @@ class StdoutWriter:
 
 
 class TableWriter:
-    """Prints a table in the end: an image a row, or for one image a class a row."""
+    """Prints a table at the end: one row per image, or for one image one row per class."""
 
     done: frozenset[str] = frozenset()
     precision: str | None = None
@@ -110,7 +110,7 @@ class CsvLines:
 
 
 class FileWriter:
-    """Writes a JSON or CSV file in the end, whole or not at all."""
+    """Writes a JSON or CSV file at the end, atomically."""
 
     done: frozenset[str] = frozenset()
     precision: str | None = None
@@ -136,10 +136,10 @@ class FileWriter:
 
 
 def refuse_output(out: Path | None) -> None:
-    """Refuse a file that could not be written, or whose ending does not say what to write.
+    """Check that the output file can be written and has a known ending.
 
     Raises:
-        VitrailError: it is such a file.
+        VitrailError: it cannot be written, or its ending is unknown.
     """
     if out is None:
         return
@@ -149,10 +149,10 @@ def refuse_output(out: Path | None) -> None:
 
 
 def open_output(out: Path | None, job: str, pictures: int, top: int, as_json: bool, as_csv: bool) -> Output:
-    """Choose where the results of a job go; `refuse_output` has looked at `out` before.
+    """Choose the writer of a job; call `refuse_output` on `out` before.
 
     Raises:
-        VitrailError: the file holds answers of another job.
+        VitrailError: the file holds results of another job.
     """
     if out is None:
         if as_csv:

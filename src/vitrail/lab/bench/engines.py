@@ -1,4 +1,4 @@
-"""Inference engines beside PyTorch: OpenVINO and ONNX Runtime, with all threads that PyTorch has."""
+"""Inference engines: OpenVINO and ONNX Runtime, with PyTorch's number of threads."""
 
 import logging
 import tempfile
@@ -19,9 +19,9 @@ Convert = Callable[[nn.Module, Tensor], Any]
 
 
 def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Variant]:
-    """List OpenVINO's ways, all threads on one batch: from a traced program, and from an exported one.
+    """Return OpenVINO's variants, all threads on one batch: from a traced program, and from an exported one.
 
-    Each converts some models that the other cannot, and either may give the faster program.
+    Each converts some models that the other does not, and either may be faster.
 
     Raises:
         Unavailable: the images are not on a CPU, or this CPU has no bf16 in OpenVINO.
@@ -39,7 +39,7 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Var
 
 
 def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[Variant]:
-    """List ONNX Runtime's ways: fp32, and for bf16 a program in bf16 as well, which few CPU builds can run.
+    """Return ONNX Runtime's variants: fp32, and for bf16 also a program in bf16, which few CPU builds support.
 
     Raises:
         Unavailable: the images are not on a CPU.
@@ -54,7 +54,7 @@ def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[
 
 
 def source(model: Any, example: Tensor) -> nn.Module:
-    """Return what an engine converts: timm's model, which they are tuned on, or ours where timm has none."""
+    """Return the module to convert: timm's model, which engines are tuned for, or ours if timm has none."""
     try:
         return from_timm(model, example.shape[-1])
     except Unavailable:
@@ -90,7 +90,7 @@ def _onnxruntime(module: nn.Module, example: Tensor) -> Answer:
     runtime, dtype = opened("onnxruntime"), next(module.parameters()).dtype
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # what fails is raised as well
+    options.log_severity_level = 4  # failures are raised too
     options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads must not spin in others' turns
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -106,7 +106,7 @@ def _onnxruntime(module: nn.Module, example: Tensor) -> Answer:
 
 
 class _Fp32(nn.Module):
-    """Casts to the module's precision inside the program, so that it takes and gives fp32."""
+    """Casts to the module's dtype inside the program, so that inputs and outputs are fp32."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -123,7 +123,7 @@ def _check_cpu(example: Tensor, engine: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the warnings and logs of a converter to itself; what fails is raised."""
+    """Silence the warnings and logs of a converter; failures are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Other libraries' models with our weights: built from our config, filled through the key maps of `weights/`."""
+"""Models of other libraries with our weights: built from our config, loaded through the key maps of `weights/`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ _NAMES = {"timm": ("timm",), "torchvision": ("torchvision",), "huggingface": ("h
 
 
 class LogitsOnly(nn.Module):
-    """A Hugging Face classifier that answers with the plain logits."""
+    """A Hugging Face classifier that returns plain logits."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -40,8 +40,8 @@ def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
     """Return timm's model of the same variant, with the same weights; its fused attention is on, as by default.
 
     Args:
-        model: ours.
-        side: of the images that it will be asked about.
+        model: our model.
+        side: side of the images.
         changes: other arguments of `timm.create_model`.
 
     Raises:
@@ -93,12 +93,12 @@ def from_huggingface(model: Any, side: int) -> nn.Module:
 
 
 def filled(peer: nn.Module, model: Any, library: str) -> nn.Module:
-    """Give a peer our weights, on our device, in evaluation mode.
+    """Load our weights into a peer, on our device, in evaluation mode.
 
     Raises:
         Unavailable: no key map fills all of its parameters.
     """
-    # The key maps know one place of the last norm; a PoolFormer with timm's ending has it behind the pooling.
+    # The key maps have one position of the last norm; a PoolFormer with `pooling="timm"` has it after the pooling.
     state = {key.replace("head.pool.norm.", "backbone.norm."): value for key, value in model.state_dict().items()}
     family, wanted = family_of(model.variant), peer.state_dict()
     formats = [one for one in FORMATS if one.name in _NAMES[library] and family in one.families]
@@ -122,7 +122,7 @@ def _vit(c: Any, side: int) -> tuple[str, dict[str, Any]]:
         intermediate_size=int(c.dim * c.mlp_ratio),
         image_size=side,
         patch_size=c.patch_size,
-        layer_norm_eps=1e-6,  # its default, 1e-12, is not what the published weights were trained with
+        layer_norm_eps=1e-6,  # the published weights were not trained with its default, 1e-12
     )
     teacher = getattr(c, "distilled", False)
     return "DeiTForImageClassificationWithTeacher" if teacher else "ViTForImageClassification", numbers

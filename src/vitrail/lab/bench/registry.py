@@ -1,4 +1,4 @@
-"""Who can take part, by name. To add a contender, add a line."""
+"""Registry of candidates by name; one line per candidate."""
 
 from copy import deepcopy
 from typing import Any
@@ -14,10 +14,10 @@ from vitrail.lab.bench.torch_runners import Build, compiled_ways, eager_ways, un
 
 
 def find_contenders(peers: tuple[str, ...]) -> list[Candidate]:
-    """Return our contenders and the peers of these names.
+    """Return our candidates and the named peers.
 
     Raises:
-        VitrailError: nobody has that name.
+        VitrailError: a name is unknown.
 
     Example:
         >>> [contender.name for contender in find_contenders(("openvino",))]

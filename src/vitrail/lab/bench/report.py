@@ -1,4 +1,4 @@
-"""The bench in words and tables, for the terminal and for a dated markdown file."""
+"""Benchmark report, for the terminal and for a dated markdown file."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ _INT8 = (
 
 
 def page(bench: Bench) -> str:
-    """Write the whole page in markdown."""
+    """Return the whole report in markdown."""
     head = [f"# {bench.name}, {bench.precision}, {bench.date[:10]}", "", *facts(bench), ""]
     verdicts = [f"**{line}**\n" for line in verdict(bench)]
     body = [table.section() for table in tables(bench)]
@@ -37,7 +37,7 @@ def page(bench: Bench) -> str:
 
 
 def facts(bench: Bench) -> list[str]:
-    """Say what was measured where, as lines of a list."""
+    """Return model, settings and environment as lines of a list."""
     size = bench.subject["imgsz"]
     weights = bench.subject["weights"] or ("random weights" if not bench.trained else "its weights")
     return [
@@ -53,7 +53,7 @@ def facts(bench: Bench) -> list[str]:
 
 
 def verdict(bench: Bench) -> list[str]:
-    """Say in a line for each batch how ours stands against the best peer."""
+    """Return one line per batch size with the speedup over the best peer."""
     lines = [line for phase in bench.phases if (line := _against_best(phase))]
     if not bench.sound:
         lines.append("Ours does not agree with the reference: its speed does not count.")
@@ -63,7 +63,7 @@ def verdict(bench: Bench) -> list[str]:
 
 
 def tables(bench: Bench) -> Iterator[Table]:
-    """Yield a table for each size of batch, and one of first answers and memory."""
+    """Yield a table for each batch size, and one of cold starts and memory."""
     for phase in bench.phases:
         yield _speeds(bench, phase)
     if bench.starts:
@@ -71,7 +71,7 @@ def tables(bench: Bench) -> Iterator[Table]:
 
 
 def ratio(spread: Quantiles) -> str:
-    """Write a ratio with its quartiles.
+    """Format a ratio with its quartiles.
 
     Example:
         >>> ratio(Quantiles(1.5, 1.4, 1.62, 7))
@@ -81,7 +81,7 @@ def ratio(spread: Quantiles) -> str:
 
 
 def amount(spread: Quantiles, digits: int = 3) -> str:
-    """Write a figure with its noise.
+    """Format a value with its noise.
 
     Example:
         >>> amount(Quantiles(123.4, 120.0, 126.0, 7)), amount(Quantiles(1234.5, 1234.5, 1234.5, 7))
