@@ -28,6 +28,7 @@ SMALL = {
     "dinat": ("dinat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "dilations": (2, 3), "kernel_size": 3}),
     "poolformer": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}),
     "mixer": ("mixer_s16_224", {"dim": 16, "depth": 2, "image_size": 64}),
+    "cait": ("cait_xxs24_224", {"depth": 2, "class_depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}),
     "hybrid": ("vit_base_r50_s16_224", {"depths": (2, 2), "patch_size": 2, "dim": 24, "depth": 2, "num_heads": 3}),
     "bit": ("resnetv2_50x1_bit", {"depths": (2, 2), "dim": 32}),
     "bit of single blocks": ("resnetv2_50x1_bit", {"depths": (1, 1), "dim": 32}),

@@ -127,3 +127,21 @@ def test_a_model_without_attention_cannot_roll_out(without_attention):
 def test_what_is_no_batch_of_pictures_is_refused(build, shape):
     with pytest.raises(VitrailError, match="Need a batch"):
         rollout(build("vit"), torch.zeros(shape))
+
+
+def test_a_late_class_token_reads_through_the_blocks_without_it(build):
+    model, images = build("cait"), torch.randn(2, 3, 48, 36)
+    got = rollout(model, images)
+    with torch.no_grad(), attention_maps(model) as maps:
+        model(images)
+    row = torch.zeros(2, 1, 1 + 9)
+    row[..., 0] = 1
+    for map in reversed(list(maps)[2:]):  # class attention: the class token alone draws from others
+        whole = torch.eye(10).expand(2, -1, -1).clone()
+        whole[:, 0] += map.probabilities.mean(2)[:, 0, 0]
+        row = row @ (whole / whole.sum(-1, keepdim=True))
+    row = row[..., 1:]
+    for map in reversed(list(maps)[:2]):
+        whole = torch.eye(9) + map.probabilities.mean(2)[:, 0]
+        row = row @ (whole / whole.sum(-1, keepdim=True))
+    torch.testing.assert_close(got.flatten(1), row[:, 0])

@@ -20,6 +20,7 @@ class Small(NamedTuple):
         strides: pixels per cell side, stage by stage.
         prefix: prefix tokens of the last grid.
         any_size: whether the model takes every image size from 5 x 8 pixels up.
+        batch_norm: whether it normalises by statistics of the batch in training.
     """
 
     variant: str
@@ -27,6 +28,7 @@ class Small(NamedTuple):
     strides: tuple[int, ...]
     prefix: int = 0
     any_size: bool = True
+    batch_norm: bool = False
 
 
 _VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
@@ -62,6 +64,15 @@ SMALL: dict[str, Small] = {
     "bit": Small("resnetv2_50x1_bit", {"depths": (1, 2), "dim": 32}, (4, 8)),
     "tnt": Small("tnt_s_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),
     "tnt legacy": Small("tnt_s_legacy_patch16_224", {**_VIT, "inner_dim": 8}, (16,), prefix=1),
+    "cpvt": Small("cpvt_tiny", {**_VIT, "depth": 3, "pegs": 2}, (16,), prefix=1),
+    "cpvt gap": Small("cpvt_tiny_gap", _VIT, (16,)),
+    "deepvit": Small("deepvit_patch16_224_re_attn_16b", _VIT, (16,), prefix=1, batch_norm=True),
+    "cait": Small("cait_xxs24_224", {**_VIT, "class_depth": 1}, (16, 16), prefix=1),
+    "convit": Small("convit_tiny", {**_VIT, "num_heads": 4, "class_depth": 1}, (16, 16), prefix=1),
+    "xcit": Small("xcit_tiny_12_p16_224", {**_VIT, "class_depth": 1}, (16, 16), prefix=1, batch_norm=True),
+    "xcit nano": Small("xcit_nano_12_p8_224", {**_VIT, "class_depth": 2}, (8, 8), prefix=1, batch_norm=True),
+    "dinov2": Small("vit_small_patch14_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=1),
+    "dinov2 registers": Small("vit_giant_patch14_reg4_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=5),
 }
 ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 

@@ -29,6 +29,9 @@ class Pair:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
+            for name, buffer in model.named_buffers():
+                if "running" in name:  # means 0 and variances 1 would hide which is which
+                    buffer.add_(torch.rand_like(buffer) * 0.5)
         return model
 
     def ours(self, **more: Any) -> nn.Module:
@@ -193,6 +196,30 @@ _HYBRID = dict(dim=32, depth=2, num_heads=2, num_classes=5)
 _TIMM_HYBRID = dict(embed_dim=32, depth=2, num_heads=2)
 
 _TNT = dict(dim=24, num_heads=3, inner_dim=8, depth=2, num_classes=5)
+_CAIT = dict(dim=24, num_heads=3, depth=2, class_depth=1, num_classes=5)
+
+
+def _timm_cait(size: int = 64) -> nn.Module:
+    return _timm("cait_xxs24_224", img_size=size, embed_dim=24, num_heads=3, depth=2, depth_token_only=1)
+
+
+_CONVIT = dict(dim=16, num_heads=4, depth=2, class_depth=2, num_classes=5)
+_XCIT = dict(dim=24, num_heads=3, depth=2, class_depth=2, num_classes=5)
+
+
+def _timm_convit(size: int = 64) -> nn.Module:
+    return _timm("convit_tiny", img_size=size, embed_dim=4, num_heads=4, depth=4, local_up_to_layer=2)
+
+
+def _timm_xcit(name: str, size: int = 64) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
+
+
+_DINO = dict(dim=24, num_heads=3, depth=2, num_classes=5)
+
+
+def _timm_dinov2(name: str, size: int = 56) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
 
 
 def _timm_tnt(name: str, size: int = 64) -> nn.Module:
@@ -291,5 +318,30 @@ PAIRS = {
     "tnt-timm": Pair("timm", "tnt_s_patch16_224", _TNT, partial(_timm_tnt, "tnt_s_patch16_224"), 64, (16, 80)),
     "tnt-legacy-timm": Pair(
         "timm", "tnt_s_legacy_patch16_224", _TNT, partial(_timm_tnt, "tnt_s_legacy_patch16_224"), 64, (16, 80)
+    ),
+    "cait-timm": Pair("timm", "cait_xxs24_224", _CAIT, _timm_cait, 64, (16, 80)),
+    "convit-timm": Pair("timm", "convit_tiny", _CONVIT, _timm_convit, 64, (16, 80)),
+    "xcit-timm": Pair("timm", "xcit_tiny_12_p16_224", _XCIT, partial(_timm_xcit, "xcit_tiny_12_p16_224"), 64, (16, 80)),
+    "xcit-nano-timm": Pair(
+        "timm", "xcit_nano_12_p8_224", _XCIT, partial(_timm_xcit, "xcit_nano_12_p8_224"), 64, (16, 80)
+    ),
+    "dinov2-plain-timm": Pair(
+        "timm", "vit_small_patch14_dinov2", _DINO, partial(_timm_dinov2, "vit_small_patch14_dinov2"), 56, (14, 70)
+    ),
+    "dinov2-registers-timm": Pair(
+        "timm",
+        "vit_small_patch14_reg4_dinov2",
+        _DINO,
+        partial(_timm_dinov2, "vit_small_patch14_reg4_dinov2"),
+        56,
+        (14, 70),
+    ),
+    "dinov2-swiglu-timm": Pair(
+        "timm",
+        "vit_giant_patch14_reg4_dinov2",
+        _DINO,
+        partial(_timm_dinov2, "vit_giant_patch14_reg4_dinov2"),
+        56,
+        (14, 70),
     ),
 }

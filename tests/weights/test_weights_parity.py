@@ -29,6 +29,10 @@ def libraries_of(name: str) -> list[str]:
         "mixer": ["timm", "official"],
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
+        "cait": ["timm", "official"],
+        "dinov2": ["timm"],
+        "convit": ["timm"],
+        "xcit": ["timm"],
         "tnt": ["timm"] if "legacy" in name else ["timm", "official"],
     }[name.split("-")[0]]
 

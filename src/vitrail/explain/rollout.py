@@ -77,18 +77,27 @@ def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor
 
 
 def through(rows: Tensor, map: AttentionMap) -> Tensor:
-    """Take rows `(B, Q, N)` one block back: `rows @ A'`, group by group, without the attention on padding."""
+    """Take rows `(B, Q, N)` one block back: `rows @ A'`, group by group, without the attention on padding.
+
+    Tokens that are no queries (cells in class attention) stay as they are.
+    """
     attention = map.probabilities.mean(2)  # (B, G, h, n, m) -> (B, G, n, m)
     slots, keys = map.slots.to(rows.device), map.keys.to(rows.device)
     attention = attention * (keys >= 0).to(rows)[:, None, :]
     grouped = rows[..., slots.clamp_min(0)] * (slots >= 0).to(rows)  # (B, Q, G, n)
     grouped = grouped / (attention.sum(-1) + 1)[:, None]
     mixed = torch.einsum("bqgi,bgij->bqgj", grouped, attention)
-    return map.gathered(mixed, keys) + map.gathered(grouped, slots)
+    queries = map.gathered((slots >= 0).to(rows), slots)  # (N,), 1 for a query
+    return map.gathered(mixed, keys) + map.gathered(grouped, slots) + rows * (1 - queries)
 
 
 def unmerge(rows: Tensor, fine: Grid, coarse: Grid) -> Tensor:
-    """Take rows `(B, Q, N_coarse)` back through a merging: a cell shares alike among the cells it was made of."""
+    """Take rows `(B, Q, N_coarse)` back through a merging: a cell shares alike among the cells it was made of.
+
+    The share of prefix tokens that come after the merging (a late class token) is left out: they read no pixel before.
+    """
+    if fine.prefix == 0:
+        rows, coarse = rows[..., coarse.prefix :], coarse._replace(prefix=0)
     if fine.prefix != coarse.prefix:
         raise VitrailError(f"Cannot roll out from {coarse} to {fine}: one has prefix tokens that the other lacks.")
     owner = owner_of_cells(fine, coarse).to(rows.device)  # (N_fine,)

@@ -1,6 +1,7 @@
 """Residual block: token mixer, then channel mixer."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vitrail.layouts import Layout
 from vitrail.parts.regularisation import DropPath, LayerScale
@@ -43,6 +44,20 @@ class Block(nn.Module):
         """Mix tokens, then channels."""
         x = x + self.drop_path(self.scale1(self.token_mixer(self.norm1(x), grid)))
         return x + self.drop_path(self.scale2(self.channel_mixer(self.norm2(x), grid)))
+
+
+class PrefixBlock(Block):
+    """The same block for prefix tokens alone: cells are read by the token mixer and stay as they are.
+
+    "Going deeper with Image Transformers", section 3: class-attention layers.
+    """
+
+    def forward(self, x: Tokens, grid: Layout) -> Tensor:
+        """Update the prefix, first from all tokens, then token by token."""
+        mixed = self.scale1(self.token_mixer(self.norm1(x), grid)[:, : grid.prefix])
+        prefix = x[:, : grid.prefix] + self.drop_path(mixed)
+        prefix = prefix + self.drop_path(self.scale2(self.channel_mixer(self.norm2(prefix), grid)))
+        return torch.cat([prefix, x[:, grid.prefix :]], dim=1)
 
 
 class ResScaleBlock(Block):

@@ -28,3 +28,26 @@ class MLP(nn.Module):
     def forward(self, x: Tokens, grid: Layout) -> Tokens:
         """Transform each token."""
         return self.fc2(self.act(self.fc1(x)))
+
+
+class GatedMLP(nn.Module):
+    """Two linear layers with a gate between them: `W_2 (act(a) * b)`, `(a, b) = W_1 x`; with SiLU it is SwiGLU.
+
+    "GLU Variants Improve Transformer", equation 6.
+
+    Args:
+        dim: channels C.
+        hidden: channels of each of the two halves.
+        act: activation of the gate; SiLU by default.
+    """
+
+    def __init__(self, dim: int, hidden: int, act: nn.Module | None = None):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 2 * hidden)
+        self.act = act or nn.SiLU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tokens, grid: Layout) -> Tokens:
+        """Transform each token."""
+        gate, value = self.fc1(x).chunk(2, dim=-1)
+        return self.fc2(self.act(gate) * value)

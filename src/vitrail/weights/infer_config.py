@@ -11,7 +11,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _PATCHES = re.compile(r"backbone\.(embedding|stages\.\d+\.entry\.0)\.patches\.proj\.weight")
 _STEM = "backbone.embedding.patches."
-_BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.")
+_BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.(?!conv\.)")
+_PEG = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.conv\.weight")
 _UNIT = re.compile(r"backbone\.stages\.\d+\.entry\.conv1\.weight")
 
 
@@ -30,14 +31,24 @@ def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
         >>> differing_fields(small.state_dict(), make_config("vit_tiny_patch16_224"))
         {'num_classes': 10, 'dim': 24, 'depth': 1}
     """
-    shapes = {key: tuple(value.shape) for key, value in ours.items()}
-    stated = {**vars(config), "image_size": config.preprocess.size}
-    found = {field: measure(shapes, stated) for field, measure in _MEASURES.items() if field in stated}
+    shapes = {_as_backbone(key): tuple(value.shape) for key, value in ours.items()}
+    stated = dict(vars(config))
+    if "preprocess" in stated:
+        stated["image_size"] = config.preprocess.size
+    measures = {**_MEASURES, **(_TEXT_MEASURES if "vocab_size" in stated else {})}
+    found = {field: measure(shapes, stated) for field, measure in measures.items() if field in stated}
     return {field: value for field, value in found.items() if value is not None and value != stated[field]}
 
 
-def _num_classes(shapes: Shapes, stated: Mapping[str, Any]) -> int:
-    return shapes.get("head.linear.weight", (0,))[0]
+def _as_backbone(key: str) -> str:
+    """Return the key that a tensor of an encoder or of a shared block has in other architectures."""
+    key = re.sub(r"^encoder\.blocks", "backbone.stages.0.blocks", re.sub(r"^embedding", "backbone.embedding", key))
+    return key.replace(".blocks.0.block.", ".blocks.0.")
+
+
+def _num_classes(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    without = None if "head" in stated else 0  # a text model may have another head
+    return shapes.get("head.linear.weight", (without,))[0]
 
 
 def _in_channels(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
@@ -51,8 +62,19 @@ def _blocks(shapes: Shapes) -> list[int]:
     return [sum(stage == s for stage, _ in found) for s in range(1 + max((s for s, _ in found), default=-1))]
 
 
-def _depth(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+def _depth(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    """Return the layers of the Transformer: of the stage before that of a late class token, or of the last one."""
+    if "word_dim" in stated:  # shared layers are stored once
+        return None
+    return _blocks(shapes)[-2 if "class_depth" in stated else -1]
+
+
+def _class_depth(shapes: Shapes, stated: Mapping[str, Any]) -> int:
     return _blocks(shapes)[-1]
+
+
+def _pegs(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    return sum(_PEG.fullmatch(key) is not None for key in shapes)
 
 
 def _depths(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...]:
@@ -101,8 +123,8 @@ def _ratio(of: str, field: str) -> Callable[[Shapes, Mapping[str, Any]], float |
     """Return a function for the MLP ratio, exact enough that every hidden width is reproduced."""
 
     def measure(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
-        names = [f"backbone.stages.{stage}.blocks.0.{of}.fc1.weight" for stage in range(len(_blocks(shapes)))]
-        pairs = [(shapes[name][0], _width(shapes, stage)) for stage, name in enumerate(names) if name in shapes]
+        names = [f"backbone.stages.{stage}.blocks.0.{of}.fc2.weight" for stage in range(len(_blocks(shapes)))]
+        pairs = [(shapes[name][1], _width(shapes, stage)) for stage, name in enumerate(names) if name in shapes]
         pairs = [(hidden, dim) for hidden, dim in pairs if dim]
         if all(int(dim * stated[field]) == hidden for hidden, dim in pairs):
             return None
@@ -119,6 +141,11 @@ def _layer_scale(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
     return 1e-5 if has and stated["layer_scale"] is None else None
 
 
+def _registers(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+    """Return the registers, which have no place in the position table and follow the class token."""
+    return shapes.get("backbone.embedding.steps.1.tokens", (1, 1))[1] - 1
+
+
 def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
     return shapes.get("backbone.embedding.steps.0.tokens", (1, 1))[1] == 2
 
@@ -126,13 +153,33 @@ def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
 def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     """Return the image size of the position table or token MLP if it is not the config's."""
     prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
-    cells = next((shape[1] - prefix for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
+    rows = next((shape[1] for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
+    cells = rows if rows == round(rows**0.5) ** 2 else rows - prefix  # a square table has no place for the prefix
     cells = cells or shapes.get("backbone.stages.0.blocks.0.token_mixer.mlp.fc1.weight", (0, 0))[1]
     side, patch = round(max(cells, 0) ** 0.5), _patch_size(shapes, stated) or stated.get("patch_size")
     if side == 0 or side * side != cells or patch is None:
         return None
     pixels = patch * (4 * 2 ** max(len(_depths(shapes, stated)) - 1, 0) if "depths" in stated else 1)
     return None if -(-stated["image_size"] // pixels) == side else side * pixels
+
+
+def _rows(key: str, axis: int = 0) -> Callable[[Shapes, Mapping[str, Any]], int | None]:
+    """Return what measures one side of a table or a layer."""
+    return lambda shapes, stated: shapes[key][axis] if key in shapes else None
+
+
+def _head(shapes: Shapes, stated: Mapping[str, Any]) -> str:
+    """Return which head a BERT has."""
+    heads = {"head.next.linear.weight": "pretraining", "head.bias": "masked", "head.linear.weight": "classes"}
+    return next((head for key, head in heads.items() if key in shapes), "vector")
+
+
+def _norm(shapes: Shapes, stated: Mapping[str, Any]) -> str:
+    return "pre" if "encoder_norm.weight" in shapes else "post"
+
+
+def _form(shapes: Shapes, stated: Mapping[str, Any]) -> str:
+    return "marian" if "head.bias" in shapes else "paper"
 
 
 _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
@@ -142,6 +189,8 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "dims": _dims,
     "depth": _depth,
     "depths": _depths,
+    "class_depth": _class_depth,
+    "pegs": _pegs,
     "num_heads": _num_heads,
     "window_size": _reach,
     "kernel_size": _reach,
@@ -150,5 +199,17 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "token_ratio": _ratio("token_mixer.mlp", "token_ratio"),
     "layer_scale": _layer_scale,
     "distilled": _distilled,
+    "registers": _registers,
     "image_size": _image_size,
+}
+
+# Fields of text models alone: images have others of the same name.
+_TEXT_MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
+    "vocab_size": _rows("backbone.embedding.words.weight"),
+    "word_dim": _rows("backbone.embedding.words.weight", axis=1),
+    "max_length": _rows("backbone.embedding.steps.0.table"),
+    "hidden": _rows("backbone.stages.0.blocks.0.channel_mixer.fc1.weight"),
+    "head": _head,
+    "norm": _norm,
+    "form": _form,
 }

@@ -98,6 +98,33 @@ class Sections:
         return tuple(piece.contiguous() for piece in ours[0].split(rows))
 
 
+class PrefixSections:
+    """Class token and registers are two tables of theirs, `(1, 1, C)` and `(1, r, C)`, and one of ours."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Put the class token first."""
+        return (torch.cat(theirs, dim=1),)
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Cut the class token off."""
+        return tuple(piece.contiguous() for piece in ours[0].split([1, ours[0].shape[1] - 1], dim=1))
+
+
+class FoldedClassPlace:
+    """Class token, registers and a position table with a place for the class token, which ours folds into the token."""
+
+    def read(self, *theirs: Tensor) -> Tensors:
+        """Add the first place to the class token."""
+        cls, registers, table = theirs
+        return torch.cat([cls + table[:, :1], registers], dim=1), table[:, 1:].contiguous()
+
+    def write(self, *ours: Tensor, config: Any) -> Tensors:
+        """Write a table whose first place is zero."""
+        tokens, table = ours
+        places = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
+        return tokens[:, :1].contiguous(), tokens[:, 1:].contiguous(), places
+
+
 class MapTokens:
     """Position table stored as a square map `(1, C, s, s)`; ours is `(1, s^2, C)`."""
 

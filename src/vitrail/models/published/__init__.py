@@ -5,19 +5,32 @@ every variant.
 """
 
 from vitrail.models.published import (
+    albert,
+    bert,
     bit,
+    cait,
+    convbert,
+    convit,
+    cpvt,
+    deepvit,
     deit,
     dinat,
     dinat_s,
+    dinov2,
+    gpt2,
+    lstm,
     metaformer,
     mixer,
     nat,
     poolformer,
     swin,
     swin_v2,
+    text_encoder,
     tnt,
+    transformer,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.models.published.figures import Published
 
@@ -35,6 +48,19 @@ _FAMILIES = (
     mixer,
     bit,
     tnt,
+    cpvt,
+    deepvit,
+    cait,
+    convit,
+    xcit,
+    dinov2,
+    transformer,
+    bert,
+    albert,
+    convbert,
+    gpt2,
+    lstm,
+    text_encoder,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -7,9 +7,17 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
+    albert,
+    bert,
     bit,
+    cait,
+    convbert,
+    convit,
+    deepvit,
     deit,
     dinat_s,
+    dinov2,
+    gpt2,
     metaformer,
     mixer,
     nat,
@@ -17,8 +25,10 @@ from vitrail.weights.formats import (
     swin,
     swin_v2,
     tnt,
+    transformer,
     vit,
     vit_hybrid,
+    xcit,
 )
 from vitrail.weights.keymap import Format, Rule
 
@@ -38,6 +48,16 @@ FORMATS: tuple[Format, ...] = (
     *mixer.FORMATS,
     *bit.FORMATS,
     *tnt.FORMATS,
+    *deepvit.FORMATS,
+    *cait.FORMATS,
+    *convit.FORMATS,
+    *xcit.FORMATS,
+    *dinov2.FORMATS,
+    *transformer.FORMATS,
+    *bert.FORMATS,
+    *albert.FORMATS,
+    *convbert.FORMATS,
+    *gpt2.FORMATS,
 )
 
 
