@@ -26,7 +26,7 @@ from vitrail.grid import Grid
 from vitrail.kernels.window import window
 from vitrail.kernels.window.reference import cut as cut_windows
 from vitrail.lab.bench.accuracy import compare
-from vitrail.lab.bench.candidate import Unavailable
+from vitrail.lab.bench.candidate import CandidateUnavailable
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.libraries import from_timm
 from vitrail.lab.bench.report import ratio
@@ -51,7 +51,7 @@ def models(options: Any) -> Table:
             try:
                 peer = from_timm(model, 224).to(torch.bfloat16)
                 answers["timm, max-autotune"] = compiled(peer, images, False)
-            except Unavailable as error:
+            except CandidateUnavailable as error:
                 absent["timm"] = str(error)
             calls: Calls = {who: partial(answer, images) for who, answer in answers.items()}
             with torch.inference_mode():

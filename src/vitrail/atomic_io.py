@@ -51,7 +51,7 @@ def write_file(path: str | Path, content: bytes) -> None:
             new.unlink(missing_ok=True)
 
 
-def refuse_unwritable(path: str | Path) -> None:
+def check_writable(path: str | Path) -> None:
     """Check before long work that its result can be written; creates and removes a temporary file in the same folder.
 
     Args:
@@ -68,7 +68,7 @@ def refuse_unwritable(path: str | Path) -> None:
     _try(_beside(path), path)
 
 
-def refuse_unwritable_folder(folder: str | Path) -> None:
+def check_writable_folder(folder: str | Path) -> None:
     """Check before long work that a folder can be created, or that an existing one is writable.
 
     Args:

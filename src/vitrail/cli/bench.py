@@ -12,7 +12,7 @@ from vitrail.cli.table import print_table
 from vitrail.errors import VitrailError
 
 if TYPE_CHECKING:
-    from vitrail.lab.bench.result import Bench as Result
+    from vitrail.lab.bench.result import BenchResult
 
 EXAMPLES = """
 vitrail bench swin_tiny_patch4_window7_224
@@ -70,13 +70,13 @@ class Bench:
     def run(self) -> int:
         """Measure, print, write."""
         from vitrail.lab.bench.model_spec import ModelSpec
-        from vitrail.lab.bench.registry import find_contenders
-        from vitrail.lab.bench.runner import Plan, run_bench
+        from vitrail.lab.bench.registry import find_candidates
+        from vitrail.lab.bench.runner import BenchPlan, run_bench
         from vitrail.lab.model_loading import pick_device
 
         peers = _listed(self.peers)
-        contenders = find_contenders(() if peers == ("none",) else peers)
-        plan = Plan(
+        contenders = find_candidates(() if peers == ("none",) else peers)
+        plan = BenchPlan(
             batches=_sizes(self.batch),
             precision=self.precision,
             rounds=self.rounds,
@@ -95,15 +95,15 @@ class Bench:
 
     def _check_out(self) -> None:
         """Check that the output path can be written, before minutes of measuring."""
-        from vitrail.atomic_io import refuse_unwritable
+        from vitrail.atomic_io import check_writable
 
         if self.out is None or self.out.is_dir():
             return
         if self.out.suffix != ".md":
             raise VitrailError(f"--out {self.out} is neither a folder that exists nor a file that ends in .md.")
-        refuse_unwritable(self.out)
+        check_writable(self.out)
 
-    def _show(self, result: "Result") -> None:
+    def _show(self, result: "BenchResult") -> None:
         from vitrail.atomic_io import write_file
         from vitrail.lab.bench.report import facts, page, tables, verdict
 

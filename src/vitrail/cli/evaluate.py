@@ -61,7 +61,7 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate, print, write, and return the exit code."""
-        from vitrail.atomic_io import refuse_unwritable
+        from vitrail.atomic_io import check_writable
         from vitrail.cli.progress import picture_bar
         from vitrail.lab.evaluate import evaluate, open_split
         from vitrail.lab.formatting import summary_text
@@ -71,7 +71,7 @@ class Evaluate:
         disable_malloc_trim()  # as in `vitrail predict`
         for path in (self.out, self.report):
             if path is not None:
-                refuse_unwritable(path)
+                check_writable(path)
         pictures = open_split(self.data, self.split)
         model = find_model(self.model, self.weights, self.device)
         with picture_bar("evaluate", len(pictures)) as tell:

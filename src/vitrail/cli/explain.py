@@ -64,7 +64,7 @@ class Explain:
 
     def run(self) -> int:
         """Draw, and print the path of the page."""
-        from vitrail.atomic_io import refuse_unwritable_folder
+        from vitrail.atomic_io import check_writable_folder
         from vitrail.explain.report import album, save, save_page
         from vitrail.lab.image_sources import find_pictures
         from vitrail.lab.model_loading import class_names, find_model
@@ -73,7 +73,7 @@ class Explain:
             raise VitrailError(f"--limit is {self.limit}; it must be at least 1.")
 
         look = self.look()
-        refuse_unwritable_folder(self.out)
+        check_writable_folder(self.out)
         model = find_model(self.model, self.weights, self.device)
         pictures = find_pictures(self.images, "L" if model.preprocess.channels == 1 else "RGB")
         if len(pictures) > self.limit:

@@ -66,7 +66,7 @@ class Predict:
 
     def run(self) -> int:
         """Predict, print or write, and return the exit code."""
-        from vitrail.cli.writers import open_output, refuse_output
+        from vitrail.cli.writers import check_output, open_output
         from vitrail.lab.image_sources import find_pictures
         from vitrail.lab.jsonl import job_of
         from vitrail.lab.model_loading import class_names, find_model, read_names
@@ -76,7 +76,7 @@ class Predict:
             raise VitrailError("--json and --csv are two ways to print; choose one.")
         if self.top < 1 or self.batch < 1:
             raise VitrailError(f"--top is {self.top} and --batch is {self.batch}; both must be at least 1.")
-        refuse_output(self.out)
+        check_output(self.out)
         names = None if self.labels is None else read_names(self.labels)
         disable_malloc_trim()  # a plain model spends a quarter of its time on new pages otherwise
         pictures = find_pictures(self.pictures)

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Protocol
 
-from vitrail.atomic_io import refuse_unwritable, write_file
+from vitrail.atomic_io import check_writable, write_file
 from vitrail.cli.table import print_table
-from vitrail.data.image_io import shown
+from vitrail.data.image_io import printable
 from vitrail.errors import VitrailError
 from vitrail.lab.jsonl import ResultFile, to_line
 from vitrail.tasks.classification import Classification
@@ -48,7 +48,7 @@ class StdoutWriter:
 
     def add(self, result: Classification) -> None:
         """Print a line."""
-        print(to_line(result.to_dict()).decode().rstrip("\n") if self.as_json else shown(str(result)), flush=True)
+        print(to_line(result.to_dict()).decode().rstrip("\n") if self.as_json else printable(str(result)), flush=True)
 
     def finish(self, order: Iterable[str]) -> None:
         """Do nothing."""
@@ -77,7 +77,7 @@ class TableWriter:
             rows = [[label, f"{p:.1%}", "█" * round(20 * p)] for label, p in good[0].top(len(good[0].labels))]
             print_table(["class", "probability", ""], rows, right=["probability"])
         elif good:
-            rows = [[shown(r.path), r.label, f"{r.probability:.1%}", _others(r)] for r in good]
+            rows = [[printable(r.path), r.label, f"{r.probability:.1%}", _others(r)] for r in good]
             print_table(["picture", "class", "probability", "next"], rows, right=["probability"])
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class CsvLines:
         """Write a row."""
         kept = zip(result.labels, result.probabilities, strict=True)
         cells = [cell for label, p in kept for cell in (label, f"{p:.6f}")]
-        self._writer.writerow([shown(result.path), result.error or "", *cells, *[""] * (self._width - len(cells))])
+        self._writer.writerow([printable(result.path), result.error or "", *cells, *[""] * (self._width - len(cells))])
 
     def finish(self, order: Iterable[str]) -> None:
         """Do nothing."""
@@ -135,7 +135,7 @@ class FileWriter:
         """Do nothing."""
 
 
-def refuse_output(out: Path | None) -> None:
+def check_output(out: Path | None) -> None:
     """Check that the output file can be written and has a known ending.
 
     Raises:
@@ -145,11 +145,11 @@ def refuse_output(out: Path | None) -> None:
         return
     if out.suffix.lower() not in SUFFIXES:
         raise VitrailError(f"--out {out} does not say what to write. Let it end in {', '.join(SUFFIXES)}.")
-    refuse_unwritable(out)
+    check_writable(out)
 
 
 def open_output(out: Path | None, job: str, pictures: int, top: int, as_json: bool, as_csv: bool) -> Output:
-    """Choose the writer of a job; call `refuse_output` on `out` before.
+    """Choose the writer of a job; call `check_output` on `out` before.
 
     Raises:
         VitrailError: the file holds results of another job.

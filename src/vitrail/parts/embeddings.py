@@ -194,7 +194,7 @@ class NormStep(nn.Module):
         return self.norm(x), grid
 
 
-class Steps(nn.ModuleList):
+class TokenSteps(nn.ModuleList):
     """Several `(x, grid) -> (x, grid)` in order, as one."""
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
@@ -215,7 +215,7 @@ class Embedding(nn.Module):
     def __init__(self, patches: nn.Module, steps: Sequence[nn.Module] = ()):
         super().__init__()
         self.patches = patches
-        self.steps = Steps(steps)
+        self.steps = TokenSteps(steps)
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Turn images into tokens and their grid."""

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.weights.pickle_scan import refuse_code
+from vitrail.weights.pickle_scan import check_imports
 from vitrail.weights.unwrap import unwrap
 from vitrail.weights.zip_check import check_archive, check_records, read_npz
 
@@ -37,7 +37,7 @@ _DAMAGE += (EOFError, struct.error, MemoryError, SafetensorError)
 
 
 @dataclass
-class Checkpoint:
+class RawCheckpoint:
     """State dict with the key names of its library, and checkpoint metadata.
 
     Args:
@@ -66,7 +66,7 @@ class Checkpoint:
         return self.file and self.file.parent
 
 
-def read_checkpoint(source: str | Path) -> Checkpoint:
+def read_checkpoint(source: str | Path) -> RawCheckpoint:
     """Read a checkpoint from a file, a folder or the hub.
 
     Args:
@@ -92,7 +92,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     file = _choose(path) if path.is_dir() else path
     values = _read_shards(file) if file.name.endswith(".index.json") else read_file(file)
     tensors, notes = unwrap(values, str(file))
-    return Checkpoint(tensors, origin, notes, _config(file), file)
+    return RawCheckpoint(tensors, origin, notes, _config(file), file)
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
@@ -161,7 +161,7 @@ def _read_zip(path: Path) -> Mapping[str, Any]:
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     """Read a PyTorch pickle as data only; for a file that needs code, raise an error with the names that it imports."""
-    refuse_code(path)
+    check_imports(path)
     try:
         # Training scripts store their arguments with the weights; a Namespace holds plain values and runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():

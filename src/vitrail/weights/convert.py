@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vitrail.atomic_io import make_folder, refuse_unwritable, refuse_unwritable_folder, write_file
+from vitrail.atomic_io import check_writable, check_writable_folder, make_folder, write_file
 from vitrail.errors import VitrailError
 from vitrail.models import family_of, make_config
-from vitrail.weights.folder import refuse_foreign, save_model
+from vitrail.weights.folder import check_replaceable, save_model
 from vitrail.weights.formats import FORMATS, written
 from vitrail.weights.from_checkpoint import from_checkpoint
 from vitrail.weights.huggingface import write_huggingface_folder
@@ -25,7 +25,7 @@ _ENDINGS = {".safetensors", ".pth", ".pt", ".bin", ".npz"}
 
 
 @dataclass
-class Conversion:
+class ConversionReport:
     """Report of `convert`.
 
     Args:
@@ -67,7 +67,7 @@ def convert(
     model: str | None = None,
     fields: Mapping[str, Any] | None = None,
     command: str | None = None,
-) -> Conversion:
+) -> ConversionReport:
     """Read a checkpoint in any known format and write it in another.
 
     Args:
@@ -95,7 +95,7 @@ def convert(
         write_tensor_file(out, tensors, header_of(built))
     else:
         write_huggingface_folder(out, form, tensors, built)
-    return Conversion(
+    return ConversionReport(
         checkpoint.origin, found.format, built.variant, found.also, _replaced(built), to, out, len(tensors), found.notes
     )
 
@@ -134,8 +134,8 @@ def _check_out(to: str, out: Path) -> None:
     if to == "vitrail" and (out.suffix in _ENDINGS or out.is_file()):
         raise VitrailError(f"--to vitrail writes a model folder; --out {out} names a file. Leave the ending out.")
     if to == "vitrail":
-        refuse_foreign(out)
+        check_replaceable(out)
     if out.exists() and to != "vitrail" and out.suffix in _ENDINGS:
-        refuse_unwritable(out)
+        check_writable(out)
     else:
-        refuse_unwritable_folder(out)
+        check_writable_folder(out)

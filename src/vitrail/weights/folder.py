@@ -67,7 +67,7 @@ def save_model(
         ResourceError: the disk is full; an earlier folder is unchanged.
     """
     folder = Path(folder)
-    refuse_foreign(folder)
+    check_replaceable(folder)
     about = _about(model)
     given = {"labels": labels, "preprocess": preprocess, "command": command}
     given |= {"metrics": metrics, "dataset": dataset, "license": license}
@@ -255,7 +255,7 @@ def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> 
     model.load_state_dict(tensors)
 
 
-def refuse_foreign(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
     """Check that a folder is empty or a model folder before it is replaced."""
     if folder.is_dir() and os.listdir(folder) and not is_model_folder(folder):
         raise VitrailError(

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.models import catalogue, create_model, family_of, make_config
-from vitrail.weights.checkpoint_io import Checkpoint
+from vitrail.weights.checkpoint_io import RawCheckpoint
 from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.folder import TENSORS, is_model_folder, load_model
 from vitrail.weights.infer_config import differing_fields
 from vitrail.weights.load import Source, load_weights, read_source
-from vitrail.weights.metadata import Metadata, contradictions, statement_of
+from vitrail.weights.metadata import Metadata, contradictions, read_metadata
 
 
 @dataclass
@@ -60,7 +60,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
     if ours_whole and variant in (None, checkpoint.stated) and not fields:
         return LoadedModel(load_model(checkpoint.folder or ""), form.name, notes=checkpoint.notes)
-    said = statement_of(checkpoint, form)
+    said = read_metadata(checkpoint, form)
     if not said.complete:
         said = replace(said, fields={**form.answers, **said.fields})
     ours, names = found.mapped.tensors, looks_like(found.mapped.tensors, form.families)
@@ -80,7 +80,7 @@ def _own(ours: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     return differing_fields(ours, make_config(name))
 
 
-def _choose(variant: str | None, names: list[str], checkpoint: Checkpoint, found: Detected, said: Metadata) -> str:
+def _choose(variant: str | None, names: list[str], checkpoint: RawCheckpoint, found: Detected, said: Metadata) -> str:
     """Choose the variant: the argument, else the metadata's, else the matching one, else the closest."""
     came_as, families = found.format.name, found.format.families
     if variant is not None:
@@ -150,7 +150,7 @@ def _untold(config: Any, own: Mapping[str, Any]) -> list[str]:
     return ["num_heads"] * heads + ["dilations"] * dilations
 
 
-def _fill(model: Any, checkpoint: Checkpoint, found: Detected) -> None:
+def _fill(model: Any, checkpoint: RawCheckpoint, found: Detected) -> None:
     """Load the weights into the model, and raise an error if it is not the same model."""
     wrong = contradictions(checkpoint.config, found.format, model.config)
     if wrong:

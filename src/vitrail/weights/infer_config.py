@@ -164,7 +164,7 @@ def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
 
 
 def _rows(key: str, axis: int = 0) -> Callable[[Shapes, Mapping[str, Any]], int | None]:
-    """Return what measures one side of a table or a layer."""
+    """Return a function for the size of one axis of a table or a layer."""
     return lambda shapes, stated: shapes[key][axis] if key in shapes else None
 
 

@@ -36,7 +36,7 @@ class Number(NamedTuple):
         return f"{self.times * int(value) + self.plus:0{self.width}}"
 
 
-class Choice(NamedTuple):
+class WordChoice(NamedTuple):
     """Placeholder for one of several words."""
 
     name: str
@@ -78,7 +78,7 @@ class Pattern:
 
     def __init__(self, text: str):
         self.text = text
-        self.parts: list[str | Number | Choice | Anything] = []
+        self.parts: list[str | Number | WordChoice | Anything] = []
         expression, end = "", 0
         for place in _PLACE.finditer(text):
             literal = text[end : place.start()]
@@ -99,8 +99,8 @@ class Pattern:
             self.parts.append(Anything())
             return "(.+)"
         if "|" in inside:
-            count = sum(isinstance(part, Choice) for part in self.parts)
-            self.parts.append(Choice(f"|{count}", tuple(inside.split("|"))))
+            count = sum(isinstance(part, WordChoice) for part in self.parts)
+            self.parts.append(WordChoice(f"|{count}", tuple(inside.split("|"))))
             return f"({'|'.join(re.escape(word) for word in inside.split('|'))})"
         number = _NUMBER.fullmatch(inside)
         assert number, f"{self.text}: {{{inside}}} is no place"
@@ -109,7 +109,7 @@ class Pattern:
         return r"(\d+)"
 
     @property
-    def places(self) -> list[Number | Choice | Anything]:
+    def places(self) -> list[Number | WordChoice | Anything]:
         """The placeholders, from left to right."""
         return [part for part in self.parts if not isinstance(part, str)]
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.weights.adapt import Adapted, adapt
-from vitrail.weights.checkpoint_io import Checkpoint, read_checkpoint
+from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
 from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.manifest import MANIFEST, verify
 
-Source = str | Path | Mapping[str, Tensor] | Checkpoint
+Source = str | Path | Mapping[str, Tensor] | RawCheckpoint
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
 
     Args:
         model: a model from `create_model`; it is changed only if everything fits.
-        source: a file, a folder, `hf:org/name@revision`, a state dict, or a `Checkpoint`.
+        source: a file, a folder, `hf:org/name@revision`, a state dict, or a `RawCheckpoint`.
         strict: whether missing and unexpected keys are an error.
 
     Raises:
@@ -116,12 +116,12 @@ class _Misfits:
         )
 
 
-def read_source(source: Source) -> Checkpoint:
+def read_source(source: Source) -> RawCheckpoint:
     """Read a file, a folder, a hub id or a state dict; a model folder is checked against its manifest first."""
-    if isinstance(source, Checkpoint):
+    if isinstance(source, RawCheckpoint):
         return source
     if isinstance(source, Mapping):
-        return Checkpoint(dict(source), "state dict")
+        return RawCheckpoint(dict(source), "state dict")
     if (Path(source) / MANIFEST).is_file():
         verify(source)
     return read_checkpoint(source)
@@ -140,7 +140,7 @@ def _any_fits(adapted: Adapted, own: Mapping[str, Tensor], misfits: _Misfits) ->
     return any(key in own and not key.startswith("head.") for key in adapted.tensors)
 
 
-def _explain(misfits: _Misfits, model: nn.Module, checkpoint: Checkpoint, found: Detected) -> str:
+def _explain(misfits: _Misfits, model: nn.Module, checkpoint: RawCheckpoint, found: Detected) -> str:
     """Return the error message for a mismatch: tensors, detected variants, remedy; at most six lines."""
     own, got = model.state_dict(), found.mapped.tensors
     variant = getattr(model, "variant", "") or type(model).__name__

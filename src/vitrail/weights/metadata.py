@@ -11,7 +11,7 @@ from typing import Any
 
 from vitrail.errors import DataError
 from vitrail.preprocess import Preprocess
-from vitrail.weights.checkpoint_io import HEADER, Checkpoint
+from vitrail.weights.checkpoint_io import HEADER, RawCheckpoint
 from vitrail.weights.keymap import Format, renamed
 from vitrail.weights.processor import from_processor
 
@@ -40,7 +40,7 @@ class Metadata:
     notes: tuple[str, ...] = ()
 
 
-def statement_of(checkpoint: Checkpoint, form: Format) -> Metadata:
+def read_metadata(checkpoint: RawCheckpoint, form: Format) -> Metadata:
     """Read the metadata of a checkpoint in our format, or in that of the library of its key names."""
     said = checkpoint.config
     fields, labels, preprocess = (said.get(key) for key in ("config", "labels", "preprocess"))

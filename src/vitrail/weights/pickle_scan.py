@@ -29,7 +29,7 @@ _DATA_NAMES = {
 }
 
 
-def refuse_code(path: Path) -> None:
+def check_imports(path: Path) -> None:
     """Raise an error that names the imports of a pickle other than plain data.
 
     This only improves the error message: `torch.load(weights_only=True)`, which follows, prevents code from running and

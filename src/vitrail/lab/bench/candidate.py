@@ -17,7 +17,7 @@ Answer = Callable[[Tensor], Tensor]
 """From a batch of images `(B, C, Y, X)` in fp32 to logits `(B, K)`; it returns when they are there."""
 
 
-class Unavailable(VitrailError):
+class CandidateUnavailable(VitrailError):
     """A candidate cannot run; the message has the reason and the package to install."""
 
 
@@ -81,7 +81,7 @@ class Candidate:
         missing = [package for package in self.needs if find_spec(package) is None]
         if missing:
             verb, them = ("is", "it") if len(missing) == 1 else ("are", "them")
-            raise Unavailable(
+            raise CandidateUnavailable(
                 f"{' and '.join(missing)} {verb} not installed: pip install 'vitrail[{self.extra}]' brings {them}."
             )
         return self.ways(model, example, self.precision(precision))
@@ -89,18 +89,18 @@ class Candidate:
 
 @contextmanager
 def foreign(what: str) -> Iterator[None]:
-    """Convert any exception of another library inside the block to `Unavailable`.
+    """Convert any exception of another library inside the block to `CandidateUnavailable`.
 
     Raises:
         Unavailable: the block raised.
     """
     try:
         yield
-    except Unavailable:
+    except CandidateUnavailable:
         raise
     except Exception as error:
         said = str(error).replace(tempfile.gettempdir() + os.sep, "").strip().partition("\n")[0]
-        raise Unavailable(f"{what} failed: {type(error).__name__}: {said[:200] or 'no message'}") from error
+        raise CandidateUnavailable(f"{what} failed: {type(error).__name__}: {said[:200] or 'no message'}") from error
 
 
 def opened(package: str) -> Any:

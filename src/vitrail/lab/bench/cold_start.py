@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.errors import ResourceError
-from vitrail.lab.bench.candidate import Unavailable
+from vitrail.lab.bench.candidate import CandidateUnavailable
 from vitrail.lab.bench.model_spec import ModelSpec
 
 _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VITRAIL_CACHE")
@@ -79,7 +79,7 @@ def try_alone(subject: ModelSpec, name: str, way: str, *, batch: int, precision:
     try:
         _child(_task(subject, name, way, batch, precision, threads), {})
     except ResourceError as error:
-        raise Unavailable(f"tried alone, {error}") from error
+        raise CandidateUnavailable(f"tried alone, {error}") from error
 
 
 def _task(subject: ModelSpec, name: str, way: str, batch: int, precision: str, threads: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.lab.bench.candidate import Answer, Unavailable, Variant, opened
+from vitrail.lab.bench.candidate import Answer, CandidateUnavailable, Variant, opened
 from vitrail.lab.bench.libraries import from_timm
 
 Convert = Callable[[nn.Module, Tensor], Any]
@@ -29,7 +29,7 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Var
     _check_cpu(example, "OpenVINO")
     core = opened("openvino").Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise Unavailable("OpenVINO has no bf16 on this CPU.")
+        raise CandidateUnavailable("OpenVINO has no bf16 on this CPU.")
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
 
     def way(name: str, convert: Convert) -> Variant:
@@ -57,7 +57,7 @@ def source(model: Any, example: Tensor) -> nn.Module:
     """Return the module to convert: timm's model, which engines are tuned for, or ours if timm has none."""
     try:
         return from_timm(model, example.shape[-1])
-    except Unavailable:
+    except CandidateUnavailable:
         return deepcopy(model)
 
 
@@ -118,7 +118,7 @@ class _Fp32(nn.Module):
 
 def _check_cpu(example: Tensor, engine: str) -> None:
     if example.device.type != "cpu":
-        raise Unavailable(f"{engine} is measured on the CPU only.")
+        raise CandidateUnavailable(f"{engine} is measured on the CPU only.")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitrail.lab.bench.candidate import Unavailable, foreign, opened
+from vitrail.lab.bench.candidate import CandidateUnavailable, foreign, opened
 from vitrail.models import family_of
 from vitrail.weights.formats import FORMATS
 
@@ -49,7 +49,7 @@ def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
     """
     timm, name = opened("timm"), model.variant
     if not timm.is_model(name):
-        raise Unavailable(f"timm has no {name}.")
+        raise CandidateUnavailable(f"timm has no {name}.")
     size = {"img_size": side} if family_of(name) in _SIZED else {}
     classes, channels = model.config.num_classes, model.config.in_channels
     with foreign(f"timm.create_model({name!r})"):
@@ -64,7 +64,7 @@ def from_torchvision(model: Any, side: int) -> nn.Module:
         Unavailable: torchvision has no such model.
     """
     if model.variant not in TORCHVISION:
-        raise Unavailable(f"torchvision has no {model.variant}.")
+        raise CandidateUnavailable(f"torchvision has no {model.variant}.")
     size = {"image_size": side} if family_of(model.variant) == "vit" else {}
     build = getattr(opened("torchvision").models, TORCHVISION[model.variant])
     with foreign(f"torchvision.models.{TORCHVISION[model.variant]}"):
@@ -80,7 +80,7 @@ def from_huggingface(model: Any, side: int) -> nn.Module:
     """
     transformers, family = opened("transformers"), family_of(model.variant)
     if family not in HUGGINGFACE:
-        raise Unavailable(f"transformers has no {model.variant}.")
+        raise CandidateUnavailable(f"transformers has no {model.variant}.")
     kind, numbers = HUGGINGFACE[family](model.config, side)
     config_kind = kind.removesuffix("WithTeacher").removesuffix("ForImageClassification") + "Config"
     labels, channels = model.config.num_classes, model.config.in_channels
@@ -104,12 +104,12 @@ def filled(peer: nn.Module, model: Any, library: str) -> nn.Module:
     formats = [one for one in FORMATS if one.name in _NAMES[library] and family in one.families]
     written = [one.write(state, model.config).tensors for one in formats]
     if not written:
-        raise Unavailable(f"no key map leads to {library}'s names for {family}.")
+        raise CandidateUnavailable(f"no key map leads to {library}'s names for {family}.")
     theirs = max(written, key=lambda tensors: len(tensors.keys() & wanted.keys()))
     fitting = {key: value for key, value in theirs.items() if key in wanted and value.shape == wanted[key].shape}
     lacking = [key for key, _ in peer.named_parameters() if key not in fitting]
     if lacking:
-        raise Unavailable(f"our weights do not fill {library}'s {lacking[0]} and {len(lacking) - 1} more.")
+        raise CandidateUnavailable(f"our weights do not fill {library}'s {lacking[0]} and {len(lacking) - 1} more.")
     peer.load_state_dict(fitting, strict=False)
     return peer.to(next(model.parameters()).device).eval()
 

@@ -65,7 +65,7 @@ class ModelSpec:
             torch.manual_seed(self.seed)
             model = create_model(self.model, self.weights, **TrainConfig(set=self.set).model_overrides(), **size)
             if not self.trained:
-                stir(model)
+                randomize_(model)
         return model.to(self.device).eval()
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class ModelSpec:
 
 
 @torch.no_grad()
-def stir(model: nn.Module) -> None:
+def randomize_(model: nn.Module) -> None:
     """Perturb every parameter, so that errors are not hidden by zeros and ones.
 
     At initialisation norms have unit weight, biases are zero, and the layer scales of a PoolFormer are so small that

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.candidate import Answer, Candidate, Unavailable, Variant, foreign
+from vitrail.lab.bench.candidate import Answer, Candidate, CandidateUnavailable, Variant, foreign
 from vitrail.lab.bench.interleaved_timing import Clock, alternate
 
 TRIAL_ROUNDS, TRIAL_SECONDS = 3, 0.3
@@ -41,7 +41,7 @@ class Prepared(NamedTuple):
         return self.ways[self.way]
 
 
-def make_ready(
+def prepare_candidate(
     contender: Candidate,
     model: nn.Module,
     example: Tensor,
@@ -56,7 +56,7 @@ def make_ready(
         model: our model, in fp32 and evaluation mode; it is not modified.
         example: a batch of the shape of the benchmark.
         precision: `fp32` or `bf16`.
-        probe: called first for each variant of a fragile candidate; raises `Unavailable` if it fails.
+        probe: called first for each variant of a fragile candidate; raises `CandidateUnavailable` if it fails.
         clock: returns the time in seconds.
 
     Raises:
@@ -68,11 +68,11 @@ def make_ready(
         try:
             if contender.fragile:
                 probe(way)
-            answers[way.name] = first_answer(contender, way, model, example)
+            answers[way.name] = first_output(contender, way, model, example)
         except VitrailError as error:
             others[way.name] = str(error)
     if not answers:
-        raise Unavailable("; ".join(dict.fromkeys(others.values())))
+        raise CandidateUnavailable("; ".join(dict.fromkeys(others.values())))
     if len(answers) == 1:
         return Prepared(answers, others)
     calls = {name: partial(answer, example) for name, answer in answers.items()}
@@ -84,7 +84,7 @@ def make_ready(
     return Prepared({name: answers[name] for name in (best, *slower) if name not in others}, others)
 
 
-def first_answer(contender: Candidate, way: Variant, model: nn.Module, example: Tensor) -> Answer:
+def first_output(contender: Candidate, way: Variant, model: nn.Module, example: Tensor) -> Answer:
     """Build one variant and run it once.
 
     Raises:

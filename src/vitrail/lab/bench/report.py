@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from vitrail.lab.bench.accuracy import BARS, SAME_CLASS, Agreement
 from vitrail.lab.bench.environment import in_lines
-from vitrail.lab.bench.result import Bench, Entry, Phase
+from vitrail.lab.bench.result import BenchResult, Entry, Phase
 from vitrail.lab.bench.statistics import Quantiles
 from vitrail.lab.bench.table import Table
 
@@ -28,7 +28,7 @@ _INT8 = (
 )
 
 
-def page(bench: Bench) -> str:
+def page(bench: BenchResult) -> str:
     """Return the whole report in markdown."""
     head = [f"# {bench.name}, {bench.precision}, {bench.date[:10]}", "", *facts(bench), ""]
     verdicts = [f"**{line}**\n" for line in verdict(bench)]
@@ -36,7 +36,7 @@ def page(bench: Bench) -> str:
     return "\n".join([*head, *verdicts, *body, "## How", "", *(f"- {line}" for line in HOW)]) + "\n"
 
 
-def facts(bench: Bench) -> list[str]:
+def facts(bench: BenchResult) -> list[str]:
     """Return model, settings and environment as lines of a list."""
     size = bench.subject["imgsz"]
     weights = bench.subject["weights"] or ("random weights" if not bench.trained else "its weights")
@@ -52,7 +52,7 @@ def facts(bench: Bench) -> list[str]:
     ]
 
 
-def verdict(bench: Bench) -> list[str]:
+def verdict(bench: BenchResult) -> list[str]:
     """Return one line per batch size with the speedup over the best peer."""
     lines = [line for phase in bench.phases if (line := _against_best(phase))]
     if not bench.sound:
@@ -62,7 +62,7 @@ def verdict(bench: Bench) -> list[str]:
     return lines
 
 
-def tables(bench: Bench) -> Iterator[Table]:
+def tables(bench: BenchResult) -> Iterator[Table]:
     """Yield a table for each batch size, and one of cold starts and memory."""
     for phase in bench.phases:
         yield _speeds(bench, phase)
@@ -103,7 +103,7 @@ def _against_best(phase: Phase) -> str | None:
     return f"Batch {phase.batch}: {ours.name} is {ratio(times)} times as fast as the best peer, {best.name}."
 
 
-def _speeds(bench: Bench, phase: Phase) -> Table:
+def _speeds(bench: BenchResult, phase: Phase) -> Table:
     rate = bench.product_rate(phase)
     columns = ["contender", "way", "img/s", "ms", "p95 ms", "ours is × as fast", "GEU", "error", "same class", "agrees"]
     rows = [_row(bench, phase, entry) for entry in sorted(phase.entries, key=lambda e: e.turns.spread.median)]
@@ -117,7 +117,7 @@ def _speeds(bench: Bench, phase: Phase) -> Table:
     return Table(f"Batch {phase.batch}", columns, rows, right=columns[2:9], notes=notes)
 
 
-def _row(bench: Bench, phase: Phase, entry: Entry) -> list[str]:
+def _row(bench: BenchResult, phase: Phase, entry: Entry) -> list[str]:
     turns, same, share = entry.turns, entry.agreement, bench.geu(phase, entry)
     itself = entry.name == phase.ours.name
     return [
@@ -140,7 +140,7 @@ def _same_class(same: Agreement) -> str:
     return f"{same.same:.1%} ({same.same_decided:.1%} of {same.decided})"
 
 
-def _starts(bench: Bench) -> Table:
+def _starts(bench: BenchResult) -> Table:
     columns = ["contender", "way", "batch", "first s", "again s", "until first MB", "then MB"]
     rows = []
     for start in bench.starts:

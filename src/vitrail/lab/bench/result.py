@@ -65,7 +65,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchResult:
     """One run of the benchmark.
 
     Args:
@@ -138,7 +138,7 @@ def _seconds(entry: Entry) -> float:
     return entry.turns.spread.median
 
 
-def _figures(bench: Bench, phase: Phase) -> dict[str, dict[str, Any]]:
+def _figures(bench: BenchResult, phase: Phase) -> dict[str, dict[str, Any]]:
     ours = phase.ours
     shares = {entry.name: bench.geu(phase, entry) for entry in phase.entries}
     return {

@@ -19,8 +19,8 @@ from vitrail.lab.bench.environment import place
 from vitrail.lab.bench.inputs import blotches, views
 from vitrail.lab.bench.interleaved_timing import Timings, alternate
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.prepare import Prepared, make_ready
-from vitrail.lab.bench.result import Bench, Entry, Phase
+from vitrail.lab.bench.prepare import Prepared, prepare_candidate
+from vitrail.lab.bench.result import BenchResult, Entry, Phase
 from vitrail.lab.bench.torch_runners import unchanged
 from vitrail.lab.flops import count_parameters, counted_macs
 from vitrail.lab.matmul_peak import Product, best_product
@@ -34,7 +34,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """Settings of a benchmark.
 
     Args:
@@ -73,8 +73,12 @@ class Plan:
 
 
 def run_bench(
-    subject: ModelSpec, contenders: Sequence[Candidate], plan: Plan, command: str = "", tell: Tell = lambda line: None
-) -> Bench:
+    subject: ModelSpec,
+    contenders: Sequence[Candidate],
+    plan: BenchPlan,
+    command: str = "",
+    tell: Tell = lambda line: None,
+) -> BenchResult:
     """Benchmark a model against its peers.
 
     Args:
@@ -95,7 +99,7 @@ def run_bench(
         stage = _Stage.of(model, subject, plan, tell)
         phases = tuple(stage.phase(contenders, batch) for batch in plan.batches)
         starts = tuple(_starts(subject, phases[0], plan, threads, tell)) if plan.starts else ()
-        return Bench(
+        return BenchResult(
             name=model.variant,
             subject=subject.to_dict(),
             precision=plan.precision,
@@ -153,11 +157,11 @@ class _Stage:
     expected: Tensor
     checked: str
     product: Product
-    plan: Plan
+    plan: BenchPlan
     tell: Tell
 
     @classmethod
-    def of(cls, model: Any, subject: ModelSpec, plan: Plan, tell: Tell) -> "_Stage":
+    def of(cls, model: Any, subject: ModelSpec, plan: BenchPlan, tell: Tell) -> "_Stage":
         pictures, checked = _pictures(model, plan)
         pictures = pictures.to(subject.device)
         tell(f"asking the model in fp32 about {checked}")
@@ -174,7 +178,7 @@ class _Stage:
         for contender in contenders:
             self.tell(f"batch {batch}: preparing {contender.name}")
             try:
-                joined[contender] = make_ready(
+                joined[contender] = prepare_candidate(
                     contender, self.model, example, self.plan.precision, partial(self._probe, contender, example)
                 )
             except VitrailError as error:
@@ -226,7 +230,7 @@ def _seat(contender: Candidate, way: str) -> str:
     return f"{contender.name}: {way}"
 
 
-def _pictures(model: Any, plan: Plan) -> tuple[Tensor, str]:
+def _pictures(model: Any, plan: BenchPlan) -> tuple[Tensor, str]:
     """Return the images for the comparison, and their description."""
     if plan.data is not None:
         return views(plan.data, model.preprocess, plan.check), f"{plan.check} views of the pictures in {plan.data}"
@@ -234,7 +238,7 @@ def _pictures(model: Any, plan: Plan) -> tuple[Tensor, str]:
     return drawn, f"{plan.check} drawn pictures"
 
 
-def _starts(subject: ModelSpec, phase: Phase, plan: Plan, threads: int, tell: Tell) -> Iterator[ColdStart]:
+def _starts(subject: ModelSpec, phase: Phase, plan: BenchPlan, threads: int, tell: Tell) -> Iterator[ColdStart]:
     """Measure the cold start of every candidate of a phase."""
     for entry in phase.entries:
         tell(f"first answer of {entry.name}, in a process of its own")
