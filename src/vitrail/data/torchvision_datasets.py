@@ -86,8 +86,9 @@ def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any
     try:
         return getattr(datasets, name)(str(root), download=download, **options)
     except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise DataError(
-            f"torchvision's {name} cannot be opened in {printable(root)}: {str(error).splitlines()[0].split('. ')[0]}.\n"
+            f"torchvision's {name} cannot be opened in {printable(root)}: {reason}.\n"
             + ("" if download else f"Download it (vitrail data check {quote(f'{PREFIX}{name}@{root}')} --download), ")
             + f"or name the folder that holds it: {PREFIX}{name}@FOLDER."
         ) from error
