@@ -146,6 +146,7 @@ def _fields(
 def _untold(config: Any, own: Mapping[str, Any]) -> list[str]:
     """Return the fields that change the logits, are not in the shapes, and cannot be the variant's."""
     heads = "dim" in own and type(getattr(config, "num_heads", None)) is int
+    heads = heads or ("dims" in own and "num_heads" not in own and hasattr(config, "num_heads"))
     dilations = len(own.get("depths", ())) not in (0, len(getattr(config, "dilations", own.get("depths", ()))))
     return ["num_heads"] * heads + ["dilations"] * dilations
 
