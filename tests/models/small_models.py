@@ -19,6 +19,7 @@ class Small(NamedTuple):
         overrides: config fields.
         strides: pixels per cell side, stage by stage.
         prefix: prefix tokens of the last grid.
+        latents: latents that are the features in one row, if the tokens have no places in the image.
         any_size: whether the model takes every image size from 5 x 8 pixels up.
         batch_norm: whether it normalises by statistics of the batch in training.
     """
@@ -27,12 +28,29 @@ class Small(NamedTuple):
     overrides: dict[str, Any]
     strides: tuple[int, ...]
     prefix: int = 0
+    latents: int = 0
     any_size: bool = True
     batch_norm: bool = False
 
 
 _VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
 _SWIN: dict[str, Any] = {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}
+_NEST: dict[str, Any] = {"dims": (8, 16), "depths": (1, 2), "num_heads": (2, 4), "image_size": 64}
+_TWINS: dict[str, Any] = {
+    "dims": (8, 16),
+    "depths": (1, 3),
+    "num_heads": (1, 2),
+    "sr_ratios": (4, 2),
+    "mlp_ratios": (4.0, 2.0),
+}
+_PVT: dict[str, Any] = {
+    "dims": (8, 16),
+    "depths": (1, 2),
+    "num_heads": (1, 2),
+    "sr_ratios": (4, 1),
+    "mlp_ratios": (4.0, 2.0),
+    "image_size": 64,
+}
 _META: dict[str, Any] = {"dims": (8, 16, 24), "depths": (1, 1, 2)}
 SMALL: dict[str, Small] = {
     "vit": Small("vit_tiny_patch16_224", _VIT, (16,), prefix=1),
@@ -44,12 +62,53 @@ SMALL: dict[str, Small] = {
     "swin timm": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "timm"}, (4, 8)),
     "swin masked": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "masked"}, (4, 8)),
     "swin v2": Small("swinv2_tiny_window8_256", {**_SWIN, "window_size": 5, "image_size": 64}, (4, 8)),
+    "nest": Small("nest_tiny", _NEST, (4, 8)),
+    "nest same": Small("nest_tiny_jx", _NEST, (4, 8)),
+    "pvt": Small("pvt_tiny", _PVT, (4, 8), prefix=1),
+    "pvt v2": Small("pvt_v2_b0", _PVT, (4, 8)),
+    "pvt v2 linear": Small("pvt_v2_b2_li", _PVT, (4, 8)),
+    "twins pcpvt": Small("twins_pcpvt_small", _TWINS, (4, 8)),
+    "twins svt": Small("twins_svt_small", {**_TWINS, "window_size": 5}, (4, 8)),
+    "cct": Small("cct_7_3x2_32", {**_VIT, "mlp_ratio": 2.0}, (4,)),
+    "cvt": Small("cvt_7_4_32", {**_VIT, "mlp_ratio": 2.0}, (4,)),
     "nat": Small("nat_mini", _SWIN, (4, 8)),
     "nat scaled": Small("nat_base", {**_SWIN, "depths": (1, 2), "kernel_size": 3}, (4, 8)),
     "dinat": Small("dinat_mini", {**_SWIN, "dilations": (3, 2), "kernel_size": 5}, (4, 8)),
     "dinat_s": Small("dinat_s_tiny", {**_SWIN, "dilations": (2, 1)}, (4, 8)),
     "poolformer": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
+    "vmoe": Small(
+        "vmoe_s32_last2",
+        {**_VIT, "expert_blocks": (1,), "num_experts": 2, "noise": 0.0, "patch_size": 16},
+        (16,),
+        prefix=1,
+    ),
+    **{
+        f"perceiver {inputs}": Small(
+            f"perceiver_io_{inputs}",
+            {"latents": 6, "dim": 16, "depth": 2, "repeats": 2, "num_heads": 2, "image_size": 64},
+            (),
+            any_size=inputs == "fourier",
+            latents=6,
+            batch_norm=inputs == "conv",
+        )
+        for inputs in ("learned", "fourier", "conv")
+    },
+    "botnet": Small(
+        "botnet26t_256",
+        {"dim": 16, "image_size": 64},
+        (4, 8, 16, 32),
+        any_size=False,
+        batch_norm=True,
+    ),
+    "igpt": Small(
+        "imagegpt_small",
+        {"dim": 8, "depth": 2, "num_heads": 1, "colors": 27, "image_size": 64},
+        (1,),
+        any_size=False,
+    ),
+    "convnext": Small("convnext_tiny", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
+    "convnextv2": Small("convnextv2_tiny", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "caformer": Small("caformer_s18", {"dims": (8, 16, 32, 64), "depths": (1, 1, 1, 2)}, (4, 8, 16, 32)),
     "convformer": Small("convformer_s18", {**_META, "token_mixers": ("convolution",) * 3}, (4, 8, 16)),
     "poolformerv2": Small("poolformerv2_s12", {**_META, "token_mixers": ("pooling",) * 3}, (4, 8, 16)),
