@@ -25,11 +25,10 @@ from torch import nn
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
-from vitrail.parts.embeddings import Embedding, OverlappingPatchEmbedding, TokenSteps
+from vitrail.parts.embeddings import Embedding, NormStep, OverlappingPatchEmbedding, TokenSteps
 from vitrail.parts.heads import LinearHead, MeanToken
 from vitrail.parts.initialisation import initialise
 from vitrail.parts.merging import ConvMerging, NoMerging
-from vitrail.parts.norm_step import NormStep
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.spatial_reduction import ConvReduction, NoReduction, PooledReduction
 from vitrail.parts.stages import Stage
