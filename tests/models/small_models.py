@@ -73,6 +73,8 @@ SMALL: dict[str, Small] = {
     "xcit nano": Small("xcit_nano_12_p8_224", {**_VIT, "class_depth": 2}, (8, 8), prefix=1, batch_norm=True),
     "dinov2": Small("vit_small_patch14_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=1),
     "dinov2 registers": Small("vit_giant_patch14_reg4_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=5),
+    "siglip": Small("vit_base_patch16_siglip_224", _VIT, (16,)),
+    "siglip gap": Small("vit_large_patch16_siglip_gap_512", _VIT, (16,)),
 }
 ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 

@@ -9,6 +9,7 @@ import torch
 from small_models import ANY_SIZE, SMALL, relative, small
 
 from vitrail.errors import VitrailError
+from vitrail.parts.attention_pooling import AttentionPooling
 from vitrail.parts.heads import NormedMean
 
 every_model = pytest.mark.parametrize("name", SMALL)
@@ -87,6 +88,8 @@ def test_without_classes_the_answer_is_the_pooled_vector(name):
     if isinstance(model.head.pool, NormedMean):
         want = torch.nn.functional.layer_norm(tokens.mean(1), tokens.shape[2:], eps=1e-6)
         want = want * model.head.pool.norm.weight + model.head.pool.norm.bias
+    elif isinstance(model.head.pool, AttentionPooling):
+        want = model.head.pool(model.features(images))
     elif grid.prefix:
         read = 1 if "registers" in name else grid.prefix  # nothing is read off registers
         want = tokens[:, :read].mean(dim=1)

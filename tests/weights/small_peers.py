@@ -222,6 +222,13 @@ def _timm_dinov2(name: str, size: int = 56) -> nn.Module:
     return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
 
 
+_SIGLIP = dict(dim=24, num_heads=3, depth=2, num_classes=5)
+
+
+def _timm_siglip(name: str, size: int = 64) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
+
+
 def _timm_tnt(name: str, size: int = 64) -> nn.Module:
     return _timm(name, img_size=size, embed_dim=24, inner_dim=8, depth=2, num_heads_outer=3)
 
@@ -343,5 +350,21 @@ PAIRS = {
         partial(_timm_dinov2, "vit_giant_patch14_reg4_dinov2"),
         56,
         (14, 70),
+    ),
+    "siglip-map-timm": Pair(
+        "timm",
+        "vit_base_patch16_siglip_224",
+        _SIGLIP,
+        partial(_timm_siglip, "vit_base_patch16_siglip_224"),
+        64,
+        (16, 80),
+    ),
+    "siglip-gap-timm": Pair(
+        "timm",
+        "vit_large_patch16_siglip_gap_512",
+        _SIGLIP,
+        partial(_timm_siglip, "vit_large_patch16_siglip_gap_512"),
+        64,
+        (16, 80),
     ),
 }

@@ -18,6 +18,7 @@ from vitrail.models.published import (
     mixer,
     nat,
     poolformer,
+    siglip,
     swin,
     swin_v2,
     tnt,
@@ -47,6 +48,7 @@ _FAMILIES = (
     convit,
     xcit,
     dinov2,
+    siglip,
 )
 
 PUBLISHED: dict[str, Published] = {

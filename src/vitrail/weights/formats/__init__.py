@@ -18,6 +18,7 @@ from vitrail.weights.formats import (
     mixer,
     nat,
     poolformer,
+    siglip,
     swin,
     swin_v2,
     tnt,
@@ -48,6 +49,7 @@ FORMATS: tuple[Format, ...] = (
     *convit.FORMATS,
     *xcit.FORMATS,
     *dinov2.FORMATS,
+    *siglip.FORMATS,
 )
 
 
