@@ -1,4 +1,4 @@
-"""Vitrail: the Transformer series for pictures, under the same few verbs.
+"""Vitrail: the Transformer series for images, under the same few verbs.
 
 Example:
     >>> import vitrail

@@ -1,4 +1,4 @@
-"""A folder for what is slow to make and can be made again: unpacked archives, decoded pictures.
+"""A folder for what is slow to make and can be made again: unpacked archives, decoded images.
 
 Deleting it is always safe. It is `$VITRAIL_CACHE`, or `vitrail` in the user's cache folder, or, where that cannot be
 written, a private folder for temporary files.

@@ -17,7 +17,7 @@ class VitrailError(ValueError):
 
 
 class DataError(VitrailError):
-    """Data that cannot be used: a picture that does not decode, a folder without classes, a broken checkpoint."""
+    """Data that cannot be used: an image that does not decode, a folder without classes, a broken checkpoint."""
 
     exit_code = 3
 

@@ -1,6 +1,6 @@
 """Where tokens sit: the small value that travels beside `(B, N, C)` tokens.
 
-A picture cut into panes becomes a sequence, and the sequence alone no longer knows its shape. `Grid` keeps it: `h` rows
+An image cut into panes becomes a sequence, and the sequence alone no longer knows its shape. `Grid` keeps it: `h` rows
 and `w` columns of cells, row by row, after `prefix` tokens that sit nowhere (class, distillation, registers).
 A one-dimensional sequence of `n` tokens is `Grid(1, n)`.
 """

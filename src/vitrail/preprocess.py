@@ -1,4 +1,4 @@
-"""How a picture becomes a tensor: part of a model's identity.
+"""How an image becomes a tensor: part of a model's identity.
 
 The same weights give another top-1 under another crop (DeiT-B-distilled at 384 is published as 85.22, 85.43 and 85.55),
 so each variant carries its own evaluation protocol. This file only states it; `data/` carries it out.

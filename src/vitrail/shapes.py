@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Image = Float[Tensor, "B C Y X"]
-"""A batch of pictures, channels first as torchvision gives them."""
+"""A batch of images, channels first as torchvision gives them."""
 
 Tokens = Float[Tensor, "B N C"]
 """A batch of token sequences."""
@@ -29,7 +29,7 @@ Maps = Float[Tensor, "*B h N M"]
 """Attention probabilities: each row sums to one."""
 
 Pooled = Float[Tensor, "B C"]
-"""One vector a picture."""
+"""One vector an image."""
 
 Logits = Float[Tensor, "B K"]
 """One score a class."""

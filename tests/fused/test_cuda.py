@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.errors import VitrailError
+from vitrail.fused.attention_groups import CudaGroupsCache
 from vitrail.fused.cuda import CudaGraphClassifier, optimize_for_cuda
 from vitrail.fused.cuda_attention import CudaWindowAttention
 from vitrail.fused.cuda_graphs import LARGEST, MAX_RECORDINGS, Recordings
@@ -77,7 +78,7 @@ def test_windows_know_who_meets_after_the_first_call(monkeypatch: pytest.MonkeyP
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         want = fast(images)
-        monkeypatch.setattr(CudaWindowAttention, "_table", lambda *_: pytest.fail("made anew"))
+        monkeypatch.setattr(CudaGroupsCache, "_make", lambda *_: pytest.fail("made anew"))
         assert torch.equal(fast(images), want)
     images.requires_grad_()
     torch.autograd.grad(fast(images).sum(), images)  # tables made where no gradient can be asked serve this too
@@ -92,7 +93,7 @@ def test_few_grids_are_kept_and_a_recording_keeps_its_own() -> None:
         for side in range(68, 120, 4):
             fast.answer(torch.zeros(1, 3, side, 32))
     first = next(module for module in fast.modules() if isinstance(module, CudaWindowAttention))
-    assert len(first.tables) == MAX_GRIDS and Grid(16, 8) not in {grid for grid, _ in first.tables}
+    assert len(first.groups.tables) == MAX_GRIDS and Grid(16, 8) not in {grid for grid, _ in first.groups.tables}
     ((_, tables),) = fast.calls.replays.values()  # pyright: ignore[reportGeneralTypeIssues]
     assert Grid(16, 8) in {grid for grid, _ in tables[0]}  # pyright: ignore[reportIndexIssue]
 
@@ -116,7 +117,7 @@ def test_a_position_that_turns_stays_and_is_named() -> None:
     model = small("swin official")
     model.backbone.stages[0].blocks[0].token_mixer.position = Turning()  # pyright: ignore
     fast, images = optimize_for_cuda(model, torch.float32, Tape().record), torch.randn(1, 3, 64, 64)
-    assert fast.unconverted == {"token mixer: its position turns queries and keys": 1}  # pyright: ignore
+    assert fast.unconverted == {"token mixer: its position is Turning": 1}  # pyright: ignore
     with torch.inference_mode():
         assert relative(fast(images), model(images)) < 1e-5
 

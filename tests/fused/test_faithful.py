@@ -46,7 +46,7 @@ def test_adapters_count(name: str) -> None:
     fast: Any = vitrail.optimize(model, precision="fp32")
     with torch.inference_mode():
         assert relative(fast(images), model(images)) < 1e-5
-    assert any("Adapter" in reason or "Conv2d" in reason for reason in fast.unconverted)
+    assert any("Adapter" in reason for reason in fast.unconverted)
 
 
 @pytest.mark.parametrize("name", ["vit", "swin official", "nat"])
@@ -88,7 +88,7 @@ def test_hooks_are_heard(name: str) -> None:
     fast: Any = vitrail.optimize(model, precision="fp32")
     with torch.inference_mode():
         assert relative(fast(images), model(images)) < 1e-5
-    assert any("listens" in reason for reason in fast.unconverted)
+    assert any("hooks" in reason for reason in fast.unconverted)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

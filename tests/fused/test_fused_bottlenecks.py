@@ -81,7 +81,7 @@ def test_unknown_kinds_are_told() -> None:
         fuse_stage(Stage([Other(128, 128)], PreActivationEntry(32, 128)), torch.float32)
     entry = PreActivationEntry(32, 128)
     entry.conv2 = OtherConv(32, 32, 3)
-    with pytest.raises(NotConverted, match="OtherConv has no"):
+    with pytest.raises(NotConverted, match="its conv2 is OtherConv"):
         fuse_stage(Stage([], entry), torch.float32)
 
 
@@ -90,7 +90,7 @@ def test_unknown_kinds_are_told() -> None:
     [
         (nn.Identity(), SameMaxPool2d(3, 2), "the lowest value"),
         (MapGroupNorm(16, 32), SameMaxPool2d(3, 2), "its norm is MapGroupNorm"),
-        (GroupNormReLU(16, 32), nn.MaxPool2d(3, 2), "MaxPool2d has no"),
+        (GroupNormReLU(16, 32), nn.MaxPool2d(3, 2), "its pool is MaxPool2d"),
         (nn.Identity(), nn.Sequential(nn.ConstantPad2d(1, -1.0), nn.MaxPool2d(3, 2)), "Sequential has no"),
     ],
 )

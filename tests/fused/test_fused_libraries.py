@@ -7,10 +7,10 @@ import torch
 from small_models import SMALL, relative, small
 
 import vitrail
-from vitrail.fused.blocks import BRANCHES
 from vitrail.fused.conversions import CONVERSIONS
-from vitrail.fused.int8 import INT8
-from vitrail.fused.optimize import Plan, unbuilt
+from vitrail.fused.optimize import unbuilt
+from vitrail.fused.plan import OptimizePlan
+from vitrail.fused.table import conversions
 from vitrail.native import build as native_build
 from vitrail.native.build import SOURCES, refusal
 
@@ -25,7 +25,7 @@ def test_answers_call_no_library_that_was_not_named_before(
     name: str, precision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small(name)
-    named = set(Plan.of(precision, CPU).libraries(model))
+    named = set(OptimizePlan.of(precision, CPU).libraries(model))
     monkeypatch.setattr(native_build, "_FOUND", {})
     fast = vitrail.optimize(model, precision)
     with torch.inference_mode():
@@ -36,9 +36,8 @@ def test_answers_call_no_library_that_was_not_named_before(
 
 
 def test_what_forms_name_is_there() -> None:
-    named = {
-        name for forms in (CONVERSIONS, BRANCHES, INT8.forms) for form in forms.values() for name in form.libraries
-    }
+    tables = CONVERSIONS, conversions("cpu"), conversions("int8")
+    named = {name for table in tables for rule in table.values() for name in rule.libraries}
     assert named and all((SOURCES / f"{name}.cpp").exists() for name in named)
 
 

@@ -9,7 +9,7 @@ from small_models import relative, small
 from torch import Tensor
 
 import vitrail
-from vitrail.fused import optimize as room
+from vitrail.fused import cpu as room
 from vitrail.fused.int8 import Int8Attention, Int8MLP
 from vitrail.lab.bench.inputs import views
 from vitrail.native.int8 import int8_refusal
@@ -30,7 +30,7 @@ def test_blocks_are_computed_in_bytes_and_lose_little(name: str, blocks: int) ->
     model, images = small(name), torch.randn(4, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="int8")
     assert count(fast, Int8Attention) == count(fast, Int8MLP) == blocks
-    convolving = {"stage: convolutions of bottlenecks have no form in int8": 2}
+    convolving = {"stage: convolutions of bottlenecks have no int8 operation": 2}
     assert fast.unconverted == (convolving if name == "hybrid" else {})
     with torch.inference_mode():
         want = model(images)
@@ -50,9 +50,9 @@ def test_what_has_no_form_in_int8_is_compiled_as_usual_and_told() -> None:
     model, images = small("poolformer"), torch.randn(2, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="int8")
     assert fast.unconverted == {
-        "token mixer: Pooling has no form in int8": 3,
-        "channel mixer: an MLP behind TokenGroupNorm has no form in int8": 3,
-        "everything in int8: no part of this model has a form in it": 1,
+        "token mixer: Pooling has no int8 operation": 3,
+        "channel mixer: an MLP after TokenGroupNorm has no int8 operation": 3,
+        "everything in int8: no part of this model has an int8 operation": 1,
     }
     with torch.inference_mode():
         assert torch.equal(fast(images), vitrail.optimize(model)(images))
@@ -62,8 +62,8 @@ def test_what_has_no_form_in_int8_is_compiled_as_usual_and_told() -> None:
 def test_a_model_of_convolutions_is_told_to_have_no_form_in_int8() -> None:
     fast: Any = vitrail.optimize(small("bit"), precision="int8")
     assert fast.unconverted == {
-        "stage: convolutions of bottlenecks have no form in int8": 2,
-        "everything in int8: no part of this model has a form in it": 1,
+        "stage: convolutions of bottlenecks have no int8 operation": 2,
+        "everything in int8: no part of this model has an int8 operation": 1,
     }
 
 

@@ -10,10 +10,11 @@ from torch import nn
 
 import vitrail
 from vitrail.errors import VitrailError
-from vitrail.fused.blocks import COMPILED, fuse_block
+from vitrail.fused.blocks import fuse_block
 from vitrail.fused.convolution import FusedConvMerging, FusedTokenizer
 from vitrail.fused.neighborhood import FusedNeighborhood, fuse_neighborhood
-from vitrail.fused.pooling import FusedPictureMLP, FusedPooling, fuse_channel_mlp, fuse_pooling
+from vitrail.fused.pooling import FusedImageMLP, FusedPooling, fuse_channel_mlp, fuse_pooling
+from vitrail.fused.table import unsupported_reason
 from vitrail.fused.token_mlp import FusedTokenMLP, fuse_token_mlp
 from vitrail.fused.unsupported import NotConverted
 from vitrail.grid import Grid
@@ -36,8 +37,8 @@ CONVERSIONS = {
     "nat scaled": (FusedNeighborhood, FusedTokenizer, FusedConvMerging),
     "dinat": (FusedNeighborhood, FusedTokenizer, FusedConvMerging),
     "dinat_s": (FusedNeighborhood,),
-    "poolformer": (FusedPooling, FusedPictureMLP, FusedTokenizer, FusedConvMerging),
-    "poolformer timm": (FusedPooling, FusedPictureMLP, FusedTokenizer, FusedConvMerging),
+    "poolformer": (FusedPooling, FusedImageMLP, FusedTokenizer, FusedConvMerging),
+    "poolformer timm": (FusedPooling, FusedImageMLP, FusedTokenizer, FusedConvMerging),
     "mixer": (FusedTokenMLP,),
 }
 BFLOAT16 = refusal(torch.bfloat16)
@@ -73,7 +74,7 @@ def test_a_block_answers_the_same(kind: str, dtype: torch.dtype) -> None:
     x, unconverted = torch.randn(3, grid.tokens, 32).to(RESIDUAL[dtype]), Counter()
     want = block.double()(x.double(), grid) - x  # what is added, since x itself would hide what is wrong
     plain = block.to(dtype)(x.to(dtype), grid).double() - x
-    fast = fuse_block(block.float(), dtype, unconverted, [COMPILED])
+    fast = fuse_block(block.float(), dtype, unconverted, ["cpu"])
     got = fast(x, grid).double() - x
     assert not unconverted
     assert relative(got, want) < max(relative(plain, want), 3e-6)
@@ -138,26 +139,25 @@ def test_pictures_that_do_not_fit_get_the_same_words() -> None:
         assert str(fast.value) == str(plain.value)
 
 
-def test_what_no_form_computes_is_told() -> None:
+def test_what_no_operation_computes_is_named() -> None:
     near, pool, mlp = NeighborhoodAttention(8, 2, 3), Pooling(), MLP(8, 16)
     tokens = TokenMLP(Grid(2, 2), 4)
     same, layer, double = nn.Identity(), nn.LayerNorm(8), nn.Dropout(0.5)
-    for form, arguments, reason in (
+    for fuse, arguments, reason in (
         (fuse_neighborhood, (TokenGroupNorm(1, 8), near, same), "TokenGroupNorm"),
         (fuse_neighborhood, (layer, near, double), "Dropout"),
         (fuse_pooling, (layer, pool, same), "LayerNorm"),
-        (fuse_pooling, (TokenGroupNorm(2, 8), pool, same), "whole picture"),
+        (fuse_pooling, (TokenGroupNorm(2, 8), pool, same), "one group"),
         (fuse_pooling, (TokenGroupNorm(1, 8), pool, double), "Dropout"),
         (fuse_channel_mlp, (TokenGroupNorm(1, 8), mlp, double), "Dropout"),
         (fuse_token_mlp, (TokenGroupNorm(1, 8), tokens, same), "TokenGroupNorm"),
         (fuse_token_mlp, (layer, tokens, LayerScale(8)), "LayerScale"),
     ):
         with pytest.raises(NotConverted, match=reason):
-            form(*arguments, torch.float32)
-    mlp.act = tokens.mlp.act = nn.ReLU()  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(NotConverted, match="ReLU"):
-        fuse_channel_mlp(TokenGroupNorm(1, 8), mlp, same, torch.float32)
-    with pytest.raises(NotConverted, match="ReLU"):
-        fuse_token_mlp(layer, tokens, same, torch.float32)
-    with pytest.raises(NotConverted, match="odd width"):
+            fuse(*arguments, torch.float32)
+    with pytest.raises(NotConverted, match="even head width, got 3"):
         fuse_neighborhood(nn.LayerNorm(6), NeighborhoodAttention(6, 2, 3), same, torch.bfloat16)
+    mlp.act = tokens.mlp.act = nn.ReLU()  # pyright: ignore[reportAttributeAccessIssue]
+    assert unsupported_reason(mlp, "cpu") == unsupported_reason(tokens, "cpu") == "its act is ReLU"
+    mlp.act = nn.GELU(approximate="tanh")
+    assert "not the exact GELU" in str(unsupported_reason(mlp, "train"))

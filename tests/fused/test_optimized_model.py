@@ -36,7 +36,7 @@ def test_autocast_changes_nothing(name: str, precision: Any) -> None:
 
 
 def test_a_form_that_stayed_pytorch_keeps_its_precision_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitrail.fused.optimize.refusal", lambda dtype: "broken")
+    monkeypatch.setattr("vitrail.fused.cpu.refusal", lambda dtype: "broken")
     fast, images = vitrail.optimize(small("swin official"), "fp32"), torch.randn(2, 3, 64, 64)
     assert fast.unconverted == {"everything: broken": 1}
     want = fast(images)

@@ -1,4 +1,4 @@
-"""Quick blocks: the same model to everyone who looks, the same step to within rounding."""
+"""Fused training blocks: the same weights and names, the same step up to rounding."""
 
 from copy import deepcopy
 from typing import Any
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from vitrail.fused.train_blocks import FusedTrainBlock, branch_of, fuse_for_training
+from vitrail.fused.train_blocks import FusedTrainBlock, fuse_for_training, train_op
+from vitrail.grid import Grid
 from vitrail.models import create_model
 from vitrail.native.build import refusal
 from vitrail.parts.blocks import Block
 from vitrail.parts.regularisation import DropPath
-from vitrail.training.host_memory import disable_malloc_trim
 
 SWIN = {"dim": 32, "depths": (2, 2), "num_heads": (2, 4), "num_classes": 7}
 NAT = {"dim": 32, "depths": (1, 1), "num_heads": (2, 4), "num_classes": 7}
@@ -30,7 +30,7 @@ each = pytest.mark.parametrize("name", MODELS)
 
 
 def pair(name: str, **changes: Any) -> tuple[nn.Module, nn.Module, Tensor]:
-    """Return a model, its quick form, and pictures."""
+    """Return a model, its fused form, and pictures."""
     variant, config, side = MODELS[name]
     torch.manual_seed(0)
     plain = create_model(variant, **config, **changes)
@@ -47,8 +47,8 @@ def step(model: nn.Module, images: Tensor, bf16: bool) -> tuple[float, dict[str,
 
 @each
 def test_a_step_is_the_plain_one(name):
-    plain, quick, images = pair(name, drop_path=0.0)
-    (loss, wanted), (got, gradients) = step(plain.train(), images, False), step(quick.train(), images, False)
+    plain, fused, images = pair(name, drop_path=0.0)
+    (loss, wanted), (got, gradients) = step(plain.train(), images, False), step(fused.train(), images, False)
     assert got == pytest.approx(loss, rel=1e-5) and gradients.keys() == wanted.keys()
     size = max(value.abs().max().item() for value in wanted.values())
     for key, value in gradients.items():
@@ -59,9 +59,9 @@ def test_a_step_is_the_plain_one(name):
 def test_a_step_in_bf16_is_as_near_to_fp32_as_the_plain_one(name):
     if refusal(torch.bfloat16):
         pytest.skip(str(refusal(torch.bfloat16)))
-    plain, quick, images = pair(name, drop_path=0.0)
+    plain, fused, images = pair(name, drop_path=0.0)
     _, exact = step(deepcopy(plain).train(), images, False)
-    (_, rough), (_, gradients) = step(plain.train(), images, True), step(quick.train(), images, True)
+    (_, rough), (_, gradients) = step(plain.train(), images, True), step(fused.train(), images, True)
 
     def error(found: dict[str, Tensor]) -> float:
         return sum((found[key] - value).square().sum().item() for key, value in exact.items()) ** 0.5
@@ -71,8 +71,8 @@ def test_a_step_in_bf16_is_as_near_to_fp32_as_the_plain_one(name):
 
 @pytest.mark.parametrize("name", ["swin", "nat"])
 def test_it_learns_with_dropped_paths_as_the_plain_one(name):
-    plain, quick, images = pair(name, drop_path=0.5)
-    (loss, wanted), (got, gradients) = step(plain.train(), images, False), step(quick.train(), images, False)
+    plain, fused, images = pair(name, drop_path=0.5)
+    (loss, wanted), (got, gradients) = step(plain.train(), images, False), step(fused.train(), images, False)
     assert got == pytest.approx(loss, rel=1e-5)
     for key, value in gradients.items():
         torch.testing.assert_close(value, wanted[key], rtol=1e-3, atol=1e-5, msg=key)
@@ -80,47 +80,47 @@ def test_it_learns_with_dropped_paths_as_the_plain_one(name):
 
 @each
 def test_to_everyone_else_it_is_the_same_model(name):
-    plain, quick, images = pair(name)
-    assert list(quick.state_dict()) == list(plain.state_dict())
-    assert [key for key, _ in quick.named_parameters()] == [key for key, _ in plain.named_parameters()]
-    quick.load_state_dict(plain.state_dict())
+    plain, fused, images = pair(name)
+    assert list(fused.state_dict()) == list(plain.state_dict())
+    assert [key for key, _ in fused.named_parameters()] == [key for key, _ in plain.named_parameters()]
+    fused.load_state_dict(plain.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(quick.eval()(images), plain.eval()(images), rtol=1e-4, atol=1e-5)
-    copied = deepcopy(quick)
+        torch.testing.assert_close(fused.eval()(images), plain.eval()(images), rtol=1e-4, atol=1e-5)
+    copied = deepcopy(fused)
     assert any(type(module) is FusedTrainBlock for module in copied.modules())
-    assert not any(type(module) is Block for module in quick.modules())
+    assert not any(type(module) is Block for module in fused.modules())
 
 
-def test_a_quick_block_takes_the_modules_themselves():
+def test_a_fused_block_takes_the_modules_themselves():
     model = create_model("vit_tiny_patch16_224", depth=1, image_size=32)
     block: Any = model.backbone.stages[0].blocks[0]
     weight = block.channel_mixer.fc1.weight
     block.eval()
     fuse_for_training(model)
-    quick: Any = model.backbone.stages[0].blocks[0]
-    assert quick.channel_mixer.fc1.weight is weight and not quick.training
-    assert fuse_for_training(model) is model and model.backbone.stages[0].blocks[0] is quick  # nothing is done twice
+    fused: Any = model.backbone.stages[0].blocks[0]
+    assert fused.channel_mixer.fc1.weight is weight and not fused.training
+    assert fuse_for_training(model) is model and model.backbone.stages[0].blocks[0] is fused  # nothing is done twice
 
 
 def test_who_watches_a_part_sees_it_called():
-    _, quick, images = pair("swin")
-    quick.eval()
+    _, fused, images = pair("swin")
+    fused.eval()
     seen: list[torch.Size] = []
-    mixer: Any = quick.backbone.stages[0].blocks[1].token_mixer
-    assert branch_of(nn.LayerNorm(32), mixer, nn.Identity()) is not None
+    mixer: Any = fused.backbone.stages[0].blocks[1].token_mixer
+    assert train_op(nn.LayerNorm(32), mixer, nn.Identity(), Grid(15, 15)) is not None
     handle = mixer.attend.register_forward_hook(lambda module, given, answer: seen.append(answer.shape))
-    assert branch_of(nn.LayerNorm(32), mixer, nn.Identity()) is None
-    before = quick(images)
+    assert train_op(nn.LayerNorm(32), mixer, nn.Identity(), Grid(15, 15)) is None
+    before = fused(images)
     assert seen == [(2, 225, 32)]
     handle.remove()
-    torch.testing.assert_close(quick(images), before, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused(images), before, rtol=1e-4, atol=1e-5)
     assert len(seen) == 1
 
 
 def test_it_is_exported_the_plain_way():
-    _, quick, images = pair("swin")
-    program = torch.export.export(quick.eval(), (images,))
-    torch.testing.assert_close(program.module()(images), quick(images), rtol=1e-4, atol=1e-5)
+    _, fused, images = pair("swin")
+    program = torch.export.export(fused.eval(), (images,))
+    torch.testing.assert_close(program.module()(images), fused(images), rtol=1e-4, atol=1e-5)
 
 
 def test_factors_are_drawn_as_paths_are_dropped():
@@ -132,19 +132,3 @@ def test_factors_are_drawn_as_paths_are_dropped():
     assert keep is not None and torch.equal(dropped, keep[:, None, None] * x)
     assert set(keep.tolist()) == {0.0, torch.tensor(1 / 0.6).item()}
     assert drop.eval().draw(x) is None and DropPath(0.0).train().draw(x) is None
-
-
-def test_kept_memory_is_asked_of_the_c_library_alone(monkeypatch):
-    said: list[tuple[int, int]] = []
-
-    class Library:
-        def mallopt(self, what: int, value: int) -> int:
-            said.append((what, value))
-            return 1
-
-    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
-    assert (
-        disable_malloc_trim() and [what for what, _ in said] == [-3, -1] and min(value for _, value in said) > 1 << 30
-    )
-    monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # as musl
-    assert not disable_malloc_trim()

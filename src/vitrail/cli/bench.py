@@ -30,7 +30,7 @@ class Bench:
     """Measure how fast a model runs here, against other libraries and engines with the same weights.
 
     All run in one process, turn by turn, and their answers are compared; who is not installed is listed with what to
-    install. Prints pictures a second, ratios, and GEU: the share of the machine's own product rate that the model
+    install. Prints images a second, ratios, and GEU: the share of the machine's own product rate that the model
     reaches. The exit code is 1 where the answers of ours are off.
     """
 
@@ -41,7 +41,7 @@ class Bench:
     precision: Literal["bf16", "fp32", "int8"] = "bf16"
     """What to compute in. In int8 that is our optimized form alone; all others then run in bf16."""
     imgsz: int | None = None
-    """Side of the pictures; the model's own by default."""
+    """Side of the images; the model's own by default."""
     peers: tuple[str, ...] = _DEFAULT_PEERS
     """Whom to measure against, also vitrail-compiled (our model through torch.compile); none is nobody."""
     rounds: int = 7
@@ -55,9 +55,9 @@ class Bench:
     set: tuple[str, ...] = ()
     """Fields of the model's config to replace, as name=value: --set pooling=timm."""
     data: str | None = None
-    """Real pictures to compare the answers on, such as a folder; drawn ones by default."""
+    """Real images to compare the answers on, such as a folder; drawn ones by default."""
     check: int = 128
-    """Pictures that the answers are compared on."""
+    """Images that the answers are compared on."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to run."""
     starts: bool = True

@@ -21,19 +21,19 @@ EXAMPLES = """
 class Data:
     """Check a data set: every bad file with its reason, class counts, sizes, duplicates, leakage between splits.
 
-    Exit code 0 when every picture can be used, 3 when something is bad.
+    Exit code 0 when every image can be used, 3 when something is bad.
     """
 
     action: Positional[Literal["check", "info"]]
-    """check decodes every picture; info only lists and counts."""
+    """check decodes every image; info only lists and counts."""
     data: Positional[str]
     """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
     val_share: float = 0.1
-    """Share of the training pictures kept aside for val, where the data set has no val split."""
+    """Share of the training images kept aside for val, where the data set has no val split."""
     test_share: float = 0.0
     """The same for test."""
     image_column: str | None = None
-    """Column of a table that holds the path of the picture; the usual names are found alone."""
+    """Column of a table that holds the path of the image; the usual names are found alone."""
     label_column: str | None = None
     """Column of a table that holds the class."""
     split_column: str | None = None
@@ -41,7 +41,7 @@ class Data:
     download: bool = False
     """Let torchvision download the data set."""
     workers: int | None = None
-    """Processes that read pictures; all cores by default."""
+    """Processes that read images; all cores by default."""
     strict: bool = False
     """Exit with 3 for warnings too: duplicates across splits, contradicting labels, uneven classes."""
     all: bool = False
@@ -108,7 +108,7 @@ def _print_splits(console, report: "CheckReport", most: int) -> None:
     from rich.table import Table
 
     table = Table(title=f"{report.name}: {len(report.classes)} classes", title_justify="left", box=box.SIMPLE_HEAD)
-    sized = any(part.width for part in report.splits.values())  # `info` reads no picture
+    sized = any(part.width for part in report.splits.values())  # `info` reads no image
     for heading in ("split", "pictures", "each class", *(["width", "height"] if sized else [])):
         table.add_column(heading, justify="left" if heading == "split" else "right", no_wrap=True)
     for split, part in report.splits.items():

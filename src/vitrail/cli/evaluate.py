@@ -25,7 +25,7 @@ vitrail evaluate vit_tiny_patch16_224 imagenet_val/ --weights vit_tiny.pt --spli
 class Evaluate:
     """Measure a model on a data set: top-1, figures of each class with their intervals, calibration, worst errors.
 
-    Every picture counts once, whatever the batch. Classes are matched by their names.
+    Every image counts once, whatever the batch. Classes are matched by their names.
     """
 
     model: Positional[str]
@@ -39,17 +39,17 @@ class Evaluate:
     labels: Path | None = None
     """Text file with a class name a line, where the model has none or others are wanted."""
     batch: int = 64
-    """Pictures that pass the model together; the figures do not depend on it."""
+    """Images that pass the model together; the figures do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "fp32"
-    """What to compute in. In bf16 single pictures get another answer than in fp32; auto is bf16 in the fast form where
-    the hardware computes in it, and else fp32. int8 is taken where it is faster and agrees on the first pictures, else
+    """What to compute in. In bf16 single images get another answer than in fp32; auto is bf16 in the fast form where
+    the hardware computes in it, and else fp32. int8 is taken where it is faster and agrees on the first images, else
     auto is."""
     optimize: bool = True
-    """Let the model's fast form answer, where it is faster here and agrees on the first pictures."""
+    """Let the model's fast form answer, where it is faster here and agrees on the first images."""
     worst: int = 24
-    """How many of the worst errors to keep with their pictures."""
+    """How many of the worst errors to keep with their images."""
     rows: int = 20
     """Classes to print; of more, those that are found worst."""
     out: Path | None = None

@@ -31,14 +31,14 @@ class Explain:
     """Show where a model looks, and what it learned of places and patches.
 
     Without flags every method that the model offers is drawn: attention rollout, heads, blocks and saliency where there
-    is attention, saliency and the influence of cells on each other elsewhere. The pictures are PNG files beside an
+    is attention, saliency and the influence of cells on each other elsewhere. The images are PNG files beside an
     index.html that needs no network.
     """
 
     model: Positional[str]
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
     images: Positional[tuple[str, ...]]
-    """Pictures, folders of pictures, or patterns."""
+    """Images, folders of images, or patterns."""
     weights: str | None = None
     """A checkpoint, where the model is a name in the catalogue."""
     out: Path = Path("runs/explain")
@@ -54,11 +54,11 @@ class Explain:
     query: str | None = None
     """ROW,COLUMN of the cell whose view is shown, counted from 0, on the grid of that block, or of the last."""
     pixel: str | None = None
-    """ROW,COLUMN of a pixel of the picture as the model sees it; the cell that covers it is the query."""
+    """ROW,COLUMN of a pixel of the image as the model sees it; the cell that covers it is the query."""
     labels: Path | None = None
     """Text file with a class name a line, where the model has none or others are wanted."""
     limit: int = 32
-    """Most pictures to draw."""
+    """Most images to draw."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
 
@@ -119,7 +119,7 @@ def _pair(flag: str, text: str) -> tuple[int, int]:
 
 
 def _readable(pictures: "Sequence[Picture]", failed: list[str]) -> "Iterator[tuple[str, Image]]":
-    """Read the pictures one by one; one that cannot be read is named and the others go on."""
+    """Read the images one by one; one that cannot be read is named and the others go on."""
     for picture in pictures:
         try:
             yield picture.name, picture.read()

@@ -23,7 +23,7 @@ vitrail models 'vit*' --json | jq '.[].name'
 class Models:
     """List the models, or show one.
 
-    The list tells parameters, GMACs (10^9 multiply-adds a picture, attention included) and the published top-1. A name
+    The list tells parameters, GMACs (10^9 multiply-adds an image, attention included) and the published top-1. A name
     alone shows its config, its cost, the evaluation protocol that its weights expect, and what is published about it.
     """
 

@@ -1,4 +1,4 @@
-"""`vitrail predict`: name what is in pictures."""
+"""`vitrail predict`: name what is in images."""
 
 import sys
 import time
@@ -28,32 +28,32 @@ vitrail predict MODEL photos/ --out labels.jsonl   # stop it, start it again: it
 
 @dataclass(frozen=True)
 class Predict:
-    """Name what is in pictures.
+    """Name what is in images.
 
-    Folders are searched to their depths, and any number of pictures is read in little memory. A picture that cannot be
+    Folders are searched to their depths, and any number of images is read in little memory. An image that cannot be
     read does not end the job: it gets its reason in place of an answer, and the exit code is 3.
     """
 
     model: Positional[str]
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
     pictures: Positional[tuple[str, ...]]
-    """Pictures, folders of pictures, or patterns such as 'photos/*.jpg'."""
+    """Images, folders of images, or patterns such as 'photos/*.jpg'."""
     weights: str | None = None
     """A checkpoint, where the model is a name in the catalogue."""
     labels: Path | None = None
     """Text file with a class name a line, where the model has none or others are wanted."""
     top: int = 5
-    """How many classes to name for each picture."""
+    """How many classes to name for each image."""
     batch: int = 32
-    """Pictures that pass the model together; the answers do not depend on it."""
+    """Images that pass the model together; the answers do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     precision: Literal["auto", "fp32", "bf16", "int8"] | None = None
     """What to compute in: fp32 where nothing is said, or what a job that is started again was begun with. auto is bf16
     in the fast form where that is faster here, and else fp32; int8 is taken where it is faster and agrees on the first
-    pictures, else auto is."""
+    images, else auto is."""
     optimize: bool = True
-    """Let the model's fast form answer, where it is faster here and agrees on the first pictures."""
+    """Let the model's fast form answer, where it is faster here and agrees on the first images."""
     draft: bool = False
     """Decode large JPEGs at a smaller scale, never below three times the size that is needed: sooner, but of 100
     answers 1 to 11 change."""

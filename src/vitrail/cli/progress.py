@@ -1,4 +1,4 @@
-"""The bar of a verb that goes through pictures: how far, how fast, how long still, how much memory."""
+"""The bar of a verb that goes through images: how far, how fast, how long still, how much memory."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""`vitrail train`: from a folder of pictures to a model, a run folder and a report."""
+"""`vitrail train`: from a folder of images to a model, a run folder and a report."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ torchrun --nproc-per-node 2 -m vitrail train pictures/ --batch 256
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
-    """Train a model on your pictures; stop it at any moment and resume.
+    """Train a model on your images; stop it at any moment and resume.
 
     The run folder holds the config, the metrics of every step, the best and the last weights as model folders, and a
     report. Ctrl-C saves and stops; a second one leaves at once. After a crash or a power cut, `--resume` goes on from

@@ -29,7 +29,7 @@ class Output(Protocol):
         ...
 
     def finish(self, order: Iterable[str]) -> None:
-        """The job is over; `order` are the names of its pictures."""
+        """The job is over; `order` are the names of its images."""
         ...
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class StdoutWriter:
 
 
 class TableWriter:
-    """Prints a table in the end: a picture a row, or for one picture a class a row."""
+    """Prints a table in the end: an image a row, or for one image a class a row."""
 
     done: frozenset[str] = frozenset()
     precision: str | None = None

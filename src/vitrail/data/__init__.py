@@ -1,13 +1,13 @@
-"""Pictures: where they come from, how they are read, changed, put in order and checked.
+"""Images: where they come from, how they are read, changed, put in order and checked.
 
-The way of a picture, one file a step::
+Stages of the input pipeline, one file each::
 
     datasets.py   open_dataset(spec) -> Splits(train, val, test, classes)  a folder, a table, a tar, digits, ...
     dataset.py    PictureSet: .classes .ids .labels .pixels, len(), [i] -> Sample(image, label, id)
-    image_io.py   open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way a picture is read
+    image_io.py   open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way an image is read
     transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment): picture, vary, finish
     pixels.py     Pixels: resize, move, normalize; native/image_resize.py has them compiled
-    augment.py    Augment(crop, flip, policy, jitter, erase, ...): what training may do to a picture
+    augment.py    Augment(crop, flip, policy, jitter, erase, ...): training augmentation
     mixup.py      Mix(num_classes, mixup, cutmix)(images, labels, seed, step) -> (images, soft targets)
     sampler.py    ResumableSampler(length, batch_size, seed, rank, world): samples of a step, a pure function
     loading.py    train_loader(...), eval_loader(...) -> Loader; Loader.epoch(epoch, start_step) -> Batch, Batch, ...
@@ -26,5 +26,5 @@ Signatures::
     Loader.steps: batches an epoch, the same on every rank;  Loader.skipped: {id: reason} under bad="skip"
 
 `batch_size` is always the global batch: each rank gets its share. Randomness is a pure function of `(seed, epoch,
-index)` for a sample and `(seed, step)` for a batch; it does not know workers, ranks or what was drawn before.
+index)` for a sample and `(seed, step)` for a batch, independent of workers, ranks and earlier draws.
 """

@@ -1,4 +1,4 @@
-"""A tar of folders of pictures, read in place.
+"""A tar of folders of images, read in place.
 
 Nothing is unpacked: a member is a span of bytes inside the tar, so a hostile path cannot write anywhere, and links and
 devices are never followed. A compressed tar is expanded into the cache once, as one file, because a gzip stream cannot
@@ -24,11 +24,11 @@ from vitrail.errors import DataError
 
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _MOST_EXPANSION = 200
-"""A tar of pictures shrinks a few times; one that grows more than this is made to fill a disk."""
+"""A tar of images shrinks a few times; one that grows more than this is made to fill a disk."""
 
 
 def list_archive(path: Path) -> DatasetIndex:
-    """List the pictures in a tar (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.tar.xz`)."""
+    """List the images in a tar (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.tar.xz`)."""
     tar = _expanded(path)
     index = cache_folder("tar") / f"{fingerprint('index 1', *stamp(tar))}.json"
     if not index.exists():

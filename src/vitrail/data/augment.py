@@ -1,8 +1,8 @@
-"""What training may do to a picture, on whole batches of uint8 pixels.
+"""Training augmentation on whole batches of uint8 pixels.
 
-Each function takes `(B, C, Y, X)` and the `BatchRng` of the batch, and treats each picture by its own draws: the result
-for a picture does not depend on its neighbours. Working on the batch is what makes small pictures cheap: numpy and
-torch are called once a batch, not once a picture.
+Each function takes `(B, C, Y, X)` and the `BatchRng` of the batch, and augments each image by its own draws: the result
+for an image does not depend on the rest of the batch. Batched calls keep small images cheap: numpy and torch are
+called once per batch, not once per image.
 """
 
 from collections.abc import Sequence
@@ -20,22 +20,22 @@ from vitrail.errors import VitrailError
 
 @dataclass(frozen=True)
 class Augment:
-    """How training pictures are varied.
+    """Augmentation settings of the training images.
 
     Args:
         crop: `resized` cuts a random box and scales it (photographs), `pad` pads and cuts a window of the same size
-            (small pictures), `center` does what evaluation does.
-        scale: least and greatest share of the picture that a `resized` crop takes.
+            (small images), `center` is the crop of evaluation.
+        scale: least and greatest share of the image that a `resized` crop takes.
         ratio: least and greatest width over height of a `resized` crop.
         padding: pixels of border for `pad`, as a share of the size; 0.125 is 4 pixels for CIFAR.
-        border: what `pad` puts there: `reflect`, the picture's own mirror image, or `black`, the ground of handwriting.
-        flip: probability of a left-right flip; 0 where left and right matter (digits, text).
+        border: fill of `pad`: `reflect` mirrors the image, `black` suits handwriting.
+        flip: probability of a horizontal flip; 0 if left and right matter (digits, text).
         policy: `rand` (RandAugment), `trivial` (TrivialAugment), or `none`.
-        operations: RandAugment's number of operations a picture.
+        operations: RandAugment's number of operations an image.
         magnitude: RandAugment's strength on torchvision's scale of 0..30 (timm's m9 is about 27 there).
         jitter: strength of random brightness, contrast and saturation; 0.4 means factors in 0.6..1.4.
         erase: probability that a box is erased.
-        erase_fill: what an erased box holds: `noise` (normal) or `mean` (zero after normalisation).
+        erase_fill: fill of an erased box: `noise` (normal) or `mean` (zero after normalisation).
     """
 
     crop: Literal["resized", "pad", "center"] = "resized"
@@ -75,22 +75,22 @@ AUGMENTS: dict[str, Augment] = {
     "photo": Augment(),
     "photo-strong": Augment(policy="rand", operations=2, magnitude=27, jitter=0.4, erase=0.25),
 }
-"""Ready-made choices: for handwriting, small pictures (CIFAR) and photographs; `-strong` for long trainings."""
+"""Ready-made choices: for handwriting, small images (CIFAR) and photographs; `-strong` for long trainings."""
 
 
 def mirrors(draws: BatchRng, probability: float) -> np.ndarray:
-    """Draw which pictures are mirrored, `(B,)` of bool."""
+    """Draw which images are mirrored, `(B,)` of bool."""
     return draws.uniform("flip") < probability
 
 
 def flip(pixels: Tensor, draws: BatchRng, probability: float) -> Tensor:
-    """Mirror pictures left to right with a probability."""
+    """Mirror images left to right with a probability."""
     chosen = torch.from_numpy(mirrors(draws, probability))
     return torch.where(chosen[:, None, None, None], pixels.flip(-1), pixels)
 
 
 def offsets(pixels: Tensor, draws: BatchRng, padding: int, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw how far the window of each picture lies below and right of where it was, `(B,)` and `(B,)`."""
+    """Draw the vertical and horizontal offset of each image's crop window, `(B,)` and `(B,)`."""
     if border == "reflect":  # a mirror image has no more than this
         padding = min(padding, pixels.shape[-2] - 1, pixels.shape[-1] - 1)
     top, left = draws.integers("crop top", 2 * padding + 1), draws.integers("crop left", 2 * padding + 1)
@@ -101,12 +101,12 @@ def pad_crop(pixels: Tensor, draws: BatchRng, padding: int, border: str) -> Tens
     """Pad, and cut a window of the old size at a random place.
 
     Paper: He et al., "Deep residual learning" (2016), section 4.2, which pads with zeros. A mirrored border keeps the
-    statistics of the picture: a small BiT on CIFAR-10 stands at 72 % after two epochs, and at 68 % with a black one.
+    statistics of the image: a small BiT on CIFAR-10 reaches 72 % after two epochs, and 68 % with a black border.
 
     Args:
         pixels: `(B, C, Y, X)` of uint8.
         draws: the draws of the batch.
-        padding: pixels on each side; `reflect` has at most one less than the picture.
+        padding: pixels on each side; `reflect` has at most one less than the image.
         border: `reflect` or `black`.
     """
     batch, _, height, width = pixels.shape
@@ -133,11 +133,11 @@ def jitter(pixels: Tensor, draws: BatchRng, strength: float) -> Tensor:
 
 
 class EraseBoxes(NamedTuple):
-    """What is to be erased from pictures once they are normalised; small beside them, so processes hand it on.
+    """Boxes to erase from normalised images (random erasing); small enough to pass between processes.
 
     Args:
-        boxes: `(n, 5)`: number of the picture, upper and left edge, height and width.
-        noise: what the boxes hold, one after the other; empty where they hold zeros.
+        boxes: `(n, 5)`: image index, upper and left edge, height and width.
+        noise: values of the boxes, concatenated; empty if they are filled with zeros.
     """
 
     boxes: Tensor
@@ -158,10 +158,10 @@ class EraseBoxes(NamedTuple):
 
 
 def draw_holes(shape: Sequence[int], draws: BatchRng, probability: float, fill: str) -> EraseBoxes:
-    """Draw which boxes of pictures `(C, Y, X)` are erased, and what is put there (`noise`, or zeros for `mean`).
+    """Draw the boxes to erase in images `(C, Y, X)` and their fill (`noise`, or zeros for `mean`).
 
     Paper: Zhong et al., "Random erasing" (2020), section 3, with the areas (2 % to 33 %) and shapes
-    (0.3 to 3.3) of timm and torchvision. Departure: where a drawn box does not fit, it is cut to the picture instead of
+    (0.3 to 3.3) of timm and torchvision. Departure: a drawn box that does not fit is cut to the image instead of
     drawn again.
     """
     chosen = np.flatnonzero(draws.uniform("erase") < probability)
@@ -182,7 +182,7 @@ def draw_holes(shape: Sequence[int], draws: BatchRng, probability: float, fill: 
 
 
 def erase(images: Tensor, draws: BatchRng, probability: float, fill: str) -> Tensor:
-    """Erase a box of some normalised pictures, in place."""
+    """Erase a box of some normalised images, in place."""
     return draw_holes(images.shape[1:], draws, probability, fill).cut(images)
 
 

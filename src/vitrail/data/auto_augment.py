@@ -1,7 +1,7 @@
 """RandAugment and TrivialAugment on a batch: torchvision's operations, our draws.
 
-Pictures that drew the same operation at the same strength are changed together by one call. Each picture gets exactly
-what torchvision's transform would give it for the same draw.
+Images that drew the same operation at the same strength are changed together by one call. Each image gets exactly
+the result of torchvision's transform for the same draw.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def rand_augment(pixels: Tensor, draws: BatchRng, operations: int, magnitude: in
     Args:
         pixels: `(B, C, Y, X)` of uint8.
         draws: the draws of the batch.
-        operations: how many a picture.
+        operations: how many an image.
         magnitude: 0..30.
     """
     space = rand_space(*pixels.shape[-2:])

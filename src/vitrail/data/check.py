@@ -1,4 +1,4 @@
-"""Look at every picture before a training does: `check_dataset`."""
+"""Look at every image before a training does: `check_dataset`."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ _UNEVEN = 10
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What a split holds; sides are those of the upright pictures, `(least, median, greatest)`."""
+    """Counts and sizes of a split; sides are those of the upright images, `(min, median, max)`."""
 
     pictures: int
     counts: dict[str, int]
@@ -29,14 +29,14 @@ class SplitReport:
 
     @property
     def imbalance(self) -> float:
-        """Pictures of the largest class for each picture of the smallest."""
+        """Images of the largest class for each image of the smallest."""
         counts = [count for count in self.counts.values() if count]
         return max(counts) / min(counts) if counts else 1.0
 
 
 @dataclass(frozen=True)
 class Twins:
-    """Pictures that show the same.
+    """Images that show the same.
 
     Args:
         ids: their ids.
@@ -50,23 +50,23 @@ class Twins:
 
     @property
     def leaks(self) -> bool:
-        """Whether a split knows a picture of another one."""
+        """Whether a split knows an image of another one."""
         return len(self.splits) > 1
 
 
 @dataclass
 class CheckReport:
-    """All that a check found out.
+    """Report of a data set check.
 
     Args:
         name: the data set.
         classes: names of the classes.
-        splits: what each split holds.
-        bad: everything that cannot be used, with its reason.
-        equal: groups of pictures that are equal to the pixel.
-        near: groups of pictures that look alike and are not equal; None where they were not searched.
-        ignored: files that are no pictures, by ending.
-        warnings: what can be used, and should be known.
+        splits: counts and sizes of each split.
+        bad: unusable files and rows, with the reason.
+        equal: groups of images that are equal to the pixel.
+        near: groups of near duplicates that are not equal; None if they were not searched.
+        ignored: files that are no images, by ending.
+        warnings: problems that do not prevent training.
     """
 
     name: str
@@ -80,7 +80,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether a training could use every picture."""
+        """Whether a training could use every image."""
         return not self.bad
 
     @property
@@ -99,7 +99,7 @@ class CheckReport:
 
 
 class _Seen(NamedTuple):
-    """What a worker says about a picture."""
+    """Result of a worker for one image."""
 
     size: tuple[int, int]
     digest: bytes | None
@@ -111,9 +111,9 @@ def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = No
     """Examine a data set; nothing that is found stops the check.
 
     Args:
-        data: what `open_dataset` listed under `bad="list"`; what it keeps aside for val and test is a split like any
-            other, and leakage into it counts.
-        decode: False counts without reading a picture.
+        data: result of `open_dataset` with `bad="list"`; held-out val and test splits are checked for leakage like
+            any other.
+        decode: decode every image; False only counts.
         workers: number of processes; all cores by default.
 
     Example:
@@ -132,7 +132,7 @@ def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = No
 
 
 def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
-    """Decode every picture, and note faults, sizes and twins."""
+    """Decode every image, and note faults, sizes and twins."""
     seen: list[_Seen] = []
     where: list[tuple[str, PictureSet, int]] = []
     for split, pictures in data:
@@ -156,7 +156,7 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
 
 
 class _Look:
-    """Look at chunks of pictures; runs in worker processes."""
+    """Look at chunks of images; runs in worker processes."""
 
     def __init__(self, pictures: PictureSet) -> None:
         self.pictures, self.near = pictures, can_hash()
@@ -175,7 +175,7 @@ class _Look:
 
 
 def _alike(seen: list[_Seen]) -> list[list[int]]:
-    """Return groups of pictures that are alike; a group holds at least two that are not equal."""
+    """Return groups of images that are alike; a group holds at least two that are not equal."""
     hashed = [(number, one.fingerprint) for number, one in enumerate(seen) if one.fingerprint is not None]
     if not hashed:
         return []

@@ -1,4 +1,4 @@
-"""Pictures sorted into folders: `class/*.jpg`, or `train/class/*.jpg` beside `val` and `test`.
+"""Images sorted into class folders: `class/*.jpg`, or `train/class/*.jpg`, `val/...` and `test/...`.
 
 The same rule reads folders on a disk and folders inside a tar, so it works on paths and never touches a file.
 """
@@ -14,7 +14,7 @@ from vitrail.data.index import SPLIT_NAMES, DatasetIndex, Problem, Record, Split
 FOREIGN = frozenset(
     (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".pdf", ".psd", ".raw", ".cr2", ".nef", ".dng", ".tga")
 )
-"""Endings of pictures in formats that are not read: to lose them in silence would be a lie."""
+"""Endings of images in formats that are not read: to lose them in silence would be a lie."""
 
 Parts = tuple[str, ...]
 
@@ -65,7 +65,7 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
 
 
 def _find_classes(branches: set[Parts], paths: Iterable[Parts]) -> tuple[int, bool]:
-    """Return how many folders lie above those of the classes, and whether the last of them stands for the split."""
+    """Return the depth of the class folders, and whether the folder above them names the split."""
     depth = 0
     populated = {len(parts) for parts in paths if splitext(parts[-1])[1].lower() in EXTENSIONS}
     while True:

@@ -1,4 +1,4 @@
-"""What pixels mean: every mode that Pillow decodes to, as 8-bit RGB or grey.
+"""Colour conversion: every mode that Pillow decodes to, as 8-bit RGB or grey.
 
 | stored | rule |
 |---|---|
@@ -14,7 +14,7 @@ from PIL import Image
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Return the picture as RGB over `background`."""
+    """Return the image as RGB over `background`."""
     image = _eight_bit(image)
     if image.has_transparency_data:
         top = image.convert("RGBA")
@@ -23,7 +23,7 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 
 
 def to_grey(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Return the picture as one channel over `background` (luma of Rec. 601, as Pillow computes it)."""
+    """Return the image as one channel over `background` (luma of Rec. 601, as Pillow computes it)."""
     image = _eight_bit(image)
     if image.has_transparency_data or image.mode not in ("1", "L"):
         image = to_rgb(image, background)

@@ -1,4 +1,4 @@
-"""A set of pictures with labels, wherever the pictures live."""
+"""A set of images with labels, wherever the images live."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from vitrail.data.image_io import open_image, open_regular
 
 
 class Sample(NamedTuple):
-    """One picture `(C, Y, X)` of uint8, its class number and its id."""
+    """One image `(C, Y, X)` of uint8, its class number and its id."""
 
     image: Tensor
     label: int
@@ -36,24 +36,24 @@ class Span(NamedTuple):
 
 
 class Store(Protocol):
-    """Where pictures live."""
+    """Where images live."""
 
     def __len__(self) -> int: ...
 
     def open(self, number: int, name: str, mode: str, draft: int | None) -> Image.Image:
-        """Return a picture, upright, in `mode`."""
+        """Return an image, upright, in `mode`."""
         ...
 
     def take(self, chosen: np.ndarray) -> "Store":
-        """Return some of the pictures, in that order."""
+        """Return some of the images, in that order."""
         ...
 
 
 class Files:
-    """Encoded pictures: files, or members of a tar.
+    """Encoded images: files, or members of a tar.
 
     Args:
-        places: a path or a span for each picture.
+        places: a path or a span for each image.
     """
 
     def __init__(self, places: Sequence[Path | Span]) -> None:
@@ -63,21 +63,21 @@ class Files:
         return len(self.places)
 
     def open(self, number: int, name: str, mode: str, draft: int | None) -> Image.Image:
-        """Decode a picture."""
+        """Decode an image."""
         place = self.places[number]
         return open_image(place.read() if isinstance(place, Span) else place, mode, draft=draft, name=name)
 
     def take(self, chosen: np.ndarray) -> Self:
-        """Return some of the pictures."""
+        """Return some of the images."""
         return type(self)([self.places[number] for number in chosen])
 
 
 class Arrays:
-    """Decoded pictures of one size, as rows of one array (which may be a file mapped into memory).
+    """Decoded images of one size, as rows of one array (which may be a file mapped into memory).
 
     Args:
         pixels: `(n, C, Y, X)` of uint8, C is 1 or 3.
-        rows: the row of each picture; all of them by default.
+        rows: the row of each image; all of them by default.
     """
 
     def __init__(self, pixels: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -88,7 +88,7 @@ class Arrays:
         return len(self.rows)
 
     def open(self, number: int, name: str, mode: str, draft: int | None) -> Image.Image:
-        """Return a picture."""
+        """Return an image."""
         planes = self.pixels[self.rows[number]]
         image = Image.fromarray(planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0)))
         return image.convert(mode)
@@ -98,19 +98,19 @@ class Arrays:
         return torch.from_numpy(np.ascontiguousarray(self.pixels[self.rows[index]]))
 
     def take(self, chosen: np.ndarray) -> Self:
-        """Return some of the pictures, without copying pixels."""
+        """Return some of the images, without copying pixels."""
         return type(self)(self.pixels, self.rows[chosen])
 
 
 class PictureSet(data.Dataset[Sample]):
-    """Pictures with labels and stable ids.
+    """Images with labels and stable ids.
 
     Args:
-        name: what the set is called in messages, such as `cifar10.tar.gz train`.
+        name: name of the set in messages, such as `cifar10.tar.gz train`.
         classes: names of the classes; a label is a place in this tuple.
-        ids: a stable name of each picture, its path inside the data set.
-        labels: class number of each picture.
-        store: where the pictures live.
+        ids: a stable name of each image, its path inside the data set.
+        labels: class number of each image.
+        store: where the images live.
 
     Example:
         >>> from vitrail.data.datasets import open_dataset
@@ -137,20 +137,20 @@ class PictureSet(data.Dataset[Sample]):
 
     @property
     def pixels(self) -> np.ndarray | None:
-        """The array that holds the pictures, where they are decoded already (rows: `store.rows`)."""
+        """The array that holds the images, where they are decoded already (rows: `store.rows`)."""
         return self.store.pixels if isinstance(self.store, Arrays) else None
 
     def picture(self, number: int, mode: str = "RGB", draft: int | None = None) -> Image.Image:
-        """Return a picture; errors carry its id."""
+        """Return an image; errors carry its id."""
         return self.store.open(number, self.ids[number], mode, draft)
 
     def counts(self) -> dict[str, int]:
-        """Return the number of pictures of each class."""
+        """Return the number of images of each class."""
         counts = np.bincount(self.labels.numpy(), minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
     def take(self, chosen: Sequence[int] | np.ndarray, name: str | None = None) -> "PictureSet":
-        """Return some of the pictures as a set of its own."""
+        """Return some of the images as a set of its own."""
         index = np.asarray(chosen, dtype=np.int64)
         ids = [self.ids[number] for number in index]
         return PictureSet(name or self.name, self.classes, ids, self.labels.numpy()[index], self.store.take(index))

@@ -1,4 +1,4 @@
-"""One door to every kind of data: `open_dataset`."""
+"""Open any kind of data set: `open_dataset`."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -30,17 +30,17 @@ ARCHIVE.tar.gz            a tar of such a folder, read in place
 
 @dataclass
 class Splits:
-    """A data set: its pictures by split, and what was found wrong with it.
+    """A data set: its images by split, and its problems.
 
     Args:
-        name: the data set, as shown to people.
+        name: the data set, for display.
         classes: names of the classes, in the order of the labels.
-        train: pictures to learn from.
-        val: pictures to choose by.
-        test: pictures that are kept aside.
-        problems: what cannot be used; only under `bad="list"`.
-        ignored: number of files that are no pictures, by ending.
-        skipped: pictures left out under `bad="skip"`.
+        train: training images.
+        val: validation images.
+        test: test images.
+        problems: unusable files and rows; only with `bad="list"`.
+        ignored: number of files that are no images, by ending.
+        skipped: images left out under `bad="skip"`.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Splits:
     skipped: list[Problem] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[Split, PictureSet]]:
-        """Go through the splits that exist."""
+        """Iterate over the splits that exist."""
         for split in SPLITS:
             pictures = getattr(self, split)
             if pictures is not None:
                 yield split, pictures
 
     def require(self, split: Split) -> PictureSet:
-        """Return a split, or say which there are."""
+        """Return a split; the error names the existing ones."""
         pictures = dict(self).get(split)
         if pictures is None:
             there = ", ".join(name for name, _ in self) or "none"
@@ -83,20 +83,20 @@ def open_dataset(
 ) -> Splits:
     """Open a data set of any kind.
 
-    Where the data set brings no val (test) split, a share of the training pictures is kept aside: in each class, those
+    If the data set has no val (test) split, a share of the training images is held out: in each class, those
     whose ids have the least hashes. A split that is there is never touched.
 
     Args:
         spec: `digits`, a folder, a table, a tar, or `torchvision:NAME@FOLDER`; see `KINDS`.
-        val_share: share of the training pictures for val where there is none; 0 for no val split.
+        val_share: share of the training images held out for val if there is no val split; 0 for no val split.
         test_share: the same for test.
-        classes: names of the classes, in order, where a model knows them already; labels may be names or numbers.
+        classes: names of the classes, in order, if a model has them already; labels may be names or numbers.
         columns: names of the columns of a table.
         download: let torchvision download.
-        bad: what happens to what cannot be used. `fail` stops, and names it; `skip` leaves pictures that do not decode
-            out, and counts them (in `Splits.skipped` or `Loader.skipped`); `list` stops at nothing, decodes nothing,
-            and notes what it saw in `Splits.problems`, as a check wants it.
-        packed: decode small pictures of one size (CIFAR) once, into an array in the cache.
+        bad: policy for unusable data. `fail` raises and names it; `skip` drops images that do not decode and counts
+            them (in `Splits.skipped` or `Loader.skipped`); `list` decodes nothing, raises nothing and records the
+            problems in `Splits.problems`, for `check_dataset`.
+        packed: decode small images of one size (CIFAR) once, into an array in the cache.
 
     Raises:
         VitrailError: no such data.

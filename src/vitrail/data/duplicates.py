@@ -1,4 +1,4 @@
-"""Pictures that are there twice: equal to the pixel, or alike to the eye.
+"""Images that are there twice: equal to the pixel, or alike to the eye.
 
 Likeness is the distance of two perceptual hashes (64 bits, imagehash's `phash`) in bits. Comparing all with all would
 be quadratic, so the hashes are cut into `distance + 1` bands: two hashes that differ in at most `distance` bits are
@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 NEAR_DISTANCE = 4
-"""Bits by which the hashes of two pictures that are alike may differ."""
+"""Bits by which the hashes of two images that are alike may differ."""
 
 SMALLEST_SIDE = 16
-"""Pictures with a shorter side have too few pixels for a perceptual hash."""
+"""Images with a shorter side have too few pixels for a perceptual hash."""
 
 _BITS = 64
 
@@ -26,7 +26,7 @@ def can_hash() -> bool:
 
 
 def perceptual_hash(image: Image.Image) -> int | None:
-    """Return 64 bits that stay nearly the same when a picture is scaled or compressed; None for one without content."""
+    """Return 64 bits that stay nearly the same when an image is scaled or compressed; None for one without content."""
     import imagehash
 
     grey = image.convert("L")

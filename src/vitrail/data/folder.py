@@ -1,4 +1,4 @@
-"""A folder of folders of pictures on a disk."""
+"""A folder of folders of images on a disk."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from vitrail.data.index import DatasetIndex
 
 
 def list_folder(root: Path) -> DatasetIndex:
-    """List the pictures under a folder; links are followed, a loop of links is walked once."""
+    """List the images under a folder; links are followed, a loop of links is walked once."""
     files: dict[str, Path | Span] = {}
     folders: list[str] = []
     for path, is_folder in _walk(root, set()):
@@ -32,7 +32,7 @@ def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[tuple[Path, boo
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         is_folder = entry.is_dir()
-        # A folder called x.jpg is somebody's mistake: hand it on as a file, so that reading it says what it is.
+        # A folder called x.jpg is a mistake: pass it on as a file, so that reading it raises a named error.
         if is_folder and not _looks_like_picture(entry.name):
             yield Path(entry.path), True
             yield from _walk(Path(entry.path), above | {identity})

@@ -1,4 +1,4 @@
-"""Pictures kept aside: a stratified hold-out that is a pure function of the ids."""
+"""Stratified hold-out as a pure function of the ids."""
 
 from hashlib import blake2b
 
@@ -9,18 +9,18 @@ from vitrail.errors import VitrailError
 
 
 def hold_out(pictures: PictureSet, share: float, purpose: str) -> tuple[PictureSet, PictureSet]:
-    """Keep a share of each class aside; return what stays and what is kept aside.
+    """Hold out a share of each class; return the remaining and the held-out set.
 
-    In each class the ids are sorted by their hash, and the first ones leave. No seed and no order of files changes who
-    leaves. A class of two or more loses at least one picture and keeps at least one.
+    In each class the ids are sorted by their hash and the first ones are held out, independent of seeds and file order.
+    A class of two or more images loses at least one and keeps at least one.
 
     Args:
         pictures: the set to divide.
-        share: share of each class to keep aside, in (0, 1).
+        share: share of each class to hold out, in (0, 1).
         purpose: name of the new split; it salts the hash, so that two hold-outs differ.
 
     Raises:
-        VitrailError: the share is impossible, or no class has two pictures.
+        VitrailError: the share is impossible, or no class has two images.
     """
     if not 0 < share < 1:
         raise VitrailError(f"A share of {share} cannot be kept aside for {purpose}; use more than 0 and less than 1.")

@@ -1,6 +1,6 @@
-"""The one way a picture is read: `open_image`.
+"""Image decoding: `open_image`.
 
-Files come from strangers. A picture is either decoded, with a stated meaning for each kind of pixel (see `color.py`),
+Files come from strangers. An image is either decoded, with a stated meaning for each kind of pixel (see `color.py`),
 or refused with an `ImageDecodeError` that names the file and the reason. The size is read from the header before any
 pixel is decoded; anything that is not a regular file is refused before it is read, so a named pipe cannot hang a
 training. No global switch of Pillow is touched.
@@ -20,7 +20,7 @@ from vitrail.data.color import to_grey, to_rgb
 from vitrail.errors import DataError
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
-"""What a picture can be read from: a path, the bytes of a file, an open binary file."""
+"""What an image can be read from: a path, the bytes of a file, an open binary file."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """The formats that are read, by content; the name of a file does not matter."""
@@ -44,13 +44,13 @@ EXTENSIONS = frozenset(
         ".pnm",
     ]
 )
-"""Endings that a search for pictures in a folder takes for pictures."""
+"""Endings that a search for images in a folder takes for images."""
 
 MAX_PIXELS = 50_000_000
-"""The pixel limit: pictures with more are refused from the header."""
+"""The pixel limit: images with more are refused from the header."""
 
 _ORIENTATION = 0x0112
-# What Pillow's parser of EXIF raises for blocks that are not EXIF (warnings, where a program makes them errors).
+# Exceptions of Pillow's EXIF parser for blocks that are not EXIF (warnings too, if a program makes them errors).
 _EXIF_FAULTS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, Warning)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,12 +64,12 @@ _UPRIGHT = {
 
 
 class ImageDecodeError(DataError):
-    """A picture that cannot be used.
+    """An image that cannot be used.
 
     Args:
-        name: the file, as shown to people.
-        reason: what is wrong with it.
-        kind: for counting: `missing`, `access`, `not a file`, `empty`, `format`, `size`, `truncated`, `broken`.
+        name: the file, for display.
+        reason: cause of the failure.
+        kind: category: `missing`, `access`, `not a file`, `empty`, `format`, `size`, `truncated`, `broken`.
     """
 
     def __init__(self, name: str, reason: str, kind: str) -> None:
@@ -90,23 +90,23 @@ def open_image(
     aligned: bool = False,
     name: str | None = None,
 ) -> Image.Image:
-    """Read a picture into 8-bit RGB or grey, upright.
+    """Read an image into 8-bit RGB or grey, upright.
 
     EXIF orientation is applied. 16-bit values are scaled, not clipped. Transparent pixels lie over `background`. CMYK
     is read as Pillow reads it, Adobe's inverted files included. Colour profiles are not applied (neither timm nor
-    torchvision does). Of an animation the first picture is taken.
+    torchvision does). Of an animation the first image is taken.
 
     Args:
         source: a path, the bytes of a file, or an open binary file.
         mode: `RGB`, or `L` for one channel.
         background: colour under transparent pixels.
-        max_pixels: most pixels that a picture may have.
+        max_pixels: most pixels that an image may have.
         draft: let a JPEG be decoded at 1/2, 1/4 or 1/8 as long as no side falls under this length; faster.
-        aligned: let it only where that divides both sides, so that the picture keeps its shape to the pixel.
-        name: what to call the picture in errors; the path by default.
+        aligned: only by a factor that divides both sides, so that the image keeps its aspect ratio to the pixel.
+        name: name of the image in errors; the path by default.
 
     Raises:
-        ImageDecodeError: the picture cannot be used; `.reason` says why.
+        ImageDecodeError: the image cannot be decoded; `.reason` is the cause.
 
     Example:
         >>> open_image(b"P5 2 1 255 " + bytes([0, 255])).getpixel((1, 0))
@@ -242,7 +242,7 @@ def _decode(
         wide, tall = image.size
         fitting = [by for by in (8, 4, 2) if min(wide, tall) >= by * draft]
         scale = next((by for by in fitting if not aligned or wide % by == tall % by == 0), 1)
-        if scale > 1:  # Pillow picks the smallest picture whose sides are at least these
+        if scale > 1:  # Pillow picks the smallest image whose sides are at least these
             image.draft(None, (wide // scale, tall // scale))
     image.load()
     orientation = _orientation(image)
@@ -251,7 +251,7 @@ def _decode(
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; one that cannot be read means upright, as the rest of the picture may be fine."""
+    """Return the EXIF orientation; one that cannot be read means upright, as the rest of the image may be fine."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except _EXIF_FAULTS:

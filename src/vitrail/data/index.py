@@ -1,7 +1,7 @@
-"""What was found where data was looked for: pictures by split, and everything that is wrong with them.
+"""Index of a data source: images by split, and its problems.
 
-A source never stops at the first problem. It lists what it found; `open_dataset` refuses a listing with problems unless
-it is asked to list them, and `check_dataset` reports them all.
+A source never stops at the first problem: it lists everything. `open_dataset` raises on an index with problems unless
+`bad="list"`, and `check_dataset` reports them all.
 """
 
 from collections import Counter
@@ -27,11 +27,11 @@ SPLIT_NAMES: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-"""What folders and columns call the three splits."""
+"""Names of folders and column values for the three splits."""
 
 
 class Problem(NamedTuple):
-    """Something that cannot be used: which one, why, and one word for counting."""
+    """An unusable file or row: its id, the reason, and a category for counting."""
 
     id: str
     reason: str
@@ -42,7 +42,7 @@ class Problem(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A picture that was found: its id, the name of its class, and where its bytes are."""
+    """An image: its id, the name of its class, and the location of its bytes."""
 
     id: str
     label: str
@@ -51,13 +51,13 @@ class Record(NamedTuple):
 
 @dataclass
 class DatasetIndex:
-    """All that a source found.
+    """Images and problems of a source.
 
     Args:
-        name: the data set, as shown to people.
-        entries: pictures of each split; a data set without splits has everything in `train`.
-        problems: what cannot be used.
-        ignored: number of files that are no pictures, by ending.
+        name: the data set, for display.
+        entries: images of each split; a data set without splits has everything in `train`.
+        problems: unusable files and rows.
+        ignored: number of files that are no images, by ending.
     """
 
     name: str
@@ -66,15 +66,15 @@ class DatasetIndex:
     ignored: Counter[str] = field(default_factory=Counter)
 
     def add(self, split: Split, entry: Record) -> None:
-        """Note a picture."""
+        """Add an image to a split."""
         self.entries.setdefault(split, []).append(entry)
 
     def sets(self, classes: tuple[str, ...] | None = None) -> dict[Split, PictureSet]:
-        """Turn names of classes into numbers; labels that no class is called go to `problems`.
+        """Map class names to class indices; unknown labels are added to `problems`.
 
         Args:
-            classes: names of the classes in order. By default those of the training pictures (of all pictures, where
-                there are none for training), sorted; names that are all integers are sorted as integers.
+            classes: names of the classes in order. By default those of the training images (of all images if there is
+                no training split), sorted; names that are all integers are sorted as integers.
         """
         classes = classes or self._classes()
         numbers = {name: number for number, name in enumerate(classes)}

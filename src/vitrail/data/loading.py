@@ -1,4 +1,4 @@
-"""Batches for a model, from any place in a training, with any number of worker processes."""
+"""Data loader: batches from any step of an epoch, with any number of worker processes."""
 
 import sys
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _START = "fork" if sys.platform == "linux" else "spawn"
 
 
 class Batch(NamedTuple):
-    """What a model gets: images `(B, C, Y, X)`, labels `(B,)`, and the sample numbers `(B,)`."""
+    """Images `(B, C, Y, X)`, labels `(B,)`, and sample indices `(B,)`."""
 
     images: Tensor
     labels: Tensor
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class _Fetched(NamedTuple):
-    """What a worker hands over: bytes, and what is to be done to them where the model is."""
+    """Result of a worker: uint8 pixels, and the augmentation that runs on the device."""
 
     pixels: Tensor
     holes: EraseBoxes | None
@@ -47,18 +47,18 @@ class _Fetched(NamedTuple):
 class Loader:
     """Batches of a data set, epoch by epoch.
 
-    Pictures cross from the workers to this process, and from there to the device, as uint8; they become the model's
-    numbers there, a batch at a time.
+    Images go from the workers to this process, and from there to the device, as uint8; they are normalised there, a
+    batch at a time.
 
     Args:
-        dataset: the pictures.
-        transform: what is done to them.
-        order: which of them make up a step.
-        workers: number of loading processes; 0 loads in this process, which is best for packed pictures.
-        bad: what happens to a picture that cannot be decoded: `fail` raises, `skip` leaves it out of its batch (which
-            gets smaller; no other picture takes its place) and counts it in `skipped`.
+        dataset: the images.
+        transform: preprocessing and augmentation.
+        order: sampler of the steps.
+        workers: number of loading processes; 0 loads in this process, which is best for packed images.
+        bad: policy for an image that cannot be decoded: `fail` raises, `skip` drops it from its batch (which gets
+            smaller; no other image replaces it) and counts it in `skipped`.
         timeout: seconds without a batch after which hanging workers are an error.
-        device: where the batches are wanted.
+        device: device of the batches.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Loader:
         """Yield this rank's batches from `start_step` to the end of the epoch.
 
         Raises:
-            DataError: a picture cannot be decoded, under `bad="fail"`.
+            DataError: an image cannot be decoded, under `bad="fail"`.
             ResourceError: a worker process died or hangs.
         """
         self._plan.epoch, self._plan.start_step = epoch, start_step
@@ -155,13 +155,13 @@ def eval_loader(
     bad: Literal["fail", "skip"] = "fail",
     device: torch.device | str = "cpu",
 ) -> Loader:
-    """Return a loader that shows each picture once, in order; over the ranks no picture is lost or seen twice."""
+    """Return a loader that shows each image once, in order; over the ranks no image is lost or seen twice."""
     order = ResumableSampler(len(dataset), batch_size, shuffle=False, drop_last=False, rank=rank, world=world)
     return Loader(dataset, transform, order, workers=workers, bad=bad, device=device)
 
 
 def fitted(dataset: PictureSet, transform: Transform) -> PictureSet:
-    """Bring packed pictures of another size to the model's size once, where that needs no draws and little memory."""
+    """Bring packed images of another size to the model's size once, where that needs no draws and little memory."""
     pixels, size = dataset.pixels, transform.preprocess.size
     still = getattr(transform, "draft", None) is None
     bytes_needed = len(dataset) * transform.preprocess.channels * size * size
@@ -177,7 +177,7 @@ def _as_it_is(item: Any) -> Any:
 
 
 class _Plan(data.Sampler[tuple[int, np.ndarray]]):
-    """Tell the workers what to fetch: the epoch goes along, so they need no state."""
+    """Batch sampler of the workers; carries the epoch, so that workers are stateless."""
 
     def __init__(self, order: ResumableSampler) -> None:
         self.order, self.epoch, self.start_step = order, 0, 0
@@ -210,7 +210,7 @@ class _Fetch(data.Dataset[_Fetched]):
         return _Fetched(pixels, holes, self.dataset.labels[index], torch.from_numpy(index), faults)
 
     def _read(self, draws: BatchRng, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[Problem]]:
-        """Decode the pictures one by one; those that cannot be decoded are reported and left out."""
+        """Decode the images one by one; those that cannot be decoded are reported and left out."""
         size, channels = self.transform.preprocess.size, self.transform.preprocess.channels
         planes, kept, faults = [], [], []
         for row, number in enumerate(index.tolist()):

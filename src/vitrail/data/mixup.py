@@ -1,4 +1,4 @@
-"""Mixup and CutMix: two pictures become one, and so do their labels."""
+"""Mixup and CutMix: two images become one, and so do their labels."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -15,12 +15,12 @@ from vitrail.errors import VitrailError
 
 @dataclass(frozen=True)
 class Mix:
-    """Mix each picture with its neighbour: `x = lam * x_i + (1 - lam) * x_j`, or a box of `x_j` pasted into `x_i`.
+    """Mix each image with its neighbour: `x = lam * x_i + (1 - lam) * x_j`, or a box of `x_j` pasted into `x_i`.
 
     Papers: mixup (Zhang et al., 2018, section 2), CutMix (Yun et al., 2019, section 3.1). Departures: as in timm, one
     `lam ~ Beta(alpha, alpha)` a step, and mixup or CutMix is chosen by `switch`. The partners are 2i and 2i + 1 (timm
     reverses the batch, torchvision rolls it): pairs stay together however a batch is cut over ranks or accumulation
-    steps into even pieces, so the mixed pictures do not depend on it. The last of an odd batch stays as it is.
+    steps into even pieces, so the mixed images do not depend on it. The last of an odd batch stays as it is.
 
     Args:
         num_classes: width K of the soft targets.
@@ -79,7 +79,7 @@ def _partners(x: Tensor) -> Tensor:
 
 
 def _paste(images: Tensor, lam: float, random: Random) -> tuple[Tensor, float]:
-    """Paste a box of each partner, and return the share of the picture that stayed."""
+    """Paste a box of each partner, and return the share of the image that stayed."""
     height, width = images.shape[-2:]
     half = 0.5 * sqrt(1.0 - lam)
     y, x = random.randrange(height), random.randrange(width)

@@ -1,4 +1,4 @@
-"""Small pictures of one size, decoded once.
+"""Small images of one size, decoded once.
 
 Decoding a 32x32 JPEG takes far longer than using it. Such a data set is decoded into one array in the cache, which
 every later run (and every worker process) maps into its memory.
@@ -19,7 +19,7 @@ from vitrail.data.parallel import in_parallel
 from vitrail.errors import DataError
 
 LARGEST_SIDE = 96
-"""Pictures with a longer side are left as files."""
+"""Images with a longer side are left as files."""
 
 _PROBES, _CHUNK = 32, 256
 
@@ -31,14 +31,14 @@ class _Decoded(NamedTuple):
 
 
 def pack(pictures: PictureSet, bad: Literal["fail", "skip"] = "fail") -> tuple[PictureSet, list[Problem]]:
-    """Decode a set whose pictures all have one small size; any other set is returned as it is.
+    """Decode a set whose images all have one small size; any other set is returned as it is.
 
     Args:
         pictures: the set.
-        bad: `fail` raises for pictures that cannot be decoded, `skip` leaves them out.
+        bad: `fail` raises for images that cannot be decoded, `skip` leaves them out.
 
     Returns:
-        The set, and the pictures that were left out.
+        The set, and the images that were left out.
     """
     store = pictures.store
     size = _common_size(pictures) if isinstance(store, Files) else None
@@ -62,7 +62,7 @@ def pack(pictures: PictureSet, bad: Literal["fail", "skip"] = "fail") -> tuple[P
 
 
 def bad_pictures(name: str, faults: list[Problem]) -> DataError:
-    """Build the error for pictures that cannot be decoded, when the policy is to fail."""
+    """Build the error for images that cannot be decoded, when the policy is to fail."""
     lines = [f"  {fault}" for fault in faults[:3]] + ([f"  and {len(faults) - 3} more"] if len(faults) > 3 else [])
     return DataError(
         "\n".join([f"{len(faults)} pictures of {name} cannot be read:", *lines])
@@ -71,7 +71,7 @@ def bad_pictures(name: str, faults: list[Problem]) -> DataError:
 
 
 def _common_size(pictures: PictureSet) -> tuple[int, int] | None:
-    """Return the size that some pictures, spread over the set, have in common, if it is small."""
+    """Return the size that some images, spread over the set, have in common, if it is small."""
     assert isinstance(pictures.store, Files)
     sizes = set()
     for number in np.linspace(0, len(pictures) - 1, min(_PROBES, len(pictures))).astype(int):
@@ -86,7 +86,7 @@ def _common_size(pictures: PictureSet) -> tuple[int, int] | None:
 
 
 def _stamps(store: Files) -> Iterator[object]:
-    """Yield what changes when a picture changes."""
+    """Yield file stamps, which change if an image changes."""
     tars: dict[Path, object] = {}
     for place in store.places:
         if isinstance(place, Span):
@@ -99,7 +99,7 @@ def _stamps(store: Files) -> Iterator[object]:
 
 
 def _decode(pictures: PictureSet, size: tuple[int, int], base: Path) -> bool:
-    """Decode everything into `base.raw` and say so in `base.json`; False where a picture has another size."""
+    """Decode everything into `base.raw` and say so in `base.json`; False where an image has another size."""
     chunks = [range(start, min(start + _CHUNK, len(pictures))) for start in range(0, len(pictures), _CHUNK)]
     faults, count, grey = [], 0, True
     raw = base.with_suffix(".raw")
@@ -133,7 +133,7 @@ def _keep_one_channel(raw: Path, shape: tuple[int, int, int, int]) -> tuple[int,
 
 
 class _Decoder:
-    """Decode chunks of pictures; runs in worker processes."""
+    """Decode chunks of images; runs in worker processes."""
 
     def __init__(self, pictures: PictureSet, size: tuple[int, int]) -> None:
         self.pictures, self.size = pictures, size

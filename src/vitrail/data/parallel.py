@@ -1,4 +1,4 @@
-"""Work over pictures on all cores, in order, with progress."""
+"""Work over images on all cores, in order, with progress."""
 
 import os
 import re
@@ -25,9 +25,9 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T], title: str, workers:
     """Yield `work(item)` for each item, in order.
 
     Args:
-        work: what to do; goes to the worker processes, so it must not depend on anything that changes here.
-        items: what to do it with.
-        title: name of the work beside the progress bar, which shows on a terminal only.
+        work: the function; it is sent to the worker processes, so it must not depend on state of this process.
+        items: its arguments, one call each.
+        title: title of the progress bar, which is shown on a terminal only.
         workers: number of processes; by default the number of cores, and none for a few items.
     """
     if workers is None:
@@ -51,9 +51,9 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T], title: str, workers:
 
 
 def worker_failure(error: RuntimeError) -> ResourceError | None:
-    """Return the error that teaches for a worker process that died or hangs; None for any other error.
+    """Return a `ResourceError` with a remedy if a worker process died or hangs; None for any other error.
 
-    PyTorch raises it wherever the main process happens to be, so a training loop should ask here too.
+    PyTorch raises it at any point of the main process, so a training loop should call this too.
     """
     text = str(error)
     killed = re.search(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\) (?:is killed by signal: (\w[\w ]*)|exited)", text)

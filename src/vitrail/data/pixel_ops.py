@@ -1,4 +1,4 @@
-"""What is done to many pixels: a part resized, moved and mirrored, normalised.
+"""Pixel operations: crop and resize, shift and flip, normalise.
 
 Here it is done by Pillow and PyTorch. `native/image_resize.py` has it compiled: the same pixels, to the bit, sooner.
 """
@@ -42,7 +42,7 @@ class Pixels:
         side: int,
         interpolation: str,
     ) -> Tensor:
-        """Resize a part of a picture, and keep a square of the result.
+        """Resize a part of an image, and keep a square of the result.
 
         Args:
             image: of mode `RGB` or `L`.
@@ -66,7 +66,7 @@ class Pixels:
         return torch.from_numpy(values).permute(2, 0, 1)  # (Y, X, C) -> (C, Y, X)
 
     def move(self, pixels: Tensor, draws: BatchRng, padding: int, border: str, mirror: float) -> Tensor:
-        """Cut a window at a random place of each padded picture, then mirror some.
+        """Cut a window at a random place of each padded image, then mirror some.
 
         Args:
             pixels: `(B, C, Y, X)` of uint8.

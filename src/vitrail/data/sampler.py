@@ -1,7 +1,7 @@
 """The order of samples: a pure function of seed, epoch and step.
 
-Nothing here remembers what came before. Step `s` of epoch `e` is known without walking through the steps before it,
-so a training resumes anywhere, and the samples of a step do not depend on how many ranks share them.
+The sampler is stateless: step `s` of epoch `e` is computed without iterating over the steps before it, so a training
+resumes anywhere, and the samples of a step do not depend on the world size.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from vitrail.errors import VitrailError
 
 @dataclass(frozen=True)
 class ResumableSampler:
-    """Which samples make up each step, and which of them belong to this rank.
+    """Sampler of the global steps of an epoch and of this rank's share of them.
 
     Step `s` is positions `[s * batch_size, (s + 1) * batch_size)` of the epoch's permutation; the ranks share a step in
     contiguous pieces as equal as can be. Every rank has the same number of steps. Without `drop_last` no sample is lost
@@ -27,8 +27,8 @@ class ResumableSampler:
         seed: seed of the shuffle.
         shuffle: False keeps the order of the data set (evaluation).
         drop_last: drop the last, smaller step (training).
-        rank: number of this process.
-        world: number of processes.
+        rank: rank of this process.
+        world: world size.
 
     Raises:
         VitrailError: the sizes do not fit each other.

@@ -1,8 +1,8 @@
-"""Randomness without a state: every draw is a pure function of (seed, epoch, sample, purpose).
+"""Stateless random numbers: every draw is a pure function of (seed, epoch, sample, purpose).
 
-A generator remembers how often it was asked, so a training that is killed and resumed, or that has another number of
-workers, would see other draws. Here a draw is a hash of what it is for, computed for a whole batch at once, and no
-numpy or torch version can change it.
+A stateful generator depends on the number of earlier draws, so a resumed training, or one with another number of
+workers, would see other draws. Here a draw is a hash of its key, computed for a whole batch at once,
+independent of the version of numpy or torch.
 """
 
 from zlib import crc32
@@ -33,8 +33,8 @@ class BatchRng:
 
     Args:
         seed: seed of the run.
-        epoch: number of the epoch, or of the step for what belongs to a batch.
-        index: the sample numbers, `(B,)`.
+        epoch: number of the epoch, or of the step for draws per batch.
+        index: the sample indices, `(B,)`.
 
     Example:
         >>> import numpy as np

@@ -1,7 +1,7 @@
-"""Tables of pictures: CSV or JSON lines with a path, a label and perhaps a split in each row.
+"""Tables of images: CSV or JSON lines with a path, a label and perhaps a split in each row.
 
-Hugging Face's `imagefolder` layout (`metadata.csv` or `metadata.jsonl` beside the pictures, one for the data set or
-one a split) is the same thing.
+Hugging Face's `imagefolder` layout (`metadata.csv` or `metadata.jsonl` in the folder of the images, one for the data
+set or one per split) is read the same way.
 """
 
 import csv
@@ -23,7 +23,7 @@ class Columns:
     """Names of the columns of a table; None looks for the usual names.
 
     Args:
-        image: path of the picture, relative to the table.
+        image: path of the image, relative to the table.
         label: name or number of the class.
         split: train, val or test.
     """
@@ -41,7 +41,7 @@ _USUAL = {
 
 
 def list_table(path: Path, columns: Columns) -> DatasetIndex:
-    """List the pictures that a table names."""
+    """List the images that a table names."""
     listing = DatasetIndex(shown(path.name))
     _read_into(listing, path, path.parent, columns, "train")
     return listing
@@ -64,7 +64,7 @@ def _tables_in(folder: Path, split: Split) -> list[tuple[Path, Split]]:
 
 
 def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns) -> DatasetIndex:
-    """List the pictures that the tables beside them name."""
+    """List the images named by the metadata tables of their folders."""
     listing = DatasetIndex(shown(root.name or str(root)))
     for table, split in tables:
         _read_into(listing, table, root, columns, split)

@@ -47,7 +47,7 @@ IN_FILES: dict[str, _Splits] = {
     "SUN397": _ONE,
     "StanfordCars": _TWO,
 }
-"""Data sets that are folders of pictures; torchvision knows the labels, and we read the pictures."""
+"""Data sets that are folders of images; torchvision knows the labels, and we read the images."""
 
 
 def published(spec: str, download: bool) -> dict[Split, PictureSet]:
@@ -55,7 +55,7 @@ def published(spec: str, download: bool) -> dict[Split, PictureSet]:
 
     Args:
         spec: `torchvision:NAME` or `torchvision:NAME@FOLDER`.
-        download: let torchvision fetch what is missing.
+        download: let torchvision download missing files.
 
     Raises:
         VitrailError: no such data set.
@@ -80,7 +80,7 @@ def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any
     from torchvision import datasets
 
     if name in IN_FILES:
-        options = {**options, "loader": Path}  # hand out paths: the pictures are read by `open_image`
+        options = {**options, "loader": Path}  # hand out paths: the images are read by `open_image`
     if download:
         make_folder(root)
     try:

@@ -1,8 +1,8 @@
-"""From a picture to the tensor that a model takes: for evaluation, and for training.
+"""From an image to the tensor that a model takes: for evaluation, and for training.
 
-Both work in three steps, and pixels stay uint8 up to the last. `picture` brings one decoded picture to the model's
+Both work in three steps, and pixels stay uint8 up to the last. `picture` brings one decoded image to the model's
 size, `vary` changes a batch, and `finish` makes the model's numbers of it: loading processes take the first two and
-hand on bytes, the last is taken where the model is. Pictures that have the model's size already (CIFAR, digits) skip
+hand on bytes, the last is taken where the model is. Images that have the model's size already (CIFAR, digits) skip
 the first step, see `leaves`.
 """
 
@@ -19,17 +19,17 @@ from vitrail.errors import VitrailError
 from vitrail.preprocess import Preprocess
 
 Varied = tuple[Tensor, EraseBoxes | None]
-"""Pixels of a batch `(B, C, Y, X)` of uint8, and what is to be erased from them once they are normalised."""
+"""Pixels of a batch `(B, C, Y, X)` of uint8, and the boxes to erase after normalisation."""
 
 
 class EvalTransform:
-    """Carry out a `Preprocess`: the same picture gives the same tensor, always.
+    """Carry out a `Preprocess`: the same image gives the same tensor, always.
 
     Equal to `timm.data.create_transform(..., crop_mode="center")` on the same pixels, bit for bit.
 
     Args:
         preprocess: the evaluation protocol of a model.
-        pixels: who does it; all do the same.
+        pixels: backend of the pixel operations; all give the same result.
 
     Example:
         >>> EvalTransform(Preprocess(size=32))(Image.new("RGB", (50, 40))).shape
@@ -54,7 +54,7 @@ class EvalTransform:
         return self.batch(self.picture(image)[None])[0]
 
     def leaves(self, channels: int, height: int, width: int) -> bool:
-        """Tell whether `picture` would leave pictures of this shape as they are."""
+        """Tell whether `picture` would leave images of this shape as they are."""
         size = self.preprocess.size
         fits = channels in (1, self.preprocess.channels)
         return fits and height == width == size == self.preprocess.resize
@@ -83,17 +83,17 @@ class EvalTransform:
 
 
 class TrainTransform:
-    """Vary training pictures; each picture's changes are a function of its draws alone.
+    """Vary training images; each image's changes are a function of its draws alone.
 
     Args:
         preprocess: size, interpolation and statistics of the model.
-        augment: what may be varied.
-        pixels: who does it; all do the same.
+        augment: augmentation settings.
+        pixels: backend of the pixel operations; all give the same result.
     """
 
     def __init__(self, preprocess: Preprocess, augment: Augment, pixels: Pixels = PLAIN) -> None:
         self.preprocess, self.augment, self.pixels = preprocess, augment, pixels
-        # The picture whole, for the crops that do not choose a part of it.
+        # The image whole, for the crops that do not choose a part of it.
         whole = Preprocess(preprocess.size, 1.0, preprocess.interpolation, preprocess.mean, preprocess.std)
         self._still = EvalTransform(preprocess if augment.crop == "center" else whole, pixels)
         self.mode = self._still.mode
@@ -102,11 +102,11 @@ class TrainTransform:
         self._padding = max(1, round(augment.padding * preprocess.size)) if augment.padding else 0
 
     def leaves(self, channels: int, height: int, width: int) -> bool:
-        """Tell whether `picture` would leave pictures of this shape as they are."""
+        """Tell whether `picture` would leave images of this shape as they are."""
         return self.augment.crop != "resized" and self._still.leaves(channels, height, width)
 
     def picture(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
-        """Bring a picture to the model's size; `draws` are those of this picture (needed for a `resized` crop)."""
+        """Bring an image to the model's size; `draws` are those of this image (needed for a `resized` crop)."""
         if self.augment.crop != "resized":
             return self._still.picture(image)
         assert draws is not None and len(draws) == 1
@@ -114,7 +114,7 @@ class TrainTransform:
         return self.pixels.resize(image, box, (side, side), (0, 0), side, self.preprocess.interpolation)
 
     def vary(self, pixels: Tensor, draws: BatchRng) -> Varied:
-        """Vary `(B, C, size, size)`: move and mirror, change what a policy draws, choose what is erased."""
+        """Augment `(B, C, size, size)`: shift and flip, apply the policy, draw the boxes to erase."""
         augment = self.augment
         padding = self._padding if augment.crop == "pad" else 0
         if padding or augment.flip:
@@ -131,7 +131,7 @@ class TrainTransform:
         return pixels, draw_holes(shape, draws, augment.erase, augment.erase_fill)
 
     def finish(self, pixels: Tensor, holes: EraseBoxes | None = None) -> Tensor:
-        """Normalise, and erase what was chosen."""
+        """Normalise, and erase the drawn boxes."""
         images = self.pixels.normalize(pixels, self.preprocess)
         return images if holes is None else holes.cut(images)
 

@@ -1,8 +1,8 @@
-"""Looking inside: attention maps of every mixer, and what can be read from them.
+"""Explanation: attention maps of every mixer, rollout, saliency, influence and learned positions.
 
-These tools know the socket, not the architectures; a model without attention is looked at through its Jacobian.
+The tools depend on the mixer protocol, not on architectures; models without attention are explained by their Jacobian.
 
-A place is asked for by `query`: a token's index, `(row, column)` of its cell, or `query.Pixel(y, x)`.
+`query` selects a position: a token's index, `(row, column)` of its cell, or `query.Pixel(y, x)`.
 
 | call | gives |
 |---|---|
@@ -12,12 +12,12 @@ A place is asked for by `query`: a token's index, `(row, column)` of its cell, o
 | `saliency.saliency(model, images)`, `saliency.receptive_field(model, images, query)` | which pixels matter |
 | `rollout.rollout(model, images)` | attention through all blocks, `(B, H, W)` |
 | `distance.attention_distance(model, images)` | mean attention distance by block and head, in pixels |
-| `positions.position_similarity(model)`, `positions.relative_bias(model)` | what a model learned of places |
+| `positions.position_similarity(model)`, `positions.relative_bias(model)` | learned positions |
 | `filters.principal_filters(model)` | principal components of the patch filters |
-| `gallery.attention_overlays(model, pictures, method="auto") -> list[Image]` | one heat map a picture |
-| `gallery.overview(model, pictures) -> dict[str, Image]` | the pictures of a report, by title |
+| `gallery.attention_overlays(model, pictures, method="auto") -> list[Image]` | one heatmap an image |
+| `gallery.overview(model, pictures) -> dict[str, Image]` | the images of a report, by title |
 
-`pictures` are PIL pictures, prepared as `model.preprocess` says, or a batch `(B, C, Y, X)` that is prepared already;
-`Image` is `PIL.Image.Image`. The methods are `maps`, `rollout`, `influence`, `saliency`; `auto` takes the rollout where
-there are maps and the saliency elsewhere.
+`pictures` are PIL images, which are preprocessed with `model.preprocess`, or a preprocessed batch `(B, C, Y, X)`;
+`Image` is `PIL.Image.Image`. The methods are `maps`, `rollout`, `influence`, `saliency`; `auto` is the rollout if
+the model has attention maps, else the saliency.
 """

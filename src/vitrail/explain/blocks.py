@@ -17,12 +17,12 @@ class MixingBlock:
     """One block that mixes tokens.
 
     Args:
-        name: the name of what mixes in it, such as `backbone.stages.2.blocks.1.token_mixer`.
+        name: the name of its token mixer, such as `backbone.stages.2.blocks.1.token_mixer`.
         stage: index of its stage.
         index: its index within the stage.
-        module: the token mixer, or the whole block where a block is made of one piece.
-        address: what a user calls it: `2.1` is block 1 of stage 2, and `5` block 5 of a model with one stage. All is
-            counted from 0, as in the name.
+        module: the token mixer, or the whole block if the block has no separate mixer.
+        address: short name: `2.1` is block 1 of stage 2, and `5` block 5 of a model with one stage, counted from 0
+            as in the name.
     """
 
     name: str
@@ -33,7 +33,7 @@ class MixingBlock:
 
     @property
     def title(self) -> str:
-        """What to write at its picture."""
+        """Title of its figure."""
         return f"block {self.address}"
 
 
@@ -160,10 +160,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def check_images(images: Tensor) -> None:
-    """Refuse what is no batch of pictures.
+    """Check that `images` is a batch of images.
 
     Raises:
-        VitrailError: if the shape is not `(B, C, Y, X)` with at least one picture.
+        VitrailError: if the shape is not `(B, C, Y, X)` with at least one image.
     """
     if images.ndim != 4 or len(images) == 0:
         raise VitrailError(

@@ -19,8 +19,8 @@ def distance_chart(distances: Sequence[BlockDistance], picture: tuple[int, int])
     """Draw one dot a head over the depth of its block, with their mean; lines part the stages.
 
     Args:
-        distances: what `attention_distance` measured.
-        picture: rows and columns of the pictures in pixels.
+        distances: result of `attention_distance`.
+        picture: rows and columns of the images in pixels.
     """
     figure = Figure(figsize=(7.4, 3.8), dpi=110, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()

@@ -2,8 +2,8 @@
 
 D = mean over queries i of sum over keys j of A[i, j] |p_i - p_j|, with p the centres of the cells in pixels
 
-"An Image is Worth 16x16 Words", figure 7, right, and appendix D.7. Only cells count: what goes to prefix tokens or
-padding is left out and the rest is scaled to one. Windows need no N x N matrix: distances are taken group by group.
+"An Image is Worth 16x16 Words", figure 7, right, and appendix D.7. Only cells count: the weights of prefix tokens and
+padding are dropped and the rest is renormalised. Windows need no N x N matrix: distances are taken group by group.
 """
 
 from typing import NamedTuple
@@ -31,11 +31,11 @@ class BlockDistance(NamedTuple):
 
 
 def attention_distance(model: nn.Module, images: Tensor) -> list[BlockDistance]:
-    """Measure how far each head of each block looks, on average over pictures; one block's maps in memory at a time.
+    """Measure how far each head of each block looks, on average over images; one block's maps in memory at a time.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
 
     Raises:
         VitrailError: if the model computes no attention.
@@ -72,7 +72,7 @@ def mean_distance(map: TokenMap) -> Tensor:
 
 
 def even_distance(picture: tuple[int, int], cells: int = 32) -> float:
-    """Return the mean distance of two places in a picture: what a head has that attends to all of it alike.
+    """Return the mean distance of two positions in an image: the distance of a head with uniform attention.
 
     Args:
         picture: rows and columns in pixels.

@@ -1,4 +1,4 @@
-"""One picture (a batch of one) seen by every head, every block, every method."""
+"""One image (a batch of one) seen by every head, every block, every method."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ SALIENCY = "Saliency: the pixels that move the answer most."
 
 
 def draw_heat(picture: Image.Image, found: Heatmap, i: int = 0) -> Image.Image:
-    """Lay the heat of picture `i` of a batch over it, with a ring on the place whose view it is."""
+    """Lay the heat of image `i` of a batch over it, with a ring on the place whose view it is."""
     tile = overlay(picture, found.values[i], found.cover, found.robust)
     return mark(tile, *found.spot) if found.spot else tile
 
 
 def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> Image.Image:
-    """Draw what the model saw beside each answer of the whole model."""
+    """Draw the preprocessed image next to the heatmap of each whole-model method."""
     [picture] = seen(images, model.preprocess)
     if attending_blocks(model):
         methods = {"rollout": "attention rollout", "maps": "attention of the last block", "saliency": "saliency"}

@@ -1,4 +1,4 @@
-"""Principal components of the patch filters: what sees the picture first looks for.
+"""Principal components of the filters of the first convolution (patch embedding or stem).
 
 "An Image is Worth 16x16 Words", figure 7, left.
 """
@@ -11,7 +11,7 @@ from vitrail.explain.blocks import backbone_of, name_of
 
 
 def principal_filters(model: nn.Module, count: int = 28) -> Tensor:
-    """Return the principal components of the filters that see the picture first, strongest first.
+    """Return the principal components of the first convolution's filters, strongest first.
 
     Each is a direction of unit length in the space of filters; its sign means nothing.
 
@@ -23,7 +23,7 @@ def principal_filters(model: nn.Module, count: int = 28) -> Tensor:
         `(components, C, p, p)`.
 
     Raises:
-        VitrailError: if no convolution sees the picture.
+        VitrailError: if no convolution sees the image.
 
     Example:
         >>> from vitrail.models import create_model
@@ -37,7 +37,7 @@ def principal_filters(model: nn.Module, count: int = 28) -> Tensor:
 
 
 def patch_filters(model: nn.Module) -> Tensor:
-    """Return the filters that see the picture first, `(filters, C, p, p)`."""
+    """Return the filters of the first convolution, `(filters, C, p, p)`."""
     for module in backbone_of(model).embedding.modules():
         if isinstance(module, nn.Conv2d):
             return module.weight.detach().float()

@@ -1,4 +1,4 @@
-"""Everything there is to see of a model, as pictures: for a report, or for the eye."""
+"""Figures that explain a model, as images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,15 +21,15 @@ from vitrail.explain.weight_figures import bias_picture, filters_picture, positi
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 
 Pictures = Sequence[Image.Image] | Tensor
-"""PIL pictures, or a prepared batch `(B, C, Y, X)`."""
+"""PIL images, or a prepared batch `(B, C, Y, X)`."""
 
 
 DISTANCE = "Attention distance"
-"""Name of the one portrait that is measured on pictures."""
+"""Name of the one weight figure that is measured on images."""
 
 
 def prepare(model: Any, pictures: Pictures) -> Tensor:
-    """Make a batch of pictures as the model wants them, where it wants them; a batch that is prepared stays."""
+    """Return a preprocessed batch on the model's device; a preprocessed batch is only moved."""
     first = next(model.parameters())
     if isinstance(pictures, Tensor):
         return pictures.to(first.device)
@@ -40,16 +40,16 @@ def prepare(model: Any, pictures: Pictures) -> Tensor:
 
 
 def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **look: Any) -> list[Image.Image]:
-    """Draw one heat map over each picture, as the model saw it.
+    """Draw a heatmap over each preprocessed image.
 
     Args:
         model: a model from `create_model` or `load_model`.
-        pictures: PIL pictures, or a prepared batch `(B, C, Y, X)`.
-        method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: rollout where there are maps, else saliency.
+        pictures: PIL images, or a prepared batch `(B, C, Y, X)`.
+        method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: rollout if there are maps, else saliency.
         look: `block`, `head`, `query` as in `options.ExplainOptions`; one that the method does not take is refused.
 
     Returns:
-        One picture each, of the size that the model saw, or a whole multiple of it where that is small.
+        One image each, of the preprocessed size, or a whole multiple of it if that is small.
 
     Example:
         >>> from vitrail.models import create_model
@@ -62,21 +62,21 @@ def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **l
 
 
 def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
-    """Draw what a report shows of a model: where it looks in these pictures, then what it learned.
+    """Draw the figures of a report: heatmaps of these images, then figures of the weights.
 
     Args:
         model: a model from `create_model` or `load_model`.
-        pictures: PIL pictures, or a prepared batch `(B, C, Y, X)`; eight are plenty.
+        pictures: PIL images, or a prepared batch `(B, C, Y, X)`; eight are plenty.
 
     Returns:
-        Pictures by title, in the order in which to show them.
+        Images by title, in the order in which to show them.
     """
     images = prepare(model, pictures)
     return {"Where it looks": strip(model, images)} | scenes(model, images[:1]) | portraits(model, images)
 
 
 def strip(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> Image.Image:
-    """Draw each picture with its heat under it."""
+    """Draw each image with its heatmap under it."""
     found = heatmap(model, images, look)
     plain, hot = seen(images, model.preprocess), _draw(model, images, found)
     columns = min(len(plain), 8)
@@ -94,7 +94,7 @@ def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, co
 
 
 def scenes(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, Image.Image]:
-    """Draw one picture (a batch of one) block by block, and head by head where there are heads.
+    """Draw one image (a batch of one) block by block, and head by head if there are heads.
 
     Rollout and saliency describe the whole model and give no such figure, nor does a model without mixing blocks.
     """
@@ -114,7 +114,7 @@ def _block_method(model: Any) -> str:
 
 
 def portraits(model: Any, images: Tensor) -> dict[str, Image.Image]:
-    """Draw what the model learned; distances are measured on `images`."""
+    """Draw the figures of the weights; attention distances are measured on `images`."""
     drawings: dict[str, tuple[bool, Callable[[], Image.Image]]] = {
         DISTANCE: (
             bool(attending_blocks(model)),

@@ -1,4 +1,4 @@
-"""Where cells lie in the picture, and how the cells of a coarser grid cover those of a finer one."""
+"""Where cells lie in the image, and how the cells of a coarser grid cover those of a finer one."""
 
 from itertools import takewhile
 
@@ -9,9 +9,9 @@ from vitrail.grid import Grid
 
 
 def cell_size(extent: tuple[int, int], grid: Grid) -> tuple[int, int]:
-    """Return rows and columns of the picture (or of a finer grid) that one cell covers.
+    """Return rows and columns of the image (or of a finer grid) that one cell covers.
 
-    A grid is the picture's size over the cell's, rounded up. Where the picture is a whole number of equal squares, they
+    A grid is the image's size over the cell's, rounded up. Where the image is a whole number of equal squares, they
     are the cells. Else it was padded, and of the sizes that fit the one that two divides most often is taken, the same
     for rows and columns where that is possible.
 
@@ -37,7 +37,7 @@ def _evenest(sizes: list[int]) -> int:
 
 
 def centres(grid: Grid, cell: tuple[int, int]) -> Tensor:
-    """Return the centre of each cell in pixels from the picture's upper left corner, `(h * w, 2)`: row, column.
+    """Return the centre of each cell in pixels from the image's upper left corner, `(h * w, 2)`: row, column.
 
     Example:
         >>> centres(Grid(1, 2), (16, 16)).tolist()
@@ -49,7 +49,7 @@ def centres(grid: Grid, cell: tuple[int, int]) -> Tensor:
 
 
 def owner_of_cells(fine: Grid, coarse: Grid) -> Tensor:
-    """Say which token of `coarse` each token of `fine` is merged into, `(N_fine,)`; prefix tokens stay what they are.
+    """Return the token of `coarse` for each token of `fine`, `(N_fine,)`; prefix tokens map to themselves.
 
     Example:
         >>> owner_of_cells(Grid(2, 3), Grid(1, 2)).tolist()

@@ -1,4 +1,4 @@
-"""One heat map a picture, by the method that is asked for or the best one that the model offers."""
+"""Heatmaps of images, by the selected method or the default one of the model."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,13 +20,13 @@ from vitrail.grid import Grid
 
 
 class Heatmap(NamedTuple):
-    """Values on a grid over pictures.
+    """Values on a grid over images.
 
     Args:
         values: `(B, H, W)`.
-        title: what they are.
-        cover: height and width of the grid in pictures: 1, or a little more where the picture was padded.
-        spot: whose view it is, as shares of the picture's height and width; None where it is nobody's in the picture.
+        title: title of the figure.
+        cover: height and width of the grid in images: 1, or a little more if the image was padded.
+        spot: position of the query, as fractions of the image's height and width; None if the query is no cell.
         robust: share of the values to cut off at each end when they are drawn.
     """
 
@@ -38,19 +38,19 @@ class Heatmap(NamedTuple):
 
 
 def heatmap(model: nn.Module, images: Tensor, look: ExplainOptions = AUTO) -> Heatmap:
-    """Compute the heat maps of prepared pictures `(B, C, Y, X)`.
+    """Compute the heatmaps of preprocessed images `(B, C, Y, X)`.
 
     Raises:
-        VitrailError: if the method is unknown, cannot be told what it is told, or the model does not offer it.
+        VitrailError: if the method is unknown, does not take an option that is set, or the model does not support it.
     """
     look = resolve_options(model, look)
     return METHODS[look.method](model, images, look)
 
 
 def block_view(map: AttentionMap, query: Query | None) -> Tensor:
-    """Return each head's picture of one block, `(B, h, H, W)`.
+    """Return the attention of each head of one block, `(B, h, H, W)`.
 
-    The row of `query`; without one that of the class token, or what each cell gives on average where there is none.
+    The row of `query`; by default that of the class token, or the mean over all queries if there is none.
     """
     if query is None and map.grid.prefix == 0:
         return map.received()
@@ -58,7 +58,7 @@ def block_view(map: AttentionMap, query: Query | None) -> Tensor:
 
 
 def viewpoint(map: AttentionMap, query: Query | None) -> str:
-    """Say in words what `block_view` shows."""
+    """Describe the result of `block_view`."""
     if query is None:
         return "what the class token attends to" if map.grid.prefix else "attention that each cell receives"
     token = map.place.token(query)

@@ -1,4 +1,4 @@
-"""One HTML page with pictures inside: it needs no network and no other file."""
+"""One HTML page with images inside: it needs no network and no other file."""
 
 import base64
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ img { display: block; max-width: 100%; margin: 0 0 12px; border-radius: 8px; box
 
 
 class Section(NamedTuple):
-    """A heading with pictures under it.
+    """A heading with images under it.
 
     Args:
         title: the heading.
         text: a sentence under it.
-        pictures: pictures by name; the name is what a reader who cannot see them gets.
+        pictures: images by name; the name is the alternative text.
     """
 
     title: str
@@ -39,8 +39,8 @@ def page(title: str, text: str, sections: Sequence[Section], command: str = "") 
     Args:
         title: of the page.
         text: a sentence under it.
-        sections: what follows, in order.
-        command: the command line that makes the page again.
+        sections: the sections, in order.
+        command: the command line that reproduces the page.
     """
     again = f"<p>Made by <code>{escape(command)}</code></p>" if command else ""
     body = "".join(_section(section) for section in sections)

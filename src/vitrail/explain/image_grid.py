@@ -1,4 +1,4 @@
-"""Pictures side by side, with titles."""
+"""Images side by side, with titles."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -19,7 +19,7 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def fit(picture: Image.Image, side: int) -> Image.Image:
-    """Scale a picture so that its longer side is `side`; small ones keep hard pixels.
+    """Scale an image so that its longer side is `side`; small ones keep hard pixels.
 
     Example:
         >>> fit(Image.new("RGB", (8, 4)), 100).size
@@ -39,16 +39,16 @@ def panel(
     side: int = 224,
     gap: int = GAP,
 ) -> Image.Image:
-    """Arrange pictures in rows, with a title above, a caption under each and a note at the foot.
+    """Arrange images in rows, with a title above, a caption under each and a note at the foot.
 
     Args:
-        pictures: what to show, row by row.
-        columns: pictures in a row.
+        pictures: the images, row by row.
+        columns: images in a row.
         title: one line; wrapped where the panel is narrow.
-        captions: one for each picture, or none.
+        captions: one for each image, or none.
         note: small print, wrapped.
-        side: longer side of each picture in pixels.
-        gap: pixels between pictures.
+        side: longer side of each image in pixels.
+        gap: pixels between images.
     """
     assert len(captions) in (0, len(pictures)), (len(captions), len(pictures))
     tiles = [fit(picture, side) for picture in pictures]

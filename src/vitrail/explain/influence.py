@@ -1,9 +1,9 @@
-"""How much each token moves each other in any mixer, also in those without an attention map.
+"""Influence of each token on each other token in any mixer, with or without attention.
 
 J[i, j] = |d y_i / d x_j|, the norm over channels of one part of the block's Jacobian, rows scaled to sum to one.
 
-For pooling and convolution this shows the fixed neighbourhood, for a token MLP what it learned, for attention also what
-a key adds through the scores. It is the answer at these pictures: a mixer that is not linear has another at others.
+For pooling and convolution this shows the fixed neighbourhood, for a token MLP the learned weights, for attention also
+the influence of a key through the scores. It is local: the Jacobian of a nonlinear mixer depends on the images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class InfluenceMap(TokenMap):
     """The influence of all tokens on all tokens in one block; one group, one head.
 
     Args:
-        place: where and on what the block ran.
+        place: block, grid and image size.
         norms: Jacobian norms `(B, N, N)`, not scaled.
     """
 
@@ -38,24 +38,24 @@ class InfluenceMap(TokenMap):
 
     @property
     def probabilities(self) -> Tensor:
-        """Share of each token in what moves a token, `(B, 1, 1, N, N)`; rows sum to one."""
+        """Relative influence of each token on a token, `(B, 1, 1, N, N)`; rows sum to one."""
         return shares(self.norms)[:, None, None]
 
 
 def influence_maps(
     model: nn.Module, images: Tensor, blocks: Sequence[int | str] | None = None, probes: int | None = 4
 ) -> list[InfluenceMap]:
-    """Measure how much each token moves each other, block by block.
+    """Compute the influence of each token on each other token, block by block.
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         blocks: which blocks, by index, address (`2.1`) or name; all by default.
         probes: random directions of the output that estimate each norm; None takes every channel and is exact. One is
             exact already where channels do not mix (pooling, token MLP).
 
     Raises:
-        VitrailError: if a block has more than `LARGEST` tokens; `influence_rows` answers for one query there.
+        VitrailError: if a block has more than `LARGEST` tokens; use `influence_rows` for one query there.
 
     Example:
         >>> from vitrail.models import create_model
@@ -89,7 +89,7 @@ def influence_rows(
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         query: the token that is moved; a `Pixel` means the same place on every grid. By default the cell in the centre.
         blocks: which blocks, by index, address (`2.1`) or name; all by default.
         probes: as in `influence_maps`.

@@ -11,7 +11,7 @@ def jacobian_norm(y: Tensor, x: Tensor, probes: int | None) -> Tensor:
 
     Args:
         y: one vector a sample, `(B, C)`; its graph reaches `x` and is kept.
-        x: what it was computed from, `(B, ...)`.
+        x: the input of `y`, `(B, ...)`.
         probes: how many random directions; None takes every channel.
 
     Example:

@@ -21,9 +21,9 @@ class AttentionMap(TokenMap):
     """The attention of one block.
 
     Args:
-        place: where and on what the block ran.
+        place: block, grid and image size.
         scores: the queries, keys and bias that reached the leaf.
-        batch: pictures B.
+        batch: images B.
     """
 
     def __init__(self, place: BlockContext, scores: tuple[Tensor, Tensor, Tensor | None], batch: int):
@@ -106,7 +106,7 @@ def attention_maps(model: nn.Module, on_map: Callable[[AttentionMap], None] | No
 
 
 class _Tap:
-    """What the hooks remember between the start of the backbone, of a mixer and of its attention leaf."""
+    """State of the hooks between the start of the backbone, of a mixer and of its attention leaf."""
 
     def __init__(self, on_map: Callable[[AttentionMap], None] | None):
         self.maps, self.ran = AttentionMaps(), False
@@ -139,7 +139,7 @@ class _Tap:
 
 
 def no_maps(model: nn.Module) -> VitrailError:
-    """Build the error for a model without attention: which models have maps, and what this one offers."""
+    """Build the error for a model without attention: which models have maps, and the methods of this one."""
     from vitrail.models import create_model, family_of, list_models
 
     first = {family_of(name): name for name in reversed(list_models())}

@@ -1,4 +1,4 @@
-"""What to look at: a method, and where it is a matter of one, the block, the head and the place."""
+"""Options of an explanation: method, block, head and query."""
 
 from typing import NamedTuple
 
@@ -18,16 +18,16 @@ OPTIONS = {
 
 
 class ExplainOptions(NamedTuple):
-    """What to look at.
+    """Options of an explanation.
 
     Args:
         method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: see `resolve_options`.
         block: for `maps` and `influence`: its index through the whole model, negative from the end, or its address or
             name as in `MixingBlock`; the last by default.
         head: one head of `maps`; their mean by default.
-        query: whose view to show. By default, for `maps`: the class token, or where there is none what each cell gives
-            on average; for `rollout`: what the head reads; for `influence`: the cell in the centre; for `saliency`: the
-            class that the model names.
+        query: the query token. By default, for `maps`: the class token, or the mean over all queries if there is none;
+            for `rollout`: the tokens that the head reads; for `influence`: the cell in the centre; for `saliency`: the
+            predicted class.
     """
 
     method: str = "auto"
@@ -36,7 +36,7 @@ class ExplainOptions(NamedTuple):
     query: Query | None = None
 
     def describe(self) -> str:
-        """Say in a few words what is shown.
+        """Describe the options in a few words.
 
         Example:
             >>> ExplainOptions("maps", block="3", head=1, query=(5, 7)).describe()
@@ -57,12 +57,12 @@ AUTO = ExplainOptions()
 
 
 def resolve_options(model: nn.Module, look: ExplainOptions) -> ExplainOptions:
-    """Replace `auto` by a method, and the block by its address.
+    """Resolve `auto` to a method, and the block to its address.
 
-    Where nothing is asked for, the method is the best one; else one that knows heads, blocks or queries.
+    Without options `auto` is the method for the whole model; else it is a method that takes the given options.
 
     Raises:
-        VitrailError: if the method is unknown, cannot be told what it is told, or there is no such block.
+        VitrailError: if the method is unknown, does not take an option that is set, or there is no such block.
     """
     check_options(look)
     if look.method == "auto":
@@ -75,10 +75,10 @@ def resolve_options(model: nn.Module, look: ExplainOptions) -> ExplainOptions:
 
 
 def check_options(look: ExplainOptions) -> None:
-    """Refuse what would be passed over.
+    """Check that the method takes the options that are set.
 
     Raises:
-        VitrailError: if the method is unknown, or cannot be told what it is told.
+        VitrailError: if the method is unknown, or does not take an option that is set.
 
     Example:
         >>> check_options(ExplainOptions("rollout", head=1))
@@ -101,7 +101,7 @@ def check_options(look: ExplainOptions) -> None:
 
 
 def best_method(model: nn.Module) -> str:
-    """Name the method that shows most: the rollout where there are maps, the saliency elsewhere."""
+    """Return the default method: rollout if the model has maps, else saliency."""
     return "rollout" if attending_blocks(model) else "saliency"
 
 

@@ -1,4 +1,4 @@
-"""Heat over a picture: what the model saw, coloured by how much each place matters."""
+"""Heatmap overlays: the preprocessed image, coloured by the values of a heatmap."""
 
 import matplotlib
 import numpy as np
@@ -14,9 +14,9 @@ COLOURS = "inferno"
 
 
 def seen(images: Tensor, preprocess: Preprocess, least: int = 160) -> list[Image.Image]:
-    """Turn prepared pictures `(B, C, Y, X)` back into what an eye can look at: the crop that the model saw.
+    """Convert preprocessed images `(B, C, Y, X)` back to viewable images: the crop that the model gets.
 
-    One channel is grey; of more than three the first three are shown. Small pictures grow by a whole factor to `least`
+    One channel is grey; of more than three the first three are shown. Small images grow by a whole factor to `least`
     pixels or more, so that heat over them is smooth.
 
     Example:
@@ -55,8 +55,8 @@ def enlarge(heat: Tensor, size: tuple[int, int], cover: tuple[float, float] = (1
 
     Args:
         heat: one value a cell.
-        size: rows and columns of the picture.
-        cover: height and width of the grid in pictures; what lies over the edge is cut off.
+        size: rows and columns of the image.
+        cover: height and width of the grid in images; the part over the edge is cut off.
     """
     extent = [round(length * share) for length, share in zip(size, cover, strict=True)]
     smooth = interpolate(heat[None, None].float(), size=extent, mode="bicubic", antialias=True)[0, 0]
@@ -70,12 +70,12 @@ def overlay(
     robust: float = 0.025,
     strength: float = 0.65,
 ) -> Image.Image:
-    """Lay heat over a picture: hot places are bright and keep their colours, the rest is dim and grey.
+    """Overlay a heatmap on an image: high values are bright and coloured, low values dim and grey.
 
     Args:
-        picture: what the model saw.
+        picture: the preprocessed image.
         heat: `(H, W)`, any scale.
-        cover: height and width of the grid in pictures; more than 1 where the picture was padded.
+        cover: height and width of the grid in images; more than 1 where the image was padded.
         robust: share of the values to cut off at each end, see `normalised`.
         strength: share of the heat's colour where it is highest.
     """

@@ -1,4 +1,4 @@
-"""What a model learned of places: which positions look alike, and how each head prefers offsets."""
+"""Learned positions: similarity of position embeddings, and the relative position bias of each head."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ def position_similarity(model: nn.Module) -> Tensor:
     "An Image is Worth 16x16 Words", figure 7, centre.
 
     Returns:
-        `(H, W, H, W)`: the picture `[r, c]` is the similarity of the cell in row r and column c with each cell.
+        `(H, W, H, W)`: the image `[r, c]` is the similarity of the cell in row r and column c with each cell.
 
     Raises:
         VitrailError: if the model adds no learned table to its tokens.
@@ -39,7 +39,7 @@ def position_similarity(model: nn.Module) -> Tensor:
 
 
 def relative_bias(model: nn.Module) -> dict[str, Tensor]:
-    """Lay the relative position bias of each block out as pictures.
+    """Lay the relative position bias of each block out as images.
 
     Returns:
         For the name of each position module `(h, 2 H - 1, 2 W - 1)`: a head's addend to the score of a query in the
@@ -66,4 +66,4 @@ def relative_bias(model: nn.Module) -> dict[str, Tensor]:
 def _picture(position: RelativePositionBias) -> Tensor:
     h, w = position.size
     table = position.table.detach().float().T.unflatten(1, (2 * h - 1, 2 * w - 1))  # (entries, h) -> (h, 2H-1, 2W-1)
-    return table.flip(1, 2)  # the table counts query minus key; a picture shows where the key is
+    return table.flip(1, 2)  # the table counts query minus key; an image shows where the key is

@@ -1,4 +1,4 @@
-"""A folder of pictures and a page: what `vitrail explain` leaves behind."""
+"""Output of `vitrail explain`: a folder of images and an HTML page."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
@@ -30,17 +30,17 @@ def album(
     look: ExplainOptions = AUTO,
     top: int = 3,
 ) -> Iterator[Section]:
-    """Draw section after section: each picture, then what the model learned.
+    """Yield the sections of a report: each image, then the figures of the weights.
 
     Args:
         model: a model from `create_model` or `load_model`.
-        pictures: names and PIL pictures.
+        pictures: names and PIL images.
         names: of the classes.
-        look: what to look at; by default everything that the model offers.
-        top: classes to name for each picture.
+        look: options of the explanation; by default every method that the model supports.
+        top: number of classes to name for each image.
 
     Raises:
-        VitrailError: if there is no picture, or the model does not offer what is asked for.
+        VitrailError: if there is no image, or the model does not support the options.
     """
     drawn: list[Tensor] = []
     for name, picture in pictures:
@@ -56,7 +56,7 @@ def album(
 
 
 def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, Image.Image]:
-    """Draw one picture (a batch of one): every method by default, or the one that is asked for."""
+    """Draw one image (a batch of one): every method by default, or the selected one."""
     if look == AUTO:
         return {"Where it looks": methods_scene(model, images)} | scenes(model, images)
     look = resolve_options(model, look)
@@ -67,7 +67,7 @@ def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, I
 
 
 def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> str:
-    """Say what the model names a picture, with probabilities."""
+    """Describe the prediction for an image: class names with probabilities."""
     if not names:
         return "The model has no classes."
     with evaluating(model), torch.no_grad():
@@ -78,7 +78,7 @@ def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> 
 
 
 def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
-    """Write the pictures of a section as PNG files, named after it; names in `taken` are left alone."""
+    """Write the images of a section as PNG files, named after it; names in `taken` are left alone."""
     make_folder(folder)
     written = []
     for title, picture in section.pictures.items():
@@ -95,7 +95,7 @@ def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
 
 
 def save_page(sections: Sequence[Section], folder: Path, model: Any, command: str = "") -> Path:
-    """Write `index.html` with all pictures inside."""
+    """Write `index.html` with all images inside."""
     text = "Bright places matter most. Each picture is scaled by itself, so compare places, not pictures."
     target = folder / "index.html"
     write_file(target, page(f"Inside {name_of(model)}", text, sections, command).encode())

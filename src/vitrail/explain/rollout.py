@@ -1,12 +1,12 @@
-"""Attention through all blocks: which cells of the first grid reach the answer.
+"""Attention rollout: attention of the head on the cells of the first grid, through all blocks.
 
 R = A'_L ... A'_1, A' = rows of (mean over heads of A) + I, scaled to sum to one
 
 "Quantifying Attention Flow in Transformers", section 3. Hierarchical models roll out too: a block with windows is a
 block matrix, kept as its blocks, and entering a coarser grid is the average of the cells that merge. This is a
-first-order proxy: it knows where attention goes, and neither what the values say, nor channel mixers, nor norms.
+first-order proxy: it follows attention probabilities and ignores values, channel mixers and norms.
 
-The product is taken from the answer back to the picture: each step multiplies a few rows, no N x N matrix is made.
+The product is computed from the head back to the image: each step multiplies a few rows, without an N x N matrix.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Ten
 
     Args:
         model: a model from `create_model` or `load_model`.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         query: a token of the last grid, by index or by row and column; by default the tokens that the head reads,
             each as strongly as it reads them.
 
@@ -62,7 +62,7 @@ def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor
         start: rows of weights on the tokens of the last block, `(B, Q, N)`; by default each token alone.
 
     Returns:
-        Weights on the tokens of the first block, `(B, Q, N_first)`; a row sums to what it summed to at the start.
+        Weights on the tokens of the first block, `(B, Q, N_first)`; row sums are preserved.
     """
     last = maps[-1]
     if start is None:
@@ -77,7 +77,7 @@ def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor
 
 
 def through(rows: Tensor, map: AttentionMap) -> Tensor:
-    """Take rows `(B, Q, N)` one block back: `rows @ A'`, group by group, without what attention spends on padding.
+    """Take rows `(B, Q, N)` one block back: `rows @ A'`, group by group, without the attention on padding.
 
     Tokens that are no queries (cells in class attention) stay as they are.
     """

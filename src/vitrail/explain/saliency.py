@@ -23,10 +23,10 @@ def saliency(
 
     Args:
         model: a classifier.
-        images: prepared pictures `(B, C, Y, X)`.
-        target: class, or one for each picture `(B,)`; by default the one that the model names.
+        images: prepared images `(B, C, Y, X)`.
+        target: class, or one for each image `(B,)`; by default the one that the model names.
         samples: noisy copies; 1 with `noise=0` is the plain gradient.
-        noise: standard deviation of the noise, as a share of the range of values in each picture.
+        noise: standard deviation of the noise, as a share of the range of values in each image.
 
     Returns:
         `(B, Y, X)`, at least 0.
@@ -56,7 +56,7 @@ def receptive_field(
 
     Args:
         model: a model from `create_model` or `load_model`, or a backbone.
-        images: prepared pictures `(B, C, Y, X)`.
+        images: prepared images `(B, C, Y, X)`.
         query: a cell of the stage, by row and column, a `Pixel` that it covers, or its index (in the last stage among
             the tokens); by default the cell in the centre.
         stage: index of the stage; -1 is the last.

@@ -1,4 +1,4 @@
-"""How much each token draws from each other in one block: what attention maps and influence maps have in common."""
+"""Token-to-token map of one block: base class of attention maps and influence maps."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from vitrail.grid import Grid
 
 
 class BlockContext(NamedTuple):
-    """Where and on what a block ran.
+    """A block, its grid and the size of the image.
 
     Args:
         block: the block.
         grid: where its tokens sit.
-        picture: rows and columns of the picture in pixels.
+        picture: rows and columns of the image in pixels.
     """
 
     block: MixingBlock
@@ -31,16 +31,16 @@ class BlockContext(NamedTuple):
         return cell_size(self.picture, self.grid)
 
     def token(self, query: Query) -> int:
-        """Return the index of the token that is meant, or say why there is none."""
+        """Return the index of the token of a query, or raise an error with the reason."""
         return token_of(query, self.grid, self.picture)
 
     @property
     def cover(self) -> tuple[float, float]:
-        """Height and width of the grid in pictures: 1, or a little more where the picture was padded."""
+        """Height and width of the grid in images: 1, or a little more where the image was padded."""
         return self.grid.h * self.cell[0] / self.picture[0], self.grid.w * self.cell[1] / self.picture[1]
 
     def everywhere(self, query: Query | None) -> Query | None:
-        """Return a query that means the same place on every other grid; prefix tokens stay what they are."""
+        """Return a query for the same position on every other grid; prefix tokens are unchanged."""
         if query is None or isinstance(query, Pixel):
             return query
         cell = self.token(query) - self.grid.prefix
@@ -67,14 +67,14 @@ def centre_of(query: Query | None, grid: Grid, image: tuple[int, int]) -> tuple[
 
 
 class TokenMap(ABC):
-    """The map of one block, kept in groups: the queries of a group draw from its keys and from no others.
+    """The map of one block, in groups: the queries of a group attend to the keys of the group only.
 
-    In most blocks the tokens of a group are both; where each query has keys of its own, it is a group by itself.
+    In most blocks queries and keys of a group are the same tokens; if each query has its own keys, it is its own group.
 
     Args:
-        place: where and on what the block ran.
-        slots: which token asks in each place of each group, `(G, n)`; -1 is padding.
-        keys: which token is drawn from in each place of each group, `(G, m)`; by default those that ask.
+        place: block, grid and image size.
+        slots: token index of each query of each group, `(G, n)`; -1 is padding.
+        keys: token index of each key of each group, `(G, m)`; by default the queries.
     """
 
     def __init__(self, place: BlockContext, slots: Tensor, keys: Tensor | None = None):
@@ -84,7 +84,7 @@ class TokenMap(ABC):
     @property
     @abstractmethod
     def probabilities(self) -> Tensor:
-        """How much each query (row) draws from each key (column), `(B, G, h, n, m)`; rows sum to one."""
+        """Weight of each key (column) for each query (row), `(B, G, h, n, m)`; rows sum to one."""
 
     @property
     def name(self) -> str:
@@ -102,9 +102,9 @@ class TokenMap(ABC):
         return centres(self.grid, self.cell)
 
     def dense(self) -> Tensor:
-        """Lift the groups to all tokens, `(B, h, N, N)`: zero between groups, without what went to padding.
+        """Scatter the groups to all tokens, `(B, h, N, N)`: zero between groups, without padding.
 
-        A row sums to one less its share in `padding()`.
+        A row sums to one minus `padding()`.
         """
         maps, lost = self.probabilities, self.grid.tokens
         b, _, h = maps.shape[:3]
@@ -114,24 +114,24 @@ class TokenMap(ABC):
         return full[:, :, :lost, :lost]
 
     def padding(self) -> Tensor:
-        """Return what each query spends on padding, `(B, h, N)`."""
+        """Return the weight of padding for each query, `(B, h, N)`."""
         maps = self.probabilities
         spent = (maps * (self.keys < 0).to(maps)[:, None, None, :]).sum(-1)  # (B, G, h, n)
         return self.gathered(spent.transpose(1, 2), self.slots)
 
     def row(self, query: Query) -> Tensor:
-        """Return what one query draws from every token, `(B, h, N)`."""
+        """Return the weights of one query on all tokens, `(B, h, N)`."""
         group, place = (self.slots == self.place.token(query)).nonzero()[0].tolist()
         return self.gathered(self.probabilities[:, group, None, :, place].transpose(1, 2), self.keys[group, None])
 
     def row_picture(self, query: Query) -> Tensor:
-        """Return what one query draws from every cell, `(B, h, H, W)`; the prefix is left out."""
+        """Return the weights of one query on all cells, `(B, h, H, W)`, without the prefix."""
         return self.over_cells(self.row(query))
 
     def received(self) -> Tensor:
-        """Return what each cell gives to a query on average over all queries, `(B, h, H, W)`."""
+        """Return the mean weight of each cell over all queries, `(B, h, H, W)`."""
         maps = self.probabilities
-        real = (self.slots >= 0).to(maps)[:, None, :, None]  # a padded query asks for nothing
+        real = (self.slots >= 0).to(maps)[:, None, :, None]  # padded queries do not count
         given = (maps * real).sum(-2)  # (B, G, h, m)
         return self.over_cells(self.gathered(given.transpose(1, 2), self.keys) / self.grid.tokens)
 

@@ -1,4 +1,4 @@
-"""Which token is meant: by its index, by its cell, or by a pixel of the picture."""
+"""Queries: a token by its index, by its cell, or by a pixel of the image."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from vitrail.grid import Grid
 
 @dataclass(frozen=True)
 class Pixel:
-    """A place in the picture that the model saw; it means the cell that covers it, on whatever grid.
+    """A place in the image that the model saw; it means the cell that covers it, on whatever grid.
 
     Args:
         y: row, from the top.
@@ -27,7 +27,7 @@ Query = int | tuple[int, int] | Pixel
 
 
 def centre(images: Tensor) -> Pixel:
-    """Return the pixel in the middle of prepared pictures `(B, C, Y, X)`."""
+    """Return the pixel in the middle of prepared images `(B, C, Y, X)`."""
     return Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
 
 
@@ -35,9 +35,9 @@ def token_of(query: Query, grid: Grid, picture: tuple[int, int]) -> int:
     """Return the index of the token that is meant.
 
     Args:
-        query: what was asked for.
-        grid: where the tokens sit.
-        picture: rows and columns of the picture in pixels.
+        query: the query.
+        grid: grid of the tokens.
+        picture: rows and columns of the image in pixels.
 
     Raises:
         VitrailError: if there is no such token.

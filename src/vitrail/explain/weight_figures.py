@@ -1,4 +1,4 @@
-"""Pictures of what a model learned, whatever it looks at: positions, position biases, patch filters."""
+"""Figures of the weights, independent of images: positions, position biases, patch filters."""
 
 from PIL import Image, ImageDraw
 from torch import Tensor, nn

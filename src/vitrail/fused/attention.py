@@ -1,71 +1,73 @@
-"""Attention over all tokens or within windows in its fast form."""
+"""Fused attention over all tokens or within windows, for CPU inference."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.folding import Affine, scaled
-from vitrail.fused.grid_cache import GridCache
-from vitrail.fused.unsupported import NotConverted, check_exact_type
+from vitrail.fused.attention_groups import AttentionGroupsCache
+from vitrail.fused.folding import NormAffine, scaled
+from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
-from vitrail.native.attention import TokenGroups, attend_groups, attention_branch, lane_bias
+from vitrail.native.attention import attend_groups, attention_branch
 from vitrail.native.gemm import ADD, Packed, linear, pack_linear
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.positions import NoPosition, RelativePositionBias
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttend, WindowAttention
 from vitrail.shapes import Tokens
 
+WINDOW_SEATS: Seats = {
+    "qkv": (nn.Linear,),
+    "position": (NoPosition, RelativePositionBias),  # others may rotate, or read the queries
+    "attend": (WindowAttend,),
+    "proj": (nn.Linear,),
+}
+SEATS: Seats = {**WINDOW_SEATS, "attend": (Attend,), "qk_norm": (NoQKNorm,)}
 
-class AttentionGroupsCache:
-    """Makes the table of each grid, once, from a mixer's position and the way it cuts.
 
-    It is no module, so that the mixer's parameters stay in fp32: biases are added to scores in fp32.
+class HeadSizes(NamedTuple):
+    """Widths of an attention, read from its projections: heads may have been pruned.
 
     Args:
-        mixer: who says who meets.
-        padding: `(3 C,)`, queries, keys and values of padding.
+        heads: number of heads h.
+        dim: channels C of the tokens.
+        inner: channels `h d` of queries, of keys and of values.
     """
 
-    def __init__(self, mixer: SelfAttention | WindowAttention, padding: Tensor):
-        self.mixer, self.padding = mixer, padding
-        self.tables: GridCache[Grid, TokenGroups] = GridCache()
+    heads: int
+    dim: int
+    inner: int
 
-    def on(self, grid: Grid) -> TokenGroups:
-        """Return the table of a grid."""
-        return self.tables.of(grid, lambda: self._table(grid))
+    @classmethod
+    def of(cls, mixer: SelfAttention | WindowAttention | NeighborhoodAttention) -> "HeadSizes":
+        """Read them.
 
-    @torch.no_grad()
-    def _table(self, grid: Grid) -> TokenGroups:
-        token_index = self.mixer.token_index(grid).int().contiguous()
-        bias = self._bias(grid)
-        if bias is None:
-            return TokenGroups(token_index, self.padding)
-        if bias.ndim == 3:  # (h, n, n), the same for all groups
-            bias = bias[None]
-            mask_index = torch.zeros(len(token_index), dtype=torch.int32, device="cpu")
-        else:  # (groups, h, n, n), of which few differ
-            bias, mask_index = bias.unique(dim=0, return_inverse=True)
-        return TokenGroups(token_index, self.padding, mask_index.int().contiguous(), lane_bias(bias))
+        Example:
+            >>> mixer = SelfAttention(12, num_heads=3)
+            >>> mixer.qkv, mixer.proj, mixer.num_heads = nn.Linear(12, 24), nn.Linear(8, 12), 2  # without one head
+            >>> HeadSizes.of(mixer), HeadSizes.of(mixer).head_dim
+            (HeadSizes(heads=2, dim=12, inner=8), 4)
+        """
+        return cls(mixer.num_heads, mixer.qkv.in_features, mixer.proj.in_features)
 
-    def _bias(self, grid: Grid) -> Tensor | None:
-        mixer = self.mixer
-        if isinstance(mixer, SelfAttention):
-            return mixer.position.bias(self._queries(grid), grid)
-        cut = mixer.cut.of(grid, mixer.window_size, mixer.shift)
-        within = Grid(*cut.window)
-        queries = self._queries(within)
-        return cut.separate(mixer.position.bias(queries, within), like=queries)
+    @property
+    def head_dim(self) -> int:
+        """Channels d of a head."""
+        return self.inner // self.heads
 
-    def _queries(self, grid: Grid) -> Tensor:
-        """Return queries to ask a position with: only their number, precision and device count."""
-        return torch.zeros(1, self.mixer.num_heads, grid.tokens, 1, dtype=torch.float32, device="cpu")
+    def unsupported_reason(self, mixer: SelfAttention | WindowAttention | NeighborhoodAttention) -> str | None:
+        """Return why the projections do not fit together, or None."""
+        fits = mixer.qkv.out_features == 3 * self.inner and self.inner % self.heads == 0
+        if fits and mixer.proj.out_features == self.dim:
+            return None
+        return f"its projections do not hold {self.heads} heads each of queries, keys and values"
 
 
 class AttentionLayers(NamedTuple):
-    """Layers of an attention's branch in fp32, with all that stands beside them folded in.
+    """Projections of an attention in fp32, with norm, query scale and LayerScale folded in.
 
     Args:
         qkv: weight and bias of queries, keys and values, the queries scaled by 1 / sqrt(d).
@@ -82,14 +84,16 @@ class AttentionLayers(NamedTuple):
     @classmethod
     def of(cls, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module) -> "AttentionLayers":
         """Read them off a branch."""
-        width = mixer.qkv.in_features
-        affine = Affine.of(norm, width)
+        sizes = HeadSizes.of(mixer)
+        affine = NormAffine.of(norm, sizes.dim)
         assert affine.eps is not None
-        queries = torch.ones(3 * width, dtype=torch.float32, device="cpu")
-        queries[:width] = (width // mixer.num_heads) ** -0.5
+        queries = torch.ones(3 * sizes.inner, dtype=torch.float32, device="cpu")
+        queries[: sizes.inner] = sizes.head_dim**-0.5
         weight, bias = affine.folded(mixer.qkv)
-        beyond = torch.zeros_like(queries) if mixer.qkv.bias is None else mixer.qkv.bias.detach().float()
-        return cls((weight * queries[:, None], bias * queries), scaled(mixer.proj, scale), beyond * queries, affine.eps)
+        padding = torch.zeros_like(queries) if mixer.qkv.bias is None else mixer.qkv.bias.detach().float()
+        return cls(
+            (weight * queries[:, None], bias * queries), scaled(mixer.proj, scale), padding * queries, affine.eps
+        )
 
 
 class FusedAttention(nn.Module):
@@ -102,7 +106,8 @@ class FusedAttention(nn.Module):
         super().__init__()
         layers = AttentionLayers.of(norm, mixer, scale)
         self.qkv, self.proj = self.pack(layers, dtype)
-        self.eps, self.heads, self.dtype = layers.eps, mixer.num_heads, dtype
+        sizes = HeadSizes.of(mixer)
+        self.eps, self.heads, self.dtype, self.pruned = layers.eps, sizes.heads, dtype, sizes.inner != sizes.dim
         del mixer.qkv, mixer.proj
         self.groups = AttentionGroupsCache(mixer, layers.padding.to(dtype))
 
@@ -112,42 +117,41 @@ class FusedAttention(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
-        seating = self.groups.on(grid)
-        if shared_evenly(x.shape[0] * seating.slots.shape[0]):
-            return attention_branch(x, self.heads, self.qkv, self.proj, seating, self.eps)
+        groups = self.groups.on(grid)
+        if shared_evenly(x.shape[0] * groups.slots.shape[0]) and not self.pruned:
+            return attention_branch(x, self.heads, self.qkv, self.proj, groups, self.eps)
         qkv = linear(x, self.qkv, norm_eps=self.eps, dtype=self.dtype)
-        mixed = attend_groups(qkv, self.heads, seating)
+        mixed = attend_groups(qkv, self.heads, groups)
         return linear(mixed, self.proj, ADD, add=x)
 
 
 def fuse_attention(
     norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
 ) -> FusedAttention:
-    """Return the fast form of an attention's branch.
+    """Return the fused branch of an attention.
 
     Raises:
-        NotConverted: as `check_attention` says, or an unknown scale.
+        NotConverted: as `check_attention`, or an unknown scale.
     """
     check_attention(norm, mixer, dtype)
     return FusedAttention(norm, mixer, scale, dtype)
 
 
-def check_attention(norm: nn.Module, mixer: SelfAttention | WindowAttention, dtype: torch.dtype) -> None:
-    """Refuse an attention that no compiled form computes.
+def check_attention(
+    norm: nn.Module, mixer: SelfAttention | WindowAttention | NeighborhoodAttention, dtype: torch.dtype
+) -> None:
+    """Check what the native code needs of an attention besides its parts.
 
     Raises:
-        NotConverted: no LayerNorm before it, an unknown position, layer or way to attend, or, in bf16, heads of odd
-            width.
+        NotConverted: no LayerNorm before it, or in bf16 an odd head width.
     """
-    if type(norm) is not nn.LayerNorm:
-        raise NotConverted(f"the norm before it is {type(norm).__name__}, not LayerNorm")
-    if type(mixer.position).rotate is not NoPosition.rotate:
-        raise NotConverted("its position turns queries and keys")
-    if type(mixer.position) not in (NoPosition, RelativePositionBias):  # others may look at the queries
-        raise NotConverted(f"its position is {type(mixer.position).__name__}")
-    check_exact_type(WindowAttend if isinstance(mixer, WindowAttention) else Attend, mixer.attend)
-    if isinstance(mixer, SelfAttention):
-        check_exact_type(NoQKNorm, mixer.qk_norm)
-    check_exact_type(nn.Linear, mixer.qkv, mixer.proj)
-    if dtype == torch.bfloat16 and mixer.qkv.in_features // mixer.num_heads % 2:
-        raise NotConverted("heads of odd width cannot be read in pairs")
+    sizes = HeadSizes.of(mixer)
+    if NormAffine.of(norm, sizes.dim).eps is None:
+        raise NotConverted(f"the norm before it is {type(norm).__name__}, not LayerNorm over {sizes.dim} channels")
+    if dtype == torch.bfloat16 and sizes.head_dim % 2:
+        raise NotConverted(f"bf16 needs an even head width, got {sizes.head_dim}")
+
+
+def attention_unsupported_reason(mixer: SelfAttention | WindowAttention | NeighborhoodAttention) -> str | None:
+    """Return why fused code does not compute an attention with known parts, or None."""
+    return HeadSizes.of(mixer).unsupported_reason(mixer)

@@ -1,53 +1,27 @@
-"""A block as two branches, each of which answers with the sum that it is added to.
+"""Residual block as two fused branches, each returning `x + scale(mixer(norm(x)))`.
 
-Only what the model computes anyway is moved: the scale and shift of a LayerNorm, the queries' 1 / sqrt(d) and a
-LayerScale are folded into the weights beside them.
+Weights of a LayerNorm, the queries' 1 / sqrt(d) and a LayerScale are folded into the linear layers next to them.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.attention import fuse_attention
-from vitrail.fused.conversion import Conversion, Conversions
-from vitrail.fused.neighborhood import fuse_neighborhood
-from vitrail.fused.pooling import fuse_channel_mlp, fuse_pooling
-from vitrail.fused.token_mlp import fuse_token_mlp
+from vitrail.errors import VitrailError
+from vitrail.fused.table import MIXERS, unsupported_reason
 from vitrail.fused.unsupported import NotConverted, has_hooks
 from vitrail.grid import Grid
-from vitrail.native.dtypes import as_residual
+from vitrail.native.dtypes import PRODUCTS, RESIDUAL, as_residual
 from vitrail.parts.blocks import Block
-from vitrail.parts.channel_mixers import MLP
-from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
-from vitrail.parts.token_mixers.pooling import Pooling
-from vitrail.parts.token_mixers.self_attention import SelfAttention
-from vitrail.parts.token_mixers.token_mlp import TokenMLP
-from vitrail.parts.token_mixers.window_attention import WindowAttention
+from vitrail.parts.regularisation import DropPath
 from vitrail.shapes import Tokens
 
-BRANCHES: Conversions = {
-    SelfAttention: Conversion(fuse_attention, ("attention",)),
-    WindowAttention: Conversion(fuse_attention, ("attention",)),
-    NeighborhoodAttention: Conversion(fuse_neighborhood, ("neighborhood",)),
-    Pooling: Conversion(fuse_pooling, ("pooling",)),
-    TokenMLP: Conversion(fuse_token_mlp, ("token_mlp",)),
-    MLP: Conversion(fuse_channel_mlp),
-}
-"""The fast form of `x + scale(mixer(norm(x)))` for each mixer of exactly this type: `(norm, mixer, scale, dtype)` gives
-a module `(x, grid) -> x`."""
+BRANCHES = {"token mixer": ("norm1", "token_mixer", "scale1"), "channel mixer": ("norm2", "channel_mixer", "scale2")}
+"""Child names of each residual branch of a block."""
 
-
-class Branches(NamedTuple):
-    """Conversions of branches, and what to call them where a mixer has none of them."""
-
-    forms: Conversions
-    what: str
-
-
-COMPILED = Branches(BRANCHES, "compiled form")
+BLOCK_PARTS = {name for names in BRANCHES.values() for name in names} | {"drop_path"}
 
 
 class FusedBlock(nn.Module):
@@ -58,12 +32,24 @@ class FusedBlock(nn.Module):
         self.tokens, self.channels = tokens, channels
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
-        """Mix tokens, then channels."""
-        return self.channels(self.tokens(x, grid), grid)
+        """Mix tokens, then channels.
+
+        Raises:
+            VitrailError: the layout is not a `Grid`; native code knows no padding, memory or cache.
+        """
+        if type(grid) is not Grid:
+            raise VitrailError(
+                f"An optimized model computes tokens of images (Grid), got {type(grid).__name__}.\n"
+                "Use the model that it was made from."
+            )
+        if x.dtype in PRODUCTS:
+            return self.channels(self.tokens(x, grid), grid)
+        y = as_residual(x, RESIDUAL[x.dtype])  # called from an unconverted module, in the compute dtype
+        return self.channels(self.tokens(y, grid), grid).to(x.dtype)
 
 
 class UnfusedBranch(nn.Module):
-    """`x + scale(mixer(norm(x)))` as it was, in the precision of products; only the sum is stored as the residual."""
+    """An unconverted branch in the compute dtype; the sum is stored as the residual."""
 
     def __init__(self, norm: nn.Module, mixer: nn.Module, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -74,36 +60,50 @@ class UnfusedBranch(nn.Module):
         return as_residual(x + self.scale(self.mixer(self.norm(x.to(self.dtype)), grid)), x.dtype)
 
 
-def fuse_block(block: Block, dtype: torch.dtype, unconverted: Counter[str], kinds: Sequence[Branches]) -> FusedBlock:
-    """Return the fast form of a block.
+def block_unsupported_reason(block: Block) -> str | None:
+    """Return why a block is not two residual branches with drop path and nothing else, or None."""
+    unknown = (block._modules.keys() ^ BLOCK_PARTS) | block._parameters.keys() | block._buffers.keys()
+    if unknown:
+        return "unknown part " + ", ".join(sorted(unknown))
+    if type(block.drop_path) is not DropPath or has_hooks(block.drop_path):
+        return f"its drop_path is {type(block.drop_path).__name__}, or has hooks"
+    return "it has a forward of its own" if "forward" in vars(block) else None
+
+
+def fuse_block(block: Block, dtype: torch.dtype, unconverted: Counter[str], targets: Sequence[str]) -> FusedBlock:
+    """Return the fused block.
 
     Args:
-        block: what to compute.
-        dtype: precision of products.
-        unconverted: counts the branches that a form refuses, with why.
-        kinds: the first whose form does not refuse is taken; a branch that all refuse stays as it is.
+        block: block to convert.
+        dtype: compute dtype.
+        unconverted: counts the branches without a fused operation, by reason.
+        targets: columns of `MIXERS`; the first with an operation for a mixer is used.
+
+    Raises:
+        NotConverted: the block has unknown parts.
     """
-    return FusedBlock(
-        _branch("token mixer", (block.norm1, block.token_mixer, block.scale1), dtype, unconverted, kinds),
-        _branch("channel mixer", (block.norm2, block.channel_mixer, block.scale2), dtype, unconverted, kinds),
+    reason = block_unsupported_reason(block)
+    if reason is not None:
+        raise NotConverted(reason)
+    tokens, channels = (
+        _branch(place, [getattr(block, name) for name in names], dtype, unconverted, targets)
+        for place, names in BRANCHES.items()
     )
+    return FusedBlock(tokens, channels)
 
 
 def _branch(
-    place: str,
-    branch: tuple[nn.Module, nn.Module, nn.Module],
-    dtype: torch.dtype,
-    unconverted: Counter[str],
-    kinds: Sequence[Branches],
+    place: str, parts: Sequence[nn.Module], dtype: torch.dtype, unconverted: Counter[str], targets: Sequence[str]
 ) -> nn.Module:
-    mixer = type(branch[1])
-    for kind in kinds:
+    norm, mixer, scale = parts
+    for target in targets:
         try:
-            if has_hooks(*branch):
-                raise NotConverted(f"somebody listens to the {mixer.__name__}")
-            if mixer not in kind.forms:
-                raise NotConverted(f"{mixer.__name__} has no {kind.what}")
-            return kind.forms[mixer].of(*branch, dtype)
-        except NotConverted as reason:
-            unconverted[f"{place}: {reason}"] += 1
-    return UnfusedBranch(*branch, dtype)
+            reason = unsupported_reason(mixer, target)
+            if reason is not None:
+                raise NotConverted(reason)
+            if has_hooks(norm, scale):
+                raise NotConverted("its norm or scale has hooks or a forward of its own")
+            return getattr(MIXERS[type(mixer)], target).of(norm, mixer, scale, dtype)
+        except NotConverted as error:
+            unconverted[f"{place}: {error}"] += 1
+    return UnfusedBranch(norm, mixer, scale, dtype)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.unsupported import NotConverted, require_libraries
+from vitrail.fused.unsupported import NotConverted, Seats, check_parts, has_hooks, require_libraries
 from vitrail.grid import Grid
 from vitrail.native.allocator import empty
 from vitrail.native.bottleneck import (
@@ -30,7 +30,8 @@ from vitrail.parts.bottlenecks import (
 )
 from vitrail.parts.convolutions import SameStdConv2d, StdConv2d, standardise
 from vitrail.parts.merging import NoMerging
-from vitrail.parts.norms import TokenGroupNorm
+from vitrail.parts.norms import GroupNormReLU, MapGroupNorm, TokenGroupNorm
+from vitrail.parts.regularisation import DropPath
 from vitrail.parts.stages import Stage
 from vitrail.shapes import Tokens
 
@@ -92,6 +93,23 @@ class FusedPostActivation(FusedBottleneck):
         return Step(join(shortcut, act, y, finalize(moments, self.norms[2]), into), size)
 
 
+_CONV, _RELU = (StdConv2d, SameStdConv2d), (GroupNormReLU,)
+_COMMON: Seats = {
+    "conv1": _CONV,
+    "conv2": _CONV,
+    "conv3": _CONV,
+    "norm1": _RELU,
+    "norm2": _RELU,
+    "drop_path": (DropPath,),
+}
+SEATS: dict[type[nn.Module], Seats] = {
+    PreActivationEntry: {**_COMMON, "norm3": _RELU, "proj": _CONV},
+    PreActivationBottleneck: {**_COMMON, "norm3": _RELU},
+    PostActivationEntry: {**_COMMON, "norm3": (MapGroupNorm,), "proj": _CONV, "proj_norm": (MapGroupNorm,)},
+    PostActivationBottleneck: {**_COMMON, "norm3": (MapGroupNorm,)},
+}
+"""Known parts of a bottleneck of exactly this type."""
+
 BOTTLENECKS: dict[type[nn.Module], Callable[..., FusedBottleneck]] = {
     PreActivationEntry: FusedPreActivation,
     PreActivationBottleneck: FusedPreActivation,
@@ -139,9 +157,13 @@ def fuse_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
         return stage
     unknown = next((type(module).__name__ for module in modules if type(module) not in BOTTLENECKS), None)
     if unknown:
-        raise NotConverted(f"{unknown} has no compiled form among bottlenecks")
-    if type(stage.exit) is not NoMerging:
-        raise NotConverted(f"its exit is {type(stage.exit).__name__}")
+        raise NotConverted(f"{unknown} has no fused operation among bottlenecks")
+    if stage._modules.keys() != {"entry", "blocks", "exit"} or type(stage.exit) is not NoMerging:
+        raise NotConverted(f"its parts are {', '.join(stage._modules)}, its exit is {type(stage.exit).__name__}")
+    for module in modules:
+        check_parts(module, SEATS[type(module)])
+    if has_hooks(stage):
+        raise NotConverted("it has hooks or a forward of its own")
     require_libraries("bottleneck")
     return FusedBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
 
@@ -162,7 +184,7 @@ def filters_of(conv: nn.Module) -> tuple[Tensor, Window]:
         NotConverted: it convolves in an unknown way.
     """
     if not isinstance(conv, StdConv2d) or type(conv) not in (StdConv2d, SameStdConv2d):
-        raise NotConverted(f"{type(conv).__name__} has no compiled form among bottlenecks")
+        raise NotConverted(f"{type(conv).__name__} has no fused operation among bottlenecks")
     if conv.out_channels % 16:
         raise NotConverted(f"{conv.out_channels} channels do not fill whole vectors")
     window = Window(conv.kernel_size[0], conv.stride[0], same=isinstance(conv, SameStdConv2d))

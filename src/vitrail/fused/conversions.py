@@ -1,4 +1,4 @@
-"""Which module has which fast form. To add one, add a line."""
+"""Conversion of each layer type for CPU inference; mixers are in `table.MIXERS`. To add a layer, add a row."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from vitrail.fused.convolution import (
     fuse_tokenizer,
 )
 from vitrail.fused.linear import fuse_linear
-from vitrail.fused.patches import fuse_map_patches, fuse_patch_embedding, fuse_patch_merging
+from vitrail.fused.patches import PATCH_SEATS, fuse_map_patches, fuse_patch_embedding, fuse_patch_merging
 from vitrail.fused.stems import fuse_stem
 from vitrail.parts.embeddings import ConvStem, ConvTokenizer, MapPatches, OverlappingPatchEmbedding, PatchEmbedding
 from vitrail.parts.merging import ConvMerging, NormedConvMerging, PatchMerging
@@ -22,26 +22,22 @@ from vitrail.preprocess import Preprocess
 
 CONVERSIONS: Conversions = {
     nn.Linear: Conversion(fuse_linear),
-    PatchEmbedding: Conversion(fuse_patch_embedding, ("patches",)),
-    MapPatches: Conversion(fuse_map_patches, ("convolution",)),
-    PatchMerging: Conversion(fuse_patch_merging, ("patches",)),
-    ConvTokenizer: Conversion(fuse_tokenizer, ("convolution",)),
-    OverlappingPatchEmbedding: Conversion(fuse_overlapping_patches, ("convolution",)),
-    ConvMerging: Conversion(fuse_conv_merging, ("convolution",)),
-    NormedConvMerging: Conversion(fuse_normed_conv_merging, ("convolution",)),
+    PatchEmbedding: Conversion(fuse_patch_embedding, ("patches",), PATCH_SEATS),
+    MapPatches: Conversion(fuse_map_patches, ("convolution",), {"patches": (PatchEmbedding,)}),
+    PatchMerging: Conversion(fuse_patch_merging, ("patches",), {"norm": (nn.LayerNorm,), "reduction": (nn.Linear,)}),
+    ConvTokenizer: Conversion(fuse_tokenizer, ("convolution",), {"proj": (nn.Sequential,), "norm": (nn.LayerNorm,)}),
+    OverlappingPatchEmbedding: Conversion(fuse_overlapping_patches, ("convolution",), {"proj": (nn.Conv2d,)}),
+    ConvMerging: Conversion(fuse_conv_merging, ("convolution",), {"reduction": (nn.Conv2d,)}),
+    NormedConvMerging: Conversion(
+        fuse_normed_conv_merging, ("convolution",), {"reduction": (nn.Conv2d,), "norm": (nn.LayerNorm,)}
+    ),
     ConvStem: Conversion(fuse_stem, ("bottleneck",)),
     Stage: Conversion(fuse_stage),
 }
-"""For modules of exactly this type, `(module, dtype) -> module` with the same call, and the libraries it needs.
-
-Blocks are not here: their branches are, in `branches.BRANCHES`.
-"""
-
-TOKEN_LAYERS = set(CONVERSIONS) - {nn.Linear, Stage}
-"""Those of them that make tokens, `(images) -> (x, grid)`, or hand them on, `(x, grid) -> (x, grid)`, by themselves."""
+"""`(module, dtype)` to a module with the same call, for modules of exactly this type."""
 
 
 def conversions_for(preprocess: Preprocess) -> Conversions:
-    """Return the forms of a model whose pictures are normalised so."""
-    patches = Conversion(partial(fuse_patch_embedding, preprocess=preprocess), CONVERSIONS[PatchEmbedding].libraries)
-    return {**CONVERSIONS, PatchEmbedding: patches}
+    """Return the conversions of a model whose images are normalised by `preprocess`."""
+    known = CONVERSIONS[PatchEmbedding]
+    return {**CONVERSIONS, PatchEmbedding: known._replace(make=partial(known.make, preprocess=preprocess))}

@@ -1,9 +1,9 @@
-"""Convolutions that make tokens, in their fast form: one product each, with the norm that may follow."""
+"""Fused convolutions that make or merge tokens: one GEMM each, with the norm after it."""
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.unsupported import check_exact_type
+from vitrail.fused.unsupported import NotConverted, check_parts
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import PackedConvolution, convolve, pack_convolution
 from vitrail.native.dtypes import RESIDUAL
@@ -67,6 +67,7 @@ def fuse_normed_conv_merging(layer: NormedConvMerging, dtype: torch.dtype) -> Fu
 
 def fuse_tokenizer(layer: ConvTokenizer, dtype: torch.dtype) -> FusedTokenizer:
     """Return the fast form of two convolutions of pictures, with their norm."""
+    check_parts(layer.proj, {"0": (nn.Conv2d,), "1": (nn.Conv2d,)})
     return FusedTokenizer([_packed(conv, dtype) for conv in layer.proj], LaneNorm.of(layer.norm))
 
 
@@ -76,7 +77,21 @@ def fuse_overlapping_patches(layer: OverlappingPatchEmbedding, dtype: torch.dtyp
 
 
 def _packed(conv: nn.Module, dtype: torch.dtype) -> PackedConvolution:
-    check_exact_type(nn.Conv2d, conv)
-    assert isinstance(conv, nn.Conv2d) and conv.groups == 1 and isinstance(conv.padding, tuple)
+    assert isinstance(conv, nn.Conv2d)
+    check_conv(conv)
     bias = None if conv.bias is None else conv.bias.detach().float()
-    return pack_convolution(conv.weight.detach().float(), bias, conv.stride[0], conv.padding[0], dtype)
+    padding = conv.padding[0]
+    assert isinstance(padding, int)
+    return pack_convolution(conv.weight.detach().float(), bias, conv.stride[0], padding, dtype)
+
+
+def check_conv(conv: nn.Conv2d) -> None:
+    """Check that a convolution is square, dense and padded with zeros.
+
+    Raises:
+        NotConverted: it is not.
+    """
+    square = all(len({*of}) == 1 for of in (conv.kernel_size, conv.stride, conv.padding))
+    plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+    if not (square and plain) or isinstance(conv.padding, str):
+        raise NotConverted("its convolution has groups, dilation, another padding or unequal sides")

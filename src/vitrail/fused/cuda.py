@@ -2,21 +2,25 @@
 
 from collections import Counter
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vitrail.fused.blocks import block_unsupported_reason
 from vitrail.fused.cuda_attention import CudaWindowAttention
 from vitrail.fused.cuda_graphs import Recordings, record
-from vitrail.fused.optimized_model import DTYPES, OptimizedClassifier, in_own_precision
+from vitrail.fused.optimized_model import OptimizedClassifier, in_own_precision
+from vitrail.fused.plan import DTYPES
+from vitrail.fused.table import MIXERS, unsupported_reason
+from vitrail.fused.unsupported import copy_hooks, has_hooks
+from vitrail.fused.walker import replace_modules
 from vitrail.grid import Grid
 from vitrail.kernels.add_layer_norm import add_layer_norm
 from vitrail.parts.backbone import Classifier, Features
 from vitrail.parts.blocks import Block
-from vitrail.parts.positions import NoPosition
 from vitrail.parts.regularisation import LayerScale
-from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.shapes import Image, Tokens
 
 
@@ -70,7 +74,7 @@ class CudaGraphClassifier(OptimizedClassifier):
 
     def _tables(self) -> list[Any]:
         """Return the tables that a recording reads: a grid that is forgotten must not take them away."""
-        return [dict(module.tables) for module in self.modules() if isinstance(module, CudaWindowAttention)]
+        return [dict(module.groups.tables) for module in self.modules() if isinstance(module, CudaWindowAttention)]
 
     def features(self, images: Image) -> Features:
         """Return tokens, grid and pyramid, in the precision of the model."""
@@ -94,41 +98,50 @@ def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Any = rec
     """
     fast: Any = deepcopy(model).eval().requires_grad_(False)
     unconverted: Counter[str] = Counter()
-    _replace(fast, dtype, unconverted)
+    replace_modules(fast, partial(_convert, dtype=dtype, unconverted=unconverted))
     fast = fast.to(dtype=dtype, memory_format=torch.channels_last)
     recorded = CudaGraphClassifier(fast, dtype, recorder)
     recorded.unconverted = dict(unconverted)
     return recorded
 
 
-def _replace(parent: nn.Module, dtype: torch.dtype, unconverted: Counter[str]) -> None:
-    """Put the fast form of each block and window attention in its place."""
-    for name, child in list(parent.named_children()):
-        if type(child) is Block:
-            fold_scales(child)
-            _replace(child, dtype, unconverted)
-            if type(child.norm2) is nn.LayerNorm and child.norm2.bias is not None:
-                setattr(parent, name, CudaBlock(child))
-            else:
-                unconverted[f"sum and norm: {type(child.norm2).__name__} is no LayerNorm"] += 1
-        elif type(child) is WindowAttention and type(child.position).rotate is NoPosition.rotate:
-            setattr(parent, name, CudaWindowAttention(child, dtype))
-        elif type(child) is WindowAttention:
-            unconverted["token mixer: its position turns queries and keys"] += 1
-        else:
-            _replace(child, dtype, unconverted)
+def _convert(module: nn.Module, dtype: torch.dtype, unconverted: Counter[str]) -> nn.Module | None:
+    """Convert a block or a window attention."""
+    convert = partial(_convert, dtype=dtype, unconverted=unconverted)
+    if type(module) is Block:
+        reason = block_unsupported_reason(module)
+        if reason is None:
+            fold_scales(module)
+            reason = _norm_unsupported_reason(module.norm2)
+        if reason is not None:
+            unconverted[f"sum and norm: {reason}"] += 1
+            return None
+        replace_modules(module, convert)
+        return copy_hooks(CudaBlock(module), module)
+    row = MIXERS.get(type(module))
+    if row is None or row.cuda is None:
+        return None
+    reason = unsupported_reason(module, "cuda", called=("qkv", "proj"))
+    if reason is not None:
+        unconverted[f"token mixer: {reason}"] += 1
+        return None
+    return row.cuda(module, dtype)
 
 
-def fold_scales(block: nn.Module) -> None:
-    """Fold the LayerScales of a block into the linear layers before them."""
-    for scale, last in (("scale1", "token_mixer.proj"), ("scale2", "channel_mixer.fc2")):
-        gamma = getattr(block, scale, None)
-        try:
-            layer = block.get_submodule(last)
-        except AttributeError:
+def _norm_unsupported_reason(norm: nn.Module) -> str | None:
+    if type(norm) is not nn.LayerNorm or norm.bias is None or len(norm.normalized_shape) != 1:
+        return f"{type(norm).__name__} is no LayerNorm over channels"
+    return "its norm2 has hooks or a forward of its own" if has_hooks(norm) else None
+
+
+def fold_scales(block: Block) -> None:
+    """Fold the LayerScales of a block into the last linear layers of known mixers."""
+    for scale, mixer in (("scale1", block.token_mixer), ("scale2", block.channel_mixer)):
+        gamma, row = getattr(block, scale, None), MIXERS.get(type(mixer))
+        layer = getattr(mixer, row.last, None) if row and row.last else None
+        if type(gamma) is not LayerScale or type(layer) is not nn.Linear or has_hooks(gamma, mixer):
             continue
-        if type(gamma) is LayerScale and type(layer) is nn.Linear:
-            layer.weight.mul_(gamma.gamma[:, None])
-            if layer.bias is not None:
-                layer.bias.mul_(gamma.gamma)
-            setattr(block, scale, nn.Identity())
+        layer.weight.mul_(gamma.gamma[:, None])
+        if layer.bias is not None:
+            layer.bias.mul_(gamma.gamma)
+        setattr(block, scale, nn.Identity())

@@ -1,28 +1,28 @@
-"""Scales and shifts that stand beside a linear layer, folded into it in fp32, before any rounding."""
+"""Folding of norm weights and LayerScale into a linear layer, in fp32, before any rounding."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.unsupported import NotConverted
+from vitrail.fused.unsupported import NotConverted, has_hooks
 from vitrail.parts.regularisation import LayerScale
 
 
 @dataclass(frozen=True)
-class Affine:
-    """Scale and shift of a LayerNorm, to be folded into the layer behind it; `eps` is None for other norms."""
+class NormAffine:
+    """Weight and bias of a LayerNorm, to fold into the next layer; `eps` is None for other norms, which stay."""
 
     weight: Tensor
     bias: Tensor
     eps: float | None
 
     @classmethod
-    def of(cls, norm: nn.Module, width: int) -> "Affine":
-        """Read them off a norm; another norm keeps its own."""
+    def of(cls, norm: nn.Module, width: int) -> "NormAffine":
+        """Read the weights of a norm over `width` channels; identity weights for another norm."""
         zeros = torch.zeros(width, dtype=torch.float32, device="cpu")
         ones = zeros + 1
-        if type(norm) is not nn.LayerNorm or norm.normalized_shape != (width,):
+        if type(norm) is not nn.LayerNorm or norm.normalized_shape != (width,) or has_hooks(norm):
             return cls(ones, zeros, None)
         return cls(
             ones if norm.weight is None else norm.weight.detach().float(),
@@ -31,20 +31,20 @@ class Affine:
         )
 
     def folded(self, layer: nn.Linear) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of a layer that takes its input before scale and shift."""
+        """Return weight and bias of a layer whose input is normalised without weight and bias."""
         weight = layer.weight.detach().float()
         bias = weight @ self.bias
         return weight * self.weight, bias if layer.bias is None else bias + layer.bias.detach().float()
 
 
 def scaled(layer: nn.Linear, scale: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias of a layer with the LayerScale behind it.
+    """Return weight and bias of a layer with the LayerScale after it folded in.
 
     Raises:
-        NotConverted: what is behind it is something else.
+        NotConverted: the scale is neither LayerScale nor identity.
     """
     if type(scale) not in (nn.Identity, LayerScale):
-        raise NotConverted(f"what scales it is {type(scale).__name__}")
+        raise NotConverted(f"its scale is {type(scale).__name__}")
     weight, bias = layer.weight.detach().float(), None if layer.bias is None else layer.bias.detach().float()
     if isinstance(scale, LayerScale):
         gamma = scale.gamma.detach().float()

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fused.attention import AttentionLayers, FusedAttention, check_attention
-from vitrail.fused.blocks import Branches
-from vitrail.fused.conversion import Conversion
-from vitrail.fused.folding import Affine, scaled
+from vitrail.fused.folding import NormAffine, scaled
 from vitrail.fused.mlp import check_mlp
 from vitrail.fused.unsupported import NotConverted
 from vitrail.grid import Grid
@@ -33,7 +31,7 @@ class Int8Attention(FusedAttention):
 class Int8MLP(nn.Module):
     """`x + scale(mlp(norm(x)))` in int8, in one go."""
 
-    def __init__(self, affine: Affine, mixer: MLP, scale: nn.Module):
+    def __init__(self, affine: NormAffine, mixer: MLP, scale: nn.Module):
         super().__init__()
         self.eps = affine.eps
         self.first = pack_int8_normed(*affine.folded(mixer.fc1))
@@ -63,20 +61,10 @@ def int8_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) 
         NotConverted: no LayerNorm before it, or as `mlp.fuse_mlp` does.
     """
     check_mlp(mixer, dtype)
-    affine = Affine.of(norm, mixer.fc1.in_features)
+    affine = NormAffine.of(norm, mixer.fc1.in_features)
     if affine.eps is None:
-        raise NotConverted(f"an MLP behind {type(norm).__name__} has no form in int8")
+        raise NotConverted(f"an MLP after {type(norm).__name__} has no int8 operation")
     return Int8MLP(affine, mixer, scale)
-
-
-INT8 = Branches(
-    {
-        SelfAttention: Conversion(int8_attention, ("int8", "int8_attention", "attention")),
-        WindowAttention: Conversion(int8_attention, ("int8", "int8_attention", "attention")),
-        MLP: Conversion(int8_mlp, ("int8",)),
-    },
-    "form in int8",
-)
 
 
 def computes_int8(model: nn.Module) -> bool:

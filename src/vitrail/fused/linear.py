@@ -1,16 +1,17 @@
-"""Single layers in their fast form."""
+"""Linear layers, and wrappers that keep unconverted modules in their own dtype."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.unsupported import NotConverted
-from vitrail.grid import Grid
+from vitrail.fused.unsupported import NotConverted, has_hooks
 from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.gemm import linear, pack_linear
 
 
 class FusedLinear(nn.Module):
-    """A linear layer with packed weights; its bias can be read, as window attention does for padding."""
+    """A linear layer with packed weights; its bias stays readable, as window attention reads it for padding."""
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype):
         super().__init__()
@@ -18,41 +19,49 @@ class FusedLinear(nn.Module):
         self.packed = pack_linear(layer.weight, layer.bias, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply and shift."""
+        """Apply the layer."""
         return linear(x, self.packed)
 
 
 class InFp32(nn.Module):
-    """What computes in fp32 whatever comes: nothing behind it could average an error away."""
+    """Casts the input of a module to fp32: rounding errors of the last norm and the head are not averaged out."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Widen, and compute."""
+        """Cast and compute."""
         return self.module(x.float())
 
 
 class DtypeBoundary(nn.Module):
-    """What stays PyTorch, in the precision of products, where others hand a residual on that is stored otherwise."""
+    """Wraps an unconverted module: casts inputs to the compute dtype, outputs to the residual dtype."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype):
         super().__init__()
         self.module, self.dtype = module, dtype
 
-    def forward(self, x: Tensor, *grid: Grid) -> tuple[Tensor, Grid]:
-        """Narrow, compute, and store the answer as the residual."""
-        y, after = self.module(x.to(self.dtype), *grid)
-        return as_residual(y, RESIDUAL[self.dtype]), after
+    def forward(self, *given: Any) -> Any:
+        """Cast, compute, cast back."""
+        y = self.module(*(x.to(self.dtype) if _is_float(x) else x for x in given))
+        if isinstance(y, Tensor):
+            return as_residual(y, RESIDUAL[self.dtype])
+        return tuple(as_residual(part, RESIDUAL[self.dtype]) if _is_float(part) else part for part in y)
+
+
+def _is_float(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
 
 
 def fuse_linear(layer: nn.Linear, dtype: torch.dtype) -> FusedLinear:
-    """Return the fast form of a linear layer.
+    """Return the fused linear layer.
 
     Raises:
-        NotConverted: an odd number of inputs in bf16.
+        NotConverted: it has hooks, or an odd number of inputs in bf16.
     """
+    if has_hooks(layer):
+        raise NotConverted("it has hooks or a forward of its own")
     if dtype == torch.bfloat16 and layer.in_features % 2:
-        raise NotConverted("an odd number of inputs cannot be read in pairs")
+        raise NotConverted(f"bf16 needs an even number of inputs, got {layer.in_features}")
     return FusedLinear(layer, dtype)

@@ -1,22 +1,24 @@
-"""The MLP of a block in its fast form."""
+"""Fused MLP branch, for CPU inference."""
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.folding import Affine, scaled
-from vitrail.fused.unsupported import NotConverted, check_exact_type
+from vitrail.fused.folding import NormAffine, scaled
+from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
 from vitrail.native.gemm import mlp, pack_linear
 from vitrail.parts.channel_mixers import MLP
 from vitrail.shapes import Tokens
 
+MLP_SEATS: Seats = {"fc1": (nn.Linear,), "act": (nn.GELU,), "fc2": (nn.Linear,)}
+
 
 class FusedMLP(nn.Module):
-    """`x + scale(mlp(norm(x)))` in one go; a norm that is no LayerNorm runs before it."""
+    """`x + scale(mlp(norm(x)))` in one call; a norm other than LayerNorm runs before it."""
 
     def __init__(self, norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
-        affine = Affine.of(norm, mixer.fc1.in_features)
+        affine = NormAffine.of(norm, mixer.fc1.in_features)
         self.norm = nn.Identity() if affine.eps is not None else norm
         self.eps = affine.eps
         self.first = pack_linear(*affine.folded(mixer.fc1), dtype)
@@ -28,32 +30,29 @@ class FusedMLP(nn.Module):
 
 
 def fuse_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> FusedMLP:
-    """Return the fast form of an MLP's branch.
+    """Return the fused branch of an MLP.
 
     Raises:
-        NotConverted: another activation, an odd number of channels in bf16, or an unknown scale.
+        NotConverted: an odd number of channels in bf16, or an unknown scale.
     """
     check_mlp(mixer, dtype)
     return FusedMLP(norm, mixer, scale, dtype)
 
 
 def check_mlp(mixer: MLP, dtype: torch.dtype) -> None:
-    """Refuse an MLP that no compiled form computes.
+    """Check the widths of an MLP.
 
     Raises:
-        NotConverted: another activation or kind of layer, or an odd number of channels in bf16.
+        NotConverted: an odd number of channels in bf16.
     """
-    check_layers(mixer)
-    if dtype == torch.bfloat16 and (mixer.fc1.in_features % 2 or mixer.fc2.in_features % 2):
-        raise NotConverted("odd numbers of channels cannot be read in pairs")
+    widths = mixer.fc1.in_features, mixer.fc2.in_features
+    if dtype == torch.bfloat16 and any(width % 2 for width in widths):
+        raise NotConverted(f"bf16 needs even widths, got {widths[0]} and {widths[1]}")
 
 
-def check_layers(mixer: MLP) -> None:
-    """Refuse an MLP whose layers are not two linear ones with the exact GELU in between.
-
-    Raises:
-        NotConverted: they are not.
-    """
-    if type(mixer.act) is not nn.GELU or mixer.act.approximate != "none":
-        raise NotConverted(f"{type(mixer.act).__name__} is not the exact GELU")
-    check_exact_type(nn.Linear, mixer.fc1, mixer.fc2)
+def mlp_unsupported_reason(mixer: MLP) -> str | None:
+    """Return why fused code does not compute an MLP with known parts, or None."""
+    assert isinstance(mixer.act, nn.GELU)
+    if mixer.act.approximate != "none":
+        return f"its act is GELU with approximate={mixer.act.approximate!r}, not the exact GELU"
+    return None if mixer.fc2.in_features == mixer.fc1.out_features else "its layers do not fit together"

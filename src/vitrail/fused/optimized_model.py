@@ -12,9 +12,6 @@ from vitrail.kernels.tracing import is_tracing
 from vitrail.parts.backbone import Classifier, Features
 from vitrail.shapes import Image
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""What a precision is called; of `int8` see `fused/int8.py`."""
-
 
 class OptimizedClassifier(Classifier):
     """A classifier that `vitrail.optimize` has made.

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vitrail.fused.folding import Affine
-from vitrail.fused.unsupported import NotConverted, check_exact_type
+from vitrail.fused.convolution import check_conv
+from vitrail.fused.folding import NormAffine
+from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import convolve, pack_convolution
 from vitrail.native.dtypes import RESIDUAL
@@ -16,6 +17,8 @@ from vitrail.parts.embeddings import MapPatches, PatchEmbedding
 from vitrail.parts.merging import PatchMerging
 from vitrail.preprocess import Preprocess
 from vitrail.shapes import Image, Tokens
+
+PATCH_SEATS: Seats = {"proj": (nn.Conv2d,), "norm": (nn.Identity, nn.LayerNorm)}
 
 
 def as_bytes(preprocess: Preprocess) -> Pixels:
@@ -63,7 +66,7 @@ class FusedPatchMerging(nn.Module):
 
     def __init__(self, layer: PatchMerging, dtype: torch.dtype):
         super().__init__()
-        affine = Affine.of(layer.norm, layer.reduction.in_features)
+        affine = NormAffine.of(layer.norm, layer.reduction.in_features)
         assert affine.eps is not None
         weight, bias = affine.folded(layer.reduction)
         by_column = weight.unflatten(1, (2, 2, -1))  # (out, right, down, C), the authors' order
@@ -102,11 +105,9 @@ def fuse_patch_embedding(
         preprocess: how pictures were normalised, where that is known.
 
     Raises:
-        NotConverted: what follows it is neither LayerNorm nor nothing, or it projects in an unknown way.
+        NotConverted: its convolution is of another kind.
     """
-    if type(layer.norm) not in (nn.Identity, nn.LayerNorm):
-        raise NotConverted(f"the norm after it is {type(layer.norm).__name__}, not LayerNorm")
-    check_exact_type(nn.Conv2d, layer.proj)
+    check_conv(layer.proj)
     return FusedPatchEmbedding(layer, dtype, preprocess)
 
 
@@ -114,11 +115,10 @@ def fuse_map_patches(layer: MapPatches, dtype: torch.dtype) -> FusedMapPatches:
     """Return the fast form of patches of a map.
 
     Raises:
-        NotConverted: a norm follows, or it projects in an unknown way.
+        NotConverted: its patch embedding has a norm, or its convolution is of another kind.
     """
-    if type(layer.patches.norm) is not nn.Identity:
-        raise NotConverted(f"{type(layer.patches.norm).__name__} follows it")
-    check_exact_type(nn.Conv2d, layer.patches.proj)
+    check_parts(layer.patches, {**PATCH_SEATS, "norm": (nn.Identity,)})
+    check_conv(layer.patches.proj)
     return FusedMapPatches(layer.patches, dtype)
 
 
@@ -126,10 +126,8 @@ def fuse_patch_merging(layer: PatchMerging, dtype: torch.dtype) -> FusedPatchMer
     """Return the fast form of a patch merging.
 
     Raises:
-        NotConverted: an unknown norm or layer, or an odd number of channels in bf16.
+        NotConverted: an odd number of channels in bf16.
     """
-    check_exact_type(nn.LayerNorm, layer.norm)
-    check_exact_type(nn.Linear, layer.reduction)
     if dtype == torch.bfloat16 and layer.reduction.in_features % 2:
-        raise NotConverted("an odd number of inputs cannot be read in pairs")
+        raise NotConverted(f"bf16 needs an even number of inputs, got {layer.reduction.in_features}")
     return FusedPatchMerging(layer, dtype)

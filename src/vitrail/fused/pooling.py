@@ -1,4 +1,4 @@
-"""The branches of a PoolFormer block in their fast form: their norm looks at a whole picture at once."""
+"""Fused branches of a PoolFormer block, for CPU inference: the norm is over all tokens of an image."""
 
 from typing import TypeGuard
 
@@ -20,9 +20,9 @@ from vitrail.shapes import Tokens
 
 
 class FusedPooling(nn.Module):
-    """`x + scale(pooling(norm(x)))` in two passes over the tokens: variance, then all the rest.
+    """`x + scale(pooling(norm(x)))` in two passes over the tokens: variance, then the rest.
 
-    The mean of a neighbourhood keeps what is the same in all cells, so the norm's mean and shift cancel out.
+    Pooling subtracts each cell from the mean of its neighbourhood, so the norm's mean and bias cancel out.
     """
 
     def __init__(self, norm: TokenGroupNorm, mixer: Pooling, scale: nn.Module):
@@ -36,8 +36,8 @@ class FusedPooling(nn.Module):
         return pool(x, grid, self.size, self.factor[0], self.eps)
 
 
-class FusedPictureMLP(nn.Module):
-    """`x + scale(mlp(norm(x)))` where the norm looks at a whole picture."""
+class FusedImageMLP(nn.Module):
+    """`x + scale(mlp(norm(x)))` with a norm over all tokens of an image."""
 
     def __init__(self, norm: TokenGroupNorm, mixer: MLP, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -53,31 +53,31 @@ class FusedPictureMLP(nn.Module):
 
 
 def fuse_pooling(norm: nn.Module, mixer: Pooling, scale: nn.Module, dtype: torch.dtype) -> FusedPooling:
-    """Return the fast form of a pooling's branch.
+    """Return the fused branch of a pooling.
 
     Raises:
-        NotConverted: the norm does not look at a whole picture, or an unknown scale.
+        NotConverted: the norm is not over whole images, or an unknown scale.
     """
     if type(scale) not in (nn.Identity, LayerScale):
-        raise NotConverted(f"what scales it is {type(scale).__name__}")
-    if not _of_pictures(norm):
-        raise NotConverted(f"the norm before it is {type(norm).__name__}, not that of a whole picture")
+        raise NotConverted(f"its scale is {type(scale).__name__}")
+    if not _is_image_norm(norm):
+        raise NotConverted(f"the norm before it is {type(norm).__name__}, not TokenGroupNorm with one group")
     return FusedPooling(norm, mixer, scale)
 
 
 def fuse_channel_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return the fast form of an MLP's branch, whether its norm looks at tokens or at pictures.
+    """Return the fused branch of an MLP with a norm over the channels of a token or over whole images.
 
     Raises:
-        NotConverted: another activation, an odd number of channels in bf16, or an unknown scale.
+        NotConverted: an odd number of channels in bf16, or an unknown scale.
     """
-    if not _of_pictures(norm):
+    if not _is_image_norm(norm):
         return fuse_mlp(norm, mixer, scale, dtype)
     check_mlp(mixer, dtype)
     require_libraries("pooling")
-    return FusedPictureMLP(norm, mixer, scale, dtype)
+    return FusedImageMLP(norm, mixer, scale, dtype)
 
 
-def _of_pictures(norm: nn.Module) -> TypeGuard[TokenGroupNorm]:
-    """Say whether a norm takes one mean and variance from all tokens and channels of a picture."""
-    return type(norm) is TokenGroupNorm and norm.num_groups == 1
+def _is_image_norm(norm: nn.Module) -> TypeGuard[TokenGroupNorm]:
+    """Return whether a norm takes one mean and variance over all tokens and channels of an image."""
+    return type(norm) is TokenGroupNorm and norm.num_groups == 1 and norm.affine

@@ -4,14 +4,20 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fused.bottlenecks import TOGETHER, filters_of, scale_of
-from vitrail.fused.unsupported import NotConverted
+from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid
 from vitrail.native.bottleneck import Window, convolve, finalize, pack_filters, pool
 from vitrail.native.dtypes import RESIDUAL
-from vitrail.parts.convolutions import SameMaxPool2d
+from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem
 from vitrail.parts.norms import GroupNormReLU
 from vitrail.shapes import Image
+
+STEM_SEATS: Seats = {
+    "conv": (StdConv2d, SameStdConv2d),
+    "norm": (nn.Identity, GroupNormReLU),
+    "pool": (SameMaxPool2d, nn.Sequential),
+}
 
 LARGEST = 65280.0
 """The largest number that bf16 and fp16 both hold: larger ones would be infinite in fp16, and then none."""
@@ -68,11 +74,10 @@ def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem:
     Raises:
         NotConverted: another convolution, norm or pooling.
     """
+    check_parts(stem, STEM_SEATS)
     window = _pooling(stem.pool)
-    if type(stem.norm) not in (nn.Identity, GroupNormReLU):
-        raise NotConverted(f"its norm is {type(stem.norm).__name__}")
     if window.same and isinstance(stem.norm, nn.Identity):
-        raise NotConverted("the lowest value lies beyond its map, which is zero only after a ReLU")
+        raise NotConverted("its pooling pads with the lowest value, which is zero only after a ReLU")
     return FusedStem(stem, window, dtype)
 
 
@@ -85,4 +90,4 @@ def _pooling(pool: nn.Module) -> Window:
         sides = largest.kernel_size, largest.stride, largest.padding, largest.dilation
         if border.value == 0 and border.padding == (1, 1, 1, 1) and sides == (3, 2, 0, 1):
             return Window(3, 2)
-    raise NotConverted(f"{type(pool).__name__} has no compiled form")
+    raise NotConverted(f"{type(pool).__name__} has no fused operation")

@@ -1,16 +1,18 @@
-"""The token MLP of a Mixer block in its fast form."""
+"""Fused token MLP of a Mixer block, for CPU inference."""
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.mlp import check_layers
-from vitrail.fused.unsupported import NotConverted, check_exact_type
+from vitrail.fused.mlp import MLP_SEATS, mlp_unsupported_reason
+from vitrail.fused.unsupported import NotConverted, Seats, parts_unsupported_reason
 from vitrail.grid import Grid
 from vitrail.native.norms import LaneNorm
 from vitrail.native.token_mlp import TokenLayer, token_mlp
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.token_mixers.token_mlp import TokenMLP
 from vitrail.shapes import Tokens
+
+TOKEN_MLP_SEATS: Seats = {"mlp": (MLP,)}
 
 
 class FusedTokenMLP(nn.Module):
@@ -29,15 +31,18 @@ class FusedTokenMLP(nn.Module):
 
 
 def fuse_token_mlp(norm: nn.Module, mixer: TokenMLP, scale: nn.Module, dtype: torch.dtype) -> FusedTokenMLP:
-    """Return the fast form of a token MLP's branch.
+    """Return the fused branch of a token MLP.
 
     Raises:
-        NotConverted: no LayerNorm before it, another activation or kind of layer, or a scale behind it.
+        NotConverted: no LayerNorm before it, or a scale after it.
     """
-    if type(norm) is not nn.LayerNorm:
-        raise NotConverted(f"the norm before it is {type(norm).__name__}, not LayerNorm")
+    if type(norm) is not nn.LayerNorm or len(norm.normalized_shape) != 1:
+        raise NotConverted(f"the norm before it is {type(norm).__name__}, not LayerNorm over channels")
     if type(scale) is not nn.Identity:
-        raise NotConverted(f"what scales it is {type(scale).__name__}")
-    check_exact_type(MLP, mixer.mlp)
-    check_layers(mixer.mlp)
+        raise NotConverted(f"its scale is {type(scale).__name__}")
     return FusedTokenMLP(norm, mixer, dtype)
+
+
+def token_mlp_unsupported_reason(mixer: TokenMLP) -> str | None:
+    """Return why fused code does not compute a token MLP with known parts, or None."""
+    return parts_unsupported_reason(mixer.mlp, MLP_SEATS) or mlp_unsupported_reason(mixer.mlp)

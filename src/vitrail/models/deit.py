@@ -1,4 +1,4 @@
-"""DeiT: a ViT that needs no more pictures than ImageNet's, and learns from a teacher through a token of its own.
+"""DeiT: a ViT that needs no more images than ImageNet's, and learns from a teacher through a token of its own.
 
 "Training data-efficient image transformers & distillation through attention", Touvron et al., 2021, table 1:
 

@@ -10,7 +10,7 @@
 | M36 | 96, 192, 384, 768 | 6, 6, 18, 6 | 1e-6 | 0.3 |
 | M48 | 96, 192, 384, 768 | 8, 8, 24, 8 | 1e-6 | 0.4 |
 
-The norm looks at all tokens and channels of a picture at once (one group), the mean of a neighbourhood leaves the
+The norm looks at all tokens and channels of an image at once (one group), the mean of a neighbourhood leaves the
 border's padding out, and no norm follows a merging. Two libraries end differently with the same weights; `pooling`
 names the way: `official` (the authors, Hugging Face) normalises with one group and then takes the mean, `timm` takes
 the mean and then normalises it alone. Their published accuracies agree to a tenth of a point.

@@ -12,7 +12,7 @@
 Any height and width from 1 up. Where a map is no multiple of the window, three conventions exist, and they agree on
 multiples; `edge` names one:
 
-- `official` is torchvision's (at multiples of the patch; it drops the rest of the picture, we pad).
+- `official` is torchvision's (at multiples of the patch; it drops the rest of the image, we pad).
 - `timm` is timm's, unless a map is shorter than a window: timm then resizes the table of biases, we read a part of it.
 - `masked`: padding is seen by nobody.
 

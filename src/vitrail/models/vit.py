@@ -1,4 +1,4 @@
-"""ViT: a picture is worth 16x16 words.
+"""ViT: an image is worth 16x16 words.
 
 "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", Dosovitskiy et al., 2021, table 1:
 

@@ -82,7 +82,7 @@ def resnet_stages(c: ViTHybridConfig) -> list[Stage]:
 
 def vit_stage(c: ViTHybridConfig) -> Stage:
     """Assemble the Transformer on the patches of the last map."""
-    pixels = 4 * 2 ** max(len(c.depths) - 1, 0) * c.patch_size  # side of a token's patch in the picture
+    pixels = 4 * 2 ** max(len(c.depths) - 1, 0) * c.patch_size  # side of a token's patch in the image
     side = -(-c.preprocess.size // pixels)
     steps = [
         MapPatches(widths(c)[-1], c.dim, c.patch_size),

@@ -11,7 +11,7 @@ from vitrail.shapes import Image
 
 
 class Features(NamedTuple):
-    """What a backbone says of pictures, in one layout for every architecture.
+    """What a backbone says of images, in one layout for every architecture.
 
     Args:
         tokens: `(B, N, C)`, normalised, prefix tokens first.
@@ -25,7 +25,7 @@ class Features(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """Pictures in, features out.
+    """Images in, features out.
 
     Args:
         embedding: `images -> (x, grid)`.
@@ -50,7 +50,7 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone and a head: pictures in, one score a class out.
+    """A backbone and a head: images in, one score a class out.
 
     Args:
         backbone: `images -> Features`.
@@ -60,7 +60,7 @@ class Classifier(nn.Module):
         variant: name in the catalogue that the model was made from.
         config: the frozen numbers it was built with.
         labels: class names, when known.
-        preprocess: how its pictures are prepared for evaluation.
+        preprocess: how its images are prepared for evaluation.
     """
 
     variant: str = ""

@@ -1,7 +1,7 @@
 """Convolutions on tokens: the map that a convolution wants is a view of them, for nothing.
 
 `(B, N, C)` tokens in memory are a `channels_last` map, the layout that convolutions are fastest in; so no step here
-moves memory, and none may start from channels-first memory (`channels_last` brings pictures into the layout once).
+moves memory, and none may start from channels-first memory (`channels_last` brings images into the layout once).
 """
 
 import torch
@@ -16,7 +16,7 @@ ChannelsFirst = Image
 
 
 def channels_last(images: Image) -> Tensor:
-    """Lay pictures out channels last in memory; their shape stays `(B, C, Y, X)`."""
+    """Lay images out channels last in memory; their shape stays `(B, C, Y, X)`."""
     return images.contiguous(memory_format=torch.channels_last)
 
 

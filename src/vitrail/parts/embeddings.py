@@ -1,4 +1,4 @@
-"""From pictures to tokens: cut into patches, put prefix tokens in front, add positions."""
+"""From images to tokens: cut into patches, put prefix tokens in front, add positions."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,11 @@ class PatchEmbedding(nn.Module):
 
     x_i = E patch_i + b
 
-    "An Image is Worth 16x16 Words", equation 1. A picture that is not a multiple of `p` is padded with zeros at the
+    "An Image is Worth 16x16 Words", equation 1. An image that is not a multiple of `p` is padded with zeros at the
     right and bottom, so every size works; torchvision would drop the remainder.
 
     Args:
-        in_channels: channels of the picture.
+        in_channels: channels of the image.
         dim: channels C of a token.
         patch_size: side p of a patch in pixels.
         norm: what follows the projection (Swin: LayerNorm).
@@ -54,14 +54,14 @@ class OverlappingPatchEmbedding(nn.Module):
     "MetaFormer Is Actually What You Need for Vision", table 1 (7 x 7, stride 4; padding 2 in the code).
 
     Args:
-        in_channels: channels of the picture.
+        in_channels: channels of the image.
         dim: channels C of a token.
         patch_size: side of a patch in pixels.
         stride: step between two patches.
-        padding: zeros on every side of the picture.
+        padding: zeros on every side of the image.
 
     Raises:
-        VitrailError: if the padded picture is smaller than one patch.
+        VitrailError: if the padded image is smaller than one patch.
 
     Example:
         >>> x, grid = OverlappingPatchEmbedding(3, 64, patch_size=7, stride=4, padding=2)(torch.zeros(1, 3, 32, 30))
@@ -82,7 +82,7 @@ class OverlappingPatchEmbedding(nn.Module):
         return to_tokens(self.proj(channels_last(images)))
 
     def check(self, images: Image) -> None:
-        """Refuse pictures that hold no patch."""
+        """Refuse images that hold no patch."""
         y, x = images.shape[-2:]
         if min(y, x) < self.smallest:
             raise VitrailError(
@@ -98,7 +98,7 @@ class ConvTokenizer(nn.Module):
     so every size works. Filters begin as PyTorch draws them, as the authors' do.
 
     Args:
-        in_channels: channels of the picture.
+        in_channels: channels of the image.
         dim: channels C of a token; half as many lie between the two.
 
     Example:
@@ -135,7 +135,7 @@ class ConvStem(nn.Module):
         self.conv, self.norm, self.pool = conv, norm, pool
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
-        """Turn pictures into the tokens of a coarse map."""
+        """Turn images into the tokens of a coarse map."""
         return to_tokens(self.pool(self.norm(self.conv(channels_last(images)))))
 
 
@@ -159,7 +159,7 @@ class PrefixTokens(nn.Module):
 
 
 class MapPatches(nn.Module):
-    """Cut a map of tokens into patches, as if it were a picture: `(x, grid) -> (x, grid)`.
+    """Cut a map of tokens into patches, as if it were an image: `(x, grid) -> (x, grid)`.
 
     "An Image is Worth 16x16 Words", section 3.1, "Hybrid Architecture".
 
@@ -218,5 +218,5 @@ class Embedding(nn.Module):
         self.steps = Steps(steps)
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
-        """Turn pictures into tokens and their grid."""
+        """Turn images into tokens and their grid."""
         return self.steps(*self.patches(images))

@@ -6,7 +6,7 @@ from vitrail.parts.backbone import Features
 
 
 class FirstToken(nn.Module):
-    """Read the picture off the class token."""
+    """Read the image off the class token."""
 
     def forward(self, features: Features) -> Tensor:
         """Return the first token, `(B, C)`."""
@@ -14,7 +14,7 @@ class FirstToken(nn.Module):
 
 
 class MeanToken(nn.Module):
-    """Read the picture off the mean of its cells."""
+    """Read the image off the mean of its cells."""
 
     def forward(self, features: Features) -> Tensor:
         """Return the mean over all cells, `(B, C)`."""
@@ -22,7 +22,7 @@ class MeanToken(nn.Module):
 
 
 class NormedMean(nn.Module):
-    """Read the picture off the mean of its cells, normalised after the mean is taken.
+    """Read the image off the mean of its cells, normalised after the mean is taken.
 
     Args:
         dim: channels C.
@@ -40,7 +40,7 @@ class NormedMean(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """One vector a picture, then one linear layer; with no classes the vector itself is the answer.
+    """One vector an image, then one linear layer; with no classes the vector itself is the answer.
 
     Args:
         pool: `Features -> (B, C)`.

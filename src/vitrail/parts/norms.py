@@ -10,7 +10,7 @@ from vitrail.shapes import Tokens
 
 
 class TokenGroupNorm(nn.GroupNorm):
-    """Group normalisation over the tokens of a picture and the channels of a group.
+    """Group normalisation over the tokens of an image and the channels of a group.
 
     y = gamma * (x - mean) / sqrt(var + eps) + beta, mean and var over the tokens and channels of one group
 
@@ -83,7 +83,7 @@ class GroupNormalise(torch.autograd.Function):
 
     dL/dx = (g - mean(g) - z * mean(g * z)) / sqrt(var + eps)
 
-    Both directions are a scale and a shift for each picture and channel around two sums over the tokens. Left to
+    Both directions are a scale and a shift for each image and channel around two sums over the tokens. Left to
     autograd, each average sends a gradient as large as the map, in fp32, and BiT trains at 0.6 times the speed.
     """
 

@@ -1,7 +1,7 @@
 """How a map is cut into windows, shifted or not, at any size.
 
-A cut is a value: the size of the map, of the window and of the shift. Nothing is remembered between two pictures, so
-the same picture gives the same answer whatever came before it. The ways to pad agree where the map is a multiple of the
+A cut is a value: the size of the map, of the window and of the shift. Nothing is remembered between two images, so
+the same image gives the same answer whatever came before it. The ways to pad agree where the map is a multiple of the
 window and differ beyond; each is a class here:
 
 - `PadThenRoll`: torchvision, and the order of Hugging Face and of the authors' detection code. Padding takes part as

@@ -90,8 +90,8 @@ def resize_relative(table: Tensor, size: tuple[int, int]) -> Tensor:
 def change_channels(weight: Tensor, channels: int) -> Tensor:
     """Change the input channels of a first convolution, `(out, in, y, x)`.
 
-    To one channel: the sum, so that a grey picture answers as its three equal channels would. To k channels: the old
-    ones in turn, scaled by old / k, so that the answer to a flat picture keeps its size. (timm's rule.)
+    To one channel: the sum, so that a grey image answers as its three equal channels would. To k channels: the old
+    ones in turn, scaled by old / k, so that the answer to a flat image keeps its size. (timm's rule.)
 
     Example:
         >>> change_channels(torch.ones(1, 3, 1, 1), 1).flatten(), change_channels(torch.ones(1, 3, 1, 1), 4).flatten()

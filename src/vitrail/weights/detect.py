@@ -42,7 +42,7 @@ def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Dete
 def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list[str]:
     """Name the variants whose tensors have these keys and shapes, the closest first.
 
-    The head, the channels of the picture and the sizes of position tables may differ: they can be adapted.
+    The head, the channels of the image and the sizes of position tables may differ: they can be adapted.
 
     Args:
         ours: tensors under our names.
@@ -73,7 +73,7 @@ def adaptable(key: str) -> bool:
 
 
 def _input_weight(key: str) -> str:
-    """Return `key` itself when it is the first layer's weight, which meets the channels of the picture."""
+    """Return `key` itself when it is the first layer's weight, which meets the channels of the image."""
     return key if key.startswith("backbone.embedding.") and key.endswith(".weight") else "\0"
 
 

@@ -139,7 +139,7 @@ def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
 
 
 def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
-    """Return the picture size that positions or a token MLP were learned at, where it is not the config's."""
+    """Return the image size that positions or a token MLP were learned at, where it is not the config's."""
     prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
     rows = next((shape[1] for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
     cells = rows if rows == round(rows**0.5) ** 2 else rows - prefix  # a square table has no place for the prefix

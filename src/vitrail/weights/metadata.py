@@ -1,6 +1,6 @@
 """What is said of a model beside its tensors: in the header of a safetensors file of ours, or in a `config.json`.
 
-Tensors do not tell all: how many heads share the channels, what a picture must look like, what the classes are called.
+Tensors do not tell all: how many heads share the channels, what an image must look like, what the classes are called.
 """
 
 import json
@@ -27,7 +27,7 @@ class Metadata:
 
     Args:
         fields: of our config.
-        preprocess: how pictures are made ready.
+        preprocess: how images are made ready.
         labels: the names of the classes.
         complete: whether all fields are said, so that nothing has to be taken from a variant.
         notes: what was said and could not be understood.
@@ -75,7 +75,7 @@ def contradictions(config: Mapping[str, Any], form: Format, ours: Any) -> list[s
 
 
 def _protocol(folder: Path | None) -> tuple[Preprocess | None, tuple[str, ...]]:
-    """Read how pictures are made ready, where a folder says so."""
+    """Read how images are made ready, where a folder says so."""
     if folder is None or not (folder / PROCESSOR).is_file():
         return None, ()
     try:

@@ -40,7 +40,7 @@ def unsupported_reason(
     drop_scale: Tensor | None,
 ) -> str | None:
     """Say why compiled code cannot compute this branch."""
-    if compute_dtype(x) == torch.bfloat16 and x.shape[2] // meeting.heads % 2:
+    if compute_dtype(x) == torch.bfloat16 and len(qkv.weight) // 3 // meeting.heads % 2:
         return "heads of an odd width cannot be read in pairs"
     return branch_unsupported_reason(x, norm.weight, norm.bias, *qkv, *proj)
 

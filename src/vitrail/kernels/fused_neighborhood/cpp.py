@@ -43,7 +43,7 @@ def unsupported_reason(
     drop_scale: Tensor | None,
 ) -> str | None:
     """Say why compiled code cannot compute this branch."""
-    if compute_dtype(x) == torch.bfloat16 and x.shape[2] // spec.heads % 2:
+    if compute_dtype(x) == torch.bfloat16 and len(qkv.weight) // 3 // spec.heads % 2:
         return "heads of an odd width cannot be read in pairs"
     return branch_unsupported_reason(x, norm.weight, norm.bias, *qkv, *proj) or refusal(compute_dtype(x), *LIBRARIES)
 
@@ -76,13 +76,13 @@ class _Attend(Function):
         rows = x.detach().contiguous().flatten(0, -2)
         qkv, normed = norm_linear(rows, scale, shift, eps, weights[2], offset, dtype, learn)
         # Padding is zero after the norm, so its key and value are what the bias makes of them.
-        padding = offset[x.shape[2] :].to(dtype).view(2, heads, -1) if any(spec.short) else None
+        padding = offset[len(offset) // 3 :].to(dtype).view(2, heads, -1) if any(spec.short) else None
         cells = qkv.view(len(x), spec.grid.h, spec.grid.w, 3, heads, -1)
         ctx.cut = meeting(spec.grid, spec.kernel_size, spec.dilation)
         addends = run_bias(table, ctx.cut)
         q, k, v = cells.unbind(3)  # (B, H, W, 3, h, d) -> 3 x (B, H, W, h, d)
         mixed = attend_neighbors(q, k, v, addends, ctx.cut, padding)
-        y = linear_residual(mixed.view(rows.shape), weights[4], last_offset, drop_scale, rows)
+        y = linear_residual(mixed.view(len(rows), len(offset) // 3), weights[4], last_offset, drop_scale, rows)
         ctx.table, ctx.dtypes = (len(table), table.dtype), [weight.dtype for weight in weights]
         ctx.save_for_backward(drop_scale, cells, padding, addends, mixed, weights[2], weights[4], *normed)
         return y.view(x.shape)
@@ -93,7 +93,7 @@ class _Attend(Function):
         drop_scale, cells, padding, addends, mixed, first, second, *normed = ctx.saved_tensors
         past = into_y.contiguous().flatten(0, -2)
         into_mixed, into_second, into_offset = linear_residual_backward(
-            past, second, drop_scale, mixed.view(past.shape), ctx.needs_input_grad[9]
+            past, second, drop_scale, mixed.view(len(past), second.shape[1]), ctx.needs_input_grad[9]
         )
         rows, table_dtype = ctx.table
         rows = rows if ctx.needs_input_grad[4] else 0
@@ -106,7 +106,7 @@ class _Attend(Function):
             into_cells.view(len(past), -1), first, Normed(*normed), past, ctx.needs_input_grad[7]
         )
         if into_padding is not None:
-            into_first_offset[past.shape[1] :] += into_padding.flatten()
+            into_first_offset[len(into_first_offset) // 3 :] += into_padding.flatten()
         if into_table is not None:
             into_table = into_table.to(table_dtype)
         found = (into_scale, into_shift, into_first, into_first_offset, into_second, into_offset)

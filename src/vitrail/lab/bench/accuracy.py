@@ -9,14 +9,14 @@ BARS = {"fp32": 1e-4, "bf16": 2e-2, "int8": 0.1}
 """Largest error that passes: as a share of the largest logit in fp32, else of the range of the logits."""
 
 SAME_CLASS = {"fp32": 0.0, "bf16": 0.99, "int8": 0.95}
-"""Least share of the pictures whose best class must be the same."""
+"""Least share of the images whose best class must be the same."""
 
 
 @dataclass(frozen=True)
 class Agreement:
     """How near the answers of a contender are to the reference, our model in fp32 as it was created.
 
-    A picture is decided when its best class leads by more than half the bar. With random weights many pictures are not:
+    An image is decided when its best class leads by more than half the bar. With random weights many images are not:
     rounding alone picks their class, in any contender.
 
     Args:
@@ -24,10 +24,10 @@ class Agreement:
         error: largest difference as a share of the largest logit (fp32) or of the range of all logits (else); None
             where an answer is not finite.
         pictures: how many were compared.
-        same: share of the pictures with the same best class.
-        decided: how many pictures are decided.
-        same_decided: share of the decided pictures with the same best class; 1 where none is decided.
-        trained: whether the weights are; then every picture counts, else only the decided ones.
+        same: share of the images with the same best class.
+        decided: how many images are decided.
+        same_decided: share of the decided images with the same best class; 1 where none is decided.
+        trained: whether the weights are; then every image counts, else only the decided ones.
     """
 
     precision: str

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError
 
 Answer = Callable[[Tensor], Tensor]
-"""From a batch of pictures `(B, C, Y, X)` in fp32 to logits `(B, K)`; it returns when they are there."""
+"""From a batch of images `(B, C, Y, X)` in fp32 to logits `(B, K)`; it returns when they are there."""
 
 
 class Unavailable(VitrailError):

@@ -24,7 +24,7 @@ class ColdStart:
     Args:
         name: the contender.
         way: how it ran the model.
-        batch: pictures in the batch.
+        batch: images in the batch.
         first: seconds from the built model to its first answer, nothing compiled before; None where that was not asked.
         again: the same in a second process, which finds what the first one compiled.
         peak: most bytes that the process held until the first answer, its Python and libraries included.
@@ -51,7 +51,7 @@ def measure_start(
         subject: the model.
         name: the contender.
         way: which of its ways.
-        batch: pictures in a batch.
+        batch: images in a batch.
         precision: `fp32`, `bf16` or `int8`.
         threads: threads to compute with.
         warm: use what the user's caches hold, and one process; else empty caches, and a second process that finds

@@ -24,7 +24,7 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Var
     Each converts some models that the other cannot, and either may give the faster program.
 
     Raises:
-        Unavailable: the pictures are not on a CPU, or this CPU has no bf16 in OpenVINO.
+        Unavailable: the images are not on a CPU, or this CPU has no bf16 in OpenVINO.
     """
     _check_cpu(example, "OpenVINO")
     core = opened("openvino").Core()
@@ -42,7 +42,7 @@ def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[
     """List ONNX Runtime's ways: fp32, and for bf16 a program in bf16 as well, which few CPU builds can run.
 
     Raises:
-        Unavailable: the pictures are not on a CPU.
+        Unavailable: the images are not on a CPU.
     """
     _check_cpu(example, "ONNX Runtime")
 

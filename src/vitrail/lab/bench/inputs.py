@@ -1,4 +1,4 @@
-"""What the contenders are asked: real pictures where there are some, else pictures that differ from one another."""
+"""What the contenders are asked: real images where there are some, else images that differ from one another."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from vitrail.preprocess import Preprocess
 
 
 def blotches(count: int, channels: int, size: int, seed: int = 0) -> Tensor:
-    """Draw pictures `(count, C, size, size)` that look as if normalised: smooth blotches, each of its own contrast.
+    """Draw images `(count, C, size, size)` that look as if normalised: smooth blotches, each of its own contrast.
 
     Plain noise would not do: a network that averages sees nearly the same in all of it.
 
@@ -27,9 +27,9 @@ def blotches(count: int, channels: int, size: int, seed: int = 0) -> Tensor:
 
 
 def views(source: str, preprocess: Preprocess, count: int, seed: int = 0) -> Tensor:
-    """Read pictures for a model, `(count, C, size, size)`; where there are fewer, other views of them fill up.
+    """Read images for a model, `(count, C, size, size)`; where there are fewer, other views of them fill up.
 
-    The first view of a picture is the one that the model is evaluated on, the others are parts of it (at least 64 % of
+    The first view of an image is the one that the model is evaluated on, the others are parts of it (at least 64 % of
     the area), half of them mirrored.
 
     Args:

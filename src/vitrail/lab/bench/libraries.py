@@ -20,7 +20,7 @@ TORCHVISION = {
     "swin_base_patch4_window7_224": "swin_b",
 }
 
-_SIZED = {"vit", "vit_hybrid", "deit", "swin", "mixer"}  # timm builds these for one size of pictures
+_SIZED = {"vit", "vit_hybrid", "deit", "swin", "mixer"}  # timm builds these for one size of images
 _NAMES = {"timm": ("timm",), "torchvision": ("torchvision",), "huggingface": ("huggingface", "transformers")}
 
 
@@ -41,7 +41,7 @@ def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
 
     Args:
         model: ours.
-        side: of the pictures that it will be asked about.
+        side: of the images that it will be asked about.
         changes: other arguments of `timm.create_model`.
 
     Raises:

@@ -20,7 +20,7 @@ class ModelSpec:
     Args:
         model: a name in the catalogue, a model folder or a run folder.
         weights: a checkpoint for a name; random weights when None.
-        imgsz: side of the pictures; the model's own when None.
+        imgsz: side of the images; the model's own when None.
         set: fields of a name's config to replace, as `name=value`.
         device: `cpu` or `cuda`.
         seed: of the random weights.
@@ -85,7 +85,7 @@ def stir(model: nn.Module) -> None:
 
 
 def _resized(model: Any, imgsz: int) -> Any:
-    """Return a model for pictures of another side, with its weights adapted."""
+    """Return a model for images of another side, with its weights adapted."""
     published = {field.name: getattr(model.config, field.name) for field in fields(model.config)}
     other = create_model(model.variant, **published, image_size=imgsz)
     load_weights(other, model.state_dict())

@@ -23,7 +23,7 @@ class Prepared(NamedTuple):
     """A contender that answers.
 
     Args:
-        ways: from pictures to logits, in each way that may be the fastest; first the one that was in the trial.
+        ways: from images to logits, in each way that may be the fastest; first the one that was in the trial.
         others: what became of its other ways: how much slower they were, or why they do not work.
     """
 
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
 
     @property
     def answer(self) -> Answer:
-        """From pictures to logits, in that way."""
+        """From images to logits, in that way."""
         return self.ways[self.way]
 
 

@@ -38,7 +38,7 @@ class Phase:
     """All contenders on batches of one size.
 
     Args:
-        batch: pictures in a batch.
+        batch: images in a batch.
         entries: who took part.
         absent: who did not, with the reason.
         product: seconds of the machine's fastest matrix product, in the same rounds.
@@ -60,7 +60,7 @@ class Phase:
         return min((entry for entry in self.entries if not entry.ours), key=_seconds, default=None)
 
     def images_per_second(self, entry: Entry) -> Quantiles:
-        """Return the pictures a second of a contender, over the rounds."""
+        """Return the images a second of a contender, over the rounds."""
         return Quantiles.of(self.batch / seconds for seconds in entry.turns.rounds)
 
 
@@ -74,7 +74,7 @@ class Bench:
         precision: `fp32`, `bf16` or `int8`: what was asked for; each entry's agreement says what it computed in.
         threads: threads of each contender.
         rounds: turns of each contender.
-        macs: multiply-adds of one picture; None where nobody can count them.
+        macs: multiply-adds of one image; None where nobody can count them.
         parameters: number of parameters.
         trained: whether its weights were learnt.
         product: the machine's fastest matrix product.

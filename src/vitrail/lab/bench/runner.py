@@ -43,8 +43,8 @@ class Plan:
         rounds: turns that each contender has in a phase.
         seconds: least length of a turn.
         threads: threads of each contender; 0 is as many as PyTorch has now.
-        check: pictures that the answers are compared on.
-        data: real pictures to compare on: a folder, a path or a pattern.
+        check: images that the answers are compared on.
+        data: real images to compare on: a folder, a path or a pattern.
         starts: whether to measure first answers and memory, in processes of their own.
         warm: whether those may use what the user's caches hold.
 
@@ -85,7 +85,7 @@ def run_bench(
         tell: told in a line what happens now.
 
     Raises:
-        VitrailError: the model or the pictures cannot be had.
+        VitrailError: the model or the images cannot be had.
     """
     with use_threads(plan.threads) as threads:
         model = subject.build()
@@ -127,7 +127,7 @@ def use_threads(threads: int) -> Iterator[int]:
 
 
 def ask_all(answer: Answer, pictures: Tensor, batch: int) -> Tensor:
-    """Return the logits of all pictures, asked in batches of one size; the last is filled up with the first pictures.
+    """Return the logits of all images, asked in batches of one size; the last is filled up with the first images.
 
     Example:
         >>> ask_all(lambda images: images.sum((1, 2, 3))[:, None], torch.ones(3, 1, 2, 2), batch=2).flatten()
@@ -138,7 +138,7 @@ def ask_all(answer: Answer, pictures: Tensor, batch: int) -> Tensor:
 
 
 def _of_size(pictures: Tensor, batch: int) -> Tensor:
-    """Return exactly `batch` pictures, repeating them where there are fewer."""
+    """Return exactly `batch` images, repeating them where there are fewer."""
     return pictures.repeat(-(-batch // len(pictures)), 1, 1, 1)[:batch].contiguous()
 
 

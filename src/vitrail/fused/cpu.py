@@ -1,0 +1,171 @@
+"""Optimized models on a CPU: fused blocks and layers; what is not converted runs in PyTorch, in the compute dtype."""
+
+from collections import Counter
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitrail.fused.blocks import UnfusedBranch, fuse_block
+from vitrail.fused.bottlenecks import FusedBottlenecks
+from vitrail.fused.conversion import Conversions
+from vitrail.fused.conversions import CONVERSIONS, conversions_for
+from vitrail.fused.convolution import FusedTokenizer
+from vitrail.fused.int8 import computes_int8
+from vitrail.fused.linear import DtypeBoundary, InFp32
+from vitrail.fused.optimized_model import OptimizedClassifier, compiled
+from vitrail.fused.patches import FusedPatchEmbedding
+from vitrail.fused.plan import OptimizePlan
+from vitrail.fused.stems import FusedStem
+from vitrail.fused.unsupported import NotConverted, copy_hooks
+from vitrail.fused.walker import replace_modules
+from vitrail.native.build import missing, refusal
+from vitrail.native.dtypes import RESIDUAL, as_residual
+from vitrail.native.int8 import int8_refusal
+from vitrail.parts.backbone import Backbone, Classifier
+from vitrail.parts.blocks import Block
+from vitrail.parts.embeddings import Embedding, PrefixTokens, Steps
+from vitrail.parts.merging import NoMerging
+from vitrail.parts.positions import LearnedPosition
+from vitrail.parts.stages import Stage
+
+READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, DtypeBoundary)
+
+ON_RESIDUAL = (Embedding, Steps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition)
+"""Modules that pass the residual on or add to it: unconverted, they compute in its dtype."""
+
+
+def optimize_for_cpu(model: Classifier, plan: OptimizePlan) -> OptimizedClassifier:
+    """Return the optimized copy of a classifier on a CPU; `unconverted` lists what runs in PyTorch, and why."""
+    fast: Any = compiled(_copy_sharing_linear(model)).eval()
+    unconverted: Counter[str] = Counter()
+    libraries = plan.libraries(model)
+    missing(*libraries)  # builds them in parallel; each conversion requires its own again
+    reason = refusal(plan.dtype) or _backbone_unsupported_reason(model.backbone)
+    if reason is None:
+        with torch.no_grad():
+            _convert(fast, _possible(plan, libraries, unconverted), unconverted)
+    else:
+        unconverted[f"everything: {reason}"] += 1
+    _copy_shared(fast, model)
+    fast.requires_grad_(False)
+    fast.precision, fast.unconverted = plan.precision, dict(unconverted)
+    if isinstance(model.backbone, Backbone):
+        _cast(fast, plan.dtype, plan.dtype if reason else RESIDUAL[plan.dtype])
+    else:
+        fast.precision = "fp32"
+    return fast
+
+
+def _backbone_unsupported_reason(backbone: nn.Module) -> str | None:
+    return None if isinstance(backbone, Backbone) else f"{type(backbone).__name__} is no Backbone"
+
+
+def _copy_sharing_linear(model: Classifier) -> Classifier:
+    """Return a copy that shares the weights of linear layers: packing copies them."""
+    linear = [module.weight for module in model.modules() if type(module) is nn.Linear]
+    return deepcopy(model, {id(weight): weight for weight in linear})
+
+
+def _copy_shared(fast: nn.Module, model: nn.Module) -> None:
+    """Copy the weights that are still shared, so that changing one model does not change the other."""
+    shared, copies = {id(weight) for weight in model.parameters()}, {}
+    for module in fast.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if id(weight) in shared:
+                setattr(module, name, deepcopy(weight, copies))
+
+
+def _possible(plan: OptimizePlan, libraries: list[str], unconverted: Counter[str]) -> OptimizePlan:
+    """Return the plan that this machine can run; note in `unconverted` if it is another one."""
+    reason = int8_refusal() if "int8" in libraries else None
+    if reason is None:
+        return plan
+    unconverted[f"everything in int8: {reason}"] += 1
+    return plan.without_int8()
+
+
+def _convert(model: Any, plan: OptimizePlan, unconverted: Counter[str]) -> None:
+    """Replace blocks and layers by fused ones."""
+    body = _Converter(plan, conversions_for(model.preprocess), unconverted)
+    for part in ("embedding", "stages"):
+        holder = nn.ModuleList([getattr(model.backbone, part)])
+        replace_modules(holder, body.convert)
+        setattr(model.backbone, part, holder[0])
+    head = _Converter(plan._replace(dtype=torch.float32), CONVERSIONS, unconverted)
+    replace_modules(model.head, head.convert_inner)
+    if "int8" not in plan.targets:
+        return
+    convolving = sum(isinstance(module, FusedBottlenecks) for module in model.modules())
+    if convolving:
+        unconverted["stage: convolutions of bottlenecks have no int8 operation"] += convolving
+    if not computes_int8(model):
+        unconverted["everything in int8: no part of this model has an int8 operation"] += 1
+
+
+class _Converter:
+    """Converts modules for `replace_modules`.
+
+    Args:
+        plan: compute dtype and operations.
+        conversions: those of layers.
+        unconverted: counts what is not converted, by reason.
+    """
+
+    def __init__(self, plan: OptimizePlan, conversions: Conversions, unconverted: Counter[str]):
+        self.plan, self.conversions, self.unconverted = plan, conversions, unconverted
+
+    def convert(self, module: nn.Module) -> nn.Module | None:
+        """Convert a module that is called with the residual; an unknown one is called in the compute dtype."""
+        reported = self.unconverted.total()
+        new = self._fuse(module) if type(module) is Block or type(module) in self.conversions else None
+        if new is not None:
+            return new
+        if type(module) in ON_RESIDUAL:
+            return None
+        if self.unconverted.total() == reported:
+            self.unconverted[f"{type(module).__name__} has no fused operation"] += 1
+        replace_modules(module, self.convert_inner)
+        dtype = self.plan.dtype
+        return module if RESIDUAL[dtype] == dtype else DtypeBoundary(module, dtype)
+
+    def convert_inner(self, module: nn.Module) -> nn.Module | None:
+        """Convert a module inside an unknown one, where tensors are in the compute dtype."""
+        return self._fuse(module) if type(module) in (Block, nn.Linear) else None
+
+    def _fuse(self, module: nn.Module) -> nn.Module | None:
+        try:
+            if type(module) is not Block:
+                new = self.conversions[type(module)].of(module, self.plan.dtype)
+                return None if new is module else new
+            fused = fuse_block(module, self.plan.dtype, self.unconverted, self.plan.targets)
+        except NotConverted as reason:
+            self.unconverted[f"{type(module).__name__}: {reason}"] += 1
+            return None
+        replace_modules(fused, self.convert_inner)
+        return copy_hooks(fused, module)
+
+
+def _cast(fast: Any, dtype: torch.dtype, residual: torch.dtype) -> None:
+    """Cast what stays in PyTorch to the compute dtype, and what is added to the residual to its dtype.
+
+    The last norm and the head stay in fp32, and images come in fp32.
+    """
+    backbone = fast.float().backbone
+    for part in (backbone.embedding, backbone.stages):
+        _cast_part(part, dtype, residual)
+    if dtype == torch.float32:
+        return
+    backbone.norm = InFp32(backbone.norm)
+    if not isinstance(getattr(backbone.embedding, "patches", backbone.embedding), READS_FP32):
+        backbone.embedding.register_forward_pre_hook(lambda module, inputs: as_residual(inputs[0], residual))
+
+
+def _cast_part(module: nn.Module, dtype: torch.dtype, residual: torch.dtype) -> None:
+    if isinstance(module, UnfusedBranch | DtypeBoundary):
+        module.to(dtype)
+        return
+    module._apply(lambda x: x.to(residual) if x.is_floating_point() else x, recurse=False)
+    for child in module.children():
+        _cast_part(child, dtype, residual)

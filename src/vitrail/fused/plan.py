@@ -1,0 +1,47 @@
+"""Precision and fused operations of an optimized model."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from vitrail.fused.conversion import libraries_of
+from vitrail.fused.conversions import CONVERSIONS
+from vitrail.fused.table import conversions
+from vitrail.native.cpu_features import computes_bf16
+
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Compute dtype of a precision; `int8` computes all but its int8 GEMMs as `auto` does."""
+
+PRECISIONS = ("auto", *DTYPES, "int8")
+
+
+class OptimizePlan(NamedTuple):
+    """How a model is optimized.
+
+    Args:
+        precision: `fp32`, `bf16` or `int8`.
+        dtype: compute dtype; with `int8`, that of everything but the int8 GEMMs.
+        targets: columns of `MIXERS` to look for an operation in, best first.
+    """
+
+    precision: str
+    dtype: torch.dtype
+    targets: tuple[str, ...]
+
+    @classmethod
+    def of(cls, precision: str, device: torch.device) -> "OptimizePlan":
+        """Choose for a device."""
+        usual = "bf16" if computes_bf16(device) else "fp32"
+        name = usual if precision == "auto" else precision
+        return cls(name, DTYPES.get(name, DTYPES[usual]), ("int8", "cpu") if name == "int8" else ("cpu",))
+
+    def libraries(self, model: nn.Module) -> list[str]:
+        """Return the native libraries that a model needs, whether or not this machine can run them."""
+        return libraries_of(model, [CONVERSIONS, *map(conversions, self.targets)])
+
+    def without_int8(self) -> "OptimizePlan":
+        """Return the plan for a machine without int8 GEMMs."""
+        return self._replace(targets=("cpu",))

@@ -1,0 +1,118 @@
+"""Fused operations of each mixer type: CPU inference in floating point and int8, CUDA inference, training.
+
+To add a mixer, add a row here and its operations.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from vitrail.fused.attention import SEATS, WINDOW_SEATS, attention_unsupported_reason, fuse_attention
+from vitrail.fused.conversion import Conversion, Conversions
+from vitrail.fused.cuda_attention import CudaWindowAttention
+from vitrail.fused.int8 import int8_attention, int8_mlp
+from vitrail.fused.mlp import MLP_SEATS, mlp_unsupported_reason
+from vitrail.fused.neighborhood import NEIGHBORHOOD_SEATS, fuse_neighborhood
+from vitrail.fused.pooling import fuse_channel_mlp, fuse_pooling
+from vitrail.fused.token_mlp import TOKEN_MLP_SEATS, fuse_token_mlp, token_mlp_unsupported_reason
+from vitrail.fused.train_ops import TrainOp, train_attention, train_mlp, train_neighborhood
+from vitrail.fused.unsupported import Seats, parts_unsupported_reason
+from vitrail.parts.channel_mixers import MLP
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
+from vitrail.parts.token_mixers.pooling import Pooling
+from vitrail.parts.token_mixers.self_attention import SelfAttention
+from vitrail.parts.token_mixers.token_mlp import TokenMLP
+from vitrail.parts.token_mixers.window_attention import WindowAttention
+
+
+class MixerOps(NamedTuple):
+    """Fused operations of one mixer type.
+
+    Args:
+        seats: its children and their types that the operations compute.
+        limits: returns why a mixer with these children is not computed, or None.
+        last: name of its last linear layer, which a LayerScale after it may be folded into.
+        cpu: CPU inference, `(norm, mixer, scale, dtype)` to a module `(x, grid) -> x + scale(mixer(norm(x)))`.
+        int8: the same with int8 GEMMs.
+        cuda: CUDA inference, `(mixer, dtype)` to a module `(x, grid) -> mixer(x)`.
+        train: training, `(mixer, x, grid, norm, drop_scale) -> x + drop_scale * mixer(norm(x))`.
+        any_layout: whether the training operation ignores the layout of the tokens.
+    """
+
+    seats: Seats
+    limits: Callable[[Any], str | None] = lambda mixer: None
+    last: str | None = None
+    cpu: Conversion | None = None
+    int8: Conversion | None = None
+    cuda: Callable[[Any, torch.dtype], nn.Module] | None = None
+    train: TrainOp | None = None
+    any_layout: bool = False
+
+
+_INT8_ATTENTION = Conversion(int8_attention, ("int8", "int8_attention", "attention"))
+
+MIXERS: Mapping[type[nn.Module], MixerOps] = {
+    SelfAttention: MixerOps(
+        SEATS,
+        attention_unsupported_reason,
+        last="proj",
+        cpu=Conversion(fuse_attention, ("attention",)),
+        int8=_INT8_ATTENTION,
+        train=train_attention,
+    ),
+    WindowAttention: MixerOps(
+        WINDOW_SEATS,
+        attention_unsupported_reason,
+        last="proj",
+        cpu=Conversion(fuse_attention, ("attention",)),
+        int8=_INT8_ATTENTION,
+        cuda=CudaWindowAttention,
+        train=train_attention,
+    ),
+    NeighborhoodAttention: MixerOps(
+        NEIGHBORHOOD_SEATS,
+        attention_unsupported_reason,
+        last="proj",
+        cpu=Conversion(fuse_neighborhood, ("neighborhood",)),
+        train=train_neighborhood,
+    ),
+    Pooling: MixerOps({}, cpu=Conversion(fuse_pooling, ("pooling",))),
+    TokenMLP: MixerOps(TOKEN_MLP_SEATS, token_mlp_unsupported_reason, cpu=Conversion(fuse_token_mlp, ("token_mlp",))),
+    MLP: MixerOps(
+        MLP_SEATS,
+        mlp_unsupported_reason,
+        last="fc2",
+        cpu=Conversion(fuse_channel_mlp),
+        int8=Conversion(int8_mlp, ("int8",)),
+        train=train_mlp,
+        any_layout=True,
+    ),
+}
+"""The operations of a mixer of exactly this type."""
+
+_NAMES = {"cpu": "fused operation", "int8": "int8 operation", "cuda": "CUDA operation", "train": "training operation"}
+
+
+def unsupported_reason(mixer: nn.Module, target: str, called: tuple[str, ...] = ()) -> str | None:
+    """Return why a mixer has no fused operation, or None.
+
+    Args:
+        mixer: token mixer or channel mixer.
+        target: column of `MixerOps`: `cpu`, `int8`, `cuda` or `train`.
+        called: children that the operation calls as they are, of any type.
+
+    Example:
+        >>> unsupported_reason(MLP(4, 8, act=nn.ReLU()), "cpu"), unsupported_reason(Pooling(), "int8")
+        ('its act is ReLU', 'Pooling has no int8 operation')
+    """
+    row = MIXERS.get(type(mixer))
+    if row is None or getattr(row, target) is None:
+        return f"{type(mixer).__name__} has no {_NAMES[target]}"
+    return parts_unsupported_reason(mixer, row.seats, called) or row.limits(mixer)
+
+
+def conversions(target: str) -> Conversions:
+    """Return the conversions of a column, `cpu` or `int8`."""
+    return {kind: rule for kind, row in MIXERS.items() if (rule := getattr(row, target)) is not None}
