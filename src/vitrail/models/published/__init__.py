@@ -9,6 +9,7 @@ from vitrail.models.published import (
     cait,
     convit,
     cpvt,
+    crossvit,
     deepvit,
     deit,
     dinat,
@@ -49,6 +50,7 @@ _FAMILIES = (
     xcit,
     dinov2,
     siglip,
+    crossvit,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -10,6 +10,7 @@ from vitrail.weights.formats import (
     bit,
     cait,
     convit,
+    crossvit,
     deepvit,
     deit,
     dinat_s,
@@ -50,6 +51,7 @@ FORMATS: tuple[Format, ...] = (
     *xcit.FORMATS,
     *dinov2.FORMATS,
     *siglip.FORMATS,
+    *crossvit.FORMATS,
 )
 
 
