@@ -4,11 +4,17 @@ One legend for the library: `B` batch, `N` tokens, `C` channels, `H W` grid rows
 columns, `h` heads, `d` head width, `M` keys, `K` classes. Signatures carry these aliases; tests enforce them.
 """
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Image = Float[Tensor, "B C Y X"]
 """A batch of images, channels first as torchvision gives them."""
+
+TokenIds = Int[Tensor, "B N"]
+"""A batch of texts, each token as its number in a vocabulary."""
+
+SourceIds = Int[Tensor, "B M"]
+"""The same for texts that other texts read."""
 
 Tokens = Float[Tensor, "B N C"]
 """A batch of token sequences."""
@@ -33,3 +39,6 @@ Pooled = Float[Tensor, "B C"]
 
 Logits = Float[Tensor, "B K"]
 """One score a class."""
+
+TokenLogits = Float[Tensor, "B N V"]
+"""One score for each word of a vocabulary, at each token."""

@@ -17,10 +17,13 @@ def _module(family: str) -> ModuleType:
 
 
 def count(name: str, size: int, **overrides) -> tuple[int, float]:
-    with torch.device("meta"):
+    with torch.device("meta"), torch.no_grad():
         model = create_model(name, **overrides).eval()
+        inputs = [torch.empty(1, 3, size, size)]
+        if PUBLISHED[name].tokens:
+            inputs = [torch.empty(1, size, dtype=torch.long)] * (2 if hasattr(model, "encode") else 1)
         with FlopCounterMode(display=False) as counter:
-            model(torch.empty(1, 3, size, size))
+            model(*inputs)
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2e9
 
 
@@ -31,12 +34,14 @@ def test_the_ledger_has_a_line_for_each_variant_in_the_order_of_the_catalogue():
 def test_the_ledger_knows_family_and_size_as_the_architectures_do():
     for family in FAMILIES:
         for name, config in _module(family).VARIANTS.items():
-            assert (PUBLISHED[name].family, PUBLISHED[name].pixels) == (family, config.preprocess.size)
+            size = config.preprocess.size if hasattr(config, "preprocess") else None
+            assert (PUBLISHED[name].family, PUBLISHED[name].pixels) == (family, size)
+            assert (size is None) == (PUBLISHED[name].task != "classify") == (PUBLISHED[name].tokens is not None)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_size_and_cost(name):
-    parameters, gmacs = count(name, make_config(name).preprocess.size)
+    parameters, gmacs = count(name, PUBLISHED[name].tokens or make_config(name).preprocess.size)
     assert parameters == PUBLISHED[name].parameters
     assert round(gmacs * 1e9) == PUBLISHED[name].multiply_adds
 

@@ -69,7 +69,7 @@ class Models:
             [
                 row["name"],
                 row["family"],
-                str(row["size"]),
+                "" if row["size"] is None else str(row["size"]),
                 "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f}M",
                 "" if row["gmacs"] is None else f"{row['gmacs']:.2f}",
                 "" if row["top1"] is None else f"{row['top1']:.2f}",
@@ -160,7 +160,7 @@ def _facts(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
         "parameters": parameters,
         "multiply_adds": macs,
         "uncounted": reason,
-        "preprocess": values.pop("preprocess"),
+        "preprocess": values.pop("preprocess", None),
         "config": values,
         "published": None if known is None else {**known._asdict(), "gmacs": known.gmacs},
     }
@@ -172,9 +172,10 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
     print(f"  family         {facts['family']}")
     print(f"  parameters     {facts['parameters']:,}")
     macs = facts["multiply_adds"]
-    counted = "unknown" if macs is None else f"{macs / 1e9:.3f} G at {facts['preprocess']['size']} pixels"
-    print(f"  multiply-adds  {counted}")
-    print(f"  evaluation     {_protocol(facts['preprocess'])}")
+    at = f"{facts['preprocess']['size']} pixels" if facts["preprocess"] else f"{published['tokens']} tokens"
+    print(f"  multiply-adds  {'unknown' if macs is None else f'{macs / 1e9:.3f} G at {at}'}")
+    if facts["preprocess"]:
+        print(f"  evaluation     {_protocol(facts['preprocess'])}")
     told = []
     if published and published["top1"]:
         told.append(f"{published['top1']} % top-1 on ImageNet-1k ({published['weights']}, timm)")
@@ -188,17 +189,20 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
         print(f"    {field:<{width}}  {value}")
     arguments, flags = _again(name, changes)
     print(f"\nIn Python: model = vitrail.create_model({arguments})")
-    print(f"To train:  vitrail train FOLDER --model {flags}")
+    if facts["preprocess"]:
+        print(f"To train:  vitrail train FOLDER --model {flags}")
     if facts["uncounted"]:
         print(f"\n{facts['uncounted']}")
 
 
 def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
     """Return the arguments of `create_model`, and the flags of `vitrail train`, that make a changed variant again."""
+    from vitrail.models import task_of
     from vitrail.training.config import TrainConfig
 
     values = TrainConfig(set=changes).model_overrides()
-    arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in ({"num_classes": 10} | values).items())])
+    given = ({"num_classes": 10} if task_of(name) == "classify" else {}) | values
+    arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in given.items())])
     # What a training takes from the data or has a flag for is not among the fields that it sets.
     size = [f"--imgsz {values['image_size']}"] if "image_size" in values else []
     fields = [change for change in changes if change.partition("=")[0] not in ("image_size", "num_classes")]

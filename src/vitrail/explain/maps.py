@@ -142,7 +142,7 @@ def no_maps(model: nn.Module) -> VitrailError:
     """Build the error for a model without attention: which models have maps, and the methods of this one."""
     from vitrail.models import create_model, family_of, list_models
 
-    first = {family_of(name): name for name in reversed(list_models())}
+    first = {family_of(name): name for name in reversed(list_models(task="classify"))}
     with torch.device("meta"):
         having = [family for family, name in first.items() if attending_blocks(create_model(name))]
     return VitrailError(

@@ -42,6 +42,7 @@ _FREE = {
     "index",
     "index_put_",
     "index_select",
+    "linalg_vector_norm",
     "max_pool2d_with_indices",
     "mean",
     "native_batch_norm",
@@ -63,6 +64,8 @@ _FREE = {
     "stack",
     "std_mean",
     "sum",
+    "tanh",
+    "tril",
     "upsample_bicubic2d",
     "upsample_bilinear2d",
     "upsample_nearest2d",
@@ -93,14 +96,15 @@ def count_parameters(model: nn.Module | str) -> int:
 
 
 def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> int:
-    """Count the multiply-adds of one picture, the products of attention included.
+    """Count the multiply-adds of one picture or text, the products of attention included.
 
     One multiply-add is two floating-point operations. Norms, activations, pooling and additions are not counted, as in
     the tables of the papers.
 
     Args:
         model: a model made by `create_model`, or a name in the catalogue.
-        size: side of the square picture, or its height and width; the variant's own size when None.
+        size: side of the square picture, or its height and width; the variant's own size when None. Of a text its
+            tokens, 128 when None; an encoder-decoder takes as many on both sides.
 
     Raises:
         Uncounted: it runs an operator whose products nobody said how to count, or one whose result depends on values.
@@ -110,13 +114,20 @@ def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None
         1.254
     """
     model = _model(model)
+    inputs = _inputs(model, size)
+    with torch.no_grad(), _NothingUncounted(), FlopCounterMode(display=False) as counter:
+        _on_meta(model).eval()(*inputs)
+    return counter.get_total_flops() // 2
+
+
+def _inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
+    """Return inputs on the meta device: one image, or token ids for each side of a text model."""
     config: Any = model.config
+    if not hasattr(config, "preprocess"):
+        return [torch.zeros(1, size or 128, dtype=torch.long, device="meta")] * (2 if hasattr(model, "encode") else 1)
     side: Any = size or config.preprocess.size
     height, width = (side, side) if isinstance(side, int) else side
-    images = torch.zeros(1, config.in_channels, height, width, device="meta")
-    with torch.no_grad(), _NothingUncounted(), FlopCounterMode(display=False) as counter:
-        _on_meta(model).eval()(images)
-    return counter.get_total_flops() // 2
+    return [torch.zeros(1, config.in_channels, height, width, device="meta")]
 
 
 def counted_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> tuple[int | None, str]:

@@ -12,15 +12,12 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.models.custom import VARIABLE, added, own_fault
-from vitrail.models.overrides import check_size, same_kind
+from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
-
-if TYPE_CHECKING:
-    from vitrail.parts.backbone import Classifier
 
 FAMILIES = tuple(dict.fromkeys(known.family for known in PUBLISHED.values()))
 HINT = f"See them all with: vitrail models. One of your own is in a file that {VARIABLE} names."
@@ -46,23 +43,28 @@ def _family(module: ModuleType) -> str:
 
 
 def family_of(name: str) -> str:
-    """Return the architecture's name of a variant: `vit`, `swin`, ...
-
-    Example:
-        >>> family_of("swin_tiny_patch4_window7_224")
-        'swin'
-    """
+    """Return the architecture's name of a variant: `vit`, `swin`, ..."""
     return PUBLISHED[name].family if name in PUBLISHED else _family(find(name))
 
 
-def list_models(pattern: str = "*") -> list[str]:
+def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
     """List the names of variants that match a shell pattern (`swin*`), in the order of the papers' tables.
+
+    Args:
+        pattern: shell pattern of the names.
+        task: if given, only variants whose published weights do this task (`classify`, `language`, `translate`...).
 
     Example:
         >>> len(list_models("vit_base_patch16*")) >= 2
         True
     """
-    return [name for name in catalogue() if fnmatchcase(name, pattern)]
+    names = [name for name in catalogue() if fnmatchcase(name, pattern)]
+    return names if task is None else [name for name in names if task_of(name) == task]
+
+
+def task_of(name: str) -> str:
+    """Return the task of a variant's published weights; variants of the user's own classify images."""
+    return PUBLISHED[name].task if name in PUBLISHED else "classify"
 
 
 def find(name: str) -> ModuleType:
@@ -91,18 +93,15 @@ def make_config(name: str, **overrides: Any) -> Any:
     """
     config = find(name).VARIANTS[name]
     published = {field.name: getattr(config, field.name) for field in fields(config)}
-    published["image_size"] = config.preprocess.size
-    for field, value in overrides.items():
-        if field not in published:
-            raise unknown(f"field of {name}", field, published)
-        check_size(field, value, published[field])
-    overrides = {field: same_kind(value, published[field]) for field, value in overrides.items()}
+    if "preprocess" in published:  # a family of images
+        published["image_size"] = config.preprocess.size
+    overrides = checked(overrides, published, name)
     size = overrides.pop("image_size", None)
     config = replace(config, **overrides)
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
 
 
-def create_model(name: str, weights: Any = None, **overrides: Any) -> "Classifier":
+def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
     """Build a variant of the catalogue.
 
     Args:
@@ -111,7 +110,8 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> "Classifie
         overrides: fields of the variant's config, such as `num_classes=10`, `drop_path=0.1`, `image_size=384`.
 
     Returns:
-        The model: `model(images)` gives logits, `model.features(images)` gives `Features`.
+        The model. Of images: `model(images)` gives logits, `model.features(images)` gives `Features`. Of text:
+        `model(ids, layout)`.
 
     Raises:
         VitrailError: if the name or a field is unknown, or the numbers do not fit together.
@@ -123,7 +123,9 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> "Classifie
     """
     config = make_config(name, **overrides)
     model = _built(name, find(name).build, config, overrides)
-    model.variant, model.config, model.preprocess = name, config, config.preprocess
+    model.variant, model.config = name, config
+    if hasattr(config, "preprocess"):
+        model.preprocess = config.preprocess
     if weights is not None:
         load_weights = import_module("vitrail.weights.load").load_weights  # the room above: opened only when asked for
         load_weights(model, weights)

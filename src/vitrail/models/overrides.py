@@ -1,8 +1,22 @@
 """Values that a user puts in the place of a config's: written as it would, and refused where they are no size."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, unknown
+
+
+def checked(overrides: Mapping[str, Any], published: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the values as the config of variant `name` would hold them.
+
+    Raises:
+        VitrailError: if a field is unknown, or a size is no whole number from 1 up.
+    """
+    for field, value in overrides.items():
+        if field not in published:
+            raise unknown(f"field of {name}", field, published)
+        check_size(field, value, published[field])
+    return {field: same_kind(value, published[field]) for field, value in overrides.items()}
 
 
 def same_kind(value: Any, published: Any) -> Any:

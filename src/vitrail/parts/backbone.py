@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from vitrail.grid import Grid
 from vitrail.preprocess import Preprocess
 from vitrail.shapes import Image
 
@@ -15,12 +14,12 @@ class Features(NamedTuple):
 
     Args:
         tokens: `(B, N, C)`, normalised, prefix tokens first.
-        grid: where the tokens sit.
+        grid: layout of the tokens, a `Grid` for images and a `TokenSequence` for text.
         pyramid: one `(B, H, W, C)` map a stage, finest first, as the stage left it (not normalised).
     """
 
     tokens: Tensor
-    grid: Grid
+    grid: Any
     pyramid: tuple[Tensor, ...]
 
 

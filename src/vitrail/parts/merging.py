@@ -5,6 +5,7 @@ from torch.nn.functional import pad
 
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid, to_grid
+from vitrail.layouts import Layout
 from vitrail.parts.convolutions import to_map, to_tokens
 from vitrail.shapes import Tokens
 
@@ -12,7 +13,7 @@ from vitrail.shapes import Tokens
 class NoMerging(nn.Module):
     """Enter a stage as you are."""
 
-    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+    def forward(self, x: Tokens, grid: Layout) -> tuple[Tensor, Layout]:
         """Change nothing."""
         return x, grid
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.models import catalogue, create_model, family_of
+from vitrail.models import catalogue, create_model, family_of, task_of
 from vitrail.weights.formats import FORMATS, before_pooling
 from vitrail.weights.keymap import ConvertedState, Format
 
@@ -51,8 +51,9 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
     families = tuple(families)
     shapes = {before_pooling(key): tuple(value.shape) for key, value in ours.items()}
     ranked = []
+    words = any(key.endswith("embedding.words.weight") for key in shapes)
     for name in catalogue():
-        if families and family_of(name) not in families:
+        if (families and family_of(name) not in families) or (task_of(name) != "classify") != words:
             continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:

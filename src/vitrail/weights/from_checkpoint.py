@@ -69,8 +69,10 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     values, notes = _fields(ours, name, said, fields, checkpoint.origin)
     model = create_model(name, **values)
     _fill(model, checkpoint, found)
-    model.labels = said.labels if said.labels and len(said.labels) == model.config.num_classes else None
-    model.preprocess = said.preprocess or model.preprocess
+    classes = getattr(model.config, "num_classes", None)
+    model.labels = said.labels if said.labels and len(said.labels) == classes else None
+    if hasattr(model.config, "preprocess"):
+        model.preprocess = said.preprocess or model.preprocess
     also = [n for n in names if n != name and differing_fields(ours, make_config(n)) == _own(ours, name)]
     return LoadedModel(model, form.name, also, [*checkpoint.notes, *said.notes, *notes])
 
@@ -120,7 +122,14 @@ def _fields(
     config = make_config(name, **stated)
     own = differing_fields(ours, config)
     values = {**stated, **own, **given}
-    if said.complete or not own.keys() - {"num_classes", "in_channels", "image_size"}:
+    if said.complete or not own.keys() - {
+        "num_classes",
+        "in_channels",
+        "image_size",
+        "head",
+        "vocab_size",
+        "max_length",
+    }:
         return values, []
     untold = [one for one in _untold(config, own) if one not in values]
     if untold:
@@ -129,8 +138,9 @@ def _fields(
             f"Give it: vitrail convert {origin} --model {name} --set {' '.join(f'{one}=...' for one in untold)}"
             " --out FOLDER,\nthen use FOLDER."
         )
-    size = values.get("image_size", config.preprocess.size)
-    note = f"the sizes are of no published variant; what tensors do not tell is as in {name}, at {size} pixels"
+    note = f"the sizes are of no published variant; what tensors do not tell is as in {name}"
+    if hasattr(config, "preprocess"):
+        note += f", at {values.get('image_size', config.preprocess.size)} pixels"
     return values, [note]
 
 

@@ -31,14 +31,24 @@ def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
         >>> differing_fields(small.state_dict(), make_config("vit_tiny_patch16_224"))
         {'num_classes': 10, 'dim': 24, 'depth': 1}
     """
-    shapes = {key: tuple(value.shape) for key, value in ours.items()}
-    stated = {**vars(config), "image_size": config.preprocess.size}
-    found = {field: measure(shapes, stated) for field, measure in _MEASURES.items() if field in stated}
+    shapes = {_as_backbone(key): tuple(value.shape) for key, value in ours.items()}
+    stated = dict(vars(config))
+    if "preprocess" in stated:
+        stated["image_size"] = config.preprocess.size
+    measures = {**_MEASURES, **(_TEXT_MEASURES if "vocab_size" in stated else {})}
+    found = {field: measure(shapes, stated) for field, measure in measures.items() if field in stated}
     return {field: value for field, value in found.items() if value is not None and value != stated[field]}
 
 
-def _num_classes(shapes: Shapes, stated: Mapping[str, Any]) -> int:
-    return shapes.get("head.linear.weight", (0,))[0]
+def _as_backbone(key: str) -> str:
+    """Return the key that a tensor of an encoder or of a shared block has in other architectures."""
+    key = re.sub(r"^encoder\.blocks", "backbone.stages.0.blocks", re.sub(r"^embedding", "backbone.embedding", key))
+    return key.replace(".blocks.0.block.", ".blocks.0.")
+
+
+def _num_classes(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    without = None if "head" in stated else 0  # a text model may have another head
+    return shapes.get("head.linear.weight", (without,))[0]
 
 
 def _in_channels(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
@@ -52,8 +62,10 @@ def _blocks(shapes: Shapes) -> list[int]:
     return [sum(stage == s for stage, _ in found) for s in range(1 + max((s for s, _ in found), default=-1))]
 
 
-def _depth(shapes: Shapes, stated: Mapping[str, Any]) -> int:
+def _depth(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     """Return the layers of the Transformer: of the stage before that of a late class token, or of the last one."""
+    if "word_dim" in stated:  # shared layers are stored once
+        return None
     return _blocks(shapes)[-2 if "class_depth" in stated else -1]
 
 
@@ -151,6 +163,25 @@ def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     return None if -(-stated["image_size"] // pixels) == side else side * pixels
 
 
+def _rows(key: str, axis: int = 0) -> Callable[[Shapes, Mapping[str, Any]], int | None]:
+    """Return what measures one side of a table or a layer."""
+    return lambda shapes, stated: shapes[key][axis] if key in shapes else None
+
+
+def _head(shapes: Shapes, stated: Mapping[str, Any]) -> str:
+    """Return which head a BERT has."""
+    heads = {"head.next.linear.weight": "pretraining", "head.bias": "masked", "head.linear.weight": "classes"}
+    return next((head for key, head in heads.items() if key in shapes), "vector")
+
+
+def _norm(shapes: Shapes, stated: Mapping[str, Any]) -> str:
+    return "pre" if "encoder_norm.weight" in shapes else "post"
+
+
+def _form(shapes: Shapes, stated: Mapping[str, Any]) -> str:
+    return "marian" if "head.bias" in shapes else "paper"
+
+
 _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "num_classes": _num_classes,
     "in_channels": _in_channels,
@@ -170,4 +201,15 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "distilled": _distilled,
     "registers": _registers,
     "image_size": _image_size,
+}
+
+# Fields of text models alone: images have others of the same name.
+_TEXT_MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
+    "vocab_size": _rows("backbone.embedding.words.weight"),
+    "word_dim": _rows("backbone.embedding.words.weight", axis=1),
+    "max_length": _rows("backbone.embedding.steps.0.table"),
+    "hidden": _rows("backbone.stages.0.blocks.0.channel_mixer.fc1.weight"),
+    "head": _head,
+    "norm": _norm,
+    "form": _form,
 }

@@ -60,9 +60,10 @@ def statement_of(checkpoint: Checkpoint, form: Format) -> Metadata:
 def header_of(model: Any) -> dict[str, str]:
     """Return what a safetensors file of any library's names says of a model of ours, which others pass over."""
     values = asdict(model.config)
-    values["image_size"] = values.pop("preprocess")["size"]
-    labels = getattr(model, "labels", None)
-    said = {"variant": model.variant, "config": values, "preprocess": model.preprocess.to_dict(), "labels": labels}
+    said = {"variant": model.variant, "config": values, "labels": getattr(model, "labels", None)}
+    if "preprocess" in values:
+        values["image_size"] = values.pop("preprocess")["size"]
+        said["preprocess"] = model.preprocess.to_dict()
     return {HEADER: json.dumps(said)}
 
 

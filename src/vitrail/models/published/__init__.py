@@ -5,8 +5,11 @@ every variant.
 """
 
 from vitrail.models.published import (
+    albert,
+    bert,
     bit,
     cait,
+    convbert,
     convit,
     cpvt,
     crossvit,
@@ -15,6 +18,8 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     dinov2,
+    gpt2,
+    lstm,
     metaformer,
     mixer,
     nat,
@@ -22,7 +27,9 @@ from vitrail.models.published import (
     siglip,
     swin,
     swin_v2,
+    text_encoder,
     tnt,
+    transformer,
     vit,
     vit_hybrid,
     xcit,
@@ -51,6 +58,13 @@ _FAMILIES = (
     dinov2,
     siglip,
     crossvit,
+    transformer,
+    bert,
+    albert,
+    convbert,
+    gpt2,
+    lstm,
+    text_encoder,
 )
 
 PUBLISHED: dict[str, Published] = {

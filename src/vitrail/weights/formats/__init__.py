@@ -7,14 +7,18 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.weights.formats import (
+    albert,
+    bert,
     bit,
     cait,
+    convbert,
     convit,
     crossvit,
     deepvit,
     deit,
     dinat_s,
     dinov2,
+    gpt2,
     metaformer,
     mixer,
     nat,
@@ -23,6 +27,7 @@ from vitrail.weights.formats import (
     swin,
     swin_v2,
     tnt,
+    transformer,
     vit,
     vit_hybrid,
     xcit,
@@ -52,6 +57,11 @@ FORMATS: tuple[Format, ...] = (
     *dinov2.FORMATS,
     *siglip.FORMATS,
     *crossvit.FORMATS,
+    *transformer.FORMATS,
+    *bert.FORMATS,
+    *albert.FORMATS,
+    *convbert.FORMATS,
+    *gpt2.FORMATS,
 )
 
 

@@ -1,0 +1,165 @@
+"""Beam search with a certificate: an upper bound on every text that was not finished."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vitrail.errors import VitrailError
+from vitrail.generation.decoding import Decoding
+from vitrail.generation.length_penalty import LengthPenalty, Power, score, upper_bound
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A finished text.
+
+    Args:
+        tokens: new tokens, the end token included; without one the text was cut off at the largest length.
+        log_prob: sum of the log-probabilities of its tokens.
+        score: log-probability after the length penalty.
+    """
+
+    tokens: tuple[int, ...]
+    log_prob: float
+    score: float
+
+
+@dataclass(frozen=True)
+class BeamResult:
+    """Result of a beam search for one text.
+
+    Args:
+        hypotheses: finished texts, the best score first; equal scores in the order of their tokens.
+        bound: upper bound on the score of every text that goes on from an unfinished one.
+        exact: whether `bound` covers every text there is, and not only those with a prefix in the beam.
+    """
+
+    hypotheses: tuple[Hypothesis, ...]
+    bound: float
+    exact: bool = False
+
+    @property
+    def certified(self) -> bool:
+        """Whether no text that the bound covers is better than the first hypothesis."""
+        return self.hypotheses[0].score >= self.bound
+
+
+@dataclass(frozen=True)
+class BeamOptions:
+    """Numbers of a beam search.
+
+    Args:
+        beam: unfinished texts kept in each step, and finished texts returned.
+        max_new: largest number of new tokens.
+        stop: ids of tokens that end a text.
+        penalty: length penalty.
+
+    Raises:
+        VitrailError: if a number is below 1, or there is no end token.
+    """
+
+    beam: int = 5
+    max_new: int = 100
+    stop: Collection[int] = ()
+    penalty: LengthPenalty = field(default_factory=Power)
+
+    def __post_init__(self) -> None:
+        if self.beam < 1 or self.max_new < 1:
+            raise VitrailError(f"beam and max_new need whole numbers from 1 up, got {self.beam} and {self.max_new}.")
+        if not self.stop:
+            raise VitrailError("Beam search needs the id of an end token: give stop=(id,).")
+
+
+class _Text:
+    """Search of one text: its unfinished and finished hypotheses."""
+
+    def __init__(self, options: BeamOptions):
+        self.options = options
+        self.running: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+        self.finished: list[Hypothesis] = []
+
+    def finish(self, log_prob: float, tokens: tuple[int, ...]) -> None:
+        """Add a finished text and keep the best."""
+        self.finished.append(Hypothesis(tokens, log_prob, score(self.options.penalty, log_prob, len(tokens))))
+        self.finished = sorted(self.finished, key=lambda one: (-one.score, one.tokens))[: self.options.beam]
+
+    def advance(self, log_probs: Tensor) -> list[int]:
+        """Take one step; return the rows that go on. `log_probs` is `(rows, V)` in fp32."""
+        o = self.options
+        candidates = _best(log_probs, [log_prob for log_prob, _ in self.running], 2 * o.beam)
+        going: list[tuple[float, tuple[int, ...]]] = []
+        rows: list[int] = []
+        for rank, (log_prob, token, row) in enumerate(candidates):
+            tokens = (*self.running[row][1], token)
+            if token in o.stop or len(tokens) == o.max_new:
+                # An end token counts only among the best `beam` candidates, as in Hugging Face.
+                if rank < o.beam:
+                    self.finish(log_prob, tokens)
+            elif len(going) < o.beam:
+                going.append((log_prob, tokens))
+                rows.append(row)
+        self.running = going
+        return rows
+
+    @property
+    def bound(self) -> float:
+        """Upper bound on the score of every text with a prefix in the beam."""
+        o = self.options
+        return max((upper_bound(o.penalty, lp, len(t), o.max_new) for lp, t in self.running), default=-torch.inf)
+
+    @property
+    def done(self) -> bool:
+        """Whether no text with a prefix in the beam can enter the finished ones."""
+        full = len(self.finished) == self.options.beam
+        return not self.running or (full and self.bound <= self.finished[-1].score)
+
+
+@torch.no_grad()
+def beam_search(decoding: Decoding, prompts: Sequence[Sequence[int]], options: BeamOptions) -> list[BeamResult]:
+    """Search for the most probable continuation of each prompt, all of one length.
+
+    A text stops only if no text with a prefix in its beam can enter its `beam` finished ones (`early_stopping="never"`
+    in Hugging Face). Candidates are ordered by (score, token, row), so the result is the same alone and in any batch,
+    as far as scores round alike.
+
+    Args:
+        decoding: decoding of one row a prompt, nothing fed yet.
+        prompts: token ids, all of the same length; of a translation the start token.
+        options: numbers of the search.
+
+    Raises:
+        VitrailError: if the prompts have different lengths.
+    """
+    if len({len(prompt) for prompt in prompts}) != 1:
+        raise VitrailError("Beam search needs prompts of one length. Group them by length.")
+    texts = [_Text(options) for _ in prompts]
+    log_probs = decoding.feed(torch.tensor(prompts, device=decoding.device))
+    alive = list(range(len(texts)))
+    while alive:
+        rows, first, ids = [], 0, []
+        for number in alive:
+            text, count = texts[number], len(texts[number].running)
+            kept = text.advance(log_probs[first : first + count])
+            if text.done:
+                kept = []
+            rows += [first + row for row in kept]
+            ids += [tokens[-1] for _, tokens in text.running] if kept else []
+            first += count
+        alive = [number for number in alive if not texts[number].done]
+        if alive:
+            decoding.select(torch.tensor(rows, device=decoding.device))
+            log_probs = decoding.feed(torch.tensor(ids, device=decoding.device)[:, None])
+    return [BeamResult(tuple(text.finished), text.bound) for text in texts]
+
+
+def _best(log_probs: Tensor, sums: list[float], count: int) -> list[tuple[float, int, int]]:
+    """Return the best continuations as (log-probability, token, row), the best first, ties by (token, row)."""
+    total = log_probs.double() + torch.tensor(sums, dtype=torch.float64, device=log_probs.device)[:, None]
+    count = min(count, total.numel())
+    least = total.flatten().topk(count).values[-1]
+    rows, tokens = (total >= least).nonzero(as_tuple=True)  # every candidate as good as the last, so ties are kept
+    found = zip(total[rows, tokens].tolist(), tokens.tolist(), rows.tolist(), strict=True)
+    found = [one for one in found if one[0] > -torch.inf]
+    return sorted(found, key=lambda one: (-one[0], one[1], one[2]))[:count]

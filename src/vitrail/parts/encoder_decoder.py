@@ -1,0 +1,77 @@
+"""Encoder and decoder around one word table: a module of its own, since it has two inputs."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitrail.layouts import TokenSequence
+from vitrail.parts.backbone import Features
+from vitrail.parts.stages import Stage
+from vitrail.parts.text_embedding import TextEmbedding
+from vitrail.shapes import SourceIds, TokenIds, TokenLogits
+
+
+class EncoderDecoder(nn.Module):
+    """Source and target ids in, scores of the next target word out.
+
+    "Attention Is All You Need", section 3.1, figure 1; one word table, section 3.4.
+
+    Args:
+        embedding: `(ids, layout) -> (x, layout)`, for source and target.
+        encoder: stage of the source.
+        encoder_norm: after the encoder; the identity if norms come last in its blocks.
+        decoder: stage of the target; its blocks read `layout.memory`.
+        decoder_norm: after the decoder.
+        head: `(features, table) -> (B, N, V)`.
+
+    Attributes:
+        variant: name in the catalogue that the model was made from.
+        config: the frozen numbers it was built with.
+    """
+
+    variant: str = ""
+    config: Any = None
+
+    def __init__(
+        self,
+        embedding: TextEmbedding,
+        encoder: Stage,
+        encoder_norm: nn.Module,
+        decoder: Stage,
+        decoder_norm: nn.Module,
+        head: nn.Module,
+    ):
+        super().__init__()
+        self.embedding, self.encoder, self.encoder_norm = embedding, encoder, encoder_norm
+        self.decoder, self.decoder_norm, self.head = decoder, decoder_norm, head
+
+    def encode(self, source: SourceIds, layout: TokenSequence | None = None) -> Tensor:
+        """Return the memory `(B, M, C)` of a source."""
+        x, layout = self.embedding(source, layout or TokenSequence(source.shape[1]))
+        return self.encoder_norm(self.encoder(x, layout)[0])
+
+    def decode(self, target: TokenIds, layout: TokenSequence) -> TokenLogits:
+        """Return logits `(B, N, V)` of the word after each target token; `layout` holds the memory, and may a cache."""
+        x, layout = self.embedding(target, layout)
+        x = self.decoder_norm(self.decoder(x, layout)[0])
+        return self.head(Features(x, layout, ()), self.embedding.words.weight)
+
+    def forward(
+        self,
+        source: SourceIds,
+        target: TokenIds,
+        source_layout: TokenSequence | None = None,
+        target_layout: TokenSequence | None = None,
+    ) -> TokenLogits:
+        """Return logits `(B, N, V)` of the word after each target token.
+
+        Args:
+            source: `(B, M)`.
+            target: `(B, N)`, shifted right: it begins with the start token.
+            source_layout: lengths of the sources, if some are padded.
+            target_layout: lengths of the targets, if some are padded.
+        """
+        layout = target_layout or TokenSequence(target.shape[1])
+        lengths = None if source_layout is None else source_layout.lengths
+        memory = self.encode(source, source_layout)
+        return self.decode(target, layout.replace(memory=memory, memory_lengths=lengths))

@@ -1,0 +1,80 @@
+"""The socket of text: token ids and their layout in, features or logits out."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitrail.layouts import TokenSequence
+from vitrail.parts.backbone import Backbone, Features
+from vitrail.shapes import TokenIds
+
+
+class SequenceBackbone(Backbone):
+    """Token ids in, features out: the `Backbone` of sequences.
+
+    Args:
+        embedding: `(ids, layout) -> (x, layout)`.
+        stages: each `(x, layout) -> (x, layout)`.
+        norm: after the last stage, `x -> x`.
+    """
+
+    def forward(self, images: TokenIds, layout: TokenSequence | None = None) -> Features:
+        """Embed, pass the stages, normalise; without a layout no sequence is padded."""
+        grid: Any = layout or TokenSequence(images.shape[1])
+        x, grid = self.embedding(images, grid)
+        pyramid = []
+        for stage in self.stages:
+            x, grid = stage(x, grid)
+            pyramid.append(grid.cells(x))
+        return Features(self.norm(x), grid, tuple(pyramid))
+
+
+class SequenceModel(nn.Module):
+    """A backbone of sequences and a head: token ids in, the head's output out.
+
+    Args:
+        backbone: `(ids, layout) -> Features`.
+        head: `Features -> output`, such as one score a class.
+
+    Attributes:
+        variant: name in the catalogue that the model was made from.
+        config: the frozen numbers it was built with.
+        labels: class names, if known.
+    """
+
+    variant: str = ""
+    config: Any = None
+    labels: tuple[str, ...] | None = None
+
+    def __init__(self, backbone: SequenceBackbone, head: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def features(self, ids: TokenIds, layout: TokenSequence | None = None) -> Features:
+        """Return tokens and layout."""
+        return self.backbone(ids, layout)
+
+    def forward(self, ids: TokenIds, layout: TokenSequence | None = None) -> Any:
+        """Return the head's output."""
+        return self.head(self.backbone(ids, layout))
+
+
+class TiedModel(SequenceModel):
+    """A sequence model whose head shares the word table of the embedding.
+
+    "Using the Output Embedding to Improve Language Models". The table is stored once.
+
+    Args:
+        backbone: `(ids, layout) -> Features`.
+        head: `(features, table) -> output`, such as one score a word.
+    """
+
+    def forward(self, ids: TokenIds, layout: TokenSequence | None = None) -> Any:
+        """Return the head's output, by default logits `(B, N, V)`."""
+        return self.head(self.backbone(ids, layout), self.table)
+
+    @property
+    def table(self) -> Tensor:
+        """The word table `(V, C)`."""
+        return self.backbone.embedding.words.weight  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]

@@ -1,0 +1,191 @@
+"""Text models answer as transformers' do, with the weights of its state dict."""
+
+import pytest
+import torch
+
+from vitrail.layouts import TokenSequence
+from vitrail.models import create_model
+from vitrail.weights.formats import write_as
+from vitrail.weights.from_checkpoint import from_checkpoint
+from vitrail.weights.load import load_weights
+
+transformers = pytest.importorskip("transformers")
+
+SIZES = {"dim": 32, "depth": 2, "num_heads": 4, "vocab_size": 50}
+BERT = {**SIZES, "max_length": 20, "mlp_ratio": 2.0}
+
+
+def _scaled(theirs):
+    """Draw weights that are not small, so that every one shows in the answer."""
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "embed_positions" in name:
+                continue  # sinusoids, which are not learned
+            parameter.add_(torch.randn_like(parameter) * 0.3 / max(parameter.shape[-1], 1) ** 0.5)
+    return theirs.eval()
+
+
+def _bert(kind: str):
+    config = transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=50,
+        max_position_embeddings=20, intermediate_size=64, num_labels=3,
+    )  # fmt: skip
+    return _scaled(getattr(transformers, kind)(config))
+
+
+def _gpt2():
+    special = {"bos_token_id": 0, "eos_token_id": 0}
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=20, **special)
+    return _scaled(transformers.GPT2LMHeadModel(config))
+
+
+def _albert():
+    config = transformers.AlbertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=50, embedding_size=16,
+        max_position_embeddings=20, intermediate_size=64, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    return _scaled(transformers.AlbertForPreTraining(config))
+
+
+def _convbert():
+    config = transformers.ConvBertConfig(
+        hidden_size=32, embedding_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=50,
+        max_position_embeddings=20, intermediate_size=64, conv_kernel_size=5,
+    )  # fmt: skip
+    model = _scaled(transformers.ConvBertForMaskedLM(config))
+    for layer in model.convbert.encoder.layer:
+        layer.attention.self.key_conv_attn_layer.bias.data.normal_()
+    return model
+
+
+def _marian(act: str = "swish"):
+    config = transformers.MarianConfig(
+        d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=64, decoder_ffn_dim=64, vocab_size=50, max_position_embeddings=20, activation_function=act,
+        scale_embedding=True, pad_token_id=0, decoder_start_token_id=0, eos_token_id=1, bos_token_id=2,
+    )  # fmt: skip
+    model = _scaled(transformers.MarianMTModel(config))
+    model.final_logits_bias.normal_()
+    return model
+
+
+ENCODERS = {
+    "BertForPreTraining": ("bert_tiny", {}),
+    "BertForMaskedLM": ("bert_tiny", {"head": "masked"}),
+    "BertForSequenceClassification": ("bert_tiny", {"head": "classes", "num_classes": 3}),
+    "AlbertForPreTraining": ("albert_base_v2", {"word_dim": 16}),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_encoders(kind):
+    theirs = _albert() if kind.startswith("Albert") else _bert(kind)
+    variant, own = ENCODERS[kind]
+    ours = create_model(variant, **BERT, **own).eval()
+    report = load_weights(ours, theirs.state_dict())
+    assert (report.format, report.loaded) == ("huggingface", len(ours.state_dict()))
+    ids, segments, lengths = torch.randint(0, 50, (2, 9)), torch.randint(0, 2, (2, 9)), torch.tensor([9, 5])
+    mask = (torch.arange(9) < lengths[:, None]).long()
+    with torch.no_grad():
+        want = theirs(ids, attention_mask=mask, token_type_ids=segments)
+        got = ours(ids, TokenSequence(9, lengths=lengths, segments=segments))
+    if kind.endswith("PreTraining"):
+        other = want.sop_logits if kind.startswith("Albert") else want.seq_relationship_logits
+        torch.testing.assert_close(got.next, other, rtol=1e-5, atol=1e-5)
+        got, want = got.words, want.prediction_logits
+    else:
+        want = want.logits
+    real = mask.bool() if got.ndim == 3 else slice(None)
+    torch.testing.assert_close(got[real], want[real], rtol=1e-5, atol=1e-5)
+
+
+def test_convbert():
+    theirs, ours = _convbert(), create_model("conv_bert_base", **BERT, kernel_size=5).eval()
+    load_weights(ours, theirs.state_dict())
+    ids, segments = torch.randint(0, 50, (2, 9)), torch.randint(0, 2, (2, 9))
+    want = theirs(ids, token_type_ids=segments).logits  # without padding, which their convolutions read
+    torch.testing.assert_close(ours(ids, TokenSequence(9, segments=segments)), want, rtol=1e-5, atol=1e-5)
+
+
+def test_gpt2():
+    theirs, ours = _gpt2(), create_model("gpt2", **SIZES, max_length=20).eval()
+    load_weights(ours, theirs.state_dict())
+    ids = torch.randint(0, 50, (2, 11))
+    torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["marian", "paper"])
+def test_marian(form):
+    theirs = _marian("swish" if form == "marian" else "relu")
+    ours = create_model("opus_mt_en_de", **SIZES, hidden=64).eval()
+    load_weights(ours, theirs.state_dict())
+    if form == "paper":  # ReLU, with Marian's order of the sinusoids
+        for block in (*ours.encoder.blocks, *ours.decoder.blocks):
+            block.channel_mixer.act = torch.nn.ReLU()
+    source, target, lengths = torch.randint(3, 50, (2, 9)), torch.randint(3, 50, (2, 7)), torch.tensor([9, 4])
+    mask = (torch.arange(9) < lengths[:, None]).long()
+    want = theirs(source, attention_mask=mask, decoder_input_ids=target).logits
+    torch.testing.assert_close(ours(source, target, TokenSequence(9, lengths=lengths)), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_pytorchs_transformer(norm):
+    ours = create_model("transformer_base_wmt_en_de", **SIZES, hidden=64, norm=norm).eval()
+    theirs = torch.nn.Transformer(32, 4, 2, 2, 64, dropout=0.0, batch_first=True, norm_first=norm == "pre")
+    if norm == "post":
+        theirs.encoder.norm = theirs.decoder.norm = None
+    else:
+        theirs.get_submodule("encoder.norm").load_state_dict(ours.encoder_norm.state_dict())
+        theirs.get_submodule("decoder.norm").load_state_dict(ours.decoder_norm.state_dict())
+    for mine, layer in zip(
+        (*ours.encoder.blocks, *ours.decoder.blocks), (*theirs.encoder.layers, *theirs.decoder.layers), strict=True
+    ):
+        named = {
+            "self_attn.in_proj_": "token_mixer.qkv.",
+            "self_attn.out_proj.": "token_mixer.proj.",
+            "norm1.": "norm1.",
+        }
+        named |= {"linear1.": "channel_mixer.fc1.", "linear2.": "channel_mixer.fc2."}
+        cross = hasattr(mine, "cross_mixer")
+        named |= (
+            {"norm2.": "norm_cross.", "norm3.": "norm2.", "multihead_attn.out_proj.": "cross_mixer.proj."}
+            if cross
+            else {"norm2.": "norm2."}
+        )
+        state = {
+            their + kind: mine.get_parameter(our + kind) for their, our in named.items() for kind in ("weight", "bias")
+        }
+        if cross:
+            state |= {
+                "multihead_attn.in_proj_" + kind: torch.cat(
+                    [mine.get_parameter(f"cross_mixer.{part}.{kind}") for part in ("q", "kv")]
+                )
+                for kind in ("weight", "bias")
+            }
+        layer.load_state_dict(state)
+    source, target = torch.randint(0, 50, (2, 9)), torch.randint(0, 50, (2, 7))
+    x, y = (ours.embedding(ids, TokenSequence(ids.shape[1]))[0] for ids in (source, target))
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(7)
+    want = theirs.train()(x, y, tgt_mask=mask) @ ours.embedding.words.weight.T
+    torch.testing.assert_close(ours(source, target), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: _bert("BertForPreTraining"), _albert, _convbert, _gpt2, _marian],
+    ids=["bert", "albert", "convbert", "gpt2", "marian"],
+)
+def test_a_folder_of_transformers_is_recovered(tmp_path, make):
+    theirs = make()
+    theirs.save_pretrained(tmp_path)
+    found = from_checkpoint(tmp_path)
+    assert found.format == "huggingface" and found.model.config.num_heads == 4 and found.model.config.dim == 32
+    written = write_as(
+        "huggingface",
+        found.model.variant and type(found.model.config).__module__.rpartition(".")[2],
+        found.model.state_dict(),
+        found.model.config,
+    )
+    state = theirs.state_dict()
+    assert written and all(torch.equal(state[key], value) for key, value in written.items())
