@@ -6,11 +6,11 @@
 
 All start from the same weights and learn the same pictures without dropped paths, so the losses and the sizes of the
 gradients of their first two steps must agree. Each has a process of its own, for its memory and since allocators are
-tuned for a whole process, and they take turns. Ours is as `vitrail train` makes it: quick blocks, and memory that is
+tuned for a whole process, and they take turns. Ours is as `vitrail train` makes it: fused blocks, and memory that is
 kept from step to step. timm's is there twice: as it comes, and with its memory kept as well. Of the peak of memory the
 second column leaves out what the process held before there was a model: Python, PyTorch and the libraries it read.
 
-timm has no NAT. Its peers are our own model, quick blocks and kept memory and all, with another operator: `unfold` (see
+timm has no NAT. Its peers are our own model, fused blocks and kept memory and all, with another operator: `unfold` (see
 neighborhood.py), and the tiles of ours that run where there is no compiler. NATTEN's path for CPUs, PyTorch's Flex
 Attention, has no gradient there.
 

@@ -8,6 +8,14 @@ from torch import nn
 
 from vitrail.models import create_model
 
+_PVT = {
+    "dims": (8, 16),
+    "depths": (2, 2),
+    "num_heads": (1, 2),
+    "sr_ratios": (4, 1),
+    "mlp_ratios": (2.0, 2.0),
+    "image_size": 64,
+}
 SMALL = {
     "vit": ("vit_tiny_patch16_224", {"depth": 3, "dim": 24, "num_heads": 3, "image_size": 64}),
     "deit": ("deit_tiny_distilled_patch16_224", {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}),
@@ -24,6 +32,14 @@ SMALL = {
         "swinv2_tiny_window8_256",
         {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "image_size": 64},
     ),
+    "pvt": ("pvt_tiny", _PVT),
+    "pvt v2": ("pvt_v2_b0", _PVT),
+    "pvt v2 linear": ("pvt_v2_b2_li", _PVT),
+    "twins svt": ("twins_svt_small", {**_PVT, "window_size": 4}),
+    "nest": (
+        "nest_tiny",
+        {"dims": (8, 16), "depths": (1, 2), "num_heads": (2, 4), "image_size": 64},
+    ),
     "nat": ("nat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}),
     "dinat": ("dinat_mini", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "dilations": (2, 3), "kernel_size": 3}),
     "poolformer": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}),
@@ -33,7 +49,19 @@ SMALL = {
     "bit": ("resnetv2_50x1_bit", {"depths": (2, 2), "dim": 32}),
     "bit of single blocks": ("resnetv2_50x1_bit", {"depths": (1, 1), "dim": 32}),
 }
-ATTENDING = ("vit", "deit", "swin", "swin timm", "swin masked", "swin v2", "nat", "dinat")
+ATTENDING = (
+    "vit",
+    "deit",
+    "swin",
+    "swin timm",
+    "swin masked",
+    "swin v2",
+    "pvt",
+    "pvt v2",
+    "pvt v2 linear",
+    "nat",
+    "dinat",
+)
 WITHOUT = ("poolformer", "mixer", "bit", "bit of single blocks")
 
 

@@ -1,4 +1,4 @@
-"""The fast form for GPUs, as far as a CPU can tell: its answers, its tables, and which calls are recorded."""
+"""Optimized models on CUDA, as far as a CPU can test: outputs, cached groups, captured calls."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ from vitrail.parts.regularisation import LayerScale
 
 
 class Tape:
-    """Stands for a CUDA graph: replays into the same memory, for the shape that it was made for only."""
+    """Fake CUDA graph: replays into the same memory, for the shape that it was made for only."""
 
     def __init__(self) -> None:
         self.recorded: list[tuple[int, ...]] = []

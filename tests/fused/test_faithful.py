@@ -1,4 +1,4 @@
-"""A fast form computes what the model computes, or stays away: adapters, hooks, NaN, torch's defaults, no pictures."""
+"""Optimized models compute the same function: adapters, hooks, NaN, torch's defaults, no images."""
 
 import copy
 from collections.abc import Iterator
@@ -104,7 +104,7 @@ def test_what_is_no_number_stays_none(name: str, precision: Any) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_huge_numbers_have_answers_and_infinite_ones_spoil_no_neighbour(name: str, precision: Any) -> None:
-    """What is beyond fp16 becomes its largest number; the norm behind it makes little of the difference."""
+    """Values above the fp16 range saturate; the norm after them hides most of the difference."""
     model, images = small(name), torch.randn(2, 3, 64, 64)
     fast = vitrail.optimize(model, precision)
     with torch.inference_mode():

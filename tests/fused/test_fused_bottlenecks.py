@@ -1,4 +1,4 @@
-"""Residual networks in their fast form: any size, some pictures at a time, and what is not theirs stays."""
+"""Fused residual networks: any size, a few images at a time, unknown parts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Models in int8: what is computed in bytes, what they lose, and what is told where they cannot be had."""
+"""Models in int8: quantized parts, accuracy, reports."""
 
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def test_a_machine_without_products_of_bytes_computes_as_usual_and_says_why(monk
 @needs_bytes
 @pytest.mark.shared
 def test_a_trained_vit_sees_the_same(shared: Path) -> None:
-    """12 views of each of 17 photographs; the right answer is what the model says of the whole photograph in fp32."""
+    """12 views of each of 17 photographs; the label is the fp32 prediction on the whole photograph."""
     weights = shared / "weights" / "vit_tiny_patch16_224.pt"
     model = vitrail.create_model("vit_tiny_patch16_224", weights=weights).eval()
     images = views(str(shared / "data" / "imagenet17" / "*.JPEG"), model.preprocess, 17 * 12)

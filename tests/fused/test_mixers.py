@@ -1,4 +1,4 @@
-"""Families beyond attention over all tokens: nothing of them stays PyTorch, and what they answer is what they are."""
+"""Mixers other than attention over all tokens: all parts are fused, with equal outputs."""
 
 from collections import Counter
 from typing import Any
@@ -72,7 +72,7 @@ def test_a_block_answers_the_same(kind: str, dtype: torch.dtype) -> None:
         pytest.skip(str(refusal(dtype)))
     block, grid = blocks()[kind]
     x, unconverted = torch.randn(3, grid.tokens, 32).to(RESIDUAL[dtype]), Counter()
-    want = block.double()(x.double(), grid) - x  # what is added, since x itself would hide what is wrong
+    want = block.double()(x.double(), grid) - x  # the branches alone: x itself would hide errors
     plain = block.to(dtype)(x.to(dtype), grid).double() - x
     fast = fuse_block(block.float(), dtype, unconverted, ["cpu"])
     got = fast(x, grid).double() - x

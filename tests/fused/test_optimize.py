@@ -1,4 +1,4 @@
-"""The fast form answers as the model does: every architecture, any size, both precisions; and tells what it left."""
+"""Optimized models: every architecture, any size, both precisions, reports."""
 
 import copy
 from typing import Any
@@ -44,7 +44,7 @@ def test_the_model_and_its_form_share_nothing(name: str, precision: Any) -> None
     with torch.no_grad():
         for value in model.state_dict().values():
             value.zero_() if value.dtype == torch.long else value.fill_(1e3)
-    with torch.inference_mode():  # the second form asks for its tables only now
+    with torch.inference_mode():  # the second model fills its caches only now
         assert torch.equal(fast(images), want) and torch.equal(again(images), want)
 
 

@@ -1,4 +1,4 @@
-"""A fast form as a whole: in its own precision, made once, beside compilers and those who trace."""
+"""Optimized models: precision, autocast, copies, compilers and tracing."""
 
 import copy
 import pickle
@@ -31,7 +31,7 @@ def test_autocast_changes_nothing(name: str, precision: Any) -> None:
             with torch.autocast("cpu", dtype=dtype):
                 assert torch.equal(fast(images), want)
                 assert torch.equal(fast.features(images).tokens, features.tokens)
-                made_here = vitrail.optimize(model, precision)  # what is folded is folded in fp32
+                made_here = vitrail.optimize(model, precision)  # weights are folded in fp32
             assert torch.equal(made_here(images), want)
 
 
@@ -49,7 +49,9 @@ def test_a_form_is_made_once(precision: Any) -> None:
     fast = vitrail.optimize(small("vit"), precision)
     assert fast.precision == precision
     assert vitrail.optimize(fast, precision) is fast and vitrail.optimize(fast) is fast
-    with pytest.raises(VitrailError, match=f"in {precision} already.*none in bf16.*\n.*the model that it was made"):
+    with pytest.raises(
+        VitrailError, match=f"in {precision} already.*cannot be converted to bf16.*\n.*the model that it was made"
+    ):
         vitrail.optimize(fast, "bf16")
     with pytest.raises(VitrailError, match="Unknown precision"):
         vitrail.optimize(fast, "bf61")  # pyright: ignore[reportArgumentType]
@@ -68,7 +70,7 @@ def test_a_form_takes_no_other_weights() -> None:
 
 
 class Halved(Classifier):
-    """A classifier with a forward of its own, which asks for that of its parent."""
+    """Classifier with its own forward, which calls that of its parent."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) / 2

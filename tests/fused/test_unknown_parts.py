@@ -1,4 +1,4 @@
-"""Fused forms compute what the model computes: an unknown module in any seat is honoured or left unconverted."""
+"""Optimized models compute the same function: an unknown module in any seat is honoured or left unconverted."""
 
 import copy
 from typing import Any, ClassVar
@@ -158,7 +158,7 @@ def test_only_a_grid_is_computed_by_native_attention() -> None:
 
 
 class SeesDtype(nn.Module):
-    """A block of unknown type that notes what it is called with."""
+    """Block of unknown type that records the dtype of its input."""
 
     seen: ClassVar[list[torch.dtype]] = []
 

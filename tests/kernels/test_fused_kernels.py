@@ -1,4 +1,4 @@
-"""Branches as one operation against the reference in fp64: answers, gradients, and what they compute in."""
+"""Fused branches against the reference in fp64: outputs, gradients, dtypes."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -178,11 +178,11 @@ def test_odd_widths_are_computed_in_fp32_and_refused_in_bf16():
     assert off(run(fused_mlp, x, *weights), exact) < CLOSE["fp32"]
     if refusal(torch.bfloat16) is None:
         with torch.autocast("cpu", torch.bfloat16):
-            assert "odd width" in str(compiled_says(run, fused_mlp, x, *weights))
+            assert "even widths" in str(compiled_says(run, fused_mlp, x, *weights))
 
 
 def kept(run: Callable[..., Tensor], op: Any, x: Tensor, weights: list[Tensor]) -> int:
-    """Return the bytes that a branch keeps for its gradient beside its operands."""
+    """Return the bytes that a branch saves for its gradient, without its operands."""
     found: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Neighborhood attention against its definition in loops, and against what must hold whatever the numbers are."""
+"""Neighborhood attention against its definition in loops, and against identities."""
 
 import subprocess
 import sys
@@ -137,7 +137,7 @@ def test_away_from_borders_the_answer_moves_with_the_picture(attend, dilation):
     moved = attend(*qkv[:, 3:, 2:].unbind(3), bias, 5, dilation)
     edge = 2 * dilation
     torch.testing.assert_close(whole[:, 3:, 2:][:, edge:-edge, edge:-edge], moved[:, edge:-edge, edge:-edge])
-    assert not torch.allclose(whole[:, 3, 2:], moved[:, 0])  # at a border it sees what the border cut off
+    assert not torch.allclose(whole[:, 3, 2:], moved[:, 0])  # at a border it sees the cells that the border cut off
 
 
 @every_backend

@@ -1,4 +1,4 @@
-"""Which backend computes neighborhood attention, why another does not, and that their answers are one."""
+"""Which backend computes neighborhood attention, reasons of the others, equal outputs."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_it_says_what_it_cannot_do():
     assert "float64" in (refused(q.double(), k.double(), v.double(), bias, 5, 1) or "")
     assert "meta" in (refused(q.to("meta"), k, v, bias, 5, 1) or "")
     odd = draw(d=3, dtype=torch.bfloat16)
-    assert "pairs" in (refused(*odd, 5, 1) or "")
+    assert "even head width" in (refused(*odd, 5, 1) or "")
 
 
 @needs_compiler

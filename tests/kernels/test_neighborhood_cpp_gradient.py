@@ -1,4 +1,4 @@
-"""The compiled gradient of neighborhood attention: against loops over cells, in fp64, and who may not meet it."""
+"""The compiled gradient of neighborhood attention: against loops over cells, in fp64, unsupported inputs."""
 
 import platform
 import subprocess
@@ -42,7 +42,7 @@ CASES = [
 
 
 class Case(NamedTuple):
-    """A projection `(B, H, W, 3, h, d)` and a table, which learn, and what is wanted of the answer."""
+    """A projection `(B, H, W, 3, h, d)` and a table, with gradients, and the gradient of the output."""
 
     qkv: Tensor
     bias: Tensor

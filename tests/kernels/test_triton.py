@@ -78,7 +78,7 @@ def interpreted() -> tuple[list[dict[str, Any]], str]:
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[str(list(values.values())) for _, values in CASES])
 def test_outputs_and_gradients_are_the_references(number):
-    """And no kernel touches what is not its own: triton_watch.py would have stopped."""
+    """No kernel writes outside of its outputs: triton_watch.py would have stopped."""
     answers, said = interpreted()
     assert number < len(answers), said
     found = answers[number]
@@ -126,7 +126,7 @@ def test_tiles_hold_their_numbers_and_shares_cover_the_batch():
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
 def test_they_compile_for_gpus_without_one(capability):
-    """In a process of its own: to the last step, machine code. What a device cannot hold would fail here."""
+    """In a process of its own: to the last step, machine code. A kernel too large for a device fails here."""
     script = Path(__file__).with_name("triton_compile.py")
     done = subprocess.run(
         [sys.executable, str(script), str(capability)],

@@ -1,4 +1,4 @@
-"""Window attention by a table, against loops over tokens, and against what must hold whatever the numbers are."""
+"""Window attention by a table, against loops over tokens, and against identities."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def loops(
 
 
 def draw(tokens: int, groups: int, n: int, heads: int = 2, d: int = 2, masks: int = 2, batch: int = 2):
-    """Draw a table in which each token sits once, the rest being padding, and what goes with it."""
+    """Draw a table in which each token sits once, the rest being padding, and its operands."""
     table = torch.cat([torch.arange(tokens), torch.full((groups * n - tokens,), -1)])
     token_index = table[torch.randperm(groups * n)].reshape(groups, n)
     leaves = [

@@ -1,4 +1,4 @@
-"""Compiled window attention against the reference in fp64: answers, gradients, and who may not meet it."""
+"""Compiled window attention against the reference in fp64: outputs, gradients, unsupported inputs."""
 
 from threading import Thread
 from typing import NamedTuple
@@ -74,7 +74,7 @@ def test_answers_and_gradients_are_the_reference_s(dtype, tokens, groups, n, hea
     expected = torch.autograd.grad(want, learning(exact), into.double())
     for value, operand, exactly in zip(gradients, learning(given), expected, strict=True):
         assert value.dtype == operand.dtype
-        scale = max(exactly.norm().item(), 1e-6)  # of who is alone, scores move nothing
+        scale = max(exactly.norm().item(), 1e-6)  # a token alone in its group: scores change nothing
         assert (value.double() - exactly).norm() / scale < CLOSE[dtype]
 
 
@@ -141,7 +141,7 @@ def test_who_cannot_be_computed_is_told_why():
     assert "fp32 and bf16" in str(unsupported_reason(*twin(given)))
     assert "meta" in str(unsupported_reason(given.qkv.to("meta"), *given[1:]))
     odd = case(torch.bfloat16, 18, 2, 9, 2, 5, 0)
-    assert "pairs" in str(unsupported_reason(*odd))
+    assert "even head width" in str(unsupported_reason(*odd))
     assert torch.isfinite(window(*odd).float()).all()  # by another way
 
 

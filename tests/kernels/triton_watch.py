@@ -35,7 +35,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Watch:
-    """What the kernels of one launch may touch, and who wrote what."""
+    """Memory that the kernels of one launch may touch, and the program that wrote each element."""
 
     def __init__(self) -> None:
         self.spans: list[tuple[int, int]] = []
@@ -104,7 +104,7 @@ def watch() -> None:
 
 
 def window_case(cut, height, width, window, shift, heads, d, batch, dtype, padded=True, biased=True, device="cpu"):
-    """Return the two answers, and the tensors to differentiate, of window attention."""
+    """Return the two outputs, and the tensors to differentiate, of window attention."""
     a_cut = getattr(window_partition, cut).of(Grid(height, width), window, shift)
     token_index, mask_index, channels = a_cut.token_index(device), a_cut.mask_index(device), heads * d
     n = token_index.shape[1]

@@ -33,6 +33,22 @@ class Small(NamedTuple):
 
 _VIT: dict[str, Any] = {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}
 _SWIN: dict[str, Any] = {"dim": 8, "depths": (2, 2), "num_heads": (2, 4)}
+_NEST: dict[str, Any] = {"dims": (8, 16), "depths": (1, 2), "num_heads": (2, 4), "image_size": 64}
+_TWINS: dict[str, Any] = {
+    "dims": (8, 16),
+    "depths": (1, 3),
+    "num_heads": (1, 2),
+    "sr_ratios": (4, 2),
+    "mlp_ratios": (4.0, 2.0),
+}
+_PVT: dict[str, Any] = {
+    "dims": (8, 16),
+    "depths": (1, 2),
+    "num_heads": (1, 2),
+    "sr_ratios": (4, 1),
+    "mlp_ratios": (4.0, 2.0),
+    "image_size": 64,
+}
 _META: dict[str, Any] = {"dims": (8, 16, 24), "depths": (1, 1, 2)}
 _CROSS: dict[str, Any] = {"depth": 2, "fine_dim": 12, "coarse_dim": 24, "coarse_depth": 2, "num_heads": 3}
 SMALL: dict[str, Small] = {
@@ -45,6 +61,15 @@ SMALL: dict[str, Small] = {
     "swin timm": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "timm"}, (4, 8)),
     "swin masked": Small("swin_tiny_patch4_window7_224", {**_SWIN, "edge": "masked"}, (4, 8)),
     "swin v2": Small("swinv2_tiny_window8_256", {**_SWIN, "window_size": 5, "image_size": 64}, (4, 8)),
+    "nest": Small("nest_tiny", _NEST, (4, 8)),
+    "nest same": Small("nest_tiny_jx", _NEST, (4, 8)),
+    "pvt": Small("pvt_tiny", _PVT, (4, 8), prefix=1),
+    "pvt v2": Small("pvt_v2_b0", _PVT, (4, 8)),
+    "pvt v2 linear": Small("pvt_v2_b2_li", _PVT, (4, 8)),
+    "twins pcpvt": Small("twins_pcpvt_small", _TWINS, (4, 8)),
+    "twins svt": Small("twins_svt_small", {**_TWINS, "window_size": 5}, (4, 8)),
+    "cct": Small("cct_7_3x2_32", {**_VIT, "mlp_ratio": 2.0}, (4,)),
+    "cvt": Small("cvt_7_4_32", {**_VIT, "mlp_ratio": 2.0}, (4,)),
     "nat": Small("nat_mini", _SWIN, (4, 8)),
     "nat scaled": Small("nat_base", {**_SWIN, "depths": (1, 2), "kernel_size": 3}, (4, 8)),
     "dinat": Small("dinat_mini", {**_SWIN, "dilations": (3, 2), "kernel_size": 5}, (4, 8)),

@@ -11,6 +11,7 @@ from small_models import ANY_SIZE, SMALL, relative, small
 from vitrail.errors import VitrailError
 from vitrail.parts.attention_pooling import AttentionPooling
 from vitrail.parts.heads import NormedMean
+from vitrail.parts.sequence_pool import SequencePool
 
 every_model = pytest.mark.parametrize("name", SMALL)
 any_size_model = pytest.mark.parametrize("name", ANY_SIZE)
@@ -91,6 +92,8 @@ def test_without_classes_the_answer_is_the_pooled_vector(name):
         want = want * pool.norm.weight + pool.norm.bias
     elif isinstance(pool, AttentionPooling):
         want = pool(model.features(images))
+    elif isinstance(pool, SequencePool):
+        want = (pool.score(tokens).softmax(1) * tokens).sum(1)
     elif grid.prefix:
         read = 1 if "registers" in name else grid.prefix  # nothing is read off registers
         want = tokens[:, :read].mean(dim=1)

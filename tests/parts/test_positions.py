@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from vitrail.grid import Grid
-from vitrail.parts.positions import LearnedPosition, NoPosition, RelativePositionBias, relative_index, resize_position
+from vitrail.parts.positions import (
+    BilinearPosition,
+    LearnedPosition,
+    NoPosition,
+    RelativePositionBias,
+    relative_index,
+    resize_position,
+)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (4, 4)])
@@ -66,3 +73,13 @@ def test_each_token_receives_its_place():
     got, grid = position(x, Grid(2, 2, prefix=1))
     assert grid == Grid(2, 2, prefix=1)
     assert torch.equal(got, x + position.table)
+
+
+def test_bilinear_positions_are_resized_without_antialiasing():
+    position = BilinearPosition(2, Grid(4, 4, prefix=1))
+    x = torch.zeros(1, 1 + 6, 2)
+    got, grid = position(x, Grid(2, 3, prefix=1))
+    cells = position.table[:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
+    want = torch.nn.functional.interpolate(cells, size=(2, 3), mode="bilinear")
+    torch.testing.assert_close(got[:, 1:], want.flatten(2).transpose(1, 2))
+    assert torch.equal(got[:, 0], position.table[:, 0]) and grid == Grid(2, 3, prefix=1)

@@ -55,6 +55,17 @@ VIT = dict(dim=32, depth=2, num_heads=2, patch_size=8, num_classes=5)
 SWIN = dict(dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=5)
 SWIN_V2 = dict(**SWIN, window_size=7)
 PRETRAINED = dict(pretrained_windows=(4, 3))
+NEST = dict(dims=(8, 16, 24), depths=(1, 2, 1), num_heads=(1, 2, 3), num_classes=5)
+PVT = dict(
+    dims=(8, 16, 24, 32),
+    depths=(1, 2, 1, 1),
+    num_heads=(1, 2, 3, 4),
+    sr_ratios=(4, 2, 2, 1),
+    mlp_ratios=(4.0, 2.0, 4.0, 2.0),
+    num_classes=5,
+)
+TWINS = {**PVT, "depths": (1, 2, 1, 3)}
+HF_EPS = dict(reduction_eps=1e-6)
 POOL = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), num_classes=5)
 
 
@@ -131,6 +142,27 @@ def _torchvision_swin_v2():
     )
 
 
+def _timm_nest(size: int = 64, **more: Any) -> nn.Module:
+    from timm.models.nest import Nest
+
+    numbers = {key: value for key, value in NEST.items() if key != "dims"}
+    return Nest(img_size=size, embed_dims=NEST["dims"], **numbers, **more)
+
+
+def _timm_twins(**more: Any) -> nn.Module:
+    from timm.models.twins import Twins
+
+    numbers = {key: value for key, value in PVT.items() if key != "dims"}
+    return Twins(img_size=64, embed_dims=PVT["dims"], **{**numbers, "depths": (1, 2, 1, 3)}, **more)
+
+
+def _timm_pvt_v2(linear: bool) -> nn.Module:
+    from timm.models.pvt_v2 import PyramidVisionTransformerV2
+
+    numbers = {key: value for key, value in PVT.items() if key != "dims"}
+    return PyramidVisionTransformerV2(embed_dims=PVT["dims"], linear=linear, **numbers)
+
+
 def _timm(name: str, **numbers: Any) -> nn.Module:
     import timm
 
@@ -191,6 +223,13 @@ def _timm_bit() -> nn.Module:
 
 
 _HF_POOL = dict(hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 1, 1], layer_scale_init_value=0.5)
+_HF_PVT = dict(
+    hidden_sizes=[8, 16, 24, 32],
+    depths=[1, 2, 1, 1],
+    num_attention_heads=[1, 2, 3, 4],
+    mlp_ratios=[4, 2, 4, 2],
+    image_size=64,
+)
 _HF_BIT = dict(depths=[2, 1, 1, 1], embedding_size=64, num_groups=32)
 _HYBRID = dict(dim=32, depth=2, num_heads=2, num_classes=5)
 _TIMM_HYBRID = dict(embed_dim=32, depth=2, num_heads=2)
@@ -280,6 +319,38 @@ PAIRS = {
             pretrained_window_sizes=[4, 3],
         ),
         56,
+    ),
+    "nest-timm": Pair("timm", "nest_tiny", NEST, _timm_nest, 64, others=(48, 80)),
+    "nest_same-timm": Pair("timm", "nest_tiny_jx", NEST, partial(_timm_nest, pad_type="same"), 64, others=(48, 80)),
+    "twins_pcpvt-timm": Pair("timm", "twins_pcpvt_small", TWINS, _timm_twins, 64),
+    "twins_svt-timm": Pair(
+        "timm", "twins_svt_small", {**TWINS, "window_size": 7}, lambda: _timm_twins(wss=(7, 7, 7, 7)), 64
+    ),
+    "pvt-huggingface": Pair(
+        "huggingface",
+        "pvt_tiny",
+        {**PVT, **HF_EPS},
+        lambda size=64: _huggingface(
+            "PvtForImageClassification", **{**_HF_PVT, "image_size": size}, sequence_reduction_ratios=[4, 2, 2, 1]
+        ),
+        64,
+        others=(96, 128),
+    ),
+    "pvt_v2-timm": Pair("timm", "pvt_v2_b0", PVT, lambda: _timm_pvt_v2(linear=False), 64),
+    "pvt_v2_linear-timm": Pair("timm", "pvt_v2_b2_li", PVT, lambda: _timm_pvt_v2(linear=True), 64),
+    "pvt_v2-huggingface": Pair(
+        "huggingface",
+        "pvt_v2_b0",
+        {**PVT, **HF_EPS},
+        lambda: _huggingface("PvtV2ForImageClassification", sr_ratios=[4, 2, 2, 1], **_HF_PVT),
+        64,
+    ),
+    "pvt_v2_linear-huggingface": Pair(
+        "huggingface",
+        "pvt_v2_b2_li",
+        {**PVT, **HF_EPS},
+        lambda: _huggingface("PvtV2ForImageClassification", sr_ratios=[4, 2, 2, 1], linear_attention=True, **_HF_PVT),
+        64,
     ),
     "poolformer-timm": Pair(
         "timm",

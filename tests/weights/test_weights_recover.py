@@ -17,6 +17,7 @@ from vitrail.weights.from_checkpoint import from_checkpoint
 from vitrail.weights.infer_config import differing_fields
 
 SWIN = ("swin_tiny_patch4_window7_224", dict(dim=24, depths=(2, 1), num_heads=(2, 4), window_size=4, patch_size=2))
+PVT = dict(dims=(8, 20), depths=(1, 2), num_heads=(1, 2), sr_ratios=(3, 1), mlp_ratios=(2.0, 3.0))
 # Sizes of one's own for each family, and what no shape and no key tells of them.
 OWN = {
     "vit": ("vit_tiny_patch16_224", dict(dim=20, depth=2, num_heads=5, patch_size=8, mlp_ratio=1.7, image_size=40)),
@@ -25,6 +26,29 @@ OWN = {
     "deit-plain": ("deit_small_patch16_224", dict(dim=24, depth=2, num_heads=4, patch_size=8, image_size=24)),
     "swin": (SWIN[0], {**SWIN[1], "image_size": 36, "mlp_ratio": 2.3, "in_channels": 1}),
     "swin-deep": ("swin_base_patch4_window12_384", dict(dim=16, depths=(1, 1, 3), num_heads=(1, 2, 2), image_size=64)),
+    "swin_v2": (
+        "swinv2_tiny_window8_256",
+        dict(dim=16, depths=(2, 1), num_heads=(1, 2), window_size=4, mlp_ratio=2.3, image_size=32),
+    ),
+    "nest": ("nest_tiny", dict(dims=(8, 20), depths=(1, 2), num_heads=(1, 2), mlp_ratio=2.3, image_size=48)),
+    "pvt": (
+        "pvt_small",
+        dict(
+            dims=(8, 12, 16, 20),
+            depths=(1, 1, 2, 1),
+            num_heads=(1, 2, 2, 2),
+            sr_ratios=(3, 2, 1, 1),
+            mlp_ratios=(2.0, 3.0, 2.0, 3.0),
+            reduction_eps=1e-6,
+            image_size=48,
+            in_channels=1,
+        ),
+    ),
+    "pvt_v2": ("pvt_v2_b1", {**PVT, "image_size": 48, "reduction_eps": 1e-6}),
+    "pvt_v2-linear": ("pvt_v2_b2_li", {**PVT, "sr_ratios": (1, 1), "image_size": 48, "reduction_eps": 1e-6}),
+    "twins": ("twins_svt_small", {**PVT, "depths": (3, 2), "window_size": 7, "image_size": 48}),
+    "cct": ("cct_7_3x1_32", dict(dim=24, depth=2, num_heads=2, kernel_size=5, conv_layers=2, mlp_ratio=1.5)),
+    "cvt": ("cvt_7_4_32", dict(dim=24, depth=2, num_heads=2, kernel_size=8, image_size=40)),
     "nat": ("nat_tiny", dict(dim=16, depths=(1, 2), num_heads=(1, 2), kernel_size=5, layer_scale=1e-5, image_size=44)),
     "dinat": ("dinat_tiny", dict(dim=16, depths=(2, 1), num_heads=(1, 2), dilations=(3, 1), image_size=44)),
     "dinat_s": ("dinat_s_tiny", dict(dim=16, depths=(2, 1), num_heads=(1, 2), dilations=(2, 1), kernel_size=3)),
@@ -33,8 +57,13 @@ OWN = {
     "bit": ("resnetv2_101x1_bit", dict(depths=(2, 1), image_size=44)),
     "hybrid": ("vit_tiny_r_s16_p8_224", dict(dim=24, depth=2, num_heads=2, patch_size=2, image_size=64)),
 }
-UNTOLD = ("num_heads", "dilations", "image_size")
-CHOICES = ("edge", "pooling")  # in which libraries differ: their names are taken to mean their answers
+UNTOLD = ("num_heads", "dilations", "image_size", "window_size")
+CHOICES = (
+    "edge",
+    "pooling",
+    "padding",
+    "reduction_eps",
+)  # in which libraries differ: their names are taken to mean their answers
 LABELS = ("ant", "bee", "cat")
 every_own = pytest.mark.parametrize("name", OWN)
 

@@ -30,6 +30,7 @@ class AttentionMap(TokenMap):
         mixer: Any = place.block.module
         slots = mixer.token_index(place.grid)
         super().__init__(place, slots, mixer.keys(place.grid) if hasattr(mixer, "keys") else slots)
+        self._coverage = mixer.coverage(place.grid) if hasattr(mixer, "coverage") else None
         self._leaf, self._scores, self._batch = leaf_of(mixer), scores, batch
 
     @property
@@ -38,12 +39,23 @@ class AttentionMap(TokenMap):
         return self.block.module.num_heads  # pyright: ignore[reportReturnType]
 
     @property
-    def probabilities(self) -> Tensor:
-        """Attention probabilities `(B, G, h, n, m)` in fp32, computed anew each time; rows sum to one."""
+    def key_probabilities(self) -> Tensor:
+        """Attention probabilities over the keys that reached the leaf, `(B, G, h, n, M)`, M fewer on a reduced map."""
         q, k, bias = self._scores
         assert self._leaf is not None
         maps = self._leaf.maps(q.float(), k.float(), None if bias is None else bias.float())
         return maps.reshape(self._batch, len(self.slots), *maps.shape[-3:])
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Attention probabilities `(B, G, h, n, m)` in fp32, computed anew each time; rows sum to one.
+
+        A key that stands for several tokens (a reduced map) shares its probability among them by its coverage, alike
+        for the cells of a square: the projection that made the key weighs them otherwise, so this is a first-order
+        account, as rollout is.
+        """
+        maps = self.key_probabilities
+        return maps if self._coverage is None else maps @ self._coverage.to(maps)  # (n, M) x (M, N)
 
 
 class AttentionMaps(Sequence[AttentionMap]):

@@ -6,7 +6,10 @@ from torch.nn.functional import normalize
 
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import name_of
+from vitrail.parts.log_spaced_position import LogSpacedPositionBias
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
+
+_RELATIVE = (RelativePositionBias, LogSpacedPositionBias)
 
 
 def position_similarity(model: nn.Module) -> Tensor:
@@ -54,7 +57,7 @@ def relative_bias(model: nn.Module) -> dict[str, Tensor]:
         >>> [picture.shape for picture in relative_bias(model).values()]
         [torch.Size([3, 13, 13])]
     """
-    found = {name: module for name, module in model.named_modules() if isinstance(module, RelativePositionBias)}
+    found = {name: module for name, module in model.named_modules() if isinstance(module, _RELATIVE)}
     if not found:
         raise VitrailError(
             f"{name_of(model)} has no relative position bias.\n"
@@ -63,7 +66,7 @@ def relative_bias(model: nn.Module) -> dict[str, Tensor]:
     return {name: _picture(module) for name, module in found.items()}
 
 
-def _picture(position: RelativePositionBias) -> Tensor:
+def _picture(position: RelativePositionBias | LogSpacedPositionBias) -> Tensor:
     h, w = position.size
     table = position.table.detach().float().T.unflatten(1, (2 * h - 1, 2 * w - 1))  # (entries, h) -> (h, 2H-1, 2W-1)
     return table.flip(1, 2)  # the table counts query minus key; an image shows where the key is

@@ -1,1 +1,1 @@
-"""A model's fast form for the machine at hand: `vitrail.optimize`."""
+"""Fused modules: `vitrail.optimize` for inference on CPU and CUDA, `fuse_for_training` for training on CPU."""

@@ -71,8 +71,8 @@ class AttentionLayers(NamedTuple):
 
     Args:
         qkv: weight and bias of queries, keys and values, the queries scaled by 1 / sqrt(d).
-        proj: weight and bias of what comes after.
-        padding: queries, keys and values of padding, which is zero after the norm.
+        proj: weight and bias of the output projection.
+        padding: queries, keys and values of padding tokens, which are zero after the norm.
         eps: of the norm without scale and shift.
     """
 
@@ -83,7 +83,7 @@ class AttentionLayers(NamedTuple):
 
     @classmethod
     def of(cls, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module) -> "AttentionLayers":
-        """Read them off a branch."""
+        """Fold a residual branch."""
         sizes = HeadSizes.of(mixer)
         affine = NormAffine.of(norm, sizes.dim)
         assert affine.eps is not None
@@ -99,7 +99,7 @@ class AttentionLayers(NamedTuple):
 class FusedAttention(nn.Module):
     """`x + scale(mixer(norm(x)))` for attention over all tokens or within windows.
 
-    Tokens stay where they are: a table says which of them meet.
+    Tokens are not moved: an index lists those of each group.
     """
 
     def __init__(self, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype):
@@ -112,7 +112,7 @@ class FusedAttention(nn.Module):
         self.groups = AttentionGroupsCache(mixer, layers.padding.to(dtype))
 
     def pack(self, layers: AttentionLayers, dtype: torch.dtype) -> tuple[Packed, Packed]:
-        """Lay the weights out as the products read them."""
+        """Pack the weights for GEMMs."""
         return pack_linear(*layers.qkv, dtype), pack_linear(*layers.proj, dtype)
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
@@ -140,7 +140,7 @@ def fuse_attention(
 def check_attention(
     norm: nn.Module, mixer: SelfAttention | WindowAttention | NeighborhoodAttention, dtype: torch.dtype
 ) -> None:
-    """Check what the native code needs of an attention besides its parts.
+    """Check the norm and the head width of an attention.
 
     Raises:
         NotConverted: no LayerNorm before it, or in bf16 an odd head width.

@@ -22,7 +22,7 @@ def attention_groups(mixer: SelfAttention | WindowAttention, grid: Grid, like: T
         like: tensor of the dtype and device to use; its values are not read.
 
     Example:
-        >>> attention_groups(SelfAttention(8, num_heads=2), Grid(2, 2), torch.zeros(1)).token_index.tolist()
+        >>> attention_groups(SelfAttention(8, num_heads=2), Grid(2, 2), _like()).token_index.tolist()
         [[0, 1, 2, 3]]
     """
     if isinstance(mixer, SelfAttention):

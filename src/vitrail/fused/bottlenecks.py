@@ -1,4 +1,4 @@
-"""Stages of bottlenecks in their fast form: some pictures at a time, so that their maps stay in the cache."""
+"""Fused stages of bottlenecks, for CPU inference: a few images at a time, so that their maps stay in the cache."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -36,11 +36,11 @@ from vitrail.parts.stages import Stage
 from vitrail.shapes import Tokens
 
 TOGETHER = 8 << 20
-"""Bytes of the widest maps that are worked on together; several such maps should fit in the last cache."""
+"""Bytes of the widest maps of the images that are computed together; several such maps should fit in the L3."""
 
 
 class Step(NamedTuple):
-    """A map on its way through a stage, with its moments where they are known."""
+    """A map between two blocks of a stage, with its moments if they are known."""
 
     x: Tensor
     size: Size
@@ -52,7 +52,7 @@ class Step(NamedTuple):
 
 
 class FusedBottleneck(nn.Module):
-    """What all bottlenecks hold: three convolutions and their norms, and what projects the shortcut, if anything."""
+    """Common weights: three convolutions, their norms, and the projection of the shortcut or None."""
 
     def __init__(self, block: Bottleneck, dtype: torch.dtype):
         super().__init__()
@@ -116,7 +116,7 @@ BOTTLENECKS: dict[type[nn.Module], Callable[..., FusedBottleneck]] = {
     PostActivationEntry: FusedPostActivation,
     PostActivationBottleneck: FusedPostActivation,
 }
-"""The fast form of a bottleneck of exactly this type."""
+"""Fused block of a bottleneck of exactly this type."""
 
 
 class FusedBottlenecks(nn.Module):
@@ -129,7 +129,7 @@ class FusedBottlenecks(nn.Module):
         self.outputs = blocks[-1].convs[-1].outputs
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
-        """Pass the blocks in order, some pictures at a time."""
+        """Pass the blocks in order, a few images at a time."""
         assert grid.prefix == 0, grid
         x, after = x.contiguous(), (grid.h, grid.w)
         for window in self.strides:
@@ -147,10 +147,10 @@ class FusedBottlenecks(nn.Module):
 
 
 def fuse_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
-    """Return the fast form of a stage of bottlenecks; any other stage stays, and its blocks are looked at.
+    """Return the fused stage of bottlenecks, or the stage itself if it has none.
 
     Raises:
-        NotConverted: one of them is of an unknown kind, or their library cannot be built.
+        NotConverted: a block or one of its parts is unknown, or the library cannot be built.
     """
     modules = [stage.entry, *stage.blocks]
     if not any(isinstance(module, Bottleneck) for module in modules):
@@ -169,19 +169,19 @@ def fuse_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
 
 
 def packed(conv: nn.Module, dtype: torch.dtype) -> PackedFilters:
-    """Standardise filters, once for all pictures, and pack them.
+    """Standardise filters and pack them.
 
     Raises:
-        NotConverted: it convolves in an unknown way.
+        NotConverted: it is no `StdConv2d`, or has too few channels.
     """
     return pack_filters(*filters_of(conv), dtype)
 
 
 def filters_of(conv: nn.Module) -> tuple[Tensor, Window]:
-    """Return a convolution's filters, standardised, and where they stand.
+    """Return the standardised filters of a convolution, and its window.
 
     Raises:
-        NotConverted: it convolves in an unknown way.
+        NotConverted: it is no `StdConv2d`, or has too few channels.
     """
     if not isinstance(conv, StdConv2d) or type(conv) not in (StdConv2d, SameStdConv2d):
         raise NotConverted(f"{type(conv).__name__} has no fused operation among bottlenecks")

@@ -26,7 +26,7 @@ class FusedConvMerging(nn.Module):
 
 
 class FusedTokenizer(nn.Module):
-    """Pictures through strided convolutions, one after the other, then a norm or none."""
+    """Images through strided convolutions, one after the other, then a norm or none."""
 
     def __init__(self, convs: list[PackedConvolution], norm: LaneNorm | None):
         super().__init__()
@@ -42,7 +42,7 @@ class FusedTokenizer(nn.Module):
 
 
 class FusedOverlappingPatches(FusedTokenizer):
-    """Overlapping patches of pictures that are large enough for one."""
+    """Overlapping patches of images that hold at least one."""
 
     def __init__(self, layer: OverlappingPatchEmbedding, dtype: torch.dtype):
         super().__init__([_packed(layer.proj, dtype)], None)
@@ -56,23 +56,23 @@ class FusedOverlappingPatches(FusedTokenizer):
 
 
 def fuse_conv_merging(layer: ConvMerging, dtype: torch.dtype) -> FusedConvMerging:
-    """Return the fast form of a convolution that merges tokens."""
+    """Return the fused convolution that merges tokens."""
     return FusedConvMerging(_packed(layer.reduction, dtype), None)
 
 
 def fuse_normed_conv_merging(layer: NormedConvMerging, dtype: torch.dtype) -> FusedConvMerging:
-    """Return the fast form of a convolution that merges tokens, with its norm."""
+    """Return the fused convolution that merges tokens, with its norm."""
     return FusedConvMerging(_packed(layer.reduction, dtype), LaneNorm.of(layer.norm))
 
 
 def fuse_tokenizer(layer: ConvTokenizer, dtype: torch.dtype) -> FusedTokenizer:
-    """Return the fast form of two convolutions of pictures, with their norm."""
+    """Return the two fused convolutions of images, with their norm."""
     check_parts(layer.proj, {"0": (nn.Conv2d,), "1": (nn.Conv2d,)})
     return FusedTokenizer([_packed(conv, dtype) for conv in layer.proj], LaneNorm.of(layer.norm))
 
 
 def fuse_overlapping_patches(layer: OverlappingPatchEmbedding, dtype: torch.dtype) -> FusedOverlappingPatches:
-    """Return the fast form of overlapping patches."""
+    """Return the fused overlapping patches."""
     return FusedOverlappingPatches(layer, dtype)
 
 

@@ -1,4 +1,4 @@
-"""Optimized models on a CPU: fused blocks and layers; what is not converted runs in PyTorch, in the compute dtype."""
+"""Optimized models on a CPU: fused blocks and layers; other modules run in PyTorch, in the compute dtype."""
 
 from collections import Counter
 from copy import deepcopy
@@ -37,7 +37,7 @@ ON_RESIDUAL = (Embedding, Steps, Stage, nn.ModuleList, NoMerging, PrefixTokens, 
 
 
 def optimize_for_cpu(model: Classifier, plan: OptimizePlan) -> OptimizedClassifier:
-    """Return the optimized copy of a classifier on a CPU; `unconverted` lists what runs in PyTorch, and why."""
+    """Return the optimized copy of a classifier on a CPU; `unconverted` counts the reasons for PyTorch."""
     fast: Any = compiled(_copy_sharing_linear(model)).eval()
     unconverted: Counter[str] = Counter()
     libraries = plan.libraries(model)
@@ -110,7 +110,7 @@ class _Converter:
     Args:
         plan: compute dtype and operations.
         conversions: those of layers.
-        unconverted: counts what is not converted, by reason.
+        unconverted: counts the modules that are not converted, by reason.
     """
 
     def __init__(self, plan: OptimizePlan, conversions: Conversions, unconverted: Counter[str]):
@@ -148,7 +148,7 @@ class _Converter:
 
 
 def _cast(fast: Any, dtype: torch.dtype, residual: torch.dtype) -> None:
-    """Cast what stays in PyTorch to the compute dtype, and what is added to the residual to its dtype.
+    """Cast unconverted modules to the compute dtype, and tensors added to the residual to its dtype.
 
     The last norm and the head stay in fp32, and images come in fp32.
     """

@@ -1,4 +1,4 @@
-"""A model's fast form on a GPU: tables made once, scales folded, and recorded calls at small batches."""
+"""Optimized models on CUDA: cached attention groups, folded scales, CUDA graphs at small batches."""
 
 from collections import Counter
 from copy import deepcopy
@@ -25,10 +25,10 @@ from vitrail.shapes import Image, Tokens
 
 
 class CudaBlock(nn.Module):
-    """A block in which the sum after the first branch and the norm before the second are one pass.
+    """Block with the first residual sum and the second norm in one kernel.
 
     Args:
-        block: what to compute, its second norm a LayerNorm with scale and shift.
+        block: block to replace; its second norm is a LayerNorm with weight and bias.
     """
 
     def __init__(self, block: Block):
@@ -45,12 +45,12 @@ class CudaBlock(nn.Module):
 
 
 class CudaGraphClassifier(OptimizedClassifier):
-    """A classifier whose calls are recorded and replayed.
+    """Classifier whose calls are CUDA graphs.
 
     Args:
-        model: what to compute, in evaluation mode.
-        dtype: what it computes in, all but the head; pictures and logits are fp32.
-        recorder: makes a replay of a call.
+        model: converted classifier in evaluation mode.
+        dtype: compute dtype of the backbone; images, head and logits are fp32.
+        recorder: captures a call as a graph.
     """
 
     def __init__(self, model: Classifier, dtype: torch.dtype, recorder: Any = record):
@@ -59,7 +59,7 @@ class CudaGraphClassifier(OptimizedClassifier):
             setattr(self, name, getattr(model, name))
         self.precision = next(name for name, known in DTYPES.items() if known == dtype)
         self.dtype, self.unconverted = dtype, {}
-        self.head.float()  # nothing behind it could average an error away
+        self.head.float()  # rounding errors of the head are not averaged out
         self.calls = Recordings(self.answer, recorder, self._tables)
         self.eval()
 
@@ -68,12 +68,12 @@ class CudaGraphClassifier(OptimizedClassifier):
         return in_own_precision("cuda", self.calls, images)
 
     def answer(self, images: Image) -> Tensor:
-        """Compute the logits, order by order."""
+        """Compute the logits without a graph."""
         features = self._features(images)
         return self.head(features._replace(tokens=features.tokens.float()))
 
     def _tables(self) -> list[Any]:
-        """Return the tables that a recording reads: a grid that is forgotten must not take them away."""
+        """Return the cached groups that a graph reads, to keep them alive as long as the graph."""
         return [dict(module.groups.tables) for module in self.modules() if isinstance(module, CudaWindowAttention)]
 
     def features(self, images: Image) -> Features:
@@ -85,16 +85,17 @@ class CudaGraphClassifier(OptimizedClassifier):
 
 
 def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Any = record) -> CudaGraphClassifier:
-    """Return the fast form of a classifier on a GPU.
+    """Return the optimized copy of a classifier on CUDA.
 
-    Windows know who meets on a grid after the first call, LayerScales are folded into what stands before them, sum and
-    norm are one pass, weights of convolutions lie channels last, and calls of few pictures are recorded. Attention and
-    norms run in Triton where it is (`vitrail.kernels`). `optimized.unconverted` says what stayed as it was.
+    Attention groups are cached for each grid, LayerScales are folded, the residual sum and the norm after it are one
+    kernel, weights of convolutions are channels last, and calls of small batches are captured as CUDA graphs.
+    Attention and norms run in Triton if it is installed (`vitrail.kernels`). `optimized.unconverted` counts the
+    modules that stay as they are, by reason.
 
     Args:
-        model: a classifier; it is not changed.
-        dtype: of weights and products.
-        recorder: makes a replay of a call.
+        model: classifier; it is not changed.
+        dtype: dtype of weights and activations.
+        recorder: captures a call as a graph.
     """
     fast: Any = deepcopy(model).eval().requires_grad_(False)
     unconverted: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Recorded calls: at small batches a GPU waits for its next order longer than it computes, so all are given at once."""
+"""CUDA graphs of calls: at small batches launching kernels takes longer than running them."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,22 +9,22 @@ from torch import Tensor
 Run = Callable[[Tensor], Tensor]
 
 MAX_RECORDINGS = 8
-"""Recordings that are kept, each for one shape; each holds the memory of its tensors."""
+"""Graphs in the cache, one for each shape; each holds the memory of its tensors."""
 
 LARGEST = 64 * 3 * 224 * 224
-"""Numbers of pictures from which on a GPU has enough to do that orders come in time."""
+"""Elements of an input above which launches are hidden by computation."""
 
 
 class Recordings:
-    """A function of pictures that is recorded for each shape, and replayed.
+    """A function of images that is captured for each shape, and replayed.
 
-    A shape is recorded when it comes the second time, so a last batch of odd size costs no recording. The one that was
-    used longest ago makes room.
+    A shape is captured at its second call, so that a last smaller batch costs no capture. The least recently used
+    graph is evicted.
 
     Args:
-        run: the function; it must do the same for every picture of a shape.
-        record: makes a replay of it for pictures like these.
-        held: returns what the function reads besides, which must live as long as a replay does.
+        run: the function; it must run the same kernels for every input of a shape.
+        record: captures it for an input.
+        held: returns the tensors that it also reads; they live as long as the graph.
     """
 
     def __init__(self, run: Run, record: Callable[[Run, Tensor], Run], held: Callable[[], object]):
@@ -32,7 +32,7 @@ class Recordings:
         self.replays: OrderedDict[tuple[object, ...], tuple[Run, object] | None] = OrderedDict()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Replay, or run."""
+        """Replay the graph, or run the function."""
         if images.numel() > LARGEST or images.requires_grad or torch.compiler.is_compiling():
             return self.run(images)
         shape = (*images.shape, images.dtype, images.device)
@@ -51,9 +51,9 @@ class Recordings:
 
 
 def record(run: Run, images: Tensor) -> Run:
-    """Record a function as a CUDA graph.
+    """Capture a function as a CUDA graph.
 
-    It runs beforehand on a stream of its own, so that kernels are built and tables are made outside of the recording.
+    It runs on a side stream before, so that kernels are built and caches are filled outside of the capture.
     """
     given = images.clone()
     side = torch.cuda.Stream(images.device)

@@ -1,21 +1,21 @@
-"""Tables that are made once for each grid."""
+"""Cache of tensors for each grid."""
 
 from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
 MAX_GRIDS = 8
-"""Tables that are kept; the oldest makes room."""
+"""Entries of a cache; the oldest is evicted."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 _LOCK = Lock()
-"""One for all: it is held for a moment, and a lock of its own could not be copied with a form."""
+"""One for all caches: it is held briefly, and a lock in an instance could not be copied with a model."""
 
 
 class GridCache(dict[K, V], Generic[K, V]):
-    """What was made for the last few grids.
+    """Values for the last few grids.
 
     Example:
         >>> tables: GridCache[int, str] = GridCache()
@@ -24,7 +24,7 @@ class GridCache(dict[K, V], Generic[K, V]):
     """
 
     def of(self, grid: K, make: Callable[[], V]) -> V:
-        """Return the table of a grid, made if it is not there; several threads may ask at once."""
+        """Return the value of a grid, made on first use; thread-safe."""
         try:
             return self[grid]
         except KeyError:

@@ -1,7 +1,7 @@
-"""Attention and MLPs with products of bytes: weights in int8, each token in eight bits of its own range.
+"""Attention and MLPs with int8 GEMMs: int8 weights, and each token in eight bits of its own range.
 
-What stands beside the layers is folded in before, in fp32. Queries, keys, values and all sums stay as they are, and so
-do patches, head and merging: few products, and what they lose would be lost for all that follows.
+Norms and scales are folded in before, in fp32. Queries, keys, values and residual are not quantized, and neither are
+patch embedding, head and merging: they hold few of the operations, and their rounding errors reach all later layers.
 """
 
 import torch
@@ -21,15 +21,15 @@ from vitrail.shapes import Tokens
 
 
 class Int8Attention(FusedAttention):
-    """`x + scale(mixer(norm(x)))` for attention over all tokens or within windows, its layers in int8."""
+    """`x + scale(mixer(norm(x)))` for attention over all tokens or within windows, with int8 projections."""
 
     def pack(self, layers: AttentionLayers, dtype: torch.dtype) -> tuple[Packed, Packed]:
-        """Round the weights to bytes."""
+        """Quantize and pack the weights."""
         return pack_int8_normed(*layers.qkv), pack_int8(*layers.proj)
 
 
 class Int8MLP(nn.Module):
-    """`x + scale(mlp(norm(x)))` in int8, in one go."""
+    """`x + scale(mlp(norm(x)))` in int8, in one call."""
 
     def __init__(self, affine: NormAffine, mixer: MLP, scale: nn.Module):
         super().__init__()
@@ -45,7 +45,7 @@ class Int8MLP(nn.Module):
 def int8_attention(
     norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
 ) -> Int8Attention:
-    """Return the form of an attention's branch in int8.
+    """Return the int8 branch of an attention.
 
     Raises:
         NotConverted: as `attention.fuse_attention` does.
@@ -55,7 +55,7 @@ def int8_attention(
 
 
 def int8_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> Int8MLP:
-    """Return the form of an MLP's branch in int8.
+    """Return the int8 branch of an MLP.
 
     Raises:
         NotConverted: no LayerNorm before it, or as `mlp.fuse_mlp` does.
@@ -68,5 +68,5 @@ def int8_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) 
 
 
 def computes_int8(model: nn.Module) -> bool:
-    """Say whether anything in a fast form multiplies bytes."""
+    """Return whether any module of an optimized model has int8 GEMMs."""
     return any(isinstance(module, Int8Attention | Int8MLP) for module in model.modules())

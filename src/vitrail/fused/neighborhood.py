@@ -24,7 +24,7 @@ NEIGHBORHOOD_SEATS: Seats = {
 
 
 class FusedNeighborhood(nn.Module):
-    """`x + scale(mixer(norm(x)))` for attention to neighbours, which stay where they are."""
+    """`x + scale(mixer(norm(x)))` for neighborhood attention; no cell is moved."""
 
     def __init__(self, norm: nn.LayerNorm, mixer: NeighborhoodAttention, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -35,9 +35,9 @@ class FusedNeighborhood(nn.Module):
         self.kernel_size, self.dilation = mixer.attend.kernel_size, mixer.attend.dilation
         self.qkv = pack_linear(*affine.folded(mixer.qkv), dtype)
         self.proj = pack_linear(*scaled(mixer.proj, scale), dtype)
-        # Padding is zero after the norm, so its key and value are what the bias makes of them.
+        # Padding is zero after the norm, so its key and value are the bias.
         self.padding = mixer.qkv.bias.detach()[sizes.inner :].unflatten(0, (2, self.heads, -1)).to(dtype).contiguous()
-        self.table = [mixer.position.table.detach().float()]  # in a list, so that it stays in fp32 when weights do not
+        self.table = [mixer.position.table.detach().float()]  # in a list, so that it stays in fp32 if weights are cast
         self.biases: GridCache[Grid, Tensor] = GridCache()
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:

@@ -15,28 +15,27 @@ __all__ = ["DTYPES", "PRECISIONS", "Precision", "optimize", "unbuilt"]
 
 
 def optimize(model: Classifier, precision: Precision = "auto") -> OptimizedClassifier:
-    """Return a model's fast form for inference on this machine, on a CPU or a CUDA device.
+    """Return the optimized copy of a model for inference on this machine, on a CPU or a CUDA device.
 
-    The answers are the same up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs
-    over channels or tokens, patches and convolutions run compiled, with what stands beside them (norm, scale, sum)
-    folded in; the rest stays PyTorch, in the same precision. The last norm and the head compute in fp32.
-    `optimized.unconverted` says what stayed, and why. Without a C++ compiler everything stays.
-    On a GPU see `fused/cuda.py`.
+    Results are equal up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs over
+    channels or tokens, patch embeddings and convolutions run in native code, with norm, scale and residual sum folded
+    in; other modules run in PyTorch, in the same compute dtype. The last norm and the head compute in fp32.
+    `optimized.unconverted` counts the modules that are not converted, by reason; without a C++ compiler none is. For
+    CUDA see `fused/cuda.py`.
 
-    A form's precision is its own: autocast does not change it. On a CPU it is compiled code that reads memory, so
-    `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` refuse it: they take the model itself.
+    Autocast does not change the precision of an optimized model. On a CPU it is native code that reads memory, so
+    `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` need the original model.
 
     Args:
-        model: a classifier on a CPU or a CUDA device; it is not changed. What is a form already is returned as it is.
-        precision: of weights and products; `auto` takes bf16 where the processor computes in it, and on a CPU fp16 for
-            the sums that blocks hand on, which have as many bytes and three digits more. With `int8` the
-            products of attention and MLPs are of bytes, each token in eight bits of its own range, and the rest is as
-            with `auto`; nothing has to be calibrated. Pictures and logits are fp32 in any case. But in `fp32`, sums
-            between blocks end at 65504: what is larger becomes that, so a picture with huge or infinite numbers may
-            get an answer where an fp32 model's is NaN. One with a NaN gets NaN.
+        model: classifier on a CPU or a CUDA device; it is not changed. An optimized model is returned as it is.
+        precision: of weights and GEMMs. `auto` is bf16 if the processor computes in bf16; on a CPU the residual is
+            then stored in fp16, which has as many bytes and three more bits of precision. `int8` quantizes the linear
+            layers of attention and MLPs, each token in eight bits of its own range, without calibration; the rest is as
+            with `auto`. Images and logits are always fp32. Except in `fp32`, the residual saturates at 65504: an
+            image with huge or infinite values may get finite logits instead of NaN. NaN gives NaN.
 
     Raises:
-        VitrailError: for an unknown precision, for a form in another one than it has, or a model on another device.
+        VitrailError: unknown precision, an optimized model in another precision, or a model on another device.
 
     Example:
         >>> import torch, vitrail
@@ -58,7 +57,7 @@ def optimize(model: Classifier, precision: Precision = "auto") -> OptimizedClass
         return optimize_for_cuda(model, plan.dtype)
     if device.type != "cpu":
         raise VitrailError(
-            f"The model is on {device}; there is no fast form for it in {precision}. On CUDA devices there are bf16 and"
+            f"The model is on {device}; it cannot be optimized there in {precision}. CUDA devices compute bf16 and"
             " fp32.\nOr move it: model.to('cpu')."
         )
     with torch.autocast("cpu", enabled=False):  # weights are folded in fp32 wherever this is called
@@ -66,11 +65,11 @@ def optimize(model: Classifier, precision: Precision = "auto") -> OptimizedClass
 
 
 def _again(form: OptimizedClassifier, precision: str) -> OptimizedClassifier:
-    """Return a form as it is, unless it is asked for in another precision: it has no weights to make that of."""
+    """Return an optimized model as it is if the precision fits: it does not hold the weights for another."""
     if precision in ("auto", form.precision):
         return form
     raise VitrailError(
-        f"This is a fast form in {form.precision} already, and none in {precision} can be made of it.\n"
+        f"This model is optimized in {form.precision} already, and cannot be converted to {precision}.\n"
         "Optimize the model that it was made from."
     )
 

@@ -1,4 +1,4 @@
-"""A whole model in its fast form: it keeps its own precision, and is compiled already."""
+"""Classes of optimized models: autocast, tracing, copies and pickles."""
 
 from collections.abc import Callable
 from functools import cache
@@ -14,11 +14,11 @@ from vitrail.shapes import Image
 
 
 class OptimizedClassifier(Classifier):
-    """A classifier that `vitrail.optimize` has made.
+    """Result of `vitrail.optimize`.
 
     Attributes:
-        precision: that of its weights and products: `fp32`, `bf16` or `int8`.
-        unconverted: what stayed as it was and why, and how often.
+        precision: of weights and GEMMs: `fp32`, `bf16` or `int8`.
+        unconverted: number of modules that are not converted, by reason.
     """
 
     precision: str
@@ -26,9 +26,9 @@ class OptimizedClassifier(Classifier):
 
 
 class NativeClassifier(OptimizedClassifier):
-    """A classifier with compiled parts, which read memory: nobody can follow what they do.
+    """Classifier with native modules, which read memory and cannot be traced.
 
-    `torch.compile` runs it as it is; who traces, exports or transforms it is told to take another model.
+    `torch.compile` runs it as it is; tracing, export and functorch transforms raise an error.
     """
 
     def forward(self, images: Image) -> Tensor:
@@ -36,18 +36,18 @@ class NativeClassifier(OptimizedClassifier):
         return _by_itself(super().forward, images)
 
     def features(self, images: Image) -> Features:
-        """Return tokens, grid and pyramid, in the precision that they are handed on in."""
+        """Return tokens, grid and pyramid, in the residual dtype."""
         return _by_itself(super().features, images)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Refuse other weights: most of a form's own are in no state dict, and would stay without a word."""
+        """Refuse other weights: most weights are packed and in no state dict, so they would silently stay."""
         raise VitrailError(
-            "The weights of a fast form are laid out for this machine, and cannot be replaced.\n"
+            "The weights of an optimized model are packed for this machine, and cannot be replaced.\n"
             "Load others into the model that it was made from, and optimize that again."
         )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Name the class that the form's was made of: pickle finds no class that `_compiled_kind` made."""
+        """Name the original class: pickle finds no class that `_compiled_kind` made."""
         how: Any = super().__reduce_ex__(max(2, protocol))
         kind = type(self)
         if kind is NativeClassifier or how[1] != (kind,):
@@ -56,9 +56,9 @@ class NativeClassifier(OptimizedClassifier):
 
 
 def compiled(model: Classifier) -> NativeClassifier:
-    """Make a copied model, of whatever class, a compiled classifier.
+    """Make a copied model, of any class, a native classifier.
 
-    The object stays and its class changes, so a forward of one's own, hooks and all that hangs on a model stay with it.
+    Only its class changes, so its own `forward`, hooks and attributes stay.
     """
     fast = model
     fast.__class__ = _compiled_kind(type(model))
@@ -72,13 +72,13 @@ def _compiled_kind(kind: type[Classifier]) -> type[NativeClassifier]:
 
 
 def _blank(kind: type[Classifier]) -> NativeClassifier:
-    """Return a form of a class, to be filled by pickle."""
+    """Return an empty instance, to be filled by pickle."""
     own = _compiled_kind(kind)
     return own.__new__(own)
 
 
 def in_own_precision(device: str, compute: Callable[..., Any], images: Image) -> Any:
-    """Compute without autocast: a form's precision is its own.
+    """Compute without autocast: an optimized model has its own precision.
 
     Example:
         >>> layer, x = torch.nn.Linear(4, 2), torch.ones(1, 4)
@@ -97,12 +97,12 @@ def _by_itself(compute: Callable[..., Any], images: Image) -> Any:
         return _past_the_compiler(compute, images)
     if is_tracing():
         raise VitrailError(
-            "A fast form is compiled for this machine, and cannot be traced, exported or transformed.\n"
+            "An optimized model is compiled for this machine, and cannot be traced, exported or transformed.\n"
             "Do that to the model that it was made from."
         )
     return in_own_precision("cpu", compute, images)
 
 
-@torch.compiler.disable(reason="a fast form is compiled for this machine already")
+@torch.compiler.disable(reason="an optimized model is compiled for this machine already")
 def _past_the_compiler(compute: Callable[..., Any], images: Image) -> Any:
     return _by_itself(compute, images)

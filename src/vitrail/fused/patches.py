@@ -1,4 +1,4 @@
-"""Patch embedding and patch merging in their fast form."""
+"""Fused patch embedding and patch merging, for CPU inference."""
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,10 @@ PATCH_SEATS: Seats = {"proj": (nn.Conv2d,), "norm": (nn.Identity, nn.LayerNorm)}
 
 
 def as_bytes(preprocess: Preprocess) -> Pixels:
-    """Return how to read normalised pictures so that bytes become whole numbers again, which bf16 holds exactly.
+    """Return the affine map from normalised pixels back to integers, which bf16 represents exactly.
 
-    A byte u comes as x = (u / 255 - mean) / std, and 255 std x + 255 mean = u. What is taken off again, so that numbers
-    stay as small as x had them, is the whole number next to 255 mean.
+    A byte u comes as x = (u / 255 - mean) / std, and 255 std x + 255 mean = u. The integer nearest to 255 mean is
+    subtracted again, so that values stay as small as those of x.
 
     Example:
         >>> pixels = as_bytes(Preprocess())
@@ -38,7 +38,7 @@ def as_bytes(preprocess: Preprocess) -> Pixels:
 
 
 class FusedPatchEmbedding(nn.Module):
-    """Patches of fp32 pictures, in any precision; where it is not theirs, bytes are read as whole numbers."""
+    """Patches of fp32 images, in any compute dtype; below fp32, pixels are mapped back to integers."""
 
     def __init__(self, layer: PatchEmbedding, dtype: torch.dtype, preprocess: Preprocess | None = None):
         super().__init__()
@@ -62,7 +62,7 @@ class FusedPatchEmbedding(nn.Module):
 
 
 class FusedPatchMerging(nn.Module):
-    """Four neighbours become one token: gathered, normalised and projected in one go."""
+    """Four neighbours become one token: gathered, normalised and projected in one call."""
 
     def __init__(self, layer: PatchMerging, dtype: torch.dtype):
         super().__init__()
@@ -79,7 +79,7 @@ class FusedPatchMerging(nn.Module):
 
 
 class FusedMapPatches(nn.Module):
-    """Patches of a map of tokens, as one product."""
+    """Patches of a map of tokens, as one GEMM."""
 
     def __init__(self, layer: PatchEmbedding, dtype: torch.dtype):
         super().__init__()
@@ -97,12 +97,12 @@ class FusedMapPatches(nn.Module):
 def fuse_patch_embedding(
     layer: PatchEmbedding, dtype: torch.dtype, preprocess: Preprocess | None = None
 ) -> FusedPatchEmbedding:
-    """Return the fast form of a patch embedding.
+    """Return the fused patch embedding.
 
     Args:
-        layer: what to compute.
-        dtype: precision of products.
-        preprocess: how pictures were normalised, where that is known.
+        layer: layer to convert.
+        dtype: compute dtype.
+        preprocess: normalisation of the images, if known.
 
     Raises:
         NotConverted: its convolution is of another kind.
@@ -112,7 +112,7 @@ def fuse_patch_embedding(
 
 
 def fuse_map_patches(layer: MapPatches, dtype: torch.dtype) -> FusedMapPatches:
-    """Return the fast form of patches of a map.
+    """Return the fused patches of a map.
 
     Raises:
         NotConverted: its patch embedding has a norm, or its convolution is of another kind.
@@ -123,7 +123,7 @@ def fuse_map_patches(layer: MapPatches, dtype: torch.dtype) -> FusedMapPatches:
 
 
 def fuse_patch_merging(layer: PatchMerging, dtype: torch.dtype) -> FusedPatchMerging:
-    """Return the fast form of a patch merging.
+    """Return the fused patch merging.
 
     Raises:
         NotConverted: an odd number of channels in bf16.

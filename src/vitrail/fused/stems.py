@@ -1,4 +1,4 @@
-"""The stem of a residual network in its fast form."""
+"""Fused stem of a residual network, for CPU inference."""
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,14 @@ STEM_SEATS: Seats = {
 }
 
 LARGEST = 65280.0
-"""The largest number that bf16 and fp16 both hold: larger ones would be infinite in fp16, and then none."""
+"""Largest number that bf16 and fp16 both represent: a larger one would be infinite in fp16, then NaN."""
 
 
 class FusedStem(nn.Module):
-    """Convolve, normalise while pooling, pool; some pictures at a time: `images -> (x, grid)`.
+    """Convolve, normalise while pooling, pool; a few images at a time: `images -> (x, grid)`.
 
-    What is rounded here is amplified by every block that follows: most of a BiT-50's error in bf16 came from this one
-    layer, a thirtieth of its products. So pictures x and filters w are taken in two parts each, and a picture has three
+    Every block after the stem amplifies its rounding errors: most of the error of a BiT-50 in bf16 came from this
+    layer, a thirtieth of its operations. So images x and filters w are split in two parts each, and an image has three
     times its channels: high(x) high(w) + low(x) high(w) + high(x) low(w).
     """
 
@@ -57,7 +57,7 @@ class FusedStem(nn.Module):
 
 
 def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return fp32 numbers as the sum of two that `dtype` holds, but for the square of its rounding.
+    """Split fp32 numbers into the sum of two numbers in `dtype`, up to the square of its rounding error.
 
     Example:
         >>> high, low = halves(torch.tensor(1.2345678), torch.bfloat16)
@@ -69,7 +69,7 @@ def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem:
-    """Return the fast form of a residual network's stem.
+    """Return the fused stem of a residual network.
 
     Raises:
         NotConverted: another convolution, norm or pooling.

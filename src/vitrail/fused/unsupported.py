@@ -15,7 +15,7 @@ class NotConverted(Exception):
 
 
 def parts_unsupported_reason(module: nn.Module, seats: Seats, called: Collection[str] = ()) -> str | None:
-    """Return why the parts of a module differ from what fused code computes, or None.
+    """Return why fused code does not compute the parts of a module, or None.
 
     Fused code reads weights out of a module and does not call it, so everything that a call would run must be known:
     each child by name and exact type (a subclass, such as an adapter, computes something else), no parameter of its

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 Convert = Callable[[nn.Module], nn.Module | None]
-"""From a module to what takes its place, which is not entered; None to keep the module and enter its children."""
+"""From a module to its replacement, which is not entered; None to keep the module and enter its children."""
 
 
 def replace_modules(parent: nn.Module, convert: Convert) -> None:

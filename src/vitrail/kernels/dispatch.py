@@ -1,6 +1,6 @@
-"""How a fast operation is chosen: the first backend that does not refuse runs.
+"""Dispatch of operations: the first backend that supports the arguments runs.
 
-A backend looks at facts of the tensors (device, dtype, shape, gradient) and says why it cannot run, or says nothing.
+A backend returns why it cannot run, from facts of the tensors (device, dtype, shape, gradient), or None.
 No environment variable, no global switch: the same call on the same tensors always takes the same way, and `explain`
 prints it.
 """
@@ -15,7 +15,7 @@ class Backend(NamedTuple):
     """One way to compute an operation.
 
     Args:
-        name: what `explain` and `vitrail doctor` call it.
+        name: in `explain` and `vitrail doctor`.
         run: computes the operation.
         unsupported_reason: takes the same arguments as `run`; returns why it cannot run, or None.
     """
@@ -26,7 +26,7 @@ class Backend(NamedTuple):
 
 
 class Op:
-    """An operation with several backends, best first; the last one is the reference, which never refuses.
+    """An operation with several backends, best first; the last one is the reference, which supports all arguments.
 
     Example:
         >>> double = Op("double", [Backend("add", lambda x: x + x, lambda x: None)])
@@ -48,5 +48,5 @@ class Op:
         raise VitrailError(f"No backend of '{self.name}' can run these tensors ({reasons}).")
 
     def explain(self, *args: Any) -> list[tuple[str, str | None]]:
-        """List each backend with the reason why it refuses these arguments, or None where it would run."""
+        """Return each backend with the reason why it cannot run, or None if it can."""
         return [(backend.name, backend.unsupported_reason(*args)) for backend in self.backends]

@@ -1,6 +1,6 @@
-"""What the branches of a block have in common: `x + drop_scale * f(norm(x))`, with f an attention or an MLP.
+"""Arguments of fused residual branches `x + drop_scale * f(norm(x))`, f an attention or an MLP.
 
-What lies between the steps of a branch need not all be stored for its gradient when the branch is one operation.
+As one autograd function, a branch saves fewer activations than its parts would.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ LIBRARIES = ("fused_train", "window_gradient")
 
 
 class NormWeights(NamedTuple):
-    """A LayerNorm over channels: scale, shift `(C,)`, and what is added to the variance."""
+    """A LayerNorm over channels: weight and bias `(C,)`, and the eps added to the variance."""
 
     weight: Tensor
     bias: Tensor
@@ -33,13 +33,13 @@ class LinearWeights(NamedTuple):
 
 
 class AttentionGroups(NamedTuple):
-    """Who attends to whom, as in `kernels/window`.
+    """Groups of tokens that attend to each other, as in `kernels/window`.
 
     Args:
         heads: number of heads h.
         bias: addends to the scores, `(K, h or 1, n, n)`, or None.
-        mask_index: integers `(G,)`, which addends a group has.
-        token_index: integers `(G, n)`, which token sits in each place of each group; -1 is padding.
+        mask_index: integers `(G,)`, the index of the bias of each group.
+        token_index: integers `(G, n)`, the tokens of each group; -1 is padding.
     """
 
     heads: int
@@ -49,12 +49,12 @@ class AttentionGroups(NamedTuple):
 
 
 class NeighborhoodSpec(NamedTuple):
-    """Who attends to whom, as in `kernels/neighborhood`.
+    """Neighborhoods of the cells of a map, as in `kernels/neighborhood`.
 
     Args:
         heads: number of heads h.
         table: the bias for each offset, `((2 k - 1)^2, h)`.
-        grid: where the cells sit, without a prefix.
+        grid: layout of the cells, without a prefix.
         kernel_size: odd side k of a neighborhood, in cells.
         dilation: step between two neighbours, in cells.
 
@@ -77,24 +77,24 @@ class NeighborhoodSpec(NamedTuple):
 
 
 def normed(x: Tokens, norm: NormWeights) -> Tensor:
-    """Normalise as PyTorch does."""
+    """Normalise by PyTorch."""
     return layer_norm(x, norm.weight.shape, *norm)
 
 
 def residual_add(x: Tokens, branch: Tokens, drop_scale: Tensor | None) -> Tensor:
-    """Add a branch, times a factor for each sample where there is one."""
+    """Add a branch, scaled for each sample if there is a `drop_scale`."""
     return x + (branch if drop_scale is None else branch * drop_scale.to(branch.dtype)[:, None, None])
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """Return the precision of products: autocast's, or else that of their input."""
+    """Return the dtype of GEMMs: that of autocast, or else of their input."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 def branch_unsupported_reason(x: Tensor, *weights: Tensor) -> str | None:
-    """Say why compiled code cannot compute a branch of these tensors."""
+    """Return why native code cannot compute a branch of these tensors, or None."""
     if is_tracing(x, *weights):
-        return "is not to be seen by those who trace operations"
+        return "not traceable: torch.compile, export or a functorch transform is active"
     if any(tensor.device.type != "cpu" for tensor in (x, *weights)):
         return f"needs a CPU, got {x.device.type}"
     dtype = compute_dtype(x)
@@ -103,7 +103,7 @@ def branch_unsupported_reason(x: Tensor, *weights: Tensor) -> str | None:
     if not torch.is_autocast_enabled("cpu") and any(weight.dtype != dtype for weight in weights):
         return f"needs weights of the precision of their input without autocast, got {x.dtype} for it"
     if dtype == torch.bfloat16 and any(size % 2 for weight in weights for size in weight.shape):
-        return "layers of an odd width cannot be read in pairs"
+        return "bf16 needs even widths of all layers"
     return refusal(dtype, *LIBRARIES)
 
 

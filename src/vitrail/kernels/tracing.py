@@ -1,4 +1,4 @@
-"""Who must not meet compiled code: whatever follows operations instead of computing numbers."""
+"""Detects tracing (torch.compile, export, jit.trace, functorch, fake tensors), where native code cannot run."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,9 @@ from torch.nn import Parameter
 
 
 def is_tracing(*tensors: Tensor | None) -> bool:
-    """Say whether operations on these tensors are being compiled, exported, traced or transformed.
+    """Return whether operations on these tensors are compiled, exported, traced or transformed.
 
-    Compiled code reads memory, and a tensor that stands for others (fake, sharded, wrapped by a transform) has none.
+    Native code reads memory, and a fake, sharded or transformed tensor has none.
 
     Example:
         >>> is_tracing(torch.zeros(2))

@@ -1,4 +1,4 @@
-"""What the Triton backends share: where they can run, and how tiles are sized.
+"""Common code of the Triton backends: supported devices and tile sizes.
 
 Triton itself is imported when a kernel first runs.
 """
@@ -14,7 +14,7 @@ OLDEST = (8, 0)  # Ampere: products in bf16, and in fp32 from three products in 
 
 
 def refusal(x: Tensor) -> str | None:
-    """Say why no Triton kernel can run on a tensor, or None where it can."""
+    """Return why no Triton kernel can run on a tensor, or None where it can."""
     if x.device.type != "cuda":
         return f"needs a CUDA device, got {x.device.type}"
     if x.dtype not in PRECISIONS:

@@ -91,7 +91,7 @@ def kernel_table() -> list[dict[str, str]]:
     """List kernel, device, precision, backend and `runs`, `could run` or the reason of the refusal.
 
     Example:
-        >>> [row["backend"] for row in kernel_table() if row["says"] == "runs"][:1]
+        >>> [row["backend"] for row in kernel_table() if row["kernel"] == "attention" and row["says"] == "runs"][:1]
         ['sdpa']
     """
     return list(_rows())

@@ -167,11 +167,12 @@ class MapPatches(nn.Module):
         dim: channels C before.
         out_dim: channels after.
         patch_size: side p of a patch, in cells.
+        norm: what follows the projection; none by default.
     """
 
-    def __init__(self, dim: int, out_dim: int, patch_size: int):
+    def __init__(self, dim: int, out_dim: int, patch_size: int, norm: nn.Module | None = None):
         super().__init__()
-        self.patches = PatchEmbedding(dim, out_dim, patch_size)
+        self.patches = PatchEmbedding(dim, out_dim, patch_size, norm)
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Cut and project; the grid must have no prefix."""

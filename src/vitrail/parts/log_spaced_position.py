@@ -36,17 +36,21 @@ class LogSpacedPositionBias(NoPosition):
 
     def __init__(self, num_heads: int, window_size: int, pretrained_window: int = 0, hidden: int = 512):
         super().__init__()
-        self.pretrained = pretrained_window
+        self.size, self.pretrained = (window_size, window_size), pretrained_window
         self.mlp = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, num_heads, bias=False))
         offsets = log_offsets(window_size, pretrained_window or window_size)
         self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("index", relative_index(window_size, window_size), persistent=False)
 
+    @property
+    def table(self) -> Tensor:
+        """Bias of each offset and head, `((2 w - 1)^2, h)`."""
+        return 16 * self.mlp(self.offsets).sigmoid()
+
     def bias(self, q: Heads, grid: Grid) -> Bias | None:
         """Compute the biases of all offsets, and look those of `grid` up: `(h, N, N)`."""
-        table = 16 * self.mlp(self.offsets).sigmoid()  # ((2w-1)^2, h)
         index = self.index[: grid.h, : grid.w, : grid.h, : grid.w].flatten(2, 3).flatten(0, 1)  # (hw, hw)
-        return embedding(index, table).permute(2, 0, 1)  # (N, N, h) -> (h, N, N)
+        return embedding(index, self.table).permute(2, 0, 1)  # (N, N, h) -> (h, N, N)
 
 
 def log_offsets(window_size: int, pretrained_window: int) -> Tensor:

@@ -90,6 +90,8 @@ class LearnedPosition(nn.Module):
         grid: the grid that the table was learned on; its prefix tokens have places of their own.
     """
 
+    mode = "bicubic"
+
     def __init__(self, dim: int, grid: Grid):
         super().__init__()
         self.grid = grid
@@ -98,11 +100,26 @@ class LearnedPosition(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Add each token's place."""
-        return x + resize_position(self.table, self.grid, grid), grid
+        return x + resize_position(self.table, self.grid, grid, self.mode), grid
 
 
-def resize_position(table: Tensor, old: Grid, new: Grid) -> Tensor:
+class BilinearPosition(LearnedPosition):
+    """A learned vector for each place, resized by plain bilinear interpolation.
+
+    "Pyramid Vision Transformer", section 3.4 and the authors' code.
+
+    Args:
+        dim: channels C.
+        grid: the grid that the table was learned on; its prefix tokens have places of their own.
+    """
+
+    mode = "bilinear"
+
+
+def resize_position(table: Tensor, old: Grid, new: Grid, mode: str = "bicubic") -> Tensor:
     """Resize the cells of a `(1, N, C)` position table from the grid `old` to `new`; the prefix stays.
+
+    The bicubic filter is antialiased, the bilinear one is not.
 
     Raises:
         AssertionError: if the two grids have different prefixes.
@@ -111,5 +128,5 @@ def resize_position(table: Tensor, old: Grid, new: Grid) -> Tensor:
     if (old.h, old.w) == (new.h, new.w):
         return table
     cells = old.cells(table).permute(0, 3, 1, 2).float()  # (1, h, w, C) -> (1, C, h, w)
-    cells = interpolate(cells, size=(new.h, new.w), mode="bicubic", antialias=True)
+    cells = interpolate(cells, size=(new.h, new.w), mode=mode, antialias=mode == "bicubic")
     return new.replace_cells(table, cells.permute(0, 2, 3, 1).to(table.dtype))  # (1, C, h, w) -> (1, h, w, C)

@@ -52,7 +52,7 @@ def _fit(key: str, value: Tensor, target: Tensor, model: nn.Module, result: Adap
     owner = model.get_submodule(key.rpartition(".")[0])
     before, new = tuple(value.shape), value
     if isinstance(owner, LearnedPosition):
-        new, how = resize_table(value, owner.grid), "resized, bicubic"
+        new, how = resize_table(value, owner.grid, owner.mode), f"resized, {owner.mode}"
     elif isinstance(owner, RelativePositionBias):
         new, how = resize_relative(value, owner.size), "resized, bicubic"
     elif value.ndim == target.ndim == 4 and key.startswith("backbone.embedding.") and len(value) == len(target):
@@ -65,7 +65,7 @@ def _fit(key: str, value: Tensor, target: Tensor, model: nn.Module, result: Adap
     return new
 
 
-def resize_table(table: Tensor, grid: Grid) -> Tensor:
+def resize_table(table: Tensor, grid: Grid, mode: str = "bicubic") -> Tensor:
     """Resize a `(1, N, C)` position table to a grid; as many prefix tokens as the grid has are kept as they are.
 
     The cells of the old table are taken to form a square; a table for which that cannot be comes back as it is.
@@ -73,7 +73,7 @@ def resize_table(table: Tensor, grid: Grid) -> Tensor:
     side = round(max(table.shape[1] - grid.prefix, 0) ** 0.5)
     if side == 0 or side * side + grid.prefix != table.shape[1]:
         return table
-    return resize_position(table, Grid(side, side, grid.prefix), grid)
+    return resize_position(table, Grid(side, side, grid.prefix), grid, mode)
 
 
 def resize_relative(table: Tensor, size: tuple[int, int]) -> Tensor:

@@ -147,6 +147,7 @@ def _fields(
 def _untold(config: Any, own: Mapping[str, Any]) -> list[str]:
     """Name the fields that decide the answers, do not show in shapes, and cannot be the variant's."""
     heads = "dim" in own and type(getattr(config, "num_heads", None)) is int
+    heads = heads or ("dims" in own and "num_heads" not in own and hasattr(config, "num_heads"))
     dilations = len(own.get("depths", ())) not in (0, len(getattr(config, "dilations", own.get("depths", ()))))
     return ["num_heads"] * heads + ["dilations"] * dilations
 

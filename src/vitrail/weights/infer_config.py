@@ -12,6 +12,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _PATCHES = re.compile(r"backbone\.(embedding|stages\.\d+\.entry\.0)\.patches\.proj\.weight")
 _STEM = "backbone.embedding.patches."
 _BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.(?!conv\.)")
+_REDUCTION = re.compile(r"backbone\.stages\.(\d+)\.blocks\.\d+\.token_mixer\.reduction\.conv\.weight")
 _PEG = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.conv\.weight")
 _UNIT = re.compile(r"backbone\.stages\.\d+\.entry\.conv1\.weight")
 
@@ -112,7 +113,13 @@ def _num_heads(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | N
 def _reach(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     """Return the side of a window or neighborhood, whose table has (2 side - 1)^2 rows."""
     rows = next((shape[0] for key, shape in shapes.items() if key.endswith(".position.table")), None)
+    if rows is None and "conv_layers" in stated:  # a CCT's filters, a CVT's patches
+        return shapes.get(_STEM + "convs.0.weight", (_patch_size(shapes, stated),))[-1]
     return rows and (round(rows**0.5) + 1) // 2
+
+
+def _conv_layers(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
+    return sum(key.startswith(_STEM + "convs.") for key in shapes) or None
 
 
 def _patch_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
@@ -150,6 +157,29 @@ def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
     return shapes.get("backbone.embedding.steps.0.tokens", (1, 1))[1] == 2
 
 
+def _mlp_ratios(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Return the hidden width of the MLPs of each stage as a multiple of its width, if it is not the config's."""
+    widths = [_width(shapes, stage) or 1 for stage in range(len(_blocks(shapes)))]
+    hidden = [shapes.get(f"backbone.stages.{s}.blocks.0.channel_mixer.fc1.weight", (0,))[0] for s in range(len(widths))]
+    same = len(widths) == len(stated["mlp_ratios"]) and hidden == [
+        int(width * ratio) for width, ratio in zip(widths, stated["mlp_ratios"], strict=True)
+    ]
+    return None if same else tuple(h / w for h, w in zip(hidden, widths, strict=True))
+
+
+def _sr_ratios(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the side of the squares that become keys, stage by stage; none where maps are pooled."""
+    stages = range(len(_blocks(shapes)))
+    if _linear(shapes, stated):
+        return tuple(stated["sr_ratios"]) if len(stages) == len(stated["sr_ratios"]) else (1,) * len(stages)
+    found = {int(key[1]): shape[-1] for name, shape in shapes.items() if (key := _REDUCTION.match(name))}
+    return tuple(found.get(stage, 1) for stage in stages)
+
+
+def _linear(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
+    return shapes.get("backbone.stages.0.blocks.0.token_mixer.reduction.conv.weight", (0,))[-1] == 1
+
+
 def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     """Return the image size that positions or a token MLP were learned at, where it is not the config's."""
     prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
@@ -159,7 +189,9 @@ def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     side, patch = round(max(cells, 0) ** 0.5), _patch_size(shapes, stated) or stated.get("patch_size")
     if side == 0 or side * side != cells or patch is None:
         return None
-    pixels = patch * (4 * 2 ** max(len(_depths(shapes, stated)) - 1, 0) if "depths" in stated else 1)
+    pixels = patch
+    if "depth" in stated and "depths" in stated:  # behind a ResNet
+        pixels *= 4 * 2 ** max(len(_depths(shapes, stated)) - 1, 0)
     return None if -(-stated["image_size"] // pixels) == side else side * pixels
 
 
@@ -197,6 +229,10 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "patch_size": _patch_size,
     "mlp_ratio": _ratio("channel_mixer", "mlp_ratio"),
     "token_ratio": _ratio("token_mixer.mlp", "token_ratio"),
+    "conv_layers": _conv_layers,
+    "mlp_ratios": _mlp_ratios,
+    "sr_ratios": _sr_ratios,
+    "linear": _linear,
     "layer_scale": _layer_scale,
     "distilled": _distilled,
     "registers": _registers,

@@ -67,9 +67,14 @@ class Format:
         keys = list(keys)
         return all(any(_compiled(mark).match(key) is not None for key in keys) for mark in self.marks)
 
-    def read(self, theirs: Mapping[str, Tensor]) -> "ConvertedState":
-        """Turn their tensors into ours."""
-        return _apply(self.rules, theirs, 0, None)
+    def read(self, theirs: Mapping[str, Tensor], config: Any = None) -> "ConvertedState":
+        """Turn their tensors into ours; if `reads_config`, the values are right with the config of the model alone."""
+        return _apply(self.rules, theirs, 0, config)
+
+    @property
+    def reads_config(self) -> bool:
+        """Whether some tensor cannot be read without the config of the model, such as its number of heads."""
+        return any(hasattr(rule.operation, "read_with") for rule in self.rules)
 
     def write(self, ours: Mapping[str, Tensor], config: Any) -> "ConvertedState":
         """Turn our tensors into theirs; `config` tells what the shapes alone do not, such as the number of heads."""
@@ -131,7 +136,13 @@ def _convert(
         result.incomplete += absent
         return
     parts = [tensors[found[slot]] for slot in range(len(sources))]
-    made = rule.operation.read(*parts) if side == 0 else rule.operation.write(*parts, config=config)
+    operation: Any = rule.operation
+    if side == 1:
+        made = operation.write(*parts, config=config)
+    elif config is not None and hasattr(operation, "read_with"):
+        made = operation.read_with(*parts, config=config)
+    else:
+        made = operation.read(*parts)
     if made and len(made) != len(targets):  # one prefix token cannot be cut into class and distillation token
         result.incomplete += found.values()
         return

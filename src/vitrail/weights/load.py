@@ -75,6 +75,8 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
     """
     checkpoint = read_source(source)
     found = detect(checkpoint.tensors, checkpoint.origin)
+    if found.format.reads_config:
+        found = found._replace(mapped=found.format.read(checkpoint.tensors, getattr(model, "config", None)))
     adapted = adapt(found.mapped.tensors, model)
     own = model.state_dict()
     _leave_headless(adapted, own)

@@ -1,4 +1,4 @@
-"""The sum with a branch and LayerNorm of it, in one pass: what stands between the branches of a block."""
+"""Residual sum and its LayerNorm in one kernel: the operation between the two branches of a block."""
 
 from vitrail.kernels.add_layer_norm.reference import add_layer_norm as reference
 from vitrail.kernels.add_layer_norm.triton_backend import add_layer_norm as triton

@@ -11,7 +11,7 @@ def add_layer_norm(x: Tensor, branch: Tensor | None, weight: Tensor, bias: Tenso
 
     Args:
         x: `(*, C)`.
-        branch: what is added to it, `(*, C)`; None adds nothing.
+        branch: residual branch, `(*, C)`; None adds nothing.
         weight: `(C,)`.
         bias: `(C,)`.
         eps: added to the variance.

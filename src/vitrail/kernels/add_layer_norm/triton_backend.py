@@ -1,4 +1,4 @@
-"""A sum and its LayerNorm in Triton: what it takes, how it is launched, and its gradient."""
+"""Residual sum and LayerNorm in Triton: supported inputs, launch, gradient."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ MOST_CHANNELS = 8192  # a row is one tile
 
 
 def unsupported_reason(x: Tensor, branch: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> str | None:
-    """Say why Triton cannot take these tensors."""
+    """Return why Triton cannot take these tensors."""
     if x.shape[-1] > MOST_CHANNELS:
         return f"rows of {x.shape[-1]} channels, at most {MOST_CHANNELS} fit in a tile"
     if branch is not None and branch.dtype != x.dtype:
@@ -73,6 +73,6 @@ def _kernels() -> Any:
 
 
 def _shape(width: int) -> dict[str, Any]:
-    """Return what the kernels are compiled for: tiles of some 2048 numbers, or of a row."""
+    """Return the constants of the kernels: tiles of about 2048 numbers, or of a row."""
     lanes = tile_of(width)
     return dict(WIDTH=width, LANES=lanes, ROWS=max(1, 2048 // lanes), num_warps=4 if lanes <= 2048 else 8)

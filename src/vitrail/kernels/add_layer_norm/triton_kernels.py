@@ -34,7 +34,7 @@ def forward(
         values += tl.load(branch + at, mask=inside, other=0.0).to(tl.float32)
         rounded = values.to(total.dtype.element_ty)
         tl.store(total + at, rounded, mask=inside)
-        values = rounded.to(tl.float32)  # what is normed is what is stored
+        values = rounded.to(tl.float32)  # the norm reads the rounded sum
     mean = tl.sum(values, 1) / WIDTH
     centred = tl.where(inside, values - mean[:, None], 0.0)
     inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / WIDTH + eps)

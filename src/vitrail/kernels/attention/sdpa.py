@@ -13,7 +13,7 @@ PLAIN_KEYS = 1024
 
 
 def unsupported_reason(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str | None:
-    """Say why PyTorch's fused attention cannot take these tensors."""
+    """Return why PyTorch's fused attention cannot take these tensors."""
     if not q.is_floating_point():
         return f"needs floating point, got {q.dtype}"
     if not q.dtype == k.dtype == v.dtype:

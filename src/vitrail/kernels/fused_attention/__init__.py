@@ -1,4 +1,4 @@
-"""An attention with the norm before it and the sum behind it: `x + drop_scale * proj(attend(qkv(norm(x))))`."""
+"""Attention with its norm and residual sum: `x + drop_scale * proj(attend(qkv(norm(x))))`."""
 
 from vitrail.kernels.dispatch import Backend, Op
 from vitrail.kernels.fused_attention.cpp import attend as cpp

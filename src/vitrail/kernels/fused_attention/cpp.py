@@ -1,6 +1,6 @@
-"""The branch of an attention in one operation.
+"""Residual branch of an attention as one autograd function.
 
-For the gradient it keeps the normed input, queries, keys and values, and what was mixed of them: no attention map.
+It saves the normalised input, queries, keys and values, and the attention output: no attention map.
 """
 
 from typing import Any
@@ -36,12 +36,12 @@ def unsupported_reason(
     norm: NormWeights,
     qkv: LinearWeights,
     proj: LinearWeights,
-    meeting: AttentionGroups,
+    groups: AttentionGroups,
     drop_scale: Tensor | None,
 ) -> str | None:
-    """Say why compiled code cannot compute this branch."""
-    if compute_dtype(x) == torch.bfloat16 and len(qkv.weight) // 3 // meeting.heads % 2:
-        return "heads of an odd width cannot be read in pairs"
+    """Return why native code cannot compute this branch, or None."""
+    if compute_dtype(x) == torch.bfloat16 and len(qkv.weight) // 3 // groups.heads % 2:
+        return "bf16 needs an even head width"
     return branch_unsupported_reason(x, norm.weight, norm.bias, *qkv, *proj)
 
 
@@ -50,13 +50,13 @@ def attend(
     norm: NormWeights,
     qkv: LinearWeights,
     proj: LinearWeights,
-    meeting: AttentionGroups,
+    groups: AttentionGroups,
     drop_scale: Tensor | None,
 ) -> Tensor:
     """Compute the branch; the arguments are those of the reference."""
-    who = (meeting.heads, meeting.mask_index, meeting.token_index, torch.is_grad_enabled())
+    who = (groups.heads, groups.mask_index, groups.token_index, torch.is_grad_enabled())
     weights = (norm.weight, norm.bias, *qkv, *proj)
-    return _Attend.apply(x, norm.eps, drop_scale, who, meeting.bias, *weights)  # pyright: ignore[reportReturnType]
+    return _Attend.apply(x, norm.eps, drop_scale, who, groups.bias, *weights)  # pyright: ignore[reportReturnType]
 
 
 class _Attend(Function):

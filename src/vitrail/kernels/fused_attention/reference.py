@@ -1,4 +1,4 @@
-"""The branch of an attention as papers write it: the specification, and what runs where nothing faster can."""
+"""Residual branch of an attention as papers write it: the specification and the fallback."""
 
 from torch import Tensor
 from torch.nn.functional import linear
@@ -13,19 +13,19 @@ def attend(
     norm: NormWeights,
     qkv: LinearWeights,
     proj: LinearWeights,
-    meeting: AttentionGroups,
+    groups: AttentionGroups,
     drop_scale: Tensor | None,
 ) -> Tensor:
-    """Let tokens hear of each other: `x + drop_scale * proj(attend(qkv(norm(x))))`.
+    """Return `x + drop_scale * proj(attend(qkv(norm(x))))`.
 
     Args:
         x: `(B, N, C)`.
         norm: before the attention.
-        qkv: to queries, keys and values, `(3 C, C)`; of padding they are its bias.
-        proj: of what was mixed, `(C, C)`.
-        meeting: who attends to whom.
+        qkv: projection to queries, keys and values, `(3 C, C)`; those of padding are its bias.
+        proj: output projection, `(C, C)`.
+        groups: which tokens attend to each other.
         drop_scale: a factor for the branch of each sample, `(B,)`, or None.
     """
     parts = linear(normed(x, norm), *qkv)
-    mixed = window(parts, qkv.bias, meeting.bias, meeting.mask_index, meeting.token_index, meeting.heads)
+    mixed = window(parts, qkv.bias, groups.bias, groups.mask_index, groups.token_index, groups.heads)
     return residual_add(x, linear(mixed, *proj), drop_scale)

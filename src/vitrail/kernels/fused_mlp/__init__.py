@@ -1,4 +1,4 @@
-"""An MLP with the norm before it and the sum behind it: `x + drop_scale * second(gelu(first(norm(x))))`."""
+"""MLP with its norm and residual sum: `x + drop_scale * second(gelu(first(norm(x))))`."""
 
 from vitrail.kernels.dispatch import Backend, Op
 from vitrail.kernels.fused_mlp.cpp import transform as cpp

@@ -1,6 +1,6 @@
-"""The branch of an MLP in one operation.
+"""Residual branch of an MLP as one autograd function.
 
-For the gradient it keeps the normed input and the first product. GELU's answer and its slope are cheap to compute anew.
+It saves the normalised input and the first GEMM's output; GELU and its derivative are recomputed.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ from vitrail.shapes import Tokens
 def unsupported_reason(
     x: Tokens, norm: NormWeights, first: LinearWeights, second: LinearWeights, drop_scale: Tensor | None
 ) -> str | None:
-    """Say why compiled code cannot compute this branch."""
+    """Return why native code cannot compute this branch, or None."""
     return branch_unsupported_reason(x, norm.weight, norm.bias, *first, *second)
 
 

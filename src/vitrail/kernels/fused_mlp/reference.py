@@ -1,4 +1,4 @@
-"""The branch of an MLP as papers write it: the specification, and what runs where nothing faster can."""
+"""Residual branch of an MLP as papers write it: the specification and the fallback."""
 
 from torch import Tensor
 from torch.nn.functional import gelu, linear
@@ -10,7 +10,7 @@ from vitrail.shapes import Tokens
 def transform(
     x: Tokens, norm: NormWeights, first: LinearWeights, second: LinearWeights, drop_scale: Tensor | None
 ) -> Tensor:
-    """Let each token think by itself: `x + drop_scale * second(gelu(first(norm(x))))`.
+    """Return `x + drop_scale * second(gelu(first(norm(x))))`.
 
     Args:
         x: `(B, N, C)`.

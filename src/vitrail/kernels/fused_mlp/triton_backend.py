@@ -13,7 +13,7 @@ from vitrail.shapes import Tokens
 def unsupported_reason(
     x: Tokens, norm: NormWeights, first: LinearWeights, second: LinearWeights, drop_scale: Tensor | None
 ) -> str | None:
-    """Say why Triton cannot compute this branch."""
+    """Return why Triton cannot compute this branch."""
     return norm_unsupported_reason(x, None, *norm)
 
 

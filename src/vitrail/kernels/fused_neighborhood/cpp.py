@@ -1,6 +1,6 @@
-"""The branch of a neighborhood attention in one operation.
+"""Residual branch of a neighborhood attention as one autograd function.
 
-For the gradient it keeps the normed input, queries, keys and values, and what was mixed of them: no attention map.
+It saves the normalised input, queries, keys and values, and the attention output: no attention map.
 """
 
 from typing import Any
@@ -42,9 +42,9 @@ def unsupported_reason(
     spec: NeighborhoodSpec,
     drop_scale: Tensor | None,
 ) -> str | None:
-    """Say why compiled code cannot compute this branch."""
+    """Return why native code cannot compute this branch, or None."""
     if compute_dtype(x) == torch.bfloat16 and len(qkv.weight) // 3 // spec.heads % 2:
-        return "heads of an odd width cannot be read in pairs"
+        return "bf16 needs an even head width"
     return branch_unsupported_reason(x, norm.weight, norm.bias, *qkv, *proj) or refusal(compute_dtype(x), *LIBRARIES)
 
 
@@ -75,7 +75,7 @@ class _Attend(Function):
         drop_scale = None if drop_scale is None else drop_scale.detach().float()
         rows = x.detach().contiguous().flatten(0, -2)
         qkv, normed = norm_linear(rows, scale, shift, eps, weights[2], offset, dtype, learn)
-        # Padding is zero after the norm, so its key and value are what the bias makes of them.
+        # Padding is zero after the norm, so its key and value are the bias.
         padding = offset[len(offset) // 3 :].to(dtype).view(2, heads, -1) if any(spec.short) else None
         cells = qkv.view(len(x), spec.grid.h, spec.grid.w, 3, heads, -1)
         ctx.cut = meeting(spec.grid, spec.kernel_size, spec.dilation)

@@ -1,4 +1,4 @@
-"""The branch of a neighborhood attention as papers write it: what runs where nothing faster can."""
+"""Residual branch of a neighborhood attention as papers write it: the specification and the fallback."""
 
 from torch import Tensor
 from torch.nn.functional import linear, pad
@@ -16,14 +16,14 @@ def attend(
     spec: NeighborhoodSpec,
     drop_scale: Tensor | None,
 ) -> Tensor:
-    """Let cells hear of those around them: `x + drop_scale * proj(attend(qkv(norm(x))))`.
+    """Return `x + drop_scale * proj(attend(qkv(norm(x))))`.
 
     Args:
         x: `(B, N, C)`, the cells of a map, row by row.
         norm: before the attention.
-        qkv: to queries, keys and values, `(3 C, C)`; of padding they are its bias.
-        proj: of what was mixed, `(C, C)`.
-        spec: who attends to whom.
+        qkv: projection to queries, keys and values, `(3 C, C)`; those of padding are its bias.
+        proj: output projection, `(C, C)`.
+        spec: neighborhoods of the cells.
         drop_scale: a factor for the branch of each sample, `(B,)`, or None.
     """
     (height, width, _), (down, right) = spec.grid, spec.short

@@ -1,4 +1,4 @@
-"""gelu(x + bias) in Triton: what it takes, how it is launched, and its gradient."""
+"""gelu(x + bias) in Triton: supported inputs, launch, gradient."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ LANES, ROWS = 128, 16
 
 
 def unsupported_reason(x: Tensor, bias: Tensor) -> str | None:
-    """Say why Triton cannot take these tensors."""
+    """Return why Triton cannot take these tensors."""
     return refusal(x)
 
 

@@ -17,16 +17,16 @@ from vitrail.shapes import HeadMap
 
 
 def unsupported_reason(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel_size: int, dilation: int) -> str | None:
-    """Say why compiled code cannot take these tensors."""
+    """Return why native code cannot take these tensors, or None."""
     tensors = (q, k, v, bias)
     if any(x.device.type != "cpu" for x in tensors):
         return f"is for CPUs, got {', '.join(sorted({x.device.type for x in tensors}))}"
     if is_tracing(*tensors):
-        return "is no operator of PyTorch, so nothing can trace or transform it"
+        return "not traceable: torch.compile, export or a functorch transform is active"
     if {k.dtype, v.dtype} != {q.dtype}:
         return f"needs one precision, got {q.dtype}, {k.dtype} and {v.dtype}"
     if q.dtype == torch.bfloat16 and q.shape[-1] % 2:
-        return f"reads bf16 in pairs, got heads of width {q.shape[-1]}"
+        return f"bf16 needs an even head width, got {q.shape[-1]}"
     learns = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     return refusal(q.dtype, "neighborhood", *["neighborhood_gradient"] * learns)
 

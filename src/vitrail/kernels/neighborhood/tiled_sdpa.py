@@ -20,7 +20,7 @@ from vitrail.shapes import HeadMap
 
 
 def unsupported_reason(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel_size: int, dilation: int) -> str | None:
-    """Say why tiles cannot take these tensors."""
+    """Return why tiles cannot take these tensors."""
     if not q.is_floating_point():
         return f"needs floating point, got {q.dtype}"
     if q.device.type == "meta":

@@ -73,12 +73,12 @@ class Axis:
 
     @property
     def query_padding(self) -> tuple[int, int]:
-        """Cells to add before and behind so that tiles are plain slices."""
+        """Padding in front and at the end, so that tiles are plain slices."""
         return 0, self.tiles * self.side * self.dilation - self.length
 
     @property
     def key_padding(self) -> tuple[int, int]:
-        """Cells to add before and behind so that patches are plain slices."""
+        """Padding in front and at the end, so that patches are plain slices."""
         front = self.front * self.dilation
         return front, ((self.tiles - 1) * self.step + self.patch) * self.dilation - self.length - front
 
@@ -100,7 +100,7 @@ class Axis:
         return (apart + self.kernel_size - 1).clamp(0, 2 * self.kernel_size - 2)
 
     def spread(self, kinds: Tensor, dim: int) -> Tensor:
-        """Give each tile what was made for its kind."""
+        """Expand values per kind of tile to values per tile."""
         if self.tiles <= 3:
             return kinds
         first, inner, last = kinds.split(1, dim)

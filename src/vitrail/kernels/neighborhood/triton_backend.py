@@ -1,4 +1,4 @@
-"""Neighborhood attention in Triton: what it takes, how it is launched, and its gradient."""
+"""Neighborhood attention in Triton: supported inputs, launch, gradient."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ MOST_KERNEL, MOST_BYTES = 15, 64 * 64 * 2
 
 
 def unsupported_reason(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel_size: int, dilation: int) -> str | None:
-    """Say why Triton cannot take these tensors."""
+    """Return why Triton cannot take these tensors."""
     return refusal(q) or unfit(q, k, v, kernel_size)
 
 
 def unfit(q: Tensor, k: Tensor, v: Tensor, kernel_size: int) -> str | None:
-    """Say why the kernels, or a tile, cannot hold them."""
+    """Return why the kernels, or a tile, cannot hold them."""
     if {k.dtype, v.dtype} != {q.dtype}:
         return f"needs one precision, got {q.dtype}, {k.dtype} and {v.dtype}"
     if kernel_size > MOST_KERNEL:
@@ -120,7 +120,7 @@ def _chunks(offsets: int) -> int:
 
 
 def _shape(q: Tensor, kernel_size: int, dilation: int) -> dict[str, Any]:
-    """Return what the kernels are compiled for."""
+    """Return the constants of the kernels."""
     return dict(
         HEADS=q.shape[3],
         WIDTH=q.shape[4],

@@ -70,7 +70,7 @@ def fold_patches(patches: Tensor, shape: torch.Size, step: Pair) -> Tensor:
 def _blocks(x: Tensor, dim: int, start: int, count: int, step: int, size: int) -> Tensor:
     """View a dimension as `count` blocks of `size`, a step apart.
 
-    By slices, since compilers write what is added through `unfold` back without what lies between its windows.
+    By slices: compilers write sums through `unfold` back without the elements between its windows.
     """
     return x.narrow(dim, start, count * step).unflatten(dim, (count, step)).narrow(dim + 1, 0, size)
 

@@ -21,13 +21,13 @@ from vitrail.shapes import Tokens
 def unsupported_reason(
     qkv: Tensor, padding: Tensor | None, bias: Tensor | None, mask_index: Tensor, token_index: Tensor, heads: int
 ) -> str | None:
-    """Say why compiled code cannot take these tensors."""
+    """Return why native code cannot take these tensors, or None."""
     if is_tracing(qkv):
-        return "is not to be seen by those who trace operations"
+        return "not traceable: torch.compile, export or a functorch transform is active"
     if qkv.device.type != "cpu":
         return f"needs a CPU, got {qkv.device.type}"
     if qkv.dtype == torch.bfloat16 and qkv.shape[2] // 3 // heads % 2:
-        return "heads of an odd width cannot be read in pairs"
+        return "bf16 needs an even head width"
     return refusal(qkv.dtype, "window_gradient")
 
 

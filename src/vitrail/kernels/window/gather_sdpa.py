@@ -18,7 +18,7 @@ from vitrail.shapes import Tokens
 def unsupported_reason(
     qkv: Tensor, padding: Tensor | None, bias: Tensor | None, mask_index: Tensor, token_index: Tensor, heads: int
 ) -> str | None:
-    """Say why copies of rows cannot take these tensors."""
+    """Return why copies of rows cannot take these tensors."""
     return None if qkv.is_floating_point() else f"needs floating point, got {qkv.dtype}"
 
 
@@ -73,7 +73,7 @@ class _Cut(Function):
 
 
 class _Join(Function):
-    """Copy what stands in each place back to its token."""
+    """Copy each place back to its token."""
 
     @staticmethod
     def forward(grouped: Tensor, table: Tensor, place: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

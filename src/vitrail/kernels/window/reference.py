@@ -14,12 +14,12 @@ def attend(
 
     y = softmax(q k^T / sqrt(d) + bias) v, for each head of each group
 
-    Swin Transformer, section 3.2. Tokens stay where they lie: a table says which of them meet, so that shift, partition
-    and reverse are arithmetic on indices. Gradients flow to `qkv`, `padding` and `bias`.
+    Swin Transformer, section 3.2. Tokens are not moved: shift, partition and reverse are one table of
+    indices. Gradients flow to `qkv`, `padding` and `bias`.
 
     Args:
         qkv: `(B, N, 3 C)`, queries, keys and values of each token side by side, each of them head by head.
-        padding: `(3 C,)`, queries, keys and values of padding: what the projection makes of zeros, that is its bias.
+        padding: `(3 C,)`, queries, keys and values of padding: the bias of the projection.
             None is zeros.
         bias: `(K, h or 1, n, n)`, addends to the scores of which each group has one, query first; `-inf` forbids a
             pair, but every query needs one that is allowed. It may be of another precision than `qkv`. None adds
@@ -33,7 +33,7 @@ def attend(
         >>> qkv = torch.randn(1, 4, 3 * 8)
         >>> by_itself = torch.arange(4)[:, None]
         >>> mixed = attend(qkv, None, None, torch.zeros(4, dtype=torch.long), by_itself, heads=2)
-        >>> bool((mixed == qkv[..., 16:]).all())  # who meets nobody else keeps their values
+        >>> bool((mixed == qkv[..., 16:]).all())  # a token alone in its group keeps its value
         True
     """
     q, k, v = cut(qkv, padding, token_index, heads)
@@ -51,7 +51,7 @@ def cut(qkv: Tokens, padding: Tensor | None, token_index: Tensor, heads: int) ->
 
 
 def join(mixed: Tensor, token_index: Tensor, tokens: int) -> Tensor:
-    """Bring every token of `(B, G, h, n, d)` back to where it lies, `(B, N, C)`."""
+    """Bring the tokens of `(B, G, h, n, d)` back into their order, `(B, N, C)`."""
     return (
         mixed.transpose(2, 3).flatten(3).flatten(1, 2)[:, places(token_index, tokens)]
     )  # -> (B, Gn, hd) -> (B, N, hd)
@@ -66,4 +66,4 @@ def places(token_index: Tensor, tokens: int) -> Tensor:
     """
     found = token_index.new_empty(tokens + 1)
     found[token_index.flatten()] = torch.arange(token_index.numel(), device=token_index.device)
-    return found[:tokens]  # what lies behind them is padding's
+    return found[:tokens]  # the last one is padding

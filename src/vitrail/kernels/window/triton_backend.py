@@ -1,4 +1,4 @@
-"""Window attention in Triton: what it takes, how it is launched, and its gradient."""
+"""Window attention in Triton: supported inputs, launch, gradient."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from torch.autograd.function import once_differentiable
 from vitrail.kernels.triton_support import refusal, share, tile_of
 from vitrail.shapes import Tokens
 
-MOST_BYTES = 64 * 128 * 2  # of the keys of a tile: what registers and the shared memory of small devices hold
+MOST_BYTES = 64 * 128 * 2  # of the keys of a tile: fits registers and the shared memory of small devices
 
 
 def unsupported_reason(
     qkv: Tensor, padding: Tensor | None, bias: Tensor | None, mask_index: Tensor, token_index: Tensor, heads: int
 ) -> str | None:
-    """Say why Triton cannot take these tensors."""
+    """Return why Triton cannot take these tensors."""
     return refusal(qkv) or unfit(qkv, token_index, heads)
 
 
 def unfit(qkv: Tensor, token_index: Tensor, heads: int) -> str | None:
-    """Say why a tile cannot hold what meets."""
+    """Return why a tile cannot hold a group, or None."""
     n, width = token_index.shape[1], qkv.shape[2] // (3 * heads)
     if tile_of(n) * tile_of(width) * qkv.element_size() > MOST_BYTES or (n > 64 and qkv.element_size() > 2):
         return f"a tile of {n} keys of width {width} in {qkv.dtype} is too large"
@@ -146,7 +146,7 @@ def _kernels() -> Any:
 
 
 def _shape(qkv: Tensor, padding: Tensor | None, bias: Tensor | None, n: int, heads: int) -> dict[str, Any]:
-    """Return what the kernels are compiled for."""
+    """Return the constants of the kernels."""
     width = qkv.shape[2] // (3 * heads)
     places = tile_of(n)
     return dict(

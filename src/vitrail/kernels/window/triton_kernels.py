@@ -1,4 +1,4 @@
-"""Window attention on a GPU, forward and backward: the table of who meets is read where roll and partition stood.
+"""Window attention on a GPU, forward and backward: the group table replaces roll and partition.
 
 A program takes one head of one group for a share of the batch, so the group's addends are read once and the gradient
 of the addends is summed in registers; its partial sums are added up in a fixed order by a second kernel. No map is
@@ -17,7 +17,7 @@ import triton.language as tl
 
 @triton.jit
 def _rows(base, slot, stride, lane, WIDTH: tl.constexpr):
-    """Load WIDTH numbers of each token; padding and what lies beyond the width is zero."""
+    """Load WIDTH numbers of each token; padding and channels past the width are zero."""
     inside = (slot >= 0)[:, None] & (lane < WIDTH)[None, :]
     return tl.load(base + slot[:, None] * stride + lane[None, :], mask=inside, other=0.0)
 

@@ -23,8 +23,8 @@ def errata() -> list[Erratum]:
     """Return all entries, family by family.
 
     Example:
-        >>> sorted({entry.family for entry in errata()})[-1]
-        'vit'
+        >>> {"swin", "vit"} <= {entry.family for entry in errata()}
+        True
     """
     names = sorted(module.name for module in iter_modules(__path__) if module.name not in ("erratum", "__main__"))
     return [entry for name in names for entry in import_module(f"{__name__}.{name}").ERRATA]
