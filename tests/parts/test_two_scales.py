@@ -36,7 +36,7 @@ def test_fusion_key_by_key_with_gradients(grid):
 def test_joined_tokens_hold_both_scales_at_the_same_place():
     fine, coarse = Grid(4, 6, prefix=1), Grid(2, 3, prefix=1)
     x, y = torch.randn(2, 25, 3), torch.randn(2, 7, 5)
-    got = join((x, y), (fine, coarse))
+    got = join(x, y, fine, coarse)
     torch.testing.assert_close(got[..., :3], x)
     torch.testing.assert_close(got[:, 0, 3:], y[:, 0])
     for i in range(4):
@@ -50,7 +50,7 @@ def test_the_coarse_scale_is_the_published_one():
         size = model.preprocess.size
         embedding = model.backbone.embedding
         assert isinstance(embedding, TwoScaleEmbedding)
-        assert embedding(torch.zeros(1, 3, size, size))[1] == (Grid(fine, fine, 1), Grid(coarse, coarse, 1))
+        assert embedding(torch.zeros(1, 3, size, size))[2:] == (Grid(fine, fine, 1), Grid(coarse, coarse, 1))
 
 
 @pytest.mark.parametrize("patch_size", [12, 16])

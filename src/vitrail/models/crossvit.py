@@ -34,6 +34,7 @@ from vitrail.parts.two_scales import (
     TwoScaleBlock,
     TwoScaleEmbedding,
     TwoScaleHead,
+    TwoScaleNorm,
 )
 from vitrail.preprocess import Preprocess
 
@@ -74,8 +75,8 @@ def build(config: CrossViTConfig) -> Classifier:
     coarse = build_embedding(c, c.coarse_dim, c.coarse_patch, int(c.preprocess.size * c.scale))
     rates = drop_path_rates(c.drop_path, c.depth * c.coarse_depth)
     blocks = [build_scales(c, rates[i * c.coarse_depth : (i + 1) * c.coarse_depth]) for i in range(c.depth)]
-    norms = [nn.LayerNorm(dim, eps=1e-6) for dim in (c.fine_dim, c.coarse_dim)]
-    backbone = TwoScaleBackbone(TwoScaleEmbedding(fine, coarse, c.scale), blocks, norms)
+    norm = TwoScaleNorm(c.fine_dim, c.coarse_dim)
+    backbone = TwoScaleBackbone(TwoScaleEmbedding(fine, coarse, c.scale), blocks, norm)
     model = Classifier(backbone, TwoScaleHead(c.fine_dim, c.coarse_dim, c.num_classes))
     initialise(model)
     return model

@@ -17,9 +17,6 @@ from vitrail.parts.token_mixers.class_attention import ClassAttention
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.shapes import Image, Tokens
 
-Scales = tuple[Tensor, Tensor]
-"""Fine and coarse tokens."""
-
 
 class ThreeConvPatches(nn.Module):
     """Patches of 12 or 16 pixels by three convolutions with ReLU between them.
@@ -66,14 +63,14 @@ class TwoScaleEmbedding(nn.Module):
         super().__init__()
         self.branches, self.scale = nn.ModuleList([fine, coarse]), scale
 
-    def forward(self, images: Image) -> tuple[Scales, tuple[Grid, Grid]]:
-        """Return the tokens and the grids of both scales."""
+    def forward(self, images: Image) -> tuple[Tensor, Tensor, Grid, Grid]:
+        """Return the fine and the coarse tokens, and their grids."""
         size = [max(int(side * self.scale), 1) for side in images.shape[-2:]]
         (x, fine), (y, coarse) = (
             branch(at)
             for branch, at in zip(self.branches, (images, interpolate(images, size=size, mode="bicubic")), strict=True)
         )
-        return (x, y), (fine, coarse)
+        return x, y, fine, coarse
 
 
 class CrossFusion(nn.Module):
@@ -125,14 +122,13 @@ class TwoScaleBlock(nn.Module):
         """Last attention between the fine patches, on whose grid the features lie."""
         return self.branches[0][-1].token_mixer  # pyright: ignore[reportIndexIssue, reportReturnType]
 
-    def forward(self, scales: Scales, grids: tuple[Grid, Grid]) -> Scales:
+    def forward(self, x: Tensor, y: Tensor, fine: Grid, coarse: Grid) -> tuple[Tensor, Tensor]:
         """Run both branches and fuse them."""
-        x, y = scales
         for block in self.branches[0]:  # pyright: ignore[reportGeneralTypeIssues]
-            x = block(x, grids[0])
+            x = block(x, fine)
         for block in self.branches[1]:  # pyright: ignore[reportGeneralTypeIssues]
-            y = block(y, grids[1])
-        return self.fusions[0](x, y, grids[1]), self.fusions[1](y, x, grids[0])
+            y = block(y, coarse)
+        return self.fusions[0](x, y, coarse), self.fusions[1](y, x, fine)
 
 
 class TwoScaleBackbone(Backbone):
@@ -141,26 +137,44 @@ class TwoScaleBackbone(Backbone):
     The fine tokens come first, then the coarse ones, brought to the fine grid by the nearest cell.
 
     Args:
-        embedding: `images -> (tokens, grids)`.
-        blocks: each `(tokens, grids) -> tokens`.
-        norms: of the fine and of the coarse tokens.
+        embedding: `images -> (x, y, fine, coarse)`, tokens and grids.
+        blocks: each `(x, y, fine, coarse) -> (x, y)`.
+        norm: of the joined tokens.
     """
 
-    def __init__(self, embedding: TwoScaleEmbedding, blocks: Iterable[TwoScaleBlock], norms: Iterable[nn.Module]):
-        super().__init__(embedding, [Stage(blocks)], nn.ModuleList(norms))
+    def __init__(self, embedding: TwoScaleEmbedding, blocks: Iterable[TwoScaleBlock], norm: nn.Module):
+        super().__init__(embedding, [Stage(blocks)], norm)
 
     def forward(self, images: Image) -> Features:
-        """Embed, run the blocks, normalise and join."""
-        scales, grids = self.embedding(images)
+        """Embed, run the blocks, join and normalise."""
+        x, y, fine, coarse = self.embedding(images)
         for block in self.stages[0].blocks:  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
-            scales = block(scales, grids)
-        fine, coarse = (norm(x) for norm, x in zip(self.norm, scales, strict=True))  # pyright: ignore
-        return Features(join((fine, coarse), grids), grids[0], (grids[0].cells(join(scales, grids)),))
+            x, y = block(x, y, fine, coarse)
+        joined = join(x, y, fine, coarse)
+        return Features(self.norm(joined), fine, (fine.cells(joined),))
 
 
-def join(scales: Scales, grids: tuple[Grid, Grid]) -> Tensor:
+class TwoScaleNorm(nn.Module):
+    """A LayerNorm for the channels of each scale, which are side by side.
+
+    Args:
+        fine: channels C of the fine scale, which come first.
+        coarse: channels C' of the coarse one.
+    """
+
+    def __init__(self, fine: int, coarse: int):
+        super().__init__()
+        self.dims = (fine, coarse)
+        self.fine, self.coarse = nn.LayerNorm(fine, eps=1e-6), nn.LayerNorm(coarse, eps=1e-6)
+
+    def forward(self, x: Tokens) -> Tokens:
+        """Normalise both halves."""
+        fine, coarse = x.split(self.dims, dim=-1)
+        return torch.cat([self.fine(fine), self.coarse(coarse)], dim=-1)
+
+
+def join(x: Tensor, y: Tensor, fine: Grid, coarse: Grid) -> Tensor:
     """Put the channels of both scales side by side, `(B, 1 + N, C + C')`, on the fine grid."""
-    (x, y), (fine, coarse) = scales, grids
     cells = coarse.cells(y).permute(0, 3, 1, 2)  # (B, h', w', C') -> (B, C', h', w')
     cells = interpolate(cells, size=(fine.h, fine.w), mode="nearest").flatten(2).mT  # (B, N, C')
     return torch.cat([x, torch.cat([y[:, :1], cells], dim=1)], dim=2)

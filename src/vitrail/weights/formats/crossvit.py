@@ -27,7 +27,7 @@ _TIMM = (
         Concat(0, 2),
     ),
     Rule(_FUSION + ".attn.proj.{weight|bias}", _MIXER + ".proj.{weight|bias}"),
-    Rule("norm.{b}.{weight|bias}", "backbone.norm.{b}.{weight|bias}"),
+    Rule("norm.{0|1}.{weight|bias}", "backbone.norm.{fine|coarse}.{weight|bias}"),
     Rule("head.{0|1}.{weight|bias}", "head.{linear|coarse}.{weight|bias}"),
 )
 
