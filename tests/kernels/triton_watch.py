@@ -21,7 +21,7 @@ from vitrail.kernels.add_layer_norm.reference import add_layer_norm
 from vitrail.kernels.add_layer_norm.triton_backend import add_layer_norm as add_layer_norm_in_triton
 from vitrail.kernels.fused_mlp.reference import transform
 from vitrail.kernels.fused_mlp.triton_backend import transform as transform_in_triton
-from vitrail.kernels.fused_types import LinearWeights
+from vitrail.kernels.fused_types import LinearWeights, NormWeights
 from vitrail.kernels.gelu.reference import bias_gelu
 from vitrail.kernels.gelu.triton_backend import bias_gelu as bias_gelu_in_triton
 from vitrail.kernels.neighborhood import reference as near

@@ -10,12 +10,12 @@ from torch.nn.functional import pad
 
 from closeness import CLOSE, off
 from vitrail.grid import Grid
-from vitrail.native.attention import TokenGroups
+from vitrail.native.attention import TokenGroups, attention_branch
 from vitrail.native.build import refusal
 from vitrail.native.dtypes import PRODUCTS, RESIDUAL
 from vitrail.native.gemm import ADD, PLAIN, linear, mlp, pack_linear
 from vitrail.native.int8 import int8_refusal, pack_int8, pack_int8_normed
-from vitrail.native.neighborhood import meeting, run_bias
+from vitrail.native.neighborhood import meeting, neighborhood_branch, run_bias
 from vitrail.native.norms import LaneNorm, lanes
 from vitrail.native.patches import embed_patches
 from vitrail.native.pooling import image_mlp, pool

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
+from packing_twin import quantise
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import off, with_threads
-from vitrail.native.attention import TokenGroups, attend_groups, lane_bias
+from vitrail.native.attention import TokenGroups, attend_groups, attention_branch, lane_bias
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.gemm import ADD, GELU, PLAIN, linear, mlp
-from vitrail.native.int8 import int8_refusal, lengths, pack_int8, pack_int8_normed, quantise
+from vitrail.native.int8 import int8_refusal, lengths, pack_int8, pack_int8_normed
 
 REASON = int8_refusal()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

@@ -33,11 +33,11 @@ class NativeClassifier(OptimizedClassifier):
 
     def forward(self, images: Image) -> Tensor:
         """Return fp32 logits `(B, K)`."""
-        return _by_itself(super().forward, images)
+        return run_alone(super().forward, images)
 
     def features(self, images: Image) -> Features:
         """Return tokens, grid and pyramid, in the residual dtype."""
-        return _by_itself(super().features, images)
+        return run_alone(super().features, images)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Refuse other weights: most weights are packed and in no state dict, so they would silently stay."""
@@ -92,17 +92,19 @@ def in_own_precision(device: str, compute: Callable[..., Any], images: Image) ->
         return compute(images)
 
 
-def _by_itself(compute: Callable[..., Any], images: Image) -> Any:
+def run_alone(compute: Callable[..., Any], images: Image) -> Any:
+    """Run compiled operations outside of `torch.compile` and autocast.
+
+    Raises:
+        VitrailError: a program is traced, exported or transformed.
+    """
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-        return _past_the_compiler(compute, images)
+        from vitrail.fused.uncompiled import run_uncompiled  # loads torch._dynamo, which takes seconds
+
+        return run_uncompiled(compute, images)
     if is_tracing():
         raise VitrailError(
             "An optimized model is compiled for this machine, and cannot be traced, exported or transformed.\n"
             "Do that to the model that it was made from."
         )
     return in_own_precision("cpu", compute, images)
-
-
-@torch.compiler.disable(reason="an optimized model is compiled for this machine already")
-def _past_the_compiler(compute: Callable[..., Any], images: Image) -> Any:
-    return _by_itself(compute, images)

@@ -20,6 +20,7 @@ from vitrail.cache import beside, cache_folder, fingerprint
 from vitrail.errors import VitrailError
 from vitrail.native.cpu_features import cpu_flags
 from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.prototypes import bind
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
@@ -80,14 +81,20 @@ def _find(name: str) -> ctypes.CDLL | str:
     try:
         made = build(name, compiler())
         try:
-            return ctypes.CDLL(str(made))
-        except OSError:  # damaged, by a full disk or otherwise: made anew, once
+            return _load(made, name)
+        except OSError:  # damaged, by a full disk or otherwise: build again, once
             made.unlink()
-            return ctypes.CDLL(str(build(name, compiler())))
+            return _load(build(name, compiler()), name)
     except VitrailError as error:
         return str(error)
     except OSError as error:
         return f"{name} cannot be kept or loaded: {error}"
+
+
+def _load(path: Path, name: str) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(path))
+    bind(loaded, "\n".join(text for _, text in _texts(name)))
+    return loaded
 
 
 Command = tuple[str, ...]
@@ -151,9 +158,14 @@ def built(name: str) -> bool:
 
 def _place(name: str, compile_with: Command) -> Path:
     """Return where the library of `name.cpp` lies in the cache, as it is now and for this machine."""
-    texts = [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
+    texts = _texts(name)
     machine = (platform.machine(), platform.processor(), cpu_flags(), compile_with, _version(compile_with))
     return cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
+
+
+def _texts(name: str) -> list[tuple[str, str]]:
+    """Return names and texts of all that `name.cpp` is built from."""
+    return [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
 
 
 @cache

@@ -13,9 +13,7 @@ from vitrail.native.build import SUFFIXES, library
 
 def function(source: str, name: str, precision: dtype, to: dtype | None = None) -> Callable[..., None]:
     """Return the operation `name` of `source.cpp` for a precision, or from one `to` another."""
-    found = getattr(library(source), _symbol(name, precision, to))
-    found.restype = None
-    return found
+    return getattr(library(source), _symbol(name, precision, to))
 
 
 @lru_cache(maxsize=256)

@@ -185,9 +185,7 @@ def _room_for(layer: Tensor, wanted: bool) -> Tensor | None:
 def _function(name: str, rows: torch.dtype, products: torch.dtype) -> Callable[..., None]:
     """Return an operation for a precision of the residual and one of the products."""
     suffix = SUFFIXES[rows] if rows == products else "mixed"
-    found = getattr(library("fused_train"), f"vitrail_{name}_{suffix}")
-    found.restype = None
-    return found
+    return getattr(library("fused_train"), f"vitrail_{name}_{suffix}")
 
 
 def _sizes(x: Tensor) -> tuple[ctypes.c_long, int]:

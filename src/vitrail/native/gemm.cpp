@@ -3,16 +3,31 @@
 // others the precision of products.
 
 #include "gemm_layer.h"
+#include "packing.h"
 
 extern "C" {
 int vitrail_panel() { return PANEL; }
 int vitrail_lanes() { return LANES; }
+// Bytes of L2 that blocks are chosen for in this library; 0 leaves them. Returns those in use.
+long vitrail_set_l2(long bytes) {
+    if (bytes > 0) l2_bytes() = bytes;
+    return l2_bytes();
+}
 int vitrail_has_bfloat16() {
 #if defined(__AVX512BF16__)
     return 1;
 #else
     return 0;
 #endif
+}
+
+// Weights `(outputs, steps)` of 32-bit words (an fp32, two bf16 or four int8 along the inputs) in panels; columns of
+// padding are zeros.
+void vitrail_pack(const uint32_t* rows, int outputs, int steps, uint32_t* packed, int threads) {
+    const uint32_t* zeros = nothing<uint32_t>(steps);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int strip = 0; strip < (outputs + LANES - 1) / LANES; strip++)
+        pack_strip(strip, outputs, steps, [=](int j) { return j < outputs ? rows + (size_t)j * steps : zeros; }, packed);
 }
 
 #define LINEAR(name, N, From, To)                                                                                \

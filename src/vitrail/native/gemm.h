@@ -6,6 +6,7 @@
 #pragma once
 
 #include "amx_gemm.h"
+#include "blocking.h"
 
 // Add the products of R rows with one panel of V vectors to sums in registers. From `ahead` on lies what is needed
 // soon: a line of it is asked for in each step. Where there is nothing of the kind, it is the panel itself.
@@ -26,42 +27,116 @@ static IN_REGISTERS void add_products(const typename N::Item* rows, long stride,
     }
 }
 
-// The products alone; `finish(row, vector, sums)` takes them from the registers.
-template <class N, int R, int V, class Epilogue>
-static IN_REGISTERS void microkernel(const typename N::Item* rows, long stride, const typename N::KPack* panel,
-                                     int steps, const typename N::KPack* ahead, Epilogue&& epilogue) {
+// Sums of R rows and one panel of V vectors, from `begin(row, vector)` on; `epilogue(row, vector, sums)` takes the result.
+template <class N, int R, int V, class Begin, class Epilogue>
+static IN_REGISTERS void microkernel_from(const typename N::Item* rows, long stride, const typename N::KPack* panel,
+                                          int steps, const typename N::KPack* ahead, Begin&& begin,
+                                          Epilogue&& epilogue) {
     Vec sum[R][V];
-    for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) sum[r][v] = Vec{};
-    add_products<N, R, V>(rows, stride, panel, steps, ahead, sum);
-    // Laid down in one go: a compiler that does not unroll what follows would keep the sums in memory all the time.
-    alignas(64) float laid[R * V * LANES];
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) store(laid + (r * V + v) * LANES, sum[r][v]);
+        for (int v = 0; v < V; v++) sum[r][v] = begin(r, v);
+    add_products<N, R, V>(rows, stride, panel, steps, ahead, sum);
+    // Spill the accumulators in an unrolled loop; otherwise GCC keeps them in memory during the whole product.
+    alignas(64) float spilled[R * V * LANES];
+#pragma GCC unroll 16
     for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) epilogue(r, v, load(laid + (r * V + v) * LANES));
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) store(spilled + (r * V + v) * LANES, sum[r][v]);
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) epilogue(r, v, load(spilled + (r * V + v) * LANES));
 }
 
-template <class N, int V, class Epilogue>
+// The same from zero.
+template <class N, int R, int V, class Epilogue>
+static IN_REGISTERS void microkernel(const typename N::Item* rows, long stride, const typename N::KPack* panel,
+                                     int steps, const typename N::KPack* ahead, Epilogue&& epilogue) {
+    microkernel_from<N, R, V>(rows, stride, panel, steps, ahead, [](int, int) { return Vec{}; }, epilogue);
+}
+
+// Partial sums of rows, from the blocks along K before this one: a row has `stride` numbers.
+struct PartialSums {
+    const float* at;
+    long stride;
+    PartialSums from(long row) const { return {at + row * stride, stride}; }
+    IN_REGISTERS Vec operator()(int r, int v) const { return load(at + r * stride + v * LANES); }
+};
+
+template <class N, int V, int R = ROWS, class Epilogue>
 static inline void microkernel_of(int count, const typename N::Item* rows, long stride, const typename N::KPack* panel,
-                           int steps, const typename N::KPack* ahead, Epilogue&& epilogue) {
-    switch (count) {
-        case 1: return microkernel<N, 1, V>(rows, stride, panel, steps, ahead, epilogue);
-        case 2: return microkernel<N, 2, V>(rows, stride, panel, steps, ahead, epilogue);
-        case 3: return microkernel<N, 3, V>(rows, stride, panel, steps, ahead, epilogue);
-        case 4: return microkernel<N, 4, V>(rows, stride, panel, steps, ahead, epilogue);
-        case 5: return microkernel<N, 5, V>(rows, stride, panel, steps, ahead, epilogue);
-        default: return microkernel<N, ROWS, V>(rows, stride, panel, steps, ahead, epilogue);
+                                  int steps, const typename N::KPack* ahead, PartialSums begin, Epilogue&& epilogue) {
+    if constexpr (R > 1) {
+        if (count < R) return microkernel_of<N, V, R - 1>(count, rows, stride, panel, steps, ahead, begin, epilogue);
+    }
+    microkernel_from<N, R, V>(rows, stride, panel, steps, ahead, begin, epilogue);
+}
+
+// Epilogue of all blocks but the last. A type of its own, so that all products share one instance of it.
+struct StorePartial {
+    float* at;
+    int count, first;  // rows of a panel, and the first panel
+    IN_REGISTERS void operator()(int r, int c, Vec sum) const {
+        store(at + ((size_t)(c / PANEL - first) * count + r) * PANEL + c % PANEL, sum);
+    }
+};
+
+// One block of steps of all panels: `packed` begins at the first panel, each of `depth` steps.
+struct KBlock {
+    int begin, end, depth;
+    int steps() const { return end - begin; }
+};
+
+// gemm() below for one block along K, from partial sums (panels, count, PANEL) or, if they are null, from zero.
+template <class N, class Epilogue>
+static inline void gemm_block(const typename N::Item* rows, long stride, int count, const typename N::KPack* packed,
+                              KBlock block, int outputs, int first, int last, const float* partial,
+                              Epilogue&& epilogue) {
+    alignas(64) static const float zeros[PANEL] = {};
+    const int steps = block.steps();
+    for (int p = first; p < last; p++) {
+        const int width = std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES);
+        const typename N::KPack* panel = packed + (size_t)p * PANEL * block.depth + (size_t)block.begin * width * LANES;
+        const PartialSums begin = partial == nullptr ? PartialSums{zeros, 0}
+                                                     : PartialSums{partial + (size_t)(p - first) * count * PANEL, PANEL};
+        int r = 0;
+        auto emit = [&](int i, int v, Vec sum) { epilogue(r + i, p * PANEL + v * LANES, sum); };
+        if (WIDE > 2 && width <= 2) {  // a narrow panel leaves registers for twice the rows
+            for (; r + 2 * ROWS <= count; r += 2 * ROWS) {
+                const typename N::Item* at = rows + r * stride;
+                const PartialSums sums = begin.from(r);
+                if (width == 2) microkernel_from<N, 2 * ROWS, 2>(at, stride, panel, steps, panel, sums, emit);
+                if (width == 1) microkernel_from<N, 2 * ROWS, 1>(at, stride, panel, steps, panel, sums, emit);
+            }
+        }
+        // The tiles of a panel prefetch the next one, an even share each; else each panel's first tile would wait for memory.
+        const int next_width = std::min(WIDE, (outputs - (p + 1) * PANEL + LANES - 1) / LANES);
+        const typename N::KPack* next =
+            packed + (size_t)(p + 1) * PANEL * block.depth + (size_t)block.begin * next_width * LANES;
+        const int tiles = std::max(next_width, (count - r + ROWS - 1) / ROWS);
+        for (int tile = 0; r < count; r += ROWS, tile++) {
+            const int some = std::min(ROWS, count - r);
+            const typename N::KPack* ahead =
+                p + 1 < last ? next + (long)steps * next_width * tile / tiles * LANES : panel;
+            const typename N::Item* at = rows + r * stride;
+            const PartialSums sums = begin.from(r);
+            switch (width) {
+                case 1: microkernel_of<N, 1>(some, at, stride, panel, steps, ahead, sums, emit); break;
+                case 2: microkernel_of<N, 2>(some, at, stride, panel, steps, ahead, sums, emit); break;
+                case 3:
+                    microkernel_of<N, WIDE < 3 ? WIDE : 3>(some, at, stride, panel, steps, ahead, sums, emit);
+                    break;
+                default: microkernel_of<N, WIDE>(some, at, stride, panel, steps, ahead, sums, emit); break;
+            }
+        }
     }
 }
 
-// rows (count x depth) times packed weights, outputs from panel `first` up to `last`.
-// `finish(row, output, sums)`: `output` is the first of LANES outputs; those from `outputs` on are padding.
+// rows (count x depth) times packed weights, outputs from panel `first` up to `last`, in blocks along the depth.
+// `epilogue(row, output, sums)`: `output` is the first of LANES outputs; those from `outputs` on are padding.
 template <class N, class Epilogue>
 static inline void gemm(const typename N::Item* rows, long stride, int count, const typename N::KPack* packed,
-                           int depth, int outputs, int first, int last, Epilogue&& epilogue) {
+                        int depth, int outputs, int first, int last, Epilogue&& epilogue) {
     const int steps = depth / N::K_STEP;
 #if defined(HAS_AMX)
     if constexpr (N::AMX) {
@@ -69,31 +144,17 @@ static inline void gemm(const typename N::Item* rows, long stride, int count, co
             return amx::gemm<N>(rows, stride, count, packed, depth, outputs, first, last, epilogue);
     }
 #endif
-    for (int p = first; p < last; p++) {
-        const typename N::KPack* panel = packed + (size_t)p * PANEL * steps;
-        const int width = std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES);
-        int r = 0;
-        auto emit = [&](int i, int v, Vec sum) { epilogue(r + i, p * PANEL + v * LANES, sum); };
-        if (WIDE > 2 && width <= 2) {  // a narrow panel leaves registers for twice the rows
-            for (; r + 2 * ROWS <= count; r += 2 * ROWS) {
-                const typename N::Item* at = rows + r * stride;
-                if (width == 2) microkernel<N, 2 * ROWS, 2>(at, stride, panel, steps, panel, emit);
-                if (width == 1) microkernel<N, 2 * ROWS, 1>(at, stride, panel, steps, panel, emit);
-            }
-        }
-        // The first tiles of a panel fetch the next one; else each panel's first tile would wait for memory.
-        const typename N::KPack* next = panel + (size_t)PANEL * steps;
-        const int fetching = p + 1 < last ? r + WIDE * ROWS : 0;
-        for (; r < count; r += ROWS, next += LANES * steps) {
-            const int some = std::min(ROWS, count - r);
-            const typename N::KPack* ahead = r < fetching ? next : panel;
-            const typename N::Item* at = rows + r * stride;
-            switch (width) {
-                case 1: microkernel_of<N, 1>(some, at, stride, panel, steps, ahead, emit); break;
-                case 2: microkernel_of<N, 2>(some, at, stride, panel, steps, ahead, emit); break;
-                case 3: microkernel_of<N, WIDE < 3 ? WIDE : 3>(some, at, stride, panel, steps, ahead, emit); break;
-                default: microkernel_of<N, WIDE>(some, at, stride, panel, steps, ahead, emit); break;
-            }
+    const int blocks = k_blocks(steps);
+    float* partial = blocks == 1 ? nullptr : scratch<float>(8, (size_t)(last - first) * count * PANEL);
+    for (int b = 0; b < blocks; b++) {
+        const KBlock block = {(int)((long)steps * b / blocks), (int)((long)steps * (b + 1) / blocks), steps};
+        const typename N::Item* from = rows + (long)block.begin * N::K_STEP;
+        const float* begin = b == 0 ? nullptr : partial;
+        if (b == blocks - 1) {
+            gemm_block<N>(from, stride, count, packed, block, outputs, first, last, begin, epilogue);
+        } else {
+            gemm_block<N>(from, stride, count, packed, block, outputs, first, last, begin,
+                          StorePartial{partial, count, first});
         }
     }
 }

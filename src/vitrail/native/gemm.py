@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
@@ -21,6 +20,7 @@ from vitrail.native.ffi import DataPointers, at, function
 from vitrail.native.norms import lanes
 
 PLAIN, GELU, ADD = 0, 1, 2
+WORD = 4  # bytes of a KPack: what one k-step reads of an output's weights
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,12 @@ def pack_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Pack
         dtype: precision to compute in.
     """
     outputs, inputs = weight.shape
-    step = 2 if dtype == torch.bfloat16 else 1
-    assert inputs % step == 0, (inputs, dtype)
-    panels = pack_panels(weight.detach().float().to(dtype), step)
+    rows = weight.detach().float().to(dtype).contiguous()
+    width = inputs * rows.itemsize
+    assert width % WORD == 0, (inputs, dtype)
+    panels = torch.empty((outputs + -outputs % library("gemm").vitrail_lanes()) * inputs, dtype=dtype, device="cpu")
+    library("gemm").vitrail_pack(at(rows), outputs, width // WORD, at(panels), torch.get_num_threads())
     return PackedLinear(panels, pad_bias(bias, outputs), inputs, outputs)
-
-
-def pack_panels(weight: Tensor, step: int) -> Tensor:
-    """Lay weights `(out, in)` out in panels, `step` inputs of an output side by side; zeros fill up the last."""
-    lane, panel = library("gemm").vitrail_lanes(), library("gemm").vitrail_panel()
-    rows = pad(weight, (0, -weight.shape[1] % step, 0, -len(weight) % lane))
-    # of each panel (wide, in / step, step) -> (in / step, wide, step)
-    return torch.cat([part.unflatten(1, (-1, step)).transpose(0, 1).flatten() for part in rows.split(panel)])
 
 
 def pad_bias(bias: Tensor | None, outputs: int) -> Tensor:

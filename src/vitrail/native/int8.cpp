@@ -1,7 +1,33 @@
 // What native/gemm.py calls with weights in int8: layers whose products are of bytes, between rows stored as in
 // gemm.cpp.
 
+#include <cfloat>
+
 #include "int8.h"
+#include "packing.h"
+
+// The weights of one output in int8, from -127 to 127: numbers, step, and step * sum of the numbers.
+static void quantise_output(const float* weights, int inputs, int8_t* to, float* step, float* sum) {
+    Vec size = Vec{};
+    for (int i = 0; i < inputs; i += LANES) {
+        const Vec w = load_partial<Float32>(weights + i, inputs - i);
+        size = max_nan(size, max_nan(w, -w));
+    }
+    float largest = 0;
+    for (int i = 0; i < LANES; i++) largest = size[i] == size[i] ? std::max(largest, size[i]) : NAN;
+    *step = largest / 127;
+    const float divisor = std::max(FLT_MIN, *step);
+    VecI32 total = {};
+    for (int i = 0; i < inputs; i += LANES) {
+        const Vec scaled = load_partial<Float32>(weights + i, inputs - i) / divisor;
+        const VecI32 q = (VecI32)(min(broadcast(127.0f), max(broadcast(-127.0f), scaled)) + MAGIC) - (VecI32)broadcast(MAGIC);
+        total += q;
+        for (int l = 0; l < std::min(LANES, inputs - i); l++) to[i + l] = (int8_t)q[l];
+    }
+    int all = 0;
+    for (int l = 0; l < LANES; l++) all += total[l];
+    *sum = *step * all;
+}
 
 extern "C" {
 int vitrail_has_bytes() {
@@ -10,6 +36,27 @@ int vitrail_has_bytes() {
 #else
     return 0;
 #endif
+}
+
+// Weights `(outputs, inputs)`, each output divided by its step (its largest size / 127) and rounded to int8, in panels.
+// step and sums (step * sum of an output's numbers) are whole vectors; an output with NaN gets the step NaN.
+void vitrail_pack_int8(const float* weights, int outputs, int inputs, uint32_t* packed, float* step, float* sums,
+                       int threads) {
+    const int steps = round_up(inputs, Bytes::K_STEP) / Bytes::K_STEP;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int strip = 0; strip < (outputs + LANES - 1) / LANES; strip++) {
+        int8_t* rows = scratch<int8_t>(0, (size_t)LANES * steps * Bytes::K_STEP);
+        std::fill_n(rows, (size_t)LANES * steps * Bytes::K_STEP, int8_t(0));
+        for (int i = 0; i < LANES; i++) {
+            const int j = strip * LANES + i;
+            step[j] = sums[j] = 0;
+            if (j < outputs)
+                quantise_output(weights + (size_t)j * inputs, inputs, rows + (size_t)i * steps * Bytes::K_STEP, step + j,
+                                sums + j);
+        }
+        auto row = [=](int j) { return rows + (size_t)(j % LANES) * steps * Bytes::K_STEP; };
+        pack_strip(strip, outputs, steps, row, packed);
+    }
 }
 
 #define LINEAR(name, N, From, To)                                                                                      \

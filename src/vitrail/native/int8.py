@@ -5,18 +5,17 @@ Tokens come and go in fp32 or bf16; nothing but the products is quantised, and n
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from vitrail.native.allocator import fp32
 from vitrail.native.build import library, missing
-from vitrail.native.ffi import DataPointers
-from vitrail.native.gemm import Packed, pack_panels, pad_bias
+from vitrail.native.ffi import DataPointers, at
+from vitrail.native.gemm import Packed, pad_bias
 from vitrail.native.norms import lanes
 
 K_STEP = 4  # bytes that one instruction multiplies in each lane
-LARGEST = 127
 
 
 def int8_refusal() -> str | None:
@@ -26,13 +25,6 @@ def int8_refusal() -> str | None:
         return reason
     has_bytes = library("int8").vitrail_has_bytes()
     return None if has_bytes else "this processor has no instruction for products of bytes (VNNI)"
-
-
-class Quantised(NamedTuple):
-    """`w = step * q` for each output: whole numbers `(out, in)` from -127 to 127, and steps `(out,)`."""
-
-    numbers: Tensor
-    step: Tensor
 
 
 @dataclass(frozen=True)
@@ -58,26 +50,20 @@ class PackedInt8(Packed):
         return x.shape[-1] == self.inputs and (self.factors is None) == (norm_eps is None)
 
 
-def quantise(weight: Tensor) -> Quantised:
-    """Round weights `(out, in)`, each output with the step that its largest weight needs.
-
-    Example:
-        >>> numbers, step = quantise(torch.tensor([[0.5, -1.0], [0.0, 0.0]]))
-        >>> numbers.tolist(), [round(value, 4) for value in step.tolist()]
-        ([[64, -127], [0, 0]], [0.0079, 0.0])
-    """
-    weight = weight.detach().float()
-    step = weight.abs().amax(dim=1) / LARGEST
-    numbers = (weight / step.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round()
-    return Quantised(numbers.clamp(-LARGEST, LARGEST).to(torch.int8), step)
-
-
 def pack_int8(weight: Tensor, bias: Tensor | None) -> PackedInt8:
-    """Quantise weights `(out, in)` and lay them out as the product reads them."""
+    """Round weights `(out, in)` to int8, each output with the step of its largest weight, and pack them in panels.
+
+    w = step * q, q from -127 to 127
+    """
     outputs, inputs = weight.shape
-    numbers, step = quantise(weight)
-    sums = lanes(step * numbers.sum(dim=1))
-    return PackedInt8(pack_panels(numbers, K_STEP), pad_bias(bias, outputs), inputs, outputs, lanes(step), sums)
+    rows = weight.detach().float().contiguous()
+    padded = outputs + -outputs % library("gemm").vitrail_lanes()
+    panels = torch.empty(padded * (inputs + -inputs % K_STEP), dtype=torch.int8, device="cpu")
+    step, sums = fp32(padded), fp32(padded)
+    library("int8").vitrail_pack_int8(
+        at(rows), outputs, inputs, at(panels), at(step), at(sums), torch.get_num_threads()
+    )
+    return PackedInt8(panels, pad_bias(bias, outputs), inputs, outputs, step, sums)
 
 
 def pack_int8_normed(weight: Tensor, bias: Tensor | None) -> PackedInt8:

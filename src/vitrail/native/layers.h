@@ -16,7 +16,7 @@ static inline Item* moved(Item* at, long items) {
 
 // How many rows a thread takes at a time: a whole number of tiles, in even shares, and small enough for its cache.
 static inline int rows_at_a_time(long rows, size_t bytes_of_row, int threads) {
-    const long fitting = std::max<long>(GRAIN, (512 << 10) / (long)bytes_of_row);
+    const long fitting = std::max<long>(GRAIN, rows_in_cache(bytes_of_row));
     const long shares = std::max<long>(1, (rows + fitting * threads - 1) / (fitting * threads)) * threads;
     return round_up((int)((rows + shares - 1) / shares), GRAIN);
 }

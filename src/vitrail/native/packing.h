@@ -36,28 +36,35 @@ static inline void transpose(VecU32* square) {
     if constexpr (SIZE > 1) transpose<SIZE / 2>(square);
 }
 
-// Keys in panels, step by step along the head. `row(j)` gives the numbers of key j, `width` of them.
+// Rows in panels of PANEL columns, k-step by k-step: `row(j)` points at row j, `steps` KPacks of 32 bits each.
+//
+//     panel p:  k = 0: | row p*PANEL | row p*PANEL + 1 | ... |   one KPack of each row
+//               k = 1: | ...                               |
+//
+// Rows are read LANES at a time; `row` must return something to read for each of them. Squares of LANES x LANES words are
+// transposed in registers.
+template <class Row>
+static inline void pack_strip(int strip, int count, int steps, Row&& row, uint32_t* to) {
+    const int j = strip * LANES, p = j / PANEL, wide = std::min(PANEL, round_up(count - p * PANEL, LANES));
+    uint32_t* first = to + (size_t)p * PANEL * steps + j % PANEL;
+    const uint32_t* rows[LANES];
+    for (int i = 0; i < LANES; i++) rows[i] = (const uint32_t*)row(j + i);
+    int k = 0;
+    for (; k + LANES <= steps; k += LANES) {
+        VecU32 square[LANES];
+        for (int i = 0; i < LANES; i++) std::memcpy(&square[i], rows[i] + k, sizeof(VecU32));
+        transpose(square);
+        for (int i = 0; i < LANES; i++) std::memcpy(first + (size_t)(k + i) * wide, &square[i], sizeof(VecU32));
+    }
+    for (; k < steps; k++)
+        for (int i = 0; i < LANES; i++) std::memcpy(first + (size_t)k * wide + i, rows[i] + k, sizeof(uint32_t));
+}
+
+// Keys `(count, width)` as the columns of a product; columns of padding repeat the last key.
 template <class N, class Row>
 static inline void pack_keys(int count, int width, Row&& row, typename N::KPack* to) {
-    typedef typename N::KPack KPack;
-    const int steps = width / N::K_STEP;
-    for (int j = 0; j < count; j += LANES) {
-        const int p = j / PANEL, held = std::min(LANES, count - j);
-        const int wide = std::min(PANEL, round_up(count - p * PANEL, LANES));
-        KPack* first = to + (size_t)p * PANEL * steps + j % PANEL;
-        const typename N::Item* rows[LANES];
-        for (int i = 0; i < LANES; i++) rows[i] = row(j + std::min(i, held - 1));  // beyond the last: the last again
-        int k = 0;
-        for (; k + LANES <= steps; k += LANES) {
-            VecU32 square[LANES];
-            for (int i = 0; i < LANES; i++) std::memcpy(&square[i], rows[i] + k * N::K_STEP, sizeof(VecU32));
-            transpose(square);
-            for (int i = 0; i < LANES; i++) std::memcpy(first + (size_t)(k + i) * wide, &square[i], sizeof(VecU32));
-        }
-        for (; k < steps; k++)
-            for (int i = 0; i < LANES; i++)
-                std::memcpy(first + (size_t)k * wide + i, rows[i] + k * N::K_STEP, sizeof(KPack));
-    }
+    for (int strip = 0; strip * LANES < count; strip++)
+        pack_strip(strip, count, width / N::K_STEP, [&](int j) { return row(std::min(j, count - 1)); }, (uint32_t*)to);
 }
 
 // Values in panels of the head, step by step along the keys; a last step that is not full ends with zeros.

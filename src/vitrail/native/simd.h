@@ -80,7 +80,7 @@ static inline float top(Vec x) {
 template <class T>
 static T* scratch(int slot, size_t items) {
     constexpr size_t line = 64, spare = 64 + line / sizeof(T);
-    static thread_local std::vector<T> kept[8];
+    static thread_local std::vector<T> kept[9];
     if (kept[slot].size() < items + spare) kept[slot].resize(items + spare);
     return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(kept[slot].data()) + line - 1) / line * line);
 }
