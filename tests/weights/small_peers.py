@@ -209,6 +209,27 @@ def _timm_metaformer(kind: str, size: int = 64) -> nn.Module:
     return MetaFormer(token_mixers=mixers, norm_layers=norms, use_mlp_head=mlp_head, **META)
 
 
+CONVNEXT = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), num_classes=5)
+_HF_CONVNEXT = dict(hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 1, 1], layer_norm_eps=1e-6)
+
+
+def _timm_convnext(size: int = 64, **numbers: Any) -> nn.Module:
+    from timm.models.convnext import ConvNeXt
+
+    return ConvNeXt(conv_mlp=True, **CONVNEXT, **numbers)
+
+
+def _torchvision_convnext(size: int = 64) -> nn.Module:
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    blocks = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, 24, 2), CNBlockConfig(24, 32, 1), CNBlockConfig(32, None, 1)]
+    return ConvNeXt(blocks, num_classes=5)
+
+
+def _huggingface_convnext(version: str, size: int = 64) -> nn.Module:
+    return _huggingface(f"ConvNext{version}ForImageClassification", **_HF_CONVNEXT)
+
+
 def _timm_mixer() -> nn.Module:
     from timm.models.mlp_mixer import MlpMixer
 
@@ -347,6 +368,22 @@ PAIRS = {
     ),
     "poolformer-huggingface": Pair(
         "huggingface", "poolformer_s12", POOL, lambda: _huggingface("PoolFormerForImageClassification", **_HF_POOL), 64
+    ),
+    "convnext-timm": Pair("timm", "convnext_tiny", CONVNEXT, _timm_convnext, 64, (96, 76)),
+    "convnext-torchvision": Pair("torchvision", "convnext_tiny", CONVNEXT, _torchvision_convnext, 64, (96, 76)),
+    "convnext-huggingface": Pair(
+        "huggingface", "convnext_tiny", CONVNEXT, partial(_huggingface_convnext, ""), 64, (96, 76)
+    ),
+    "convnextv2-timm": Pair(
+        "timm",
+        "convnextv2_tiny",
+        CONVNEXT,
+        partial(_timm_convnext, use_grn=True, ls_init_value=None),
+        64,
+        (96, 76),
+    ),
+    "convnextv2-huggingface": Pair(
+        "huggingface", "convnextv2_tiny", CONVNEXT, partial(_huggingface_convnext, "V2"), 64, (96, 76)
     ),
     **{
         f"{kind}-timm": Pair("timm", f"{kind}_{size}", META, partial(_timm_metaformer, kind), 64, META_SIZES)

@@ -30,6 +30,8 @@ def libraries_of(name: str) -> list[str]:
         "pvt_v2": ["timm", "huggingface", "official"],
         "pvt_v2_linear": ["timm", "huggingface", "official"],
         "poolformer": ["timm", "huggingface", "official"],
+        "convnext": ["timm", "torchvision", "huggingface", "official"],
+        "convnextv2": ["timm", "huggingface", "official"],
         "caformer": ["timm", "official"],
         "convformer": ["timm", "official"],
         "poolformerv2": ["timm", "official"],

@@ -46,12 +46,13 @@ class LinearHead(nn.Module):
         pool: `Features -> (B, C)`.
         dim: channels C.
         num_classes: classes K; 0 leaves the layer out.
+        bias: whether the layer has a bias.
     """
 
-    def __init__(self, pool: nn.Module, dim: int, num_classes: int):
+    def __init__(self, pool: nn.Module, dim: int, num_classes: int, bias: bool = True):
         super().__init__()
         self.pool = pool
-        self.linear = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+        self.linear = nn.Linear(dim, num_classes, bias=bias) if num_classes else nn.Identity()
 
     def forward(self, features: Features) -> Tensor:
         """Return logits `(B, K)`."""

@@ -44,6 +44,9 @@ def adapt(ours: Mapping[str, Tensor], model: nn.Module) -> Adapted:
             result.kept[key] = f"{len(value):,} classes in the checkpoint, {len(state[key]):,} in the model"
         else:
             result.tensors[key] = _fit(key, value, state[key], model, result)
+    for key in state:
+        if key.endswith(".clusters") and key not in result.tensors:
+            result.kept[key] = "the checkpoint holds no color clusters; set them to those it was trained with"
     return result
 
 

@@ -87,7 +87,7 @@ def _depths(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _width(shapes: Shapes, stage: int) -> int | None:
-    keys = [f"backbone.stages.{stage}.blocks.0.{block}norm1.weight" for block in ("", "outer.")]
+    keys = [f"backbone.stages.{stage}.blocks.0.{norm}.weight" for norm in ("norm1", "outer.norm1", "norm")]
     return next((shapes[key][0] for key in keys if key in shapes), None)
 
 
