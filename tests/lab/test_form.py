@@ -234,7 +234,7 @@ def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
 
 
 @pytest.mark.parametrize(
-    ("off", "unconverted", "seconds", "reason"),
+    ("off", "kept", "seconds", "reason"),
     [
         (9.0, {}, FASTER * 4, "the answers of the fast one in int8 are "),
         (0.0, {}, SLOWER, "the fast one in int8 is no faster here (1.00x)"),
