@@ -20,7 +20,7 @@ TORCHVISION = {
     "swin_base_patch4_window7_224": "swin_b",
 }
 
-_SIZED = {"vit", "vit_hybrid", "deit", "swin", "mixer"}  # timm builds these for one size of images
+_SIZED = {"vit", "vit_hybrid", "deit", "swin", "swin_v2", "nest", "mixer"}  # timm builds these for one size of images
 _NAMES = {"timm": ("timm",), "torchvision": ("torchvision",), "huggingface": ("huggingface", "transformers")}
 
 
