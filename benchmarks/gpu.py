@@ -52,7 +52,7 @@ def models(options: Any) -> Table:
             try:
                 peer = from_timm(model, 224).to(torch.bfloat16)
                 answers["timm, max-autotune"] = compiled(peer, images, False)
-            except Unavailable as error:
+            except CandidateUnavailable as error:
                 absent["timm"] = str(error)
             calls: Calls = {who: partial(answer, images) for who, answer in answers.items()}
             with torch.inference_mode():

@@ -23,7 +23,7 @@ from sheet import begin, flags, show, take_turns, tell
 from vitrail.data.augment import AUGMENTS
 from vitrail.data.dataset import Arrays, Files, PictureSet
 from vitrail.data.loading import Loader, eval_loader, train_loader
-from vitrail.data.pixel_ops import PLAIN, Pixels
+from vitrail.data.pixel_ops import PLAIN, PixelOps
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
 from vitrail.lab.bench.inputs import blotches
@@ -51,7 +51,7 @@ def small_pictures(count: int, side: int = 32) -> PictureSet:
     )
 
 
-def loader(pictures: PictureSet, augment: str, size: int, batch: int, workers: int, pixels: Pixels) -> Loader:
+def loader(pictures: PictureSet, augment: str, size: int, batch: int, workers: int, pixels: PixelOps) -> Loader:
     """Return a loader of training batches, or of validation's where nothing is varied."""
     small = pictures.pixels is not None
     preprocess = Preprocess(size, crop=1.0 if small else 0.9)

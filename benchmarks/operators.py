@@ -24,7 +24,7 @@ from neighborhood import check_natten, natten_attend, unfold_attend
 from sheet import DTYPES, begin, flags, show, take_turns, tell
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import neighborhood
-from vitrail.lab.bench.candidate import Unavailable, foreign
+from vitrail.lab.bench.candidate import CandidateUnavailable, foreign
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.report import ratio
 from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
@@ -192,7 +192,7 @@ def neighborhood_cases(batch: int, dtype: torch.dtype, blocks: Blocks = NAT_T) -
             with foreign("natten"):
                 natten_attend(*given)
             calls["natten flex, no bias"] = partial(natten_attend, *given)
-        except Unavailable as error:
+        except CandidateUnavailable as error:
             absent["natten flex"] = str(error)
         yield Case(f"{side} x {side}, {heads} heads", count, tuple(ours), calls, expected, absent)
 

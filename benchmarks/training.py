@@ -33,7 +33,7 @@ from neighborhood import unfold_attend, with_operator
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.kernels.neighborhood import tiles
-from vitrail.lab.bench.candidate import Unavailable
+from vitrail.lab.bench.candidate import CandidateUnavailable
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.libraries import from_timm
@@ -128,7 +128,7 @@ def begin_alone(name: str, options: Namespace) -> None:
     held = resident()
     try:
         step = build(name, options)
-    except Unavailable as error:
+    except CandidateUnavailable as error:
         print(json.dumps({"missing": str(error)}), flush=True)
         return
     print(json.dumps({**warm_up(step), "held": held}), flush=True)

@@ -52,6 +52,7 @@ _PVT: dict[str, Any] = {
     "image_size": 64,
 }
 _META: dict[str, Any] = {"dims": (8, 16, 24), "depths": (1, 1, 2)}
+_CROSS: dict[str, Any] = {"depth": 2, "fine_dim": 12, "coarse_dim": 24, "coarse_depth": 2, "num_heads": 3}
 SMALL: dict[str, Small] = {
     "vit": Small("vit_tiny_patch16_224", _VIT, (16,), prefix=1),
     "hybrid": Small("vit_small_r26_s32_224", {"depths": (1, 2), **_VIT}, (4, 8, 8), prefix=1),
@@ -132,6 +133,10 @@ SMALL: dict[str, Small] = {
     "xcit nano": Small("xcit_nano_12_p8_224", {**_VIT, "class_depth": 2}, (8, 8), prefix=1, batch_norm=True),
     "dinov2": Small("vit_small_patch14_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=1),
     "dinov2 registers": Small("vit_giant_patch14_reg4_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=5),
+    "siglip": Small("vit_base_patch16_siglip_224", _VIT, (16,)),
+    "siglip gap": Small("vit_large_patch16_siglip_gap_512", _VIT, (16,)),
+    "crossvit": Small("crossvit_tiny_240", {**_CROSS, "fine_patch": 8, "image_size": 64}, (8,), prefix=1),
+    "crossvit dagger": Small("crossvit_9_dagger_240", {**_CROSS, "fine_patch": 16, "image_size": 64}, (16,), prefix=1),
 }
 ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 

@@ -282,6 +282,20 @@ def _timm_dinov2(name: str, size: int = 56) -> nn.Module:
     return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
 
 
+_SIGLIP = dict(dim=24, num_heads=3, depth=2, num_classes=5)
+
+
+def _timm_siglip(name: str, size: int = 64) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
+
+
+_CROSSVIT = dict(fine_dim=12, coarse_dim=24, coarse_depth=2, num_heads=3, depth=2, num_classes=5)
+
+
+def _timm_crossvit(name: str, size: int = 240) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=(12, 24), depth=((1, 2, 0),) * 2, num_heads=(3, 3))
+
+
 def _timm_tnt(name: str, size: int = 64) -> nn.Module:
     return _timm(name, img_size=size, embed_dim=24, inner_dim=8, depth=2, num_heads_outer=3)
 
@@ -451,5 +465,27 @@ PAIRS = {
         partial(_timm_dinov2, "vit_giant_patch14_reg4_dinov2"),
         56,
         (14, 70),
+    ),
+    "siglip-map-timm": Pair(
+        "timm",
+        "vit_base_patch16_siglip_224",
+        _SIGLIP,
+        partial(_timm_siglip, "vit_base_patch16_siglip_224"),
+        64,
+        (16, 80),
+    ),
+    "siglip-gap-timm": Pair(
+        "timm",
+        "vit_large_patch16_siglip_gap_512",
+        _SIGLIP,
+        partial(_timm_siglip, "vit_large_patch16_siglip_gap_512"),
+        64,
+        (16, 80),
+    ),
+    "crossvit-linear-timm": Pair(
+        "timm", "crossvit_tiny_240", _CROSSVIT, partial(_timm_crossvit, "crossvit_tiny_240"), 240, (120, 360)
+    ),
+    "crossvit-dagger-timm": Pair(
+        "timm", "crossvit_9_dagger_240", _CROSSVIT, partial(_timm_crossvit, "crossvit_9_dagger_240"), 240, (120, 360)
     ),
 }

@@ -39,6 +39,8 @@ def libraries_of(name: str) -> list[str]:
         "bit": ["timm", "huggingface", "official"],
         "hybrid": ["timm", "official"],
         "cait": ["timm", "official"],
+        "crossvit": ["timm"],
+        "siglip": ["timm"],
         "dinov2": ["timm"],
         "convit": ["timm"],
         "xcit": ["timm"],

@@ -1,7 +1,7 @@
-"""The `vitrail` command: finds the verb, opens its file, turns errors into messages and exit codes.
+"""The `vitrail` command: dispatch to verbs, error messages and exit codes.
 
 A verb is a file of this folder with a frozen dataclass of the same name: its fields are the flags, its docstrings the
-help, its `run` the work. Only the file of the verb that was asked for is imported, and none imports torch before `run`.
+help, `run` executes it. Only the file of the given verb is imported, and none imports torch before `run`.
 """
 
 import os
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vitrail.models.custom import VARIABLE
 
     words, before = list(sys.argv[1:] if argv is None else argv), sys.argv
-    sys.argv = ["vitrail", *words]  # what verbs write down as their command, also when a program calls them
+    sys.argv = ["vitrail", *words]  # verbs record it as their command, also if called from a program
     try:
         code = _dispatch(words)
         sys.stdout.flush()
@@ -119,7 +119,7 @@ def verb_class(verb: str, words: Sequence[str] = ()) -> type:
 
 
 def verb_examples(verb: str) -> str:
-    """Return the command lines that stand at the end of the help of `verb`."""
+    """Return the example command lines at the end of the help of `verb`."""
     return import_module(f"vitrail.cli.{verb}").EXAMPLES
 
 
@@ -148,5 +148,5 @@ def _say(message: str) -> None:
 
 
 def _silence_stdout() -> None:
-    # Python flushes stdout once more on the way out; give it a place where that cannot fail.
+    # Python flushes stdout once more at exit; redirect it so that this cannot fail.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

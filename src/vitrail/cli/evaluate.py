@@ -40,7 +40,7 @@ class EvaluateVerb:
     data: Positional[str]
     """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
     split: Literal["train", "val", "test", "all"] = "test"
-    """Which split; all takes a data set that is not split as a whole."""
+    """Split to evaluate; all for an unsplit data set."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     device: str = "auto"

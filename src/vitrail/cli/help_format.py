@@ -12,7 +12,7 @@ _WORDS = {str: "TEXT", int: "INT", float: "FLOAT", Path: "PATH"}
 
 
 def as_shown(cls: Any) -> Any:
-    """Return a class with the fields and words of a verb's dataclass, to print its help from."""
+    """Return a class with the fields and docstrings of a verb's dataclass, for its help."""
     from tyro.conf import arg
 
     hints = get_type_hints(cls, include_extras=True)
@@ -90,7 +90,7 @@ def field_docs(cls: Any) -> dict[str, str]:
 
 
 def metavar(kind: Any) -> str:
-    """Return the word for what follows a flag.
+    """Return the metavar of a flag's value.
 
     Example:
         >>> metavar(str | None), metavar(tuple[str, ...]), metavar(float | Literal["auto"])
@@ -106,7 +106,7 @@ def metavar(kind: Any) -> str:
 
 
 def _place(own: Field, kind: Any) -> str:
-    """Return the word for what stands alone: its choices or its name, in brackets where it may be left out."""
+    """Return the metavar of a positional argument: its choices or its name, in brackets if it is optional."""
     word = metavar(kind) if get_origin(kind) is Literal else own.name.upper() + " ..." * _is_collection(kind)
     return word if own.default is MISSING else f"[{word}]"
 

@@ -48,8 +48,8 @@ class PredictVerb:
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     out: Path | None = None
-    """File to write to, .jsonl, .json or .csv. A .jsonl file is written as the job goes, and a job that is
-    started again does only what is missing in it."""
+    """File to write to, .jsonl, .json or .csv. A .jsonl file is written during the job, and a
+    restarted job predicts only the missing images."""
     json: bool = False
     """Print one JSON object per line instead of a table."""
     csv: bool = False

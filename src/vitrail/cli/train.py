@@ -120,7 +120,7 @@ def read_task(path: Path) -> str:
 
 
 def of_run(folder: Path) -> dict[str, Any]:
-    """Read the config of a run, less its folder."""
+    """Read the config of a run, without its folder."""
     from vitrail.training.run_dir import read_config
 
     return {**asdict(read_config(folder)), "out": None}

@@ -1,4 +1,4 @@
-"""Where predictions go: a table, lines, JSON or CSV, on the terminal or in a file."""
+"""Writers of predictions: a table, lines, JSON or CSV, to the terminal or a file."""
 
 import csv
 import io
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Protocol
 
-from vitrail.atomic_io import refuse_unwritable, write_file
+from vitrail.atomic_io import check_writable, write_file
 from vitrail.cli.table import print_table
-from vitrail.data.image_io import shown
+from vitrail.data.image_io import printable
 from vitrail.errors import VitrailError
 from vitrail.lab.jsonl import ResultFile, to_line
 from vitrail.tasks.task import Predictor, Result
@@ -19,7 +19,7 @@ SUFFIXES = (".jsonl", ".json", ".csv")
 
 
 class Output(Protocol):
-    """Takes the results of a job one by one; `precision` is what they are computed in, once it is known."""
+    """Sink of the results of a job; `precision` is their compute precision, once it is known."""
 
     done: frozenset[str]
     precision: str | None
@@ -33,7 +33,7 @@ class Output(Protocol):
         ...
 
     def close(self) -> None:
-        """The job ended early."""
+        """Close after an interrupted job."""
         ...
 
 
@@ -48,7 +48,7 @@ class StdoutWriter:
 
     def add(self, result: Result) -> None:
         """Print a line."""
-        print(to_line(result.to_dict()).decode().rstrip("\n") if self.as_json else shown(str(result)), flush=True)
+        print(to_line(result.to_dict()).decode().rstrip("\n") if self.as_json else printable(str(result)), flush=True)
 
     def finish(self, order: Iterable[str]) -> None:
         """Do nothing."""
@@ -105,7 +105,7 @@ class CsvLines:
 
 
 class FileWriter:
-    """Writes a JSON or CSV file in the end, whole or not at all."""
+    """Writes a JSON or CSV file at the end, atomically."""
 
     done: frozenset[str] = frozenset()
     precision: str | None = None
@@ -134,13 +134,13 @@ def check_output(out: Path | None) -> None:
     """Refuse a file that could not be written, or whose ending does not say what to write.
 
     Raises:
-        VitrailError: it is such a file.
+        VitrailError: it cannot be written, or its ending is unknown.
     """
     if out is None:
         return
     if out.suffix.lower() not in SUFFIXES:
         raise VitrailError(f"--out {out} does not say what to write. Let it end in {', '.join(SUFFIXES)}.")
-    refuse_unwritable(out)
+    check_writable(out)
 
 
 def open_output(out: Path | None, job: str, predictor: Predictor, count: int, as_json: bool, as_csv: bool) -> Output:

@@ -1,4 +1,4 @@
-"""Do two contenders give the same answers? A speed without that is no speed."""
+"""Numerical agreement of a candidate with the reference; a timing counts only with it."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -14,20 +14,20 @@ SAME_CLASS = {"fp32": 0.0, "bf16": 0.99, "int8": 0.95}
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near the answers of a contender are to the reference, our model in fp32 as it was created.
+    """Error of a candidate's logits against the reference, our unmodified model in fp32.
 
-    An image is decided when its best class leads by more than half the bar. With random weights many images are not:
-    rounding alone picks their class, in any contender.
+    An image is decided if the margin of its best class is more than half the tolerance. With random weights many images
+    are not: rounding alone selects their class.
 
     Args:
-        precision: `fp32`, `bf16` or `int8`: what was asked for, which sets the bars.
+        precision: `fp32`, `bf16` or `int8`: the requested precision, which sets the tolerances.
         error: largest difference as a share of the largest logit (fp32) or of the range of all logits (else); None
-            where an answer is not finite.
-        pictures: how many were compared.
+            if a logit is not finite.
+        pictures: number of images compared.
         same: share of the images with the same best class.
-        decided: how many images are decided.
-        same_decided: share of the decided images with the same best class; 1 where none is decided.
-        trained: whether the weights are; then every image counts, else only the decided ones.
+        decided: number of decided images.
+        same_decided: share of the decided images with the same best class; 1 if none is decided.
+        trained: whether the weights are trained; then every image counts, else only the decided ones.
     """
 
     precision: str
@@ -40,7 +40,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the answers are within the bars of their precision."""
+        """Whether the errors are within the tolerances of the precision."""
         if self.error is None or self.error > BARS[self.precision]:
             return False
         counted = self.same if self.trained else self.same_decided
@@ -51,8 +51,8 @@ def compare(got: Tensor, expected: Tensor, precision: str, trained: bool = False
     """Compare logits `(B, K)`.
 
     Args:
-        got: of the contender.
-        expected: of the reference, in fp32.
+        got: logits of the candidate.
+        expected: logits of the reference, in fp32.
         precision: `fp32`, `bf16` or `int8`.
         trained: whether the weights are trained.
 

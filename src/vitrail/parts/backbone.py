@@ -1,4 +1,4 @@
-"""The socket: embedding, stages, norm; and the classifier that plugs a head into it."""
+"""Backbone: embedding, stages, norm; and the classifier with a head."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from vitrail.shapes import Image
 
 
 class Features(NamedTuple):
-    """What a backbone says of images, in one layout for every architecture.
+    """Output of a backbone, in one layout for every architecture.
 
     Args:
         tokens: `(B, N, C)`, normalised, prefix tokens first.

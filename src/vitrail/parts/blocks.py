@@ -1,4 +1,4 @@
-"""One block: tokens hear of each other, then each token thinks."""
+"""Residual block: token mixer, then channel mixer."""
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Block(nn.Module):
         norm2: before the channel mixer.
         channel_mixer: `(x, grid) -> x`.
         drop_path: rate at which a sample skips a branch while training.
-        scale1: what the token mixer's answer passes before it is added (LayerScale, or nothing).
+        scale1: scale of the token mixer's residual branch (LayerScale, or None).
         scale2: the same for the channel mixer.
     """
 

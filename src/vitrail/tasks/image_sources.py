@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 
 from vitrail.data.color import to_grey, to_rgb
-from vitrail.data.image_io import EXTENSIONS, open_image, shown
+from vitrail.data.image_io import EXTENSIONS, open_image, printable
 from vitrail.errors import VitrailError
 
 _WHITE = (255, 255, 255)
@@ -75,7 +75,7 @@ def _walk(source: Any, mode: str) -> Iterator[Picture]:
 
 def _file(path: str, mode: str) -> Picture:
     def draft(least: int | None) -> Image.Image:
-        return open_image(path, mode, draft=least, aligned=True, name=shown(path))
+        return open_image(path, mode, draft=least, aligned=True, name=printable(path))
 
     return Picture(path, lambda: draft(None), draft=draft)
 

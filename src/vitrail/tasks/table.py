@@ -1,4 +1,4 @@
-"""A table as a value: the command prints it in columns, a page holds it in markdown."""
+"""Table as a value, for the terminal or for markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under their names.
+    """Table with named columns.
 
     Args:
-        title: what it shows.
-        columns: the names, one a column; those in `right` are aligned to the right.
+        title: title of the table.
+        columns: names of the columns; those in `right` are right-aligned.
         rows: the cells, as text.
-        right: names of columns that hold numbers.
+        right: names of numeric columns.
         notes: sentences below it.
     """
 
@@ -23,7 +23,7 @@ class Table:
     notes: Sequence[str] = ()
 
     def markdown(self) -> str:
-        """Write the rows as a markdown table.
+        """Return the rows as a markdown table.
 
         Example:
             >>> print(Table("Sizes", ["model", "size"], [["vit", "224"]], right=["size"]).markdown())
@@ -35,7 +35,7 @@ class Table:
         return "\n".join([_line(self.columns), rule, *map(_line, self.rows)])
 
     def section(self) -> str:
-        """Write title, table and notes as a section of a page."""
+        """Return title, table and notes as a section of a report."""
         notes = [f"- {note}" for note in self.notes]
         return "\n".join([f"## {self.title}", "", self.markdown(), *([""] if notes else []), *notes, ""])
 

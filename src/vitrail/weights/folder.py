@@ -1,4 +1,4 @@
-"""The model folder: everything that a model is, in files that anyone can read and nobody can fake by accident.
+"""The model folder: weights, config, preprocessing, card and checksums of a model.
 
 | file | holds |
 |---|---|
@@ -47,10 +47,10 @@ def save_model(
     license: str | None = None,
     **metadata: Any,
 ) -> Path:
-    """Write a model folder, whole or not at all; an earlier model folder at that place is replaced.
+    """Write a model folder atomically; an earlier model folder at that path is replaced.
 
-    What is not given is taken from the model, where `load_model` put it, so saving a loaded model again gives the same
-    bytes.
+    Arguments that are None are taken from the model, as set by `load_model`, so saving a loaded model again gives the
+    same bytes.
 
     Args:
         model: a model from `create_model` or `load_model`.
@@ -68,7 +68,7 @@ def save_model(
         ResourceError: the disk is full; what was there before is untouched.
     """
     folder = Path(folder)
-    refuse_foreign(folder)
+    check_replaceable(folder)
     about = _about(model)
     about["metadata"] |= {key: value for key, value in metadata.items() if value is not None}
     given = {"preprocess": preprocess, "command": command, "metrics": metrics, "dataset": dataset, "license": license}
@@ -94,7 +94,7 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
 
     Args:
         source: a model folder, or `hf:org/name@revision` for one on the hub.
-        device: where to put the model.
+        device: device of the model.
 
     Raises:
         DataError: a file or a tensor is damaged (named in the message), or the folder is no model folder.
@@ -123,12 +123,12 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
 
 
 def is_model_folder(folder: str | Path) -> bool:
-    """Say whether a folder looks like one that `save_model` wrote."""
+    """Return whether a folder looks like one of `save_model`."""
     return (Path(folder) / MANIFEST).is_file() and (Path(folder) / CONFIG).is_file()
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write a safetensors file; a full disk is the typed error that `full_disk` raises."""
+    """Write a safetensors file; a full disk raises the error of `full_disk`."""
     path = Path(path)
     needed = sum(value.nbytes for value in tensors.values())
     with full_disk(path, needed):
@@ -145,7 +145,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or say what is wrong with the file."""
+    """Read a JSON object, or raise a `DataError` with the file and the fault."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -214,7 +214,7 @@ def _refuse_altered(model: Model, values: dict[str, Any], preprocess: Preprocess
 
 
 def _differing(described: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
-    """Name the tensors that only one side has, then those of other shapes."""
+    """Return the tensors that only one side has, then those of other shapes."""
     wrong = sorted(set(described) ^ set(given))
     return wrong + [name for name in described if name in given and described[name].shape != given[name].shape]
 
@@ -234,7 +234,7 @@ def _card(model: Model, about: dict[str, Any]) -> str:
 
 
 def _find(source: str | Path) -> Path:
-    """Return the folder that a source means, after pulling it where it is on the hub."""
+    """Return the folder of a source, after a download if it is on the hub."""
     if str(source).startswith("hf:"):
         from vitrail.weights.hub import pull
 
@@ -261,8 +261,8 @@ def _fill(model: Model, tensors: dict[str, torch.Tensor], folder: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Refuse to replace a folder with files in it that is not a model folder."""
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder is empty or a model folder before it is replaced."""
     if folder.is_dir() and os.listdir(folder) and not is_model_folder(folder):
         raise VitrailError(
             f"{folder} holds other files, and saving a model replaces the whole folder.\n"

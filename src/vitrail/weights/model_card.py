@@ -1,4 +1,4 @@
-"""The model card: a README that says what the model is, how good it is and how to use it."""
+"""The model card: a README with the facts, the metrics and the usage of a model."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,7 +21,7 @@ def model_card(
     dataset: str | None = None,
     license: str = "unknown",
 ) -> str:
-    """Return the text of a model card: front matter that the hub checks, then what a person asks first.
+    """Return the text of a model card: front matter for the hub, then facts, metrics and usage.
 
     Args:
         variant: name of the model.
@@ -101,7 +101,7 @@ def _slug(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep a foreign text from being markup or from breaking a table.
+    """Escape text so that it is neither markup nor breaks a table.
 
     Example:
         >>> _plain("<b>cat|dog</b>")

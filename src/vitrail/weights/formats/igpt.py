@@ -12,8 +12,8 @@ BLOCK, HF_BLOCK = "backbone.stages.0.blocks.{i}", "(transformer.)h.{i}"
 PIXELS = "backbone.embedding.patches"
 
 
-class Table:
-    """Their position table `(N, C)` is our `(1, N, C)`."""
+class UnbatchedTable:
+    """Position table without the batch dimension, `(N, C)`; ours is `(1, N, C)`."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Add the first dimension."""
@@ -27,7 +27,7 @@ class Table:
 _HUGGINGFACE = (
     Rule("(transformer.)wte.weight", PIXELS + ".table"),
     Rule((), PIXELS + ".clusters", DROP),
-    Rule("(transformer.)wpe.weight", "backbone.embedding.steps.0.table", Table()),
+    Rule("(transformer.)wpe.weight", "backbone.embedding.steps.0.table", UnbatchedTable()),
     Rule(HF_BLOCK + ".{ln_1|ln_2}.weight", BLOCK + ".{norm1|norm2}.weight"),
     Rule(HF_BLOCK + ".attn.{c_attn|c_proj}.{weight|bias}", BLOCK + ".token_mixer.{qkv|proj}.{weight|bias}", Kernel()),
     Rule(HF_BLOCK + ".mlp.{c_fc|c_proj}.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}", Kernel()),
