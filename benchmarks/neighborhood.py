@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.fused.accuracy import compare
-from vitrail.lab.bench.candidate import Answer, Unavailable, foreign
+from vitrail.lab.bench.candidate import Answer, foreign
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.prepare import prepare_candidate

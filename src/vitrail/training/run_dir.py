@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from vitrail import __version__
-from vitrail.atomic_io import check_writable_folder, flush_folder, make_folder, write_file
+from vitrail.atomic_io import flush_folder, make_folder, write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.training.config import RUNTIME, RunConfig
 from vitrail.training.config_io import read_values
