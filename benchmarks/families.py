@@ -16,19 +16,19 @@ from torch import Tensor
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.accuracy import Agreement, compare
+from vitrail.fused.accuracy import Agreement, compare
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.prepare import Prepared, make_ready
-from vitrail.lab.bench.registry import find_contenders
+from vitrail.lab.bench.prepare import Prepared, prepare_candidate
+from vitrail.lab.bench.registry import find_candidates
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.torch_runners import unchanged
 from vitrail.lab.flops import count_macs
 from vitrail.lab.matmul_peak import best_product
 from vitrail.models import catalogue
+from vitrail.tasks.table import Table
 
 MEASURE = "vit_base_patch16_224"
 FAMILIES = (
@@ -64,10 +64,10 @@ def enter(name: str, precision: str, batch: int, imgsz: int | None) -> list[Entr
     images = blotches(batch, model.config.in_channels, model.preprocess.size)
     expected = unchanged(model, images)(images)
     entries = []
-    for one in find_contenders(()):
+    for one in find_candidates(()):
         tell(f"preparing {name}, {one.name}")
         try:
-            ready = make_ready(one, model, images, precision)
+            ready = prepare_candidate(one, model, images, precision)
         except VitrailError as error:
             tell(f"  {error}")
             continue
@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
         _key(entry): partial(entry.ready.answer, entry.images) for entry in entries
     }
     turns = take_turns({**calls, PRODUCT: product.run}, options)
-    tables = [table(one.name, entries, turns, product.flops, options) for one in find_contenders(())]
+    tables = [table(one.name, entries, turns, product.flops, options) for one in find_candidates(())]
     show("families", "FLOP rates of the families", [one for one in tables if one.rows], options)
     return 0
 

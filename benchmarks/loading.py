@@ -23,16 +23,16 @@ from sheet import begin, flags, show, take_turns, tell
 from vitrail.data.augment import AUGMENTS
 from vitrail.data.dataset import Arrays, Files, PictureSet
 from vitrail.data.loading import Loader, eval_loader, train_loader
-from vitrail.data.pixel_ops import PLAIN, Pixels
+from vitrail.data.pixel_ops import PLAIN, PixelOps
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
-from vitrail.lab.image_sources import find_pictures
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.table import Table
 from vitrail.training.host_memory import disable_malloc_trim
 
 LARGE, SMALL = ("none", "photo", "photo-strong"), ("none", "small", "small-strong")
@@ -51,7 +51,7 @@ def small_pictures(count: int, side: int = 32) -> PictureSet:
     )
 
 
-def loader(pictures: PictureSet, augment: str, size: int, batch: int, workers: int, pixels: Pixels) -> Loader:
+def loader(pictures: PictureSet, augment: str, size: int, batch: int, workers: int, pixels: PixelOps) -> Loader:
     """Return a loader of training batches, or of validation's where nothing is varied."""
     small = pictures.pixels is not None
     preprocess = Preprocess(size, crop=1.0 if small else 0.9)

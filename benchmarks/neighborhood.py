@@ -20,17 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
-from vitrail.lab.bench.accuracy import compare
-from vitrail.lab.bench.candidate import Answer, Unavailable, foreign
+from vitrail.fused.accuracy import compare
+from vitrail.lab.bench.candidate import Answer, foreign
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.prepare import make_ready
-from vitrail.lab.bench.registry import find_contenders
+from vitrail.lab.bench.prepare import prepare_candidate
+from vitrail.lab.bench.registry import find_candidates
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.torch_runners import eager, unchanged
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
+from vitrail.tasks.table import Table
 
 
 def unfold_attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel_size: int, dilation: int = 1) -> Tensor:
@@ -67,7 +67,7 @@ def check_natten() -> None:
         Unavailable: it is not installed.
     """
     if find_spec("natten") is None:
-        raise Unavailable("natten is not installed: pip install natten brings it.")
+        raise CandidateUnavailable("natten is not installed: pip install natten brings it.")
 
 
 class Instead(nn.Module):
@@ -131,11 +131,11 @@ def _contenders(model: nn.Module, images: Tensor, precision: str) -> tuple[dict[
     """Prepare ours, and our model with each peer's operator."""
     answers: dict[str, Answer] = {}
     absent: dict[str, str] = {}
-    for one in find_contenders(()):
+    for one in find_candidates(()):
         tell(f"preparing {one.name}")
         try:
-            answers[one.name] = make_ready(one, model, images, precision).answer
-        except Unavailable as error:
+            answers[one.name] = prepare_candidate(one, model, images, precision).answer
+        except CandidateUnavailable as error:
             absent[one.name] = str(error)
     for name, check, attend in (("unfold", None, unfold_attend), ("natten flex", check_natten, natten_attend)):
         tell(f"preparing {name}")
@@ -145,7 +145,7 @@ def _contenders(model: nn.Module, images: Tensor, precision: str) -> tuple[dict[
             with foreign(name):
                 answers[name] = eager(with_operator(model, attend).to(DTYPES[precision]), images, False)
                 answers[name](images)
-        except Unavailable as error:
+        except CandidateUnavailable as error:
             answers.pop(name, None)
             absent[name] = str(error)
     return answers, absent

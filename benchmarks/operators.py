@@ -24,14 +24,14 @@ from neighborhood import check_natten, natten_attend, unfold_attend
 from sheet import DTYPES, begin, flags, show, take_turns, tell
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import neighborhood
-from vitrail.lab.bench.candidate import Unavailable, foreign
+from vitrail.lab.bench.candidate import CandidateUnavailable, foreign
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.report import ratio
-from vitrail.lab.bench.table import Table
 from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
 from vitrail.native.build import refusal
 from vitrail.parts.attend import Attend, merge_heads, split_heads
 from vitrail.parts.window_partition import PadThenRoll
+from vitrail.tasks.table import Table
 
 WINDOW, KERNEL, WIDTH = 7, 7, 32
 # Side of the map, heads, shift, and how many blocks of the model are like that.
@@ -192,7 +192,7 @@ def neighborhood_cases(batch: int, dtype: torch.dtype, blocks: Blocks = NAT_T) -
             with foreign("natten"):
                 natten_attend(*given)
             calls["natten flex, no bias"] = partial(natten_attend, *given)
-        except Unavailable as error:
+        except CandidateUnavailable as error:
             absent["natten flex"] = str(error)
         yield Case(f"{side} x {side}, {heads} heads", count, tuple(ours), calls, expected, absent)
 

@@ -33,16 +33,16 @@ from neighborhood import unfold_attend, with_operator
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.kernels.neighborhood import tiles
-from vitrail.lab.bench.candidate import Unavailable
+from vitrail.lab.bench.candidate import CandidateUnavailable
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.libraries import from_timm
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
 from vitrail.lab.flops import counted_macs
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
+from vitrail.tasks.table import Table
 from vitrail.training.host_memory import disable_malloc_trim, peak_of, resident
 
 CONTENDERS = ("vitrail", "timm", "timm, memory kept")
@@ -128,7 +128,7 @@ def begin_alone(name: str, options: Namespace) -> None:
     held = resident()
     try:
         step = build(name, options)
-    except Unavailable as error:
+    except CandidateUnavailable as error:
         print(json.dumps({"missing": str(error)}), flush=True)
         return
     print(json.dumps({**warm_up(step), "held": held}), flush=True)

@@ -1,8 +1,8 @@
-"""Writing that survives: a crash or a loss of power leaves the old file or the new one, never neither and never half.
+"""Atomic writes: a crash or a power cut leaves the old file or the new one, never a partial one.
 
-A file is written beside its target, flushed to the disk and renamed over it; a folder is built beside its target and
-exchanged with it in one step. What is being replaced is touched only when its successor is whole and its name is on the
-disk: until its folder is flushed a name is not sure, and a disk may keep a removal and lose the rename before it.
+A file is written to a temporary name in the same folder, flushed to the disk and renamed over its target; a folder is
+built under a temporary name and exchanged with its target in one step. The old version is removed only after the new
+one and its name are flushed: a disk may otherwise keep the removal and lose the rename before it.
 """
 
 import ctypes
@@ -26,15 +26,15 @@ _SYNCHRONIZE, _ACCESS_DENIED, _WAIT_TIMEOUT = 0x100000, 5, 0x102  # of Windows
 
 
 def write_file(path: str | Path, content: bytes) -> None:
-    """Write `content` to `path` so that a crash at any moment leaves the old file or the new one.
+    """Write `content` to `path` atomically: a crash leaves the old file or the new one.
 
     Args:
-        path: the file to make or to replace; its folder must exist.
+        path: the file to create or replace; its folder must exist.
         content: every byte of the file.
 
     Raises:
-        ResourceError: the disk is full; `path` is as it was.
-        VitrailError: the place takes no file.
+        ResourceError: the disk is full; `path` is unchanged.
+        VitrailError: `path` cannot be written.
     """
     path = Path(path)
     new = _beside(path)
@@ -51,14 +51,14 @@ def write_file(path: str | Path, content: bytes) -> None:
             new.unlink(missing_ok=True)
 
 
-def refuse_unwritable(path: str | Path) -> None:
-    """Find out before long work that its result could not be written; a new file is made beside it and removed.
+def check_writable(path: str | Path) -> None:
+    """Check before long work that its result can be written; creates and removes a temporary file in the same folder.
 
     Args:
-        path: the file that is to be made or replaced.
+        path: the file to create or replace.
 
     Raises:
-        VitrailError: its folder is not there or takes no files, or the path is a folder.
+        VitrailError: its folder does not exist or is not writable, or the path is a folder.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -68,14 +68,14 @@ def refuse_unwritable(path: str | Path) -> None:
     _try(_beside(path), path)
 
 
-def refuse_unwritable_folder(folder: str | Path) -> None:
-    """Find out before long work that a folder could not be made, or that the one that is there takes no files.
+def check_writable_folder(folder: str | Path) -> None:
+    """Check before long work that a folder can be created, or that an existing one is writable.
 
     Args:
-        folder: the folder that is to be made, filled or replaced; its parents may be missing.
+        folder: the folder to create, fill or replace; its parents may be missing.
 
     Raises:
-        VitrailError: it or a parent is a file, or takes no files.
+        VitrailError: it or a parent is a file, or not writable.
     """
     folder, whole = Path(folder), Path(os.path.abspath(folder))
     there = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
@@ -89,17 +89,17 @@ def refuse_unwritable_folder(folder: str | Path) -> None:
 
 @contextmanager
 def replace_folder(target: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place, whole and flushed, when the block ends well.
+    """Yield an empty temporary folder that replaces `target`, complete and flushed, if the block succeeds.
 
-    When the block raises, the new folder is removed and `target` is as it was. On Linux the two folders are exchanged
+    If the block raises, the new folder is removed and `target` is unchanged. On Linux the two folders are exchanged
     in one step; elsewhere there are two renames, and `settle` repairs a crash between them.
 
     Args:
-        target: the folder to make or to replace; missing parents are made.
+        target: the folder to create or replace; missing parents are created.
 
     Raises:
-        ResourceError: the disk is full; `target` is as it was.
-        VitrailError: `target` is a file, or its place takes no folder.
+        ResourceError: the disk is full; `target` is unchanged.
+        VitrailError: `target` is a file, or cannot be created.
     """
     target = Path(os.path.abspath(target))
     if target.exists() and not target.is_dir():
@@ -122,11 +122,11 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
 
 
 def make_folder(folder: str | Path) -> None:
-    """Make a folder and its missing parents, and flush their names; do nothing where it is there.
+    """Create a folder and its missing parents, and flush their names; do nothing if it exists.
 
     Raises:
         ResourceError: the disk is full.
-        VitrailError: no folder can be made there.
+        VitrailError: the folder cannot be created.
     """
     folder = Path(os.path.abspath(folder))
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -140,10 +140,10 @@ def make_folder(folder: str | Path) -> None:
 
 
 def settle(target: str | Path) -> None:
-    """Finish or undo what a crashed `replace_folder` left beside `target`; do nothing where nothing was left.
+    """Finish or undo a crashed `replace_folder` of `target`, if there was one.
 
-    A set-aside folder whose successor never came goes back to its place; what dead processes were still building is
-    removed. Readers call it before they say that `target` is missing.
+    A backup whose replacement is missing is renamed back; temporary folders of dead processes are removed. Readers call
+    it before they raise an error for a missing `target`.
     """
     target = Path(os.path.abspath(target))
     aside = _aside(target)
@@ -160,11 +160,11 @@ def settle(target: str | Path) -> None:
 
 @contextmanager
 def full_disk(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn "no space left on device" inside the block into a `ResourceError` that names the figures.
+    """Convert "no space left on device" inside the block to a `ResourceError` with the sizes.
 
     Args:
-        path: what is being written.
-        needed: how many bytes it takes, where that is known.
+        path: the file or folder being written.
+        needed: its size in bytes, if known.
     """
     try:
         yield
@@ -182,11 +182,11 @@ def full_disk(path: Path, needed: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def _wrong_place(path: Path) -> Iterator[None]:
-    """Turn "this place takes no such thing" inside the block into a `VitrailError` that names the place."""
+    """Convert errors about an unwritable path inside the block to a `VitrailError` that names it."""
     try:
         yield
     except OSError as error:
-        # A missing folder is a mistake of the caller; but /proc and its like say of each new file that it is missing.
+        # A missing folder is a bug of the caller; but /proc and similar file systems report it for every new file.
         missing = error.errno == errno.ENOENT and not (error.filename and Path(error.filename).parent.is_dir())
         if missing or error.errno not in {errno.ENOENT, *_WRONG_PLACE}:
             raise
@@ -196,19 +196,19 @@ def _wrong_place(path: Path) -> Iterator[None]:
 
 
 def _try(new: Path, path: Path) -> None:
-    """Make a file and remove it; an error names `path`, for whose sake it was tried."""
+    """Create and remove a temporary file; an error names `path`."""
     with full_disk(path), _wrong_place(path):
         new.touch(exist_ok=False)
     new.unlink()
 
 
 def _beside(path: Path) -> Path:
-    """Name a new neighbour of `path` that tells who is making it."""
+    """Return a new temporary path in the folder of `path`, with the id of this process."""
     return path.with_name(f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _public(path: Path) -> Path:
-    """Return the path that somebody asked for, where a part of it is the neighbour in which it is being made.
+    """Return the requested path for a path inside a temporary folder.
 
     Example:
         >>> str(_public(Path("runs/.best.new-71-0a1b2c3d/model.safetensors")))
@@ -218,12 +218,12 @@ def _public(path: Path) -> Path:
 
 
 def _aside(target: Path) -> Path:
-    """Name the place where an old folder waits while its successor takes its name."""
+    """Return the backup path of an old folder during its replacement."""
     return target.with_name(f".{target.name}.old")
 
 
 def _alive(left: Path) -> bool:
-    """Say whether the process that was making the neighbour `left` still runs."""
+    """Return whether the process that created the temporary path `left` is alive."""
     pid = left.name.rpartition(".new-")[2].partition("-")[0]
     if not pid.isdigit():
         return True  # not a name of ours: leave it alone
@@ -231,7 +231,7 @@ def _alive(left: Path) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    """Say whether a process runs."""
+    """Return whether a process is alive."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -242,7 +242,7 @@ def _runs(pid: int) -> bool:
 
 
 def _runs_on_windows(pid: int) -> bool:
-    """Say whether a process runs; `os.kill` would end it there."""
+    """Return whether a process is alive; `os.kill` would terminate it on Windows."""
     kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # pyright: ignore[reportAttributeAccessIssue]
     kernel.OpenProcess.restype = ctypes.c_void_p
     handle = ctypes.c_void_p(kernel.OpenProcess(_SYNCHRONIZE, False, pid))
@@ -255,7 +255,7 @@ def _runs_on_windows(pid: int) -> bool:
 
 
 def _take_place(new: Path, target: Path) -> None:
-    """Rename `new` to `target`; what was there is removed, after the step that cannot be half done."""
+    """Rename `new` to `target`; the old version is removed after the atomic step."""
     if not target.exists():
         new.rename(target)
     elif not _exchange(new, target):
@@ -268,7 +268,7 @@ def _take_place(new: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap the names of two folders in one atomic step; say whether this system and file system can."""
+    """Swap the names of two folders in one atomic step; return whether the system supports it."""
     if not sys.platform.startswith("linux"):
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -284,7 +284,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _flush_tree(folder: Path) -> None:
-    """Flush every file and folder under `folder` to the disk, the leaves first."""
+    """Flush every file and folder under `folder` to the disk, leaves first."""
     for root, _, names in os.walk(folder, topdown=False):
         for name in names:
             with open(os.path.join(root, name), "rb") as file:

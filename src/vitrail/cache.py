@@ -1,7 +1,7 @@
-"""A folder for what is slow to make and can be made again: unpacked archives, decoded images.
+"""Cache folder for data that can be recomputed: unpacked archives, decoded images.
 
-Deleting it is always safe. It is `$VITRAIL_CACHE`, or `vitrail` in the user's cache folder, or, where that cannot be
-written, a private folder for temporary files.
+Deleting it is always safe. It is `$VITRAIL_CACHE`, or `vitrail` in the user's cache folder, or, if that cannot be
+written, a private temporary folder.
 """
 
 import os
@@ -23,7 +23,7 @@ share a home."""
 
 
 def cache_folder(kind: str) -> Path:
-    """Return a folder of the cache that exists and can be written."""
+    """Return an existing, writable folder of the cache."""
     asked = os.environ.get("VITRAIL_CACHE")
     usual = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
@@ -33,7 +33,7 @@ def cache_folder(kind: str) -> Path:
             (folder / kind).mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError:
             continue
-        # In a folder that everybody may write, somebody else may have been there before.
+        # In a world-writable folder another user may own the path already.
         ours = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid() or folder != private
         if ours and os.access(folder / kind, os.W_OK):
             return folder / kind
@@ -43,7 +43,7 @@ def cache_folder(kind: str) -> Path:
 
 
 def fingerprint(*parts: object) -> str:
-    """Return a short name for what something was made from.
+    """Return a short hash of the parts, for the name of a cache entry.
 
     Example:
         >>> fingerprint("a", 1) == fingerprint("a", 1) != fingerprint("a1")
@@ -56,14 +56,14 @@ def fingerprint(*parts: object) -> str:
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
-    """Return what changes when a file is replaced: its full path, its size, its time."""
+    """Return a key that changes if a file is replaced: its full path, size and modification time."""
     status = path.stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
 @contextmanager
 def written(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that appears whole or not at all; a full disk is a `ResourceError`."""
+    """Write a file atomically; a full disk is a `ResourceError`."""
     _sweep(path.parent)
     with full_disk(path), tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
@@ -77,14 +77,14 @@ def written(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Give a folder of the cache to make a file in; whoever makes it renames it to `path`, and the folder goes."""
+    """Yield a temporary folder of the cache; the caller renames its file to `path`, then the folder is removed."""
     _sweep(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         yield Path(folder)
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes have left in a folder of the cache; unfinished work begins with a dot."""
+    """Remove temporary files of dead processes from a folder of the cache; their names begin with a dot."""
     for left in folder.glob(".*"):
         with suppress(OSError):  # somebody else is removing it
             if time.time() - left.lstat().st_mtime > ABANDONED:

@@ -1,7 +1,7 @@
-"""Errors that teach: what we got, what we need, what to do.
+"""Errors for users: each message has the value given, the values accepted, and a remedy.
 
-Every error a user can cause is a `VitrailError`. The command line prints its message without a traceback and leaves
-with its `exit_code`; a library user catches it as the `ValueError` that it is.
+Every error a user can cause is a `VitrailError`. The command line prints its message without a traceback and exits
+with its `exit_code`; it is a `ValueError` for users of the library.
 """
 
 import re
@@ -11,13 +11,13 @@ from itertools import takewhile
 
 
 class VitrailError(ValueError):
-    """A choice of the user that cannot work: a name, a shape, a file that is not there."""
+    """Invalid input: an unknown name, a wrong shape, a missing file."""
 
     exit_code = 2
 
 
 class DataError(VitrailError):
-    """Data that cannot be used: an image that does not decode, a folder without classes, a broken checkpoint."""
+    """Invalid data: an image that does not decode, a folder without classes, a damaged checkpoint."""
 
     exit_code = 3
 
@@ -29,7 +29,7 @@ class ResourceError(VitrailError):
 
 
 def nearest(got: str, valid: Iterable[str], count: int = 3) -> list[str]:
-    """Return the `valid` names that look most like `got`, best first.
+    """Return the `valid` names most similar to `got`, best first.
 
     Example:
         >>> nearest("swim_tiny", ["swin_tiny", "vit_tiny", "resnet"], count=1)
@@ -46,12 +46,12 @@ def nearest(got: str, valid: Iterable[str], count: int = 3) -> list[str]:
     return sorted(like, key=lambda name: (-scores[name], len(name)))[:count]
 
 
-# What a name must reach, of 1, and how far it may be behind the best one.
+# Minimum similarity of a suggestion, and its maximum distance to the best one.
 _LEAST, _BESIDE = 0.66, 0.2
 
 
 def _likeness(got: str, name: str) -> float:
-    """Say how much two names look alike, between 0 and 1.
+    """Return the similarity of two names, between 0 and 1.
 
     A typing mistake seldom hits the first letters, so those that are shared count more; and a name may be cut short,
     as a whole or in its parts.
@@ -69,7 +69,7 @@ def _likeness(got: str, name: str) -> float:
 
 
 def _abbreviates(typed: str, whole: str) -> bool:
-    """Say whether all parts, words or numbers, begin parts of the other name in their order."""
+    """Return whether all parts, words or numbers, are prefixes of parts of the other name, in order."""
     parts, others = (re.findall(r"[a-z]+|[0-9]+", text) for text in (typed, whole))
     rest = iter(others)
     return len(parts) > 1 and all(any(other.startswith(part) for other in rest) for part in parts)
@@ -78,14 +78,14 @@ def _abbreviates(typed: str, whole: str) -> bool:
 def unknown(
     kind: str, got: str, valid: Iterable[str], hint: str = "", also: Mapping[str, str] | None = None
 ) -> VitrailError:
-    """Build the error for a name that nobody knows, with the nearest names that somebody does.
+    """Build the error for an unknown name, with the nearest valid names.
 
     Args:
-        kind: what the name would be the name of.
+        kind: kind of the name, such as `model`.
         got: the name.
-        valid: the names that there are.
+        valid: the valid names.
         hint: lines to add.
-        also: what others call them, and which of `valid` they mean.
+        also: aliases from other libraries, mapped to names in `valid`.
 
     Example:
         >>> print(unknown("model", "vitt", ["vit", "swin"]))

@@ -1,7 +1,7 @@
-"""Where tokens sit: the small value that travels beside `(B, N, C)` tokens.
+"""Grid of image tokens: the layout that is passed with `(B, N, C)` tokens.
 
-An image cut into panes becomes a sequence, and the sequence alone no longer knows its shape. `Grid` keeps it: `h` rows
-and `w` columns of cells, row by row, after `prefix` tokens that sit nowhere (class, distillation, registers).
+A token sequence alone has lost the shape of its image. `Grid` keeps it: `h` rows and `w` columns of cells, row by row,
+after `prefix` tokens without a position (class, distillation, registers).
 A one-dimensional sequence of `n` tokens is `Grid(1, n)`.
 """
 
@@ -40,7 +40,7 @@ class Grid(NamedTuple):
         return None
 
     def replace_cells(self, x: Tensor, cells: Tensor) -> Tensor:
-        """Put a `(B, h, w, C)` map back in the place of the cells of `x`; the prefix stays."""
+        """Replace the cells of `x` by a `(B, h, w, C)` map; the prefix is unchanged."""
         flat = cells.flatten(1, 2)  # (B, h, w, C) -> (B, hw, C)
         return flat if self.prefix == 0 else cat([x[:, : self.prefix], flat], dim=1)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @runtime_checkable
 class Layout(Protocol):
-    """What every mixer may use of `Grid`, `TokenSequence` and `PointSet`."""
+    """Common interface of `Grid`, `TokenSequence` and `PointSet` for mixers."""
 
     @property
     def prefix(self) -> int:

@@ -1,7 +1,7 @@
-"""How an image becomes a tensor: part of a model's identity.
+"""Image preprocessing of a model.
 
 The same weights give another top-1 under another crop (DeiT-B-distilled at 384 is published as 85.22, 85.43 and 85.55),
-so each variant carries its own evaluation protocol. This file only states it; `data/` carries it out.
+so each variant carries its own evaluation protocol. This file only defines it; `data/` applies it.
 """
 
 from dataclasses import asdict, dataclass
@@ -49,6 +49,6 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """Read what `to_dict` wrote."""
+        """Restore from the values of `to_dict`."""
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         return cls(**{**values, **lists})

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from conftest import encoded, picture
-from vitrail.data.image_io import FORMATS, MAX_PIXELS, ImageDecodeError, open_image, read_size, shown
+from vitrail.data.image_io import FORMATS, MAX_PIXELS, ImageDecodeError, open_image, printable, read_size
 from vitrail.errors import DataError
 
 RAMP = np.linspace(0, 65535, 64 * 48).reshape(48, 64)
@@ -197,7 +197,7 @@ def test_odd_names_are_read_and_shown_as_text(tmp_path):
             file.write(encoded(picture(1))[:60])
         error = refused(os.fsdecode(path))
         assert str(error).isprintable() and str(error).encode("utf-8")
-    assert shown(b"caf\xe9.png") == "caf\\xe9.png"
+    assert printable(b"caf\xe9.png") == "caf\\xe9.png"
 
 
 # What is refused

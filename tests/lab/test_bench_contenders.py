@@ -8,11 +8,11 @@ from torch import nn
 
 import vitrail
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.candidate import Candidate, Unavailable, Variant, foreign
+from vitrail.lab.bench.candidate import Candidate, CandidateUnavailable, Variant, foreign
 from vitrail.lab.bench.libraries import PEERS
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.prepare import make_ready
-from vitrail.lab.bench.registry import CONTENDERS, find_contenders
+from vitrail.lab.bench.prepare import prepare_candidate
+from vitrail.lab.bench.registry import CONTENDERS, find_candidates
 from vitrail.models import create_model
 
 MODEL, EXAMPLE = nn.Flatten(), torch.zeros(2, 3, 4, 4)
@@ -58,7 +58,7 @@ def failing(error: Exception) -> Variant:
 
 def test_what_is_not_installed_is_named_with_its_cure():
     one = contender(needs=("torch", "no_such_engine"))
-    with pytest.raises(Unavailable) as told:
+    with pytest.raises(CandidateUnavailable) as told:
         one.open(MODEL, EXAMPLE, "fp32")
     assert str(told.value) == "no_such_engine is not installed: pip install 'vitrail[bench]' brings it."
 
@@ -68,13 +68,15 @@ def test_the_ways_that_may_be_the_fastest_are_kept_and_the_others_told():
     ways = [
         clock.way(name, seconds) for name, seconds in {"slow": 0.5, "near": 0.28, "fast": 0.25, "slower": 1}.items()
     ]
-    ready = make_ready(contender(*ways), MODEL, EXAMPLE, "fp32", clock=clock)
+    ready = prepare_candidate(contender(*ways), MODEL, EXAMPLE, "fp32", clock=clock)
     assert ready.way == "fast" and list(ready.ways) == ["fast", "near"]
     assert ready.others == {"slow": "2.00 times its time in a trial", "slower": "4.00 times its time in a trial"}
 
 
 def test_a_way_that_fails_leaves_the_others():
-    ready = make_ready(contender(failing(RuntimeError("no\nkernel")), FakeClock().way("good", 1.0)), MODEL, EXAMPLE, "")
+    ready = prepare_candidate(
+        contender(failing(RuntimeError("no\nkernel")), FakeClock().way("good", 1.0)), MODEL, EXAMPLE, ""
+    )
     assert ready.way == "good" and ready.others == {"broken": "they failed: RuntimeError: no"}
 
 
@@ -84,53 +86,53 @@ def test_each_way_of_a_fragile_contender_is_probed_first():
     def probe(way):
         asked.append(way.name)
         if way.name == "deadly":
-            raise Unavailable("its process died")
+            raise CandidateUnavailable("its process died")
 
     ways = Variant("deadly", as_it_is, lambda module, example: pytest.fail("taken")), FakeClock().way("good", 1.0)
-    ready = make_ready(contender(*ways, fragile=True), MODEL, EXAMPLE, "fp32", probe)
+    ready = prepare_candidate(contender(*ways, fragile=True), MODEL, EXAMPLE, "fp32", probe)
     assert asked == ["deadly", "good"] and ready.way == "good" and ready.others == {"deadly": "its process died"}
-    make_ready(contender(*ways[1:]), MODEL, EXAMPLE, "fp32", probe)
+    prepare_candidate(contender(*ways[1:]), MODEL, EXAMPLE, "fp32", probe)
     assert asked == ["deadly", "good"]  # the others run in this process at once
 
 
 def test_a_contender_without_a_way_that_works_says_why():
-    with pytest.raises(Unavailable, match="they failed: OSError: gone"):
-        make_ready(contender(failing(OSError("gone"))), MODEL, EXAMPLE, "fp32")
+    with pytest.raises(CandidateUnavailable, match="they failed: OSError: gone"):
+        prepare_candidate(contender(failing(OSError("gone"))), MODEL, EXAMPLE, "fp32")
 
 
 def test_what_fails_when_it_is_first_asked_counts_as_failing():
     def answer(images):
         raise RuntimeError("only now")
 
-    with pytest.raises(Unavailable, match="only now"):
-        make_ready(contender(Variant("late", as_it_is, lambda module, example: answer)), MODEL, EXAMPLE, "fp32")
+    with pytest.raises(CandidateUnavailable, match="only now"):
+        prepare_candidate(contender(Variant("late", as_it_is, lambda module, example: answer)), MODEL, EXAMPLE, "fp32")
 
 
 def test_a_bug_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        make_ready(contender(failing(ZeroDivisionError()), ours=True), MODEL, EXAMPLE, "fp32")
+        prepare_candidate(contender(failing(ZeroDivisionError()), ours=True), MODEL, EXAMPLE, "fp32")
 
 
 def test_a_reason_of_ours_is_a_reason():
-    with pytest.raises(Unavailable, match="not this machine"):
-        make_ready(contender(failing(VitrailError("not this machine")), ours=True), MODEL, EXAMPLE, "fp32")
+    with pytest.raises(CandidateUnavailable, match="not this machine"):
+        prepare_candidate(contender(failing(VitrailError("not this machine")), ours=True), MODEL, EXAMPLE, "fp32")
 
 
 def test_a_failure_of_another_library_is_one_line():
-    with pytest.raises(Unavailable) as told, foreign("converting"):
+    with pytest.raises(CandidateUnavailable) as told, foreign("converting"):
         raise KeyError("first\nsecond " + 300 * "x")
     assert "\n" not in str(told.value) and len(str(told.value)) < 260
 
 
 def test_an_unknown_peer_gets_the_nearest():
     with pytest.raises(VitrailError, match="Did you mean: timm-eager"):
-        find_contenders(("tim-eager",))
+        find_candidates(("tim-eager",))
 
 
 def test_ours_always_take_part_and_are_no_peers():
-    assert {one.name for one in find_contenders(())} == {one.name for one in CONTENDERS if one.ours}
+    assert {one.name for one in find_candidates(())} == {one.name for one in CONTENDERS if one.ours}
     with pytest.raises(VitrailError, match="Unknown peer 'vitrail'"):
-        find_contenders(("vitrail",))
+        find_candidates(("vitrail",))
 
 
 OPTIMIZED = next(one for one in CONTENDERS if one.name == "vitrail-optimized")
@@ -148,7 +150,7 @@ def test_an_optimized_model_takes_part(monkeypatch, precision):
 
     monkeypatch.setattr(vitrail, "optimize", optimize)
     images = torch.randn(2, 3, 32, 32)
-    ready = make_ready(OPTIMIZED, model, images, precision)
+    ready = prepare_candidate(OPTIMIZED, model, images, precision)
     assert asked[0][1] == precision and asked[0][0] is not model  # a copy: the reference stays as it is
     assert ready.way == ("optimized in int8" if precision == "int8" else "optimized")
     assert torch.equal(ready.answer(images), model(images))
@@ -156,8 +158,8 @@ def test_an_optimized_model_takes_part(monkeypatch, precision):
 
 def test_an_optimized_model_that_nothing_became_of_does_not_take_part():
     model = create_model("poolformer_s12", num_classes=5, dims=(8, 16), depths=(1, 1)).eval()
-    with pytest.raises(Unavailable, match="It keeps everything in int8: "):
-        make_ready(OPTIMIZED, model, torch.randn(2, 3, 64, 64), "int8")
+    with pytest.raises(CandidateUnavailable, match="It keeps everything in int8: "):
+        prepare_candidate(OPTIMIZED, model, torch.randn(2, 3, 64, 64), "int8")
 
 
 def test_in_int8_everybody_else_runs_in_bf16():
@@ -205,20 +207,20 @@ def test_a_poolformer_with_timms_ending_fills_timm():
 def test_a_model_that_a_library_has_not_is_told():
     mixer = ModelSpec("mixer_b16_224", set=("depth=1",)).build()
     for library in ("torchvision", "huggingface"):
-        with pytest.raises(Unavailable, match="has no mixer_b16_224"):
+        with pytest.raises(CandidateUnavailable, match="has no mixer_b16_224"):
             PEERS[library](mixer, 224)
 
 
 def test_weights_that_do_not_fill_a_peer_are_told():
     model = ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("depth=2",)).build()
-    with pytest.raises(Unavailable, match=r"our weights do not fill timm's blocks\.2\."):
+    with pytest.raises(CandidateUnavailable, match=r"our weights do not fill timm's blocks\.2\."):
         PEERS["timm"](model, 32)
 
 
 def test_a_library_that_does_not_come_up_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     model = create_model("vit_tiny_patch16_224", num_classes=5, dim=32, num_heads=2, depth=1, image_size=32)
-    with pytest.raises(Unavailable, match="importing timm failed"):
+    with pytest.raises(CandidateUnavailable, match="importing timm failed"):
         PEERS["timm"](model, 32)
 
 

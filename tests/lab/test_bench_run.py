@@ -19,16 +19,16 @@ from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import page, ratio, tables, verdict
 from vitrail.lab.bench.result import Entry, Phase
-from vitrail.lab.bench.runner import Plan, ask_all, run_bench, use_threads
-from vitrail.lab.bench.table import Table
+from vitrail.lab.bench.runner import ask_all, run_bench, use_threads
 from vitrail.lab.bench.torch_runners import unchanged
 from vitrail.lab.matmul_peak import Product
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.table import Table
 from vitrail.weights.folder import save_model
 
 SMALL = ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("depth=1", "dim=32", "num_heads=2", "num_classes=7"))
-QUICK = Plan(batches=(2,), precision="fp32", rounds=2, seconds=0.0, check=5, starts=False)
+QUICK = BenchPlan(batches=(2,), precision="fp32", rounds=2, seconds=0.0, check=5, starts=False)
 
 
 def taking_part(name: str, change=lambda logits: logits, ours: bool = False) -> Candidate:
@@ -172,7 +172,7 @@ def test_the_verdict_names_the_fastest_peer_whatever_it_answers(bench):
 
 
 def test_without_peers_there_is_no_verdict():
-    alone = run_bench(SMALL, [OURS], Plan(**{**vars(QUICK), "rounds": 7}))
+    alone = run_bench(SMALL, [OURS], BenchPlan(**{**vars(QUICK), "rounds": 7}))
     assert verdict(alone) == [] and [table.title for table in tables(alone)] == ["Batch 2"]
 
 
@@ -219,7 +219,7 @@ def test_pictures_are_asked_in_batches_of_one_size(batch):
 )
 def test_a_plan_that_cannot_be_is_refused(change, words):
     with pytest.raises(VitrailError, match=words):
-        Plan(**change)
+        BenchPlan(**change)
 
 
 def test_a_subject_builds_the_same_model_each_time():
@@ -270,11 +270,11 @@ def test_views_of_few_pictures_fill_up(tmp_path):
 
 def test_real_pictures_are_what_the_model_is_compared_on(tmp_path):
     Image.new("RGB", (40, 50), (200, 10, 90)).save(tmp_path / "a.png")
-    seen = run_bench(SMALL, [OURS], Plan(**{**vars(QUICK), "data": str(tmp_path)}))
+    seen = run_bench(SMALL, [OURS], BenchPlan(**{**vars(QUICK), "data": str(tmp_path)}))
     assert seen.checked == f"5 views of the pictures in {tmp_path}" and seen.sound
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(DataError):
-        run_bench(SMALL, [OURS], Plan(**{**vars(QUICK), "data": str(tmp_path)}))
+        run_bench(SMALL, [OURS], BenchPlan(**{**vars(QUICK), "data": str(tmp_path)}))
 
 
 alone = partial(measure_start, batch=1, precision="fp32", threads=1)
@@ -328,7 +328,7 @@ def test_a_process_that_dies_is_told_and_takes_nobody_along(monkeypatch, tmp_pat
 def test_first_answers_have_a_table_of_their_own(monkeypatch):
     begun = cold_start.ColdStart("vitrail", "as it is", 2, 1.5, 0.5, 300 << 20, 200 << 20)
     monkeypatch.setattr(runner, "measure_start", lambda *args, **kwargs: begun)
-    seen = run_bench(SMALL, [OURS], Plan(**{**vars(QUICK), "starts": True}))
+    seen = run_bench(SMALL, [OURS], BenchPlan(**{**vars(QUICK), "starts": True}))
     *_, last = tables(seen)
     assert last.rows == [["vitrail", "as it is", "2", "1.50", "0.50", "300", "200"]]
     assert json.loads(json.dumps(seen.to_dict()))["starts"][0]["peak"] == 300 << 20

@@ -19,6 +19,7 @@ class Small(NamedTuple):
         overrides: config fields.
         strides: pixels per cell side, stage by stage.
         prefix: prefix tokens of the last grid.
+        latents: latents that are the features in one row, if the tokens have no places in the image.
         any_size: whether the model takes every image size from 5 x 8 pixels up.
         batch_norm: whether it normalises by statistics of the batch in training.
     """
@@ -27,6 +28,7 @@ class Small(NamedTuple):
     overrides: dict[str, Any]
     strides: tuple[int, ...]
     prefix: int = 0
+    latents: int = 0
     any_size: bool = True
     batch_norm: bool = False
 
@@ -50,6 +52,7 @@ _PVT: dict[str, Any] = {
     "image_size": 64,
 }
 _META: dict[str, Any] = {"dims": (8, 16, 24), "depths": (1, 1, 2)}
+_CROSS: dict[str, Any] = {"depth": 2, "fine_dim": 12, "coarse_dim": 24, "coarse_depth": 2, "num_heads": 3}
 SMALL: dict[str, Small] = {
     "vit": Small("vit_tiny_patch16_224", _VIT, (16,), prefix=1),
     "hybrid": Small("vit_small_r26_s32_224", {"depths": (1, 2), **_VIT}, (4, 8, 8), prefix=1),
@@ -75,6 +78,38 @@ SMALL: dict[str, Small] = {
     "dinat_s": Small("dinat_s_tiny", {**_SWIN, "dilations": (2, 1)}, (4, 8)),
     "poolformer": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "poolformer timm": Small("poolformer_s12", {"dims": (8, 16), "depths": (1, 2), "pooling": "timm"}, (4, 8)),
+    "vmoe": Small(
+        "vmoe_s32_last2",
+        {**_VIT, "expert_blocks": (1,), "num_experts": 2, "noise": 0.0, "patch_size": 16},
+        (16,),
+        prefix=1,
+    ),
+    **{
+        f"perceiver {inputs}": Small(
+            f"perceiver_io_{inputs}",
+            {"latents": 6, "dim": 16, "depth": 2, "repeats": 2, "num_heads": 2, "image_size": 64},
+            (),
+            any_size=inputs == "fourier",
+            latents=6,
+            batch_norm=inputs == "conv",
+        )
+        for inputs in ("learned", "fourier", "conv")
+    },
+    "botnet": Small(
+        "botnet26t_256",
+        {"dim": 16, "image_size": 64},
+        (4, 8, 16, 32),
+        any_size=False,
+        batch_norm=True,
+    ),
+    "igpt": Small(
+        "imagegpt_small",
+        {"dim": 8, "depth": 2, "num_heads": 1, "colors": 27, "image_size": 64},
+        (1,),
+        any_size=False,
+    ),
+    "convnext": Small("convnext_tiny", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
+    "convnextv2": Small("convnextv2_tiny", {"dims": (8, 16), "depths": (1, 2)}, (4, 8)),
     "caformer": Small("caformer_s18", {"dims": (8, 16, 32, 64), "depths": (1, 1, 1, 2)}, (4, 8, 16, 32)),
     "convformer": Small("convformer_s18", {**_META, "token_mixers": ("convolution",) * 3}, (4, 8, 16)),
     "poolformerv2": Small("poolformerv2_s12", {**_META, "token_mixers": ("pooling",) * 3}, (4, 8, 16)),
@@ -98,6 +133,10 @@ SMALL: dict[str, Small] = {
     "xcit nano": Small("xcit_nano_12_p8_224", {**_VIT, "class_depth": 2}, (8, 8), prefix=1, batch_norm=True),
     "dinov2": Small("vit_small_patch14_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=1),
     "dinov2 registers": Small("vit_giant_patch14_reg4_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=5),
+    "siglip": Small("vit_base_patch16_siglip_224", _VIT, (16,)),
+    "siglip gap": Small("vit_large_patch16_siglip_gap_512", _VIT, (16,)),
+    "crossvit": Small("crossvit_tiny_240", {**_CROSS, "fine_patch": 8, "image_size": 64}, (8,), prefix=1),
+    "crossvit dagger": Small("crossvit_9_dagger_240", {**_CROSS, "fine_patch": 16, "image_size": 64}, (16,), prefix=1),
 }
 ANY_SIZE = [name for name, model in SMALL.items() if model.any_size]
 

@@ -9,7 +9,9 @@ import torch
 from small_models import ANY_SIZE, SMALL, relative, small
 
 from vitrail.errors import VitrailError
+from vitrail.parts.attention_pooling import AttentionPooling
 from vitrail.parts.heads import NormedMean
+from vitrail.parts.latents import QueryHead
 from vitrail.parts.sequence_pool import SequencePool
 
 every_model = pytest.mark.parametrize("name", SMALL)
@@ -20,7 +22,8 @@ any_size_model = pytest.mark.parametrize("name", ANY_SIZE)
 def test_features_have_one_layout(name):
     model, images = small(name), torch.randn(2, 3, 64, 64)
     tokens, grid, pyramid = features = model.features(images)
-    assert [tuple(m.shape[:3]) for m in pyramid] == [(2, 64 // s, 64 // s) for s in SMALL[name].strides]
+    maps = [(2, 64 // s, 64 // s) for s in SMALL[name].strides] or [(2, 1, SMALL[name].latents)]
+    assert [tuple(m.shape[:3]) for m in pyramid] == maps
     assert (grid.h, grid.w, grid.prefix) == (*pyramid[-1].shape[1:3], SMALL[name].prefix)
     assert tokens.shape == (2, grid.tokens, pyramid[-1].shape[3])
     assert torch.equal(model.head(features), model(images))
@@ -85,11 +88,16 @@ def test_channels_and_classes(name):
 def test_without_classes_the_answer_is_the_pooled_vector(name):
     model, images = small(name, num_classes=0), torch.randn(2, 3, 64, 64)
     tokens, grid, _ = model.features(images)
-    if isinstance(model.head.pool, NormedMean):
+    pool = getattr(model.head, "pool", None)
+    if isinstance(model.head, QueryHead):
+        want = model.head.layer(model.head.query.expand(2, -1, -1), tokens)[:, 0]
+    elif isinstance(pool, NormedMean):
         want = torch.nn.functional.layer_norm(tokens.mean(1), tokens.shape[2:], eps=1e-6)
-        want = want * model.head.pool.norm.weight + model.head.pool.norm.bias
-    elif isinstance(model.head.pool, SequencePool):
-        want = (model.head.pool.score(tokens).softmax(1) * tokens).sum(1)
+        want = want * pool.norm.weight + pool.norm.bias
+    elif isinstance(pool, AttentionPooling):
+        want = pool(model.features(images))
+    elif isinstance(pool, SequencePool):
+        want = (pool.score(tokens).softmax(1) * tokens).sum(1)
     elif grid.prefix:
         read = 1 if "registers" in name else grid.prefix  # nothing is read off registers
         want = tokens[:, :read].mean(dim=1)

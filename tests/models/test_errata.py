@@ -41,3 +41,11 @@ def test_positions_are_added():
     step = model.backbone.embedding.steps[1]
     x, grid = torch.randn(2, 5, 24), step.grid
     torch.testing.assert_close(step(x, grid)[0], x + step.table)
+
+
+def test_randformer_lists_no_accuracy():
+    from vitrail.models.published import PUBLISHED
+
+    randformers = [figures for name, figures in PUBLISHED.items() if name.startswith("randformer")]
+    assert len(randformers) == 5
+    assert all(figures.top1 is None and "frozen" in figures.note for figures in randformers)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from vitrail.data.augment import AUGMENTS
-from vitrail.data.pixel_ops import PLAIN, Pixels
+from vitrail.data.pixel_ops import PLAIN, PixelOps
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.native import build as room
@@ -51,13 +51,13 @@ def whole(image: Image.Image, size: tuple[int, int], side: int, kind: str = "bic
 def by_pillow(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Collect the calls that go to Pillow."""
     calls: list[object] = []
-    plain = Pixels.resize
+    plain = PixelOps.resize
 
-    def resize(self: Pixels, *call):
+    def resize(self: PixelOps, *call):
         calls.append(call)
         return plain(self, *call)
 
-    monkeypatch.setattr(Pixels, "resize", resize)
+    monkeypatch.setattr(PixelOps, "resize", resize)
     return calls
 
 
@@ -167,8 +167,8 @@ def test_training_pictures_are_the_same(name: str) -> None:
 def test_another_pillow_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert agrees() and isinstance(best_pixels(None), Compiled)
     agrees.cache_clear()
-    plain = Pixels.resize
-    monkeypatch.setattr(Pixels, "resize", lambda *call: plain(*call).bitwise_xor(1))
+    plain = PixelOps.resize
+    monkeypatch.setattr(PixelOps, "resize", lambda *call: plain(*call).bitwise_xor(1))
     assert best_pixels(None) is PLAIN
     agrees.cache_clear()
 

@@ -13,7 +13,7 @@ from vitrail.parts.embeddings import (
     OverlappingPatchEmbedding,
     PatchEmbedding,
     PrefixTokens,
-    Steps,
+    TokenSteps,
 )
 from vitrail.parts.positions import LearnedPosition
 
@@ -74,7 +74,7 @@ def test_steps_are_taken_in_order():
     got, got_grid = embedding(images)
     assert torch.equal(got, want)
     assert got_grid == want_grid == Grid(2, 2, prefix=1)
-    assert Steps([])(x, grid)[0] is x
+    assert TokenSteps([])(x, grid)[0] is x
 
 
 def test_a_stem_convolves_normalises_and_pools():

@@ -209,6 +209,27 @@ def _timm_metaformer(kind: str, size: int = 64) -> nn.Module:
     return MetaFormer(token_mixers=mixers, norm_layers=norms, use_mlp_head=mlp_head, **META)
 
 
+CONVNEXT = dict(dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), num_classes=5)
+_HF_CONVNEXT = dict(hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 1, 1], layer_norm_eps=1e-6)
+
+
+def _timm_convnext(size: int = 64, **numbers: Any) -> nn.Module:
+    from timm.models.convnext import ConvNeXt
+
+    return ConvNeXt(conv_mlp=True, **CONVNEXT, **numbers)
+
+
+def _torchvision_convnext(size: int = 64) -> nn.Module:
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    blocks = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, 24, 2), CNBlockConfig(24, 32, 1), CNBlockConfig(32, None, 1)]
+    return ConvNeXt(blocks, num_classes=5)
+
+
+def _huggingface_convnext(version: str, size: int = 64) -> nn.Module:
+    return _huggingface(f"ConvNext{version}ForImageClassification", **_HF_CONVNEXT)
+
+
 def _timm_mixer() -> nn.Module:
     from timm.models.mlp_mixer import MlpMixer
 
@@ -259,6 +280,20 @@ _DINO = dict(dim=24, num_heads=3, depth=2, num_classes=5)
 
 def _timm_dinov2(name: str, size: int = 56) -> nn.Module:
     return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
+
+
+_SIGLIP = dict(dim=24, num_heads=3, depth=2, num_classes=5)
+
+
+def _timm_siglip(name: str, size: int = 64) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
+
+
+_CROSSVIT = dict(fine_dim=12, coarse_dim=24, coarse_depth=2, num_heads=3, depth=2, num_classes=5)
+
+
+def _timm_crossvit(name: str, size: int = 240) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=(12, 24), depth=((1, 2, 0),) * 2, num_heads=(3, 3))
 
 
 def _timm_tnt(name: str, size: int = 64) -> nn.Module:
@@ -348,6 +383,22 @@ PAIRS = {
     "poolformer-huggingface": Pair(
         "huggingface", "poolformer_s12", POOL, lambda: _huggingface("PoolFormerForImageClassification", **_HF_POOL), 64
     ),
+    "convnext-timm": Pair("timm", "convnext_tiny", CONVNEXT, _timm_convnext, 64, (96, 76)),
+    "convnext-torchvision": Pair("torchvision", "convnext_tiny", CONVNEXT, _torchvision_convnext, 64, (96, 76)),
+    "convnext-huggingface": Pair(
+        "huggingface", "convnext_tiny", CONVNEXT, partial(_huggingface_convnext, ""), 64, (96, 76)
+    ),
+    "convnextv2-timm": Pair(
+        "timm",
+        "convnextv2_tiny",
+        CONVNEXT,
+        partial(_timm_convnext, use_grn=True, ls_init_value=None),
+        64,
+        (96, 76),
+    ),
+    "convnextv2-huggingface": Pair(
+        "huggingface", "convnextv2_tiny", CONVNEXT, partial(_huggingface_convnext, "V2"), 64, (96, 76)
+    ),
     **{
         f"{kind}-timm": Pair("timm", f"{kind}_{size}", META, partial(_timm_metaformer, kind), 64, META_SIZES)
         for kind, size in (("caformer", "s18"), ("convformer", "s18"), ("poolformerv2", "s12"))
@@ -414,5 +465,27 @@ PAIRS = {
         partial(_timm_dinov2, "vit_giant_patch14_reg4_dinov2"),
         56,
         (14, 70),
+    ),
+    "siglip-map-timm": Pair(
+        "timm",
+        "vit_base_patch16_siglip_224",
+        _SIGLIP,
+        partial(_timm_siglip, "vit_base_patch16_siglip_224"),
+        64,
+        (16, 80),
+    ),
+    "siglip-gap-timm": Pair(
+        "timm",
+        "vit_large_patch16_siglip_gap_512",
+        _SIGLIP,
+        partial(_timm_siglip, "vit_large_patch16_siglip_gap_512"),
+        64,
+        (16, 80),
+    ),
+    "crossvit-linear-timm": Pair(
+        "timm", "crossvit_tiny_240", _CROSSVIT, partial(_timm_crossvit, "crossvit_tiny_240"), 240, (120, 360)
+    ),
+    "crossvit-dagger-timm": Pair(
+        "timm", "crossvit_9_dagger_240", _CROSSVIT, partial(_timm_crossvit, "crossvit_9_dagger_240"), 240, (120, 360)
     ),
 }

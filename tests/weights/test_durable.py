@@ -12,9 +12,9 @@ import pytest
 
 from vitrail import atomic_io
 from vitrail.atomic_io import (
+    check_writable,
+    check_writable_folder,
     make_folder,
-    refuse_unwritable,
-    refuse_unwritable_folder,
     replace_folder,
     settle,
     write_file,
@@ -47,15 +47,15 @@ def test_a_file_is_written_and_replaced_and_nothing_is_left(tmp_path):
 
 def test_a_place_that_takes_no_file_is_refused_before_the_work(tmp_path):
     (tmp_path / "old.csv").write_bytes(b"old")
-    refuse_unwritable(tmp_path / "old.csv")
-    refuse_unwritable(tmp_path / "new.csv")
+    check_writable(tmp_path / "old.csv")
+    check_writable(tmp_path / "new.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["old.csv"] and (tmp_path / "old.csv").read_bytes() == b"old"
     with pytest.raises(VitrailError, match="there is no folder"):
-        refuse_unwritable(tmp_path / "none" / "new.csv")
+        check_writable(tmp_path / "none" / "new.csv")
     with pytest.raises(VitrailError, match="is a folder"):
-        refuse_unwritable(tmp_path)
+        check_writable(tmp_path)
     with pytest.raises(VitrailError, match="cannot be written"):
-        refuse_unwritable(tmp_path / ("x" * 255))  # a name with no room for the new file's beside it
+        check_writable(tmp_path / ("x" * 255))  # a name with no room for the new file's beside it
 
 
 def test_a_folder_is_made_and_replaced_whole(tmp_path):
@@ -200,7 +200,7 @@ no_proc = pytest.mark.skipif(not NOWHERE.parent.is_dir(), reason="this system ha
 @no_proc
 @pytest.mark.parametrize(
     "work",
-    [lambda path: write_file(path, b"x"), refuse_unwritable, refuse_unwritable_folder, lambda path: make(path, b"x")],
+    [lambda path: write_file(path, b"x"), check_writable, check_writable_folder, lambda path: make(path, b"x")],
 )
 def test_a_place_that_takes_nothing_is_told_by_the_name_that_was_given(work):
     with pytest.raises(VitrailError, match=r"/proc/vitrail cannot be written \(.*\)\. Choose another place") as caught:
@@ -211,22 +211,22 @@ def test_a_place_that_takes_nothing_is_told_by_the_name_that_was_given(work):
 @no_proc
 def test_a_folder_deep_in_such_a_place_is_refused_before_the_work():
     with pytest.raises(VitrailError, match="/proc/vitrail/a/b cannot be written"):
-        refuse_unwritable_folder(NOWHERE / "a" / "b")
+        check_writable_folder(NOWHERE / "a" / "b")
 
 
 def test_a_folder_that_cannot_be_is_refused_and_the_trial_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_file(tmp_path / "file", b"")
     with pytest.raises(VitrailError, match=r"^file is a file\. "):
-        refuse_unwritable_folder("file")
+        check_writable_folder("file")
     with pytest.raises(VitrailError, match=r"^file/x/y cannot be made: .*file is a file"):
-        refuse_unwritable_folder("file/x/y")
+        check_writable_folder("file/x/y")
     Path("link").symlink_to("nowhere")
     with pytest.raises(VitrailError, match=r"the link .*link leads nowhere"):
-        refuse_unwritable_folder("link/x")
+        check_writable_folder("link/x")
     Path("link").unlink()
-    refuse_unwritable_folder("new/x/y")
-    refuse_unwritable_folder(tmp_path)
+    check_writable_folder("new/x/y")
+    check_writable_folder(tmp_path)
     assert os.listdir(tmp_path) == ["file"]
 
 

@@ -1,7 +1,7 @@
-"""The `vitrail` command: finds the verb, opens its file, turns errors into messages and exit codes.
+"""The `vitrail` command: dispatch to verbs, error messages and exit codes.
 
 A verb is a file of this folder with a frozen dataclass of the same name: its fields are the flags, its docstrings the
-help, its `run` the work. Only the file of the verb that was asked for is imported, and none imports torch before `run`.
+help, `run` executes it. Only the file of the given verb is imported, and none imports torch before `run`.
 """
 
 import os
@@ -17,7 +17,7 @@ VERBS = {
     "models": "list the models, or show one: parameters, multiply-adds, evaluation protocol",
     "train": "train a model on your pictures; stop it at any moment and resume",
     "evaluate": "measure a trained model on a data set and write a report",
-    "predict": "name what is in pictures",
+    "predict": "predict with a trained model: name the classes of images",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "data": "check a data set before training: bad files, class counts, duplicates",
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vitrail.models.custom import VARIABLE
 
     words, before = list(sys.argv[1:] if argv is None else argv), sys.argv
-    sys.argv = ["vitrail", *words]  # what verbs write down as their command, also when a program calls them
+    sys.argv = ["vitrail", *words]  # verbs record it as their command, also if called from a program
     try:
         code = _dispatch(words)
         sys.stdout.flush()
@@ -101,18 +101,25 @@ def _dispatch(arguments: list[str]) -> int:
 
     from vitrail.cli.arguments import asks_for_help, parse, show_help
 
+    cls = verb_class(verb, rest)
     if asks_for_help(rest):
-        return show_help(verb, verb_class(verb), verb_examples(verb))
-    return parse(verb, verb_class(verb), rest).run()
+        return show_help(verb, cls, verb_examples(verb))
+    return parse(verb, cls, rest).run()
 
 
-def verb_class(verb: str) -> type:
-    """Open the file of `verb` and return the dataclass whose fields are its flags."""
-    return getattr(import_module(f"vitrail.cli.{verb}"), verb.capitalize())
+def verb_class(verb: str, words: Sequence[str] = ()) -> type:
+    """Import the file of `verb` and return the dataclass whose fields are its flags.
+
+    Args:
+        verb: the verb.
+        words: the words that follow it; the flags of some verbs depend on the task that they are about.
+    """
+    module = import_module(f"vitrail.cli.{verb}")
+    return module.bind(words) if hasattr(module, "bind") else getattr(module, verb.capitalize())
 
 
 def verb_examples(verb: str) -> str:
-    """Return the command lines that stand at the end of the help of `verb`."""
+    """Return the example command lines at the end of the help of `verb`."""
     return import_module(f"vitrail.cli.{verb}").EXAMPLES
 
 
@@ -141,5 +148,5 @@ def _say(message: str) -> None:
 
 
 def _silence_stdout() -> None:
-    # Python flushes stdout once more on the way out; give it a place where that cannot fail.
+    # Python flushes stdout once more at exit; redirect it so that this cannot fail.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`python -m vitrail.cli`: the command where only a module can be named, as under torchrun."""
+"""`python -m vitrail.cli`: entry point for launchers that take a module, such as torchrun."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""From words on the command line to a verb's dataclass: `epochs=3`, `--epochs 3` and the names of other libraries.
+"""Argument parsing: `epochs=3`, `--epochs 3` and aliases from other libraries, into a verb's dataclass.
 
-tyro does the parsing. This file first rewrites the words to their canonical spelling, so that a typing mistake is told
-with its nearest flag.
+tyro does the parsing. This file first rewrites the arguments to their canonical spelling, so that the error for an
+unknown flag names the nearest one.
 """
 
 import io
@@ -15,11 +15,12 @@ from textwrap import dedent, indent
 from typing import Any
 
 from vitrail.cli.flags import Arity, Flag, flags_of
-from vitrail.cli.help_format import as_shown
+from vitrail.cli.help_format import as_shown, in_sections
 from vitrail.cli.usage_errors import plainer
 from vitrail.errors import VitrailError, unknown
+from vitrail.tasks.options import SECTIONS
 
-# What Ultralytics, timm, Hugging Face and torchvision call the same thing. Only names with the same meaning stand here:
+# Aliases from Ultralytics, timm, Hugging Face and torchvision, only with exactly the same meaning:
 # `per_device_train_batch_size` is not the global batch, and `warmup_steps` are not epochs.
 ALIASES = {
     "data-dir": "data",
@@ -64,9 +65,9 @@ _SETTING = re.compile(r"([A-Za-z][\w.-]*)=(.*)", re.DOTALL)
 
 
 def parse(verb: str, cls: Any, words: list[str]) -> Any:
-    """Build the dataclass `cls` of `verb` from the words that followed the verb.
+    """Build the dataclass `cls` of `verb` from its arguments.
 
-    Where the verb has a method `defaults`, what is not among the words is as `cls.defaults(words)` has it.
+    If the verb has a method `defaults`, fields that are not given come from `cls.defaults(words)`.
 
     Raises:
         VitrailError: for a flag that does not exist, a value that does not fit, or something missing.
@@ -84,17 +85,18 @@ def parse(verb: str, cls: Any, words: list[str]) -> Any:
 
 
 def asks_for_help(words: list[str]) -> bool:
-    """Say whether `--help` or `-h` stands among the words (before `--`)."""
+    """Return whether `--help` or `-h` is given (before `--`)."""
     before_end = words[: words.index("--")] if "--" in words else words
     return "--help" in before_end or "-h" in before_end
 
 
 def show_help(verb: str, cls: type, examples: str) -> int:
-    """Print what the verb does, its flags with their defaults, and examples."""
-    # tyro colours what goes to a terminal and knows no NO_COLOR, so then it is given a page that is none.
+    """Print the description of the verb, its flags with their defaults, and examples."""
+    # tyro colours terminal output and ignores NO_COLOR, so then it writes to a buffer instead.
     page = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
     with redirect_stdout(page) if os.environ.get("NO_COLOR") else nullcontext(), suppress(SystemExit):
-        _tyro(verb, as_shown(cls), ["--help"])
+        sections = getattr(cls, "SECTIONS", None)
+        _tyro(verb, in_sections(cls, SECTIONS) if sections else as_shown(cls), ["--help"])
     page.seek(0)
     print(page.read(), end="")
     print("\nexamples:\n" + indent(dedent(examples).strip(), "  "))
@@ -105,12 +107,12 @@ def _tyro(verb: str, cls: Any, words: list[str], default: Any = None) -> Any:
     import tyro
 
     start = {} if default is None else {"default": default}
-    names = (tyro.conf.PositionalMetavarFromFieldName,)
+    names = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.OmitArgPrefixes)
     return tyro.cli(cls, prog=f"vitrail {verb}", args=words, config=names, **start)
 
 
 def canonical(flags: list[Flag], words: list[str]) -> list[str]:
-    """Rewrite the words to the spelling that tyro reads: what stands alone in its place, then the flags.
+    """Rewrite arguments to tyro's spelling: positional arguments in order, then the flags.
 
     Example:
         >>> flags = [Flag("data", positional=True), Flag("epochs"), Flag("ema", Arity.SWITCH)]
@@ -118,7 +120,7 @@ def canonical(flags: list[Flag], words: list[str]) -> list[str]:
         ['digits', '--epochs', '3', '--no-ema']
 
     Raises:
-        VitrailError: for a flag that none of `flags` is, with the nearest ones.
+        VitrailError: for a flag that is not in `flags`, with the nearest ones.
     """
     end = words.index("--") if "--" in words else len(words)
     alone: list[str] = []
@@ -135,7 +137,7 @@ def canonical(flags: list[Flag], words: list[str]) -> list[str]:
 
 
 def _groups(flags: list[Flag], words: list[str]) -> Iterator[tuple[Flag | None, list[str]]]:
-    """Yield each flag with its words in canonical spelling; a positional one with its value, a plain word with None."""
+    """Yield each flag with its values in canonical spelling; a positional value without a name is paired with None."""
     named = {flag.name: flag for flag in flags}
     spellings = {spelling: flag for flag in flags for spelling in flag.spellings}
     rest = list(words)
@@ -160,7 +162,7 @@ def _groups(flags: list[Flag], words: list[str]) -> Iterator[tuple[Flag | None, 
 
 
 def _in_place(places: list[Flag], named: dict[str, list[str]], alone: list[str]) -> list[str]:
-    """Put the values that were given by name into their places; words without a name fill the others in order."""
+    """Order positional values: those given by name at their position, the others in order."""
     rest, ordered, empty = list(alone), [], None
     for flag in places:
         values = named.get(flag.name)
@@ -178,7 +180,7 @@ def _in_place(places: list[Flag], named: dict[str, list[str]], alone: list[str])
 
 
 def _split(word: str, named: dict[str, Flag]) -> tuple[str | None, str | None]:
-    """Take `--key=value`, `--key`, `-k` and `key=value` apart; a plain word has no key."""
+    """Split `--key=value`, `--key`, `-k` and `key=value`; a plain value has no key."""
     if word.startswith("--"):
         key, equals, value = word.partition("=")
         return key, value if equals else None

@@ -1,4 +1,4 @@
-"""`vitrail bench`: how fast a model runs here, against its peers."""
+"""`vitrail bench`: throughput and latency of a model against its peers."""
 
 import sys
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vitrail.cli.table import print_table
 from vitrail.errors import VitrailError
 
 if TYPE_CHECKING:
-    from vitrail.lab.bench.result import Bench as Result
+    from vitrail.lab.bench.result import BenchResult
 
 EXAMPLES = """
 vitrail bench swin_tiny_patch4_window7_224
@@ -27,11 +27,11 @@ _DEFAULT_PEERS = ("timm-eager", "timm-compiled", "torchvision", "huggingface", "
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure how fast a model runs here, against other libraries and engines with the same weights.
+    """Measure the throughput of a model on this machine, against other libraries and engines with the same weights.
 
-    All run in one process, turn by turn, and their answers are compared; who is not installed is listed with what to
-    install. Prints images a second, ratios, and GEU: the share of the machine's own product rate that the model
-    reaches. The exit code is 1 where the answers of ours are off.
+    All run interleaved in one process, and their outputs are compared; missing libraries are listed with the package to
+    install. Prints images per second, ratios, and GEU: the share of the machine's measured GEMM rate that the model
+    reaches. The exit code is 1 if our outputs are not within tolerance.
     """
 
     model: Positional[str]
@@ -39,44 +39,44 @@ class Bench:
     batch: tuple[str, ...] = ("1", "8", "32")
     """Sizes of batches, a table each: --batch 1,8,32."""
     precision: Literal["bf16", "fp32", "int8"] = "bf16"
-    """What to compute in. In int8 that is our optimized form alone; all others then run in bf16."""
+    """Compute precision. int8 applies to our optimized model only; all others then run in bf16."""
     imgsz: int | None = None
     """Side of the images; the model's own by default."""
     peers: tuple[str, ...] = _DEFAULT_PEERS
-    """Whom to measure against, also vitrail-compiled (our model through torch.compile); none is nobody."""
+    """Peers to measure against, also vitrail-compiled (our model through torch.compile); none for no peers."""
     rounds: int = 7
-    """Turns of each contender; fewer than 7 are a look, not a measurement."""
+    """Rounds of interleaved timing; use at least 7 for a measurement."""
     seconds: float = 0.5
-    """Least length of a turn."""
+    """Minimum seconds per turn."""
     threads: int = 0
-    """Threads of each contender; 0 is as many as PyTorch takes."""
+    """Threads of each candidate; 0 for PyTorch's default."""
     weights: str | None = None
-    """A checkpoint, where the model is a name in the catalogue."""
+    """A checkpoint, if the model is a name in the catalogue."""
     set: tuple[str, ...] = ()
     """Fields of the model's config to replace, as name=value: --set pooling=timm."""
     data: str | None = None
-    """Real images to compare the answers on, such as a folder; drawn ones by default."""
+    """Real images to compare the outputs on, such as a folder; synthetic ones by default."""
     check: int = 128
-    """Images that the answers are compared on."""
+    """Number of images to compare the outputs on."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to run."""
+    """Device."""
     starts: bool = True
-    """Measure seconds until the first answer, and memory, each contender in processes of its own."""
+    """Measure cold start and memory, each candidate in its own processes."""
     warm: bool = False
-    """Let those processes use what is compiled already, in the caches of this user."""
+    """Let those processes use the compile caches of this user."""
     out: Path | None = None
     """Markdown file to write, with a JSON of every time beside it; in a folder it is named for model and date."""
 
     def run(self) -> int:
         """Measure, print, write."""
         from vitrail.lab.bench.model_spec import ModelSpec
-        from vitrail.lab.bench.registry import find_contenders
-        from vitrail.lab.bench.runner import Plan, run_bench
+        from vitrail.lab.bench.registry import find_candidates
+        from vitrail.lab.bench.runner import BenchPlan, run_bench
         from vitrail.lab.model_loading import pick_device
 
         peers = _listed(self.peers)
-        contenders = find_contenders(() if peers == ("none",) else peers)
-        plan = Plan(
+        contenders = find_candidates(() if peers == ("none",) else peers)
+        plan = BenchPlan(
             batches=_sizes(self.batch),
             precision=self.precision,
             rounds=self.rounds,
@@ -94,16 +94,16 @@ class Bench:
         return 0 if result.sound else 1
 
     def _check_out(self) -> None:
-        """Refuse a place that nothing can be written to, before minutes are spent."""
-        from vitrail.atomic_io import refuse_unwritable
+        """Check that the output path can be written, before minutes of measuring."""
+        from vitrail.atomic_io import check_writable
 
         if self.out is None or self.out.is_dir():
             return
         if self.out.suffix != ".md":
             raise VitrailError(f"--out {self.out} is neither a folder that exists nor a file that ends in .md.")
-        refuse_unwritable(self.out)
+        check_writable(self.out)
 
-    def _show(self, result: "Result") -> None:
+    def _show(self, result: "BenchResult") -> None:
         from vitrail.atomic_io import write_file
         from vitrail.lab.bench.report import facts, page, tables, verdict
 
@@ -122,7 +122,7 @@ class Bench:
 
 
 def _listed(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Take words apart at their commas.
+    """Split arguments at commas.
 
     Example:
         >>> _listed(("1,8", "32"))

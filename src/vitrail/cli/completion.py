@@ -1,4 +1,4 @@
-"""Shell completion: one script that already knows every verb, flag, choice and model name: TAB starts no Python.
+"""Shell completion: one static script with every verb, flag, choice and model name, so TAB starts no Python.
 
 bash: vitrail completion bash > ~/.local/share/bash-completion/completions/vitrail
 zsh:  vitrail completion zsh > ~/.zfunc/_vitrail      (with ~/.zfunc in fpath)
@@ -15,12 +15,12 @@ from vitrail.models import list_models
 
 @dataclass(frozen=True)
 class Words:
-    """What may follow a verb.
+    """Completions after a verb.
 
     Args:
         flags: every spelling of every flag.
-        values: the words that may follow a flag, where they are known.
-        plain: words that stand alone, such as the action of `vitrail data`.
+        values: the choices of a flag, if it has any.
+        plain: positional choices, such as the action of `vitrail data`.
     """
 
     flags: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""`vitrail convert`: another library's checkpoint into a model folder, or into a third library's names."""
+"""`vitrail convert`: convert a checkpoint to a model folder, or to another library's format."""
 
 import shlex
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ vitrail convert own_vit.pth --model vit_tiny_patch16_224 --set num_heads=4 --out
 
 @dataclass(frozen=True)
 class Convert:
-    """Turn a checkpoint of timm, torchvision, Hugging Face or the authors into a model folder, or into another's names.
+    """Convert a checkpoint of timm, torchvision, Hugging Face or the authors to a model folder or to another's format.
 
-    Format, architecture and variant are found by the names and shapes of the tensors. Files are read as data only: one
-    that needs code to run is refused, with what it wanted to import.
+    Format, architecture and variant are detected from the names and shapes of the tensors. Files are read as data only:
+    a file that needs code to run is an error that names its imports.
     """
 
     source: Positional[str]
@@ -34,20 +34,20 @@ class Convert:
     """Whose names to write. official: the authors' repository (JAX models as .npz)."""
 
     model: str | None = None
-    """The variant, as `vitrail models` names it; found by the tensors when left out."""
+    """The variant, as `vitrail models` names it; detected from the tensors by default."""
 
     set: tuple[str, ...] = ()
-    """Fields of the model's config that tensors do not tell, as name=value: --set num_heads=4."""
+    """Fields of the model's config that cannot be inferred from tensors, as name=value: --set num_heads=4."""
 
     def run(self) -> int:
-        """Convert, and say what was found and written."""
+        """Convert and print a report."""
         from vitrail.lab.model_loading import model_folder
-        from vitrail.training.config import TrainConfig
+        from vitrail.training.config import parse_overrides
         from vitrail.weights.convert import convert
 
         words = ["vitrail", "convert", self.source, "--to", self.to, "--out", str(self.out)]
         words += ["--model", self.model] if self.model else []
         command = shlex.join([*words, *(["--set", *self.set] if self.set else [])])
-        fields = TrainConfig(set=self.set).model_overrides()
+        fields = parse_overrides(self.set)
         print(convert(model_folder(self.source), self.to, self.out, model=self.model, fields=fields, command=command))
         return 0

@@ -1,4 +1,4 @@
-"""`vitrail data`: look at a data set before a training does."""
+"""`vitrail data`: check a data set before training."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -29,11 +29,11 @@ class Data:
     data: Positional[str]
     """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
     val_share: float = 0.1
-    """Share of the training images kept aside for val, where the data set has no val split."""
+    """Share of the training images held out for val, if the data set has no val split."""
     test_share: float = 0.0
     """The same for test."""
     image_column: str | None = None
-    """Column of a table that holds the path of the image; the usual names are found alone."""
+    """Column of a table that holds the path of the image; common names are found by default."""
     label_column: str | None = None
     """Column of a table that holds the class."""
     split_column: str | None = None

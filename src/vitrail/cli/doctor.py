@@ -1,4 +1,4 @@
-"""`vitrail doctor`: what this machine can do, and what would make it do more."""
+"""`vitrail doctor`: system information and diagnostics."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what this machine can do: cores, instruction sets, memory, GPUs, compiler, disks, kernels, speed.
+    """Show the capabilities of this machine: cores, instruction sets, memory, GPUs, compiler, disks, kernels, speed.
 
     Ends with the problems found and their cures. The exit code is 0 either way: a problem is advice.
     """
@@ -28,7 +28,7 @@ class Doctor:
     """Measure the rate of matrix products, about a second."""
 
     def run(self) -> int:
-        """Look, measure, print."""
+        """Detect, measure, print."""
         from vitrail.lab.diagnostics import problems
         from vitrail.lab.kernels import kernel_table
         from vitrail.lab.matmul_peak import matmul_rates

@@ -1,4 +1,4 @@
-"""Which failures are for the user to mend, in words and with an exit code; any other is a bug and keeps its trace."""
+"""Messages and exit codes of user errors; any other exception is a bug and keeps its traceback."""
 
 import errno
 
@@ -8,7 +8,7 @@ from vitrail.models.custom import VARIABLE, own_fault
 TRACE = "VITRAIL_TRACE"
 
 _FULL = "No space left on device"
-# A file that is not there is left out: of ours, it is a bug; of the user, the verb has said so before.
+# FileNotFoundError is excluded: for our files it is a bug, and for the user's files the verb has raised already.
 _WRONG_PLACE = (
     errno.EACCES,
     errno.EPERM,
@@ -22,7 +22,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 def explain_failure(error: BaseException) -> tuple[str | None, int]:
-    """Return message and exit code for a failure that the user can mend, `(None, 1)` for a bug.
+    """Return message and exit code for a user error, `(None, 1)` for a bug.
 
     Example:
         >>> explain_failure(VitrailError("No such model."))
@@ -50,12 +50,12 @@ _RESOURCE = ResourceError.exit_code
 
 
 def _is_full_disk(error: BaseException) -> bool:
-    # safetensors and zip writers wrap the system's error in their own type and keep only its words
+    # safetensors and zip writers wrap the system's error in their own type and keep only its message
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _FULL in str(error)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # torch's own type is told by its name: this file must not import torch
+    # torch's type is matched by its name: this file must not import torch
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

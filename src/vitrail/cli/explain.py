@@ -1,4 +1,4 @@
-"""`vitrail explain`: show where a model looks."""
+"""`vitrail explain`: heatmaps and figures of a model."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vitrail.explain.options import ExplainOptions
-    from vitrail.lab.image_sources import Picture
+    from vitrail.tasks.image_sources import Picture
 
 EXAMPLES = """
     vitrail explain runs/classify/digits picture.png
@@ -28,11 +28,11 @@ EXAMPLES = """
 
 @dataclass(frozen=True)
 class Explain:
-    """Show where a model looks, and what it learned of places and patches.
+    """Show where a model looks, and its learned positions and patch filters.
 
-    Without flags every method that the model offers is drawn: attention rollout, heads, blocks and saliency where there
-    is attention, saliency and the influence of cells on each other elsewhere. The images are PNG files beside an
-    index.html that needs no network.
+    Without flags every method that the model supports is drawn: attention rollout, heads, blocks and saliency if the
+    model has attention, else saliency and the influence of cells on each other. The output is a folder of PNG files
+    with an index.html that needs no network.
     """
 
     model: Positional[str]
@@ -40,40 +40,41 @@ class Explain:
     images: Positional[tuple[str, ...]]
     """Images, folders of images, or patterns."""
     weights: str | None = None
-    """A checkpoint, where the model is a name in the catalogue."""
+    """A checkpoint, if the model is a name in the catalogue."""
     out: Path = Path("runs/explain")
-    """The folder to write to."""
+    """The output folder."""
     method: Literal["auto", "maps", "rollout", "influence", "saliency"] = "auto"
     """maps: attention of one block; rollout: attention through all blocks; influence: which cells move a cell in one
-    block, for any mixer; saliency: which pixels move the answer, or with a query that cell of the last stage."""
+    block, for any mixer; saliency: which pixels move the logits, or with a query that cell of the last stage."""
     block: str | None = None
-    """Block for maps and influence, counted from 0: 5, or STAGE.BLOCK (2.1) where the model has stages; by default -1,
+    """Block for maps and influence, counted from 0: 5, or STAGE.BLOCK (2.1) if the model has stages; by default -1,
     the last."""
     head: int | None = None
     """Head of that block for maps, counted from 0; by default their mean."""
     query: str | None = None
-    """ROW,COLUMN of the cell whose view is shown, counted from 0, on the grid of that block, or of the last."""
+    """ROW,COLUMN of the query cell, counted from 0, on the grid of that block, or of the last."""
     pixel: str | None = None
-    """ROW,COLUMN of a pixel of the image as the model sees it; the cell that covers it is the query."""
+    """ROW,COLUMN of a pixel of the preprocessed image; the cell that covers it is the query."""
     labels: Path | None = None
-    """Text file with a class name a line, where the model has none or others are wanted."""
+    """Text file with one class name per line, if the model has none or to replace them."""
     limit: int = 32
-    """Most images to draw."""
+    """Maximum number of images to draw."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
 
     def run(self) -> int:
-        """Draw, and say where the page is."""
-        from vitrail.atomic_io import refuse_unwritable_folder
+        """Draw, and print the path of the page."""
+        from vitrail.atomic_io import check_writable_folder
         from vitrail.explain.report import album, save, save_page
-        from vitrail.lab.image_sources import find_pictures
-        from vitrail.lab.model_loading import class_names, find_model
+        from vitrail.lab.model_loading import find_model
+        from vitrail.tasks.classify.class_names import class_names
+        from vitrail.tasks.image_sources import find_pictures
 
         if self.limit < 1:
             raise VitrailError(f"--limit is {self.limit}; it must be at least 1.")
 
         look = self.look()
-        refuse_unwritable_folder(self.out)
+        check_writable_folder(self.out)
         model = find_model(self.model, self.weights, self.device)
         pictures = find_pictures(self.images, "L" if model.preprocess.channels == 1 else "RGB")
         if len(pictures) > self.limit:
@@ -92,7 +93,7 @@ class Explain:
         return DataError.exit_code if failed else 0
 
     def look(self) -> "ExplainOptions":
-        """Return what the flags ask for."""
+        """Return the options from the flags."""
         from vitrail.explain.options import ExplainOptions, check_options
         from vitrail.explain.token_query import Pixel
 
@@ -107,7 +108,7 @@ class Explain:
 
 
 def _block(text: str | None) -> int | str | None:
-    """Read a plain number as an index through the whole model, everything else as what the block is called."""
+    """Parse a plain number as an index through the whole model, anything else as the name or address of a block."""
     return int(text) if text and text.removeprefix("-").isdecimal() else text
 
 
@@ -119,7 +120,7 @@ def _pair(flag: str, text: str) -> tuple[int, int]:
 
 
 def _readable(pictures: "Sequence[Picture]", failed: list[str]) -> "Iterator[tuple[str, Image]]":
-    """Read the images one by one; one that cannot be read is named and the others go on."""
+    """Read the images one by one; add the message of one that cannot be read to `failed`."""
     for picture in pictures:
         try:
             yield picture.name, picture.read()

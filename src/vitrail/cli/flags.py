@@ -1,4 +1,4 @@
-"""What flags a verb has: read from its dataclass, used to correct typing mistakes and to complete words."""
+"""Flags of a verb, from its dataclass; for error messages and shell completion."""
 
 import dataclasses
 import types
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 
 class Arity(Enum):
-    """How many words follow a flag."""
+    """Number of values of a flag."""
 
     SWITCH = 0
     ONE = 1
@@ -22,9 +22,9 @@ class Flag:
 
     Args:
         name: the canonical spelling, with dashes.
-        arity: how many words follow it.
-        positional: true where the word stands alone, without its name.
-        choices: the words that may follow, where they are known.
+        arity: number of values.
+        positional: whether the value may be given without the name of the flag.
+        choices: the allowed values, if they are known.
         aliases: other spellings that the verb itself declares, with their dashes.
     """
 
@@ -36,7 +36,7 @@ class Flag:
 
     @property
     def spellings(self) -> list[str]:
-        """Every way to write it on the command line."""
+        """Every spelling on the command line."""
         if self.positional:
             return []
         negated = [f"--no-{self.name}"] if self.arity is Arity.SWITCH else []

@@ -1,4 +1,4 @@
-"""`vitrail models`: the catalogue, and what one variant is made of and costs."""
+"""`vitrail models`: the catalogue, and the config and cost of one variant."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -23,8 +23,8 @@ vitrail models 'vit*' --json | jq '.[].name'
 class Models:
     """List the models, or show one.
 
-    The list tells parameters, GMACs (10^9 multiply-adds an image, attention included) and the published top-1. A name
-    alone shows its config, its cost, the evaluation protocol that its weights expect, and what is published about it.
+    The list shows parameters, GMACs (10^9 multiply-adds per image, attention included) and the published top-1. One
+    name shows its config, its cost, its evaluation protocol and its published figures.
     """
 
     pattern: tyro.conf.Positional[str] = "*"
@@ -106,7 +106,7 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def _own_row(name: str) -> dict[str, Any]:
-    """Count a variant of the user's own; whatever goes wrong in its code stands in its row."""
+    """Return the row of a custom variant; an exception in its code is reported in the row."""
     from vitrail.models import family_of, find
     from vitrail.models.custom import own_fault
 
@@ -124,7 +124,7 @@ def _own_row(name: str) -> dict[str, Any]:
 
 
 def _on_meta(name: str, **overrides: Any) -> Any:
-    """Build a variant without memory."""
+    """Build a variant on the meta device."""
     import torch
 
     from vitrail.models import create_model
@@ -134,7 +134,7 @@ def _on_meta(name: str, **overrides: Any) -> Any:
 
 
 def _counts(model: Any) -> tuple[int, int | None, str | None]:
-    """Return parameters and multiply-adds, or in place of these the reason why they cannot be counted."""
+    """Return parameters and multiply-adds, or the reason why the latter cannot be counted."""
     from vitrail.lab.flops import count_parameters, counted_macs
 
     macs, reason = counted_macs(model)
@@ -149,9 +149,9 @@ def _facts(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
     if known and not changes:
         config, parameters, macs = make_config(name), known.parameters, known.multiply_adds
     else:
-        from vitrail.training.config import TrainConfig
+        from vitrail.training.config import parse_overrides
 
-        model = _on_meta(name, **TrainConfig(set=changes).model_overrides())
+        model = _on_meta(name, **parse_overrides(changes))
         config, (parameters, macs, reason) = model.config, _counts(model)
     values = asdict(config)
     return {
@@ -196,21 +196,21 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
 
 
 def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
-    """Return the arguments of `create_model`, and the flags of `vitrail train`, that make a changed variant again."""
+    """Return the arguments of `create_model` and the flags of `vitrail train` that reproduce a changed variant."""
     from vitrail.models import task_of
-    from vitrail.training.config import TrainConfig
+    from vitrail.training.config import parse_overrides
 
-    values = TrainConfig(set=changes).model_overrides()
+    values = parse_overrides(changes)
     given = ({"num_classes": 10} if task_of(name) == "classify" else {}) | values
     arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in given.items())])
-    # What a training takes from the data or has a flag for is not among the fields that it sets.
+    # Fields that training infers from the data, or has a flag for, are not set with --set.
     size = [f"--imgsz {values['image_size']}"] if "image_size" in values else []
     fields = [change for change in changes if change.partition("=")[0] not in ("image_size", "num_classes")]
     return arguments, " ".join([name, *size, *(["--set", *fields] if fields else [])])
 
 
 def _containing(text: str, known: dict[str, str]) -> list[str]:
-    """Take a word that is no name for a family, or for a part of a name or a pattern of families."""
+    """Match text that is no variant as a family, a part of a name or a pattern of families."""
     if family := [name for name in known if known[name] == text.lower()]:
         return family
     return [name for name in known if text.lower() in name.lower() or fnmatch(known[name], text.lower())]

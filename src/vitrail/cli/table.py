@@ -39,7 +39,7 @@ def _draw(columns: Sequence[str], rows: list[list[str]], right: set[str]) -> Non
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", pad_edge=False)
-    for i, name in enumerate(columns):  # the first column is what one copies: it stays whole
+    for i, name in enumerate(columns):  # the first column is for copying: never wrapped
         table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=i == 0)
     for row in rows:
         table.add_row(*row)

@@ -1,4 +1,4 @@
-"""What tyro says about wrong words, in a box of its own, put into one or two plain sentences."""
+"""Convert tyro's boxed error messages to one or two sentences."""
 
 import re
 from ast import literal_eval
@@ -9,7 +9,7 @@ from vitrail.errors import unknown
 
 
 def plainer(box: str) -> str:
-    """Read the message out of the box, up to its first rule, and say it in the words of this library.
+    """Extract the message from the box, up to its first rule, and reword it.
 
     Example:
         >>> plainer("╭─ Value error ─╮\\n│ Error parsing --lr: could not convert string to float: 'x' │\\n│ ──── │")
@@ -33,7 +33,7 @@ def _is_rule(line: str) -> bool:
 
 
 def _missing(lines: list[str]) -> str:
-    """Name what is missing, a line each with what it is for: tyro indents names by four, and their help by eight."""
+    """List the missing arguments with their help: tyro indents names by four, and their help by eight."""
     named: list[str] = []
     for line in lines[1:]:
         if _indent(line) - _indent(lines[0]) <= 4:

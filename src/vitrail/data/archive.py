@@ -18,8 +18,8 @@ from typing import IO
 from vitrail.cache import cache_folder, fingerprint, stamp, written
 from vitrail.data.class_folders import arrange, is_hidden
 from vitrail.data.dataset import Span
-from vitrail.data.image_io import open_regular, shown
-from vitrail.data.index import DatasetIndex, Problem
+from vitrail.data.image_io import open_regular, printable
+from vitrail.data.index import DataProblem, DatasetIndex
 from vitrail.errors import DataError
 
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
@@ -33,11 +33,11 @@ def list_archive(path: Path) -> DatasetIndex:
     index = cache_folder("tar") / f"{fingerprint('index 1', *stamp(tar))}.json"
     if not index.exists():
         with written(index) as file:
-            file.write(json.dumps(_index(tar, shown(path.name))).encode())
+            file.write(json.dumps(_index(tar, printable(path.name))).encode())
     content = json.loads(index.read_bytes())
     places: dict[str, Path | Span] = {name: Span(tar, offset, size) for name, offset, size in content["files"]}
-    listing = arrange(shown(path.name), places, content["folders"])
-    listing.problems += [Problem(*problem) for problem in content["problems"]]
+    listing = arrange(printable(path.name), places, content["folders"])
+    listing.problems += [DataProblem(*problem) for problem in content["problems"]]
     listing.ignored += Counter(content["ignored"])
     return listing
 
@@ -49,9 +49,9 @@ def _index(tar: Path, name: str) -> dict[str, list | dict]:
         with open_regular(tar, name) as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
             for member in archive:
                 path = PurePosixPath(member.name)
-                key = shown("/".join(part for part in path.parts if part != "."))
+                key = printable("/".join(part for part in path.parts if part != "."))
                 if path.is_absolute() or ".." in path.parts:
-                    problems.append((shown(member.name), "the path leaves the archive; it is not read", "path"))
+                    problems.append((printable(member.name), "the path leaves the archive; it is not read", "path"))
                 elif member.isdir():
                     folders.append(key)
                 elif member.isreg() and not member.issparse():
@@ -89,7 +89,7 @@ def _expand(stream: IO[bytes], output: IO[bytes], path: Path) -> None:
         while chunk := stream.read(2**20):
             total += len(chunk)
             if total > most:
-                raise DataError(f"{shown(path)} grows more than {_MOST_EXPANSION} times when expanded; refused.")
+                raise DataError(f"{printable(path)} grows more than {_MOST_EXPANSION} times when expanded; refused.")
             output.write(chunk)
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{shown(path)} is broken or cut off: {error}.\nDownload it again.") from error
+        raise DataError(f"{printable(path)} is broken or cut off: {error}.\nDownload it again.") from error

@@ -11,7 +11,7 @@ from vitrail.data.dataset import PictureSet
 from vitrail.data.datasets import Splits
 from vitrail.data.duplicates import SMALLEST_SIDE, can_hash, equal_groups, linked, near_pairs, perceptual_hash
 from vitrail.data.image_io import ImageDecodeError
-from vitrail.data.index import SPLITS, Problem
+from vitrail.data.index import SPLITS, DataProblem
 from vitrail.data.parallel import in_parallel
 
 _CHUNK = 64
@@ -72,7 +72,7 @@ class CheckReport:
     name: str
     classes: tuple[str, ...]
     splits: dict[str, SplitReport] = field(default_factory=dict)
-    bad: list[Problem] = field(default_factory=list)
+    bad: list[DataProblem] = field(default_factory=list)
     equal: list[Twins] = field(default_factory=list)
     near: list[Twins] | None = None
     ignored: dict[str, int] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class _Seen(NamedTuple):
     size: tuple[int, int]
     digest: bytes | None
     fingerprint: int | None
-    fault: Problem | None
+    fault: DataProblem | None
 
 
 def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = None) -> CheckReport:
@@ -168,7 +168,7 @@ class _Look:
         try:
             image = self.pictures.picture(number)
         except ImageDecodeError as error:
-            fault = Problem(self.pictures.ids[number], error.reason, error.kind)
+            fault = DataProblem(self.pictures.ids[number], error.reason, error.kind)
             return _Seen((0, 0), None, None, fault)
         digest = sha256(repr(image.size).encode() + image.tobytes()).digest()
         return _Seen(image.size, digest, perceptual_hash(image) if self.near else None, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vitrail.data.dataset import Span
 from vitrail.data.image_io import EXTENSIONS
-from vitrail.data.index import SPLIT_NAMES, DatasetIndex, Problem, Record, Split
+from vitrail.data.index import SPLIT_NAMES, DataProblem, DatasetIndex, Record, Split
 
 FOREIGN = frozenset(
     (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".pdf", ".psd", ".raw", ".cr2", ".nef", ".dng", ".tga")
@@ -53,14 +53,14 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
             listing.ignored["pictures outside the folders of the classes"] += 1
         elif suffix in FOREIGN:
             reason = f"the format {suffix} is not read; convert it to PNG or JPEG"
-            listing.problems.append(Problem(key, reason, "format"))
+            listing.problems.append(DataProblem(key, reason, "format"))
         else:
             populated.add(parts[: depth + 1])
             listing.add(split, Record(key, parts[depth], files[key]))
     for branch in sorted(branches - populated):
         if len(branch) == depth + 1 and split_of(branch) is not None:
             reason = "the class has no pictures; remove the folder or fill it"
-            listing.problems.append(Problem("/".join(branch), reason, "empty class"))
+            listing.problems.append(DataProblem("/".join(branch), reason, "empty class"))
     return listing
 
 

@@ -13,7 +13,7 @@ from torch.utils import data
 from vitrail.data.image_io import open_image, open_regular
 
 
-class Sample(NamedTuple):
+class ImageSample(NamedTuple):
     """One image `(C, Y, X)` of uint8, its class number and its id."""
 
     image: Tensor
@@ -102,7 +102,7 @@ class Arrays:
         return type(self)(self.pixels, self.rows[chosen])
 
 
-class PictureSet(data.Dataset[Sample]):
+class PictureSet(data.Dataset[ImageSample]):
     """Images with labels and stable ids.
 
     Args:
@@ -129,11 +129,11 @@ class PictureSet(data.Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> ImageSample:
         grey = self.pixels is not None and self.pixels.shape[1] == 1
         image = self.picture(number, "L" if grey else "RGB")
         planes = torch.from_numpy(np.array(image).reshape(image.height, image.width, -1)).permute(2, 0, 1)
-        return Sample(planes.contiguous(), int(self.labels[number]), self.ids[number])
+        return ImageSample(planes.contiguous(), int(self.labels[number]), self.ids[number])
 
     @property
     def pixels(self) -> np.ndarray | None:

@@ -11,11 +11,11 @@ from vitrail.data.dataset import PictureSet
 from vitrail.data.digits import digits
 from vitrail.data.folder import list_folder
 from vitrail.data.holdout import hold_out
-from vitrail.data.image_io import shown
-from vitrail.data.index import SPLITS, DatasetIndex, Problem, Split
+from vitrail.data.image_io import printable
+from vitrail.data.index import SPLITS, DataProblem, DatasetIndex, Split
 from vitrail.data.packed import pack
 from vitrail.data.table import SUFFIXES, Columns, find_metadata, list_metadata, list_table
-from vitrail.data.torchvision_datasets import PREFIX, published
+from vitrail.data.torchvision_datasets import PREFIX, open_torchvision
 from vitrail.errors import DataError, VitrailError, nearest
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -48,9 +48,9 @@ class Splits:
     train: PictureSet | None = None
     val: PictureSet | None = None
     test: PictureSet | None = None
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[DataProblem] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
-    skipped: list[Problem] = field(default_factory=list)
+    skipped: list[DataProblem] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[Split, PictureSet]]:
         """Iterate over the splits that exist."""
@@ -112,7 +112,7 @@ def open_dataset(
         try:
             return _hold_out(data, val_share, test_share)
         except VitrailError as error:
-            data.problems.append(Problem(data.name, str(error).replace("\n", " "), "classes"))
+            data.problems.append(DataProblem(data.name, str(error).replace("\n", " "), "classes"))
             return data
     if data.problems:
         raise _refusal(data, str(spec))
@@ -128,7 +128,7 @@ def _find(spec: str, classes: Sequence[str] | None, columns: Columns, download: 
     """List a data set with everything that is wrong with it, and decode nothing."""
     wanted = tuple(classes) if classes is not None else None
     if spec == "digits" or spec.startswith(PREFIX):
-        found, listing = digits() if spec == "digits" else published(spec, download), DatasetIndex(spec)
+        found, listing = digits() if spec == "digits" else open_torchvision(spec, download), DatasetIndex(spec)
         names = next(iter(found.values())).classes
         if wanted is not None and wanted != names:
             raise DataError(f"The classes of {spec} are {_few(names)}; the model has {len(wanted)}: {_few(wanted)}.")
@@ -137,12 +137,12 @@ def _find(spec: str, classes: Sequence[str] | None, columns: Columns, download: 
         found = listing.sets(wanted)
         names = next((pictures.classes for pictures in found.values()), wanted or ())
     if not found and not listing.problems:
-        listing.problems.append(Problem(listing.name, _nothing(listing), "no pictures"))
+        listing.problems.append(DataProblem(listing.name, _nothing(listing), "no pictures"))
     data = Splits(listing.name, names, problems=listing.problems, ignored=dict(listing.ignored))
     for split, pictures in found.items():
         setattr(data, split, pictures)
     if data.train is not None and len(names) == 1:
-        data.problems.append(Problem(data.name, f"there is only one class ({names[0]}); two are needed", "classes"))
+        data.problems.append(DataProblem(data.name, f"there is only one class ({names[0]}); two are needed", "classes"))
     return data
 
 
@@ -164,11 +164,11 @@ def _list(path: Path, columns: Columns) -> DatasetIndex:
     if path.is_file() and path.suffix in SUFFIXES:
         return list_table(path, columns)
     if path.exists():
-        raise VitrailError(f"{shown(path)} is no kind of data set. Give one of:\n{KINDS}"[:2000])
+        raise VitrailError(f"{printable(path)} is no kind of data set. Give one of:\n{KINDS}"[:2000])
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     guess = nearest(path.name, [*beside, "digits"])
     raise VitrailError(
-        f"There is no data at {shown(path)}." + (f" Did you mean: {shown(', '.join(guess))}?" if guess else "")
+        f"There is no data at {printable(path)}." + (f" Did you mean: {printable(', '.join(guess))}?" if guess else "")
         + "\nData is a folder of pictures, a table (.csv, .jsonl), a .tar.gz, digits, or torchvision:NAME@FOLDER."
     )  # fmt: skip
 
@@ -183,7 +183,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _refusal(data: Splits, spec: str) -> DataError:
-    see = f"vitrail data check {shown(shlex.quote(spec))}"
+    see = f"vitrail data check {printable(shlex.quote(spec))}"
     if len(data.problems) == 1:
         return DataError(f"{data.problems[0]}.\nSee everything: {see}")
     lines = [f"  {problem}" for problem in data.problems[:3]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitrail.data.class_folders import arrange
 from vitrail.data.dataset import Span
-from vitrail.data.image_io import EXTENSIONS, shown
+from vitrail.data.image_io import EXTENSIONS, printable
 from vitrail.data.index import DatasetIndex
 
 
@@ -15,12 +15,12 @@ def list_folder(root: Path) -> DatasetIndex:
     files: dict[str, Path | Span] = {}
     folders: list[str] = []
     for path, is_folder in _walk(root, set()):
-        key = shown(path.relative_to(root).as_posix())
+        key = printable(path.relative_to(root).as_posix())
         if is_folder:
             folders.append(key)
         else:
             files[key] = path
-    return arrange(shown(root.name or str(root)), files, folders)
+    return arrange(printable(root.name or str(root)), files, folders)
 
 
 def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[tuple[Path, bool]]:

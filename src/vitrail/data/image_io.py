@@ -137,11 +137,11 @@ def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
             return image.size
 
 
-def shown(name: str | bytes | os.PathLike[str]) -> str:
+def printable(name: str | bytes | os.PathLike[str]) -> str:
     """Return a file name that can be printed, logged and stored: odd bytes and control characters are escaped.
 
     Example:
-        >>> shown(b"caf\\xe9.jpg")
+        >>> printable(b"caf\\xe9.jpg")
         'caf\\\\xe9.jpg'
     """
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -150,7 +150,7 @@ def shown(name: str | bytes | os.PathLike[str]) -> str:
 
 def open_regular(path: str | os.PathLike[str], name: str | None = None) -> IO[bytes]:
     """Open a regular file for reading; everything else is an `ImageDecodeError`, and nothing blocks."""
-    refuse = partial(ImageDecodeError, name or shown(path))
+    refuse = partial(ImageDecodeError, name or printable(path))
     try:  # O_NONBLOCK: opening a named pipe must not wait for a writer
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError as error:
@@ -172,11 +172,11 @@ def open_regular(path: str | os.PathLike[str], name: str | None = None) -> IO[by
 
 def _name(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
-        return shown(source)
+        return printable(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return f"{memoryview(source).nbytes} bytes"
     name = getattr(source, "name", None)
-    return shown(name) if isinstance(name, str | bytes) else "the picture"
+    return printable(name) if isinstance(name, str | bytes) else "the picture"
 
 
 def _opened(source: Source, name: str) -> IO[bytes]:

@@ -30,7 +30,7 @@ SPLIT_NAMES: dict[str, Split] = {
 """Names of folders and column values for the three splits."""
 
 
-class Problem(NamedTuple):
+class DataProblem(NamedTuple):
     """An unusable file or row: its id, the reason, and a category for counting."""
 
     id: str
@@ -62,7 +62,7 @@ class DatasetIndex:
 
     name: str
     entries: dict[Split, list[Record]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[DataProblem] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
     def add(self, split: Split, entry: Record) -> None:
@@ -102,6 +102,6 @@ def _is_integer(name: str) -> bool:
     return name.removeprefix("-").isdecimal() and name.isascii()
 
 
-def _unknown(entry: Record, classes: tuple[str, ...]) -> Problem:
+def _unknown(entry: Record, classes: tuple[str, ...]) -> DataProblem:
     known = ", ".join(classes[:4]) + (", ..." if len(classes) > 4 else "")
-    return Problem(entry.id, f"label '{entry.label}' is not one of the {len(classes)} classes ({known})", "label")
+    return DataProblem(entry.id, f"label '{entry.label}' is not one of the {len(classes)} classes ({known})", "label")

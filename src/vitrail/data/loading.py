@@ -12,7 +12,7 @@ from torch.utils import data
 from vitrail.data.augment import EraseBoxes
 from vitrail.data.dataset import Arrays, PictureSet
 from vitrail.data.image_io import ImageDecodeError
-from vitrail.data.index import Problem
+from vitrail.data.index import DataProblem
 from vitrail.data.packed import bad_pictures
 from vitrail.data.parallel import worker_failure
 from vitrail.data.sampler import ResumableSampler
@@ -33,6 +33,26 @@ class Batch(NamedTuple):
     labels: Tensor
     index: Tensor
 
+    @property
+    def weight(self) -> float:
+        """Number of images."""
+        return float(len(self.images))
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move images and labels to a device."""
+        images, labels = (value.to(device, non_blocking=True) for value in (self.images, self.labels))
+        return self._replace(images=images, labels=labels)
+
+    def split(self, count: int) -> list[tuple[float, "Batch"]]:
+        """Cut into at most `count` micro-batches, none empty, each with its share of the images."""
+        parts = zip(*(value.tensor_split(count) for value in self), strict=True)
+        return [(len(part[0]) / len(self.images), Batch(*part)) for part in parts if len(part[0])]
+
+    def placeholder(self) -> "Batch":
+        """Return one black image, which replaces an empty batch in a forward pass."""
+        index = self.index.new_zeros(1)
+        return Batch(self.images.new_zeros(1, *self.images.shape[1:]), self.labels.new_zeros(1), index)
+
 
 class _Fetched(NamedTuple):
     """Result of a worker: uint8 pixels, and the augmentation that runs on the device."""
@@ -41,7 +61,7 @@ class _Fetched(NamedTuple):
     holes: EraseBoxes | None
     labels: Tensor
     index: Tensor
-    faults: list[Problem]
+    faults: list[DataProblem]
 
 
 class Loader:
@@ -200,7 +220,7 @@ class _Fetch(data.Dataset[_Fetched]):
 
     def __getitem__(self, key: tuple[int, np.ndarray]) -> _Fetched:
         epoch, index = key
-        faults: list[Problem] = []
+        faults: list[DataProblem] = []
         if self.gather is not None:
             draws, pixels = BatchRng(self.seed, epoch, index), self.gather(index)
         else:
@@ -209,7 +229,7 @@ class _Fetch(data.Dataset[_Fetched]):
         pixels, holes = self.transform.vary(pixels, draws)
         return _Fetched(pixels, holes, self.dataset.labels[index], torch.from_numpy(index), faults)
 
-    def _read(self, draws: BatchRng, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[Problem]]:
+    def _read(self, draws: BatchRng, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[DataProblem]]:
         """Decode the images one by one; those that cannot be decoded are reported and left out."""
         size, channels = self.transform.preprocess.size, self.transform.preprocess.channels
         planes, kept, faults = [], [], []
@@ -217,7 +237,7 @@ class _Fetch(data.Dataset[_Fetched]):
             try:
                 image = self.dataset.picture(number, self.transform.mode, self.transform.draft)
             except ImageDecodeError as error:
-                faults.append(Problem(error.name, error.reason, error.kind))
+                faults.append(DataProblem(error.name, error.reason, error.kind))
                 continue
             planes.append(self.transform.picture(image, draws.take(np.array([row]))))
             kept.append(row)

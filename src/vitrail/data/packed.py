@@ -14,7 +14,7 @@ import numpy as np
 from vitrail.cache import cache_folder, fingerprint, stamp, written
 from vitrail.data.dataset import Arrays, Files, PictureSet, Span
 from vitrail.data.image_io import ImageDecodeError, read_size
-from vitrail.data.index import Problem
+from vitrail.data.index import DataProblem
 from vitrail.data.parallel import in_parallel
 from vitrail.errors import DataError
 
@@ -26,11 +26,11 @@ _PROBES, _CHUNK = 32, 256
 
 class _Decoded(NamedTuple):
     pixels: np.ndarray  # (n, C, Y, X)
-    faults: list[Problem]
+    faults: list[DataProblem]
     other_size: bool
 
 
-def pack(pictures: PictureSet, bad: Literal["fail", "skip"] = "fail") -> tuple[PictureSet, list[Problem]]:
+def pack(pictures: PictureSet, bad: Literal["fail", "skip"] = "fail") -> tuple[PictureSet, list[DataProblem]]:
     """Decode a set whose images all have one small size; any other set is returned as it is.
 
     Args:
@@ -49,7 +49,7 @@ def pack(pictures: PictureSet, bad: Literal["fail", "skip"] = "fail") -> tuple[P
     if not about.exists() and not _decode(pictures, size, base):
         return pictures, []
     meta = json.loads(about.read_bytes())
-    faults = [Problem(*fault) for fault in meta["faults"]]
+    faults = [DataProblem(*fault) for fault in meta["faults"]]
     if faults and bad == "fail":
         raise bad_pictures(pictures.name, faults)
     if not meta["shape"][0]:
@@ -61,7 +61,7 @@ def pack(pictures: PictureSet, bad: Literal["fail", "skip"] = "fail") -> tuple[P
     return PictureSet(pictures.name, pictures.classes, ids, labels, Arrays(pixels)), faults
 
 
-def bad_pictures(name: str, faults: list[Problem]) -> DataError:
+def bad_pictures(name: str, faults: list[DataProblem]) -> DataError:
     """Build the error for images that cannot be decoded, when the policy is to fail."""
     lines = [f"  {fault}" for fault in faults[:3]] + ([f"  and {len(faults) - 3} more"] if len(faults) > 3 else [])
     return DataError(
@@ -144,7 +144,7 @@ class _Decoder:
             try:
                 image = self.pictures.picture(number)
             except ImageDecodeError as error:
-                faults.append(Problem(self.pictures.ids[number], error.reason, error.kind))
+                faults.append(DataProblem(self.pictures.ids[number], error.reason, error.kind))
                 continue
             if image.size != self.size:
                 return _Decoded(np.empty(0), [], other_size=True)

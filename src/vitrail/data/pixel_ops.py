@@ -24,12 +24,12 @@ Box = tuple[int, int, int, int]
 Pair = tuple[int, int]
 
 
-class Pixels:
+class PixelOps:
     """The plain way.
 
     Example:
         >>> image = Image.new("RGB", (50, 40))
-        >>> Pixels().resize(image, (0, 0, 50, 40), (20, 16), (2, 0), 16, "bicubic").shape
+        >>> PixelOps().resize(image, (0, 0, 50, 40), (20, 16), (2, 0), 16, "bicubic").shape
         torch.Size([3, 16, 16])
     """
 
@@ -100,4 +100,4 @@ def _statistics(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, T
     return torch.tensor(255.0, device=device), mean, std
 
 
-PLAIN = Pixels()
+PLAIN = PixelOps()

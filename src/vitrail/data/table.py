@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail.data.image_io import shown
-from vitrail.data.index import SPLIT_NAMES, DatasetIndex, Problem, Record, Split
+from vitrail.data.image_io import printable
+from vitrail.data.index import SPLIT_NAMES, DataProblem, DatasetIndex, Record, Split
 from vitrail.errors import DataError, VitrailError, nearest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -42,7 +42,7 @@ _USUAL = {
 
 def list_table(path: Path, columns: Columns) -> DatasetIndex:
     """List the images that a table names."""
-    listing = DatasetIndex(shown(path.name))
+    listing = DatasetIndex(printable(path.name))
     _read_into(listing, path, path.parent, columns, "train")
     return listing
 
@@ -65,7 +65,7 @@ def _tables_in(folder: Path, split: Split) -> list[tuple[Path, Split]]:
 
 def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns) -> DatasetIndex:
     """List the images named by the metadata tables of their folders."""
-    listing = DatasetIndex(shown(root.name or str(root)))
+    listing = DatasetIndex(printable(root.name or str(root)))
     for table, split in tables:
         _read_into(listing, table, root, columns, split)
     return listing
@@ -74,24 +74,24 @@ def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns
 def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns, split: Split) -> None:
     rows = _rows(table)
     names = next(rows)[1]
-    found = {key: _choose(key, getattr(columns, key), list(names), shown(table.name)) for key in _USUAL}
+    found = {key: _choose(key, getattr(columns, key), list(names), printable(table.name)) for key in _USUAL}
     seen: set[str] = set()
     for number, row in rows:
-        where = f"{shown(table.name)} line {number}"
+        where = f"{printable(table.name)} line {number}"
         value, label = _text(row.get(found["image"] or "")), _text(row.get(found["label"] or ""))
         part = _text(row.get(found["split"] or "")) if found["split"] else split
         if not value or not label:
-            listing.problems.append(Problem(where, f"no {'path' if not value else 'label'} in this row", "label"))
+            listing.problems.append(DataProblem(where, f"no {'path' if not value else 'label'} in this row", "label"))
         elif part.lower() not in SPLIT_NAMES:
             reason = f"split '{part}' is not one of train, val, test"
-            listing.problems.append(Problem(where, reason, "split"))
+            listing.problems.append(DataProblem(where, reason, "split"))
         elif value in seen:
-            listing.problems.append(Problem(where, f"{shown(value)} was named before", "twice"))
+            listing.problems.append(DataProblem(where, f"{printable(value)} was named before", "twice"))
         else:
             seen.add(value)
             place = table.parent / value
             name = (Path(*table.parent.relative_to(root).parts) / value).as_posix()
-            listing.add(SPLIT_NAMES[part.lower()], Record(shown(name), label, place))
+            listing.add(SPLIT_NAMES[part.lower()], Record(printable(name), label, place))
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -100,15 +100,17 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with open(table, encoding="utf-8-sig", newline="") as file:
             yield from _csv_rows(file, table) if table.suffix in (".csv", ".tsv") else _json_rows(file, table)
     except UnicodeDecodeError as error:
-        raise DataError(f"{shown(table)} is not UTF-8 text (byte {error.start}); save the table as UTF-8.") from error
+        raise DataError(
+            f"{printable(table)} is not UTF-8 text (byte {error.start}); save the table as UTF-8."
+        ) from error
     except csv.Error as error:
-        raise DataError(f"{shown(table)} is not a table that can be read: {error}.") from error
+        raise DataError(f"{printable(table)} is not a table that can be read: {error}.") from error
 
 
 def _csv_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
     if not reader.fieldnames:
-        raise DataError(f"{shown(table)} is empty; its first line must name the columns, such as path,label.")
+        raise DataError(f"{printable(table)} is empty; its first line must name the columns, such as path,label.")
     yield 0, dict.fromkeys(reader.fieldnames)
     for row in reader:
         yield reader.line_num, row
@@ -122,15 +124,15 @@ def _json_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{shown(table)} line {number} is not JSON: {error}.") from error
+            raise DataError(f"{printable(table)} line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
-            raise DataError(f'{shown(table)} line {number} is not an object such as {{"path": ..., "label": ...}}.')
+            raise DataError(f'{printable(table)} line {number} is not an object such as {{"path": ..., "label": ...}}.')
         if first:
             yield 0, row
         first = False
         yield number, row
     if first:
-        raise DataError(f"{shown(table)} is empty; each line must be an object with a path and a label.")
+        raise DataError(f"{printable(table)} is empty; each line must be an object with a path and a label.")
 
 
 def _choose(key: str, wanted: str | None, names: list[str], table: str) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vitrail.atomic_io import make_folder
 from vitrail.data.dataset import Arrays, Files, PictureSet
-from vitrail.data.image_io import shown
+from vitrail.data.image_io import printable
 from vitrail.data.index import Split
 from vitrail.errors import DataError, unknown
 
@@ -50,7 +50,7 @@ IN_FILES: dict[str, _Splits] = {
 """Data sets that are folders of images; torchvision knows the labels, and we read the images."""
 
 
-def published(spec: str, download: bool) -> dict[Split, PictureSet]:
+def open_torchvision(spec: str, download: bool) -> dict[Split, PictureSet]:
     """Open a data set of torchvision.
 
     Args:
@@ -86,8 +86,9 @@ def _open(name: str, root: Path, download: bool, options: dict[str, Any]) -> Any
     try:
         return getattr(datasets, name)(str(root), download=download, **options)
     except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise DataError(
-            f"torchvision's {name} cannot be opened in {shown(root)}: {str(error).splitlines()[0].split('. ')[0]}.\n"
+            f"torchvision's {name} cannot be opened in {printable(root)}: {reason}.\n"
             + ("" if download else f"Download it (vitrail data check {quote(f'{PREFIX}{name}@{root}')} --download), ")
             + f"or name the folder that holds it: {PREFIX}{name}@FOLDER."
         ) from error
@@ -105,7 +106,7 @@ def _from_memory(split: str, peer: Any) -> tuple[list[str], np.ndarray, Any]:
 
 def _from_files(split: str, peer: Any) -> tuple[list[str], np.ndarray, Any]:
     places, labels = zip(*(peer[number] for number in range(len(peer))), strict=True)
-    return [f"{split}/{shown(place.name)}" for place in places], np.asarray(labels), Files(places)
+    return [f"{split}/{printable(place.name)}" for place in places], np.asarray(labels), Files(places)
 
 
 def _classes(train: Any, labels: list[np.ndarray]) -> tuple[str, ...]:

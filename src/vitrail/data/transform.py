@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitrail.data.augment import Augment, EraseBoxes, draw_holes, jitter
 from vitrail.data.auto_augment import rand_augment, trivial_augment
-from vitrail.data.pixel_ops import FILTERS, PLAIN, Box, Pixels
+from vitrail.data.pixel_ops import FILTERS, PLAIN, Box, PixelOps
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
 from vitrail.preprocess import Preprocess
@@ -38,7 +38,7 @@ class EvalTransform:
 
     draft: int | None = None
 
-    def __init__(self, preprocess: Preprocess, pixels: Pixels = PLAIN) -> None:
+    def __init__(self, preprocess: Preprocess, pixels: PixelOps = PLAIN) -> None:
         if preprocess.channels not in (1, 3) or preprocess.interpolation not in FILTERS:
             raise VitrailError(
                 f"Pictures of {preprocess.channels} channels with {preprocess.interpolation!r} interpolation.\n"
@@ -91,7 +91,7 @@ class TrainTransform:
         pixels: backend of the pixel operations; all give the same result.
     """
 
-    def __init__(self, preprocess: Preprocess, augment: Augment, pixels: Pixels = PLAIN) -> None:
+    def __init__(self, preprocess: Preprocess, augment: Augment, pixels: PixelOps = PLAIN) -> None:
         self.preprocess, self.augment, self.pixels = preprocess, augment, pixels
         # The image whole, for the crops that do not choose a part of it.
         whole = Preprocess(preprocess.size, 1.0, preprocess.interpolation, preprocess.mean, preprocess.std)

@@ -25,14 +25,14 @@ from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.int8 import int8_refusal
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
-from vitrail.parts.embeddings import Embedding, PrefixTokens, Steps
+from vitrail.parts.embeddings import Embedding, PrefixTokens, TokenSteps
 from vitrail.parts.merging import NoMerging
 from vitrail.parts.positions import LearnedPosition
 from vitrail.parts.stages import Stage
 
 READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, DtypeBoundary)
 
-ON_RESIDUAL = (Embedding, Steps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition)
+ON_RESIDUAL = (Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition)
 """Modules that pass the residual on or add to it: unconverted, they compute in its dtype."""
 
 

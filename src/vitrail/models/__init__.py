@@ -1,8 +1,8 @@
 """The catalogue: the one place where a string meets an architecture.
 
 Each file in this room is one architecture: a frozen config, `build(config)` and `VARIANTS`, a plain dict from names
-(timm's, which users, papers and checkpoints speak) to configs. `published.py` holds what is published about them, their
-names included, so that a list of names opens no architecture; `custom.py` opens files of the user's own.
+(timm's, which papers and checkpoints use too) to configs. `published` holds the published figures of each variant, so
+that listing names imports no architecture; `custom.py` imports the user's own files.
 """
 
 import os
@@ -73,7 +73,7 @@ def find(name: str) -> ModuleType:
     Raises:
         VitrailError: if the name is unknown; the message holds the nearest ones.
     """
-    if name in PUBLISHED:  # a faulty file of the user's own stands in nobody's way
+    if name in PUBLISHED:  # a faulty custom file does not affect published models
         return import_module(f"{__name__}.{PUBLISHED[name].family}")
     own = _own(os.environ.get(VARIABLE, ""))
     if name not in own:

@@ -9,7 +9,7 @@
 | R152x2, R152x4 | 3, 8, 36, 3 | 64 x 2, 64 x 4 |
 
 ResNetV2 (activations before convolutions) with group normalisation and standardised weights in place of batch
-normalisation. The map is padded by zeros before the first pooling, not by the lowest value, and no ReLU stands before
+normalisation. The map is padded by zeros before the first pooling, not by the lowest value, without a ReLU before
 it, so the zeros count. Each stage has four times its inner width as channels.
 """
 

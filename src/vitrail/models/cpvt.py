@@ -10,7 +10,7 @@
 
 The structure is DeiT's without its position table: a PEG follows the first block (`pegs` of them: the first blocks, one
 each; the paper's double-dagger rows have 5). Details that are easy to get wrong: the class token passes the PEG, and
-the zeros around the map are what makes positions absolute. GAP variants have no class token: the head reads the mean of
+the zero padding around the map makes positions absolute. GAP variants have no class token: the head reads the mean of
 the cells. The authors released no code; names and normalisation follow DeiT.
 """
 

@@ -24,7 +24,7 @@ def added(paths: str, families: Iterable[str], names: Iterable[str]) -> Iterator
     """Open the files that a variable like PATH names.
 
     Args:
-        paths: what the variable says.
+        paths: value of the variable.
         families: names of architectures that are taken.
         names: names of variants that are taken.
 
@@ -43,7 +43,7 @@ def added(paths: str, families: Iterable[str], names: Iterable[str]) -> Iterator
 
 
 def own_fault(error: BaseException) -> str | None:
-    """Say where in a file that the variable names an error came up, and what it is; None where it did not.
+    """Return file, line and message of an error raised in a custom model file; None for other errors.
 
     An error that another one caused counts as its cause does.
     """
@@ -62,7 +62,7 @@ def _paths(text: str) -> list[str]:
 
 
 def _text(error: BaseException) -> str:
-    """Return the first line of what an error says."""
+    """Return the first line of an error message."""
     return str(getattr(error, "msg", None) or error).partition("\n")[0]
 
 
@@ -86,7 +86,7 @@ def _open(path: Path) -> ModuleType:
 
 
 def _where(error: Exception, place: str) -> str:
-    """Say what went wrong, and in which line of the file."""
+    """Return the error message with the line of the file."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
     line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
     return f"{type(error).__name__}: {_text(error)}" + (f" (line {line})" if line else "")

@@ -1,4 +1,4 @@
-"""DINOv2: ViTs trained without labels, with scaled branches, and registers that take what patches need not carry.
+"""DINOv2: ViTs trained without labels, with layer scale, and register tokens for global information.
 
 "DINOv2: Learning Robust Visual Features without Supervision", Oquab et al., 2024, table 17, and "Vision Transformers
 Need Registers", Darcet et al., 2024 (`reg4`: 4 registers):

@@ -26,7 +26,7 @@ from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.conv_pool_merging import ConvPoolMerging
 from vitrail.parts.convolutions import SameMaxPool2d
-from vitrail.parts.embeddings import Embedding, PatchEmbedding, Steps
+from vitrail.parts.embeddings import Embedding, PatchEmbedding, TokenSteps
 from vitrail.parts.even_blocks import EvenBlocks
 from vitrail.parts.heads import LinearHead, MeanToken
 from vitrail.parts.initialisation import initialise
@@ -76,7 +76,7 @@ def build(config: NesTConfig) -> Classifier:
         blocks = [build_block(c, dim, num_heads, 2 ** (len(c.dims) - 1 - i), next(rates)) for _ in range(depth)]
         side = -(-c.preprocess.size // (c.patch_size * 2**i))
         merging = ConvPoolMerging(c.dims[i - 1], dim, POOLS[c.padding]()) if i else NoMerging()
-        stages.append(Stage(blocks, entry=Steps([merging, LearnedPosition(dim, Grid(side, side))])))
+        stages.append(Stage(blocks, entry=TokenSteps([merging, LearnedPosition(dim, Grid(side, side))])))
     embedding = Embedding(PatchEmbedding(c.in_channels, c.dims[0], c.patch_size))
     backbone = Backbone(embedding, stages, nn.LayerNorm(c.dims[-1], eps=1e-6))
     model = Classifier(backbone, LinearHead(MeanToken(), c.dims[-1], c.num_classes))

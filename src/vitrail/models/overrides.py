@@ -1,4 +1,4 @@
-"""Values that a user puts in the place of a config's: written as it would, and refused where they are no size."""
+"""Overrides of config fields by the user: type conversion and validation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,14 +20,14 @@ def checked(overrides: Mapping[str, Any], published: Mapping[str, Any], name: st
 
 
 def same_kind(value: Any, published: Any) -> Any:
-    """Write a value as the config would: lists as tuples, 0 as 0.0 where fractions are meant."""
+    """Convert a value to the type of the published one: lists to tuples, 0 to 0.0 for floats."""
     if isinstance(value, list):
         return tuple(value)
     return float(value) if isinstance(published, float) and type(value) is int else value
 
 
 def check_size(field: str, value: Any, published: Any) -> None:
-    """Refuse what is no size in a field where the published variant has one (or several)."""
+    """Check that a value is a size if the published variant has one (or several) in that field."""
     several = isinstance(published, tuple)
     if type(published[0] if published and several else published) is not int:
         return

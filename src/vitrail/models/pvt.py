@@ -24,7 +24,7 @@ from vitrail.grid import Grid
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
-from vitrail.parts.embeddings import Embedding, MapPatches, PatchEmbedding, PrefixTokens, Steps
+from vitrail.parts.embeddings import Embedding, MapPatches, PatchEmbedding, PrefixTokens, TokenSteps
 from vitrail.parts.heads import FirstToken, LinearHead
 from vitrail.parts.initialisation import initialise
 from vitrail.parts.merging import NoMerging
@@ -77,11 +77,11 @@ def grid_of(c: PVTConfig, stage: int) -> Grid:
     return Grid(side, side, prefix=int(stage == len(c.dims) - 1 > 0))
 
 
-def build_entry(c: PVTConfig, stage: int) -> Steps:
+def build_entry(c: PVTConfig, stage: int) -> TokenSteps:
     """Assemble the entry of a stage: patches of the map, the class token in the last stage, positions."""
     dim, grid = c.dims[stage], grid_of(c, stage)
     patches = MapPatches(c.dims[stage - 1], dim, patch_size=2, norm=nn.LayerNorm(dim, eps=c.reduction_eps))
-    return Steps([patches, PrefixTokens(dim) if grid.prefix else NoMerging(), BilinearPosition(dim, grid)])
+    return TokenSteps([patches, PrefixTokens(dim) if grid.prefix else NoMerging(), BilinearPosition(dim, grid)])
 
 
 def build_block(c: PVTConfig, dim: int, num_heads: int, ratio: int, mlp_ratio: float, rate: float) -> Block:

@@ -25,11 +25,10 @@ from torch import nn
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
-from vitrail.parts.embeddings import Embedding, OverlappingPatchEmbedding, Steps
+from vitrail.parts.embeddings import Embedding, NormStep, OverlappingPatchEmbedding, TokenSteps
 from vitrail.parts.heads import LinearHead, MeanToken
 from vitrail.parts.initialisation import initialise
 from vitrail.parts.merging import ConvMerging, NoMerging
-from vitrail.parts.norm_step import NormStep
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.spatial_reduction import ConvReduction, NoReduction, PooledReduction
 from vitrail.parts.stages import Stage
@@ -64,7 +63,7 @@ def build(config: PVTv2Config) -> Classifier:
     stages = []
     for i, (depth, dim, num_heads, ratio, mlp_ratio) in enumerate(numbers):
         blocks = [build_block(c, dim, num_heads, ratio, mlp_ratio, next(rates)) for _ in range(depth)]
-        entry = Steps([ConvMerging(c.dims[i - 1], dim), NormStep(patch_norm(c, dim))]) if i else NoMerging()
+        entry = TokenSteps([ConvMerging(c.dims[i - 1], dim), NormStep(patch_norm(c, dim))]) if i else NoMerging()
         stages.append(Stage(blocks, entry, exit=NormStep(nn.LayerNorm(dim, eps=1e-6))))
     patches = OverlappingPatchEmbedding(c.in_channels, c.dims[0], patch_size=7, stride=4, padding=3)
     embedding = Embedding(patches, [NormStep(patch_norm(c, c.dims[0]))])

@@ -25,7 +25,7 @@ from vitrail.parts.blocks import Block
 from vitrail.parts.bottlenecks import GROUPS, PostActivationBottleneck, PostActivationEntry
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d
-from vitrail.parts.embeddings import ConvStem, Embedding, MapPatches, PrefixTokens, Steps
+from vitrail.parts.embeddings import ConvStem, Embedding, MapPatches, PrefixTokens, TokenSteps
 from vitrail.parts.heads import FirstToken, LinearHead
 from vitrail.parts.initialisation import initialise_as_vit
 from vitrail.parts.norms import GroupNormReLU
@@ -99,7 +99,7 @@ def vit_stage(c: ViTHybridConfig) -> Stage:
         )
         for rate in drop_path_rates(c.drop_path, c.depth)
     ]
-    return Stage(blocks, entry=Steps(steps))
+    return Stage(blocks, entry=TokenSteps(steps))
 
 
 R_TI = ViTHybridConfig(depths=(), patch_size=8, dim=192, depth=12, num_heads=3)

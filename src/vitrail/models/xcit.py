@@ -42,7 +42,7 @@ AT_224, AT_384 = Preprocess(crop=1.0), Preprocess(384, crop=1.0)
 
 @dataclass(frozen=True)
 class XCiTConfig:
-    """The numbers of an XCiT; `class_norm` says which tokens the second norm of class attention takes."""
+    """The numbers of an XCiT; `class_norm` selects the tokens of the second norm of class attention."""
 
     dim: int
     depth: int

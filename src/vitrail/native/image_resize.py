@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.data.augment import mirrors, offsets
-from vitrail.data.pixel_ops import PLAIN, Box, Pair, Pixels
+from vitrail.data.pixel_ops import PLAIN, Box, Pair, PixelOps
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.native.allocator import empty
 from vitrail.native.build import Unavailable, built, library
@@ -23,7 +23,7 @@ _STORED = {"RGB": 4, "L": 1}  # bytes of a pixel in Pillow's memory
 _REACH = {"bilinear": False, "bicubic": True}
 
 
-def best_pixels(pictures: int | None = None) -> Pixels:
+def best_pixels(pictures: int | None = None) -> PixelOps:
     """Return the fastest way to prepare pixels for a job of so many pictures (None: many). All give the same pixels.
 
     Example:
@@ -36,7 +36,7 @@ def best_pixels(pictures: int | None = None) -> Pixels:
     return Compiled() if worth and agrees() else PLAIN
 
 
-class Compiled(Pixels):
+class Compiled(PixelOps):
     """The compiled way. What is rare is done as it is without."""
 
     def resize(

@@ -1,1 +1,1 @@
-"""What architectures are made of: one idea a file."""
+"""Building blocks of architectures, one idea per file."""

@@ -38,3 +38,18 @@ class StarReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each element."""
         return self.scale * x.relu().square() + self.bias
+
+
+class QuickGELU(nn.Module):
+    """Sigmoid approximation of GELU: `x sigmoid(1.702 x)`.
+
+    "Gaussian Error Linear Units", section 2; used by iGPT and CLIP.
+
+    Example:
+        >>> QuickGELU()(torch.zeros(1)).item()
+        0.0
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to each element."""
+        return x * torch.sigmoid(1.702 * x)

@@ -1,7 +1,7 @@
-"""The one leaf that computes softmax attention; attention that is shaped otherwise is a kind of it.
+"""Softmax attention as a leaf module; other forms of attention subclass it.
 
-Kernels are chosen here, attention maps are captured here, exporters are satisfied here; so no mixer ever asks which
-kernel runs, and a tool that hooks `Attend` sees the attention of every architecture.
+Kernel dispatch, capture of attention maps and export are handled here, so mixers do not depend on the kernel, and a
+hook on `Attend` captures the attention of every architecture.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ class Attend(nn.Module):
         return attention(q, k, v, bias)
 
     def operands(self, *given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Return queries, keys, values and bias as `maps` takes them, from what `forward` is given."""
+        """Return queries, keys, values and bias for `maps` from the arguments of `forward`."""
         q, k, v, *bias = given
         return q, k, v, bias[0] if bias else None
 

@@ -1,4 +1,4 @@
-"""One block: tokens hear of each other, then each token thinks."""
+"""Residual block: token mixer, then channel mixer."""
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Block(nn.Module):
         norm2: before the channel mixer.
         channel_mixer: `(x, grid) -> x`.
         drop_path: rate at which a sample skips a branch while training.
-        scale1: what the token mixer's answer passes before it is added (LayerScale, or nothing).
+        scale1: scale of the token mixer's residual branch (LayerScale, or None).
         scale2: the same for the channel mixer.
     """
 
@@ -92,3 +92,35 @@ class ResScaleBlock(Block):
         """Mix tokens, then channels."""
         x = self.res_scale1(x) + self.drop_path(self.token_mixer(self.norm1(x), grid))
         return self.res_scale2(x) + self.drop_path(self.channel_mixer(self.norm2(x), grid))
+
+
+class ConvNeXtBlock(nn.Module):
+    """Block of one residual branch: token mixer, norm, channel mixer.
+
+    x = x + drop(scale(channel_mixer(norm(token_mixer(x)))))
+
+    "A ConvNet for the 2020s", section 2.6.
+
+    Args:
+        token_mixer: `(x, grid) -> x`.
+        norm: between the two mixers.
+        channel_mixer: `(x, grid) -> x`.
+        drop_path: probability of dropping the branch of one sample in training.
+        scale: applied to the branch (LayerScale); the identity by default.
+    """
+
+    def __init__(
+        self,
+        token_mixer: nn.Module,
+        norm: nn.Module,
+        channel_mixer: nn.Module,
+        drop_path: float = 0.0,
+        scale: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.token_mixer, self.norm, self.channel_mixer = token_mixer, norm, channel_mixer
+        self.scale, self.drop_path = scale or nn.Identity(), DropPath(drop_path)
+
+    def forward(self, x: Tokens, grid: Layout) -> Tokens:
+        """Mix tokens, then channels, and add."""
+        return x + self.drop_path(self.scale(self.channel_mixer(self.norm(self.token_mixer(x, grid)), grid)))

@@ -1,7 +1,7 @@
 """Bottlenecks of residual networks: a 3 x 3 convolution between two 1 x 1, as blocks `(x, grid) -> x`.
 
 The first of a stage changes the grid and the channels, so it is the stage's entry, `(x, grid) -> (x, grid)`, and
-projects its shortcut. Two choices make four kinds: where norm and ReLU stand, and what becomes of the shortcut.
+projects its shortcut. Two choices give four kinds: the position of norm and ReLU, and the shortcut.
 """
 
 from abc import ABC, abstractmethod
@@ -41,21 +41,21 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def norms(self, dim: int, inner: int, out_dim: int) -> tuple[MapGroupNorm, MapGroupNorm, MapGroupNorm]:
-        """Make one norm for each convolution, for the channels where it stands."""
+        """Make one norm for each convolution, for its channels."""
 
 
 class PreActivation(Bottleneck):
-    """Norm and ReLU before each convolution; nothing stands on the way of the shortcut.
+    """Norm and ReLU before each convolution; no activation on the shortcut.
 
     "Identity Mappings in Deep Residual Networks", section 4, with the stride on the 3 x 3.
     """
 
     def norms(self, dim: int, inner: int, out_dim: int) -> tuple[MapGroupNorm, MapGroupNorm, MapGroupNorm]:
-        """Make the norms that stand before the convolutions."""
+        """Make the norms before the convolutions."""
         return GroupNormReLU(GROUPS, dim), GroupNormReLU(GROUPS, inner), GroupNormReLU(GROUPS, inner)
 
     def branch(self, activated: Tensor) -> Tensor:
-        """Return what is added to the shortcut, from the map after the first norm."""
+        """Return the residual branch, from the map after the first norm."""
         return self.drop_path(self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(activated))))))
 
 
@@ -75,7 +75,7 @@ class PostActivation(Bottleneck):
         return GroupNormReLU(GROUPS, inner), GroupNormReLU(GROUPS, inner), last
 
     def branch(self, cells: Tensor) -> Tensor:
-        """Return what is added to the shortcut."""
+        """Return the residual branch."""
         return self.drop_path(self.norm3(self.conv3(self.norm2(self.conv2(self.norm1(self.conv1(cells)))))))
 
 

@@ -1,4 +1,4 @@
-"""Channel mixers: what each token thinks by itself. `forward(x, grid) -> x`."""
+"""Channel mixers: functions of each token alone. `forward(x, grid) -> x`."""
 
 from torch import nn
 

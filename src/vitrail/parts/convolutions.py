@@ -89,7 +89,7 @@ class SameMaxPool2d(nn.Module):
         self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, cells: ChannelsFirst) -> Tensor:
-        """Pad with what loses against every value, then take the maximum."""
+        """Pad with -inf, then take the maximum."""
         padded = pad(cells, same_padding(cells, self.kernel_size, self.stride), value=-torch.inf)
         return max_pool2d(padded, self.kernel_size, self.stride)
 

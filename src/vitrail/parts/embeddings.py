@@ -24,7 +24,7 @@ class PatchEmbedding(nn.Module):
         in_channels: channels of the image.
         dim: channels C of a token.
         patch_size: side p of a patch in pixels.
-        norm: what follows the projection (Swin: LayerNorm).
+        norm: norm after the projection (Swin: LayerNorm).
 
     Example:
         >>> x, grid = PatchEmbedding(3, 96, 4)(torch.zeros(1, 3, 30, 32))
@@ -94,7 +94,7 @@ class OverlappingPatchEmbedding(nn.Module):
 class ConvTokenizer(nn.Module):
     """Two strided 3 x 3 convolutions, one after the other, then a norm: patches of 4 pixels that share their borders.
 
-    "Neighborhood Attention Transformer": nothing stands between the two. Each halves a side, rounded up,
+    "Neighborhood Attention Transformer": no layer between the two. Each halves a side, rounded up,
     so every size works. Filters begin as PyTorch draws them, as the authors' do.
 
     Args:
@@ -122,12 +122,12 @@ class ConvTokenizer(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """How a residual network begins: convolve, normalise, pool.
+    """Stem of a residual network: convolution, norm, pooling.
 
     Args:
         conv: the first convolution, `images -> map`.
-        norm: what follows it, `map -> map`.
-        pool: makes the map coarser, `map -> map`.
+        norm: the norm after it, `map -> map`.
+        pool: downsampling, `map -> map`.
     """
 
     def __init__(self, conv: nn.Module, norm: nn.Module, pool: nn.Module):
@@ -195,7 +195,7 @@ class NormStep(nn.Module):
         return self.norm(x), grid
 
 
-class Steps(nn.ModuleList):
+class TokenSteps(nn.ModuleList):
     """Several `(x, grid) -> (x, grid)` in order, as one."""
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
@@ -210,13 +210,13 @@ class Embedding(nn.Module):
 
     Args:
         patches: `images -> (x, grid)`.
-        steps: what happens to the tokens before the first stage.
+        steps: layers on the tokens before the first stage.
     """
 
     def __init__(self, patches: nn.Module, steps: Sequence[nn.Module] = ()):
         super().__init__()
         self.patches = patches
-        self.steps = Steps(steps)
+        self.steps = TokenSteps(steps)
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Turn images into tokens and their grid."""

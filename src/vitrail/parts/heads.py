@@ -1,4 +1,4 @@
-"""From features to answers. `Features -> output`."""
+"""Heads. `Features -> output`."""
 
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ class NormedMean(nn.Module):
 
     Args:
         dim: channels C.
-        eps: what LayerNorm adds to the variance.
+        eps: epsilon of LayerNorm.
     """
 
     def __init__(self, dim: int, eps: float = 1e-6):
@@ -46,12 +46,13 @@ class LinearHead(nn.Module):
         pool: `Features -> (B, C)`.
         dim: channels C.
         num_classes: classes K; 0 leaves the layer out.
+        bias: whether the layer has a bias.
     """
 
-    def __init__(self, pool: nn.Module, dim: int, num_classes: int):
+    def __init__(self, pool: nn.Module, dim: int, num_classes: int, bias: bool = True):
         super().__init__()
         self.pool = pool
-        self.linear = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+        self.linear = nn.Linear(dim, num_classes, bias=bias) if num_classes else nn.Identity()
 
     def forward(self, features: Features) -> Tensor:
         """Return logits `(B, K)`."""
@@ -91,11 +92,11 @@ class DistilledHead(nn.Module):
     y = (W_1 x_1 + W_2 x_2) / 2
 
     "Training data-efficient image transformers", section 4, which adds the two softmaxes; the authors' code takes the
-    mean of the two logits, as here. So the answer is in training too; who distils asks for `both`.
+    mean of the two logits, as here. The mean is also the output in training; distillation uses `both`.
 
     Args:
         dim: channels C.
-        num_classes: classes K; 0 leaves the layers out and answers with the mean of the two tokens.
+        num_classes: classes K; 0 removes the layers and returns the mean of the two tokens.
 
     Example:
         >>> import torch

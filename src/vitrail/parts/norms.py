@@ -56,7 +56,7 @@ class ScaledGroupNorm(TokenGroupNorm):
 
 
 class MapGroupNorm(TokenGroupNorm):
-    """The same for a `(B, C, h, w)` map that lies channels last in memory, as convolutions leave it."""
+    """The same for a `(B, C, h, w)` map in channels-last memory, the output of convolutions."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise the map as tokens."""
@@ -64,15 +64,15 @@ class MapGroupNorm(TokenGroupNorm):
         return self.on_tokens(cells.flatten(1, 2)).unflatten(1, cells.shape[1:3]).permute(0, 3, 1, 2)
 
     def on_tokens(self, x: Tokens) -> Tensor:
-        """Do to the map's tokens what is to be done to the map."""
+        """Apply the norm to the map's tokens."""
         return super().forward(x)
 
 
 class GroupNormReLU(MapGroupNorm):
-    """Group normalisation of a map, then ReLU in place: what stands between a ResNet's convolutions."""
+    """Group normalisation of a map, then ReLU in place, between the convolutions of a ResNet."""
 
     def on_tokens(self, x: Tokens) -> Tensor:
-        """Normalise and cut off what is negative; in place on a view of the result would be 20 times as slow."""
+        """Normalise, then ReLU on the result; in place on a view of the result would be 20 times slower."""
         return super().on_tokens(x).relu_()
 
 

@@ -1,4 +1,4 @@
-"""Residual post-norm: what a branch adds is normalised."""
+"""Residual post-norm: each residual branch ends with a norm."""
 
 from torch import nn
 

@@ -29,7 +29,7 @@ class TiedHead(nn.Module):
 
 
 class WordTransform(nn.Sequential):
-    """What BERT applies before the word table: linear layer, activation, norm.
+    """BERT's transform before the output embedding: linear layer, activation, norm.
 
     Args:
         dim: channels C of the tokens.

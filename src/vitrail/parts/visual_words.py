@@ -10,7 +10,7 @@ from vitrail.grid import Grid
 from vitrail.layouts import Layout
 from vitrail.parts.blocks import Block
 from vitrail.parts.convolutions import channels_last
-from vitrail.parts.embeddings import Steps
+from vitrail.parts.embeddings import TokenSteps
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.shapes import Image, Tokens
 
@@ -124,7 +124,7 @@ class SentenceEmbedding(nn.Module):
 
     def __init__(self, patches: WordEmbedding, project: nn.Module, steps: Sequence[nn.Module]):
         super().__init__()
-        self.patches, self.project, self.steps = patches, project, Steps(steps)
+        self.patches, self.project, self.steps = patches, project, TokenSteps(steps)
 
     def forward(self, images: Image) -> tuple[Tensor, Tensor, Grid]:
         """Return words `(B N, n, c)`, tokens `(B, N + prefix, C)` and their grid."""

@@ -1,13 +1,12 @@
-"""How a map is cut into windows, shifted or not, at any size.
+"""Window partition of a map, with or without cyclic shift, at any size.
 
-A cut is a value: the size of the map, of the window and of the shift. Nothing is remembered between two images, so
-the same image gives the same answer whatever came before it. The ways to pad agree where the map is a multiple of the
-window and differ beyond; each is a class here:
+A partition is a value: the size of the map, of the window and of the shift, without state between two images. The
+padding conventions agree if the map is a multiple of the window and differ otherwise; each is a class here:
 
 - `PadThenRoll`: torchvision, and the order of Hugging Face and of the authors' detection code. Padding takes part as
   keys.
 - `RollThenPad`: timm. The map is rolled first, so wrapped tokens are not always kept apart.
-- `MaskedPadding`: padding is seen by nobody, so the answer does not depend on how much of it there is.
+- `MaskedPadding`: padding is masked, so the output does not depend on its amount.
 """
 
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ class PadThenRoll:
         return self.undo(untile(windows, self.window, self.padded))
 
     def separate(self, bias: Tensor | None, like: Tensor) -> Tensor | None:
-        """Add to a bias `(h, n, n)` what keeps apart the pairs of tokens that share a window but not a neighbourhood.
+        """Add the mask of shifted windows to a bias `(h, n, n)`: pairs of tokens that are not neighbours on the map.
 
         Returns:
             `(h, n, n)` where all windows are alike, else `(windows, h or 1, n, n)`, or None.
@@ -125,7 +124,7 @@ class PadThenRoll:
 
     @property
     def _first(self) -> Pair:
-        """The first window of each axis that those before it are like; those behind it have masks of their own."""
+        """The first window of each axis with the mask of all windows before it; later ones have their own masks."""
         rows, columns = (max(n // w - 1, 0) for n, w in zip(self._even(), self.window, strict=True))
         return rows, columns
 
@@ -220,6 +219,6 @@ def untile(tiles: Tensor, window: Pair, size: Pair) -> Tensor:
 
 
 def region(length: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """Number the places of a rolled axis: 0 before the last window, 1 in it, 2 for what was wrapped around to it."""
+    """Number the regions of a rolled axis: 0 before the last window, 1 in it, 2 for wrapped tokens."""
     place = torch.arange(length, device=device)
     return (place >= length - window).long() * int(shift > 0) + (place >= length - shift).long()

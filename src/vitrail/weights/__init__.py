@@ -1,1 +1,1 @@
-"""Weights from everywhere: other libraries' checkpoints, the model folder, the hub."""
+"""Weights: checkpoints of other libraries, the model folder, the hub."""

@@ -1,6 +1,6 @@
-"""Making weights fit a model of other sizes: classes, channels, positions, windows, patches.
+"""Adapt weights to a model of other sizes: classes, channels, positions, windows, patches.
 
-What is learned is kept as far as it has a meaning at the new size; each change is told, none is silent.
+Learned tensors are resized if the resized tensor is meaningful; every change is reported.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from vitrail.parts.positions import LearnedPosition, RelativePositionBias, resiz
 
 @dataclass
 class Adapted:
-    """Tensors that fit, and what was done to make them fit.
+    """Tensors adapted to a model, and the changes that were made.
 
     Args:
         tensors: by key of the model.
-        changes: what was done, by key.
-        kept: keys of the model that stay as they were initialised, with the reason.
+        changes: description of each change, by key.
+        kept: keys of the model that keep their initial values, with the reason.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -31,9 +31,9 @@ class Adapted:
 
 
 def adapt(ours: Mapping[str, Tensor], model: nn.Module) -> Adapted:
-    """Change tensors under our names so that they fit a model, where there is a meaning in doing so.
+    """Adapt tensors with our key names to the shapes of a model, if that is meaningful.
 
-    A tensor that cannot be changed comes back as it is; a head of other classes is left out.
+    A tensor that cannot be adapted is returned unchanged; a head of other classes is dropped.
     """
     result = Adapted()
     state = model.state_dict()
@@ -44,11 +44,14 @@ def adapt(ours: Mapping[str, Tensor], model: nn.Module) -> Adapted:
             result.kept[key] = f"{len(value):,} classes in the checkpoint, {len(state[key]):,} in the model"
         else:
             result.tensors[key] = _fit(key, value, state[key], model, result)
+    for key in state:
+        if key.endswith(".clusters") and key not in result.tensors:
+            result.kept[key] = "the checkpoint holds no color clusters; set them to those it was trained with"
     return result
 
 
 def _fit(key: str, value: Tensor, target: Tensor, model: nn.Module, result: Adapted) -> Tensor:
-    """Change one tensor to the shape of `target`, or return it as it is."""
+    """Adapt one tensor to the shape of `target`, or return it unchanged."""
     owner = model.get_submodule(key.rpartition(".")[0])
     before, new = tuple(value.shape), value
     if isinstance(owner, LearnedPosition):
@@ -68,7 +71,7 @@ def _fit(key: str, value: Tensor, target: Tensor, model: nn.Module, result: Adap
 def resize_table(table: Tensor, grid: Grid, mode: str = "bicubic") -> Tensor:
     """Resize a `(1, N, C)` position table to a grid; as many prefix tokens as the grid has are kept as they are.
 
-    The cells of the old table are taken to form a square; a table for which that cannot be comes back as it is.
+    The cells of the old table must form a square; any other table is returned unchanged.
     """
     side = round(max(table.shape[1] - grid.prefix, 0) ** 0.5)
     if side == 0 or side * side + grid.prefix != table.shape[1]:
@@ -90,8 +93,8 @@ def resize_relative(table: Tensor, size: tuple[int, int]) -> Tensor:
 def change_channels(weight: Tensor, channels: int) -> Tensor:
     """Change the input channels of a first convolution, `(out, in, y, x)`.
 
-    To one channel: the sum, so that a grey image answers as its three equal channels would. To k channels: the old
-    ones in turn, scaled by old / k, so that the answer to a flat image keeps its size. (timm's rule.)
+    To one channel: the sum, so that a grey image gives the logits of its three equal channels. To k channels: the old
+    ones repeated, scaled by old / k, so that the response to a constant image keeps its magnitude. (timm's rule.)
 
     Example:
         >>> change_channels(torch.ones(1, 3, 1, 1), 1).flatten(), change_channels(torch.ones(1, 3, 1, 1), 4).flatten()
@@ -122,18 +125,18 @@ def resize_patch(weight: Tensor, patch_size: int) -> Tensor:
 
 
 def _is_patch(owner: nn.Module, target: Tensor) -> bool:
-    """Say whether a convolution cuts patches side by side."""
+    """Return whether a convolution is a patch embedding (kernel size = stride)."""
     conv = owner.proj if isinstance(owner, PatchEmbedding) else owner
     return isinstance(conv, nn.Conv2d) and tuple(conv.kernel_size) == tuple(conv.stride) == tuple(target.shape[-2:])
 
 
 def _is_head_of_other_classes(key: str, value: Tensor, target: Tensor) -> bool:
-    """Say whether two tensors of a head differ in the number of classes only."""
+    """Return whether two tensors of a head differ in the number of classes only."""
     return key.startswith("head.") and value.ndim == target.ndim and value.shape[1:] == target.shape[1:]
 
 
 def _move_norm(ours: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name the last norm as the model does, which may have it before the pooling or after."""
+    """Rename the last norm for the model, which has it before or after the pooling."""
     places = ("backbone.norm.", "head.pool.norm.")
     moved = {}
     for key, value in ours.items():

@@ -1,9 +1,9 @@
-"""Reading checkpoints without running them: safetensors, `torch.load(weights_only=True)`, and npz without objects.
+"""Read checkpoints without running code: safetensors, `torch.load(weights_only=True)`, and npz without objects.
 
-A file is judged by its first bytes, never by its name. What it claims is checked against what it is before memory is
-taken for it, and every way in which it can be wrong ends in a `DataError` that names the file and the reason. Damage
-within the numbers is found where the format has checksums: in zip files (PyTorch's since 1.6, npz) and in our model
-folders, by their manifest. PyTorch's old format has none, nor has safetensors.
+The format is detected by the first bytes, never by the name. Declared sizes are checked against the file before memory
+is allocated, and every fault raises a `DataError` with the file and the reason. Corrupt values are detected if the
+format has checksums: zip files (PyTorch since 1.6, npz) and model folders, by their manifest. PyTorch's old format and
+safetensors have none.
 """
 
 import argparse
@@ -22,30 +22,30 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.weights.pickle_scan import refuse_code
+from vitrail.weights.pickle_scan import check_imports
 from vitrail.weights.unwrap import unwrap
 from vitrail.weights.zip_check import check_archive, check_records, read_npz
 
-# In the order in which a folder is searched.
+# Search order in a folder.
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-HEADER = "vitrail"  # the entry of a safetensors header in which we say what the tensors do not
+HEADER = "vitrail"  # entry of a safetensors header for our metadata
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".tar")
 
-# What PyTorch's reader raises where bytes are not what they should be.
+# Exceptions of PyTorch's reader for corrupt bytes.
 _DAMAGE = (RuntimeError, OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 _DAMAGE += (EOFError, struct.error, MemoryError, SafetensorError)
 
 
 @dataclass
-class Checkpoint:
-    """Tensors as some library named them, and what is known of them.
+class RawCheckpoint:
+    """State dict with the key names of its library, and checkpoint metadata.
 
     Args:
         tensors: by their key.
-        origin: the file, folder or hub id (with its commit) that they came from.
-        notes: what was done to get at them, such as "took 'model_ema'".
-        config: what the header of the file, or a `config.json` beside it, says of the model.
-        file: the file (or index of shards), where it is one.
+        origin: source of the tensors: file, folder or hub id (with its commit).
+        notes: steps taken to find the tensors, such as "took 'model_ema'".
+        config: metadata of the model, from the header of the file or a `config.json` in its folder.
+        file: the file (or index of shards), if the source is one.
     """
 
     tensors: dict[str, Tensor]
@@ -56,17 +56,17 @@ class Checkpoint:
 
     @property
     def stated(self) -> str | None:
-        """The model's name, where the config states one in timm's or our field."""
+        """Name of the model if the config has timm's or our field for it."""
         name = self.config.get("variant") or self.config.get("architecture")
         return name if isinstance(name, str) else None
 
     @property
     def folder(self) -> Path | None:
-        """The folder that the file lies in."""
+        """Folder of the file."""
         return self.file and self.file.parent
 
 
-def read_checkpoint(source: str | Path) -> Checkpoint:
+def read_checkpoint(source: str | Path) -> RawCheckpoint:
     """Read a checkpoint from a file, a folder or the hub.
 
     Args:
@@ -75,7 +75,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
 
     Raises:
         VitrailError: nothing is there.
-        DataError: the file is damaged, lies about its size, or needs code to run.
+        DataError: the file is damaged, its declared size is wrong, or it needs code to run.
     """
     origin = str(source)
     if origin.startswith("hf:"):
@@ -92,16 +92,16 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     file = _choose(path) if path.is_dir() else path
     values = _read_shards(file) if file.name.endswith(".index.json") else read_file(file)
     tensors, notes = unwrap(values, str(file))
-    return Checkpoint(tensors, origin, notes, _config(file), file)
+    return RawCheckpoint(tensors, origin, notes, _config(file), file)
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
-    """Read one file, whatever its name says; nested dictionaries come as they are."""
+    """Read one file, of any name; nested dictionaries are kept."""
     return _reader(path)(path)
 
 
 def _reader(path: Path) -> Callable[[Path], Mapping[str, Any]]:
-    """Choose how to read a file by its first bytes."""
+    """Choose the reader of a file by its first bytes."""
     with open(path, "rb") as file:
         head = file.read(16)
     size = path.stat().st_size
@@ -125,7 +125,7 @@ def _reader(path: Path) -> Callable[[Path], Mapping[str, Any]]:
 
 
 def _starts_like_safetensors(head: bytes, size: int) -> bool:
-    """Say whether a file begins with the length of a header and the header's brace."""
+    """Return whether a file begins with the length of a header and the header's brace."""
     if head[8:9] != b"{":
         return False
     (length,) = struct.unpack("<Q", head[:8])
@@ -160,10 +160,10 @@ def _read_zip(path: Path) -> Mapping[str, Any]:
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
-    """Read what PyTorch saved, as data only; a file that needs code is refused by the names it wants."""
-    refuse_code(path)
+    """Read a PyTorch pickle as data only; for a file that needs code, raise an error with the names that it imports."""
+    check_imports(path)
     try:
-        # Training scripts store their arguments beside the weights; a Namespace is a bag of values and runs nothing.
+        # Training scripts store their arguments with the weights; a Namespace holds plain values and runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old protocols: the file is read or refused, there is nothing to do
             value = torch.load(path, map_location="cpu", weights_only=True)
@@ -198,7 +198,7 @@ def _choose(folder: Path) -> Path:
 
 
 def _read_shards(index: Path) -> Mapping[str, Any]:
-    """Read the shards that an index lists; every one must lie beside it."""
+    """Read the shards that an index lists; all must be in its folder."""
     try:
         shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
@@ -214,7 +214,7 @@ def _read_shards(index: Path) -> Mapping[str, Any]:
 
 
 def _config(file: Path) -> dict[str, Any]:
-    """Return what is said of the model in a safetensors file of ours, else in a `config.json` beside the file."""
+    """Return the metadata in the safetensors header if it is ours, else in a `config.json` in the file's folder."""
     try:
         said = _header(file)
         config = json.loads((file.parent / "config.json").read_bytes() if said is None else said)
@@ -224,7 +224,7 @@ def _config(file: Path) -> dict[str, Any]:
 
 
 def _header(file: Path) -> str | None:
-    """Return what we wrote into the header of a safetensors file, where it is one and has it."""
+    """Return our entry of a safetensors header, or None."""
     with open(file, "rb") as stream:
         head = stream.read(16)
     if not _starts_like_safetensors(head, file.stat().st_size):

@@ -1,4 +1,4 @@
-"""From any library's checkpoint to any other's, or to a model folder; nothing is resized and nothing is lost."""
+"""Convert a checkpoint to another library's format or to a model folder, without resizing or loss."""
 
 import io
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vitrail.atomic_io import make_folder, refuse_unwritable, refuse_unwritable_folder, write_file
+from vitrail.atomic_io import check_writable, check_writable_folder, make_folder, write_file
 from vitrail.errors import VitrailError
 from vitrail.models import family_of, make_config
-from vitrail.weights.folder import refuse_foreign, save_model
+from vitrail.weights.folder import check_replaceable, save_model
 from vitrail.weights.formats import FORMATS, written
 from vitrail.weights.from_checkpoint import from_checkpoint
 from vitrail.weights.huggingface import write_huggingface_folder
@@ -25,19 +25,19 @@ _ENDINGS = {".safetensors", ".pth", ".pt", ".bin", ".npz"}
 
 
 @dataclass
-class Conversion:
-    """What `convert` did.
+class ConversionReport:
+    """Report of `convert`.
 
     Args:
-        source: where the weights came from.
-        came_as: the library whose names they had.
+        source: source of the weights.
+        came_as: library of the source's key names.
         model: the variant.
         also: other variants with the same tensors.
-        overrides: fields in which the checkpoint differs from the variant.
-        went_as: the library whose names were written.
-        out: what was written.
-        tensors: how many.
-        notes: what was done to find the tensors.
+        overrides: fields of the config that differ from the variant.
+        went_as: library of the written key names.
+        out: the written file or folder.
+        tensors: number of tensors.
+        notes: steps taken to find the tensors.
     """
 
     source: str
@@ -67,7 +67,7 @@ def convert(
     model: str | None = None,
     fields: Mapping[str, Any] | None = None,
     command: str | None = None,
-) -> Conversion:
+) -> ConversionReport:
     """Read a checkpoint in any known format and write it in another.
 
     Args:
@@ -75,8 +75,8 @@ def convert(
         to: `vitrail` for a model folder, or a library's name for a file with its key names.
         out: the folder, or a file ending in `.safetensors`, `.pth`, `.pt`, `.bin` or `.npz`. For `huggingface` either:
             a folder is one that transformers loads as it is.
-        model: name of the variant; found by what is said beside the tensors, by keys and by shapes when None.
-        fields: fields of the config that nothing else tells, such as `num_heads`.
+        model: name of the variant; detected from metadata, keys and shapes if None.
+        fields: fields of the config that cannot be inferred, such as `num_heads`.
         command: the command line, for the manifest of a model folder.
 
     Raises:
@@ -95,13 +95,13 @@ def convert(
         write_tensor_file(out, tensors, header_of(built))
     else:
         write_huggingface_folder(out, form, tensors, built)
-    return Conversion(
+    return ConversionReport(
         checkpoint.origin, found.format, built.variant, found.also, _replaced(built), to, out, len(tensors), found.notes
     )
 
 
 def _replaced(model: Any) -> dict[str, Any]:
-    """Return the fields in which the config of a model is not its variant's."""
+    """Return the fields of a model's config that differ from its variant."""
     own, published = vars(model.config), vars(make_config(model.variant))
     fields = {field: value for field, value in own.items() if value != published[field] and field != "preprocess"}
     size = own["preprocess"].size
@@ -109,7 +109,7 @@ def _replaced(model: Any) -> dict[str, Any]:
 
 
 def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
-    """Write tensors in the way that the file's ending names, whole or not at all; safetensors keep a header too."""
+    """Write tensors atomically in the format of the file's ending; safetensors keep a header too."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     stream = io.BytesIO()
     if path.suffix == ".safetensors":
@@ -123,7 +123,7 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], header: Mapping
 
 
 def _check_out(to: str, out: Path) -> None:
-    """Refuse a place that does not suit what is to be written, before the work is done."""
+    """Check that `out` can be written and suits the format, before the conversion starts."""
     names = {one.name for one in FORMATS if one.writes} - {"vitrail", "huggingface"}
     if to in names and out.suffix not in _ENDINGS:
         raise VitrailError(
@@ -134,8 +134,8 @@ def _check_out(to: str, out: Path) -> None:
     if to == "vitrail" and (out.suffix in _ENDINGS or out.is_file()):
         raise VitrailError(f"--to vitrail writes a model folder; --out {out} names a file. Leave the ending out.")
     if to == "vitrail":
-        refuse_foreign(out)
+        check_replaceable(out)
     if out.exists() and to != "vitrail" and out.suffix in _ENDINGS:
-        refuse_unwritable(out)
+        check_writable(out)
     else:
-        refuse_unwritable_folder(out)
+        check_writable_folder(out)

@@ -1,7 +1,6 @@
-"""Models whose architecture is the user's own: the name of its file goes along with what is saved.
+"""Custom architectures: the name of the user's file is saved with the model.
 
-Only its name is kept, never its path or its code: the path means nothing on another machine, and nothing that is read
-may name code to run.
+Only its name is saved, never its path or its code: a path is not portable, and no saved file may name code to run.
 """
 
 import os
@@ -24,12 +23,12 @@ def own_file(variant: str) -> str | None:
 
 
 def need_own_file(variant: str, file: object, place: Path) -> None:
-    """Say which file is needed for what was saved, where no file that holds its architecture is named.
+    """Raise an error that names the required file if the architecture of a saved model is not available.
 
     Args:
         variant: name of the model.
-        file: the name of the user's file as it was saved; None where there was none.
-        place: the folder that is being read.
+        file: the saved name of the user's file; None if there was none.
+        place: the model folder.
 
     Raises:
         VitrailError: the variant is unknown here.

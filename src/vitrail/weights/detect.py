@@ -1,4 +1,4 @@
-"""What a checkpoint looks like: which library's, which architecture, which variants."""
+"""Format detection: library, architecture and variants of a checkpoint."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -20,8 +20,8 @@ class Detected(NamedTuple):
     """A checkpoint's format, and its tensors under our names.
 
     Args:
-        format: the format that explains it best.
-        mapped: what that format makes of it.
+        format: the best matching format.
+        mapped: the tensors converted from that format.
     """
 
     format: Format
@@ -29,10 +29,10 @@ class Detected(NamedTuple):
 
 
 def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Detected:
-    """Find the format that explains most of a checkpoint's keys.
+    """Find the format that matches most keys of a checkpoint.
 
     Raises:
-        DataError: no format explains them; the message shows some.
+        DataError: no format matches; the message shows some keys.
     """
     candidates = [Detected(one, one.read(theirs)) for one in FORMATS if one.marked(theirs)]
     if not candidates:
@@ -41,13 +41,13 @@ def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Dete
 
 
 def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list[str]:
-    """Name the variants whose tensors have these keys and shapes, the closest first.
+    """Return the variants whose tensors have these keys and shapes, the closest first.
 
     The head, the channels of the image and the sizes of position tables may differ: they can be adapted.
 
     Args:
         ours: tensors under our names.
-        families: the architectures to try; all when empty.
+        families: the architectures to try; all if empty.
     """
     families = tuple(families)
     shapes = {before_pooling(key): tuple(value.shape) for key, value in ours.items()}
@@ -68,23 +68,23 @@ def _is_text(name: str) -> bool:
 
 @cache
 def shapes_of(name: str) -> Shapes:
-    """Return key and shape of each tensor of a variant, without making the tensors."""
+    """Return key and shape of each tensor of a variant, without allocating tensors."""
     with torch.device("meta"):
         return {before_pooling(key): tuple(value.shape) for key, value in create_model(name).state_dict().items()}
 
 
 def adaptable(key: str) -> bool:
-    """Say whether a tensor may have another size than the model's: head, input channels, position tables."""
+    """Return whether a tensor may have another size than the model's: head, input channels, position tables."""
     return key.startswith("head.") or key.endswith((".table", _input_weight(key)))
 
 
 def _input_weight(key: str) -> str:
-    """Return `key` itself when it is the first layer's weight, which meets the channels of the image."""
+    """Return `key` if it is the weight of the first layer, whose input is the image."""
     return key if key.startswith("backbone.embedding.") and key.endswith(".weight") else "\0"
 
 
 def _differences(shapes: Shapes, expected: Shapes) -> int | None:
-    """Count the tensors that need adapting, or return None where no adapting would help."""
+    """Return the number of tensors to adapt, or None if the shapes cannot be adapted."""
     trunk = {key for key in expected if not key.startswith("head.")}
     if {key for key in shapes if not key.startswith("head.")} != trunk:
         return None
@@ -98,7 +98,7 @@ def _differences(shapes: Shapes, expected: Shapes) -> int | None:
 
 
 def _unrecognised(theirs: Mapping[str, Tensor], origin: str) -> str:
-    """Describe a checkpoint that no format explains."""
+    """Return the message for a checkpoint of no known format."""
     some = [f"{key} {tuple(value.shape)}" for key, value in list(theirs.items())[:3]]
     known = sorted({one.name for one in FORMATS})
     return (

@@ -1,8 +1,8 @@
-"""The model folder: everything that a model is, in files that anyone can read and nobody can fake by accident.
+"""The model folder: weights, config, preprocessing, card and checksums of a model.
 
 | file | holds |
 |---|---|
-| `config.json` | variant, family, config values, class names; the file's name where the architecture is one's own |
+| `config.json` | task, variant, family, config values, metadata (class names); file of a custom architecture |
 | `model.safetensors` | the tensors, under our key names |
 | `preprocessor_config.json` | the evaluation protocol, in Hugging Face's fields |
 | `README.md` | a model card |
@@ -12,7 +12,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from vitrail.atomic_io import full_disk, replace_folder, settle, write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.models import create_model
-from vitrail.parts.backbone import Classifier
+from vitrail.parts.backbone import Model, ModelKind
 from vitrail.preprocess import Preprocess
 from vitrail.weights.custom_architecture import need_own_file, own_file
 from vitrail.weights.manifest import MANIFEST, dump_json, verify, write_manifest
@@ -32,45 +32,46 @@ from vitrail.weights.model_card import model_card
 from vitrail.weights.processor import from_processor, to_processor
 
 _STATED = ("metrics", "dataset", "license")
+_RESERVED = ("format_version", "library_name", "task", "variant", "family", "architecture_file", "config", *_STATED)
 CONFIG, TENSORS, PROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
 
 
 def save_model(
-    model: Classifier,
+    model: Model,
     folder: str | Path,
     *,
-    labels: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     command: str | None = None,
     metrics: Mapping[str, float] | None = None,
     dataset: str | None = None,
     license: str | None = None,
+    **metadata: Any,
 ) -> Path:
-    """Write a model folder, whole or not at all; an earlier model folder at that place is replaced.
+    """Write a model folder atomically; an earlier model folder at that path is replaced.
 
-    What is not given is taken from the model, where `load_model` put it, so saving a loaded model again gives the same
-    bytes.
+    Arguments that are None are taken from the model, as set by `load_model`, so saving a loaded model again gives the
+    same bytes.
 
     Args:
         model: a model from `create_model` or `load_model`.
         folder: where to write.
-        labels: names of the classes, in the order of the logits.
         preprocess: the evaluation protocol; by default the variant's own.
         command: the command line that made the weights, for the manifest.
-        metrics: measured figures for the card, such as `{"top1": 0.97}`.
-        dataset: what they were measured on.
+        metrics: measured figures for the card, by name.
+        dataset: data that they were measured on.
         license: the licence of the weights, as the hub spells it; "unknown" unless given.
+        metadata: plain values of the model's task, such as `labels`, the class names in the order of the logits.
 
     Raises:
-        VitrailError: the place holds something that is not a model folder, `labels` do not fit, or the model has parts
-            that its config does not describe, so it could not be built again.
+        VitrailError: the place holds something that is not a model folder, metadata does not fit, or the model has
+            parts that its config does not describe, so it could not be built again.
         ResourceError: the disk is full; what was there before is untouched.
     """
     folder = Path(folder)
-    refuse_foreign(folder)
+    check_replaceable(folder)
     about = _about(model)
-    given = {"labels": labels, "preprocess": preprocess, "command": command}
-    given |= {"metrics": metrics, "dataset": dataset, "license": license}
+    about["metadata"] |= {key: value for key, value in metadata.items() if value is not None}
+    given = {"preprocess": preprocess, "command": command, "metrics": metrics, "dataset": dataset, "license": license}
     about |= {key: value for key, value in given.items() if value is not None}
     config = _config(model, about)
     _refuse_altered(model, config["config"], about["preprocess"])
@@ -78,21 +79,22 @@ def save_model(
     with replace_folder(folder) as new:
         write_file(new / CONFIG, dump_json(config))
         write_tensors(new / TENSORS, tensors)
-        write_file(new / PROCESSOR, dump_json(to_processor(about["preprocess"])))
+        if about["preprocess"] is not None:
+            write_file(new / PROCESSOR, dump_json(to_processor(about["preprocess"])))
         write_file(new / CARD, _card(model, about).encode())
         write_manifest(new, about["command"])
     return folder
 
 
-def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classifier:
+def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
     """Build the model that a model folder describes, in evaluation mode, after checking every checksum.
 
-    The model carries `labels` (a tuple of class names, or None), `preprocess`, `metrics`, `dataset`, `license` and
-    `command` as the folder states them.
+    The model carries `task`, `metadata`, `preprocess`, `metrics`, `dataset`, `license` and `command` as the folder
+    states them.
 
     Args:
         source: a model folder, or `hf:org/name@revision` for one on the hub.
-        device: where to put the model.
+        device: device of the model.
 
     Raises:
         DataError: a file or a tensor is damaged (named in the message), or the folder is no model folder.
@@ -105,25 +107,28 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classi
         if not isinstance(config.get(key), kind):
             raise DataError(f"{folder / CONFIG} has no '{key}'; it was not written by vitrail.save_model.")
     need_own_file(config["variant"], config.get("architecture_file"), folder)
-    preprocess = from_processor(read_json(folder / PROCESSOR))
+    inputs = {}
+    if PROCESSOR in manifest["files"] or config.get("task") is None:
+        inputs["preprocess"] = from_processor(read_json(folder / PROCESSOR))
     with torch.random.fork_rng(devices=[]):  # loading does not disturb the caller's random numbers
-        model = create_model(config["variant"], **{**_tuples(config["config"]), "preprocess": preprocess})
+        model = create_model(config["variant"], **_tuples(config["config"]), **inputs)
     _fill(model, load_file(folder / TENSORS), folder)
-    labels = config.get("labels")
-    model.labels = None if labels is None else tuple(labels)
-    model.preprocess = preprocess
+    model.task = config.get("task") or model.task  # absent in folders of older versions
+    model.metadata = {key: _tuples(value) for key, value in config.items() if key not in _RESERVED}
+    for key, value in inputs.items():
+        setattr(model, key, value)
     for key, value in {"command": manifest.get("command"), **{key: config.get(key) for key in _STATED}}.items():
         setattr(model, key, value)
     return model.to(device).eval()
 
 
 def is_model_folder(folder: str | Path) -> bool:
-    """Say whether a folder looks like one that `save_model` wrote."""
+    """Return whether a folder looks like one of `save_model`."""
     return (Path(folder) / MANIFEST).is_file() and (Path(folder) / CONFIG).is_file()
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write a safetensors file; a full disk is the typed error that `full_disk` raises."""
+    """Write a safetensors file; a full disk raises the error of `full_disk`."""
     path = Path(path)
     needed = sum(value.nbytes for value in tensors.values())
     with full_disk(path, needed):
@@ -140,7 +145,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or say what is wrong with the file."""
+    """Read a JSON object, or raise a `DataError` with the file and the fault."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -152,46 +157,45 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _about(model: Classifier) -> dict[str, Any]:
+def _about(model: Model) -> dict[str, Any]:
     """Collect what a model says about itself."""
     if not getattr(model, "variant", ""):
         raise VitrailError(
             f"{type(model).__name__} has no variant and config, so a folder of it could not be loaded again.\n"
             "Make the model with vitrail.create_model."
         )
-    about = {key: getattr(model, key, None) for key in ("labels", "preprocess", "command", *_STATED)}
-    about["preprocess"] = about["preprocess"] or model.config.preprocess
+    about = {key: getattr(model, key, None) for key in ("preprocess", "command", *_STATED)}
+    # The default of a class is not this model's protocol.
+    about["preprocess"] = vars(model).get("preprocess") or getattr(model.config, "preprocess", None)
+    about["metadata"] = dict(getattr(model, "metadata", {}))
     return about
 
 
-def _config(model: Classifier, about: dict[str, Any]) -> dict[str, Any]:
+def _config(model: Model, about: dict[str, Any]) -> dict[str, Any]:
     """Return what `config.json` states: plain values only."""
     values = asdict(model.config)
-    # The protocol has its own file; the size that the model was built for (its position table) may be another.
-    values["image_size"] = values.pop("preprocess")["size"]
-    labels = about["labels"]
-    classes = values.get("num_classes")
-    if labels is not None and classes is not None and len(labels) != classes:
-        raise VitrailError(
-            f"Got {len(labels)} labels for a model of {classes} classes. Give one name a class, in order."
-        )
+    if "preprocess" in values:  # it has its own file; the size that the model was built for may be another
+        values["image_size"] = values.pop("preprocess")["size"]
+    metadata = model.plain_metadata(about["metadata"])
+    if reserved := [key for key in metadata if key in _RESERVED]:
+        raise VitrailError(f"Metadata of a model cannot be called {reserved[0]}: {CONFIG} has a field of this name.")
     file = own_file(model.variant)
     return {
         "format_version": 1,
         "library_name": "vitrail",
+        "task": model.task,
         "variant": model.variant,
         "family": type(model.config).__module__.rpartition(".")[2],
         **({} if file is None else {"architecture_file": file}),
         "config": values,
-        "num_classes": classes,
-        "labels": None if labels is None else [str(label) for label in labels],
+        **metadata,
         "metrics": None if about["metrics"] is None else {key: float(value) for key, value in about["metrics"].items()},
         "dataset": about["dataset"],
         "license": about["license"],
     }
 
 
-def _refuse_altered(model: Classifier, values: dict[str, Any], preprocess: Preprocess) -> None:
+def _refuse_altered(model: Model, values: dict[str, Any], preprocess: Preprocess | None) -> None:
     """Refuse a model whose parts were exchanged: what is written must be what `load_model` can build."""
     if hasattr(model, "unconverted"):
         raise VitrailError(
@@ -199,7 +203,8 @@ def _refuse_altered(model: Classifier, values: dict[str, Any], preprocess: Prepr
             "Save the model that it was made from; vitrail.optimize makes the form anew in a second or so."
         )
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        described = create_model(model.variant, **{**values, "preprocess": preprocess}).state_dict()
+        inputs = {} if preprocess is None else {"preprocess": preprocess}
+        described = create_model(model.variant, **values, **inputs).state_dict()
     wrong = _differing(described, model.state_dict())
     if wrong:
         raise VitrailError(
@@ -209,18 +214,19 @@ def _refuse_altered(model: Classifier, values: dict[str, Any], preprocess: Prepr
 
 
 def _differing(described: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
-    """Name the tensors that only one side has, then those of other shapes."""
+    """Return the tensors that only one side has, then those of other shapes."""
     wrong = sorted(set(described) ^ set(given))
     return wrong + [name for name in described if name in given and described[name].shape != given[name].shape]
 
 
-def _card(model: Classifier, about: dict[str, Any]) -> str:
+def _card(model: Model, about: dict[str, Any]) -> str:
     """Return the card of a model."""
     return model_card(
         str(model.variant),
         parameters=sum(value.numel() for value in model.parameters()),
         preprocess=about["preprocess"],
-        labels=about["labels"],
+        metadata=model.plain_metadata(about["metadata"]),
+        kind=model.kind if model.task == type(model).task else ModelKind(f"A model of the task {model.task}"),
         metrics=about["metrics"],
         dataset=about["dataset"],
         license=about["license"] or "unknown",
@@ -228,7 +234,7 @@ def _card(model: Classifier, about: dict[str, Any]) -> str:
 
 
 def _find(source: str | Path) -> Path:
-    """Return the folder that a source means, after pulling it where it is on the hub."""
+    """Return the folder of a source, after a download if it is on the hub."""
     if str(source).startswith("hf:"):
         from vitrail.weights.hub import pull
 
@@ -244,7 +250,7 @@ def _find(source: str | Path) -> Path:
     )
 
 
-def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+def _fill(model: Model, tensors: dict[str, torch.Tensor], folder: Path) -> None:
     """Put tensors into a model, all of them or none."""
     wrong = _differing(model.state_dict(), tensors)
     if wrong:
@@ -255,8 +261,8 @@ def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> 
     model.load_state_dict(tensors)
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Refuse to replace a folder with files in it that is not a model folder."""
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder is empty or a model folder before it is replaced."""
     if folder.is_dir() and os.listdir(folder) and not is_model_folder(folder):
         raise VitrailError(
             f"{folder} holds other files, and saving a model replaces the whole folder.\n"

@@ -1,4 +1,4 @@
-"""The model that a checkpoint is of: its variant, its sizes, its weights, and what is said of it beside them."""
+"""Rebuild the model of a checkpoint: variant, config, weights and metadata."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,23 +8,23 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.models import catalogue, create_model, family_of, make_config
-from vitrail.weights.checkpoint_io import Checkpoint
+from vitrail.weights.checkpoint_io import RawCheckpoint
 from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.folder import TENSORS, is_model_folder, load_model
 from vitrail.weights.infer_config import differing_fields
 from vitrail.weights.load import Source, load_weights, read_source
-from vitrail.weights.metadata import Metadata, contradictions, statement_of
+from vitrail.weights.metadata import Metadata, contradictions, read_metadata
 
 
 @dataclass
 class LoadedModel:
-    """A model built for a checkpoint and filled with it.
+    """A model built from a checkpoint.
 
     Args:
-        model: the model, with `labels` where names of the classes are known.
-        format: the library whose names the tensors had.
+        model: the model, with `labels` if the names of the classes are known.
+        format: library of the checkpoint's key names.
         also: other variants with the same tensors.
-        notes: what was done to find the tensors and the sizes.
+        notes: steps taken to find the tensors and the sizes.
     """
 
     model: Any
@@ -34,19 +34,18 @@ class LoadedModel:
 
 
 def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -> LoadedModel:
-    """Build the model that a checkpoint is of, at its own sizes, so that nothing is resized and nothing is lost.
+    """Rebuild the model of a checkpoint at its own sizes, without resizing or loss.
 
-    Sizes come from `fields`, else from the shapes of the tensors, else from what a `config.json` or the file's header
-    says, else from the variant. Where libraries answer differently with the same weights, the names of the tensors say
-    whose answers are meant.
+    Sizes come from `fields`, else from the shapes of the tensors, else from a `config.json` or the file's header, else
+    from the variant. If libraries compute different logits with the same weights, the key names select the library.
 
     Args:
         source: a file, a folder, `hf:org/name@revision` or a state dict. A model folder brings its own config.
-        variant: name of the variant; found by what is said, by keys and by shapes when None.
-        fields: fields of the config that neither shapes nor a `config.json` tell, such as `num_heads=4`.
+        variant: name of the variant; detected from metadata, keys and shapes if None.
+        fields: fields of the config that neither shapes nor a `config.json` determine, such as `num_heads=4`.
 
     Raises:
-        VitrailError: the variant is not the checkpoint's, or something that decides its answers is not known.
+        VitrailError: the variant is not the checkpoint's, or a field that changes its logits is unknown.
         DataError: the source cannot be read or recognised.
 
     Example:
@@ -61,7 +60,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
     if ours_whole and variant in (None, checkpoint.stated) and not fields:
         return LoadedModel(load_model(checkpoint.folder or ""), form.name, notes=checkpoint.notes)
-    said = statement_of(checkpoint, form)
+    said = read_metadata(checkpoint, form)
     if not said.complete:
         said = replace(said, fields={**form.answers, **said.fields})
     ours, names = found.mapped.tensors, looks_like(found.mapped.tensors, form.families)
@@ -81,11 +80,11 @@ def _own(ours: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     return differing_fields(ours, make_config(name))
 
 
-def _choose(variant: str | None, names: list[str], checkpoint: Checkpoint, found: Detected, said: Metadata) -> str:
-    """Choose the variant: the one asked for, the one that is stated, the one that it looks like, the closest."""
+def _choose(variant: str | None, names: list[str], checkpoint: RawCheckpoint, found: Detected, said: Metadata) -> str:
+    """Choose the variant: the argument, else the metadata's, else the matching one, else the closest."""
     came_as, families = found.format.name, found.format.families
     if variant is not None:
-        foreign = families and family_of(variant) not in families  # an unknown name is told with its nearest
+        foreign = families and family_of(variant) not in families  # an unknown name raises with the nearest ones
         if foreign or (names and variant not in names and not said.complete):
             what = names[0] if names else " or ".join(families)
             raise VitrailError(
@@ -117,7 +116,7 @@ def _choose(variant: str | None, names: list[str], checkpoint: Checkpoint, found
 def _fields(
     ours: Mapping[str, Tensor], name: str, said: Metadata, given: Mapping[str, Any], origin: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the fields in which the model is not its variant, and what is told of them."""
+    """Return the fields that differ from the variant, and notes on them."""
     stated = {**said.fields, **({} if said.preprocess is None else {"preprocess": said.preprocess})}
     config = make_config(name, **stated)
     own = differing_fields(ours, config)
@@ -145,15 +144,15 @@ def _fields(
 
 
 def _untold(config: Any, own: Mapping[str, Any]) -> list[str]:
-    """Name the fields that decide the answers, do not show in shapes, and cannot be the variant's."""
+    """Return the fields that change the logits, are not in the shapes, and cannot be the variant's."""
     heads = "dim" in own and type(getattr(config, "num_heads", None)) is int
     heads = heads or ("dims" in own and "num_heads" not in own and hasattr(config, "num_heads"))
     dilations = len(own.get("depths", ())) not in (0, len(getattr(config, "dilations", own.get("depths", ()))))
     return ["num_heads"] * heads + ["dilations"] * dilations
 
 
-def _fill(model: Any, checkpoint: Checkpoint, found: Detected) -> None:
-    """Put the weights into the model, and refuse what would not be the same model."""
+def _fill(model: Any, checkpoint: RawCheckpoint, found: Detected) -> None:
+    """Load the weights into the model, and raise an error if it is not the same model."""
     wrong = contradictions(checkpoint.config, found.format, model.config)
     if wrong:
         raise VitrailError(

@@ -1,6 +1,6 @@
 """Model folders and checkpoints on the Hugging Face hub, always at one commit.
 
-A name such as `main` moves; what it points to is looked up once, and the commit is what is fetched and recorded.
+A branch such as `main` moves: it is resolved to a commit once, and that commit is downloaded and recorded.
 """
 
 import re
@@ -18,12 +18,12 @@ _WANTED = ["*.json", "*.safetensors", "*.bin", "*.npz", "*.pth", "*.pt", "README
 
 
 def pull(source: str, *, endpoint: str | None = None, cache: str | Path | None = None) -> Path:
-    """Fetch what a hub id names, at one commit, and return the local folder.
+    """Download a hub id at one commit, and return the local folder.
 
     Args:
         source: `hf:org/name`, `hf:org/name@branch-or-tag` or `hf:org/name@commit`.
-        endpoint: address of the hub; huggingface_hub's own choice when None.
-        cache: folder to keep files in; huggingface_hub's own choice when None.
+        endpoint: address of the hub; huggingface_hub's default if None.
+        cache: cache folder; huggingface_hub's default if None.
 
     Raises:
         VitrailError: the extra is not installed, the id is malformed, or the hub does not have it.
@@ -38,7 +38,7 @@ def pull(source: str, *, endpoint: str | None = None, cache: str | Path | None =
 
 
 def pinned(source: str, *, endpoint: str | None = None) -> str:
-    """Return a hub id whose revision is a commit: the same when it is one, else what the hub says that it points to.
+    """Return a hub id with its revision resolved to a commit.
 
     Args:
         source: `hf:org/name`, with or without `@revision`.
@@ -61,16 +61,16 @@ def push(
     token: str | None = None,
     endpoint: str | None = None,
 ) -> str:
-    """Upload a model folder as one commit, and return the hub id with that commit.
+    """Upload a model folder as one commit and return the hub id with that commit.
 
-    Every checksum is verified first: a damaged folder is not passed on.
+    Every checksum is verified first: a damaged folder is not uploaded.
 
     Args:
-        folder: a folder that `save_model` wrote.
+        folder: a model folder from `save_model`.
         target: `hf:org/name` or `hf:org/name@branch`.
         message: the commit's message.
         private: whether a repository that does not exist yet is made private.
-        token: access token; the one that `hf auth login` stored when None.
+        token: access token; that of `hf auth login` if None.
         endpoint: address of the hub.
     """
     listed = [*verify(folder)["files"], "manifest.json"]
@@ -85,7 +85,7 @@ def push(
 
 
 class _Refusals:
-    """Turns what the hub's client raises into an error that says what to do."""
+    """Converts exceptions of the hub's client to errors with a remedy."""
 
     def __init__(self, source: str):
         self.source = source
@@ -101,7 +101,7 @@ class _Refusals:
                 f"The hub has no {self.source}: {first}\n"
                 "Check the spelling and the revision; a private one needs: hf auth login"
             ) from error
-        # The client's transport (httpx, whichever of its names) is no dependency of ours, so its error is told by name.
+        # The client's transport (httpx, whichever of its names) is not our dependency, so its error is matched by name.
         names = {kind.__name__ for kind in type(error).__mro__}
         if isinstance(error, OSError) or names & {"LocalEntryNotFoundError", "TransportError"}:
             raise VitrailError(
@@ -121,7 +121,7 @@ def _split(source: str) -> tuple[str, str | None]:
 
 
 def _library() -> ModuleType:
-    """Import huggingface_hub, or say how to install it."""
+    """Import huggingface_hub, or raise an error with the install command."""
     try:
         return import_module("huggingface_hub")
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A folder that transformers loads: its own `config.json` and processor beside the tensors under its names."""
+"""Write a folder for transformers: its `config.json`, its processor, and tensors with its key names."""
 
 import os
 from collections.abc import Mapping
@@ -16,21 +16,21 @@ from vitrail.weights.processor import to_processor
 
 
 def write_huggingface_folder(folder: Path, form: Format, tensors: Mapping[str, Tensor], model: Any) -> None:
-    """Write what `AutoModelForImageClassification` and `AutoImageProcessor` read, whole or not at all.
+    """Write a folder for `AutoModelForImageClassification` and `AutoImageProcessor` atomically.
 
     Args:
-        folder: where to write; an earlier folder of this kind is replaced.
-        form: the format that the tensors are in.
-        tensors: the tensors under transformers' names.
-        model: the model that they came from; its `labels` and `preprocess` go along.
+        folder: the output folder; an earlier folder of this kind is replaced.
+        form: the format of the tensors.
+        tensors: the tensors with transformers' key names.
+        model: their model; its `labels` and `preprocess` are written too.
 
     Raises:
-        VitrailError: the place holds other files.
+        VitrailError: the folder holds other files.
     """
     if folder.is_dir() and not {CONFIG, TENSORS, PROCESSOR}.issuperset(os.listdir(folder)):
         raise VitrailError(f"{folder} holds other files, and writing replaces the whole folder. Choose a new one.")
     assert form.describe is not None
-    # transformers keeps what it does not know; the name lets `convert` find the variant again.
+    # transformers keeps unknown fields; the name lets `convert` find the variant again.
     config = {**form.describe(model.config), **_labels(model), "variant": model.variant}
     with replace_folder(folder) as new:
         write_file(new / CONFIG, dump_json(config))

@@ -1,4 +1,4 @@
-"""What the shapes of tensors say of a model: the fields of its config in which it is not what a config says."""
+"""Infer config fields from the shapes of tensors."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,12 +18,12 @@ _UNIT = re.compile(r"backbone\.stages\.\d+\.entry\.conv1\.weight")
 
 
 def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
-    """Return the fields in which tensors under our names differ from a config, as far as shapes tell.
+    """Return the config fields in which tensors differ from a config, as far as shapes determine them.
 
-    They do not tell how many heads share the channels of a ViT, dilations, or what is no number of a tensor.
+    Shapes do not determine the number of heads of a ViT, dilations, or fields that are not the size of a tensor.
 
     Args:
-        ours: tensors under our names.
+        ours: tensors with our key names.
         config: the config of a variant of their architecture.
 
     Example:
@@ -57,12 +57,12 @@ def _num_classes(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
 
 
 def _in_channels(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
-    """Return what the first convolution takes."""
+    """Return the input channels of the first convolution."""
     return next((shape[1] for key, shape in shapes.items() if key.startswith(_STEM) and len(shape) == 4), None)
 
 
 def _blocks(shapes: Shapes) -> list[int]:
-    """Return how many blocks each stage has."""
+    """Return the number of blocks of each stage."""
     found = {(int(key[1]), int(key[2])) for name in shapes if (key := _BLOCK.match(name))}
     return [sum(stage == s for stage, _ in found) for s in range(1 + max((s for s, _ in found), default=-1))]
 
@@ -91,12 +91,12 @@ def _depths(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _width(shapes: Shapes, stage: int) -> int | None:
-    keys = [f"backbone.stages.{stage}.blocks.0.{block}norm1.weight" for block in ("", "outer.")]
+    keys = [f"backbone.stages.{stage}.blocks.0.{norm}.weight" for norm in ("norm1", "outer.norm1", "norm")]
     return next((shapes[key][0] for key in keys if key in shapes), None)
 
 
 def _dim(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
-    """Return the width of the first stage, of the stem of a ResNet, or of the encoder behind a ResNet."""
+    """Return the width of the first stage, of a ResNet's stem, or of a hybrid's encoder."""
     if "depth" in stated:
         return _width(shapes, len(_blocks(shapes)) - 1)
     return shapes.get(_STEM + "conv.weight", (_width(shapes, 0),))[0]
@@ -132,7 +132,7 @@ def _patch_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
 
 
 def _ratio(of: str, field: str) -> Callable[[Shapes, Mapping[str, Any]], float | None]:
-    """Return what measures the hidden width of MLPs as a multiple of the model's, so that all are found again."""
+    """Return a function for the MLP ratio, exact enough that every hidden width is reproduced."""
 
     def measure(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
         names = [f"backbone.stages.{stage}.blocks.0.{of}.fc2.weight" for stage in range(len(_blocks(shapes)))]
@@ -148,7 +148,7 @@ def _ratio(of: str, field: str) -> Callable[[Shapes, Mapping[str, Any]], float |
 
 
 def _layer_scale(shapes: Shapes, stated: Mapping[str, Any]) -> float | None:
-    """Return a value to begin at where there are scales and the config has none: what was learned replaces it."""
+    """Return an initial value if the tensors have layer scales and the config has none; the weights replace it."""
     has = any(key.endswith(".scale1.gamma") for key in shapes)
     return 1e-5 if has and stated["layer_scale"] is None else None
 
@@ -186,7 +186,7 @@ def _linear(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
 
 
 def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
-    """Return the image size that positions or a token MLP were learned at, where it is not the config's."""
+    """Return the image size of the position table or token MLP if it is not the config's."""
     prefix = next((shape[1] for key, shape in shapes.items() if key.endswith(".tokens")), 0)
     rows = next((shape[1] for key, shape in shapes.items() if key.endswith(".table") and len(shape) == 3), 0)
     cells = rows if rows == round(rows**0.5) ** 2 else rows - prefix  # a square table has no place for the prefix
@@ -201,7 +201,7 @@ def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
 
 
 def _rows(key: str, axis: int = 0) -> Callable[[Shapes, Mapping[str, Any]], int | None]:
-    """Return what measures one side of a table or a layer."""
+    """Return a function for the size of one axis of a table or a layer."""
     return lambda shapes, stated: shapes[key][axis] if key in shapes else None
 
 

@@ -1,12 +1,12 @@
-"""One side of a key map's rule: a key with places in it.
+"""One side of a key map's rule: a key with placeholders.
 
-| place | stands for |
+| placeholder | matches |
 |---|---|
 | `{i}` | a number; the same letter is the same number on both sides |
-| `{s+1}`, `{2s+1}` | a number counted otherwise; `{i+1:02}` is written with two digits |
+| `{s+1}`, `{2s+1}` | a number with an offset or factor; `{i+1:02}` is written with two digits |
 | `{weight\\|bias}` | one of these words; on the other side the word at the same position |
 | `{*}` | any text |
-| `(vit.)` | text that may be missing when read, and is always written |
+| `(vit.)` | text that is optional when read, and always written |
 """
 
 import re
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"(?P<times>\d*)(?P<name>[a-z])(?P<plus>[+-]\d+)?(:0(?P<wid
 
 
 class Number(NamedTuple):
-    """A place for `times * name + plus`, with at least `width` digits."""
+    """Placeholder for `times * name + plus`, with at least `width` digits."""
 
     name: str
     times: int = 1
@@ -27,7 +27,7 @@ class Number(NamedTuple):
     width: int = 1
 
     def read(self, text: str) -> int | None:
-        """Return the number that `name` must be for this text, or None."""
+        """Return the value of `name` for this text, or None."""
         value, rest = divmod(int(text) - self.plus, self.times)
         return value if rest == 0 and value >= 0 and self.write(value) == text else None
 
@@ -36,8 +36,8 @@ class Number(NamedTuple):
         return f"{self.times * int(value) + self.plus:0{self.width}}"
 
 
-class Choice(NamedTuple):
-    """A place for one of some words."""
+class WordChoice(NamedTuple):
+    """Placeholder for one of several words."""
 
     name: str
     words: tuple[str, ...]
@@ -52,7 +52,7 @@ class Choice(NamedTuple):
 
 
 class Anything(NamedTuple):
-    """A place for any text."""
+    """Placeholder for any text."""
 
     name: str = "*"
 
@@ -78,7 +78,7 @@ class Pattern:
 
     def __init__(self, text: str):
         self.text = text
-        self.parts: list[str | Number | Choice | Anything] = []
+        self.parts: list[str | Number | WordChoice | Anything] = []
         expression, end = "", 0
         for place in _PLACE.finditer(text):
             literal = text[end : place.start()]
@@ -94,13 +94,13 @@ class Pattern:
         self.expression = re.compile(expression + re.escape(text[end:]))
 
     def _add(self, inside: str) -> str:
-        """Add a place, and return the expression that finds its text."""
+        """Add a placeholder, and return the regular expression for its text."""
         if inside == "*":
             self.parts.append(Anything())
             return "(.+)"
         if "|" in inside:
-            count = sum(isinstance(part, Choice) for part in self.parts)
-            self.parts.append(Choice(f"|{count}", tuple(inside.split("|"))))
+            count = sum(isinstance(part, WordChoice) for part in self.parts)
+            self.parts.append(WordChoice(f"|{count}", tuple(inside.split("|"))))
             return f"({'|'.join(re.escape(word) for word in inside.split('|'))})"
         number = _NUMBER.fullmatch(inside)
         assert number, f"{self.text}: {{{inside}}} is no place"
@@ -109,12 +109,12 @@ class Pattern:
         return r"(\d+)"
 
     @property
-    def places(self) -> list[Number | Choice | Anything]:
-        """The places, from left to right."""
+    def places(self) -> list[Number | WordChoice | Anything]:
+        """The placeholders, from left to right."""
         return [part for part in self.parts if not isinstance(part, str)]
 
     def match(self, key: str) -> Binding | None:
-        """Return what each place stands for in `key`, or None where the key does not fit."""
+        """Return the value of each placeholder in `key`, or None if the key does not match."""
         found = self.expression.fullmatch(key)
         if found is None:
             return None
@@ -126,6 +126,6 @@ class Pattern:
         return tuple(sorted(values.items()))
 
     def fill(self, binding: Binding) -> str:
-        """Return the key in which each place holds what it stands for."""
+        """Return the key with the placeholders replaced by their values."""
         values = dict(binding)
         return "".join(part if isinstance(part, str) else part.write(values[part.name]) for part in self.parts)

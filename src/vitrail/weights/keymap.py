@@ -1,6 +1,6 @@
 """Key maps: `their pattern <-> our pattern`, read in either direction.
 
-A format is a list of rules, and both converters follow from it: nothing is written twice, so nothing can disagree.
+A format is a list of rules, and both converters are derived from it, so they cannot disagree.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,12 +18,12 @@ _compiled = cache(Pattern)
 
 @dataclass(frozen=True)
 class Rule:
-    """Their key or keys, our key or keys, and what happens to the tensors in between.
+    """Rule of a key map: keys of the library, our keys, and the transform of the tensors.
 
     Args:
-        theirs: pattern, or several when one of our tensors is made of several of theirs.
-        ours: pattern, or several; none where we do not store what they store.
-        operation: what turns theirs into ours and back.
+        theirs: pattern of the library's key, or several if they form one of our tensors.
+        ours: pattern of our key, or several; none if we do not store the tensor.
+        operation: invertible transform from theirs to ours.
     """
 
     theirs: str | tuple[str, ...]
@@ -40,17 +40,17 @@ class Rule:
 
 @dataclass(frozen=True)
 class Format:
-    """How one library names the weights of one architecture.
+    """Key map of one library for one architecture.
 
     Args:
         name: the library: `timm`, `torchvision`, `huggingface`, `official`...
-        families: the architectures of ours that it describes.
-        rules: what becomes what.
-        marks: patterns that must each fit some key of a checkpoint in this format.
+        families: the architectures that it covers.
+        rules: the rules of the key map.
+        marks: required keys: patterns that must each match some key of a checkpoint in this format.
         writes: whether `convert --to` writes it; False for names that a library no longer, or not yet, keeps in files.
-        describe: what the library's own `config.json` says of a model with this config of ours, where it has one.
-        states: the other way: the fields of our config that such a file says and shapes do not.
-        answers: fields of our config by which all models of the library answer, where ours have a choice.
+        describe: function from our config to the library's `config.json`, if it has one.
+        states: the inverse: fields of our config from such a file that shapes do not determine.
+        answers: fields of our config that are the same for all models of the library.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Format:
     answers: Mapping[str, Any] = field(default_factory=dict)
 
     def marked(self, keys: Iterable[str]) -> bool:
-        """Say whether a checkpoint with these keys can be in this format."""
+        """Return whether a checkpoint with these keys can be in this format."""
         keys = list(keys)
         return all(any(_compiled(mark).match(key) is not None for key in keys) for mark in self.marks)
 
     def read(self, theirs: Mapping[str, Tensor], config: Any = None) -> "ConvertedState":
-        """Turn their tensors into ours; if `reads_config`, the values are right with the config of the model alone."""
+        """Convert tensors of the library to ours; `config` is required if `reads_config`."""
         return _apply(self.rules, theirs, 0, config)
 
     @property
@@ -77,18 +77,18 @@ class Format:
         return any(hasattr(rule.operation, "read_with") for rule in self.rules)
 
     def write(self, ours: Mapping[str, Tensor], config: Any) -> "ConvertedState":
-        """Turn our tensors into theirs; `config` tells what the shapes alone do not, such as the number of heads."""
+        """Convert our tensors to the library's; `config` has the fields that shapes lack, such as the heads."""
         return _apply(self.rules, ours, 1, config)
 
 
 @dataclass
 class ConvertedState:
-    """Tensors under their new names, and what did not get through.
+    """Converted state dict, and the keys that were not converted.
 
     Args:
         tensors: by new key.
-        unexpected: source keys that no rule knows.
-        incomplete: source keys that a rule needs beside others and did not find.
+        unexpected: source keys that no rule matches.
+        incomplete: source keys of a rule whose other keys are missing.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def renamed(said: Mapping[str, Any], **theirs: str) -> dict[str, Any]:
 
 
 def _apply(rules: Iterable[Rule], tensors: Mapping[str, Tensor], side: int, config: Any) -> ConvertedState:
-    """Gather the keys that each rule needs, then run its operation. `side` is where the tensors come from."""
+    """Collect the keys of each rule, then apply its transform; `side` is the side of the source tensors."""
     result = ConvertedState()
     rules = tuple(rules)
     groups: dict[tuple[int, Binding], dict[int, str]] = {}
@@ -129,7 +129,7 @@ def _apply(rules: Iterable[Rule], tensors: Mapping[str, Tensor], side: int, conf
 def _convert(
     rule: Rule, binding: Binding, found: dict, tensors: Mapping, side: int, config: Any, result: ConvertedState
 ) -> None:
-    """Run one rule for one binding of its places."""
+    """Apply one rule for one binding of its placeholders."""
     sources, targets = rule.patterns[side], rule.patterns[1 - side]
     absent = [pattern.fill(binding) for slot, pattern in enumerate(sources) if slot not in found]
     if absent:

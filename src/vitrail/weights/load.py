@@ -1,4 +1,4 @@
-"""Weights from everywhere into a model: detect the format, map the names, adapt the sizes, and say what was done."""
+"""Load a checkpoint into a model: detect the format, map the keys, adapt the sizes, report the changes."""
 
 import logging
 from collections.abc import Mapping
@@ -10,28 +10,28 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.weights.adapt import Adapted, adapt
-from vitrail.weights.checkpoint_io import Checkpoint, read_checkpoint
+from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
 from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.manifest import MANIFEST, verify
 
-Source = str | Path | Mapping[str, Tensor] | Checkpoint
+Source = str | Path | Mapping[str, Tensor] | RawCheckpoint
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class LoadReport:
-    """What `load_weights` did.
+    """Report of `load_weights`.
 
     Args:
-        source: where the weights came from; a hub id has its commit.
-        format: the library whose names they had.
-        loaded: how many tensors of the model were filled.
-        adapted: what was done to make a tensor fit, by key.
-        kept: keys that stay as they were initialised, with the reason.
-        missing: keys of the model that the checkpoint has not (only with `strict=False`).
-        unexpected: keys of the checkpoint that the model has not (only with `strict=False`).
-        notes: what was done to find the tensors.
+        source: source of the weights; a hub id has its commit.
+        format: library of the checkpoint's key names.
+        loaded: number of tensors loaded.
+        adapted: change of each adapted tensor, by key.
+        kept: keys that keep their initial values, with the reason.
+        missing: keys of the model that are not in the checkpoint (only with `strict=False`).
+        unexpected: keys of the checkpoint that are not in the model (only with `strict=False`).
+        notes: steps taken to find the tensors.
     """
 
     source: str
@@ -53,18 +53,18 @@ class LoadReport:
 
 
 def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> LoadReport:
-    """Fill a model with weights in any known format, adapting what differs in size, and report what was done.
+    """Load weights in any known format, adapting tensors of other sizes, and report the changes.
 
     Sizes that are adapted: the number of classes (the head stays as initialised), input channels, position tables,
-    window size, patch size. What is left as initialised is also logged as a warning.
+    window size, patch size. Tensors that keep their initial values are also logged as a warning.
 
     Args:
-        model: a model from `create_model`; it is changed only when everything fits.
-        source: a file, a folder, `hf:org/name@revision`, a state dict, or a checkpoint that was read before.
+        model: a model from `create_model`; it is changed only if everything fits.
+        source: a file, a folder, `hf:org/name@revision`, a state dict, or a `RawCheckpoint`.
         strict: whether missing and unexpected keys are an error.
 
     Raises:
-        VitrailError: the weights are another model's; the message says what differs, and what they look like.
+        VitrailError: the weights are another model's; the message names the differences and the detected variants.
         DataError: the file cannot be read, or is in no known format.
 
     Example:
@@ -101,7 +101,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
 
 @dataclass
 class _Misfits:
-    """Where a checkpoint and a model disagree."""
+    """Mismatches between a checkpoint and a model."""
 
     missing: list[str]
     unexpected: list[str]
@@ -118,19 +118,19 @@ class _Misfits:
         )
 
 
-def read_source(source: Source) -> Checkpoint:
-    """Read a file, a folder, a hub id or a state dict; a folder of ours is checked against its manifest first."""
-    if isinstance(source, Checkpoint):
+def read_source(source: Source) -> RawCheckpoint:
+    """Read a file, a folder, a hub id or a state dict; a model folder is checked against its manifest first."""
+    if isinstance(source, RawCheckpoint):
         return source
     if isinstance(source, Mapping):
-        return Checkpoint(dict(source), "state dict")
+        return RawCheckpoint(dict(source), "state dict")
     if (Path(source) / MANIFEST).is_file():
         verify(source)
     return read_checkpoint(source)
 
 
 def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
-    """Leave the checkpoint's head out where the model has none."""
+    """Drop the checkpoint's head if the model has none."""
     if not any(key.startswith("head.linear.") for key in own):
         for key in [key for key in adapted.tensors if key.startswith("head.") and key not in own]:
             del adapted.tensors[key]
@@ -138,12 +138,12 @@ def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
 
 
 def _any_fits(adapted: Adapted, own: Mapping[str, Tensor], misfits: _Misfits) -> bool:
-    """Say whether at least one tensor of the trunk has a place in the model."""
+    """Return whether at least one backbone tensor fits the model."""
     return any(key in own and not key.startswith("head.") for key in adapted.tensors)
 
 
-def _explain(misfits: _Misfits, model: nn.Module, checkpoint: Checkpoint, found: Detected) -> str:
-    """Say why a checkpoint does not fit, what it looks like, and what to do, in at most six lines."""
+def _explain(misfits: _Misfits, model: nn.Module, checkpoint: RawCheckpoint, found: Detected) -> str:
+    """Return the error message for a mismatch: tensors, detected variants, remedy; at most six lines."""
     own, got = model.state_dict(), found.mapped.tensors
     variant = getattr(model, "variant", "") or type(model).__name__
     lines = [f"{checkpoint.origin} does not fit {variant}:"]
@@ -168,12 +168,12 @@ def _explain(misfits: _Misfits, model: nn.Module, checkpoint: Checkpoint, found:
 
 
 def _some(keys: list[str]) -> str:
-    """Show the first keys of many."""
+    """Format the first keys of a list."""
     return f"{', '.join(keys[:2])}" + (f" and {len(keys) - 2} more" if len(keys) > 2 else "")
 
 
 def _grouped(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Tell a fact that many keys share once."""
+    """Group the keys that share a fact."""
     by_fact: dict[str, list[str]] = {}
     for key, fact in facts.items():
         by_fact.setdefault(str(fact), []).append(key)

@@ -1,4 +1,4 @@
-"""The manifest of a model folder: a checksum of every file and of every tensor, and what made them.
+"""The manifest of a model folder: a checksum of every file and of every tensor, versions and command.
 
 `write_manifest` writes it last; `verify` reads it first and names the file, and in a weight file the tensor, that
 changed.
@@ -26,8 +26,8 @@ FORMAT_VERSION = 1
 def write_manifest(folder: str | Path, command: str | None = None) -> dict[str, Any]:
     """Write `manifest.json` for the files that are in `folder` now, and return it.
 
-    Call it after a change made on purpose (a better README, other labels), so that the folder loads again. The command
-    that an earlier manifest states is kept unless another is given.
+    Call it after an intended change (a better README, other labels), so that the folder loads again. The command of an
+    earlier manifest is kept unless another is given.
 
     Args:
         folder: a model folder.
@@ -119,12 +119,12 @@ def tensor_facts(tensor: Tensor) -> dict[str, Any]:
 
 
 def dump_json(value: Any) -> bytes:
-    """Write JSON for people and for checksums: indented, one order, ends in a new line."""
+    """Serialise to JSON: indented UTF-8 with a final newline."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _difference(folder: Path, name: str, stated: dict, found: dict, tensors: dict) -> str:
-    """Say how a file differs from what the manifest states, down to the tensor."""
+    """Describe how a file differs from the manifest, down to the tensor."""
     if found["size"] != stated["size"]:
         what = f"{name} has {found['size']:,} bytes, the manifest states {stated['size']:,}"
     else:
@@ -141,7 +141,7 @@ def _difference(folder: Path, name: str, stated: dict, found: dict, tensors: dic
 
 
 def _changed_tensors(path: Path, stated: dict) -> str:
-    """Name the tensors whose bytes differ from the manifest."""
+    """List the tensors whose bytes differ from the manifest."""
     try:
         found = tensor_checksums(path)
     except (SafetensorError, OSError) as error:
@@ -154,7 +154,7 @@ def _changed_tensors(path: Path, stated: dict) -> str:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    """Parse a manifest far enough that its parts can be asked for."""
+    """Parse a manifest and check that its required fields exist."""
     try:
         manifest = json.loads(path.read_bytes())
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

@@ -1,6 +1,6 @@
-"""What is said of a model beside its tensors: in the header of a safetensors file of ours, or in a `config.json`.
+"""Checkpoint metadata: from the header of our safetensors files, or from a `config.json`.
 
-Tensors do not tell all: how many heads share the channels, what an image must look like, what the classes are called.
+Tensors alone do not determine the number of heads, the preprocessing and the class names.
 """
 
 import json
@@ -11,26 +11,26 @@ from typing import Any
 
 from vitrail.errors import DataError
 from vitrail.preprocess import Preprocess
-from vitrail.weights.checkpoint_io import HEADER, Checkpoint
+from vitrail.weights.checkpoint_io import HEADER, RawCheckpoint
 from vitrail.weights.keymap import Format, renamed
 from vitrail.weights.processor import from_processor
 
 PROCESSOR = "preprocessor_config.json"
 
-# What a library's config.json says beside what decides the answers.
+# Fields of a library's config.json that do not change the logits.
 _IDLE = {"architectures", "drop_path_rate", "image_size", "layer_norm_eps", "layer_scale_init_value"}
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is said of a model.
+    """Checkpoint metadata.
 
     Args:
-        fields: of our config.
-        preprocess: how images are made ready.
+        fields: fields of our config.
+        preprocess: the evaluation protocol.
         labels: the names of the classes.
-        complete: whether all fields are said, so that nothing has to be taken from a variant.
-        notes: what was said and could not be understood.
+        complete: whether all fields are present, so that none is taken from a variant.
+        notes: metadata that could not be parsed.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
@@ -40,14 +40,14 @@ class Metadata:
     notes: tuple[str, ...] = ()
 
 
-def statement_of(checkpoint: Checkpoint, form: Format) -> Metadata:
-    """Read what is said of a model in our own words, or in those of the library whose names the tensors have."""
+def read_metadata(checkpoint: RawCheckpoint, form: Format) -> Metadata:
+    """Read the metadata of a checkpoint in our format, or in that of the library of its key names."""
     said = checkpoint.config
     fields, labels, preprocess = (said.get(key) for key in ("config", "labels", "preprocess"))
     states = form.states if "model_type" in said else None
     whole = isinstance(fields, dict) and checkpoint.stated is not None
     if not whole and states is None:
-        args = said.get("model_args")  # timm's word for what differs from the variant
+        args = said.get("model_args")  # timm's overrides of the variant
         return Metadata(renamed(args, num_heads="num_heads", image_size="img_size") if isinstance(args, dict) else {})
     protocol, notes = (preprocess, ()) if isinstance(preprocess, dict) else _protocol(checkpoint.folder)
     protocol = Preprocess.from_dict(protocol) if isinstance(protocol, dict) else protocol
@@ -58,7 +58,7 @@ def statement_of(checkpoint: Checkpoint, form: Format) -> Metadata:
 
 
 def header_of(model: Any) -> dict[str, str]:
-    """Return what a safetensors file of any library's names says of a model of ours, which others pass over."""
+    """Return our entry for a safetensors header, which other libraries ignore."""
     values = asdict(model.config)
     said = {"variant": model.variant, "config": values, "labels": getattr(model, "labels", None)}
     if "preprocess" in values:
@@ -68,7 +68,7 @@ def header_of(model: Any) -> dict[str, str]:
 
 
 def contradictions(config: Mapping[str, Any], form: Format, ours: Any) -> list[str]:
-    """Name what a library's `config.json` says and a model of ours with the config `ours` does not do."""
+    """Return the fields of a library's `config.json` that contradict the config `ours`."""
     if form.describe is None or "model_type" not in config:
         return []
     does = form.describe(ours).items()
@@ -76,7 +76,7 @@ def contradictions(config: Mapping[str, Any], form: Format, ours: Any) -> list[s
 
 
 def _protocol(folder: Path | None) -> tuple[Preprocess | None, tuple[str, ...]]:
-    """Read how images are made ready, where a folder says so."""
+    """Read the evaluation protocol of a folder, if it has one."""
     if folder is None or not (folder / PROCESSOR).is_file():
         return None, ()
     try:
@@ -87,7 +87,7 @@ def _protocol(folder: Path | None) -> tuple[Preprocess | None, tuple[str, ...]]:
 
 
 def _names(id2label: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes in order; transformers makes up `LABEL_0`... where there are none."""
+    """Return the names of the classes in order; transformers writes `LABEL_0`... if there are none."""
     if not isinstance(id2label, dict) or set(id2label) != {str(number) for number in range(len(id2label))}:
         return None
     names = tuple(str(id2label[str(number)]) for number in range(len(id2label)))

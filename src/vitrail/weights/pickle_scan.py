@@ -1,4 +1,4 @@
-"""What a pickle would import, found without running it."""
+"""List the imports of a pickle without running it."""
 
 import pickletools
 import zipfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from vitrail.errors import DataError
 from vitrail.weights.zip_check import DAMAGED_ZIP
 
-# What `torch.load(weights_only=True)` itself understands, plus the argument bag of training scripts.
+# Modules that `torch.load(weights_only=True)` accepts, plus `argparse.Namespace` of training scripts.
 _DATA = ("torch", "torch._utils", "torch.storage", "torch.serialization", "collections", "_codecs", "argparse", "numpy")
 _DATA_NAMES = {
     *("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_qtensor"),
@@ -29,11 +29,11 @@ _DATA_NAMES = {
 }
 
 
-def refuse_code(path: Path) -> None:
-    """Raise an error that names what a pickle wants to import beyond plain data.
+def check_imports(path: Path) -> None:
+    """Raise an error that names the imports of a pickle other than plain data.
 
-    This only words the refusal: what keeps code from running is `torch.load(weights_only=True)`, which comes after and
-    trusts nothing found here.
+    This only improves the error message: `torch.load(weights_only=True)`, which follows, prevents code from running and
+    does not depend on this scan.
 
     Raises:
         DataError: the pickle imports something that is not data.
@@ -67,7 +67,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def _globals(file) -> Iterator[str]:
-    """Yield the names of one pickle: written out, or put together from the strings before."""
+    """Yield the names of one pickle: literal, or assembled from the preceding strings."""
     texts: list[str] = []
     memo: dict[object, str | None] = {}
     last: str | None = None  # the text that was pushed just now, if it was one
@@ -90,7 +90,7 @@ def _globals(file) -> Iterator[str]:
 
 
 def _is_data(name: str) -> bool:
-    """Say whether a dotted name is one of those that stand for plain data."""
+    """Return whether a dotted name is plain data."""
     module, _, leaf = name.rpartition(".")
     known = module in _DATA or module.startswith(("torch.", "numpy."))
     is_type = module == "torch" and (leaf.endswith("Storage") or leaf in _dtypes())
@@ -99,7 +99,7 @@ def _is_data(name: str) -> bool:
 
 
 def _dtypes() -> set[str]:
-    """Return the names of PyTorch's number types."""
+    """Return the names of PyTorch's dtypes."""
     import torch
 
     return {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)}

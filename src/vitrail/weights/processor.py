@@ -10,7 +10,7 @@ _FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 
 
 def to_processor(preprocess: Preprocess) -> dict[str, Any]:
-    """Return what transformers' `BitImageProcessor` (resize the short side, crop the centre) calls this protocol.
+    """Return this protocol as fields of transformers' `BitImageProcessor` (resize the short side, crop the centre).
 
     It cuts an odd border one pixel further left or up than we do.
     """
@@ -37,7 +37,7 @@ def from_processor(fields: dict[str, Any]) -> Preprocess:
     A processor that resizes straight to a square (ViT's) has no crop: the share is then 1.
 
     Raises:
-        DataError: a field is missing or says something that `Preprocess` cannot.
+        DataError: a field is missing or has a value that `Preprocess` does not support.
 
     Example:
         >>> from_processor(to_processor(Preprocess(size=384, crop=1.0))).size
@@ -62,7 +62,7 @@ def from_processor(fields: dict[str, Any]) -> Preprocess:
 
 
 def _edge(size: int | dict[str, int]) -> int:
-    """Return one side in pixels from the three ways that Hugging Face writes a size."""
+    """Return one side in pixels from Hugging Face's three forms of a size."""
     if isinstance(size, dict):
         size = size["shortest_edge"] if "shortest_edge" in size else size["height"]
     return int(size)

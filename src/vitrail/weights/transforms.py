@@ -1,4 +1,4 @@
-"""What a rule does to tensors on their way: `read` makes ours of theirs, `write` makes theirs of ours, bit for bit."""
+"""Tensor transforms of key maps: `read` converts the library's tensors to ours, `write` is its exact inverse."""
 
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ class Transform(Protocol):
 
 
 class Identity:
-    """Only the name changes."""
+    """Rename only."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Pass."""
@@ -35,35 +35,35 @@ class Identity:
 
 
 class Drop:
-    """They store what we compute: read and forgotten, never written."""
+    """A buffer that we compute: ignored when read, never written."""
 
     def read(self, *theirs: Tensor) -> Tensors:
-        """Forget."""
+        """Drop."""
         return ()
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
-        """Never asked: there is nothing of ours to write from."""
+        """Never called: there is no tensor of ours."""
         return ()
 
 
 class OldName:
-    """A name that their older files have: read, never written."""
+    """Key of older files of the library: read, never written."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Pass."""
         return theirs
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
-        """Leave it to the rule with the name of today."""
+        """Write nothing; the rule with the current key writes the tensor."""
         return ()
 
 
 class Concat:
-    """Several of theirs, side by side, are one of ours: queries, keys and values; class and distillation token.
+    """Concatenation of several tensors of the library: queries, keys and values; class and distillation token.
 
     Args:
-        dim: the dimension they are side by side in; they share it equally.
-        count: how many of theirs there are.
+        dim: the dimension of the concatenation, in equal shares.
+        count: number of the library's tensors.
     """
 
     def __init__(self, dim: int, count: int):
@@ -79,7 +79,7 @@ class Concat:
 
 
 class Sections:
-    """Several of theirs, side by side in the first dimension, are one of ours, in unequal shares.
+    """Concatenation of several tensors of the library in the first dimension, in unequal shares.
 
     Args:
         shares: share of each in the rows of ours: 2, 1 for queries with keys, and values.
@@ -126,19 +126,19 @@ class FoldedClassPlace:
 
 
 class MapTokens:
-    """Their table of positions is a square map `(1, C, s, s)`, ours one of tokens `(1, s^2, C)`."""
+    """Position table stored as a square map `(1, C, s, s)`; ours is `(1, s^2, C)`."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Flatten the map."""
         return tuple(x.flatten(2).mT.contiguous() for x in theirs)
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
-        """Lay the tokens out as a map."""
+        """Reshape the tokens to a map."""
         return tuple(x.mT.unflatten(2, (round(x.shape[1] ** 0.5), -1)).contiguous() for x in ours)
 
 
 class UnusedZeros:
-    """Zeros that they store, one for each cell of a position table with one prefix token, and never read."""
+    """Unused zeros in the library's files, one for each cell of a position table with one prefix token."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Drop."""
@@ -150,26 +150,26 @@ class UnusedZeros:
 
 
 class Stack:
-    """One of theirs holds several of ours, one behind the other: the layer scales of a block."""
+    """Stack of several of our tensors in one of the library: the layer scales of a block."""
 
     def read(self, *theirs: Tensor) -> Tensors:
-        """Take apart along the first dimension."""
+        """Unbind the first dimension."""
         return tuple(piece.clone() for piece in theirs[0].unbind())
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
-        """Lay one behind the other."""
+        """Stack in a new first dimension."""
         return (torch.stack(ours),)
 
 
 class PointwiseConv:
-    """Their 1 x 1 convolution is our linear layer: `(out, in, 1, 1)` and `(out, in)`."""
+    """1 x 1 convolution `(out, in, 1, 1)` stored for our linear layer `(out, in)`."""
 
     def read(self, *theirs: Tensor) -> Tensors:
-        """Take the last two dimensions away."""
+        """Squeeze the last two dimensions."""
         return tuple(weight.flatten(1) if weight.ndim == 4 else weight for weight in theirs)
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
-        """Put the last two dimensions back; a bias stays."""
+        """Restore the last two dimensions; a bias is unchanged."""
         return tuple(weight[:, :, None, None] if weight.ndim == 2 else weight for weight in ours)
 
 
@@ -191,17 +191,17 @@ class UnfoldOrder:
 
 
 class RelativeIndex:
-    """The index into a relative position table, which they store as a buffer and we compute.
+    """Relative position index, a buffer in the library's files that we compute.
 
     Args:
-        flat: whether they store it as one row (torchvision) or as a square (the authors).
+        flat: whether it is stored as one row (torchvision) or as a square (the authors).
     """
 
     def __init__(self, flat: bool):
         self.flat = flat
 
     def read(self, *theirs: Tensor) -> Tensors:
-        """Forget it."""
+        """Drop it."""
         return ()
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
@@ -228,7 +228,7 @@ class KeyMinusQuery:
 
 
 class KeyBias:
-    """Their bias of queries, keys and values, of which that of the keys is not used: ours is that of two of them."""
+    """Bias of queries, keys and values with an unused bias of the keys; ours has queries and values only."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Return the first and the last third."""
@@ -242,7 +242,7 @@ class KeyBias:
 
 
 class Kernel:
-    """Flax and TensorFlow put the input before the output: `(in, out)` and `(y, x, in, out)`."""
+    """Kernel layout of Flax and TensorFlow, input before output: `(in, out)` and `(y, x, in, out)`."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Put the output first."""
@@ -254,7 +254,7 @@ class Kernel:
 
 
 class PointwiseKernel:
-    """Their 1 x 1 convolution, input before output `(1, 1, in, out)`, is our linear layer `(out, in)`."""
+    """1 x 1 convolution in Flax layout `(1, 1, in, out)` for our linear layer `(out, in)`."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Drop the window, put the output first."""
@@ -266,7 +266,7 @@ class PointwiseKernel:
 
 
 class FlatNorm:
-    """The JAX ResNet keeps the scales of a norm as `(1, 1, 1, C)`."""
+    """Norm scales of the JAX ResNet, `(1, 1, 1, C)`."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Flatten."""
@@ -278,7 +278,7 @@ class FlatNorm:
 
 
 class FlaxQKV:
-    """Flax keeps queries, keys and values apart, and heads too: three `(in, h, d)` kernels or `(h, d)` biases."""
+    """Flax attention with separate queries, keys, values and heads: three `(in, h, d)` kernels or `(h, d)` biases."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Join heads, then the three."""
@@ -292,7 +292,7 @@ class FlaxQKV:
 
 
 class FlaxOut:
-    """Flax's projection after attention still knows the heads: `(h, d, out)`."""
+    """Flax output projection with separate heads: `(h, d, out)`."""
 
     def read(self, *theirs: Tensor) -> Tensors:
         """Join heads, put the output first."""

@@ -1,4 +1,4 @@
-"""Finding the state dict within what training scripts save around it."""
+"""Find the state dict in a checkpoint of a training script."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "ema.", "net.", "params/", "opt/
 
 
 def unwrap(values: Mapping[str, Any], origin: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the tensors of a checkpoint without the nests and prefixes around them, and notes on what was taken off.
+    """Return the state dict without outer dictionaries and key prefixes, and notes on what was removed.
 
     Args:
-        values: what a file holds.
+        values: content of the file.
         origin: its name, for the error.
 
     Raises:
@@ -44,5 +44,5 @@ def unwrap(values: Mapping[str, Any], origin: str) -> tuple[dict[str, Tensor], l
 
 
 def _nest(values: Mapping[str, Any]) -> str | None:
-    """Return the key of the best nest, if there is one."""
+    """Return the key of the best nested dictionary, if there is one."""
     return next((key for key in (*_NESTS, *_LATER_NESTS) if isinstance(values.get(key), Mapping) and values[key]), None)

@@ -1,4 +1,4 @@
-"""Zip files that claim to be checkpoints: their claims are compared with their length before anything is unpacked."""
+"""Checks of zip files before unpacking: declared sizes against the file's length, checksums."""
 
 import math
 import zipfile
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from vitrail.errors import DataError
 
-# What the zip reader raises: bad structure, bad data, an unknown compression, a password.
+# Exceptions of the zip reader: bad structure, bad data, an unknown compression, a password.
 DAMAGED_ZIP = (zipfile.BadZipFile, OSError, ValueError, EOFError, RuntimeError, zlib.error)
 _MAX_GROWTH, _ALWAYS_FINE = 20, 64 << 20
 _DOS_FOLDER = 0x10
 
 
 def check_archive(path: Path) -> list[str]:
-    """Return the members of a zip file, or refuse it.
+    """Check a zip file and return its members.
 
-    Weights are noise and hardly compress, so an archive that would grow twentyfold is no checkpoint but a bomb.
+    Weights hardly compress, so an archive that would grow twentyfold is a zip bomb.
 
     Raises:
         DataError: it is damaged, or would unpack to far more than it is.

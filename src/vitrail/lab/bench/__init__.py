@@ -1,1 +1,1 @@
-"""How fast a model runs, against its peers: same weights, same process, turn by turn, and the answers compared."""
+"""Benchmark of a model against its peers: same weights, same process, interleaved timing, outputs compared."""

@@ -1,4 +1,4 @@
-"""Who takes part: a name, and the ways in which it may run this model; the fastest way is the one that counts."""
+"""Benchmark candidates: a name, and the variants to run the model with; the fastest variant counts."""
 
 import os
 import tempfile
@@ -17,19 +17,19 @@ Answer = Callable[[Tensor], Tensor]
 """From a batch of images `(B, C, Y, X)` in fp32 to logits `(B, K)`; it returns when they are there."""
 
 
-class Unavailable(VitrailError):
-    """A contender cannot take part; the message says why, and what to install."""
+class CandidateUnavailable(VitrailError):
+    """A candidate cannot run; the message has the reason and the package to install."""
 
 
 class Variant(NamedTuple):
-    """One way to run a model.
+    """One configuration of a candidate.
 
     Args:
-        name: what the table calls it, such as `bf16 weights`.
-        build: from our model (in fp32, evaluation mode, not to be changed) and an example batch to a module of its
-            own, with the same weights. Seconds until the first answer are counted from here.
-        start: from that module, which it may change, and the batch to `Answer`. Only batches of the example's shape
-            will be asked.
+        name: name in the table, such as `bf16 weights`.
+        build: function from our model (in fp32, evaluation mode, read-only) and an example batch to a new module with
+            the same weights. The cold start is timed from here.
+        start: function from that module, which it may modify, and the batch to `Answer`, which is only called with
+            batches of the example's shape.
     """
 
     name: str
@@ -46,13 +46,13 @@ class Candidate:
     """A library or an engine that can run a model.
 
     Args:
-        name: what the user calls it.
-        ways: from our model, an example batch and a precision to the ways to try.
-        needs: packages that must be installed.
-        extra: the extra of Vitrail that brings them.
+        name: name on the command line.
+        ways: function from our model, an example batch and a precision to the variants to try.
+        needs: required packages.
+        extra: the extra of Vitrail that installs them.
         ours: whether it is Vitrail itself.
-        fragile: whether it may take the whole process down with it, so that it is tried in another process first.
-        int8: whether it knows int8; who does not, computes in bf16 where int8 is asked for.
+        fragile: whether it may crash the process, so that it is tried in a subprocess first.
+        int8: whether it supports int8; else it computes in bf16 if int8 is requested.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Candidate:
     int8: bool = False
 
     def precision(self, asked: str) -> str:
-        """Return what it computes in where a precision is asked for.
+        """Return its compute precision for a requested one.
 
         Example:
             >>> Candidate("pillow", lambda *_: []).precision("int8")
@@ -73,15 +73,15 @@ class Candidate:
         return "bf16" if asked == "int8" and not self.int8 else asked
 
     def open(self, model: nn.Module, example: Tensor, precision: str) -> list[Variant]:
-        """Return the ways to try.
+        """Return the variants to try.
 
         Raises:
-            Unavailable: a package is missing, or this model or machine is not for it.
+            Unavailable: a package is missing, or this model or machine is not supported.
         """
         missing = [package for package in self.needs if find_spec(package) is None]
         if missing:
             verb, them = ("is", "it") if len(missing) == 1 else ("are", "them")
-            raise Unavailable(
+            raise CandidateUnavailable(
                 f"{' and '.join(missing)} {verb} not installed: pip install 'vitrail[{self.extra}]' brings {them}."
             )
         return self.ways(model, example, self.precision(precision))
@@ -89,22 +89,22 @@ class Candidate:
 
 @contextmanager
 def foreign(what: str) -> Iterator[None]:
-    """Let whatever another library raises in the block become the reason why it cannot take part.
+    """Convert any exception of another library inside the block to `CandidateUnavailable`.
 
     Raises:
         Unavailable: the block raised.
     """
     try:
         yield
-    except Unavailable:
+    except CandidateUnavailable:
         raise
     except Exception as error:
         said = str(error).replace(tempfile.gettempdir() + os.sep, "").strip().partition("\n")[0]
-        raise Unavailable(f"{what} failed: {type(error).__name__}: {said[:200] or 'no message'}") from error
+        raise CandidateUnavailable(f"{what} failed: {type(error).__name__}: {said[:200] or 'no message'}") from error
 
 
 def opened(package: str) -> Any:
-    """Import a package that is there, or say why it does not come up.
+    """Import an installed package.
 
     Raises:
         Unavailable: its import fails.

@@ -1,4 +1,4 @@
-"""Seconds until the first answer, and memory: each contender alone in a process of its own."""
+"""Cold start (seconds to the first output) and memory, each candidate in its own process."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.errors import ResourceError
-from vitrail.lab.bench.candidate import Unavailable
+from vitrail.lab.bench.candidate import CandidateUnavailable
 from vitrail.lab.bench.model_spec import ModelSpec
 
 _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VITRAIL_CACHE")
@@ -19,17 +19,17 @@ _LIMIT = 1800  # seconds after which a process that does not answer is ended
 
 @dataclass(frozen=True)
 class ColdStart:
-    """How one contender began.
+    """Cold start and memory of one candidate.
 
     Args:
-        name: the contender.
-        way: how it ran the model.
+        name: the candidate.
+        way: its variant.
         batch: images in the batch.
-        first: seconds from the built model to its first answer, nothing compiled before; None where that was not asked.
-        again: the same in a second process, which finds what the first one compiled.
-        peak: most bytes that the process held until the first answer, its Python and libraries included.
-        running: most bytes that it held while it answered after that.
-        reason: why there are no figures, or None.
+        first: seconds from the built model to its first output, with empty caches; None if not measured.
+        again: the same in a second process, with the caches of the first.
+        peak: peak memory of the process until the first output in bytes, Python and libraries included.
+        running: peak memory in bytes during the calls after that.
+        reason: reason of a failure, or None.
     """
 
     name: str
@@ -45,17 +45,17 @@ class ColdStart:
 def measure_start(
     subject: ModelSpec, name: str, way: str, *, batch: int, precision: str, threads: int, warm: bool = False
 ) -> ColdStart:
-    """Let a contender begin in fresh processes.
+    """Measure the cold start of a candidate in new processes.
 
     Args:
         subject: the model.
-        name: the contender.
-        way: which of its ways.
+        name: the candidate.
+        way: its variant.
         batch: images in a batch.
         precision: `fp32`, `bf16` or `int8`.
-        threads: threads to compute with.
-        warm: use what the user's caches hold, and one process; else empty caches, and a second process that finds
-            what the first one left there.
+        threads: number of threads.
+        warm: use the user's caches and one process; else empty caches, and a second process with the caches of the
+            first.
     """
     task = _task(subject, name, way, batch, precision, threads)
     try:
@@ -71,15 +71,15 @@ def measure_start(
 
 
 def try_alone(subject: ModelSpec, name: str, way: str, *, batch: int, precision: str, threads: int) -> None:
-    """Let one way of a contender answer in a process of its own, which it may take down.
+    """Run one variant of a candidate in a subprocess, which it may crash.
 
     Raises:
-        Unavailable: it did not answer.
+        Unavailable: it failed.
     """
     try:
         _child(_task(subject, name, way, batch, precision, threads), {})
     except ResourceError as error:
-        raise Unavailable(f"tried alone, {error}") from error
+        raise CandidateUnavailable(f"tried alone, {error}") from error
 
 
 def _task(subject: ModelSpec, name: str, way: str, batch: int, precision: str, threads: int) -> dict[str, Any]:
@@ -88,10 +88,10 @@ def _task(subject: ModelSpec, name: str, way: str, batch: int, precision: str, t
 
 
 def _child(task: dict[str, Any], caches: dict[str, str]) -> dict[str, Any]:
-    """Run one process and return what it measured.
+    """Run one subprocess and return its measurements.
 
     Raises:
-        ResourceError: it died, or took too long.
+        ResourceError: it crashed, or timed out.
     """
     threads = str(task["threads"])
     environment = {**os.environ, **caches, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

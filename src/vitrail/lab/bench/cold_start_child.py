@@ -15,14 +15,14 @@ from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.registry import CONTENDERS
 from vitrail.training.host_memory import peak_of
 
-CALLS = 5  # answers after the first, over which the running memory is taken
+CALLS = 5  # calls after the first, for the running memory
 
 
 def begin(task: dict[str, Any]) -> dict[str, Any]:
-    """Let a contender answer once, then a few times more, and return what that took.
+    """Run a candidate once, then a few times more, and return times and memory.
 
     Args:
-        task: `subject`, `name` of the contender and of the `way`, `batch`, `precision`, `threads`.
+        task: `subject`, `name` of the candidate, its `way`, `batch`, `precision`, `threads`.
     """
     torch.set_num_threads(task["threads"])
     contender = next(one for one in CONTENDERS if one.name == task["name"])
@@ -33,7 +33,7 @@ def begin(task: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Begun:
-    """A contender alone: only its own module is in memory when it starts, so that no second copy counts."""
+    """A single candidate: only its own module is in memory at the start, so that no second copy of the model counts."""
 
     def __init__(self, contender: Candidate, task: dict[str, Any]):
         subject = ModelSpec(**task["subject"])
@@ -46,14 +46,14 @@ class _Begun:
         self.modules = [self.way.build(model, self.images)]
 
     def start(self) -> None:
-        """Answer for the first time."""
+        """Compute the first output."""
         clock = perf_counter()
         self.answer = self.way.start(self.modules.pop(), self.images)
         self.answer(self.images)
         self.seconds += perf_counter() - clock
 
     def go_on(self) -> None:
-        """Answer a few times more."""
+        """Compute a few more outputs."""
         for _ in range(CALLS):
             self.answer(self.images)
 

@@ -1,4 +1,4 @@
-"""Inference engines beside PyTorch: OpenVINO and ONNX Runtime, with all threads that PyTorch has."""
+"""Inference engines: OpenVINO and ONNX Runtime, with PyTorch's number of threads."""
 
 import logging
 import tempfile
@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.lab.bench.candidate import Answer, Unavailable, Variant, opened
+from vitrail.lab.bench.candidate import Answer, CandidateUnavailable, Variant, opened
 from vitrail.lab.bench.libraries import from_timm
 
 Convert = Callable[[nn.Module, Tensor], Any]
 
 
 def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Variant]:
-    """List OpenVINO's ways, all threads on one batch: from a traced program, and from an exported one.
+    """Return OpenVINO's variants, all threads on one batch: from a traced program, and from an exported one.
 
-    Each converts some models that the other cannot, and either may give the faster program.
+    Each converts some models that the other does not, and either may be faster.
 
     Raises:
         Unavailable: the images are not on a CPU, or this CPU has no bf16 in OpenVINO.
@@ -29,7 +29,7 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Var
     _check_cpu(example, "OpenVINO")
     core = opened("openvino").Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise Unavailable("OpenVINO has no bf16 on this CPU.")
+        raise CandidateUnavailable("OpenVINO has no bf16 on this CPU.")
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
 
     def way(name: str, convert: Convert) -> Variant:
@@ -39,7 +39,7 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Var
 
 
 def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[Variant]:
-    """List ONNX Runtime's ways: fp32, and for bf16 a program in bf16 as well, which few CPU builds can run.
+    """Return ONNX Runtime's variants: fp32, and for bf16 also a program in bf16, which few CPU builds support.
 
     Raises:
         Unavailable: the images are not on a CPU.
@@ -54,10 +54,10 @@ def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[
 
 
 def source(model: Any, example: Tensor) -> nn.Module:
-    """Return what an engine converts: timm's model, which they are tuned on, or ours where timm has none."""
+    """Return the module to convert: timm's model, which engines are tuned for, or ours if timm has none."""
     try:
         return from_timm(model, example.shape[-1])
-    except Unavailable:
+    except CandidateUnavailable:
         return deepcopy(model)
 
 
@@ -90,7 +90,7 @@ def _onnxruntime(module: nn.Module, example: Tensor) -> Answer:
     runtime, dtype = opened("onnxruntime"), next(module.parameters()).dtype
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # what fails is raised as well
+    options.log_severity_level = 4  # failures are raised too
     options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads must not spin in others' turns
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -106,7 +106,7 @@ def _onnxruntime(module: nn.Module, example: Tensor) -> Answer:
 
 
 class _Fp32(nn.Module):
-    """Casts to the module's precision inside the program, so that it takes and gives fp32."""
+    """Casts to the module's dtype inside the program, so that inputs and outputs are fp32."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -118,12 +118,12 @@ class _Fp32(nn.Module):
 
 def _check_cpu(example: Tensor, engine: str) -> None:
     if example.device.type != "cpu":
-        raise Unavailable(f"{engine} is measured on the CPU only.")
+        raise CandidateUnavailable(f"{engine} is measured on the CPU only.")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the warnings and logs of a converter to itself; what fails is raised."""
+    """Silence the warnings and logs of a converter; failures are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What a figure was measured on and with: it means nothing without."""
+"""Environment of a measurement: hardware, system and versions."""
 
 import platform
 from importlib import metadata
@@ -26,7 +26,7 @@ def place() -> dict[str, Any]:
 
 
 def in_lines(facts: dict[str, Any]) -> list[str]:
-    """Write it as lines of a page."""
+    """Format the facts as lines of a report."""
     cpu = facts["processor"]
     gpus = [f"- GPU: {gpu['name']}, {gpu['memory'] / 2**30:.0f} GiB" for gpu in facts["gpus"]]
     return [

@@ -1,18 +1,18 @@
-"""What the contenders are asked: real images where there are some, else images that differ from one another."""
+"""Benchmark inputs: real images if given, else synthetic images that differ from one another."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vitrail.data.transform import EvalTransform
-from vitrail.lab.image_sources import find_pictures
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.image_sources import find_pictures
 
 
 def blotches(count: int, channels: int, size: int, seed: int = 0) -> Tensor:
-    """Draw images `(count, C, size, size)` that look as if normalised: smooth blotches, each of its own contrast.
+    """Draw synthetic normalised images `(count, C, size, size)`: smooth blotches, each with its own contrast.
 
-    Plain noise would not do: a network that averages sees nearly the same in all of it.
+    White noise is unsuitable: after averaging, all noise images are nearly the same.
 
     Example:
         >>> blotches(2, 3, 32).shape
@@ -27,20 +27,20 @@ def blotches(count: int, channels: int, size: int, seed: int = 0) -> Tensor:
 
 
 def views(source: str, preprocess: Preprocess, count: int, seed: int = 0) -> Tensor:
-    """Read images for a model, `(count, C, size, size)`; where there are fewer, other views of them fill up.
+    """Read images for a model, `(count, C, size, size)`; if there are fewer, further views of them are added.
 
-    The first view of an image is the one that the model is evaluated on, the others are parts of it (at least 64 % of
-    the area), half of them mirrored.
+    The first view of an image is its evaluation crop, the others are random crops (at least 64 % of the area), half of
+    them flipped.
 
     Args:
         source: a path, a folder or a pattern.
         preprocess: the evaluation protocol of the model.
         count: number of views.
-        seed: of the parts.
+        seed: seed of the crops.
 
     Raises:
-        VitrailError: nothing is there.
-        DataError: one of them cannot be read.
+        VitrailError: there are no images.
+        DataError: an image cannot be read.
     """
     prepare = EvalTransform(preprocess)
     read = (picture.read() for picture in find_pictures(source, prepare.mode)[:count])

@@ -1,11 +1,11 @@
-"""Timing turn by turn: what is compared runs in the same minutes, so a change of the machine meets everybody.
+"""Interleaved timing: all candidates run in the same minutes, so a drift of the machine affects all of them.
 
     round 0:  a a a   b b b   c c c
     round 1:  b b b   c c c   a a a
     round 2:  c c c   a a a   b b b
 
-The order rotates, so that nobody always follows the one that leaves the caches, or the clock rate, worst. The ratio of
-two contenders is taken within each round.
+The order rotates, so that no candidate always runs after the one that leaves the worst caches or clock rate. The ratio
+of two candidates is computed within each round.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,31 +19,31 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timings:
-    """The times of one contender.
+    """The times of one candidate.
 
     Args:
-        seconds: one tuple a round, one time a call.
+        seconds: one tuple per round, one time per call.
     """
 
     seconds: tuple[tuple[float, ...], ...]
 
     @property
     def rounds(self) -> tuple[float, ...]:
-        """Seconds of a call in each round: the median of its calls."""
+        """Seconds per call in each round: the median of its calls."""
         return tuple(quantile(calls, 0.5) for calls in self.seconds)
 
     @property
     def spread(self) -> Quantiles:
-        """Seconds of a call over the rounds."""
+        """Quantiles of the seconds per call over the rounds."""
         return Quantiles.of(self.rounds)
 
     @property
     def p95(self) -> float:
-        """Seconds that 95 % of all calls stayed below."""
+        """95th percentile of the seconds of all calls."""
         return quantile([call for calls in self.seconds for call in calls], 0.95)
 
     def times_as_fast(self, other: "Timings") -> Quantiles:
-        """Say how many times as fast this one is as `other`, round by round.
+        """Return the speedup over `other`, round by round.
 
         Example:
             >>> Timings(((1.0,), (2.0,))).times_as_fast(Timings(((3.0,), (6.0,)))).median
@@ -60,18 +60,17 @@ def alternate(
     clock: Clock = perf_counter,
     tell: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Timings]:
-    """Time contenders turn by turn.
+    """Time candidates in interleaved turns.
 
-    The first call of a turn brings the contender's weights back into the caches and is not counted, unless it alone
-    fills the turn.
+    The first call of a turn warms the caches and is not counted, unless it alone fills the turn.
 
     Args:
-        contenders: what to call, by name; a call must return when its work is done.
-        rounds: how often everybody has a turn.
-        seconds: least length of a turn; at least one call is counted whatever its length.
-        most: most calls that are counted in a turn.
-        clock: gives the time in seconds.
-        tell: told how many rounds are done, after each.
+        contenders: the functions to time, by name; a call must block until its work is done.
+        rounds: number of rounds.
+        seconds: minimum length of a turn; at least one call is counted.
+        most: maximum number of counted calls in a turn.
+        clock: returns the time in seconds.
+        tell: called after each round with the number of finished rounds.
     """
     names = list(contenders)
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}

@@ -1,11 +1,11 @@
-"""Other libraries' models with our weights: built from our config, filled through the key maps of `weights/`."""
+"""Models of other libraries with our weights: built from our config, loaded through the key maps of `weights/`."""
 
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from vitrail.lab.bench.candidate import Unavailable, foreign, opened
+from vitrail.lab.bench.candidate import CandidateUnavailable, foreign, opened
 from vitrail.models import family_of
 from vitrail.weights.formats import FORMATS
 
@@ -20,12 +20,12 @@ TORCHVISION = {
     "swin_base_patch4_window7_224": "swin_b",
 }
 
-_SIZED = {"vit", "vit_hybrid", "deit", "swin", "mixer"}  # timm builds these for one size of images
+_SIZED = {"vit", "vit_hybrid", "deit", "swin", "swin_v2", "nest", "mixer"}  # timm builds these for one size of images
 _NAMES = {"timm": ("timm",), "torchvision": ("torchvision",), "huggingface": ("huggingface", "transformers")}
 
 
 class LogitsOnly(nn.Module):
-    """A Hugging Face classifier that answers with the plain logits."""
+    """A Hugging Face classifier that returns plain logits."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -40,8 +40,8 @@ def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
     """Return timm's model of the same variant, with the same weights; its fused attention is on, as by default.
 
     Args:
-        model: ours.
-        side: of the images that it will be asked about.
+        model: our model.
+        side: side of the images.
         changes: other arguments of `timm.create_model`.
 
     Raises:
@@ -49,7 +49,7 @@ def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
     """
     timm, name = opened("timm"), model.variant
     if not timm.is_model(name):
-        raise Unavailable(f"timm has no {name}.")
+        raise CandidateUnavailable(f"timm has no {name}.")
     size = {"img_size": side} if family_of(name) in _SIZED else {}
     classes, channels = model.config.num_classes, model.config.in_channels
     with foreign(f"timm.create_model({name!r})"):
@@ -64,7 +64,7 @@ def from_torchvision(model: Any, side: int) -> nn.Module:
         Unavailable: torchvision has no such model.
     """
     if model.variant not in TORCHVISION:
-        raise Unavailable(f"torchvision has no {model.variant}.")
+        raise CandidateUnavailable(f"torchvision has no {model.variant}.")
     size = {"image_size": side} if family_of(model.variant) == "vit" else {}
     build = getattr(opened("torchvision").models, TORCHVISION[model.variant])
     with foreign(f"torchvision.models.{TORCHVISION[model.variant]}"):
@@ -80,7 +80,7 @@ def from_huggingface(model: Any, side: int) -> nn.Module:
     """
     transformers, family = opened("transformers"), family_of(model.variant)
     if family not in HUGGINGFACE:
-        raise Unavailable(f"transformers has no {model.variant}.")
+        raise CandidateUnavailable(f"transformers has no {model.variant}.")
     kind, numbers = HUGGINGFACE[family](model.config, side)
     config_kind = kind.removesuffix("WithTeacher").removesuffix("ForImageClassification") + "Config"
     labels, channels = model.config.num_classes, model.config.in_channels
@@ -93,23 +93,23 @@ def from_huggingface(model: Any, side: int) -> nn.Module:
 
 
 def filled(peer: nn.Module, model: Any, library: str) -> nn.Module:
-    """Give a peer our weights, on our device, in evaluation mode.
+    """Load our weights into a peer, on our device, in evaluation mode.
 
     Raises:
         Unavailable: no key map fills all of its parameters.
     """
-    # The key maps know one place of the last norm; a PoolFormer with timm's ending has it behind the pooling.
+    # The key maps have one position of the last norm; a PoolFormer with `pooling="timm"` has it after the pooling.
     state = {key.replace("head.pool.norm.", "backbone.norm."): value for key, value in model.state_dict().items()}
     family, wanted = family_of(model.variant), peer.state_dict()
     formats = [one for one in FORMATS if one.name in _NAMES[library] and family in one.families]
     written = [one.write(state, model.config).tensors for one in formats]
     if not written:
-        raise Unavailable(f"no key map leads to {library}'s names for {family}.")
+        raise CandidateUnavailable(f"no key map leads to {library}'s names for {family}.")
     theirs = max(written, key=lambda tensors: len(tensors.keys() & wanted.keys()))
     fitting = {key: value for key, value in theirs.items() if key in wanted and value.shape == wanted[key].shape}
     lacking = [key for key, _ in peer.named_parameters() if key not in fitting]
     if lacking:
-        raise Unavailable(f"our weights do not fill {library}'s {lacking[0]} and {len(lacking) - 1} more.")
+        raise CandidateUnavailable(f"our weights do not fill {library}'s {lacking[0]} and {len(lacking) - 1} more.")
     peer.load_state_dict(fitting, strict=False)
     return peer.to(next(model.parameters()).device).eval()
 
@@ -122,7 +122,7 @@ def _vit(c: Any, side: int) -> tuple[str, dict[str, Any]]:
         intermediate_size=int(c.dim * c.mlp_ratio),
         image_size=side,
         patch_size=c.patch_size,
-        layer_norm_eps=1e-6,  # its default, 1e-12, is not what the published weights were trained with
+        layer_norm_eps=1e-6,  # the published weights were not trained with its default, 1e-12
     )
     teacher = getattr(c, "distilled", False)
     return "DeiTForImageClassificationWithTeacher" if teacher else "ViTForImageClassification", numbers

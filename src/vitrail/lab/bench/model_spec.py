@@ -1,4 +1,4 @@
-"""The model that is measured, described so shortly that another process can build the very same one."""
+"""Specification of the benchmarked model, from which another process builds the same model."""
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,21 +9,21 @@ from torch import nn
 
 from vitrail.lab.model_loading import find_model, model_folder
 from vitrail.models import catalogue, create_model
-from vitrail.training.config import TrainConfig
+from vitrail.training.config import parse_overrides
 from vitrail.weights.load import load_weights
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What to build.
+    """Specification of a model.
 
     Args:
         model: a name in the catalogue, a model folder or a run folder.
-        weights: a checkpoint for a name; random weights when None.
-        imgsz: side of the images; the model's own when None.
+        weights: a checkpoint for a name; random weights if None.
+        imgsz: side of the images; the model's own if None.
         set: fields of a name's config to replace, as `name=value`.
         device: `cpu` or `cuda`.
-        seed: of the random weights.
+        seed: seed of the random weights.
 
     Example:
         >>> subject = ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("depth=1",))
@@ -43,19 +43,19 @@ class ModelSpec:
 
     @property
     def named(self) -> bool:
-        """Whether the model is a name in the catalogue and no folder."""
+        """Whether the model is a name in the catalogue, not a folder."""
         return self.model in catalogue() and not Path(self.model).exists()
 
     @property
     def trained(self) -> bool:
-        """Whether the weights were learnt."""
+        """Whether the weights are trained."""
         return self.weights is not None or not self.named
 
     def build(self) -> Any:
-        """Return the model in fp32, in evaluation mode; the same one each time.
+        """Build the model in fp32, in evaluation mode; deterministic.
 
         Raises:
-            VitrailError: there is no such model, or it cannot have this size.
+            VitrailError: there is no such model, or it does not support this size.
         """
         if not self.named:
             model = find_model(model_folder(self.model), self.weights, "cpu")
@@ -63,9 +63,9 @@ class ModelSpec:
         size = {} if self.imgsz is None else {"image_size": self.imgsz}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = create_model(self.model, self.weights, **TrainConfig(set=self.set).model_overrides(), **size)
+            model = create_model(self.model, self.weights, **parse_overrides(self.set), **size)
             if not self.trained:
-                stir(model)
+                randomize_(model)
         return model.to(self.device).eval()
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,18 +74,18 @@ class ModelSpec:
 
 
 @torch.no_grad()
-def stir(model: nn.Module) -> None:
-    """Move every parameter, so that nothing agrees by being zero or one.
+def randomize_(model: nn.Module) -> None:
+    """Perturb every parameter, so that errors are not hidden by zeros and ones.
 
-    As they are created, norms pass their input through, biases add nothing, and the scales of a PoolFormer's blocks are
-    so small that the blocks could compute anything.
+    At initialisation norms have unit weight, biases are zero, and the layer scales of a PoolFormer are so small that
+    errors of its blocks would not show.
     """
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter), alpha=0.02 if parameter.ndim > 1 else 0.1)
 
 
 def _resized(model: Any, imgsz: int) -> Any:
-    """Return a model for images of another side, with its weights adapted."""
+    """Return the model for another image size, with adapted weights."""
     published = {field.name: getattr(model.config, field.name) for field in fields(model.config)}
     other = create_model(model.variant, **published, image_size=imgsz)
     load_weights(other, model.state_dict())

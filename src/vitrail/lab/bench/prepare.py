@@ -1,4 +1,4 @@
-"""From a contender to its answers: every way is prepared and tried, those that may be the fastest are kept."""
+"""Preparation of candidates: every variant is built and tried, and the fastest ones are kept."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.candidate import Answer, Candidate, Unavailable, Variant, foreign
+from vitrail.lab.bench.candidate import Answer, Candidate, CandidateUnavailable, Variant, foreign
 from vitrail.lab.bench.interleaved_timing import Clock, alternate
 
 TRIAL_ROUNDS, TRIAL_SECONDS = 3, 0.3
@@ -20,11 +20,11 @@ Probe = Callable[[Variant], None]
 
 
 class Prepared(NamedTuple):
-    """A contender that answers.
+    """A candidate that is ready to run.
 
     Args:
-        ways: from images to logits, in each way that may be the fastest; first the one that was in the trial.
-        others: what became of its other ways: how much slower they were, or why they do not work.
+        ways: functions from images to logits, one per kept variant, the fastest of the trial first.
+        others: results of the other variants: slowdown or failure.
     """
 
     ways: dict[str, Answer]
@@ -32,16 +32,16 @@ class Prepared(NamedTuple):
 
     @property
     def way(self) -> str:
-        """The fastest way of the trial."""
+        """The fastest variant of the trial."""
         return next(iter(self.ways))
 
     @property
     def answer(self) -> Answer:
-        """From images to logits, in that way."""
+        """Function from images to logits of that variant."""
         return self.ways[self.way]
 
 
-def make_ready(
+def prepare_candidate(
     contender: Candidate,
     model: nn.Module,
     example: Tensor,
@@ -49,18 +49,18 @@ def make_ready(
     probe: Probe = lambda way: None,
     clock: Clock = perf_counter,
 ) -> Prepared:
-    """Prepare every way of a contender and keep those that may be the fastest.
+    """Build every variant of a candidate and keep those that may be the fastest.
 
     Args:
-        contender: who.
-        model: ours, in fp32 and evaluation mode; it stays as it is.
-        example: a batch of the shape that will be asked.
+        contender: the candidate.
+        model: our model, in fp32 and evaluation mode; it is not modified.
+        example: a batch of the shape of the benchmark.
         precision: `fp32` or `bf16`.
-        probe: asked about each way of a fragile contender first; raises `Unavailable` where it should not be taken.
-        clock: gives the time in seconds.
+        probe: called first for each variant of a fragile candidate; raises `CandidateUnavailable` if it fails.
+        clock: returns the time in seconds.
 
     Raises:
-        Unavailable: none of its ways works.
+        Unavailable: none of its variants works.
     """
     answers: dict[str, Answer] = {}
     others: dict[str, str] = {}
@@ -68,27 +68,27 @@ def make_ready(
         try:
             if contender.fragile:
                 probe(way)
-            answers[way.name] = first_answer(contender, way, model, example)
+            answers[way.name] = first_output(contender, way, model, example)
         except VitrailError as error:
             others[way.name] = str(error)
     if not answers:
-        raise Unavailable("; ".join(dict.fromkeys(others.values())))
+        raise CandidateUnavailable("; ".join(dict.fromkeys(others.values())))
     if len(answers) == 1:
         return Prepared(answers, others)
     calls = {name: partial(answer, example) for name, answer in answers.items()}
     turns = alternate(calls, TRIAL_ROUNDS, TRIAL_SECONDS, clock=clock)
     best, *slower = sorted(answers, key=lambda name: turns[name].spread.median)
-    # Round by round, so that a machine which changes its speed does so for both.
+    # Interleaved, so that a drift of the machine affects both.
     times = {name: turns[best].times_as_fast(turns[name]).median for name in slower}
     others |= {name: f"{ratio:.2f} times its time in a trial" for name, ratio in times.items() if ratio > NEAR}
     return Prepared({name: answers[name] for name in (best, *slower) if name not in others}, others)
 
 
-def first_answer(contender: Candidate, way: Variant, model: nn.Module, example: Tensor) -> Answer:
-    """Prepare one way and ask it once.
+def first_output(contender: Candidate, way: Variant, model: nn.Module, example: Tensor) -> Answer:
+    """Build one variant and run it once.
 
     Raises:
-        Unavailable: another library failed at it; what goes wrong in ours is raised as it is.
+        Unavailable: another library failed; exceptions of Vitrail are raised unchanged.
     """
     with nullcontext() if contender.ours else foreign(contender.name):
         answer = way.prepare(model, example)

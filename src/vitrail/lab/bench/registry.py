@@ -1,4 +1,4 @@
-"""Who can take part, by name. To add a contender, add a line."""
+"""Registry of candidates by name; one line per candidate."""
 
 from copy import deepcopy
 from typing import Any
@@ -7,20 +7,20 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.errors import unknown
-from vitrail.lab.bench.candidate import Answer, Candidate, Unavailable, Variant
+from vitrail.lab.bench.candidate import Answer, Candidate, CandidateUnavailable, Variant
 from vitrail.lab.bench.engines import onnxruntime_ways, openvino_ways
 from vitrail.lab.bench.libraries import PEERS
 from vitrail.lab.bench.torch_runners import Build, compiled_ways, eager_ways, unchanged
 
 
-def find_contenders(peers: tuple[str, ...]) -> list[Candidate]:
-    """Return our contenders and the peers of these names.
+def find_candidates(peers: tuple[str, ...]) -> list[Candidate]:
+    """Return our candidates and the named peers.
 
     Raises:
-        VitrailError: nobody has that name.
+        VitrailError: a name is unknown.
 
     Example:
-        >>> [contender.name for contender in find_contenders(("openvino",))]
+        >>> [contender.name for contender in find_candidates(("openvino",))]
         ['vitrail', 'vitrail-optimized', 'openvino']
     """
     named = {contender.name: contender for contender in CONTENDERS}
@@ -52,7 +52,7 @@ def _optimized(model: nn.Module, example: Tensor, precision: Any) -> list[Varian
         fast: Any = vitrail.optimize(module, precision=precision)
         reason = next((text for text in fast.unconverted if text.startswith("everything")), None)
         if reason is not None:
-            raise Unavailable(f"It keeps {reason}.")
+            raise CandidateUnavailable(f"It keeps {reason}.")
         return unchanged(fast, example)
 
     return [Variant("optimized in int8" if precision == "int8" else "optimized", _copy, start)]

@@ -1,12 +1,12 @@
-"""The bench in words and tables, for the terminal and for a dated markdown file."""
+"""Benchmark report, for the terminal and for a dated markdown file."""
 
 from collections.abc import Iterator
 
-from vitrail.lab.bench.accuracy import BARS, SAME_CLASS, Agreement
+from vitrail.fused.accuracy import BARS, SAME_CLASS, Agreement
 from vitrail.lab.bench.environment import in_lines
-from vitrail.lab.bench.result import Bench, Entry, Phase
+from vitrail.lab.bench.result import BenchResult, Entry, Phase
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
+from vitrail.tasks.table import Table
 
 _MIB = 1 << 20
 
@@ -28,16 +28,16 @@ _INT8 = (
 )
 
 
-def page(bench: Bench) -> str:
-    """Write the whole page in markdown."""
+def page(bench: BenchResult) -> str:
+    """Return the whole report in markdown."""
     head = [f"# {bench.name}, {bench.precision}, {bench.date[:10]}", "", *facts(bench), ""]
     verdicts = [f"**{line}**\n" for line in verdict(bench)]
     body = [table.section() for table in tables(bench)]
     return "\n".join([*head, *verdicts, *body, "## How", "", *(f"- {line}" for line in HOW)]) + "\n"
 
 
-def facts(bench: Bench) -> list[str]:
-    """Say what was measured where, as lines of a list."""
+def facts(bench: BenchResult) -> list[str]:
+    """Return model, settings and environment as lines of a list."""
     size = bench.subject["imgsz"]
     weights = bench.subject["weights"] or ("random weights" if not bench.trained else "its weights")
     return [
@@ -52,8 +52,8 @@ def facts(bench: Bench) -> list[str]:
     ]
 
 
-def verdict(bench: Bench) -> list[str]:
-    """Say in a line for each batch how ours stands against the best peer."""
+def verdict(bench: BenchResult) -> list[str]:
+    """Return one line per batch size with the speedup over the best peer."""
     lines = [line for phase in bench.phases if (line := _against_best(phase))]
     if not bench.sound:
         lines.append("Ours does not agree with the reference: its speed does not count.")
@@ -62,8 +62,8 @@ def verdict(bench: Bench) -> list[str]:
     return lines
 
 
-def tables(bench: Bench) -> Iterator[Table]:
-    """Yield a table for each size of batch, and one of first answers and memory."""
+def tables(bench: BenchResult) -> Iterator[Table]:
+    """Yield a table for each batch size, and one of cold starts and memory."""
     for phase in bench.phases:
         yield _speeds(bench, phase)
     if bench.starts:
@@ -71,7 +71,7 @@ def tables(bench: Bench) -> Iterator[Table]:
 
 
 def ratio(spread: Quantiles) -> str:
-    """Write a ratio with its quartiles.
+    """Format a ratio with its quartiles.
 
     Example:
         >>> ratio(Quantiles(1.5, 1.4, 1.62, 7))
@@ -81,7 +81,7 @@ def ratio(spread: Quantiles) -> str:
 
 
 def amount(spread: Quantiles, digits: int = 3) -> str:
-    """Write a figure with its noise.
+    """Format a value with its noise.
 
     Example:
         >>> amount(Quantiles(123.4, 120.0, 126.0, 7)), amount(Quantiles(1234.5, 1234.5, 1234.5, 7))
@@ -103,7 +103,7 @@ def _against_best(phase: Phase) -> str | None:
     return f"Batch {phase.batch}: {ours.name} is {ratio(times)} times as fast as the best peer, {best.name}."
 
 
-def _speeds(bench: Bench, phase: Phase) -> Table:
+def _speeds(bench: BenchResult, phase: Phase) -> Table:
     rate = bench.product_rate(phase)
     columns = ["contender", "way", "img/s", "ms", "p95 ms", "ours is × as fast", "GEU", "error", "same class", "agrees"]
     rows = [_row(bench, phase, entry) for entry in sorted(phase.entries, key=lambda e: e.turns.spread.median)]
@@ -117,7 +117,7 @@ def _speeds(bench: Bench, phase: Phase) -> Table:
     return Table(f"Batch {phase.batch}", columns, rows, right=columns[2:9], notes=notes)
 
 
-def _row(bench: Bench, phase: Phase, entry: Entry) -> list[str]:
+def _row(bench: BenchResult, phase: Phase, entry: Entry) -> list[str]:
     turns, same, share = entry.turns, entry.agreement, bench.geu(phase, entry)
     itself = entry.name == phase.ours.name
     return [
@@ -140,7 +140,7 @@ def _same_class(same: Agreement) -> str:
     return f"{same.same:.1%} ({same.same_decided:.1%} of {same.decided})"
 
 
-def _starts(bench: Bench) -> Table:
+def _starts(bench: BenchResult) -> Table:
     columns = ["contender", "way", "batch", "first s", "again s", "until first MB", "then MB"]
     rows = []
     for start in bench.starts:

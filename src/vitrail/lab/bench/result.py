@@ -1,4 +1,4 @@
-"""What was measured: raw times and what follows from them, as plain values for JSON and for the page."""
+"""Benchmark results: raw times and derived figures, as plain values for JSON and the report."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.atomic_io import write_file
-from vitrail.lab.bench.accuracy import Agreement
+from vitrail.fused.accuracy import Agreement
 from vitrail.lab.bench.cold_start import ColdStart
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.statistics import Quantiles
@@ -14,15 +14,15 @@ from vitrail.lab.bench.statistics import Quantiles
 
 @dataclass(frozen=True)
 class Entry:
-    """One contender on batches of one size.
+    """Result of one candidate at one batch size.
 
     Args:
-        name: the contender.
+        name: the candidate.
         ours: whether it is Vitrail itself.
-        way: how it ran the model, the fastest way that it has.
-        others: what became of its other ways.
+        way: its fastest variant.
+        others: results of its other variants.
         turns: seconds of each call, by round.
-        agreement: how near its answers are to the reference.
+        agreement: error of its outputs against the reference.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Phase:
-    """All contenders on batches of one size.
+    """Results of all candidates at one batch size.
 
     Args:
         batch: images in a batch.
-        entries: who took part.
-        absent: who did not, with the reason.
-        product: seconds of the machine's fastest matrix product, in the same rounds.
+        entries: results of the candidates.
+        absent: unavailable candidates, with the reason.
+        product: seconds of the machine's fastest GEMM, in the same rounds.
     """
 
     batch: int
@@ -51,40 +51,40 @@ class Phase:
 
     @property
     def ours(self) -> Entry:
-        """The faster one of ours."""
+        """The fastest of our candidates."""
         return min((entry for entry in self.entries if entry.ours), key=_seconds)
 
     @property
     def best_peer(self) -> Entry | None:
-        """The fastest peer; None without peers. One whose answers are off counts too: its work is the same."""
+        """The fastest peer, with or without agreeing outputs (its work is the same); None without peers."""
         return min((entry for entry in self.entries if not entry.ours), key=_seconds, default=None)
 
     def images_per_second(self, entry: Entry) -> Quantiles:
-        """Return the images a second of a contender, over the rounds."""
+        """Return the throughput of a candidate in images per second, over the rounds."""
         return Quantiles.of(self.batch / seconds for seconds in entry.turns.rounds)
 
 
 @dataclass(frozen=True)
-class Bench:
-    """One run of the bench.
+class BenchResult:
+    """One run of the benchmark.
 
     Args:
         name: the model.
-        subject: how to build it.
-        precision: `fp32`, `bf16` or `int8`: what was asked for; each entry's agreement says what it computed in.
-        threads: threads of each contender.
-        rounds: turns of each contender.
-        macs: multiply-adds of one image; None where nobody can count them.
+        subject: specification of the model.
+        precision: `fp32`, `bf16` or `int8`: the requested precision; that of each entry is in its `agreement`.
+        threads: number of threads of each candidate.
+        rounds: number of rounds.
+        macs: multiply-adds of one image; None if they cannot be counted.
         parameters: number of parameters.
-        trained: whether its weights were learnt.
-        product: the machine's fastest matrix product.
+        trained: whether its weights are trained.
+        product: the machine's fastest GEMM.
         product_flops: its floating-point operations.
-        checked: what the answers were compared on.
-        phases: one for each size of batch.
-        starts: seconds until the first answer, and memory, each in a process of its own.
-        date: when, as in ISO 8601.
-        command: what was typed.
-        machine: what it ran on.
+        checked: description of the images for the comparison of outputs.
+        phases: one for each batch size.
+        starts: cold starts and memory, each in its own process.
+        date: date in ISO 8601.
+        command: the command line.
+        machine: the environment.
     """
 
     name: str
@@ -106,17 +106,17 @@ class Bench:
 
     @property
     def sound(self) -> bool:
-        """Whether the answers of ours agree with the reference in every phase."""
+        """Whether the outputs of our candidates agree with the reference in every phase."""
         return all(entry.agreement.holds for phase in self.phases for entry in phase.entries if entry.ours)
 
     def product_rate(self, phase: Phase) -> Quantiles:
-        """Return the operations a second of the fastest product during a phase."""
+        """Return the rate of the fastest GEMM during a phase, in operations per second."""
         return Quantiles.of(self.product_flops / seconds for seconds in phase.product.rounds)
 
     def geu(self, phase: Phase, entry: Entry) -> Quantiles | None:
-        """Return the share of the product rate that a contender reaches, round by round; None without a count.
+        """Return the share of the GEMM rate that a candidate reaches, round by round; None without a count.
 
-        Formula: GEU = (2 · multiply-adds · batch / seconds) / rate of the fastest product.
+        Formula: GEU = (2 · multiply-adds · batch / seconds) / rate of the fastest GEMM.
         """
         if self.macs is None:
             return None
@@ -125,12 +125,12 @@ class Bench:
         return Quantiles.of(flops / own / (self.product_flops / product) for own, product in pairs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: every time that was taken, and the figures that follow."""
+        """Return plain values: all times, and the derived figures."""
         phases = [{**asdict(phase), "figures": _figures(self, phase)} for phase in self.phases]
         return {**asdict(self), "phases": phases, "sound": self.sound}
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the result as JSON."""
         write_file(path, (json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -138,7 +138,7 @@ def _seconds(entry: Entry) -> float:
     return entry.turns.spread.median
 
 
-def _figures(bench: Bench, phase: Phase) -> dict[str, dict[str, Any]]:
+def _figures(bench: BenchResult, phase: Phase) -> dict[str, dict[str, Any]]:
     ours = phase.ours
     shares = {entry.name: bench.geu(phase, entry) for entry in phase.entries}
     return {

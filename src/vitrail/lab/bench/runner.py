@@ -1,4 +1,4 @@
-"""The bench itself: build once, then for each size of batch prepare everybody, time turn by turn, compare answers."""
+"""Benchmark runner: build the model, then for each batch size prepare all candidates, time them, compare outputs."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.accuracy import BARS, compare
+from vitrail.fused.accuracy import BARS, compare
 from vitrail.lab.bench.candidate import Answer, Candidate, Variant, foreign
 from vitrail.lab.bench.cold_start import ColdStart, measure_start, try_alone
 from vitrail.lab.bench.environment import place
 from vitrail.lab.bench.inputs import blotches, views
 from vitrail.lab.bench.interleaved_timing import Timings, alternate
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.prepare import Prepared, make_ready
-from vitrail.lab.bench.result import Bench, Entry, Phase
+from vitrail.lab.bench.prepare import Prepared, prepare_candidate
+from vitrail.lab.bench.result import BenchResult, Entry, Phase
 from vitrail.lab.bench.torch_runners import unchanged
 from vitrail.lab.flops import count_parameters, counted_macs
 from vitrail.lab.matmul_peak import Product, best_product
@@ -34,19 +34,19 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How to measure.
+class BenchPlan:
+    """Settings of a benchmark.
 
     Args:
-        batches: sizes of batches, a phase each.
-        precision: `fp32`, `bf16` or `int8`; who knows no int8 computes in bf16.
-        rounds: turns that each contender has in a phase.
-        seconds: least length of a turn.
-        threads: threads of each contender; 0 is as many as PyTorch has now.
-        check: images that the answers are compared on.
-        data: real images to compare on: a folder, a path or a pattern.
-        starts: whether to measure first answers and memory, in processes of their own.
-        warm: whether those may use what the user's caches hold.
+        batches: batch sizes, one phase each.
+        precision: `fp32`, `bf16` or `int8`; candidates without int8 compute in bf16.
+        rounds: number of rounds in a phase.
+        seconds: minimum length of a turn.
+        threads: number of threads of each candidate; 0 for PyTorch's current number.
+        check: number of images to compare outputs on.
+        data: real images to compare outputs on: a folder, a path or a pattern.
+        starts: whether to measure cold starts and memory, in subprocesses.
+        warm: whether those may use the user's caches.
 
     Raises:
         VitrailError: a number is too small, or the precision is unknown.
@@ -73,29 +73,33 @@ class Plan:
 
 
 def run_bench(
-    subject: ModelSpec, contenders: Sequence[Candidate], plan: Plan, command: str = "", tell: Tell = lambda line: None
-) -> Bench:
-    """Measure a model against its peers.
+    subject: ModelSpec,
+    contenders: Sequence[Candidate],
+    plan: BenchPlan,
+    command: str = "",
+    tell: Tell = lambda line: None,
+) -> BenchResult:
+    """Benchmark a model against its peers.
 
     Args:
         subject: the model.
-        contenders: who takes part, one of ours at least.
-        plan: how.
-        command: what was typed, for the page.
-        tell: told in a line what happens now.
+        contenders: the candidates, at least one of ours.
+        plan: the settings.
+        command: the command line, for the report.
+        tell: called with each progress message.
 
     Raises:
-        VitrailError: the model or the images cannot be had.
+        VitrailError: the model or the images are not available.
     """
     with use_threads(plan.threads) as threads:
         model = subject.build()
-        macs, unknown = counted_macs(model, model.preprocess.size)  # what can fail does so before minutes of measuring
+        macs, unknown = counted_macs(model, model.preprocess.size)  # fail before minutes of measuring
         if unknown:
             tell(f"There will be no GEU. {unknown}")
         stage = _Stage.of(model, subject, plan, tell)
         phases = tuple(stage.phase(contenders, batch) for batch in plan.batches)
         starts = tuple(_starts(subject, phases[0], plan, threads, tell)) if plan.starts else ()
-        return Bench(
+        return BenchResult(
             name=model.variant,
             subject=subject.to_dict(),
             precision=plan.precision,
@@ -117,7 +121,7 @@ def run_bench(
 
 @contextmanager
 def use_threads(threads: int) -> Iterator[int]:
-    """Compute with so many threads inside the block (0: as many as now), and give their number."""
+    """Set the number of threads inside the block (0: unchanged), and yield it."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
@@ -127,7 +131,7 @@ def use_threads(threads: int) -> Iterator[int]:
 
 
 def ask_all(answer: Answer, pictures: Tensor, batch: int) -> Tensor:
-    """Return the logits of all images, asked in batches of one size; the last is filled up with the first images.
+    """Return the logits of all images in batches of one size; the last is padded with the first images.
 
     Example:
         >>> ask_all(lambda images: images.sum((1, 2, 3))[:, None], torch.ones(3, 1, 2, 2), batch=2).flatten()
@@ -138,13 +142,13 @@ def ask_all(answer: Answer, pictures: Tensor, batch: int) -> Tensor:
 
 
 def _of_size(pictures: Tensor, batch: int) -> Tensor:
-    """Return exactly `batch` images, repeating them where there are fewer."""
+    """Return exactly `batch` images, repeating them if there are fewer."""
     return pictures.repeat(-(-batch // len(pictures)), 1, 1, 1)[:batch].contiguous()
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """What every phase needs: the model, what it is asked, what it answers, and the fastest product."""
+    """Shared state of the phases: the model, the images, the reference logits, and the fastest GEMM."""
 
     subject: ModelSpec
     threads: int
@@ -153,11 +157,11 @@ class _Stage:
     expected: Tensor
     checked: str
     product: Product
-    plan: Plan
+    plan: BenchPlan
     tell: Tell
 
     @classmethod
-    def of(cls, model: Any, subject: ModelSpec, plan: Plan, tell: Tell) -> "_Stage":
+    def of(cls, model: Any, subject: ModelSpec, plan: BenchPlan, tell: Tell) -> "_Stage":
         pictures, checked = _pictures(model, plan)
         pictures = pictures.to(subject.device)
         tell(f"asking the model in fp32 about {checked}")
@@ -167,14 +171,14 @@ class _Stage:
         return cls(subject, torch.get_num_threads(), model, pictures, expected, checked, product, plan, tell)
 
     def phase(self, contenders: Sequence[Candidate], batch: int) -> Phase:
-        """Prepare everybody for batches of one size, time, and compare the answers."""
+        """Prepare all candidates for one batch size, time them, and compare the outputs."""
         example = _of_size(self.pictures, batch)
         joined: dict[Candidate, Prepared] = {}
         absent: dict[str, str] = {}
         for contender in contenders:
             self.tell(f"batch {batch}: preparing {contender.name}")
             try:
-                joined[contender] = make_ready(
+                joined[contender] = prepare_candidate(
                     contender, self.model, example, self.plan.precision, partial(self._probe, contender, example)
                 )
             except VitrailError as error:
@@ -202,12 +206,12 @@ class _Stage:
         return Phase(batch, tuple(entries), absent, turns[_PRODUCT])
 
     def _probe(self, contender: Candidate, example: Tensor, way: Variant) -> None:
-        """Try a way in a process of its own."""
+        """Try a variant in a subprocess."""
         task = {"batch": len(example), "precision": self.plan.precision, "threads": self.threads}
         try_alone(self.subject, contender.name, way.name, **task)
 
     def _entry(self, contender: Candidate, ready: Prepared, turns: dict[str, Timings], batch: int) -> Entry:
-        """Keep a contender's fastest way, and compare its answers with the reference."""
+        """Keep a candidate's fastest variant, and compare its outputs with the reference."""
         taken = {way: turns[_seat(contender, way)] for way in ready.ways}
         best = min(taken, key=lambda way: taken[way].spread.median)
         others = {
@@ -222,20 +226,20 @@ class _Stage:
 
 
 def _seat(contender: Candidate, way: str) -> str:
-    """Name a way of a contender among all that take turns."""
+    """Return the unique name of a candidate's variant."""
     return f"{contender.name}: {way}"
 
 
-def _pictures(model: Any, plan: Plan) -> tuple[Tensor, str]:
-    """Return what the answers are compared on, and what to call it."""
+def _pictures(model: Any, plan: BenchPlan) -> tuple[Tensor, str]:
+    """Return the images for the comparison, and their description."""
     if plan.data is not None:
         return views(plan.data, model.preprocess, plan.check), f"{plan.check} views of the pictures in {plan.data}"
     drawn = blotches(plan.check, model.config.in_channels, model.preprocess.size)
     return drawn, f"{plan.check} drawn pictures"
 
 
-def _starts(subject: ModelSpec, phase: Phase, plan: Plan, threads: int, tell: Tell) -> Iterator[ColdStart]:
-    """Let everybody who took part in a phase begin in a process of its own."""
+def _starts(subject: ModelSpec, phase: Phase, plan: BenchPlan, threads: int, tell: Tell) -> Iterator[ColdStart]:
+    """Measure the cold start of every candidate of a phase."""
     for entry in phase.entries:
         tell(f"first answer of {entry.name}, in a process of its own")
         yield measure_start(
@@ -250,6 +254,6 @@ def _starts(subject: ModelSpec, phase: Phase, plan: Plan, threads: int, tell: Te
 
 
 def _forget_programs() -> None:
-    """Drop what was compiled for one shape, so that the next one's program does not wait behind its guards."""
+    """Reset the programs compiled for one shape, so that the next ones do not pay for their guards."""
     torch.compiler.reset()
     gc.collect()

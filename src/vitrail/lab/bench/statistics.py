@@ -1,4 +1,4 @@
-"""What many times say together: the middle, and how far they lie apart."""
+"""Robust statistics of timings: median and quartiles."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,11 +7,11 @@ from typing import NamedTuple
 class Quantiles(NamedTuple):
     """A median with its quartiles.
 
-    The median and the quartiles of a few measurements move little when a neighbour on the machine spoils one of them;
-    a mean and a standard deviation do.
+    Median and quartiles of a few measurements are robust to a single outlier (another load on the machine); mean and
+    standard deviation are not.
 
     Args:
-        median: half of the values lie below.
+        median: second quartile.
         low: first quartile.
         high: third quartile.
         count: number of values.
@@ -24,23 +24,23 @@ class Quantiles(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Quantiles":
-        """Summarize values.
+        """Return median and quartiles of values.
 
         Example:
             >>> Quantiles.of([3.0, 1.0, 2.0, 100.0, 4.0])
-            Spread(median=3.0, low=2.0, high=4.0, count=5)
+            Quantiles(median=3.0, low=2.0, high=4.0, count=5)
         """
         ordered = sorted(values)
         return cls(quantile(ordered, 0.5), quantile(ordered, 0.25), quantile(ordered, 0.75), len(ordered))
 
     @property
     def noise(self) -> float:
-        """Half the distance of the quartiles as a share of the median: the `± 3 %` of a table."""
+        """Half the interquartile range as a share of the median: the `± 3 %` of a table."""
         return (self.high - self.low) / 2 / self.median
 
 
 def quantile(values: Iterable[float], share: float) -> float:
-    """Return the value that `share` of the values lie below, between two of them on a straight line.
+    """Return the quantile at `share`, with linear interpolation.
 
     Example:
         >>> quantile([10.0, 20.0, 30.0], 0.95)

@@ -1,4 +1,4 @@
-"""How a PyTorch module is run: as it is or compiled, with bf16 weights or under autocast, channels last or not."""
+"""Variants of a PyTorch module: eager or compiled, with bf16 weights or under autocast, channels last or not."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vitrail.fused.ab_trial import finished
 from vitrail.lab.bench.candidate import Answer, Variant
 
 Build = Callable[[nn.Module, Tensor], nn.Module]
@@ -16,11 +17,11 @@ Runner = Callable[[nn.Module, Tensor, bool], Answer]
 
 
 def eager_ways(build: Build, model: nn.Module, precision: str) -> list[Variant]:
-    """List the ways to run a module as it is: each cast, and channels last too where the model convolves.
+    """Return the eager variants of a module: each cast, and channels last too if the model has convolutions.
 
     Args:
-        build: makes the module.
-        model: ours, to see what it is made of.
+        build: builds the module.
+        model: our model, to detect convolutions.
         precision: `fp32` or `bf16`.
     """
     convolves = sum(parameter.ndim == 4 for parameter in model.parameters()) > 1  # more than its patch embedding
@@ -29,25 +30,25 @@ def eager_ways(build: Build, model: nn.Module, precision: str) -> list[Variant]:
 
 
 def compiled_ways(build: Build, precision: str) -> list[Variant]:
-    """List the ways to run a module compiled, its weights frozen into the program: one for each cast."""
+    """Return the compiled variants of a module with frozen weights, one for each cast."""
     return [_way(build, compiled, cast, False) for cast in _CASTS[precision]]
 
 
 def eager(module: nn.Module, example: Tensor, cast: bool) -> Answer:
-    """Run a module as it is."""
+    """Run a module eagerly."""
     return _answer(module, example.device, next(module.parameters()).dtype, cast)
 
 
 def unchanged(module: nn.Module, example: Tensor) -> Answer:
-    """Run a module that casts for itself what it is given."""
+    """Run a module that casts its input itself."""
     return _answer(module, example.device, torch.float32, False)
 
 
 def compiled(module: nn.Module, example: Tensor, cast: bool) -> Answer:
-    """Run a module through `torch.compile` for this one shape; returns when it is compiled.
+    """Run a module through `torch.compile` for this shape; returns after compilation.
 
-    On a CPU the weights are frozen into the program and packed for its products; on a GPU `max-autotune` looks for the
-    best kernels and records a CUDA graph.
+    On a CPU the weights are frozen into the program and packed for its GEMMs; on a GPU `max-autotune` selects the best
+    kernels and records a CUDA graph.
     """
     from torch._inductor import config
 
@@ -57,12 +58,6 @@ def compiled(module: nn.Module, example: Tensor, cast: bool) -> Answer:
     with config.patch(freezing=not cuda):
         answer(example)
     return answer
-
-
-def finished(device: torch.device) -> None:
-    """Wait until a device has done all that it was asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class _Cast(NamedTuple):

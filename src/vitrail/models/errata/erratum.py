@@ -9,7 +9,7 @@ class Erratum(NamedTuple):
     Args:
         family: the architecture.
         detail: the question, as a noun phrase.
-        sources: who says what, as `source: statement`.
+        sources: the statements, as `source: statement`.
         ours: whom this library follows, and why.
         test: the test that fails if the detail is wrong, `path::function`.
     """

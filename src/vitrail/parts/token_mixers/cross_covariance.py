@@ -1,4 +1,4 @@
-"""Channels attend to channels, through what they hold at all tokens."""
+"""Cross-covariance attention: channels attend to channels over all tokens."""
 
 import torch
 from torch import nn

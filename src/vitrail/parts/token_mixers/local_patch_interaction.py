@@ -1,4 +1,4 @@
-"""Neighbours exchange what they hold by two small convolutions."""
+"""Local patch interaction: two small depthwise convolutions."""
 
 from torch import Tensor, nn
 

@@ -11,7 +11,7 @@ from vitrail.shapes import Tokens
 
 
 class SpanConvolution(nn.Module):
-    """Depthwise, then pointwise convolution along the text: what a span of k tokens says, `(B, N, C) -> (B, N, out)`.
+    """Depthwise, then pointwise convolution along the text: features of a span of k tokens, `(B, N, C) -> (B, N, out)`.
 
     Args:
         dim: channels C.
@@ -30,13 +30,13 @@ class SpanConvolution(nn.Module):
 
 
 class MixedAttention(nn.Module):
-    """Span-based dynamic convolution beside self-attention, each on half of the channels.
+    """Span-based dynamic convolution and self-attention in parallel, each on half of the channels.
 
     conv_i = sum_j softmax(W (q_i * s_i))_j v_{i+j-k//2}, s the span convolution of x; y = W_o [attention, conv]
 
     "ConvBERT: Improving BERT with Span-based Dynamic Convolution", section 4. Time grows with N k for that half. Exact
     for its formula; padded tokens are zeros to the convolutions, as are places outside the text (transformers reads
-    padding there, so its answers depend on it).
+    padding there, so its outputs depend on it).
 
     Args:
         dim: channels C.

@@ -91,7 +91,7 @@ class NeighborhoodAttention(nn.Module):
         return self.proj(mixed.flatten(3).flatten(1, 2))  # (B, H, W, h, d) -> (B, N, C)
 
     def token_index(self, grid: Grid) -> Tensor:
-        """Say which cell asks in each group, `(N, 1)`; -1 is padding."""
+        """Return the query cell of each group, `(N, 1)`; -1 is padding."""
         cells = torch.full(self._size(grid.h, grid.w), -1)
         cells[: grid.h, : grid.w] = torch.arange(grid.tokens).reshape(grid.h, grid.w)
         return cells.reshape(-1, 1)

@@ -16,7 +16,7 @@ class PerformerAttention(nn.Module):
 
     "Rethinking Attention with Performers", section 2.3 (positive features, lemma 1) and 2.4 (orthogonal rows). Time and
     memory grow with N m. An unbiased estimate of the kernel: the error shrinks with 1 / sqrt(m) and grows quickly with
-    the length of queries and keys. The features are stored with the weights, so answers stay the same.
+    the length of queries and keys. The features are stored with the weights, so outputs are reproducible.
 
     Args:
         dim: channels C.

@@ -96,14 +96,14 @@ class WindowAttention(nn.Module):
         return self.proj(mixed)
 
     def token_index(self, grid: Grid) -> Tensor:
-        """Say which tokens meet in one window, `(windows, n)`; -1 is padding."""
+        """Return the tokens of each window, `(windows, n)`; -1 is padding."""
         return self.cut.of(grid, self.window_size, self.shift).token_index()
 
 
 def turn(qkv: Tokens, num_heads: int, position: NoPosition, grid: Grid) -> Tensor:
-    """Turn queries and keys of a `(B, N, 3 C)` projection by their place on the map.
+    """Apply rotary position embeddings to queries and keys of a `(B, N, 3 C)` projection.
 
-    What the position leaves as it is is not laid out anew.
+    Without rotation the input is returned without a copy.
     """
     q, k, v = split_heads(qkv, num_heads)
     turned = position.rotate(q, k, grid)

@@ -67,7 +67,7 @@ def describe(c: Any) -> dict[str, Any]:
 
 
 def states(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what such a config says that shapes do not."""
+    """Return the fields of such a config that shapes do not determine."""
     return renamed(said, num_heads="num_attention_heads", dropout="hidden_dropout_prob")
 
 

@@ -38,7 +38,7 @@ def merging(theirs: str) -> tuple[Rule, ...]:
 
 
 def outer_rules(proj: str, patch_norm: str, norm: str, head: str) -> tuple[Rule, ...]:
-    """Return the rules of what comes before the first stage and after the last."""
+    """Return the rules of the layers before the first stage and after the last."""
     return (
         Rule(proj + ".{weight|bias}", PATCHES + ".proj.{weight|bias}"),
         Rule(patch_norm + ".{weight|bias}", PATCHES + ".norm.{weight|bias}"),

@@ -10,7 +10,7 @@ BLOCK = "backbone.stages.0.blocks.{i}"
 TOKENS, POSITION = "backbone.embedding.steps.0.tokens", "backbone.embedding.steps.1.table"
 PATCHES = "backbone.embedding.patches"
 
-# The blocks are named alike for ViT, for DeiT's two tokens and behind a ResNet, so the other files take these rules.
+# ViT, DeiT and the hybrid with a ResNet name their blocks alike, so the other files import these rules.
 
 
 def timm_blocks(ours: str = BLOCK) -> tuple[Rule, ...]:
@@ -116,7 +116,7 @@ def transformers_config(c: Any) -> dict[str, Any]:
 
 
 def transformers_states(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what such a config says that shapes do not."""
+    """Return the fields of such a config that shapes do not determine."""
     return renamed(said, num_heads="num_attention_heads", image_size="image_size")
 
 

@@ -1,4 +1,4 @@
-"""ViT behind a ResNet: timm and the authors' JAX code.
+"""Hybrid ViT with a ResNet stem: timm and the authors' JAX code.
 
 Each stage of the ResNet is a stage of ours, the first unit being its entry, and the encoder is the stage after them. So
 the number of ResNet stages (0, 3 or 4 in the published models) decides where the encoder's keys go: one format each.
@@ -13,7 +13,7 @@ _CONVS, _NORMS = "{conv1|conv2|conv3}.weight", "{norm1|norm2|norm3}.{weight|bias
 
 
 def _ends(stage: int, cls: str, position: str, projection: Rule, encoder: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Return the rules of the encoder and of what lies between it and the ResNet."""
+    """Return the rules of the encoder and of the layers between it and the ResNet."""
     entry = f"backbone.stages.{stage}.entry"
     return (Rule(cls, entry + ".1.tokens"), Rule(position, entry + ".2.table"), projection, *encoder)
 

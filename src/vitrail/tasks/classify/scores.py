@@ -1,0 +1,115 @@
+"""What is counted for each picture, and what a whole split then says.
+
+Scores are turned into a few numbers a picture at once and dropped, so an evaluation needs the same memory for a hundred
+classes as for ten thousand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import confusion_matrix
+from torch import Tensor
+
+from vitrail.tasks.confidence_interval import Rate, f1_interval, wilson
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is kept of a batch's logits: one number a picture in each field, `(B,)`.
+
+    Args:
+        label: the true class.
+        predicted: the class with the largest logit; the first of equal ones.
+        confidence: probability of the predicted class.
+        rank: number of classes that come before the true one; 0 is right.
+        loss: negative log-likelihood of the true class.
+        brier: squared distance between the probabilities and the one-hot truth, 0 to 2.
+    """
+
+    label: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    rank: np.ndarray
+    loss: np.ndarray
+    brier: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Where the prediction is the truth."""
+        return self.predicted == self.label
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Scores"]) -> "Scores":
+        """Put the batches of a split one after the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
+
+def score(logits: Tensor, labels: Tensor) -> Scores:
+    """Reduce logits `(B, K)` to what is kept of them.
+
+    Computed in float64, so that neither bf16 logits nor the size of a batch shows in a loss of 1e-7. Among equal logits
+    the lower class comes first, as in argmax; `rank == 0` and `predicted == label` always agree.
+    """
+    log_p = logits.detach().to("cpu", torch.float64).log_softmax(dim=1)
+    labels = labels.cpu()
+    own = log_p.gather(1, labels[:, None])  # (B, 1)
+    before = torch.arange(log_p.shape[1])[None] < labels[:, None]
+    rank = ((log_p > own) | ((log_p == own) & before)).sum(dim=1)
+    log_best, predicted = log_p.max(dim=1)
+    p = log_p.exp()
+    brier = p.square().sum(dim=1) - 2 * own.exp()[:, 0] + 1
+    return Scores(*(x.numpy() for x in (labels, predicted, log_best.exp(), rank, -own[:, 0], brier)))
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How well one class is found.
+
+    Args:
+        label: its name.
+        support: pictures that are of it.
+        predicted: pictures that were said to be of it.
+        precision: share of those said to be of it that are.
+        recall: share of those that are of it that were found.
+        f1: harmonic mean of the two.
+    """
+
+    label: str
+    support: int
+    predicted: int
+    precision: Rate
+    recall: Rate
+    f1: Rate
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ClassFigures":
+        """Read what `dataclasses.asdict` and JSON made of it."""
+        rates = {name: Rate(*values[name]) for name in ("precision", "recall", "f1")}
+        return cls(**{**values, **rates})
+
+
+def count_confusions(scores: Scores, classes: int) -> np.ndarray:
+    """Return the confusion matrix `(K, K)`: a row a true class, a column a predicted one."""
+    return confusion_matrix(scores.label, scores.predicted, labels=np.arange(classes))
+
+
+def class_figures(confusion: np.ndarray, labels: Sequence[str]) -> tuple[ClassFigures, ...]:
+    """Return the figures of each class with their intervals; a share of nothing is None, not 0."""
+    hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    return tuple(
+        ClassFigures(label, s, p, wilson(h, p), wilson(h, s), f1_interval(h, s + p - 2 * h))
+        for label, h, s, p in zip(labels, hits.tolist(), support.tolist(), predicted.tolist(), strict=True)
+    )
+
+
+def macro_f1(classes: Sequence[ClassFigures]) -> float:
+    """Return the plain mean of F1 over the classes that occur in the truth."""
+    return float(np.mean([each.f1.value or 0.0 for each in classes if each.support]))
+
+
+def top(scores: Scores, k: int) -> Rate:
+    """Return the share of pictures whose true class is among the first `k`, with its interval."""
+    return wilson(int((scores.rank < k).sum()), len(scores.rank))

@@ -1,0 +1,149 @@
+"""What people hand over as pictures, and one way to read all of it: paths, folders, patterns, PIL, arrays, tensors."""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from vitrail.data.color import to_grey, to_rgb
+from vitrail.data.image_io import EXTENSIONS, open_image, printable
+from vitrail.errors import VitrailError
+
+_WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that has not been read yet.
+
+    Args:
+        name: its path, or what it is called in results.
+        read: returns it; raises `DataError` where it cannot be read.
+        held: the picture, where the caller already holds it in memory.
+        draft: returns it decoded at a smaller scale, whose sides have at least this length, where its format can do so
+            without moving a pixel; None where there is nothing to decode.
+    """
+
+    name: str
+    read: Callable[[], Image.Image]
+    held: Image.Image | None = None
+    draft: Callable[[int], Image.Image] | None = None
+
+
+def find_pictures(source: Any, mode: str = "RGB") -> list[Picture]:
+    """List the pictures that a source means, without reading them; a folder's in the order of their paths.
+
+    Args:
+        source: a path, a folder (searched to its depths), a pattern such as `photos/*.jpg`, a PIL picture, an array
+            `(Y, X)` or `(Y, X, C)`, a tensor `(C, Y, X)` or a batch `(B, C, Y, X)` of uint8 0..255 or floats 0..1; or
+            any of these in an iterable.
+        mode: `RGB`, or `L` for models of one channel.
+
+    Raises:
+        VitrailError: nothing is there, or the values are not those of a picture.
+    """
+    pictures = list(_walk(source, mode))
+    if not pictures:
+        raise VitrailError("No pictures were given. Name files, a folder, or a pattern such as 'photos/*.jpg'.")
+    return [_numbered(i, picture) for i, picture in enumerate(pictures)]
+
+
+def _walk(source: Any, mode: str) -> Iterator[Picture]:
+    if isinstance(source, str | os.PathLike):
+        for path in _paths(os.fspath(source)):
+            yield _file(path, mode)
+    elif isinstance(source, Image.Image):
+        yield _held(source, mode)
+    elif isinstance(source, torch.Tensor):
+        yield from _walk_tensor(source, mode)
+    elif isinstance(source, np.ndarray):
+        yield _held(_from_array(source), mode)
+    elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray):
+        for each in source:
+            yield from _walk(each, mode)
+    else:
+        raise VitrailError(
+            f"A {type(source).__name__} is not a picture. Give a path, a PIL picture, an array or a tensor."
+        )
+
+
+def _file(path: str, mode: str) -> Picture:
+    def draft(least: int | None) -> Image.Image:
+        return open_image(path, mode, draft=least, aligned=True, name=printable(path))
+
+    return Picture(path, lambda: draft(None), draft=draft)
+
+
+def _paths(text: str) -> list[str]:
+    """Return the files that a path or a pattern means. What exists under its literal name is never a pattern."""
+    if os.path.isdir(text):
+        return _folder(text)
+    if os.path.lexists(text):
+        return [text]
+    if glob.has_magic(text):
+        found = sorted(path for path in glob.glob(text, recursive=True) if not os.path.isdir(path))
+        if found:
+            return found
+        raise VitrailError(f"No file matches the pattern '{text}' (looked from {os.getcwd()}).")
+    raise VitrailError(f"There is no picture at '{text}' (looked from {os.getcwd()}).")
+
+
+def _folder(text: str) -> list[str]:
+    found = [
+        os.path.join(root, name)
+        for root, _, names in os.walk(text)
+        for name in names
+        if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
+    ]
+    if not found:
+        endings = " ".join(sorted(EXTENSIONS))
+        raise VitrailError(f"The folder '{text}' holds no pictures.\nFiles with these endings are taken: {endings}")
+    return sorted(found)
+
+
+def _walk_tensor(tensor: torch.Tensor, mode: str) -> Iterator[Picture]:
+    if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3):
+        raise VitrailError(
+            f"A tensor of shape {tuple(tensor.shape)} is not a picture.\n"
+            "Give (C, Y, X) or a batch (B, C, Y, X) with 1 or 3 channels."
+        )
+    for each in tensor.detach().cpu().reshape(-1, *tensor.shape[-3:]):
+        values = each.float() if each.is_floating_point() else each
+        yield _held(_from_array(values.permute(1, 2, 0).numpy()), mode)  # (C, Y, X) -> (Y, X, C)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    """Make a picture of uint8 values 0..255, or of floats 0..1."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        raise VitrailError(f"An array of shape {array.shape} is not a picture. Give (Y, X), (Y, X, 1) or (Y, X, 3).")
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
+            raise VitrailError(
+                f"Float pictures hold values in 0..1; this one has {low:.3g} to {high:.3g}.\n"
+                "Divide by its largest value; for tensors that are normalised already, call model(images)."
+            )
+        array = (array * 255).round().astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise VitrailError(f"Values of type {array.dtype} are not a picture. Give uint8 in 0..255 or floats in 0..1.")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _held(picture: Image.Image, mode: str) -> Picture:
+    def read() -> Image.Image:
+        upright = ImageOps.exif_transpose(picture)
+        return to_rgb(upright, _WHITE) if mode == "RGB" else to_grey(upright, _WHITE)
+
+    return Picture("", read, held=picture)
+
+
+def _numbered(i: int, picture: Picture) -> Picture:
+    return picture if picture.name else replace(picture, name=f"picture {i}")

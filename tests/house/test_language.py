@@ -1,0 +1,76 @@
+"""The language of the library is the field's: an index of plain words per room, and no class name used twice."""
+
+import ast
+import io
+import re
+import tokenize
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
+
+PLAIN = frozenset(["what", "who", "lies", "stands", "tells", "says", "asks", "answers", "beside", "behind"])
+"""Words that mark a sentence about code in everyday terms; eleven codebases of the field have 0.2 to 2.8 per 1,000."""
+
+LIMIT = 6.0
+"""Plain words per 1,000 words of docstrings and comments."""
+
+ROOMS = (
+    "data",
+    "explain",
+    "fused",
+    "generation",
+    "kernels",
+    "models",
+    "parts",
+    "text",
+    "weights",
+    "cli",
+    "lab/bench",
+    "*.py",
+)
+"""Rooms that meet the limit; a room joins once it does, and none leaves."""
+
+SAME_NAME: dict[str, str] = {}
+"""Public class names defined twice, with the reason."""
+
+
+def prose(text: str) -> str:
+    """Return the docstrings and comments of a source file."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return " ".join([*docstrings, *(token.string for token in tokens if token.type == tokenize.COMMENT)])
+
+
+def plain_words(text: str) -> tuple[int, int]:
+    """Return the number of plain words and of all words in the prose of a source file."""
+    words = re.findall(r"[a-z]+", prose(text).lower())
+    return sum(word in PLAIN for word in words), len(words)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_prose_uses_terms_of_the_field(room: str) -> None:
+    files = SOURCE.glob(room) if room.endswith(".py") else (SOURCE / room).rglob("*.py")
+    counts = {path: plain_words(path.read_text()) for path in files}
+    plain, total = (sum(count) for count in zip(*counts.values(), strict=True))
+    worst = sorted(counts, key=lambda path: -counts[path][0])[:5]
+    assert 1000 * plain / total <= LIMIT, [f"{path.relative_to(SOURCE)}: {counts[path][0]}" for path in worst]
+
+
+def test_plain_words_are_counted_in_docstrings_and_comments_only() -> None:
+    text = '"""What a file says."""\n\nwho = "asks"  # beside it\n\n\ndef f():\n    """Return x."""\n'
+    assert plain_words(text) == (3, 8)
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    homes = defaultdict(list)
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(str(path.relative_to(SOURCE)))
+    twice = {name: files for name, files in homes.items() if len(files) > 1}
+    assert {name: files for name, files in twice.items() if name not in SAME_NAME} == {}
+    assert set(SAME_NAME) <= set(twice), "an exception that is no longer needed"
