@@ -17,12 +17,13 @@ from torch import Tensor
 
 import vitrail
 from sheet import begin, flags, show, tell
+from vitrail.fused.auto_optimize import in_bf16
 from vitrail.lab.bench.inputs import views
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.table import Table
-from vitrail.lab.evaluate import evaluate, open_split
-from vitrail.lab.form import in_bf16
-from vitrail.lab.image_sources import find_pictures
+from vitrail.lab.evaluate import evaluate
+from vitrail.tasks.classify.evaluate import open_split
+from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.table import Table
 
 PRECISIONS = ("fp32", "bf16", "int8")
 PART = 32

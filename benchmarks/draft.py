@@ -28,11 +28,12 @@ from sheet import begin, flags, show, tell
 from vitrail.data.image_io import open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.table import Table
-from vitrail.lab.image_sources import find_pictures
-from vitrail.lab.model_loading import find_model, inference_mode_for
-from vitrail.lab.predict import REDUCED
+from vitrail.lab.model_loading import find_model
 from vitrail.native.image_resize import best_pixels
+from vitrail.tasks.classify.predictor import REDUCED
+from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.table import Table
 
 PART = 64
 

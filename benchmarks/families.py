@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.accuracy import Agreement, compare
+from vitrail.fused.accuracy import Agreement, compare
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
@@ -24,11 +24,11 @@ from vitrail.lab.bench.prepare import Prepared, prepare_candidate
 from vitrail.lab.bench.registry import find_candidates
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.torch_runners import unchanged
 from vitrail.lab.flops import count_macs
 from vitrail.lab.matmul_peak import best_product
 from vitrail.models import catalogue
+from vitrail.tasks.table import Table
 
 MEASURE = "vit_base_patch16_224"
 FAMILIES = (

@@ -32,10 +32,12 @@ from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
-from vitrail.lab.image_sources import find_pictures
-from vitrail.lab.model_loading import inference_mode_for
 from vitrail.lab.predict import predictions
+from vitrail.tasks.classify.options import PredictOptions
+from vitrail.tasks.classify.predictor import ClassPredictor
+from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.table import Table
 
 
 def draw(folder: Path, count: int, size: tuple[int, int], quality: int = 90) -> None:
@@ -133,7 +135,8 @@ def main(words: Sequence[str] | None = None) -> int:
 def _whole_folder(way: Way, pictures: str, options: Namespace) -> None:
     precision = options.precision if way.optimize else "auto"
     found = find_pictures(pictures)
-    results = list(predictions(way.model, found, batch=options.batch, precision=precision, optimize=way.optimize))
+    chosen: Any = PredictOptions(batch=options.batch, precision=precision, optimize=way.optimize)
+    results = list(predictions(ClassPredictor(way.model, chosen, len(found)), found, options.batch))
     wrong = [result for result in results if result.error is not None]
     if wrong:
         raise VitrailError(f"{len(wrong)} pictures cannot be read, first {wrong[0].path}: {wrong[0].error}")

@@ -18,8 +18,8 @@ from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.torch_runners import unchanged
+from vitrail.tasks.table import Table
 
 MODELS = ("vit_tiny_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224")
 FORMS = ("auto", "int8")

@@ -29,10 +29,10 @@ from vitrail.errors import VitrailError
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
-from vitrail.lab.image_sources import find_pictures
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.table import Table
 from vitrail.training.host_memory import disable_malloc_trim
 
 LARGE, SMALL = ("none", "photo", "photo-strong"), ("none", "small", "small-strong")

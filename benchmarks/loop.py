@@ -32,7 +32,7 @@ from vitrail.training.config import TrainConfig
 from vitrail.training.distributed import connect
 from vitrail.training.log import RunLog
 from vitrail.training.loop import train_epoch
-from vitrail.training.probe import fake_batch, try_step, untouched
+from vitrail.training.probe import try_step, untouched
 from vitrail.training.reporters import LineReporter, NullReporter
 from vitrail.training.schedule import Steps
 from vitrail.training.setup import open_data
@@ -58,11 +58,12 @@ class Held:
 
 def bare(run: Trainer, finish: Callable[[Any, torch.Tensor], object]) -> None:
     """Make the steps as a script would write them; `finish` comes between gradient and update."""
+    config: Any = run.config
     run.model.train()
     for batch in run.train_data.epoch():
         with run.arithmetic():
             logits = run.model(batch.images)
-            loss = cross_entropy(logits.float(), batch.labels, label_smoothing=run.config.smoothing)
+            loss = cross_entropy(logits.float(), batch.labels, label_smoothing=config.smoothing)
         loss.backward()
         finish(run, loss)
         run.optimizer.step()
@@ -127,7 +128,7 @@ def tell_grid(run: Trainer, rounds: int) -> None:
     with untouched(run):
         for number in range(rounds + 1):  # the first round warms up
             for size in sizes:
-                batch = fake_batch(run, size)
+                batch = run.task.dummy_batch(size)
                 taken = seconds(lambda batch=batch: try_step(run, batch))
                 rates[size] += [size / taken] * (number > 0)
     best = max(median(each) for each in rates.values())
@@ -169,7 +170,9 @@ def main() -> None:
     run = make_run(config, world, open_data(config), NullReporter(), StopRequest())
     machine = f"{world.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     run.reporter, run.length = LineReporter(interval=ENDLESS), Steps(ENDLESS)
-    run.reporter.begin(f"{config.model} at {config.imgsz} pixels, batch {config.batch}, {run.precision}, {machine}")
+    run.reporter.begin(
+        f"{config.model} at {config.imgsz} pixels, batch {config.batch}, {run.precision}, {machine}", run.task.unit
+    )
     loader, run.train_data = run.train_data, Held(run.train_data, given.steps)
     with tempfile.TemporaryDirectory() as place:
         run.log = RunLog(Path(place), {})

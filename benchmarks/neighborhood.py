@@ -20,17 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
-from vitrail.lab.bench.accuracy import compare
-from vitrail.lab.bench.candidate import Answer, CandidateUnavailable, foreign
+from vitrail.fused.accuracy import compare
+from vitrail.lab.bench.candidate import Answer, foreign
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.prepare import prepare_candidate
 from vitrail.lab.bench.registry import find_candidates
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
 from vitrail.lab.bench.torch_runners import eager, unchanged
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
+from vitrail.tasks.table import Table
 
 
 def unfold_attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel_size: int, dilation: int = 1) -> Tensor:

@@ -27,11 +27,11 @@ from vitrail.kernels.neighborhood import neighborhood
 from vitrail.lab.bench.candidate import CandidateUnavailable, foreign
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.report import ratio
-from vitrail.lab.bench.table import Table
 from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
 from vitrail.native.build import refusal
 from vitrail.parts.attend import Attend, merge_heads, split_heads
 from vitrail.parts.window_partition import PadThenRoll
+from vitrail.tasks.table import Table
 
 WINDOW, KERNEL, WIDTH = 7, 7, 32
 # Side of the map, heads, shift, and how many blocks of the model are like that.

@@ -92,6 +92,7 @@ BEGUN = (
 )
 KILLED_AT = 12  # of 30 updates, the second of an epoch
 
+RENAMED = {"best_top1": "best"}  # keys of saved files, which are read under either name
 TIMES = {"seconds", "images_per_second", "lengths", "folder", "out", "command", "save_steps", "checksum", "files"}
 MOVING = (
     r"\d+ \w+ 20\d\d at \d\d:\d\d UTC|\b\d+ h \d+ min\b|\b\d+ min \d+ s\b|\b[\d.]+ m?s\b|ETA [\d:?]+|[\d,.]+ MB"
@@ -305,9 +306,10 @@ def difference(a: Any, b: Any, where: str, new: list[str]) -> str | None:
     if isinstance(a, dict) and isinstance(b, dict):
         new += [f"{where}{key}" for key in b if key not in a and key not in TIMES]
         for key in (key for key in a if key not in TIMES):
-            if key not in b:
+            name = key if key in b else RENAMED.get(key, key)
+            if name not in b:
                 return f"{where}{key} is missing"
-            if (found := difference(a[key], b[key], f"{where}{key}.", new)) is not None:
+            if (found := difference(a[key], b[name], f"{where}{key}.", new)) is not None:
                 return found
         return None
     if isinstance(a, list) and isinstance(b, list):

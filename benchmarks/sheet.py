@@ -12,7 +12,7 @@ import torch
 from vitrail.atomic_io import write_file
 from vitrail.lab.bench.environment import in_lines, place
 from vitrail.lab.bench.interleaved_timing import Timings, alternate
-from vitrail.lab.bench.table import Table
+from vitrail.tasks.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -40,9 +40,9 @@ from vitrail.lab.bench.libraries import from_timm
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import amount, ratio
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
 from vitrail.lab.flops import counted_macs
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
+from vitrail.tasks.table import Table
 from vitrail.training.host_memory import disable_malloc_trim, peak_of, resident
 
 CONTENDERS = ("vitrail", "timm", "timm, memory kept")

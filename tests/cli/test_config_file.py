@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from vitrail.cli import verb_class
 from vitrail.cli.arguments import parse
-from vitrail.cli.train import Train
 from vitrail.errors import VitrailError
 from vitrail.training.config import TrainConfig
 from vitrail.training.run_dir import settle_config, write_config, write_environment
@@ -20,13 +20,15 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "flowers.yaml"
 
 
-def asked(file: Path, *words: str) -> Train:
-    return parse("train", Train, ["--config", str(file), *words])
+def asked(file: Path, *words: str) -> Any:
+    return parse("train", verb_class("train"), ["--config", str(file), *words])
 
 
 def test_values_of_the_file_stand_and_words_beside_it_win(file: Path) -> None:
     file.write_text("data: digits\nepochs: 3\nlr: 1e-3\nset:\n  - dim=48\n  - depths=2,2\ncompile: true\nfreeze: 2\n")
-    given = Train(data="digits", epochs=3, lr=1e-3, set=("dim=48", "depths=2,2"), compile=True, freeze="2")
+    given = verb_class("train")(
+        data="digits", epochs=3, lr=1e-3, set=("dim=48", "depths=2,2"), compile=True, freeze="2"
+    )
     assert asked(file) == replace(given, config=str(file))
     beside = asked(file, "epochs=5", "--no-compile", "flowers/", "--set", "dim=64")
     assert beside == replace(given, config=str(file), data="flowers/", epochs=5, compile=False, set=("dim=64",))
@@ -64,7 +66,7 @@ def test_the_folder_that_a_file_of_ones_own_asks_for_is_taken(file: Path) -> Non
 def test_a_run_goes_on_as_it_was_begun_but_for_what_is_given(run: Any, tmp_path: Path) -> None:
     """Also where what is given happens to be a default."""
     write_config(tmp_path, TrainConfig(data="digits", lr=0.01, parallel="fsdp", save_seconds=5.0, workers=2))
-    again = parse("train", Train, ["--resume", str(tmp_path), "--parallel", "ddp", "save_seconds=60"])
+    again = parse("train", verb_class("train"), ["--resume", str(tmp_path), "--parallel", "ddp", "save_seconds=60"])
     assert (again.data, again.lr, again.parallel, again.save_seconds, again.workers) == ("digits", 0.01, "ddp", 60.0, 2)
     assert "begun with lr=0.01; it cannot go on with lr=0.001" in run("train", "--resume", str(tmp_path), "lr=1e-3").err
     assert "leave --out out" in run("train", "--resume", str(tmp_path), "--out", "elsewhere").err

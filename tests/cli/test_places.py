@@ -36,7 +36,11 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("forward", "features"):
         monkeypatch.setattr(f"vitrail.parts.backbone.Classifier.{name}", work)
-    for name in ("lab.form.Answerer.__init__", "training.train.open_data", "training.dry_run.open_data"):
+    for name in (
+        "fused.auto_optimize.InferenceRunner.__init__",
+        "training.train.open_data",
+        "training.dry_run.open_data",
+    ):
         monkeypatch.setattr(f"vitrail.{name}", work)
     monkeypatch.setattr("vitrail.weights.convert.read_source", work)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vitrail.lab.bench.accuracy import BARS, compare
+from vitrail.fused.accuracy import BARS, compare
 
 CLASSES = 50
 

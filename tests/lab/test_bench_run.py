@@ -19,12 +19,12 @@ from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import page, ratio, tables, verdict
 from vitrail.lab.bench.result import Entry, Phase
-from vitrail.lab.bench.runner import BenchPlan, ask_all, run_bench, use_threads
-from vitrail.lab.bench.table import Table
+from vitrail.lab.bench.runner import ask_all, run_bench, use_threads
 from vitrail.lab.bench.torch_runners import unchanged
 from vitrail.lab.matmul_peak import Product
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.table import Table
 from vitrail.weights.folder import save_model
 
 SMALL = ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("depth=1", "dim=32", "num_heads=2", "num_classes=7"))

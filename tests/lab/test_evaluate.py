@@ -10,8 +10,8 @@ from shades import Brightness, grey_set
 from vitrail.data.dataset import PictureSet
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.evaluate import evaluate
-from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.examples import decode
+from vitrail.tasks.data_url import decode
+from vitrail.tasks.evaluation_file import read_evaluation, save_evaluation
 
 
 def test_figures_by_hand(brightness: Brightness, greys: PictureSet) -> None:
@@ -100,12 +100,12 @@ def test_training_goes_on_in_the_mode_it_was_in(tiny: torch.nn.Module, greys: Pi
 
 def test_json_and_back(brightness: Brightness, greys: PictureSet, tmp_path: Path) -> None:
     result = evaluate(brightness, greys)
-    assert Evaluation.load(result.save(tmp_path / "evaluation.json")) == result
+    assert read_evaluation(save_evaluation(result, tmp_path / "evaluation.json")) == result
     assert json.loads((tmp_path / "evaluation.json").read_text()) == result.to_dict()
     for broken in (b"", b"[]", b'{"top1": 1}', b"\xff"):
         (tmp_path / "evaluation.json").write_bytes(broken)
         with pytest.raises(DataError, match="is not an evaluation"):
-            Evaluation.load(tmp_path / "evaluation.json")
+            read_evaluation(tmp_path / "evaluation.json")
 
 
 def test_worst_keeps_that_many(brightness: Brightness, greys: PictureSet) -> None:

@@ -13,13 +13,13 @@ import vitrail
 from vitrail.cli import main
 from vitrail.data.dataset import PictureSet
 from vitrail.errors import VitrailError
-from vitrail.lab import form as form_module
+from vitrail.fused import auto_optimize as form_module
+from vitrail.fused.auto_optimize import FEW, InferenceRunner, SelectedModel
 from vitrail.lab.evaluate import evaluate
-from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.form import FEW, Answerer, Form
-from vitrail.lab.model_loading import inference_mode_for
 from vitrail.lab.predict import predict
 from vitrail.native.build import Unavailable, refusal
+from vitrail.tasks.classify.evaluation import ClassificationEvaluation
+from vitrail.tasks.inference import inference_mode_for
 
 COMPILED = refusal(torch.float32)
 
@@ -62,9 +62,9 @@ def fast(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Fast:
     return made
 
 
-def ask(model: nn.Module, images: Tensor, clock: Callable[[], float], **wishes: Any) -> tuple[Form, Tensor]:
+def ask(model: nn.Module, images: Tensor, clock: Callable[[], float], **wishes: Any) -> tuple[SelectedModel, Tensor]:
     wishes = {"pictures": None, "precision": "fp32", **wishes}
-    answerer = Answerer(model, clock=clock, **wishes)
+    answerer = InferenceRunner(model, clock=clock, **wishes)
     with inference_mode_for(model):
         logits = answerer(images)
         assert torch.equal(answerer(images), answerer(images))
@@ -279,7 +279,7 @@ def test_models_on_a_gpu_take_their_form_in_the_same_way(
 ) -> None:
     """A stand-in for a GPU: the whole batch is asked, once before time is taken, and is waited for."""
     cuda, waited = torch.device("cuda"), []
-    monkeypatch.setattr(Answerer, "_device", lambda self: cuda)
+    monkeypatch.setattr(InferenceRunner, "_device", lambda self: cuda)
     monkeypatch.setattr(form_module, "finished", waited.append)
     monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
     monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
@@ -301,26 +301,26 @@ def test_nobody_begins_to_read_while_a_time_is_taken(tiny: nn.Module, monkeypatc
             return super().forward(images)
 
     monkeypatch.setattr(form_module, "optimize", lambda model, precision: Watching(model))
-    answerer = Answerer(tiny, None, precision="fp32", clock=taking(*FASTER))
+    answerer = InferenceRunner(tiny, None, precision="fp32", clock=taking(*FASTER))
     with inference_mode_for(tiny):
         answerer(IMAGES)
         answerer(IMAGES)
         assert shut == [True, False, False] and answerer.gate.is_set()  # the trial, the batch, the next one
-        answerer = Answerer(tiny, None, precision="fp32", clock=taking(*FASTER))
+        answerer = InferenceRunner(tiny, None, precision="fp32", clock=taking(*FASTER))
         with pytest.raises(MemoryError):
             answerer(IMAGES)
     assert shut[3] and answerer.gate.is_set()
 
 
 def test_every_result_says_which_form_it_comes_from(tiny: nn.Module, fast: Fast, folder: Path) -> None:
-    told: list[Form] = []
-    answers = predict(tiny, folder, told=told.append)
+    told: list[SelectedModel] = []
+    answers = predict(tiny, folder, notify=told.append)
     assert [each.form for each in answers] == ["" if each.error else str(told[0]) for each in answers]
 
 
 def test_an_unknown_precision_is_named(tiny: nn.Module) -> None:
     with pytest.raises(VitrailError, match="Did you mean: fp32"):
-        Answerer(tiny, 1, precision="fp23")  # type: ignore[arg-type]
+        InferenceRunner(tiny, 1, precision="fp23")  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(COMPILED is not None, reason=str(COMPILED))
@@ -334,15 +334,15 @@ def test_the_real_fast_form_passes_its_check(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_evaluation_says_what_ran(greys: PictureSet, tiny: nn.Module, tmp_path: Path) -> None:
-    told: list[Form] = []
-    result = evaluate(tiny, "digits", told=told.append, optimize=False)
+    told: list[SelectedModel] = []
+    result = evaluate(tiny, "digits", notify=told.append, optimize=False)
     assert (result.form, result.precision, result.speedup) == ("plain", "fp32", None)
     assert [each.name for each in told] == ["plain"]
     half = evaluate(tiny, "digits", precision="bf16", optimize=False)
     assert half.precision == "bf16" and half.calibration.nll != result.calibration.nll
-    assert Evaluation.load(half.save(tmp_path / "half.json")) == half
+    assert ClassificationEvaluation.from_dict(half.to_dict()) == half
     older = {key: value for key, value in result.to_dict().items() if key not in ("form", "speedup")}
-    assert Evaluation.from_dict(older) == result
+    assert ClassificationEvaluation.from_dict(older) == result
 
 
 def test_an_evaluation_computes_in_fp32_unless_asked(
@@ -357,7 +357,7 @@ def test_an_evaluation_computes_in_fp32_unless_asked(
 
     monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
     monkeypatch.setattr(form_module, "optimize", optimize)
-    monkeypatch.setattr(form_module.Answerer, "_weigh", lambda self, job, precision: None)
+    monkeypatch.setattr(form_module.InferenceRunner, "_weigh", lambda self, job, precision: None)
     fast, plain = evaluate(tiny, "digits"), evaluate(tiny, "digits", optimize=False)
     assert asked == ["fp32"] and fast.precision == plain.precision == "fp32"
     assert fast.confusion == plain.confusion

@@ -3,7 +3,7 @@
 import pytest
 from sklearn.metrics import f1_score
 
-from vitrail.lab.confidence_interval import Z95, f1_interval, wilson
+from vitrail.tasks.confidence_interval import Z95, f1_interval, wilson
 
 
 @pytest.mark.parametrize(("hits", "total"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (50, 1000), (999, 1000)])

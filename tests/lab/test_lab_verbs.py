@@ -10,10 +10,10 @@ import torch
 
 import vitrail
 from vitrail.cli import main
+from vitrail.fused import auto_optimize as form
 from vitrail.fused.optimize import optimize
-from vitrail.lab import form
-from vitrail.lab.evaluate import open_split
-from vitrail.lab.evaluation import Evaluation
+from vitrail.tasks.classify.evaluate import open_split
+from vitrail.tasks.evaluation_file import read_evaluation
 from vitrail.training import host_memory
 
 
@@ -45,7 +45,7 @@ def test_broken_pictures_give_exit_code_3_and_the_others_go_on(
 ) -> None:
     assert main(["predict", model, str(folder)]) == 3
     out, err = capsys.readouterr()
-    assert out.count(".png") == 4 and "2 of 6 pictures could not be read." in err
+    assert out.count(".png") == 4 and "2 of 6 inputs could not be read." in err
     assert "empty.jpg: the file is empty (0 bytes)" in err
 
 
@@ -93,7 +93,7 @@ def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.Capt
     assert main([*words, "--precision", "fp32"]) == 2
     assert "holds answers computed in bf16, and --precision is fp32" in capsys.readouterr().err
     assert main([*words, "--draft"]) == 2
-    assert "another --top or --draft" in capsys.readouterr().err
+    assert "other options that change predictions" in capsys.readouterr().err
 
 
 def test_nobody_computes_in_bf16_who_did_not_ask(
@@ -102,7 +102,7 @@ def test_nobody_computes_in_bf16_who_did_not_ask(
     # A clock decides whether the fast form answers: what comes out must not depend on it.
     asked: list[str] = []
     monkeypatch.setattr(form, "FEW", 0)
-    monkeypatch.setattr(form.Answerer, "_weigh", lambda *_: None)
+    monkeypatch.setattr(form.InferenceRunner, "_weigh", lambda *_: None)
     monkeypatch.setattr(
         form, "optimize", lambda model, precision: asked.append(precision) or optimize(model, precision)
     )
@@ -160,7 +160,7 @@ def test_evaluate_prints_and_writes(model: str, tmp_path: Path, capsys: pytest.C
     assert "arithmetic" in printed and "in its plain form" in printed
     assert told.startswith("plain form in fp32: as asked")
     assert "cpu, fp32 in its plain form" in page.read_text(encoding="utf-8")
-    result = Evaluation.load(out)
+    result = read_evaluation(out)
     assert f"{result.top1.value:.2%}" in printed and "6 classes with a higher F1 are not shown" in printed
     assert result.samples == len(open_split("digits", "test")) and "Where the model looks" in page.read_text(
         encoding="utf-8"

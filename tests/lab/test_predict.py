@@ -13,13 +13,16 @@ from torch import Tensor
 
 import vitrail
 from vitrail.data.image_io import open_image
+from vitrail.data.prefetch import prefetch_map
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.image_sources import Picture
-from vitrail.lab.model_loading import class_names, find_model
-from vitrail.lab.predict import predict, predictions, reduced_side
-from vitrail.lab.prefetch import prefetch_map
+from vitrail.lab.model_loading import find_model
+from vitrail.lab.predict import predict, predictions
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.classify.class_names import class_names
+from vitrail.tasks.classify.options import PredictOptions
+from vitrail.tasks.classify.predictor import ClassPredictor, reduced_side
+from vitrail.tasks.image_sources import Picture
 
 
 def test_every_kind_of_source_gives_the_same_answer(brightness: Brightness, folder: Path) -> None:
@@ -93,7 +96,9 @@ def test_memory_is_bounded(brightness: Brightness) -> None:
     def picture(i: int) -> Picture:
         return Picture(f"{i}", lambda: read.append(i) or Image.new("RGB", (8, 8)))  # type: ignore[func-returns-value]
 
-    answers = predictions(brightness, (picture(i) for i in range(10**6)), batch=4)
+    answers = predictions(
+        ClassPredictor(brightness, PredictOptions(), None), (picture(i) for i in range(10**6)), batch=4
+    )
     assert [next(answers).path for _ in range(5)] == ["0", "1", "2", "3", "4"]
     answers.close()
     assert len(read) <= 4 * 4
@@ -104,7 +109,7 @@ def test_an_exception_of_ours_is_not_taken_for_a_bad_picture(brightness: Brightn
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(predictions(brightness, [Picture("x", fail)]))
+        list(predictions(ClassPredictor(brightness, PredictOptions(), 1), [Picture("x", fail)], batch=4))
 
 
 def test_work_ahead_stays_within_its_window() -> None:
@@ -122,7 +127,7 @@ def test_orientation_of_a_picture_in_memory_counts(tmp_path: Path) -> None:
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.png", exif=exif)
     held, path = Image.open(tmp_path / "turned.png"), tmp_path / "turned.png"
-    from vitrail.lab.image_sources import find_pictures
+    from vitrail.tasks.image_sources import find_pictures
 
     (one,), (other,) = find_pictures(held), find_pictures(path)
     assert one.read().size == (10, 20)
@@ -214,7 +219,7 @@ def test_imagenet_pictures_get_their_names(shared: Path) -> None:
 @pytest.mark.shared
 def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
     """All photographs of ImageNet, and in a mixed lot each that is decided: that leads by more than bf16 may move."""
-    from vitrail.lab.bench.accuracy import compare
+    from vitrail.fused.accuracy import compare
 
     model = vitrail.create_model("vit_tiny_patch16_224", weights=shared / "weights" / "vit_tiny_patch16_224.pt").eval()
     prepare = EvalTransform(model.preprocess)

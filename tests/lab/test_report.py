@@ -14,16 +14,16 @@ import yaml
 from shades import Brightness, grey_set
 
 import vitrail
+from vitrail.cli import verb_class
 from vitrail.cli.arguments import parse
-from vitrail.cli.train import Train
 from vitrail.data.dataset import PictureSet
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.confusion_plot import confusion_cells, confusion_picture
 from vitrail.lab.evaluate import evaluate
-from vitrail.lab.evaluation import Evaluation
-from vitrail.lab.examples import decode
 from vitrail.lab.report import render, write_report
 from vitrail.lab.run_folder import Run, read_run, train_command
+from vitrail.tasks.classify.confusion_plot import confusion_cells, confusion_picture
+from vitrail.tasks.classify.evaluation import ClassificationEvaluation
+from vitrail.tasks.data_url import decode
 from vitrail.training.config import TrainConfig
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -69,12 +69,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def evaluated(tiny: torch.nn.Module) -> Evaluation:
+def evaluated(tiny: torch.nn.Module) -> ClassificationEvaluation:
     return evaluate(tiny, "digits")
 
 
 @pytest.fixture
-def run(tiny: torch.nn.Module, evaluated: Evaluation, tmp_path: Path) -> Path:
+def run(tiny: torch.nn.Module, evaluated: ClassificationEvaluation, tmp_path: Path) -> Path:
     """A finished run folder."""
     folder = tmp_path / "first"
     vitrail.save_model(tiny, folder / "weights" / "best")
@@ -95,7 +95,7 @@ def run(tiny: torch.nn.Module, evaluated: Evaluation, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_finished_run(run: Path, evaluated: Evaluation) -> None:
+def test_a_finished_run(run: Path, evaluated: ClassificationEvaluation) -> None:
     path = write_report(run)
     page = Page(path.read_text(encoding="utf-8"))
     assert path == run / "report.html" and path.stat().st_size < 5_000_000
@@ -124,7 +124,7 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "has not finished" in page.words and "vitrail train --data digits" in page.words
 
 
-def test_names_cannot_speak_html(run: Path, evaluated: Evaluation) -> None:
+def test_names_cannot_speak_html(run: Path, evaluated: ClassificationEvaluation) -> None:
     labels = (EVIL, *evaluated.labels[1:])
     shown = [replace(each, id=EVIL, label=EVIL, predicted=EVIL) for each in evaluated.errors]
     classes = (replace(evaluated.classes[0], label=EVIL), *evaluated.classes[1:])
@@ -140,11 +140,11 @@ def test_names_cannot_speak_html(run: Path, evaluated: Evaluation) -> None:
     assert "default-src 'none'" in html
 
 
-def test_pictures_of_an_evaluation_cannot_be_addresses(run: Path, evaluated: Evaluation) -> None:
+def test_pictures_of_an_evaluation_cannot_be_addresses(run: Path, evaluated: ClassificationEvaluation) -> None:
     values = evaluated.to_dict()
     values["errors"][0]["picture"] = "https://example.org/x.png"
     (run / "evaluation.json").write_text(json.dumps(values))
-    with pytest.raises(DataError, match="not a picture"):
+    with pytest.raises(DataError, match="not an image"):
         write_report(run)
 
 
@@ -185,7 +185,7 @@ def test_no_run_at_all(tmp_path: Path) -> None:
 def test_the_command_repeats_the_config(config: TrainConfig) -> None:
     verb, action, *words = shlex.split(train_command(asdict(replace(config, out="runs/elsewhere"))))
     assert (verb, action) == ("vitrail", "train")
-    assert asdict(parse("train", Train, words)) == {**asdict(config), "config": None}
+    assert asdict(parse("train", verb_class("train"), words)) == {**asdict(config), "config": None}
 
 
 def test_a_resumed_run_tells_how_to_begin_it(run: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from shades import Brightness
 
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.jsonl import ResultFile, job_of
-from vitrail.tasks.classification import Classification
+from vitrail.tasks.classify.options import PredictOptions
+from vitrail.tasks.classify.predictor import ClassPredictor
+from vitrail.tasks.classify.result import Classification
 
 NAMES = [f"p{i}" for i in range(6)]
 
@@ -97,14 +100,18 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
     assert before
 
 
+def job(model: Brightness, **options: Any) -> str:
+    return job_of(model, ClassPredictor(model, PredictOptions(**options), None))
+
+
 def test_the_job_is_what_decides_the_answers(brightness: Brightness) -> None:
-    first = job_of(brightness, brightness.labels, 5)
-    assert first == job_of(Brightness(), brightness.labels, 5)
-    assert first != job_of(brightness, brightness.labels, 4)
-    assert first != job_of(brightness, ("a", "b", "c", "d"), 5)
+    first = job(brightness)
+    assert first == job(Brightness()) == job(brightness, batch=3, optimize=False)
+    assert first != job(brightness, top=4)
+    assert first != job(brightness, labels=("a", "b", "c", "d"))
     with torch.no_grad():
         brightness.centres[2] += 1e-4
-    assert first != job_of(brightness, brightness.labels, 5)
+    assert first != job(brightness)
 
 
 def test_a_process_that_is_killed(tmp_path: Path) -> None:
@@ -114,7 +121,7 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
         """
         import sys, time
         from vitrail.lab.jsonl import ResultFile
-        from vitrail.tasks.classification import Classification
+        from vitrail.tasks.classify.result import Classification
         results = ResultFile(sys.argv[1], "job")
         for name in [f"p{i}" for i in range(6)]:
             if name not in results.done:

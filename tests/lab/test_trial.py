@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitrail.lab.ab_trial import MARGINS, MOST, WORTH, TrialArm, TrialResult, try_out
-from vitrail.lab.bench.accuracy import BARS
+from vitrail.fused.ab_trial import MARGINS, MOST, WORTH, TrialArm, TrialResult, try_out
+from vitrail.fused.accuracy import BARS
 
 LOGITS = torch.linspace(-1, 1, 8 * 5).reshape(8, 5).sin() * 3
 IMAGES = torch.arange(8.0).reshape(8, 1, 1, 1)

@@ -61,7 +61,7 @@ def best_only_once() -> None:
     take = Trainer.take_as_best
 
     def once(self: Trainer, metrics: dict[str, float]) -> None:
-        if self.at.best_top1 is None:
+        if self.at.best is None:
             take(self, metrics)
 
     Trainer.take_as_best = once

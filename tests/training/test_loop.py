@@ -22,7 +22,7 @@ from vitrail.training.log import read_log
 from vitrail.training.loop import NonFiniteLoss, fit, validate
 from vitrail.training.reporters import NullReporter
 from vitrail.training.schedule import Schedule, Steps
-from vitrail.training.setup import build_model, build_session, open_data
+from vitrail.training.setup import bind_task, build_trainer, open_data
 from vitrail.training.signals import Interrupted, StopRequest
 from vitrail.training.train import train
 from vitrail.training.trainer import Trainer
@@ -33,7 +33,7 @@ Make = Callable[..., TrainConfig]
 def session(config: TrainConfig, **changes: Any) -> Trainer:
     splits = open_data(config)
     world = SingleProcess(torch.device("cpu"))
-    run = build_session(config, world, splits, build_model(config, splits), NullReporter(), StopRequest())
+    run = build_trainer(config, world, bind_task(config, splits), NullReporter(), StopRequest())
     return replace(run, **changes)
 
 
@@ -57,7 +57,7 @@ def test_the_loop_equals_a_plain_one(tiny: Make) -> None:
     """The twin knows nothing of sessions: it reads the batches and writes the update out."""
     config = tiny(drop_path=0.0, mixup=0.4, smoothing=0.1, clip_grad=0.5, warmup=0.3)
     run = session(config)
-    twin = build_model(config, open_data(config)).train()
+    twin = bind_task(config, open_data(config)).model.train()
     mix, step = Mix(10, mixup=0.4), 0
     schedule, length = Schedule(1e-3, config.min_lr, 0.3), Steps(20)
     first = {name: torch.zeros_like(p) for name, p in twin.named_parameters()}
@@ -116,7 +116,7 @@ def test_the_model_learns(tiny: Make) -> None:
 
 def test_frozen_parts_stay_bit_for_bit(tiny: Make) -> None:
     config = tiny(freeze="backbone", epochs=1)
-    start = build_model(config, open_data(config)).state_dict()
+    start = bind_task(config, open_data(config)).model.state_dict()
     end = weights(config)
     for name in start:
         assert torch.equal(start[name], end[name]) == name.startswith("backbone"), name
@@ -133,7 +133,8 @@ def test_what_is_no_number_stops_before_the_update_and_names_the_batch(tiny: Mak
     config = tiny(epochs=1)
     for at in (0, 4):
         run = session(config, folder=tmp_path)
-        right, calls, held = run.objective, [0], {}
+        task: Any = run.task
+        right, calls, held = task.objective, [0], {}
 
         def wrong(outputs: Any, images: Tensor, targets: Tensor) -> Tensor:
             calls[0] += 1  # noqa: B023
@@ -145,7 +146,7 @@ def test_what_is_no_number_stops_before_the_update_and_names_the_batch(tiny: Mak
                 return loss + (outputs[0] * 0).sum().sqrt()
             return loss * float(fault.split()[0])
 
-        run.objective = wrong
+        task.objective = wrong
         with pytest.raises(NonFiniteLoss, match=f"in step {at + 1}") as caught:
             fit(run)
         assert len(str(caught.value).splitlines()) <= 6
@@ -193,7 +194,7 @@ def test_a_run_folder_holds_all_that_is_promised(tiny: Make, tmp_path: Path) -> 
         *("config.yaml", "metrics.jsonl", "results.csv", "env.json", "summary.json", "weights", "state")
     }
     assert list(folder.glob("events.*"))
-    assert json.loads((folder / "summary.json").read_text())["top1"] == summary.top1
+    assert json.loads((folder / "summary.json").read_text())["top1"] == summary.metrics["top1"]
     assert [row["step"] for row in read_log(folder / "metrics.jsonl", "step")] == list(range(1, 21))
     import vitrail
 
@@ -203,21 +204,24 @@ def test_a_run_folder_holds_all_that_is_promised(tiny: Make, tmp_path: Path) -> 
     again = session(tiny())
     again.model.load_state_dict(best.state_dict())
     metrics = validate(again, again.val_data)
-    assert metrics is not None and metrics["top1"] == summary.val_top1
+    assert metrics is not None and metrics["top1"] == summary.validation["val_top1"]
 
 
 def test_the_result_is_measured_once(tiny: Make, tmp_path: Path) -> None:
     """The summary quotes the evaluation, which is that of the weights as anyone may load them."""
     from vitrail.lab.evaluate import evaluate
-    from vitrail.lab.evaluation import Evaluation
+    from vitrail.tasks.classify.evaluation import ClassificationEvaluation
+    from vitrail.tasks.evaluation_file import read_evaluation
 
     summary = train(tiny(epochs=1, precision="bf16"))
-    kept = Evaluation.load(tmp_path / "run" / "evaluation.json")
+    kept = read_evaluation(tmp_path / "run" / "evaluation.json")
     again = evaluate(tmp_path / "run", "digits", split="test")
     assert summary.split == "test" and kept.samples == again.samples == 359
     assert (kept.form, kept.precision) == ("plain", "fp32")  # whatever the run was trained in
-    assert summary.top1 == kept.top1.value == again.top1.value and summary.loss == kept.calibration.nll
-    assert summary.top5 == (kept.top5.value if kept.top5 else None) == (again.top5.value if again.top5 else None)
+    assert isinstance(kept, ClassificationEvaluation)
+    metrics = summary.metrics
+    assert metrics["top1"] == kept.top1.value == again.top1.value and metrics["loss"] == kept.calibration.nll
+    assert metrics["top5"] == (kept.top5.value if kept.top5 else None) == (again.top5.value if again.top5 else None)
 
 
 def test_pictures_that_cannot_be_read_are_left_out_to_the_end(tiny: Make, tmp_path: Path) -> None:
@@ -239,7 +243,7 @@ def test_weights_to_start_from_are_used(tiny: Make, tmp_path: Path) -> None:
     train(tiny(epochs=1))
     best = tmp_path / "run" / "weights" / "best"
     config = tiny(weights=str(best), out=str(tmp_path / "more"))
-    built = build_model(config, open_data(config)).state_dict()
+    built = bind_task(config, open_data(config)).model.state_dict()
     assert apart(built, load_file(best / "model.safetensors")) == 0.0
 
 
@@ -272,7 +276,7 @@ def test_the_host_program_keeps_its_randomness_and_threads(tiny: Make) -> None:
 
 def test_seed_makes_the_first_weights(tiny: Make) -> None:
     splits = open_data(tiny())
-    one, same, other = (build_model(tiny(seed=seed), splits).state_dict() for seed in (0, 0, 1))
+    one, same, other = (bind_task(tiny(seed=seed), splits).model.state_dict() for seed in (0, 0, 1))
     assert apart(one, same) == 0.0 < apart(one, other)
     assert create_model("vit_tiny_patch16_224", num_classes=10, depth=1).config.num_classes == 10
 
@@ -285,6 +289,6 @@ def test_the_card_names_the_split_and_no_top5_of_few_classes(tiny: Make, tmp_pat
     table.write_text("path,label\n" + "".join(f"{number}.png,{names[number % 4]}\n" for number in range(24)))
     summary = train(tiny(data=str(table), epochs=1, batch=8))
     rows = read_log(tmp_path / "run" / "metrics.jsonl", "epoch")
-    assert summary.top5 is None and [row["top5"] for row in rows] == [None]
+    assert summary.metrics["top5"] is None and [row["top5"] for row in rows] == [None]
     card = (tmp_path / "run" / "weights" / "best" / "README.md").read_text()
     assert "Measured on pets.csv (val split)." in card and "top5" not in card

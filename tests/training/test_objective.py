@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from vitrail.data.loading import Batch
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
-from vitrail.tasks.classify import ClassificationScore, classification_loss
-from vitrail.training.objective import Distilled, Supervised, Teacher, TrainingWrapper
+from vitrail.tasks.classify.distillation import Distilled, Supervised, Teacher
+from vitrail.tasks.classify.loss import classification_loss
+from vitrail.tasks.classify.metric import ClassificationMetric
+from vitrail.tasks.classify.training import ClassificationTraining
 
 K = 5
 
@@ -51,14 +54,19 @@ def test_the_distillation_token_learns_from_the_teacher_alone() -> None:
     model: Any = create_model(
         "deit_tiny_distilled_patch16_224", num_classes=K, image_size=8, patch_size=4, dim=16, depth=1, num_heads=2
     )
-    student, images = TrainingWrapper(model).train(), torch.randn(4, 3, 8, 8)
-    labels = torch.zeros(4, dtype=torch.long)
+    images, labels = torch.randn(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)
+    batch = Batch(images, labels, torch.arange(4))
+
+    def student(batch: Batch) -> tuple[Tensor, Tensor]:
+        return ClassificationTraining.forward(None, model, batch)  # pyright: ignore[reportArgumentType]
+
+    model.train()
     wanted = one_hot(torch.ones(4, dtype=torch.long), K).float()
-    Distilled(0.0, lambda _: wanted, False, 1.0, 1.0)(student(images), images, labels).backward()
+    Distilled(0.0, lambda _: wanted, False, 1.0, 1.0)(student(batch), images, labels).backward()
     assert model.head.linear.weight.grad is None or model.head.linear.weight.grad.abs().sum() == 0
     assert model.head.distillation.weight.grad.abs().sum() > 0
-    student.eval()
-    torch.testing.assert_close(student(images)[0], model(images))
+    model.eval()
+    torch.testing.assert_close(student(batch)[0], model(images))
 
 
 def test_without_a_teacher_both_heads_learn_from_the_labels() -> None:
@@ -94,15 +102,20 @@ def test_a_teacher_of_other_channels_is_refused() -> None:
         Teacher(nn.Linear(1, 1), Preprocess(mean=(0.5,), std=(0.5,)), Preprocess())
 
 
+def add(metric: ClassificationMetric, logits: Tensor, labels: Tensor) -> None:
+    if len(labels):  # the loop leaves empty batches out
+        metric.update((logits, logits), Batch(torch.zeros(len(labels), 3, 8, 8), labels, labels))
+
+
 def test_score_counts_as_one_would_by_hand_in_any_batches() -> None:
     logits, labels = torch.randn(23, 9), torch.randint(9, (23,))
     ranks = [(row > row[label]).sum().item() for row, label in zip(logits, labels, strict=True)]
-    whole, parts = ClassificationScore(9), ClassificationScore(9)
-    whole.add(logits, labels)
+    whole, parts = ClassificationMetric(9), ClassificationMetric(9)
+    add(whole, logits, labels)
     for begin, end in ((0, 10), (10, 10), (10, 23)):
-        parts.add(logits[begin:end], labels[begin:end])
+        add(parts, logits[begin:end], labels[begin:end])
     for score in (whole, parts):
-        got = score.metrics()
+        got = score.compute()
         assert got["top1"] == sum(rank == 0 for rank in ranks) / 23
         assert got["top5"] == sum(rank < 5 for rank in ranks) / 23
         assert got["loss"] == pytest.approx(-logits.log_softmax(1)[range(23), labels].mean().item(), rel=1e-6)
@@ -110,6 +123,6 @@ def test_score_counts_as_one_would_by_hand_in_any_batches() -> None:
 
 def test_top5_is_left_out_where_it_is_always_one() -> None:
     for classes, told in ((4, False), (5, False), (6, True)):
-        score = ClassificationScore(classes)
-        score.add(torch.randn(8, classes), torch.randint(classes, (8,)))
-        assert ("top5" in score.metrics()) == told
+        score = ClassificationMetric(classes)
+        add(score, torch.randn(8, classes), torch.randint(classes, (8,)))
+        assert ("top5" in score.compute()) == told

@@ -176,7 +176,7 @@ def test_where_the_best_weights_are_gone_those_of_the_state_take_their_place(
     ear = Heard()
     summary = train(TrainConfig(resume=str(folder)), ear)
     assert any("is gone" in text for text in ear.notes)
-    assert 0 <= summary.val_top1 <= 1 and (folder / "weights" / "best" / "model.safetensors").is_file()
+    assert 0 <= summary.validation["val_top1"] <= 1 and (folder / "weights" / "best" / "model.safetensors").is_file()
     assert [row["step"] for row in read_log(folder / "metrics.jsonl", "step")] == list(range(1, 21))
 
 

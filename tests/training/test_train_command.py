@@ -15,7 +15,7 @@ def test_a_run_ends_with_a_report_and_its_command(tmp_path: Path, capsys: pytest
     folder = tmp_path / "run"
     assert main(["train", "data=digits", *TINY, "--epochs", "2", "--out", str(folder)]) == 0
     said = capsys.readouterr().out
-    assert "epoch    2" in said and "img/s" in said and "ETA" in said
+    assert "epoch    2" in said and "images/s" in said and "ETA" in said
     assert {"report.html", "evaluation.json", "summary.json"} <= {path.name for path in folder.iterdir()}
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["command"].startswith("vitrail train data=digits --set dim=16")
@@ -57,7 +57,7 @@ def test_few_pictures_need_no_batch_to_be_given(tmp_path: Path, capsys: pytest.C
             Image.new("RGB", (8, 8), (light + i, light, light)).save(tmp_path / "photos" / label / f"{i}.png")
     words = ["train", str(tmp_path / "photos"), *TINY, "--epochs", "1", "--out", str(tmp_path / "run")]
     assert main(words) == 0
-    assert "36 pictures, 2 classes, batch 8," in capsys.readouterr().out
+    assert "36 images, 2 classes, batch 8," in capsys.readouterr().out
     assert "batch: 8\n" in (tmp_path / "run" / "config.yaml").read_text()
     assert main([*words, "--resume", "auto"]) == 0  # no batch given is no other batch
     assert main([*words[:-2], "--batch", "100", "--out", str(tmp_path / "other")]) == 2

@@ -15,10 +15,10 @@ from vitrail.training.config import TrainConfig
 from vitrail.training.distributed import SingleProcess
 from vitrail.training.dry_run import dry_run
 from vitrail.training.host_memory import available, peak_of, resident, trim_on_free
-from vitrail.training.probe import fake_batch, try_step, untouched
+from vitrail.training.probe import try_step, untouched
 from vitrail.training.rate_finder import HIGHEST, LOWEST, below_the_least, find_rate, smooth
 from vitrail.training.reporters import NullReporter
-from vitrail.training.setup import build_model, build_session, open_data, usual_batch
+from vitrail.training.setup import bind_task, build_trainer, default_batch_size, open_data
 from vitrail.training.signals import StopRequest
 from vitrail.training.train import make_run, train
 from vitrail.training.trainer import Trainer
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 def session(config: TrainConfig) -> Trainer:
     splits = open_data(config)
-    return build_session(config, SingleProcess(CPU), splits, build_model(config, splits), NullReporter(), StopRequest())
+    return build_trainer(config, SingleProcess(CPU), bind_task(config, splits), NullReporter(), StopRequest())
 
 
 def whole_state(run: Trainer) -> list[torch.Tensor]:
@@ -43,7 +43,7 @@ def test_trying_leaves_weights_moments_and_average_bit_for_bit(tiny: Make) -> No
     run = session(tiny(ema=0.9))
     before = whole_state(run)
     with untouched(run):
-        try_step(run, fake_batch(run, 8), rate=0.1)
+        try_step(run, run.task.dummy_batch(8), rate=0.1)
         assert any(not torch.equal(a, b) for a, b in zip(before, whole_state(run), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(before, whole_state(run), strict=True))
     assert not run.optimizer.state and all(p.grad is None for p in run.model.parameters())
@@ -125,7 +125,7 @@ def use_under(room: int, config: TrainConfig) -> tuple[int, int, int, int]:
         found = largest_batch(run, most=len(run.train_data.dataset))
 
     def steps(count: int) -> int:
-        return peak_of(lambda: [try_step(run, fake_batch(run, found)) for _ in range(count)], CPU) - start
+        return peak_of(lambda: [try_step(run, run.task.dummy_batch(found)) for _ in range(count)], CPU) - start
 
     with untouched(run):
         with trim_on_free():
@@ -156,7 +156,7 @@ def test_the_measured_line_predicts_the_memory_of_a_real_step(tiny: Make, parts:
 def test_a_useful_batch_leaves_updates(pictures: int, parts: int) -> None:
     """Never the whole set at once, where it has more than a handful, and never less than the usual batch."""
     batch = useful_batch(pictures, parts)
-    assert batch % parts == 0 and batch >= usual_batch(pictures, parts)
+    assert batch % parts == 0 and batch >= default_batch_size(pictures, parts)
     assert pictures // batch >= (32 if pictures >= 32 * 128 else 8 if pictures >= 64 else 5 if pictures >= 40 else 0)
 
 

@@ -17,7 +17,7 @@ VERBS = {
     "models": "list the models, or show one: parameters, multiply-adds, evaluation protocol",
     "train": "train a model on your pictures; stop it at any moment and resume",
     "evaluate": "measure a trained model on a data set and write a report",
-    "predict": "name what is in pictures",
+    "predict": "predict with a trained model: name the classes of images",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "data": "check a data set before training: bad files, class counts, duplicates",
@@ -101,14 +101,21 @@ def _dispatch(arguments: list[str]) -> int:
 
     from vitrail.cli.arguments import asks_for_help, parse, show_help
 
+    cls = verb_class(verb, rest)
     if asks_for_help(rest):
-        return show_help(verb, verb_class(verb), verb_examples(verb))
-    return parse(verb, verb_class(verb), rest).run()
+        return show_help(verb, cls, verb_examples(verb))
+    return parse(verb, cls, rest).run()
 
 
-def verb_class(verb: str) -> type:
-    """Import the file of `verb` and return the dataclass whose fields are its flags."""
-    return getattr(import_module(f"vitrail.cli.{verb}"), verb.capitalize())
+def verb_class(verb: str, words: Sequence[str] = ()) -> type:
+    """Import the file of `verb` and return the dataclass whose fields are its flags.
+
+    Args:
+        verb: the verb.
+        words: the words that follow it; the flags of some verbs depend on the task that they are about.
+    """
+    module = import_module(f"vitrail.cli.{verb}")
+    return module.bind(words) if hasattr(module, "bind") else getattr(module, verb.capitalize())
 
 
 def verb_examples(verb: str) -> str:

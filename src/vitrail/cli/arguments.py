@@ -15,9 +15,10 @@ from textwrap import dedent, indent
 from typing import Any
 
 from vitrail.cli.flags import Arity, Flag, flags_of
-from vitrail.cli.help_format import as_shown
+from vitrail.cli.help_format import as_shown, in_sections
 from vitrail.cli.usage_errors import plainer
 from vitrail.errors import VitrailError, unknown
+from vitrail.tasks.options import SECTIONS
 
 # Aliases from Ultralytics, timm, Hugging Face and torchvision, only with exactly the same meaning:
 # `per_device_train_batch_size` is not the global batch, and `warmup_steps` are not epochs.
@@ -94,7 +95,8 @@ def show_help(verb: str, cls: type, examples: str) -> int:
     # tyro colours terminal output and ignores NO_COLOR, so then it writes to a buffer instead.
     page = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
     with redirect_stdout(page) if os.environ.get("NO_COLOR") else nullcontext(), suppress(SystemExit):
-        _tyro(verb, as_shown(cls), ["--help"])
+        sections = getattr(cls, "SECTIONS", None)
+        _tyro(verb, in_sections(cls, SECTIONS) if sections else as_shown(cls), ["--help"])
     page.seek(0)
     print(page.read(), end="")
     print("\nexamples:\n" + indent(dedent(examples).strip(), "  "))
@@ -105,7 +107,7 @@ def _tyro(verb: str, cls: Any, words: list[str], default: Any = None) -> Any:
     import tyro
 
     start = {} if default is None else {"default": default}
-    names = (tyro.conf.PositionalMetavarFromFieldName,)
+    names = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.OmitArgPrefixes)
     return tyro.cli(cls, prog=f"vitrail {verb}", args=words, config=names, **start)
 
 

@@ -42,12 +42,12 @@ class Convert:
     def run(self) -> int:
         """Convert and print a report."""
         from vitrail.lab.model_loading import model_folder
-        from vitrail.training.config import TrainConfig
+        from vitrail.training.config import parse_overrides
         from vitrail.weights.convert import convert
 
         words = ["vitrail", "convert", self.source, "--to", self.to, "--out", str(self.out)]
         words += ["--model", self.model] if self.model else []
         command = shlex.join([*words, *(["--set", *self.set] if self.set else [])])
-        fields = TrainConfig(set=self.set).model_overrides()
+        fields = parse_overrides(self.set)
         print(convert(model_folder(self.source), self.to, self.out, model=self.model, fields=fields, command=command))
         return 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vitrail.explain.options import ExplainOptions
-    from vitrail.lab.image_sources import Picture
+    from vitrail.tasks.image_sources import Picture
 
 EXAMPLES = """
     vitrail explain runs/classify/digits picture.png
@@ -66,8 +66,9 @@ class Explain:
         """Draw, and print the path of the page."""
         from vitrail.atomic_io import check_writable_folder
         from vitrail.explain.report import album, save, save_page
-        from vitrail.lab.image_sources import find_pictures
-        from vitrail.lab.model_loading import class_names, find_model
+        from vitrail.lab.model_loading import find_model
+        from vitrail.tasks.classify.class_names import class_names
+        from vitrail.tasks.image_sources import find_pictures
 
         if self.limit < 1:
             raise VitrailError(f"--limit is {self.limit}; it must be at least 1.")

@@ -1,8 +1,10 @@
-"""Help format of a verb's fields: readable metavars, and no default of None."""
+"""Help of a verb: plain words for values, no empty defaults, and sections if the verb has many flags."""
 
+import ast
+import inspect
 import types
 from collections.abc import Collection
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -26,6 +28,65 @@ def as_shown(cls: Any) -> Any:
         if own.default is not MISSING:
             body[own.name] = field(default=own.default)
     return dataclass(frozen=True)(type(cls.__name__, (cls,), body))
+
+
+def in_sections(cls: Any, order: Collection[str]) -> Any:
+    """Return a class to print the help of a verb from, with a nested dataclass for each section of its flags.
+
+    Args:
+        cls: class of the verb; its `SECTIONS` name the fields of each section.
+        order: names of the usual sections, in order; others come before `hardware`.
+    """
+    shown, docs = as_shown(cls), field_docs(cls)
+    hints, defaults = get_type_hints(shown, include_extras=True), {own.name: own for own in fields(shown)}
+
+    def fields_of(names: Collection[str]) -> list[Any]:
+        from tyro.conf import arg
+
+        return [
+            (name, Annotated[hints[name], arg(help=docs.get(name, ""))], field(default=defaults[name].default))
+            for name in names
+        ]
+
+    named = {name for names in cls.SECTIONS.values() for name in names}
+    others = [name for name in cls.SECTIONS if name not in order]
+    sections = [name for name in order if name in cls.SECTIONS]
+    at = sections.index("hardware") if "hardware" in sections else len(sections)
+    parts: list[Any] = fields_of([name for name in defaults if name not in named])
+    for name in [*sections[:at], *others, *sections[at:]]:
+        part = make_dataclass(name, fields_of([n for n in cls.SECTIONS[name] if n in defaults]), frozen=True)
+        part.__doc__ = " "
+        parts.append((f"section_{name}", Annotated[part, _title(name)], field(default_factory=part)))
+    whole = make_dataclass(cls.__name__, parts, frozen=True)
+    whole.__doc__ = cls.__doc__
+    return whole
+
+
+def _title(name: str) -> Any:
+    from tyro.conf import arg
+
+    return arg(name=name)
+
+
+def field_docs(cls: Any) -> dict[str, str]:
+    """Return the string below each field of a dataclass and of its bases.
+
+    Example:
+        >>> from vitrail.training.config import TrainConfig
+        >>> field_docs(TrainConfig)["epochs"], field_docs(TrainConfig)["mixup"]
+        ('Passes over the training data.', 'Alpha of mixup; 0 is off.')
+    """
+    found: dict[str, str] = {}
+    for base in cls.__mro__:
+        try:
+            body = ast.parse(inspect.cleandoc(inspect.getsource(base))).body[0]
+        except (OSError, TypeError, SyntaxError):  # made at run time
+            continue
+        assert isinstance(body, ast.ClassDef)
+        for own, below in zip(body.body, body.body[1:], strict=False):
+            if isinstance(own, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                found.setdefault(ast.unparse(own.target), " ".join(str(below.value.value).split()))
+    return found
 
 
 def metavar(kind: Any) -> str:

@@ -149,9 +149,9 @@ def _facts(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
     if known and not changes:
         config, parameters, macs = make_config(name), known.parameters, known.multiply_adds
     else:
-        from vitrail.training.config import TrainConfig
+        from vitrail.training.config import parse_overrides
 
-        model = _on_meta(name, **TrainConfig(set=changes).model_overrides())
+        model = _on_meta(name, **parse_overrides(changes))
         config, (parameters, macs, reason) = model.config, _counts(model)
     values = asdict(config)
     return {
@@ -198,9 +198,9 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
 def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
     """Return the arguments of `create_model` and the flags of `vitrail train` that reproduce a changed variant."""
     from vitrail.models import task_of
-    from vitrail.training.config import TrainConfig
+    from vitrail.training.config import parse_overrides
 
-    values = TrainConfig(set=changes).model_overrides()
+    values = parse_overrides(changes)
     given = ({"num_classes": 10} if task_of(name) == "classify" else {}) | values
     arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in given.items())])
     # Fields that training infers from the data, or has a flag for, are not set with --set.

@@ -1,144 +1,120 @@
-"""`vitrail predict`: classify images."""
+"""`vitrail predict`: predictions of a trained model."""
 
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from vitrail.cli.task_flags import join_options, task_of_model
 from vitrail.errors import DataError, VitrailError
+from vitrail.tasks import find_options
 
 if TYPE_CHECKING:
     from vitrail.cli.writers import Output
-    from vitrail.lab.form import Form, Precision
-    from vitrail.lab.image_sources import Picture
-    from vitrail.tasks.classification import Classification
+    from vitrail.tasks.task import Task
 
 EXAMPLES = """
 vitrail predict runs/classify/digits picture.png
 vitrail predict vit_tiny_patch16_224 --weights vit_tiny.pt 'photos/*.jpg' --top 3
 vitrail predict MODEL photos/ --csv > labels.csv
-vitrail predict MODEL photos/ --precision auto   # sooner where the hardware computes in bf16
-vitrail predict MODEL photos/ --out labels.jsonl   # stop it, start it again: it goes on where it was
+vitrail predict MODEL photos/ --precision auto   # faster if the hardware computes in bf16
+vitrail predict MODEL photos/ --out labels.jsonl   # interrupted, it continues when started again
 """
 
 
-@dataclass(frozen=True)
-class Predict:
-    """Classify images.
+def bind(words: Sequence[str]) -> type:
+    """Return the class of the verb for the task of the model among the words."""
+    return join_options(PredictVerb, find_options(task_of_model(words)).PredictOptions)
 
-    Folders are searched recursively, and any number of images is read in little memory. An image that cannot be read
-    does not end the job: its row has the error instead of a prediction, and the exit code is 3.
+
+@dataclass(frozen=True)
+class PredictVerb:
+    """Predict: class names for images, or what else the model's task is.
+
+    Folders are searched recursively, and any number of inputs is read in little memory. An input that cannot be read
+    does not end the job: it gets its reason in place of a prediction, and the exit code is 3.
     """
 
     model: Positional[str]
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
-    pictures: Positional[tuple[str, ...]]
-    """Images, folders of images, or patterns such as 'photos/*.jpg'."""
+    inputs: Positional[tuple[str, ...]]
+    """Files, folders, or patterns such as 'photos/*.jpg'."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
-    labels: Path | None = None
-    """Text file with one class name per line, if the model has none or to replace them."""
-    top: int = 5
-    """Number of classes to name for each image."""
-    batch: int = 32
-    """Batch size; the predictions do not depend on it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
-    precision: Literal["auto", "fp32", "bf16", "int8"] | None = None
-    """Compute precision; default fp32, or that of the interrupted job. auto is bf16 in the optimized model if that is
-    faster on this machine, else fp32; int8 is used if it is faster and agrees on the first images, else auto is."""
-    optimize: bool = True
-    """Use the optimized model if it is faster on this machine and agrees on the first images."""
-    draft: bool = False
-    """Decode large JPEGs at a smaller scale, never below three times the required size: faster, but 1 to 11 of 100
-    predictions change."""
     out: Path | None = None
     """File to write to, .jsonl, .json or .csv. A .jsonl file is written during the job, and a
     restarted job predicts only the missing images."""
     json: bool = False
-    """Print one JSON object a line instead of a table."""
+    """Print one JSON object per line instead of a table."""
     csv: bool = False
     """Print CSV instead of a table."""
 
     def run(self) -> int:
         """Predict, print or write, and return the exit code."""
         from vitrail.cli.writers import check_output, open_output
-        from vitrail.lab.image_sources import find_pictures
         from vitrail.lab.jsonl import job_of
-        from vitrail.lab.model_loading import class_names, find_model, read_names
+        from vitrail.lab.model_loading import find_model
+        from vitrail.tasks import find_task
         from vitrail.training.host_memory import disable_malloc_trim
 
         if self.json and self.csv:
             raise VitrailError("--json and --csv are two ways to print; choose one.")
-        if self.top < 1 or self.batch < 1:
-            raise VitrailError(f"--top is {self.top} and --batch is {self.batch}; both must be at least 1.")
         check_output(self.out)
-        names = None if self.labels is None else read_names(self.labels)
-        disable_malloc_trim()  # a plain model spends a quarter of its time on new pages otherwise
-        pictures = find_pictures(self.pictures)
+        disable_malloc_trim()  # nothing else runs here, and a plain model spends a quarter of its time on new pages
+        task = find_task(task_of_model([self.model]))
+        inputs = task.collect(self.inputs)
         model = find_model(self.model, self.weights, self.device)
-        class_names(model, model.config.num_classes, names)  # refuses names that do not fit, before the work
-        job = job_of(model, names or model.labels, self.top, self.draft)
-        output = open_output(self.out, job, len(pictures), self.top, self.json, self.csv)
-        failed = self._work(model, pictures, names, output)
+        predictor = task.predictor(model, self, None)
+        output = open_output(self.out, job_of(model, predictor), predictor, len(inputs), self.json, self.csv)
+        failed = self._work(task, model, inputs, output)
         for result in failed[:5]:
             print(f"error: {result}", file=sys.stderr)
         if failed:
-            print(f"{len(failed)} of {len(pictures)} pictures could not be read.", file=sys.stderr)
+            print(f"{len(failed)} of {len(inputs)} inputs could not be read.", file=sys.stderr)
         return DataError.exit_code if failed else 0
 
-    def _work(
-        self, model: Any, pictures: "Sequence[Picture]", names: Sequence[str] | None, output: "Output"
-    ) -> "list[Classification]":
-        """Predict the images without a result so far, and return the failures."""
-        from vitrail.cli.progress import picture_bar
+    def _work(self, task: "Task", model: Any, inputs: Sequence[Any], output: "Output") -> list[Any]:
+        """Predict what the output does not hold yet, and return the failures."""
+        from vitrail.cli.progress import progress_bar
         from vitrail.lab.predict import predictions
 
-        todo = [picture for picture in pictures if picture.name not in output.done]
+        def notify(choice: Any) -> None:
+            output.precision = choice.precision
+            print(choice, file=sys.stderr)
+
+        todo = [item for item in inputs if item.name not in output.done]
         failed, began = [], time.monotonic()
         try:
-            precision = self._precision(output)
-            with picture_bar("predict", len(todo)) as tell:
-                answers = predictions(
-                    model,
-                    todo,
-                    top=self.top,
-                    batch=self.batch,
-                    labels=names,
-                    precision=precision,
-                    optimize=self.optimize,
-                    draft=self.draft,
-                    told=lambda form: self._tell(form, output),
-                )
-                for count, result in enumerate(answers, start=1):
+            options: Any = replace(self, precision=self._precision(output))  # pyright: ignore[reportCallIssue]
+            predictor = task.predictor(model, options, len(todo), notify)
+            with progress_bar("predict", len(todo)) as show:
+                for count, result in enumerate(predictions(predictor, todo, options.batch), start=1):
                     output.add(result)
-                    tell(count)
+                    show(count)
                     if result.error is not None:
                         failed.append(result)
-            output.finish(picture.name for picture in pictures)
+            output.finish(item.name for item in inputs)
         finally:
             output.close()
         if self.out is not None:
-            kept = f", {len(pictures) - len(todo)} were there already" if len(todo) < len(pictures) else ""
-            print(f"{self.out}: {len(todo)} pictures in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr)
+            kept = f", {len(inputs) - len(todo)} were there already" if len(todo) < len(inputs) else ""
+            print(f"{self.out}: {len(todo)} predictions in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr)
         return failed
 
-    def _precision(self, output: "Output") -> "Precision":
-        """Return the precision; that of the interrupted job, so that all its results have one precision."""
-        begun = output.precision
+    def _precision(self, output: "Output") -> str:
+        """Return the compute precision: that of the interrupted job, so that its predictions have one precision."""
+        begun, asked = output.precision, getattr(self, "precision", None)
         if begun is None:
-            return self.precision or "fp32"
-        if self.precision != begun and self.precision in ("fp32", "bf16"):
+            return asked or "fp32"
+        if asked != begun and asked in ("fp32", "bf16"):
             raise VitrailError(
-                f"{self.out} holds answers computed in {begun}, and --precision is {self.precision}.\n"
-                f"Leave --precision out to go on in {begun}, or choose another --out."
+                f"{self.out} holds predictions computed in {begun}, and --precision is {asked}.\n"
+                f"Leave --precision out to continue in {begun}, or choose another --out."
             )
-        return "int8" if begun == "int8" else "bf16" if begun == "bf16" else "fp32"
-
-    def _tell(self, form: "Form", output: "Output") -> None:
-        output.precision = form.precision
-        print(form, file=sys.stderr)
+        return begun if begun in ("int8", "bf16") else "fp32"

@@ -1,4 +1,4 @@
-"""Progress bar over images: progress, throughput, remaining time, memory."""
+"""The bar of a verb that processes inputs: how far, how fast, how long still, how much memory."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def picture_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on a terminal inside the block; yield the function that updates it.
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal while the block runs, and give the function that tells it how many are done.
 
     It is drawn on standard error, so that results can be piped; without a terminal nothing is drawn.
     """
@@ -26,7 +26,7 @@ def picture_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
         def tell(done: int) -> None:
             seconds = progress.tasks[0].elapsed or 0.0
-            speed = f"{done / seconds:,.0f} img/s  {memory_in_use() / 2**20:,.0f} MB" if seconds else ""
+            speed = f"{done / seconds:,.0f} /s  {memory_in_use() / 2**20:,.0f} MB" if seconds else ""
             progress.update(task, completed=done, speed=speed)
 
         yield tell

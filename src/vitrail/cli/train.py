@@ -1,8 +1,10 @@
-"""`vitrail train`: from a folder of images to a model, a run folder and a report."""
+"""`vitrail train`: from data to a model, a run folder and a report."""
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from shlex import join
@@ -10,8 +12,10 @@ from typing import Any
 
 import tyro
 
+from vitrail.cli.task_flags import named
 from vitrail.errors import VitrailError
-from vitrail.training.config import TrainConfig
+from vitrail.tasks import DEFAULT
+from vitrail.training.config import RunConfig, config_class
 
 EXAMPLES = """
 vitrail train digits --imgsz 16 --set dim=48 depths=2,2 num_heads=3,6 patch_size=2 window_size=4
@@ -24,32 +28,52 @@ torchrun --nproc-per-node 2 -m vitrail train pictures/ --batch 256
 """
 
 
+def bind(words: Sequence[str]) -> type:
+    """Return the class of the verb for the task that `--task`, the resumed run or the config file names."""
+    if task := named(words, "task"):
+        return train_class(task)
+    for path in (named(words, "config"), named(words, "resume")):
+        if path and path != "auto":
+            file = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
+            if file.is_file():
+                return train_class(read_task(file))
+    return train_class(DEFAULT)
+
+
+@cache
+def train_class(task: str) -> type:
+    """Return the class behind the command line of a task: the fields of its config are the flags."""
+    bases = (TrainVerb, config_class(task))
+    body: dict[str, Any] = {"__doc__": TrainVerb.__doc__, "__module__": __name__}
+    return dataclass(frozen=True)(type("Train", bases, body))
+
+
 @dataclass(frozen=True)
-class Train(TrainConfig):
-    """Train a model on your images; stop it at any moment and resume.
+class TrainVerb:
+    """Train a model; stop it at any moment and resume.
 
     The run folder holds the config, the metrics of every step, the best and the last weights as model folders, and a
-    report. Ctrl-C saves and stops; a second one stops at once. After a crash or a power cut, `--resume` continues from
-    the last checkpoint, and ends with exactly the weights of an uninterrupted run.
+    report. Ctrl-C saves and stops; a second one leaves at once. After a crash or a power cut, `--resume` continues from
+    the last saved state, and ends with the same weights as an undisturbed run.
     """
 
     data: tyro.conf.Positional[str] = ""
-    """Data set: digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
+    """Training data: digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
     config: str | None = None
-    """YAML or JSON file with values for the flags, such as the config.yaml of a run; other flags override it."""
+    """YAML or JSON file with values for the flags, such as the config.yaml of a run; flags override it."""
 
     @classmethod
-    def defaults(cls, words: list[str]) -> "Train | None":
-        """Return the defaults of fields that are not given: from the run of `--resume` or the file of `--config`."""
-        named = dict(pairwise(words))
+    def defaults(cls, words: list[str]) -> Any:
+        """Return the values of flags that are not given: from the run that `--resume` names, or the `--config` file."""
+        given = dict(pairwise(words))
         values: dict[str, Any] = {}
-        if named.get("--resume", "auto") != "auto":
-            values |= of_run(Path(named["--resume"]))
-        if "--config" in named:
-            values |= from_file(Path(named["--config"]))
+        if given.get("--resume", "auto") != "auto":
+            values |= of_run(Path(given["--resume"]))
+        if "--config" in given:
+            values |= from_file(Path(given["--config"]))
         if not values:
             return None
-        # Not validated yet: other flags may correct values of the file.
+        # Not checked yet: a flag may correct a value of the file that would not work alone.
         unchecked = object.__new__(cls)
         vars(unchecked).update({**{field.name: field.default for field in fields(cls)}, **values})
         return unchecked
@@ -61,15 +85,15 @@ class Train(TrainConfig):
         from vitrail.training.signals import Interrupted, StopRequest, on_signals
         from vitrail.training.train import train
 
-        config = TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
+        config = self._config()
         if config.resume not in (None, "auto"):
             if config.out is not None:
-                raise VitrailError(f"--resume goes on in {config.resume}: leave --out out, or start a new run.")
-            config = replace(config, resume="auto", out=config.resume)  # `defaults` has filled in the other fields
-        leads = os.environ.get("RANK", "0") == "0"
+                raise VitrailError(f"--resume continues in {config.resume}; remove --out, or start a new run.")
+            config = replace(config, resume="auto", out=config.resume)  # `defaults` has filled in the rest
+        is_rank0 = os.environ.get("RANK", "0") == "0"
         if config.dry_run:
             plan = dry_run(config)
-            print("\n".join(plan.lines()) if leads else "", end="\n" if leads else "")
+            print("\n".join(plan.lines()) if is_rank0 else "", end="\n" if is_rank0 else "")
             return 0
         reporter = BarReporter() if sys.stdout.isatty() else LineReporter()
         try:
@@ -78,9 +102,21 @@ class Train(TrainConfig):
         except Interrupted as stopped:
             print(stopped, file=sys.stderr)
             return stopped.code
-        if leads:
+        if is_rank0:
             _report(Path(summary.folder))
         return 0
+
+    def _config(self) -> RunConfig:
+        """Return the config without what only the command line has."""
+        kind = config_class(self.task)  # pyright: ignore[reportAttributeAccessIssue]
+        return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
+
+
+def read_task(path: Path) -> str:
+    """Return the task of a config file; one without is of the default task."""
+    from vitrail.training.config_io import read_values
+
+    return str(read_values(path).get("task", DEFAULT))
 
 
 def of_run(folder: Path) -> dict[str, Any]:
@@ -91,7 +127,7 @@ def of_run(folder: Path) -> dict[str, Any]:
 
 
 def from_file(path: Path) -> dict[str, Any]:
-    """Read the values of a config, without the run folder, so that a repeated run gets a new one."""
+    """Read the values of a config file; that of a run without its folder, so that a repeat gets a new one."""
     from vitrail.training.config_io import read_values, typed
     from vitrail.training.run_dir import ENVIRONMENT
 
@@ -99,17 +135,16 @@ def from_file(path: Path) -> dict[str, Any]:
     if (path.parent / ENVIRONMENT).exists():
         values.pop("out", None)
     try:
-        return typed(TrainConfig, values)
+        return typed(config_class(str(values.get("task", DEFAULT))), values)
     except VitrailError as error:
         raise VitrailError(f"In {path}: {error}") from error
 
 
 def _report(folder: Path) -> None:
-    """Print the metrics of the best weights, and write the report."""
-    from vitrail.lab.evaluation import Evaluation
-    from vitrail.lab.formatting import summary_text
+    """Print the summary of the best weights, and write the report."""
     from vitrail.lab.report import write_report
-    from vitrail.lab.run_folder import EVALUATION
+    from vitrail.tasks.evaluation_file import read_evaluation
+    from vitrail.training.run_dir import EVALUATION
 
-    print(summary_text(Evaluation.load(folder / EVALUATION)))
+    print(read_evaluation(folder / EVALUATION).summary())
     print(f"weights {folder / 'weights' / 'best'}\nreport  {write_report(folder)}")

@@ -13,7 +13,7 @@ from vitrail.cli.table import print_table
 from vitrail.data.image_io import printable
 from vitrail.errors import VitrailError
 from vitrail.lab.jsonl import ResultFile, to_line
-from vitrail.tasks.classification import Classification
+from vitrail.tasks.task import Predictor, Result
 
 SUFFIXES = (".jsonl", ".json", ".csv")
 
@@ -24,12 +24,12 @@ class Output(Protocol):
     done: frozenset[str]
     precision: str | None
 
-    def add(self, result: Classification) -> None:
-        """Add a result."""
+    def add(self, result: Result) -> None:
+        """Take a result."""
         ...
 
     def finish(self, order: Iterable[str]) -> None:
-        """Finish the job; `order` are the names of its images."""
+        """The job is over; `order` are the names of its inputs."""
         ...
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class StdoutWriter:
     def __init__(self, as_json: bool):
         self.as_json = as_json
 
-    def add(self, result: Classification) -> None:
+    def add(self, result: Result) -> None:
         """Print a line."""
         print(to_line(result.to_dict()).decode().rstrip("\n") if self.as_json else printable(str(result)), flush=True)
 
@@ -58,49 +58,44 @@ class StdoutWriter:
 
 
 class TableWriter:
-    """Prints a table at the end: one row per image, or for one image one row per class."""
+    """Prints a table at the end."""
 
     done: frozenset[str] = frozenset()
     precision: str | None = None
 
-    def __init__(self) -> None:
-        self.results: list[Classification] = []
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.results: list[Result] = []
 
-    def add(self, result: Classification) -> None:
+    def add(self, result: Result) -> None:
         """Keep the result for the table."""
-        self.results.append(result)
+        if result.error is None:
+            self.results.append(result)
 
     def finish(self, order: Iterable[str]) -> None:
         """Print the table."""
-        good = [result for result in self.results if result.error is None]
-        if len(self.results) == 1 and good:
-            rows = [[label, f"{p:.1%}", "█" * round(20 * p)] for label, p in good[0].top(len(good[0].labels))]
-            print_table(["class", "probability", ""], rows, right=["probability"])
-        elif good:
-            rows = [[printable(r.path), r.label, f"{r.probability:.1%}", _others(r)] for r in good]
-            print_table(["picture", "class", "probability", "next"], rows, right=["probability"])
+        if self.results:
+            table = self.predictor.table(self.results)
+            print_table(table.columns, [[shown(cell) for cell in row] for row in table.rows], right=table.right)
 
     def close(self) -> None:
         """Do nothing."""
 
 
 class CsvLines:
-    """Writes CSV as results come: path, error, then label and probability of each class that was kept."""
+    """Writes CSV as results come: path, error, then the cells of the task."""
 
     done: frozenset[str] = frozenset()
     precision: str | None = None
 
-    def __init__(self, stream: IO[str], top: int):
-        self._writer = csv.writer(stream, lineterminator="\n")
-        classes = [f"{name}_{i}" for i in range(1, top + 1) for name in ("label", "probability")]
-        self._width = len(classes)
-        self._writer.writerow(["path", "error", *classes])
+    def __init__(self, stream: IO[str], predictor: Predictor):
+        self._writer, self._width = csv.writer(stream, lineterminator="\n"), len(predictor.csv_columns)
+        self._writer.writerow(["path", "error", *predictor.csv_columns])
 
-    def add(self, result: Classification) -> None:
+    def add(self, result: Result) -> None:
         """Write a row."""
-        kept = zip(result.labels, result.probabilities, strict=True)
-        cells = [cell for label, p in kept for cell in (label, f"{p:.6f}")]
-        self._writer.writerow([printable(result.path), result.error or "", *cells, *[""] * (self._width - len(cells))])
+        cells = () if result.error is not None else result.cells()
+        self._writer.writerow([shown(result.path), result.error or "", *cells, *[""] * (self._width - len(cells))])
 
     def finish(self, order: Iterable[str]) -> None:
         """Do nothing."""
@@ -115,11 +110,11 @@ class FileWriter:
     done: frozenset[str] = frozenset()
     precision: str | None = None
 
-    def __init__(self, path: Path, top: int):
+    def __init__(self, path: Path, predictor: Predictor):
         self.path, self._text, self._dicts = path, io.StringIO(), []
-        self._csv = CsvLines(self._text, top) if path.suffix.lower() == ".csv" else None
+        self._csv = CsvLines(self._text, predictor) if path.suffix.lower() == ".csv" else None
 
-    def add(self, result: Classification) -> None:
+    def add(self, result: Result) -> None:
         """Keep the result for the file."""
         if self._csv is not None:
             self._csv.add(result)
@@ -136,7 +131,7 @@ class FileWriter:
 
 
 def check_output(out: Path | None) -> None:
-    """Check that the output file can be written and has a known ending.
+    """Refuse a file that could not be written, or whose ending does not say what to write.
 
     Raises:
         VitrailError: it cannot be written, or its ending is unknown.
@@ -148,18 +143,14 @@ def check_output(out: Path | None) -> None:
     check_writable(out)
 
 
-def open_output(out: Path | None, job: str, pictures: int, top: int, as_json: bool, as_csv: bool) -> Output:
-    """Choose the writer of a job; call `check_output` on `out` before.
+def open_output(out: Path | None, job: str, predictor: Predictor, count: int, as_json: bool, as_csv: bool) -> Output:
+    """Choose the output of a job of `count` inputs; `check_output` has checked `out` before.
 
     Raises:
         VitrailError: the file holds results of another job.
     """
     if out is None:
         if as_csv:
-            return CsvLines(sys.stdout, top)
-        return TableWriter() if pictures <= 200 and not as_json else StdoutWriter(as_json)
-    return ResultFile(out, job) if out.suffix.lower() == ".jsonl" else FileWriter(out, top)
-
-
-def _others(result: Classification) -> str:
-    return ", ".join(f"{label} {p:.1%}" for label, p in result.top(3)[1:])
+            return CsvLines(sys.stdout, predictor)
+        return TableWriter(predictor) if count <= 200 and not as_json else StdoutWriter(as_json)
+    return ResultFile(out, job) if out.suffix.lower() == ".jsonl" else FileWriter(out, predictor)

@@ -33,6 +33,26 @@ class Batch(NamedTuple):
     labels: Tensor
     index: Tensor
 
+    @property
+    def weight(self) -> float:
+        """Number of images."""
+        return float(len(self.images))
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move images and labels to a device."""
+        images, labels = (value.to(device, non_blocking=True) for value in (self.images, self.labels))
+        return self._replace(images=images, labels=labels)
+
+    def split(self, count: int) -> list[tuple[float, "Batch"]]:
+        """Cut into at most `count` micro-batches, none empty, each with its share of the images."""
+        parts = zip(*(value.tensor_split(count) for value in self), strict=True)
+        return [(len(part[0]) / len(self.images), Batch(*part)) for part in parts if len(part[0])]
+
+    def placeholder(self) -> "Batch":
+        """Return one black image, which replaces an empty batch in a forward pass."""
+        index = self.index.new_zeros(1)
+        return Batch(self.images.new_zeros(1, *self.images.shape[1:]), self.labels.new_zeros(1), index)
+
 
 class _Fetched(NamedTuple):
     """Result of a worker: uint8 pixels, and the augmentation that runs on the device."""

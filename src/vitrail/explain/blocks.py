@@ -1,7 +1,6 @@
 """Where a model mixes tokens: the blocks that every tool of this room walks."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -145,18 +144,6 @@ def range_of(blocks: Sequence[MixingBlock], what: str = "The blocks") -> str:
 def name_of(model: nn.Module) -> str:
     """Return the model's name in the catalogue, or that of its class."""
     return getattr(model, "variant", "") or type(model).__name__
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode; afterwards every module is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def check_images(images: Tensor) -> None:

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrail.explain.blocks import MixingBlock, check_images, evaluating
+from vitrail.explain.blocks import MixingBlock, check_images
 from vitrail.explain.geometry import centres
 from vitrail.explain.maps import attention_maps
 from vitrail.explain.token_map import TokenMap
 from vitrail.grid import Grid
+from vitrail.tasks.inference import evaluating
 
 
 class BlockDistance(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitrail.explain.blocks import MixingBlock, attending_blocks, evaluating, mixing_blocks
+from vitrail.explain.blocks import MixingBlock, attending_blocks, mixing_blocks
 from vitrail.explain.heatmap import Heatmap, block_view, heatmap, viewpoint
 from vitrail.explain.image_grid import panel
 from vitrail.explain.influence import influence_rows
@@ -15,6 +15,7 @@ from vitrail.explain.options import ExplainOptions
 from vitrail.explain.overlay import mark, overlay, seen
 from vitrail.explain.token_map import BlockContext
 from vitrail.explain.token_query import Query, centre
+from vitrail.tasks.inference import evaluating
 
 SCALE = "Bright places matter most; each picture is scaled by itself."
 ROLLOUT = "Rollout: which places reach the answer when attention is followed through all blocks."

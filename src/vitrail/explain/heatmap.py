@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from vitrail.errors import VitrailError
-from vitrail.explain.blocks import attending_blocks, backbone_of, evaluating, name_of
+from vitrail.explain.blocks import attending_blocks, backbone_of, name_of
 from vitrail.explain.influence import influence_rows
 from vitrail.explain.maps import AttentionMap, attention_maps, no_maps
 from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
@@ -17,6 +17,7 @@ from vitrail.explain.saliency import receptive_field, saliency
 from vitrail.explain.token_map import BlockContext, centre_of
 from vitrail.explain.token_query import Query, centre
 from vitrail.grid import Grid
+from vitrail.tasks.inference import evaluating
 
 
 class Heatmap(NamedTuple):

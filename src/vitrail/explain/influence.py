@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
-from vitrail.explain.blocks import MixingBlock, backbone_of, check_images, choose, evaluating, mixing_blocks
+from vitrail.explain.blocks import MixingBlock, backbone_of, check_images, choose, mixing_blocks
 from vitrail.explain.jacobian import jacobian_norm
 from vitrail.explain.token_map import BlockContext, TokenMap
 from vitrail.explain.token_query import Query, centre
 from vitrail.grid import Grid
+from vitrail.tasks.inference import evaluating
 
 LARGEST = 1024
 """Tokens up to which the influence of all on all is computed; one query's row is computed at any size."""

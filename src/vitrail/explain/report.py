@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.atomic_io import make_folder, write_file
 from vitrail.errors import VitrailError
-from vitrail.explain.blocks import evaluating, name_of
+from vitrail.explain.blocks import name_of
 from vitrail.explain.figures import SCALE, draw_heat, methods_scene
 from vitrail.explain.gallery import DISTANCE, portraits, prepare, scenes
 from vitrail.explain.heatmap import heatmap
@@ -19,6 +19,7 @@ from vitrail.explain.html_page import Section, page
 from vitrail.explain.image_grid import panel
 from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
 from vitrail.explain.overlay import seen
+from vitrail.tasks.inference import evaluating
 
 LEARNED = "What the model learned"
 

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
-from vitrail.explain.blocks import check_images, evaluating
+from vitrail.explain.blocks import check_images
 from vitrail.explain.geometry import owner_of_cells
 from vitrail.explain.maps import AttentionMap, attention_maps
 from vitrail.explain.token_query import Query
 from vitrail.grid import Grid
 from vitrail.parts.backbone import Classifier, Features
+from vitrail.tasks.inference import evaluating
 
 
 def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Tensor:

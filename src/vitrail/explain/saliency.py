@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
-from vitrail.explain.blocks import backbone_of, check_images, evaluating
+from vitrail.explain.blocks import backbone_of, check_images
 from vitrail.explain.jacobian import jacobian_norm
 from vitrail.explain.token_query import Query, centre, token_of
 from vitrail.grid import Grid
+from vitrail.tasks.inference import evaluating
 
 
 def saliency(

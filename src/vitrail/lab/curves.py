@@ -5,8 +5,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vitrail.lab.chart import Series, line_chart, thin
 from vitrail.lab.run_folder import Run
+from vitrail.tasks.svg_chart import Series, line_chart, thin
 
 
 def curves(run: Run) -> list[dict[str, Any]]:
@@ -21,11 +21,12 @@ def curves(run: Run) -> list[dict[str, Any]]:
     losses = [thin(Series("batches", at, _column(run.steps, "loss"), "faint"))]
     losses += [Series("training", ends, _column(run.epochs, "train_loss"), "a")]
     losses += [Series("validation", ends, _column(run.epochs, "val_loss"), "b")]
-    tops = [Series("validation", ends, _column(run.epochs, "top1"), "b")]
+    first = run.metrics[0]
+    quality = [Series("validation", ends, _column(run.epochs, first.name), "b")]
     rates = [thin(Series("learning rate", at, _column(run.steps, "lr"), "a"))]
     charts = [
         ("Loss", line_chart(losses, axis, "loss", zero=True), _LOSS_NOTE),
-        ("Top-1", line_chart(tops, axis, "top-1", percent=True), "Share of validation pictures named right."),
+        (first.title, line_chart(quality, axis, first.title.lower(), percent=first.unit == "%"), first.note),
         (
             "Learning rate",
             line_chart(rates, axis, "learning rate", zero=True),

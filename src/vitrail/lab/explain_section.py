@@ -7,9 +7,8 @@ from PIL import Image
 from vitrail.errors import VitrailError
 from vitrail.explain.gallery import attention_overlays, portraits, prepare, scenes
 from vitrail.explain.options import best_method
-from vitrail.lab.evaluation import Evaluation, Shown
-from vitrail.lab.examples import decode, encode
 from vitrail.lab.run_folder import Run
+from vitrail.tasks.data_url import decode, encode
 from vitrail.weights.folder import load_model
 
 NOTES = {
@@ -25,26 +24,18 @@ def look_inside(run: Run, model: Any = None) -> dict[str, Any]:
 
     A run without an evaluation has no pictures to look at; the answer is then empty.
     """
-    chosen = _chosen(run.evaluation)
+    chosen = [] if run.evaluation is None else run.evaluation.images_to_explain()
     if not chosen or (model is None and run.model is None):
         return {}
     model = load_model(run.model) if model is None and run.model else model
-    images = prepare(model, [decode(shown.picture) for shown in chosen])
+    images = prepare(model, [decode(each.image) for each in chosen])
     try:
         heat = attention_overlays(model, images)
         more = scenes(model, images[:1]) | portraits(model, images)
     except VitrailError as error:
         return {"reason": str(error)}
-    pairs = [{"shown": shown, "picture": encode(_small(each))} for shown, each in zip(chosen, heat, strict=True)]
+    pairs = [(example, encode(_small(overlay))) for example, overlay in zip(chosen, heat, strict=True)]
     return {"pairs": pairs, "note": NOTES[best_method(model)], "more": {title: _panel(more[title]) for title in more}}
-
-
-def _chosen(evaluation: Evaluation | None) -> list[Shown]:
-    """Choose four right answers, spread over the classes, and the four worst errors."""
-    if evaluation is None:
-        return []
-    right = evaluation.examples[:: max(1, len(evaluation.examples) // 4)][:4]
-    return [*right, *evaluation.errors[:4]]
 
 
 def _small(picture: Image.Image) -> Image.Image:

@@ -1,9 +1,9 @@
-"""Results on the disk: a JSON Lines file that a killed job leaves usable, and goes on with."""
+"""Results on disk: a JSON Lines file that a killed job leaves usable, and continues."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,17 +11,16 @@ import torch
 
 from vitrail.atomic_io import full_disk
 from vitrail.errors import DataError, VitrailError
-from vitrail.tasks.classification import Classification
+from vitrail.tasks.task import Predictor, Result
 
 
-def job_of(model: Any, labels: Sequence[str] | None, top: int, draft: bool = False) -> str:
-    """Return a short name for what decides the answers: weights, preparation, class names, how many are kept."""
+def job_of(model: Any, predictor: Predictor) -> str:
+    """Return a short name for what decides the predictions: weights, preparation, options."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
-    names = None if labels is None else list(labels)
-    digest.update(json.dumps([model.preprocess.to_dict(), names, top, draft]).encode())
+    digest.update(json.dumps(predictor.job()).encode())
     return digest.hexdigest()[:12]
 
 
@@ -46,7 +45,7 @@ class _Place(NamedTuple):
 
 
 class ResultFile:
-    """One line a picture: an object with `path`, `job`, `precision` and the answer, or the `error`.
+    """One line per input: an object with `path`, `job`, `precision` and the answer, or the `error`.
 
     What stands there whole is kept when the job starts again; half a line and failed pictures are done anew. In the end
     the lines are in the order of the pictures, so a killed and resumed job leaves the file that an undisturbed one
@@ -57,7 +56,7 @@ class ResultFile:
         job: what decides the answers, see `job_of`.
 
     Attributes:
-        done: names of the pictures that had their answer when the file was opened.
+        done: names of the inputs that had their answer when the file was opened.
         precision: what the answers are computed in; None until it is set, or found in the file.
 
     Raises:
@@ -74,7 +73,7 @@ class ResultFile:
             self._rewrite(self._places)
         self._file = open(self.path, "ab")  # noqa: SIM115 - closed by finish() or close()
 
-    def add(self, result: Classification) -> None:
+    def add(self, result: Result) -> None:
         """Write a result; from here on a kill does not lose it."""
         line = to_line({"job": self.job, "precision": self.precision, **result.to_dict()})
         with full_disk(self.path, needed=len(line)):
@@ -83,7 +82,7 @@ class ResultFile:
             self._file.flush()
 
     def finish(self, order: Iterable[str]) -> None:
-        """Close the file with its lines in the order of the pictures; lines of other pictures stay above them."""
+        """Close the file with its lines in the order of the inputs; lines of other inputs stay above them."""
         with full_disk(self.path):
             os.fsync(self._file.fileno())
         self.close()
@@ -127,7 +126,7 @@ class ResultFile:
         if values["job"] != self.job:
             raise VitrailError(
                 f"{self.path} holds answers of another job ({values['job']}, this one is {self.job}):\n"
-                "other weights, other class names, another --top or --draft.\n"
+                "other weights, or other options that change predictions.\n"
                 "Choose another --out, or remove the file to begin anew."
             )
         return values

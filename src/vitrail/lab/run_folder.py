@@ -10,18 +10,15 @@ from typing import Any
 import yaml
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.lab.evaluation import Evaluation
 from vitrail.lab.model_loading import model_folder
-from vitrail.training.config import TrainConfig
+from vitrail.tasks import DEFAULT, TASKS, find_task
+from vitrail.tasks.evaluation_file import read_evaluation
+from vitrail.tasks.task import Evaluation, MetricSpec
+from vitrail.training.config import config_class
+from vitrail.training.run_dir import CONFIG, ENVIRONMENT, EVALUATION, SUMMARY
 from vitrail.weights.folder import is_model_folder
 
-CONFIG, METRICS, SUMMARY, MACHINE, EVALUATION = (
-    "config.yaml",
-    "metrics.jsonl",
-    "summary.json",
-    "env.json",
-    "evaluation.json",
-)
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,8 @@ class Run:
     Args:
         name: what to call it.
         config: what was asked for, by name.
-        steps: a row an update: `step`, `epoch`, `loss`, `lr`.
-        epochs: a row a validation: `step`, `epoch`, `train_loss`, `val_loss`, `top1`.
+        steps: a row per update: `step`, `epoch`, `loss`, `lr`.
+        epochs: a row per validation: `step`, `epoch`, `train_loss`, `val_loss`, and the metrics of the task.
         summary: the final figures; empty while the run goes on.
         machine: what it ran on.
         evaluation: what the best weights reach, where they were evaluated.
@@ -49,6 +46,11 @@ class Run:
     evaluation: Evaluation | None = None
     model: Path | None = None
     command: str = ""
+
+    @property
+    def metrics(self) -> tuple[MetricSpec, ...]:
+        """The metrics of its task."""
+        return find_task(task_of_config(self.config)).metrics
 
     @property
     def finished(self) -> bool:
@@ -71,7 +73,7 @@ def read_run(folder: str | Path) -> Run:
             "Give the folder that `vitrail train` wrote."
         )
     config = _read_config(folder / CONFIG)
-    machine = _read_json(folder / MACHINE)
+    machine = _read_json(folder / ENVIRONMENT)
     rows = _read_rows(folder / METRICS)
     best = Path(model_folder(str(folder)))
     return Run(
@@ -81,10 +83,16 @@ def read_run(folder: str | Path) -> Run:
         epochs=tuple(row for row in rows if row.get("kind") == "epoch"),
         summary=_read_json(folder / SUMMARY),
         machine=machine,
-        evaluation=Evaluation.load(folder / EVALUATION) if EVALUATION in known else None,
+        evaluation=read_evaluation(folder / EVALUATION) if EVALUATION in known else None,
         model=best if is_model_folder(best) else None,
         command=_command(best, config, machine),
     )
+
+
+def task_of_config(config: Mapping[str, Any]) -> str:
+    """Return the task of a config; the default one if it names none that is known."""
+    task = config.get("task", DEFAULT)
+    return task if task in TASKS else DEFAULT
 
 
 def train_command(config: Mapping[str, Any]) -> str:
@@ -97,7 +105,7 @@ def train_command(config: Mapping[str, Any]) -> str:
         "vitrail train --data 'my digits' --set dim=48 depths=2,2 --epochs 3 --compile"
     """
     words = ["vitrail", "train"]
-    for each in fields(TrainConfig):
+    for each in fields(config_class(task_of_config(config))):
         value = config.get(each.name, each.default)
         flag = each.name.replace("_", "-")
         value = tuple(value) if isinstance(value, list) else value

@@ -1,1 +1,52 @@
-"""What a model is asked to do: model, loss, metric and result type."""
+"""Tasks: model, loss, metrics and results of each, behind the interfaces of `task.py`."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vitrail.errors import unknown
+
+if TYPE_CHECKING:
+    from vitrail.tasks.task import Task
+
+
+class Modules(NamedTuple):
+    """The modules of a task.
+
+    Args:
+        options: holds `TrainOptions`, `PredictOptions` and `EvaluateOptions`; imports no torch.
+        task: holds `TASK`.
+    """
+
+    options: str
+    task: str
+
+
+TASKS = {"classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task")}
+"""Modules of each task by its name. They are imported when the task is used."""
+
+DEFAULT = "classify"
+"""Task of a command that names none, and of run and model folders written before there were others."""
+
+
+def find_task(name: str) -> "Task":
+    """Return a task by its name.
+
+    Raises:
+        VitrailError: unknown name; the message lists the nearest.
+
+    Example:
+        >>> find_task("classify").metrics[0].title
+        'Top-1'
+    """
+    return import_module(_modules(name).task).TASK
+
+
+def find_options(name: str) -> Any:
+    """Return the module with the option classes of a task."""
+    return import_module(_modules(name).options)
+
+
+def _modules(name: str) -> Modules:
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    return TASKS[name]

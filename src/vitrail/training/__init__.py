@@ -2,28 +2,28 @@
 
 Start at `loop.py` (what happens), then `trainer.py` (what it happens to) and `train.py` (how a run begins and ends)::
 
-    config.py              TrainConfig: every option of a run; config_io.py reads them from a file (both without torch)
+    config.py              RunConfig: fields of every run, joined with those of a task; config_io.py reads files
     train.py               train(config, reporter, stop, command) -> Summary
-    setup.py               config -> Trainer: data, model, loss, optimizer
+    setup.py               config -> Trainer: data and model of the task, processes, optimizer
+    wrapper.py             the module that DDP and FSDP wrap
     loop.py                fit(trainer), validate(trainer, loader); NonFiniteLoss
     trainer.py             Trainer: training state and bookkeeping
     schedule.py            Schedule (rate by share of the run), Steps and Seconds (length of a run)
     param_groups.py        parameter groups: layer-wise rates, decay, freezing
-    objective.py           labels, or labels and a teacher (DeiT)
     ema.py                 moving average of the weights
     distributed.py         one process, DDP, FSDP2
     precision.py           bf16 or fp32
     checkpoint.py          training state: safetensors and JSON, atomic; sharded_checkpoint.py the tensors
     run_dir.py             the run folder; lock.py one run at a time; log.py metrics.jsonl, results.csv, TensorBoard
-    resume.py              going on with a run, or beginning it where that loses nothing
+    resume.py              resuming a run, or beginning it if nothing is lost
     signals.py             stopping on request; reporters.py what the user sees
     probe.py               trying without leaving a trace: batch_size.py, rate_finder.py, dry_run.py, host_memory.py
 
-A run folder holds `metrics.jsonl`, one object a line:
+A run folder holds `metrics.jsonl`, one object per line:
 `{"kind": "step", "step", "epoch", "loss", "lr", "grad_norm"}` and
-`{"kind": "epoch", "step", "epoch", "train_loss", "val_loss", "top1", "top5", "lr", "seconds", "best"}`, where
-`top5` is null for five classes or fewer, of which the true one is always among five;
-`results.csv` has the epoch rows; `summary.json` the fields of `train.Summary`.
+`{"kind": "epoch", "step", "epoch", "train_loss", "val_loss", <metrics>, "lr", "seconds", "best"}` with the metrics of
+the task (`tasks/task.py`), null if one does not apply; `results.csv` has the epoch rows; `summary.json` the fields of
+`train.Summary`. Loss, data and metrics are the task's: nothing here knows one.
 
 What resuming promises: with `epochs`, a run that was killed at any moment and resumed on the same machine, with the
 same torch and number of threads, ends with the same weights bit for bit. With `minutes` it goes on from the time spent

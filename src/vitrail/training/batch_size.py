@@ -11,8 +11,8 @@ import torch
 
 from vitrail.errors import ResourceError
 from vitrail.training.host_memory import available, peak_of, resident, trim_on_free
-from vitrail.training.probe import fake_batch, try_step, untouched
-from vitrail.training.setup import usual_batch
+from vitrail.training.probe import try_step, untouched
+from vitrail.training.setup import default_batch_size
 from vitrail.training.trainer import Trainer
 
 SHARE = 0.6  # of the memory that is left may be in use; what is kept between it was half as much at most (docs/log.md)
@@ -20,7 +20,7 @@ _VISIBLE = 256 * 2**20  # bytes that a batch must add to be told from the noise
 _STRAIGHT = 1.05  # a line that gets steeper by less does not bend
 
 
-def useful_batch(pictures: int, parts: int = 1) -> int:
+def useful_batch(samples: int, parts: int = 1) -> int:
     """Return the largest global batch that leaves a useful number of updates: 32 an epoch, as long as it is not smaller
     than the usual one.
 
@@ -28,25 +28,25 @@ def useful_batch(pictures: int, parts: int = 1) -> int:
     learn next to nothing.
 
     Args:
-        pictures: size of the training set.
+        samples: size of the training set.
         parts: what the batch must be a multiple of: processes times accumulation steps.
 
     Example:
-        >>> [useful_batch(pictures) for pictures in (1_281_167, 50_000, 1_259, 40)]
+        >>> [useful_batch(samples) for samples in (1_281_167, 50_000, 1_259, 40)]
         [40036, 1562, 128, 8]
     """
-    return max(pictures // 32 // parts * parts, usual_batch(pictures, parts))
+    return max(samples // 32 // parts * parts, default_batch_size(samples, parts))
 
 
 def largest_batch(run: Trainer, most: int) -> int:
-    """Return the largest global batch for a run, in pictures.
+    """Return the largest global batch for a run, in samples.
 
     Args:
         run: a session before its first update.
         most: never answer more.
 
     Raises:
-        ResourceError: not even one picture for each process fits.
+        ResourceError: not even one sample per process fits.
     """
     device, size, parts = run.world.device, run.world.size, run.config.grad_accum
     most //= size * parts
@@ -60,8 +60,8 @@ def largest_batch(run: Trainer, most: int) -> int:
     found = int(-run.world.largest([-float(found)])[0])  # the smallest of all processes
     if found < 1:
         raise ResourceError(
-            f"Not one picture of {run.preprocess.size} pixels fits into the memory with this model.\n"
-            "Use a smaller model or smaller pictures (imgsz), or precision=bf16."
+            "Not one sample fits into the memory with this model.\n"
+            "Use a smaller model, smaller samples (such as imgsz), or precision=bf16."
         )
     return _round(found) * parts * size
 
@@ -133,12 +133,12 @@ def by_trial(fits: Callable[[int], bool], most: int) -> int:
 
 
 def _peak(run: Trainer, count: int) -> int:
-    return peak_of(lambda: try_step(run, fake_batch(run, count)), run.world.device)
+    return peak_of(lambda: try_step(run, run.task.dummy_batch(count)), run.world.device)
 
 
 def _fits(run: Trainer, count: int) -> bool:
     try:
-        try_step(run, fake_batch(run, count))
+        try_step(run, run.task.dummy_batch(count))
     except torch.OutOfMemoryError:
         return False
     finally:

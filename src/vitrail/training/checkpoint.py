@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class TrainingProgress:
         loss_sum: sum of the losses since the last validation.
         rate: learning rate of the last update.
         validated: value of `step` at the last validation.
-        best_top1: best validation top-1 so far, or None before the first validation.
+        best: best value of the task's first metric so far, or None before the first validation.
         best_loss: validation loss there.
         best_epoch: epochs done there.
         stale: validations since then.
@@ -57,20 +58,22 @@ class TrainingProgress:
     loss_sum: float = 0.0
     rate: float = 0.0
     validated: int = 0
-    best_top1: float | None = None
+    best: float | None = None
     best_loss: float = float("inf")
     best_epoch: int = 0
     stale: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; an infinite `best_loss` is left out because JSON has no infinity."""
-        return {key: value for key, value in asdict(self).items() if value != float("inf")}
+        """Return plain values; those that are not finite are left out because JSON has none."""
+        values = asdict(self).items()
+        return {key: value for key, value in values if not isinstance(value, float) or isfinite(value)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainingProgress":
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote, or an older version, which had the name of the metric in the key of `best`."""
         known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+        read = {key if key in known or not key.startswith("best_") else "best": value for key, value in values.items()}
+        return cls(**{key: value for key, value in read.items() if key in known})
 
 
 @dataclass

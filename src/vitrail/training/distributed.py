@@ -19,6 +19,7 @@ from torch.distributed.checkpoint import state_dict as checkpoint
 from torch.nn.parallel import DistributedDataParallel
 
 from vitrail.errors import VitrailError
+from vitrail.training.param_groups import blocks
 from vitrail.training.sharded_checkpoint import read_into, write_shards, write_whole
 
 _WHOLE = checkpoint.StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -53,6 +54,14 @@ class SingleProcess:
     def largest(self, values: list[float]) -> list[float]:
         """Return the largest of each number over the processes, so that all decide alike."""
         return values
+
+    def weigh(self, weight: float) -> tuple[float, float]:
+        """Return the factor on this rank's mean loss, and the weight of the batches of all ranks.
+
+        Gradients are averaged over the ranks; with the factor, that is the gradient of the mean over the global batch.
+        It is exactly 1 if all ranks have the same weight, and 0 for an empty batch.
+        """
+        return float(weight > 0), weight
 
     def gather(self, value: Any) -> list[Any]:
         """Collect a small value from each process, in order of rank."""
@@ -117,6 +126,13 @@ class DataParallel(SingleProcess):
         dist.all_reduce(together, op=dist.ReduceOp.MAX)
         return together.tolist()
 
+    def weigh(self, weight: float) -> tuple[float, float]:
+        most, least = self.largest([weight, -weight])
+        if most == -least:
+            return float(weight > 0), weight * self.size
+        total = self.total(torch.tensor(weight, dtype=torch.float64, device=self.device)).item()
+        return weight * self.size / total, total
+
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
@@ -147,10 +163,8 @@ class FullyShardedParallel(DataParallel):
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.size,))
-        model: Any = student.model
-        for stage in model.backbone.stages:
-            for block in stage.blocks:
-                fully_shard(block, mesh=mesh)
+        for block in blocks(student.model):  # pyright: ignore[reportArgumentType]
+            fully_shard(block, mesh=mesh)
         # In place: the module becomes its sharded self. By default what lies beside the blocks would stay whole after
         # a forward pass; after a validation that is the average, and the next update would be computed with it.
         fully_shard(student, mesh=mesh, reshard_after_forward=True)

@@ -1,14 +1,15 @@
 """What a run would be, before it is: sizes, memory and time, measured on a few real steps that leave no trace."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vitrail.data.check import CheckReport, check_dataset
-from vitrail.data.datasets import Splits, open_dataset
-from vitrail.training.config import TrainConfig
+from vitrail.tasks import find_task
+from vitrail.tasks.task import DataCheck, Loader, Splits
+from vitrail.training.config import RunConfig
 from vitrail.training.distributed import connect
 from vitrail.training.host_memory import capacity, peak_of
 from vitrail.training.loop import validate
@@ -31,7 +32,7 @@ class Plan:
     Args:
         config: the config with every `auto` resolved.
         title: model, data and batch in a line.
-        counts: pictures by split.
+        counts: samples by split.
         parameters: number of weights.
         learning: number of weights that learn.
         steps: updates of the whole run; 0 where the run is measured in minutes.
@@ -44,7 +45,7 @@ class Plan:
         check: what is wrong with the data, and what should be known about it.
     """
 
-    config: TrainConfig
+    config: RunConfig
     title: str
     counts: dict[str, int]
     parameters: int
@@ -56,7 +57,7 @@ class Plan:
     step_seconds: float
     validation_seconds: float
     seconds: float
-    check: CheckReport
+    check: DataCheck
 
     def lines(self) -> list[str]:
         """Return the plan in words."""
@@ -65,19 +66,19 @@ class Plan:
         rate = self.config.batch / self.step_seconds if isinstance(self.config.batch, int) else 0.0
         return [
             self.title,
-            f"pictures    {counts}",
+            f"data        {counts}",
             *(f"bad         {problem}" for problem in self.check.bad[:5]),
             *(f"note        {warning}" for warning in self.check.warnings),
             f"parameters  {self.parameters:,}, of which {self.learning:,} learn",
             f"updates     {self.steps_per_epoch:,} an epoch" + (f", {self.steps:,} in all" if self.steps else ""),
             f"memory      {self.peak / 2**20:,.0f} MB of {self.capacity / 2**20:,.0f} MB: {fits}",
-            f"speed       {self.step_seconds * 1000:,.1f} ms an update, {rate:,.0f} img/s",
+            f"speed       {self.step_seconds * 1000:,.1f} ms an update, {rate:,.0f} samples/s",
             f"validation  {self.validation_seconds:.1f} s, every {self.config.eval_every} epochs",
             f"time        about {clock(self.seconds)}",
         ]
 
 
-def dry_run(config: TrainConfig) -> Plan:
+def dry_run(config: RunConfig) -> Plan:
     """Build everything a run needs, make a few updates, forget them, and tell what the run would take.
 
     Args:
@@ -92,14 +93,14 @@ def dry_run(config: TrainConfig) -> Plan:
         world.follow(lambda: refuse_folder(config, begun))
         with isolated_rng(config):
             splits = open_data(config)
-            check = check_dataset(open_dataset(config.data, val_share=config.val_share, bad="list"))
+            check = find_task(config.task).check(config.data, config.val_share)
             run = make_run(config, world, splits, NullReporter(), StopRequest())
             return measure(run, splits, check)
     finally:
         world.close()
 
 
-def measure(run: Trainer, splits: Splits, check: CheckReport) -> Plan:
+def measure(run: Trainer, splits: Splits, check: DataCheck) -> Plan:
     """Measure memory and speed of a session, and leave it as it was."""
     with untouched(run):
         ends: list[float] = []
@@ -123,7 +124,7 @@ def measure(run: Trainer, splits: Splits, check: CheckReport) -> Plan:
     return Plan(
         config=run.config,
         title=title(run, splits),
-        counts={split: len(pictures) for split, pictures in splits},
+        counts={split: len(samples) for split, samples in splits},
         parameters=sum(p.numel() for p in run.model.parameters()),
         learning=sum(p.numel() for p in run.model.parameters() if p.requires_grad),
         steps=steps,
@@ -140,11 +141,11 @@ def measure(run: Trainer, splits: Splits, check: CheckReport) -> Plan:
 class _First:
     """The first batches of a loader."""
 
-    def __init__(self, loader: Any, count: int):
-        self.loader, self.count = loader, count
+    def __init__(self, loader: Loader, steps: int):
+        self.loader, self.dataset, self.steps = loader, loader.dataset, steps
 
-    def epoch(self) -> Any:
-        return islice(self.loader.epoch(), self.count)
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Any]:
+        return islice(self.loader.epoch(epoch, start_step), self.steps)
 
 
 def _forever(run: Trainer) -> Any:

@@ -85,9 +85,9 @@ class RunLog:
         self._table.flush(durable=False)
         self._lines.flush(durable=False)
         if self._board:
-            for name in ("train_loss", "val_loss", "top1", "top5"):
-                if row[name] is not None:
-                    self._board.add_scalar(f"epoch/{name}", row[name], row["step"])
+            for name, value in row.items():
+                if name not in ("step", "epoch", "lr", "seconds", "best") and value is not None:
+                    self._board.add_scalar(f"epoch/{name}", value, row["step"])
 
     def flush(self) -> dict[str, int]:
         """Bring everything to the disk and return the length of each file."""

@@ -1,10 +1,10 @@
 """The training loop.
 
-    for each batch:  seed, set the rate, forward and backward in parts, check, clip, step, average
+    for each batch:  seed, set the learning rate, forward and backward by micro-batches, check, clip, step, EMA
     after an epoch:  validate
 
-Everything random in a step is a function of the seed and of the number of the step, and everything else that it depends
-on is in `Trainer`, so a run that is killed and resumed makes the very same steps.
+All randomness of a step is a function of the seed and of the step number, and all other state is in `Trainer`, so a run
+that is killed and resumed makes the same steps. Loss, metrics and the contents of a batch belong to the task.
 """
 
 import json
@@ -17,20 +17,20 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vitrail.atomic_io import write_file
 from vitrail.errors import VitrailError
-from vitrail.tasks.classify import ClassificationScore
+from vitrail.tasks.task import Batch, Loader
 from vitrail.training.trainer import Trainer
 
 
 class NonFiniteLoss(VitrailError):
-    """The loss or the gradient of a batch is not a number; the weights were not touched."""
+    """Loss or gradient of a batch is NaN or infinite; the weights were not updated."""
 
 
 def fit(run: Trainer) -> None:
-    """Train until the run is over: its length is reached, or it no longer gets better.
+    """Train until the run is finished: its length is reached, or its patience.
 
     Raises:
-        Diverged: the loss or the gradient is NaN or infinite. The update is not made.
-        Stopped: the run was asked to stop; everything is saved.
+        NonFiniteLoss: loss or gradient is NaN or infinite. The update is not made.
+        Interrupted: a stop was requested; everything is saved.
         ResourceError: the disk is full; the last saved state is whole.
     """
     while True:
@@ -46,12 +46,12 @@ def fit(run: Trainer) -> None:
 
 
 def train_epoch(run: Trainer) -> None:
-    """Make the updates that are left of the current epoch."""
+    """Make the remaining updates of the current epoch."""
     run.train_mode()
     for batch in run.train_data.epoch(run.at.epoch, run.at.batch):
         run.seed_step()
         rate = set_rate(run)
-        loss = backward(run, batch)
+        loss, weight = backward(run, batch)
         norm = gradient_norm(run)
         if not (isfinite(loss) and isfinite(norm)):
             raise diverged(run, batch, loss, norm)
@@ -59,7 +59,7 @@ def train_epoch(run: Trainer) -> None:
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.ema.update(run.at.step)
-        run.stepped(loss, rate, norm, pictures=len(batch.labels) * run.world.size)
+        run.stepped(loss, rate, norm, weight)
         if run.over():
             return
 
@@ -72,23 +72,25 @@ def set_rate(run: Trainer) -> float:
     return rate
 
 
-def backward(run: Trainer, batch: Any) -> float:
-    """Add up the gradients of a batch, part by part, and return the mean loss over all processes."""
-    device = run.world.device
-    images, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
-    weight = 1.0
-    if len(images) == 0:  # every picture was left out; the other processes still wait for gradients
-        images, labels, weight = images.new_zeros(1, *images.shape[1:]), labels.new_zeros(1), 0.0
-    images, targets = run.mix(images, labels, run.config.seed, run.at.step)
-    parts = [part for part in zip(_cut(run, images), _cut(run, targets), strict=True) if len(part[0])]
-    total = torch.zeros((), device=device)
-    for i, (x, y) in enumerate(parts):
-        with run.world.part(run.student, last=i == len(parts) - 1):
+def backward(run: Trainer, batch: Batch) -> tuple[float, float]:
+    """Accumulate the gradients of a batch; return the mean loss and the weight of the batch over all ranks.
+
+    The gradient is that of the mean over the global batch: ranks whose batches differ in weight count by it.
+    """
+    batch = batch.to(run.world.device)
+    share, total_weight = run.world.weigh(batch.weight)
+    if batch.weight == 0:  # every sample was left out; the other ranks still wait for gradients
+        batch = batch.placeholder()
+    batch = run.task.transform_batch(batch, run.config.seed, run.at.step)
+    parts = batch.split(run.config.grad_accum)
+    total = torch.zeros((), device=run.world.device)
+    for i, (fraction, part) in enumerate(parts):
+        with run.world.part(run.wrapped, last=i == len(parts) - 1):
             with run.arithmetic():
-                loss = run.objective(run.student(x), x, y) * (weight * len(x) / len(images))
+                loss = run.task.loss(run.wrapped(part), part) * (share * fraction)
             loss.backward()
         total += loss.detach()
-    return run.world.total(total).item() / run.world.size
+    return run.world.total(total).item() / run.world.size, total_weight
 
 
 def gradient_norm(run: Trainer) -> float:
@@ -104,46 +106,41 @@ def clip(run: Trainer, norm: float) -> None:
 
 
 @torch.no_grad()
-def validate(run: Trainer, data: Any) -> dict[str, float] | None:
-    """Measure the averaged weights on a data set, shared by the processes; None if asked to stop meanwhile."""
-    run.student.eval()
-    score = ClassificationScore(len(run.labels), run.world.device)
+def validate(run: Trainer, data: Loader) -> dict[str, float] | None:
+    """Evaluate the averaged weights on a data set, shared by the ranks; None if a stop is requested meanwhile."""
+    run.wrapped.eval()
+    metric = run.task.metric(run.world.device)
     with run.ema.applied():
         for batch in data.epoch():
-            images, labels = batch.images.to(run.world.device), batch.labels.to(run.world.device)
-            if len(images) == 0:  # a process without a share still takes part in gathering shards
-                images = images.new_zeros(1, *images.shape[1:])
-            with run.arithmetic():
-                logits, _ = run.student(images)
-            score.add(logits, labels)
+            batch = batch.to(run.world.device)
+            with run.arithmetic():  # a rank without data still takes part in gathering shards
+                outputs = run.wrapped(batch if batch.weight else batch.placeholder())
+            if batch.weight:
+                metric.update(outputs, batch)
             if run.stop_asked():
                 return None
-    score.sums = run.world.total(score.sums)
-    return score.metrics()
+    metric.sync(run.world.total)
+    return metric.compute()
 
 
 def diverged(run: Trainer, batch: Any, loss: float, norm: float) -> NonFiniteLoss:
-    """Write down which pictures the batch held, and build the error."""
+    """Write the samples of the batch to a file, and return the error."""
     at = run.at
     samples = [run.train_data.dataset.ids[i] for part in run.world.gather(batch.index.tolist()) for i in part]
     what = f"loss is {loss}" if not isfinite(loss) else f"norm of the gradient is {norm} (the loss is {loss:.4g})"
-    where = f"its {len(samples)} pictures start with {samples[0]}"
+    where = f"its {len(samples)} samples start with {samples[0]}"
     if run.folder is not None and run.world.leads:
         path = run.folder / "diverged.json"
         facts = {"step": at.step, "epoch": at.epoch, "batch": at.batch, "loss": str(loss), "grad_norm": str(norm)}
         write_file(
             path, (json.dumps({**facts, "samples": [str(sample) for sample in samples]}, indent=2) + "\n").encode()
         )
-        where = f"its {len(samples)} pictures are listed in {path}"
+        where = f"its {len(samples)} samples are listed in {path}"
     return NonFiniteLoss(
         f"The {what} in step {at.step + 1}, batch {at.batch + 1} of epoch {at.epoch + 1}: {where}.\n"
         "The update was not made; the weights are those of the step before.\n"
-        f"Try a lower lr (it is {run.config.lr}), a longer warmup, clip_grad=1, precision=fp32; look at the pictures."
+        f"Try a lower lr (it is {run.config.lr}), a longer warmup, clip_grad=1, precision=fp32; look at the samples."
     )
-
-
-def _cut(run: Trainer, values: Tensor) -> tuple[Tensor, ...]:
-    return values.tensor_split(run.config.grad_accum)
 
 
 def _learning(run: Trainer) -> list[Tensor]:

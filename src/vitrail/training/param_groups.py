@@ -31,6 +31,11 @@ def layers(model: nn.Module) -> list[list[nn.Module]]:
     return [*order, [backbone.norm, model.head]]  # pyright: ignore[reportReturnType]
 
 
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """List the blocks of a model in their order: what FSDP gathers one at a time."""
+    return [modules[-1] for modules in layers(model)[1:-1]]
+
+
 def freeze(model: nn.Module, what: str) -> list[nn.Module]:
     """Stop the gradient of a part of the model.
 
@@ -41,9 +46,9 @@ def freeze(model: nn.Module, what: str) -> list[nn.Module]:
     Returns:
         The frozen modules. They must run in evaluation mode, so that nothing in them moves or is dropped.
     """
-    backbone: Any = model.backbone
     if what == "none":
         return []
+    backbone: Any = model.backbone
     if what == "backbone":
         frozen = [backbone]
     else:

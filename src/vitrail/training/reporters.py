@@ -16,7 +16,7 @@ class StepStats:
         share: share of the run that is done.
         loss: loss of the update.
         rate: learning rate of the update.
-        pictures: pictures in the update.
+        weight: weight of the update: its images or tokens.
     """
 
     step: int
@@ -24,7 +24,7 @@ class StepStats:
     share: float
     loss: float
     rate: float
-    pictures: int
+    weight: float
 
 
 class Reporter(Protocol):
@@ -34,8 +34,8 @@ class Reporter(Protocol):
         """Tell something worth a line."""
         ...
 
-    def begin(self, title: str) -> None:
-        """The first update is about to start."""
+    def begin(self, title: str, unit: str) -> None:
+        """The first update is about to start; `unit` is the plural of what a weight counts."""
         ...
 
     def step(self, moment: StepStats) -> None:
@@ -57,7 +57,7 @@ class NullReporter:
     def note(self, text: str) -> None:
         """Do nothing."""
 
-    def begin(self, title: str) -> None:
+    def begin(self, title: str, unit: str) -> None:
         """Do nothing."""
 
     def step(self, moment: StepStats) -> None:
@@ -71,11 +71,12 @@ class NullReporter:
 
 
 class Throughput:
-    """Pictures a second and time left, over the session so far."""
+    """Throughput and time left, over the session so far."""
 
     def __init__(self) -> None:
+        self.unit = "samples"
         self._start: tuple[float, float] | None = None
-        self._pictures = 0
+        self._weight = 0.0
         self.share = 0.0
 
     def take(self, moment: StepStats) -> None:
@@ -83,13 +84,13 @@ class Throughput:
         if self._start is None:
             self._start = (time.monotonic(), moment.share)
         else:
-            self._pictures += moment.pictures
+            self._weight += moment.weight
         self.share = moment.share
 
     def rate(self) -> float:
-        """Return pictures a second."""
+        """Return the throughput."""
         seconds = time.monotonic() - self._start[0] if self._start else 0.0
-        return self._pictures / seconds if seconds > 0 else 0.0
+        return self._weight / seconds if seconds > 0 else 0.0
 
     def left(self) -> float | None:
         """Return the seconds to go, or None while nobody can know."""
@@ -115,8 +116,9 @@ class LineReporter:
         """Print the text."""
         print(text, flush=True)
 
-    def begin(self, title: str) -> None:
+    def begin(self, title: str, unit: str) -> None:
         """Print the title."""
+        self.pace.unit = unit
         print(title, flush=True)
         self._next = time.monotonic() + self.interval
 
@@ -154,8 +156,9 @@ class BarReporter:
         """Print the text above the bar."""
         self._console.print(text, highlight=False, markup=False)
 
-    def begin(self, title: str) -> None:
+    def begin(self, title: str, unit: str) -> None:
         """Print the title and show the bar."""
+        self.pace.unit = unit
         self._console.print(title, style="bold", markup=False)
         self._progress.start()
 
@@ -188,16 +191,22 @@ def describe(moment: StepStats, pace: Throughput) -> str:
 def _so_far(pace: Throughput) -> list[str]:
     """Say speed and time to go, each once it is known."""
     rate, left = pace.rate(), pace.left()
-    return [f"{rate:,.0f} img/s"] * (rate > 0) + [f"ETA {clock(left)}"] * (left is not None)
+    return [f"{rate:,.0f} {pace.unit}/s"] * (rate > 0) + [f"ETA {clock(left)}"] * (left is not None)
+
+
+BOOKKEEPING = ("step", "epoch", "train_loss", "val_loss", "lr", "seconds", "best")
+"""Columns of a validation in every task; the others are metrics of the task."""
 
 
 def describe_epoch(row: Mapping[str, Any]) -> str:
-    """Say what a validation found."""
+    """Return the row of a validation as a line."""
     star = " *" if row["best"] else ""
-    top5 = "" if row["top5"] is None else f"  top5 {row['top5']:.4f}"
+    metrics = "".join(
+        f"  {name} {value:.4f}" for name, value in row.items() if name not in BOOKKEEPING and value is not None
+    )
     return (
-        f"epoch {row['epoch']:>4.4g}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}  "
-        f"top1 {row['top1']:.4f}{top5}  lr {row['lr']:.2e}{star}"
+        f"epoch {row['epoch']:>4.4g}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}"
+        f"{metrics}  lr {row['lr']:.2e}{star}"
     )
 
 

@@ -46,7 +46,7 @@ def resume(run: Trainer) -> None:
         run.log = RunLog(folder, state.facts["lengths"] if state else {}, run.at.step)
     else:
         run.log = NoLog()
-    if run.at.best_top1 is not None and not run.world.follow(lambda: whole(folder / "weights" / "best")):
+    if run.at.best is not None and not run.world.follow(lambda: whole(folder / "weights" / "best")):
         stand_in(run, folder / "weights" / "best")
 
 

@@ -11,18 +11,18 @@ from typing import Any
 import yaml
 
 from vitrail import __version__
-from vitrail.atomic_io import check_writable_folder, flush_folder, make_folder, write_file
+from vitrail.atomic_io import flush_folder, make_folder, write_file
 from vitrail.errors import DataError, VitrailError
-from vitrail.training.config import RUNTIME, TrainConfig
+from vitrail.training.config import RUNTIME, RunConfig
 from vitrail.training.config_io import read_values
 from vitrail.weights.custom_architecture import need_own_file
 from vitrail.weights.manifest import dump_json
 
-BASE = Path("runs") / "classify"
-CONFIG, ENVIRONMENT, SUMMARY = "config.yaml", "env.json", "summary.json"
+BASE = Path("runs")
+CONFIG, ENVIRONMENT, SUMMARY, EVALUATION = "config.yaml", "env.json", "summary.json", "evaluation.json"
 
 
-def settle_config(config: TrainConfig) -> tuple[TrainConfig, Path | None]:
+def settle_config(config: RunConfig) -> tuple[RunConfig, Path | None]:
     """Return the config to run, and the run folder to go on with, if there is one.
 
     A resumed run is the run that was begun: its config is the one in its folder, and only what says how to carry it out
@@ -43,7 +43,7 @@ def settle_config(config: TrainConfig) -> tuple[TrainConfig, Path | None]:
             return replace(config, resume=None), None
     else:
         folder = Path(config.resume)
-        default = TrainConfig()
+        default = type(config)()
         given = {name for name in given if getattr(config, name) != getattr(default, name)}
     stored = read_config(folder)
     need_own_file(stored.model, _environment(folder).get("architecture_file"), folder)
@@ -52,9 +52,9 @@ def settle_config(config: TrainConfig) -> tuple[TrainConfig, Path | None]:
     return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
 
 
-def _refuse_changes(config: TrainConfig, stored: TrainConfig, names: set[str]) -> None:
+def _refuse_changes(config: RunConfig, stored: RunConfig, names: set[str]) -> None:
     for name in sorted(names):
-        was, now = getattr(stored, name), getattr(config, name)
+        was, now = getattr(stored, name, None), getattr(config, name)
         open_choice = now == "auto" or (name == "batch" and now is None)
         if was != now and not open_choice:
             raise VitrailError(
@@ -63,7 +63,7 @@ def _refuse_changes(config: TrainConfig, stored: TrainConfig, names: set[str]) -
             )
 
 
-def refuse_folder(config: TrainConfig, begun: Path | None) -> None:
+def refuse_folder(config: RunConfig, begun: Path | None) -> None:
     """Refuse a run folder that cannot be had, before data and model are looked at.
 
     Raises:
@@ -78,10 +78,10 @@ def refuse_folder(config: TrainConfig, begun: Path | None) -> None:
             )
         if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
             raise VitrailError(f"{folder} is taken by other files. Choose another --out.")
-    check_writable_folder(begun or config.out or BASE)
+    refuse_unwritable_folder(begun or config.out or BASE / config.task)
 
 
-def new_folder(config: TrainConfig) -> Path:
+def new_folder(config: RunConfig) -> Path:
     """Make the folder of a new run: `out`, or the first free name for its data and model.
 
     Raises:
@@ -92,27 +92,28 @@ def new_folder(config: TrainConfig) -> Path:
         folder = Path(config.out)
         make_folder(folder)
         return folder
-    make_folder(BASE)
+    base = BASE / config.task
+    make_folder(base)
     stem = f"{Path(config.data).name.split('.')[0] or 'data'}-{config.model}"
     number = 1
     while True:
-        folder = BASE / (stem if number == 1 else f"{stem}-{number}")
+        folder = base / (stem if number == 1 else f"{stem}-{number}")
         try:
             folder.mkdir()
         except FileExistsError:
             number += 1
             continue
-        flush_folder(BASE)
+        flush_folder(base)
         return folder
 
 
-def write_config(folder: Path, config: TrainConfig) -> None:
+def write_config(folder: Path, config: RunConfig) -> None:
     """Write the config of a run, resolved: what was `auto` stands there as a number."""
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
     write_file(folder / CONFIG, yaml.safe_dump(values, sort_keys=False).encode())
 
 
-def read_config(folder: Path) -> TrainConfig:
+def read_config(folder: Path) -> RunConfig:
     """Read the config of a run.
 
     Raises:
@@ -125,7 +126,7 @@ def read_config(folder: Path) -> TrainConfig:
             f"There is no run in {folder}: it has no {CONFIG}. Give the run folder, the one that --out named."
         )
     try:
-        return TrainConfig.from_dict(read_values(path))
+        return RunConfig.from_dict(read_values(path))
     except VitrailError as error:
         raise DataError(f"{path} is damaged: {error}") from error
 

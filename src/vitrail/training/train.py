@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vitrail import __version__
-from vitrail.data.datasets import Splits
-from vitrail.lab.evaluate import evaluate
-from vitrail.lab.run_folder import EVALUATION
+from vitrail.tasks import find_options, find_task
+from vitrail.tasks.evaluation_file import save_evaluation
+from vitrail.tasks.task import Splits
 from vitrail.training.batch_size import largest_batch, useful_batch
 from vitrail.training.checkpoint import list_states
-from vitrail.training.config import TrainConfig
+from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess, connect
 from vitrail.training.host_memory import disable_malloc_trim
 from vitrail.training.lock import locked
@@ -22,33 +23,40 @@ from vitrail.training.loop import fit
 from vitrail.training.rate_finder import find_rate
 from vitrail.training.reporters import NullReporter, Reporter
 from vitrail.training.resume import resume
-from vitrail.training.run_dir import new_folder, refuse_folder, settle_config, write_config, write_summary
-from vitrail.training.setup import build_length, build_model, build_session, eval_batch, loaders, open_data, usual_batch
+from vitrail.training.run_dir import EVALUATION, new_folder, refuse_folder, settle_config, write_config, write_summary
+from vitrail.training.setup import (
+    bind_task,
+    build_length,
+    build_trainer,
+    default_batch_size,
+    eval_batch,
+    loaders,
+    open_data,
+)
 from vitrail.training.signals import StopRequest
 from vitrail.training.trainer import Trainer
+from vitrail.weights.folder import load_model
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of a run, as `summary.json` holds it.
+    """Result of a run; `summary.json` holds `to_dict`.
 
     Args:
-        task: `classify`.
+        task: name of the task.
         model: name of the variant.
-        data: what it learned from.
-        split: what the measures below were taken on: `test` where the data has one, else `val`.
-        top1: share of pictures whose likeliest class is right, of the best weights.
-        top5: share of pictures whose class is among the five likeliest; None for five classes or fewer.
-        loss: mean cross-entropy there.
-        val_top1: best validation top-1, by which the weights were chosen.
-        best_epoch: epochs done when they were.
+        data: training data.
+        split: split of the metrics: `test` if the data has one, else `val`.
+        metrics: metrics of the best weights there, and `loss`; None if a metric does not apply to the data.
+        validation: best value of the first metric in validation, by which the weights were chosen.
+        best_epoch: epochs done then.
         parameters: number of weights.
         epochs: epochs done.
         steps: updates done.
         seconds: time of training and validation, over all sessions.
         seed: seed of the run.
         folder: the run folder.
-        command: command line that made it, where there was one.
+        command: command line of the run, if there was one.
         vitrail: version of this library.
     """
 
@@ -56,10 +64,8 @@ class Summary:
     model: str
     data: str
     split: str
-    top1: float
-    top5: float | None
-    loss: float
-    val_top1: float
+    metrics: dict[str, float | None]
+    validation: dict[str, float]
     best_epoch: int
     parameters: int
     epochs: float
@@ -70,15 +76,22 @@ class Summary:
     command: str | None
     vitrail: str = __version__
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values with each metric under its own name, and that of validation as `val_<name>`."""
+        flat: dict[str, Any] = {}
+        for key, value in asdict(self).items():
+            flat |= {"metrics": self.metrics, "validation": self.validation}.get(key) or {key: value}
+        return flat
+
 
 def train(
-    config: TrainConfig, reporter: Reporter | None = None, stop: StopRequest | None = None, command: str | None = None
+    config: RunConfig, reporter: Reporter | None = None, stop: StopRequest | None = None, command: str | None = None
 ) -> Summary:
     """Train a model as a config says, and leave a run folder.
 
     Args:
         config: what to do.
-        reporter: who is told how it goes; nobody by default.
+        reporter: receives progress; nothing is reported by default.
         stop: a request to stop that may be set from outside.
         command: the command line, for the records.
 
@@ -87,13 +100,14 @@ def train(
 
     Raises:
         VitrailError: something in the config cannot work; nothing is left behind.
-        Diverged: the loss is not a number.
-        Stopped: the run was asked to stop, and is saved.
+        NonFiniteLoss: the loss is NaN or infinite.
+        Interrupted: a stop was requested, and the run is saved.
         ResourceError: the disk is full, or the run folder is in use.
 
     Example:
         >>> import tempfile
         >>> tiny = ("dim=16", "depth=1", "num_heads=2")
+        >>> from vitrail.training.config import TrainConfig
         >>> config = TrainConfig(data="digits", model="vit_tiny_patch16_224", set=tiny, imgsz=16, epochs=1, batch=250)
         >>> with tempfile.TemporaryDirectory() as place:
         ...     train(replace(config, out=f"{place}/run")).steps
@@ -113,14 +127,14 @@ def train(
         stack.callback(lambda: run.log.close())
         resume(run)
         stack.callback(reporter.end)
-        reporter.begin(title(run, splits))
+        reporter.begin(title(run, splits), run.task.unit)
         run.restart_clock()
         fit(run)
         return finalize(run, splits)
 
 
 def make_run(
-    config: TrainConfig,
+    config: RunConfig,
     world: SingleProcess,
     splits: Splits,
     reporter: Reporter,
@@ -134,23 +148,23 @@ def make_run(
     """
     parts = world.size * config.grad_accum
     if config.batch is None:
-        config = replace(config, batch=usual_batch(len(splits.require("train")), parts))
+        config = replace(config, batch=default_batch_size(len(splits.require("train")), parts))
     start = replace(
         config,
         batch=parts if config.batch == "auto" else config.batch,
         lr=max(1e-3, config.min_lr) if config.lr == "auto" else config.lr,
     )
     saved = begun is not None and list_states(begun / "state")
-    model = build_model(replace(start, weights=None) if saved else start, splits)
-    run = build_session(start, world, splits, model, reporter, stop)
+    task = bind_task(replace(start, weights=None) if saved else start, splits)
+    run = build_trainer(start, world, task, reporter, stop)
     if begun is None and config.batch == "auto":
-        pictures = len(splits.require("train"))
-        most = useful_batch(pictures, parts)
+        samples = len(splits.require("train"))
+        most = useful_batch(samples, parts)
         found = largest_batch(run, most)
         run.config = replace(run.config, batch=found)
-        run.train_data, run.val_data = loaders(run.config, world, splits, run.preprocess)
+        run.train_data, run.val_data = loaders(run.config, world, task)
         run.length = build_length(run.config, run.train_data.steps)
-        bound = f" and tried no more, so that {pictures:,} pictures make {run.train_data.steps} updates an epoch"
+        bound = f" and tried no more, so that {samples:,} samples make {run.train_data.steps} updates an epoch"
         reporter.note(f"batch=auto found {found}{bound if found == most else ''}.")
     if begun is None and config.lr == "auto":
         found = find_rate(run).suggestion
@@ -183,32 +197,30 @@ def finalize(run: Trainer, splits: Splits) -> Summary:
 
 
 def summarize(run: Trainer, splits: Splits) -> Summary:
-    """Measure the best weights as they lie on the disk, on the test split or else on validation; write what comes out.
+    """Evaluate the best weights as they are on disk, on the test split or else on validation, and write the result.
 
     This is the one place where the result of a run is measured: `evaluation.json` has all of it, the summary its head.
     """
     assert run.folder is not None
-    config, at = run.config, run.at
-    split, pictures = ("test", splits.test) if splits.test is not None else ("val", splits.require("val"))
-    run.reporter.note(f"Measuring the best weights on {len(pictures):,} pictures ({split}).")
-    evaluation = evaluate(
-        run.folder / "weights" / "best",
-        pictures,
+    config, at, kind = run.config, run.at, find_task(run.config.task)
+    splits_there = dict(splits)
+    split, samples = ("test", splits_there["test"]) if "test" in splits_there else ("val", splits.require("val"))
+    run.reporter.note(f"Measuring the best weights on {len(samples):,} {run.task.unit} ({split}).")
+    options = find_options(config.task).EvaluateOptions(
         batch=min(64, eval_batch(config, run.world)),
-        device=str(run.world.device),
         bad=config.bad,
-        optimize=False,  # a run's own figures come from its plain model, so they depend on nothing that was timed
+        optimize=False,  # the figures of a run must not depend on timings
     )
-    evaluation.save(run.folder / EVALUATION)
+    evaluation = kind.evaluate(load_model(run.folder / "weights" / "best", run.world.device), samples, options)
+    save_evaluation(evaluation, run.folder / EVALUATION)
+    measured, first = evaluation.metrics(), run.metrics[0].name
     summary = Summary(
-        task="classify",
+        task=config.task,
         model=config.model,
         data=config.data,
         split=split,
-        top1=evaluation.top1.value or 0.0,
-        top5=None if evaluation.top5 is None else evaluation.top5.value,
-        loss=evaluation.calibration.nll,
-        val_top1=at.best_top1 or 0.0,
+        metrics={name: measured.get(name) for name in (*(spec.name for spec in run.metrics), "loss")},
+        validation={f"val_{first}": at.best or 0.0},
         best_epoch=at.best_epoch,
         parameters=evaluation.parameters,
         epochs=round(at.epoch + at.batch / run.train_data.steps, 4),
@@ -218,7 +230,7 @@ def summarize(run: Trainer, splits: Splits) -> Summary:
         folder=str(run.folder),
         command=run.command,
     )
-    write_summary(run.folder, asdict(summary))
+    write_summary(run.folder, summary.to_dict())
     return summary
 
 
@@ -228,13 +240,13 @@ def title(run: Trainer, splits: Splits) -> str:
     place = f", into {run.folder}" if run.folder else ""
     goes_on = f", going on from step {run.at.step}" if run.at.step else ""
     return (
-        f"{run.config.model} ({count / 1e6:.2f} M parameters) on {splits.name}: {len(splits.require('train')):,} "
-        f"pictures, {len(splits.classes)} classes, batch {run.config.batch}, {run.precision}{place}{goes_on}"
+        f"{run.config.model} ({count / 1e6:.2f} M parameters) on {splits.name}: {run.task.describe()}, "
+        f"batch {run.config.batch}, {run.precision}{place}{goes_on}"
     )
 
 
 @contextmanager
-def isolated_rng(config: TrainConfig) -> Iterator[None]:
+def isolated_rng(config: RunConfig) -> Iterator[None]:
     """Keep the host program's random state, thread count and determinism as they are; set the run's own inside."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng():

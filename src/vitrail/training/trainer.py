@@ -1,7 +1,7 @@
 """A run at work: the objects that the loop turns, and the books that are kept beside it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import inf, isfinite
@@ -13,14 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.data.stateless_rng import BatchRng
-from vitrail.models import find
-from vitrail.preprocess import Preprocess
+from vitrail.tasks.task import Loader, MetricSpec, TrainingTask
 from vitrail.training.checkpoint import Checkpoint, SavedCheckpoint, TrainingProgress, save_state
-from vitrail.training.config import TrainConfig
+from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess
 from vitrail.training.ema import Ema, NoEma
 from vitrail.training.log import Log, NoLog
-from vitrail.training.objective import Objective
 from vitrail.training.reporters import Reporter, StepStats
 from vitrail.training.schedule import Length, Schedule
 from vitrail.training.signals import Interrupted, StopRequest
@@ -34,20 +32,18 @@ class Trainer:
     Args:
         config: what was asked for.
         world: the processes.
-        model: the classifier itself.
-        student: what the processes wrapped around it; forward and backward go through it.
+        model: the model itself.
+        task: loss, metrics and batches of the model.
+        metrics: metrics of a validation; the first chooses the best weights.
+        wrapped: model and forward pass of the task as DDP or FSDP wraps them.
         frozen: modules that do not learn.
-        objective: outputs, images, targets -> loss.
         precision: arithmetic of a forward pass, `fp32` or `bf16`.
-        mix: images, labels, seed, step -> images, targets.
         optimizer: its groups hold their `scale` on the rate.
         ema: moving average of the weights.
         schedule: rate by share of the run.
         length: how long the run is.
         train_data: loader of training batches.
         val_data: loader of validation batches.
-        labels: class names.
-        preprocess: how pictures are prepared for evaluation.
         folder: the run folder, or None where nothing is to be left behind.
         log: where steps are written.
         reporter: who is told.
@@ -56,22 +52,20 @@ class Trainer:
         facts: what a state notes beside the position: machine, threads.
     """
 
-    config: TrainConfig
+    config: RunConfig
     world: SingleProcess
     model: nn.Module
-    student: nn.Module
+    task: TrainingTask
+    metrics: tuple[MetricSpec, ...]
+    wrapped: nn.Module
     frozen: Sequence[nn.Module]
-    objective: Objective
     precision: str
-    mix: Callable[..., tuple[Tensor, Tensor]]
     optimizer: torch.optim.Optimizer
     ema: Ema | NoEma
     schedule: Schedule
     length: Length
-    train_data: Any
-    val_data: Any
-    labels: Sequence[str]
-    preprocess: Preprocess
+    train_data: Loader
+    val_data: Loader
     reporter: Reporter
     stop: StopRequest
     folder: Path | None = None
@@ -114,7 +108,7 @@ class Trainer:
 
     def train_mode(self) -> None:
         """Let the learning parts train; frozen parts stay as in evaluation."""
-        self.student.train()
+        self.wrapped.train()
         for module in self.frozen:
             module.eval()
 
@@ -129,7 +123,7 @@ class Trainer:
 
     # What the loop tells.
 
-    def stepped(self, loss: float, rate: float, norm: float, pictures: int) -> None:
+    def stepped(self, loss: float, rate: float, norm: float, weight: float) -> None:
         """Count an update, write it down, tell it; then save or stop if that is due."""
         at = self.at
         at.step, at.batch, at.loss_sum, at.rate = at.step + 1, at.batch + 1, at.loss_sum + loss, rate
@@ -140,14 +134,15 @@ class Trainer:
         at.seconds = time.monotonic() - self._zero
         epoch = at.epoch + at.batch / self.train_data.steps
         done = self.length.done(at.step, at.seconds)
-        self.reporter.step(StepStats(at.step, epoch, done, loss, rate, pictures))
+        self.reporter.step(StepStats(at.step, epoch, done, loss, rate, weight))
         self._meet()
 
     def validated(self, metrics: dict[str, float]) -> None:
-        """Note a validation, and keep the weights if they are the best so far."""
+        """Log a validation, and keep the weights if they are the best so far."""
         at = self.at
-        top1, loss = metrics["top1"], metrics["loss"] if isfinite(metrics["loss"]) else inf
-        better = at.best_top1 is None or (top1, -loss) > (at.best_top1, -at.best_loss)
+        better = at.best is None or self._rank(metrics) > self._rank(
+            {self.metrics[0].name: at.best, "loss": at.best_loss}
+        )
         train_loss = at.loss_sum / (at.step - at.validated)
         at.validated, at.loss_sum = at.step, 0.0
         at.stale = 0 if better else at.stale + 1
@@ -159,8 +154,7 @@ class Trainer:
             "epoch": round(at.epoch + at.batch / self.train_data.steps, 4),
             "train_loss": train_loss,
             "val_loss": metrics["loss"],
-            "top1": top1,
-            "top5": metrics.get("top5"),
+            **{spec.name: metrics.get(spec.name) for spec in self.metrics},
             "lr": at.rate,
             "seconds": round(at.seconds, 3),
             "best": better,
@@ -168,10 +162,16 @@ class Trainer:
         self.log.epoch(row)
         self.reporter.epoch(row)
 
+    def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
+        """Return what is larger for better metrics: the first metric, then the loss; NaN is the worst."""
+        spec = self.metrics[0]
+        value = metrics[spec.name] if spec.higher_is_better else -metrics[spec.name]
+        return (value if isfinite(value) else -inf), -_finite(metrics["loss"])
+
     def take_as_best(self, metrics: dict[str, float]) -> None:
-        """Keep the weights as they are now as the best; they are written with the next state, not after each epoch."""
-        loss = metrics["loss"] if isfinite(metrics["loss"]) else inf
-        self.at.best_top1, self.at.best_loss, self.at.best_epoch = metrics["top1"], loss, self.at.epoch
+        """Keep the current weights as the best; they are written with the next state, not after each epoch."""
+        self.at.best, self.at.best_loss = metrics[self.metrics[0].name], _finite(metrics["loss"])
+        self.at.best_epoch = self.at.epoch
         self._best = self._copy(), metrics
 
     def stop_asked(self) -> bool:
@@ -248,21 +248,16 @@ class Trainer:
 
     def _export(self, folder: Path, weights: dict[str, Tensor], metrics: dict[str, float] | None) -> None:
         """Write a model folder around a model built without memory of its own."""
-        with torch.device("meta"):
-            shell: Any = find(self.config.model).build(self.model.config)
+        shell: Any = self.task.meta_model()
         shell.load_state_dict(weights, assign=True)
-        shell.variant, shell.config = self.config.model, self.model.config
-        save_model(
-            shell,
-            folder,
-            labels=self.labels,
-            preprocess=self.preprocess,
-            command=self.command,
-            metrics=metrics,
-            dataset=self._measured_on(),
-        )
+        shell.metadata = self.task.metadata()
+        save_model(shell, folder, command=self.command, metrics=metrics, dataset=self._measured_on())
 
     def _measured_on(self) -> str:
-        """Name the pictures that the metrics were measured on: the data and its split."""
+        """Return the name of the validation data and its split."""
         name, _, split = self.val_data.dataset.name.rpartition(" ")
         return f"{name} ({split} split)" if name else split
+
+
+def _finite(loss: float) -> float:
+    return loss if isfinite(loss) else inf

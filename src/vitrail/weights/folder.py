@@ -2,7 +2,7 @@
 
 | file | holds |
 |---|---|
-| `config.json` | variant, family, config values, class names; the user's file of a custom architecture |
+| `config.json` | task, variant, family, config values, metadata (class names); file of a custom architecture |
 | `model.safetensors` | the tensors, under our key names |
 | `preprocessor_config.json` | the evaluation protocol, in Hugging Face's fields |
 | `README.md` | a model card |
@@ -12,7 +12,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from vitrail.atomic_io import full_disk, replace_folder, settle, write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.models import create_model
-from vitrail.parts.backbone import Classifier
+from vitrail.parts.backbone import Model, ModelKind
 from vitrail.preprocess import Preprocess
 from vitrail.weights.custom_architecture import need_own_file, own_file
 from vitrail.weights.manifest import MANIFEST, dump_json, verify, write_manifest
@@ -32,19 +32,20 @@ from vitrail.weights.model_card import model_card
 from vitrail.weights.processor import from_processor, to_processor
 
 _STATED = ("metrics", "dataset", "license")
+_RESERVED = ("format_version", "library_name", "task", "variant", "family", "architecture_file", "config", *_STATED)
 CONFIG, TENSORS, PROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
 
 
 def save_model(
-    model: Classifier,
+    model: Model,
     folder: str | Path,
     *,
-    labels: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     command: str | None = None,
     metrics: Mapping[str, float] | None = None,
     dataset: str | None = None,
     license: str | None = None,
+    **metadata: Any,
 ) -> Path:
     """Write a model folder atomically; an earlier model folder at that path is replaced.
 
@@ -53,24 +54,24 @@ def save_model(
 
     Args:
         model: a model from `create_model` or `load_model`.
-        folder: the output folder.
-        labels: names of the classes, in the order of the logits.
+        folder: where to write.
         preprocess: the evaluation protocol; by default the variant's own.
         command: the command line that made the weights, for the manifest.
-        metrics: metrics for the card, such as `{"top1": 0.97}`.
-        dataset: evaluation data set of the metrics.
+        metrics: measured figures for the card, by name.
+        dataset: data that they were measured on.
         license: the licence of the weights, as the hub spells it; "unknown" unless given.
+        metadata: plain values of the model's task, such as `labels`, the class names in the order of the logits.
 
     Raises:
-        VitrailError: the path exists and is not a model folder, `labels` do not fit, or the model has parts that its
-                config does not describe, so it could not be rebuilt.
-        ResourceError: the disk is full; an earlier folder is unchanged.
+        VitrailError: the place holds something that is not a model folder, metadata does not fit, or the model has
+            parts that its config does not describe, so it could not be built again.
+        ResourceError: the disk is full; what was there before is untouched.
     """
     folder = Path(folder)
     check_replaceable(folder)
     about = _about(model)
-    given = {"labels": labels, "preprocess": preprocess, "command": command}
-    given |= {"metrics": metrics, "dataset": dataset, "license": license}
+    about["metadata"] |= {key: value for key, value in metadata.items() if value is not None}
+    given = {"preprocess": preprocess, "command": command, "metrics": metrics, "dataset": dataset, "license": license}
     about |= {key: value for key, value in given.items() if value is not None}
     config = _config(model, about)
     _refuse_altered(model, config["config"], about["preprocess"])
@@ -78,17 +79,18 @@ def save_model(
     with replace_folder(folder) as new:
         write_file(new / CONFIG, dump_json(config))
         write_tensors(new / TENSORS, tensors)
-        write_file(new / PROCESSOR, dump_json(to_processor(about["preprocess"])))
+        if about["preprocess"] is not None:
+            write_file(new / PROCESSOR, dump_json(to_processor(about["preprocess"])))
         write_file(new / CARD, _card(model, about).encode())
         write_manifest(new, about["command"])
     return folder
 
 
-def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classifier:
+def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
     """Build the model that a model folder describes, in evaluation mode, after checking every checksum.
 
-    The model carries `labels` (a tuple of class names, or None), `preprocess`, `metrics`, `dataset`, `license` and
-    `command` of the folder.
+    The model carries `task`, `metadata`, `preprocess`, `metrics`, `dataset`, `license` and `command` as the folder
+    states them.
 
     Args:
         source: a model folder, or `hf:org/name@revision` for one on the hub.
@@ -105,13 +107,16 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Classi
         if not isinstance(config.get(key), kind):
             raise DataError(f"{folder / CONFIG} has no '{key}'; it was not written by vitrail.save_model.")
     need_own_file(config["variant"], config.get("architecture_file"), folder)
-    preprocess = from_processor(read_json(folder / PROCESSOR))
+    inputs = {}
+    if PROCESSOR in manifest["files"] or config.get("task") is None:
+        inputs["preprocess"] = from_processor(read_json(folder / PROCESSOR))
     with torch.random.fork_rng(devices=[]):  # loading does not disturb the caller's random numbers
-        model = create_model(config["variant"], **{**_tuples(config["config"]), "preprocess": preprocess})
+        model = create_model(config["variant"], **_tuples(config["config"]), **inputs)
     _fill(model, load_file(folder / TENSORS), folder)
-    labels = config.get("labels")
-    model.labels = None if labels is None else tuple(labels)
-    model.preprocess = preprocess
+    model.task = config.get("task") or model.task  # absent in folders of older versions
+    model.metadata = {key: _tuples(value) for key, value in config.items() if key not in _RESERVED}
+    for key, value in inputs.items():
+        setattr(model, key, value)
     for key, value in {"command": manifest.get("command"), **{key: config.get(key) for key in _STATED}}.items():
         setattr(model, key, value)
     return model.to(device).eval()
@@ -152,54 +157,54 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _about(model: Classifier) -> dict[str, Any]:
-    """Collect the metadata of a model."""
+def _about(model: Model) -> dict[str, Any]:
+    """Collect what a model says about itself."""
     if not getattr(model, "variant", ""):
         raise VitrailError(
             f"{type(model).__name__} has no variant and config, so a folder of it could not be loaded again.\n"
             "Make the model with vitrail.create_model."
         )
-    about = {key: getattr(model, key, None) for key in ("labels", "preprocess", "command", *_STATED)}
-    about["preprocess"] = about["preprocess"] or model.config.preprocess
+    about = {key: getattr(model, key, None) for key in ("preprocess", "command", *_STATED)}
+    # The default of a class is not this model's protocol.
+    about["preprocess"] = vars(model).get("preprocess") or getattr(model.config, "preprocess", None)
+    about["metadata"] = dict(getattr(model, "metadata", {}))
     return about
 
 
-def _config(model: Classifier, about: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of `config.json`: plain values only."""
+def _config(model: Model, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what `config.json` states: plain values only."""
     values = asdict(model.config)
-    # The protocol has its own file; the size that the model was built for (its position table) may be another.
-    values["image_size"] = values.pop("preprocess")["size"]
-    labels = about["labels"]
-    classes = values.get("num_classes")
-    if labels is not None and classes is not None and len(labels) != classes:
-        raise VitrailError(
-            f"Got {len(labels)} labels for a model of {classes} classes. Give one name a class, in order."
-        )
+    if "preprocess" in values:  # it has its own file; the size that the model was built for may be another
+        values["image_size"] = values.pop("preprocess")["size"]
+    metadata = model.plain_metadata(about["metadata"])
+    if reserved := [key for key in metadata if key in _RESERVED]:
+        raise VitrailError(f"Metadata of a model cannot be called {reserved[0]}: {CONFIG} has a field of this name.")
     file = own_file(model.variant)
     return {
         "format_version": 1,
         "library_name": "vitrail",
+        "task": model.task,
         "variant": model.variant,
         "family": type(model.config).__module__.rpartition(".")[2],
         **({} if file is None else {"architecture_file": file}),
         "config": values,
-        "num_classes": classes,
-        "labels": None if labels is None else [str(label) for label in labels],
+        **metadata,
         "metrics": None if about["metrics"] is None else {key: float(value) for key, value in about["metrics"].items()},
         "dataset": about["dataset"],
         "license": about["license"],
     }
 
 
-def _refuse_altered(model: Classifier, values: dict[str, Any], preprocess: Preprocess) -> None:
-    """Check that `load_model` can rebuild the model from its config, without replaced parts."""
+def _refuse_altered(model: Model, values: dict[str, Any], preprocess: Preprocess | None) -> None:
+    """Refuse a model whose parts were exchanged: what is written must be what `load_model` can build."""
     if hasattr(model, "unconverted"):
         raise VitrailError(
             f"This is {model.variant} in its fast form, whose weights lie as this machine takes them.\n"
             "Save the model that it was made from; vitrail.optimize makes the form anew in a second or so."
         )
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        described = create_model(model.variant, **{**values, "preprocess": preprocess}).state_dict()
+        inputs = {} if preprocess is None else {"preprocess": preprocess}
+        described = create_model(model.variant, **values, **inputs).state_dict()
     wrong = _differing(described, model.state_dict())
     if wrong:
         raise VitrailError(
@@ -214,13 +219,14 @@ def _differing(described: Mapping[str, torch.Tensor], given: Mapping[str, torch.
     return wrong + [name for name in described if name in given and described[name].shape != given[name].shape]
 
 
-def _card(model: Classifier, about: dict[str, Any]) -> str:
+def _card(model: Model, about: dict[str, Any]) -> str:
     """Return the card of a model."""
     return model_card(
         str(model.variant),
         parameters=sum(value.numel() for value in model.parameters()),
         preprocess=about["preprocess"],
-        labels=about["labels"],
+        metadata=model.plain_metadata(about["metadata"]),
+        kind=model.kind if model.task == type(model).task else ModelKind(f"A model of the task {model.task}"),
         metrics=about["metrics"],
         dataset=about["dataset"],
         license=about["license"] or "unknown",
@@ -244,7 +250,7 @@ def _find(source: str | Path) -> Path:
     )
 
 
-def _fill(model: Classifier, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+def _fill(model: Model, tensors: dict[str, torch.Tensor], folder: Path) -> None:
     """Put tensors into a model, all of them or none."""
     wrong = _differing(model.state_dict(), tensors)
     if wrong:

@@ -1,10 +1,12 @@
 """The model card: a README with the facts, the metrics and the usage of a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
+from vitrail.parts.backbone import ModelKind
 from vitrail.preprocess import Preprocess
 
 
@@ -12,8 +14,9 @@ def model_card(
     variant: str,
     *,
     parameters: int,
-    preprocess: Preprocess,
-    labels: Sequence[str] | None = None,
+    preprocess: Preprocess | None,
+    kind: ModelKind,
+    metadata: Mapping[str, Any] = MappingProxyType({}),
     metrics: Mapping[str, float] | None = None,
     dataset: str | None = None,
     license: str = "unknown",
@@ -23,14 +26,17 @@ def model_card(
     Args:
         variant: name of the model.
         parameters: number of parameters.
-        preprocess: the evaluation protocol.
-        labels: names of the classes, in order.
-        metrics: metrics, by name.
-        dataset: evaluation data set of the metrics.
+        preprocess: the evaluation protocol, of a model of images.
+        kind: what the models of the task are called.
+        metadata: plain values; those with a title in `kind` are listed.
+        metrics: measured figures, by name.
+        dataset: what they were measured on.
         license: the licence of the weights, as the hub spells it (`apache-2.0`, `mit`, `cc-by-nc-4.0`...).
     """
-    front = yaml.safe_dump(_front_matter(variant, metrics or {}, dataset, license), sort_keys=False, allow_unicode=True)
-    parts = [f"---\n{front}---", f"# {variant}", _facts(variant, parameters, preprocess, labels)]
+    front = yaml.safe_dump(
+        _front_matter(variant, kind, metrics or {}, dataset, license), sort_keys=False, allow_unicode=True
+    )
+    parts = [f"---\n{front}---", f"# {variant}", _facts(variant, parameters, preprocess, kind, metadata)]
     if metrics:
         place = _plain(dataset or "a held-out split")
         rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items())
@@ -51,43 +57,42 @@ print(vitrail.predict(model, "picture.jpg"))
 Every file of this folder, and every tensor, has its checksum in `manifest.json`; loading checks them."""
 
 
-def _front_matter(variant: str, metrics: Mapping[str, float], dataset: str | None, license: str) -> dict[str, Any]:
-    """Return the fields that the hub reads; `model-index` only if there are metrics."""
-    front: dict[str, Any] = {
-        "license": license,
-        "library_name": "vitrail",
-        "pipeline_tag": "image-classification",
-        "tags": ["vitrail", "image-classification"],
-    }
-    if metrics:
+def _front_matter(
+    variant: str, kind: ModelKind, metrics: Mapping[str, float], dataset: str | None, license: str
+) -> dict[str, Any]:
+    """Return the fields that the hub reads; `model-index` only where there is something to say."""
+    front: dict[str, Any] = {"license": license, "library_name": "vitrail"}
+    if kind.pipeline_tag:
+        front["pipeline_tag"] = kind.pipeline_tag
+    front["tags"] = ["vitrail", *([kind.pipeline_tag] if kind.pipeline_tag else [])]
+    if metrics and kind.pipeline_tag:
         name = dataset or "held-out split"
-        values = [{"type": _hub_metric(key), "value": float(value), "name": key} for key, value in metrics.items()]
-        task = {"type": "image-classification", "name": "Image classification"}
+        values = [
+            {"type": kind.metric_names.get(key, key), "value": float(value), "name": key}
+            for key, value in metrics.items()
+        ]
+        task = {"type": kind.pipeline_tag, "name": kind.pipeline_tag.replace("-", " ").capitalize()}
         result = {"task": task, "dataset": {"name": name, "type": _slug(name)}, "metrics": values}
         front["metrics"] = sorted({value["type"] for value in values})
         front["model-index"] = [{"name": variant, "results": [result]}]
     return front
 
 
-def _facts(variant: str, parameters: int, preprocess: Preprocess, labels: Sequence[str] | None) -> str:
-    """Return the table of facts about the model."""
-    size, short = preprocess.size, preprocess.resize
-    rows = {
-        "architecture": variant,
-        "parameters": f"{parameters:,}",
-        "input": f"{size} x {size}: short side to {short} ({preprocess.interpolation}), then the centre",
-        "mean, std": f"{tuple(preprocess.mean)}, {tuple(preprocess.std)}",
-    }
-    if labels:
-        shown = ", ".join(_plain(label) for label in labels[:10])
-        rows["classes"] = f"{len(labels)}: {shown}" + (", ..." if len(labels) > 10 else "")
+def _facts(
+    variant: str, parameters: int, preprocess: Preprocess | None, kind: ModelKind, metadata: Mapping[str, Any]
+) -> str:
+    """Return the table of facts."""
+    rows = {"architecture": variant, "parameters": f"{parameters:,}"}
+    if preprocess is not None:
+        size, short = preprocess.size, preprocess.resize
+        rows["input"] = f"{size} x {size}: short side to {short} ({preprocess.interpolation}), then the centre"
+        rows["mean, std"] = f"{tuple(preprocess.mean)}, {tuple(preprocess.std)}"
+    for key, title in kind.titles.items():
+        if values := metadata.get(key):
+            shown = ", ".join(_plain(str(value)) for value in values[:10])
+            rows[title] = f"{len(values)}: {shown}" + (", ..." if len(values) > 10 else "")
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"An image classifier made with Vitrail.\n\n| | |\n|---|---|\n{table}"
-
-
-def _hub_metric(name: str) -> str:
-    """Return the hub's name of a metric, if it has one."""
-    return {"top1": "accuracy", "top-1": "accuracy"}.get(name, name)
+    return f"{kind.noun} made with Vitrail.\n\n| | |\n|---|---|\n{table}"
 
 
 def _slug(name: str) -> str:

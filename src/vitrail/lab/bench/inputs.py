@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vitrail.data.transform import EvalTransform
-from vitrail.lab.image_sources import find_pictures
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.image_sources import find_pictures
 
 
 def blotches(count: int, channels: int, size: int, seed: int = 0) -> Tensor:

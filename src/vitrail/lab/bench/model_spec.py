@@ -9,7 +9,7 @@ from torch import nn
 
 from vitrail.lab.model_loading import find_model, model_folder
 from vitrail.models import catalogue, create_model
-from vitrail.training.config import TrainConfig
+from vitrail.training.config import parse_overrides
 from vitrail.weights.load import load_weights
 
 
@@ -63,7 +63,7 @@ class ModelSpec:
         size = {} if self.imgsz is None else {"image_size": self.imgsz}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = create_model(self.model, self.weights, **TrainConfig(set=self.set).model_overrides(), **size)
+            model = create_model(self.model, self.weights, **parse_overrides(self.set), **size)
             if not self.trained:
                 randomize_(model)
         return model.to(self.device).eval()

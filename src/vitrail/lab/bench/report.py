@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from vitrail.lab.bench.accuracy import BARS, SAME_CLASS, Agreement
+from vitrail.fused.accuracy import BARS, SAME_CLASS, Agreement
 from vitrail.lab.bench.environment import in_lines
 from vitrail.lab.bench.result import BenchResult, Entry, Phase
 from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.table import Table
+from vitrail.tasks.table import Table
 
 _MIB = 1 << 20
 

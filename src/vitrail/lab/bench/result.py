@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.atomic_io import write_file
-from vitrail.lab.bench.accuracy import Agreement
+from vitrail.fused.accuracy import Agreement
 from vitrail.lab.bench.cold_start import ColdStart
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.statistics import Quantiles

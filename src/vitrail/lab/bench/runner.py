@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.accuracy import BARS, compare
+from vitrail.fused.accuracy import BARS, compare
 from vitrail.lab.bench.candidate import Answer, Candidate, Variant, foreign
 from vitrail.lab.bench.cold_start import ColdStart, measure_start, try_alone
 from vitrail.lab.bench.environment import place

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vitrail.fused.ab_trial import finished
 from vitrail.lab.bench.candidate import Answer, Variant
 
 Build = Callable[[nn.Module, Tensor], nn.Module]
@@ -57,12 +58,6 @@ def compiled(module: nn.Module, example: Tensor, cast: bool) -> Answer:
     with config.patch(freezing=not cuda):
         answer(example)
     return answer
-
-
-def finished(device: torch.device) -> None:
-    """Synchronise a device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class _Cast(NamedTuple):

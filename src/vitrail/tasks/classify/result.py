@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,6 +63,11 @@ class Classification:
         answer = self._answer()
         return list(zip(answer.labels[:k], answer.probabilities[:k], strict=True))
 
+    def cells(self) -> tuple[str, ...]:
+        """Return label and probability of each class that was kept, for CSV."""
+        kept = zip(self.labels, self.probabilities, strict=True)
+        return tuple(cell for label, p in kept for cell in (label, f"{p:.6f}"))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         if self.error is not None:
@@ -90,6 +96,10 @@ class Classification:
                 pen, font, (row // 2, picture.height + row // 4 + row * i, width - row // 2, row), label, probability
             )
         return sheet
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write nothing: class names are in the table."""
+        return []
 
     def __str__(self) -> str:
         if self.error is not None:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vitrail.lab.evaluation import Evaluation
-
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Write a share as people read it.
@@ -62,32 +60,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def arithmetic(evaluation: Evaluation) -> str:
-    """Say which form of the model answered, in which precision."""
-    faster = "" if evaluation.speedup is None else f", {evaluation.speedup:.1f}x as fast as the plain one"
-    return f"{evaluation.precision} in its {evaluation.form} form{faster}"
-
-
-def summary_text(evaluation: Evaluation) -> str:
-    """Say what the figures of an evaluation mean."""
-    low, high = percent(evaluation.top1.low), percent(evaluation.top1.high)
-    share, confidence = evaluation.top1.value or 0.0, evaluation.calibration.confidence
-    parts = [
-        f"Of {evaluation.samples:,} pictures in {evaluation.data}, {percent(share)} are named right"
-        f" (95% interval {low} to {high})."
-    ]
-    for truth, said, count in evaluation.most_confused(1):
-        if count > 1:
-            parts.append(f"The commonest mistake is to take “{truth}” for “{said}” ({count} times).")
-    gap = confidence - share
-    if abs(gap) < 0.02:
-        parts.append(f"Its mean confidence, {percent(confidence)}, is close to that, as it should be.")
-    else:
-        side, verdict = ("above", "surer") if gap > 0 else ("below", "less sure")
-        parts.append(
-            f"Its mean confidence, {percent(confidence)}, is {abs(100 * gap):.1f} points {side} that:"
-            f" it is {verdict} than it should be."
-        )
-    return " ".join(parts)

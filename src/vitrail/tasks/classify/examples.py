@@ -1,15 +1,14 @@
 """Which pictures of a split are worth looking at: the worst errors, and one right answer a class."""
 
-import base64
 from heapq import nlargest
-from io import BytesIO
 from typing import NamedTuple
 
 from PIL import Image
 from torch import Tensor
 
-from vitrail.lab.evaluation import Shown
-from vitrail.lab.metrics import Scores
+from vitrail.tasks.classify.evaluation import EvaluatedImage
+from vitrail.tasks.classify.scores import Scores
+from vitrail.tasks.data_url import encode
 
 LARGEST = 224
 """Longest side of a kept picture, in pixels."""
@@ -59,12 +58,14 @@ class ExampleCollector:
         room = len(self._errors) < self.most_errors
         return room or (self.most_errors > 0 and loss > self._errors[-1].loss)
 
-    def shown(self, labels: tuple[str, ...]) -> tuple[tuple[Shown, ...], tuple[Shown, ...]]:
+    def collect(self, labels: tuple[str, ...]) -> tuple[tuple[EvaluatedImage, ...], tuple[EvaluatedImage, ...]]:
         """Return errors (worst first) and examples (by class), as values that fit in a JSON file."""
         examples = [self._examples[label] for label in sorted(self._examples)]
         errors, right = (
             tuple(
-                Shown(k.id, labels[k.label], labels[k.predicted], k.confidence, k.loss, encode(_thumbnail(k.pixels)))
+                EvaluatedImage(
+                    k.id, labels[k.label], labels[k.predicted], k.confidence, k.loss, encode(_thumbnail(k.pixels))
+                )
                 for k in kept
             )
             for kept in (self._errors, examples)
@@ -77,19 +78,4 @@ def _thumbnail(pixels: Tensor) -> Image.Image:
     planes = pixels.permute(1, 2, 0).numpy()  # (C, Y, X) -> (Y, X, C)
     picture = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes)
     picture.thumbnail((LARGEST, LARGEST))
-    return picture
-
-
-def encode(picture: Image.Image, exact: bool = False) -> str:
-    """Return a picture as a `data:` address: PNG where it is small or must stay `exact`, else JPEG."""
-    buffer = BytesIO()
-    png = exact or max(picture.size) <= 64
-    picture.save(buffer, "PNG", optimize=True) if png else picture.save(buffer, "JPEG", quality=85)
-    return f"data:image/{'png' if png else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def decode(url: str) -> Image.Image:
-    """Return the picture of a `data:` address that `encode` made."""
-    picture = Image.open(BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG", "JPEG"))
-    picture.load()
     return picture

@@ -1,10 +1,8 @@
-"""What a step makes smaller: the task's loss, alone or with a teacher's.
-
-DDP and FSDP wrap `TrainingWrapper`, which the loop calls; an objective turns its two outputs and the targets into
-one loss.
-"""
+"""The objective of a training run: cross-entropy with the labels, alone or with the loss of a teacher (DeiT)."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,37 +10,12 @@ from torch.nn.functional import cross_entropy, interpolate, kl_div
 
 from vitrail.errors import VitrailError
 from vitrail.preprocess import Preprocess
-from vitrail.tasks.classify import classification_loss
+from vitrail.tasks.classify.loss import classification_loss
+from vitrail.tasks.classify.options import TrainOptions
+from vitrail.weights.folder import is_model_folder, load_model
 
 Objective = Callable[[tuple[Tensor, Tensor], Tensor, Tensor], Tensor]
-"""`(outputs of the student, images, targets) -> loss`."""
-
-
-class TrainingWrapper(nn.Module):
-    """A classifier in training: its logits for the labels, and its logits for a teacher.
-
-    A model with a distillation token has a head with `both`; its two answers are trained apart and averaged in use. Any
-    other model gives one answer to both.
-
-    Args:
-        model: a classifier.
-    """
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-        self.answer = self._two if hasattr(model.head, "both") else self._one
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return class logits and distillation logits while training, the model's own answer twice otherwise."""
-        return self.answer(images) if self.training else self._one(images)
-
-    def _one(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.model(images)
-        return logits, logits
-
-    def _two(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.head.both(self.model.features(images))  # pyright: ignore
+"""`(class logits and distillation logits, images, targets) -> loss`."""
 
 
 class Supervised:
@@ -131,3 +104,33 @@ class Teacher:
         if self.size is not None:
             images = interpolate(images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
         return self.model(images)
+
+
+def build_objective(options: TrainOptions, device: torch.device, preprocess: Preprocess, classes: int) -> Objective:
+    """Return the objective of a run, and load its teacher if there is one.
+
+    Args:
+        options: smoothing, teacher and kind of distillation.
+        device: device of the teacher.
+        preprocess: preprocessing of the student's images.
+        classes: number of classes of the data.
+
+    Raises:
+        VitrailError: the teacher is no model folder, or has other classes or channels.
+    """
+    if options.teacher is None:
+        return Supervised(options.smoothing)
+    if not is_model_folder(options.teacher):
+        raise VitrailError(
+            f"The teacher {options.teacher} is not a model folder.\n"
+            "Train one (weights/best of its run folder), or make one with vitrail convert."
+        )
+    model: Any = load_model(Path(options.teacher), device)
+    if model.config.num_classes != classes:
+        raise VitrailError(
+            f"The teacher knows {model.config.num_classes} classes, the data has {classes}. They must be the same."
+        )
+    teacher = Teacher(model, model.preprocess, preprocess)
+    return Distilled(
+        options.smoothing, teacher, options.distill == "soft", options.distill_alpha, options.distill_temperature
+    )

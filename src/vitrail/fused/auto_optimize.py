@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
+from vitrail.fused.ab_trial import Answer, TrialArm, finished, try_out
+from vitrail.fused.accuracy import compare
 from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
-from vitrail.lab.ab_trial import Answer, TrialArm, try_out
-from vitrail.lab.bench.accuracy import compare
-from vitrail.lab.bench.interleaved_timing import Clock
-from vitrail.lab.bench.torch_runners import finished
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
 
@@ -34,7 +32,7 @@ _FEW = "a fast form does not pay off for so few pictures"
 
 
 @dataclass(frozen=True)
-class Form:
+class SelectedModel:
     """The form of a model that answers.
 
     Args:
@@ -61,14 +59,17 @@ class Form:
         return f"fast form: {self.speedup:.1f}x in {self.precision} {seen}{because}"
 
 
-Told = Callable[[Form], None]
+Clock = Callable[[], float]
+"""Returns the time in seconds."""
+
+Notify = Callable[[SelectedModel], None]
 """Called once, when it is clear which form answers."""
 
 
-class Answerer:
+class InferenceRunner:
     """Answers the batches of a job, after it has found out on the first of them which form is to do so.
 
-    The model must be in evaluation mode, and gradients off; see `asking`.
+    The model must be in evaluation mode, and gradients off; see `inference_mode_for`.
 
     Args:
         model: the plain form.
@@ -77,13 +78,13 @@ class Answerer:
             faster, and else fp32. `int8` is taken where it is faster and agrees, however few the pictures; where not,
             it is `auto`.
         fast: whether the fast form may answer.
-        told: hears of the form.
+        notify: hears of the form.
         clock: gives the time in seconds.
 
     Example:
         >>> import vitrail
         >>> model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, image_size=32, depth=1).eval()
-        >>> answerer = Answerer(model, pictures=1, told=print)
+        >>> answerer = InferenceRunner(model, pictures=1, notify=print)
         >>> answerer(torch.zeros(1, 3, 32, 32)).shape
         plain form in fp32: a fast form does not pay off for so few pictures
         torch.Size([1, 3])
@@ -96,16 +97,16 @@ class Answerer:
         *,
         precision: Precision = "fp32",
         fast: bool = True,
-        told: Told = lambda form: None,
+        notify: Notify = lambda form: None,
         clock: Clock = perf_counter,
     ):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         self.model, self.pictures, self.precision, self.fast = model, pictures, precision, fast
-        self.form: Form | None = None
-        self._told, self._clock = told, clock
+        self.form: SelectedModel | None = None
+        self._notify, self._clock = notify, clock
         self.gate = Event()
-        """Cleared while a time is taken: whoever reads pictures ahead begins with none then, see `lab.ahead`."""
+        """Cleared while a time is taken: whoever reads pictures ahead begins with none then, see `data.prefetch`."""
         self.gate.set()
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -113,13 +114,13 @@ class Answerer:
         if self.form is not None:
             return self.form.answer(images)
         self.form, first = self._choose(images)
-        self._told(self.form)
+        self._notify(self.form)
         if len(first) == len(images):
             return first
         # What the plain form has answered is kept: in a small job it is a good part of it.
         return torch.cat([first, self.form.answer(images[len(first) :])])
 
-    def _choose(self, images: Tensor) -> tuple[Form, Tensor]:
+    def _choose(self, images: Tensor) -> tuple[SelectedModel, Tensor]:
         """Return the form, and its answers to the first pictures."""
         plain = self._plain()
         refusal = self._refusal()
@@ -139,7 +140,9 @@ class Answerer:
                 return replace(form, reason="; ".join(reasons)), answers
         return replace(plain, reason="; ".join(reasons)), usual.answers
 
-    def _try(self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Tensor) -> tuple[Form, Tensor]:
+    def _try(
+        self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Tensor
+    ) -> tuple[SelectedModel, Tensor]:
         """Return the fast form with its answers to the batch.
 
         Raises:
@@ -155,13 +158,13 @@ class Answerer:
         if verdict.reason is not None:
             kept: Any = "" if verdict.faster else next(iter(getattr(fast.answer, "unconverted", ())), "")
             raise VitrailError(verdict.reason + (f"; it keeps {kept}" if kept else ""))
-        return Form("fast", precision, fast.answer, speedup=verdict.speedup, checked=seen), answers
+        return SelectedModel("fast", precision, fast.answer, speedup=verdict.speedup, checked=seen), answers
 
-    def _plain(self) -> Form:
+    def _plain(self) -> SelectedModel:
         weights = next((value.dtype for value in self.model.parameters()), torch.float32)
         if self.precision == "bf16" and weights != torch.bfloat16:
-            return Form("plain", "bf16", in_bf16(self.model))
-        return Form("plain", _NAMES.get(weights, str(weights).removeprefix("torch.")), self.model)
+            return SelectedModel("plain", "bf16", in_bf16(self.model))
+        return SelectedModel("plain", _NAMES.get(weights, str(weights).removeprefix("torch.")), self.model)
 
     def _wanted(self) -> tuple[Precision, ...]:
         """Return the precisions of the fast forms to try; the first that is faster and agrees is taken."""

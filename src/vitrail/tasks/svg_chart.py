@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, isfinite, log10
 
-from vitrail.lab.calibration import Bin
-
 WIDTH, HEIGHT = 340, 236
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 30, 42
 
@@ -92,51 +90,7 @@ def line_chart(series: Sequence[Series], x_name: str, y_name: str, percent: bool
                 f"<title>{escape(x_name)} {x:g}: {_number(y, percent)}</title></circle>"
                 for x, y in points
             ]
-    return _svg(WIDTH, HEIGHT, f"{y_name} by {x_name}: {last}.", "".join(parts))
-
-
-def reliability_chart(bins: Sequence[Bin]) -> str:
-    """Draw accuracy against confidence: bars on the diagonal are honest; below, how many predictions each bin holds."""
-    size, left, top, strip = 250, 52, 12, 46
-    total, most = sum(each.count for each in bins), max((each.count for each in bins), default=0)
-    floor_y = top + size + 24 + strip
-
-    def x(value: float) -> float:
-        return left + value * size
-
-    def y(value: float) -> float:
-        return top + (1 - value) * size
-
-    parts = [_HATCH]
-    for value in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(
-            _line("grid", x(0), y(value), x(1), y(value)) + _tick(left - 8, y(value) + 4, f"{value:.0%}", "end")
-        )
-    for each in bins:
-        if each.accuracy is None or each.confidence is None:
-            continue
-        at, wide = x(each.low) + 1, (each.high - each.low) * size - 2
-        low, high = sorted((each.accuracy, each.confidence))
-        counted = strip * each.count / most
-        parts.append(
-            f"<g{_FEW if each.count < 10 else ''}><title>{_told(each)}</title>"
-            + _rect("bar", at, y(each.accuracy), wide, each.accuracy * size)
-            + _rect("gap", at, y(high), wide, (high - low) * size)
-            + _rect("count", at, floor_y - counted, wide, counted)
-            + "</g>"
-        )
-    parts += [_line("ideal", x(0), y(0), x(1), y(1)), _line("axis", x(0), y(0), x(1), y(0))]
-    parts += [_line("axis", x(0), floor_y, x(1), floor_y), _tick(left - 8, floor_y - strip + 8, f"{most:,}", "end")]
-    parts += [_tick(x(value), floor_y + 16, f"{value:.0%}") for value in (0, 0.5, 1)]
-    middle = y(0.5)
-    parts.append(f'<text class="name" x="{x(0.5)}" y="{floor_y + 34}" text-anchor="middle">confidence</text>')
-    parts.append(
-        f'<text class="name" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">share right</text>'
-    )
-    shown = "; ".join(f"{b.confidence:.0%} sure, {b.accuracy:.0%} right ({b.count})" for b in bins if b.count)
-    return _svg(
-        left + size + 18, floor_y + 42, f"Reliability of {total} predictions by confidence: {shown}.", "".join(parts)
-    )
+    return draw_svg(WIDTH, HEIGHT, f"{y_name} by {x_name}: {last}.", "".join(parts))
 
 
 class _Frame:
@@ -156,38 +110,28 @@ class _Frame:
     def axes(self, x_name: str, percent: bool) -> str:
         right, floor_y = WIDTH - _RIGHT, HEIGHT - _BOTTOM
         lines = [
-            _line("grid", _LEFT, self.y(v), right, self.y(v))
-            + _tick(_LEFT - 8, self.y(v) + 4, _number(v, percent), "end")
+            draw_line("grid", _LEFT, self.y(v), right, self.y(v))
+            + draw_tick(_LEFT - 8, self.y(v) + 4, _number(v, percent), "end")
             for v in ticks(*self.y_range)
         ]
-        lines += [_tick(self.x(v), floor_y + 18, _number(v)) for v in ticks(*self.x_range) if v == int(v)]
+        lines += [draw_tick(self.x(v), floor_y + 18, _number(v)) for v in ticks(*self.x_range) if v == int(v)]
         middle = (_LEFT + right) / 2
         name = f'<text class="name" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_name)}</text>'
-        return "".join([*lines, _line("axis", _LEFT, floor_y, right, floor_y), name])
+        return "".join([*lines, draw_line("axis", _LEFT, floor_y, right, floor_y), name])
 
 
-_HATCH = (
-    '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-    '<line class="hatch" x1="0" y1="0" x2="0" y2="5"/></pattern></defs>'
-)
-
-_FEW = ' class="few"'
-
-
-def _told(each: Bin) -> str:
-    span = f"confidence {each.low:.0%} to {each.high:.0%}: {each.count} answer{'s' * (each.count != 1)}"
-    return f"{span}, {each.confidence:.1%} sure, {each.accuracy:.1%} right"
-
-
-def _rect(style: str, x: float, y: float, width: float, height: float) -> str:
+def draw_rect(style: str, x: float, y: float, width: float, height: float) -> str:
+    """Return a rectangle of a style class."""
     return f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
 
 
-def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
+def draw_line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    """Return a straight line of a style class."""
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _tick(x: float, y: float, text: str, anchor: str = "middle") -> str:
+def draw_tick(x: float, y: float, text: str, anchor: str = "middle") -> str:
+    """Return the label of a tick."""
     return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
 
 
@@ -217,6 +161,7 @@ def _number(value: float, percent: bool = False) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _svg(width: float, height: float, told: str, body: str) -> str:
+def draw_svg(width: float, height: float, told: str, body: str) -> str:
+    """Return a chart with a description for screen readers."""
     told = escape(told, quote=True)
     return f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{told}">{body}</svg>'

@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from vitrail.lab.confidence_interval import Rate, f1_interval, wilson
+from vitrail.tasks.confidence_interval import Rate, f1_interval, wilson
 
 
 @dataclass(frozen=True)

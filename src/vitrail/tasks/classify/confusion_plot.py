@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from vitrail.lab.examples import encode
+from vitrail.tasks.data_url import encode
 
 RIGHT, WRONG, PAPER = np.array([36, 89, 169.0]), np.array([190, 44, 66.0]), np.array([255, 255, 255.0])
 

@@ -1,20 +1,22 @@
-"""What an evaluation found: one value, ready for a table, a JSON file or a report."""
+"""The result of evaluating a classifier: one value, ready for a table, a JSON file or a report."""
 
-import json
 from dataclasses import asdict, dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from vitrail.atomic_io import write_file
-from vitrail.errors import DataError
-from vitrail.lab.calibration import Calibration
-from vitrail.lab.confidence_interval import Rate
-from vitrail.lab.metrics import ClassFigures
+from markupsafe import Markup
+
+from vitrail.tasks.classify.calibration import Calibration
+from vitrail.tasks.classify.scores import ClassFigures
+from vitrail.tasks.classify.sections import metric_cards, report_sections
+from vitrail.tasks.classify.summary import arithmetic, evaluation_tables, summary_text
+from vitrail.tasks.confidence_interval import Rate
+from vitrail.tasks.formatting import duration, format_value, percent
+from vitrail.tasks.table import Table
+from vitrail.tasks.task import ImageExample, MetricCard, Section
 
 
 @dataclass(frozen=True)
-class Shown:
+class EvaluatedImage:
     """A picture of the split, kept to be looked at.
 
     Args:
@@ -35,11 +37,22 @@ class Shown:
 
     def __post_init__(self) -> None:
         if not self.picture.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")):
-            raise ValueError(f"{self.picture[:40]!r} is not a picture")  # a page would go and fetch it
+            raise ValueError(f"{self.picture[:40]!r} is not an image")  # a page would go and fetch it
+
+    def explained(self) -> ImageExample:
+        """Return it for the section of the report that explains images."""
+        confidence = Markup('<span class="soft">{}</span>').format(percent(self.confidence, 0))
+        if self.label == self.predicted:
+            caption = Markup('<span class="tag right">right</span> <strong>{}</strong>').format(self.label)
+        else:
+            caption = Markup(
+                '<span class="tag said">wrong</span> <strong>{}</strong> taken for <strong>{}</strong>'
+            ).format(self.label, self.predicted)
+        return ImageExample(self.picture, f"An image of {self.label}", caption + Markup(" ") + confidence)
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ClassificationEvaluation:
     """How good a model is on one split.
 
     Args:
@@ -77,8 +90,8 @@ class Evaluation:
     classes: tuple[ClassFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
     calibration: Calibration
-    errors: tuple[Shown, ...]
-    examples: tuple[Shown, ...]
+    errors: tuple[EvaluatedImage, ...]
+    examples: tuple[EvaluatedImage, ...]
     seconds: float
     images_per_second: float
     batch: int
@@ -88,12 +101,43 @@ class Evaluation:
     form: str = "plain"
     speedup: float | None = None
 
-    def summary(self) -> dict[str, float]:
-        """Return the headline figures by name, for a model card or `summary.json`."""
-        figures = {"top1": self.top1.value or 0.0, "macro_f1": self.macro_f1}
+    def metrics(self) -> dict[str, float]:
+        """Return loss and headline figures by name, for `summary.json` and the model card."""
+        figures = {"loss": self.calibration.nll, "top1": self.top1.value or 0.0, "macro_f1": self.macro_f1}
         if self.top5 is not None:
             figures["top5"] = self.top5.value or 0.0
-        return figures | {"nll": self.calibration.nll, "ece": self.calibration.ece, "brier": self.calibration.brier}
+        return figures | {"ece": self.calibration.ece, "brier": self.calibration.brier}
+
+    def summary(self) -> str:
+        """Return the figures in a few sentences."""
+        return summary_text(self)
+
+    def tables(self, rows: int) -> list[Table]:
+        """Return the tables that the command prints: figures, classes, commonest mistakes."""
+        return evaluation_tables(self, rows)
+
+    def cards(self) -> list[MetricCard]:
+        """Return the headline figures of the report."""
+        return metric_cards(self)
+
+    def sections(self) -> list[Section]:
+        """Return the sections of the report: confusion, classes, calibration, errors."""
+        return report_sections(self)
+
+    def images_to_explain(self) -> list[ImageExample]:
+        """Return four right predictions, spread over the classes, and the four worst errors."""
+        right = self.examples[:: max(1, len(self.examples) // 4)][:4]
+        return [each.explained() for each in (*right, *self.errors[:4])]
+
+    def facts(self) -> dict[str, str]:
+        """Return how it was measured."""
+        return {
+            "data": self.data,
+            "images": format_value(self.samples),
+            "image size": f"{self.image_size} × {self.image_size}",
+            "device, arithmetic": f"{self.device}, {arithmetic(self)}",
+            "time": f"{duration(self.seconds)}, {self.images_per_second:,.0f} images per second",
+        }
 
     @property
     def met(self) -> tuple[ClassFigures, ...]:
@@ -112,38 +156,19 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
-        return {"format_version": 1, **_plain(asdict(self))}
-
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Write it as JSON, whole or not at all."""
-        path = Path(path)
-        write_file(path, json.dumps(self.to_dict(), allow_nan=False).encode())
-        return path
+        return {"format_version": 1, "task": "classify", **_plain(asdict(self))}
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> "Evaluation":
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: the file is not an evaluation.
-        """
-        try:
-            values = json.loads(Path(path).read_bytes())
-            return cls.from_dict(values)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"{path} is not an evaluation that `vitrail evaluate --out` wrote: {error!r}") from error
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Evaluation":
+    def from_dict(cls, values: dict[str, Any]) -> "ClassificationEvaluation":
         """Read what `to_dict` gave."""
-        values = {key: value for key, value in values.items() if key != "format_version"}
+        values = {key: value for key, value in values.items() if key not in ("format_version", "task")}
         values["top1"] = Rate(*values["top1"])
         values["top5"] = None if values["top5"] is None else Rate(*values["top5"])
         values["labels"] = tuple(values["labels"])
         values["classes"] = tuple(ClassFigures.from_dict(each) for each in values["classes"])
         values["confusion"] = tuple(tuple(row) for row in values["confusion"])
         values["calibration"] = Calibration.from_dict(values["calibration"])
-        values |= {key: tuple(Shown(**each) for each in values[key]) for key in ("errors", "examples")}
+        values |= {key: tuple(EvaluatedImage(**each) for each in values[key]) for key in ("errors", "examples")}
         return cls(**values)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitrail.lab.bench.accuracy import BARS, Agreement, compare
+from vitrail.fused.accuracy import BARS, Agreement, compare
 
 Answer = Callable[[Tensor], Tensor]
 """From pictures `(B, C, Y, X)` to logits `(B, K)`."""
@@ -147,3 +147,9 @@ def lack(agreement: Agreement) -> str:
     if agreement.error > BARS[agreement.precision]:
         return f"are {agreement.error:.1%} off"
     return f"name another class for {1 - agreement.same_decided:.0%} of the pictures that are clear"
+
+
+def finished(device: torch.device) -> None:
+    """Wait until a device has done all that it was asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,53 @@
+"""The flags of a verb together with those of a task: which task a command line is about, and its class."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitrail.tasks import DEFAULT, TASKS
+
+_PLACES = ("", "weights/best", "weights/last")
+
+
+def join_options(verb: type, options: type) -> type:
+    """Return the class of a verb with the flags of a task's options; they come after the verb's own.
+
+    Example:
+        >>> from vitrail.cli.evaluate import EvaluateVerb
+        >>> from vitrail.tasks.classify.options import EvaluateOptions
+        >>> join_options(EvaluateVerb, EvaluateOptions)("model", "data", worst=3).worst
+        3
+    """
+    body: dict[str, Any] = {"__doc__": verb.__doc__, "__module__": verb.__module__}
+    return dataclass(frozen=True)(type(verb.__name__.removesuffix("Verb"), (options, verb), body))
+
+
+def named(words: Sequence[str], name: str) -> str | None:
+    """Return the value of a flag among words that nobody has parsed yet, or None.
+
+    Example:
+        >>> named(["digits", "--task", "classify"], "task"), named(["task=classify"], "task"), named([], "task")
+        ('classify', 'classify', None)
+    """
+    for i, word in enumerate(words):
+        key, sign, value = word.partition("=")
+        if key.lstrip("-") == name and sign:
+            return value
+        if word == f"--{name}" and i + 1 < len(words):
+            return words[i + 1]
+    return None
+
+
+def task_of_model(words: Sequence[str]) -> str:
+    """Return the task of the model folder or run folder that is the first positional word, else the default task."""
+    model = named(words, "model") or next((word for word in words if not word.startswith("-")), "")
+    for place in _PLACES:
+        try:
+            config = json.loads((Path(model) / place / "config.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        task = config.get("task", DEFAULT) if isinstance(config, dict) else DEFAULT
+        return task if task in TASKS else DEFAULT  # loading the model names the fault
+    return DEFAULT

@@ -1,0 +1,100 @@
+"""Options of classification. No torch: the command line shows its help from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from vitrail.tasks import options
+from vitrail.tasks.options import Options, Range, check_choices, check_ranges
+
+AUGMENTS = ("auto", "none", "digits", "small", "small-strong", "photo", "photo-strong")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """Options of a training run that classifies images."""
+
+    SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "data": ("imgsz",),
+        "augmentation": ("mixup", "cutmix", "augment", "randaugment", "erasing", "flip", "crop_min"),
+        "optimisation": ("smoothing",),
+        "distillation": ("teacher", "distill", "distill_alpha", "distill_temperature"),
+    }
+
+    imgsz: int | None = None
+    """Side of the training and validation images in pixels; default: the model's own."""
+
+    smoothing: float = 0.1
+    """Label smoothing, in [0, 1)."""
+    mixup: float = 0.0
+    """Alpha of mixup; 0 is off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix; 0 is off. If both are on, each batch takes one of them."""
+    augment: Literal["auto", "none", "digits", "small", "small-strong", "photo", "photo-strong"] = "auto"
+    """Augmentation policy; auto takes digits, small (images up to 96 pixels) or photo by the data."""
+    randaugment: int | None = None
+    """Magnitude of RandAugment, 0 (off) to 30; default: that of `augment`."""
+    erasing: float | None = None
+    """Probability of random erasing; default: that of `augment`."""
+    flip: float | None = None
+    """Probability of a horizontal flip; default: that of `augment`. 0 if left and right differ in meaning."""
+    crop_min: float | None = None
+    """Least share of the image that a random crop keeps; default: that of `augment`."""
+
+    teacher: str | None = None
+    """Model folder of a teacher to distil from (DeiT)."""
+    distill: Literal["hard", "soft"] = "hard"
+    """Learn the teacher's decision (hard) or its softened distribution (soft)."""
+    distill_alpha: float = 0.5
+    """Weight of the teacher's loss."""
+    distill_temperature: float = 3.0
+    """Temperature of soft distillation."""
+
+    def check(self) -> None:
+        """Check the values."""
+        check_ranges(self, _RANGES)
+        check_choices(self, {"augment": AUGMENTS, "distill": ("hard", "soft")})
+        super().check()
+
+
+_RANGES = (
+    Range("imgsz", 1),
+    Range("smoothing", 0, 1),
+    Range("mixup", 0),
+    Range("cutmix", 0),
+    Range("randaugment", 0, 30, open_high=False),
+    Range("erasing", 0, 1, open_high=False),
+    Range("flip", 0, 1, open_high=False),
+    Range("crop_min", 0, 1, open_low=True, open_high=False),
+    Range("distill_alpha", 0, 1, open_high=False),
+    Range("distill_temperature", 0, open_low=True),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(options.PredictOptions):
+    """Options of naming the classes of images."""
+
+    labels: Path | None = None
+    """Text file with one class name per line, if the model has none or others are wanted."""
+    top: int = 5
+    """Number of classes in each prediction."""
+    draft: bool = False
+    """Decode large JPEGs at a smaller scale, at least three times the size needed: faster, but 1 to 11 of 100
+    predictions change."""
+
+    def check(self) -> None:
+        """Check the values."""
+        check_ranges(self, (Range("top", 1),))
+        super().check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(options.EvaluateOptions):
+    """Options of evaluating a classifier."""
+
+    labels: Path | None = None
+    """Text file with one class name per line, if the model has none or others are wanted."""
+    worst: int = 24
+    """Number of the worst errors to keep with their images."""

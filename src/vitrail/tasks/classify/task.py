@@ -1,0 +1,74 @@
+"""Classification as a task."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitrail.data.check import CheckReport, check_dataset
+from vitrail.data.dataset import PictureSet
+from vitrail.data.datasets import Splits, open_dataset
+from vitrail.errors import VitrailError
+from vitrail.tasks.classify.evaluate import evaluate_classifier, open_split
+from vitrail.tasks.classify.evaluation import ClassificationEvaluation
+from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, TrainOptions
+from vitrail.tasks.classify.predictor import ClassPredictor
+from vitrail.tasks.classify.training import ClassificationTraining
+from vitrail.tasks.image_sources import Picture, find_pictures
+from vitrail.tasks.task import MetricSpec, Notify, Progress, RunSpec
+
+
+class ClassificationTask:
+    """One class per image."""
+
+    name = "classify"
+    metrics = (
+        MetricSpec("top1", "Top-1", note="Share of validation images named right."),
+        MetricSpec("top5", "Top-5"),
+    )
+
+    def open(self, spec: str, val_share: float, bad: Any) -> Splits:
+        """Open a data set of labelled images."""
+        if not spec:
+            raise VitrailError(
+                "Nothing to learn from. Give a folder of class folders, a table or digits: vitrail train digits"
+            )
+        return open_dataset(spec, val_share=val_share, bad=bad)
+
+    def open_split(self, spec: str, split: str) -> PictureSet:
+        """Open one split of it."""
+        return open_split(spec, split)
+
+    def check(self, spec: str, val_share: float) -> CheckReport:
+        """Check a data set."""
+        return check_dataset(open_dataset(spec, val_share=val_share, bad="list"))
+
+    def bind(self, options: TrainOptions, run: RunSpec, splits: Splits) -> ClassificationTraining:
+        """Build a classifier for a data set."""
+        return ClassificationTraining(options, run, splits)
+
+    def evaluate(
+        self,
+        model: Any,
+        data: PictureSet,
+        options: EvaluateOptions,
+        notify: Notify = lambda choice: None,
+        progress: Progress | None = None,
+    ) -> ClassificationEvaluation:
+        """Evaluate a classifier on a split."""
+        return evaluate_classifier(model, data, options, notify, progress)
+
+    def read_evaluation(self, values: dict[str, Any]) -> ClassificationEvaluation:
+        """Read the `to_dict` of an evaluation."""
+        return ClassificationEvaluation.from_dict(values)
+
+    def collect(self, sources: Any) -> Sequence[Picture]:
+        """List images without reading them."""
+        return find_pictures(sources)
+
+    def predictor(
+        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+    ) -> ClassPredictor:
+        """Return a predictor of class names."""
+        return ClassPredictor(model, options, count, notify)
+
+
+TASK = ClassificationTask()

@@ -1,0 +1,145 @@
+"""A training run that classifies images: its data, augmentation, loss and metric."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.data.augment import AUGMENTS, Augment
+from vitrail.data.datasets import Splits
+from vitrail.data.loading import Batch, Loader, eval_loader, train_loader
+from vitrail.data.mixup import Mix
+from vitrail.data.transform import EvalTransform, TrainTransform
+from vitrail.errors import VitrailError
+from vitrail.models import create_model, find, make_config
+from vitrail.native.image_resize import best_pixels
+from vitrail.preprocess import Preprocess
+from vitrail.tasks.classify.distillation import build_objective
+from vitrail.tasks.classify.metric import ClassificationMetric
+from vitrail.tasks.classify.options import TrainOptions
+from vitrail.tasks.task import RunSpec, Share
+
+
+class ClassificationTraining:
+    """A classifier bound to a data set with its options.
+
+    Args:
+        options: augmentation, smoothing and teacher.
+        run: data and model of the run.
+        splits: the data set.
+    """
+
+    unit = "images"
+
+    def __init__(self, options: TrainOptions, run: RunSpec, splits: Splits):
+        self.options, self.run, self.splits = options, run, splits
+        self.model = build_classifier(options, run, splits)
+        self.preprocess: Preprocess = self.model.config.preprocess  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
+        self.mix = Mix(len(splits.classes), mixup=options.mixup, cutmix=options.cutmix)
+        self.to(torch.device("cpu"))
+
+    def describe(self) -> str:
+        """Return the numbers of images and classes."""
+        return f"{len(self.splits.require('train')):,} images, {len(self.splits.classes)} classes"
+
+    def to(self, device: torch.device) -> None:
+        """Move the model, and load the teacher there."""
+        self.model.to(device)
+        self.objective = build_objective(self.options, device, self.preprocess, len(self.splits.classes))
+
+    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[Loader, Loader]:
+        """Return the loaders of training and validation batches."""
+        train, val = self.splits.require("train"), self.splits.require("val")
+        common: Any = {"rank": share.rank, "world": share.size, "workers": share.workers, "bad": share.bad}
+        common["device"] = share.device
+        pixels = best_pixels(len(train))
+        varied = TrainTransform(self.preprocess, augmentation(self.options, self.run.data, self.splits), pixels)
+        still = EvalTransform(self.preprocess, pixels)
+        return (
+            train_loader(train, varied, batch, seed=share.seed, **common),
+            eval_loader(val, still, eval_batch, **common),
+        )
+
+    def transform_batch(self, batch: Batch, seed: int, step: int) -> Batch:
+        """Mix images and labels; the labels become distributions."""
+        images, targets = self.mix(batch.images, batch.labels, seed, step)
+        return batch._replace(images=images, labels=targets)
+
+    def forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return class logits and distillation logits; the same logits twice in evaluation or without such a head.
+
+        A model with a distillation token has a head with `both`; its two outputs are trained apart and averaged in use.
+        """
+        if model.training and hasattr(model.head, "both"):
+            return model.head.both(model.features(batch.images))  # pyright: ignore
+        logits = model(batch.images)
+        return logits, logits
+
+    def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+        """Return the mean loss of the images."""
+        return self.objective(outputs, batch.images, batch.labels)
+
+    def metric(self, device: torch.device) -> ClassificationMetric:
+        """Return an empty accumulator."""
+        return ClassificationMetric(len(self.splits.classes), device)
+
+    def dummy_batch(self, size: int) -> Batch:
+        """Return random images with random labels."""
+        channels, side = self.preprocess.channels, self.preprocess.size
+        images = torch.randn(size, channels, side, side)
+        return Batch(images, torch.randint(len(self.splits.classes), (size,)), torch.arange(size))
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the class names."""
+        return {"labels": self.splits.classes}
+
+    def meta_model(self) -> nn.Module:
+        """Return the classifier without memory for its weights."""
+        with torch.device("meta"):
+            shell: Any = find(self.model.variant).build(self.model.config)  # pyright: ignore
+        shell.variant, shell.config = self.model.variant, self.model.config
+        shell.preprocess = self.preprocess
+        return shell
+
+
+def build_classifier(options: TrainOptions, run: RunSpec, splits: Splits) -> nn.Module:
+    """Build the model with one output per class and the preprocessing that fits the images."""
+    overrides: dict[str, Any] = {"num_classes": len(splits.classes), **run.overrides}
+    if overrides["num_classes"] != len(splits.classes):
+        raise VitrailError(f"{splits.name} has {len(splits.classes)} classes; leave num_classes out of --set.")
+    if options.imgsz is not None:
+        overrides["image_size"] = options.imgsz
+    config = make_config(run.variant, **overrides)
+    overrides.pop("image_size", None)
+    overrides["preprocess"] = adapt_preprocess(config.preprocess, config.in_channels, splits)
+    torch.manual_seed(run.seed)
+    return create_model(run.variant, weights=run.weights, **overrides)
+
+
+def adapt_preprocess(preprocess: Preprocess, channels: int, splits: Splits) -> Preprocess:
+    """Adapt a variant's preprocessing to grayscale images, and to small ones, whose border is not to be cropped."""
+    if preprocess.channels != channels:
+        mean, std = (sum(values) / len(values) for values in (preprocess.mean, preprocess.std))
+        preprocess = replace(preprocess, mean=(mean,) * channels, std=(std,) * channels)
+    pixels = splits.require("train").pixels
+    if pixels is not None and max(pixels.shape[-2:]) <= preprocess.size:
+        preprocess = replace(preprocess, crop=1.0)
+    return preprocess
+
+
+def augmentation(options: TrainOptions, data: str, splits: Splits) -> Augment:
+    """Return the augmentation: a preset, changed by the options given."""
+    name = options.augment
+    if name == "auto":
+        small = splits.require("train").pixels is not None
+        name = "digits" if data == "digits" else "small" if small else "photo"
+    chosen = AUGMENTS[name]
+    if options.randaugment is not None:
+        policy = "rand" if options.randaugment else "none"
+        chosen = replace(chosen, policy=policy, magnitude=options.randaugment)
+    if options.crop_min is not None:
+        chosen = replace(chosen, crop="resized", scale=(options.crop_min, 1.0))
+    if options.erasing is not None:
+        chosen = replace(chosen, erase=options.erasing)
+    return chosen if options.flip is None else replace(chosen, flip=options.flip)

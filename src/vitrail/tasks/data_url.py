@@ -1,0 +1,21 @@
+"""Images as `data:` addresses, for JSON files and pages that need no network."""
+
+import base64
+from io import BytesIO
+
+from PIL import Image
+
+
+def encode(picture: Image.Image, exact: bool = False) -> str:
+    """Return a picture as a `data:` address: PNG where it is small or must stay `exact`, else JPEG."""
+    buffer = BytesIO()
+    png = exact or max(picture.size) <= 64
+    picture.save(buffer, "PNG", optimize=True) if png else picture.save(buffer, "JPEG", quality=85)
+    return f"data:image/{'png' if png else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def decode(url: str) -> Image.Image:
+    """Return the picture of a `data:` address that `encode` made."""
+    picture = Image.open(BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG", "JPEG"))
+    picture.load()
+    return picture

@@ -1,0 +1,113 @@
+"""Base of the options of a task, and checks of their values. No torch: the command line shows its help from them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from vitrail.errors import VitrailError, unknown
+
+SECTIONS = ("data", "model", "optimisation", "augmentation", "distillation", "hardware", "run")
+"""Sections of `vitrail train --help`, in their order; a task may use others, which come before `hardware`."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Values that are checked when they are set.
+
+    Classes of options are joined by inheritance (those of a run and those of a task), and each checks its own fields.
+    """
+
+    SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Fields by section of the help."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Check the values; the next class in line checks its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(Options):
+    """Options of every prediction."""
+
+    batch: int = 32
+    """Inputs in a batch; predictions do not depend on it."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "fp32"
+    """Compute precision."""
+    optimize: bool = True
+    """Allow the optimized model if it is faster here and agrees on the first inputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Options):
+    """Options of every evaluation."""
+
+    batch: int = 64
+    """Samples in a batch; the figures do not depend on it."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "fp32"
+    """Compute precision."""
+    optimize: bool = True
+    """Allow the optimized model if it is faster here and agrees on the first samples."""
+    bad: Literal["fail", "skip"] = "fail"
+    """Treatment of unreadable samples: stop at the first, or leave them out."""
+
+
+class Range(NamedTuple):
+    """Allowed values of a number.
+
+    Args:
+        name: the field.
+        low: least value.
+        high: largest value.
+        open_low: whether `low` itself is excluded.
+        open_high: whether `high` itself is excluded.
+        hint: sentence for the error.
+    """
+
+    name: str
+    low: float
+    high: float = inf
+    open_low: bool = False
+    open_high: bool = True
+    hint: str = ""
+
+    def __str__(self) -> str:
+        floor = f"above {self.low}" if self.open_low else f"at least {self.low}"
+        if self.high == inf:
+            return floor
+        return f"{floor} and {'below' if self.open_high else 'at most'} {self.high}"
+
+    def check(self, value: Any) -> None:
+        """Raise `VitrailError` if a value is no number or outside; None is a value not given.
+
+        Example:
+            >>> Range("lr", 0, open_low=True).check(-1.0)
+            Traceback (most recent call last):
+            ...
+            vitrail.errors.VitrailError: lr is -1.0; it must be above 0.
+        """
+        if value is None:
+            return
+        if isinstance(value, str | bool) or not isinstance(value, int | float):
+            raise VitrailError(f"{self.name} is {value!r}; a number is needed. {self.hint}".rstrip())
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        if not (above and below):
+            raise VitrailError(f"{self.name} is {value}; it must be {self}. {self.hint}".rstrip())
+
+
+def check_ranges(options: Any, ranges: Iterable[Range]) -> None:
+    """Check the numbers of some options; a field that may be `auto` is not checked if it is."""
+    for each in ranges:
+        value = getattr(options, each.name)
+        if not (value == "auto" and "auto" in each.hint):
+            each.check(value)
+
+
+def check_choices(options: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Check fields that name one of several choices."""
+    for name, valid in choices.items():
+        if getattr(options, name) not in valid:
+            raise unknown(name, str(getattr(options, name)), valid)

@@ -1,0 +1,416 @@
+"""The socket of a task: the interfaces through which training, prediction, evaluation and the report know it.
+
+A task is a package of `tasks/` (`options.py` without torch, `task.py` with `TASK`), found by its name. Nothing above
+`tasks/` knows a task by another way, so a task is added without a change there (docs/architecture.md).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from markupsafe import Markup
+from PIL import Image
+from torch import Tensor, nn
+
+from vitrail.tasks.formatting import percent
+from vitrail.tasks.table import Table
+
+
+class MetricSpec(NamedTuple):
+    """A metric of a validation. The first of a task chooses the best checkpoint; ties go to the loss.
+
+    Args:
+        name: column of `results.csv` and key of `summary.json`, such as `top1`, `psnr`, `bleu`.
+        title: name for people, such as `Top-1`.
+        higher_is_better: direction.
+        unit: `%` for a share of one, else `dB`, `nats`, `°`, or nothing.
+        note: sentence below its chart.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool = True
+    unit: str = "%"
+    note: str = ""
+
+    def format(self, value: float | None) -> str:
+        """Write a value of it.
+
+        Example:
+            >>> MetricSpec("top1", "Top-1").format(0.975), MetricSpec("psnr", "PSNR", unit="dB").format(32.456)
+            ('97.5%', '32.46 dB')
+        """
+        if value is None:
+            return "–"
+        if self.unit == "%":
+            return percent(value)
+        return f"{value:.2f}{' ' * (len(self.unit) > 1)}{self.unit}"
+
+
+class Share(NamedTuple):
+    """The part of a run's data that one process loads, and how.
+
+    Args:
+        rank: number of this process.
+        size: number of processes.
+        device: device of the batches.
+        seed: seed of the order and of the augmentation.
+        workers: number of loading processes.
+        bad: treatment of unreadable samples: `fail` or `skip`.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    seed: int
+    workers: int
+    bad: str
+
+
+class RunSpec(NamedTuple):
+    """Data and model of a run.
+
+    Args:
+        data: name, file or folder of the data set, as `Task.open` got it.
+        variant: name in the catalogue.
+        weights: checkpoint to start from, or None.
+        overrides: fields of the model's config to replace.
+        seed: seed of random weights; the same in every process.
+    """
+
+    data: str
+    variant: str
+    weights: str | None
+    overrides: Mapping[str, Any]
+    seed: int
+
+
+class Batch(Protocol):
+    """Data of one optimizer step; only its task knows the contents."""
+
+    @property
+    def index(self) -> Tensor:
+        """Sample numbers."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """Denominator of the mean that its loss is: images, target tokens, labelled pixels; 0 if it is empty."""
+        ...
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move it to a device."""
+        ...
+
+    def split(self, count: int) -> Sequence[tuple[float, "Batch"]]:
+        """Cut it into at most `count` micro-batches, none empty, each with its share of the weight."""
+        ...
+
+    def placeholder(self) -> "Batch":
+        """Return one sample, for the forward pass of a rank without data; it replaces an empty batch."""
+        ...
+
+
+class Dataset(Protocol):
+    """Samples with stable names."""
+
+    name: str
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Name of each sample."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class Splits(Protocol):
+    """A data set by split; iteration yields the splits that exist."""
+
+    name: str
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]: ...
+
+    def require(self, split: Any) -> Any:
+        """Return a split, or raise `DataError` if it does not exist."""
+        ...
+
+
+class Loader(Protocol):
+    """Batches of a data set."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch, the same in every epoch and on every rank."""
+        ...
+
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Any]:
+        """Yield the batches of this rank from `start_step` on: a function of seed, epoch and step."""
+        ...
+
+
+class Metric(Protocol):
+    """Accumulator of a validation."""
+
+    def update(self, outputs: Any, batch: Any) -> None:
+        """Add a batch that is not empty."""
+        ...
+
+    def sync(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
+        """Add up the sums of all ranks."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Return `loss` and the metrics of the task, by name."""
+        ...
+
+
+class TrainingTask(Protocol):
+    """A task bound to its model and data: the subject of one training run."""
+
+    model: nn.Module
+    unit: str
+    """Plural of what a weight counts, for throughput: `images`, `tokens`."""
+
+    def describe(self) -> str:
+        """Return the size of the training data in a few words, for the title of the run."""
+        ...
+
+    def to(self, device: torch.device) -> None:
+        """Move the model, and a teacher if there is one."""
+        ...
+
+    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[Loader, Loader]:
+        """Return the loaders of training and validation batches; both sizes are global."""
+        ...
+
+    def transform_batch(self, batch: Any, seed: int, step: int) -> Any:
+        """Return the batch to learn (mixup, masking): a function of seed and step."""
+        ...
+
+    def forward(self, model: nn.Module, batch: Any) -> Any:
+        """Return outputs; called inside DDP and FSDP, so tensors in tuples or dicts."""
+        ...
+
+    def loss(self, outputs: Any, batch: Any) -> Tensor:
+        """Return the loss in fp32, a mean over the batch's weight."""
+        ...
+
+    def metric(self, device: torch.device) -> Metric:
+        """Return an empty accumulator for a validation."""
+        ...
+
+    def dummy_batch(self, size: int) -> Any:
+        """Return a random batch on the CPU, for the batch-size search."""
+        ...
+
+    def metadata(self) -> dict[str, Any]:
+        """Return plain values for the model folder: class names, vocabulary."""
+        ...
+
+    def meta_model(self) -> nn.Module:
+        """Return the same model on the meta device, with its `variant` and `config`."""
+        ...
+
+
+class Result(Protocol):
+    """One prediction."""
+
+    path: str
+    error: str | None
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the cells of a CSV row, after path and error; see `Predictor.csv_columns`."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        ...
+
+    def draw(self) -> Image.Image:
+        """Return an image of the prediction."""
+        ...
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write its files (a mask, a restored image), and return them; often none."""
+        ...
+
+
+class Input(Protocol):
+    """Something to predict, not read yet."""
+
+    @property
+    def name(self) -> str:
+        """Its path, or its name in results."""
+        ...
+
+
+class Predictor(Protocol):
+    """A model that answers inputs."""
+
+    csv_columns: tuple[str, ...]
+    """Names of the cells of `Result.cells`."""
+
+    @property
+    def gate(self) -> Event | None:
+        """While it is cleared, no thread begins to read an input: something is being timed."""
+        ...
+
+    def job(self) -> list[Any]:
+        """Return what decides the predictions beside the weights, as plain values: options, vocabulary."""
+        ...
+
+    def load(self, item: Any) -> Any:
+        """Read an input; called in threads. A `DataError` becomes a `failure`."""
+        ...
+
+    def predict(self, batch: list[Any]) -> Sequence[Any]:
+        """Return a result for each of at least one `(input, loaded input)`."""
+        ...
+
+    def failure(self, item: Any, reason: str) -> Any:
+        """Return the result of an input that cannot be read."""
+        ...
+
+    def table(self, results: Sequence[Any]) -> Table:
+        """Return results as a table for people; all of them have no error."""
+        ...
+
+
+class MetricCard(NamedTuple):
+    """A headline figure of the report: name, value, and a note."""
+
+    label: str
+    value: str
+    note: str
+
+
+class Section(NamedTuple):
+    """A section of the report."""
+
+    title: str
+    body: Markup
+
+
+class ImageExample(NamedTuple):
+    """An image of an evaluation, for the report to explain.
+
+    Args:
+        image: the model's input as a `data:` address.
+        alt: description of the image.
+        caption: HTML below it.
+    """
+
+    image: str
+    alt: str
+    caption: Markup
+
+
+class Evaluation(Protocol):
+    """The result of an evaluation. `to_dict` holds its `task`, so that a file of it can be read."""
+
+    model: str
+    data: str
+    parameters: int
+
+    def metrics(self) -> dict[str, float]:
+        """Return `loss` and the headline figures by name, for `summary.json` and the model card."""
+        ...
+
+    def summary(self) -> str:
+        """Return a few sentences."""
+        ...
+
+    def tables(self, rows: int) -> list[Table]:
+        """Return the tables that `vitrail evaluate` prints, with at most `rows` rows each."""
+        ...
+
+    def cards(self) -> list[MetricCard]:
+        """Return the headline figures of the report."""
+        ...
+
+    def sections(self) -> list[Section]:
+        """Return the sections of the report."""
+        ...
+
+    def images_to_explain(self) -> list[ImageExample]:
+        """Return images whose attention the report shows; none if the inputs are no images."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """Return how it was measured, for the last section of the report."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        ...
+
+
+class DataCheck(Protocol):
+    """Faults of a data set: unusable samples, and warnings."""
+
+    @property
+    def bad(self) -> Sequence[Any]:
+        """Samples that cannot be used."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is odd about the data."""
+        ...
+
+
+Notify = Callable[[Any], None]
+"""Receives the implementation that a job runs on (`precision`, and `str` for a line about it), once it is chosen."""
+
+Progress = Callable[[int, int], None]
+"""Receives the number of samples done and of all samples, after each batch."""
+
+
+class Task(Protocol):
+    """A task of the library."""
+
+    name: str
+    """Name of its runs' folder, and `task` in `config.json`."""
+    metrics: tuple[MetricSpec, ...]
+
+    def open(self, spec: str, val_share: float, bad: Any) -> Any:
+        """Open a data set with at least a train and a val split."""
+        ...
+
+    def open_split(self, spec: str, split: str) -> Any:
+        """Open one split of a data set to be evaluated on; `all` is a data set without splits."""
+        ...
+
+    def check(self, spec: str, val_share: float) -> DataCheck:
+        """Look for faults in a data set."""
+        ...
+
+    def bind(self, options: Any, run: RunSpec, splits: Any) -> TrainingTask:
+        """Build the model for a data set, and what a run trains."""
+        ...
+
+    def evaluate(
+        self, model: Any, data: Any, options: Any, notify: Notify = ..., progress: Progress | None = None
+    ) -> Evaluation:
+        """Evaluate a model on an opened split."""
+        ...
+
+    def read_evaluation(self, values: dict[str, Any]) -> Evaluation:
+        """Read the `to_dict` of an evaluation."""
+        ...
+
+    def collect(self, sources: Any) -> Sequence[Any]:
+        """List inputs (files, folders, lines) without reading them."""
+        ...
+
+    def predictor(self, model: Any, options: Any, count: int | None, notify: Notify = ...) -> Predictor:
+        """Return a predictor for a job of `count` inputs, None if their number is unknown."""
+        ...
