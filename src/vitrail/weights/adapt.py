@@ -22,7 +22,7 @@ class Adapted:
     Args:
         tensors: by key of the model.
         changes: what was done, by key.
-        kept: keys of the model that stay as they were initialised, with the reason.
+        kept: keys of heads of other classes, which are initialised with zeros, with the reason.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)

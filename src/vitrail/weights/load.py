@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
@@ -28,7 +29,7 @@ class LoadReport:
         format: the library whose names they had.
         loaded: how many tensors of the model were filled.
         adapted: what was done to make a tensor fit, by key.
-        kept: keys that stay as they were initialised, with the reason.
+        kept: keys of heads of other classes, which are initialised with zeros, with the reason.
         missing: keys of the model that the checkpoint has not (only with `strict=False`).
         unexpected: keys of the checkpoint that the model has not (only with `strict=False`).
         notes: what was done to find the tensors.
@@ -47,7 +48,7 @@ class LoadReport:
         lines = [f"{self.source}: {self.format} weights, {self.loaded} tensors loaded"]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  adapted: {key} {how}" for key, how in _grouped(self.adapted)]
-        lines += [f"  left as initialised: {key}, {why}" for key, why in _grouped(self.kept)]
+        lines += [f"  initialised with zeros: {key}, {why}" for key, why in _grouped(self.kept)]
         lines += [f"  {what}: {_some(keys)}" for what in ("missing", "unexpected") if (keys := getattr(self, what))]
         return "\n".join(lines)
 
@@ -56,7 +57,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
     """Fill a model with weights in any known format, adapting what differs in size, and report what was done.
 
     Sizes that are adapted: the number of classes (the head stays as initialised), input channels, position tables,
-    window size, patch size. What is left as initialised is also logged as a warning.
+    window size, patch size. A head that is initialised with zeros is also logged as a warning.
 
     Args:
         model: a model from `create_model`; it is changed only when everything fits.
@@ -82,7 +83,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
     if misfits.shapes or ((misfits.missing or misfits.unexpected) and strict) or not _any_fits(adapted, own, misfits):
         raise VitrailError(_explain(misfits, model, checkpoint, found))
     fitting = {key: value for key, value in adapted.tensors.items() if key in own}
-    model.load_state_dict(fitting, strict=False)
+    model.load_state_dict(fitting | _zero_heads(adapted, own), strict=False)
     report = LoadReport(
         checkpoint.origin,
         found.format.name,
@@ -133,6 +134,11 @@ def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
         for key in [key for key in adapted.tensors if key.startswith("head.") and key not in own]:
             del adapted.tensors[key]
             adapted.changes[key] = "left out: the model has no head"
+
+
+def _zero_heads(adapted: Adapted, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return zeros for heads of other classes, as ViT's authors begin to fine-tune: the first loss is log K."""
+    return {key: torch.zeros_like(own[key]) for key in adapted.kept}
 
 
 def _any_fits(adapted: Adapted, own: Mapping[str, Tensor], misfits: _Misfits) -> bool:
