@@ -28,13 +28,13 @@ def equal(one, other) -> bool:
 # Sizes that are adapted.
 
 
-def test_other_classes_leave_the_head_as_it_was_and_say_so(caplog):
+def test_other_classes_zero_the_head_and_say_so(caplog):
     source, target = vit(), vit(num_classes=7)
-    head = target.head.linear.weight.clone()
     report = load_weights(target, source.state_dict())
-    assert torch.equal(target.head.linear.weight, head)
+    assert not target.head.linear.weight.any() and not target.head.linear.bias.any()
+    assert torch.equal(target(torch.randn(1, 3, 32, 32)), torch.zeros(1, 7))  # the first loss is log K
     assert report.kept["head.linear.weight"] == "5 classes in the checkpoint, 7 in the model"
-    assert "left as initialised: head.linear.weight, head.linear.bias" in caplog.text
+    assert "initialised with zeros: head.linear.weight, head.linear.bias" in caplog.text
     assert torch.equal(target.backbone.norm.weight, source.backbone.norm.weight)
 
 

@@ -47,8 +47,8 @@ class RunConfig(Options):
     """Training data: a folder of class folders, a CSV or JSONL file, or the name of a known data set (digits)."""
     task: str = DEFAULT
     """Task to train for."""
-    model: str = "swin_tiny_patch4_window7_224"
-    """Name of the model; list them with: vitrail models."""
+    model: str = "auto"
+    """Name of the model; list them with: vitrail models. auto takes that of the weights, else a Swin-T."""
     weights: str | None = None
     """Weights to start from: a file, a model folder or a hub id. Random by default."""
     val_share: float = 0.1
@@ -58,8 +58,8 @@ class RunConfig(Options):
     set: tuple[str, ...] = ()
     """Fields of the model's config to replace, as name=value: --set dim=48 depths=2,2 num_heads=3,6."""
 
-    epochs: int = 100
-    """Passes over the training data."""
+    epochs: int | None = None
+    """Passes over the training data; default 100, or 20 if `weights` are fine-tuned."""
     minutes: float | None = None
     """Train for this long instead of `epochs`; the schedule follows the clock, so a resume is not bit for bit."""
     patience: int = 0
@@ -68,17 +68,18 @@ class RunConfig(Options):
     """Validate every so many epochs; the last epoch is always validated."""
 
     batch: int | Literal["auto"] | None = None
-    """Global batch size; default 128, smaller for datasets under 1,024 samples. auto (or -1) takes the largest that
-    fits into memory while an epoch keeps 32 updates, and no less than the default."""
+    """Global batch size; default 128, or 32 if `weights` are fine-tuned; smaller for few samples. auto (or -1) takes
+    the largest that fits into memory while an epoch keeps 32 updates, and no less than the default."""
     grad_accum: int = 1
     """Gradient accumulation steps; the result does not depend on them."""
 
-    lr: float | Literal["auto"] = 1e-3
-    """Peak learning rate. auto runs the learning-rate finder first."""
+    lr: float | Literal["auto"] | None = None
+    """Peak learning rate; default 1e-3, or 5e-4 if `weights` are fine-tuned. auto runs the learning-rate finder."""
     min_lr: float = 1e-6
     """Final learning rate."""
-    warmup: float = 0.05
-    """Length of the linear warm-up: below 1 a share of the run, from 1 on a number of epochs."""
+    warmup: float | None = None
+    """Length of the linear warm-up: below 1 a share of the run, from 1 on a number of epochs; default 0.05, or 0.1 if
+    `weights` are fine-tuned."""
     scheduler: str = "cosine"
     """Decay of the learning rate after the warm-up: cosine, linear or constant."""
     optimizer: str = "adamw"
@@ -87,8 +88,9 @@ class RunConfig(Options):
     """Weight decay; not applied to biases, norms, tokens and position tables."""
     clip_grad: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
-    layer_decay: float = 1.0
-    """Factor on the learning rate per block away from the head (0.65-0.9 to fine-tune); 1 is one rate for all."""
+    layer_decay: float | None = None
+    """Factor on the learning rate per block away from the head; default 1 (one rate for all), or 0.75 if `weights` are
+    fine-tuned."""
     freeze: str = "none"
     """Frozen part: none, embedding, a number n (embedding and the first n stages), or backbone."""
     ema: float = 0.0
@@ -145,7 +147,8 @@ class RunConfig(Options):
         return parse_overrides(self.set)
 
     def warmup_share(self) -> float:
-        """Return the warm-up as a share of the run."""
+        """Return the warm-up as a share of the run; `recipe.with_recipe` has filled in what was not given."""
+        assert self.warmup is not None and self.epochs is not None
         return self.warmup / self.epochs if self.warmup >= 1 else self.warmup
 
     @classmethod
@@ -248,7 +251,9 @@ def _check_schedule(config: RunConfig) -> None:
         raise VitrailError(
             f"min_lr is {config.min_lr}, above lr {config.lr}. The rate falls from lr to min_lr: swap them."
         )
-    if config.warmup >= 1 and (config.minutes is not None or config.warmup >= config.epochs):
+    if config.warmup is None or config.warmup < 1:
+        return
+    if config.minutes is not None or (config.epochs is not None and config.warmup >= config.epochs):
         whole = f"{config.minutes} minutes" if config.minutes is not None else f"{config.epochs} epochs"
         raise VitrailError(
             f"warmup is {config.warmup:g} epochs in a run of {whole}. Give a share of the run, such as 0.05."

@@ -118,6 +118,7 @@ def measure(run: Trainer, splits: Splits, check: DataCheck) -> Plan:
         validate(run, part)
         validation = (time.monotonic() - start) * run.val_data.steps / min(_STEPS, run.val_data.steps)
     steps = run.length.total if isinstance(run.length, Steps) else 0
+    assert run.config.epochs is not None
     validations = -(-run.config.epochs // run.config.eval_every)
     minutes = run.config.minutes
     seconds = steps * step_seconds + validations * validation if minutes is None else minutes * 60

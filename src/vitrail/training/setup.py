@@ -41,8 +41,9 @@ def bind_task(config: RunConfig, splits: Splits) -> TrainingTask:
 def build_trainer(
     config: RunConfig, world: SingleProcess, task: TrainingTask, reporter: Reporter, stop: StopRequest
 ) -> Trainer:
-    """Build the trainer of a task. `config.batch` and `config.lr` must be numbers by now."""
-    assert isinstance(config.batch, int) and not isinstance(config.lr, str), "auto is resolved before"
+    """Build the trainer of a task. `config.batch`, `config.lr` and the fields of the recipe are numbers by now."""
+    assert isinstance(config.batch, int) and isinstance(config.lr, int | float), "auto is resolved before"
+    assert config.layer_decay is not None, "the recipe is filled in before"
     _check_share(config, world)
     task.to(world.device)
     model = task.model
@@ -83,12 +84,13 @@ def loaders(config: RunConfig, world: SingleProcess, task: TrainingTask) -> tupl
     return task.loaders(share, config.batch, eval_batch(config, world))
 
 
-def default_batch_size(samples: int, parts: int = 1) -> int:
-    """Return the default global batch size: 128, or with few samples the size that makes eight updates an epoch.
+def default_batch_size(samples: int, parts: int = 1, largest: int = 128) -> int:
+    """Return the default global batch size: `largest`, or with few samples the size that makes eight updates an epoch.
 
     Args:
         samples: size of the training set.
         parts: divisor of the batch size: processes times accumulation steps.
+        largest: batch size of large datasets.
 
     Example:
         >>> [default_batch_size(samples) for samples in (50_000, 300, 40, 5)]
@@ -96,7 +98,7 @@ def default_batch_size(samples: int, parts: int = 1) -> int:
         >>> default_batch_size(300, parts=4)
         36
     """
-    batch = min(128, max(samples // 8, min(8, samples)))
+    batch = min(largest, max(samples // 8, min(8, samples)))
     return max(batch // parts, 1) * parts
 
 
@@ -108,7 +110,10 @@ def eval_batch(config: RunConfig, world: SingleProcess) -> int:
 
 def build_length(config: RunConfig, steps: int) -> Length:
     """Return the length of the run."""
-    return Seconds(config.minutes * 60) if config.minutes is not None else Steps(config.epochs * steps)
+    if config.minutes is not None:
+        return Seconds(config.minutes * 60)
+    assert config.epochs is not None, "the recipe is filled in before"
+    return Steps(config.epochs * steps)
 
 
 def machine_facts(world: SingleProcess) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vitrail.training.host_memory import disable_malloc_trim
 from vitrail.training.lock import locked
 from vitrail.training.loop import fit
 from vitrail.training.rate_finder import find_rate
+from vitrail.training.recipe import recipe_of, with_recipe
 from vitrail.training.reporters import NullReporter, Reporter
 from vitrail.training.resume import resume
 from vitrail.training.run_dir import EVALUATION, new_folder, refuse_folder, settle_config, write_config, write_summary
@@ -146,13 +147,18 @@ def make_run(
     A new run finds the batch and the rate where its config says `auto`. One that has saved a state takes its weights
     from there: the file that it began from may be gone.
     """
+    if begun is None:
+        config, notes = with_recipe(config)
+        for text in notes:
+            reporter.note(text)
     parts = world.size * config.grad_accum
     if config.batch is None:
-        config = replace(config, batch=default_batch_size(len(splits.require("train")), parts))
+        largest = recipe_of(config).batch
+        config = replace(config, batch=default_batch_size(len(splits.require("train")), parts, largest))
     start = replace(
         config,
         batch=parts if config.batch == "auto" else config.batch,
-        lr=max(1e-3, config.min_lr) if config.lr == "auto" else config.lr,
+        lr=max(recipe_of(config).lr, config.min_lr) if config.lr == "auto" else config.lr,
     )
     saved = begun is not None and list_states(begun / "state")
     task = bind_task(replace(start, weights=None) if saved else start, splits)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
@@ -28,7 +29,7 @@ class LoadReport:
         format: library of the checkpoint's key names.
         loaded: number of tensors loaded.
         adapted: change of each adapted tensor, by key.
-        kept: keys that keep their initial values, with the reason.
+        kept: keys that keep their initial values, or zeros if they are a head of other classes, with the reason.
         missing: keys of the model that are not in the checkpoint (only with `strict=False`).
         unexpected: keys of the checkpoint that are not in the model (only with `strict=False`).
         notes: steps taken to find the tensors.
@@ -47,7 +48,7 @@ class LoadReport:
         lines = [f"{self.source}: {self.format} weights, {self.loaded} tensors loaded"]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  adapted: {key} {how}" for key, how in _grouped(self.adapted)]
-        lines += [f"  left as initialised: {key}, {why}" for key, why in _grouped(self.kept)]
+        lines += [f"  initialised with zeros: {key}, {why}" for key, why in _grouped(self.kept)]
         lines += [f"  {what}: {_some(keys)}" for what in ("missing", "unexpected") if (keys := getattr(self, what))]
         return "\n".join(lines)
 
@@ -55,8 +56,9 @@ class LoadReport:
 def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> LoadReport:
     """Load weights in any known format, adapting tensors of other sizes, and report the changes.
 
-    Sizes that are adapted: the number of classes (the head stays as initialised), input channels, position tables,
-    window size, patch size. Tensors that keep their initial values are also logged as a warning.
+    Sizes that are adapted: the number of classes (the head is zeroed), input channels, position tables,
+    window size, patch size. A head of other classes is initialised with zeros, which is also
+    logged as a warning.
 
     Args:
         model: a model from `create_model`; it is changed only if everything fits.
@@ -84,7 +86,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
     if misfits.shapes or ((misfits.missing or misfits.unexpected) and strict) or not _any_fits(adapted, own, misfits):
         raise VitrailError(_explain(misfits, model, checkpoint, found))
     fitting = {key: value for key, value in adapted.tensors.items() if key in own}
-    model.load_state_dict(fitting, strict=False)
+    model.load_state_dict(fitting | _zero_heads(adapted, own), strict=False)
     report = LoadReport(
         checkpoint.origin,
         found.format.name,
@@ -135,6 +137,11 @@ def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
         for key in [key for key in adapted.tensors if key.startswith("head.") and key not in own]:
             del adapted.tensors[key]
             adapted.changes[key] = "left out: the model has no head"
+
+
+def _zero_heads(adapted: Adapted, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return zeros for heads of other classes, as ViT's authors begin to fine-tune: the first loss is log K."""
+    return {key: torch.zeros_like(own[key]) for key in adapted.kept if key.startswith("head.")}
 
 
 def _any_fits(adapted: Adapted, own: Mapping[str, Tensor], misfits: _Misfits) -> bool:

@@ -1,0 +1,90 @@
+"""Default hyperparameters of a run: from scratch, or fine-tuning of trained weights.
+
+A field that the user gives always wins; the others are filled in once, when a run begins, and saved in its config.
+"""
+
+from dataclasses import fields, replace
+from typing import NamedTuple
+
+from vitrail.training.config import RunConfig
+
+DEFAULT_MODEL = "swin_tiny_patch4_window7_224"
+
+
+class Recipe(NamedTuple):
+    """Values of the fields that depend on how the weights begin.
+
+    Args:
+        name: description for the log.
+        epochs: passes over the training data.
+        lr: peak learning rate.
+        layer_decay: factor on the learning rate per block away from the head.
+        warmup: warm-up as a share of the run.
+        batch: largest default of the global batch size.
+    """
+
+    name: str
+    epochs: int
+    lr: float
+    layer_decay: float
+    warmup: float
+    batch: int
+
+
+FROM_SCRATCH = Recipe("from scratch", epochs=100, lr=1e-3, layer_decay=1.0, warmup=0.05, batch=128)
+FINE_TUNING = Recipe("fine-tuning", epochs=20, lr=5e-4, layer_decay=0.75, warmup=0.1, batch=32)
+"""Layer decay as in BEiT's fine-tuning; it protects the early blocks, so the new head may learn at a higher rate."""
+
+
+def recipe_of(config: RunConfig) -> Recipe:
+    """Return the recipe of a config: fine-tuning if it starts from weights."""
+    return FROM_SCRATCH if config.weights is None else FINE_TUNING
+
+
+def with_recipe(config: RunConfig) -> tuple[RunConfig, list[str]]:
+    """Fill in the fields that were not given; return the config and sentences for the log.
+
+    Example:
+        >>> from vitrail.training.config import TrainConfig
+        >>> config, notes = with_recipe(TrainConfig(data="digits", lr=2e-3))
+        >>> config.lr, config.epochs, config.model, notes
+        (0.002, 100, 'swin_tiny_patch4_window7_224', [])
+    """
+    notes = []
+    if config.model == "auto":
+        config, notes = (replace(config, model=DEFAULT_MODEL), []) if config.weights is None else _model_of(config)
+    recipe = recipe_of(config)
+    absent = [name for name in ("epochs", "lr", "layer_decay", "warmup") if getattr(config, name) is None]
+    values = {name: getattr(recipe, name) for name in absent}
+    if values.get("lr", config.min_lr) < config.min_lr:
+        values["lr"] = config.min_lr
+    config = replace(config, **values)
+    if recipe is FINE_TUNING and absent:
+        told = ", ".join(f"{name.replace('_', ' ')} {values[name]:g}" for name in absent if name in values)
+        flags = " ".join("--" + name.replace("_", "-") for name in absent)
+        notes.append(f"{recipe.name}: {told}; change with {flags}.")
+    return config, notes
+
+
+def _model_of(config: RunConfig) -> tuple[RunConfig, list[str]]:
+    """Take the model that the weights are of: its variant and the sizes in which it differs."""
+    from vitrail.models import make_config
+    from vitrail.weights.from_checkpoint import from_checkpoint
+
+    assert config.weights is not None
+    model = from_checkpoint(config.weights).model
+    variant = make_config(model.variant)
+    given = config.model_overrides()
+    free = {"num_classes", "in_channels", "drop_path", "preprocess", *given}
+    own = [
+        f"{field.name}={_text(getattr(model.config, field.name))}"
+        for field in fields(variant)
+        if field.name not in free and getattr(model.config, field.name) != getattr(variant, field.name)
+    ]
+    note = f"The weights are of {model.variant}{' with ' + ' '.join(own) if own else ''}; --model chooses another."
+    return replace(config, model=model.variant, set=(*own, *config.set)), [note]
+
+
+def _text(value: object) -> str:
+    """Write a value as `--set` reads it."""
+    return ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else str(value)
