@@ -22,7 +22,7 @@ class Adapted:
     Args:
         tensors: by key of the model.
         changes: description of each change, by key.
-        kept: keys of the model that are not in the checkpoint's shape, with the reason; heads of other classes are zeroed.
+        kept: keys of the model whose shape the checkpoint does not have, with the reason; such heads are zeroed.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
