@@ -20,7 +20,10 @@ TORCHVISION = {
     "swin_base_patch4_window7_224": "swin_b",
 }
 
-_SIZED = {"vit", "vit_hybrid", "deit", "swin", "swin_v2", "nest", "mixer"}  # timm builds these for one size of images
+_SIZED = {  # timm builds these for one size of images
+    *("vit", "vit_hybrid", "deit", "swin", "swin_v2", "nest", "mixer"),
+    *("tnt", "cait", "convit", "crossvit", "dinov2", "siglip"),
+}
 _NAMES = {"timm": ("timm",), "torchvision": ("torchvision",), "huggingface": ("huggingface", "transformers")}
 
 
