@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vitrail.weights.formats.igpt import Table
+from vitrail.weights.formats.igpt import UnbatchedTable
 from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.transforms import Concat
 
@@ -29,7 +29,7 @@ def _layer(theirs: str, ours: str) -> tuple[Rule, ...]:
 _SELF, _BLOCK = "perceiver.encoder.self_attends.{i}", "backbone.stages.0.blocks.{i}"
 _HUGGINGFACE = (
     Rule(f"{_PRE}convnet_1x1.{WB}", f"{_INPUTS}conv.{WB}"),
-    Rule(f"{_PRE}position_embeddings.position_embeddings", f"{_INPUTS}position.table", Table()),
+    Rule(f"{_PRE}position_embeddings.position_embeddings", f"{_INPUTS}position.table", UnbatchedTable()),
     Rule(f"{_PRE}positions_projection.{WB}", f"{_INPUTS}proj.{WB}"),
     Rule(f"{_PRE}convnet.conv.weight", f"{_INPUTS}conv.weight"),
     Rule(
