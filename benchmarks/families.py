@@ -51,7 +51,7 @@ class Entry(NamedTuple):
     """One model run in one way of ours."""
 
     model: str
-    contender: str
+    candidate: str
     ready: Prepared
     images: Tensor
     flops: int
@@ -99,10 +99,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def table(
-    contender: str, entries: list[Entry], turns: dict[str, Timings], product_flops: int, options: object
+    candidate: str, entries: list[Entry], turns: dict[str, Timings], product_flops: int, options: object
 ) -> Table:
     """Lay out the rates of all models in one way of ours."""
-    mine = [entry for entry in entries if entry.contender == contender]
+    mine = [entry for entry in entries if entry.candidate == candidate]
     yard = next((entry for entry in mine if entry.model == getattr(options, "measure", MEASURE)), None)
     rows = []
     for entry in mine:
@@ -116,7 +116,7 @@ def table(
     columns = ["model", "way", "Gflop/s", f"over {yard_name}", "GEU", "agrees"]
     missing = [name for name in getattr(options, "models", ()) if name not in catalogue()]
     notes = [f"{name} is not in the catalogue." for name in missing]
-    return Table(contender, columns, rows, right=columns[2:5], notes=notes)
+    return Table(candidate, columns, rows, right=columns[2:5], notes=notes)
 
 
 def _rates(flops: int, own: Timings, other_flops: int, other: Timings) -> Quantiles:
@@ -125,7 +125,7 @@ def _rates(flops: int, own: Timings, other_flops: int, other: Timings) -> Quanti
 
 
 def _key(entry: Entry) -> str:
-    return f"{entry.model} {entry.contender}"
+    return f"{entry.model} {entry.candidate}"
 
 
 if __name__ == "__main__":

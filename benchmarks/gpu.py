@@ -58,7 +58,7 @@ def models(options: Any) -> Table:
                 expected = model(images)
             errors = {who: compare(call(), expected, "bf16").error for who, call in calls.items()}
             rows += table_rows(f"{name}, {batch}", "vitrail optimized", take_turns(calls, options), errors, batch)
-    columns = ["model, batch", "contender", "ms", "pictures a second", "ours is × as fast", "error"]
+    columns = ["model, batch", "candidate", "ms", "pictures a second", "ours is × as fast", "error"]
     notes = [f"{name} did not take part: {why}" for name, why in absent.items()]
     return Table("Models in bf16", columns, rows, right=columns[2:], notes=notes)
 
@@ -75,7 +75,7 @@ def operators(batch: int, backward: bool, options: Any) -> Table:
         timed = {who: partial(step, call, backward, options.device) for who, call in calls.items()}
         title = f"{side} x {side}, {heads} heads" + ", shifted" * bool(shift)
         rows += table_rows(title, "vitrail", take_turns(timed, options), errors, batch)
-    columns = ["shape", "contender", "ms", "pictures a second", "ours is × as fast", "error against SDPA"]
+    columns = ["shape", "candidate", "ms", "pictures a second", "ours is × as fast", "error against SDPA"]
     what = "forward and backward" if backward else "forward"
     return Table(f"Window attention in bf16, {what}, batches of {batch}", columns, rows, right=columns[2:])
 
@@ -135,7 +135,7 @@ def error_of(got: Tensor, expected: Tensor) -> float:
 def table_rows(
     title: str, ours: str, turns: Mapping[str, Timings], errors: Mapping[str, float | None], batch: int
 ) -> Iterator[list[str]]:
-    """Yield a row for each contender, the fastest first."""
+    """Yield a row for each candidate, the fastest first."""
     for who in sorted(turns, key=lambda name: turns[name].spread.median):
         seconds = turns[who].spread.median
         times = "" if who == ours else ratio(turns[ours].times_as_fast(turns[who]))

@@ -107,7 +107,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = begin(parser, words)
     model = ModelSpec(options.model, imgsz=options.imgsz).build()
     images = blotches(options.batch, 3, model.preprocess.size)
-    answers, absent = _contenders(model, images, options.precision)
+    answers, absent = _candidates(model, images, options.precision)
     expected = unchanged(model, images)(images)
     turns = take_turns({name: partial(answer, images) for name, answer in answers.items()}, options)
     ours = min((name for name in answers if name.startswith("vitrail")), key=lambda name: turns[name].spread.median)
@@ -117,7 +117,7 @@ def main(words: Sequence[str] | None = None) -> int:
         rate = Quantiles.of(options.batch / seconds for seconds in turns[name].rounds)
         times = "" if name == ours else ratio(turns[ours].times_as_fast(turns[name]))
         rows.append([name, amount(rate), times, "not finite" if same.error is None else f"{same.error:.1e}"])
-    columns = ["contender", "img/s", f"{ours} is × as fast", "error"]
+    columns = ["candidate", "img/s", f"{ours} is × as fast", "error"]
     title = f"{options.model}, {options.precision}, batches of {options.batch}"
     notes = [f"{name} did not take part: {why}" for name, why in absent.items()]
     notes += ["NATTEN leaves the relative bias out."] * any("natten" in name for name in answers)
@@ -127,7 +127,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _contenders(model: nn.Module, images: Tensor, precision: str) -> tuple[dict[str, Answer], dict[str, str]]:
+def _candidates(model: nn.Module, images: Tensor, precision: str) -> tuple[dict[str, Answer], dict[str, str]]:
     """Prepare ours, and our model with each peer's operator."""
     answers: dict[str, Answer] = {}
     absent: dict[str, str] = {}

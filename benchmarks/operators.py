@@ -49,8 +49,8 @@ class Case(NamedTuple):
     Args:
         title: what it is.
         blocks: how many blocks of the model are like that.
-        ours: names of the contenders that are ours.
-        calls: every contender.
+        ours: names of the candidates that are ours.
+        calls: every candidate.
         expected: the answer in fp32.
         absent: who did not take part, with the reason.
     """
@@ -220,7 +220,7 @@ def measure(operator: str, precision: str, options: Any) -> Table:
         rows += _rows(f"{case.title} ({case.blocks} x)", case.ours, turns, errors)
         parts.append((case, turns))
     rows += _rows("all blocks", parts[0][0].ours, _together(parts), {})
-    columns = ["shape", "contender", "ms", "the fastest of ours is × as fast", "error"]
+    columns = ["shape", "candidate", "ms", "the fastest of ours is × as fast", "error"]
     notes = [f"{name} did not take part: {why}" for name, why in absent.items()]
     return Table(f"{title}, {precision}, batches of {options.batch}", columns, rows, right=columns[2:], notes=notes)
 
@@ -231,7 +231,7 @@ def _error(got: Tensor, expected: Tensor) -> float:
 
 
 def _rows(shape: str, ours: Sequence[str], turns: dict[str, Timings], errors: dict[str, float]) -> Iterator[list[str]]:
-    """Yield a row for each contender, the fastest first."""
+    """Yield a row for each candidate, the fastest first."""
     best = min(ours, key=lambda name: turns[name].spread.median)
     for name in sorted(turns, key=lambda name: turns[name].spread.median):
         times = "" if name == best else ratio(turns[best].times_as_fast(turns[name]))

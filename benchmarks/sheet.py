@@ -25,7 +25,7 @@ def flags(about: str | None) -> argparse.ArgumentParser:
         about: the docstring of the script.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each candidate (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.3, help="least length of a turn (default: 0.3)")
     parser.add_argument("--threads", type=int, default=0, help="threads to compute with (default: as PyTorch does)")
     parser.add_argument(
@@ -48,9 +48,9 @@ def begin(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argpa
     return options
 
 
-def take_turns(contenders: Mapping[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Timings]:
-    """Time contenders turn by turn, as the flags say."""
-    return alternate(contenders, options.rounds, options.seconds)
+def take_turns(candidates: Mapping[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Timings]:
+    """Time candidates turn by turn, as the flags say."""
+    return alternate(candidates, options.rounds, options.seconds)
 
 
 def tell(line: str) -> None:

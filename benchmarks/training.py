@@ -45,10 +45,10 @@ from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 from vitrail.tasks.table import Table
 from vitrail.training.host_memory import disable_malloc_trim, peak_of, resident
 
-CONTENDERS = ("vitrail", "timm", "timm, memory kept")
+CANDIDATES = ("vitrail", "timm", "timm, memory kept")
 OPERATORS = {"unfold": unfold_attend, "tiles": tiles}
 COLUMNS = (
-    *("contender", "img/s", "s a step", "ours is × as fast", "peak MB", "of it for the model"),
+    *("candidate", "img/s", "s a step", "ours is × as fast", "peak MB", "of it for the model"),
     *("first losses", "first gradient"),
 )
 NEAR = {"fp32": 1e-4, "bf16": 2e-2}  # largest difference of losses and of sizes of gradients, as a share
@@ -84,7 +84,7 @@ class Step:
 
 
 def build(name: str, options: Namespace) -> Step:
-    """Build a contender, ready for its first step.
+    """Build a candidate, ready for its first step.
 
     Raises:
         Unavailable: timm has no such model.
@@ -100,12 +100,12 @@ def build(name: str, options: Namespace) -> Step:
     return Step(model, images, ours.config.num_classes, options.precision)
 
 
-def contenders(model: str, options: Namespace) -> tuple[str, ...]:
+def candidates(model: str, options: Namespace) -> tuple[str, ...]:
     """Name who can train a model; `unfold` knows no dilation."""
     ours = ModelSpec(model, imgsz=options.imgsz, set=options.set).build()
     dilations = [part.dilation for part in ours.modules() if isinstance(part, NeighborhoodAttend)]
     others = () if not dilations else ("unfold", "tiles") if max(dilations) == 1 else ("tiles",)
-    return (*CONTENDERS, *others)
+    return (*CANDIDATES, *others)
 
 
 def warm_up(step: Step) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def warm_up(step: Step) -> dict[str, Any]:
 
 
 def begin_alone(name: str, options: Namespace) -> None:
-    """Be one contender: make two steps and say what came of them, then one for each line that is read."""
+    """Be one candidate: make two steps and say what came of them, then one for each line that is read."""
     held = resident()
     try:
         step = build(name, options)
@@ -137,7 +137,7 @@ def begin_alone(name: str, options: Namespace) -> None:
 
 
 class Alone:
-    """A contender in a process of its own; each call is a step.
+    """A candidate in a process of its own; each call is a step.
 
     Args:
         name: which one.
@@ -170,7 +170,7 @@ class Alone:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"a contender ended with {self.process.wait()}; what it said is above")
+            raise RuntimeError(f"a candidate ended with {self.process.wait()}; what it said is above")
         return json.loads(line)
 
 
@@ -185,7 +185,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", nargs="+", default=[], help="fields of the config to replace, as name=value")
     parser.add_argument("--batch", type=int, default=16, help="pictures in a batch (default: 16)")
     parser.add_argument(
-        "--alone", choices=(*CONTENDERS, *OPERATORS), help="be one contender, a step for each line of input"
+        "--alone", choices=(*CANDIDATES, *OPERATORS), help="be one candidate, a step for each line of input"
     )
     options = begin(parser, words)
     if options.alone:
@@ -197,10 +197,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def measure(model: str, options: Namespace) -> tuple[Table, bool]:
-    """Let the contenders take turns at training a model; return what came of it and whether their first steps agree."""
+    """Let the candidates take turns at training a model; return what came of it and whether their first steps agree."""
     steps: dict[str, Alone] = {}
     notes: list[str] = []
-    for name in contenders(model, options):
+    for name in candidates(model, options):
         tell(f"{model}: first steps of {name}")
         step = Alone(name, model, options)
         if "missing" in step.said:
@@ -222,7 +222,7 @@ def measure(model: str, options: Namespace) -> tuple[Table, bool]:
 
 
 def row(name: str, said: dict[str, Any], turns: dict[str, Timings], batch: int) -> list[str]:
-    """Return what one contender did, as text."""
+    """Return what one candidate did, as text."""
     rate = Quantiles.of(batch / seconds for seconds in turns[name].rounds)
     times = "" if name == "vitrail" else ratio(turns["vitrail"].times_as_fast(turns[name]))
     memory = [f"{size / 2**20:,.0f}" for size in (said["peak"], said["peak"] - said["held"])]

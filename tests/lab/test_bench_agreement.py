@@ -1,4 +1,4 @@
-"""The check of the answers: what rounding does passes, what a wrong contender does is caught."""
+"""The check of the answers: what rounding does passes, what a wrong candidate does is caught."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ WRONG = [
 
 @pytest.mark.parametrize("precision", BARS)
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_contender_is_caught(logits, wrong, precision):
+def test_a_wrong_candidate_is_caught(logits, wrong, precision):
     assert not compare(wrong(logits), logits, precision, trained=True).holds
     assert not compare(wrong(logits), logits, precision, trained=False).holds
 

@@ -1,4 +1,4 @@
-"""The benchmark of GPUs, as far as a CPU can tell: its contenders compute the same, and without a GPU it says so."""
+"""The benchmark of GPUs, as far as a CPU can tell: its candidates compute the same, and without a GPU it says so."""
 
 import argparse
 

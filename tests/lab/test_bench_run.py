@@ -1,4 +1,4 @@
-"""The whole bench on contenders that are made up: wrong ones are caught, missing ones listed, all of it written."""
+"""The whole bench on candidates that are made up: wrong ones are caught, missing ones listed, all of it written."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import page, ratio, tables, verdict
 from vitrail.lab.bench.result import Entry, Phase
-from vitrail.lab.bench.runner import ask_all, run_bench, use_threads
+from vitrail.lab.bench.runner import BenchPlan, ask_all, run_bench, use_threads
 from vitrail.lab.bench.torch_runners import unchanged
 from vitrail.lab.matmul_peak import Product
 from vitrail.models import create_model
@@ -32,7 +32,7 @@ QUICK = BenchPlan(batches=(2,), precision="fp32", rounds=2, seconds=0.0, check=5
 
 
 def taking_part(name: str, change=lambda logits: logits, ours: bool = False) -> Candidate:
-    """Return a contender that runs our model and then changes its answers."""
+    """Return a candidate that runs our model and then changes its answers."""
 
     def start(module, example):
         answer = unchanged(module, example)
@@ -152,7 +152,7 @@ def test_multiply_adds_are_those_of_the_model(bench):
     assert bench.macs == patches + qkv + attention + proj + mlp + head
 
 
-def test_the_page_tells_command_machine_and_every_contender(bench):
+def test_the_page_tells_command_machine_and_every_candidate(bench):
     text = page(bench)
     assert text.startswith(f"# vit_tiny_patch16_224, fp32, {bench.date[:10]}\n") and "`vitrail bench small`" in text
     for words in ("Processor: ", "torch " + torch.__version__.split("+")[0], "Batch 2", "GEU", "linear 2 x 3 x 4"):
@@ -310,7 +310,7 @@ def test_caches_are_empty_at_first_and_kept_for_the_second_process(monkeypatch, 
     line = f"""cache=$TORCHINDUCTOR_CACHE_DIR
 if [ -e $cache ]; then echo '{report % 1}'; else mkdir -p $cache; echo '{report % 9}'; fi"""
     become(line, monkeypatch, tmp_path)
-    for _ in range(2):  # and nothing is left for the next contender
+    for _ in range(2):  # and nothing is left for the next candidate
         begun = alone(SMALL, "vitrail", "x")
         assert (begun.first, begun.again) == (9, 1)
 

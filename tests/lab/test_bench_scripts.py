@@ -174,7 +174,7 @@ TRAINING = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch",
 
 @pytest.fixture
 def training(benchmarks, monkeypatch):
-    """The benchmark of a training step, its contenders in this process and its allocator left alone."""
+    """The benchmark of a training step, its candidates in this process and its allocator left alone."""
     training = benchmarks("training")
 
     class Here:

@@ -12,7 +12,7 @@ times = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=30)
 
 
 class FakeClock:
-    """A clock that moves only when a contender works."""
+    """A clock that moves only when a candidate works."""
 
     def __init__(self) -> None:
         self.now, self.log = 0.0, []
@@ -21,7 +21,7 @@ class FakeClock:
         return self.now
 
     def worker(self, name: str, seconds):
-        """Return a contender that takes `seconds`, or what a function of the time says."""
+        """Return a candidate that takes `seconds`, or what a function of the time says."""
 
         def work() -> None:
             self.log.append(name)
@@ -86,7 +86,7 @@ def test_p95_looks_at_single_calls_and_the_median_at_rounds():
 
 def test_progress_is_told_after_each_round():
     told: list[int] = []
-    alternate({"a": lambda: None}, rounds=3, seconds=0.0, tell=told.append)
+    alternate({"a": lambda: None}, rounds=3, seconds=0.0, on_round=told.append)
     assert told == [1, 2, 3]
 
 

@@ -75,7 +75,7 @@ class Bench:
         from vitrail.lab.model_loading import pick_device
 
         peers = _listed(self.peers)
-        contenders = find_candidates(() if peers == ("none",) else peers)
+        candidates = find_candidates(() if peers == ("none",) else peers)
         plan = BenchPlan(
             batches=_sizes(self.batch),
             precision=self.precision,
@@ -89,7 +89,7 @@ class Bench:
         )
         self._check_out()
         subject = ModelSpec(self.model, self.weights, self.imgsz, self.set, pick_device(self.device).type)
-        result = run_bench(subject, contenders, plan, _command(), tell=lambda line: print(line, file=sys.stderr))
+        result = run_bench(subject, candidates, plan, _command(), on_message=lambda line: print(line, file=sys.stderr))
         self._show(result)
         return 0 if result.sound else 1
 

@@ -56,7 +56,7 @@ class EvaluateVerb:
 
     def run(self) -> int:
         """Evaluate, print, write, and return the exit code."""
-        from vitrail.atomic_io import refuse_unwritable
+        from vitrail.atomic_io import check_writable
         from vitrail.cli.progress import progress_bar
         from vitrail.lab.model_loading import find_model, task_of
         from vitrail.tasks import find_task
@@ -65,7 +65,7 @@ class EvaluateVerb:
         disable_malloc_trim()  # as in `vitrail predict`
         for path in (self.out, self.report):
             if path is not None:
-                refuse_unwritable(path)
+                check_writable(path)
         task, options = find_task(task_of_model([self.model])), self
         samples = task.open_split(self.data, self.split)
         model = find_model(self.model, self.weights, self.device)

@@ -12,7 +12,7 @@ from vitrail.errors import VitrailError
 from vitrail.lab.bench.candidate import Candidate, foreign
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.registry import CONTENDERS
+from vitrail.lab.bench.registry import CANDIDATES
 from vitrail.training.host_memory import peak_of
 
 CALLS = 5  # calls after the first, for the running memory
@@ -25,9 +25,9 @@ def begin(task: dict[str, Any]) -> dict[str, Any]:
         task: `subject`, `name` of the candidate, its `way`, `batch`, `precision`, `threads`.
     """
     torch.set_num_threads(task["threads"])
-    contender = next(one for one in CONTENDERS if one.name == task["name"])
-    with nullcontext() if contender.ours else foreign(contender.name):
-        begun = _Begun(contender, task)
+    candidate = next(one for one in CANDIDATES if one.name == task["name"])
+    with nullcontext() if candidate.ours else foreign(candidate.name):
+        begun = _Begun(candidate, task)
         peak = peak_of(begun.start, begun.images.device)
         return {"seconds": begun.seconds, "peak": peak, "running": peak_of(begun.go_on, begun.images.device)}
 
@@ -35,12 +35,12 @@ def begin(task: dict[str, Any]) -> dict[str, Any]:
 class _Begun:
     """A single candidate: only its own module is in memory at the start, so that no second copy of the model counts."""
 
-    def __init__(self, contender: Candidate, task: dict[str, Any]):
+    def __init__(self, candidate: Candidate, task: dict[str, Any]):
         subject = ModelSpec(**task["subject"])
         model = subject.build()
         self.images = blotches(task["batch"], model.config.in_channels, model.preprocess.size).to(subject.device)
         clock = perf_counter()
-        ways = contender.open(model, self.images, task["precision"])  # brings the engine's libraries up
+        ways = candidate.open(model, self.images, task["precision"])  # brings the engine's libraries up
         self.seconds = perf_counter() - clock
         [self.way] = [one for one in ways if one.name == task["way"]]
         self.modules = [self.way.build(model, self.images)]

@@ -53,31 +53,31 @@ class Timings:
 
 
 def alternate(
-    contenders: Mapping[str, Callable[[], object]],
+    candidates: Mapping[str, Callable[[], object]],
     rounds: int = 7,
     seconds: float = 0.5,
     most: int = 200,
     clock: Clock = perf_counter,
-    tell: Callable[[int], None] = lambda done: None,
+    on_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Timings]:
     """Time candidates in interleaved turns.
 
     The first call of a turn warms the caches and is not counted, unless it alone fills the turn.
 
     Args:
-        contenders: the functions to time, by name; a call must block until its work is done.
+        candidates: the functions to time, by name; a call must block until its work is done.
         rounds: number of rounds.
         seconds: minimum length of a turn; at least one call is counted.
         most: maximum number of counted calls in a turn.
         clock: returns the time in seconds.
-        tell: called after each round with the number of finished rounds.
+        on_round: called after each round with the number of finished rounds.
     """
-    names = list(contenders)
+    names = list(candidates)
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     for number in range(rounds):
         for name in rotated(names, number):
-            times[name].append(_turn(contenders[name], seconds, most, clock))
-        tell(number + 1)
+            times[name].append(_turn(candidates[name], seconds, most, clock))
+        on_round(number + 1)
     return {name: Timings(tuple(turns)) for name, turns in times.items()}
 
 

@@ -42,7 +42,7 @@ class Prepared(NamedTuple):
 
 
 def prepare_candidate(
-    contender: Candidate,
+    candidate: Candidate,
     model: nn.Module,
     example: Tensor,
     precision: str,
@@ -52,7 +52,7 @@ def prepare_candidate(
     """Build every variant of a candidate and keep those that may be the fastest.
 
     Args:
-        contender: the candidate.
+        candidate: the candidate.
         model: our model, in fp32 and evaluation mode; it is not modified.
         example: a batch of the shape of the benchmark.
         precision: `fp32` or `bf16`.
@@ -64,11 +64,11 @@ def prepare_candidate(
     """
     answers: dict[str, Answer] = {}
     others: dict[str, str] = {}
-    for way in contender.open(model, example, precision):
+    for way in candidate.open(model, example, precision):
         try:
-            if contender.fragile:
+            if candidate.fragile:
                 probe(way)
-            answers[way.name] = first_output(contender, way, model, example)
+            answers[way.name] = first_output(candidate, way, model, example)
         except VitrailError as error:
             others[way.name] = str(error)
     if not answers:
@@ -84,13 +84,13 @@ def prepare_candidate(
     return Prepared({name: answers[name] for name in (best, *slower) if name not in others}, others)
 
 
-def first_output(contender: Candidate, way: Variant, model: nn.Module, example: Tensor) -> Answer:
+def first_output(candidate: Candidate, way: Variant, model: nn.Module, example: Tensor) -> Answer:
     """Build one variant and run it once.
 
     Raises:
         Unavailable: another library failed; exceptions of Vitrail are raised unchanged.
     """
-    with nullcontext() if contender.ours else foreign(contender.name):
+    with nullcontext() if candidate.ours else foreign(candidate.name):
         answer = way.prepare(model, example)
         answer(example)
     return answer

@@ -20,15 +20,15 @@ def find_candidates(peers: tuple[str, ...]) -> list[Candidate]:
         VitrailError: a name is unknown.
 
     Example:
-        >>> [contender.name for contender in find_candidates(("openvino",))]
+        >>> [candidate.name for candidate in find_candidates(("openvino",))]
         ['vitrail', 'vitrail-optimized', 'openvino']
     """
-    named = {contender.name: contender for contender in CONTENDERS}
+    named = {candidate.name: candidate for candidate in CANDIDATES}
     theirs = [name for name in named if not named[name].ours]
     for name in peers:
         if name not in theirs:
             raise unknown("peer", name, theirs)
-    return [contender for contender in CONTENDERS if contender.ours or contender.name in peers]
+    return [candidate for candidate in CANDIDATES if candidate.ours or candidate.name in peers]
 
 
 def _copy(model: nn.Module, example: Tensor) -> nn.Module:
@@ -58,7 +58,7 @@ def _optimized(model: nn.Module, example: Tensor, precision: Any) -> list[Varian
     return [Variant("optimized in int8" if precision == "int8" else "optimized", _copy, start)]
 
 
-CONTENDERS = (
+CANDIDATES = (
     Candidate("vitrail", _eager(_copy), ours=True),
     Candidate("vitrail-optimized", _optimized, ours=True, int8=True),
     Candidate("vitrail-compiled", _compiled(_copy)),

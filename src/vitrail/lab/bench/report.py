@@ -11,9 +11,9 @@ from vitrail.tasks.table import Table
 _MIB = 1 << 20
 
 HOW = (
-    "All contenders hold the same weights and run in one process, turn by turn, in an order that rotates; a figure is"
+    "All candidates hold the same weights and run in one process, turn by turn, in an order that rotates; a figure is"
     " the median over the rounds and ± half the distance of its quartiles, a ratio is taken within each round.",
-    "Of each contender the fastest of its ways counts; all that came near it in a short trial had turns of their own.",
+    "Of each candidate the fastest of its ways counts; all that came near it in a short trial had turns of their own.",
     "GEU is a model's FLOP rate (two a multiply-add) over the rate of the machine's fastest matrix product in the same"
     " precision (for int8 in bf16), measured in the same rounds.",
     "Errors are against our model in fp32 as it was created: the largest difference of two logits, as a share of the"
@@ -105,7 +105,7 @@ def _against_best(phase: Phase) -> str | None:
 
 def _speeds(bench: BenchResult, phase: Phase) -> Table:
     rate = bench.product_rate(phase)
-    columns = ["contender", "way", "img/s", "ms", "p95 ms", "ours is × as fast", "GEU", "error", "same class", "agrees"]
+    columns = ["candidate", "way", "img/s", "ms", "p95 ms", "ours is × as fast", "GEU", "error", "same class", "agrees"]
     rows = [_row(bench, phase, entry) for entry in sorted(phase.entries, key=lambda e: e.turns.spread.median)]
     notes = [f"Rate of the fastest product: {rate.median / 1e9:,.0f} ±{rate.noise:.0%} Gflop/s."]
     notes += [f"{name} did not take part: {why}" for name, why in phase.absent.items()]
@@ -141,7 +141,7 @@ def _same_class(same: Agreement) -> str:
 
 
 def _starts(bench: BenchResult) -> Table:
-    columns = ["contender", "way", "batch", "first s", "again s", "until first MB", "then MB"]
+    columns = ["candidate", "way", "batch", "first s", "again s", "until first MB", "then MB"]
     rows = []
     for start in bench.starts:
         seconds = [f"{value:.2f}" if value is not None else "" for value in (start.first, start.again)]

@@ -28,9 +28,9 @@ from vitrail.lab.matmul_peak import Product, best_product
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
 """What the machine's fastest product is looked for in; int8 is measured against that in bf16."""
 
-_PRODUCT = "the machine's product"  # takes its turns with the contenders
+_PRODUCT = "the machine's product"  # takes its turns with the candidates
 
-Tell = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,19 @@ class BenchPlan:
 
 def run_bench(
     subject: ModelSpec,
-    contenders: Sequence[Candidate],
+    candidates: Sequence[Candidate],
     plan: BenchPlan,
     command: str = "",
-    tell: Tell = lambda line: None,
+    on_message: OnMessage = lambda line: None,
 ) -> BenchResult:
     """Benchmark a model against its peers.
 
     Args:
         subject: the model.
-        contenders: the candidates, at least one of ours.
+        candidates: the candidates, at least one of ours.
         plan: the settings.
         command: the command line, for the report.
-        tell: called with each progress message.
+        on_message: called with each progress message.
 
     Raises:
         VitrailError: the model or the images are not available.
@@ -95,10 +95,10 @@ def run_bench(
         model = subject.build()
         macs, unknown = counted_macs(model, model.preprocess.size)  # fail before minutes of measuring
         if unknown:
-            tell(f"There will be no GEU. {unknown}")
-        stage = _Stage.of(model, subject, plan, tell)
-        phases = tuple(stage.phase(contenders, batch) for batch in plan.batches)
-        starts = tuple(_starts(subject, phases[0], plan, threads, tell)) if plan.starts else ()
+            on_message(f"There will be no GEU. {unknown}")
+        stage = _Stage.of(model, subject, plan, on_message)
+        phases = tuple(stage.phase(candidates, batch) for batch in plan.batches)
+        starts = tuple(_starts(subject, phases[0], plan, threads, on_message)) if plan.starts else ()
         return BenchResult(
             name=model.variant,
             subject=subject.to_dict(),
@@ -158,76 +158,76 @@ class _Stage:
     checked: str
     product: Product
     plan: BenchPlan
-    tell: Tell
+    on_message: OnMessage
 
     @classmethod
-    def of(cls, model: Any, subject: ModelSpec, plan: BenchPlan, tell: Tell) -> "_Stage":
+    def of(cls, model: Any, subject: ModelSpec, plan: BenchPlan, on_message: OnMessage) -> "_Stage":
         pictures, checked = _pictures(model, plan)
         pictures = pictures.to(subject.device)
-        tell(f"asking the model in fp32 about {checked}")
+        on_message(f"asking the model in fp32 about {checked}")
         expected = ask_all(unchanged(model, pictures), pictures, min(8, len(pictures)))
-        tell("looking for the machine's fastest product")
+        on_message("looking for the machine's fastest product")
         product = best_product(DTYPES[plan.precision], subject.device)
-        return cls(subject, torch.get_num_threads(), model, pictures, expected, checked, product, plan, tell)
+        return cls(subject, torch.get_num_threads(), model, pictures, expected, checked, product, plan, on_message)
 
-    def phase(self, contenders: Sequence[Candidate], batch: int) -> Phase:
+    def phase(self, candidates: Sequence[Candidate], batch: int) -> Phase:
         """Prepare all candidates for one batch size, time them, and compare the outputs."""
         example = _of_size(self.pictures, batch)
         joined: dict[Candidate, Prepared] = {}
         absent: dict[str, str] = {}
-        for contender in contenders:
-            self.tell(f"batch {batch}: preparing {contender.name}")
+        for candidate in candidates:
+            self.on_message(f"batch {batch}: preparing {candidate.name}")
             try:
-                joined[contender] = prepare_candidate(
-                    contender, self.model, example, self.plan.precision, partial(self._probe, contender, example)
+                joined[candidate] = prepare_candidate(
+                    candidate, self.model, example, self.plan.precision, partial(self._probe, candidate, example)
                 )
             except VitrailError as error:
-                absent[contender.name] = str(error)
+                absent[candidate.name] = str(error)
         calls = {
-            _seat(contender, way): partial(answer, example)
-            for contender, ready in joined.items()
+            _seat(candidate, way): partial(answer, example)
+            for candidate, ready in joined.items()
             for way, answer in ready.ways.items()
         }
         turns = alternate(
             {**calls, _PRODUCT: self.product.run},
             self.plan.rounds,
             self.plan.seconds,
-            tell=lambda done: self.tell(f"batch {batch}: round {done} of {self.plan.rounds} is over"),
+            on_round=lambda done: self.on_message(f"batch {batch}: round {done} of {self.plan.rounds} is over"),
         )
-        self.tell(f"batch {batch}: comparing answers")
+        self.on_message(f"batch {batch}: comparing answers")
         entries: list[Entry] = []
-        for contender, ready in joined.items():
+        for candidate, ready in joined.items():
             try:
-                entries.append(self._entry(contender, ready, turns, batch))
+                entries.append(self._entry(candidate, ready, turns, batch))
             except VitrailError as error:
-                absent[contender.name] = str(error)
+                absent[candidate.name] = str(error)
         del joined, calls
         _forget_programs()
         return Phase(batch, tuple(entries), absent, turns[_PRODUCT])
 
-    def _probe(self, contender: Candidate, example: Tensor, way: Variant) -> None:
+    def _probe(self, candidate: Candidate, example: Tensor, way: Variant) -> None:
         """Try a variant in a subprocess."""
         task = {"batch": len(example), "precision": self.plan.precision, "threads": self.threads}
-        try_alone(self.subject, contender.name, way.name, **task)
+        try_alone(self.subject, candidate.name, way.name, **task)
 
-    def _entry(self, contender: Candidate, ready: Prepared, turns: dict[str, Timings], batch: int) -> Entry:
+    def _entry(self, candidate: Candidate, ready: Prepared, turns: dict[str, Timings], batch: int) -> Entry:
         """Keep a candidate's fastest variant, and compare its outputs with the reference."""
-        taken = {way: turns[_seat(contender, way)] for way in ready.ways}
+        taken = {way: turns[_seat(candidate, way)] for way in ready.ways}
         best = min(taken, key=lambda way: taken[way].spread.median)
         others = {
             way: f"{taken[best].times_as_fast(slower).median:.2f} times its time"
             for way, slower in taken.items()
             if way != best
         }
-        with nullcontext() if contender.ours else foreign(contender.name):
+        with nullcontext() if candidate.ours else foreign(candidate.name):
             got = ask_all(ready.ways[best], self.pictures, batch)
-            agreement = compare(got, self.expected, contender.precision(self.plan.precision), self.subject.trained)
-        return Entry(contender.name, contender.ours, best, others | ready.others, taken[best], agreement)
+            agreement = compare(got, self.expected, candidate.precision(self.plan.precision), self.subject.trained)
+        return Entry(candidate.name, candidate.ours, best, others | ready.others, taken[best], agreement)
 
 
-def _seat(contender: Candidate, way: str) -> str:
+def _seat(candidate: Candidate, way: str) -> str:
     """Return the unique name of a candidate's variant."""
-    return f"{contender.name}: {way}"
+    return f"{candidate.name}: {way}"
 
 
 def _pictures(model: Any, plan: BenchPlan) -> tuple[Tensor, str]:
@@ -238,10 +238,12 @@ def _pictures(model: Any, plan: BenchPlan) -> tuple[Tensor, str]:
     return drawn, f"{plan.check} drawn pictures"
 
 
-def _starts(subject: ModelSpec, phase: Phase, plan: BenchPlan, threads: int, tell: Tell) -> Iterator[ColdStart]:
+def _starts(
+    subject: ModelSpec, phase: Phase, plan: BenchPlan, threads: int, on_message: OnMessage
+) -> Iterator[ColdStart]:
     """Measure the cold start of every candidate of a phase."""
     for entry in phase.entries:
-        tell(f"first answer of {entry.name}, in a process of its own")
+        on_message(f"first answer of {entry.name}, in a process of its own")
         yield measure_start(
             subject,
             entry.name,

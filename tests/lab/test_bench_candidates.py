@@ -12,7 +12,7 @@ from vitrail.lab.bench.candidate import Candidate, CandidateUnavailable, Variant
 from vitrail.lab.bench.libraries import PEERS
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.prepare import prepare_candidate
-from vitrail.lab.bench.registry import CONTENDERS, find_candidates
+from vitrail.lab.bench.registry import CANDIDATES, find_candidates
 from vitrail.models import create_model
 
 MODEL, EXAMPLE = nn.Flatten(), torch.zeros(2, 3, 4, 4)
@@ -24,7 +24,7 @@ def as_it_is(model, example):
 
 
 class FakeClock:
-    """A clock that contenders move."""
+    """A clock that candidates move."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -42,8 +42,8 @@ class FakeClock:
         return Variant(name, as_it_is, lambda module, example: answer)
 
 
-def contender(*ways: Variant, **facts) -> Candidate:
-    """Return a contender with these ways."""
+def candidate(*ways: Variant, **facts) -> Candidate:
+    """Return a candidate with these ways."""
     return Candidate("they", lambda model, example, precision: list(ways), **facts)
 
 
@@ -57,7 +57,7 @@ def failing(error: Exception) -> Variant:
 
 
 def test_what_is_not_installed_is_named_with_its_cure():
-    one = contender(needs=("torch", "no_such_engine"))
+    one = candidate(needs=("torch", "no_such_engine"))
     with pytest.raises(CandidateUnavailable) as told:
         one.open(MODEL, EXAMPLE, "fp32")
     assert str(told.value) == "no_such_engine is not installed: pip install 'vitrail[bench]' brings it."
@@ -68,14 +68,14 @@ def test_the_ways_that_may_be_the_fastest_are_kept_and_the_others_told():
     ways = [
         clock.way(name, seconds) for name, seconds in {"slow": 0.5, "near": 0.28, "fast": 0.25, "slower": 1}.items()
     ]
-    ready = prepare_candidate(contender(*ways), MODEL, EXAMPLE, "fp32", clock=clock)
+    ready = prepare_candidate(candidate(*ways), MODEL, EXAMPLE, "fp32", clock=clock)
     assert ready.way == "fast" and list(ready.ways) == ["fast", "near"]
     assert ready.others == {"slow": "2.00 times its time in a trial", "slower": "4.00 times its time in a trial"}
 
 
 def test_a_way_that_fails_leaves_the_others():
     ready = prepare_candidate(
-        contender(failing(RuntimeError("no\nkernel")), FakeClock().way("good", 1.0)), MODEL, EXAMPLE, ""
+        candidate(failing(RuntimeError("no\nkernel")), FakeClock().way("good", 1.0)), MODEL, EXAMPLE, ""
     )
     assert ready.way == "good" and ready.others == {"broken": "they failed: RuntimeError: no"}
 
@@ -89,15 +89,15 @@ def test_each_way_of_a_fragile_contender_is_probed_first():
             raise CandidateUnavailable("its process died")
 
     ways = Variant("deadly", as_it_is, lambda module, example: pytest.fail("taken")), FakeClock().way("good", 1.0)
-    ready = prepare_candidate(contender(*ways, fragile=True), MODEL, EXAMPLE, "fp32", probe)
+    ready = prepare_candidate(candidate(*ways, fragile=True), MODEL, EXAMPLE, "fp32", probe)
     assert asked == ["deadly", "good"] and ready.way == "good" and ready.others == {"deadly": "its process died"}
-    prepare_candidate(contender(*ways[1:]), MODEL, EXAMPLE, "fp32", probe)
+    prepare_candidate(candidate(*ways[1:]), MODEL, EXAMPLE, "fp32", probe)
     assert asked == ["deadly", "good"]  # the others run in this process at once
 
 
 def test_a_contender_without_a_way_that_works_says_why():
     with pytest.raises(CandidateUnavailable, match="they failed: OSError: gone"):
-        prepare_candidate(contender(failing(OSError("gone"))), MODEL, EXAMPLE, "fp32")
+        prepare_candidate(candidate(failing(OSError("gone"))), MODEL, EXAMPLE, "fp32")
 
 
 def test_what_fails_when_it_is_first_asked_counts_as_failing():
@@ -105,17 +105,17 @@ def test_what_fails_when_it_is_first_asked_counts_as_failing():
         raise RuntimeError("only now")
 
     with pytest.raises(CandidateUnavailable, match="only now"):
-        prepare_candidate(contender(Variant("late", as_it_is, lambda module, example: answer)), MODEL, EXAMPLE, "fp32")
+        prepare_candidate(candidate(Variant("late", as_it_is, lambda module, example: answer)), MODEL, EXAMPLE, "fp32")
 
 
 def test_a_bug_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        prepare_candidate(contender(failing(ZeroDivisionError()), ours=True), MODEL, EXAMPLE, "fp32")
+        prepare_candidate(candidate(failing(ZeroDivisionError()), ours=True), MODEL, EXAMPLE, "fp32")
 
 
 def test_a_reason_of_ours_is_a_reason():
     with pytest.raises(CandidateUnavailable, match="not this machine"):
-        prepare_candidate(contender(failing(VitrailError("not this machine")), ours=True), MODEL, EXAMPLE, "fp32")
+        prepare_candidate(candidate(failing(VitrailError("not this machine")), ours=True), MODEL, EXAMPLE, "fp32")
 
 
 def test_a_failure_of_another_library_is_one_line():
@@ -130,12 +130,12 @@ def test_an_unknown_peer_gets_the_nearest():
 
 
 def test_ours_always_take_part_and_are_no_peers():
-    assert {one.name for one in find_candidates(())} == {one.name for one in CONTENDERS if one.ours}
+    assert {one.name for one in find_candidates(())} == {one.name for one in CANDIDATES if one.ours}
     with pytest.raises(VitrailError, match="Unknown peer 'vitrail'"):
         find_candidates(("vitrail",))
 
 
-OPTIMIZED = next(one for one in CONTENDERS if one.name == "vitrail-optimized")
+OPTIMIZED = next(one for one in CANDIDATES if one.name == "vitrail-optimized")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
@@ -173,7 +173,7 @@ def test_in_int8_everybody_else_runs_in_bf16():
     for precision, theirs in (("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16")):
         they.open(MODEL, EXAMPLE, precision)
         assert asked["they"] == they.precision(precision) == theirs
-    assert [one.name for one in CONTENDERS if one.precision("int8") == "int8"] == ["vitrail-optimized"]
+    assert [one.name for one in CANDIDATES if one.precision("int8") == "int8"] == ["vitrail-optimized"]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_engines_give_the_same_answers():
     model = ModelSpec("vit_tiny_patch16_224", imgsz=32).build()
     images = torch.randn(2, 3, 32, 32)
     expected = model(images)
-    for one in CONTENDERS:
+    for one in CANDIDATES:
         if one.fragile:
             for way in one.open(model, images, "fp32"):
                 got = way.prepare(model, images)(images)
