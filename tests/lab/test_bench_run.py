@@ -19,7 +19,7 @@ from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.report import page, ratio, tables, verdict
 from vitrail.lab.bench.result import Entry, Phase
-from vitrail.lab.bench.runner import ask_all, run_bench, use_threads
+from vitrail.lab.bench.runner import BenchPlan, ask_all, run_bench, use_threads
 from vitrail.lab.bench.torch_runners import unchanged
 from vitrail.lab.matmul_peak import Product
 from vitrail.models import create_model
