@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from vitrail import __version__
-from vitrail.atomic_io import flush_folder, make_folder, write_file
+from vitrail.atomic_io import check_writable_folder, flush_folder, make_folder, write_file
 from vitrail.errors import DataError, VitrailError
 from vitrail.training.config import RUNTIME, RunConfig
 from vitrail.training.config_io import read_values
@@ -78,7 +78,7 @@ def refuse_folder(config: RunConfig, begun: Path | None) -> None:
             )
         if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
             raise VitrailError(f"{folder} is taken by other files. Choose another --out.")
-    refuse_unwritable_folder(begun or config.out or BASE / config.task)
+    check_writable_folder(begun or config.out or BASE / config.task)
 
 
 def new_folder(config: RunConfig) -> Path:
