@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.fused.accuracy import compare
-from vitrail.lab.bench.candidate import Answer, foreign
+from vitrail.lab.bench.candidate import Answer, CandidateUnavailable, foreign
 from vitrail.lab.bench.inputs import blotches
 from vitrail.lab.bench.model_spec import ModelSpec
 from vitrail.lab.bench.prepare import prepare_candidate
@@ -64,7 +64,7 @@ def check_natten() -> None:
     """Say why NATTEN cannot take part, if it cannot.
 
     Raises:
-        Unavailable: it is not installed.
+        CandidateUnavailable: it is not installed.
     """
     if find_spec("natten") is None:
         raise CandidateUnavailable("natten is not installed: pip install natten brings it.")

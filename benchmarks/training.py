@@ -87,7 +87,7 @@ def build(name: str, options: Namespace) -> Step:
     """Build a candidate, ready for its first step.
 
     Raises:
-        Unavailable: timm has no such model.
+        CandidateUnavailable: timm has no such model.
     """
     ours = ModelSpec(options.model[0], imgsz=options.imgsz, set=("drop_path=0", *options.set)).build()
     images = blotches(options.batch, ours.config.in_channels, ours.preprocess.size)

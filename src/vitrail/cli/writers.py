@@ -76,7 +76,7 @@ class TableWriter:
         """Print the table."""
         if self.results:
             table = self.predictor.table(self.results)
-            print_table(table.columns, [[shown(cell) for cell in row] for row in table.rows], right=table.right)
+            print_table(table.columns, [[printable(cell) for cell in row] for row in table.rows], right=table.right)
 
     def close(self) -> None:
         """Do nothing."""
@@ -95,7 +95,7 @@ class CsvLines:
     def add(self, result: Result) -> None:
         """Write a row."""
         cells = () if result.error is not None else result.cells()
-        self._writer.writerow([shown(result.path), result.error or "", *cells, *[""] * (self._width - len(cells))])
+        self._writer.writerow([printable(result.path), result.error or "", *cells, *[""] * (self._width - len(cells))])
 
     def finish(self, order: Iterable[str]) -> None:
         """Do nothing."""
