@@ -27,6 +27,7 @@ from vitrail.fused.accuracy import compare
 from vitrail.grid import Grid
 from vitrail.kernels.window import window
 from vitrail.kernels.window.reference import cut as cut_windows
+from vitrail.lab.bench.candidate import CandidateUnavailable
 from vitrail.lab.bench.interleaved_timing import Timings
 from vitrail.lab.bench.libraries import from_timm
 from vitrail.lab.bench.report import ratio

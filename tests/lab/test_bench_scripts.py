@@ -181,7 +181,7 @@ def training(benchmarks, monkeypatch):
         def __init__(self, name, model, options):
             try:
                 self.step = training.build(name, argparse.Namespace(**{**vars(options), "model": [model]}))
-            except training.Unavailable as error:
+            except training.CandidateUnavailable as error:
                 self.said = {"missing": str(error)}
             else:
                 self.said = {**training.warm_up(self.step), "peak": 7 << 20, "held": 2 << 20}
@@ -256,7 +256,7 @@ def test_what_is_missing_is_told(benchmarks, monkeypatch, capsys):
     training = benchmarks("training")
 
     def missing(name, options):
-        raise training.Unavailable("timm has no such model.")
+        raise training.CandidateUnavailable("timm has no such model.")
 
     monkeypatch.setattr(training, "build", missing)
     assert training.main([*TRAINING, "--alone", "timm"]) == 0
