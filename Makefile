@@ -9,6 +9,9 @@ SOURCES := src tests benchmarks recipes
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
+# Without bytecode each of the hundreds of processes that tests start compiles torch again: 5 s instead of 2.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help env demo test test-all check format lint types layers docs constraints clean
 
 help:  ## Say what can be made
@@ -19,7 +22,7 @@ env: $(READY)  ## Make the environment in .venv (once)
 $(READY): $(CONSTRAINTS) pyproject.toml requirements/python
 	@sh requirements/python $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check "uv>=0.9"
-	$(PY) -m uv pip install --python $(PY) --require-hashes -r $(CONSTRAINTS)
+	$(PY) -m uv pip install --python $(PY) --compile-bytecode --require-hashes -r $(CONSTRAINTS)
 	$(PY) -m uv pip install --python $(PY) --no-deps --no-build-isolation -e .
 	@touch $@
 
