@@ -125,7 +125,7 @@ class FoldedClassPlace:
         return tokens[:, :1].contiguous(), tokens[:, 1:].contiguous(), places
 
 
-class MapTokens:
+class PositionMap:
     """Position table stored as a square map `(1, C, s, s)`; ours is `(1, s^2, C)`."""
 
     def read(self, *theirs: Tensor) -> Tensors:

@@ -2,7 +2,7 @@
 
 from vitrail.weights.formats.vit import BLOCK, POSITION, TOKENS
 from vitrail.weights.keymap import Format, Rule
-from vitrail.weights.transforms import MapTokens, Sections, UnusedZeros
+from vitrail.weights.transforms import PositionMap, Sections, UnusedZeros
 
 _PATCHES, _STEM = "backbone.embedding.patches", "backbone.embedding.project"
 _INNER, _OUTER = BLOCK + ".inner", BLOCK + ".outer"
@@ -37,7 +37,7 @@ _ENDS = (
 
 _TIMM = (
     Rule("pixel_embed.proj.{weight|bias}", _PATCHES + ".conv.{weight|bias}"),
-    Rule("pixel_pos", _PATCHES + ".position", MapTokens()),
+    Rule("pixel_pos", _PATCHES + ".position", PositionMap()),
     Rule("patch_pos", POSITION),
     *_projections("norm1_proj", "norm2_proj"),
     *_branches(("norm_in", "attn_in", "norm_mlp_in", "mlp_in"), _INNER),
