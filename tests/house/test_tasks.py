@@ -14,6 +14,7 @@ ALLOWED = {
     "lab/bench": "compares classifiers of other libraries",
     "weights/metadata.py": "reads the class names that other libraries write into their checkpoints",
     "weights/from_checkpoint.py": "gives them to the model",
+    "weights/infer_config.py": "names the kinds of heads of a BERT",
     "weights/huggingface.py": "writes them for transformers",
 }
 """Files with a reason to name what others may not."""

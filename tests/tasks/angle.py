@@ -23,8 +23,9 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.models import create_model, find
 from vitrail.tasks import options
 from vitrail.tasks.options import Options, Range, check_ranges
+from vitrail.tasks.results import ImageExample, MetricCard, ReportSection
 from vitrail.tasks.table import Table
-from vitrail.tasks.task import ImageExample, MetricCard, MetricSpec, RunSpec, Section, Share
+from vitrail.tasks.task import MetricSpec, RunSpec, Share
 
 SIDE = 16
 
@@ -45,7 +46,7 @@ class TrainOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(options.PredictOptions):
+class PredictOptions(options.PredictionOptions):
     """Options of a prediction."""
 
     digits: int = 1
@@ -53,7 +54,7 @@ class PredictOptions(options.PredictOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(options.EvaluateOptions):
+class EvaluateOptions(options.EvaluationOptions):
     """Options of an evaluation."""
 
 
@@ -262,8 +263,8 @@ class AngleEvaluation:
     def cards(self) -> list[MetricCard]:
         return [MetricCard("Mean error", f"{self.degrees:.1f}°", f"{self.samples} digits")]
 
-    def sections(self) -> list[Section]:
-        return [Section("Errors", Markup("<p>Off by {}°.</p>").format(round(self.degrees, 1)))]
+    def sections(self) -> list[ReportSection]:
+        return [ReportSection("Errors", Markup("<p>Off by {}°.</p>").format(round(self.degrees, 1)))]
 
     def images_to_explain(self) -> list[ImageExample]:
         return []

@@ -13,7 +13,7 @@ from vitrail.cli.task_flags import join_options, task_of_model
 from vitrail.tasks import find_options
 
 if TYPE_CHECKING:
-    from vitrail.tasks.task import Evaluation
+    from vitrail.tasks.results import Evaluation
 
 EXAMPLES = """
 vitrail evaluate runs/classify/digits digits

@@ -13,7 +13,7 @@ from vitrail.cli.table import print_table
 from vitrail.data.image_io import printable
 from vitrail.errors import VitrailError
 from vitrail.lab.jsonl import ResultFile, to_line
-from vitrail.tasks.task import Predictor, Result
+from vitrail.tasks.results import Predictor, Result
 
 SUFFIXES = (".jsonl", ".json", ".csv")
 

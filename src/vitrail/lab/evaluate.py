@@ -5,7 +5,7 @@ from typing import Any
 
 from vitrail.lab.model_loading import ModelSource, find_model, task_of
 from vitrail.tasks import find_options, find_task
-from vitrail.tasks.task import Notify, Progress
+from vitrail.tasks.results import Notify, Progress
 
 
 def evaluate(

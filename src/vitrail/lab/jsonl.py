@@ -11,7 +11,7 @@ import torch
 
 from vitrail.atomic_io import full_disk
 from vitrail.errors import DataError, VitrailError
-from vitrail.tasks.task import Predictor, Result
+from vitrail.tasks.results import Predictor, Result
 
 
 def job_of(model: Any, predictor: Predictor) -> str:

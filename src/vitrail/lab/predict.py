@@ -8,7 +8,7 @@ from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.errors import DataError, VitrailError
 from vitrail.lab.model_loading import ModelSource, find_model, task_of
 from vitrail.tasks import find_options, find_task
-from vitrail.tasks.task import Notify, Predictor
+from vitrail.tasks.results import Notify, Predictor
 
 
 def predict(

@@ -15,7 +15,7 @@ from vitrail.lab.curves import curves
 from vitrail.lab.explain_section import look_inside
 from vitrail.lab.run_folder import Run, read_run, task_of_config
 from vitrail.tasks.formatting import duration, format_value, human_count
-from vitrail.tasks.task import MetricCard
+from vitrail.tasks.results import MetricCard
 from vitrail.training.config import config_class
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from vitrail.atomic_io import write_file
 from vitrail.errors import DataError
 from vitrail.tasks import DEFAULT, find_task
-from vitrail.tasks.task import Evaluation
+from vitrail.tasks.results import Evaluation
 
 
 def save_evaluation(evaluation: Evaluation, path: str | PathLike[str]) -> Path:

@@ -29,7 +29,7 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(Options):
+class PredictionOptions(Options):
     """Options of every prediction."""
 
     batch: int = 32
@@ -41,7 +41,7 @@ class PredictOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(Options):
+class EvaluationOptions(Options):
     """Options of every evaluation."""
 
     batch: int = 64

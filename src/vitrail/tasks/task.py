@@ -5,17 +5,13 @@ A task is a package of `tasks/` (`options.py` without torch, `task.py` with `TAS
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from threading import Event
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from markupsafe import Markup
-from PIL import Image
 from torch import Tensor, nn
 
 from vitrail.tasks.formatting import percent
-from vitrail.tasks.table import Table
+from vitrail.tasks.results import Evaluation, Notify, Predictor, Progress
 
 
 class MetricSpec(NamedTuple):
@@ -87,7 +83,7 @@ class RunSpec(NamedTuple):
     seed: int
 
 
-class Batch(Protocol):
+class TaskBatch(Protocol):
     """Data of one optimizer step; only its task knows the contents."""
 
     @property
@@ -100,15 +96,15 @@ class Batch(Protocol):
         """Denominator of the mean that its loss is: images, target tokens, labelled pixels; 0 if it is empty."""
         ...
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TaskBatch":
         """Move it to a device."""
         ...
 
-    def split(self, count: int) -> Sequence[tuple[float, "Batch"]]:
+    def split(self, count: int) -> Sequence[tuple[float, "TaskBatch"]]:
         """Cut it into at most `count` micro-batches, none empty, each with its share of the weight."""
         ...
 
-    def placeholder(self) -> "Batch":
+    def placeholder(self) -> "TaskBatch":
         """Return one sample, for the forward pass of a rank without data; it replaces an empty batch."""
         ...
 
@@ -126,7 +122,7 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
 
-class Splits(Protocol):
+class DataSplits(Protocol):
     """A data set by split; iteration yields the splits that exist."""
 
     name: str
@@ -138,7 +134,7 @@ class Splits(Protocol):
         ...
 
 
-class Loader(Protocol):
+class BatchLoader(Protocol):
     """Batches of a data set."""
 
     @property
@@ -187,7 +183,7 @@ class TrainingTask(Protocol):
         """Move the model, and a teacher if there is one."""
         ...
 
-    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[Loader, Loader]:
+    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[BatchLoader, BatchLoader]:
         """Return the loaders of training and validation batches; both sizes are global."""
         ...
 
@@ -220,139 +216,6 @@ class TrainingTask(Protocol):
         ...
 
 
-class Result(Protocol):
-    """One prediction."""
-
-    path: str
-    error: str | None
-
-    def cells(self) -> tuple[str, ...]:
-        """Return the cells of a CSV row, after path and error; see `Predictor.csv_columns`."""
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        ...
-
-    def draw(self) -> Image.Image:
-        """Return an image of the prediction."""
-        ...
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write its files (a mask, a restored image), and return them; often none."""
-        ...
-
-
-class Input(Protocol):
-    """Something to predict, not read yet."""
-
-    @property
-    def name(self) -> str:
-        """Its path, or its name in results."""
-        ...
-
-
-class Predictor(Protocol):
-    """A model that answers inputs."""
-
-    csv_columns: tuple[str, ...]
-    """Names of the cells of `Result.cells`."""
-
-    @property
-    def gate(self) -> Event | None:
-        """While it is cleared, no thread begins to read an input: something is being timed."""
-        ...
-
-    def job(self) -> list[Any]:
-        """Return what decides the predictions beside the weights, as plain values: options, vocabulary."""
-        ...
-
-    def load(self, item: Any) -> Any:
-        """Read an input; called in threads. A `DataError` becomes a `failure`."""
-        ...
-
-    def predict(self, batch: list[Any]) -> Sequence[Any]:
-        """Return a result for each of at least one `(input, loaded input)`."""
-        ...
-
-    def failure(self, item: Any, reason: str) -> Any:
-        """Return the result of an input that cannot be read."""
-        ...
-
-    def table(self, results: Sequence[Any]) -> Table:
-        """Return results as a table for people; all of them have no error."""
-        ...
-
-
-class MetricCard(NamedTuple):
-    """A headline figure of the report: name, value, and a note."""
-
-    label: str
-    value: str
-    note: str
-
-
-class Section(NamedTuple):
-    """A section of the report."""
-
-    title: str
-    body: Markup
-
-
-class ImageExample(NamedTuple):
-    """An image of an evaluation, for the report to explain.
-
-    Args:
-        image: the model's input as a `data:` address.
-        alt: description of the image.
-        caption: HTML below it.
-    """
-
-    image: str
-    alt: str
-    caption: Markup
-
-
-class Evaluation(Protocol):
-    """The result of an evaluation. `to_dict` holds its `task`, so that a file of it can be read."""
-
-    model: str
-    data: str
-    parameters: int
-
-    def metrics(self) -> dict[str, float]:
-        """Return `loss` and the headline figures by name, for `summary.json` and the model card."""
-        ...
-
-    def summary(self) -> str:
-        """Return a few sentences."""
-        ...
-
-    def tables(self, rows: int) -> list[Table]:
-        """Return the tables that `vitrail evaluate` prints, with at most `rows` rows each."""
-        ...
-
-    def cards(self) -> list[MetricCard]:
-        """Return the headline figures of the report."""
-        ...
-
-    def sections(self) -> list[Section]:
-        """Return the sections of the report."""
-        ...
-
-    def images_to_explain(self) -> list[ImageExample]:
-        """Return images whose attention the report shows; none if the inputs are no images."""
-        ...
-
-    def facts(self) -> dict[str, str]:
-        """Return how it was measured, for the last section of the report."""
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        ...
-
-
 class DataCheck(Protocol):
     """Faults of a data set: unusable samples, and warnings."""
 
@@ -365,13 +228,6 @@ class DataCheck(Protocol):
     def warnings(self) -> Sequence[str]:
         """What is odd about the data."""
         ...
-
-
-Notify = Callable[[Any], None]
-"""Receives the implementation that a job runs on (`precision`, and `str` for a line about it), once it is chosen."""
-
-Progress = Callable[[int, int], None]
-"""Receives the number of samples done and of all samples, after each batch."""
 
 
 class Task(Protocol):

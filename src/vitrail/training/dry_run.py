@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.tasks import find_task
-from vitrail.tasks.task import DataCheck, Loader, Splits
+from vitrail.tasks.task import BatchLoader, DataCheck, DataSplits
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import connect
 from vitrail.training.host_memory import capacity, peak_of
@@ -100,7 +100,7 @@ def dry_run(config: RunConfig) -> Plan:
         world.close()
 
 
-def measure(run: Trainer, splits: Splits, check: DataCheck) -> Plan:
+def measure(run: Trainer, splits: DataSplits, check: DataCheck) -> Plan:
     """Measure memory and speed of a session, and leave it as it was."""
     with untouched(run):
         ends: list[float] = []
@@ -142,7 +142,7 @@ def measure(run: Trainer, splits: Splits, check: DataCheck) -> Plan:
 class _First:
     """The first batches of a loader."""
 
-    def __init__(self, loader: Loader, steps: int):
+    def __init__(self, loader: BatchLoader, steps: int):
         self.loader, self.dataset, self.steps = loader, loader.dataset, steps
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vitrail.atomic_io import write_file
 from vitrail.errors import VitrailError
-from vitrail.tasks.task import Batch, Loader
+from vitrail.tasks.task import BatchLoader, TaskBatch
 from vitrail.training.trainer import Trainer
 
 
@@ -72,7 +72,7 @@ def set_rate(run: Trainer) -> float:
     return rate
 
 
-def backward(run: Trainer, batch: Batch) -> tuple[float, float]:
+def backward(run: Trainer, batch: TaskBatch) -> tuple[float, float]:
     """Accumulate the gradients of a batch; return the mean loss and the weight of the batch over all ranks.
 
     The gradient is that of the mean over the global batch: ranks whose batches differ in weight count by it.
@@ -106,7 +106,7 @@ def clip(run: Trainer, norm: float) -> None:
 
 
 @torch.no_grad()
-def validate(run: Trainer, data: Loader) -> dict[str, float] | None:
+def validate(run: Trainer, data: BatchLoader) -> dict[str, float] | None:
     """Evaluate the averaged weights on a data set, shared by the ranks; None if a stop is requested meanwhile."""
     run.wrapped.eval()
     metric = run.task.metric(run.world.device)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vitrail.tasks.task import Batch
+from vitrail.tasks.task import TaskBatch
 from vitrail.training.ema import Ema, copy_all
 from vitrail.training.loop import backward, clip, gradient_norm
 from vitrail.training.trainer import Trainer
@@ -22,7 +22,7 @@ def untouched(run: Trainer) -> Iterator[None]:
         run.ema.restart()
 
 
-def try_step(run: Trainer, batch: Batch, rate: float = 0.0) -> float:
+def try_step(run: Trainer, batch: TaskBatch, rate: float = 0.0) -> float:
     """Make one whole update at a given learning rate, and return the loss."""
     run.train_mode()
     run.seed_step()

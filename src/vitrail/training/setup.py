@@ -7,7 +7,7 @@ import torch
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.tasks import find_task
-from vitrail.tasks.task import Loader, RunSpec, Share, Splits, TrainingTask
+from vitrail.tasks.task import BatchLoader, DataSplits, RunSpec, Share, TrainingTask
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess
 from vitrail.training.ema import Ema, NoEma
@@ -21,7 +21,7 @@ from vitrail.training.trainer import Trainer
 from vitrail.training.wrapper import TrainingWrapper
 
 
-def open_data(config: RunConfig) -> Splits:
+def open_data(config: RunConfig) -> DataSplits:
     """Open the data of a run; it needs a train and a val split."""
     splits = find_task(config.task).open(config.data, config.val_share, config.bad)
     splits.require("train")
@@ -29,7 +29,7 @@ def open_data(config: RunConfig) -> Splits:
     return splits
 
 
-def bind_task(config: RunConfig, splits: Splits) -> TrainingTask:
+def bind_task(config: RunConfig, splits: DataSplits) -> TrainingTask:
     """Build the model of a run for its data."""
     overrides = config.model_overrides()
     if config.drop_path is not None:
@@ -77,7 +77,7 @@ def build_trainer(
     )
 
 
-def loaders(config: RunConfig, world: SingleProcess, task: TrainingTask) -> tuple[Loader, Loader]:
+def loaders(config: RunConfig, world: SingleProcess, task: TrainingTask) -> tuple[BatchLoader, BatchLoader]:
     """Return the loaders of training and validation batches."""
     assert isinstance(config.batch, int)
     share = Share(world.rank, world.size, world.device, config.seed, config.workers, config.bad)

@@ -12,7 +12,7 @@ import torch
 from vitrail import __version__
 from vitrail.tasks import find_options, find_task
 from vitrail.tasks.evaluation_file import save_evaluation
-from vitrail.tasks.task import Splits
+from vitrail.tasks.task import DataSplits
 from vitrail.training.batch_size import largest_batch, useful_batch
 from vitrail.training.checkpoint import list_states
 from vitrail.training.config import RunConfig
@@ -137,7 +137,7 @@ def train(
 def make_run(
     config: RunConfig,
     world: SingleProcess,
-    splits: Splits,
+    splits: DataSplits,
     reporter: Reporter,
     stop: StopRequest,
     begun: Path | None = None,
@@ -195,14 +195,14 @@ def acquire_run_dir(run: Trainer, begun: Path | None, stack: ExitStack) -> Path:
     return run.world.follow(take)
 
 
-def finalize(run: Trainer, splits: Splits) -> Summary:
+def finalize(run: Trainer, splits: DataSplits) -> Summary:
     """Save the last state and weights, evaluate the best weights, and write the summary."""
     run.save()
     run.save_last()
     return run.world.follow(lambda: summarize(run, splits))
 
 
-def summarize(run: Trainer, splits: Splits) -> Summary:
+def summarize(run: Trainer, splits: DataSplits) -> Summary:
     """Evaluate the best weights as they are on disk, on the test split or else on validation, and write the result.
 
     This is the one place where the result of a run is measured: `evaluation.json` has all of it, the summary its head.
@@ -240,7 +240,7 @@ def summarize(run: Trainer, splits: Splits) -> Summary:
     return summary
 
 
-def title(run: Trainer, splits: Splits) -> str:
+def title(run: Trainer, splits: DataSplits) -> str:
     """Say in a line what is trained on what."""
     count = sum(p.numel() for p in run.model.parameters())
     place = f", into {run.folder}" if run.folder else ""

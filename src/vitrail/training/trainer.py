@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.data.stateless_rng import BatchRng
-from vitrail.tasks.task import Loader, MetricSpec, TrainingTask
+from vitrail.tasks.task import BatchLoader, MetricSpec, TrainingTask
 from vitrail.training.checkpoint import Checkpoint, SavedCheckpoint, TrainingProgress, save_state
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess
@@ -64,8 +64,8 @@ class Trainer:
     ema: Ema | NoEma
     schedule: Schedule
     length: Length
-    train_data: Loader
-    val_data: Loader
+    train_data: BatchLoader
+    val_data: BatchLoader
     reporter: Reporter
     stop: StopRequest
     folder: Path | None = None

@@ -25,7 +25,7 @@ from vitrail.tasks.classify.options import EvaluateOptions
 from vitrail.tasks.classify.result import check_finite
 from vitrail.tasks.classify.scores import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.tasks.inference import inference_mode_for
-from vitrail.tasks.task import Notify, Progress
+from vitrail.tasks.results import Notify, Progress
 
 
 def evaluate_classifier(

@@ -11,8 +11,8 @@ from vitrail.tasks.classify.sections import metric_cards, report_sections
 from vitrail.tasks.classify.summary import arithmetic, evaluation_tables, summary_text
 from vitrail.tasks.confidence_interval import Rate
 from vitrail.tasks.formatting import duration, format_value, percent
+from vitrail.tasks.results import ImageExample, MetricCard, ReportSection
 from vitrail.tasks.table import Table
-from vitrail.tasks.task import ImageExample, MetricCard, Section
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class ClassificationEvaluation:
         """Return the headline figures of the report."""
         return metric_cards(self)
 
-    def sections(self) -> list[Section]:
+    def sections(self) -> list[ReportSection]:
         """Return the sections of the report: confusion, classes, calibration, errors."""
         return report_sections(self)
 

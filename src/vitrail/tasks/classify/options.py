@@ -73,7 +73,7 @@ _RANGES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(options.PredictOptions):
+class PredictOptions(options.PredictionOptions):
     """Options of naming the classes of images."""
 
     labels: Path | None = None
@@ -91,7 +91,7 @@ class PredictOptions(options.PredictOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(options.EvaluateOptions):
+class EvaluateOptions(options.EvaluationOptions):
     """Options of evaluating a classifier."""
 
     labels: Path | None = None

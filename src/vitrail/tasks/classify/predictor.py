@@ -16,8 +16,8 @@ from vitrail.tasks.classify.options import PredictOptions
 from vitrail.tasks.classify.result import Classification, check_finite, classify
 from vitrail.tasks.image_sources import Picture
 from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.results import Notify
 from vitrail.tasks.table import Table
-from vitrail.tasks.task import Notify
 
 REDUCED = 3
 """A JPEG may be decoded at a smaller scale that leaves so many times the pixels that the model's resize asks for.

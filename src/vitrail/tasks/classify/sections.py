@@ -12,7 +12,7 @@ from vitrail.tasks.classify.confusion_plot import confusion_cells, confusion_pic
 from vitrail.tasks.classify.reliability_chart import reliability_chart
 from vitrail.tasks.classify.scores import ClassFigures
 from vitrail.tasks.formatting import percent
-from vitrail.tasks.task import MetricCard, Section
+from vitrail.tasks.results import MetricCard, ReportSection
 
 if TYPE_CHECKING:
     from vitrail.tasks.classify.evaluation import ClassificationEvaluation
@@ -42,7 +42,7 @@ def metric_cards(evaluation: "ClassificationEvaluation") -> list[MetricCard]:
     return [*cards, MetricCard("Calibration error", percent(evaluation.calibration.ece), "gap of confidence")]
 
 
-def report_sections(evaluation: "ClassificationEvaluation") -> list[Section]:
+def report_sections(evaluation: "ClassificationEvaluation") -> list[ReportSection]:
     """Return the sections of the report."""
     values: dict[str, Any] = {
         "evaluation": evaluation,
@@ -53,7 +53,8 @@ def report_sections(evaluation: "ClassificationEvaluation") -> list[Section]:
         "guess": log(len(evaluation.labels)),
     }
     return [
-        Section(title, Markup(_environment().get_template(name).render(values))) for title, name in _SECTIONS.items()
+        ReportSection(title, Markup(_environment().get_template(name).render(values)))
+        for title, name in _SECTIONS.items()
     ]
 
 

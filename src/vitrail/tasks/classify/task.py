@@ -13,7 +13,8 @@ from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, Trai
 from vitrail.tasks.classify.predictor import ClassPredictor
 from vitrail.tasks.classify.training import ClassificationTraining
 from vitrail.tasks.image_sources import Picture, find_pictures
-from vitrail.tasks.task import MetricSpec, Notify, Progress, RunSpec
+from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.task import MetricSpec, RunSpec
 
 
 class ClassificationTask:
