@@ -1,9 +1,10 @@
-"""Two forms of a model answer the same pictures, turn by turn, until it is clear whether one may stand for the other.
+"""A/B trial of the plain and the optimized model on the same images: interleaved timing and comparison of logits.
 
-    turn 1: picture 0    plain, then fast
-    turn 2: picture 1    plain, then fast ...
+    turn 1: image 0    plain, then fast
+    turn 2: image 1    plain, then fast ...
 
-A trial costs the answers of the form that is not taken, so it ends as soon as the gap is clear; near a line it goes on.
+The outputs of one model are discarded, so the trial ends as soon as the difference is clear, and goes on near a
+threshold.
 """
 
 from collections.abc import Callable
@@ -15,36 +16,36 @@ from torch import Tensor
 from vitrail.fused.accuracy import BARS, Agreement, compare
 
 Answer = Callable[[Tensor], Tensor]
-"""From pictures `(B, C, Y, X)` to logits `(B, K)`."""
+"""Function from images `(B, C, Y, X)` to logits `(B, K)`."""
 
 Timed = Callable[[Answer, Tensor], tuple[Tensor, float]]
-"""Asks about pictures, and returns the answers with the seconds that they took."""
+"""Runs a model on images, and returns logits and elapsed seconds."""
 
 WORTH = 1.05
-"""The fast form is taken from this ratio on; below, it may be noise."""
+"""Minimum speedup of the optimized model; below, it may be noise."""
 
 MARGINS = (2.0, 1.5, 1.2, 1.0)
-"""How many times clear of their lines speed and answers must be for the trial to end, turn by turn; the last decides.
+"""Margins on speedup and error for an early decision, by turn; the last turn decides without a margin.
 
-Whatever else takes one of two cores during one of two times halves or doubles their ratio. And of 150 photographs none
-had logits more than 2.2 times as far off as the median one (real ViT-Ti, bf16 and int8).
+Other load on one of two cores during one measurement halves or doubles the ratio. The error of the logits of 150
+photographs was at most 2.2 times the median (trained ViT-Ti, bf16 and int8).
 """
 
 COLD = 0.1
-"""A first call also loads libraries and takes memory, so that one turn of fewer seconds says too little."""
+"""Minimum seconds of a first turn for a decision: it includes loading libraries and allocating memory."""
 
 MOST = 20.0
-"""No form was so many times as fast: it is the plain one's first call that had something to build."""
+"""Maximum plausible speedup: a larger one is due to one-time setup in the first call of the plain model."""
 
 
 class TrialArm:
-    """What one form says of a batch, a few pictures at a time, and how long it takes.
+    """One arm of the trial: logits and timings of a model, a few images per turn.
 
     Args:
-        answer: the form.
+        answer: the model.
         images: the batch, `(B, C, Y, X)`.
-        size: pictures of a turn.
-        timed: asks and takes the time.
+        size: images per turn.
+        timed: runs the model and measures the time.
 
     Example:
         >>> images = torch.arange(3.0).reshape(3, 1, 1, 1)
@@ -62,7 +63,7 @@ class TrialArm:
         self._said: list[Tensor] = []
 
     def ask(self, turn: int) -> None:
-        """Have a turn, unless it was had; after the last pictures the first come again, only to be timed."""
+        """Run a turn if it has not run yet; after the last images, the first ones repeat for timing only."""
         if turn < len(self._seconds):
             return
         logits, seconds = self._timed(self.answer, self._parts[turn % len(self._parts)])
@@ -72,22 +73,22 @@ class TrialArm:
 
     @property
     def answers(self) -> Tensor:
-        """The logits of the pictures that it was asked about, the first of the batch."""
+        """Logits of the images run so far, from the start of the batch."""
         return torch.cat(self._said)
 
     @property
     def least(self) -> float:
-        """Seconds of the shortest turn: the one that other work and first calls disturbed least."""
+        """Seconds of the fastest turn, the least affected by other load and by warm-up."""
         return min(self._seconds)
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What came of a trial.
+    """Result of a trial.
 
     Args:
-        agreement: how near the answers are.
-        speedup: how many times as fast as the plain form the fast one was.
+        agreement: agreement of the logits.
+        speedup: speedup of the optimized model over the plain one.
     """
 
     agreement: Agreement
@@ -95,12 +96,12 @@ class TrialResult:
 
     @property
     def faster(self) -> bool:
-        """Whether the speed is worth it."""
+        """Whether the speedup reaches the minimum."""
         return self.speedup >= WORTH
 
     @property
     def reason(self) -> str | None:
-        """Why the fast form is not to be taken; None where it is."""
+        """Reason why the optimized model is rejected; None if it is accepted."""
         if not self.agreement.holds:
             return f"the answers of the fast one in {self.agreement.precision} {lack(self.agreement)}"
         if not self.faster:
@@ -108,26 +109,26 @@ class TrialResult:
         return None
 
     def accepts(self, margin: float) -> bool:
-        """Say whether the fast form is to be taken even if its speed and its error were so many times worse."""
+        """Return whether speedup and error pass their thresholds with this margin."""
         near = self.agreement.holds and (self.agreement.error or 0.0) * margin <= BARS[self.agreement.precision]
         return near and self.speedup >= WORTH * margin
 
     def rejects(self, margin: float) -> bool:
-        """Say whether it is not even if it were so many times as fast, or because its answers are not numbers."""
+        """Return whether the speedup misses its threshold by this margin, or the logits are not finite."""
         return self.agreement.error is None or self.speedup * margin < WORTH
 
 
 def try_out(fast: TrialArm, plain: TrialArm, truth: TrialArm, precision: str) -> TrialResult:
-    """Let the forms take turns until it is clear whether the fast one is faster and agrees.
+    """Run interleaved turns until it is clear whether the optimized model is faster and agrees.
 
-    An error beyond its bar is judged at the end: where one picture is hard to decide, all of its logits lie so close
-    that rounding looks large beside their range.
+    Too large an error is judged only at the end: if an image is ambiguous, all of its logits are so close that rounding
+    errors are large relative to their range.
 
     Args:
-        fast: the form that may answer.
-        plain: the one that it would stand for.
-        truth: the model in fp32; often the plain form itself.
-        precision: of the fast form, which sets the bar for its answers.
+        fast: the optimized model.
+        plain: the plain model.
+        truth: the model in fp32; often the plain model itself.
+        precision: compute precision of the optimized model, which determines the error bound.
     """
     for turn, margin in enumerate(MARGINS):
         for side in dict.fromkeys((plain, truth, fast)):
@@ -141,7 +142,7 @@ def try_out(fast: TrialArm, plain: TrialArm, truth: TrialArm, precision: str) ->
 
 
 def lack(agreement: Agreement) -> str:
-    """Say what answers lack."""
+    """Describe the disagreement."""
     if agreement.error is None:
         return "are not numbers"
     if agreement.error > BARS[agreement.precision]:
@@ -150,6 +151,6 @@ def lack(agreement: Agreement) -> str:
 
 
 def finished(device: torch.device) -> None:
-    """Wait until a device has done all that it was asked."""
+    """Synchronise with a device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Which form of a model answers a job: the plain one, or `vitrail.optimize`'s where that is faster here and agrees."""
+"""Automatic selection between the plain model and `vitrail.optimize`, if that is faster here and agrees."""
 
 import os
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
 
 FEW = 4
-"""A job of so many pictures is done before a fast form is laid out."""
+"""Number of images up to which a job finishes before an optimized model is built."""
 
-# What compiling a library costs, once for a machine: 5 to 9 seconds of one core where it was measured.
+# Seconds to compile a native library, once per machine: 5 to 9 on one core, as measured.
 _COMPILING = 7.0
-# Nobody notices that a job is over so much sooner; and models without numbers to lay out have modules to build.
+# Seconds of saved time that are negligible; they also cover module construction in models with few weights.
 _NOTICED = 0.25
-# Laying out a model for `optimize` took 5 to 30 times as long as bringing each of its weights into another order once.
+# Cost of `optimize` relative to one transposed copy of all weights: 5 to 30, as measured.
 _LAYING_OUT = 15.0
 
 _FEW = "a fast form does not pay off for so few pictures"
@@ -33,15 +33,15 @@ _FEW = "a fast form does not pay off for so few pictures"
 
 @dataclass(frozen=True)
 class SelectedModel:
-    """The form of a model that answers.
+    """The selected implementation of a model.
 
     Args:
         name: `plain` or `fast`.
-        precision: what it computes in, `fp32`, `bf16` or `int8`.
-        answer: from pictures `(B, C, Y, X)` to fp32 logits `(B, K)`.
-        reason: why it is the plain one, or not in the precision that was asked for.
-        speedup: of the fast one, how many times as fast as the plain one it was.
-        checked: on how many pictures that was seen, and that it agrees.
+        precision: compute precision, `fp32`, `bf16` or `int8`.
+        answer: function from images `(B, C, Y, X)` to fp32 logits `(B, K)`.
+        reason: reason why it is the plain model, or not in the requested precision.
+        speedup: speedup of the optimized model over the plain one.
+        checked: number of images on which speed and agreement were measured.
     """
 
     name: Literal["plain", "fast"]
@@ -63,23 +63,22 @@ Clock = Callable[[], float]
 """Returns the time in seconds."""
 
 Notify = Callable[[SelectedModel], None]
-"""Called once, when it is clear which form answers."""
+"""Callback, called once with the selected implementation."""
 
 
 class InferenceRunner:
-    """Answers the batches of a job, after it has found out on the first of them which form is to do so.
+    """Runs the batches of a job with the implementation selected on the first batch.
 
     The model must be in evaluation mode, and gradients off; see `inference_mode_for`.
 
     Args:
-        model: the plain form.
-        pictures: how many the job has; None where nobody knows, which counts as many.
-        precision: what to compute in. `auto` is bf16 in the fast form where the hardware computes in it and that is
-            faster, and else fp32. `int8` is taken where it is faster and agrees, however few the pictures; where not,
-            it is `auto`.
-        fast: whether the fast form may answer.
-        notify: hears of the form.
-        clock: gives the time in seconds.
+        model: the plain model.
+        pictures: number of images in the job; None if unknown, which counts as many.
+        precision: compute precision. `auto` is bf16 in the optimized model if the hardware supports it and that is
+            faster, else fp32. `int8` is used if it is faster and agrees, for any number of images; else `auto`.
+        fast: whether the optimized model may be used.
+        notify: called with the selected implementation.
+        clock: returns the time in seconds.
 
     Example:
         >>> import vitrail
@@ -106,7 +105,7 @@ class InferenceRunner:
         self.form: SelectedModel | None = None
         self._notify, self._clock = notify, clock
         self.gate = Event()
-        """Cleared while a time is taken: whoever reads pictures ahead begins with none then, see `data.prefetch`."""
+        """Cleared during timing, so that no prefetch starts then; see `data.prefetch`."""
         self.gate.set()
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -117,11 +116,11 @@ class InferenceRunner:
         self._notify(self.form)
         if len(first) == len(images):
             return first
-        # What the plain form has answered is kept: in a small job it is a good part of it.
+        # Logits from the trial are reused: in a small job they are a good part of it.
         return torch.cat([first, self.form.answer(images[len(first) :])])
 
     def _choose(self, images: Tensor) -> tuple[SelectedModel, Tensor]:
-        """Return the form, and its answers to the first pictures."""
+        """Return the selected implementation, and its logits of the first images."""
         plain = self._plain()
         refusal = self._refusal()
         if refusal:
@@ -143,16 +142,16 @@ class InferenceRunner:
     def _try(
         self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Tensor
     ) -> tuple[SelectedModel, Tensor]:
-        """Return the fast form with its answers to the batch.
+        """Return the optimized model with its logits of the batch.
 
         Raises:
-            VitrailError: it is not to be taken; the message says why.
+            VitrailError: it is rejected; the message has the reason.
         """
         fast = self._side(self._build(precision), images)
         verdict = try_out(fast, plain, truth, precision)
         seen, answers = len(fast.answers), fast.answers
         if verdict.reason is None and seen < len(images):
-            # Asked together, as it will be from now on, it must say the same: more pictures may go another way.
+            # Check the whole batch too, as used from now on: another batch size may select other kernels.
             answers = fast.answer(images)
             verdict = replace(verdict, agreement=compare(answers[:seen], truth.answers[:seen], precision))
         if verdict.reason is not None:
@@ -167,12 +166,12 @@ class InferenceRunner:
         return SelectedModel("plain", _NAMES.get(weights, str(weights).removeprefix("torch.")), self.model)
 
     def _wanted(self) -> tuple[Precision, ...]:
-        """Return the precisions of the fast forms to try; the first that is faster and agrees is taken."""
+        """Return the precisions to try; the first that is faster and agrees is selected."""
         usual: Precision = "bf16" if computes_bf16(self._device()) else "fp32"
         return {"auto": (usual,), "int8": ("int8", usual)}.get(self.precision, (self.precision,))
 
     def _refusal(self) -> str | None:
-        """Say why there is nothing to find out; None where there is."""
+        """Return the reason to skip the trial, or None."""
         if not self.fast:
             return "as asked"
         if hasattr(self.model, "unconverted"):
@@ -193,17 +192,17 @@ class InferenceRunner:
         return [value.detach() for value in self.model.parameters()]
 
     def _side(self, answer: Answer, images: Tensor) -> TrialArm:
-        """Prepare to ask a form: picture by picture, on a GPU, which few do not fill, by the batch."""
+        """Return an arm of the trial: one image per turn, on a GPU the whole batch, since few images do not fill it."""
         if self._device().type != "cuda":
             return TrialArm(answer, images, 1, self._timed)
-        answer(images)  # kernels are built and libraries come up
+        answer(images)  # warm-up: compiles kernels and loads libraries
         return TrialArm(answer, images, len(images), self._timed)
 
     def _weigh(self, usual: TrialArm, precision: Precision) -> None:
-        """Refuse a form that the job is too short for, by the time of one turn and that of laying out one weight.
+        """Reject an optimized model if the job is too short, from the time of one turn and of packing one weight.
 
-        It is worth it where what a form twice as fast saves, less the turn that the plain one then took for nothing, is
-        more than building it takes. Who asks for int8 is not asked how many pictures there are.
+        It pays off if the time saved at a speedup of 2, minus the plain model's turn in the trial, exceeds the time to
+        build it. Not checked for int8, which is an explicit request.
 
         Raises:
             VitrailError: building takes longer than it saves.
@@ -215,23 +214,23 @@ class InferenceRunner:
             raise VitrailError(_FEW)
 
     def _building(self, precision: Precision) -> float:
-        """Foretell the seconds that `optimize` takes."""
+        """Estimate the seconds of `optimize`."""
         weights = self._weights()
         largest = max((value.flatten(1) for value in weights if value.ndim > 1), key=Tensor.numel)
 
         def lay_out(images: Tensor) -> Tensor:
             return images.to(DTYPES[precision]).t().contiguous()
 
-        lay_out(largest)  # its memory comes from the system the first time
+        lay_out(largest)  # warm-up: page faults of its memory
         each = self._timed(lay_out, largest)[1] / largest.numel()
         compiling = _COMPILING * -(-unbuilt(self.model, precision) // (os.cpu_count() or 1))
         return _LAYING_OUT * each * sum(map(Tensor.numel, weights)) + compiling
 
     def _build(self, precision: Precision) -> Any:
-        """Return the fast form.
+        """Return the optimized model.
 
         Raises:
-            VitrailError: it cannot be had; the message says why.
+            VitrailError: it is unavailable; the message has the reason.
         """
         form: Any = optimize(self.model, precision)  # type: ignore[arg-type]
         reason = next((text for text in form.unconverted if text.startswith("everything")), None)
@@ -240,7 +239,7 @@ class InferenceRunner:
         return form
 
     def _timed(self, answer: Answer, images: Tensor) -> tuple[Tensor, float]:
-        """Return an answer and the seconds until it is there."""
+        """Return the logits and the elapsed seconds."""
         self.gate.clear()
         try:
             start = self._clock()
@@ -255,6 +254,6 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def in_bf16(model: nn.Module) -> Answer:
-    """Return the plain form of a model with its weights in bf16; pictures come and logits go in fp32."""
+    """Return the plain model with bf16 weights; images and logits are fp32."""
     copy = deepcopy(model).to(torch.bfloat16)
     return lambda images: copy(images.to(torch.bfloat16)).float()

@@ -33,7 +33,7 @@ class FusedTokenizer(nn.Module):
         self.convs, self.norm = convs, norm
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
-        """Turn pictures into tokens."""
+        """Convert images to tokens."""
         cells = images.to(self.convs[0].product.dtype).permute(0, 2, 3, 1)  # (B, C, Y, X) -> (B, Y, X, C)
         *before, last = self.convs
         for conv in before:

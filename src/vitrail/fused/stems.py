@@ -42,7 +42,7 @@ class FusedStem(nn.Module):
         self.norm = scale_of(stem.norm) if isinstance(stem.norm, GroupNormReLU) else None
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
-        """Turn pictures into the tokens of a coarse map."""
+        """Convert images to the tokens of a coarse map."""
         dtype, tokens, size = self.conv.panels.dtype, [], images.shape[2:]
         places = [self.conv.window.places(side)[0] for side in size]
         together = max(1, TOGETHER // (places[0] * places[1] * self.conv.outputs * RESIDUAL[dtype].itemsize))

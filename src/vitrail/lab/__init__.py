@@ -1,1 +1,1 @@
-"""Using a trained model: evaluate, predict, report, and a look at the machine."""
+"""Use of a trained model: evaluation, prediction, report, and diagnostics of the machine."""

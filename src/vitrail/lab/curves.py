@@ -1,4 +1,4 @@
-"""How a training went, as charts, each with the words that say what to see."""
+"""Learning curves of a run, each with an explanatory caption."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from vitrail.tasks.svg_chart import Series, line_chart, thin
 
 
 def curves(run: Run) -> list[dict[str, Any]]:
-    """Return the charts of the training, each with the words that say what to see."""
+    """Return the charts of the training, each with an explanatory caption."""
     if not run.steps and not run.epochs:
         return []
     per_epoch = [row["step"] / row["epoch"] for row in run.epochs if row.get("epoch")]

@@ -1,4 +1,4 @@
-"""What on this machine would spoil a training, each with its cure."""
+"""Diagnostics: problems of this machine that affect training, each with a fix."""
 
 import importlib
 import shutil
@@ -12,14 +12,14 @@ _GIB = 1 << 30
 
 
 class Problem(NamedTuple):
-    """Something wrong, and what to do about it."""
+    """A problem and its fix."""
 
     what: str
     cure: str
 
 
 def problems(facts: dict[str, Any]) -> list[Problem]:
-    """Judge what `vitrail.lab.system_info.look` saw; a `speed` beside it is judged too.
+    """Return the problems in the facts of `vitrail.lab.system_info.look`, and in `speed` if it was measured.
 
     Example:
         >>> threads = {"processor": {"threads": 8, "usable_cores": 2.0}}
@@ -76,7 +76,7 @@ def _compiler(facts: dict[str, Any]) -> Iterator[Problem]:
 def _torchvision(facts: dict[str, Any]) -> Iterator[Problem]:
     try:
         importlib.import_module("torchvision")
-    except (ImportError, RuntimeError) as error:  # a build for another torch fails with either
+    except (ImportError, RuntimeError) as error:  # a build for another version of torch raises either
         yield Problem(f"torchvision does not load: {error}.", "Install the torchvision that belongs to this torch.")
 
 

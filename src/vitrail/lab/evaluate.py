@@ -18,10 +18,10 @@ def evaluate(
     progress: Progress | None = None,
     **options: Any,
 ) -> Any:
-    """Evaluate a model on a split: each sample once, whatever the batch, prepared as its protocol says.
+    """Evaluate a model on a split: each sample once, independent of the batch size, with the model's preprocessing.
 
-    In fp32 by default, as a training measures its own result: in bf16 single images get another class, and figures that
-    differ by them should not depend on the machine.
+    In fp32 by default, as in validation during training: bf16 changes the class of single images, so metrics would
+    depend on the machine.
 
     Args:
         model: a model, a model folder or a run folder.

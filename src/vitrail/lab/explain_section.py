@@ -1,4 +1,4 @@
-"""Looking inside for the report: where the model looked in right and in wrong answers, and what it learned."""
+"""Explanation section of the report: heatmaps of correct and wrong predictions, and figures of the weights."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ NOTES = {
     "all layers.",
     "saliency": "Saliency: bright places are the ones where a small change of the pixels moves the answer most.",
 }
-"""What the overlays show, by the method that drew them."""
+"""Captions of the heatmap overlays, by method."""
 
 
 def look_inside(run: Run, model: Any = None) -> dict[str, Any]:
-    """Return overlays and portraits of the run's model, or the `reason` why there are none.
+    """Return heatmap overlays and weight figures of the run's model, or the `reason` why there are none.
 
-    A run without an evaluation has no pictures to look at; the answer is then empty.
+    The result is empty for a run without an evaluation, which has no images to explain.
     """
     chosen = [] if run.evaluation is None else run.evaluation.images_to_explain()
     if not chosen or (model is None and run.model is None):
@@ -45,7 +45,7 @@ def _small(picture: Image.Image) -> Image.Image:
 
 
 def _panel(picture: Image.Image) -> str:
-    """Return a drawing with text as a `data:` address: exact, unless that would be large."""
+    """Encode a figure with text as a `data:` URL, lossless unless that is large."""
     picture = picture.convert("RGB")
     picture.thumbnail((1400, 2400))
     sharp = encode(picture, exact=True)

@@ -1,4 +1,4 @@
-"""What a model costs: parameters and multiply-adds, counted without memory for a weight."""
+"""Parameter and multiply-add counts of a model, computed on the meta device without memory for weights."""
 
 from copy import deepcopy
 from typing import Any
@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
 
-# Operators without a product of matrices. The counter knows the others; one that stands in neither list would be
-# counted as nothing, so it is an error.
+# Operators without a matrix product. The others are registered in the counter; an operator in neither list would count
+# as zero, so it raises.
 _FREE = {
     "_adaptive_avg_pool2d",
     "_native_batch_norm_legit",
@@ -79,7 +79,7 @@ _FREE = {
 
 
 class Uncounted(VitrailError):
-    """What the model computes cannot be counted, though it may well run."""
+    """The multiply-adds of the model cannot be counted; the model itself may run."""
 
 
 _DEPENDING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
@@ -96,18 +96,18 @@ def count_parameters(model: nn.Module | str) -> int:
 
 
 def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> int:
-    """Count the multiply-adds of one picture or text, the products of attention included.
+    """Count the multiply-adds for one image or text, including those of attention.
 
     One multiply-add is two floating-point operations. Norms, activations, pooling and additions are not counted, as in
     the tables of the papers.
 
     Args:
         model: a model made by `create_model`, or a name in the catalogue.
-        size: side of the square picture, or its height and width; the variant's own size when None. Of a text its
-            tokens, 128 when None; an encoder-decoder takes as many on both sides.
+        size: side of a square image, or its height and width; by default the image size of the variant. For text the
+            number of tokens, by default 128, in an encoder-decoder for both sides.
 
     Raises:
-        Uncounted: it runs an operator whose products nobody said how to count, or one whose result depends on values.
+        Uncounted: the model runs an operator without a counting rule, or with an output shape that depends on values.
 
     Example:
         >>> round(count_macs("vit_tiny_patch16_224") / 1e9, 3)
@@ -131,7 +131,7 @@ def _inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
 
 
 def counted_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> tuple[int | None, str]:
-    """Return the multiply-adds and no reason, or None and the reason why nobody knows them."""
+    """Return the multiply-adds and an empty string, or None and the reason why they cannot be counted."""
     try:
         return count_macs(model, size), ""
     except Uncounted as reason:
@@ -146,7 +146,7 @@ def _model(model: nn.Module | str) -> nn.Module:
 
 
 def _on_meta(model: nn.Module) -> nn.Module:
-    # A copy that shares structure and no memory: `to` would move the caller's own model.
+    # A copy with the same structure and no memory: `to` would move the caller's model in-place.
     memo: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"))
@@ -154,7 +154,7 @@ def _on_meta(model: nn.Module) -> nn.Module:
 
 
 class _NothingUncounted(TorchDispatchMode):
-    """Stop at an operator that the counter would count as nothing without being known to cost nothing."""
+    """Raise at an operator without a counting rule, unless it is listed as free."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__

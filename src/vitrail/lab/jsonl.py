@@ -1,4 +1,4 @@
-"""Results on disk: a JSON Lines file that a killed job leaves usable, and continues."""
+"""Result files in JSON Lines, resumable after an interrupted job."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from vitrail.tasks.results import Predictor, Result
 
 
 def job_of(model: Any, predictor: Predictor) -> str:
-    """Return a short name for what decides the predictions: weights, preparation, options."""
+    """Return a short hash of the inputs of a prediction: weights, preprocessing, options."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -38,30 +38,30 @@ def to_line(values: Mapping[str, Any]) -> bytes:
 
 
 class _Place(NamedTuple):
-    """Where a line lies in the file, in bytes."""
+    """Byte range of a line in the file."""
 
     start: int
     length: int
 
 
 class ResultFile:
-    """One line per input: an object with `path`, `job`, `precision` and the answer, or the `error`.
+    """Result file with one line per input: an object with `path`, `job`, `precision` and the result, or the `error`.
 
-    What stands there whole is kept when the job starts again; half a line and failed pictures are done anew. In the end
-    the lines are in the order of the pictures, so a killed and resumed job leaves the file that an undisturbed one
-    would have left. Only places are held in memory, not answers.
+    Complete lines are kept when a job resumes; a truncated line and failed inputs are repeated. At the end the lines
+    are sorted in the order of the inputs, so a resumed job writes the same file as an uninterrupted one. Only byte
+    ranges are kept in memory, not results.
 
     Args:
         path: the file.
-        job: what decides the answers, see `job_of`.
+        job: hash of the job, see `job_of`.
 
     Attributes:
-        done: names of the inputs that had their answer when the file was opened.
-        precision: what the answers are computed in; None until it is set, or found in the file.
+        done: names of the inputs that had a result when the file was opened.
+        precision: compute precision of the results; None until it is set, or found in the file.
 
     Raises:
-        VitrailError: the file holds answers of another job.
-        DataError: the file is something else.
+        VitrailError: the file has results of another job.
+        DataError: the file has another format.
     """
 
     def __init__(self, path: str | os.PathLike[str], job: str):
@@ -74,7 +74,7 @@ class ResultFile:
         self._file = open(self.path, "ab")  # noqa: SIM115 - closed by finish() or close()
 
     def add(self, result: Result) -> None:
-        """Write a result; from here on a kill does not lose it."""
+        """Write a result and flush it, so that a killed process does not lose it."""
         line = to_line({"job": self.job, "precision": self.precision, **result.to_dict()})
         with full_disk(self.path, needed=len(line)):
             self._places[result.path] = _Place(self._file.tell(), len(line))
@@ -82,7 +82,7 @@ class ResultFile:
             self._file.flush()
 
     def finish(self, order: Iterable[str]) -> None:
-        """Close the file with its lines in the order of the inputs; lines of other inputs stay above them."""
+        """Sort the lines in the order of the inputs, after those of other inputs, and close the file."""
         with full_disk(self.path):
             os.fsync(self._file.fileno())
         self.close()
@@ -94,18 +94,18 @@ class ResultFile:
             self._rewrite(names)
 
     def close(self) -> None:
-        """Close the file as it is."""
+        """Close the file without sorting it."""
         self._file.close()
 
     def _scan(self) -> dict[str, _Place]:
-        """Find the whole lines with an answer."""
+        """Return the byte ranges of the complete lines with a result."""
         places: dict[str, _Place] = {}
         if not self.path.exists():
             return places
         start = 0
         with open(self.path, "rb") as file:
             for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):  # else the process died in the middle of it
+                if line.endswith(b"\n"):  # else truncated by a killed process
                     values = self._read(line, number)
                     if "error" not in values:
                         places[values["path"]] = _Place(start, len(line))
@@ -132,7 +132,7 @@ class ResultFile:
         return values
 
     def _rewrite(self, names: Iterable[str]) -> None:
-        """Replace the file by one with these lines in this order, in one step."""
+        """Atomically replace the file by one with these lines in this order."""
         new, places, start = self.path.with_name(f".{self.path.name}.new"), {}, 0
         try:
             with full_disk(self.path), open(self.path, "rb") as old, open(new, "wb") as file:

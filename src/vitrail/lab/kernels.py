@@ -1,4 +1,4 @@
-"""Which kernels would run here: each backend with the reason why it refuses, asked with tensors of a usual shape."""
+"""Table of kernel backends available here, or the reason why not, for tensors of typical shapes."""
 
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ def _gelu(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return x, norm.bias
 
 
-# The arguments to ask each kernel with: those of its usual caller.
+# Arguments of each kernel for the check: those of its usual caller.
 _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "attention": _attention,
     "fused attention": _attention_branch,
@@ -82,13 +82,13 @@ _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
 
 
 def find_kernels() -> list[Op]:
-    """Return every kernel of `vitrail.kernels`, a folder each."""
+    """Return every kernel of `vitrail.kernels`, one per folder."""
     folders = [module.name for module in pkgutil.iter_modules(vitrail.kernels.__path__) if module.ispkg]
     return [getattr(import_module(f"vitrail.kernels.{name}"), name) for name in folders]
 
 
 def kernel_table() -> list[dict[str, str]]:
-    """List kernel, device, precision, backend and `runs`, `could run` or the reason of the refusal.
+    """Return rows of kernel, device, precision, backend, and `runs`, `could run` or the reason why it cannot run.
 
     Example:
         >>> [row["backend"] for row in kernel_table() if row["kernel"] == "attention" and row["says"] == "runs"][:1]

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices, measured: the one number that most of a model's time follows from."""
+"""Measured peak GEMM throughput of this machine, which determines most of a model's latency."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 _SIDE = 768
-# Rows, inputs and outputs of the products of usual models: a square, ViT-B's MLP over 8 pictures, and large ones.
+# Rows, inputs and outputs of typical GEMMs: a square one, ViT-B's MLP with batch size 8, and large ones.
 _SHAPES = ((768, 768, 768), (1576, 768, 3072), (1576, 3072, 768), (2048, 2048, 2048), (4096, 1024, 4096))
 
 
 class Product(NamedTuple):
-    """A matrix product that can be timed.
+    """A GEMM to time.
 
     Args:
-        name: how it is computed, and its rows, inputs and outputs.
-        flops: floating-point operations, two a multiply-add.
-        run: computes it, and returns when it is done.
+        name: its implementation, rows, inputs and outputs.
+        flops: floating-point operations, two per multiply-add.
+        run: runs it; blocks until it is done.
     """
 
     name: str
@@ -29,9 +29,9 @@ class Product(NamedTuple):
 
 
 def matmul_rates() -> dict[str, float]:
-    """Measure the rate of a matrix product for each device and precision, in Gflop/s (two operations a multiply-add).
+    """Measure the GEMM throughput for each device and dtype, in Gflop/s (two operations per multiply-add).
 
-    Takes about a second. The median of the rounds is taken: a neighbour on the same cores slows single rounds.
+    Takes about a second. The median over rounds is robust to other load on the same cores.
     """
     rates = {}
     for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
@@ -43,18 +43,18 @@ def matmul_rates() -> dict[str, float]:
 
 
 def best_product(dtype: torch.dtype, device: torch.device | str = "cpu", seconds: float = 0.1) -> Product:
-    """Return the product that runs at the highest rate here, of several shapes and every way that torch has.
+    """Return the GEMM with the highest throughput here, over several shapes and all implementations of torch.
 
     Args:
-        dtype: of both factors.
-        device: where.
-        seconds: time that each candidate gets.
+        dtype: dtype of both factors.
+        device: device of the GEMM.
+        seconds: measuring time per candidate.
     """
     return max(products(dtype, torch.device(device)), key=lambda product: rate(product, seconds))
 
 
 def products(dtype: torch.dtype, device: torch.device) -> list[Product]:
-    """List the candidates: plain products, and on a CPU those whose weight is packed once for oneDNN or MKL."""
+    """Return the candidates: plain GEMMs, and on a CPU those with weights prepacked for oneDNN or MKL."""
     if device.type != "cpu":
         return [_plain((8192, 8192, 8192), dtype, device), _plain((16384, 4096, 4096), dtype, device)]
     makers = (_plain, _packed_by_onednn, _packed_by_mkl)
@@ -62,8 +62,8 @@ def products(dtype: torch.dtype, device: torch.device) -> list[Product]:
 
 
 def rate(product: Product, seconds: float) -> float:
-    """Measure the rate of a product in operations a second: the median of as many rounds as the time holds."""
-    product.run()  # the first round pays for choosing a kernel
+    """Measure the throughput of a GEMM in operations per second: the median of all rounds in the given time."""
+    product.run()  # warm-up: the first call selects a kernel
     times = sorted(_rounds(product.run, seconds))
     return product.flops / times[len(times) // 2]
 
@@ -93,7 +93,7 @@ def _plain(shape: Shape, dtype: torch.dtype, device: torch.device) -> Product:
 
 def _packed_by_onednn(shape: Shape, dtype: torch.dtype, device: torch.device) -> Product | None:
     x, weight = _factors(shape, dtype, device)
-    with suppress(RuntimeError, AttributeError):  # this build or this processor has it not
+    with suppress(RuntimeError, AttributeError):  # not supported by this build or this CPU
         ops: Any = torch.ops.mkldnn
         packed = ops._reorder_linear_weight(weight, shape[0])
         ops._linear_pointwise(x, packed, None, "none", [], "")

@@ -1,4 +1,4 @@
-"""A model that is ready to be asked: found, on its device, in evaluation mode, with names for its classes."""
+"""Model loading for inference: resolve the source, move to the device, evaluation mode, class names."""
 
 from os import PathLike
 from pathlib import Path
@@ -20,16 +20,16 @@ BEST, LAST = Path("weights/best"), Path("weights/last")
 
 
 def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, device: str = "auto") -> Any:
-    """Return the model that a source means, on a device.
+    """Return the model of a source, on a device.
 
     Args:
-        source: a model as it is; a model folder; a run folder, whose best weights are taken (else the last ones); or a
-            name in the catalogue, which needs `weights`.
+        source: a model; a model folder; a run folder (its best weights, else the last ones); or a name in the
+            catalogue, which requires `weights`.
         weights: a checkpoint for a name in the catalogue.
-        device: `auto` leaves a model where it is and puts a loaded one on a GPU where there is one.
+        device: `auto` does not move a model, and loads a model from disk onto a GPU if there is one.
 
     Raises:
-        VitrailError: nothing like that is there, or random weights would be asked.
+        VitrailError: there is no such source, or the model would have random weights.
     """
     if isinstance(source, nn.Module):
         return source if device == "auto" else source.to(device)
@@ -52,7 +52,7 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
 
 
 def _filled(name: str, weights: str) -> Any:
-    """Return the model that a checkpoint is of, with its own classes and sizes; one without classes is refused."""
+    """Return the model of a checkpoint, with its number of classes and its sizes; raises without a classifier."""
     model = from_checkpoint(weights, name).model
     if model.config.num_classes == 0:
         raise VitrailError(
@@ -62,7 +62,7 @@ def _filled(name: str, weights: str) -> Any:
 
 
 def model_folder(source: str) -> str:
-    """Return the model folder in a run folder; every other source stays as it is."""
+    """Return the model folder of a run folder; any other source is returned unchanged."""
     folder = Path(source)
     for place in (BEST, LAST):
         if not is_model_folder(folder) and is_model_folder(folder / place):
@@ -71,7 +71,7 @@ def model_folder(source: str) -> str:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; `auto` is a GPU where there is one.
+    """Return the device of that name; `auto` is a GPU if there is one.
 
     Raises:
         VitrailError: there is no such device here.

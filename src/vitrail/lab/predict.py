@@ -1,4 +1,4 @@
-"""Prediction: one call for a file, a folder or a million files, for every task."""
+"""Prediction for every task, on one input or on any number of them."""
 
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
@@ -14,11 +14,11 @@ from vitrail.tasks.results import Notify, Predictor
 def predict(
     model: ModelSource, inputs: Any, *, device: str = "auto", notify: Notify = lambda choice: None, **options: Any
 ) -> list[Any]:
-    """Predict: class names for images, or what else the model's task is.
+    """Predict class names for images, or the output of the model's task.
 
-    An input that cannot be read gives a result with its `error`; the others go on. Predictions do not depend on
-    `batch`. If there are enough inputs, the first few also pass the optimized model (`vitrail.optimize`), which then
-    takes all of them if it is faster and agrees.
+    An input that cannot be read yields a result with its `error`; the others are processed. Predictions do not depend
+    on `batch`. If there are enough inputs, the first few also run through the optimized model (`vitrail.optimize`),
+    which is used for all others if it is faster and agrees.
 
     Args:
         model: a model, a model folder or a run folder.
@@ -32,7 +32,7 @@ def predict(
             them) and `draft` (decode large JPEGs at a smaller scale).
 
     Returns:
-        One result for each input, in their order.
+        One result for each input, in the same order.
 
     Raises:
         VitrailError: there is no such model, input or option.
@@ -54,13 +54,12 @@ def predict(
 def predictions(predictor: Predictor, inputs: Iterable[Any], batch: int) -> Iterator[Any]:
     """Yield the results one by one, in the order of the inputs.
 
-    Inputs are read in threads while the model computes; no more than two batches are in memory at a time, however many
-    there are.
+    Inputs are prefetched in threads during the forward pass; at most two batches are in memory at a time.
 
     Args:
-        predictor: a task's model.
-        inputs: as `Task.collect` lists them.
-        batch: inputs in a batch.
+        predictor: predictor of the task.
+        inputs: items from `Task.collect`.
+        batch: batch size.
     """
     if batch < 1:
         raise VitrailError(f"batch is {batch}; it must be at least 1.")

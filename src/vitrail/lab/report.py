@@ -1,4 +1,4 @@
-"""The report: one page about one run that opens anywhere, today and in ten years, without a network."""
+"""HTML report of a run: one self-contained page without external resources."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -20,36 +20,36 @@ from vitrail.training.config import config_class
 
 
 def write_report(run_folder: str | PathLike[str]) -> Path:
-    """Write `report.html` into a run folder: all that the folder tells, on one page.
+    """Write `report.html` into a run folder: all results of the run on one page.
 
-    A run that has not finished gets a report of what there is so far.
+    An unfinished run gets a report of its progress.
 
     Args:
-        run_folder: what `vitrail train` wrote, with an `evaluation.json` where the model was evaluated.
+        run_folder: output of `vitrail train`, with an `evaluation.json` if the model was evaluated.
 
     Returns:
         The file.
 
     Raises:
-        VitrailError: the folder holds no run.
-        DataError: a file of it is damaged.
+        VitrailError: the folder has no run.
+        DataError: one of its files is damaged.
     """
     folder = Path(run_folder)
     return write_page(read_run(folder), folder / "report.html")
 
 
 def write_page(run: Run, path: Path, model: Any = None) -> Path:
-    """Write the page of a run, or of an evaluation alone, to a file; see `render`."""
+    """Write the report of a run, or of an evaluation alone, to a file; see `render`."""
     write_file(path, render(run, model).encode())
     return path
 
 
 def render(run: Run, model: Any = None) -> str:
-    """Return the page of a run as HTML that needs nothing from outside.
+    """Render the report of a run as self-contained HTML.
 
     Args:
-        run: what there is to tell.
-        model: the model to look inside of; by default the one in the run's folder.
+        run: the run.
+        model: the model to explain; by default the one in the run folder.
     """
     evaluation = run.evaluation
     settings, defaults = _settings(run.config)
@@ -73,7 +73,7 @@ def render(run: Run, model: Any = None) -> str:
 
 
 def _facts(run: Run) -> Iterator[str]:
-    """Yield what stands under the title: which model, from what, measured on what."""
+    """Yield the subtitle: the model, its initial weights and the evaluated data."""
     model = run.evaluation.model if run.evaluation else run.config.get("model")
     if model and model != run.name:
         yield str(model)
@@ -98,7 +98,7 @@ def _cards(run: Run) -> Iterator[MetricCard]:
 
 
 def _best_so_far(run: Run) -> MetricCard:
-    """Return the best validation of a run that has no evaluation yet."""
+    """Return the best validation metric of a run without an evaluation."""
     first = run.metrics[0]
     known = [row for row in run.epochs if row.get(first.name) is not None] or [*run.epochs]
     choose = max if first.higher_is_better else min
@@ -110,7 +110,7 @@ def _best_so_far(run: Run) -> MetricCard:
 
 
 def _settings(config: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Return the settings that were chosen, and those that are as they always are."""
+    """Return the settings that differ from the defaults, and those that do not."""
     usual = {each.name: each.default for each in fields(config_class(task_of_config(config)))}
     plain_values = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
     left = {name: value for name, value in config.items() if name in usual and value == plain_values[name]}

@@ -1,4 +1,4 @@
-"""Reading a run folder, finished or not: what is there is taken, what is missing is left out."""
+"""Reader of run folders, finished or not; missing files are skipped."""
 
 import json
 import shlex
@@ -24,18 +24,18 @@ METRICS = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left behind.
+    """Results of a run.
 
     Args:
-        name: what to call it.
-        config: what was asked for, by name.
+        name: display name.
+        config: training settings by name.
         steps: a row per update: `step`, `epoch`, `loss`, `lr`.
         epochs: a row per validation: `step`, `epoch`, `train_loss`, `val_loss`, and the metrics of the task.
-        summary: the final figures; empty while the run goes on.
-        machine: what it ran on.
-        evaluation: what the best weights reach, where they were evaluated.
-        model: its model folder, where there is one.
-        command: the command line that repeats it.
+        summary: final metrics; empty while the run is in progress.
+        machine: system information.
+        evaluation: evaluation of the best weights, if there is one.
+        model: its model folder, if there is one.
+        command: command line that reproduces it.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Run:
 
     @property
     def metrics(self) -> tuple[MetricSpec, ...]:
-        """The metrics of its task."""
+        """Metrics of its task."""
         return find_task(task_of_config(self.config)).metrics
 
     @property
     def finished(self) -> bool:
-        """True where the run came to its end, and for a model that was only evaluated."""
+        """Whether the run has finished; true for a model that was only evaluated."""
         return bool(self.summary) or not (self.config or self.steps)
 
 
@@ -91,15 +91,15 @@ def read_run(folder: str | Path) -> Run:
 
 
 def task_of_config(config: Mapping[str, Any]) -> str:
-    """Return the task of a config; the default one if it names none that is known."""
+    """Return the task of a config; the default task if it has none or an unknown one."""
     task = config.get("task", DEFAULT)
     return task if task in TASKS else DEFAULT
 
 
 def train_command(config: Mapping[str, Any]) -> str:
-    """Return the command that trains with these values: those that differ from the defaults, ready to paste.
+    """Return the training command for a config: its non-default values, quoted for a shell.
 
-    The folder is left out, so that the repeat gets one of its own.
+    The output folder is omitted, so that a repeated run gets a new one.
 
     Example:
         >>> train_command({"data": "my digits", "epochs": 3, "compile": True, "set": ["dim=48", "depths=2,2"]})
@@ -120,7 +120,7 @@ def train_command(config: Mapping[str, Any]) -> str:
 
 
 def _command(best: Path, config: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    """Return what was typed, where that was written down and starts a run; else what has the same effect."""
+    """Return the recorded command line if it starts a run; else an equivalent command."""
     noted = machine.get("command")
     if not noted and is_model_folder(best):
         noted = _read_json(best / "manifest.json").get("command")
@@ -149,7 +149,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read lines of JSON; a last line without its end was being written, and is left out."""
+    """Read JSON Lines; an incomplete last line, which is still being written, is skipped."""
     if not path.is_file():
         return []
     rows = []

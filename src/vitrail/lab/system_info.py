@@ -1,4 +1,4 @@
-"""What this machine is and can do, as plain values: `vitrail doctor` prints them, `env.json` keeps them."""
+"""System information as plain values, for `vitrail doctor` and `env.json`."""
 
 import os
 import platform
@@ -41,7 +41,7 @@ def processor() -> dict[str, Any]:
 
 
 def usable_cores() -> float:
-    """Return how many cores' worth of time this process may use: affinity and the quota of its control group."""
+    """Return the CPU time limit of this process in cores: CPU affinity and cgroup quota."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(own, _quota(_read(_QUOTAS[0])) or _quota(f"{_read(_QUOTAS[1])} 100000") or own)
 
@@ -60,7 +60,7 @@ def _quota(text: str) -> float | None:
 
 
 def memory() -> dict[str, int]:
-    """Bytes of memory: all that this process could be given, and what is left of it."""
+    """Return the memory limit of this process and the available memory, in bytes."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = [int(text) for text in map(_read, _LIMITS) if text.strip().isdigit()]
     return {"total": min([total, *limits]), "available": available(torch.device("cpu"))}
@@ -73,7 +73,7 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def compiler() -> str | None:
-    """The C++ compiler that torch and the compiled operations would call, with what is said to it, or None."""
+    """Return the C++ compiler of torch and of the native kernels, with its arguments, or None."""
     try:
         return shlex.join(native_compiler())
     except Unavailable:
@@ -81,14 +81,14 @@ def compiler() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what a result is."""
+    """Return the versions of Python and of the packages that affect results."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU"
     return {"python": platform.python_version(), **packages, "torch build": build}
 
 
 def extras() -> dict[str, dict[str, str | None]]:
-    """For each optional extra of Vitrail, its packages with their version, or None where one is missing."""
+    """Return the packages of each optional extra of Vitrail with their version, or None if not installed."""
     found: dict[str, dict[str, str | None]] = {}
     for line in metadata.requires("vitrail") or []:
         requirement = _REQUIREMENT.match(line)
@@ -98,9 +98,9 @@ def extras() -> dict[str, dict[str, str | None]]:
 
 
 def disks(runs: str = "runs") -> list[dict[str, Any]]:
-    """Bytes free where runs are written, where data is cached, and in shared memory."""
+    """Return the free bytes of the disks for runs and cached data, and of shared memory."""
     places = [("runs", _existing(Path(runs).absolute()))]
-    with suppress(VitrailError):  # no place for a cache is a problem that `problems` tells
+    with suppress(VitrailError):  # a missing cache folder is reported by `problems`
         places.append(("cache", cache_folder("pixels").parent))
     if Path("/dev/shm").is_dir():
         places.append(("shared memory", Path("/dev/shm")))
@@ -108,7 +108,7 @@ def disks(runs: str = "runs") -> list[dict[str, Any]]:
 
 
 def look() -> dict[str, Any]:
-    """Return everything above, ready for JSON.
+    """Return all of the above as plain values for JSON.
 
     Example:
         >>> {"processor", "memory", "gpus", "compiler"} <= set(look())

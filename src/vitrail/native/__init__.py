@@ -1,5 +1,5 @@
-"""Compiled operations for CPUs: small C++ on plain pointers, built once for this machine and kept in the cache.
+"""Native CPU kernels: small C++ functions on raw pointers, compiled once per machine and cached.
 
-The text is portable and the compiler is told to use what this machine has, so a build takes seconds, no package ships
-binaries, and where there is no compiler nothing is lost but speed.
+The source is portable and compiled for the instruction set of this machine (`-march=native`). A build takes seconds, no
+package ships binaries, and without a compiler the library falls back to PyTorch.
 """

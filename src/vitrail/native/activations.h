@@ -1,14 +1,14 @@
-// e^x and GELU, each twice: as good as fp32 is, and as good as bfloat16 is at half the cost.
+// exp and GELU, each to fp32 accuracy and to bf16 accuracy at half the cost.
 
 #pragma once
 
 #include "simd.h"
 
-constexpr float MAGIC = 12582912.0f;  // adding 1.5 * 2^23 rounds to a whole number, kept in the low bits
+constexpr float MAGIC = 12582912.0f;  // adding 1.5 * 2^23 rounds to an integer, in the low bits
 
-// e^x to 2 units in the last place, for x from -87 to 88; beyond them it stays what it is there.
+// e^x within 2 ulp; x is clamped to [-87, 88].
 static inline Vec exponential(Vec x) {
-    x = min(broadcast(88.0f), max(broadcast(-87.0f), x));  // what is no number stays none
+    x = min(broadcast(88.0f), max(broadcast(-87.0f), x));  // NaN propagates
     Vec shifted = x * 1.44269504089f + MAGIC;
     Vec n = shifted - MAGIC;
     Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -22,7 +22,7 @@ static inline Vec exponential(Vec x) {
     return (Vec)((VecI32)p + ((VecI32)shifted << 23));
 }
 
-// e^x to 8e-5 of itself: 2^n times a cubic in the rest, fitted for the least largest relative error on [-1/2, 1/2].
+// e^x with relative error 8e-5: 2^n times a cubic in the remainder, minimax for the relative error on [-1/2, 1/2].
 static inline Vec fast_exponential(Vec x) {
     x *= 1.44269504089f;
 #if defined(__AVX512F__)
@@ -43,7 +43,7 @@ static inline Vec fast_exponential(Vec x) {
 #endif
 }
 
-// gelu(x) = x Phi(x). Phi by erf of Abramowitz and Stegun 7.1.26, which is within 1.5e-7 everywhere.
+// gelu(x) = x Phi(x), Phi from the erf of Abramowitz and Stegun 7.1.26 (absolute error at most 1.5e-7).
 static inline Vec gelu(Vec x) {
     Vec z = x * 0.70710678118f;
     Vec size = z < 0.0f ? -z : z;
@@ -57,8 +57,8 @@ static inline Vec gelu(Vec x) {
     return x * (x < 0.0f ? tail : 1.0f - tail);
 }
 
-// gelu(x) to 1e-4: Phi(x) = 1/2 + x P(x^2) as far as 4.25, where it is made to end at 0 and 1; P of degree 7 fitted for
-// the least largest error of x Phi(x).
+// gelu(x) with absolute error 1e-4: Phi(x) = 1/2 + x P(x^2) for |x| <= 4.25, constrained to 0 and 1 at the ends; P of
+// degree 7, minimax for x Phi(x).
 static inline Vec fast_gelu(Vec x) {
     Vec z = min(max(x, broadcast(-4.25f)), broadcast(4.25f));
     Vec u = z * z;

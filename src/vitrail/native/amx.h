@@ -1,9 +1,8 @@
-// Products on the matrix unit of newer Xeons (AMX, Advanced Matrix Extensions): Intel, Architecture Instruction Set
-// Extensions Programming Reference, chapter 3.
+// Matrix products on AMX (Advanced Matrix Extensions) of recent Xeons: Intel, Architecture Instruction Set Extensions
+// Programming Reference, chapter 3.
 //
-// The unit has eight registers of 16 rows and 64 bytes. One instruction adds to a square of 16 x 16 sums the products
-// of 16 rows of numbers, 64 bytes of each, with 16 steps of 16 KPacks. Those are the KPacks of a panel (gemm.h), as
-// they lie.
+// AMX has eight tile registers of 16 rows x 64 bytes. One instruction accumulates into a tile of 16 x 16 sums the
+// product of 16 rows (64 bytes each) with 16 k-steps of 16 KPacks, which are read from a panel (gemm.h) in place.
 
 #pragma once
 
@@ -16,11 +15,11 @@ extern "C" int arch_prctl(int code, unsigned long argument);
 
 namespace amx {
 
-constexpr int SIDE = 16;    // rows of a register, and steps or numbers of fp32 in one of its rows
-constexpr int BYTES = 64;   // of a row
-constexpr int AMX_MIN = 8;    // rows and steps from which it is taken: half a register, a guess until it is measured
+constexpr int SIDE = 16;    // rows of a tile register, and k-steps or fp32 values per row
+constexpr int BYTES = 64;   // bytes of a row
+constexpr int AMX_MIN = 8;    // minimum rows and k-steps to use AMX: half a tile register, not tuned
 
-// Linux gives the registers to a process that asks for them, and only to one.
+// Linux enables the tile registers per process, on request.
 static const bool GRANTED = [] {
     constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
     return arch_prctl(request, tile_data) == 0;
@@ -30,10 +29,10 @@ struct Shape {
     int rows, bytes;
 };
 
-// The registers in the shapes that one operation needs; they belong to the thread until it is done.
+// Tile configuration of one operation, held by the thread for its lifetime.
 class Registers {
    public:
-    // Sums, rows and words of `multiply` in amx_gemm.h.
+    // Accumulators, left and right operands of `multiply` in amx_gemm.h.
     Registers(int rows, int steps)
         : Registers({{rows, BYTES}, {rows, BYTES}, {rows, BYTES}, {rows, BYTES}, {rows, 4 * steps}, {rows, 4 * steps},
                      {steps, BYTES}, {steps, BYTES}}) {}
@@ -57,7 +56,7 @@ static IN_REGISTERS void zero() {
     asm volatile("tilezero %%tmm%c0" ::"i"(T));
 }
 
-// Read rows that begin `stride` bytes apart.
+// Load a tile from rows `stride` bytes apart.
 template <int T>
 static IN_REGISTERS void read(const void* at, long stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(at), "r"(stride), "i"(T) : "memory");
@@ -68,7 +67,7 @@ static IN_REGISTERS void write(void* at, long stride) {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(at), "r"(stride), "i"(T) : "memory");
 }
 
-// sums += rows * words: pairs of bfloat16, or fours of an unsigned and a signed byte.
+// sums += rows * words: dot products of 2 bf16 pairs, or of 4 pairs of an unsigned and a signed byte.
 template <int SUMS, int ROWS, int WORDS>
 static IN_REGISTERS void add_bfloat16() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUMS), "i"(ROWS), "i"(WORDS));
@@ -79,8 +78,8 @@ static IN_REGISTERS void add_bytes() {
     asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUMS), "i"(ROWS), "i"(WORDS));
 }
 
-// The most steps that an instruction can take so that all take as many, for a last one of another shape would lose the
-// sums.
+// Maximum k-steps per instruction such that all have the same number: reconfiguring for a shorter last one would clear
+// the accumulators.
 static inline int steps_at_once(int steps) {
     int parts = (steps + SIDE - 1) / SIDE;
     while (steps % parts != 0) parts++;

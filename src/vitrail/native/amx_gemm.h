@@ -1,10 +1,10 @@
-// Products on the matrix unit: sums in up to 2 x 2 squares, so that what is read into a register is used twice.
+// AMX GEMM: accumulators in up to 2 x 2 tile registers, so that each loaded operand is used twice.
 
 #pragma once
 
 #include "dtypes.h"
 
-// Rows are shared out in whole tiles, or in pairs of squares.
+// Rows are split into whole microkernel tiles, or into pairs of AMX tiles.
 #if defined(HAS_AMX)
 constexpr int GRAIN = 2 * amx::SIDE;
 #else
@@ -16,15 +16,15 @@ namespace amx {
 
 static_assert(LANES == SIDE, "a vector is a row of a square");
 
-// How the steps of a product are cut.
+// Split of the k-steps of a GEMM into instructions.
 struct Steps {
     int all, at_once;
     explicit Steps(int all) : all(all), at_once(steps_at_once(all)) {}
     int times() const { return all / at_once; }
 };
 
-// What registers read, in bytes: where the first row is, and how much further the next row, the next steps of the same
-// row, and the same row of the square beside.
+// An AMX operand: address of the first row, and strides in bytes to the next row, to the next k-steps of a row, and to
+// the adjacent tile.
 struct Operand {
     const char* at;
     long row, steps, beside;
@@ -36,7 +36,7 @@ static inline Operand rows_of(const Item* at, long stride, Steps steps, long bes
     return {reinterpret_cast<const char*>(at), stride * item, 4L * steps.at_once, beside * stride * item};
 }
 
-// Packed weights from output `first` on, in the panel that has it.
+// Packed weights from output `first` on, within its panel.
 template <class KPack>
 static inline Operand columns_of(const KPack* packed, Steps steps, int outputs, int first) {
     const int p = first / PANEL, wide = std::min(PANEL, round_up(outputs - p * PANEL, LANES));
@@ -44,8 +44,8 @@ static inline Operand columns_of(const KPack* packed, Steps steps, int outputs, 
     return {reinterpret_cast<const char*>(at), 4L * wide, 4L * wide * steps.at_once, BYTES};
 }
 
-// Multiply TALL squares of rows with BROAD of words. Sums are in registers 0 and 1, and below them 2 and 3; what is
-// multiplied is read into registers LEFT and RIGHT and the ones after them.
+// Multiply TALL tiles of rows with BROAD tiles of words. Accumulators are tile registers 0 to 3 (0 1 above 2 3);
+// operands are loaded into LEFT, RIGHT and the registers after them.
 template <class N, int TALL, int BROAD, int LEFT = 4, int RIGHT = 6>
 static IN_REGISTERS void multiply(Operand rows, Operand words, int times) {
     zero<0>();
@@ -68,7 +68,7 @@ static IN_REGISTERS void multiply(Operand rows, Operand words, int times) {
     }
 }
 
-// The sums of one square, or of two where more than a square is `left`, to rows that are `apart` numbers apart.
+// Store the accumulators of one tile, or of two if more than one is `left`, to rows with stride `apart`.
 template <class N, int LEFT, int RIGHT>
 static inline void multiply_to(Operand rows, Operand words, int times, int left, float* to, long apart) {
     if (left > SIDE) {
@@ -80,15 +80,15 @@ static inline void multiply_to(Operand rows, Operand words, int times, int left,
     write<0>(to, apart * 4);
 }
 
-// Rows in squares. The last one of them, if not full, begins further up and has some rows of the one before once more.
+// Rows in tiles of SIDE. A partial last tile starts earlier and overlaps the one before.
 struct Squares {
     int rows, count, high;
     explicit Squares(int rows) : rows(rows), count((rows + SIDE - 1) / SIDE), high(std::min(SIDE, rows)) {}
     int first(int square) const { return std::min(square * SIDE, rows - high); }
-    int fresh(int square) const { return square * SIDE - first(square); }  // rows of it that came before
+    int fresh(int square) const { return square * SIDE - first(square); }  // rows shared with the tile before
 };
 
-// `take(row, held, v, column)`: the sums of `held` rows from `row` on with vector v of `words`, one Vec for each row.
+// `take(row, held, v, column)` gets the sums of `held` rows from `row` on with vector v of `words`, one Vec per row.
 template <class N, int BROAD, class Take>
 static inline void gemm_of_columns(const typename N::Item* rows, long stride, Squares squares, Operand words,
                                       Steps steps, Take&& take) {
@@ -115,7 +115,7 @@ static inline void gemm_of_columns(const typename N::Item* rows, long stride, Sq
     }
 }
 
-// The product of gemm.h; `take(row, held, output, column)` as above.
+// The GEMM of gemm.h; `take(row, held, output, column)` as above.
 template <class N, class Take>
 static inline void gemm_in_columns(const typename N::Item* rows, long stride, int count,
                                    const typename N::KPack* packed, Steps steps, int outputs, int first, int last,

@@ -1,8 +1,8 @@
-// What native/attention.py calls: attention of tokens that stay where they are.
+// Exports for native/attention.py: attention within groups of tokens, gathered by index.
 
 #include "attention_branch.h"
 
-// Copy a short row; memcpy takes longer to find out how.
+// Copy a short row; faster than the dispatch of memcpy.
 template <class Item>
 static inline void copy(const Item* from, int count, Item* to) {
     constexpr int once = sizeof(Vec) / sizeof(Item);
@@ -15,7 +15,7 @@ static inline void copy(const Item* from, int count, Item* to) {
     for (; i < count; i++) to[i] = from[i];
 }
 
-// Whether tokens lie one after the other, none of them padding.
+// Whether the tokens of a group are contiguous, without padding.
 static bool in_a_row(const int32_t* seats, int count) {
     bool so = seats[0] >= 0;
     for (int j = 1; j < count; j++) so &= seats[j] == seats[0] + j;
@@ -28,7 +28,7 @@ static void groups_attend(const Stream<N, N>& stream, const TokenGroups& token_g
                           int threads) {
     typedef typename N::Item Item;
     const int heads = stream.heads, width = stream.width, dim = heads * width, count = token_groups.count;
-    // A thread takes whole groups, or, where there are few, single heads of them.
+    // Parallel over groups, or, if there are few, over the heads of each group.
     const int some = token_groups.all() >= 8L * threads ? heads : 1;
     const int parts = heads / some, part = some * width;
     const long items = token_groups.all() * parts;
@@ -51,7 +51,7 @@ static void groups_attend(const Stream<N, N>& stream, const TokenGroups& token_g
             mix_heads(qkv + (long)seats[0] * 3 * dim, dim, y + (long)seats[0] * dim);
             continue;
         }
-        // Scattered tokens are read and written once, in the order of memory, and those of the next group asked for.
+        // Gather scattered tokens, scatter the outputs, and prefetch the tokens of the next group.
         Item* rows = scratch<Item>(5, (size_t)count * 3 * part);
         Item* answers = scratch<Item>(6, (size_t)count * part);
         const long soon = std::min(item + 1, items - 1);
@@ -78,7 +78,7 @@ static void keys_attend(const void* q_, int batch, int queries, int heads, int w
     typedef typename N::Item Item;
     const long dim = (long)heads * width;
     const BiasAndMask addends(keys, heads, nullptr, nullptr);
-    // Shares of the queries that are worth laying the keys out for, and as many as give all threads work.
+    // Split the queries to occupy all threads, but keep enough per part to amortise packing the keys.
     const int min_queries = std::max(4 * BLOCK, keys), most = (queries + min_queries - 1) / min_queries;
     const int parts = (int)std::min<long>(most, std::max(1L, (4L * threads + batch * heads - 1) / (batch * heads)));
     const int part = round_up((queries + parts - 1) / parts, BLOCK);

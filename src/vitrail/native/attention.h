@@ -4,11 +4,10 @@
 
 #include "packing.h"
 
-// Queries at a time. Windows of 49 tokens are hardly more than a whole number of blocks, so no tile is left with one
-// row.
+// Block size over queries, chosen so that windows of 49 tokens do not leave a tile with a single row.
 constexpr int TILE = 5, BLOCK = 2 * TILE;
 
-// Rows of one head: where the first lies, and how many numbers on the next.
+// Rows of one head: first row and row stride.
 template <class Item>
 struct RowView {
     Item* at;
@@ -16,19 +15,18 @@ struct RowView {
     Item* of(int row) const { return at + row * stride; }
 };
 
-// Where a group's scores get their bias from: `stride` numbers from one query's to the next's, 0 if all have the same.
+// Bias rows of a group's scores; `stride` is 0 if all queries share one row.
 struct RowBias {
     const float* at;
     long stride;
 };
 
-// The shares of some queries are e^score and not yet divided by their sum. A softmax does not change when something is
-// taken off all scores, and the usual thing is the largest, lest e^score should end as infinity or zero. But it takes a
-// look at all scores before the first share, and scores are hardly ever that large. So shares are taken of the scores
-// as they are, and once more with the largest taken off where the sum shows that it was needed.
+// Unnormalised softmax without max subtraction: e^score, divided by the row sum at the end. Subtracting the row max
+// prevents overflow but needs a pass over all scores before the first exponential, and scores are rarely that large. So
+// a row is recomputed with max subtraction only if its sum over- or underflows.
 static inline bool within_reach(float sum) { return sum > 1e-20f && sum < 1e30f; }
 
-// The sums of the shares of R queries that have all their keys in one panel of V vectors: scores stay in registers.
+// Row sums of R queries whose keys are all in one panel of V vectors: scores stay in registers.
 template <class N, int R, int V>
 static inline void probs_of_panel(const typename N::Item* queries, long stride, int width,
                                    const typename N::KPack* keys, RowBias bias, typename N::Item* probs, float* sums) {
@@ -78,7 +76,7 @@ static inline void probs_of_panels(int some, const typename N::Item* queries, lo
     for (int r = 0; r < some; r++) sums[r] = add_up(sum[r]);
 }
 
-// The same with the largest score taken off.
+// The same with row max subtraction.
 template <class N>
 static void probs_below_max(int some, const typename N::Item* queries, long stride, int width,
                                const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
@@ -119,7 +117,7 @@ static inline void probs_of(int some, const typename N::Item* queries, long stri
         probs_below_max<N>(some, queries, stride, width, packed, count, bias, probs, sums);
 }
 
-// Means of one panel of V vectors of values, by the shares of BLOCK queries.
+// probs V for BLOCK queries and one panel of V vectors of values.
 template <class N, int V, class Epilogue>
 static inline void mix_panel(const typename N::Item* probs, int keys, const typename N::KPack* panel, int steps,
                              Epilogue&& epilogue) {
@@ -132,7 +130,7 @@ static inline void mix_panel(const typename N::Item* probs, int keys, const type
     }
 }
 
-// Means of all values, by the shares of `some` of BLOCK queries; what lies in the place of the others is not looked at.
+// probs V for `some` of BLOCK queries and all values; rows of the others are ignored.
 template <class N, class Epilogue>
 static inline void mix(int some, const typename N::Item* probs, int keys, const typename N::KPack* packed, int steps,
                        int width, Epilogue&& epilogue) {
@@ -150,16 +148,16 @@ static inline void mix(int some, const typename N::Item* probs, int keys, const 
     }
 }
 
-// Keys and values of one head, laid out for products; they stay as they are until the next head of this thread.
+// Packed keys and values of one head, valid until the next head of this thread.
 template <class N>
 struct PackedKV {
-    int count, width, steps;  // keys, numbers of each, and steps along the keys
+    int count, width, steps;  // keys, head_dim, and k-steps along the keys
     const typename N::KPack *keys, *values;
 
     PackedKV(int count, int width, RowView<const typename N::Item> from, RowView<const typename N::Item> what)
         : count(count), width(width) {
         typedef typename N::KPack KPack;
-        const int held = N::AMX ? round_up(count, LANES) : count;  // the matrix unit wants as many steps at all times
+        const int held = N::AMX ? round_up(count, LANES) : count;  // AMX needs a fixed number of k-steps
         steps = round_up(held, N::K_STEP) / N::K_STEP;
         KPack* packed_keys = scratch<KPack>(0, (size_t)round_up(count, PANEL) * width);
         KPack* packed_values = scratch<KPack>(1, (size_t)round_up(width, PANEL) * steps * N::K_STEP);
@@ -173,7 +171,7 @@ struct PackedKV {
 #if defined(HAS_AMX)
 namespace amx {
 
-// The same shares as above, of one query whose scores are known.
+// The same probabilities for one query with given scores; returns the row sum.
 template <class N>
 static inline float probs_of_scores(const float* scores, int keys, const float* bias, typename N::Item* probs) {
     auto sum_below = [&](auto&& score) {
@@ -194,7 +192,7 @@ static inline float probs_of_scores(const float* scores, int keys, const float* 
     return sum_below([&](int j) { return score(j) - row_max; });
 }
 
-// `attend_queries` below with both products on the matrix unit, 16 queries at a time.
+// `attend_queries` below with both GEMMs on AMX, 16 queries at a time.
 template <class N>
 static void attend_queries(const PackedKV<N>& kv, int count, RowView<const typename N::Item> queries, RowBias bias,
                    RowView<typename N::Item> answers) {
@@ -232,9 +230,9 @@ static void attend_queries(const PackedKV<N>& kv, int count, RowView<const typen
 }  // namespace amx
 #endif
 
-// Answer each query, scaled already, with the mean of all values by its shares.
-// `bias` is (queries, round_up(keys, LANES)), with -1e30 for what lies beyond the keys, or one row of it for all
-// queries. Inlined by force: as a function of its own it took 8 % longer.
+// softmax(q k^T + bias) v for each query, already scaled.
+// `bias` is (queries, round_up(keys, LANES)), with -1e30 for padding keys, or one row for all queries. Force-inlined:
+// 8 % faster than a call.
 template <class N>
 static IN_REGISTERS void attend_queries(const PackedKV<N>& kv, int count, RowView<const typename N::Item> queries,
                                         RowBias bias, RowView<typename N::Item> answers) {
@@ -260,7 +258,7 @@ static IN_REGISTERS void attend_queries(const PackedKV<N>& kv, int count, RowVie
     }
 }
 
-// Tokens that meet each other: `rows` has their queries, and their keys and values each `part` numbers further.
+// Self-attention within one group: `rows` has the queries, with keys and values at offsets `part` and 2 `part`.
 template <class N>
 static void attend(int count, int width, RowView<const typename N::Item> rows, int part, RowBias bias,
                    RowView<typename N::Item> answers) {

@@ -1,6 +1,6 @@
-"""Attention of tokens that stay where they are: a table says which of them meet.
+"""Attention within groups of tokens, gathered through an index table without moving them.
 
-It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32.
+Inference on a CPU, in fp32 or bf16, with fp32 accumulation.
 """
 
 import ctypes
@@ -21,13 +21,13 @@ from vitrail.native.gemm import Packed
 
 @dataclass(frozen=True)
 class TokenGroups:
-    """Which tokens meet, and what is added to their scores.
+    """Attention groups: token indices and the bias added to the scores.
 
     Args:
-        slots: int32 `(groups, n)`, which token sits in each place; -1 is padding. Each token sits somewhere.
-        padding: `(3 C,)`, queries, keys and values of padding, in the precision of products.
-        kinds: int32 `(groups,)`, which bias a group has, or None.
-        bias: laid out as the operation reads it (`lane_bias`, `window_gradient.pack_bias_and_mask`), or None.
+        slots: int32 `(groups, n)`, token index of each slot; -1 is padding. Every token has a slot.
+        padding: `(3 C,)`, queries, keys and values of padding, in the compute dtype.
+        kinds: int32 `(groups,)`, bias index of each group, or None.
+        bias: in the layout of the kernel (`lane_bias`, `window_gradient.pack_bias_and_mask`), or None.
     """
 
     slots: Tensor
@@ -37,30 +37,30 @@ class TokenGroups:
 
     @cached_property
     def pointers(self) -> DataPointers:
-        """Where all of it lies."""
+        """Data pointers of all fields."""
         return DataPointers(self.slots, self.padding, self.kinds, self.bias)
 
     def operands(self) -> tuple[Any, ...]:
-        """Return it as compiled code takes it."""
+        """Return the arguments of the native function."""
         slots, *others = self.pointers.addresses
         return slots, *self.slots.shape, *others
 
 
 def lane_bias(bias: Tensor) -> Tensor:
-    """Lay a bias `(kinds, h, n, n)` out in whole vectors, `(kinds, h, n, keys)`, fp32; where no key is, it forbids."""
+    """Pad a bias `(kinds, h, n, n)` to whole SIMD vectors, `(kinds, h, n, keys)`, fp32; padding keys are masked."""
     spare = -bias.shape[-1] % library("gemm").vitrail_lanes()
     return pad(bias.float(), (0, spare), value=-1e30).contiguous()
 
 
 def attend_groups(qkv: Tensor, heads: int, seating: TokenGroups) -> Tensor:
-    """Attend within groups of tokens, wherever they lie: no token is moved.
+    """Attend within groups of tokens, gathered by index.
 
-    y = softmax(q k^T + bias) v for each head of each group; the queries are scaled already
+    y = softmax(q k^T + bias) v for each head of each group; queries are already scaled
 
     Args:
         qkv: `(B, N, 3 C)`, queries, keys and values of each token.
         heads: heads h; `C = h d`, d even.
-        seating: who meets.
+        seating: the attention groups.
 
     Returns:
         `(B, N, C)`.
@@ -73,9 +73,9 @@ def attend_groups(qkv: Tensor, heads: int, seating: TokenGroups) -> Tensor:
 
 
 def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
-    """Let many queries attend to a few keys, such as those of a map that was made smaller.
+    """Attend from many queries to few keys, such as those of a downsampled feature map.
 
-    y = softmax(q k^T) v for each head; the queries are scaled already
+    y = softmax(q k^T) v for each head; queries are already scaled
 
     Args:
         q: `(B, N, C)`.
@@ -96,15 +96,15 @@ def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
 
 
 def attention_branch(x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: TokenGroups, norm_eps: float) -> Tensor:
-    """Return `x + proj(attention(qkv(norm(x))))` within groups, some groups at a time: only x and y leave the cache.
+    """Return `x + proj(attention(qkv(norm(x))))` within groups, blocked over groups: only x and y leave the cache.
 
     Args:
-        x: `(B, N, C)`, stored as the residual.
+        x: `(B, N, C)`, in the residual dtype.
         heads: heads h; `C = h d`, d even.
-        qkv: makes queries, keys and values, the queries scaled.
-        proj: comes after.
-        seating: who meets; each token sits in one place.
-        norm_eps: of the norm without scale and shift.
+        qkv: packed query, key and value projection; its queries are scaled.
+        proj: packed output projection.
+        seating: the attention groups; each token has exactly one slot.
+        norm_eps: epsilon of the norm without scale and shift.
     """
     x = x.contiguous()
     width = x.shape[2]
@@ -125,5 +125,5 @@ def attention_branch(x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: 
 
 
 def meeting(x: Tensor, heads: int, width: int, seating: TokenGroups) -> tuple[Any, ...]:
-    """Return what compiled attention within groups begins with: tokens `(B, N, *)`, who of them meet, and how."""
+    """Return the leading arguments of native group attention: tokens `(B, N, *)`, heads, groups and bias."""
     return at(x), x.shape[0], x.shape[1], heads, width // heads, *seating.operands()

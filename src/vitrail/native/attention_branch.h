@@ -1,4 +1,4 @@
-// An attention branch within groups of tokens, whatever its weights are stored in (gemm_layer.h).
+// Fused attention branch within groups of tokens, generic over the weight format (gemm_layer.h).
 
 #pragma once
 
@@ -7,9 +7,8 @@
 #include "parallel_for.h"
 #include "token_groups.h"
 
-// What is added to the scores of `count` keys. kinds (groups) picks the bias of a group out of bias (kinds, heads,
-// count, round_up(count, LANES)), whose last numbers, where no key is, are -1e30; or both are null, and nothing is
-// added but what forbids the padding behind the last key.
+// Bias and mask of the scores of `count` keys. kinds (groups) is the index of each group into bias (kinds, heads,
+// count, round_up(count, LANES)), which is -1e30 for padding keys. If both are null, only padding keys are masked.
 struct BiasAndMask {
     const int count, keys, heads;
     const int32_t* kinds;
@@ -25,7 +24,7 @@ struct BiasAndMask {
     }
 };
 
-// What comes in and goes out, (batch, tokens, heads, width), stored in X; and (3, heads, width) for padding, in N.
+// Input and output, (batch, tokens, heads, width), in X; and padding (3, heads, width), in N.
 template <class X, class N>
 struct Stream {
     const typename X::Item* x;
@@ -34,8 +33,8 @@ struct Stream {
     int heads, width;
 };
 
-// y = x + attention(norm(x) Wqkv + b) Wproj + b within groups, some groups at a time: only x and y leave the cache.
-// Each token sits in one place, so y may be x.
+// y = x + attention(norm(x) Wqkv + b) Wproj + b within groups, blocked over groups: only x and y leave the cache.
+// Each token has exactly one slot, so y may alias x.
 template <class Weights, class N = typename Weights::Numbers, class X = typename N::Residual>
 static void branch(const Stream<X, N>& stream, const TokenGroups& token_groups, const BiasAndMask& addends,
                    const Weights& qkv, const Weights& proj, float eps, int threads) {
@@ -59,7 +58,7 @@ static void branch(const Stream<X, N>& stream, const TokenGroups& token_groups, 
         });
         for (int r = 0; r < rows; r++)
             if (places[r] < 0) std::memcpy(made + (size_t)r * 3 * dim, stream.padding, 3 * dim * sizeof(Item));
-        Item* mixed = scratch<Item>(5, (size_t)rows * dim);  // over the normalised rows, which have served
+        Item* mixed = scratch<Item>(5, (size_t)rows * dim);  // reuses the buffer of the normalised rows
         for (int item = 0; item < some * heads; item++) {
             const int head = item % heads;
             const size_t at = (size_t)(item / heads) * count * dim;

@@ -1,16 +1,16 @@
-// What native/bottleneck.py calls: convolutions between group norms, pooling, and the norms' statistics.
+// Exports for native/bottleneck.py: convolutions between group norms, pooling, and statistics of the norms.
 //
-// A group norm with its ReLU is, for each image, a scale and a shift of each channel. The convolution behind it applies
-// them to what it reads. The one before it takes the statistics while its sums are in registers: for each channel of a
-// chunk of lines, the sums of (x - first) and (x - first)^2, where first is x of the chunk's first row. So no digits
-// are lost where the mean is far from zero, and nothing depends on the number of threads. All maps are stored as the
-// residual is, for what lies between two norms is read as often, and products get what they take from the norm before.
+// For each image, a group norm with its ReLU is a scale and a shift of each channel. The next convolution applies them
+// to its input. The previous one computes the statistics in its epilogue: for each channel of a chunk of rows, the sums
+// of (x - first) and (x - first)^2, with first = x of the chunk's first row. So there is no cancellation for a mean far
+// from zero, and results do not depend on the number of threads. All maps have the residual dtype; the norm casts to
+// the compute dtype.
 
 #include "convolution.h"
 
 constexpr int MOMENTS = 3;  // first, sum, sum of squares
 
-// Those of LANES channels; they lie `channels` apart.
+// Moments of LANES channels, with stride `channels`.
 struct ShiftedMoments {
     Vec first = Vec{}, sum = Vec{}, squares = Vec{};
 
@@ -31,7 +31,7 @@ struct ShiftedMoments {
     }
 };
 
-// y = convolution(x) (+ add) and its moments, `lines` lines of the result at a time.
+// y = convolution(x) (+ add) and its moments, in blocks of `lines` output rows.
 // moments are (batch, chunks, MOMENTS, outputs).
 template <class X, class N>
 static void convolve(const Convolution<X, N>& conv, const void* add_, void* y_, float* moments, int lines,
@@ -57,7 +57,7 @@ static void convolve(const Convolution<X, N>& conv, const void* add_, void* y_, 
     });
 }
 
-// The moments of x (batch, rows, channels), `chunk` rows at a time.
+// Moments of x (batch, rows, channels), in chunks of `chunk` rows.
 template <class X>
 static void measure(const void* x_, int batch, int rows, int channels, int chunk, float* moments, int threads) {
     typedef typename X::Item Item;
@@ -75,14 +75,14 @@ static void measure(const void* x_, int batch, int rows, int channels, int chunk
     }
 }
 
-// Scale and shift (batch, channels) of a group norm from the moments of `rows` rows, taken `chunk` rows at a time.
+// Scale and shift (batch, channels) of a group norm, from the moments of `rows` rows in chunks of `chunk` rows.
 static void finalize(const float* moments, int batch, int rows, int chunk, int channels, int groups,
                      const float* weight, const float* bias, float eps, float* scale, float* shift) {
     const int chunks = (rows + chunk - 1) / chunk, each = channels / groups;
     for (int item = 0; item < batch * groups; item++) {
         const int image = item / groups, from = item % groups * each;
         double total = 0, spread = 0;
-        for (int pass = 0; pass < 2; pass++) {  // the mean first, then the squares around it
+        for (int pass = 0; pass < 2; pass++) {  // first the mean, then squared deviations
             const double mean = total / ((double)rows * each);
             for (int j = 0; j < chunks; j++) {
                 const float* taken = moments + ((size_t)image * chunks + j) * MOMENTS * channels;
@@ -103,7 +103,7 @@ static void finalize(const float* moments, int batch, int rows, int chunk, int c
     }
 }
 
-// y = relu(norm(x) + norm(z)); the norm of x is left out where its scale is null.
+// y = relu(norm(x) + norm(z)), without the norm of x if its scale is null.
 template <class X>
 static void join(const void* x_, const float* scale_x, const float* shift_x, const void* z_, const float* scale_z,
                  const float* shift_z, int batch, int rows, int channels, void* y_, int threads) {
@@ -121,7 +121,7 @@ static void join(const void* x_, const float* scale_x, const float* shift_x, con
     }
 }
 
-// The largest of what each filter would see, where zeros lie beyond the map.
+// Max pooling with zero padding.
 template <class X>
 static void pool(const Map<X>& x, int batch, Filters filters, int tall, int wide, void* y_, int threads) {
     typedef typename X::Item Item;

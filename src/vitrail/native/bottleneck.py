@@ -1,8 +1,8 @@
-"""Convolutions with packed filters between group norms, as one product each; maps are `(B, N, C)` tokens in memory.
+"""Convolutions with packed filters between group norms, one GEMM each; feature maps are `(B, N, C)` tokens.
 
-A norm and its ReLU are applied by the operation that reads the map, and its statistics are taken by the one that wrote
-it, so no pass over memory is theirs. They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. All
-maps are stored as the residual.
+A norm and its ReLU are fused into the operation that reads the map, and its statistics into the one that wrote it, so
+neither needs a pass over memory. Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Maps have the residual
+dtype.
 """
 
 import ctypes
@@ -18,16 +18,16 @@ from vitrail.native.dtypes import PRODUCTS
 from vitrail.native.ffi import at, function
 
 Size = tuple[int, int]
-"""Lines and places of a map."""
+"""Height and width of a feature map."""
 
 
 class Window(NamedTuple):
-    """What a convolution or a pooling sees at a place.
+    """Window of a convolution or a pooling.
 
     Args:
-        side: side k of the square.
-        stride: step between two places.
-        same: pad as TensorFlow does, so that n places become ceil(n / stride); or by k // 2 on every side.
+        side: kernel size k.
+        stride: stride.
+        same: TensorFlow's SAME padding, output size ceil(n / stride); else k // 2 on every side.
     """
 
     side: int
@@ -35,7 +35,7 @@ class Window(NamedTuple):
     same: bool = False
 
     def places(self, n: int) -> tuple[int, int]:
-        """Return how many places stand on a side of n, and how many zeros come before it.
+        """Return the output size for an input of size n, and the padding before it.
 
         Example:
             >>> Window(3, 2).places(6), Window(3, 2, same=True).places(6)
@@ -48,7 +48,7 @@ class Window(NamedTuple):
 
 
 class PackedFilters(NamedTuple):
-    """Filters ready for the product: in panels (native/gemm.h), step by step along lines, places and channels."""
+    """Filters packed in panels for the GEMM (native/gemm.h); k runs over rows, columns and channels."""
 
     panels: Tensor
     window: Window
@@ -57,7 +57,7 @@ class PackedFilters(NamedTuple):
 
 
 class GroupScale(NamedTuple):
-    """A group norm's numbers in fp32."""
+    """Parameters of a group norm in fp32."""
 
     weight: Tensor
     bias: Tensor
@@ -74,14 +74,14 @@ class Moments(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """What a norm is for these pictures: scale and shift of each channel, each `(B, C)`."""
+    """A norm with known statistics: scale and shift of each image and channel, each `(B, C)`."""
 
     scale: Tensor
     shift: Tensor
 
 
 def pack_filters(weight: Tensor, window: Window, dtype: torch.dtype) -> PackedFilters:
-    """Lay filters `(out, in, k, k)` out as the product reads them."""
+    """Pack filters `(out, in, k, k)` for the GEMM."""
     return PackedFilters(pack_lines(weight, None, dtype).panels, window, weight.shape[1], weight.shape[0])
 
 
@@ -93,15 +93,15 @@ def convolve(
     add: Tensor | None = None,
     into: Tensor | None = None,
 ) -> tuple[Tensor, Size, Moments]:
-    """Return the convolution of relu(norm(x)), or of x where there is no norm, with the moments of the result.
+    """Return the convolution of relu(norm(x)), or of x without a norm, and the moments of the result.
 
     Args:
-        x: a map `(B, N, C)`, or pictures `(B, C, Y, X)`.
-        size: its lines and places.
+        x: a map `(B, N, C)`, or images `(B, C, Y, X)`.
+        size: its height and width.
         filters: from `pack_filters`; the number of outputs is a multiple of 16.
-        norm: of x, with a ReLU behind it.
-        add: what is added to the result.
-        into: where the result goes.
+        norm: norm of x, followed by a ReLU.
+        add: residual added to the result.
+        into: output tensor; a new one if None.
     """
     x = x.contiguous()
     window = filters.window
@@ -123,7 +123,7 @@ def convolve(
 
 
 def measure(x: Tensor) -> Moments:
-    """Take the moments of a map `(B, N, C)`; C is a multiple of 16."""
+    """Compute the moments of a map `(B, N, C)`; C is a multiple of 16."""
     batch, rows, channels = x.shape
     assert channels % 16 == 0, channels
     chunk = even(rows, CHUNK_ROWS)
@@ -135,7 +135,7 @@ def measure(x: Tensor) -> Moments:
 
 
 def finalize(moments: Moments, norm: GroupScale) -> Affine:
-    """Return what a norm is for the pictures whose moments these are."""
+    """Return scale and shift of a norm for images with these moments."""
     batch, _, _, channels = moments.values.shape
     scale, shift = fp32(2, batch, channels).unbind()
     library("bottleneck").vitrail_finalize(
@@ -155,7 +155,7 @@ def finalize(moments: Moments, norm: GroupScale) -> Affine:
 
 
 def join(x: Tensor, norm_x: Affine | None, z: Tensor, norm_z: Affine, into: Tensor | None = None) -> Tensor:
-    """Return relu(norm(x) + norm(z)) of two maps; x has no norm where None is given."""
+    """Return relu(norm_x(x) + norm_z(z)) of two maps; x is used as it is if `norm_x` is None."""
     y = empty(*z.shape, dtype=z.dtype) if into is None else into
     assert x.shape == y.shape == z.shape and x.dtype == y.dtype == z.dtype, (x.shape, y.shape, z.shape)
     function("bottleneck", "join", PRODUCTS[x.dtype])(
@@ -165,7 +165,7 @@ def join(x: Tensor, norm_x: Affine | None, z: Tensor, norm_z: Affine, into: Tens
 
 
 def pool(x: Tensor, size: Size, window: Window, norm: Affine | None = None) -> tuple[Tensor, Size]:
-    """Return the largest of relu(norm(x)), or of x where there is no norm, and the zeros beyond the map."""
+    """Return the max pooling of relu(norm(x)), or of x without a norm, with zero padding."""
     batch, _, channels = x.shape
     (tall, top), (wide, left) = map(window.places, size)
     y = empty(batch, tall * wide, channels, dtype=x.dtype)

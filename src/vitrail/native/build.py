@@ -1,7 +1,7 @@
-"""Build the C++ of this folder for this machine, once, and load it.
+"""Compile the C++ of this folder for this machine, once, and load it.
 
-Each `.cpp` is a library of its own, built when it is first needed; the headers are theirs in common. What is needed
-together is built at the same time.
+Each `.cpp` is a separate library, compiled on first use; the headers are shared. Libraries that are requested together
+are compiled in parallel.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-import torch  # first, so that its OpenMP is in the process and ours is the same one
+import torch  # first, so that our libraries share the OpenMP runtime of torch
 
 from vitrail.cache import beside, cache_folder, fingerprint
 from vitrail.errors import VitrailError
@@ -28,21 +28,21 @@ SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16:
 
 
 class Unavailable(VitrailError):
-    """The compiled operations cannot be had here; the message says why."""
+    """The native libraries are unavailable; the message has the reason."""
 
 
 _FOUND: dict[str, ctypes.CDLL | str] = {}
-"""Each library that was asked for, or why it cannot be had: a compiler that failed is not asked again."""
+"""Each requested library, or the reason of its failure: a failed compilation is not repeated."""
 
 
 def refusal(dtype: torch.dtype, *names: str) -> str | None:
-    """Say why there are no compiled operations in `dtype` here, or None where there are.
+    """Return the reason why native kernels in `dtype` are unavailable, or None if they are available.
 
-    The first question of a machine builds them, which takes a few seconds.
+    The first call on a machine compiles them, which takes a few seconds.
 
     Args:
-        dtype: precision to compute in.
-        names: libraries that must be there beside that of products.
+        dtype: compute dtype.
+        names: required libraries, in addition to the GEMM library.
     """
     if dtype not in RESIDUAL:
         return f"compiled operations know fp32 and bf16, not {dtype}"
@@ -55,7 +55,7 @@ def refusal(dtype: torch.dtype, *names: str) -> str | None:
 
 
 def missing(*names: str) -> str | None:
-    """Say why one of these libraries cannot be had, or None where all can. They are built at the same time."""
+    """Return the reason why one of these libraries is unavailable, or None; they are compiled in parallel."""
     new = [name for name in dict.fromkeys(names) if name not in _FOUND]
     if new:
         with ThreadPoolExecutor(min(len(new), os.cpu_count() or 1)) as threads:
@@ -64,7 +64,7 @@ def missing(*names: str) -> str | None:
 
 
 def library(name: str) -> ctypes.CDLL:
-    """Return the operations of `name.cpp`, built if this machine has not built them before.
+    """Return the library of `name.cpp`, compiled if it is not in the cache.
 
     Raises:
         Unavailable: there is no compiler, or it failed.
@@ -82,7 +82,7 @@ def _find(name: str) -> ctypes.CDLL | str:
         made = build(name, compiler())
         try:
             return _load(made, name)
-        except OSError:  # damaged, by a full disk or otherwise: build again, once
+        except OSError:  # damaged, such as by a full disk: compile again, once
             made.unlink()
             return _load(build(name, compiler()), name)
     except VitrailError as error:
@@ -98,18 +98,18 @@ def _load(path: Path, name: str) -> ctypes.CDLL:
 
 
 Command = tuple[str, ...]
-"""A compiler: its path, and words behind it."""
+"""A compiler command: the path, and its arguments."""
 
 
 def compiler() -> Command:
-    """Return a C++ compiler: the one that `CXX` names, as `ccache g++` too, or the first of the usual ones.
+    """Return the C++ compiler of `CXX` (a command such as `ccache g++` too), or the first of the usual ones.
 
     Raises:
         Unavailable: there is none.
     """
     asked = os.environ.get("CXX")
     usual: list[Command] = [("g++",), ("clang++",), ("c++",)]
-    for program, *words in [(asked,), _words(asked)] if asked else usual:  # a path may have blanks in it
+    for program, *words in [(asked,), _words(asked)] if asked else usual:  # a path may contain spaces
         found = shutil.which(program)
         if found is not None:
             return found, *words
@@ -124,13 +124,13 @@ def _words(asked: str) -> Command:
 
 
 def build(name: str, compile_with: Command) -> Path:
-    """Build `name.cpp` into the cache, unless it is there, and return the library's path.
+    """Compile `name.cpp` into the cache, unless it is there, and return the path of the library.
 
-    Several processes may build at once: each writes a file of its own and gives it the name that counts at the end.
-    What one that was killed has left is removed.
+    Safe with concurrent processes: each compiles to a temporary file and renames it at the end. Temporary files of
+    killed processes are removed.
 
     Raises:
-        Unavailable: the compiler failed; the message ends with what it said.
+        Unavailable: the compiler failed; the message ends with its output.
     """
     source, target = SOURCES / f"{name}.cpp", _place(name, compile_with)
     if target.exists():
@@ -138,7 +138,7 @@ def build(name: str, compile_with: Command) -> Path:
     with beside(target) as folder:
         made = folder / target.name
         said = ""
-        for threads in (("-fopenmp",), ()):  # without OpenMP there is one thread, and still a result
+        for threads in (("-fopenmp",), ()):  # without OpenMP: single-threaded
             command = [*compile_with, *FLAGS, *threads, "-o", str(made), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
@@ -149,7 +149,7 @@ def build(name: str, compile_with: Command) -> Path:
 
 
 def built(name: str) -> bool:
-    """Say whether this machine has built `name.cpp` before, so that its first use costs nothing."""
+    """Return whether the library of `name.cpp` is in the cache, so that its first use costs nothing."""
     try:
         return _place(name, compiler()).exists()
     except VitrailError:
@@ -157,14 +157,14 @@ def built(name: str) -> bool:
 
 
 def _place(name: str, compile_with: Command) -> Path:
-    """Return where the library of `name.cpp` lies in the cache, as it is now and for this machine."""
+    """Return the cache path of the library; it has a hash of its sources, the compiler and this machine."""
     texts = _texts(name)
     machine = (platform.machine(), platform.processor(), cpu_flags(), compile_with, _version(compile_with))
     return cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
 
 
 def _texts(name: str) -> list[tuple[str, str]]:
-    """Return names and texts of all that `name.cpp` is built from."""
+    """Return name and text of each source file of the library."""
     return [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
 
 

@@ -1,9 +1,9 @@
-// What native/convolution.py calls: a convolution as one product, with the LayerNorm that may follow it.
+// Exports for native/convolution.py: convolution as implicit GEMM, with an optional LayerNorm.
 
 #include "convolution.h"
 #include "norms.h"
 
-// y = norm(convolution(x) + b), stored in To, `lines` lines of it at a time. `weight` is null where no norm follows.
+// y = norm(convolution(x) + b), stored in To, in blocks of `lines` output rows. `weight` is null without a norm.
 template <class N, class To>
 static void convolve(const Convolution<N, N>& conv, const float* bias, const float* weight, const float* shift,
                      float eps, void* y_, int lines, int threads) {

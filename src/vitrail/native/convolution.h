@@ -1,7 +1,7 @@
-// Convolutions as products: what a filter sees lies in few pieces of memory, so nothing is copied for each place.
+// Convolutions as implicit GEMM: a window is a few contiguous pieces of memory, so there is no im2col copy.
 //
-// Maps are (lines, places, channels). Of a map with its border, the k pixels that a filter sees in one line lie side by
-// side: k * channels numbers, and k such pieces one line apart. So a tile's rows are pointers, and its depth is pieces.
+// Maps are (height, width, channels). In a padded map, the k pixels of a window in one row are contiguous: k * channels
+// values, and k such pieces one row apart. So GEMM rows are pointers, and the k dimension runs over pieces.
 
 #pragma once
 
@@ -9,16 +9,16 @@
 
 #include "gemm.h"
 
-constexpr size_t CACHED = 128 << 10;  // bytes of weights that stay in a core's cache beside all else
+constexpr size_t CACHED = 128 << 10;  // bytes of weights that stay in a core's cache with everything else
 
-// What a product reads of a map.
+// Layout of a window as a GEMM row.
 struct Pieces {
-    int count;   // pieces of a row
+    int count;   // pieces of a row (k)
     long apart;  // items from one piece to the next
-    int steps;   // words of a piece
+    int steps;   // k-steps of a piece
 };
 
-// The sums of R rows with one panel of V vectors; `finish(vector, column)` takes R sums of LANES outputs at a time.
+// Microkernel: R rows times one panel of V vectors; `epilogue(vector, column)` gets R accumulators of LANES outputs.
 template <class N, int R, int V, class Epilogue>
 static inline void gathered_microkernel(const typename N::Item* const* rows, Pieces pieces,
                                         const typename N::KPack* panel, Epilogue&& epilogue) {
@@ -39,7 +39,7 @@ static inline void gathered_microkernel(const typename N::Item* const* rows, Pie
     for (int v = 0; v < V; v++) epilogue(v, sum[v]);
 }
 
-// The tile for `count` rows and `width` vectors, both up to the template's.
+// The microkernel for `count` <= R rows and `width` <= V vectors.
 template <class N, int R, int V, class Epilogue>
 static inline void gathered_microkernel_of(int count, int width, const typename N::Item* const* rows, Pieces pieces,
                                     const typename N::KPack* panel, Epilogue&& epilogue) {
@@ -55,8 +55,8 @@ static inline void gathered_microkernel_of(int count, int width, const typename 
 #if defined(HAS_AMX)
 namespace amx {
 
-// `gathered_product` below. Rows are copied side by side, some at a time: each serves all outputs, and next to what the
-// unit does with it a copy is cheap.
+// The gathered GEMM below on AMX. Rows are copied to a contiguous block: each is used for all outputs, so the copy is
+// cheap relative to the GEMM.
 template <class N, class Epilogue>
 static inline void gathered_gemm(const typename N::Item* const* rows, int count, Pieces pieces,
                                  const typename N::KPack* packed, int outputs, int first, int last,
@@ -80,9 +80,9 @@ static inline void gathered_gemm(const typename N::Item* const* rows, int count,
 }  // namespace amx
 #endif
 
-// `count` gathered rows times packed weights, outputs from panel `first` up to `last`. Where the weights stay in cache,
-// rows come first, so that results are written in order; else panels do, so that each is fetched once.
-// `finish(row, rows, output, column)`: the sums of `rows` rows from `row` on, for LANES outputs from `output` on.
+// `count` gathered rows times packed weights, outputs from panel `first` up to `last`. If the weights fit in cache, the
+// outer loop is over rows, so that results are written in order; else over panels, so that each is fetched once.
+// `epilogue(row, rows, output, column)` gets the sums of `rows` rows from `row` on, for LANES outputs from `output` on.
 template <class N, class Epilogue>
 static inline void gathered_gemm(const typename N::Item* const* rows, int count, Pieces pieces,
                                  const typename N::KPack* packed, int outputs, int first, int last,
@@ -115,7 +115,7 @@ static inline void activate(const typename X::Item* from, int count, const float
         N::write(to + c, max(Vec{}, X::read(from + c) * load(scale + c) + load(shift + c)));
 }
 
-// The same numbers, stored as products take them.
+// The same values, cast to the compute dtype.
 template <class X, class N>
 static inline void copy_numbers(const typename X::Item* from, size_t count, typename N::Item* to) {
     if constexpr (std::is_same_v<X, N>) {
@@ -126,15 +126,15 @@ static inline void copy_numbers(const typename X::Item* from, size_t count, type
     }
 }
 
-// A image or what a layer made of it, stored in X. Images are planes, a map has its channels side by side.
+// An image (NCHW) or a feature map (NHWC), in X.
 template <class X>
 struct Map {
     typedef typename X::Item Item;
     const Item* at;
     int height, width, channels, planar;
-    const float *scale, *shift;  // of each channel, with a ReLU behind them; or null
+    const float *scale, *shift;  // of each channel, followed by a ReLU; or null
 
-    // Picture `image` of some, each with a scale and a shift of its own.
+    // Image `image` of a batch, with its own scale and shift.
     Map of(int image) const {
         const size_t first = (size_t)image * channels;
         const Item* own = at + first * height * width;
@@ -143,12 +143,12 @@ struct Map {
     }
 };
 
-// Where filters stand: the first at (-top, -left), `stride` apart.
+// Positions of the windows: the first at (-top, -left), then `stride` apart.
 struct Filters {
     int side, stride, top, left;
 };
 
-// Write the part of line y that `filters` on `places` places see, with zeros beyond the map.
+// Copy the part of row y that the windows at `places` positions cover, zero-padded outside the map.
 template <class X, class N>
 static void fill_line(const Map<X>& map, int y, const Filters& filters, int pixels, typename N::Item* to) {
     typedef typename N::Item Item;
@@ -178,7 +178,7 @@ static void fill_line(const Map<X>& map, int y, const Filters& filters, int pixe
     }
 }
 
-// A convolution of some images, which become (tall, wide, outputs) each.
+// A convolution of a batch of images, with output (tall, wide, outputs) each.
 template <class X, class N>
 struct Convolution {
     Map<X> x;  // the first image
@@ -188,15 +188,15 @@ struct Convolution {
     int tall, wide, outputs;
 };
 
-// Some lines of one image's result.
+// A block of output rows of one image.
 struct Lines {
-    int image, chunk;  // whose, and which of its chunks
-    size_t first;      // row among those of all images
+    int image, chunk;  // image index, and block index in it
+    size_t first;      // first GEMM row in the whole batch
     int count;         // rows
 };
 
-// Share a convolution out, `lines` lines at a time, and where they are fewer than threads and `parted` allows it by
-// outputs too: `work(some, multiply)`, where `multiply(finish)` is their `gathered_product`.
+// Parallelise a convolution over blocks of `lines` output rows and, if these are fewer than threads and `parted` allows
+// it, also over outputs: `work(some, multiply)`, in which `multiply(epilogue)` runs the gathered GEMM of the block.
 template <class X, class N, class Work>
 static void parallel_lines(const Convolution<X, N>& conv, int lines, bool parted, int threads, Work&& work) {
     typedef typename N::Item Item;
@@ -220,7 +220,7 @@ static void parallel_lines(const Convolution<X, N>& conv, int lines, bool parted
             Item* band = scratch<Item>(0, read * line + N::K_STEP);
             for (int i = 0; i < read; i++)
                 fill_line<X, N>(map, start * f.stride - f.top + i, f, pixels, band + i * line);
-            std::fill(band + read * line, band + read * line + N::K_STEP, Item(0));  // a last step may look beyond
+            std::fill(band + read * line, band + read * line + N::K_STEP, Item(0));  // the last k-step may read past it
             from = band;
         }
         const Item** rows = scratch<const Item*>(0, count);

@@ -1,6 +1,6 @@
-"""Convolutions as one product: filters read lines of the map where they lie, and only a few of those are copied.
+"""Convolutions as implicit GEMM: filters read rows of the map in place, and few of them are copied.
 
-They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32.
+Inference on a CPU, in fp32 or bf16, with fp32 accumulation.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from vitrail.native.gemm import PackedLinear, pack_linear
 from vitrail.native.norms import LaneNorm, norm_operands
 from vitrail.shapes import FeatureMap
 
-CHUNK_ROWS = 448  # rows of a result that are computed at a time: enough to read the filters seldom,
-CHUNK_BYTES = 400 << 10  # and few enough that what they see stays in the cache
+CHUNK_ROWS = 448  # GEMM rows of a block: enough to amortise reading the filters
+CHUNK_BYTES = 400 << 10  # input bytes of a block: few enough for the cache
 
 
 @dataclass(frozen=True)
 class PackedConvolution:
-    """A convolution of square windows ready for the product. Build it with `pack_convolution`."""
+    """A convolution with square windows, packed for the GEMM. Build it with `pack_convolution`."""
 
     product: PackedLinear
     channels: int
@@ -30,28 +30,28 @@ class PackedConvolution:
     padding: int
 
     def length(self, side: int) -> int:
-        """Return how many windows fit on a side."""
+        """Return the output size for an input of size `side`."""
         return (side + 2 * self.padding - self.size) // self.stride + 1
 
 
 def pack_convolution(
     weight: Tensor, bias: Tensor | None, stride: int, padding: int, dtype: torch.dtype
 ) -> PackedConvolution:
-    """Lay filters `(out, in, k, k)` out as the product reads them.
+    """Pack filters `(out, in, k, k)` for the GEMM.
 
     Args:
         weight: fp32 filters.
         bias: fp32, or None.
-        stride: step between two windows.
-        padding: zeros on every side of the map.
-        dtype: precision to compute in.
+        stride: stride.
+        padding: zero padding on every side.
+        dtype: compute dtype.
     """
     channels, size = weight.shape[1:3]
     return PackedConvolution(pack_lines(weight, bias, dtype), channels, size, stride, padding)
 
 
 def pack_lines(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedLinear:
-    """Pack filters `(out, in, k, k)` step by step along lines, places and channels; in bf16 each line anew in pairs."""
+    """Pack filters `(out, in, k, k)`; k runs over rows, columns and channels, in bf16 in pairs that restart per row."""
     lines = weight.detach().float().permute(0, 2, 3, 1).flatten(2)  # (out, in, k, k) -> (out, k, k in)
     lines = pad(lines, (0, lines.shape[2] % 2)) if dtype == torch.bfloat16 else lines
     return pack_linear(lines.flatten(1), bias, dtype)
@@ -60,15 +60,15 @@ def pack_lines(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Packe
 def convolve(
     x: FeatureMap, packed: PackedConvolution, norm: LaneNorm | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Convolve a map, channels last, and normalise each place: `(B, H, W, C) -> (B, h, w, out)`.
+    """Convolve a channels-last map and normalise each position: `(B, H, W, C) -> (B, h, w, out)`.
 
-    A view of pictures whose channels are planes in memory is read as it is.
+    A permuted view of NCHW images is read without a copy.
 
     Args:
-        x: the map, in the precision of the filters.
+        x: the map, in the dtype of the filters.
         packed: the filters.
-        norm: what follows, or None.
-        dtype: how the answer is stored: as x, which is the default, or as the residual.
+        norm: norm of the output, or None.
+        dtype: output dtype: that of x (default), or the residual dtype.
     """
     planar = x.movedim(3, 1).is_contiguous() and not x.is_contiguous()
     x = x if planar else x.contiguous()
@@ -88,12 +88,12 @@ def convolve(
 
 
 def lines_at_a_time(places: tuple[int, int], side: int, stride: int, bytes_of_pixel: int, most: int) -> int:
-    """Return how many lines of a result are computed at a time, at most `most` of them; chunks are even."""
+    """Return the number of output rows per block, at most `most`; blocks are balanced."""
     tall, wide = places
     seen = ((wide - 1) * stride + side) * stride * bytes_of_pixel
     return even(tall, max(1, min(CHUNK_ROWS // wide, CHUNK_BYTES // seen, most)))
 
 
 def even(n: int, most: int) -> int:
-    """Return the length of the pieces that n is cut into evenly, none longer than `most`."""
+    """Return the length of balanced blocks of n items, none longer than `most`."""
     return -(-n // -(-n // most))

@@ -1,4 +1,4 @@
-"""What the processor can do: what a fast way to compute depends on, and `vitrail doctor` prints."""
+"""Instruction sets of the CPU, for kernel selection and `vitrail doctor`."""
 
 import re
 from contextlib import suppress
@@ -9,13 +9,13 @@ import torch
 
 KNOWN = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16")
 _BF16 = {"avx512_bf16", "amx_bf16"}
-_AMPERE = (8, 0)  # the first compute capability with arithmetic for bf16
+_AMPERE = (8, 0)  # first compute capability with bf16 arithmetic
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 @cache
 def cpu_features() -> tuple[str, ...]:
-    """Return those of the `KNOWN` instruction sets that the processor has; none where the system does not tell.
+    """Return the `KNOWN` instruction sets of this CPU; empty if the system does not list them.
 
     Example:
         >>> set(cpu_features()) <= set(KNOWN)
@@ -26,7 +26,7 @@ def cpu_features() -> tuple[str, ...]:
 
 @cache
 def cpu_flags() -> str:
-    """Return all that the system tells of what the processor can do, in one line; a compiler may use any of it."""
+    """Return all CPU flags of the system in one line; a compiler may use any of them."""
     told = ""
     with suppress(OSError):
         told = _CPUINFO.read_text()
@@ -35,7 +35,7 @@ def cpu_flags() -> str:
 
 
 def known_features(flags: str) -> tuple[str, ...]:
-    """Find the `KNOWN` instruction sets among the flags that Linux tells of a processor.
+    """Return the `KNOWN` instruction sets among the CPU flags of Linux.
 
     Example:
         >>> known_features("fpu avx2 avx512f"), known_features("asimd crc32")
@@ -46,7 +46,7 @@ def known_features(flags: str) -> tuple[str, ...]:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Say whether a device has arithmetic for bf16."""
+    """Return whether a device has bf16 arithmetic."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _AMPERE
     return device.type == "cpu" and not _BF16.isdisjoint(cpu_features())

@@ -1,6 +1,6 @@
-// How numbers are stored, and what is done with them. `KPack` is what one step of a product takes from a row, K_STEP
-// numbers of it. Everything is added up in fp32. `Residual` is how what is handed from block to block is stored: each
-// branch adds to it and rounds it anew, so where products are of bfloat16 it has three digits more, in as many bytes.
+// Compute dtypes and their operations. A `KPack` is the K_STEP values of a row in one k-step. Accumulators are fp32.
+// `Residual` is the dtype of the residual stream: each branch adds to it and rounds it, so for bf16 it is fp16, with
+// three more significant bits in the same space.
 
 #pragma once
 
@@ -9,7 +9,7 @@
 
 struct Float32 {
     typedef Float32 Residual;
-    static constexpr bool AMX = false;  // whether the matrix unit multiplies them
+    static constexpr bool AMX = false;  // whether AMX supports this dtype
     typedef float Item;
     typedef float KPack;
     static constexpr int K_STEP = 1;
@@ -25,8 +25,8 @@ struct Float32 {
 };
 
 #if defined(__AVX512BF16__)
-// fp16: of eleven digits, and no larger than 65504. What is larger is stored as that, for one infinity would be all
-// that a norm sees.
+// fp16: 11 significant bits, at most 65504. Larger values saturate: a single infinity would make a whole row of a norm
+// NaN.
 struct Float16 {
     enum Item : uint16_t {};
     static inline Vec read(const Item* at) {
@@ -34,7 +34,7 @@ struct Float16 {
     }
     static inline __m256i narrow(Vec x) {
         x = max(broadcast(-65504.0f),
-                min(broadcast(65504.0f), x));  // of a number and none, the second is taken: NaN stays
+                min(broadcast(65504.0f), x));  // with a NaN operand, min returns the second: NaN propagates
         return _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     }
     static inline void write(Item* at, Vec x) { _mm256_storeu_si256((__m256i*)at, narrow(x)); }
@@ -65,7 +65,7 @@ struct BFloat16 {
     static inline void write(Item* at, Vec x) {
         _mm256_storeu_si256((__m256i*)at, (__m256i)_mm512_cvtneps_pbh((__m512)x));
     }
-    // KPacks of LANES columns: step s of a column is row s.
+    // KPacks of LANES columns: value s of a column is from row s.
     static inline void interleave(const Item* const* rows, int at, KPack* to) {
         _mm512_storeu_si512(to, _mm512_or_si512(spread(rows[0] + at), _mm512_slli_epi32(spread(rows[1] + at), 16)));
     }
@@ -81,8 +81,8 @@ struct BFloat16 {
     static inline Item round(float x) {
         uint32_t bits;
         std::memcpy(&bits, &x, 4);
-        if ((bits & 0x7fffffff) > 0x7f800000) return (Item)(bits >> 16 | 0x40);  // no number, and adding would make one
-        return (Item)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);               // to the nearest, ties to even
+        if ((bits & 0x7fffffff) > 0x7f800000) return (Item)(bits >> 16 | 0x40);  // NaN: a carry could make it a number
+        return (Item)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);               // round to nearest, ties to even
     }
     static inline Vec add_product(Vec sum, KPack row, const KPack* column) {
         return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)row),

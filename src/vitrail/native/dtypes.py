@@ -1,7 +1,7 @@
-"""How what is handed from block to block is stored, for each precision of products, and the other way round.
+"""Residual dtype for each compute dtype, and the inverse map.
 
-Every branch adds to it and rounds it anew. bf16 keeps 8 digits of that, and three quarters of a deep model's error are
-made there; fp16 keeps 11 in as many bytes, and ends at 65504, where compiled code stops short of infinity.
+Every branch adds to the residual and rounds it. bf16 has 8 significant bits, and these roundings make three quarters of
+the error of a deep model; fp16 has 11 bits in the same space. Its range ends at 65504, where native code saturates.
 """
 
 import torch
@@ -12,7 +12,7 @@ PRODUCTS = {residual: products for products, residual in RESIDUAL.items()}
 
 
 def as_residual(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Store numbers as the residual; what is too large for it becomes the largest, as in compiled code.
+    """Cast to the residual dtype, saturating to its finite range as native code does.
 
     Example:
         >>> as_residual(torch.tensor([1e9, -1e9, 0.1]), torch.float16).tolist()

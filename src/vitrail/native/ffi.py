@@ -1,4 +1,4 @@
-"""How Python calls compiled operations: by address, on tensors that lie in one piece."""
+"""Calls of native functions through ctypes, with data pointers of contiguous tensors."""
 
 import ctypes
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from vitrail.native.build import SUFFIXES, library
 
 
 def function(source: str, name: str, precision: dtype, to: dtype | None = None) -> Callable[..., None]:
-    """Return the operation `name` of `source.cpp` for a precision, or from one `to` another."""
+    """Return the native function `name` of `source.cpp` for a dtype, or for a pair of dtypes."""
     return getattr(library(source), _symbol(name, precision, to))
 
 
@@ -23,9 +23,9 @@ def _symbol(name: str, precision: dtype, to: dtype | None) -> str:
 
 
 class DataPointers:
-    """Where tensors lie that stay there, such as weights: they are looked at once, and not in each call.
+    """Data pointers of constant tensors such as weights, validated once.
 
-    Copies of it are of copied tensors.
+    A copy has copies of the tensors, and their pointers.
 
     Raises:
         VitrailError: as `start_of`.
@@ -50,7 +50,7 @@ _NOWHERE = ctypes.c_void_p(None)
 
 
 def at(x: Tensor | None) -> ctypes.c_void_p:
-    """Return where a tensor in one piece lies; None is nowhere.
+    """Return the data pointer of a contiguous tensor; null for None.
 
     Raises:
         VitrailError: as `start_of`.
@@ -62,10 +62,10 @@ def at(x: Tensor | None) -> ctypes.c_void_p:
 
 
 def start_of(x: Tensor) -> ctypes.c_void_p:
-    """Return where the first number of a tensor lies.
+    """Return the data pointer of a tensor.
 
     Raises:
-        VitrailError: it has no numbers in this machine's memory, as on a GPU, on `meta` or while a program is traced.
+        VitrailError: it has no data in CPU memory: it is on a GPU, on `meta` or a tracing tensor.
     """
     if not x.is_cpu or type(x) not in (Tensor, Parameter):
         raise VitrailError(

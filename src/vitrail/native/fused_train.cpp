@@ -1,8 +1,8 @@
-// What native/fused_train.py calls: the branches of a block, forward and backward, around an attention or an MLP.
+// Exports for native/fused_train.py: fused residual branches, forward and backward, around attention and for the MLP.
 
 #include "fused_train.h"
 
-// Weights (outputs, inputs) of precision W as `product` reads them, for y = x W^T, or turned, for y = x W.
+// Pack weights (outputs, inputs) of dtype W for the GEMM y = x W^T, or transposed for y = x W.
 template <class W, class N>
 static void pack(const void* weights_, int outputs, int inputs, int transposed, void* packed_, int threads) {
     const auto* weights = (const typename W::Item*)weights_;
@@ -26,7 +26,7 @@ static void pack(const void* weights_, int outputs, int inputs, int transposed, 
     }
 }
 
-// norm(x) of some rows.
+// norm(x) of a block of rows.
 template <class X, class N>
 static inline const typename N::Item* normed(const Norm<N>& norm, const typename X::Item* x, long first, int count,
                                              float eps) {
@@ -47,7 +47,7 @@ static void norm_linear(const typename X::Item* x, long rows, const Norm<N>& nor
     });
 }
 
-// y = past + keep * (x W^T + b) for some rows.
+// y = residual + drop_scale * (x W^T + b) of a block of rows.
 template <class X, class N>
 static inline void linear_residual_rows(const typename N::Item* x, long first, int count, const Layer<N>& layer,
                                         const DropPathScale& drop_scale, const typename X::Item* residual,
@@ -69,7 +69,7 @@ static void linear_residual(const typename N::Item* x, long rows, const Layer<N>
     });
 }
 
-// y = x + keep * (gelu(norm(x) W1^T + b1) W2^T + b2); `hidden`, what GELU is given, is written where it is not null.
+// y = x + drop_scale * (gelu(norm(x) W1^T + b1) W2^T + b2); the input of GELU is written to `hidden` unless null.
 template <class X, class N>
 static void mlp(const typename X::Item* x, long rows, const Norm<N>& norm, float eps, const Layer<N>& layer1,
                 const Layer<N>& layer2, const DropPathScale& drop_scale, typename N::Item* hidden, typename X::Item* y,
@@ -88,7 +88,7 @@ static void mlp(const typename X::Item* x, long rows, const Norm<N>& norm, float
     });
 }
 
-// Both parts of a sum over rows, each `depth` of `wide`.
+// Both parts of a sum over rows: `depth` values each, with stride `wide`.
 static void part_sums(const Sums& sums, int depth, int wide, float* one, float* other, int threads) {
     std::vector<float> both(2 * wide);
     sums.add_up(both.data(), threads);
@@ -107,7 +107,7 @@ static Packed<N> room_to_weave(int slot, const RowBlocks& chunks, int columns) {
     return {scratch<typename N::KPack>(slot, Packed<N>::size(chunks.room(), columns)), chunks.room() / N::K_STEP};
 }
 
-// The gradient of `leave`, beside that of `past`: `layer` is W turned, from outputs to inputs.
+// Backward of `linear_residual`, except for the residual: `layer` is W transposed, from outputs to inputs.
 template <class X, class N>
 static void linear_residual_backward(const typename X::Item* grad_y, long rows, const DropPathScale& drop_scale,
                                      const Layer<N>& layer, const typename N::Item* x, typename N::Item* grad_x,
@@ -134,7 +134,7 @@ static void linear_residual_backward(const typename X::Item* grad_y, long rows, 
     whole_sums(sums, outputs, grad_bias, threads);
 }
 
-// The gradient of `enter`, on top of what comes `past` it.
+// Backward of `norm_linear`, added to the gradient of the residual.
 template <class X, class N>
 static void norm_linear_backward(const typename N::Item* grad_y, long rows, const Layer<N>& layer, const Norm<N>& norm,
                        const typename X::Item* residual, typename X::Item* grad_x, float* grad_weight, float* grad_bias,
@@ -160,7 +160,8 @@ static void norm_linear_backward(const typename N::Item* grad_y, long rows, cons
     part_sums(norms, inputs, wide, grad_scale, grad_shift, threads);
 }
 
-// The gradient of `mlp`. `layer2` is W2 turned, from outputs to hidden, `layer1` is W1 turned, from hidden to inputs.
+// Backward of `mlp`. `layer2` is W2 transposed, from outputs to hidden; `layer1` is W1 transposed, from hidden to
+// inputs.
 template <class X, class N>
 static void mlp_backward(const typename X::Item* grad_y, long rows, const DropPathScale& drop_scale,
                          const Layer<N>& layer2, const typename N::Item* hidden, const Layer<N>& layer1,
@@ -255,6 +256,6 @@ int vitrail_lanes() { return LANES; }
 FOR_BOTH(float32, Float32, Float32)
 #if defined(__AVX512BF16__)
 FOR_BOTH(bfloat16, BFloat16, BFloat16)
-FOR_BOTH(mixed, Float32, BFloat16)  // the residual, or weights to pack, in fp32, and products in bf16
+FOR_BOTH(mixed, Float32, BFloat16)  // residual, or weights to pack, in fp32, and GEMMs in bf16
 #endif
 }

@@ -1,8 +1,7 @@
-// The branches of a block while it learns: what is done to some rows at a time, so that what lies between two products
-// stays in the cache.
+// Fused residual branches for training, blocked over rows so that intermediates stay in the cache.
 //
-// X is how the residual is stored, N what products take and give. All sums are in fp32. Rows are cut into chunks that
-// do not depend on the threads, so neither do sums.
+// X is the residual dtype, N the compute dtype. Accumulators are fp32. Row blocks do not depend on the number of
+// threads, so neither do results.
 
 #pragma once
 
@@ -11,13 +10,13 @@
 #include "reduce.h"
 #include "weight_grad.h"
 
-// Rows in chunks; some chunks at a time are `together`, which is what is woven before weights' gradients are added up.
+// Blocks of rows (chunks); `together` chunks are packed before the weight gradients are accumulated.
 struct RowBlocks {
     long rows;
-    int size;      // rows of a chunk, a whole number of steps or squares
-    long count;    // chunks in all
-    int together;  // chunks whose rows are woven at a time
-    int block;     // rows that weights' gradients add up in registers: whole chunks, and a part of `together`
+    int size;      // rows of a chunk, a multiple of k-steps or AMX tiles
+    long count;    // number of chunks
+    int together;  // chunks packed at a time
+    int block;     // rows of weight gradients accumulated in registers: whole chunks, and a part of `together`
 
     RowBlocks(long rows, size_t bytes_of_row, int threads) : rows(rows) {
         const long fitting = std::min<long>(384, std::max<long>(2 * ROWS, (512 << 10) / (long)bytes_of_row));
@@ -32,8 +31,8 @@ struct RowBlocks {
     int rows_of(long chunk) const { return (int)std::min<long>(size, rows - chunk * size); }
     long room() const { return (long)std::min<long>(together, count) * size; }
 
-    // Do `work(chunk, first row of all, how many, first row of those woven)` for all chunks, and `add(steps, fresh)`
-    // after as many as are woven at a time.
+    // Call `work(chunk, first row, row count, first packed row)` for all chunks, and `add(steps, fresh)` after every
+    // `together` chunks.
     template <class N, class Work, class Add>
     void each(int threads, Work&& work, Add&& add) const {
         for (long first = 0; first < count; first += together) {
@@ -53,13 +52,12 @@ struct RowBlocks {
     }
 };
 
-// A LayerNorm: its weights, and what its gradient needs of the input: z = (x - mean) / deviation, and one over the
-// latter.
+// A LayerNorm: its weights, and the activations saved for backward: z = (x - mean) / std, and 1 / std.
 template <class N>
 struct Norm {
     int depth;
     const float *weight, *bias;
-    typename N::Item* z;  // null where no gradient is wanted
+    typename N::Item* z;  // null without a backward pass
     float* scale;
 
     // y = z * weight + bias for a row of x.
@@ -87,8 +85,8 @@ struct Norm {
         }
     }
 
-    // With g = weight * into_y: into_x = past + scale * (g - mean(g) - z * mean(g * z)). Sums for weight and bias have
-    // room for whole vectors, and so has into_y.
+    // With g = weight * grad_y: grad_x = residual + scale * (g - mean(g) - z * mean(g * z)). Sums for weight and bias
+    // are padded to whole vectors, and so is grad_y.
     template <class X>
     void back(long row, const float* grad_y, const typename X::Item* residual, typename X::Item* grad_x,
               float* grad_weight, float* grad_bias) const {
@@ -113,14 +111,14 @@ struct Norm {
     }
 };
 
-// Packed weights `(outputs, inputs)` with their bias, or null where it is added elsewhere.
+// Packed weights `(outputs, inputs)` with their bias, or null if it is added elsewhere.
 template <class N>
 struct Layer {
     const typename N::KPack* packed;
     const float* bias;
     int inputs, outputs;
 
-    // finish(row, output, sums), biased, for `count` rows.
+    // GEMM of `count` rows; the epilogue gets (row, output, sums + bias).
     template <class Epilogue>
     void operator()(const typename N::Item* rows, int count, Epilogue&& epilogue) const {
         gemm<N>(rows, inputs, count, packed, inputs, outputs, 0, panels(outputs), [&](int r, int c, Vec sum) {
@@ -129,12 +127,12 @@ struct Layer {
     }
 };
 
-// The factor of a branch for each sample of `span` rows.
+// Drop path scale of a branch, one per sample of `span` rows.
 struct DropPathScale {
     const float* factors;  // null: 1
     long span;
 
-    // Those of some rows.
+    // The scales of a range of rows.
     const float* of(long first, int count) const {
         float* rows = scratch<float>(2, count);
         for (int r = 0; r < count; r++) rows[r] = factors == nullptr ? 1.0f : factors[(first + r) / span];
@@ -142,7 +140,7 @@ struct DropPathScale {
     }
 };
 
-// to = keep * from for rows of a chunk, in N, or nowhere; their sum is added to `sums`.
+// to = drop_scale * from for the rows of a chunk, in N, unless null; their sum is added to `sums`.
 template <class X, class N>
 static inline void scale_rows(const typename X::Item* from, int count, int depth, const float* drop_scale,
                               typename N::Item* to, float* sums) {
@@ -156,7 +154,7 @@ static inline void scale_rows(const typename X::Item* from, int count, int depth
     }
 }
 
-// From the gradient of a layer's answer to that of what its norm was given.
+// Backward of norm + linear for one chunk: from the gradient of the output to that of the input of the norm.
 template <class X, class N>
 static inline void back_through_norm(const Layer<N>& layer, const Norm<N>& norm, const typename N::Item* into,
                                      long first, int count, const typename X::Item* residual, typename X::Item* grad_x,
@@ -170,8 +168,8 @@ static inline void back_through_norm(const Layer<N>& layer, const Norm<N>& norm,
     }
 }
 
-// The slope of GELU, Phi(x) + x phi(x), to 1.1e-4: 1/2 + x Q(x^2) as far as 4.25, where it is made to end near 0 and 1;
-// Q of degree 8 fitted for the least largest error.
+// Derivative of GELU, Phi(x) + x phi(x), with absolute error 1.1e-4: 1/2 + x Q(x^2) for |x| <= 4.25, constrained to
+// about 0 and 1 at the ends; Q of degree 8, minimax.
 static inline Vec fast_gelu_slope(Vec x) {
     const Vec z = min(max(x, broadcast(-4.25f)), broadcast(4.25f)), u = z * z;
     Vec q = broadcast(6.462388840e-10f);
@@ -186,7 +184,7 @@ static inline Vec fast_gelu_slope(Vec x) {
     return z * q + 0.5f;
 }
 
-// gelu(x) and its slope, as good as N can tell; in fp32 from Phi(x) = gelu(x) / x.
+// gelu(x) and its derivative to the accuracy of N; in fp32 from Phi(x) = gelu(x) / x.
 template <class N>
 static inline Vec gelu_and_slope(Vec x, Vec* slope) {
     const Vec y = N::gelu(x);
@@ -206,8 +204,8 @@ static inline void pack_norm(const Norm<N>& norm, long first, int count, const P
     pack_rows<N>(fresh, norm.depth, count, norm.depth, to, step);
 }
 
-// Multiply rows and hand the sums on, LANES columns of all rows at a time: `work(column, sums)`, a row's sums being
-// PANEL further than the last one's. What is heavy costs less here than while sums are in registers.
+// GEMM with a deferred epilogue: `work(column, sums)` gets LANES columns of all rows, with row stride PANEL. A heavy
+// epilogue is cheaper here than with live accumulators.
 template <class N, class Work>
 static inline void by_strips(const Layer<N>& layer, const typename N::Item* rows, int count, Work&& work) {
     float* sums = scratch<float>(3, (size_t)count * PANEL);
@@ -218,12 +216,11 @@ static inline void by_strips(const Layer<N>& layer, const typename N::Item* rows
     }
 }
 
-// answers = gelu(sums + bias), and what GELU was given where `hidden` is not null, in columns that have `left` to the
-// end.
+// out = gelu(sums + bias), and the input of GELU in `hidden` unless null; `left` columns remain up to the end.
 template <class N, bool WHOLE>
 static inline void gelu_strip(const float* sums, Vec bias, int count, int depth, int left, typename N::Item* hidden,
                               typename N::Item* answers) {
-    if (WHOLE) left = LANES;  // known to the compiler
+    if (WHOLE) left = LANES;  // a compile-time constant
     for (int r = 0; r < count; r++) {
         const Vec x = load(sums + (size_t)r * PANEL) + bias;
         if (hidden != nullptr) store_partial<N>(hidden + (size_t)r * depth, x, left);
@@ -231,8 +228,8 @@ static inline void gelu_strip(const float* sums, Vec bias, int count, int depth,
     }
 }
 
-// From `sums`, the gradient of gelu(x), to that of x, in rows and woven; gelu(x) again, woven. Column by column and not
-// row by row: the weaves are then written one after the other, which takes half the time.
+// From `sums`, the gradient of gelu(x), to that of x, row-major and packed; recomputes gelu(x), packed. The outer loop
+// is over columns, so that packed panels are written sequentially: twice as fast.
 template <class N, bool WHOLE>
 static inline void gelu_back_strip(const typename N::Item* x, const float* sums, int count, int depth, int left,
                                    typename N::Item* grad_x, typename N::KPack* answers, typename N::KPack* gradients,

@@ -1,8 +1,8 @@
-"""The branches of a block while it learns, forward and backward: all that stands around an attention, and an MLP whole.
+"""Fused residual branches for training, forward and backward: the layers around attention, and the whole MLP.
 
-They compute on a CPU. The residual is in fp32 or bf16, what products take and give in the same or in bf16; weights,
-statistics and sums are in fp32, and sums over rows are taken in the same order on any number of threads. What lies
-between the products of a branch stays in the cache.
+On a CPU. The residual is in fp32 or bf16, inputs and outputs of GEMMs in the same dtype or in bf16; weights, statistics
+and accumulators are in fp32. Sums over rows have the same order for any number of threads. Intermediates of a branch
+stay in the cache.
 """
 
 import ctypes
@@ -18,13 +18,13 @@ from vitrail.native.ffi import at
 
 
 class Normed(NamedTuple):
-    """A LayerNorm and what its gradient needs.
+    """A LayerNorm and the activations saved for its backward pass.
 
     Args:
         weight: `(C,)`, fp32.
         bias: `(C,)`, fp32.
-        z: `(T, C)`, rows brought to mean 0 and variance 1, in the precision of products.
-        scale: `(T,)`, one over the deviation of each row.
+        z: `(T, C)`, normalised rows, in the compute dtype.
+        scale: `(T,)`, reciprocal standard deviation of each row.
     """
 
     weight: Tensor
@@ -34,12 +34,12 @@ class Normed(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype, learn: bool) -> "Normed":
-        """Make room for what the gradient needs of rows `(T, C)`, or none where nothing learns."""
+        """Allocate the saved activations for rows `(T, C)`, or none if there is no gradient."""
         rows = len(x) if learn else 0
         return cls(weight, bias, torch.empty(rows, x.shape[1], dtype=dtype), fp32(rows))
 
     def room(self) -> tuple[object, object]:
-        """Return where z and scale lie; nowhere if there is no room for them."""
+        """Return the data pointers of z and scale; null if they are not allocated."""
         return (at(self.z), at(self.scale)) if len(self.z) else (None, None)
 
 
@@ -50,13 +50,13 @@ def norm_linear(
 
     Args:
         x: the residual.
-        weight: the norm's, fp32.
-        bias: the norm's, fp32.
+        weight: weight of the norm, fp32.
+        bias: bias of the norm, fp32.
         eps: added to the variance.
         layer: weights `(out, C)`.
-        offset: `(out,)`, fp32.
-        dtype: precision of the product.
-        learn: whether there will be a gradient.
+        offset: bias `(out,)`, fp32.
+        dtype: compute dtype.
+        learn: whether to save activations for the backward pass.
     """
     normed = Normed.of(x, weight, bias, dtype, learn)
     y, packed = torch.empty(len(x), len(layer), dtype=dtype), pack(layer, dtype)
@@ -72,7 +72,7 @@ def norm_linear_backward(
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
     """Return the gradients of `norm_linear`: of x (added to `residual`), layer, offset, weight and bias.
 
-    That of the layer is left out where it is not `wanted`.
+    The gradient of the layer is None if it is not `wanted`.
     """
     depth = layer.shape[1]
     grad_x, grad_layer, grad_offset = torch.empty_like(residual), _room_for(layer, wanted), fp32(len(layer))
@@ -87,7 +87,7 @@ def norm_linear_backward(
 
 
 def linear_residual(x: Tensor, layer: Tensor, offset: Tensor, keep: Tensor | None, residual: Tensor) -> Tensor:
-    """Return `residual + keep * (x layer^T + offset)`, with a factor `keep` for each sample, or None."""
+    """Return `residual + keep * (x layer^T + offset)`; `keep` is the drop path scale of each sample, or None."""
     y, packed = torch.empty_like(residual), pack(layer, x.dtype)
     _function("linear_residual", residual.dtype, x.dtype)(
         *(at(x), *_sizes(x), at(packed), at(offset), len(layer), at(keep), _span(x, keep)),
@@ -128,7 +128,7 @@ def mlp(
     dtype: torch.dtype,
     learn: bool,
 ) -> tuple[Tensor, Normed, Tensor]:
-    """Return `x + keep * (gelu(norm(x) first^T + bias1) second^T + bias2)`, the norm, and what GELU was given."""
+    """Return `x + keep * (gelu(norm(x) first^T + bias1) second^T + bias2)`, the norm, and the input of GELU."""
     normed = Normed.of(x, weight, bias, dtype, learn)
     wide = len(inner.first)
     hidden, y = torch.empty(len(x) if learn else 0, wide, dtype=dtype), torch.empty_like(x)
@@ -146,7 +146,7 @@ def mlp_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Inner]:
     """Return the gradients of `mlp`: of x, of the norm's weight and bias, and of the MLP's weights.
 
-    Those of the first and second layer are left out (None) where they are not `wanted`.
+    The gradients of the first and second layer are None if they are not `wanted`.
     """
     dtype, grad_x = hidden.dtype, torch.empty_like(grad_y)
     grad_weight, grad_bias = torch.empty_like(normed.weight), torch.empty_like(normed.bias)
@@ -166,7 +166,7 @@ def mlp_backward(
 
 
 def pack(layer: Tensor, dtype: torch.dtype, transposed: bool = False) -> Tensor:
-    """Lay weights `(out, in)` out in panels (native/gemm.h), for `x layer^T`, or transposed, for `x layer`."""
+    """Pack weights `(out, in)` in panels (native/gemm.h) for `x layer^T`, or transposed for `x layer`."""
     layer = layer.detach().contiguous()
     if layer.dtype not in (dtype, torch.float32):
         layer = layer.float()
@@ -183,7 +183,7 @@ def _room_for(layer: Tensor, wanted: bool) -> Tensor | None:
 
 
 def _function(name: str, rows: torch.dtype, products: torch.dtype) -> Callable[..., None]:
-    """Return an operation for a precision of the residual and one of the products."""
+    """Return the native function for a residual dtype and a compute dtype."""
     suffix = SUFFIXES[rows] if rows == products else "mixed"
     return getattr(library("fused_train"), f"vitrail_{name}_{suffix}")
 

@@ -1,6 +1,6 @@
-// What native/gemm.py calls: products with packed weights, for single precision and, where it is there, bfloat16
-// between a residual in fp16. Names of linear layers say how rows come and, where it is another way, how they go; all
-// others the precision of products.
+// Exports for native/gemm.py: GEMMs with packed weights in fp32 and, if supported, in bf16 with a residual in fp16. The
+// suffix of a linear layer is the dtype of its input and, if different, of its output; other functions have the compute
+// dtype.
 
 #include "gemm_layer.h"
 #include "packing.h"
@@ -8,7 +8,7 @@
 extern "C" {
 int vitrail_panel() { return PANEL; }
 int vitrail_lanes() { return LANES; }
-// Bytes of L2 that blocks are chosen for in this library; 0 leaves them. Returns those in use.
+// Set the L2 size in bytes for the block sizes of this library; 0 keeps it. Returns the current size.
 long vitrail_set_l2(long bytes) {
     if (bytes > 0) l2_bytes() = bytes;
     return l2_bytes();
@@ -21,8 +21,8 @@ int vitrail_has_bfloat16() {
 #endif
 }
 
-// Weights `(outputs, steps)` of 32-bit words (an fp32, two bf16 or four int8 along the inputs) in panels; columns of
-// padding are zeros.
+// Pack weights `(outputs, steps)` of 32-bit words (an fp32, two bf16 or four int8 along the inputs) in panels; padding
+// columns are zero.
 void vitrail_pack(const uint32_t* rows, int outputs, int steps, uint32_t* packed, int threads) {
     const uint32_t* zeros = nothing<uint32_t>(steps);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)

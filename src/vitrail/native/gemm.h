@@ -1,15 +1,16 @@
-// Products with packed weights, and what is done to the sums while they are still in registers.
+// GEMM with packed weights and fused epilogues.
 //
-// Weights lie in panels of PANEL outputs, the last one narrower: in a panel, step by step along the inputs, one KPack
-// for each output. So a tile of ROWS rows and one panel reads weights in order and keeps all its sums in registers.
+// Weights are packed in panels of PANEL outputs, the last one narrower; a panel is k-major, with one KPack per output
+// in each k-step. So the microkernel of ROWS rows and one panel reads weights sequentially and keeps its accumulators
+// in registers.
 
 #pragma once
 
 #include "amx_gemm.h"
 #include "blocking.h"
 
-// Add the products of R rows with one panel of V vectors to sums in registers. From `ahead` on lies what is needed
-// soon: a line of it is asked for in each step. Where there is nothing of the kind, it is the panel itself.
+// Microkernel: accumulate R rows times one panel of V vectors in registers. `ahead` is prefetched, one cache line per
+// k-step; pass the panel itself if there is nothing to prefetch.
 template <class N, int R, int V>
 static IN_REGISTERS void add_products(const typename N::Item* rows, long stride, const typename N::KPack* panel,
                                       int steps, const typename N::KPack* ahead, Vec (&sum)[R][V]) {
@@ -27,7 +28,7 @@ static IN_REGISTERS void add_products(const typename N::Item* rows, long stride,
     }
 }
 
-// Sums of R rows and one panel of V vectors, from `begin(row, vector)` on; `epilogue(row, vector, sums)` takes the result.
+// Microkernel with initial accumulators `begin(row, vector)`; `epilogue(row, vector, sums)` gets the result.
 template <class N, int R, int V, class Begin, class Epilogue>
 static IN_REGISTERS void microkernel_from(const typename N::Item* rows, long stride, const typename N::KPack* panel,
                                           int steps, const typename N::KPack* ahead, Begin&& begin,
@@ -48,14 +49,14 @@ static IN_REGISTERS void microkernel_from(const typename N::Item* rows, long str
         for (int v = 0; v < V; v++) epilogue(r, v, load(spilled + (r * V + v) * LANES));
 }
 
-// The same from zero.
+// The same with zero-initialised accumulators.
 template <class N, int R, int V, class Epilogue>
 static IN_REGISTERS void microkernel(const typename N::Item* rows, long stride, const typename N::KPack* panel,
                                      int steps, const typename N::KPack* ahead, Epilogue&& epilogue) {
     microkernel_from<N, R, V>(rows, stride, panel, steps, ahead, [](int, int) { return Vec{}; }, epilogue);
 }
 
-// Partial sums of rows, from the blocks along K before this one: a row has `stride` numbers.
+// Partial sums from the previous blocks along K, with row stride `stride`.
 struct PartialSums {
     const float* at;
     long stride;
@@ -72,7 +73,7 @@ static inline void microkernel_of(int count, const typename N::Item* rows, long 
     microkernel_from<N, R, V>(rows, stride, panel, steps, ahead, begin, epilogue);
 }
 
-// Epilogue of all blocks but the last. A type of its own, so that all products share one instance of it.
+// Epilogue of all blocks but the last. A named type, so that all GEMMs share one instantiation.
 struct StorePartial {
     float* at;
     int count, first;  // rows of a panel, and the first panel
@@ -81,7 +82,7 @@ struct StorePartial {
     }
 };
 
-// One block of steps of all panels: `packed` begins at the first panel, each of `depth` steps.
+// One block of k-steps of all panels: `packed` is the first panel, and each panel has `depth` k-steps.
 struct KBlock {
     int begin, end, depth;
     int steps() const { return end - begin; }
@@ -101,7 +102,7 @@ static inline void gemm_block(const typename N::Item* rows, long stride, int cou
                                                      : PartialSums{partial + (size_t)(p - first) * count * PANEL, PANEL};
         int r = 0;
         auto emit = [&](int i, int v, Vec sum) { epilogue(r + i, p * PANEL + v * LANES, sum); };
-        if (WIDE > 2 && width <= 2) {  // a narrow panel leaves registers for twice the rows
+        if (WIDE > 2 && width <= 2) {  // a narrow panel leaves registers for twice as many rows
             for (; r + 2 * ROWS <= count; r += 2 * ROWS) {
                 const typename N::Item* at = rows + r * stride;
                 const PartialSums sums = begin.from(r);
@@ -109,7 +110,7 @@ static inline void gemm_block(const typename N::Item* rows, long stride, int cou
                 if (width == 1) microkernel_from<N, 2 * ROWS, 1>(at, stride, panel, steps, panel, sums, emit);
             }
         }
-        // The tiles of a panel prefetch the next one, an even share each; else each panel's first tile would wait for memory.
+        // Each tile prefetches a part of the next panel; else the first tile of each panel would stall on memory.
         const int next_width = std::min(WIDE, (outputs - (p + 1) * PANEL + LANES - 1) / LANES);
         const typename N::KPack* next =
             packed + (size_t)(p + 1) * PANEL * block.depth + (size_t)block.begin * next_width * LANES;
@@ -133,7 +134,7 @@ static inline void gemm_block(const typename N::Item* rows, long stride, int cou
 }
 
 // rows (count x depth) times packed weights, outputs from panel `first` up to `last`, in blocks along the depth.
-// `epilogue(row, output, sums)`: `output` is the first of LANES outputs; those from `outputs` on are padding.
+// `epilogue(row, output, sums)` gets LANES outputs from `output` on; those from `outputs` on are padding.
 template <class N, class Epilogue>
 static inline void gemm(const typename N::Item* rows, long stride, int count, const typename N::KPack* packed,
                         int depth, int outputs, int first, int last, Epilogue&& epilogue) {
@@ -161,7 +162,7 @@ static inline void gemm(const typename N::Item* rows, long stride, int count, co
 
 static inline int panels(int outputs) { return (outputs + PANEL - 1) / PANEL; }
 
-// Write LANES results, or those of them that are no padding.
+// Store LANES results, without padding.
 template <class N>
 static inline void store_partial(typename N::Item* at, Vec x, int left) {
     if (left >= LANES) {

@@ -1,7 +1,7 @@
-"""Products with packed weights: a linear layer with what stands beside it, and an MLP in one go.
+"""GEMMs with packed weights: a linear layer fused with its norm and epilogue, and a fused MLP.
 
-They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. What they are added to at the end of a
-branch, and what they begin with, is stored as `residual.RESIDUAL` has it.
+Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Input and output of a residual branch have the dtype of
+`dtypes.RESIDUAL`.
 """
 
 import ctypes
@@ -20,12 +20,12 @@ from vitrail.native.ffi import DataPointers, at, function
 from vitrail.native.norms import lanes
 
 PLAIN, GELU, ADD = 0, 1, 2
-WORD = 4  # bytes of a KPack: what one k-step reads of an output's weights
+WORD = 4  # bytes of a KPack: the weights of one output in one k-step
 
 
 @dataclass(frozen=True)
 class Packed(ABC):
-    """`x W^T + b` ready for a product: weights in panels (native/gemm.h), the bias in fp32 and whole vectors."""
+    """Packed linear layer `x W^T + b`: weights in panels (native/gemm.h), bias in fp32, padded to whole vectors."""
 
     panels: Tensor
     bias: Tensor
@@ -33,33 +33,33 @@ class Packed(ABC):
     outputs: int
 
     layers: ClassVar[str]
-    """The library with the layers of such weights."""
+    """Library with the linear layers of these weights."""
     attention: ClassVar[str]
-    """The library with their attention branch."""
+    """Library with their attention branch."""
 
     @property
     @abstractmethod
     def pointers(self) -> DataPointers:
-        """Where the weights lie, in the order of compiled code."""
+        """Data pointers of the weights, in the order of the native arguments."""
 
     def operands(self) -> tuple[ctypes.c_void_p, ...]:
-        """Return the weights as compiled code takes them."""
+        """Return the arguments of the native function."""
         return self.pointers.addresses
 
     @abstractmethod
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
-        """Say whether these weights are for such rows, with or without a norm before."""
+        """Return whether the weights fit these rows, with or without a norm before."""
 
 
 @dataclass(frozen=True)
 class PackedLinear(Packed):
-    """Weights in the precision of the rows. Build it with `pack_linear`."""
+    """Weights in the dtype of the rows. Build it with `pack_linear`."""
 
     layers, attention = "gemm", "attention"
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
+        """Dtype of the weights."""
         return self.panels.dtype
 
     @cached_property
@@ -68,17 +68,17 @@ class PackedLinear(Packed):
         return DataPointers(self.panels, self.bias)
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
-        """Compare width and precision."""
+        """Compare width and dtype."""
         return x.shape[-1] == self.inputs and x.dtype in (self.dtype, RESIDUAL[self.dtype])
 
 
 def pack_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedLinear:
-    """Lay weights `(out, in)` out as the product reads them.
+    """Pack weights `(out, in)` for the GEMM.
 
     Args:
         weight: fp32 weights; the number of inputs must be even in bf16.
         bias: fp32, or None.
-        dtype: precision to compute in.
+        dtype: compute dtype.
     """
     outputs, inputs = weight.shape
     rows = weight.detach().float().to(dtype).contiguous()
@@ -90,7 +90,7 @@ def pack_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Pack
 
 
 def pad_bias(bias: Tensor | None, outputs: int) -> Tensor:
-    """Lay a bias out in fp32 and whole vectors; none is zeros."""
+    """Pad a bias to whole vectors in fp32; zeros if None."""
     return lanes(torch.zeros(outputs, dtype=torch.float32, device="cpu") if bias is None else bias.detach().float())
 
 
@@ -105,13 +105,13 @@ def linear(
     """Return `finish(norm(x) W^T + b)`.
 
     Args:
-        x: `(*, in)`, in the precision of products or as the residual.
+        x: `(*, in)`, in the compute dtype or the residual dtype.
         packed: the weights.
-        finish: `PLAIN`, `GELU`, or `ADD` to add `add`.
+        finish: epilogue: `PLAIN`, `GELU`, or `ADD` to add `add`.
         add: `(*, out)`, the residual, for `ADD`.
-        norm_eps: with a number, each row is brought to mean 0 and variance 1 before.
-        dtype: how the answer is stored: in the precision of products, or, but for `GELU`, as the residual. Without it
-            as `add` is, or else x.
+        norm_eps: epsilon of a norm over each row (mean 0, variance 1) before the GEMM; no norm if None.
+        dtype: output dtype: the compute dtype, or, except for `GELU`, the residual dtype; default that of `add`, else
+            of x.
     """
     x = x.contiguous()
     products = PRODUCTS.get(x.dtype, x.dtype)
@@ -136,13 +136,13 @@ def linear(
 
 
 def mlp(x: Tensor, first: Packed, second: Packed, add: Tensor | None = None, norm_eps: float | None = None) -> Tensor:
-    """Return `add + gelu(norm(x) W1^T + b1) W2^T + b2`; what lies between the products stays in the cache.
+    """Return `add + gelu(norm(x) W1^T + b1) W2^T + b2`; hidden activations stay in the cache.
 
-    x, `add` and the answer are stored as the residual.
+    x, `add` and the result have the residual dtype.
     """
     x = x.contiguous()
     rows = x.numel() // first.inputs
-    if rows < 64 * torch.get_num_threads():  # too few rows to share out: share out the outputs
+    if rows < 64 * torch.get_num_threads():  # too few rows to parallelise over: split the outputs
         between = linear(x, first, GELU, norm_eps=norm_eps, dtype=PRODUCTS[x.dtype])
         return linear(between, second, PLAIN if add is None else ADD, add, dtype=x.dtype)
     y = empty(*x.shape[:-1], second.outputs, dtype=x.dtype)
@@ -173,5 +173,5 @@ def _like(x: Tensor | None, y: Tensor) -> Tensor | None:
 
 
 def _eps(norm_eps: float | None) -> ctypes.c_float:
-    """Return what is added to the variance; below zero there is no norm (native/gemm_layer.h)."""
+    """Return the epsilon as a C float; a negative value disables the norm (native/gemm_layer.h)."""
     return ctypes.c_float(-1.0 if norm_eps is None else norm_eps)

@@ -1,9 +1,9 @@
-// A layer and an MLP of rows, whatever their weights are stored in.
+// Linear layer and MLP, generic over the weight format.
 //
-// A kind of weights has `inputs` and `outputs` and two steps, so that what several products read is made ready once:
-// `ready<From>(row, count, eps)` brings rows to mean 0 and variance 1, unless eps is negative, and to what is
-// multiplied; `multiply(ready, count, first, last, finish)` gives `finish(row, output, x W + b)` for panels `first` up
-// to `last`.
+// A weight format has `inputs`, `outputs` and two steps, so that rows used by several GEMMs are prepared once:
+// `ready<From>(row, count, eps)` normalises rows (mean 0, variance 1; not if eps is negative) and casts or quantises
+// them; `multiply(ready, count, first, last, epilogue)` calls `epilogue(row, output, x W + b)` for panels `first` up to
+// `last`.
 
 #pragma once
 
@@ -11,17 +11,17 @@
 
 constexpr float NO_NORM = -1;
 
-// Weights as precise as what products take.
+// Weights in the compute dtype.
 template <class N>
 struct LinearWeights {
     typedef N Numbers;
     typedef typename N::Item Item;
-    static constexpr size_t ROOM = 96 << 10;  // for the tokens of an attention branch, beside all that is made of them
+    static constexpr size_t ROOM = 96 << 10;  // bytes for the tokens of an attention branch, without its intermediates
     const typename N::KPack* packed;
     const float* bias;
     int inputs, outputs;
 
-    // Without a norm rows are read where they lie, one after the other, if they are stored as products take them.
+    // Without a norm, contiguous rows in the compute dtype are read in place.
     template <class From, class Row>
     const Item* ready(Row&& row, int count, float eps) const {
         if constexpr (std::is_same_v<From, N>) {
@@ -44,8 +44,7 @@ struct LinearWeights {
     }
 };
 
-// y = finish(x W + b) of rows that are ready, whatever they were read from, for outputs from panel `first` up to
-// `last`.
+// y = epilogue(x W + b) of prepared rows, for outputs from panel `first` up to `last`.
 template <class To, class Weights, class Ready>
 static inline void multiply(int epilogue, const Weights& weights, const Ready& ready, int count, int first, int last,
                             const typename To::Item* add, typename To::Item* y) {
@@ -55,7 +54,7 @@ static inline void multiply(int epilogue, const Weights& weights, const Ready& r
     });
 }
 
-// y = finish(norm(x) W + b) of some rows.
+// y = epilogue(norm(x) W + b) of a block of rows.
 template <class From, class To, class Weights>
 static inline void part_of_layer(int epilogue, const Weights& weights, const typename From::Item* x, int count,
                                  float eps, int first, int last, const typename To::Item* add, typename To::Item* y) {
@@ -83,7 +82,7 @@ static void linear(int epilogue, const Weights& weights, const typename From::It
                    });
 }
 
-// y = add + gelu(norm(x) W1 + b1) W2 + b2 of some rows; y is stored as the residual is.
+// y = add + gelu(norm(x) W1 + b1) W2 + b2 of a block of rows; y has the residual dtype.
 template <class From, class Weights, class X = typename Weights::Numbers::Residual>
 static inline void mlp_rows(const Weights& one, const Weights& two, const typename From::Item* x, int count, float eps,
                             const typename X::Item* add, typename X::Item* y) {
@@ -93,7 +92,7 @@ static inline void mlp_rows(const Weights& one, const Weights& two, const typena
     layer<N, X>(add == nullptr ? PLAIN : ADD, two, between, count, NO_NORM, add, y);
 }
 
-// The same of all, some rows at a time, so that the hidden part never leaves the cache.
+// The same for all rows, in blocks, so that hidden activations stay in the cache.
 template <class Weights, class X = typename Weights::Numbers::Residual>
 static void mlp(const Weights& one, const Weights& two, const typename X::Item* x, long rows, float eps,
                 const typename X::Item* add, typename X::Item* y, int threads) {

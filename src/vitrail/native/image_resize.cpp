@@ -1,4 +1,4 @@
-// What is done to pixels between decoding and the model, to the bit as Pillow and PyTorch do it.
+// Exports for native/image_resize.py: image preprocessing, bit-identical to Pillow and PyTorch.
 
 #include <algorithm>
 #include <cstdint>
@@ -7,10 +7,10 @@
 
 #include "resize.h"
 
-// Where pixel x of a line lies in a line with mirrored ends.
+// Index of pixel x under reflection padding.
 static inline long mirrored(long x, long length) { return x < 0 ? -x : x >= length ? 2 * length - 2 - x : x; }
 
-// One line of a window that begins `from` pixels into a line (before it, where that is negative).
+// One row of a crop that starts at pixel `from` of a row (left of it if negative).
 static void window_line(const uint8_t* line, long length, long from, bool reflect, uint8_t* to) {
     const long first = std::min(length, std::max(0l, -from)), last = std::max(first, std::min(length, length - from));
     for (long x = 0; x < first; x++) to[x] = reflect ? line[mirrored(from + x, length)] : 0;
@@ -18,7 +18,7 @@ static void window_line(const uint8_t* line, long length, long from, bool reflec
     for (long x = last; x < length; x++) to[x] = reflect ? line[mirrored(from + x, length)] : 0;
 }
 
-// Of each image the window `tops` and `lefts` from where it is, and its mirror image where `flipped` says so.
+// Crop each padded image at offset (`tops`, `lefts`), and flip it horizontally if `flipped`.
 extern "C" void vitrail_move(
     const uint8_t* pixels, long count, long channels, long height, long width, const int64_t* tops,
     const int64_t* lefts, const uint8_t* flipped, int reflect, uint8_t* moved) {
@@ -37,7 +37,7 @@ extern "C" void vitrail_move(
             }
 }
 
-// (pixel / 255 - mean) / deviation, each step rounded as PyTorch's; grey pixels go to all channels of the result.
+// (pixel / 255 - mean) / std, each step rounded as in PyTorch; grayscale is broadcast to all output channels.
 extern "C" void vitrail_normalize(
     const uint8_t* pixels, long count, long given, long channels, long area, const float* means,
     const float* deviations, float* images, int threads) {
@@ -51,9 +51,9 @@ extern "C" void vitrail_normalize(
     }
 }
 
-// Resize the part of a image between `box`'s edges to `wide` x `tall`, and keep a square of it. Each step rounds, so it
-// matters whether `columns` come first.
-// Returns 0 where a line of the image is too short for so many weights.
+// Resize the region `box` of an image to `wide` x `tall`, and crop a square. Each pass rounds, so it matters whether
+// `columns` come first.
+// Returns 0 if a row or column of the image is shorter than the filter.
 extern "C" int vitrail_resize(
     const uint8_t* pixels, long width, long height, int stored, const long* box, long wide, long tall, long left,
     long top, long side, int cubic, int columns, uint8_t* planes) {

@@ -1,4 +1,4 @@
-"""What is done to many pixels, compiled: the values are Pillow's and PyTorch's, to the bit."""
+"""Native resizing, cropping and normalisation of images, bit-identical to Pillow and PyTorch."""
 
 import ctypes
 from functools import cache
@@ -18,13 +18,13 @@ from vitrail.native.ffi import at
 from vitrail.native.pillow_buffer import memory
 from vitrail.preprocess import Preprocess
 
-_ENOUGH = 200  # pictures, from which on it pays to compile this file where that was never done: some seconds
-_STORED = {"RGB": 4, "L": 1}  # bytes of a pixel in Pillow's memory
+_ENOUGH = 200  # minimum number of images for which compiling this library (some seconds) pays off
+_STORED = {"RGB": 4, "L": 1}  # bytes per pixel in Pillow's memory
 _REACH = {"bilinear": False, "bicubic": True}
 
 
 def best_pixels(pictures: int | None = None) -> PixelOps:
-    """Return the fastest way to prepare pixels for a job of so many pictures (None: many). All give the same pixels.
+    """Return the fastest pixel operations for a job of this many images (None: many); all are bit-identical.
 
     Example:
         >>> image = Image.new("RGB", (300, 200), "red")
@@ -37,7 +37,7 @@ def best_pixels(pictures: int | None = None) -> PixelOps:
 
 
 class Compiled(PixelOps):
-    """The compiled way. What is rare is done as it is without."""
+    """Native pixel operations; rare cases fall back to Pillow and PyTorch."""
 
     def resize(
         self,
@@ -48,10 +48,10 @@ class Compiled(PixelOps):
         side: int,
         interpolation: str,
     ) -> Tensor:
-        """Resize a part of a picture, and keep a square of the result; only what it keeps is computed.
+        """Resize a box of an image and crop a square of the result; only the crop is computed.
 
-        Other interpolations, squares that reach beyond the picture, parts of which only one side is resized, tiny and
-        huge pictures go to Pillow.
+        Other interpolations, crops that exceed the image, boxes with only one resized side, tiny and huge images fall
+        back to Pillow.
 
         Raises:
             Unavailable: there is no compiler, or it failed.
@@ -76,11 +76,11 @@ class Compiled(PixelOps):
             int(_columns_first(part, size)),
             at(planes),
         )
-        del holder  # until here it kept the pixels where they are
+        del holder  # keeps the pixel buffer alive until here
         return planes if done else super().resize(image, box, size, corner, side, interpolation)
 
     def move(self, pixels: Tensor, draws: BatchRng, padding: int, border: str, mirror: float) -> Tensor:
-        """Cut a window at a random place of each padded picture, then mirror some."""
+        """Take a random crop of each padded image, then flip some horizontally."""
         pixels = pixels.contiguous()
         tops, lefts = offsets(pixels, draws, padding, border)
         flipped = mirrors(draws, mirror).astype(np.uint8)
@@ -90,7 +90,7 @@ class Compiled(PixelOps):
         return moved
 
     def normalize(self, pixels: Tensor, preprocess: Preprocess) -> Tensor:
-        """Scale to 0..1, subtract the mean, divide by the deviation, in one pass."""
+        """Scale to 0..1, subtract the mean and divide by the standard deviation, in one pass."""
         if pixels.device.type != "cpu":
             return super().normalize(pixels, preprocess)
         pixels = pixels.contiguous()
@@ -105,7 +105,7 @@ class Compiled(PixelOps):
 
 
 def _columns_first(part: Pair, size: Pair) -> bool:
-    """Say whether Pillow begins with the columns: from version 13 on, where the height shrinks by far more."""
+    """Return whether Pillow resizes columns first: from version 13 on, if the height shrinks by far more."""
     shorter, narrower = part[1] - size[1], part[0] - size[0]
     return _CHOOSES and shorter > max(0, 2 * narrower)
 
@@ -115,7 +115,7 @@ _CHOOSES = int(PIL.__version__.partition(".")[0]) >= 13
 
 @cache
 def agrees() -> bool:
-    """Say whether this can be compiled, and gives the pixels of the Pillow that is installed: another may differ."""
+    """Return whether this library compiles and is bit-identical to the installed Pillow; versions may differ."""
     draw = np.random.default_rng(0)
     cases = [
         ((50, 75), (0, 0, 75, 50), (48, 32), (12, 4), 24),

@@ -1,4 +1,4 @@
-// What native/gemm.py calls with weights in int8: layers whose products are of bytes, between rows stored as in
+// Exports for native/gemm.py with int8 weights: layers with int8 GEMMs, with inputs and outputs in the dtypes of
 // gemm.cpp.
 
 #include <cfloat>
@@ -6,7 +6,7 @@
 #include "int8.h"
 #include "packing.h"
 
-// The weights of one output in int8, from -127 to 127: numbers, step, and step * sum of the numbers.
+// Quantise the weights of one output to int8, -127 to 127: values, step, and step * sum of the values.
 static void quantise_output(const float* weights, int inputs, int8_t* to, float* step, float* sum) {
     Vec size = Vec{};
     for (int i = 0; i < inputs; i += LANES) {
@@ -38,8 +38,8 @@ int vitrail_has_bytes() {
 #endif
 }
 
-// Weights `(outputs, inputs)`, each output divided by its step (its largest size / 127) and rounded to int8, in panels.
-// step and sums (step * sum of an output's numbers) are whole vectors; an output with NaN gets the step NaN.
+// Quantise weights `(outputs, inputs)` to int8, with step = max |w| / 127 per output, and pack them in panels. step and
+// sums (step * sum of an output's values) are padded to whole vectors; an output with NaN has step NaN.
 void vitrail_pack_int8(const float* weights, int outputs, int inputs, uint32_t* packed, float* step, float* sums,
                        int threads) {
     const int steps = round_up(inputs, Bytes::K_STEP) / Bytes::K_STEP;

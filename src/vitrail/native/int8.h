@@ -1,7 +1,8 @@
-// Products of bytes: rows are quantised as they are read, weights once; sums are whole numbers and exact.
+// Int8 GEMM: rows are quantised dynamically (asymmetric, per row), weights once (symmetric, per output); integer
+// accumulation is exact.
 //
-// A row is x = scale * u + least with u from 0 to 255, weights are w = step * q with q from -127 to 127, one step for
-// each output. So x W = scale * step * (u q) + least * (the sum of w), and only u q is left to the product.
+// x = scale * u + minimum, u from 0 to 255;  w = step * q, q from -127 to 127
+// x W = scale * step * (u q) + minimum * sum(w),  with u q from the GEMM
 
 #pragma once
 
@@ -26,8 +27,8 @@ struct Bytes {
     typedef uint8_t Item;
     typedef uint32_t KPack;
     static constexpr int K_STEP = 4;
-    // Add four products of an unsigned and a signed byte to each number. The sums are whole numbers that pass through
-    // gemm.h as bits; a compiler told of the change copies every register, so it is not told.
+    // Accumulate 4 products of an unsigned and a signed byte per lane. The int32 sums pass through gemm.h as the bits
+    // of floats; with an explicit conversion the compiler copies every register.
     static IN_REGISTERS Vec add_product(Vec sum, KPack row, const KPack* column) {
 #if defined(MULTIPLY_BYTES)
         const VecU32 rows = row - VecU32{};
@@ -49,7 +50,7 @@ struct Bytes {
 
 static inline Vec numbers(Vec sum) { return __builtin_convertvector((VecI32)sum, Vec); }
 
-// How a row's bytes are read.
+// Quantisation parameters of a row.
 struct QuantParams {
     float scale, minimum;
 };
@@ -58,12 +59,12 @@ static inline void write_bytes(uint8_t* to, Vec x) {
 #if defined(__AVX512F__)
     _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)x)));
 #else
-    const VecI32 bits = (VecI32)(x + MAGIC);  // rounds to a whole number, kept in the low bits
+    const VecI32 bits = (VecI32)(x + MAGIC);  // rounds to an integer, in the low bits
     for (int i = 0; i < LANES; i++) to[i] = (uint8_t)bits[i];
 #endif
 }
 
-// The least and the largest of numbers, found lane by lane.
+// Minimum and maximum per lane.
 struct Range {
     Vec low = broadcast(INFINITY), high = broadcast(-INFINITY);
     IN_REGISTERS void see(Vec x) {
@@ -72,7 +73,7 @@ struct Range {
     }
 };
 
-// Write a row whose range is known as `round_up(depth, K_STEP)` bytes, and return how to read them.
+// Quantise a row of known range to `round_up(depth, K_STEP)` bytes, and return its parameters.
 template <class N>
 static inline QuantParams lay_down(const typename N::Item* from, int depth, Range range, uint8_t* to) {
     const int whole = depth / LANES * LANES;
@@ -83,7 +84,7 @@ static inline QuantParams lay_down(const typename N::Item* from, int depth, Rang
     return {step, first};
 }
 
-// Write a row as bytes and return how to read them.
+// Quantise a row and return its parameters.
 template <class N>
 static inline QuantParams quantise(const typename N::Item* from, int depth, uint8_t* to) {
     const int whole = depth / LANES * LANES;
@@ -100,11 +101,11 @@ static inline QuantParams quantise(const typename N::Item* from, int depth, uint
         range.see(broadcast(N::one(from[c])));
     }
     const QuantParams found = lay_down<N>(from, depth, range, to);
-    return {found.scale, found.minimum + 0 * sum};  // NaN where a number is none: no byte can say so
+    return {found.scale, found.minimum + 0 * sum};  // propagates NaN, which a byte cannot represent
 }
 
-// The same for the row brought to mean 0 and variance 1, each channel times its factor; factors lie in whole vectors.
-// The norm's scale only changes how the bytes are read.
+// The same for the normalised row, each channel times its factor; factors are padded to whole vectors. The scale of the
+// norm only affects the quantisation parameters.
 template <class N>
 static inline QuantParams quantise_normed(const typename N::Item* from, int depth, const float* factors, float eps,
                                       uint8_t* to) {
@@ -133,7 +134,7 @@ static inline QuantParams quantise_normed(const typename N::Item* from, int dept
     return {found.scale * scale, found.minimum * scale + 0 * mean};
 }
 
-// Weights in bytes; step, sums, bias and, behind a norm, factors of the inputs lie in whole vectors.
+// Int8 weights; step, sums, bias and, after a norm, input factors are padded to whole vectors.
 template <class N>
 struct ByteWeights {
     typedef N Numbers;
@@ -173,7 +174,7 @@ struct ByteWeights {
     }
 };
 
-// As arguments of what Python calls, and put together again.
+// The weights as arguments of exported functions, and the struct built from them.
 #define WEIGHTS(w)                                                                                                     \
     const void *w, const float *w##_step, const float *w##_sums, const float *w##_bias, const float *w##_factors
 #define HELD(N, w, inputs, outputs)                                                                                    \

@@ -1,6 +1,6 @@
-"""Weights in int8, for products of bytes: each token comes in eight bits of its own range.
+"""Int8 GEMMs: weights quantised per output, activations per token at run time.
 
-Tokens come and go in fp32 or bf16; nothing but the products is quantised, and nothing has to be calibrated.
+Inputs and outputs are fp32 or bf16; only the GEMMs are quantised, without calibration.
 """
 
 from dataclasses import dataclass, replace
@@ -15,11 +15,11 @@ from vitrail.native.ffi import DataPointers, at
 from vitrail.native.gemm import Packed, pad_bias
 from vitrail.native.norms import lanes
 
-K_STEP = 4  # bytes that one instruction multiplies in each lane
+K_STEP = 4  # bytes per SIMD lane of one dot-product instruction
 
 
 def int8_refusal() -> str | None:
-    """Say why there are no products of bytes here, or None where there are."""
+    """Return the reason why int8 GEMMs are unavailable here, or None if they are available."""
     reason = missing("int8")
     if reason is not None:
         return reason
@@ -29,9 +29,9 @@ def int8_refusal() -> str | None:
 
 @dataclass(frozen=True)
 class PackedInt8(Packed):
-    """Weights in bytes, each output with its step and its sum, and behind a norm each input with its factor.
+    """Int8 weights with a scale and a sum per output, and after a norm an equalisation factor per input.
 
-    Build it with `pack_int8`, or with `pack_int8_normed` where a norm comes before, which multiplies by the factors.
+    Build it with `pack_int8`, or with `pack_int8_normed` after a norm, which multiplies by the factors.
     """
 
     step: Tensor
@@ -42,16 +42,16 @@ class PackedInt8(Packed):
 
     @cached_property
     def pointers(self) -> DataPointers:
-        """Panels and all that stands beside them."""
+        """Panels, scales, sums, bias and factors."""
         return DataPointers(self.panels, self.step, self.sums, self.bias, self.factors)
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
-        """Compare the width; a norm and its factors come together."""
+        """Compare the width; the factors require a norm, and a norm requires factors."""
         return x.shape[-1] == self.inputs and (self.factors is None) == (norm_eps is None)
 
 
 def pack_int8(weight: Tensor, bias: Tensor | None) -> PackedInt8:
-    """Round weights `(out, in)` to int8, each output with the step of its largest weight, and pack them in panels.
+    """Quantise weights `(out, in)` to int8, symmetrically per output, and pack them in panels.
 
     w = step * q, q from -127 to 127
     """
@@ -67,14 +67,14 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> PackedInt8:
 
 
 def pack_int8_normed(weight: Tensor, bias: Tensor | None) -> PackedInt8:
-    """Lay weights `(out, in)` behind a norm out, with a factor for each channel that makes eight bits go further.
+    """Quantise and pack weights `(out, in)` after a norm, with an equalisation factor per input channel.
 
-    x W = (f x) (W / f), f the length of the weights of each input
+    x W = (f x) (W / f), f the norm of the weights of each input
 
-    A row has one step for all of its inputs, and weights one for each output. Inputs are large where their weights are
-    small, for the norm's own scale is folded into these; factors even both out, and no picture is asked for.
-    "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv:1906.04721), section 4.1, and
-    "SmoothQuant" (arXiv:2211.10438), section 4, here with the weights alone.
+    Activations have one quantisation step per row, weights one per output. Without factors, inputs are large if their
+    weights are small, since the scale of the norm is folded into the weights; the factors balance both, without
+    calibration images. "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv:1906.04721),
+    section 4.1, and "SmoothQuant" (arXiv:2211.10438), section 4, here from the weights alone.
 
     Args:
         weight: fp32.
@@ -85,7 +85,7 @@ def pack_int8_normed(weight: Tensor, bias: Tensor | None) -> PackedInt8:
 
 
 def lengths(weight: Tensor) -> Tensor:
-    """Return the length of the weights `(out, in)` of each input, as a share of the longest; none is near zero.
+    """Return the norm of the weights `(out, in)` of each input, relative to the largest and bounded away from zero.
 
     Example:
         >>> [round(value, 4) for value in lengths(torch.tensor([[0.0, 3.0, 0.0], [1.0, 4.0, 0.0]])).tolist()]

@@ -1,5 +1,5 @@
-// What native/attention.py calls with weights in int8: an attention branch whose layers are products of bytes. Queries,
-// keys, values and all between them stay in single precision or bfloat16.
+// Exports for native/attention.py with int8 weights: attention branch with int8 linear layers. Queries, keys, values,
+// scores and probabilities are fp32 or bf16.
 
 #include "attention_branch.h"
 #include "int8.h"

@@ -1,4 +1,4 @@
-// What native/neighborhood.py calls: attention of cells to those around them, which stay where they are.
+// Exports for native/neighborhood.py: neighborhood attention, with cells read in place.
 
 #include "gemm_layer.h"
 #include "neighborhood.h"
@@ -33,7 +33,7 @@ static void attend_strip(const StripPlan& plan, int strip, const Cells<N>* cells
     }
 }
 
-// strides: three numbers each for q, k and v. padding (2, heads, width): key and value of padding, or null.
+// strides: three each for q, k and v. padding (2, heads, width): key and value of padding, or null.
 // bias (heads, lines, whole vectors). y (batch, tokens, heads, width).
 template <class N>
 static void neighborhood(const void* q, const void* k, const void* v, const int64_t* strides, const void* padding_,
@@ -56,7 +56,7 @@ static void neighborhood(const void* q, const void* k, const void* v, const int6
     }
 }
 
-// Rows of x, some at a time, normalised and times the weights of queries, keys and values.
+// Fused norm and qkv projection of rows of x, in blocks.
 template <class X, class N>
 static void project(const typename X::Item* x, int rows, float eps, const LinearWeights<N>& qkv, typename N::Item* to) {
     const int dim = qkv.inputs;
@@ -66,7 +66,7 @@ static void project(const typename X::Item* x, int rows, float eps, const Linear
                     to + first * 3 * dim);
 }
 
-// y = x + attention(norm(x) Wqkv + b) Wproj + b, some images at a time, so that only x and y leave a core's cache.
+// y = x + attention(norm(x) Wqkv + b) Wproj + b, blocked over images, so that only x and y leave a core's cache.
 template <class N, class X = typename N::Residual>
 static void branch(const typename X::Item* x_, int batch, int tokens, int heads, int width, float eps,
                    const LinearWeights<N>& qkv, const LinearWeights<N>& proj, const typename N::Item* padding,

@@ -1,7 +1,7 @@
 // Softmax attention of one head along a strip of keys: each block of queries attends to a run of the strip.
 //
-// A strip is a column of cells, some cells wide, row after row. A query's neighbours lie in a few whole rows of it,
-// which are one run. So keys and values are packed once for a strip, and no block multiplies more than its run.
+// A strip is a few columns of the map, row-major. The neighbours of a query are in a few whole rows of it, a contiguous
+// run. So keys and values are packed once per strip, and a block is multiplied with its run only.
 
 #pragma once
 
@@ -9,24 +9,24 @@
 #include "packing.h"
 
 struct Block {
-    int32_t query, count, key;  // its first query, how many (up to ROWS), and where its run begins in the strip
+    int32_t query, count, key;  // first query, number of queries (up to ROWS), and offset of the run in the strip
 };
 
 struct QuerySlot {
-    int32_t token, bias;  // where a query lies, and which row of the bias is its own
+    int32_t token, bias;  // token index and bias row of a query
 };
 
-// How the cells of a map meet: strips of keys, blocks of queries. Strip s has the keys from keys[starts[2 s]] on and
-// the blocks from blocks[starts[2 s + 1]] on.
+// Tiling of a map: strips of keys, blocks of queries. Strip s has the keys from keys[starts[2 s]] on and the blocks
+// from blocks[starts[2 s + 1]] on.
 struct StripPlan {
     const int32_t* starts;
-    const int32_t* keys;  // where each key lies; -1 is padding
+    const int32_t* keys;  // token index of each key; -1 is padding
     const Block* blocks;
     const QuerySlot* seats;
     int strips, longest, run;
 };
 
-// Queries, keys or values: numbers from image to image, cell to cell and head to head.
+// Queries, keys or values: strides over images, cells and heads.
 template <class N>
 struct Cells {
     const typename N::Item* at;
@@ -39,8 +39,8 @@ struct Cells {
     }
 };
 
-// Read the lines of a strip's cells once, one right after the other: memory answers many at a time then, as it does not
-// while each is packed before the next, nor for words of prefetching.
+// Touch the rows of a strip's cells in sequence, so that many cache misses overlap; interleaved with packing they do
+// not, and software prefetches do not help.
 template <class N>
 static inline void visit(const Cells<N>* parts, int count, long image, long head, const int32_t* cells, int keys,
                          int width) {
@@ -52,8 +52,8 @@ static inline void visit(const Cells<N>* parts, int count, long image, long head
         }
 }
 
-// Keys and values of one head in a strip, packed. Keys: for each KPack of the head one line of `room` words. Values:
-// for each panel of the head and each K_STEP keys one line.
+// Packed keys and values of one head in a strip. Keys: one line of `room` words per KPack of the head. Values: one line
+// per panel of the head and K_STEP keys.
 template <class N>
 struct Strip {
     const typename N::KPack* keys;
@@ -62,12 +62,12 @@ struct Strip {
     int steps;
 };
 
-// The sums of R rows with V vectors of columns, `line` words from step to step.
+// Microkernel: R rows times V vectors of columns, with stride `line` words between k-steps.
 template <class N, int R, int V, class Epilogue>
 static inline void cross(const typename N::Item* const* rows, const typename N::KPack* columns, long line, int steps,
                          Epilogue&& epilogue) {
     typedef typename N::KPack KPack;
-    constexpr int CHAINS = R * V <= 8 ? 2 : 1;  // so few sums would wait for each other
+    constexpr int CHAINS = R * V <= 8 ? 2 : 1;  // with few accumulators, hide the latency of FMA
     Vec sum[CHAINS][R][V];
     for (auto& chain : sum)
         for (auto& row : chain)
@@ -99,11 +99,11 @@ static inline void cross_some(int vectors, const typename N::Item* const* rows, 
     }
 }
 
-// Room for the keys of a strip and for what a run may read beyond them. An odd number of vectors, so that lines do not
-// all fall on the same places of the cache.
+// Line length: the keys of a strip and the overread of a run, as an odd number of vectors, so that lines do not map to
+// the same cache sets.
 static inline int room_for(int keys) { return (((keys + LANES - 1) / LANES + 1) | 1) * LANES; }
 
-// Keys in one line for each KPack of the head; `row(j)` gives the numbers of key j.
+// Pack keys, one line per KPack of the head; `row(j)` returns key j.
 template <class N, class Row>
 static inline void pack_lines(int count, int width, Row&& row, typename N::KPack* to, int room) {
     typedef typename N::KPack KPack;
@@ -125,7 +125,7 @@ static inline void pack_lines(int count, int width, Row&& row, typename N::KPack
     }
 }
 
-// Scores of R queries, or whatever their rows hold, with a run of keys that lie in lines: `finish(row, key, sums)`.
+// Products of R rows (queries or output gradients) with a run of packed lines: `epilogue(row, key, sums)`.
 template <class N, int R, class Epilogue>
 static inline void meet_run(const typename N::Item* const* rows, const typename N::KPack* lines, int room, int keys,
                             int width, Epilogue&& epilogue) {
@@ -134,8 +134,8 @@ static inline void meet_run(const typename N::Item* const* rows, const typename 
                          [&](int r, int v, Vec sum) { epilogue(r, j + v * LANES, sum); });
 }
 
-// Values of a run mixed by R rows of shares, times a factor each: `out[r]` gets `width` numbers. Values come K_STEP at
-// a time; where a run begins within such a step, the shares begin with a zero.
+// probs V for R rows and the values of a run, times a factor per row: `out[r]` gets `width` values. Values are packed
+// by K_STEP; if a run starts within a k-step, its probabilities start with a zero.
 template <class N, int R>
 static inline void mix_run(const typename N::Item* const* probs, const float* factors, const typename N::KPack* values,
                            int all_steps, int key, int run, int width, typename N::Item* const* out) {
@@ -150,14 +150,14 @@ static inline void mix_run(const typename N::Item* const* probs, const float* fa
     }
 }
 
-// Shares of R queries over a run of keys, then their values mixed: `out[r]` gets `width` numbers.
-// `bias[r]`: an addend for each key of the run, in whole vectors.
+// Attention of R queries to a run of keys: `out[r]` gets `width` values.
+// `bias[r]`: bias of each key of the run, padded to whole vectors.
 template <class N, int R>
 static inline void attend_run(const typename N::Item* const* queries, const float* const* bias, float scale,
                               const Strip<N>& strip, int key, int run, int width, typename N::Item* const* out) {
     typedef typename N::Item Item;
     const int keys = round_up(run, LANES), odd = key % N::K_STEP;
-    const long line = keys + LANES;  // room for the zero before shares that begin within a step
+    const long line = keys + LANES;  // with space for the leading zero of a run that starts within a k-step
     float* scores = scratch<float>(2, (size_t)ROWS * keys);
     Item* probs = scratch<Item>(3, (size_t)ROWS * line);
     meet_run<N, R>(queries, strip.keys + key, strip.room, keys, width, [&](int r, int j, Vec sum) {

@@ -1,7 +1,7 @@
-"""Attention of each cell to those around it, compiled: no cell is moved and no key is copied for one query alone.
+"""Native neighborhood attention: queries are read in place, and packed keys are shared by many queries.
 
-A map is cut into strips, columns of cells some cells wide. The neighbours of a query lie in k whole rows of its strip,
-which are one run of keys. So keys and values are packed once for a strip, and a query multiplies `k * side` keys where
+A map is cut into strips, a few columns wide. The neighbours of a query are in k whole rows of its strip, a contiguous
+run of keys. So keys and values are packed once per strip, and a query is multiplied with `k * side` keys, of which
 `k * k` count.
 """
 
@@ -27,16 +27,16 @@ FORBIDDEN = -1e30
 
 @dataclass(frozen=True)
 class Meeting:
-    """Who meets whom on a map: strips of keys and blocks of queries, as native/neighborhood.cpp reads them.
+    """Tiling of a map: strips of keys and blocks of queries, in the layout of native/neighborhood.cpp.
 
     Args:
-        starts: int32 `(strips + 1, 2)`, where the keys and the blocks of each strip begin.
-        keys: int32, the cell of each key; -1 is padding.
-        blocks: int32 `(blocks, 3)`: first query, how many, and the place in the strip where their run of keys begins.
-        seats: int32 `(queries, 2)`: cell and line of the bias.
-        offsets: `(lines, run)`, which row of the bias table each key of a run has; the one after the last is forbidden.
-        longest: keys of the longest strip.
-        run: keys that each query multiplies.
+        starts: int32 `(strips + 1, 2)`, offsets of the keys and the blocks of each strip.
+        keys: int32, cell index of each key; -1 is padding.
+        blocks: int32 `(blocks, 3)`: first query, number of queries, and offset of their run of keys in the strip.
+        seats: int32 `(queries, 2)`: cell index and bias line of each query.
+        offsets: `(lines, run)`, row of the bias table for each key of a run; one past the last row is masked.
+        longest: number of keys of the longest strip.
+        run: number of keys per query, masked ones included.
         side: keys in a row of a strip.
     """
 
@@ -51,13 +51,13 @@ class Meeting:
 
     @cached_property
     def pointers(self) -> DataPointers:
-        """Where starts, keys, blocks and seats lie."""
+        """Data pointers of starts, keys, blocks and seats."""
         return DataPointers(self.starts, self.keys, self.blocks, self.seats)
 
 
 @lru_cache(maxsize=64)
 def meeting(grid: Grid, kernel_size: int, dilation: int) -> Meeting:
-    """Cut a map, padded at the right and bottom where it is smaller than a neighborhood.
+    """Tile a map; it is padded at the right and bottom if it is smaller than a neighborhood.
 
     Example:
         >>> strips = meeting(Grid(8, 9), kernel_size=7, dilation=1)
@@ -68,7 +68,7 @@ def meeting(grid: Grid, kernel_size: int, dilation: int) -> Meeting:
 
 
 class _Cut:
-    """Collects strips, blocks and seats group by group."""
+    """Builder of strips, blocks and seats, one group at a time."""
 
     def __init__(self, grid: Grid, kernel_size: int, dilation: int):
         self.grid, self.k, self.dilation = grid, kernel_size, dilation
@@ -89,7 +89,7 @@ class _Cut:
         return Meeting(starts, keys, blocks, seats, self._offsets(), longest, self.k * self.side, self.side)
 
     def _group(self, rows: range, columns: range) -> None:
-        """Cut cells that are side by side once the others of a dilation are left out."""
+        """Tile one dilation group: the cells that are adjacent after subsampling by the dilation."""
         step, windows = self.side - self.k + 1, len(columns) - self.k + 1
         strips = -(-windows // step)
         for i in range(strips):
@@ -97,7 +97,7 @@ class _Cut:
             self._strip(rows, columns, range(first, last), left=min(first, len(columns) - self.side))
 
     def _strip(self, rows: range, columns: range, windows: range, left: int) -> None:
-        """Add the strip from column `left` on, with the queries whose windows begin in `windows`."""
+        """Add the strip that starts at column `left`, with the queries whose windows start in `windows`."""
         self.keys += [self._cell(y, x) for y in rows for x in columns[left : left + self.side]]
         across = [x for x in range(len(columns)) if self._window(x, len(columns)) in windows]
         for top in range(len(rows) - self.k + 1):
@@ -116,7 +116,7 @@ class _Cut:
         self.starts.append((len(self.keys), len(self.blocks)))
 
     def _blocks(self, key: int, seats: list[tuple[int, int]]) -> None:
-        """Add queries that have one run in common, in even shares; nobody asks from the padding."""
+        """Add the queries of one run in balanced blocks; padding cells have no query."""
         seats = [seat for seat in seats if seat[0] >= 0]
         count = -(-len(seats) // self.most)
         for i in range(count):
@@ -128,7 +128,7 @@ class _Cut:
         return y * self.grid.w + x if y < self.grid.h and x < self.grid.w else -1
 
     def _window(self, place: int, length: int) -> int:
-        """Return the first of a place's neighbours, as kernels/neighborhood/window.py has it."""
+        """Return the first neighbour of a position, as in kernels/neighborhood/window.py."""
         return min(max(place - self.k // 2, 0), length - self.k)
 
     def _line(self, down: int, right: int, window: int) -> int:
@@ -144,10 +144,10 @@ class _Cut:
 
 
 def _side(kernel_size: int, shortest: int, lanes: int) -> int:
-    """Return the columns of a strip that cost a query the least.
+    """Return the strip width of minimal cost per query.
 
-    Every vector of keys costs products and exponentials, and every key of the strip is packed once for all queries of
-    its row: about a fifth of a vector's cost.
+    Every vector of keys costs dot products and exponentials; packing a key of the strip, once for all queries of its
+    row, costs about a fifth of a vector.
     """
 
     def cost(side: int) -> float:
@@ -157,11 +157,11 @@ def _side(kernel_size: int, shortest: int, lanes: int) -> int:
     best = min(sides, key=cost)
     windows = shortest - kernel_size + 1
     strips = -(-windows // (best - kernel_size + 1))
-    return -(-windows // strips) + kernel_size - 1  # even strips
+    return -(-windows // strips) + kernel_size - 1  # balanced strips
 
 
 def run_bias(table: Tensor, meeting: Meeting) -> Tensor:
-    """Lay a bias table `((2 k - 1)^2, h)` out for the runs of a map: `(h, lines, whole vectors)`."""
+    """Gather a bias table `((2 k - 1)^2, h)` for the runs of a map: `(h, lines, keys padded to whole vectors)`."""
     rows = pad(table.detach().float(), (0, 0, 0, 1), value=FORBIDDEN)
     spare = -meeting.run % library("gemm").vitrail_lanes()
     return pad(rows[meeting.offsets].permute(2, 0, 1), (0, spare), value=FORBIDDEN).contiguous()
@@ -175,12 +175,12 @@ def attend_neighbors(
     y_i = softmax_j(q_i k_j^T / sqrt(d) + bias) v_j, j the neighbours of i
 
     Args:
-        q: queries; any strides, as long as rows follow each other and the numbers of a head lie side by side.
+        q: queries; any strides, if rows are consecutive and each head is contiguous.
         k: keys.
         v: values.
         bias: from `run_bias`.
-        meeting: of this map.
-        padding: `(2, h, d)`, key and value of padding, where the meeting has some.
+        meeting: tiling of this map.
+        padding: `(2, h, d)`, key and value of padding, if the tiling has padding.
     """
     q, k, v = (readable(x) for x in (q, k, v))
     y = empty(*q.shape, dtype=q.dtype)
@@ -192,7 +192,7 @@ def attend_neighbors(
 def operands(
     q: HeadMap, k: HeadMap, v: HeadMap, bias: Tensor, meeting: Meeting, padding: Tensor | None
 ) -> tuple[Any, ...]:
-    """Return what compiled code reads of the arguments of `attend_neighbors`, which must outlive the call."""
+    """Return the native arguments of `attend_neighbors`; its tensors must outlive the call."""
     batch, height, width, heads, d = q.shape
     strides = [n for x in (q, k, v) for n in (x.stride(0), x.stride(2), x.stride(3))]
     return (
@@ -217,17 +217,17 @@ def neighborhood_branch(
     padding: Tensor,
     norm_eps: float,
 ) -> Tensor:
-    """Return `x + proj(attention(qkv(norm(x))))`, some pictures at a time: only x and y leave the cache.
+    """Return `x + proj(attention(qkv(norm(x))))`, blocked over images: only x and y leave the cache.
 
     Args:
-        x: `(B, N, C)`, stored as the residual.
+        x: `(B, N, C)`, in the residual dtype.
         heads: heads h; `C = h d`.
-        qkv: makes queries, keys and values.
-        proj: comes after.
+        qkv: packed query, key and value projection.
+        proj: packed output projection.
         bias: from `run_bias`.
-        meeting: of this map.
-        padding: `(2, h, d)`, key and value of padding, in the precision of products.
-        norm_eps: of the norm before.
+        meeting: tiling of this map.
+        padding: `(2, h, d)`, key and value of padding, in the compute dtype.
+        norm_eps: epsilon of the norm.
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)
@@ -244,7 +244,7 @@ def neighborhood_branch(
 
 
 def _who(meeting: Meeting, bias: Tensor, d: int) -> tuple[Any, ...]:
-    """Return the arguments that say who meets whom, with which scale and bias."""
+    """Return the native arguments for tiling, scale and bias."""
     starts, keys, blocks, seats = meeting.pointers.addresses
     return (
         *(ctypes.c_float(d**-0.5), starts, meeting.starts.shape[0] - 1, keys, meeting.longest, meeting.run),
@@ -253,6 +253,6 @@ def _who(meeting: Meeting, bias: Tensor, d: int) -> tuple[Any, ...]:
 
 
 def readable(x: HeadMap) -> Tensor:
-    """Return a map whose rows follow each other and whose heads lie in one piece each: this one, or else a copy."""
+    """Return the map itself if its rows are consecutive and each head is contiguous, else a contiguous copy."""
     even = x.stride(4) == 1 and x.stride(1) == x.shape[2] * x.stride(2)
     return x if even else x.contiguous()

@@ -1,9 +1,9 @@
-// What native/neighborhood_gradient.py calls: the gradient of attention of cells to those around them.
+// Exports for native/neighborhood_gradient.py: backward pass of neighborhood attention.
 
 #include "neighborhood_gradient.h"
 #include "reduce.h"
 
-// Operands as in neighborhood.cpp, and the gradients of the answers, (batch, tokens, heads, width).
+// Operands as in neighborhood.cpp, and output gradients (batch, tokens, heads, width).
 template <class N>
 struct Operands {
     Cells<N> cells[4];
@@ -17,7 +17,7 @@ struct Operands {
     size_t table() const { return (size_t)lines * round_up(plan->run, LANES); }
 };
 
-// One head of one image, in whole: sums of keys and values in fp32 first, for strips share their keys.
+// One head of one image. dK and dV are accumulated in fp32, since strips overlap in their keys.
 template <class N>
 static void part_head(const Operands<N>& o, long image, long head, typename N::Item* into, float* total,
                       float* padding) {
@@ -56,7 +56,7 @@ static void part_head(const Operands<N>& o, long image, long head, typename N::I
     }
 }
 
-// Add up what the bias has for each line, (heads, lines, run in whole vectors), into its table, (rows, heads).
+// Scatter-add bias gradients (heads, lines, run in whole vectors) into the gradient of the table, (rows, heads).
 static void sum_table(const float* lines, int heads, int count, int run, const int64_t* offsets, int rows, float* table,
                       int threads) {
     const int line = round_up(run, LANES);
@@ -71,11 +71,11 @@ static void sum_table(const float* lines, int heads, int count, int run, const i
     }
 }
 
-constexpr int ENOUGH = 64;  // pieces of work, for any number of threads
+constexpr int ENOUGH = 64;  // work items, for any number of threads
 
-// dqkv (batch, tokens, 3, heads, width). offsets (lines, run): which row of the bias table a key of a line has, `rows`
-// if none. dtable (rows, heads) and dpadding (2, heads, width), or null where they are not wanted. A piece of work is
-// one head of some images, with sums of its own.
+// dqkv (batch, tokens, 3, heads, width). offsets (lines, run): row of the bias table for each key of a line, `rows` if
+// none. dtable (rows, heads) and dpadding (2, heads, width), or null if not required. A work item is one head of a
+// block of images, with its own partial sums.
 template <class N>
 static void backward(const Operands<N>& o, const int64_t* offsets, int rows, void* dqkv, float* dtable, float* dpadding,
                      int threads) {

@@ -1,16 +1,16 @@
-// The gradient of softmax attention along a strip of keys, without a map that outlives the strip.
+// Backward pass of neighborhood attention along a strip of keys; attention weights are recomputed per strip.
 //
-// Scores, the gradients of shares and those of queries go block by block, as the forward pass does. Those of keys and
-// values are sums over queries. Queries are in the order of their runs, so those that meet one row of a strip follow
-// each other, and what a row of keys gets is one product whose sums stay in registers. It is taken as soon as the last
-// query that meets the row is done, so little of the shares has to stay in cache.
+// Scores, dP and dQ are computed block by block, as in the forward pass. dK and dV are sums over queries. Queries are
+// sorted by run, so those that attend to one row of a strip are consecutive, and dK and dV of a row are one GEMM with
+// accumulators in registers. It runs as soon as the last query that attends to the row is done, so few probabilities
+// have to stay in cache.
 
 #pragma once
 
 #include "neighborhood.h"
 #include "softmax_backward.h"
 
-// Memory that grows and is kept, and begins with a line of the cache.
+// Growing buffer, reused and aligned to a cache line.
 template <class T>
 struct GrowBuffer {
     std::vector<T> held;
@@ -22,7 +22,7 @@ struct GrowBuffer {
     }
 };
 
-// What a thread has on hand while it goes through a strip.
+// Per-thread workspace for a strip.
 template <class N>
 struct Workspace {
     typedef typename N::Item Item;
@@ -38,7 +38,7 @@ struct Workspace {
     }
 };
 
-// One head of one image: its queries, keys, values and the gradients of its answers, and where theirs go.
+// One head of one image: queries, keys, values, output gradients, and destinations of the gradients.
 template <class N>
 struct Head {
     Workspace<N>* workspace;
@@ -47,22 +47,22 @@ struct Head {
     int width, tokens;
     float scale;
     const float* bias;
-    float* total;                      // the gradient of the bias, which is added to, or null
-    typename N::Item* into;            // of the first cell's queries
-    long row;                          // numbers from one cell's to the next's
-    float *grad_keys, *grad_values;    // (tokens + 1, line()), which are added to; the last is padding's
+    float* total;                      // gradient of the bias, accumulated, or null
+    typename N::Item* into;            // dQ of the first cell
+    long row;                          // stride over cells
+    float *grad_keys, *grad_values;    // (tokens + 1, line()), accumulated; the last row is for padding
 
     const typename N::Item* of(int part, long cell) const { return cells[part].of(image, head, cell, width); }
     int line() const { return round_up(width, LANES); }
 };
 
-// A row of numbers for each query, one for each key of its run, between zeros. There is room for some queries, which
-// later ones take over, so that all of it stays in cache.
+// Ring buffer of rows, one per query with one value per key of its run, zero-padded on both sides; small enough to stay
+// in cache.
 template <class N>
 struct RowRing {
     typename N::Item* at;
-    int most;              // rows, a power of two
-    int front, run, back;  // places of zeros before, of keys, and of zeros behind, all whole vectors
+    int most;              // capacity in rows, a power of two
+    int front, run, back;  // lengths of leading zeros, keys and trailing zeros, whole vectors each
 
     typename N::Item* of(int query) const { return at + (size_t)(query & (most - 1)) * (front + run + back) + front; }
     typename N::Item* begin(int query) const {
@@ -74,10 +74,9 @@ struct RowRing {
     }
 };
 
-// From scores and the gradients of shares to shares and the gradients of scores, a query at a time:
-//   share = e^(score - peak) / sum,  pull = sum over keys of share * into_share,  into_score = share * (into_share -
-//   pull)
-// `total`, which is added to, or null, is the gradient of the bias.
+// Softmax backward of one query, from scores S and dP to probabilities P and dS:
+//   P = exp(S - row_max) / sum,  row_dot = sum over keys of P * dP,  dS = P * (dP - row_dot)
+// `total` is the gradient of the bias, accumulated, or null.
 template <class N>
 static inline void unroll(int keys, float* score, const float* grad_share, typename N::Item* prob,
                           typename N::Item* grad_score, float* total) {
@@ -99,8 +98,8 @@ static inline void unroll(int keys, float* score, const float* grad_share, typen
     }
 }
 
-// The queries of a block: their gradients, and their rows of shares and of gradients of scores. `first` is the block's
-// first query within the strip. `strip` holds keys in both layouts, `values` values in lines.
+// dQ of a block of queries, and their rows of P and dS. `first` is the block's first query within the strip. `strip`
+// has keys in both layouts, `values` has values in lines.
 template <class N, int R>
 static inline void part_block(const Head<N>& h, const StripPlan& m, const Block& block, int first,
                               const Strip<N>& strip, const typename N::KPack* values, const RowRing<N>& probs,
@@ -138,8 +137,8 @@ static inline void part_block(int count, const Rest&... rest) {
     if constexpr (R > 1) part_block<N, R - 1>(count, rest...);
 }
 
-// RowRing as a product over queries reads them: KPacks of K_STEP queries that follow each other, one for each key from
-// the first one's run on. Later groups take over from earlier ones.
+// Rows of a RowRing packed for a GEMM over queries: KPacks of K_STEP consecutive queries, one per key from the start of
+// the first query's run. Also a ring buffer, of groups.
 template <class N>
 struct PackedGroups {
     typename N::KPack* at;
@@ -149,8 +148,8 @@ struct PackedGroups {
     typename N::KPack* of(int group) const { return at + (long)(group & (most - 1)) * length; }
 };
 
-// Weave a group of K_STEP queries, of which those before `queries` are there. `odd`: rows begin at odd places if runs
-// do.
+// Pack a group of K_STEP queries; those from `queries` on are zero. `odd`: rows are offset by one if their runs start
+// at odd positions.
 template <class N>
 static inline void pack_group(const RowRing<N>& rows, const int* runs, int group, int queries, bool odd,
                               const PackedGroups<N>& to) {
@@ -165,12 +164,12 @@ static inline void pack_group(const RowRing<N>& rows, const int* runs, int group
     for (int j = 0; j < to.length; j += LANES) N::interleave(row, j, words + j);
 }
 
-// What queries give to a row of keys: groups of them from `first` to `last`, keys from place `key` of the strip on. Key
-// r is cell `cells[r]`, or padding, which has the line after the last cell; `into` (cells, whole vectors) is added to.
+// dK or dV contribution of query groups `first` to `last` to a row of keys, from position `key` of the strip on. Key r
+// is cell `cells[r]`, or padding, with the line after the last cell; accumulates into `into` (cells, whole vectors).
 template <class N>
 struct DkvBlock {
     PackedGroups<N> packed;
-    const typename N::KPack* columns;  // what the queries have
+    const typename N::KPack* columns;  // packed dO or Q of the queries
     float* into;
 };
 
@@ -222,8 +221,8 @@ static inline void gather_row(const DkvBlock<N>& dkv, const int* runs, int first
     }
 }
 
-// How many queries of a strip have to be on hand at once, or more, as a power of two: those that meet a row of keys,
-// those of the next run, and what fills a group.
+// Ring capacity for a strip, a power of two: the queries that attend to a row of keys, those of the next run, and the
+// rest of a group.
 static inline int most_at_once(const StripPlan& m, int strip, int side) {
     int most = 0, held = 0, last = m.starts[2 * strip + 1];
     for (int first = last; first < m.starts[2 * strip + 3]; first++) {
@@ -237,13 +236,13 @@ static inline int most_at_once(const StripPlan& m, int strip, int side) {
     return room;
 }
 
-// All gradients of a strip. Its rows are `side` keys wide.
+// All gradients of a strip with rows of `side` keys.
 template <class N>
 static void part_strip(const Head<N>& h, const StripPlan& m, int side, int strip) {
     typedef typename N::KPack KPack;
     constexpr int K_STEP = N::K_STEP;
     const int32_t *starts = m.starts + 2 * strip, *cells = m.keys + starts[0];
-    if (starts[1] == starts[3]) return;  // nobody asks
+    if (starts[1] == starts[3]) return;  // no queries
     Workspace<N>& workspace = *h.workspace;
     const Block &first_block = m.blocks[starts[1]], &last_block = m.blocks[starts[3] - 1];
     const int count = starts[2] - starts[0], room = room_for(count), steps = round_up(count, K_STEP) / K_STEP;
@@ -285,7 +284,7 @@ static void part_strip(const Head<N>& h, const StripPlan& m, int side, int strip
     ask(0);
     for (int key = 0; key < count; key += side) {
         const int last = (done + K_STEP - 1) / K_STEP;
-        ask(key + side);  // before what was written just now is read otherwise, which would have to wait for it
+        ask(key + side);  // before packing rows just written, to avoid store-forwarding stalls
         for (; packed_count < last; packed_count++) {
             pack_group<N>(probs, runs, packed_count, done, false, to_values.packed);
             pack_group<N>(grad_scores, runs, packed_count, done, true, to_keys.packed);

@@ -1,7 +1,7 @@
-"""The gradient of attention of each cell to those around it, compiled; no attention map is kept for it.
+"""Native backward pass of neighborhood attention, without saved attention weights.
 
-Scores and shares are computed anew from queries and keys. Each head of each picture is the work of one thread, and what
-they share, the bias and padding, is added up in the same order on any number of threads.
+Scores and softmax probabilities are recomputed from queries and keys. Threads are parallel over heads and images;
+gradients of bias and padding are reduced in the same order for any number of threads.
 """
 
 import torch
@@ -26,14 +26,14 @@ def attend_neighbors_backward(
     """Return the gradients of `attend_neighbors`.
 
     Args:
-        q: queries; this and the next four as it was given them.
+        q: queries; this and the next four are the arguments of the forward pass.
         k: keys.
         v: values.
         bias: from `run_bias`.
-        meeting: of this map.
-        grad_y: the gradient of the answer.
-        padding: `(2, h, d)`, key and value of padding, where the meeting has some.
-        table_rows: rows of the bias table, `(2 k - 1)^2`, or 0 if its gradient is not wanted.
+        meeting: tiling of this map.
+        grad_y: gradient of the output.
+        padding: `(2, h, d)`, key and value of padding, if the tiling has padding.
+        table_rows: rows of the bias table, `(2 k - 1)^2`, or 0 if its gradient is not required.
 
     Returns:
         Gradients of queries, keys and values in one, `(B, H, W, 3, h, d)`, of the bias table, and of padding; the last

@@ -1,10 +1,10 @@
-// Norms of rows: mean and variance, and what is made of a row with them.
+// Normalisation of rows: mean and variance, and their application.
 
 #pragma once
 
 #include "gemm.h"
 
-// Mean of some numbers and the sum of their squares around it, in two passes: no digit is lost where the mean is large.
+// Mean, and sum of squared deviations, in two passes: no cancellation for a large mean.
 struct Moments {
     float mean, squares;
 };
@@ -27,7 +27,7 @@ static inline Moments moments_of(const typename N::Item* x, int size) {
     return {mean, squares};
 }
 
-// What a norm takes off and multiplies by: scale is 1 / sqrt(var + eps).
+// Mean and scale of a norm: scale = 1 / sqrt(var + eps).
 struct NormStats {
     float mean, scale;
 };
@@ -38,7 +38,7 @@ static inline NormStats norm_stats_of(const typename N::Item* row, int depth, fl
     return {spread.mean, 1.0f / std::sqrt(spread.squares / depth + eps)};
 }
 
-// (x - mean) * scale of a row; scale and shift of LayerNorm are folded into the product that follows.
+// (x - mean) * scale of a row; weight and bias of LayerNorm are folded into the next GEMM.
 template <class From, class N>
 static inline void normalize_row(const typename From::Item* from, int depth, NormStats by, typename N::Item* to) {
     int c = 0;
@@ -46,7 +46,7 @@ static inline void normalize_row(const typename From::Item* from, int depth, Nor
     for (; c < depth; c++) to[c] = N::round((From::one(from[c]) - by.mean) * by.scale);
 }
 
-// LayerNorm of rows in their place, where nothing follows that could take its weight and shift; both in whole vectors.
+// In-place LayerNorm of rows, if no GEMM follows to fold weight and bias into; both are padded to whole vectors.
 template <class N>
 static inline void layer_norm_rows(typename N::Item* rows, int count, int depth, const float* weight,
                                    const float* shift, float eps) {

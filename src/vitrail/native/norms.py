@@ -1,4 +1,4 @@
-"""What compiled operations read of a LayerNorm."""
+"""LayerNorm parameters in the layout of the native kernels."""
 
 import ctypes
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from vitrail.native.ffi import DataPointers, at
 
 @dataclass(frozen=True)
 class LaneNorm:
-    """Scale and shift for each channel in whole vectors, fp32."""
+    """Scale and shift of each channel, padded to whole SIMD vectors, fp32."""
 
     weight: Tensor
     bias: Tensor
@@ -22,12 +22,12 @@ class LaneNorm:
 
     @cached_property
     def pointers(self) -> DataPointers:
-        """Where weight and bias lie."""
+        """Data pointers of weight and bias."""
         return DataPointers(self.weight, self.bias)
 
     @classmethod
     def of(cls, norm: nn.LayerNorm) -> "LaneNorm":
-        """Read them off a norm over channels."""
+        """Copy the parameters of a norm over channels."""
         (width,) = norm.normalized_shape
         weight, bias = (
             torch.full((width,), default, dtype=torch.float32, device="cpu") if x is None else x.detach().float()
@@ -37,7 +37,7 @@ class LaneNorm:
 
 
 def norm_operands(norm: LaneNorm | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float]:
-    """Return weight, bias and eps as compiled code takes them; without a norm there is nothing to read."""
+    """Return the native arguments weight, bias and eps; null pointers without a norm."""
     if norm is None:
         return at(None), at(None), ctypes.c_float(0)
     weight, bias = norm.pointers.addresses
@@ -45,5 +45,5 @@ def norm_operands(norm: LaneNorm | None) -> tuple[ctypes.c_void_p, ctypes.c_void
 
 
 def lanes(x: Tensor) -> Tensor:
-    """Fill a vector of channels up with zeros to whole vectors of the machine."""
+    """Pad a vector over channels with zeros to whole SIMD vectors."""
     return pad(x, (0, -len(x) % library("gemm").vitrail_lanes())).contiguous()

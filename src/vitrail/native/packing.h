@@ -1,4 +1,4 @@
-// Keys and values laid out as weights are, so that both products of an attention are those of gemm.h.
+// Packing of keys and values like weights, so that both GEMMs of attention are those of gemm.h.
 
 #pragma once
 
@@ -6,7 +6,7 @@
 
 #include "gemm.h"
 
-// Numbers of two rows, those that one of them has after the halves of its blocks of 2 SIZE lanes changed places.
+// One step of a register transpose: one of two rows after swapping halves of their blocks of 2 SIZE lanes.
 template <int SIZE, bool SECOND, int... I>
 static inline VecU32 swap_halves(VecU32 a, VecU32 b, std::integer_sequence<int, I...>) {
     constexpr int drop_scale = SECOND ? LANES : 0;  // the first row keeps its first halves, the second its second
@@ -23,7 +23,7 @@ static inline VecU32 swap_halves(VecU32 a, VecU32 b, std::integer_sequence<int, 
 #endif
 }
 
-// Turn a square of LANES x LANES numbers: swap its quarters, then the quarters of each, down to single numbers.
+// Transpose a block of LANES x LANES values: swap its quadrants, then those of each quadrant, recursively.
 template <int SIZE = LANES / 2>
 static inline void transpose(VecU32* square) {
     constexpr auto all = std::make_integer_sequence<int, LANES>();
@@ -41,7 +41,7 @@ static inline void transpose(VecU32* square) {
 //     panel p:  k = 0: | row p*PANEL | row p*PANEL + 1 | ... |   one KPack of each row
 //               k = 1: | ...                               |
 //
-// Rows are read LANES at a time; `row` must return something to read for each of them. Squares of LANES x LANES words are
+// Rows are read LANES at a time, and `row` must return a readable row for each. Blocks of LANES x LANES words are
 // transposed in registers.
 template <class Row>
 static inline void pack_strip(int strip, int count, int steps, Row&& row, uint32_t* to) {
@@ -60,14 +60,14 @@ static inline void pack_strip(int strip, int count, int steps, Row&& row, uint32
         for (int i = 0; i < LANES; i++) std::memcpy(first + (size_t)k * wide + i, rows[i] + k, sizeof(uint32_t));
 }
 
-// Keys `(count, width)` as the columns of a product; columns of padding repeat the last key.
+// Keys `(count, width)` as the columns of a GEMM; padding columns repeat the last key.
 template <class N, class Row>
 static inline void pack_keys(int count, int width, Row&& row, typename N::KPack* to) {
     for (int strip = 0; strip * LANES < count; strip++)
         pack_strip(strip, count, width / N::K_STEP, [&](int j) { return row(std::min(j, count - 1)); }, (uint32_t*)to);
 }
 
-// Values in panels of the head, step by step along the keys; a last step that is not full ends with zeros.
+// Values in panels over head_dim, k running over keys; a partial last k-step is zero-padded.
 template <class N, class Row>
 static inline void pack_values(int count, int width, Row&& row, typename N::KPack* to) {
     const int steps = round_up(count, N::K_STEP) / N::K_STEP;

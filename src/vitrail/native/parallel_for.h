@@ -1,11 +1,11 @@
-// Items that belong together, such as groups of tokens or images, shared out among threads.
+// Parallel loop over blocks of items, such as groups of tokens or images.
 
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 
-// `work(start, count)` for some items at a time, in even shares and as many as fit into `room` bytes of a core's cache.
+// `work(start, count)` for balanced blocks of items, each of at most `room` bytes of a core's cache.
 template <class Work>
 static void parallel_runs(long items, size_t bytes_of_item, size_t room, int threads, Work&& work) {
     const long fitting = std::max<long>(1, room / bytes_of_item) * threads;

@@ -1,14 +1,14 @@
-// What native/patches.py calls: patches of images and squares of tokens as rows of a product.
+// Exports for native/patches.py: patch embedding and patch merging as GEMMs.
 
 #include "gemm_layer.h"
 
-// Numbers of each channel are read as x * factor + shift.
+// Affine map of the pixels of each channel: x * factor + shift.
 struct Pixels {
     const float *factors, *shifts;
 };
 
-// Write the patches of one line of a image, `depth` numbers each: channel by channel, row by row, as filters lie.
-// Images are fp32 planes; what lies outside is zero before it is read.
+// Gather the patches of one row of an image, `depth` values each, in the order of the filters: channel, row, column.
+// Images are fp32 planes, zero-padded before the affine map.
 template <class N>
 static void gather_line(const float* image, Pixels pixels, int channels, int height, int width, int size, int line,
                         int columns, int depth, typename N::Item* to) {
@@ -32,7 +32,7 @@ static void gather_line(const float* image, Pixels pixels, int channels, int hei
         for (int i = channels * size * size; i < depth; i++) to[(long)p * depth + i] = 0;
 }
 
-// y = norm(patches(x) W + b), (batch, rows * columns, outputs). `weight` is null where no norm follows.
+// y = norm(patches(x) W + b), (batch, rows * columns, outputs). `weight` is null without a norm.
 template <class N>
 static void embed(const float* x, Pixels pixels, int batch, int channels, int height, int width, int size, int rows,
                   int columns, const LinearWeights<N>& filters, const float* weight, const float* shift, float eps,
@@ -54,7 +54,7 @@ static void embed(const float* x, Pixels pixels, int batch, int channels, int he
     }
 }
 
-// A map, channels last, cut into squares; those at the right and the lower end may be cut off.
+// A channels-last map split into squares, which may be incomplete at the right and bottom.
 struct Squares {
     int height, width, channels, size;
 
@@ -63,7 +63,7 @@ struct Squares {
     int depth() const { return size * size * channels; }
 };
 
-// Copy numbers in whole vectors; what is written beyond is overwritten later. `end` is where reading must stop.
+// Copy in whole vectors; values written past the end are overwritten later. `end` is the end of readable memory.
 template <class Item>
 static inline void copy(const Item* from, int count, const Item* end, Item* to) {
     if (end - from < round_up(count, LANES)) {
@@ -73,7 +73,7 @@ static inline void copy(const Item* from, int count, const Item* end, Item* to) 
     }
 }
 
-// Write square `index` of a image to `to`, row by row, with zeros for what is cut off. Needs room for one vector more.
+// Gather square `index` of an image into `to`, row-major and zero-padded. `to` needs space for one more vector.
 template <class Item>
 static inline void gather(const Item* image, const Item* end, const Squares& s, long index, Item* to) {
     const int y = (int)(index / s.columns()) * s.size, x = (int)(index % s.columns()) * s.size;
@@ -85,7 +85,7 @@ static inline void gather(const Item* image, const Item* end, const Squares& s, 
     }
 }
 
-// y = norm(squares(x)) W + b: squares of tokens, normalised as one row each.
+// y = norm(squares(x)) W + b, with each square of tokens normalised as one row.
 template <class N>
 static void merge(const void* x_, int batch, const Squares& s, const LinearWeights<N>& weights, float eps, void* y_,
                   int threads) {

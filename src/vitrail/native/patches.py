@@ -1,6 +1,6 @@
-"""Patches of pictures, and squares of tokens, as rows of one product; they never leave the cache.
+"""Patch embedding and patch merging as a GEMM, blocked so that gathered patches stay in the cache.
 
-They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. Tokens are stored as the residual.
+Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Tokens have the residual dtype.
 """
 
 import ctypes
@@ -18,14 +18,14 @@ from vitrail.shapes import FeatureMap, Image
 
 
 class Pixels(NamedTuple):
-    """How numbers of a picture are read before they are rounded: `x * factor + shift` for each channel, fp32 `(C,)`."""
+    """Affine map of pixel values before the cast: `x * factor + shift` for each channel, fp32 `(C,)`."""
 
     factor: Tensor
     shift: Tensor
 
     @classmethod
     def as_they_are(cls, channels: int) -> "Pixels":
-        """Change nothing."""
+        """Return the identity."""
         shift = torch.zeros(channels, dtype=torch.float32, device="cpu")
         return cls(shift + 1, shift)
 
@@ -33,14 +33,14 @@ class Pixels(NamedTuple):
 def embed_patches(
     images: Image, size: int, packed: PackedLinear, norm: LaneNorm | None = None, pixels: Pixels | None = None
 ) -> Tensor:
-    """Return `norm(patches W^T + b)`, `(B, rows, columns, out)`; a patch that is cut off ends with zeros.
+    """Return `norm(patches W^T + b)`, `(B, rows, columns, out)`; incomplete patches are zero-padded.
 
     Args:
         images: fp32 `(B, C, Y, X)`.
-        size: side of a patch.
-        packed: the filters `(out, C size size)`, the last input a zero where their number is odd.
-        norm: what follows, or None.
-        pixels: how pictures are read, which the filters must know; by default as they are.
+        size: patch size.
+        packed: the filters `(out, C size size)`, zero-padded to an even number of inputs.
+        norm: norm of the output, or None.
+        pixels: affine map of the pixels, already accounted for in the filters; identity by default.
     """
     images = images.float().contiguous()
     batch, channels, height, width = images.shape
@@ -68,13 +68,13 @@ def embed_patches(
 
 
 def merge_patches(cells: FeatureMap, size: int, packed: PackedLinear, norm_eps: float) -> Tensor:
-    """Return `norm(squares) W^T + b`, `(B, rows, columns, out)`; a square that is cut off ends with zeros.
+    """Return `norm(squares) W^T + b`, `(B, rows, columns, out)`; incomplete squares are zero-padded.
 
     Args:
         cells: `(B, H, W, C)`.
-        size: side of a square; its cells lie row by row.
+        size: side of a square; its cells are concatenated row by row.
         packed: the weights `(out, size size C)`.
-        norm_eps: each square is brought to mean 0 and variance 1 before.
+        norm_eps: epsilon of the norm over each square (mean 0, variance 1).
     """
     cells = cells.contiguous()
     batch, height, width, channels = cells.shape

@@ -1,4 +1,4 @@
-"""Where the pixels of a Pillow picture lie, by the Arrow C data interface."""
+"""Zero-copy access to the pixels of a Pillow image through the Arrow C data interface."""
 
 import ctypes
 from typing import Any
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 class _ArrowArray(ctypes.Structure):
-    """An array of the interface: the way that Pillow shows its own memory."""
+    """`ArrowArray` of the Arrow C data interface, through which Pillow exports its memory."""
 
 
 _ArrowArray._fields_ = [
@@ -28,7 +28,7 @@ _pointer_in.restype, _pointer_in.argtypes = ctypes.c_void_p, [ctypes.py_object, 
 
 
 def memory(image: Image.Image) -> tuple[int, Any] | None:
-    """Return where the pixels lie, and what keeps them there; None where they lie in several pieces.
+    """Return the address of the pixels and the object that owns them; None if they are not contiguous.
 
     Example:
         >>> address, holder = memory(Image.new("L", (2, 1), 7))
@@ -38,7 +38,7 @@ def memory(image: Image.Image) -> tuple[int, Any] | None:
     image.load()
     try:
         _, capsule = image.__arrow_c_array__()
-    except ValueError:  # more than Pillow takes from the system at once
+    except ValueError:  # larger than one allocation block of Pillow
         return None
     array = ctypes.cast(_pointer_in(capsule, b"arrow_array"), ctypes.POINTER(_ArrowArray)).contents
     values = array.children[0].contents if array.n_children else array

@@ -1,9 +1,9 @@
-// What native/pooling.py calls: both branches of a PoolFormer block on tokens that stay where they are.
+// Exports for native/pooling.py: both branches of a PoolFormer block.
 
 #include "gemm_layer.h"
 
-// The spread of numbers that come in parts (Chan, Golub and LeVeque): no digit is lost where the mean is large, and a
-// part is read while it is in cache.
+// Parallel variance of Chan, Golub and LeVeque: no cancellation for a large mean, and each part is read while it is in
+// cache.
 struct Welford {
     double count = 0, mean = 0, squares = 0;
 
@@ -15,7 +15,7 @@ struct Welford {
     }
 };
 
-// Mean and scale of each image. Parts are of one size, so threads do not change a sum.
+// Mean and scale of each image. The part size is fixed, so results do not depend on the number of threads.
 template <class N>
 static std::vector<NormStats> norm_stats(const typename N::Item* x, long images, long size, float eps, int threads) {
     const long part = 4096, parts = (size + part - 1) / part;
@@ -34,8 +34,8 @@ static std::vector<NormStats> norm_stats(const typename N::Item* x, long images,
     return found;
 }
 
-// One row of cells: y = x + factor (mean of the cells around - x). Columns are summed up first, then neighbours of
-// these.
+// One row of cells: y = x + factor (average pooling(x) - x). Separable: column sums first, then sums of neighbouring
+// columns.
 template <class N>
 static void pool_row(const typename N::Item* x, int row, int height, int width, int channels, int reach,
                      const float* factor, float scale, typename N::Item* y) {
@@ -61,9 +61,8 @@ static void pool_row(const typename N::Item* x, int row, int height, int width, 
     }
 }
 
-// y = x + gamma (pool(norm(x)) - norm(x)). The norm's shift is the same everywhere, so the mean keeps it and it
-// cancels; its scale is one number for a image and one for a channel, which `factor` holds times gamma, in whole
-// vectors.
+// y = x + gamma (pool(norm(x)) - norm(x)). The shift of the norm is constant over positions, so it cancels; its scale
+// is a factor per image and one per channel. `factor` is the latter times gamma, padded to whole vectors.
 template <class N>
 static void pool(const void* x_, int batch, int height, int width, int channels, int reach, const float* factor,
                  float eps, void* y_, int threads) {
@@ -80,8 +79,8 @@ static void pool(const void* x_, int batch, int height, int width, int channels,
     }
 }
 
-// y = x + gelu(norm(x) W1 + b1) W2 + b2, where norm looks at a whole image; its scale and shift for a channel are
-// folded into W1 and b1. Some rows at a time, so that the hidden part never leaves the cache.
+// y = x + gelu(norm(x) W1 + b1) W2 + b2, with a norm over the whole image; its scale and shift per channel are folded
+// into W1 and b1. In blocks of rows, so that hidden activations stay in the cache.
 template <class N, class X = typename N::Residual>
 static void image_mlp(const typename X::Item* x, int batch, int tokens, float eps, const LinearWeights<N>& one,
                         const LinearWeights<N>& two, typename X::Item* y, int threads) {

@@ -1,6 +1,6 @@
-"""The two branches of a block whose norms look at a whole picture: pooling, and an MLP in one go.
+"""Fused pooling and MLP branches of a block with norms over the whole image.
 
-They compute without gradients, on a CPU, in fp32 or bf16, and add up in fp32. Tokens are stored as the residual.
+Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Tokens have the residual dtype.
 """
 
 import ctypes
@@ -16,14 +16,14 @@ from vitrail.native.gemm import PackedLinear
 
 
 def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor:
-    """Return `x + factor * (mean of the cells around - x) / sqrt(var + eps)`; var is that of the whole picture.
+    """Return `x + factor * (average pooling of x - x) / sqrt(var + eps)`; var is over the whole image.
 
     Args:
         x: `(B, N, C)`, cells only.
-        grid: where they sit.
-        size: odd side of the neighborhood that the mean is over, as far as it is on the map.
-        factor: for each channel, fp32, from `norms.lanes`.
-        eps: of the norm.
+        grid: the grid of the cells.
+        size: pooling size, odd; cells outside the map are not counted in the mean.
+        factor: scale of each channel, fp32, from `norms.lanes`.
+        eps: epsilon of the norm.
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)
@@ -43,13 +43,13 @@ def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor
 
 
 def image_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float) -> Tensor:
-    """Return `x + gelu(z W1^T + b1) W2^T + b2`; z is x with mean 0 and variance 1 over each whole picture.
+    """Return `x + gelu(z W1^T + b1) W2^T + b2`; z is x normalised over each whole image.
 
     Args:
         x: `(B, N, C)`.
         first: weights C to hidden.
         second: weights hidden to C.
-        eps: of the norm.
+        eps: epsilon of the norm.
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""Prototypes of compiled functions, read from the C++ that defines them."""
+"""Prototypes of native functions, parsed from the C++ that defines them."""
 
 import ctypes
 import re
@@ -15,7 +15,7 @@ Prototype = tuple[type | None, list[type]]
 
 
 def prototypes(text: str) -> dict[str, Prototype]:
-    """Find the result and argument types of functions `vitrail_*` in C++; a name of a macro gets every suffix.
+    """Parse result and argument types of the functions `vitrail_*` in C++; names in macros are expanded per suffix.
 
     Example:
         >>> prototypes("int vitrail_pack(const void* from, long rows) { }")["vitrail_pack"]
@@ -41,7 +41,7 @@ def bind(library: ctypes.CDLL, text: str) -> None:
 
 
 def _expand_arguments(text: str) -> str:
-    """Write out macros of one parameter that stand for arguments, such as `WEIGHTS(w)` of int8.h."""
+    """Expand macros of one parameter in argument lists, such as `WEIGHTS(w)` of int8.h."""
     joined = re.sub(r"\s*\\\n\s*", " ", text)
     for name, parameter, body in _MACRO.findall(joined):
         if "(" not in body and "{" not in body:

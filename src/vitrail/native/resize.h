@@ -1,7 +1,7 @@
-// Resizing as Pillow does it, to the bit, of that part of a image which its crop keeps.
+// Image resizing, bit-identical to Pillow, restricted to the crop.
 //
-// A pixel is a sum of source pixels with weights of 22 bits behind the point, along the row and along the column,
-// rounded to 8 bits in between. Sums of integers do not depend on their order, so vectors give Pillow's very pixels.
+// Separable filters with fixed-point weights of 22 fractional bits along rows and along columns, rounded to 8 bits in
+// between. Integer sums do not depend on their order, so the SIMD code is bit-identical to Pillow.
 
 #pragma once
 
@@ -23,7 +23,7 @@ typedef int32_t Sums __attribute__((vector_size(4 * BYTES), aligned(4), may_alia
 typedef uint8_t Pixel __attribute__((vector_size(4), aligned(1), may_alias));
 typedef int32_t Four __attribute__((vector_size(16), aligned(4), may_alias));
 
-// Weights are doubles before they are rounded: a product and a sum must not become one instruction.
+// Weights are computed in double before rounding; contraction to FMA would change them.
 #if defined(__clang__)
 #define APART _Pragma("clang fp contract(off)")
 #define ALSO_APART
@@ -42,7 +42,7 @@ ALSO_APART static double bilinear(double x) {
     return x < 1.0 ? 1.0 - x : 0.0;
 }
 
-// Keys' cubic with a = -1/2, in the form that Pillow computes.
+// Cubic convolution kernel (Keys) with a = -1/2, in the arithmetic of Pillow.
 ALSO_APART static double bicubic(double x) {
     APART const double a = -0.5;
     x = std::fabs(x);
@@ -50,13 +50,13 @@ ALSO_APART static double bicubic(double x) {
     return x < 2.0 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
 }
 
-// A part of a line, from pixel `begin` to `end`, that is resized to `size` pixels, of which `side` from `first` on are
-// wanted. A pixel has `stored` bytes; the weights of each, one for each byte, are a multiple of `multiple`.
+// Pixels `begin` to `end` of a line, resized to `size` pixels; only `side` pixels from `first` on are computed. A pixel
+// has `stored` bytes; the number of weights of each, one per byte, is a multiple of `multiple`.
 struct Line {
-    long length, begin, end, size, first, side, stored, multiple, filter;  // of one type, so that bytes may be compared
+    long length, begin, end, size, first, side, stored, multiple, filter;  // one type, so comparable bytewise
 };
 
-// Which source bytes make up each pixel along one side. GrowBuffer from image to image: many are of the same size.
+// Filter taps of each output pixel along one axis. Cached across images, since many have the same size.
 struct FilterTaps {
     Line line = {};
     int count = 0;
@@ -80,7 +80,7 @@ struct FilterTaps {
                        high = std::min(long(middle + reach + 0.5), part);
             double sum = 0.0;
             for (long i = low; i < high; i++) sum += shares[i - low] = filter.at((i - middle + 0.5) * inverse);
-            // Nobody may read beyond the end of the line: the last ones begin earlier, with weights of zero.
+            // No read past the end of the line: the last taps start earlier, with zero weights.
             const long start = std::min(wanted.begin + low, wanted.length - taps);
             int32_t* to = weights.data() + x * bytes + (wanted.begin + low - start) * stored;
             for (long i = 0; i < high - low; i++) {
@@ -94,7 +94,7 @@ struct FilterTaps {
     }
 };
 
-// Compilers make single bytes of this conversion where they are not told the instruction.
+// Intrinsics, since compilers convert byte by byte otherwise.
 static inline Sums widened(const uint8_t* at) {
 #if defined(__AVX512F__)
     return (Sums)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)at));
@@ -119,10 +119,10 @@ static inline void write_rounded(uint8_t* to, Vector sums) {
     sums = sums < none ? none : sums;
     sums = sums > most ? most : sums;
     const Result bytes = __builtin_convertvector(sums, Result);
-    memcpy(to, &bytes, sizeof bytes);  // a template's argument forgets that it may lie anywhere
+    memcpy(to, &bytes, sizeof bytes);  // memcpy, since a template argument drops the alignment attribute
 }
 
-// Add up what belongs to the same channel, and write one pixel.
+// Sum the lanes of each channel, and store one pixel.
 template <int CHANNELS>
 static inline void write_pixel(uint8_t* to, Sums sums);
 
@@ -140,7 +140,7 @@ inline void write_pixel<4>(uint8_t* to, Sums sums) {
     write_rounded<Pixel>(to, (parts[0] + parts[1]) + (parts[2] + parts[3]));
 }
 
-// A line of pixels from one of source pixels, whose first byte is number `offset` of its row.
+// Horizontal pass: one row of output pixels from a source row that starts at byte `offset`.
 template <int CHANNELS>
 static void along_row(const uint8_t* row, const FilterTaps& taps, long offset, long side, uint8_t* to) {
     const int32_t* weights = taps.weights.data();
@@ -152,18 +152,18 @@ static void along_row(const uint8_t* row, const FilterTaps& taps, long offset, l
     }
 }
 
-// A line of `bytes` (BYTES or more) from `taps` lines that lie `pitch` apart.
+// Vertical pass: a row of `bytes` (at least BYTES) from `taps` rows with stride `pitch`.
 static void along_columns(
     const uint8_t* rows, long pitch, long bytes, const int32_t* weights, int taps, uint8_t* to) {
     for (long next = 0; next < bytes; next += BYTES) {
-        const long x = std::min(next, bytes - BYTES);  // the last may do again what was done
+        const long x = std::min(next, bytes - BYTES);  // the last block may overlap the one before
         Sums sums = {};
         for (int tap = 0; tap < taps; tap++) sums += widened(rows + tap * pitch + x) * weights[tap];
         write_rounded<Narrow>(to + x, sums);
     }
 }
 
-// A pixel has CHANNELS bytes, the first KEPT of which become planes.
+// A pixel has CHANNELS bytes; the first KEPT are written as planes.
 template <int CHANNELS, int KEPT>
 static void write_planes(const uint8_t* line, long side, uint8_t* planes) {
     for (int channel = 0; channel < KEPT; channel++)

@@ -1,7 +1,7 @@
-// Vec: vectors of floats as wide as the machine's registers.
+// Vec: SIMD vector of fp32, as wide as the registers of the target.
 //
-// The compiler's own vector types are used, so the same text compiles for AVX-512, AVX2, NEON or none of them. Only
-// what they cannot say is written with intrinsics.
+// Based on compiler vector extensions, so the same source compiles for AVX-512, AVX2, NEON or scalar code. Intrinsics
+// only for operations without an equivalent.
 
 #pragma once
 
@@ -17,10 +17,10 @@
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
-constexpr int WIDE = 4;  // vectors of a panel: 6 x 4 sums, 4 weights and a broadcast fit in 32 registers
+constexpr int WIDE = 4;  // vectors of a panel: 6 x 4 accumulators, 4 weights and a broadcast fit in 32 registers
 #elif defined(__AVX2__)
 constexpr int LANES = 8;
-constexpr int WIDE = 2;  // 6 x 2 sums, 2 weights and a broadcast fit in 16 registers
+constexpr int WIDE = 2;  // 6 x 2 accumulators, 2 weights and a broadcast fit in 16 registers
 #else
 constexpr int LANES = 4;
 constexpr int WIDE = 4;
@@ -28,7 +28,7 @@ constexpr int WIDE = 4;
 constexpr int ROWS = 6;
 constexpr int PANEL = LANES * WIDE;
 
-// A tile's sums must stay in registers, whatever the compiler thinks of its size.
+// Force inlining, so that the accumulators of a microkernel stay in registers.
 #define IN_REGISTERS inline __attribute__((always_inline))
 
 typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -38,7 +38,7 @@ typedef uint32_t VecU32 __attribute__((vector_size(4 * LANES), aligned(4), may_a
 static inline Vec broadcast(float x) { return x - Vec{}; }
 static inline Vec load(const float* at) { return *reinterpret_cast<const Vec*>(at); }
 static inline void store(float* at, Vec x) { *reinterpret_cast<Vec*>(at) = x; }
-// The compiler makes two instructions of a choice between vectors, where the machine has one for these.
+// Intrinsics, since the compiler emits two instructions for a vector select.
 #if defined(__AVX512F__)
 static inline Vec max(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
 static inline Vec min(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
@@ -50,7 +50,7 @@ static inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 static inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
 #endif
 
-// The larger, or none where either is no number; `largest` and `least` return b there.
+// Maximum that propagates NaN from either operand; `max` and `min` return b if one is NaN.
 static inline Vec max_nan(Vec a, Vec b) {
     const Vec more = max(b, a);
     return b == b ? more : b;
@@ -75,8 +75,7 @@ static inline float top(Vec x) {
 }
 #endif
 
-// Memory of one thread that grows and is kept. It begins with a line of the cache, so that no vector lies on two of
-// them.
+// Thread-local growing workspace, aligned to a cache line, so that no vector crosses two lines.
 template <class T>
 static T* scratch(int slot, size_t items) {
     constexpr size_t line = 64, spare = 64 + line / sizeof(T);
@@ -85,8 +84,8 @@ static T* scratch(int slot, size_t items) {
     return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(kept[slot].data()) + line - 1) / line * line);
 }
 
-// Zeros to read where there is no row. They stay where they are as long as the thread that asked: it may ask for more,
-// and other threads may be told of them, while they are read.
+// Zeros to read in place of a missing row. Their address is valid for the lifetime of the calling thread, even after
+// further calls, and may be shared with other threads.
 template <class T>
 static const T* nothing(size_t items) {
     static thread_local std::vector<std::vector<T>> kept;

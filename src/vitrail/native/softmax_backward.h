@@ -1,10 +1,10 @@
-// Shares of keys in a softmax, for what is learned from them.
+// Softmax probabilities for the backward pass.
 
 #pragma once
 
 #include "dtypes.h"
 
-// e^x; what is forbidden, by however little, has no share at all: shares too small for a normal float cost much time.
+// e^x, flushed to zero below -80: masked keys get exactly 0, and there are no denormals, which are slow.
 template <class N>
 static inline Vec prob_of(Vec x) {
     return x > -80.0f ? N::exponential(x) : Vec{};

@@ -1,10 +1,10 @@
-"""How work is shared out among threads."""
+"""Load balance of threads."""
 
 import torch
 
 
 def shared_evenly(items: int) -> bool:
-    """Say whether threads that take whole items, such as pictures, are all busy most of the time.
+    """Return whether parallelising over whole items, such as images, keeps all threads busy most of the time.
 
     Example:
         >>> threads = torch.get_num_threads()

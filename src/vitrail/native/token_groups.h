@@ -1,21 +1,21 @@
-// Groups of tokens that meet each other, wherever they lie.
+// Attention groups: token indices of each group.
 
 #pragma once
 
 #include "simd.h"
 
-// slots (groups, count) says which token of a image sits where; -1 is padding. Each token sits in one place.
+// slots (groups, count): token index of each slot within an image; -1 is padding. Each token has exactly one slot.
 struct TokenGroups {
     int batch, tokens;
     const int32_t* slots;
     int groups, count;
 
-    // The groups of all images, and what is known of one of them.
+    // Number of groups over all images; slots and first token of one of them.
     long all() const { return (long)batch * groups; }
     const int32_t* of(long group) const { return slots + group % groups * count; }
     long first_token(long group) const { return group / groups * tokens; }
 
-    // Where the tokens of some groups lie among those of all images, one after the other, or -1 for padding.
+    // Token indices of a range of groups in the whole batch; -1 for padding.
     void places(long start, int some, long* to) const {
         for (long group = start; group < start + some; group++) {
             const int32_t* seats = of(group);

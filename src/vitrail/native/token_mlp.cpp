@@ -1,12 +1,12 @@
-// What native/token_mlp.py calls: an MLP over the tokens of each channel, on tokens that are not transposed.
+// Exports for native/token_mlp.py: token-mixing MLP without transposing the tokens.
 //
-// Weights are the rows of the products and some channels of all tokens are their panel, so the memory of tokens is read
-// as it lies, and what lies between the two products stays in the cache.
+// Weights are the rows of the GEMMs, and a block of channels of all tokens is their panel. So tokens are read in place,
+// and hidden activations stay in the cache.
 
 #include "layers.h"
 #include "packing.h"
 
-// A layer over tokens: `weight` (outputs, depth), where depth is the inputs and, if they are odd in number, a zero.
+// A layer over tokens: `weight` (outputs, depth); depth is the number of inputs, zero-padded to an even number.
 template <class N>
 struct TokenWeights {
     const typename N::Item* weight;
@@ -15,12 +15,12 @@ struct TokenWeights {
 };
 
 struct Scaling {
-    const float *weight, *shift;  // of LayerNorm, for each channel, in whole vectors
-    const float* sums;            // of each row of the first layer, which the shift is multiplied by
+    const float *weight, *shift;  // of LayerNorm, per channel, padded to whole vectors
+    const float* sums;            // row sums of the first layer, the factors of the shift
 };
 
-// Channels `first` to `first + held` of one image. With z = (x - mean) / deviation of each token,
-// W1 (z w + b) = (W1 z) w + (W1 1) b: so the norm's weight and shift come after the product.
+// Channels `first` to `first + held` of one image. With z = (x - mean) / std of each token,
+// W1 (z w + b) = (W1 z) w + (W1 1) b: so weight and shift of the norm are applied after the GEMM.
 template <class N, class X = typename N::Residual>
 static void mix(const typename X::Item* x, const NormStats* stats, int tokens, int channels, int first, int held,
                 TokenWeights<N> one, TokenWeights<N> two, Scaling scaling, typename X::Item* y) {

@@ -1,6 +1,6 @@
-"""An MLP over the tokens of each channel, without a transposed copy of them.
+"""Token-mixing MLP without a transposed copy of the tokens.
 
-It computes without gradients, on a CPU, in fp32 or bf16, and adds up in fp32. Tokens are stored as the residual.
+Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Tokens have the residual dtype.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from vitrail.shapes import Tokens
 
 @dataclass(frozen=True)
 class TokenLayer:
-    """A linear layer over tokens: weights row by row, with a zero behind an odd number of them, the bias in fp32."""
+    """Linear layer over tokens: row-major weights, rows zero-padded to an even length, and the bias in fp32."""
 
     weight: Tensor
     bias: Tensor
@@ -27,12 +27,12 @@ class TokenLayer:
 
     @cached_property
     def pointers(self) -> DataPointers:
-        """Where all three lie."""
+        """Data pointers of all three."""
         return DataPointers(self.weight, self.bias, self.sums)
 
     @classmethod
     def of(cls, layer: nn.Linear, dtype: torch.dtype) -> "TokenLayer":
-        """Lay a layer out as the product reads it."""
+        """Pack a layer for the GEMM."""
         weight = layer.weight.detach().float()
         bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().float().contiguous()
         return cls(pad(weight, (0, weight.shape[1] % 2)).to(dtype).contiguous(), bias, weight.sum(dim=1))
@@ -43,9 +43,9 @@ def token_mlp(x: Tokens, norm: LaneNorm, first: TokenLayer, second: TokenLayer) 
 
     Args:
         x: tokens.
-        norm: over the channels of each token.
-        first: N to hidden.
-        second: hidden to N.
+        norm: norm over the channels of each token.
+        first: layer from N to hidden.
+        second: layer from hidden to N.
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)

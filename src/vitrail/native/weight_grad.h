@@ -1,11 +1,11 @@
-// The gradient of weights, the sum over rows of into_y^T x, with both operands woven: strips of LANES columns, and in a
-// strip KPack after KPack of K_STEP rows. So a tile reads both in order, and what is woven once serves as either side.
+// dW = dY^T X with both operands packed in strips of LANES columns, k-interleaved over K_STEP rows. So the microkernel
+// reads both sequentially, and a packed matrix can be the left or the right operand.
 
 #pragma once
 
 #include "packing.h"
 
-// Rows are woven in whole chunks; the matrix unit takes 16 steps at a time.
+// Rows are packed in whole chunks; AMX needs multiples of 16 k-steps.
 #if defined(HAS_AMX)
 constexpr int WHOLE = 2 * amx::SIDE;
 #else
@@ -16,13 +16,13 @@ template <class N>
 struct Packed {
     typedef typename N::KPack KPack;
     KPack* words;
-    long steps;  // room along the rows
+    long steps;  // capacity in k-steps along the rows
 
     static size_t size(long rows, int columns) { return (size_t)rows / N::K_STEP * round_up(columns, LANES); }
     KPack* at(int strip, long step) const { return words + (strip * steps + step) * LANES; }
 };
 
-// Lay `count` rows into a weave from step `first` on; beyond the last row and column there are zeros.
+// Pack `count` rows from k-step `first` on; partial k-steps and strips are zero-padded.
 template <class N>
 static inline void pack_rows(const typename N::Item* rows, long stride, int count, int columns, const Packed<N>& to,
                               long first) {
@@ -43,7 +43,7 @@ static inline void pack_rows(const typename N::Item* rows, long stride, int coun
     }
 }
 
-// Weave rows that are still in registers, K_STEP of them.
+// Pack K_STEP rows from registers.
 static inline void pack_vectors(const Vec* rows, float* to) { store(to, rows[0]); }
 
 #if defined(__AVX512BF16__)
@@ -54,7 +54,7 @@ static inline void pack_vectors(const Vec* rows, uint32_t* to) {
 }
 #endif
 
-// Sums held in registers: 8 x 3 of 32, or 4 x 3 of 16.
+// Accumulators in registers: 8 x 3 of 32, or 4 x 3 of 16.
 constexpr int TALL = LANES == 16 ? 8 : 4, BROAD = 3;
 
 // One weight matrix: to (outputs, inputs) += left^T right.
@@ -62,7 +62,7 @@ template <class N>
 struct Gradient {
     Packed<N> left, right;
     int outputs, inputs;
-    float* to;  // null where it is not wanted
+    float* to;  // null if not required
 };
 
 template <class N, int V>
@@ -91,8 +91,7 @@ static IN_REGISTERS void gradient_microkernel(const Gradient<N>& g, int output, 
 #if defined(HAS_AMX)
 namespace amx {
 
-// End a weave with zeros up to the next square, and turn the squares of a left side, whose columns a register has as
-// rows.
+// Zero-pad a packed matrix to whole AMX tiles, and transpose the tiles of a left operand, whose columns are tile rows.
 template <class N>
 static void square_up(const Packed<N>& packed, int columns, long steps, bool left, int threads) {
     const long whole = (steps + SIDE - 1) / SIDE * SIDE;
@@ -131,7 +130,7 @@ static void add_squares(const Gradient<N>& g, int output, int input, long first,
         }
 }
 
-// `add_gradients` below.
+// `add_gradients` below on AMX.
 template <class N>
 static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps, long block, bool fresh, int threads) {
     constexpr int PIECE = 128;
@@ -168,8 +167,8 @@ static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps,
 }  // namespace amx
 #endif
 
-// Add woven rows, `steps` of them, to gradients; the first ones of all are `fresh`. Rows are added up in blocks of
-// `block` steps, and each number is one thread's, so neither the threads nor what else is woven change a sum.
+// Accumulate `steps` packed k-steps into the gradients; the first call has `fresh`. Rows are summed in blocks of
+// `block` k-steps, and each weight belongs to one thread, so results do not depend on threads or on packing.
 template <class N>
 static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps, long block, bool fresh, int threads) {
 #if defined(HAS_AMX)
@@ -177,7 +176,7 @@ static void add_gradients(const std::vector<Gradient<N>>& gradients, long steps,
         if (amx::GRANTED) return amx::add_gradients(gradients, steps, block, fresh, threads);
     }
 #endif
-    constexpr int PIECE = 128;  // outputs that one thread takes at a time
+    constexpr int PIECE = 128;  // outputs of one work item
     struct Item {
         const Gradient<N>* of;
         int output, strip;

@@ -1,11 +1,11 @@
-// What kernels/window/cpp.py calls: attention within groups of tokens that stay where they are, and its gradient.
+// Exports for native/window_gradient.py: attention within groups of tokens, forward and backward.
 
 #include "reduce.h"
 #include "window_gradient.h"
 
-// qkv is (batch, tokens, 3, heads, width). slots (groups, count) says which token sits where; -1 is padding, which
-// reads `padding` (3, heads, width). kinds (groups) picks the bias of a group out of bias (all kinds, heads, count,
-// line), key first, or both are null. peaks is (batch, groups, heads, 2, line), with line = round_up(count, LANES).
+// qkv (batch, tokens, 3, heads, width). slots (groups, count): token index of each slot; -1 is padding, read from
+// `padding` (3, heads, width). kinds (groups): index of each group into bias (all kinds, heads, count, line),
+// key-major; or both are null. row_stats (batch, groups, heads, 2, line), with line = round_up(count, LANES).
 template <class N>
 struct Groups {
     typedef typename N::Item Item;
@@ -33,7 +33,7 @@ struct Groups {
         return {count, width, 1.0f / std::sqrt((float)width), add};
     }
 
-    // Where the numbers of each part of each token of a group begin.
+    // Address of each part (query, key, value) of each token of a group.
     auto token(long item, int head) const {
         const int32_t* seat = seats(item);
         const Item *first = qkv + first_token(item) * 3 * channels(), *empty = padding;
@@ -44,9 +44,8 @@ struct Groups {
     }
 };
 
-// Read the tokens of a group once in the order of memory, `wide` Items each: then they come in at full speed, which
-// heads and parts in turn do not reach, nor words of prefetching. What is to be written is read as well, to have it at
-// hand.
+// Touch the tokens of a group, `wide` Items each, in the order of memory: this reaches full bandwidth; access by heads
+// and parts does not, nor do software prefetches. Also used for outputs, to have their lines in cache.
 template <class N>
 static inline void visit(const Groups<N>& g, long item, const void* rows, int wide) {
     const int32_t* seats = g.seats(item);
@@ -75,7 +74,7 @@ static void forward(const Groups<N>& g, float* row_stats, void* y_, int threads)
     }
 }
 
-// RowBlocks of groups, each with sums of its own.
+// Chunks of groups, each with its own partial sums.
 constexpr size_t MOST_CHUNKS = 64, LEAST_CHUNKS = 8, ROOM_OF_CHUNKS = 1 << 20;
 
 template <class N>

@@ -1,15 +1,16 @@
-// Softmax attention of one head over one group of tokens, and its gradient, without a map that outlives the group.
+// Softmax attention of one head over one group of tokens, forward and backward; attention weights are recomputed per
+// group.
 //
-// Everything stands on its side: scores (keys, queries), so that all that belongs to a query (peak, sum, pull) is one
-// lane, and shares are ready for the products over queries. What is needed of the way there comes from two numbers a
-// query: the largest score, and one over the sum of the exponentials.
+// Scores are transposed, (keys, queries), so that the statistics of a query (row_max, sum, row_dot) are one lane, and
+// probabilities have the layout of the GEMMs over queries. Two values per query are saved: the row max, and one over
+// the sum of exponentials.
 
 #pragma once
 
 #include "packing.h"
 #include "softmax_backward.h"
 
-// Rows of a product that are held in registers with V vectors of columns.
+// Rows of the microkernel for V vectors of columns.
 constexpr int rows_beside(int vectors) { return LANES == 16 && vectors <= 2 ? 10 : 5; }
 
 template <class N, int V, class Row, class Epilogue>
@@ -19,7 +20,7 @@ static inline void strip(int count, Row&& row, long apart, const typename N::KPa
     for (int first = 0; first < count; first += R) {
         const int some = std::min(R, count - first);
         const typename N::Item* rows[R];
-        for (int r = 0; r < R; r++) rows[r] = row(first + std::min(r, some - 1));  // beyond the last: the last again
+        for (int r = 0; r < R; r++) rows[r] = row(first + std::min(r, some - 1));  // past the end: repeat the last row
         Vec sum[R][V];
         for (int r = 0; r < R; r++)
             for (int v = 0; v < V; v++) sum[r][v] = Vec{};
@@ -37,8 +38,8 @@ static inline void strip(int count, Row&& row, long apart, const typename N::KPa
     }
 }
 
-// `count` rows times packed columns, `steps` KPacks along both; `row(r)` gives the first KPack of a row, and the next
-// ones lie `apart` Items apart. `finish(row, column, sums)` as in gemm.h.
+// GEMM of `count` rows and packed columns over `steps` KPacks; `row(r)` returns the first KPack of a row, the next ones
+// follow with stride `apart` Items. `epilogue(row, column, sums)` as in gemm.h.
 template <class N, class Row, class Epilogue>
 static inline void gemm_of_rows(int count, Row&& row, long apart, const typename N::KPack* packed, int steps,
                                    int outputs, Epilogue&& epilogue) {
@@ -54,7 +55,7 @@ static inline void gemm_of_rows(int count, Row&& row, long apart, const typename
     }
 }
 
-// KPacks out of rows: step by step along `count` rows of `line` numbers. A last step that is not full ends with zeros.
+// Pack `count` rows of `line` values, k-major over rows; a partial last k-step is zero-padded.
 template <class N>
 static inline void pack_transposed(const typename N::Item* rows, int count, int line, typename N::KPack* to) {
     const typename N::Item* zeros = nothing<typename N::Item>(line);
@@ -65,8 +66,8 @@ static inline void pack_transposed(const typename N::Item* rows, int count, int 
     }
 }
 
-// One head of one group: how many tokens, how wide the head, what the products of queries and keys are multiplied by,
-// and what is added to them, (count, round_up(count, LANES)), key first, or null.
+// One head of one group: number of tokens, head_dim, scale of the scores, and bias plus mask, key-major, (count,
+// round_up(count, LANES)), or null.
 struct GroupHead {
     int count, width;
     float scale;
@@ -75,7 +76,7 @@ struct GroupHead {
     int line() const { return round_up(count, LANES); }
 };
 
-// Scores (keys, queries) of a group_head. `token(part, j)` gives token j's queries (0), keys (1) or values (2).
+// Scores (keys, queries) of one head. `token(part, j)` returns queries (0), keys (1) or values (2) of token j.
 template <class N, class Token>
 static inline void score(const GroupHead& m, Token&& token, float* scores) {
     const int line = m.line();
@@ -89,7 +90,7 @@ static inline void score(const GroupHead& m, Token&& token, float* scores) {
                        });
 }
 
-// Turn scores into the exponentials of their distance to the peak. `peaks` gets two lines: peaks, and one over sums.
+// exp(score - row_max). `row_stats` gets two lines: row_max, and one over the row sum.
 template <class N>
 static inline void exponentials(const GroupHead& m, const float* scores, typename N::Item* probs, float* row_stats) {
     const int line = m.line();
@@ -106,7 +107,7 @@ static inline void exponentials(const GroupHead& m, const float* scores, typenam
     }
 }
 
-// Mix the values of a group_head; `out(i)` is where the answer of token i goes, or null for padding.
+// Attention of one head; `out(i)` is the destination of the output of token i, or null for padding.
 template <class N, class Token, class Out>
 static void group_attention(const GroupHead& m, Token&& token, float* row_stats, Out&& out) {
     typedef typename N::Item Item;
@@ -127,10 +128,9 @@ static void group_attention(const GroupHead& m, Token&& token, float* row_stats,
                        });
 }
 
-// Shares anew from the scores, and the gradient of the scores in their place:
-//   share = e^(score - peak) / sum,  pull = sum over keys of share * into_share,  into_score = share * (into_share -
-//   pull)
-// `total`, which is added to, or null, is the gradient of the bias.
+// Softmax backward, from scores S and dP to probabilities P and dS:
+//   P = exp(S - row_max) / sum,  row_dot = sum over keys of P * dP,  dS = P * (dP - row_dot)
+// `total` is the gradient of the bias, accumulated, or null.
 template <class N>
 static inline void unroll(const GroupHead& m, const float* row_stats, float* scores, const float* grad_shares,
                           typename N::Item* probs, typename N::Item* grad_scores, float* total) {
@@ -152,8 +152,8 @@ static inline void unroll(const GroupHead& m, const float* row_stats, float* sco
     }
 }
 
-// The gradient of a group_head. `answer(i)` gives the gradient of token i's answer; `into(part, j, column, sums)` takes
-// the gradients of token j's queries, keys and values.
+// Backward pass of one head. `answer(i)` returns the output gradient of token i; `into(part, j, column, sums)` gets the
+// gradients of queries, keys and values of token j.
 template <class N, class Token, class Answer, class Into>
 static void part(const GroupHead& m, Token&& token, Answer&& answer, const float* row_stats, float* total,
                  Into&& into) {

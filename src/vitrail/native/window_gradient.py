@@ -1,7 +1,6 @@
-"""Attention within groups of tokens that stay where they are, with its gradient, and no map is kept in between.
+"""Attention within groups of tokens for training, forward and backward, without saved attention weights.
 
-It computes on a CPU, in fp32 or bf16, and adds up in fp32; sums over groups are taken in the same order on any number
-of threads.
+On a CPU, in fp32 or bf16, with fp32 accumulation; sums over groups have the same order for any number of threads.
 """
 
 from typing import NamedTuple
@@ -17,14 +16,14 @@ from vitrail.native.ffi import at, function
 
 
 class Groups(NamedTuple):
-    """Tokens and who of them meet.
+    """Tokens and their attention groups.
 
     Args:
-        qkv: `(B, N, 3 C)`, queries, keys and values of each token, in one piece.
+        qkv: `(B, N, 3 C)`, queries, keys and values of each token, contiguous.
         heads: heads h; `C = h d`, d even in bf16.
-        slots: int32 `(G, n)`, which token sits in each place of each group; -1 is padding. Each token sits somewhere.
-        padding: `(3 C,)`, queries, keys and values of padding, of the precision of `qkv`.
-        kinds: int32 `(G,)`, which addends a group has, or None.
+        slots: int32 `(G, n)`, token index of each slot of each group; -1 is padding. Every token has a slot.
+        padding: `(3 C,)`, queries, keys and values of padding, in the dtype of `qkv`.
+        kinds: int32 `(G,)`, bias and mask index of each group, or None.
         addends: from `pack_bias_and_mask`, or None.
     """
 
@@ -36,24 +35,24 @@ class Groups(NamedTuple):
     addends: Tensor | None
 
     def operands(self) -> tuple[object, ...]:
-        """Return what both operations begin with."""
+        """Return the leading arguments of both native functions."""
         width = self.qkv.shape[2] // 3
         return meeting(self.qkv, self.heads, width, TokenGroups(self.slots, self.padding, self.kinds, self.addends))
 
 
 def pack_bias_and_mask(bias: Tensor, heads: int) -> Tensor:
-    """Lay addends `(K, h or 1, n, n)` out key first, in whole vectors: `(K, h, n, line)`, fp32."""
+    """Transpose bias plus mask `(K, h or 1, n, n)` to key-major, padded to whole vectors: `(K, h, n, line)`, fp32."""
     spare = -bias.shape[-1] % _lanes()
     return pad(bias.mT.float(), (0, spare)).expand(-1, heads, -1, -1).contiguous()
 
 
 def _lanes() -> int:
-    """Numbers in a vector of this machine."""
+    """Return the number of fp32 lanes of a SIMD vector on this machine."""
     return library("window_gradient").vitrail_lanes()
 
 
 def window_attention_forward(groups: Groups) -> tuple[Tensor, Tensor]:
-    """Return y = softmax(q k^T / sqrt(d) + addend) v, `(B, N, C)`, and what the gradient needs of each softmax."""
+    """Return y = softmax(q k^T / sqrt(d) + addend) v, `(B, N, C)`, and the softmax statistics of each row."""
     batch, tokens, width = groups.qkv.shape
     count, n = groups.slots.shape
     y = groups.qkv.new_empty(batch, tokens, width // 3)
@@ -70,11 +69,11 @@ def window_attention_backward(
     """Return the gradients of `window_attention_forward`.
 
     Args:
-        groups: what it was given.
-        row_stats: what it gave beside y.
-        grad_y: the gradient of y, in one piece.
-        bias: whether that of the addends is wanted.
-        padding: whether that of padding is wanted.
+        groups: the argument of the forward pass.
+        row_stats: the softmax statistics that it returned.
+        grad_y: gradient of y, contiguous.
+        bias: whether to compute the gradient of the addends.
+        padding: whether to compute the gradient of padding.
 
     Returns:
         Gradients of qkv, of the addends as `(K, h, n, n)`, query first, and of padding; the last two in fp32.

@@ -76,7 +76,7 @@ class Candidate:
         """Return the variants to try.
 
         Raises:
-            Unavailable: a package is missing, or this model or machine is not supported.
+            CandidateUnavailable: a package is missing, or this model or machine is not supported.
         """
         missing = [package for package in self.needs if find_spec(package) is None]
         if missing:
@@ -92,7 +92,7 @@ def foreign(what: str) -> Iterator[None]:
     """Convert any exception of another library inside the block to `CandidateUnavailable`.
 
     Raises:
-        Unavailable: the block raised.
+        CandidateUnavailable: the block raised.
     """
     try:
         yield
@@ -107,7 +107,7 @@ def opened(package: str) -> Any:
     """Import an installed package.
 
     Raises:
-        Unavailable: its import fails.
+        CandidateUnavailable: its import fails.
     """
     with foreign(f"importing {package}"):
         return import_module(package)

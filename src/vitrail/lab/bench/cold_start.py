@@ -14,7 +14,7 @@ from vitrail.lab.bench.candidate import CandidateUnavailable
 from vitrail.lab.bench.model_spec import ModelSpec
 
 _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VITRAIL_CACHE")
-_LIMIT = 1800  # seconds after which a process that does not answer is ended
+_LIMIT = 1800  # timeout of a subprocess in seconds
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def try_alone(subject: ModelSpec, name: str, way: str, *, batch: int, precision:
     """Run one variant of a candidate in a subprocess, which it may crash.
 
     Raises:
-        Unavailable: it failed.
+        CandidateUnavailable: it failed.
     """
     try:
         _child(_task(subject, name, way, batch, precision, threads), {})

@@ -40,7 +40,7 @@ class _Begun:
         model = subject.build()
         self.images = blotches(task["batch"], model.config.in_channels, model.preprocess.size).to(subject.device)
         clock = perf_counter()
-        ways = candidate.open(model, self.images, task["precision"])  # brings the engine's libraries up
+        ways = candidate.open(model, self.images, task["precision"])  # loads the libraries of the engine
         self.seconds = perf_counter() - clock
         [self.way] = [one for one in ways if one.name == task["way"]]
         self.modules = [self.way.build(model, self.images)]

@@ -24,7 +24,7 @@ def openvino_ways(model: nn.Module, example: Tensor, precision: str) -> list[Var
     Each converts some models that the other does not, and either may be faster.
 
     Raises:
-        Unavailable: the images are not on a CPU, or this CPU has no bf16 in OpenVINO.
+        CandidateUnavailable: the images are not on a CPU, or this CPU has no bf16 in OpenVINO.
     """
     _check_cpu(example, "OpenVINO")
     core = opened("openvino").Core()
@@ -42,7 +42,7 @@ def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[
     """Return ONNX Runtime's variants: fp32, and for bf16 also a program in bf16, which few CPU builds support.
 
     Raises:
-        Unavailable: the images are not on a CPU.
+        CandidateUnavailable: the images are not on a CPU.
     """
     _check_cpu(example, "ONNX Runtime")
 

@@ -48,7 +48,7 @@ def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
         changes: other arguments of `timm.create_model`.
 
     Raises:
-        Unavailable: timm has no such model.
+        CandidateUnavailable: timm has no such model.
     """
     timm, name = opened("timm"), model.variant
     if not timm.is_model(name):
@@ -64,7 +64,7 @@ def from_torchvision(model: Any, side: int) -> nn.Module:
     """Return torchvision's model of the same variant, with the same weights.
 
     Raises:
-        Unavailable: torchvision has no such model.
+        CandidateUnavailable: torchvision has no such model.
     """
     if model.variant not in TORCHVISION:
         raise CandidateUnavailable(f"torchvision has no {model.variant}.")
@@ -79,7 +79,7 @@ def from_huggingface(model: Any, side: int) -> nn.Module:
     """Return the model of the same variant in transformers, with the same weights and PyTorch's fused attention.
 
     Raises:
-        Unavailable: transformers has no such model.
+        CandidateUnavailable: transformers has no such model.
     """
     transformers, family = opened("transformers"), family_of(model.variant)
     if family not in HUGGINGFACE:
@@ -99,7 +99,7 @@ def filled(peer: nn.Module, model: Any, library: str) -> nn.Module:
     """Load our weights into a peer, on our device, in evaluation mode.
 
     Raises:
-        Unavailable: no key map fills all of its parameters.
+        CandidateUnavailable: no key map fills all of its parameters.
     """
     # The key maps have one position of the last norm; a PoolFormer with `pooling="timm"` has it after the pooling.
     state = {key.replace("head.pool.norm.", "backbone.norm."): value for key, value in model.state_dict().items()}

@@ -14,7 +14,7 @@ from vitrail.lab.bench.interleaved_timing import Clock, alternate
 
 TRIAL_ROUNDS, TRIAL_SECONDS = 3, 0.3
 NEAR = 1.25
-"""A way that took up to so many times what the fastest one took may be the fastest: trials are short."""
+"""Maximum slowdown against the fastest variant of a trial to be kept: trials are short, so noisy."""
 
 Probe = Callable[[Variant], None]
 
@@ -60,7 +60,7 @@ def prepare_candidate(
         clock: returns the time in seconds.
 
     Raises:
-        Unavailable: none of its variants works.
+        CandidateUnavailable: none of its variants works.
     """
     answers: dict[str, Answer] = {}
     others: dict[str, str] = {}
@@ -88,7 +88,7 @@ def first_output(candidate: Candidate, way: Variant, model: nn.Module, example: 
     """Build one variant and run it once.
 
     Raises:
-        Unavailable: another library failed; exceptions of Vitrail are raised unchanged.
+        CandidateUnavailable: another library failed; exceptions of Vitrail are raised unchanged.
     """
     with nullcontext() if candidate.ours else foreign(candidate.name):
         answer = way.prepare(model, example)

@@ -26,9 +26,9 @@ from vitrail.lab.flops import count_parameters, counted_macs
 from vitrail.lab.matmul_peak import Product, best_product
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
-"""What the machine's fastest product is looked for in; int8 is measured against that in bf16."""
+"""Dtype of the fastest GEMM for each precision; int8 is compared with bf16."""
 
-_PRODUCT = "the machine's product"  # takes its turns with the candidates
+_PRODUCT = "the machine's product"  # timed interleaved with the candidates
 
 OnMessage = Callable[[str], None]
 
