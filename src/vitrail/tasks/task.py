@@ -1,7 +1,7 @@
-"""The socket of a task: the interfaces through which training, prediction, evaluation and the report know it.
+"""Interfaces of a task, used by training, prediction, evaluation and the report.
 
 A task is a package of `tasks/` (`options.py` without torch, `task.py` with `TASK`), found by its name. Nothing above
-`tasks/` knows a task by another way, so a task is added without a change there (docs/architecture.md).
+`tasks/` depends on a task in another way, so a new task needs no change there (docs/architecture.md).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from vitrail.tasks.table import Table
 
 
 class MetricSpec(NamedTuple):
-    """A metric of a validation. The first of a task chooses the best checkpoint; ties go to the loss.
+    """A metric of a validation. The first of a task selects the best checkpoint; ties are broken by the loss.
 
     Args:
         name: column of `results.csv` and key of `summary.json`, such as `top1`, `psnr`, `bleu`.
@@ -36,7 +36,7 @@ class MetricSpec(NamedTuple):
     note: str = ""
 
     def format(self, value: float | None) -> str:
-        """Write a value of it.
+        """Format a value of the metric.
 
         Example:
             >>> MetricSpec("top1", "Top-1").format(0.975), MetricSpec("psnr", "PSNR", unit="dB").format(32.456)
@@ -88,7 +88,7 @@ class RunSpec(NamedTuple):
 
 
 class Batch(Protocol):
-    """Data of one optimizer step; only its task knows the contents."""
+    """Data of one optimizer step; the contents are private to the task."""
 
     @property
     def index(self) -> Tensor:
@@ -97,7 +97,7 @@ class Batch(Protocol):
 
     @property
     def weight(self) -> float:
-        """Denominator of the mean that its loss is: images, target tokens, labelled pixels; 0 if it is empty."""
+        """Denominator of the mean loss: images, target tokens, labelled pixels; 0 if it is empty."""
         ...
 
     def to(self, device: torch.device) -> "Batch":
@@ -164,7 +164,7 @@ class Metric(Protocol):
         ...
 
     def sync(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
-        """Add up the sums of all ranks."""
+        """All-reduce the sums."""
         ...
 
     def compute(self) -> dict[str, float]:
@@ -192,7 +192,7 @@ class TrainingTask(Protocol):
         ...
 
     def transform_batch(self, batch: Any, seed: int, step: int) -> Any:
-        """Return the batch to learn (mixup, masking): a function of seed and step."""
+        """Return the batch to train on (mixup, masking): a function of seed and step."""
         ...
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
@@ -244,7 +244,7 @@ class Result(Protocol):
 
 
 class Input(Protocol):
-    """Something to predict, not read yet."""
+    """Input of a prediction, not read yet."""
 
     @property
     def name(self) -> str:
@@ -253,18 +253,18 @@ class Input(Protocol):
 
 
 class Predictor(Protocol):
-    """A model that answers inputs."""
+    """A model that computes predictions."""
 
     csv_columns: tuple[str, ...]
     """Names of the cells of `Result.cells`."""
 
     @property
     def gate(self) -> Event | None:
-        """While it is cleared, no thread begins to read an input: something is being timed."""
+        """Event that pauses the loading threads while it is cleared, for timing."""
         ...
 
     def job(self) -> list[Any]:
-        """Return what decides the predictions beside the weights, as plain values: options, vocabulary."""
+        """Return plain values that determine the predictions, apart from the weights: options, vocabulary."""
         ...
 
     def load(self, item: Any) -> Any:
@@ -341,11 +341,11 @@ class Evaluation(Protocol):
         ...
 
     def images_to_explain(self) -> list[ImageExample]:
-        """Return images whose attention the report shows; none if the inputs are no images."""
+        """Return images for the attention maps of the report; none if the inputs are no images."""
         ...
 
     def facts(self) -> dict[str, str]:
-        """Return how it was measured, for the last section of the report."""
+        """Return the settings of the evaluation, for the last section of the report."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -363,7 +363,7 @@ class DataCheck(Protocol):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What is odd about the data."""
+        """Warnings about the data."""
         ...
 
 
@@ -390,11 +390,11 @@ class Task(Protocol):
         ...
 
     def check(self, spec: str, val_share: float) -> DataCheck:
-        """Look for faults in a data set."""
+        """Check a data set for faults."""
         ...
 
     def bind(self, options: Any, run: RunSpec, splits: Any) -> TrainingTask:
-        """Build the model for a data set, and what a run trains."""
+        """Build the model of a run, bound to its data."""
         ...
 
     def evaluate(
