@@ -1,4 +1,4 @@
-"""How far to trust a share: Wilson's interval of a proportion, and of F1 through it."""
+"""Confidence intervals: Wilson's score interval of a proportion, and of F1 derived from it."""
 
 from math import sqrt
 from typing import NamedTuple
@@ -8,10 +8,10 @@ Z95 = 1.959963984540054
 
 
 class Rate(NamedTuple):
-    """A share with its 95 % confidence interval; `value` is None where nothing was counted.
+    """A proportion with its 95 % confidence interval; `value` is None if nothing was counted.
 
     Args:
-        value: the share itself.
+        value: the proportion.
         low: lower end of the interval.
         high: upper end of the interval.
     """
@@ -26,8 +26,8 @@ def wilson(hits: int, total: int, z: float = Z95) -> Rate:
 
     Formula: (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n).
 
-    Wilson 1927. Unlike p ± z·sqrt(p(1-p)/n) it stays inside 0..1 and has a width at p = 0 and p = 1, which is where the
-    figures of a good classifier lie.
+    Wilson 1927. Unlike p ± z·sqrt(p(1-p)/n) it stays inside 0..1 and has a positive width at p = 0 and p = 1, which
+    matters for good classifiers.
 
     Example:
         >>> rate = wilson(10, 10)

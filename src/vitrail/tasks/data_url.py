@@ -1,4 +1,4 @@
-"""Images as `data:` addresses, for JSON files and pages that need no network."""
+"""Images as `data:` URLs, for JSON files and self-contained pages."""
 
 import base64
 from io import BytesIO
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def encode(picture: Image.Image, exact: bool = False) -> str:
-    """Return a picture as a `data:` address: PNG where it is small or must stay `exact`, else JPEG."""
+    """Return an image as a `data:` URL: PNG if it is small or must stay `exact`, else JPEG."""
     buffer = BytesIO()
     png = exact or max(picture.size) <= 64
     picture.save(buffer, "PNG", optimize=True) if png else picture.save(buffer, "JPEG", quality=85)
@@ -15,7 +15,7 @@ def encode(picture: Image.Image, exact: bool = False) -> str:
 
 
 def decode(url: str) -> Image.Image:
-    """Return the picture of a `data:` address that `encode` made."""
+    """Return the image of a `data:` URL made by `encode`."""
     picture = Image.open(BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG", "JPEG"))
     picture.load()
     return picture

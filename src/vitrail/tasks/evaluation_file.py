@@ -11,7 +11,7 @@ from vitrail.tasks.results import Evaluation
 
 
 def save_evaluation(evaluation: Evaluation, path: str | PathLike[str]) -> Path:
-    """Write an evaluation, whole or not at all."""
+    """Write an evaluation atomically."""
     write_file(Path(path), json.dumps(evaluation.to_dict(), allow_nan=False).encode())
     return Path(path)
 

@@ -1,11 +1,11 @@
-"""Figures in words: shares, times, values, and what an evaluation says in three sentences."""
+"""Formatting of fractions, durations, config values and large counts."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """Write a share as people read it.
+    """Format a fraction as a percentage.
 
     Example:
         >>> percent(0.9751), percent(None)
@@ -15,7 +15,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Write a value of a config or of the machine.
+    """Format a value of a config or of the machine.
 
     Example:
         >>> format_value(0.001), format_value([2, 2]), format_value(None), format_value(5717416)
@@ -37,7 +37,7 @@ def format_value(value: Any) -> str:
 
 
 def human_count(count: int) -> str:
-    """Write a large number with its thousands or millions.
+    """Format a large number in thousands or millions.
 
     Example:
         >>> human_count(812), human_count(28_288_354), human_count(86_567)
@@ -50,7 +50,7 @@ def human_count(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people say it.
+    """Format a duration in seconds, minutes or hours.
 
     Example:
         >>> duration(9.23), duration(134), duration(7500)

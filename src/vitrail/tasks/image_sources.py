@@ -1,4 +1,4 @@
-"""What people hand over as pictures, and one way to read all of it: paths, folders, patterns, PIL, arrays, tensors."""
+"""Image sources: paths, folders, patterns, PIL images, arrays and tensors, read through one interface."""
 
 import glob
 import os
@@ -20,14 +20,14 @@ _WHITE = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that has not been read yet.
+    """An image that has not been read yet.
 
     Args:
-        name: its path, or what it is called in results.
-        read: returns it; raises `DataError` where it cannot be read.
-        held: the picture, where the caller already holds it in memory.
-        draft: returns it decoded at a smaller scale, whose sides have at least this length, where its format can do so
-            without moving a pixel; None where there is nothing to decode.
+        name: its path, or its name in results.
+        read: returns the image; raises `DataError` if it cannot be read.
+        held: the image, if the caller already holds it in memory.
+        draft: returns the image decoded at a smaller scale with sides of at least this length, if its format can do so
+            without moving a pixel; None if there is nothing to decode.
     """
 
     name: str
@@ -37,16 +37,16 @@ class Picture:
 
 
 def find_pictures(source: Any, mode: str = "RGB") -> list[Picture]:
-    """List the pictures that a source means, without reading them; a folder's in the order of their paths.
+    """List the images of a source without reading them; those of a folder are sorted by path.
 
     Args:
-        source: a path, a folder (searched to its depths), a pattern such as `photos/*.jpg`, a PIL picture, an array
+        source: a path, a folder (searched recursively), a pattern such as `photos/*.jpg`, a PIL image, an array
             `(Y, X)` or `(Y, X, C)`, a tensor `(C, Y, X)` or a batch `(B, C, Y, X)` of uint8 0..255 or floats 0..1; or
             any of these in an iterable.
         mode: `RGB`, or `L` for models of one channel.
 
     Raises:
-        VitrailError: nothing is there, or the values are not those of a picture.
+        VitrailError: there are no images, or the values are not those of an image.
     """
     pictures = list(_walk(source, mode))
     if not pictures:
@@ -81,7 +81,7 @@ def _file(path: str, mode: str) -> Picture:
 
 
 def _paths(text: str) -> list[str]:
-    """Return the files that a path or a pattern means. What exists under its literal name is never a pattern."""
+    """Return the files of a path or a pattern. An existing path is never taken for a pattern."""
     if os.path.isdir(text):
         return _folder(text)
     if os.path.lexists(text):
@@ -119,7 +119,7 @@ def _walk_tensor(tensor: torch.Tensor, mode: str) -> Iterator[Picture]:
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    """Make a picture of uint8 values 0..255, or of floats 0..1."""
+    """Make an image of uint8 values 0..255, or of floats 0..1."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):

@@ -1,4 +1,4 @@
-"""Modes of a model in use: evaluation mode and no gradients, both restored afterwards."""
+"""Inference modes of a model: evaluation mode and no gradients, both restored afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode; afterwards every module is in the mode that it was in."""
+    """Put a model in evaluation mode; the mode of each module is restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -21,9 +21,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def inference_mode_for(model: nn.Module) -> Iterator[torch.device]:
-    """Put a model in evaluation mode, without gradients, inside the block, and give the device it lives on.
+    """Put a model in evaluation mode, without gradients, inside the block, and yield its device.
 
-    Afterwards each module is in the mode it was in, so a training that looks at its own model goes on unchanged.
+    The mode of each module is restored afterwards, so a training that inspects its own model continues unchanged.
     """
     first = next(model.parameters(), None)
     with evaluating(model), torch.inference_mode():

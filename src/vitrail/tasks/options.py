@@ -13,7 +13,7 @@ SECTIONS = ("data", "model", "optimisation", "augmentation", "distillation", "ha
 
 @dataclass(frozen=True)
 class Options:
-    """Values that are checked when they are set.
+    """Options that are checked when they are set.
 
     Classes of options are joined by inheritance (those of a run and those of a task), and each checks its own fields.
     """
@@ -25,7 +25,7 @@ class Options:
         self.check()
 
     def check(self) -> None:
-        """Check the values; the next class in line checks its own."""
+        """Check the values; the next class of the inheritance order checks its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

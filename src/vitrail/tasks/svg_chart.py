@@ -14,9 +14,9 @@ class Series:
     """A line of a chart.
 
     Args:
-        name: what the legend calls it.
-        x: where its points are.
-        y: their values; those that are not finite are left out.
+        name: name in the legend.
+        x: x coordinates.
+        y: y coordinates; non-finite ones are left out.
         style: class of the style sheet: `a`, `b`, or `faint`.
     """
 
@@ -31,7 +31,7 @@ class Series:
 
 
 def thin(series: Series, most: int = 300) -> Series:
-    """Return a series of at most `most` points: means over equal stretches, so that nothing is drawn that never was.
+    """Return a series of at most `most` points: means over equal windows.
 
     Example:
         >>> thin(Series("loss", [0, 1, 2, 3], [4.0, 2.0, 1.0, 3.0]), most=2).y
@@ -63,9 +63,9 @@ def line_chart(series: Sequence[Series], x_name: str, y_name: str, percent: bool
     """Draw lines over a common pair of axes.
 
     Args:
-        series: the lines; the last one lies on top.
-        x_name: what the horizontal axis counts.
-        y_name: what the vertical axis measures, also the description for those who do not see the chart.
+        series: the lines; the last one is drawn on top.
+        x_name: label of the horizontal axis.
+        y_name: label of the vertical axis, also the description for screen readers.
         percent: write the vertical axis in per cent.
         zero: let the vertical axis begin at zero, unless the values would crowd in its upper half.
     """
@@ -94,7 +94,7 @@ def line_chart(series: Sequence[Series], x_name: str, y_name: str, percent: bool
 
 
 class _Frame:
-    """The axes of a chart: from values to places."""
+    """Axes of a chart: map values to coordinates."""
 
     def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float]):
         self.x_range, self.y_range = x_range, y_range
@@ -147,7 +147,7 @@ def _legend(series: Sequence[Series]) -> str:
 
 
 def _number(value: float, percent: bool = False) -> str:
-    """Write a number as short as it can be read.
+    """Format a number as short as possible.
 
     Example:
         >>> _number(0.0005), _number(0.25), _number(12000), _number(0.975, percent=True)

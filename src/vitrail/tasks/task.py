@@ -1,7 +1,7 @@
-"""The socket of a task: the interfaces through which training, prediction, evaluation and the report know it.
+"""Interfaces of a task, used by training, prediction, evaluation and the report.
 
 A task is a package of `tasks/` (`options.py` without torch, `task.py` with `TASK`), found by its name. Nothing above
-`tasks/` knows a task by another way, so a task is added without a change there (docs/architecture.md).
+`tasks/` depends on a task in another way, so a new task needs no change there (docs/architecture.md).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from vitrail.tasks.results import Evaluation, Notify, Predictor, Progress
 
 
 class MetricSpec(NamedTuple):
-    """A metric of a validation. The first of a task chooses the best checkpoint; ties go to the loss.
+    """A metric of a validation. The first of a task selects the best checkpoint; ties are broken by the loss.
 
     Args:
         name: column of `results.csv` and key of `summary.json`, such as `top1`, `psnr`, `bleu`.
@@ -32,7 +32,7 @@ class MetricSpec(NamedTuple):
     note: str = ""
 
     def format(self, value: float | None) -> str:
-        """Write a value of it.
+        """Format a value of the metric.
 
         Example:
             >>> MetricSpec("top1", "Top-1").format(0.975), MetricSpec("psnr", "PSNR", unit="dB").format(32.456)
@@ -93,7 +93,7 @@ class TaskBatch(Protocol):
 
     @property
     def weight(self) -> float:
-        """Denominator of the mean that its loss is: images, target tokens, labelled pixels; 0 if it is empty."""
+        """Denominator of the mean loss: images, target tokens, labelled pixels; 0 if it is empty."""
         ...
 
     def to(self, device: torch.device) -> "TaskBatch":
@@ -160,7 +160,7 @@ class Metric(Protocol):
         ...
 
     def sync(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
-        """Add up the sums of all ranks."""
+        """All-reduce the sums."""
         ...
 
     def compute(self) -> dict[str, float]:
@@ -188,7 +188,7 @@ class TrainingTask(Protocol):
         ...
 
     def transform_batch(self, batch: Any, seed: int, step: int) -> Any:
-        """Return the batch to learn (mixup, masking): a function of seed and step."""
+        """Return the batch to train on (mixup, masking): a function of seed and step."""
         ...
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
@@ -226,7 +226,7 @@ class DataCheck(Protocol):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What is odd about the data."""
+        """Warnings about the data."""
         ...
 
 
@@ -246,11 +246,11 @@ class Task(Protocol):
         ...
 
     def check(self, spec: str, val_share: float) -> DataCheck:
-        """Look for faults in a data set."""
+        """Check a data set for faults."""
         ...
 
     def bind(self, options: Any, run: RunSpec, splits: Any) -> TrainingTask:
-        """Build the model for a data set, and what a run trains."""
+        """Build the model of a run, bound to its data."""
         ...
 
     def evaluate(

@@ -1,8 +1,8 @@
-"""The largest batch that the memory holds.
+"""Search for the largest batch size that fits into memory.
 
-On a CPU running out of memory kills the process, so nothing is tried that might: in the end, what a step uses is a
-straight line in the size of the batch, and a few measured points give it. On a GPU running out is an error like any
-other, so the limit is tried out.
+On a CPU, running out of memory kills the process, so the limit is extrapolated: from some size on, the peak memory of a
+step is linear in the batch size, and a few measured points give the line. On a GPU, running out of memory raises an
+error, so the limit is found by trial.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,20 @@ from vitrail.training.probe import try_step, untouched
 from vitrail.training.setup import default_batch_size
 from vitrail.training.trainer import Trainer
 
-SHARE = 0.6  # of the memory that is left may be in use; what is kept between it was half as much at most (docs/log.md)
-_VISIBLE = 256 * 2**20  # bytes that a batch must add to be told from the noise
-_STRAIGHT = 1.05  # a line that gets steeper by less does not bend
+SHARE = 0.6  # of the free memory may be in use; fragmentation added at most half as much (docs/log.md)
+_VISIBLE = 256 * 2**20  # least increase in bytes that is above the noise
+_STRAIGHT = 1.05  # slopes within this ratio belong to one line
 
 
 def useful_batch(samples: int, parts: int = 1) -> int:
-    """Return the largest global batch that leaves a useful number of updates: 32 an epoch, as long as it is not smaller
-    than the usual one.
+    """Return the largest useful global batch size: 32 updates per epoch, but no less than the default batch size.
 
-    A batch that is the whole training set makes one update an epoch: the memory would be full, and the model would
-    learn next to nothing.
+    A batch of the whole training set makes one update per epoch: the memory would be full, and the model would learn
+    next to nothing.
 
     Args:
         samples: size of the training set.
-        parts: what the batch must be a multiple of: processes times accumulation steps.
+        parts: divisor of the batch size: processes times accumulation steps.
 
     Example:
         >>> [useful_batch(samples) for samples in (1_281_167, 50_000, 1_259, 40)]
@@ -39,11 +38,11 @@ def useful_batch(samples: int, parts: int = 1) -> int:
 
 
 def largest_batch(run: Trainer, most: int) -> int:
-    """Return the largest global batch for a run, in samples.
+    """Return the largest global batch size of a run.
 
     Args:
-        run: a session before its first update.
-        most: never answer more.
+        run: a trainer before its first update.
+        most: upper limit of the result.
 
     Raises:
         ResourceError: not even one sample per process fits.
@@ -57,7 +56,7 @@ def largest_batch(run: Trainer, most: int) -> int:
             with trim_on_free():
                 limit = resident() + int(SHARE * available(device) / size)
                 found = by_line(lambda count: _peak(run, count * parts), limit, most)
-    found = int(-run.world.largest([-float(found)])[0])  # the smallest of all processes
+    found = int(-run.world.largest([-float(found)])[0])  # minimum over the ranks
     if found < 1:
         raise ResourceError(
             "Not one sample fits into the memory with this model.\n"
@@ -67,15 +66,15 @@ def largest_batch(run: Trainer, most: int) -> int:
 
 
 def by_line(peak: Callable[[int], int], limit: int, most: int) -> int:
-    """Return the largest size whose memory stays below `limit`, from a line through the last two measured sizes.
+    """Return the largest size with a memory below `limit`, from a line through the last two measured sizes.
 
-    The most that is held is the largest of several lines: what holds weights and moments does not grow, what holds
-    activations does. So the line is drawn only behind the last bend that can be seen.
+    Peak memory is the maximum of several lines: that of weights and moments is constant, that of activations grows. So
+    the line is fitted only after the last measurable bend.
 
     Args:
-        peak: size -> most bytes held; called with growing sizes, stopping long before the limit where it can.
+        peak: size -> peak memory in bytes; called with growing sizes, if possible only far below the limit.
         limit: bytes.
-        most: never answer more.
+        most: upper limit of the result.
 
     Example:
         >>> by_line(lambda size: 10**9 + size * 10**7, limit=3 * 10**9, most=10**6)
@@ -103,7 +102,7 @@ def by_line(peak: Callable[[int], int], limit: int, most: int) -> int:
 def _further(
     peak: Callable[[int], int], size: int, low: int, slope: float, limit: int, most: int
 ) -> tuple[int, int, float]:
-    """Return a size a quarter larger, its memory and the slope to it; what is given where that may not fit."""
+    """Return a size a quarter larger, its memory and the slope to it; the given values if it may not fit."""
     more = min(size + -(-size // 4), most)
     if more == size or low + slope * (more - size) > limit:
         return size, low, slope
@@ -112,7 +111,7 @@ def _further(
 
 
 def by_trial(fits: Callable[[int], bool], most: int) -> int:
-    """Return a size that fits, at most 4 % below the largest: double until it fails, then halve the gap.
+    """Return a size that fits, at most 4 % below the largest: double until it fails, then bisect.
 
     Example:
         >>> by_trial(lambda size: size <= 100, most=1000)

@@ -1,9 +1,9 @@
-"""Training state on disk: everything that the next update depends on, written so that no crash can lose it.
+"""Training state on disk: all state that the next update depends on, written atomically.
 
-A state is a folder `state/step-<updates>`: safetensors (`shards.py`) and JSON with a manifest of checksums, never
-pickle. It counts only when all of it is there: the folder gets its name last. There are no random-number states in it
-because there are none to keep: all randomness of a step is a function of the seed and of the number of the step
-(`data/stateless_rng.py`, and `Session.seed_step` for dropped paths).
+A state is a folder `state/step-<updates>`: safetensors (`sharded_checkpoint.py`) and JSON with a manifest of checksums,
+never pickle. The folder gets its final name last, so only complete states count. No random-number state is saved: all
+randomness of a step is a function of the seed and the step number (`data/stateless_rng.py`, and `Trainer.seed_step` for
+drop path).
 """
 
 import hashlib
@@ -25,23 +25,23 @@ from vitrail.training.distributed import SingleProcess
 from vitrail.training.sharded_checkpoint import SUFFIX
 from vitrail.weights.manifest import MANIFEST, dump_json, file_facts
 
-KEPT = 2  # the newest, and one to fall back to
+KEPT = 2  # the newest, and one as a fallback
 STATE = "state.json"
-UNSAVED = "none-yet.txt"  # says that no state has been saved so far; see `resume.py`
+UNSAVED = "none-yet.txt"  # marks a run without a saved state; see `resume.py`
 FORMAT_VERSION = 2
 ALONE = SingleProcess(torch.device("cpu"))
-_SLACK = 64 * 1024  # JSON and folder entries beside the tensors
+_SLACK = 64 * 1024  # for JSON and folder entries
 
 
 @dataclass
 class TrainingProgress:
-    """Where a run stands between two updates.
+    """Progress of a run between two updates.
 
     Args:
         step: updates done.
         epoch: epochs done.
         batch: batches of the current epoch done.
-        seconds: time spent, over all sessions.
+        seconds: time spent, including that before a resume.
         loss_sum: sum of the losses since the last validation.
         rate: learning rate of the last update.
         validated: value of `step` at the last validation.
@@ -64,13 +64,13 @@ class TrainingProgress:
     stale: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; those that are not finite are left out because JSON has none."""
+        """Return plain values; non-finite ones are left out because JSON has none."""
         values = asdict(self).items()
         return {key: value for key, value in values if not isinstance(value, float) or isfinite(value)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainingProgress":
-        """Read what `to_dict` wrote, or an older version, which had the name of the metric in the key of `best`."""
+        """Build from the dict of `to_dict`; older versions have the name of the metric in the key of `best`."""
         known = {field.name for field in fields(cls)}
         read = {key if key in known or not key.startswith("best_") else "best": value for key, value in values.items()}
         return cls(**{key: value for key, value in read.items() if key in known})
@@ -78,12 +78,12 @@ class TrainingProgress:
 
 @dataclass
 class Checkpoint:
-    """What is saved.
+    """Contents of a training state.
 
     Args:
-        position: where the run stands.
-        facts: plain values: lengths of the log files, what machine and how many threads.
-        tensors: tables of tensors, whole or shards: `model`, `optimizer`, and `ema` where there is one.
+        position: progress of the run.
+        facts: plain values: lengths of the log files, machine, number of threads.
+        tensors: tables of tensors, full or sharded: `model`, `optimizer`, and `ema` if there is one.
     """
 
     position: TrainingProgress
@@ -93,11 +93,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A state that lies on the disk, checked; `read` takes its tensors.
+    """A verified training state on disk; `read` loads its tensors.
 
     Args:
         path: its folder.
-        position: where the run stood.
+        position: progress of the run when it was saved.
         facts: plain values.
     """
 
@@ -106,26 +106,26 @@ class SavedCheckpoint:
     facts: dict[str, Any]
 
     def read(self, tensors: Mapping[str, dict[str, Tensor]], world: SingleProcess = ALONE) -> None:
-        """Fill the tensors of some tables, in all processes of a world."""
+        """Load tables of tensors in-place; every process takes part."""
         world.read(self.path, _flat(tensors))
 
 
 def save_state(folder: Path, state: Checkpoint, world: SingleProcess = ALONE) -> Path:
-    """Write a state whole or not at all, then remove all but the newest `KEPT`; every process takes part.
+    """Write a state atomically, then remove all but the newest `KEPT`; every process takes part.
 
-    The first process makes a folder beside the target, all write into it what they hold, and only when each has flushed
-    its part does the first one seal it with a manifest and give it its name.
+    Rank 0 creates a temporary folder next to the target, every rank writes its tensors there, and after all have
+    flushed them, rank 0 writes the manifest and renames the folder.
 
     Args:
         folder: the run's `state` folder.
-        state: what to write.
+        state: contents to write.
         world: the processes that hold it.
 
     Raises:
-        ResourceError: the disk is full; earlier states are untouched and nothing half-written is left.
+        ResourceError: the disk is full; earlier states are untouched and no partial state is left.
     """
     tensors = _flat(state.tensors)
-    needed = sum(value.nbytes for value in tensors.values())  # of a shard, this is the size of the whole
+    needed = sum(value.nbytes for value in tensors.values())  # of a sharded tensor, this is the full size
     target = folder / f"step-{state.position.step:08d}"
     with ExitStack() as stack:
         new = world.follow(lambda: _begin(stack, target, needed))
@@ -136,7 +136,7 @@ def save_state(folder: Path, state: Checkpoint, world: SingleProcess = ALONE) ->
 
 
 def _begin(stack: ExitStack, target: Path, needed: int) -> Path:
-    """Make the folder in which a state is built."""
+    """Create the temporary folder of a state."""
     make_folder(target.parent)
     needed, free = needed + _SLACK, shutil.disk_usage(target.parent).free
     if needed > free:
@@ -148,7 +148,7 @@ def _begin(stack: ExitStack, target: Path, needed: int) -> Path:
 
 
 def _finish(stack: ExitStack, new: Path, state: Checkpoint, files: dict[str, Any], needed: int) -> None:
-    """Seal a state whose tensors are written, give it its name, and remove the oldest."""
+    """Write the manifest of a state after its tensors, rename its folder, and remove old states."""
     there = {path.name for path in new.iterdir()}
     if there != set(files) or sum(facts["size"] for facts in files.values()) < needed:
         raise VitrailError(
@@ -165,13 +165,13 @@ def _finish(stack: ExitStack, new: Path, state: Checkpoint, files: dict[str, Any
 
 
 def newest_state(folder: Path, warn: Callable[[str], None], world: SingleProcess = ALONE) -> SavedCheckpoint | None:
-    """Return the newest state that passes its checksums, or None where there is no state at all.
+    """Return the newest state that passes its checksums, or None if there is none.
 
     Every process takes part, and checks its share of the files.
 
     Args:
         folder: the run's `state` folder.
-        warn: is told of each damaged state that is passed over.
+        warn: called with a message for each damaged state that is skipped.
         world: the processes that will read it.
 
     Raises:
@@ -199,7 +199,7 @@ def list_states(folder: Path) -> list[Path]:
 
 
 def _settled(folder: Path) -> list[Path]:
-    """List the states, newest first, after clearing away what killed processes left half-written."""
+    """List the states, newest first, after removing partial ones of killed processes."""
     for left in folder.glob(".step-*.new-*"):
         settle(folder / left.name[1:].partition(".new-")[0])
     return list_states(folder)
@@ -233,7 +233,7 @@ def check_state(path: Path, rank: int = 0, size: int = 1) -> None:
 
 
 def _fault(path: Path, world: SingleProcess) -> str | None:
-    """Say what is wrong with a state, as far as this process looks; None where nothing is."""
+    """Return the fault of a state in the files that this rank checks, or None."""
     try:
         check_state(path, world.rank, world.size)
     except DataError as error:
@@ -242,7 +242,7 @@ def _fault(path: Path, world: SingleProcess) -> str | None:
 
 
 def _flat(tensors: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Put tables of tensors into one, by `table.name`."""
+    """Flatten tables of tensors into one, with keys `table.name`."""
     return {f"{table}.{name}": value for table, values in tensors.items() for name, value in values.items()}
 
 

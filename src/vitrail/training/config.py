@@ -147,7 +147,7 @@ class RunConfig(Options):
         return parse_overrides(self.set)
 
     def warmup_share(self) -> float:
-        """Return the warm-up as a share of the run; `recipe.with_recipe` has filled in what was not given."""
+        """Return the warm-up as a share of the run; `recipe.with_recipe` has filled in missing fields."""
         assert self.warmup is not None and self.epochs is not None
         return self.warmup / self.epochs if self.warmup >= 1 else self.warmup
 
@@ -159,7 +159,7 @@ class RunConfig(Options):
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return RunConfig.from_dict, (values,)  # the class of a task is not found by its name
+        return RunConfig.from_dict, (values,)  # pickle cannot import the class of a task by name
 
 
 @cache

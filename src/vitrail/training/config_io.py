@@ -1,4 +1,4 @@
-"""The values of a config as a file holds them: read from YAML or JSON, and brought into the types of the fields."""
+"""Config files: read values from YAML or JSON, and convert them to the types of the fields."""
 
 import json
 import types
@@ -48,11 +48,11 @@ def _yaml(text: str) -> Any:
 def typed(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return `values` in the types of the fields of the dataclass `cls`.
 
-    Only what means the same is changed: a whole number for a fraction, a list for a tuple, and text such as 1e-3, which
-    YAML does not take for a number.
+    Only lossless conversions are made: an integer to a float, a list to a tuple, and text such as 1e-3, which YAML does
+    not parse as a number.
 
     Raises:
-        VitrailError: a name that is no field, with the nearest ones; a value that does not fit, with what would.
+        VitrailError: unknown field, with the nearest ones; value of the wrong type, with the right one.
 
     Example:
         >>> from vitrail.training.config import TrainConfig

@@ -1,7 +1,7 @@
-"""The processes of a run: alone, each with the whole model (DDP), or each with a shard (FSDP2).
+"""Processes of a run: a single one, DDP (the whole model in each), or FSDP2 (a shard in each).
 
-The loop sees one of three objects with the same methods and never asks which. All communication and all gathering of
-sharded state is torch's own; start several processes with torchrun.
+The loop uses one of three classes with the same methods. All communication and all gathering of sharded state is
+torch's own; start several processes with torchrun.
 """
 
 import os
@@ -29,30 +29,30 @@ Result = TypeVar("Result")
 
 
 class SingleProcess:
-    """One process that does everything."""
+    """A run of one process."""
 
     def __init__(self, device: torch.device, rank: int = 0, size: int = 1):
         self.device, self.rank, self.size = device, rank, size
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the files and speaks to the user."""
+        """Whether this rank writes files and reports progress."""
         return self.rank == 0
 
     def wrap(self, student: nn.Module) -> nn.Module:
-        """Return the module whose forward and backward the loop calls; parameters may be replaced by shards."""
+        """Return the module for forward and backward in the loop; parameters may be replaced by shards."""
         return student
 
     def part(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
-        """Return the context for one part of an accumulated batch; gradients are exchanged in the last."""
+        """Return the context of one micro-batch; gradients are all-reduced in the last."""
         return nullcontext()
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum a tensor over the processes."""
+        """Return the sum of a tensor over the ranks."""
         return values
 
     def largest(self, values: list[float]) -> list[float]:
-        """Return the largest of each number over the processes, so that all decide alike."""
+        """Return the maximum of each number over the ranks, so that all take the same decision."""
         return values
 
     def weigh(self, weight: float) -> tuple[float, float]:
@@ -64,49 +64,49 @@ class SingleProcess:
         return float(weight > 0), weight
 
     def gather(self, value: Any) -> list[Any]:
-        """Collect a small value from each process, in order of rank."""
+        """Gather a small value from each rank, in order of rank."""
         return [value]
 
     def follow(self, work: Callable[[], Result]) -> Result:
-        """Let the first process work alone, for as long as it takes; its result, or its error, is that of all."""
+        """Run `work` on rank 0 only, for as long as it takes; its result, or its error, is that of all ranks."""
         return work()
 
     def each(self, work: Callable[[], Result]) -> list[Result]:
-        """Let each process work and return all results, in order of rank; an error of one is raised in all."""
+        """Run `work` on each rank and return all results, in order of rank; an error of one is raised on all."""
         return [work()]
 
     def model_tensors(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the tensors of the model themselves, or this process's shards, under plain names."""
+        """Return the tensors of the model (no copies), or this rank's shards, under plain names."""
         return checkpoint.get_model_state_dict(model)  # pyright: ignore[reportReturnType]
 
     def optimizer_tensors(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """Return the tensors of the optimizer themselves, or this process's shards, as `parameter|quantity`.
+        """Return the tensors of the optimizer (no copies), or this rank's shards, as `parameter|quantity`.
 
-        An optimizer that has not stepped yet gets what its first step would make.
+        The state of an optimizer that has not stepped yet is created as in its first step.
         """
         state: Any = checkpoint.get_optimizer_state_dict(model, optimizer)["state"]
         return {f"{name}|{key}": value for name, slots in state.items() for key, value in slots.items()}
 
     def whole_model(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the model's tensors whole and on the CPU; empty where this process does not lead."""
+        """Return the full tensors of the model on the CPU; empty on all ranks but 0."""
         return checkpoint.get_model_state_dict(model, options=_WHOLE)  # pyright: ignore[reportReturnType]
 
     def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Write tensors into a folder; return the names of the files that this process answers for."""
+        """Write tensors into a folder; return the names of the files that this rank checksums."""
         if self.leads:
             write_whole(folder, tensors)
         return sorted(path.name for path in folder.iterdir()) if self.leads else []
 
     def read(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Fill tensors, or this process's shards, with what any number of processes wrote."""
+        """Load tensors, or this rank's shards, in-place from files of any number of processes."""
         read_into(folder, tensors, together=False)
 
     def close(self) -> None:
-        """Leave the group of processes."""
+        """Destroy the process group."""
 
 
 class DataParallel(SingleProcess):
-    """Each process holds the whole model and sees its share of every batch; gradients are averaged."""
+    """DDP: each rank holds the whole model and computes its share of every batch; gradients are averaged."""
 
     def wrap(self, student: nn.Module) -> nn.Module:
         devices = [self.device] if self.device.type == "cuda" else None
@@ -148,7 +148,7 @@ class DataParallel(SingleProcess):
 
     @cached_property
     def _patient(self) -> Any:
-        """The same processes, of which one may keep the others waiting."""
+        """Process group of all ranks with a long timeout, for long work on rank 0."""
         return dist.new_group(timeout=timedelta(days=7), backend="gloo")
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class DataParallel(SingleProcess):
 
 
 class FullyShardedParallel(DataParallel):
-    """Each process holds a shard of every weight, gradient and moment (FSDP2); a block is whole only while it works."""
+    """FSDP2: each rank holds a shard of every weight, gradient and moment; a block is gathered only while it runs."""
 
     def wrap(self, student: nn.Module) -> nn.Module:
         from torch.distributed.device_mesh import init_device_mesh
@@ -165,8 +165,8 @@ class FullyShardedParallel(DataParallel):
         mesh = init_device_mesh(self.device.type, (self.size,))
         for block in blocks(student.model):  # pyright: ignore[reportArgumentType]
             fully_shard(block, mesh=mesh)
-        # In place: the module becomes its sharded self. By default what lies beside the blocks would stay whole after
-        # a forward pass; after a validation that is the average, and the next update would be computed with it.
+        # In-place. By default parameters outside the blocks would stay gathered after a forward pass; after a
+        # validation those are the averaged weights, and the next update would be computed with them.
         fully_shard(student, mesh=mesh, reshard_after_forward=True)
         return student
 
@@ -184,14 +184,14 @@ class FullyShardedParallel(DataParallel):
 
 
 def connect(device: str, parallel: str) -> SingleProcess:
-    """Join the processes that torchrun started, or stand alone.
+    """Join the process group of torchrun, or return a single process.
 
     Args:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...; with several processes each takes the GPU of its local rank.
-        parallel: `ddp` or `fsdp`, where there is more than one process.
+        parallel: `ddp` or `fsdp`, if there is more than one process.
 
     Raises:
-        VitrailError: the device is not there.
+        VitrailError: the device is not available.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -208,7 +208,7 @@ def connect(device: str, parallel: str) -> SingleProcess:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device a user means; `auto` is a GPU where there is one.
+    """Return a device by name; `auto` is a GPU if there is one.
 
     Example:
         >>> find_device("cpu")
@@ -228,7 +228,7 @@ def find_device(name: str) -> torch.device:
 
 
 def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    """Return the result of some work, or the error that it ended with."""
+    """Return the result of `work`, or the exception that it raised."""
     try:
         return work(), None
     except (OSError, VitrailError) as error:
@@ -236,7 +236,7 @@ def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 
 def _results(outcomes: list[tuple[Any, Exception | None]]) -> list[Any]:
-    """Return the results of all processes, or raise the error of the first that has one."""
+    """Return the results of all ranks, or raise the first error."""
     for _, error in outcomes:
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""What a run would be, before it is: sizes, memory and time, measured on a few real steps that leave no trace."""
+"""Dry run: sizes, memory and time of a run, measured on a few real updates that are undone."""
 
 import time
 from collections.abc import Iterator
@@ -27,22 +27,22 @@ _STEPS = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would take.
+    """Estimated cost of a run.
 
     Args:
         config: the config with every `auto` resolved.
         title: model, data and batch in a line.
         counts: samples by split.
         parameters: number of weights.
-        learning: number of weights that learn.
-        steps: updates of the whole run; 0 where the run is measured in minutes.
+        learning: number of trainable weights.
+        steps: updates of the whole run; 0 if its length is given in minutes.
         steps_per_epoch: updates of an epoch.
-        peak: most bytes held in the updates that were tried.
-        capacity: bytes that this process may come to hold.
-        step_seconds: seconds of an update, with loading.
+        peak: peak memory of the measured updates, in bytes.
+        capacity: memory in use by this process plus available memory, in bytes.
+        step_seconds: seconds of an update, including data loading.
         validation_seconds: seconds of a validation.
         seconds: seconds of the whole run.
-        check: what is wrong with the data, and what should be known about it.
+        check: faults of the data, and warnings.
     """
 
     config: RunConfig
@@ -60,7 +60,7 @@ class Plan:
     check: DataCheck
 
     def lines(self) -> list[str]:
-        """Return the plan in words."""
+        """Return the plan as lines of text."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
         fits = "fits" if self.peak < self.capacity else "DOES NOT FIT"
         rate = self.config.batch / self.step_seconds if isinstance(self.config.batch, int) else 0.0
@@ -79,13 +79,13 @@ class Plan:
 
 
 def dry_run(config: RunConfig) -> Plan:
-    """Build everything a run needs, make a few updates, forget them, and tell what the run would take.
+    """Build a run, make a few updates, undo them, and estimate the cost of the run.
 
     Args:
         config: the run.
 
     Raises:
-        VitrailError: whatever the run itself would have stumbled over at its start.
+        VitrailError: any error that the run itself would raise at its start.
     """
     world = connect(config.device, config.parallel)
     begun = Path(config.out) if config.resume and config.out else None
@@ -105,7 +105,7 @@ def measure(run: Trainer, splits: DataSplits, check: DataCheck) -> Plan:
     with untouched(run):
         ends: list[float] = []
 
-        def updates() -> None:  # what is held grows in the first few
+        def updates() -> None:  # memory grows in the first few
             for batch in islice(_forever(run), 1 + _STEPS):
                 try_step(run, batch)
                 ends.append(time.monotonic())

@@ -1,4 +1,4 @@
-"""A moving average of the weights: a calmer model than the last step's."""
+"""Exponential moving average of the weights, less noisy than those of the last step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ class Ema:
     """Exponential moving average of a model's parameters and floating buffers.
 
     average <- d * average + (1 - d) * weights, with d = min(decay, (1 + t) / (10 + t)) after t updates, so that a short
-    run is not dominated by its random start.
+    run is not dominated by its initial weights.
 
     Under FSDP each process averages its own shards; the average is elementwise, so that is exact.
 
     Args:
-        model: whose weights to average.
-        decay: the largest d.
+        model: model to average.
+        decay: upper limit of d.
 
     Example:
         >>> model = nn.Linear(2, 2)
@@ -34,17 +34,17 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after update number `step`, counted from 0."""
+        """Update the average with the weights after update number `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.average, self.live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def restart(self) -> None:
-        """Begin again from the weights that the model holds now."""
+        """Reset the average to the current weights."""
         copy_all(self.live, self.average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average into the model inside the block; the weights come back after it, bit for bit."""
+        """Swap the average into the model inside the block; the weights are restored after it, bit for bit."""
         kept = [value.clone() for value in self.live]
         copy_all(self.average, self.live)
         try:
@@ -54,7 +54,7 @@ class Ema:
 
 
 class NoEma:
-    """Stands where no average is wanted: the weights are their own average."""
+    """Null object for `Ema`: the weights are used as they are."""
 
     def update(self, step: int) -> None:
         """Do nothing."""
@@ -70,7 +70,7 @@ class NoEma:
 
 @torch.no_grad()
 def copy_all(source: list[Tensor], target: list[Tensor]) -> None:
-    """Copy each tensor of `source` into its partner in `target`, in one call."""
+    """Copy each tensor of `source` to the corresponding one of `target`, in one call."""
     torch._foreach_copy_(target, source)  # pyright: ignore[reportPrivateImportUsage]
 
 
@@ -80,5 +80,5 @@ def _floating(model: nn.Module) -> list[Tensor]:
 
 
 def _local(value: Tensor) -> Tensor:
-    """Return this process's part of a tensor, sharing its memory."""
+    """Return this rank's shard of a tensor, sharing its memory."""
     return value.to_local() if isinstance(value, DTensor) else value

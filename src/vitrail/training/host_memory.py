@@ -1,4 +1,4 @@
-"""How much memory work takes, measured, how much there is, and who keeps what a step has freed."""
+"""Process memory: peak usage, available memory, and trimming of malloc."""
 
 import ctypes
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 
 _STATUS = Path("/proc/self/status")
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names that glibc's malloc.h gives to what `mallopt` sets
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of `mallopt`, from glibc's malloc.h
 _ENDLESS = 2**31 - 1
-_LARGE = 128 * 1024  # from here on glibc, as it starts, asks the system for each block
-_CGROUPS = (  # limit and use, version 2 and version 1
+_LARGE = 128 * 1024  # initial threshold of glibc for an `mmap` per block
+_CGROUPS = (  # limit and usage, version 2 and version 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process holds now."""
+    """Return the resident memory of this process in bytes."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -29,10 +29,10 @@ def resident() -> int:
 
 
 def available(device: torch.device) -> int:
-    """Return the bytes that this process could still take on a device.
+    """Return the memory that this process can still allocate on a device, in bytes.
 
-    On a CPU the smallest of what the system calls available and what the control group leaves; on a GPU the free memory
-    and what torch already holds without using it.
+    On a CPU the minimum of the system's available memory and the rest of the control group's limit; on a GPU the free
+    memory plus the unused memory of torch's caching allocator.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -48,13 +48,13 @@ def available(device: torch.device) -> int:
 
 
 def capacity(device: torch.device) -> int:
-    """Return the bytes that this process may come to hold on a device: what it holds and what is left."""
+    """Return the memory in use by this process on a device plus the available memory, in bytes."""
     held = torch.cuda.memory_allocated(device) if device.type == "cuda" else resident()
     return held + available(device)
 
 
 def peak_of(work: Callable[[], object], device: torch.device) -> int:
-    """Run `work` and return the most bytes that this process held meanwhile.
+    """Run `work` and return the peak memory of this process meanwhile, in bytes.
 
     On a CPU this reads the high-water mark of resident memory, which Linux lets a process reset; elsewhere the mark
     only rises, so measure the small before the large.
@@ -71,22 +71,21 @@ def peak_of(work: Callable[[], object], device: torch.device) -> int:
 
 
 def disable_malloc_trim() -> bool:
-    """Let this process keep what it frees for what it allocates next; say whether the C library can be told so.
+    """Keep freed memory in this process for later allocations; return whether the C library supports it.
 
-    glibc gives large blocks back to the system at once, and a step of training asks for the same blocks again: a
-    quarter of a step on a CPU was spent on the system clearing pages. In return blocks leave holes between them, into
-    which the same blocks do not always fit again: after some steps a process holds 1.2 to 1.5 times what is in use
-    (docs/log.md).
+    glibc returns large blocks to the system at once, and a training step allocates the same blocks again: a quarter of
+    a step on a CPU was spent in the kernel clearing pages. The cost is fragmentation: after some steps a process holds
+    1.2 to 1.5 times the memory in use (docs/log.md).
     """
     return _tell((_MMAP_THRESHOLD, _ENDLESS), (_TRIM_THRESHOLD, _ENDLESS))
 
 
 @contextmanager
 def trim_on_free() -> Iterator[None]:
-    """Let this process hold what is in use and no more inside the block; behind it, what is freed is kept.
+    """Return freed memory to the system inside the block; after it, freed memory is kept.
 
-    So memory can be measured: what holes add depends on all that was allocated before, and what is in use does not.
-    Other C libraries than glibc are left as they are.
+    For measurements: fragmentation depends on all earlier allocations, memory in use does not. No effect with other C
+    libraries than glibc.
     """
     if _tell((_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, _LARGE)):
         ctypes.CDLL(None).malloc_trim(0)
@@ -97,7 +96,7 @@ def trim_on_free() -> Iterator[None]:
 
 
 def _tell(*settings: tuple[int, int]) -> bool:
-    """Give glibc's allocator settings; say whether it took them."""
+    """Set parameters of glibc's allocator; return whether it accepted them."""
     try:
         tell = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
@@ -106,7 +105,7 @@ def _tell(*settings: tuple[int, int]) -> bool:
 
 
 def _highest() -> int:
-    """Return the high-water mark of resident memory."""
+    """Return the high-water mark of resident memory in bytes."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

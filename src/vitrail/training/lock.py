@@ -1,7 +1,7 @@
-"""One run folder, one run: a lock that dies with its owner.
+"""File lock of a run folder, for one run at a time.
 
-The kernel holds the lock and drops it when the process ends in any way, so a killed run leaves nothing to clean up. The
-file stays behind, and only tells a human who holds the lock or held it last.
+The kernel releases the lock when the process ends in any way, so a killed run leaves nothing to clean up. The file
+remains; it only names the current or last owner, for people.
 """
 
 import os
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from vitrail.errors import ResourceError
 
 LOCK = ".lock"
-_NAME_AT = 1  # Windows locks the first byte, and then nobody else can read it
+_NAME_AT = 1  # Windows locks the first byte, which then no other process can read
 
 
 @contextmanager
@@ -40,14 +40,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _sign(handle: int) -> None:
-    """Write who holds the lock."""
+    """Write the owner of the lock."""
     os.ftruncate(handle, _NAME_AT)
     os.lseek(handle, _NAME_AT, os.SEEK_SET)
     os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
 
 def _owner(folder: Path) -> str:
-    """Read who holds the lock."""
+    """Read the owner of the lock."""
     with open(folder / LOCK, "rb", buffering=0) as file:
         file.seek(_NAME_AT)
         return file.read(200).decode(errors="replace").strip() or "another process"

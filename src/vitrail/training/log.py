@@ -1,7 +1,7 @@
-"""What a run leaves to read: one JSON object a line, one CSV row an epoch, TensorBoard events.
+"""Logs of a run: one JSON object per line, one CSV row per epoch, TensorBoard events.
 
-Only complete lines up to a saved position count: a state notes how long each file was, and a resumed run cuts off what
-came after, so that every step stands there once.
+Only complete lines up to a saved state count: a state records the length of each file, and a resumed run truncates the
+files to it, so that every step is logged once.
 """
 
 import csv
@@ -18,7 +18,7 @@ from vitrail.atomic_io import flush_folder
 
 
 class Log(Protocol):
-    """Where steps and epochs are written."""
+    """Log of steps and epochs."""
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Write one update."""
@@ -29,7 +29,7 @@ class Log(Protocol):
         ...
 
     def flush(self) -> dict[str, int]:
-        """Bring everything to the disk and return the length of each file."""
+        """Flush to disk and return the length of each file."""
         ...
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ class Log(Protocol):
 
 
 class NoLog:
-    """Stands where nothing is written: in all processes but the first, and in trials."""
+    """Null object for `Log`, for all ranks but 0 and for trial updates."""
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Do nothing."""
@@ -47,7 +47,7 @@ class NoLog:
         """Do nothing."""
 
     def flush(self) -> dict[str, int]:
-        """Return that there are no files."""
+        """Return no lengths."""
         return {}
 
     def close(self) -> None:
@@ -59,14 +59,14 @@ class RunLog:
 
     Args:
         folder: the run folder.
-        lengths: where to cut the files, from the state that the run resumes; empty for a new run.
-        step: updates done so far; TensorBoard forgets what came after.
+        lengths: lengths to truncate the files to, from the resumed state; empty for a new run.
+        step: updates done so far; later TensorBoard events are purged.
     """
 
     def __init__(self, folder: Path, lengths: Mapping[str, int], step: int = 0):
         self._lines = _CutFile(folder / "metrics.jsonl", lengths.get("metrics.jsonl", 0))
         self._table = _CutFile(folder / "results.csv", lengths.get("results.csv", 0))
-        flush_folder(folder)  # their names too: a saved state counts on both files
+        flush_folder(folder)  # directory entries too: a saved state depends on both files
         self._board = _board(folder, step)
 
     def step(self, row: Mapping[str, Any]) -> None:
@@ -90,7 +90,7 @@ class RunLog:
                     self._board.add_scalar(f"epoch/{name}", value, row["step"])
 
     def flush(self) -> dict[str, int]:
-        """Bring everything to the disk and return the length of each file."""
+        """Flush to disk and return the length of each file."""
         for file in (self._lines, self._table):
             file.flush(durable=True)
         if self._board:
@@ -107,20 +107,20 @@ class RunLog:
 
 
 def tensorboard_missing() -> str | None:
-    """Say why there will be no TensorBoard events, or None."""
+    """Return the reason why no TensorBoard events are written, or None."""
     if find_spec("tensorboard") is None:
         return "No TensorBoard events: the package is missing (pip install 'vitrail[tensorboard]')."
     return None
 
 
 def read_log(path: Path, kind: str) -> list[dict[str, Any]]:
-    """Read the rows of one kind (`step` or `epoch`) from a `metrics.jsonl`; a half-written last line is left out."""
+    """Read the rows of one kind (`step` or `epoch`) from a `metrics.jsonl`; a partial last line is left out."""
     rows = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
     return [row for row in rows if row["kind"] == kind]
 
 
 class _CutFile:
-    """A file of lines that begins at a known length."""
+    """A file of lines, truncated to a known length."""
 
     def __init__(self, path: Path, length: int):
         self.path = path
@@ -135,7 +135,7 @@ class _CutFile:
         self.length += len(content)
 
     def flush(self, durable: bool) -> None:
-        """Hand the lines to the system, and with `durable` to the disk."""
+        """Flush the lines to the system, and with `durable` to disk."""
         self._file.flush()
         if durable:
             os.fsync(self._file.fileno())

@@ -31,7 +31,7 @@ def fit(run: Trainer) -> None:
     Raises:
         NonFiniteLoss: loss or gradient is NaN or infinite. The update is not made.
         Interrupted: a stop was requested; everything is saved.
-        ResourceError: the disk is full; the last saved state is whole.
+        ResourceError: the disk is full; the last saved state is intact.
     """
     while True:
         if run.validation_due():
@@ -65,7 +65,7 @@ def train_epoch(run: Trainer) -> None:
 
 
 def set_rate(run: Trainer) -> float:
-    """Give each group its part of the schedule's rate."""
+    """Set the learning rate of each parameter group from the schedule."""
     rate = run.schedule.rate(run.share())
     for group in run.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
@@ -75,11 +75,11 @@ def set_rate(run: Trainer) -> float:
 def backward(run: Trainer, batch: TaskBatch) -> tuple[float, float]:
     """Accumulate the gradients of a batch; return the mean loss and the weight of the batch over all ranks.
 
-    The gradient is that of the mean over the global batch: ranks whose batches differ in weight count by it.
+    The gradient is that of the mean over the global batch: each rank counts by the weight of its batch.
     """
     batch = batch.to(run.world.device)
     share, total_weight = run.world.weigh(batch.weight)
-    if batch.weight == 0:  # every sample was left out; the other ranks still wait for gradients
+    if batch.weight == 0:  # every sample was skipped; the other ranks still wait in the all-reduce
         batch = batch.placeholder()
     batch = run.task.transform_batch(batch, run.config.seed, run.at.step)
     parts = batch.split(run.config.grad_accum)
@@ -94,13 +94,13 @@ def backward(run: Trainer, batch: TaskBatch) -> tuple[float, float]:
 
 
 def gradient_norm(run: Trainer) -> float:
-    """Return the norm of the whole gradient."""
+    """Return the global norm of the gradient."""
     norm: Any = get_total_norm(_gradients(run))
     return (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).item()
 
 
 def clip(run: Trainer, norm: float) -> None:
-    """Shorten the gradient to the allowed norm."""
+    """Clip the gradient to the maximum norm."""
     if 0 < run.config.clip_grad < norm:
         clip_grads_with_norm_(_learning(run), run.config.clip_grad, torch.tensor(norm, device=run.world.device))
 

@@ -1,4 +1,4 @@
-"""Optimizers by name, in torch's fastest form of each."""
+"""Optimizers by name, in torch's fastest implementation."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from vitrail.errors import unknown
 
 
 def make_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Build an optimizer over parameter groups; the rate is set anew before each step.
+    """Build an optimizer over parameter groups; the learning rate is set before each step.
 
     Args:
         name: `adamw` (Loshchilov and Hutter 2019; betas 0.9 and 0.999) or `sgd` (Nesterov momentum 0.9).

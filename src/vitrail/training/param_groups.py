@@ -1,7 +1,7 @@
-"""Which weights learn, how fast, and which of them decay.
+"""Parameter groups: layer-wise learning rates, weight decay and freezing.
 
-The socket gives every backbone the same order from pixels to answer (embedding, the blocks of each stage, norm and
-head), so layer-wise rate decay and freezing work on all of them without knowing one.
+All backbones have the same order of modules from input to output (embedding, the blocks of each stage, norm and head),
+so layer-wise decay and freezing work on all of them.
 """
 
 from collections import defaultdict
@@ -13,9 +13,9 @@ from vitrail.errors import VitrailError
 
 
 def layers(model: nn.Module) -> list[list[nn.Module]]:
-    """List the modules of a classifier from pixels to answer: embedding, each block, and last norm and head.
+    """List the modules of a classifier from input to output: embedding, each block, and last norm and head.
 
-    The entry of a stage belongs to its first block, and is a layer of its own where no block follows.
+    The entry of a stage belongs to its first block, and is a layer of its own if no block follows.
 
     Example:
         >>> from vitrail.models import create_model
@@ -32,19 +32,20 @@ def layers(model: nn.Module) -> list[list[nn.Module]]:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """List the blocks of a model in their order: what FSDP gathers one at a time."""
+    """List the blocks of a model in order, the units that FSDP gathers."""
     return [modules[-1] for modules in layers(model)[1:-1]]
 
 
 def freeze(model: nn.Module, what: str) -> list[nn.Module]:
-    """Stop the gradient of a part of the model.
+    """Freeze a part of the model.
 
     Args:
         model: a classifier.
         what: `none`, `embedding`, a number n (the embedding and the first n stages) or `backbone`.
 
     Returns:
-        The frozen modules. They must run in evaluation mode, so that nothing in them moves or is dropped.
+        The frozen modules. They must run in evaluation mode, so that their statistics stay fixed and no path is
+        dropped.
     """
     if what == "none":
         return []
@@ -64,7 +65,7 @@ def freeze(model: nn.Module, what: str) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Sort the learning parameters into groups of one rate and one decay.
+    """Group the trainable parameters by learning rate and weight decay.
 
     rate of layer l of L = rate * layer_decay^(L - l), the head being layer L (Clark et al. 2020, ELECTRA, as in BEiT).
     Only the matrices and kernels of layers decay; biases, norms, tokens and position tables do not.

@@ -1,7 +1,7 @@
-"""The arithmetic of a run: bf16 where the hardware computes in it, else fp32.
+"""Compute precision of a run: bf16 if the hardware supports it, else fp32.
 
-Where bf16 is only emulated it is slower than fp32, so `auto` does not choose it there. A run keeps the arithmetic that
-it was begun with, wherever it goes on: another one would quietly make it another run.
+Emulated bf16 is slower than fp32, so `auto` does not choose it. A resumed run keeps its precision on any machine:
+another one would silently change the result.
 """
 
 import torch
@@ -11,7 +11,7 @@ from vitrail.training.distributed import SingleProcess
 
 
 def choose_precision(asked: str, world: SingleProcess) -> str:
-    """Return `fp32` or `bf16`: what was asked for, or for `auto` bf16 where the devices of all processes compute in it.
+    """Return `fp32` or `bf16`; `auto` is bf16 if the devices of all processes support it in hardware.
 
     Example:
         >>> choose_precision("fp32", SingleProcess(torch.device("cpu")))
@@ -24,7 +24,7 @@ def choose_precision(asked: str, world: SingleProcess) -> str:
 
 
 def slowness(precision: str, device: torch.device) -> str | None:
-    """Say that a device emulates the arithmetic of a run, and what to do about it; None where it does not."""
+    """Return a warning with its remedy if a device emulates the precision of a run, else None."""
     if precision == "fp32" or computes_bf16(device):
         return None
     return (

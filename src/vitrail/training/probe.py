@@ -1,4 +1,4 @@
-"""Updates on trial: the trainer is left as it was."""
+"""Trial updates, undone afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from vitrail.training.trainer import Trainer
 
 @contextmanager
 def untouched(run: Trainer) -> Iterator[None]:
-    """Give weights, moments and average back as they were when the block ends, however it ends."""
+    """Restore weights, moments and average at the end of the block, also after an error."""
     kept = Ema(run.model, decay=0.0)
     try:
         yield

@@ -1,11 +1,11 @@
-"""The learning-rate finder: let the rate climb until the loss breaks, and stay well below where it was least.
+"""Learning-rate finder: raise the rate until the loss diverges, and suggest one well below that of the least loss.
 
 "Cyclical Learning Rates for Training Neural Networks", Smith 2017, section 3.3, in the exponential form that fastai
-made common. The session is left as it was.
+made common. The trainer is restored afterwards.
 
-Where the loss falls fastest, the usual rule, says little about transformers under AdamW: at rates that teach nothing
-the loss already falls, by the bias of the head alone, and with few pictures batches differ from each other by more than
-a hundred updates gain. Where the loss is least depends little on either (docs/log.md, learning rates found).
+The usual rule, the rate of steepest descent, is unreliable for transformers with AdamW: at rates too low to learn the
+loss already falls, by the bias of the head alone, and with few images the loss varies more between batches than it
+falls in a hundred updates. The rate of the least loss depends little on either (docs/log.md, learning rates found).
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ LOWEST, HIGHEST = 1e-6, 1.0
 
 @dataclass(frozen=True)
 class RateCurve:
-    """What the finder saw.
+    """Loss over the learning rate.
 
     Args:
-        rates: the rates, growing.
-        losses: the smoothed loss at each.
-        suggestion: the rate to train with.
+        rates: increasing learning rates.
+        losses: smoothed loss at each.
+        suggestion: learning rate for training.
     """
 
     rates: tuple[float, ...]
@@ -36,11 +36,11 @@ class RateCurve:
 
 
 def find_rate(run: Trainer, steps: int = 100) -> RateCurve:
-    """Try growing rates on a run, one batch each.
+    """Make one update at each of a series of increasing learning rates.
 
     Args:
-        run: a session before its first update.
-        steps: most batches to use; it ends early once the loss is four times the least.
+        run: a trainer before its first update.
+        steps: maximum number of updates; the search ends early once the loss is four times the least.
 
     Raises:
         VitrailError: the loss never fell, so no rate can be suggested.
@@ -73,10 +73,10 @@ def smooth(losses: list[float], width: int) -> list[float]:
 
 
 def below_the_least(rates: list[float], losses: list[float]) -> float:
-    """Return the last rate that is at most a third of the highest one at which the loss is still about as low as ever.
+    """Return the last rate that is at most a third of the highest one with a loss close to the minimum.
 
-    About as low: within a tenth of the whole fall, behind the least loss, so that a lucky batch does not decide. A
-    third: a run stays at its rate far longer than the finder does.
+    Close: within a tenth of the total decrease, after the minimum, so that a lucky batch does not decide. A third: a
+    run stays at its rate far longer than the finder does.
 
     Example:
         >>> below_the_least([1e-5, 1e-4, 1e-3, 1e-2, 1e-1], [2.0, 1.9, 1.2, 1.1, 5.0])

@@ -1,6 +1,6 @@
 """Default hyperparameters of a run: from scratch, or fine-tuning of trained weights.
 
-A field that the user gives always wins; the others are filled in once, when a run begins, and saved in its config.
+Fields given by the user take precedence; the others are filled in once, when a run starts, and saved in its config.
 """
 
 from dataclasses import fields, replace
@@ -12,7 +12,7 @@ DEFAULT_MODEL = "swin_tiny_patch4_window7_224"
 
 
 class Recipe(NamedTuple):
-    """Values of the fields that depend on how the weights begin.
+    """Defaults that depend on the initial weights.
 
     Args:
         name: description for the log.
@@ -67,7 +67,7 @@ def with_recipe(config: RunConfig) -> tuple[RunConfig, list[str]]:
 
 
 def _model_of(config: RunConfig) -> tuple[RunConfig, list[str]]:
-    """Take the model that the weights are of: its variant and the sizes in which it differs."""
+    """Take the variant of the checkpoint, and the fields of its config that differ."""
     from vitrail.models import make_config
     from vitrail.weights.from_checkpoint import from_checkpoint
 
@@ -86,5 +86,5 @@ def _model_of(config: RunConfig) -> tuple[RunConfig, list[str]]:
 
 
 def _text(value: object) -> str:
-    """Write a value as `--set` reads it."""
+    """Format a value for `--set`."""
     return ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else str(value)

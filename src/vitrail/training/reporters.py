@@ -1,4 +1,4 @@
-"""What a run says while it works: nothing, plain lines, or a live bar on a terminal."""
+"""Progress reporters: no output, plain lines, or a live bar on a terminal."""
 
 import time
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class StepStats:
-    """What there is to tell after an update.
+    """Statistics of an update.
 
     Args:
         step: updates done.
@@ -28,31 +28,31 @@ class StepStats:
 
 
 class Reporter(Protocol):
-    """Who listens to a run."""
+    """Receiver of the progress of a run."""
 
     def note(self, text: str) -> None:
-        """Tell something worth a line."""
+        """Report a message."""
         ...
 
     def begin(self, title: str, unit: str) -> None:
-        """The first update is about to start; `unit` is the plural of what a weight counts."""
+        """Called before the first update; `unit` is the plural noun of the weight: images, tokens."""
         ...
 
     def step(self, moment: StepStats) -> None:
-        """An update is done."""
+        """Called after an update."""
         ...
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """A validation is done."""
+        """Called after a validation."""
         ...
 
     def end(self) -> None:
-        """The run is over or has stopped."""
+        """Called after the last update, or if the run stops."""
         ...
 
 
 class NullReporter:
-    """Says nothing."""
+    """Reporter without output."""
 
     def note(self, text: str) -> None:
         """Do nothing."""
@@ -71,7 +71,7 @@ class NullReporter:
 
 
 class Throughput:
-    """Throughput and time left, over the session so far."""
+    """Throughput and remaining time, measured since the start or resume of the run."""
 
     def __init__(self) -> None:
         self.unit = "samples"
@@ -93,7 +93,7 @@ class Throughput:
         return self._weight / seconds if seconds > 0 else 0.0
 
     def left(self) -> float | None:
-        """Return the seconds to go, or None while nobody can know."""
+        """Return the remaining seconds, or None while they are unknown."""
         if self._start is None or self.share <= self._start[1]:
             return None
         passed = time.monotonic() - self._start[0]
@@ -123,14 +123,14 @@ class LineReporter:
         self._next = time.monotonic() + self.interval
 
     def step(self, moment: StepStats) -> None:
-        """Print a line when the last one is old."""
+        """Print a line if the interval has passed."""
         self.pace.take(moment)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self.interval
             print(f"step {moment.step}  epoch {moment.epoch:.2f}  {describe(moment, self.pace)}", flush=True)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Print the measures."""
+        """Print the metrics."""
         print("  ".join([describe_epoch(row), *_so_far(self.pace)]), flush=True)
         self._next = time.monotonic() + self.interval
 
@@ -174,22 +174,22 @@ class BarReporter:
             )
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Print the measures above the bar."""
+        """Print the metrics above the bar."""
         self.note(describe_epoch(row))
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
 
 def describe(moment: StepStats, pace: Throughput) -> str:
-    """Say how an update went, and how the run goes."""
+    """Format the statistics of an update and the progress of the run."""
     memory = f"{memory_in_use() / 2**20:,.0f} MB"
     return "  ".join([f"loss {moment.loss:.4f}  lr {moment.rate:.2e}", memory, *_so_far(pace)])
 
 
 def _so_far(pace: Throughput) -> list[str]:
-    """Say speed and time to go, each once it is known."""
+    """Format throughput and remaining time, each once it is known."""
     rate, left = pace.rate(), pace.left()
     return [f"{rate:,.0f} {pace.unit}/s"] * (rate > 0) + [f"ETA {clock(left)}"] * (left is not None)
 
@@ -199,7 +199,7 @@ BOOKKEEPING = ("step", "epoch", "train_loss", "val_loss", "lr", "seconds", "best
 
 
 def describe_epoch(row: Mapping[str, Any]) -> str:
-    """Return the row of a validation as a line."""
+    """Format the row of a validation as a line."""
     star = " *" if row["best"] else ""
     metrics = "".join(
         f"  {name} {value:.4f}" for name, value in row.items() if name not in BOOKKEEPING and value is not None
@@ -211,7 +211,7 @@ def describe_epoch(row: Mapping[str, Any]) -> str:
 
 
 def clock(seconds: float | None) -> str:
-    """Write seconds as minutes or hours.
+    """Format seconds as minutes or hours.
 
     Example:
         >>> clock(75), clock(3700), clock(None)
@@ -225,7 +225,7 @@ def clock(seconds: float | None) -> str:
 
 
 def memory_in_use() -> int:
-    """Return bytes in use: of the GPU where there is one at work, else resident memory of this process."""
+    """Return the memory in use in bytes: of the GPU if one is used, else resident memory of this process."""
     import torch
 
     from vitrail.training.host_memory import resident

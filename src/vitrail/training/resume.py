@@ -1,8 +1,8 @@
-"""Going on with a run, or beginning it where that loses nothing.
+"""Resume a run, or start it if that loses nothing.
 
-A run that begins leaves a note in its `state` folder, and its first saved state removes it. So a folder without states
-but with the note belongs to a run that was killed early: beginning anew loses nothing. Without the note its states were
-deleted, or not copied along, and beginning anew would write over what the run left.
+A new run writes a marker file to its `state` folder, and its first saved state removes it. So a folder without states
+but with the marker belongs to a run that was killed early: a restart loses nothing. Without the marker its states were
+deleted, or not copied along, and a restart would overwrite the results of the run.
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ _WORK = ("weights/best", "weights/last", SUMMARY, "metrics.jsonl", "results.csv"
 
 
 def resume(run: Trainer) -> None:
-    """Go on from the newest whole state, or begin where nothing was saved; open the logs at that point.
+    """Continue from the newest intact state, or start if none was saved; open the logs at that point.
 
     Raises:
-        VitrailError: there is no state any more, but work that beginning anew would write over.
-        DataError: no state is whole, or the best weights so far are damaged.
+        VitrailError: there is no state any more, but results that a restart would overwrite.
+        DataError: no state is intact, or the best weights so far are damaged.
     """
     folder = run.folder
     assert folder is not None
@@ -51,7 +51,7 @@ def resume(run: Trainer) -> None:
 
 
 def go_on(run: Trainer, state: SavedCheckpoint) -> None:
-    """Put a run where a state left it, and say what is not as it was."""
+    """Restore a run from a state, and report differences of the machine."""
     run.restore(state)
     run.precision = state.facts["precision"]
     for name, was in state.facts.items():
@@ -61,13 +61,13 @@ def go_on(run: Trainer, state: SavedCheckpoint) -> None:
 
 
 def refuse_loss(folder: Path) -> None:
-    """Refuse to begin a run anew over what it has left behind.
+    """Raise an error if a restart would overwrite the results of a run.
 
     Args:
         folder: a run folder without a training state.
 
     Raises:
-        VitrailError: it holds weights or records, and no note that nothing was saved.
+        VitrailError: it holds weights or logs, and no marker of a run without a saved state.
     """
     there = [name for name in _WORK if _holds_something(folder / name)]
     if not there or (folder / "state" / UNSAVED).is_file():
@@ -84,13 +84,13 @@ def refuse_loss(folder: Path) -> None:
 
 
 def note_unsaved(folder: Path) -> None:
-    """Leave the note that no state of a run was saved so far."""
+    """Write the marker of a run without a saved state."""
     make_folder(folder / "state")
     write_file(folder / "state" / UNSAVED, b"No training state has been saved so far; --resume begins this run anew.\n")
 
 
 def whole(best: Path) -> bool:
-    """Say whether the best weights are there; damaged ones are an error now, not after hours of training."""
+    """Return whether the best weights exist; damaged ones raise now, not after hours of training."""
     settle(best)
     if best.exists():
         try:
@@ -103,7 +103,7 @@ def whole(best: Path) -> bool:
 
 
 def stand_in(run: Trainer, best: Path) -> None:
-    """Let the weights of the state be the best so far, where those that were the best are gone."""
+    """Use the weights of the state as the best so far, if the best weights are missing."""
     run.reporter.note(f"warning: {best} is gone; the weights of the saved state take its place.")
     metrics = validate(run, run.val_data)
     if metrics is None:

@@ -1,4 +1,4 @@
-"""The run folder: where a run lives, what it is made of, and how it is found again."""
+"""Run folder: its name, config, environment and summary."""
 
 import json
 import os
@@ -23,14 +23,13 @@ CONFIG, ENVIRONMENT, SUMMARY, EVALUATION = "config.yaml", "env.json", "summary.j
 
 
 def settle_config(config: RunConfig) -> tuple[RunConfig, Path | None]:
-    """Return the config to run, and the run folder to go on with, if there is one.
+    """Return the config to run, and the run folder to resume, if there is one.
 
-    A resumed run is the run that was begun: its config is the one in its folder, and only what says how to carry it out
-    (`RUNTIME`) may be given anew. With `resume=auto` the config is taken at its word; with a folder, what stands at its
-    default in the config was not given.
+    A resumed run keeps the config in its folder; only runtime fields (`RUNTIME`) may change. With `resume=auto` all
+    fields of `config` count as given; with a folder, only those that differ from their default.
 
     Raises:
-        VitrailError: there is no such run, or something was given that would make it another run.
+        VitrailError: there is no such run, or a given field contradicts its config.
     """
     if config.resume is None:
         return config, None
@@ -64,10 +63,10 @@ def _refuse_changes(config: RunConfig, stored: RunConfig, names: set[str]) -> No
 
 
 def refuse_folder(config: RunConfig, begun: Path | None) -> None:
-    """Refuse a run folder that cannot be had, before data and model are looked at.
+    """Check the run folder, before data and model are opened.
 
     Raises:
-        VitrailError: `out` holds a run already, or other files; or the place takes no files.
+        VitrailError: `out` holds a run already, or other files; or it is not writable.
     """
     if begun is None and config.out is not None:
         folder = Path(config.out)
@@ -82,10 +81,10 @@ def refuse_folder(config: RunConfig, begun: Path | None) -> None:
 
 
 def new_folder(config: RunConfig) -> Path:
-    """Make the folder of a new run: `out`, or the first free name for its data and model.
+    """Create the folder of a new run: `out`, or the first free name for its data and model.
 
     Raises:
-        VitrailError: `out` was taken meanwhile, or cannot be made.
+        VitrailError: `out` was taken meanwhile, or cannot be created.
     """
     if config.out is not None:
         refuse_folder(config, None)
@@ -108,7 +107,7 @@ def new_folder(config: RunConfig) -> Path:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Write the config of a run, resolved: what was `auto` stands there as a number."""
+    """Write the resolved config of a run, with numbers for `auto`."""
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
     write_file(folder / CONFIG, yaml.safe_dump(values, sort_keys=False).encode())
 
@@ -132,7 +131,7 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def _environment(folder: Path) -> dict[str, Any]:
-    """Return what a run was made on, as far as that can be read: nothing of it is needed to go on."""
+    """Return the environment of a run, as far as it can be read; it is not needed to resume."""
     try:
         values = json.loads((folder / ENVIRONMENT).read_bytes())
     except (OSError, ValueError):
@@ -141,7 +140,7 @@ def _environment(folder: Path) -> dict[str, Any]:
 
 
 def write_environment(folder: Path, facts: dict[str, Any], command: str | None) -> None:
-    """Write what the run was made on: versions, machine, command."""
+    """Write the environment of the run: versions, machine, command."""
     values = {
         "vitrail": __version__,
         "python": platform.python_version(),

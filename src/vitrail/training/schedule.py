@@ -1,7 +1,7 @@
-"""How the learning rate moves through a run, and how a run knows that it is over.
+"""Learning-rate schedules and run lengths.
 
-Every schedule is a pure function of one number, the share of the run that is done, so nothing about it needs saving and
-a resumed run continues at the exact rate.
+Every schedule is a pure function of one number, the share of the run that is done, so it has no state to save and a
+resumed run continues at the exact rate.
 """
 
 from collections.abc import Callable
@@ -39,12 +39,12 @@ SHAPES: dict[str, Shape] = {"cosine": cosine, "linear": linear, "constant": cons
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate by share of the run: a straight climb to `lr`, then `shape` down to `min_lr`.
+    """Learning rate by share of the run: linear warm-up to `lr`, then `shape` down to `min_lr`.
 
     Args:
-        lr: the highest rate.
-        min_lr: the rate at the end.
-        warmup: share of the run that the climb takes, in [0, 1).
+        lr: peak learning rate.
+        min_lr: final learning rate.
+        warmup: length of the warm-up as a share of the run, in [0, 1).
         shape: `cosine`, `linear` or `constant`.
 
     Example:
@@ -63,7 +63,7 @@ class Schedule:
             raise unknown("scheduler", self.shape, SHAPES)
 
     def rate(self, share: float) -> float:
-        """Return the rate where `share` of the run is done."""
+        """Return the learning rate after `share` of the run."""
         share = min(max(share, 0.0), 1.0)
         if share < self.warmup:
             return self.lr * share / self.warmup
@@ -72,18 +72,18 @@ class Schedule:
 
 
 class Length(Protocol):
-    """How long a run is."""
+    """Length of a run."""
 
     def share(self, step: int, seconds: float) -> float:
-        """Return the share of the run that the update after `step` updates and `seconds` stands for, in [0, 1]."""
+        """Return the position in the run of the update after `step` updates and `seconds`, in [0, 1]."""
         ...
 
     def done(self, step: int, seconds: float) -> float:
-        """Return the share of the run that lies behind after `step` updates and `seconds`, in [0, 1]."""
+        """Return the share of the run that is done after `step` updates and `seconds`, in [0, 1]."""
         ...
 
     def over(self, step: int, seconds: float) -> bool:
-        """Say whether the run ends after `step` updates and `seconds`."""
+        """Return whether the run ends after `step` updates and `seconds`."""
         ...
 
 
@@ -109,10 +109,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class Seconds:
-    """A run of a fixed time, of which the schedule is a function.
+    """A run of a fixed time; the schedule is a function of the time spent.
 
-    It ends on time on any machine. A resumed run goes on from the time already spent; it cannot be bit for bit the run
-    that was never stopped, because no two runs take the same time for a step.
+    It ends on time on any machine. A resumed run continues from the time already spent; it is not bit-exact, because
+    the time of a step varies.
     """
 
     budget: float

@@ -41,7 +41,7 @@ def bind_task(config: RunConfig, splits: DataSplits) -> TrainingTask:
 def build_trainer(
     config: RunConfig, world: SingleProcess, task: TrainingTask, reporter: Reporter, stop: StopRequest
 ) -> Trainer:
-    """Build the trainer of a task. `config.batch`, `config.lr` and the fields of the recipe are numbers by now."""
+    """Build the trainer of a task. `config.batch`, `config.lr` and the fields of the recipe must be resolved."""
     assert isinstance(config.batch, int) and isinstance(config.lr, int | float), "auto is resolved before"
     assert config.layer_decay is not None, "the recipe is filled in before"
     _check_share(config, world)
@@ -117,7 +117,7 @@ def build_length(config: RunConfig, steps: int) -> Length:
 
 
 def machine_facts(world: SingleProcess) -> dict[str, Any]:
-    """Return what a bit-exact repeat depends on apart from the config."""
+    """Return the facts of the machine that a bit-exact repeat depends on, apart from the config."""
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

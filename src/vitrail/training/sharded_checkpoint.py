@@ -1,8 +1,8 @@
-"""The tensors of a training state on disk: whole in one file, or in shards, a file for each process (FSDP2).
+"""Tensors of a training state on disk: one file of full tensors, or a file of shards per process (FSDP2).
 
-Both are safetensors: torch's distributed checkpoint writes the shards with its Hugging Face writer, whose headers say
-which part of which tensor they hold, so there is no pickle among them. Its reader takes either into any number of
-processes. It does not notice a shard that is missing: the manifest of the state does.
+Both are safetensors, without pickle: torch's distributed checkpoint writes the shards with its Hugging Face writer, and
+the offsets of each shard in the header. Its reader loads either into any number of processes. It does not detect a
+missing shard; the manifest of the state does.
 """
 
 import warnings
@@ -23,17 +23,17 @@ SUFFIX = ".safetensors"
 
 
 def write_whole(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors that this process holds whole into one file."""
+    """Write full tensors to one file."""
     write_tensors(folder / f"tensors{SUFFIX}", {name: value.contiguous() for name, value in tensors.items()})
 
 
 def write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write this process's shards into a file of its own, and flush it; every process takes part.
+    """Write the shards of this rank to a file of its own, and flush it; every process takes part.
 
-    What each process holds alike is written by one of them.
+    Replicated tensors are written by one rank.
 
     Raises:
-        ResourceError: the disk is full, in whichever process.
+        ResourceError: the disk is full, on any rank.
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     with full_disk(folder.parent):
@@ -44,19 +44,19 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_into(folder: Path, tensors: Mapping[str, Tensor], together: bool) -> None:
-    """Fill tensors, whole or shards, from what lies in `folder`, whole or in shards.
+    """Load tensors, full or sharded, in-place from the files of `folder`, full or sharded.
 
     Args:
-        folder: a state that was checked.
-        tensors: what to fill, by name.
+        folder: a verified state.
+        tensors: tensors to fill, by name.
         together: whether all processes of the group read at the same time, each its own shards.
 
     Raises:
-        DataError: a tensor is not there, or has another shape.
+        DataError: a tensor is missing, or has another shape.
     """
     reader = HuggingFaceStorageReader(str(folder))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # a process that reads alone means to
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # intended if one process reads alone
         try:
             load(dict(tensors), storage_reader=reader, no_dist=not together)
         except CheckpointException as error:
@@ -64,6 +64,6 @@ def read_into(folder: Path, tensors: Mapping[str, Tensor], together: bool) -> No
 
 
 def _cause(error: CheckpointException) -> BaseException:
-    """Return what went wrong in the first of the processes in which something did."""
+    """Return the exception of the first rank that failed."""
     cause, _ = next(iter(error.failures.values()))
     return cause

@@ -1,7 +1,7 @@
-"""Stopping on request: a flag that the loop looks at between two updates.
+"""Stop requests: a flag that the loop checks between two updates.
 
-The loop only reads the flag. Who sets it is another matter: the command ties it to SIGINT and SIGTERM (`on_signals`);
-a program that uses the library may set it from a thread or a button, and keeps its own signal handlers.
+The command sets it on SIGINT and SIGTERM (`on_signals`); a program that uses the library may set it from a thread or a
+button, and keeps its own signal handlers.
 """
 
 import os
@@ -12,7 +12,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """A request to stop, with the exit code that the command leaves with.
+    """A request to stop, with the exit code of the command.
 
     Example:
         >>> stop = StopRequest()
@@ -25,14 +25,14 @@ class StopRequest:
         self.code = 0
 
     def request(self, code: int = 130) -> None:
-        """Ask the run to save and stop after the update at hand."""
+        """Request the run to save and stop after the current update."""
         self.code = code
 
 
 class Interrupted(Exception):
-    """A run stopped on request after saving everything; `code` is the exit code asked for.
+    """A run stopped on request after saving everything; `code` is the requested exit code.
 
-    Not an error: the run did what it was told. `Ctrl-C` gives 130 and SIGTERM gives 143, as shells expect.
+    Not an error. `Ctrl-C` gives 130 and SIGTERM gives 143, the convention of shells.
     """
 
     def __init__(self, code: int, folder: str) -> None:
@@ -42,7 +42,7 @@ class Interrupted(Exception):
 
 @contextmanager
 def on_signals(stop: StopRequest) -> Iterator[StopRequest]:
-    """Tie `stop` to SIGINT and SIGTERM inside the block; a second signal leaves at once, without saving.
+    """Connect `stop` to SIGINT and SIGTERM inside the block; a second signal exits at once, without saving.
 
     For commands only: a library must not take over the signals of its host.
     """

@@ -1,4 +1,4 @@
-"""Training from a config: claim a folder, put the session together, run the loop, keep the result."""
+"""Training from a config: acquire a run folder, build the trainer, run the loop, evaluate the best weights."""
 
 import os
 from collections.abc import Iterator
@@ -48,13 +48,13 @@ class Summary:
         model: name of the variant.
         data: training data.
         split: split of the metrics: `test` if the data has one, else `val`.
-        metrics: metrics of the best weights there, and `loss`; None if a metric does not apply to the data.
-        validation: best value of the first metric in validation, by which the weights were chosen.
+        metrics: metrics of the best weights on it, and `loss`; None if a metric does not apply to the data.
+        validation: best value of the first metric in validation, which selects the best weights.
         best_epoch: epochs done then.
         parameters: number of weights.
         epochs: epochs done.
         steps: updates done.
-        seconds: time of training and validation, over all sessions.
+        seconds: time of training and validation, including that before a resume.
         seed: seed of the run.
         folder: the run folder.
         command: command line of the run, if there was one.
@@ -88,10 +88,10 @@ class Summary:
 def train(
     config: RunConfig, reporter: Reporter | None = None, stop: StopRequest | None = None, command: str | None = None
 ) -> Summary:
-    """Train a model as a config says, and leave a run folder.
+    """Train a model from a config, and write a run folder.
 
     Args:
-        config: what to do.
+        config: config of the run.
         reporter: receives progress; nothing is reported by default.
         stop: a request to stop that may be set from outside.
         command: the command line, for the records.
@@ -100,7 +100,7 @@ def train(
         The summary, also written to `summary.json`; the whole evaluation of the best weights is in `evaluation.json`.
 
     Raises:
-        VitrailError: something in the config cannot work; nothing is left behind.
+        VitrailError: the config cannot be run; no files are left.
         NonFiniteLoss: the loss is NaN or infinite.
         Interrupted: a stop was requested, and the run is saved.
         ResourceError: the disk is full, or the run folder is in use.
@@ -142,10 +142,10 @@ def make_run(
     stop: StopRequest,
     begun: Path | None = None,
 ) -> Trainer:
-    """Build the session.
+    """Build the trainer.
 
-    A new run finds the batch and the rate where its config says `auto`. One that has saved a state takes its weights
-    from there: the file that it began from may be gone.
+    A new run searches batch size and learning rate if they are `auto`. A resumed run loads its weights from the saved
+    state: the initial checkpoint may be gone.
     """
     if begun is None:
         config, notes = with_recipe(config)
@@ -177,12 +177,12 @@ def make_run(
         run.config = replace(run.config, lr=found, min_lr=min(config.min_lr, found))
         run.schedule = replace(run.schedule, lr=found, min_lr=run.config.min_lr)
         reporter.note(f"lr=auto found {found:.2e}.")
-    disable_malloc_trim()  # after the search for a batch, which goes by what is given back
+    disable_malloc_trim()  # after the batch-size search, which relies on trimming
     return run
 
 
 def acquire_run_dir(run: Trainer, begun: Path | None, stack: ExitStack) -> Path:
-    """Take the run folder, for this run alone; the first process does, the others learn which."""
+    """Acquire the run folder exclusively on rank 0; return its path on all ranks."""
 
     def take() -> Path:
         folder = begun or new_folder(run.config)
@@ -205,7 +205,7 @@ def finalize(run: Trainer, splits: DataSplits) -> Summary:
 def summarize(run: Trainer, splits: DataSplits) -> Summary:
     """Evaluate the best weights as they are on disk, on the test split or else on validation, and write the result.
 
-    This is the one place where the result of a run is measured: `evaluation.json` has all of it, the summary its head.
+    The result of a run is measured only here: `evaluation.json` has all of it, the summary the headline figures.
     """
     assert run.folder is not None
     config, at, kind = run.config, run.at, find_task(run.config.task)
@@ -259,7 +259,7 @@ def isolated_rng(config: RunConfig) -> Iterator[None]:
         if config.threads:
             torch.set_num_threads(config.threads)
         if config.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for deterministic cuBLAS
             torch.use_deterministic_algorithms(True)
         try:
             yield

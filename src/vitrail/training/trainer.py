@@ -1,4 +1,4 @@
-"""A run at work: the objects that the loop turns, and the books that are kept beside it."""
+"""Training state and bookkeeping: model, optimizer, data, progress, best checkpoint."""
 
 import time
 from collections.abc import Sequence
@@ -27,29 +27,29 @@ from vitrail.weights.folder import save_model
 
 @dataclass
 class Trainer:
-    """Everything that one run consists of.
+    """Training state of one run.
 
     Args:
-        config: what was asked for.
-        world: the processes.
+        config: config of the run.
+        world: the processes of the run.
         model: the model itself.
         task: loss, metrics and batches of the model.
-        metrics: metrics of a validation; the first chooses the best weights.
+        metrics: metrics of a validation; the first selects the best weights.
         wrapped: model and forward pass of the task as DDP or FSDP wraps them.
-        frozen: modules that do not learn.
-        precision: arithmetic of a forward pass, `fp32` or `bf16`.
-        optimizer: its groups hold their `scale` on the rate.
+        frozen: modules that are not trained.
+        precision: compute precision of a forward pass, `fp32` or `bf16`.
+        optimizer: its groups hold their `scale`, a factor on the learning rate.
         ema: moving average of the weights.
-        schedule: rate by share of the run.
-        length: how long the run is.
+        schedule: learning rate by share of the run.
+        length: length of the run.
         train_data: loader of training batches.
         val_data: loader of validation batches.
-        folder: the run folder, or None where nothing is to be left behind.
-        log: where steps are written.
-        reporter: who is told.
-        stop: the request to stop.
-        at: where the run stands.
-        facts: what a state notes beside the position: machine, threads.
+        folder: the run folder, or None to write no files.
+        log: log of steps and epochs.
+        reporter: receives progress.
+        stop: the stop request.
+        at: progress of the run.
+        facts: values that a state stores with the progress: machine, threads.
     """
 
     config: RunConfig
@@ -79,35 +79,35 @@ class Trainer:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Let the time of this session begin now; time spent before stays counted."""
+        """Restart the clock; time spent before a resume stays counted."""
         self._zero = time.monotonic() - self.at.seconds
         self._saved_at, self._saved_step = time.monotonic(), self.at.step
 
-    # What the loop asks.
+    # Queries of the loop.
 
     def over(self) -> bool:
-        """Say whether the run is at its end, by its length or because it no longer gets better."""
+        """Return whether the run is finished, by its length or its patience."""
         tired = self.config.patience > 0 and self.at.stale >= self.config.patience
         return tired or self.length.over(self.at.step, self.at.seconds)
 
     def validation_due(self) -> bool:
-        """Say whether the weights should be measured before the next update."""
+        """Return whether a validation is due before the next update."""
         at = self.at
         whole = at.batch == 0 and at.epoch % self.config.eval_every == 0
         return at.step > at.validated and (whole or self.over())
 
     def share(self) -> float:
-        """Return the share of the run that the next update stands for."""
+        """Return the position of the next update in the run, in [0, 1]."""
         return self.length.share(self.at.step, self.at.seconds)
 
     def arithmetic(self) -> AbstractContextManager[Any]:
-        """Return the context of a forward pass."""
+        """Return the autocast context of a forward pass."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.world.device.type, torch.bfloat16)
 
     def train_mode(self) -> None:
-        """Let the learning parts train; frozen parts stay as in evaluation."""
+        """Put the model in training mode; frozen modules stay in evaluation mode."""
         self.wrapped.train()
         for module in self.frozen:
             module.eval()
@@ -116,15 +116,15 @@ class Trainer:
         """Make all randomness of the next update a function of seed, step and rank."""
         draws = BatchRng(self.config.seed, self.at.step, np.array([self.world.rank]))
         seed = int(draws.words("step")[0] >> np.uint64(1))
-        # Not torch.manual_seed: it tells every kind of device, and formats a stack trace for each that is not there.
+        # Not torch.manual_seed: it seeds every device type, and formats a stack trace for each that is unavailable.
         torch.default_generator.manual_seed(seed)
         if self.world.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    # What the loop tells.
+    # Callbacks of the loop.
 
     def stepped(self, loss: float, rate: float, norm: float, weight: float) -> None:
-        """Count an update, write it down, tell it; then save or stop if that is due."""
+        """Count, log and report an update; then save or stop if that is due."""
         at = self.at
         at.step, at.batch, at.loss_sum, at.rate = at.step + 1, at.batch + 1, at.loss_sum + loss, rate
         row = {"step": at.step, "epoch": at.epoch, "loss": loss, "lr": rate, "grad_norm": norm}
@@ -163,7 +163,7 @@ class Trainer:
         self.reporter.epoch(row)
 
     def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
-        """Return what is larger for better metrics: the first metric, then the loss; NaN is the worst."""
+        """Return a sort key, larger for better metrics: the first metric, then the loss; NaN is the worst."""
         spec = self.metrics[0]
         value = metrics[spec.name] if spec.higher_is_better else -metrics[spec.name]
         return (value if isfinite(value) else -inf), -_finite(metrics["loss"])
@@ -175,13 +175,13 @@ class Trainer:
         self._best = self._copy(), metrics
 
     def stop_asked(self) -> bool:
-        """Say whether any process was asked to stop."""
+        """Return whether any rank has a stop request."""
         return self.world.largest([float(self.stop.code)])[0] > 0
 
-    # What is kept.
+    # Checkpoints.
 
     def save(self) -> None:
-        """Write the best weights if they are news, then the training state."""
+        """Write the best weights if they changed, then the training state."""
         if self.folder is None:
             return
         if self._best is not None:
@@ -212,14 +212,14 @@ class Trainer:
         """Save everything and leave the loop.
 
         Raises:
-            Stopped: always, with the exit code asked for.
+            Interrupted: always, with the requested exit code.
         """
         code = int(self.world.largest([float(self.stop.code)])[0])
         self.save()
         raise Interrupted(code, str(self.folder or ""))
 
     def _meet(self) -> None:
-        """Agree with the other processes on the time, and on whether to save or stop."""
+        """Synchronize the ranks on the time, and on whether to save or stop."""
         due = 0 < self.config.save_steps <= self.at.step - self._saved_step
         due |= 0 < self.config.save_seconds <= time.monotonic() - self._saved_at
         code, due, self.at.seconds = self.world.largest([float(self.stop.code), float(due), self.at.seconds])
@@ -232,22 +232,22 @@ class Trainer:
         return self.world.model_tensors(self.model)
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return what the next update changes: the tensors themselves, in tables."""
+        """Return the tensors that the next update changes (no copies), in tables."""
         return {"model": self._weights(), "optimizer": self.world.optimizer_tensors(self.model, self.optimizer)}
 
     def _copy(self) -> dict[str, Tensor]:
-        """Return a copy of the averaged weights, whole and on the CPU."""
+        """Return a copy of the averaged weights, full and on the CPU."""
         with self.ema.applied():
             return {name: value.clone() for name, value in self.world.whole_model(self.model).items()}
 
     def _write_weights(self, name: str, weights: dict[str, Tensor], metrics: dict[str, float] | None = None) -> None:
-        """Write weights as a model folder; the first process does, and has them whole."""
+        """Write weights as a model folder, on rank 0, which has the full tensors."""
         if self.folder is not None:
             place = self.folder / "weights" / name
             self.world.follow(lambda: self._export(place, weights, metrics))
 
     def _export(self, folder: Path, weights: dict[str, Tensor], metrics: dict[str, float] | None) -> None:
-        """Write a model folder around a model built without memory of its own."""
+        """Write a model folder, with a model on the meta device as the template."""
         shell: Any = self.task.meta_model()
         shell.load_state_dict(weights, assign=True)
         shell.metadata = self.task.metadata()

@@ -11,7 +11,7 @@ class TrainingWrapper(nn.Module):
     """The model of a task with the task's forward pass.
 
     Args:
-        task: what is trained.
+        task: the task to train.
     """
 
     def __init__(self, task: TrainingTask):

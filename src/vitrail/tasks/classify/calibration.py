@@ -1,4 +1,4 @@
-"""Does 90 % sure mean right nine times out of ten?"""
+"""Calibration of class probabilities: expected calibration error, NLL, Brier score and reliability diagram."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,14 @@ from vitrail.tasks.classify.scores import Scores
 
 @dataclass(frozen=True)
 class Bin:
-    """The predictions whose confidence lies in `(low, high]`.
+    """Bin of a reliability diagram: predictions with a confidence in `(low, high]`.
 
     Args:
-        low: least confidence, not included.
-        high: most confidence.
+        low: lower bound, exclusive.
+        high: upper bound, inclusive.
         count: number of predictions.
-        confidence: their mean confidence; None where there are none.
-        accuracy: share of them that is right; None where there are none.
+        confidence: mean confidence; None if the bin is empty.
+        accuracy: top-1 accuracy; None if the bin is empty.
     """
 
     low: float
@@ -29,7 +29,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How honest the confidences are.
+    """Calibration metrics of a split.
 
     Args:
         ece: expected calibration error: mean distance between confidence and accuracy over the bins, weighted by count.
@@ -47,12 +47,12 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Calibration":
-        """Read what `dataclasses.asdict` and JSON made of it."""
+        """Build from the dict of `dataclasses.asdict`, also after a JSON round trip."""
         return cls(**{**values, "bins": tuple(Bin(**each) for each in values["bins"])})
 
 
 def calibrate(scores: Scores, bins: int = 15) -> Calibration:
-    """Compare confidence with accuracy.
+    """Compute the calibration metrics of a split.
 
     Formula: ECE = Σ_b n_b / n · |accuracy_b − confidence_b|, with equal bins `(low, high]` over the confidence of the
     predicted class.
@@ -61,7 +61,7 @@ def calibrate(scores: Scores, bins: int = 15) -> Calibration:
     of bins and with small splits; compare only values of one protocol.
 
     Args:
-        scores: what was kept of each picture.
+        scores: scores of each image.
         bins: number of equal bins over 0..1.
     """
     index = np.clip(np.ceil(scores.confidence * bins).astype(int) - 1, 0, bins - 1)

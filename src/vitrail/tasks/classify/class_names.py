@@ -1,4 +1,4 @@
-"""Class names: given, of the model, of ImageNet, or numbers."""
+"""Class names: given by the user, of the model, of ImageNet, or numbers."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,13 +15,13 @@ def class_names(
 ) -> tuple[str, ...]:
     """Return a name for each class of a model.
 
-    In this order: those that are given, those that the model carries, ImageNet's for 1000 classes without names (the
-    published checkpoints have none inside), and plain numbers.
+    In this order: the given names, the names in the model, those of ImageNet for 1000 classes without names (published
+    checkpoints contain none), and plain numbers.
 
     Args:
         model: the model.
         classes: number of its classes.
-        given: names, or a text file with one a line.
+        given: names, or a text file with one per line.
 
     Raises:
         VitrailError: the number of names is not the number of classes.
@@ -39,13 +39,13 @@ def class_names(
 
 
 def _imagenet() -> tuple[str, ...]:
-    """Return the names that torchvision gives ImageNet's classes, in index order."""
+    """Return torchvision's names of the ImageNet classes, in index order."""
     weights = import_module("torchvision.models").get_weight("ViT_B_16_Weights.IMAGENET1K_V1")
     return tuple(weights.meta["categories"])
 
 
 def read_names(path: str | PathLike[str]) -> tuple[str, ...]:
-    """Read class names from a text file with one a line.
+    """Read class names from a text file with one per line.
 
     Raises:
         VitrailError: there is no such file.

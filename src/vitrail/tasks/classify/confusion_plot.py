@@ -1,4 +1,4 @@
-"""A confusion matrix to look at: shades for the cells of a small one, a picture for a large one."""
+"""Confusion matrix plots: shaded cells for few classes, a heatmap image for many."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ RIGHT, WRONG, PAPER = np.array([36, 89, 169.0]), np.array([190, 44, 66.0]), np.a
 
 
 class Cell(NamedTuple):
-    """A cell of the matrix.
+    """Cell of a confusion matrix.
 
     Args:
-        count: pictures in it.
-        share: of the pictures of its true class.
-        shade: 0 (empty) to 100, how strongly to colour it.
-        right: true on the diagonal.
+        count: number of images.
+        share: fraction of the images of its true class.
+        shade: 0 (empty) to 100, strength of its colour.
+        right: True on the diagonal.
     """
 
     count: int
@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 
 def confusion_cells(matrix: np.ndarray) -> list[list[Cell]]:
-    """Return the cells row by row, with shades that make few mistakes visible beside many hits."""
+    """Return the cells row by row, with shades that keep rare errors visible next to many hits."""
     share, shade = _shares(matrix)
     return [
         [Cell(int(n), float(share[i, j]), round(100 * float(shade[i, j])), i == j) for j, n in enumerate(row)]
@@ -36,10 +36,9 @@ def confusion_cells(matrix: np.ndarray) -> list[list[Cell]]:
 
 
 def confusion_picture(matrix: np.ndarray, side: int = 640) -> str:
-    """Return the matrix as a picture of at most `side` pixels, a `data:` address; hits blue, mistakes red.
+    """Return the matrix as a heatmap image of at most `side` pixels, a `data:` URL; hits blue, errors red.
 
-    A matrix with more classes than pixels is laid together in blocks that keep their strongest cell, so that no mistake
-    falls between two pixels.
+    A matrix with more classes than pixels is max-pooled in blocks, so that no error is lost.
     """
     _, shade = _shares(matrix)
     right = np.eye(len(matrix), dtype=bool)
@@ -59,7 +58,7 @@ def _shares(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _strongest(values: np.ndarray, block: int) -> np.ndarray:
-    """Return the largest value of each `block` by `block` square."""
+    """Max-pool with a kernel of `block` by `block`."""
     pad = -len(values) % block
     values = np.pad(values, ((0, pad), (0, pad)))
     side = len(values) // block

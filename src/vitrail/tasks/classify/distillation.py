@@ -19,7 +19,7 @@ Objective = Callable[[tuple[Tensor, Tensor], Tensor, Tensor], Tensor]
 
 
 class Supervised:
-    """Cross-entropy with the labels; of two answers, the mean of their losses.
+    """Cross-entropy with the labels; with two heads, the mean of their losses.
 
     Args:
         smoothing: label smoothing.
@@ -36,7 +36,7 @@ class Supervised:
 
 
 class Distilled:
-    """The labels' loss and a teacher's, weighted.
+    """Weighted sum of the loss of the labels and the loss of a teacher.
 
     hard: (1 - a) CE(s, y) + a CE(s', argmax t);  soft: (1 - a) CE(s, y) + a T^2 KL(softmax(t / T) || softmax(s' / T))
 
@@ -44,9 +44,9 @@ class Distilled:
 
     Args:
         smoothing: label smoothing of the labels' loss.
-        teacher: pictures as the student gets them -> the teacher's logits.
-        soft: True for the distribution, False for the decision.
-        alpha: share a of the teacher's loss.
+        teacher: maps the student's input images to the teacher's logits.
+        soft: True for soft distillation (distribution), False for hard (argmax).
+        alpha: weight a of the teacher's loss.
         temperature: T of soft distillation.
     """
 
@@ -73,14 +73,14 @@ def _hard(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 class Teacher:
-    """A trained model that answers pictures prepared for the student.
+    """Teacher model, applied to images that are preprocessed for the student.
 
-    The student's normalisation is undone and the teacher's applied; another size is reached by bilinear interpolation.
+    The student's normalisation is undone and the teacher's applied; images are resized bilinearly if the sizes differ.
 
     Args:
         model: the teacher.
-        theirs: how the teacher's pictures are prepared.
-        ours: how the student's are.
+        theirs: preprocessing of the teacher.
+        ours: preprocessing of the student.
     """
 
     def __init__(self, model: nn.Module, theirs: Preprocess, ours: Preprocess):

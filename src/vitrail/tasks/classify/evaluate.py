@@ -54,7 +54,7 @@ def evaluate_classifier(
         raise VitrailError(f"batch is {options.batch}; it must be at least 1.")
     examples, parts, started = ExampleCollector(errors=options.worst), [], perf_counter()
     classes = getattr(getattr(model, "config", None), "num_classes", None)
-    # Names that do not fit are refused before the work, if the model states its number of classes.
+    # Checked before the evaluation, if the model declares its number of classes.
     named = None if classes is None else _named(model, classes, images, options.labels)
     precision: Any = options.precision
     runner = InferenceRunner(model, len(images), precision=precision, fast=options.optimize, notify=notify)
@@ -79,7 +79,7 @@ def evaluate_classifier(
 
 
 def open_split(data: str | PathLike[str], split: str) -> PictureSet:
-    """Open the split of a data set that is to be measured.
+    """Open the split of a data set to evaluate on.
 
     Args:
         data: the name, file or folder of a data set.
@@ -96,14 +96,14 @@ def open_split(data: str | PathLike[str], split: str) -> PictureSet:
     if len(found) > 1:
         raise VitrailError(f"{data} is split into {', '.join(found)}. Evaluate one of them: --split {list(found)[-1]}.")
     [pictures] = found.values()
-    pictures.name = pictures.name.rpartition(" ")[0] or pictures.name  # the split that it went to means nothing
+    pictures.name = pictures.name.rpartition(" ")[0] or pictures.name  # without the name of an arbitrary split
     return pictures
 
 
 def _batches(
     prepare: EvalTransform, pictures: PictureSet, size: int, bad: str, gate: Event
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield the numbers and the pixels of each batch, decoded ahead in threads, in the order of the data set."""
+    """Yield indices and pixels of each batch in the order of the data set, prefetched in threads."""
 
     def read(number: int) -> tuple[int, Tensor | None]:
         try:
@@ -121,9 +121,9 @@ def _batches(
 
 
 def _named(model: nn.Module, classes: int, pictures: PictureSet, given: Any) -> tuple[tuple[str, ...], Tensor]:
-    """Return the names of the model's classes, and its class number of each picture.
+    """Return the class names of the model, and the model's class index of each image.
 
-    A model without names that has as many classes as the data takes the data's.
+    A model without names and with as many classes as the data uses the names of the data.
     """
     unnamed = given is None and getattr(model, "labels", None) is None
     from_data = unnamed and len(pictures.classes) == classes
@@ -132,7 +132,7 @@ def _named(model: nn.Module, classes: int, pictures: PictureSet, given: Any) -> 
 
 
 def _match(pictures: PictureSet, names: tuple[str, ...]) -> Tensor:
-    """Return the model's class number of each picture: classes are matched by name, so their order is free."""
+    """Return the model's class index of each image: classes are matched by name, so their order is free."""
     places = {name: i for i, name in reversed(list(enumerate(names)))}
     places |= {name: i for i, name in enumerate(pictures.classes) if names[i : i + 1] == (name,)}
     missing = [name for name, count in pictures.counts().items() if count and name not in places]

@@ -1,4 +1,4 @@
-"""The result of evaluating a classifier: one value, ready for a table, a JSON file or a report."""
+"""Result of the evaluation of a classifier, for tables, JSON files and reports."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,15 +17,15 @@ from vitrail.tasks.table import Table
 
 @dataclass(frozen=True)
 class EvaluatedImage:
-    """A picture of the split, kept to be looked at.
+    """An image of the split, kept for the report.
 
     Args:
         id: its name in the data set.
         label: the true class.
-        predicted: the class that the model said.
-        confidence: how sure it was of that.
+        predicted: the predicted class.
+        confidence: probability of the predicted class.
         loss: negative log-likelihood of the true class, in nats.
-        picture: the picture as the model saw it (after resize and crop), as a `data:` address.
+        picture: the model's input (after resize and crop) as a `data:` URL.
     """
 
     id: str
@@ -37,10 +37,10 @@ class EvaluatedImage:
 
     def __post_init__(self) -> None:
         if not self.picture.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")):
-            raise ValueError(f"{self.picture[:40]!r} is not an image")  # a page would go and fetch it
+            raise ValueError(f"{self.picture[:40]!r} is not an image")  # a page would load it from its URL
 
     def explained(self) -> ImageExample:
-        """Return it for the section of the report that explains images."""
+        """Return the image for the section of the report with explanations."""
         confidence = Markup('<span class="soft">{}</span>').format(percent(self.confidence, 0))
         if self.label == self.predicted:
             caption = Markup('<span class="tag right">right</span> <strong>{}</strong>').format(self.label)
@@ -53,30 +53,30 @@ class EvaluatedImage:
 
 @dataclass(frozen=True)
 class ClassificationEvaluation:
-    """How good a model is on one split.
+    """Evaluation of a classifier on one split.
 
     Args:
-        model: its variant.
-        parameters: number of its parameters.
+        model: name of the variant.
+        parameters: number of parameters.
         data: name of the data.
-        samples: pictures that were evaluated, each once.
+        samples: number of images; each is evaluated once.
         labels: names of the model's classes.
-        top1: share whose likeliest class is the true one, with its 95 % interval.
-        top5: share with the true class among the five likeliest; None for five classes or fewer, where it says nothing.
+        top1: top-1 accuracy, with its 95 % confidence interval.
+        top5: top-5 accuracy; None for five classes or fewer, for which it is always 1.
         macro_f1: mean F1 over the classes that occur.
         classes: precision, recall and F1 of each class.
-        confusion: `confusion[i][j]` pictures of class i were said to be of class j.
-        calibration: how honest the confidences are.
-        errors: the wrong answers with the highest loss, worst first.
-        examples: right answers, one a class.
-        seconds: time it took, with reading.
-        images_per_second: pictures a second.
-        batch: pictures that passed the model together.
-        device: where the model was.
-        precision: what it computed in.
-        image_size: side of the pictures that it saw.
-        form: `plain`, or `fast` where `vitrail.optimize`'s form answered.
-        speedup: how many times as fast as the plain form the fast one was, on the first few pictures.
+        confusion: `confusion[i][j]` is the number of images of class i predicted as class j.
+        calibration: calibration metrics.
+        errors: wrong predictions with the highest loss, worst first.
+        examples: correct predictions, one per class.
+        seconds: wall time, including data loading.
+        images_per_second: throughput.
+        batch: batch size.
+        device: device of the model.
+        precision: compute precision.
+        image_size: side of the input images.
+        form: `plain`, or `fast` if the optimized model of `vitrail.optimize` ran.
+        speedup: speedup of the optimized model over the plain one, measured on the first few images.
     """
 
     model: str
@@ -130,7 +130,7 @@ class ClassificationEvaluation:
         return [each.explained() for each in (*right, *self.errors[:4])]
 
     def facts(self) -> dict[str, str]:
-        """Return how it was measured."""
+        """Return the settings of the evaluation."""
         return {
             "data": self.data,
             "images": format_value(self.samples),
@@ -141,11 +141,11 @@ class ClassificationEvaluation:
 
     @property
     def met(self) -> tuple[ClassFigures, ...]:
-        """The classes that occur, in the truth or in the answers."""
+        """The classes that occur among labels or predictions."""
         return tuple(each for each in self.classes if each.support or each.predicted)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
-        """Return the commonest mistakes: true class, predicted class, how often."""
+        """Return the most frequent confusions: true class, predicted class, count."""
         pairs = [
             (self.labels[i], self.labels[j], n)
             for i, row in enumerate(self.confusion)
@@ -160,7 +160,7 @@ class ClassificationEvaluation:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ClassificationEvaluation":
-        """Read what `to_dict` gave."""
+        """Build from the dict of `to_dict`."""
         values = {key: value for key, value in values.items() if key not in ("format_version", "task")}
         values["top1"] = Rate(*values["top1"])
         values["top5"] = None if values["top5"] is None else Rate(*values["top5"])
@@ -173,7 +173,7 @@ class ClassificationEvaluation:
 
 
 def _plain(value: Any) -> Any:
-    """Turn the tuples of a dataclass into the lists of JSON, so that `to_dict` equals what a file gives back."""
+    """Convert the tuples of a dataclass to lists, so that `to_dict` survives a JSON round trip unchanged."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""Which pictures of a split are worth looking at: the worst errors, and one right answer a class."""
+"""Example images of a split: the worst errors, and one correct prediction per class."""
 
 from heapq import nlargest
 from typing import NamedTuple
@@ -15,7 +15,7 @@ LARGEST = 224
 
 
 class Kept(NamedTuple):
-    """A picture of the split with what was said of it."""
+    """An image of the split with its prediction."""
 
     id: str
     label: int
@@ -26,11 +26,11 @@ class Kept(NamedTuple):
 
 
 class ExampleCollector:
-    """Keeps a bounded number of pictures while a split of any size goes by.
+    """Collects a bounded number of images during an evaluation.
 
     Args:
-        errors: most wrong answers to keep; those with the highest loss stay.
-        examples: most right answers to keep; the first of each class.
+        errors: maximum number of wrong predictions; those with the highest loss are kept.
+        examples: maximum number of correct predictions; the first of each class is kept.
     """
 
     def __init__(self, errors: int = 24, examples: int = 12):
@@ -39,7 +39,7 @@ class ExampleCollector:
         self._examples: dict[int, Kept] = {}
 
     def add(self, scores: Scores, ids: list[str], pixels: Tensor) -> None:
-        """Look at a batch; `pixels` are `(B, C, Y, X)` of uint8."""
+        """Add a batch; `pixels` are `(B, C, Y, X)` of uint8."""
         for i, right in enumerate(scores.right.tolist()):
             label, loss = int(scores.label[i]), float(scores.loss[i])
             if not (self._wants_example(label) if right else self._wants_error(loss)):
@@ -59,7 +59,7 @@ class ExampleCollector:
         return room or (self.most_errors > 0 and loss > self._errors[-1].loss)
 
     def collect(self, labels: tuple[str, ...]) -> tuple[tuple[EvaluatedImage, ...], tuple[EvaluatedImage, ...]]:
-        """Return errors (worst first) and examples (by class), as values that fit in a JSON file."""
+        """Return errors (worst first) and examples (by class), ready for JSON."""
         examples = [self._examples[label] for label in sorted(self._examples)]
         errors, right = (
             tuple(
@@ -74,7 +74,7 @@ class ExampleCollector:
 
 
 def _thumbnail(pixels: Tensor) -> Image.Image:
-    """Turn `(C, Y, X)` of uint8 into a picture of at most `LARGEST` pixels a side."""
+    """Convert `(C, Y, X)` of uint8 to an image of at most `LARGEST` pixels a side."""
     planes = pixels.permute(1, 2, 0).numpy()  # (C, Y, X) -> (Y, X, C)
     picture = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes)
     picture.thumbnail((LARGEST, LARGEST))

@@ -11,14 +11,14 @@ from vitrail.shapes import Logits
 
 
 class ClassificationMetric:
-    """Top-1, top-5 and loss of a validation, as sums that processes can add up.
+    """Top-1, top-5 and loss of a validation, as sums that ranks can all-reduce.
 
     Args:
-        classes: how many there are; of five or fewer the true one is always among five, and top-5 says nothing.
-        device: where the logits will be.
+        classes: number of classes; with five or fewer top-5 is always 1, so it is left out.
+        device: device of the logits.
 
     Attributes:
-        sums: pictures, loss, top-1 hits, top-5 hits; float64, so counts stay exact.
+        sums: images, loss, top-1 hits, top-5 hits; float64, so counts stay exact.
 
     Example:
         >>> logits, labels = torch.tensor([[0.0, 2.0], [3.0, 1.0]]), torch.tensor([1, 1])
@@ -41,11 +41,11 @@ class ClassificationMetric:
         self.sums += torch.stack([count, losses, hits[:, 0].sum().double(), hits.sum().double()])
 
     def sync(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
-        """Add up the sums of all ranks."""
+        """All-reduce the sums."""
         self.sums = all_reduce_sum(self.sums)
 
     def compute(self) -> dict[str, float]:
-        """Return `loss`, `top1` and, of more than five classes, `top5`, each a mean over the pictures."""
+        """Return `loss`, `top1` and, with more than five classes, `top5`, each a mean over the images."""
         count, loss, top1, top5 = self.sums.tolist()
         metrics = {"loss": loss / count, "top1": top1 / count}
         return {**metrics, "top5": top5 / count} if self.classes > 5 else metrics

@@ -52,13 +52,13 @@ class ClassPredictor:
         self.given = read_names(names) if isinstance(names, str) or hasattr(names, "__fspath__") else names
         self.names: tuple[str, ...] = ()
         classes = getattr(getattr(model, "config", None), "num_classes", None)
-        if classes:  # names that do not fit are refused before the work, if the model states its number of classes
+        if classes:  # checked before any work, if the model declares its number of classes
             self.names = class_names(model, classes, self.given)
         kept = range(1, options.top + 1)
         self.csv_columns = tuple(f"{name}_{i}" for i in kept for name in ("label", "probability"))
 
     def job(self) -> list[Any]:
-        """Return what decides the predictions beside the weights."""
+        """Return the options that determine the predictions, apart from the weights."""
         names = self.given or getattr(self.model, "labels", None)
         labels = None if names is None else list(names)
         return [self.model.preprocess.to_dict(), labels, self.options.top, self.options.draft]

@@ -7,7 +7,7 @@ from vitrail.tasks.svg_chart import draw_line, draw_rect, draw_svg, draw_tick
 
 
 def reliability_chart(bins: Sequence[Bin]) -> str:
-    """Draw accuracy against confidence: bars on the diagonal are honest; below, how many predictions each bin holds."""
+    """Draw accuracy against confidence: bars on the diagonal are well calibrated; below, the size of each bin."""
     size, left, top, strip = 250, 52, 12, 46
     total, most = sum(each.count for each in bins), max((each.count for each in bins), default=0)
     floor_y = top + size + 24 + strip

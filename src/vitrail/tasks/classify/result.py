@@ -1,4 +1,4 @@
-"""What a model says of one picture: the result type of classification."""
+"""Result type of classification: the likeliest classes of an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ _PAPER, _INK, _BAR, _TRACK = "#ffffff", "#1d232b", "#2f6db3", "#e6eaef"
 
 @dataclass(frozen=True)
 class Classification:
-    """The likeliest classes of one picture, best first; or why there is none.
+    """The likeliest classes of one image, best first; or the reason why there are none.
 
     Args:
-        path: the picture's file, or the name it was given.
+        path: file of the image, or its given name.
         labels: names of the classes.
         probabilities: their probabilities. They sum to one only over all classes.
-        indices: their places in the model's output.
-        error: why the picture could not be read; the other fields are then empty.
-        picture: the picture itself, where it came from memory and not from a file.
-        form: which form of the model answered, in which precision, and why; empty where nobody said.
+        indices: their indices in the model's output.
+        error: reason why the image could not be read; the other fields are then empty.
+        picture: the image itself, if it came from memory and not from a file.
+        form: implementation and precision that ran, with the reason; empty if unknown.
 
     Example:
         >>> cat = Classification("cat.jpg", ("tabby", "lynx"), (0.9, 0.1), (281, 287))
@@ -49,7 +49,7 @@ class Classification:
         """Name of the likeliest class.
 
         Raises:
-            DataError: the picture could not be read.
+            DataError: the image could not be read.
         """
         return self._answer().labels[0]
 
@@ -59,7 +59,7 @@ class Classification:
         return self._answer().probabilities[0]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """Return the `k` likeliest classes that were kept, with their probabilities, best first."""
+        """Return the `k` likeliest of the kept classes with their probabilities, best first."""
         answer = self._answer()
         return list(zip(answer.labels[:k], answer.probabilities[:k], strict=True))
 
@@ -77,11 +77,11 @@ class Classification:
         return {"path": self.path, "label": self.label, "probability": round(self.probability, 6), "top": best}
 
     def draw(self, k: int = 3, width: int = 480) -> Image.Image:
-        """Return the picture over its `k` likeliest classes, each with a bar of its probability.
+        """Return the image above its `k` likeliest classes, each with a bar of its probability.
 
         Args:
-            k: how many classes to show.
-            width: width of the drawing in pixels; the picture is scaled to it.
+            k: number of classes to show.
+            width: width of the drawing in pixels; the image is scaled to it.
         """
         best = self.top(k)
         picture = self.picture.convert("RGB") if self.picture is not None else open_image(self.path)
@@ -113,13 +113,13 @@ class Classification:
 
 
 def classify(logits: Tensor, names: Sequence[str], labels: Sequence[str], top: int = 5) -> list[Classification]:
-    """Turn logits `(B, K)` into one result a picture.
+    """Convert logits `(B, K)` to one result per image.
 
     Args:
-        logits: one row a picture.
-        names: what to call the pictures.
+        logits: one row per image.
+        names: names of the images.
         labels: names of the K classes.
-        top: how many classes to keep.
+        top: number of classes to keep.
     """
     best = logits.detach().float().softmax(dim=1).cpu().topk(min(top, logits.shape[1]), dim=1)
     rows = zip(names, best.values.tolist(), best.indices.tolist(), strict=True)
@@ -130,10 +130,10 @@ def classify(logits: Tensor, names: Sequence[str], labels: Sequence[str], top: i
 
 
 def check_finite(logits: Tensor, names: Sequence[str]) -> None:
-    """Refuse scores that mean nothing.
+    """Check that logits are finite.
 
     Raises:
-        DataError: a score is not a finite number; the message names the first such picture.
+        DataError: a logit is NaN or infinite; the message names the first such image.
     """
     bad = ~torch.isfinite(logits).all(dim=1)
     if bad.any():

@@ -1,7 +1,7 @@
-"""What is counted for each picture, and what a whole split then says.
+"""Scores of each image, and metrics of a split.
 
-Scores are turned into a few numbers a picture at once and dropped, so an evaluation needs the same memory for a hundred
-classes as for ten thousand.
+Logits are reduced to a few numbers per image at once and dropped, so the memory of an evaluation does not grow with the
+number of classes.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from vitrail.tasks.confidence_interval import Rate, f1_interval, wilson
 
 @dataclass(frozen=True)
 class Scores:
-    """What is kept of a batch's logits: one number a picture in each field, `(B,)`.
+    """Scores of a batch: one number per image in each field, `(B,)`.
 
     Args:
         label: the true class.
         predicted: the class with the largest logit; the first of equal ones.
         confidence: probability of the predicted class.
-        rank: number of classes that come before the true one; 0 is right.
+        rank: number of classes ranked above the true one; 0 is correct.
         loss: negative log-likelihood of the true class.
         brier: squared distance between the probabilities and the one-hot truth, 0 to 2.
     """
@@ -38,19 +38,19 @@ class Scores:
 
     @property
     def right(self) -> np.ndarray:
-        """Where the prediction is the truth."""
+        """Mask of the correct predictions."""
         return self.predicted == self.label
 
     @classmethod
     def concatenate(cls, parts: Sequence["Scores"]) -> "Scores":
-        """Put the batches of a split one after the other."""
+        """Concatenate the batches of a split."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
 def score(logits: Tensor, labels: Tensor) -> Scores:
-    """Reduce logits `(B, K)` to what is kept of them.
+    """Reduce logits `(B, K)` to scores.
 
-    Computed in float64, so that neither bf16 logits nor the size of a batch shows in a loss of 1e-7. Among equal logits
+    Computed in float64, so that neither bf16 logits nor the batch size changes a loss of 1e-7. Among equal logits
     the lower class comes first, as in argmax; `rank == 0` and `predicted == label` always agree.
     """
     log_p = logits.detach().to("cpu", torch.float64).log_softmax(dim=1)
@@ -66,14 +66,14 @@ def score(logits: Tensor, labels: Tensor) -> Scores:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is found.
+    """Metrics of one class.
 
     Args:
-        label: its name.
-        support: pictures that are of it.
-        predicted: pictures that were said to be of it.
-        precision: share of those said to be of it that are.
-        recall: share of those that are of it that were found.
+        label: name of the class.
+        support: number of images of the class.
+        predicted: number of images predicted as the class.
+        precision: fraction of the predicted images that are of the class.
+        recall: fraction of the images of the class that are predicted as it.
         f1: harmonic mean of the two.
     """
 
@@ -86,18 +86,18 @@ class ClassFigures:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ClassFigures":
-        """Read what `dataclasses.asdict` and JSON made of it."""
+        """Build from the dict of `dataclasses.asdict`, also after a JSON round trip."""
         rates = {name: Rate(*values[name]) for name in ("precision", "recall", "f1")}
         return cls(**{**values, **rates})
 
 
 def count_confusions(scores: Scores, classes: int) -> np.ndarray:
-    """Return the confusion matrix `(K, K)`: a row a true class, a column a predicted one."""
+    """Return the confusion matrix `(K, K)`: rows are true classes, columns predicted ones."""
     return confusion_matrix(scores.label, scores.predicted, labels=np.arange(classes))
 
 
 def class_figures(confusion: np.ndarray, labels: Sequence[str]) -> tuple[ClassFigures, ...]:
-    """Return the figures of each class with their intervals; a share of nothing is None, not 0."""
+    """Return the metrics of each class with confidence intervals; a ratio over zero images is None, not 0."""
     hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     return tuple(
         ClassFigures(label, s, p, wilson(h, p), wilson(h, s), f1_interval(h, s + p - 2 * h))
@@ -106,10 +106,10 @@ def class_figures(confusion: np.ndarray, labels: Sequence[str]) -> tuple[ClassFi
 
 
 def macro_f1(classes: Sequence[ClassFigures]) -> float:
-    """Return the plain mean of F1 over the classes that occur in the truth."""
+    """Return the unweighted mean of F1 over the classes that occur in the truth."""
     return float(np.mean([each.f1.value or 0.0 for each in classes if each.support]))
 
 
 def top(scores: Scores, k: int) -> Rate:
-    """Return the share of pictures whose true class is among the first `k`, with its interval."""
+    """Return the top-`k` accuracy with its confidence interval."""
     return wilson(int((scores.rank < k).sum()), len(scores.rank))

@@ -1,4 +1,4 @@
-"""What the report shows of an evaluation: headline figures, and a section for each template of this folder."""
+"""Report of an evaluation: headline figures, and a section for each template of this folder."""
 
 from functools import cache
 from math import floor, log
@@ -72,7 +72,7 @@ def _environment() -> Environment:
 
 
 def _confusion(evaluation: "ClassificationEvaluation") -> dict[str, Any]:
-    """Return the confusion matrix as a table where it can be read, else as a picture; and its commonest mistakes."""
+    """Return the confusion matrix as a table if it is small, else as an image; and the most frequent confusions."""
     met = [i for i, each in enumerate(evaluation.classes) if each.support or each.predicted]
     matrix = np.array(evaluation.confusion)[np.ix_(met, met)]
     small = len(met) <= MOST_CELLS
@@ -85,12 +85,12 @@ def _confusion(evaluation: "ClassificationEvaluation") -> dict[str, Any]:
 
 
 def _weakest(evaluation: "ClassificationEvaluation") -> list[ClassFigures]:
-    """Return the classes of the table: all of them in order, or of many the ones that are found worst."""
+    """Return the classes of the table: all in order, or if there are many those with the lowest F1."""
     if len(evaluation.met) <= MOST_ROWS:
         return list(evaluation.met)
     return sorted(evaluation.met, key=lambda each: each.f1.value or 0.0)[:MOST_ROWS]
 
 
 def _floor(evaluation: "ClassificationEvaluation") -> float:
-    """Return where the axis of the F1 intervals begins: the tenth below all of them."""
+    """Return the lower limit of the F1 axis: the next tenth below all intervals."""
     return floor(10 * min((each.f1.low for each in evaluation.classes if each.f1.value is not None), default=0.0)) / 10

@@ -1,4 +1,4 @@
-"""An evaluation in sentences and tables."""
+"""Text summary and tables of an evaluation."""
 
 from typing import TYPE_CHECKING
 
@@ -40,11 +40,11 @@ def summary_text(evaluation: "ClassificationEvaluation") -> str:
 
 
 def evaluation_tables(evaluation: "ClassificationEvaluation", rows: int) -> list[Table]:
-    """Return the figures, the classes with the lowest F1, and the commonest mistakes.
+    """Return the figures, the classes with the lowest F1, and the most frequent confusions.
 
     Args:
         evaluation: the evaluation.
-        rows: most classes in their table.
+        rows: maximum number of classes in their table.
     """
     found = sorted(evaluation.met, key=lambda each: 2.0 if each.f1.value is None else each.f1.value)
     more = len(found) - rows

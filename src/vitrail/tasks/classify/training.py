@@ -95,7 +95,7 @@ class ClassificationTraining:
         return {"labels": self.splits.classes}
 
     def meta_model(self) -> nn.Module:
-        """Return the classifier without memory for its weights."""
+        """Return the classifier on the meta device."""
         with torch.device("meta"):
             shell: Any = find(self.model.variant).build(self.model.config)  # pyright: ignore
         shell.variant, shell.config = self.model.variant, self.model.config
@@ -118,7 +118,7 @@ def build_classifier(options: TrainOptions, run: RunSpec, splits: Splits) -> nn.
 
 
 def adapt_preprocess(preprocess: Preprocess, channels: int, splits: Splits) -> Preprocess:
-    """Adapt a variant's preprocessing to grayscale images, and to small ones, whose border is not to be cropped."""
+    """Adapt a variant's preprocessing to grayscale images, and to small ones, which are not cropped."""
     if preprocess.channels != channels:
         mean, std = (sum(values) / len(values) for values in (preprocess.mean, preprocess.std))
         preprocess = replace(preprocess, mean=(mean,) * channels, std=(std,) * channels)
