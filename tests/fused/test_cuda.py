@@ -43,7 +43,7 @@ def test_every_architecture_answers_the_same(name: str) -> None:
     model, tape = small(name), Tape()
     fast = optimize_for_cuda(model, torch.float32, tape.record)
     with torch.inference_mode():
-        for side in (64, 64, 64, 60):
+        for side in (64, 64, 64, *([60] if SMALL[name].any_size else [])):
             images = torch.randn(2, 3, side, 64)
             assert relative(fast(images), model(images)) < 1e-5
     assert tape.recorded == [(2, 3, 64, 64)] and tape.replayed == 2

@@ -121,7 +121,7 @@ def test_the_page_of_the_operators(small_operators, tmp_path, capsys):
     assert (tmp_path / f"operators-{date.today().isoformat()}.md").read_text() == page.rstrip() + "\n"
     assert len(re.findall("^## ", page, re.MULTILINE)) == 4 and "- Processor: " in page
     measured = [row for row in rows(page) if row[4] not in ("", "error") and "no bias" not in row[1]]
-    assert {row[1] for row in measured} >= {"vitrail parts", "torch SDPA", "vitrail tiles", "unfold"}
+    assert {row[1] for row in measured} >= {"vitrail parts", "torch SDPA", "vitrail tiled_sdpa", "unfold"}
     assert "vitrail native" in page  # measured, or listed with why not
     assert max(float(row[4]) for row in measured) < 5e-2
     shapes = {

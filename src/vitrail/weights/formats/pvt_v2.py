@@ -82,7 +82,7 @@ def _config(c: Any) -> dict[str, Any]:
         "patch_sizes": [7, *[3] * later],
         "strides": [4, *[2] * later],
         "num_attention_heads": list(c.num_heads),
-        "mlp_ratios": list(c.mlp_ratios),
+        "mlp_ratios": whole_ratios(c.mlp_ratios),
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-6,
         "qkv_bias": True,
