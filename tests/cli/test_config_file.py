@@ -43,7 +43,7 @@ def test_json_says_the_same(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_word_may_mend_what_the_file_alone_would_break(file: Path) -> None:
-    file.write_text("data: digits\nmin_lr: 0.01\n")  # above the default rate
+    file.write_text("data: digits\nlr: 0.001\nmin_lr: 0.01\n")
     with pytest.raises(VitrailError, match="swap them"):
         asked(file)
     assert asked(file, "lr=0.1").min_lr == 0.01
@@ -65,15 +65,20 @@ def test_the_folder_that_a_file_of_ones_own_asks_for_is_taken(file: Path) -> Non
 
 def test_a_run_goes_on_as_it_was_begun_but_for_what_is_given(run: Any, tmp_path: Path) -> None:
     """Also where what is given happens to be a default."""
-    write_config(tmp_path, TrainConfig(data="digits", lr=0.01, parallel="fsdp", save_seconds=5.0, workers=2))
+    write_config(
+        tmp_path,
+        TrainConfig(data="digits", model="vit_tiny_patch16_224", lr=0.01, parallel="fsdp", save_seconds=5.0, workers=2),
+    )
     again = parse("train", verb_class("train"), ["--resume", str(tmp_path), "--parallel", "ddp", "save_seconds=60"])
     assert (again.data, again.lr, again.parallel, again.save_seconds, again.workers) == ("digits", 0.01, "ddp", 60.0, 2)
     assert "begun with lr=0.01; it cannot go on with lr=0.001" in run("train", "--resume", str(tmp_path), "lr=1e-3").err
-    assert "leave --out out" in run("train", "--resume", str(tmp_path), "--out", "elsewhere").err
+    assert "remove --out" in run("train", "--resume", str(tmp_path), "--out", "elsewhere").err
 
 
 def test_a_resumed_run_may_be_carried_out_otherwise(tmp_path: Path) -> None:
-    begun = TrainConfig(data="digits", parallel="fsdp", save_seconds=5.0, workers=2, out=str(tmp_path))
+    begun = TrainConfig(
+        data="digits", model="vit_tiny_patch16_224", parallel="fsdp", save_seconds=5.0, workers=2, out=str(tmp_path)
+    )
     write_config(tmp_path, begun)
     config, folder = settle_config(replace(begun, resume="auto", parallel="ddp", save_seconds=60.0))
     assert (config.parallel, config.save_seconds, config.workers, folder) == ("ddp", 60.0, 2, tmp_path)
@@ -87,10 +92,10 @@ def test_a_resumed_run_may_be_carried_out_otherwise(tmp_path: Path) -> None:
         ("epocs: 3", "Unknown training option 'epocs'. Did you mean: epochs?"),
         ("weight-decay: 3", "Did you mean: weight_decay"),
         ("config: other.yaml", "Unknown training option 'config'"),
-        ("epochs: ten", "epochs is 'ten'; a whole number is needed."),
-        ("epochs: 2.5", "epochs is 2.5; a whole number is needed."),
-        ("epochs: yes", "epochs is True; a whole number is needed."),
-        ("lr: fast", "lr is 'fast'; a number or auto is needed."),
+        ("epochs: ten", "epochs is 'ten'; a whole number or nothing (null) is needed."),
+        ("epochs: 2.5", "epochs is 2.5; a whole number or nothing (null) is needed."),
+        ("epochs: yes", "epochs is True; a whole number or nothing (null) is needed."),
+        ("lr: fast", "lr is 'fast'; a number or auto or nothing (null) is needed."),
         ("batch: many", "batch is 'many'; a whole number or auto or nothing (null) is needed."),
         ("compile: 1", "compile is 1; true or false is needed."),
         ("flip: off", "flip is False; a number or nothing (null) is needed."),

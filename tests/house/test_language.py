@@ -37,14 +37,7 @@ ROOMS = (
 )
 """Rooms that meet the limit; a room joins once it does, and none leaves."""
 
-SAME_NAME = {
-    "Batch": "protocol of every task; `data.loading.Batch` is that of images",
-    "EvaluateOptions": "options of every task; classification extends them",
-    "Loader": "protocol of every task; `data.loading.Loader` implements it",
-    "PredictOptions": "options of every task; classification extends them",
-    "Section": "section of any report; `explain.html_page.Section` is one of the explain page",
-    "Splits": "protocol of every task; `data.datasets.Splits` implements it",
-}
+SAME_NAME: dict[str, str] = {}
 """Public class names defined twice, with the reason."""
 
 

@@ -91,7 +91,7 @@ def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.Capt
     assert out.read_bytes() == whole
     capsys.readouterr()
     assert main([*words, "--precision", "fp32"]) == 2
-    assert "holds answers computed in bf16, and --precision is fp32" in capsys.readouterr().err
+    assert "holds predictions computed in bf16, and --precision is fp32" in capsys.readouterr().err
     assert main([*words, "--draft"]) == 2
     assert "other options that change predictions" in capsys.readouterr().err
 

@@ -24,6 +24,7 @@ from vitrail.lab.run_folder import Run, read_run, train_command
 from vitrail.tasks.classify.confusion_plot import confusion_cells, confusion_picture
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.data_url import decode
+from vitrail.tasks.evaluation_file import save_evaluation
 from vitrail.training.config import TrainConfig
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -91,7 +92,7 @@ def run(tiny: torch.nn.Module, evaluated: ClassificationEvaluation, tmp_path: Pa
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "summary.json").write_text(json.dumps({"top1": 0.5, "seconds": 71, "parameters": 5}))
     (folder / "env.json").write_text(json.dumps({"cores": 2, "command": "vitrail train digits --epochs 3"}))
-    evaluated.save(folder / "evaluation.json")
+    save_evaluation(evaluated, folder / "evaluation.json")
     return folder
 
 
@@ -129,7 +130,7 @@ def test_names_cannot_speak_html(run: Path, evaluated: ClassificationEvaluation)
     shown = [replace(each, id=EVIL, label=EVIL, predicted=EVIL) for each in evaluated.errors]
     classes = (replace(evaluated.classes[0], label=EVIL), *evaluated.classes[1:])
     evil = replace(evaluated, model=EVIL, data=EVIL, device=EVIL, labels=labels, errors=tuple(shown), classes=classes)
-    evil.save(run / "evaluation.json")
+    save_evaluation(evil, run / "evaluation.json")
     (run / "config.yaml").write_text(yaml.safe_dump({"data": EVIL, EVIL: EVIL}))
     (run / "env.json").write_text(json.dumps({EVIL: EVIL, "command": EVIL}))
     html = render(replace(read_run(run), name=EVIL))
@@ -154,7 +155,7 @@ def test_a_model_of_a_thousand_classes(tmp_path: Path) -> None:
     model.labels = tuple(f"class number {i} with a long name" for i in range(k))
     model.forward = lambda images: torch.from_numpy(rng.normal(size=(len(images), k)))  # type: ignore[method-assign]
     data = grey_set([9] * 300, rng.integers(0, k, 300).tolist(), classes=model.labels)
-    evaluate(model, data).save(tmp_path / "evaluation.json")
+    save_evaluation(evaluate(model, data), tmp_path / "evaluation.json")
     path = write_report(tmp_path)
     page = Page(path.read_text(encoding="utf-8"))
     assert path.stat().st_size < 1_000_000

@@ -20,6 +20,7 @@ from vitrail.training.config import TrainConfig
 from vitrail.training.distributed import SingleProcess
 from vitrail.training.log import read_log
 from vitrail.training.loop import NonFiniteLoss, fit, validate
+from vitrail.training.recipe import with_recipe
 from vitrail.training.reporters import NullReporter
 from vitrail.training.schedule import Schedule, Steps
 from vitrail.training.setup import bind_task, build_trainer, open_data
@@ -31,6 +32,7 @@ Make = Callable[..., TrainConfig]
 
 
 def session(config: TrainConfig, **changes: Any) -> Trainer:
+    config, _ = with_recipe(config)
     splits = open_data(config)
     world = SingleProcess(torch.device("cpu"))
     run = build_trainer(config, world, bind_task(config, splits), NullReporter(), StopRequest())

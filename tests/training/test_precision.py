@@ -25,7 +25,7 @@ WITH, WITHOUT = ("avx2", "avx512f", "avx512_bf16"), ("avx2", "avx512f")
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, *sets: str) -> None:
-    monkeypatch.setattr(room, "instructions", lambda: sets)
+    monkeypatch.setattr(room, "cpu_features", lambda: sets)
 
 
 @pytest.mark.parametrize(

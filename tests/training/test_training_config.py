@@ -9,6 +9,7 @@ import pytest
 
 from vitrail.data.augment import AUGMENTS
 from vitrail.errors import VitrailError
+from vitrail.tasks.classify import options
 from vitrail.training.config import _CHOICES, RUNTIME, TrainConfig
 
 
@@ -40,7 +41,7 @@ from vitrail.training.config import _CHOICES, RUNTIME, TrainConfig
 )
 def test_impossible_values_are_refused_with_a_cure(name: str, value: Any, said: str) -> None:
     with pytest.raises(VitrailError, match=said) as caught:
-        TrainConfig(**{name: value})
+        TrainConfig(**{"epochs": 100, "lr": 1e-3, name: value})
     assert len(str(caught.value).splitlines()) <= 6
 
 
@@ -58,7 +59,8 @@ def test_choices_are_those_of_the_types_and_of_the_data_room() -> None:
     for name, choices in _CHOICES.items():
         if get_args(hints[name]):
             assert get_args(hints[name]) == choices, name
-    assert set(_CHOICES["augment"]) == {"auto", *AUGMENTS}
+    assert set(options.AUGMENTS) == {"auto", *AUGMENTS}
+    assert get_args(get_type_hints(options.TrainOptions)["augment"]) == options.AUGMENTS
 
 
 def test_runtime_fields_exist() -> None:

@@ -17,6 +17,7 @@ from vitrail.training.dry_run import dry_run
 from vitrail.training.host_memory import available, peak_of, resident, trim_on_free
 from vitrail.training.probe import try_step, untouched
 from vitrail.training.rate_finder import HIGHEST, LOWEST, below_the_least, find_rate, smooth
+from vitrail.training.recipe import with_recipe
 from vitrail.training.reporters import NullReporter
 from vitrail.training.setup import bind_task, build_trainer, default_batch_size, open_data
 from vitrail.training.signals import StopRequest
@@ -28,6 +29,7 @@ CPU = torch.device("cpu")
 
 
 def session(config: TrainConfig) -> Trainer:
+    config, _ = with_recipe(config)
     splits = open_data(config)
     return build_trainer(config, SingleProcess(CPU), bind_task(config, splits), NullReporter(), StopRequest())
 

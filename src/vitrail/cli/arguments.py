@@ -15,7 +15,7 @@ from textwrap import dedent, indent
 from typing import Any
 
 from vitrail.cli.flags import Arity, Flag, flags_of
-from vitrail.cli.help_format import as_shown, in_sections
+from vitrail.cli.help_format import SECTIONED, as_shown, in_sections
 from vitrail.cli.usage_errors import plainer
 from vitrail.errors import VitrailError, unknown
 from vitrail.tasks.options import SECTIONS
@@ -107,7 +107,9 @@ def _tyro(verb: str, cls: Any, words: list[str], default: Any = None) -> Any:
     import tyro
 
     start = {} if default is None else {"default": default}
-    names = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.OmitArgPrefixes)
+    names: tuple[Any, ...] = (tyro.conf.PositionalMetavarFromFieldName,)
+    if hasattr(cls, SECTIONED):
+        names += (tyro.conf.OmitArgPrefixes,)  # sections of the help are no part of a flag's name
     return tyro.cli(cls, prog=f"vitrail {verb}", args=words, config=names, **start)
 
 

@@ -8,6 +8,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+SECTIONED = "in_sections"
+"""Mark of a class whose nested dataclasses are sections."""
+
 _WORDS = {str: "TEXT", int: "INT", float: "FLOAT", Path: "PATH"}
 
 
@@ -59,6 +62,7 @@ def in_sections(cls: Any, order: Collection[str]) -> Any:
         parts.append((f"section_{name}", Annotated[part, _title(name)], field(default_factory=part)))
     whole = make_dataclass(cls.__name__, parts, frozen=True)
     whole.__doc__ = cls.__doc__
+    setattr(whole, SECTIONED, True)
     return whole
 
 
@@ -73,8 +77,8 @@ def field_docs(cls: Any) -> dict[str, str]:
 
     Example:
         >>> from vitrail.training.config import TrainConfig
-        >>> field_docs(TrainConfig)["epochs"], field_docs(TrainConfig)["mixup"]
-        ('Passes over the training data.', 'Alpha of mixup; 0 is off.')
+        >>> field_docs(TrainConfig)["min_lr"], field_docs(TrainConfig)["mixup"]
+        ('Final learning rate.', 'Alpha of mixup; 0 is off.')
     """
     found: dict[str, str] = {}
     for base in cls.__mro__:

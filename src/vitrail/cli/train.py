@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from itertools import pairwise
@@ -35,7 +36,7 @@ def bind(words: Sequence[str]) -> type:
     for path in (named(words, "config"), named(words, "resume")):
         if path and path != "auto":
             file = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
-            if file.is_file():
+            with suppress(VitrailError):  # `defaults` names the fault of a file that cannot be read
                 return train_class(read_task(file))
     return train_class(DEFAULT)
 

@@ -34,8 +34,9 @@ class PredictionOptions(Options):
 
     batch: int = 32
     """Inputs in a batch; predictions do not depend on it."""
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "fp32"
-    """Compute precision."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] | None = None
+    """Compute precision; default fp32, or that of the interrupted job. auto is bf16 in the optimized model if that is
+    faster here, else fp32; int8 is taken if it is faster and agrees on the first inputs, else auto is."""
     optimize: bool = True
     """Allow the optimized model if it is faster here and agrees on the first inputs."""
 

@@ -61,7 +61,7 @@ def typed(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         >>> typed(TrainConfig, {"epochs": "ten"})
         Traceback (most recent call last):
         ...
-        vitrail.errors.VitrailError: epochs is 'ten'; a whole number is needed.
+        vitrail.errors.VitrailError: epochs is 'ten'; a whole number or nothing (null) is needed.
     """
     kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
     for name in values:

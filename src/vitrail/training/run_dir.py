@@ -51,10 +51,14 @@ def settle_config(config: RunConfig) -> tuple[RunConfig, Path | None]:
     return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
 
 
+_FILLED_IN = ("batch", "epochs", "lr", "layer_decay", "warmup")
+"""Fields whose default depends on weights and data; a run's own config has their values."""
+
+
 def _refuse_changes(config: RunConfig, stored: RunConfig, names: set[str]) -> None:
     for name in sorted(names):
         was, now = getattr(stored, name, None), getattr(config, name)
-        open_choice = now == "auto" or (name == "batch" and now is None)
+        open_choice = now == "auto" or (name in _FILLED_IN and now is None)
         if was != now and not open_choice:
             raise VitrailError(
                 f"This run was begun with {name}={was}; it cannot go on with {name}={now}.\n"

@@ -45,15 +45,15 @@ class ClassPredictor:
         self.model, self.options = model, options
         self.prepare = EvalTransform(model.preprocess, best_pixels(count))
         self.draft_side = reduced_side(model.preprocess) if options.draft else None
-        precision: Any = options.precision or "fp32"
-        self.runner = InferenceRunner(model, count, precision=precision, fast=options.optimize, notify=notify)
-        self.gate = self.runner.gate
         names: Any = options.labels  # a path, or the names themselves
         self.given = read_names(names) if isinstance(names, str) or hasattr(names, "__fspath__") else names
         self.names: tuple[str, ...] = ()
         classes = getattr(getattr(model, "config", None), "num_classes", None)
         if classes:  # checked before any work, if the model declares its number of classes
             self.names = class_names(model, classes, self.given)
+        precision: Any = options.precision or "fp32"
+        self.runner = InferenceRunner(model, count, precision=precision, fast=options.optimize, notify=notify)
+        self.gate = self.runner.gate
         kept = range(1, options.top + 1)
         self.csv_columns = tuple(f"{name}_{i}" for i in kept for name in ("label", "probability"))
 
