@@ -14,6 +14,19 @@ PATCHES = "backbone.embedding.patches"
 ENTRY = "backbone.stages.{s+1}.entry"
 
 
+def whole_ratios(ratios: tuple[float, ...]) -> list[int]:
+    """Return MLP ratios as transformers' config holds them, which takes whole numbers only.
+
+    Raises:
+        VitrailError: a ratio is not whole.
+    """
+    if any(ratio != int(ratio) for ratio in ratios):
+        raise VitrailError(
+            f"transformers' PVT takes whole mlp_ratios, got {ratios}. Write for timm or official instead."
+        )
+    return [int(ratio) for ratio in ratios]
+
+
 def official_blocks(theirs: str, ours: str = BLOCK) -> tuple[Rule, ...]:
     """Return the rules of blocks in the names of the authors of PVT and Twins."""
     mixer = ours + ".token_mixer"

@@ -12,6 +12,7 @@ from vitrail.weights.formats.pvt import (
     huggingface_blocks,
     official_blocks,
     states,
+    whole_ratios,
 )
 from vitrail.weights.keymap import Format, Rule
 
