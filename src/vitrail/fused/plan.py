@@ -9,6 +9,7 @@ from vitrail.fused.conversion import libraries_of
 from vitrail.fused.conversions import CONVERSIONS
 from vitrail.fused.table import conversions
 from vitrail.native.cpu_features import computes_bf16
+from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
@@ -16,6 +17,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Compute dtype of a precision; `int8` computes all but its int8 GEMMs as `auto` does."""
 
 PRECISIONS = ("auto", *DTYPES, "int8")
+
+PLAIN_LIBRARIES = {CosineWindowAttention: ("window_gradient",)}
+"""Native libraries that a mixer calls although it has no fused form: its kernel is compiled."""
 
 
 class OptimizePlan(NamedTuple):
@@ -40,7 +44,9 @@ class OptimizePlan(NamedTuple):
 
     def libraries(self, model: nn.Module) -> list[str]:
         """Return the native libraries that a model needs, whether or not this machine can run them."""
-        return libraries_of(model, [CONVERSIONS, *map(conversions, self.targets)])
+        fused = libraries_of(model, [CONVERSIONS, *map(conversions, self.targets)])
+        plain = {name for module in model.modules() for name in PLAIN_LIBRARIES.get(type(module), ())}
+        return [*fused, *sorted(plain - set(fused))]
 
     def without_int8(self) -> "OptimizePlan":
         """Return the plan for a machine without int8 GEMMs."""

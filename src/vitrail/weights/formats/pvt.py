@@ -111,6 +111,7 @@ def _config(c: Any) -> dict[str, Any]:
         "strides": [4, *[2] * later],
         "num_attention_heads": list(c.num_heads),
         "mlp_ratios": whole_ratios(c.mlp_ratios),
+        "num_labels": c.num_classes,
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-6,
         "qkv_bias": True,
