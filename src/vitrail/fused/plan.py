@@ -18,7 +18,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 PRECISIONS = ("auto", *DTYPES, "int8")
 
-PLAIN_LIBRARIES = {CosineWindowAttention: ("window_gradient",)}
+PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {CosineWindowAttention: ("window_gradient",)}
 """Native libraries that a mixer calls although it has no fused form: its kernel is compiled."""
 
 
