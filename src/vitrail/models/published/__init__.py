@@ -21,6 +21,7 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     dinov2,
+    fpn_segmenter,
     gpt2,
     igpt,
     lstm,
@@ -33,6 +34,7 @@ from vitrail.models.published import (
     pvt,
     pvt_v2,
     resnet,
+    segformer,
     siglip,
     swin,
     swin_v2,
@@ -41,6 +43,7 @@ from vitrail.models.published import (
     tnt,
     transformer,
     twins,
+    upernet,
     vit,
     vit_hybrid,
     vmoe,
@@ -89,6 +92,9 @@ _FAMILIES = (
     lstm,
     text_encoder,
     swinir,
+    upernet,
+    segformer,
+    fpn_segmenter,
 )
 
 PUBLISHED: dict[str, Published] = {
