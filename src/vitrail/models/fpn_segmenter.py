@@ -4,7 +4,7 @@ The network of "Feature Pyramid Networks for Object Detection", Lin et al., 2017
 classified pixel by pixel. No published weights; it is the decoder to train on a CPU.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -13,9 +13,10 @@ from vitrail.models import create_model
 from vitrail.parts.decoders.light import FPNDecoder
 from vitrail.parts.decoders.pyramid import pyramid_maps
 from vitrail.parts.decoders.segmenter import PixelClassifier, SegmentationHead, Segmenter
-from vitrail.preprocess import Preprocess
+from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
 AT_512 = Preprocess(512, crop=1.0, interpolation="bilinear")
+OF_VIT = replace(AT_512, mean=HALF_MEAN, std=HALF_STD)
 
 
 @dataclass(frozen=True)
@@ -42,4 +43,4 @@ def build(config: FPNSegmenterConfig) -> Segmenter:
     return Segmenter(backbone, SegmentationHead(maps, main))
 
 
-VARIANTS = {"fpn_segmenter": FPNSegmenterConfig("vit_tiny_patch16_224")}
+VARIANTS = {"fpn_segmenter": FPNSegmenterConfig("vit_tiny_patch16_224", preprocess=OF_VIT)}

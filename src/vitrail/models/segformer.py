@@ -15,7 +15,7 @@ Its encoder, the Mix Transformer, is PVT v2 with MLPs of four times the width in
 by `backbone`, its fields by `backbone_config`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -24,9 +24,10 @@ from vitrail.models import create_model
 from vitrail.parts.decoders.light import MLPDecoder
 from vitrail.parts.decoders.pyramid import pyramid_maps
 from vitrail.parts.decoders.segmenter import PixelClassifier, SegmentationHead, Segmenter
-from vitrail.preprocess import Preprocess
+from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
 AT_512 = Preprocess(512, crop=1.0, interpolation="bilinear")
+OF_VIT = replace(AT_512, mean=HALF_MEAN, std=HALF_STD)
 
 
 @dataclass(frozen=True)
@@ -62,5 +63,5 @@ VARIANTS = {
     "segformer_b3": SegFormerConfig("pvt_v2_b3", MIX, channels=768),
     "segformer_b4": SegFormerConfig("pvt_v2_b4", MIX, channels=768),
     "segformer_b5": SegFormerConfig("pvt_v2_b5", MIX, channels=768),
-    "segformer": SegFormerConfig("vit_tiny_patch16_224", channels=128),
+    "segformer": SegFormerConfig("vit_tiny_patch16_224", preprocess=OF_VIT, channels=128),
 }

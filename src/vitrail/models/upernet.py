@@ -13,7 +13,7 @@ Another backbone is named by `backbone`, its fields by `backbone_config`: `creat
 backbone="vit_tiny_patch16_224")`. Images are normalised as the backbone does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -23,9 +23,10 @@ from vitrail.parts.decoders.light import FCNDecoder
 from vitrail.parts.decoders.pyramid import pyramid_maps
 from vitrail.parts.decoders.segmenter import PixelClassifier, SegmentationHead, Segmenter
 from vitrail.parts.decoders.upernet import UperNetDecoder
-from vitrail.preprocess import Preprocess
+from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
 AT_512 = Preprocess(512, crop=1.0, interpolation="bilinear")
+OF_VIT = replace(AT_512, mean=HALF_MEAN, std=HALF_STD)
 
 
 @dataclass(frozen=True)
@@ -64,5 +65,5 @@ VARIANTS = {
     "upernet_convnext_tiny": UperNetConfig("convnext_tiny"),
     "upernet_convnext_small": UperNetConfig("convnext_small"),
     "upernet_convnext_base": UperNetConfig("convnext_base"),
-    "upernet": UperNetConfig("vit_tiny_patch16_224", channels=128, auxiliary_channels=64),
+    "upernet": UperNetConfig("vit_tiny_patch16_224", preprocess=OF_VIT, channels=128, auxiliary_channels=64),
 }

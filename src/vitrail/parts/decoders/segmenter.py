@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vitrail.errors import VitrailError
-from vitrail.parts.backbone import Features, Model, ModelKind
+from vitrail.parts.backbone import Features
 from vitrail.parts.decoders.pyramid import PyramidMaps, SimplePyramidMaps
 from vitrail.parts.decoders.resize import upsample_and_crop
-from vitrail.preprocess import Preprocess
+from vitrail.parts.model import ImageModel, ModelKind
 from vitrail.shapes import Image
 
 
@@ -62,45 +61,32 @@ class SegmentationHead(nn.Module):
         return self.main(maps), None if self.auxiliary is None else self.auxiliary(maps)
 
 
-class Segmenter(Model):
+class Segmenter(ImageModel):
     """A backbone and a head: images in, one score per class and pixel out, at any size.
+
+    Images that are smaller than a cell of the coarsest level are padded with zeros, and the scores cropped.
 
     Args:
         backbone: `images -> Features`.
         head: `Features -> (B, K, h, w)`.
-
-    Attributes:
-        labels: class names, if known; kept in `metadata`.
-        preprocess: side of the training crops, and normalisation.
     """
 
-    kind: ClassVar[ModelKind] = ModelKind(
-        "A semantic segmentation model",
-        "image-segmentation",
-        MappingProxyType({"miou": "mean_iou"}),
-        MappingProxyType({"labels": "classes", "ignore": "class numbers that are not counted"}),
+    kinds: ClassVar[Mapping[str, ModelKind]] = MappingProxyType(
+        {
+            "segment": ModelKind(
+                "A semantic segmentation model",
+                "image-segmentation",
+                MappingProxyType({"miou": "mean_iou"}),
+                MappingProxyType({"labels": "classes", "ignore": "class numbers that are not counted"}),
+                'vitrail.predict(model, "photo.jpg")[0].draw()',
+            )
+        }
     )
     task: str = "segment"
-    preprocess: Preprocess = Preprocess()
 
     def __init__(self, backbone: nn.Module, head: SegmentationHead):
-        super().__init__(backbone, head)
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """Class names, or None."""
-        return self.metadata.get("labels")
-
-    @labels.setter
-    def labels(self, names: Sequence[str] | None) -> None:
-        self.metadata = {**self.metadata, "labels": None if names is None else tuple(names)}
-
-    def plain_metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """Return class names and the other values; raises if their number is not that of the classes."""
-        labels, classes = metadata.get("labels"), getattr(self.config, "num_classes", None)
-        if labels is not None and classes is not None and len(labels) != classes:
-            raise VitrailError(f"Got {len(labels)} labels for a model of {classes} classes. Give one name per class.")
-        return {**metadata, **({} if labels is None else {"labels": [str(label) for label in labels]})}
+        super().__init__()
+        self.backbone, self.head = backbone, head
 
     def features(self, images: Image) -> Features:
         """Return tokens, grid and pyramid."""
@@ -109,14 +95,21 @@ class Segmenter(Model):
     def forward(self, images: Image) -> Tensor:
         """Return logits `(B, K, Y, X)`."""
         head: Any = self.head
-        return upsample_and_crop(head(self.backbone(images)), head.maps.strides[0], images.shape[2:])
+        scores = head(self.backbone(self._enlarge(images)))
+        return upsample_and_crop(scores, head.maps.strides[0], images.shape[2:])
 
     def both(self, images: Image) -> tuple[Tensor, Tensor | None]:
         """Return the logits and those of the auxiliary classifier, each `(B, K, Y, X)`; for the loss."""
         head: Any = self.head
         size, strides = images.shape[2:], head.maps.strides
-        scores, auxiliary = head.both(self.backbone(images))
+        scores, auxiliary = head.both(self.backbone(self._enlarge(images)))
         logits = upsample_and_crop(scores, strides[0], size)
         if auxiliary is None:
             return logits, None
         return logits, upsample_and_crop(auxiliary, strides[head.auxiliary.decoder.level], size)
+
+    def _enlarge(self, images: Image) -> Tensor:
+        """Pad images that are smaller than a cell of the coarsest level, at the right and bottom, with zeros."""
+        head: Any = self.head
+        missing = [max(head.maps.strides[-1] - side, 0) for side in images.shape[2:]]
+        return nn.functional.pad(images, (0, missing[1], 0, missing[0])) if any(missing) else images
