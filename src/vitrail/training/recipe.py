@@ -53,6 +53,11 @@ def with_recipe(config: RunConfig) -> tuple[RunConfig, list[str]]:
     notes = []
     if config.model == "auto":
         config, notes = (replace(config, model=DEFAULT_MODEL), []) if config.weights is None else _model_of(config)
+    if config.weights == "pretrained":
+        from vitrail.weights.pretrained import pinned_weights
+
+        config = replace(config, weights=pinned_weights(config.model))
+        notes.append(f"Weights: {config.weights}.")
     recipe = recipe_of(config)
     absent = [name for name in ("epochs", "lr", "layer_decay", "warmup") if getattr(config, name) is None]
     values = {name: getattr(recipe, name) for name in absent}
