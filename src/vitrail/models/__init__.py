@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from vitrail.errors import VitrailError, unknown
+from vitrail.inputs import inputs_in
 from vitrail.models.custom import VARIABLE, added, own_fault
 from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
@@ -133,8 +134,9 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
     config = make_config(name, **overrides)
     model = _built(name, find(name).build, config, overrides)
     model.variant, model.config = name, config
-    if hasattr(config, "preprocess"):
-        model.preprocess = config.preprocess
+    model.task = model.task or task_of(name)
+    for inputs in inputs_in(config).values():
+        model.inputs = inputs
     if weights is not None:
         load_weights = import_module("vitrail.weights.load").load_weights  # the room above: opened only when asked for
         load_weights(model, weights, new_head="num_classes" in overrides)
@@ -150,8 +152,6 @@ def _built(name: str, build: Callable[[Any], Any], config: Any, overrides: dict[
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         numbers = f" with {overrides}" if overrides else ""
         raise VitrailError(f"Cannot build {name}{numbers}: {own_fault(error) or error}") from error
-    if not callable(getattr(model, "parameters", None)):
-        raise VitrailError(
-            f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Classifier."
-        )
+    if not isinstance(model, import_module("vitrail.parts.model").Model):  # imports torch, so not before
+        raise VitrailError(f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Model.")
     return model
