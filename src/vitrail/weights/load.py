@@ -155,11 +155,11 @@ def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
 
 def _keep_new_head(adapted: Adapted, own: Mapping[str, Tensor], model: nn.Module) -> None:
     """Count the classifier of the model as kept, if the checkpoint has none."""
-    classes = getattr(getattr(model, "config", None), "num_classes", None)
+    width = getattr(getattr(model, "config", None), "num_classes", None)
     if any(key.startswith("head.linear") for key in [*adapted.tensors, *adapted.kept]):
         return
     for key, value in own.items():
-        if key.startswith("head.") and key not in adapted.tensors and len(value.shape) and len(value) == classes:
+        if key.startswith("head.") and key not in adapted.tensors and len(value.shape) and len(value) == width:
             adapted.kept[key] = "the checkpoint has no head"
 
 
