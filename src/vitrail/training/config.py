@@ -48,7 +48,7 @@ class RunConfig(Options):
     task: str = DEFAULT
     """Task to train for."""
     model: str = "auto"
-    """Name of the model; list them with: vitrail models. auto takes that of the weights, else a Swin-T."""
+    """Name of the model; list them with: vitrail models. auto takes that of the weights, else the task's default."""
     weights: str | None = None
     """Weights to start from: a file, a model folder, a hub id, or pretrained (the model's public weights). Random by
     default."""
