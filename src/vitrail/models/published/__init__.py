@@ -21,6 +21,7 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     dinov2,
+    fpn_segmenter,
     gpt2,
     halonet,
     igpt,
@@ -36,6 +37,7 @@ from vitrail.models.published import (
     pvt_v2,
     resnet,
     sasa,
+    segformer,
     siglip,
     swin,
     swin_v2,
@@ -44,6 +46,7 @@ from vitrail.models.published import (
     tnt,
     transformer,
     twins,
+    upernet,
     vit,
     vit_hybrid,
     vmoe,
@@ -95,6 +98,9 @@ _FAMILIES = (
     lstm,
     text_encoder,
     swinir,
+    upernet,
+    segformer,
+    fpn_segmenter,
 )
 
 PUBLISHED: dict[str, Published] = {
