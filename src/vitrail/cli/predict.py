@@ -41,8 +41,9 @@ class PredictVerb:
 
     model: Positional[str]
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
-    inputs: Positional[tuple[str, ...]]
-    """Files, folders, or patterns such as 'photos/*.jpg'."""
+    inputs: Positional[tuple[str, ...]] = ()
+    """Files, folders, or patterns such as 'photos/*.jpg'; for models of text, files with a text per line, - reads
+    standard input."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     device: str = "auto"
@@ -58,19 +59,20 @@ class PredictVerb:
     def run(self) -> int:
         """Predict, print or write, and return the exit code."""
         from vitrail.cli.writers import check_output, open_output
-        from vitrail.lab.jsonl import job_of
-        from vitrail.lab.model_loading import find_model
+        from vitrail.inference.jsonl import job_of
+        from vitrail.inference.model_loading import find_model
+        from vitrail.machine.host_memory import disable_malloc_trim
         from vitrail.tasks import find_task
-        from vitrail.training.host_memory import disable_malloc_trim
 
         if self.json and self.csv:
             raise VitrailError("--json and --csv are two ways to print; choose one.")
         check_output(self.out)
         disable_malloc_trim()  # nothing else runs here, and a plain model spends a quarter of its time on new pages
         task = find_task(task_of_model([self.model]))
-        inputs = task.collect(self.inputs)
+        options: Any = self
+        inputs = task.collect(options.sources(self.inputs))
         model = find_model(self.model, self.weights, self.device)
-        predictor = task.predictor(model, self, None)
+        predictor = task.predictor(model, options, None)
         output = open_output(self.out, job_of(model, predictor), predictor, len(inputs), self.json, self.csv)
         failed = self._work(task, model, inputs, output)
         for result in failed[:5]:
@@ -82,7 +84,7 @@ class PredictVerb:
     def _work(self, task: "Task", model: Any, inputs: Sequence[Any], output: "Output") -> list[Any]:
         """Predict what the output does not hold yet, and return the failures."""
         from vitrail.cli.progress import progress_bar
-        from vitrail.lab.predict import predictions
+        from vitrail.inference.predict import predictions
 
         def notify(choice: Any) -> None:
             output.precision = choice.precision
