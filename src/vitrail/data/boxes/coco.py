@@ -68,7 +68,13 @@ def _records(values: dict[str, Any], path: Path, root: Path, split: str, places:
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for each in values["annotations"]:
         by_image[each.get("image_id")].append(each)
-    places_to_look = [path.parent, root, root / "images", *sorted(root.glob(f"*{split}*")), *root.glob(f"images/*{split}*")]
+    places_to_look = [
+        path.parent,
+        root,
+        root / "images",
+        *sorted(root.glob(f"*{split}*")),
+        *root.glob(f"images/*{split}*"),
+    ]
     records = []
     for image in values["images"]:
         found = by_image.pop(image["id"], [])
@@ -86,12 +92,14 @@ def _records(values: dict[str, Any], path: Path, root: Path, split: str, places:
             BoxRecord(file, image["file_name"], size, edges, labels, crowd, outlines if all(outlines) else ())
         )
     if by_image:
-        raise DataError(f"{path}: {len(by_image)} annotated images are not among its images, first {next(iter(by_image))}.")
+        raise DataError(
+            f"{path}: {len(by_image)} annotated images are not among its images, first {next(iter(by_image))}."
+        )
     return records
 
 
 def _locate(name: str, folders: list[Path]) -> Path:
-    """Return the first existing file of that name; the first place if there is none, so that reading it is the error."""
+    """Return the first existing file of that name, or the first place if there is none."""
     candidates = [folder / name for folder in folders]
     return next((path for path in candidates if path.is_file()), candidates[0])
 
@@ -107,7 +115,12 @@ def write_coco(boxes: BoxSet, path: Path) -> None:
             each |= {"bbox": [left, top, wide, tall], "area": wide * tall, "iscrowd": int(ignore)}
             annotations.append(each | ({"segmentation": record.outlines[i]} if record.outlines else {}))
     images = [
-        {"id": number, "file_name": record.id, "width": (record.size or (0, 0))[0], "height": (record.size or (0, 0))[1]}
+        {
+            "id": number,
+            "file_name": record.id,
+            "width": (record.size or (0, 0))[0],
+            "height": (record.size or (0, 0))[1],
+        }
         for number, record in enumerate(boxes.records, 1)
     ]
     categories = [{"id": place, "name": name} for place, name in enumerate(boxes.classes, 1)]

@@ -28,8 +28,8 @@ def open_boxes(spec: str, val_share: float = 0.1) -> BoxSplits:
     root = Path(spec)
     if not spec or not root.exists():
         raise VitrailError(
-            f"There is no data at '{spec}'. Give a PASCAL VOC folder (Annotations, JPEGImages), a folder with COCO json\n"
-            "files (train.json, val.json), or a YOLO folder or data.yaml."
+            f"There is no data at '{spec}'. Give a PASCAL VOC folder (Annotations, JPEGImages), a folder with COCO\n"
+            "json files (train.json, val.json), or a YOLO folder or data.yaml."
         )
     name = root.stem if root.is_file() else root.resolve().name
     if (voc := find_voc(root)) is not None:

@@ -38,7 +38,9 @@ def read_yolo(path: Path, name: str) -> BoxSplits:
     """
     if path.suffix == ".txt":
         names: Any = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        values: dict[str, Any] = {split: f"images/{split}" for split in SPLITS if (path.parent / "images" / split).is_dir()}
+        values: dict[str, Any] = {
+            split: f"images/{split}" for split in SPLITS if (path.parent / "images" / split).is_dir()
+        }
         values = values or {"train": "images"}
     else:
         values = _yaml(path) or {}
@@ -113,7 +115,9 @@ def _record(image: Path, classes: Sequence[str]) -> BoxRecord:
             boxes.append([*points.min(0), *points.max(0)])
             outlines.append([points.ravel().tolist()])
         else:
-            raise DataError(f"{path}, line {number}: {len(values)} numbers after the class; 4, or a polygon, are needed.")
+            raise DataError(
+                f"{path}, line {number}: {len(values)} numbers after the class; 4, or a polygon, are needed."
+            )
         labels.append(label)
     return BoxRecord(
         image,

@@ -61,6 +61,10 @@ class Detector(ImageModel):
         losses = self.head.losses(features, shape, own, targets)
         return losses if self.training else (losses, self.head(features, shape, own))
 
+    def dense(self, images: Image) -> Any:
+        """Return objectness and offsets of all anchors: the part of the cost that does not depend on the objects."""
+        return self.head.rpn.head(list(self.head.levels(self.backbone(images)).values()))
+
     def train(self, mode: bool = True) -> "Detector":
         """Set the training mode; batch normalisation of the backbone stays in evaluation mode."""
         super().train(mode)

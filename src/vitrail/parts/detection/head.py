@@ -189,6 +189,11 @@ class DetectionHead(nn.Module):
             for part, mode in modes:
                 part.training = mode
 
+    def levels(self, features: Features) -> OrderedDict[str, Tensor]:
+        """Return the levels of the feature pyramid network, the finest first, in fp32."""
+        maps = OrderedDict((str(i), level) for i, level in enumerate(self.maps(features)))
+        return OrderedDict((name, at_least_fp32(level)) for name, level in self.fpn(maps).items())
+
     def _propose(
         self,
         features: Features,
@@ -197,10 +202,8 @@ class DetectionHead(nn.Module):
         targets: list[dict[str, Tensor]] | None,
     ) -> tuple[OrderedDict[str, Tensor], list[Tensor], dict[str, Tensor]]:
         """Return the levels, the proposals and their losses. Products run in the caller's precision, boxes in fp32."""
-        maps = self.maps(features)
-        levels = self.fpn(OrderedDict((str(i), level) for i, level in enumerate(maps)))
-        levels = OrderedDict((name, at_least_fp32(level)) for name, level in levels.items())
-        canvas = maps[0].new_empty((len(sizes), 1, *shape))  # only its shape is read
+        levels = self.levels(features)
+        canvas = levels["0"].new_empty((len(sizes), 1, *shape))  # only its shape is read
         proposals, losses = self.rpn(ImageList(canvas, sizes), levels, targets)
         return levels, proposals, losses
 

@@ -1,11 +1,11 @@
 """Batches of images with boxes: every view is a function of seed, epoch and sample."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vitrail.data.boxes.dataset import BoxRecord, BoxSet
@@ -162,9 +162,9 @@ class ViewLoader:
         kept = (extent >= LEAST).all(1) & (extent.prod(1) >= SEEN * area)
         masks = None
         if self.masks:
-            found = [rasterise(record, i, view, image.size) for i in np.flatnonzero(kept)]
+            found = [rasterise(record, i, view, image.size) for i in np.flatnonzero(kept).tolist()]
             masks = np.stack(found) if found else np.zeros((0, view.size[1], view.size[0]), np.uint8)
-        pixels = np.asarray(view.image(image))
+        pixels = np.array(view.image(image))
         return Sample(pixels, boxes[kept], record.labels[kept], record.ignore[kept], masks, number)
 
 
@@ -230,13 +230,31 @@ def rasterise(record: BoxRecord, number: int, view: View, image_size: tuple[int,
         return view.mask(run_lengths(outline, image_size), fill=0)
     if not isinstance(outline, list) or not all(isinstance(each, list) and len(each) >= 6 for each in outline):
         raise DataError(f"{record.id}: the outline of object {number} is neither polygons nor run lengths.")
-    sheet = Image.new("L", view.size)
-    pen = ImageDraw.Draw(sheet)
+    wide, tall = view.size
+    mask = np.zeros((tall, wide), dtype=np.uint8)
     for polygon in outline:
         points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
-        moved = view.boxes(np.concatenate([points, points], axis=1))[:, :2]
-        pen.polygon([(float(x) - 0.5, float(y) - 0.5) for x, y in moved], fill=1)  # Pillow counts centres of pixels
-    return np.asarray(sheet)
+        mask |= fill_polygon(view.boxes(np.concatenate([points, points], axis=1))[:, :2], view.size)
+    return mask
+
+
+def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the pixels `(Y, X)` of uint8 whose centres are inside a polygon, by the even-odd rule.
+
+    Each edge toggles the row of every centre that it crosses, from the crossing on.
+
+    Args:
+        points: `(n, 2)`, x and y in edges of pixels.
+        size: width and height.
+    """
+    wide, tall = size
+    toggles = np.zeros((tall, wide + 1), dtype=np.int64)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        low, high = (max(math.ceil(min(max(y, 0), tall) - 0.5), 0) for y in sorted((y0, y1)))
+        rows = np.arange(low, high)
+        crossings = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0) if len(rows) else rows
+        np.add.at(toggles, (rows, np.clip(np.ceil(crossings - 0.5), 0, wide).astype(np.int64)), 1)
+    return (np.cumsum(toggles, axis=1)[:, :wide] % 2).astype(np.uint8)
 
 
 def run_lengths(outline: dict[str, Any], image_size: tuple[int, int]) -> np.ndarray:

@@ -55,7 +55,7 @@ def check_boxes(splits: BoxSplits, read: bool = False) -> BoxCheck:
         for number in range(len(part)):
             reasons = _problems(part, number, read)
             if reasons:
-                bad.append(DataProblem(part.records[number].id, "; ".join(reasons)))
+                bad.append(DataProblem(part.records[number].id, "; ".join(reasons), "boxes"))
     train = splits.parts.get("train")
     for name, part in splits:
         counts = part.counts()
@@ -63,7 +63,9 @@ def check_boxes(splits: BoxSplits, read: bool = False) -> BoxCheck:
             warnings.append(f"{part.name} has no object of {', '.join(empty[:4])}.")
         without = sum(not len(record.boxes) for record in part.records)
         if without:
-            warnings.append(f"{without} of {len(part)} images of {part.name} have no object; they teach the background.")
+            warnings.append(
+                f"{without} of {len(part)} images of {part.name} have no object; they teach the background."
+            )
         if name != "train" and train is not None:
             both = set(train.ids) & set(part.ids)
             if both:

@@ -38,7 +38,12 @@ def ground_truth(data: BoxSet) -> dict[str, Any]:
             each = {"id": len(annotations) + 1, "image_id": number, "category_id": int(label) + 1}
             annotations.append(each | {"bbox": [left, top, wide, tall], "area": wide * tall, "iscrowd": int(ignore)})
     images = [
-        {"id": number, "file_name": record.id, "width": (record.size or (0, 0))[0], "height": (record.size or (0, 0))[1]}
+        {
+            "id": number,
+            "file_name": record.id,
+            "width": (record.size or (0, 0))[0],
+            "height": (record.size or (0, 0))[1],
+        }
         for number, record in enumerate(data.records, 1)
     ]
     categories = [{"id": place, "name": name} for place, name in enumerate(data.classes, 1)]
@@ -74,12 +79,12 @@ def coco_figures(
     classes = len(truth["categories"])
     if not results:
         none = np.zeros((10, 101, classes)), np.zeros((10, classes))
-        return {name: 0.0 if truth["annotations"] else -1.0 for name in FIGURES}, *none
+        return dict.fromkeys(FIGURES, 0.0 if truth["annotations"] else -1.0), *none
     with contextlib.redirect_stdout(io.StringIO()):
         dataset = library.COCO(truth)
         run = library.COCOeval_faster(dataset, dataset.loadRes(results), "bbox", print_function=lambda *_: None)
         run.evaluate()
         run.accumulate()
         run.summarize()
-    figures = dict(zip(FIGURES, map(float, run.stats[: len(FIGURES)]), strict=True))
+    figures: dict[str, float] = dict(zip(FIGURES, map(float, run.stats[: len(FIGURES)]), strict=True))
     return figures, run.eval["precision"][:, :, :, 0, -1], run.eval["recall"][:, :, 0, -1]

@@ -60,7 +60,7 @@ def evaluate_detector(
                 raise
             return number, None
         view = fit_view(image.size, side, longest=side)
-        return number, (np.asarray(view.image(image)), view, image.size)
+        return number, (np.array(view.image(image)), view, image.size)
 
     for group in batched(prefetch_map(read, range(len(data)), window=2 * options.batch), options.batch):
         by_shape: dict[tuple[int, ...], list[Any]] = {}

@@ -1,5 +1,6 @@
 """Result of the evaluation of a detector, for tables, JSON files and reports."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from markupsafe import Markup
 
 from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.results import ImageExample, MetricCard, ReportSection
-from vitrail.tasks.svg_chart import Series, chart
+from vitrail.tasks.svg_chart import Series, line_chart
 from vitrail.tasks.table import Table
 
 TITLES = {
@@ -123,23 +124,19 @@ class DetectionEvaluation:
 
     def sections(self) -> list[ReportSection]:
         """Return the sections of the report."""
-        recalls = [i / 100 for i in range(101)]
+        figure = Markup("<figure>{}<figcaption>{}, AP50 {}</figcaption></figure>")
         charts = [
-            Markup(  # noqa: S704 - text made here, names escaped by the chart
-                chart(each.name, [Series("precision", recalls, each.curve)], "recall", "precision")
-            )
-            for each in self.classes
-            if each.curve
+            figure.format(_curve(each.curve), each.name, percent(each.ap50)) for each in self.classes if each.curve
         ]
-        curves = Markup('<div class="charts">{}</div>').format(Markup("").join(charts))
-        body = [ReportSection("Precision and recall at overlap 0.5", curves)]
+        grid = Markup('<div class="charts">{}</div>')
+        body = [ReportSection("Precision and recall at overlap 0.5", grid.format(Markup("").join(charts)))]
         if self.worst:
-            figure = Markup(
+            tile = Markup(
                 "<figure><img src='{}' alt='detections in {}'><img src='{}' alt='true boxes in {}'>"
-                "<figcaption>{}: {} missed, {} wrong. Left or above: detections; then: true boxes.</figcaption></figure>"
+                "<figcaption>{}: {} missed, {} wrong. First the detections, then the true boxes.</figcaption></figure>"
             )
-            tiles = [figure.format(e.found, e.id, e.true, e.id, e.id, e.missed, e.wrong) for e in self.worst]
-            body.append(ReportSection("Images with the most faults", Markup('<div class="tiles">{}</div>').format(Markup("").join(tiles))))
+            tiles = [tile.format(e.found, e.id, e.true, e.id, e.id, e.missed, e.wrong) for e in self.worst]
+            body.append(ReportSection("Images with the most faults", grid.format(Markup("").join(tiles))))
         return body
 
     def images_to_explain(self) -> list[ImageExample]:
@@ -166,6 +163,12 @@ class DetectionEvaluation:
         own["classes"] = tuple(ClassPrecision(**{**each, "curve": tuple(each["curve"])}) for each in own["classes"])
         own["worst"] = tuple(EvaluatedImage(**each) for each in own["worst"])
         return cls(**{**own, "labels": tuple(own["labels"])})
+
+
+def _curve(precision: Sequence[float]) -> Markup:
+    """Draw precision over recall; the chart escapes its texts."""
+    series = Series("precision", [i / 100 for i in range(101)], precision)
+    return Markup(line_chart([series], "recall", "precision"))
 
 
 def _shown(value: float) -> str:

@@ -34,8 +34,8 @@ class DetectionMetric:
         parts = (batch.boxes, batch.labels, batch.ignore)
         true = zip(*(part.cpu().split(batch.counts.tolist()) for part in parts), strict=True)
         for found, (boxes, labels, ignore) in zip(outputs.found, true, strict=True):
-            own = (found.boxes.double(), found.scores.double(), found.labels)
-            self.histograms.add(*(x.cpu().numpy() for x in own), boxes.double().numpy(), labels.numpy(), ignore.numpy())
+            own = [x.cpu().numpy() for x in (found.boxes.double(), found.scores.double(), found.labels)]
+            self.histograms.add(*own, *(x.numpy() for x in (boxes.double(), labels, ignore)))
 
     def sync(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
         """All-reduce the sums."""

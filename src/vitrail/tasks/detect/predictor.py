@@ -66,7 +66,7 @@ class DetectionPredictor:
         image = image if image.mode == mode else image.convert(mode)
         side = self.model.preprocess.size
         view = fit_view(image.size, side, longest=side)
-        return Loaded(np.asarray(view.image(image)), view, image.size, item.held)
+        return Loaded(np.array(view.image(image)), view, image.size, item.held)
 
     def predict(self, batch: list[tuple[Picture, Loaded]]) -> list[Detections]:
         """Return the objects of each image."""
@@ -86,7 +86,9 @@ class DetectionPredictor:
         boxes = source_boxes(found, loaded.view, loaded.size)
         masks = None
         if found.masks is not None:
-            masks = paste_masks(found.masks.cpu(), torch.from_numpy(boxes).float(), loaded.size[::-1]).numpy()
+            masks = paste_masks(
+                found.masks.cpu(), torch.from_numpy(boxes).float(), (loaded.size[1], loaded.size[0])
+            ).numpy()
         indices, names = found.labels.tolist(), names_of(self.model)
         return Detections(
             item.name,
@@ -145,5 +147,7 @@ def detect(model: Any, images: list[np.ndarray], bf16: bool = False) -> list[Box
         with cast:
             found = model(batch.images.to(device), batch.image_sizes)
     if not all(bool(torch.isfinite(each.boxes).all() and torch.isfinite(each.scores).all()) for each in found):
-        raise DataError("The model gives boxes that are not numbers. Its weights are broken; try an earlier checkpoint.")
+        raise DataError(
+            "The model gives boxes that are not numbers. Its weights are broken; try an earlier checkpoint."
+        )
     return found

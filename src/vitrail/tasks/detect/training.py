@@ -1,6 +1,5 @@
 """A training run that detects objects: its data, views, losses and metric."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from vitrail.data.boxes.dataset import BoxSplits
 from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import VitrailError
-from vitrail.models import create_model, find, make_config
+from vitrail.models import create_model, find, make_config, task_of
 from vitrail.parts.detection.detector import Detector, total
 from vitrail.tasks.detect.batches import BoxBatch, ViewLoader, random_view, still_view
 from vitrail.tasks.detect.metric import DetectionMetric, Outputs
@@ -49,7 +48,7 @@ class DetectionTraining:
     def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[ViewLoader, ViewLoader]:
         """Return the loaders of training and validation batches."""
         train, val, side = self.splits.require("train"), self.splits.require("val"), self.preprocess.size
-        ranks = {"rank": share.rank, "world": share.size}
+        ranks: Any = {"rank": share.rank, "world": share.size}
         order = ResumableSampler(len(train), batch, share.seed, **ranks)
         still = ResumableSampler(len(val), eval_batch, shuffle=False, drop_last=False, **ranks)
         views = random_view(share.seed, side, (self.options.scale_min, self.options.scale_max), self.options.flip)
@@ -110,24 +109,30 @@ class DetectionTraining:
 
 
 def build_detector(options: TrainOptions, run: RunSpec, splits: BoxSplits) -> Detector:
-    """Build the model with one output per class.
+    """Build the model: a detector of the catalogue, or one on a classifier's backbone.
+
+    `--set` fields of a backbone's config go to the backbone.
 
     Raises:
-        VitrailError: the variant is no detector, or its number of classes was given.
+        VitrailError: the variant is of another task, or its number of classes was given.
     """
-    overrides: dict[str, Any] = {"num_classes": len(splits.classes), **run.overrides}
-    if overrides["num_classes"] != len(splits.classes):
+    fields, task = dict(run.overrides), task_of(run.variant)
+    if fields.pop("num_classes", len(splits.classes)) != len(splits.classes):
         raise VitrailError(f"{splits.name} has {len(splits.classes)} classes; leave num_classes out of --set.")
+    if task not in ("detect", "classify"):
+        raise VitrailError(f"{run.variant} is a model of the task {task}; give a detector or a classifier's backbone.")
+    name = run.variant if task == "detect" else options.detector
+    known = vars(make_config(name))
+    chosen: dict[str, Any] = {"backbone": run.variant} if task == "classify" else {}
+    own = {key: value for key, value in fields.items() if key not in known}
+    chosen |= {key: value for key, value in fields.items() if key in known}
+    if own:
+        same = "backbone" not in chosen
+        chosen["backbone_config"] = {**(dict(make_config(name).backbone_config) if same else {}), **own}
     if options.imgsz is not None:
-        overrides["image_size"] = options.imgsz
-    config = make_config(run.variant, **overrides)
+        chosen["image_size"] = options.imgsz
     torch.manual_seed(run.seed)
-    model = create_model(run.variant, weights=run.weights, **overrides)
-    if not isinstance(model, Detector):
-        raise VitrailError(
-            f"{run.variant} is no detector. Use --model faster_rcnn --set backbone={run.variant}, or mask_rcnn for masks."
-        )
-    model.preprocess = replace(config.preprocess)
+    model: Detector = create_model(name, weights=run.weights, num_classes=len(splits.classes), **chosen)
     model.metadata = {"labels": splits.classes}
     return model
 

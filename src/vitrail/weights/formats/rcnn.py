@@ -10,20 +10,29 @@ _BODY = tuple(
 )
 _FAMILIES = ("faster_rcnn", "mask_rcnn")
 _HEADS = (
-    Rule("roi_heads.{box_head|box_predictor|mask_predictor}.{*}", "head.roi_heads.{box_head|box_predictor|mask_predictor}.{*}"),
+    Rule(
+        "roi_heads.{box_head|box_predictor|mask_predictor}.{*}",
+        "head.roi_heads.{box_head|box_predictor|mask_predictor}.{*}",
+    ),
     Rule("rpn.head.{cls_logits|bbox_pred}.{weight|bias}", "head.rpn.head.{cls_logits|bbox_pred}.{weight|bias}"),
 )
 _PRESENT = (
     *_BODY,
     *_HEADS,
-    Rule("backbone.fpn.{inner_blocks|layer_blocks}.{i}.0.{weight|bias}", "head.fpn.{inner_blocks|layer_blocks}.{i}.0.{weight|bias}"),
+    Rule(
+        "backbone.fpn.{inner_blocks|layer_blocks}.{i}.0.{weight|bias}",
+        "head.fpn.{inner_blocks|layer_blocks}.{i}.0.{weight|bias}",
+    ),
     Rule("rpn.head.conv.0.0.{weight|bias}", "head.rpn.head.conv.0.0.{weight|bias}"),
     Rule("roi_heads.mask_head.{i}.0.{weight|bias}", "head.roi_heads.mask_head.{i}.0.{weight|bias}"),
 )
 _EARLIER = (
     *_BODY,
     *_HEADS,
-    Rule("backbone.fpn.{inner_blocks|layer_blocks}.{i}.{weight|bias}", "head.fpn.{inner_blocks|layer_blocks}.{i}.0.{weight|bias}"),
+    Rule(
+        "backbone.fpn.{inner_blocks|layer_blocks}.{i}.{weight|bias}",
+        "head.fpn.{inner_blocks|layer_blocks}.{i}.0.{weight|bias}",
+    ),
     Rule("rpn.head.conv.{weight|bias}", "head.rpn.head.conv.0.0.{weight|bias}"),
     Rule("roi_heads.mask_head.mask_fcn{i+1}.{weight|bias}", "head.roi_heads.mask_head.{i}.0.{weight|bias}"),
 )
