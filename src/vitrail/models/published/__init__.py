@@ -50,6 +50,7 @@ from vitrail.models.published import (
     vit,
     vit_hybrid,
     vmoe,
+    vt_resnet,
     xcit,
 )
 from vitrail.models.published.figures import Published
@@ -77,6 +78,7 @@ _FAMILIES = (
     halonet,
     sasa,
     nonlocal_resnet,
+    vt_resnet,
     perceiver,
     mixer,
     cct,
