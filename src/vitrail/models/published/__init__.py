@@ -34,6 +34,7 @@ from vitrail.models.published import (
     nest,
     nonlocal_resnet,
     perceiver,
+    perceiver_iterative,
     poolformer,
     pvt,
     pvt_v2,
@@ -52,6 +53,7 @@ from vitrail.models.published import (
     vit,
     vit_hybrid,
     vmoe,
+    vt_resnet,
     xcit,
 )
 from vitrail.models.published.figures import Published
@@ -79,7 +81,9 @@ _FAMILIES = (
     halonet,
     sasa,
     nonlocal_resnet,
+    vt_resnet,
     perceiver,
+    perceiver_iterative,
     mixer,
     cct,
     bit,
