@@ -24,9 +24,9 @@ SETTINGS = ["channels=16", "hidden=32", "dim=16", "depth=1", "num_heads=2", "pat
 
 def test_same_weights_same_boxes_and_masks_as_torchvision():
     from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-    from torchvision.models.detection.backbone_utils import BackboneWithFPN
     from torchvision.models.resnet import Bottleneck, ResNet
 
     torch.manual_seed(0)
