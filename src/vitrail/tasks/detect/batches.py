@@ -152,7 +152,7 @@ class ViewLoader:
                 self.skipped[self.dataset.ids[number]] = str(error)
         return collate(samples, self.preprocess, self.masks)
 
-    def _sample(self, number: int, epoch: int) -> "Sample":
+    def _sample(self, number: int, epoch: int) -> "BoxSample":
         mode = "L" if self.preprocess.channels == 1 else "RGB"
         image, record = self.dataset.image(number, mode), self.dataset.records[number]
         view = self.view(image.size, epoch, number)
@@ -165,10 +165,10 @@ class ViewLoader:
             found = [rasterise(record, i, view, image.size) for i in np.flatnonzero(kept).tolist()]
             masks = np.stack(found) if found else np.zeros((0, view.size[1], view.size[0]), np.uint8)
         pixels = np.array(view.image(image))
-        return Sample(pixels, boxes[kept], record.labels[kept], record.ignore[kept], masks, number)
+        return BoxSample(pixels, boxes[kept], record.labels[kept], record.ignore[kept], masks, number)
 
 
-class Sample(NamedTuple):
+class BoxSample(NamedTuple):
     """One image `(Y, X, C)` or `(Y, X)` of uint8 with its objects."""
 
     pixels: np.ndarray
@@ -179,7 +179,7 @@ class Sample(NamedTuple):
     number: int
 
 
-def collate(samples: list[Sample], preprocess: Preprocess, masks: bool = False) -> BoxBatch:
+def collate(samples: list[BoxSample], preprocess: Preprocess, masks: bool = False) -> BoxBatch:
     """Normalise and pad samples to one size, a multiple of `DIVISOR`."""
     sizes = [sample.pixels.shape[:2] for sample in samples]
     tall, wide = (-(-max((size[i] for size in sizes), default=DIVISOR) // DIVISOR) * DIVISOR for i in (0, 1))

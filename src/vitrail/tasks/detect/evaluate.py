@@ -13,7 +13,7 @@ from vitrail.native.cpu_features import computes_bf16
 from vitrail.tasks.data_url import encode
 from vitrail.tasks.detect.average_precision import match
 from vitrail.tasks.detect.coco_eval import coco_figures, coco_results, ground_truth
-from vitrail.tasks.detect.evaluation import ClassPrecision, DetectionEvaluation, EvaluatedImage
+from vitrail.tasks.detect.evaluation import ClassPrecision, DetectionEvaluation, DrawnImage
 from vitrail.tasks.detect.options import EvaluateOptions
 from vitrail.tasks.detect.predictor import detect, names_of, source_boxes
 from vitrail.tasks.detect.result import draw_boxes
@@ -131,7 +131,7 @@ def class_precision(data: BoxSet, precision: np.ndarray, recall: np.ndarray) -> 
     return tuple(rows)
 
 
-def worst_images(data: BoxSet, found: list[Any], count: int) -> tuple[EvaluatedImage, ...]:
+def worst_images(data: BoxSet, found: list[Any], count: int) -> tuple[DrawnImage, ...]:
     """Return the images with the most faults at overlap 0.5: objects missed, and detections that are wrong."""
     scored = []
     for number, boxes, scores, labels in found:
@@ -154,5 +154,5 @@ def worst_images(data: BoxSet, found: list[Any], count: int) -> tuple[EvaluatedI
         true = draw_boxes(image, record.boxes, [""] * len(record.boxes), record.labels.tolist())
         for each in (drawn, true):
             each.thumbnail((480, 480))
-        result.append(EvaluatedImage(record.id, missed, wrong, encode(drawn), encode(true)))
+        result.append(DrawnImage(record.id, missed, wrong, encode(drawn), encode(true)))
     return tuple(result)

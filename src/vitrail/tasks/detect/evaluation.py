@@ -37,7 +37,7 @@ class ClassPrecision:
 
 
 @dataclass(frozen=True)
-class EvaluatedImage:
+class DrawnImage:
     """An image kept for the report, drawn with its detections and with its true boxes, as `data:` URLs."""
 
     id: str
@@ -80,7 +80,7 @@ class DetectionEvaluation:
     labels: tuple[str, ...]
     figures: dict[str, float]
     classes: tuple[ClassPrecision, ...]
-    worst: tuple[EvaluatedImage, ...]
+    worst: tuple[DrawnImage, ...]
     seconds: float
     precision: str
     device: str
@@ -161,7 +161,7 @@ class DetectionEvaluation:
         """Read what `to_dict` returned."""
         own = {key: value for key, value in values.items() if key != "task"}
         own["classes"] = tuple(ClassPrecision(**{**each, "curve": tuple(each["curve"])}) for each in own["classes"])
-        own["worst"] = tuple(EvaluatedImage(**each) for each in own["worst"])
+        own["worst"] = tuple(DrawnImage(**each) for each in own["worst"])
         return cls(**{**own, "labels": tuple(own["labels"])})
 
 

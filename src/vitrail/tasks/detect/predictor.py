@@ -12,7 +12,7 @@ from vitrail.data.view import View, clip_boxes, fit_view
 from vitrail.errors import DataError, VitrailError
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.detection.head import Boxes, paste_masks
-from vitrail.tasks.detect.batches import Sample, collate
+from vitrail.tasks.detect.batches import BoxSample, collate
 from vitrail.tasks.detect.options import PredictOptions
 from vitrail.tasks.detect.result import Detections
 from vitrail.tasks.image_sources import Picture
@@ -141,7 +141,7 @@ def detect(model: Any, images: list[np.ndarray], bf16: bool = False) -> list[Box
         DataError: a score or a coordinate is not a finite number.
     """
     empty = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)
-    batch = collate([Sample(pixels, *empty, None, i) for i, pixels in enumerate(images)], model.preprocess)
+    batch = collate([BoxSample(pixels, *empty, None, i) for i, pixels in enumerate(images)], model.preprocess)
     with inference_mode_for(model) as device:
         cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
         with cast:
