@@ -21,11 +21,13 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     dinov2,
+    faster_rcnn,
     fpn_segmenter,
     gpt2,
     halonet,
     igpt,
     lstm,
+    mask_rcnn,
     metaformer,
     mixer,
     nat,
@@ -109,6 +111,8 @@ _FAMILIES = (
     upernet,
     segformer,
     fpn_segmenter,
+    faster_rcnn,
+    mask_rcnn,
 )
 
 PUBLISHED: dict[str, Published] = {
