@@ -127,7 +127,7 @@ def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = No
         report.splits[split] = SplitReport(len(pictures), pictures.counts())
     if decode:
         _examine(data, report, workers)
-    report.warnings += _warnings(report)
+    report.warnings += data.warnings + _warnings(report)
     return report
 
 
@@ -152,7 +152,7 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
     if can_hash():
         report.near = [_twins(group, where) for group in _alike(seen)]
     else:
-        report.warnings.append("near-duplicates were not searched: install vitrail[dedup] (imagehash)")
+        report.warnings.append("near-duplicates were not searched: pip install imagehash")
 
 
 class _Look:

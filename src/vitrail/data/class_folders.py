@@ -3,6 +3,7 @@
 The same rule reads folders on a disk and folders inside a tar, so it works on paths and never touches a file.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from os.path import splitext
 from pathlib import Path
@@ -57,6 +58,7 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
         else:
             populated.add(parts[: depth + 1])
             listing.add(split, Record(key, parts[depth], files[key]))
+    listing.warnings += _doubtful_names(depth, has_splits, populated, branches)
     for branch in sorted(branches - populated):
         if len(branch) == depth + 1 and split_of(branch) is not None:
             reason = "the class has no pictures; remove the folder or fill it"
@@ -64,13 +66,43 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
     return listing
 
 
+def _names_splits(names: set[str], depth: int, pictures: list[Parts]) -> bool:
+    """Return whether folders at a depth are splits: all have such names, or `train` has and the others are no classes.
+
+    `train` is also a class (COCO, VOC): it is one if it holds images itself, or if siblings of other names hold images.
+    """
+    if names and names <= set(SPLIT_NAMES):
+        return True
+    if "train" not in names:
+        return False
+    others = {parts[depth].lower() for parts in pictures if len(parts) > depth + 1} - set(SPLIT_NAMES)
+    direct = any(len(parts) == depth + 2 and parts[depth].lower() == "train" for parts in pictures)
+    return not others and not direct
+
+
+def _doubtful_names(depth: int, has_splits: bool, populated: set[Parts], branches: set[Parts]) -> list[str]:
+    """Return warnings about classes whose names hold the name of a split and that hold folders."""
+    if has_splits:
+        return []
+    names = sorted({parts[depth] for parts in populated if len(parts) == depth + 1})
+    like = [name for name in names if set(re.split(r"[^a-z]+", name.lower())) & set(SPLIT_NAMES)]
+    holding = [name for name in like if any(len(branch) > depth + 1 and branch[depth] == name for branch in branches)]
+    if not holding:
+        return []
+    shown = ", ".join(holding[:4])
+    return [
+        f"the classes {shown} have names of splits and hold folders: if they are splits, name them train, val, test"
+    ]
+
+
 def _find_classes(branches: set[Parts], paths: Iterable[Parts]) -> tuple[int, bool]:
     """Return the depth of the class folders, and whether the folder above them names the split."""
     depth = 0
-    populated = {len(parts) for parts in paths if splitext(parts[-1])[1].lower() in EXTENSIONS}
+    pictures = [parts for parts in paths if splitext(parts[-1])[1].lower() in EXTENSIONS]
+    populated = {len(parts) for parts in pictures}
     while True:
         names = {branch[depth].lower() for branch in branches if len(branch) > depth}
-        if "train" in names or (names and names <= set(SPLIT_NAMES)):
+        if _names_splits(names, depth, pictures):
             return depth + 1, True
         deeper = any(len(branch) > depth + 1 for branch in branches)
         if len(names) != 1 or not deeper or depth + 2 in populated:

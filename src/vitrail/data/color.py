@@ -5,12 +5,14 @@
 | 1-bit, grey, palette, YCbCr, CMYK, Lab | Pillow's conversion |
 | alpha, or a colour that counts as transparent | laid over the background |
 | 16-bit grey | `v / 257`, so that 65535 becomes 255; 16-bit colour keeps its high byte |
-| 32-bit integers | as 16-bit where all values fit into 0..65535, else stretched from their least to their greatest |
+| 32-bit integers | 0..255 is kept in a TIFF; else as 16-bit if all fit; else stretched from least to greatest |
 | floats | 0..1 is scaled by 255; else 0..255 is kept; else 0..65535 is divided by 257; else stretched |
 """
 
 import numpy as np
 from PIL import Image
+
+from vitrail.data.tiff import is_unsigned
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
@@ -40,8 +42,14 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """Bring deep greys to 8 bits; other modes pass."""
     if image.mode.startswith("I;16"):
         return Image.fromarray(_from_16_bit(np.asarray(image)))
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha
+        return image.convert(image.mode.upper())
     if image.mode == "I":
         values = np.asarray(image)
+        if is_unsigned(image):  # Pillow reads them as signed
+            values = values.astype(np.int64) % 2**32
+        if image.format == "TIFF" and _within(values, 255):
+            return Image.fromarray(values.astype(np.uint8))
         return Image.fromarray(_from_16_bit(values) if _within(values, 65535) else _stretch(values))
     if image.mode == "F":
         return Image.fromarray(_from_float(np.asarray(image)))

@@ -1,8 +1,10 @@
 """A set of images with labels, wherever the images live."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -48,6 +50,10 @@ class Store(Protocol):
         """Return some of the images, in that order."""
         ...
 
+    def sizes(self) -> Sequence[int]:
+        """Return the bytes of each image as it is stored; 0 if they are unknown."""
+        ...
+
 
 class Files:
     """Encoded images: files, or members of a tar.
@@ -70,6 +76,10 @@ class Files:
     def take(self, chosen: np.ndarray) -> Self:
         """Return some of the images."""
         return type(self)([self.places[number] for number in chosen])
+
+    def sizes(self) -> list[int]:
+        """Return the sizes of the files."""
+        return [place.size if isinstance(place, Span) else _size(place) for place in self.places]
 
 
 class Arrays:
@@ -100,6 +110,17 @@ class Arrays:
     def take(self, chosen: np.ndarray) -> Self:
         """Return some of the images, without copying pixels."""
         return type(self)(self.pixels, self.rows[chosen])
+
+    def sizes(self) -> list[int]:
+        """Return a checksum of the pixels of each image, which has no file."""
+        return [crc32(np.ascontiguousarray(self.pixels[row])) for row in self.rows]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 class PictureSet(data.Dataset[ImageSample]):
@@ -143,6 +164,14 @@ class PictureSet(data.Dataset[ImageSample]):
     def picture(self, number: int, mode: str = "RGB", draft: int | None = None) -> Image.Image:
         """Return an image; errors carry its id."""
         return self.store.open(number, self.ids[number], mode, draft)
+
+    def digest(self) -> str:
+        """Return a hash of ids, labels and file sizes: it changes if images are added, removed or exchanged."""
+        content = blake2b(digest_size=16)
+        content.update("\0".join(self.ids).encode("utf-8", "backslashreplace"))
+        content.update(self.labels.numpy().tobytes())
+        content.update(np.array(self.store.sizes(), dtype=np.int64).tobytes())
+        return content.hexdigest()
 
     def counts(self) -> dict[str, int]:
         """Return the number of images of each class."""

@@ -41,6 +41,7 @@ class Splits:
         problems: unusable files and rows; only with `bad="list"`.
         ignored: number of files that are no images, by ending.
         skipped: images left out under `bad="skip"`.
+        warnings: doubts about the layout.
     """
 
     name: str
@@ -51,6 +52,15 @@ class Splits:
     problems: list[DataProblem] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
     skipped: list[DataProblem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return sentences about what was left out, and warnings."""
+        ignored = ", ".join(f"{count} {what}" for what, count in list(self.ignored.items())[:4])
+        notes = [f"Left out of {self.name}: {ignored}."] if ignored else []
+        if self.skipped:
+            notes.append(f"{len(self.skipped)} images cannot be read and are left out, first {self.skipped[0]}.")
+        return notes + [f"warning: {text}." for text in self.warnings]
 
     def __iter__(self) -> Iterator[tuple[Split, PictureSet]]:
         """Iterate over the splits that exist."""
@@ -139,6 +149,7 @@ def _find(spec: str, classes: Sequence[str] | None, columns: Columns, download: 
     if not found and not listing.problems:
         listing.problems.append(DataProblem(listing.name, _nothing(listing), "no pictures"))
     data = Splits(listing.name, names, problems=listing.problems, ignored=dict(listing.ignored))
+    data.warnings = listing.warnings
     for split, pictures in found.items():
         setattr(data, split, pictures)
     if data.train is not None and len(names) == 1:
@@ -159,9 +170,9 @@ def _list(path: Path, columns: Columns) -> DatasetIndex:
     if path.is_dir():
         tables = find_metadata(path)
         return list_metadata(path, tables, columns) if tables else list_folder(path)
-    if path.is_file() and path.name.endswith(TAR_SUFFIXES):
+    if path.is_file() and path.name.lower().endswith(TAR_SUFFIXES):
         return list_archive(path)
-    if path.is_file() and path.suffix in SUFFIXES:
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
         return list_table(path, columns)
     if path.exists():
         raise VitrailError(f"{printable(path)} is no kind of data set. Give one of:\n{KINDS}"[:2000])

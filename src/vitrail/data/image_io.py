@@ -10,12 +10,14 @@ import os
 import stat
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from io import BytesIO
 from typing import IO, Any
 
 from PIL import Image
 
+from vitrail.data import tiff
 from vitrail.data.color import to_grey, to_rgb
 from vitrail.errors import DataError
 
@@ -121,10 +123,12 @@ def open_image(
     with _opened(source, name) as file:
         refuse = partial(ImageDecodeError, name)
         _check_webp(file, max_pixels, refuse)
-        image = _guard(lambda: Image.open(file, formats=FORMATS), refuse)
+        image = _guard(lambda: Image.open(file, formats=FORMATS), refuse, file)
         _check_size(image.size, max_pixels, refuse)
-        with image:
-            return _guard(lambda: _decode(image, mode, background, draft, aligned), refuse)
+        if reason := tiff.fault(image):
+            raise refuse(reason, "format")
+        with image, tiff.quiet(name) if image.format == "TIFF" else nullcontext():
+            return _guard(lambda: _decode(image, mode, background, draft, aligned), refuse, file)
 
 
 def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
@@ -133,7 +137,7 @@ def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
     with _opened(source, name) as file:
         refuse = partial(ImageDecodeError, name)
         _check_webp(file, MAX_PIXELS, refuse)
-        with _guard(lambda: Image.open(file, formats=FORMATS), refuse) as image:
+        with _guard(lambda: Image.open(file, formats=FORMATS), refuse, file) as image:
             return image.size
 
 
@@ -192,13 +196,17 @@ def _opened(source: Source, name: str) -> IO[bytes]:
     return file
 
 
-def _guard(call: Callable[[], Image.Image], refuse: Callable[[str, str], ImageDecodeError]) -> Image.Image:
+def _guard(
+    call: Callable[[], Image.Image], refuse: Callable[[str, str], ImageDecodeError], file: IO[bytes]
+) -> Image.Image:
     """Run Pillow on bytes of a stranger, and give each of its many failures one type."""
     try:
         return call()
     except (MemoryError, ImageDecodeError):
         raise
     except Image.UnidentifiedImageError as error:
+        if what := tiff.describe(_head(file)):
+            raise refuse(what, "format") from error
         raise refuse(f"not a picture in a format that is read ({', '.join(FORMATS)})", "format") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise refuse(f"far too many pixels ({str(error).split(',')[0]})", "size") from error
@@ -207,7 +215,21 @@ def _guard(call: Callable[[], Image.Image], refuse: Callable[[str, str], ImageDe
         early = ("truncated", "unexpected end", "not enough", "end of file", "eof", "unpack requires", "incomplete")
         if isinstance(error, EOFError) or any(word in text for word in early):
             raise refuse("the file ends too early", "truncated") from error
+        what = tiff.describe(_head(file))
+        if what and ("unknown raw mode" in text or "decoder error -2" in text or "not available" in text):
+            raise refuse(
+                what if "raw mode" in text else "its compression is not built into Pillow", "format"
+            ) from error
         raise refuse(f"the file is broken ({text.splitlines()[0][:100]})", "broken") from error
+
+
+def _head(file: IO[bytes]) -> bytes:
+    """Return the file for a look at its tags; the directory of a TIFF is often its end."""
+    try:
+        file.seek(0)
+        return file.read(1 << 26)
+    except (OSError, ValueError):  # closed by Pillow
+        return b""
 
 
 def _check_size(size: tuple[int, int], limit: int, refuse: Callable[[str, str], ImageDecodeError]) -> None:

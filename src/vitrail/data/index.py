@@ -58,12 +58,14 @@ class DatasetIndex:
         entries: images of each split; a data set without splits has everything in `train`.
         problems: unusable files and rows.
         ignored: number of files that are no images, by ending.
+        warnings: doubts about the layout.
     """
 
     name: str
     entries: dict[Split, list[Record]] = field(default_factory=dict)
     problems: list[DataProblem] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, split: Split, entry: Record) -> None:
         """Add an image to a split."""

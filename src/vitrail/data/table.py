@@ -6,12 +6,14 @@ set or one per split) is read the same way.
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
-from vitrail.data.image_io import printable
+from vitrail.data.image_io import EXTENSIONS, printable
 from vitrail.data.index import SPLIT_NAMES, DataProblem, DatasetIndex, Record, Split
 from vitrail.errors import DataError, VitrailError, nearest
 
@@ -74,12 +76,20 @@ def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns
 def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns, split: Split) -> None:
     rows = _rows(table)
     names = next(rows)[1]
+    _check_header(list(names), table)
+    body = [(number, row) for number, row in rows if any(_text(cell) for cell in row.values())]
     found = {key: _choose(key, getattr(columns, key), list(names), printable(table.name)) for key in _USUAL}
+    if found["split"] and columns.split is None and not _has_splits(body, found["split"]):
+        text = f"the column '{found['split']}' names no train, val or test and is not taken for the split"
+        listing.warnings.append(f"{text}; --split-column takes another")
+        found["split"] = None
+    whole = _are_whole_numbers(body, found["label"])
     seen: set[str] = set()
-    for number, row in rows:
+    for number, row in body:
         where = f"{printable(table.name)} line {number}"
         value, label = _text(row.get(found["image"] or "")), _text(row.get(found["label"] or ""))
         part = _text(row.get(found["split"] or "")) if found["split"] else split
+        label, value = label.removesuffix(".0") if whole else label, normpath(value) if value else value
         if not value or not label:
             listing.problems.append(DataProblem(where, f"no {'path' if not value else 'label'} in this row", "label"))
         elif part.lower() not in SPLIT_NAMES:
@@ -94,11 +104,32 @@ def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns,
             listing.add(SPLIT_NAMES[part.lower()], Record(printable(name), label, place))
 
 
+def _check_header(names: list[str], table: Path) -> None:
+    """Refuse a table whose first line is already a row."""
+    paths = [name for name in names if name and Path(name.strip()).suffix.lower() in EXTENSIONS]
+    if paths:
+        raise DataError(
+            f"{printable(table.name)} has no column names: its first line holds {printable(paths[0])}.\n"
+            "Add a first line with names, such as: path,label"
+        )
+
+
+def _has_splits(rows: list[tuple[int, dict[str, Any]]], column: str) -> bool:
+    return any(_text(row.get(column)).lower() in SPLIT_NAMES for _, row in rows)
+
+
+def _are_whole_numbers(rows: list[tuple[int, dict[str, Any]]], column: str | None) -> bool:
+    """Return whether all labels are whole numbers that a program wrote as floats: 0.0, 1.0, 10.0."""
+    labels = {_text(row.get(column or "")) for _, row in rows}
+    return all(re.fullmatch(r"-?\d+\.0", label) for label in labels if label)
+
+
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the column names first, then each row with its line number."""
     try:
         with open(table, encoding="utf-8-sig", newline="") as file:
-            yield from _csv_rows(file, table) if table.suffix in (".csv", ".tsv") else _json_rows(file, table)
+            kind = table.suffix.lower()
+            yield from _csv_rows(file, table) if kind in (".csv", ".tsv") else _json_rows(file, table)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{printable(table)} is not UTF-8 text (byte {error.start}); save the table as UTF-8."
@@ -108,7 +139,10 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
+    first = file.readline()
+    file.seek(0)
+    comma = "," if "," in first or ";" not in first else ";"  # spreadsheets of many countries write semicolons
+    reader = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else comma, strict=True)
     if not reader.fieldnames:
         raise DataError(f"{printable(table)} is empty; its first line must name the columns, such as path,label.")
     yield 0, dict.fromkeys(reader.fieldnames)

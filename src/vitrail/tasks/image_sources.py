@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from vitrail.data.class_folders import FOREIGN
 from vitrail.data.color import to_grey, to_rgb
 from vitrail.data.image_io import EXTENSIONS, open_image, printable
 from vitrail.errors import VitrailError
 
 _WHITE = (255, 255, 255)
+_TAKEN = EXTENSIONS | FOREIGN - {".svg", ".eps", ".pdf"}
+"""Endings of images in a folder; those that are not read get a result with the reason."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _folder(text: str) -> list[str]:
         os.path.join(root, name)
         for root, _, names in os.walk(text)
         for name in names
-        if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
+        if Path(name).suffix.lower() in _TAKEN and not name.startswith(".")
     ]
     if not found:
         endings = " ".join(sorted(EXTENSIONS))

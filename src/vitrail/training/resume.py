@@ -6,6 +6,7 @@ deleted, or not copied along, and a restart would overwrite the results of the r
 """
 
 from pathlib import Path
+from typing import Any
 
 from vitrail.atomic_io import make_folder, settle, write_file
 from vitrail.errors import DataError, VitrailError
@@ -52,12 +53,43 @@ def resume(run: Trainer) -> None:
 
 def go_on(run: Trainer, state: SavedCheckpoint) -> None:
     """Restore a run from a state, and report differences of the machine."""
+    compare_data(run, state.facts.get("data"))
     run.restore(state)
     run.precision = state.facts["precision"]
     for name, was in state.facts.items():
-        if name in run.facts and run.facts[name] != was:
+        if name in run.facts and name != "data" and run.facts[name] != was:
             now = run.facts[name]
             run.reporter.note(f"warning: {name} was {was} and is {now}: the run will not be bit for bit the same.")
+
+
+def compare_data(run: Trainer, before: dict[str, Any] | None) -> None:
+    """Refuse data that gives the outputs another meaning, and report other samples.
+
+    Args:
+        run: the run with its data.
+        before: digests of the data that the state was trained on; None in states of earlier versions.
+
+    Raises:
+        DataError: the outputs would change their meaning, such as names in another order.
+    """
+    if before is None:
+        return
+    now = run.facts["data"]
+    changed = [name for name, digest in before["outputs"].items() if now["outputs"].get(name) != digest]
+    if changed:
+        raise DataError(
+            f"{run.folder} cannot go on: the {' and '.join(changed)} of its data are not those of its training, so\n"
+            "its outputs would get another meaning. Bring the data back as it was, or train anew from its weights:\n"
+            f"  vitrail train --config {run.folder}/{CONFIG} --weights {run.folder}/weights/best --out NEW_FOLDER"
+        )
+    for name, (count, digest) in before["samples"].items():
+        length, other = now["samples"].get(name, (count, digest))
+        if digest != other:
+            told = f"{length:,} samples, {count:,} before" if length != count else f"{count:,} samples as before"
+            run.reporter.note(
+                f"warning: the {name} data is not what the run was trained on ({told}): "
+                "the run goes on, but not bit for bit."
+            )
 
 
 def refuse_loss(folder: Path) -> None:

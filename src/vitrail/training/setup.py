@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from vitrail.cache import fingerprint
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.tasks import find_task
@@ -73,7 +74,7 @@ def build_trainer(
         val_data=val_data,
         reporter=reporter,
         stop=stop,
-        facts=machine_facts(world),
+        facts={**machine_facts(world), "data": data_facts(task, train_data, val_data)},
     )
 
 
@@ -114,6 +115,18 @@ def build_length(config: RunConfig, steps: int) -> Length:
         return Seconds(config.minutes * 60)
     assert config.epochs is not None, "the recipe is filled in before"
     return Steps(config.epochs * steps)
+
+
+def data_facts(task: TrainingTask, train_data: BatchLoader, val_data: BatchLoader) -> dict[str, Any]:
+    """Return digests of the data, so that a resumed run notices changes: samples, and what the outputs mean."""
+    samples = {name: _samples(loader.dataset) for name, loader in (("training", train_data), ("validation", val_data))}
+    outputs = {key: fingerprint(value) for key, value in task.metadata().items()}
+    return {"samples": samples, "outputs": outputs}
+
+
+def _samples(dataset: Any) -> list[Any]:
+    digest = dataset.digest() if hasattr(dataset, "digest") else fingerprint(*dataset.ids)
+    return [len(dataset), digest]
 
 
 def machine_facts(world: SingleProcess) -> dict[str, Any]:

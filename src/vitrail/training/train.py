@@ -122,6 +122,8 @@ def train(
         world.follow(lambda: refuse_folder(config, begun))
         stack.enter_context(isolated_rng(config))
         splits = open_data(config)
+        for text in getattr(splits, "notes", list)():
+            reporter.note(text)
         run = make_run(config, world, splits, reporter, stop or StopRequest(), begun)
         run.command = command
         run.folder = acquire_run_dir(run, begun, stack)

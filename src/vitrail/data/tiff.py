@@ -1,0 +1,110 @@
+"""TIFF facts that Pillow does not report: layouts that it decodes wrongly, and what it cannot decode."""
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from struct import error as StructError
+from struct import unpack
+from typing import IO, Any
+
+BITS, COMPRESSION, CHANNELS, PLANES, SAMPLE_FORMAT = 258, 259, 277, 284, 339
+SEPARATE, UNSIGNED = 2, 1
+_SIZES = {1: 1, 3: 2, 4: 4}
+_KINDS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
+_LOCK = threading.Lock()
+
+log = logging.getLogger(__name__)
+
+
+def read_tags(head: bytes) -> dict[int, list[int]] | None:
+    """Return the integer tags of the first directory of a TIFF, or None if these bytes are not one.
+
+    Args:
+        head: the file, or its beginning if the directory is there.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
+    if order is None:
+        return None
+    tags: dict[int, list[int]] = {}
+    try:
+        (start,) = unpack(order + "I", head[4:8])
+        (count,) = unpack(order + "H", head[start : start + 2])
+        for number in range(min(count, 200)):
+            place = start + 2 + 12 * number
+            tag, kind, length = unpack(order + "HHI", head[place : place + 8])
+            size = _SIZES.get(kind)
+            if size is None or length > 64:
+                continue
+            at = place + 8
+            if size * length > 4:
+                (at,) = unpack(order + "I", head[at : at + 4])
+            letter = {1: "B", 2: "H", 4: "I"}[size]
+            tags[tag] = list(unpack(f"{order}{length}{letter}", head[at : at + size * length]))
+    except StructError:
+        return tags
+    return tags
+
+
+def describe(head: bytes) -> str | None:
+    """Return what an unreadable TIFF holds.
+
+    Example:
+        >>> describe(b"not a TIFF") is None
+        True
+    """
+    tags = read_tags(head)
+    if tags is None:
+        return None
+    channels = tags.get(CHANNELS, [1])[0]
+    bits = "/".join(str(bit) for bit in dict.fromkeys(tags.get(BITS, [1])))
+    kind = _KINDS.get(tags.get(SAMPLE_FORMAT, [1])[0], "unknown values")
+    many = "1 channel" if channels == 1 else f"{channels} channels"
+    return f"a TIFF of {many} of {bits}-bit {kind}; 1, 3 or 4 channels of 8 or 16 bits are read, and 32-bit grey"
+
+
+def fault(image: Any) -> str | None:
+    """Return why an opened TIFF would be decoded wrongly: deep samples in separate planes are taken for bytes."""
+    tags = getattr(image, "tag_v2", None)
+    if image.format != "TIFF" or tags is None or tags.get(PLANES, 1) != SEPARATE:
+        return None
+    if max(_numbers(tags.get(BITS, 1))) <= 8:
+        return None
+    return "a TIFF of more than 8 bits with separate planes is not read; save it with interleaved channels"
+
+
+def is_unsigned(image: Any) -> bool:
+    """Return whether a TIFF of 32-bit integers stores them unsigned."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and max(_numbers(tags.get(SAMPLE_FORMAT, 1))) == UNSIGNED
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Keep libtiff from writing to standard error; its first message is logged with the name of the file."""
+    with _LOCK, tempfile.TemporaryFile() as messages:
+        try:
+            kept = os.dup(2)
+        except OSError:  # no standard error
+            yield
+            return
+        os.dup2(messages.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            _report(messages, name)
+
+
+def _report(messages: IO[bytes], name: str) -> None:
+    messages.seek(0)
+    lines = messages.read(4096).decode(errors="replace").strip().splitlines()
+    if lines:
+        log.warning("%s: libtiff: %s", name, lines[0][:200])
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)

@@ -1,0 +1,147 @@
+"""Folders and tables as they are found: a class called train, split names of others, spreadsheets' habits."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.cli import main
+from vitrail.data.check import check_dataset
+from vitrail.data.datasets import open_dataset
+from vitrail.errors import DataError
+from vitrail.inference.predict import predict
+from vitrail.models import create_model
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))
+
+
+def fold(root, classes, n=4):
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for k in range(n):
+            pixels = np.random.default_rng(100 * number + k).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{k}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (["bus", "car", "train"], ("bus", "car", "train")),
+        (["all/bus", "all/car", "all/train"], ("bus", "car", "train")),
+        (["bus/red", "bus/blue", "car/old", "train/steam", "train/diesel"], ("bus", "car", "train")),
+        (["train/bus", "train/train", "val/bus", "val/train"], ("bus", "train")),
+        (["dev/a", "dev/b", "train/a", "train/b"], ("a", "b")),
+    ],
+)
+def test_train_is_a_split_only_among_splits(folders, classes, tmp_path):
+    data = open_dataset(fold(tmp_path / "d", folders))
+    assert data.classes == classes
+    assert sum(len(part) for _, part in data) == 4 * len(folders)
+
+
+def test_train_beside_a_folder_without_images_is_a_split(tmp_path):
+    root = fold(tmp_path / "d", ["train/a", "train/b"])
+    (root / "annotations").mkdir()
+    (root / "annotations" / "x.json").write_text("{}")
+    data = open_dataset(root)
+    assert data.classes == ("a", "b") and "1 .json" in data.notes()[0]
+
+
+@pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("training_set", "test_set")])
+def test_classes_named_like_splits_are_doubted(names, tmp_path):
+    root = fold(tmp_path / "d", [f"{name}/{name}/{kind}" for name in names for kind in ("b", "f")])
+    assert any("have names of splits" in text for text in check_dataset(open_dataset(root, bad="list")).warnings)
+
+
+def table(root, text, name="t.csv"):
+    fold(root, ["img"], 12)
+    (root / name).write_text(text)
+    return root / name
+
+
+ROWS = "\n".join(f"img/{k}.png,{'xy'[k % 2]},{k % 5}" for k in range(10))
+
+
+def test_a_column_of_fold_numbers_is_no_split(tmp_path):
+    data = open_dataset(table(tmp_path, f"path,label,fold\n{ROWS}\n"))
+    assert len(data.require("train")) + len(data.require("val")) == 10
+    assert "'fold' names no train" in data.notes()[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("path;label\nimg/0.png;x\nimg/1.png;y\nimg/2.png;x\nimg/3.png;y\n", "t.csv"),
+        ("path,label\nimg/0.png,x\nimg/1.png,y\n,\nimg/2.png,x\nimg/3.png,y\n", "T.CSV"),
+    ],
+)
+def test_habits_of_spreadsheets(text, name, tmp_path):
+    data = open_dataset(table(tmp_path, text, name))
+    assert data.classes == ("x", "y") and sum(len(part) for _, part in data) == 4
+
+
+def test_whole_numbers_written_as_floats_are_sorted_as_numbers(tmp_path):
+    rows = "\n".join(f"img/{k}.png,{k % 11}.0" for k in range(11)) + "\nimg/11.png,10.0"
+    data = open_dataset(table(tmp_path, f"path,label\n{rows}\n"))
+    assert data.classes == tuple(map(str, range(11)))
+
+
+def test_a_table_without_names_is_told(tmp_path):
+    with pytest.raises(DataError, match="no column names"):
+        open_dataset(table(tmp_path, "img/0.png, dog\nimg/1.png, cat\n"))
+
+
+def test_two_spellings_of_a_path_are_one_image(tmp_path):
+    with pytest.raises(DataError, match="named before"):
+        open_dataset(table(tmp_path, "path,label\n./img/0.png,x\nimg/0.png,x\nimg/1.png,y\n"))
+
+
+def test_images_of_foreign_formats_in_a_folder_get_a_reason(tmp_path):
+    fold(tmp_path, ["a"], 1)
+    (tmp_path / "a" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" * 9)
+    model = create_model("vit_tiny_patch16_224", num_classes=2, depth=1, dim=24, num_heads=1, image_size=16).eval()
+    results = predict(model, tmp_path, optimize=False)
+    assert [result.error is None for result in results] == [True, False]
+
+
+SMALL = [
+    "--model",
+    "vit_tiny_patch16_224",
+    "--set",
+    "depth=1",
+    "dim=24",
+    "num_heads=1",
+    "patch_size=8",
+    "--imgsz",
+    "16",
+]
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fold(tmp_path / "d", ["a", "b", "c"], 10)
+    assert main(["train", "d", *SMALL, "--epochs", "2", "--batch", "9", "--out", "r", "--save-steps", "1"]) == 0
+    values = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert values["epochs"] == 2
+    config = (tmp_path / "r" / "config.yaml").read_text()
+    (tmp_path / "r" / "config.yaml").write_text(config.replace("epochs: 2", "epochs: 3"))
+    return tmp_path
+
+
+def test_resume_refuses_other_classes(begun, capsys):
+    shutil.move(begun / "d" / "c", begun / "d" / "0c")
+    assert main(["train", "--resume", "r"]) == 3
+    assert "the labels of its data are not those" in capsys.readouterr().err
+
+
+def test_resume_reports_other_images(begun, capsys):
+    fold(begun / "d", ["a"], 12)
+    main(["train", "--resume", "r"])
+    assert "the training data is not what the run was trained on" in "".join(capsys.readouterr())

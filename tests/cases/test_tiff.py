@@ -1,0 +1,96 @@
+"""TIFFs that Pillow scrambles, calls broken or does not know: read with a stated meaning, or refused with a reason."""
+
+from struct import pack
+
+import numpy as np
+import pytest
+
+from vitrail.data.image_io import ImageDecodeError, open_image
+
+RAW = np.arange(6 * 4, dtype=np.uint32).reshape(4, 6)
+
+
+def tiff(
+    pixels: np.ndarray, photometric: int = 1, order: str = "<", separate: bool = False, compression: int = 1
+) -> bytes:
+    """Write an uncompressed TIFF: pixels `(Y, X)` or `(Y, X, C)` of any type."""
+    values = pixels.reshape(*pixels.shape[:2], -1)
+    height, width, channels = values.shape
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    stored = values.astype(values.dtype.newbyteorder(order))
+    strips = [stored[..., k].tobytes() for k in range(channels)] if separate else [stored.tobytes()]
+    tags = {256: (4, [width]), 257: (4, [height]), 258: (3, [8 * values.itemsize] * channels), 259: (3, [compression])}
+    tags |= {262: (3, [photometric]), 273: (4, [0] * len(strips)), 277: (3, [channels]), 278: (4, [height])}
+    tags |= {279: (4, [len(s) for s in strips]), 284: (3, [2 if separate else 1]), 339: (3, [kind] * channels)}
+    end = 8 + 2 + 12 * len(tags) + 4
+    outside = b""
+    offsets = []
+    data_at = end + sum(len(v) * {3: 2, 4: 4}[k] for k, v in tags.values() if len(v) * {3: 2, 4: 4}[k] > 4)
+    for strip in strips:
+        offsets.append(data_at)
+        data_at += len(strip)
+    tags[273] = (4, offsets)
+    entries = b""
+    for tag, (code, numbers) in sorted(tags.items()):
+        packed = pack(f"{order}{len(numbers)}{'H' if code == 3 else 'I'}", *numbers)
+        if len(packed) > 4:
+            entries += pack(f"{order}HHII", tag, code, len(numbers), end + len(outside))
+            outside += packed
+        else:
+            entries += pack(f"{order}HHI", tag, code, len(numbers)) + packed.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + pack(order + "I", 8) + pack(order + "H", len(tags))
+    return head + entries + b"\0" * 4 + outside + b"".join(strips)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_deep_separate_planes_are_refused(order, channels):
+    pixels = np.random.default_rng(0).integers(0, 65536, (4, 6, channels), dtype=np.uint16)
+    with pytest.raises(ImageDecodeError, match="separate planes"):
+        open_image(tiff(pixels, 2, order, separate=True))
+
+
+def test_other_planes_are_read():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(open_image(tiff(pixels, 2, separate=True))), pixels)
+    assert np.array_equal(np.asarray(open_image(tiff(pixels.astype(np.uint16) * 257, 2))), pixels)
+
+
+def test_a_single_deep_plane_is_not_called_broken():
+    with pytest.raises(ImageDecodeError) as raised:
+        open_image(tiff(RAW.astype(np.uint16), separate=True))
+    assert raised.value.kind == "format" and "broken" not in raised.value.reason
+
+
+@pytest.mark.parametrize(
+    ("pixels", "what"),
+    [
+        (np.zeros((4, 6, 13), np.uint8), "13 channels of 8-bit"),
+        (np.zeros((4, 6, 3), np.float32), "3 channels of 32-bit floats"),
+        (np.zeros((4, 6), np.float64), "1 channel of 64-bit floats"),
+        (np.zeros((4, 6), np.float16), "1 channel of 16-bit floats"),
+    ],
+)
+def test_unreadable_tiffs_are_described(pixels, what):
+    with pytest.raises(ImageDecodeError, match=what):
+        open_image(tiff(pixels))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (RAW.astype(np.int32), RAW),  # 0..255 is kept
+        (RAW * 257 * 10, RAW * 10),  # as 16-bit
+        (RAW * (2**32 // 24), RAW / 23 * 255),  # unsigned, stretched
+    ],
+)
+def test_32_bit_integers(values, expected):
+    got = np.asarray(open_image(tiff(values), "L")).astype(float)
+    assert np.abs(got - expected).max() <= 0.51
+
+
+def test_messages_of_libtiff_are_logged(capfd, caplog):
+    broken = bytearray(tiff(RAW.astype(np.uint8), compression=5))  # LZW that is none
+    with pytest.raises(ImageDecodeError):
+        open_image(bytes(broken), name="a.tif")
+    assert capfd.readouterr().err == ""
