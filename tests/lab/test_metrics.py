@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import brier_score_loss, log_loss, precision_recall_fscore_support, top_k_accuracy_score
 
-from vitrail.tasks.classify.calibration import calibrate
-from vitrail.tasks.classify.scores import Scores, class_figures, count_confusions, macro_f1, score, top
+from vitrail.tasks.classes.calibration import calibrate
+from vitrail.tasks.classes.scores import Scores, class_figures, count_confusions, macro_f1, score, top
 
 N, K = 300, 7
 

@@ -19,7 +19,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.lab.model_loading import find_model
 from vitrail.lab.predict import predict, predictions
 from vitrail.preprocess import Preprocess
-from vitrail.tasks.classify.class_names import class_names
+from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classify.options import PredictOptions
 from vitrail.tasks.classify.predictor import ClassPredictor, reduced_side
 from vitrail.tasks.image_sources import Picture

@@ -21,7 +21,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.lab.evaluate import evaluate
 from vitrail.lab.report import render, write_report
 from vitrail.lab.run_folder import Run, read_run, train_command
-from vitrail.tasks.classify.confusion_plot import confusion_cells, confusion_picture
+from vitrail.tasks.classes.confusion_plot import confusion_cells, confusion_picture
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.data_url import decode
 from vitrail.tasks.evaluation_file import save_evaluation

@@ -300,6 +300,26 @@ def _timm_tnt(name: str, size: int = 64) -> nn.Module:
     return _timm(name, img_size=size, embed_dim=24, inner_dim=8, depth=2, num_heads_outer=3)
 
 
+RESNET = dict(depths=(1, 2, 1, 2), dim=64, num_classes=5)
+
+
+def _torchvision_resnet(size: int = 64):
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    return ResNet(Bottleneck, [1, 2, 1, 2], num_classes=5)
+
+
+def _timm_resnet(size: int = 64):
+    from timm.models.resnet import Bottleneck, ResNet
+
+    return ResNet(Bottleneck, (1, 2, 1, 2), num_classes=5)
+
+
+def _huggingface_resnet(size: int = 64):
+    widths = [256, 512, 1024, 2048]
+    return _huggingface("ResNetForImageClassification", embedding_size=64, hidden_sizes=widths, depths=[1, 2, 1, 2])
+
+
 PAIRS = {
     "vit-timm": Pair("timm", "vit_tiny_patch16_224", VIT, _timm_vit),
     "vit-torchvision": Pair("torchvision", "vit_tiny_patch16_224", VIT, _torchvision_vit),
@@ -383,6 +403,9 @@ PAIRS = {
     "poolformer-huggingface": Pair(
         "huggingface", "poolformer_s12", POOL, lambda: _huggingface("PoolFormerForImageClassification", **_HF_POOL), 64
     ),
+    "resnet-torchvision": Pair("torchvision", "resnet50", RESNET, _torchvision_resnet, 64, (96, 75)),
+    "resnet-timm": Pair("torchvision", "resnet50", RESNET, _timm_resnet, 64, (96, 75)),
+    "resnet-huggingface": Pair("huggingface", "resnet50", RESNET, _huggingface_resnet, 64, (96, 75)),
     "convnext-timm": Pair("timm", "convnext_tiny", CONVNEXT, _timm_convnext, 64, (96, 76)),
     "convnext-torchvision": Pair("torchvision", "convnext_tiny", CONVNEXT, _torchvision_convnext, 64, (96, 76)),
     "convnext-huggingface": Pair(

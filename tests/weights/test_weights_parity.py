@@ -31,6 +31,7 @@ def libraries_of(name: str) -> list[str]:
         "pvt_v2_linear": ["timm", "huggingface", "official"],
         "poolformer": ["timm", "huggingface", "official"],
         "convnext": ["timm", "torchvision", "huggingface", "official"],
+        "resnet": ["torchvision", "huggingface"],
         "convnextv2": ["timm", "huggingface", "official"],
         "caformer": ["timm", "official"],
         "convformer": ["timm", "official"],

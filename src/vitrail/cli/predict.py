@@ -41,8 +41,9 @@ class PredictVerb:
 
     model: Positional[str]
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
-    inputs: Positional[tuple[str, ...]]
-    """Files, folders, or patterns such as 'photos/*.jpg'."""
+    inputs: Positional[tuple[str, ...]] = ()
+    """Files, folders, or patterns such as 'photos/*.jpg'; for models of text, files with a text per line, - reads
+    standard input."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     device: str = "auto"
@@ -68,9 +69,10 @@ class PredictVerb:
         check_output(self.out)
         disable_malloc_trim()  # nothing else runs here, and a plain model spends a quarter of its time on new pages
         task = find_task(task_of_model([self.model]))
-        inputs = task.collect(self.inputs)
+        options: Any = self
+        inputs = task.collect(options.sources(self.inputs))
         model = find_model(self.model, self.weights, self.device)
-        predictor = task.predictor(model, self, None)
+        predictor = task.predictor(model, options, None)
         output = open_output(self.out, job_of(model, predictor), predictor, len(inputs), self.json, self.csv)
         failed = self._work(task, model, inputs, output)
         for result in failed[:5]:

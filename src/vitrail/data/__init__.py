@@ -7,6 +7,7 @@ Stages of the input pipeline, one file each::
     image_io.py   open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way an image is read
     transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment): picture, vary, finish
     pixels.py     Pixels: resize, move, normalize; native/image_resize.py has them compiled
+    view.py       View(crop, size, flip): geometry of a sample, the same for image, mask and boxes
     augment.py    Augment(crop, flip, policy, jitter, erase, ...): training augmentation
     mixup.py      Mix(num_classes, mixup, cutmix)(images, labels, seed, step) -> (images, soft targets)
     sampler.py    ResumableSampler(length, batch_size, seed, rank, world): samples of a step, a pure function

@@ -24,6 +24,7 @@ from vitrail.parts.embeddings import ConvStem, Embedding
 from vitrail.parts.heads import LinearHead, MeanToken
 from vitrail.parts.initialisation import initialise
 from vitrail.parts.regularisation import drop_path_rates
+from vitrail.parts.resnet_stem import plain_stem, tiered_stem
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.bottleneck_attention import BottleneckAttention, RelativeLogits
 from vitrail.preprocess import Preprocess
@@ -46,25 +47,6 @@ class BoTNetConfig:
     num_classes: int = 1000
     in_channels: int = 3
     preprocess: Preprocess = AT_224
-
-
-def plain_stem(channels: int, dim: int) -> nn.Module:
-    """Return ResNet's 7 x 7 convolution and its norm."""
-    return conv_norm_relu(channels, dim, 7, 2)
-
-
-def tiered_stem(channels: int, dim: int) -> nn.Module:
-    """Return three 3 x 3 convolutions, of which the first has stride 2."""
-    widths = (3 * dim // 8, dim // 2, dim)
-    steps = zip((channels, *widths), widths, (2, 1, 1), strict=False)
-    return nn.Sequential(*(conv_norm_relu(before, after, 3, stride) for before, after, stride in steps))
-
-
-def conv_norm_relu(before: int, after: int, kernel_size: int, stride: int) -> nn.Sequential:
-    """Return a convolution without bias, its batch normalisation and a ReLU."""
-    conv = nn.Conv2d(before, after, kernel_size, stride, padding=kernel_size // 2, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU())
 
 
 STEMS = {"plain": plain_stem, "tiered": tiered_stem}

@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import DataError
-from vitrail.preprocess import Preprocess
+from vitrail.preprocess import Preprocess, from_processor
 from vitrail.weights.checkpoint_io import HEADER, RawCheckpoint
 from vitrail.weights.keymap import Format, renamed
-from vitrail.weights.processor import from_processor
-
-PROCESSOR = "preprocessor_config.json"
 
 # Fields of a library's config.json that do not change the logits.
 _IDLE = {"architectures", "drop_path_rate", "image_size", "layer_norm_eps", "layer_scale_init_value"}
@@ -77,10 +74,10 @@ def contradictions(config: Mapping[str, Any], form: Format, ours: Any) -> list[s
 
 def _protocol(folder: Path | None) -> tuple[Preprocess | None, tuple[str, ...]]:
     """Read the evaluation protocol of a folder, if it has one."""
-    if folder is None or not (folder / PROCESSOR).is_file():
+    if folder is None or not (folder / Preprocess.file).is_file():
         return None, ()
     try:
-        return from_processor(json.loads((folder / PROCESSOR).read_bytes())), ()
+        return from_processor(json.loads((folder / Preprocess.file).read_bytes())), ()
     except (DataError, AttributeError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
         return None, (f"pictures are made ready as for the variant: {reason}",)

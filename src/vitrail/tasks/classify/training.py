@@ -14,6 +14,7 @@ from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, make_config
 from vitrail.native.image_resize import best_pixels
+from vitrail.parts.backbone import Classifier
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classify.distillation import build_objective
 from vitrail.tasks.classify.metric import ClassificationMetric
@@ -94,7 +95,7 @@ class ClassificationTraining:
         """Return the class names."""
         return {"labels": self.splits.classes}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Classifier:
         """Return the classifier on the meta device."""
         with torch.device("meta"):
             shell: Any = find(self.model.variant).build(self.model.config)  # pyright: ignore
@@ -103,7 +104,7 @@ class ClassificationTraining:
         return shell
 
 
-def build_classifier(options: TrainOptions, run: RunSpec, splits: Splits) -> nn.Module:
+def build_classifier(options: TrainOptions, run: RunSpec, splits: Splits) -> Classifier:
     """Build the model with one output per class and the preprocessing that fits the images."""
     overrides: dict[str, Any] = {"num_classes": len(splits.classes), **run.overrides}
     if overrides["num_classes"] != len(splits.classes):

@@ -1,4 +1,4 @@
-"""Report of an evaluation: headline figures, and a section for each template of this folder."""
+"""Report of a classifier's evaluation: headline figures, confusion, classes, calibration."""
 
 from functools import cache
 from math import floor, log
@@ -8,14 +8,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitrail.tasks.classify.confusion_plot import confusion_cells, confusion_picture
-from vitrail.tasks.classify.reliability_chart import reliability_chart
-from vitrail.tasks.classify.scores import ClassFigures
+from vitrail.tasks.classes.confusion_plot import confusion_cells, confusion_picture
+from vitrail.tasks.classes.reliability_chart import reliability_chart
+from vitrail.tasks.classes.scores import ClassFigures
 from vitrail.tasks.formatting import percent
 from vitrail.tasks.results import MetricCard, ReportSection
 
 if TYPE_CHECKING:
-    from vitrail.tasks.classify.evaluation import ClassificationEvaluation
+    from vitrail.tasks.classes.evaluation import ClassEvaluation
 
 MOST_ROWS = 200
 """Classes in the table of figures; of more, those with the lowest F1 are shown."""
@@ -27,11 +27,10 @@ _SECTIONS = {
     "What is taken for what": "confusion.html",
     "Class by class": "classes.html",
     "Can its confidence be trusted?": "calibration.html",
-    "Worst errors": "errors.html",
 }
 
 
-def metric_cards(evaluation: "ClassificationEvaluation") -> list[MetricCard]:
+def metric_cards(evaluation: "ClassEvaluation") -> list[MetricCard]:
     """Return the headline figures."""
     low, high = 100 * evaluation.top1.low, 100 * evaluation.top1.high
     cards = [MetricCard("Top-1", percent(evaluation.top1.value), f"95% interval {low:.1f}\u2060–\u2060{high:.1f}")]
@@ -42,7 +41,7 @@ def metric_cards(evaluation: "ClassificationEvaluation") -> list[MetricCard]:
     return [*cards, MetricCard("Calibration error", percent(evaluation.calibration.ece), "gap of confidence")]
 
 
-def report_sections(evaluation: "ClassificationEvaluation") -> list[ReportSection]:
+def report_sections(evaluation: "ClassEvaluation") -> list[ReportSection]:
     """Return the sections of the report."""
     values: dict[str, Any] = {
         "evaluation": evaluation,
@@ -52,16 +51,18 @@ def report_sections(evaluation: "ClassificationEvaluation") -> list[ReportSectio
         "floor": _floor(evaluation),
         "guess": log(len(evaluation.labels)),
     }
-    return [
-        ReportSection(title, Markup(_environment().get_template(name).render(values)))
-        for title, name in _SECTIONS.items()
-    ]
+    return [render_section(__package__ or "", title, name, values) for title, name in _SECTIONS.items()]
+
+
+def render_section(package: str, title: str, template: str, values: dict[str, Any]) -> ReportSection:
+    """Render a template of a task's package as a section of the report."""
+    return ReportSection(title, Markup(_environment(package).get_template(template).render(values)))
 
 
 @cache
-def _environment() -> Environment:
+def _environment(package: str) -> Environment:
     environment = Environment(
-        loader=PackageLoader("vitrail.tasks.classify"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -71,7 +72,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _confusion(evaluation: "ClassificationEvaluation") -> dict[str, Any]:
+def _confusion(evaluation: "ClassEvaluation") -> dict[str, Any]:
     """Return the confusion matrix as a table if it is small, else as an image; and the most frequent confusions."""
     met = [i for i, each in enumerate(evaluation.classes) if each.support or each.predicted]
     matrix = np.array(evaluation.confusion)[np.ix_(met, met)]
@@ -84,13 +85,13 @@ def _confusion(evaluation: "ClassificationEvaluation") -> dict[str, Any]:
     }
 
 
-def _weakest(evaluation: "ClassificationEvaluation") -> list[ClassFigures]:
+def _weakest(evaluation: "ClassEvaluation") -> list[ClassFigures]:
     """Return the classes of the table: all in order, or if there are many those with the lowest F1."""
     if len(evaluation.met) <= MOST_ROWS:
         return list(evaluation.met)
     return sorted(evaluation.met, key=lambda each: each.f1.value or 0.0)[:MOST_ROWS]
 
 
-def _floor(evaluation: "ClassificationEvaluation") -> float:
+def _floor(evaluation: "ClassEvaluation") -> float:
     """Return the lower limit of the F1 axis: the next tenth below all intervals."""
     return floor(10 * min((each.f1.low for each in evaluation.classes if each.f1.value is not None), default=0.0)) / 10

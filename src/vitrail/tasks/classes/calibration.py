@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.tasks.classify.scores import Scores
+from vitrail.tasks.classes.scores import Scores
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,26 @@
 
 from typing import TYPE_CHECKING
 
-from vitrail.tasks.classify.scores import ClassFigures
+from vitrail.tasks.classes.scores import ClassFigures
 from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.table import Table
 
 if TYPE_CHECKING:
-    from vitrail.tasks.classify.evaluation import ClassificationEvaluation
+    from vitrail.tasks.classes.evaluation import ClassEvaluation
 
 
-def arithmetic(evaluation: "ClassificationEvaluation") -> str:
+def arithmetic(evaluation: "ClassEvaluation") -> str:
     """Return the compute precision and the implementation that ran."""
     faster = "" if evaluation.speedup is None else f", {evaluation.speedup:.1f}x as fast as the plain one"
     return f"{evaluation.precision} in its {evaluation.form} form{faster}"
 
 
-def summary_text(evaluation: "ClassificationEvaluation") -> str:
+def summary_text(evaluation: "ClassEvaluation") -> str:
     """Return the figures of an evaluation in a few sentences."""
     low, high = percent(evaluation.top1.low), percent(evaluation.top1.high)
     share, confidence = evaluation.top1.value or 0.0, evaluation.calibration.confidence
     parts = [
-        f"Of {evaluation.samples:,} pictures in {evaluation.data}, {percent(share)} are named right"
+        f"Of {evaluation.samples:,} {evaluation.nouns} in {evaluation.data}, {percent(share)} are named right"
         f" (95% interval {low} to {high})."
     ]
     for truth, said, count in evaluation.most_confused(1):
@@ -39,7 +39,7 @@ def summary_text(evaluation: "ClassificationEvaluation") -> str:
     return " ".join(parts)
 
 
-def evaluation_tables(evaluation: "ClassificationEvaluation", rows: int) -> list[Table]:
+def evaluation_tables(evaluation: "ClassEvaluation", rows: int) -> list[Table]:
     """Return the figures, the classes with the lowest F1, and the most frequent confusions.
 
     Args:
@@ -49,7 +49,7 @@ def evaluation_tables(evaluation: "ClassificationEvaluation", rows: int) -> list
     found = sorted(evaluation.met, key=lambda each: 2.0 if each.f1.value is None else each.f1.value)
     more = len(found) - rows
     hidden = f"({more} classes with a higher F1 are not shown; --rows {len(found)} shows all)"
-    columns = ["class", "images", "recall", "precision", "F1", "95% of F1"]
+    columns = ["class", evaluation.unit, "recall", "precision", "F1", "95% of F1"]
     tables = [
         Table("", ["measure", "value", ""], _figures(evaluation), right=["value"]),
         Table("", columns, [_row(each) for each in found[:rows]], columns[1:], [hidden] if more > 0 else []),
@@ -60,10 +60,10 @@ def evaluation_tables(evaluation: "ClassificationEvaluation", rows: int) -> list
     return tables
 
 
-def _figures(evaluation: "ClassificationEvaluation") -> list[list[str]]:
+def _figures(evaluation: "ClassEvaluation") -> list[list[str]]:
     calibration = evaluation.calibration
     low, high = percent(evaluation.top1.low), percent(evaluation.top1.high)
-    speed = f"{evaluation.images_per_second:,.0f} images/s on {evaluation.device}, batch {evaluation.batch}"
+    speed = f"{evaluation.throughput:,.0f} {evaluation.unit}/s on {evaluation.device}, batch {evaluation.batch}"
     present = sum(bool(each.support) for each in evaluation.classes)
     top5 = [] if evaluation.top5 is None else [["top-5", percent(evaluation.top5.value, 2), ""]]
     return [
@@ -71,9 +71,9 @@ def _figures(evaluation: "ClassificationEvaluation") -> list[list[str]]:
         *top5,
         ["macro F1", percent(evaluation.macro_f1, 2), f"mean over {present} classes"],
         ["calibration error", percent(calibration.ece, 2), f"mean confidence {percent(calibration.confidence)}"],
-        ["log-likelihood", f"{-calibration.nll:.4f}", "mean over images, in nats"],
+        ["log-likelihood", f"{-calibration.nll:.4f}", f"mean over {evaluation.unit}, in nats"],
         ["Brier score", f"{calibration.brier:.4f}", "0 is best, 2 is worst"],
-        ["images", f"{evaluation.samples:,}", f"{evaluation.data}, in {duration(evaluation.seconds)} ({speed})"],
+        [evaluation.unit, f"{evaluation.samples:,}", f"{evaluation.data}, in {duration(evaluation.seconds)} ({speed})"],
         ["arithmetic", evaluation.precision, arithmetic(evaluation).partition(" ")[2]],
     ]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vitrail.tasks.classify.calibration import Bin
+from vitrail.tasks.classes.calibration import Bin
 from vitrail.tasks.svg_chart import draw_line, draw_rect, draw_svg, draw_tick
 
 

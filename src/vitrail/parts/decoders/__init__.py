@@ -1,0 +1,1 @@
+"""Decoders of dense tasks: they read the pyramid of any backbone."""
