@@ -29,10 +29,14 @@ class Protocol:
         channels = "luma (16-235)" if self.luma else "all channels"
         return f"{channels}, border of {self.border} left out, rounded to 8 bits"
 
+    def fitting(self, shape: tuple[int, ...]) -> int:
+        """Return the border for an image; tiny images are measured whole."""
+        return self.border if min(shape[:2]) > 2 * self.border else 0
+
     def measure(self, image: Tensor, truth: Tensor) -> tuple[float, float]:
         """Return PSNR and SSIM of `(C, Y, X)` in 0..1."""
         x, y = to_pixels(image), to_pixels(truth)
-        border = self.border if min(x.shape[:2]) > 2 * self.border else 0  # tiny images are measured whole
+        border = self.fitting(x.shape)
         return psnr(x, y, border, self.luma), ssim(x, y, border, self.luma)
 
 
