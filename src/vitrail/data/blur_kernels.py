@@ -1,7 +1,7 @@
 """Blur kernels of blind super-resolution, and filtering with mirrored edges.
 
-"Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", Wang et al., 2021, section 3: Gaussian,
-generalised Gaussian and plateau-shaped kernels, isotropic or not, and sinc filters that leave ringing.
+"Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", Wang et al., 2021, section 3:
+Gaussian, generalised Gaussian and plateau-shaped kernels, isotropic or not, and sinc filters that leave ringing.
 """
 
 import numpy as np

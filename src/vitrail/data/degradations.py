@@ -175,10 +175,8 @@ def parse(text: str, scale: int) -> Degradation:
     Example:
         >>> parse("noise:15-50", scale=1)
         GaussianNoise(low=15.0, high=50.0, scale=1, reach=0)
-        >>> parse("noise:25", scale=2)
-        Traceback (most recent call last):
-        ...
-        vitrail.errors.VitrailError: noise:25 keeps the size of an image, and the model has scale 2. Add bicubic to it: noise:25+bicubic.
+        >>> parse("bicubic", scale=4)
+        Bicubic(scale=4)
     """
     steps = [_step(part.strip(), scale) for part in text.split("+")]
     chain = steps[0] if len(steps) == 1 else Chain(tuple(steps))

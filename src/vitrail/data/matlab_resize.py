@@ -1,6 +1,7 @@
 """Bicubic resize as MATLAB's `imresize`, the definition of low resolution in super-resolution.
 
-    y(i) = sum_j w(i, j) x(j),   w(i, j) = s k(s (u - j)) / sum,   u = i / scale + (1 - 1 / scale) / 2,   s = min(scale, 1)
+    y(i) = sum_j w(i, j) x(j) / sum_j w(i, j),   w(i, j) = k(s (u - j))
+    u = i / scale + (1 - 1 / scale) / 2,   s = min(scale, 1)
 
 `k` is the cubic kernel with a = -0.5 (Keys, "Cubic convolution interpolation for digital image processing", 1981,
 equation 15). Downscaling widens the kernel by 1 / scale (antialiasing), edges are mirrored, axes are resized one after
@@ -26,7 +27,7 @@ def cubic(x: np.ndarray) -> np.ndarray:
     x = np.abs(x)
     inner = 1.5 * x**3 - 2.5 * x**2 + 1
     outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return inner * (x <= 1) + outer * ((1 < x) & (x <= 2))
+    return inner * (x <= 1) + outer * ((x > 1) & (x <= 2))
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,9 @@ class Modules(NamedTuple):
     task: str
 
 
-TASKS = {"classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task")}
+TASKS = {
+    name: Modules(f"vitrail.tasks.{name}.options", f"vitrail.tasks.{name}.task") for name in ("classify", "restore")
+}
 """Modules of each task by its name. They are imported when the task is used."""
 
 DEFAULT = "classify"

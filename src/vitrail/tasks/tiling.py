@@ -172,7 +172,9 @@ def run_tiles(
     Example:
         >>> image, out = torch.rand(1, 1, 40, 30), torch.zeros(1, 40, 30)
         >>> plan = plan_tiles(40, 30, tile=16, halo=2)
-        >>> seams = run_tiles(plan, lambda y, x: image[..., y, x], lambda x: x, lambda row, strip: out[:, row : row + strip.shape[1]].copy_(strip))
+        >>> def write(row, strip):
+        ...     out[:, row : row + strip.shape[1]] = strip
+        >>> seams = run_tiles(plan, lambda y, x: image[..., y, x], lambda x: x, write)
         >>> torch.equal(out, image[0])
         True
     """

@@ -81,11 +81,11 @@ class RestorationEvaluation:
 
     def summary(self) -> str:
         """Return the figures in a few sentences."""
-        against = "bicubic enlargement" if self.degradation != "pairs" and "bicubic" in self.degradation else "the input"
+        similar = "" if self.ssim is None else f" and {self.ssim:.4f} SSIM"
         return (
             f"{self.samples:,} images of {self.data} are restored at {self.psnr:.2f} dB PSNR"
-            f"{'' if self.ssim is None else f' and {self.ssim:.4f} SSIM'}, {self.psnr - self.psnr_input:+.2f} dB against"
-            f" {against} ({self.protocol})."
+            f"{similar}, {self.psnr - self.psnr_input:+.2f} dB against"
+            f" the input, bicubically enlarged if smaller ({self.protocol})."
         )
 
     def tables(self, rows: int) -> list[Table]:
@@ -105,12 +105,17 @@ class RestorationEvaluation:
     def cards(self) -> list[MetricCard]:
         """Return the headline figures of the report."""
         cards = [MetricCard("PSNR", _db(self.psnr), self.protocol)]
-        cards += [MetricCard("Gain", f"{self.psnr - self.psnr_input:+.2f} dB", f"over {_db(self.psnr_input)} of the input")]
+        cards += [
+            MetricCard("Gain", f"{self.psnr - self.psnr_input:+.2f} dB", f"over {_db(self.psnr_input)} of the input")
+        ]
         return [*cards, MetricCard("SSIM", _ssim(self.ssim), f"{self.samples} images")]
 
     def sections(self) -> list[ReportSection]:
         """Return the sections of the report: PSNR by image, and images side by side."""
-        return [ReportSection("PSNR by image", _render("images", self)), ReportSection("Side by side", _render("examples", self))]
+        return [
+            ReportSection("PSNR by image", _render("images", self)),
+            ReportSection("Side by side", _render("examples", self)),
+        ]
 
     def images_to_explain(self) -> list[ImageExample]:
         """Return none: the report shows crops."""

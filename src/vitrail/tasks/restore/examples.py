@@ -96,7 +96,9 @@ def _places(error: np.ndarray, truth: np.ndarray) -> list[tuple[str, tuple[int, 
 
 
 def _crop(title: str, x: int, y: int, *images: np.ndarray) -> Crop:
-    cut = [_image(each[y : y + LOUPE, x : x + LOUPE]).resize((SHOWN, SHOWN), Image.Resampling.NEAREST) for each in images]
+    cut = [
+        _image(each[y : y + LOUPE, x : x + LOUPE]).resize((SHOWN, SHOWN), Image.Resampling.NEAREST) for each in images
+    ]
     return Crop(title, x, y, *(encode(each) for each in cut))
 
 

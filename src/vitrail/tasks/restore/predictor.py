@@ -86,7 +86,9 @@ class RestorePredictor:
         out, plan, seams = self.tiled.restore(
             pixels, top, finish, lambda done, count: self.progress(item.name, done, count)
         )
-        alpha = source.alpha if source.alpha is None or self.tiled.scale == 1 else enlarge(source.alpha, self.tiled.scale)
+        alpha = (
+            source.alpha if source.alpha is None or self.tiled.scale == 1 else enlarge(source.alpha, self.tiled.scale)
+        )
         blended = plan.blend and plan.count > 1
         return Restored(
             path=item.name,

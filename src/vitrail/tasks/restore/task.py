@@ -40,7 +40,9 @@ class RestorationTask:
     def open(self, spec: str, val_share: float, bad: Any) -> RestorationSplits:
         """Open folders of images; every image is decoded once, so that faults are found before training."""
         if not spec:
-            raise VitrailError("Nothing to learn from. Give a folder of images: vitrail train --task restore data/bsds500")
+            raise VitrailError(
+                "Nothing to learn from. Give a folder of images: vitrail train --task restore data/bsds500"
+            )
         return open_restoration(spec, val_share, bad)
 
     def open_split(self, spec: str, split: str) -> RestorationSet:
