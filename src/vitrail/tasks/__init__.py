@@ -22,7 +22,9 @@ class Modules(NamedTuple):
 
 
 TASKS = {
-    name: Modules(f"vitrail.tasks.{name}.options", f"vitrail.tasks.{name}.task") for name in ("classify", "restore")
+    "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "detect": Modules("vitrail.tasks.detect.options", "vitrail.tasks.detect.task"),
+    "restore": Modules("vitrail.tasks.restore.options", "vitrail.tasks.restore.task"),
 }
 """Modules of each task by its name. They are imported when the task is used."""
 
