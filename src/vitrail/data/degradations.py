@@ -20,18 +20,17 @@ from vitrail.errors import VitrailError
 
 
 class Degradation(Protocol):
-    """A degradation.
-
-    Attributes:
-        scale: factor by which the image gets smaller.
-        reach: input pixels around a pixel that its output depends on.
-    """
+    """A degradation."""
 
     @property
-    def scale(self) -> int: ...
+    def scale(self) -> int:
+        """Factor by which the image gets smaller."""
+        ...
 
     @property
-    def reach(self) -> int: ...
+    def reach(self) -> int:
+        """Input pixels around a pixel that its output depends on."""
+        ...
 
     def __call__(self, image: np.ndarray, rng: BatchRng) -> np.ndarray: ...
 
@@ -53,6 +52,7 @@ class Bicubic:
 
     @property
     def reach(self) -> int:
+        """Input pixels around a pixel that its output depends on."""
         return 4 * self.scale
 
     def __call__(self, image: np.ndarray, rng: BatchRng) -> np.ndarray:
@@ -95,6 +95,7 @@ class GaussianBlur:
 
     @property
     def reach(self) -> int:
+        """Input pixels around a pixel that its output depends on."""
         return int(np.ceil(3 * self.high))
 
     def __call__(self, image: np.ndarray, rng: BatchRng) -> np.ndarray:
@@ -143,10 +144,12 @@ class Chain:
 
     @property
     def scale(self) -> int:
+        """Factor by which the image gets smaller."""
         return int(np.prod([step.scale for step in self.steps]))
 
     @property
     def reach(self) -> int:
+        """Input pixels around a pixel that its output depends on."""
         total, scale = 0, 1
         for step in self.steps:
             total, scale = total + step.reach * scale, scale * step.scale

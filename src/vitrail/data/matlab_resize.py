@@ -62,7 +62,7 @@ def imresize(image: np.ndarray, scale: float) -> np.ndarray:
 
     Example:
         >>> imresize(np.eye(4), 0.5).round(3).tolist()
-        [[0.635, -0.004], [-0.004, 0.635]]
+        [[0.47, 0.03], [0.03, 0.47]]
         >>> imresize(np.full((5, 3), 7, "uint8"), 0.5).tolist()
         [[7, 7], [7, 7], [7, 7]]
     """

@@ -58,6 +58,7 @@ class SecondOrder:
 
     @property
     def reach(self) -> int:
+        """Input pixels around a pixel that its output depends on."""
         return 32 * self.scale
 
     def __call__(self, image: np.ndarray, rng: BatchRng) -> np.ndarray:

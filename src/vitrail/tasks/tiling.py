@@ -19,7 +19,7 @@ from vitrail.errors import ResourceError, VitrailError
 
 
 @dataclass(frozen=True)
-class Span:
+class TileSpan:
     """One tile along an axis, in input pixels: read `[start, stop)`, keep `[first, last)`."""
 
     start: int
@@ -39,8 +39,8 @@ class TilePlan:
         blend: whether neighbours are blended over their overlap; else each pixel comes from one tile.
     """
 
-    rows: tuple[Span, ...]
-    columns: tuple[Span, ...]
+    rows: tuple[TileSpan, ...]
+    columns: tuple[TileSpan, ...]
     scale: int = 1
     blend: bool = False
 
@@ -74,16 +74,16 @@ def plan_tiles(
 
     Example:
         >>> plan_tiles(10, 24, tile=16, halo=4, multiple=4).columns
-        (Span(start=0, stop=16, first=0, last=12), Span(start=8, stop=24, first=12, last=24))
+        (TileSpan(start=0, stop=16, first=0, last=12), TileSpan(start=8, stop=24, first=12, last=24))
     """
     tile, halo = tile // multiple * multiple, -(-halo // multiple) * multiple
     spans = [tuple(_spans(length, tile, halo)) for length in (height, width)]
     return TilePlan(spans[0], spans[1], scale, blend)
 
 
-def _spans(length: int, tile: int, halo: int) -> list[Span]:
+def _spans(length: int, tile: int, halo: int) -> list[TileSpan]:
     if length <= tile:
-        return [Span(0, length, 0, length)]
+        return [TileSpan(0, length, 0, length)]
     if tile <= 2 * halo:
         raise VitrailError(f"A tile of {tile} pixels has no room between two halos of {halo}. Use larger tiles.")
     spans, first = [], 0
@@ -91,7 +91,7 @@ def _spans(length: int, tile: int, halo: int) -> list[Span]:
         start = max(first - halo, 0)
         stop = min(start + tile, length)
         last = length if stop == length else stop - halo
-        spans.append(Span(start, stop, first, last))
+        spans.append(TileSpan(start, stop, first, last))
         first = last
     return spans
 
@@ -235,7 +235,7 @@ class _TileRun:
         return strip, bare
 
 
-def _weights(spans: Sequence[Span], number: int, blend: bool, scale: int) -> Tensor:
+def _weights(spans: Sequence[TileSpan], number: int, blend: bool, scale: int) -> Tensor:
     """Return the weight of each output pixel of a tile along an axis."""
     span = spans[number]
     weights = torch.ones((span.stop - span.start) * scale)
@@ -258,7 +258,7 @@ def _ramp(overlap: int) -> Tensor:
     return 0.5 - 0.5 * torch.cos(pi * (2 * position - 0.5).clamp(0, 1))
 
 
-def _zone(spans: Sequence[Span], number: int, scale: int) -> slice:
+def _zone(spans: Sequence[TileSpan], number: int, scale: int) -> slice:
     """Return the part of the overlap of a tile and the next in which both have weight."""
     overlap = (spans[number].stop - spans[number + 1].start) * scale
     return slice(overlap // 4, overlap - overlap // 4)

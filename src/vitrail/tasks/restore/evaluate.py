@@ -10,7 +10,7 @@ from vitrail.data.degradations import Degradation, parse
 from vitrail.data.restoration_set import RestorationSet, listed, pair_faults, unreadable
 from vitrail.tasks.restore.evaluation import ImageFigures, RestorationEvaluation, finite
 from vitrail.tasks.restore.examples import bicubic_to, make_example
-from vitrail.tasks.restore.metric import EQUAL, Protocol, usual_protocol
+from vitrail.tasks.restore.metric import EQUAL, QualityProtocol, usual_protocol
 from vitrail.tasks.restore.options import EvaluateOptions
 from vitrail.tasks.restore.patches import whole_pair
 from vitrail.tasks.restore.quality import psnr, ssim
@@ -90,13 +90,13 @@ def _usable(images: RestorationSet, scale: int, bad: str) -> tuple[RestorationSe
     return images.take([n for n, file in enumerate(images.files) if str(file) not in faults]), len(faults)
 
 
-def _protocol(options: EvaluateOptions, scale: int, channels: int) -> Protocol:
+def _protocol(options: EvaluateOptions, scale: int, channels: int) -> QualityProtocol:
     usual = usual_protocol(scale, channels)
     luma = usual.luma if options.channel == "auto" else options.channel == "y" and channels == 3
-    return Protocol(usual.border if options.border is None else options.border, luma)
+    return QualityProtocol(usual.border if options.border is None else options.border, luma)
 
 
-def _figures(name: str, low: np.ndarray, out: np.ndarray, high: np.ndarray, protocol: Protocol) -> ImageFigures:
+def _figures(name: str, low: np.ndarray, out: np.ndarray, high: np.ndarray, protocol: QualityProtocol) -> ImageFigures:
     border = protocol.fitting(high.shape)
     before = bicubic_to(low, high.shape[:2])
     values = psnr(out, high, border, protocol.luma), ssim(out, high, border, protocol.luma)

@@ -14,7 +14,7 @@ EQUAL = 100.0
 """PSNR, in dB, that an image without any error counts with in a mean."""
 
 
-class Protocol:
+class QualityProtocol:
     """What PSNR and SSIM measure.
 
     Args:
@@ -45,9 +45,9 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return image.detach().float().permute(1, 2, 0).cpu().numpy() * 255.0
 
 
-def usual_protocol(scale: int, channels: int) -> Protocol:
+def usual_protocol(scale: int, channels: int) -> QualityProtocol:
     """Return the field's protocol: super-resolution crops its scale and measures luma, the rest measures everything."""
-    return Protocol(scale if scale > 1 else 0, scale > 1 and channels == 3)
+    return QualityProtocol(scale if scale > 1 else 0, scale > 1 and channels == 3)
 
 
 class RestorationMetric:
@@ -62,7 +62,7 @@ class RestorationMetric:
         sums: images, loss, PSNR, images with an SSIM, SSIM; float64.
     """
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], protocol: Protocol, device: torch.device):
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], protocol: QualityProtocol, device: torch.device):
         self.loss, self.protocol = loss, protocol
         self.sums = torch.zeros(5, dtype=torch.float64, device=device)
 

@@ -18,7 +18,7 @@ PROBE = 64
 """Side of the probe tile in pixels, rounded up to windows."""
 
 
-class Choice(str):
+class ChosenModel(str):
     """A line about the model that runs, with its compute precision.
 
     Args:
@@ -28,7 +28,7 @@ class Choice(str):
 
     precision: str
 
-    def __new__(cls, line: str, precision: str) -> "Choice":
+    def __new__(cls, line: str, precision: str) -> "ChosenModel":
         made = super().__new__(cls, line)
         made.precision = precision
         return made
@@ -44,7 +44,7 @@ def choose_runner(
         precision: `fp32`, or one of the optimized form.
         fast: whether the optimized form may be used.
         count: number of images of the job; for none there is nothing to choose.
-        notify: receives a `Choice`.
+        notify: receives a `ChosenModel`.
 
     Raises:
         VitrailError: another precision than fp32 was asked for, and the model has no such form.
@@ -57,7 +57,7 @@ def choose_runner(
     probe = torch.rand(1, model.config.in_channels, side, side, generator=torch.Generator().manual_seed(0))
     with inference_mode_for(model) as device:
         run, line, used = _compared(model, probe.to(device), precision)
-    notify(Choice(line, used))
+    notify(ChosenModel(line, used))
     return run
 
 
