@@ -27,8 +27,13 @@ class SegmentBatch(NamedTuple):
 
     @property
     def weight(self) -> float:
+        """Labelled images: an image counts by the labelled share of its pixels, so crops of one size by their pixels."""
+        return sum(float((mask != IGNORE).sum()) / (mask.shape[1] * mask.shape[2]) for mask in self.masks)
+
+    @property
+    def pixels(self) -> int:
         """Number of labelled pixels."""
-        return float(sum(int((mask != IGNORE).sum()) for mask in self.masks))
+        return sum(int((mask != IGNORE).sum()) for mask in self.masks)
 
     def to(self, device: torch.device) -> "SegmentBatch":
         """Move images and masks to a device."""
@@ -36,7 +41,7 @@ class SegmentBatch(NamedTuple):
         return self._replace(images=images, masks=masks)
 
     def split(self, count: int) -> list[tuple[float, "SegmentBatch"]]:
-        """Cut into at most `count` micro-batches of whole images, each with its share of the labelled pixels."""
+        """Cut into at most `count` micro-batches of whole images, each with its share of the weight."""
         singles = [(x[i], m[i]) for x, m in zip(self.images, self.masks, strict=True) for i in range(len(x))]
         rows = zip(singles, self.index.tolist(), strict=True)
         chunks = torch.arange(len(singles)).tensor_split(count)

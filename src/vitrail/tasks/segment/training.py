@@ -87,7 +87,7 @@ class SegmentTraining:
             total = total + self.objective.of(logits, classes)
             if auxiliary is not None:
                 total = total + self.options.auxiliary * SegmentLoss(self.objective.weights).of(auxiliary, classes)
-        return total / max(batch.weight, 1.0)
+        return total / max(batch.pixels, 1)
 
     def metric(self, device: torch.device) -> SegmentMetric:
         """Return an empty accumulator."""
