@@ -27,7 +27,7 @@ class SegmentBatch(NamedTuple):
 
     @property
     def weight(self) -> float:
-        """Labelled images: an image counts by the labelled share of its pixels, so crops of one size by their pixels."""
+        """Labelled images: an image counts by the labelled share of its pixels."""
         return sum(float((mask != IGNORE).sum()) / (mask.shape[1] * mask.shape[2]) for mask in self.masks)
 
     @property
