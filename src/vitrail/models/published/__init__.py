@@ -30,7 +30,9 @@ from vitrail.models.published import (
     mixer,
     nat,
     nest,
+    nonlocal_resnet,
     perceiver,
+    perceiver_iterative,
     poolformer,
     pvt,
     pvt_v2,
@@ -49,6 +51,7 @@ from vitrail.models.published import (
     vit,
     vit_hybrid,
     vmoe,
+    vt_resnet,
     xcit,
 )
 from vitrail.models.published.figures import Published
@@ -75,7 +78,10 @@ _FAMILIES = (
     botnet,
     halonet,
     sasa,
+    nonlocal_resnet,
+    vt_resnet,
     perceiver,
+    perceiver_iterative,
     mixer,
     cct,
     bit,
