@@ -112,7 +112,7 @@ def run_lengths(mask: np.ndarray) -> list[list[int]]:
 def overlay(image: Image.Image, mask: np.ndarray, opacity: float = 0.55, ignore: int | None = None) -> Image.Image:
     """Return an image under the palette colours of a mask of its size; pixels of `ignore` stay as they are."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    colours = palette()[mask % 256].astype(np.float32)
+    colours = palette()[mask.astype(np.int64) % 256].astype(np.float32)
     mixed = (1 - opacity) * pixels + opacity * colours
     if ignore is not None:
         mixed = np.where((mask == ignore)[..., None], pixels, mixed)
