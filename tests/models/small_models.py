@@ -102,6 +102,13 @@ SMALL: dict[str, Small] = {
         any_size=False,
         batch_norm=True,
     ),
+    "halonet": Small(
+        "halonet50ts",
+        {"dim": 16, "depths": (1, 2), "attention": ((), (0, 1)), "num_heads": (2, 2)},
+        (4, 8),
+        batch_norm=True,
+    ),
+    "sasa": Small("sasa_resnet26", {"dim": 32, "depths": (1, 2)}, (4, 8), batch_norm=True),
     "resnet": Small("resnet50", {"dim": 8, "depths": (1, 2)}, (4, 8), batch_norm=True),
     "igpt": Small(
         "imagegpt_small",

@@ -19,6 +19,7 @@ from vitrail.inputs import inputs_in
 from vitrail.models.custom import VARIABLE, added, own_fault
 from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
+from vitrail.models.published.hosted import HOSTED
 
 FAMILIES = tuple(dict.fromkeys(known.family for known in PUBLISHED.values()))
 HINT = f"See them all with: vitrail models. One of your own is in a file that {VARIABLE} names."
@@ -102,12 +103,14 @@ def make_config(name: str, **overrides: Any) -> Any:
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
 
 
-def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
+def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **overrides: Any) -> Any:
     """Build a variant of the catalogue.
 
     Args:
         name: a name that `list_models` lists.
-        weights: a file, a folder or a hub id to load weights from; random weights when None.
+        weights: a file, a folder or a hub id to load weights from, or `pretrained`; random weights when None.
+        pretrained: the same as `weights="pretrained"`: the public weights of the variant, from the hub or the cache.
+            Without `num_classes`, the model gets the head of these weights, or none if they have none.
         overrides: fields of the variant's config, such as `num_classes=10`, `drop_path=0.1`, `image_size=384`.
 
     Returns:
@@ -122,6 +125,12 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
         >>> model.config.num_classes
         10
     """
+    if pretrained:
+        if weights not in (None, "pretrained"):
+            raise VitrailError(f"Both weights={weights!r} and pretrained=True are given; leave one of them out.")
+        weights = "pretrained"
+    if isinstance(weights, str) and weights == "pretrained" and name in HOSTED and HOSTED[name].classes is not None:
+        overrides = {"num_classes": HOSTED[name].classes, **overrides}
     config = make_config(name, **overrides)
     model = _built(name, find(name).build, config, overrides)
     model.variant, model.config = name, config
@@ -130,7 +139,7 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
         model.inputs = inputs
     if weights is not None:
         load_weights = import_module("vitrail.weights.load").load_weights  # the room above: opened only when asked for
-        load_weights(model, weights)
+        load_weights(model, weights, new_head="num_classes" in overrides)
     return model
 
 

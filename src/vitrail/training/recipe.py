@@ -55,6 +55,11 @@ def with_recipe(config: RunConfig) -> tuple[RunConfig, list[str]]:
     notes, recipe = [], recipe_of(config)
     if config.model == "auto":
         config, notes = (replace(config, model=recipe.model), []) if config.weights is None else _model_of(config)
+    if config.weights == "pretrained":
+        from vitrail.weights.pretrained import pinned_weights
+
+        config = replace(config, weights=pinned_weights(config.model))
+        notes.append(f"Weights: {config.weights}.")
     absent = [name for name in ("epochs", "lr", "layer_decay", "warmup") if getattr(config, name) is None]
     values = {name: getattr(recipe, name) for name in absent}
     if values.get("lr", config.min_lr) < config.min_lr:

@@ -54,7 +54,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
         >>> found.depths, found.num_heads, found.window_size
         ((1, 1), (2, 4), 4)
     """
-    checkpoint = read_source(source)
+    checkpoint = read_source(source, variant)
     found = detect(checkpoint.tensors, checkpoint.origin)
     file, form = checkpoint.file, found.format
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)

@@ -14,6 +14,7 @@ from vitrail.weights.adapt import Adapted, adapt
 from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
 from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.manifest import MANIFEST, verify
+from vitrail.weights.pretrained import PRETRAINED, pinned_weights
 
 Source = str | Path | Mapping[str, Tensor] | RawCheckpoint
 
@@ -53,7 +54,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> LoadReport:
+def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_head: bool = False) -> LoadReport:
     """Load weights in any known format, adapting tensors of other sizes, and report the changes.
 
     Sizes that are adapted: the number of classes (the head is zeroed), input channels, position tables,
@@ -62,8 +63,10 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
 
     Args:
         model: a model from `create_model`; it is changed only if everything fits.
-        source: a file, a folder, `hf:org/name@revision`, a state dict, or a `RawCheckpoint`.
+        source: a file, a folder, `hf:org/name@revision`, `pretrained` (the public weights of the model's variant), a
+            state dict, or a `RawCheckpoint`.
         strict: whether missing and unexpected keys are an error.
+        new_head: whether a head that the checkpoint does not have is initialised with zeros.
 
     Raises:
         VitrailError: the weights are another model's; the message names the differences and the detected variants.
@@ -75,13 +78,15 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
         >>> print(load_weights(model, model.state_dict()))
         state dict: vitrail weights, 20 tensors loaded
     """
-    checkpoint = read_source(source)
+    checkpoint = read_source(source, getattr(model, "variant", None))
     found = detect(checkpoint.tensors, checkpoint.origin)
     if found.format.reads_config:
         found = found._replace(mapped=found.format.read(checkpoint.tensors, getattr(model, "config", None)))
     adapted = adapt(found.mapped.tensors, model)
     own = model.state_dict()
     _leave_headless(adapted, own)
+    if new_head:
+        _keep_new_head(adapted, own, model)
     misfits = _Misfits.between(adapted, own, found)
     if misfits.shapes or ((misfits.missing or misfits.unexpected) and strict) or not _any_fits(adapted, own, misfits):
         raise VitrailError(_explain(misfits, model, checkpoint, found))
@@ -120,10 +125,19 @@ class _Misfits:
         )
 
 
-def read_source(source: Source) -> RawCheckpoint:
-    """Read a file, a folder, a hub id or a state dict; a model folder is checked against its manifest first."""
+def read_source(source: Source, variant: str | None = None) -> RawCheckpoint:
+    """Read a file, a folder, a hub id or a state dict; a model folder is checked against its manifest first.
+
+    Args:
+        source: the checkpoint; `pretrained` is the public one of the variant.
+        variant: name of the variant, if it is known.
+    """
     if isinstance(source, RawCheckpoint):
         return source
+    if source == PRETRAINED:
+        if variant is None:
+            raise VitrailError(f"{PRETRAINED} names the public weights of a variant: give it, such as --model NAME.")
+        source = pinned_weights(variant)
     if isinstance(source, Mapping):
         return RawCheckpoint(dict(source), "state dict")
     if (Path(source) / MANIFEST).is_file():
@@ -137,6 +151,16 @@ def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
         for key in [key for key in adapted.tensors if key.startswith("head.") and key not in own]:
             del adapted.tensors[key]
             adapted.changes[key] = "left out: the model has no head"
+
+
+def _keep_new_head(adapted: Adapted, own: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Count the classifier of the model as kept, if the checkpoint has none."""
+    width = getattr(getattr(model, "config", None), "num_classes", None)
+    if any(key.startswith("head.linear") for key in [*adapted.tensors, *adapted.kept]):
+        return
+    for key, value in own.items():
+        if key.startswith("head.") and key not in adapted.tensors and len(value.shape) and len(value) == width:
+            adapted.kept[key] = "the checkpoint has no head"
 
 
 def _zero_heads(adapted: Adapted, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
