@@ -109,6 +109,10 @@ SMALL: dict[str, Small] = {
         batch_norm=True,
     ),
     "sasa": Small("sasa_resnet26", {"dim": 32, "depths": (1, 2)}, (4, 8), batch_norm=True),
+    **{
+        f"nonlocal {name}": Small(name, {"dim": 8, "depths": (1, 2), "blocks": ((), (1,))}, (4, 8), batch_norm=True)
+        for name in ("nonlocal1_resnet50", "nonlocal1_resnet50_dot", "nonlocal1_resnet50_concatenation")
+    },
     "resnet": Small("resnet50", {"dim": 8, "depths": (1, 2)}, (4, 8), batch_norm=True),
     "igpt": Small(
         "imagegpt_small",

@@ -37,7 +37,7 @@ def test_the_ledger_knows_family_and_size_as_the_architectures_do():
             figures = PUBLISHED[name]
             assert figures.family == family
             assert (figures.pixels is None) == (figures.tokens is not None)
-            assert (figures.task == "classify") == hasattr(config, "preprocess")
+            assert figures.task != "classify" or hasattr(config, "preprocess")
             assert figures.task != "classify" or figures.pixels == config.preprocess.size
 
 

@@ -98,6 +98,9 @@ def make_config(name: str, **overrides: Any) -> Any:
     if "preprocess" in published:  # a family of images
         published["image_size"] = config.preprocess.size
     overrides = checked(overrides, published, name)
+    if "backbone" in overrides:  # a dense model normalises as its backbone does
+        own = make_config(overrides["backbone"]).preprocess
+        overrides.setdefault("preprocess", replace(config.preprocess, mean=own.mean, std=own.std))
     size = overrides.pop("image_size", None)
     config = replace(config, **overrides)
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
