@@ -173,7 +173,7 @@ class PatchLoader:
             raise failure from error
 
 
-class WholeImages:
+class WholePairs:
     """Whole images of a validation, one a step, because sizes differ.
 
     Args:

@@ -13,7 +13,7 @@ from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, list_models
 from vitrail.tasks.restore.metric import RestorationMetric, usual_protocol
 from vitrail.tasks.restore.options import TrainOptions
-from vitrail.tasks.restore.patches import PatchLoader, PatchSet, RestoreBatch, WholeImages
+from vitrail.tasks.restore.patches import PatchLoader, PatchSet, RestoreBatch, WholePairs
 from vitrail.tasks.task import RunSpec, Share
 
 
@@ -76,7 +76,7 @@ class RestorationTraining:
         """Move the model."""
         self.model.to(device)
 
-    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[PatchLoader, WholeImages]:
+    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[PatchLoader, WholePairs]:
         """Return the loaders of training patches and of validation images."""
         o, ranks = self.options, {"rank": share.rank, "world": share.size}
         patches = PatchSet(self.train, self.degradation, self.channels, o.patch, o.patches, o.flips, share.seed)
@@ -84,7 +84,7 @@ class RestorationTraining:
         still = ResumableSampler(len(self.val), share.size, shuffle=False, drop_last=False, **ranks)
         return (
             PatchLoader(patches, order, share.workers),
-            WholeImages(self.val, self.degradation, self.channels, still),
+            WholePairs(self.val, self.degradation, self.channels, still),
         )
 
     def transform_batch(self, batch: RestoreBatch, seed: int, step: int) -> RestoreBatch:
