@@ -15,11 +15,6 @@ from vitrail.inference.predict import predict
 from vitrail.models import create_model
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))
-
-
 def fold(root, classes, n=4):
     for number, name in enumerate(classes):
         (root / name).mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ def test_uneven_and_missing_classes_are_warned(tree):
 def test_a_missing_extra_is_said_plainly(healthy, monkeypatch):
     monkeypatch.setattr("vitrail.data.check.can_hash", lambda: False)
     report = check(healthy)
-    assert report.near is None and "install vitrail[dedup]" in " ".join(report.warnings)
+    assert report.near is None and "pip install imagehash" in " ".join(report.warnings)
 
 
 def test_a_report_is_json(healthy):

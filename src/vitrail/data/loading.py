@@ -158,9 +158,14 @@ def train_loader(
     workers: int = 0,
     bad: Literal["fail", "skip"] = "fail",
     device: torch.device | str = "cpu",
+    balanced: bool = False,
 ) -> Loader:
-    """Return a loader that shuffles each epoch and drops the last, smaller step; `batch_size` is over all ranks."""
-    order = ResumableSampler(len(dataset), batch_size, seed, rank=rank, world=world)
+    """Return a loader that shuffles each epoch and drops the last, smaller step; `batch_size` is over all ranks.
+
+    `balanced` draws all classes equally often.
+    """
+    labels = tuple(dataset.labels.tolist()) if balanced else None
+    order = ResumableSampler(len(dataset), batch_size, seed, rank=rank, world=world, labels=labels)
     return Loader(dataset, transform, order, workers=workers, bad=bad, device=device)
 
 
@@ -219,18 +224,19 @@ class _Fetch(data.Dataset[_Fetched]):
         self.gather = store.gather if isinstance(store, Arrays) and transform.leaves(*store.pixels.shape[1:]) else None
 
     def __getitem__(self, key: tuple[int, np.ndarray]) -> _Fetched:
-        epoch, index = key
+        epoch, numbers = key
         faults: list[DataProblem] = []
+        index = numbers % len(self.dataset)  # a repeated image has a larger number, and other draws
         if self.gather is not None:
-            draws, pixels = BatchRng(self.seed, epoch, index), self.gather(index)
+            draws, pixels = BatchRng(self.seed, epoch, numbers), self.gather(index)
         else:
-            index, pixels, faults = self._read(BatchRng(self.seed, epoch, index), index)
-            draws = BatchRng(self.seed, epoch, index)
+            kept, pixels, faults = self._read(BatchRng(self.seed, epoch, numbers), index)
+            draws, index = BatchRng(self.seed, epoch, numbers[kept]), index[kept]
         pixels, holes = self.transform.vary(pixels, draws)
         return _Fetched(pixels, holes, self.dataset.labels[index], torch.from_numpy(index), faults)
 
-    def _read(self, draws: BatchRng, index: np.ndarray) -> tuple[np.ndarray, Tensor, list[DataProblem]]:
-        """Decode the images one by one; those that cannot be decoded are reported and left out."""
+    def _read(self, draws: BatchRng, index: np.ndarray) -> tuple[list[int], Tensor, list[DataProblem]]:
+        """Decode the images one by one; those that cannot be decoded are reported and left out; return kept rows."""
         size, channels = self.transform.preprocess.size, self.transform.preprocess.channels
         planes, kept, faults = [], [], []
         for row, number in enumerate(index.tolist()):
@@ -242,4 +248,4 @@ class _Fetch(data.Dataset[_Fetched]):
             planes.append(self.transform.picture(image, draws.take(np.array([row]))))
             kept.append(row)
         empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
-        return index[kept], torch.stack(planes) if planes else empty, faults
+        return kept, torch.stack(planes) if planes else empty, faults

@@ -29,6 +29,7 @@ class ResumableSampler:
         drop_last: drop the last, smaller step (training).
         rank: rank of this process.
         world: world size.
+        labels: class of each sample, if all classes are to be drawn equally often.
 
     Raises:
         VitrailError: the sizes do not fit each other.
@@ -46,6 +47,7 @@ class ResumableSampler:
     drop_last: bool = True
     rank: int = 0
     world: int = 1
+    labels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.length < 1:
@@ -69,11 +71,31 @@ class ResumableSampler:
         return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
 
     def permutation(self, epoch: int) -> np.ndarray:
-        """Return the sample numbers in the order of this epoch, `(length,)`."""
+        """Return the sample numbers in the order of this epoch, `(length,)`.
+
+        With `labels`, the k-th repetition of sample i in the epoch is the number `i + k * length`.
+        """
         samples = np.arange(self.length)
+        if self.labels is not None:
+            samples = self._balanced(epoch)
+            return samples[
+                np.argsort(BatchRng(self.seed, epoch, np.arange(self.length)).words("places"), kind="stable")
+            ]
         return (
             np.argsort(BatchRng(self.seed, epoch, samples).words("order"), kind="stable") if self.shuffle else samples
         )
+
+    def _balanced(self, epoch: int) -> np.ndarray:
+        """Return samples of all classes in equal numbers (to one), small classes repeated, large ones in part."""
+        labels = np.array(self.labels)
+        present = np.unique(labels)
+        chosen = []
+        for place, label in enumerate(present):
+            members = np.flatnonzero(labels == label)
+            members = members[np.argsort(BatchRng(self.seed, epoch, members).words("order"), kind="stable")]
+            wanted = self.length // len(present) + (place < self.length % len(present))
+            chosen.append(np.resize(members, wanted) + np.arange(wanted) // len(members) * self.length)
+        return np.concatenate(chosen)
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[np.ndarray]:
         """Yield this rank's sample numbers, step by step, from `start_step` to the end of the epoch."""

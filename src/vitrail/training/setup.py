@@ -19,12 +19,15 @@ from vitrail.training.reporters import Reporter
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
 from vitrail.training.signals import StopRequest
 from vitrail.training.trainer import Trainer
+from vitrail.training.watch import TrainingWatch
 from vitrail.training.wrapper import TrainingWrapper
 
 
 def open_data(config: RunConfig) -> DataSplits:
     """Open the data of a run; it needs a train and a val split."""
-    splits = find_task(config.task).open(config.data, config.val_share, config.bad)
+    task = find_task(config.task)
+    open_run = getattr(task, "open_run", None)  # of a task whose options say how to read the data
+    splits = task.open(config.data, config.val_share, config.bad) if open_run is None else open_run(config)
     splits.require("train")
     splits.require("val")
     return splits
@@ -74,6 +77,7 @@ def build_trainer(
         val_data=val_data,
         reporter=reporter,
         stop=stop,
+        watch=TrainingWatch(getattr(task, "chance", None), getattr(task, "baseline", {}), config.clip_grad),
         facts={**machine_facts(world), "data": data_facts(task, train_data, val_data)},
     )
 

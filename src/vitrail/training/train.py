@@ -150,7 +150,7 @@ def make_run(
     state: the initial checkpoint may be gone.
     """
     if begun is None:
-        config, notes = with_recipe(config)
+        config, notes = with_defaults(config, world, splits)
         for text in notes:
             reporter.note(text)
     parts = world.size * config.grad_accum
@@ -181,6 +181,17 @@ def make_run(
         reporter.note(f"lr=auto found {found:.2e}.")
     disable_malloc_trim()  # after the batch-size search, which relies on trimming
     return run
+
+
+def with_defaults(config: RunConfig, world: SingleProcess, splits: DataSplits) -> tuple[RunConfig, list[str]]:
+    """Fill in what was not given: the task's model for this machine and data, then the recipe; return notes."""
+    task, device, notes = find_task(config.task), world.device.type, []
+    choose, advise = getattr(task, "default_model", None), getattr(task, "advice", None)
+    if config.model == "auto" and config.weights in (None, "pretrained") and choose is not None:
+        choice = choose(splits, device, config.weights is not None)
+        config, notes = replace(config, model=choice.model), [choice.note]
+    config, told = with_recipe(config)
+    return config, notes + told + ([] if advise is None else advise(splits, config, device))
 
 
 def acquire_run_dir(run: Trainer, begun: Path | None, stack: ExitStack) -> Path:

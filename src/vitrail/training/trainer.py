@@ -22,6 +22,7 @@ from vitrail.training.log import Log, NoLog
 from vitrail.training.reporters import Reporter, StepStats
 from vitrail.training.schedule import Length, Schedule
 from vitrail.training.signals import Interrupted, StopRequest
+from vitrail.training.watch import TrainingWatch
 from vitrail.weights.folder import save_model
 
 
@@ -49,7 +50,9 @@ class Trainer:
         reporter: receives progress.
         stop: the stop request.
         at: progress of the run.
-        facts: values that a state stores with the progress: machine, threads.
+        facts: values that a state stores with the progress: machine, threads, digests of the data.
+        command: the command line, for the records.
+        watch: warnings while training.
     """
 
     config: RunConfig
@@ -73,6 +76,7 @@ class Trainer:
     at: TrainingProgress = field(default_factory=TrainingProgress)
     facts: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
+    watch: TrainingWatch = field(default_factory=TrainingWatch)
     _best: tuple[dict[str, Tensor], dict[str, float]] | None = None
 
     def __post_init__(self) -> None:
@@ -129,6 +133,7 @@ class Trainer:
         at.step, at.batch, at.loss_sum, at.rate = at.step + 1, at.batch + 1, at.loss_sum + loss, rate
         row = {"step": at.step, "epoch": at.epoch, "loss": loss, "lr": rate, "grad_norm": norm}
         self.log.step(row)
+        self._warn(self.watch.step(at.step, loss, norm))
         if at.batch == self.train_data.steps:
             at.epoch, at.batch = at.epoch + 1, 0
         at.seconds = time.monotonic() - self._zero
@@ -161,6 +166,11 @@ class Trainer:
         }
         self.log.epoch(row)
         self.reporter.epoch(row)
+        self._warn(self.watch.validation(metrics, self.share()))
+
+    def _warn(self, text: str | None) -> None:
+        if text is not None:
+            self.reporter.note(text)
 
     def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
         """Return a sort key, larger for better metrics: the first metric, then the loss; NaN is the worst."""

@@ -23,16 +23,20 @@ class Supervised:
 
     Args:
         smoothing: label smoothing.
+        class_weights: factor of each class, `(K,)`.
     """
 
-    def __init__(self, smoothing: float):
-        self.smoothing = smoothing
+    def __init__(self, smoothing: float, class_weights: Tensor | None = None):
+        self.smoothing, self.class_weights = smoothing, class_weights
 
     def __call__(self, outputs: tuple[Tensor, Tensor], images: Tensor, targets: Tensor) -> Tensor:
         """Return the loss."""
         logits, other = outputs
-        loss = classification_loss(logits, targets, self.smoothing)
-        return loss if other is logits else (loss + classification_loss(other, targets, self.smoothing)) / 2
+        loss = self._loss(logits, targets)
+        return loss if other is logits else (loss + self._loss(other, targets)) / 2
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return classification_loss(logits, targets, self.smoothing, self.class_weights)
 
 
 class Distilled:
@@ -106,7 +110,13 @@ class Teacher:
         return self.model(images)
 
 
-def build_objective(options: TrainOptions, device: torch.device, preprocess: Preprocess, classes: int) -> Objective:
+def build_objective(
+    options: TrainOptions,
+    device: torch.device,
+    preprocess: Preprocess,
+    classes: int,
+    class_weights: Tensor | None = None,
+) -> Objective:
     """Return the objective of a run, and load its teacher if there is one.
 
     Args:
@@ -114,12 +124,15 @@ def build_objective(options: TrainOptions, device: torch.device, preprocess: Pre
         device: device of the teacher.
         preprocess: preprocessing of the student's images.
         classes: number of classes of the data.
+        class_weights: factor of each class; not with a teacher.
 
     Raises:
         VitrailError: the teacher is no model folder, or has other classes or channels.
     """
     if options.teacher is None:
-        return Supervised(options.smoothing)
+        return Supervised(options.smoothing, class_weights)
+    if class_weights is not None:
+        raise VitrailError("balance=weights and a teacher are not combined. Take balance=sampling with --teacher.")
     if not is_model_folder(options.teacher):
         raise VitrailError(
             f"The teacher {options.teacher} is not a model folder.\n"

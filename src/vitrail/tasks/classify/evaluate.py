@@ -13,6 +13,7 @@ from vitrail.data.dataset import PictureSet
 from vitrail.data.datasets import open_dataset
 from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
+from vitrail.data.table import Columns
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError, unknown
 from vitrail.fused.auto_optimize import InferenceRunner, SelectedModel
@@ -78,21 +79,22 @@ def evaluate_classifier(
     return _conclude(model, runner.form, images, scores, named[0], examples, seconds, options.batch, str(device))
 
 
-def open_split(data: str | PathLike[str], split: str) -> PictureSet:
+def open_split(data: str | PathLike[str], split: str, columns: Columns | None = None) -> PictureSet:
     """Open the split of a data set to evaluate on.
 
     Args:
         data: the name, file or folder of a data set.
         split: `train`, `val`, `test`, or `all` for a data set that is not split.
+        columns: names of the columns of a table.
 
     Raises:
         VitrailError: there is no such data or split.
     """
     if split in ("train", "val", "test"):
-        return open_dataset(str(data), packed=False).require(split)
+        return open_dataset(str(data), packed=False, columns=columns).require(split)
     if split != "all":
         raise unknown("split", split, ("train", "val", "test", "all"))
-    found = dict(open_dataset(str(data), val_share=0.0, packed=False))
+    found = dict(open_dataset(str(data), val_share=0.0, packed=False, columns=columns))
     if len(found) > 1:
         raise VitrailError(f"{data} is split into {', '.join(found)}. Evaluate one of them: --split {list(found)[-1]}.")
     [pictures] = found.values()

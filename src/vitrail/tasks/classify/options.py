@@ -16,7 +16,7 @@ class TrainOptions(Options):
     """Options of a training run that classifies images."""
 
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "data": ("imgsz",),
+        "data": ("imgsz", "image_column", "label_column", "split_column", "balance"),
         "augmentation": ("mixup", "cutmix", "augment", "randaugment", "erasing", "flip", "crop_min"),
         "optimisation": ("smoothing",),
         "distillation": ("teacher", "distill", "distill_alpha", "distill_temperature"),
@@ -24,6 +24,15 @@ class TrainOptions(Options):
 
     imgsz: int | None = None
     """Side of the training and validation images in pixels; default: the model's own."""
+
+    image_column: str | None = None
+    """Column of a table that holds the path of the image; common names are found by default."""
+    label_column: str | None = None
+    """Column of a table that holds the class."""
+    split_column: str | None = None
+    """Column of a table that holds train, val or test."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Treatment of uneven classes: none, weights of the loss (N / K n_k), or sampling all classes equally often."""
 
     smoothing: float = 0.1
     """Label smoothing, in [0, 1)."""
@@ -54,7 +63,8 @@ class TrainOptions(Options):
     def check(self) -> None:
         """Check the values."""
         check_ranges(self, _RANGES)
-        check_choices(self, {"augment": AUGMENTS, "distill": ("hard", "soft")})
+        choices = {"augment": AUGMENTS, "distill": ("hard", "soft"), "balance": ("none", "weights", "sampling")}
+        check_choices(self, choices)
         super().check()
 
 
@@ -98,3 +108,9 @@ class EvaluateOptions(options.EvaluationOptions):
     """Text file with one class name per line, if the model has none or others are wanted."""
     worst: int = 24
     """Number of the worst errors to keep with their images."""
+    image_column: str | None = None
+    """Column of a table that holds the path of the image; common names are found by default."""
+    label_column: str | None = None
+    """Column of a table that holds the class."""
+    split_column: str | None = None
+    """Column of a table that holds train, val or test."""

@@ -6,7 +6,9 @@ from typing import Any
 from vitrail.data.check import CheckReport, check_dataset
 from vitrail.data.dataset import PictureSet
 from vitrail.data.datasets import Splits, open_dataset
+from vitrail.data.table import Columns
 from vitrail.errors import VitrailError
+from vitrail.tasks.classify.defaults import Choice, advice, default_model
 from vitrail.tasks.classify.evaluate import evaluate_classifier, open_split
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, TrainOptions
@@ -33,6 +35,26 @@ class ClassificationTask:
                 "Nothing to learn from. Give a folder of class folders, a table or digits: vitrail train digits"
             )
         return open_dataset(spec, val_share=val_share, bad=bad)
+
+    def open_run(self, options: Any) -> Splits:
+        """Open the data set of a training run, whose options name the columns of a table."""
+        if not options.data:
+            return self.open(options.data, options.val_share, options.bad)
+        columns = Columns(options.image_column, options.label_column, options.split_column)
+        return open_dataset(options.data, val_share=options.val_share, bad=options.bad, columns=columns)
+
+    def default_model(self, splits: Splits, device: str, fine_tune: bool) -> Choice:
+        """Choose a model for this machine and data."""
+        return default_model(splits, device, fine_tune)
+
+    def advice(self, splits: Splits, config: Any, device: str) -> list[str]:
+        """Return what is realistic before a training begins."""
+        return advice(splits, config, device)
+
+    def open_evaluation(self, options: Any) -> PictureSet:
+        """Open the split that is evaluated, with the columns of a table."""
+        columns = Columns(options.image_column, options.label_column, options.split_column)
+        return open_split(options.data, options.split, columns)
 
     def open_split(self, spec: str, split: str) -> PictureSet:
         """Open one split of it."""

@@ -1,6 +1,7 @@
 """A training run that classifies images: its data, augmentation, loss and metric."""
 
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import torch
@@ -40,6 +41,11 @@ class ClassificationTraining:
         self.model = build_classifier(options, run, splits)
         self.preprocess: Preprocess = self.model.config.preprocess  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
         self.mix = Mix(len(splits.classes), mixup=options.mixup, cutmix=options.cutmix)
+        counts = torch.tensor([max(count, 1) for count in splits.require("train").counts().values()])
+        self.class_weights = counts.sum() / (len(counts) * counts) if options.balance == "weights" else None
+        val = splits.require("val").counts()
+        self.chance = log(max(len(counts), 2))
+        self.baseline = {"top1": max(val.values()) / max(sum(val.values()), 1)}
         self.to(torch.device("cpu"))
 
     def describe(self) -> str:
@@ -49,7 +55,8 @@ class ClassificationTraining:
     def to(self, device: torch.device) -> None:
         """Move the model, and load the teacher there."""
         self.model.to(device)
-        self.objective = build_objective(self.options, device, self.preprocess, len(self.splits.classes))
+        weights = None if self.class_weights is None else self.class_weights.to(device)
+        self.objective = build_objective(self.options, device, self.preprocess, len(self.splits.classes), weights)
 
     def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[Loader, Loader]:
         """Return the loaders of training and validation batches."""
@@ -60,7 +67,7 @@ class ClassificationTraining:
         varied = TrainTransform(self.preprocess, augmentation(self.options, self.run.data, self.splits), pixels)
         still = EvalTransform(self.preprocess, pixels)
         return (
-            train_loader(train, varied, batch, seed=share.seed, **common),
+            train_loader(train, varied, batch, seed=share.seed, balanced=self.options.balance == "sampling", **common),
             eval_loader(val, still, eval_batch, **common),
         )
 
