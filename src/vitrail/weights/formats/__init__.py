@@ -42,6 +42,7 @@ from vitrail.weights.formats import (
     tnt,
     transformer,
     twins,
+    upernet,
     vit,
     vit_hybrid,
     xcit,
@@ -89,6 +90,7 @@ FORMATS: tuple[Format, ...] = (
     *convbert.FORMATS,
     *gpt2.FORMATS,
     *swinir.FORMATS,
+    *upernet.FORMATS,
 )
 
 
