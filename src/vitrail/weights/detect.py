@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.models import catalogue, create_model, family_of
+from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.models.published import PUBLISHED
 from vitrail.weights.foreign import foreign_name
 from vitrail.weights.formats import FORMATS, before_pooling
@@ -111,8 +111,12 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
     shapes = {before_pooling(key): tuple(value.shape) for key, value in ours.items()}
     ranked = []
     words = any(key.endswith("embedding.words.weight") for key in shapes)
+    heads = {key.split(".")[1] for key in shapes if key.startswith("head.")}
+    classifier = not heads or "linear" in heads
     for name in catalogue():
         if (families and family_of(name) not in families) or _is_text(name) != words:
+            continue
+        if classifier and _is_dense(name):
             continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
@@ -122,6 +126,11 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
 
 def _is_text(name: str) -> bool:
     return name in PUBLISHED and PUBLISHED[name].tokens is not None
+
+
+def _is_dense(name: str) -> bool:
+    """Return whether a variant is a decoder on a backbone that it names."""
+    return isinstance(getattr(make_config(name), "backbone", None), str)
 
 
 @cache
