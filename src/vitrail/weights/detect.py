@@ -11,6 +11,7 @@ from torch import Tensor
 from vitrail.errors import DataError
 from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.models.published import PUBLISHED
+from vitrail.weights.foreign import foreign_name
 from vitrail.weights.formats import FORMATS, before_pooling
 from vitrail.weights.keymap import ConvertedState, Format
 
@@ -33,8 +34,14 @@ def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Dete
     """Find the format that matches most keys of a checkpoint.
 
     Raises:
-        DataError: no format matches; the message shows some keys.
+        DataError: it is of an architecture outside the catalogue, or no format matches; the message shows some keys.
     """
+    foreign = foreign_name({key: tuple(value.shape) for key, value in theirs.items()})
+    if foreign is not None:
+        raise DataError(
+            f"{origin} is a checkpoint of {foreign}, an architecture that is not in the catalogue.\n"
+            "See what is: vitrail models. An architecture of your own: docs/token_mixer.md."
+        )
     candidates = [Detected(one, one.read(theirs)) for one in FORMATS if one.marked(theirs)]
     if not candidates:
         raise DataError(_unrecognised(theirs, origin))
