@@ -81,8 +81,12 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise VitrailError(f"Cannot use the device '{name}': {reason}\nUse auto, cpu or cuda.") from error
+        first = str(error).partition("\n")[0]
+        reason = "there is no device of this name" if first.startswith("Expected one of") else first
+        hint = " A GPU of NVIDIA or AMD is called cuda." if name.lower().startswith("gpu") else ""
+        raise VitrailError(
+            f"Cannot use the device '{name}': {reason}.\nUse auto, cpu, cuda or cuda:1.{hint}"
+        ) from error
 
 
 def task_of(model: Any) -> str:

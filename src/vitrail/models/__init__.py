@@ -14,7 +14,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from vitrail.errors import VitrailError, unknown
+from vitrail.errors import ResourceError, VitrailError, unknown
 from vitrail.inputs import inputs_in
 from vitrail.models.custom import VARIABLE, added, own_fault
 from vitrail.models.overrides import checked
@@ -157,9 +157,18 @@ def _built(name: str, build: Callable[[Any], Any], config: Any, overrides: dict[
         model = build(config)
     except VitrailError:
         raise
+    except MemoryError as error:
+        raise ResourceError(_too_large(name, overrides)) from error
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        if "allocate" in str(error):
+            raise ResourceError(_too_large(name, overrides)) from error
         numbers = f" with {overrides}" if overrides else ""
         raise VitrailError(f"Cannot build {name}{numbers}: {own_fault(error) or error}") from error
     if not isinstance(model, import_module("vitrail.parts.model").Model):  # imports torch, so not before
         raise VitrailError(f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Model.")
     return model
+
+
+def _too_large(name: str, overrides: dict[str, Any]) -> str:
+    numbers = ", ".join(f"{key}={value}" for key, value in overrides.items() if isinstance(value, int | tuple))
+    return f"{name} with {numbers or 'these numbers'} does not fit into memory. Take a smaller image_size or model."

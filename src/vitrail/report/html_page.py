@@ -13,7 +13,7 @@ import vitrail
 from vitrail.atomic_io import write_file
 from vitrail.report.curves import curves
 from vitrail.report.explain_section import look_inside
-from vitrail.report.run_folder import Run, read_run, task_of_config
+from vitrail.report.run_folder import RecordedRun, read_run, task_of_config
 from vitrail.tasks.formatting import duration, format_value, human_count
 from vitrail.tasks.results import MetricCard
 from vitrail.training.config import config_class
@@ -38,13 +38,13 @@ def write_report(run_folder: str | PathLike[str]) -> Path:
     return write_page(read_run(folder), folder / "report.html")
 
 
-def write_page(run: Run, path: Path, model: Any = None) -> Path:
+def write_page(run: RecordedRun, path: Path, model: Any = None) -> Path:
     """Write the report of a run, or of an evaluation alone, to a file; see `render`."""
     write_file(path, render(run, model).encode())
     return path
 
 
-def render(run: Run, model: Any = None) -> str:
+def render(run: RecordedRun, model: Any = None) -> str:
     """Render the report of a run as self-contained HTML.
 
     Args:
@@ -72,7 +72,7 @@ def render(run: Run, model: Any = None) -> str:
     )
 
 
-def _facts(run: Run) -> Iterator[str]:
+def _facts(run: RecordedRun) -> Iterator[str]:
     """Yield the subtitle: the model, its initial weights and the evaluated data."""
     model = run.evaluation.model if run.evaluation else run.config.get("model")
     if model and model != run.name:
@@ -83,7 +83,7 @@ def _facts(run: Run) -> Iterator[str]:
         yield f"evaluated on {run.evaluation.data}"
 
 
-def _cards(run: Run) -> Iterator[MetricCard]:
+def _cards(run: RecordedRun) -> Iterator[MetricCard]:
     evaluation, summary = run.evaluation, run.summary
     if evaluation is not None:
         yield from evaluation.cards()
@@ -97,7 +97,7 @@ def _cards(run: Run) -> Iterator[MetricCard]:
         yield MetricCard("Training time", duration(seconds), f"{len(run.steps):,} updates" if run.steps else "")
 
 
-def _best_so_far(run: Run) -> MetricCard:
+def _best_so_far(run: RecordedRun) -> MetricCard:
     """Return the best validation metric of a run without an evaluation."""
     first = run.metrics[0]
     known = [row for row in run.epochs if row.get(first.name) is not None] or [*run.epochs]
