@@ -17,6 +17,13 @@ LONGEST = 512
 """Most tokens of a text if neither the model nor the user has a limit."""
 
 
+class TextCheck(NamedTuple):
+    """Faults of a data set of texts."""
+
+    bad: tuple[Any, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 class TextBatch(NamedTuple):
     """Token ids `(B, N)` padded on the right, lengths `(B,)`, class numbers `(B,)`, and sample numbers `(B,)`."""
 
