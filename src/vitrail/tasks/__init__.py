@@ -33,6 +33,9 @@ TASKS = {
 DEFAULT = "classify"
 """Task of a command that names none, and of run and model folders written before there were others."""
 
+DEFAULT_GENERATOR = "language"
+"""Task of `vitrail generate` if the model does not state a task that generates."""
+
 
 def find_task(name: str) -> "Task":
     """Return a task by its name.

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.generation.generate import stream
 from vitrail.generation.sampling import Choice, Greedy, Sample
+from vitrail.tasks.inference import evaluating
 from vitrail.tasks.language.options import GenerateOptions
 from vitrail.tasks.text_inputs import need_vocabulary
 from vitrail.text.vocabulary import Vocabulary
@@ -87,12 +87,17 @@ def stream_text(vocabulary: Vocabulary, tokens: Iterator[int]) -> Iterator[str]:
         yield rest
 
 
-def continue_text(model: Any, prompt: str, count: int, context: int, options: GenerateOptions | None = None) -> str:
-    """Return the continuation of a text."""
-    choose, vocabulary = choice_of(options or GenerateOptions()), need_vocabulary(model)
+def generate_text(model: Any, prompt: str, options: GenerateOptions, context: int) -> Iterator[str]:
+    """Yield the pieces of a prompt's continuation as they come."""
+    choose, vocabulary = choice_of(options), need_vocabulary(model)
     ids = prompt_ids(vocabulary, prompt)
-    with torch.inference_mode():
-        return "".join(stream_text(vocabulary, stream_tokens(model, ids, count, choose, context)))
+    with evaluating(model):
+        yield from stream_text(vocabulary, stream_tokens(model, ids, options.tokens, choose, context))
+
+
+def continue_text(model: Any, prompt: str, options: GenerateOptions, context: int) -> str:
+    """Return the continuation of a text."""
+    return "".join(generate_text(model, prompt, options, context))
 
 
 def prompt_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:

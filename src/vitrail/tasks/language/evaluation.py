@@ -11,8 +11,9 @@ from vitrail.data.token_windows import EvalWindows
 from vitrail.errors import VitrailError
 from vitrail.tasks.formatting import duration
 from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.language.continuation import continue_text
 from vitrail.tasks.language.metric import LanguageMetric, TextSize
-from vitrail.tasks.language.options import EvaluateOptions
+from vitrail.tasks.language.options import EvaluateOptions, GenerateOptions
 from vitrail.tasks.language.training import encode_stream
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
 from vitrail.tasks.table import Table
@@ -97,7 +98,7 @@ class LanguageEvaluation:
     def sections(self) -> list[ReportSection]:
         """Return a sample."""
         body = Markup('<p class="caption">{}</p><pre>{}</pre>')
-        note = "Generated with temperature 0.8 and seed 0, after a line feed or the first words of the text."
+        note = "300 tokens generated after a line feed, with temperature 0.8 and seed 0."
         return [ReportSection("A sample", body.format(note, self.sample))]
 
     def images_to_explain(self) -> list[ImageExample]:
@@ -137,8 +138,6 @@ def evaluate_language(
     Raises:
         VitrailError: the model has no vocabulary, or positions for fewer tokens.
     """
-    from vitrail.tasks.language.continuation import continue_text
-
     started = perf_counter()
     if options.tokenizer is not None:
         model.inputs = read_vocabulary(options.tokenizer)
@@ -156,7 +155,7 @@ def evaluate_language(
                 progress(len(stream) * done // windows.count, len(stream))
     found = metric.compute()
     found.pop("loss")
-    sample = continue_text(model, stream.text[:1] if "\n" not in stream.text else "\n", 300, context)
+    start = "\n" if "\n" in stream.text else stream.text[:1]
     return LanguageEvaluation(
         model=model.variant,
         data=stream.name,
@@ -167,7 +166,7 @@ def evaluate_language(
         context=context,
         stride=stride,
         vocabulary=len(vocabulary),
-        sample=sample,
+        sample=continue_text(model, start, GenerateOptions(tokens=300), context),
         seconds=perf_counter() - started,
         device=str(device),
     )

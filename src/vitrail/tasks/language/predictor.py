@@ -9,7 +9,6 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.data.image_io import printable
-from vitrail.tasks.inference import evaluating
 from vitrail.tasks.language.continuation import continue_text
 from vitrail.tasks.language.evaluation import context_of
 from vitrail.tasks.language.options import PredictOptions
@@ -87,11 +86,10 @@ class ContinuationPredictor:
 
     def predict(self, batch: list[tuple[TextLine, str]]) -> list[Continuation]:
         """Continue each text; the result does not depend on the others."""
-        with evaluating(self.model):
-            return [Continuation(item.name, clean(text)[0], self._continue(text)) for item, text in batch]
+        return [Continuation(item.name, clean(text)[0], self._continue(text)) for item, text in batch]
 
     def _continue(self, text: str) -> str:
-        return continue_text(self.model, text, self.options.tokens, self.context, self.options)
+        return continue_text(self.model, text, self.options, self.context)
 
     def failure(self, item: TextLine, reason: str) -> Continuation:
         """Return the result of a text that cannot be continued."""

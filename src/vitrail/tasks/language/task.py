@@ -1,14 +1,15 @@
 """Language modelling as a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vitrail.data.text_streams import TextStream, TextStreams, open_streams
 from vitrail.errors import VitrailError, unknown
-from vitrail.tasks.language.evaluation import LanguageEvaluation, evaluate_language
-from vitrail.tasks.language.options import EvaluateOptions, PredictOptions, TrainOptions
+from vitrail.tasks.language.continuation import generate_text
+from vitrail.tasks.language.evaluation import LanguageEvaluation, context_of, evaluate_language
+from vitrail.tasks.language.options import EvaluateOptions, GenerateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.language.predictor import ContinuationPredictor
-from vitrail.tasks.language.training import LanguageTraining
+from vitrail.tasks.language.training import LanguageTraining, check_language
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 from vitrail.tasks.text_inputs import TextCheck
@@ -46,8 +47,9 @@ class LanguageTask:
 
     def check(self, spec: str, val_share: float) -> TextCheck:
         """Read the text."""
-        open_streams(spec, val_share)
-        return TextCheck()
+        found = open_streams(spec, val_share)
+        sizes = (f"{split}: {len(text):,} characters, {text.words:,} words" for split, text in found)
+        return TextCheck(counts=tuple(sizes))
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: TextStreams) -> LanguageTraining:
         """Build a language model for a text."""
@@ -77,6 +79,11 @@ class LanguageTask:
     ) -> ContinuationPredictor:
         """Return a predictor of continuations."""
         return ContinuationPredictor(model, options)
+
+    def generator(self, model: Any, options: GenerateOptions, prompt: str) -> Iterator[str]:
+        """Return the pieces of a continuation as they come."""
+        check_language(model.variant)
+        return generate_text(model, prompt, options, context_of(model))
 
 
 TASK = LanguageTask()

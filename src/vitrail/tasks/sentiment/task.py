@@ -50,7 +50,8 @@ class SentimentTask:
         for split, texts in data:
             shared += sum(seen.setdefault(text, split) != split for text in texts.texts)
         warnings = (f"leakage: {shared} texts are in more than one split",) if shared else ()
-        return TextCheck(tuple(data.problems), warnings)
+        sizes = tuple(f"{split}: {len(texts):,} texts, {texts.counts()}" for split, texts in data)
+        return TextCheck(tuple(data.problems), warnings, sizes)
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: TextSplits) -> SentimentTraining:
         """Build a classifier for a data set."""
