@@ -42,7 +42,10 @@ def named(words: Sequence[str], name: str) -> str | None:
 
 
 def task_of_model(words: Sequence[str]) -> str:
-    """Return the task of the model that is the first positional word: a folder, or a name in the catalogue."""
+    """Return the task of the model folder, run folder or catalogue name that is the first positional word.
+
+    Anything else is of the default task.
+    """
     model = named(words, "model") or next((word for word in words if not word.startswith("-")), "")
     for place in _PLACES:
         try:
