@@ -23,7 +23,10 @@ ROOMS = (
     "fused",
     "generation",
     "kernels",
-    "lab",
+    "bench",
+    "inference",
+    "machine",
+    "report",
     "models",
     "native",
     "parts",
@@ -32,7 +35,6 @@ ROOMS = (
     "training",
     "weights",
     "cli",
-    "lab/bench",
     "*.py",
 )
 """Rooms that meet the limit; a room joins once it does, and none leaves."""

@@ -109,6 +109,16 @@ SMALL: dict[str, Small] = {
         batch_norm=True,
     ),
     "sasa": Small("sasa_resnet26", {"dim": 32, "depths": (1, 2)}, (4, 8), batch_norm=True),
+    **{
+        f"nonlocal {name}": Small(name, {"dim": 8, "depths": (1, 2), "blocks": ((), (1,))}, (4, 8), batch_norm=True)
+        for name in ("nonlocal1_resnet50", "nonlocal1_resnet50_dot", "nonlocal1_resnet50_concatenation")
+    },
+    **{
+        f"vt {name}": Small(
+            name, {"dim": 8, "depths": (1, 2), "depth": 2, "tokens": 3}, (4, 8, 8), prefix=3, batch_norm=True
+        )
+        for name in ("vt_resnet50", "vt_resnet50_filter")
+    },
     "resnet": Small("resnet50", {"dim": 8, "depths": (1, 2)}, (4, 8), batch_norm=True),
     "igpt": Small(
         "imagegpt_small",

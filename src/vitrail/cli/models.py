@@ -135,7 +135,7 @@ def _on_meta(name: str, **overrides: Any) -> Any:
 
 def _counts(model: Any) -> tuple[int, int | None, str | None]:
     """Return parameters and multiply-adds, or the reason why the latter cannot be counted."""
-    from vitrail.lab.flops import count_parameters, counted_macs
+    from vitrail.inference.flops import count_parameters, counted_macs
 
     macs, reason = counted_macs(model)
     return count_parameters(model), macs, reason or None

@@ -59,10 +59,10 @@ class PredictVerb:
     def run(self) -> int:
         """Predict, print or write, and return the exit code."""
         from vitrail.cli.writers import check_output, open_output
-        from vitrail.lab.jsonl import job_of
-        from vitrail.lab.model_loading import find_model
+        from vitrail.inference.jsonl import job_of
+        from vitrail.inference.model_loading import find_model
+        from vitrail.machine.host_memory import disable_malloc_trim
         from vitrail.tasks import find_task
-        from vitrail.training.host_memory import disable_malloc_trim
 
         if self.json and self.csv:
             raise VitrailError("--json and --csv are two ways to print; choose one.")
@@ -84,7 +84,7 @@ class PredictVerb:
     def _work(self, task: "Task", model: Any, inputs: Sequence[Any], output: "Output") -> list[Any]:
         """Predict what the output does not hold yet, and return the failures."""
         from vitrail.cli.progress import progress_bar
-        from vitrail.lab.predict import predictions
+        from vitrail.inference.predict import predictions
 
         def notify(choice: Any) -> None:
             output.precision = choice.precision

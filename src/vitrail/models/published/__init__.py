@@ -30,6 +30,7 @@ from vitrail.models.published import (
     mixer,
     nat,
     nest,
+    nonlocal_resnet,
     perceiver,
     poolformer,
     pvt,
@@ -49,6 +50,7 @@ from vitrail.models.published import (
     vit,
     vit_hybrid,
     vmoe,
+    vt_resnet,
     xcit,
 )
 from vitrail.models.published.figures import Published
@@ -75,6 +77,8 @@ _FAMILIES = (
     botnet,
     halonet,
     sasa,
+    nonlocal_resnet,
+    vt_resnet,
     perceiver,
     mixer,
     cct,
