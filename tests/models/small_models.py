@@ -95,6 +95,12 @@ SMALL: dict[str, Small] = {
         )
         for inputs in ("learned", "fourier", "conv")
     },
+    "perceiver original": Small(
+        "perceiver_fourier",
+        {"latents": 6, "dim": 16, "depth": 2, "reads": 3, "num_heads": 2, "image_size": 64},
+        (),
+        latents=6,
+    ),
     "botnet": Small(
         "botnet26t_256",
         {"dim": 16, "image_size": 64},
