@@ -24,7 +24,7 @@ MAX_BYTES = 2 * 2**30
 """Largest file that is read."""
 
 
-class Format(NamedTuple):
+class PointFormat(NamedTuple):
     """A file format: its first bytes, and its reader."""
 
     starts: tuple[bytes, ...]
@@ -32,11 +32,11 @@ class Format(NamedTuple):
 
 
 FORMATS = (
-    Format((b"ply",), read_ply),
-    Format((b"\x93NUMPY",), read_npy),
-    Format((b"PK\x03\x04", b"PK\x05\x06"), read_npz),
-    Format((b"LASF",), read_las),
-    Format((b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF"), read_off),
+    PointFormat((b"ply",), read_ply),
+    PointFormat((b"\x93NUMPY",), read_npy),
+    PointFormat((b"PK\x03\x04", b"PK\x05\x06"), read_npz),
+    PointFormat((b"LASF",), read_las),
+    PointFormat((b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF"), read_off),
 )
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
+from vitrail.kernels.tracing import is_tracing
 
 
 def check_points(points: Tensor, queries: Tensor | None = None) -> None:
@@ -26,6 +27,8 @@ def check_points(points: Tensor, queries: Tensor | None = None) -> None:
             raise VitrailError("A cloud needs at least one point, got none.")
         if queries is not None and (x.shape[0], x.shape[2]) != (points.shape[0], points.shape[2]):
             raise VitrailError(f"Clouds of {tuple(points.shape)} and queries of {tuple(x.shape)} do not fit.")
+        if x.is_meta or is_tracing(x.detach()):  # no values to look at
+            continue
         finite = torch.isfinite(x)
         if not bool(finite.all()):
             cloud, place, axis = (~finite).nonzero()[0].tolist()
