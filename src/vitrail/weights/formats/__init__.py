@@ -43,6 +43,7 @@ from vitrail.weights.formats import (
     tnt,
     transformer,
     twins,
+    upernet,
     vit,
     vit_hybrid,
     xcit,
@@ -91,6 +92,7 @@ FORMATS: tuple[Format, ...] = (
     *convbert.FORMATS,
     *gpt2.FORMATS,
     *swinir.FORMATS,
+    *upernet.FORMATS,
 )
 
 
