@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vitrail.parts.local_global import LastDecoderBlock, LocalGlobalAttention, decoder_block, encoder_block
 from vitrail.parts.point_model import PointModel, canonical_order
 from vitrail.parts.set_abstraction import SetAbstraction
-from vitrail.parts.shared_mlp import MLPHead, SharedMLP
+from vitrail.parts.shared_mlp import SharedMLP, SharedMLPHead
 from vitrail.parts.sort_net import LocalFeatures, Picks, SortNet
 from vitrail.point_sampling import PointSampling
 
@@ -109,7 +109,7 @@ def build(config: PointTransformerConfig) -> PointModel:
         ),
     )
     widths = (c.sort_nets * c.picks * c.dim // 8, c.dim, c.dim // 4)
-    return PointModel(backbone, MLPHead(widths, c.num_classes, c.dropout, nn.Mish), c.in_channels)
+    return PointModel(backbone, SharedMLPHead(widths, c.num_classes, c.dropout, nn.Mish), c.in_channels)
 
 
 VARIANTS = {"point_transformer_engel": PointTransformerConfig()}

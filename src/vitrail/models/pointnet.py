@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vitrail.parts.point_model import PointModel
 from vitrail.parts.point_transforms import TNet
-from vitrail.parts.shared_mlp import MLPHead, SharedMLP
+from vitrail.parts.shared_mlp import SharedMLP, SharedMLPHead
 from vitrail.point_sampling import PointSampling
 
 AT_1024 = PointSampling(1024)
@@ -71,7 +71,7 @@ def build(config: PointNetConfig) -> PointModel:
         TNet(c.dim, widths=widths, penalty=c.penalty) if c.transforms else nn.Identity(),
         SharedMLP((c.dim, *widths[0])),
     )
-    head = MLPHead((c.global_dim, *widths[1]), c.num_classes, c.dropout)
+    head = SharedMLPHead((c.global_dim, *widths[1]), c.num_classes, c.dropout)
     return PointModel(backbone, head, c.in_channels)
 
 

@@ -59,7 +59,7 @@ class TNet(nn.Module):
         moved = x[..., : self.dim] @ matrices
         return torch.cat([moved, x[..., self.dim :]], dim=-1) if x.shape[-1] > self.dim else moved
 
-    def auxiliary_loss(self) -> Tensor | float:
+    def auxiliary_loss(self) -> Tensor:
         """Return the penalty of the last forward pass in training."""
         found, self._loss = self._loss, None
-        return 0.0 if found is None else found
+        return self.linear.weight.new_zeros(()) if found is None else found

@@ -42,7 +42,7 @@ class SharedMLP(nn.Sequential):
         super().__init__(*layers)
 
 
-class MLPHead(nn.Module):
+class SharedMLPHead(nn.Module):
     """Classes from one vector a cloud: a shared MLP with dropout, and a linear layer.
 
     Args:
