@@ -36,6 +36,8 @@ from vitrail.models.published import (
     nonlocal_resnet,
     perceiver,
     perceiver_iterative,
+    point_transformer,
+    pointnet,
     poolformer,
     pvt,
     pvt_v2,
@@ -44,6 +46,7 @@ from vitrail.models.published import (
     retnet_image,
     sasa,
     segformer,
+    set_transformer,
     siglip,
     swin,
     swin_v2,
@@ -117,6 +120,9 @@ _FAMILIES = (
     fpn_segmenter,
     faster_rcnn,
     mask_rcnn,
+    pointnet,
+    set_transformer,
+    point_transformer,
 )
 
 PUBLISHED: dict[str, Published] = {
