@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.models import catalogue, create_model, family_of
+from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.models.published import PUBLISHED
+from vitrail.weights.foreign import foreign_name
 from vitrail.weights.formats import FORMATS, before_pooling
 from vitrail.weights.keymap import ConvertedState, Format
 
@@ -33,8 +34,14 @@ def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Dete
     """Find the format that matches most keys of a checkpoint.
 
     Raises:
-        DataError: no format matches; the message shows some keys.
+        DataError: it is of an architecture outside the catalogue, or no format matches; the message shows some keys.
     """
+    foreign = foreign_name({key: tuple(value.shape) for key, value in theirs.items()})
+    if foreign is not None:
+        raise DataError(
+            f"{origin} is a checkpoint of {foreign}, an architecture that is not in the catalogue.\n"
+            "See what is: vitrail models. An architecture of your own: docs/token_mixer.md."
+        )
     candidates = [Detected(one, one.read(theirs)) for one in FORMATS if one.marked(theirs)]
     if not candidates:
         raise DataError(_unrecognised(theirs, origin))
@@ -104,8 +111,12 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
     shapes = {before_pooling(key): tuple(value.shape) for key, value in ours.items()}
     ranked = []
     words = any(key.endswith("embedding.words.weight") for key in shapes)
+    heads = {key.split(".")[1] for key in shapes if key.startswith("head.")}
+    classifier = not heads or "linear" in heads
     for name in catalogue():
         if (families and family_of(name) not in families) or _is_text(name) != words:
+            continue
+        if classifier and _is_dense(name):
             continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
@@ -115,6 +126,11 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
 
 def _is_text(name: str) -> bool:
     return name in PUBLISHED and PUBLISHED[name].tokens is not None
+
+
+def _is_dense(name: str) -> bool:
+    """Return whether a variant is a decoder on a backbone that it names."""
+    return isinstance(getattr(make_config(name), "backbone", None), str)
 
 
 @cache

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.weights.adapt import Adapted, adapt
+from vitrail.weights.backbone_weights import classifier_of, fills_backbone_only, move_backbone
 from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
 from vitrail.weights.detect import Detected, detect, looks_like, narrow
 from vitrail.weights.manifest import MANIFEST, verify
@@ -88,6 +89,8 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
     found = detect(checkpoint.tensors, checkpoint.origin)
     if found.format.reads_config:
         found = found._replace(mapped=found.format.read(checkpoint.tensors, getattr(model, "config", None)))
+    if fills_backbone_only(model, found.mapped.tensors):
+        return _load_backbone(model, checkpoint)
     adapted = adapt(found.mapped.tensors, model)
     own = model.state_dict()
     _leave_headless(adapted, own)
@@ -111,6 +114,17 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
     )
     urgent = report.kept or report.missing or report.differs
     log.log(logging.WARNING if urgent else logging.INFO, "%s", report)
+    return report
+
+
+def _load_backbone(model: nn.Module, checkpoint: RawCheckpoint) -> LoadReport:
+    """Load a classifier's checkpoint into the backbone of a dense model; the decoder keeps its random weights."""
+    classifier = classifier_of(model)
+    report = load_weights(classifier, checkpoint)
+    taken, fresh = move_backbone(classifier, model)
+    report.loaded = taken
+    report.notes = [*report.notes, f"backbone only: the decoder keeps its random weights ({fresh} tensors)"]
+    log.warning("%s", report)
     return report
 
 

@@ -17,8 +17,8 @@ from vitrail.models import create_model, find, make_config
 from vitrail.native.image_resize import best_pixels
 from vitrail.parts.backbone import Classifier
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.classes.metric import ClassificationMetric
 from vitrail.tasks.classify.distillation import build_objective
-from vitrail.tasks.classify.metric import ClassificationMetric
 from vitrail.tasks.classify.options import TrainOptions
 from vitrail.tasks.task import RunSpec, Share
 from vitrail.weights.load import read_source

@@ -22,6 +22,7 @@ from vitrail.weights.formats import (
     deit,
     dinat_s,
     dinov2,
+    eva02,
     gpt2,
     halonet,
     igpt,
@@ -42,6 +43,7 @@ from vitrail.weights.formats import (
     tnt,
     transformer,
     twins,
+    upernet,
     vit,
     vit_hybrid,
     xcit,
@@ -82,6 +84,7 @@ FORMATS: tuple[Format, ...] = (
     *xcit.FORMATS,
     *dinov2.FORMATS,
     *siglip.FORMATS,
+    *eva02.FORMATS,
     *crossvit.FORMATS,
     *transformer.FORMATS,
     *bert.FORMATS,
@@ -89,6 +92,7 @@ FORMATS: tuple[Format, ...] = (
     *convbert.FORMATS,
     *gpt2.FORMATS,
     *swinir.FORMATS,
+    *upernet.FORMATS,
 )
 
 
