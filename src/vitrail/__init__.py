@@ -20,6 +20,8 @@ _DOOR = {
     "load_weights": "vitrail.weights.load",
     "load_model": "vitrail.weights.folder",
     "save_model": "vitrail.weights.folder",
+    "train": "vitrail.report.train",
+    "Run": "vitrail.report.train",
     "predict": "vitrail.inference.predict",
     "evaluate": "vitrail.inference.evaluate",
     "optimize": "vitrail.fused.optimize",
@@ -28,9 +30,29 @@ _DOOR = {
     "Preprocess": "vitrail.preprocess",
 }
 
+_CLASSIFIER = (
+    "Load a model by its name or folder: vitrail.create_model(name, pretrained=True), vitrail.load_model(folder)."
+)
+_HINTS = {
+    "YOLO": _CLASSIFIER,
+    "AutoModel": _CLASSIFIER,
+    "AutoModelForImageClassification": _CLASSIFIER,
+    "pipeline": "Use vitrail.predict(model, images).",
+    "Trainer": "Use vitrail.train(data, model=..., epochs=...), which returns a Run.",
+    "TrainingArguments": "Use vitrail.train(data, model=..., epochs=...): its options are keywords.",
+    "create_transform": "A model carries its own: vitrail.predict applies it, model.preprocess describes it.",
+    "list_pretrained": "Use vitrail.list_models(); `vitrail models NAME` shows public weights.",
+    "save_checkpoint": "Use vitrail.save_model(model, folder).",
+    "load_checkpoint": "Use vitrail.load_weights(model, file).",
+    "val": "Use vitrail.evaluate(model, data).",
+    "export": "Use torch.export.export(model, (images,)): models are plain modules.",
+}
+"""Names at the door of timm, transformers and Ultralytics, with ours."""
+
 __all__ = [
     "Grid",
     "Preprocess",
+    "Run",
     "attention_maps",
     "create_model",
     "evaluate",
@@ -40,6 +62,7 @@ __all__ = [
     "optimize",
     "predict",
     "save_model",
+    "train",
 ]
 
 if TYPE_CHECKING:
@@ -50,13 +73,15 @@ if TYPE_CHECKING:
     from vitrail.inference.predict import predict
     from vitrail.models import create_model, list_models
     from vitrail.preprocess import Preprocess
+    from vitrail.report.train import Run, train
     from vitrail.weights.folder import load_model, save_model
     from vitrail.weights.load import load_weights
 
 
 def __getattr__(name: str) -> Any:
     if name not in _DOOR:
-        raise AttributeError(f"module 'vitrail' has no attribute '{name}'")
+        hint = f" {_HINTS[name]}" if name in _HINTS else ""
+        raise AttributeError(f"module 'vitrail' has no attribute '{name}'.{hint}")
     return getattr(import_module(_DOOR[name]), name)
 
 

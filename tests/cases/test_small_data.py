@@ -52,10 +52,10 @@ def test_the_default_model_depends_on_machine_and_images(tmp_path):
 def test_few_images_without_weights_are_told_before_the_training(tmp_path):
     data = open_dataset(photos(tmp_path / "p", {"a": 8, "b": 8}))
     config = TrainConfig(data="p", model="swin_tiny_patch4_window7_224", epochs=100_000)
-    few, long = advice(data, config, "cpu")
+    few, long = advice(data, config, "cpu", 2.0)
     assert "14 images (7 a class) are few for random weights" in few and "--weights pretrained" in few
     assert "take roughly" in long and "--minutes 30" in long
-    assert advice(data, replace(config, weights="w.pt", epochs=2), "cpu") == []
+    assert advice(data, replace(config, weights="w.pt", epochs=2), "cpu", 2.0) == []
 
 
 def test_first_lines_of_a_run(tmp_path, capsys):

@@ -19,7 +19,7 @@ from vitrail.cli.arguments import parse
 from vitrail.errors import DataError, VitrailError
 from vitrail.inference.evaluate import evaluate
 from vitrail.report.html_page import render, write_report
-from vitrail.report.run_folder import Run, read_run, train_command
+from vitrail.report.run_folder import RecordedRun, read_run, train_command
 from vitrail.tasks.classes.confusion_plot import confusion_cells, confusion_picture
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.data_url import decode
@@ -211,7 +211,7 @@ def test_cells_tell_counts_and_shares() -> None:
 
 def test_one_class_and_one_picture() -> None:
     result = evaluate(Brightness(), grey_set([20], [0]))
-    page = Page(render(Run("small", evaluation=result)))
+    page = Page(render(RecordedRun("small", evaluation=result)))
     assert "There are none: every picture was named right." in page.words and not page.open
 
 
@@ -220,7 +220,7 @@ def test_every_class_wrong() -> None:
     brightness.labels = ("white", "light", "dim", "dark")
     result = evaluate(brightness, grey_set([20, 90, 160, 230], [0, 1, 2, 3]))
     assert result.top1.value == 0 and not result.examples
-    assert not Page(render(Run("wrong", evaluation=result))).open
+    assert not Page(render(RecordedRun("wrong", evaluation=result))).open
 
 
 @pytest.mark.slow

@@ -80,10 +80,8 @@ class Candidate:
         """
         missing = [package for package in self.needs if find_spec(package) is None]
         if missing:
-            verb, them = ("is", "it") if len(missing) == 1 else ("are", "them")
-            raise CandidateUnavailable(
-                f"{' and '.join(missing)} {verb} not installed: pip install 'vitrail[{self.extra}]' brings {them}."
-            )
+            verb = "is" if len(missing) == 1 else "are"
+            raise CandidateUnavailable(f"{' and '.join(missing)} {verb} not installed: pip install {' '.join(missing)}")
         return self.ways(model, example, self.precision(precision))
 
 

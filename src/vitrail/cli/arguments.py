@@ -19,46 +19,7 @@ from vitrail.cli.help_format import SECTIONED, as_shown, in_sections
 from vitrail.cli.usage_errors import plainer
 from vitrail.errors import VitrailError, unknown
 from vitrail.tasks.options import SECTIONS
-
-# Aliases from Ultralytics, timm, Hugging Face and torchvision, only with exactly the same meaning:
-# `per_device_train_batch_size` is not the global batch, and `warmup_steps` are not epochs.
-ALIASES = {
-    "data-dir": "data",
-    "data-path": "data",
-    "dataset": "data",
-    "b": "batch",
-    "batch-size": "batch",
-    "img-size": "imgsz",
-    "image-size": "imgsz",
-    "input-size": "imgsz",
-    "num-train-epochs": "epochs",
-    "lr0": "lr",
-    "learning-rate": "lr",
-    "wd": "weight-decay",
-    "warmup-epochs": "warmup",
-    "lr-warmup-epochs": "warmup",
-    "opt": "optimizer",
-    "optim": "optimizer",
-    "sched": "scheduler",
-    "lr-scheduler": "scheduler",
-    "lr-scheduler-type": "scheduler",
-    "grad-accum-steps": "grad-accum",
-    "gradient-accumulation-steps": "grad-accum",
-    "accumulate": "grad-accum",
-    "model-ema": "ema",
-    "label-smoothing": "smoothing",
-    "label-smoothing-factor": "smoothing",
-    "mixup-alpha": "mixup",
-    "cutmix-alpha": "cutmix",
-    "torchcompile": "compile",
-    "torch-compile": "compile",
-    "model-name-or-path": "model",
-    "resume-from-checkpoint": "resume",
-    "output": "out",
-    "output-dir": "out",
-    "j": "workers",
-    "num-workers": "workers",
-}
+from vitrail.training.aliases import ALIASES
 
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _SETTING = re.compile(r"([A-Za-z][\w.-]*)=(.*)", re.DOTALL)

@@ -79,4 +79,4 @@ def _sections(facts: dict[str, Any]) -> list[tuple[str, list[str]]]:
 def _extra(name: str, packages: dict[str, str | None]) -> str:
     missing = [package for package, version in packages.items() if version is None]
     have = ", ".join(f"{package} {version}" for package, version in packages.items() if version)
-    return f"{name}: pip install 'vitrail[{name}]' adds {', '.join(missing)}" if missing else f"{name}: {have}"
+    return f"{name}: not installed; pip install {' '.join(missing)}" if missing else f"{name}: {have}"

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from vitrail.cli.table import print_table
 from vitrail.cli.task_flags import join_options, task_of_model
+from vitrail.errors import DataError
 from vitrail.tasks import find_options
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class EvaluateVerb:
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
     data: Positional[str]
     """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
-    split: Literal["train", "val", "test", "all"] = "test"
-    """Split to evaluate; all for an unsplit data set."""
+    split: Literal["auto", "train", "val", "test", "all"] = "auto"
+    """Split to evaluate; auto takes test, or val (held out as in training) if there is none; all for an unsplit data
+    set."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     device: str = "auto"
@@ -67,8 +69,7 @@ class EvaluateVerb:
             if path is not None:
                 check_writable(path)
         task, options = find_task(task_of_model([self.model])), self
-        open_evaluation = getattr(task, "open_evaluation", None)  # of a task whose options say how to read the data
-        samples = task.open_split(self.data, self.split) if open_evaluation is None else open_evaluation(self)
+        samples = self._open(task)
         model = find_model(self.model, self.weights, self.device)
         assert task_of(model) == task.name
         with progress_bar("evaluate", len(samples)) as show:
@@ -91,6 +92,26 @@ class EvaluateVerb:
         self._write(result, model)
         return 0
 
+    def _open(self, task: Any) -> Any:
+        """Open the split; a task may have options that say how to read the data."""
+        open_evaluation = getattr(task, "open_evaluation", None)
+
+        def opened(split: str) -> Any:
+            if open_evaluation is None:
+                return task.open_split(self.data, split)
+            return open_evaluation(replace(self, split=split))
+
+        if self.split != "auto":
+            return opened(self.split)
+        try:
+            return opened("test")
+        except DataError as error:
+            if "no pictures for test" not in str(error) and "splits:" not in str(error):
+                raise
+        samples = opened("val")
+        print("note: there is no test split; val is evaluated (--split chooses)", file=sys.stderr)
+        return samples
+
     def _write(self, result: "Evaluation", model: Any) -> None:
         from vitrail.tasks.evaluation_file import save_evaluation
 
@@ -98,9 +119,9 @@ class EvaluateVerb:
             print(f"figures {save_evaluation(result, self.out)}", file=sys.stderr)
         if self.report is not None:
             from vitrail.report.html_page import write_page
-            from vitrail.report.run_folder import Run
+            from vitrail.report.run_folder import RecordedRun
 
-            run = Run(name=result.model, evaluation=result, command=_command())
+            run = RecordedRun(name=result.model, evaluation=result, command=_command())
             print(f"report  {write_page(run, self.report, model)}", file=sys.stderr)
 
 

@@ -10,6 +10,28 @@ from vitrail.errors import VitrailError
 from vitrail.inputs import ModelInputs
 from vitrail.preprocess import Preprocess
 
+HINTS = {
+    "forward_features": "Use model.features(images): tokens, grid and a pyramid of maps.",
+    "forward_head": "Use model.head(model.features(images)).",
+    "forward_intermediates": "Use model.features(images).pyramid.",
+    "get_intermediate_layers": "Use model.features(images).pyramid.",
+    "reset_classifier": "Create it with the classes: create_model(name, num_classes=n, weights=...) starts a new head.",
+    "get_classifier": "It is model.head.",
+    "num_classes": "It is model.config.num_classes.",
+    "num_features": "It is the width of model.features(images).tokens.",
+    "default_cfg": "The config is model.config, the preprocessing model.preprocess.",
+    "pretrained_cfg": "The config is model.config, the preprocessing model.preprocess.",
+    "from_pretrained": "Use vitrail.create_model(name, pretrained=True) or vitrail.load_model(folder).",
+    "save_pretrained": "Use vitrail.save_model(model, folder).",
+    "push_to_hub": "Use vitrail.save_model(model, folder), then vitrail.weights.hub.push(folder, 'hf:me/name').",
+    "id2label": "The class names are model.labels.",
+    "names": "The class names are model.labels.",
+    "predict": "Use vitrail.predict(model, images).",
+    "val": "Use vitrail.evaluate(model, data).",
+    "export": "Use torch.export.export(model, (images,)).",
+}
+"""Attributes of models of timm, transformers and Ultralytics, with ours."""
+
 
 class ModelKind(NamedTuple):
     """Words of the model card for the models of a task.
@@ -65,6 +87,15 @@ class Model(nn.Module):
     metadata: Mapping[str, Any] = MappingProxyType({})
     backbone: nn.Module
     head: nn.Module
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a module or parameter; of a name from another library, say what it is here."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name in HINTS:
+                raise AttributeError(f"{type(self).__name__} has no '{name}'. {HINTS[name]}") from None
+            raise error
 
     @property
     def kind(self) -> ModelKind:

@@ -5,11 +5,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vitrail.report.run_folder import Run
+from vitrail.report.run_folder import RecordedRun
 from vitrail.tasks.svg_chart import Series, line_chart, thin
 
 
-def curves(run: Run) -> list[dict[str, Any]]:
+def curves(run: RecordedRun) -> list[dict[str, Any]]:
     """Return the charts of the training, each with an explanatory caption."""
     if not run.steps and not run.epochs:
         return []

@@ -7,7 +7,7 @@ from PIL import Image
 from vitrail.errors import VitrailError
 from vitrail.explain.gallery import attention_overlays, portraits, prepare, scenes
 from vitrail.explain.options import best_method
-from vitrail.report.run_folder import Run
+from vitrail.report.run_folder import RecordedRun
 from vitrail.tasks.data_url import decode, encode
 from vitrail.weights.folder import load_model
 
@@ -19,7 +19,7 @@ NOTES = {
 """Captions of the heatmap overlays, by method."""
 
 
-def look_inside(run: Run, model: Any = None) -> dict[str, Any]:
+def look_inside(run: RecordedRun, model: Any = None) -> dict[str, Any]:
     """Return heatmap overlays and weight figures of the run's model, or the `reason` why there are none.
 
     The result is empty for a run without an evaluation, which has no images to explain.

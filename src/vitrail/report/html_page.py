@@ -1,19 +1,22 @@
 """HTML report of a run: one self-contained page without external resources."""
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 import vitrail
 from vitrail.atomic_io import write_file
 from vitrail.report.curves import curves
 from vitrail.report.explain_section import look_inside
-from vitrail.report.run_folder import Run, read_run, task_of_config
+from vitrail.report.run_folder import RecordedRun, read_run, task_of_config
 from vitrail.tasks.formatting import duration, format_value, human_count
 from vitrail.tasks.results import MetricCard
 from vitrail.training.config import config_class
@@ -38,13 +41,13 @@ def write_report(run_folder: str | PathLike[str]) -> Path:
     return write_page(read_run(folder), folder / "report.html")
 
 
-def write_page(run: Run, path: Path, model: Any = None) -> Path:
+def write_page(run: RecordedRun, path: Path, model: Any = None) -> Path:
     """Write the report of a run, or of an evaluation alone, to a file; see `render`."""
     write_file(path, render(run, model).encode())
     return path
 
 
-def render(run: Run, model: Any = None) -> str:
+def render(run: RecordedRun, model: Any = None) -> str:
     """Render the report of a run as self-contained HTML.
 
     Args:
@@ -53,6 +56,8 @@ def render(run: Run, model: Any = None) -> str:
     """
     evaluation = run.evaluation
     settings, defaults = _settings(run.config)
+    sections = [] if evaluation is None else evaluation.sections()
+    scripts = list(dict.fromkeys(section.script for section in sections if section.script))
     return (
         _environment()
         .get_template("report.html")
@@ -61,7 +66,9 @@ def render(run: Run, model: Any = None) -> str:
             evaluation=evaluation,
             facts=list(_facts(run)),
             cards=list(_cards(run)),
-            sections=[] if evaluation is None else evaluation.sections(),
+            sections=sections,
+            scripts=[Markup(script) for script in scripts],
+            script_hashes=[_script_hash(script) for script in scripts],
             curves=curves(run),
             inside=look_inside(run, model),
             settings=settings,
@@ -72,7 +79,12 @@ def render(run: Run, model: Any = None) -> str:
     )
 
 
-def _facts(run: Run) -> Iterator[str]:
+def _script_hash(script: str) -> str:
+    """Return the source expression that allows one inline script in a content security policy."""
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def _facts(run: RecordedRun) -> Iterator[str]:
     """Yield the subtitle: the model, its initial weights and the evaluated data."""
     model = run.evaluation.model if run.evaluation else run.config.get("model")
     if model and model != run.name:
@@ -83,7 +95,7 @@ def _facts(run: Run) -> Iterator[str]:
         yield f"evaluated on {run.evaluation.data}"
 
 
-def _cards(run: Run) -> Iterator[MetricCard]:
+def _cards(run: RecordedRun) -> Iterator[MetricCard]:
     evaluation, summary = run.evaluation, run.summary
     if evaluation is not None:
         yield from evaluation.cards()
@@ -97,7 +109,7 @@ def _cards(run: Run) -> Iterator[MetricCard]:
         yield MetricCard("Training time", duration(seconds), f"{len(run.steps):,} updates" if run.steps else "")
 
 
-def _best_so_far(run: Run) -> MetricCard:
+def _best_so_far(run: RecordedRun) -> MetricCard:
     """Return the best validation metric of a run without an evaluation."""
     first = run.metrics[0]
     known = [row for row in run.epochs if row.get(first.name) is not None] or [*run.epochs]

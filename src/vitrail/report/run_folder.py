@@ -23,7 +23,7 @@ METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """Results of a run.
 
     Args:
@@ -59,7 +59,7 @@ class Run:
         return bool(self.summary) or not (self.config or self.steps)
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path) -> RecordedRun:
     """Read a run folder.
 
     Raises:
@@ -77,7 +77,7 @@ def read_run(folder: str | Path) -> Run:
     machine = _read_json(folder / ENVIRONMENT)
     rows = _read_rows(folder / METRICS)
     best = Path(model_folder(str(folder)))
-    return Run(
+    return RecordedRun(
         name=folder.resolve().name,
         config=config,
         steps=tuple(row for row in rows if row.get("kind") == "step"),

@@ -94,6 +94,8 @@ def _paths(text: str) -> list[str]:
         if found:
             return found
         raise VitrailError(f"No file matches the pattern '{text}' (looked from {os.getcwd()}).")
+    if "://" in text:
+        raise VitrailError(f"'{text}' is an address; nothing is downloaded. Save the image, and give its path.")
     raise VitrailError(f"There is no picture at '{text}' (looked from {os.getcwd()}).")
 
 

@@ -159,7 +159,7 @@ def tokenizers() -> Any:
     try:
         import tokenizers
     except ModuleNotFoundError as error:
-        raise VitrailError("Text needs the library tokenizers: pip install 'vitrail[text]'.") from error
+        raise VitrailError("Text needs the library tokenizers: pip install tokenizers.") from error
     return tokenizers
 
 

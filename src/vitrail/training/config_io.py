@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from vitrail.errors import VitrailError, unknown
+from vitrail.training.aliases import field_of
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", type(None): "nothing (null)"}
 
@@ -64,6 +65,7 @@ def typed(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         vitrail.errors.VitrailError: epochs is 'ten'; a whole number or nothing (null) is needed.
     """
     kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
+    values = {name if name in kinds else field_of(str(name)): value for name, value in values.items()}
     for name in values:
         if name not in kinds:
             raise unknown("training option", str(name), kinds)

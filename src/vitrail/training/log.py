@@ -109,7 +109,7 @@ class RunLog:
 def tensorboard_missing() -> str | None:
     """Return the reason why no TensorBoard events are written, or None."""
     if find_spec("tensorboard") is None:
-        return "No TensorBoard events: the package is missing (pip install 'vitrail[tensorboard]')."
+        return "No TensorBoard events: the package is missing (pip install tensorboard)."
     return None
 
 

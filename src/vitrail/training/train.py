@@ -11,6 +11,7 @@ import torch
 
 from vitrail import __version__
 from vitrail.machine.host_memory import disable_malloc_trim
+from vitrail.machine.system_info import usable_cores
 from vitrail.tasks import find_options, find_task
 from vitrail.tasks.evaluation_file import save_evaluation
 from vitrail.tasks.task import DataSplits
@@ -129,6 +130,11 @@ def train(
         run.folder = acquire_run_dir(run, begun, stack)
         stack.callback(lambda: run.log.close())
         resume(run)
+        if begun is not None and run.over():
+            reporter.note(
+                f"{run.folder} is finished ({run.at.step} updates): its evaluation and its report are written again. "
+                "To train longer, start from its weights: --weights RUN/weights/best --out NEW_FOLDER."
+            )
         stack.callback(reporter.end)
         reporter.begin(title(run, splits), run.task.unit)
         run.restart_clock()
@@ -191,7 +197,7 @@ def with_defaults(config: RunConfig, world: SingleProcess, splits: DataSplits) -
         choice = choose(splits, device, config.weights is not None)
         config, notes = replace(config, model=choice.model), [choice.note]
     config, told = with_recipe(config)
-    return config, notes + told + ([] if advise is None else advise(splits, config, device))
+    return config, notes + told + ([] if advise is None else advise(splits, config, device, usable_cores()))
 
 
 def acquire_run_dir(run: Trainer, begun: Path | None, stack: ExitStack) -> Path:

@@ -122,6 +122,21 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], header: Mapping
     write_file(path, stream.getvalue())
 
 
+_ENGINES = {
+    ".onnx": "ONNX",
+    ".tflite": "TensorFlow Lite",
+    ".engine": "TensorRT",
+    ".trt": "TensorRT",
+    ".mlmodel": "Core ML",
+    ".mlpackage": "Core ML",
+    ".pb": "TensorFlow",
+    ".h5": "Keras",
+    ".torchscript": "TorchScript",
+    ".ptl": "TorchScript",
+}
+"""Endings of other engines' files."""
+
+
 def _check_out(to: str, out: Path) -> None:
     """Check that `out` can be written and suits the format, before the conversion starts."""
     names = {one.name for one in FORMATS if one.writes} - {"vitrail", "huggingface"}
@@ -131,6 +146,11 @@ def _check_out(to: str, out: Path) -> None:
         )
     if to == "huggingface" and out.suffix not in _ENDINGS and out.is_file():
         raise VitrailError(f"--out {out} is a file. Name a folder, or a file ending in .safetensors.")
+    if out.suffix.lower() in _ENGINES:
+        raise VitrailError(
+            f"--out {out}: {_ENGINES[out.suffix.lower()]} is not written here.\nWrite a model folder or a checkpoint "
+            "(.safetensors, .pth), and export it with its own tool: torch.onnx.export takes vitrail.load_model(FOLDER)."
+        )
     if to == "vitrail" and (out.suffix in _ENDINGS or out.is_file()):
         raise VitrailError(f"--to vitrail writes a model folder; --out {out} names a file. Leave the ending out.")
     if to == "vitrail":

@@ -4,7 +4,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from vitrail.data.datasets import Splits
-from vitrail.machine.system_info import usable_cores
+from vitrail.models import make_config
 from vitrail.models.published import PUBLISHED
 
 FEW = 20_000
@@ -46,16 +46,20 @@ def default_model(splits: Splits, device: str, fine_tune: bool) -> Choice:
     return Choice(model, f"Model: {model}, for {len(train):,} {size} on {where}; --model chooses another.")
 
 
-def advice(splits: Splits, config: Any, device: str) -> list[str]:
+def advice(splits: Splits, config: Any, device: str, cores: float) -> list[str]:
     """Return what is realistic for a training from random weights on few images.
 
     Args:
         splits: the data set.
         config: the run, with its model and epochs.
         device: type of the device.
+        cores: processor cores of this process.
     """
     train, notes = splits.require("train"), []
-    seconds = estimate(config, len(train), device)
+    seconds = estimate(config, len(train), device, cores)
+    side, patch = getattr(config, "imgsz", None), _patch(config)
+    if side and patch and side % patch:
+        notes.append(f"note: --imgsz {side} is no multiple of the patch of {patch}: images get a border of zeros.")
     if config.weights is not None or len(train) >= FEW or train.pixels is not None:
         few = False
     else:
@@ -74,7 +78,13 @@ def advice(splits: Splits, config: Any, device: str) -> list[str]:
     return notes
 
 
-def estimate(config: Any, samples: int, device: str) -> float | None:
+def _patch(config: Any) -> int | None:
+    """Return the side of the patches of a model, if it has patches of one size."""
+    size = config.model_overrides().get("patch_size") or getattr(make_config(config.model), "patch_size", None)
+    return size if isinstance(size, int) else None
+
+
+def estimate(config: Any, samples: int, device: str, cores: float) -> float | None:
     """Return the seconds of a run, to a factor of two or three; None if the cost of the model is unknown.
 
     A training step costs three forward passes of two FLOP a multiply-add.
@@ -84,7 +94,7 @@ def estimate(config: Any, samples: int, device: str) -> float | None:
         return None
     side = getattr(config, "imgsz", None) or known.pixels
     work = 6 * known.multiply_adds * (side / known.pixels) ** 2 * samples * config.epochs
-    return work / (_PER_CORE * usable_cores() if device == "cpu" else _PER_GPU)
+    return work / (_PER_CORE * cores if device == "cpu" else _PER_GPU)
 
 
 def _hours(seconds: float) -> str:

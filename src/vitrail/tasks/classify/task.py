@@ -47,9 +47,9 @@ class ClassificationTask:
         """Choose a model for this machine and data."""
         return default_model(splits, device, fine_tune)
 
-    def advice(self, splits: Splits, config: Any, device: str) -> list[str]:
+    def advice(self, splits: Splits, config: Any, device: str, cores: float) -> list[str]:
         """Return what is realistic before a training begins."""
-        return advice(splits, config, device)
+        return advice(splits, config, device, cores)
 
     def open_evaluation(self, options: Any) -> PictureSet:
         """Open the split that is evaluated, with the columns of a table."""
