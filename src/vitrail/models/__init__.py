@@ -112,8 +112,7 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
     Args:
         name: a name that `list_models` lists.
         weights: a file, a folder or a hub id to load weights from, or `pretrained`; random weights when None.
-        pretrained: the same as `weights="pretrained"`: the public weights of the variant, from the hub or the cache.
-            Without `num_classes`, the model gets the head of these weights, or none if they have none.
+        pretrained: the same as `weights="pretrained"`: the public weights of the variant; with their head by default.
         overrides: fields of the variant's config, such as `num_classes=10`, `drop_path=0.1`, `image_size=384`.
 
     Returns:
