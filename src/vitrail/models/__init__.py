@@ -16,7 +16,7 @@ from typing import Any
 from vitrail.errors import VitrailError, unknown
 from vitrail.inputs import inputs_in
 from vitrail.models.building import build_checked
-from vitrail.models.custom import VARIABLE, added
+from vitrail.models.custom import VARIABLE, added, own_fault
 from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
 from vitrail.models.published.hosted import HOSTED
@@ -139,7 +139,7 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
         config = make_config(name, **{**stated, **overrides})
     else:
         config = make_config(name, **overrides)
-    model = build_checked(name, find(name).build, config, overrides)
+    model = build_checked(name, find(name).build, config, overrides, own_fault)
     model.variant, model.config = name, config
     model.task = model.task or task_of(name)
     for inputs in inputs_in(config).values():

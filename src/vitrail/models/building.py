@@ -5,10 +5,15 @@ from importlib import import_module
 from typing import Any
 
 from vitrail.errors import ResourceError, VitrailError
-from vitrail.models.custom import own_fault
 
 
-def build_checked(name: str, build: Callable[[Any], Any], config: Any, overrides: Mapping[str, Any]) -> Any:
+def build_checked(
+    name: str,
+    build: Callable[[Any], Any],
+    config: Any,
+    overrides: Mapping[str, Any],
+    explain: Callable[[BaseException], str | None],
+) -> Any:
     """Build a model.
 
     Args:
@@ -16,6 +21,7 @@ def build_checked(name: str, build: Callable[[Any], Any], config: Any, overrides
         build: function of its architecture.
         config: its config.
         overrides: fields that the user gave, for errors.
+        explain: returns the line of the user's own file that raised an error, if it is one.
 
     Raises:
         VitrailError: the numbers do not fit together.
@@ -31,7 +37,7 @@ def build_checked(name: str, build: Callable[[Any], Any], config: Any, overrides
         if "allocate" in str(error):
             raise ResourceError(_too_large(name, overrides)) from error
         numbers = f" with {overrides}" if overrides else ""
-        raise VitrailError(f"Cannot build {name}{numbers}: {own_fault(error) or error}") from error
+        raise VitrailError(f"Cannot build {name}{numbers}: {explain(error) or error}") from error
     if not isinstance(model, import_module("vitrail.parts.model").Model):  # imports torch, so not before
         raise VitrailError(f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Model.")
     return model

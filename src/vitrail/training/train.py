@@ -193,7 +193,8 @@ def with_defaults(config: RunConfig, world: SingleProcess, splits: DataSplits) -
     """Fill in what was not given: the task's model for this machine and data, then the recipe; return notes."""
     task, device, notes = find_task(config.task), world.device.type, []
     choose, advise = getattr(task, "default_model", None), getattr(task, "advice", None)
-    if config.model == "auto" and config.weights in (None, "pretrained") and choose is not None:
+    free = config.model == "auto" and config.weights in (None, "pretrained") and not config.set
+    if free and choose is not None:
         choice = choose(splits, device, config.weights is not None)
         config, notes = replace(config, model=choice.model), [choice.note]
     config, told = with_recipe(config)

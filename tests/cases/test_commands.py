@@ -1,0 +1,136 @@
+"""Every command of the README and of the help pages runs: shortened by data and epochs, not by steps left out."""
+
+import re
+import shlex
+import shutil
+import tarfile
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vitrail
+from vitrail.cli import main
+
+ROOT = Path(__file__).parents[2]
+NETWORK = ("hf:", "torchvision:", "camvid", "torchrun")
+SHORT = {
+    "train": ["--epochs", "1", "--imgsz", "32", "--batch", "8"],
+    "bench": ["--peers", "none", "--rounds", "1", "--seconds", "0", "--batch", "1", "--imgsz", "32", "--no-starts"],
+    "doctor": ["--no-speed"],
+}
+VERBS = ("train", "predict", "evaluate", "explain", "convert", "data", "models", "doctor")
+
+
+def photos(root: Path, count: int = 8) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (root / name).mkdir(parents=True)
+        for k in range(count):
+            pixels = rng.integers(0, 256, (70 + k, 90, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{k}.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with everything that the commands name."""
+    root = tmp_path_factory.mktemp("commands")
+    photos(root / "photos")
+    for name in ("pictures", "flowers", "new_flowers", "imagenet_val"):
+        shutil.copytree(root / "photos", root / name)
+    for name in ("picture.png", "photo.jpg", "new.jpg"):
+        Image.open(root / "photos" / "ant" / "0.jpg").save(root / name)
+    state = vitrail.create_model("vit_tiny_patch16_224", num_classes=2).state_dict()
+    for name in ("vit_tiny.pt", "vit_tiny.pth"):
+        torch.save(state, root / name)
+    own = vitrail.create_model("vit_tiny_patch16_224", num_classes=2, dim=48, depth=1, num_heads=4)
+    torch.save(own.state_dict(), root / "own_vit.pth")
+    sizes = {"dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "image_size": 32}
+    swin = vitrail.create_model("swin_tiny_patch4_window7_224", num_classes=2, **sizes)
+    vitrail.save_model(swin, root / "models" / "swin_tiny", labels=["ant", "bee"])
+    for name in ("MODEL", "SWIN"):
+        shutil.copytree(root / "models" / "swin_tiny", root / name)
+    rows = [f"photos/{name}/{k}.jpg,{name}" for name in ("ant", "bee") for k in range(8)]
+    (root / "labels.csv").write_text("\n".join(["path,species", *rows]))
+    (root / "flowers.yaml").write_text(
+        "data: flowers\nmodel: vit_tiny_patch16_224\nset: [depth=1, dim=24, num_heads=1]\n"
+    )
+    with tarfile.open(root / "cifar10.tar.gz", "w:gz") as tar:
+        tar.add(root / "photos", "train")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        tiny = ["--set", "depth=1", "dim=24", "num_heads=1"]
+        run = [
+            "train",
+            "photos/",
+            "--model",
+            "vit_tiny_patch16_224",
+            *tiny,
+            *SHORT["train"],
+            "--out",
+            "runs/classify/flowers",
+        ]
+        assert main(run) == 0
+        sets = ["train", "digits", "--model", "vit_tiny_patch16_224", *tiny, "--imgsz", "16", "--epochs", "1"]
+        assert main([*sets, "--out", "runs/classify/digits"]) == 0
+        for name in ("runs/mine", "runs/big", "runs/classify/pictures-vit_tiny_patch16_224"):
+            shutil.copytree("runs/classify/flowers", name)
+        yield root
+
+
+def readme_commands() -> list[str]:
+    block = re.search(r"## First hour\s+```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    return [line for line in block[1].splitlines() if line.startswith("vitrail ")]
+
+
+def help_commands() -> list[str]:
+    lines = [line for verb in VERBS for line in import_module(f"vitrail.cli.{verb}").EXAMPLES.splitlines()]
+    return [line.strip() for line in lines if line.strip().startswith("vitrail ")]
+
+
+def words_of(command: str) -> list[str]:
+    """Return the words of a command, shortened, without comment, pipe and redirection."""
+    words = shlex.split(re.split(r"\s+#|\s+\||\s+>", command)[0])[1:]
+    words = ["runs/classify/flowers" if word == "runs/classify/..." else word for word in words]
+    verb, short = words[0], SHORT.get(words[0], [])
+    pairs = list(zip(short[::2], short[1::2], strict=True)) if verb == "train" else []
+    if verb == "train":
+        given = {flag for flag in words if flag.startswith("--")}
+        for flag, value in pairs:
+            if flag in given and flag == "--epochs":
+                words[words.index(flag) + 1] = value
+            elif flag not in given and "--resume" not in given:
+                words += [flag, value]
+    else:
+        words += [word for word in short if word not in words]
+    return words
+
+
+def run(command: str) -> None:
+    expanded = []
+    for word in words_of(command):
+        found = sorted(map(str, Path().glob(word))) if "*" in word and "/" in word else []
+        expanded += found or [word]
+    assert main(expanded) == 0, shlex.join(expanded)
+
+
+@pytest.mark.parametrize("command", [c for c in readme_commands() if not c.startswith("vitrail bench")])
+def test_commands_of_the_readme(command, place):
+    run(command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("vitrail bench")])
+def test_the_benchmark_of_the_readme(command, place):
+    run(command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in help_commands() if not any(word in c for word in NETWORK)])
+def test_commands_of_the_help_pages(command, place):
+    run(command)
