@@ -12,6 +12,7 @@ from vitrail.fused.bottlenecks import FusedBottlenecks
 from vitrail.fused.conversion import Conversions
 from vitrail.fused.conversions import CONVERSIONS, conversions_for
 from vitrail.fused.convolution import FusedTokenizer
+from vitrail.fused.dense_head import fold_head
 from vitrail.fused.int8 import computes_int8
 from vitrail.fused.linear import DtypeBoundary, InFp32
 from vitrail.fused.optimized_model import OptimizedModel, compiled
@@ -25,6 +26,7 @@ from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.int8 import int8_refusal
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
+from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.embeddings import Embedding, PrefixTokens, TokenSteps
 from vitrail.parts.merging import NoMerging
 from vitrail.parts.model import ImageModel, Model
@@ -38,7 +40,7 @@ ON_RESIDUAL = (Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTok
 """Modules that pass the residual on or add to it: unconverted, they compute in its dtype."""
 
 
-def optimize_for_cpu(model: Classifier | Restorer, plan: OptimizePlan) -> OptimizedModel:
+def optimize_for_cpu(model: Classifier | Segmenter | Restorer, plan: OptimizePlan) -> OptimizedModel:
     """Return the optimized copy of a model on a CPU; `unconverted` counts the reasons for PyTorch."""
     fast: Any = compiled(_copy_sharing_linear(model)).eval()
     unconverted: Counter[str] = Counter()
@@ -50,6 +52,7 @@ def optimize_for_cpu(model: Classifier | Restorer, plan: OptimizePlan) -> Optimi
             _convert(fast, _possible(plan, libraries, unconverted), unconverted)
     else:
         unconverted[f"everything: {reason}"] += 1
+    fold_head(fast.head)
     _copy_shared(fast, model)
     fast.requires_grad_(False)
     fast.precision, fast.unconverted = plan.precision, dict(unconverted)

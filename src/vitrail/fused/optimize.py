@@ -10,12 +10,13 @@ from vitrail.fused.optimized_model import OptimizedModel
 from vitrail.fused.plan import DTYPES, PRECISIONS, OptimizePlan, Precision
 from vitrail.native.build import built
 from vitrail.parts.backbone import Classifier
+from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.restorer import Restorer
 
 __all__ = ["DTYPES", "PRECISIONS", "Precision", "optimize", "unbuilt"]
 
 
-def optimize(model: Classifier | Restorer, precision: Precision = "auto") -> OptimizedModel:
+def optimize(model: Classifier | Segmenter | Restorer, precision: Precision = "auto") -> OptimizedModel:
     """Return the optimized copy of a model for inference on this machine, on a CPU or a CUDA device.
 
     Results are equal up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs over
@@ -28,8 +29,8 @@ def optimize(model: Classifier | Restorer, precision: Precision = "auto") -> Opt
     `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` need the original model.
 
     Args:
-        model: classifier on a CPU or a CUDA device, or restorer on a CPU; it is not changed. An optimized model is
-            returned as it is.
+        model: classifier on a CPU or a CUDA device, or segmenter or restorer on a CPU; it is not changed. An optimized
+            model is returned as it is.
         precision: of weights and GEMMs. `auto` is bf16 if the processor computes in bf16; on a CPU the residual is
             then stored in fp16, which has as many bytes and three more bits of precision. `int8` quantizes the linear
             layers of attention and MLPs, each token in eight bits of its own range, without calibration; the rest is as
@@ -54,9 +55,9 @@ def optimize(model: Classifier | Restorer, precision: Precision = "auto") -> Opt
         raise unknown("precision", precision, PRECISIONS)
     if isinstance(model, OptimizedModel):
         return _again(model, precision)
-    if not isinstance(model, Classifier | Restorer):
+    if not isinstance(model, Classifier | Segmenter | Restorer):
         raise VitrailError(
-            f"A {type(model).__name__} has no optimized form: classifiers and image restorers have one.\n"
+            f"A {type(model).__name__} has no optimized form: classifiers, segmenters and image restorers have one.\n"
             "Use the model as it is."
         )
     device = next(model.parameters()).device
