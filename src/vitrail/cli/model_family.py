@@ -18,7 +18,7 @@ def show_family(name: str, as_json: bool = False) -> int:
         VitrailError: there is no such family.
     """
     from vitrail.models import FAMILIES
-    from vitrail.models.family_tree import family_facts
+    from vitrail.report.family_tree import family_facts
 
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)

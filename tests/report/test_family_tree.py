@@ -6,13 +6,13 @@ from xml.etree import ElementTree
 import pytest
 
 from vitrail.models import FAMILIES
-from vitrail.models.family_tree import Family, families, family_facts
-from vitrail.models.family_tree.ancestry import ANCESTRY
-from vitrail.models.family_tree.drawing import to_svg
-from vitrail.models.family_tree.page import to_markdown
+from vitrail.report.family_tree import Family, families, family_facts
+from vitrail.report.family_tree.ancestry import ANCESTRY
+from vitrail.report.family_tree.drawing import to_svg
+from vitrail.report.family_tree.page import to_markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
-MESSAGE = "run: python -m vitrail.models.family_tree docs"
+MESSAGE = "run: python -m vitrail.report.family_tree docs"
 
 
 def test_page_and_drawing_are_current():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from vitrail.models.family_tree import Family
+from vitrail.report.family_tree import Family
 
 _WIDTH, _HEIGHT, _COLUMN, _ROW, _TOP, _LEFT = 128, 22, 206, 30, 52, 16
 _COLORS = {"classify": "#dbeafe", "segment": "#dcfce7", "detect": "#dcfce7", "restore": "#fef9c3", "points": "#f3e8ff"}

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from vitrail.models.family_tree import Family
+from vitrail.report.family_tree import Family
 
 _HEAD = """# Families
 
 What each architecture of the catalogue changed, in one sentence, in the order of their years. Blue: images to classes;
 green: dense prediction; yellow: restoration; violet: points; red: text. Made from the docstrings of
-`src/vitrail/models/` and `src/vitrail/models/family_tree/ancestry.py` by `python -m vitrail.models.family_tree docs`.
+`src/vitrail/models/` and `src/vitrail/report/family_tree/ancestry.py` by `python -m vitrail.report.family_tree docs`.
 Variants, parameters, multiply-adds and accuracies of one: `vitrail models --family NAME`.
 
 ![Family tree of the architectures](families.svg)

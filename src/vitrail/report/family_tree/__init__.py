@@ -1,7 +1,7 @@
 """Family tree of the architectures: what each changed, by year, as a page and a drawing.
 
 The sentences are the first lines of the modules' docstrings, years and parents are in `ancestry.py`. The page
-`docs/families.md` and its drawing `docs/families.svg` are written by `python -m vitrail.models.family_tree docs`.
+`docs/families.md` and its drawing `docs/families.svg` are written by `python -m vitrail.report.family_tree docs`.
 """
 
 import ast
@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from vitrail.models.family_tree.ancestry import ANCESTRY
 from vitrail.models.published import PUBLISHED
+from vitrail.report.family_tree.ancestry import ANCESTRY
 
 
 class Family(NamedTuple):
