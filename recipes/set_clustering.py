@@ -1,9 +1,9 @@
 """Amortised clustering: a Set Transformer reads points of a mixture of four Gaussians and gives its parameters at once.
 
 The small task of "Set Transformer", Lee et al., 2019, section 5.3: sets of 100 to 500 points in the plane, means
-uniform in a square of side 8, deviations near 0.3, Dirichlet weights. The network has three ISABs, PMA with four seeds and two
-SABs, and is trained to maximise the likelihood of the points under the mixture that it gives. Sets of one batch have
-different lengths and are padded.
+uniform in a square of side 8, deviations near 0.3, Dirichlet weights. The network has three ISABs, PMA with four seeds
+and two SABs, and is trained to maximise the likelihood of the points under the mixture that it gives. Sets of one batch
+have different lengths and are padded.
 
     command   python recipes/set_clustering.py [--minutes 8]
     result    mean log-likelihood a point on sets that were not trained on: the network, the true mixture (an upper
