@@ -42,18 +42,20 @@ def place(tmp_path_factory):
     photos(root / "photos")
     for name in ("pictures", "flowers", "new_flowers", "imagenet_val"):
         shutil.copytree(root / "photos", root / name)
-    for name in ("picture.png", "photo.jpg", "new.jpg"):
+    for name in ("picture.png", "photo.jpg", "new.jpg", "photos/one.jpg"):
         Image.open(root / "photos" / "ant" / "0.jpg").save(root / name)
     state = vitrail.create_model("vit_tiny_patch16_224", num_classes=2).state_dict()
     for name in ("vit_tiny.pt", "vit_tiny.pth"):
         torch.save(state, root / name)
     own = vitrail.create_model("vit_tiny_patch16_224", num_classes=2, dim=48, depth=1, num_heads=4)
     torch.save(own.state_dict(), root / "own_vit.pth")
-    sizes = {"dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "image_size": 32}
+    vit = vitrail.create_model("vit_tiny_patch16_224", num_classes=2, dim=24, depth=4, num_heads=2)
+    vitrail.save_model(vit, root / "MODEL", labels=["ant", "bee"])
+    sizes = {"dim": 12, "depths": (1, 1, 2), "num_heads": (1, 2, 2), "window_size": 4, "image_size": 64}
     swin = vitrail.create_model("swin_tiny_patch4_window7_224", num_classes=2, **sizes)
-    vitrail.save_model(swin, root / "models" / "swin_tiny", labels=["ant", "bee"])
-    for name in ("MODEL", "SWIN"):
-        shutil.copytree(root / "models" / "swin_tiny", root / name)
+    for name in ("models/swin_tiny", "SWIN"):
+        (root / name).parent.mkdir(exist_ok=True)
+        vitrail.save_model(swin, root / name, labels=["ant", "bee"])
     rows = [f"photos/{name}/{k}.jpg,{name}" for name in ("ant", "bee") for k in range(8)]
     (root / "labels.csv").write_text("\n".join(["path,species", *rows]))
     (root / "flowers.yaml").write_text(

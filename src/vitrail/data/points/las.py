@@ -16,7 +16,7 @@ def read_las(content: bytes) -> Cloud:
     try:
         import laspy
     except ImportError:
-        raise Fault("LAS files need laspy: pip install 'vitrail[points]'", "format") from None
+        raise Fault("LAS files need laspy: pip install laspy", "format") from None
     try:
         with laspy.open(io.BytesIO(content)) as file:
             check_size(file.header.point_count)
