@@ -62,7 +62,7 @@ def test_published_figures(name, convention, stated):
     assert abs(got - float(stated)) <= max(0.005 * float(stated), half_a_unit)
 
 
-@pytest.mark.parametrize(("by", "convention"), zip(GROUPS * 2, CONVENTIONS, strict=False))
+@pytest.mark.parametrize(("by", "convention"), list(zip(GROUPS * 2, CONVENTIONS, strict=False)))
 def test_modules_add_up(by, convention):
     model = create_model("swin_tiny_patch4_window7_224", dim=8, depths=(1, 1), num_heads=(1, 2))
     *rows, total = model_cost(model, 64, 2, convention, by)
