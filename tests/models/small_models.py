@@ -95,6 +95,12 @@ SMALL: dict[str, Small] = {
         )
         for inputs in ("learned", "fourier", "conv")
     },
+    "perceiver original": Small(
+        "perceiver_fourier",
+        {"latents": 6, "dim": 16, "depth": 2, "reads": 3, "num_heads": 2, "image_size": 64},
+        (),
+        latents=6,
+    ),
     "botnet": Small(
         "botnet26t_256",
         {"dim": 16, "image_size": 64},
@@ -109,6 +115,16 @@ SMALL: dict[str, Small] = {
         batch_norm=True,
     ),
     "sasa": Small("sasa_resnet26", {"dim": 32, "depths": (1, 2)}, (4, 8), batch_norm=True),
+    **{
+        f"nonlocal {name}": Small(name, {"dim": 8, "depths": (1, 2), "blocks": ((), (1,))}, (4, 8), batch_norm=True)
+        for name in ("nonlocal1_resnet50", "nonlocal1_resnet50_dot", "nonlocal1_resnet50_concatenation")
+    },
+    **{
+        f"vt {name}": Small(
+            name, {"dim": 8, "depths": (1, 2), "depth": 2, "tokens": 3}, (4, 8, 8), prefix=3, batch_norm=True
+        )
+        for name in ("vt_resnet50", "vt_resnet50_filter")
+    },
     "resnet": Small("resnet50", {"dim": 8, "depths": (1, 2)}, (4, 8), batch_norm=True),
     "igpt": Small(
         "imagegpt_small",

@@ -23,7 +23,7 @@ def count(name: str, size: int, **overrides) -> tuple[int, float]:
         if PUBLISHED[name].tokens:
             inputs = [torch.empty(1, size, dtype=torch.long)] * (2 if hasattr(model, "encode") else 1)
         with FlopCounterMode(display=False) as counter:
-            model(*inputs)
+            getattr(model, "dense", model)(*inputs)
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2e9
 
 

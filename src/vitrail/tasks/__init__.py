@@ -21,7 +21,10 @@ class Modules(NamedTuple):
     task: str
 
 
-TASKS = {"classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task")}
+TASKS = {
+    "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "detect": Modules("vitrail.tasks.detect.options", "vitrail.tasks.detect.task"),
+}
 """Modules of each task by its name. They are imported when the task is used."""
 
 DEFAULT = "classify"

@@ -21,16 +21,20 @@ from vitrail.models.published import (
     dinat,
     dinat_s,
     dinov2,
+    faster_rcnn,
     fpn_segmenter,
     gpt2,
     halonet,
     igpt,
     lstm,
+    mask_rcnn,
     metaformer,
     mixer,
     nat,
     nest,
+    nonlocal_resnet,
     perceiver,
+    perceiver_iterative,
     poolformer,
     pvt,
     pvt_v2,
@@ -49,6 +53,7 @@ from vitrail.models.published import (
     vit,
     vit_hybrid,
     vmoe,
+    vt_resnet,
     xcit,
 )
 from vitrail.models.published.figures import Published
@@ -75,7 +80,10 @@ _FAMILIES = (
     botnet,
     halonet,
     sasa,
+    nonlocal_resnet,
+    vt_resnet,
     perceiver,
+    perceiver_iterative,
     mixer,
     cct,
     bit,
@@ -99,6 +107,8 @@ _FAMILIES = (
     upernet,
     segformer,
     fpn_segmenter,
+    faster_rcnn,
+    mask_rcnn,
 )
 
 PUBLISHED: dict[str, Published] = {

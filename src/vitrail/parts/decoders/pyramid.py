@@ -164,7 +164,7 @@ def pyramid_maps(
 def drop_class_stages(backbone: nn.Module) -> None:
     """Remove last stages of class attention, which no cell depends on."""
     stages: Any = getattr(backbone, "stages", ())
-    while len(stages) > 1 and all(isinstance(block.token_mixer, ClassAttention) for block in stages[-1].blocks):
+    while len(stages) > 1 and _moves_the_class_token_only(stages[-1]):
         del stages[-1]
 
 
@@ -181,3 +181,8 @@ def shapes_of(backbone: nn.Module, in_channels: int, image_size: int) -> Feature
     memo |= {id(x): nn.Parameter(memo[id(x)]) for x in backbone.parameters()}
     with torch.no_grad(), torch.device("meta"):
         return deepcopy(backbone, memo).eval()(torch.empty(1, in_channels, image_size, image_size))
+
+
+def _moves_the_class_token_only(stage: Any) -> bool:
+    mixers = [getattr(block, "token_mixer", None) for block in getattr(stage, "blocks", ())]
+    return bool(mixers) and all(isinstance(mixer, ClassAttention) for mixer in mixers)
