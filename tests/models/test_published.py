@@ -10,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vitrail.models import FAMILIES, create_model, list_models
 from vitrail.models.published import PUBLISHED
 from vitrail.parts.token_mixers.window_attention import WindowAttend
+from vitrail.weights.detect import trunk_config
+from vitrail.weights.infer_config import has_sizes_of
 
 
 def _module(family: str) -> ModuleType:
@@ -55,6 +57,8 @@ def test_size(name):
     with torch.device("meta"):
         model = create_model(name)
     assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name].parameters
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    assert has_sizes_of(shapes, trunk_config(name)), "a checkpoint of it would not be recognised"
 
 
 @pytest.mark.parametrize(

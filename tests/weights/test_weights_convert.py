@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from vitrail.cli import main
 from vitrail.errors import VitrailError
-from vitrail.models import FAMILIES, catalogue, create_model, make_config
+from vitrail.models import create_model, make_config
 from vitrail.weights.convert import convert
 from vitrail.weights.detect import detect, looks_like
 from vitrail.weights.folder import load_model
@@ -98,10 +98,7 @@ def test_the_command_says_it_in_words_and_codes(timm_file, tmp_path, capsys):
     assert "empty (0 bytes)" in said and "nothing at" in said and "--to" in said
 
 
-@pytest.mark.parametrize("families", [["vit", "swin"], pytest.param(FAMILIES, marks=pytest.mark.slow)])
-def test_sizes_of_no_variant_ask_for_the_name(tmp_path, families, monkeypatch):
-    known = {name: family for name, family in catalogue().items() if family in families}
-    monkeypatch.setattr("vitrail.weights.detect.catalogue", lambda: known)
+def test_sizes_of_no_variant_ask_for_the_name(tmp_path):
     model = create_model("vit_tiny_patch16_224", dim=24, depth=1, num_heads=1)
     torch.save(model.state_dict(), tmp_path / "odd.pth")
     assert "the sizes of no published variant" in refusal(tmp_path / "odd.pth", "vitrail", tmp_path / "out")

@@ -3,15 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.models import catalogue, create_model, family_of
+from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.models.published import PUBLISHED
 from vitrail.weights.formats import FORMATS, before_pooling
+from vitrail.weights.infer_config import has_sizes_of
 from vitrail.weights.keymap import ConvertedState, Format
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -107,6 +108,8 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
     for name in catalogue():
         if (families and family_of(name) not in families) or _is_text(name) != words:
             continue
+        if name in PUBLISHED and not has_sizes_of(shapes, trunk_config(name)):
+            continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
             ranked.append((differences, name))
@@ -115,6 +118,12 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
 
 def _is_text(name: str) -> bool:
     return name in PUBLISHED and PUBLISHED[name].tokens is not None
+
+
+def trunk_config(name: str) -> Any:
+    """Return the config that the width and depth of a variant are in: of a dense model its backbone's."""
+    config = make_config(name)
+    return make_config(config.backbone, **dict(config.backbone_config)) if hasattr(config, "backbone") else config
 
 
 @cache
