@@ -84,7 +84,7 @@ class RunConfig(Options):
     scheduler: str = "cosine"
     """Decay of the learning rate after the warm-up: cosine, linear or constant."""
     optimizer: str = "adamw"
-    """adamw or sgd (with momentum 0.9)."""
+    """adamw, muon (orthogonal updates of matrices, AdamW for the rest; not with fsdp) or sgd (with momentum 0.9)."""
     weight_decay: float = 0.05
     """Weight decay; not applied to biases, norms, tokens and position tables."""
     clip_grad: float = 1.0
@@ -140,6 +140,8 @@ class RunConfig(Options):
             raise unknown(
                 "freeze", self.freeze, ("none", "embedding", "backbone"), "Or the number of stages, such as 2."
             )
+        if self.optimizer == "muon" and self.parallel == "fsdp":
+            raise VitrailError("muon needs whole matrices, and fsdp shards them. Use parallel=ddp or optimizer=adamw.")
         self.model_overrides()
         super().check()
 
@@ -240,7 +242,7 @@ _RANGES = (
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "scheduler": ("cosine", "linear", "constant"),
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": ("adamw", "muon", "sgd"),
     "bad": ("fail", "skip"),
     "precision": ("auto", "fp32", "bf16"),
     "parallel": ("ddp", "fsdp"),
