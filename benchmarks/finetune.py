@@ -83,7 +83,8 @@ def run(command: list[str], out: Path) -> Run:
 def timm_loop(folder: Path, weights: Path, model: str, imgsz: int, epochs: int, seed: int) -> dict[str, float]:
     """Fine-tune with timm's parts: the loop that its users write."""
     import timm
-    from timm.data import create_transform, resolve_data_config
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
 
@@ -95,7 +96,7 @@ def timm_loop(folder: Path, weights: Path, model: str, imgsz: int, epochs: int, 
     )
     settings = {**resolve_data_config({}, model=net), "input_size": (3, imgsz, imgsz)}
     normal = {key: settings[key] for key in ("input_size", "mean", "std", "interpolation")}
-    varied: Any = create_transform(**normal, is_training=True, scale=(0.35, 1.0), color_jitter=None, auto_augment=None)
+    varied: Any = create_transform(**normal, is_training=True, scale=(0.35, 1.0), color_jitter=0.0, auto_augment=None)
     still: Any = create_transform(**normal, crop_pct=settings["crop_pct"])
     sets = {split: ImageFolder(folder / split, varied if split == "train" else still) for split in _SPLITS}
     train = DataLoader(sets["train"], 32, shuffle=True)

@@ -113,7 +113,7 @@ class Arrays:
 
     def sizes(self) -> list[int]:
         """Return a checksum of the pixels of each image, which has no file."""
-        return [crc32(np.ascontiguousarray(self.pixels[row])) for row in self.rows]
+        return [crc32(self.pixels[row].tobytes()) for row in self.rows]
 
 
 def _size(path: Path) -> int:

@@ -15,8 +15,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.inputs import inputs_in
-from vitrail.models.building import build_checked
-from vitrail.models.custom import VARIABLE, added, own_fault
+from vitrail.models.custom import VARIABLE, added, built
 from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
 from vitrail.models.published.hosted import HOSTED
@@ -112,7 +111,8 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
     Args:
         name: a name that `list_models` lists.
         weights: a file, a folder or a hub id to load weights from, or `pretrained`; random weights when None.
-        pretrained: the same as `weights="pretrained"`: the public weights of the variant; with their head by default.
+        pretrained: the same as `weights="pretrained"`: the public weights of the variant, from the hub or the cache.
+            Without `num_classes`, the model gets the head of these weights, or none if they have none.
         overrides: fields of the variant's config, such as `num_classes=10`, `drop_path=0.1`, `image_size=384`.
 
     Returns:
@@ -139,12 +139,11 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
         config = make_config(name, **{**stated, **overrides})
     else:
         config = make_config(name, **overrides)
-    model = build_checked(name, find(name).build, config, overrides, own_fault)
+    model = built(name, find(name).build, config, overrides)
     model.variant, model.config = name, config
     model.task = model.task or task_of(name)
     for inputs in inputs_in(config).values():
         model.inputs = inputs
     if weights is not None:
-        load_weights = import_module("vitrail.weights.load").load_weights
-        load_weights(model, weights, new_head="num_classes" in overrides)
+        import_module("vitrail.weights.load").load_weights(model, weights, new_head="num_classes" in overrides)
     return model
