@@ -17,10 +17,10 @@ from torch import Tensor
 
 import vitrail
 from sheet import begin, flags, show, tell
+from vitrail.bench.inputs import views
+from vitrail.bench.model_spec import ModelSpec
 from vitrail.fused.auto_optimize import in_bf16
-from vitrail.lab.bench.inputs import views
-from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.evaluate import evaluate
+from vitrail.inference.evaluate import evaluate
 from vitrail.tasks.classify.evaluate import open_split
 from vitrail.tasks.image_sources import find_pictures
 from vitrail.tasks.table import Table

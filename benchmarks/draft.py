@@ -28,7 +28,7 @@ from sheet import begin, flags, show, tell
 from vitrail.data.image_io import open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
-from vitrail.lab.model_loading import find_model
+from vitrail.inference.model_loading import find_model
 from vitrail.native.image_resize import best_pixels
 from vitrail.tasks.classify.predictor import REDUCED
 from vitrail.tasks.image_sources import find_pictures

@@ -3,8 +3,8 @@
     python benchmarks/families.py                         # bf16, batches of 8
     python benchmarks/families.py --models swin_tiny_patch4_window7_224 poolformer_s12 --precision fp32
 
-FLOPs are twice the multiply-adds of `vitrail.lab.flops`. All models take turns in the same rounds. GEU is the share of
-the machine's fastest matrix product, measured in those rounds too.
+FLOPs are twice the multiply-adds of `vitrail.inference.flops`. All models take turns in the same rounds. GEU is the
+share of the machine's fastest matrix product, measured in those rounds too.
 """
 
 import sys
@@ -15,18 +15,18 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
+from vitrail.bench.inputs import blotches
+from vitrail.bench.interleaved_timing import Timings
+from vitrail.bench.model_spec import ModelSpec
+from vitrail.bench.prepare import Prepared, prepare_candidate
+from vitrail.bench.registry import find_candidates
+from vitrail.bench.report import amount, ratio
+from vitrail.bench.statistics import Quantiles
+from vitrail.bench.torch_runners import unchanged
 from vitrail.errors import VitrailError
 from vitrail.fused.accuracy import Agreement, compare
-from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.interleaved_timing import Timings
-from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.prepare import Prepared, prepare_candidate
-from vitrail.lab.bench.registry import find_candidates
-from vitrail.lab.bench.report import amount, ratio
-from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.torch_runners import unchanged
-from vitrail.lab.flops import count_macs
-from vitrail.lab.matmul_peak import best_product
+from vitrail.inference.flops import count_macs
+from vitrail.machine.matmul_peak import best_product
 from vitrail.models import catalogue
 from vitrail.tasks.table import Table
 

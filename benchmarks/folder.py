@@ -26,13 +26,13 @@ from PIL import Image
 
 import vitrail
 from sheet import begin, flags, precision_flag, show, take_turns, tell
+from vitrail.bench.inputs import blotches
+from vitrail.bench.interleaved_timing import Timings
+from vitrail.bench.model_spec import ModelSpec
+from vitrail.bench.report import amount, ratio
+from vitrail.bench.statistics import Quantiles
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.interleaved_timing import Timings
-from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.report import amount, ratio
-from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.predict import predictions
+from vitrail.inference.predict import predictions
 from vitrail.tasks.classify.options import PredictOptions
 from vitrail.tasks.classify.predictor import ClassPredictor
 from vitrail.tasks.image_sources import find_pictures

@@ -22,16 +22,16 @@ from torch.nn.attention.flex_attention import flex_attention
 import vitrail
 from operators import SWIN_T, WIDTH, WINDOW, addend_of, window_by_sdpa
 from sheet import begin, flags, show, take_turns, tell
+from vitrail.bench.candidate import CandidateUnavailable
+from vitrail.bench.interleaved_timing import Timings
+from vitrail.bench.libraries import from_timm
+from vitrail.bench.report import ratio
+from vitrail.bench.torch_runners import compiled, unchanged
 from vitrail.fused.ab_trial import finished
 from vitrail.fused.accuracy import compare
 from vitrail.grid import Grid
 from vitrail.kernels.window import window
 from vitrail.kernels.window.reference import cut as cut_windows
-from vitrail.lab.bench.candidate import CandidateUnavailable
-from vitrail.lab.bench.interleaved_timing import Timings
-from vitrail.lab.bench.libraries import from_timm
-from vitrail.lab.bench.report import ratio
-from vitrail.lab.bench.torch_runners import compiled, unchanged
 from vitrail.parts.window_partition import PadThenRoll
 from vitrail.tasks.table import Table
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 import vitrail
 from sheet import begin, flags, show, take_turns, tell
-from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.interleaved_timing import Timings
-from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.report import amount, ratio
-from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.torch_runners import unchanged
+from vitrail.bench.inputs import blotches
+from vitrail.bench.interleaved_timing import Timings
+from vitrail.bench.model_spec import ModelSpec
+from vitrail.bench.report import amount, ratio
+from vitrail.bench.statistics import Quantiles
+from vitrail.bench.torch_runners import unchanged
 from vitrail.tasks.table import Table
 
 MODELS = ("vit_tiny_patch16_224", "vit_base_patch16_224", "swin_tiny_patch4_window7_224")

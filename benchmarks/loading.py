@@ -20,20 +20,20 @@ import torch
 
 from folder import draw
 from sheet import begin, flags, show, take_turns, tell
+from vitrail.bench.inputs import blotches
+from vitrail.bench.report import amount, ratio
+from vitrail.bench.statistics import Quantiles
 from vitrail.data.augment import AUGMENTS
 from vitrail.data.dataset import Arrays, Files, PictureSet
 from vitrail.data.loading import Loader, eval_loader, train_loader
 from vitrail.data.pixel_ops import PLAIN, PixelOps
 from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
-from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.report import amount, ratio
-from vitrail.lab.bench.statistics import Quantiles
+from vitrail.machine.host_memory import disable_malloc_trim
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.image_sources import find_pictures
 from vitrail.tasks.table import Table
-from vitrail.training.host_memory import disable_malloc_trim
 
 LARGE, SMALL = ("none", "photo", "photo-strong"), ("none", "small", "small-strong")
 

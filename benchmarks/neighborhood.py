@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
+from vitrail.bench.candidate import Answer, CandidateUnavailable, foreign
+from vitrail.bench.inputs import blotches
+from vitrail.bench.model_spec import ModelSpec
+from vitrail.bench.prepare import prepare_candidate
+from vitrail.bench.registry import find_candidates
+from vitrail.bench.report import amount, ratio
+from vitrail.bench.statistics import Quantiles
+from vitrail.bench.torch_runners import eager, unchanged
 from vitrail.fused.accuracy import compare
-from vitrail.lab.bench.candidate import Answer, CandidateUnavailable, foreign
-from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.prepare import prepare_candidate
-from vitrail.lab.bench.registry import find_candidates
-from vitrail.lab.bench.report import amount, ratio
-from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.bench.torch_runners import eager, unchanged
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 from vitrail.tasks.table import Table
 

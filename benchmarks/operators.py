@@ -22,11 +22,11 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from neighborhood import check_natten, natten_attend, unfold_attend
 from sheet import DTYPES, begin, flags, show, take_turns, tell
+from vitrail.bench.candidate import CandidateUnavailable, foreign
+from vitrail.bench.interleaved_timing import Timings
+from vitrail.bench.report import ratio
 from vitrail.grid import Grid
 from vitrail.kernels.neighborhood import neighborhood
-from vitrail.lab.bench.candidate import CandidateUnavailable, foreign
-from vitrail.lab.bench.interleaved_timing import Timings
-from vitrail.lab.bench.report import ratio
 from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
 from vitrail.native.build import refusal
 from vitrail.parts.attend import Attend, merge_heads, split_heads

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from vitrail.atomic_io import write_file
-from vitrail.lab.bench.environment import in_lines, place
-from vitrail.lab.bench.interleaved_timing import Timings, alternate
+from vitrail.bench.environment import in_lines, place
+from vitrail.bench.interleaved_timing import Timings, alternate
 from vitrail.tasks.table import Table
 
 RESULTS = Path(__file__).parent / "results"

@@ -31,19 +31,19 @@ from torch.nn.utils import get_total_norm
 
 from neighborhood import unfold_attend, with_operator
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
+from vitrail.bench.candidate import CandidateUnavailable
+from vitrail.bench.inputs import blotches
+from vitrail.bench.interleaved_timing import Timings
+from vitrail.bench.libraries import from_timm
+from vitrail.bench.model_spec import ModelSpec
+from vitrail.bench.report import amount, ratio
+from vitrail.bench.statistics import Quantiles
 from vitrail.fused.train_blocks import fuse_for_training
+from vitrail.inference.flops import counted_macs
 from vitrail.kernels.neighborhood import tiles
-from vitrail.lab.bench.candidate import CandidateUnavailable
-from vitrail.lab.bench.inputs import blotches
-from vitrail.lab.bench.interleaved_timing import Timings
-from vitrail.lab.bench.libraries import from_timm
-from vitrail.lab.bench.model_spec import ModelSpec
-from vitrail.lab.bench.report import amount, ratio
-from vitrail.lab.bench.statistics import Quantiles
-from vitrail.lab.flops import counted_macs
+from vitrail.machine.host_memory import disable_malloc_trim, peak_of, resident
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend
 from vitrail.tasks.table import Table
-from vitrail.training.host_memory import disable_malloc_trim, peak_of, resident
 
 CANDIDATES = ("vitrail", "timm", "timm, memory kept")
 OPERATORS = {"unfold": unfold_attend, "tiles": tiles}

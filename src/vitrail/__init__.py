@@ -20,8 +20,8 @@ _DOOR = {
     "load_weights": "vitrail.weights.load",
     "load_model": "vitrail.weights.folder",
     "save_model": "vitrail.weights.folder",
-    "predict": "vitrail.lab.predict",
-    "evaluate": "vitrail.lab.evaluate",
+    "predict": "vitrail.inference.predict",
+    "evaluate": "vitrail.inference.evaluate",
     "optimize": "vitrail.fused.optimize",
     "attention_maps": "vitrail.explain.maps",
     "Grid": "vitrail.grid",
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from vitrail.explain.maps import attention_maps
     from vitrail.fused.optimize import optimize
     from vitrail.grid import Grid
-    from vitrail.lab.evaluate import evaluate
-    from vitrail.lab.predict import predict
+    from vitrail.inference.evaluate import evaluate
+    from vitrail.inference.predict import predict
     from vitrail.models import create_model, list_models
     from vitrail.preprocess import Preprocess
     from vitrail.weights.folder import load_model, save_model

@@ -6,8 +6,8 @@ from datetime import date
 import pytest
 import torch
 
-from vitrail.lab.bench import runner
-from vitrail.lab.matmul_peak import Product
+from vitrail.bench import runner
+from vitrail.machine.matmul_peak import Product
 
 SMALL = ["bench", "vit_tiny_patch16_224", "--imgsz", "32", "--set", "depth=1", "dim=32", "num_heads=2"]
 FEW = ["--batch", "1,2", "--rounds", "2", "--seconds", "0", "--check", "3", "--no-starts", "--peers", "none"]

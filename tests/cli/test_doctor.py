@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vitrail.errors import ResourceError
-from vitrail.lab import diagnostics, system_info
-from vitrail.lab.kernels import find_kernels, kernel_table
-from vitrail.lab.matmul_peak import matmul_rates
+from vitrail.machine import diagnostics, system_info
+from vitrail.machine.kernels import find_kernels, kernel_table
+from vitrail.machine.matmul_peak import matmul_rates
 
 GOOD = {
     "processor": {"threads": 2, "usable_cores": 2.0},

@@ -12,6 +12,7 @@ from vitrail.explain.token_map import BlockContext, TokenMap
 from vitrail.explain.token_query import Pixel
 from vitrail.grid import Grid
 from vitrail.kernels.window.reference import join
+from vitrail.models import create_model
 from vitrail.parts.attend import Attend
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
@@ -229,3 +230,25 @@ def test_only_socket_models_can_be_looked_into():
         pass
     with pytest.raises(VitrailError, match="Cannot look inside Stage"), attention_maps(Stage([])):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("halonet50ts", {"dim": 16, "depths": (1, 3), "attention": ((), (1, 2)), "num_heads": (2, 2)}),
+        ("sasa_resnet26", {"dim": 32, "depths": (3,)}),
+        ("nonlocal1_resnet50", {"dim": 8, "depths": (1, 3), "blocks": ((), (1, 2))}),
+        ("vt_resnet50", {"dim": 8, "depths": (1,), "depth": 2}),
+    ],
+)
+@torch.no_grad()
+def test_attention_in_a_resnet_has_maps(name, numbers, images):
+    model = create_model(name, num_classes=5, **numbers).eval()
+    with attention_maps(model) as maps:
+        model(images)
+    assert [map.block.index for map in maps] == [0, 1]  # entries of stages change the grid and have none
+    for map in maps:
+        total = map.dense().sum(-1)  # the rest is the share of padding
+        assert (total <= 1 + 1e-5).all() and (total[..., : map.grid.prefix or None] > 0).all()
+        if name == "nonlocal1_resnet50":
+            torch.testing.assert_close(total, torch.ones_like(total))

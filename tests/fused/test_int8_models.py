@@ -9,9 +9,9 @@ from small_models import relative, small
 from torch import Tensor
 
 import vitrail
+from vitrail.bench.inputs import views
 from vitrail.fused import cpu as room
 from vitrail.fused.int8 import Int8Attention, Int8MLP
-from vitrail.lab.bench.inputs import views
 from vitrail.native.int8 import int8_refusal
 
 REASON = int8_refusal()

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
-ROOMS = ("training", "cli", "weights", "lab")
+ROOMS = ("training", "cli", "weights", "inference", "report", "bench", "machine")
 ALLOWED = {
     "cli/data.py": "checks data sets of labelled images",
     "cli/models.py": "shows the published figures of the catalogue, which are those of ImageNet",
     "cli/explain.py": "names the classes that it explains, as `explain/` is about classifiers",
-    "lab/bench": "compares classifiers of other libraries",
+    "bench/": "compares classifiers of other libraries",
     "weights/metadata.py": "reads the class names that other libraries write into their checkpoints",
     "weights/from_checkpoint.py": "gives them to the model",
     "weights/infer_config.py": "names the kinds of heads of a BERT",
@@ -54,7 +54,7 @@ def test_a_tool_names_no_task(room: str) -> None:
 
 
 def test_the_shell_of_the_report_names_no_task() -> None:
-    text = (SOURCE / "lab" / "templates" / "report.html").read_text().lower()
+    text = (SOURCE / "report" / "templates" / "report.html").read_text().lower()
     assert not [word for word in ("top-1", "top1", "confusion", "calibration", "labels") if word in text]
 
 

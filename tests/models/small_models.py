@@ -95,6 +95,12 @@ SMALL: dict[str, Small] = {
         )
         for inputs in ("learned", "fourier", "conv")
     },
+    "perceiver original": Small(
+        "perceiver_fourier",
+        {"latents": 6, "dim": 16, "depth": 2, "reads": 3, "num_heads": 2, "image_size": 64},
+        (),
+        latents=6,
+    ),
     "botnet": Small(
         "botnet26t_256",
         {"dim": 16, "image_size": 64},
@@ -102,6 +108,23 @@ SMALL: dict[str, Small] = {
         any_size=False,
         batch_norm=True,
     ),
+    "halonet": Small(
+        "halonet50ts",
+        {"dim": 16, "depths": (1, 2), "attention": ((), (0, 1)), "num_heads": (2, 2)},
+        (4, 8),
+        batch_norm=True,
+    ),
+    "sasa": Small("sasa_resnet26", {"dim": 32, "depths": (1, 2)}, (4, 8), batch_norm=True),
+    **{
+        f"nonlocal {name}": Small(name, {"dim": 8, "depths": (1, 2), "blocks": ((), (1,))}, (4, 8), batch_norm=True)
+        for name in ("nonlocal1_resnet50", "nonlocal1_resnet50_dot", "nonlocal1_resnet50_concatenation")
+    },
+    **{
+        f"vt {name}": Small(
+            name, {"dim": 8, "depths": (1, 2), "depth": 2, "tokens": 3}, (4, 8, 8), prefix=3, batch_norm=True
+        )
+        for name in ("vt_resnet50", "vt_resnet50_filter")
+    },
     "resnet": Small("resnet50", {"dim": 8, "depths": (1, 2)}, (4, 8), batch_norm=True),
     "igpt": Small(
         "imagegpt_small",
@@ -136,6 +159,9 @@ SMALL: dict[str, Small] = {
     "dinov2 registers": Small("vit_giant_patch14_reg4_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=5),
     "siglip": Small("vit_base_patch16_siglip_224", _VIT, (16,)),
     "siglip gap": Small("vit_large_patch16_siglip_gap_512", _VIT, (16,)),
+    "eva02": Small("eva02_tiny_patch14_224", {**_VIT, "patch_size": 16}, (16,), prefix=1),
+    "eva02 sub-norm": Small("eva02_base_patch14_224", {**_VIT, "patch_size": 16}, (16,), prefix=1),
+    "retnet": Small("retnet_tiny_patch16_224", {**_VIT, "num_heads": 2}, (16,)),
     "crossvit": Small("crossvit_tiny_240", {**_CROSS, "fine_patch": 8, "image_size": 64}, (8,), prefix=1),
     "crossvit dagger": Small("crossvit_9_dagger_240", {**_CROSS, "fine_patch": 16, "image_size": 64}, (16,), prefix=1),
 }

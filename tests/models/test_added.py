@@ -11,7 +11,7 @@ from torch.nn.functional import elu
 import vitrail
 from vitrail.errors import VitrailError
 from vitrail.explain.influence import influence_maps
-from vitrail.lab.flops import count_macs
+from vitrail.inference.flops import count_macs
 from vitrail.models import catalogue, create_model, family_of, find, list_models
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "linear_attention.py"

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import flop_registry
 
 import vitrail
-from vitrail.lab.flops import count_macs
+from vitrail.inference.flops import count_macs
 from vitrail.models import make_config
 
 ROOT = Path(__file__).parents[2]

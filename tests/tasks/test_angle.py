@@ -139,7 +139,7 @@ def test_it_evaluates_predicts_and_reports(run: Path, tmp_path: Path, capsys: py
     kept = json.loads((run / "summary.json").read_text())
     assert kept["degrees"] == pytest.approx(evaluation.degrees, rel=1e-6)
     assert f"Off by {evaluation.degrees:.1f}°" in page.read_text()
-    from vitrail.lab.report import write_report
+    from vitrail.report.html_page import write_report
 
     report = write_report(run).read_text()
     assert "Mean error" in report and "Top-1" not in report and "Confusion" not in report

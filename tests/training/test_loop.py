@@ -211,7 +211,7 @@ def test_a_run_folder_holds_all_that_is_promised(tiny: Make, tmp_path: Path) -> 
 
 def test_the_result_is_measured_once(tiny: Make, tmp_path: Path) -> None:
     """The summary quotes the evaluation, which is that of the weights as anyone may load them."""
-    from vitrail.lab.evaluate import evaluate
+    from vitrail.inference.evaluate import evaluate
     from vitrail.tasks.classify.evaluation import ClassificationEvaluation
     from vitrail.tasks.evaluation_file import read_evaluation
 

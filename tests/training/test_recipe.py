@@ -7,7 +7,7 @@ import pytest
 from vitrail.models import create_model
 from vitrail.training.config import TrainConfig
 from vitrail.training.dry_run import dry_run
-from vitrail.training.recipe import DEFAULT_MODEL, FINE_TUNING, FROM_SCRATCH, with_recipe
+from vitrail.training.recipe import FINE_TUNING, FROM_SCRATCH, with_recipe
 from vitrail.weights.folder import save_model
 
 OWN = {"dim": 24, "depth": 2, "num_heads": 3, "patch_size": 4, "image_size": 16, "num_classes": 3}
@@ -23,7 +23,7 @@ def weights(tmp_path) -> str:
 def test_from_scratch_is_as_before():
     config, notes = with_recipe(TrainConfig(data="digits"))
     assert (config.model, config.epochs, config.lr, config.layer_decay, config.warmup) == (
-        *(DEFAULT_MODEL, FROM_SCRATCH.epochs, FROM_SCRATCH.lr, FROM_SCRATCH.layer_decay, FROM_SCRATCH.warmup),
+        *(FROM_SCRATCH.model, FROM_SCRATCH.epochs, FROM_SCRATCH.lr, FROM_SCRATCH.layer_decay, FROM_SCRATCH.warmup),
     )
     assert notes == []
     assert with_recipe(config) == (config, [])

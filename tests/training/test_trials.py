@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from vitrail.errors import VitrailError
+from vitrail.machine.host_memory import available, peak_of, resident, trim_on_free
 from vitrail.training.batch_size import SHARE, by_line, by_trial, largest_batch, useful_batch
 from vitrail.training.config import TrainConfig
 from vitrail.training.distributed import SingleProcess
 from vitrail.training.dry_run import dry_run
-from vitrail.training.host_memory import available, peak_of, resident, trim_on_free
 from vitrail.training.probe import try_step, untouched
 from vitrail.training.rate_finder import HIGHEST, LOWEST, below_the_least, find_rate, smooth
 from vitrail.training.recipe import with_recipe

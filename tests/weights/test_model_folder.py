@@ -13,10 +13,9 @@ from huggingface_hub import ModelCard, metadata_load
 from vitrail.errors import DataError, ResourceError, VitrailError
 from vitrail.fused.optimize import optimize
 from vitrail.models import create_model
-from vitrail.preprocess import Preprocess
+from vitrail.preprocess import Preprocess, from_processor, to_processor
 from vitrail.weights.folder import load_model, save_model
 from vitrail.weights.manifest import MANIFEST, dump_json, own_checksum, verify, write_manifest
-from vitrail.weights.processor import from_processor, to_processor
 
 FILES = ["README.md", "config.json", "manifest.json", "model.safetensors", "preprocessor_config.json"]
 LABELS = ("cat", "dog", "a | <b>bird</b>")
@@ -96,7 +95,7 @@ def test_every_file_has_the_rights_of_an_ordinary_file(saved):
 
 def test_another_protocol_is_kept(tmp_path):
     protocol = Preprocess(size=48, crop=0.75, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 0.5))
-    loaded = load_model(save_model(small(), tmp_path / "model", preprocess=protocol))
+    loaded = load_model(save_model(small(), tmp_path / "model", inputs=protocol))
     assert loaded.preprocess == protocol
     assert loaded.config.preprocess.size == 32, "the size that it was built for stays"
 
@@ -252,7 +251,7 @@ def test_transformers_reads_the_protocol(saved):
         ),
         (
             {"size": {"height": 224, "width": 224}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
-            Preprocess(224, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3),
+            Preprocess(224, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3, crop_mode="squash"),
         ),
     ],
 )

@@ -13,10 +13,9 @@ from vitrail.cli import main
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, make_config
-from vitrail.preprocess import Preprocess
+from vitrail.preprocess import Preprocess, to_processor
 from vitrail.weights.convert import convert
 from vitrail.weights.folder import load_model, save_model
-from vitrail.weights.processor import to_processor
 
 LABELS = ("ant", "bee", "cat", "dog", "emu")
 MODELS = {name.split("-")[0]: pair for name, pair in PAIRS.items() if pair.format == "huggingface"}

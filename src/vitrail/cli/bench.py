@@ -12,7 +12,7 @@ from vitrail.cli.table import print_table
 from vitrail.errors import VitrailError
 
 if TYPE_CHECKING:
-    from vitrail.lab.bench.result import BenchResult
+    from vitrail.bench.result import BenchResult
 
 EXAMPLES = """
 vitrail bench swin_tiny_patch4_window7_224
@@ -69,10 +69,10 @@ class Bench:
 
     def run(self) -> int:
         """Measure, print, write."""
-        from vitrail.lab.bench.model_spec import ModelSpec
-        from vitrail.lab.bench.registry import find_candidates
-        from vitrail.lab.bench.runner import BenchPlan, run_bench
-        from vitrail.lab.model_loading import pick_device
+        from vitrail.bench.model_spec import ModelSpec
+        from vitrail.bench.registry import find_candidates
+        from vitrail.bench.runner import BenchPlan, run_bench
+        from vitrail.inference.model_loading import pick_device
 
         peers = _listed(self.peers)
         candidates = find_candidates(() if peers == ("none",) else peers)
@@ -105,7 +105,7 @@ class Bench:
 
     def _show(self, result: "BenchResult") -> None:
         from vitrail.atomic_io import write_file
-        from vitrail.lab.bench.report import facts, page, tables, verdict
+        from vitrail.bench.report import facts, page, tables, verdict
 
         print("\n".join(facts(result)))
         for table in tables(result):

@@ -41,7 +41,7 @@ class Convert:
 
     def run(self) -> int:
         """Convert and print a report."""
-        from vitrail.lab.model_loading import model_folder
+        from vitrail.inference.model_loading import model_folder
         from vitrail.training.config import parse_overrides
         from vitrail.weights.convert import convert
 

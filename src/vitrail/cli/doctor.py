@@ -29,10 +29,10 @@ class Doctor:
 
     def run(self) -> int:
         """Detect, measure, print."""
-        from vitrail.lab.diagnostics import problems
-        from vitrail.lab.kernels import kernel_table
-        from vitrail.lab.matmul_peak import matmul_rates
-        from vitrail.lab.system_info import look
+        from vitrail.machine.diagnostics import problems
+        from vitrail.machine.kernels import kernel_table
+        from vitrail.machine.matmul_peak import matmul_rates
+        from vitrail.machine.system_info import look
 
         facts = look()
         facts["kernels"] = kernel_table()

@@ -58,9 +58,9 @@ class EvaluateVerb:
         """Evaluate, print, write, and return the exit code."""
         from vitrail.atomic_io import check_writable
         from vitrail.cli.progress import progress_bar
-        from vitrail.lab.model_loading import find_model, task_of
+        from vitrail.inference.model_loading import find_model, task_of
+        from vitrail.machine.host_memory import disable_malloc_trim
         from vitrail.tasks import find_task
-        from vitrail.training.host_memory import disable_malloc_trim
 
         disable_malloc_trim()  # as in `vitrail predict`
         for path in (self.out, self.report):
@@ -96,8 +96,8 @@ class EvaluateVerb:
         if self.out is not None:
             print(f"figures {save_evaluation(result, self.out)}", file=sys.stderr)
         if self.report is not None:
-            from vitrail.lab.report import write_page
-            from vitrail.lab.run_folder import Run
+            from vitrail.report.html_page import write_page
+            from vitrail.report.run_folder import Run
 
             run = Run(name=result.model, evaluation=result, command=_command())
             print(f"report  {write_page(run, self.report, model)}", file=sys.stderr)

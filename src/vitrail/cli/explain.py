@@ -66,8 +66,8 @@ class Explain:
         """Draw, and print the path of the page."""
         from vitrail.atomic_io import check_writable_folder
         from vitrail.explain.report import album, save, save_page
-        from vitrail.lab.model_loading import find_model
-        from vitrail.tasks.classify.class_names import class_names
+        from vitrail.inference.model_loading import find_model
+        from vitrail.tasks.classes.class_names import class_names
         from vitrail.tasks.image_sources import find_pictures
 
         if self.limit < 1:

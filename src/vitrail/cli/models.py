@@ -135,7 +135,7 @@ def _on_meta(name: str, **overrides: Any) -> Any:
 
 def _counts(model: Any) -> tuple[int, int | None, str | None]:
     """Return parameters and multiply-adds, or the reason why the latter cannot be counted."""
-    from vitrail.lab.flops import count_parameters, counted_macs
+    from vitrail.inference.flops import count_parameters, counted_macs
 
     macs, reason = counted_macs(model)
     return count_parameters(model), macs, reason or None
@@ -163,7 +163,16 @@ def _facts(name: str, changes: tuple[str, ...]) -> dict[str, Any]:
         "preprocess": values.pop("preprocess", None),
         "config": values,
         "published": None if known is None else {**known._asdict(), "gmacs": known.gmacs},
+        "weights": _hosted(name),
     }
+
+
+def _hosted(name: str) -> dict[str, Any] | None:
+    """Return the public weights of a variant, with the commit if this machine has resolved it."""
+    from vitrail.models.published.hosted import HOSTED
+    from vitrail.weights.pretrained import kept_commit
+
+    return {**HOSTED[name]._asdict(), "revision": kept_commit(name)} if name in HOSTED else None
 
 
 def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
@@ -183,6 +192,8 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
         told.append(published["note"])
     for heading, line in zip(["published", ""], told, strict=False):
         print(f"  {heading:<13}  {line}")
+    for heading, line in zip(["weights", ""], _weight_lines(facts["weights"]), strict=False):
+        print(f"  {heading:<13}  {line}")
     print("  config")
     width = max(map(len, config))
     for field, value in config.items():
@@ -193,6 +204,14 @@ def _print(facts: dict[str, Any], changes: tuple[str, ...]) -> None:
         print(f"To train:  vitrail train FOLDER --model {flags}")
     if facts["uncounted"]:
         print(f"\n{facts['uncounted']}")
+
+
+def _weight_lines(hosted: dict[str, Any] | None) -> list[str]:
+    if hosted is None:
+        return ["none on the hub that are known; give files with --weights"]
+    commit = f"@{hosted['revision']}" if hosted["revision"] else " (its commit is resolved at the first download)"
+    head = "" if hosted["classes"] != 0 else ", without a head"
+    return [f"hf:{hosted['hub']}{commit}", f"licence {hosted['licence']}{head}; get them with --weights pretrained"]
 
 
 def _again(name: str, changes: tuple[str, ...]) -> tuple[str, str]:
@@ -221,4 +240,4 @@ def _protocol(preprocess: dict[str, Any]) -> str:
 
     p = Preprocess.from_dict(preprocess)
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (p.mean, p.std))
-    return f"short side to {p.resize} ({p.interpolation}), centre {p.size} x {p.size}, mean {mean}, std {std}"
+    return f"{p.resizing()}, centre {p.size} x {p.size}, mean {mean}, std {std}"

@@ -143,7 +143,7 @@ def from_file(path: Path) -> dict[str, Any]:
 
 def _report(folder: Path) -> None:
     """Print the summary of the best weights, and write the report."""
-    from vitrail.lab.report import write_report
+    from vitrail.report.html_page import write_report
     from vitrail.tasks.evaluation_file import read_evaluation
     from vitrail.training.run_dir import EVALUATION
 

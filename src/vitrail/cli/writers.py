@@ -12,7 +12,7 @@ from vitrail.atomic_io import check_writable, write_file
 from vitrail.cli.table import print_table
 from vitrail.data.image_io import printable
 from vitrail.errors import VitrailError
-from vitrail.lab.jsonl import ResultFile, to_line
+from vitrail.inference.jsonl import ResultFile, to_line
 from vitrail.tasks.results import Predictor, Result
 
 SUFFIXES = (".jsonl", ".json", ".csv")

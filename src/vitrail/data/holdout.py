@@ -1,21 +1,21 @@
 """Stratified hold-out as a pure function of the ids."""
 
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
-from vitrail.data.dataset import PictureSet
 from vitrail.errors import VitrailError
 
 
-def hold_out(pictures: PictureSet, share: float, purpose: str) -> tuple[PictureSet, PictureSet]:
+def hold_out(pictures: Any, share: float, purpose: str) -> tuple[Any, Any]:
     """Hold out a share of each class; return the remaining and the held-out set.
 
     In each class the ids are sorted by their hash and the first ones are held out, independent of seeds and file order.
     A class of two or more images loses at least one and keeps at least one.
 
     Args:
-        pictures: the set to divide.
+        pictures: the set to divide: a `PictureSet` or a `TextSet`.
         share: share of each class to hold out, in (0, 1).
         purpose: name of the new split; it salts the hash, so that two hold-outs differ.
 

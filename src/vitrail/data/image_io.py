@@ -137,6 +137,15 @@ def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
             return image.size
 
 
+def read_orientation(source: Source, name: str | None = None) -> int:
+    """Return the EXIF orientation from the header, 1 (upright) to 8, without decoding a pixel."""
+    name = name or _name(source)
+    with _opened(source, name) as file:
+        refuse = partial(ImageDecodeError, name)
+        with _guard(lambda: Image.open(file, formats=FORMATS), refuse) as image:
+            return _orientation(image)
+
+
 def printable(name: str | bytes | os.PathLike[str]) -> str:
     """Return a file name that can be printed, logged and stored: odd bytes and control characters are escaped.
 

@@ -55,7 +55,7 @@ class CudaGraphClassifier(OptimizedClassifier):
 
     def __init__(self, model: Classifier, dtype: torch.dtype, recorder: Any = record):
         super().__init__(model.backbone, model.head)
-        for name in ("variant", "config", "labels", "preprocess"):
+        for name in ("task", "variant", "config", "inputs", "metadata"):
             setattr(self, name, getattr(model, name))
         self.precision = next(name for name, known in DTYPES.items() if known == dtype)
         self.dtype, self.unconverted = dtype, {}

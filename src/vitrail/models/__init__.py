@@ -15,9 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from vitrail.errors import VitrailError, unknown
+from vitrail.inputs import inputs_in
 from vitrail.models.custom import VARIABLE, added, own_fault
 from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
+from vitrail.models.published.hosted import HOSTED
 
 FAMILIES = tuple(dict.fromkeys(known.family for known in PUBLISHED.values()))
 HINT = f"See them all with: vitrail models. One of your own is in a file that {VARIABLE} names."
@@ -96,17 +98,22 @@ def make_config(name: str, **overrides: Any) -> Any:
     if "preprocess" in published:  # a family of images
         published["image_size"] = config.preprocess.size
     overrides = checked(overrides, published, name)
+    if "backbone" in overrides:  # a dense model normalises as its backbone does
+        own = make_config(overrides["backbone"]).preprocess
+        overrides.setdefault("preprocess", replace(config.preprocess, mean=own.mean, std=own.std))
     size = overrides.pop("image_size", None)
     config = replace(config, **overrides)
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
 
 
-def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
+def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **overrides: Any) -> Any:
     """Build a variant of the catalogue.
 
     Args:
         name: a name that `list_models` lists.
-        weights: a file, a folder or a hub id to load weights from; random weights when None.
+        weights: a file, a folder or a hub id to load weights from, or `pretrained`; random weights when None.
+        pretrained: the same as `weights="pretrained"`: the public weights of the variant, from the hub or the cache.
+            Without `num_classes`, the model gets the head of these weights, or none if they have none.
         overrides: fields of the variant's config, such as `num_classes=10`, `drop_path=0.1`, `image_size=384`.
 
     Returns:
@@ -121,14 +128,26 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
         >>> model.config.num_classes
         10
     """
-    config = make_config(name, **overrides)
+    if pretrained:
+        if weights not in (None, "pretrained"):
+            raise VitrailError(f"Both weights={weights!r} and pretrained=True are given; leave one of them out.")
+        weights = "pretrained"
+    if isinstance(weights, str) and weights == "pretrained" and name in HOSTED and HOSTED[name].classes is not None:
+        overrides = {"num_classes": HOSTED[name].classes, **overrides}
+    if weights is not None:  # the room above: opened only when asked for
+        weights = import_module("vitrail.weights.load").read_source(weights, name)
+        stated = import_module("vitrail.weights.source_fields").source_fields(weights, make_config(name, **overrides))
+        config = make_config(name, **{**stated, **overrides})
+    else:
+        config = make_config(name, **overrides)
     model = _built(name, find(name).build, config, overrides)
     model.variant, model.config = name, config
-    if hasattr(config, "preprocess"):
-        model.preprocess = config.preprocess
+    model.task = model.task or task_of(name)
+    for inputs in inputs_in(config).values():
+        model.inputs = inputs
     if weights is not None:
-        load_weights = import_module("vitrail.weights.load").load_weights  # the room above: opened only when asked for
-        load_weights(model, weights)
+        load_weights = import_module("vitrail.weights.load").load_weights
+        load_weights(model, weights, new_head="num_classes" in overrides)
     return model
 
 
@@ -141,8 +160,6 @@ def _built(name: str, build: Callable[[Any], Any], config: Any, overrides: dict[
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         numbers = f" with {overrides}" if overrides else ""
         raise VitrailError(f"Cannot build {name}{numbers}: {own_fault(error) or error}") from error
-    if not callable(getattr(model, "parameters", None)):
-        raise VitrailError(
-            f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Classifier."
-        )
+    if not isinstance(model, import_module("vitrail.parts.model").Model):  # imports torch, so not before
+        raise VitrailError(f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Model.")
     return model

@@ -24,7 +24,7 @@ from vitrail.parts.embeddings import ConvStem, Embedding
 from vitrail.parts.heads import LinearHead, MeanToken
 from vitrail.parts.initialisation import initialise
 from vitrail.parts.regularisation import drop_path_rates
-from vitrail.parts.resnet_stem import conv_norm_relu, plain_stem
+from vitrail.parts.resnet_stem import plain_stem, tiered_stem
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.bottleneck_attention import BottleneckAttention, RelativeLogits
 from vitrail.preprocess import Preprocess
@@ -47,13 +47,6 @@ class BoTNetConfig:
     num_classes: int = 1000
     in_channels: int = 3
     preprocess: Preprocess = AT_224
-
-
-def tiered_stem(channels: int, dim: int) -> nn.Module:
-    """Return three 3 x 3 convolutions, of which the first has stride 2."""
-    widths = (3 * dim // 8, dim // 2, dim)
-    steps = zip((channels, *widths), widths, (2, 1, 1), strict=False)
-    return nn.Sequential(*(conv_norm_relu(before, after, 3, stride) for before, after, stride in steps))
 
 
 STEMS = {"plain": plain_stem, "tiered": tiered_stem}

@@ -20,7 +20,9 @@ def checked(overrides: Mapping[str, Any], published: Mapping[str, Any], name: st
 
 
 def same_kind(value: Any, published: Any) -> Any:
-    """Convert a value to the type of the published one: lists to tuples, 0 to 0.0 for floats."""
+    """Convert a value to the type of the published one: lists to tuples, dicts to pairs, 0 to 0.0 for floats."""
+    if isinstance(value, dict) and isinstance(published, tuple):
+        return tuple(sorted(value.items()))
     if isinstance(value, list):
         return tuple(value)
     return float(value) if isinstance(published, float) and type(value) is int else value

@@ -25,11 +25,21 @@ class AttentionBottleneck(nn.Module):
         mixer: makes the attention; a 3 x 3 convolution by default.
         stride: step of the convolution; after attention, the side of an average pooling (a remainder is pooled alone).
         drop_path: probability of dropping the branch of one sample in training.
+        act: activation in place of the ReLU.
     """
 
-    def __init__(self, dim: int, out_dim: int, mixer: Mixer | None = None, stride: int = 1, drop_path: float = 0.0):
+    def __init__(
+        self,
+        dim: int,
+        out_dim: int,
+        mixer: Mixer | None = None,
+        stride: int = 1,
+        drop_path: float = 0.0,
+        act: nn.Module | None = None,
+    ):
         super().__init__()
         inner = out_dim // 4
+        self.act = act or nn.ReLU()
         self.conv1, self.norm1 = nn.Conv2d(dim, inner, 1, bias=False), nn.BatchNorm2d(inner)
         if mixer is None:
             self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
@@ -45,28 +55,50 @@ class AttentionBottleneck(nn.Module):
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch; the grid must have no prefix."""
         cells = to_map(x, grid)
-        return to_tokens((cells + self.branch(cells)).relu())[0]
+        return to_tokens(self.act(cells + self.branch(cells)))[0]
 
     def branch(self, cells: Tensor) -> Tensor:
         """Return the residual branch."""
-        inner = self.norm1(self.conv1(cells)).relu()
-        if hasattr(self, "conv2"):
-            mixed = self.conv2(inner)
-        else:
-            tokens, grid = to_tokens(inner)
-            mixed = self.pool(to_map(self.token_mixer(tokens, grid), grid))
-        return self.drop_path(self.norm3(self.conv3(self.norm2(mixed).relu())))
+        inner = self.act(self.norm1(self.conv1(cells)))
+        mixed = self.conv2(inner) if hasattr(self, "conv2") else self.mix(inner)
+        return self.drop_path(self.norm3(self.conv3(self.act(self.norm2(mixed)))))
+
+    def mix(self, inner: Tensor) -> Tensor:
+        """Attend, then pool."""
+        tokens, grid = to_tokens(inner)
+        return self.pool(to_map(self.token_mixer(tokens, grid), grid))
 
 
 class AttentionEntry(AttentionBottleneck):
     """The first bottleneck of a stage, with a projected shortcut: `(x, grid) -> (x, grid)`."""
 
-    def __init__(self, dim: int, out_dim: int, mixer: Mixer | None = None, stride: int = 1, drop_path: float = 0.0):
-        super().__init__(dim, out_dim, mixer, stride, drop_path)
+    def __init__(
+        self,
+        dim: int,
+        out_dim: int,
+        mixer: Mixer | None = None,
+        stride: int = 1,
+        drop_path: float = 0.0,
+        act: nn.Module | None = None,
+    ):
+        super().__init__(dim, out_dim, mixer, stride, drop_path, act)
         self.proj, self.proj_norm = nn.Conv2d(dim, out_dim, 1, stride, bias=False), nn.BatchNorm2d(out_dim)
         nn.init.kaiming_normal_(self.proj.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Project the shortcut and add the branch; the grid must have no prefix."""
         cells = to_map(x, grid)
-        return to_tokens((self.proj_norm(self.proj(cells)) + self.branch(cells)).relu())
+        return to_tokens(self.act(self.proj_norm(self.proj(cells)) + self.branch(cells)))
+
+
+class StridedAttentionEntry(AttentionEntry):
+    """The first bottleneck of a stage whose attention takes the stride itself, by fewer queries.
+
+    timm's HaloNets: the mixer returns ceil(h / s) x ceil(w / s) cells.
+    """
+
+    def mix(self, inner: Tensor) -> Tensor:
+        """Attend."""
+        tokens, grid = to_tokens(inner)
+        stride = self.proj.stride[0]
+        return to_map(self.token_mixer(tokens, grid), Grid(-(-grid.h // stride), -(-grid.w // stride)))

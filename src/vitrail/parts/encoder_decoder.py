@@ -1,17 +1,21 @@
 """Encoder and decoder around one word table: a module of its own, since it has two inputs."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from vitrail.inputs import ModelInputs
 from vitrail.layouts import TokenSequence
 from vitrail.parts.backbone import Features
+from vitrail.parts.model import Model, ModelKind, ModelLayer, stage_layers
 from vitrail.parts.stages import Stage
 from vitrail.parts.text_embedding import TextEmbedding
 from vitrail.shapes import SourceIds, TokenIds, TokenLogits
+from vitrail.text.vocabulary import Vocabulary
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Model):
     """Source and target ids in, scores of the next target word out.
 
     "Attention Is All You Need", section 3.1, figure 1; one word table, section 3.4.
@@ -23,14 +27,10 @@ class EncoderDecoder(nn.Module):
         decoder: stage of the target; its blocks read `layout.memory`.
         decoder_norm: after the decoder.
         head: `(features, table) -> (B, N, V)`.
-
-    Attributes:
-        variant: name in the catalogue that the model was made from.
-        config: the frozen numbers it was built with.
     """
 
-    variant: str = ""
-    config: Any = None
+    kinds: ClassVar[Mapping[str, ModelKind]] = {"translate": ModelKind("A translation model", "translation")}
+    inputs_type: ClassVar[type[ModelInputs] | None] = Vocabulary
 
     def __init__(
         self,
@@ -44,6 +44,12 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.embedding, self.encoder, self.encoder_norm = embedding, encoder, encoder_norm
         self.decoder, self.decoder_norm, self.head = decoder, decoder_norm, head
+
+    def layers(self) -> list[ModelLayer]:
+        """List the embedding, the blocks of the encoder (stage 1) and of the decoder (stage 2), and the head."""
+        encoder, decoder = stage_layers(self.encoder, 1), stage_layers(self.decoder, 2)
+        encoder[-1].modules.insert(0, self.encoder_norm)
+        return [ModelLayer(0, [self.embedding]), *encoder, *decoder, ModelLayer(3, [self.decoder_norm, self.head])]
 
     def encode(self, source: SourceIds, layout: TokenSequence | None = None) -> Tensor:
         """Return the memory `(B, M, C)` of a source."""

@@ -33,7 +33,7 @@ def fourier_features(grid: Grid, bands: int, resolution: int, like: Tensor) -> T
 def with_fourier(cells: Tensor, grid: Grid, resolution: int) -> Tensor:
     """Append the Fourier features of each place to `(B, M, C)`."""
     positions = fourier_features(grid, BANDS, resolution, cells)
-    return torch.cat([cells, positions.expand(len(cells), -1, -1)], dim=2)
+    return torch.cat([cells, positions.expand(cells.shape[0], -1, -1)], dim=2)
 
 
 class FourierPixels(nn.Module):

@@ -1,11 +1,13 @@
 """A few learned latent vectors that read an array of any length by cross-attention."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from vitrail.grid import Grid
 from vitrail.parts.attend import Attend, check_heads, merge_heads
-from vitrail.parts.backbone import Features
+from vitrail.parts.backbone import Backbone, Features
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.stages import Stage
 from vitrail.shapes import Image, Tokens
@@ -68,8 +70,11 @@ class LatentEmbedding(nn.Module):
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Read the image."""
-        array = self.inputs(images)
-        latents = self.latents.to(array.dtype).expand(len(array), -1, -1)
+        return self.read(self.inputs(images))
+
+    def read(self, array: Tensor) -> tuple[Tensor, Grid]:
+        """Return latents that have read an array `(B, M, C)`."""
+        latents = self.latents.to(array.dtype).expand(array.shape[0], -1, -1)
         return self.layer(latents, array), Grid(1, latents.shape[1])
 
 
@@ -91,6 +96,52 @@ class RepeatedStage(Stage):
             for block in self.blocks:
                 x = block(x, grid)
         return x, grid
+
+
+class RereadingStage(Stage):
+    """A stage whose blocks run several times with the same weights and whose latents reread the array in between.
+
+    "Perceiver: General Perception with Iterative Attention", section 3.1: the weights of all cross-attentions but the
+    first, which is the embedding's, are shared, and so are those of the latent Transformers.
+
+    Args:
+        blocks: each `(x, grid) -> x`.
+        layer: cross-attention of the latents to the array.
+        reads: how often the array is read, the embedding's cross-attention included.
+    """
+
+    def __init__(self, blocks: list[nn.Module], layer: CrossLayer, reads: int):
+        super().__init__(blocks)
+        self.layer, self.reads = layer, reads
+
+    def reread(self, x: Tokens, grid: Grid, array: Tensor) -> tuple[Tensor, Grid]:
+        """Run the blocks, reread the array, and so on."""
+        for read in range(self.reads):
+            x = self.layer(x, array) if read else x
+            for block in self.blocks:
+                x = block(x, grid)
+        return x, grid
+
+
+class IterativeBackbone(Backbone):
+    """Backbone of the original Perceiver: latents read the image, think, and read it again.
+
+    Args:
+        embedding: the first reading.
+        stage: the blocks and all other readings.
+        norm: after the stage.
+    """
+
+    def __init__(self, embedding: LatentEmbedding, stage: RereadingStage, norm: nn.Module):
+        super().__init__(embedding, [stage], norm)
+
+    def forward(self, images: Image) -> Features:
+        """Return the latents in one row."""
+        embedding: Any = self.embedding
+        stage: Any = self.stages[0]
+        array = embedding.inputs(images)
+        x, grid = stage.reread(*embedding.read(array), array)
+        return Features(self.norm(x), grid, (grid.cells(x),))
 
 
 class QueryHead(nn.Module):
@@ -116,4 +167,4 @@ class QueryHead(nn.Module):
 
     def decode(self, latents: Tokens) -> Tensor:
         """Return the query that has read the latents, `(B, C)`."""
-        return self.layer(self.query.to(latents.dtype).expand(len(latents), -1, -1), latents)[:, 0]
+        return self.layer(self.query.to(latents.dtype).expand(latents.shape[0], -1, -1), latents)[:, 0]

@@ -1,12 +1,14 @@
 """Image in, restored image out: a backbone on a map of shallow features, between normalisation and reconstruction."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.parts.backbone import Backbone, Features
 from vitrail.parts.convolutions import channels_last, to_map, to_tokens
+from vitrail.parts.model import Model, ModelKind, ModelLayer
 from vitrail.shapes import Image
 
 
@@ -27,7 +29,7 @@ class MapTokens(nn.Module):
         return self.norm(tokens), grid
 
 
-class Restorer(nn.Module):
+class Restorer(Model):
     """Restoration of images of any size, pixels in [0, 1].
 
     s = shallow(normalise(image));  y = head(s + fuse(backbone(s)), image)
@@ -44,14 +46,10 @@ class Restorer(nn.Module):
         multiple: side of a window, in pixels.
         mean: subtracted from each channel.
         pixel_range: factor of the normalised pixels: 1, or 255 for JPEG artifacts.
-
-    Attributes:
-        variant: name in the catalogue that the model was made from.
-        config: the frozen config it was built with.
     """
 
-    variant: str = ""
-    config: Any = None
+    kinds: ClassVar[Mapping[str, ModelKind]] = {"restore": ModelKind("A model that restores images", "image-to-image")}
+    task: str = "restore"
     mean: Tensor
 
     def __init__(
@@ -69,6 +67,13 @@ class Restorer(nn.Module):
         self.shallow, self.backbone, self.fuse, self.head = shallow, backbone, fuse, head
         self.scale, self.multiple, self.pixel_range = scale, multiple, pixel_range
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+
+    def layers(self) -> list[ModelLayer]:
+        """List shallow convolution and embedding, the blocks, and last norm, fusion and head."""
+        first, *blocks, last = super().layers()
+        first.modules.insert(0, self.shallow)
+        last.modules.insert(1, self.fuse)
+        return [first, *blocks, last]
 
     def features(self, images: Image) -> Features:
         """Return tokens, grid and pyramid of the padded images."""

@@ -1,12 +1,16 @@
 """The socket of text: token ids and their layout in, features or logits out."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from vitrail.inputs import ModelInputs
 from vitrail.layouts import TokenSequence
 from vitrail.parts.backbone import Backbone, Features
+from vitrail.parts.model import Model, ModelKind
 from vitrail.shapes import TokenIds
+from vitrail.text.vocabulary import Vocabulary
 
 
 class SequenceBackbone(Backbone):
@@ -29,22 +33,22 @@ class SequenceBackbone(Backbone):
         return Features(self.norm(x), grid, tuple(pyramid))
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(Model):
     """A backbone of sequences and a head: token ids in, the head's output out.
 
     Args:
         backbone: `(ids, layout) -> Features`.
         head: `Features -> output`, such as one score a class.
-
-    Attributes:
-        variant: name in the catalogue that the model was made from.
-        config: the frozen numbers it was built with.
-        labels: class names, if known.
     """
 
-    variant: str = ""
-    config: Any = None
-    labels: tuple[str, ...] | None = None
+    kinds: ClassVar[Mapping[str, ModelKind]] = {
+        "language": ModelKind("A language model", "text-generation"),
+        "masked": ModelKind("A masked language model", "fill-mask"),
+        "pretrain": ModelKind("A pretrained encoder of text", "fill-mask"),
+        "sentiment": ModelKind("A classifier of text", "text-classification", titles={"labels": "classes"}),
+        "vector": ModelKind("An encoder of sentences", "sentence-similarity"),
+    }
+    inputs_type: ClassVar[type[ModelInputs] | None] = Vocabulary
 
     def __init__(self, backbone: SequenceBackbone, head: nn.Module):
         super().__init__()

@@ -21,7 +21,12 @@ class Modules(NamedTuple):
     task: str
 
 
-TASKS = {"classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task")}
+TASKS = {
+    "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
+    "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),
+    "detect": Modules("vitrail.tasks.detect.options", "vitrail.tasks.detect.task"),
+}
 """Modules of each task by its name. They are imported when the task is used."""
 
 DEFAULT = "classify"

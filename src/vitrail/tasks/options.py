@@ -1,6 +1,6 @@
 """Base of the options of a task, and checks of their values. No torch: the command line shows its help from them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -20,6 +20,10 @@ class Options:
 
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Fields by section of the help."""
+    SCRATCH: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of a task's training run from random weights: fields of `training.recipe.Recipe`."""
+    FINE_TUNING: ClassVar[Mapping[str, Any]] = {}
+    """The same for a run that starts from weights."""
 
     def __post_init__(self) -> None:
         self.check()
@@ -39,6 +43,10 @@ class PredictionOptions(Options):
     faster here, else fp32; int8 is taken if it is faster and agrees on the first inputs, else auto is."""
     optimize: bool = True
     """Allow the optimized model if it is faster here and agrees on the first inputs."""
+
+    def sources(self, inputs: Sequence[str]) -> Any:
+        """Return the inputs of a job, as `Task.collect` takes them, from the words of the command line."""
+        return inputs
 
 
 @dataclass(frozen=True, kw_only=True)

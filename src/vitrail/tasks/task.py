@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from vitrail.parts.model import Model
 from vitrail.tasks.formatting import percent
 from vitrail.tasks.results import Evaluation, Notify, Predictor, Progress
 
@@ -171,7 +172,7 @@ class Metric(Protocol):
 class TrainingTask(Protocol):
     """A task bound to its model and data: the subject of one training run."""
 
-    model: nn.Module
+    model: Model
     unit: str
     """Plural of what a weight counts, for throughput: `images`, `tokens`."""
 
@@ -211,7 +212,7 @@ class TrainingTask(Protocol):
         """Return plain values for the model folder: class names, vocabulary."""
         ...
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the same model on the meta device, with its `variant` and `config`."""
         ...
 
@@ -227,6 +228,14 @@ class DataCheck(Protocol):
     @property
     def warnings(self) -> Sequence[str]:
         """Warnings about the data."""
+        ...
+
+    def lines(self) -> Sequence[str]:
+        """Return counts and other findings as lines of text."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
         ...
 
 

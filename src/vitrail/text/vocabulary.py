@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from vitrail.errors import DataError, VitrailError
+from vitrail.inputs import ModelInputs
 
 FILE = "tokenizer.json"
 _SURROGATE = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]")
@@ -35,7 +36,7 @@ class EncodedTexts:
         return "; ".join(lines + ([f"{bad} characters are not Unicode and were replaced"] if bad else []))
 
 
-class Vocabulary:
+class Vocabulary(ModelInputs):
     """A tokenizer as a value: its whole state is the text of a `tokenizer.json`.
 
     Truncation and padding that the file may ask for are left out: `encode` truncates if told to, and says so.
@@ -47,6 +48,8 @@ class Vocabulary:
         DataError: if the text is no tokenizer.
         VitrailError: if `tokenizers` is not installed.
     """
+
+    file: ClassVar[str] = FILE
 
     def __init__(self, text: str):
         tokenizer: Any = tokenizers().Tokenizer
@@ -61,6 +64,19 @@ class Vocabulary:
         """Return the content of a `tokenizer.json`, the same for equal vocabularies."""
         return json.dumps(json.loads(self._tokenizer.to_str()), ensure_ascii=False, indent=1) + "\n"
 
+    def to_text(self) -> str:
+        """Return the content of `tokenizer.json`."""
+        return self.to_json()
+
+    @classmethod
+    def from_text(cls, text: str) -> "Vocabulary":
+        """Read the content of a `tokenizer.json`."""
+        return cls(text)
+
+    def facts(self) -> dict[str, str]:
+        """Return the number of tokens for the model card."""
+        return {"vocabulary": f"{len(self):,} tokens"}
+
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()
 
@@ -72,6 +88,10 @@ class Vocabulary:
 
     def __reduce__(self) -> Any:
         return Vocabulary, (self.to_json(),)
+
+    def has(self, token: str) -> bool:
+        """Return whether it has a token."""
+        return self._tokenizer.token_to_id(token) is not None
 
     def id_of(self, token: str) -> int:
         """Return the id of a token.

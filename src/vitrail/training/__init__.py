@@ -17,7 +17,7 @@ Start at `loop.py` (the loop), then `trainer.py` (its state) and `train.py` (set
     run_dir.py             the run folder; lock.py one run at a time; log.py metrics.jsonl, results.csv, TensorBoard
     resume.py              resuming a run, or starting it if that loses nothing
     signals.py             stop requests; reporters.py progress output
-    probe.py               updates that are undone: batch_size.py, rate_finder.py, dry_run.py, host_memory.py
+    probe.py               updates that are undone: batch_size.py, rate_finder.py, dry_run.py
 
 A run folder holds `metrics.jsonl`, one object per line:
 `{"kind": "step", "step", "epoch", "loss", "lr", "grad_norm"}` and

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from vitrail.errors import ResourceError
-from vitrail.training.host_memory import available, peak_of, resident, trim_on_free
+from vitrail.machine.host_memory import available, peak_of, resident, trim_on_free
 from vitrail.training.probe import try_step, untouched
 from vitrail.training.setup import default_batch_size
 from vitrail.training.trainer import Trainer

@@ -48,9 +48,10 @@ class RunConfig(Options):
     task: str = DEFAULT
     """Task to train for."""
     model: str = "auto"
-    """Name of the model; list them with: vitrail models. auto takes that of the weights, else a Swin-T."""
+    """Name of the model; list them with: vitrail models. auto takes that of the weights, else the task's default."""
     weights: str | None = None
-    """Weights to start from: a file, a model folder or a hub id. Random by default."""
+    """Weights to start from: a file, a model folder, a hub id, or pretrained (the model's public weights). Random by
+    default."""
     val_share: float = 0.1
     """Share of the training data to validate on, if the data has no validation split."""
     bad: Literal["fail", "skip"] = "fail"

@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vitrail.machine.host_memory import capacity, peak_of
 from vitrail.tasks import find_task
 from vitrail.tasks.task import BatchLoader, DataCheck, DataSplits
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import connect
-from vitrail.training.host_memory import capacity, peak_of
 from vitrail.training.loop import validate
 from vitrail.training.probe import try_step, untouched
 from vitrail.training.reporters import NullReporter, clock

@@ -87,7 +87,9 @@ def backward(run: Trainer, batch: TaskBatch) -> tuple[float, float]:
     for i, (fraction, part) in enumerate(parts):
         with run.world.part(run.wrapped, last=i == len(parts) - 1):
             with run.arithmetic():
-                loss = run.task.loss(run.wrapped(part), part) * (share * fraction)
+                outputs, auxiliary = run.wrapped(part)
+                loss = run.task.loss(outputs, part)
+                loss = (loss if auxiliary is None else loss + auxiliary) * (share * fraction)
             loss.backward()
         total += loss.detach()
     return run.world.total(total).item() / run.world.size, total_weight
@@ -114,7 +116,7 @@ def validate(run: Trainer, data: BatchLoader) -> dict[str, float] | None:
         for batch in data.epoch():
             batch = batch.to(run.world.device)
             with run.arithmetic():  # a rank without data still takes part in gathering shards
-                outputs = run.wrapped(batch if batch.weight else batch.placeholder())
+                outputs, _ = run.wrapped(batch if batch.weight else batch.placeholder())
             if batch.weight:
                 metric.update(outputs, batch)
             if run.stop_asked():

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from vitrail.training.config import RunConfig
 
-DEFAULT_MODEL = "swin_tiny_patch4_window7_224"
-
 
 class Recipe(NamedTuple):
     """Defaults that depend on the initial weights.
@@ -21,6 +19,7 @@ class Recipe(NamedTuple):
         layer_decay: factor on the learning rate per block away from the head.
         warmup: warm-up as a share of the run.
         batch: largest default of the global batch size.
+        model: variant that is trained if none is given.
     """
 
     name: str
@@ -29,6 +28,7 @@ class Recipe(NamedTuple):
     layer_decay: float
     warmup: float
     batch: int
+    model: str = "swin_tiny_patch4_window7_224"
 
 
 FROM_SCRATCH = Recipe("from scratch", epochs=100, lr=1e-3, layer_decay=1.0, warmup=0.05, batch=128)
@@ -37,8 +37,10 @@ FINE_TUNING = Recipe("fine-tuning", epochs=20, lr=5e-4, layer_decay=0.75, warmup
 
 
 def recipe_of(config: RunConfig) -> Recipe:
-    """Return the recipe of a config: fine-tuning if it starts from weights."""
-    return FROM_SCRATCH if config.weights is None else FINE_TUNING
+    """Return the recipe of a config: fine-tuning if it starts from weights; a task may have defaults of its own."""
+    if config.weights is None:
+        return FROM_SCRATCH._replace(**config.SCRATCH)
+    return FINE_TUNING._replace(**config.FINE_TUNING)
 
 
 def with_recipe(config: RunConfig) -> tuple[RunConfig, list[str]]:
@@ -50,16 +52,20 @@ def with_recipe(config: RunConfig) -> tuple[RunConfig, list[str]]:
         >>> config.lr, config.epochs, config.model, notes
         (0.002, 100, 'swin_tiny_patch4_window7_224', [])
     """
-    notes = []
+    notes, recipe = [], recipe_of(config)
     if config.model == "auto":
-        config, notes = (replace(config, model=DEFAULT_MODEL), []) if config.weights is None else _model_of(config)
-    recipe = recipe_of(config)
+        config, notes = (replace(config, model=recipe.model), []) if config.weights is None else _model_of(config)
+    if config.weights == "pretrained":
+        from vitrail.weights.pretrained import pinned_weights
+
+        config = replace(config, weights=pinned_weights(config.model))
+        notes.append(f"Weights: {config.weights}.")
     absent = [name for name in ("epochs", "lr", "layer_decay", "warmup") if getattr(config, name) is None]
     values = {name: getattr(recipe, name) for name in absent}
     if values.get("lr", config.min_lr) < config.min_lr:
         values["lr"] = config.min_lr
     config = replace(config, **values)
-    if recipe is FINE_TUNING and absent:
+    if config.weights is not None and absent:
         told = ", ".join(f"{name.replace('_', ' ')} {values[name]:g}" for name in absent if name in values)
         flags = " ".join("--" + name.replace("_", "-") for name in absent)
         notes.append(f"{recipe.name}: {told}; change with {flags}.")

@@ -228,6 +228,6 @@ def memory_in_use() -> int:
     """Return the memory in use in bytes: of the GPU if one is used, else resident memory of this process."""
     import torch
 
-    from vitrail.training.host_memory import resident
+    from vitrail.machine.host_memory import resident
 
     return torch.cuda.memory_allocated() if torch.cuda.is_initialized() else resident()

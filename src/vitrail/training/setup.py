@@ -48,11 +48,11 @@ def build_trainer(
     task.to(world.device)
     model = task.model
     frozen = freeze(model, config.freeze)
+    if world.device.type == "cpu" and not config.compile:
+        fuse_for_training(model)
     wrapped: Any = TrainingWrapper(task)
     if config.compile:
         wrapped.compile()
-    elif world.device.type == "cpu":
-        fuse_for_training(model)
     wrapped = world.wrap(wrapped)
     optimizer = make_optimizer(config.optimizer, parameter_groups(model, config.weight_decay, config.layer_decay))
     train_data, val_data = loaders(config, world, task)

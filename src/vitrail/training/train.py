@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vitrail import __version__
+from vitrail.machine.host_memory import disable_malloc_trim
 from vitrail.tasks import find_options, find_task
 from vitrail.tasks.evaluation_file import save_evaluation
 from vitrail.tasks.task import DataSplits
@@ -17,7 +18,6 @@ from vitrail.training.batch_size import largest_batch, useful_batch
 from vitrail.training.checkpoint import list_states
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess, connect
-from vitrail.training.host_memory import disable_malloc_trim
 from vitrail.training.lock import locked
 from vitrail.training.loop import fit
 from vitrail.training.rate_finder import find_rate

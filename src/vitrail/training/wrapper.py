@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vitrail.tasks.task import TrainingTask
 
@@ -18,7 +19,13 @@ class TrainingWrapper(nn.Module):
         super().__init__()
         self.model = task.model
         self._forward = task.forward
+        self._regularised: list[Any] = [part for part in task.model.modules() if hasattr(part, "auxiliary_loss")]
 
-    def forward(self, batch: Any) -> Any:
-        """Return the outputs of a batch."""
-        return self._forward(self.model, batch)
+    def forward(self, batch: Any) -> tuple[Any, Tensor | None]:
+        """Return the outputs of a batch, and in training the sum of the auxiliary losses; None if there are none.
+
+        A module has one if it has a method `auxiliary_loss()`, such as the balance losses of experts.
+        """
+        outputs = self._forward(self.model, batch)
+        losses = [module.auxiliary_loss() for module in self._regularised if module.training]
+        return outputs, torch.stack(losses).sum() if losses else None

@@ -4,7 +4,7 @@
 |---|---|
 | `config.json` | task, variant, family, config values, metadata (class names); file of a custom architecture |
 | `model.safetensors` | the tensors, under our key names |
-| `preprocessor_config.json` | the evaluation protocol, in Hugging Face's fields |
+| `preprocessor_config.json`, `tokenizer.json`, ... | the model's inputs (`ModelInputs`), if it has any |
 | `README.md` | a model card |
 | `manifest.json` | size and sha256 of each file, checksum of each tensor, versions, command |
 """
@@ -23,24 +23,24 @@ from safetensors.torch import load_file, save_file
 
 from vitrail.atomic_io import full_disk, replace_folder, settle, write_file
 from vitrail.errors import DataError, VitrailError
-from vitrail.models import create_model
-from vitrail.parts.backbone import Model, ModelKind
-from vitrail.preprocess import Preprocess
+from vitrail.inputs import ModelInputs, inputs_in
+from vitrail.models import create_model, make_config
+from vitrail.parts.model import Model
 from vitrail.weights.custom_architecture import need_own_file, own_file
 from vitrail.weights.manifest import MANIFEST, dump_json, verify, write_manifest
 from vitrail.weights.model_card import model_card
-from vitrail.weights.processor import from_processor, to_processor
 
 _STATED = ("metrics", "dataset", "license")
-_RESERVED = ("format_version", "library_name", "task", "variant", "family", "architecture_file", "config", *_STATED)
-CONFIG, TENSORS, PROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
+_FIELDS = ("format_version", "library_name", "task", "variant", "family", "architecture_file", "config")
+_RESERVED = (*_FIELDS, "inputs", "preprocess", *_STATED)
+CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
 
 def save_model(
     model: Model,
     folder: str | Path,
     *,
-    preprocess: Preprocess | None = None,
+    inputs: ModelInputs | None = None,
     command: str | None = None,
     metrics: Mapping[str, float] | None = None,
     dataset: str | None = None,
@@ -55,7 +55,7 @@ def save_model(
     Args:
         model: a model from `create_model` or `load_model`.
         folder: where to write.
-        preprocess: the evaluation protocol; by default the variant's own.
+        inputs: preprocessing or vocabulary; by default the model's own.
         command: the command line that made the weights, for the manifest.
         metrics: measured figures for the card, by name.
         dataset: data that they were measured on.
@@ -71,26 +71,27 @@ def save_model(
     check_replaceable(folder)
     about = _about(model)
     about["metadata"] |= {key: value for key, value in metadata.items() if value is not None}
-    given = {"preprocess": preprocess, "command": command, "metrics": metrics, "dataset": dataset, "license": license}
+    given = {"inputs": inputs, "command": command, "metrics": metrics, "dataset": dataset, "license": license}
     about |= {key: value for key, value in given.items() if value is not None}
     config = _config(model, about)
-    _refuse_altered(model, config["config"], about["preprocess"])
+    kept: ModelInputs | None = _fitting(model, about["inputs"])
+    _refuse_altered(model, config["config"], kept)
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
     with replace_folder(folder) as new:
         write_file(new / CONFIG, dump_json(config))
         write_tensors(new / TENSORS, tensors)
-        if about["preprocess"] is not None:
-            write_file(new / PROCESSOR, dump_json(to_processor(about["preprocess"])))
+        if kept is not None:
+            write_file(new / kept.file, kept.to_text().encode())
         write_file(new / CARD, _card(model, about).encode())
-        write_manifest(new, about["command"])
+        write_manifest(new, about["command"], kept and kept.file)
     return folder
 
 
 def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
     """Build the model that a model folder describes, in evaluation mode, after checking every checksum.
 
-    The model carries `task`, `metadata`, `preprocess`, `metrics`, `dataset`, `license` and `command` as the folder
-    states them.
+    The model carries `task`, `metadata`, `inputs`, `metrics`, `dataset`, `license` and `command` as the folder states
+    them.
 
     Args:
         source: a model folder, or `hf:org/name@revision` for one on the hub.
@@ -107,16 +108,17 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
         if not isinstance(config.get(key), kind):
             raise DataError(f"{folder / CONFIG} has no '{key}'; it was not written by vitrail.save_model.")
     need_own_file(config["variant"], config.get("architecture_file"), folder)
-    inputs = {}
-    if PROCESSOR in manifest["files"] or config.get("task") is None:
-        inputs["preprocess"] = from_processor(read_json(folder / PROCESSOR))
+    expected = inputs_in(make_config(config["variant"]))
+    held = {name: _read_inputs(folder, type(value)) for name, value in expected.items()}
     with torch.random.fork_rng(devices=[]):  # loading does not disturb the caller's random numbers
-        model = create_model(config["variant"], **_tuples(config["config"]), **inputs)
+        model = create_model(config["variant"], **_tuples(config["config"]), **held)
     _fill(model, load_file(folder / TENSORS), folder)
     model.task = config.get("task") or model.task  # absent in folders of older versions
     model.metadata = {key: _tuples(value) for key, value in config.items() if key not in _RESERVED}
-    for key, value in inputs.items():
-        setattr(model, key, value)
+    for inputs in held.values():
+        model.inputs = inputs  # the config's may have another size
+    if not held and model.inputs_type is not None and model.inputs_type.file in manifest["files"]:
+        model.inputs = _read_inputs(folder, model.inputs_type)
     for key, value in {"command": manifest.get("command"), **{key: config.get(key) for key in _STATED}}.items():
         setattr(model, key, value)
     return model.to(device).eval()
@@ -164,18 +166,20 @@ def _about(model: Model) -> dict[str, Any]:
             f"{type(model).__name__} has no variant and config, so a folder of it could not be loaded again.\n"
             "Make the model with vitrail.create_model."
         )
-    about = {key: getattr(model, key, None) for key in ("preprocess", "command", *_STATED)}
-    # The default of a class is not this model's protocol.
-    about["preprocess"] = vars(model).get("preprocess") or getattr(model.config, "preprocess", None)
-    about["metadata"] = dict(getattr(model, "metadata", {}))
+    about = {key: getattr(model, key, None) for key in ("inputs", "command", *_STATED)}
+    if about["inputs"] is None:
+        about["inputs"] = next(iter(inputs_in(model.config).values()), None)
+    about["metadata"] = dict(model.metadata)
     return about
 
 
 def _config(model: Model, about: dict[str, Any]) -> dict[str, Any]:
     """Return what `config.json` states: plain values only."""
     values = asdict(model.config)
-    if "preprocess" in values:  # it has its own file; the size that the model was built for may be another
-        values["image_size"] = values.pop("preprocess")["size"]
+    for name in inputs_in(model.config):  # they have their own file
+        values.pop(name)
+    if "preprocess" in inputs_in(model.config):  # the size that the model was built for may be another
+        values["image_size"] = model.config.preprocess.size
     metadata = model.plain_metadata(about["metadata"])
     if reserved := [key for key in metadata if key in _RESERVED]:
         raise VitrailError(f"Metadata of a model cannot be called {reserved[0]}: {CONFIG} has a field of this name.")
@@ -195,7 +199,27 @@ def _config(model: Model, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refuse_altered(model: Model, values: dict[str, Any], preprocess: Preprocess | None) -> None:
+def _fitting(model: Model, inputs: ModelInputs | None) -> ModelInputs | None:
+    """Check that `load_model` will know the type of a model's inputs."""
+    held = [type(value) for value in inputs_in(model.config).values()] or [model.inputs_type]
+    if inputs is not None and type(inputs) not in held:
+        needed = " or ".join(kind.__name__ for kind in held if kind) or "none"
+        raise VitrailError(f"{model.variant} has inputs of type {type(inputs).__name__}; needed: {needed}.")
+    return inputs
+
+
+def _read_inputs(folder: Path, kind: type[ModelInputs]) -> ModelInputs:
+    """Read the inputs of a model from their file."""
+    path = folder / kind.file
+    try:
+        return kind.from_text(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} has no {kind.file}, so it is not a whole model folder.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: {error}.") from error
+
+
+def _refuse_altered(model: Model, values: dict[str, Any], inputs: ModelInputs | None) -> None:
     """Refuse a model whose parts were exchanged: what is written must be what `load_model` can build."""
     if hasattr(model, "unconverted"):
         raise VitrailError(
@@ -203,8 +227,8 @@ def _refuse_altered(model: Model, values: dict[str, Any], preprocess: Preprocess
             "Save the model that it was made from; vitrail.optimize makes the form anew in a second or so."
         )
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        inputs = {} if preprocess is None else {"preprocess": preprocess}
-        described = create_model(model.variant, **values, **inputs).state_dict()
+        held = {} if inputs is None else dict.fromkeys(inputs_in(model.config), inputs)
+        described = create_model(model.variant, **values, **held).state_dict()
     wrong = _differing(described, model.state_dict())
     if wrong:
         raise VitrailError(
@@ -224,9 +248,9 @@ def _card(model: Model, about: dict[str, Any]) -> str:
     return model_card(
         str(model.variant),
         parameters=sum(value.numel() for value in model.parameters()),
-        preprocess=about["preprocess"],
+        inputs=about["inputs"],
         metadata=model.plain_metadata(about["metadata"]),
-        kind=model.kind if model.task == type(model).task else ModelKind(f"A model of the task {model.task}"),
+        kind=model.kind,
         metrics=about["metrics"],
         dataset=about["dataset"],
         license=about["license"] or "unknown",

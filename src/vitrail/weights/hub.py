@@ -10,15 +10,15 @@ from types import ModuleType
 from typing import Any
 
 from vitrail.errors import VitrailError
+from vitrail.weights.download import fetch, fetched, fetched_before
 from vitrail.weights.manifest import verify
 
 _ID = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_WANTED = ["*.json", "*.safetensors", "*.bin", "*.npz", "*.pth", "*.pt", "README.md"]
 
 
 def pull(source: str, *, endpoint: str | None = None, cache: str | Path | None = None) -> Path:
-    """Download a hub id at one commit, and return the local folder.
+    """Download a hub id at one commit, and return the local folder; a commit fetched before needs no network.
 
     Args:
         source: `hf:org/name`, `hf:org/name@branch-or-tag` or `hf:org/name@commit`.
@@ -27,14 +27,16 @@ def pull(source: str, *, endpoint: str | None = None, cache: str | Path | None =
 
     Raises:
         VitrailError: the extra is not installed, the id is malformed, or the hub does not have it.
+        DataError: the received files are not those that the hub lists.
     """
     repo, commit = _split(pinned(source, endpoint=endpoint))
+    assert commit is not None
+    folder = fetched(repo, commit)
+    if folder is not None:
+        return folder
     hub = _library()
     with _Refusals(source):
-        folder = hub.snapshot_download(
-            repo, revision=commit, endpoint=endpoint, cache_dir=cache, allow_patterns=_WANTED, tqdm_class=None
-        )
-    return Path(folder)
+        return fetch(hub, repo, commit, endpoint, cache)
 
 
 def pinned(source: str, *, endpoint: str | None = None) -> str:
@@ -106,8 +108,19 @@ class _Refusals:
         if isinstance(error, OSError) or names & {"LocalEntryNotFoundError", "TransportError"}:
             raise VitrailError(
                 f"Cannot get {self.source} from the hub: {first}\n"
-                "Check the connection, or give a local folder; files fetched before are found by their commit."
+                "Check the connection; a dropped download continues when the command is repeated.\n" + self._offline()
             ) from error
+
+    def _offline(self) -> str:
+        """Return the remedy without a network."""
+        repo, _ = _split(self.source)
+        before = fetched_before(repo)
+        if before:
+            return f"Without a network, give what was fetched before: {before[-1]}"
+        return (
+            f"Without a network, copy the files of https://huggingface.co/{repo} from another machine into a folder,\n"
+            "and give that folder (--weights FOLDER)."
+        )
 
 
 def _split(source: str) -> tuple[str, str | None]:
@@ -129,5 +142,5 @@ def _library() -> ModuleType:
             raise
         raise VitrailError(
             "The hub needs the package huggingface_hub, which is not installed.\n"
-            "Install it with: pip install 'vitrail[hub]'"
+            "Install it with: pip install huggingface_hub (or, from a clone of Vitrail, pip install '.[hub]')"
         ) from error

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from vitrail.atomic_io import replace_folder, write_file
 from vitrail.errors import VitrailError
-from vitrail.weights.folder import CONFIG, PROCESSOR, TENSORS, write_tensors
+from vitrail.preprocess import Preprocess
+from vitrail.weights.folder import CONFIG, TENSORS, write_tensors
 from vitrail.weights.keymap import Format
 from vitrail.weights.manifest import dump_json
-from vitrail.weights.processor import to_processor
 
 
 def write_huggingface_folder(folder: Path, form: Format, tensors: Mapping[str, Tensor], model: Any) -> None:
@@ -27,14 +27,14 @@ def write_huggingface_folder(folder: Path, form: Format, tensors: Mapping[str, T
     Raises:
         VitrailError: the folder holds other files.
     """
-    if folder.is_dir() and not {CONFIG, TENSORS, PROCESSOR}.issuperset(os.listdir(folder)):
+    if folder.is_dir() and not {CONFIG, TENSORS, Preprocess.file}.issuperset(os.listdir(folder)):
         raise VitrailError(f"{folder} holds other files, and writing replaces the whole folder. Choose a new one.")
     assert form.describe is not None
     # transformers keeps unknown fields; the name lets `convert` find the variant again.
     config = {**form.describe(model.config), **_labels(model), "variant": model.variant}
     with replace_folder(folder) as new:
         write_file(new / CONFIG, dump_json(config))
-        write_file(new / PROCESSOR, dump_json(to_processor(model.preprocess)))
+        write_file(new / Preprocess.file, model.preprocess.to_text().encode())
         write_tensors(new / TENSORS, {key: value.detach().cpu().contiguous() for key, value in tensors.items()})
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.weights.adapt import Adapted, adapt
+from vitrail.weights.backbone_weights import classifier_of, fills_backbone_only, move_backbone
 from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
-from vitrail.weights.detect import Detected, detect, looks_like
+from vitrail.weights.detect import Detected, detect, looks_like, narrow
 from vitrail.weights.manifest import MANIFEST, verify
+from vitrail.weights.pretrained import PRETRAINED, pinned_weights
+from vitrail.weights.source_fields import source_fields
 
 Source = str | Path | Mapping[str, Tensor] | RawCheckpoint
 
@@ -33,6 +36,7 @@ class LoadReport:
         missing: keys of the model that are not in the checkpoint (only with `strict=False`).
         unexpected: keys of the checkpoint that are not in the model (only with `strict=False`).
         notes: steps taken to find the tensors.
+        differs: fields of the model that the source computes with another value, so that the logits differ.
     """
 
     source: str
@@ -43,6 +47,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    differs: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.format} weights, {self.loaded} tensors loaded"]
@@ -50,10 +55,13 @@ class LoadReport:
         lines += [f"  adapted: {key} {how}" for key, how in _grouped(self.adapted)]
         lines += [f"  initialised with zeros: {key}, {why}" for key, why in _grouped(self.kept)]
         lines += [f"  {what}: {_some(keys)}" for what in ("missing", "unexpected") if (keys := getattr(self, what))]
+        if self.differs:
+            fields = ", ".join(f"{name}={value!r}" for name, value in self.differs.items())
+            lines.append(f"  the logits differ from the source's, which has {fields}: create the model with that")
         return "\n".join(lines)
 
 
-def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> LoadReport:
+def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_head: bool = False) -> LoadReport:
     """Load weights in any known format, adapting tensors of other sizes, and report the changes.
 
     Sizes that are adapted: the number of classes (the head is zeroed), input channels, position tables,
@@ -62,8 +70,10 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
 
     Args:
         model: a model from `create_model`; it is changed only if everything fits.
-        source: a file, a folder, `hf:org/name@revision`, a state dict, or a `RawCheckpoint`.
+        source: a file, a folder, `hf:org/name@revision`, `pretrained` (the public weights of the model's variant), a
+            state dict, or a `RawCheckpoint`.
         strict: whether missing and unexpected keys are an error.
+        new_head: whether a head that the checkpoint does not have is initialised with zeros.
 
     Raises:
         VitrailError: the weights are another model's; the message names the differences and the detected variants.
@@ -75,13 +85,17 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
         >>> print(load_weights(model, model.state_dict()))
         state dict: vitrail weights, 20 tensors loaded
     """
-    checkpoint = read_source(source)
+    checkpoint = read_source(source, getattr(model, "variant", None))
     found = detect(checkpoint.tensors, checkpoint.origin)
     if found.format.reads_config:
         found = found._replace(mapped=found.format.read(checkpoint.tensors, getattr(model, "config", None)))
+    if fills_backbone_only(model, found.mapped.tensors):
+        return _load_backbone(model, checkpoint)
     adapted = adapt(found.mapped.tensors, model)
     own = model.state_dict()
     _leave_headless(adapted, own)
+    if new_head:
+        _keep_new_head(adapted, own, model)
     misfits = _Misfits.between(adapted, own, found)
     if misfits.shapes or ((misfits.missing or misfits.unexpected) and strict) or not _any_fits(adapted, own, misfits):
         raise VitrailError(_explain(misfits, model, checkpoint, found))
@@ -96,9 +110,29 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True) -> Lo
         misfits.missing,
         misfits.unexpected,
         checkpoint.notes,
+        _differing(checkpoint, model),
     )
-    log.log(logging.WARNING if report.kept or report.missing else logging.INFO, "%s", report)
+    urgent = report.kept or report.missing or report.differs
+    log.log(logging.WARNING if urgent else logging.INFO, "%s", report)
     return report
+
+
+def _load_backbone(model: nn.Module, checkpoint: RawCheckpoint) -> LoadReport:
+    """Load a classifier's checkpoint into the backbone of a dense model; the decoder keeps its random weights."""
+    classifier = classifier_of(model)
+    report = load_weights(classifier, checkpoint)
+    taken, fresh = move_backbone(classifier, model)
+    report.loaded = taken
+    report.notes = [*report.notes, f"backbone only: the decoder keeps its random weights ({fresh} tensors)"]
+    log.warning("%s", report)
+    return report
+
+
+def _differing(checkpoint: RawCheckpoint, model: nn.Module) -> dict[str, Any]:
+    """Return the fields that the source states and the model has with another value; not the preprocessing."""
+    config = getattr(model, "config", None)
+    stated = {} if config is None else source_fields(checkpoint, config)
+    return {name: value for name, value in stated.items() if name != "preprocess" and value != getattr(config, name)}
 
 
 @dataclass
@@ -120,10 +154,25 @@ class _Misfits:
         )
 
 
-def read_source(source: Source) -> RawCheckpoint:
-    """Read a file, a folder, a hub id or a state dict; a model folder is checked against its manifest first."""
+def read_source(source: Source, variant: str | None = None) -> RawCheckpoint:
+    """Read a file, a folder, a hub id or a state dict; a model folder is checked against its manifest first.
+
+    Args:
+        source: the checkpoint; `pretrained` is the public one of the variant.
+        variant: name of the variant, if it is known.
+    """
     if isinstance(source, RawCheckpoint):
         return source
+    checkpoint = _read(source, variant)
+    tensors, notes = narrow(checkpoint.tensors)
+    return replace(checkpoint, tensors=tensors, notes=[*checkpoint.notes, *notes])
+
+
+def _read(source: str | Path | Mapping[str, Tensor], variant: str | None) -> RawCheckpoint:
+    if source == PRETRAINED:
+        if variant is None:
+            raise VitrailError(f"{PRETRAINED} names the public weights of a variant: give it, such as --model NAME.")
+        source = pinned_weights(variant)
     if isinstance(source, Mapping):
         return RawCheckpoint(dict(source), "state dict")
     if (Path(source) / MANIFEST).is_file():
@@ -137,6 +186,16 @@ def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
         for key in [key for key in adapted.tensors if key.startswith("head.") and key not in own]:
             del adapted.tensors[key]
             adapted.changes[key] = "left out: the model has no head"
+
+
+def _keep_new_head(adapted: Adapted, own: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Count the classifier of the model as kept, if the checkpoint has none."""
+    width = getattr(getattr(model, "config", None), "num_classes", None)
+    if any(key.startswith("head.linear") for key in [*adapted.tensors, *adapted.kept]):
+        return
+    for key, value in own.items():
+        if key.startswith("head.") and key not in adapted.tensors and len(value.shape) and len(value) == width:
+            adapted.kept[key] = "the checkpoint has no head"
 
 
 def _zero_heads(adapted: Adapted, own: Mapping[str, Tensor]) -> dict[str, Tensor]:

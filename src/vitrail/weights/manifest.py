@@ -23,22 +23,25 @@ LISTED = ("config.json", "model.safetensors", "preprocessor_config.json", "READM
 FORMAT_VERSION = 1
 
 
-def write_manifest(folder: str | Path, command: str | None = None) -> dict[str, Any]:
-    """Write `manifest.json` for the files that are in `folder` now, and return it.
+def write_manifest(folder: str | Path, command: str | None = None, inputs: str | None = None) -> dict[str, Any]:
+    """Write `manifest.json` for the files of a model in `folder`, and return it; other files there are not listed.
 
-    Call it after an intended change (a better README, other labels), so that the folder loads again. The command of an
-    earlier manifest is kept unless another is given.
+    Call it after an intended change (a better README, other labels), so that the folder loads again. The command and
+    the files of an earlier manifest are kept.
 
     Args:
         folder: a model folder.
         command: the command line that made the weights.
+        inputs: name of the file of the model's inputs, such as `tokenizer.json`.
     """
-    folder = Path(folder)
-    if command is None and (folder / MANIFEST).exists():
-        command = _parse(folder / MANIFEST).get("command")
+    folder, names = Path(folder), [*LISTED, *filter(None, [inputs])]
+    if (folder / MANIFEST).exists():
+        earlier = _parse(folder / MANIFEST)
+        command = earlier.get("command") if command is None else command
+        names += [name for name in earlier["files"] if Path(name).name == name]
     manifest = {
         "format_version": FORMAT_VERSION,
-        "files": {name: file_facts(folder / name) for name in LISTED if (folder / name).exists()},
+        "files": {name: file_facts(folder / name) for name in dict.fromkeys(names) if (folder / name).exists()},
         "tensors": tensor_checksums(folder / "model.safetensors"),
         "versions": {"vitrail": __version__, "torch": version("torch"), "python": platform.python_version()},
         "platform": platform.platform(),

@@ -6,15 +6,15 @@ from typing import Any
 
 import yaml
 
-from vitrail.parts.backbone import ModelKind
-from vitrail.preprocess import Preprocess
+from vitrail.inputs import ModelInputs
+from vitrail.parts.model import ModelKind
 
 
 def model_card(
     variant: str,
     *,
     parameters: int,
-    preprocess: Preprocess | None,
+    inputs: ModelInputs | None,
     kind: ModelKind,
     metadata: Mapping[str, Any] = MappingProxyType({}),
     metrics: Mapping[str, float] | None = None,
@@ -26,7 +26,7 @@ def model_card(
     Args:
         variant: name of the model.
         parameters: number of parameters.
-        preprocess: the evaluation protocol, of a model of images.
+        inputs: the value that turns raw data into inputs, if any.
         kind: what the models of the task are called.
         metadata: plain values; those with a title in `kind` are listed.
         metrics: measured figures, by name.
@@ -36,25 +36,17 @@ def model_card(
     front = yaml.safe_dump(
         _front_matter(variant, kind, metrics or {}, dataset, license), sort_keys=False, allow_unicode=True
     )
-    parts = [f"---\n{front}---", f"# {variant}", _facts(variant, parameters, preprocess, kind, metadata)]
+    parts = [f"---\n{front}---", f"# {variant}", _facts(variant, parameters, inputs, kind, metadata)]
     if metrics:
         place = _plain(dataset or "a held-out split")
         rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items())
         parts.append(f"## Figures\n\nMeasured on {place}.\n\n| metric | value |\n|---|---|\n{rows}")
-    parts.append(_USE)
+    code = "\n".join(["import vitrail", "", 'model = vitrail.load_model("this/folder")', *filter(None, [kind.example])])
+    parts.append(f"## Use\n\n```python\n{code}\n```\n\n{_CHECKSUMS}")
     return "\n\n".join(parts) + "\n"
 
 
-_USE = """## Use
-
-```python
-import vitrail
-
-model = vitrail.load_model("this/folder")
-print(vitrail.predict(model, "picture.jpg"))
-```
-
-Every file of this folder, and every tensor, has its checksum in `manifest.json`; loading checks them."""
+_CHECKSUMS = "`manifest.json` has a checksum of every file of this folder and of every tensor; loading verifies them."
 
 
 def _front_matter(
@@ -79,14 +71,11 @@ def _front_matter(
 
 
 def _facts(
-    variant: str, parameters: int, preprocess: Preprocess | None, kind: ModelKind, metadata: Mapping[str, Any]
+    variant: str, parameters: int, inputs: ModelInputs | None, kind: ModelKind, metadata: Mapping[str, Any]
 ) -> str:
     """Return the table of facts."""
     rows = {"architecture": variant, "parameters": f"{parameters:,}"}
-    if preprocess is not None:
-        size, short = preprocess.size, preprocess.resize
-        rows["input"] = f"{size} x {size}: short side to {short} ({preprocess.interpolation}), then the centre"
-        rows["mean, std"] = f"{tuple(preprocess.mean)}, {tuple(preprocess.std)}"
+    rows |= {} if inputs is None else inputs.facts()
     for key, title in kind.titles.items():
         if values := metadata.get(key):
             shown = ", ".join(_plain(str(value)) for value in values[:10])

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.parts.backbone import Features
+from vitrail.parts.embeddings import NormStep
+from vitrail.parts.token_mixers.class_attention import ClassAttention
 
 NormFactory = Callable[..., nn.Module]
 """`(channels, eps=...) -> norm` over the last dimension, such as `nn.LayerNorm`."""
@@ -128,7 +130,8 @@ def pyramid_maps(
 
     A backbone of several scales gets one map for each scale, from the last stage of that scale, and its last norm is
     replaced by the identity: each level has its own. A backbone of one scale keeps it and gets a simple feature
-    pyramid.
+    pyramid. Stages that end with a norm of their own (PVT v2) get no second one. Last stages that change
+    the class token alone (CaiT, XCiT) are removed.
 
     Args:
         backbone: `images -> Features`; changed in place.
@@ -139,6 +142,7 @@ def pyramid_maps(
     Raises:
         VitrailError: its tokens have no places in the image.
     """
+    drop_class_stages(backbone)
     features = shapes_of(backbone, in_channels, image_size)
     last: Any = getattr(backbone, "norm", None)
     eps = getattr(last, "eps", None) or 1e-6
@@ -149,11 +153,25 @@ def pyramid_maps(
             "Take one whose features are maps, such as swin, convnext, pvt_v2 or vit."
         )
     strides = [round(image_size / h) for h, _ in scales]
+    norm = NoLevelNorm if ends_with_norms(backbone) else norm
     if len(scales) == 1:
         return SimplePyramidMaps(features.tokens.shape[2], strides[0], norm, eps)
     backbone.norm = nn.Identity()
     channels = [features.pyramid[i].shape[3] for i in scales.values()]
     return PyramidMaps([*scales.values()], channels, strides, norm, eps)
+
+
+def drop_class_stages(backbone: nn.Module) -> None:
+    """Remove last stages of class attention, which no cell depends on."""
+    stages: Any = getattr(backbone, "stages", ())
+    while len(stages) > 1 and _moves_the_class_token_only(stages[-1]):
+        del stages[-1]
+
+
+def ends_with_norms(backbone: nn.Module) -> bool:
+    """Return whether every stage ends with a norm."""
+    stages: Any = getattr(backbone, "stages", ())
+    return bool(stages) and all(isinstance(stage.exit, NormStep) for stage in stages if hasattr(stage, "exit"))
 
 
 def shapes_of(backbone: nn.Module, in_channels: int, image_size: int) -> Features:
@@ -163,3 +181,8 @@ def shapes_of(backbone: nn.Module, in_channels: int, image_size: int) -> Feature
     memo |= {id(x): nn.Parameter(memo[id(x)]) for x in backbone.parameters()}
     with torch.no_grad(), torch.device("meta"):
         return deepcopy(backbone, memo).eval()(torch.empty(1, in_channels, image_size, image_size))
+
+
+def _moves_the_class_token_only(stage: Any) -> bool:
+    mixers = [getattr(block, "token_mixer", None) for block in getattr(stage, "blocks", ())]
+    return bool(mixers) and all(isinstance(mixer, ClassAttention) for mixer in mixers)

@@ -17,13 +17,13 @@ from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError, unknown
 from vitrail.fused.auto_optimize import InferenceRunner, SelectedModel
 from vitrail.native.image_resize import best_pixels
-from vitrail.tasks.classify.calibration import calibrate
-from vitrail.tasks.classify.class_names import class_names
+from vitrail.tasks.classes.calibration import calibrate
+from vitrail.tasks.classes.class_names import class_names
+from vitrail.tasks.classes.result import check_finite
+from vitrail.tasks.classes.scores import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.classify.examples import ExampleCollector
 from vitrail.tasks.classify.options import EvaluateOptions
-from vitrail.tasks.classify.result import check_finite
-from vitrail.tasks.classify.scores import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify, Progress
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
+from vitrail.tasks.classes.scores import Scores
 from vitrail.tasks.classify.evaluation import EvaluatedImage
-from vitrail.tasks.classify.scores import Scores
 from vitrail.tasks.data_url import encode
 
 LARGEST = 224

@@ -11,9 +11,10 @@ from vitrail.data.transform import EvalTransform
 from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
-from vitrail.tasks.classify.class_names import class_names, read_names
+from vitrail.tasks.classes.class_names import class_names, read_names
+from vitrail.tasks.classes.result import check_finite
 from vitrail.tasks.classify.options import PredictOptions
-from vitrail.tasks.classify.result import Classification, check_finite, classify
+from vitrail.tasks.classify.result import Classification, classify
 from vitrail.tasks.image_sources import Picture
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify

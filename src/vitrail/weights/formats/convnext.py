@@ -114,14 +114,16 @@ def _config(c: Any) -> dict[str, Any]:
         "hidden_sizes": list(c.dims),
         "depths": list(c.depths),
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
+        "layer_norm_eps": c.last_norm_eps,
         "drop_path_rate": c.drop_path,
         **({} if c.response_norm else {"layer_scale_init_value": c.layer_scale}),
     }
 
 
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, drop_path="drop_path_rate", layer_scale="layer_scale_init_value")
+    eps = {"layer_norm_eps": 1e-12, **said}  # the default of transformers, in the last norm alone
+    names = {"drop_path": "drop_path_rate", "layer_scale": "layer_scale_init_value"}
+    return renamed(eps, **names, last_norm_eps="layer_norm_eps")
 
 
 _FAMILY = ("convnext",)

@@ -25,7 +25,7 @@ def _huggingface(theirs: str, ours: str) -> tuple[Rule, ...]:
     )
 
 
-_TORCHVISION = (
+TORCHVISION = (
     Rule("conv1.weight", _STEM + "0.weight"),
     Rule(f"bn1.{_BN}", _STEM + f"1.{_BN}"),
     *_torchvision("layer{s+1}.0.", _ENTRY),
@@ -63,7 +63,7 @@ def _describe(config: Any) -> dict[str, Any]:
 
 
 FORMATS = (
-    Format("torchvision", ("resnet",), _TORCHVISION, ("conv1.weight", "layer1.0.conv3.weight", "layer1.0.bn3.weight")),
+    Format("torchvision", ("resnet",), TORCHVISION, ("conv1.weight", "layer1.0.conv3.weight", "layer1.0.bn3.weight")),
     Format(
         "huggingface",
         ("resnet",),

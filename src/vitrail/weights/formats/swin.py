@@ -135,14 +135,15 @@ def _config(c: Any) -> dict[str, Any]:
         "mlp_ratio": c.mlp_ratio,
         "qkv_bias": True,
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-5,
+        "layer_norm_eps": c.norm_eps,
         "use_absolute_embeddings": False,
         "drop_path_rate": c.drop_path,
     }
 
 
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, image_size="image_size", drop_path="drop_path_rate", mlp_ratio="mlp_ratio")
+    names = {"image_size": "image_size", "drop_path": "drop_path_rate", "mlp_ratio": "mlp_ratio"}
+    return renamed(said, **names, norm_eps="layer_norm_eps")
 
 
 _FAMILY = ("swin",)

@@ -1,0 +1,1 @@
+"""Images with boxes: COCO json, PASCAL VOC and YOLO text."""

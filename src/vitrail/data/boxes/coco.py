@@ -1,0 +1,128 @@
+"""COCO json: images, annotations with `bbox` (left, top, width, height) and `segmentation`, categories."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.data.boxes.dataset import BoxRecord, BoxSet, BoxSplits, unique_classes
+from vitrail.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def find_coco(root: Path) -> dict[str, Path]:
+    """Return the COCO files of a folder by split: `annotations/instances_train2017.json`, `train.json`,
+    `train/_annotations.coco.json`; a .json file alone is the split `train`."""
+    if root.is_file():
+        return {"train": root} if root.suffix == ".json" else {}
+    if not root.is_dir():
+        return {}
+    files = [*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json")]
+    found: dict[str, Path] = {}
+    for path in sorted(files):
+        where = path.parent.name if path.name.startswith("_") else path.stem
+        for split in SPLITS:
+            if split in where.lower().replace("valid", "val") and split not in found:
+                found[split] = path
+                break
+    return found
+
+
+def read_coco(files: dict[str, Path], root: Path, name: str) -> BoxSplits:
+    """Read COCO files; all must have the same categories.
+
+    Raises:
+        DataError: a file is no COCO file, an image is missing, or categories differ.
+    """
+    read = {split: _load(path) for split, path in files.items()}
+    categories = {split: {each["id"]: str(each["name"]) for each in one["categories"]} for split, one in read.items()}
+    first = next(iter(categories.values()))
+    if differing := [split for split, each in categories.items() if each != first]:
+        raise DataError(f"{name}: the categories of {differing[0]} are not those of {next(iter(categories))}.")
+    order = sorted(first)
+    classes = unique_classes([first[key] for key in order], name)
+    places = {key: place for place, key in enumerate(order)}
+    folder = root if root.is_dir() else root.parent
+    parts = {
+        split: BoxSet(f"{name} {split}", classes, _records(one, files[split], folder, split, places))
+        for split, one in read.items()
+    }
+    return BoxSplits(name, classes, parts)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+        for key in ("images", "annotations", "categories"):
+            if not isinstance(values[key], list):
+                raise TypeError(f"'{key}' is no list")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no COCO file (images, annotations, categories): {error}") from error
+    return values
+
+
+def _records(values: dict[str, Any], path: Path, root: Path, split: str, places: dict[Any, int]) -> list[BoxRecord]:
+    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for each in values["annotations"]:
+        by_image[each.get("image_id")].append(each)
+    places_to_look = [
+        path.parent,
+        root,
+        root / "images",
+        *sorted(root.glob(f"*{split}*")),
+        *root.glob(f"images/*{split}*"),
+    ]
+    records = []
+    for image in values["images"]:
+        found = by_image.pop(image["id"], [])
+        try:
+            boxes = np.array([each["bbox"] for each in found], dtype=np.float64).reshape(-1, 4)
+            labels = np.array([places[each["category_id"]] for each in found], dtype=np.int64)
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{path}: an annotation of {image['file_name']} is wrong: {error!r}") from error
+        edges = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        crowd = np.array([bool(each.get("iscrowd", 0)) for each in found], dtype=bool)
+        size = (int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
+        outlines = tuple(each.get("segmentation") for each in found)
+        file = _locate(image["file_name"], places_to_look)
+        records.append(
+            BoxRecord(file, image["file_name"], size, edges, labels, crowd, outlines if all(outlines) else ())
+        )
+    if by_image:
+        raise DataError(
+            f"{path}: {len(by_image)} annotated images are not among its images, first {next(iter(by_image))}."
+        )
+    return records
+
+
+def _locate(name: str, folders: list[Path]) -> Path:
+    """Return the first existing file of that name, or the first place if there is none."""
+    candidates = [folder / name for folder in folders]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def write_coco(boxes: BoxSet, path: Path) -> None:
+    """Write a COCO file; ids count from 1. Images without a stated size have 0 x 0."""
+    annotations = []
+    for number, record in enumerate(boxes.records, 1):
+        for i, (box, label, ignore) in enumerate(zip(record.boxes, record.labels, record.ignore, strict=True)):
+            left, top, right, bottom = map(float, box)
+            wide, tall = right - left, bottom - top
+            each = {"id": len(annotations) + 1, "image_id": number, "category_id": int(label) + 1}
+            each |= {"bbox": [left, top, wide, tall], "area": wide * tall, "iscrowd": int(ignore)}
+            annotations.append(each | ({"segmentation": record.outlines[i]} if record.outlines else {}))
+    images = [
+        {
+            "id": number,
+            "file_name": record.id,
+            "width": (record.size or (0, 0))[0],
+            "height": (record.size or (0, 0))[1],
+        }
+        for number, record in enumerate(boxes.records, 1)
+    ]
+    categories = [{"id": place, "name": name} for place, name in enumerate(boxes.classes, 1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))

@@ -1,0 +1,153 @@
+"""YOLO text: `labels/NAME.txt` with a line `class cx cy width height` (shares of the image) or a polygon an object.
+
+Classes and splits are in `data.yaml` (`names`, `train`, `val`, `test`), or in `classes.txt` beside `images/train` and
+`labels/train`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vitrail.data.boxes.dataset import BoxRecord, BoxSet, BoxSplits, Orientation, unique_classes
+from vitrail.data.image_io import EXTENSIONS
+from vitrail.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def find_yolo(root: Path) -> Path | None:
+    """Return the file with the classes: `data.yaml` (or any .yaml with `names`), or `classes.txt`; None without."""
+    if root.is_file():
+        return root if root.suffix in (".yaml", ".yml") else None
+    files = [*sorted(root.glob("*.yaml")), *sorted(root.glob("*.yml"))] if root.is_dir() else []
+    named = [path for path in files if "names" in (_yaml(path) or {})]
+    if named:
+        return named[0]
+    listed = root / "classes.txt"
+    return listed if listed.is_file() and (root / "labels").is_dir() else None
+
+
+def read_yolo(path: Path, name: str) -> BoxSplits:
+    """Read a YOLO data set from the file that `find_yolo` returned.
+
+    Raises:
+        DataError: a file or a line is not as YOLO has it.
+    """
+    if path.suffix == ".txt":
+        names: Any = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        values: dict[str, Any] = {
+            split: f"images/{split}" for split in SPLITS if (path.parent / "images" / split).is_dir()
+        }
+        values = values or {"train": "images"}
+    else:
+        values = _yaml(path) or {}
+        names = values.get("names")
+    if isinstance(names, dict):
+        names = [names[key] for key in sorted(names, key=int)]
+    if not isinstance(names, list):
+        raise DataError(f"{path} has no list of class names ('names').")
+    classes = unique_classes([str(each) for each in names], str(path))
+    root = path.parent / str(values.get("path", ".")) if path.suffix != ".txt" else path.parent
+    parts = {}
+    for split in SPLITS:
+        where = values.get(split, values.get("valid") if split == "val" else None)
+        if where:
+            images = _images(path.parent, root, where)
+            parts[split] = BoxSet(f"{name} {split}", classes, [_record(each, classes) for each in images])
+    if not parts:
+        raise DataError(f"{path} names no split: train, val or test.")
+    return BoxSplits(name, classes, parts)
+
+
+def _yaml(path: Path) -> dict[str, Any] | None:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no YAML file: {error}") from error
+    return values if isinstance(values, dict) else None
+
+
+def _images(beside: Path, root: Path, where: Any) -> list[Path]:
+    found: list[Path] = []
+    for each in where if isinstance(where, list) else [where]:
+        places = [root / str(each), beside / str(each), beside / str(each).removeprefix("../")]
+        folder = next((place for place in places if place.exists()), None)
+        if folder is None:
+            raise DataError(f"There is no {places[0]} (named in the YAML file).")
+        if folder.is_file():
+            lines = [line.strip() for line in folder.read_text().splitlines() if line.strip()]
+            found += [path if path.is_absolute() else folder.parent / path for path in map(Path, lines)]
+        else:
+            found += sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    return found
+
+
+def label_file(image: Path) -> Path:
+    """Return the label file of an image: the last folder `images` of its path becomes `labels`, the ending `.txt`."""
+    parts = list(image.parts)
+    places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _record(image: Path, classes: Sequence[str]) -> BoxRecord:
+    path, size = label_file(image), Orientation.of(image).upright
+    boxes, labels, outlines = [], [], []
+    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            label, values = int(words[0]), np.array(words[1:], dtype=np.float64)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
+        if not 0 <= label < len(classes):
+            raise DataError(f"{path}, line {number}: class {label}, but there are {len(classes)} classes.")
+        if len(values) == 4:
+            centre, half = values[:2] * size, values[2:] * size / 2
+            boxes.append([*(centre - half), *(centre + half)])
+        elif len(values) >= 6 and len(values) % 2 == 0:
+            points = values.reshape(-1, 2) * size
+            boxes.append([*points.min(0), *points.max(0)])
+            outlines.append([points.ravel().tolist()])
+        else:
+            raise DataError(
+                f"{path}, line {number}: {len(values)} numbers after the class; 4, or a polygon, are needed."
+            )
+        labels.append(label)
+    return BoxRecord(
+        image,
+        image.name,
+        size,
+        np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        np.array(labels, dtype=np.int64),
+        np.zeros(len(boxes), dtype=bool),
+        tuple(outlines) if outlines and len(outlines) == len(boxes) else (),
+    )
+
+
+def write_yolo(boxes: BoxSet, folder: Path) -> None:
+    """Write `labels/SPLIT/NAME.txt` and `data.yaml`; images are not copied. Objects to be ignored are left out.
+
+    Raises:
+        DataError: an image has no stated size, which YOLO's shares need.
+    """
+    split = boxes.name.rpartition(" ")[2]
+    target = folder / "labels" / split
+    target.mkdir(parents=True, exist_ok=True)
+    for record in boxes.records:
+        if record.size is None:
+            raise DataError(f"{record.id} has no stated size; YOLO's boxes are shares of it.")
+        lines = []
+        for box, label in zip(record.boxes[~record.ignore], record.labels[~record.ignore], strict=True):
+            centre, extent = (box[:2] + box[2:]) / 2 / record.size, (box[2:] - box[:2]) / record.size
+            lines.append(" ".join([str(int(label)), *(repr(float(v)) for v in (*centre, *extent))]) + "\n")
+        (target / f"{record.path.stem}.txt").write_text("".join(lines))
+    path = folder / "data.yaml"
+    known = (_yaml(path) or {}) if path.is_file() else {}
+    known |= {"names": dict(enumerate(boxes.classes)), split: f"images/{split}"}
+    path.write_text(yaml.safe_dump(known, sort_keys=False))

@@ -1,1 +1,0 @@
-"""Use of a trained model: evaluation, prediction, report, and diagnostics of the machine."""

@@ -1,0 +1,1 @@
+"""Description of the machine: processor, memory, GPUs, GEMM rate, kernel backends, and their faults."""

@@ -1,0 +1,52 @@
+"""Explanation section of the report: heatmaps of correct and wrong predictions, and figures of the weights."""
+
+from typing import Any
+
+from PIL import Image
+
+from vitrail.errors import VitrailError
+from vitrail.explain.gallery import attention_overlays, portraits, prepare, scenes
+from vitrail.explain.options import best_method
+from vitrail.report.run_folder import Run
+from vitrail.tasks.data_url import decode, encode
+from vitrail.weights.folder import load_model
+
+NOTES = {
+    "rollout": "Attention rollout: bright places are the ones that reach the answer when attention is followed through "
+    "all layers.",
+    "saliency": "Saliency: bright places are the ones where a small change of the pixels moves the answer most.",
+}
+"""Captions of the heatmap overlays, by method."""
+
+
+def look_inside(run: Run, model: Any = None) -> dict[str, Any]:
+    """Return heatmap overlays and weight figures of the run's model, or the `reason` why there are none.
+
+    The result is empty for a run without an evaluation, which has no images to explain.
+    """
+    chosen = [] if run.evaluation is None else run.evaluation.images_to_explain()
+    if not chosen or (model is None and run.model is None):
+        return {}
+    model = load_model(run.model) if model is None and run.model else model
+    images = prepare(model, [decode(each.image) for each in chosen])
+    try:
+        heat = attention_overlays(model, images)
+        more = scenes(model, images[:1]) | portraits(model, images)
+    except VitrailError as error:
+        return {"reason": str(error)}
+    pairs = [(example, encode(_small(overlay))) for example, overlay in zip(chosen, heat, strict=True)]
+    return {"pairs": pairs, "note": NOTES[best_method(model)], "more": {title: _panel(more[title]) for title in more}}
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    picture = picture.convert("RGB")
+    picture.thumbnail((224, 224))
+    return picture
+
+
+def _panel(picture: Image.Image) -> str:
+    """Encode a figure with text as a `data:` URL, lossless unless that is large."""
+    picture = picture.convert("RGB")
+    picture.thumbnail((1400, 2400))
+    sharp = encode(picture, exact=True)
+    return sharp if len(sharp) < 250_000 else encode(picture)

@@ -1,0 +1,84 @@
+"""Text summary and tables of an evaluation."""
+
+from typing import TYPE_CHECKING
+
+from vitrail.tasks.classes.scores import ClassFigures
+from vitrail.tasks.formatting import duration, percent
+from vitrail.tasks.table import Table
+
+if TYPE_CHECKING:
+    from vitrail.tasks.classes.evaluation import ClassEvaluation
+
+
+def arithmetic(evaluation: "ClassEvaluation") -> str:
+    """Return the compute precision and the implementation that ran."""
+    faster = "" if evaluation.speedup is None else f", {evaluation.speedup:.1f}x as fast as the plain one"
+    return f"{evaluation.precision} in its {evaluation.form} form{faster}"
+
+
+def summary_text(evaluation: "ClassEvaluation") -> str:
+    """Return the figures of an evaluation in a few sentences."""
+    low, high = percent(evaluation.top1.low), percent(evaluation.top1.high)
+    share, confidence = evaluation.top1.value or 0.0, evaluation.calibration.confidence
+    parts = [
+        f"Of {evaluation.samples:,} {evaluation.nouns} in {evaluation.data}, {percent(share)} are named right"
+        f" (95% interval {low} to {high})."
+    ]
+    for truth, said, count in evaluation.most_confused(1):
+        if count > 1:
+            parts.append(f"The commonest mistake is to take “{truth}” for “{said}” ({count} times).")
+    gap = confidence - share
+    if abs(gap) < 0.02:
+        parts.append(f"Its mean confidence, {percent(confidence)}, is close to that, as it should be.")
+    else:
+        side, verdict = ("above", "surer") if gap > 0 else ("below", "less sure")
+        parts.append(
+            f"Its mean confidence, {percent(confidence)}, is {abs(100 * gap):.1f} points {side} that:"
+            f" it is {verdict} than it should be."
+        )
+    return " ".join(parts)
+
+
+def evaluation_tables(evaluation: "ClassEvaluation", rows: int) -> list[Table]:
+    """Return the figures, the classes with the lowest F1, and the most frequent confusions.
+
+    Args:
+        evaluation: the evaluation.
+        rows: maximum number of classes in their table.
+    """
+    found = sorted(evaluation.met, key=lambda each: 2.0 if each.f1.value is None else each.f1.value)
+    more = len(found) - rows
+    hidden = f"({more} classes with a higher F1 are not shown; --rows {len(found)} shows all)"
+    columns = ["class", evaluation.unit, "recall", "precision", "F1", "95% of F1"]
+    tables = [
+        Table("", ["measure", "value", ""], _figures(evaluation), right=["value"]),
+        Table("", columns, [_row(each) for each in found[:rows]], columns[1:], [hidden] if more > 0 else []),
+    ]
+    if confused := evaluation.most_confused(5):
+        pairs = [[truth, predicted, str(count)] for truth, predicted, count in confused]
+        tables.append(Table("", ["true class", "predicted", "times"], pairs, right=["times"]))
+    return tables
+
+
+def _figures(evaluation: "ClassEvaluation") -> list[list[str]]:
+    calibration = evaluation.calibration
+    low, high = percent(evaluation.top1.low), percent(evaluation.top1.high)
+    speed = f"{evaluation.throughput:,.0f} {evaluation.unit}/s on {evaluation.device}, batch {evaluation.batch}"
+    present = sum(bool(each.support) for each in evaluation.classes)
+    top5 = [] if evaluation.top5 is None else [["top-5", percent(evaluation.top5.value, 2), ""]]
+    return [
+        ["top-1", percent(evaluation.top1.value, 2), f"95% interval {low} to {high}"],
+        *top5,
+        ["macro F1", percent(evaluation.macro_f1, 2), f"mean over {present} classes"],
+        ["calibration error", percent(calibration.ece, 2), f"mean confidence {percent(calibration.confidence)}"],
+        ["log-likelihood", f"{-calibration.nll:.4f}", f"mean over {evaluation.unit}, in nats"],
+        ["Brier score", f"{calibration.brier:.4f}", "0 is best, 2 is worst"],
+        [evaluation.unit, f"{evaluation.samples:,}", f"{evaluation.data}, in {duration(evaluation.seconds)} ({speed})"],
+        ["arithmetic", evaluation.precision, arithmetic(evaluation).partition(" ")[2]],
+    ]
+
+
+def _row(each: ClassFigures) -> list[str]:
+    shares = [percent(rate.value) for rate in (each.recall, each.precision, each.f1)]
+    interval = "" if each.f1.value is None else f"{100 * each.f1.low:.0f}–{100 * each.f1.high:.0f}"
+    return [each.label, str(each.support), *shares, interval]

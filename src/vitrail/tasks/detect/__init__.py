@@ -1,0 +1,1 @@
+"""Object detection: boxes, and masks if the model has them."""

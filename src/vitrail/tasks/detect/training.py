@@ -1,0 +1,152 @@
+"""A training run that detects objects: its data, views, losses and metric."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.data.boxes.dataset import BoxSplits
+from vitrail.data.sampler import ResumableSampler
+from vitrail.errors import VitrailError
+from vitrail.models import create_model, find, make_config, task_of
+from vitrail.parts.detection.detector import Detector, total
+from vitrail.tasks.detect.batches import BoxBatch, ViewLoader, random_view, still_view
+from vitrail.tasks.detect.metric import DetectionMetric, Outputs
+from vitrail.tasks.detect.options import TrainOptions
+from vitrail.tasks.task import RunSpec, Share
+
+
+class DetectionTraining:
+    """A detector bound to a data set with its options.
+
+    Args:
+        options: size and augmentation.
+        run: data and model of the run.
+        splits: the data set.
+    """
+
+    unit = "images"
+
+    def __init__(self, options: TrainOptions, run: RunSpec, splits: BoxSplits):
+        self.options, self.run, self.splits = options, run, splits
+        self.model = build_detector(options, run, splits)
+        self.preprocess = self.model.preprocess
+        self.masks = self.model.head.roi_heads.mask_head is not None
+        if self.masks:
+            check_outlines(splits)
+
+    def describe(self) -> str:
+        """Return the numbers of images, objects and classes."""
+        train = self.splits.require("train")
+        objects = sum(train.counts().values())
+        return f"{len(train):,} images, {objects:,} objects, {len(self.splits.classes)} classes"
+
+    def to(self, device: torch.device) -> None:
+        """Move the model."""
+        self.model.to(device)
+
+    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[ViewLoader, ViewLoader]:
+        """Return the loaders of training and validation batches."""
+        train, val, side = self.splits.require("train"), self.splits.require("val"), self.preprocess.size
+        ranks: Any = {"rank": share.rank, "world": share.size}
+        order = ResumableSampler(len(train), batch, share.seed, **ranks)
+        still = ResumableSampler(len(val), eval_batch, shuffle=False, drop_last=False, **ranks)
+        views = random_view(share.seed, side, (self.options.scale_min, self.options.scale_max), self.options.flip)
+        common: Any = {"masks": self.masks, "bad": share.bad}
+        return (
+            ViewLoader(train, order, self.preprocess, views, **common),
+            ViewLoader(val, still, self.preprocess, still_view(side), **common),
+        )
+
+    def transform_batch(self, batch: BoxBatch, seed: int, step: int) -> BoxBatch:
+        """Change nothing: views are drawn by the loader."""
+        return batch
+
+    def forward(self, model: nn.Module, batch: BoxBatch) -> Outputs:
+        """Return the losses, and in evaluation the detections.
+
+        Anchors of a validation are drawn from a generator of its own, so that it does not change the training.
+        """
+        if model.training:
+            return Outputs(model(batch.images, batch.image_sizes, batch.targets()), [])
+        with torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []):
+            torch.manual_seed(0)
+            return Outputs(*model(batch.images, batch.image_sizes, batch.targets()))
+
+    def loss(self, outputs: Outputs, batch: BoxBatch) -> Tensor:
+        """Return the sum of the losses."""
+        return total(outputs.losses)
+
+    def metric(self, device: torch.device) -> DetectionMetric:
+        """Return an empty accumulator."""
+        return DetectionMetric(len(self.splits.classes), device)
+
+    def dummy_batch(self, size: int) -> BoxBatch:
+        """Return random images with one box each."""
+        side, channels = self.preprocess.size, self.preprocess.channels
+        box = torch.tensor([[0.0, 0.0, side / 2, side / 2]])
+        return BoxBatch(
+            torch.randn(size, channels, side, side),
+            torch.full((size, 2), side),
+            box.repeat(size, 1),
+            torch.zeros(size, dtype=torch.long),
+            torch.zeros(size, dtype=torch.bool),
+            torch.ones(size, dtype=torch.long),
+            torch.ones(size if self.masks else 0, side, side, dtype=torch.uint8),
+            torch.arange(size),
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the class names."""
+        return {"labels": self.splits.classes}
+
+    def meta_model(self) -> nn.Module:
+        """Return the detector on the meta device."""
+        with torch.device("meta"):
+            shell: Any = find(self.model.variant).build(self.model.config)
+        shell.variant, shell.config, shell.inputs = self.model.variant, self.model.config, self.model.inputs
+        return shell
+
+
+def build_detector(options: TrainOptions, run: RunSpec, splits: BoxSplits) -> Detector:
+    """Build the model: a detector of the catalogue, or one on a classifier's backbone.
+
+    `--set` fields of a backbone's config go to the backbone.
+
+    Raises:
+        VitrailError: the variant is of another task, or its number of classes was given.
+    """
+    fields, task = dict(run.overrides), task_of(run.variant)
+    if fields.pop("num_classes", len(splits.classes)) != len(splits.classes):
+        raise VitrailError(f"{splits.name} has {len(splits.classes)} classes; leave num_classes out of --set.")
+    if task not in ("detect", "classify"):
+        raise VitrailError(f"{run.variant} is a model of the task {task}; give a detector or a classifier's backbone.")
+    name = run.variant if task == "detect" else options.detector
+    known = vars(make_config(name))
+    chosen: dict[str, Any] = {"backbone": run.variant} if task == "classify" else {}
+    own = {key: value for key, value in fields.items() if key not in known}
+    chosen |= {key: value for key, value in fields.items() if key in known}
+    if own:
+        same = "backbone" not in chosen
+        chosen["backbone_config"] = {**(dict(make_config(name).backbone_config) if same else {}), **own}
+    if options.imgsz is not None:
+        chosen["image_size"] = options.imgsz
+    torch.manual_seed(run.seed)
+    model: Detector = create_model(name, weights=run.weights, num_classes=len(splits.classes), **chosen)
+    model.metadata = {"labels": splits.classes}
+    return model
+
+
+def check_outlines(splits: BoxSplits) -> None:
+    """Check that every object to learn has an outline.
+
+    Raises:
+        VitrailError: one has none.
+    """
+    for name, part in splits:
+        without = [record.id for record in part.records if len(record.boxes) and not record.outlines]
+        if without and name != "test":
+            raise VitrailError(
+                f"{len(without)} images of {part.name} have boxes without outlines, first {without[0]}.\n"
+                "A mask head learns from polygons; use --model faster_rcnn for boxes alone."
+            )

@@ -1,0 +1,175 @@
+"""Images with boxes: three layouts, their traps, and faults that are found before a training."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.data.boxes.coco import write_coco
+from vitrail.data.boxes.dataset import BoxRecord, BoxSet
+from vitrail.data.boxes.open import open_boxes
+from vitrail.data.boxes.voc import write_voc
+from vitrail.data.boxes.yolo import write_yolo
+from vitrail.data.view import whole_view
+from vitrail.errors import DataError, VitrailError
+from vitrail.tasks.detect.batches import rasterise, run_lengths
+from vitrail.tasks.detect.check import check_boxes
+
+CLASSES = ("cell", "plate")
+
+
+def save_image(path, size=(64, 48), orientation=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    image.save(path, exif=exif)
+
+
+def random_set(folder, images=10, objects=100):
+    """1,000 boxes with fractions of pixels in ten images."""
+    rng, records = np.random.default_rng(1), []
+    for number in range(images):
+        path = folder / f"{number}.png"
+        save_image(path)
+        low = rng.uniform(0, 30, (objects, 2))
+        boxes = np.concatenate([low, low + rng.uniform(1, 15, (objects, 2))], axis=1)
+        labels = rng.integers(0, 2, objects)
+        labels[:2] = (0, 1)  # so that every file order gives the same classes
+        records.append(BoxRecord(path, path.name, (64, 48), boxes, labels, rng.random(objects) < 0.1))
+    return BoxSet("toy train", CLASSES, records)
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco", "yolo"])
+def test_round_trip_of_a_thousand_boxes(layout, tmp_path):
+    images = tmp_path / {"voc": "JPEGImages", "coco": "images", "yolo": "images/train"}[layout]
+    data = random_set(images)
+    if layout == "voc":
+        write_voc(data, tmp_path)
+    elif layout == "coco":
+        write_coco(data, tmp_path / "train.json")
+    else:
+        write_yolo(data, tmp_path)
+    again = open_boxes(str(tmp_path), val_share=0).require("train")
+    assert again.classes == CLASSES and again.ids == data.ids
+    for before, after in zip(data.records, again.records, strict=True):
+        kept = ~before.ignore if layout == "yolo" else slice(None)
+        assert np.abs(after.boxes - before.boxes[kept]).max() < 1e-6
+        assert (after.labels == before.labels[kept]).all() and after.size == before.size
+        assert layout == "yolo" or (after.ignore == before.ignore).all()
+
+
+def voc_file(folder, box, size=(64, 48), name="cell"):
+    edges = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    stated = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+    text = f"<annotation>{stated}<object><name>{name}</name><bndbox>{edges}</bndbox></object></annotation>"
+    (folder / "Annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "Annotations" / "a.xml").write_text(text)
+
+
+@pytest.mark.parametrize(("box", "edges"), [((1, 1, 64, 48), (0, 0, 64, 48)), ((0, 0, 64, 48), (0, 0, 64, 48))])
+def test_voc_counts_from_one_unless_a_zero_shows_that_it_does_not(box, edges, tmp_path):
+    save_image(tmp_path / "JPEGImages" / "a.png")
+    voc_file(tmp_path, box)
+    [record] = open_boxes(str(tmp_path), val_share=0).require("train").records
+    assert record.boxes.tolist() == [list(edges)]
+
+
+def test_boxes_of_the_stored_orientation_are_refused(tmp_path):
+    save_image(tmp_path / "JPEGImages" / "a.jpg", orientation=6)  # upright it is 48 x 64
+    voc_file(tmp_path, (1, 1, 9, 9), size=(64, 48))
+    data = open_boxes(str(tmp_path), val_share=0)
+    [problem] = check_boxes(data).bad
+    assert "EXIF" in problem.reason
+    with pytest.raises(DataError, match="EXIF"):
+        data.require("train").image(0)
+    voc_file(tmp_path, (1, 1, 9, 9), size=(48, 64))
+    data = open_boxes(str(tmp_path), val_share=0)
+    assert not check_boxes(data, read=True).bad and data.require("train").image(0).size == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ((10, 10, 9, 20), "without area"),
+        ((70, 1, 80, 9), "outside the image"),
+        (("nan", 1, 8, 8), "not a finite number"),
+    ],
+)
+def test_faulty_boxes_are_listed_before_training(box, reason, tmp_path):
+    save_image(tmp_path / "JPEGImages" / "a.png")
+    voc_file(tmp_path, box)
+    splits = open_boxes(str(tmp_path), val_share=0)
+    check = check_boxes(splits)
+    assert reason in check.bad[0].reason
+    with pytest.raises(DataError, match="--bad skip"):
+        check.require_good()
+    assert not len(check.without_bad(splits).require("train"))
+
+
+def test_unreadable_and_hostile_files_are_refused_by_name(tmp_path):
+    save_image(tmp_path / "JPEGImages" / "a.png")
+    voc_file(tmp_path, (1, 1, 2, 2))
+    path = tmp_path / "Annotations" / "a.xml"
+    for text in ("<annotation><object></annotation>", "<annotation><object><name>x</name></object></annotation>"):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"a\.xml is no VOC annotation"):
+            open_boxes(str(tmp_path))
+    path.write_text('<!DOCTYPE a [<!ENTITY b "cc">]><annotation/>')
+    with pytest.raises(DataError, match="entities"):
+        open_boxes(str(tmp_path))
+    with pytest.raises(VitrailError, match="no data at"):
+        open_boxes(str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="PASCAL VOC"):
+        open_boxes(str(tmp_path / "empty"))
+
+
+def test_coco_categories_crowds_and_outlines(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    polygon = [[10, 10, 20, 10, 20, 20, 10, 20]]
+    values = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 64, "height": 48}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 90, "bbox": [10, 10, 10, 10], "segmentation": polygon, "iscrowd": 1}
+        ],
+        "categories": [{"id": 90, "name": "plate"}, {"id": 3, "name": "cell"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(values))
+    [record] = open_boxes(str(tmp_path), val_share=0).require("train").records
+    assert record.labels.tolist() == [1] and record.ignore.all() and record.boxes.tolist() == [[10, 10, 20, 20]]
+    mask = rasterise(record, 0, whole_view((64, 48), (64, 48)), (64, 48))
+    assert mask.sum() == 100 and mask[10:20, 10:20].all()
+    values["annotations"][0]["image_id"] = 8
+    (tmp_path / "train.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match="not among its images"):
+        open_boxes(str(tmp_path))
+
+
+def test_run_lengths_go_down_the_columns():
+    assert run_lengths({"counts": [1, 2, 3]}, (2, 3)).tolist() == [[0, 0], [1, 0], [1, 0]]
+    with pytest.raises(DataError, match="do not fill"):
+        run_lengths({"counts": [1]}, (2, 3))
+
+
+def test_yolo_polygons_and_faulty_lines(tmp_path):
+    save_image(tmp_path / "images" / "train" / "a.png")
+    (tmp_path / "classes.txt").write_text("cell\nplate\n")
+    labels = tmp_path / "labels" / "train" / "a.txt"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("1 0.25 0.25 0.5 0.25 0.5 0.5\n")
+    [record] = open_boxes(str(tmp_path), val_share=0).require("train").records
+    assert record.boxes.tolist() == [[16, 12, 32, 24]] and record.labels.tolist() == [1] and record.outlines
+    for line, message in (("2 0 0 1 1", "class 2"), ("0 1 1", "2 numbers"), ("x 0 0 1 1", "line 1")):
+        labels.write_text(line)
+        with pytest.raises(DataError, match=message):
+            open_boxes(str(tmp_path))
+
+
+def test_validation_is_held_out_the_same_way_every_time(tmp_path):
+    write_coco(random_set(tmp_path / "images", objects=3), tmp_path / "train.json")
+    first, second = (open_boxes(str(tmp_path), val_share=0.3) for _ in range(2))
+    assert first.require("val").ids == second.require("val").ids and len(first.require("val")) == 3
+    assert not set(first.require("val").ids) & set(first.require("train").ids)

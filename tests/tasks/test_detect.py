@@ -1,0 +1,241 @@
+"""Detection: the peer's boxes with the same weights, COCO's figures, and a run from training to report."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from vitrail.cli import main
+from vitrail.data.boxes.coco import write_coco
+from vitrail.data.boxes.dataset import BoxRecord, BoxSet
+from vitrail.errors import VitrailError
+from vitrail.models import create_model
+from vitrail.tasks.detect.average_precision import BINS, Histograms, match
+from vitrail.tasks.detect.batches import BoxBatch
+from vitrail.tasks.detect.coco_eval import coco_figures, coco_results, ground_truth
+from vitrail.weights.load import load_weights
+
+TINY = {"backbone": "vit_tiny_patch16_224", "channels": 16, "hidden": 16, "image_size": 64, "num_classes": 2}
+TINY_VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+SETTINGS = ["channels=16", "hidden=32", "dim=16", "depth=1", "num_heads=2", "patch_size=8"]
+
+
+def test_same_weights_same_boxes_and_masks_as_torchvision():
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    torch.manual_seed(0)
+    body = ResNet(Bottleneck, [1, 1, 1, 1])
+    layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
+    backbone = BackboneWithFPN(body, layers, [256, 512, 1024, 2048], 32)
+    heads = {"box_head": TwoMLPHead(32 * 49, 24), "box_predictor": FastRCNNPredictor(24, 4)}
+    heads |= {"mask_head": MaskRCNNHeads(32, (32,) * 4, 1), "mask_predictor": MaskRCNNPredictor(32, 32, 4)}
+    peer = MaskRCNN(backbone, min_size=64, max_size=96, **heads).eval()
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.01)
+    own = {"backbone_config": {"depths": (1, 1, 1, 1)}, "channels": 32, "hidden": 24}
+    ours = create_model("mask_rcnn_resnet50", **own, num_classes=3, image_size=96).eval()
+    report = load_weights(ours, peer.state_dict())
+    assert not report.kept and not report.adapted
+    peer, ours = peer.double(), ours.double()  # random weights magnify the rounding of fp32
+    with torch.no_grad():
+        images, _ = peer.transform([torch.rand(3, 50, 75).double(), torch.rand(3, 70, 60).double()])
+        features = peer.backbone(images.tensors)
+        proposals, _ = peer.rpn(images, features)
+        want, _ = peer.roi_heads(features, proposals, images.image_sizes)
+        got = ours(images.tensors, images.image_sizes)
+    assert sum(len(each.boxes) for each in got) > 20
+    for theirs, mine in zip(want, got, strict=True):
+        assert (theirs["labels"] - 1 == mine.labels).all()
+        assert (theirs["boxes"] - mine.boxes).abs().max() < 1e-5 * 96
+        assert (theirs["scores"] - mine.scores).abs().max() < 1e-5
+        assert (theirs["masks"][:, 0] - mine.masks).abs().max() < 1e-5
+
+
+def random_truth(rng, images=12, classes=3):
+    records = []
+    for number in range(images):
+        count = int(rng.integers(0, 6))
+        low = rng.integers(0, 60, (count, 2)).astype(float)
+        boxes = np.concatenate([low, low + rng.integers(8, 90, (count, 2))], axis=1)
+        ignore = rng.random(count) < 0.2
+        records.append(BoxRecord(None, str(number), (200, 200), boxes, rng.integers(0, classes, count), ignore))
+    return BoxSet("toy val", tuple("abc"[:classes]), records)
+
+
+def random_detections(rng, data):
+    scores = iter(rng.permutation(BINS)[:2000] / BINS)  # no two in one bin of the histograms
+    found = []
+    for number, record in enumerate(data.records):
+        near = np.repeat(record.boxes, 3, axis=0)
+        near = near + rng.normal(0, 4, near.shape)
+        near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
+        labels = np.where(rng.random(len(near)) < 0.8, np.repeat(record.labels, 3), rng.integers(0, 3, len(near)))
+        found.append((number, near, np.array([next(scores) for _ in near]), labels))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_is_that_of_pycocotools(seed, capsys):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rng = np.random.default_rng(seed)
+    data = random_truth(rng)
+    found = random_detections(rng, data)
+    truth, results = ground_truth(data), coco_results(found)
+    dataset = COCO()
+    dataset.dataset = truth
+    dataset.createIndex()
+    oracle = COCOeval(dataset, dataset.loadRes(results), "bbox")
+    oracle.evaluate()
+    oracle.accumulate()
+    oracle.summarize()
+    figures, _, _ = coco_figures(truth, results)
+    assert np.allclose(list(figures.values()), oracle.stats[:9], atol=1e-9)
+    sums = Histograms(3)
+    for (_, boxes, scores, labels), record in zip(found, data.records, strict=True):
+        sums.add(boxes, scores, labels, record.boxes, record.labels, record.ignore)
+    assert np.nanmean(sums.precision()) == pytest.approx(oracle.stats[0], abs=1e-9)
+
+
+def test_an_object_is_found_once_and_a_crowd_costs_nothing():
+    box = np.array([[0.0, 0.0, 10.0, 10.0]])
+    twice = match(np.repeat(box, 2, 0), box, np.array([False]), np.array([0.5]))
+    assert twice.right.tolist() == [[True, False]] and not twice.ignored.any()
+    crowd = match(np.repeat(box, 2, 0), box, np.array([True]), np.array([0.5]))
+    assert crowd.ignored.all() and not crowd.right.any()
+
+
+def test_no_detections_and_no_objects_have_stated_figures():
+    data = random_truth(np.random.default_rng(0))
+    assert coco_figures(ground_truth(data), [])[0]["ap"] == 0.0
+    sums = Histograms(2)
+    assert np.isnan(sums.precision()).all()
+
+
+def test_micro_batches_hold_the_objects_of_their_images():
+    counts = torch.tensor([2, 0, 1])
+    batch = BoxBatch(
+        torch.arange(3.0)[:, None, None, None].expand(3, 1, 4, 4),
+        torch.full((3, 2), 4),
+        torch.arange(12.0).reshape(3, 4),
+        torch.arange(3),
+        torch.zeros(3, dtype=torch.bool),
+        counts,
+        torch.zeros(0, 4, 4, dtype=torch.uint8),
+        torch.arange(3),
+    )
+    parts = batch.split(2)
+    assert [share for share, _ in parts] == [2 / 3, 1 / 3]
+    assert [part.labels.tolist() for _, part in parts] == [[0, 1], [2]]
+    assert len(batch.placeholder().targets().boxes[0]) == 0
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "mask_rcnn"])
+def test_losses_reach_every_parameter_and_an_image_without_objects_is_trained_on(name):
+    torch.manual_seed(0)
+    model = create_model(name, **TINY, backbone_config=TINY_VIT).train()
+    batch = BoxBatch(
+        torch.randn(2, 3, 64, 64),
+        torch.full((2, 2), 64),
+        torch.tensor([[4.0, 4.0, 40.0, 40.0]]),
+        torch.tensor([1]),
+        torch.tensor([False]),
+        torch.tensor([1, 0]),
+        torch.ones(1 if name == "mask_rcnn" else 0, 64, 64, dtype=torch.uint8),
+        torch.arange(2),
+    )
+    losses = model(batch.images, batch.image_sizes, batch.targets())
+    sum(losses.values()).backward()
+    assert len(losses) == (5 if name == "mask_rcnn" else 4)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    losses, found = model.eval()(batch.images, batch.image_sizes, batch.targets())
+    assert len(found) == 2 and all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "numbers"),
+    {
+        "swin_tiny_patch4_window7_224": {"dim": 8, "depths": (1, 1), "num_heads": (2, 4)},
+        "pvt_v2_b0": {
+            "dims": (8, 16),
+            "depths": (1, 1),
+            "num_heads": (1, 2),
+            "sr_ratios": (4, 2),
+            "mlp_ratios": (2.0, 2.0),
+        },
+        "nat_mini": {"dim": 8, "depths": (1, 1), "num_heads": (2, 4), "kernel_size": 3},
+        "poolformer_s12": {"dims": (8, 16), "depths": (1, 1)},
+        "convnext_tiny": {"dims": (8, 16), "depths": (1, 1)},
+        "resnet50": {"dim": 8, "depths": (1, 1)},
+        "vit_tiny_patch16_224": TINY_VIT,
+        "mixer_s32_224": {"dim": 16, "depth": 1, "patch_size": 8, "token_ratio": 1.0},
+    }.items(),
+)
+def test_every_kind_of_backbone_detects(backbone, numbers):
+    model = create_model("faster_rcnn", **{**TINY, "backbone": backbone}, backbone_config=numbers).eval()
+    with torch.no_grad():
+        [found] = model(torch.randn(1, 3, 64, 64))
+    assert found.boxes.shape[1] == 4 and found.boxes.isfinite().all()
+    assert model.preprocess.mean == create_model(backbone, **numbers).preprocess.mean
+
+
+def draw_squares(folder, count=12):
+    """Light squares and dark discs on noise, as COCO with polygons."""
+    rng, records = np.random.default_rng(3), []
+    (folder / "images").mkdir(parents=True)
+    for number in range(count):
+        image = Image.fromarray(rng.integers(90, 160, (48, 64, 3), dtype=np.uint8))
+        pen, boxes, outlines = ImageDraw.Draw(image), [], []
+        for label, (x, y) in enumerate(rng.integers(0, 26, (2, 2)).tolist()):
+            box = (x + 30 * label, y, x + 30 * label + 12, y + 12)
+            (pen.ellipse if label else pen.rectangle)(box, fill="black" if label else "white")
+            boxes.append([box[0], box[1], box[2] + 1, box[3] + 1])
+            a, b, c, d = boxes[-1]
+            outlines.append([[a, b, c, b, c, d, a, d]])
+        path = folder / "images" / f"{number}.png"
+        image.save(path)
+        plain = np.array(boxes, dtype=float), np.arange(2), np.zeros(2, bool)
+        records.append(BoxRecord(path, path.name, (64, 48), *plain, tuple(outlines)))
+    write_coco(BoxSet("toy train", ("square", "disc"), records), folder / "train.json")
+    return folder
+
+
+def run(words):
+    return main([str(word) for word in words])
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_from_training_to_report_and_predictions(detector, tmp_path, capsys):
+    data, out = draw_squares(tmp_path / "toy"), tmp_path / "run"
+    train = ["train", data, "--task", "detect", "--model", "vit_tiny_patch16_224", "--detector", detector]
+    train += ["--set", *SETTINGS, "--imgsz", 64, "--epochs", 2, "--batch", 4, "--precision", "fp32", "--out", out]
+    assert run(train) == 0
+    assert "map50" in (out / "results.csv").read_text().splitlines()[0]
+    page = (out / "report.html").read_text()
+    assert "AP50" in page and "Images with the most faults" in page
+    capsys.readouterr()
+    single = ["predict", out, data / "images" / "0.png", "--threshold", 0, "--json"]
+    assert run(single) == 0
+    alone = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert alone["width"] == 64 and {"label", "score", "box", "index"} == set(alone["objects"][0])
+    assert run(["predict", out, data / "images", "--threshold", 0, "--json", "--batch", 5]) == 0
+    together = json.loads(capsys.readouterr().out.splitlines()[0])
+    for one, other in zip(alone["objects"], together["objects"], strict=True):
+        assert np.allclose(one["box"], other["box"], atol=1e-2) and one["label"] == other["label"]
+
+
+def test_classes_unknown_to_the_model_and_other_tasks_are_refused(tmp_path):
+    from vitrail.tasks.detect.evaluate import with_classes
+
+    data = random_truth(np.random.default_rng(0))
+    assert with_classes(data, ("c", "b", "a")).counts() == dict(reversed(list(data.counts().items())))
+    with pytest.raises(VitrailError, match="unknown to the model"):
+        with_classes(data, ("a", "b"))
