@@ -55,6 +55,11 @@ class ParallelText:
         return len(self.ids)
 
     @property
+    def tokens(self) -> int:
+        """Estimated number of tokens of a language, 4 characters each."""
+        return max(sum(map(len, lines)) // 4 for lines in self.lines.values()) if len(self) else 0
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Names of the languages."""
         return tuple(self.lines)

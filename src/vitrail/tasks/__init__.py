@@ -24,6 +24,7 @@ class Modules(NamedTuple):
 TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
     "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
+    "translate": Modules("vitrail.tasks.translate.options", "vitrail.tasks.translate.task"),
     "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),
     "detect": Modules("vitrail.tasks.detect.options", "vitrail.tasks.detect.task"),
 }

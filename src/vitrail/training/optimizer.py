@@ -7,12 +7,13 @@ import torch
 from vitrail.errors import unknown
 
 
-def make_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def make_optimizer(name: str, groups: list[dict[str, Any]], beta2: float = 0.999) -> torch.optim.Optimizer:
     """Build an optimizer over parameter groups; the learning rate is set before each step.
 
     Args:
-        name: `adamw` (Loshchilov and Hutter 2019; betas 0.9 and 0.999) or `sgd` (Nesterov momentum 0.9).
+        name: `adamw` (Loshchilov and Hutter 2019; beta1 0.9) or `sgd` (Nesterov momentum 0.9).
         groups: from `parameter_groups`.
+        beta2: decay of the second moments in `adamw`.
 
     Example:
         >>> groups = [{"params": [torch.nn.Parameter(torch.zeros(2))], "scale": 1.0, "weight_decay": 0.0}]
@@ -20,7 +21,7 @@ def make_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optim
         True
     """
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, fused=True)
+        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, beta2), fused=True)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, fused=True)
     raise unknown("optimizer", name, ("adamw", "sgd"))
