@@ -18,6 +18,7 @@ VERBS = {
     "train": "train a model on your pictures; stop it at any moment and resume",
     "evaluate": "measure a trained model on a data set and write a report",
     "predict": "predict with a trained model: name the classes of images",
+    "translate": "translate texts with a trained model, by beam search; draw the alignment",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "data": "check a data set before training: bad files, class counts, duplicates",

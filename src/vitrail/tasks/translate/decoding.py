@@ -10,6 +10,7 @@ from vitrail.generation.beam import BeamOptions, BeamResult, beam_search
 from vitrail.generation.decoding import TranslationDecoding
 from vitrail.generation.exact import exact_search
 from vitrail.generation.length_penalty import GNMT, LengthPenalty, Power
+from vitrail.layouts import TokenSequence
 from vitrail.tasks.translate.batch import most_new
 from vitrail.tasks.translate.options import BeamFlags
 
@@ -31,18 +32,19 @@ def greedy(
     """
     decoding = TranslationDecoding(model, sources, max(most, steps) + 1)
     found: list[list[int]] = [[] for _ in sources]
-    alive = list(range(len(sources)))
+    alive, over = list(range(len(sources))), False
     ids = torch.full((len(sources), 1), start, device=decoding.device)
     for step in range(steps or most):
         best = decoding.feed(ids).argmax(dim=1)
         going = []
         for row, (number, token) in enumerate(zip(alive, best.tolist(), strict=True)):
-            if token != end and step < most:
+            if token != end and step < most and not over:
                 found[number].append(token)
                 going.append(row)
-        if not going and not steps:
+        over = not going
+        if over and not steps:
             break
-        going = going or [0]
+        going = going or [0]  # the remaining steps of a fixed number
         alive = [alive[row] for row in going]
         chosen = torch.tensor(going, device=decoding.device)
         decoding.select(chosen)
@@ -85,8 +87,13 @@ def beam_translations(
 
 
 def _exact(model: Any, source: Sequence[int], begun: BeamResult, start: int, options: BeamOptions) -> BeamResult:
+    device = model.embedding.words.weight.device
+    with torch.no_grad():
+        memory = model.encode(torch.tensor([source], device=device))
+
     def next_token(prefixes: Sequence[tuple[int, ...]]) -> torch.Tensor:
-        decoding = TranslationDecoding(model, [source] * len(prefixes), len(prefixes[0]) + 1)
-        return decoding.feed(torch.tensor([[start, *prefix] for prefix in prefixes], device=decoding.device))
+        ids = torch.tensor([[start, *prefix] for prefix in prefixes], device=device)
+        layout = TokenSequence(ids.shape[1], memory=memory.expand(len(ids), -1, -1))
+        return model.decode(ids, layout)[:, -1].float().log_softmax(dim=-1)
 
     return exact_search(next_token, begun, options)
