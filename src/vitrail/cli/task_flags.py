@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail.tasks import DEFAULT, TASKS
+from vitrail.models.published import PUBLISHED
+from vitrail.tasks import DEFAULT, DEFAULT_GENERATOR, TASKS, find_options
 
 _PLACES = ("", "weights/best", "weights/last")
 
@@ -41,7 +42,10 @@ def named(words: Sequence[str], name: str) -> str | None:
 
 
 def task_of_model(words: Sequence[str]) -> str:
-    """Return the task of the model folder or run folder that is the first positional word, else the default task."""
+    """Return the task of the model folder, run folder or catalogue name that is the first positional word.
+
+    Anything else is of the default task.
+    """
     model = named(words, "model") or next((word for word in words if not word.startswith("-")), "")
     for place in _PLACES:
         try:
@@ -50,4 +54,11 @@ def task_of_model(words: Sequence[str]) -> str:
             continue
         task = config.get("task", DEFAULT) if isinstance(config, dict) else DEFAULT
         return task if task in TASKS else DEFAULT  # loading the model names the fault
-    return DEFAULT
+    task = PUBLISHED[model].task if model in PUBLISHED else DEFAULT
+    return task if task in TASKS else DEFAULT
+
+
+def task_of_generator(words: Sequence[str]) -> str:
+    """Return the task of the model among the words if it is one that generates, else the default of those."""
+    task = task_of_model(words)
+    return task if hasattr(find_options(task), "GenerateOptions") else DEFAULT_GENERATOR

@@ -1,5 +1,6 @@
 """Stratified hold-out as a pure function of the ids."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -38,6 +39,19 @@ def hold_out(pictures: Any, share: float, purpose: str) -> tuple[Any, Any]:
         )
     stem = pictures.name.rsplit(" ", 1)[0]
     return pictures.take(np.flatnonzero(~left)), pictures.take(np.flatnonzero(left), f"{stem} {purpose}")
+
+
+def hold_out_names(names: Sequence[str], share: float, purpose: str) -> tuple[list[int], list[int]]:
+    """Hold out a share of samples without classes; return the numbers of the remaining and the held-out samples.
+
+    Example:
+        >>> kept, held = hold_out_names(["a", "b", "c", "d"], 0.25, "val")
+        >>> len(kept), len(held)
+        (3, 1)
+    """
+    order = sorted(range(len(names)), key=lambda number: _hash(purpose, names[number]))
+    count = min(max(round(share * len(names)), 1), len(names) - 1)
+    return sorted(order[count:]), sorted(order[:count])
 
 
 def _hash(purpose: str, name: str) -> bytes:

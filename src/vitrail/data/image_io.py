@@ -127,6 +127,34 @@ def open_image(
             return _guard(lambda: _decode(image, mode, background, draft, aligned), refuse)
 
 
+def load_stored(
+    source: Source, prepare: Callable[[Image.Image], None] = lambda image: None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Read an image as it is stored: its own mode, bits and orientation; see `stored_image`.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file.
+        prepare: called with the opened image before its pixels are decoded.
+        max_pixels: most pixels that an image may have.
+
+    Raises:
+        ImageDecodeError: the image cannot be decoded.
+    """
+    name = _name(source)
+    with _opened(source, name) as file:
+        refuse = partial(ImageDecodeError, name)
+        _check_webp(file, max_pixels, refuse)
+        image = _guard(lambda: Image.open(file, formats=FORMATS), refuse)
+        _check_size(image.size, max_pixels, refuse)
+
+        def load() -> Image.Image:
+            prepare(image)
+            image.load()
+            return image
+
+        return _guard(load, refuse)
+
+
 def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
     """Return the stored width and height from the header, without decoding a pixel."""
     name = name or _name(source)
@@ -257,6 +285,15 @@ def _decode(
     orientation = _orientation(image)
     image = to_rgb(image, background) if mode == "RGB" else to_grey(image, background)
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def exif_block(image: Image.Image) -> bytes | None:
+    """Return the EXIF block of an image, or None if it has none or one that cannot be read."""
+    try:
+        entries = image.getexif()
+        return entries.tobytes() if len(entries) else None
+    except _EXIF_FAULTS:
+        return None
 
 
 def _orientation(image: Image.Image) -> int:

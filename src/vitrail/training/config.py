@@ -85,7 +85,7 @@ class RunConfig(Options):
     scheduler: str = "cosine"
     """Decay of the learning rate after the warm-up: cosine, linear, constant or inverse_sqrt."""
     optimizer: str = "adamw"
-    """adamw or sgd (with momentum 0.9)."""
+    """adamw, muon (orthogonal updates of matrices, AdamW for the rest; not with fsdp) or sgd (with momentum 0.9)."""
     weight_decay: float = 0.05
     """Weight decay; not applied to biases, norms, tokens and position tables."""
     clip_grad: float = 1.0
@@ -144,10 +144,14 @@ class RunConfig(Options):
         _check_schedule(self)
         if self.ema and self.average:
             raise VitrailError("ema and average are two ways to average weights; choose one.")
+        if self.optimizer != "adamw" and self.beta2 != 0.999:
+            raise VitrailError(f"beta2 is a number of adamw, and the optimizer is {self.optimizer}. Leave it out.")
         if self.freeze not in ("none", "embedding", "backbone") and not self.freeze.isdigit():
             raise unknown(
                 "freeze", self.freeze, ("none", "embedding", "backbone"), "Or the number of stages, such as 2."
             )
+        if self.optimizer == "muon" and self.parallel == "fsdp":
+            raise VitrailError("muon needs whole matrices, and fsdp shards them. Use parallel=ddp or optimizer=adamw.")
         self.model_overrides()
         super().check()
 
@@ -250,7 +254,7 @@ _RANGES = (
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "scheduler": ("cosine", "linear", "constant", "inverse_sqrt"),
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": ("adamw", "muon", "sgd"),
     "bad": ("fail", "skip"),
     "precision": ("auto", "fp32", "bf16"),
     "parallel": ("ddp", "fsdp"),

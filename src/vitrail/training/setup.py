@@ -13,7 +13,7 @@ from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess
 from vitrail.training.ema import Ema, LastAverage, NoEma
 from vitrail.training.optimizer import make_optimizer
-from vitrail.training.param_groups import freeze, parameter_groups
+from vitrail.training.param_groups import freeze, hidden_matrices, parameter_groups
 from vitrail.training.precision import choose_precision
 from vitrail.training.reporters import Reporter
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
@@ -55,9 +55,9 @@ def build_trainer(
     if config.compile:
         wrapped.compile()
     wrapped = world.wrap(wrapped)
-    optimizer = make_optimizer(
-        config.optimizer, parameter_groups(model, config.weight_decay, config.layer_decay), config.beta2
-    )
+    groups = parameter_groups(model, config.weight_decay, config.layer_decay)
+    hidden = hidden_matrices(model) if config.optimizer == "muon" else ()
+    optimizer = make_optimizer(config.optimizer, groups, hidden, config.beta2)
     train_data, val_data = loaders(config, world, task)
     return Trainer(
         config=config,

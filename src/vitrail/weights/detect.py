@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.models import catalogue, create_model, family_of
+from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.models.published import PUBLISHED
+from vitrail.weights.foreign import foreign_name
 from vitrail.weights.formats import FORMATS, before_pooling
+from vitrail.weights.infer_config import has_sizes_of
 from vitrail.weights.keymap import ConvertedState, Format
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -33,8 +35,14 @@ def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Dete
     """Find the format that matches most keys of a checkpoint.
 
     Raises:
-        DataError: no format matches; the message shows some keys.
+        DataError: it is of an architecture outside the catalogue, or no format matches; the message shows some keys.
     """
+    foreign = foreign_name({key: tuple(value.shape) for key, value in theirs.items()})
+    if foreign is not None:
+        raise DataError(
+            f"{origin} is a checkpoint of {foreign}, an architecture that is not in the catalogue.\n"
+            "See what is: vitrail models. An architecture of your own: docs/token_mixer.md."
+        )
     candidates = [Detected(one, one.read(theirs)) for one in FORMATS if one.marked(theirs)]
     if not candidates:
         raise DataError(_unrecognised(theirs, origin))
@@ -104,8 +112,14 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
     shapes = {before_pooling(key): tuple(value.shape) for key, value in ours.items()}
     ranked = []
     words = any(key.endswith("embedding.words.weight") for key in shapes)
+    heads = {key.split(".")[1] for key in shapes if key.startswith("head.")}
+    classifier = not heads or "linear" in heads
     for name in catalogue():
         if (families and family_of(name) not in families) or _is_text(name) != words:
+            continue
+        if classifier and _is_dense(name):
+            continue
+        if name in PUBLISHED and not has_sizes_of(shapes, trunk_config(name)):
             continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
@@ -115,6 +129,17 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
 
 def _is_text(name: str) -> bool:
     return name in PUBLISHED and PUBLISHED[name].tokens is not None
+
+
+def trunk_config(name: str) -> Any:
+    """Return the config that the width and depth of a variant are in: of a dense model its backbone's."""
+    config = make_config(name)
+    return make_config(config.backbone, **dict(config.backbone_config)) if _is_dense(name) else config
+
+
+def _is_dense(name: str) -> bool:
+    """Return whether a variant is a decoder on a backbone that it names."""
+    return isinstance(getattr(make_config(name), "backbone", None), str)
 
 
 @cache

@@ -36,6 +36,7 @@ from vitrail.weights.formats import (
     pvt_v2,
     rcnn,
     resnet,
+    segformer,
     siglip,
     swin,
     swin_v2,
@@ -43,6 +44,7 @@ from vitrail.weights.formats import (
     tnt,
     transformer,
     twins,
+    upernet,
     vit,
     vit_hybrid,
     xcit,
@@ -91,6 +93,8 @@ FORMATS: tuple[Format, ...] = (
     *convbert.FORMATS,
     *gpt2.FORMATS,
     *swinir.FORMATS,
+    *upernet.FORMATS,
+    *segformer.FORMATS,
 )
 
 

@@ -86,7 +86,7 @@ _OFFICIAL = (
 )
 
 
-def _huggingface(prefix: str) -> tuple[Rule, ...]:
+def huggingface_rules(prefix: str) -> tuple[Rule, ...]:
     """Return the rules for `convnext.` or `convnextv2.` as the prefix."""
     block = prefix + "encoder.stages.{s}.layers.{i}"
     entry = prefix + "encoder.stages.{s+1}.downsampling_layer."
@@ -135,7 +135,7 @@ FORMATS = (
         Format(
             "huggingface",
             _FAMILY,
-            _huggingface(prefix),
+            huggingface_rules(prefix),
             (prefix + "embeddings.patch_embeddings.weight", prefix + mark),
             describe=_config,
             states=_states,

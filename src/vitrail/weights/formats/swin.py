@@ -55,7 +55,7 @@ _TIMM = (
     *merging("layers.{s+1}.downsample"),
 )
 
-_OFFICIAL = (
+OFFICIAL_RULES = (
     *outer_rules("patch_embed.proj", "patch_embed.norm", "norm", "head"),
     *_blocks(_TIMM_BLOCK),
     Rule(_TIMM_BLOCK + ".attn.relative_position_index", TABLE, RelativeIndex(flat=False)),
@@ -79,7 +79,7 @@ _HF_SHARED = (
     Rule(_HF_BLOCK + ".{layernorm_before|layernorm_after}.{weight|bias}", BLOCK + ".{norm1|norm2}.{weight|bias}"),
     *merging("(swin.)encoder.layers.{s}.downsample"),
 )
-_HUGGINGFACE = (
+HUGGINGFACE_RULES = (
     *_HF_SHARED,
     Rule(
         tuple(_HF_BLOCK + f".attention.self.{part}.{{weight|bias}}" for part in ("query", "key", "value")),
@@ -91,7 +91,7 @@ _HUGGINGFACE = (
     Rule(_HF_BLOCK + ".attention.self.relative_position_index", (), DROP),
     Rule(_HF_BLOCK + ".{intermediate|output}.dense.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
 )
-_TRANSFORMERS = (
+TRANSFORMERS_RULES = (
     *_HF_SHARED,
     Rule(
         tuple(_HF_BLOCK + f".attention.{part}_proj.{{weight|bias}}" for part in "qkv"),
@@ -106,7 +106,7 @@ _TRANSFORMERS = (
 
 _MM_BLOCK = "(backbone.)stages.{s}.blocks.{i}"
 _MM_MERGING = "(backbone.)stages.{s}.downsample"
-_MMPRETRAIN = (
+MMPRETRAIN_RULES = (
     *outer_rules("(backbone.)patch_embed.projection", "(backbone.)patch_embed.norm", "(backbone.)norm3", "head.fc"),
     *_blocks(_MM_BLOCK, "ffn.layers.0.0", "ffn.layers.1", attention="attn.w_msa"),
     Rule(_MM_BLOCK + ".attn.w_msa.relative_position_index", TABLE, RelativeIndex(flat=False)),
@@ -156,14 +156,14 @@ FORMATS = (
         (_TABLE_MARK, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight"),
         answers={"edge": "timm"},
     ),
-    Format("official", _FAMILY, _OFFICIAL, (_TABLE_MARK, "layers.0.downsample.reduction.weight")),
+    Format("official", _FAMILY, OFFICIAL_RULES, (_TABLE_MARK, "layers.0.downsample.reduction.weight")),
     Format(
         "torchvision", _FAMILY, _TORCHVISION, ("features.0.0.weight", "features.1.0.attn.relative_position_bias_table")
     ),
     Format(
         "huggingface",
         _FAMILY,
-        _HUGGINGFACE,
+        HUGGINGFACE_RULES,
         ("(swin.)encoder.layers.0.blocks.0.attention.self.relative_position_bias_table",),
         describe=_config,
         states=_states,
@@ -171,13 +171,16 @@ FORMATS = (
     Format(
         "transformers",
         _FAMILY,
-        _TRANSFORMERS,
+        TRANSFORMERS_RULES,
         ("(swin.)encoder.layers.0.blocks.0.attention.relative_position_bias.relative_position_bias_table",),
         writes=False,
         describe=_config,
         states=_states,
     ),
     Format(
-        "mmpretrain", _FAMILY, _MMPRETRAIN, ("(backbone.)stages.0.blocks.0.attn.w_msa.relative_position_bias_table",)
+        "mmpretrain",
+        _FAMILY,
+        MMPRETRAIN_RULES,
+        ("(backbone.)stages.0.blocks.0.attn.w_msa.relative_position_bias_table",),
     ),
 )
