@@ -27,6 +27,7 @@ TASKS = {
     "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
     "translate": Modules("vitrail.tasks.translate.options", "vitrail.tasks.translate.task"),
     "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),
+    "parts": Modules("vitrail.tasks.parts.options", "vitrail.tasks.parts.task"),
     "points": Modules("vitrail.tasks.points.options", "vitrail.tasks.points.task"),
     "detect": Modules("vitrail.tasks.detect.options", "vitrail.tasks.detect.task"),
     "restore": Modules("vitrail.tasks.restore.options", "vitrail.tasks.restore.task"),
