@@ -41,7 +41,7 @@ def library(name: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise VitrailError(
-            f"Translations are scored by the library {name}: pip install 'vitrail[translate]'."
+            f"Translations are scored by the library {name}: pip install {name}."
         ) from error
 
 
