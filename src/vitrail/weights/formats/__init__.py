@@ -38,6 +38,7 @@ from vitrail.weights.formats import (
     resnet,
     siglip,
     swin,
+    swin2sr,
     swin_v2,
     swinir,
     tnt,
@@ -91,6 +92,7 @@ FORMATS: tuple[Format, ...] = (
     *albert.FORMATS,
     *convbert.FORMATS,
     *gpt2.FORMATS,
+    *swin2sr.FORMATS,
     *swinir.FORMATS,
     *upernet.FORMATS,
 )
