@@ -36,6 +36,7 @@ from vitrail.weights.formats import (
     pvt_v2,
     rcnn,
     resnet,
+    segformer,
     siglip,
     swin,
     swin2sr,
@@ -95,6 +96,7 @@ FORMATS: tuple[Format, ...] = (
     *swin2sr.FORMATS,
     *swinir.FORMATS,
     *upernet.FORMATS,
+    *segformer.FORMATS,
 )
 
 
