@@ -3,8 +3,8 @@
     python benchmarks/restore.py --models swinir_light_x2 swinir_classical_x2 --side 256 --rounds 5
 
 Each round runs every candidate once, in turn, so that a slow phase of the machine slows all of them. Peak memory is
-that of a process of its own for each candidate, less what the process holds before the image. OpenVINO and the compiled form
-are left out, with the reason, if they are not installed or fail.
+that of a process of its own for each candidate, less what the process holds before the image. OpenVINO and the compiled
+form are left out, with the reason, if they are not installed or fail.
 """
 
 import argparse
@@ -61,10 +61,10 @@ def peak_of(kind: str, name: str, side: int) -> float | None:
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout else None
 
 
-def compare(name: str, side: int, rounds: int) -> None:
+def compare(name: str, side: int, rounds: int, candidates: list[str]) -> None:
     """Print a table of one model."""
     runs: dict[str, Any] = {}
-    for kind in CANDIDATES:
+    for kind in candidates:
         try:
             runs[kind] = build(kind, name, side)
         except (ImportError, RuntimeError, VitrailError) as reason:  # a peer that cannot run here is named
@@ -89,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["swinir_light_x2", "swinir_classical_x2"])
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peak", choices=CANDIDATES)
     flags = parser.parse_args()
@@ -97,7 +98,7 @@ def main() -> None:
         return
     print(f"{torch.get_num_threads()} threads, {flags.side} x {flags.side} in, median of {flags.rounds} rounds")
     for name in flags.models:
-        compare(name, flags.side, flags.rounds)
+        compare(name, flags.side, flags.rounds, flags.candidates)
 
 
 if __name__ == "__main__":
