@@ -129,7 +129,7 @@ _USUAL_SIDE = 64
 def meta_inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
     """Return inputs on the meta device: one image, or token ids for each side of a text model."""
     config: Any = model.config
-    if not hasattr(config, "in_channels"):
+    if not (hasattr(config, "preprocess") or hasattr(config, "upsampler")):
         return [torch.zeros(1, size or 128, dtype=torch.long, device="meta")] * (2 if hasattr(model, "encode") else 1)
     side: Any = size or (config.preprocess.size if hasattr(config, "preprocess") else _USUAL_SIDE)
     height, width = (side, side) if isinstance(side, int) else side
