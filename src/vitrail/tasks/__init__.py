@@ -25,6 +25,7 @@ TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
     "language": Modules("vitrail.tasks.language.options", "vitrail.tasks.language.task"),
     "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
+    "translate": Modules("vitrail.tasks.translate.options", "vitrail.tasks.translate.task"),
     "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),
     "parts": Modules("vitrail.tasks.parts.options", "vitrail.tasks.parts.task"),
     "points": Modules("vitrail.tasks.points.options", "vitrail.tasks.points.task"),
