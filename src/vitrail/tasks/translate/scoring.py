@@ -40,9 +40,7 @@ def library(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise VitrailError(
-            f"Translations are scored by the library {name}: pip install {name}."
-        ) from error
+        raise VitrailError(f"Translations are scored by the library {name}: pip install {name}.") from error
 
 
 def score_translations(found: Sequence[str], wanted: Sequence[str], language: str) -> TranslationFigures:
