@@ -38,6 +38,7 @@ from vitrail.models.published import (
     perceiver_iterative,
     point_transformer,
     pointnet,
+    pointnet_parts,
     poolformer,
     pvt,
     pvt_v2,
@@ -121,6 +122,7 @@ _FAMILIES = (
     faster_rcnn,
     mask_rcnn,
     pointnet,
+    pointnet_parts,
     set_transformer,
     point_transformer,
 )
