@@ -159,6 +159,9 @@ SMALL: dict[str, Small] = {
     "dinov2 registers": Small("vit_giant_patch14_reg4_dinov2", {**_VIT, "patch_size": 16}, (16,), prefix=5),
     "siglip": Small("vit_base_patch16_siglip_224", _VIT, (16,)),
     "siglip gap": Small("vit_large_patch16_siglip_gap_512", _VIT, (16,)),
+    "eva02": Small("eva02_tiny_patch14_224", {**_VIT, "patch_size": 16}, (16,), prefix=1),
+    "eva02 sub-norm": Small("eva02_base_patch14_224", {**_VIT, "patch_size": 16}, (16,), prefix=1),
+    "retnet": Small("retnet_tiny_patch16_224", {**_VIT, "num_heads": 2}, (16,)),
     "crossvit": Small("crossvit_tiny_240", {**_CROSS, "fine_patch": 8, "image_size": 64}, (8,), prefix=1),
     "crossvit dagger": Small("crossvit_9_dagger_240", {**_CROSS, "fine_patch": 16, "image_size": 64}, (16,), prefix=1),
 }

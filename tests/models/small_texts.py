@@ -20,6 +20,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {**_SIZES, "max_length": 20}),
     "lstm": ("lstm_sst", {"dim": 12, "hidden": 8, "depth": 2, "vocab_size": VOCABULARY, "num_classes": 3}),
     "bilstm": ("bilstm_sst", {"dim": 12, "hidden": 8, "vocab_size": VOCABULARY}),
+    "retnet": ("retnet_1b3", _SIZES),
     "text_encoder": ("text_encoder_tiny", _SIZES),
     "transformer": ("transformer_base_wmt_en_de", {**_SIZES, "hidden": 64}),
     "transformer pre": ("transformer_base_wmt_en_de", {**_SIZES, "hidden": 64, "norm": "pre"}),

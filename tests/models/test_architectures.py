@@ -92,7 +92,7 @@ def test_without_classes_the_answer_is_the_pooled_vector(name):
     if isinstance(model.head, QueryHead):
         want = model.head.layer(model.head.query.expand(2, -1, -1), tokens)[:, 0]
     elif isinstance(pool, NormedMean):
-        want = torch.nn.functional.layer_norm(tokens.mean(1), tokens.shape[2:], eps=1e-6)
+        want = torch.nn.functional.layer_norm(tokens[:, grid.prefix :].mean(1), tokens.shape[2:], eps=1e-6)
         want = want * pool.norm.weight + pool.norm.bias
     elif isinstance(pool, AttentionPooling):
         want = pool(model.features(images))

@@ -22,7 +22,7 @@ def test_names_are_timms():
     timm = pytest.importorskip("timm")
     images = set(list_models(task="classify"))
     families = ("nat", "dinat", "dinat_s", "cpvt", "deepvit", "cct", "pvt", "igpt", "vmoe", "perceiver")
-    families += ("sasa", "nonlocal_resnet", "vt_resnet", "retnet", "perceiver_iterative")
+    families += ("sasa", "nonlocal_resnet", "vt_resnet", "retnet_image", "perceiver_iterative")
     prefixes = ("identityformer", "randformer", "botnet50_s1")
     authors = {name for name in images if family_of(name) in families or name.startswith(prefixes)}
     assert images - authors <= set(timm.list_models())

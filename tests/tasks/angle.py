@@ -282,6 +282,12 @@ class Nothing(NamedTuple):
     bad: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def lines(self) -> list[str]:
+        return []
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._asdict()
+
 
 class Angle:
     """The task."""

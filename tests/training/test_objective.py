@@ -11,9 +11,9 @@ from vitrail.data.loading import Batch
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.classes.loss import classification_loss
+from vitrail.tasks.classes.metric import ClassificationMetric
 from vitrail.tasks.classify.distillation import Distilled, Supervised, Teacher
-from vitrail.tasks.classify.loss import classification_loss
-from vitrail.tasks.classify.metric import ClassificationMetric
 from vitrail.tasks.classify.training import ClassificationTraining
 
 K = 5

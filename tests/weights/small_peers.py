@@ -289,6 +289,13 @@ def _timm_siglip(name: str, size: int = 64) -> nn.Module:
     return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
 
 
+_EVA02 = dict(dim=24, num_heads=3, depth=2, num_classes=5)
+
+
+def _timm_eva02(name: str, size: int = 56) -> nn.Module:
+    return _timm(name, img_size=size, embed_dim=24, num_heads=3, depth=2)
+
+
 _CROSSVIT = dict(fine_dim=12, coarse_dim=24, coarse_depth=2, num_heads=3, depth=2, num_classes=5)
 
 
@@ -488,6 +495,12 @@ PAIRS = {
         partial(_timm_dinov2, "vit_giant_patch14_reg4_dinov2"),
         56,
         (14, 70),
+    ),
+    "eva02-timm": Pair(
+        "timm", "eva02_tiny_patch14_224", _EVA02, partial(_timm_eva02, "eva02_tiny_patch14_224"), 56, (14, 70)
+    ),
+    "eva02-split-timm": Pair(
+        "timm", "eva02_base_patch14_448", _EVA02, partial(_timm_eva02, "eva02_base_patch14_448"), 56, (14, 70)
     ),
     "siglip-map-timm": Pair(
         "timm",

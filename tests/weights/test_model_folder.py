@@ -251,7 +251,7 @@ def test_transformers_reads_the_protocol(saved):
         ),
         (
             {"size": {"height": 224, "width": 224}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
-            Preprocess(224, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3),
+            Preprocess(224, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3, crop_mode="squash"),
         ),
     ],
 )

@@ -43,6 +43,7 @@ def libraries_of(name: str) -> list[str]:
         "crossvit": ["timm"],
         "siglip": ["timm"],
         "dinov2": ["timm"],
+        "eva02": ["timm"],
         "convit": ["timm"],
         "xcit": ["timm"],
         "tnt": ["timm"] if "legacy" in name else ["timm", "official"],

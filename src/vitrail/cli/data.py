@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from vitrail.tasks import DEFAULT
+
 if TYPE_CHECKING:
     from vitrail.data.check import CheckReport, Twins
 
@@ -14,6 +16,7 @@ EXAMPLES = """
     vitrail data check labels.csv --label-column species --all
     vitrail data check cifar10.tar.gz --json > report.json
     vitrail data info torchvision:CIFAR10@data
+    vitrail data check camvid/ --task segment    # images and masks
 """
 
 
@@ -27,7 +30,9 @@ class Data:
     action: Positional[Literal["check", "info"]]
     """check decodes every image; info only lists and counts."""
     data: Positional[str]
-    """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER."""
+    """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER; what else the task reads."""
+    task: str = DEFAULT
+    """Task that the data is for."""
     val_share: float = 0.1
     """Share of the training images held out for val, if the data set has no val split."""
     test_share: float = 0.0
@@ -58,6 +63,8 @@ class Data:
         from vitrail.data.table import Columns
 
         start = perf_counter()
+        if self.task != DEFAULT:
+            return self._check_for_task()
         data = open_dataset(
             self.data,
             val_share=self.val_share,
@@ -75,6 +82,30 @@ class Data:
         else:
             self._print(report, seconds)
         return 0 if report.ok and not (self.strict and report.warnings) else 3
+
+    def _check_for_task(self) -> int:
+        """Check the data of another task: its own findings, bad samples and warnings."""
+        from rich.console import Console
+
+        from vitrail.tasks import find_task
+
+        report = find_task(self.task).check(self.data, self.val_share)
+        if self.json:
+            import json
+
+            print(json.dumps(report.to_dict(), indent=2))
+        else:
+            console = Console(highlight=False, soft_wrap=True, markup=False)
+            for line in report.lines():
+                console.print(line)
+            if report.bad:
+                most = len(report.bad) if self.all else 20
+                _print_list(console, f"Bad: {len(report.bad)}", [str(each) for each in report.bad], most)
+            for warning in report.warnings:
+                console.print(f"warning: {warning}", style="yellow")
+            verdict = f"{len(report.bad)} cannot be used" if report.bad else "everything can be used"
+            console.print(f"\n{verdict}.", style="bold red" if report.bad else "bold green")
+        return 3 if report.bad or (self.strict and report.warnings) else 0
 
     def _print(self, report: "CheckReport", seconds: float) -> None:
         from rich.console import Console

@@ -240,4 +240,4 @@ def _protocol(preprocess: dict[str, Any]) -> str:
 
     p = Preprocess.from_dict(preprocess)
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (p.mean, p.std))
-    return f"short side to {p.resize} ({p.interpolation}), centre {p.size} x {p.size}, mean {mean}, std {std}"
+    return f"{p.resizing()}, centre {p.size} x {p.size}, mean {mean}, std {std}"

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import abspath, commonpath, dirname, relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ vitrail predict runs/classify/digits picture.png
 vitrail predict vit_tiny_patch16_224 --weights vit_tiny.pt 'photos/*.jpg' --top 3
 vitrail predict MODEL photos/ --csv > labels.csv
 vitrail predict MODEL photos/ --precision auto   # faster if the hardware computes in bf16
+vitrail predict MODEL photos/ --save drawn/   # masks and drawings, for tasks that have them
 vitrail predict MODEL photos/ --out labels.jsonl   # interrupted, it continues when started again
 """
 
@@ -51,6 +53,8 @@ class PredictVerb:
     out: Path | None = None
     """File to write to, .jsonl, .json or .csv. A .jsonl file is written during the job, and a
     restarted job predicts only the missing images."""
+    save: Path | None = None
+    """Folder for the files of the predictions, such as masks and drawings; subfolders are those of the inputs."""
     json: bool = False
     """Print one JSON object per line instead of a table."""
     csv: bool = False
@@ -91,12 +95,15 @@ class PredictVerb:
             print(choice, file=sys.stderr)
 
         todo = [item for item in inputs if item.name not in output.done]
-        failed, began = [], time.monotonic()
+        failed, began, files = [], time.monotonic(), 0
+        root = commonpath([dirname(abspath(item.name)) for item in inputs]) if len(inputs) else ""
         try:
             options: Any = replace(self, precision=self._precision(output))  # pyright: ignore[reportCallIssue]
             predictor = task.predictor(model, options, len(todo), notify)
             with progress_bar("predict", len(todo)) as show:
                 for count, result in enumerate(predictions(predictor, todo, options.batch), start=1):
+                    if self.save is not None:
+                        files += len(result.save(self.save / relpath(dirname(abspath(result.path)), root)))
                     output.add(result)
                     show(count)
                     if result.error is not None:
@@ -104,6 +111,8 @@ class PredictVerb:
             output.finish(item.name for item in inputs)
         finally:
             output.close()
+        if self.save is not None:
+            print(f"{self.save}: {files} files" if files else "These predictions have no files.", file=sys.stderr)
         if self.out is not None:
             kept = f", {len(inputs) - len(todo)} were there already" if len(todo) < len(inputs) else ""
             print(f"{self.out}: {len(todo)} predictions in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr)

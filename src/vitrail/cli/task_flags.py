@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitrail.models.published import PUBLISHED
 from vitrail.tasks import DEFAULT, TASKS
 
 _PLACES = ("", "weights/best", "weights/last")
@@ -41,7 +42,10 @@ def named(words: Sequence[str], name: str) -> str | None:
 
 
 def task_of_model(words: Sequence[str]) -> str:
-    """Return the task of the model folder or run folder that is the first positional word, else the default task."""
+    """Return the task of the model folder, run folder or catalogue name that is the first positional word.
+
+    Anything else is of the default task.
+    """
     model = named(words, "model") or next((word for word in words if not word.startswith("-")), "")
     for place in _PLACES:
         try:
@@ -50,4 +54,5 @@ def task_of_model(words: Sequence[str]) -> str:
             continue
         task = config.get("task", DEFAULT) if isinstance(config, dict) else DEFAULT
         return task if task in TASKS else DEFAULT  # loading the model names the fault
-    return DEFAULT
+    published = PUBLISHED.get(model)
+    return published.task if published is not None and published.task in TASKS else DEFAULT

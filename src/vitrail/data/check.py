@@ -88,6 +88,10 @@ class CheckReport:
         """Number of bad things of each kind."""
         return dict(Counter(problem.kind for problem in self.bad).most_common())
 
+    def lines(self) -> list[str]:
+        """Return the number of images of each split as lines of text."""
+        return [f"{split}: {part.pictures:,} images" for split, part in self.splits.items()]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return asdict(self) | {

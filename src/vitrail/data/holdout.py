@@ -1,21 +1,22 @@
 """Stratified hold-out as a pure function of the ids."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
-from vitrail.data.dataset import PictureSet
 from vitrail.errors import VitrailError
 
 
-def hold_out(pictures: PictureSet, share: float, purpose: str) -> tuple[PictureSet, PictureSet]:
+def hold_out(pictures: Any, share: float, purpose: str) -> tuple[Any, Any]:
     """Hold out a share of each class; return the remaining and the held-out set.
 
     In each class the ids are sorted by their hash and the first ones are held out, independent of seeds and file order.
     A class of two or more images loses at least one and keeps at least one.
 
     Args:
-        pictures: the set to divide.
+        pictures: the set to divide: a `PictureSet` or a `TextSet`.
         share: share of each class to hold out, in (0, 1).
         purpose: name of the new split; it salts the hash, so that two hold-outs differ.
 
@@ -38,6 +39,19 @@ def hold_out(pictures: PictureSet, share: float, purpose: str) -> tuple[PictureS
         )
     stem = pictures.name.rsplit(" ", 1)[0]
     return pictures.take(np.flatnonzero(~left)), pictures.take(np.flatnonzero(left), f"{stem} {purpose}")
+
+
+def hold_out_names(names: Sequence[str], share: float, purpose: str) -> tuple[list[int], list[int]]:
+    """Hold out a share of samples without classes; return the numbers of the remaining and the held-out samples.
+
+    Example:
+        >>> kept, held = hold_out_names(["a", "b", "c", "d"], 0.25, "val")
+        >>> len(kept), len(held)
+        (3, 1)
+    """
+    order = sorted(range(len(names)), key=lambda number: _hash(purpose, names[number]))
+    count = min(max(round(share * len(names)), 1), len(names) - 1)
+    return sorted(order[count:]), sorted(order[:count])
 
 
 def _hash(purpose: str, name: str) -> bytes:

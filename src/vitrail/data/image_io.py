@@ -127,6 +127,34 @@ def open_image(
             return _guard(lambda: _decode(image, mode, background, draft, aligned), refuse)
 
 
+def load_stored(
+    source: Source, prepare: Callable[[Image.Image], None] = lambda image: None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Read an image as it is stored: its own mode, bits and orientation; see `stored_image`.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file.
+        prepare: called with the opened image before its pixels are decoded.
+        max_pixels: most pixels that an image may have.
+
+    Raises:
+        ImageDecodeError: the image cannot be decoded.
+    """
+    name = _name(source)
+    with _opened(source, name) as file:
+        refuse = partial(ImageDecodeError, name)
+        _check_webp(file, max_pixels, refuse)
+        image = _guard(lambda: Image.open(file, formats=FORMATS), refuse)
+        _check_size(image.size, max_pixels, refuse)
+
+        def load() -> Image.Image:
+            prepare(image)
+            image.load()
+            return image
+
+        return _guard(load, refuse)
+
+
 def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
     """Return the stored width and height from the header, without decoding a pixel."""
     name = name or _name(source)
@@ -135,6 +163,15 @@ def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
         _check_webp(file, MAX_PIXELS, refuse)
         with _guard(lambda: Image.open(file, formats=FORMATS), refuse) as image:
             return image.size
+
+
+def read_orientation(source: Source, name: str | None = None) -> int:
+    """Return the EXIF orientation from the header, 1 (upright) to 8, without decoding a pixel."""
+    name = name or _name(source)
+    with _opened(source, name) as file:
+        refuse = partial(ImageDecodeError, name)
+        with _guard(lambda: Image.open(file, formats=FORMATS), refuse) as image:
+            return _orientation(image)
 
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:

@@ -57,6 +57,12 @@ class BatchRng:
         part._keys = self._keys[chosen]
         return part
 
+    def at(self, number: int) -> "BatchRng":
+        """Return other draws of the same samples, such as those of the second step of a chain."""
+        other = object.__new__(BatchRng)
+        other._keys = splitmix64(self._keys ^ to_uint64(number))
+        return other
+
     def words(self, purpose: str, count: int | None = None) -> np.ndarray:
         """Return 64 random bits a sample, `(B,)`, or `(B, count)`."""
         keys = splitmix64(self._keys ^ to_uint64(crc32(purpose.encode())))

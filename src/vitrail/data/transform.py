@@ -6,6 +6,7 @@ hand on bytes, the last is taken where the model is. Images that have the model'
 the first step, see `leaves`.
 """
 
+from dataclasses import replace
 from math import exp, log, sqrt
 
 from PIL import Image
@@ -60,10 +61,11 @@ class EvalTransform:
         return fits and height == width == size == self.preprocess.resize
 
     def picture(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
-        """Resize the short side, and crop from the centre; `(C, size, size)` of uint8."""
+        """Resize, and crop from the centre; `(C, size, size)` of uint8."""
         short, side, (width, height) = self.preprocess.resize, self.preprocess.size, image.size
-        wide = short if width <= height else int(short * width / height)
-        tall = short if height <= width else int(short * height / width)
+        squash = self.preprocess.crop_mode == "squash"
+        wide = short if squash or width <= height else int(short * width / height)
+        tall = short if squash or height <= width else int(short * height / width)
         corner = round((wide - side) / 2), round((tall - side) / 2)
         return self.pixels.resize(
             image, (0, 0, width, height), (wide, tall), corner, side, self.preprocess.interpolation
@@ -94,7 +96,7 @@ class TrainTransform:
     def __init__(self, preprocess: Preprocess, augment: Augment, pixels: PixelOps = PLAIN) -> None:
         self.preprocess, self.augment, self.pixels = preprocess, augment, pixels
         # The image whole, for the crops that do not choose a part of it.
-        whole = Preprocess(preprocess.size, 1.0, preprocess.interpolation, preprocess.mean, preprocess.std)
+        whole = replace(preprocess, crop=1.0)
         self._still = EvalTransform(preprocess if augment.crop == "center" else whole, pixels)
         self.mode = self._still.mode
         # Of a large JPEG no more is decoded than the least crop needs.

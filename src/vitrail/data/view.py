@@ -1,6 +1,5 @@
 """Geometry of a training sample, drawn once and applied to image, mask and boxes alike."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,15 +152,12 @@ def draw_view(
     return View(crop, size, bool(draws.uniform("flip")[0] < flip))
 
 
-def first_mixed(masks: Sequence[np.ndarray], most: float, ignore: int) -> int:
-    """Return the index of the first mask in which no class fills more than the share `most`, or that of the last one.
+def is_mixed(mask: np.ndarray, most: float, ignore: int) -> bool:
+    """Return whether a mask holds several classes and none fills more than the share `most` of its labelled pixels.
 
     Example:
-        >>> first_mixed([np.zeros((2, 2)), np.array([[0, 1], [1, 2]])], most=0.75, ignore=255)
-        1
+        >>> is_mixed(np.zeros((2, 2)), 0.75, 255), is_mixed(np.array([[0, 1], [1, 2]]), 0.75, 255)
+        (False, True)
     """
-    for i, mask in enumerate(masks):
-        counts = np.unique(mask[mask != ignore], return_counts=True)[1]
-        if len(counts) > 1 and counts.max() <= most * counts.sum():
-            return i
-    return len(masks) - 1
+    counts = np.unique(mask[mask != ignore], return_counts=True)[1]
+    return len(counts) > 1 and bool(counts.max() <= most * counts.sum())

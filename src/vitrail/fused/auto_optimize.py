@@ -17,6 +17,7 @@ from vitrail.fused.accuracy import compare
 from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
+from vitrail.parts.decoders.segmenter import Segmenter
 
 FEW = 4
 """Number of images up to which a job finishes before an optimized model is built."""
@@ -176,7 +177,7 @@ class InferenceRunner:
             return "as asked"
         if hasattr(self.model, "unconverted"):
             return "the model was given as it is"
-        if type(self.model) is not Classifier:
+        if type(self.model) not in (Classifier, Segmenter):
             return f"{type(self.model).__name__} has no other"
         if any(value.device.type not in ("cpu", "cuda") or value.dtype != torch.float32 for value in self._weights()):
             return "the fast one is for fp32 weights on a CPU or a CUDA device"

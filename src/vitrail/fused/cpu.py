@@ -12,9 +12,10 @@ from vitrail.fused.bottlenecks import FusedBottlenecks
 from vitrail.fused.conversion import Conversions
 from vitrail.fused.conversions import CONVERSIONS, conversions_for
 from vitrail.fused.convolution import FusedTokenizer
+from vitrail.fused.dense_head import fold_head
 from vitrail.fused.int8 import computes_int8
 from vitrail.fused.linear import DtypeBoundary, InFp32
-from vitrail.fused.optimized_model import OptimizedClassifier, compiled
+from vitrail.fused.optimized_model import OptimizedModel, compiled
 from vitrail.fused.patches import FusedPatchEmbedding
 from vitrail.fused.plan import OptimizePlan
 from vitrail.fused.stems import FusedStem
@@ -25,9 +26,12 @@ from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.int8 import int8_refusal
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
+from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.embeddings import Embedding, PrefixTokens, TokenSteps
 from vitrail.parts.merging import NoMerging
+from vitrail.parts.model import ImageModel, Model
 from vitrail.parts.positions import LearnedPosition
+from vitrail.parts.restorer import Restorer
 from vitrail.parts.stages import Stage
 
 READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, DtypeBoundary)
@@ -36,8 +40,8 @@ ON_RESIDUAL = (Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTok
 """Modules that pass the residual on or add to it: unconverted, they compute in its dtype."""
 
 
-def optimize_for_cpu(model: Classifier, plan: OptimizePlan) -> OptimizedClassifier:
-    """Return the optimized copy of a classifier on a CPU; `unconverted` counts the reasons for PyTorch."""
+def optimize_for_cpu(model: Classifier | Segmenter | Restorer, plan: OptimizePlan) -> OptimizedModel:
+    """Return the optimized copy of a model on a CPU; `unconverted` counts the reasons for PyTorch."""
     fast: Any = compiled(_copy_sharing_linear(model)).eval()
     unconverted: Counter[str] = Counter()
     libraries = plan.libraries(model)
@@ -48,6 +52,7 @@ def optimize_for_cpu(model: Classifier, plan: OptimizePlan) -> OptimizedClassifi
             _convert(fast, _possible(plan, libraries, unconverted), unconverted)
     else:
         unconverted[f"everything: {reason}"] += 1
+    fold_head(fast.head)
     _copy_shared(fast, model)
     fast.requires_grad_(False)
     fast.precision, fast.unconverted = plan.precision, dict(unconverted)
@@ -62,7 +67,7 @@ def _backbone_unsupported_reason(backbone: nn.Module) -> str | None:
     return None if isinstance(backbone, Backbone) else f"{type(backbone).__name__} is no Backbone"
 
 
-def _copy_sharing_linear(model: Classifier) -> Classifier:
+def _copy_sharing_linear(model: Model) -> Any:
     """Return a copy that shares the weights of linear layers: packing copies them."""
     linear = [module.weight for module in model.modules() if type(module) is nn.Linear]
     return deepcopy(model, {id(weight): weight for weight in linear})
@@ -88,7 +93,7 @@ def _possible(plan: OptimizePlan, libraries: list[str], unconverted: Counter[str
 
 def _convert(model: Any, plan: OptimizePlan, unconverted: Counter[str]) -> None:
     """Replace blocks and layers by fused ones."""
-    body = _Converter(plan, conversions_for(model.preprocess), unconverted)
+    body = _Converter(plan, _layer_conversions(model), unconverted)
     for part in ("embedding", "stages"):
         holder = nn.ModuleList([getattr(model.backbone, part)])
         replace_modules(holder, body.convert)
@@ -102,6 +107,11 @@ def _convert(model: Any, plan: OptimizePlan, unconverted: Counter[str]) -> None:
         unconverted["stage: convolutions of bottlenecks have no int8 operation"] += convolving
     if not computes_int8(model):
         unconverted["everything in int8: no part of this model has an int8 operation"] += 1
+
+
+def _layer_conversions(model: Any) -> Conversions:
+    """Return the conversions of layers; those of a classifier fold the normalisation of its images in."""
+    return conversions_for(model.preprocess) if isinstance(model, ImageModel) else CONVERSIONS
 
 
 class _Converter:

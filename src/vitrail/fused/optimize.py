@@ -6,15 +6,17 @@ from torch import nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.fused.cpu import optimize_for_cpu
 from vitrail.fused.cuda import optimize_for_cuda
-from vitrail.fused.optimized_model import OptimizedClassifier
+from vitrail.fused.optimized_model import OptimizedModel
 from vitrail.fused.plan import DTYPES, PRECISIONS, OptimizePlan, Precision
 from vitrail.native.build import built
 from vitrail.parts.backbone import Classifier
+from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.restorer import Restorer
 
 __all__ = ["DTYPES", "PRECISIONS", "Precision", "optimize", "unbuilt"]
 
 
-def optimize(model: Classifier, precision: Precision = "auto") -> OptimizedClassifier:
+def optimize(model: Classifier | Segmenter | Restorer, precision: Precision = "auto") -> OptimizedModel:
     """Return the optimized copy of a model for inference on this machine, on a CPU or a CUDA device.
 
     Results are equal up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs over
@@ -27,7 +29,8 @@ def optimize(model: Classifier, precision: Precision = "auto") -> OptimizedClass
     `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` need the original model.
 
     Args:
-        model: classifier on a CPU or a CUDA device; it is not changed. An optimized model is returned as it is.
+        model: classifier on a CPU or a CUDA device, or segmenter or restorer on a CPU; it is not changed. An optimized
+            model is returned as it is.
         precision: of weights and GEMMs. `auto` is bf16 if the processor computes in bf16; on a CPU the residual is
             then stored in fp16, which has as many bytes and three more bits of precision. `int8` quantizes the linear
             layers of attention and MLPs, each token in eight bits of its own range, without calibration; the rest is as
@@ -35,7 +38,8 @@ def optimize(model: Classifier, precision: Precision = "auto") -> OptimizedClass
             image with huge or infinite values may get finite logits instead of NaN. NaN gives NaN.
 
     Raises:
-        VitrailError: unknown precision, an optimized model in another precision, or a model on another device.
+        VitrailError: unknown precision, an optimized model in another precision, a model on another device, or one of
+            another kind.
 
     Example:
         >>> import torch, vitrail
@@ -49,22 +53,27 @@ def optimize(model: Classifier, precision: Precision = "auto") -> OptimizedClass
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    if isinstance(model, OptimizedClassifier):
+    if isinstance(model, OptimizedModel):
         return _again(model, precision)
+    if not isinstance(model, Classifier | Segmenter | Restorer):
+        raise VitrailError(
+            f"A {type(model).__name__} has no optimized form: classifiers, segmenters and image restorers have one.\n"
+            "Use the model as it is."
+        )
     device = next(model.parameters()).device
     plan = OptimizePlan.of(precision, device)
-    if device.type == "cuda" and precision != "int8":
+    if device.type == "cuda" and precision != "int8" and isinstance(model, Classifier):
         return optimize_for_cuda(model, plan.dtype)
     if device.type != "cpu":
         raise VitrailError(
             f"The model is on {device}; it cannot be optimized there in {precision}. CUDA devices compute bf16 and"
-            " fp32.\nOr move it: model.to('cpu')."
+            " fp32, of classifiers.\nOr move it: model.to('cpu')."
         )
     with torch.autocast("cpu", enabled=False):  # weights are folded in fp32 wherever this is called
         return optimize_for_cpu(model, plan)
 
 
-def _again(form: OptimizedClassifier, precision: str) -> OptimizedClassifier:
+def _again(form: OptimizedModel, precision: str) -> OptimizedModel:
     """Return an optimized model as it is if the precision fits: it does not hold the weights for another."""
     if precision in ("auto", form.precision):
         return form

@@ -10,10 +10,11 @@ from torch import Tensor
 from vitrail.errors import VitrailError
 from vitrail.kernels.tracing import is_tracing
 from vitrail.parts.backbone import Classifier, Features
+from vitrail.parts.model import Model
 from vitrail.shapes import Image
 
 
-class OptimizedClassifier(Classifier):
+class OptimizedModel(Model):
     """Result of `vitrail.optimize`.
 
     Attributes:
@@ -25,19 +26,25 @@ class OptimizedClassifier(Classifier):
     unconverted: dict[str, int]
 
 
-class NativeClassifier(OptimizedClassifier):
-    """Classifier with native modules, which read memory and cannot be traced.
+class OptimizedClassifier(OptimizedModel, Classifier):
+    """Optimized classifier."""
 
-    `torch.compile` runs it as it is; tracing, export and functorch transforms raise an error.
+
+class NativeModel(OptimizedModel):
+    """Model with native modules, which read memory and cannot be traced.
+
+    `torch.compile` runs it as it is; tracing, export and functorch transforms raise an error. The class after it in the
+    inheritance order computes.
     """
 
     def forward(self, images: Image) -> Tensor:
-        """Return fp32 logits `(B, K)`."""
+        """Return fp32 outputs."""
         return run_alone(super().forward, images)
 
     def features(self, images: Image) -> Features:
         """Return tokens, grid and pyramid, in the residual dtype."""
-        return run_alone(super().features, images)
+        inherited: Any = super()
+        return run_alone(inherited.features, images)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Refuse other weights: most weights are packed and in no state dict, so they would silently stay."""
@@ -55,23 +62,30 @@ class NativeClassifier(OptimizedClassifier):
         return _blank, kind.__bases__[1:], *how[2:]
 
 
-def compiled(model: Classifier) -> NativeClassifier:
-    """Make a copied model, of any class, a native classifier.
+class NativeClassifier(NativeModel, OptimizedClassifier):
+    """Classifier with native modules."""
+
+
+def compiled(model: Model) -> NativeModel:
+    """Make a copied model, of any class, a native model.
 
     Only its class changes, so its own `forward`, hooks and attributes stay.
     """
     fast = model
     fast.__class__ = _compiled_kind(type(model))
-    assert isinstance(fast, NativeClassifier)
+    assert isinstance(fast, NativeModel)
     return fast
 
 
 @cache
-def _compiled_kind(kind: type[Classifier]) -> type[NativeClassifier]:
-    return NativeClassifier if kind is Classifier else type(f"Compiled{kind.__name__}", (NativeClassifier, kind), {})
+def _compiled_kind(kind: type[Model]) -> type[NativeModel]:
+    if kind is Classifier:
+        return NativeClassifier
+    base = NativeClassifier if issubclass(kind, Classifier) else NativeModel
+    return type(f"Compiled{kind.__name__}", (base, kind), {})
 
 
-def _blank(kind: type[Classifier]) -> NativeClassifier:
+def _blank(kind: type[Model]) -> NativeModel:
     """Return an empty instance, to be filled by pickle."""
     own = _compiled_kind(kind)
     return own.__new__(own)

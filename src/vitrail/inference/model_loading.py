@@ -54,7 +54,7 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
 def _filled(name: str, weights: str) -> Any:
     """Return the model of a checkpoint, with its number of classes and its sizes; raises without a classifier."""
     model = from_checkpoint(weights, name).model
-    if model.config.num_classes == 0:
+    if getattr(model.config, "num_classes", None) == 0:
         raise VitrailError(
             f"{weights} has no head, so it has no answers. Train one: vitrail train DATA --model {name} --weights ..."
         )

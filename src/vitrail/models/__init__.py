@@ -134,14 +134,19 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
         weights = "pretrained"
     if isinstance(weights, str) and weights == "pretrained" and name in HOSTED and HOSTED[name].classes is not None:
         overrides = {"num_classes": HOSTED[name].classes, **overrides}
-    config = make_config(name, **overrides)
+    if weights is not None:  # the room above: opened only when asked for
+        weights = import_module("vitrail.weights.load").read_source(weights, name)
+        stated = import_module("vitrail.weights.source_fields").source_fields(weights, make_config(name, **overrides))
+        config = make_config(name, **{**stated, **overrides})
+    else:
+        config = make_config(name, **overrides)
     model = _built(name, find(name).build, config, overrides)
     model.variant, model.config = name, config
     model.task = model.task or task_of(name)
     for inputs in inputs_in(config).values():
         model.inputs = inputs
     if weights is not None:
-        load_weights = import_module("vitrail.weights.load").load_weights  # the room above: opened only when asked for
+        load_weights = import_module("vitrail.weights.load").load_weights
         load_weights(model, weights, new_head="num_classes" in overrides)
     return model
 

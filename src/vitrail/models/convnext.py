@@ -50,6 +50,7 @@ class ConvNeXtConfig:
     mlp_ratio: float = 4.0
     num_classes: int = 1000
     in_channels: int = 3
+    last_norm_eps: float = 1e-6
     preprocess: Preprocess = CROP_875
 
 
@@ -63,7 +64,7 @@ def build(config: ConvNeXtConfig) -> Classifier:
         entry = PreNormConvMerging(layer_norm(before), before, dim, kernel_size=2) if i else NoMerging()
         stages.append(Stage([build_block(c, dim, next(rates)) for _ in range(depth)], entry))
     embedding = Embedding(PatchEmbedding(c.in_channels, c.dims[0], patch_size=4, norm=layer_norm(c.dims[0])))
-    head = LinearHead(NormedMean(c.dims[-1]), c.dims[-1], c.num_classes)
+    head = LinearHead(NormedMean(c.dims[-1], c.last_norm_eps), c.dims[-1], c.num_classes)
     model = Classifier(Backbone(embedding, stages, nn.Identity()), head)
     initialise(model)
     return model

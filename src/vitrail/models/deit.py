@@ -35,17 +35,22 @@ AT_224, AT_384 = Preprocess(), Preprocess(384, crop=1.0)
 
 @dataclass(frozen=True)
 class DeiTConfig:
-    """The numbers of a DeiT; `distilled` adds the distillation token and its head."""
+    """The numbers of a DeiT; `distilled` adds the distillation token and its head.
+
+    Without `distilled_head` the token has no head, as in Hugging Face's `DeiTForImageClassification`.
+    """
 
     dim: int
     depth: int
     num_heads: int
     distilled: bool = False
+    distilled_head: bool = True
     patch_size: int = 16
     mlp_ratio: float = 4.0
     drop_path: float = 0.1
     num_classes: int = 1000
     in_channels: int = 3
+    norm_eps: float = 1e-6
     preprocess: Preprocess = AT_224
 
 
@@ -60,16 +65,17 @@ def build(config: DeiTConfig) -> Classifier:
     )
     blocks = [
         Block(
-            norm1=nn.LayerNorm(c.dim, eps=1e-6),
+            norm1=nn.LayerNorm(c.dim, eps=c.norm_eps),
             token_mixer=SelfAttention(c.dim, c.num_heads),
-            norm2=nn.LayerNorm(c.dim, eps=1e-6),
+            norm2=nn.LayerNorm(c.dim, eps=c.norm_eps),
             channel_mixer=MLP(c.dim, int(c.dim * c.mlp_ratio)),
             drop_path=rate,
         )
         for rate in drop_path_rates(c.drop_path, c.depth)
     ]
-    backbone = Backbone(embedding, [Stage(blocks)], nn.LayerNorm(c.dim, eps=1e-6))
-    head = DistilledHead(c.dim, c.num_classes) if c.distilled else LinearHead(FirstToken(), c.dim, c.num_classes)
+    backbone = Backbone(embedding, [Stage(blocks)], nn.LayerNorm(c.dim, eps=c.norm_eps))
+    two_heads = c.distilled and c.distilled_head
+    head = DistilledHead(c.dim, c.num_classes) if two_heads else LinearHead(FirstToken(), c.dim, c.num_classes)
     model = Classifier(backbone, head)
     initialise(model)
     return model

@@ -48,6 +48,7 @@ class DiNATConfig:
     dilations: tuple[int, ...] = (8, 4, 2, 1)
     num_classes: int = 1000
     in_channels: int = 3
+    norm_eps: float = 1e-5
     preprocess: Preprocess = AT_224
 
 
@@ -62,7 +63,7 @@ def build(config: DiNATConfig) -> Classifier:
             build_block(c, dim, num_heads, dilation=dilation if j % 2 else 1, rate=next(rates)) for j in range(depth)
         ]
         stages.append(Stage(blocks, entry=NormedConvMerging(dims[i - 1], dim) if i else NoMerging()))
-    backbone = Backbone(Embedding(ConvTokenizer(c.in_channels, c.dim)), stages, nn.LayerNorm(dims[-1]))
+    backbone = Backbone(Embedding(ConvTokenizer(c.in_channels, c.dim)), stages, nn.LayerNorm(dims[-1], eps=c.norm_eps))
     model = Classifier(backbone, LinearHead(MeanToken(), dims[-1], c.num_classes))
     initialise(model)
     return model
@@ -71,9 +72,9 @@ def build(config: DiNATConfig) -> Classifier:
 def build_block(c: DiNATConfig, dim: int, num_heads: int, dilation: int, rate: float) -> Block:
     """Assemble one block of one stage."""
     return Block(
-        norm1=nn.LayerNorm(dim),
+        norm1=nn.LayerNorm(dim, eps=c.norm_eps),
         token_mixer=NeighborhoodAttention(dim, num_heads, c.kernel_size, dilation),
-        norm2=nn.LayerNorm(dim),
+        norm2=nn.LayerNorm(dim, eps=c.norm_eps),
         channel_mixer=MLP(dim, int(dim * c.mlp_ratio)),
         drop_path=rate,
         scale1=None if c.layer_scale is None else LayerScale(dim, c.layer_scale),

@@ -44,6 +44,7 @@ class NATConfig:
     kernel_size: int = 7
     num_classes: int = 1000
     in_channels: int = 3
+    norm_eps: float = 1e-5
     preprocess: Preprocess = AT_224
 
 
@@ -56,7 +57,7 @@ def build(config: NATConfig) -> Classifier:
     for i, (dim, depth, num_heads) in enumerate(zip(dims, c.depths, c.num_heads, strict=True)):
         blocks = [build_block(c, dim, num_heads, rate=next(rates)) for _ in range(depth)]
         stages.append(Stage(blocks, entry=NormedConvMerging(dims[i - 1], dim) if i else NoMerging()))
-    backbone = Backbone(Embedding(ConvTokenizer(c.in_channels, c.dim)), stages, nn.LayerNorm(dims[-1]))
+    backbone = Backbone(Embedding(ConvTokenizer(c.in_channels, c.dim)), stages, nn.LayerNorm(dims[-1], eps=c.norm_eps))
     model = Classifier(backbone, LinearHead(MeanToken(), dims[-1], c.num_classes))
     initialise(model)
     return model
@@ -65,9 +66,9 @@ def build(config: NATConfig) -> Classifier:
 def build_block(c: NATConfig, dim: int, num_heads: int, rate: float) -> Block:
     """Assemble one block of one stage."""
     return Block(
-        norm1=nn.LayerNorm(dim),
+        norm1=nn.LayerNorm(dim, eps=c.norm_eps),
         token_mixer=NeighborhoodAttention(dim, num_heads, c.kernel_size),
-        norm2=nn.LayerNorm(dim),
+        norm2=nn.LayerNorm(dim, eps=c.norm_eps),
         channel_mixer=MLP(dim, int(dim * c.mlp_ratio)),
         drop_path=rate,
         scale1=None if c.layer_scale is None else LayerScale(dim, c.layer_scale),

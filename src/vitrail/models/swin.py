@@ -58,6 +58,7 @@ class SwinConfig:
     edge: str = "official"
     num_classes: int = 1000
     in_channels: int = 3
+    norm_eps: float = 1e-5
     preprocess: Preprocess = AT_224
 
 
@@ -79,7 +80,7 @@ def build(config: SwinConfig) -> Classifier:
         ]
         stages.append(Stage(blocks, entry=PatchMerging(dims[i - 1], dim) if i else NoMerging()))
     embedding = Embedding(PatchEmbedding(c.in_channels, c.dim, c.patch_size, norm=nn.LayerNorm(c.dim)))
-    backbone = Backbone(embedding, stages, nn.LayerNorm(dims[-1]))
+    backbone = Backbone(embedding, stages, nn.LayerNorm(dims[-1], eps=c.norm_eps))
     model = Classifier(backbone, LinearHead(MeanToken(), dims[-1], c.num_classes))
     initialise(model)
     return model
@@ -88,9 +89,9 @@ def build(config: SwinConfig) -> Classifier:
 def build_block(c: SwinConfig, dim: int, num_heads: int, shift: int, rate: float) -> Block:
     """Assemble one block of one stage."""
     return Block(
-        norm1=nn.LayerNorm(dim),
+        norm1=nn.LayerNorm(dim, eps=c.norm_eps),
         token_mixer=WindowAttention(dim, num_heads, c.window_size, shift, cut=EDGES[c.edge]),
-        norm2=nn.LayerNorm(dim),
+        norm2=nn.LayerNorm(dim, eps=c.norm_eps),
         channel_mixer=MLP(dim, int(dim * c.mlp_ratio)),
         drop_path=rate,
     )

@@ -56,6 +56,7 @@ class SwinV2Config:
     edge: str = "official"
     num_classes: int = 1000
     in_channels: int = 3
+    norm_eps: float = 1e-5
     preprocess: Preprocess = AT_256
 
 
@@ -80,7 +81,7 @@ def build(config: SwinV2Config) -> Classifier:
         blocks = [build_block(c, i, dim, shifted=j % 2 == 1, rate=next(rates)) for j in range(depth)]
         stages.append(Stage(blocks, entry=PostNormPatchMerging(dims[i - 1], dim) if i else NoMerging()))
     embedding = Embedding(PatchEmbedding(c.in_channels, c.dim, c.patch_size, norm=nn.LayerNorm(c.dim)))
-    backbone = Backbone(embedding, stages, nn.LayerNorm(dims[-1]))
+    backbone = Backbone(embedding, stages, nn.LayerNorm(dims[-1], eps=c.norm_eps))
     model = Classifier(backbone, LinearHead(MeanToken(), dims[-1], c.num_classes))
     initialise(model)
     return model
@@ -90,7 +91,7 @@ def build_block(c: SwinV2Config, stage: int, dim: int, shifted: bool, rate: floa
     """Assemble one block of one stage."""
     window = min(c.window_size, -(-c.preprocess.size // (c.patch_size * 2**stage)))
     return ResPostNormBlock(
-        norm1=nn.LayerNorm(dim),
+        norm1=nn.LayerNorm(dim, eps=c.norm_eps),
         token_mixer=CosineWindowAttention(
             dim,
             c.num_heads[stage],
@@ -99,7 +100,7 @@ def build_block(c: SwinV2Config, stage: int, dim: int, shifted: bool, rate: floa
             pretrained_window=c.pretrained_windows[stage] if c.pretrained_windows else 0,
             cut=EDGES[c.edge],
         ),
-        norm2=nn.LayerNorm(dim),
+        norm2=nn.LayerNorm(dim, eps=c.norm_eps),
         channel_mixer=MLP(dim, int(dim * c.mlp_ratio)),
         drop_path=rate,
     )

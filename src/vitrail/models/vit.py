@@ -10,8 +10,8 @@
 | L | 24 | 1024 | 4096 | 16 |
 | H | 32 | 1280 | 5120 | 16 |
 
-Details that are easy to get wrong: LayerNorm's epsilon is 1e-6, the position table includes the class token, the
-released weights have no pre-logits layer, inputs are scaled to -1..1.
+Details that are easy to get wrong: LayerNorm's epsilon is 1e-6 (Hugging Face: 1e-12), the position table includes the
+class token, the released weights have no pre-logits layer, inputs are scaled to -1..1.
 """
 
 from dataclasses import dataclass, replace
@@ -46,6 +46,7 @@ class ViTConfig:
     drop_path: float = 0.0
     num_classes: int = 1000
     in_channels: int = 3
+    norm_eps: float = 1e-6
     preprocess: Preprocess = AT_224
 
 
@@ -59,15 +60,15 @@ def build(config: ViTConfig) -> Classifier:
     )
     blocks = [
         Block(
-            norm1=nn.LayerNorm(c.dim, eps=1e-6),
+            norm1=nn.LayerNorm(c.dim, eps=c.norm_eps),
             token_mixer=SelfAttention(c.dim, c.num_heads),
-            norm2=nn.LayerNorm(c.dim, eps=1e-6),
+            norm2=nn.LayerNorm(c.dim, eps=c.norm_eps),
             channel_mixer=MLP(c.dim, int(c.dim * c.mlp_ratio)),
             drop_path=rate,
         )
         for rate in drop_path_rates(c.drop_path, c.depth)
     ]
-    backbone = Backbone(embedding, [Stage(blocks)], nn.LayerNorm(c.dim, eps=1e-6))
+    backbone = Backbone(embedding, [Stage(blocks)], nn.LayerNorm(c.dim, eps=c.norm_eps))
     model = Classifier(backbone, LinearHead(FirstToken(), c.dim, c.num_classes))
     initialise_as_vit(model)
     return model

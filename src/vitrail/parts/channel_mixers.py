@@ -51,3 +51,23 @@ class GatedMLP(nn.Module):
         """Transform each token."""
         gate, value = self.fc1(x).chunk(2, dim=-1)
         return self.fc2(self.act(gate) * value)
+
+
+class NormedGatedMLP(GatedMLP):
+    """SwiGLU with a norm before the last layer (sub-LN): `W_2 norm(act(a) * b)`, `(a, b) = W_1 x`.
+
+    "EVA-02", section 2.1, after "Foundation Transformers" (Magneto).
+
+    Args:
+        dim: channels C.
+        hidden: channels of each of the two halves.
+    """
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__(dim, hidden)
+        self.norm = nn.LayerNorm(hidden, eps=1e-6)
+
+    def forward(self, x: Tokens, grid: Layout) -> Tokens:
+        """Transform each token."""
+        gate, value = self.fc1(x).chunk(2, dim=-1)
+        return self.fc2(self.norm(self.act(gate) * value))

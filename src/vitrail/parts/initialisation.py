@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from vitrail.parts.channel_mixers import MLP
+from vitrail.parts.token_mixers.retention import Retention
 
 # A normal distribution that is cut off at two deviations has this share of its deviation left.
 CUT = 0.8796256610342398
@@ -71,3 +72,18 @@ def initialise_as_bert(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+
+
+def initialise_as_retnet(model: nn.Module) -> None:
+    """Draw as `initialise`, the inputs of retentions smaller by 2^-2.5 and their outputs by 2^-1.
+
+    The code of "Retentive Network" (torchscale); word tables are drawn from N(0, 1 / C).
+    """
+    initialise(model)
+    for module in model.modules():
+        if isinstance(module, Retention):
+            for layer in (module.q, module.k, module.v, module.gate):
+                nn.init.xavier_uniform_(layer.weight, gain=2**-2.5)
+            nn.init.xavier_uniform_(module.proj.weight, gain=2**-1)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)

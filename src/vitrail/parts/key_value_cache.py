@@ -1,4 +1,4 @@
-"""Key-value cache of incremental decoding: static buffers, one pair for each attention module."""
+"""Cache of incremental decoding: keys and values in static buffers, or the state of a recurrent module."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +14,9 @@ class KeyValueCache:
     Args:
         capacity: tokens that each buffer has room for.
 
+    Attributes:
+        states: state `(B, ...)` of each recurrent module, such as a retention, whose size does not grow.
+
     Example:
         >>> import torch
         >>> cache, kv = KeyValueCache(4), torch.ones(1, 2, 3, 8)
@@ -27,6 +30,7 @@ class KeyValueCache:
         self.capacity = capacity
         self._tokens: dict[Any, tuple[Tensor, Tensor]] = {}
         self._memory: dict[Any, tuple[Tensor, Tensor]] = {}
+        self.states: dict[Any, Tensor] = {}
 
     def append(self, owner: Any, k: Tensor, v: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Store keys and values `(B, h, N, d)` at `start` and return those of all tokens so far, as views.
@@ -61,3 +65,5 @@ class KeyValueCache:
         for store in (self._tokens, self._memory):
             for owner, (k, v) in store.items():
                 store[owner] = k.index_select(0, rows), v.index_select(0, rows)
+        for owner, state in self.states.items():
+            self.states[owner] = state.index_select(0, rows)

@@ -23,7 +23,10 @@ class Modules(NamedTuple):
 
 TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
+    "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),
     "detect": Modules("vitrail.tasks.detect.options", "vitrail.tasks.detect.task"),
+    "restore": Modules("vitrail.tasks.restore.options", "vitrail.tasks.restore.task"),
 }
 """Modules of each task by its name. They are imported when the task is used."""
 

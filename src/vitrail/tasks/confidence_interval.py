@@ -1,5 +1,6 @@
-"""Confidence intervals: Wilson's score interval of a proportion, and of F1 derived from it."""
+"""Confidence intervals: of a proportion (Wilson), of F1 derived from it, of the difference of two paired ones."""
 
+from collections.abc import Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -61,3 +62,26 @@ def f1_interval(hits: int, wrong: int) -> Rate:
     if share.value is None:
         return share
     return Rate(*(2 * value / (1 + value) for value in (share.value, share.low, share.high)))
+
+
+def paired_difference(one: Sequence[bool], other: Sequence[bool], z: float = Z95) -> Rate:
+    r"""Return the difference of two proportions over the same samples, with its interval.
+
+    Formula: d = (b - c) / n, s² = (b + c - (b - c)² / n) / n², interval d ± (z s + 1/2n), with b samples that only
+    `one` gets right and c that only `other` does: samples that both get right do not tell them apart.
+
+    Wald's interval for McNemar's table with the correction for continuity; Fagerland, Lydersen and Laake 2014.
+
+    Example:
+        >>> rate = paired_difference([True] * 8 + [False] * 2, [True] * 5 + [False] * 5)
+        >>> rate.value, round(rate.low, 2), round(rate.high, 2)
+        (0.3, -0.03, 0.63)
+    """
+    pairs = list(zip(one, other, strict=True))
+    n, gain = len(pairs), sum(bool(a) > bool(b) for a, b in pairs)
+    loss = sum(bool(a) < bool(b) for a, b in pairs)
+    if n == 0:
+        return Rate(None, -1.0, 1.0)
+    reach = z * sqrt(gain + loss - (gain - loss) ** 2 / n) / n + 1 / (2 * n)
+    share = (gain - loss) / n
+    return Rate(share, share - reach, share + reach)

@@ -230,6 +230,14 @@ class DataCheck(Protocol):
         """Warnings about the data."""
         ...
 
+    def lines(self) -> Sequence[str]:
+        """Return counts and other findings as lines of text."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        ...
+
 
 class Task(Protocol):
     """A task of the library."""

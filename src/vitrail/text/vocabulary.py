@@ -89,6 +89,10 @@ class Vocabulary(ModelInputs):
     def __reduce__(self) -> Any:
         return Vocabulary, (self.to_json(),)
 
+    def has(self, token: str) -> bool:
+        """Return whether it has a token."""
+        return self._tokenizer.token_to_id(token) is not None
+
     def id_of(self, token: str) -> int:
         """Return the id of a token.
 

@@ -6,8 +6,8 @@ format has checksums: zip files (PyTorch since 1.6, npz) and model folders, by t
 safetensors have none.
 """
 
-import argparse
 import json
+import re
 import struct
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
 from vitrail.weights.pickle_scan import check_imports
+from vitrail.weights.safe_types import safe_types
 from vitrail.weights.unwrap import unwrap
 from vitrail.weights.zip_check import check_archive, check_records, read_npz
 
@@ -163,13 +164,17 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     """Read a PyTorch pickle as data only; for a file that needs code, raise an error with the names that it imports."""
     check_imports(path)
     try:
-        # Training scripts store their arguments with the weights; a Namespace holds plain values and runs no code.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        # Training scripts store arguments and metrics with the weights.
+        with torch.serialization.safe_globals(safe_types()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old protocols: the file is read or refused, there is nothing to do
             value = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        first = str(error).strip().splitlines()[0]
-        raise DataError(f"{path} cannot be read as data only: {first[:300]}") from error
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"to load it Python would call {named[1]}" if named else "its pickle needs operations beyond plain data"
+        raise DataError(
+            f"{path} cannot be read as data only: {what}.\nLoad it with its own library, if you trust the file, and "
+            "save model.state_dict() with safetensors.torch.save_file; give that file."
+        ) from error
     except _DAMAGE as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} is damaged or cut off: {first[:300]}.\nCopy or download it again.") from error

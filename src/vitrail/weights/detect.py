@@ -1,5 +1,6 @@
 """Format detection: library, architecture and variants of a checkpoint."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError
-from vitrail.models import catalogue, create_model, family_of
+from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.models.published import PUBLISHED
+from vitrail.weights.foreign import foreign_name
 from vitrail.weights.formats import FORMATS, before_pooling
 from vitrail.weights.keymap import ConvertedState, Format
 
@@ -32,12 +34,68 @@ def detect(theirs: Mapping[str, Tensor], origin: str = "the checkpoint") -> Dete
     """Find the format that matches most keys of a checkpoint.
 
     Raises:
-        DataError: no format matches; the message shows some keys.
+        DataError: it is of an architecture outside the catalogue, or no format matches; the message shows some keys.
     """
+    foreign = foreign_name({key: tuple(value.shape) for key, value in theirs.items()})
+    if foreign is not None:
+        raise DataError(
+            f"{origin} is a checkpoint of {foreign}, an architecture that is not in the catalogue.\n"
+            "See what is: vitrail models. An architecture of your own: docs/token_mixer.md."
+        )
     candidates = [Detected(one, one.read(theirs)) for one in FORMATS if one.marked(theirs)]
     if not candidates:
         raise DataError(_unrecognised(theirs, origin))
     return min(candidates, key=lambda one: len(one.mapped.unexpected) + len(one.mapped.incomplete))
+
+
+_BESIDE = ("criterion", "loss", "metric", "accuracy", "train_acc", "val_acc", "test_acc", "n_averaged", "ema_decay")
+_AVERAGED = ("ema", "teacher", "averaged", "swa")
+
+
+def narrow(theirs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Leave out what training scripts store beside a model: losses, metrics, a second network under another prefix.
+
+    A prefix is taken if the keys behind it are a whole model of a known format; averaged weights come first.
+
+    Args:
+        theirs: tensors of a checkpoint.
+
+    Returns:
+        The tensors of the model, and notes on what was left out; all tensors if none is found.
+    """
+    if any(_is_whole(one, theirs) for one in FORMATS if one.marked(theirs)):
+        return dict(theirs), []
+    inside = {key: value for key, value in theirs.items() if not key.lower().startswith(_BESIDE)}
+    if len(inside) < len(theirs) and any(_is_whole(one, inside) for one in FORMATS if one.marked(inside)):
+        return inside, [f"left out {_few([key for key in theirs if key not in inside])}"]
+    for prefix in _prefixes(theirs):
+        inside = {key.removeprefix(prefix): value for key, value in theirs.items() if key.startswith(prefix)}
+        if any(_is_whole(one, inside) for one in FORMATS if one.marked(inside)):
+            rest = [key for key in theirs if not key.startswith(prefix)]
+            return inside, [f"took {prefix!r} off {len(inside)} keys", f"left out {_few(rest)}"]
+    return dict(theirs), []
+
+
+def _prefixes(theirs: Mapping[str, Tensor]) -> list[str]:
+    """Return the prefixes of one to three names that a fifth of the keys share, averaged weights first."""
+    counts: Counter[str] = Counter()
+    for key in theirs:
+        parts = key.split(".")[:-1]
+        counts.update(".".join(parts[: n + 1]) + "." for n in range(min(3, len(parts))))
+    shared = [prefix for prefix, count in counts.items() if count * 5 >= len(theirs) and count < len(theirs)]
+    return sorted(shared, key=lambda prefix: (not any(word in prefix for word in _AVERAGED), -counts[prefix]))
+
+
+def _is_whole(form: Format, tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether a format maps every key; computed without data."""
+    if not form.families:  # our own names, which one rule maps
+        return {key.partition(".")[0] for key in tensors} <= {"backbone", "head"}
+    mapped = form.read({key: value.to("meta") for key, value in tensors.items()})
+    return not mapped.unexpected and not mapped.incomplete
+
+
+def _few(keys: list[str]) -> str:
+    return f"{', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list[str]:
@@ -53,8 +111,12 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
     shapes = {before_pooling(key): tuple(value.shape) for key, value in ours.items()}
     ranked = []
     words = any(key.endswith("embedding.words.weight") for key in shapes)
+    heads = {key.split(".")[1] for key in shapes if key.startswith("head.")}
+    classifier = not heads or "linear" in heads
     for name in catalogue():
         if (families and family_of(name) not in families) or _is_text(name) != words:
+            continue
+        if classifier and _is_dense(name):
             continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
@@ -64,6 +126,11 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
 
 def _is_text(name: str) -> bool:
     return name in PUBLISHED and PUBLISHED[name].tokens is not None
+
+
+def _is_dense(name: str) -> bool:
+    """Return whether a variant is a decoder on a backbone that it names."""
+    return isinstance(getattr(make_config(name), "backbone", None), str)
 
 
 @cache

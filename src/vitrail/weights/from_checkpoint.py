@@ -13,7 +13,8 @@ from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.folder import TENSORS, is_model_folder, load_model
 from vitrail.weights.infer_config import differing_fields
 from vitrail.weights.load import Source, load_weights, read_source
-from vitrail.weights.metadata import Metadata, contradictions, read_metadata
+from vitrail.weights.metadata import Metadata, contradictions, read_metadata, unknown
+from vitrail.weights.peer_fields import unsupported_arguments
 
 
 @dataclass
@@ -55,6 +56,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
         ((1, 1), (2, 4), 4)
     """
     checkpoint = read_source(source, variant)
+    _refuse_arguments(checkpoint)
     found = detect(checkpoint.tensors, checkpoint.origin)
     file, form = checkpoint.file, found.format
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
@@ -70,10 +72,32 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     _fill(model, checkpoint, found)
     classes = getattr(model.config, "num_classes", None)
     model.labels = said.labels if said.labels and len(said.labels) == classes else None
-    if hasattr(model.config, "preprocess"):
-        model.preprocess = said.preprocess or model.preprocess
+    notes += [
+        f"config.json has fields that are not known here: {', '.join(new)}"
+        for new in _unknown(checkpoint, found, model)
+    ]
+    if said.preprocess is not None and said.preprocess.size == model.config.preprocess.size:
+        model.preprocess = said.preprocess
     also = [n for n in names if n != name and differing_fields(ours, make_config(n)) == _own(ours, name)]
     return LoadedModel(model, form.name, also, [*checkpoint.notes, *said.notes, *notes])
+
+
+def _refuse_arguments(checkpoint: RawCheckpoint) -> None:
+    """Refuse arguments of timm's model that no architecture of ours computes."""
+    config, stated = checkpoint.config, checkpoint.stated
+    if "architecture" not in config or "model_type" in config or stated not in catalogue():
+        return
+    wrong = unsupported_arguments(config, family_of(str(stated)))
+    if wrong:
+        raise VitrailError(
+            f"{checkpoint.origin}: its config.json says {', '.join(wrong[:3])}; {stated} does not do that here.\n"
+            "Its answers would not be those of the weights."
+        )
+
+
+def _unknown(checkpoint: RawCheckpoint, found: Detected, model: Any) -> list[list[str]]:
+    fields = unknown(checkpoint.config, found.format, model.config)
+    return [fields[:5]] if fields else []
 
 
 def _own(ours: Mapping[str, Tensor], name: str) -> dict[str, Any]:

@@ -162,6 +162,12 @@ def _distilled(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
     return shapes.get("backbone.embedding.steps.0.tokens", (1, 1))[1] == 2
 
 
+def _distilled_head(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
+    """Return whether a distillation token has a head; True without such a token or without any head."""
+    one_head = "head.linear.weight" in shapes and "head.distillation.weight" not in shapes
+    return not (one_head and _distilled(shapes, stated))
+
+
 def _mlp_ratios(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[float, ...] | None:
     """Return the hidden width of the MLPs of each stage as a multiple of its width, if it is not the config's."""
     widths = [_width(shapes, stage) or 1 for stage in range(len(_blocks(shapes)))]
@@ -240,6 +246,7 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "linear": _linear,
     "layer_scale": _layer_scale,
     "distilled": _distilled,
+    "distilled_head": _distilled_head,
     "registers": _registers,
     "image_size": _image_size,
 }

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.weights.adapt import Adapted, adapt
+from vitrail.weights.backbone_weights import classifier_of, fills_backbone_only, move_backbone
 from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
-from vitrail.weights.detect import Detected, detect, looks_like
+from vitrail.weights.detect import Detected, detect, looks_like, narrow
 from vitrail.weights.manifest import MANIFEST, verify
 from vitrail.weights.pretrained import PRETRAINED, pinned_weights
+from vitrail.weights.source_fields import source_fields
 
 Source = str | Path | Mapping[str, Tensor] | RawCheckpoint
 
@@ -34,6 +36,7 @@ class LoadReport:
         missing: keys of the model that are not in the checkpoint (only with `strict=False`).
         unexpected: keys of the checkpoint that are not in the model (only with `strict=False`).
         notes: steps taken to find the tensors.
+        differs: fields of the model that the source computes with another value, so that the logits differ.
     """
 
     source: str
@@ -44,6 +47,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    differs: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.format} weights, {self.loaded} tensors loaded"]
@@ -51,6 +55,9 @@ class LoadReport:
         lines += [f"  adapted: {key} {how}" for key, how in _grouped(self.adapted)]
         lines += [f"  initialised with zeros: {key}, {why}" for key, why in _grouped(self.kept)]
         lines += [f"  {what}: {_some(keys)}" for what in ("missing", "unexpected") if (keys := getattr(self, what))]
+        if self.differs:
+            fields = ", ".join(f"{name}={value!r}" for name, value in self.differs.items())
+            lines.append(f"  the logits differ from the source's, which has {fields}: create the model with that")
         return "\n".join(lines)
 
 
@@ -82,6 +89,8 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
     found = detect(checkpoint.tensors, checkpoint.origin)
     if found.format.reads_config:
         found = found._replace(mapped=found.format.read(checkpoint.tensors, getattr(model, "config", None)))
+    if fills_backbone_only(model, found.mapped.tensors):
+        return _load_backbone(model, checkpoint)
     adapted = adapt(found.mapped.tensors, model)
     own = model.state_dict()
     _leave_headless(adapted, own)
@@ -101,9 +110,29 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
         misfits.missing,
         misfits.unexpected,
         checkpoint.notes,
+        _differing(checkpoint, model),
     )
-    log.log(logging.WARNING if report.kept or report.missing else logging.INFO, "%s", report)
+    urgent = report.kept or report.missing or report.differs
+    log.log(logging.WARNING if urgent else logging.INFO, "%s", report)
     return report
+
+
+def _load_backbone(model: nn.Module, checkpoint: RawCheckpoint) -> LoadReport:
+    """Load a classifier's checkpoint into the backbone of a dense model; the decoder keeps its random weights."""
+    classifier = classifier_of(model)
+    report = load_weights(classifier, checkpoint)
+    taken, fresh = move_backbone(classifier, model)
+    report.loaded = taken
+    report.notes = [*report.notes, f"backbone only: the decoder keeps its random weights ({fresh} tensors)"]
+    log.warning("%s", report)
+    return report
+
+
+def _differing(checkpoint: RawCheckpoint, model: nn.Module) -> dict[str, Any]:
+    """Return the fields that the source states and the model has with another value; not the preprocessing."""
+    config = getattr(model, "config", None)
+    stated = {} if config is None else source_fields(checkpoint, config)
+    return {name: value for name, value in stated.items() if name != "preprocess" and value != getattr(config, name)}
 
 
 @dataclass
@@ -134,6 +163,12 @@ def read_source(source: Source, variant: str | None = None) -> RawCheckpoint:
     """
     if isinstance(source, RawCheckpoint):
         return source
+    checkpoint = _read(source, variant)
+    tensors, notes = narrow(checkpoint.tensors)
+    return replace(checkpoint, tensors=tensors, notes=[*checkpoint.notes, *notes])
+
+
+def _read(source: str | Path | Mapping[str, Tensor], variant: str | None) -> RawCheckpoint:
     if source == PRETRAINED:
         if variant is None:
             raise VitrailError(f"{PRETRAINED} names the public weights of a variant: give it, such as --model NAME.")

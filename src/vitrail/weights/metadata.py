@@ -13,9 +13,7 @@ from vitrail.errors import DataError
 from vitrail.preprocess import Preprocess, from_processor
 from vitrail.weights.checkpoint_io import HEADER, RawCheckpoint
 from vitrail.weights.keymap import Format, renamed
-
-# Fields of a library's config.json that do not change the logits.
-_IDLE = {"architectures", "drop_path_rate", "image_size", "layer_norm_eps", "layer_scale_init_value"}
+from vitrail.weights.peer_fields import unknown_fields, unsupported_fields
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,43 @@ def read_metadata(checkpoint: RawCheckpoint, form: Format) -> Metadata:
     states = form.states if "model_type" in said else None
     whole = isinstance(fields, dict) and checkpoint.stated is not None
     if not whole and states is None:
-        args = said.get("model_args")  # timm's overrides of the variant
-        return Metadata(renamed(args, num_heads="num_heads", image_size="img_size") if isinstance(args, dict) else {})
+        return _timm_metadata(said)
     protocol, notes = (preprocess, ()) if isinstance(preprocess, dict) else _protocol(checkpoint.folder)
     protocol = Preprocess.from_dict(protocol) if isinstance(protocol, dict) else protocol
     if isinstance(fields, dict) and whole:
         return Metadata(fields, protocol, tuple(labels) if isinstance(labels, list) else None, True, notes)
     assert states is not None
     return Metadata(states(said), protocol, _names(said.get("id2label")), notes=notes)
+
+
+def _timm_metadata(said: Mapping[str, Any]) -> Metadata:
+    """Read timm's `config.json`: overrides of the variant, evaluation protocol, names of the classes."""
+    args = said.get("model_args")
+    fields = renamed(args, num_heads="num_heads", image_size="img_size") if isinstance(args, dict) else {}
+    cfg = said.get("pretrained_cfg")
+    protocol = _timm_protocol(cfg) if isinstance(cfg, dict) else None
+    labels = said.get("label_names")
+    return Metadata(fields, protocol, tuple(map(str, labels)) if isinstance(labels, list) else None)
+
+
+def _timm_protocol(cfg: Mapping[str, Any]) -> Preprocess | None:
+    """Read the evaluation protocol of timm's `pretrained_cfg`."""
+    if any(key not in cfg for key in ("input_size", "mean", "std")):
+        return None
+    size, mode = cfg["input_size"], cfg.get("crop_mode") or "center"
+    if mode not in ("center", "squash") or size[1] != size[2]:
+        raise DataError(
+            f"timm's config.json has crop_mode={mode} and input_size={size}, which are not supported.\n"
+            "Square images with crop_mode center or squash are; edit the file if that is what you want."
+        )
+    return Preprocess(
+        size=int(size[1]),
+        crop=float(cfg.get("crop_pct") or 0.875),
+        interpolation=str(cfg.get("interpolation") or "bicubic"),
+        mean=tuple(float(value) for value in cfg["mean"]),
+        std=tuple(float(value) for value in cfg["std"]),
+        crop_mode=mode,
+    )
 
 
 def header_of(model: Any) -> dict[str, str]:
@@ -65,11 +92,23 @@ def header_of(model: Any) -> dict[str, str]:
 
 
 def contradictions(config: Mapping[str, Any], form: Format, ours: Any) -> list[str]:
-    """Return the fields of a library's `config.json` that contradict the config `ours`."""
+    """Return the fields of transformers' `config.json` that contradict the config `ours`."""
     if form.describe is None or "model_type" not in config:
         return []
-    does = form.describe(ours).items()
-    return [f"{key}={config[key]}" for key, value in does if key not in _IDLE and config.get(key, value) != value]
+    return unsupported_fields(config, form.describe(ours), _carried(config, form, ours))
+
+
+def unknown(config: Mapping[str, Any], form: Format, ours: Any) -> list[str]:
+    """Return the fields of transformers' `config.json` that are not known here."""
+    if form.describe is None or "model_type" not in config:
+        return []
+    return unknown_fields(config, form.describe(ours), _carried(config, form, ours))
+
+
+def _carried(config: Mapping[str, Any], form: Format, ours: Any) -> frozenset[str]:
+    """Return the fields that our config takes over; the user may give other values."""
+    fields = {"layer_norm_eps"} if hasattr(ours, "norm_eps") or hasattr(ours, "last_norm_eps") else set()
+    return frozenset(fields)
 
 
 def _protocol(folder: Path | None) -> tuple[Preprocess | None, tuple[str, ...]]:
@@ -77,10 +116,14 @@ def _protocol(folder: Path | None) -> tuple[Preprocess | None, tuple[str, ...]]:
     if folder is None or not (folder / Preprocess.file).is_file():
         return None, ()
     try:
-        return from_processor(json.loads((folder / Preprocess.file).read_bytes())), ()
-    except (DataError, AttributeError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        return None, (f"pictures are made ready as for the variant: {reason}",)
+        fields = json.loads((folder / Preprocess.file).read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        return None, (f"images are preprocessed as for the variant: {Preprocess.file} is not JSON, {error}",)
+    if not isinstance(fields, dict):
+        return None, (f"images are preprocessed as for the variant: {Preprocess.file} holds no object",)
+    if "size" not in fields:
+        return None, (f"images are preprocessed as for the variant: {Preprocess.file} states no size",)
+    return from_processor(fields), ()
 
 
 def _names(id2label: Any) -> tuple[str, ...] | None:

@@ -93,8 +93,11 @@ def _is_data(name: str) -> bool:
     """Return whether a dotted name is plain data."""
     module, _, leaf = name.rpartition(".")
     known = module in _DATA or module.startswith(("torch.", "numpy."))
+    if module in ("builtins", "__builtin__"):
+        return leaf in {"list", "dict", "set", "tuple", "int", "float", "str", "bool", "bytearray", "complex"}
     is_type = module == "torch" and (leaf.endswith("Storage") or leaf in _dtypes())
     is_numpy = module.startswith("numpy") and leaf in {"dtype", "scalar", "_reconstruct", "ndarray"}
+    is_numpy |= module == "numpy.dtypes" and leaf.endswith("DType") and leaf != "ObjectDType"
     return known and (leaf in _DATA_NAMES or is_type or is_numpy)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from vitrail.parts.decoders.conv_norm_act import ConvNormAct
 from vitrail.parts.decoders.resize import resize_map
@@ -38,7 +37,7 @@ class MLPDecoder(nn.Module):
         """Decode `(B, C_l, H_l, W_l)` to `(B, width, H_1, W_1)`."""
         finest = maps[0].shape[2:]
         levels = [
-            linear(each.permute(0, 2, 3, 1), layer.weight, layer.bias).permute(0, 3, 1, 2)
+            layer(each.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             for layer, each in zip(self.projections, maps, strict=True)
         ]
         return self.fuse(torch.cat([resize_map(each, finest) for each in reversed(levels)], dim=1))

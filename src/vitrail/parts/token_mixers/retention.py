@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
-from vitrail.layouts import Layout
+from vitrail.layouts import Layout, TokenSequence
 from vitrail.parts.attend import check_heads
 from vitrail.shapes import Heads, Tokens
 
@@ -65,18 +65,35 @@ class ChunkwiseRetention(nn.Module):
 
     def forward(self, q: Heads, k: Tensor, v: Tensor) -> Tensor:
         """Mix the values of all earlier tokens, `(B, h, N, d)`."""
-        gamma = decay_rates(q.shape[1], q)
         state, out = q.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1]), []
         for start in range(0, q.shape[-2], self.chunk):
-            qc, kc, vc = (x[:, :, start : start + self.chunk] for x in (q, k, v))
-            places = torch.arange(qc.shape[-2], device=q.device, dtype=torch.float32)
-            distance = places[:, None] - places
-            decay = (gamma ** distance.clamp_min(0)).masked_fill(distance < 0, 0).to(q.dtype)
-            before = (gamma ** (places[:, None] + 1)).to(q.dtype)  # decay of the state before the chunk, (h, n, 1)
-            after = (gamma ** (len(places) - 1 - places[:, None])).to(q.dtype)  # decay to the end of the chunk
-            out.append(((qc @ kc.mT) * decay) @ vc + before * (qc @ state))
-            state = (gamma ** len(places)).to(q.dtype) * state + kc.mT @ (after * vc)
+            mixed, state = retain_chunk(*(x[:, :, start : start + self.chunk] for x in (q, k, v)), state)
+            out.append(mixed)
         return torch.cat(out, dim=2)
+
+
+def retain_chunk(q: Heads, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix one chunk in parallel and carry the state: `o = (q k^T * D) v + gamma^(i + 1) q S`.
+
+    Section 2.1, equation 7.
+
+    Args:
+        q: queries of the chunk.
+        k: keys.
+        v: values.
+        state: `(B, h, d, e)`, the sum of all earlier `k^T v`, decayed.
+
+    Returns:
+        The mixture `(B, h, n, e)` and the state after the chunk.
+    """
+    gamma = decay_rates(q.shape[1], q)
+    places = torch.arange(q.shape[-2], device=q.device, dtype=torch.float32)
+    distance = places[:, None] - places
+    decay = (gamma ** distance.clamp_min(0)).masked_fill(distance < 0, 0).to(q.dtype)
+    before = (gamma ** (places[:, None] + 1)).to(q.dtype)  # decay of the state before the chunk, (h, n, 1)
+    after = (gamma ** (len(places) - 1 - places[:, None])).to(q.dtype)  # decay to the end of the chunk
+    mixed = ((q @ k.mT) * decay) @ v + before * (q @ state)
+    return mixed, (gamma ** len(places)).to(q.dtype) * state + k.mT @ (after * v)
 
 
 class Retention(nn.Module):
@@ -86,7 +103,8 @@ class Retention(nn.Module):
 
     "Retentive Network", equation 8. As in the authors' code there are no biases, k is divided by sqrt(d), the norm of
     each head divides by the root mean square and has no weights (the paper: GroupNorm), and values may be wider than
-    queries. An image is read row by row; no token sees a later one.
+    queries. An image is read row by row; no token sees a later one. With `layout.cache` the state of earlier tokens is
+    in the cache: a new token costs the same at every length.
 
     Args:
         dim: channels C.
@@ -117,20 +135,48 @@ class Retention(nn.Module):
     def forward(self, x: Tokens, grid: Layout) -> Tokens:
         """Mix each token with those before it."""
         q, k, v = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (self.q(x), self.k(x), self.v(x)))
-        q, k = (rotate_pairs(y) for y in (q, k * k.shape[-1] ** -0.5))
-        heads = self.retain(q, k, v)  # (B, h, N, d)
+        cache = grid.cache if isinstance(grid, TokenSequence) else None
+        start = grid.start if isinstance(grid, TokenSequence) else 0
+        q, k = (rotate_pairs(y, start) for y in (q, k * k.shape[-1] ** -0.5))
+        if cache is None:
+            heads = self.retain(q, k, v)  # (B, h, N, d)
+        else:
+            state = cache.states.get(self, q.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1]))
+            heads, cache.states[self] = retain_chunk(q, k, v, state)
         heads = rms_norm(heads, heads.shape[-1:], eps=self.eps)
         return self.proj(silu(self.gate(x)) * heads.transpose(1, 2).flatten(2))
 
 
-def rotate_pairs(x: Heads) -> Tensor:
+def use_retention(model: nn.Module, form: nn.Module) -> nn.Module:
+    """Let every retention of a model compute in a form: parallel, recurrent or chunkwise; the weights are the same.
+
+    Args:
+        model: any model, changed in-place and returned.
+        form: a form without parameters, such as `ChunkwiseRetention(64)`.
+
+    Example:
+        >>> mixer = use_retention(Retention(16, num_heads=2), RecurrentRetention())
+        >>> type(mixer.retain).__name__
+        'RecurrentRetention'
+    """
+    for module in model.modules():
+        if isinstance(module, Retention):
+            module.retain = form
+    return model
+
+
+def rotate_pairs(x: Heads, start: int = 0) -> Tensor:
     """Rotate each pair of channels by an angle that grows with the position.
 
     (x_2i, x_2i+1) is turned by n * 10000^(-i / (d / 2 - 1)); "Retentive Network", equation 4, after xPos.
+
+    Args:
+        x: queries or keys.
+        start: position of the first token.
     """
     pairs = x.shape[-1] // 2
     angles = 10_000.0 ** -torch.linspace(0, 1, pairs, device=x.device)
-    angles = torch.arange(x.shape[-2], device=x.device)[:, None] * angles  # (N, d / 2)
+    angles = (start + torch.arange(x.shape[-2], device=x.device))[:, None] * angles  # (N, d / 2)
     even, odd = x.unflatten(-1, (pairs, 2)).unbind(-1)
     sin, cos = angles.sin().to(x.dtype), angles.cos().to(x.dtype)
     return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, interpolate, kl_div
 
 from vitrail.errors import VitrailError
 from vitrail.preprocess import Preprocess
-from vitrail.tasks.classify.loss import classification_loss
+from vitrail.tasks.classes.loss import classification_loss
 from vitrail.tasks.classify.options import TrainOptions
 from vitrail.weights.folder import is_model_folder, load_model
 

@@ -16,10 +16,12 @@ from vitrail.models import create_model, find, make_config
 from vitrail.native.image_resize import best_pixels
 from vitrail.parts.backbone import Classifier
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.classes.metric import ClassificationMetric
 from vitrail.tasks.classify.distillation import build_objective
-from vitrail.tasks.classify.metric import ClassificationMetric
 from vitrail.tasks.classify.options import TrainOptions
 from vitrail.tasks.task import RunSpec, Share
+from vitrail.weights.load import read_source
+from vitrail.weights.source_fields import source_fields
 
 
 class ClassificationTraining:
@@ -111,11 +113,15 @@ def build_classifier(options: TrainOptions, run: RunSpec, splits: Splits) -> Cla
         raise VitrailError(f"{splits.name} has {len(splits.classes)} classes; leave num_classes out of --set.")
     if options.imgsz is not None:
         overrides["image_size"] = options.imgsz
-    config = make_config(run.variant, **overrides)
+    config, weights = make_config(run.variant, **overrides), None
+    if run.weights is not None:
+        weights = read_source(run.weights, run.variant)
+        overrides = {**source_fields(weights, config), **overrides}
+        config = make_config(run.variant, **overrides)
     overrides.pop("image_size", None)
     overrides["preprocess"] = adapt_preprocess(config.preprocess, config.in_channels, splits)
     torch.manual_seed(run.seed)
-    return create_model(run.variant, weights=run.weights, **overrides)
+    return create_model(run.variant, weights=weights, **overrides)
 
 
 def adapt_preprocess(preprocess: Preprocess, channels: int, splits: Splits) -> Preprocess:

@@ -1,6 +1,7 @@
 """Every format that is read and written: one file an architecture, one table a library."""
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +22,7 @@ from vitrail.weights.formats import (
     deit,
     dinat_s,
     dinov2,
+    eva02,
     gpt2,
     halonet,
     igpt,
@@ -41,6 +43,7 @@ from vitrail.weights.formats import (
     tnt,
     transformer,
     twins,
+    upernet,
     vit,
     vit_hybrid,
     xcit,
@@ -81,6 +84,7 @@ FORMATS: tuple[Format, ...] = (
     *xcit.FORMATS,
     *dinov2.FORMATS,
     *siglip.FORMATS,
+    *eva02.FORMATS,
     *crossvit.FORMATS,
     *transformer.FORMATS,
     *bert.FORMATS,
@@ -88,6 +92,7 @@ FORMATS: tuple[Format, ...] = (
     *convbert.FORMATS,
     *gpt2.FORMATS,
     *swinir.FORMATS,
+    *upernet.FORMATS,
 )
 
 
@@ -116,10 +121,30 @@ def written(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> 
     ours = {before_pooling(key): value for key, value in ours.items()}
     mapped = [(one, one.write(ours, config)) for one in writable if one.name == name and family in one.families]
     complete = [(one, their) for one, their in mapped if not their.unexpected and not their.incomplete]
+    if getattr(config, "distilled", False):  # a ViT's format would write both tokens as one class token
+        complete = [pair for pair in complete if _keeps_tokens(pair[1].tensors, config.distilled_head)]
     if not complete:
         having = sorted({one.name for one in writable if family in one.families} - {name})
         raise VitrailError(f"{name} has no such {family}. Other formats for it: {', '.join([*having, 'vitrail'])}.")
+    _check_epsilon(complete[0][0], config)
     return complete[0][0], complete[0][1].tensors
+
+
+def _keeps_tokens(tensors: Mapping[str, Tensor], two_heads: bool) -> bool:
+    """Return whether tensors of a distilled model have both tokens, and as many heads as the model."""
+    return any("dist" in key for key in tensors) and ("classifier.weight" in tensors) != two_heads
+
+
+def _check_epsilon(form: Format, config: Any) -> None:
+    """Refuse a model whose norms have another epsilon than those of a library that states none."""
+    for field in fields(config) if is_dataclass(config) and form.describe is None else ():
+        value = getattr(config, field.name)
+        if field.name in ("norm_eps", "last_norm_eps") and value != field.default:
+            raise VitrailError(
+                f"{form.name} has {field.name}={field.default:g} for this architecture, and this model {value:g}: its\n"
+                f"logits would differ there. Take that epsilon with --set {field.name}={field.default:g}, or write for "
+                "huggingface."
+            )
 
 
 def before_pooling(key: str) -> str:

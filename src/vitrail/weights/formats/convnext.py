@@ -86,7 +86,7 @@ _OFFICIAL = (
 )
 
 
-def _huggingface(prefix: str) -> tuple[Rule, ...]:
+def huggingface_rules(prefix: str) -> tuple[Rule, ...]:
     """Return the rules for `convnext.` or `convnextv2.` as the prefix."""
     block = prefix + "encoder.stages.{s}.layers.{i}"
     entry = prefix + "encoder.stages.{s+1}.downsampling_layer."
@@ -114,14 +114,16 @@ def _config(c: Any) -> dict[str, Any]:
         "hidden_sizes": list(c.dims),
         "depths": list(c.depths),
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
+        "layer_norm_eps": c.last_norm_eps,
         "drop_path_rate": c.drop_path,
         **({} if c.response_norm else {"layer_scale_init_value": c.layer_scale}),
     }
 
 
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, drop_path="drop_path_rate", layer_scale="layer_scale_init_value")
+    eps = {"layer_norm_eps": 1e-12, **said}  # the default of transformers, in the last norm alone
+    names = {"drop_path": "drop_path_rate", "layer_scale": "layer_scale_init_value"}
+    return renamed(eps, **names, last_norm_eps="layer_norm_eps")
 
 
 _FAMILY = ("convnext",)
@@ -133,7 +135,7 @@ FORMATS = (
         Format(
             "huggingface",
             _FAMILY,
-            _huggingface(prefix),
+            huggingface_rules(prefix),
             (prefix + "embeddings.patch_embeddings.weight", prefix + mark),
             describe=_config,
             states=_states,

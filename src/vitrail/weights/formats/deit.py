@@ -38,34 +38,32 @@ _HF_ENDS = (
         "head.{linear|distillation}.{weight|bias}",
     ),
 )
+_HF_ONE_HEAD = (*_HF_ENDS[:-1], Rule("classifier.{weight|bias}", "head.linear.{weight|bias}"))
+"""`DeiTForImageClassification`: the distillation token has no head."""
 
 
 def _config(c: Any) -> dict[str, Any]:
-    kind = "DeiTForImageClassificationWithTeacher"
+    kind = "DeiTForImageClassificationWithTeacher" if c.distilled_head else "DeiTForImageClassification"
     return {"architectures": [kind], "model_type": "deit", **transformers_config(c)}
 
 
 _FAMILY = ("deit",)
 _TOKEN = "(deit.)embeddings.distillation_token"
 _TIMM_MARKS = ("cls_token", "dist_token", "blocks.0.attn.qkv.weight")
+_HF_MARKS = (_TOKEN, "(deit.)encoder.layer.0.attention.attention.query.weight")
+_TRANSFORMERS_MARKS = (_TOKEN, "(deit.)layers.0.attention.q_proj.weight")
+
+
+def _transformers(name: str, ends: tuple[Rule, ...], marks: tuple[str, ...], writes: bool) -> Format:
+    blocks = huggingface_blocks("deit") if name == "huggingface" else transformers_blocks("deit")
+    return Format(name, _FAMILY, ends + blocks, marks, writes, describe=_config, states=transformers_states)
+
+
 FORMATS = (
     Format("timm", _FAMILY, _TIMM, _TIMM_MARKS),
     Format("official", _FAMILY, _TIMM, _TIMM_MARKS),
-    Format(
-        "huggingface",
-        _FAMILY,
-        _HF_ENDS + huggingface_blocks("deit"),
-        (_TOKEN, "(deit.)encoder.layer.0.attention.attention.query.weight"),
-        describe=_config,
-        states=transformers_states,
-    ),
-    Format(
-        "transformers",
-        _FAMILY,
-        _HF_ENDS + transformers_blocks("deit"),
-        (_TOKEN, "(deit.)layers.0.attention.q_proj.weight"),
-        writes=False,
-        describe=_config,
-        states=transformers_states,
-    ),
+    _transformers("huggingface", _HF_ENDS, _HF_MARKS, writes=True),
+    _transformers("huggingface", _HF_ONE_HEAD, (*_HF_MARKS, "classifier.weight"), writes=True),
+    _transformers("transformers", _HF_ENDS, _TRANSFORMERS_MARKS, writes=False),
+    _transformers("transformers", _HF_ONE_HEAD, (*_TRANSFORMERS_MARKS, "classifier.weight"), writes=False),
 )

@@ -82,7 +82,7 @@ def _config(c: Any, name: str) -> dict[str, Any]:
         "mlp_ratio": c.mlp_ratio,
         "qkv_bias": True,
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-5,
+        "layer_norm_eps": c.norm_eps,
         "layer_scale_init_value": c.layer_scale or 0.0,
         "drop_path_rate": c.drop_path,
     }
@@ -100,7 +100,7 @@ def _dinat_config(c: Any) -> dict[str, Any]:
 
 
 def _nat_states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, drop_path="drop_path_rate", mlp_ratio="mlp_ratio")
+    return renamed(said, drop_path="drop_path_rate", mlp_ratio="mlp_ratio", norm_eps="layer_norm_eps")
 
 
 def _dinat_states(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ _TIMM = (
     *merging("layers.{s+1}.downsample"),
 )
 
-_OFFICIAL = (
+OFFICIAL_RULES = (
     *outer_rules("patch_embed.proj", "patch_embed.norm", "norm", "head"),
     *_blocks(_TIMM_BLOCK),
     Rule(_TIMM_BLOCK + ".attn.relative_position_index", TABLE, RelativeIndex(flat=False)),
@@ -79,7 +79,7 @@ _HF_SHARED = (
     Rule(_HF_BLOCK + ".{layernorm_before|layernorm_after}.{weight|bias}", BLOCK + ".{norm1|norm2}.{weight|bias}"),
     *merging("(swin.)encoder.layers.{s}.downsample"),
 )
-_HUGGINGFACE = (
+HUGGINGFACE_RULES = (
     *_HF_SHARED,
     Rule(
         tuple(_HF_BLOCK + f".attention.self.{part}.{{weight|bias}}" for part in ("query", "key", "value")),
@@ -91,7 +91,7 @@ _HUGGINGFACE = (
     Rule(_HF_BLOCK + ".attention.self.relative_position_index", (), DROP),
     Rule(_HF_BLOCK + ".{intermediate|output}.dense.{weight|bias}", BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
 )
-_TRANSFORMERS = (
+TRANSFORMERS_RULES = (
     *_HF_SHARED,
     Rule(
         tuple(_HF_BLOCK + f".attention.{part}_proj.{{weight|bias}}" for part in "qkv"),
@@ -106,7 +106,7 @@ _TRANSFORMERS = (
 
 _MM_BLOCK = "(backbone.)stages.{s}.blocks.{i}"
 _MM_MERGING = "(backbone.)stages.{s}.downsample"
-_MMPRETRAIN = (
+MMPRETRAIN_RULES = (
     *outer_rules("(backbone.)patch_embed.projection", "(backbone.)patch_embed.norm", "(backbone.)norm3", "head.fc"),
     *_blocks(_MM_BLOCK, "ffn.layers.0.0", "ffn.layers.1", attention="attn.w_msa"),
     Rule(_MM_BLOCK + ".attn.w_msa.relative_position_index", TABLE, RelativeIndex(flat=False)),
@@ -135,14 +135,15 @@ def _config(c: Any) -> dict[str, Any]:
         "mlp_ratio": c.mlp_ratio,
         "qkv_bias": True,
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-5,
+        "layer_norm_eps": c.norm_eps,
         "use_absolute_embeddings": False,
         "drop_path_rate": c.drop_path,
     }
 
 
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, image_size="image_size", drop_path="drop_path_rate", mlp_ratio="mlp_ratio")
+    names = {"image_size": "image_size", "drop_path": "drop_path_rate", "mlp_ratio": "mlp_ratio"}
+    return renamed(said, **names, norm_eps="layer_norm_eps")
 
 
 _FAMILY = ("swin",)
@@ -155,14 +156,14 @@ FORMATS = (
         (_TABLE_MARK, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight"),
         answers={"edge": "timm"},
     ),
-    Format("official", _FAMILY, _OFFICIAL, (_TABLE_MARK, "layers.0.downsample.reduction.weight")),
+    Format("official", _FAMILY, OFFICIAL_RULES, (_TABLE_MARK, "layers.0.downsample.reduction.weight")),
     Format(
         "torchvision", _FAMILY, _TORCHVISION, ("features.0.0.weight", "features.1.0.attn.relative_position_bias_table")
     ),
     Format(
         "huggingface",
         _FAMILY,
-        _HUGGINGFACE,
+        HUGGINGFACE_RULES,
         ("(swin.)encoder.layers.0.blocks.0.attention.self.relative_position_bias_table",),
         describe=_config,
         states=_states,
@@ -170,13 +171,16 @@ FORMATS = (
     Format(
         "transformers",
         _FAMILY,
-        _TRANSFORMERS,
+        TRANSFORMERS_RULES,
         ("(swin.)encoder.layers.0.blocks.0.attention.relative_position_bias.relative_position_bias_table",),
         writes=False,
         describe=_config,
         states=_states,
     ),
     Format(
-        "mmpretrain", _FAMILY, _MMPRETRAIN, ("(backbone.)stages.0.blocks.0.attn.w_msa.relative_position_bias_table",)
+        "mmpretrain",
+        _FAMILY,
+        MMPRETRAIN_RULES,
+        ("(backbone.)stages.0.blocks.0.attn.w_msa.relative_position_bias_table",),
     ),
 )

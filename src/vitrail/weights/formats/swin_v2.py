@@ -138,7 +138,7 @@ def _config(c: Any) -> dict[str, Any]:
         "mlp_ratio": c.mlp_ratio,
         "qkv_bias": True,
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-5,
+        "layer_norm_eps": c.norm_eps,
         "use_absolute_embeddings": False,
         "drop_path_rate": c.drop_path,
     }
@@ -146,9 +146,10 @@ def _config(c: Any) -> dict[str, Any]:
 
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
     windows = said.get("pretrained_window_sizes") or ()
-    return renamed(
-        said, image_size="image_size", drop_path="drop_path_rate", mlp_ratio="mlp_ratio", window_size="window_size"
-    ) | {"pretrained_windows": tuple(windows) if any(windows) else ()}
+    names = {"image_size": "image_size", "drop_path": "drop_path_rate", "mlp_ratio": "mlp_ratio"}
+    return renamed(said, **names, window_size="window_size", norm_eps="layer_norm_eps") | {
+        "pretrained_windows": tuple(windows) if any(windows) else ()
+    }
 
 
 _FAMILY = ("swin_v2",)

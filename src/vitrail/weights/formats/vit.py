@@ -107,7 +107,7 @@ def transformers_config(c: Any) -> dict[str, Any]:
         "num_attention_heads": c.num_heads,
         "intermediate_size": int(c.dim * c.mlp_ratio),
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
+        "layer_norm_eps": getattr(c, "norm_eps", 1e-6),
         "qkv_bias": True,
         "image_size": -(-c.preprocess.size // c.patch_size) * c.patch_size,
         "patch_size": c.patch_size,
@@ -117,7 +117,8 @@ def transformers_config(c: Any) -> dict[str, Any]:
 
 def transformers_states(said: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of such a config that shapes do not determine."""
-    return renamed(said, num_heads="num_attention_heads", image_size="image_size")
+    eps = {"layer_norm_eps": 1e-12, **said}  # the default of transformers
+    return renamed(eps, num_heads="num_attention_heads", image_size="image_size", norm_eps="layer_norm_eps")
 
 
 def _vit_config(c: Any) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Top-1, top-5 and loss of a validation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from vitrail.data.loading import Batch
 from vitrail.shapes import Logits
 
 
@@ -18,10 +18,11 @@ class ClassificationMetric:
         device: device of the logits.
 
     Attributes:
-        sums: images, loss, top-1 hits, top-5 hits; float64, so counts stay exact.
+        sums: samples, loss, top-1 hits, top-5 hits; float64, so counts stay exact.
 
     Example:
         >>> logits, labels = torch.tensor([[0.0, 2.0], [3.0, 1.0]]), torch.tensor([1, 1])
+        >>> from vitrail.data.loading import Batch
         >>> metric = ClassificationMetric(classes=2)
         >>> metric.update((logits, logits), Batch(torch.zeros(2, 3, 8, 8), labels, torch.arange(2)))
         >>> metric.compute()["top1"], "top5" in metric.compute()
@@ -32,8 +33,8 @@ class ClassificationMetric:
         self.classes = classes
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
 
-    def update(self, outputs: tuple[Logits, Logits], batch: Batch) -> None:
-        """Add a batch."""
+    def update(self, outputs: Sequence[Logits], batch: Any) -> None:
+        """Add a batch; the first output is the logits, `batch.labels` are the classes."""
         logits, labels = outputs[0], batch.labels
         losses = cross_entropy(logits.float(), labels, reduction="none").double().sum()
         hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
@@ -45,7 +46,7 @@ class ClassificationMetric:
         self.sums = all_reduce_sum(self.sums)
 
     def compute(self) -> dict[str, float]:
-        """Return `loss`, `top1` and, with more than five classes, `top5`, each a mean over the images."""
+        """Return `loss`, `top1` and, with more than five classes, `top5`, each a mean over the samples."""
         count, loss, top1, top5 = self.sums.tolist()
         metrics = {"loss": loss / count, "top1": top1 / count}
         return {**metrics, "top5": top5 / count} if self.classes > 5 else metrics

@@ -1,0 +1,66 @@
+"""Lines of text files, read strictly: UTF-8 only, and a line ends at a line feed alone."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from vitrail.data.image_io import printable
+from vitrail.errors import DataError, VitrailError
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file; a byte-order mark is removed, and `\\r\\n` becomes `\\n`.
+
+    Raises:
+        VitrailError: there is no such file.
+        DataError: it is not UTF-8; the message has the place of the first wrong byte.
+    """
+    try:
+        return decode(path.read_bytes(), printable(path))
+    except FileNotFoundError as error:
+        raise VitrailError(f"There is no file {printable(path)}. Give a text file in UTF-8.") from error
+    except IsADirectoryError as error:
+        raise VitrailError(f"{printable(path)} is a folder. Give a text file in UTF-8.") from error
+
+
+def decode(data: bytes, name: str) -> str:
+    """Return bytes in UTF-8 as text."""
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{name} is not UTF-8 text (line {line}, byte {error.start}). Save it as UTF-8.") from error
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text with their numbers from 1; a last line feed ends the last line.
+
+    `str.splitlines` would also cut at form feeds and at U+2028, which are characters of a line.
+
+    Example:
+        >>> list(numbered_lines("a\\x0cb\\n\\nc\\n"))
+        [(1, 'a\\x0cb'), (2, ''), (3, 'c')]
+    """
+    lines = text.split("\n")
+    return enumerate(lines[:-1] if lines[-1] == "" else lines, start=1)
+
+
+def read_stream(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines of a stream of bytes."""
+    return numbered_lines(decode(stream.read(), name))
+
+
+def json_object(line: str, where: str) -> dict[str, object]:
+    """Return the object on a line of JSON Lines.
+
+    Raises:
+        DataError: the line is no JSON object.
+    """
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {error}.") from error
+    if not isinstance(row, dict):
+        raise DataError(f'{where} is not an object such as {{"text": ..., "label": ...}}.')
+    return row

@@ -1,0 +1,1 @@
+"""Image restoration: super-resolution, denoising, removal of JPEG artifacts."""

@@ -1,0 +1,93 @@
+"""Restoration as a task."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from vitrail.data.index import DataProblem
+from vitrail.data.restoration_set import RestorationSet, RestorationSplits, open_restoration, unreadable
+from vitrail.errors import VitrailError
+from vitrail.tasks.image_sources import Picture, find_pictures
+from vitrail.tasks.restore.evaluate import evaluate_restorer
+from vitrail.tasks.restore.evaluation import RestorationEvaluation
+from vitrail.tasks.restore.options import EvaluateOptions, PredictOptions, TrainOptions
+from vitrail.tasks.restore.predictor import RestorePredictor
+from vitrail.tasks.restore.training import RestorationTraining
+from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.task import MetricSpec, RunSpec
+
+
+class FileCheck(NamedTuple):
+    """Faults of image files.
+
+    Args:
+        bad: files that cannot be read.
+        warnings: remarks on the data.
+    """
+
+    bad: tuple[DataProblem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class RestorationTask:
+    """A better image from a degraded one."""
+
+    name = "restore"
+    metrics = (
+        MetricSpec("psnr", "PSNR", unit="dB", note="Mean over whole validation images, as papers measure it."),
+        MetricSpec("ssim", "SSIM", unit=""),
+    )
+
+    def open(self, spec: str, val_share: float, bad: Any) -> RestorationSplits:
+        """Open folders of images; every image is decoded once, so that faults are found before training."""
+        if not spec:
+            raise VitrailError(
+                "Nothing to learn from. Give a folder of images: vitrail train --task restore data/bsds500"
+            )
+        return open_restoration(spec, val_share, bad)
+
+    def open_split(self, spec: str, split: str) -> RestorationSet:
+        """Open one split; `all` is a folder without splits."""
+        if split != "all":
+            return open_restoration(spec, val_share=0.0).require(split)
+        splits = open_restoration(spec, val_share=0.0)
+        if len(splits.sets) > 1:
+            raise VitrailError(f"{spec} has the splits {', '.join(splits.sets)}. Evaluate one of them: --split test.")
+        [images] = splits.sets.values()
+        return images
+
+    def check(self, spec: str, val_share: float) -> FileCheck:
+        """Check that every image can be decoded."""
+        splits = open_restoration(spec, val_share)
+        return FileCheck(tuple(fault for _, images in splits for fault in unreadable(images)))
+
+    def bind(self, options: TrainOptions, run: RunSpec, splits: RestorationSplits) -> RestorationTraining:
+        """Build a restorer for image sets."""
+        return RestorationTraining(options, run, splits)
+
+    def evaluate(
+        self,
+        model: Any,
+        data: RestorationSet,
+        options: EvaluateOptions,
+        notify: Notify = lambda choice: None,
+        progress: Progress | None = None,
+    ) -> RestorationEvaluation:
+        """Evaluate a restorer on a split."""
+        return evaluate_restorer(model, data, options, notify, progress)
+
+    def read_evaluation(self, values: dict[str, Any]) -> RestorationEvaluation:
+        """Read the `to_dict` of an evaluation."""
+        return RestorationEvaluation.from_dict(values)
+
+    def collect(self, sources: Any) -> Sequence[Picture]:
+        """List images without reading them."""
+        return find_pictures(sources)
+
+    def predictor(
+        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+    ) -> RestorePredictor:
+        """Return a predictor of restored images."""
+        return RestorePredictor(model, options, count, notify)
+
+
+TASK = RestorationTask()

@@ -1,0 +1,1 @@
+"""Classification of texts, such as sentences by their sentiment."""

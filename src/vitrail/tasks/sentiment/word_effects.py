@@ -1,0 +1,77 @@
+"""Words that decided a classification: occlusion of one word at a time."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitrail.tasks.text_inputs import encode_texts, pad_ids, padded_layout
+
+MOST_WORDS = 256
+"""Words of a text that are tried; those after them get no effect."""
+_BATCH = 32
+
+
+class WordEffect(NamedTuple):
+    """Effect of one word: the log-odds of the predicted class with it, minus those without it.
+
+    Args:
+        word: the word, as it is in the text.
+        effect: positive if it speaks for the predicted class; None if it was not tried.
+    """
+
+    word: str
+    effect: float | None
+
+
+@torch.inference_mode()
+def word_effects(model: Any, text: str, longest: int) -> tuple[WordEffect, ...]:
+    """Return the effect of each word of a text, words being separated by spaces.
+
+    effect_i = logit(p_c(text)) - logit(p_c(text without word i)), c the predicted class
+
+    "Visualizing and Understanding Neural Models in NLP", Li et al. 2016, and "Understanding Neural Networks through
+    Representation Erasure": occlusion is exact for any model, at a forward pass for each word.
+
+    Args:
+        model: a classifier of texts, in evaluation mode.
+        text: the text.
+        longest: most tokens of a text; words beyond have no effect.
+    """
+    words = text.split()
+    tried = words[:MOST_WORDS]
+    texts = [" ".join(words), *(" ".join(words[:i] + words[i + 1 :]) for i in range(len(tried)))]
+    ids = encode_texts(model.inputs, texts, longest).ids
+    logits = torch.cat([_logits(model, ids[start : start + _BATCH]) for start in range(0, len(ids), _BATCH)])
+    odds = _log_odds(logits, int(logits[0].argmax()))
+    effects: list[float | None] = [round(float(odds[0] - odd), 4) for odd in odds[1:]]
+    return tuple(map(WordEffect, words, effects + [None] * (len(words) - len(tried))))
+
+
+def mark_words(words: tuple[WordEffect, ...], count: int = 3) -> str:
+    """Return a text with its deciding words in brackets, those against the class with a minus sign.
+
+    Marked are the `count` words of the largest effect that have at least a quarter of the largest.
+
+    Example:
+        >>> mark_words((WordEffect("a", 0.0), WordEffect("great", 2.0), WordEffect("bore", -1.0)))
+        'a [great +2.0] [bore -1.0]'
+    """
+    sizes = sorted((abs(word.effect or 0.0) for word in words), reverse=True)
+    least = max([*sizes[:count][-1:], sizes[0] / 4 if sizes else 0.0, 1e-3])
+    return " ".join(
+        f"[{word} {effect:+.1f}]" if effect is not None and abs(effect) >= least else word for word, effect in words
+    )
+
+
+def _logits(model: Any, ids: Any) -> Tensor:
+    padded, lengths = pad_ids(ids)
+    device = next(model.parameters()).device
+    padded, lengths = padded.to(device), lengths.to(device)
+    return model(padded, padded_layout(padded, lengths)).double().cpu()
+
+
+def _log_odds(logits: Tensor, chosen: int) -> Tensor:
+    """Return `log p_c - log (1 - p_c)` of each row: the logit of the class against all others."""
+    others = torch.cat([logits[:, :chosen], logits[:, chosen + 1 :]], dim=1)
+    return logits[:, chosen] - others.logsumexp(dim=1)

@@ -1,0 +1,137 @@
+"""Fields of the configs of transformers and timm that our configs do not have: without effect, or refused by name.
+
+A field is one of: told by the shapes of tensors, carried into our config, without effect on the logits (dropout,
+initialisation, text generation), or fixed: an architecture of ours computes one value of it. The tests go through all
+fields of the config classes of the installed libraries.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+IDLE = frozenset(
+    (
+        *("architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path", "variant"),
+        *("id2label", "label2id", "output_attentions", "output_hidden_states", "return_dict", "use_cache"),
+        *("chunk_size_feed_forward", "is_encoder_decoder", "initializer_range", "init_std", "drop_path_rate"),
+        *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob"),
+        *("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop"),
+        *("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout", "layer_scale_init_value", "image_size"),
+        *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_eos_token_id"),
+        *("stage_names", "out_features", "out_indices", "_out_features", "_out_indices", "encoder_stride"),
+        *("pooler_output_size", "pooler_act", "summary_type", "summary_use_proj", "summary_activation"),
+        *("summary_proj_to_labels", "max_position_embeddings", "torchscript", "pruned_heads", "task_specific_params"),
+        *("finetuning_task", "tokenizer_class", "gradient_checkpointing", "use_bfloat16", "tie_encoder_decoder"),
+    )
+)
+"""Without effect on the logits of an evaluation."""
+
+BY_SHAPE = frozenset(("num_layers", "hidden_size", "type_vocab_size", "n_inner", "width_factor", "decoder_vocab_size"))
+"""Told by the shapes of tensors."""
+
+FIXED: dict[str, tuple[Any, ...]] = {
+    "problem_type": (None, "single_label_classification"),
+    "is_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "tie_word_embeddings": (True, False, None),
+    "share_encoder_decoder_embeddings": (True, None),
+    "scale_attn_weights": (True, None),
+    "scale_attn_by_inverse_layer_idx": (False, None),
+    "reorder_and_upcast_attn": (False, None),
+    "position_embedding_type": ("absolute", None),
+    "qk_channels": (None,),
+    "v_channels": (None,),
+    "cross_attention_shape_for_attention": ("kv", None),
+    "use_query_residual": (True, None),
+}
+"""Fields with one value that our architectures compute."""
+
+OF_ONE: dict[str, frozenset[str]] = {
+    "poolformer": frozenset(("patch_size", "stride")),
+    "perceiver": frozenset(
+        (
+            *("d_model", "hidden_act", "layer_norm_eps", "vocab_size", "train_size", "num_frames", "samples_per_patch"),
+            *("audio_samples_per_frame", "output_shape", "output_num_channels", "_label_trainable_num_channels"),
+        )
+    ),
+}
+"""Fields of one kind of model that its image classifiers do not read."""
+
+
+def unsupported_fields(config: Mapping[str, Any], described: Mapping[str, Any], carried: frozenset[str]) -> list[str]:
+    """Return the fields of transformers' `config.json` that an architecture of ours does not compute.
+
+    Args:
+        config: the file.
+        described: the fields as our architecture computes them.
+        carried: fields of the file that are read into our config.
+    """
+    own = OF_ONE.get(str(config.get("model_type")), frozenset())
+    wrong = []
+    for key, value in config.items():
+        if key in IDLE | own | carried:
+            continue
+        if value != described.get(key, value) or value not in FIXED.get(key, (value,)):
+            wrong.append(f"{key}={value}")
+    return wrong
+
+
+def unknown_fields(config: Mapping[str, Any], described: Mapping[str, Any], carried: frozenset[str]) -> list[str]:
+    """Return the fields of `config.json` that this version does not know, if they have a value."""
+    known = IDLE | BY_SHAPE | carried | FIXED.keys() | described.keys()
+    known |= OF_ONE.get(str(config.get("model_type")), frozenset())
+    return [key for key, value in config.items() if key not in known and value not in (None, False, {}, [])]
+
+
+TIMM_BY_SHAPE = frozenset(
+    (
+        *("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "embed_dims", "embed_dim_scale", "dims"),
+        *("depth", "depths", "num_heads", "mlp_ratio", "mlp_ratios", "window_size", "num_levels", "num_blocks"),
+        *("sr_ratios", "wss", "layers", "kernel_sizes", "stem_type", "conv_mlp", "use_grn", "ls_init_value"),
+    )
+)
+TIMM_IDLE = frozenset(
+    (
+        *("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"),
+        *("head_drop_rate", "drop", "weight_init", "fix_init", "device", "dtype", "pretrained", "pretrained_cfg"),
+        *("pretrained_cfg_overlay", "cache_dir", "scriptable", "exportable", "checkpoint_path", "strict_img_size"),
+        *("dynamic_img_size", "dynamic_img_pad", "head_init_scale", "zero_init_last", "drop_block_rate"),
+    )
+)
+TIMM_FIXED: dict[str, tuple[Any, ...]] = {
+    "act_layer": (None, "gelu"),
+    "class_token": (None, True),
+    "reg_tokens": (None, 0),
+    "no_embed_class": (None, False),
+    "qkv_bias": (None, True),
+    "qk_norm": (None, False),
+    "pre_norm": (None, False),
+    "init_values": (None,),
+    "fc_norm": (None,),
+    "final_norm": (None, True),
+    "ape": (None, False),
+    "output_stride": (None, 32),
+}
+"""Arguments of timm's models with the values that its variants have and ours compute."""
+
+_TOKEN = frozenset(("vit", "vit_hybrid", "deit", "cait", "xcit", "tnt", "convit", "crossvit", "dinov2", "deepvit"))
+_SHAPED = frozenset(("siglip",))  # keys of the attention pooling tell
+
+
+def unsupported_arguments(config: Mapping[str, Any], family: str) -> list[str]:
+    """Return what timm's `config.json` says that an architecture of ours does not compute.
+
+    Example:
+        >>> unsupported_arguments({"model_args": {"depth": 2, "act_layer": "relu"}, "global_pool": "token"}, "vit")
+        ['act_layer=relu']
+    """
+    stated = config.get("model_args")
+    arguments = dict(stated) if isinstance(stated, Mapping) else {}
+    pools = (None, "", "token") if family in _TOKEN else (None, "", "avg", "fast")
+    pool = arguments.pop("global_pool", config.get("global_pool"))
+    wrong = [f"global_pool={pool}"] if isinstance(pool, str) and family not in _SHAPED and pool not in pools else []
+    if pool in (None, "", "token") and family in _TOKEN:
+        arguments.pop("fc_norm", None)  # has an effect on a mean alone
+    for key, value in arguments.items():
+        if key not in TIMM_BY_SHAPE | TIMM_IDLE and value not in TIMM_FIXED.get(key, ()):
+            wrong.append(f"{key}={value}")
+    return wrong
