@@ -46,7 +46,7 @@ class Grid(NamedTuple):
 
 
 def may_be_nonzero(*numbers: object) -> bool:
-    """Return whether some number is not zero, or symbolic: sizes are symbols while a program of any size is exported."""
+    """Return whether some number is not zero, or is symbolic, as sizes are while a program of any size is exported."""
     return any(type(number) is not int or number != 0 for number in numbers)
 
 

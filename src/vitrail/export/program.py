@@ -15,7 +15,6 @@ from vitrail.errors import VitrailError
 from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 
-
 OFF_GRID = ((64, 64), (97, 131), (64, 40))
 """Image sizes that a program of any size must take: none is a multiple of all windows and patches."""
 
@@ -78,7 +77,7 @@ def symbolic(model: nn.Module) -> nn.Module:
 
 
 def _export(model: Any, size: int, any_size: bool) -> ExportedProgram:
-    """Export at the model's own size; with symbolic sizes at an oblong one, so that no side equals another by chance."""
+    """Export at the model's own size; with symbolic sizes at an oblong one, so that no two sides are equal."""
     config, side = model.config, size
     shape = (2, config.in_channels, side, side + 96 if any_size else side)
     dims: dict[int, Any] = {0: Dim.DYNAMIC}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
@@ -63,7 +63,9 @@ class SymbolicWindowAttention(nn.Module):
     def _axis(self, n: Any, device: torch.device) -> "_Axis":
         mixer, w = self.mixer, self.mixer.window_size
         windows = (n + w - 1) // w
-        longer = (torch.arange(n, device=device).amax(0, keepdim=True) >= w).long()  # 1 if the axis is longer than a window
+        longer = (
+            torch.arange(n, device=device).amax(0, keepdim=True) >= w
+        ).long()  # 1 if the axis is longer than a window
         shift = longer * mixer.shift if mixer.cut is not AlwaysShifted else torch.full_like(longer, mixer.shift)
         return _Axis(n, windows, w, shift)
 
@@ -91,7 +93,8 @@ class SymbolicWindowAttention(nn.Module):
         q, k = (q, k) if norm is None else norm(q, k)
         bias = mixer.position.bias(q, Grid(w, w))
         addend = mask if bias is None else mask + bias  # (windows, 1, n, n) + (h, n, n)
-        mixed = scaled_dot_product_attention(q, k, v, attn_mask=addend.to(q.dtype))
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT + addend.to(q.dtype)  # ONNX has no fused attention of five dimensions
+        mixed = scores.softmax(-1) @ v
         return mixed.transpose(2, 3).flatten(3)  # (B, windows, h, n, d) -> (B, windows, n, C)
 
     def _mask(self, rows: "_Axis", columns: "_Axis") -> Tensor:
@@ -110,25 +113,35 @@ class SymbolicWindowAttention(nn.Module):
 
 
 class _Axis:
-    """Rows or columns of a map: their number, windows of w, and the shift, a tensor of one integer."""
+    """Rows or columns of a map: their number, and windows of w. The shift is a tensor of one integer.
+
+    Sizes that meet tensors are tensors themselves: exporters know a symbolic size as an argument of a shape only.
+    """
 
     def __init__(self, n: Any, windows: Any, w: int, shift: Tensor):
         self.n, self.windows, self.padded, self.shift = n, windows, windows * w, shift
+        self.place = torch.arange(self.padded, device=shift.device)
 
     def regions(self, w: int) -> Tensor:
         """Return the region of each place of the rolled axis: 0, 1 in the last window, 2 for wrapped cells."""
-        place = torch.arange(self.padded, device=self.shift.device)
-        last = (place >= self.padded - w).long() * (self.shift > 0).long()
-        return last + (place >= self.padded - self.shift).long()
+        end = length(self.place)
+        last = (self.place >= end - w).long() * (self.shift > 0).long()
+        return last + (self.place >= end - self.shift).long()
 
     def real(self) -> Tensor:
         """Return 1 for each place of the padded and rolled axis that is no padding, else 0."""
-        place = torch.arange(self.padded, device=self.shift.device)
-        return ((place + self.shift) % self.padded < self.n).long()
+        n = length(torch.arange(self.n, device=self.shift.device))
+        return (torch.remainder(self.place + self.shift, length(self.place)) < n).long()
+
+
+def length(place: Tensor) -> Tensor:
+    """Return the number of places 0, 1, 2, ... as a tensor of one integer."""
+    return place.amax(0, keepdim=True) + 1
 
 
 def _roll(cells: Tensor, rows: Any, columns: Any, up: Tensor, left: Tensor) -> Tensor:
     """Roll a `(B, H, W, C)` map up and left by amounts that are tensors."""
-    device = cells.device
-    taken = cells.index_select(1, (torch.arange(rows, device=device) + up) % rows)
-    return taken.index_select(2, (torch.arange(columns, device=device) + left) % columns)
+    for axis, (size, shift) in enumerate(((rows, up), (columns, left)), 1):
+        place = torch.arange(size, device=cells.device)
+        cells = cells.index_select(axis, torch.remainder(place + shift, length(place)))
+    return cells
