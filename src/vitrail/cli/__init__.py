@@ -15,9 +15,13 @@ from vitrail.errors import VitrailError, unknown
 
 VERBS = {
     "models": "list the models, or show one: parameters, multiply-adds, evaluation protocol",
+    "cost": "show what a model costs by module: parameters, multiply-adds, memory",
     "train": "train a model on your pictures; stop it at any moment and resume",
     "evaluate": "measure a trained model on a data set and write a report",
     "predict": "predict with a trained model: name the classes of images",
+    "translate": "translate texts with a trained model, by beam search; draw the alignment",
+    "restore": "restore images: super-resolution, denoising, JPEG artifacts",
+    "generate": "go on from a prompt: text as it comes, or the rest of an image",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "export": "write a model for ONNX Runtime, OpenVINO or PyTorch, and verify the file",

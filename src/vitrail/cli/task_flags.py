@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.models.published import PUBLISHED
-from vitrail.tasks import DEFAULT, TASKS
+from vitrail.tasks import DEFAULT, DEFAULT_GENERATOR, TASKS, find_options
 
 _PLACES = ("", "weights/best", "weights/last")
 
@@ -54,5 +54,11 @@ def task_of_model(words: Sequence[str]) -> str:
             continue
         task = config.get("task", DEFAULT) if isinstance(config, dict) else DEFAULT
         return task if task in TASKS else DEFAULT  # loading the model names the fault
-    published = PUBLISHED.get(model)
-    return published.task if published is not None and published.task in TASKS else DEFAULT
+    task = PUBLISHED[model].task if model in PUBLISHED else DEFAULT
+    return task if task in TASKS else DEFAULT
+
+
+def task_of_generator(words: Sequence[str]) -> str:
+    """Return the task of the model among the words if it is one that generates, else the default of those."""
+    task = task_of_model(words)
+    return task if hasattr(find_options(task), "GenerateOptions") else DEFAULT_GENERATOR

@@ -1,5 +1,7 @@
 """Model loading for inference: resolve the source, move to the device, evaluation mode, class names."""
 
+import json
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ from torch import nn
 from vitrail.errors import VitrailError, nearest, unknown
 from vitrail.export.runtime import is_exported, open_exported
 from vitrail.models import catalogue
+from vitrail.models import task_of as published_task
 from vitrail.tasks import DEFAULT
+from vitrail.text.reading import read_vocabulary
+from vitrail.text.vocabulary import Vocabulary
 from vitrail.weights.folder import is_model_folder, load_model
 from vitrail.weights.from_checkpoint import from_checkpoint
 
@@ -51,14 +56,30 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
         raise VitrailError(
             f"{text} is not a name in the catalogue, and a folder has its own weights: leave --weights out."
         )
+    if _is_foreign(Path(text)):
+        return _filled(None, text).to(place).eval()
     if not Path(text).exists() and not text.startswith("hf:") and nearest(text, catalogue()):
         raise unknown("model", text, catalogue(), hint="A trained model is a folder, and there is none of this name.")
     return load_model(model_folder(text), place)
 
 
-def _filled(name: str, weights: str) -> Any:
-    """Return the model of a checkpoint, with its number of classes and its sizes; raises without a classifier."""
+def _is_foreign(folder: Path) -> bool:
+    """Return whether a folder is one of Hugging Face's: a config that states its architecture, and no manifest."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "model_type" in config and not is_model_folder(folder)
+
+
+def _filled(name: str | None, weights: str) -> Any:
+    """Return the model of a checkpoint, with its sizes and vocabulary; raises without a head."""
     model = from_checkpoint(weights, name).model
+    model.task = model.task or published_task(model.variant)
+    if model.inputs is None and model.inputs_type is Vocabulary:
+        place = Path(weights)
+        with suppress(VitrailError):  # a task that needs one states that it is missing
+            model.inputs = read_vocabulary(place if place.is_dir() else place.parent)
     if getattr(model.config, "num_classes", None) == 0:
         raise VitrailError(
             f"{weights} has no head, so it has no answers. Train one: vitrail train DATA --model {name} --weights ..."

@@ -23,8 +23,12 @@ class Modules(NamedTuple):
 
 TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "language": Modules("vitrail.tasks.language.options", "vitrail.tasks.language.task"),
     "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
+    "translate": Modules("vitrail.tasks.translate.options", "vitrail.tasks.translate.task"),
     "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),
+    "parts": Modules("vitrail.tasks.parts.options", "vitrail.tasks.parts.task"),
+    "points": Modules("vitrail.tasks.points.options", "vitrail.tasks.points.task"),
     "detect": Modules("vitrail.tasks.detect.options", "vitrail.tasks.detect.task"),
     "restore": Modules("vitrail.tasks.restore.options", "vitrail.tasks.restore.task"),
 }
@@ -32,6 +36,9 @@ TASKS = {
 
 DEFAULT = "classify"
 """Task of a command that names none, and of run and model folders written before there were others."""
+
+DEFAULT_GENERATOR = "language"
+"""Task of `vitrail generate` if the model does not state a task that generates."""
 
 
 def find_task(name: str) -> "Task":

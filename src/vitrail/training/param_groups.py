@@ -17,6 +17,13 @@ def blocks(model: Model) -> list[nn.Module]:
     return [layer.modules[-1] for layer in model.layers()[1:-1]]
 
 
+def hidden_matrices(model: Model) -> list[nn.Parameter]:
+    """List the trainable matrices between the embedding and the head."""
+    inner = [module for layer in model.layers()[1:-1] for module in layer.modules]
+    found = [(name, p) for module in inner for name, p in module.named_parameters()]
+    return [p for name, p in found if p.requires_grad and p.ndim == 2 and name.rpartition(".")[2] == "weight"]
+
+
 def freeze(model: Model, what: str) -> list[nn.Module]:
     """Freeze a part of the model.
 

@@ -1,7 +1,7 @@
 """Sentence classification as a task."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from vitrail.data.text_tables import open_texts
 from vitrail.data.texts import TextSet, TextSplits
@@ -12,14 +12,8 @@ from vitrail.tasks.sentiment.options import EvaluateOptions, PredictOptions, Tra
 from vitrail.tasks.sentiment.predictor import TextClassPredictor
 from vitrail.tasks.sentiment.training import SentimentTraining
 from vitrail.tasks.task import MetricSpec, RunSpec
+from vitrail.tasks.text_inputs import TextCheck
 from vitrail.tasks.text_sources import TextLine, find_lines
-
-
-class TextCheck(NamedTuple):
-    """Faults of a data set of texts."""
-
-    bad: tuple[Any, ...]
-    warnings: tuple[str, ...]
 
 
 class SentimentTask:
@@ -56,7 +50,8 @@ class SentimentTask:
         for split, texts in data:
             shared += sum(seen.setdefault(text, split) != split for text in texts.texts)
         warnings = (f"leakage: {shared} texts are in more than one split",) if shared else ()
-        return TextCheck(tuple(data.problems), warnings)
+        sizes = tuple(f"{split}: {len(texts):,} texts, {texts.counts()}" for split, texts in data)
+        return TextCheck(tuple(data.problems), warnings, sizes)
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: TextSplits) -> SentimentTraining:
         """Build a classifier for a data set."""

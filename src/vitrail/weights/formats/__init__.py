@@ -36,6 +36,7 @@ from vitrail.weights.formats import (
     pvt_v2,
     rcnn,
     resnet,
+    segformer,
     siglip,
     swin,
     swin_v2,
@@ -93,6 +94,7 @@ FORMATS: tuple[Format, ...] = (
     *gpt2.FORMATS,
     *swinir.FORMATS,
     *upernet.FORMATS,
+    *segformer.FORMATS,
 )
 
 

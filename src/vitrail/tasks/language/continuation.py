@@ -1,0 +1,115 @@
+"""Continuation of a text, streamed: any number of new tokens from a window of bounded length."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vitrail.errors import VitrailError
+from vitrail.generation.generate import stream
+from vitrail.generation.sampling import Choice, Greedy, Sample
+from vitrail.tasks.inference import evaluating
+from vitrail.tasks.language.options import GenerateOptions
+from vitrail.tasks.text_inputs import need_vocabulary
+from vitrail.text.vocabulary import Vocabulary
+
+END_TOKENS = ("<|endoftext|>", "</s>", "[SEP]")
+"""Tokens that end a text, if the vocabulary has them."""
+_REPLACEMENT = chr(0xFFFD)
+
+
+@dataclass(frozen=True)
+class LaterChoice:
+    """A choice whose steps are counted from an offset, so that a new window goes on with new draws.
+
+    Args:
+        choice: the rule.
+        offset: tokens chosen before.
+    """
+
+    choice: Choice
+    offset: int
+
+    def __call__(self, log_probs: Tensor, step: int, samples: np.ndarray) -> Tensor:
+        """Return the tokens."""
+        return self.choice(log_probs, step + self.offset, samples)
+
+
+def choice_of(options: GenerateOptions) -> Choice:
+    """Return the rule that options describe."""
+    if options.temperature == 0:
+        return Greedy()
+    return Sample(options.temperature, options.top_k, options.top_p, options.seed)
+
+
+def stream_tokens(model: Any, prompt: list[int], count: int, choose: Choice, context: int) -> Iterator[int]:
+    """Yield new tokens; a full window starts again from its second half, so the text may be longer than any window.
+
+    Args:
+        model: a language model, in evaluation mode.
+        prompt: token ids, at least one; of a longer one than the window its end is read.
+        count: most new tokens.
+        choose: rule of the next token.
+        context: tokens of a window.
+    """
+    stop = {model.inputs.id_of(token) for token in END_TOKENS if model.inputs.has(token)}
+    text, done = list(prompt), 0
+    while done < count:
+        window = text[-context:] if len(text) < context else text[-(context // 2 or 1) :]
+        room = min(count - done, context - len(window) + 1)
+        for token in stream(model, window, room, LaterChoice(choose, done), stop):
+            text.append(token)
+            done += 1
+            yield token
+            if token in stop:
+                return
+
+
+def stream_text(vocabulary: Vocabulary, tokens: Iterator[int]) -> Iterator[str]:
+    """Yield the text of tokens as they come; bytes of an unfinished character wait for the others."""
+    pending: list[int] = []
+    before = ""
+    for token in tokens:
+        pending.append(token)
+        text = vocabulary.decode(pending)
+        if text.endswith(_REPLACEMENT) and len(pending) < 64:
+            continue
+        if len(text) > len(before):
+            yield text[len(before) :]
+        if len(pending) > 32 and text:  # decode a bounded number of tokens again: time stays linear
+            pending, before = pending[-1:], vocabulary.decode(pending[-1:])
+        else:
+            before = text
+    rest = vocabulary.decode(pending)[len(before) :]
+    if rest:
+        yield rest
+
+
+def generate_text(model: Any, prompt: str, options: GenerateOptions, context: int) -> Iterator[str]:
+    """Yield the pieces of a prompt's continuation as they come."""
+    choose, vocabulary = choice_of(options), need_vocabulary(model)
+    ids = prompt_ids(vocabulary, prompt)
+    with evaluating(model):
+        yield from stream_text(vocabulary, stream_tokens(model, ids, options.tokens, choose, context))
+
+
+def continue_text(model: Any, prompt: str, options: GenerateOptions, context: int) -> str:
+    """Return the continuation of a text."""
+    return "".join(generate_text(model, prompt, options, context))
+
+
+def prompt_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:
+    """Return the token ids of a prompt; an empty one is the end token, after which a text begins.
+
+    Raises:
+        VitrailError: the prompt is empty, and the vocabulary has no such token.
+    """
+    ids = list(vocabulary.encode([prompt], special=False).ids[0])
+    if ids:
+        return ids
+    ends = [vocabulary.id_of(token) for token in END_TOKENS if vocabulary.has(token)]
+    if not ends:
+        raise VitrailError("The prompt is empty, and this model needs at least one character to go on from.")
+    return ends[:1]
