@@ -49,7 +49,7 @@ def export_program(model: Any, sizes: str = "auto") -> Program:
     if sizes != "fixed":
         try:
             return Program(_export(symbolic(model), size, any_size=True), True, "", size)
-        except ExportFailed as error:
+        except (ExportFailed, VitrailError) as error:
             if sizes == "any":
                 raise VitrailError(
                     f"{model.variant} cannot be exported for any image size: {error}\n"

@@ -43,7 +43,7 @@ class SymbolicWindowAttention(nn.Module):
     def __init__(self, mixer: WindowAttention):
         super().__init__()
         if mixer.cut not in (PadThenRoll, RollThenPad, AlwaysShifted, MaskedPadding):
-            raise VitrailError(f"{mixer.cut.__name__} has no form with symbolic sizes; export with --sizes fixed.")
+            raise VitrailError(f"{mixer.cut.__name__} has no form with symbolic sizes")
         self.mixer = mixer
         self.least = mixer.window_size if mixer.cut is RollThenPad else 1
 
