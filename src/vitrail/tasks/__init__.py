@@ -23,6 +23,7 @@ class Modules(NamedTuple):
 
 TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "complete": Modules("vitrail.tasks.complete.options", "vitrail.tasks.complete.task"),
     "language": Modules("vitrail.tasks.language.options", "vitrail.tasks.language.task"),
     "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
     "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),

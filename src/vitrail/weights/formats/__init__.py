@@ -31,6 +31,7 @@ from vitrail.weights.formats import (
     nat,
     nest,
     perceiver,
+    pixel_gpt,
     poolformer,
     pvt,
     pvt_v2,
@@ -91,6 +92,7 @@ FORMATS: tuple[Format, ...] = (
     *albert.FORMATS,
     *convbert.FORMATS,
     *gpt2.FORMATS,
+    *pixel_gpt.FORMATS,
     *swinir.FORMATS,
     *upernet.FORMATS,
 )
