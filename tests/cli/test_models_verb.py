@@ -59,3 +59,17 @@ def test_names_that_are_none(run):
     assert "Did you mean: " in told and "swin_tiny_patch4_window7_224" in told
     assert run("models", "zzz*").code == 2
     assert "Name one of them" in run("models", "swin*", "--set", "num_classes=10").err
+
+
+def test_a_family_shows_variants_with_accuracy_protocol_and_source(run):
+    told = run("models", "--family", "nat").out
+    assert told.startswith("NAT (2023; from swin and sasa): each cell attends to the cells around it.")
+    facts = json.loads(run("models", "--family", "swin", "--json").out)
+    rows = {row["name"]: row for row in facts["variants"]}
+    tiny = rows["swin_tiny_patch4_window7_224"]
+    assert (tiny["parameters"], tiny["protocol"]) == (28_288_354, "248 to 224, bicubic")
+    assert tiny["source"].startswith("timm ") and tiny["weights"].startswith("hf:timm/swin_tiny")
+
+
+def test_an_unknown_family_is_corrected(run):
+    assert "swin" in run("models", "--family", "swim").err

@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
 ROOMS = ("training", "cli", "weights", "inference", "report", "bench", "machine")
 ALLOWED = {
     "cli/data.py": "checks data sets of labelled images",
+    "cli/model_family.py": "shows the published figures of one architecture",
     "cli/models.py": "shows the published figures of the catalogue, which are those of ImageNet",
     "cli/explain.py": "names the classes that it explains, as `explain/` is about classifiers",
     "bench/": "compares classifiers of other libraries",

@@ -18,6 +18,7 @@ VERBS = {
     "train": "train a model on your pictures; stop it at any moment and resume",
     "evaluate": "measure a trained model on a data set and write a report",
     "predict": "predict with a trained model: name the classes of images",
+    "restore": "restore images: super-resolution, denoising, JPEG artifacts",
     "generate": "go on from a prompt: text as it comes, or the rest of an image",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",

@@ -15,6 +15,7 @@ vitrail models                                  # every variant
 vitrail models 'swin*'                          # those that match a pattern
 vitrail models swin_tiny_patch4_window7_224     # one, with its config and cost
 vitrail models swin_tiny_patch4_window7_224 --set num_classes=10 image_size=448
+vitrail models --family nat                     # one architecture: variants, accuracy, protocol, source
 vitrail models 'vit*' --json | jq '.[].name'
 """
 
@@ -31,11 +32,17 @@ class Models:
     """A name, a part of one, a family, or a shell pattern such as 'swin*' (quote it, or the shell may fill it in)."""
     set: tuple[str, ...] = ()
     """Fields of one model's config to replace before it is counted, as name=value: --set num_classes=10."""
+    family: str | None = None
+    """An architecture: what it changed, and of each variant size, cost, accuracy, protocol and source."""
     json: bool = False
     """Print JSON instead of text."""
 
     def run(self) -> int:
         """Print the table, or the one model."""
+        if self.family is not None:
+            from vitrail.cli.model_family import show_family
+
+            return show_family(self.family, self.json)
         from vitrail.models import HINT, catalogue
         from vitrail.models.published import PUBLISHED
 

@@ -95,17 +95,20 @@ class PredictVerb:
             print(choice, file=sys.stderr)
 
         todo = [item for item in inputs if item.name not in output.done]
-        failed, began, files = [], time.monotonic(), 0
+        failed, began, files, done = [], time.monotonic(), 0, 0
         root = commonpath([dirname(abspath(item.name)) for item in inputs]) if len(inputs) else ""
         try:
             options: Any = replace(self, precision=self._precision(output))  # pyright: ignore[reportCallIssue]
             predictor = task.predictor(model, options, len(todo), notify)
             with progress_bar("predict", len(todo)) as show:
+                if hasattr(predictor, "on_part"):  # one input can take minutes
+                    predictor.on_part = lambda share: show(done + share)  # pyright: ignore[reportAttributeAccessIssue]
                 for count, result in enumerate(predictions(predictor, todo, options.batch), start=1):
                     if self.save is not None:
                         files += len(result.save(self.save / relpath(dirname(abspath(result.path)), root)))
                     output.add(result)
-                    show(count)
+                    done = count
+                    show(done)
                     if result.error is not None:
                         failed.append(result)
             output.finish(item.name for item in inputs)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int) -> Iterator[Callable[[float], None]]:
     """Show a bar on a terminal while the block runs, and give the function that tells it how many are done.
 
     It is drawn on standard error, so that results can be piped; without a terminal nothing is drawn.
@@ -24,7 +24,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total, speed="")
 
-        def tell(done: int) -> None:
+        def tell(done: float) -> None:
             seconds = progress.tasks[0].elapsed or 0.0
             speed = f"{done / seconds:,.0f} /s  {memory_in_use() / 2**20:,.0f} MB" if seconds else ""
             progress.update(task, completed=done, speed=speed)

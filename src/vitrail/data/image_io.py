@@ -287,6 +287,15 @@ def _decode(
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
+def exif_block(image: Image.Image) -> bytes | None:
+    """Return the EXIF block of an image, or None if it has none or one that cannot be read."""
+    try:
+        entries = image.getexif()
+        return entries.tobytes() if len(entries) else None
+    except _EXIF_FAULTS:
+        return None
+
+
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; one that cannot be read means upright, as the rest of the image may be fine."""
     try:

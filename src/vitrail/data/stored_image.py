@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitrail.data.image_io import MAX_PIXELS, ImageDecodeError, load_stored
+from vitrail.data.image_io import MAX_PIXELS, ImageDecodeError, exif_block, load_stored
 
 _SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B"}
 
@@ -73,13 +73,12 @@ def read_stored(path: str | Path, max_pixels: int = MAX_PIXELS) -> StoredImage:
         notes.append(f"the profile of {image.mode} does not fit RGB and is left out")
     text = {str(key): value for key, value in getattr(image, "text", {}).items() if isinstance(value, str)}
     dpi: Any = info.get("dpi")
-    exif = info.get("exif") or image.getexif().tobytes()
     pixels, alpha = planes
     return StoredImage(
         np.ascontiguousarray(pixels),
         alpha,
         profile,
-        exif if exif and len(exif) > 14 else None,
+        exif_block(image),
         (float(dpi[0]), float(dpi[1])) if dpi else None,
         text,
         tuple(notes),

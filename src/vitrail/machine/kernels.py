@@ -68,6 +68,20 @@ def _gelu(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return x, norm.bias
 
 
+def _points(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    return torch.zeros(1, 1024, 3, device=device, dtype=dtype), 128, 0
+
+
+def _neighbors(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    points, count, _ = _points(device, dtype)
+    return points, points[:, :count], 16
+
+
+def _balls(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    points, queries, size = _neighbors(device, dtype)
+    return points, queries, (0.1, 0.2), (size, size)
+
+
 # Arguments of each kernel for the check: those of its usual caller.
 _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "attention": _attention,
@@ -78,13 +92,17 @@ _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "fused neighborhood": _neighborhood_branch,
     "add layer norm": _add_layer_norm,
     "window": _window,
+    "farthest points": _points,
+    "nearest points": _neighbors,
+    "ball query": _balls,
 }
 
 
 def find_kernels() -> list[Op]:
-    """Return every kernel of `vitrail.kernels`, one per folder."""
+    """Return every kernel of `vitrail.kernels`; a folder has one or several."""
     folders = [module.name for module in pkgutil.iter_modules(vitrail.kernels.__path__) if module.ispkg]
-    return [getattr(import_module(f"vitrail.kernels.{name}"), name) for name in folders]
+    modules = [import_module(f"vitrail.kernels.{name}") for name in folders]
+    return [value for module in modules for value in vars(module).values() if isinstance(value, Op)]
 
 
 def kernel_table() -> list[dict[str, str]]:

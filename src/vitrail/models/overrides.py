@@ -33,7 +33,7 @@ def check_size(field: str, value: Any, published: Any) -> None:
     several = isinstance(published, tuple)
     if type(published[0] if published and several else published) is not int:
         return
-    smallest = 0 if field == "num_classes" else 1
+    smallest = 0 if field == "num_classes" or published == 0 else 1  # a published 0 is a number of optional parts
     fits = isinstance(value, list | tuple) == several
     if not fits or not all(type(n) is int and n >= smallest for n in (value if several else [value])):
         kind = "whole numbers" if several else "a whole number"

@@ -7,6 +7,7 @@ are compiled in parallel.
 import ctypes
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -139,13 +140,24 @@ def build(name: str, compile_with: Command) -> Path:
         made = folder / target.name
         said = ""
         for threads in (("-fopenmp",), ()):  # without OpenMP: single-threaded
-            command = [*compile_with, *FLAGS, *threads, "-o", str(made), str(source)]
+            command = [*compile_with, *FLAGS, *own_flags(source.read_text()), *threads, "-o", str(made), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 os.replace(made, target)
                 return target
             said = said or done.stderr
     raise Unavailable(f"{shlex.join(compile_with)} cannot build {source.name}: {said.strip()[-300:]}")
+
+
+def own_flags(text: str) -> list[str]:
+    """Return the flags in the line `// build: FLAGS` of a source file, which override the common ones.
+
+    Example:
+        >>> own_flags("// Exports.\\n// build: -ffp-contract=off\\n")
+        ['-ffp-contract=off']
+    """
+    line = re.search(r"^// build: (.+)$", text, re.MULTILINE)
+    return line[1].split() if line else []
 
 
 def built(name: str) -> bool:

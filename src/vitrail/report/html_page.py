@@ -1,13 +1,16 @@
 """HTML report of a run: one self-contained page without external resources."""
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 import vitrail
 from vitrail.atomic_io import write_file
@@ -53,6 +56,8 @@ def render(run: Run, model: Any = None) -> str:
     """
     evaluation = run.evaluation
     settings, defaults = _settings(run.config)
+    sections = [] if evaluation is None else evaluation.sections()
+    scripts = list(dict.fromkeys(section.script for section in sections if section.script))
     return (
         _environment()
         .get_template("report.html")
@@ -61,7 +66,9 @@ def render(run: Run, model: Any = None) -> str:
             evaluation=evaluation,
             facts=list(_facts(run)),
             cards=list(_cards(run)),
-            sections=[] if evaluation is None else evaluation.sections(),
+            sections=sections,
+            scripts=[Markup(script) for script in scripts],
+            script_hashes=[_script_hash(script) for script in scripts],
             curves=curves(run),
             inside=look_inside(run, model),
             settings=settings,
@@ -70,6 +77,11 @@ def render(run: Run, model: Any = None) -> str:
             version=vitrail.__version__,
         )
     )
+
+
+def _script_hash(script: str) -> str:
+    """Return the source expression that allows one inline script in a content security policy."""
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
 def _facts(run: Run) -> Iterator[str]:

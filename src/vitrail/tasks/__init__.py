@@ -27,6 +27,7 @@ TASKS = {
     "language": Modules("vitrail.tasks.language.options", "vitrail.tasks.language.task"),
     "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
     "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),
+    "points": Modules("vitrail.tasks.points.options", "vitrail.tasks.points.task"),
     "detect": Modules("vitrail.tasks.detect.options", "vitrail.tasks.detect.task"),
     "restore": Modules("vitrail.tasks.restore.options", "vitrail.tasks.restore.task"),
 }

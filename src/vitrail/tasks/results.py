@@ -90,10 +90,17 @@ class MetricCard(NamedTuple):
 
 
 class ReportSection(NamedTuple):
-    """A section of the report."""
+    """A section of the report.
+
+    Args:
+        title: its heading.
+        body: its HTML, without scripts.
+        script: constant JavaScript that runs at the end of the page; the only one that the page's policy allows.
+    """
 
     title: str
     body: Markup
+    script: str = ""
 
 
 class ImageExample(NamedTuple):

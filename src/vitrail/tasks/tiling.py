@@ -50,6 +50,12 @@ class TilePlan:
         return len(self.rows) * len(self.columns)
 
     @property
+    def overhead(self) -> float:
+        """Pixels that are read for one pixel of the image; 1 without overlap."""
+        read = [sum(span.stop - span.start for span in spans) for spans in (self.rows, self.columns)]
+        return read[0] * read[1] / (self.size[0] * self.size[1])
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the image."""
         return self.rows[-1].last, self.columns[-1].last

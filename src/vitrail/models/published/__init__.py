@@ -37,6 +37,8 @@ from vitrail.models.published import (
     perceiver,
     perceiver_iterative,
     pixel_gpt,
+    point_transformer,
+    pointnet,
     poolformer,
     pvt,
     pvt_v2,
@@ -45,6 +47,7 @@ from vitrail.models.published import (
     retnet_image,
     sasa,
     segformer,
+    set_transformer,
     siglip,
     swin,
     swin_v2,
@@ -119,6 +122,9 @@ _FAMILIES = (
     fpn_segmenter,
     faster_rcnn,
     mask_rcnn,
+    pointnet,
+    set_transformer,
+    point_transformer,
 )
 
 PUBLISHED: dict[str, Published] = {

@@ -39,3 +39,8 @@ class Published(NamedTuple):
 def text(parameters: int, multiply_adds: int, task: str, note: str = "") -> Published:
     """Return the figures of a text model, counted at 128 tokens."""
     return Published(None, parameters, multiply_adds, note=note, task=task, tokens=128)
+
+
+def points(parameters: int, multiply_adds: int, note: str = "") -> Published:
+    """Return the figures of a model of point clouds, counted at 1,024 points, each of which is a token."""
+    return Published(None, parameters, multiply_adds, note=note, task="points", tokens=1024)

@@ -51,6 +51,13 @@ _TIMM: dict[tuple[str, str, int], str] = {
         "swinv2_base_window12to24_192to384 swinv2_large_window12to16_192to256 "
         "swinv2_large_window12to24_192to384"
     ),
+    ("mim_in22k", "mit", 0): (
+        "eva02_tiny_patch14_224 eva02_small_patch14_224 eva02_base_patch14_224 eva02_large_patch14_224"
+    ),
+    ("mim_in22k_ft_in1k", "mit", 1000): (
+        "eva02_tiny_patch14_336 eva02_small_patch14_336 eva02_base_patch14_448 eva02_large_patch14_448"
+    ),
+    ("a1h_in1k", "apache-2.0", 1000): ("halonet26t halonet50ts"),
     ("goog_in1k", "apache-2.0", 1000): ("nest_tiny_jx nest_small_jx nest_base_jx"),
     ("in1k", "apache-2.0", 1000): (
         "pvt_v2_b0 pvt_v2_b1 pvt_v2_b2 pvt_v2_b2_li pvt_v2_b3 pvt_v2_b4 pvt_v2_b5 twins_pcpvt_small "

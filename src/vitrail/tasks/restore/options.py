@@ -52,7 +52,7 @@ class PredictOptions(options.PredictionOptions):
     tiling: Literal["exact", "fast", "none"] = "exact"
     """exact: tiles that overlap by the receptive field, equal to the whole image; fast: tiles with a small overlap that
     are blended, with the seam error measured; none: the whole image at once."""
-    memory: float = 1.0
+    memory: float = 1.5
     """GiB that a forward pass may take; tiles are as large as that allows."""
     metadata: Literal["keep", "strip"] = "keep"
     """Keep or strip EXIF, resolution and text; the colour profile is always kept."""
@@ -78,7 +78,7 @@ class EvaluateOptions(options.EvaluationOptions):
     """Pixels left out at each edge; default: the scale, 0 without upscaling."""
     tiling: Literal["exact", "fast", "none"] = "exact"
     """Tiling of large images; see `vitrail predict`."""
-    memory: float = 1.0
+    memory: float = 1.5
     """GiB that a forward pass may take."""
 
     def check(self) -> None:

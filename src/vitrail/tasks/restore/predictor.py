@@ -19,6 +19,8 @@ from vitrail.tasks.restore.tiled_model import TiledModel
 from vitrail.tasks.results import Notify
 from vitrail.tasks.table import Table
 
+REPEATED = 4
+"""Overhead of tiles from which a result says that it was slow to compute."""
 _GREY = np.array([0.299, 0.587, 0.114])
 
 
@@ -32,7 +34,9 @@ class RestorePredictor:
         options: tiling, memory, metadata.
         count: number of images of the job, None if it is unknown.
         notify: receives a line about the model that runs.
-        progress: receives name, tiles done and all tiles of the current image.
+
+    Attributes:
+        on_part: receives the share of the current image that is done, after each tile.
     """
 
     csv_columns = ("width", "height", "tiles", "seam_rms", "seconds")
@@ -44,9 +48,9 @@ class RestorePredictor:
         options: PredictOptions,
         count: int | None = None,
         notify: Notify = lambda choice: None,
-        progress: Callable[[str, int, int], None] = lambda name, done, of: None,
     ):
-        self.model, self.options, self.progress = model, options, progress
+        self.model, self.options = model, options
+        self.on_part: Callable[[float], None] = lambda share: None
         run = choose_runner(model, options.precision or "fp32", options.optimize, count, notify)
         self.tiled = TiledModel(model, options.tiling, options.memory, run)
         self.channels: int = model.config.in_channels
@@ -83,12 +87,14 @@ class RestorePredictor:
             return np.clip(np.round(values), 0, top).astype(kind)
 
         pixels, notes = self._channels(source)
-        out, plan, seams = self.tiled.restore(
-            pixels, top, finish, lambda done, count: self.progress(item.name, done, count)
-        )
+        out, plan, seams = self.tiled.restore(pixels, top, finish, lambda done, count: self.on_part(done / count))
         alpha = (
             source.alpha if source.alpha is None or self.tiled.scale == 1 else enlarge(source.alpha, self.tiled.scale)
         )
+        if plan.overhead > REPEATED:
+            notes.append(
+                f"exact tiles read each pixel {plan.overhead:.0f} times; more --memory or --tiling fast is faster"
+            )
         blended = plan.blend and plan.count > 1
         return Restored(
             path=item.name,

@@ -114,6 +114,7 @@ class Restored:
         if self.stored is None:
             return []
         path = folder / self.file_name()
+        folder.mkdir(parents=True, exist_ok=True)
         keep = self.metadata == "keep"
         write_file(path, png_bytes(self.stored if keep else upright(self.stored), metadata=keep))
         return [path]

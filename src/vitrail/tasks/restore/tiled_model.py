@@ -33,7 +33,7 @@ class TiledModel:
         self,
         model: Any,
         tiling: str = "exact",
-        memory: float = 1.0,
+        memory: float = 1.5,
         run: Callable[[Tensor], Tensor] | None = None,
     ):
         self.model, self.tiling, self.memory = model, tiling, memory

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from restore_sets import make_config, make_set, photo
 from safetensors.torch import load_file
 
 import vitrail
-from conftest import make_config, make_set, photo
 from vitrail.data.degradations import parse
 from vitrail.data.restoration_set import open_restoration
 from vitrail.errors import DataError, VitrailError
@@ -73,7 +73,7 @@ def test_a_killed_run_ends_with_the_same_bits(images: Path, tmp_path: Path) -> N
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(make_config(images, whole, epochs=4))
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from conftest import make_config;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from restore_sets import make_config;"
         "from vitrail.training.train import train; import torch; torch.set_num_threads(1);"
         "train(make_config(Path(sys.argv[2]), Path(sys.argv[3]), epochs=4, save_steps=1))"
     )

@@ -1,0 +1,90 @@
+"""`vitrail restore`: super-resolution, denoising and JPEG artifact removal of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from vitrail.cli.predict import PredictVerb
+from vitrail.cli.task_flags import join_options, task_of_model
+from vitrail.errors import VitrailError
+from vitrail.tasks import find_options
+
+EXAMPLES = """
+vitrail restore photo.png --model swinir_classical_x2 --weights swinir_x2.pth
+vitrail restore 'scans/*.tif' --model runs/restore/scans --tiling fast --memory 0.5
+vitrail restore photos/ --weights any_swinir.pth --out restored/   # interrupted, it continues when started again
+"""
+
+TASK = "restore"
+RECORD = "restored.jsonl"
+"""File in the output folder with a line for each image that is done."""
+
+
+def bind(words: Sequence[str]) -> type:
+    """Return the class of the verb, with the options of restoration."""
+    return join_options(RestoreVerb, find_options(TASK).PredictOptions)
+
+
+@dataclass(frozen=True)
+class RestoreVerb:
+    """Restore images: larger, without noise or JPEG artifacts, as the model was trained for.
+
+    Images of any size run in tiles. 16 bits, alpha, colour profile and metadata are kept; results are PNG files. A job
+    that is started again restores only the missing images. An image that cannot be read is named, the others are
+    restored, and the exit code is 3.
+    """
+
+    inputs: Positional[tuple[str, ...]] = ()
+    """Files, folders, or patterns such as 'photos/*.png'."""
+    model: str = ""
+    """A model folder, a run folder, or a name in the catalogue; by default the weights say which model they are of."""
+    weights: str | None = None
+    """A checkpoint: of the authors, of Hugging Face, or a model folder."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    out: Path = Path("restored")
+    """Folder of the results; subfolders are those of the inputs."""
+    json: bool = False
+    """Print one JSON object per line to follow the job, instead of writing them to restored.jsonl."""
+
+    def run(self) -> int:
+        """Restore, write, and return the exit code."""
+        from vitrail.atomic_io import check_writable_folder, make_folder
+        from vitrail.tasks import find_task
+
+        if not self.inputs:
+            raise VitrailError("Nothing to restore. Give files or folders: vitrail restore photo.png --weights FILE")
+        model = self.model or self._variant()
+        if task_of_model([model]) != TASK:
+            raise VitrailError(f"{model} does not restore images. See those that do: vitrail models 'swin*ir*'")
+        check_writable_folder(self.out)
+        make_folder(self.out)
+        _check_names([item.name for item in find_task(TASK).collect(self.inputs)], self.out)
+        kind: Any = join_options(PredictVerb, find_options(TASK).PredictOptions)
+        shared = {field.name: getattr(self, field.name) for field in fields(find_options(TASK).PredictOptions)}
+        place = {"out": None if self.json else self.out / RECORD, "save": self.out, "json": self.json}
+        return kind(model=model, inputs=self.inputs, weights=self.weights, device=self.device, **place, **shared).run()
+
+    def _variant(self) -> str:
+        """Return the name of the model that the weights are of."""
+        from vitrail.weights.from_checkpoint import from_checkpoint
+
+        if self.weights is None:
+            raise VitrailError("No model. Give --weights FILE, or --model with the folder of a trained model.")
+        return from_checkpoint(self.weights).model.variant
+
+
+def _check_names(names: Sequence[str], out: Path) -> None:
+    """Refuse a job whose results would overwrite each other, or be taken for inputs when it is started again."""
+    seen: dict[Path, str] = {}
+    for name in names:
+        path = Path(name).resolve()
+        if out.resolve() in path.parents:
+            raise VitrailError(f"{name} lies in the output folder {out}. Choose another folder: --out FOLDER")
+        key = path.with_suffix("")
+        if key in seen and seen[key] != name:
+            raise VitrailError(f"{seen[key]} and {name} would give the same file. Restore them in two jobs.")
+        seen[key] = name

@@ -1,0 +1,74 @@
+"""The interface of models of point clouds: points in, logits out."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
+from vitrail.parts.model import Model, ModelKind, ModelLayer
+from vitrail.point_sampling import PointSampling
+
+
+class PointModel(Model):
+    """A model of clouds `(B, N, C)`: coordinates first, then other channels such as normals.
+
+    Args:
+        backbone: `(B, N, C) -> features`; its children are its layers, in order.
+        head: `features -> logits`.
+        in_channels: channels C of a point.
+    """
+
+    kinds: ClassVar[Mapping[str, ModelKind]] = {
+        "points": ModelKind(
+            "A classifier of point clouds",
+            metric_names={"top1": "accuracy"},
+            titles={"labels": "classes"},
+            example="model.labels[model(points).argmax(-1)]  # points (1, N, 3) in the unit sphere",
+        )
+    }
+    task: str = "points"
+    inputs: PointSampling | None = None
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, in_channels: int):
+        super().__init__()
+        self.backbone, self.head, self.in_channels = backbone, head, in_channels
+
+    @property
+    def sampling(self) -> PointSampling:
+        """Sampling of clouds for this model."""
+        return self.inputs or PointSampling()
+
+    def layers(self) -> list[ModelLayer]:
+        """List the children of the backbone in order, and last the head."""
+        order = [ModelLayer(number, [child]) for number, child in enumerate(self.backbone.children())]
+        return [*order, ModelLayer(len(order), [self.head])]
+
+    def features(self, points: Tensor) -> Tensor:
+        """Return the features that the head reads.
+
+        Raises:
+            VitrailError: the shape is not `(B, N, in_channels)`, or there are no points.
+        """
+        if points.ndim != 3 or points.shape[-1] != self.in_channels or not points.shape[1]:
+            raise VitrailError(f"Clouds need the shape (B, N, {self.in_channels}), got {tuple(points.shape)}.")
+        return self.backbone(points)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Return logits `(B, K)`."""
+        return self.head(self.features(points))
+
+
+def canonical_order(points: Tensor) -> Tensor:
+    """Return the points of each cloud in lexicographic order of their channels: the same for every permutation.
+
+    Equal points are equal in all channels, so their order does not matter.
+
+    Example:
+        >>> canonical_order(torch.tensor([[[1.0, 2.0], [0.0, 9.0], [1.0, 0.0]]])).tolist()
+        [[[0.0, 9.0], [1.0, 0.0], [1.0, 2.0]]]
+    """
+    for channel in reversed(range(points.shape[-1])):
+        order = points[..., channel].sort(dim=1, stable=True).indices
+        points = points.gather(1, order[..., None].expand_as(points))
+    return points

@@ -1,0 +1,1 @@
+"""The task `points`: one class per point cloud or mesh."""
