@@ -114,7 +114,7 @@ def test_predict_writes_masks_and_overlays(
 ) -> None:
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
-    sizes = {"a.png": (40, 32), "dot.png": (1, 1), "strip.png": (300, 1), "deep/a.png": (50, 70)}
+    sizes = {"a.png": (40, 32), "dot.png": (1, 1), "strip.png": (10_000, 1), "deep/a.png": (50, 70)}
     for name, size in sizes.items():
         Image.new("RGB", size, (200, 60, 60)).save(folder / name)
     (folder / "broken.png").write_bytes(b"no image")
@@ -161,6 +161,14 @@ def test_an_empty_mask_does_not_count(data: str, tmp_path: Path) -> None:
     for i in range(3):
         Image.fromarray(np.full((32, 40), 255, np.uint8)).save(root / "trainannot" / f"0{i}.png")
     train(config(str(root), tmp_path / "run", batch=1, epochs=1))
+
+
+def test_a_segmenter_of_the_catalogue_needs_no_task(data: str, tmp_path: Path) -> None:
+    words = ["--model", "fpn_segmenter", "--set", "dim=16", "depth=1", "num_heads=2", "channels=8", "--imgsz", "32"]
+    words += ["--epochs", "1", "--batch", "8", "--out", str(tmp_path / "run")]
+    assert main(["train", data, *words]) == 0
+    model = vitrail.load_model(tmp_path / "run" / "weights" / "last")
+    assert model.variant == "fpn_segmenter" and dict(model.config.backbone_config)["dim"] == 16
 
 
 def test_what_does_not_fit_is_refused(data: str, tmp_path: Path) -> None:

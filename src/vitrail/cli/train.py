@@ -13,7 +13,7 @@ from typing import Any
 
 import tyro
 
-from vitrail.cli.task_flags import named
+from vitrail.cli.task_flags import named, task_of_model
 from vitrail.errors import VitrailError
 from vitrail.tasks import DEFAULT
 from vitrail.training.config import RunConfig, config_class
@@ -30,7 +30,7 @@ torchrun --nproc-per-node 2 -m vitrail train pictures/ --batch 256
 
 
 def bind(words: Sequence[str]) -> type:
-    """Return the class of the verb for the task that `--task`, the resumed run or the config file names."""
+    """Return the class of the verb for the task of `--task`, the resumed run, the config file or the model."""
     if task := named(words, "task"):
         return train_class(task)
     for path in (named(words, "config"), named(words, "resume")):
@@ -38,7 +38,8 @@ def bind(words: Sequence[str]) -> type:
             file = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
             with suppress(VitrailError):  # `defaults` names the fault of a file that cannot be read
                 return train_class(read_task(file))
-    return train_class(DEFAULT)
+    model = named(words, "model")
+    return train_class(DEFAULT if model is None else task_of_model(["--model", model]))
 
 
 @cache

@@ -70,7 +70,8 @@ class MaskSet:
 
     def take(self, chosen: Sequence[int], name: str) -> "MaskSet":
         """Return some of the samples as a set of its own."""
-        return MaskSet(name, *([values[i] for i in chosen] for values in (self.ids, self.images, self.masks)))
+        ids, images = [self.ids[i] for i in chosen], [self.images[i] for i in chosen]
+        return MaskSet(name, ids, images, [self.masks[i] for i in chosen])
 
 
 @dataclass
@@ -143,7 +144,9 @@ def find_folders(root: Path) -> list[tuple[Split, Path, Path]]:
             (root / "images" / name, root / "masks" / name),
             (root / name / "images", root / name / "masks"),
         ]
-        found += [(split, images, masks) for images, masks in pairs if images.is_dir() and masks.is_dir()]
+        for images, masks in pairs:
+            if images.is_dir() and masks.is_dir():
+                found.append((split, images, masks))
     if not found and (root / "images").is_dir() and (root / "masks").is_dir():
         found.append(("train", root / "images", root / "masks"))
     return found

@@ -27,8 +27,9 @@ class PixelClassifier(nn.Module):
         width: Any = decoder.width
         self.decoder, self.dropout = decoder, nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, num_classes, 1) if num_classes else nn.Identity()
-        if num_classes:
+        if isinstance(self.classifier, nn.Conv2d):
             nn.init.normal_(self.classifier.weight, std=0.01)
+            assert self.classifier.bias is not None
             nn.init.zeros_(self.classifier.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -49,7 +50,8 @@ class SegmentationHead(nn.Module):
         self, maps: PyramidMaps | SimplePyramidMaps, main: PixelClassifier, auxiliary: PixelClassifier | None = None
     ):
         super().__init__()
-        self.maps, self.main, self.auxiliary = maps, main, auxiliary
+        self.maps: Any = maps  # an optimized model wraps them
+        self.main, self.auxiliary = main, auxiliary
 
     def forward(self, features: Features) -> Tensor:
         """Return scores `(B, K, h, w)`."""

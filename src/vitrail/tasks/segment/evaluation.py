@@ -173,7 +173,8 @@ class SegmentEvaluation:
         values["confusion"] = tuple(tuple(row) for row in values["confusion"])
         values["interval"] = None if values["interval"] is None else tuple(values["interval"])
         values["images"] = tuple(
-            ImageScore(*(float("nan") if value is None else value for value in image)) for image in values["images"]
+            ImageScore(name, _number(miou), _number(accuracy), pixels)
+            for name, miou, accuracy, pixels in values["images"]
         )
         values["worst"] = tuple(values["worst"])
         return cls(**values)
@@ -186,6 +187,10 @@ class SegmentEvaluation:
 
 def _share(value: float) -> str:
     return percent(None if isnan(value) else value)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _json(value: Any) -> Any:

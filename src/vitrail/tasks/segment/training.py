@@ -59,13 +59,13 @@ class SegmentTraining:
         fill = tuple(round(255 * mean) for mean in self.preprocess.mean)
         scale = (o.scale_min, o.scale_max)
         crops = RandomCrops(self.preprocess.size, o.short_side, scale, o.flip, o.jitter, o.most, fill)
-        ranks = {"rank": share.rank, "world": share.size}
+        ranks: Any = {"rank": share.rank, "world": share.size}
         order = ResumableSampler(len(train), batch, share.seed, **ranks)
         still = ResumableSampler(len(val), eval_batch, shuffle=False, drop_last=False, **ranks)
-        common: Any = (self.labels, self.preprocess)
+        common: Any = {"labels": self.labels, "preprocess": self.preprocess, "workers": share.workers, "bad": share.bad}
         return (
-            SegmentLoader(train, crops, *common, order, share.workers, share.bad),
-            SegmentLoader(val, WholeImages(o.short_side), *common, still, share.workers, share.bad),
+            SegmentLoader(train, crops, order=order, **common),
+            SegmentLoader(val, WholeImages(o.short_side), order=still, **common),
         )
 
     def transform_batch(self, batch: SegmentBatch, seed: int, step: int) -> SegmentBatch:
@@ -126,7 +126,7 @@ def build_segmenter(options: TrainOptions, run: RunSpec, labels: LabelMap) -> Se
         raise VitrailError(f"{run.variant} is a model of the task {task}; give a segmenter or a classifier's backbone.")
     name = run.variant if task == "segment" else DECODERS[options.decoder]
     known = vars(make_config(name))
-    chosen = {"backbone": run.variant} if task == "classify" else {}
+    chosen: dict[str, Any] = {"backbone": run.variant} if task == "classify" else {}
     own = {key: value for key, value in fields.items() if key not in known}
     chosen |= {key: value for key, value in fields.items() if key in known}
     if own:

@@ -37,6 +37,7 @@ from vitrail.weights.formats import (
     pvt_v2,
     rcnn,
     resnet,
+    segformer,
     siglip,
     swin,
     swin_v2,
@@ -95,6 +96,7 @@ FORMATS: tuple[Format, ...] = (
     *pixel_gpt.FORMATS,
     *swinir.FORMATS,
     *upernet.FORMATS,
+    *segformer.FORMATS,
 )
 
 

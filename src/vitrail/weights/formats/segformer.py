@@ -1,0 +1,87 @@
+"""SegFormer: Hugging Face (files, and the names of current versions in memory), and the authors."""
+
+from vitrail.weights.formats.pvt import BLOCK, ENTRY, MIXER, PATCHES, REDUCTION, huggingface_blocks, official_blocks
+from vitrail.weights.keymap import Format, Rule
+from vitrail.weights.transforms import Concat
+
+WB = "{weight|bias}"
+STATE = "{weight|bias|running_mean|running_var|num_batches_tracked}"
+CONV = f"{BLOCK}.channel_mixer.conv.{WB}"
+EXIT = f"backbone.stages.{{s}}.exit.norm.{WB}"
+FIRST_NORM, LATER_NORM = f"backbone.embedding.steps.0.norm.{WB}", f"{ENTRY}.1.norm.{WB}"
+HEAD = "head.main.decoder"
+
+
+def _patches(first: str, later: str, norm: str) -> tuple[Rule, ...]:
+    """Return the rules of patch embeddings, before the first stage and before each later one."""
+    return (
+        Rule(f"{first}.proj.{WB}", f"{PATCHES}.proj.{WB}"),
+        Rule(f"{first}.{norm}.{WB}", FIRST_NORM),
+        Rule(f"{later}.proj.{WB}", f"{ENTRY}.0.reduction.{WB}"),
+        Rule(f"{later}.{norm}.{WB}", LATER_NORM),
+    )
+
+
+def _decoder(projection: str, fuse: str, norm: str, classifier: str) -> tuple[Rule, ...]:
+    """Return the rules of the decoder."""
+    return (
+        Rule(f"decode_head.{projection}.proj.{WB}", f"{HEAD}.projections.{{l}}.{WB}"),
+        Rule(f"decode_head.{fuse}.weight", f"{HEAD}.fuse.conv.weight"),
+        Rule(f"decode_head.{norm}.{STATE}", f"{HEAD}.fuse.norm.{STATE}"),
+        Rule(f"decode_head.{classifier}.{WB}", f"head.main.classifier.{WB}"),
+    )
+
+
+_FILE = "segformer.encoder."
+_FILE_BLOCK = _FILE + "block.{s}.{i}"
+_HUGGINGFACE = (
+    *huggingface_blocks(_FILE_BLOCK + ".attention.self"),
+    *_patches(_FILE + "patch_embeddings.0", _FILE + "patch_embeddings.{s+1}", "layer_norm"),
+    Rule(f"{_FILE_BLOCK}.{{layer_norm_1|layer_norm_2}}.{WB}", f"{BLOCK}.{{norm1|norm2}}.{WB}"),
+    Rule(f"{_FILE_BLOCK}.attention.self.{{sr|layer_norm}}.{WB}", f"{REDUCTION}.{{conv|norm}}.{WB}"),
+    Rule(f"{_FILE_BLOCK}.attention.output.dense.{WB}", f"{MIXER}.proj.{WB}"),
+    Rule(f"{_FILE_BLOCK}.mlp.{{dense1|dense2}}.{WB}", f"{BLOCK}.channel_mixer.{{fc1|fc2}}.{WB}"),
+    Rule(f"{_FILE_BLOCK}.mlp.dwconv.dwconv.{WB}", CONV),
+    Rule(f"{_FILE}layer_norm.{{s}}.{WB}", EXIT),
+    *_decoder("linear_c.{l}", "linear_fuse", "batch_norm", "classifier"),
+)
+
+_STAGE = "segformer.stages.{s}"
+_NOW = _STAGE + ".blocks.{i}"
+_REDUCED = _NOW + ".attention.sequence_reduction"
+_TRANSFORMERS = (
+    *_patches("segformer.stages.0.patch_embeddings", "segformer.stages.{s+1}.patch_embeddings", "layer_norm"),
+    Rule(f"{_NOW}.attention.q_proj.{WB}", f"{MIXER}.q.{WB}"),
+    Rule(tuple(f"{_NOW}.attention.{part}_proj.{WB}" for part in "kv"), f"{MIXER}.kv.{WB}", Concat(0, 2)),
+    Rule(f"{_NOW}.attention.o_proj.{WB}", f"{MIXER}.proj.{WB}"),
+    Rule(f"{_NOW}.{{layernorm_before|layernorm_after}}.{WB}", f"{BLOCK}.{{norm1|norm2}}.{WB}"),
+    Rule(f"{_REDUCED}.{{sequence_reduction|layer_norm}}.{WB}", f"{REDUCTION}.{{conv|norm}}.{WB}"),
+    Rule(f"{_NOW}.mlp.{{fc1|fc2}}.{WB}", f"{BLOCK}.channel_mixer.{{fc1|fc2}}.{WB}"),
+    Rule(f"{_NOW}.mlp.dwconv.dwconv.{WB}", CONV),
+    Rule(f"{_STAGE}.layer_norm.{WB}", EXIT),
+    *_decoder("linear_projections.{l}", "linear_fuse", "batch_norm", "classifier"),
+)
+
+_THEIRS = "backbone.block{s+1}.{i}"
+_OFFICIAL = (
+    *official_blocks(_THEIRS),
+    *_patches("backbone.patch_embed1", "backbone.patch_embed{s+2}", "norm"),
+    Rule(f"{_THEIRS}.mlp.dwconv.dwconv.{WB}", CONV),
+    Rule(f"backbone.norm{{s+1}}.{WB}", EXIT),
+    *_decoder("linear_c{l+1}", "linear_fuse.conv", "linear_fuse.bn", "linear_pred"),
+)
+
+_FAMILY = ("segformer",)
+FORMATS = (
+    Format(
+        "huggingface", _FAMILY, _HUGGINGFACE, ("segformer.encoder.block.0.0.layer_norm_1.weight", "decode_head.{*}")
+    ),
+    Format(
+        "transformers",
+        _FAMILY,
+        _TRANSFORMERS,
+        ("segformer.stages.0.blocks.0.layernorm_before.weight", "decode_head.{*}"),
+        writes=False,
+    ),
+    Format("official", _FAMILY, _OFFICIAL, ("backbone.block1.0.attn.kv.weight", "decode_head.linear_pred.weight")),
+)

@@ -1,0 +1,69 @@
+"""SegFormer: the logits of Hugging Face, its files, and the authors' keys."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_peers import difference
+
+from vitrail.models import create_model
+from vitrail.weights.formats import write_as
+from vitrail.weights.load import load_weights
+
+SMALL = {
+    "dims": (8, 16, 24, 32),
+    "depths": (1, 2, 1, 1),
+    "num_heads": (1, 2, 2, 4),
+    "mlp_ratios": (4.0, 4.0, 4.0, 4.0),
+}
+
+
+def ours() -> Any:
+    return create_model("segformer_b0", backbone_config=SMALL, channels=16, num_classes=5, image_size=64).eval()
+
+
+def peer() -> Any:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SegformerConfig(
+        num_labels=5,
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 2, 1, 1],
+        num_attention_heads=[1, 2, 2, 4],
+        decoder_hidden_size=16,
+    )
+    model = transformers.SegformerForSemanticSegmentation(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        for name, buffer in model.named_buffers():
+            if "running" in name:
+                buffer.add_(torch.rand_like(buffer) * 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
+def test_same_weights_same_logits_as_hugging_face(size: tuple[int, int]) -> None:
+    theirs, model = peer(), ours()
+    report = load_weights(model, theirs.state_dict())
+    assert report.format == "transformers" and not (report.missing or report.adapted or report.kept)
+    images = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        want = theirs(images).logits  # at a quarter of the size
+        assert difference(model.head(model.backbone(images)), want) < 1e-5
+        upsampled = torch.nn.functional.interpolate(want, size=size, mode="bilinear")
+        assert difference(model(images), upsampled) < 1e-5
+
+
+def test_its_files_and_the_authors_are_read(tmp_path: Path) -> None:
+    theirs, model = peer(), ours()
+    theirs.save_pretrained(tmp_path)
+    file = load_file(tmp_path / "model.safetensors")
+    assert load_weights(model, file).format == "huggingface"
+    written = write_as("huggingface", "segformer", model.state_dict(), model.config)
+    assert written.keys() == file.keys() and all(torch.equal(written[key], file[key]) for key in file)
+    again = ours()
+    report = load_weights(again, write_as("official", "segformer", model.state_dict(), model.config))
+    assert report.format == "official"
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
