@@ -25,6 +25,7 @@ TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
     "complete": Modules("vitrail.tasks.complete.options", "vitrail.tasks.complete.task"),
     "language": Modules("vitrail.tasks.language.options", "vitrail.tasks.language.task"),
+    "pretrain": Modules("vitrail.tasks.pretrain.options", "vitrail.tasks.pretrain.task"),
     "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
     "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),
     "points": Modules("vitrail.tasks.points.options", "vitrail.tasks.points.task"),
