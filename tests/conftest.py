@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import numpy
@@ -16,6 +17,11 @@ _CHECKED += [f"vitrail.tasks.classify.{name}" for name in ("loss", "metric", "re
 _hook = install_import_hook(_CHECKED, "beartype.beartype")
 
 torch.set_num_threads(1)
+
+# Native code is compiled without a warning. GCC 12 warns of uninitialised SIMD registers in its own headers.
+_WARNINGS = "-Wall -Wextra -Werror -Wno-maybe-uninitialized -Wno-uninitialized"
+if "CXX" not in os.environ and shutil.which("g++"):
+    os.environ.setdefault("VITRAIL_CXXFLAGS", _WARNINGS)  # of processes that tests start, too
 
 
 @pytest.fixture(autouse=True)

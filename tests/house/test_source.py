@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ from rules import imports, undocumented, unsafe
 
 SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
 FILES = sorted(SOURCE.rglob("*.py"))
-TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def offenders(rule: Callable[[Path], object]) -> dict[str, object]:
@@ -31,15 +36,15 @@ def test_a_file_is_named_for_an_idea() -> None:
 
 
 def test_no_file_runs_code_that_a_file_brings() -> None:
-    assert offenders(lambda path: list(unsafe(TREES[path]))) == {}
+    assert offenders(lambda path: list(unsafe(tree(path)))) == {}
 
 
 def test_everything_public_says_what_it_is() -> None:
-    assert offenders(lambda path: list(undocumented(TREES[path]))) == {}
+    assert offenders(lambda path: list(undocumented(tree(path)))) == {}
 
 
 def test_nobody_imports_recipes_or_benchmarks() -> None:
-    assert offenders(lambda path: imports(TREES[path]) & {"recipes", "benchmarks", "tests"}) == {}
+    assert offenders(lambda path: imports(tree(path)) & {"recipes", "benchmarks", "tests"}) == {}
 
 
 @pytest.mark.parametrize(

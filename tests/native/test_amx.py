@@ -1,6 +1,6 @@
 """Products on the matrix unit (AMX): what is compiled for it gives the answers that all else gives, unit or none.
 
-On a processor that has no such unit, its instructions are done by `matrix_unit.cpp`, which is preloaded into a process
+On a processor that has no such unit, its instructions are done by `amx_emulator.cpp`, which is preloaded into a process
 of its own: the very machine code runs, and the tests of compiled operations are run once more with it.
 """
 
@@ -36,7 +36,7 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("what stands around the matrix unit needs AVX-512 with bf16 and VNNI, and Linux")
     made = tmp_path_factory.mktemp("unit") / "matrix_unit.so"
     command = [*native_build.compiler(), "-O2", "-march=native", "-std=c++17", "-shared", "-fPIC"]
-    subprocess.run([*command, str(HERE / "matrix_unit.cpp"), "-o", str(made)], check=True)
+    subprocess.run([*command, str(HERE / "amx_emulator.cpp"), "-o", str(made)], check=True)
     return made
 
 

@@ -15,7 +15,7 @@ from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
 from vitrail.explain.rollout import rollout
 from vitrail.explain.saliency import receptive_field, saliency
 from vitrail.explain.token_map import BlockContext, centre_of
-from vitrail.explain.token_query import Query, centre
+from vitrail.explain.token_query import Pixel, Query, centre
 from vitrail.grid import Grid
 from vitrail.tasks.inference import evaluating
 
@@ -102,9 +102,19 @@ def _influence(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatma
 def _saliency(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatmap:
     if look.query is None:
         return Heatmap(smooth(saliency(model, images, samples=4)), "Saliency: which pixels move the answer")
+    if isinstance(look.query, Pixel) and _labels_pixels(model, images):
+        place = ((look.query.y + 0.5) / images.shape[-2], (look.query.x + 0.5) / images.shape[-1])
+        values = smooth(saliency(model, images, samples=4, pixel=look.query))
+        return Heatmap(values, "Saliency: which pixels move the class of the marked one", spot=place)
     field = smooth(receptive_field(model, images, look.query))
     title = "Saliency: which pixels move the marked cell of the last stage"
     return Heatmap(field, title, spot=_spot(model, images, look.query), robust=0.005)
+
+
+def _labels_pixels(model: nn.Module, images: Tensor) -> bool:
+    """Return whether a model has scores for each pixel."""
+    with evaluating(model), torch.no_grad():
+        return model(images[:1]).ndim == 4
 
 
 def _spot(model: nn.Module, images: Tensor, query: Query | None) -> tuple[float, float] | None:

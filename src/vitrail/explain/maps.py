@@ -6,6 +6,7 @@ computes the map from them when it is asked for, by the readable reference: memo
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, overload
 
 import torch
@@ -150,16 +151,22 @@ class _Tap:
         return keep
 
 
-def no_maps(model: nn.Module) -> VitrailError:
-    """Build the error for a model without attention: which models have maps, and the methods of this one."""
+@cache
+def families_with_maps() -> list[str]:
+    """Return the families of image classifiers with softmax attention; a second on the first call."""
     from vitrail.models import create_model, family_of, list_models
 
     first = {family_of(name): name for name in reversed(list_models(task="classify"))}
     with torch.device("meta"):
-        having = [family for family, name in first.items() if attending_blocks(create_model(name))]
+        return sorted(family for family, name in first.items() if attending_blocks(create_model(name)))
+
+
+def no_maps(model: nn.Module) -> VitrailError:
+    """Build the error for a model without attention: which models have maps, and the methods of this one."""
+    having = families_with_maps()
     return VitrailError(
         f"{name_of(model)} computes no softmax attention, so it has no attention maps.\n"
-        f"Models of these families have them: {', '.join(sorted(having))}.\n"
+        f"Models of these families have them: {', '.join(having)}.\n"
         "What this model offers: influence_maps(model, images) of vitrail.explain.influence, how each token moves\n"
         "each other, and saliency(model, images) of vitrail.explain.saliency.\n"
         "On the command line: --method influence or --method saliency."

@@ -68,11 +68,13 @@ def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, I
 
 
 def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> str:
-    """Describe the prediction for an image: class names with probabilities."""
+    """Describe the prediction for an image: class names with probabilities, or with shares of the pixels."""
     if not names:
         return "The model has no classes."
     with evaluating(model), torch.no_grad():
         chances = model(images)[0].softmax(0)
+    if chances.ndim == 3:
+        chances = torch.bincount(chances.argmax(0).flatten(), minlength=len(chances)) / chances[0].numel()
     best = chances.argsort(descending=True)[:top].tolist()
     said = [f"{names[i]} ({100 * chances[i]:.0f} %)" for i in best if chances[i] >= 0.005 or i == best[0]]
     return f"The model says {', '.join(said)}."

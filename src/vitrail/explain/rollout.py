@@ -10,6 +10,7 @@ The product is computed from the head back to the image: each step multiplies a 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Ten
     """
     check_images(images)
     with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
-        features = model.features(images) if isinstance(model, Classifier) else model(images)
+        outputs: Any = getattr(model, "features", model)  # a backbone returns features itself
+        features = outputs(images)
     if query is None:
         start = reading(model, features)
     else:
@@ -110,12 +112,14 @@ def reading(model: nn.Module, features: Features) -> Tensor:
     """Return how strongly the head reads each token, `(B, N)`, rows summing to one.
 
     The norm of the gradient of the largest score: the class token alone, all cells alike, or whatever the head does. A
-    backbone without a head is read off its first prefix token, or off all cells alike where it has none.
+    backbone without a head is read off its first prefix token, or off all cells alike where it has none; the head of a
+    dense task reads all cells alike.
     """
     tokens, grid = features.tokens.detach(), features.grid
     if not isinstance(model, Classifier):
         read = torch.zeros(tokens.shape[:2], device=tokens.device)
-        read[:, 0 : 1 if grid.prefix else None] = 1
+        first = slice(grid.prefix, None) if hasattr(model, "head") or not grid.prefix else slice(0, 1)
+        read[:, first] = 1
     else:
         with evaluating(model), torch.enable_grad():
             tokens = tokens.requires_grad_()

@@ -8,41 +8,47 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import backbone_of, check_images
 from vitrail.explain.jacobian import jacobian_norm
-from vitrail.explain.token_query import Query, centre, token_of
+from vitrail.explain.token_query import Pixel, Query, centre, token_of
 from vitrail.grid import Grid
 from vitrail.tasks.inference import evaluating
 
 
 def saliency(
-    model: nn.Module, images: Tensor, target: int | Tensor | None = None, samples: int = 8, noise: float = 0.15
+    model: nn.Module,
+    images: Tensor,
+    target: int | Tensor | None = None,
+    samples: int = 8,
+    noise: float = 0.15,
+    pixel: Pixel | None = None,
 ) -> Tensor:
-    """Show how strongly each pixel moves the score of a class.
+    """Show how strongly each pixel moves the score of a class; of a segmenter, its mean score or that of one pixel.
 
     S = mean over samples of max over channels of |d score / d image|, at the image with noise added
 
     "Deep Inside Convolutional Networks", section 3, with the noise of "SmoothGrad: removing noise by adding noise".
 
     Args:
-        model: a classifier.
+        model: a classifier or a segmenter.
         images: prepared images `(B, C, Y, X)`.
         target: class, or one for each image `(B,)`; by default the one that the model names.
         samples: noisy copies; 1 with `noise=0` is the plain gradient.
         noise: standard deviation of the noise, as a share of the range of values in each image.
+        pixel: the pixel of a segmenter whose score is explained; by default the mean over all pixels.
 
     Returns:
         `(B, Y, X)`, at least 0.
 
     Raises:
-        VitrailError: if the target is no class.
+        VitrailError: if the target is no class, or there is no such pixel.
     """
     check_images(images)
     with evaluating(model):
         with torch.no_grad():
-            scores = model(images)
+            scores = class_scores(model(images), pixel)
         target = _target(scores, target)
 
         def score(noisy: Tensor) -> Tensor:
-            return model(noisy).gather(1, target[:, None]).sum()
+            return class_scores(model(noisy), pixel).gather(1, target[:, None]).sum()
 
         return _mean_gradient(score, images, samples, noise)
 
@@ -85,6 +91,22 @@ def receptive_field(
             )
         vector = pyramid[stage].flatten(1, 2)[:, token - grid.prefix]  # (B, H, W, C) -> (B, C)
         return jacobian_norm(vector, images, probes).sum(1).sqrt()
+
+
+def class_scores(outputs: Tensor, pixel: Pixel | None = None) -> Tensor:
+    """Return one score per class `(B, K)` of logits `(B, K)` or `(B, K, Y, X)`: of a pixel, or the mean over pixels.
+
+    Raises:
+        VitrailError: if there is no such pixel.
+    """
+    if outputs.ndim == 2:
+        return outputs
+    if pixel is None:
+        return outputs.mean((2, 3))
+    if not (0 <= pixel.y < outputs.shape[2] and 0 <= pixel.x < outputs.shape[3]):
+        rows, columns = outputs.shape[2:]
+        raise VitrailError(f"There is no pixel {pixel.y}, {pixel.x}: the model saw {rows} rows and {columns} columns.")
+    return outputs[:, :, pixel.y, pixel.x]
 
 
 def _target(scores: Tensor, target: int | Tensor | None) -> Tensor:

@@ -93,7 +93,7 @@ def count_parameters(model: nn.Module | str) -> int:
         >>> count_parameters("vit_tiny_patch16_224")
         5717416
     """
-    return sum(parameter.numel() for parameter in _model(model).parameters())
+    return sum(parameter.numel() for parameter in meta_model(model).parameters())
 
 
 def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> int:
@@ -114,15 +114,15 @@ def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None
         >>> round(count_macs("vit_tiny_patch16_224") / 1e9, 3)
         1.254
     """
-    model = _model(model)
-    inputs = _inputs(model, size)
-    with torch.no_grad(), _NothingUncounted(), FlopCounterMode(display=False) as counter:
-        whole = _on_meta(model).eval().requires_grad_(False)
+    model = meta_model(model)
+    inputs = meta_inputs(model, size)
+    with torch.no_grad(), NothingUncounted(), FlopCounterMode(display=False) as counter:
+        whole = on_meta(model).eval().requires_grad_(False)
         getattr(whole, "dense", whole)(*inputs)  # of a detector, the part whose cost does not depend on the objects
     return counter.get_total_flops() // 2
 
 
-def _inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
+def meta_inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
     """Return inputs on the meta device: one image, or token ids for each side of a text model."""
     config: Any = model.config
     if not hasattr(config, "preprocess"):
@@ -140,22 +140,23 @@ def counted_macs(model: nn.Module | str, size: int | tuple[int, int] | None = No
         return None, str(reason)
 
 
-def _model(model: nn.Module | str) -> nn.Module:
+def meta_model(model: nn.Module | str) -> nn.Module:
+    """Return a model, or that of a name on the meta device."""
     if isinstance(model, nn.Module):
         return model
     with torch.device("meta"):
         return create_model(model)
 
 
-def _on_meta(model: nn.Module) -> nn.Module:
-    # A copy with the same structure and no memory: `to` would move the caller's model in-place.
+def on_meta(model: nn.Module) -> nn.Module:
+    """Return a copy of a model on the meta device; `to` would move the caller's model in-place."""
     memo: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"))
     return deepcopy(model, memo)
 
 
-class _NothingUncounted(TorchDispatchMode):
+class NothingUncounted(TorchDispatchMode):
     """Raise at an operator without a counting rule, unless it is listed as free."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

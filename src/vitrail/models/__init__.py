@@ -6,7 +6,6 @@ that listing names imports no architecture; `custom.py` imports the user's own f
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -16,7 +15,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.inputs import inputs_in
-from vitrail.models.custom import VARIABLE, added, own_fault
+from vitrail.models.custom import VARIABLE, added, built
 from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
 from vitrail.models.published.hosted import HOSTED
@@ -140,26 +139,11 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
         config = make_config(name, **{**stated, **overrides})
     else:
         config = make_config(name, **overrides)
-    model = _built(name, find(name).build, config, overrides)
+    model = built(name, find(name).build, config, overrides)
     model.variant, model.config = name, config
     model.task = model.task or task_of(name)
     for inputs in inputs_in(config).values():
         model.inputs = inputs
     if weights is not None:
-        load_weights = import_module("vitrail.weights.load").load_weights
-        load_weights(model, weights, new_head="num_classes" in overrides)
-    return model
-
-
-def _built(name: str, build: Callable[[Any], Any], config: Any, overrides: dict[str, Any]) -> Any:
-    """Build, and say of numbers that do not fit together which they are."""
-    try:
-        model = build(config)
-    except VitrailError:
-        raise
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        numbers = f" with {overrides}" if overrides else ""
-        raise VitrailError(f"Cannot build {name}{numbers}: {own_fault(error) or error}") from error
-    if not isinstance(model, import_module("vitrail.parts.model").Model):  # imports torch, so not before
-        raise VitrailError(f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Model.")
+        import_module("vitrail.weights.load").load_weights(model, weights, new_head="num_classes" in overrides)
     return model

@@ -7,11 +7,13 @@ knows their variants as it knows its own. Naming a file runs it; nothing that is
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from vitrail.errors import VitrailError
 
@@ -55,6 +57,24 @@ def own_fault(error: BaseException) -> str | None:
             return f"{places[own[-1].filename]}:{own[-1].lineno}: {type(passed).__name__}: {_text(passed)}"
         passed = passed.__cause__ or (None if passed.__suppress_context__ else passed.__context__)
     return None
+
+
+def built(name: str, build: Callable[[Any], Any], config: Any, overrides: dict[str, Any]) -> Any:
+    """Build a model from its config; an error names the overridden fields, or the line of a custom file.
+
+    Raises:
+        VitrailError: the numbers do not fit together, or the result is no `Model`.
+    """
+    try:
+        model = build(config)
+    except VitrailError:
+        raise
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        numbers = f" with {overrides}" if overrides else ""
+        raise VitrailError(f"Cannot build {name}{numbers}: {own_fault(error) or error}") from error
+    if not isinstance(model, import_module("vitrail.parts.model").Model):  # imports torch, so not before
+        raise VitrailError(f"Cannot build {name}: its build(config) returns a {type(model).__name__}, not a Model.")
+    return model
 
 
 def _paths(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Compile the C++ of this folder for this machine, once, and load it.
 
 Each `.cpp` is a separate library, compiled on first use; the headers are shared. Libraries that are requested together
-are compiled in parallel.
+are compiled in parallel. `CXX` names another compiler, `VITRAIL_CXXFLAGS` adds flags for these libraries alone.
 """
 
 import ctypes
@@ -25,6 +25,7 @@ from vitrail.native.prototypes import bind
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+EXTRA_FLAGS = "VITRAIL_CXXFLAGS"
 SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -140,7 +141,7 @@ def build(name: str, compile_with: Command) -> Path:
         made = folder / target.name
         said = ""
         for threads in (("-fopenmp",), ()):  # without OpenMP: single-threaded
-            command = [*compile_with, *FLAGS, *own_flags(source.read_text()), *threads, "-o", str(made), str(source)]
+            command = [*compile_with, *_flags(), *own_flags(source.read_text()), *threads, "-o", str(made), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 os.replace(made, target)
@@ -172,7 +173,12 @@ def _place(name: str, compile_with: Command) -> Path:
     """Return the cache path of the library; it has a hash of its sources, the compiler and this machine."""
     texts = _texts(name)
     machine = (platform.machine(), platform.processor(), cpu_flags(), compile_with, _version(compile_with))
-    return cache_folder("native") / f"{name}-{fingerprint(texts, FLAGS, machine)}.so"
+    return cache_folder("native") / f"{name}-{fingerprint(texts, _flags(), machine)}.so"
+
+
+def _flags() -> Command:
+    """Return the compiler flags; the tests add warnings as errors."""
+    return (*FLAGS, *os.environ.get(EXTRA_FLAGS, "").split())
 
 
 def _texts(name: str) -> list[tuple[str, str]]:

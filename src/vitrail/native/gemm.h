@@ -168,7 +168,8 @@ static inline void store_partial(typename N::Item* at, Vec x, int left) {
     if (left >= LANES) {
         N::write(at, x);
     } else {
-        for (int i = 0; i < left; i++) at[i] = N::round(x[i]);
+        const int count = left & (LANES - 1);  // `left` itself; without the mask GCC warns of an index beyond LANES
+        for (int i = 0; i < count; i++) at[i] = N::round(x[i]);
     }
 }
 

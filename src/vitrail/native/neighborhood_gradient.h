@@ -223,7 +223,7 @@ static inline void gather_row(const DkvBlock<N>& dkv, const int* runs, int first
 
 // Ring capacity for a strip, a power of two: the queries that attend to a row of keys, those of the next run, and the
 // rest of a group.
-static inline int most_at_once(const StripPlan& m, int strip, int side) {
+static inline int most_at_once(const StripPlan& m, int strip) {
     int most = 0, held = 0, last = m.starts[2 * strip + 1];
     for (int first = last; first < m.starts[2 * strip + 3]; first++) {
         for (; last < m.starts[2 * strip + 3] && m.blocks[last].key <= m.blocks[first].key + m.run; last++)
@@ -263,7 +263,7 @@ static void part_strip(const Head<N>& h, const StripPlan& m, int side, int strip
     pack_values<N>(queries, h.width, [&](int i) { return h.of(0, seats[i].token); }, packed_queries);
     pack_values<N>(queries, h.width, [&](int i) { return h.of(3, seats[i].token); }, packed_grad_out);
 
-    const int front = round_up(side, LANES), keys_of_run = round_up(m.run, LANES), most = most_at_once(m, strip, side);
+    const int front = round_up(side, LANES), keys_of_run = round_up(m.run, LANES), most = most_at_once(m, strip);
     const int length = round_up(m.run + (K_STEP - 1) * side, LANES), back = length + LANES - keys_of_run;
     const size_t rows = (size_t)most * (front + keys_of_run + back), words = (size_t)most / K_STEP * length;
     const RowRing<N> probs = {workspace.prob_rows.of(rows), most, front, keys_of_run, back};

@@ -65,6 +65,7 @@ def canonical_order(points: Tensor) -> Tensor:
     Equal points are equal in all channels, so their order does not matter.
 
     Example:
+        >>> import torch
         >>> canonical_order(torch.tensor([[[1.0, 2.0], [0.0, 9.0], [1.0, 0.0]]])).tolist()
         [[[0.0, 9.0], [1.0, 0.0], [1.0, 2.0]]]
     """

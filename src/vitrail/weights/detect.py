@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.models.published import PUBLISHED
 from vitrail.weights.foreign import foreign_name
 from vitrail.weights.formats import FORMATS, before_pooling
+from vitrail.weights.infer_config import has_sizes_of
 from vitrail.weights.keymap import ConvertedState, Format
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -118,6 +119,8 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
             continue
         if classifier and _is_dense(name):
             continue
+        if name in PUBLISHED and not has_sizes_of(shapes, trunk_config(name)):
+            continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
             ranked.append((differences, name))
@@ -126,6 +129,12 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
 
 def _is_text(name: str) -> bool:
     return name in PUBLISHED and PUBLISHED[name].tokens is not None
+
+
+def trunk_config(name: str) -> Any:
+    """Return the config that the width and depth of a variant are in: of a dense model its backbone's."""
+    config = make_config(name)
+    return make_config(config.backbone, **dict(config.backbone_config)) if _is_dense(name) else config
 
 
 def _is_dense(name: str) -> bool:

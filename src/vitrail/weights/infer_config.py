@@ -45,6 +45,24 @@ def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
     return {field: value for field, value in found.items() if value is not None and value != stated[field]}
 
 
+def has_sizes_of(shapes: Shapes, config: Any) -> bool:
+    """Return whether width and depth, as far as shapes determine them, are those of a config; cheaper than building it.
+
+    Example:
+        >>> from vitrail.models import create_model, make_config
+        >>> shapes = {key: value.shape for key, value in create_model("vit_tiny_patch16_224").state_dict().items()}
+        >>> [has_sizes_of(shapes, make_config(f"vit_{size}_patch16_224")) for size in ("tiny", "base")]
+        [True, False]
+    """
+    stated = vars(config)
+    shapes = {_as_backbone(key): shape for key, shape in shapes.items()}
+    try:
+        found = {name: _MEASURES[name](shapes, stated) for name in _SIZES if name in stated}
+    except IndexError:  # fewer stages than the architecture has
+        return False
+    return all(value is None or value == stated[name] for name, value in found.items())
+
+
 def _as_backbone(key: str) -> str:
     """Return the key that a tensor of an encoder or of a shared block has in other architectures."""
     key = re.sub(r"^encoder\.blocks", "backbone.stages.0.blocks", re.sub(r"^embedding", "backbone.embedding", key))
@@ -224,6 +242,8 @@ def _norm(shapes: Shapes, stated: Mapping[str, Any]) -> str:
 def _form(shapes: Shapes, stated: Mapping[str, Any]) -> str:
     return "marian" if "head.bias" in shapes else "paper"
 
+
+_SIZES = ("dim", "dims", "depth", "depths")
 
 _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "num_classes": _num_classes,

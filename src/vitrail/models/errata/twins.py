@@ -11,7 +11,7 @@ ERRATA = (
             "counted: 2.927, 8.563, 15.112 G and 3.809, 6.653, 9.808 G",
         ),
         "all products, as for every other architecture",
-        "tests/models/test_published.py::test_size_and_cost",
+        "tests/models/test_published.py::test_cost",
     ),
     Erratum(
         "twins",

@@ -11,7 +11,7 @@ ERRATA = (
             "paper, table of results: 21.4 M and 3.41 G",
         ),
         "the formulas of section 3, since the table cannot be derived from them and no code was released",
-        "tests/models/test_published.py::test_size_and_cost",
+        "tests/models/test_published.py::test_size",
     ),
     Erratum(
         "vt_resnet",
