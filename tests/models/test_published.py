@@ -22,7 +22,7 @@ def count(name: str, size: int, **overrides) -> tuple[int, float]:
     with torch.device("meta"), torch.no_grad():
         model = create_model(name, **overrides).eval().requires_grad_(False)
         inputs = [torch.empty(1, getattr(model.config, "in_channels", 3), size, size)]
-        if PUBLISHED[name].task == "points":
+        if PUBLISHED[name].task in ("points", "parts"):
             inputs = [torch.empty(1, size, model.config.in_channels)]
         elif PUBLISHED[name].tokens:
             inputs = [torch.empty(1, size, dtype=torch.long)] * (2 if hasattr(model, "encode") else 1)

@@ -223,9 +223,9 @@ def test_options_that_do_not_fit(data: Path, tmp_path: Path, capsys: pytest.Capt
         with pytest.raises(VitrailError, match="compute in fp32"):
             options(precision="int8")
     for words, reason in (
-        (["--model", "vit_tiny_patch16_224"], "no model of points"),
+        (["--model", "vit_tiny_patch16_224"], "no model of the task points"),
         (["--model", "pointnet", "--set", "in_channels=6"], "3 coordinates"),
-        (["--model", "pointnet", "--set", "num_classes=9"], "has 2 classes"),
+        (["--model", "pointnet", "--set", "num_classes=9"], "The data has 2 classes"),
         (["--model", "pointnet", "--jitter", "-1"], "jitter"),
     ):
         assert main(["train", str(data), "--task", "points", *words, "--out", str(tmp_path / "no")]) == 2

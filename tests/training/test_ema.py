@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitrail.training.ema import Ema
+from vitrail.training.ema import Ema, LastAverage
 
 
 def test_average_equals_the_formula_written_out() -> None:
@@ -46,3 +46,20 @@ def test_floating_buffers_are_averaged_and_counters_are_not() -> None:
     with ema.applied():
         assert 0 < model.running_mean.mean() < 0.5  # half of a tenth of 5
         assert model.num_batches_tracked == 1
+
+
+def test_average_of_the_last_epochs_survives_a_state() -> None:
+    model = nn.Linear(2, 1)
+    average = LastAverage(model, count=3, every=2)
+    for step in range(9):  # epochs end at steps 1, 3, 5 and 7
+        nn.init.constant_(model.weight, float(step))
+        average.update(step)
+    with average.applied():
+        assert model.weight[0].tolist() == [5.0, 5.0]
+    assert model.weight[0].tolist() == [8.0, 8.0]
+    tables = average.tables(lambda: dict(model.state_dict()))
+    other = nn.Linear(2, 1)
+    again = LastAverage(other, count=3, every=2)
+    again.load(9, lambda name: other.load_state_dict(tables[name]) and None)
+    with average.applied(), again.applied():
+        assert torch.equal(model.weight, other.weight) and torch.equal(model.bias, other.bias)

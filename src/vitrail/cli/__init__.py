@@ -19,6 +19,7 @@ VERBS = {
     "train": "train a model on your pictures; stop it at any moment and resume",
     "evaluate": "measure a trained model on a data set and write a report",
     "predict": "predict with a trained model: name the classes of images",
+    "translate": "translate texts with a trained model, by beam search; draw the alignment",
     "restore": "restore images: super-resolution, denoising, JPEG artifacts",
     "generate": "go on from a prompt: text as it comes, or the rest of an image",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",

@@ -68,6 +68,11 @@ def _gelu(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return x, norm.bias
 
 
+def _word_loss(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    x, table = (torch.zeros(count, 128, device=device, dtype=dtype) for count in (8, 1000))
+    return x, table, torch.zeros(8, dtype=torch.long, device=device), 0.1
+
+
 def _points(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return torch.zeros(1, 1024, 3, device=device, dtype=dtype), 128, 0
 
@@ -92,6 +97,7 @@ _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "fused neighborhood": _neighborhood_branch,
     "add layer norm": _add_layer_norm,
     "window": _window,
+    "word loss": _word_loss,
     "farthest points": _points,
     "nearest points": _neighbors,
     "ball query": _balls,

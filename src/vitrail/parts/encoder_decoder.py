@@ -58,9 +58,13 @@ class EncoderDecoder(Model):
 
     def decode(self, target: TokenIds, layout: TokenSequence) -> TokenLogits:
         """Return logits `(B, N, V)` of the word after each target token; `layout` holds the memory, and may a cache."""
-        x, layout = self.embedding(target, layout)
-        x = self.decoder_norm(self.decoder(x, layout)[0])
+        x = self.decode_features(target, layout)
         return self.head(Features(x, layout, ()), self.embedding.words.weight)
+
+    def decode_features(self, target: TokenIds, layout: TokenSequence) -> Tensor:
+        """Return the decoder's output `(B, N, C)`, from which the head scores words."""
+        x, layout = self.embedding(target, layout)
+        return self.decoder_norm(self.decoder(x, layout)[0])
 
     def forward(
         self,

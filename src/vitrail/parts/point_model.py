@@ -59,6 +59,20 @@ class PointModel(Model):
         return self.head(self.features(points))
 
 
+class PartModel(PointModel):
+    """A model that names the part that each point of a cloud belongs to: logits `(B, N, K)`."""
+
+    kinds: ClassVar[Mapping[str, ModelKind]] = {
+        "parts": ModelKind(
+            "A model that finds the parts of point clouds",
+            metric_names={"miou": "mean_iou"},
+            titles={"labels": "parts"},
+            example="model(points).argmax(-1)  # points (1, N, 3) in the unit sphere",
+        )
+    }
+    task: str = "parts"
+
+
 def canonical_order(points: Tensor) -> Tensor:
     """Return the points of each cloud in lexicographic order of their channels: the same for every permutation.
 

@@ -38,6 +38,7 @@ class RunConfig(Options):
         "optimisation": (
             *("epochs", "minutes", "patience", "eval_every", "batch", "grad_accum", "lr", "min_lr", "warmup"),
             *("scheduler", "optimizer", "weight_decay", "clip_grad", "layer_decay", "ema"),
+            *("average", "beta2"),
         ),
         "hardware": ("precision", "compile", "device", "threads", "workers", "parallel", "deterministic"),
         "run": ("seed", "out", "resume", "save_steps", "save_seconds", "dry_run", "config"),
@@ -82,7 +83,7 @@ class RunConfig(Options):
     """Length of the linear warm-up: below 1 a share of the run, from 1 on a number of epochs; default 0.05, or 0.1 if
     `weights` are fine-tuned."""
     scheduler: str = "cosine"
-    """Decay of the learning rate after the warm-up: cosine, linear or constant."""
+    """Decay of the learning rate after the warm-up: cosine, linear, constant or inverse_sqrt."""
     optimizer: str = "adamw"
     """adamw, muon (orthogonal updates of matrices, AdamW for the rest; not with fsdp) or sgd (with momentum 0.9)."""
     weight_decay: float = 0.05
@@ -96,6 +97,11 @@ class RunConfig(Options):
     """Frozen part: none, embedding, a number n (embedding and the first n stages), or backbone."""
     ema: float = 0.0
     """Decay of the moving average of the weights, which is validated and saved (0.999-0.9999); 0 is off."""
+    average: int = 0
+    """Average of the weights after each of the last so many epochs, which is validated and saved (5-10 for text), in
+    place of `ema`; 0 is off."""
+    beta2: float = 0.999
+    """Decay of the second moments in adamw; 0.98 in the Transformer's paper."""
     drop_path: float | None = None
     """Drop path rate of the last block; default: the model's own."""
 
@@ -136,6 +142,10 @@ class RunConfig(Options):
         check_ranges(self, _RANGES)
         check_choices(self, _CHOICES)
         _check_schedule(self)
+        if self.ema and self.average:
+            raise VitrailError("ema and average are two ways to average weights; choose one.")
+        if self.optimizer != "adamw" and self.beta2 != 0.999:
+            raise VitrailError(f"beta2 is a number of adamw, and the optimizer is {self.optimizer}. Leave it out.")
         if self.freeze not in ("none", "embedding", "backbone") and not self.freeze.isdigit():
             raise unknown(
                 "freeze", self.freeze, ("none", "embedding", "backbone"), "Or the number of stages, such as 2."
@@ -232,6 +242,8 @@ _RANGES = (
     Range("clip_grad", 0),
     Range("layer_decay", 0, 1, open_low=True, open_high=False),
     Range("ema", 0, 1),
+    Range("average", 0),
+    Range("beta2", 0, 1, open_low=True),
     Range("drop_path", 0, 1),
     Range("threads", 0),
     Range("workers", 0),
@@ -241,7 +253,7 @@ _RANGES = (
 )
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "scheduler": ("cosine", "linear", "constant"),
+    "scheduler": ("cosine", "linear", "constant", "inverse_sqrt"),
     "optimizer": ("adamw", "muon", "sgd"),
     "bad": ("fail", "skip"),
     "precision": ("auto", "fp32", "bf16"),

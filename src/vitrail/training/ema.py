@@ -1,6 +1,7 @@
-"""Exponential moving average of the weights, less noisy than those of the last step."""
+"""Averages of the weights, less noisy than those of the last step: exponential, or of the last epochs."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -38,6 +39,16 @@ class Ema:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.average, self.live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
+    def tables(self, weights: Callable[[], dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Return copies of the average for a training state; `weights` returns the model's tensors."""
+        with self.applied():
+            return {"ema": {name: value.clone() for name, value in weights().items()}}
+
+    def load(self, step: int, fill: Callable[[str], None]) -> None:
+        """Read the average of a state; `fill` loads a table into the model."""
+        fill("ema")
+        self.restart()
+
     def restart(self) -> None:
         """Reset the average to the current weights."""
         copy_all(self.live, self.average)
@@ -53,8 +64,80 @@ class Ema:
             copy_all(kept, self.live)
 
 
+class LastAverage:
+    """Mean of the weights after each of the last `count` epochs.
+
+    The average of the last checkpoints of "Attention Is All You Need", section 6.1, at every epoch: each validation
+    sees the mean of the weights at the ends of the epochs up to it.
+
+    Args:
+        model: model to average.
+        count: number of epochs.
+        every: updates of an epoch.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> average = LastAverage(model, count=2, every=1)
+        >>> for step in range(3):
+        ...     _ = nn.init.constant_(model.weight, step)
+        ...     average.update(step)
+        >>> with average.applied():
+        ...     print(model.weight.item())
+        1.5
+    """
+
+    def __init__(self, model: nn.Module, count: int, every: int):
+        self.every = every
+        self.live = [_local(value) for value in _floating(model)]
+        self.kept: deque[list[Tensor]] = deque(maxlen=count)
+
+    def update(self, step: int) -> None:
+        """Keep the weights after update number `step`, counted from 0, if it ends an epoch."""
+        if (step + 1) % self.every == 0:
+            self.kept.append([value.clone() for value in self.live])
+
+    def tables(self, weights: Callable[[], dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Return copies of all kept weights for a training state."""
+        now, found = [value.clone() for value in self.live], {}
+        for number, values in enumerate(self.kept):
+            copy_all(values, self.live)
+            found[f"average-{number}"] = {name: value.clone() for name, value in weights().items()}
+        copy_all(now, self.live)
+        return found
+
+    def load(self, step: int, fill: Callable[[str], None]) -> None:
+        """Read the kept weights of a state after `step` updates."""
+        self.kept.clear()
+        for number in range(min(self.kept.maxlen or 0, step // self.every)):
+            fill(f"average-{number}")
+            self.kept.append([value.clone() for value in self.live])
+
+    def restart(self) -> None:
+        """Forget the kept weights."""
+        self.kept.clear()
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Swap the mean into the model inside the block; before the end of an epoch nothing changes."""
+        now = [value.clone() for value in self.live]
+        if self.kept:
+            mean = [torch.stack(values).mean(dim=0) for values in zip(*self.kept, strict=True)]
+            copy_all(mean, self.live)
+        try:
+            yield
+        finally:
+            copy_all(now, self.live)
+
+
 class NoEma:
     """Null object for `Ema`: the weights are used as they are."""
+
+    def tables(self, weights: Callable[[], dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Return nothing."""
+        return {}
+
+    def load(self, step: int, fill: Callable[[str], None]) -> None:
+        """Do nothing."""
 
     def update(self, step: int) -> None:
         """Do nothing."""

@@ -6,15 +6,16 @@ resumed run continues at the exact rate.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, pi, sqrt
 from typing import Protocol
 
-from vitrail.errors import unknown
+from vitrail.errors import VitrailError, unknown
 
-Shape = Callable[[float], float]
+Shape = Callable[[float, float], float]
+"""From the share of the decay and the share of the warm-up to a factor on the peak rate."""
 
 
-def cosine(share: float) -> float:
+def cosine(share: float, warmup: float = 0.0) -> float:
     """Fall from 1 to 0 along half a cosine (Loshchilov and Hutter 2017, SGDR, without restarts).
 
     Example:
@@ -24,17 +25,34 @@ def cosine(share: float) -> float:
     return 0.5 * (1 + cos(pi * share))
 
 
-def linear(share: float) -> float:
+def linear(share: float, warmup: float = 0.0) -> float:
     """Fall from 1 to 0 along a straight line."""
     return 1 - share
 
 
-def constant(share: float) -> float:
+def constant(share: float, warmup: float = 0.0) -> float:
     """Stay at 1."""
     return 1.0
 
 
-SHAPES: dict[str, Shape] = {"cosine": cosine, "linear": linear, "constant": constant}
+def inverse_sqrt(share: float, warmup: float) -> float:
+    """Fall with the inverse square root of the number of updates, 1 at the end of the warm-up.
+
+    "Attention Is All You Need", section 5.3.
+
+    Example:
+        >>> inverse_sqrt(1.0, warmup=0.25)
+        0.5
+    """
+    return sqrt(warmup / (warmup + share * (1 - warmup)))
+
+
+SHAPES: dict[str, Shape] = {
+    "cosine": cosine,
+    "linear": linear,
+    "constant": constant,
+    "inverse_sqrt": inverse_sqrt,
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +63,7 @@ class Schedule:
         lr: peak learning rate.
         min_lr: final learning rate.
         warmup: length of the warm-up as a share of the run, in [0, 1).
-        shape: `cosine`, `linear` or `constant`.
+        shape: `cosine`, `linear`, `constant` or `inverse_sqrt`.
 
     Example:
         >>> schedule = Schedule(lr=1.0, min_lr=0.1, warmup=0.2)
@@ -61,13 +79,15 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise unknown("scheduler", self.shape, SHAPES)
+        if self.shape == "inverse_sqrt" and self.warmup <= 0:
+            raise VitrailError("inverse_sqrt falls from the end of the warm-up, and warmup is 0. Try --warmup 0.1.")
 
     def rate(self, share: float) -> float:
         """Return the learning rate after `share` of the run."""
         share = min(max(share, 0.0), 1.0)
         if share < self.warmup:
             return self.lr * share / self.warmup
-        fall = SHAPES[self.shape]((share - self.warmup) / (1 - self.warmup))
+        fall = SHAPES[self.shape]((share - self.warmup) / (1 - self.warmup), self.warmup)
         return self.min_lr + (self.lr - self.min_lr) * fall
 
 

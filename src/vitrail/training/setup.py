@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
@@ -10,7 +11,7 @@ from vitrail.tasks import find_task
 from vitrail.tasks.task import BatchLoader, DataSplits, RunSpec, Share, TrainingTask
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess
-from vitrail.training.ema import Ema, NoEma
+from vitrail.training.ema import Ema, LastAverage, NoEma
 from vitrail.training.optimizer import make_optimizer
 from vitrail.training.param_groups import freeze, hidden_matrices, parameter_groups
 from vitrail.training.precision import choose_precision
@@ -55,7 +56,8 @@ def build_trainer(
         wrapped.compile()
     wrapped = world.wrap(wrapped)
     groups = parameter_groups(model, config.weight_decay, config.layer_decay)
-    optimizer = make_optimizer(config.optimizer, groups, hidden_matrices(model) if config.optimizer == "muon" else ())
+    hidden = hidden_matrices(model) if config.optimizer == "muon" else ()
+    optimizer = make_optimizer(config.optimizer, groups, hidden, config.beta2)
     train_data, val_data = loaders(config, world, task)
     return Trainer(
         config=config,
@@ -67,7 +69,7 @@ def build_trainer(
         frozen=frozen,
         precision=choose_precision(config.precision, world),
         optimizer=optimizer,
-        ema=Ema(model, config.ema) if config.ema else NoEma(),
+        ema=build_average(config, model, train_data.steps),
         schedule=Schedule(config.lr, config.min_lr, config.warmup_share(), config.scheduler),
         length=build_length(config, train_data.steps),
         train_data=train_data,
@@ -76,6 +78,19 @@ def build_trainer(
         stop=stop,
         facts=machine_facts(world),
     )
+
+
+def build_average(config: RunConfig, model: nn.Module, steps: int) -> Ema | LastAverage | NoEma:
+    """Return the average of the weights; `steps` are the updates of an epoch."""
+    if config.average:
+        return LastAverage(model, config.average, steps)
+    return Ema(model, config.ema) if config.ema else NoEma()
+
+
+def train_size(splits: DataSplits) -> int:
+    """Return the size of the training data in the unit of a batch: estimated tokens, or samples."""
+    train = splits.require("train")
+    return getattr(train, "tokens", len(train))
 
 
 def loaders(config: RunConfig, world: SingleProcess, task: TrainingTask) -> tuple[BatchLoader, BatchLoader]:

@@ -27,12 +27,14 @@ from vitrail.training.resume import resume
 from vitrail.training.run_dir import EVALUATION, new_folder, refuse_folder, settle_config, write_config, write_summary
 from vitrail.training.setup import (
     bind_task,
+    build_average,
     build_length,
     build_trainer,
     default_batch_size,
     eval_batch,
     loaders,
     open_data,
+    train_size,
 )
 from vitrail.training.signals import StopRequest
 from vitrail.training.trainer import Trainer
@@ -154,7 +156,7 @@ def make_run(
     parts = world.size * config.grad_accum
     if config.batch is None:
         largest = recipe_of(config).batch
-        config = replace(config, batch=default_batch_size(len(splits.require("train")), parts, largest))
+        config = replace(config, batch=default_batch_size(train_size(splits), parts, largest))
     start = replace(
         config,
         batch=parts if config.batch == "auto" else config.batch,
@@ -164,12 +166,13 @@ def make_run(
     task = bind_task(replace(start, weights=None) if saved else start, splits)
     run = build_trainer(start, world, task, reporter, stop)
     if begun is None and config.batch == "auto":
-        samples = len(splits.require("train"))
+        samples = train_size(splits)
         most = useful_batch(samples, parts)
         found = largest_batch(run, most)
         run.config = replace(run.config, batch=found)
         run.train_data, run.val_data = loaders(run.config, world, task)
         run.length = build_length(run.config, run.train_data.steps)
+        run.ema = build_average(run.config, run.model, run.train_data.steps)
         bound = f" and tried no more, so that {samples:,} samples make {run.train_data.steps} updates an epoch"
         reporter.note(f"batch=auto found {found}{bound if found == most else ''}.")
     if begun is None and config.lr == "auto":
@@ -211,7 +214,7 @@ def summarize(run: Trainer, splits: DataSplits) -> Summary:
     config, at, kind = run.config, run.at, find_task(run.config.task)
     splits_there = dict(splits)
     split, samples = ("test", splits_there["test"]) if "test" in splits_there else ("val", splits.require("val"))
-    run.reporter.note(f"Measuring the best weights on {len(samples):,} {run.task.unit} ({split}).")
+    run.reporter.note(f"Measuring the best weights on {len(samples):,} samples ({split}).")
     options = find_options(config.task).EvaluateOptions(
         batch=min(64, eval_batch(config, run.world)),
         bad=config.bad,

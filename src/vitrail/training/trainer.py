@@ -17,7 +17,7 @@ from vitrail.tasks.task import BatchLoader, MetricSpec, TrainingTask
 from vitrail.training.checkpoint import Checkpoint, SavedCheckpoint, TrainingProgress, save_state
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess
-from vitrail.training.ema import Ema, NoEma
+from vitrail.training.ema import Ema, LastAverage, NoEma
 from vitrail.training.log import Log, NoLog
 from vitrail.training.reporters import Reporter, StepStats
 from vitrail.training.schedule import Length, Schedule
@@ -39,7 +39,7 @@ class Trainer:
         frozen: modules that are not trained.
         precision: compute precision of a forward pass, `fp32` or `bf16`.
         optimizer: its groups hold their `scale`, a factor on the learning rate.
-        ema: moving average of the weights.
+        ema: average of the weights.
         schedule: learning rate by share of the run.
         length: length of the run.
         train_data: loader of training batches.
@@ -61,7 +61,7 @@ class Trainer:
     frozen: Sequence[nn.Module]
     precision: str
     optimizer: torch.optim.Optimizer
-    ema: Ema | NoEma
+    ema: Ema | LastAverage | NoEma
     schedule: Schedule
     length: Length
     train_data: BatchLoader
@@ -187,10 +187,7 @@ class Trainer:
         if self._best is not None:
             self._write_weights("best", *self._best)
             self._best = None
-        tensors = self._tensors()
-        if isinstance(self.ema, Ema):
-            with self.ema.applied():
-                tensors["ema"] = {name: value.clone() for name, value in self._weights().items()}
+        tensors = self._tensors() | self.ema.tables(self._weights)
         facts = {**self.facts, "precision": self.precision, "lengths": self.log.flush()}
         save_state(self.folder / "state", Checkpoint(self.at, facts, tensors), self.world)
         self._saved_at, self._saved_step = time.monotonic(), self.at.step
@@ -201,9 +198,7 @@ class Trainer:
 
     def restore(self, saved: SavedCheckpoint) -> None:
         """Continue from a state: weights, moments, average, position."""
-        if isinstance(self.ema, Ema):
-            saved.read({"ema": self._weights()}, self.world)
-            self.ema.restart()
+        self.ema.load(saved.position.step, lambda table: saved.read({table: self._weights()}, self.world))
         saved.read(self._tensors(), self.world)
         self.at = saved.position
         self.restart_clock()

@@ -45,7 +45,9 @@ class PointSplits:
     problems: list[DataProblem] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[tuple[Split, PointCloudSet]]:
-        return iter([(split, self.sets[split]) for split in SPLITS if split in self.sets])
+        for split in SPLITS:
+            if split in self.sets:
+                yield split, self.sets[split]
 
     def require(self, split: Split) -> PointCloudSet:
         """Return a split; the error names the existing ones."""

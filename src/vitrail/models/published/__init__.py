@@ -39,6 +39,7 @@ from vitrail.models.published import (
     pixel_gpt,
     point_transformer,
     pointnet,
+    pointnet_parts,
     poolformer,
     pvt,
     pvt_v2,
@@ -123,6 +124,7 @@ _FAMILIES = (
     faster_rcnn,
     mask_rcnn,
     pointnet,
+    pointnet_parts,
     set_transformer,
     point_transformer,
 )

@@ -41,6 +41,6 @@ def text(parameters: int, multiply_adds: int, task: str, note: str = "") -> Publ
     return Published(None, parameters, multiply_adds, note=note, task=task, tokens=128)
 
 
-def points(parameters: int, multiply_adds: int, note: str = "") -> Published:
+def points(parameters: int, multiply_adds: int, note: str = "", task: str = "points") -> Published:
     """Return the figures of a model of point clouds, counted at 1,024 points, each of which is a token."""
-    return Published(None, parameters, multiply_adds, note=note, task="points", tokens=1024)
+    return Published(None, parameters, multiply_adds, note=note, task=task, tokens=1024)

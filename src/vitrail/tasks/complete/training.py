@@ -96,7 +96,7 @@ class CompletionTraining:
 
     def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[PixelLoader, PixelLoader]:
         """Return the loaders of training and validation batches."""
-        ranks = {"rank": share.rank, "world": share.size}
+        ranks: Any = {"rank": share.rank, "world": share.size}
         train, val = self.splits.require("train"), self.splits.require("val")
         order = ResumableSampler(len(train), batch, share.seed, **ranks)
         still = ResumableSampler(len(val), eval_batch, shuffle=False, drop_last=False, **ranks)
@@ -149,7 +149,8 @@ def find_colors(pixels: Tensor, count: int, seed: int) -> Tensor:
     chosen = flat[:: max(1, len(flat) // _SAMPLED)].astype(np.float64) / 255
     distinct = np.unique(chosen, axis=0)
     if len(distinct) > count:
-        distinct = KMeans(count, n_init=1, random_state=seed).fit(chosen).cluster_centers_
+        once: Any = 1  # the stubs know only auto
+        distinct = KMeans(count, n_init=once, random_state=seed).fit(chosen).cluster_centers_
     ordered = distinct[np.lexsort(distinct.T)]
     repeated = np.concatenate([ordered, np.repeat(ordered[-1:], count - len(ordered), axis=0)])
     return torch.from_numpy(repeated).float()

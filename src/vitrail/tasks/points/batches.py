@@ -66,13 +66,14 @@ class PointLoader:
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[PointBatch]:
         """Yield this rank's batches from `start_step` to the end of the epoch."""
+        steps = self.order.batches(epoch, start_step)
+        yield from prefetch_map(lambda index: self.batch(index, epoch), steps, 2 * self.threads, self.threads)
 
-        def batch(index: np.ndarray) -> PointBatch:
-            clouds = [self._points(int(number), epoch) for number in index]
-            points = torch.stack(clouds) if clouds else torch.zeros(0, self.sampling.points, 3)
-            return PointBatch(points, self.dataset.labels[index], torch.from_numpy(index))
-
-        yield from prefetch_map(batch, self.order.batches(epoch, start_step), 2 * self.threads, self.threads)
+    def batch(self, index: np.ndarray, epoch: int) -> PointBatch:
+        """Sample some clouds."""
+        clouds = [self._points(int(number), epoch) for number in index]
+        points = torch.stack(clouds) if clouds else torch.zeros(0, self.sampling.points, 3)
+        return PointBatch(points, self.dataset.labels[index], torch.from_numpy(index))
 
     def _points(self, number: int, epoch: int) -> Tensor:
         draws = still(number) if self.fixed else BatchRng(self.order.seed, epoch, np.array([number]))

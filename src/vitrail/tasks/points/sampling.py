@@ -22,13 +22,19 @@ def sampled(cloud: Cloud, sampling: PointSampling, draws: BatchRng) -> Tensor:
         >>> sampled(cube, PointSampling(16), BatchRng(0, 0, np.array([0]))).norm(dim=1).max()
         tensor(1.)
     """
+    return sampled_parts(cloud, sampling, draws)[0]
+
+
+def sampled_parts(cloud: Cloud, sampling: PointSampling, draws: BatchRng) -> tuple[Tensor, Tensor | None]:
+    """Return points in the unit sphere, `(N, 3)`, and the part of each, `(N,)`, or None."""
     if sampling.method == "uniform":
-        points, _ = sample_points(cloud, sampling.points, draws)
-        return torch.from_numpy(unit_sphere(points))
-    points, _ = sample_points(cloud, _CANDIDATES * sampling.points, draws)
+        points, parts = sample_points(cloud, sampling.points, draws)
+        return torch.from_numpy(unit_sphere(points)), None if parts is None else torch.from_numpy(parts)
+    points, parts = sample_points(cloud, _CANDIDATES * sampling.points, draws)
     found = torch.from_numpy(unit_sphere(points))
     chosen = farthest_points(found[None], sampling.points, 0)[0]
-    return torch.from_numpy(unit_sphere(found[chosen].double().numpy()))
+    kept = None if parts is None else torch.from_numpy(parts)[chosen]
+    return torch.from_numpy(unit_sphere(found[chosen].double().numpy())), kept
 
 
 def still(number: int) -> BatchRng:

@@ -29,10 +29,11 @@ class PointTraining:
     """
 
     unit = "clouds"
+    loader = PointLoader
 
     def __init__(self, options: TrainOptions, run: RunSpec, splits: PointSplits):
         self.options, self.splits = options, splits
-        self.model = build_point_model(options, run, splits)
+        self.model = build_point_model(options, run, len(splits.classes), "points")
         self.sampling = self.model.sampling
 
     def describe(self) -> str:
@@ -51,8 +52,8 @@ class PointTraining:
         order = ResumableSampler(len(train), batch, share.seed, **ranks)
         fixed = ResumableSampler(len(val), eval_batch, shuffle=False, drop_last=False, **ranks)
         return (
-            PointLoader(train, order, self.sampling, fixed=False, threads=share.workers),
-            PointLoader(val, fixed, self.sampling, fixed=True, threads=share.workers),
+            self.loader(train, order, self.sampling, fixed=False, threads=share.workers),
+            self.loader(val, fixed, self.sampling, fixed=True, threads=share.workers),
         )
 
     def transform_batch(self, batch: PointBatch, seed: int, step: int) -> PointBatch:
@@ -88,17 +89,18 @@ class PointTraining:
         return shell
 
 
-def build_point_model(options: TrainOptions, run: RunSpec, splits: PointSplits) -> Any:
-    """Build the model with one output per class and the sampling of the options.
+def build_point_model(options: TrainOptions, run: RunSpec, outputs: int, task: str) -> Any:
+    """Build a model of a task with its number of outputs and the sampling of the options.
 
     Raises:
         VitrailError: the model is none of points, reads more than coordinates, or its number of classes was given.
     """
     config: Any = make_config(run.variant, **run.overrides)
+    refusal = f"{run.variant} is no model of the task {task}. See: vitrail models --task {task}"
     if not hasattr(config, "sampling"):
-        raise VitrailError(f"{run.variant} is no model of points. Take one of: vitrail models --task points")
-    if "num_classes" in run.overrides and config.num_classes != len(splits.classes):
-        raise VitrailError(f"{splits.name} has {len(splits.classes)} classes; leave num_classes out of --set.")
+        raise VitrailError(refusal)
+    if "num_classes" in run.overrides and config.num_classes != outputs:
+        raise VitrailError(f"The data has {outputs} classes; leave num_classes out of --set.")
     if config.in_channels != 3:
         raise VitrailError(
             f"in_channels is {config.in_channels}; point files give 3 coordinates. Leave it out of --set."
@@ -106,5 +108,8 @@ def build_point_model(options: TrainOptions, run: RunSpec, splits: PointSplits) 
     given = {"points": options.points, "method": options.sampling}
     sampling = replace(config.sampling, **{key: value for key, value in given.items() if value is not None})
     torch.manual_seed(run.seed)
-    fixed = {"num_classes": len(splits.classes), "sampling": sampling}
-    return create_model(run.variant, weights=run.weights, **{**run.overrides, **fixed})
+    fixed = {"num_classes": outputs, "sampling": sampling}
+    model: Any = create_model(run.variant, weights=run.weights, **{**run.overrides, **fixed})
+    if model.task != task:
+        raise VitrailError(refusal)
+    return model

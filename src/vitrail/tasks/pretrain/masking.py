@@ -43,7 +43,7 @@ class MaskedBatch(NamedTuple):
 
     def to(self, device: torch.device) -> Self:
         """Move all but the sample numbers."""
-        return type(self)(*(value.to(device) for value in self[:-1]), self.index)
+        return type(self)(*(value.to(device) for value in self[:-1]), self.index)  # pyright: ignore[reportCallIssue]
 
     def split(self, count: int) -> list[tuple[float, Self]]:
         """Cut into at most `count` micro-batches, none empty, each with its share of the masked words."""

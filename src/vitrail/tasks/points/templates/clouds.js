@@ -3,7 +3,7 @@ document.querySelectorAll("canvas.cloud").forEach(function (canvas) {
   var colors = canvas.dataset.colors.split(" ");
   var numbers = canvas.dataset.points.split(" ").map(Number), points = [];
   for (var i = 0; i + 2 < numbers.length; i += 3) points.push([numbers[i] / 1000, numbers[i + 1] / 1000, numbers[i + 2] / 1000]);
-  var picks = canvas.dataset.picks ? canvas.dataset.picks.split(";").map(function (net) { return net.split(" ").map(Number); }) : [];
+  var picks = canvas.dataset.picks ? canvas.dataset.picks.split(";").map(function (net) { return net ? net.split(" ").map(Number) : []; }) : [];
   var pen = canvas.getContext("2d"), turn = 0.6, tilt = 0.45, side = canvas.width;
   function seen(p) {
     var right = Math.cos(turn) * p[0] - Math.sin(turn) * p[1], ahead = Math.sin(turn) * p[0] + Math.cos(turn) * p[1];

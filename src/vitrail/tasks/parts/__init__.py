@@ -1,0 +1,1 @@
+"""The task `parts`: one part per point of a cloud."""

@@ -1,0 +1,1 @@
+"""Translation: sentence pairs, batches by tokens, beam search, BLEU."""

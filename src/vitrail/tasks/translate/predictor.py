@@ -1,0 +1,64 @@
+"""Translation of texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitrail.data.image_io import printable
+from vitrail.tasks.table import Table
+from vitrail.tasks.text_sources import TextLine
+from vitrail.tasks.translate.options import PredictOptions
+from vitrail.tasks.translate.result import TranslatedText
+from vitrail.tasks.translate.translator import Translator
+from vitrail.text.vocabulary import clean
+
+
+class TranslationPredictor:
+    """A model that translates texts.
+
+    Args:
+        model: the model, on its device, with its vocabulary.
+        options: beam, length penalty.
+
+    Raises:
+        VitrailError: the model has no vocabulary.
+    """
+
+    gate = None
+    csv_columns = ("translation", "score", "truncated", "certified")
+
+    def __init__(self, model: Any, options: PredictOptions):
+        self.options, self.translator = options, Translator(model, options, options.exact)
+
+    def job(self) -> list[Any]:
+        """Return the options that determine the translations, apart from the weights."""
+        o = self.options
+        return [self.translator.vocabulary.to_json(), o.beam, o.penalty, o.length_penalty, o.exact]
+
+    def load(self, item: TextLine) -> str:
+        """Return the text."""
+        return item.text
+
+    def predict(self, batch: list[tuple[TextLine, str]]) -> list[TranslatedText]:
+        """Return the translations."""
+        found = self.translator([text for _, text in batch])
+        return [
+            TranslatedText(
+                item.name, clean(text)[0], each.text, each.score, each.truncated, each.replaced, each.certified
+            )
+            for (item, text), each in zip(batch, found, strict=True)
+        ]
+
+    def failure(self, item: TextLine, reason: str) -> TranslatedText:
+        """Return the result of a text that cannot be translated."""
+        return TranslatedText(item.name, error=reason)
+
+    def table(self, results: Sequence[TranslatedText]) -> Table:
+        """Return one text per row."""
+        noted = any(result.notes() for result in results)
+        rows = [[_short(r.text), _short(r.translation), *([r.notes()] if noted else [])] for r in results]
+        return Table("", ["text", "translation", *(["note"] if noted else [])], rows)
+
+
+def _short(text: str) -> str:
+    text = printable(text.encode("utf-8", "replace"))
+    return text if len(text) <= 400 else text[:400] + "..."
