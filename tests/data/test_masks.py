@@ -156,3 +156,14 @@ def test_what_is_no_data(tmp_path):
     write(tmp_path, "a", numbers((0, 1)))
     with pytest.raises(VitrailError, match="no file of class names"):
         open_masks(f"{tmp_path}@{tmp_path}/names.txt")
+
+
+@pytest.mark.shared
+def test_camvid_is_what_its_papers_count(shared: Path):
+    names = Path(__file__).parents[2] / "recipes" / "camvid.txt"
+    data = open_masks(f"{shared / 'data' / 'camvid'}@{names}")
+    assert {split: len(samples) for split, samples in data} == {"train": 367, "val": 101, "test": 233}
+    labels = label_map(data)
+    assert len(labels.names) == 11 and labels.names[10] == "bicyclist" and labels.ignore == (11, 255)
+    image, mask = data.require("test").pair(0)
+    assert image.size == (480, 360) and labels.encode(mask).max() <= 10

@@ -85,6 +85,7 @@ def test_more_stages_than_there_are_is_refused() -> None:
 CATALOGUE = {
     **{name: lambda name=name: small_models.small(name) for name in small_models.SMALL},
     **{name: lambda name=name: small_texts.small(name) for name in small_texts.SMALL},
+    "swin2sr": lambda: create_model("swin2sr_light_x2", dim=12, depths=(2, 1), num_heads=2, window_size=4),
     "swinir": lambda: create_model("swinir_real_m_x4", dim=12, depths=(2, 1), num_heads=2, window_size=4),
 }
 

@@ -23,6 +23,7 @@ EXAMPLES = """
     vitrail explain SWIN photo.jpg --block 2.1          # block 1 of stage 2, where a model has stages
     vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, block by block
     vitrail explain MODEL photo.jpg --pixel 112,80      # the same for the cell under a pixel
+    vitrail explain SWINIR photo.png --pixel 200,300    # which pixels a pixel of the restored image depends on
 """
 
 
@@ -54,7 +55,8 @@ class Explain:
     query: str | None = None
     """ROW,COLUMN of the query cell, counted from 0, on the grid of that block, or of the last."""
     pixel: str | None = None
-    """ROW,COLUMN of a pixel of the preprocessed image; the cell that covers it is the query."""
+    """ROW,COLUMN of a pixel of the preprocessed image; the cell that covers it is the query. Of an image restorer, a
+    pixel of the restored image."""
     labels: Path | None = None
     """Text file with one class name per line, if the model has none or to replace them."""
     limit: int = 32
@@ -66,7 +68,9 @@ class Explain:
         """Draw, and print the path of the page."""
         from vitrail.atomic_io import check_writable_folder
         from vitrail.explain.report import album, save, save_page
+        from vitrail.explain.restorer_report import restorer_album
         from vitrail.inference.model_loading import find_model
+        from vitrail.parts.restorer import Restorer
         from vitrail.tasks.classes.class_names import class_names
         from vitrail.tasks.image_sources import find_pictures
 
@@ -76,21 +80,36 @@ class Explain:
         look = self.look()
         check_writable_folder(self.out)
         model = find_model(self.model, self.weights, self.device)
-        pictures = find_pictures(self.images, "L" if model.preprocess.channels == 1 else "RGB")
+        restores = isinstance(model, Restorer)
+        channels = model.config.in_channels if restores else model.preprocess.channels
+        pictures = find_pictures(self.images, "L" if channels == 1 else "RGB")
         if len(pictures) > self.limit:
             print(
                 f"note: drawing the first {self.limit} of {len(pictures)} pictures; --limit {len(pictures)} draws all"
             )
         failed: list[str] = []
-        names = class_names(model, model.config.num_classes, self.labels)
-        sections, taken = [], set[str]()
-        for section in album(model, _readable(pictures[: self.limit], failed), names, look):
+        sections, taken, images = [], set[str](), _readable(pictures[: self.limit], failed)
+        if restores:
+            found = restorer_album(model, images, self._output_pixel())
+        else:
+            found = album(model, images, class_names(model, model.config.num_classes, self.labels), look)
+        for section in found:
             sections.append(section)
             print(f"{section.title}: {section.text}")
             for path in save(section, self.out, taken):
                 print(f"  {path}")
         print(f"Open {save_page(sections, self.out, model, _command())}")
         return DataError.exit_code if failed else 0
+
+    def _output_pixel(self) -> tuple[int, int] | None:
+        """Return the pixel of a restored image to explain.
+
+        Raises:
+            VitrailError: a flag is given that has no meaning for restorers.
+        """
+        if self.method != "auto" or self.block or self.head is not None or self.query:
+            raise VitrailError("An image restorer has receptive field and attribution of a pixel: --pixel alone.")
+        return _pair("pixel", self.pixel) if self.pixel else None
 
     def look(self) -> "ExplainOptions":
         """Return the options from the flags."""

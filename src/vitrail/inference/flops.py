@@ -122,12 +122,16 @@ def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None
     return counter.get_total_flops() // 2
 
 
+_USUAL_SIDE = 64
+"""Side of the image for models of images of any size, such as restorers."""
+
+
 def meta_inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
     """Return inputs on the meta device: one image, or token ids for each side of a text model."""
     config: Any = model.config
-    if not hasattr(config, "preprocess"):
+    if not (hasattr(config, "preprocess") or hasattr(config, "upsampler")):
         return [torch.zeros(1, size or 128, dtype=torch.long, device="meta")] * (2 if hasattr(model, "encode") else 1)
-    side: Any = size or config.preprocess.size
+    side: Any = size or (config.preprocess.size if hasattr(config, "preprocess") else _USUAL_SIDE)
     height, width = (side, side) if isinstance(side, int) else side
     return [torch.zeros(1, config.in_channels, height, width, device="meta")]
 

@@ -29,6 +29,22 @@ class MapTokens(nn.Module):
         return self.norm(tokens), grid
 
 
+class ProjectedMapTokens(MapTokens):
+    """Embedding of a feature map through a linear projection of each cell (Swin2SR).
+
+    Args:
+        dim: channels C of the map.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__(dim)
+        self.proj = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, cells: Image) -> tuple[Tensor, Any]:
+        """Return `(B, h w, C)` tokens and their grid."""
+        return super().forward(self.proj(cells))
+
+
 class Restorer(Model):
     """Restoration of images of any size, pixels in [0, 1].
 
