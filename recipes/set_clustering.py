@@ -83,7 +83,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     minutes = parser.parse_args().minutes
     torch.manual_seed(0)
-    sizes: Any = {"dim": 64, "depth": 3, "num_heads": 4, "inducing_points": 16, "seeds": COMPONENTS, "decoder_depth": 2}
+    sizes: Any = {
+        "dim": 64,
+        "encoder_depth": 3,
+        "num_heads": 4,
+        "inducing_points": 16,
+        "seeds": COMPONENTS,
+        "decoder_depth": 2,
+    }
     model = vitrail.create_model("set_transformer_modelnet40", **sizes, dropout=0.0, in_channels=2, num_classes=5)
     draw, started, step = torch.Generator().manual_seed(1), perf_counter(), 0
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

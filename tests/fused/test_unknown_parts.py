@@ -192,3 +192,12 @@ def test_a_rotating_position_is_not_computed() -> None:
             return q, -k
 
     assert unsupported_reason(SelfAttention(8, 2, position=Turning()), "train") == "its position is Turning"
+
+
+def test_a_mixer_in_an_unknown_block_is_listed_too() -> None:
+    """XCiT's attention is in a block of its own kind; both run in PyTorch, and both are counted."""
+    fast = vitrail.optimize(small("xcit"), "fp32")
+    blocks = {"LocalBlock has no fused operation": 2, "ClassBlock has no fused operation": 1}
+    mixers = {"CrossCovarianceAttention": 2, "ClassAttention": 1}
+    listed = {f"token mixer {name}: its block has no fused operation": count for name, count in mixers.items()}
+    assert (blocks | listed).items() <= fast.unconverted.items()

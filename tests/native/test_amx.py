@@ -14,6 +14,7 @@ import pytest
 from vitrail.native import build as native_build
 from vitrail.native.cpu_features import cpu_features
 
+pytestmark = pytest.mark.slow  # it compiles every library once more, and emulates the instructions
 HERE = Path(__file__).parent
 WITH = ("-mamx-tile", "-mamx-bf16", "-mamx-int8")
 RUN = f"""

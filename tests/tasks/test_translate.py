@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -215,3 +216,19 @@ def test_evaluate_writes_a_report(data: Path, run: Path, tmp_path: Path, capsys:
     assert "BLEU by length" in page.read_text(encoding="utf-8") and "Worst sentences" in page.read_text(
         encoding="utf-8"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_train_as_one(data: Path, tmp_path: Path, parallel: str) -> None:
+    words = [
+        *("train", str(data), "--task", "translate", "--source", "en", "--target", "de", "--vocab-size", "300"),
+        *("--set", "dim=32", "depth=1", "num_heads=2", "hidden=64", "dropout=0.0", "--batch", "512", "--epochs", "2"),
+        *("--lr", "1e-2", "--precision", "fp32", "--average", "2", "--parallel", parallel),
+    ]
+    main([*words, "--out", str(tmp_path / "one")])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vitrail.cli", *words]
+    subprocess.run([*launch, "--out", str(tmp_path / "two")], check=True, capture_output=True, timeout=300)
+    one, two = (read_log(tmp_path / name / "metrics.jsonl", "epoch") for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        assert (a["val_loss"], a["bleu"]) == pytest.approx((b["val_loss"], b["bleu"]), rel=1e-3)

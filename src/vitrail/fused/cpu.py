@@ -136,6 +136,9 @@ class _Converter:
             return None
         if self.unconverted.total() == reported:
             self.unconverted[f"{type(module).__name__} has no fused operation"] += 1
+        mixer = dict(module.named_children()).get("token_mixer")
+        if mixer is not None:
+            self.unconverted[f"token mixer {type(mixer).__name__}: its block has no fused operation"] += 1
         replace_modules(module, self.convert_inner)
         dtype = self.plan.dtype
         return module if RESIDUAL[dtype] == dtype else DtypeBoundary(module, dtype)

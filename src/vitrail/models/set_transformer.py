@@ -30,7 +30,7 @@ class SetTransformerConfig:
     """The numbers of a Set Transformer."""
 
     dim: int = 256
-    depth: int = 2
+    encoder_depth: int = 2
     num_heads: int = 4
     inducing_points: int = 16
     seeds: int = 1
@@ -95,7 +95,7 @@ class SetTransformer(PointModel):
 def build(config: SetTransformerConfig) -> SetTransformer:
     """Assemble a Set Transformer from its numbers."""
     c = config
-    widths = [c.in_channels] + [c.dim] * c.depth
+    widths = [c.in_channels] + [c.dim] * c.encoder_depth
     encoder = SetEncoder(*(InducedSetAttention(a, b, c.num_heads, c.inducing_points) for a, b in pairwise(widths)))
     decoder = SetDecoder(
         AttentionPooledSet(c.dim, c.num_heads, c.seeds),

@@ -184,8 +184,12 @@ def _kept(name: str, points: torch.Tensor, truth: torch.Tensor, found: torch.Ten
     accuracy = float((truth == found).float().mean())
     shown = slice(0, _SHOWN)
     coordinates = (1000 * points[shown]).round().int().flatten().tolist()
-    groups = [[(x[shown] == part).nonzero().flatten().tolist() for part in range(parts)] for x in (truth, found)]
-    return EvaluatedParts(name, accuracy, coordinates, *groups)
+    return EvaluatedParts(name, accuracy, coordinates, _groups(truth[shown], parts), _groups(found[shown], parts))
+
+
+def _groups(numbers: torch.Tensor, parts: int) -> list[list[int]]:
+    """Return the indices of the points of each part."""
+    return [(numbers == part).nonzero().flatten().tolist() for part in range(parts)]
 
 
 def _colors(parts: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from vitrail.data.points.open_points import PointSplits
 from vitrail.data.sampler import ResumableSampler
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
-from vitrail.models import create_model, find, make_config
+from vitrail.models import create_model, find, list_models, make_config
 from vitrail.tasks.classes.loss import classification_loss
 from vitrail.tasks.classes.metric import ClassificationMetric
 from vitrail.tasks.points.augmentation import vary
@@ -96,7 +96,8 @@ def build_point_model(options: TrainOptions, run: RunSpec, outputs: int, task: s
         VitrailError: the model is none of points, reads more than coordinates, or its number of classes was given.
     """
     config: Any = make_config(run.variant, **run.overrides)
-    refusal = f"{run.variant} is no model of the task {task}. See: vitrail models --task {task}"
+    known = ", ".join(list_models(task=task))
+    refusal = f"{run.variant} is no model of the task {task}. These are: {known}."
     if not hasattr(config, "sampling"):
         raise VitrailError(refusal)
     if "num_classes" in run.overrides and config.num_classes != outputs:

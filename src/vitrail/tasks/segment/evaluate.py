@@ -26,7 +26,7 @@ from vitrail.tasks.segment.loss import SegmentLoss
 from vitrail.tasks.segment.metric import confusion_matrix, pixel_scores
 from vitrail.tasks.segment.options import EvaluateOptions
 from vitrail.tasks.segment.result import overlay
-from vitrail.tasks.segment.scores import ImageScorer
+from vitrail.tasks.segment.scores import ImageScorer, images_at_once
 
 THUMBNAIL = 320
 """Longest side of an image in the report, in pixels."""
@@ -67,7 +67,7 @@ def evaluate_segmenter(
     collector = _Collector(labels, options.worst)
     with inference_mode_for(model) as device:
         for batch in batched(_read(model, data, labels, options.bad, 2 * options.batch, runner.gate), options.batch):
-            for group in _same_size(batch):
+            for group in _same_size(batch, len(labels.names)):
                 pixels = torch.stack([each.pixels for each in group]).to(device)
                 scores = scorer(normalise(pixels, model.preprocess), group[0].classes.shape)
                 for each, own in zip(group, scores, strict=True):
@@ -120,11 +120,14 @@ def _read(model: Any, data: MaskSet, labels: LabelMap, bad: str, window: int, ga
             yield each
 
 
-def _same_size(batch: list[Read]) -> list[list[Read]]:
+def _same_size(batch: list[Read], classes: int) -> Iterator[list[Read]]:
+    """Yield groups of images of one size, so few that their scores stay small."""
     groups: dict[Any, list[Read]] = {}
     for each in batch:
         groups.setdefault((each.pixels.shape, each.classes.shape), []).append(each)
-    return list(groups.values())
+    for group in groups.values():
+        step = images_at_once(classes, (group[0].classes.shape[0], group[0].classes.shape[1]))
+        yield from (group[i : i + step] for i in range(0, len(group), step))
 
 
 class _Collector:

@@ -1,6 +1,6 @@
 """Labelling the pixels of images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import Event
 from typing import Any
 
@@ -16,7 +16,7 @@ from vitrail.tasks.results import Notify
 from vitrail.tasks.segment.loading import WholeImages, mode_of, normalise, to_pixels
 from vitrail.tasks.segment.options import PredictOptions
 from vitrail.tasks.segment.result import Segmentation
-from vitrail.tasks.segment.scores import ImageScorer
+from vitrail.tasks.segment.scores import ImageScorer, images_at_once
 from vitrail.tasks.table import Table
 
 Loaded = tuple[Tensor, tuple[int, int]]
@@ -71,12 +71,19 @@ class SegmentPredictor:
             groups.setdefault((pixels.shape, size), []).append(i)
         found: dict[int, Segmentation] = {}
         with inference_mode_for(self.model) as device:
-            for (_, size), members in groups.items():
+            for members, size in self._parts(groups):
                 pixels = torch.stack([batch[i][1][0] for i in members]).to(device)
                 scores = self.scores(normalise(pixels, self.model.preprocess), size)
                 for i, each in zip(members, scores, strict=True):
                     found[i] = self._result(batch[i][0], each)
         return [found[i] for i in range(len(batch))]
+
+    def _parts(self, groups: dict[Any, list[int]]) -> Iterator[tuple[list[int], tuple[int, int]]]:
+        """Cut groups of equal images so that their scores stay small."""
+        for (_, size), members in groups.items():
+            step = images_at_once(len(self.labels.names), size)
+            for i in range(0, len(members), step):
+                yield members[i : i + step], size
 
     def _result(self, item: Picture, scores: Tensor) -> Segmentation:
         if not bool(scores.isfinite().all()):

@@ -10,6 +10,19 @@ from vitrail.parts.decoders.resize import resize_map
 Answer = Callable[[Tensor], Tensor]
 """From images `(B, C, Y, X)` to logits `(B, K, Y, X)`."""
 
+MOST_SCORES = 2**26
+"""Scores that are computed at a time: 256 MB in fp32. One image may have more."""
+
+
+def images_at_once(classes: int, size: tuple[int, int]) -> int:
+    """Return how many images of a size are computed together.
+
+    Example:
+        >>> images_at_once(11, (360, 480)), images_at_once(150, (2160, 3840))
+        (35, 1)
+    """
+    return max(MOST_SCORES // (classes * size[0] * size[1]), 1)
+
 
 def window_starts(side: int, window: int, overlap: float) -> list[int]:
     """Return the first pixel of each window along an axis: evenly spaced, the last one ending with the image.

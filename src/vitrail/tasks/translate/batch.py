@@ -43,7 +43,8 @@ class PairBatch(NamedTuple):
     def split(self, count: int) -> list[tuple[float, Self]]:
         """Cut into at most `count` micro-batches, none empty, each with its share of the target tokens."""
         whole = self.weight
-        parts = [type(self)(*part, self.steps) for part in zip(*(v.tensor_split(count) for v in self[:5]), strict=True)]
+        cut = zip(*(value.tensor_split(count) for value in self[:5]), strict=True)
+        parts = [self._make([*part, self.steps]) for part in cut]
         return [(part.weight / whole if whole else 1.0, part) for part in parts if len(part.index)]
 
     def placeholder(self) -> Self:

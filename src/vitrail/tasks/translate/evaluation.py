@@ -191,10 +191,8 @@ def evaluate_translation(
     seconds = perf_counter() - started
     lowered = translator.vocabulary.decode(translator.vocabulary.encode(["A"], special=False).ids[0]) == "a"
     sentences = [
-        EvaluatedSentence(*texts, sentence_bleu(texts[3], texts[2]), result.score)
-        for *texts, result in zip(
-            pairs.ids, pairs.sources, pairs.targets, (each.text for each in found), found, strict=True
-        )
+        EvaluatedSentence(id, text, wanted, result.text, sentence_bleu(result.text, wanted), result.score)
+        for id, text, wanted, result in zip(pairs.ids, pairs.sources, pairs.targets, found, strict=True)
     ]
     note = " (a model of lower-cased text: sacreBLEU counts every capital as an error)" if lowered else ""
     return TranslationEvaluation(

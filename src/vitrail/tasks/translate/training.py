@@ -65,7 +65,7 @@ class TranslationTraining:
         return self._loader("train", share, batch, True), self._loader("val", share, eval_batch, False)
 
     def _loader(self, split: str, share: Share, budget: int, shuffle: bool) -> PairLoader:
-        numbers = np.flatnonzero(self.kept[split])
+        numbers = np.flatnonzero(self.kept[split]).tolist()
         pairs = [self.ids[split][number] for number in numbers]
         texts = self.pairs[split]
         kept = SentencePairs(
