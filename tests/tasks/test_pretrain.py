@@ -16,7 +16,7 @@ from vitrail.data.stateless_rng import BatchRng
 from vitrail.data.text_streams import TextStream
 from vitrail.data.token_windows import IGNORED
 from vitrail.tasks.pretrain.masking import MaskRule
-from vitrail.tasks.pretrain.segments import Frame, SegmentLoader, SegmentSet
+from vitrail.tasks.pretrain.segments import Frame, MaskedLineLoader, SegmentSet
 from vitrail.text.learning import learn_framed
 
 LINES = [f"the {a} {b} runs over the {c} hill" for a in ("red", "old", "big") for b in ("fox", "dog", "cat")
@@ -81,7 +81,7 @@ def test_half_of_the_pairs_follow_each_other() -> None:
     dataset = SegmentSet(TextStream("lines train", text), vocabulary, 20)
     frame, rule = Frame(vocabulary.id_of("[CLS]"), vocabulary.id_of("[SEP]")), MaskRule(1e-9, 4, 10, frozenset([1, 2]))
     order = BucketedSampler([len(segment) for segment in dataset.segments], 32)
-    loader = SegmentLoader(dataset, frame, rule, order, pairs=True, fixed=False)
+    loader = MaskedLineLoader(dataset, frame, rule, order, pairs=True, fixed=False)
     follow = []
     for batch in loader.epoch(1):
         original = torch.where(batch.targets == IGNORED, batch.ids, batch.targets)

@@ -9,7 +9,7 @@ from vitrail.data.text_streams import TextStream
 from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.pretrain.options import EvaluateOptions
-from vitrail.tasks.pretrain.segments import SegmentLoader, SegmentSet
+from vitrail.tasks.pretrain.segments import MaskedLineLoader, SegmentSet
 from vitrail.tasks.pretrain.training import PretrainMetric, frame_of, rule_of
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
 from vitrail.tasks.table import Table
@@ -110,7 +110,7 @@ def evaluate_pretrained(
     dataset = SegmentSet(stream, vocabulary, (longest - 3) // 2 if pairs else longest - 2)
     order = BucketedSampler([len(segment) for segment in dataset.segments], options.batch, shuffle=False)
     rule = rule_of(vocabulary, model.metadata.get("mask", 0.15))
-    loader = SegmentLoader(dataset, frame_of(vocabulary), rule, order, pairs, fixed=True)
+    loader = MaskedLineLoader(dataset, frame_of(vocabulary), rule, order, pairs, fixed=True)
     with inference_mode_for(model) as device:
         metric, done = PretrainMetric(device), 0
         for batch in loader.epoch():

@@ -58,7 +58,7 @@ class FilledText:
         return f"{self.path}: " + "; ".join(", ".join(f"{word} {p:.1%}" for word, p in found) for found in self.words)
 
 
-class MaskPredictor:
+class MaskedWordPredictor:
     """A pretrained model that fills masked words.
 
     Args:

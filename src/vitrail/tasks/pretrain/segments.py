@@ -54,7 +54,7 @@ class Frame(NamedTuple):
     end: int
 
 
-class SegmentLoader:
+class MaskedLineLoader:
     """Batches of masked segments, epoch by epoch; a validation masks the same words every time.
 
     Args:

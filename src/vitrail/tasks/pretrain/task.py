@@ -7,7 +7,7 @@ from vitrail.data.text_streams import TextStream, TextStreams, open_streams
 from vitrail.errors import VitrailError
 from vitrail.tasks.pretrain.evaluation import PretrainEvaluation, evaluate_pretrained
 from vitrail.tasks.pretrain.options import EvaluateOptions, PredictOptions, TrainOptions
-from vitrail.tasks.pretrain.predictor import MaskPredictor
+from vitrail.tasks.pretrain.predictor import MaskedWordPredictor
 from vitrail.tasks.pretrain.training import PretrainTraining
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
@@ -67,9 +67,9 @@ class PretrainTask:
 
     def predictor(
         self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
-    ) -> MaskPredictor:
+    ) -> MaskedWordPredictor:
         """Return a predictor of masked words."""
-        return MaskPredictor(model, options)
+        return MaskedWordPredictor(model, options)
 
 
 TASK = PretrainTask()

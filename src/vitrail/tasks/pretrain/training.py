@@ -16,7 +16,7 @@ from vitrail.parts.model import Model
 from vitrail.tasks.language.metric import language_loss
 from vitrail.tasks.pretrain.masking import MaskedBatch, MaskRule
 from vitrail.tasks.pretrain.options import TrainOptions
-from vitrail.tasks.pretrain.segments import Frame, SegmentLoader, SegmentSet
+from vitrail.tasks.pretrain.segments import Frame, MaskedLineLoader, SegmentSet
 from vitrail.tasks.task import RunSpec, Share
 from vitrail.tasks.text_inputs import most_tokens, vocabulary_of
 from vitrail.tasks.text_models import build_text_model, meta_copy
@@ -96,17 +96,17 @@ class PretrainTraining:
         """Move the model."""
         self.model.to(device)
 
-    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[SegmentLoader, SegmentLoader]:
+    def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[MaskedLineLoader, MaskedLineLoader]:
         """Return the loaders of training and validation batches."""
         return self._loader("train", share, batch), self._loader("val", share, eval_batch)
 
-    def _loader(self, split: Any, share: Share, batch: int) -> SegmentLoader:
+    def _loader(self, split: Any, share: Share, batch: int) -> MaskedLineLoader:
         dataset, train, pairs = self.sets[split], split == "train", self.options.next_sentence
         lengths = [len(segment) for segment in dataset.segments]
         if pairs:
             lengths = [a + b for a, b in zip(lengths, [*lengths[1:], lengths[0]], strict=True)]
         order = BucketedSampler(lengths, batch, share.seed if train else 0, train, share.rank, share.size)
-        return SegmentLoader(dataset, self.frame, self.rule, order, pairs, fixed=not train)
+        return MaskedLineLoader(dataset, self.frame, self.rule, order, pairs, fixed=not train)
 
     def transform_batch(self, batch: MaskedBatch, seed: int, step: int) -> MaskedBatch:
         """Return the batch as it is: words are masked by the loader."""
