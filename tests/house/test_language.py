@@ -20,6 +20,7 @@ LIMIT = 6.0
 ROOMS = (
     "data",
     "explain",
+    "export",
     "fused",
     "generation",
     "kernels",
