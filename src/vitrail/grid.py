@@ -45,6 +45,11 @@ class Grid(NamedTuple):
         return flat if self.prefix == 0 else cat([x[:, : self.prefix], flat], dim=1)
 
 
+def may_be_nonzero(*numbers: object) -> bool:
+    """Return whether some number is not zero, or is symbolic, as sizes are while a program of any size is exported."""
+    return any(type(number) is not int or number != 0 for number in numbers)
+
+
 def to_grid(cells: Tensor) -> tuple[Tensor, Grid]:
     """Flatten a `(B, h, w, C)` map to `(B, h * w, C)` tokens and their grid."""
     return cells.flatten(1, 2), Grid(cells.shape[1], cells.shape[2])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from small_models import SMALL, small
 
 from vitrail.errors import VitrailError
 from vitrail.inference.cost import CONVENTIONS, GROUPS, model_cost, multiply_adds
@@ -122,3 +123,13 @@ def test_the_verb(capsys):
     assert total["name"] == "total" and total["flops"] == 2 * total["multiply_adds"]
     assert main(["cost", "vit_tinny"]) == 2
     assert "vit_tiny" in capsys.readouterr().err
+
+
+QUICK = ("vmoe", "igpt", "crossvit", "retnet")
+EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SMALL]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_architecture_has_a_cost(name):
+    total = model_cost(small(name), 64)[-1]
+    assert total.multiply_adds > 0 and total.activation_bytes > 0

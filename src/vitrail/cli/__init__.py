@@ -24,6 +24,7 @@ VERBS = {
     "generate": "go on from a prompt: text as it comes, or the rest of an image",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
+    "export": "write a model for ONNX Runtime, OpenVINO or PyTorch, and verify the file",
     "data": "check a data set before training: bad files, class counts, duplicates",
     "bench": "measure how fast a model runs here, against other libraries and engines",
     "doctor": "say what this machine can do, and what would make it do more",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vitrail.errors import VitrailError, nearest, unknown
+from vitrail.export.runtime import is_exported, open_exported
 from vitrail.models import catalogue
 from vitrail.models import task_of as published_task
 from vitrail.tasks import DEFAULT
@@ -28,8 +29,8 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
     """Return the model of a source, on a device.
 
     Args:
-        source: a model; a model folder; a run folder (its best weights, else the last ones); or a name in the
-            catalogue, which requires `weights`.
+        source: a model; a model folder; a run folder (its best weights, else the last ones); a file that
+            `vitrail export` wrote; or a name in the catalogue, which requires `weights`.
         weights: a checkpoint for a name in the catalogue.
         device: `auto` does not move a model, and loads a model from disk onto a GPU if there is one.
 
@@ -40,6 +41,10 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
         return source if device == "auto" else source.to(device)
     place = pick_device(device)
     text = str(source)
+    if is_exported(text):
+        if weights is not None:
+            raise VitrailError(f"{text} has its own weights: leave --weights out.")
+        return open_exported(text)
     if text in catalogue() and not Path(text).exists():
         if weights is None:
             raise VitrailError(

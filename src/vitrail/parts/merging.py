@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vitrail.errors import VitrailError
-from vitrail.grid import Grid, to_grid
+from vitrail.grid import Grid, may_be_nonzero, to_grid
 from vitrail.layouts import Layout
 from vitrail.parts.convolutions import to_map, to_tokens
 from vitrail.shapes import Tokens
@@ -76,7 +76,7 @@ class PostNormPatchMerging(nn.Module):
 def concat_squares(x: Tokens, grid: Grid) -> Tensor:
     """Concatenate the channels of each 2 x 2 square of cells: `(B, ceil(H / 2), ceil(W / 2), 4 C)`."""
     cells = grid.cells(x)
-    if grid.h % 2 or grid.w % 2:
+    if may_be_nonzero(grid.h % 2, grid.w % 2):
         cells = pad(cells, (0, 0, 0, grid.w % 2, 0, grid.h % 2))
     squares = cells.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, H/2, 2 down, W/2, 2 right, C)
     return squares.permute(0, 1, 3, 4, 2, 5).flatten(3)  # -> (B, H/2, W/2, 4C), right slower than down

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, interpolate
 
-from vitrail.grid import Grid
+from vitrail.grid import Grid, may_be_nonzero
 from vitrail.layouts import Layout
 from vitrail.shapes import Bias, Heads, Tokens
 
@@ -125,7 +125,7 @@ def resize_position(table: Tensor, old: Grid, new: Grid, mode: str = "bicubic") 
         AssertionError: if the two grids have different prefixes.
     """
     assert old.prefix == new.prefix, (old, new)
-    if (old.h, old.w) == (new.h, new.w):
+    if not may_be_nonzero(new.h - old.h, new.w - old.w):
         return table
     cells = old.cells(table).permute(0, 3, 1, 2).float()  # (1, h, w, C) -> (1, C, h, w)
     cells = interpolate(cells, size=(new.h, new.w), mode=mode, antialias=mode == "bicubic")

@@ -67,7 +67,8 @@ class ChunkwiseRetention(nn.Module):
         """Mix the values of all earlier tokens, `(B, h, N, d)`."""
         state, out = q.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1]), []
         for start in range(0, q.shape[-2], self.chunk):
-            mixed, state = retain_chunk(*(x[:, :, start : start + self.chunk] for x in (q, k, v)), state)
+            cut = slice(start, start + self.chunk)
+            mixed, state = retain_chunk(q[:, :, cut], k[:, :, cut], v[:, :, cut], state)
             out.append(mixed)
         return torch.cat(out, dim=2)
 

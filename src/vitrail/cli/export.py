@@ -1,0 +1,44 @@
+"""`vitrail export`: write a model for another runtime."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+EXAMPLES = """
+vitrail export runs/classify/flowers --to onnx
+vitrail export swin_tiny_patch4_window7_224 --weights swin_t.pth --to openvino --out swin.xml
+vitrail predict swin.xml photos/        # run by OpenVINO, with the file's own preprocessing and class names
+"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Export a classifier to ONNX, OpenVINO or PyTorch's exported program, for any batch size.
+
+    The height and width are free too if the architecture takes them; Swin's windows are computed without a branch on a
+    size. The file is compared with the model in its own runtime, on eight batches and sizes, before the command
+    returns; it carries preprocessing and class names.
+    """
+
+    model: Positional[str]
+    """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
+    to: Literal["onnx", "openvino", "pt2"] = "onnx"
+    """Format of the file."""
+    out: Path | None = None
+    """File to write; by default the model's name with the format's suffix, in this folder."""
+    weights: str | None = None
+    """A checkpoint, if the model is a name in the catalogue."""
+    sizes: Literal["auto", "any", "fixed"] = "auto"
+    """any: fail if the image size must be fixed; fixed: the model's own size; auto: any if it can be."""
+
+    def run(self) -> int:
+        """Export, verify and print a report."""
+        from vitrail.export.export import export
+        from vitrail.export.formats import SUFFIXES
+        from vitrail.inference.model_loading import find_model
+
+        model = find_model(self.model, self.weights, "cpu")
+        print(export(model, self.to, self.out or Path(f"{model.variant}{SUFFIXES[self.to]}"), self.sizes))
+        return 0

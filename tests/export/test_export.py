@@ -1,0 +1,126 @@
+"""Exported files: the model's logits at any batch and size, in their own runtime, with what a user needs inside."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_models import SMALL
+
+from vitrail.cli import main
+from vitrail.errors import DataError, VitrailError
+from vitrail.export.export import export
+from vitrail.export.formats import METADATA
+from vitrail.export.program import export_program
+from vitrail.export.runtime import open_exported
+from vitrail.export.symbolic_windows import SymbolicWindowAttention
+from vitrail.export.verify import compare
+from vitrail.grid import Grid
+from vitrail.models import create_model
+from vitrail.parts.token_mixers.window_attention import WindowAttention
+from vitrail.parts.window_partition import AlwaysShifted, MaskedPadding, PadThenRoll, RollThenPad
+from vitrail.weights.folder import save_model
+
+TINY_SWIN = {"dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "image_size": 32, "num_classes": 3}
+
+
+def randomised(name, **fields):
+    model = create_model(name, **fields).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    return model
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("cut", [PadThenRoll, RollThenPad, AlwaysShifted, MaskedPadding])
+def test_symbolic_windows_are_the_windows(cut, shift):
+    mixer = WindowAttention(8, num_heads=2, window_size=4, shift=shift, cut=cut).eval()
+    for parameter in mixer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    for height, width in ((4, 4), (8, 12), (9, 6), (4, 13), (7, 5)):
+        x, grid = torch.randn(2, height * width, 8), Grid(height, width)
+        got, want = SymbolicWindowAttention(mixer)(x, grid), mixer(x, grid)
+        assert (got - want).abs().max() < 1e-5 * want.abs().max()
+
+
+@pytest.fixture(scope="module")
+def swin(tmp_path_factory):
+    """A model folder and its ONNX file, written by the command."""
+    pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
+    folder = tmp_path_factory.mktemp("swin")
+    model = randomised("swin_tiny_patch4_window7_224", **TINY_SWIN)
+    save_model(model, folder / "model", labels=("a", "b", "c"))
+    assert main(["export", str(folder / "model"), "--to", "onnx", "--out", str(folder / "swin.onnx")]) == 0
+    return model, folder
+
+
+def test_swin_runs_in_onnx_runtime_at_any_batch_and_size(swin):
+    model, folder = swin
+    opened = open_exported(folder / "swin.onnx")
+    for shape in ((1, 3, 32, 32), (3, 3, 50, 23), (2, 3, 17, 64), (1, 3, 16, 16)):
+        images = torch.randn(shape)
+        with torch.no_grad():
+            error, same = compare(opened(images), model(images))
+        assert error < 1e-4 and same
+
+
+def test_predict_runs_the_file_with_its_own_preprocessing_and_names(swin, tmp_path, capsys):
+    _, folder = swin
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    answers = []
+    for source in (folder / "model", folder / "swin.onnx"):
+        assert main(["predict", str(source), str(tmp_path / "a.png"), "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out.splitlines()[0])["top"])
+    for one, other in zip(*answers, strict=True):
+        assert one["label"] == other["label"] and abs(one["probability"] - other["probability"]) < 1e-4
+
+
+def test_a_file_without_metadata_and_a_damaged_one_are_refused(swin, tmp_path):
+    import onnx
+
+    _, folder = swin
+    proto = onnx.load(str(folder / "swin.onnx"))
+    kept = [each for each in proto.metadata_props if each.key != METADATA]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+    onnx.save(proto, str(tmp_path / "plain.onnx"))
+    with pytest.raises(DataError, match="no metadata of Vitrail"):
+        open_exported(tmp_path / "plain.onnx")
+    (tmp_path / "broken.onnx").write_bytes((folder / "swin.onnx").read_bytes()[:500])
+    with pytest.raises(DataError, match="cannot be opened"):
+        open_exported(tmp_path / "broken.onnx")
+
+
+def test_exported_program_of_pytorch_and_a_fixed_size(tmp_path):
+    model = randomised("nat_mini", dim=8, depths=(1,), num_heads=(2,), image_size=32, num_classes=3)
+    done = export(model, "pt2", tmp_path / "nat", sizes="fixed")
+    assert done.files == [tmp_path / "nat.pt2"] and done.sizes == "32" and len(done.compared) == 8
+    assert open_exported(done.files[0]).preprocess == model.preprocess
+
+
+def test_a_file_that_differs_is_removed(tmp_path, monkeypatch):
+    model = randomised("vit_tiny_patch16_224", depth=1, dim=8, num_heads=1, patch_size=8, image_size=16, num_classes=3)
+    monkeypatch.setattr("vitrail.export.verify.TOLERANCE", -1.0)
+    with pytest.raises(VitrailError, match="differs from the model"):
+        export(model, "pt2", tmp_path / "vit.pt2", sizes="fixed")
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_requests_are_refused_by_name(tmp_path):
+    model = create_model("vit_tiny_patch16_224", depth=1, image_size=32)
+    with pytest.raises(VitrailError, match="onnx"):
+        export(model, "onx", tmp_path / "a")
+    with pytest.raises(VitrailError, match=r"ends in \.pt2"):
+        export(model, "pt2", tmp_path / "a.onnx")
+    with pytest.raises(VitrailError, match="not an image classifier"):
+        export(create_model("swinir_light_x2", depths=(2,), dim=12, num_heads=2), "pt2", tmp_path / "a.pt2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_architecture_exports(name):
+    model = create_model(SMALL[name].variant, **SMALL[name].overrides).eval()
+    program = export_program(model)
+    assert program.any_size or program.reason
