@@ -41,7 +41,8 @@ ROOMS = (
 """Rooms that meet the limit; a room joins once it does, and none leaves."""
 
 SAME_NAME: dict[str, str] = dict.fromkeys(
-    ("TrainOptions", "PredictOptions", "EvaluateOptions"), "each task has one in its options.py, found by that name"
+    ("TrainOptions", "PredictOptions", "EvaluateOptions", "GenerateOptions"),
+    "each task has one in its options.py, found by that name",
 )
 """Public class names defined twice, with the reason."""
 

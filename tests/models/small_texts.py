@@ -21,6 +21,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "lstm": ("lstm_sst", {"dim": 12, "hidden": 8, "depth": 2, "vocab_size": VOCABULARY, "num_classes": 3}),
     "bilstm": ("bilstm_sst", {"dim": 12, "hidden": 8, "vocab_size": VOCABULARY}),
     "retnet": ("retnet_1b3", _SIZES),
+    "pixel_gpt": ("pixel_gpt_xxs", {"dim": 32, "depth": 2, "num_heads": 4, "colors": VOCABULARY - 1, "side": 5}),
     "text_decoder": ("text_decoder_tiny", _SIZES),
     "text_encoder": ("text_encoder_tiny", _SIZES),
     "transformer": ("transformer_base_wmt_en_de", {**_SIZES, "hidden": 64}),

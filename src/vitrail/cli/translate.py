@@ -1,13 +1,14 @@
 """`vitrail translate`: text in, text out, a line each."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tyro.conf import Positional
 
+from vitrail.cli.task_flags import join_options
 from vitrail.errors import VitrailError
 from vitrail.tasks.translate.options import BeamFlags
 
@@ -19,8 +20,13 @@ vitrail translate MODEL "A dog runs." --alignment dog.html   # cross-attention o
 """
 
 
+def bind(words: Sequence[str]) -> type:
+    """Return the class of the verb with the flags of the beam search."""
+    return join_options(TranslateVerb, BeamFlags)
+
+
 @dataclass(frozen=True)
-class Translate(BeamFlags):
+class TranslateVerb:
     """Translate text: one line in, one line out, in the same order.
 
     Beam search by default. Empty lines stay empty. A line that is cut, because it is longer than the model's limit, is
@@ -62,7 +68,8 @@ class Translate(BeamFlags):
             raise VitrailError(
                 f"{self.model} is a model of the task {task_of(model)}. Use: vitrail predict {self.model}"
             )
-        translator = Translator(model, self, self.exact)
+        flags: Any = self
+        translator = Translator(model, flags, self.exact)
         lines = [line.text for line in find_lines(self._sources())] if self.file or not self.text else list(self.text)
         kept = []
         for first in range(0, len(lines), self.batch):

@@ -81,7 +81,7 @@ def open_streams(spec: str, val_share: float = 0.1) -> TextStreams:
         VitrailError: there is no such file.
         DataError: it is empty, or not UTF-8.
     """
-    path = Path(spec).expanduser()
+    path, files = Path(spec).expanduser(), dict[Any, Path]()
     if path.is_dir():
         name, files = printable(path.name), _split_files(path)
     else:
@@ -99,7 +99,7 @@ def open_streams(spec: str, val_share: float = 0.1) -> TextStreams:
 
 def _split_files(folder: Path) -> dict[Split, Path]:
     """Return the file of each split: one whose name has the word of the split."""
-    found: dict[Split, Path] = {}
+    found: dict[Any, Path] = {}
     for file in sorted(folder.iterdir()):
         words = file.name.lower().replace("-", ".").replace("_", ".").split(".")
         split = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)

@@ -58,11 +58,11 @@ def open_texts(spec: str, val_share: float = 0.1, bad: Literal["fail", "skip", "
             + (f"\nand {len(problems) - 3} more" if len(problems) > 3 else "")
             + "\nCorrect the rows, or leave them out: --bad skip"
         )
-    splits = {split: _set(name, split, classes, records) for split in SPLITS}
+    splits: dict[Split, TextSet] = {split: _set(name, split, classes, records) for split in SPLITS}
     found = TextSplits(name, classes, {split: texts for split, texts in splits.items() if len(texts)}, problems)
     if "train" in found.splits and "val" not in found.splits and val_share:
         kept, held = hold_out(found.splits["train"], val_share, "val")
-        found.splits = {"train": kept, "val": held} | {s: texts for s, texts in found if s != "train"}
+        found.splits = dict[Split, TextSet](train=kept, val=held) | {s: texts for s, texts in found if s != "train"}
     return found
 
 

@@ -28,6 +28,23 @@ class TiedHead(nn.Module):
         return linear(self.transform(features.tokens), table, self.bias)
 
 
+class UntiedHead(nn.Module):
+    """Scores of all words by a table of its own; that of the embedding is passed as to `TiedHead`, and not read.
+
+    Args:
+        dim: channels C.
+        words: scores V.
+    """
+
+    def __init__(self, dim: int, words: int):
+        super().__init__()
+        self.linear = nn.Linear(dim, words, bias=False)
+
+    def forward(self, features: Features, table: Tensor) -> Tensor:
+        """Return logits `(B, N, V)`."""
+        return self.linear(features.tokens)
+
+
 class WordTransform(nn.Sequential):
     """BERT's transform before the output embedding: linear layer, activation, norm.
 

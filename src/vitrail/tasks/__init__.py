@@ -23,7 +23,9 @@ class Modules(NamedTuple):
 
 TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "complete": Modules("vitrail.tasks.complete.options", "vitrail.tasks.complete.task"),
     "language": Modules("vitrail.tasks.language.options", "vitrail.tasks.language.task"),
+    "pretrain": Modules("vitrail.tasks.pretrain.options", "vitrail.tasks.pretrain.task"),
     "segment": Modules("vitrail.tasks.segment.options", "vitrail.tasks.segment.task"),
     "translate": Modules("vitrail.tasks.translate.options", "vitrail.tasks.translate.task"),
     "sentiment": Modules("vitrail.tasks.sentiment.options", "vitrail.tasks.sentiment.task"),

@@ -57,6 +57,26 @@ def learn_vocabulary(
     return Vocabulary(tokenizer.to_str())
 
 
+def learn_framed(lines: Iterable[str], size: int, frame: tuple[str, str, str], lowercase: bool = False) -> Vocabulary:
+    """Learn a byte-pair vocabulary whose texts have a first and an end token, and that has a mask token, as BERT's.
+
+    Args:
+        lines: texts.
+        size: tokens of the vocabulary.
+        frame: first token, end token, mask token; the padding `[PAD]` has id 0.
+        lowercase: whether texts are lower-cased.
+    """
+    first, end, _ = frame
+    learnt = learn_vocabulary(lines, size, ("[PAD]", *frame), lowercase)
+    library = tokenizers()
+    tokenizer: Any = library.Tokenizer.from_str(learnt.to_json())
+    ids = [(token, learnt.id_of(token)) for token in (first, end)]
+    tokenizer.post_processor = library.processors.TemplateProcessing(
+        single=f"{first} $A {end}", pair=f"{first} $A {end} $B:1 {end}:1", special_tokens=ids
+    )
+    return Vocabulary(tokenizer.to_str())
+
+
 def learn_words(
     lines: Iterable[str], size: int, least: int = 1, lowercase: bool = False, start: bool = False
 ) -> Vocabulary:

@@ -153,7 +153,7 @@ def evaluate_language(
             done += len(batch.index)
             if progress is not None:
                 progress(len(stream) * done // windows.count, len(stream))
-    found = metric.compute()
+    found: dict[str, Any] = metric.compute()
     found.pop("loss")
     start = "\n" if "\n" in stream.text else stream.text[:1]
     return LanguageEvaluation(

@@ -1,0 +1,1 @@
+"""Completion of images pixel by pixel."""

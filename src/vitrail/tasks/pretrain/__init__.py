@@ -1,0 +1,1 @@
+"""Pretraining of a BERT on unlabelled text: masked words, and the next sentence."""
