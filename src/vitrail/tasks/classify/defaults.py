@@ -13,14 +13,14 @@ _PER_CORE, _PER_GPU = 4e10, 3e13  # rough sustained FLOP per second of a trainin
 _PATIENCE = 3600.0  # seconds that a default training may take on a CPU
 
 
-class ChosenModel(NamedTuple):
+class StartingModel(NamedTuple):
     """A model, and the reason for the log."""
 
     model: str
     note: str
 
 
-def default_model(splits: Splits, device: str, fine_tune: bool) -> ChosenModel:
+def default_model(splits: Splits, device: str, fine_tune: bool) -> StartingModel:
     """Choose a model that finishes on this machine.
 
     Args:
@@ -43,7 +43,7 @@ def default_model(splits: Splits, device: str, fine_tune: bool) -> ChosenModel:
         model = "pvt_v2_b0" if device == "cpu" else "swin_tiny_patch4_window7_224"
     where = "a CPU" if device == "cpu" else "a GPU"
     size = "small images" if small else "images"
-    return ChosenModel(model, f"Model: {model}, for {len(train):,} {size} on {where}; --model chooses another.")
+    return StartingModel(model, f"Model: {model}, for {len(train):,} {size} on {where}; --model chooses another.")
 
 
 def advice(splits: Splits, config: Any, device: str, cores: float) -> list[str]:

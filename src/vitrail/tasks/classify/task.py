@@ -8,7 +8,7 @@ from vitrail.data.dataset import PictureSet
 from vitrail.data.datasets import Splits, open_dataset
 from vitrail.data.table import Columns
 from vitrail.errors import VitrailError
-from vitrail.tasks.classify.defaults import ChosenModel, advice, default_model
+from vitrail.tasks.classify.defaults import StartingModel, advice, default_model
 from vitrail.tasks.classify.evaluate import evaluate_classifier, open_split
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, TrainOptions
@@ -43,7 +43,7 @@ class ClassificationTask:
         columns = Columns(options.image_column, options.label_column, options.split_column)
         return open_dataset(options.data, val_share=options.val_share, bad=options.bad, columns=columns)
 
-    def default_model(self, splits: Splits, device: str, fine_tune: bool) -> ChosenModel:
+    def default_model(self, splits: Splits, device: str, fine_tune: bool) -> StartingModel:
         """Choose a model for this machine and data."""
         return default_model(splits, device, fine_tune)
 
