@@ -68,7 +68,8 @@ def exponent(lengths: list[int], values: list[float]) -> float:
     pairs = [(n, value) for n, value in zip(lengths[half:], values[half:], strict=True) if value > 0]
     if len(pairs) < 2:
         return float("nan")  # memory below what the operating system shows
-    return float(np.polyfit(*np.log(np.array(pairs)).T, 1)[0])
+    x, y = np.log(np.array(pairs)).T
+    return float(np.polyfit(x, y, 1)[0])
 
 
 def error(name: str, make: Callable[[int], nn.Module], n: int) -> float | None:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sheet import begin, flags, show, tell
 from vitrail.atomic_io import write_file
@@ -116,7 +117,7 @@ def main(words: Sequence[str] | None = None) -> int:
     rows, failed = [], []
     for family in options.families:
         try:
-            found = learn(family, options.epochs, options.folder)
+            found: dict[str, Any] = learn(family, options.epochs, options.folder)
         except VitrailError as error:
             tell(f"  {error}")
             failed.append(family)

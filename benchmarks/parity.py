@@ -88,7 +88,7 @@ def difference(name: str, peer: str, make: Callable[[], nn.Module]) -> tuple[flo
     theirs = make().eval()
     for parameter in theirs.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.02)
-    ending = {"pooling": "timm"} if (family_of(name), peer) == ("poolformer", "timm") else {}
+    ending: dict[str, Any] = {"pooling": "timm"} if (family_of(name), peer) == ("poolformer", "timm") else {}
     ours = create_model(name, **ending).eval()
     load_weights(ours, theirs.state_dict())
     side = 224 if family_of(name) == "bit" else ours.preprocess.size  # a convolutional network takes any size

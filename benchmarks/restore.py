@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def build(kind: str, name: str, side: int) -> Callable[[torch.Tensor], Any]:
     elif kind == "compiled":
         run = torch.compile(model)
     elif kind == "openvino":
-        import openvino
+        openvino = import_module("openvino")
 
         program = openvino.compile_model(openvino.convert_model(model, example_input=image), "CPU")
         run = lambda x: torch.from_numpy(program(x.numpy())[0])  # noqa: E731

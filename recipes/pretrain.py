@@ -70,5 +70,5 @@ if __name__ == "__main__":
     for name, hits in right.items():
         rate = wilson(int(hits.sum()), len(hits))
         print(f"{name:8} test {100 * (rate.value or 0):.2f} %  [{100 * rate.low:.1f}, {100 * rate.high:.1f}]")
-    gain = paired_difference(right["tuned"], right["random"])
+    gain = paired_difference(right["tuned"].tolist(), right["random"].tolist())
     print(f"gain {100 * (gain.value or 0):+.2f} points  [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]")

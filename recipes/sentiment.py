@@ -61,7 +61,7 @@ def report(data: str, names: list[str]) -> None:
         )
     for one, other in (("encoder", "lstm"), ("minilm", "encoder")):
         if one in right and other in right:
-            gap = paired_difference(right[one], right[other])
+            gap = paired_difference(right[one].tolist(), right[other].tolist())
             print(
                 f"{one} - {other}: {100 * (gap.value or 0):+.2f} points  [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
             )

@@ -60,7 +60,7 @@ class ModelSpec:
         if not self.named:
             model = find_model(model_folder(self.model), self.weights, "cpu")
             return (model if self.imgsz is None else _resized(model, self.imgsz)).to(self.device)
-        size = {} if self.imgsz is None else {"image_size": self.imgsz}
+        size: dict[str, Any] = {} if self.imgsz is None else {"image_size": self.imgsz}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = create_model(self.model, self.weights, **parse_overrides(self.set), **size)

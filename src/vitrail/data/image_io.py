@@ -148,7 +148,7 @@ def load_stored(
     with _opened(source, name) as file:
         refuse = partial(ImageDecodeError, name)
         _check_webp(file, max_pixels, refuse)
-        image = _guard(lambda: Image.open(file, formats=FORMATS), refuse)
+        image = _guard(lambda: Image.open(file, formats=FORMATS), refuse, file)
         _check_size(image.size, max_pixels, refuse)
 
         def load() -> Image.Image:
@@ -156,7 +156,7 @@ def load_stored(
             image.load()
             return image
 
-        return _guard(load, refuse)
+        return _guard(load, refuse, file)
 
 
 def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
@@ -174,7 +174,7 @@ def read_orientation(source: Source, name: str | None = None) -> int:
     name = name or _name(source)
     with _opened(source, name) as file:
         refuse = partial(ImageDecodeError, name)
-        with _guard(lambda: Image.open(file, formats=FORMATS), refuse) as image:
+        with _guard(lambda: Image.open(file, formats=FORMATS), refuse, file) as image:
             return _orientation(image)
 
 

@@ -53,7 +53,7 @@ def read_stored(path: str | Path, max_pixels: int = MAX_PIXELS) -> StoredImage:
     """
     deep, notes = False, list[str]()
 
-    def look(image: Image.Image) -> None:
+    def look(image: Any) -> None:
         nonlocal deep
         raw = str([tile.args for tile in image.tile])
         deep = image.mode in ("RGB", "RGBA") and ";16" in raw and "LA;16" not in raw
@@ -85,7 +85,7 @@ def read_stored(path: str | Path, max_pixels: int = MAX_PIXELS) -> StoredImage:
     )
 
 
-def _swap_bytes(image: Image.Image) -> None:
+def _swap_bytes(image: Any) -> None:
     """Exchange the byte order that Pillow decodes 16-bit colour with."""
     image.tile = [tile._replace(args=_swapped(tile.args)) for tile in image.tile]
 

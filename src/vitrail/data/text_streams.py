@@ -86,7 +86,7 @@ def open_streams(spec: str, val_share: float = 0.1) -> TextStreams:
         name, files = printable(path.name), _split_files(path)
     else:
         name, files = printable(path.stem), {SPLIT_NAMES.get(path.stem.lower(), "train"): path}
-    texts = {split: read_text(files[split]) for split in SPLITS if split in files}
+    texts: dict[Any, str] = {split: read_text(file) for split in SPLITS if (file := files.get(split)) is not None}
     empty = [split for split, text in texts.items() if not text.strip()]
     if empty:
         raise DataError(f"{printable(files[empty[0]])} is empty; a language model needs a text.")

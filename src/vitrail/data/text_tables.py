@@ -62,7 +62,8 @@ def open_texts(spec: str, val_share: float = 0.1, bad: Literal["fail", "skip", "
     found = TextSplits(name, classes, {split: texts for split, texts in splits.items() if len(texts)}, problems)
     if "train" in found.splits and "val" not in found.splits and val_share:
         kept, held = hold_out(found.splits["train"], val_share, "val")
-        found.splits = dict[Split, TextSet](train=kept, val=held) | {s: texts for s, texts in found if s != "train"}
+        others: dict[Split, TextSet] = {split: texts for split, texts in found if split != "train"}
+        found.splits = {"train": kept, "val": held, **others}
     return found
 
 

@@ -82,7 +82,8 @@ def _compiled_kind(kind: type[Model]) -> type[NativeModel]:
     if kind is Classifier:
         return NativeClassifier
     base = NativeClassifier if issubclass(kind, Classifier) else NativeModel
-    return type(f"Compiled{kind.__name__}", (base, kind), {})
+    made: Any = type(f"Compiled{kind.__name__}", (base, kind), {})
+    return made
 
 
 def _blank(kind: type[Model]) -> NativeModel:

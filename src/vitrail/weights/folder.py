@@ -109,7 +109,7 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
             raise DataError(f"{folder / CONFIG} has no '{key}'; it was not written by vitrail.save_model.")
     need_own_file(config["variant"], config.get("architecture_file"), folder)
     expected = inputs_in(make_config(config["variant"]))
-    held = {name: _read_inputs(folder, type(value)) for name, value in expected.items()}
+    held: dict[str, Any] = {name: _read_inputs(folder, type(value)) for name, value in expected.items()}
     with torch.random.fork_rng(devices=[]):  # loading does not disturb the caller's random numbers
         model = create_model(config["variant"], **_tuples(config["config"]), **held)
     _fill(model, load_file(folder / TENSORS), folder)
@@ -227,7 +227,7 @@ def _refuse_altered(model: Model, values: dict[str, Any], inputs: ModelInputs | 
             "Save the model that it was made from; vitrail.optimize makes the form anew in a second or so."
         )
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        held = {} if inputs is None else dict.fromkeys(inputs_in(model.config), inputs)
+        held: dict[str, Any] = {} if inputs is None else dict.fromkeys(inputs_in(model.config), inputs)
         described = create_model(model.variant, **values, **held).state_dict()
     wrong = _differing(described, model.state_dict())
     if wrong:

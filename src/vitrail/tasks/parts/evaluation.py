@@ -160,7 +160,7 @@ def evaluate_parts(
             check_finite(logits.flatten(1), ids)
             metric.update((logits,), batch)
             rows = zip(ids, batch.points, batch.labels, logits.argmax(-1), strict=True)
-            kept += [_kept(name, *row, len(names)) for name, *row in rows]
+            kept += [_kept(name, x, y, z, len(names)) for name, x, y, z in rows]
             kept = sorted(kept, key=lambda each: each.accuracy)[: options.worst]
             done += len(ids)
             if progress is not None:

@@ -59,7 +59,8 @@ def evaluate_restorer(
         seams.append(seam)
         if progress is not None:
             progress(number + 1, len(used))
-    order = sorted(range(len(rows)), key=lambda n: EQUAL if rows[n].psnr is None else rows[n].psnr)
+    quality = [EQUAL if row.psnr is None else row.psnr for row in rows]
+    order = sorted(range(len(rows)), key=quality.__getitem__)
     chosen = list(dict.fromkeys([*order[:EXAMPLES], *order[-EXAMPLES:]]))
     similar = [row.ssim for row in rows if row.ssim is not None]
     return RestorationEvaluation(
@@ -99,8 +100,8 @@ def _protocol(options: EvaluateOptions, scale: int, channels: int) -> QualityPro
 def _figures(name: str, low: np.ndarray, out: np.ndarray, high: np.ndarray, protocol: QualityProtocol) -> ImageFigures:
     border = protocol.fitting(high.shape)
     before = bicubic_to(low, high.shape[:2])
-    values = psnr(out, high, border, protocol.luma), ssim(out, high, border, protocol.luma)
-    return ImageFigures(name, *map(finite, values), finite(psnr(before, high, border, protocol.luma)))
+    ratio, similar = (finite(measure(out, high, border, protocol.luma)) for measure in (psnr, ssim))
+    return ImageFigures(name, ratio, similar, finite(psnr(before, high, border, protocol.luma)))
 
 
 def _example(images: RestorationSet, number: int, degradation: Degradation, channels: int, tiled: TiledModel) -> Any:

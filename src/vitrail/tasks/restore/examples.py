@@ -64,7 +64,8 @@ def make_example(name: str, low: np.ndarray, output: np.ndarray, truth: np.ndarr
     error = np.abs(np.clip(output, 0, 255) - truth).mean(2)
     crops = tuple(_crop(title, *place, before, output, truth) for title, place in _places(error, truth))
     planes = (_whole(before), _whole(output), _whole(np.repeat(error[..., None] * GAIN, 3, axis=2)))
-    return RestoredExample(name, *(encode(each) for each in planes), crops)
+    first, second, third = map(encode, planes)
+    return RestoredExample(name, first, second, third, crops)
 
 
 def bicubic_to(low: np.ndarray, size: tuple[int, int]) -> np.ndarray:

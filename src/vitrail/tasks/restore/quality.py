@@ -110,7 +110,7 @@ def _gaussian() -> np.ndarray:
 def _smooth(x: np.ndarray) -> np.ndarray:
     """Filter with the separable window, where it fits into the image."""
     taps = _gaussian()
-    rows = sum(tap * x[i : x.shape[0] - _WINDOW + 1 + i] for i, tap in enumerate(taps))
+    rows = np.asarray(sum(tap * x[i : x.shape[0] - _WINDOW + 1 + i] for i, tap in enumerate(taps)))
     return np.asarray(sum(tap * rows[:, i : x.shape[1] - _WINDOW + 1 + i] for i, tap in enumerate(taps)))
 
 

@@ -78,7 +78,8 @@ class RestorationTraining:
 
     def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[PatchLoader, WholePairs]:
         """Return the loaders of training patches and of validation images."""
-        o, ranks = self.options, {"rank": share.rank, "world": share.size}
+        o = self.options
+        ranks: Any = {"rank": share.rank, "world": share.size}
         patches = PatchSet(self.train, self.degradation, self.channels, o.patch, o.patches, o.flips, share.seed)
         order = ResumableSampler(len(patches), batch, share.seed, **ranks)
         still = ResumableSampler(len(self.val), share.size, shuffle=False, drop_last=False, **ranks)
