@@ -65,7 +65,7 @@ def test_every_example_of_the_help_can_be_typed(verb, tmp_path, monkeypatch):
                 path = Path(file) / "config.yaml" if flag == "--resume" else Path(file)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("data: flowers/\n")
-        assert dataclasses.is_dataclass(parse(verb, verb_class(verb), words))
+        assert dataclasses.is_dataclass(parse(verb, verb_class(verb, words), words))
 
 
 @pytest.mark.parametrize(

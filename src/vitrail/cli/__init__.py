@@ -32,7 +32,7 @@ VERBS = {
 
 _HELP = f"""usage: vitrail VERB [--help] [FLAGS]
 
-Transformers for pictures, under the same few verbs for every architecture.
+The Transformer series under the same few verbs, for every architecture and task.
 
 {{verbs}}
 

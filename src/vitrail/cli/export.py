@@ -8,8 +8,7 @@ from tyro.conf import Positional
 
 EXAMPLES = """
 vitrail export runs/classify/flowers --to onnx
-vitrail export swin_tiny_patch4_window7_224 --weights swin_t.pth --to openvino --out swin.xml
-vitrail predict swin.xml photos/        # run by OpenVINO, with the file's own preprocessing and class names
+vitrail export swin_tiny_patch4_window7_224 --weights swin_t.pth --to openvino --out swin.xml   # vitrail predict swin.xml runs it
 """
 
 

@@ -15,7 +15,7 @@ from vitrail.tasks.translate.options import BeamFlags
 EXAMPLES = """
 vitrail translate runs/translate/multi30k-transformer "A dog runs in the snow."
 vitrail translate MODEL --file news.en > news.de
-cat news.en | vitrail translate MODEL --beam 1
+vitrail translate MODEL --beam 1                              # each line of standard input
 vitrail translate MODEL "A dog runs." --alignment dog.html   # cross-attention of every head
 """
 
