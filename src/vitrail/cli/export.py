@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 EXAMPLES = """
 vitrail export runs/classify/flowers --to onnx
-vitrail export swin_tiny_patch4_window7_224 --weights swin_t.pth --to openvino --out swin.xml   # vitrail predict swin.xml runs it
+vitrail export swin_tiny_patch4_window7_224 --weights swin_t.pth --to openvino   # vitrail predict FILE.xml runs it
 """
 
 
@@ -18,7 +18,8 @@ class Export:
 
     The height and width are free too if the architecture takes them; Swin's windows are computed without a branch on a
     size. The file is compared with the model in its own runtime, on eight batches and sizes, before the command
-    returns; it carries preprocessing and class names.
+    returns; it carries preprocessing and class names. (PyTorch loads .pt2 by pickle, so the program is compared before
+    it is written, and vitrail predict does not open such a file.)
     """
 
     model: Positional[str]

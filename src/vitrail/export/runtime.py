@@ -53,9 +53,14 @@ def open_exported(path: str | Path) -> ExportedClassifier:
 
     Raises:
         DataError: it was not written by `vitrail export`, or is damaged.
-        VitrailError: its runtime is not installed.
+        VitrailError: its runtime is not installed, or its format can hold code.
     """
     path = Path(path)
+    if path.suffix == SUFFIXES["pt2"]:
+        raise VitrailError(
+            f"{path} is a program of PyTorch, which loads it by pickle: such a file can run code, so it is not opened\n"
+            "here. Use the model folder, or export it with --to onnx."
+        )
     target = next(name for name, suffix in SUFFIXES.items() if suffix == path.suffix)
     try:
         run, text = _OPENERS[target](path)
@@ -96,15 +101,4 @@ def _openvino(path: Path) -> tuple[Run, str]:
     return run, metadata
 
 
-def _pt2(path: Path) -> tuple[Run, str]:
-    extra = {METADATA: ""}
-    module = torch.export.load(path, extra_files=extra).module(check_guards=False)
-
-    def run(images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return module(images)
-
-    return run, str(extra[METADATA])
-
-
-_OPENERS: dict[str, Callable[[Path], tuple[Run, str]]] = {"onnx": _onnx, "openvino": _openvino, "pt2": _pt2}
+_OPENERS: dict[str, Callable[[Path], tuple[Run, str]]] = {"onnx": _onnx, "openvino": _openvino}

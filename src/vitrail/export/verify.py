@@ -70,7 +70,8 @@ def verify(run: Any, model: nn.Module, program: Program) -> list[Compared]:
         with torch.inference_mode():
             want = model(images)
         try:
-            got = run(images)
+            with torch.no_grad():
+                got = run(images)
         except Exception as error:  # each runtime has errors of its own
             reason = str(error).splitlines()[0][:300]
             raise VitrailError(f"The exported file does not run on {batch} x {height} x {width}: {reason}") from error
