@@ -49,8 +49,14 @@ FAMILIES = (
     "convnext_tiny",
     "imagegpt_small",
     "vmoe_s32_every2",
+    "resnet50",
     "botnet50_s1",
+    "halonet26t",
+    "sasa_resnet26",
+    "nonlocal1_resnet50",
+    "vt_resnet50",
     "perceiver_io_conv",
+    "perceiver_fourier",
     "mixer_b16_224",
     "cct_14_7x2_224",
     "resnetv2_50x1_bit",
@@ -62,6 +68,8 @@ FAMILIES = (
     "xcit_small_12_p16_224",
     "vit_small_patch14_dinov2",
     "vit_base_patch16_siglip_gap_224",
+    "eva02_small_patch14_224",
+    "retnet_small_patch16_224",
     "crossvit_small_240",
 )
 """One variant of each family in the catalogue."""

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 from vitrail.cli import main
 from vitrail.data.datasets import open_dataset
 from vitrail.data.sampler import ResumableSampler
+from vitrail.tasks.classes.loss import classification_loss
 from vitrail.tasks.classify.defaults import advice, default_model
-from vitrail.tasks.classify.loss import classification_loss
 from vitrail.training.config import TrainConfig
 from vitrail.training.watch import MANY, TrainingWatch
 

@@ -90,7 +90,6 @@ def test_a_resumed_run_may_be_carried_out_otherwise(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("epocs: 3", "Unknown training option 'epocs'. Did you mean: epochs?"),
-        ("weight-decay: 3", "Did you mean: weight_decay"),
         ("config: other.yaml", "Unknown training option 'config'"),
         ("epochs: ten", "epochs is 'ten'; a whole number or nothing (null) is needed."),
         ("epochs: 2.5", "epochs is 2.5; a whole number or nothing (null) is needed."),

@@ -16,7 +16,11 @@ every_text = pytest.mark.parametrize("name", SMALL)
 
 
 def test_there_is_a_small_model_of_every_text_family():
-    texts = {family for family in FAMILIES if any(p.family == family and p.tokens for p in PUBLISHED.values())}
+    texts = {
+        family
+        for family in FAMILIES
+        if any(p.family == family and p.tokens and p.task not in ("points", "parts") for p in PUBLISHED.values())
+    }
     assert {family_of(variant) for variant, _ in SMALL.values()} == texts
 
 

@@ -1,12 +1,13 @@
-"""The recipes that lie beside the code say what the code understands."""
+"""The recipes are configs that the command reads."""
 
 from pathlib import Path
 
 import pytest
 
-from vitrail.models import make_config
-from vitrail.training.config import TrainConfig
-from vitrail.training.config_io import read_values, typed
+from vitrail.cli import verb_class
+from vitrail.cli.arguments import parse
+from vitrail.models import list_models
+from vitrail.tasks import TASKS
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -17,5 +18,6 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_a_recipe_is_a_config_of_a_model_that_exists(path: Path) -> None:
-    config = TrainConfig.from_dict(typed(TrainConfig, read_values(path)))
-    make_config(config.model, **config.model_overrides())
+    words = ["--config", str(path)]
+    options = parse("train", verb_class("train", words), words)
+    assert options.task in TASKS and options.model in ("auto", *list_models())

@@ -35,7 +35,7 @@ class TranslateVerb:
 
     model: Positional[str]
     """A model folder or a run folder of the task translate."""
-    text: Positional[tuple[str, ...]] = ()
+    sentences: Positional[tuple[str, ...]] = ()
     """Texts; without any, and without --file, lines of standard input."""
     file: Path | None = None
     """Text file in UTF-8 with a text per line."""
@@ -59,7 +59,7 @@ class TranslateVerb:
 
         if self.batch < 1:
             raise VitrailError(f"batch is {self.batch}; it must be at least 1.")
-        if self.text and self.file:
+        if self.sentences and self.file:
             raise VitrailError("Texts and --file are two inputs; give one of them.")
         if self.alignment is not None:
             check_writable(self.alignment)
@@ -70,7 +70,11 @@ class TranslateVerb:
             )
         flags: Any = self
         translator = Translator(model, flags, self.exact)
-        lines = [line.text for line in find_lines(self._sources())] if self.file or not self.text else list(self.text)
+        lines = (
+            [line.text for line in find_lines(self._sources())]
+            if self.file or not self.sentences
+            else list(self.sentences)
+        )
         kept = []
         for first in range(0, len(lines), self.batch):
             texts = lines[first : first + self.batch]

@@ -72,7 +72,7 @@ def model_cost(
     Example:
         >>> total = model_cost("vit_tiny_patch16_224", batch=2)[-1]
         >>> total.parameters, round(total.multiply_adds / 1e9, 3), total.attention_bytes
-        (5717416, 1.254, 11177856)
+        (5717416, 1.254, 11176992)
     """
     for kind, given, valid in (("convention", convention, CONVENTIONS), ("grouping", by, GROUPS)):
         if given not in valid:
