@@ -28,6 +28,7 @@ from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.embeddings import Embedding, PrefixTokens, TokenSteps
+from vitrail.parts.latents import IterativeBackbone
 from vitrail.parts.merging import NoMerging
 from vitrail.parts.model import ImageModel, Model
 from vitrail.parts.positions import LearnedPosition
@@ -56,7 +57,7 @@ def optimize_for_cpu(model: Classifier | Segmenter | Restorer, plan: OptimizePla
     _copy_shared(fast, model)
     fast.requires_grad_(False)
     fast.precision, fast.unconverted = plan.precision, dict(unconverted)
-    if isinstance(model.backbone, Backbone):
+    if _backbone_unsupported_reason(model.backbone) is None:
         _cast(fast, plan.dtype, plan.dtype if reason else RESIDUAL[plan.dtype])
     else:
         fast.precision = "fp32"
@@ -64,6 +65,9 @@ def optimize_for_cpu(model: Classifier | Segmenter | Restorer, plan: OptimizePla
 
 
 def _backbone_unsupported_reason(backbone: nn.Module) -> str | None:
+    """Return why the parts of a backbone cannot be replaced."""
+    if isinstance(backbone, IterativeBackbone):
+        return "IterativeBackbone calls its embedding and stage by other methods than forward"
     return None if isinstance(backbone, Backbone) else f"{type(backbone).__name__} is no Backbone"
 
 
