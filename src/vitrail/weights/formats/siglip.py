@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, cat
 
 from vitrail.weights.formats.igpt import UnbatchedTable
 from vitrail.weights.formats.vit import BLOCK, PATCHES, timm_blocks
@@ -33,8 +33,8 @@ class PackedPooling:
         return tuple(piece.contiguous() for piece in theirs[0].split([rows, 2 * rows]))
 
     def write(self, *ours: Tensor, config: Any) -> Tensors:
-        """Never called: these formats are read only."""
-        raise NotImplementedError
+        """Join them."""
+        return (cat(ours),)
 
 
 _WB, _LAYER = "{weight|bias}", "(vision_model.)encoder.layers.{i}"
