@@ -173,6 +173,8 @@ def make_run(
     saved = begun is not None and list_states(begun / "state")
     task = bind_task(replace(start, weights=None) if saved else start, splits)
     run = build_trainer(start, world, task, reporter, stop)
+    there = dict(splits)
+    run.final_samples = len(there.get("test", there["val"]))
     if begun is None and config.batch == "auto":
         samples = train_size(splits)
         most = useful_batch(samples, parts)
