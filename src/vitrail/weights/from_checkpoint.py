@@ -62,6 +62,11 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
     if ours_whole and variant in (None, checkpoint.stated) and not fields:
         return LoadedModel(load_model(checkpoint.folder or ""), form.name, notes=checkpoint.notes)
+    if checkpoint.config.get("edits"):
+        raise VitrailError(
+            f"{checkpoint.origin} is a model with edits, which its folder describes as a whole.\n"
+            "Leave the name of the variant and its fields out."
+        )
     said = read_metadata(checkpoint, form)
     if not said.complete:
         said = replace(said, fields={**form.answers, **said.fields})
