@@ -133,7 +133,7 @@ def _choose(variant: str | None, names: list[str], checkpoint: RawCheckpoint, fo
     if len(families) != 1:
         raise VitrailError(
             f"{checkpoint.origin} has {came_as}'s names, but the sizes of no published variant.\n"
-            "Say which variant is closest with --model NAME, for its way of preparing pictures; `vitrail models`"
+            "Say which variant is closest with --model NAME, for its way of preparing images; `vitrail models`"
             " lists them."
         )
     return min(
