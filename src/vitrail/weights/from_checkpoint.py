@@ -68,6 +68,11 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
             f"{checkpoint.origin} is of oblong images ({oblong}); architectures here take square ones.\n"
             "Resize its position table in its own library, or train from weights of square images."
         )
+    if checkpoint.config.get("edits"):
+        raise VitrailError(
+            f"{checkpoint.origin} is a model with edits, which its folder describes as a whole.\n"
+            "Leave the name of the variant and its fields out."
+        )
     said = read_metadata(checkpoint, form)
     if not said.complete:
         said = replace(said, fields={**form.answers, **said.fields})
@@ -134,7 +139,7 @@ def _choose(variant: str | None, names: list[str], checkpoint: RawCheckpoint, fo
     if len(families) != 1:
         raise VitrailError(
             f"{checkpoint.origin} has {came_as}'s names, but the sizes of no published variant.\n"
-            "Say which variant is closest with --model NAME, for its way of preparing pictures; `vitrail models`"
+            "Say which variant is closest with --model NAME, for its way of preparing images; `vitrail models`"
             " lists them."
         )
     return min(
