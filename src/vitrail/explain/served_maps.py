@@ -1,10 +1,10 @@
 """Attention maps in a compact binary form, for a viewer that shows every layer and head of one image.
 
     file  := length of header (uint32) | header (JSON, padded with spaces to 4 bytes) | layer*
-    layer := slots int32 (G, n) | keys int32 (G, m) | row maxima float32 (G, h, n) | levels uint8 (G, h, n, m) | padding
+    layer := slots int32 (G, n) | keys int32 (G, m) | row maxima float32 (G, h, n) | levels int8 (G, h, n, m) | padding
 
-Little endian, each layer padded to 4 bytes. A weight is `level / 255 * row maximum`, so that its error is at most 0.2 %
-of the largest weight of its row. Groups are kept as the block has them: a window model sends its windows and no zeros
+Little endian, each layer padded to 4 bytes. A weight is `level / 127 * row maximum`, so that its error is at most 0.4 %
+of the largest weight of its row; heads that are mixed after the softmax have negative weights. Groups are kept as the block has them: a window model sends its windows and no zeros
 between them.
 """
 
@@ -117,7 +117,7 @@ class DecodedLayer(NamedTuple):
     @property
     def weights(self) -> np.ndarray:
         """Attention probabilities `(G, h, n, m)`."""
-        return self.levels.astype(np.float32) / 255 * self.maxima[..., None]
+        return self.levels.astype(np.float32) / 127 * self.maxima[..., None]
 
 
 class DecodedMaps(NamedTuple):
@@ -143,21 +143,21 @@ def decode_maps(data: bytes) -> DecodedMaps:
     for each in header["sent"]:
         groups, heads, n, m = each["shape"]
         slots, keys, maxima = take("<i4", groups, n), take("<i4", groups, m), take("<f4", groups, heads, n)
-        layers.append(DecodedLayer(slots, keys, maxima, take("u1", groups, heads, n, m)))
+        layers.append(DecodedLayer(slots, keys, maxima, take("i1", groups, heads, n, m)))
         at += -(groups * heads * n * m) % 4
     return DecodedMaps(header, layers)
 
 
 def quantise(weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maximum of each row `(...)` and the levels `(..., m)` of uint8.
+    """Return the largest magnitude of each row `(...)` and the levels `(..., m)` of int8.
 
     Example:
-        >>> maxima, levels = quantise(torch.tensor([[0.25, 0.5]]))
+        >>> maxima, levels = quantise(torch.tensor([[0.25, -0.5]]))
         >>> maxima.tolist(), levels.tolist()
-        ([0.5], [[128, 255]])
+        ([0.5], [[64, -127]])
     """
-    maxima = weights.amax(-1)
-    levels = (weights / maxima.clamp_min(1e-30)[..., None] * 255).round().byte()
+    maxima = weights.abs().amax(-1)
+    levels = (weights / maxima.clamp_min(1e-30)[..., None] * 127).round().to(torch.int8)
     return maxima.cpu().numpy(), levels.cpu().numpy()
 
 
@@ -185,7 +185,7 @@ def _place(map: AttentionMap) -> dict[str, Any]:
 def _whole(map: AttentionMap) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     if _count(map) > MOST_WEIGHTS:  # its rows are sent one by one
         empty = np.zeros((0, map.slots.shape[1])), np.zeros((0, map.keys.shape[1]))
-        return *empty, np.zeros((0, map.heads, 0)), np.zeros((0, map.heads, map.slots.shape[1], 0), np.uint8)
+        return *empty, np.zeros((0, map.heads, 0)), np.zeros((0, map.heads, map.slots.shape[1], 0), np.int8)
     maxima, levels = quantise(map.probabilities[0].float())  # (G, h, n, m)
     return map.slots.cpu().numpy(), map.keys.cpu().numpy(), maxima, levels
 

@@ -110,7 +110,7 @@ export function decodeMaps(buffer) {
   const layers = header.sent.map((sent) => {
     const [groups, heads, n, m] = sent.shape;
     const slots = take(Int32Array, groups * n), keys = take(Int32Array, groups * m);
-    const maxima = take(Float32Array, groups * heads * n), levels = take(Uint8Array, groups * heads * n * m);
+    const maxima = take(Float32Array, groups * heads * n), levels = take(Int8Array, groups * heads * n * m);
     at += (4 - (at % 4)) % 4;
     return { ...sent, groups, heads, n, m, slots, keys, maxima, levels };
   });

@@ -1,5 +1,5 @@
 // Drawings of attention: the large map over the image, and the atlas of all layers and heads.
-import { HEAT, themed } from "./colours.js";
+import { COLD, HEAT, themed } from "./colours.js";
 import { canvasOf } from "./dom.js";
 import { rowOf, tokenOf } from "./maps.js";
 
@@ -8,10 +8,10 @@ function cellsImage(layer, weights, seen, alpha) {
   const [rows, columns] = layer.grid, canvas = canvasOf(columns, rows), pen = canvas.getContext("2d");
   const data = pen.createImageData(columns, rows), first = layer.prefix;
   let largest = 1e-12;
-  for (let i = first; i < weights.length; i++) largest = Math.max(largest, weights[i]);
+  for (let i = first; i < weights.length; i++) largest = Math.max(largest, Math.abs(weights[i]));
   for (let i = 0; i < rows * columns; i++) {
-    const level = weights[first + i] / largest, outside = seen && !seen[first + i];
-    data.data.set(HEAT[outside ? 0 : Math.round(255 * level)], 4 * i);
+    const signed = weights[first + i] / largest, level = Math.abs(signed), outside = seen && !seen[first + i];
+    data.data.set((signed < 0 ? COLD : HEAT)[outside ? 0 : Math.round(255 * level)], 4 * i);
     data.data[4 * i + 3] = Math.round(255 * (outside ? 0.86 : alpha(level)));
   }
   pen.putImageData(data, 0, 0);

@@ -7,6 +7,9 @@ export const HEAT = Array.from({ length: 256 }, (_, level) => {
   return STOPS[low].map((value, i) => Math.round(value + (STOPS[low + 1][i] - value) * (place - low)));
 });
 
+// Negative weights, of heads that are mixed after the softmax: dark to light blue.
+export const COLD = HEAT.map((_, level) => [Math.round(level * 0.35), Math.round(level * 0.75), level]);
+
 // The palette of PASCAL VOC: bits of the number from the highest bit of each channel down.
 export function maskColour(number) {
   const colour = [0, 0, 0];

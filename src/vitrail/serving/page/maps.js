@@ -27,7 +27,7 @@ export function rowOf(layer, token) {
   const weights = [], seen = new Uint8Array(tokens);
   for (let j = 0; j < m; j++) if (keys[group * m + j] >= 0) seen[keys[group * m + j]] = 1;
   for (let head = 0; head < heads; head++) {
-    const at = (group * heads + head) * n + row, largest = maxima[at] / 255, out = new Float32Array(tokens);
+    const at = (group * heads + head) * n + row, largest = maxima[at] / 127, out = new Float32Array(tokens);
     for (let j = 0; j < m; j++) {
       const key = keys[group * m + j];
       if (key >= 0) out[key] += levels[at * m + j] * largest;

@@ -137,6 +137,7 @@ const STRINGS = {
   "attention.atlas.label": "Small maps of {layers} layers with up to {heads} heads each",
   "attention.seen": "The image as the model reads it, {height} × {width}.",
   "attention.scale": "Bright: the largest weight of the map. Dark: none.",
+  "attention.negative": "Blue: a negative weight, of heads that are mixed after the softmax.",
 
   "segment.title": "Masks",
   "segment.opacity": "Opacity",
