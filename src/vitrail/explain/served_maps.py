@@ -4,8 +4,8 @@
     layer := slots int32 (G, n) | keys int32 (G, m) | row maxima float32 (G, h, n) | levels int8 (G, h, n, m) | padding
 
 Little endian, each layer padded to 4 bytes. A weight is `level / 127 * row maximum`, so that its error is at most 0.4 %
-of the largest weight of its row; heads that are mixed after the softmax have negative weights. Groups are kept as the block has them: a window model sends its windows and no zeros
-between them.
+of the largest weight of its row; heads that are mixed after the softmax have negative weights. Groups are kept as the
+block has them: a window model sends its windows and no zeros between them.
 """
 
 import json
