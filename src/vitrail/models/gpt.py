@@ -3,8 +3,8 @@
 "Improving Language Understanding by Generative Pre-Training", Radford et al., 2018, section 4.1: 12 layers, C = 768,
 12 heads, positions for 512 tokens, 40,478 words (40,000 merges of byte pairs and 478 characters).
 
-Details that are easy to get wrong: norms come last, as in the first Transformer, so no norm follows the blocks (GPT-2 put them
-first); GELU is the tanh approximation; the word table is also the output layer.
+Details that are easy to get wrong: norms come last, as in the first Transformer, so no norm follows the blocks (GPT-2
+put them first); GELU is the tanh approximation; the word table is also the output layer.
 """
 
 from dataclasses import dataclass
