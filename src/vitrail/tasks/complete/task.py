@@ -75,6 +75,7 @@ class CompletionTask:
     """The missing pixels of an image."""
 
     name = "complete"
+    reads = "image"
     metrics = (
         MetricSpec("nats", "Loss per pixel", False, "nats"),
         MetricSpec("bits_per_pixel", "Bits per pixel", False, ""),
