@@ -20,7 +20,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.inference.evaluate import evaluate
 from vitrail.report.html_page import render, write_report
 from vitrail.report.run_folder import RecordedRun, read_run, train_command
-from vitrail.tasks.classes.confusion_plot import confusion_cells, confusion_picture
+from vitrail.tasks.classes.confusion_plot import confusion_cells, confusion_figure
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.data_url import decode
 from vitrail.tasks.evaluation_file import save_evaluation
@@ -30,7 +30,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 class Page(HTMLParser):
-    """What a browser would take from the page: tags, addresses, pictures without words, text."""
+    """What a browser would take from the page: tags, addresses, images without words, text."""
 
     void = frozenset({"meta", "link", "img", "br"})
 
@@ -196,7 +196,7 @@ def test_a_resumed_run_tells_how_to_begin_it(run: Path) -> None:
 def test_no_mistake_falls_between_two_pixels() -> None:
     matrix = np.diag(np.full(2000, 50))
     matrix[1234, 17] = 50
-    pixels = np.asarray(decode(confusion_picture(matrix)).convert("RGB")).astype(int)
+    pixels = np.asarray(decode(confusion_figure(matrix)).convert("RGB")).astype(int)
     assert max(pixels.shape[:2]) <= 640
     reddest = (pixels[:, :, 0] - pixels[:, :, 2]).argmax()
     row, column = np.unravel_index(reddest, pixels.shape[:2])
@@ -212,7 +212,7 @@ def test_cells_tell_counts_and_shares() -> None:
 def test_one_class_and_one_picture() -> None:
     result = evaluate(Brightness(), grey_set([20], [0]))
     page = Page(render(RecordedRun("small", evaluation=result)))
-    assert "There are none: every picture was named right." in page.words and not page.open
+    assert "There are none: every image was named right." in page.words and not page.open
 
 
 def test_every_class_wrong() -> None:

@@ -38,7 +38,7 @@ def explain_failure(error: BaseException) -> tuple[str | None, int]:
         return f"The disk is full{where}.\nFree some space or choose another folder, then run it again.", _RESOURCE
     if _is_out_of_memory(error):
         first_line = str(error).partition("\n")[0][:200] or "no more could be had"
-        return f"Out of memory: {first_line}\nUse a smaller batch, smaller pictures or a smaller model.", _RESOURCE
+        return f"Out of memory: {first_line}\nUse a smaller batch, smaller images or a smaller model.", _RESOURCE
     if isinstance(error, OSError) and error.errno in _WRONG_PLACE and error.filename is not None:
         return f"Cannot use {error.filename}: {error.strerror}.\nChoose another place, or change its rights.", 2
     if fault := own_fault(error):

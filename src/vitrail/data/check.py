@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits
 from vitrail.data.duplicates import SMALLEST_SIDE, can_hash, equal_groups, linked, near_pairs, perceptual_hash
 from vitrail.data.image_io import ImageDecodeError
@@ -138,7 +138,7 @@ def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = No
 def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
     """Decode every image, and note faults, sizes and twins."""
     seen: list[_Seen] = []
-    where: list[tuple[str, PictureSet, int]] = []
+    where: list[tuple[str, ImageSet, int]] = []
     for split, pictures in data:
         chunks = [range(start, min(start + _CHUNK, len(pictures))) for start in range(0, len(pictures), _CHUNK)]
         here = [
@@ -162,7 +162,7 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
 class _Look:
     """Look at chunks of images; runs in worker processes."""
 
-    def __init__(self, pictures: PictureSet) -> None:
+    def __init__(self, pictures: ImageSet) -> None:
         self.pictures, self.near = pictures, can_hash()
 
     def __call__(self, chunk: range) -> list[_Seen]:
@@ -170,7 +170,7 @@ class _Look:
 
     def _look(self, number: int) -> _Seen:
         try:
-            image = self.pictures.picture(number)
+            image = self.pictures.image(number)
         except ImageDecodeError as error:
             fault = DataProblem(self.pictures.ids[number], error.reason, error.kind)
             return _Seen((0, 0), None, None, fault)
@@ -194,7 +194,7 @@ def _alike(seen: list[_Seen]) -> list[list[int]]:
     return [sorted(group) for group in groups if len({seen[number].digest for number in group}) > 1]
 
 
-def _twins(group: list[int], where: list[tuple[str, PictureSet, int]]) -> Twins:
+def _twins(group: list[int], where: list[tuple[str, ImageSet, int]]) -> Twins:
     found = [where[place] for place in group]
     names = {pictures.classes[int(pictures.labels[number])] for _, pictures, number in found}
     ids = [pictures.ids[number] for _, pictures, number in found]
@@ -213,18 +213,18 @@ def _warnings(report: CheckReport) -> list[str]:
         if leaks:
             across = Counter(" and ".join(group.splits) for group in leaks)
             told = ", ".join(f"{_groups(count)} in {splits}" for splits, count in across.most_common())
-            warnings.append(f"leakage: pictures that {what} lie in more than one split: {told}")
+            warnings.append(f"leakage: images that {what} lie in more than one split: {told}")
     torn = [group for group in report.equal if len(group.labels) > 1]
     if torn:
-        warnings.append(f"contradiction: equal pictures have different labels: {_groups(len(torn))}")
+        warnings.append(f"contradiction: equal images have different labels: {_groups(len(torn))}")
     sides = [part.width[1] for part in report.splits.values() if part.width]
     if sides and min(sides) < SMALLEST_SIDE:
-        warnings.append(f"pictures under {SMALLEST_SIDE} pixels are too small to search for near-duplicates")
+        warnings.append(f"images under {SMALLEST_SIDE} pixels are too small to search for near-duplicates")
     for split, part in report.splits.items():
         missing = [name for name, count in part.counts.items() if not count]
         if missing:
             classes = "one class" if len(missing) == 1 else f"{len(missing)} classes"
-            warnings.append(f"{split} has no pictures of {classes}: {', '.join(missing[:5])}")
+            warnings.append(f"{split} has no images of {classes}: {', '.join(missing[:5])}")
         if part.imbalance >= _UNEVEN:
             warnings.append(f"{split} is uneven: its largest class is {part.imbalance:.0f} times its smallest")
     return warnings

@@ -30,7 +30,7 @@ def distance_chart(distances: Sequence[BlockDistance], picture: tuple[int, int])
         axes.scatter([depth] * len(pixels), pixels.tolist(), c=HEAD, s=26, alpha=0.6, linewidths=0, label=label)
     means = [float(pixels.mean()) for _, pixels in distances]
     axes.plot(means, color=MEAN, linewidth=1.2, marker="_", markersize=12, label="mean of the heads")
-    axes.axhline(even, color=FAINT, linestyle="--", linewidth=1, label=f"spread evenly over the picture: {even:.0f}")
+    axes.axhline(even, color=FAINT, linestyle="--", linewidth=1, label=f"spread evenly over the image: {even:.0f}")
     top = max(even, *(float(pixels.max()) for _, pixels in distances))
     axes.set(xlabel="block", ylabel="mean attention distance (pixels)", xlim=(-0.5, len(distances) - 0.5))
     axes.set_ylim(0, 1.3 * top)  # room for the legend
@@ -56,7 +56,7 @@ def _name_blocks(axes: Axes, distances: Sequence[BlockDistance], most: int = 16)
 def _note(picture: tuple[int, int]) -> str:
     return (
         "How far the cells that a head attends to lie from the cell that asks: the mean, weighted by attention, over "
-        f"all cells, in pixels of the {picture[1]}x{picture[0]} picture that the model saw. Low: the head looks at "
-        "neighbours; near the dashed line or above: over the whole picture. Dots far apart: heads of one block differ. "
+        f"all cells, in pixels of the {picture[1]}x{picture[0]} image that the model saw. Low: the head looks at "
+        "neighbours; near the dashed line or above: over the whole image. Dots far apart: heads of one block differ. "
         "Windows and neighborhoods let no head look farther than they reach."
     )

@@ -17,7 +17,7 @@ from vitrail.explain.token_map import BlockContext
 from vitrail.explain.token_query import Query, centre
 from vitrail.tasks.inference import evaluating
 
-SCALE = "Bright places matter most; each picture is scaled by itself."
+SCALE = "Bright places matter most; each image is scaled by itself."
 ROLLOUT = "Rollout: which places reach the answer when attention is followed through all blocks."
 SALIENCY = "Saliency: the pixels that move the answer most."
 

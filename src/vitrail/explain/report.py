@@ -49,11 +49,11 @@ def album(
         yield Section(name, describe(model, images, names, top), draw(model, images, look))
         drawn = [*drawn, images][:8]
     if not drawn:
-        raise VitrailError("There are no pictures to look at; give at least one.")
+        raise VitrailError("There are no images to look at; give at least one.")
     if look == AUTO:
         learned = portraits(model, torch.cat(drawn))
         but = f", but for the distances, measured on {_count(drawn)}" if DISTANCE in learned else ""
-        yield Section(LEARNED, f"{name_of(model)}: the same for every picture{but}.", learned)
+        yield Section(LEARNED, f"{name_of(model)}: the same for every image{but}.", learned)
 
 
 def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, Image.Image]:
@@ -99,11 +99,11 @@ def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
 
 def save_page(sections: Sequence[Section], folder: Path, model: Any, command: str = "") -> Path:
     """Write `index.html` with all images inside."""
-    text = "Bright places matter most. Each picture is scaled by itself, so compare places, not pictures."
+    text = "Bright places matter most. Each image is scaled by itself, so compare places, not images."
     target = folder / "index.html"
     write_file(target, page(f"Inside {name_of(model)}", text, sections, command).encode())
     return target
 
 
 def _count(drawn: Sequence[Tensor]) -> str:
-    return "one picture" if len(drawn) == 1 else f"{len(drawn)} pictures"
+    return "one image" if len(drawn) == 1 else f"{len(drawn)} images"

@@ -10,7 +10,7 @@ from vitrail.explain.overlay import paint
 from vitrail.explain.positions import position_similarity, relative_bias
 
 
-def filters_picture(model: nn.Module) -> Image.Image:
+def filters_figure(model: nn.Module) -> Image.Image:
     """Draw the principal components of the patch filters, strongest first."""
     components = principal_filters(model)
     tiles = [_filter(component) for component in components]
@@ -24,7 +24,7 @@ def _filter(component: Tensor) -> Image.Image:
     return Image.fromarray((light * 255).round().byte().permute(1, 2, 0).numpy())
 
 
-def positions_picture(model: nn.Module, most: int = 14) -> Image.Image:
+def positions_figure(model: nn.Module, most: int = 14) -> Image.Image:
     """Draw, for each cell, how alike its learned position is to that of every other cell."""
     similarity = position_similarity(model)
     step = -(-max(similarity.shape[:2]) // most)
@@ -37,7 +37,7 @@ def positions_picture(model: nn.Module, most: int = 14) -> Image.Image:
     return panel(tiles, rows.shape[1], "Position embedding similarity", note=note, side=44, gap=3)
 
 
-def bias_picture(model: nn.Module) -> Image.Image:
+def bias_figure(model: nn.Module) -> Image.Image:
     """Draw the relative position bias of every block, one row of heads each."""
     titles = {f"{block.name}.position": block.title for block in mixing_blocks(model)}
     tables = relative_bias(model)

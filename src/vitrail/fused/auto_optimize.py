@@ -29,7 +29,7 @@ _NOTICED = 0.25
 # Cost of `optimize` relative to one transposed copy of all weights: 5 to 30, as measured.
 _LAYING_OUT = 15.0
 
-_FEW = "a fast form does not pay off for so few pictures"
+_FEW = "a fast form does not pay off for so few images"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SelectedModel:
     def __str__(self) -> str:
         if self.speedup is None:
             return f"{self.name} form in {self.precision}: {self.reason}"
-        seen = f"on the first {self.checked} pictures" if self.checked > 1 else "on the first picture"
+        seen = f"on the first {self.checked} images" if self.checked > 1 else "on the first image"
         because = f" ({self.reason})" if self.reason else ""
         return f"fast form: {self.speedup:.1f}x in {self.precision} {seen}{because}"
 
@@ -86,7 +86,7 @@ class InferenceRunner:
         >>> model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, image_size=32, depth=1).eval()
         >>> answerer = InferenceRunner(model, pictures=1, notify=print)
         >>> answerer(torch.zeros(1, 3, 32, 32)).shape
-        plain form in fp32: a fast form does not pay off for so few pictures
+        plain form in fp32: a fast form does not pay off for so few images
         torch.Size([1, 3])
     """
 

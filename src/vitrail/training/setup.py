@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vitrail.cache import fingerprint
+from vitrail.edits.edit import edits_to_json
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.tasks import find_task
@@ -81,7 +82,7 @@ def build_trainer(
         reporter=reporter,
         stop=stop,
         watch=TrainingWatch(getattr(task, "chance", None), getattr(task, "baseline", {}), config.clip_grad),
-        facts={**machine_facts(world), "data": data_facts(task, train_data, val_data)},
+        facts={**machine_facts(world), "data": data_facts(task, train_data, val_data), **edit_facts(task)},
     )
 
 
@@ -142,6 +143,11 @@ def data_facts(task: TrainingTask, train_data: BatchLoader, val_data: BatchLoade
     samples = {name: _samples(loader.dataset) for name, loader in (("training", train_data), ("validation", val_data))}
     outputs = {key: fingerprint(value) for key, value in task.metadata().items()}
     return {"samples": samples, "outputs": outputs}
+
+
+def edit_facts(task: TrainingTask) -> dict[str, Any]:
+    """Return the edits of the model, which a resumed run gives to a fresh one; nothing if there are none."""
+    return {"edits": edits_to_json(task.model.edits)} if task.model.edits else {}
 
 
 def _samples(dataset: Any) -> list[Any]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.data.stateless_rng import BatchRng
+from vitrail.edits.edit import replay
 from vitrail.tasks.task import BatchLoader, MetricSpec, TrainingTask
 from vitrail.training.checkpoint import Checkpoint, SavedCheckpoint, TrainingProgress, save_state
 from vitrail.training.config import RunConfig
@@ -253,7 +254,7 @@ class Trainer:
 
     def _export(self, folder: Path, weights: dict[str, Tensor], metrics: dict[str, float] | None) -> None:
         """Write a model folder, with a model on the meta device as the template."""
-        shell: Any = self.task.meta_model()
+        shell: Any = replay(self.task.meta_model(), self.task.model.edits)
         shell.load_state_dict(weights, assign=True)
         shell.metadata = self.task.metadata()
         save_model(shell, folder, command=self.command, metrics=metrics, dataset=self._measured_on())

@@ -62,6 +62,11 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
     if ours_whole and variant in (None, checkpoint.stated) and not fields:
         return LoadedModel(load_model(checkpoint.folder or ""), form.name, notes=checkpoint.notes)
+    if checkpoint.config.get("edits"):
+        raise VitrailError(
+            f"{checkpoint.origin} is a model with edits, which its folder describes as a whole.\n"
+            "Leave the name of the variant and its fields out."
+        )
     said = read_metadata(checkpoint, form)
     if not said.complete:
         said = replace(said, fields={**form.answers, **said.fields})
@@ -128,7 +133,7 @@ def _choose(variant: str | None, names: list[str], checkpoint: RawCheckpoint, fo
     if len(families) != 1:
         raise VitrailError(
             f"{checkpoint.origin} has {came_as}'s names, but the sizes of no published variant.\n"
-            "Say which variant is closest with --model NAME, for its way of preparing pictures; `vitrail models`"
+            "Say which variant is closest with --model NAME, for its way of preparing images; `vitrail models`"
             " lists them."
         )
     return min(

@@ -8,7 +8,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitrail.tasks.classes.confusion_plot import confusion_cells, confusion_picture
+from vitrail.tasks.classes.confusion_plot import confusion_cells, confusion_figure
 from vitrail.tasks.classes.reliability_chart import reliability_chart
 from vitrail.tasks.classes.scores import ClassFigures
 from vitrail.tasks.formatting import percent
@@ -21,7 +21,7 @@ MOST_ROWS = 200
 """Classes in the table of figures; of more, those with the lowest F1 are shown."""
 
 MOST_CELLS = 25
-"""Classes up to which the confusion matrix is a table with numbers; beyond, it is a picture."""
+"""Classes up to which the confusion matrix is a table with numbers; beyond, it is an image."""
 
 _SECTIONS = {
     "What is taken for what": "confusion.html",
@@ -80,7 +80,7 @@ def _confusion(evaluation: "ClassEvaluation") -> dict[str, Any]:
     return {
         "labels": [evaluation.labels[i] for i in met],
         "cells": confusion_cells(matrix) if small else None,
-        "picture": None if small else confusion_picture(matrix),
+        "picture": None if small else confusion_figure(matrix),
         "pairs": evaluation.most_confused(10),
     }
 
