@@ -31,6 +31,7 @@ class CompletionPredictor:
 
     csv_columns = ("samples", "rows")
     gate = None
+    sequential = True
 
     def __init__(self, model: Any, options: PredictOptions):
         self.model, self.options = model, options
