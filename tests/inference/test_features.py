@@ -74,7 +74,7 @@ def test_a_folder_becomes_a_file_and_a_page(
     model = vitrail.load_model(saved)
     np.testing.assert_array_equal(embed(model, list(found.names)).vectors, found.vectors)
     page = out.with_suffix(".html").read_text()
-    assert page.count("<section>") == 4 and "data:image" in page
+    assert page.count("<h3>neighbours of") == 4 and page.count("<figcaption>") == 12
     assert main(["embed", saved, str(folder), "--out", str(out)]) == 3
     assert "4 were there already" in capsys.readouterr().err
 

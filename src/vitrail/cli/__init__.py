@@ -29,6 +29,7 @@ VERBS = {
     "export": "write a model for ONNX Runtime, OpenVINO or PyTorch, and verify the file",
     "data": "check a data set before training: bad files, class counts, duplicates",
     "bench": "measure how fast a model runs here, against other libraries and engines",
+    "runs": "list runs with their best metric; diff their configs, compare their curves",
     "doctor": "say what this machine can do, and what would make it do more",
 }
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vitrail.atomic_io import write_file
+from vitrail.explain.figure_grid import FigureGrid, Tile
 from vitrail.explain.html_page import Section, page
-from vitrail.explain.image_grid import panel
 from vitrail.inference.embed import Embeddings, neighbours
 
 _SIDE = 128
@@ -43,7 +42,7 @@ def _section(found: Embeddings, items: Mapping[str, Any], query: int, row: list[
     if hasattr(items[names[0]], "text"):
         text = " · ".join(f"{cosine}: {items[name].text}" for name, cosine in zip(names[1:], cosines[1:], strict=True))
         return Section(items[names[0]].text, text or "no others", {})
-    images: list[Image.Image] = [items[name].read().convert("RGB") for name in names]
     captions = [f"{cosine} {Path(name).name}" for name, cosine in zip(names, cosines, strict=True)]
-    drawn = panel(images, len(images), names[0], captions, side=_SIDE)
-    return Section(Path(names[0]).name, " ".join(cosines[1:]), {f"neighbours of {names[0]}": drawn})
+    tiles = [Tile(items[name].read().convert("RGB"), note) for name, note in zip(names, captions, strict=True)]
+    title = f"neighbours of {names[0]}"
+    return Section(Path(names[0]).name, "", {title: FigureGrid(title, tiles, len(tiles), side=_SIDE)})
