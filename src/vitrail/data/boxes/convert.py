@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,13 +17,12 @@ from vitrail.data.boxes.voc import write_voc
 from vitrail.data.boxes.yolo import write_yolo
 from vitrail.errors import DataError, VitrailError, unknown
 
-Layout = Literal["coco", "voc", "yolo"]
 LAYOUTS = ("coco", "voc", "yolo")
 TOLERANCE = 1e-6
 """Largest difference of a coordinate after the round trip, in pixels."""
 
 
-class Conversion(NamedTuple):
+class ConvertedBoxes(NamedTuple):
     """A data set that was written.
 
     Args:
@@ -46,7 +45,7 @@ class Conversion(NamedTuple):
         return [*found, f"largest difference after reading it back: {self.error:.1e} pixels", *self.losses]
 
 
-def convert_boxes(spec: str, to: str, out: Path, copy: bool = False) -> Conversion:
+def convert_boxes(spec: str, to: str, out: Path, copy: bool = False) -> ConvertedBoxes:
     """Write a data set in the layout of COCO, PASCAL VOC or YOLO, images included, and read it back.
 
     Images are hard links where the file system can make them, else copies. Nothing is left at `out` if a step fails.
@@ -77,7 +76,7 @@ def convert_boxes(spec: str, to: str, out: Path, copy: bool = False) -> Conversi
         error = _difference(splits, open_boxes(str(folder), 0.0), names, to)
     counts = {split: len(part) for split, part in splits}
     boxes = {split: sum(_kept(record, to).sum() for record in part.records) for split, part in splits}
-    return Conversion(out, counts, {split: int(count) for split, count in boxes.items()}, error, losses)
+    return ConvertedBoxes(out, counts, {split: int(count) for split, count in boxes.items()}, error, losses)
 
 
 def _with_sizes(splits: BoxSplits) -> BoxSplits:
