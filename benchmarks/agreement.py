@@ -1,11 +1,11 @@
-"""How near each form of a model stays to the model in fp32, on real pictures.
+"""How near each form of a model stays to the model in fp32, on real images.
 
     python benchmarks/agreement.py --models vit_tiny_patch16_224 --weights FILE --pictures FOLDER FOLDER
     python benchmarks/agreement.py --weights FILE --pictures FOLDER --views 24    # and who is right about parts of them
     python benchmarks/agreement.py --weights FILE --data FOLDER --split val       # and top-1, where classes are known
     python benchmarks/agreement.py --models resnetv2_50x1_bit --pictures FOLDER   # random weights
 
-With several views of each picture, its right class is what the model says of the whole picture in fp32.
+With several views of each image, its right class is what the model says of the whole image in fp32.
 """
 
 import sys
@@ -22,7 +22,7 @@ from vitrail.bench.model_spec import ModelSpec
 from vitrail.fused.auto_optimize import in_bf16
 from vitrail.inference.evaluate import evaluate
 from vitrail.tasks.classify.evaluate import open_split
-from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.image_sources import find_images
 from vitrail.tasks.table import Table
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -52,8 +52,8 @@ def enter(name: str, weights: str | None) -> Forms:
 
 
 def agreement(name: str, forms: Forms, source: str, count: int) -> Table:
-    """Ask a model and its forms about pictures, `count` views of each."""
-    whole = len(find_pictures(source, "RGB"))
+    """Ask a model and its forms about images, `count` views of each."""
+    whole = len(find_images(source, "RGB"))
     tell(f"asking {name} about {source}")
     images = views(source, forms.model.preprocess, whole * count)
     expected = ask(forms.model, images)
@@ -61,7 +61,7 @@ def agreement(name: str, forms: Forms, source: str, count: int) -> Table:
     answers = {"fp32, as it is": expected, **{form: ask(answer, images) for form, answer in forms.others.items()}}
     rows = [_row(form, got, expected, truth) for form, got in answers.items()]
     columns = ["form", "class of fp32", "logits off by", "at most", "lead of others", *["right"] * (count > 1)]
-    return Table(f"{name}: {source}, {len(images)} views of {whole} pictures", columns, rows, columns[1:], NOTES)
+    return Table(f"{name}: {source}, {len(images)} views of {whole} images", columns, rows, columns[1:], NOTES)
 
 
 NOTES = (
@@ -94,11 +94,11 @@ def accuracy(name: str, forms: Forms, data: str, split: str) -> Table:
             top1 = evaluate(model, pictures, optimize=False).top1
             rows.append([form, f"{top1.value:.2%}", f"{top1.low:.1%} to {top1.high:.1%}"])
     columns = ["form", "top-1", "95% interval"]
-    return Table(f"{name} on {pictures.name}, {len(pictures)} pictures", columns, rows, right=columns[1:])
+    return Table(f"{name} on {pictures.name}, {len(pictures)} images", columns, rows, right=columns[1:])
 
 
 def ask(answer: Answer, images: Tensor) -> Tensor:
-    """Return the logits of many pictures."""
+    """Return the logits of many images."""
     with torch.inference_mode():
         return torch.cat([answer(part) for part in images.split(PART)])
 
@@ -108,9 +108,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = flags(__doc__)
     parser.add_argument("--models", nargs="+", default=["vit_tiny_patch16_224"], help="which models")
     parser.add_argument("--weights", help="trained weights; random ones by default")
-    parser.add_argument("--pictures", nargs="*", default=[], help="folders or patterns of pictures, a table each")
+    parser.add_argument("--pictures", nargs="*", default=[], help="folders or patterns of images, a table each")
     parser.add_argument("--views", type=int, default=1, help="views of each of them (default: 1, the whole)")
-    parser.add_argument("--data", help="pictures whose classes are known, such as a folder for each class")
+    parser.add_argument("--data", help="images whose classes are known, such as a folder for each class")
     parser.add_argument("--split", default="all", help="which part of --data (default: all)")
     options = begin(parser, words)
     tables = []

@@ -112,8 +112,8 @@ def main(words: Sequence[str] | None = None) -> int:
     precision_flag(parser)
     parser.add_argument("--models", nargs="+", default=FAMILIES, help="which models")
     parser.add_argument("--measure", default=MEASURE, help=f"the model to compare with (default: {MEASURE})")
-    parser.add_argument("--imgsz", type=int, help="side of the pictures (default: each model's own)")
-    parser.add_argument("--batch", type=int, default=8, help="pictures in a batch (default: 8)")
+    parser.add_argument("--imgsz", type=int, help="side of the images (default: each model's own)")
+    parser.add_argument("--batch", type=int, default=8, help="images in a batch (default: 8)")
     options = begin(parser, words)
     names = [name for name in dict.fromkeys([options.measure, *options.models]) if name in catalogue()]
     entries = [entry for name in names for entry in enter(name, options.precision, options.batch, options.imgsz)]

@@ -1,4 +1,4 @@
-"""Prediction of a folder, JPEG decoding included, over what the model alone reaches on pictures that are there.
+"""Prediction of a folder, JPEG decoding included, over what the model alone reaches on images that are there.
 
     python benchmarks/folder.py                           # ViT-B/16 on 256 drawn JPEGs of 500 x 375, about two minutes
     python benchmarks/folder.py --pictures photos/ --model swin_tiny_patch4_window7_224
@@ -35,7 +35,7 @@ from vitrail.errors import VitrailError
 from vitrail.inference.predict import predictions
 from vitrail.tasks.classify.options import PredictOptions
 from vitrail.tasks.classify.predictor import ClassPredictor
-from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.image_sources import find_images
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.table import Table
 
@@ -83,7 +83,7 @@ def ways(options: Namespace) -> tuple[dict[str, Way], dict[str, Any]]:
 
 def measure(pictures: str, options: Namespace) -> Table:
     """Time all ways, and the forms alone, in the same rounds."""
-    count = len(find_pictures(pictures))
+    count = len(find_images(pictures))
     chosen, forms = ways(options)
     tell(f"measuring {options.model}: {', '.join(way.about for way in chosen.values())}")
     calls: dict[str, Callable[[], object]] = {}
@@ -98,7 +98,7 @@ def measure(pictures: str, options: Namespace) -> Table:
         for name, way in chosen.items()
     ]
     columns = ["model", "folder img/s", "alone img/s", "share"]
-    title = f"{options.model}, {count} pictures, batches of {options.batch}"
+    title = f"{options.model}, {count} images, batches of {options.batch}"
     return Table(title, columns, rows, right=columns[1:])
 
 
@@ -117,11 +117,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.set_defaults(rounds=4)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2], help="see above (default: fast spot)")
     parser.add_argument("--model", default="vit_base_patch16_224", help="a name in the catalogue, or a model folder")
-    parser.add_argument("--imgsz", type=int, help="side of the pictures that the model sees (default: its own)")
-    parser.add_argument("--pictures", help="a folder of pictures (default: drawn JPEGs)")
+    parser.add_argument("--imgsz", type=int, help="side of the images that the model sees (default: its own)")
+    parser.add_argument("--pictures", help="a folder of images (default: drawn JPEGs)")
     parser.add_argument("--count", type=int, default=256, help="JPEGs to draw (default: 256)")
     parser.add_argument("--size", type=int, nargs=2, default=(500, 375), help="their width and height")
-    parser.add_argument("--batch", type=int, default=32, help="pictures in a batch (default: 32)")
+    parser.add_argument("--batch", type=int, default=32, help="images in a batch (default: 32)")
     options = begin(parser, words)
     with tempfile.TemporaryDirectory() as folder:
         if options.pictures is None:
@@ -134,12 +134,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _whole_folder(way: Way, pictures: str, options: Namespace) -> None:
     precision = options.precision if way.optimize else "auto"
-    found = find_pictures(pictures)
+    found = find_images(pictures)
     chosen: Any = PredictOptions(batch=options.batch, precision=precision, optimize=way.optimize)
     results = list(predictions(ClassPredictor(way.model, chosen, len(found)), found, options.batch))
     wrong = [result for result in results if result.error is not None]
     if wrong:
-        raise VitrailError(f"{len(wrong)} pictures cannot be read, first {wrong[0].path}: {wrong[0].error}")
+        raise VitrailError(f"{len(wrong)} images cannot be read, first {wrong[0].path}: {wrong[0].error}")
 
 
 def _ask(model: Any, images: torch.Tensor) -> None:

@@ -59,7 +59,7 @@ def models(options: Any) -> Table:
                 expected = model(images)
             errors = {who: compare(call(), expected, "bf16").error for who, call in calls.items()}
             rows += table_rows(f"{name}, {batch}", "vitrail optimized", take_turns(calls, options), errors, batch)
-    columns = ["model, batch", "candidate", "ms", "pictures a second", "ours is × as fast", "error"]
+    columns = ["model, batch", "candidate", "ms", "images a second", "ours is × as fast", "error"]
     notes = [f"{name} did not take part: {why}" for name, why in absent.items()]
     return Table("Models in bf16", columns, rows, right=columns[2:], notes=notes)
 
@@ -76,7 +76,7 @@ def operators(batch: int, backward: bool, options: Any) -> Table:
         timed = {who: partial(step, call, backward, options.device) for who, call in calls.items()}
         title = f"{side} x {side}, {heads} heads" + ", shifted" * bool(shift)
         rows += table_rows(title, "vitrail", take_turns(timed, options), errors, batch)
-    columns = ["shape", "candidate", "ms", "pictures a second", "ours is × as fast", "error against SDPA"]
+    columns = ["shape", "candidate", "ms", "images a second", "ours is × as fast", "error against SDPA"]
     what = "forward and backward" if backward else "forward"
     return Table(f"Window attention in bf16, {what}, batches of {batch}", columns, rows, right=columns[2:])
 
@@ -148,7 +148,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure and show."""
     parser = flags(__doc__)
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="which models; none after the flag: none")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 32, 128], help="pictures in a batch")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 32, 128], help="images in a batch")
     options = begin(parser, words)
     if not torch.cuda.is_available():
         tell("This measures a GPU, and PyTorch sees none here. On a CPU: python benchmarks/operators.py")

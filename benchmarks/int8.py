@@ -66,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure and show."""
     parser = flags(__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, help="which models")
-    parser.add_argument("--batch", type=int, default=8, help="pictures in a batch (default: 8)")
+    parser.add_argument("--batch", type=int, default=8, help="images in a batch (default: 8)")
     options = begin(parser, words)
     entries = [enter(name, options.batch) for name in options.models]
     show("int8", "int8 against our own bf16", [speed(entries, options)], options)

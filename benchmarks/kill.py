@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import vitrail
 
-EPOCHS, STEPS = 10, 20  # whole batches of 60 in 1,259 pictures
+EPOCHS, STEPS = 10, 20  # whole batches of 60 in 1,259 images
 SAVED_EVERY = 5  # the save after an epoch's last step shows where its validation begins
 ARGUMENTS = [
     *("digits", "--model", "vit_tiny_patch16_224", "--set", "dim=32", "depth=2", "num_heads=2", "patch_size=2"),

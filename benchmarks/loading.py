@@ -1,6 +1,6 @@
-"""How many training pictures a process gets ready in a second, from file to what the model takes.
+"""How many training images a process gets ready in a second, from file to what the model takes.
 
-    python benchmarks/loading.py                          # 500 x 375 JPEGs at 224, and small pictures at 32
+    python benchmarks/loading.py                          # 500 x 375 JPEGs at 224, and small images at 32
     python benchmarks/loading.py --workers 1              # in a process of their own, handed over as bytes
     python benchmarks/loading.py --pictures photos/ --augment photo-strong
 
@@ -24,7 +24,7 @@ from vitrail.bench.inputs import blotches
 from vitrail.bench.report import amount, ratio
 from vitrail.bench.statistics import Quantiles
 from vitrail.data.augment import AUGMENTS
-from vitrail.data.dataset import Arrays, Files, PictureSet
+from vitrail.data.dataset import Arrays, Files, ImageSet
 from vitrail.data.loading import Loader, eval_loader, train_loader
 from vitrail.data.pixel_ops import PLAIN, PixelOps
 from vitrail.data.transform import EvalTransform, TrainTransform
@@ -32,26 +32,24 @@ from vitrail.errors import VitrailError
 from vitrail.machine.host_memory import disable_malloc_trim
 from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
-from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.image_sources import find_images
 from vitrail.tasks.table import Table
 
 LARGE, SMALL = ("none", "photo", "photo-strong"), ("none", "small", "small-strong")
 
 
-def photographs(paths: Sequence[Path]) -> PictureSet:
+def photographs(paths: Sequence[Path]) -> ImageSet:
     """Return a set of files of one class."""
-    return PictureSet("photographs", ("any",), [path.name for path in paths], np.zeros(len(paths)), Files(list(paths)))
+    return ImageSet("photographs", ("any",), [path.name for path in paths], np.zeros(len(paths)), Files(list(paths)))
 
 
-def small_pictures(count: int, side: int = 32) -> PictureSet:
-    """Return decoded pictures of one small size, as CIFAR's are after the first epoch."""
+def small_images(count: int, side: int = 32) -> ImageSet:
+    """Return decoded images of one small size, as CIFAR's are after the first epoch."""
     pixels = (blotches(count, 3, side) * 40 + 128).clamp(0, 255).to(torch.uint8)
-    return PictureSet(
-        "small pictures", ("any",), [str(i) for i in range(count)], np.zeros(count), Arrays(pixels.numpy())
-    )
+    return ImageSet("small images", ("any",), [str(i) for i in range(count)], np.zeros(count), Arrays(pixels.numpy()))
 
 
-def loader(pictures: PictureSet, augment: str, size: int, batch: int, workers: int, pixels: PixelOps) -> Loader:
+def loader(pictures: ImageSet, augment: str, size: int, batch: int, workers: int, pixels: PixelOps) -> Loader:
     """Return a loader of training batches, or of validation's where nothing is varied."""
     small = pictures.pixels is not None
     preprocess = Preprocess(size, crop=1.0 if small else 0.9)
@@ -61,7 +59,7 @@ def loader(pictures: PictureSet, augment: str, size: int, batch: int, workers: i
 
 
 def epoch(each: Loader) -> int:
-    """Go through all batches; return how many pictures there were."""
+    """Go through all batches; return how many images there were."""
     return sum(len(batch.labels) for batch in each.epoch())
 
 
@@ -71,7 +69,7 @@ def check(ours: Loader, plain: Loader) -> None:
         raise VitrailError("The batches of the two loaders differ.")
 
 
-def measure(pictures: PictureSet, size: int, batch: int, augments: Sequence[str], options: Namespace) -> Table:
+def measure(pictures: ImageSet, size: int, batch: int, augments: Sequence[str], options: Namespace) -> Table:
     """Time all choices of augmentation, compiled and plain."""
     rows = []
     for augment in augments:
@@ -94,11 +92,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = flags(__doc__)
     parser.set_defaults(rounds=5, threads=1)
     parser.add_argument("--workers", type=int, default=0, help="loading processes (default: 0, in this one)")
-    parser.add_argument("--pictures", help="a folder of pictures (default: drawn JPEGs)")
+    parser.add_argument("--pictures", help="a folder of images (default: drawn JPEGs)")
     parser.add_argument("--count", type=int, default=128, help="JPEGs to draw (default: 128)")
     parser.add_argument("--size", type=int, nargs=2, default=(500, 375), help="their width and height")
     parser.add_argument("--imgsz", type=int, default=224, help="side that they are brought to (default: 224)")
-    parser.add_argument("--small", type=int, default=4096, help="small pictures (default: 4096)")
+    parser.add_argument("--small", type=int, default=4096, help="small images (default: 4096)")
     parser.add_argument("--augment", nargs="+", choices=AUGMENTS, help="only these")
     options = begin(parser, words)
     disable_malloc_trim()  # as a training does
@@ -106,10 +104,10 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.pictures is None:
             tell(f"drawing {options.count} JPEGs")
             draw(Path(folder), options.count, tuple(options.size))
-        paths = [Path(picture.name) for picture in find_pictures(options.pictures or folder)]
+        paths = [Path(picture.name) for picture in find_images(options.pictures or folder)]
         large, small = ([a for a in known if a in (options.augment or known)] for known in (LARGE, SMALL))
         tables = [measure(photographs(paths), options.imgsz, min(64, len(paths)), large, options)]
-        tables.append(measure(small_pictures(options.small), 32, min(128, options.small), small, options))
+        tables.append(measure(small_images(options.small), 32, min(128, options.small), small, options))
     show("loading", "Loading", [table for table in tables if table.rows], options)
     return 0
 

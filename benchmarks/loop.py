@@ -10,7 +10,7 @@ and ours, with all it does: drawing a seed, setting the rate, looking for NaN, b
 neighbours in time, and the median of the rounds is told with the middle half of them. Goal: below 3 %.
 
 The grid doubles the batch up to the one that `batch=auto` finds for the memory of this machine, at most the training
-set of 1,259 pictures; its throughput should be within 10 % of the best.
+set of 1,259 images; its throughput should be within 10 % of the best.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def tell_overhead(times: dict[str, list[float]], steps: int) -> None:
 
 
 def tell_grid(run: Trainer, rounds: int) -> None:
-    """Print pictures a second for batches up to the one that auto finds, in turns."""
+    """Print images a second for batches up to the one that auto finds, in turns."""
     found = largest_batch(run, most=len(run.train_data.dataset))
     sizes = sorted({*(2**i for i in range(3, found.bit_length()) if 2**i < found), found})
     rates: dict[int, list[float]] = {size: [] for size in sizes}
@@ -146,8 +146,8 @@ def main() -> None:
     parser.add_argument(
         "--set", nargs="*", default=["patch_size=8"], help="fields of its config (default: patch_size=8)"
     )
-    parser.add_argument("--imgsz", type=int, default=64, help="side of the pictures (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="pictures a step (default: %(default)s)")
+    parser.add_argument("--imgsz", type=int, default=64, help="side of the images (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="images a step (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     parser.add_argument("--steps", type=int, default=8, help="steps in a turn (default: %(default)s)")

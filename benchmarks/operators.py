@@ -256,7 +256,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = flags(__doc__)
     parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS), help="which of them")
     parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=["bf16", "fp32"], help="bf16, fp32 or both")
-    parser.add_argument("--batch", type=int, default=8, help="pictures in a batch (default: 8)")
+    parser.add_argument("--batch", type=int, default=8, help="images in a batch (default: 8)")
     options = begin(parser, words)
     tables = [measure(name, precision, options) for name in options.operators for precision in options.precisions]
     show("operators", "Attention operators", tables, options)

@@ -4,7 +4,7 @@
     python benchmarks/parity.py 'swin*' --peers timm    # some
 
 For each pair the peer is built with random weights, every parameter is moved so that nothing agrees by being zero or
-one, the state dict goes through `load_weights`, and both answer the same two random pictures in fp32. The error is the
+one, the state dict goes through `load_weights`, and both answer the same two random images in fp32. The error is the
 largest difference as a share of the largest logit. Nothing is downloaded.
 
 A deep network with random weights can lose more than five digits to fp32 alone, whoever computes it. So where the error

@@ -4,7 +4,7 @@
     python benchmarks/training.py --model vit_tiny_patch16_224 poolformer_s12 mixer_s16_224
     python benchmarks/training.py --model vit_small_patch16_224 --batch 32 --precision fp32
 
-All start from the same weights and learn the same pictures without dropped paths, so the losses and the sizes of the
+All start from the same weights and learn the same images without dropped paths, so the losses and the sizes of the
 gradients of their first two steps must agree. Each has a process of its own, for its memory and since allocators are
 tuned for a whole process, and they take turns. Ours is as `vitrail train` makes it: fused blocks, and memory that is
 kept from step to step. timm's is there twice: as it comes, and with its memory kept as well. Of the peak of memory the
@@ -58,8 +58,8 @@ class Step:
     """A model with its optimizer and a batch; each call makes one update and returns the loss.
 
     Args:
-        model: anything from pictures to logits; it is put in training mode.
-        images: pictures `(B, C, Y, X)`.
+        model: anything from images to logits; it is put in training mode.
+        images: images `(B, C, Y, X)`.
         classes: number of its classes.
         precision: `fp32`, or `bf16` for autocast.
     """
@@ -181,9 +181,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--model", nargs="+", default=["swin_tiny_patch4_window7_224"], help="names in the catalogue, a table for each"
     )
-    parser.add_argument("--imgsz", type=int, help="side of the pictures (default: the model's)")
+    parser.add_argument("--imgsz", type=int, help="side of the images (default: the model's)")
     parser.add_argument("--set", nargs="+", default=[], help="fields of the config to replace, as name=value")
-    parser.add_argument("--batch", type=int, default=16, help="pictures in a batch (default: 16)")
+    parser.add_argument("--batch", type=int, default=16, help="images in a batch (default: 16)")
     parser.add_argument(
         "--alone", choices=(*CANDIDATES, *OPERATORS), help="be one candidate, a step for each line of input"
     )
@@ -215,7 +215,7 @@ def measure(model: str, options: Namespace) -> tuple[Table, bool]:
     agree = off <= NEAR[options.precision]
     notes += [] if agree else [f"The first steps differ by {off:.1e}: these figures do not count."]
     macs, unknown = counted_macs(model)
-    notes.append(unknown or f"{(macs or 0) / 1e9:.2f} G multiply-adds a picture at its own size, forward alone.")
+    notes.append(unknown or f"{(macs or 0) / 1e9:.2f} G multiply-adds an image at its own size, forward alone.")
     rows = [row(name, step.said, turns, options.batch) for name, step in steps.items()]
     title = f"{model}, {options.precision}, batches of {options.batch}"
     return Table(title, COLUMNS, rows, right=COLUMNS[1:], notes=notes), agree

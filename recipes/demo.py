@@ -1,12 +1,12 @@
 """The main job on embedded data: train, evaluate, predict, look inside, report. `make demo` runs it.
 
-A small NAT learns scikit-learn's digits (1,797 pictures of real handwriting, 8x8 pixels, no download): its overlapping
+A small NAT learns scikit-learn's digits (1,797 images of real handwriting, 8x8 pixels, no download): its overlapping
 patches learn from few images, and its attention over neighborhoods is shown by `explain` and in the report. Each step
 is a command that works the same on your own folder.
 
     command   make demo
     cost      about two minutes on 2 CPU cores
-    result    98 % top-1 on the 359 test pictures (runs/demo/summary.json), runs/demo/report.html
+    result    98 % top-1 on the 359 test images (runs/demo/summary.json), runs/demo/report.html
 """
 
 import shutil
@@ -20,7 +20,7 @@ from vitrail.data.datasets import open_dataset
 RUN = Path("runs/demo")
 SAMPLES = RUN / "samples"
 
-# One thread: pictures this small leave a second one nothing but waiting.
+# One thread: images this small leave a second one nothing but waiting.
 TRAIN = f"""vitrail train digits --model nat_mini --imgsz 32
     --set dim=48 depths=2,2 num_heads=3,6 kernel_size=3
     --epochs 60 --batch 64 --lr 2e-3 --drop-path 0.05 --threads 1 --out {RUN}"""
@@ -28,7 +28,7 @@ PREDICT = f"vitrail predict {RUN} {SAMPLES}"
 EXPLAIN = f"vitrail explain {RUN} {SAMPLES} --out {RUN}/explain"
 
 NEXT = """
-Next, on pictures of your own, in folders named for their classes (photos/cat/*.jpg, photos/dog/*.jpg):
+Next, on images of your own, in folders named for their classes (photos/cat/*.jpg, photos/dog/*.jpg):
 
   vitrail data check photos/               what is wrong with them, before any training
   vitrail train photos/ --dry-run          memory and time that it would take
@@ -47,11 +47,11 @@ def run(command: str) -> None:
 
 
 def write_samples(count: int = 8) -> None:
-    """Write some test pictures as files, each named for its place in the data set."""
+    """Write some test images as files, each named for its place in the data set."""
     SAMPLES.mkdir(parents=True, exist_ok=True)
     test = open_dataset("digits").require("test")
     for i in range(count):
-        test.picture(i).save(SAMPLES / f"{Path(test.ids[i]).name}.png")
+        test.image(i).save(SAMPLES / f"{Path(test.ids[i]).name}.png")
 
 
 if __name__ == "__main__":

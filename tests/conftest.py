@@ -39,7 +39,7 @@ def _shared_folder() -> Path | None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real weights and pictures, or a skip where there is none."""
+    """The folder of real weights and images, or a skip where there is none."""
     folder = _shared_folder()
     if folder is None:
         pytest.skip("no shared folder: set VITRAIL_SHARED or put it beside the repository")

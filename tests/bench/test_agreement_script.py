@@ -20,7 +20,7 @@ def script(benchmarks: Callable[[str], Any]) -> Any:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Three pictures of noise in each of two folders."""
+    """Three images of noise in each of two folders."""
     draw = torch.Generator().manual_seed(0)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
@@ -61,7 +61,7 @@ def test_every_form_is_compared_on_views_and_on_classes_that_are_known(
     words = ["--models", "small", "--pictures", str(pictures), "--views", "2", "--data", str(pictures)]
     assert script.main(words) == 0
     page = capsys.readouterr().out
-    views = table(page, f"small: {pictures}, 12 views of 6 pictures")
+    views = table(page, f"small: {pictures}, 12 views of 6 images")
     assert list(views) == ["fp32, as it is", "plain, bf16", "optimized, fp32", "optimized, bf16", "optimized, int8"]
     assert views["fp32, as it is"][:4] == ["100.00%", "0.00e+00", "0.00e+00", ""] and len(views["plain, bf16"]) == 5
     off = {form: float(cells[1]) for form, cells in views.items()}

@@ -264,15 +264,15 @@ def test_views_of_few_pictures_fill_up(tmp_path):
         Image.new("RGB", (40, 50), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
     seen = views(str(tmp_path), Preprocess(size=32), 8)
     assert seen.shape == (8, 3, 32, 32)
-    assert torch.allclose(seen[3:6], seen[:3], atol=1e-5)  # parts of a plain picture are plain
+    assert torch.allclose(seen[3:6], seen[:3], atol=1e-5)  # parts of a plain image are plain
     assert torch.equal(views(str(tmp_path), Preprocess(size=32), 2), seen[:2])
 
 
 def test_real_pictures_are_what_the_model_is_compared_on(tmp_path):
     Image.new("RGB", (40, 50), (200, 10, 90)).save(tmp_path / "a.png")
     seen = run_bench(SMALL, [OURS], BenchPlan(**{**vars(QUICK), "data": str(tmp_path)}))
-    assert seen.checked == f"5 views of the pictures in {tmp_path}" and seen.sound
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    assert seen.checked == f"5 views of the images in {tmp_path}" and seen.sound
+    (tmp_path / "b.png").write_bytes(b"no image")
     with pytest.raises(DataError):
         run_bench(SMALL, [OURS], BenchPlan(**{**vars(QUICK), "data": str(tmp_path)}))
 

@@ -269,7 +269,7 @@ FOLDER = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "
 def test_the_page_of_a_folder(benchmarks, capsys):
     assert benchmarks("folder").main([*FOLDER, "--count", "3", "--size", "64", "48"]) == 0
     page = capsys.readouterr().out
-    assert "3 pictures, batches of 2" in page
+    assert "3 images, batches of 2" in page
     assert [row[0] for row in rows(page)[1:]] == ["optimized, bf16", "found out on the spot, bf16"]
 
 
@@ -290,8 +290,8 @@ def test_drawn_jpegs_have_the_size_that_was_asked(benchmarks, tmp_path):
 
 
 def test_a_folder_with_a_broken_picture_is_no_measurement(benchmarks, tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(VitrailError, match="1 pictures cannot be read"):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(VitrailError, match="1 images cannot be read"):
         benchmarks("folder").main([*FOLDER, "--pictures", str(tmp_path)])
 
 
@@ -299,14 +299,14 @@ def test_the_page_of_loading(benchmarks, capsys):
     words = ["--count", "3", "--size", "64", "48", "--imgsz", "32", "--small", "8", "--augment", "photo", "small"]
     assert benchmarks("loading").main([*FEW, *words]) == 0
     page = capsys.readouterr().out
-    assert "3 photographs at 32, batches of 3" in page and "8 small pictures at 32, batches of 8" in page
+    assert "3 photographs at 32, batches of 3" in page and "8 small images at 32, batches of 8" in page
     assert [row[0] for row in rows(page)[1:] if row[0] != "augmentation"] == ["photo", "small"]
 
 
 def test_loaders_of_other_pictures_are_no_measurement(benchmarks):
     loading = benchmarks("loading")
     one, other = (
-        loading.loader(loading.small_pictures(4), name, 32, 4, 0, loading.PLAIN) for name in ("none", "small-strong")
+        loading.loader(loading.small_images(4), name, 32, 4, 0, loading.PLAIN) for name in ("none", "small-strong")
     )
     with pytest.raises(VitrailError, match="differ"):
         loading.check(one, other)

@@ -10,7 +10,7 @@ import vitrail
 from vitrail.cli import main
 from vitrail.errors import VitrailError
 from vitrail.inference.model_loading import find_model
-from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.image_sources import find_images
 from vitrail.training.config import TrainConfig
 from vitrail.training.config_io import typed
 
@@ -81,7 +81,7 @@ def test_words_of_first_mistakes(tmp_path, capsys):
     with pytest.raises(VitrailError, match="called cuda"):
         find_model(tmp_path, device="gpu")
     with pytest.raises(VitrailError, match="is an address"):
-        find_pictures("https://example.org/a.jpg")
+        find_images("https://example.org/a.jpg")
 
 
 def test_evaluate_takes_the_split_there_is(tmp_path, capsys, monkeypatch):

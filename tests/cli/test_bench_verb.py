@@ -67,7 +67,7 @@ def test_answers_of_ours_that_are_off_end_with_1(run, monkeypatch):
         (["--out", "no/such/page.md"], "there is no folder no/such"),
         (["--out", "page.txt"], "neither a folder that exists nor a file that ends in .md"),
         (["--set", "dpth=1"], "Unknown field of vit_tiny_patch16_224 'dpth'. Did you mean: depth"),
-        (["--data", "no/such/folder"], "There is no picture at 'no/such/folder'"),
+        (["--data", "no/such/folder"], "There is no image at 'no/such/folder'"),
         (["--weights", "no/such.pt"], "no/such.pt"),
         (["--speed", "3"], "Unknown flag '--speed'"),
     ],

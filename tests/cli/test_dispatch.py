@@ -72,7 +72,7 @@ def test_every_example_of_the_help_can_be_typed(verb, tmp_path, monkeypatch):
     ("failure", "code", "words"),
     [
         (VitrailError("No such thing."), 2, "No such thing."),
-        (DataError("Broken picture."), 3, "Broken picture."),
+        (DataError("Broken image."), 3, "Broken image."),
         (ResourceError("No disk."), 4, "No disk."),
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 4, "The disk is full while writing runs/x."),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 4, "The disk is full."),

@@ -112,7 +112,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("evaluate model pets --split all --report nowhere/a.html", USER, "nowhere"),
     # predict
     ("predict", USER, "MODEL"),
-    ("predict model", USER, "No pictures were given"),
+    ("predict model", USER, "No images were given"),
     ("predict model nowhere.png", USER, "nowhere.png"),
     ("predict model empty", USER, "empty"),
     ("predict model text.png", DATA, "text.png"),

@@ -18,7 +18,7 @@ no_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="this system has
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder, a picture and a list of too few classes."""
+    """A model folder, an image and a list of too few classes."""
     folder = tmp_path_factory.mktemp("places")
     tiny: dict[str, Any] = {"image_size": 16, "patch_size": 8, "dim": 16, "depth": 1, "num_heads": 2}
     save_model(create_model("vit_tiny_patch16_224", num_classes=10, **tiny), folder / "model")

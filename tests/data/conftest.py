@@ -17,7 +17,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
-    """A smooth picture that is unlike the others: random colours, scaled up."""
+    """A smooth image that is unlike the others: random colours, scaled up."""
     colours = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
 

@@ -47,8 +47,8 @@ def test_a_tar_is_the_folder_that_it_holds(tmp_path, press):
     from_tar, from_folder = open_dataset(tar), open_dataset(tmp_path / "pets")
     for (split, ours), (_, theirs) in zip(from_tar, from_folder, strict=True):
         assert ours.ids == theirs.ids and ours.labels.tolist() == theirs.labels.tolist()
-        assert [ours.picture(n).tobytes() for n in range(len(ours))] == [
-            theirs.picture(n).tobytes() for n in range(len(theirs))
+        assert [ours.image(n).tobytes() for n in range(len(ours))] == [
+            theirs.image(n).tobytes() for n in range(len(theirs))
         ], split
     assert sorted(os.listdir(tmp_path)) == sorted([*before, "pets"])
 

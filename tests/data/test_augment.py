@@ -1,4 +1,4 @@
-"""Batched augmentation gives each picture what the one-picture tools of torchvision would give it."""
+"""Batched augmentation gives each image what the one-picture tools of torchvision would give it."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ def check(root: Path, **how) -> CheckReport:
 
 
 def damage(root: Path) -> dict[str, str]:
-    """Break pictures in every way that files break; return the kind that each must be reported as."""
+    """Break images in every way that files break; return the kind that each must be reported as."""
     cat, dog = root / "train" / "cat", root / "train" / "dog"
     good = (cat / "000.png").read_bytes()
     (cat / "000.png").write_bytes(b"")
@@ -107,7 +107,7 @@ def test_uneven_and_missing_classes_are_warned(tree):
     assert report.ok and report.splits["train"].imbalance == 11
     assert report.warnings == [
         "train is uneven: its largest class is 11 times its smallest",
-        "val has no pictures of one class: dog",
+        "val has no images of one class: dog",
     ]
 
 
@@ -153,7 +153,7 @@ def test_strict_makes_warnings_count(tree, capsys):
     assert Data("info", root, val_share=0).run() == 0
     assert Data("info", root, val_share=0, strict=True).run() == 3
     said = capsys.readouterr().out
-    assert "24 pictures listed" in said and "can be used" not in said  # they were counted, not read
+    assert "24 images listed" in said and "can be used" not in said  # they were counted, not read
 
 
 @pytest.mark.shared

@@ -32,7 +32,7 @@ def same(one: list[Batch], other: list[Batch]) -> bool:
 
 @pytest.fixture
 def photos(tree):
-    """Pictures of several sizes: they stay files."""
+    """Images of several sizes: they stay files."""
     root = tree({"cat": 12, "dog": 12}, size=(140, 120))
     (root / "dog" / "other.png").write_bytes(encoded(picture(99, (150, 160))))
     return open_dataset(root, val_share=0).require("train")
@@ -40,7 +40,7 @@ def photos(tree):
 
 @pytest.fixture
 def small(tree):
-    """Pictures of one small size: they are packed."""
+    """Images of one small size: they are packed."""
     return open_dataset(tree({"cat": 12, "dog": 12}, size=(16, 16)), val_share=0).require("train")
 
 
@@ -94,20 +94,20 @@ def test_evaluation_is_the_transform_of_each_picture(photos, small):
             assert index.tolist() == list(range(len(pictures)))
             assert torch.equal(torch.cat([b.labels for b in batches]), pictures.labels)
             for row in (0, 5, 20):
-                assert torch.equal(images[row], transform(pictures.picture(row)))
+                assert torch.equal(images[row], transform(pictures.image(row)))
 
 
 def test_packed_pixels_are_the_files(small, tree, cache):
     root = tree({}, size=(16, 16))
     files = open_dataset(root, val_share=0, packed=False).require("train")
     assert files.pixels is None and small.pixels.shape == (24, 3, 16, 16)
-    assert [files.picture(n).tobytes() for n in range(24)] == [small.picture(n).tobytes() for n in range(24)]
+    assert [files.image(n).tobytes() for n in range(24)] == [small.image(n).tobytes() for n in range(24)]
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
     open_dataset(root)
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
     (root / "cat" / "000.png").write_bytes(encoded(picture(77, (16, 16))))
     changed = open_dataset(root, val_share=0).require("train")
-    assert changed.picture(changed.ids.index("cat/000.png")).tobytes() == picture(77, (16, 16)).tobytes()
+    assert changed.image(changed.ids.index("cat/000.png")).tobytes() == picture(77, (16, 16)).tobytes()
 
 
 def test_grey_pictures_are_packed_in_one_channel(tree):
@@ -123,7 +123,7 @@ def test_packed_pictures_of_another_size_are_resized_once(small):
     transform = TrainTransform(Preprocess(32, 1.0), AUGMENTS["small"])
     once = fitted(small, transform)
     assert once.pixels.shape == (24, 3, 32, 32)
-    assert torch.equal(once[3].image, transform.picture(small.picture(3)))
+    assert torch.equal(once[3].image, transform.to_pixels(small.image(3)))
     assert fitted(small, TrainTransform(Preprocess(32, 1.0), Augment())) is small
 
 
@@ -154,7 +154,7 @@ def test_a_bad_picture_may_be_skipped_and_is_counted(damaged, workers):
     assert len(seen) == len(set(seen)) == 10 and not skipped & set(seen)
     if pictures.pixels is not None:  # the cache remembers what was left out
         assert {problem.id for problem in open_dataset(damaged, bad="skip").skipped} == skipped
-        with pytest.raises(DataError, match="2 pictures"):
+        with pytest.raises(DataError, match="2 images"):
             open_dataset(damaged)
 
 

@@ -1,4 +1,4 @@
-"""The same pictures, from a folder, a table, a tar or torchvision; and what is said when they cannot be used."""
+"""The same images, from a folder, a table, a tar or torchvision; and what is said when they cannot be used."""
 
 import gzip
 import inspect
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import encoded, picture
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import open_dataset
 from vitrail.data.table import Columns
 from vitrail.data.torchvision_datasets import IN_FILES, IN_MEMORY
@@ -119,12 +119,12 @@ def test_known_classes_give_the_order(tree):
 
 
 def test_refusals_of_folders_teach(tree, tmp_path):
-    assert "class has no pictures" in refusal(tree({"cat": 2, "dog": 0}, name="a"))
+    assert "class has no images" in refusal(tree({"cat": 2, "dog": 0}, name="a"))
     assert "only one class (cat)" in refusal(tree({"cat": 2}, name="b"))
     assert "'emu' is not one of the 2 classes (cat, dog)" in refusal(
         tree({"train/cat": 2, "train/dog": 2, "val/cat": 1, "val/emu": 1}, name="c")
     )
-    assert "no pictures in folders of classes" in refusal(tree({"": 3}, name="d"))
+    assert "no images in folders of classes" in refusal(tree({"": 3}, name="d"))
     assert "Did you mean: digits" in refusal("digit")
     assert "Did you mean: pets-2024" in (tree({"cat": 1}, name="pets-2024") and refusal(tmp_path / "pets-2023"))
     root = tree({"cat": 2, "dog": 2}, name="e")
@@ -133,7 +133,7 @@ def test_refusals_of_folders_teach(tree, tmp_path):
     (tmp_path / "model.bin").write_bytes(b"x")
     with pytest.raises(VitrailError, match="no kind of data set"):
         open_dataset(tmp_path / "model.bin")
-    assert "class with two pictures" in refusal(tree({"cat": 1, "dog": 1}, name="f"))
+    assert "class with two images" in refusal(tree({"cat": 1, "dog": 1}, name="f"))
 
 
 # Tables
@@ -165,7 +165,7 @@ def test_csv_tsv_and_jsonl_say_the_same(table):
         data = open_dataset(path)
         assert sizes(data) == {"train": 2, "val": 1, "test": 1}
         assert data.classes == ("cat", "dog")
-        assert data.val.picture(0).tobytes() == picture(2).tobytes()
+        assert data.val.image(0).tobytes() == picture(2).tobytes()
         assert data.val.ids == ("images/002.png",)
 
 
@@ -285,9 +285,9 @@ def test_mnist_as_published(shared: Path, tmp_path):
 def test_a_set_is_indexed_taken_and_counted(tree):
     data = open_dataset(tree({"cat": 3, "dog": 3}), val_share=0).require("train")
     part = data.take([4, 0])
-    assert isinstance(part, PictureSet)
+    assert isinstance(part, ImageSet)
     assert part.ids == (data.ids[4], data.ids[0]) and part.labels.tolist() == [1, 0]
     assert torch.equal(part[0].image, data[4].image)
     assert part.counts() == {"cat": 1, "dog": 1}
-    assert data.picture(0).tobytes() == open_dataset(tree({}), val_share=0).require("train").picture(0).tobytes()
-    assert encoded(data.picture(0)) == encoded(picture(0))
+    assert data.image(0).tobytes() == open_dataset(tree({}), val_share=0).require("train").image(0).tobytes()
+    assert encoded(data.image(0)) == encoded(picture(0))

@@ -56,7 +56,7 @@ def test_evaluation_of_photographs_is_timms(shared: Path):
 def test_a_batch_is_its_pictures():
     transform = EvalTransform(Preprocess(size=32))
     images = [picture(n, (50, 40)) for n in range(3)]
-    together = transform.batch(torch.stack([transform.picture(image) for image in images]))
+    together = transform.batch(torch.stack([transform.to_pixels(image) for image in images]))
     assert torch.equal(together, torch.stack([transform(image) for image in images]))
 
 
@@ -77,7 +77,7 @@ def test_channels_follow_the_model():
 def test_a_random_crop_is_torchvisions_of_the_same_box(number):
     image, draws = picture(number, (120, 90)), BatchRng(0, 0, np.array([number]))
     left, top, right, bottom = random_box(image.size, draws, (0.08, 1.0), (3 / 4, 4 / 3))
-    got = TrainTransform(Preprocess(size=48), Augment()).picture(image, draws)
+    got = TrainTransform(Preprocess(size=48), Augment()).to_pixels(image, draws)
     wanted = tv.resized_crop(
         image, top, left, bottom - top, right - left, [48, 48], interpolation=InterpolationMode.BICUBIC
     )
@@ -101,7 +101,7 @@ def test_no_augmentation_is_evaluation():
     image, still = picture(2, (60, 50)), EvalTransform(preprocess)
     transform = TrainTransform(preprocess, Augment(crop="center", flip=0.0))
     draws = BatchRng(0, 0, np.array([0]))
-    assert torch.equal(transform.batch(transform.picture(image)[None], draws)[0], still(image))
+    assert torch.equal(transform.batch(transform.to_pixels(image)[None], draws)[0], still(image))
 
 
 def test_only_pictures_that_fit_are_left_as_they_are():

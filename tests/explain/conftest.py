@@ -91,7 +91,7 @@ def without_attention(request: pytest.FixtureRequest) -> nn.Module:
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    """Two pictures whose grids are no multiples of a window of 4: 12 x 9 cells of 4 pixels for a Swin, then 6 x 5.
+    """Two images whose grids are no multiples of a window of 4: 12 x 9 cells of 4 pixels for a Swin, then 6 x 5.
 
     A NAT pads the second grid to 7 x 7, a DiNAT with a kernel of 3 and a dilation of 3 to 9 x 9.
     """

@@ -119,7 +119,7 @@ def test_places_speak_rows_columns_tokens_and_pixels():
     assert map.cell == (16, 16)
     assert map.centres.tolist() == [[8, 8], [8, 24], [8, 40], [24, 8], [24, 24], [24, 40]]
     for query in (5, (1, 1), Pixel(17, 30)):
-        assert map.row_picture(query)[0, 0].tolist() == [[0, 0, 0], [0, 1, 0]]
+        assert map.row_map(query)[0, 0].tolist() == [[0, 0, 0], [0, 1, 0]]
     assert map.row(0)[0, 0].tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert map.place.everywhere(5) == Pixel(24, 24) and map.place.everywhere(0) == 0
 

@@ -39,7 +39,7 @@ def test_without_flags_everything_is_drawn_and_the_page_is_named(folder, capsys)
         "what-the-model-learned-position-similarity.png",
     ]
     page = (folder / "out" / "index.html").read_text()
-    assert page.count("<img") == 6 and "vit_tiny_patch16_224" in page
+    assert page.count("<img") == 10 and page.count("<h3>") == 6 and "vit_tiny_patch16_224" in page
     for path in (folder / "out").glob("*.png"):
         with Image.open(path) as picture:
             assert picture.width >= 300
@@ -47,11 +47,11 @@ def test_without_flags_everything_is_drawn_and_the_page_is_named(folder, capsys)
 
 def test_only_distances_are_said_to_depend_on_the_pictures(folder, capsys):
     assert run(folder) == 0
-    assert "but for the distances, measured on one picture." in capsys.readouterr().out
+    assert "but for the distances, measured on one image." in capsys.readouterr().out
     model = create_model("poolformer_s12", dims=(8, 16), depths=(1, 1), num_classes=3, image_size=48)
     save_model(model, folder / "model", labels=["cat", "dog", "fox"])
     assert run(folder) == 0
-    assert "the same for every picture." in capsys.readouterr().out
+    assert "the same for every image." in capsys.readouterr().out
 
 
 def test_pictures_of_the_same_name_do_not_replace_each_other(folder):
@@ -101,13 +101,13 @@ def test_a_wrong_choice_is_explained(folder, capsys, words, said):
 
 
 def test_a_broken_picture_is_named_and_the_others_are_drawn(folder, capsys):
-    (folder / "two.png").write_bytes(b"not a picture")
+    (folder / "two.png").write_bytes(b"not an image")
     assert run(folder, "--method", "rollout", pictures=("one.png", "two.png")) == 3
     assert "two.png" in capsys.readouterr().err
     assert (folder / "out" / "one-rollout.png").exists() and (folder / "out" / "index.html").exists()
     (folder / "one.png").write_bytes(b"")
     assert run(folder, "--method", "rollout") == 3
-    assert "None of the pictures" in capsys.readouterr().err
+    assert "None of the images" in capsys.readouterr().err
 
 
 def test_a_model_without_maps_is_shown_by_default_and_explains_itself_when_asked(folder, capsys):

@@ -49,7 +49,7 @@ def test_one_probe_is_exact_where_channels_do_not_mix(build, kind):
 
 def test_pooling_draws_from_its_neighbours_alike(build):
     [found] = influence_maps(build("poolformer"), torch.randn(1, 3, 24, 24), blocks=[0], probes=1)
-    picture = found.row_picture((2, 3))[0, 0]
+    picture = found.row_map((2, 3))[0, 0]
     expected = torch.zeros(6, 6)
     expected[1:4, 2:5] = 1 / 16  # eight neighbours by 1/9 each, the cell itself by 1/9 - 1
     expected[2, 3] = 8 / 16

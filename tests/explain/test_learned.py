@@ -1,4 +1,4 @@
-"""Positions, biases and filters: what the pictures of a model's tables must agree with."""
+"""Positions, biases and filters: what the images of a model's tables must agree with."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from vitrail.errors import VitrailError
 from vitrail.explain.filters import patch_filters, principal_filters
 from vitrail.explain.positions import position_similarity, relative_bias
-from vitrail.explain.weight_figures import bias_picture, filters_picture, positions_picture
+from vitrail.explain.weight_figures import bias_figure, filters_figure, positions_figure
 from vitrail.grid import Grid
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 
@@ -62,10 +62,10 @@ def test_there_are_never_more_components_than_filters(build):
 
 
 def test_portraits_are_drawn_for_grey_models_and_large_grids(build):
-    assert positions_picture(build("vit"), most=2).height > 100
-    assert bias_picture(build("swin")).width > 300
+    assert positions_figure(build("vit"), most=2).image().height > 100
+    assert bias_figure(build("swin")).image().width > 300
     grey = build("vit")
     grey.backbone.embedding.patches.proj = torch.nn.Conv2d(1, 24, 16, 16)
-    picture = filters_picture(grey)
+    picture = filters_figure(grey).image()
     r, g, b = (channel.tobytes() for channel in picture.crop((20, 60, 40, 80)).split())
     assert r == g == b

@@ -85,7 +85,7 @@ def test_a_trained_vit_sees_the_same(shared: Path) -> None:
     images = views(str(shared / "data" / "imagenet17" / "*.JPEG"), model.preprocess, 17 * 12)
     truth = answers(model, images[:17]).argmax(1).repeat(12)
     plain, fast = (answers(each, images) for each in (vitrail.optimize(model), vitrail.optimize(model, "int8")))
-    assert right(fast, truth) >= right(plain, truth) - 1 / len(truth)  # one picture is half a point
+    assert right(fast, truth) >= right(plain, truth) - 1 / len(truth)  # one image is half a point
     assert relative(fast, plain) < 0.06
 
 

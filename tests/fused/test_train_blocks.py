@@ -30,7 +30,7 @@ each = pytest.mark.parametrize("name", MODELS)
 
 
 def pair(name: str, **changes: Any) -> tuple[nn.Module, nn.Module, Tensor]:
-    """Return a model, its fused form, and pictures."""
+    """Return a model, its fused form, and images."""
     variant, config, side = MODELS[name]
     torch.manual_seed(0)
     plain = create_model(variant, **config, **changes)

@@ -1,4 +1,4 @@
-"""A readable model, pictures of one grey each, a folder with broken files, and a small real model."""
+"""A readable model, images of one grey each, a folder with broken files, and a small real model."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 from shades import Brightness, mislabelled_greys, tiny_model
 from torch import nn
 
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 
 
 @pytest.fixture
@@ -16,13 +16,13 @@ def brightness() -> Brightness:
 
 
 @pytest.fixture
-def greys() -> PictureSet:
+def greys() -> ImageSet:
     return mislabelled_greys()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with six pictures, two of which do not decode, in two folders."""
+    """A folder with six images, two of which do not decode, in two folders."""
     root = tmp_path / "pictures"
     for i, value in enumerate([20, 90, 160, 230]):
         path = root / ("a" if i < 2 else "b") / f"{i}.png"
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
         Image.new("L", (12, 9), value).save(path)
     (root / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     (root / "b" / "empty.jpg").write_bytes(b"")
-    (root / "notes.txt").write_text("not a picture")
+    (root / "notes.txt").write_text("not an image")
     return root
 
 

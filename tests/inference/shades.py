@@ -1,10 +1,10 @@
-"""A model that can be read like a table: it says of a picture how bright it is. And pictures of one grey each."""
+"""A model that can be read like a table: it says of an image how bright it is. And images of one grey each."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from vitrail.data.dataset import Arrays, PictureSet
+from vitrail.data.dataset import Arrays, ImageSet
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
 
@@ -28,13 +28,13 @@ class Brightness(nn.Module):
         return -self.sharpness * (mean[:, None] - self.centres).abs()
 
 
-def grey_set(values: list[int], labels: list[int], classes: tuple[str, ...] = CLASSES) -> PictureSet:
-    """Return pictures of one grey each."""
+def grey_set(values: list[int], labels: list[int], classes: tuple[str, ...] = CLASSES) -> ImageSet:
+    """Return images of one grey each."""
     pixels = np.broadcast_to(np.array(values, dtype=np.uint8)[:, None, None, None], (len(values), 1, 8, 8)).copy()
-    return PictureSet("greys", classes, [f"grey/{i:03d}.png" for i in range(len(values))], labels, Arrays(pixels))
+    return ImageSet("greys", classes, [f"grey/{i:03d}.png" for i in range(len(values))], labels, Arrays(pixels))
 
 
-def mislabelled_greys() -> PictureSet:
+def mislabelled_greys() -> ImageSet:
     """Return sixteen images, of which 3 are labelled wrong on purpose (numbers 1, 6 and 15)."""
     values = [10, 20, 30, 40, 90, 100, 110, 95, 150, 160, 170, 165, 230, 240, 220, 215]
     labels = [0, 1, 0, 0, 1, 1, 3, 1, 2, 2, 2, 2, 3, 3, 3, 0]

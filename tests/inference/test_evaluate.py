@@ -7,14 +7,14 @@ import pytest
 import torch
 from shades import Brightness, grey_set
 
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.errors import DataError, VitrailError
 from vitrail.inference.evaluate import evaluate
 from vitrail.tasks.data_url import decode
 from vitrail.tasks.evaluation_file import read_evaluation, save_evaluation
 
 
-def test_figures_by_hand(brightness: Brightness, greys: PictureSet) -> None:
+def test_figures_by_hand(brightness: Brightness, greys: ImageSet) -> None:
     result = evaluate(brightness, greys)
     assert (result.samples, result.top1.value, result.top5) == (16, 13 / 16, None)
     assert result.confusion == ((3, 0, 0, 1), (1, 3, 0, 0), (0, 0, 4, 0), (0, 1, 0, 3))
@@ -29,7 +29,7 @@ def test_figures_by_hand(brightness: Brightness, greys: PictureSet) -> None:
     assert [each.label for each in result.examples] == ["dark", "dim", "light", "white"]
 
 
-def test_kept_pictures_are_what_the_model_saw(brightness: Brightness, greys: PictureSet) -> None:
+def test_kept_pictures_are_what_the_model_saw(brightness: Brightness, greys: ImageSet) -> None:
     worst = evaluate(brightness, greys).errors[0]
     assert decode(worst.picture).getpixel((3, 3)) == 215
     assert decode(worst.picture).size == (8, 8)
@@ -55,14 +55,12 @@ def test_every_picture_counts_once_in_small_and_large_splits(brightness: Brightn
         assert seen[-1] == (count, count)
 
 
-def test_classes_are_matched_by_name(brightness: Brightness, greys: PictureSet) -> None:
-    # The same pictures with the classes listed in another order, as a folder without "light" would list them.
+def test_classes_are_matched_by_name(brightness: Brightness, greys: ImageSet) -> None:
+    # The same images with the classes listed in another order, as a folder without "light" would list them.
     turned = ("white", "dim", "dark")
     keep = [i for i in range(len(greys)) if greys.labels[i] != 2]
     labels = [turned.index(greys.classes[greys.labels[i]]) for i in keep]
-    part = PictureSet(
-        "part", turned, [greys.ids[i] for i in keep], labels, greys.store.take(torch.tensor(keep).numpy())
-    )
+    part = ImageSet("part", turned, [greys.ids[i] for i in keep], labels, greys.store.take(torch.tensor(keep).numpy()))
     result, whole = evaluate(brightness, part), evaluate(brightness, greys)
     assert result.top1.value == 9 / 12
     assert result.labels == ("dark", "dim", "light", "white")
@@ -79,26 +77,26 @@ def test_a_class_without_pictures_may_be_unknown(brightness: Brightness) -> None
     assert evaluate(brightness, grey_set([5, 9], [0, 0], classes=("dark", "pitch"))).samples == 2
 
 
-def test_a_model_without_names_takes_those_of_the_data(brightness: Brightness, greys: PictureSet) -> None:
+def test_a_model_without_names_takes_those_of_the_data(brightness: Brightness, greys: ImageSet) -> None:
     brightness.labels = None
     assert evaluate(brightness, greys).labels == greys.classes
 
 
-def test_scores_that_are_not_numbers_name_their_picture(brightness: Brightness, greys: PictureSet) -> None:
+def test_scores_that_are_not_numbers_name_their_picture(brightness: Brightness, greys: ImageSet) -> None:
     with torch.no_grad():
         brightness.centres[0] = torch.nan
     with pytest.raises(DataError, match=r"first for grey/000\.png"):
         evaluate(brightness, greys)
 
 
-def test_training_goes_on_in_the_mode_it_was_in(tiny: torch.nn.Module, greys: PictureSet) -> None:
+def test_training_goes_on_in_the_mode_it_was_in(tiny: torch.nn.Module, greys: ImageSet) -> None:
     model = Brightness()
     model.train()
     evaluate(model, greys)
     assert model.training and not torch.is_inference_mode_enabled()
 
 
-def test_json_and_back(brightness: Brightness, greys: PictureSet, tmp_path: Path) -> None:
+def test_json_and_back(brightness: Brightness, greys: ImageSet, tmp_path: Path) -> None:
     result = evaluate(brightness, greys)
     assert read_evaluation(save_evaluation(result, tmp_path / "evaluation.json")) == result
     assert json.loads((tmp_path / "evaluation.json").read_text()) == result.to_dict()
@@ -108,7 +106,7 @@ def test_json_and_back(brightness: Brightness, greys: PictureSet, tmp_path: Path
             read_evaluation(tmp_path / "evaluation.json")
 
 
-def test_worst_keeps_that_many(brightness: Brightness, greys: PictureSet) -> None:
+def test_worst_keeps_that_many(brightness: Brightness, greys: ImageSet) -> None:
     three = evaluate(brightness, greys)
     assert evaluate(brightness, greys, worst=2, batch=3).errors == three.errors[:2]
     assert evaluate(brightness, greys, worst=0).errors == ()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.cli import main
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.errors import VitrailError
 from vitrail.fused import auto_optimize as form_module
 from vitrail.fused.auto_optimize import FEW, InferenceRunner, SelectedModel
@@ -39,7 +39,7 @@ def taking(*seconds: float) -> Callable[[], float]:
 
 FASTER = (8.0, 2.0)  # the plain model, the fast form
 SLOWER = (8.0, 8.0) * 4
-ONCE = " on the first picture"
+ONCE = " on the first image"
 
 
 class Fast(nn.Module):
@@ -77,11 +77,11 @@ IMAGES = torch.linspace(-1, 1, 6 * 16 * 16).reshape(6, 1, 16, 16).sin()
 
 def test_the_faster_form_answers_all_pictures(tiny: nn.Module, fast: Fast) -> None:
     form, logits = ask(tiny, IMAGES, taking(*FASTER))
-    assert str(form) == "fast form: 4.0x in fp32 on the first picture" and form.answer is fast
+    assert str(form) == "fast form: 4.0x in fp32 on the first image" and form.answer is fast
     assert fast.asked == 1 + 3 * len(IMAGES)  # one for the trial, and the batch as a whole: no answer is put together
     with inference_mode_for(tiny):
         expected = fast(IMAGES)
-    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-7)  # the pictures of the check too
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-7)  # the images of the check too
 
 
 @pytest.mark.parametrize(
@@ -124,21 +124,21 @@ def test_compiled_code_that_cannot_be_had_is_no_failure(tiny: nn.Module, monkeyp
     ("wishes", "reason"),
     [
         ({"fast": False}, "as asked"),
-        ({"pictures": FEW}, "a fast form does not pay off for so few pictures"),
-        ({"pictures": 6}, "a fast form does not pay off for so few pictures"),
+        ({"pictures": FEW}, "a fast form does not pay off for so few images"),
+        ({"pictures": 6}, "a fast form does not pay off for so few images"),
     ],
 )
 def test_nothing_is_built_where_it_does_not_pay_off(
     tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, wishes: dict[str, Any], reason: str
 ) -> None:
     monkeypatch.setattr(form_module, "optimize", lambda *_, **__: pytest.fail("built"))
-    # Six pictures at a hundredth of a second: building saves less than anybody notices.
+    # Six images at a hundredth of a second: building saves less than anybody notices.
     form, _ = ask(tiny, IMAGES, taking(0.01), **wishes)
     assert form.name == "plain" and form.reason == reason
 
 
 def test_what_building_costs_is_weighed(tiny: nn.Module, fast: Fast, monkeypatch: pytest.MonkeyPatch) -> None:
-    # 98 pictures of 2 s: half of that less the one that the plain form answers for nothing, and what nobody notices.
+    # 98 images of 2 s: half of that less the one that the plain form answers for nothing, and what nobody notices.
     # Laying out the largest weight takes as long as the clock says.
     largest = max(value.numel() for value in tiny.parameters() if value.ndim > 1)
     share = largest / sum(value.numel() for value in tiny.parameters())
@@ -224,7 +224,7 @@ def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
         logits = tiny(IMAGES[:4])
     span = (logits.max() - logits.min()).item()
     made = in_int8(off={"int8": 0.05 * span, "bf16": 0.05 * span})
-    # Few pictures are no reason: who asks for int8 gets it, and a job that is started again with it too.
+    # Few images are no reason: who asks for int8 gets it, and a job that is started again with it too.
     for images, pictures in ((IMAGES, None), (IMAGES, 6), (IMAGES[:1], 1)):
         form, _ = ask(tiny, images, taking(*FASTER * 4), precision="int8", pictures=pictures)
         assert str(form).startswith("fast form: 4.0x in int8 on the first ")
@@ -252,7 +252,7 @@ def test_where_int8_is_not_taken_the_usual_form_answers_and_it_is_said(
     made = in_int8(off={"int8": off, "bf16": 0.0}, kept=kept)
     form, _ = ask(tiny, IMAGES, taking(*seconds, 2.0), precision="int8")
     assert made.asked == ["int8", "bf16"]
-    assert str(form).startswith(f"fast form: 4.0x in bf16 on the first picture ({reason}")
+    assert str(form).startswith(f"fast form: 4.0x in bf16 on the first image ({reason}")
     again = SLOWER[1:] if len(seconds) == 1 else (8.0,) * 4  # what the plain one was asked for int8 is there
     plain, _ = ask(tiny, IMAGES, taking(*seconds, *again), precision="int8")
     assert (plain.name, plain.precision) == ("plain", "fp32")
@@ -271,7 +271,7 @@ def test_pictures_that_int8_names_otherwise_are_counted(tiny: nn.Module, monkeyp
     monkeypatch.setattr(form_module, "optimize", lambda model, precision: Swapped(model))
     monkeypatch.setattr(type(tiny), "forward", lambda self, images: logits[: len(images)])
     form, _ = ask(tiny, IMAGES[:4], taking(*FASTER * 4, *(2.0,) * 4), precision="int8")
-    assert form.reason.startswith("the answers of the fast one in int8 name another class for 100% of the pictures")
+    assert form.reason.startswith("the answers of the fast one in int8 name another class for 100% of the images")
 
 
 def test_models_on_a_gpu_take_their_form_in_the_same_way(
@@ -284,13 +284,13 @@ def test_models_on_a_gpu_take_their_form_in_the_same_way(
     monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
     monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
     form, _ = ask(tiny, IMAGES, taking(*FASTER))
-    assert str(form) == "fast form: 4.0x in fp32 on the first 6 pictures" and form.answer is fast
+    assert str(form) == "fast form: 4.0x in fp32 on the first 6 images" and form.answer is fast
     assert waited == [cuda] * 2  # the plain form, the fast form
     assert fast.asked == (1 + 1 + 1 + 1) * len(IMAGES)  # before time is taken, then, and twice by `ask`
 
 
 def test_nobody_begins_to_read_while_a_time_is_taken(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decoding the next pictures takes the cores that the plain form, which comes first, is timed on."""
+    """Decoding the next images takes the cores that the plain form, which comes first, is timed on."""
     shut: list[bool] = []
 
     class Watching(Fast):
@@ -333,7 +333,7 @@ def test_the_real_fast_form_passes_its_check(monkeypatch: pytest.MonkeyPatch) ->
         torch.testing.assert_close(logits, model(images), rtol=0, atol=1e-4)
 
 
-def test_an_evaluation_says_what_ran(greys: PictureSet, tiny: nn.Module, tmp_path: Path) -> None:
+def test_an_evaluation_says_what_ran(greys: ImageSet, tiny: nn.Module, tmp_path: Path) -> None:
     told: list[SelectedModel] = []
     result = evaluate(tiny, "digits", notify=told.append, optimize=False)
     assert (result.form, result.precision, result.speedup) == ("plain", "fp32", None)
@@ -346,7 +346,7 @@ def test_an_evaluation_says_what_ran(greys: PictureSet, tiny: nn.Module, tmp_pat
 
 
 def test_an_evaluation_computes_in_fp32_unless_asked(
-    tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, greys: PictureSet
+    tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, greys: ImageSet
 ) -> None:
     """Nobody's top-1 changes because a machine has arithmetic for bf16."""
     asked: list[str] = []

@@ -134,7 +134,7 @@ def test_whole_files(model: str, folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nothing.png"], "There is no picture at 'nothing.png'"),
+        (["nothing.png"], "There is no image at 'nothing.png'"),
         (["PICTURES", "--json", "--csv"], "choose one"),
         (["PICTURES", "--top", "0"], "at least 1"),
         (["PICTURES", "--out", "answers.txt"], "Let it end in"),

@@ -1,4 +1,4 @@
-"""Predicting from everything that people hand over as a picture."""
+"""Predicting from everything that people hand over as an image."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +22,7 @@ from vitrail.preprocess import Preprocess
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classify.options import PredictOptions
 from vitrail.tasks.classify.predictor import ClassPredictor, reduced_side
-from vitrail.tasks.image_sources import Picture
+from vitrail.tasks.image_sources import SourceImage
 
 
 def test_every_kind_of_source_gives_the_same_answer(brightness: Brightness, folder: Path) -> None:
@@ -90,11 +90,11 @@ def test_only_broken_pictures(brightness: Brightness, folder: Path) -> None:
 
 
 def test_memory_is_bounded(brightness: Brightness) -> None:
-    # A million pictures, of which only the first few may be read before somebody asks for more.
+    # A million images, of which only the first few may be read before somebody asks for more.
     read: list[int] = []
 
-    def picture(i: int) -> Picture:
-        return Picture(f"{i}", lambda: read.append(i) or Image.new("RGB", (8, 8)))  # type: ignore[func-returns-value]
+    def picture(i: int) -> SourceImage:
+        return SourceImage(f"{i}", lambda: read.append(i) or Image.new("RGB", (8, 8)))  # type: ignore[func-returns-value]
 
     answers = predictions(
         ClassPredictor(brightness, PredictOptions(), None), (picture(i) for i in range(10**6)), batch=4
@@ -109,7 +109,7 @@ def test_an_exception_of_ours_is_not_taken_for_a_bad_picture(brightness: Brightn
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(predictions(ClassPredictor(brightness, PredictOptions(), 1), [Picture("x", fail)], batch=4))
+        list(predictions(ClassPredictor(brightness, PredictOptions(), 1), [SourceImage("x", fail)], batch=4))
 
 
 def test_work_ahead_stays_within_its_window() -> None:
@@ -127,9 +127,9 @@ def test_orientation_of_a_picture_in_memory_counts(tmp_path: Path) -> None:
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.png", exif=exif)
     held, path = Image.open(tmp_path / "turned.png"), tmp_path / "turned.png"
-    from vitrail.tasks.image_sources import find_pictures
+    from vitrail.tasks.image_sources import find_images
 
-    (one,), (other,) = find_pictures(held), find_pictures(path)
+    (one,), (other,) = find_images(held), find_images(path)
     assert one.read().size == (10, 20)
     assert one.read().tobytes() == other.read().tobytes()
 
@@ -137,10 +137,10 @@ def test_orientation_of_a_picture_in_memory_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("nothing.jpg", "no picture at 'nothing.jpg'"),
+        ("nothing.jpg", "no image at 'nothing.jpg'"),
         ("nothing*.jpg", "No file matches"),
-        ([], "No pictures were given"),
-        (7, "A int is not a picture"),
+        ([], "No images were given"),
+        (7, "A int is not an image"),
         (np.zeros((4, 4, 2)), r"shape \(4, 4, 2\)"),
         (np.full((4, 4), 7.0), "0..1"),
         (np.full((4, 4), np.nan), "0..1"),
@@ -156,7 +156,7 @@ def test_what_is_no_picture_says_why(brightness: Brightness, source: object, wor
 
 
 def test_a_folder_without_pictures(brightness: Brightness, tmp_path: Path) -> None:
-    with pytest.raises(VitrailError, match="holds no pictures"):
+    with pytest.raises(VitrailError, match="holds no images"):
         predict(brightness, tmp_path)
 
 
@@ -226,7 +226,7 @@ def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
     photographs = sorted((shared / "data" / "imagenet17").glob("*.JPEG"))
     mixed = sorted((shared / "data" / "restoration" / "bsds500" / "test").glob("*.jpg"))[:40]
     for paths, trained in ((photographs, True), (mixed, False)):
-        images = prepare.batch(torch.stack([prepare.picture(open_image(path)) for path in paths]))
+        images = prepare.batch(torch.stack([prepare.to_pixels(open_image(path)) for path in paths]))
         with torch.inference_mode():
             got, expected = vitrail.optimize(model, precision="bf16")(images), model(images)
         assert compare(got, expected, "bf16", trained).holds
@@ -234,7 +234,7 @@ def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
 
 @pytest.mark.shared
 def test_smaller_decoding_keeps_the_answers(shared: Path, tmp_path: Path) -> None:
-    """Mosaics of real photographs: as large as a camera's pictures, sharp to the pixel. Logits within bf16's bar."""
+    """Mosaics of real photographs: as large as a camera's images, sharp to the pixel. Logits within bf16's bar."""
     paths = sorted((shared / "data" / "restoration" / "bsds500" / "test").glob("*.jpg"))
     tiles = [image.crop((0, 0, 480, 320)) for image in map(open_image, paths) if image.size == (481, 321)]
     for i in range(6):
@@ -249,7 +249,7 @@ def test_smaller_decoding_keeps_the_answers(shared: Path, tmp_path: Path) -> Non
         images = [open_image(path, draft=draft, aligned=True) for path in sorted(tmp_path.glob("*.jpg"))]
         assert {image.size for image in images} == {(2880, 1920) if draft is None else (1440, 960)}
         with torch.inference_mode():
-            both.append(model(prepare.batch(torch.stack([prepare.picture(image) for image in images]))))
+            both.append(model(prepare.batch(torch.stack([prepare.to_pixels(image) for image in images]))))
     whole, small = both
     assert torch.equal(whole.argmax(1), small.argmax(1))
     assert (small - whole).abs().max() <= 2e-2 * (whole.max() - whole.min())
@@ -278,13 +278,13 @@ def test_large_jpegs_are_decoded_small_where_asked(tmp_path: Path, monkeypatch: 
     sides: list[tuple[int, int]] = []
     protocol = Preprocess(size=32, crop=1.0)
     model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, depth=1, preprocess=protocol, image_size=32)
-    plain = EvalTransform.picture
+    plain = EvalTransform.to_pixels
 
     def picture(self: EvalTransform, image: Image.Image, draws: object = None) -> Tensor:
         sides.append(image.size)
         return plain(self, image)
 
-    monkeypatch.setattr(EvalTransform, "picture", picture)
+    monkeypatch.setattr(EvalTransform, "to_pixels", picture)
     large, odd = photo(tmp_path / "a.jpg", (320, 240)), photo(tmp_path / "b.jpg", (321, 240))
     answers = predict(model, [large, odd, photo(tmp_path / "c.jpg", (200, 150))], draft=True, batch=1)
     exact = predict(model, [large, odd], batch=1)

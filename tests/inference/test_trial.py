@@ -12,13 +12,13 @@ from vitrail.fused.accuracy import BARS
 
 LOGITS = torch.linspace(-1, 1, 8 * 5).reshape(8, 5).sin() * 3
 IMAGES = torch.arange(8.0).reshape(8, 1, 1, 1)
-SPAN = (LOGITS.max(1).values - LOGITS.min(1).values).min().item()  # of the picture whose logits are closest
+SPAN = (LOGITS.max(1).values - LOGITS.min(1).values).min().item()  # of the image whose logits are closest
 
 
 class Stub:
-    """A form that takes so many seconds a picture and is so far off; `first` seconds more in its first call.
+    """A form that takes so many seconds an image and is so far off; `first` seconds more in its first call.
 
-    Every picture carries its own number, so answers follow it wherever it is asked.
+    Every image carries its own number, so answers follow it wherever it is asked.
     """
 
     def __init__(self, seconds: float, off: float = 0.0, first: float = 0.0):
@@ -66,7 +66,7 @@ def test_slower_is_never_said_after_a_first_call(ratio: float, turns: int) -> No
 
 @pytest.mark.parametrize("off", [0.49, 0.51, 0.7, 0.99])
 def test_answers_near_their_bar_are_asked_for_again(off: float) -> None:
-    """One picture counts only within half the bar: the errors of others were up to about twice as large."""
+    """One image counts only within half the bar: the errors of others were up to about twice as large."""
     bar = BARS["bf16"] * (LOGITS[:4].max() - LOGITS[:4].min()).item()
     plain, fast = Stub(0.3), Stub(0.01, off * bar)
     assert meet(plain, fast).reason is None
@@ -88,7 +88,7 @@ def test_no_number_ends_it_at_once() -> None:
 
 
 def test_one_picture_that_is_hard_to_decide_condemns_nobody() -> None:
-    """Where two classes have almost the same logit, rounding looks large beside their range; other pictures tell."""
+    """Where two classes have almost the same logit, rounding looks large beside their range; other images tell."""
     logits = torch.tensor([[5.0, 5.01], [2.0, -3.0], [-2.0, 4.0], [1.0, -4.0]])
 
     def asking(off: float) -> Callable[[Tensor], Tensor]:
@@ -118,7 +118,7 @@ def test_first_calls_that_build_something_do_not_make_a_ratio() -> None:
 def test_load_in_one_of_two_turns_changes_no_decision(
     quiet: float, taken: bool, load: tuple[int, ...], busy: str
 ) -> None:
-    """One of the two takes twice as long in some turns; a fast form of 0.3 s a picture is taken from 0.315 s on."""
+    """One of the two takes twice as long in some turns; a fast form of 0.3 s an image is taken from 0.315 s on."""
     forms = {"plain": Stub(quiet), "fast": Stub(0.3)}
 
     def loaded(form: Stub, images: Tensor) -> tuple[Tensor, float]:

@@ -111,7 +111,7 @@ def test_large_scores_neither_overflow_nor_vanish(dtype):
 
 def test_threads_and_runs_do_not_change_a_bit(dtype):
     for size in [(12, 13, 7, 1), (15, 14, 3, 2)]:
-        case = draw(dtype, *size, heads=3, batch=7)  # 21 heads of pictures, which chunks and threads cut unevenly
+        case = draw(dtype, *size, heads=3, batch=7)  # 21 heads of images, which chunks and threads cut unevenly
         alone = learn(cpp, case)
         for threads in (1, 2, 3, 5):
             again = with_threads(partial(learn, cpp, case), threads)

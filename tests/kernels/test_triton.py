@@ -39,35 +39,39 @@ def neighborhood_case(size, kernel_size, dilation, dtype="fp32", heads=1, d=8, b
 CASES = [
     window_case("PadThenRoll", (8, 8), 4, 0),
     window_case("PadThenRoll", (5, 9), 4, 2, batch=3),
-    window_case("RollThenPad", (5, 9), 4, 2),
     window_case("RollThenPad", (3, 9), 4, 2),
-    window_case("MaskedPadding", (8, 9), 4, 2),
     window_case("MaskedPadding", (7, 5), 4, 0),
     window_case("PadThenRoll", (7, 6), 4, 2, padded=False),
+    neighborhood_case((3, 3), 3, 1),
+    neighborhood_case((7, 9), 3, 2),  # groups of unequal length
+    ("norm", dict(rows=37, width=24, dtype="fp32")),
+    ("norm", dict(rows=5, width=200, dtype="fp32", added=False)),
+    ("gelu", dict(rows=9, width=128, dtype="bf16")),
+    ("fused_mlp", dict(rows=11, width=24, dtype="fp32")),
+]
+"""Cases of every test run: each kernel, each cut."""
+
+LARGER_CASES = [
+    window_case("RollThenPad", (5, 9), 4, 2),
+    window_case("MaskedPadding", (8, 9), 4, 2),
     window_case("PadThenRoll", (8, 8), 4, 2, biased=False),
     window_case("PadThenRoll", (14, 14), 7, 3, "bf16", d=16),
     window_case("PadThenRoll", (9, 14), 7, 3, "fp16", d=24),
     window_case("PadThenRoll", (10, 10), 9, 4, "bf16", heads=1, d=16),  # 81 tokens: queries in several tiles
-    neighborhood_case((3, 3), 3, 1),
     neighborhood_case((9, 10), 3, 1, heads=2, batch=2),
     neighborhood_case((8, 11), 7, 1),
-    neighborhood_case((7, 9), 3, 2),  # groups of unequal length
     neighborhood_case((6, 17), 3, 2),  # a tile without any cell
     neighborhood_case((13, 17), 5, 2, "bf16", d=16),
     neighborhood_case((7, 23), 7, 1, "fp16", d=24),
-    ("norm", dict(rows=37, width=24, dtype="fp32")),
-    ("norm", dict(rows=5, width=200, dtype="fp32", added=False)),
     ("norm", dict(rows=70, width=96, dtype="bf16")),
     ("gelu", dict(rows=11, width=200, dtype="fp32")),
-    ("gelu", dict(rows=9, width=128, dtype="bf16")),
-    ("fused_mlp", dict(rows=11, width=24, dtype="fp32")),
 ]
 
 
 @cache
-def interpreted() -> tuple[list[dict[str, Any]], str]:
-    """Run all cases in the interpreter, which has to be asked for before Triton is imported."""
-    lines = "".join(json.dumps(case) + "\n" for case in CASES)
+def interpreted(larger: bool) -> tuple[list[dict[str, Any]], str]:
+    """Run all cases in the interpreter, which has to be chosen before Triton is imported."""
+    lines = "".join(json.dumps(case) + "\n" for case in (LARGER_CASES if larger else CASES))
     script = Path(__file__).with_name("triton_watch.py")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(
@@ -76,14 +80,26 @@ def interpreted() -> tuple[list[dict[str, Any]], str]:
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr[-3000:]
 
 
+def check(number: int, larger: bool) -> None:
+    answers, said = interpreted(larger)
+    assert number < len(answers), said
+    found = answers[number]
+    assert max(found["errors"]) < TOLERANCE[(LARGER_CASES if larger else CASES)[number][1]["dtype"]]
+    assert found["same"]
+
+
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[str(list(values.values())) for _, values in CASES])
 def test_outputs_and_gradients_are_the_references(number):
     """No kernel writes outside of its outputs: triton_watch.py would have stopped."""
-    answers, said = interpreted()
-    assert number < len(answers), said
-    found = answers[number]
-    assert max(found["errors"]) < TOLERANCE[CASES[number][1]["dtype"]]
-    assert found["same"]
+    check(number, larger=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "number", range(len(LARGER_CASES)), ids=[str(list(values.values())) for _, values in LARGER_CASES]
+)
+def test_outputs_and_gradients_of_larger_cases_are_the_references(number):
+    check(number, larger=True)
 
 
 def test_rows_too_long_for_a_tile_are_refused():
@@ -143,12 +159,12 @@ def test_they_compile_for_gpus_without_one(capability):
 
 
 @on_gpu
-@pytest.mark.parametrize("number", range(len(CASES)), ids=[str(list(values.values())) for _, values in CASES])
+@pytest.mark.parametrize("number", range(len(CASES + LARGER_CASES)))
 def test_a_gpu_gives_what_the_references_give(number):
     from triton_watch import CASES as MAKERS
     from triton_watch import compare
 
-    kind, values = CASES[number]
+    kind, values = (CASES + LARGER_CASES)[number]
     run, attends, leaves, dtypes = MAKERS[kind](**values, device="cuda")
     found = compare(run, attends, leaves, dtypes)
     assert max(found["errors"]) < TOLERANCE[values["dtype"]] * 4

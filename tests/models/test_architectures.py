@@ -58,7 +58,7 @@ def test_a_picture_off_the_patch_grid_is_padded_with_zeros(name):
 
 
 def test_a_mixer_says_why_it_cannot_see_another_size():
-    with pytest.raises(VitrailError, match=r"grid of 4 x 4 and the picture gives 5 x 4(.|\n)*image_size"):
+    with pytest.raises(VitrailError, match=r"grid of 4 x 4 and the image gives 5 x 4(.|\n)*image_size"):
         small("mixer")(torch.zeros(1, 3, 80, 64))
     assert small("mixer", image_size=80)(torch.zeros(1, 3, 80, 80)).shape == (1, 10)
 

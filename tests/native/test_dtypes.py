@@ -95,7 +95,7 @@ def made(branch: Callable[[Ends, torch.dtype], Branch], ends: Ends, dtype: torch
     return branch(ends, dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 8])  # pictures: few share out outputs, many share out rows
+@pytest.mark.parametrize("rows", [1, 8])  # images: few share out outputs, many share out rows
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_a_branch_that_adds_little_rounds_little(branch, rows: int, dtype: torch.dtype) -> None:
     x = (torch.randn(rows, GRID.tokens, WIDTH) + 0.5).to(RESIDUAL[dtype])

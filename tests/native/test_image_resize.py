@@ -1,4 +1,4 @@
-"""Compiled pixels are Pillow's and PyTorch's, every one of them, wherever compiled code takes a picture on itself."""
+"""Compiled pixels are Pillow's and PyTorch's, every one of them, wherever compiled code takes an image on itself."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,7 +43,7 @@ def resized(width: int, height: int, short: int) -> tuple[int, int]:
 
 
 def whole(image: Image.Image, size: tuple[int, int], side: int, kind: str = "bicubic"):
-    """Return the arguments of a resize of the whole picture that keeps the middle."""
+    """Return the arguments of a resize of the whole image that keeps the middle."""
     return image, (0, 0, *image.size), size, tuple(round((each - side) / 2) for each in size), side, kind
 
 
@@ -79,7 +79,7 @@ def test_random_sizes_to_the_bit(mode: str, kind: str, by_pillow: list[object]) 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("kind", ["bicubic", "bilinear"])
 def test_random_parts_to_the_bit(mode: str, kind: str, by_pillow: list[object]) -> None:
-    """The picture goes on beyond the part, and nothing of that may show."""
+    """The image goes on beyond the part, and nothing of that may show."""
     draw, image = np.random.default_rng(3), noise(301, 240, mode)
     for _ in range(60):
         wide, tall = (int(n) for n in draw.integers((2, 2), (301, 240)))
@@ -158,7 +158,7 @@ def test_training_pictures_are_the_same(name: str) -> None:
     batches = []
     for pixels in (Compiled(), PLAIN):
         transform = TrainTransform(protocol, AUGMENTS[name], pixels)
-        parts = [transform.picture(noise(50, 40, seed=i), draws.take(np.array([i]))) for i in range(6)]
+        parts = [transform.to_pixels(noise(50, 40, seed=i), draws.take(np.array([i]))) for i in range(6)]
         batches.append(transform.batch(torch.stack(parts), draws))
     assert torch.equal(*batches)
 

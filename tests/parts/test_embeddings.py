@@ -1,4 +1,4 @@
-"""From pictures to tokens."""
+"""From images to tokens."""
 
 import pytest
 import torch

@@ -43,7 +43,7 @@ class Axis:
 
 
 def twin(mixer: WindowAttention, x: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Compute window attention of one picture `(N, C)`, query by query."""
+    """Compute window attention of one image `(N, C)`, query by query."""
     rows = Axis(grid.h, mixer.window_size, mixer.shift, mixer.cut)
     columns = Axis(grid.w, mixer.window_size, mixer.shift, mixer.cut)
     places = [(y, x) for y in range(rows.length) for x in range(columns.length)]

@@ -104,7 +104,7 @@ class Loader:
 
 def rotated(dataset: Any, number: int, angle: float) -> Tensor:
     """Return a rotated digit, `(1, Y, X)` in 0..1."""
-    image = dataset.picture(int(number), "L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    image = dataset.image(int(number), "L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return to_tensor(image.rotate(float(angle), Image.Resampling.BILINEAR))
 
 

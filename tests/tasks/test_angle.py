@@ -122,7 +122,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path: Path) -> None:
 def test_it_evaluates_predicts_and_reports(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     upright: Any = open_dataset("digits").require("test")
     for i, turn in enumerate((-40, 0, 40)):
-        upright.picture(i, "L").resize((32, 32)).rotate(turn).save(tmp_path / f"{i}.png")
+        upright.image(i, "L").resize((32, 32)).rotate(turn).save(tmp_path / f"{i}.png")
     (tmp_path / "3.png").write_bytes(b"no image")
     assert main(["predict", str(run), str(tmp_path), "--json", "--digits", "2"]) == 3
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

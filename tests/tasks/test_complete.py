@@ -40,7 +40,7 @@ def test_it_learns_pixels(run: Path) -> None:
 
 def test_samples_keep_the_given_rows_and_follow_the_seed(run: Path) -> None:
     model, digits = vitrail.load_model(run / "weights" / "best"), open_dataset("digits").require("test")
-    pixels = to_pixels(digits.picture(0), model.config)
+    pixels = to_pixels(digits.image(0), model.config)
     one, again = (complete(model, pixels, GenerateOptions(samples=3, seed=1)) for _ in range(2))
     assert one.samples is not None and one.image is not None and again.samples is not None
     assert torch.equal(one.samples, again.samples) and not torch.equal(one.samples[0], one.samples[1])
@@ -60,7 +60,7 @@ def test_each_pixel_depends_on_those_before_it_alone() -> None:
 
 
 def test_the_command_writes_one_image(run: Path, tmp_path: Path, capsys: Any) -> None:
-    open_dataset("digits").require("test").picture(0).save(tmp_path / "digit.png")
+    open_dataset("digits").require("test").image(0).save(tmp_path / "digit.png")
     out = tmp_path / "sheet.png"
     words = ["generate", str(run), str(tmp_path / "digit.png"), "--samples", "2", "--seed", "3"]
     assert main([*words, "--out", str(out)]) == 0

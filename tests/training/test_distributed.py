@@ -38,7 +38,7 @@ def measures(folder: Path) -> list[dict[str, float]]:
 def assert_same_run(one: Path, two: Path) -> None:
     assert losses(two) == pytest.approx(losses(one), abs=1e-6)
     for a, b in zip(measures(one), measures(two), strict=True):
-        assert b == pytest.approx(a, abs=1e-6)  # counts over all validation pictures: equal means not one is off
+        assert b == pytest.approx(a, abs=1e-6)  # counts over all validation images: equal means not one is off
     weights = [load_file(folder / "weights" / "last" / "model.safetensors") for folder in (one, two)]
     for name, value in weights[0].items():
         if name.endswith("qkv.bias"):

@@ -1,4 +1,4 @@
-"""Losses equal their formulas; a teacher sees the picture that it was trained on."""
+"""Losses equal their formulas; a teacher sees the image that it was trained on."""
 
 from typing import Any
 

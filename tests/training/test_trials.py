@@ -69,7 +69,7 @@ def test_a_loss_that_only_rises_gives_no_rate() -> None:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.3])
 def test_noise_at_small_rates_does_not_decide(noise: float, seed: int) -> None:
-    """A few dozens of pictures: batches of eight differ by more than all updates gain; the least loss is at 1e-3."""
+    """A few dozens of images: batches of eight differ by more than all updates gain; the least loss is at 1e-3."""
     torch.manual_seed(seed)
     rates = [LOWEST * (HIGHEST / LOWEST) ** (i / 99) for i in range(100)]
     true = [1.4 - 0.5 / (1 + (1e-4 / rate) ** 1.5) + 0.5 / (1 + (1e-2 / rate) ** 1.5) for rate in rates]
@@ -101,7 +101,7 @@ def test_trial_lands_within_ten_percent_below_the_true_maximum(true: int) -> Non
 
 @pytest.mark.parametrize("flat", [1, 3, 8, 13, 100, 129])
 def test_the_line_is_drawn_behind_the_bend(flat: int) -> None:
-    """While activations of up to `flat` pictures are less than the moments, memory does not grow."""
+    """While activations of up to `flat` images are less than the moments, memory does not grow."""
     room, fixed, each = 10**10, 10**9, 2 * 10**7
     found = by_line(lambda size: fixed + max(size, flat) * each, limit=room, most=10**9)
     assert 0.95 * (room - fixed) / each <= found <= (room - fixed) / each
@@ -109,14 +109,14 @@ def test_the_line_is_drawn_behind_the_bend(flat: int) -> None:
 
 @pytest.mark.parametrize("limit", [2.1, 2.6, 3.2, 3.9])
 def test_a_bend_just_below_the_limit_is_looked_behind(limit: float) -> None:
-    """From 24 pictures on memory doubles each 24: the last bend lies between two doublings, 16 and 32."""
+    """From 24 images on memory doubles each 24: the last bend lies between two doublings, 16 and 32."""
     true = int(limit * 24)
     found = by_line(lambda size: max(24, size) * 10**7, limit=int(limit * 24 * 10**7), most=10**9)
     assert 0.9 * true <= found <= 1.05 * true
 
 
 def use_under(room: int, config: TrainConfig) -> tuple[int, int, int, int]:
-    """Let the batch be found under a limit; return what two such steps use, what ten take, the batch, the pictures."""
+    """Let the batch be found under a limit; return what two such steps use, what ten take, the batch, the images."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vitrail.training.batch_size.available", lambda device: room)
@@ -136,7 +136,7 @@ def use_under(room: int, config: TrainConfig) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to hold no more than is in use")
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_measured_line_predicts_the_memory_of_a_real_step(tiny: Make, parts: int) -> None:
     """Auto batch against this machine, under a limit of 400 MB: a step uses the share, training stays below the limit.
 

@@ -26,7 +26,7 @@ def equal(one, other) -> bool:
 
 @pytest.fixture(scope="module")
 def timm_file(tmp_path_factory):
-    """A ViT-Ti fine-tuned on seven classes of 1-channel pictures at 160 pixels, as timm would have saved it."""
+    """A ViT-Ti fine-tuned on seven classes of 1-channel images at 160 pixels, as timm would have saved it."""
     torch.manual_seed(0)
     model = create_model("vit_tiny_patch16_224", num_classes=7, in_channels=1, image_size=160)
     path = tmp_path_factory.mktemp("timm") / "vit.safetensors"

@@ -108,7 +108,7 @@ def test_patches_resize_as_in_flexivit():
 
 
 def test_a_resized_patch_gives_the_token_of_the_patch():
-    """What the pseudo-inverse is for: enlarge picture and patch alike, and the tokens stay."""
+    """What the pseudo-inverse is for: enlarge image and patch alike, and the tokens stay."""
     patch, weight = torch.randn(1, 1, 8, 8), torch.randn(6, 1, 8, 8)
     larger = torch.nn.functional.interpolate(patch, size=(16, 16), mode="bicubic", antialias=True)
     before, after = (weight * patch).sum((1, 2, 3)), (resize_patch(weight, 16) * larger).sum((1, 2, 3))

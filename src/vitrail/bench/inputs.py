@@ -6,7 +6,7 @@ from torch.nn.functional import interpolate
 
 from vitrail.data.transform import EvalTransform
 from vitrail.preprocess import Preprocess
-from vitrail.tasks.image_sources import find_pictures
+from vitrail.tasks.image_sources import find_images
 
 
 def blotches(count: int, channels: int, size: int, seed: int = 0) -> Tensor:
@@ -43,8 +43,8 @@ def views(source: str, preprocess: Preprocess, count: int, seed: int = 0) -> Ten
         DataError: an image cannot be read.
     """
     prepare = EvalTransform(preprocess)
-    read = (picture.read() for picture in find_pictures(source, prepare.mode)[:count])
-    whole = prepare.batch(torch.stack([prepare.picture(image) for image in read]))
+    read = (picture.read() for picture in find_images(source, prepare.mode)[:count])
+    whole = prepare.batch(torch.stack([prepare.to_pixels(image) for image in read]))
     draw = torch.Generator().manual_seed(seed)
     more = [_part(whole[i % len(whole)], draw) for i in range(len(whole), count)]
     return torch.cat([whole, *(each[None] for each in more)])

@@ -20,7 +20,7 @@ HOW = (
     f" largest logit (fp32, bar {BARS['fp32']:g}) or of the range of the logits (bf16, bar {BARS['bf16']:g}; int8,"
     f" bar {BARS['int8']:g}).",
     f"In bf16 and int8 the best class must be the same in {SAME_CLASS['bf16']:.0%} and {SAME_CLASS['int8']:.0%} of the"
-    " pictures; with random weights of those, in brackets, whose best class leads by half the bar.",
+    " images; with random weights of those, in brackets, whose best class leads by half the bar.",
 )
 _INT8 = (
     "- In int8 computes vitrail-optimized alone, as far as it has such forms; all others run at their best in bf16, and"
@@ -42,7 +42,7 @@ def facts(bench: BenchResult) -> list[str]:
     weights = bench.subject["weights"] or ("random weights" if not bench.trained else "its weights")
     return [
         f"- Command: `{bench.command}`",
-        f"- Model: {bench.name}, {bench.parameters:,} parameters, {_macs(bench.macs)} multiply-adds a picture"
+        f"- Model: {bench.name}, {bench.parameters:,} parameters, {_macs(bench.macs)} multiply-adds an image"
         + (f" of {size} pixels" if size else "")
         + f", {weights}",
         f"- {bench.threads} threads, {bench.rounds} rounds, answers compared on {bench.checked}",

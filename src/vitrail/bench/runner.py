@@ -233,9 +233,9 @@ def _seat(candidate: Candidate, way: str) -> str:
 def _pictures(model: Any, plan: BenchPlan) -> tuple[Tensor, str]:
     """Return the images for the comparison, and their description."""
     if plan.data is not None:
-        return views(plan.data, model.preprocess, plan.check), f"{plan.check} views of the pictures in {plan.data}"
+        return views(plan.data, model.preprocess, plan.check), f"{plan.check} views of the images in {plan.data}"
     drawn = blotches(plan.check, model.config.in_channels, model.preprocess.size)
-    return drawn, f"{plan.check} drawn pictures"
+    return drawn, f"{plan.check} drawn images"
 
 
 def _starts(

@@ -16,7 +16,7 @@ from vitrail.errors import VitrailError, unknown
 VERBS = {
     "models": "list the models, or show one: parameters, multiply-adds, evaluation protocol",
     "cost": "show what a model costs by module: parameters, multiply-adds, memory",
-    "train": "train a model on your pictures; stop it at any moment and resume",
+    "train": "train a model on your images; stop it at any moment and resume",
     "evaluate": "measure a trained model on a data set and write a report",
     "predict": "predict with a trained model: name the classes of images",
     "translate": "translate texts with a trained model, by beam search; draw the alignment",

@@ -117,8 +117,8 @@ class Data:
         if report.bad:
             kinds = ", ".join(f"{count} {kind}" for kind, count in report.kinds.items())
             _print_list(console, f"Bad: {len(report.bad)} ({kinds})", [str(problem) for problem in report.bad], most)
-        _print_twins(console, "Equal pictures", report.equal, most)
-        _print_twins(console, "Pictures that look alike", report.near or [], most)
+        _print_twins(console, "Equal images", report.equal, most)
+        _print_twins(console, "Images that look alike", report.near or [], most)
         if report.ignored:
             listed = ", ".join(f"{count} {what}" for what, count in list(report.ignored.items())[:8])
             console.print(f"\nIgnored files: {listed}")
@@ -129,7 +129,7 @@ class Data:
         good = "" if self.action == "info" else ": everything can be used"
         verdict = good if report.ok else f": {len(report.bad)} cannot be used"
         console.print(
-            f"\n{pictures:,} pictures {done} in {seconds:.1f} s{verdict}.",
+            f"\n{pictures:,} images {done} in {seconds:.1f} s{verdict}.",
             style="bold green" if report.ok else "bold red",
         )
 
@@ -140,8 +140,8 @@ def _print_splits(console, report: "CheckReport", most: int) -> None:
 
     table = Table(title=f"{report.name}: {len(report.classes)} classes", title_justify="left", box=box.SIMPLE_HEAD)
     sized = any(part.width for part in report.splits.values())  # `info` reads no image
-    for heading in ("split", "pictures", "each class", *(["width", "height"] if sized else [])):
-        table.add_column(heading, justify="left" if heading == "split" else "right", no_wrap=True)
+    for heading in ("split", "images", "each class", *(["width", "height"] if sized else [])):
+        table.add_column(heading, justify="left" if heading == "split" else "right", overflow="fold")
     for split, part in report.splits.items():
         low, high = min(part.counts.values()), max(part.counts.values())
         each = f"{low:,}" if low == high else f"{low:,} - {high:,}"

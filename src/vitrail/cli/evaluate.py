@@ -106,7 +106,7 @@ class EvaluateVerb:
         try:
             return opened("test")
         except DataError as error:
-            if "no pictures for test" not in str(error) and "splits:" not in str(error):
+            if "no images for test" not in str(error) and "splits:" not in str(error):
                 raise
         samples = opened("val")
         print("note: there is no test split; val is evaluated (--split chooses)", file=sys.stderr)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vitrail.explain.options import ExplainOptions
-    from vitrail.tasks.image_sources import Picture
+    from vitrail.tasks.image_sources import SourceImage
 
 EXAMPLES = """
     vitrail explain runs/classify/digits picture.png
@@ -72,7 +72,7 @@ class Explain:
         from vitrail.inference.model_loading import find_model
         from vitrail.parts.restorer import Restorer
         from vitrail.tasks.classes.class_names import class_names
-        from vitrail.tasks.image_sources import find_pictures
+        from vitrail.tasks.image_sources import find_images
 
         if self.limit < 1:
             raise VitrailError(f"--limit is {self.limit}; it must be at least 1.")
@@ -82,11 +82,9 @@ class Explain:
         model = find_model(self.model, self.weights, self.device)
         restores = isinstance(model, Restorer)
         channels = model.config.in_channels if restores else model.preprocess.channels
-        pictures = find_pictures(self.images, "L" if channels == 1 else "RGB")
+        pictures = find_images(self.images, "L" if channels == 1 else "RGB")
         if len(pictures) > self.limit:
-            print(
-                f"note: drawing the first {self.limit} of {len(pictures)} pictures; --limit {len(pictures)} draws all"
-            )
+            print(f"note: drawing the first {self.limit} of {len(pictures)} images; --limit {len(pictures)} draws all")
         failed: list[str] = []
         sections, taken, images = [], set[str](), _readable(pictures[: self.limit], failed)
         if restores:
@@ -138,7 +136,7 @@ def _pair(flag: str, text: str) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def _readable(pictures: "Sequence[Picture]", failed: list[str]) -> "Iterator[tuple[str, Image]]":
+def _readable(pictures: "Sequence[SourceImage]", failed: list[str]) -> "Iterator[tuple[str, Image]]":
     """Read the images one by one; add the message of one that cannot be read to `failed`."""
     for picture in pictures:
         try:
@@ -147,7 +145,7 @@ def _readable(pictures: "Sequence[Picture]", failed: list[str]) -> "Iterator[tup
             failed.append(picture.name)
             print(f"error: {error}", file=sys.stderr)
     if len(failed) == len(pictures):
-        raise DataError("None of the pictures could be read.")
+        raise DataError("None of the images could be read.")
 
 
 def _command() -> str:

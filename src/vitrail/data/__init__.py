@@ -3,9 +3,9 @@
 Stages of the input pipeline, one file each::
 
     datasets.py   open_dataset(spec) -> Splits(train, val, test, classes)  a folder, a table, a tar, digits, ...
-    dataset.py    PictureSet: .classes .ids .labels .pixels, len(), [i] -> Sample(image, label, id)
+    dataset.py    ImageSet: .classes .ids .labels .pixels, len(), [i] -> Sample(image, label, id)
     image_io.py   open_image(path | bytes | file, mode="RGB") -> PIL.Image      the one way an image is read
-    transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment): picture, vary, finish
+    transform.py  EvalTransform(preprocess), TrainTransform(preprocess, augment): to_pixels, vary, finish
     pixels.py     Pixels: resize, move, normalize; native/image_resize.py has them compiled
     view.py       View(crop, size, flip): geometry of a sample, the same for image, mask and boxes
     augment.py    Augment(crop, flip, policy, jitter, erase, ...): training augmentation
@@ -18,7 +18,7 @@ Signatures::
 
     open_dataset(spec, *, val_share=0.1, test_share=0.0, classes=None, columns=Columns(), download=False,
                  bad="fail", packed=True) -> Splits
-    Splits.train / .val / .test: PictureSet | None;  Splits.require("val") -> PictureSet or an error that teaches
+    Splits.train / .val / .test: ImageSet | None;  Splits.require("val") -> ImageSet or an error that teaches
     check_dataset(open_dataset(spec, bad="list"), *, decode=True, workers=None) -> CheckReport
     train_loader(dataset, transform, batch_size, *, seed=0, rank=0, world=1, workers=0, bad="fail",
                  device="cpu") -> Loader

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits
 from vitrail.data.duplicates import SMALLEST_SIDE, can_hash, equal_groups, linked, near_pairs, perceptual_hash
 from vitrail.data.image_io import ImageDecodeError
@@ -16,6 +16,8 @@ from vitrail.data.parallel import in_parallel
 
 _CHUNK = 64
 _UNEVEN = 10
+_DARK = 32
+"""Brightest value of an image that is taken for dark; 12 bits in a 16-bit file reach 16."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class _Seen(NamedTuple):
     digest: bytes | None
     fingerprint: int | None
     fault: DataProblem | None
+    peak: int = 255
 
 
 def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = None) -> CheckReport:
@@ -138,7 +141,7 @@ def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = No
 def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
     """Decode every image, and note faults, sizes and twins."""
     seen: list[_Seen] = []
-    where: list[tuple[str, PictureSet, int]] = []
+    where: list[tuple[str, ImageSet, int]] = []
     for split, pictures in data:
         chunks = [range(start, min(start + _CHUNK, len(pictures))) for start in range(0, len(pictures), _CHUNK)]
         here = [
@@ -149,6 +152,12 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
         if len(sizes):
             width, height = np.quantile(sizes, [0, 0.5, 1], axis=0, method="nearest").T.tolist()
             report.splits[split] = SplitReport(len(pictures), pictures.counts(), tuple(width), tuple(height))
+        dark = [one.peak < _DARK for one in here if one.fault is None]
+        if sum(dark) > len(dark) / 2:
+            report.warnings.append(
+                f"{split} is dark: {sum(dark)} of {len(dark)} images have no value above {_DARK} of 255, as 12-bit"
+                " values in 16-bit files have; scale them"
+            )
         seen += here
         where += [(split, pictures, number) for number in range(len(pictures))]
     equal = equal_groups([one.digest for one in seen])
@@ -162,7 +171,7 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
 class _Look:
     """Look at chunks of images; runs in worker processes."""
 
-    def __init__(self, pictures: PictureSet) -> None:
+    def __init__(self, pictures: ImageSet) -> None:
         self.pictures, self.near = pictures, can_hash()
 
     def __call__(self, chunk: range) -> list[_Seen]:
@@ -170,12 +179,13 @@ class _Look:
 
     def _look(self, number: int) -> _Seen:
         try:
-            image = self.pictures.picture(number)
+            image = self.pictures.image(number)
         except ImageDecodeError as error:
             fault = DataProblem(self.pictures.ids[number], error.reason, error.kind)
             return _Seen((0, 0), None, None, fault)
         digest = sha256(repr(image.size).encode() + image.tobytes()).digest()
-        return _Seen(image.size, digest, perceptual_hash(image) if self.near else None, None)
+        peak = int(np.asarray(image).max())
+        return _Seen(image.size, digest, perceptual_hash(image) if self.near else None, None, peak)
 
 
 def _alike(seen: list[_Seen]) -> list[list[int]]:
@@ -194,7 +204,7 @@ def _alike(seen: list[_Seen]) -> list[list[int]]:
     return [sorted(group) for group in groups if len({seen[number].digest for number in group}) > 1]
 
 
-def _twins(group: list[int], where: list[tuple[str, PictureSet, int]]) -> Twins:
+def _twins(group: list[int], where: list[tuple[str, ImageSet, int]]) -> Twins:
     found = [where[place] for place in group]
     names = {pictures.classes[int(pictures.labels[number])] for _, pictures, number in found}
     ids = [pictures.ids[number] for _, pictures, number in found]
@@ -213,18 +223,18 @@ def _warnings(report: CheckReport) -> list[str]:
         if leaks:
             across = Counter(" and ".join(group.splits) for group in leaks)
             told = ", ".join(f"{_groups(count)} in {splits}" for splits, count in across.most_common())
-            warnings.append(f"leakage: pictures that {what} lie in more than one split: {told}")
+            warnings.append(f"leakage: images that {what} lie in more than one split: {told}")
     torn = [group for group in report.equal if len(group.labels) > 1]
     if torn:
-        warnings.append(f"contradiction: equal pictures have different labels: {_groups(len(torn))}")
+        warnings.append(f"contradiction: equal images have different labels: {_groups(len(torn))}")
     sides = [part.width[1] for part in report.splits.values() if part.width]
     if sides and min(sides) < SMALLEST_SIDE:
-        warnings.append(f"pictures under {SMALLEST_SIDE} pixels are too small to search for near-duplicates")
+        warnings.append(f"images under {SMALLEST_SIDE} pixels are too small to search for near-duplicates")
     for split, part in report.splits.items():
         missing = [name for name, count in part.counts.items() if not count]
         if missing:
             classes = "one class" if len(missing) == 1 else f"{len(missing)} classes"
-            warnings.append(f"{split} has no pictures of {classes}: {', '.join(missing[:5])}")
+            warnings.append(f"{split} has no images of {classes}: {', '.join(missing[:5])}")
         if part.imbalance >= _UNEVEN:
             warnings.append(f"{split} is uneven: its largest class is {part.imbalance:.0f} times its smallest")
     return warnings

@@ -51,7 +51,7 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
         if suffix not in EXTENSIONS and suffix not in FOREIGN:
             listing.ignored[suffix or parts[-1]] += 1
         elif split is None or len(parts) < depth + 2:
-            listing.ignored["pictures outside the folders of the classes"] += 1
+            listing.ignored["images outside the folders of the classes"] += 1
         elif suffix in FOREIGN:
             reason = f"the format {suffix} is not read; convert it to PNG or JPEG"
             listing.problems.append(DataProblem(key, reason, "format"))
@@ -61,7 +61,7 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
     listing.warnings += _doubtful_names(depth, has_splits, populated, branches)
     for branch in sorted(branches - populated):
         if len(branch) == depth + 1 and split_of(branch) is not None:
-            reason = "the class has no pictures; remove the folder or fill it"
+            reason = "the class has no images; remove the folder or fill it"
             listing.problems.append(DataProblem("/".join(branch), reason, "empty class"))
     return listing
 

@@ -123,7 +123,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-class PictureSet(data.Dataset[ImageSample]):
+class ImageSet(data.Dataset[ImageSample]):
     """Images with labels and stable ids.
 
     Args:
@@ -152,7 +152,7 @@ class PictureSet(data.Dataset[ImageSample]):
 
     def __getitem__(self, number: int) -> ImageSample:
         grey = self.pixels is not None and self.pixels.shape[1] == 1
-        image = self.picture(number, "L" if grey else "RGB")
+        image = self.image(number, "L" if grey else "RGB")
         planes = torch.from_numpy(np.array(image).reshape(image.height, image.width, -1)).permute(2, 0, 1)
         return ImageSample(planes.contiguous(), int(self.labels[number]), self.ids[number])
 
@@ -161,7 +161,7 @@ class PictureSet(data.Dataset[ImageSample]):
         """The array that holds the images, where they are decoded already (rows: `store.rows`)."""
         return self.store.pixels if isinstance(self.store, Arrays) else None
 
-    def picture(self, number: int, mode: str = "RGB", draft: int | None = None) -> Image.Image:
+    def image(self, number: int, mode: str = "RGB", draft: int | None = None) -> Image.Image:
         """Return an image; errors carry its id."""
         return self.store.open(number, self.ids[number], mode, draft)
 
@@ -178,8 +178,8 @@ class PictureSet(data.Dataset[ImageSample]):
         counts = np.bincount(self.labels.numpy(), minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
-    def take(self, chosen: Sequence[int] | np.ndarray, name: str | None = None) -> "PictureSet":
+    def take(self, chosen: Sequence[int] | np.ndarray, name: str | None = None) -> "ImageSet":
         """Return some of the images as a set of its own."""
         index = np.asarray(chosen, dtype=np.int64)
         ids = [self.ids[number] for number in index]
-        return PictureSet(name or self.name, self.classes, ids, self.labels.numpy()[index], self.store.take(index))
+        return ImageSet(name or self.name, self.classes, ids, self.labels.numpy()[index], self.store.take(index))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitrail.data.archive import list_archive
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.digits import digits
 from vitrail.data.folder import list_folder
 from vitrail.data.holdout import hold_out
@@ -20,7 +20,7 @@ from vitrail.errors import DataError, VitrailError, nearest
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
-KINDS = f"""digits                    handwriting that is installed already (1,797 pictures, 10 classes)
+KINDS = f"""digits                    handwriting that is installed already (1,797 images, 10 classes)
 FOLDER                    class/*.jpg, train/class/*.jpg beside val/ and test/, or with a metadata.csv or .jsonl
 TABLE.csv, TABLE.jsonl    columns path and label, perhaps split
 ARCHIVE.tar.gz            a tar of such a folder, read in place
@@ -46,9 +46,9 @@ class Splits:
 
     name: str
     classes: tuple[str, ...]
-    train: PictureSet | None = None
-    val: PictureSet | None = None
-    test: PictureSet | None = None
+    train: ImageSet | None = None
+    val: ImageSet | None = None
+    test: ImageSet | None = None
     problems: list[DataProblem] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
     skipped: list[DataProblem] = field(default_factory=list)
@@ -62,21 +62,21 @@ class Splits:
             notes.append(f"{len(self.skipped)} images cannot be read and are left out, first {self.skipped[0]}.")
         return notes + [f"warning: {text}." for text in self.warnings]
 
-    def __iter__(self) -> Iterator[tuple[Split, PictureSet]]:
+    def __iter__(self) -> Iterator[tuple[Split, ImageSet]]:
         """Iterate over the splits that exist."""
         for split in SPLITS:
             pictures = getattr(self, split)
             if pictures is not None:
                 yield split, pictures
 
-    def require(self, split: Split) -> PictureSet:
+    def require(self, split: Split) -> ImageSet:
         """Return a split; the error names the existing ones."""
         pictures = dict(self).get(split)
         if pictures is None:
             there = ", ".join(name for name, _ in self) or "none"
             how = "set val_share above 0" if split == "val" else f"add a folder (or rows) called {split}"
             other = f", or take another: --split {there.rpartition(', ')[2]}" if split == "test" else ""
-            raise DataError(f"{self.name} has no pictures for {split}; its splits: {there}.\nTo get one, {how}{other}.")
+            raise DataError(f"{self.name} has no images for {split}; its splits: {there}.\nTo get one, {how}{other}.")
         return pictures
 
 
@@ -125,7 +125,7 @@ def open_dataset(
             data.problems.append(DataProblem(data.name, str(error).replace("\n", " "), "classes"))
             return data
     if data.problems:
-        raise _refusal(data, str(spec))
+        raise _refusal(data, str(spec), classes is not None)
     if packed:
         for split, pictures in list(data):
             kept, skipped = pack(pictures, bad)
@@ -147,7 +147,7 @@ def _find(spec: str, classes: Sequence[str] | None, columns: Columns, download: 
         found = listing.sets(wanted)
         names = next((pictures.classes for pictures in found.values()), wanted or ())
     if not found and not listing.problems:
-        listing.problems.append(DataProblem(listing.name, _nothing(listing), "no pictures"))
+        listing.problems.append(DataProblem(listing.name, _nothing(listing), "no images"))
     data = Splits(listing.name, names, problems=listing.problems, ignored=dict(listing.ignored))
     data.warnings = listing.warnings
     for split, pictures in found.items():
@@ -180,24 +180,30 @@ def _list(path: Path, columns: Columns) -> DatasetIndex:
     guess = nearest(path.name, [*beside, "digits"])
     raise VitrailError(
         f"There is no data at {printable(path)}." + (f" Did you mean: {printable(', '.join(guess))}?" if guess else "")
-        + "\nData is a folder of pictures, a table (.csv, .jsonl), a .tar.gz, digits, or torchvision:NAME@FOLDER."
+        + "\nData is a folder of images, a table (.csv, .jsonl), a .tar.gz, digits, or torchvision:NAME@FOLDER."
     )  # fmt: skip
 
 
 def _nothing(listing: DatasetIndex) -> str:
     ignored = ", ".join(f"{count} {what}" for what, count in listing.ignored.most_common(3))
-    return "no pictures in folders of classes (class/*.jpg or train/class/*.jpg)" + (ignored and f"; found {ignored}")
+    return "no images in folders of classes (class/*.jpg or train/class/*.jpg)" + (ignored and f"; found {ignored}")
 
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
-def _refusal(data: Splits, spec: str) -> DataError:
+def _refusal(data: Splits, spec: str, classes_given: bool) -> DataError:
     see = f"vitrail data check {printable(shlex.quote(spec))}"
-    if len(data.problems) == 1:
+    if len(data.problems) == 1 and data.problems[0].kind != "label":
         return DataError(f"{data.problems[0]}.\nSee everything: {see}")
     lines = [f"  {problem}" for problem in data.problems[:3]]
     more = f"  and {len(data.problems) - 3} more" if len(data.problems) > 3 else ""
-    head = f"{data.name} cannot be used as it is ({len(data.problems)} problems):"
-    return DataError("\n".join([head, *lines, *filter(None, [more]), f"See all of them: {see}"]))
+    count = "1 problem" if len(data.problems) == 1 else f"{len(data.problems)} problems"
+    head = f"{data.name} cannot be used as it is ({count}):"
+    last = f"See all of them: {see}"
+    if all(problem.kind == "label" for problem in data.problems):  # the list would add nothing
+        cure = "remove these images" if classes_given else "add images of the class to train, or remove these"
+        known = "the model was not trained on it" if classes_given else "it has no training images"
+        last = f"A class that is evaluated but not learnt is always wrong ({known}): {cure}."
+    return DataError("\n".join([head, *lines, *filter(None, [more]), last]))

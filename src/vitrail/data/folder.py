@@ -33,12 +33,12 @@ def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[tuple[Path, boo
     for entry in found:
         is_folder = entry.is_dir()
         # A folder called x.jpg is a mistake: pass it on as a file, so that reading it raises a named error.
-        if is_folder and not _looks_like_picture(entry.name):
+        if is_folder and not _looks_like_image(entry.name):
             yield Path(entry.path), True
             yield from _walk(Path(entry.path), above | {identity})
         else:
             yield Path(entry.path), False
 
 
-def _looks_like_picture(name: str) -> bool:
+def _looks_like_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS

@@ -16,7 +16,7 @@ def hold_out(pictures: Any, share: float, purpose: str) -> tuple[Any, Any]:
     A class of two or more images loses at least one and keeps at least one.
 
     Args:
-        pictures: the set to divide: a `PictureSet` or a `TextSet`.
+        pictures: the set to divide: a `ImageSet` or a `TextSet`.
         share: share of each class to hold out, in (0, 1).
         purpose: name of the new split; it salts the hash, so that two hold-outs differ.
 
@@ -34,8 +34,8 @@ def hold_out(pictures: Any, share: float, purpose: str) -> tuple[Any, Any]:
         left[members[:count]] = True
     if not left.any():
         raise VitrailError(
-            f"{pictures.name} has no class with two pictures, so none can be kept aside for {purpose}.\n"
-            "Add pictures, or give the data set a split of its own."
+            f"{pictures.name} has no class with two images, so none can be kept aside for {purpose}.\n"
+            "Add images, or give the data set a split of its own."
         )
     stem = pictures.name.rsplit(" ", 1)[0]
     return pictures.take(np.flatnonzero(~left)), pictures.take(np.flatnonzero(left), f"{stem} {purpose}")

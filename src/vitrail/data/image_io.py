@@ -151,12 +151,16 @@ def load_stored(
         image = _guard(lambda: Image.open(file, formats=FORMATS), refuse, file)
         _check_size(image.size, max_pixels, refuse)
 
+        if reason := tiff.fault(image):
+            raise refuse(reason, "format")
+
         def load() -> Image.Image:
             prepare(image)
             image.load()
             return image
 
-        return _guard(load, refuse, file)
+        with tiff.quiet(name) if image.format == "TIFF" else nullcontext():
+            return _guard(load, refuse, file)
 
 
 def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
@@ -199,7 +203,7 @@ def open_regular(path: str | os.PathLike[str], name: str | None = None) -> IO[by
         reason = "the link points to a file that does not exist" if dangling else "no such file"
         raise refuse(reason, "missing") from error
     except IsADirectoryError as error:  # Windows and a few others refuse at open
-        raise refuse("this is a folder, not a picture", "not a file") from error
+        raise refuse("this is a folder, not an image", "not a file") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise refuse(f"cannot be opened: {reason.lower()}", "access") from error
@@ -208,7 +212,7 @@ def open_regular(path: str | os.PathLike[str], name: str | None = None) -> IO[by
         return os.fdopen(handle, "rb")
     os.close(handle)
     what = "folder" if stat.S_ISDIR(kind) else "named pipe" if stat.S_ISFIFO(kind) else "device"
-    raise refuse(f"this is a {what}, not a picture", "not a file")
+    raise refuse(f"this is a {what}, not an image", "not a file")
 
 
 def _name(source: Source) -> str:
@@ -217,7 +221,7 @@ def _name(source: Source) -> str:
     if isinstance(source, bytes | bytearray | memoryview):
         return f"{memoryview(source).nbytes} bytes"
     name = getattr(source, "name", None)
-    return printable(name) if isinstance(name, str | bytes) else "the picture"
+    return printable(name) if isinstance(name, str | bytes) else "the image"
 
 
 def _opened(source: Source, name: str) -> IO[bytes]:
@@ -244,7 +248,7 @@ def _guard(
     except Image.UnidentifiedImageError as error:
         if what := tiff.describe(_head(file)):
             raise refuse(what, "format") from error
-        raise refuse(f"not a picture in a format that is read ({', '.join(FORMATS)})", "format") from error
+        raise refuse(f"not an image in a format that is read ({', '.join(FORMATS)})", "format") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise refuse(f"far too many pixels ({str(error).split(',')[0]})", "size") from error
     except Exception as error:  # on broken files Pillow's plugins raise nearly every built-in type

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vitrail.data.dataset import Files, PictureSet, Span
+from vitrail.data.dataset import Files, ImageSet, Span
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -71,7 +71,7 @@ class DatasetIndex:
         """Add an image to a split."""
         self.entries.setdefault(split, []).append(entry)
 
-    def sets(self, classes: tuple[str, ...] | None = None) -> dict[Split, PictureSet]:
+    def sets(self, classes: tuple[str, ...] | None = None) -> dict[Split, ImageSet]:
         """Map class names to class indices; unknown labels are added to `problems`.
 
         Args:
@@ -82,14 +82,14 @@ class DatasetIndex:
         numbers = {name: number for number, name in enumerate(classes)}
         if not set(self._names(*self.entries)) & set(numbers):  # labels given as numbers of the classes
             numbers |= {str(number): number for number in range(len(classes))}
-        found: dict[Split, PictureSet] = {}
+        found: dict[Split, ImageSet] = {}
         for split, entries in self.entries.items():
             known = [entry for entry in entries if entry.label in numbers]
             self.problems += [_unknown(entry, classes) for entry in entries if entry.label not in numbers]
             labels = np.array([numbers[entry.label] for entry in known], dtype=np.int64)
             ids, store = [entry.id for entry in known], Files([entry.place for entry in known])
             if known:
-                found[split] = PictureSet(f"{self.name} {split}", classes, ids, labels, store)
+                found[split] = ImageSet(f"{self.name} {split}", classes, ids, labels, store)
         return found
 
     def _names(self, *splits: Split) -> list[str]:

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils import data
 
 from vitrail.data.augment import EraseBoxes
-from vitrail.data.dataset import Arrays, PictureSet
+from vitrail.data.dataset import Arrays, ImageSet
 from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.index import DataProblem
-from vitrail.data.packed import bad_pictures
+from vitrail.data.packed import unreadable_images
 from vitrail.data.parallel import worker_failure
 from vitrail.data.sampler import ResumableSampler
 from vitrail.data.stateless_rng import BatchRng
@@ -83,7 +83,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: PictureSet,
+        dataset: ImageSet,
         transform: Transform,
         order: ResumableSampler,
         *,
@@ -133,7 +133,7 @@ class Loader:
         try:
             for fetched in self._loader:
                 if fetched.faults and self.bad == "fail":
-                    raise bad_pictures(self.dataset.name, fetched.faults)
+                    raise unreadable_images(self.dataset.name, fetched.faults)
                 self.skipped |= {fault.id: fault.reason for fault in fetched.faults}
                 yield self._finished(fetched)
         except RuntimeError as error:
@@ -148,7 +148,7 @@ class Loader:
 
 
 def train_loader(
-    dataset: PictureSet,
+    dataset: ImageSet,
     transform: Transform,
     batch_size: int,
     *,
@@ -170,7 +170,7 @@ def train_loader(
 
 
 def eval_loader(
-    dataset: PictureSet,
+    dataset: ImageSet,
     transform: Transform,
     batch_size: int,
     *,
@@ -185,16 +185,16 @@ def eval_loader(
     return Loader(dataset, transform, order, workers=workers, bad=bad, device=device)
 
 
-def fitted(dataset: PictureSet, transform: Transform) -> PictureSet:
+def fitted(dataset: ImageSet, transform: Transform) -> ImageSet:
     """Bring packed images of another size to the model's size once, where that needs no draws and little memory."""
     pixels, size = dataset.pixels, transform.preprocess.size
     still = getattr(transform, "draft", None) is None
     bytes_needed = len(dataset) * transform.preprocess.channels * size * size
     if pixels is None or not still or transform.leaves(*pixels.shape[1:]) or bytes_needed > _FIT_BYTES:
         return dataset
-    images = (transform.picture(dataset.picture(number, transform.mode)) for number in range(len(dataset)))
+    images = (transform.to_pixels(dataset.image(number, transform.mode)) for number in range(len(dataset)))
     resized = Arrays(torch.stack(list(images)).numpy())
-    return PictureSet(dataset.name, dataset.classes, dataset.ids, dataset.labels.numpy(), resized)
+    return ImageSet(dataset.name, dataset.classes, dataset.ids, dataset.labels.numpy(), resized)
 
 
 def _as_it_is(item: Any) -> Any:
@@ -218,7 +218,7 @@ class _Plan(data.Sampler[tuple[int, np.ndarray]]):
 class _Fetch(data.Dataset[_Fetched]):
     """Make one batch; runs in the workers."""
 
-    def __init__(self, dataset: PictureSet, transform: Transform, seed: int) -> None:
+    def __init__(self, dataset: ImageSet, transform: Transform, seed: int) -> None:
         self.dataset, self.transform, self.seed = dataset, transform, seed
         store = dataset.store
         self.gather = store.gather if isinstance(store, Arrays) and transform.leaves(*store.pixels.shape[1:]) else None
@@ -241,11 +241,11 @@ class _Fetch(data.Dataset[_Fetched]):
         planes, kept, faults = [], [], []
         for row, number in enumerate(index.tolist()):
             try:
-                image = self.dataset.picture(number, self.transform.mode, self.transform.draft)
+                image = self.dataset.image(number, self.transform.mode, self.transform.draft)
             except ImageDecodeError as error:
                 faults.append(DataProblem(error.name, error.reason, error.kind))
                 continue
-            planes.append(self.transform.picture(image, draws.take(np.array([row]))))
+            planes.append(self.transform.to_pixels(image, draws.take(np.array([row]))))
             kept.append(row)
         empty = torch.empty(0, channels, size, size, dtype=torch.uint8)
         return kept, torch.stack(planes) if planes else empty, faults

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vitrail.cache import cache_folder, fingerprint, stamp, written
-from vitrail.data.dataset import Arrays, Files, PictureSet, Span
+from vitrail.data.dataset import Arrays, Files, ImageSet, Span
 from vitrail.data.image_io import ImageDecodeError, read_size
 from vitrail.data.index import DataProblem
 from vitrail.data.parallel import in_parallel
@@ -30,7 +30,7 @@ class _Decoded(NamedTuple):
     other_size: bool
 
 
-def pack(pictures: PictureSet, bad: Literal["fail", "skip"] = "fail") -> tuple[PictureSet, list[DataProblem]]:
+def pack(pictures: ImageSet, bad: Literal["fail", "skip"] = "fail") -> tuple[ImageSet, list[DataProblem]]:
     """Decode a set whose images all have one small size; any other set is returned as it is.
 
     Args:
@@ -51,26 +51,26 @@ def pack(pictures: PictureSet, bad: Literal["fail", "skip"] = "fail") -> tuple[P
     meta = json.loads(about.read_bytes())
     faults = [DataProblem(*fault) for fault in meta["faults"]]
     if faults and bad == "fail":
-        raise bad_pictures(pictures.name, faults)
+        raise unreadable_images(pictures.name, faults)
     if not meta["shape"][0]:
-        raise bad_pictures(pictures.name, faults)
+        raise unreadable_images(pictures.name, faults)
     left_out = {fault.id for fault in faults}
     kept = [number for number, name in enumerate(pictures.ids) if name not in left_out]
     pixels = np.memmap(base.with_suffix(".raw"), dtype=np.uint8, mode="r", shape=tuple(meta["shape"]))
     ids, labels = [pictures.ids[number] for number in kept], pictures.labels.numpy()[kept]
-    return PictureSet(pictures.name, pictures.classes, ids, labels, Arrays(pixels)), faults
+    return ImageSet(pictures.name, pictures.classes, ids, labels, Arrays(pixels)), faults
 
 
-def bad_pictures(name: str, faults: list[DataProblem]) -> DataError:
+def unreadable_images(name: str, faults: list[DataProblem]) -> DataError:
     """Build the error for images that cannot be decoded, when the policy is to fail."""
     lines = [f"  {fault}" for fault in faults[:3]] + ([f"  and {len(faults) - 3} more"] if len(faults) > 3 else [])
     return DataError(
-        "\n".join([f"{len(faults)} pictures of {name} cannot be read:", *lines])
+        "\n".join([f"{len(faults)} images of {name} cannot be read:", *lines])
         + '\nMend them (`vitrail data check` lists them all), or leave them out: bad="skip".'
     )
 
 
-def _common_size(pictures: PictureSet) -> tuple[int, int] | None:
+def _common_size(pictures: ImageSet) -> tuple[int, int] | None:
     """Return the size that some images, spread over the set, have in common, if it is small."""
     assert isinstance(pictures.store, Files)
     sizes = set()
@@ -98,7 +98,7 @@ def _stamps(store: Files) -> Iterator[object]:
             yield stamp(place) if place.exists() else str(place)
 
 
-def _decode(pictures: PictureSet, size: tuple[int, int], base: Path) -> bool:
+def _decode(pictures: ImageSet, size: tuple[int, int], base: Path) -> bool:
     """Decode everything into `base.raw` and say so in `base.json`; False where an image has another size."""
     chunks = [range(start, min(start + _CHUNK, len(pictures))) for start in range(0, len(pictures), _CHUNK)]
     faults, count, grey = [], 0, True
@@ -135,14 +135,14 @@ def _keep_one_channel(raw: Path, shape: tuple[int, int, int, int]) -> tuple[int,
 class _Decoder:
     """Decode chunks of images; runs in worker processes."""
 
-    def __init__(self, pictures: PictureSet, size: tuple[int, int]) -> None:
+    def __init__(self, pictures: ImageSet, size: tuple[int, int]) -> None:
         self.pictures, self.size = pictures, size
 
     def __call__(self, chunk: range) -> _Decoded:
         planes, faults = [], []
         for number in chunk:
             try:
-                image = self.pictures.picture(number)
+                image = self.pictures.image(number)
             except ImageDecodeError as error:
                 faults.append(DataProblem(self.pictures.ids[number], error.reason, error.kind))
                 continue

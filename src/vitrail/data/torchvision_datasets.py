@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.atomic_io import make_folder
-from vitrail.data.dataset import Arrays, Files, PictureSet
+from vitrail.data.dataset import Arrays, Files, ImageSet
 from vitrail.data.image_io import printable
 from vitrail.data.index import Split
 from vitrail.errors import DataError, unknown
@@ -50,7 +50,7 @@ IN_FILES: dict[str, _Splits] = {
 """Data sets that are folders of images; torchvision knows the labels, and we read the images."""
 
 
-def open_torchvision(spec: str, download: bool) -> dict[Split, PictureSet]:
+def open_torchvision(spec: str, download: bool) -> dict[Split, ImageSet]:
     """Open a data set of torchvision.
 
     Args:
@@ -70,9 +70,9 @@ def open_torchvision(spec: str, download: bool) -> dict[Split, PictureSet]:
     read = _from_memory if name in IN_MEMORY else _from_files
     found: dict[Split, tuple[list[str], np.ndarray, Any]] = {split: read(split, peer) for split, peer in peers.items()}
     classes = _classes(peers["train"], [labels for _, labels, _ in found.values()])
-    sets: dict[Split, PictureSet] = {}
+    sets: dict[Split, ImageSet] = {}
     for split, (ids, labels, store) in found.items():
-        sets[split] = PictureSet(f"{name} {split}", classes, ids, labels, store)
+        sets[split] = ImageSet(f"{name} {split}", classes, ids, labels, store)
     return sets
 
 

@@ -1,6 +1,6 @@
 """From an image to the tensor that a model takes: for evaluation, and for training.
 
-Both work in three steps, and pixels stay uint8 up to the last. `picture` brings one decoded image to the model's
+Both work in three steps, and pixels stay uint8 up to the last. `to_pixels` brings one decoded image to the model's
 size, `vary` changes a batch, and `finish` makes the model's numbers of it: loading processes take the first two and
 hand on bytes, the last is taken where the model is. Images that have the model's size already (CIFAR, digits) skip
 the first step, see `leaves`.
@@ -42,8 +42,8 @@ class EvalTransform:
     def __init__(self, preprocess: Preprocess, pixels: PixelOps = PLAIN) -> None:
         if preprocess.channels not in (1, 3) or preprocess.interpolation not in FILTERS:
             raise VitrailError(
-                f"Pictures of {preprocess.channels} channels with {preprocess.interpolation!r} interpolation.\n"
-                f"A picture has 1 or 3 channels; the interpolations are {', '.join(FILTERS)}."
+                f"Images of {preprocess.channels} channels with {preprocess.interpolation!r} interpolation.\n"
+                f"An image has 1 or 3 channels; the interpolations are {', '.join(FILTERS)}."
             )
         self.preprocess, self.pixels = preprocess, pixels
         self.mode = "L" if preprocess.channels == 1 else "RGB"
@@ -52,15 +52,15 @@ class EvalTransform:
         """Return `(C, size, size)`, normalised."""
         if image.mode != self.mode:
             image = image.convert(self.mode)
-        return self.batch(self.picture(image)[None])[0]
+        return self.batch(self.to_pixels(image)[None])[0]
 
     def leaves(self, channels: int, height: int, width: int) -> bool:
-        """Tell whether `picture` would leave images of this shape as they are."""
+        """Tell whether `to_pixels` would leave images of this shape as they are."""
         size = self.preprocess.size
         fits = channels in (1, self.preprocess.channels)
         return fits and height == width == size == self.preprocess.resize
 
-    def picture(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
+    def to_pixels(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
         """Resize, and crop from the centre; `(C, size, size)` of uint8."""
         short, side, (width, height) = self.preprocess.resize, self.preprocess.size, image.size
         squash = self.preprocess.crop_mode == "squash"
@@ -104,13 +104,13 @@ class TrainTransform:
         self._padding = max(1, round(augment.padding * preprocess.size)) if augment.padding else 0
 
     def leaves(self, channels: int, height: int, width: int) -> bool:
-        """Tell whether `picture` would leave images of this shape as they are."""
+        """Tell whether `to_pixels` would leave images of this shape as they are."""
         return self.augment.crop != "resized" and self._still.leaves(channels, height, width)
 
-    def picture(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
+    def to_pixels(self, image: Image.Image, draws: BatchRng | None = None) -> Tensor:
         """Bring an image to the model's size; `draws` are those of this image (needed for a `resized` crop)."""
         if self.augment.crop != "resized":
-            return self._still.picture(image)
+            return self._still.to_pixels(image)
         assert draws is not None and len(draws) == 1
         box, side = random_box(image.size, draws, self.augment.scale, self.augment.ratio), self.preprocess.size
         return self.pixels.resize(image, box, (side, side), (0, 0), side, self.preprocess.interpolation)

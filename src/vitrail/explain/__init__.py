@@ -14,8 +14,8 @@ The tools depend on the mixer protocol, not on architectures; models without att
 | `distance.attention_distance(model, images)` | mean attention distance by block and head, in pixels |
 | `positions.position_similarity(model)`, `positions.relative_bias(model)` | learned positions |
 | `filters.principal_filters(model)` | principal components of the patch filters |
-| `gallery.attention_overlays(model, pictures, method="auto") -> list[Image]` | one heatmap an image |
-| `gallery.overview(model, pictures) -> dict[str, Image]` | the images of a report, by title |
+| `gallery.attention_overlays(model, images, method="auto") -> list[Image]` | one heatmap an image |
+| `gallery.overview(model, images) -> dict[str, Image]` | the images of a report, by title |
 
 `pictures` are PIL images, which are preprocessed with `model.preprocess`, or a preprocessed batch `(B, C, Y, X)`;
 `Image` is `PIL.Image.Image`. The methods are `maps`, `rollout`, `influence`, `saliency`; `auto` is the rollout if

@@ -154,6 +154,6 @@ def check_images(images: Tensor) -> None:
     """
     if images.ndim != 4 or len(images) == 0:
         raise VitrailError(
-            f"Need a batch of pictures (B, C, Y, X) with B >= 1, got {tuple(images.shape)}."
-            + (" For one picture write images[None]." if images.ndim == 3 else "")
+            f"Need a batch of images (B, C, Y, X) with B >= 1, got {tuple(images.shape)}."
+            + (" For one image write images[None]." if images.ndim == 3 else "")
         )

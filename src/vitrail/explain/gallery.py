@@ -12,15 +12,16 @@ from vitrail.errors import VitrailError
 from vitrail.explain.blocks import attending_blocks, mixing_blocks
 from vitrail.explain.chart import distance_chart
 from vitrail.explain.distance import attention_distance
+from vitrail.explain.figure_grid import FigureGrid
 from vitrail.explain.figures import blocks_scene, draw_heat, heads_scene, influence_scene
 from vitrail.explain.heatmap import Heatmap, heatmap
 from vitrail.explain.image_grid import PAPER, panel
 from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
 from vitrail.explain.overlay import seen
-from vitrail.explain.weight_figures import bias_picture, filters_picture, positions_picture
+from vitrail.explain.weight_figures import bias_figure, filters_figure, positions_figure
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 
-Pictures = Sequence[Image.Image] | Tensor
+Images = Sequence[Image.Image] | Tensor
 """PIL images, or a prepared batch `(B, C, Y, X)`."""
 
 
@@ -28,18 +29,18 @@ DISTANCE = "Attention distance"
 """Name of the one weight figure that is measured on images."""
 
 
-def prepare(model: Any, pictures: Pictures) -> Tensor:
+def prepare(model: Any, pictures: Images) -> Tensor:
     """Return a preprocessed batch on the model's device; a preprocessed batch is only moved."""
     first = next(model.parameters())
     if isinstance(pictures, Tensor):
         return pictures.to(first.device)
     if not pictures:
-        raise VitrailError("There are no pictures to look at; give at least one.")
+        raise VitrailError("There are no images to look at; give at least one.")
     transform = EvalTransform(model.preprocess)
     return torch.stack([transform(picture) for picture in pictures]).to(first.device)
 
 
-def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **look: Any) -> list[Image.Image]:
+def attention_overlays(model: Any, pictures: Images, method: str = "auto", **look: Any) -> list[Image.Image]:
     """Draw a heatmap over each preprocessed image.
 
     Args:
@@ -61,7 +62,7 @@ def attention_overlays(model: Any, pictures: Pictures, method: str = "auto", **l
     return _draw(model, images, heatmap(model, images, ExplainOptions(method, **look)))
 
 
-def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
+def overview(model: Any, pictures: Images) -> dict[str, Image.Image]:
     """Draw the figures of a report: heatmaps of these images, then figures of the weights.
 
     Args:
@@ -72,7 +73,8 @@ def overview(model: Any, pictures: Pictures) -> dict[str, Image.Image]:
         Images by title, in the order in which to show them.
     """
     images = prepare(model, pictures)
-    return {"Where it looks": strip(model, images)} | scenes(model, images[:1]) | portraits(model, images)
+    figures = scenes(model, images[:1]) | portraits(model, images)
+    return {"Where it looks": strip(model, images)} | {title: figure.image() for title, figure in figures.items()}
 
 
 def strip(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> Image.Image:
@@ -93,7 +95,7 @@ def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, co
     return above[start : start + columns] + gap + below[start : start + columns] + gap
 
 
-def scenes(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, Image.Image]:
+def scenes(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, FigureGrid]:
     """Draw one image (a batch of one) block by block, and head by head if there are heads.
 
     Rollout and saliency describe the whole model and give no such figure, nor does a model without mixing blocks.
@@ -113,16 +115,16 @@ def _block_method(model: Any) -> str:
     return "influence" if mixing_blocks(model) else "saliency"
 
 
-def portraits(model: Any, images: Tensor) -> dict[str, Image.Image]:
+def portraits(model: Any, images: Tensor) -> dict[str, FigureGrid]:
     """Draw the figures of the weights; attention distances are measured on `images`."""
-    drawings: dict[str, tuple[bool, Callable[[], Image.Image]]] = {
+    drawings: dict[str, tuple[bool, Callable[[], FigureGrid]]] = {
         DISTANCE: (
             bool(attending_blocks(model)),
             lambda: distance_chart(attention_distance(model, images), (images.shape[-2], images.shape[-1])),
         ),
-        "Position similarity": (_has(model, LearnedPosition), lambda: positions_picture(model)),
-        "Position bias": (_has(model, RelativePositionBias), lambda: bias_picture(model)),
-        "Patch filters": (_has(model, nn.Conv2d), lambda: filters_picture(model)),
+        "Position similarity": (_has(model, LearnedPosition), lambda: positions_figure(model)),
+        "Position bias": (_has(model, RelativePositionBias), lambda: bias_figure(model)),
+        "Patch filters": (_has(model, nn.Conv2d), lambda: filters_figure(model)),
     }
     return {title: draw() for title, (there, draw) in drawings.items() if there}
 

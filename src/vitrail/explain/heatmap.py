@@ -55,7 +55,7 @@ def block_view(map: AttentionMap, query: Query | None) -> Tensor:
     """
     if query is None and map.grid.prefix == 0:
         return map.received()
-    return map.row_picture(0 if query is None else query)
+    return map.row_map(0 if query is None else query)
 
 
 def viewpoint(map: AttentionMap, query: Query | None) -> str:

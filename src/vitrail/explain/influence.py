@@ -72,7 +72,7 @@ def influence_maps(
             raise VitrailError(
                 f"{place.block.name} mixes {n} tokens: the influence of all on all needs {n} backward passes.\n"
                 f"Ask for one query with influence_rows(model, images, query), for blocks of at most {LARGEST} tokens\n"
-                "(blocks=[-1] is the coarsest), or give smaller pictures."
+                "(blocks=[-1] is the coarsest), or give smaller images."
             )
         rows = [jacobian_norm(y[:, i], x, probes).sum(-1).sqrt() for i in range(n)]
         found.append(InfluenceMap(place, torch.stack(rows, dim=1)))

@@ -103,7 +103,7 @@ def attention_maps(model: nn.Module, on_map: Callable[[AttentionMap], None] | No
         >>> model = create_model("vit_tiny_patch16_224", depth=2).eval()
         >>> with attention_maps(model) as maps:
         ...     logits = model(torch.zeros(1, 3, 32, 48))
-        >>> maps[-1].probabilities.shape, maps[-1].row_picture((0, 0)).shape
+        >>> maps[-1].probabilities.shape, maps[-1].row_map((0, 0)).shape
         (torch.Size([1, 1, 3, 7, 7]), torch.Size([1, 3, 2, 3]))
     """
     blocks = attending_blocks(model)

@@ -86,7 +86,7 @@ def receptive_field(
         token = token_of(centre(images) if query is None else query, grid, (images.shape[-2], images.shape[-1]))
         if token < grid.prefix:
             raise VitrailError(
-                f"Token {token} is no cell: it sits nowhere in the picture. Ask for a cell, {grid.prefix} to "
+                f"Token {token} is no cell: it sits nowhere in the image. Ask for a cell, {grid.prefix} to "
                 f"{grid.tokens - 1}, or for the\nanswer: saliency(model, images), or no query."
             )
         vector = pyramid[stage].flatten(1, 2)[:, token - grid.prefix]  # (B, H, W, C) -> (B, C)

@@ -124,7 +124,7 @@ class TokenMap(ABC):
         group, place = (self.slots == self.place.token(query)).nonzero()[0].tolist()
         return self.gathered(self.probabilities[:, group, None, :, place].transpose(1, 2), self.keys[group, None])
 
-    def row_picture(self, query: Query) -> Tensor:
+    def row_map(self, query: Query) -> Tensor:
         """Return the weights of one query on all cells, `(B, h, H, W)`, without the prefix."""
         return self.over_cells(self.row(query))
 

@@ -147,7 +147,7 @@ def lack(agreement: Agreement) -> str:
         return "are not numbers"
     if agreement.error > BARS[agreement.precision]:
         return f"are {agreement.error:.1%} off"
-    return f"name another class for {1 - agreement.same_decided:.0%} of the pictures that are clear"
+    return f"name another class for {1 - agreement.same_decided:.0%} of the images that are clear"
 
 
 def finished(device: torch.device) -> None:

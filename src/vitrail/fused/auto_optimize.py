@@ -5,7 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from threading import Event
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.fused.ab_trial import Answer, TrialArm, finished, try_out
 from vitrail.fused.accuracy import compare
+from vitrail.fused.measured_speed import remembered, trial_key
 from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
@@ -29,7 +30,7 @@ _NOTICED = 0.25
 # Cost of `optimize` relative to one transposed copy of all weights: 5 to 30, as measured.
 _LAYING_OUT = 15.0
 
-_FEW = "a fast form does not pay off for so few pictures"
+_FEW = "a fast form does not pay off for so few images"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class SelectedModel:
     def __str__(self) -> str:
         if self.speedup is None:
             return f"{self.name} form in {self.precision}: {self.reason}"
-        seen = f"on the first {self.checked} pictures" if self.checked > 1 else "on the first picture"
+        seen = f"on the first {self.checked} images" if self.checked > 1 else "on the first image"
         because = f" ({self.reason})" if self.reason else ""
         return f"fast form: {self.speedup:.1f}x in {self.precision} {seen}{because}"
 
@@ -79,14 +80,16 @@ class InferenceRunner:
             faster, else fp32. `int8` is used if it is faster and agrees, for any number of images; else `auto`.
         fast: whether the optimized model may be used.
         notify: called with the selected implementation.
-        clock: returns the time in seconds.
+        clock: returns the time in seconds. By default the CPU time of this thread if it computes alone, which other
+            work on the machine does not change, else the wall time; measured speedups are then remembered, and the
+            median of the last ones decides.
 
     Example:
         >>> import vitrail
         >>> model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, image_size=32, depth=1).eval()
         >>> answerer = InferenceRunner(model, pictures=1, notify=print)
         >>> answerer(torch.zeros(1, 3, 32, 32)).shape
-        plain form in fp32: a fast form does not pay off for so few pictures
+        plain form in fp32: a fast form does not pay off for so few images
         torch.Size([1, 3])
     """
 
@@ -98,13 +101,15 @@ class InferenceRunner:
         precision: Precision = "fp32",
         fast: bool = True,
         notify: Notify = lambda form: None,
-        clock: Clock = perf_counter,
+        clock: Clock | None = None,
     ):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         self.model, self.pictures, self.precision, self.fast = model, pictures, precision, fast
         self.form: SelectedModel | None = None
-        self._notify, self._clock = notify, clock
+        self._notify = notify
+        self._clock = (thread_time if _alone(model) else perf_counter) if clock is None else clock
+        self._remembers = clock is None
         self.gate = Event()
         """Cleared during timing, so that no prefetch starts then; see `data.prefetch`."""
         self.gate.set()
@@ -150,6 +155,9 @@ class InferenceRunner:
         """
         fast = self._side(self._build(precision), images)
         verdict = try_out(fast, plain, truth, precision)
+        if self._remembers and verdict.agreement.holds:
+            kept = remembered(trial_key(self.model, images, precision), verdict.speedup)
+            verdict = replace(verdict, speedup=kept)
         seen, answers = len(fast.answers), fast.answers
         if verdict.reason is None and seen < len(images):
             # Check the whole batch too, as used from now on: another batch size may select other kernels.
@@ -249,6 +257,12 @@ class InferenceRunner:
             return logits, self._clock() - start
         finally:
             self.gate.set()
+
+
+def _alone(model: nn.Module) -> bool:
+    """Return whether a model computes in the calling thread alone."""
+    first = next(model.parameters(), None)
+    return torch.get_num_threads() == 1 and (first is None or first.device.type == "cpu")
 
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -42,7 +42,7 @@ def predict(
         >>> model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, image_size=32, depth=1)
         >>> [answer] = predict(model, numpy.zeros((40, 50, 3), "uint8"), labels=["cat", "dog", "fox"], top=2)
         >>> answer.path, len(answer.top())
-        ('picture 0', 2)
+        ('image 0', 2)
     """
     ready = find_model(model, device=device)
     name = task_of(ready)

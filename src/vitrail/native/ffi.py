@@ -70,6 +70,6 @@ def start_of(x: Tensor) -> ctypes.c_void_p:
     if not x.is_cpu or type(x) not in (Tensor, Parameter):
         raise VitrailError(
             f"A compiled operation needs numbers in memory, and got a {type(x).__name__} on {x.device}.\n"
-            "Give the fast form pictures on the CPU; to trace, export or move a model, take the one it was made from."
+            "Give the fast form images on the CPU; to trace, export or move a model, take the one it was made from."
         )
     return ctypes.c_void_p(x.data_ptr())

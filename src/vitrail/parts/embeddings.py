@@ -86,7 +86,7 @@ class OverlappingPatchEmbedding(nn.Module):
         y, x = images.shape[-2:]
         if min(y, x) < self.smallest:
             raise VitrailError(
-                f"The picture has {y} x {x} pixels; this model needs at least {self.smallest} x {self.smallest}.\n"
+                f"The image has {y} x {x} pixels; this model needs at least {self.smallest} x {self.smallest}.\n"
                 "Enlarge it, or choose a model with smaller patches."
             )
 

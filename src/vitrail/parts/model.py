@@ -74,6 +74,7 @@ class Model(nn.Module):
         config: the frozen numbers that it was built with.
         inputs: value that turns raw data into its inputs, or None; a model folder holds it as a file.
         metadata: plain values of its task, such as class names; a model folder holds them.
+        edits: changes since it was built from its config (`vitrail.edits`), in order; a model folder states them.
         backbone: all but the head.
         head: the part that is new for another task.
     """
@@ -85,6 +86,7 @@ class Model(nn.Module):
     config: Any = None
     inputs: Any = None
     metadata: Mapping[str, Any] = MappingProxyType({})
+    edits: tuple[Any, ...] = ()
     backbone: nn.Module
     head: nn.Module
 

@@ -22,7 +22,7 @@ _TAKEN = EXTENSIONS | FOREIGN - {".svg", ".eps", ".pdf"}
 
 
 @dataclass(frozen=True)
-class Picture:
+class SourceImage:
     """An image that has not been read yet.
 
     Args:
@@ -39,7 +39,7 @@ class Picture:
     draft: Callable[[int], Image.Image] | None = None
 
 
-def find_pictures(source: Any, mode: str = "RGB") -> list[Picture]:
+def find_images(source: Any, mode: str = "RGB") -> list[SourceImage]:
     """List the images of a source without reading them; those of a folder are sorted by path.
 
     Args:
@@ -53,11 +53,11 @@ def find_pictures(source: Any, mode: str = "RGB") -> list[Picture]:
     """
     pictures = list(_walk(source, mode))
     if not pictures:
-        raise VitrailError("No pictures were given. Name files, a folder, or a pattern such as 'photos/*.jpg'.")
+        raise VitrailError("No images were given. Name files, a folder, or a pattern such as 'photos/*.jpg'.")
     return [_numbered(i, picture) for i, picture in enumerate(pictures)]
 
 
-def _walk(source: Any, mode: str) -> Iterator[Picture]:
+def _walk(source: Any, mode: str) -> Iterator[SourceImage]:
     if isinstance(source, str | os.PathLike):
         for path in _paths(os.fspath(source)):
             yield _file(path, mode)
@@ -72,15 +72,15 @@ def _walk(source: Any, mode: str) -> Iterator[Picture]:
             yield from _walk(each, mode)
     else:
         raise VitrailError(
-            f"A {type(source).__name__} is not a picture. Give a path, a PIL picture, an array or a tensor."
+            f"A {type(source).__name__} is not an image. Give a path, a PIL image, an array or a tensor."
         )
 
 
-def _file(path: str, mode: str) -> Picture:
+def _file(path: str, mode: str) -> SourceImage:
     def draft(least: int | None) -> Image.Image:
         return open_image(path, mode, draft=least, aligned=True, name=printable(path))
 
-    return Picture(path, lambda: draft(None), draft=draft)
+    return SourceImage(path, lambda: draft(None), draft=draft)
 
 
 def _paths(text: str) -> list[str]:
@@ -96,7 +96,7 @@ def _paths(text: str) -> list[str]:
         raise VitrailError(f"No file matches the pattern '{text}' (looked from {os.getcwd()}).")
     if "://" in text:
         raise VitrailError(f"'{text}' is an address; nothing is downloaded. Save the image, and give its path.")
-    raise VitrailError(f"There is no picture at '{text}' (looked from {os.getcwd()}).")
+    raise VitrailError(f"There is no image at '{text}' (looked from {os.getcwd()}).")
 
 
 def _folder(text: str) -> list[str]:
@@ -108,14 +108,14 @@ def _folder(text: str) -> list[str]:
     ]
     if not found:
         endings = " ".join(sorted(EXTENSIONS))
-        raise VitrailError(f"The folder '{text}' holds no pictures.\nFiles with these endings are taken: {endings}")
+        raise VitrailError(f"The folder '{text}' holds no images.\nFiles with these endings are taken: {endings}")
     return sorted(found)
 
 
-def _walk_tensor(tensor: torch.Tensor, mode: str) -> Iterator[Picture]:
+def _walk_tensor(tensor: torch.Tensor, mode: str) -> Iterator[SourceImage]:
     if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3):
         raise VitrailError(
-            f"A tensor of shape {tuple(tensor.shape)} is not a picture.\n"
+            f"A tensor of shape {tuple(tensor.shape)} is not an image.\n"
             "Give (C, Y, X) or a batch (B, C, Y, X) with 1 or 3 channels."
         )
     for each in tensor.detach().cpu().reshape(-1, *tensor.shape[-3:]):
@@ -128,27 +128,27 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise VitrailError(f"An array of shape {array.shape} is not a picture. Give (Y, X), (Y, X, 1) or (Y, X, 3).")
+        raise VitrailError(f"An array of shape {array.shape} is not an image. Give (Y, X), (Y, X, 1) or (Y, X, 3).")
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):
             raise VitrailError(
-                f"Float pictures hold values in 0..1; this one has {low:.3g} to {high:.3g}.\n"
+                f"Float images hold values in 0..1; this one has {low:.3g} to {high:.3g}.\n"
                 "Divide by its largest value; for tensors that are normalised already, call model(images)."
             )
         array = (array * 255).round().astype(np.uint8)
     if array.dtype != np.uint8:
-        raise VitrailError(f"Values of type {array.dtype} are not a picture. Give uint8 in 0..255 or floats in 0..1.")
+        raise VitrailError(f"Values of type {array.dtype} are not an image. Give uint8 in 0..255 or floats in 0..1.")
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _held(picture: Image.Image, mode: str) -> Picture:
+def _held(picture: Image.Image, mode: str) -> SourceImage:
     def read() -> Image.Image:
         upright = ImageOps.exif_transpose(picture)
         return to_rgb(upright, _WHITE) if mode == "RGB" else to_grey(upright, _WHITE)
 
-    return Picture("", read, held=picture)
+    return SourceImage("", read, held=picture)
 
 
-def _numbered(i: int, picture: Picture) -> Picture:
-    return picture if picture.name else replace(picture, name=f"picture {i}")
+def _numbered(i: int, picture: SourceImage) -> SourceImage:
+    return picture if picture.name else replace(picture, name=f"image {i}")

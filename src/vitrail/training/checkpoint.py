@@ -9,7 +9,7 @@ drop path).
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
@@ -196,6 +196,19 @@ def newest_state(folder: Path, warn: Callable[[str], None], world: SingleProcess
 def list_states(folder: Path) -> list[Path]:
     """List the state folders, newest first."""
     return sorted(folder.glob("step-*"), key=lambda path: path.name, reverse=True)
+
+
+def saved_fact(states: Iterable[Path], name: str, default: Any) -> Any:
+    """Return a fact of the first of some states that can be read, such as what the model must be before it is filled.
+
+    A damaged state is passed over here; `newest_state` reports it.
+    """
+    for path in states:
+        try:
+            return json.loads((path / STATE).read_bytes())["facts"].get(name, default)
+        except (OSError, ValueError, KeyError, AttributeError):
+            continue
+    return default
 
 
 def _settled(folder: Path) -> list[Path]:

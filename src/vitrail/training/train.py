@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from vitrail import __version__
+from vitrail.edits.edit import edits_from_json, replay
 from vitrail.machine.host_memory import disable_malloc_trim
 from vitrail.machine.system_info import usable_cores
 from vitrail.tasks import find_options, find_task
 from vitrail.tasks.evaluation_file import save_evaluation
 from vitrail.tasks.task import DataSplits
 from vitrail.training.batch_size import largest_batch, useful_batch
-from vitrail.training.checkpoint import list_states
+from vitrail.training.checkpoint import list_states, saved_fact
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess, connect
 from vitrail.training.lock import locked
@@ -172,7 +173,11 @@ def make_run(
     )
     saved = begun is not None and list_states(begun / "state")
     task = bind_task(replace(start, weights=None) if saved else start, splits)
+    if saved:
+        replay(task.model, edits_from_json(saved_fact(saved, "edits", []), f"{begun}/state"))
     run = build_trainer(start, world, task, reporter, stop)
+    there = dict(splits)
+    run.final_samples = len(there.get("test", there["val"]))
     if begun is None and config.batch == "auto":
         samples = train_size(splits)
         most = useful_batch(samples, parts)

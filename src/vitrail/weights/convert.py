@@ -88,6 +88,11 @@ def convert(
     checkpoint = read_source(source)
     found = from_checkpoint(checkpoint, model, **(fields or {}))
     built = found.model
+    if built.edits and to != "vitrail":
+        raise VitrailError(
+            f"{source} was changed since it was built ({'; '.join(edit.summary() for edit in built.edits)}), and\n"
+            f"{to} has no architecture of that shape. Keep it as a model folder, or export it: vitrail export {source}"
+        )
     form, tensors = written(to, family_of(built.variant), built.state_dict(), built.config)
     if to == "vitrail":
         save_model(built, out, command=command)

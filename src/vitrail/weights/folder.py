@@ -2,7 +2,7 @@
 
 | file | holds |
 |---|---|
-| `config.json` | task, variant, family, config values, metadata (class names); file of a custom architecture |
+| `config.json` | task, variant, family, config values, edits, metadata (class names); file of a custom architecture |
 | `model.safetensors` | the tensors, under our key names |
 | `preprocessor_config.json`, `tokenizer.json`, ... | the model's inputs (`ModelInputs`), if it has any |
 | `README.md` | a model card |
@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vitrail.atomic_io import full_disk, replace_folder, settle, write_file
+from vitrail.edits.edit import edits_from_json, edits_to_json, replay
 from vitrail.errors import DataError, VitrailError
 from vitrail.inputs import ModelInputs, inputs_in
 from vitrail.models import create_model, make_config
@@ -31,7 +32,7 @@ from vitrail.weights.manifest import MANIFEST, dump_json, verify, write_manifest
 from vitrail.weights.model_card import model_card
 
 _STATED = ("metrics", "dataset", "license")
-_FIELDS = ("format_version", "library_name", "task", "variant", "family", "architecture_file", "config")
+_FIELDS = ("format_version", "library_name", "task", "variant", "family", "architecture_file", "config", "edits")
 _RESERVED = (*_FIELDS, "inputs", "preprocess", *_STATED)
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
@@ -90,8 +91,8 @@ def save_model(
 def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
     """Build the model that a model folder describes, in evaluation mode, after checking every checksum.
 
-    The model carries `task`, `metadata`, `inputs`, `metrics`, `dataset`, `license` and `command` as the folder states
-    them.
+    Edits that the folder states (heads removed, blocks dropped) are replayed before its tensors are read. The model
+    carries `task`, `metadata`, `inputs`, `metrics`, `dataset`, `license` and `command` as the folder states them.
 
     Args:
         source: a model folder, or `hf:org/name@revision` for one on the hub.
@@ -99,7 +100,7 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
 
     Raises:
         DataError: a file or a tensor is damaged (named in the message), or the folder is no model folder.
-        VitrailError: nothing is there.
+        VitrailError: nothing is there, or the folder states an edit that is not known.
     """
     folder = _find(source)
     manifest = verify(folder)
@@ -112,6 +113,7 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
     held: dict[str, Any] = {name: _read_inputs(folder, type(value)) for name, value in expected.items()}
     with torch.random.fork_rng(devices=[]):  # loading does not disturb the caller's random numbers
         model = create_model(config["variant"], **_tuples(config["config"]), **held)
+        _replay(model, config.get("edits", []), folder / CONFIG)
     _fill(model, load_file(folder / TENSORS), folder)
     model.task = config.get("task") or model.task  # absent in folders of older versions
     model.metadata = {key: _tuples(value) for key, value in config.items() if key not in _RESERVED}
@@ -192,6 +194,7 @@ def _config(model: Model, about: dict[str, Any]) -> dict[str, Any]:
         "family": type(model.config).__module__.rpartition(".")[2],
         **({} if file is None else {"architecture_file": file}),
         "config": values,
+        **({"edits": edits_to_json(model.edits)} if model.edits else {}),
         **metadata,
         "metrics": None if about["metrics"] is None else {key: float(value) for key, value in about["metrics"].items()},
         "dataset": about["dataset"],
@@ -228,7 +231,7 @@ def _refuse_altered(model: Model, values: dict[str, Any], inputs: ModelInputs | 
         )
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         held: dict[str, Any] = {} if inputs is None else dict.fromkeys(inputs_in(model.config), inputs)
-        described = create_model(model.variant, **values, **held).state_dict()
+        described = replay(create_model(model.variant, **values, **held), model.edits).state_dict()
     wrong = _differing(described, model.state_dict())
     if wrong:
         raise VitrailError(
@@ -249,6 +252,7 @@ def _card(model: Model, about: dict[str, Any]) -> str:
         str(model.variant),
         parameters=sum(value.numel() for value in model.parameters()),
         inputs=about["inputs"],
+        edits=[edit.summary() for edit in model.edits],
         metadata=model.plain_metadata(about["metadata"]),
         kind=model.kind,
         metrics=about["metrics"],
@@ -272,6 +276,17 @@ def _find(source: str | Path) -> Path:
         f"{source} {what}.\nGive a folder that vitrail.save_model wrote, or hf:org/name@revision for one on the hub;\n"
         "other libraries' checkpoints are read by vitrail.load_weights and `vitrail convert`."
     )
+
+
+def _replay(model: Model, edits: Any, origin: Path) -> None:
+    """Replay the edits that a file states."""
+    try:
+        replay(model, edits_from_json(edits, str(origin)))
+    except DataError:
+        raise
+    except VitrailError as error:
+        known = str(origin) in str(error)
+        raise type(error)(str(error) if known else f"{origin} states an edit that does not fit: {error}") from error
 
 
 def _fill(model: Model, tensors: dict[str, torch.Tensor], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrail.edits.edit import Edit, edits_from_json, edits_to_json, replay
 from vitrail.errors import VitrailError
 from vitrail.weights.adapt import Adapted, adapt
 from vitrail.weights.backbone_weights import classifier_of, fills_backbone_only, move_backbone
@@ -66,7 +68,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
 
     Sizes that are adapted: the number of classes (the head is zeroed), input channels, position tables,
     window size, patch size. A head of other classes is initialised with zeros, which is also
-    logged as a warning.
+    logged as a warning. Edits that a model folder states (heads removed, blocks dropped) are replayed on the model.
 
     Args:
         model: a model from `create_model`; it is changed only if everything fits.
@@ -89,10 +91,13 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
     found = detect(checkpoint.tensors, checkpoint.origin)
     if found.format.reads_config:
         found = found._replace(mapped=found.format.read(checkpoint.tensors, getattr(model, "config", None)))
+    edits = _new_edits(model, checkpoint)
     if fills_backbone_only(model, found.mapped.tensors):
+        _refuse_edits(edits, checkpoint.origin, "they are those of a whole model, and only its backbone is taken")
         return _load_backbone(model, checkpoint)
-    adapted = adapt(found.mapped.tensors, model)
-    own = model.state_dict()
+    edited = replay(deepcopy(model), edits) if edits else model  # the model itself is changed only if all fits
+    adapted = adapt(found.mapped.tensors, edited)
+    own = edited.state_dict()
     _leave_headless(adapted, own)
     if new_head:
         _keep_new_head(adapted, own, model)
@@ -100,6 +105,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
     if misfits.shapes or ((misfits.missing or misfits.unexpected) and strict) or not _any_fits(adapted, own, misfits):
         raise VitrailError(_explain(misfits, model, checkpoint, found))
     fitting = {key: value for key, value in adapted.tensors.items() if key in own}
+    replay(model, edits)
     model.load_state_dict(fitting | _zero_heads(adapted, own), strict=False)
     report = LoadReport(
         checkpoint.origin,
@@ -115,6 +121,26 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
     urgent = report.kept or report.missing or report.differs
     log.log(logging.WARNING if urgent else logging.INFO, "%s", report)
     return report
+
+
+def _new_edits(model: Any, checkpoint: RawCheckpoint) -> tuple[Edit, ...]:
+    """Return the edits that a checkpoint states and the model does not have.
+
+    Raises:
+        VitrailError: the model has other edits.
+    """
+    edits = edits_from_json(checkpoint.config.get("edits", []), checkpoint.origin)
+    own = tuple(getattr(model, "edits", ()))
+    if not edits or edits_to_json(own) == edits_to_json(edits):
+        return ()
+    if own:
+        _refuse_edits(edits, checkpoint.origin, f"and this model has others ({own[0].summary()})")
+    return edits
+
+
+def _refuse_edits(edits: tuple[Edit, ...], origin: str, why: str) -> None:
+    if edits:
+        raise VitrailError(f"{origin} has edits ({edits[0].summary()}), {why}.\nLoad it with vitrail.load_model.")
 
 
 def _load_backbone(model: nn.Module, checkpoint: RawCheckpoint) -> LoadReport:

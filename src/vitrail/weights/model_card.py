@@ -1,6 +1,6 @@
 """The model card: a README with the facts, the metrics and the usage of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ def model_card(
     parameters: int,
     inputs: ModelInputs | None,
     kind: ModelKind,
+    edits: Sequence[str] = (),
     metadata: Mapping[str, Any] = MappingProxyType({}),
     metrics: Mapping[str, float] | None = None,
     dataset: str | None = None,
@@ -28,6 +29,7 @@ def model_card(
         parameters: number of parameters.
         inputs: the value that turns raw data into inputs, if any.
         kind: what the models of the task are called.
+        edits: what was changed since the model was built, in words.
         metadata: plain values; those with a title in `kind` are listed.
         metrics: measured figures, by name.
         dataset: what they were measured on.
@@ -36,7 +38,7 @@ def model_card(
     front = yaml.safe_dump(
         _front_matter(variant, kind, metrics or {}, dataset, license), sort_keys=False, allow_unicode=True
     )
-    parts = [f"---\n{front}---", f"# {variant}", _facts(variant, parameters, inputs, kind, metadata)]
+    parts = [f"---\n{front}---", f"# {variant}", _facts(variant, parameters, inputs, kind, metadata, edits)]
     if metrics:
         place = _plain(dataset or "a held-out split")
         rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items())
@@ -71,10 +73,16 @@ def _front_matter(
 
 
 def _facts(
-    variant: str, parameters: int, inputs: ModelInputs | None, kind: ModelKind, metadata: Mapping[str, Any]
+    variant: str,
+    parameters: int,
+    inputs: ModelInputs | None,
+    kind: ModelKind,
+    metadata: Mapping[str, Any],
+    edits: Sequence[str],
 ) -> str:
     """Return the table of facts."""
     rows = {"architecture": variant, "parameters": f"{parameters:,}"}
+    rows |= {"edits": _plain("; ".join(edits))} if edits else {}
     rows |= {} if inputs is None else inputs.facts()
     for key, title in kind.titles.items():
         if values := metadata.get(key):

@@ -79,4 +79,4 @@ def _content(path: str | os.PathLike[str], name: str) -> bytes:
                 raise Fault(f"{size:,} bytes; at most {MAX_BYTES:,} are read", "size")
             return file.read()
     except ImageDecodeError as error:
-        raise Fault(error.reason.replace("picture", "point file"), error.kind) from None
+        raise Fault(error.reason.replace("image", "point file"), error.kind) from None

@@ -53,7 +53,7 @@ def _unpacked(path: Path) -> bytes:
         with open_regular(path) as file, gzip.open(file) as stream:
             content = stream.read(limit + 1)
     except ImageDecodeError as error:
-        raise Fault(error.reason.replace("picture", "point file"), error.kind) from None
+        raise Fault(error.reason.replace("image", "point file"), error.kind) from None
     except (OSError, EOFError, zlib.error) as error:
         raise Fault(f"the gzip stream is broken: {error}"[:120], "truncated") from None
     if len(content) > limit:

@@ -33,7 +33,7 @@ def attend(q: HeadMap, k: HeadMap, v: HeadMap, bias: Tensor, kernel_size: int, d
     rows, columns = (Axis.of(length, kernel_size, dilation) for length in q.shape[1:3])
     tiles = _tiles(q, rows, columns)  # (B, s, s, h, n, n, tt, d)
     addend = _addend(bias, rows, columns, q.dtype)  # (s or 1, s or 1, h, n, n, tt, pp)
-    # Groups that are alike share one addend, as pictures do, so they join the batch. Else they join the heads.
+    # Groups that are alike share one addend, as images do, so they join the batch. Else they join the heads.
     alike = addend.shape[0] == addend.shape[1] == 1
     batch = 3 if alike else 1
     if not alike:

@@ -132,7 +132,7 @@ def forward(
     DILATION: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Attend: a tile of queries of one head of one picture. `sums` `(B, h, N)` gets the logarithm of each row's sum."""
+    """Attend: a tile of queries of one head of one image. `sums` `(B, h, N)` gets the logarithm of each row's sum."""
     head = tl.program_id(0) % HEADS
     group_y, group_x, length_y, length_x, tile_y, tile_x = _axes(
         tl.program_id(0) // HEADS, height, width, tiles_y, tiles_x, DILATION
@@ -197,7 +197,7 @@ def backward_queries(
     TABLE_GRAD: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Send a gradient back to a tile of queries of one head, for `share` pictures.
+    """Send a gradient back to a tile of queries of one head, for `share` images.
 
     `deltas` `(B, h, N)` gets each row's product of output and gradient. `into_table` gets partial sums of the table's
     gradient, `(shares, tiles, h, 64 CHUNKS)`, 64 offsets at a time: for each query the pair at an offset is picked from
@@ -282,7 +282,7 @@ def backward_keys(
     DILATION: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Send a gradient back to a tile of keys and their values, of one head of one picture."""
+    """Send a gradient back to a tile of keys and their values, of one head of one image."""
     head = tl.program_id(0) % HEADS
     group_y, group_x, length_y, length_x, tile_y, tile_x = _axes(
         tl.program_id(0) // HEADS, height, width, tiles_y, tiles_x, DILATION

@@ -73,7 +73,7 @@ def forward(
     SUMMED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Attend: ROWS queries of one head of one group, for `share` pictures.
+    """Attend: ROWS queries of one head of one group, for `share` images.
 
     `sums` gets the logarithm of each row's sum, `(B, G, h, n)`, where SUMMED.
     """
@@ -90,13 +90,13 @@ def forward(
     kind = tl.load(mask_index + group)
     addend = _addend(bias + (kind * HEADS + head) * N * N, query, key, N, BIASED)
     first = picture.to(tl.int64)
-    of_picture = qkv + first * tokens * 3 * channels + head * WIDTH
-    to_picture = out + first * tokens * channels + head * WIDTH
+    of_image = qkv + first * tokens * 3 * channels + head * WIDTH
+    to_image = out + first * tokens * channels + head * WIDTH
     to_sums = sums + ((first * groups + group) * HEADS + head) * N
     padding += head * WIDTH
     for _ in range(picture, min(picture + share, batch)):
-        q = _rows(of_picture, query_slot, 3 * channels, lane, WIDTH)
-        of_keys, of_values = of_picture + channels, of_picture + 2 * channels
+        q = _rows(of_image, query_slot, 3 * channels, lane, WIDTH)
+        of_keys, of_values = of_image + channels, of_image + 2 * channels
         k = _filled_rows(of_keys, key_slot, 3 * channels, padding + channels, lane, WIDTH, PADDED)
         v = _filled_rows(of_values, key_slot, 3 * channels, padding + 2 * channels, lane, WIDTH, PADDED)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale + addend
@@ -104,12 +104,12 @@ def forward(
         weights = tl.exp(scores - highest[:, None])
         total = tl.sum(weights, 1)
         mixed = tl.dot(weights.to(v.dtype), v, input_precision=PRECISION) / total[:, None]
-        _store_rows(to_picture, query_slot, channels, lane, mixed.to(out.dtype.element_ty), WIDTH)
+        _store_rows(to_image, query_slot, channels, lane, mixed.to(out.dtype.element_ty), WIDTH)
         if SUMMED:
             tl.store(to_sums + query, highest + tl.log(total), mask=query < N)
             to_sums += groups * HEADS * N
-        of_picture += tokens * 3 * channels
-        to_picture += tokens * channels
+        of_image += tokens * 3 * channels
+        to_image += tokens * channels
 
 
 @triton.jit
@@ -141,7 +141,7 @@ def backward(
     PADDING_GRAD: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Send a gradient back through one head of one group, for `share` pictures, ROWS queries at a time.
+    """Send a gradient back through one head of one group, for `share` images, ROWS queries at a time.
 
     With P the probabilities, G the gradient and S the scores:
     dV = P^T G, dP = G V^T, dS = P * (dP - rowsum(P * dP)), dQ = dS K, dK = dS^T Q, and the addends' is dS.
@@ -159,8 +159,8 @@ def backward(
     kind = tl.load(mask_index + group)
     bias += (kind * HEADS + head) * N * N
     first = picture.to(tl.int64)
-    of_picture = qkv + first * tokens * 3 * channels + head * WIDTH
-    to_picture = into_qkv + first * tokens * 3 * channels + head * WIDTH
+    of_image = qkv + first * tokens * 3 * channels + head * WIDTH
+    to_image = into_qkv + first * tokens * 3 * channels + head * WIDTH
     grad += first * tokens * channels + head * WIDTH
     sums += ((first * groups + group) * HEADS + head) * N
     padding += head * WIDTH
@@ -170,7 +170,7 @@ def backward(
     to_keys = tl.zeros([LANES], tl.float32)
     to_values = tl.zeros([LANES], tl.float32)
     for _ in range(picture, min(picture + share, batch)):
-        of_keys, of_values = of_picture + channels, of_picture + 2 * channels
+        of_keys, of_values = of_image + channels, of_image + 2 * channels
         k = _filled_rows(of_keys, key_slot, 3 * channels, padding + channels, lane, WIDTH, PADDED)
         v = _filled_rows(of_values, key_slot, 3 * channels, padding + 2 * channels, lane, WIDTH, PADDED)
         into_k = tl.zeros([PLACES, LANES], tl.float32)
@@ -178,7 +178,7 @@ def backward(
         for row in range(0, N, ROWS):
             query = row + tl.arange(0, ROWS)
             query_slot = tl.load(token_index + group * N + query, mask=query < N, other=-1).to(tl.int32)
-            q = _rows(of_picture, query_slot, 3 * channels, lane, WIDTH)
+            q = _rows(of_image, query_slot, 3 * channels, lane, WIDTH)
             g = _rows(grad, query_slot, channels, lane, WIDTH)
             log_sum = tl.load(sums + query, mask=query < N, other=float("inf"))
             scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
@@ -189,7 +189,7 @@ def backward(
             into_q = tl.dot(rounded, k, input_precision=PRECISION) * scale
             into_k += tl.dot(tl.trans(rounded), q, input_precision=PRECISION)
             into_v += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision=PRECISION)
-            _store_rows(to_picture, query_slot, 3 * channels, lane, into_q.to(into_qkv.dtype.element_ty), WIDTH)
+            _store_rows(to_image, query_slot, 3 * channels, lane, into_q.to(into_qkv.dtype.element_ty), WIDTH)
             if BIAS_GRAD:
                 if ROWS >= N:  # one tile: it stays in registers
                     added += into_scores
@@ -198,15 +198,15 @@ def backward(
                     inside = (query < N)[:, None] & (key < N)[None, :]
                     tl.store(at, tl.load(at, mask=inside) + into_scores, mask=inside)
         into_k *= scale
-        to_k = to_picture + channels
+        to_k = to_image + channels
         _store_rows(to_k, key_slot, 3 * channels, lane, into_k.to(into_qkv.dtype.element_ty), WIDTH)
         _store_rows(to_k + channels, key_slot, 3 * channels, lane, into_v.to(into_qkv.dtype.element_ty), WIDTH)
         if PADDING_GRAD:
             of_padding = ((key_slot < 0) & (key < N))[:, None]
             to_keys += tl.sum(tl.where(of_padding, into_k, 0.0), 0)
             to_values += tl.sum(tl.where(of_padding, into_v, 0.0), 0)
-        of_picture += tokens * 3 * channels
-        to_picture += tokens * 3 * channels
+        of_image += tokens * 3 * channels
+        to_image += tokens * 3 * channels
         grad += tokens * channels
         sums += groups * HEADS * N
     if BIAS_GRAD and ROWS >= N:

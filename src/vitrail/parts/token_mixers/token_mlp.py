@@ -42,8 +42,8 @@ class TokenMLP(nn.Module):
         """Refuse any other grid."""
         if grid != self.grid:
             raise VitrailError(
-                f"This model mixes tokens on a grid of {self.grid.h} x {self.grid.w} and the picture gives "
+                f"This model mixes tokens on a grid of {self.grid.h} x {self.grid.w} and the image gives "
                 f"{grid.h} x {grid.w}.\nIts token MLP holds one weight for each pair of places, so no other size has "
-                "weights.\nResize the picture to the size of the model, or create the model with image_size=... and "
+                "weights.\nResize the image to the size of the model, or create the model with image_size=... and "
                 "train it at that size."
             )

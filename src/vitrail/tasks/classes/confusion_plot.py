@@ -35,7 +35,7 @@ def confusion_cells(matrix: np.ndarray) -> list[list[Cell]]:
     ]
 
 
-def confusion_picture(matrix: np.ndarray, side: int = 640) -> str:
+def confusion_figure(matrix: np.ndarray, side: int = 640) -> str:
     """Return the matrix as a heatmap image of at most `side` pixels, a `data:` URL; hits blue, errors red.
 
     A matrix with more classes than pixels is max-pooled in blocks, so that no error is lost.

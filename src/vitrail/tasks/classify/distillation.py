@@ -91,7 +91,7 @@ class Teacher:
         if theirs.channels != ours.channels:
             raise VitrailError(
                 f"The teacher sees {theirs.channels} channels, the student {ours.channels}.\n"
-                "Choose a teacher of the same pictures."
+                "Choose a teacher of the same images."
             )
         self.model = model.eval().requires_grad_(False)
         self.size = None if theirs.size == ours.size else theirs.size

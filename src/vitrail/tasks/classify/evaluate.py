@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import open_dataset
 from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
@@ -31,7 +31,7 @@ from vitrail.tasks.results import Notify, Progress
 
 def evaluate_classifier(
     model: Any,
-    images: PictureSet,
+    images: ImageSet,
     options: EvaluateOptions,
     notify: Notify = lambda choice: None,
     progress: Progress | None = None,
@@ -79,7 +79,7 @@ def evaluate_classifier(
     return _conclude(model, runner.form, images, scores, named[0], examples, seconds, options.batch, str(device))
 
 
-def open_split(data: str | PathLike[str], split: str, columns: Columns | None = None) -> PictureSet:
+def open_split(data: str | PathLike[str], split: str, columns: Columns | None = None) -> ImageSet:
     """Open the split of a data set to evaluate on.
 
     Args:
@@ -103,13 +103,13 @@ def open_split(data: str | PathLike[str], split: str, columns: Columns | None = 
 
 
 def _batches(
-    prepare: EvalTransform, pictures: PictureSet, size: int, bad: str, gate: Event
+    prepare: EvalTransform, pictures: ImageSet, size: int, bad: str, gate: Event
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield indices and pixels of each batch in the order of the data set, prefetched in threads."""
 
     def read(number: int) -> tuple[int, Tensor | None]:
         try:
-            return number, prepare.picture(pictures.picture(number, prepare.mode))
+            return number, prepare.to_pixels(pictures.image(number, prepare.mode))
         except ImageDecodeError:
             if bad == "fail":
                 raise
@@ -122,7 +122,7 @@ def _batches(
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])
 
 
-def _named(model: nn.Module, classes: int, pictures: PictureSet, given: Any) -> tuple[tuple[str, ...], Tensor]:
+def _named(model: nn.Module, classes: int, pictures: ImageSet, given: Any) -> tuple[tuple[str, ...], Tensor]:
     """Return the class names of the model, and the model's class index of each image.
 
     A model without names and with as many classes as the data uses the names of the data.
@@ -133,7 +133,7 @@ def _named(model: nn.Module, classes: int, pictures: PictureSet, given: Any) -> 
     return names, _match(pictures, names)
 
 
-def _match(pictures: PictureSet, names: tuple[str, ...]) -> Tensor:
+def _match(pictures: ImageSet, names: tuple[str, ...]) -> Tensor:
     """Return the model's class index of each image: classes are matched by name, so their order is free."""
     places = {name: i for i, name in reversed(list(enumerate(names)))}
     places |= {name: i for i, name in enumerate(pictures.classes) if names[i : i + 1] == (name,)}
@@ -150,7 +150,7 @@ def _match(pictures: PictureSet, names: tuple[str, ...]) -> Tensor:
 def _conclude(
     model: Any,
     form: SelectedModel,
-    pictures: PictureSet,
+    pictures: ImageSet,
     scores: Scores,
     names: tuple[str, ...],
     collector: ExampleCollector,

@@ -60,7 +60,7 @@ class ClassificationEvaluation(ClassEvaluation):
     """
 
     task: ClassVar[str] = "classify"
-    nouns: ClassVar[str] = "pictures"
+    nouns: ClassVar[str] = "images"
     unit: ClassVar[str] = "images"
 
     errors: tuple[EvaluatedImage, ...]

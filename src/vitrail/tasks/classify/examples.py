@@ -11,7 +11,7 @@ from vitrail.tasks.classify.evaluation import EvaluatedImage
 from vitrail.tasks.data_url import encode
 
 LARGEST = 224
-"""Longest side of a kept picture, in pixels."""
+"""Longest side of a kept image, in pixels."""
 
 
 class Kept(NamedTuple):

@@ -15,7 +15,7 @@ from vitrail.tasks.classes.class_names import class_names, read_names
 from vitrail.tasks.classes.result import check_finite
 from vitrail.tasks.classify.options import PredictOptions
 from vitrail.tasks.classify.result import Classification, classify
-from vitrail.tasks.image_sources import Picture
+from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify
 from vitrail.tasks.table import Table
@@ -64,12 +64,12 @@ class ClassPredictor:
         labels = None if names is None else list(names)
         return [self.model.preprocess.to_dict(), labels, self.options.top, self.options.draft]
 
-    def load(self, item: Picture) -> Tensor:
+    def load(self, item: SourceImage) -> Tensor:
         """Decode an image to the model's size, `(C, Y, X)` of uint8."""
         image = item.read() if self.draft_side is None or item.draft is None else item.draft(self.draft_side)
-        return self.prepare.picture(image if image.mode == self.prepare.mode else image.convert(self.prepare.mode))
+        return self.prepare.to_pixels(image if image.mode == self.prepare.mode else image.convert(self.prepare.mode))
 
-    def predict(self, batch: list[tuple[Picture, Tensor]]) -> list[Classification]:
+    def predict(self, batch: list[tuple[SourceImage, Tensor]]) -> list[Classification]:
         """Return the likeliest classes of each image.
 
         Raises:
@@ -84,7 +84,7 @@ class ClassPredictor:
         form = str(self.runner.form or "")
         return [replace(result, picture=item.held, form=form) for (item, _), result in found]
 
-    def failure(self, item: Picture, reason: str) -> Classification:
+    def failure(self, item: SourceImage, reason: str) -> Classification:
         """Return the result of an image that cannot be read."""
         return Classification(item.name, error=reason)
 

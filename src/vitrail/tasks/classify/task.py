@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrail.data.check import CheckReport, check_dataset
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits, open_dataset
 from vitrail.data.table import Columns
 from vitrail.errors import VitrailError
@@ -14,7 +14,7 @@ from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.classify.predictor import ClassPredictor
 from vitrail.tasks.classify.training import ClassificationTraining
-from vitrail.tasks.image_sources import Picture, find_pictures
+from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -51,12 +51,12 @@ class ClassificationTask:
         """Return what is realistic before a training begins."""
         return advice(splits, config, device, cores)
 
-    def open_evaluation(self, options: Any) -> PictureSet:
+    def open_evaluation(self, options: Any) -> ImageSet:
         """Open the split that is evaluated, with the columns of a table."""
         columns = Columns(options.image_column, options.label_column, options.split_column)
         return open_split(options.data, options.split, columns)
 
-    def open_split(self, spec: str, split: str) -> PictureSet:
+    def open_split(self, spec: str, split: str) -> ImageSet:
         """Open one split of it."""
         return open_split(spec, split)
 
@@ -71,7 +71,7 @@ class ClassificationTask:
     def evaluate(
         self,
         model: Any,
-        data: PictureSet,
+        data: ImageSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
         progress: Progress | None = None,
@@ -83,9 +83,9 @@ class ClassificationTask:
         """Read the `to_dict` of an evaluation."""
         return ClassificationEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[Picture]:
+    def collect(self, sources: Any) -> Sequence[SourceImage]:
         """List images without reading them."""
-        return find_pictures(sources)
+        return find_images(sources)
 
     def predictor(
         self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.sampler import ResumableSampler
 from vitrail.tasks.complete.completion import complete
 from vitrail.tasks.complete.options import EvaluateOptions, GenerateOptions
@@ -97,7 +97,7 @@ class CompletionEvaluation:
 
 
 def evaluate_completion(
-    model: Any, images: PictureSet, options: EvaluateOptions, progress: Progress | None = None
+    model: Any, images: ImageSet, options: EvaluateOptions, progress: Progress | None = None
 ) -> CompletionEvaluation:
     """Measure the loss per pixel of every image of a split, and complete the first few.
 

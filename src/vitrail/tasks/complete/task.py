@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from vitrail.data.check import CheckReport, check_dataset
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits, open_dataset
 from vitrail.data.image_io import open_image
 from vitrail.errors import VitrailError
@@ -15,7 +15,7 @@ from vitrail.tasks.complete.completion import Completion, complete, to_pixels
 from vitrail.tasks.complete.evaluation import CompletionEvaluation, evaluate_completion
 from vitrail.tasks.complete.options import EvaluateOptions, GenerateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.complete.training import CompletionTraining
-from vitrail.tasks.image_sources import Picture, find_pictures
+from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.table import Table
 from vitrail.tasks.task import MetricSpec, RunSpec
@@ -40,17 +40,17 @@ class CompletionPredictor:
         o = self.options
         return [o.samples, o.keep, o.temperature, o.top_k, o.top_p, o.seed]
 
-    def load(self, item: Picture) -> Image.Image:
+    def load(self, item: SourceImage) -> Image.Image:
         """Decode an image."""
         return item.read()
 
-    def predict(self, batch: list[tuple[Picture, Image.Image]]) -> list[Completion]:
+    def predict(self, batch: list[tuple[SourceImage, Image.Image]]) -> list[Completion]:
         """Complete each image."""
         return [
             complete(self.model, to_pixels(image, self.model.config), self.options, item.name) for item, image in batch
         ]
 
-    def failure(self, item: Picture, reason: str) -> Completion:
+    def failure(self, item: SourceImage, reason: str) -> Completion:
         """Return the result of an image that cannot be read."""
         return Completion(item.name, error=reason)
 
@@ -86,7 +86,7 @@ class CompletionTask:
             raise VitrailError("Nothing to learn from. Give a folder of images in class folders, a table or digits.")
         return open_dataset(spec, val_share=val_share, bad=bad)
 
-    def open_split(self, spec: str, split: str) -> PictureSet:
+    def open_split(self, spec: str, split: str) -> ImageSet:
         """Open one split of it."""
         return open_dataset(spec, packed=False).require(split)  # pyright: ignore[reportArgumentType]
 
@@ -101,7 +101,7 @@ class CompletionTask:
     def evaluate(
         self,
         model: Any,
-        data: PictureSet,
+        data: ImageSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
         progress: Progress | None = None,
@@ -113,9 +113,9 @@ class CompletionTask:
         """Read the `to_dict` of an evaluation."""
         return CompletionEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[Picture]:
+    def collect(self, sources: Any) -> Sequence[SourceImage]:
         """List images without reading them."""
-        return find_pictures(sources)
+        return find_images(sources)
 
     def predictor(
         self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None

@@ -8,7 +8,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from vitrail.data.dataset import PictureSet
+from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits
 from vitrail.data.sampler import ResumableSampler
 from vitrail.data.token_windows import WindowBatch
@@ -46,7 +46,7 @@ class PixelLoader:
         order: sampler of the steps.
     """
 
-    def __init__(self, dataset: PictureSet, ids: Tensor, start: int, order: ResumableSampler):
+    def __init__(self, dataset: ImageSet, ids: Tensor, start: int, order: ResumableSampler):
         self.dataset, self.ids, self.start, self.order = dataset, ids, start, order
 
     @property
@@ -133,10 +133,10 @@ class CompletionTraining:
         return meta_copy(self.model)
 
 
-def all_pixels(images: PictureSet, config: Any) -> Tensor:
+def all_pixels(images: ImageSet, config: Any) -> Tensor:
     """Return all images of a set, `(n, C, Y, X)` of uint8."""
     mode = "L" if config.channels == 1 else "RGB"
-    found = [to_pixels(images.picture(number, mode), config) for number in range(len(images))]
+    found = [to_pixels(images.image(number, mode), config) for number in range(len(images))]
     return (torch.stack(found) * 255).round().byte()
 
 

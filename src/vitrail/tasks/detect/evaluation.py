@@ -49,7 +49,7 @@ class DrawnImage:
     def __post_init__(self) -> None:
         for url in (self.found, self.true):
             if not url.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")):
-                raise ValueError(f"the picture of {self.id} is not a data: URL of an image")
+                raise ValueError(f"the image of {self.id} is not a data: URL of an image")
 
 
 @dataclass(frozen=True)

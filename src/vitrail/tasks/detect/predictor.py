@@ -15,7 +15,7 @@ from vitrail.parts.detection.head import Boxes, paste_masks
 from vitrail.tasks.detect.batches import BoxSample, collate
 from vitrail.tasks.detect.options import PredictOptions
 from vitrail.tasks.detect.result import Detections
-from vitrail.tasks.image_sources import Picture
+from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify
 from vitrail.tasks.table import Table
@@ -59,7 +59,7 @@ class DetectionPredictor:
         """Return the options that determine the predictions, apart from the weights."""
         return [self.model.preprocess.to_dict(), list(names_of(self.model)), self.options.threshold]
 
-    def load(self, item: Picture) -> Loaded:
+    def load(self, item: SourceImage) -> Loaded:
         """Decode an image and bring it to the model's size."""
         mode = "L" if self.model.preprocess.channels == 1 else "RGB"
         image = item.read()
@@ -68,7 +68,7 @@ class DetectionPredictor:
         view = fit_view(image.size, side, longest=side)
         return Loaded(np.array(view.image(image)), view, image.size, item.held)
 
-    def predict(self, batch: list[tuple[Picture, Loaded]]) -> list[Detections]:
+    def predict(self, batch: list[tuple[SourceImage, Loaded]]) -> list[Detections]:
         """Return the objects of each image."""
         results: dict[int, Detections] = {}
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -80,7 +80,7 @@ class DetectionPredictor:
                 results[i] = self._result(*batch[i], boxes)
         return [results[i] for i in range(len(batch))]
 
-    def _result(self, item: Picture, loaded: Loaded, found: Boxes) -> Detections:
+    def _result(self, item: SourceImage, loaded: Loaded, found: Boxes) -> Detections:
         kept = found.scores >= self.options.threshold
         found = Boxes(*(None if part is None else part[kept] for part in found))  # pyright: ignore[reportArgumentType]
         boxes = source_boxes(found, loaded.view, loaded.size)
@@ -101,7 +101,7 @@ class DetectionPredictor:
             held=loaded.held,
         )
 
-    def failure(self, item: Picture, reason: str) -> Detections:
+    def failure(self, item: SourceImage, reason: str) -> Detections:
         """Return the result of an image that cannot be read."""
         return Detections(item.name, error=reason)
 

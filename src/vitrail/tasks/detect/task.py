@@ -13,7 +13,7 @@ from vitrail.tasks.detect.evaluation import DetectionEvaluation
 from vitrail.tasks.detect.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.detect.predictor import DetectionPredictor
 from vitrail.tasks.detect.training import DetectionTraining
-from vitrail.tasks.image_sources import Picture, find_pictures
+from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -68,9 +68,9 @@ class DetectionTask:
         """Read the `to_dict` of an evaluation."""
         return DetectionEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[Picture]:
+    def collect(self, sources: Any) -> Sequence[SourceImage]:
         """List images without reading them."""
-        return find_pictures(sources)
+        return find_images(sources)
 
     def predictor(
         self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None

@@ -11,7 +11,7 @@ from vitrail.data.image_io import ImageDecodeError, read_size
 from vitrail.data.matlab_resize import imresize
 from vitrail.data.stored_image import StoredImage, read_stored
 from vitrail.errors import DataError
-from vitrail.tasks.image_sources import Picture
+from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.restore.options import PredictOptions
 from vitrail.tasks.restore.result import Restored
 from vitrail.tasks.restore.runner import choose_runner
@@ -59,13 +59,13 @@ class RestorePredictor:
         """Return the options that determine the restored images."""
         return [self.options.tiling, self.options.metadata, self.options.suffix]
 
-    def load(self, item: Picture) -> Any:
+    def load(self, item: SourceImage) -> Any:
         """Check that an image can be opened; it is decoded when its turn comes."""
         if item.held is None:
             read_size(item.name)
         return item
 
-    def predict(self, batch: list[tuple[Picture, Any]]) -> Iterator[Restored]:  # type: ignore[override]
+    def predict(self, batch: list[tuple[SourceImage, Any]]) -> Iterator[Restored]:  # type: ignore[override]
         """Yield the restored images one by one."""
         for item, _ in batch:
             try:
@@ -73,7 +73,7 @@ class RestorePredictor:
             except DataError as error:
                 yield self.failure(item, error.reason if isinstance(error, ImageDecodeError) else str(error))
 
-    def restore(self, item: Picture) -> Restored:
+    def restore(self, item: SourceImage) -> Restored:
         """Restore one image."""
         started = perf_counter()
         source = stored_image(item)
@@ -117,7 +117,7 @@ class RestorePredictor:
             return np.broadcast_to(pixels, (*pixels.shape[:2], 3)), []
         return (pixels @ _GREY)[..., None], ["colour was made grey, because the model has one channel"]
 
-    def failure(self, item: Picture, reason: str) -> Restored:
+    def failure(self, item: SourceImage, reason: str) -> Restored:
         """Return the result of an image that cannot be restored."""
         return Restored(item.name, error=reason)
 
@@ -128,7 +128,7 @@ class RestorePredictor:
         return Table("", columns, rows, right=columns[1:])
 
 
-def stored_image(item: Picture) -> StoredImage:
+def stored_image(item: SourceImage) -> StoredImage:
     """Read an image of a job: a file, or one in memory."""
     if item.held is None:
         return read_stored(item.name)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from vitrail.data.index import DataProblem
 from vitrail.data.restoration_set import RestorationSet, RestorationSplits, open_restoration, unreadable
 from vitrail.errors import VitrailError
-from vitrail.tasks.image_sources import Picture, find_pictures
+from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.restore.evaluate import evaluate_restorer
 from vitrail.tasks.restore.evaluation import RestorationEvaluation
 from vitrail.tasks.restore.options import EvaluateOptions, PredictOptions, TrainOptions
@@ -79,9 +79,9 @@ class RestorationTask:
         """Read the `to_dict` of an evaluation."""
         return RestorationEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[Picture]:
+    def collect(self, sources: Any) -> Sequence[SourceImage]:
         """List images without reading them."""
-        return find_pictures(sources)
+        return find_images(sources)
 
     def predictor(
         self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None

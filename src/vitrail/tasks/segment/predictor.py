@@ -10,7 +10,7 @@ from torch import Tensor
 from vitrail.data.label_map import from_metadata
 from vitrail.errors import DataError
 from vitrail.fused.auto_optimize import InferenceRunner
-from vitrail.tasks.image_sources import Picture
+from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify
 from vitrail.tasks.segment.loading import WholeImages, mode_of, normalise, to_pixels
@@ -54,13 +54,13 @@ class SegmentPredictor:
         o = self.options
         return [self.model.preprocess.to_dict(), list(self.labels.names), o.window, o.overlap, o.flip_test]
 
-    def load(self, item: Picture) -> Loaded:
+    def load(self, item: SourceImage) -> Loaded:
         """Decode an image to the size that the model reads."""
         image = item.read()
         image = image if image.mode == self.mode else image.convert(self.mode)
         return to_pixels(self.whole.image(image)), (image.height, image.width)
 
-    def predict(self, batch: list[tuple[Picture, Loaded]]) -> list[Segmentation]:
+    def predict(self, batch: list[tuple[SourceImage, Loaded]]) -> list[Segmentation]:
         """Return the class of each pixel; images of one size are computed together.
 
         Raises:
@@ -85,13 +85,13 @@ class SegmentPredictor:
             for i in range(0, len(members), step):
                 yield members[i : i + step], size
 
-    def _result(self, item: Picture, scores: Tensor) -> Segmentation:
+    def _result(self, item: SourceImage, scores: Tensor) -> Segmentation:
         if not bool(scores.isfinite().all()):
             raise DataError(f"{item.name}: the model's scores are not finite; its weights are damaged.")
         mask = self.labels.decode(scores.argmax(0).cpu().numpy())
         return Segmentation(item.name, mask, self.labels.names, self.labels.ids, image=item.held)
 
-    def failure(self, item: Picture, reason: str) -> Segmentation:
+    def failure(self, item: SourceImage, reason: str) -> Segmentation:
         """Return the result of an image that cannot be read."""
         return Segmentation(item.name, error=reason)
 

@@ -6,7 +6,7 @@ from typing import Any
 from vitrail.data.mask_check import MaskReport, check_masks
 from vitrail.data.masks import KINDS, MaskSet, MaskSplits, open_masks
 from vitrail.errors import VitrailError, unknown
-from vitrail.tasks.image_sources import Picture, find_pictures
+from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.segment.evaluate import evaluate_segmenter
 from vitrail.tasks.segment.evaluation import SegmentEvaluation
@@ -65,9 +65,9 @@ class SegmentationTask:
         """Read the `to_dict` of an evaluation."""
         return SegmentEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[Picture]:
+    def collect(self, sources: Any) -> Sequence[SourceImage]:
         """List images without reading them."""
-        return find_pictures(sources)
+        return find_images(sources)
 
     def predictor(
         self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None

@@ -1,4 +1,4 @@
-"""A picture is decoded with a stated meaning, or refused with a reason; nothing else happens."""
+"""An image is decoded with a stated meaning, or refused with a reason; nothing else happens."""
 
 import os
 import pickle
