@@ -87,7 +87,7 @@ class Trace:
         from shlex import join
 
         from vitrail.tasks.classes.class_names import class_names
-        from vitrail.tasks.image_sources import find_pictures
+        from vitrail.tasks.image_sources import find_images
         from vitrail.trace.example import example_image
         from vitrail.trace.image_trace import trace_image
 
@@ -97,10 +97,10 @@ class Trace:
         if self.image is None:
             image = example_image()
         else:
-            [picture, *more] = find_pictures(self.image, "L" if channels == 1 else "RGB")
+            [given, *more] = find_images(self.image, "L" if channels == 1 else "RGB")
             if more:
                 raise VitrailError(f"{self.image} has {1 + len(more)} images; a trace is about one. Name a file.")
-            image = picture.read()
+            image = given.read()
         classes = getattr(getattr(model, "config", None), "num_classes", 0) or 0
         names = class_names(model, classes, None) if classes else []
         return trace_image(model, image, names, join(["vitrail", *sys.argv[1:]]))
