@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 import vitrail
 from vitrail.atomic_io import write_file
+from vitrail.tasks.page_design import page_glass, page_head
 from vitrail.trace.frame import Trace
 from vitrail.trace.twins import loop_source
 
@@ -42,8 +43,8 @@ def render(trace: Trace) -> str:
         subject="One image through the model" if trace.image else "One text through the model",
         data=Markup(data),
         script=Markup(script),
-        script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
-        report_css=Markup(_report_css()),
+        head=page_head(f"{trace.model} – Vitrail trace", f"'sha256-{_digest(script)}'"),
+        glass=page_glass(),
         loop=loop_source(),
         version=vitrail.__version__,
     )
@@ -64,6 +65,5 @@ def _reader(environment: Environment) -> Callable[[str], str]:
     return read
 
 
-def _report_css() -> str:
-    """Return the style sheet of the report."""
-    return _reader(Environment(loader=PackageLoader("vitrail.report"), autoescape=True))("report.css")
+def _digest(script: str) -> str:
+    return b64encode(sha256(script.encode()).digest()).decode()
