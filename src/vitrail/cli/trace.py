@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from vitrail.errors import VitrailError
 
 if TYPE_CHECKING:
-    from vitrail.trace.frame import Trace as TraceResult
+    from vitrail.trace.frame import ModelTrace
 
 EXAMPLES = """
     vitrail trace swin_tiny_patch4_window7_224 photo.jpg --weights swin_t.safetensors
@@ -83,7 +83,7 @@ class Trace:
             raise VitrailError("--set changes a model with random weights; this one has weights of its own.")
         return find_model(self.model, self.weights, self.device), False
 
-    def _trace(self, model: Any) -> "TraceResult":
+    def _trace(self, model: Any) -> "ModelTrace":
         from shlex import join
 
         from vitrail.tasks.classes.class_names import class_names

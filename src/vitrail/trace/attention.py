@@ -11,7 +11,7 @@ from vitrail.parts.attend import Attend
 from vitrail.parts.head_mixing import HeadLinear, HeadMixingAttend
 from vitrail.trace import views
 from vitrail.trace.arrays import packed_bytes
-from vitrail.trace.frame import Frame
+from vitrail.trace.frame import TraceFrame
 from vitrail.trace.record import Call, grid_of
 from vitrail.trace.views import View
 from vitrail.trace.walk import Walk, millions
@@ -145,7 +145,7 @@ def _mixed_heads(walk: Walk, mixer: Call, each: Attended, grid: Grid) -> list[Vi
     return found
 
 
-def self_attention(walk: Walk, call: Call) -> Iterator[Frame]:
+def self_attention(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe attention of all tokens to all tokens, or to a reduced map."""
     x, grid = call.x, grid_of(call.args)
     formulas = attention_formulas(call)

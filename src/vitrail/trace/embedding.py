@@ -12,13 +12,13 @@ from vitrail.parts.embeddings import OverlappingPatchEmbedding, PatchEmbedding, 
 from vitrail.parts.merging import NoMerging
 from vitrail.parts.positions import resize_position
 from vitrail.trace import views
-from vitrail.trace.frame import Frame
+from vitrail.trace.frame import TraceFrame
 from vitrail.trace.layers import layer_formula
 from vitrail.trace.record import Call, grid_of
 from vitrail.trace.walk import Walk, cells_text, millions
 
 
-def patches(walk: Walk, call: Call) -> Iterator[Frame]:
+def patches(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe the cut of an image, or of a map, into patches that do not overlap."""
     module: Any = call.module
     x, y, grid = call.x, call.y, call.grid
@@ -42,7 +42,7 @@ def _cut_and_norms(walk: Walk, call: Call, grid: Grid, label: str, *field: int) 
     return [views.cut(grid, walk.image, label, *field), *walk.heat(call, "length of each token")]
 
 
-def overlapping(walk: Walk, call: Call) -> Iterator[Frame]:
+def overlapping(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe patches that share their borders."""
     module: Any = call.module
     grid, (k, _), (s, _), (p, _) = call.grid, module.proj.kernel_size, module.proj.stride, module.proj.padding
@@ -62,7 +62,7 @@ def _channels_first(call: Call, grid: Grid) -> Any:
     return grid.cells(call.y).permute(0, 3, 1, 2)
 
 
-def stem(walk: Walk, call: Call) -> Iterator[Frame]:
+def stem(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe any other embedding of an image: its layers, and the cells that come out."""
     grid = call.grid
     lines = [line for each in call.walk() if not each.children and (line := layer_formula(each))]
@@ -74,7 +74,7 @@ def stem(walk: Walk, call: Call) -> Iterator[Frame]:
     yield walk.frame(call, call.name, lines, text, _cut_and_norms(walk, call, grid, "cells"))
 
 
-def prefix(walk: Walk, call: Call) -> Iterator[Frame]:
+def prefix(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe class, distillation and register tokens."""
     module: Any = call.module
     grid = call.grid
@@ -91,7 +91,7 @@ def prefix(walk: Walk, call: Call) -> Iterator[Frame]:
     yield walk.frame(call, "Class token", formulas, text, [views.strip(labels, norms[:shown], "length of each vector")])
 
 
-def learned_position(walk: Walk, call: Call) -> Iterator[Frame]:
+def learned_position(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe a learned table of positions, resized to the grid."""
     module: Any = call.module
     grid = call.grid
@@ -110,7 +110,7 @@ def learned_position(walk: Walk, call: Call) -> Iterator[Frame]:
     yield walk.frame(call, "Learned positions", formulas, "Each place has a vector that is added to its token.", [view])
 
 
-def merging(walk: Walk, call: Call) -> Iterator[Frame]:
+def merging(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe the concatenation of 2 x 2 cells and their projection."""
     before, grid = grid_of(call.args), call.grid
     assert before is not None and grid is not None and call.x is not None and call.y is not None
@@ -124,7 +124,7 @@ def merging(walk: Walk, call: Call) -> Iterator[Frame]:
     yield walk.frame(call, "Patch merging", formulas, text, found + walk.heat(call, "length of the merged vectors"))
 
 
-def coarser(walk: Walk, call: Call) -> Iterator[Frame]:
+def coarser(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe any other entry of a stage by its layers."""
     before, grid = grid_of(call.args), call.grid
     if isinstance(call.module, NoMerging) and type(call.module) is NoMerging:

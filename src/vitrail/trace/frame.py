@@ -7,7 +7,7 @@ from vitrail.trace.record import Call
 
 
 @dataclass
-class Frame:
+class TraceFrame:
     """One step of a forward pass.
 
     Args:
@@ -36,7 +36,7 @@ class Frame:
 
 
 @dataclass
-class Trace:
+class ModelTrace:
     """A model walked through by one input.
 
     Args:
@@ -54,7 +54,7 @@ class Trace:
 
     model: str
     facts: list[tuple[str, str, str]]
-    frames: list[Frame]
+    frames: list[TraceFrame]
     image: str = ""
     size: tuple[int, int] = (0, 0)
     lens: dict[str, Any] = field(default_factory=dict)

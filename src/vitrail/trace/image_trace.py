@@ -28,7 +28,7 @@ from vitrail.tasks.data_url import encode
 from vitrail.trace import embedding, mixers
 from vitrail.trace.attention import self_attention
 from vitrail.trace.counts import Counts
-from vitrail.trace.frame import Frame, Trace
+from vitrail.trace.frame import ModelTrace, TraceFrame
 from vitrail.trace.lens import logit_lens
 from vitrail.trace.output import final_norm, head
 from vitrail.trace.record import Call, record
@@ -72,7 +72,7 @@ class ImageWalk(Walk):
         super().__init__(*given)
         self.names = list(names)
 
-    def frames(self, call: Call) -> Iterator[Frame]:
+    def frames(self, call: Call) -> Iterator[TraceFrame]:
         """Describe by type, then by seat, then by layer."""
         parts = call.path.split(".")
         seat = parts[-1]
@@ -95,7 +95,7 @@ class ImageWalk(Walk):
         else:
             yield from super().frames(call)
 
-    def _embedding(self, call: Call) -> Iterator[Frame]:
+    def _embedding(self, call: Call) -> Iterator[TraceFrame]:
         deeper = call.child("patches") is not None or any(self._find(each.module) for each in call.walk())
         attends = any(isinstance(each.module, Attend) for each in call.walk())
         yield from self.children(call) if deeper or attends else embedding.stem(self, call)
@@ -122,7 +122,7 @@ def model_input(model: Any, image: Image.Image) -> Tensor:
 
 
 @torch.no_grad()
-def trace_image(model: Any, image: Image.Image | Tensor, names: Sequence[str] = (), command: str = "") -> Trace:
+def trace_image(model: Any, image: Image.Image | Tensor, names: Sequence[str] = (), command: str = "") -> ModelTrace:
     """Walk one image through a model.
 
     Args:
@@ -147,7 +147,7 @@ def trace_image(model: Any, image: Image.Image | Tensor, names: Sequence[str] = 
     frames += [rest] if rest.parameters else []
     preprocess = getattr(model, "preprocess", None)
     [shown] = seen(images, preprocess if isinstance(preprocess, Preprocess) else _plain(images), least=1)
-    return Trace(
+    return ModelTrace(
         model=name_of(model) if hasattr(model, "config") else type(model).__name__,
         facts=_facts(root, counts, size, names),
         frames=frames,

@@ -10,7 +10,7 @@ from vitrail.parts.positions import RelativePositionBias, relative_index
 from vitrail.parts.routing import Routing
 from vitrail.trace import views
 from vitrail.trace.attention import attention_formulas, attention_views
-from vitrail.trace.frame import Frame
+from vitrail.trace.frame import TraceFrame
 from vitrail.trace.layers import layer_formula
 from vitrail.trace.record import Call, grid_of
 from vitrail.trace.walk import Walk, millions, same_tensor
@@ -18,9 +18,9 @@ from vitrail.trace.walk import Walk, millions, same_tensor
 _SIDE = ("norm", "scale", "drop_path", "res_scale")
 
 
-def block(walk: Walk, call: Call) -> Iterator[Frame]:
+def block(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe a block of mixers: the frames of each mixer, its norm counted with it; the last shows the result."""
-    frames: list[Frame] = []
+    frames: list[TraceFrame] = []
     pending: list[Call] = []
     for child in call.children:
         name = child.path.removeprefix(f"{call.path}.")
@@ -42,7 +42,7 @@ def block(walk: Walk, call: Call) -> Iterator[Frame]:
     yield from frames
 
 
-def _add_counts(walk: Walk, frame: Frame, calls: list[Call]) -> None:
+def _add_counts(walk: Walk, frame: TraceFrame, calls: list[Call]) -> None:
     for call in calls:
         parameters, macs = walk.counts.take(call)
         frame.parameters += parameters
@@ -50,7 +50,7 @@ def _add_counts(walk: Walk, frame: Frame, calls: list[Call]) -> None:
             frame.multiply_adds += macs
 
 
-def whole_block(walk: Walk, call: Call) -> Iterator[Frame]:
+def whole_block(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe a block without separate mixers by its layers, with the attention inside it."""
     lines = [line for each in call.walk() if not each.children and (line := layer_formula(each))]
     found: list[views.View] = []
@@ -70,7 +70,7 @@ def _adds_input(call: Call) -> bool:
     return x is not None and y is not None and x.shape == y.shape
 
 
-def mlp(walk: Walk, call: Call) -> Iterator[Frame]:
+def mlp(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe a channel mixer."""
     lines = [line for each in call.walk() if not each.children and (line := layer_formula(each))]
     x = call.x
@@ -85,7 +85,7 @@ def mlp(walk: Walk, call: Call) -> Iterator[Frame]:
     yield walk.frame(call, title, lines, "Each token alone: channels are mixed, cells are not.")
 
 
-def experts(walk: Walk, call: Call) -> Iterator[Frame]:
+def experts(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe a mixture of experts: which expert each token goes to first."""
     grid = grid_of(call.args)
     routing = next((found for each in call.walk() if (found := _routing(each.output))), None)
@@ -108,7 +108,7 @@ def _routing(output: Any) -> Routing | None:
     return found if isinstance(found, Routing) else None
 
 
-def neighborhood(walk: Walk, call: Call) -> Iterator[Frame]:
+def neighborhood(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe neighborhood attention: its keys, its positions, its probabilities."""
     module: Any = call.module
     grid, x = grid_of(call.args), call.x
@@ -129,7 +129,7 @@ def neighborhood(walk: Walk, call: Call) -> Iterator[Frame]:
     yield walk.frame(call, call.name, formulas, text, found)
 
 
-def token_mlp(walk: Walk, call: Call) -> Iterator[Frame]:
+def token_mlp(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe the token-mixing MLP: the first hidden units as maps of the weights of each cell."""
     grid, x = grid_of(call.args), call.x
     assert grid is not None and x is not None
@@ -143,7 +143,7 @@ def token_mlp(walk: Walk, call: Call) -> Iterator[Frame]:
     yield walk.frame(call, "Token-mixing MLP", lines, text, found + walk.heat(call, "length of the mixed vectors"))
 
 
-def pooling(walk: Walk, call: Call) -> Iterator[Frame]:
+def pooling(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe PoolFormer's mixer."""
     grid, x = grid_of(call.args), call.x
     assert grid is not None and x is not None
@@ -158,7 +158,7 @@ def pooling(walk: Walk, call: Call) -> Iterator[Frame]:
     )
 
 
-def mixer(walk: Walk, call: Call) -> Iterator[Frame]:
+def mixer(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe any other token mixer: its attention if it has some, its layers, its result."""
     if same_tensor(call):
         yield walk.frame(call, call.name, ["y = x"], "Tokens are not mixed here.")

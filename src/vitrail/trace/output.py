@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from vitrail.parts.heads import FirstToken
 from vitrail.trace import views
-from vitrail.trace.frame import Frame
+from vitrail.trace.frame import TraceFrame
 from vitrail.trace.layers import layer_formula
 from vitrail.trace.record import Call
 from vitrail.trace.walk import Walk
 
 
-def head(walk: Walk, call: Call, names: list[str]) -> Frame:
+def head(walk: Walk, call: Call, names: list[str]) -> TraceFrame:
     """Describe a classification head; `call` is the call of the whole head."""
     lines = [line for each in call.walk() if not each.children and (line := layer_formula(each))]
     pool = next((each for each in call.children if each.path.endswith("pool")), None)
@@ -33,7 +33,7 @@ def head(walk: Walk, call: Call, names: list[str]) -> Frame:
     return walk.frame(call, "Head", lines, text, found)
 
 
-def final_norm(walk: Walk, call: Call) -> Iterator[Frame]:
+def final_norm(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe the norm after the last stage."""
     if isinstance(call.module, nn.Identity):
         return

@@ -15,20 +15,20 @@ from markupsafe import Markup
 import vitrail
 from vitrail.atomic_io import write_file
 from vitrail.tasks.page_design import page_glass, page_head
-from vitrail.trace.frame import Trace
+from vitrail.trace.frame import ModelTrace
 from vitrail.trace.twins import loop_source
 
 FIELDS = ("size", "image", "frames", "lens")
 """Fields of a trace that the script of the page reads."""
 
 
-def page_data(trace: Trace) -> dict[str, Any]:
+def page_data(trace: ModelTrace) -> dict[str, Any]:
     """Return the JSON value inside a page."""
     data = {name: getattr(trace, name) for name in FIELDS}
     return {**data, "frames": [asdict(frame) for frame in trace.frames]}
 
 
-def render(trace: Trace) -> str:
+def render(trace: ModelTrace) -> str:
     """Render a trace as self-contained HTML."""
     environment = Environment(
         loader=PackageLoader("vitrail.trace"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -50,7 +50,7 @@ def render(trace: Trace) -> str:
     )
 
 
-def write_page(trace: Trace, path: str | PathLike[str]) -> Path:
+def write_page(trace: ModelTrace, path: str | PathLike[str]) -> Path:
     """Write the page of a trace to a file."""
     target = Path(path)
     write_file(target, render(trace).encode())

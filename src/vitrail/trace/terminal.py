@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vitrail.trace.frame import Trace
+from vitrail.trace.frame import ModelTrace
 
 Printer = Callable[..., None]
 
 
-def print_trace(trace: Trace, table: Printer) -> None:
+def print_trace(trace: ModelTrace, table: Printer) -> None:
     """Print facts, steps with their first formula, lens and twins.
 
     Args:
@@ -38,7 +38,7 @@ def print_trace(trace: Trace, table: Printer) -> None:
         )
 
 
-def _rows(trace: Trace) -> Sequence[Sequence[str]]:
+def _rows(trace: ModelTrace) -> Sequence[Sequence[str]]:
     rows = []
     for frame in trace.frames:
         shapes = ["·".join(map(str, shape)) for shape in (frame.shape_in, frame.shape_out)]

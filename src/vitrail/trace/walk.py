@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from vitrail.grid import Grid
 from vitrail.parts.attend import Attend
 from vitrail.trace.counts import Counts
-from vitrail.trace.frame import Frame
+from vitrail.trace.frame import TraceFrame
 from vitrail.trace.record import Call, tensors
 from vitrail.trace.views import View, token_norms
 
-Describer = Callable[["Walk", Call], Iterator[Frame]]
+Describer = Callable[["Walk", Call], Iterator[TraceFrame]]
 
 ATTENTION_BYTES = 900_000
 """Characters of a page for the attention of selected queries, over all blocks."""
@@ -45,7 +45,7 @@ class Walk:
         self.heat_cells = HEAT_BYTES * 3 // 16 // max(2 * blocks, 16)
         self._collect = sum(not call.children for call in calls) > MOST_FRAMES
 
-    def frames(self, call: Call) -> Iterator[Frame]:
+    def frames(self, call: Call) -> Iterator[TraceFrame]:
         """Yield the frames of a call and of the calls below it."""
         describe = self._find(call.module)
         if describe:
@@ -55,7 +55,7 @@ class Walk:
         else:
             yield from self.children(call)
 
-    def children(self, call: Call) -> Iterator[Frame]:
+    def children(self, call: Call) -> Iterator[TraceFrame]:
         """Yield the frames of the calls below, and one for weights and products of the module itself."""
         for child in call.children:
             yield from self.frames(child)
@@ -64,7 +64,7 @@ class Walk:
             shapes = [f"{name}: {shape(getattr(call.module, name))}" for name in own]
             yield self.frame(call, f"{call.name}: between its parts", shapes, paths=(call.path,))
 
-    def leaf(self, call: Call) -> Iterator[Frame]:
+    def leaf(self, call: Call) -> Iterator[TraceFrame]:
         """Yield one frame for a module without a description; none if it changes nothing."""
         from vitrail.trace.layers import layer_formula
 
@@ -91,10 +91,10 @@ class Walk:
         text: str = "",
         views: list[View] | None = None,
         paths: tuple[str, ...] | None = None,
-    ) -> Frame:
+    ) -> TraceFrame:
         """Return a frame of a call that counts what is below `paths`, by default below the call."""
         parameters, macs = (0, 0) if paths == () else self.counts.take(call, *(paths or ()))
-        return Frame(
+        return TraceFrame(
             title=title,
             group=group_of(call.path),
             path=call.path,

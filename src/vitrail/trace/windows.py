@@ -14,7 +14,7 @@ from vitrail.parts.window_partition import MaskedPadding, PadThenRoll, region, u
 from vitrail.trace import views
 from vitrail.trace.arrays import pack
 from vitrail.trace.attention import attended, attention_views, matrices
-from vitrail.trace.frame import Frame
+from vitrail.trace.frame import TraceFrame
 from vitrail.trace.record import Call, grid_of
 from vitrail.trace.views import View
 from vitrail.trace.walk import Walk, millions
@@ -38,7 +38,7 @@ def masks(cut: PadThenRoll, like: Tensor) -> Tensor | None:
     return None if addends is None else addends[:, 0]
 
 
-def window_attention(walk: Walk, call: Call) -> Iterator[Frame]:
+def window_attention(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     """Describe W-MSA or SW-MSA: all steps in the first block of its kind in a stage, one frame in the others."""
     grid, mixer, x = grid_of(call.args), _module(call), call.x
     assert grid is not None and x is not None
@@ -71,7 +71,7 @@ def _module(call: Call) -> Any:
     return call.module
 
 
-def _project(walk: Walk, call: Call, grid: Grid) -> Frame:
+def _project(walk: Walk, call: Call, grid: Grid) -> TraceFrame:
     qkv = call.child("qkv")
     assert qkv is not None and call.x is not None
     n, c = call.x.shape[1:]
@@ -89,7 +89,7 @@ def _laid(step: str, label: str, cut: PadThenRoll, index: Tensor, grid: Grid, wa
     return views.laid(step, label, index, grid, walk.image, window=list(cut.window), shift=list(cut.shift), **more)
 
 
-def _plain(walk: Walk, call: Call, cut: PadThenRoll, grid: Grid, index: Tensor) -> Frame:
+def _plain(walk: Walk, call: Call, cut: PadThenRoll, grid: Grid, index: Tensor) -> TraceFrame:
     rows, columns = (p // w for p, w in zip(cut.padded, cut.window, strict=True))
     formulas = [
         *_padding(cut),
@@ -108,7 +108,7 @@ def _padding(cut: PadThenRoll) -> list[str]:
 
 def _shifted(
     walk: Walk, call: Call, cut: PadThenRoll, grid: Grid, index: Tensor, mask_index: Tensor
-) -> Iterator[Frame]:
+) -> Iterator[TraceFrame]:
     up, left = cut.shift
     text = "Windows of the block before are shifted by half a window, so neighbours that were kept apart meet."
     roll = [*_padding(cut), f"x[r, c] ← x[(r + {up}) mod {cut.padded[0]}, (c + {left}) mod {cut.padded[1]}]"]
@@ -129,7 +129,7 @@ def _shifted(
     yield _mask(walk, call, cut, labels, mask_index)
 
 
-def _mask(walk: Walk, call: Call, cut: PadThenRoll, labels: Tensor, mask_index: Tensor) -> Frame:
+def _mask(walk: Walk, call: Call, cut: PadThenRoll, labels: Tensor, mask_index: Tensor) -> TraceFrame:
     addends = masks(cut, call.x if call.x is not None else labels.float())
     assert addends is not None
     kinds, n = len(addends), addends.shape[-1]
@@ -166,7 +166,7 @@ def bias_views(call: Call, cut: PadThenRoll) -> list[View]:
     return [views.bias(table, index.flatten(2).flatten(0, 1), (rows, columns), "relative position bias")]
 
 
-def _bias(walk: Walk, call: Call, cut: PadThenRoll, table: list[View]) -> Frame:
+def _bias(walk: Walk, call: Call, cut: PadThenRoll, table: list[View]) -> TraceFrame:
     position = _module(call).position
     h, w = position.size
     formulas = [
@@ -185,7 +185,7 @@ def _whole(call: Call, cut: PadThenRoll, mask_index: Tensor) -> View:
     return matrices(maps[kinds], "all probabilities of a window", [str(kind) for kind in kinds], "window")
 
 
-def _reverse(walk: Walk, call: Call, cut: PadThenRoll, grid: Grid, index: Tensor) -> Frame:
+def _reverse(walk: Walk, call: Call, cut: PadThenRoll, grid: Grid, index: Tensor) -> TraceFrame:
     assert call.y is not None
     n, c = call.y.shape[1:]
     formulas = [
