@@ -86,7 +86,6 @@ class Trace:
     def _trace(self, model: Any) -> "ModelTrace":
         from shlex import join
 
-        from vitrail.tasks.classes.class_names import class_names
         from vitrail.tasks.image_sources import find_images
         from vitrail.trace.example import example_image
         from vitrail.trace.image_trace import trace_image
@@ -101,6 +100,4 @@ class Trace:
             if more:
                 raise VitrailError(f"{self.image} has {1 + len(more)} images; a trace is about one. Name a file.")
             image = given.read()
-        classes = getattr(getattr(model, "config", None), "num_classes", 0) or 0
-        names = class_names(model, classes, None) if classes else []
-        return trace_image(model, image, names, join(["vitrail", *sys.argv[1:]]))
+        return trace_image(model, image, command=join(["vitrail", *sys.argv[1:]]))

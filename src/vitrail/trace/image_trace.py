@@ -30,7 +30,7 @@ from vitrail.trace.attention import self_attention
 from vitrail.trace.counts import Counts
 from vitrail.trace.frame import ModelTrace, TraceFrame
 from vitrail.trace.lens import logit_lens
-from vitrail.trace.output import final_norm, head
+from vitrail.trace.output import final_norm, head, known_names
 from vitrail.trace.record import Call, record
 from vitrail.trace.twins import twins
 from vitrail.trace.views import top_classes
@@ -128,7 +128,7 @@ def trace_image(model: Any, image: Image.Image | Tensor, names: Sequence[str] = 
     Args:
         model: an image model of the catalogue, or any module that takes `(1, C, Y, X)` images.
         image: an image, or a prepared input `(1, C, Y, X)`.
-        names: of the classes.
+        names: of the classes; by default those of the model.
         command: command line that makes the page again.
 
     Example:
@@ -137,6 +137,7 @@ def trace_image(model: Any, image: Image.Image | Tensor, names: Sequence[str] = 
         >>> [frame.title for frame in trace_image(model, torch.zeros(1, 3, 64, 64)).frames]
         ['Patch embedding', 'Class token', 'Learned positions', 'SelfAttention', 'MLP', 'Final norm', 'Head']
     """
+    names = names or known_names(model)
     images = image if isinstance(image, Tensor) else model_input(model, image)
     root = record(model, images)
     counts = Counts(model, root)
