@@ -29,6 +29,8 @@ ROOMS = (
     "machine",
     "report",
     "study",
+    "serving",
+    "trace",
     "models",
     "native",
     "parts",
