@@ -34,7 +34,7 @@ class RunConfig(Options):
 
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("task", "val_share", "bad"),
-        "model": ("model", "weights", "set", "drop_path", "freeze", "unfreeze"),
+        "model": ("model", "weights", "set", "drop_path", "freeze", "unfreeze", "lora", "lora_targets", "lora_alpha"),
         "optimisation": (
             *("epochs", "minutes", "patience", "eval_every", "batch", "grad_accum", "lr", "min_lr", "warmup"),
             *("scheduler", "optimizer", "weight_decay", "clip_grad", "layer_decay", "ema"),
@@ -98,6 +98,13 @@ class RunConfig(Options):
     unfreeze: int = 0
     """Unfreeze the layers of the frozen part one after the other, from the last to the first, over so many epochs; 0
     keeps them frozen."""
+    lora: int = 0
+    """Train adapters of this rank at the linear layers of the blocks, and the head; the weights are frozen (LoRA).
+    0 is off."""
+    lora_targets: tuple[str, ...] = ()
+    """Layers that get adapters, by the last part of their names, such as qkv proj fc1; default: all linear layers."""
+    lora_alpha: float | None = None
+    """The adapters are scaled by alpha / rank; default: twice the rank."""
     ema: float = 0.0
     """Decay of the moving average of the weights, which is validated and saved (0.999-0.9999); 0 is off."""
     average: int = 0
@@ -149,6 +156,8 @@ class RunConfig(Options):
         if self.batch == -1:
             object.__setattr__(self, "batch", "auto")
         object.__setattr__(self, "set", tuple(self.set))
+        targets = (name for text in self.lora_targets for name in text.split(","))
+        object.__setattr__(self, "lora_targets", tuple(filter(None, targets)))
         check_ranges(self, _RANGES)
         check_choices(self, _CHOICES)
         _check_schedule(self)
@@ -160,6 +169,10 @@ class RunConfig(Options):
             raise unknown(
                 "freeze", self.freeze, ("none", "embedding", "backbone"), "Or the number of stages, such as 2."
             )
+        if self.lora and (self.freeze != "none" or self.unfreeze):
+            raise VitrailError("lora freezes all but its adapters and the head. Leave freeze and unfreeze out.")
+        if not self.lora and (self.lora_targets or self.lora_alpha is not None):
+            raise VitrailError("lora_targets and lora_alpha need a rank. Add lora=8.")
         if self.unfreeze and self.freeze == "none":
             raise VitrailError("unfreeze says when frozen layers learn, and none is frozen. Add freeze=backbone.")
         if self.folds == 1 or (self.fold is not None and self.fold >= self.folds):
@@ -257,6 +270,8 @@ _RANGES = (
     Range("clip_grad", 0),
     Range("layer_decay", 0, 1, open_low=True, open_high=False),
     Range("unfreeze", 0),
+    Range("lora", 0),
+    Range("lora_alpha", 0, open_low=True),
     Range("folds", 0),
     Range("fold", 0),
     Range("ema", 0, 1),

@@ -8,7 +8,8 @@ from torch import nn
 
 from vitrail.cache import fingerprint
 from vitrail.data.folds import split_fold
-from vitrail.edits.edit import edits_to_json
+from vitrail.edits.edit import apply_edits, edits_to_json
+from vitrail.edits.lora import lora_of, merge_lora, train_adapters
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.machine.system_info import usable_cores
@@ -67,6 +68,8 @@ def build_trainer(
     model = task.model
     unfreezing = make_unfreezing(model, config, world)
     frozen = [] if config.unfreeze else freeze(model, config.freeze)
+    if config.lora:
+        train_adapters(model)
     if world.device.type == "cpu" and not config.compile:
         fuse_for_training(model)
     wrapped: Any = TrainingWrapper(task)
@@ -98,6 +101,20 @@ def build_trainer(
         watch=TrainingWatch(getattr(task, "chance", None), getattr(task, "baseline", {}), config.clip_grad),
         facts={**machine_facts(world), "data": data_facts(task, train_data, val_data), **edit_facts(task)},
     )
+
+
+def add_adapters(model: Any, config: RunConfig) -> None:
+    """Merge the adapters that a model's weights brought, and add new ones if the config asks for them.
+
+    Raises:
+        VitrailError: there are no weights to adapt, or no such layers.
+    """
+    merge_lora(model)
+    if not config.lora:
+        return
+    if config.weights is None:
+        raise VitrailError("lora adapts trained weights, and these are random. Add weights=FILE, or pretrained.")
+    apply_edits(model, lora_of(model, config.lora, config.lora_alpha or 2.0 * config.lora, config.lora_targets))
 
 
 def make_unfreezing(model: Any, config: RunConfig, world: SingleProcess) -> GradualUnfreezing | None:
