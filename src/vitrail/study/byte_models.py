@@ -14,7 +14,7 @@ from vitrail.parts.text_embedding import TextEmbedding
 from vitrail.parts.text_heads import TiedHead
 from vitrail.study.texts import own_text, windows_of
 
-LENGTH, BATCH, TEST_WINDOWS = 64, 32, 128
+LENGTH, BATCH, TEST_WINDOWS = 64, 16, 64
 
 
 def byte_model(dim: int, blocks: Iterable[nn.Module], norm: nn.Module) -> TiedModel:

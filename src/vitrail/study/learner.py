@@ -32,7 +32,7 @@ class LearnSettings:
     """
 
     steps: int = 200
-    batch: int = 64
+    batch: int = 32
     lr: float = 2e-3
     warmup: float = 0.1
     weight_decay: float = 0.05

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import vitrail
 from vitrail.machine.system_info import processor, versions
 from vitrail.study.plan import StudyOptions
 from vitrail.tasks.formatting import duration
+from vitrail.tasks.page_design import page_glass, page_head
 
 if TYPE_CHECKING:
     from vitrail.study.run import StudyAnswer
@@ -22,11 +23,16 @@ def render_page(answer: "StudyAnswer", options: StudyOptions, command: str = "")
         options: settings of the run.
         command: command line that repeats it.
     """
-    loader = ChoiceLoader([PackageLoader("vitrail.study"), PackageLoader("vitrail.report")])
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("vitrail.study"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("study.html").render(
+        head=page_head(f"{answer.plan.question} – Vitrail study"),
+        glass=page_glass(),
         answer=answer,
         plan=answer.plan,
         options=options,

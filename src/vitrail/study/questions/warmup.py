@@ -56,7 +56,7 @@ def blocks(dim: int, depth: int, order: str, norm: str, causal: bool = False) ->
 
 def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str, Any]:
     """Train one arm; of the norms first or last, measure the gradients before the first step."""
-    dim, steps = options.pick((16, 3), (48, 150))
+    dim, steps = options.pick((16, 3), (32, 150))
     if condition.settings.get("on") == "text":
         model = byte_model(
             dim, blocks(dim, options.pick(2, 4), "first", condition["norm"], causal=True), NORMS[condition["norm"]](dim)
@@ -67,7 +67,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     order, norm = condition.settings.get("order", "first"), condition.settings.get("norm", "LayerNorm")
     data = load_images(options.data, 16, options.pick(64, None))
     final = nn.Identity() if order == "last" else NORMS[norm](dim)
-    model = assemble(data, dim, blocks(dim, options.pick(2, 8), order, norm), patch_size=4, norm=final)
+    model = assemble(data, dim, blocks(dim, options.pick(2, 6), order, norm), patch_size=4, norm=final)
     gradients = _gradients(model, data)
     settings = LearnSettings(steps, lr=4e-3, warmup=condition.settings.get("warmup", 0.2), clip=FREE)
     learned = learn(model, data, settings, seed)

@@ -43,11 +43,11 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     """Train one arm, or time both kinds of attention."""
     if condition.name == SPEED:
         return _speed(condition["sides"], options)
-    data, dim = load_images(options.data, 16, options.pick(64, None)), options.pick(16, 48)
+    data, dim = load_images(options.data, 16, options.pick(64, None)), options.pick(16, 32)
     window, shift = condition["window"], condition["shift"]
     mixers = [mixer(dim, 2, window, window // 2 if shift and i % 2 else 0) for i in range(condition["depth"])]
     model = assemble(data, dim, [pre_norm_block(dim, one) for one in mixers], patch_size=2)
-    learned = learn(model, data, LearnSettings(steps=options.pick(4, 150)), seed)
+    learned = learn(model, data, LearnSettings(steps=options.pick(4, 150), lr=3e-3), seed)
     return {"accuracy": learned.accuracy, "loss": learned.loss}
 
 
