@@ -23,6 +23,7 @@ VERBS = {
     "restore": "restore images: super-resolution, denoising, JPEG artifacts",
     "generate": "go on from a prompt: text as it comes, or the rest of an image",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
+    "compress": "remove heads, channels, blocks and ranks from a model, and measure it",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "export": "write a model for ONNX Runtime, OpenVINO or PyTorch, and verify the file",
     "data": "check a data set before training: bad files, class counts, duplicates",

@@ -1,0 +1,129 @@
+"""Ranks of linear layers by energy or by budget, and factors that are nearest on data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.compress.moments import Moments
+from vitrail.parts.embeddings import Embedding
+from vitrail.parts.model import Model
+from vitrail.parts.positions import NoPosition
+
+LEAST = 16
+"""Layers with fewer channels on a side keep their rank: nothing is saved."""
+
+
+def low_rank_layers(model: Model) -> dict[str, nn.Linear]:
+    """Return the plain linear layers that may become products: those between embedding and head, none of a position."""
+    inner = {id(part) for layer in model.layers()[1:-1] for module in layer.modules for part in module.modules()}
+    held = {
+        id(part)
+        for module in model.modules()
+        if isinstance(module, NoPosition | Embedding)
+        for part in module.modules()
+    }
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and id(module) in inner - held and min(module.weight.shape) >= LEAST
+    }
+
+
+def spectrum(layer: nn.Linear, moments: Moments | None = None) -> Tensor:
+    """Return the singular values of a layer's weight, or of its outputs on data (of `W C^(1/2)`)."""
+    return torch.linalg.svdvals(_weighted(layer, moments)[0])
+
+
+def ranks_by_energy(
+    spectra: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]], share: float
+) -> dict[str, int]:
+    """Return the least rank of each layer that keeps a share of its squared singular values, where it saves weights.
+
+    Example:
+        >>> ranks_by_energy({"a": torch.tensor([3.0, 1.0, 0.1, 0.0])}, {"a": (4, 4)}, 0.9)
+        {'a': 1}
+    """
+    ranks = {}
+    for name, values in spectra.items():
+        energy = values.double().square().cumsum(0)
+        rank = int((energy < share * energy[-1] * (1 - 1e-12)).sum()) + 1
+        if saves(shapes[name], rank):
+            ranks[name] = rank
+    return ranks
+
+
+def ranks_by_budget(
+    spectra: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]], share: float
+) -> dict[str, int]:
+    """Return ranks with a share of all weights in total, so that the least energy is lost.
+
+    A singular value costs `in + out` weights and is worth its share of the layer's energy: the best by worth for cost
+    stay. A layer that would save nothing stays whole.
+
+    Example:
+        >>> values = {"a": torch.tensor([9.0, 1, 1, 1]), "b": torch.tensor([1.0, 1, 1, 1])}
+        >>> ranks_by_budget(values, {"a": (4, 4), "b": (4, 4)}, 0.75)
+        {'a': 1}
+    """
+    total = sum(rows * columns for rows, columns in shapes.values())
+    worth = sorted(
+        (
+            (float(value), name)
+            for name, values in spectra.items()
+            for value in values.double().square() / values.double().square().sum().clamp(min=1e-30) / sum(shapes[name])
+        ),
+        reverse=True,
+    )
+    ranks, spent = dict.fromkeys(spectra, 0), 0
+    for _, name in worth:
+        before = _cost(shapes[name], ranks[name])
+        after = _cost(shapes[name], ranks[name] + 1)
+        if spent + after - before > share * total:
+            continue
+        ranks[name], spent = ranks[name] + 1, spent + after - before
+    return {name: max(rank, 1) for name, rank in ranks.items() if saves(shapes[name], max(rank, 1))}
+
+
+def _cost(shape: tuple[int, int], rank: int) -> int:
+    return min(rank * sum(shape), shape[0] * shape[1])
+
+
+def saves(shape: tuple[int, int], rank: int) -> bool:
+    """Return whether two factors have fewer weights than their product.
+
+    Example:
+        >>> saves((4, 4), 1), saves((4, 4), 2)
+        (True, False)
+    """
+    return rank * sum(shape) < shape[0] * shape[1]
+
+
+def nearest_factors(layer: nn.Linear, rank: int, moments: Moments) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return U, V and bias of a rank whose outputs are nearest to those of a layer on data.
+
+    min E |U V x + b' - W x - b|^2: with C = L L^T the covariance of x and P S Q^T the decomposition of W L,
+    U = P_r S_r^(1/2), V = S_r^(1/2) Q_r^T L^-1, b' = b + (W - U V) m. Eckart and Young, in the metric of the data.
+    """
+    weighted, root = _weighted(layer, moments)
+    u, s, v = torch.linalg.svd(weighted, full_matrices=False)
+    scale = s[:rank].sqrt()
+    first = torch.linalg.solve_triangular(root.mT, (scale[:, None] * v[:rank]).mT, upper=True).mT  # V L = scale v
+    second, weight = u[:, :rank] * scale, layer.weight.detach()
+    if layer.bias is None:
+        return second.to(weight.dtype), first.to(weight.dtype), None
+    mean = moments.mean.to(weight.device)
+    bias = layer.bias.detach().double() + weight.double() @ mean - second @ (first @ mean)
+    return second.to(weight.dtype), first.to(weight.dtype), bias.to(weight.dtype)
+
+
+def _weighted(layer: Any, moments: Moments | None) -> tuple[Tensor, Tensor]:
+    """Return `W L` and L with `C = L L^T`."""
+    weight = layer.weight.detach().double()
+    if moments is None:
+        return weight, torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+    matrix = (moments.second if layer.bias is None else moments.covariance).to(weight.device)
+    small = moments.ridge(matrix)
+    root = torch.linalg.cholesky(matrix + small * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
+    return weight @ root, root
