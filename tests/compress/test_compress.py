@@ -157,7 +157,7 @@ def test_ranks_meet_their_energy_and_their_budget():
     shapes = {"a": (64, 256), "b": (64, 64)}
     for name, rank in ranks_by_energy(values, shapes, 0.6).items():
         energy = values[name].square().cumsum(0) / values[name].square().sum()
-        assert energy[rank - 1] >= 0.6 > (energy[rank - 2] if rank > 1 else 0)
+        assert energy[rank - 1] >= 0.6 > (energy[rank - 9] if rank > 8 else 0) and rank % 8 == 0
     for share in (0.3, 0.6, 0.9):
         ranks = ranks_by_budget(values, shapes, share)
         weights = sum(ranks[n] * sum(shapes[n]) if n in ranks else shapes[n][0] * shapes[n][1] for n in shapes)

@@ -16,7 +16,6 @@ vitrail compress runs/classify/flowers --heads 0.5 --mlp 0.25 --data flowers/ --
 vitrail compress runs/classify/flowers --depth 9 --rank-energy 0.95 --data flowers/ --measure --out models/small
 vitrail compress vit_tiny_patch16_224 --weights vit_tiny.pt --mlp 0.25 --out models/small     # by weights alone
 vitrail compress runs/classify/flowers --target 1.5x --max-loss 1 --data flowers/ --out models/small
-vitrail train flowers/ --model vit_tiny_patch16_224 --weights models/small --epochs 5         # then train it on
 """
 
 
@@ -25,7 +24,7 @@ class Compress(CompressSettings):
     """Remove attention heads, hidden channels of MLPs, blocks and ranks of linear layers: real smaller tensors.
 
     What goes is chosen by scores on data, or by the weights alone. The result is a model folder like any other: it is
-    loaded, trained on, optimized and exported; its config states the edits. A table compares it with the model: its
+    loaded, trained on (`vitrail train --weights FOLDER`), optimized and exported; its config states the edits. A table compares it with the model: its
     weights, multiply-adds and bytes, with --data the figures of an evaluation, with --measure the latency of both.
 
     With --target, --size or --latency, no shares are given: edits are added one by one, each time the one that changes

@@ -30,8 +30,12 @@ class Figures(NamedTuple):
     size: int
 
 
-def figures(model: nn.Module) -> Figures:
+def figures(model: nn.Module, count: bool = True) -> Figures:
     """Return the sizes of a model.
+
+    Args:
+        model: the model.
+        count: whether to count multiply-adds, which takes a pass on the meta device.
 
     Example:
         >>> from vitrail.models import create_model
@@ -39,7 +43,11 @@ def figures(model: nn.Module) -> Figures:
         Figures(parameters=5717416, multiply_adds=None, size=22869664)
     """
     parameters = sum(value.numel() for value in model.parameters())
-    return Figures(parameters, counted_macs(model)[0], sum(value.nbytes for value in model.state_dict().values()))
+    return Figures(
+        parameters,
+        counted_macs(model)[0] if count else None,
+        sum(value.nbytes for value in model.state_dict().values()),
+    )
 
 
 class Latency(NamedTuple):

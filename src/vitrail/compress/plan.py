@@ -190,7 +190,7 @@ def _best_step(model: Any, last: Tried, aim: Aim, probes: Sequence[Probe], refer
             small = compress(model, settings, probes, lambda text: None)
         except VitrailError:  # no further in this direction
             continue
-        saved = _cost(last.figures, aim) - _cost(figures(small), aim)
+        saved = _cost(last.figures, aim) - _cost(figures(small, count=aim.kind != "size"), aim)
         if saved > 0:
             hurt = damage(small, probes, reference)
             found.append(((hurt - last.damage) / saved, settings, small, hurt))
@@ -198,9 +198,8 @@ def _best_step(model: Any, last: Tried, aim: Aim, probes: Sequence[Probe], refer
 
 
 def _cost(sizes: Figures, aim: Aim) -> float:
-    if aim.kind == "size" or sizes.multiply_adds is None:
-        return float(sizes.size)
-    return float(sizes.multiply_adds)
+    counted = aim.kind != "size" and sizes.multiply_adds is not None
+    return float(sizes.multiply_adds or 0) if counted else float(sizes.size)
 
 
 def _next_settings(model: Any, settings: CompressSettings) -> list[CompressSettings]:
