@@ -140,3 +140,28 @@ def test_resume_reports_other_images(begun, capsys):
     fold(begun / "d", ["a"], 12)
     main(["train", "--resume", "r"])
     assert "the training data is not what the run was trained on" in "".join(capsys.readouterr())
+
+
+def test_a_class_without_training_images_is_refused_with_a_cure(tmp_path):
+    root = fold(tmp_path / "d", ["train/a", "train/b", "val/a", "val/c"], 1)
+    with pytest.raises(DataError, match="add images of the class to train, or remove these"):
+        open_dataset(root)
+    with pytest.raises(DataError, match="not trained on it"):
+        open_dataset(root, classes=["a", "b"])
+
+
+def test_sides_of_a_data_set_are_printed_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    root = fold(tmp_path / "d", ["a", "b"], 4)
+    for k, side in enumerate((40, 1234, 567)):
+        Image.new("RGB", (side, side), (k, 90, 0)).save(root / "a" / f"more{k}.png")
+    main(["data", "check", str(root)])
+    printed = capsys.readouterr().out
+    assert "…" not in printed and printed.count("median") >= 2
+
+
+def test_an_archive_in_capitals_is_an_archive(tmp_path):
+    fold(tmp_path / "d", ["a", "b"])
+    shutil.make_archive(str(tmp_path / "d"), "gztar", tmp_path / "d")
+    (tmp_path / "d.tar.gz").rename(tmp_path / "D.TAR.GZ")
+    assert open_dataset(tmp_path / "D.TAR.GZ").classes == ("a", "b")

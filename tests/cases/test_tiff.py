@@ -4,14 +4,23 @@ from struct import pack
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from vitrail.cli import main
 from vitrail.data.image_io import ImageDecodeError, open_image
+from vitrail.data.mask_io import open_mask
+from vitrail.data.stored_image import read_stored
 
 RAW = np.arange(6 * 4, dtype=np.uint32).reshape(4, 6)
 
 
 def tiff(
-    pixels: np.ndarray, photometric: int = 1, order: str = "<", separate: bool = False, compression: int = 1
+    pixels: np.ndarray,
+    photometric: int = 1,
+    order: str = "<",
+    separate: bool = False,
+    compression: int = 1,
+    extra: int | None = None,
 ) -> bytes:
     """Write an uncompressed TIFF: pixels `(Y, X)` or `(Y, X, C)` of any type."""
     values = pixels.reshape(*pixels.shape[:2], -1)
@@ -22,6 +31,7 @@ def tiff(
     tags = {256: (4, [width]), 257: (4, [height]), 258: (3, [8 * values.itemsize] * channels), 259: (3, [compression])}
     tags |= {262: (3, [photometric]), 273: (4, [0] * len(strips)), 277: (3, [channels]), 278: (4, [height])}
     tags |= {279: (4, [len(s) for s in strips]), 284: (3, [2 if separate else 1]), 339: (3, [kind] * channels)}
+    tags |= {} if extra is None else {338: (3, [extra])}
     end = 8 + 2 + 12 * len(tags) + 4
     outside = b""
     offsets = []
@@ -89,8 +99,32 @@ def test_32_bit_integers(values, expected):
     assert np.abs(got - expected).max() <= 0.51
 
 
-def test_messages_of_libtiff_are_logged(capfd, caplog):
-    broken = bytearray(tiff(RAW.astype(np.uint8), compression=5))  # LZW that is none
+@pytest.mark.parametrize("read", [open_image, read_stored, open_mask])
+def test_messages_of_libtiff_are_logged(read, capfd, caplog, tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(RAW.astype(np.uint8), compression=5))  # LZW that is none
     with pytest.raises(ImageDecodeError):
-        open_image(bytes(broken), name="a.tif")
+        read(tmp_path / "a.tif")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("read", [open_image, read_stored])
+def test_every_reader_refuses_deep_separate_planes(read, tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(np.zeros((4, 6, 3), np.uint16), 2, separate=True))
+    with pytest.raises(ImageDecodeError, match="separate planes"):
+        read(tmp_path / "a.tif")
+
+
+def test_premultiplied_grey_is_read():
+    grey, alpha = RAW.astype(np.uint8) // 2, np.full((4, 6), 128, np.uint8)
+    values = np.asarray(open_image(tiff(np.stack([grey, alpha], -1), extra=1), "L")).astype(int)
+    assert np.abs(values - (grey + 127.0)).max() <= 2  # grey of alpha 1/2 over white
+
+
+def test_twelve_bits_in_sixteen_are_called_dark(tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for k in range(4):
+            pixels = np.random.default_rng(k).integers(0, 4096, (32, 32), dtype=np.uint16)
+            Image.fromarray(pixels).save(tmp_path / name / f"{k}{name}.png")
+    main(["data", "check", str(tmp_path)])
+    assert "have no value above 32 of 255" in " ".join(capsys.readouterr().out.split())

@@ -16,7 +16,7 @@ from vitrail.data.text_streams import TextStream, open_streams
 from vitrail.data.token_windows import IGNORED, EvalWindows, TrainWindows
 from vitrail.errors import DataError, VitrailError
 from vitrail.models import create_model
-from vitrail.tasks.language.continuation import generate_text, stream_text
+from vitrail.tasks.language.continuation import generate_pieces, generate_text, stream_text
 from vitrail.tasks.language.options import GenerateOptions
 from vitrail.text.learning import learn_characters, learn_vocabulary
 from vitrail.training.muon import orthogonal
@@ -185,3 +185,19 @@ def test_orthogonal_keeps_the_singular_vectors() -> None:
     inner = u.T @ orthogonal(matrix).double() @ v.T
     assert (inner - torch.diag(inner.diagonal())).abs().max() < 1e-3
     assert np.isfinite(orthogonal(torch.zeros(3, 4)).numpy()).all()
+
+
+def test_pieces_are_the_text_with_the_probabilities_of_its_tokens() -> None:
+    vocabulary = learn_characters(TEXT)
+    model = create_model("text_decoder_tiny", dim=16, depth=1, num_heads=2, vocab_size=len(vocabulary)).eval()
+    model.inputs = vocabulary
+    options = GenerateOptions(tokens=12, temperature=0.7, seed=3)
+    pieces = list(generate_pieces(model, "the ", options, 32, alternatives=3))
+    assert "".join(piece.text for piece in pieces) == "".join(generate_text(model, "the ", options, 32))
+    ids = vocabulary.encode(["the " + "".join(piece.text for piece in pieces)], special=False).ids[0]
+    log_probs = model(torch.tensor([ids])).double().log_softmax(-1)[0].detach()
+    for place, piece in enumerate(pieces, start=3):
+        assert piece.probability == pytest.approx(math.exp(log_probs[place, ids[place + 1]]), rel=1e-4)
+        assert [p for _, p in piece.alternatives] == pytest.approx(
+            log_probs[place].exp().topk(3).values.tolist(), rel=1e-4
+        )

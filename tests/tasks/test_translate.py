@@ -1,5 +1,6 @@
 """Translation: training with resume, the beam in every batch, figures against sacreBLEU, robust lines."""
 
+import base64
 import io
 import json
 import random
@@ -9,16 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import vitrail
 from vitrail.cli import main
+from vitrail.tasks.results import Viewer
+from vitrail.tasks.text_sources import TextLine
 from vitrail.tasks.translate.alignment import align, alignment_page, cross_attention
 from vitrail.tasks.translate.bleu import bleu_score, bleu_sums, corpus_bleu, tokenize_13a
 from vitrail.tasks.translate.decoding import greedy
 from vitrail.tasks.translate.options import PredictOptions
+from vitrail.tasks.translate.predictor import TranslationPredictor
 from vitrail.tasks.translate.scoring import score_translations
 from vitrail.tasks.translate.translator import Translator
 from vitrail.training.config import RunConfig, config_class
@@ -159,6 +164,20 @@ def test_alignment_of_every_head(model: Any, run: Path, tmp_path: Path) -> None:
     assert page.count("</script>") == 1 and "http" not in page
     assert main(["translate", str(run), text, "--alignment", str(tmp_path / "page.html")]) == 0
     assert "Cross-attention" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_viewer_gets_tokens_and_every_head(model: Any) -> None:
+    predictor = TranslationPredictor(model, PredictOptions())
+    lines = [TextLine("a", "a cat sees a dog."), TextLine("b", " ")]
+    result, empty = predictor.predict([(line, line.text) for line in lines])
+    shown, found = (
+        predictor.view(result),
+        align(predictor.translator, lines[0].text, predictor.translator([lines[0].text])[0]),
+    )
+    assert isinstance(predictor, Viewer) and tuple(shown["target"]) == found.target and shown["heads"] == 2
+    levels = np.frombuffer(base64.b64decode(shown["maps"]), np.uint8).reshape(found.maps.shape)
+    assert np.abs(levels / 255 - found.maps.numpy()).max() < 1 / 500
+    assert predictor.view(empty)["target"] == []
 
 
 def test_cross_attention_by_hand(model: Any) -> None:

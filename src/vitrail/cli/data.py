@@ -141,7 +141,7 @@ def _print_splits(console, report: "CheckReport", most: int) -> None:
     table = Table(title=f"{report.name}: {len(report.classes)} classes", title_justify="left", box=box.SIMPLE_HEAD)
     sized = any(part.width for part in report.splits.values())  # `info` reads no image
     for heading in ("split", "images", "each class", *(["width", "height"] if sized else [])):
-        table.add_column(heading, justify="left" if heading == "split" else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading == "split" else "right", overflow="fold")
     for split, part in report.splits.items():
         low, high = min(part.counts.values()), max(part.counts.values())
         each = f"{low:,}" if low == high else f"{low:,} - {high:,}"

@@ -1,6 +1,7 @@
 """`vitrail doctor`: system information and diagnostics."""
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class Doctor:
     """Print JSON instead of text."""
     speed: bool = True
     """Measure the rate of matrix products, about a second."""
+    all: bool = False
+    """Print every backend of every kernel, with the reason if it cannot run."""
 
     def run(self) -> int:
         """Detect, measure, print."""
@@ -35,28 +38,51 @@ class Doctor:
         from vitrail.machine.system_info import look
 
         facts = look()
+        if not self.json:
+            _print_sections(_sections(facts))
+            print("\nlooking at the kernels (native code is compiled once)", file=sys.stderr, flush=True)
         facts["kernels"] = kernel_table()
+        if not self.json:
+            _print_kernels(facts["kernels"], self.all)
         facts["speed"] = matmul_rates() if self.speed else {}
         facts["problems"] = [problem._asdict() for problem in problems(facts)]
         if self.json:
             print(json.dumps(facts, indent=2))
         else:
-            _print(facts)
+            _print_sections([_speed(facts)])
+            _print_problems(facts["problems"])
         return 0
 
 
-def _print(facts: dict[str, Any]) -> None:
-    for title, lines in _sections(facts):
-        print(f"{title:<14}{lines[0] if lines else 'none'}")
+def _print_sections(sections: list[tuple[str, list[str]]]) -> None:
+    for title, lines in sections:
+        print(f"{title:<14}{lines[0] if lines else 'none'}", flush=True)
         for line in lines[1:]:
-            print(f"{'':<14}{line}")
-    print("\nkernels")
-    columns = ["kernel", "device", "precision", "backend", "says"]
-    print_table(columns, [[row[name] for name in columns] for row in facts["kernels"]])
+            print(f"{'':<14}{line}", flush=True)
+
+
+def _print_kernels(rows: list[dict[str, str]], every: bool) -> None:
+    """Print one line a kernel: its backend by precision; or one a backend, with its reason."""
+    print("kernels")
+    if every:
+        columns = ["kernel", "device", "precision", "backend", "says"]
+        print_table(columns, [[row[name] for name in columns] for row in rows])
+        return
+    precisions = list(dict.fromkeys(row["precision"] for row in rows))
+    running = {
+        (row["kernel"], row["device"], row["precision"]): row["backend"] for row in rows if row["says"] == "runs"
+    }
+    kernels = dict.fromkeys((row["kernel"], row["device"]) for row in rows)
+    lines = [[*key, *(running.get((*key, precision), "none") for precision in precisions)] for key in kernels]
+    print_table(["kernel", "device", *precisions], lines)
+    print("Every backend, and why it cannot run: vitrail doctor --all\n")
+
+
+def _print_problems(problems: list[dict[str, str]]) -> None:
     print()
-    for problem in facts["problems"]:
+    for problem in problems:
         print(f"problem: {problem['what']}\n   cure: {problem['cure']}")
-    if not facts["problems"]:
+    if not problems:
         print("No problems found.")
 
 
@@ -72,8 +98,12 @@ def _sections(facts: dict[str, Any]) -> list[tuple[str, list[str]]]:
         ("compiler", [facts["compiler"]] if facts["compiler"] else []),
         ("disk", [f"{disk['free'] / _GIB:.1f} GiB free for {disk['what']}: {disk['path']}" for disk in facts["disks"]]),
         ("extras", [_extra(name, packages) for name, packages in facts["extras"].items()]),
-        ("speed", [f"{what}: {rate:,.0f} Gflop/s" for what, rate in facts["speed"].items()] or ["not measured"]),
     ]
+
+
+def _speed(facts: dict[str, Any]) -> tuple[str, list[str]]:
+    rates = [f"{what}: {rate:,.0f} Gflop/s" for what, rate in facts["speed"].items()]
+    return "speed", rates or ["not measured"]
 
 
 def _extra(name: str, packages: dict[str, str | None]) -> str:

@@ -1,6 +1,7 @@
 """Messages and exit codes of user errors; any other exception is a bug and keeps its traceback."""
 
 import errno
+import re
 
 from vitrail.errors import ResourceError, VitrailError
 from vitrail.models.custom import VARIABLE, own_fault
@@ -37,8 +38,10 @@ def explain_failure(error: BaseException) -> tuple[str | None, int]:
         where = f" while writing {place}" if place else ""
         return f"The disk is full{where}.\nFree some space or choose another folder, then run it again.", _RESOURCE
     if _is_out_of_memory(error):
-        first_line = str(error).partition("\n")[0][:200] or "no more could be had"
-        return f"Out of memory: {first_line}\nUse a smaller batch, smaller images or a smaller model.", _RESOURCE
+        return (
+            f"Out of memory{_requested(str(error))}.\nUse a smaller batch, smaller images or a smaller model.",
+            _RESOURCE,
+        )
     if isinstance(error, OSError) and error.errno in _WRONG_PLACE and error.filename is not None:
         return f"Cannot use {error.filename}: {error.strerror}.\nChoose another place, or change its rights.", 2
     if fault := own_fault(error):
@@ -47,6 +50,21 @@ def explain_failure(error: BaseException) -> tuple[str | None, int]:
 
 
 _RESOURCE = ResourceError.exit_code
+_BYTES = re.compile(r"allocate (?P<bytes>\d+) bytes|allocate (?P<gib>[\d.]+ [KMGT]iB)", re.IGNORECASE)
+
+
+def _requested(text: str) -> str:
+    """Return the size of the failed allocation, from the message of an allocator.
+
+    Example:
+        >>> _requested("DefaultCPUAllocator: you tried to allocate 3221225472 bytes.")
+        ': 3.0 GiB more were needed'
+    """
+    found = _BYTES.search(text)
+    if found is None:
+        return ""
+    size = found["gib"] or f"{int(found['bytes']) / 2**30:,.1f} GiB"
+    return f": {size} more were needed"
 
 
 def _is_full_disk(error: BaseException) -> bool:

@@ -30,7 +30,7 @@ _MOST_EXPANSION = 200
 def list_archive(path: Path) -> DatasetIndex:
     """List the images in a tar (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.tar.xz`)."""
     tar = _expanded(path)
-    index = cache_folder("tar") / f"{fingerprint('index 1', *stamp(tar))}.json"
+    index = cache_folder("tar") / f"{fingerprint('index 2', *stamp(tar))}.json"
     if not index.exists():
         with written(index) as file:
             file.write(json.dumps(_index(tar, printable(path.name))).encode())
@@ -53,7 +53,7 @@ def _index(tar: Path, name: str) -> dict[str, list | dict]:
                 if path.is_absolute() or ".." in path.parts:
                     problems.append((printable(member.name), "the path leaves the archive; it is not read", "path"))
                 elif member.isdir():
-                    folders.append(key)
+                    folders += [key] if key else []  # `tar czf data.tar.gz .` names the root too
                 elif member.isreg() and not member.issparse():
                     files[key] = (member.offset_data, member.size)  # a later member of the same name replaces the first
                 elif not is_hidden(key):

@@ -16,6 +16,8 @@ from vitrail.data.parallel import in_parallel
 
 _CHUNK = 64
 _UNEVEN = 10
+_DARK = 32
+"""Brightest value of an image that is taken for dark; 12 bits in a 16-bit file reach 16."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class _Seen(NamedTuple):
     digest: bytes | None
     fingerprint: int | None
     fault: DataProblem | None
+    peak: int = 255
 
 
 def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = None) -> CheckReport:
@@ -149,6 +152,12 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
         if len(sizes):
             width, height = np.quantile(sizes, [0, 0.5, 1], axis=0, method="nearest").T.tolist()
             report.splits[split] = SplitReport(len(pictures), pictures.counts(), tuple(width), tuple(height))
+        dark = [one.peak < _DARK for one in here if one.fault is None]
+        if sum(dark) > len(dark) / 2:
+            report.warnings.append(
+                f"{split} is dark: {sum(dark)} of {len(dark)} images have no value above {_DARK} of 255, as 12-bit"
+                " values in 16-bit files have; scale them"
+            )
         seen += here
         where += [(split, pictures, number) for number in range(len(pictures))]
     equal = equal_groups([one.digest for one in seen])
@@ -175,7 +184,8 @@ class _Look:
             fault = DataProblem(self.pictures.ids[number], error.reason, error.kind)
             return _Seen((0, 0), None, None, fault)
         digest = sha256(repr(image.size).encode() + image.tobytes()).digest()
-        return _Seen(image.size, digest, perceptual_hash(image) if self.near else None, None)
+        peak = int(np.asarray(image).max())
+        return _Seen(image.size, digest, perceptual_hash(image) if self.near else None, None, peak)
 
 
 def _alike(seen: list[_Seen]) -> list[list[int]]:

@@ -125,7 +125,7 @@ def open_dataset(
             data.problems.append(DataProblem(data.name, str(error).replace("\n", " "), "classes"))
             return data
     if data.problems:
-        raise _refusal(data, str(spec))
+        raise _refusal(data, str(spec), classes is not None)
     if packed:
         for split, pictures in list(data):
             kept, skipped = pack(pictures, bad)
@@ -193,11 +193,17 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
-def _refusal(data: Splits, spec: str) -> DataError:
+def _refusal(data: Splits, spec: str, classes_given: bool) -> DataError:
     see = f"vitrail data check {printable(shlex.quote(spec))}"
-    if len(data.problems) == 1:
+    if len(data.problems) == 1 and data.problems[0].kind != "label":
         return DataError(f"{data.problems[0]}.\nSee everything: {see}")
     lines = [f"  {problem}" for problem in data.problems[:3]]
     more = f"  and {len(data.problems) - 3} more" if len(data.problems) > 3 else ""
-    head = f"{data.name} cannot be used as it is ({len(data.problems)} problems):"
-    return DataError("\n".join([head, *lines, *filter(None, [more]), f"See all of them: {see}"]))
+    count = "1 problem" if len(data.problems) == 1 else f"{len(data.problems)} problems"
+    head = f"{data.name} cannot be used as it is ({count}):"
+    last = f"See all of them: {see}"
+    if all(problem.kind == "label" for problem in data.problems):  # the list would add nothing
+        cure = "remove these images" if classes_given else "add images of the class to train, or remove these"
+        known = "the model was not trained on it" if classes_given else "it has no training images"
+        last = f"A class that is evaluated but not learnt is always wrong ({known}): {cure}."
+    return DataError("\n".join([head, *lines, *filter(None, [more]), last]))

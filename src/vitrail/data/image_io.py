@@ -151,12 +151,16 @@ def load_stored(
         image = _guard(lambda: Image.open(file, formats=FORMATS), refuse, file)
         _check_size(image.size, max_pixels, refuse)
 
+        if reason := tiff.fault(image):
+            raise refuse(reason, "format")
+
         def load() -> Image.Image:
             prepare(image)
             image.load()
             return image
 
-        return _guard(load, refuse, file)
+        with tiff.quiet(name) if image.format == "TIFF" else nullcontext():
+            return _guard(load, refuse, file)
 
 
 def read_size(source: Source, name: str | None = None) -> tuple[int, int]:

@@ -1,11 +1,13 @@
 """Masks of class numbers: read without changing a number, written with a palette."""
 
+from contextlib import nullcontext
 from io import BytesIO
 from os import PathLike
 
 import numpy as np
 from PIL import Image
 
+from vitrail.data import tiff
 from vitrail.data.image_io import MAX_PIXELS, ImageDecodeError, open_regular, printable
 
 MODES = ("1", "L", "P", "I", "I;16", "I;16B")
@@ -31,7 +33,10 @@ def open_mask(path: str | PathLike[str]) -> np.ndarray:
             if image.mode not in MODES:
                 reason = f"this is a colour image ({image.mode}); a mask holds one class number for each pixel"
                 raise ImageDecodeError(name, reason, "mask colour")
-            image.load()
+            if reason := tiff.fault(image):
+                raise ImageDecodeError(name, reason, "format")
+            with tiff.quiet(name) if image.format == "TIFF" else nullcontext():
+                image.load()
             values = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, ImageDecodeError):

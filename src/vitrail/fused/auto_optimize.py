@@ -5,7 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from threading import Event
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.fused.ab_trial import Answer, TrialArm, finished, try_out
 from vitrail.fused.accuracy import compare
+from vitrail.fused.measured_speed import remembered, trial_key
 from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.backbone import Classifier
@@ -79,7 +80,9 @@ class InferenceRunner:
             faster, else fp32. `int8` is used if it is faster and agrees, for any number of images; else `auto`.
         fast: whether the optimized model may be used.
         notify: called with the selected implementation.
-        clock: returns the time in seconds.
+        clock: returns the time in seconds. By default the CPU time of this thread if it computes alone, which other
+            work on the machine does not change, else the wall time; measured speedups are then remembered, and the
+            median of the last ones decides.
 
     Example:
         >>> import vitrail
@@ -98,13 +101,15 @@ class InferenceRunner:
         precision: Precision = "fp32",
         fast: bool = True,
         notify: Notify = lambda form: None,
-        clock: Clock = perf_counter,
+        clock: Clock | None = None,
     ):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         self.model, self.pictures, self.precision, self.fast = model, pictures, precision, fast
         self.form: SelectedModel | None = None
-        self._notify, self._clock = notify, clock
+        self._notify = notify
+        self._clock = (thread_time if _alone(model) else perf_counter) if clock is None else clock
+        self._remembers = clock is None
         self.gate = Event()
         """Cleared during timing, so that no prefetch starts then; see `data.prefetch`."""
         self.gate.set()
@@ -150,6 +155,9 @@ class InferenceRunner:
         """
         fast = self._side(self._build(precision), images)
         verdict = try_out(fast, plain, truth, precision)
+        if self._remembers and verdict.agreement.holds:
+            kept = remembered(trial_key(self.model, images, precision), verdict.speedup)
+            verdict = replace(verdict, speedup=kept)
         seen, answers = len(fast.answers), fast.answers
         if verdict.reason is None and seen < len(images):
             # Check the whole batch too, as used from now on: another batch size may select other kernels.
@@ -249,6 +257,12 @@ class InferenceRunner:
             return logits, self._clock() - start
         finally:
             self.gate.set()
+
+
+def _alone(model: nn.Module) -> bool:
+    """Return whether a model computes in the calling thread alone."""
+    first = next(model.parameters(), None)
+    return torch.get_num_threads() == 1 and (first is None or first.device.type == "cpu")
 
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -36,5 +36,9 @@ def check_size(field: str, value: Any, published: Any) -> None:
     smallest = 0 if field == "num_classes" or published == 0 else 1  # a published 0 is a number of optional parts
     fits = isinstance(value, list | tuple) == several
     if not fits or not all(type(n) is int and n >= smallest for n in (value if several else [value])):
+        if field == "image_size" and isinstance(value, list | tuple):
+            raise VitrailError(
+                f"image_size is one number, the side of a square; got {value!r}. Published: {published}."
+            )
         kind = "whole numbers" if several else "a whole number"
         raise VitrailError(f"{field} needs {kind} from {smallest} up, got {value!r}. Published: {published}.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from markupsafe import Markup
 from PIL import Image
@@ -78,6 +78,15 @@ class Predictor(Protocol):
 
     def table(self, results: Sequence[Any]) -> Table:
         """Return results as a table for people; all of them have no error."""
+        ...
+
+
+@runtime_checkable
+class Viewer(Protocol):
+    """A predictor with more to draw than `Result.to_dict` holds: points of a cloud, alignment of a translation."""
+
+    def view(self, result: Any) -> dict[str, Any]:
+        """Return what a viewer draws beside a result, as plain values; the result has no error."""
         ...
 
 

@@ -118,8 +118,9 @@ class RunConfig(Options):
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     threads: int = 0
     """CPU threads of each process; 0 keeps torch's choice. Bit-exact repeats need the same number."""
-    workers: int = 0
-    """Data loading processes; the result does not depend on them."""
+    workers: int | None = None
+    """Data loading processes; the result does not depend on them. Default: none on a CPU, whose cores compute, or for
+    images in memory; with a GPU the cores of this process, at most 8."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Under torchrun: a whole model in each process (ddp), or its shards (fsdp)."""
 

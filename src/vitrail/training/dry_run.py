@@ -41,7 +41,7 @@ class Plan:
         capacity: memory in use by this process plus available memory, in bytes.
         step_seconds: seconds of an update, including data loading.
         validation_seconds: seconds of a validation.
-        seconds: seconds of the whole run.
+        seconds: seconds of the whole run, with the final evaluation and the report.
         check: faults of the data, and warnings.
     """
 
@@ -121,7 +121,9 @@ def measure(run: Trainer, splits: DataSplits, check: DataCheck) -> Plan:
     assert run.config.epochs is not None
     validations = -(-run.config.epochs // run.config.eval_every)
     minutes = run.config.minutes
-    seconds = steps * step_seconds + validations * validation if minutes is None else minutes * 60
+    run.folder, run.sample_seconds = Path(), validation / len(run.val_data.dataset)
+    finish = run.finish_seconds()
+    seconds = (steps * step_seconds + validations * validation if minutes is None else minutes * 60) + finish
     return Plan(
         config=run.config,
         title=title(run, splits),

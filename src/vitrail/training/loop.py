@@ -8,6 +8,7 @@ that is killed and resumed makes the same steps. Loss, metrics and the contents 
 """
 
 import json
+import time
 from math import isfinite
 from typing import Any
 
@@ -35,10 +36,12 @@ def fit(run: Trainer) -> None:
     """
     while True:
         if run.validation_due():
+            start = time.monotonic()
             metrics = validate(run, run.val_data)
             if metrics is None:
                 run.stop_now()
             else:
+                run.sample_seconds = (time.monotonic() - start) / len(run.val_data.dataset)
                 run.validated(metrics)
         if run.over():
             return

@@ -17,6 +17,7 @@ class StepStats:
         loss: loss of the update.
         rate: learning rate of the update.
         weight: weight of the update: its images or tokens.
+        finish: estimated seconds from the last update to the end: evaluation of the best weights and report.
     """
 
     step: int
@@ -25,6 +26,7 @@ class StepStats:
     loss: float
     rate: float
     weight: float
+    finish: float = 0.0
 
 
 class Reporter(Protocol):
@@ -78,6 +80,7 @@ class Throughput:
         self._start: tuple[float, float] | None = None
         self._weight = 0.0
         self.share = 0.0
+        self.finish = 0.0
 
     def take(self, moment: StepStats) -> None:
         """Count an update; the first one, which warms up, only starts the clock."""
@@ -85,7 +88,7 @@ class Throughput:
             self._start = (time.monotonic(), moment.share)
         else:
             self._weight += moment.weight
-        self.share = moment.share
+        self.share, self.finish = moment.share, moment.finish
 
     def rate(self) -> float:
         """Return the throughput."""
@@ -93,11 +96,11 @@ class Throughput:
         return self._weight / seconds if seconds > 0 else 0.0
 
     def left(self) -> float | None:
-        """Return the remaining seconds, or None while they are unknown."""
+        """Return the remaining seconds with the final evaluation and the report, or None while they are unknown."""
         if self._start is None or self.share <= self._start[1]:
             return None
         passed = time.monotonic() - self._start[0]
-        return passed / (self.share - self._start[1]) * (1 - self.share)
+        return passed / (self.share - self._start[1]) * (1 - self.share) + self.finish
 
 
 class LineReporter:

@@ -9,6 +9,7 @@ from vitrail.cache import fingerprint
 from vitrail.edits.edit import edits_to_json
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
+from vitrail.machine.system_info import usable_cores
 from vitrail.tasks import find_task
 from vitrail.tasks.task import BatchLoader, DataSplits, RunSpec, Share, TrainingTask
 from vitrail.training.config import RunConfig
@@ -23,6 +24,9 @@ from vitrail.training.signals import StopRequest
 from vitrail.training.trainer import Trainer
 from vitrail.training.watch import TrainingWatch
 from vitrail.training.wrapper import TrainingWrapper
+
+_MOST_WORKERS = 8
+"""More loading processes seldom help: memory bandwidth ends it."""
 
 
 def open_data(config: RunConfig) -> DataSplits:
@@ -102,8 +106,25 @@ def train_size(splits: DataSplits) -> int:
 def loaders(config: RunConfig, world: SingleProcess, task: TrainingTask) -> tuple[BatchLoader, BatchLoader]:
     """Return the loaders of training and validation batches."""
     assert isinstance(config.batch, int)
-    share = Share(world.rank, world.size, world.device, config.seed, config.workers, config.bad)
-    return task.loaders(share, config.batch, eval_batch(config, world))
+    share = Share(world.rank, world.size, world.device, config.seed, config.workers or 0, config.bad)
+    sizes = config.batch, eval_batch(config, world)
+    train_data, val_data = task.loaders(share, *sizes)
+    workers = default_workers(world) if config.workers is None else 0
+    in_memory = getattr(train_data.dataset, "pixels", None) is not None  # a copy costs less than another process
+    return (
+        task.loaders(share._replace(workers=workers), *sizes) if workers and not in_memory else (train_data, val_data)
+    )
+
+
+def default_workers(world: SingleProcess) -> int:
+    """Return the default number of loading processes of a rank: its share of the cores if a GPU computes, else none.
+
+    Processes on a machine of several ranks share its cores; one core of each is left to the training itself.
+    """
+    if world.device.type != "cuda":
+        return 0
+    ranks = max(min(world.size, torch.cuda.device_count()), 1)
+    return max(min(int(usable_cores() / ranks) - 1, _MOST_WORKERS), 0)
 
 
 def default_batch_size(samples: int, parts: int = 1, largest: int = 128) -> int:

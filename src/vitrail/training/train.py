@@ -176,6 +176,8 @@ def make_run(
     if saved:
         replay(task.model, edits_from_json(saved_fact(saved, "edits", []), f"{begun}/state"))
     run = build_trainer(start, world, task, reporter, stop)
+    there = dict(splits)
+    run.final_samples = len(there.get("test", there["val"]))
     if begun is None and config.batch == "auto":
         samples = train_size(splits)
         most = useful_batch(samples, parts)

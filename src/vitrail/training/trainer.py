@@ -26,6 +26,9 @@ from vitrail.training.signals import Interrupted, StopRequest
 from vitrail.training.watch import TrainingWatch
 from vitrail.weights.folder import save_model
 
+_FINAL, _REPORT_SAMPLES, _REPORT_SECONDS = 1.5, 200, 4.0
+"""Cost of the end of a run: of a sample in the final evaluation, of the report in samples, and of its figures."""
+
 
 @dataclass
 class Trainer:
@@ -54,6 +57,7 @@ class Trainer:
         facts: values that a state stores with the progress: machine, threads, digests of the data.
         command: the command line, for the records.
         watch: warnings while training.
+        final_samples: samples of the final evaluation.
     """
 
     config: RunConfig
@@ -78,6 +82,8 @@ class Trainer:
     facts: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
     watch: TrainingWatch = field(default_factory=TrainingWatch)
+    final_samples: int = 0
+    sample_seconds: float = 0.0
     _best: tuple[dict[str, Tensor], dict[str, float]] | None = None
 
     def __post_init__(self) -> None:
@@ -104,6 +110,16 @@ class Trainer:
     def share(self) -> float:
         """Return the position of the next update in the run, in [0, 1]."""
         return self.length.share(self.at.step, self.at.seconds)
+
+    def finish_seconds(self) -> float:
+        """Estimate the seconds from the last update to the end, from the time of a sample in the last validation.
+
+        The final evaluation computes in fp32 and without fused blocks, and the report explains a few images with
+        gradients and writes figures.
+        """
+        if not self.sample_seconds or self.folder is None:
+            return 0.0
+        return self.sample_seconds * (_FINAL * self.final_samples + _REPORT_SAMPLES) + _REPORT_SECONDS
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """Return the autocast context of a forward pass."""
@@ -140,7 +156,7 @@ class Trainer:
         at.seconds = time.monotonic() - self._zero
         epoch = at.epoch + at.batch / self.train_data.steps
         done = self.length.done(at.step, at.seconds)
-        self.reporter.step(StepStats(at.step, epoch, done, loss, rate, weight))
+        self.reporter.step(StepStats(at.step, epoch, done, loss, rate, weight, self.finish_seconds()))
         self._meet()
 
     def validated(self, metrics: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrail.errors import VitrailError
+from vitrail.errors import DataError, VitrailError
 from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.weights.checkpoint_io import RawCheckpoint
 from vitrail.weights.detect import Detected, detect, looks_like
@@ -14,6 +14,7 @@ from vitrail.weights.folder import TENSORS, is_model_folder, load_model
 from vitrail.weights.infer_config import differing_fields
 from vitrail.weights.load import Source, load_weights, read_source
 from vitrail.weights.metadata import Metadata, contradictions, read_metadata, unknown
+from vitrail.weights.oblong import oblong_size
 from vitrail.weights.peer_fields import unsupported_arguments
 
 
@@ -62,6 +63,11 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
     if ours_whole and variant in (None, checkpoint.stated) and not fields:
         return LoadedModel(load_model(checkpoint.folder or ""), form.name, notes=checkpoint.notes)
+    if oblong := oblong_size(checkpoint.config, found.mapped.tensors):
+        raise DataError(
+            f"{checkpoint.origin} is of oblong images ({oblong}); architectures here take square ones.\n"
+            "Resize its position table in its own library, or train from weights of square images."
+        )
     if checkpoint.config.get("edits"):
         raise VitrailError(
             f"{checkpoint.origin} is a model with edits, which its folder describes as a whole.\n"

@@ -1,8 +1,9 @@
 """Continuation of a text, streamed: any number of new tokens from a window of bounded length."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -93,6 +94,63 @@ def generate_text(model: Any, prompt: str, options: GenerateOptions, context: in
     ids = prompt_ids(vocabulary, prompt)
     with evaluating(model):
         yield from stream_text(vocabulary, stream_tokens(model, ids, options.tokens, choose, context))
+
+
+class Piece(NamedTuple):
+    """A piece of streamed text.
+
+    Args:
+        text: the text; some characters take several tokens.
+        probability: probability of its tokens under the model, whatever the temperature.
+        alternatives: the likeliest first tokens with their probabilities, best first.
+    """
+
+    text: str
+    probability: float
+    alternatives: tuple[tuple[str, float], ...]
+
+
+class RecordedChoice:
+    """A choice of tokens that keeps the probabilities of its steps, for one text.
+
+    Args:
+        choice: the rule.
+        count: number of likeliest tokens to keep.
+    """
+
+    def __init__(self, choice: Choice, count: int):
+        self.choice, self.count = choice, count
+        self.steps: list[tuple[float, list[int], list[float]]] = []
+
+    def __call__(self, log_probs: Tensor, step: int, samples: np.ndarray) -> Tensor:
+        """Return the tokens."""
+        chosen = self.choice(log_probs, step, samples)
+        best = log_probs[0].topk(min(self.count, log_probs.shape[-1]))
+        probability = float(log_probs[0, chosen[0]].exp())
+        self.steps.append((probability, best.indices.tolist(), best.values.exp().tolist()))
+        return chosen
+
+
+def generate_pieces(
+    model: Any, prompt: str, options: GenerateOptions, context: int, alternatives: int = 5
+) -> Iterator[Piece]:
+    """Yield the pieces of a prompt's continuation as `generate_text` does, each with its probability.
+
+    Args:
+        model: a language model with its vocabulary.
+        prompt: the text to continue.
+        options: choice of tokens.
+        context: tokens of a window.
+        alternatives: number of likeliest tokens of each piece.
+    """
+    choose, vocabulary = RecordedChoice(choice_of(options), alternatives), need_vocabulary(model)
+    ids = prompt_ids(vocabulary, prompt)
+    with evaluating(model):
+        for text in stream_text(vocabulary, stream_tokens(model, ids, options.tokens, choose, context)):
+            steps, choose.steps = choose.steps, []
+            probability = math.prod(step[0] for step in steps)
+            names = [vocabulary.decode([token]) for token in steps[0][1]] if steps else []
+            yield Piece(text, probability, tuple(zip(names, steps[0][2] if steps else (), strict=True)))
 
 
 def continue_text(model: Any, prompt: str, options: GenerateOptions, context: int) -> str:

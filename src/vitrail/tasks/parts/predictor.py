@@ -12,6 +12,7 @@ from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.result import check_finite
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.parts.result import PointParts
+from vitrail.tasks.points.predictor import thousandths
 from vitrail.tasks.points.sampling import sampled, still
 from vitrail.tasks.points.sources import CloudInput
 from vitrail.tasks.table import Table
@@ -51,6 +52,10 @@ class PartPredictor:
         check_finite(logits.flatten(1), [item.name for item, _ in batch])
         rows = zip(batch, points.numpy(), logits.argmax(-1).numpy(), strict=True)
         return [PointParts(item.name, self.names, cloud, parts) for (item, _), cloud, parts in rows]
+
+    def view(self, result: PointParts) -> dict[str, Any]:
+        """Return the points in thousandths of the unit, the part of each, and the names of the parts."""
+        return {"points": thousandths(result.points), "parts": result.parts.tolist(), "names": list(result.names)}
 
     def failure(self, item: CloudInput, reason: str) -> PointParts:
         """Return the result of a cloud that cannot be read."""

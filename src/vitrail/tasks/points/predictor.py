@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,6 +66,11 @@ class PointPredictor:
         rows = zip(names, ranked, ordered.cpu().numpy(), picks, strict=True)
         return [PointLabels(name, *best, points=cloud, picks=chosen) for name, best, cloud, chosen in rows]
 
+    def view(self, result: PointLabels) -> dict[str, Any]:
+        """Return the points in thousandths of the unit, one after the other, and the picks of each SortNet."""
+        assert result.points is not None
+        return {"points": thousandths(result.points), "picks": [list(net) for net in result.picks]}
+
     def failure(self, item: CloudInput, reason: str) -> PointLabels:
         """Return the result of a cloud that cannot be read."""
         return PointLabels(item.name, error=reason)
@@ -76,6 +82,16 @@ class PointPredictor:
             return Table("", ["class", "probability", ""], rows, right=["probability"])
         rows = [[r.path, r.label, f"{r.probability:.1%}"] for r in results]
         return Table("", ["cloud", "class", "probability"], rows, right=["probability"])
+
+
+def thousandths(points: np.ndarray) -> list[int]:
+    """Return points `(N, 3)` of the unit sphere as `3 N` whole numbers, for drawing.
+
+    Example:
+        >>> thousandths(np.array([[0.25, -1.0, 0.0]]))
+        [250, -1000, 0]
+    """
+    return np.rint(1000 * points).astype(int).ravel().tolist()
 
 
 def picked(model: PointModel, points: Tensor) -> tuple[Tensor, Picked]:

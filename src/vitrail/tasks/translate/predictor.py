@@ -1,14 +1,16 @@
 """Translation of texts."""
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
 from vitrail.data.image_io import printable
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_sources import TextLine
+from vitrail.tasks.translate.alignment import align
 from vitrail.tasks.translate.options import PredictOptions
 from vitrail.tasks.translate.result import TranslatedText
-from vitrail.tasks.translate.translator import Translator
+from vitrail.tasks.translate.translator import Translated, Translator
 from vitrail.text.vocabulary import clean
 
 
@@ -43,10 +45,38 @@ class TranslationPredictor:
         found = self.translator([text for _, text in batch])
         return [
             TranslatedText(
-                item.name, clean(text)[0], each.text, each.score, each.truncated, each.replaced, each.certified
+                item.name,
+                clean(text)[0],
+                each.text,
+                each.score,
+                each.truncated,
+                each.replaced,
+                each.certified,
+                source=each.source,
+                target=each.tokens,
             )
             for (item, text), each in zip(batch, found, strict=True)
         ]
+
+    def view(self, result: TranslatedText) -> dict[str, Any]:
+        """Return the tokens of both sides, and the cross-attention of each layer and head.
+
+        `maps` is base64 of `(L, h, N, M)` uint8, where 255 is a probability of one; without tokens there are no maps.
+        """
+        if not result.target:
+            return {"source": [], "target": [], "layers": 0, "heads": 0, "maps": ""}
+        given = Translated(result.translation, tokens=result.target, source=result.source)
+        found = align(self.translator, result.text, given)
+        layers, heads = found.maps.shape[:2]
+        levels = (found.maps * 255).round().byte().numpy()
+        maps = base64.b64encode(levels.tobytes()).decode()
+        return {
+            "source": list(found.source),
+            "target": list(found.target),
+            "layers": layers,
+            "heads": heads,
+            "maps": maps,
+        }
 
     def failure(self, item: TextLine, reason: str) -> TranslatedText:
         """Return the result of a text that cannot be translated."""

@@ -1,6 +1,6 @@
 """Result type: the translation of a text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -21,6 +21,8 @@ class TranslatedText:
         replaced: characters that no encoding has, each read as U+FFFD.
         certified: whether the bound of the search shows that no better translation was missed.
         error: the reason.
+        source: token ids of the text, the end included.
+        target: token ids of the translation, the end included.
 
     Example:
         >>> print(TranslatedText("a.txt:1", "A dog.", "Ein Hund.", -0.2))
@@ -35,6 +37,8 @@ class TranslatedText:
     replaced: int = 0
     certified: bool = True
     error: str | None = None
+    source: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    target: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
     def cells(self) -> tuple[str, ...]:
         """Return the cells of a CSV row."""

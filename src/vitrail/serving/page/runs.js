@@ -1,0 +1,31 @@
+// Training runs of a folder and their reports, if the server was given one.
+import { ApiError, getJson } from "./api.js";
+import { $, el } from "./dom.js";
+import { t } from "./strings.js";
+
+export async function showRuns() {
+  let found;
+  try {
+    found = await getJson("/v1/runs");
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return; // started without a folder of runs
+    throw error;
+  }
+  const section = $("runs");
+  section.hidden = false;
+  $("runs-link").hidden = false;
+  if (!found.runs.length) {
+    section.append(el("p", { class: "soft" }, t("runs.none")));
+    return;
+  }
+  const heads = ["runs.name", "runs.task", "runs.model", "runs.metrics", "runs.when", "runs.report"].map((key) => el("th", { scope: "col" }, t(key)));
+  const body = el("tbody", {}, ...found.runs.map(row));
+  section.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("runs.title") }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), body)));
+}
+
+function row(run) {
+  const metrics = Object.entries(run.metrics).map(([name, value]) => `${name} ${value}`).join(" · ") || t("runs.unfinished");
+  const report = run.report ? el("a", { href: run.report, target: "_blank", rel: "noopener" }, t("runs.open", { name: run.name })) : "";
+  const when = new Date(1000 * run.modified).toISOString().slice(0, 16).replace("T", " ");
+  return el("tr", {}, el("th", { scope: "row" }, run.name), el("td", {}, run.task), el("td", {}, run.model), el("td", {}, metrics), el("td", {}, when), el("td", {}, report));
+}
