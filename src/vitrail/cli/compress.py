@@ -24,8 +24,9 @@ class Compress(CompressSettings):
     """Remove attention heads, hidden channels of MLPs, blocks and ranks of linear layers: real smaller tensors.
 
     What goes is chosen by scores on data, or by the weights alone. The result is a model folder like any other: it is
-    loaded, trained on (`vitrail train --weights FOLDER`), optimized and exported; its config states the edits. A table compares it with the model: its
-    weights, multiply-adds and bytes, with --data the figures of an evaluation, with --measure the latency of both.
+    loaded, trained on (`vitrail train --weights FOLDER`), optimized and exported; its config states the edits. A table
+    compares it with the model: weights, multiply-adds and bytes, with --data the figures of an evaluation, with
+    --measure the latency of both.
 
     With --target, --size or --latency, no shares are given: edits are added one by one, each time the one that changes
     the outputs least for what it saves, until the aim is reached or the loss is above --max-loss.
