@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.compress.moments import Moments
-from vitrail.parts.embeddings import Embedding
 from vitrail.parts.model import Model
 from vitrail.parts.positions import NoPosition
 
@@ -19,18 +18,13 @@ LEAST = 16
 
 
 def low_rank_layers(model: Model) -> dict[str, nn.Linear]:
-    """Return the plain linear layers that may become products: those between embedding and head, none of a position."""
-    inner = {id(part) for layer in model.layers()[1:-1] for module in layer.modules for part in module.modules()}
-    held = {
-        id(part)
-        for module in model.modules()
-        if isinstance(module, NoPosition | Embedding)
-        for part in module.modules()
-    }
+    """Return the plain linear layers that may become products: those in blocks, but none of a position."""
+    positions = {id(part) for module in model.modules() if isinstance(module, NoPosition) for part in module.modules()}
     return {
         name: module
         for name, module in model.named_modules()
-        if type(module) is nn.Linear and id(module) in inner - held and min(module.weight.shape) >= LEAST
+        if type(module) is nn.Linear and "blocks" in name.split(".") and min(module.weight.shape) >= LEAST
+        if id(module) not in positions
     }
 
 
