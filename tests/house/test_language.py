@@ -28,6 +28,7 @@ ROOMS = (
     "inference",
     "machine",
     "report",
+    "trace",
     "models",
     "native",
     "parts",
