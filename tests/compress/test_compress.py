@@ -6,13 +6,13 @@ from small_models import relative, small
 from torch import nn
 
 from vitrail.bench.statistics import Quantiles
+from vitrail.compress.calibration_data import CalibrationBatch, damage, reference_outputs
 from vitrail.compress.compress import compress, kept_heads, kept_hidden, prune_heads
 from vitrail.compress.depth import kept_blocks
 from vitrail.compress.gates import masked
 from vitrail.compress.measure import Latency, figures
-from vitrail.compress.moments import Moments, input_moments
+from vitrail.compress.moments import InputMoments, input_moments
 from vitrail.compress.plan import Aim
-from vitrail.compress.probes import Probe, damage, reference_outputs
 from vitrail.compress.ranks import low_rank_layers, nearest_factors, ranks_by_budget, ranks_by_energy, spectrum
 from vitrail.compress.refit import refitted
 from vitrail.compress.scores import head_scores, hidden_scores
@@ -37,7 +37,7 @@ def model():
 @pytest.fixture(scope="module")
 def probes():
     x, labels = images(), torch.tensor([0, 1, 2, 3])
-    return [Probe(lambda model: model(x), lambda logits: nn.functional.cross_entropy(logits, labels))]
+    return [CalibrationBatch(lambda model: model(x), lambda logits: nn.functional.cross_entropy(logits, labels))]
 
 
 def test_gradient_scores_are_those_of_a_finite_difference(model, probes):
@@ -45,7 +45,7 @@ def test_gradient_scores_are_those_of_a_finite_difference(model, probes):
     model = model.double()
     try:
         x, labels = images(2).double(), torch.tensor([1, 2])
-        both = [Probe(lambda model: model(x), lambda out: nn.functional.cross_entropy(out, labels))]
+        both = [CalibrationBatch(lambda model: model(x), lambda out: nn.functional.cross_entropy(out, labels))]
         got = head_scores(model, "gradient", both)
         step, wanted = 1e-5, {}
         for name in MIXERS:
@@ -81,7 +81,9 @@ def test_a_head_and_a_channel_that_add_nothing_have_the_lowest_score(how, probes
 
 def test_scores_of_outputs_need_no_labels(model):
     x = images()
-    assert all(score.min() >= 0 for score in head_scores(model, "gradient", [Probe(lambda m: m(x))]).values())
+    assert all(
+        score.min() >= 0 for score in head_scores(model, "gradient", [CalibrationBatch(lambda m: m(x))]).values()
+    )
     assert not torch.equal(*(head_scores(model, "random", seed=seed)[MIXERS[0]] for seed in (0, 1)))
 
 
@@ -109,7 +111,7 @@ def test_refitting_after_pruning_is_nearer_on_the_data_it_saw(probes):
 def test_the_refit_is_the_least_squares_solution(bias):
     torch.manual_seed(0)
     x, layer = torch.randn(500, 6).double() @ torch.randn(6, 6).double() + 1, nn.Linear(6, 3, bias=bias).double()
-    moments = input_moments(nn.Sequential(layer), ["0"], [Probe(lambda model: model(x))])["0"]
+    moments = input_moments(nn.Sequential(layer), ["0"], [CalibrationBatch(lambda model: model(x))])["0"]
     weight, offset = refitted(layer.weight, layer.bias, [0, 2, 5], moments)
     inputs = torch.cat([x[:, [0, 2, 5]], torch.ones(500, 1).double()], 1) if bias else x[:, [0, 2, 5]]
     wanted = torch.linalg.lstsq(inputs, layer(x)).solution.T
@@ -131,7 +133,7 @@ def test_factors_on_data_are_nearest_in_its_metric():
     torch.manual_seed(0)
     x = torch.randn(2000, 8) @ torch.diag(torch.tensor([9.0, 5, 2, 1, 0.5, 0.2, 0.1, 0.05])) @ torch.randn(8, 8) + 2
     layer = nn.Linear(8, 12).requires_grad_(False)
-    moments = input_moments(nn.Sequential(layer), ["0"], [Probe(lambda model: model(x))])["0"]
+    moments = input_moments(nn.Sequential(layer), ["0"], [CalibrationBatch(lambda model: model(x))])["0"]
     plain, errors = factors(layer.weight, 2), []
     for u, v, b in ((*plain, layer.bias), nearest_factors(layer, 2, moments)):
         errors.append(float((x @ (u @ v).T + b - layer(x)).square().sum(1).mean()))
@@ -180,7 +182,7 @@ def test_the_greedy_choice_drops_the_block_that_does_nothing():
         for layer in (idle.token_mixer.proj, idle.channel_mixer.fc2):
             layer.weight.zero_()
             layer.bias.zero_()
-    assert kept_blocks(model, 3, [Probe(lambda model: model(images()))]) == {"backbone.stages.0": [0, 1, 3]}
+    assert kept_blocks(model, 3, [CalibrationBatch(lambda model: model(images()))]) == {"backbone.stages.0": [0, 1, 3]}
     assert len(model.backbone.stages[0].blocks) == 4
     assert kept_blocks(small("swin official"), 2) == {"backbone.stages.0": [0], "backbone.stages.1": [0]}
     with pytest.raises(VitrailError, match="can keep 1 to 4 blocks"):
@@ -240,7 +242,7 @@ def test_an_aim_without_a_unit_is_refused(kind, text):
 
 def test_moments_of_few_tokens_keep_the_columns():
     """With one token the covariance is zero, and the fit stays near the plain slice."""
-    moments = Moments(torch.ones(4).double(), torch.zeros(4, 4).double(), 1)
+    moments = InputMoments(torch.ones(4).double(), torch.zeros(4, 4).double(), 1)
     weight = torch.randn(2, 4)
     new, _ = refitted(weight, torch.zeros(2), [0, 1], moments)
     torch.testing.assert_close(new, weight[:, :2])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitrail.cli import main
-from vitrail.compress.probes import evaluation_probes, open_probes, training_probes
+from vitrail.compress.calibration_data import evaluation_probes, open_probes, training_probes
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.training.config import TrainConfig

@@ -61,8 +61,8 @@ class Compress(CompressSettings):
 
     def run(self) -> int:
         """Compress, measure, print and write."""
+        from vitrail.compress.calibration_data import open_probes
         from vitrail.compress.compress import compress
-        from vitrail.compress.probes import open_probes
         from vitrail.inference.model_loading import find_model
         from vitrail.weights.folder import check_replaceable, save_model
 

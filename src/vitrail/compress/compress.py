@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vitrail.compress.calibration_data import CalibrationBatch
 from vitrail.compress.depth import kept_blocks
-from vitrail.compress.moments import Moments, input_moments
-from vitrail.compress.probes import Probe
+from vitrail.compress.moments import InputMoments, input_moments
 from vitrail.compress.ranks import low_rank_layers, nearest_factors, ranks_by_budget, ranks_by_energy, spectrum
 from vitrail.compress.refit import put_weights, refit_inputs
 from vitrail.compress.scores import head_scores, hidden_scores
@@ -27,7 +27,7 @@ STEP = 16
 
 
 def compress(
-    model: Any, settings: CompressSettings, probes: Sequence[Probe] = (), note: Callable[[str], None] = print
+    model: Any, settings: CompressSettings, probes: Sequence[CalibrationBatch] = (), note: Callable[[str], None] = print
 ) -> Any:
     """Return a compressed copy of a model, in evaluation mode; its `edits` say what was done.
 
@@ -122,7 +122,7 @@ def _width(width: int, share: float) -> int:
     return min(width, max(STEP, round(width * (1 - share) / STEP) * STEP))
 
 
-def prune_heads(model: Model, keep: Mapping[str, Sequence[int]], probes: Sequence[Probe] = ()) -> None:
+def prune_heads(model: Model, keep: Mapping[str, Sequence[int]], probes: Sequence[CalibrationBatch] = ()) -> None:
     """Remove heads in place; with probes the output projection is fitted to its former outputs."""
     heads = prunable_heads(model)
     keep = {name: kept for name, kept in keep.items() if len(kept) < heads[name]}
@@ -134,7 +134,7 @@ def prune_heads(model: Model, keep: Mapping[str, Sequence[int]], probes: Sequenc
         _edit_and_refit(model, PruneHeads(keep), kept_inputs, probes)
 
 
-def prune_hidden(model: Model, keep: Mapping[str, Sequence[int]], probes: Sequence[Probe] = ()) -> None:
+def prune_hidden(model: Model, keep: Mapping[str, Sequence[int]], probes: Sequence[CalibrationBatch] = ()) -> None:
     """Remove hidden channels in place; with probes the last layer is fitted to its former outputs."""
     widths = prunable_hidden(model)
     keep = {name: kept for name, kept in keep.items() if len(kept) < widths[name]}
@@ -142,7 +142,7 @@ def prune_hidden(model: Model, keep: Mapping[str, Sequence[int]], probes: Sequen
         _edit_and_refit(model, PruneHidden(keep), {f"{name}.fc2": list(kept) for name, kept in keep.items()}, probes)
 
 
-def _edit_and_refit(model: Model, edit: Any, kept: dict[str, list[int]], probes: Sequence[Probe]) -> None:
+def _edit_and_refit(model: Model, edit: Any, kept: dict[str, list[int]], probes: Sequence[CalibrationBatch]) -> None:
     kept = {name: inputs for name, inputs in kept.items() if type(model.get_submodule(name)) is nn.Linear and probes}
     moments = input_moments(model, kept, probes)
     layers: dict[str, Any] = {name: model.get_submodule(name) for name in kept}
@@ -154,14 +154,14 @@ def _edit_and_refit(model: Model, edit: Any, kept: dict[str, list[int]], probes:
     refit_inputs(before, model, kept, moments)
 
 
-def lower_ranks(model: Model, settings: CompressSettings, probes: Sequence[Probe] = ()) -> None:
+def lower_ranks(model: Model, settings: CompressSettings, probes: Sequence[CalibrationBatch] = ()) -> None:
     """Factorize linear layers in place; with probes the factors are nearest on data.
 
     Raises:
         VitrailError: no layer would become smaller.
     """
     layers = low_rank_layers(model)
-    moments: dict[str, Moments] = input_moments(model, layers, probes) if probes else {}
+    moments: dict[str, InputMoments] = input_moments(model, layers, probes) if probes else {}
     spectra = {name: spectrum(layer, moments.get(name)) for name, layer in layers.items()}
     shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
     if settings.rank_energy is not None:

@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import nn
 
-from vitrail.compress.probes import Probe, damage, reference_outputs
+from vitrail.compress.calibration_data import CalibrationBatch, damage, reference_outputs
 from vitrail.edits.blocks import droppable_stages
 from vitrail.errors import VitrailError
 
 
 def kept_blocks(
-    model: nn.Module, depth: int, probes: Sequence[Probe] = (), greedy: bool = True
+    model: nn.Module, depth: int, probes: Sequence[CalibrationBatch] = (), greedy: bool = True
 ) -> dict[str, list[int]]:
     """Choose the blocks that stay, by stage; every stage keeps one.
 
@@ -61,7 +61,9 @@ def _shares(stages: Mapping[str, int], depth: int) -> dict[str, int]:
     return left
 
 
-def _greedy(model: nn.Module, stages: Mapping[str, int], depth: int, probes: Sequence[Probe]) -> dict[str, list[int]]:
+def _greedy(
+    model: nn.Module, stages: Mapping[str, int], depth: int, probes: Sequence[CalibrationBatch]
+) -> dict[str, list[int]]:
     keep = {name: list(range(count)) for name, count in stages.items()}
     reference = reference_outputs(model, probes)
     blocks: dict[str, Any] = {name: list(_stage(model, name).blocks) for name in stages}

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vitrail.compress.calibration_data import CalibrationBatch
 from vitrail.compress.gates import watched
-from vitrail.compress.probes import Probe
 from vitrail.tasks.inference import evaluating
 
 
-class Moments(NamedTuple):
-    """Moments of a layer's input.
+class InputMoments(NamedTuple):
+    """InputMoments of a layer's input.
 
     Args:
         mean: `(C,)`, in fp64.
@@ -35,13 +35,15 @@ class Moments(NamedTuple):
         return float(matrix.diagonal().mean()) * max(1e-6, 1e-2 * channels / max(self.rows, 1)) + 1e-12
 
 
-def input_moments(model: nn.Module, layers: Iterable[str], probes: Sequence[Probe]) -> dict[str, Moments]:
+def input_moments(
+    model: nn.Module, layers: Iterable[str], probes: Sequence[CalibrationBatch]
+) -> dict[str, InputMoments]:
     """Return the moments of the input of each layer, by its name; a layer that is never called has none.
 
     Example:
         >>> layer = nn.Sequential(nn.Identity())
         >>> x = torch.tensor([[1.0], [3.0]])
-        >>> moments = input_moments(layer, ["0"], [Probe(lambda model: model(x))])["0"]
+        >>> moments = input_moments(layer, ["0"], [CalibrationBatch(lambda model: model(x))])["0"]
         >>> moments.mean.item(), moments.covariance.item(), moments.rows
         (2.0, 1.0, 2)
     """
@@ -58,5 +60,5 @@ def input_moments(model: nn.Module, layers: Iterable[str], probes: Sequence[Prob
     found = {}
     for name, (total, outer, rows) in sums.items():
         mean = total / rows
-        found[name] = Moments(mean, outer / rows - mean[:, None] * mean, rows)
+        found[name] = InputMoments(mean, outer / rows - mean[:, None] * mean, rows)
     return found

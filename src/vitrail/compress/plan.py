@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from vitrail.compress.calibration_data import CalibrationBatch, damage, reference_outputs
 from vitrail.compress.compress import compress
 from vitrail.compress.measure import Figures, Latency, figures, measure_latency
-from vitrail.compress.probes import Probe, damage, reference_outputs
 from vitrail.compress.settings import CompressSettings
 from vitrail.edits.blocks import droppable_stages
 from vitrail.edits.heads import prunable_heads
@@ -85,7 +85,7 @@ class Tried(NamedTuple):
 
 
 @dataclass
-class Plan:
+class CompressionPlan:
     """Result of a plan: the model, and all that was tried.
 
     Args:
@@ -129,11 +129,11 @@ Evaluate = Callable[[Any], tuple[float, bool, str]]
 def plan(
     model: Any,
     aim: Aim,
-    probes: Sequence[Probe],
+    probes: Sequence[CalibrationBatch],
     evaluate: Evaluate,
     max_loss: float,
     note: Callable[[str], None] = print,
-) -> Plan:
+) -> CompressionPlan:
     """Add edits step by step until the aim is reached or too much is lost.
 
     At each step every kind of edit is tried one notch further, on the probes: the one with the least damage for what it
@@ -173,16 +173,16 @@ def plan(
         best, chosen = small, len(tried) - 1
         if aim.reached(tried[-1].figures.size, time):
             lost_words = f"{lost / points:.2f} {'points' if unit == '%' else unit}".rstrip()
-            return Plan(best, tried, chosen, f"reached, with a loss of {lost_words}", unit)
+            return CompressionPlan(best, tried, chosen, f"reached, with a loss of {lost_words}", unit)
     if not chosen:
         raise VitrailError(
             f"No edit stays within a loss of {max_loss:g}: {reason}.\n"
             "Allow more with --max-loss and train the result on, or give more --samples."
         )
-    return Plan(best, tried, chosen, f"not reached: {reason}; * is the smallest model within the loss", unit)
+    return CompressionPlan(best, tried, chosen, f"not reached: {reason}; * is the smallest model within the loss", unit)
 
 
-def _best_step(model: Any, last: Tried, aim: Aim, probes: Sequence[Probe], reference: Any) -> Any:
+def _best_step(model: Any, last: Tried, aim: Aim, probes: Sequence[CalibrationBatch], reference: Any) -> Any:
     """Return the settings, model and damage of the next step that hurts least for what it saves, or None."""
     found = []
     for settings in _next_settings(model, last.settings):

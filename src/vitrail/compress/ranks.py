@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.compress.moments import Moments
+from vitrail.compress.moments import InputMoments
 from vitrail.parts.model import Model
 from vitrail.parts.positions import NoPosition
 
@@ -28,7 +28,7 @@ def low_rank_layers(model: Model) -> dict[str, nn.Linear]:
     }
 
 
-def spectrum(layer: nn.Linear, moments: Moments | None = None) -> Tensor:
+def spectrum(layer: nn.Linear, moments: InputMoments | None = None) -> Tensor:
     """Return the singular values of a layer's weight, or of its outputs on data (of `W C^(1/2)`)."""
     return torch.linalg.svdvals(_weighted(layer, moments)[0])
 
@@ -94,7 +94,7 @@ def saves(shape: tuple[int, int], rank: int) -> bool:
     return rank * sum(shape) < shape[0] * shape[1]
 
 
-def nearest_factors(layer: nn.Linear, rank: int, moments: Moments) -> tuple[Tensor, Tensor, Tensor | None]:
+def nearest_factors(layer: nn.Linear, rank: int, moments: InputMoments) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return U, V and bias of a rank whose outputs are nearest to those of a layer on data.
 
     min E |U V x + b' - W x - b|^2: with C = L L^T the covariance of x and P S Q^T the decomposition of W L,
@@ -112,7 +112,7 @@ def nearest_factors(layer: nn.Linear, rank: int, moments: Moments) -> tuple[Tens
     return second.to(weight.dtype), first.to(weight.dtype), bias.to(weight.dtype)
 
 
-def _weighted(layer: Any, moments: Moments | None) -> tuple[Tensor, Tensor]:
+def _weighted(layer: Any, moments: InputMoments | None) -> tuple[Tensor, Tensor]:
     """Return `W L` and L with `C = L L^T`."""
     weight = layer.weight.detach().double()
     if moments is None:

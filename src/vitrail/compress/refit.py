@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.compress.moments import Moments
+from vitrail.compress.moments import InputMoments
 
 
 def refitted(
-    weight: Tensor, bias: Tensor | None, keep: Sequence[int], moments: Moments
+    weight: Tensor, bias: Tensor | None, keep: Sequence[int], moments: InputMoments
 ) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias for some of the inputs of a layer that are nearest to its outputs on data.
 
@@ -27,7 +27,7 @@ def refitted(
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 6.0], [-1.0, -2.0]])  # the second input is twice the first
-        >>> moments = Moments(x.double().mean(0), x.double().T.cov(correction=0), 3)
+        >>> moments = InputMoments(x.double().mean(0), x.double().T.cov(correction=0), 3)
         >>> new, _ = refitted(torch.ones(1, 2), torch.zeros(1), [0], moments)
         >>> round(new.item(), 1)
         3.0

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrail.compress.calibration_data import CalibrationBatch
 from vitrail.compress.gates import gates, watched
-from vitrail.compress.probes import Probe
 from vitrail.edits.head_layouts import LAYOUTS, PROJECTIONS
 from vitrail.edits.heads import prunable_heads
 from vitrail.edits.hidden import HIDDEN, prunable_hidden
@@ -15,7 +15,9 @@ from vitrail.edits.slicing import find
 from vitrail.tasks.inference import evaluating
 
 
-def head_scores(model: nn.Module, how: str, probes: Sequence[Probe] = (), seed: int = 0) -> dict[str, Tensor]:
+def head_scores(
+    model: nn.Module, how: str, probes: Sequence[CalibrationBatch] = (), seed: int = 0
+) -> dict[str, Tensor]:
     """Return a score of each head that can be removed, `(h,)`, by name of the mixer.
 
     gradient: E |dL / dg_h|, g_h a factor of the head's output, of each sample on its own; divided by the length of the
@@ -37,7 +39,9 @@ def head_scores(model: nn.Module, how: str, probes: Sequence[Probe] = (), seed: 
     return {name: unit(scores[f"{name}.proj"]) for name in heads}
 
 
-def hidden_scores(model: nn.Module, how: str, probes: Sequence[Probe] = (), seed: int = 0) -> dict[str, Tensor]:
+def hidden_scores(
+    model: nn.Module, how: str, probes: Sequence[CalibrationBatch] = (), seed: int = 0
+) -> dict[str, Tensor]:
     """Return a score of each hidden channel, by name of the MLP; see `head_scores`."""
     widths = prunable_hidden(model)
     scores = _scores(model, {f"{name}.fc2": width for name, width in widths.items()}, how, probes, seed)
@@ -52,7 +56,7 @@ def unit(scores: Tensor) -> Tensor:
 
 
 def _scores(
-    model: nn.Module, inputs: dict[str, int], how: str, probes: Sequence[Probe], seed: int
+    model: nn.Module, inputs: dict[str, int], how: str, probes: Sequence[CalibrationBatch], seed: int
 ) -> dict[str, Tensor]:
     if how == "gradient":
         return gradient_scores(model, inputs, probes)
@@ -62,7 +66,7 @@ def _scores(
     return {name: torch.rand(count, generator=draw) for name, count in inputs.items()}
 
 
-def gradient_scores(model: nn.Module, inputs: dict[str, int], probes: Sequence[Probe]) -> dict[str, Tensor]:
+def gradient_scores(model: nn.Module, inputs: dict[str, int], probes: Sequence[CalibrationBatch]) -> dict[str, Tensor]:
     """Return E |dL / dg| of the gates before layers, by name of the layer."""
     total = {name: torch.zeros(count, dtype=torch.float64) for name, count in inputs.items()}
     for number, probe in enumerate(probes):
@@ -76,7 +80,9 @@ def gradient_scores(model: nn.Module, inputs: dict[str, int], probes: Sequence[P
     return total
 
 
-def activation_scores(model: nn.Module, inputs: dict[str, int], probes: Sequence[Probe]) -> dict[str, Tensor]:
+def activation_scores(
+    model: nn.Module, inputs: dict[str, int], probes: Sequence[CalibrationBatch]
+) -> dict[str, Tensor]:
     """Return the root mean square of what each group of a layer's input adds to its output."""
     squares: dict[str, Any] = dict.fromkeys(inputs, 0.0)
     rows = dict.fromkeys(inputs, 0)

@@ -18,7 +18,7 @@ from vitrail.training.config import config_class
 BATCH = 16
 
 
-class Probe(NamedTuple):
+class CalibrationBatch(NamedTuple):
     """A batch of data.
 
     Args:
@@ -41,7 +41,7 @@ class Probe(NamedTuple):
         return flat @ torch.randn(len(flat), generator=torch.Generator().manual_seed(seed)).to(flat.device)
 
 
-def damage(model: nn.Module, probes: Sequence[Probe], reference: Sequence[Tensor]) -> float:
+def damage(model: nn.Module, probes: Sequence[CalibrationBatch], reference: Sequence[Tensor]) -> float:
     """Return how much worse a model is on probes: its mean loss, or the relative distance of its outputs.
 
     Args:
@@ -60,7 +60,7 @@ def damage(model: nn.Module, probes: Sequence[Probe], reference: Sequence[Tensor
     return total / len(probes)
 
 
-def reference_outputs(model: nn.Module, probes: Sequence[Probe]) -> list[Tensor]:
+def reference_outputs(model: nn.Module, probes: Sequence[CalibrationBatch]) -> list[Tensor]:
     """Return the outputs of a model on each probe."""
     with torch.no_grad(), evaluating(model):
         return [flat_outputs(probe.run(model)) for probe in probes]
@@ -68,7 +68,7 @@ def reference_outputs(model: nn.Module, probes: Sequence[Probe]) -> list[Tensor]
 
 def open_probes(
     model: Any, data: str, samples: int, seed: int = 0, note: Callable[[str], None] = lambda text: None
-) -> list[Probe]:
+) -> list[CalibrationBatch]:
     """Return probes of a data set: batches of its training split with the task's loss, or inputs of another split.
 
     Args:
@@ -88,7 +88,7 @@ def open_probes(
         return evaluation_probes(model, data, samples)
 
 
-def training_probes(model: Any, data: str, samples: int, seed: int = 0) -> list[Probe]:
+def training_probes(model: Any, data: str, samples: int, seed: int = 0) -> list[CalibrationBatch]:
     """Return batches of the training split with the loss of the task.
 
     Raises:
@@ -104,8 +104,8 @@ def training_probes(model: Any, data: str, samples: int, seed: int = 0) -> list[
     loader, _ = bound.loaders(Share(0, 1, device, seed, 0, config.bad), min(BATCH, samples), min(BATCH, samples))
     batches = [batch.to(device) for batch in islice(loader.epoch(), -(-samples // BATCH))]
 
-    def probe(batch: Any) -> Probe:
-        return Probe(lambda model: bound.forward(model, batch), lambda outputs: bound.loss(outputs, batch))
+    def probe(batch: Any) -> CalibrationBatch:
+        return CalibrationBatch(lambda model: bound.forward(model, batch), lambda outputs: bound.loss(outputs, batch))
 
     return [probe(batch) for batch in batches]
 
@@ -138,7 +138,7 @@ def _same(model: Any, key: str, value: Any) -> bool:
     return list(own) == list(value) if isinstance(own, tuple | list) else own == value
 
 
-def evaluation_probes(model: Any, data: str, samples: int) -> list[Probe]:
+def evaluation_probes(model: Any, data: str, samples: int) -> list[CalibrationBatch]:
     """Return inputs of the model, as an evaluation on the data makes them, without labels."""
     task, options = find_task(model.task), find_options(model.task).EvaluateOptions(batch=BATCH, optimize=False)
     split = _open_any(task, data)
@@ -163,8 +163,8 @@ def evaluation_probes(model: Any, data: str, samples: int) -> list[Probe]:
     return [_repeat(_usable(given), _usable(named)) for given, named in calls]
 
 
-def _repeat(given: Any, named: Any) -> Probe:
-    return Probe(lambda model: model(*given, **named))
+def _repeat(given: Any, named: Any) -> CalibrationBatch:
+    return CalibrationBatch(lambda model: model(*given, **named))
 
 
 class _Enough(BaseException):
