@@ -28,6 +28,7 @@ ROOMS = (
     "inference",
     "machine",
     "report",
+    "serving",
     "trace",
     "models",
     "native",
