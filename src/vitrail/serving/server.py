@@ -126,6 +126,7 @@ def run_server(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         h11_max_incomplete_event_size=2 * service.limits.headers,
         timeout_keep_alive=max(int(service.limits.header_timeout), 1),
         backlog=1024,
