@@ -52,6 +52,7 @@ async def scenario(server: LocalServer, queued: int, running: int, batch: int) -
     await until(lambda: server.service.idle)
     status, _, text = await client.exchange(request("GET", "/metrics"))
     gauges = [metric(text.decode(), f"vitrail_{name}_inputs") for name in ("pending", "running")]
+    await client.close()
     return {
         "dropped while queued": queued,
         "of them computed": computed,
@@ -78,6 +79,7 @@ async def _running(server: LocalServer, count: int, batch: int) -> dict[str, int
         await asyncio.sleep(0.01)
         blocked.free.set()
         answered += (await stays)[0] == 200
+    await client.close()
     return {"dropped while running": waves * batch, "answered after them": answered, "waves": waves}
 
 

@@ -63,14 +63,13 @@ def offline(folder: Path, place: Path, seconds: float) -> dict[str, Any]:
         files[-1].write_bytes(data)
     rates: dict[str, list[float]] = {"offline": [], "served": []}
     with vitrail_server(folder) as (address, _):
-        client, requests = Client(address), json_requests(f"/v1/models/{NAME}/predict", images)
+        requests = json_requests(f"/v1/models/{NAME}/predict", images)
         asyncio.run(closed_loop(Client(address), requests, 16, 2))
         for _ in range(3):
             began = time.perf_counter()
             predict(model, files, batch=8)
             rates["offline"].append(len(files) / (time.perf_counter() - began))
             rates["served"].append(asyncio.run(closed_loop(Client(address), requests, 24, seconds)))
-        client.close()
     medians = {name: round(statistics.median(values), 2) for name, values in rates.items()}
     return {**medians, "turns": rates, "ratio": round(medians["served"] / medians["offline"], 3)}
 
@@ -124,7 +123,7 @@ async def _climb(servers: dict[str, tuple[Address, str]], one: float, options: a
                 continue
             client = Client(address)
             samples = await open_loop(client, requests[name], rate, options.seconds)
-            client.close()
+            await client.close()
             found = figures(samples)
             if found["by status"] == {200: len(samples)} and found["p99 ms"] <= 1e3 * bound:
                 best[name], p99[name], tries[name] = rate, found["p99 ms"], 0

@@ -23,7 +23,7 @@ from load import Address, Client, percentile, photo, request
 from vitrail.serving.access import access_rules
 from vitrail.serving.limits import Limits
 from vitrail.serving.served_model import serve_model
-from vitrail.serving.server import listen, run_server
+from vitrail.serving.server import listen, make_server, run_server
 from vitrail.serving.service import Service
 
 RAW = request("POST", f"/v1/models/{NAME}/predict", photo(0, (200, 150)), "image/jpeg")
@@ -76,7 +76,7 @@ def _serve(listening: Any, writing: int) -> None:
     try:
         limits = Limits()
         service = Service([serve_model(NAME, make_model(96, depth=2), limits, batch=4, optimize=False)], limits)
-        lost = run_server(service, access_rules("127.0.0.1", None, limits, set()), listening)
+        lost = run_server(make_server(service, access_rules("127.0.0.1", None, limits, set())), listening)
         families = {family.name: family for family in service.metrics.registry.collect()}
         accepted = sum(
             sample.value
@@ -102,8 +102,9 @@ async def _load(address: Address, child: int, wait: float) -> dict[str, Any]:
             status, _, _ = await mine.exchange(RAW)
             counts["answered" if status == 200 else "closed" if status == 0 else "refused"] += 1
             if status == 0:
-                return
+                break
             await asyncio.sleep(0.001 if status == 200 else 0.01)
+        await mine.close()
 
     users = [asyncio.ensure_future(user()) for _ in range(USERS)]
     await asyncio.sleep(wait)
@@ -118,7 +119,7 @@ async def _load(address: Address, child: int, wait: float) -> dict[str, Any]:
         await asyncio.sleep(0.01)
     over.set()
     await asyncio.gather(*users)
-    client.close()
+    await client.close()
     return {**counts, "503 after s": late, "waited": time.monotonic() - began}
 
 

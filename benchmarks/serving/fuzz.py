@@ -109,13 +109,15 @@ async def scenario(server: LocalServer, count: int, seed: int) -> dict[str, Any]
     client = Client(server.address)
     good = request("POST", f"/v1/models/{NAME}/predict", photo(0, (48, 36)), "image/jpeg")
     health = [(await client.exchange(request("GET", path)))[0] for path in ("/livez", "/readyz")]
+    last = (await client.exchange(good))[0]
+    await client.close()
     return {
         "requests": count,
         "by status": dict(sorted(counts.items())),
         "500": counts[500],
         "first of them": bad[:3],
         "health": health,
-        "a good request": (await client.exchange(good))[0],
+        "a good request": last,
         "held bytes": server.service.budget.used,
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -123,15 +125,15 @@ async def scenario(server: LocalServer, count: int, seed: int) -> dict[str, Any]
 
 async def exchange(address: Any, raw: bytes) -> int:
     """Send bytes, close the sending side, and return the status of the first answer; 0 for none."""
+    reader, writer = await asyncio.open_connection(*address)
     try:
-        reader, writer = await asyncio.open_connection(*address)
         writer.write(raw)
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-        status = parse_head(head)[0]
-        writer.transport.abort()
-        return status
+        return parse_head(head)[0]
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, ValueError, IndexError):
         return 0
+    finally:
+        writer.transport.abort()
 
 
 def fuzzed(rng: Rng) -> bytes:

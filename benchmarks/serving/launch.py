@@ -1,6 +1,5 @@
 """Servers under test: `vitrail serve` as a process, and a service in a thread with a predictor that can be blocked."""
 
-import asyncio
 import logging
 import os
 import signal
@@ -20,11 +19,9 @@ from load import Address
 
 import vitrail
 from vitrail.serving.access import access_rules
-from vitrail.serving.app import create_app
 from vitrail.serving.limits import Limits
-from vitrail.serving.protocol import timed_protocol
 from vitrail.serving.served_model import ServedModel, serve_model
-from vitrail.serving.server import listen
+from vitrail.serving.server import listen, make_server, run_server
 from vitrail.serving.service import Service
 from vitrail.weights.folder import save_model
 
@@ -116,32 +113,21 @@ class LocalServer:
         values = {"batch": 8, "optimize": False, **options}
         self.model: ServedModel = serve_model(NAME, make_model(32, depth=1, dim=24, num_heads=2), limits, **values)
         self.service = Service([self.model], limits)
-        self.ready, self.loop = Event(), asyncio.new_event_loop()
+        rules = access_rules("127.0.0.1", None, limits, self.service.sessions)
+        self.server, self.ready = make_server(self.service, rules, self._prepared), Event()
         self.socket = listen("127.0.0.1", 0)
         self.address = Address(*self.socket.getsockname()[:2])
         self.thread = Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        import uvicorn
-
-        asyncio.set_event_loop(self.loop)
-        app = create_app(self.service, access_rules("127.0.0.1", None, self.service.limits, self.service.sessions))
-        protocol = timed_protocol(self.service.limits)
-        config = uvicorn.Config(
-            app, http=protocol, ws="none", lifespan="off", log_config=None, proxy_headers=False, backlog=2048
-        )
-        self.server = uvicorn.Server(config)
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+        run_server(self.server, self.socket)
 
-        async def main() -> None:
-            await self.service.start()
-            self.blocked = Blocked(self.model.predictor)
-            self.model.predictor = self.blocked
-            self.ready.set()
-            await self.server.serve(sockets=[self.socket])
-
-        self.loop.run_until_complete(main())
+    def _prepared(self) -> None:
+        self.blocked = Blocked(self.model.predictor)
+        self.model.predictor = self.blocked
+        self.ready.set()
 
     def __enter__(self) -> "LocalServer":
         self.thread.start()
@@ -152,7 +138,6 @@ class LocalServer:
         self.blocked.free.set()
         self.server.should_exit = True
         self.thread.join(30)
-        self.service.close()
 
 
 def resident(pid: int) -> float:

@@ -63,11 +63,12 @@ class Client:
             self.idle.append((reader, writer))
         return status, headers, body
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the idle connections."""
         for _, writer in self.idle:
-            writer.close()
+            writer.transport.abort()
         self.idle.clear()
+        await asyncio.sleep(0.01)
 
 
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
