@@ -1,25 +1,15 @@
 """Faults of images with boxes, found before a training."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 
 from vitrail.data.boxes.dataset import BoxSet, BoxSplits, Orientation
 from vitrail.data.index import DataProblem
 from vitrail.errors import DataError
+from vitrail.tasks.sample_check import SampleCheck
 
 
-class BoxCheck(NamedTuple):
-    """Unusable images, and warnings.
-
-    Args:
-        bad: images that cannot be used, with the reason.
-        warnings: sentences about the data.
-    """
-
-    bad: Sequence[DataProblem]
-    warnings: Sequence[str]
+class BoxCheck(SampleCheck):
+    """Unusable images, warnings, and images and objects of each split."""
 
     def require_good(self) -> None:
         """Raise an error if there is an unusable image.
@@ -70,7 +60,11 @@ def check_boxes(splits: BoxSplits, read: bool = False) -> BoxCheck:
             both = set(train.ids) & set(part.ids)
             if both:
                 warnings.append(f"{len(both)} images are in train and in {name}, first {min(both)}.")
-    return BoxCheck(bad, warnings)
+    sizes = [
+        f"{name}: {len(part):,} images, {sum(part.counts().values()):,} objects of {len(part.classes)} classes"
+        for name, part in splits
+    ]
+    return BoxCheck(tuple(bad), tuple(warnings), tuple(sizes))
 
 
 def _problems(part: BoxSet, number: int, read: bool) -> list[str]:

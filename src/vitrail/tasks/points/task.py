@@ -1,7 +1,7 @@
 """Classification of point clouds as a task."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from vitrail.data.points.open_points import KINDS, PointSplits, open_points
 from vitrail.data.points.point_set import PointCloudSet
@@ -12,14 +12,8 @@ from vitrail.tasks.points.predictor import PointPredictor
 from vitrail.tasks.points.sources import CloudInput, find_clouds
 from vitrail.tasks.points.training import PointTraining
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.sample_check import SampleCheck
 from vitrail.tasks.task import MetricSpec, RunSpec
-
-
-class PointCheck(NamedTuple):
-    """Faults of a data set of clouds."""
-
-    bad: tuple[Any, ...]
-    warnings: tuple[str, ...]
 
 
 class PointsTask:
@@ -63,9 +57,11 @@ class PointsTask:
             raise VitrailError(f"{spec} is split into {', '.join(found)}. Evaluate one of them: --split test.")
         return next(iter(found.values()))
 
-    def check(self, spec: str, val_share: float) -> PointCheck:
+    def check(self, spec: str, val_share: float) -> SampleCheck:
         """Read every cloud."""
-        return PointCheck(tuple(open_points(spec, val_share, bad="list").problems), ())
+        data = open_points(spec, val_share, bad="list")
+        counts = tuple(f"{split}: {len(part):,} clouds" for split, part in data)
+        return SampleCheck(tuple(data.problems), counts=counts)
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: PointSplits) -> PointTraining:
         """Build a classifier for a data set."""

@@ -1,9 +1,8 @@
 """Restoration as a task."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from vitrail.data.index import DataProblem
 from vitrail.data.restoration_set import RestorationSet, RestorationSplits, open_restoration, unreadable
 from vitrail.errors import VitrailError
 from vitrail.tasks.image_sources import SourceImage, find_images
@@ -13,19 +12,8 @@ from vitrail.tasks.restore.options import EvaluateOptions, PredictOptions, Train
 from vitrail.tasks.restore.predictor import RestorePredictor
 from vitrail.tasks.restore.training import RestorationTraining
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.sample_check import SampleCheck
 from vitrail.tasks.task import MetricSpec, RunSpec
-
-
-class FileCheck(NamedTuple):
-    """Faults of image files.
-
-    Args:
-        bad: files that cannot be read.
-        warnings: remarks on the data.
-    """
-
-    bad: tuple[DataProblem, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 class RestorationTask:
@@ -55,10 +43,11 @@ class RestorationTask:
         [images] = splits.sets.values()
         return images
 
-    def check(self, spec: str, val_share: float) -> FileCheck:
+    def check(self, spec: str, val_share: float) -> SampleCheck:
         """Check that every image can be decoded."""
         splits = open_restoration(spec, val_share)
-        return FileCheck(tuple(fault for _, images in splits for fault in unreadable(images)))
+        counts = tuple(f"{split}: {len(images):,} images" for split, images in splits)
+        return SampleCheck(tuple(fault for _, images in splits for fault in unreadable(images)), counts=counts)
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: RestorationSplits) -> RestorationTraining:
         """Build a restorer for image sets."""
