@@ -28,6 +28,8 @@ ROOMS = (
     "inference",
     "machine",
     "report",
+    "serving",
+    "trace",
     "models",
     "native",
     "parts",

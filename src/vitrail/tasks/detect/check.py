@@ -5,11 +5,11 @@ import numpy as np
 from vitrail.data.boxes.dataset import BoxSet, BoxSplits, Orientation
 from vitrail.data.index import DataProblem
 from vitrail.errors import DataError
-from vitrail.tasks.sample_check import SampleCheck
+from vitrail.tasks.findings import Findings
 
 
-class BoxCheck(SampleCheck):
-    """Unusable images, warnings, and images and objects of each split."""
+class BoxCheck(Findings):
+    """Faults of a data set of images with boxes; `bad` are images, each a `DataProblem`."""
 
     def require_good(self) -> None:
         """Raise an error if there is an unusable image.
@@ -60,11 +60,13 @@ def check_boxes(splits: BoxSplits, read: bool = False) -> BoxCheck:
             both = set(train.ids) & set(part.ids)
             if both:
                 warnings.append(f"{len(both)} images are in train and in {name}, first {min(both)}.")
-    sizes = [
-        f"{name}: {len(part):,} images, {sum(part.counts().values()):,} objects of {len(part.classes)} classes"
-        for name, part in splits
-    ]
-    return BoxCheck(tuple(bad), tuple(warnings), tuple(sizes))
+    counts = [f"{part.name}: {len(part):,} images, {objects(part)}" for _, part in splits]
+    return BoxCheck(bad, warnings, counts)
+
+
+def objects(part: BoxSet) -> str:
+    """Return the number of objects of each class as text."""
+    return ", ".join(f"{count:,} {name}" for name, count in part.counts().items())
 
 
 def _problems(part: BoxSet, number: int, read: bool) -> list[str]:

@@ -1,8 +1,10 @@
 """Detection as a task."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from vitrail.data.boxes.convert import ConvertedBoxes, convert_boxes
 from vitrail.data.boxes.dataset import BoxSet, BoxSplits
 from vitrail.data.boxes.open import open_boxes
 from vitrail.errors import unknown
@@ -22,6 +24,7 @@ class DetectionTask:
     """Boxes of objects, and their masks if the model has a mask head."""
 
     name = "detect"
+    reads = "image"
     metrics = (
         MetricSpec("map50", "AP50", note="Average precision at an overlap (IoU) of 0.5, mean over classes."),
         MetricSpec("map", "AP", note="Mean over overlaps of 0.50 to 0.95."),
@@ -48,6 +51,10 @@ class DetectionTask:
     def check(self, spec: str, val_share: float) -> BoxCheck:
         """Check annotations and images."""
         return check_boxes(open_boxes(spec, val_share), read=True)
+
+    def convert(self, spec: str, to: str, out: Path, copy: bool) -> ConvertedBoxes:
+        """Write a data set in the layout of COCO, PASCAL VOC or YOLO."""
+        return convert_boxes(spec, to, out, copy)
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: BoxSplits) -> DetectionTraining:
         """Build a detector for a data set."""

@@ -6,13 +6,13 @@ from typing import Any
 from vitrail.data.points.open_points import KINDS, PointSplits, open_points
 from vitrail.data.points.point_set import PointCloudSet
 from vitrail.errors import DataError, VitrailError, unknown
+from vitrail.tasks.findings import Findings
 from vitrail.tasks.points.evaluation import PointEvaluation, evaluate_points
 from vitrail.tasks.points.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.points.predictor import PointPredictor
 from vitrail.tasks.points.sources import CloudInput, find_clouds
 from vitrail.tasks.points.training import PointTraining
 from vitrail.tasks.results import Notify, Progress
-from vitrail.tasks.sample_check import SampleCheck
 from vitrail.tasks.task import MetricSpec, RunSpec
 
 
@@ -20,6 +20,7 @@ class PointsTask:
     """One class per cloud."""
 
     name = "points"
+    reads = "points"
     metrics = (
         MetricSpec("top1", "Overall accuracy", note="Share of validation clouds named right, without votes."),
         MetricSpec("top5", "Top-5"),
@@ -57,11 +58,10 @@ class PointsTask:
             raise VitrailError(f"{spec} is split into {', '.join(found)}. Evaluate one of them: --split test.")
         return next(iter(found.values()))
 
-    def check(self, spec: str, val_share: float) -> SampleCheck:
+    def check(self, spec: str, val_share: float) -> Findings:
         """Read every cloud."""
         data = open_points(spec, val_share, bad="list")
-        counts = tuple(f"{split}: {len(part):,} clouds" for split, part in data)
-        return SampleCheck(tuple(data.problems), counts=counts)
+        return Findings(data.problems, counts=[f"{split}: {len(clouds):,} clouds" for split, clouds in data])
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: PointSplits) -> PointTraining:
         """Build a classifier for a data set."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from vitrail.data.restoration_set import RestorationSet, RestorationSplits, open_restoration, unreadable
 from vitrail.errors import VitrailError
+from vitrail.tasks.findings import Findings
 from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.restore.evaluate import evaluate_restorer
 from vitrail.tasks.restore.evaluation import RestorationEvaluation
@@ -12,7 +13,6 @@ from vitrail.tasks.restore.options import EvaluateOptions, PredictOptions, Train
 from vitrail.tasks.restore.predictor import RestorePredictor
 from vitrail.tasks.restore.training import RestorationTraining
 from vitrail.tasks.results import Notify, Progress
-from vitrail.tasks.sample_check import SampleCheck
 from vitrail.tasks.task import MetricSpec, RunSpec
 
 
@@ -20,6 +20,7 @@ class RestorationTask:
     """A better image from a degraded one."""
 
     name = "restore"
+    reads = "image"
     metrics = (
         MetricSpec("psnr", "PSNR", unit="dB", note="Mean over whole validation images, as papers measure it."),
         MetricSpec("ssim", "SSIM", unit=""),
@@ -43,11 +44,11 @@ class RestorationTask:
         [images] = splits.sets.values()
         return images
 
-    def check(self, spec: str, val_share: float) -> SampleCheck:
+    def check(self, spec: str, val_share: float) -> Findings:
         """Check that every image can be decoded."""
         splits = open_restoration(spec, val_share)
-        counts = tuple(f"{split}: {len(images):,} images" for split, images in splits)
-        return SampleCheck(tuple(fault for _, images in splits for fault in unreadable(images)), counts=counts)
+        faults = [fault for _, images in splits for fault in unreadable(images)]
+        return Findings(faults, counts=[f"{split}: {len(images):,} images" for split, images in splits])
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: RestorationSplits) -> RestorationTraining:
         """Build a restorer for image sets."""
