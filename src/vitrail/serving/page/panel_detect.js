@@ -7,7 +7,8 @@ import { t } from "./strings.js";
 
 export async function detect(context) {
   const extra = { images: true, draw: !context.input.picture };
-  const answer = await predict(context.model, context.input, context.options, context.signal, extra);
+  // All objects that are not noise: the slider chooses among them without asking again.
+  const answer = await predict(context.model, context.input, { threshold: 0.05, ...context.options }, context.signal, extra);
   const { width, height, objects, images, drawing } = answer.result;
   const picture = context.input.picture || (await loaded(drawing));
   const masks = images?.masks ? await masksOf(images.masks, width, height) : null;
