@@ -94,7 +94,7 @@ def test_even_attention_is_as_far_as_the_mean_of_all_pairs(picture):
 
 
 def test_the_chart_is_a_picture(attending, images):
-    chart = distance_chart(attention_distance(attending, images), (48, 36))
+    chart = distance_chart(attention_distance(attending, images), (48, 36)).image()
     assert chart.mode == "RGB" and chart.width > 400
     assert len(chart.getcolors(2**16) or []) > 20
 

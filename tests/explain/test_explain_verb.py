@@ -39,7 +39,7 @@ def test_without_flags_everything_is_drawn_and_the_page_is_named(folder, capsys)
         "what-the-model-learned-position-similarity.png",
     ]
     page = (folder / "out" / "index.html").read_text()
-    assert page.count("<img") == 6 and "vit_tiny_patch16_224" in page
+    assert page.count("<img") == 10 and page.count("<h3>") == 6 and "vit_tiny_patch16_224" in page
     for path in (folder / "out").glob("*.png"):
         with Image.open(path) as picture:
             assert picture.width >= 300

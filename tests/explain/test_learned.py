@@ -62,10 +62,10 @@ def test_there_are_never_more_components_than_filters(build):
 
 
 def test_portraits_are_drawn_for_grey_models_and_large_grids(build):
-    assert positions_figure(build("vit"), most=2).height > 100
-    assert bias_figure(build("swin")).width > 300
+    assert positions_figure(build("vit"), most=2).image().height > 100
+    assert bias_figure(build("swin")).image().width > 300
     grey = build("vit")
     grey.backbone.embedding.patches.proj = torch.nn.Conv2d(1, 24, 16, 16)
-    picture = filters_figure(grey)
+    picture = filters_figure(grey).image()
     r, g, b = (channel.tobytes() for channel in picture.crop((20, 60, 40, 80)).split())
     assert r == g == b

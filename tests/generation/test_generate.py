@@ -17,19 +17,23 @@ PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6], [5], [3, 5, 8, 9, 7, 9, 3]]
 
 
 def as_transformers(model):
-    """Return Hugging Face's GPT-2 with the weights of ours."""
+    """Return Hugging Face's GPT or GPT-2 with the weights of ours."""
     transformers = pytest.importorskip("transformers")
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": VOCABULARY, "n_positions": 20}
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=VOCABULARY, n_positions=20, **special)
-    theirs = transformers.GPT2LMHeadModel(config).eval()
-    state = write_as("huggingface", "gpt2", model.state_dict(), model.config)
+    family = "gpt" if model.variant == "openai_gpt" else "gpt2"
+    kind = "OpenAIGPT" if family == "gpt" else "GPT2"
+    config = getattr(transformers, f"{kind}Config")(**sizes, **special)
+    theirs = getattr(transformers, f"{kind}LMHeadModel")(config).eval()
+    state = write_as("huggingface", family, model.state_dict(), model.config)
     theirs.load_state_dict(state, strict=False)
     theirs.tie_weights()
     return theirs
 
 
-def test_greedy_is_token_for_token_transformers():
-    model = small("gpt2")
+@pytest.mark.parametrize("name", ["gpt", "gpt2"])
+def test_greedy_is_token_for_token_transformers(name):
+    model = small(name)
     theirs = as_transformers(model)
     for prompt in PROMPTS:
         for stop in ((), (0,), tuple(range(0, 50, 7))):

@@ -17,6 +17,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "bert vector": ("all_minilm_l6_v2", _BERT),
     "albert": ("albert_base_v2", {**_BERT, "word_dim": 16}),
     "convbert": ("conv_bert_base", {**_BERT, "kernel_size": 3}),
+    "gpt": ("openai_gpt", {**_SIZES, "max_length": 20}),
     "gpt2": ("gpt2", {**_SIZES, "max_length": 20}),
     "lstm": ("lstm_sst", {"dim": 12, "hidden": 8, "depth": 2, "vocab_size": VOCABULARY, "num_classes": 3}),
     "bilstm": ("bilstm_sst", {"dim": 12, "hidden": 8, "vocab_size": VOCABULARY}),

@@ -73,7 +73,7 @@ def test_half_precision(name):
         assert all(relative(got.float(), one) < 0.1 for got, one in zip(answer(model, ids), want, strict=True))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "transformer", "transformer pre", "transformer marian"])
+@pytest.mark.parametrize("name", ["gpt", "gpt2", "transformer", "transformer pre", "transformer marian"])
 def test_a_later_word_changes_nothing_before_it(name):
     model, ids = small(name), torch.randint(0, VOCABULARY, (1, 8))
     other = ids.clone()

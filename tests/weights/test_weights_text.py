@@ -39,6 +39,11 @@ def _gpt2():
     return _scaled(transformers.GPT2LMHeadModel(config))
 
 
+def _gpt():
+    config = transformers.OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=20)
+    return _scaled(transformers.OpenAIGPTLMHeadModel(config))
+
+
 def _albert():
     config = transformers.AlbertConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=50, embedding_size=16,
@@ -107,8 +112,9 @@ def test_convbert():
     torch.testing.assert_close(ours(ids, TokenSequence(9, segments=segments)), want, rtol=1e-5, atol=1e-5)
 
 
-def test_gpt2():
-    theirs, ours = _gpt2(), create_model("gpt2", **SIZES, max_length=20).eval()
+@pytest.mark.parametrize(("theirs", "name"), [(_gpt, "openai_gpt"), (_gpt2, "gpt2")], ids=["gpt", "gpt2"])
+def test_gpt(theirs, name):
+    theirs, ours = theirs(), create_model(name, **SIZES, max_length=20).eval()
     load_weights(ours, theirs.state_dict())
     ids = torch.randint(0, 50, (2, 11))
     torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=1e-5, atol=1e-5)
@@ -173,8 +179,8 @@ def test_pytorchs_transformer(norm):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: _bert("BertForPreTraining"), _albert, _convbert, _gpt2, _marian],
-    ids=["bert", "albert", "convbert", "gpt2", "marian"],
+    [lambda: _bert("BertForPreTraining"), _albert, _convbert, _gpt, _gpt2, _marian],
+    ids=["bert", "albert", "convbert", "gpt", "gpt2", "marian"],
 )
 def test_a_folder_of_transformers_is_recovered(tmp_path, make):
     theirs = make()

@@ -22,11 +22,14 @@ VERBS = {
     "translate": "translate texts with a trained model, by beam search; draw the alignment",
     "restore": "restore images: super-resolution, denoising, JPEG artifacts",
     "generate": "go on from a prompt: text as it comes, or the rest of an image",
+    "embed": "write one vector per image or text, and show nearest neighbours",
+    "probe": "measure features of frozen models: linear probe and k-NN, models in one table",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "export": "write a model for ONNX Runtime, OpenVINO or PyTorch, and verify the file",
     "data": "check a data set before training: bad files, class counts, duplicates",
     "bench": "measure how fast a model runs here, against other libraries and engines",
+    "runs": "list runs with their best metric; diff their configs, compare their curves",
     "doctor": "say what this machine can do, and what would make it do more",
 }
 

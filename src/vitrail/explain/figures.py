@@ -7,17 +7,20 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.explain.blocks import MixingBlock, attending_blocks, mixing_blocks
+from vitrail.explain.figure_grid import FigureGrid, Tile
 from vitrail.explain.heatmap import Heatmap, block_view, heatmap, viewpoint
-from vitrail.explain.image_grid import panel
 from vitrail.explain.influence import influence_rows
 from vitrail.explain.maps import AttentionMap, AttentionMaps, attention_maps
 from vitrail.explain.options import ExplainOptions
-from vitrail.explain.overlay import mark, overlay, seen
+from vitrail.explain.overlay import contrast, mark, overlay, seen
 from vitrail.explain.token_map import BlockContext
 from vitrail.explain.token_query import Query, centre
 from vitrail.tasks.inference import evaluating
 
-SCALE = "Bright places matter most; each image is scaled by itself."
+SCALE = (
+    "Bright places matter most; each map is scaled by itself. The number is its contrast, the largest value over the "
+    "mean: nearly even maps (below 1.5x) stay dim."
+)
 ROLLOUT = "Rollout: which places reach the answer when attention is followed through all blocks."
 SALIENCY = "Saliency: the pixels that move the answer most."
 
@@ -28,40 +31,46 @@ def draw_heat(picture: Image.Image, found: Heatmap, i: int = 0) -> Image.Image:
     return mark(tile, *found.spot) if found.spot else tile
 
 
-def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> Image.Image:
+def heat_tile(image: Image.Image, found: Heatmap, caption: str) -> Tile:
+    """Return the heat of the first image of a batch over it; the caption gets its contrast."""
+    return Tile(draw_heat(image, found), f"{caption}, {contrast(found.values[0]):.1f}x")
+
+
+def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> FigureGrid:
     """Draw the preprocessed image next to the heatmap of each whole-model method."""
-    [picture] = seen(images, model.preprocess)
+    [image] = seen(images, model.preprocess)
     if attending_blocks(model):
         methods = {"rollout": "attention rollout", "maps": "attention of the last block", "saliency": "saliency"}
-        tiles = [draw_heat(picture, heatmap(model, images, ExplainOptions(method))) for method in methods]
-        captions, note = list(methods.values()), f"{ROLLOUT} {SALIENCY} {SCALE}"
+        looks = [(ExplainOptions(method), caption) for method, caption in methods.items()]
+        note = f"{ROLLOUT} {SALIENCY} {SCALE}"
     else:
-        looks = [ExplainOptions("saliency"), ExplainOptions("saliency", query=centre(images))]
-        tiles = [draw_heat(picture, heatmap(model, images, look)) for look in looks]
-        captions = ["saliency", "what moves the centre of the last stage"]
-        note = f"{SALIENCY} Right: the pixels that move the marked cell most. {SCALE}"
-    return panel([picture, *tiles], len(tiles) + 1, title, ["what the model saw", *captions], note, side=256)
+        centred = ExplainOptions("saliency", query=centre(images))
+        looks = [(ExplainOptions("saliency"), "saliency"), (centred, "what moves the centre of the last stage")]
+        note = f"{SALIENCY} Last: the pixels that move the marked cell most. {SCALE}"
+    tiles = [heat_tile(image, heatmap(model, images, look), caption) for look, caption in looks]
+    return FigureGrid(title, [Tile(image, "what the model saw"), *tiles], len(tiles) + 1, note, side=240)
 
 
-def heads_scene(model: Any, images: Tensor, look: ExplainOptions) -> Image.Image:
+def heads_scene(model: Any, images: Tensor, look: ExplainOptions) -> FigureGrid:
     """Draw each head of one block; `look` is settled."""
     map = _asked(_capture(model, images), look)
-    tiles = [_tile(model, images, map.place, head, look.query) for head in block_view(map, look.query)[0]]
-    title = f"Heads of {map.block.title}: {viewpoint(map, look.query)}"
-    return panel(tiles, 6, title, [f"head {i}" for i in range(len(tiles))], SCALE, side=176)
+    heads = enumerate(block_view(map, look.query)[0])
+    tiles = [_tile(model, images, map.place, head, look.query, f"head {i}") for i, head in heads]
+    return FigureGrid(f"Heads of {map.block.title}: {viewpoint(map, look.query)}", tiles, 6, SCALE, side=176)
 
 
-def blocks_scene(model: Any, images: Tensor, look: ExplainOptions) -> Image.Image:
+def blocks_scene(model: Any, images: Tensor, look: ExplainOptions) -> FigureGrid:
     """Draw the mean over heads of each block; a query stays at its place on every grid; `look` is settled."""
     maps = _capture(model, images)
     asked = _asked(maps, look)
     query = asked.place.everywhere(look.query)
-    tiles = [_tile(model, images, map.place, block_view(map, query)[0].mean(0), query) for map in maps]
+    means = [(map, block_view(map, query)[0].mean(0)) for map in maps]
+    tiles = [_tile(model, images, map.place, mean, query, map.block.title) for map, mean in means]
     title = f"Block by block, mean over heads: {viewpoint(asked, look.query)}"
-    return panel(tiles, 6, title, [map.block.title for map in maps], _names(asked.block), side=150)
+    return FigureGrid(title, tiles, 6, _names(asked.block), side=150)
 
 
-def influence_scene(model: Any, images: Tensor, look: ExplainOptions, most: int = 12) -> Image.Image:
+def influence_scene(model: Any, images: Tensor, look: ExplainOptions, most: int = 12) -> FigureGrid:
     """Draw which cells move one cell in each mixer, by default the centre; of a deep model, some of the blocks."""
     assert look.block is not None, look
     last = len(mixing_blocks(model)) - 1
@@ -70,9 +79,9 @@ def influence_scene(model: Any, images: Tensor, look: ExplainOptions, most: int 
     [(place, _)] = influence_rows(model, images, query, [look.block], probes=1)  # on whose grid a row and column count
     query = place.everywhere(query)
     found = influence_rows(model, images, query, chosen, probes=4)
-    tiles = [_tile(model, images, place, _cells(place, row[0]), query, robust=0.0) for place, row in found]
-    title = "Block by block: which cells move the marked one"
-    return panel(tiles, 6, title, [place.block.title for place, _ in found], _names(place.block), side=150)
+    rows = [(place, _cells(place, row[0])) for place, row in found]
+    tiles = [_tile(model, images, place, cells, query, place.block.title, robust=0.0) for place, cells in rows]
+    return FigureGrid("Block by block: which cells move the marked one", tiles, 6, _names(place.block), side=150)
 
 
 def _capture(model: Any, images: Tensor) -> AttentionMaps:
@@ -82,10 +91,16 @@ def _capture(model: Any, images: Tensor) -> AttentionMaps:
 
 
 def _tile(
-    model: Any, images: Tensor, place: BlockContext, values: Tensor, query: Query | None, robust: float = 0.025
-) -> Image.Image:
-    [picture] = seen(images, model.preprocess)
-    return draw_heat(picture, Heatmap(values[None], "", place.cover, place.spot(query), robust))
+    model: Any,
+    images: Tensor,
+    place: BlockContext,
+    values: Tensor,
+    query: Query | None,
+    caption: str,
+    robust: float = 0.025,
+) -> Tile:
+    [image] = seen(images, model.preprocess)
+    return heat_tile(image, Heatmap(values[None], "", place.cover, place.spot(query), robust), caption)
 
 
 def _asked(maps: AttentionMaps, look: ExplainOptions) -> AttentionMap:

@@ -12,6 +12,7 @@ from vitrail.errors import VitrailError
 from vitrail.explain.blocks import attending_blocks, mixing_blocks
 from vitrail.explain.chart import distance_chart
 from vitrail.explain.distance import attention_distance
+from vitrail.explain.figure_grid import FigureGrid
 from vitrail.explain.figures import blocks_scene, draw_heat, heads_scene, influence_scene
 from vitrail.explain.heatmap import Heatmap, heatmap
 from vitrail.explain.image_grid import PAPER, panel
@@ -72,7 +73,8 @@ def overview(model: Any, pictures: Images) -> dict[str, Image.Image]:
         Images by title, in the order in which to show them.
     """
     images = prepare(model, pictures)
-    return {"Where it looks": strip(model, images)} | scenes(model, images[:1]) | portraits(model, images)
+    figures = scenes(model, images[:1]) | portraits(model, images)
+    return {"Where it looks": strip(model, images)} | {title: figure.image() for title, figure in figures.items()}
 
 
 def strip(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> Image.Image:
@@ -93,7 +95,7 @@ def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, co
     return above[start : start + columns] + gap + below[start : start + columns] + gap
 
 
-def scenes(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, Image.Image]:
+def scenes(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, FigureGrid]:
     """Draw one image (a batch of one) block by block, and head by head if there are heads.
 
     Rollout and saliency describe the whole model and give no such figure, nor does a model without mixing blocks.
@@ -113,9 +115,9 @@ def _block_method(model: Any) -> str:
     return "influence" if mixing_blocks(model) else "saliency"
 
 
-def portraits(model: Any, images: Tensor) -> dict[str, Image.Image]:
+def portraits(model: Any, images: Tensor) -> dict[str, FigureGrid]:
     """Draw the figures of the weights; attention distances are measured on `images`."""
-    drawings: dict[str, tuple[bool, Callable[[], Image.Image]]] = {
+    drawings: dict[str, tuple[bool, Callable[[], FigureGrid]]] = {
         DISTANCE: (
             bool(attending_blocks(model)),
             lambda: distance_chart(attention_distance(model, images), (images.shape[-2], images.shape[-1])),

@@ -66,7 +66,7 @@ def panel(
     _lines(draw, small, bottom, 17, font(12), FAINT)
     for i, tile in enumerate(tiles):
         x, y = MARGIN + i % columns * (cell_w + gap), top + i // columns * (cell_h + caption_h + gap)
-        sheet.paste(tile, (x + (cell_w - tile.width) // 2, y))
+        sheet.paste(tile, (x + (cell_w - tile.width) // 2, y), tile if tile.mode == "RGBA" else None)
         if captions:
             text = shorten(captions[i], font(12), cell_w)
             draw.text((x + cell_w / 2, y + cell_h + 4), text, FAINT, font(12), anchor="ma")

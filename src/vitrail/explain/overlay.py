@@ -34,13 +34,32 @@ def seen(images: Tensor, preprocess: Preprocess, least: int = 160) -> list[Image
     return [Image.fromarray(picture.numpy()) for picture in pixels]
 
 
+EVEN = 0.5
+"""Range of a heatmap, as a share of its mean, below which it is dimmed: stretched, its noise would be seen."""
+
+
+def contrast(heat: Tensor) -> float:
+    """Return the largest value over the mean: 1 for even heat, N for one of N cells.
+
+    Example:
+        >>> contrast(torch.tensor([[1.0, 1.0], [1.0, 5.0]]))
+        2.5
+    """
+    heat = heat.float()
+    return float(heat.max() / heat.mean().clamp_min(1e-30))
+
+
 def normalised(heat: Tensor, robust: float = 0.025) -> Tensor:
-    """Scale values to 0..1; the share `robust` of them at each end is cut off, so that one outlier darkens nothing."""
+    """Scale values to 0..1; the share `robust` of them at each end is cut off, so that one outlier darkens nothing.
+
+    Nearly even values, whose range is below `EVEN` times their mean, are not stretched to the whole scale.
+    """
     heat = heat.float()
     low, high = torch.quantile(heat, robust), torch.quantile(heat, 1 - robust)
     if high <= low:  # almost all alike: let the few that differ be seen
         low, high = heat.min(), heat.max()
-    return ((heat - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+    least = EVEN * heat.clamp(low, high).mean().abs()
+    return ((heat - low) / torch.maximum(high - low, least).clamp_min(1e-12)).clamp(0, 1)
 
 
 def paint(values: Tensor, colours: str = COLOURS) -> Image.Image:
@@ -79,7 +98,7 @@ def overlay(
         robust: share of the values to cut off at each end, see `normalised`.
         strength: share of the heat's colour where it is highest.
     """
-    hot = normalised(enlarge(normalised(heat.cpu(), robust), (picture.height, picture.width), cover), robust=0.0)
+    hot = enlarge(normalised(heat.cpu(), robust), (picture.height, picture.width), cover)
     colour = np.asarray(paint(hot), dtype=np.float32)
     warmth = hot.numpy()[..., None]
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)

@@ -12,11 +12,11 @@ from torch import Tensor
 from vitrail.atomic_io import make_folder, write_file
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import name_of
-from vitrail.explain.figures import SCALE, draw_heat, methods_scene
+from vitrail.explain.figure_grid import FigureGrid, Tile
+from vitrail.explain.figures import SCALE, heat_tile, methods_scene
 from vitrail.explain.gallery import DISTANCE, portraits, prepare, scenes
 from vitrail.explain.heatmap import heatmap
 from vitrail.explain.html_page import Section, page
-from vitrail.explain.image_grid import panel
 from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
 from vitrail.explain.overlay import seen
 from vitrail.tasks.inference import evaluating
@@ -56,15 +56,14 @@ def album(
         yield Section(LEARNED, f"{name_of(model)}: the same for every image{but}.", learned)
 
 
-def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, Image.Image]:
+def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, FigureGrid]:
     """Draw one image (a batch of one): every method by default, or the selected one."""
     if look == AUTO:
         return {"Where it looks": methods_scene(model, images)} | scenes(model, images)
     look = resolve_options(model, look)
-    found, [picture] = heatmap(model, images, look), seen(images, model.preprocess)
-    tiles = [picture, draw_heat(picture, found)]
-    answer = panel(tiles, 2, found.title, ["what the model saw", look.describe()], SCALE, side=320)
-    return {look.method.capitalize(): answer} | scenes(model, images, look)
+    found, [image] = heatmap(model, images, look), seen(images, model.preprocess)
+    tiles = [Tile(image, "what the model saw"), heat_tile(image, found, look.describe())]
+    return {look.method.capitalize(): FigureGrid(found.title, tiles, 2, SCALE, side=320)} | scenes(model, images, look)
 
 
 def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> str:
@@ -84,14 +83,14 @@ def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
     """Write the images of a section as PNG files, named after it; names in `taken` are left alone."""
     make_folder(folder)
     written = []
-    for title, picture in section.pictures.items():
+    for title, picture in section.figures.items():
         stem = f"{Path(section.title).stem}-{title}".lower().replace(" ", "-")
         name, count = stem, 2
         while name in taken:
             name, count = f"{stem}-{count}", count + 1
         taken.add(name)
         buffer = BytesIO()
-        picture.save(buffer, "PNG")
+        (picture.image() if isinstance(picture, FigureGrid) else picture).save(buffer, "PNG")
         write_file(folder / f"{name}.png", buffer.getvalue())
         written.append(folder / f"{name}.png")
     return written
@@ -99,7 +98,7 @@ def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
 
 def save_page(sections: Sequence[Section], folder: Path, model: Any, command: str = "") -> Path:
     """Write `index.html` with all images inside."""
-    text = "Bright places matter most. Each image is scaled by itself, so compare places, not images."
+    text = "Bright places matter most. Each map is scaled by itself: compare places, and contrasts by their numbers."
     target = folder / "index.html"
     write_file(target, page(f"Inside {name_of(model)}", text, sections, command).encode())
     return target

@@ -25,7 +25,9 @@ ModelSource = nn.Module | str | PathLike[str]
 BEST, LAST = Path("weights/best"), Path("weights/last")
 
 
-def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, device: str = "auto") -> Any:
+def find_model(
+    source: ModelSource, weights: str | PathLike[str] | None = None, device: str = "auto", headless: bool = False
+) -> Any:
     """Return the model of a source, on a device.
 
     Args:
@@ -33,6 +35,7 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
             `vitrail export` wrote; or a name in the catalogue, which requires `weights`.
         weights: a checkpoint for a name in the catalogue.
         device: `auto` does not move a model, and loads a model from disk onto a GPU if there is one.
+        headless: allow checkpoints without a head, whose features are used.
 
     Raises:
         VitrailError: there is no such source, or the model would have random weights.
@@ -51,13 +54,13 @@ def find_model(source: ModelSource, weights: str | PathLike[str] | None = None, 
                 f"{text} is a name without weights, and its random ones would only guess.\n"
                 "Give its weights (--weights FILE, folder or hub id), or the folder of a trained model."
             )
-        return _filled(text, str(weights)).to(place).eval()
+        return _filled(text, str(weights), headless).to(place).eval()
     if weights is not None:
         raise VitrailError(
             f"{text} is not a name in the catalogue, and a folder has its own weights: leave --weights out."
         )
     if _is_foreign(Path(text)):
-        return _filled(None, text).to(place).eval()
+        return _filled(None, text, headless).to(place).eval()
     if not Path(text).exists() and not text.startswith("hf:") and nearest(text, catalogue()):
         raise unknown("model", text, catalogue(), hint="A trained model is a folder, and there is none of this name.")
     return load_model(model_folder(text), place)
@@ -72,7 +75,7 @@ def _is_foreign(folder: Path) -> bool:
     return isinstance(config, dict) and "model_type" in config and not is_model_folder(folder)
 
 
-def _filled(name: str | None, weights: str) -> Any:
+def _filled(name: str | None, weights: str, headless: bool) -> Any:
     """Return the model of a checkpoint, with its sizes and vocabulary; raises without a head."""
     model = from_checkpoint(weights, name).model
     model.task = model.task or published_task(model.variant)
@@ -80,7 +83,7 @@ def _filled(name: str | None, weights: str) -> Any:
         place = Path(weights)
         with suppress(VitrailError):  # a task that needs one states that it is missing
             model.inputs = read_vocabulary(place if place.is_dir() else place.parent)
-    if getattr(model.config, "num_classes", None) == 0:
+    if getattr(model.config, "num_classes", None) == 0 and not headless:
         raise VitrailError(
             f"{weights} has no head, so it has no answers. Train one: vitrail train DATA --model {name} --weights ..."
         )

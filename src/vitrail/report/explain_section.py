@@ -35,18 +35,10 @@ def look_inside(run: RecordedRun, model: Any = None) -> dict[str, Any]:
     except VitrailError as error:
         return {"reason": str(error)}
     pairs = [(example, encode(_small(overlay))) for example, overlay in zip(chosen, heat, strict=True)]
-    return {"pairs": pairs, "note": NOTES[best_method(model)], "more": {title: _panel(more[title]) for title in more}}
+    return {"pairs": pairs, "note": NOTES[best_method(model)], "more": [figure.html() for figure in more.values()]}
 
 
 def _small(picture: Image.Image) -> Image.Image:
     picture = picture.convert("RGB")
     picture.thumbnail((224, 224))
     return picture
-
-
-def _panel(picture: Image.Image) -> str:
-    """Encode a figure with text as a `data:` URL, lossless unless that is large."""
-    picture = picture.convert("RGB")
-    picture.thumbnail((1400, 2400))
-    sharp = encode(picture, exact=True)
-    return sharp if len(sharp) < 250_000 else encode(picture)

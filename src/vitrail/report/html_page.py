@@ -18,6 +18,7 @@ from vitrail.report.curves import curves
 from vitrail.report.explain_section import look_inside
 from vitrail.report.run_folder import RecordedRun, read_run, task_of_config
 from vitrail.tasks.formatting import duration, format_value, human_count
+from vitrail.tasks.page_design import page_glass, page_head
 from vitrail.tasks.results import MetricCard
 from vitrail.training.config import config_class
 
@@ -68,7 +69,8 @@ def render(run: RecordedRun, model: Any = None) -> str:
             cards=list(_cards(run)),
             sections=sections,
             scripts=[Markup(script) for script in scripts],
-            script_hashes=[_script_hash(script) for script in scripts],
+            head=page_head(f"{run.name} – Vitrail report", " ".join(map(_script_hash, scripts))),
+            glass=page_glass(),
             curves=curves(run),
             inside=look_inside(run, model),
             settings=settings,

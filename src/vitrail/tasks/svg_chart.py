@@ -59,6 +59,20 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 12) + 0.0 for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
 
 
+def whole_ticks(low: float, high: float) -> list[float]:
+    """Return round whole numbers from `low` to `high`, and `high` if it is whole: where the lines end.
+
+    Example:
+        >>> whole_ticks(1, 7), whole_ticks(1, 11), whole_ticks(0.02, 6)
+        ([2.0, 4.0, 7.0], [2.0, 4.0, 6.0, 8.0, 11.0], [2.0, 4.0, 6.0])
+    """
+    found = [value for value in ticks(low, high) if value == int(value)]
+    if high != int(high) or high in found:
+        return found
+    step = found[1] - found[0] if len(found) > 1 else 0.0
+    return [value for value in found if high - value > 0.6 * step] + [float(high)]
+
+
 def line_chart(series: Sequence[Series], x_name: str, y_name: str, percent: bool = False, zero: bool = False) -> str:
     """Draw lines over a common pair of axes.
 
@@ -114,7 +128,7 @@ class _Frame:
             + draw_tick(_LEFT - 8, self.y(v) + 4, _number(v, percent), "end")
             for v in ticks(*self.y_range)
         ]
-        lines += [draw_tick(self.x(v), floor_y + 18, _number(v)) for v in ticks(*self.x_range) if v == int(v)]
+        lines += [draw_tick(self.x(v), floor_y + 18, _number(v)) for v in whole_ticks(*self.x_range)]
         middle = (_LEFT + right) / 2
         name = f'<text class="name" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_name)}</text>'
         return "".join([*lines, draw_line("axis", _LEFT, floor_y, right, floor_y), name])

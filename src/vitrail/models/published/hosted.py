@@ -138,6 +138,7 @@ _OTHERS: dict[str, Hosted] = {
         "gpt2" + size.replace("-", "_"): Hosted(f"openai-community/gpt2{size}", "mit", None)
         for size in ("", "-medium", "-large", "-xl")
     },
+    "openai_gpt": Hosted("openai-community/openai-gpt", "mit", None),
     "distilgpt2": Hosted("distilbert/distilgpt2", "apache-2.0", None),
     "minilm_l12_h384_uncased": Hosted("microsoft/MiniLM-L12-H384-uncased", "mit", None),
     "all_minilm_l6_v2": Hosted("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0", None),

@@ -52,13 +52,16 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tokens, grid: Layout) -> Tokens:
         """Mix the tokens; padded keys of the layout get no attention."""
+        return self.proj(merge_heads(self.attend(*self.operands(x, grid))))
+
+    def operands(self, x: Tokens, grid: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return queries, keys and values, each `(B, h, N, d)`, and the addend to the scores."""
         q, k, v = split_heads(self.qkv(x), self.num_heads)
         q, k = self.qk_norm(q, k)
         # A position names the layouts it reads; which one a model has is known where it is built.
         q, k = self.position.rotate(q, k, grid)  # pyright: ignore[reportArgumentType]
         own = self.position.bias(q, grid)  # pyright: ignore[reportArgumentType]
-        bias = add_bias(own, grid.key_padding(q))
-        return self.proj(merge_heads(self.attend(q, k, v, bias)))
+        return q, k, v, add_bias(own, grid.key_padding(q))
 
     def token_index(self, grid: Grid) -> Tensor:
         """Say which tokens meet in one attention, `(groups, n)`: here all of them, in one group."""

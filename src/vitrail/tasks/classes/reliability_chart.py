@@ -44,9 +44,8 @@ def reliability_chart(bins: Sequence[Bin]) -> str:
     parts += [draw_tick(x(value), floor_y + 16, f"{value:.0%}") for value in (0, 0.5, 1)]
     middle = y(0.5)
     parts.append(f'<text class="name" x="{x(0.5)}" y="{floor_y + 34}" text-anchor="middle">confidence</text>')
-    parts.append(
-        f'<text class="name" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">share right</text>'
-    )
+    turned = f'class="name" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle"'
+    parts.append(f"<text {turned}>accuracy (share right)</text>")
     shown = "; ".join(f"{b.confidence:.0%} sure, {b.accuracy:.0%} right ({b.count})" for b in bins if b.count)
     return draw_svg(
         left + size + 18, floor_y + 42, f"Reliability of {total} predictions by confidence: {shown}.", "".join(parts)

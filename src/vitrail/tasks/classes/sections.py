@@ -23,19 +23,24 @@ MOST_ROWS = 200
 MOST_CELLS = 25
 """Classes up to which the confusion matrix is a table with numbers; beyond, it is an image."""
 
+_CELL_SIDES = ((3, 84), (6, 60), (12, 42), (18, 34), (10**9, 28))
+"""Side of a cell of the confusion matrix in pixels, by the largest number of classes."""
+
 _SECTIONS = {
-    "What is taken for what": "confusion.html",
-    "Class by class": "classes.html",
-    "Can its confidence be trusted?": "calibration.html",
+    "Confusion matrix: what is taken for what": "confusion.html",
+    "Class by class: recall, precision, F1": "classes.html",
+    "Calibration: can its confidence be trusted?": "calibration.html",
 }
 
 
 def metric_cards(evaluation: "ClassEvaluation") -> list[MetricCard]:
     """Return the headline figures."""
     low, high = 100 * evaluation.top1.low, 100 * evaluation.top1.high
-    cards = [MetricCard("Top-1", percent(evaluation.top1.value), f"95% interval {low:.1f}\u2060–\u2060{high:.1f}")]
+    cards = [
+        MetricCard("Accuracy (top-1)", percent(evaluation.top1.value), f"95% interval {low:.1f}\u2060–\u2060{high:.1f}")
+    ]
     if evaluation.top5 is not None:
-        cards.append(MetricCard("Top-5", percent(evaluation.top5.value), "true class among five"))
+        cards.append(MetricCard("Top-5 accuracy", percent(evaluation.top5.value), "true class among five"))
     present = sum(bool(each.support) for each in evaluation.classes)
     cards.append(MetricCard("Macro F1", percent(evaluation.macro_f1), f"mean over {present} classes"))
     return [*cards, MetricCard("Calibration error", percent(evaluation.calibration.ece), "gap of confidence")]
@@ -76,12 +81,15 @@ def _confusion(evaluation: "ClassEvaluation") -> dict[str, Any]:
     """Return the confusion matrix as a table if it is small, else as an image; and the most frequent confusions."""
     met = [i for i, each in enumerate(evaluation.classes) if each.support or each.predicted]
     matrix = np.array(evaluation.confusion)[np.ix_(met, met)]
-    small = len(met) <= MOST_CELLS
+    small, labels = len(met) <= MOST_CELLS, [evaluation.labels[i] for i in met]
+    side = next(side for most, side in _CELL_SIDES if len(met) <= most)
     return {
-        "labels": [evaluation.labels[i] for i in met],
+        "labels": labels,
         "cells": confusion_cells(matrix) if small else None,
         "picture": None if small else confusion_figure(matrix),
         "pairs": evaluation.most_confused(10),
+        "side": side,
+        "upright": 8 * max(map(len, labels), default=0) > side,
     }
 
 

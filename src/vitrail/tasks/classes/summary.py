@@ -1,8 +1,10 @@
 """Text summary and tables of an evaluation."""
 
+from math import sqrt
 from typing import TYPE_CHECKING
 
 from vitrail.tasks.classes.scores import ClassFigures
+from vitrail.tasks.confidence_interval import Z95
 from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.table import Table
 
@@ -27,16 +29,29 @@ def summary_text(evaluation: "ClassEvaluation") -> str:
     for truth, said, count in evaluation.most_confused(1):
         if count > 1:
             parts.append(f"The commonest mistake is to take “{truth}” for “{said}” ({count} times).")
-    gap = confidence - share
-    if abs(gap) < 0.02:
-        parts.append(f"Its mean confidence, {percent(confidence)}, is close to that, as it should be.")
-    else:
-        side, verdict = ("above", "surer") if gap > 0 else ("below", "less sure")
-        parts.append(
-            f"Its mean confidence, {percent(confidence)}, is {abs(100 * gap):.1f} points {side} that:"
-            f" it is {verdict} than it should be."
-        )
+    parts.append(_confidence(evaluation, share, confidence))
     return " ".join(parts)
+
+
+def _confidence(evaluation: "ClassEvaluation", share: float, confidence: float) -> str:
+    """Compare mean confidence and accuracy; a gap that chance explains is called so.
+
+    If the model were calibrated, the number of correct answers would have the variance Σ c (1 - c) over the
+    confidences c, here their means by bin.
+    """
+    mean = f"Its mean confidence, {percent(confidence)},"
+    points = abs(round(100 * confidence, 1) - round(100 * share, 1))  # of the two figures as they are printed
+    if abs(confidence - share) < 0.02:
+        return f"{mean} is close to that, as it should be."
+    bins = [(each.count, each.confidence) for each in evaluation.calibration.bins if each.confidence is not None]
+    variance = sum(count * sure * (1 - sure) for count, sure in bins)
+    side, verdict = ("above", "surer") if confidence > share else ("below", "less sure")
+    if abs(confidence - share) * evaluation.samples < Z95 * sqrt(variance):
+        return (
+            f"{mean} is {points:.1f} points {side} that, which may be chance with {evaluation.samples:,}"
+            f" {evaluation.nouns}."
+        )
+    return f"{mean} is {points:.1f} points {side} that: it is {verdict} than it should be."
 
 
 def evaluation_tables(evaluation: "ClassEvaluation", rows: int) -> list[Table]:

@@ -1,0 +1,131 @@
+"""Stages of plain Transformers that can reduce their tokens, and the check of a number for each of their blocks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from vitrail.edits.edit import submodule
+from vitrail.edits.low_rank import put
+from vitrail.errors import VitrailError
+from vitrail.parts.attend import Attend
+from vitrail.parts.blocks import Block
+from vitrail.parts.channel_mixers import MLP, GatedMLP, NormedGatedMLP
+from vitrail.parts.embeddings import PrefixTokens
+from vitrail.parts.model import Model
+from vitrail.parts.positions import NoPosition
+from vitrail.parts.stages import Stage
+from vitrail.parts.token_mixers.self_attention import SelfAttention
+from vitrail.parts.token_reduction import ReducingStage, Reduction
+
+CHANNEL_MIXERS = (MLP, GatedMLP, NormedGatedMLP)
+"""Mixers of single tokens, which do not read the grid."""
+
+
+def irreducible_reason(stage: Any) -> str | None:
+    """Return why a stage cannot reduce its tokens, or None."""
+    if type(stage) is ReducingStage:
+        return "it reduces its tokens already"
+    if type(stage) is not Stage or not len(stage.blocks):
+        return f"{type(stage).__name__} is no stage of blocks"
+    return next((reason for block in stage.blocks if (reason := _block_reason(block))), None)
+
+
+def _block_reason(block: Any) -> str | None:
+    if type(block) is not Block:
+        return f"{type(block).__name__} is no block of self-attention and MLP"
+    if type(block.token_mixer) is not SelfAttention:
+        return f"{type(block.token_mixer).__name__} is not attention over all tokens, or needs the grid"
+    if type(block.token_mixer.position) is not NoPosition:
+        return f"the {type(block.token_mixer.position).__name__} of its attention needs the grid"
+    if type(block.token_mixer.attend) is not Attend:
+        return f"its attention is computed by {type(block.token_mixer.attend).__name__}"
+    if type(block.channel_mixer) not in CHANNEL_MIXERS:
+        return f"{type(block.channel_mixer).__name__} may need the grid"
+    return None
+
+
+def reducible_stages(model: nn.Module) -> dict[str, int]:
+    """Return the number of blocks of each stage that can reduce its tokens, by its name.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> reducible_stages(create_model("vit_tiny_patch16_224", depth=2))
+        {'backbone.stages.0': 2}
+        >>> reducible_stages(create_model("swin_tiny_patch4_window7_224"))
+        {}
+    """
+    stages: list[tuple[str, Any]] = [(name, part) for name, part in model.named_modules() if hasattr(part, "blocks")]
+    return {name: len(stage.blocks) for name, stage in stages if irreducible_reason(stage) is None}
+
+
+def need_reducible(model: Model) -> dict[str, int]:
+    """Return the stages of `reducible_stages`, at least one.
+
+    Raises:
+        VitrailError: no stage can reduce its tokens; the message says why.
+    """
+    found = reducible_stages(model)
+    if not found:
+        reasons = [irreducible_reason(part) for _, part in model.named_modules() if hasattr(part, "blocks")]
+        reason = reasons[0] if reasons else "it has no stages of blocks"
+        raise VitrailError(
+            f"Tokens of {model.variant or type(model).__name__} cannot be reduced: {reason}.\n"
+            "Plain Transformers can: ViT, DeiT, DINOv2, SigLIP."
+        )
+    return found
+
+
+def numbers_by_block(given: Any, fits: Callable[[Any], bool], needed: str) -> dict[str, tuple[Any, ...]]:
+    """Check and freeze a mapping from stages to a number for each block.
+
+    Raises:
+        VitrailError: it is something else.
+    """
+    if not isinstance(given, Mapping) or not given:
+        raise VitrailError(f"Got {given!r}; a mapping from names of stages to {needed} for each block is needed.")
+    for name, numbers in given.items():
+        if not isinstance(numbers, Sequence) or isinstance(numbers, str) or not all(map(fits, numbers)):
+            raise VitrailError(f"{name}: got {numbers!r}; {needed} for each block is needed.")
+    return {str(name): tuple(numbers) for name, numbers in given.items()}
+
+
+def reduce_stages(
+    model: Model, numbers: Mapping[str, Sequence[Any]], make: Callable[[Any], Reduction], nothing: Any
+) -> None:
+    """Replace stages by stages that reduce their tokens.
+
+    Args:
+        model: model to change.
+        numbers: a number for each block of a stage, by name of the stage.
+        make: from a number to the reduction of a block.
+        nothing: the number that reduces nothing.
+
+    Raises:
+        VitrailError: a stage cannot reduce its tokens, or has another number of blocks.
+    """
+    stages = {name: submodule(model, name) for name in numbers}
+    for name, stage in stages.items():
+        if (reason := irreducible_reason(stage)) is not None:
+            raise VitrailError(f"Tokens of {name} cannot be reduced: {reason}.")
+        blocks: Any = stage.blocks
+        if len(numbers[name]) != len(blocks):
+            raise VitrailError(f"{name} has {len(blocks)} blocks, and {len(numbers[name])} numbers are given.")
+    for name, stage in stages.items():
+        given = numbers[name]
+        first = next((i for i, number in enumerate(given) if number != nothing), len(given))
+        steps: list[Reduction | None] = [None if i < first else make(number) for i, number in enumerate(given)]
+        put(model, name, ReducingStage(stage, steps))  # pyright: ignore[reportArgumentType]
+
+
+def check_class_token(model: Model) -> None:
+    """Check that a model has a class token.
+
+    Raises:
+        VitrailError: it has none.
+    """
+    if not any(isinstance(part, PrefixTokens) for part in model.modules()):
+        raise VitrailError(
+            f"{model.variant or type(model).__name__} has no class token whose attention could choose tokens.\n"
+            "Merge similar tokens instead (merge_tokens)."
+        )

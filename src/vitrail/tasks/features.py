@@ -1,0 +1,191 @@
+"""One vector for each image or text: the input of a model's last layer, or the mean of its tokens."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.data.datasets import open_dataset
+from vitrail.data.text_tables import open_texts
+from vitrail.data.transform import EvalTransform
+from vitrail.errors import VitrailError
+from vitrail.native.image_resize import best_pixels
+from vitrail.parts.model import ImageModel
+from vitrail.parts.restorer import Restorer
+from vitrail.parts.text_heads import MeanOfSequence
+from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.text_inputs import encode_texts, most_tokens, need_vocabulary, pad_ids, padded_layout
+from vitrail.tasks.text_sources import TextLine, checked_text, find_lines, named_sources
+from vitrail.text.vocabulary import Vocabulary
+
+Pool = Literal["auto", "mean", "first"]
+"""`auto`: input of the head's last layer, else the mean; `mean`: mean of the tokens; `first`: the first token."""
+
+
+def feature_reader(model: Any, pool: Pool = "auto") -> "ImageFeatures | TextFeatures":
+    """Return the reader of a model's features.
+
+    Raises:
+        VitrailError: the model has no single vector for an input.
+    """
+    if isinstance(getattr(model, "inputs", None), Vocabulary) and hasattr(model, "features"):
+        return TextFeatures(model, pool)
+    if isinstance(model, ImageModel) and hasattr(model, "features") and not isinstance(model, Restorer):
+        return ImageFeatures(model, pool)
+    name = getattr(model, "variant", "") or type(model).__name__
+    raise VitrailError(
+        f"{name} gives no vector for an image or a text.\n"
+        "Use a model with features: a classifier, a segmenter, or an encoder of text with its vocabulary."
+    )
+
+
+class ImageFeatures:
+    """Vectors of images.
+
+    Args:
+        model: a model of images on its device.
+        pool: source of the vector.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=1, image_size=32)
+        >>> reader = ImageFeatures(model)
+        >>> [image] = reader.collect(torch.zeros(3, 40, 50))
+        >>> reader.vectors([reader.load(image)]).shape
+        torch.Size([1, 192])
+    """
+
+    gate = None
+    unit = "images"
+
+    def __init__(self, model: Any, pool: Pool = "auto"):
+        self.model, self.pool = model, pool
+        self.prepare = EvalTransform(model.preprocess, best_pixels(None))
+
+    def job(self) -> list[Any]:
+        """Return the options that determine the vectors, apart from the weights."""
+        return [self.model.preprocess.to_dict(), "vectors", self.pool]
+
+    def sources(self, words: Sequence[str]) -> Any:
+        """Return the words of a command line as sources of `collect`."""
+        return words
+
+    def collect(self, sources: Any) -> list[SourceImage]:
+        """List images without reading them."""
+        return find_images(sources)
+
+    def open(self, spec: str) -> Any:
+        """Open a data set of classes."""
+        return open_dataset(spec)
+
+    def load(self, item: SourceImage) -> Tensor:
+        """Decode an image to the model's size, `(C, Y, X)` of uint8."""
+        image = item.read()
+        return self.prepare.to_pixels(image if image.mode == self.prepare.mode else image.convert(self.prepare.mode))
+
+    def sample(self, data: Any, number: int) -> Tensor:
+        """Return an image of a data set, as `load` does."""
+        return self.prepare.to_pixels(data.image(number, self.prepare.mode))
+
+    def vectors(self, loaded: Sequence[Tensor]) -> Tensor:
+        """Return the vectors of loaded images, `(B, C)` on the CPU."""
+        with inference_mode_for(self.model) as device:
+            images = self.prepare.batch(torch.stack(list(loaded)).to(device))
+            return pooled(self.model, (images,), self.pool)
+
+
+class TextFeatures:
+    """Vectors of texts; those longer than the model's positions are cut.
+
+    Args:
+        model: an encoder of texts on its device, with its vocabulary.
+        pool: source of the vector.
+    """
+
+    gate = None
+    unit = "texts"
+
+    def __init__(self, model: Any, pool: Pool = "auto"):
+        self.model, self.pool, self.vocabulary = model, pool, need_vocabulary(model)
+        self.longest = most_tokens(model.config, model.metadata.get("max_length"))
+
+    def job(self) -> list[Any]:
+        """Return the options that determine the vectors, apart from the weights."""
+        return [self.vocabulary.to_json(), self.longest, "vectors", self.pool]
+
+    def sources(self, words: Sequence[str]) -> Any:
+        """Return the words of a command line as sources of `collect`: files with a text in each line."""
+        return named_sources(words)
+
+    def collect(self, sources: Any) -> list[TextLine]:
+        """List texts."""
+        return find_lines(sources)
+
+    def open(self, spec: str) -> Any:
+        """Open a data set of classes."""
+        return open_texts(spec)
+
+    def load(self, item: TextLine) -> str:
+        """Return the text."""
+        return checked_text(item)
+
+    def sample(self, data: Any, number: int) -> str:
+        """Return a text of a data set."""
+        return data.texts[number]
+
+    def vectors(self, loaded: Sequence[str]) -> Tensor:
+        """Return the vectors of texts, `(B, C)` on the CPU."""
+        encoded = encode_texts(self.vocabulary, loaded, self.longest)
+        with inference_mode_for(self.model) as device:
+            ids, lengths = (value.to(device) for value in pad_ids(encoded.ids))
+            return pooled(self.model, (ids, padded_layout(ids, lengths)), self.pool)
+
+
+def pooled(model: Any, inputs: tuple[Any, ...], pool: Pool = "auto") -> Tensor:
+    """Return one vector an input, `(B, C)` in fp32 on the CPU.
+
+    Raises:
+        VitrailError: `first` of a model without prefix tokens.
+    """
+    vector = _head_input(model, inputs) if pool == "auto" else None
+    if vector is None:
+        features = model.features(*inputs)
+        vector = _first(model, features) if pool == "first" else _mean(features)
+    return vector.float().cpu()
+
+
+def _head_input(model: Any, inputs: tuple[Any, ...]) -> Tensor | None:
+    """Return the input of the head's last layer; of an encoder without classes the output; None if neither fits."""
+    kept: list[Tensor] = []
+    layer = getattr(model.head, "linear", None)
+    if not isinstance(layer, nn.Module):
+        out = model(*inputs) if getattr(model.config, "num_classes", None) in (0, None) else None
+        return out if isinstance(out, Tensor) and out.ndim == 2 else None
+    hook = layer.register_forward_pre_hook(_keep(kept))
+    try:
+        model(*inputs)
+    finally:
+        hook.remove()
+    return kept[0] if len(kept) == 1 and kept[0].ndim == 2 and len(kept[0]) == len(inputs[0]) else None
+
+
+def _keep(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        kept.append(arguments[0].detach())
+
+    return hook
+
+
+def _mean(features: Any) -> Tensor:
+    """Return the mean over cells, or over the tokens of each text without its padding."""
+    if hasattr(features.grid, "lengths"):
+        return MeanOfSequence()(features)
+    return features.tokens[:, getattr(features.grid, "prefix", 0) :].mean(dim=1)
+
+
+def _first(model: Any, features: Any) -> Tensor:
+    if not hasattr(features.grid, "lengths") and not getattr(features.grid, "prefix", 0):
+        raise VitrailError(f"{model.variant} has no class token. Use --pool mean, or auto.")
+    return features.tokens[:, 0]
