@@ -28,6 +28,7 @@ ROOMS = (
     "inference",
     "machine",
     "report",
+    "serving",
     "models",
     "native",
     "parts",

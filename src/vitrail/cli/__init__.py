@@ -27,6 +27,7 @@ VERBS = {
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "export": "write a model for ONNX Runtime, OpenVINO or PyTorch, and verify the file",
+    "serve": "serve models over HTTP, with a web page",
     "data": "check a data set before training: bad files, class counts, duplicates",
     "bench": "measure how fast a model runs here, against other libraries and engines",
     "runs": "list runs with their best metric; diff their configs, compare their curves",
