@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from vitrail.errors import DataError
-from vitrail.explain.served_maps import encode_image_maps, layers_with_maps
+from vitrail.explain.served_maps import encode_image_maps
 from vitrail.serving.refusal import Refusal
 from vitrail.serving.service import Service
 
@@ -24,7 +24,7 @@ async def attention(name: str, request: Request) -> Response:
     model = service.find(name)
     with service.request(model):
         upload = await service.upload(request, model)
-        if model.kind != "image" or not layers_with_maps(model.model):
+        if model.kind != "image" or not model.layers_with_maps:
             raise Refusal(400, "no_maps", f"{name} has no attention maps of images.")
         if not upload.single:
             raise Refusal(400, "bad_request", "Attention maps are of one image.")

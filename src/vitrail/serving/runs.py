@@ -38,7 +38,9 @@ async def list_runs(request: Request) -> Response:
     folder = service.runs
     if folder is None:
         return json_response({"runs": None})
-    return await service.in_pool(lambda: json_response({"runs": [describe_run(folder, run) for run in find_runs(folder)]}))
+    return await service.in_pool(
+        lambda: json_response({"runs": [describe_run(folder, run) for run in find_runs(folder)]})
+    )
 
 
 @router.post("/runs/session", summary="Let this browser read reports")
@@ -59,7 +61,9 @@ async def report(name: str, request: Request) -> Response:
     """Return the report of a run: it may load nothing, and runs the scripts only that its own policy names."""
     service: Service = request.app.state.service
     content = await service.in_pool(lambda: read_report(service.runs, name))
-    return Response(content, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": report_policy(content)})
+    return Response(
+        content, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": report_policy(content)}
+    )
 
 
 def report_policy(content: bytes) -> str:

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from vitrail.data.points.cloud import Cloud
 from vitrail.errors import VitrailError
+from vitrail.explain.served_maps import LayerInfo, layers_with_maps
 from vitrail.inference.model_loading import task_of
 from vitrail.serving.inputs import hold, make_input
 from vitrail.serving.limits import Limits
@@ -112,6 +114,11 @@ class ServedModel:
                 self._others.popitem(last=False)
             return self._others[key]
 
+    @cached_property
+    def layers_with_maps(self) -> list[LayerInfo]:
+        """Layers whose attention maps can be shown."""
+        return layers_with_maps(self.model)
+
     def describe(self) -> dict[str, Any]:
         """Return facts for clients."""
         preprocess, labels = getattr(self.model, "preprocess", None), getattr(self.model, "labels", None)
@@ -127,6 +134,7 @@ class ServedModel:
             "image_size": getattr(preprocess, "size", None),
             "batch": self.options.batch,
             "options": describe_options(self.options),
+            "attention": self.kind == "image" and bool(self.layers_with_maps),
         }
 
     def item(self, content: bytes | str, number: int, draw: bool) -> Any:

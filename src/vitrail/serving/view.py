@@ -28,4 +28,6 @@ async def view(name: str, request: Request) -> Response:
         if isinstance(predictor, Viewer):
             shown = (await service.call(model, lambda: predictor.view(outcome.value), request)).value
         values = {"model": model.name, "task": model.task_name, "timing": outcome.timing()}
-        return await service.in_pool(lambda: json_response({**values, "result": render(outcome, upload), "view": shown}))
+        return await service.in_pool(
+            lambda: json_response({**values, "result": render(outcome, upload), "view": shown})
+        )

@@ -18,7 +18,6 @@ const STRINGS = {
   "model.parameters": "{count} parameters",
   "model.classes": "{count} classes",
   "model.loading": "This model is still loading.",
-  "model.trace": "Trace of this model",
   "task.classify": "Names the class of an image",
   "task.segment": "Gives every pixel a class",
   "task.detect": "Finds objects",
