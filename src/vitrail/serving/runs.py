@@ -99,7 +99,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def describe_run(folder: Path, run: Path) -> dict[str, Any]:
-    """Return facts of a run: name, task, model, headline figures (none while it trains), time, address of its report."""
+    """Return facts of a run: name, task, model, headline figures (none while it trains), time, report."""
     config, summary = _read(run / _CONFIG), _read(run / _SUMMARY)
     task, name = str(config.get("task") or DEFAULT), run_name(folder, run)
     return {
