@@ -29,6 +29,7 @@ ROOMS = (
     "machine",
     "report",
     "serving",
+    "trace",
     "models",
     "native",
     "parts",

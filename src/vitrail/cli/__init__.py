@@ -25,6 +25,8 @@ VERBS = {
     "embed": "write one vector per image or text, and show nearest neighbours",
     "probe": "measure features of frozen models: linear probe and k-NN, models in one table",
     "explain": "show where a model looks: attention maps, rollout, position and patch filters",
+    "compress": "remove heads, channels, blocks and ranks from a model, and measure it",
+    "trace": "walk one image through a model: formulas, shapes, cost and images of each step",
     "convert": "turn a timm, torchvision or Hugging Face checkpoint into a model folder",
     "export": "write a model for ONNX Runtime, OpenVINO or PyTorch, and verify the file",
     "serve": "serve models over HTTP, with a web page",

@@ -1,10 +1,11 @@
-"""`vitrail data`: check a data set before training."""
+"""`vitrail data`: check a data set before training, or write it in another layout."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from vitrail.errors import VitrailError
 from vitrail.tasks import DEFAULT
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ EXAMPLES = """
     vitrail data check cifar10.tar.gz --json > report.json
     vitrail data info torchvision:CIFAR10@data
     vitrail data check camvid/ --task segment    # images and masks
+    vitrail data convert bccd/ --task detect --to yolo --out bccd-yolo
 """
 
 
@@ -27,8 +29,8 @@ class Data:
     Exit code 0 when every image can be used, 3 when something is bad.
     """
 
-    action: Positional[Literal["check", "info"]]
-    """check decodes every image; info only lists and counts."""
+    action: Positional[Literal["check", "info", "convert"]]
+    """check decodes every image; info only lists and counts; convert writes another layout and reads it back."""
     data: Positional[str]
     """digits, a folder, a .csv or .jsonl table, a .tar.gz, or torchvision:NAME@FOLDER; what else the task reads."""
     task: str = DEFAULT
@@ -45,6 +47,12 @@ class Data:
     """Column of a table that holds train, val or test."""
     download: bool = False
     """Let torchvision download the data set."""
+    to: str = ""
+    """Layout to convert to; task detect: coco, voc or yolo."""
+    out: str = ""
+    """New folder of the converted data."""
+    copy: bool = False
+    """Copy images into it; without it they are hard links where that is possible."""
     workers: int | None = None
     """Processes that read images; all cores by default."""
     strict: bool = False
@@ -63,6 +71,10 @@ class Data:
         from vitrail.data.table import Columns
 
         start = perf_counter()
+        if self.action == "convert":
+            return self._convert()
+        if self.to or self.out:
+            raise VitrailError(f"--to and --out belong to `vitrail data convert`, not to `vitrail data {self.action}`.")
         if self.task != DEFAULT:
             return self._check_for_task()
         data = open_dataset(
@@ -82,6 +94,23 @@ class Data:
         else:
             self._print(report, seconds)
         return 0 if report.ok and not (self.strict and report.warnings) else 3
+
+    def _convert(self) -> int:
+        """Write the data in another layout."""
+        from pathlib import Path
+
+        from vitrail.tasks import TASKS, find_task
+
+        convert = getattr(find_task(self.task), "convert", None)
+        if convert is None:
+            able = ", ".join(name for name in TASKS if hasattr(find_task(name), "convert"))
+            raise VitrailError(f"Data of the task {self.task} has one layout only. Tasks with several: --task {able}.")
+        if not self.to or not self.out:
+            raise VitrailError("Give the layout and a new folder: --to LAYOUT --out FOLDER.")
+        for line in convert(self.data, self.to, Path(self.out), self.copy).lines():
+            print(line)
+        print(f"written: {self.out}")
+        return 0
 
     def _check_for_task(self) -> int:
         """Check the data of another task: its own findings, bad samples and warnings."""

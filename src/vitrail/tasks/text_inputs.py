@@ -1,7 +1,6 @@
 """Texts as model inputs: token ids padded to one length, their layout, and the vocabulary that makes them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,29 +15,6 @@ from vitrail.text.vocabulary import EncodedTexts, Vocabulary
 
 LONGEST = 512
 """Most tokens of a text if neither the model nor the user has a limit."""
-
-
-@dataclass(frozen=True)
-class TextCheck:
-    """Faults of a data set of texts.
-
-    Args:
-        bad: rows that cannot be used.
-        warnings: warnings about the data.
-        counts: sizes, such as the texts of each split.
-    """
-
-    bad: tuple[Any, ...] = ()
-    warnings: tuple[str, ...] = ()
-    counts: tuple[str, ...] = ()
-
-    def lines(self) -> tuple[str, ...]:
-        """Return the sizes."""
-        return self.counts
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return {"bad": [str(one) for one in self.bad], "warnings": list(self.warnings), "counts": list(self.counts)}
 
 
 class TextBatch(NamedTuple):

@@ -1,25 +1,15 @@
 """Faults of images with boxes, found before a training."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 
 from vitrail.data.boxes.dataset import BoxSet, BoxSplits, Orientation
 from vitrail.data.index import DataProblem
 from vitrail.errors import DataError
+from vitrail.tasks.findings import Findings
 
 
-class BoxCheck(NamedTuple):
-    """Unusable images, and warnings.
-
-    Args:
-        bad: images that cannot be used, with the reason.
-        warnings: sentences about the data.
-    """
-
-    bad: Sequence[DataProblem]
-    warnings: Sequence[str]
+class BoxCheck(Findings):
+    """Faults of a data set of images with boxes; `bad` are images, each a `DataProblem`."""
 
     def require_good(self) -> None:
         """Raise an error if there is an unusable image.
@@ -70,7 +60,13 @@ def check_boxes(splits: BoxSplits, read: bool = False) -> BoxCheck:
             both = set(train.ids) & set(part.ids)
             if both:
                 warnings.append(f"{len(both)} images are in train and in {name}, first {min(both)}.")
-    return BoxCheck(bad, warnings)
+    counts = [f"{part.name}: {len(part):,} images, {objects(part)}" for _, part in splits]
+    return BoxCheck(bad, warnings, counts)
+
+
+def objects(part: BoxSet) -> str:
+    """Return the number of objects of each class as text."""
+    return ", ".join(f"{count:,} {name}" for name, count in part.counts().items())
 
 
 def _problems(part: BoxSet, number: int, read: bool) -> list[str]:

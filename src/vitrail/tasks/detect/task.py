@@ -1,8 +1,10 @@
 """Detection as a task."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from vitrail.data.boxes.convert import ConvertedBoxes, convert_boxes
 from vitrail.data.boxes.dataset import BoxSet, BoxSplits
 from vitrail.data.boxes.open import open_boxes
 from vitrail.errors import unknown
@@ -49,6 +51,10 @@ class DetectionTask:
     def check(self, spec: str, val_share: float) -> BoxCheck:
         """Check annotations and images."""
         return check_boxes(open_boxes(spec, val_share), read=True)
+
+    def convert(self, spec: str, to: str, out: Path, copy: bool) -> ConvertedBoxes:
+        """Write a data set in the layout of COCO, PASCAL VOC or YOLO."""
+        return convert_boxes(spec, to, out, copy)
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: BoxSplits) -> DetectionTraining:
         """Build a detector for a data set."""

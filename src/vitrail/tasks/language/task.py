@@ -5,6 +5,7 @@ from typing import Any
 
 from vitrail.data.text_streams import TextStream, TextStreams, open_streams
 from vitrail.errors import VitrailError, unknown
+from vitrail.tasks.findings import Findings
 from vitrail.tasks.language.continuation import generate_text
 from vitrail.tasks.language.evaluation import LanguageEvaluation, context_of, evaluate_language
 from vitrail.tasks.language.options import EvaluateOptions, GenerateOptions, PredictOptions, TrainOptions
@@ -12,7 +13,6 @@ from vitrail.tasks.language.predictor import ContinuationPredictor
 from vitrail.tasks.language.training import LanguageTraining, check_language
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
-from vitrail.tasks.text_inputs import TextCheck
 from vitrail.tasks.text_sources import TextLine, find_lines
 
 
@@ -46,11 +46,11 @@ class LanguageTask:
             raise VitrailError(f"{spec} is split. Evaluate one of its texts: --split test.")
         return stream
 
-    def check(self, spec: str, val_share: float) -> TextCheck:
+    def check(self, spec: str, val_share: float) -> Findings:
         """Read the text."""
         found = open_streams(spec, val_share)
         sizes = (f"{split}: {len(text):,} characters, {text.words:,} words" for split, text in found)
-        return TextCheck(counts=tuple(sizes))
+        return Findings(counts=tuple(sizes))
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: TextStreams) -> LanguageTraining:
         """Build a language model for a text."""

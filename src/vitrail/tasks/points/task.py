@@ -1,11 +1,12 @@
 """Classification of point clouds as a task."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from vitrail.data.points.open_points import KINDS, PointSplits, open_points
 from vitrail.data.points.point_set import PointCloudSet
 from vitrail.errors import DataError, VitrailError, unknown
+from vitrail.tasks.findings import Findings
 from vitrail.tasks.points.evaluation import PointEvaluation, evaluate_points
 from vitrail.tasks.points.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.points.predictor import PointPredictor
@@ -13,13 +14,6 @@ from vitrail.tasks.points.sources import CloudInput, find_clouds
 from vitrail.tasks.points.training import PointTraining
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
-
-
-class PointCheck(NamedTuple):
-    """Faults of a data set of clouds."""
-
-    bad: tuple[Any, ...]
-    warnings: tuple[str, ...]
 
 
 class PointsTask:
@@ -64,9 +58,10 @@ class PointsTask:
             raise VitrailError(f"{spec} is split into {', '.join(found)}. Evaluate one of them: --split test.")
         return next(iter(found.values()))
 
-    def check(self, spec: str, val_share: float) -> PointCheck:
+    def check(self, spec: str, val_share: float) -> Findings:
         """Read every cloud."""
-        return PointCheck(tuple(open_points(spec, val_share, bad="list").problems), ())
+        data = open_points(spec, val_share, bad="list")
+        return Findings(data.problems, counts=[f"{split}: {len(clouds):,} clouds" for split, clouds in data])
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: PointSplits) -> PointTraining:
         """Build a classifier for a data set."""

@@ -5,13 +5,13 @@ from typing import Any
 
 from vitrail.data.text_streams import TextStream, TextStreams, open_streams
 from vitrail.errors import VitrailError
+from vitrail.tasks.findings import Findings
 from vitrail.tasks.pretrain.evaluation import PretrainEvaluation, evaluate_pretrained
 from vitrail.tasks.pretrain.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.pretrain.predictor import MaskedWordPredictor
 from vitrail.tasks.pretrain.training import PretrainTraining
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
-from vitrail.tasks.text_inputs import TextCheck
 from vitrail.tasks.text_sources import TextLine, find_lines
 
 
@@ -38,10 +38,10 @@ class PretrainTask:
             return open_streams(spec, val_share=0.0).require("train")
         return open_streams(spec).require(split)
 
-    def check(self, spec: str, val_share: float) -> TextCheck:
+    def check(self, spec: str, val_share: float) -> Findings:
         """Read the text."""
         sizes = (f"{split}: {len(text):,} characters" for split, text in open_streams(spec, val_share))
-        return TextCheck(counts=tuple(sizes))
+        return Findings(counts=tuple(sizes))
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: TextStreams) -> PretrainTraining:
         """Build a BERT for a text."""

@@ -1,11 +1,11 @@
 """Restoration as a task."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from vitrail.data.index import DataProblem
 from vitrail.data.restoration_set import RestorationSet, RestorationSplits, open_restoration, unreadable
 from vitrail.errors import VitrailError
+from vitrail.tasks.findings import Findings
 from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.restore.evaluate import evaluate_restorer
 from vitrail.tasks.restore.evaluation import RestorationEvaluation
@@ -14,18 +14,6 @@ from vitrail.tasks.restore.predictor import RestorePredictor
 from vitrail.tasks.restore.training import RestorationTraining
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
-
-
-class FileCheck(NamedTuple):
-    """Faults of image files.
-
-    Args:
-        bad: files that cannot be read.
-        warnings: remarks on the data.
-    """
-
-    bad: tuple[DataProblem, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 class RestorationTask:
@@ -56,10 +44,11 @@ class RestorationTask:
         [images] = splits.sets.values()
         return images
 
-    def check(self, spec: str, val_share: float) -> FileCheck:
+    def check(self, spec: str, val_share: float) -> Findings:
         """Check that every image can be decoded."""
         splits = open_restoration(spec, val_share)
-        return FileCheck(tuple(fault for _, images in splits for fault in unreadable(images)))
+        faults = [fault for _, images in splits for fault in unreadable(images)]
+        return Findings(faults, counts=[f"{split}: {len(images):,} images" for split, images in splits])
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: RestorationSplits) -> RestorationTraining:
         """Build a restorer for image sets."""

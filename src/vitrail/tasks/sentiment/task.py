@@ -6,13 +6,13 @@ from typing import Any
 from vitrail.data.text_tables import open_texts
 from vitrail.data.texts import TextSet, TextSplits
 from vitrail.errors import VitrailError, unknown
+from vitrail.tasks.findings import Findings
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.sentiment.evaluation import SentimentEvaluation, evaluate_sentiment
 from vitrail.tasks.sentiment.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.sentiment.predictor import TextClassPredictor
 from vitrail.tasks.sentiment.training import SentimentTraining
 from vitrail.tasks.task import MetricSpec, RunSpec
-from vitrail.tasks.text_inputs import TextCheck
 from vitrail.tasks.text_sources import TextLine, find_lines
 
 
@@ -43,7 +43,7 @@ class SentimentTask:
             raise VitrailError(f"{spec} is split into {', '.join(found)}. Evaluate one of them: --split test.")
         return next(iter(found.values()))
 
-    def check(self, spec: str, val_share: float) -> TextCheck:
+    def check(self, spec: str, val_share: float) -> Findings:
         """Check the rows, and texts that two splits share."""
         data = open_texts(spec, val_share, bad="list")
         seen: dict[str, str] = {}
@@ -52,7 +52,7 @@ class SentimentTask:
             shared += sum(seen.setdefault(text, split) != split for text in texts.texts)
         warnings = (f"leakage: {shared} texts are in more than one split",) if shared else ()
         sizes = tuple(f"{split}: {len(texts):,} texts, {texts.counts()}" for split, texts in data)
-        return TextCheck(tuple(data.problems), warnings, sizes)
+        return Findings(tuple(data.problems), warnings, sizes)
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: TextSplits) -> SentimentTraining:
         """Build a classifier for a data set."""

@@ -1,11 +1,12 @@
 """Translation as a task."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from vitrail.data.pair_files import open_pairs
 from vitrail.data.pairs import ParallelSplits, ParallelText
 from vitrail.errors import VitrailError
+from vitrail.tasks.findings import Findings
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 from vitrail.tasks.text_sources import TextLine, find_lines
@@ -13,22 +14,6 @@ from vitrail.tasks.translate.evaluation import TranslationEvaluation, evaluate_t
 from vitrail.tasks.translate.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.translate.predictor import TranslationPredictor
 from vitrail.tasks.translate.training import TranslationTraining
-
-
-class PairCheck(NamedTuple):
-    """Faults of a parallel text."""
-
-    bad: tuple[str, ...]
-    warnings: tuple[str, ...]
-    sizes: tuple[str, ...] = ()
-
-    def lines(self) -> list[str]:
-        """Return the size of each split."""
-        return list(self.sizes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return {name: list(value) for name, value in self._asdict().items()}
 
 
 class TranslationTask:
@@ -57,7 +42,7 @@ class TranslationTask:
             raise VitrailError(f"{spec} is split into {', '.join(found)}. Evaluate one of them: --split test.")
         return next(iter(found.values()))
 
-    def check(self, spec: str, val_share: float) -> PairCheck:
+    def check(self, spec: str, val_share: float) -> Findings:
         """Check for empty sides, languages of different length, and lines that two splits share."""
         data = open_pairs(spec, val_share)
         texts = {**dict(data), **data.tests}
@@ -71,7 +56,7 @@ class TranslationTask:
                 bad += [f"{text.ids[i]} is empty in {language}" for i, line in enumerate(lines) if not line.strip()]
                 shared += sum(seen.setdefault((language, line), split) not in (split, "test") for line in lines)
         warnings = [f"leakage: {shared} lines are in more than one split"] if shared else []
-        return PairCheck(tuple(bad), tuple(warnings), tuple(sizes))
+        return Findings(tuple(bad), tuple(warnings), tuple(sizes))
 
     def bind(self, options: TrainOptions, run: RunSpec, splits: ParallelSplits) -> TranslationTraining:
         """Build a translation model for a data set."""

@@ -1,0 +1,103 @@
+"""`vitrail trace`: one input walked through a model, frame by frame."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from vitrail.errors import VitrailError
+
+if TYPE_CHECKING:
+    from vitrail.trace.frame import ModelTrace
+
+EXAMPLES = """
+    vitrail trace swin_tiny_patch4_window7_224 photo.jpg --weights swin_t.safetensors
+    vitrail trace runs/classify/digits photo.png --out digits.html
+    vitrail trace nat_mini photo.jpg --text            # in the terminal; random weights are noted
+    vitrail trace vit_tiny_patch16_224 --set depth=2   # without an image: a drawn example
+"""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Walk one image through a model: formula, shapes, cost and images of each step.
+
+    The output is one HTML page that needs no network: patches, windows, roll, regions, mask, position tables, attention
+    of selected queries, merging, class scores after each block, and the readable reference of each attention beside
+    its kernel. Every number on it is that of the tensors inside. Any model of images can be traced, also one of a
+    file in VITRAIL_MODELS.
+    """
+
+    model: Positional[str]
+    """A name in the catalogue (without --weights its weights are random), a model or run folder, or
+    hf:org/name@revision."""
+    image: Positional[str | None] = None
+    """An image; default a drawn example."""
+    weights: str | None = None
+    """A checkpoint, if the model is a name in the catalogue."""
+    set: tuple[str, ...] = ()
+    """Fields of the model's config to replace, as name=value, if the weights are random."""
+    out: Path | None = None
+    """The page to write; default runs/trace.html."""
+    text: bool = False
+    """Print the steps as a table instead of writing a page; with --out both."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+    def run(self) -> int:
+        """Trace, then write or print."""
+        from vitrail.atomic_io import check_writable, make_folder
+        from vitrail.cli.table import print_table
+        from vitrail.trace.page import write_page
+        from vitrail.trace.terminal import print_trace
+
+        target = self.out or Path("runs/trace.html")
+        if self.out or not self.text:
+            make_folder(target.parent)
+            check_writable(target)
+        model, random = self._model()
+        trace = self._trace(model)
+        if random:
+            trace.notes.insert(0, "The weights are random: shapes, cost and geometry are right, nothing is learned.")
+        if self.text:
+            print_trace(trace, print_table)
+        if self.out or not self.text:
+            size = write_page(trace, target).stat().st_size
+            print(f"{len(trace.frames)} steps, {size / 1e6:.1f} MB. Open {target}")
+        return 0
+
+    def _model(self) -> tuple[Any, bool]:
+        """Return the model, and whether its weights are random."""
+        import torch
+
+        from vitrail.inference.model_loading import find_model, pick_device
+        from vitrail.models import catalogue, create_model
+        from vitrail.training.config import parse_overrides
+
+        if self.model in catalogue() and self.weights is None and not Path(self.model).exists():
+            torch.manual_seed(0)
+            return create_model(self.model, **parse_overrides(self.set)).to(pick_device(self.device)).eval(), True
+        if self.set:
+            raise VitrailError("--set changes a model with random weights; this one has weights of its own.")
+        return find_model(self.model, self.weights, self.device), False
+
+    def _trace(self, model: Any) -> "ModelTrace":
+        from shlex import join
+
+        from vitrail.tasks.image_sources import find_images
+        from vitrail.trace.example import example_image
+        from vitrail.trace.image_trace import trace_image
+
+        channels = getattr(getattr(model, "config", None), "in_channels", None)
+        if channels is None and hasattr(model, "inputs_type") and not hasattr(model, "preprocess"):
+            raise VitrailError(f"{self.model} is no model of images. Use: vitrail predict, translate or generate.")
+        if self.image is None:
+            image = example_image()
+        else:
+            [given, *more] = find_images(self.image, "L" if channels == 1 else "RGB")
+            if more:
+                raise VitrailError(f"{self.image} has {1 + len(more)} images; a trace is about one. Name a file.")
+            image = given.read()
+        return trace_image(model, image, command=join(["vitrail", *sys.argv[1:]]))

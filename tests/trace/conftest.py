@@ -1,0 +1,6 @@
+"""Models of other test folders."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "models"))
