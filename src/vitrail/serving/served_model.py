@@ -22,6 +22,7 @@ from vitrail.tasks import find_options, find_task
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.options import PredictionOptions
 from vitrail.tasks.points.sources import CloudInput
+from vitrail.tasks.results import Streamer
 from vitrail.tasks.text_sources import TextLine
 
 _KEPT = 8
@@ -114,6 +115,11 @@ class ServedModel:
                 self._others.popitem(last=False)
             return self._others[key]
 
+    @property
+    def streams(self) -> bool:
+        """Whether results can be streamed."""
+        return isinstance(self.predictor, Streamer)
+
     @cached_property
     def layers_with_maps(self) -> list[LayerInfo]:
         """Layers whose attention maps can be shown."""
@@ -134,6 +140,7 @@ class ServedModel:
             "image_size": getattr(preprocess, "size", None),
             "batch": self.options.batch,
             "options": describe_options(self.options),
+            "streams": self.streams,
             "attention": self.kind == "image" and bool(self.layers_with_maps),
         }
 
