@@ -26,7 +26,7 @@ def test_what_is_shown_has_the_fields_and_defaults_of_the_verb(verb: str) -> Non
 def test_brackets_mean_that_a_word_may_be_left_out(run) -> None:
     assert "usage: vitrail models [-h] [PATTERN]" in run("models", "--help").out
     assert "MODEL [INPUTS ...]" in run("predict", "--help").out
-    assert "check|info DATA" in run("data", "--help").out
+    assert "check|info|convert DATA" in run("data", "--help").out
 
 
 def test_a_training_says_every_kind_of_data_that_it_takes(run) -> None:
