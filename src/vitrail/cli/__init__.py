@@ -32,6 +32,7 @@ VERBS = {
     "serve": "serve models over HTTP, with a web page",
     "data": "check a data set before training: bad files, class counts, duplicates",
     "bench": "measure how fast a model runs here, against other libraries and engines",
+    "study": "answer a question about architectures by an experiment, with intervals and a page",
     "runs": "list runs with their best metric; diff their configs, compare their curves",
     "doctor": "say what this machine can do, and what would make it do more",
 }
