@@ -49,9 +49,10 @@ types: env
 layers: env
 	$(VENV)/bin/lint-imports
 
-docs: env  ## Spelling, and every example and link of the pages
+docs: env  ## Build the site (build/docs), check spelling and every example and link of the pages
 	$(PY) -m codespell_lib $$(git ls-files | grep -v '^$(CONSTRAINTS)$$')
 	$(PYTEST) tests/house/test_documents.py tests/house/test_doctests.py
+	$(PY) -m sphinx -q -W --keep-going -b html docs build/docs
 
 constraints: env  ## Pin every dependency again, with hashes and without addresses
 	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes --upgrade \

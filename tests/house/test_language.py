@@ -28,6 +28,8 @@ ROOMS = (
     "inference",
     "machine",
     "report",
+    "study",
+    "serving",
     "trace",
     "models",
     "native",

@@ -45,8 +45,8 @@ def test_the_help_of_every_verb_imports_nothing_heavy() -> None:
 
 
 def test_importing_every_room_changes_no_environment_and_no_setting_of_torch() -> None:
-    rooms = ["cli", "trace", "report", "bench", "inference", "explain", "training", "machine", "tasks"]
-    rooms += ["weights", "models", "parts", "kernels", "data"]
+    rooms = ["cli", "serving", "trace", "report", "bench", "inference", "explain", "training", "machine", "tasks"]
+    rooms += ["study", "weights", "models", "parts", "kernels", "data"]
     code = f"""
 import os, pkgutil, torch
 import matplotlib, sklearn, torchvision  # these have settings of their own to make

@@ -293,6 +293,7 @@ class Angle:
     """The task."""
 
     name = "angle"
+    reads = "image"
     metrics = (MetricSpec("degrees", "Mean error", higher_is_better=False, unit="°"),)
 
     def open(self, spec: str, val_share: float, bad: Any) -> Any:

@@ -23,6 +23,7 @@ EXAMPLES = """
     vitrail explain SWIN photo.jpg --block 2.1          # block 1 of stage 2, where a model has stages
     vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, block by block
     vitrail explain MODEL photo.jpg --pixel 112,80      # the same for the cell under a pixel
+    vitrail explain DETECTOR photo.jpg                  # why the best boxes are there; --pixel chooses a box
     vitrail explain SWINIR photo.png --pixel 200,300    # which pixels a pixel of the restored image depends on
 """
 
@@ -57,7 +58,7 @@ class Explain:
     """ROW,COLUMN of the query cell, counted from 0, on the grid of that block, or of the last."""
     pixel: str | None = None
     """ROW,COLUMN of a pixel of the preprocessed image; the cell that covers it is the query. Of an image restorer, a
-    pixel of the restored image."""
+    pixel of the restored image; of a detector, a pixel of the image within a box."""
     labels: Path | None = None
     """Text file with one class name per line, if the model has none or to replace them."""
     limit: int = 32
@@ -68,9 +69,12 @@ class Explain:
     def run(self) -> int:
         """Draw, and print the path of the page."""
         from vitrail.atomic_io import check_writable_folder
+        from vitrail.explain.detector_report import detector_album
         from vitrail.explain.report import album, save, save_page
         from vitrail.explain.restorer_report import restorer_album
+        from vitrail.explain.token_query import Pixel
         from vitrail.inference.model_loading import find_model
+        from vitrail.parts.detection.detector import Detector
         from vitrail.parts.restorer import Restorer
         from vitrail.tasks.classes.class_names import class_names
         from vitrail.tasks.image_sources import find_images
@@ -89,7 +93,11 @@ class Explain:
         failed: list[str] = []
         sections, taken, images = [], set[str](), _readable(pictures[: self.limit], failed)
         if restores:
-            found = restorer_album(model, images, self._output_pixel())
+            found = restorer_album(model, images, self._output_pixel("An image restorer has the reach"))
+        elif isinstance(model, Detector):
+            names = class_names(model, model.config.num_classes, self.labels)
+            pixel = self._output_pixel("A detector has the pixels that move the score")
+            found = detector_album(model, images, names, Pixel(*pixel) if pixel else None)
         else:
             found = album(model, images, class_names(model, model.config.num_classes, self.labels), look)
         for section in found:
@@ -100,14 +108,14 @@ class Explain:
         print(f"Open {save_page(sections, self.out, model, _command())}")
         return DataError.exit_code if failed else 0
 
-    def _output_pixel(self) -> tuple[int, int] | None:
-        """Return the pixel of a restored image to explain.
+    def _output_pixel(self, able: str) -> tuple[int, int] | None:
+        """Return the pixel of the whole image to explain.
 
         Raises:
-            VitrailError: a flag is given that has no meaning for restorers.
+            VitrailError: a flag is given that has no meaning for the model.
         """
         if self.method != "auto" or self.block or self.head is not None or self.query:
-            raise VitrailError("An image restorer has receptive field and attribution of a pixel: --pixel alone.")
+            raise VitrailError(f"{able} of what is at a pixel: --pixel alone.")
         return _pair("pixel", self.pixel) if self.pixel else None
 
     def look(self) -> "ExplainOptions":

@@ -45,8 +45,12 @@ class StoredImage:
         return int(np.iinfo(self.pixels.dtype).max)
 
 
-def read_stored(path: str | Path, max_pixels: int = MAX_PIXELS) -> StoredImage:
+def read_stored(path: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> StoredImage:
     """Read an image with everything its file holds; pixels stay in the stored orientation.
+
+    Args:
+        path: a path, or the bytes of a file.
+        max_pixels: most pixels that an image may have.
 
     Raises:
         ImageDecodeError: the image cannot be decoded.
@@ -66,7 +70,7 @@ def read_stored(path: str | Path, max_pixels: int = MAX_PIXELS) -> StoredImage:
         values = np.asarray(image).astype(np.uint16) * 256 + low
         planes = values[..., :3], values[..., 3] if values.shape[2] == 4 else None
     else:
-        planes = _planes(image, str(path), notes)
+        planes = _planes(image, "the image" if isinstance(path, bytes) else str(path), notes)
     info = image.info
     profile = None if image.mode in ("CMYK", "LAB", "YCbCr") else info.get("icc_profile")
     if info.get("icc_profile") and profile is None:

@@ -131,6 +131,11 @@ def _mean_gradient(score: Callable[[Tensor], Tensor], images: Tensor, samples: i
         drawn = torch.randn(images.shape, generator=generator).to(images)
         with torch.enable_grad():
             noisy = (images + spread * drawn).detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(score(noisy), noisy)
+            (gradient,) = torch.autograd.grad(score(noisy), noisy, allow_unused=True)
+        if gradient is None:
+            raise VitrailError(
+                "No gradient reaches the pixels: the model rounds them (to the colours of a palette), so it has no "
+                "saliency.\nTake another way to look inside: --method rollout, maps or influence."
+            )
         total += gradient.abs().amax(1)
     return total / samples

@@ -14,6 +14,18 @@ def encode(picture: Image.Image, exact: bool = False) -> str:
     return f"data:image/{'png' if png else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def to_png(image: Image.Image) -> bytes:
+    """Return an image as the bytes of a PNG file without metadata.
+
+    Example:
+        >>> to_png(Image.new("L", (1, 1)))[:4]
+        b'\x89PNG'
+    """
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def decode(url: str) -> Image.Image:
     """Return the image of a `data:` URL made by `encode`."""
     picture = Image.open(BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG", "JPEG"))

@@ -31,12 +31,14 @@ class SourceImage:
         held: the image, if the caller already holds it in memory.
         draft: returns the image decoded at a smaller scale with sides of at least this length, if its format can do so
             without moving a pixel; None if there is nothing to decode.
+        content: bytes of its file, if they came from memory and not from a path.
     """
 
     name: str
     read: Callable[[], Image.Image]
     held: Image.Image | None = None
     draft: Callable[[int], Image.Image] | None = None
+    content: bytes | None = None
 
 
 def find_images(source: Any, mode: str = "RGB") -> list[SourceImage]:

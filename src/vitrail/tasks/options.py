@@ -36,6 +36,9 @@ class Options:
 class PredictionOptions(Options):
     """Options of every prediction."""
 
+    REQUEST: ClassVar[Mapping[str, tuple[float, float] | None]] = {}
+    """Fields that one request to a server may set, each with bounds that keep its cost finite; None for a choice."""
+
     batch: int = 32
     """Inputs in a batch; predictions do not depend on it."""
     precision: Literal["auto", "fp32", "bf16", "int8"] | None = None

@@ -18,7 +18,10 @@ Progress = Callable[[int, int], None]
 
 
 class Result(Protocol):
-    """One prediction."""
+    """One prediction.
+
+    A result that consists of images also has `images() -> dict[str, bytes]`: PNG files by name, for a server.
+    """
 
     path: str
     error: str | None
@@ -50,7 +53,11 @@ class Input(Protocol):
 
 
 class Predictor(Protocol):
-    """A model that answers inputs."""
+    """A model that answers inputs.
+
+    Attributes that only some have: `sequential` (true if it computes one input after the other, so a batch saves
+    nothing), `max_pixels` (most pixels of an image that a server accepts) and `on_part` (called during long work).
+    """
 
     csv_columns: tuple[str, ...]
     """Names of the cells of `Result.cells`."""

@@ -244,6 +244,8 @@ class Task(Protocol):
 
     name: str
     """Name of its runs' folder, and `task` in `config.json`."""
+    reads: str
+    """Kind of its inputs: `image`, `text` or `points`."""
     metrics: tuple[MetricSpec, ...]
 
     def open(self, spec: str, val_share: float, bad: Any) -> Any:

@@ -27,6 +27,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.inputs import ModelInputs, inputs_in
 from vitrail.models import create_model, make_config
 from vitrail.parts.model import Model
+from vitrail.parts.quantized_linear import stored_weights
 from vitrail.weights.custom_architecture import need_own_file, own_file
 from vitrail.weights.manifest import MANIFEST, dump_json, verify, write_manifest
 from vitrail.weights.model_card import model_card
@@ -267,7 +268,7 @@ def _card(model: Model, about: dict[str, Any]) -> str:
     """Return the card of a model."""
     return model_card(
         str(model.variant),
-        parameters=sum(value.numel() for value in model.parameters()),
+        parameters=sum(value.numel() for value in model.parameters()) + stored_weights(model),
         inputs=about["inputs"],
         edits=[edit.summary() for edit in model.edits],
         metadata=model.plain_metadata(about["metadata"]),

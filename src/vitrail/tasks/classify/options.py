@@ -90,6 +90,8 @@ _RANGES = (
 class PredictOptions(options.PredictionOptions):
     """Options of naming the classes of images."""
 
+    REQUEST: ClassVar = {"top": (1, 1000)}
+
     labels: Path | None = None
     """Text file with one class name per line, if the model has none or others are wanted."""
     top: int = 5

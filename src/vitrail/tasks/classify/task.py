@@ -23,6 +23,7 @@ class ClassificationTask:
     """One class per image."""
 
     name = "classify"
+    reads = "image"
     metrics = (
         MetricSpec("top1", "Top-1", note="Share of validation images named right."),
         MetricSpec("top5", "Top-5"),

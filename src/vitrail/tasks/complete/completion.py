@@ -13,6 +13,7 @@ from vitrail.errors import VitrailError
 from vitrail.generation.generate import generate
 from vitrail.generation.sampling import Greedy, Sample
 from vitrail.tasks.complete.options import GenerateOptions
+from vitrail.tasks.data_url import to_png
 from vitrail.tasks.inference import inference_mode_for
 
 _GAP, _GREY, _SIDE = 4, 200, 112
@@ -59,8 +60,14 @@ class Completion:
             sheet.paste(tile, ((side + _GAP) * place, 0))
         return sheet
 
+    def images(self) -> dict[str, bytes]:
+        """Return the samples as PNG, enlarged without smoothing."""
+        tiles = () if self.samples is None else self.samples
+        return {f"sample_{i}": to_png(_picture(tile)) for i, tile in enumerate(tiles)}
+
     def save(self, folder: Path) -> list[Path]:
         """Write the sheet of the samples."""
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{Path(self.path).stem}_completed.png"
         self.write(path)
         return [path]

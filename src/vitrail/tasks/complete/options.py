@@ -56,6 +56,15 @@ _RANGES = (
 class PredictOptions(GenerateOptions, options.PredictionOptions):
     """Options of completing images."""
 
+    REQUEST: ClassVar = {
+        "samples": (1, 16),
+        "keep": (0, 1),
+        "temperature": (0, 100),
+        "top_k": (0, 1_000_000),
+        "top_p": (0, 1),
+        "seed": (0, 2**63 - 1),
+    }
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(options.EvaluationOptions):

@@ -31,6 +31,7 @@ class CompletionPredictor:
 
     csv_columns = ("samples", "rows")
     gate = None
+    sequential = True
 
     def __init__(self, model: Any, options: PredictOptions):
         self.model, self.options = model, options
@@ -75,6 +76,7 @@ class CompletionTask:
     """The missing pixels of an image."""
 
     name = "complete"
+    reads = "image"
     metrics = (
         MetricSpec("nats", "Loss per pixel", False, "nats"),
         MetricSpec("bits_per_pixel", "Bits per pixel", False, ""),

@@ -51,6 +51,8 @@ class TrainOptions(Options):
 class PredictOptions(options.PredictionOptions):
     """Options of detecting objects in images."""
 
+    REQUEST: ClassVar = {"threshold": (0, 1)}
+
     threshold: float = 0.5
     """Least probability of a detection."""
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.data.image_io import open_image
 from vitrail.errors import DataError
+from vitrail.tasks.data_url import to_png
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,28 @@ class Detections:
         masks = None if self.masks is None else self.masks[shown]
         return draw_boxes(image, [self.boxes[i] for i in shown], captions, [self.indices[i] for i in shown], masks)
 
+    def images(self) -> dict[str, bytes]:
+        """Return the masks as one PNG whose pixels are object numbers from 1 (0: none), if there are masks."""
+        return {} if self.masks is None else {"masks": to_png(self._numbers())}
+
+    def _numbers(self) -> Image.Image:
+        assert self.masks is not None
+        numbers = np.zeros(self.size[::-1], dtype=np.uint16)
+        for i in reversed(range(len(self.masks))):  # the best object is on top
+            numbers[self.masks[i]] = i + 1
+        return Image.fromarray(numbers)
+
     def save(self, folder: Path) -> list[Path]:
         """Write the drawing, and the masks as one PNG whose pixels are object numbers from 1 (0: none)."""
         if self.error is not None:
             return []
+        folder.mkdir(parents=True, exist_ok=True)
         stem = Path(self.path).stem
         files = [folder / f"{stem}.jpg"]
         self.draw().save(files[0], quality=92)
         if self.masks is not None:
-            numbers = np.zeros(self.size[::-1], dtype=np.uint16)
-            for i in reversed(range(len(self.masks))):  # the best object is on top
-                numbers[self.masks[i]] = i + 1
             files.append(folder / f"{stem}-masks.png")
-            Image.fromarray(numbers).save(files[1])
+            self._numbers().save(files[1])
         return files
 
     def __str__(self) -> str:

@@ -24,6 +24,7 @@ class DetectionTask:
     """Boxes of objects, and their masks if the model has a mask head."""
 
     name = "detect"
+    reads = "image"
     metrics = (
         MetricSpec("map50", "AP50", note="Average precision at an overlap (IoU) of 0.5, mean over classes."),
         MetricSpec("map", "AP", note="Mean over overlaps of 0.50 to 0.95."),

@@ -71,6 +71,14 @@ _RANGES = (
 class PredictOptions(GenerateOptions, options.PredictionOptions):
     """Options of continuing texts."""
 
+    REQUEST: ClassVar = {
+        "tokens": (1, 1000),
+        "temperature": (0, 100),
+        "top_k": (0, 1_000_000),
+        "top_p": (0, 1),
+        "seed": (0, 2**63 - 1),
+    }
+
     text: tuple[str, ...] = ()
     """Texts to continue, as well as or instead of files with one in each line."""
 

@@ -70,6 +70,7 @@ class ContinuationPredictor:
 
     csv_columns = ("continuation",)
     gate = None
+    sequential = True
 
     def __init__(self, model: Any, options: PredictOptions):
         self.model, self.options, self.context = model, options, context_of(model)

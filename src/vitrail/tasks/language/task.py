@@ -20,6 +20,7 @@ class LanguageTask:
     """The next token of a text."""
 
     name = "language"
+    reads = "text"
     metrics = (
         MetricSpec("nats", "Loss per token", False, "nats", "Over the whole validation text, windows not overlapping."),
         MetricSpec("perplexity", "Perplexity", False, ""),

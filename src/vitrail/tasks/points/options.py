@@ -63,6 +63,8 @@ _RANGES = (
 class PredictOptions(options.PredictionOptions):
     """Options of naming the classes of point clouds."""
 
+    REQUEST: ClassVar = {"top": (1, 1000)}
+
     labels: Path | None = None
     """Text file with one class name per line, if the model has none or others are wanted."""
     top: int = 5

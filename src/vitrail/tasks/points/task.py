@@ -20,6 +20,7 @@ class PointsTask:
     """One class per cloud."""
 
     name = "points"
+    reads = "points"
     metrics = (
         MetricSpec("top1", "Overall accuracy", note="Share of validation clouds named right, without votes."),
         MetricSpec("top5", "Top-5"),

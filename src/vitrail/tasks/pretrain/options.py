@@ -43,6 +43,8 @@ class TrainOptions(Options):
 class PredictOptions(options.PredictionOptions):
     """Options of filling masked words."""
 
+    REQUEST: ClassVar = {"top": (1, 100)}
+
     text: tuple[str, ...] = ()
     """Texts with [MASK] in place of a word, as well as or instead of files with one in each line."""
     top: int = 5

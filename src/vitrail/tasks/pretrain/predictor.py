@@ -68,6 +68,7 @@ class MaskedWordPredictor:
 
     csv_columns = ("words",)
     gate = None
+    sequential = True
 
     def __init__(self, model: Any, options: PredictOptions):
         self.model, self.options, self.vocabulary = model, options, need_vocabulary(model)

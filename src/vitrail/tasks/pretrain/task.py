@@ -19,6 +19,7 @@ class PretrainTask:
     """Masked words, and whether a line follows another."""
 
     name = "pretrain"
+    reads = "text"
     metrics = (
         MetricSpec("masked_nats", "Loss per masked word", False, "nats"),
         MetricSpec("masked_accuracy", "Masked words"),

@@ -19,6 +19,8 @@ from vitrail.tasks.restore.tiled_model import TiledModel
 from vitrail.tasks.results import Notify
 from vitrail.tasks.table import Table
 
+RESTORED = 2**24
+"""Most pixels of an image restored for a client of a server."""
 REPEATED = 4
 """Overhead of tiles from which a result says that it was slow to compute."""
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -37,10 +39,12 @@ class RestorePredictor:
 
     Attributes:
         on_part: receives the share of the current image that is done, after each tile.
+        max_pixels: most pixels of an image that a server accepts.
     """
 
     csv_columns = ("width", "height", "tiles", "seam_rms", "seconds")
     gate = None
+    sequential = True
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class RestorePredictor:
         run = choose_runner(model, options.precision or "fp32", options.optimize, count, notify)
         self.tiled = TiledModel(model, options.tiling, options.memory, run)
         self.channels: int = model.config.in_channels
+        self.max_pixels = RESTORED // self.tiled.scale**2
 
     def job(self) -> list[Any]:
         """Return the options that determine the restored images."""
@@ -62,7 +67,7 @@ class RestorePredictor:
     def load(self, item: SourceImage) -> Any:
         """Check that an image can be opened; it is decoded when its turn comes."""
         if item.held is None:
-            read_size(item.name)
+            read_size(item.name if item.content is None else item.content)
         return item
 
     def predict(self, batch: list[tuple[SourceImage, Any]]) -> Iterator[Restored]:  # type: ignore[override]
@@ -130,6 +135,8 @@ class RestorePredictor:
 
 def stored_image(item: SourceImage) -> StoredImage:
     """Read an image of a job: a file, or one in memory."""
+    if item.content is not None:
+        return read_stored(item.content)
     if item.held is None:
         return read_stored(item.name)
     pixels = np.asarray(item.held if item.held.mode in ("L", "RGB") else item.held.convert("RGB"))

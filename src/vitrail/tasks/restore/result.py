@@ -119,6 +119,10 @@ class Restored:
         write_file(path, png_bytes(self.stored if keep else upright(self.stored), metadata=keep))
         return [path]
 
+    def images(self) -> dict[str, bytes]:
+        """Return the restored image as PNG, upright, with its bit depth and alpha and without metadata."""
+        return {} if self.stored is None else {"restored": png_bytes(upright(self.stored), metadata=False)}
+
     def __str__(self) -> str:
         if self.error is not None:
             return f"{self.path}: {self.error}"

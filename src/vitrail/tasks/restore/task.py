@@ -20,6 +20,7 @@ class RestorationTask:
     """A better image from a degraded one."""
 
     name = "restore"
+    reads = "image"
     metrics = (
         MetricSpec("psnr", "PSNR", unit="dB", note="Mean over whole validation images, as papers measure it."),
         MetricSpec("ssim", "SSIM", unit=""),

@@ -82,6 +82,8 @@ _INFERENCE = (Range("window", 0), Range("overlap", 0, 1))
 class PredictOptions(options.PredictionOptions):
     """Options of labelling pixels."""
 
+    REQUEST: ClassVar = {"flip_test": None}
+
     window: int = 0
     """Side of sliding windows whose scores are averaged; 0 takes images whole. Models of a fixed size need it."""
     overlap: float = 0.33

@@ -19,6 +19,8 @@ from vitrail.tasks.segment.result import Segmentation
 from vitrail.tasks.segment.scores import ImageScorer, images_at_once
 from vitrail.tasks.table import Table
 
+SERVED_SCORES = 2**28
+"""Most class scores of an image that a server accepts: 1 GB in fp32."""
 Loaded = tuple[Tensor, tuple[int, int]]
 """Pixels `(C, Y, X)` at the size that the model reads, and height and width of the image."""
 
@@ -31,6 +33,9 @@ class SegmentPredictor:
         options: windows, mirror image, precision.
         count: number of images of the job, None if it is unknown.
         notify: receives the implementation that is chosen on the first batch.
+
+    Attributes:
+        max_pixels: most pixels of an image that a server accepts.
     """
 
     csv_columns = ("height", "width", "classes")
@@ -40,6 +45,7 @@ class SegmentPredictor:
         self.labels = from_metadata(model.metadata)
         self.whole = WholeImages(model.metadata.get("short_side"))
         self.mode = mode_of(model.preprocess)
+        self.max_pixels = SERVED_SCORES // len(self.labels.names)
         precision: Any = options.precision or "fp32"
         self.runner = InferenceRunner(model, count, precision=precision, fast=options.optimize, notify=notify)
         self.scores = ImageScorer(self.runner, options.window, options.overlap, options.flip_test)

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vitrail.data.image_io import open_image
 from vitrail.data.mask_io import mask_image, palette
 from vitrail.errors import DataError
+from vitrail.tasks.data_url import to_png
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ class Segmentation:
         mask_image(self.mask).save(mask)
         self.draw().save(drawn, quality=90)
         return [mask, drawn]
+
+    def images(self) -> dict[str, bytes]:
+        """Return the mask as PNG of class numbers with a palette."""
+        return {} if self.error is not None else {"mask": to_png(mask_image(self.mask))}
 
     def _legend(self) -> list[tuple[str, tuple[int, ...]]]:
         colours = palette()

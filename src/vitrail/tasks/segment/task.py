@@ -20,6 +20,7 @@ class SegmentationTask:
     """One class per pixel."""
 
     name = "segment"
+    reads = "image"
     metrics = (
         MetricSpec("miou", "Mean IoU", note="Pooled over the validation images; void pixels never count."),
         MetricSpec("pixel_accuracy", "Pixel accuracy"),

@@ -55,6 +55,8 @@ _RANGES = (
 class PredictOptions(options.PredictionOptions):
     """Options of naming the classes of texts."""
 
+    REQUEST: ClassVar = {"top": (1, 1000), "explain": None}
+
     text: tuple[str, ...] = ()
     """Texts to classify, as well as or instead of files."""
     labels: Path | None = None

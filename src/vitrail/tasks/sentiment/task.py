@@ -20,6 +20,7 @@ class SentimentTask:
     """One class per text."""
 
     name = "sentiment"
+    reads = "text"
     metrics = (
         MetricSpec("top1", "Accuracy", note="Share of validation sentences named right."),
         MetricSpec("top5", "Top-5"),

@@ -69,6 +69,8 @@ class BeamFlags(Options):
 class PredictOptions(BeamFlags, options.PredictionOptions):
     """Options of translating texts."""
 
+    REQUEST: ClassVar = {"beam": (1, 16), "length_penalty": (-10, 10), "penalty": None}
+
     text: tuple[str, ...] = ()
     """Texts to translate, as well as or instead of files."""
     exact: bool = False

@@ -20,6 +20,7 @@ class TranslationTask:
     """One text in another language per text."""
 
     name = "translate"
+    reads = "text"
     metrics = (
         MetricSpec("bleu", "BLEU", note="Of greedy translations, lower-cased, 13a tokens, smoothed as in sacreBLEU."),
     )

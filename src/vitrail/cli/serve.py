@@ -1,0 +1,105 @@
+"""`vitrail serve`: models over HTTP."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from vitrail.errors import VitrailError
+
+TOKEN = "VITRAIL_TOKEN"
+"""Environment variable of the token: a flag is visible in the list of processes."""
+
+EXAMPLES = """
+vitrail serve runs/classify/flowers                      # then open http://127.0.0.1:8000
+vitrail serve runs/classify/flowers runs/detect/cells    # several models in one process
+vitrail serve cats:models/a dogs:models/b --set cats.top=3   # names of your choice
+vitrail serve MODEL --host 0.0.0.0                        # with VITRAIL_TOKEN set: clients need it
+"""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve models over HTTP: JSON, forms and files, batches formed while others compute, limits, health and metrics.
+
+    Models are optimized and warm before /readyz is 200. The queue is bounded: a request that does not fit gets 429 with
+    Retry-After. On SIGTERM accepted requests finish. Inputs are never stored or logged. Addresses other than loopback
+    need a token.
+    """
+
+    models: Positional[tuple[str, ...]] = ()
+    """Model folders, run folders, exported files or hf:org/name@revision, each as SOURCE or NAME:SOURCE."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8000
+    """Port to listen on; 0 takes a free one."""
+    token: str | None = None
+    """Token that clients send; better set the environment variable VITRAIL_TOKEN."""
+    weights: str | None = None
+    """A checkpoint, if the model is a name in the catalogue."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    batch: int = 8
+    """Most inputs of a batch."""
+    window: float = 5.0
+    """Most milliseconds that an input waits for others of its batch that are being decoded."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "fp32"
+    """Compute precision."""
+    optimize: bool = True
+    """Allow the optimized model if it is faster here and agrees on a first batch."""
+    set: tuple[str, ...] = ()
+    """Options of one model, as MODEL.option=value, such as cells.threshold=0.3; see vitrail predict MODEL --help."""
+    queue: int = 4
+    """Most waiting inputs of a model, in batches."""
+    timeout: float = 30.0
+    """Seconds of a request: body, queue and compute."""
+    drain: float = 30.0
+    """Seconds that accepted requests get after SIGTERM."""
+    body: int = 20_000_000
+    """Most bytes of a request."""
+    pixels: int = 25_000_000
+    """Most pixels of an image."""
+    runs: Path | None = None
+    """Folder of runs whose reports the web page shows."""
+    quiet: bool = False
+    """Log no line per request."""
+
+    def run(self) -> int:
+        """Serve until a signal ends it; 0 if every accepted request was answered, else 143."""
+        _require()
+        from vitrail.serving.access import access_rules
+        from vitrail.serving.logs import log_to_stderr
+        from vitrail.serving.server import limits_from, listen, run_server
+        from vitrail.serving.service import Service
+        from vitrail.serving.startup import name_sources, open_models, split_settings
+
+        limits = limits_from(
+            queue=self.queue, timeout=self.timeout, drain=self.drain, body=self.body, pixels=self.pixels
+        )
+        sources = name_sources(self.models)
+        rules_of = access_rules(self.host, self.token or os.environ.get(TOKEN) or None, limits, sessions := set())
+        settings = {
+            "common": {"batch": self.batch, "precision": self.precision, "optimize": self.optimize},
+            "own": split_settings(self.set, [source.name for source in sources]),
+        }
+        if self.batch < 1:
+            raise VitrailError(f"batch is {self.batch}; it must be at least 1.")
+        log_to_stderr(quiet=self.quiet)
+        listening = listen(self.host, self.port)
+        service = Service(open_models(sources, self.weights, self.device, settings, limits), limits, self.window / 1e3)
+        service.runs, service.sessions = self.runs, sessions
+        host, port = listening.getsockname()[:2]
+        place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        lost = run_server(service, rules_of, listening, lambda: print(f"ready: {place}", file=sys.stderr, flush=True))
+        return 143 if lost else 0
+
+
+def _require() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client") if not find_spec(name)]
+    if missing:
+        raise VitrailError(f"vitrail serve needs {', '.join(missing)}: pip install 'vitrail[serve]'")

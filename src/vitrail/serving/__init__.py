@@ -1,0 +1,1 @@
+"""HTTP server for models: bounded queues, dynamic batches, limits, health, metrics."""

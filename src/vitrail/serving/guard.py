@@ -1,0 +1,130 @@
+"""Outermost layer of the application: request ids, log, security headers, and an answer to every failure."""
+
+import json
+import logging
+import re
+import secrets
+from time import monotonic
+from traceback import extract_tb
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vitrail.errors import VitrailError
+from vitrail.serving.access import AccessRules
+from vitrail.serving.body import HELD
+from vitrail.serving.refusal import ClientGone, Refusal
+from vitrail.serving.service import Service
+
+_LOG = logging.getLogger("vitrail.serving")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+    "x-frame-options": "DENY",
+    "cache-control": "no-store",
+}
+"""Headers of every answer; a route may replace one."""
+_ENCODED = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+
+class Guard:
+    """ASGI application around another.
+
+    Args:
+        app: the application.
+        service: state of the server.
+        rules: access rules.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, rules: AccessRules):
+        self.app, self.service, self.rules = app, service, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(scope, send, closing=self.service.draining)
+        try:
+            try:
+                self.rules.check(scope)
+                await self.app(scope, receive, answer.send)
+            except ClientGone:
+                answer.status = 499
+            except Exception as error:  # noqa: BLE001 - answered with 500, logged without its message
+                await answer.fail(error, receive)
+        finally:
+            self.service.budget.give(scope.pop(HELD, 0))
+            self._record(scope, answer)
+
+    def _record(self, scope: Scope, answer: "_Answer") -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        self.service.metrics.responses.labels(route, str(answer.status)).inc()
+        if _LOG.isEnabledFor(logging.INFO):
+            entry = {
+                "request_id": answer.request_id,
+                "client": (scope.get("client") or ("",))[0],
+                "method": scope["method"] if scope["method"].isalpha() else "none",
+                "route": route,
+                "model": scope.get("path_params", {}).get("name") if answer.status not in (401, 404) else None,
+                "status": answer.status,
+                "ms": round(1e3 * (monotonic() - answer.began), 2),
+                "bytes": answer.size,
+            }
+            _LOG.info(json.dumps(entry))
+
+
+class _Answer:
+    """The answer to one request, on its way out."""
+
+    def __init__(self, scope: Scope, send: Send, closing: bool):
+        self._scope, self._send, self._closing = scope, send, closing
+        self.began, self.status, self.size, self.started = monotonic(), 0, 0, False
+        scope.setdefault("vitrail.began", self.began)
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
+        self.request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        scope["vitrail.request_id"] = self.request_id
+
+    async def send(self, message: Message) -> None:
+        """Send a message, with the headers of every answer."""
+        if message["type"] == "http.response.start":
+            self.started, self.status = True, message["status"]
+            own = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in own}
+            own += [pair for pair in _ENCODED if pair[0] not in names]
+            own.append((b"x-request-id", self.request_id.encode()))
+            if self._closing:
+                own.append((b"connection", b"close"))
+            message = {**message, "headers": own}
+        else:
+            self.size += len(message.get("body", b""))
+        await self._send(message)
+
+    async def fail(self, error: Exception, receive: Receive) -> None:
+        """Answer with an error; after the first byte of an answer only closing the connection is left."""
+        refusal = as_refusal(error, self.request_id)
+        if self.started:
+            raise ConnectionAbortedError from None
+        await refusal.response(self.request_id)(self._scope, receive, self.send)
+
+
+def as_refusal(error: Exception, request_id: str) -> Refusal:
+    """Return the answer to an exception of a route."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, VitrailError):
+        return Refusal(400, "bad_request", str(error))
+    places = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in extract_tb(error.__traceback__)]
+    entry: dict[str, Any] = {"request_id": request_id, "error": type(error).__name__, "at": places[::-1]}
+    _LOG.error(json.dumps(entry))
+    return Refusal(500, "internal", "The server failed on this request; its log has the request id.")

@@ -1,0 +1,54 @@
+"""Error answers: an HTTP status, a code for programs, a message for people."""
+
+from math import ceil
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+
+class Refusal(Exception):
+    """An error answer.
+
+    Args:
+        status: HTTP status.
+        code: short name of the reason, for programs and metrics.
+        message: sentence for people; it repeats nothing of the payload.
+        retry_after: seconds after which another try is likely to succeed.
+
+    Example:
+        >>> Refusal(429, "queue_full", "The queue is full.", retry_after=0.2).headers()
+        {'Retry-After': '1'}
+    """
+
+    def __init__(self, status: int, code: str, message: str, retry_after: float | None = None):
+        super().__init__(message)
+        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of the answer."""
+        found = {} if self.retry_after is None else {"Retry-After": str(max(1, ceil(self.retry_after)))}
+        if self.status == 401:
+            found["WWW-Authenticate"] = "Bearer"
+        return found
+
+    def to_dict(self, request_id: str = "") -> dict[str, Any]:
+        """Return the body of the answer."""
+        return {"error": {"code": self.code, "message": self.message, "request_id": request_id}}
+
+    def response(self, request_id: str = "") -> JSONResponse:
+        """Return the answer."""
+        return JSONResponse(self.to_dict(request_id), self.status, self.headers())
+
+
+class ClientGone(Exception):
+    """The client closed its connection; there is nobody to answer."""
+
+
+def too_large(what: str, limit: int, unit: str) -> Refusal:
+    """Return the refusal of something above a limit.
+
+    Example:
+        >>> str(too_large("The body", 10, "bytes"))
+        'The body is too large; the limit is 10 bytes.'
+    """
+    return Refusal(413, "too_large", f"{what} is too large; the limit is {limit:,} {unit}.")

@@ -1,0 +1,172 @@
+"""The server process: sockets, readiness, drain on SIGTERM."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any
+
+import uvicorn
+
+from vitrail.errors import VitrailError
+from vitrail.serving.access import AccessRules
+from vitrail.serving.app import create_app
+from vitrail.serving.limits import Limits
+from vitrail.serving.protocol import timed_protocol
+from vitrail.serving.service import Service
+
+_LOG = logging.getLogger("vitrail.serving")
+_STEP = 0.02
+
+
+class DrainingServer(uvicorn.Server):
+    """Server that answers accepted requests before it ends.
+
+    SIGTERM or SIGINT: readiness is 503 at once and new predictions are refused with 503, accepted ones finish, then the
+    socket is closed. A second signal, or the end of the time for it, ends the rest.
+
+    Args:
+        config: configuration of uvicorn.
+        service: state of the server.
+        on_ready: called once all models are ready.
+
+    Attributes:
+        lost: accepted requests that did not get their answer in time.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], None]):
+        super().__init__(config)
+        self.service, self.on_ready, self.lost = service, on_ready, 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and begin to prepare the models."""
+        await super().startup(sockets)
+        self.service.metrics.connections.set_function(lambda: len(self.server_state.connections))
+        self._spawn(self._prepare())
+
+    async def _prepare(self) -> None:
+        try:
+            await self.service.start()
+        except Exception as error:  # noqa: BLE001 - raised by `run_server`
+            self.service.failure, self.should_exit = error, True
+        else:
+            self.on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        """Handle signals while the server runs."""
+        loop, handled = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        try:
+            for each in handled:
+                loop.add_signal_handler(each, self.drain)
+        except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            for each in handled:
+                loop.remove_signal_handler(each)
+
+    def drain(self) -> None:
+        """Begin to drain; the second time, end at once."""
+        if self.service.draining:
+            self.force_exit = self.should_exit = True
+        else:
+            self.service.draining = True
+            _LOG.info("draining: accepted requests have %g seconds", self.service.limits.drain)
+            self._spawn(self._drained())
+
+    async def _drained(self) -> None:
+        limits, began = self.service.limits, monotonic()
+        while monotonic() - began < limits.drain and not self.should_exit:
+            await asyncio.sleep(_STEP)
+            if self.service.idle and monotonic() - began >= limits.grace:
+                break
+        self.lost = self.service.active
+        self.config.timeout_graceful_shutdown = 0 if self.lost else 2
+        self.should_exit = True
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def run_server(
+    service: Service,
+    rules: AccessRules,
+    listening: socket.socket,
+    on_ready: Callable[[], None] = lambda: None,
+) -> int:
+    """Serve until a signal ends it.
+
+    Args:
+        service: the models.
+        rules: access rules.
+        listening: socket to listen on.
+        on_ready: called once all models are ready.
+
+    Returns:
+        Number of accepted requests without an answer: 0 if the drain was complete.
+
+    Raises:
+        VitrailError: a model could not be prepared.
+    """
+    config = uvicorn.Config(
+        create_app(service, rules),
+        http=timed_protocol(service.limits),
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=2 * service.limits.headers,
+        timeout_keep_alive=max(int(service.limits.header_timeout), 1),
+        backlog=1024,
+    )
+    server = DrainingServer(config, service, on_ready)
+    try:
+        asyncio.run(server.serve(sockets=[listening]))
+    finally:
+        service.close()
+    if service.failure is not None:
+        raise service.failure
+    return server.lost
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 is any free one.
+
+    Raises:
+        VitrailError: the address is in use, or not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        raise VitrailError(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port."
+        ) from error
+    made.listen(1024)
+    made.setblocking(False)
+    return made
+
+
+def limits_from(**values: Any) -> Limits:
+    """Return limits with those that were given.
+
+    Raises:
+        VitrailError: one is not positive.
+    """
+    for name, value in values.items():
+        if value <= 0:
+            raise VitrailError(f"{name} is {value}; it must be above 0.")
+    return Limits(**values)
