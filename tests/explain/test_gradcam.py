@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import SMALL
 from vitrail.errors import VitrailError
 from vitrail.explain.gradcam import gradcam
 from vitrail.explain.heatmap import heatmap
 from vitrail.explain.options import ExplainOptions
 from vitrail.models import create_model
+
+_PVT = {"dims": (8, 16), "depths": (2, 2), "num_heads": (1, 2), "sr_ratios": (4, 1), "mlp_ratios": (2.0, 2.0)}
+SMALL = {
+    "vit": ("vit_tiny_patch16_224", {"depth": 3, "dim": 24, "num_heads": 3, "image_size": 64}),
+    "deit": ("deit_tiny_distilled_patch16_224", {"depth": 2, "dim": 24, "num_heads": 3, "image_size": 64}),
+    "swin": ("swin_tiny_patch4_window7_224", {"dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}),
+    "pvt": ("pvt_tiny", {**_PVT, "image_size": 64}),
+    "poolformer": ("poolformer_s12", {"dims": (8, 16), "depths": (1, 2)}),
+}
 
 
 def small(name: str):
@@ -44,7 +52,7 @@ def test_the_map_is_its_formula() -> None:
     assert place.block.address == "2" and found.shape == (2, 4, 4)
 
 
-@pytest.mark.parametrize("name", ["swin", "pvt", "nest"])
+@pytest.mark.parametrize("name", ["swin", "pvt", "poolformer"])
 def test_every_mixer_has_a_map(name: str) -> None:
     model = small(name)
     found = heatmap(model, torch.rand(1, 3, 64, 64), ExplainOptions("gradcam"))
