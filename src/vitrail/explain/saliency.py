@@ -50,7 +50,7 @@ def saliency(
     with evaluating(model):
         with torch.no_grad():
             scores = class_scores(model(images), pixel)
-        target = _target(scores, target)
+        target = class_targets(scores, target)
 
         def score(noisy: Tensor) -> Tensor:
             return class_scores(model(noisy), pixel).gather(1, target[:, None]).sum()
@@ -118,7 +118,12 @@ def class_scores(outputs: Tensor, pixel: Pixel | None = None) -> Tensor:
     return outputs[:, :, pixel.y, pixel.x]
 
 
-def _target(scores: Tensor, target: int | Tensor | None) -> Tensor:
+def class_targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
+    """Return the class of each image, `(B,)`: the given one, or that of the largest score.
+
+    Raises:
+        VitrailError: if there is no such class.
+    """
     if target is None:
         return scores.argmax(dim=1)
     target = torch.as_tensor(target, device=scores.device).expand(len(scores))

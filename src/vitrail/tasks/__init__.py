@@ -23,6 +23,7 @@ class Modules(NamedTuple):
 
 TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "multilabel": Modules("vitrail.tasks.multilabel.options", "vitrail.tasks.multilabel.task"),
     "complete": Modules("vitrail.tasks.complete.options", "vitrail.tasks.complete.task"),
     "language": Modules("vitrail.tasks.language.options", "vitrail.tasks.language.task"),
     "pretrain": Modules("vitrail.tasks.pretrain.options", "vitrail.tasks.pretrain.task"),
