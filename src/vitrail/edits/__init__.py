@@ -5,7 +5,10 @@ EDITS = {
     "prune_hidden": "hidden",
     "drop_blocks": "blocks",
     "low_rank": "low_rank",
+    "lora": "lora",
     "merge_tokens": "merge_tokens",
     "prune_tokens": "prune_tokens",
+    "quantize_weights": "quantize",
+    "fake_quantize": "fake_quantize",
 }
 """File of this room that holds the class of each edit, as `EDIT`, by the name that `config.json` states."""

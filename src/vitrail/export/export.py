@@ -4,6 +4,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from vitrail.edits.quantize import with_dense_weights
 from vitrail.errors import VitrailError, unknown
 from vitrail.export.formats import SUFFIXES, write_program
 from vitrail.export.program import Program, export_program
@@ -71,7 +72,7 @@ def export(model: Any, target: str, path: str | Path, sizes: str = "auto") -> Ex
     if path.suffix != SUFFIXES[target]:
         raise VitrailError(f"{path} ends in {path.suffix}; a file of {target} ends in {SUFFIXES[target]}.")
     started = perf_counter()
-    model = model.eval()
+    model = with_dense_weights(model).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     program = export_program(model, sizes)
     try:

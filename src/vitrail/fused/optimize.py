@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from vitrail.edits.quantize import with_dense_weights
 from vitrail.errors import VitrailError, unknown
 from vitrail.fused.cpu import optimize_for_cpu
 from vitrail.fused.cuda import optimize_for_cuda
@@ -60,6 +61,7 @@ def optimize(model: Classifier | Segmenter | Restorer, precision: Precision = "a
             f"A {type(model).__name__} has no optimized form: classifiers, segmenters and image restorers have one.\n"
             "Use the model as it is."
         )
+    model = with_dense_weights(model)
     device = next(model.parameters()).device
     plan = OptimizePlan.of(precision, device)
     if device.type == "cuda" and precision != "int8" and isinstance(model, Classifier):

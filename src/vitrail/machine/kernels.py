@@ -87,6 +87,16 @@ def _balls(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return points, queries, (0.1, 0.2), (size, size)
 
 
+def _kmeans(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    values = torch.arange(64, device=device, dtype=dtype)
+    return values, torch.ones_like(values), 16
+
+
+def _lookup(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    codes, tables = torch.zeros(192, 96, device=device, dtype=torch.uint8), torch.zeros(3, 16, device=device)
+    return torch.zeros(1, 192, device=device, dtype=dtype), codes, tables, torch.ones(192, 1, device=device), 192
+
+
 # Arguments of each kernel for the check: those of its usual caller.
 _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "attention": _attention,
@@ -101,6 +111,8 @@ _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "farthest points": _points,
     "nearest points": _neighbors,
     "ball query": _balls,
+    "kmeans": _kmeans,
+    "lookup linear": _lookup,
 }
 
 
