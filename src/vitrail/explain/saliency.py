@@ -40,6 +40,11 @@ def saliency(
 
     Raises:
         VitrailError: if the target is no class, or there is no such pixel.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> saliency(create_model("vit_tiny_patch16_224", depth=1), torch.randn(1, 3, 32, 48), samples=1).shape
+        torch.Size([1, 32, 48])
     """
     check_images(images)
     with evaluating(model):
@@ -98,6 +103,10 @@ def class_scores(outputs: Tensor, pixel: Pixel | None = None) -> Tensor:
 
     Raises:
         VitrailError: if there is no such pixel.
+
+    Example:
+        >>> class_scores(torch.ones(2, 5, 8, 8)).shape
+        torch.Size([2, 5])
     """
     if outputs.ndim == 2:
         return outputs

@@ -58,7 +58,12 @@ def find_task(name: str) -> "Task":
 
 
 def find_options(name: str) -> Any:
-    """Return the module with the option classes of a task."""
+    """Return the module with the option classes of a task.
+
+    Example:
+        >>> find_options("classify").PredictOptions(top=3).top
+        3
+    """
     return import_module(_modules(name).options)
 
 
