@@ -70,6 +70,7 @@ _FREE = {
     "tanh",
     "topk",
     "tril",
+    "unsafe_split",
     "upsample_bicubic2d",
     "upsample_bilinear2d",
     "upsample_nearest2d",
