@@ -153,7 +153,7 @@ const STRINGS = {
   "restore.after": "after",
   "restore.alt.before": "The given image, enlarged without smoothing",
   "restore.alt.after": "The restored image, {width} × {height} pixels",
-  "restore.size": "{width} × {height} pixels, factor {scale}, {tiles} tiles",
+  "restore.size": "{width} × {height} pixels, factor {scale}, tiles: {tiles}",
   "restore.save": "Save the restored image",
 
   "complete.title": "Completions",
