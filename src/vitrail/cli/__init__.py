@@ -17,6 +17,7 @@ VERBS = {
     "models": "list the models, or show one: parameters, multiply-adds, evaluation protocol",
     "cost": "show what a model costs by module: parameters, multiply-adds, memory",
     "train": "train a model on your images; stop it at any moment and resume",
+    "sweep": "search hyperparameters: trials are runs, several processes share a sweep",
     "evaluate": "measure a trained model on a data set and write a report",
     "predict": "predict with a trained model: name the classes of images",
     "translate": "translate texts with a trained model, by beam search; draw the alignment",

@@ -101,6 +101,10 @@ def unmerge(rows: Tensor, fine: Grid, coarse: Grid) -> Tensor:
     """Take rows `(B, Q, N_coarse)` back through a merging: a cell shares alike among the cells it was made of.
 
     The share of prefix tokens that come after the merging (a late class token) is left out: they read no pixel before.
+
+    Example:
+        >>> unmerge(torch.tensor([[[1.0]]]), fine=Grid(2, 2), coarse=Grid(1, 1))
+        tensor([[[0.2500, 0.2500, 0.2500, 0.2500]]])
     """
     if fine.prefix == 0:
         rows, coarse = rows[..., coarse.prefix :], coarse._replace(prefix=0)

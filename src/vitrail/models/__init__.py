@@ -29,6 +29,10 @@ def catalogue() -> dict[str, str]:
 
     Raises:
         VitrailError: a file of the user's own cannot be used.
+
+    Example:
+        >>> catalogue()["swin_tiny_patch4_window7_224"]
+        'swin'
     """
     own = {name: _family(module) for name, module in _own(os.environ.get(VARIABLE, "")).items()}
     return {name: known.family for name, known in PUBLISHED.items()} | own
@@ -44,7 +48,12 @@ def _family(module: ModuleType) -> str:
 
 
 def family_of(name: str) -> str:
-    """Return the architecture's name of a variant: `vit`, `swin`, ..."""
+    """Return the architecture's name of a variant: `vit`, `swin`, ...
+
+    Example:
+        >>> family_of("vit_tiny_patch16_224")
+        'vit'
+    """
     return PUBLISHED[name].family if name in PUBLISHED else _family(find(name))
 
 
@@ -64,7 +73,12 @@ def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
 
 
 def task_of(name: str) -> str:
-    """Return the task of a variant's published weights; variants of the user's own classify images."""
+    """Return the task of a variant's published weights; variants of the user's own classify images.
+
+    Example:
+        >>> task_of("gpt2"), task_of("swinir_light_x2")
+        ('language', 'restore')
+    """
     return PUBLISHED[name].task if name in PUBLISHED else "classify"
 
 
@@ -91,6 +105,11 @@ def make_config(name: str, **overrides: Any) -> Any:
 
     Raises:
         VitrailError: if the name or a field is unknown, or a size is no whole number from 1 up.
+
+    Example:
+        >>> config = make_config("vit_tiny_patch16_224", depth=2, image_size=384)
+        >>> config.depth, config.preprocess.size
+        (2, 384)
     """
     config = find(name).VARIANTS[name]
     published = {field.name: getattr(config, field.name) for field in fields(config)}

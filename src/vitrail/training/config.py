@@ -13,7 +13,7 @@ from vitrail.tasks import DEFAULT, find_options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
 from vitrail.training.config_io import typed
 
-RUNTIME = ("out", "resume", "dry_run", "workers", "device", "parallel", "save_steps", "save_seconds")
+RUNTIME = ("out", "resume", "dry_run", "workers", "device", "parallel", "save_steps", "save_seconds", "track")
 """Fields that do not change the result; a resumed run may be given other values."""
 
 
@@ -41,7 +41,7 @@ class RunConfig(Options):
             *("average", "beta2"),
         ),
         "hardware": ("precision", "compile", "device", "threads", "workers", "parallel", "deterministic"),
-        "run": ("seed", "folds", "fold", "out", "resume", "save_steps", "save_seconds", "dry_run", "config"),
+        "run": ("seed", "folds", "fold", "out", "resume", "save_steps", "save_seconds", "track", "dry_run", "config"),
     }
 
     data: str = ""
@@ -148,6 +148,8 @@ class RunConfig(Options):
     """Save the training state every so many updates; 0 saves by time alone."""
     save_seconds: float = 60.0
     """Save the training state at least this often; 0 saves by updates alone."""
+    track: Literal["none", "wandb", "mlflow", "trackio"] = "none"
+    """Service that also receives losses and metrics; its package must be installed."""
     dry_run: bool = False
     """Check config and data, measure memory and speed, estimate the time, and write nothing."""
 
@@ -291,6 +293,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "bad": ("fail", "skip"),
     "precision": ("auto", "fp32", "bf16"),
     "parallel": ("ddp", "fsdp"),
+    "track": ("none", "wandb", "mlflow", "trackio"),
 }
 
 

@@ -40,6 +40,7 @@ from vitrail.training.setup import (
     train_size,
 )
 from vitrail.training.signals import StopRequest
+from vitrail.training.trackers.tracker import check_tracker
 from vitrail.training.trainer import Trainer
 from vitrail.weights.folder import load_model
 
@@ -120,6 +121,7 @@ def train(
         5
     """
     config, begun = settle_config(config)
+    check_tracker(config.track)
     world = connect(config.device, config.parallel)
     reporter = reporter if reporter is not None and world.leads else NullReporter()
     with ExitStack() as stack:

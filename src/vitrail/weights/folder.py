@@ -68,6 +68,14 @@ def save_model(
         VitrailError: the place holds something that is not a model folder, metadata does not fit, or the model has
             parts that its config does not describe, so it could not be built again.
         ResourceError: the disk is full; what was there before is untouched.
+
+    Example:
+        >>> import tempfile
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=1, num_classes=2)
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     load_model(save_model(model, f"{place}/model", labels=["ant", "bee"])).labels
+        ('ant', 'bee')
     """
     folder = Path(folder)
     check_replaceable(folder)
@@ -145,7 +153,12 @@ def described_config(model: Model) -> tuple[dict[str, Any], ModelInputs | None]:
 
 
 def is_model_folder(folder: str | Path) -> bool:
-    """Return whether a folder looks like one of `save_model`."""
+    """Return whether a folder looks like one of `save_model`.
+
+    Example:
+        >>> is_model_folder("/no/such/folder")
+        False
+    """
     return (Path(folder) / MANIFEST).is_file() and (Path(folder) / CONFIG).is_file()
 
 
