@@ -205,13 +205,13 @@ VIEWS.matrix = (view) => {
     const at = chosen.reduce((sum, i, axis) => sum * dims[axis] + i, 0);
     return values.v.subarray(at * n * m, (at + 1) * n * m);
   };
-  const canvas = board(Math.max(n, m / 6), m, (c) => {
+  const canvas = board(Math.max(n, m / 6), m, (c) => { // no taller than a screen
     const now = part(), [low, high] = range(now), signed = low < 0;
     const most = Math.max(Math.abs(low), Math.abs(high)) || 1;
     c.imageSmoothingEnabled = false;
     c.drawImage(signed ? heatTile(now, n, m, COLD, -most, most) : heatTile(now, n, m, HOT, view.mask ? 0 : low, view.mask ? 1 : high), 0, 0, m, Math.max(n, m / 6));
     scale.textContent = view.mask ? `bright: ${view.mask}, dark: 0` : `${show(low)} … ${show(high)}`;
-  });
+  }, Math.max(160, Math.min(440, 500 * m / Math.max(n, m / 6))));
   hover(canvas, out, (y, x) => {
     const r = Math.min(n - 1, Math.floor(y * n / Math.max(n, m / 6)));
     if (r < 0 || x < 0 || x >= m) return "";
