@@ -11,11 +11,12 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Unpack
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.inputs import inputs_in
 from vitrail.models.custom import VARIABLE, added, built
+from vitrail.models.override_fields import ModelFields
 from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
 from vitrail.models.published.hosted import HOSTED
@@ -124,7 +125,7 @@ def make_config(name: str, **overrides: Any) -> Any:
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
 
 
-def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **overrides: Any) -> Any:
+def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **overrides: Unpack[ModelFields]) -> Any:
     """Build a variant of the catalogue.
 
     Args:
@@ -146,23 +147,24 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
         >>> model.config.num_classes
         10
     """
+    given: dict[str, Any] = {**overrides}
     if pretrained:
         if weights not in (None, "pretrained"):
             raise VitrailError(f"Both weights={weights!r} and pretrained=True are given; leave one of them out.")
         weights = "pretrained"
     if isinstance(weights, str) and weights == "pretrained" and name in HOSTED and HOSTED[name].classes is not None:
-        overrides = {"num_classes": HOSTED[name].classes, **overrides}
+        given = {"num_classes": HOSTED[name].classes, **given}
     if weights is not None:  # the room above: opened only when asked for
         weights = import_module("vitrail.weights.load").read_source(weights, name)
-        stated = import_module("vitrail.weights.source_fields").source_fields(weights, make_config(name, **overrides))
-        config = make_config(name, **{**stated, **overrides})
+        stated = import_module("vitrail.weights.source_fields").source_fields(weights, make_config(name, **given))
+        config = make_config(name, **{**stated, **given})
     else:
-        config = make_config(name, **overrides)
-    model = built(name, find(name).build, config, overrides)
+        config = make_config(name, **given)
+    model = built(name, find(name).build, config, given)
     model.variant, model.config = name, config
     model.task = model.task or task_of(name)
     for inputs in inputs_in(config).values():
         model.inputs = inputs
     if weights is not None:
-        import_module("vitrail.weights.load").load_weights(model, weights, new_head="num_classes" in overrides)
+        import_module("vitrail.weights.load").load_weights(model, weights, new_head="num_classes" in given)
     return model
