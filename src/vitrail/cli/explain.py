@@ -24,7 +24,7 @@ EXAMPLES = """
     vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, block by block
     vitrail explain MODEL photo.jpg --pixel 112,80      # the same for the cell under a pixel
     vitrail explain DETECTOR photo.jpg                  # why the best boxes are there; --pixel chooses a box
-    vitrail explain SWINIR photo.png --pixel 200,300    # which pixels a pixel of the restored image depends on
+    vitrail explain SWINIR photo.png --pixel 40,60    # which pixels a pixel of the restored image depends on
 """
 
 
