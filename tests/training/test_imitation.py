@@ -14,7 +14,7 @@ from vitrail.errors import VitrailError
 from vitrail.grid import Grid
 from vitrail.tasks.classify.distillation import Teacher
 from vitrail.tasks.classify.imitation import Imitation, attention_loss, feature_loss, relation_loss, resample
-from vitrail.tasks.classify.layer_watch import Attended
+from vitrail.tasks.classify.layer_watch import AttentionOperands
 from vitrail.tasks.classify.options import TrainOptions
 from vitrail.training.config import TrainConfig
 from vitrail.training.train import train
@@ -74,7 +74,7 @@ def test_windows_compare_the_keys_of_their_window():
     grid, slots = Grid(2, 4, 1), torch.tensor([[1, 2, 5, 6], [3, 4, 7, 8]])
     own, wanted = torch.rand(2, 2, 4, 4, 4).softmax(-1), torch.randn(2, 1, 2, 9, 9).softmax(-1)
     empty = torch.zeros(2, 2, 4, 4, 3)
-    got = attention_loss(own, Attended(empty, empty, empty, None, slots, grid), wanted, Grid(2, 4, 1))
+    got = attention_loss(own, AttentionOperands(empty, empty, empty, None, slots, grid), wanted, Grid(2, 4, 1))
     total = 0.0
     for b in range(2):
         for g in range(2):
@@ -90,8 +90,8 @@ def test_windows_compare_the_keys_of_their_window():
 def test_relations_equal_a_loop():
     grid, slots = Grid(1, 3, 1), torch.tensor([[0, 1, 2, 3]])
     own, theirs = torch.randn(1, 1, 2, 4, 3), torch.randn(1, 1, 4, 4, 5)
-    student = Attended(own, own, own, None, slots, grid)
-    teacher = Attended(theirs, theirs, theirs, None, slots, grid)
+    student = AttentionOperands(own, own, own, None, slots, grid)
+    teacher = AttentionOperands(theirs, theirs, theirs, None, slots, grid)
     total = 0.0
     for a in range(2):
         s, t = own[0, 0, a, 1:], torch.cat([theirs[0, 0, 2 * a], theirs[0, 0, 2 * a + 1]], -1)[1:]

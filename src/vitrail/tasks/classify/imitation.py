@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, kl_div, layer_norm, mse_loss
 
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
-from vitrail.tasks.classify.layer_watch import Attended, LayerWatch, probabilities
+from vitrail.tasks.classify.layer_watch import AttentionOperands, LayerWatch, probabilities
 from vitrail.tasks.classify.options import TrainOptions
 
 _LEAST = 1e-20
@@ -118,7 +118,7 @@ class Imitation:
             watch.tokens = watch.attended = None
 
     @staticmethod
-    def _attended(watch: LayerWatch) -> Attended:
+    def _attended(watch: LayerWatch) -> AttentionOperands:
         assert watch.attended is not None, "the attention ran"
         return watch.attended
 
@@ -140,7 +140,7 @@ def feature_loss(mapped: Tensor, tokens: Tensor, grid: Grid) -> Tensor:
     return mse_loss(mapped.float(), wanted)
 
 
-def attention_loss(own: Tensor, student: Attended, wanted: Tensor, grid: Grid) -> Tensor:
+def attention_loss(own: Tensor, student: AttentionOperands, wanted: Tensor, grid: Grid) -> Tensor:
     """Return the mean KL divergence of attention maps.
 
     L = mean over heads and queries of KL(A_teacher || A_student)
@@ -172,7 +172,7 @@ def attention_loss(own: Tensor, student: Attended, wanted: Tensor, grid: Grid) -
     return _divergence(theirs, own, allowed, real)
 
 
-def relation_loss(values: Tensor, student: Attended, teacher: Attended) -> Tensor:
+def relation_loss(values: Tensor, student: AttentionOperands, teacher: AttentionOperands) -> Tensor:
     """Return the mean KL divergence of the relations of values.
 
     R = softmax(V V^T / sqrt(d)),  L = mean over heads and tokens of KL(R_teacher || R_student)
@@ -221,7 +221,7 @@ def resample(cells: Tensor, h: int, w: int) -> Tensor:
     return moved.permute(0, 2, 3, 1)
 
 
-def _cells(student: Attended) -> tuple[Tensor, Tensor]:
+def _cells(student: AttentionOperands) -> tuple[Tensor, Tensor]:
     """Return the cell in each place of the student's groups, `(G, n)`, and whether there is one."""
     real = student.slots >= student.grid.prefix
     return (student.slots - student.grid.prefix).where(real, 0), real

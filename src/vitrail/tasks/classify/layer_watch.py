@@ -10,7 +10,7 @@ from vitrail.grid import Grid
 from vitrail.parts.attend import Attend
 
 
-class Attended(NamedTuple):
+class AttentionOperands(NamedTuple):
     """Operands of a self-attention, in its groups of tokens.
 
     Args:
@@ -45,7 +45,7 @@ class LayerWatch:
     def __init__(self, model: Any, depth: float | None, attention: bool):
         self.name = model.variant or type(model).__name__
         self.tokens: tuple[Tensor, Grid] | None = None
-        self.attended: Attended | None = None
+        self.attended: AttentionOperands | None = None
         self._slots: tuple[Any, Any] = (None, None)
         self._handles: list[Any] = []
         blocks: list[Any] = [block for stage in getattr(model.backbone, "stages", ()) for block in _blocks(stage)]
@@ -94,12 +94,12 @@ class LayerWatch:
             if q.shape[-2] != slots.shape[1] or k.shape[-2] != slots.shape[1]:
                 raise VitrailError(f"The last attention of {self.name} ({type(mixer).__name__}) is no self-attention.")
             q, k, v = (x.reshape(-1, len(slots), *x.shape[-3:]) for x in (q, k, v))
-            self.attended = Attended(q, k, v, bias, slots.to(q.device), grid)
+            self.attended = AttentionOperands(q, k, v, bias, slots.to(q.device), grid)
 
         return keep
 
 
-def probabilities(leaf: Attend, attended: Attended) -> Tensor:
+def probabilities(leaf: Attend, attended: AttentionOperands) -> Tensor:
     """Return the attention probabilities of each group, `(B, G, h, n, n)`, in fp32."""
     q, k, bias = attended.q.float(), attended.k.float(), attended.bias
     if len(attended.slots) == 1:
