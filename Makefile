@@ -12,7 +12,7 @@ PYTEST := $(ONE_THREAD) $(PY) -m pytest -q -n auto --maxprocesses 4 --dist works
 # Without bytecode each of the hundreds of processes that tests start compiles torch again: 5 s instead of 2.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo test test-all check format lint types layers docs constraints clean
+.PHONY: help env demo test test-all check format lint types layers docs audit sbom constraints clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 14
@@ -49,9 +49,17 @@ types: env
 layers: env
 	$(VENV)/bin/lint-imports
 
-docs: env  ## Spelling, and every example and link of the pages
+docs: env  ## Build the site (build/docs), check spelling and every example and link of the pages
 	$(PY) -m codespell_lib $$(git ls-files | grep -v '^$(CONSTRAINTS)$$')
 	$(PYTEST) tests/house/test_documents.py tests/house/test_doctests.py
+	$(PY) -m sphinx -q -W --keep-going -b html docs build/docs
+
+audit: env  ## Known weaknesses of the pinned packages (needs a network)
+	$(PY) -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off -r $(CONSTRAINTS)
+
+sbom: env  ## Write the bill of materials of the pinned packages (CycloneDX) to build/sbom.json
+	@mkdir -p build
+	$(PY) -m cyclonedx_py requirements $(CONSTRAINTS) -o build/sbom.json
 
 constraints: env  ## Pin every dependency again, with hashes and without addresses
 	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes --upgrade \

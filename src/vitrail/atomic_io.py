@@ -35,6 +35,13 @@ def write_file(path: str | Path, content: bytes) -> None:
     Raises:
         ResourceError: the disk is full; `path` is unchanged.
         VitrailError: `path` cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_file(f"{folder}/a.txt", b"whole or not at all")
+        ...     Path(f"{folder}/a.txt").read_bytes()
+        b'whole or not at all'
     """
     path = Path(path)
     new = _beside(path)
@@ -59,6 +66,11 @@ def check_writable(path: str | Path) -> None:
 
     Raises:
         VitrailError: its folder does not exist or is not writable, or the path is a folder.
+
+    Example:
+        >>> check_writable("/no/such/folder/a.txt")
+        Traceback (most recent call last):
+        vitrail.errors.VitrailError: /no/such/folder/a.txt: there is no folder /no/such/folder. Make it first.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -127,6 +139,13 @@ def make_folder(folder: str | Path) -> None:
     Raises:
         ResourceError: the disk is full.
         VitrailError: the folder cannot be created.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     make_folder(f"{folder}/a/b")
+        ...     Path(f"{folder}/a/b").is_dir()
+        True
     """
     folder = Path(os.path.abspath(folder))
     missing = [path for path in (folder, *folder.parents) if not path.exists()]

@@ -46,10 +46,22 @@ class Grid(NamedTuple):
 
 
 def may_be_nonzero(*numbers: object) -> bool:
-    """Return whether some number is not zero, or is symbolic, as sizes are while a program of any size is exported."""
+    """Return whether some number is not zero, or is symbolic, as sizes are while a program of any size is exported.
+
+    Example:
+        >>> may_be_nonzero(0, 3), may_be_nonzero(0)
+        (True, False)
+    """
     return any(type(number) is not int or number != 0 for number in numbers)
 
 
 def to_grid(cells: Tensor) -> tuple[Tensor, Grid]:
-    """Flatten a `(B, h, w, C)` map to `(B, h * w, C)` tokens and their grid."""
+    """Flatten a `(B, h, w, C)` map to `(B, h * w, C)` tokens and their grid.
+
+    Example:
+        >>> import torch
+        >>> tokens, grid = to_grid(torch.zeros(1, 2, 3, 8))
+        >>> tokens.shape, grid
+        (torch.Size([1, 6, 8]), Grid(h=2, w=3, prefix=0))
+    """
     return cells.flatten(1, 2), Grid(cells.shape[1], cells.shape[2])

@@ -99,6 +99,10 @@ def to_processor(preprocess: Preprocess) -> dict[str, Any]:
 
     `BitImageProcessor` resizes the short side and crops the centre, `DeiTImageProcessor` resizes both sides. They cut
     an odd border one pixel further left or up than we do.
+
+    Example:
+        >>> to_processor(Preprocess(size=224, crop=0.9))["size"]
+        {'shortest_edge': 248}
     """
     side = preprocess.resize
     squash = preprocess.crop_mode == "squash"

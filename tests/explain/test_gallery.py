@@ -113,6 +113,8 @@ def test_every_method_draws_or_says_why_not(build, kind, method):
         return
     plain, other = attention_overlays(model, [photo(), photo(seed=1)], method)
     assert plain.size == (192, 192) and plain.tobytes() != other.tobytes()
+    if method == "gradcam":
+        return
     [asked] = attention_overlays(model, [photo()], method, query=Pixel(60, 3))
     assert asked.tobytes() != plain.tobytes()
 
@@ -192,7 +194,7 @@ def test_a_block_of_a_hybrid_is_the_same_for_every_method(build, images):
     assert "The blocks with attention are 2.0 to 2.1" in str(caught.value)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if "query" in OPTIONS[method]])
 def test_a_cell_is_the_same_by_index_and_by_row_and_column(build, images, method):
     """The index counts prefix tokens, also for saliency, whose map has none."""
     model = build("deit")  # two prefix tokens, 3 x 3 cells

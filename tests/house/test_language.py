@@ -28,6 +28,7 @@ ROOMS = (
     "inference",
     "machine",
     "report",
+    "study",
     "serving",
     "trace",
     "models",

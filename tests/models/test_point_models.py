@@ -24,6 +24,7 @@ SMALL = {
     "set_transformer_modelnet40": {"dim": 16, "inducing_points": 3, "num_heads": 2},
     "point_transformer_engel": {"dim": 64, "sort_nets": 2, "picks": 6, "centers": (12, 8), "num_heads": 2},
 }
+PARTS = {"dim": 64, "sort_nets": 2, "picks": 6, "centers": (12, 8), "num_heads": 2, "num_classes": 5}
 
 
 def small(name: str, **overrides):
@@ -50,6 +51,20 @@ def test_the_output_does_not_depend_on_the_order_of_points(name):
     if name == "point_transformer_engel":
         assert torch.equal(got, want)  # the order is canonical, so the arithmetic is the same
     assert (model(x + torch.tensor([0.0, 0.1, 0.0])) - want).abs().max() > 1e-4
+
+
+def test_parts_of_a_point_transformer_move_with_their_points():
+    model, x, order = (
+        create_model("point_transformer_engel_parts", **PARTS).eval(),
+        cloud(points=70),
+        torch.randperm(70),
+    )
+    x[:, 50:] = x[:, :20]  # duplicates too
+    want = model(x)
+    assert want.shape == (2, 70, 5) and torch.equal(model(x[:, order]), want[:, order])
+    assert torch.equal(want[:, 50:], want[:, :20])  # equal points have equal parts
+    model.train()(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("name", SMALL)

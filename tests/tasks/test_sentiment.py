@@ -87,6 +87,20 @@ def test_fine_tuning_takes_the_vocabulary_and_all_but_the_head(tmp_path: Path) -
     assert models[0].inputs == models[1].inputs
 
 
+def test_a_pretrained_sentence_vector_goes_to_the_classifier(tmp_path: Path) -> None:
+    from vitrail.tasks.text_models import load_trunk
+    from vitrail.weights.folder import save_model
+
+    sizes = {"dim": 16, "depth": 1, "num_heads": 2, "max_length": 12, "vocab_size": 30}
+    pretrained = vitrail.create_model("bert_tiny", **sizes)
+    classifier = vitrail.create_model("bert_tiny", **sizes, head="classes")
+    save_model(pretrained, tmp_path / "bert")
+    load_trunk(classifier, str(tmp_path / "bert"))
+    for ours, theirs in ((classifier.head.pool, pretrained.head.next.pool), (classifier.backbone, pretrained.backbone)):
+        for key, value in ours.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[key])
+
+
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     films = str(table(tmp_path / "films"))
     words = ["train", films, "--task", "sentiment", *WORDS, "--set", *SMALL, "--save-steps", "3", "--save-seconds", "0"]

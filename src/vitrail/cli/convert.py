@@ -12,6 +12,9 @@ vitrail convert vit_tiny.pth --out models/vit_tiny
 vitrail convert hf:microsoft/swin-tiny-patch4-window7-224@main --out models/swin_tiny
 vitrail convert models/swin_tiny --to torchvision --out swin_t.pth
 vitrail convert runs/mine/weights/best --to huggingface --out mine_for_transformers
+vitrail convert runs/mine --merge --out models/mine               # LoRA adapters merged into plain weights
+vitrail convert runs/mine --to adapters --out models/mine_adapters
+vitrail convert models/mine_adapters --base vit_tiny.pth --out models/mine
 vitrail convert own_vit.pth --model vit_tiny_patch16_224 --set num_heads=4 --out models/own   # sizes of one's own
 """
 
@@ -30,14 +33,21 @@ class Convert:
     out: Path
     """Where to write: a folder (vitrail, huggingface), or a file ending in .safetensors, .pth, .pt, .bin or .npz."""
 
-    to: Literal["vitrail", "timm", "huggingface", "torchvision", "official", "mmpretrain"] = "vitrail"
-    """Whose names to write. official: the authors' repository (JAX models as .npz)."""
+    to: Literal["vitrail", "timm", "huggingface", "torchvision", "official", "mmpretrain", "adapters"] = "vitrail"
+    """Whose names to write. official: the authors' repository (JAX models as .npz); adapters: a folder with
+    the LoRA adapters and the head alone."""
 
     model: str | None = None
     """The variant, as `vitrail models` names it; detected from the tensors by default."""
 
     set: tuple[str, ...] = ()
     """Fields of the model's config that cannot be inferred from tensors, as name=value: --set num_heads=4."""
+
+    merge: bool = False
+    """Merge LoRA adapters into plain weights, for other libraries and for fastest use."""
+
+    base: str | None = None
+    """The weights that a folder of adapters was trained on."""
 
     def run(self) -> int:
         """Convert and print a report."""
@@ -47,7 +57,9 @@ class Convert:
 
         words = ["vitrail", "convert", self.source, "--to", self.to, "--out", str(self.out)]
         words += ["--model", self.model] if self.model else []
+        words += ["--merge"] * self.merge + (["--base", self.base] if self.base else [])
         command = shlex.join([*words, *(["--set", *self.set] if self.set else [])])
         fields = parse_overrides(self.set)
-        print(convert(model_folder(self.source), self.to, self.out, model=self.model, fields=fields, command=command))
+        options = {"model": self.model, "fields": fields, "command": command, "merge": self.merge, "base": self.base}
+        print(convert(model_folder(self.source), self.to, self.out, **options))
         return 0

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import tyro
@@ -14,6 +15,9 @@ vitrail cost swin_tiny_patch4_window7_224
 vitrail cost swin_tiny_patch4_window7_224 --convention layers      # as mmpretrain's table: 4.35 G
 vitrail cost vit_base_patch16_224 --size 384 --batch 64 --by stage
 vitrail cost vit_tiny_patch16_224 --set depth=6 --by part --json
+vitrail cost swin_tiny_patch4_window7_224 --plot cost.png             # bars by module; MSA against W-MSA
+vitrail cost vit_small_patch16_224 --training --batch 16              # memory by precision, optimizer, checkpointing
+vitrail cost swin_tiny_patch4_window7_224 --receptive-field           # pixels that each block sees
 """
 
 _MIB = 1 << 20
@@ -41,6 +45,12 @@ class Cost:
     all and norms (fvcore); layers+norms."""
     by: Literal["stage", "block", "part"] = "block"
     """Collect stages, blocks, or the mixers and norms within blocks."""
+    training: bool = False
+    """Predict the memory of training for --batch and its multiples, from small updates made here on the CPU."""
+    receptive_field: bool = False
+    """Measure how many pixels the middle cell after each block depends on."""
+    plot: Path | None = None
+    """Image file to draw: cost by module, and global against window attention over the image's size."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -50,30 +60,66 @@ class Cost:
 
         if self.batch < 1 or (self.size is not None and self.size < 1):
             raise VitrailError(f"--batch and --size need whole numbers from 1 up, got {self.batch} and {self.size}.")
-        rows = model_cost(self._model(), self.size, self.batch, self.convention, self.by)
+        model = self._model()
+        rows = model_cost(model, self.size, self.batch, self.convention, self.by)
+        if self.plot is not None:
+            from vitrail.inference.cost_plot import plot_cost
+
+            plot_cost(model, rows, self.plot, f"{self.model}, {rows[-1].multiply_adds / 1e9:.3f} GMACs")
+        if self.receptive_field and not (hasattr(model.config, "preprocess") or hasattr(model.config, "upsampler")):
+            raise VitrailError(f"{self.model} is no model of images, so it has no receptive field in pixels.")
+        if self.training or self.receptive_field:
+            model = self._model("cpu")
+        extra = self._memory_table(model) if self.training else []
+        seen = self._fields(model) if self.receptive_field else []
         if self.json:
-            print(json.dumps([{**asdict(row), "flops": 2 * row.multiply_adds} for row in rows], indent=2))
+            print(json.dumps(self._values(rows, extra, seen), indent=2))
             return 0
-        columns = ("module", "params", "GMACs", "GFLOPs", "attention MiB", "activations MiB")
-        cells = [
-            [
-                row.name,
-                f"{row.parameters:,}",
-                f"{row.multiply_adds / 1e9:.3f}",
-                f"{2 * row.multiply_adds / 1e9:.3f}",
-                f"{row.attention_bytes / _MIB:.2f}" if row.attention_bytes else "",
-                f"{row.activation_bytes / _MIB:.2f}",
-            ]
-            for row in rows
-        ]
-        print_table(columns, cells, right=columns[1:])
+        _print_modules(rows)
         total = rows[-1]
         print(f"\nconvention   {self.convention}: {CONVENTIONS[self.convention]}")
-        print(f"training     {_training(total)} at batch {self.batch}, fp32, AdamW")
+        print(f"training     {_training_text(total)} at batch {self.batch}, fp32, AdamW")
+        if extra:
+            print("\ntraining on a CPU with the blocks of `vitrail train`: MiB of tensors at the peak")
+            print_table(
+                tuple(extra[0]), [[_cell(value) for value in row.values()] for row in extra], tuple(extra[0])[3:]
+            )
+        if seen:
+            _print_fields(seen)
+        if self.plot is not None:
+            print(f"\nplot         {self.plot}")
         return 0
 
-    def _model(self) -> Any:
-        """Return the model on the meta device, or that of a folder."""
+    def _values(self, rows: list[Any], extra: list[dict[str, Any]], seen: list[Any]) -> Any:
+        """Return the JSON value: a list of modules, or an object if there is more."""
+        modules = [{**asdict(row), "flops": 2 * row.multiply_adds} for row in rows]
+        if not (self.training or self.receptive_field):
+            return modules
+        return {"modules": modules, "training": extra, "receptive_fields": [each._asdict() for each in seen]}
+
+    def _memory_table(self, model: Any) -> list[dict[str, Any]]:
+        """Return a row for each batch, precision, optimizer, with and without checkpointing."""
+        from itertools import product
+
+        from vitrail.inference.training_memory import OPTIMIZERS, PRECISIONS, TrainingSetup, training_memories
+
+        batches, rows = tuple(self.batch * factor for factor in (1, 4, 16)), []
+        for precision, optimizer, checkpointing in product(PRECISIONS, OPTIMIZERS, (False, True)):
+            setup = TrainingSetup(self.batch, precision, optimizer, checkpointing)
+            for batch, memory in zip(batches, training_memories(model, setup, batches, self.size), strict=True):
+                facts = {"precision": precision, "optimizer": optimizer, "checkpointing": checkpointing, "batch": batch}
+                parts = {name: round(n / _MIB, 1) for name, n in asdict(memory).items()}
+                states = parts.pop("optimizer")
+                rows.append({**facts, **parts, "states": states, "total": round(memory.total / _MIB, 1)})
+        return rows
+
+    def _fields(self, model: Any) -> list[Any]:
+        from vitrail.inference.receptive_field import receptive_fields
+
+        return receptive_fields(model, self.size)
+
+    def _model(self, device: str = "meta") -> Any:
+        """Return the model on a device, or that of a folder."""
         import torch
 
         from vitrail.inference.model_loading import find_model
@@ -81,10 +127,8 @@ class Cost:
         from vitrail.training.config import parse_overrides
 
         if self.model in catalogue():
-            with torch.device("meta"):
+            with torch.device(device):
                 return create_model(self.model, **parse_overrides(self.set))
-        from pathlib import Path
-
         if not Path(self.model).exists():
             from vitrail.errors import unknown
 
@@ -94,7 +138,38 @@ class Cost:
         return find_model(self.model, device="cpu")
 
 
-def _training(total: Any) -> str:
+def _print_modules(rows: list[Any]) -> None:
+    columns = ("module", "params", "GMACs", "GFLOPs", "attention MiB", "activations MiB")
+    cells = [
+        [
+            row.name,
+            f"{row.parameters:,}",
+            f"{row.multiply_adds / 1e9:.3f}",
+            f"{2 * row.multiply_adds / 1e9:.3f}",
+            f"{row.attention_bytes / _MIB:.2f}" if row.attention_bytes else "",
+            f"{row.activation_bytes / _MIB:.2f}",
+        ]
+        for row in rows
+    ]
+    print_table(columns, cells, right=columns[1:])
+
+
+def _print_fields(seen: list[Any]) -> None:
+    height, width = seen[0].image
+    print(f"\nreceptive field of the middle cell after each block, of {height} x {width} pixels")
+    print_table(
+        ("block", "rows", "columns"),
+        [[each.name, str(each.rows), str(each.columns)] for each in seen],
+        right=("rows", "columns"),
+    )
+
+
+def _cell(value: Any) -> str:
+    """Return a value of the training table."""
+    return ("yes" if value else "no") if isinstance(value, bool) else value if isinstance(value, str) else f"{value:,}"
+
+
+def _training_text(total: Any) -> str:
     """Return the memory of weights, gradients, optimizer and activations."""
     weights = 4 * total.parameters
     parts = {"weights": weights, "gradients": weights, "optimizer": 2 * weights, "activations": total.activation_bytes}

@@ -24,7 +24,7 @@ EXAMPLES = """
     vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, block by block
     vitrail explain MODEL photo.jpg --pixel 112,80      # the same for the cell under a pixel
     vitrail explain DETECTOR photo.jpg                  # why the best boxes are there; --pixel chooses a box
-    vitrail explain SWINIR photo.png --pixel 200,300    # which pixels a pixel of the restored image depends on
+    vitrail explain SWINIR photo.png --pixel 40,60    # which pixels a pixel of the restored image depends on
 """
 
 
@@ -45,12 +45,13 @@ class Explain:
     """A checkpoint, if the model is a name in the catalogue."""
     out: Path = Path("runs/explain")
     """The output folder."""
-    method: Literal["auto", "maps", "rollout", "influence", "saliency"] = "auto"
+    method: Literal["auto", "maps", "rollout", "influence", "saliency", "gradcam"] = "auto"
     """maps: attention of one block; rollout: attention through all blocks; influence: which cells move a cell in one
-    block, for any mixer; saliency: which pixels move the logits, or with a query that cell of the last stage."""
+    block, for any mixer; saliency: which pixels move the logits, or with a query that cell of the last stage;
+    gradcam: channels of a block, weighted by how they move the class."""
     block: str | None = None
-    """Block for maps and influence, counted from 0: 5, or STAGE.BLOCK (2.1) if the model has stages; by default -1,
-    the last."""
+    """Block for maps, influence and gradcam, counted from 0: 5, or STAGE.BLOCK (2.1) if the model has stages; by
+    default -1, the last."""
     head: int | None = None
     """Head of that block for maps, counted from 0; by default their mean."""
     query: str | None = None

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -14,26 +14,34 @@ vitrail runs
 vitrail runs experiments/ --sort best --task classify
 vitrail runs diff runs/classify/digits runs/classify/digits-2
 vitrail runs compare runs/classify/digits runs/classify/digits-2 --out compared.html
+vitrail runs soup runs/a runs/b runs/c --out models/soup                      # mean of the weights
+vitrail runs soup runs/a runs/b runs/c --out models/soup --data flowers/      # greedy, by the val split
 """
 
-ACTIONS = ("list", "diff", "compare")
+ACTIONS = ("list", "diff", "compare", "soup")
 
 
 @dataclass(frozen=True)
 class Runs:
-    """List runs with their best metric; show where configs differ (diff); draw curves together (compare).
+    """List runs with their best metric; diff their configs; compare their curves; average their weights (soup).
 
-    The words are folders that hold runs (default: runs/), or `diff A B` or `compare A B ...` with run folders.
+    The words are folders that hold runs (default: runs/), or `diff A B`, `compare A B ...` or `soup A B ...` with run
+    folders. A soup is the mean of the weights of runs that began from the same weights; with --data only runs are
+    averaged that do not lower the metric on its val split (greedy).
     """
 
     words: Positional[tuple[str, ...]] = ()
-    """Folders to search for runs; or diff, or compare, and then the run folders."""
+    """Folders to search for runs; or diff, compare or soup, and then the run folders."""
     task: str | None = None
     """List only runs of this task."""
     sort: Literal["recent", "best", "time", "name"] = "recent"
     """Order of the list."""
-    out: Path = Path("compared.html")
-    """Page that compare writes."""
+    out: Path | None = None
+    """Page that compare writes (default: compared.html), or model folder of the soup."""
+    data: str | None = None
+    """Data set on whose val split a greedy soup is chosen."""
+    device: str = "auto"
+    """Device of a greedy soup: auto, cpu, cuda, ..."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -47,7 +55,7 @@ class Runs:
             return self._list(folders or [Path("runs")])
         if len(folders) < 2:
             raise VitrailError(f"`vitrail runs {action}` needs at least two run folders; got {len(folders)}.")
-        return self._diff(folders) if action == "diff" else self._compare(folders)
+        return {"diff": self._diff, "compare": self._compare, "soup": self._soup}[action](folders)
 
     def _list(self, roots: list[Path]) -> int:
         from vitrail.cli.table import print_table
@@ -99,6 +107,44 @@ class Runs:
 
         if len(folders) > len(LETTERS):
             raise VitrailError(f"A page compares at most {len(LETTERS)} runs; got {len(folders)}.")
-        check_writable(self.out)
-        print(f"page {write_comparison(folders, self.out)}", file=sys.stderr)
+        out = self.out or Path("compared.html")
+        check_writable(out)
+        print(f"page {write_comparison(folders, out)}", file=sys.stderr)
         return 0
+
+    def _soup(self, folders: list[Path]) -> int:
+        from shlex import join
+
+        from vitrail.inference.model_loading import find_model
+        from vitrail.inference.soup import greedy_soup, uniform_soup
+        from vitrail.weights.folder import check_replaceable, save_model
+
+        if self.out is None:
+            raise VitrailError("A soup needs a folder to write: --out models/soup")
+        check_replaceable(self.out)
+        models = [find_model(folder, device=self.device) for folder in folders]
+        command = join(["vitrail", *sys.argv[1:]])
+        if self.data is None:
+            print(f"mean of {len(models)} models", file=sys.stderr)
+            print(save_model(uniform_soup(models), self.out, command=command))
+            return 0
+        score, spec = self._score(models[0])
+        found = greedy_soup(models, score)
+        for number, folder in enumerate(folders):
+            kept = " in the soup" if number in found.members else ""
+            print(f"{spec.format(abs(found.scores[number]))}  {folder}{kept}", file=sys.stderr)
+        print(f"{spec.format(abs(found.score))}  soup of {len(found.members)}", file=sys.stderr)
+        metrics = {spec.name: abs(found.score)}
+        print(save_model(found.model, self.out, command=command, metrics=metrics, dataset=f"{self.data} (val split)"))
+        return 0
+
+    def _score(self, model: Any) -> Any:
+        """Return the function from a model to its first metric on val, negative if lower is better; and the metric."""
+        from vitrail.inference.model_loading import task_of
+        from vitrail.tasks import find_options, find_task
+
+        task = find_task(task_of(model))
+        spec, samples = task.metrics[0], task.open_split(str(self.data), "val")
+        options = find_options(task.name).EvaluateOptions(optimize=False)
+        sign = 1.0 if spec.higher_is_better else -1.0
+        return lambda one: sign * task.evaluate(one, samples, options).metrics()[spec.name], spec

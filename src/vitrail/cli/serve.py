@@ -72,7 +72,7 @@ class Serve:
         _require()
         from vitrail.serving.access import access_rules
         from vitrail.serving.logs import log_to_stderr
-        from vitrail.serving.server import limits_from, listen, run_server
+        from vitrail.serving.server import limits_from, listen, make_server, run_server
         from vitrail.serving.service import Service
         from vitrail.serving.startup import name_sources, open_models, split_settings
 
@@ -80,7 +80,7 @@ class Serve:
             queue=self.queue, timeout=self.timeout, drain=self.drain, body=self.body, pixels=self.pixels
         )
         sources = name_sources(self.models)
-        rules_of = access_rules(self.host, self.token or os.environ.get(TOKEN) or None, limits, sessions := set())
+        rules = access_rules(self.host, self.token or os.environ.get(TOKEN) or None, limits, sessions := set())
         settings = {
             "common": {"batch": self.batch, "precision": self.precision, "optimize": self.optimize},
             "own": split_settings(self.set, [source.name for source in sources]),
@@ -93,8 +93,8 @@ class Serve:
         service.runs, service.sessions = self.runs, sessions
         host, port = listening.getsockname()[:2]
         place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        lost = run_server(service, rules_of, listening, lambda: print(f"ready: {place}", file=sys.stderr, flush=True))
-        return 143 if lost else 0
+        server = make_server(service, rules, lambda: print(f"ready: {place}", file=sys.stderr, flush=True))
+        return 143 if run_server(server, listening) else 0
 
 
 def _require() -> None:

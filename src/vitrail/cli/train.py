@@ -24,6 +24,7 @@ vitrail train pictures/ --model vit_tiny_patch16_224 --weights vit_tiny.pt --epo
 vitrail train pictures/ --dry-run
 vitrail train --resume runs/classify/pictures-vit_tiny_patch16_224
 vitrail train --config flowers.yaml --epochs 30
+vitrail train pictures/ --folds 5
 vitrail train pictures/ --model deit_tiny_distilled_patch16_224 --teacher runs/big/weights/best
 torchrun --nproc-per-node 2 -m vitrail train pictures/ --batch 256
 """
@@ -98,9 +99,12 @@ class TrainVerb:
             print("\n".join(plan.lines()) if is_rank0 else "", end="\n" if is_rank0 else "")
             return 0
         reporter = BarReporter() if sys.stdout.isatty() else LineReporter()
+        command = join(["vitrail", *sys.argv[1:]])
         try:
             with on_signals(StopRequest()) as stop:
-                summary = train(config, reporter, stop, command=join(["vitrail", *sys.argv[1:]]))
+                if config.folds and config.fold is None:
+                    return _cross_validate(config, reporter, stop, command)
+                summary = train(config, reporter, stop, command=command)
         except Interrupted as stopped:
             print(stopped, file=sys.stderr)
             return stopped.code
@@ -140,6 +144,18 @@ def from_file(path: Path) -> dict[str, Any]:
         return typed(config_class(str(values.get("task", DEFAULT))), values)
     except VitrailError as error:
         raise VitrailError(f"In {path}: {error}") from error
+
+
+def _cross_validate(config: RunConfig, reporter: Any, stop: Any, command: str) -> int:
+    """Train for every fold, and print their figures."""
+    from vitrail.cli.table import print_table
+    from vitrail.training.cross_validation import cross_validate
+
+    result = cross_validate(config, reporter, stop, command)
+    table = result.table()
+    print_table(table.columns, table.rows, right=table.right)
+    print(f"runs    {result.folder}")
+    return 0
 
 
 def _report(folder: Path) -> None:

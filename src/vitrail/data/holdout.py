@@ -26,7 +26,7 @@ def hold_out(pictures: Any, share: float, purpose: str) -> tuple[Any, Any]:
     if not 0 < share < 1:
         raise VitrailError(f"A share of {share} cannot be kept aside for {purpose}; use more than 0 and less than 1.")
     labels = pictures.labels.numpy()
-    order = sorted(range(len(pictures)), key=lambda number: _hash(purpose, pictures.ids[number]))
+    order = sorted(range(len(pictures)), key=lambda number: id_hash(purpose, pictures.ids[number]))
     left = np.zeros(len(pictures), dtype=bool)
     for label in np.unique(labels):
         members = [number for number in order if labels[number] == label]
@@ -49,10 +49,11 @@ def hold_out_names(names: Sequence[str], share: float, purpose: str) -> tuple[li
         >>> len(kept), len(held)
         (3, 1)
     """
-    order = sorted(range(len(names)), key=lambda number: _hash(purpose, names[number]))
+    order = sorted(range(len(names)), key=lambda number: id_hash(purpose, names[number]))
     count = min(max(round(share * len(names)), 1), len(names) - 1)
     return sorted(order[count:]), sorted(order[:count])
 
 
-def _hash(purpose: str, name: str) -> bytes:
+def id_hash(purpose: str, name: str) -> bytes:
+    """Return the hash of an id; `purpose` salts it."""
     return blake2b(f"{purpose}\0{name}".encode("utf-8", "backslashreplace"), digest_size=16).digest()

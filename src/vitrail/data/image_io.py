@@ -164,7 +164,12 @@ def load_stored(
 
 
 def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
-    """Return the stored width and height from the header, without decoding a pixel."""
+    """Return the stored width and height from the header, without decoding a pixel.
+
+    Example:
+        >>> read_size(b"P5 2 1 255 " + bytes([0, 255]))
+        (2, 1)
+    """
     name = name or _name(source)
     with _opened(source, name) as file:
         refuse = partial(ImageDecodeError, name)
@@ -174,7 +179,12 @@ def read_size(source: Source, name: str | None = None) -> tuple[int, int]:
 
 
 def read_orientation(source: Source, name: str | None = None) -> int:
-    """Return the EXIF orientation from the header, 1 (upright) to 8, without decoding a pixel."""
+    """Return the EXIF orientation from the header, 1 (upright) to 8, without decoding a pixel.
+
+    Example:
+        >>> read_orientation(b"P5 2 1 255 " + bytes([0, 255]))
+        1
+    """
     name = name or _name(source)
     with _opened(source, name) as file:
         refuse = partial(ImageDecodeError, name)

@@ -16,6 +16,10 @@ def splitmix64(x: np.ndarray) -> np.ndarray:
     """Map 64-bit words to 64-bit words that look random, one to one.
 
     The finaliser of SplitMix64. Reference: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014).
+
+    Example:
+        >>> hex(int(splitmix64(to_uint64(0))[0]))  # the first word of the generator with seed 0
+        '0xe220a8397b1dcdaf'
     """
     x = x + _GOLDEN
     x = (x ^ (x >> np.uint64(30))) * _FIRST
@@ -24,7 +28,12 @@ def splitmix64(x: np.ndarray) -> np.ndarray:
 
 
 def to_uint64(value: int) -> np.ndarray:
-    """Return any Python integer as a 64-bit word (an array of one, so that overflow wraps in silence)."""
+    """Return any Python integer as a 64-bit word (an array of one, so that overflow wraps in silence).
+
+    Example:
+        >>> int(to_uint64(-1)[0]) == 2**64 - 1
+        True
+    """
     return np.array([value & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
 
 

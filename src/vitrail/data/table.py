@@ -74,7 +74,7 @@ def list_metadata(root: Path, tables: list[tuple[Path, Split]], columns: Columns
 
 
 def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns, split: Split) -> None:
-    rows = _rows(table)
+    rows = table_rows(table)
     names = next(rows)[1]
     _check_header(list(names), table)
     body = [(number, row) for number, row in rows if any(_text(cell) for cell in row.values())]
@@ -124,7 +124,7 @@ def _are_whole_numbers(rows: list[tuple[int, dict[str, Any]]], column: str | Non
     return all(re.fullmatch(r"-?\d+\.0", label) for label in labels if label)
 
 
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def table_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the column names first, then each row with its line number."""
     try:
         with open(table, encoding="utf-8-sig", newline="") as file:

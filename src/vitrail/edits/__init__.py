@@ -5,6 +5,7 @@ EDITS = {
     "prune_hidden": "hidden",
     "drop_blocks": "blocks",
     "low_rank": "low_rank",
+    "lora": "lora",
     "merge_tokens": "merge_tokens",
     "prune_tokens": "prune_tokens",
     "quantize_weights": "quantize",

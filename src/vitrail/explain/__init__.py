@@ -10,6 +10,7 @@ The tools depend on the mixer protocol, not on architectures; models without att
 | `influence.influence_maps(model, images)` | how much each token moves each other, in any mixer |
 | `influence.influence_rows(model, images, query)` | how much each token moves one, at any size |
 | `saliency.saliency(model, images)`, `saliency.receptive_field(model, images, query)` | which pixels matter |
+| `gradcam.gradcam(model, images)` | channels of a block by how much they move a class, `(B, H, W)` |
 | `rollout.rollout(model, images)` | attention through all blocks, `(B, H, W)` |
 | `distance.attention_distance(model, images)` | mean attention distance by block and head, in pixels |
 | `positions.position_similarity(model)`, `positions.relative_bias(model)` | learned positions |
@@ -18,6 +19,6 @@ The tools depend on the mixer protocol, not on architectures; models without att
 | `gallery.overview(model, images) -> dict[str, Image]` | the images of a report, by title |
 
 `pictures` are PIL images, which are preprocessed with `model.preprocess`, or a preprocessed batch `(B, C, Y, X)`;
-`Image` is `PIL.Image.Image`. The methods are `maps`, `rollout`, `influence`, `saliency`; `auto` is the rollout if
-the model has attention maps, else the saliency.
+`Image` is `PIL.Image.Image`. The methods are `maps`, `rollout`, `influence`, `saliency` and `gradcam`; `auto` is the
+rollout if the model has attention maps, else the saliency.
 """

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vitrail.errors import VitrailError
 from vitrail.explain.blocks import MixingBlock, attending_blocks, mixing_blocks
 from vitrail.explain.figure_grid import FigureGrid, Tile
 from vitrail.explain.heatmap import Heatmap, block_view, heatmap, viewpoint
@@ -47,8 +48,13 @@ def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> 
         centred = ExplainOptions("saliency", query=centre(images))
         looks = [(ExplainOptions("saliency"), "saliency"), (centred, "what moves the centre of the last stage")]
         note = f"{SALIENCY} Last: the pixels that move the marked cell most. {SCALE}"
-    tiles = [heat_tile(image, heatmap(model, images, look), caption) for look, caption in looks]
-    return FigureGrid(title, [Tile(image, "what the model saw"), *tiles], len(tiles) + 1, note, side=240)
+    tiles = [Tile(image, "what the model saw")]
+    for look, caption in looks:
+        try:
+            tiles.append(heat_tile(image, heatmap(model, images, look), caption))
+        except VitrailError as reason:  # one method without a meaning for this model
+            note += f" Without {caption}: {str(reason).partition('.')[0]}."
+    return FigureGrid(title, tiles, len(tiles), note, side=240)
 
 
 def heads_scene(model: Any, images: Tensor, look: ExplainOptions) -> FigureGrid:

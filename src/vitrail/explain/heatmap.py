@@ -9,6 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import attending_blocks, backbone_of, name_of
+from vitrail.explain.gradcam import gradcam
 from vitrail.explain.influence import influence_rows
 from vitrail.explain.maps import AttentionMap, attention_maps, no_maps
 from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
@@ -99,6 +100,12 @@ def _influence(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatma
     return Heatmap(cells, title, place.cover, place.spot(query), robust=0.0)
 
 
+def _gradcam(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatmap:
+    assert look.block is not None, look
+    place, values = gradcam(model, images, block=look.block)
+    return Heatmap(values, f"Grad-CAM of the answer, at {place.block.title}", place.cover, robust=0.0)
+
+
 def _saliency(model: nn.Module, images: Tensor, look: ExplainOptions) -> Heatmap:
     if look.query is None:
         return Heatmap(smooth(saliency(model, images, samples=4)), "Saliency: which pixels move the answer")
@@ -137,4 +144,5 @@ METHODS: dict[str, Callable[[nn.Module, Tensor, ExplainOptions], Heatmap]] = {
     "rollout": _rollout,
     "influence": _influence,
     "saliency": _saliency,
+    "gradcam": _gradcam,
 }

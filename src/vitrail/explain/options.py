@@ -13,6 +13,7 @@ OPTIONS = {
     "rollout": ("query",),
     "influence": ("block", "query"),
     "saliency": ("query",),
+    "gradcam": ("block",),
 }
 """What each method can be told."""
 
@@ -21,9 +22,9 @@ class ExplainOptions(NamedTuple):
     """Options of an explanation.
 
     Args:
-        method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: see `resolve_options`.
-        block: for `maps` and `influence`: its index through the whole model, negative from the end, or its address or
-            name as in `MixingBlock`; the last by default.
+        method: `maps`, `rollout`, `influence`, `saliency`, `gradcam`, or `auto`: see `resolve_options`.
+        block: for `maps`, `influence` and `gradcam`: its index through the whole model, negative from the end, or its
+            address or name as in `MixingBlock`; the last by default.
         head: one head of `maps`; their mean by default.
         query: the query token. By default, for `maps`: the class token, or the mean over all queries if there is none;
             for `rollout`: the tokens that the head reads; for `influence`: the cell in the centre; for `saliency`: the
@@ -69,7 +70,7 @@ def resolve_options(model: nn.Module, look: ExplainOptions) -> ExplainOptions:
         look = look._replace(method=_method_for(model, look))
     if look.method == "maps" and attending_blocks(model):
         return look._replace(block=choose_attending(model, look.block).address)
-    if look.method == "influence":
+    if look.method in ("influence", "gradcam"):
         return look._replace(block=choose(mixing_blocks(model), -1 if look.block is None else look.block).address)
     return look
 
@@ -91,7 +92,7 @@ def check_options(look: ExplainOptions) -> None:
         return
     if look.method not in OPTIONS:
         raise unknown("method", look.method, [*OPTIONS, "auto"])
-    for option in ("block", "head"):
+    for option in ("block", "head", "query"):
         if getattr(look, option) is not None and option not in OPTIONS[look.method]:
             having = ", ".join(method for method, options in OPTIONS.items() if option in options)
             raise VitrailError(

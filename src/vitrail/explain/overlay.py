@@ -45,7 +45,7 @@ def contrast(heat: Tensor) -> float:
         >>> contrast(torch.tensor([[1.0, 1.0], [1.0, 5.0]]))
         2.5
     """
-    heat = heat.float()
+    heat = heat.detach().float()
     return float(heat.max() / heat.mean().clamp_min(1e-30))
 
 
@@ -65,7 +65,7 @@ def normalised(heat: Tensor, robust: float = 0.025) -> Tensor:
 def paint(values: Tensor, colours: str = COLOURS) -> Image.Image:
     """Colour `(H, W)` values in 0..1, one pixel each."""
     return Image.fromarray(
-        (matplotlib.colormaps[colours](values.cpu().numpy())[..., :3] * 255).round().astype(np.uint8)
+        (matplotlib.colormaps[colours](values.detach().cpu().numpy())[..., :3] * 255).round().astype(np.uint8)
     )
 
 
@@ -98,7 +98,7 @@ def overlay(
         robust: share of the values to cut off at each end, see `normalised`.
         strength: share of the heat's colour where it is highest.
     """
-    hot = enlarge(normalised(heat.cpu(), robust), (picture.height, picture.width), cover)
+    hot = enlarge(normalised(heat.detach().cpu(), robust), (picture.height, picture.width), cover)
     colour = np.asarray(paint(hot), dtype=np.float32)
     warmth = hot.numpy()[..., None]
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)

@@ -49,20 +49,23 @@ def rollout(model: nn.Module, images: Tensor, query: Query | None = None) -> Ten
     with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
         outputs: Any = getattr(model, "features", model)  # a backbone returns features itself
         features = outputs(images)
+    last = maps[-1].grid
     if query is None:
-        start = reading(model, features)
+        start, grid = reading(model, features), features.grid  # coarser, if stages without attention follow
     else:
-        start = torch.zeros(features.tokens.shape[:2], device=images.device)
+        start, grid = torch.zeros(len(images), last.tokens, device=images.device), last
         start[:, maps[-1].place.token(query)] = 1
-    return maps[0].over_cells(compose(maps, start[:, None])[:, 0])
+    with torch.no_grad():  # maps of learned head mixings are functions of weights
+        return maps[0].over_cells(compose(maps, start[:, None], grid)[:, 0])
 
 
-def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor:
+def compose(maps: Sequence[AttentionMap], start: Tensor | None = None, grid: Grid | None = None) -> Tensor:
     """Multiply the blocks' attention, the last block first.
 
     Args:
         maps: the maps of one forward pass, first block first.
-        start: rows of weights on the tokens of the last block, `(B, Q, N)`; by default each token alone.
+        start: rows of weights on the tokens of `grid`, `(B, Q, N)`; by default each token of the last block alone.
+        grid: grid of `start`; by default that of the last block.
 
     Returns:
         Weights on the tokens of the first block, `(B, Q, N_first)`; row sums are preserved.
@@ -71,7 +74,7 @@ def compose(maps: Sequence[AttentionMap], start: Tensor | None = None) -> Tensor
     if start is None:
         batch = last.probabilities.shape[0]
         start = torch.eye(last.grid.tokens, device=last.probabilities.device).expand(batch, -1, -1)
-    rows, grid = start, last.grid
+    rows, grid = start, last.grid if grid is None else grid
     for map in reversed(maps):
         if map.grid != grid:
             rows, grid = unmerge(rows, fine=map.grid, coarse=grid), map.grid
@@ -98,6 +101,10 @@ def unmerge(rows: Tensor, fine: Grid, coarse: Grid) -> Tensor:
     """Take rows `(B, Q, N_coarse)` back through a merging: a cell shares alike among the cells it was made of.
 
     The share of prefix tokens that come after the merging (a late class token) is left out: they read no pixel before.
+
+    Example:
+        >>> unmerge(torch.tensor([[[1.0]]]), fine=Grid(2, 2), coarse=Grid(1, 1))
+        tensor([[[0.2500, 0.2500, 0.2500, 0.2500]]])
     """
     if fine.prefix == 0:
         rows, coarse = rows[..., coarse.prefix :], coarse._replace(prefix=0)

@@ -40,12 +40,17 @@ def saliency(
 
     Raises:
         VitrailError: if the target is no class, or there is no such pixel.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> saliency(create_model("vit_tiny_patch16_224", depth=1), torch.randn(1, 3, 32, 48), samples=1).shape
+        torch.Size([1, 32, 48])
     """
     check_images(images)
     with evaluating(model):
         with torch.no_grad():
             scores = class_scores(model(images), pixel)
-        target = _target(scores, target)
+        target = class_targets(scores, target)
 
         def score(noisy: Tensor) -> Tensor:
             return class_scores(model(noisy), pixel).gather(1, target[:, None]).sum()
@@ -98,6 +103,10 @@ def class_scores(outputs: Tensor, pixel: Pixel | None = None) -> Tensor:
 
     Raises:
         VitrailError: if there is no such pixel.
+
+    Example:
+        >>> class_scores(torch.ones(2, 5, 8, 8)).shape
+        torch.Size([2, 5])
     """
     if outputs.ndim == 2:
         return outputs
@@ -109,7 +118,12 @@ def class_scores(outputs: Tensor, pixel: Pixel | None = None) -> Tensor:
     return outputs[:, :, pixel.y, pixel.x]
 
 
-def _target(scores: Tensor, target: int | Tensor | None) -> Tensor:
+def class_targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
+    """Return the class of each image, `(B,)`: the given one, or that of the largest score.
+
+    Raises:
+        VitrailError: if there is no such class.
+    """
     if target is None:
         return scores.argmax(dim=1)
     target = torch.as_tensor(target, device=scores.device).expand(len(scores))
@@ -126,6 +140,11 @@ def _mean_gradient(score: Callable[[Tensor], Tensor], images: Tensor, samples: i
         drawn = torch.randn(images.shape, generator=generator).to(images)
         with torch.enable_grad():
             noisy = (images + spread * drawn).detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(score(noisy), noisy)
+            (gradient,) = torch.autograd.grad(score(noisy), noisy, allow_unused=True)
+        if gradient is None:
+            raise VitrailError(
+                "No gradient reaches the pixels: the model rounds them (to the colours of a palette), so it has no "
+                "saliency.\nTake another way to look inside: --method rollout, maps or influence."
+            )
         total += gradient.abs().amax(1)
     return total / samples

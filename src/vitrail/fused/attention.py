@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vitrail.fused.attention_groups import AttentionGroupsCache
 from vitrail.fused.folding import NormAffine, scaled
+from vitrail.fused.low_rank import FusedProductAttention, has_products
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
 from vitrail.native.attention import attend_groups, attention_branch
@@ -127,13 +128,15 @@ class FusedAttention(nn.Module):
 
 def fuse_attention(
     norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
-) -> FusedAttention:
+) -> FusedAttention | FusedProductAttention:
     """Return the fused branch of an attention.
 
     Raises:
         NotConverted: as `check_attention`, or an unknown scale.
     """
     check_attention(norm, mixer, dtype)
+    if has_products(mixer):
+        return FusedProductAttention(NormAffine.of(norm, HeadSizes.of(mixer).dim), mixer, scale, dtype)
     return FusedAttention(norm, mixer, scale, dtype)
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fused.folding import NormAffine, scaled
+from vitrail.fused.low_rank import FusedProductMLP, has_products
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
 from vitrail.native.gemm import mlp, pack_linear
@@ -29,13 +30,15 @@ class FusedMLP(nn.Module):
         return mlp(self.norm(x), self.first, self.second, add=x, norm_eps=self.eps)
 
 
-def fuse_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> FusedMLP:
+def fuse_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return the fused branch of an MLP.
 
     Raises:
         NotConverted: an odd number of channels in bf16, or an unknown scale.
     """
     check_mlp(mixer, dtype)
+    if has_products(mixer):
+        return FusedProductMLP(norm, mixer, scale, dtype)
     return FusedMLP(norm, mixer, scale, dtype)
 
 

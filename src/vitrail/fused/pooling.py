@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fused.folding import scaled
+from vitrail.fused.low_rank import has_products
 from vitrail.fused.mlp import check_mlp, fuse_mlp
 from vitrail.fused.unsupported import NotConverted, require_libraries
 from vitrail.grid import Grid
@@ -74,6 +75,8 @@ def fuse_channel_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch
     if not _is_image_norm(norm):
         return fuse_mlp(norm, mixer, scale, dtype)
     check_mlp(mixer, dtype)
+    if has_products(mixer):
+        raise NotConverted("its layers are products, and the norm before it is over whole images")
     require_libraries("pooling")
     return FusedImageMLP(norm, mixer, scale, dtype)
 

@@ -13,6 +13,7 @@ from vitrail.fused.attention import SEATS, WINDOW_SEATS, attention_unsupported_r
 from vitrail.fused.conversion import Conversion, Conversions
 from vitrail.fused.cuda_attention import CudaWindowAttention
 from vitrail.fused.int8 import int8_attention, int8_mlp
+from vitrail.fused.low_rank import with_products
 from vitrail.fused.mlp import MLP_SEATS, mlp_unsupported_reason
 from vitrail.fused.neighborhood import NEIGHBORHOOD_SEATS, fuse_neighborhood
 from vitrail.fused.pooling import fuse_channel_mlp, fuse_pooling
@@ -39,6 +40,7 @@ class MixerOps(NamedTuple):
         cuda: CUDA inference, `(mixer, dtype)` to a module `(x, grid) -> mixer(x)`.
         train: training, `(mixer, x, grid, norm, drop_scale) -> x + drop_scale * mixer(norm(x))`.
         any_layout: whether the training operation ignores the layout of the tokens.
+        products: whether the CPU operation takes linear layers that are products of two.
     """
 
     seats: Seats
@@ -49,6 +51,7 @@ class MixerOps(NamedTuple):
     cuda: Callable[[Any, torch.dtype], nn.Module] | None = None
     train: TrainOp | None = None
     any_layout: bool = False
+    products: bool = False
 
 
 _INT8_ATTENTION = Conversion(int8_attention, ("int8", "int8_attention", "attention"))
@@ -61,6 +64,7 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         cpu=Conversion(fuse_attention, ("attention",)),
         int8=_INT8_ATTENTION,
         train=train_attention,
+        products=True,
     ),
     WindowAttention: MixerOps(
         WINDOW_SEATS,
@@ -70,6 +74,7 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         int8=_INT8_ATTENTION,
         cuda=CudaWindowAttention,
         train=train_attention,
+        products=True,
     ),
     NeighborhoodAttention: MixerOps(
         NEIGHBORHOOD_SEATS,
@@ -88,6 +93,7 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         int8=Conversion(int8_mlp, ("int8",)),
         train=train_mlp,
         any_layout=True,
+        products=True,
     ),
 }
 """The operations of a mixer of exactly this type."""
@@ -110,7 +116,8 @@ def unsupported_reason(mixer: nn.Module, target: str, called: tuple[str, ...] = 
     row = MIXERS.get(type(mixer))
     if row is None or getattr(row, target) is None:
         return f"{type(mixer).__name__} has no {_NAMES[target]}"
-    return parts_unsupported_reason(mixer, row.seats, called) or row.limits(mixer)
+    seats = with_products(row.seats) if row.products and target == "cpu" else row.seats
+    return parts_unsupported_reason(mixer, seats, called) or row.limits(mixer)
 
 
 def conversions(target: str) -> Conversions:

@@ -70,6 +70,7 @@ _FREE = {
     "tanh",
     "topk",
     "tril",
+    "unsafe_split",
     "upsample_bicubic2d",
     "upsample_bilinear2d",
     "upsample_nearest2d",
@@ -108,7 +109,7 @@ def count_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None
     Args:
         model: a model made by `create_model`, or a name in the catalogue.
         size: side of a square image, or its height and width; by default the image size of the variant. For text the
-            number of tokens, by default 128, in an encoder-decoder for both sides.
+            number of tokens, by default 128 (or the model's most), in an encoder-decoder for both sides.
 
     Raises:
         Uncounted: the model runs an operator without a counting rule, or with an output shape that depends on values.
@@ -133,7 +134,8 @@ def meta_inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
     """Return inputs on the meta device: one image, or token ids for each side of a text model."""
     config: Any = model.config
     if not (hasattr(config, "preprocess") or hasattr(config, "upsampler")):
-        return [torch.zeros(1, size or 128, dtype=torch.long, device="meta")] * (2 if hasattr(model, "encode") else 1)
+        length = size or min(128, getattr(config, "max_length", 128))
+        return [torch.zeros(1, length, dtype=torch.long, device="meta")] * (2 if hasattr(model, "encode") else 1)
     side: Any = size or (config.preprocess.size if hasattr(config, "preprocess") else _USUAL_SIDE)
     height, width = (side, side) if isinstance(side, int) else side
     return [torch.zeros(1, config.in_channels, height, width, device="meta")]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitrail.edits.lora import merge_lora
 from vitrail.errors import VitrailError, nearest, unknown
 from vitrail.export.runtime import is_exported, open_exported
 from vitrail.models import catalogue
@@ -63,7 +64,7 @@ def find_model(
         return _filled(None, text, headless).to(place).eval()
     if not Path(text).exists() and not text.startswith("hf:") and nearest(text, catalogue()):
         raise unknown("model", text, catalogue(), hint="A trained model is a folder, and there is none of this name.")
-    return load_model(model_folder(text), place)
+    return merge_lora(load_model(model_folder(text), place))
 
 
 def _is_foreign(folder: Path) -> bool:

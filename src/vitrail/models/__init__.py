@@ -11,11 +11,12 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Unpack
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.inputs import inputs_in
 from vitrail.models.custom import VARIABLE, added, built
+from vitrail.models.override_fields import ModelFields
 from vitrail.models.overrides import checked
 from vitrail.models.published import PUBLISHED
 from vitrail.models.published.hosted import HOSTED
@@ -29,6 +30,10 @@ def catalogue() -> dict[str, str]:
 
     Raises:
         VitrailError: a file of the user's own cannot be used.
+
+    Example:
+        >>> catalogue()["swin_tiny_patch4_window7_224"]
+        'swin'
     """
     own = {name: _family(module) for name, module in _own(os.environ.get(VARIABLE, "")).items()}
     return {name: known.family for name, known in PUBLISHED.items()} | own
@@ -44,7 +49,12 @@ def _family(module: ModuleType) -> str:
 
 
 def family_of(name: str) -> str:
-    """Return the architecture's name of a variant: `vit`, `swin`, ..."""
+    """Return the architecture's name of a variant: `vit`, `swin`, ...
+
+    Example:
+        >>> family_of("vit_tiny_patch16_224")
+        'vit'
+    """
     return PUBLISHED[name].family if name in PUBLISHED else _family(find(name))
 
 
@@ -64,7 +74,12 @@ def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
 
 
 def task_of(name: str) -> str:
-    """Return the task of a variant's published weights; variants of the user's own classify images."""
+    """Return the task of a variant's published weights; variants of the user's own classify images.
+
+    Example:
+        >>> task_of("gpt2"), task_of("swinir_light_x2")
+        ('language', 'restore')
+    """
     return PUBLISHED[name].task if name in PUBLISHED else "classify"
 
 
@@ -91,6 +106,11 @@ def make_config(name: str, **overrides: Any) -> Any:
 
     Raises:
         VitrailError: if the name or a field is unknown, or a size is no whole number from 1 up.
+
+    Example:
+        >>> config = make_config("vit_tiny_patch16_224", depth=2, image_size=384)
+        >>> config.depth, config.preprocess.size
+        (2, 384)
     """
     config = find(name).VARIANTS[name]
     published = {field.name: getattr(config, field.name) for field in fields(config)}
@@ -105,7 +125,7 @@ def make_config(name: str, **overrides: Any) -> Any:
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
 
 
-def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **overrides: Any) -> Any:
+def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **overrides: Unpack[ModelFields]) -> Any:
     """Build a variant of the catalogue.
 
     Args:
@@ -127,23 +147,24 @@ def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **
         >>> model.config.num_classes
         10
     """
+    given: dict[str, Any] = {**overrides}
     if pretrained:
         if weights not in (None, "pretrained"):
             raise VitrailError(f"Both weights={weights!r} and pretrained=True are given; leave one of them out.")
         weights = "pretrained"
     if isinstance(weights, str) and weights == "pretrained" and name in HOSTED and HOSTED[name].classes is not None:
-        overrides = {"num_classes": HOSTED[name].classes, **overrides}
+        given = {"num_classes": HOSTED[name].classes, **given}
     if weights is not None:  # the room above: opened only when asked for
         weights = import_module("vitrail.weights.load").read_source(weights, name)
-        stated = import_module("vitrail.weights.source_fields").source_fields(weights, make_config(name, **overrides))
-        config = make_config(name, **{**stated, **overrides})
+        stated = import_module("vitrail.weights.source_fields").source_fields(weights, make_config(name, **given))
+        config = make_config(name, **{**stated, **given})
     else:
-        config = make_config(name, **overrides)
-    model = built(name, find(name).build, config, overrides)
+        config = make_config(name, **given)
+    model = built(name, find(name).build, config, given)
     model.variant, model.config = name, config
     model.task = model.task or task_of(name)
     for inputs in inputs_in(config).values():
         model.inputs = inputs
     if weights is not None:
-        import_module("vitrail.weights.load").load_weights(model, weights, new_head="num_classes" in overrides)
+        import_module("vitrail.weights.load").load_weights(model, weights, new_head="num_classes" in given)
     return model

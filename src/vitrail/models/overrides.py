@@ -23,6 +23,9 @@ def same_kind(value: Any, published: Any) -> Any:
     """Convert a value to the type of the published one: lists to tuples, dicts to pairs, 0 to 0.0 for floats."""
     if isinstance(value, dict) and isinstance(published, tuple):
         return tuple(sorted(value.items()))
+    if isinstance(value, list | tuple) and isinstance(published, tuple):
+        real = any(isinstance(each, float) for each in published)
+        return tuple(float(each) if real and type(each) is int else each for each in value)
     if isinstance(value, list):
         return tuple(value)
     return float(value) if isinstance(published, float) and type(value) is int else value
@@ -33,7 +36,8 @@ def check_size(field: str, value: Any, published: Any) -> None:
     several = isinstance(published, tuple)
     if type(published[0] if published and several else published) is not int:
         return
-    smallest = 0 if field == "num_classes" or published == 0 else 1  # a published 0 is a number of optional parts
+    optional = published == 0 or (several and 0 in published)  # a published 0 is a number of optional parts
+    smallest = 0 if field == "num_classes" or optional else 1
     fits = isinstance(value, list | tuple) == several
     if not fits or not all(type(n) is int and n >= smallest for n in (value if several else [value])):
         if field == "image_size" and isinstance(value, list | tuple):

@@ -63,6 +63,11 @@ def check_heads(dim: int, num_heads: int) -> None:
 
     Raises:
         VitrailError: if `num_heads` does not divide `dim`.
+
+    Example:
+        >>> check_heads(6, 4)
+        Traceback (most recent call last):
+        vitrail.errors.VitrailError: 4 heads cannot share 6 channels evenly. These can: 1, 2, 3, 6.
     """
     if num_heads < 1 or dim % num_heads:
         fitting = ", ".join(str(n) for n in range(1, min(dim, 64) + 1) if dim % n == 0)
@@ -70,11 +75,24 @@ def check_heads(dim: int, num_heads: int) -> None:
 
 
 def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut one `(*B, N, 3 C)` projection into queries, keys and values, each `(*B, h, N, d)`."""
+    """Cut one `(*B, N, 3 C)` projection into queries, keys and values, each `(*B, h, N, d)`.
+
+    Example:
+        >>> import torch
+        >>> q, k, v = split_heads(torch.zeros(2, 5, 3 * 8), num_heads=4)
+        >>> q.shape
+        torch.Size([2, 4, 5, 2])
+    """
     q, k, v = qkv.unflatten(-1, (3, num_heads, -1)).unbind(-3)  # (*B, N, 3C) -> 3 x (*B, N, h, d)
     return q.transpose(-3, -2), k.transpose(-3, -2), v.transpose(-3, -2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """Put `(*B, h, N, d)` heads side by side again: `(*B, N, C)`."""
+    """Put `(*B, h, N, d)` heads side by side again: `(*B, N, C)`.
+
+    Example:
+        >>> import torch
+        >>> merge_heads(torch.zeros(2, 4, 5, 2)).shape
+        torch.Size([2, 5, 8])
+    """
     return x.transpose(-3, -2).flatten(-2)  # (*B, h, N, d) -> (*B, N, hd)

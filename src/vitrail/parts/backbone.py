@@ -64,7 +64,13 @@ class Classifier(ImageModel):
             MappingProxyType({"top1": "accuracy", "top-1": "accuracy"}),
             MappingProxyType({"labels": "classes"}),
             'print(vitrail.predict(model, "image.jpg"))',
-        )
+        ),
+        "multilabel": ModelKind(
+            "A classifier of images with several labels",
+            "image-classification",
+            titles=MappingProxyType({"labels": "labels"}),
+            example='print(vitrail.predict(model, "image.jpg"))',
+        ),
     }
     task: str = "classify"
 

@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-from vitrail.shapes import Tokens
-
 
 class FactorizedLinear(nn.Module):
     """Linear layer of rank r: `U (V x) + b`, with r (in + out) weights instead of in out.
@@ -26,8 +24,8 @@ class FactorizedLinear(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(in_features, rank, bias=False), nn.Linear(rank, out_features, bias=bias)
 
-    def forward(self, x: Tokens) -> Tensor:
-        """Apply both factors."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both factors to `(..., in)`."""
         return self.second(self.first(x))
 
     @property

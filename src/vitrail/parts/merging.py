@@ -74,7 +74,13 @@ class PostNormPatchMerging(nn.Module):
 
 
 def concat_squares(x: Tokens, grid: Grid) -> Tensor:
-    """Concatenate the channels of each 2 x 2 square of cells: `(B, ceil(H / 2), ceil(W / 2), 4 C)`."""
+    """Concatenate the channels of each 2 x 2 square of cells: `(B, ceil(H / 2), ceil(W / 2), 4 C)`.
+
+    Example:
+        >>> import torch
+        >>> concat_squares(torch.zeros(1, 15, 8), Grid(3, 5)).shape
+        torch.Size([1, 2, 3, 32])
+    """
     cells = grid.cells(x)
     if may_be_nonzero(grid.h % 2, grid.w % 2):
         cells = pad(cells, (0, 0, 0, grid.w % 2, 0, grid.h % 2))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
@@ -83,7 +84,19 @@ def canonical_order(points: Tensor) -> Tensor:
         >>> canonical_order(torch.tensor([[[1.0, 2.0], [0.0, 9.0], [1.0, 0.0]]])).tolist()
         [[[0.0, 9.0], [1.0, 0.0], [1.0, 2.0]]]
     """
+    return points.gather(1, canonical_places(points)[..., None].expand_as(points))
+
+
+def canonical_places(points: Tensor) -> Tensor:
+    """Return the places `(B, N)` of the points in lexicographic order of their channels.
+
+    Example:
+        >>> import torch
+        >>> canonical_places(torch.tensor([[[1.0, 2.0], [0.0, 9.0], [1.0, 0.0]]])).tolist()
+        [[1, 2, 0]]
+    """
+    places = torch.arange(points.shape[1], device=points.device).expand(points.shape[:2])
     for channel in reversed(range(points.shape[-1])):
-        order = points[..., channel].sort(dim=1, stable=True).indices
-        points = points.gather(1, order[..., None].expand_as(points))
-    return points
+        values = points[..., channel].gather(1, places)
+        places = places.gather(1, values.sort(dim=1, stable=True).indices)
+    return places

@@ -70,7 +70,12 @@ class RelativePositionBias(NoPosition):
 
 
 def relative_index(h: int, w: int) -> Tensor:
-    """Return the row of the bias table for each pair of cells, `(h, w, h, w)`, query first."""
+    """Return the row of the bias table for each pair of cells, `(h, w, h, w)`, query first.
+
+    Example:
+        >>> relative_index(1, 3)[0, :, 0].tolist()  # key minus query, from -2 to 2, as rows 0 to 4
+        [[2, 1, 0], [3, 2, 1], [4, 3, 2]]
+    """
     y, x = torch.arange(h), torch.arange(w)
     dy = y[:, None, None, None] - y[None, None, :, None] + h - 1
     dx = x[None, :, None, None] - x[None, None, None, :] + w - 1
@@ -123,6 +128,10 @@ def resize_position(table: Tensor, old: Grid, new: Grid, mode: str = "bicubic") 
 
     Raises:
         AssertionError: if the two grids have different prefixes.
+
+    Example:
+        >>> resize_position(torch.zeros(1, 1 + 4, 8), Grid(2, 2, 1), Grid(3, 4, 1)).shape
+        torch.Size([1, 13, 8])
     """
     assert old.prefix == new.prefix, (old, new)
     if not may_be_nonzero(new.h - old.h, new.w - old.w):

@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 import vitrail
-from vitrail.serving import health, predict_route
+from vitrail.serving import attention, health, predict_route, runs, stream, view
 from vitrail.serving.access import AccessRules
 from vitrail.serving.guard import Guard
 from vitrail.serving.openapi_page import openapi_router
@@ -32,7 +32,8 @@ def create_app(service: Service, rules: AccessRules) -> FastAPI:
     )
     app.state.service = service
     app.include_router(predict_route.router)
-    app.include_router(health.router)
+    for routes in (attention, view, stream, runs, health):
+        app.include_router(routes.router)
     app.include_router(static_router())
     app.include_router(openapi_router(app))
     app.add_middleware(Guard, service=service, rules=rules)

@@ -5,6 +5,7 @@ import sys
 import time
 
 _NAMES = ("vitrail.serving", "uvicorn.error")
+_SILENT = ("python_multipart",)
 
 
 def log_to_stderr(quiet: bool = False) -> None:
@@ -17,6 +18,9 @@ def log_to_stderr(quiet: bool = False) -> None:
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
+    for name in _SILENT:  # what they log quotes the payload
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
     for name in _NAMES:
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]

@@ -95,6 +95,9 @@ class TimedProtocol(H11Protocol):
                 self.transport.write(self.conn.send(part) or b"")
         except h11.LocalProtocolError:
             pass
+        if not self.waits:  # a broken body: the application must not answer a second time
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.close()
 
     def _start(self, name: str, seconds: float) -> None:

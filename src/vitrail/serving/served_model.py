@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from vitrail.data.points.cloud import Cloud
 from vitrail.errors import VitrailError
+from vitrail.explain.served_maps import LayerInfo, layers_with_maps
 from vitrail.inference.model_loading import task_of
 from vitrail.serving.inputs import hold, make_input
 from vitrail.serving.limits import Limits
@@ -20,6 +22,7 @@ from vitrail.tasks import find_options, find_task
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.options import PredictionOptions
 from vitrail.tasks.points.sources import CloudInput
+from vitrail.tasks.results import Streamer
 from vitrail.tasks.text_sources import TextLine
 
 _KEPT = 8
@@ -112,6 +115,16 @@ class ServedModel:
                 self._others.popitem(last=False)
             return self._others[key]
 
+    @property
+    def streams(self) -> bool:
+        """Whether results can be streamed."""
+        return isinstance(self.predictor, Streamer)
+
+    @cached_property
+    def layers_with_maps(self) -> list[LayerInfo]:
+        """Layers whose attention maps can be shown."""
+        return layers_with_maps(self.model)
+
     def describe(self) -> dict[str, Any]:
         """Return facts for clients."""
         preprocess, labels = getattr(self.model, "preprocess", None), getattr(self.model, "labels", None)
@@ -127,6 +140,8 @@ class ServedModel:
             "image_size": getattr(preprocess, "size", None),
             "batch": self.options.batch,
             "options": describe_options(self.options),
+            "streams": self.streams,
+            "attention": self.kind == "image" and bool(self.layers_with_maps),
         }
 
     def item(self, content: bytes | str, number: int, draw: bool) -> Any:

@@ -97,25 +97,13 @@ class DrainingServer(uvicorn.Server):
         task.add_done_callback(self._tasks.discard)
 
 
-def run_server(
-    service: Service,
-    rules: AccessRules,
-    listening: socket.socket,
-    on_ready: Callable[[], None] = lambda: None,
-) -> int:
-    """Serve until a signal ends it.
+def make_server(service: Service, rules: AccessRules, on_ready: Callable[[], None] = lambda: None) -> DrainingServer:
+    """Return the server of a service, not running yet.
 
     Args:
         service: the models.
         rules: access rules.
-        listening: socket to listen on.
         on_ready: called once all models are ready.
-
-    Returns:
-        Number of accepted requests without an answer: 0 if the drain was complete.
-
-    Raises:
-        VitrailError: a model could not be prepared.
     """
     config = uvicorn.Config(
         create_app(service, rules),
@@ -126,17 +114,33 @@ def run_server(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         h11_max_incomplete_event_size=2 * service.limits.headers,
         timeout_keep_alive=max(int(service.limits.header_timeout), 1),
         backlog=1024,
     )
-    server = DrainingServer(config, service, on_ready)
+    return DrainingServer(config, service, on_ready)
+
+
+def run_server(server: DrainingServer, listening: socket.socket) -> int:
+    """Serve until a signal ends it.
+
+    Args:
+        server: the server.
+        listening: socket to listen on.
+
+    Returns:
+        Number of accepted requests without an answer: 0 if the drain was complete.
+
+    Raises:
+        VitrailError: a model could not be prepared.
+    """
     try:
         asyncio.run(server.serve(sockets=[listening]))
     finally:
-        service.close()
-    if service.failure is not None:
-        raise service.failure
+        server.service.close()
+    if server.service.failure is not None:
+        raise server.service.failure
     return server.lost
 
 

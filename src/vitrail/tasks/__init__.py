@@ -23,6 +23,7 @@ class Modules(NamedTuple):
 
 TASKS = {
     "classify": Modules("vitrail.tasks.classify.options", "vitrail.tasks.classify.task"),
+    "multilabel": Modules("vitrail.tasks.multilabel.options", "vitrail.tasks.multilabel.task"),
     "complete": Modules("vitrail.tasks.complete.options", "vitrail.tasks.complete.task"),
     "language": Modules("vitrail.tasks.language.options", "vitrail.tasks.language.task"),
     "pretrain": Modules("vitrail.tasks.pretrain.options", "vitrail.tasks.pretrain.task"),
@@ -57,7 +58,12 @@ def find_task(name: str) -> "Task":
 
 
 def find_options(name: str) -> Any:
-    """Return the module with the option classes of a task."""
+    """Return the module with the option classes of a task.
+
+    Example:
+        >>> find_options("classify").PredictOptions(top=3).top
+        3
+    """
     return import_module(_modules(name).options)
 
 

@@ -65,6 +65,8 @@ def _walk(source: Any, mode: str) -> Iterator[SourceImage]:
             yield _file(path, mode)
     elif isinstance(source, Image.Image):
         yield _held(source, mode)
+    elif hasattr(source, "images") and hasattr(source, "place"):  # frames of a video or a camera
+        yield from source.images(mode)
     elif isinstance(source, torch.Tensor):
         yield from _walk_tensor(source, mode)
     elif isinstance(source, np.ndarray):

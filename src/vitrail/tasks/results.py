@@ -1,6 +1,6 @@
 """The interfaces of results: predictions, and evaluations with their part of the report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -94,6 +94,15 @@ class Viewer(Protocol):
 
     def view(self, result: Any) -> dict[str, Any]:
         """Return what a viewer draws beside a result, as plain values; the result has no error."""
+        ...
+
+
+@runtime_checkable
+class Streamer(Protocol):
+    """A predictor that can give its result piece by piece."""
+
+    def stream(self, loaded: Any) -> Iterator[dict[str, Any]]:
+        """Yield plain values, ready for JSON, each with at least `text`; `loaded` is a loaded input."""
         ...
 
 

@@ -1,17 +1,19 @@
 """Build models of text for a task: sizes from the vocabulary, weights of a checkpoint with another head."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, make_config
 from vitrail.tasks.task import RunSpec
 from vitrail.tasks.text_inputs import check_vocabulary
 from vitrail.text.vocabulary import Vocabulary
-from vitrail.weights.load import load_weights
+from vitrail.weights.load import load_weights, read_source
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,9 @@ def load_trunk(model: nn.Module, weights: str) -> None:
     Raises:
         VitrailError: a tensor of the backbone is missing.
     """
-    report = load_weights(model, weights, strict=False)
+    checkpoint = read_source(weights, getattr(model, "variant", None))
+    checkpoint = replace(checkpoint, tensors=_with_pooler(checkpoint.tensors, model.state_dict()))
+    report = load_weights(model, checkpoint, strict=False)
     missing = [key for key in report.missing if not key.startswith("head.")]
     if missing:
         raise VitrailError(
@@ -64,6 +68,19 @@ def load_trunk(model: nn.Module, weights: str) -> None:
         )
     if report.missing:
         log.warning("%s has no head for this task: %d tensors of it are random", weights, len(report.missing))
+
+
+def _with_pooler(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give a pretrained sentence vector to the classifier: both are `tanh(W x_1 + b)` of the first token.
+
+    "BERT", section 4.1: fine-tuning adds the layer of the classes alone.
+    """
+    moved = dict(tensors)
+    for part in ("weight", "bias"):
+        theirs, ours = f"head.next.pool.linear.{part}", f"head.pool.linear.{part}"
+        if theirs in tensors and ours in own and tensors[theirs].shape == own[ours].shape:
+            moved.setdefault(ours, tensors[theirs])
+    return moved
 
 
 def meta_copy(model: Any) -> Any:

@@ -13,7 +13,7 @@ from vitrail.tasks import DEFAULT, find_options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
 from vitrail.training.config_io import typed
 
-RUNTIME = ("out", "resume", "dry_run", "workers", "device", "parallel", "save_steps", "save_seconds")
+RUNTIME = ("out", "resume", "dry_run", "workers", "device", "parallel", "save_steps", "save_seconds", "track")
 """Fields that do not change the result; a resumed run may be given other values."""
 
 
@@ -34,14 +34,14 @@ class RunConfig(Options):
 
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("task", "val_share", "bad"),
-        "model": ("model", "weights", "set", "drop_path", "freeze"),
+        "model": ("model", "weights", "set", "drop_path", "freeze", "unfreeze", "lora", "lora_targets", "lora_alpha"),
         "optimisation": (
             *("epochs", "minutes", "patience", "eval_every", "batch", "grad_accum", "lr", "min_lr", "warmup"),
             *("scheduler", "optimizer", "weight_decay", "clip_grad", "layer_decay", "ema"),
             *("average", "beta2"),
         ),
         "hardware": ("precision", "compile", "device", "threads", "workers", "parallel", "deterministic"),
-        "run": ("seed", "out", "resume", "save_steps", "save_seconds", "dry_run", "config"),
+        "run": ("seed", "folds", "fold", "out", "resume", "save_steps", "save_seconds", "track", "dry_run", "config"),
     }
 
     data: str = ""
@@ -95,6 +95,16 @@ class RunConfig(Options):
     fine-tuned."""
     freeze: str = "none"
     """Frozen part: none, embedding, a number n (embedding and the first n stages), or backbone."""
+    unfreeze: int = 0
+    """Unfreeze the layers of the frozen part one after the other, from the last to the first, over so many epochs; 0
+    keeps them frozen."""
+    lora: int = 0
+    """Train adapters of this rank at the linear layers of the blocks, and the head; the weights are frozen (LoRA).
+    0 is off."""
+    lora_targets: tuple[str, ...] = ()
+    """Layers that get adapters, by the last part of their names, such as qkv proj fc1; default: all linear layers."""
+    lora_alpha: float | None = None
+    """The adapters are scaled by alpha / rank; default: twice the rank."""
     ema: float = 0.0
     """Decay of the moving average of the weights, which is validated and saved (0.999-0.9999); 0 is off."""
     average: int = 0
@@ -124,6 +134,12 @@ class RunConfig(Options):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Under torchrun: a whole model in each process (ddp), or its shards (fsdp)."""
 
+    folds: int = 0
+    """Cross-validation: divide the training samples into so many folds, train once for each with the others, and
+    summarise; 0 is off."""
+    fold: int | None = None
+    """Train for one of the folds, from 0, as a run of its own; default: for all of them."""
+
     out: str | None = None
     """Run folder; default: runs/TASK/DATA-MODEL, numbered if it is taken."""
     resume: str | None = None
@@ -132,6 +148,8 @@ class RunConfig(Options):
     """Save the training state every so many updates; 0 saves by time alone."""
     save_seconds: float = 60.0
     """Save the training state at least this often; 0 saves by updates alone."""
+    track: Literal["none", "wandb", "mlflow", "trackio"] = "none"
+    """Service that also receives losses and metrics; its package must be installed."""
     dry_run: bool = False
     """Check config and data, measure memory and speed, estimate the time, and write nothing."""
 
@@ -140,6 +158,8 @@ class RunConfig(Options):
         if self.batch == -1:
             object.__setattr__(self, "batch", "auto")
         object.__setattr__(self, "set", tuple(self.set))
+        targets = (name for text in self.lora_targets for name in text.split(","))
+        object.__setattr__(self, "lora_targets", tuple(filter(None, targets)))
         check_ranges(self, _RANGES)
         check_choices(self, _CHOICES)
         _check_schedule(self)
@@ -151,6 +171,15 @@ class RunConfig(Options):
             raise unknown(
                 "freeze", self.freeze, ("none", "embedding", "backbone"), "Or the number of stages, such as 2."
             )
+        if self.lora and (self.freeze != "none" or self.unfreeze):
+            raise VitrailError("lora freezes all but its adapters and the head. Leave freeze and unfreeze out.")
+        if not self.lora and (self.lora_targets or self.lora_alpha is not None):
+            raise VitrailError("lora_targets and lora_alpha need a rank. Add lora=8.")
+        if self.unfreeze and self.freeze == "none":
+            raise VitrailError("unfreeze says when frozen layers learn, and none is frozen. Add freeze=backbone.")
+        if self.folds == 1 or (self.fold is not None and self.fold >= self.folds):
+            given = "" if self.fold is None else f" and fold {self.fold}"
+            raise VitrailError(f"folds is {self.folds}{given}; use at least 2 folds, and a fold below their number.")
         if self.optimizer == "muon" and self.parallel == "fsdp":
             raise VitrailError("muon needs whole matrices, and fsdp shards them. Use parallel=ddp or optimizer=adamw.")
         self.model_overrides()
@@ -242,6 +271,11 @@ _RANGES = (
     Range("weight_decay", 0),
     Range("clip_grad", 0),
     Range("layer_decay", 0, 1, open_low=True, open_high=False),
+    Range("unfreeze", 0),
+    Range("lora", 0),
+    Range("lora_alpha", 0, open_low=True),
+    Range("folds", 0),
+    Range("fold", 0),
     Range("ema", 0, 1),
     Range("average", 0),
     Range("beta2", 0, 1, open_low=True),
@@ -259,6 +293,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "bad": ("fail", "skip"),
     "precision": ("auto", "fp32", "bf16"),
     "parallel": ("ddp", "fsdp"),
+    "track": ("none", "wandb", "mlflow", "trackio"),
 }
 
 

@@ -35,6 +35,14 @@ def freeze(model: Model, what: str) -> list[nn.Module]:
         The frozen modules. They must run in evaluation mode, so that their statistics stay fixed and no path is
         dropped.
     """
+    frozen = [module for modules in frozen_layers(model, what) for module in modules]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
+
+
+def frozen_layers(model: Model, what: str) -> list[list[nn.Module]]:
+    """List the modules of each layer of a part; see `freeze`."""
     if what == "none":
         return []
     layers = model.layers()
@@ -42,11 +50,8 @@ def freeze(model: Model, what: str) -> list[nn.Module]:
     last = stages + 1 if what == "backbone" else 0 if what == "embedding" else int(what)
     if what != "backbone" and last > stages:
         raise VitrailError(f"freeze is {what}, but the model has {stages} stages. Give at most that, or backbone.")
-    below = [module for layer in layers if layer.stage <= last for module in layer.modules]
-    frozen = [module for module in below if module is not model.head]
-    for module in frozen:
-        module.requires_grad_(False)
-    return frozen
+    below = [layer.modules for layer in layers if layer.stage <= last]
+    return [[module for module in modules if module is not model.head] for modules in below]
 
 
 def parameter_groups(model: Model, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:

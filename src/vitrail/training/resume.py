@@ -5,6 +5,7 @@ but with the marker belongs to a run that was killed early: a restart loses noth
 deleted, or not copied along, and a restart would overwrite the results of the run.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vitrail.training.log import NoLog, RunLog, tensorboard_missing
 from vitrail.training.loop import validate
 from vitrail.training.precision import slowness
 from vitrail.training.run_dir import CONFIG, SUMMARY, write_environment
+from vitrail.training.trackers.tracker import tracked
 from vitrail.training.trainer import Trainer
 from vitrail.weights.custom_architecture import own_file
 from vitrail.weights.manifest import verify
@@ -44,7 +46,8 @@ def resume(run: Trainer) -> None:
         file = own_file(run.config.model)
         facts = {**run.facts, "precision": run.precision, **({} if file is None else {"architecture_file": file})}
         write_environment(folder, facts, run.command)
-        run.log = RunLog(folder, state.facts["lengths"] if state else {}, run.at.step)
+        log = RunLog(folder, state.facts["lengths"] if state else {}, run.at.step)
+        run.log = tracked(log, run.config.track, folder, asdict(run.config))
     else:
         run.log = NoLog()
     if run.at.best is not None and not run.world.follow(lambda: whole(folder / "weights" / "best")):

@@ -26,12 +26,22 @@ def cosine(share: float, warmup: float = 0.0) -> float:
 
 
 def linear(share: float, warmup: float = 0.0) -> float:
-    """Fall from 1 to 0 along a straight line."""
+    """Fall from 1 to 0 along a straight line.
+
+    Example:
+        >>> linear(0.25)
+        0.75
+    """
     return 1 - share
 
 
 def constant(share: float, warmup: float = 0.0) -> float:
-    """Stay at 1."""
+    """Stay at 1.
+
+    Example:
+        >>> constant(0.25)
+        1.0
+    """
     return 1.0
 
 

@@ -1,12 +1,15 @@
 """From a config to a trainer: data and model of the task, processes, optimizer, schedule."""
 
+from copy import copy
 from typing import Any
 
 import torch
 from torch import nn
 
 from vitrail.cache import fingerprint
-from vitrail.edits.edit import edits_to_json
+from vitrail.data.folds import split_fold
+from vitrail.edits.edit import apply_edits, edits_to_json
+from vitrail.edits.lora import lora_of, merge_lora, train_adapters
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.machine.system_info import usable_cores
@@ -16,12 +19,13 @@ from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess
 from vitrail.training.ema import Ema, LastAverage, NoEma
 from vitrail.training.optimizer import make_optimizer
-from vitrail.training.param_groups import freeze, hidden_matrices, parameter_groups
+from vitrail.training.param_groups import freeze, frozen_layers, hidden_matrices, parameter_groups
 from vitrail.training.precision import choose_precision
 from vitrail.training.reporters import Reporter
 from vitrail.training.schedule import Length, Schedule, Seconds, Steps
 from vitrail.training.signals import StopRequest
 from vitrail.training.trainer import Trainer
+from vitrail.training.unfreezing import GradualUnfreezing, SteadyFreeze
 from vitrail.training.watch import TrainingWatch
 from vitrail.training.wrapper import TrainingWrapper
 
@@ -33,7 +37,12 @@ def open_data(config: RunConfig) -> DataSplits:
     """Open the data of a run; it needs a train and a val split."""
     task = find_task(config.task)
     open_run = getattr(task, "open_run", None)  # of a task whose options say how to read the data
+    if config.folds:  # the folds take the place of the share that is held out
+        config = copy(config)
+        object.__setattr__(config, "val_share", 0.0)
     splits = task.open(config.data, config.val_share, config.bad) if open_run is None else open_run(config)
+    if config.folds:
+        splits = split_fold(splits, config.folds, config.fold or 0)
     splits.require("train")
     splits.require("val")
     return splits
@@ -57,7 +66,10 @@ def build_trainer(
     _check_share(config, world)
     task.to(world.device)
     model = task.model
-    frozen = freeze(model, config.freeze)
+    unfreezing = make_unfreezing(model, config, world)
+    frozen = [] if config.unfreeze else freeze(model, config.freeze)
+    if config.lora:
+        train_adapters(model)
     if world.device.type == "cpu" and not config.compile:
         fuse_for_training(model)
     wrapped: Any = TrainingWrapper(task)
@@ -79,6 +91,7 @@ def build_trainer(
         metrics=find_task(config.task).metrics,
         wrapped=wrapped,
         frozen=frozen,
+        unfreezing=unfreezing or SteadyFreeze(frozen),
         precision=choose_precision(config.precision, world),
         optimizer=optimizer,
         ema=build_average(config, model, train_data.steps),
@@ -91,6 +104,29 @@ def build_trainer(
         watch=TrainingWatch(getattr(task, "chance", None), getattr(task, "baseline", {}), config.clip_grad),
         facts={**machine_facts(world), "data": data_facts(task, train_data, val_data), **edit_facts(task)},
     )
+
+
+def add_adapters(model: Any, config: RunConfig) -> None:
+    """Merge the adapters that a model's weights brought, and add new ones if the config asks for them.
+
+    Raises:
+        VitrailError: there are no weights to adapt, or no such layers.
+    """
+    merge_lora(model)
+    if not config.lora:
+        return
+    if config.weights is None:
+        raise VitrailError("lora adapts trained weights, and these are random. Add weights=FILE, or pretrained.")
+    apply_edits(model, lora_of(model, config.lora, config.lora_alpha or 2.0 * config.lora, config.lora_targets))
+
+
+def make_unfreezing(model: Any, config: RunConfig, world: SingleProcess) -> GradualUnfreezing | None:
+    """Return the schedule of frozen layers, None if they stay as they are."""
+    if not config.unfreeze:
+        return None
+    if world.size > 1:
+        raise VitrailError("unfreeze needs a single process: DDP and FSDP fix the learning weights at the start.")
+    return GradualUnfreezing(frozen_layers(model, config.freeze), config.unfreeze)
 
 
 def build_average(config: RunConfig, model: nn.Module, steps: int) -> Ema | LastAverage | NoEma:

@@ -28,6 +28,7 @@ from vitrail.training.reporters import NullReporter, Reporter
 from vitrail.training.resume import resume
 from vitrail.training.run_dir import EVALUATION, new_folder, refuse_folder, settle_config, write_config, write_summary
 from vitrail.training.setup import (
+    add_adapters,
     bind_task,
     build_average,
     build_length,
@@ -39,6 +40,7 @@ from vitrail.training.setup import (
     train_size,
 )
 from vitrail.training.signals import StopRequest
+from vitrail.training.trackers.tracker import check_tracker
 from vitrail.training.trainer import Trainer
 from vitrail.weights.folder import load_model
 
@@ -119,6 +121,7 @@ def train(
         5
     """
     config, begun = settle_config(config)
+    check_tracker(config.track)
     world = connect(config.device, config.parallel)
     reporter = reporter if reporter is not None and world.leads else NullReporter()
     with ExitStack() as stack:
@@ -175,6 +178,8 @@ def make_run(
     task = bind_task(replace(start, weights=None) if saved else start, splits)
     if saved:
         replay(task.model, edits_from_json(saved_fact(saved, "edits", []), f"{begun}/state"))
+    else:
+        add_adapters(task.model, start)
     run = build_trainer(start, world, task, reporter, stop)
     there = dict(splits)
     run.final_samples = len(there.get("test", there["val"]))

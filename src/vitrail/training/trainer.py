@@ -23,6 +23,7 @@ from vitrail.training.log import Log, NoLog
 from vitrail.training.reporters import Reporter, StepStats
 from vitrail.training.schedule import Length, Schedule
 from vitrail.training.signals import Interrupted, StopRequest
+from vitrail.training.unfreezing import GradualUnfreezing, SteadyFreeze
 from vitrail.training.watch import TrainingWatch
 from vitrail.weights.folder import save_model
 
@@ -42,6 +43,7 @@ class Trainer:
         metrics: metrics of a validation; the first selects the best weights.
         wrapped: model and forward pass of the task as DDP or FSDP wraps them.
         frozen: modules that are not trained.
+        unfreezing: which modules are frozen in an epoch.
         precision: compute precision of a forward pass, `fp32` or `bf16`.
         optimizer: its groups hold their `scale`, a factor on the learning rate.
         ema: average of the weights.
@@ -82,6 +84,7 @@ class Trainer:
     facts: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
     watch: TrainingWatch = field(default_factory=TrainingWatch)
+    unfreezing: GradualUnfreezing | SteadyFreeze | None = None
     final_samples: int = 0
     sample_seconds: float = 0.0
     _best: tuple[dict[str, Tensor], dict[str, float]] | None = None
@@ -129,6 +132,8 @@ class Trainer:
 
     def train_mode(self) -> None:
         """Put the model in training mode; frozen modules stay in evaluation mode."""
+        if self.unfreezing is not None:
+            self.frozen = self.unfreezing.freeze(self.at.epoch)
         self.wrapped.train()
         for module in self.frozen:
             module.eval()

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vitrail.atomic_io import check_writable, check_writable_folder, make_folder, write_file
+from vitrail.edits.lora import merge_lora
 from vitrail.errors import VitrailError
 from vitrail.models import family_of, make_config
+from vitrail.weights.adapters import ADAPTERS, is_adapter_folder, load_adapters, save_adapters
 from vitrail.weights.folder import check_replaceable, save_model
 from vitrail.weights.formats import FORMATS, written
-from vitrail.weights.from_checkpoint import from_checkpoint
+from vitrail.weights.from_checkpoint import LoadedModel, from_checkpoint
 from vitrail.weights.huggingface import write_huggingface_folder
 from vitrail.weights.load import read_source
 from vitrail.weights.metadata import header_of
@@ -67,6 +69,8 @@ def convert(
     model: str | None = None,
     fields: Mapping[str, Any] | None = None,
     command: str | None = None,
+    merge: bool = False,
+    base: str | Path | None = None,
 ) -> ConversionReport:
     """Read a checkpoint in any known format and write it in another.
 
@@ -78,6 +82,8 @@ def convert(
         model: name of the variant; detected from metadata, keys and shapes if None.
         fields: fields of the config that cannot be inferred, such as `num_heads`.
         command: the command line, for the manifest of a model folder.
+        merge: merge LoRA adapters into plain weights.
+        base: checkpoint that the adapters of an adapter folder were trained on.
 
     Raises:
         VitrailError: the variant is not the checkpoint's, or the library has no such architecture.
@@ -85,13 +91,20 @@ def convert(
     """
     out = Path(out)
     _check_out(to, out)
-    checkpoint = read_source(source)
-    found = from_checkpoint(checkpoint, model, **(fields or {}))
-    built = found.model
+    if is_adapter_folder(source) or base is not None:
+        found, origin = _adapted(source, base), str(source)
+    else:
+        checkpoint = read_source(source)
+        found, origin = from_checkpoint(checkpoint, model, **(fields or {})), checkpoint.origin
+    built = merge_lora(found.model) if merge else found.model
+    if to == "adapters":
+        tensors = len(load_file(save_adapters(built, out) / ADAPTERS))
+        return ConversionReport(origin, found.format, built.variant, [], {}, to, out, tensors, found.notes)
     if built.edits and to != "vitrail":
         raise VitrailError(
             f"{source} was changed since it was built ({'; '.join(edit.summary() for edit in built.edits)}), and\n"
-            f"{to} has no architecture of that shape. Keep it as a model folder, or export it: vitrail export {source}"
+            f"{to} has no architecture of that shape. Merge LoRA adapters (--merge), keep it as a model folder,\n"
+            f"or export it: vitrail export {source}"
         )
     form, tensors = written(to, family_of(built.variant), built.state_dict(), built.config)
     if to == "vitrail":
@@ -101,8 +114,17 @@ def convert(
     else:
         write_huggingface_folder(out, form, tensors, built)
     return ConversionReport(
-        checkpoint.origin, found.format, built.variant, found.also, _replaced(built), to, out, len(tensors), found.notes
+        origin, found.format, built.variant, found.also, _replaced(built), to, out, len(tensors), found.notes
     )
+
+
+def _adapted(folder: str | Path, base: str | Path | None) -> LoadedModel:
+    """Load a folder of adapters on its base."""
+    if not is_adapter_folder(folder):
+        raise VitrailError(f"--base belongs to a folder of adapters, and {folder} is none.")
+    if base is None:
+        raise VitrailError(f"{folder} holds adapters alone. Name the weights they were trained on: --base FILE")
+    return LoadedModel(load_adapters(folder, base), "vitrail")
 
 
 def _replaced(model: Any) -> dict[str, Any]:

@@ -68,6 +68,14 @@ def save_model(
         VitrailError: the place holds something that is not a model folder, metadata does not fit, or the model has
             parts that its config does not describe, so it could not be built again.
         ResourceError: the disk is full; what was there before is untouched.
+
+    Example:
+        >>> import tempfile
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=1, num_classes=2)
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     load_model(save_model(model, f"{place}/model", labels=["ant", "bee"])).labels
+        ('ant', 'bee')
     """
     folder = Path(folder)
     check_replaceable(folder)
@@ -109,26 +117,48 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
     for key, kind in {"variant": str, "config": dict}.items():
         if not isinstance(config.get(key), kind):
             raise DataError(f"{folder / CONFIG} has no '{key}'; it was not written by vitrail.save_model.")
+    model = build_described(folder, config)
+    _fill(model, load_file(folder / TENSORS), folder)
+    for key, value in {"command": manifest.get("command"), **{key: config.get(key) for key in _STATED}}.items():
+        setattr(model, key, value)
+    return model.to(device).eval()
+
+
+def build_described(folder: Path, config: Mapping[str, Any]) -> Any:
+    """Build the model that a folder's `config.json` describes, with inputs, task and metadata; its weights are random.
+
+    Raises:
+        VitrailError: its architecture or an edit is not known here.
+        DataError: a file of the folder is damaged.
+    """
     need_own_file(config["variant"], config.get("architecture_file"), folder)
     expected = inputs_in(make_config(config["variant"]))
     held: dict[str, Any] = {name: _read_inputs(folder, type(value)) for name, value in expected.items()}
     with torch.random.fork_rng(devices=[]):  # loading does not disturb the caller's random numbers
         model = create_model(config["variant"], **_tuples(config["config"]), **held)
         _replay(model, config.get("edits", []), folder / CONFIG)
-    _fill(model, load_file(folder / TENSORS), folder)
     model.task = config.get("task") or model.task  # absent in folders of older versions
     model.metadata = {key: _tuples(value) for key, value in config.items() if key not in _RESERVED}
     for inputs in held.values():
         model.inputs = inputs  # the config's may have another size
-    if not held and model.inputs_type is not None and model.inputs_type.file in manifest["files"]:
+    if not held and model.inputs_type is not None and (folder / model.inputs_type.file).is_file():
         model.inputs = _read_inputs(folder, model.inputs_type)
-    for key, value in {"command": manifest.get("command"), **{key: config.get(key) for key in _STATED}}.items():
-        setattr(model, key, value)
-    return model.to(device).eval()
+    return model
+
+
+def described_config(model: Model) -> tuple[dict[str, Any], ModelInputs | None]:
+    """Return what `config.json` of a model states, and the inputs that have a file of their own."""
+    about = _about(model)
+    return _config(model, about), _fitting(model, about["inputs"])
 
 
 def is_model_folder(folder: str | Path) -> bool:
-    """Return whether a folder looks like one of `save_model`."""
+    """Return whether a folder looks like one of `save_model`.
+
+    Example:
+        >>> is_model_folder("/no/such/folder")
+        False
+    """
     return (Path(folder) / MANIFEST).is_file() and (Path(folder) / CONFIG).is_file()
 
 

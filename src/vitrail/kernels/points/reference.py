@@ -127,7 +127,12 @@ def _ball(distances: Tensor, radius: float, size: int) -> tuple[Tensor, Tensor]:
 
 
 def squared_distances(points: Tensor, queries: Tensor) -> Tensor:
-    """Return `(B, M, N)` squared distances of queries `(B, M, D)` to points `(B, N, D)`, axis after axis."""
+    """Return `(B, M, N)` squared distances of queries `(B, M, D)` to points `(B, N, D)`, axis after axis.
+
+    Example:
+        >>> squared_distances(torch.tensor([[[0.0, 0.0], [3.0, 4.0]]]), torch.tensor([[[0.0, 0.0]]]))
+        tensor([[[ 0., 25.]]])
+    """
     axes = [points[:, None, :, d] - queries[:, :, None, d] for d in range(points.shape[2])]
     return reduce(torch.add, [axis * axis for axis in axes])
 

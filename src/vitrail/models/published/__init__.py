@@ -39,6 +39,7 @@ from vitrail.models.published import (
     perceiver_iterative,
     pixel_gpt,
     point_transformer,
+    point_transformer_parts,
     pointnet,
     pointnet_parts,
     poolformer,
@@ -131,6 +132,7 @@ _FAMILIES = (
     pointnet_parts,
     set_transformer,
     point_transformer,
+    point_transformer_parts,
 )
 
 PUBLISHED: dict[str, Published] = {

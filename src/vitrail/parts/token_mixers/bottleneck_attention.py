@@ -82,6 +82,6 @@ class BottleneckAttention(nn.Module):
         q, k, v = split_heads(self.qkv(x), self.num_heads)
         return merge_heads(self.attend(q, k, v, self.position.bias(q, grid)))
 
-    def slots(self, grid: Grid) -> Tensor:
+    def token_index(self, grid: Grid) -> Tensor:
         """Return the tokens of each attention group, `(groups, n)`: all of them, in one group."""
         return torch.arange(grid.tokens)[None]

@@ -9,6 +9,7 @@ ANCESTRY: dict[str, tuple[int | str, ...]] = {
     "pointnet": (2017,),
     "set_transformer": (2019, "transformer"),
     "point_transformer": (2021, "pointnet", "set_transformer"),
+    "point_transformer_parts": (2021, "point_transformer"),
     "nonlocal_resnet": (2018, "resnet", "transformer"),
     "bert": (2019, "transformer"),
     "gpt": (2018, "transformer"),

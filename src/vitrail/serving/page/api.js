@@ -5,9 +5,9 @@ const KEY = "vitrail-token";
 let askToken = null; // a function that resolves to a token
 
 export const onToken = (ask) => { askToken = ask; };
-export const token = () => sessionStorage.getItem(KEY) || "";
+const token = () => sessionStorage.getItem(KEY) || "";
 
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, code, message, requestId) {
     super(message);
     Object.assign(this, { status, code, requestId });
@@ -43,6 +43,11 @@ async function failure(answer) {
 }
 
 export const getJson = async (path, signal) => (await send(path, { signal })).json();
+
+// A cookie for the reports, if there is a token at all.
+export async function openSession() {
+  if (token()) await send("/runs/session", { method: "POST" });
+}
 
 // A blob goes as it is, a text as JSON.
 function body(input, options) {
@@ -98,7 +103,7 @@ export async function* stream(model, text, options, signal) {
 }
 
 // The layout is described in `vitrail.explain.served_maps`; parts are copied where they are not aligned.
-export function decodeMaps(buffer) {
+function decodeMaps(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   let at = 4 + length;

@@ -120,8 +120,8 @@ async function run(input) {
 function panelOf(model) {
   const title = el("h2", {}, model.name), body = el("div", { class: "body" }, el("p", { class: "soft working" }, t("status.working")));
   title.id = `panel-${state.chosen.indexOf(model)}`;
-  const timing = el("p", { class: "timing soft" });
-  return { node: el("article", { class: "panel", "aria-labelledby": title.id }, title, body, timing), body, timing };
+  const timing = el("p", { class: "timing soft" }), side = el("div", { class: "side" }, body);
+  return { node: el("article", { class: "panel", "aria-labelledby": title.id }, el("div", { class: "heading" }, title, timing), side), body, side, timing };
 }
 
 async function fill(panel, model, input, signal) {
@@ -148,6 +148,7 @@ async function look(panel, model, input, signal) {
   const view = new AttentionView(model, input);
   state.views.push(view);
   panel.node.append(view.node);
+  panel.side.append(view.overview);
   await view.load(signal);
 }
 

@@ -13,6 +13,7 @@ export class AttentionView {
   constructor(model, input) {
     Object.assign(this, { model, input, query: { y: 0.5, x: 0.5 }, head: -1, layer: 0, row: null });
     this.node = el("section", { class: "attention" }, el("h3", {}, t("attention.title")));
+    this.overview = el("div", { class: "overview" });
   }
 
   async load(signal) {
@@ -54,9 +55,9 @@ export class AttentionView {
     const [rows, columns] = this.header.image;
     this.node.append(
       controls, this.canvas, this.reading,
-      el("p", { class: "caption" }, t("attention.help"), " ", t("attention.scale"), " ", t("attention.seen", { height: rows, width: columns })),
-      el("h4", {}, t("attention.atlas")), el("div", { class: "scroll" }, this.atlas), el("p", { class: "caption" }, t("attention.atlas.hint")),
+      el("p", { class: "caption" }, t("attention.help"), " ", t("attention.scale"), " ", this.layers.some((one) => one.levels?.some((level) => level < 0)) ? `${t("attention.negative")} ` : "", t("attention.seen", { height: rows, width: columns })),
     );
+    this.overview.append(el("h3", {}, t("attention.atlas")), el("div", { class: "scroll" }, this.atlas), el("p", { class: "caption" }, t("attention.atlas.hint")));
     this._listen();
   }
 

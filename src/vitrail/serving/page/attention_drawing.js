@@ -3,16 +3,17 @@ import { COLD, HEAT, themed } from "./colours.js";
 import { canvasOf } from "./dom.js";
 import { rowOf, tokenOf } from "./maps.js";
 
-// Weights of the cells as an image of one pixel a cell; `alpha` maps a level in 0..1 to an opacity.
-function cellsImage(layer, weights, seen, alpha) {
+// Weights of the cells as an image of one pixel a cell, by the square root of their share of the largest, as small
+// weights would be black otherwise; `alpha` maps a level in 0..1 to an opacity.
+function cellsImage(layer, weights, seen, alpha, outsideAlpha) {
   const [rows, columns] = layer.grid, canvas = canvasOf(columns, rows), pen = canvas.getContext("2d");
   const data = pen.createImageData(columns, rows), first = layer.prefix;
   let largest = 1e-12;
   for (let i = first; i < weights.length; i++) largest = Math.max(largest, Math.abs(weights[i]));
   for (let i = 0; i < rows * columns; i++) {
-    const signed = weights[first + i] / largest, level = Math.abs(signed), outside = seen && !seen[first + i];
+    const signed = weights[first + i] / largest, level = Math.sqrt(Math.abs(signed)), outside = seen && !seen[first + i];
     data.data.set((signed < 0 ? COLD : HEAT)[outside ? 0 : Math.round(255 * level)], 4 * i);
-    data.data[4 * i + 3] = Math.round(255 * (outside ? 0.86 : alpha(level)));
+    data.data[4 * i + 3] = Math.round(255 * (outside ? outsideAlpha : alpha(level)));
   }
   pen.putImageData(data, 0, 0);
   return canvas;
@@ -26,7 +27,7 @@ export function drawMap(view, layer, token, weights) {
   const [unitY, unitX] = layer.cell.map((size, i) => (size / header.image[i]) * (i ? canvas.width : canvas.height));
   if (weights) {
     pen.imageSmoothingEnabled = false;
-    const cells = cellsImage(layer, weights, view.row.seen, (level) => 0.78 - 0.36 * level);
+    const cells = cellsImage(layer, weights, view.row.seen, (level) => 0.68 - 0.2 * level, 0.8);
     pen.drawImage(cells, 0, 0, layer.grid[1] * unitX, layer.grid[0] * unitY);
     frame(pen, layer, view.row.seen, unitX, unitY);
   }
@@ -36,6 +37,7 @@ export function drawMap(view, layer, token, weights) {
 // Outline of the cells that the query can see, if those are not all.
 function frame(pen, layer, seen, unitX, unitY) {
   const [rows, columns] = layer.grid, at = (y, x) => y >= 0 && x >= 0 && y < rows && x < columns && seen[layer.prefix + y * columns + x];
+  if (!seen.subarray(layer.prefix).includes(0)) return;
   pen.strokeStyle = "#7fd4ff";
   pen.lineWidth = 1.5;
   pen.beginPath();
@@ -57,38 +59,40 @@ function mark(pen, cell, columns, unitX, unitY) {
   pen.strokeRect(left, top, unitX, unitY);
 }
 
+// A column a layer, a row a head, for the query of the view.
 export function drawAtlas(view) {
   const { atlas, layers } = view, most = Math.max(...layers.map((layer) => layer.heads));
-  const room = Math.max(220, atlas.parentElement.clientWidth || 440), label = 34, gap = 3;
+  const room = Math.max(220, (atlas.parentElement.clientWidth || 440) - 8), top = 20, gap = 3;
   const scale = window.devicePixelRatio || 1;
-  const tile = Math.max(14, Math.min(44, Math.floor((room - label) / most) - gap));
-  const width = label + most * (tile + gap), height = layers.length * (tile + gap);
+  const tile = Math.max(11, Math.min(44, Math.floor(room / layers.length) - gap, Math.floor(400 / most) - gap));
+  const width = layers.length * (tile + gap) + 2, height = top + most * (tile + gap);
   if (atlas.width !== Math.round(width * scale) || atlas.height !== Math.round(height * scale)) {
     atlas.width = Math.round(width * scale);
     atlas.height = Math.round(height * scale);
     atlas.style.width = `${width}px`;
     atlas.style.height = `${height}px`;
   }
-  atlas.layout = { label, tile, gap, heads: layers.map((layer) => layer.heads) };
+  atlas.layout = { top, tile, gap, heads: layers.map((layer) => layer.heads) };
   const pen = atlas.getContext("2d");
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
   pen.imageSmoothingEnabled = false;
-  pen.font = "11px system-ui, sans-serif";
+  pen.font = `${tile < 24 ? 9 : 11}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
+  pen.textAlign = "center";
   layers.forEach((layer, i) => {
-    const top = i * (tile + gap), row = layer.levels && layer.grid ? rowOf(layer, tokenOf(layer, view.query, view.header.image)) : null;
+    const left = 1 + i * (tile + gap), row = layer.levels && layer.grid ? rowOf(layer, tokenOf(layer, view.query, view.header.image)) : null;
     pen.fillStyle = themed(i === view.layer ? "--ink" : "--soft");
-    pen.fillText(layer.address, 0, top + tile / 2);
+    pen.fillText(layer.address, left + tile / 2, top / 2);
     for (let head = 0; head < layer.heads; head++) {
-      const left = label + head * (tile + gap);
+      const y = top + head * (tile + gap);
       pen.fillStyle = themed("--track");
-      pen.fillRect(left, top, tile, tile);
-      if (row) pen.drawImage(cellsImage(layer, row.weights[head], row.seen, () => 1), left, top, tile, tile);
+      pen.fillRect(left, y, tile, tile);
+      if (row) pen.drawImage(cellsImage(layer, row.weights[head], row.seen, () => 1, 1), left, y, tile, tile);
       if (i === view.layer && (head === view.head || view.head < 0)) {
         pen.strokeStyle = themed("--a");
         pen.lineWidth = 2;
-        pen.strokeRect(left - 1, top - 1, tile + 2, tile + 2);
+        pen.strokeRect(left - 1, y - 1, tile + 2, tile + 2);
       }
     }
   });
@@ -96,7 +100,7 @@ export function drawAtlas(view) {
 
 // Layer and head under a click.
 export function hitAtlas(atlas, event) {
-  const box = atlas.getBoundingClientRect(), { label, tile, gap, heads } = atlas.layout;
-  const layer = Math.floor((event.clientY - box.top) / (tile + gap)), head = Math.floor((event.clientX - box.left - label) / (tile + gap));
+  const box = atlas.getBoundingClientRect(), { top, tile, gap, heads } = atlas.layout;
+  const layer = Math.floor((event.clientX - box.left) / (tile + gap)), head = Math.floor((event.clientY - box.top - top) / (tile + gap));
   return layer >= 0 && layer < heads.length && head >= 0 && head < heads[layer] ? { layer, head } : null;
 }

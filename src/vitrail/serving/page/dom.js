@@ -2,7 +2,7 @@
 import { t } from "./strings.js";
 
 let count = 0;
-export const unique = (name) => `${name}-${++count}`;
+const unique = (name) => `${name}-${++count}`;
 
 // el("button", { class: "plain", onclick: f, "aria-pressed": "true" }, "text", child)
 export function el(tag, props = {}, ...children) {

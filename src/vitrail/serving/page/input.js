@@ -4,7 +4,7 @@ import { $, announce, el } from "./dom.js";
 import { decode, drawn, example, exampleCloud } from "./picture.js";
 import { EXAMPLES, t } from "./strings.js";
 
-const state = { kind: "image", task: "", limit: Infinity, given: null, onGiven: () => {}, onProblem: () => {} };
+const state = { kind: "", task: "", limit: Infinity, given: null, onGiven: () => {}, onProblem: () => {} };
 let examples = 0;
 
 export function startInput(onGiven, onProblem) {
@@ -40,10 +40,10 @@ export function setKind(kind, task, limit) {
   const text = kind === "text";
   $("texts").hidden = !text;
   $("files").hidden = text;
-  $("photograph").hidden = kind !== "image";
+  $("photograph").hidden = $("paste").hidden = kind !== "image";
   $("file").accept = kind === "image" ? "image/*" : "";
-  $("files-title").textContent = t(kind === "cloud" ? "input.cloud" : "input.image");
-  $("hint").textContent = t(kind === "cloud" ? "input.cloud.hint" : "input.image.hint");
+  $("files-title").textContent = t(kind === "points" ? "input.points" : "input.image");
+  $("hint").textContent = t(kind === "points" ? "input.points.hint" : "input.image.hint");
   const label = task === "language" ? "input.prompt" : task === "pretrain" ? "input.masked" : "input.text";
   $("text-label").textContent = t(label);
   if (changed) {
@@ -56,7 +56,7 @@ export function setKind(kind, task, limit) {
 
 function useExample() {
   const texts = EXAMPLES[state.task];
-  if (state.kind === "cloud") return giveBlob(exampleCloud(), `${t("input.examplename")}.xyz`);
+  if (state.kind === "points") return giveBlob(exampleCloud(), `${t("input.examplename")}.xyz`);
   if (state.kind === "image") return example().then((blob) => giveBlob(blob, t("input.examplename")));
   $("text").value = (texts || EXAMPLES.sentiment)[examples++ % (texts || EXAMPLES.sentiment).length];
   return giveText();

@@ -7,11 +7,12 @@ import { t } from "./strings.js";
 
 export async function detect(context) {
   const extra = { images: true, draw: !context.input.picture };
-  const answer = await predict(context.model, context.input, context.options, context.signal, extra);
+  // All objects that are not noise: the slider chooses among them without asking again.
+  const answer = await predict(context.model, context.input, { threshold: 0.05, ...context.options }, context.signal, extra);
   const { width, height, objects, images, drawing } = answer.result;
   const picture = context.input.picture || (await loaded(drawing));
   const masks = images?.masks ? await masksOf(images.masks, width, height) : null;
-  const factor = Math.min(1.5, 900 / Math.max(width, height));
+  const longest = Math.max(width, height), factor = Math.max(480, Math.min(900, longest)) / longest; // names must fit
   const state = { least: objects.length ? Math.min(0.5, objects[0].score) : 0.5, lit: -1 };
   const canvas = canvasOf(Math.round(width * factor), Math.round(height * factor), { role: "img", class: "picture" });
   const count = el("p", { class: "reading", role: "status" }), list = el("ul", { class: "legend", "aria-label": t("detect.legend") });
@@ -19,7 +20,8 @@ export async function detect(context) {
     const pen = canvas.getContext("2d"), shown = objects.filter((one) => one.score >= state.least);
     pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
     if (masks) pen.drawImage(masks(objects, state.least), 0, 0, canvas.width, canvas.height);
-    objects.forEach((one, i) => { if (one.score >= state.least) drawBox(pen, one, factor, i === state.lit); });
+    shown.toReversed().forEach((one) => drawBox(pen, one, factor, false)); // the best on top
+    if (shown.includes(objects[state.lit])) drawBox(pen, objects[state.lit], factor, true);
     canvas.setAttribute("aria-label", t("detect.canvas", { count: shown.length }));
     count.textContent = objects.length ? t("detect.count", { shown: shown.length, count: objects.length, percent: percent(state.least) }) : t("detect.nothing");
     [...list.children].forEach((item, i) => { item.hidden = objects[i].score < state.least; });

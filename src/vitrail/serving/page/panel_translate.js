@@ -31,7 +31,8 @@ function alignment({ source, target, layers, heads, maps }, context) {
   const sources = source.map((token) => el("span", { class: "token" }, token));
   const reading = el("p", { class: "reading", "aria-live": "polite" });
   const targets = target.map((token, i) => el("button", { type: "button", class: "token", onfocus: () => light(i), onpointerenter: () => light(i), onclick: () => light(i) }, token));
-  const matrix = canvasOf(m * 18, n * 18, { role: "img", "aria-label": t("translate.matrix"), class: "matrix" });
+  const room = 12 + Math.max(...[...source, ...target].map((token) => token.length)) * 8; // of the names of rows and columns
+  const matrix = canvasOf(room + m * 18, room + n * 18, { role: "img", "aria-label": t("translate.matrix"), class: "matrix" });
   const light = (i) => {
     state.row = i;
     const weights = row(i), best = largestOf(weights);
@@ -42,13 +43,26 @@ function alignment({ source, target, layers, heads, maps }, context) {
   const draw = () => {
     const pen = matrix.getContext("2d");
     pen.clearRect(0, 0, matrix.width, matrix.height);
+    pen.font = "13px system-ui, sans-serif";
+    pen.textBaseline = "middle";
+    pen.fillStyle = themed("--ink");
+    pen.textAlign = "right";
+    target.forEach((token, i) => pen.fillText(token.trim(), room - 5, room + i * 18 + 9));
+    pen.textAlign = "left";
+    source.forEach((token, j) => {
+      pen.save();
+      pen.translate(room + j * 18 + 9, room - 5);
+      pen.rotate(-Math.PI / 2);
+      pen.fillText(token.trim(), 0, 0);
+      pen.restore();
+    });
     for (let i = 0; i < n; i++) row(i).forEach((value, j) => {
       pen.globalAlpha = 1;
       pen.fillStyle = themed("--track");
-      pen.fillRect(j * 18, i * 18, 17, 17);
+      pen.fillRect(room + j * 18, room + i * 18, 17, 17);
       pen.globalAlpha = Math.min(1, value);
       pen.fillStyle = themed("--a");
-      pen.fillRect(j * 18, i * 18, 17, 17);
+      pen.fillRect(room + j * 18, room + i * 18, 17, 17);
     });
     light(state.row);
   };
@@ -57,7 +71,7 @@ function alignment({ source, target, layers, heads, maps }, context) {
     const options = [["-1", t("translate.mean")], ...Array.from({ length: count }, (_, i) => [String(i), String(i + 1)])];
     labelled(controls, t(name === "layer" ? "translate.layer" : "translate.head"), select(options, "-1", (value) => { state[name] = Number(value); draw(); }));
   }
-  matrix.addEventListener("pointermove", (event) => light(Math.max(0, Math.min(n - 1, Math.floor(((event.clientY - matrix.getBoundingClientRect().top) / matrix.getBoundingClientRect().height) * n)))));
+  matrix.addEventListener("pointermove", (event) => light(Math.max(0, Math.min(n - 1, Math.floor((event.clientY - matrix.getBoundingClientRect().top - room) / 18)))));
   context.redraw.push(draw);
   const line = (name, nodes) => el("div", { class: "tokens" }, el("p", { class: "caption" }, name), el("p", { class: "row" }, ...nodes));
   const node = el("div", {}, el("h3", {}, t("translate.alignment")), line(t("translate.source"), sources), line(t("translate.target"), targets),

@@ -1,25 +1,21 @@
 // Training runs of a folder and their reports, if the server was given one.
-import { ApiError, getJson } from "./api.js";
+import { getJson, openSession } from "./api.js";
 import { $, el } from "./dom.js";
 import { t } from "./strings.js";
 
 export async function showRuns() {
-  let found;
-  try {
-    found = await getJson("/v1/runs");
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return; // started without a folder of runs
-    throw error;
-  }
+  await openSession(); // a report opens in a tab of its own, without the header of the token
+  const { runs } = await getJson("/v1/runs");
+  if (!runs) return; // the server was started without a folder of runs
   const section = $("runs");
   section.hidden = false;
   $("runs-link").hidden = false;
-  if (!found.runs.length) {
+  if (!runs.length) {
     section.append(el("p", { class: "soft" }, t("runs.none")));
     return;
   }
   const heads = ["runs.name", "runs.task", "runs.model", "runs.metrics", "runs.when", "runs.report"].map((key) => el("th", { scope: "col" }, t(key)));
-  const body = el("tbody", {}, ...found.runs.map(row));
+  const body = el("tbody", {}, ...runs.map(row));
   section.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("runs.title") }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), body)));
 }
 

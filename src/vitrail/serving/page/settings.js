@@ -3,7 +3,7 @@ import { el, labelled } from "./dom.js";
 import { known, t } from "./strings.js";
 
 // Options that the page sets by itself, or that make no sense for one input.
-const OWN = new Set(["batch", "precision", "optimize", "labels", "draft", "text", "memory", "metadata", "suffix"]);
+const OWN = new Set(["batch", "precision", "optimize", "labels", "draft", "text", "memory", "metadata", "suffix", "explain"]);
 
 export function settings(model, values, onchange) {
   const form = el("div", { class: "controls" });

@@ -24,7 +24,8 @@ from vitrail.tasks.classes.result import check_finite
 from vitrail.tasks.classes.scores import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.classify.examples import ExampleCollector
-from vitrail.tasks.classify.options import EvaluateOptions
+from vitrail.tasks.classify.options import EvaluateOptions, check_views
+from vitrail.tasks.classify.view_average import averaged
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify, Progress
 
@@ -59,10 +60,11 @@ def evaluate_classifier(
     named = None if classes is None else _named(model, classes, images, options.labels)
     precision: Any = options.precision
     runner = InferenceRunner(model, len(images), precision=precision, fast=options.optimize, notify=notify)
+    answer = averaged(runner, check_views(options.tta))
     with inference_mode_for(model) as device:
         prepare = EvalTransform(model.preprocess, best_pixels(len(images)))
         for numbers, pixels in _batches(prepare, images, options.batch, options.bad, runner.gate):
-            logits = runner(prepare.batch(pixels.to(device)))
+            logits = answer(prepare.batch(pixels.to(device)))
             ids = [images.ids[i] for i in numbers]
             check_finite(logits, ids)
             named = named or _named(model, logits.shape[1], images, options.labels)

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, unknown
 from vitrail.tasks import options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
+
+VIEWS = ("flip", "vflip", "rotate", "crops")
+"""Views of test-time augmentation."""
 
 AUGMENTS = ("auto", "none", "digits", "small", "small-strong", "photo", "photo-strong")
 
@@ -124,10 +127,14 @@ class PredictOptions(options.PredictionOptions):
     draft: bool = False
     """Decode large JPEGs at a smaller scale, at least three times the size needed: faster, but 1 to 11 of 100
     predictions change."""
+    tta: str = ""
+    """Test-time augmentation: mean of the probabilities over views, such as flip,crops. flip: mirror image, of every
+    view; vflip: upside down; rotate: quarter turns; crops: the four corners."""
 
     def check(self) -> None:
         """Check the values."""
         check_ranges(self, (Range("top", 1),))
+        check_views(self.tta)
         super().check()
 
 
@@ -139,9 +146,34 @@ class EvaluateOptions(options.EvaluationOptions):
     """Text file with one class name per line, if the model has none or others are wanted."""
     worst: int = 24
     """Number of the worst errors to keep with their images."""
+    tta: str = ""
+    """Test-time augmentation: mean of the probabilities over views, such as flip,crops. flip: mirror image, of every
+    view; vflip: upside down; rotate: quarter turns; crops: the four corners."""
     image_column: str | None = None
     """Column of a table that holds the path of the image; common names are found by default."""
     label_column: str | None = None
     """Column of a table that holds the class."""
     split_column: str | None = None
     """Column of a table that holds train, val or test."""
+
+    def check(self) -> None:
+        """Check the values."""
+        check_views(self.tta)
+        super().check()
+
+
+def check_views(text: str) -> tuple[str, ...]:
+    """Return the views that an option names.
+
+    Raises:
+        VitrailError: there is no such view.
+
+    Example:
+        >>> check_views("flip,crops"), check_views("")
+        (('flip', 'crops'), ())
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in VIEWS:
+            raise unknown("view of --tta", name, VIEWS)
+    return names

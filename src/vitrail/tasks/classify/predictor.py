@@ -13,8 +13,9 @@ from vitrail.native.image_resize import best_pixels
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classes.class_names import class_names, read_names
 from vitrail.tasks.classes.result import check_finite
-from vitrail.tasks.classify.options import PredictOptions
+from vitrail.tasks.classify.options import PredictOptions, check_views
 from vitrail.tasks.classify.result import Classification, classify
+from vitrail.tasks.classify.view_average import averaged
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify
@@ -54,7 +55,8 @@ class ClassPredictor:
             self.names = class_names(model, classes, self.given)
         precision: Any = options.precision or "fp32"
         self.runner = InferenceRunner(model, count, precision=precision, fast=options.optimize, notify=notify)
-        self.gate = self.runner.gate
+        self.gate, self.views = self.runner.gate, check_views(options.tta)
+        self.answer = averaged(self.runner, self.views)
         kept = range(1, options.top + 1)
         self.csv_columns = tuple(f"{name}_{i}" for i in kept for name in ("label", "probability"))
 
@@ -62,7 +64,8 @@ class ClassPredictor:
         """Return the options that determine the predictions, apart from the weights."""
         names = self.given or getattr(self.model, "labels", None)
         labels = None if names is None else list(names)
-        return [self.model.preprocess.to_dict(), labels, self.options.top, self.options.draft]
+        views = [list(self.views)] if self.views else []
+        return [self.model.preprocess.to_dict(), labels, self.options.top, self.options.draft, *views]
 
     def load(self, item: SourceImage) -> Tensor:
         """Decode an image to the model's size, `(C, Y, X)` of uint8."""
@@ -77,7 +80,7 @@ class ClassPredictor:
         """
         paths, pixels = [item.name for item, _ in batch], torch.stack([each for _, each in batch])
         with inference_mode_for(self.model) as device:
-            logits = self.runner(self.prepare.batch(pixels.to(device)))
+            logits = self.answer(self.prepare.batch(pixels.to(device)))
         check_finite(logits, paths)
         self.names = self.names or class_names(self.model, logits.shape[1], self.given)
         found = zip(batch, classify(logits, paths, self.names, self.options.top), strict=True)

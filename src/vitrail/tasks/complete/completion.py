@@ -67,6 +67,7 @@ class Completion:
 
     def save(self, folder: Path) -> list[Path]:
         """Write the sheet of the samples."""
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{Path(self.path).stem}_completed.png"
         self.write(path)
         return [path]

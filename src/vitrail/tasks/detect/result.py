@@ -95,6 +95,7 @@ class Detections:
         """Write the drawing, and the masks as one PNG whose pixels are object numbers from 1 (0: none)."""
         if self.error is not None:
             return []
+        folder.mkdir(parents=True, exist_ok=True)
         stem = Path(self.path).stem
         files = [folder / f"{stem}.jpg"]
         self.draw().save(files[0], quality=92)

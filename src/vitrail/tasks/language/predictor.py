@@ -1,6 +1,6 @@
 """Continuing texts, each a line of a file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.data.image_io import printable
-from vitrail.tasks.language.continuation import continue_text
+from vitrail.tasks.language.continuation import continue_text, generate_pieces
 from vitrail.tasks.language.evaluation import context_of
 from vitrail.tasks.language.options import PredictOptions
 from vitrail.tasks.table import Table
@@ -91,6 +91,11 @@ class ContinuationPredictor:
 
     def _continue(self, text: str) -> str:
         return continue_text(self.model, text, self.options, self.context)
+
+    def stream(self, loaded: str) -> Iterator[dict[str, Any]]:
+        """Yield the pieces of a continuation with their probabilities and the likeliest alternatives."""
+        for piece in generate_pieces(self.model, loaded, self.options, self.context):
+            yield piece._asdict()
 
     def failure(self, item: TextLine, reason: str) -> Continuation:
         """Return the result of a text that cannot be continued."""

@@ -63,6 +63,7 @@ class PointParts:
         if self.error is not None:
             return []
         rows = [f"{x:.6f},{y:.6f},{z:.6f},{part}" for (x, y, z), part in zip(self.points, self.parts, strict=True)]
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{Path(self.path).name}.parts.csv"
         write_file(path, ("\n".join(["x,y,z,part", *rows]) + "\n").encode())
         return [path]

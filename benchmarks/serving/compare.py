@@ -1,0 +1,140 @@
+"""Throughput of `vitrail serve` beside offline prediction, LitServe and a plain FastAPI handler, on one model.
+
+    pip install --target litserve litserve                      # not a dependency of Vitrail
+    python benchmarks/serving/compare.py --litserve litserve/
+
+1. Served against offline: answers per second at saturation (closed loop) against images per second of
+   `vitrail.predict` on the same files; turns alternate. The client takes its share of the same cores.
+2. Beside peers: the highest rate of a Poisson load (open loop) at which no request fails and p99 is at most a bound,
+   the same for all; servers take turns at each rate. The bound is a multiple of the plain model's time for one image.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from launch import NAME, free_address, make_folder, process, vitrail_server
+from load import Address, Client, closed_loop, figures, json_requests, open_loop, photo
+from PIL import Image
+
+from vitrail.inference.model_loading import find_model
+from vitrail.inference.predict import predict
+
+GROWTH = 1.15
+IMAGES = 32
+
+
+def main(words: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run both parts, print and return their figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--litserve", type=Path, help="folder with LitServe, if it is not installed")
+    parser.add_argument("--seconds", type=float, default=6, help="length of a turn (default: %(default)s)")
+    parser.add_argument("--side", type=int, default=224, help="side of the model's images (default: %(default)s)")
+    parser.add_argument("--bound", type=float, default=10, help="bound of p99, in times of one image (default: 10)")
+    parser.add_argument("--part", choices=("offline", "peers", "both"), default="both")
+    options = parser.parse_args(words)
+    found: dict[str, Any] = {"threads": torch.get_num_threads(), "side": options.side}
+    with tempfile.TemporaryDirectory() as place:
+        folder = make_folder(Path(place), options.side)
+        if options.part != "peers":
+            found["offline"] = offline(folder, Path(place), options.seconds)
+        if options.part != "offline":
+            found["peers"] = beside_peers(folder, options)
+    print(json.dumps(found, indent=1))
+    return found
+
+
+def offline(folder: Path, place: Path, seconds: float) -> dict[str, Any]:
+    """Return images per second of `predict` and of the server, as medians of alternating turns."""
+    images, model = [photo(i) for i in range(IMAGES)], find_model(str(folder))
+    files = []
+    for i, data in enumerate(images * 4):
+        files.append(place / f"{i}.jpg")
+        files[-1].write_bytes(data)
+    rates: dict[str, list[float]] = {"offline": [], "served": []}
+    with vitrail_server(folder) as (address, _):
+        requests = json_requests(f"/v1/models/{NAME}/predict", images)
+        asyncio.run(closed_loop(Client(address), requests, 16, 2))
+        for _ in range(3):
+            began = time.perf_counter()
+            predict(model, files, batch=8)
+            rates["offline"].append(len(files) / (time.perf_counter() - began))
+            rates["served"].append(asyncio.run(closed_loop(Client(address), requests, 24, seconds)))
+    medians = {name: round(statistics.median(values), 2) for name, values in rates.items()}
+    return {**medians, "turns": rates, "ratio": round(medians["served"] / medians["offline"], 3)}
+
+
+def beside_peers(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the highest rate of each server within the bound."""
+    peers = str(Path(__file__).with_name("peers.py"))
+    env = {"PYTHONPATH": f"{options.litserve.resolve()}:{_path()}"} if options.litserve else {}
+    with ExitStack() as stack:
+        address, _ = stack.enter_context(vitrail_server(folder))
+        servers = {"vitrail serve": (address, f"/v1/models/{NAME}/predict")}
+        for name, flags in (
+            ("LitServe", ["litserve"]),
+            ("FastAPI", ["fastapi"]),
+            ("LitServe, optimized model", ["litserve", "--optimized"]),
+        ):
+            place = free_address()
+            words = [sys.executable, peers, flags[0], str(folder), str(place.port), *flags[1:]]
+            stack.enter_context(process(words, place, "/health", env if flags[0] == "litserve" else None))
+            servers[name] = (place, "/predict")
+        return asyncio.run(_climb(servers, _one_image(folder), options))
+
+
+def _path() -> str:
+    import os
+
+    return os.environ.get("PYTHONPATH", "")
+
+
+def _one_image(folder: Path) -> float:
+    """Return the seconds of the plain model for one image."""
+    model: Any = find_model(str(folder))
+    image, times = Image.open(io.BytesIO(photo(0))), []
+    for _ in range(5):
+        began = time.perf_counter()
+        predict(model, [image], optimize=False)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+async def _climb(servers: dict[str, tuple[Address, str]], one: float, options: argparse.Namespace) -> dict[str, Any]:
+    images, bound = [photo(i) for i in range(IMAGES)], options.bound * one
+    requests = {name: json_requests(path, images) for name, (_, path) in servers.items()}
+    for name, (address, _) in servers.items():
+        await closed_loop(Client(address), requests[name], 8, 2)  # warm-up
+    rate, best, tries = 0.25 / one, dict.fromkeys(servers, 0.0), dict.fromkeys(servers, 0)
+    p99 = dict.fromkeys(servers, 0.0)
+    while any(count < 2 for count in tries.values()):
+        for name, (address, _) in servers.items():
+            if tries[name] >= 2:
+                continue
+            client = Client(address)
+            samples = await open_loop(client, requests[name], rate, options.seconds)
+            await client.close()
+            found = figures(samples)
+            if found["by status"] == {200: len(samples)} and found["p99 ms"] <= 1e3 * bound:
+                best[name], p99[name], tries[name] = rate, found["p99 ms"], 0
+            else:
+                tries[name] += 1  # twice in a row: the end
+        rate *= GROWTH
+    rows = {name: {"rate /s": round(best[name], 1), "p99 ms": p99[name]} for name in servers}
+    ours = best["vitrail serve"]
+    ratios = {name: round(ours / best[name], 2) if best[name] else None for name in servers}
+    return {"one image ms": round(1e3 * one, 1), "p99 bound ms": round(1e3 * bound, 1), **rows, "ours / theirs": ratios}
+
+
+if __name__ == "__main__":
+    main()

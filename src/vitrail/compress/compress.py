@@ -1,0 +1,178 @@
+"""Compression of a model: blocks, heads, hidden channels and ranks, in this order, as edits of a copy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitrail.compress.calibration_data import CalibrationBatch
+from vitrail.compress.depth import kept_blocks
+from vitrail.compress.moments import InputMoments, input_moments
+from vitrail.compress.ranks import low_rank_layers, nearest_factors, ranks_by_budget, ranks_by_energy, spectrum
+from vitrail.compress.refit import put_weights, refit_inputs
+from vitrail.compress.scores import head_scores, hidden_scores
+from vitrail.compress.settings import CompressSettings
+from vitrail.edits.blocks import DropBlocks
+from vitrail.edits.edit import apply_edits
+from vitrail.edits.heads import PruneHeads, head_reasons, prunable_heads
+from vitrail.edits.hidden import PruneHidden, prunable_hidden
+from vitrail.edits.low_rank import LowRank
+from vitrail.edits.slicing import group_index
+from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
+
+STEP = 16
+"""Hidden channels are removed in steps of this: widths that are multiples of a vector register compute faster."""
+
+
+def compress(
+    model: Any, settings: CompressSettings, probes: Sequence[CalibrationBatch] = (), note: Callable[[str], None] = print
+) -> Any:
+    """Return a compressed copy of a model, in evaluation mode; its `edits` say what was done.
+
+    Args:
+        model: a model of any task.
+        settings: what to remove.
+        probes: batches of data from `open_probes`; without them weights alone decide.
+        note: receives what could not be done to some layers.
+
+    Raises:
+        VitrailError: nothing of the kind can be removed from this model, or a score needs data.
+
+    Example:
+        >>> import vitrail
+        >>> model = vitrail.create_model("vit_tiny_patch16_224", depth=2, num_classes=3)
+        >>> small = compress(model, CompressSettings(heads=0.5, mlp=0.5))
+        >>> [edit.summary() for edit in small.edits]
+        ['heads removed: 3 left in 2 layers', 'hidden channels removed: 768 left in 2 MLPs']
+    """
+    if hasattr(model, "unconverted"):
+        raise VitrailError("This model is optimized already. Compress the model that it was made from.")
+    small = deepcopy(model).eval()
+    how = settings.score or ("gradient" if probes else "magnitude")
+    if how in ("gradient", "activation") and not probes:
+        raise VitrailError(f"score={how} is computed on data. Give --data, or take magnitude or random.")
+    if settings.depth is not None:
+        keep = kept_blocks(small, settings.depth, probes, settings.blocks != "even")
+        apply_edits(small, DropBlocks(keep))
+    refit = probes if settings.refit else ()
+    if settings.heads:
+        _tell_refused(small, note)
+        prune_heads(small, kept_heads(head_scores(small, how, probes, settings.seed), settings.heads), refit)
+    if settings.mlp:
+        prune_hidden(small, kept_hidden(hidden_scores(small, how, probes, settings.seed), settings.mlp), refit)
+    if settings.rank_energy is not None or settings.rank_share is not None:
+        lower_ranks(small, settings, refit)
+    return small
+
+
+def _tell_refused(model: nn.Module, note: Callable[[str], None]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in head_reasons(model).items():
+        if reason is not None:
+            reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        note(f"{len(names)} layers keep all heads, first {names[0]}: {reason}")
+
+
+def kept_heads(scores: Mapping[str, Tensor], share: float) -> dict[str, list[int]]:
+    """Choose the heads that stay: the lowest scores of all layers go, but not the last head of a layer.
+
+    Raises:
+        VitrailError: there are no heads to choose from.
+
+    Example:
+        >>> import torch
+        >>> kept_heads({"a": torch.tensor([0.9, 0.1]), "b": torch.tensor([0.2, 0.1])}, 0.5)
+        {'a': [0], 'b': [0]}
+    """
+    if not scores:
+        raise VitrailError("This model has no attention whose heads can be removed.")
+    order = sorted((float(score), name, head) for name, values in scores.items() for head, score in enumerate(values))
+    left = {name: len(values) for name, values in scores.items()}
+    gone: dict[str, set[int]] = {name: set() for name in scores}
+    most = round(share * len(order))
+    for _, name, head in order:
+        if most and left[name] > 1:
+            gone[name].add(head)
+            left[name] -= 1
+            most -= 1
+    return {name: [head for head in range(len(values)) if head not in gone[name]] for name, values in scores.items()}
+
+
+def kept_hidden(scores: Mapping[str, Tensor], share: float) -> dict[str, list[int]]:
+    """Choose the hidden channels that stay: in each MLP those with the highest scores, a multiple of 16 of them.
+
+    Raises:
+        VitrailError: there are no hidden channels to choose from.
+
+    Example:
+        >>> import torch
+        >>> [len(kept) for kept in kept_hidden({"a": torch.rand(100), "b": torch.rand(20)}, 0.5).values()]
+        [48, 16]
+    """
+    if not scores:
+        raise VitrailError("This model has no MLP whose hidden channels can be removed.")
+    return {name: sorted(values.topk(_width(len(values), share)).indices.tolist()) for name, values in scores.items()}
+
+
+def _width(width: int, share: float) -> int:
+    """Return the width after removing a share: the nearest multiple of `STEP`, at least one."""
+    return min(width, max(STEP, round(width * (1 - share) / STEP) * STEP))
+
+
+def prune_heads(model: Model, keep: Mapping[str, Sequence[int]], probes: Sequence[CalibrationBatch] = ()) -> None:
+    """Remove heads in place; with probes the output projection is fitted to its former outputs."""
+    heads = prunable_heads(model)
+    keep = {name: kept for name, kept in keep.items() if len(kept) < heads[name]}
+    kept_inputs = {}
+    for name, kept in keep.items():
+        width = model.get_submodule(f"{name}.proj").in_features
+        kept_inputs[f"{name}.proj"] = group_index(width, 1, heads[name], kept).tolist()  # pyright: ignore[reportArgumentType]
+    if keep:
+        _edit_and_refit(model, PruneHeads(keep), kept_inputs, probes)
+
+
+def prune_hidden(model: Model, keep: Mapping[str, Sequence[int]], probes: Sequence[CalibrationBatch] = ()) -> None:
+    """Remove hidden channels in place; with probes the last layer is fitted to its former outputs."""
+    widths = prunable_hidden(model)
+    keep = {name: kept for name, kept in keep.items() if len(kept) < widths[name]}
+    if keep:
+        _edit_and_refit(model, PruneHidden(keep), {f"{name}.fc2": list(kept) for name, kept in keep.items()}, probes)
+
+
+def _edit_and_refit(model: Model, edit: Any, kept: dict[str, list[int]], probes: Sequence[CalibrationBatch]) -> None:
+    kept = {name: inputs for name, inputs in kept.items() if type(model.get_submodule(name)) is nn.Linear and probes}
+    moments = input_moments(model, kept, probes)
+    layers: dict[str, Any] = {name: model.get_submodule(name) for name in kept}
+    before = {
+        name: (layer.weight.detach().clone(), None if layer.bias is None else layer.bias.detach().clone())
+        for name, layer in layers.items()
+    }
+    apply_edits(model, edit)
+    refit_inputs(before, model, kept, moments)
+
+
+def lower_ranks(model: Model, settings: CompressSettings, probes: Sequence[CalibrationBatch] = ()) -> None:
+    """Factorize linear layers in place; with probes the factors are nearest on data.
+
+    Raises:
+        VitrailError: no layer would become smaller.
+    """
+    layers = low_rank_layers(model)
+    moments: dict[str, InputMoments] = input_moments(model, layers, probes) if probes else {}
+    spectra = {name: spectrum(layer, moments.get(name)) for name, layer in layers.items()}
+    shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
+    if settings.rank_energy is not None:
+        ranks = ranks_by_energy(spectra, shapes, settings.rank_energy)
+    else:
+        ranks = ranks_by_budget(spectra, shapes, settings.rank_share or 1.0)
+    if not ranks:
+        raise VitrailError("At these ranks no linear layer would become smaller. Give a smaller rank_energy.")
+    near = {name: nearest_factors(layers[name], ranks[name], moments[name]) for name in ranks if name in moments}
+    apply_edits(model, LowRank(ranks))
+    for name, (second, first, bias) in near.items():
+        layer: Any = model.get_submodule(name)
+        put_weights(layer.second, second, bias)
+        put_weights(layer.first, first, None)

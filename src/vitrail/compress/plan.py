@@ -1,0 +1,219 @@
+"""A plan: edits added one by one until a measured aim is reached, within a loss."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from vitrail.compress.calibration_data import CalibrationBatch, damage, reference_outputs
+from vitrail.compress.compress import compress
+from vitrail.compress.measure import Figures, Latency, figures, measure_latency
+from vitrail.compress.settings import CompressSettings
+from vitrail.edits.blocks import droppable_stages
+from vitrail.edits.heads import prunable_heads
+from vitrail.edits.hidden import prunable_hidden
+from vitrail.errors import VitrailError
+
+HEADS, MLP, RANKS = 1 / 6, 1 / 8, 0.1
+"""Shares that one step removes of heads, of hidden channels, and of the weights of linear layers."""
+
+MOST = 0.9
+"""Most that is removed of heads and hidden channels."""
+
+
+class Aim(NamedTuple):
+    """What a plan is to reach.
+
+    Args:
+        kind: `target` (speedup), `size` (bytes) or `latency` (seconds).
+        value: the number.
+        batch: inputs of a call that is timed.
+    """
+
+    kind: str
+    value: float
+    batch: int = 1
+
+    @classmethod
+    def parse(cls, kind: str, text: str, batch: int = 1) -> "Aim":
+        """Read a number with its unit.
+
+        Raises:
+            VitrailError: it is no such number.
+
+        Example:
+            >>> Aim.parse("size", "5MB"), Aim.parse("latency", "10 ms").value, Aim.parse("target", "2x").value
+            (Aim(kind='size', value=5000000.0, batch=1), 0.01, 2.0)
+        """
+        units = {
+            "target": {"x": 1.0, "": 1.0},
+            "size": {"kb": 1e3, "mb": 1e6, "gb": 1e9, "b": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30},
+            "latency": {"us": 1e-6, "ms": 1e-3, "s": 1.0},
+        }[kind]
+        found = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]*)\s*", text)
+        if found is None or found[2].lower() not in units or found[1].count(".") > 1 or not float(found[1] + "0"):
+            examples = {"target": "2x", "size": "5MB", "latency": "10ms"}
+            raise VitrailError(f"--{kind} is {text!r}; give a number with its unit, such as --{kind} {examples[kind]}.")
+        return cls(kind, float(found[1]) * units[found[2].lower()], batch)
+
+    def reached(self, size: int, time: Latency | None) -> bool:
+        """Return whether figures reach the aim; a speedup counts by its lower quartile."""
+        if self.kind == "size":
+            return size <= self.value
+        assert time is not None
+        return time.speedup.low >= self.value if self.kind == "target" else time.after.median <= self.value
+
+
+class Tried(NamedTuple):
+    """A model that was tried.
+
+    Args:
+        settings: what was removed.
+        figures: its sizes.
+        damage: its loss, or the change of its outputs, on the probes.
+        time: its latency beside the model's; None if it was not measured.
+        figure: first figure of the task; None if it was not evaluated.
+        lost: loss of that figure.
+    """
+
+    settings: CompressSettings
+    figures: Figures
+    damage: float
+    time: Latency | None = None
+    figure: float | None = None
+    lost: float | None = None
+
+
+@dataclass
+class CompressionPlan:
+    """Result of a plan: the model, and all that was tried.
+
+    Args:
+        model: the compressed model.
+        tried: the steps in order, the unchanged model first.
+        chosen: which of them is the model.
+        verdict: whether the aim was reached, in a sentence.
+        unit: unit of the figure.
+    """
+
+    model: Any
+    tried: list[Tried]
+    chosen: int
+    verdict: str
+    unit: str
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return columns and rows of what was tried."""
+        columns = ["tried", "MB", "GMACs", "speedup", "figure", "lost"]
+        scale, sign = (100, " %") if self.unit == "%" else (1, f" {self.unit}".rstrip())
+        rows = []
+        for number, one in enumerate(self.tried):
+            macs, time = one.figures.multiply_adds, one.time
+            rows.append(
+                [
+                    (one.settings.words() or "unchanged") + (" *" if number == self.chosen else ""),
+                    f"{one.figures.size / 1e6:.2f}",
+                    "" if macs is None else f"{macs / 1e9:.3f}",
+                    "" if time is None else f"{time.speedup.median:.2f}x",
+                    "" if one.figure is None else f"{scale * one.figure:.2f}{sign}",
+                    "" if one.lost is None else f"{scale * one.lost:.2f}",
+                ]
+            )
+        return columns, rows
+
+
+Evaluate = Callable[[Any], tuple[float, bool, str]]
+"""Returns the first figure of a model, whether higher is better, and its unit."""
+
+
+def plan(
+    model: Any,
+    aim: Aim,
+    probes: Sequence[CalibrationBatch],
+    evaluate: Evaluate,
+    max_loss: float,
+    note: Callable[[str], None] = print,
+) -> CompressionPlan:
+    """Add edits step by step until the aim is reached or too much is lost.
+
+    At each step every kind of edit is tried one notch further, on the probes: the one with the least damage for what it
+    saves (bytes, or multiply-adds for a time) is taken. It is then measured: its latency beside the model's in one
+    interleaved run, and its figure on data.
+
+    Args:
+        model: the model.
+        aim: what is to be reached.
+        probes: batches of data that steer the choice.
+        evaluate: measures a model on held-out data.
+        max_loss: most that the figure may lose, in points of a share, else in its unit.
+        note: receives a line for each step.
+
+    Raises:
+        VitrailError: the model has nothing to remove.
+    """
+    whole, higher, unit = evaluate(model)
+    points = 0.01 if unit == "%" else 1.0
+    reference, first = reference_outputs(model, probes), figures(model)
+    tried = [Tried(CompressSettings(), first, damage(model, probes, reference), None, whole, 0.0)]
+    best, chosen = model, 0
+    while True:
+        step = _best_step(model, tried[-1], aim, probes, reference)
+        if step is None:
+            reason = "nothing more can be removed"
+            break
+        settings, small, hurt = step
+        time = None if aim.kind == "size" else measure_latency(model, small, aim.batch, rounds=5, seconds=0.15)
+        figure = evaluate(small)[0]
+        lost = whole - figure if higher else figure - whole
+        tried.append(Tried(settings, figures(small), hurt, time, figure, lost))
+        note(f"{settings.words()}: {tried[-1].figures.size / 1e6:.2f} MB, lost {lost / points:.2f}")
+        if lost > max_loss * points + 1e-12:
+            reason = f"the next step would lose {lost / points:.2f}, above {max_loss:g}"
+            break
+        best, chosen = small, len(tried) - 1
+        if aim.reached(tried[-1].figures.size, time):
+            lost_words = f"{lost / points:.2f} {'points' if unit == '%' else unit}".rstrip()
+            return CompressionPlan(best, tried, chosen, f"reached, with a loss of {lost_words}", unit)
+    if not chosen:
+        raise VitrailError(
+            f"No edit stays within a loss of {max_loss:g}: {reason}.\n"
+            "Allow more with --max-loss and train the result on, or give more --samples."
+        )
+    return CompressionPlan(best, tried, chosen, f"not reached: {reason}; * is the smallest model within the loss", unit)
+
+
+def _best_step(model: Any, last: Tried, aim: Aim, probes: Sequence[CalibrationBatch], reference: Any) -> Any:
+    """Return the settings, model and damage of the next step that hurts least for what it saves, or None."""
+    found = []
+    for settings in _next_settings(model, last.settings):
+        try:
+            small = compress(model, settings, probes, lambda text: None)
+        except VitrailError:  # no further in this direction
+            continue
+        saved = _cost(last.figures, aim) - _cost(figures(small, count=aim.kind != "size"), aim)
+        if saved > 0:
+            hurt = damage(small, probes, reference)
+            found.append(((hurt - last.damage) / saved, settings, small, hurt))
+    return min(found, key=lambda one: one[0])[1:] if found else None
+
+
+def _cost(sizes: Figures, aim: Aim) -> float:
+    counted = aim.kind != "size" and sizes.multiply_adds is not None
+    return float(sizes.multiply_adds or 0) if counted else float(sizes.size)
+
+
+def _next_settings(model: Any, settings: CompressSettings) -> list[CompressSettings]:
+    """Return the settings one notch further in each direction that the model has."""
+    steps = []
+    blocks = droppable_stages(model)
+    depth = settings.depth or sum(blocks.values())
+    if blocks and depth > len(blocks):
+        steps.append(replace(settings, depth=depth - 1))
+    if prunable_heads(model) and settings.heads + HEADS <= MOST:
+        steps.append(replace(settings, heads=settings.heads + HEADS))
+    if prunable_hidden(model) and settings.mlp + MLP <= MOST:
+        steps.append(replace(settings, mlp=settings.mlp + MLP))
+    share = settings.rank_share or 1.0
+    if share - RANKS > 0.15:
+        steps.append(replace(settings, rank_share=round(share - RANKS, 6)))
+    return steps

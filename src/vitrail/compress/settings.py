@@ -1,0 +1,75 @@
+"""What to remove from a model, and how it is chosen. No torch: the command line shows its help from it."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from vitrail.errors import VitrailError
+
+SCORES = ("gradient", "activation", "magnitude", "random")
+
+
+@dataclass(frozen=True)
+class CompressSettings:
+    """Edits of one compression; they are made in this order.
+
+    Example:
+        >>> CompressSettings(heads=0.5, depth=9).words()
+        'depth 9, heads -50%'
+        >>> CompressSettings(heads=1.0)
+        Traceback (most recent call last):
+            ...
+        vitrail.errors.VitrailError: heads is 1.0; a share below 1 can be removed, such as 0.5.
+    """
+
+    depth: int | None = None
+    """Number of blocks that stay, of all stages together."""
+    heads: float = 0.0
+    """Share of the attention heads to remove, over all layers; every layer keeps one."""
+    mlp: float = 0.0
+    """Share of the hidden channels of every MLP to remove; widths stay multiples of 16."""
+    rank_energy: float | None = None
+    """Lower the rank of each linear layer as far as this share of its energy stays, where that saves weights."""
+    rank_share: float | None = None
+    """Lower ranks until this share of the weights of linear layers is left, where the least energy is lost."""
+    blocks: Literal["greedy", "even"] | None = None
+    """Choice of the blocks to drop: one by one the block that changes the outputs least (with --data), or evenly."""
+    score: Literal["gradient", "activation", "magnitude", "random"] | None = None
+    """Score of heads and hidden channels: the gradient of a gate or the size of what they add, on data; the size of
+    their weights; or random. Default gradient with --data, else magnitude."""
+    refit: bool = True
+    """With data, fit the layer after what was removed to its former outputs by least squares."""
+    seed: int = 0
+    """Seed of random scores."""
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "mlp"):
+            if not 0 <= getattr(self, name) < 1:
+                raise VitrailError(f"{name} is {getattr(self, name)}; a share below 1 can be removed, such as 0.5.")
+        for name in ("rank_energy", "rank_share"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) <= 1:
+                raise VitrailError(f"{name} is {getattr(self, name)}; it is a share above 0 and up to 1.")
+        if self.rank_energy is not None and self.rank_share is not None:
+            raise VitrailError("rank_energy and rank_share both choose the ranks; give one of them.")
+        if self.depth is not None and self.depth < 1:
+            raise VitrailError(f"depth is {self.depth}; at least one block stays.")
+        if self.score is not None and self.score not in SCORES:
+            raise VitrailError(f"score is {self.score}; choose one of {', '.join(SCORES)}.")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is removed."""
+        return not self.words()
+
+    def words(self) -> str:
+        """Return what is removed in a few words."""
+        told = {
+            "depth": None if self.depth is None else f"depth {self.depth}",
+            "heads": f"heads -{self.heads:.0%}" if self.heads else None,
+            "mlp": f"mlp -{self.mlp:.0%}" if self.mlp else None,
+            "rank_energy": None if self.rank_energy is None else f"energy {self.rank_energy:g}",
+            "rank_share": None if self.rank_share is None else f"ranks to {self.rank_share:.0%}",
+        }
+        return ", ".join(text for name in told if (text := told[name]))
+
+
+FLAGS = tuple(field.name for field in fields(CompressSettings))

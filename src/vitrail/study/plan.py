@@ -1,0 +1,154 @@
+"""What a study is: conditions, a measurement for each condition and seed, and a conclusion from the intervals."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vitrail.errors import VitrailError
+from vitrail.study.intervals import Estimate, difference, mean_interval
+from vitrail.tasks.table import Table
+
+Row = Mapping[str, Any]
+"""Figures of one cell, ready for JSON."""
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Settings of one run of a study.
+
+    Args:
+        seeds: seeds of each condition.
+        minutes: time after which no further cell starts.
+        quick: sizes of seconds, to try the command; its verdicts mean nothing.
+        data: `digits`, or a data set of the user's.
+        model: a name of the catalogue or a model folder, for studies that examine given weights.
+        weights: checkpoint of that name.
+
+    Raises:
+        VitrailError: a number is too small.
+    """
+
+    seeds: int = 3
+    minutes: float = 10.0
+    quick: bool = False
+    data: str = "digits"
+    model: str | None = None
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.minutes <= 0:
+            raise VitrailError(f"--seeds and --minutes must be above 0, got {self.seeds} and {self.minutes:g}.")
+
+    def pick(self, quick: Any, default: Any) -> Any:
+        """Return the first value of a quick run, else the second."""
+        return quick if self.quick else default
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One arm of an experiment.
+
+    Args:
+        name: as the tables call it.
+        settings: values that the measurement reads; they identify a finished cell.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.settings[name]
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """A figure of the page.
+
+    Args:
+        title: its heading.
+        body: SVG or HTML.
+        note: caption: what is drawn, and how to read it.
+        wide: whether it needs the whole width of the page.
+    """
+
+    title: str
+    body: str
+    note: str
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """Answer of a study.
+
+    Args:
+        verdict: one sentence, computed from the intervals.
+        changes: what would change it.
+        figures: in the order of the page.
+        tables: the figures behind the verdict.
+        decided: whether the intervals permit an answer.
+    """
+
+    verdict: str
+    changes: str
+    figures: Sequence[StudyFigure] = ()
+    tables: Sequence[Table] = ()
+    decided: bool = True
+
+
+class Results:
+    """Measured cells by condition and seed.
+
+    Args:
+        conditions: the arms, in order.
+        cells: figures by name of the condition and seed.
+    """
+
+    def __init__(self, conditions: Sequence[Condition], cells: Mapping[tuple[str, int], Row]):
+        self.conditions, self.cells = list(conditions), dict(cells)
+
+    def rows(self, name: str) -> list[Row]:
+        """Return the figures of a condition, by seed."""
+        return [row for (condition, _), row in sorted(self.cells.items()) if condition == name]
+
+    def names(self) -> list[str]:
+        """Return the conditions that have a result, in order."""
+        done = {name for name, _ in self.cells}
+        return [condition.name for condition in self.conditions if condition.name in done]
+
+    def values(self, name: str, metric: str) -> dict[int, float]:
+        """Return a metric of a condition by seed."""
+        return {seed: float(row[metric]) for (found, seed), row in sorted(self.cells.items()) if found == name}
+
+    def mean(self, name: str, metric: str) -> Estimate:
+        """Return the mean of a metric over seeds, with its interval."""
+        return mean_interval(list(self.values(name, metric).values()))
+
+    def difference(self, name: str, other: str, metric: str, comparisons: int = 1) -> Estimate:
+        """Return how much more `name` has of a metric than `other`, over the seeds that both have."""
+        one, two = self.values(name, metric), self.values(other, metric)
+        seeds = sorted(one.keys() & two.keys())
+        return difference([one[seed] for seed in seeds], [two[seed] for seed in seeds], comparisons)
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A question and the experiment that answers it.
+
+    Args:
+        name: of the study.
+        question: in one sentence.
+        method: what is done, in two or three sentences, for the page.
+        conditions: the arms of the experiment.
+        measure: figures of one cell, from condition, seed and options.
+        conclude: the answer from the results.
+        seeded: whether a cell depends on its seed; else each condition is measured once.
+    """
+
+    name: str
+    question: str
+    method: str
+    conditions: Callable[[StudyOptions], Sequence[Condition]]
+    measure: Callable[[Condition, int, StudyOptions], Row]
+    conclude: Callable[[Results, StudyOptions], Conclusion]
+    seeded: bool = True

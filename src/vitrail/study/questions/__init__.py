@@ -1,0 +1,1 @@
+"""One question a file: its conditions, its measurement, its conclusion."""

@@ -1,0 +1,140 @@
+"""Folds, gradual unfreezing, soups and averages over views."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vitrail
+from vitrail.cli import main
+from vitrail.data.datasets import open_dataset
+from vitrail.data.folds import fold_of, split_fold
+from vitrail.errors import VitrailError
+from vitrail.inference.soup import greedy_soup, uniform_soup
+from vitrail.models import create_model
+from vitrail.preprocess import Preprocess
+from vitrail.tasks.classify.view_average import averaged, views
+from vitrail.training import train as training
+from vitrail.training.config import TrainConfig
+from vitrail.training.cross_validation import cross_validate
+from vitrail.training.signals import Interrupted, StopRequest
+
+
+def test_each_sample_is_validated_once_and_classes_are_even() -> None:
+    data = open_dataset("digits", val_share=0.0)
+    parts = [split_fold(data, 3, number) for number in range(3)]
+    train = data.require("train")
+    assert sorted(name for part in parts for name in part.val.ids) == sorted(train.ids)
+    for part in parts:
+        assert not set(part.val.ids) & set(part.train.ids) and len(part.val) + len(part.train) == len(train)
+        counts = np.array(list(part.val.counts().values())) * 3 - np.array(list(train.counts().values()))
+        assert abs(counts).max() <= 3 and part.classes == data.classes
+    assert "test" in parts[0].notes()[-1]
+    shuffled = train.take(np.random.default_rng(0).permutation(len(train)))
+    order = dict(zip(shuffled.ids, fold_of(shuffled, 3), strict=True))
+    assert [order[name] for name in train.ids] == fold_of(train, 3).tolist()  # by the ids alone
+
+
+def test_an_interrupted_cross_validation_goes_on(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(folds=2, epochs=1, batch=200)
+    stop = StopRequest()
+    made = training.finalize
+
+    def finalize(run, splits):  # the second run is stopped before its first update
+        stop.request(130)
+        return made(run, splits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "finalize", finalize)
+        with pytest.raises(Interrupted, match=f"--resume {config.out}$"):
+            cross_validate(config, stop=stop)
+    first = (Path(config.out) / "fold-0" / "summary.json").read_bytes()
+    assert main(["train", "--resume", str(config.out)]) == 0
+    assert (Path(config.out) / "fold-0" / "summary.json").read_bytes() == first
+    summary = json.loads((Path(config.out) / "summary.json").read_text())
+    assert len(summary["top1_folds"]) == 2 and summary["top1"] == pytest.approx(np.mean(summary["top1_folds"]))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("mean") for line in lines) and lines[-1].endswith(str(config.out))
+    alone = replace(config, fold=1, out=str(tmp_path / "alone"))
+    assert training.train(alone).metrics["top1"] == summary["top1_folds"][1]  # a fold is a run like any other
+
+
+@pytest.mark.parametrize("changes", [{"folds": 1}, {"folds": 3, "fold": 3}, {"fold": 0}, {"unfreeze": 2}])
+def test_impossible_folds_and_thaws_are_refused(changes) -> None:
+    with pytest.raises(VitrailError):
+        TrainConfig(data="digits", **changes)
+
+
+def test_layers_learn_one_after_the_other(tiny) -> None:
+    config = tiny(freeze="backbone", unfreeze=2, epochs=3, batch=240, save_steps=5, save_seconds=0)
+    states, kept = [], training.Trainer.validated
+
+    def validated(run, metrics):
+        states.append({name: value.clone() for name, value in run.model.state_dict().items()})
+        kept(run, metrics)
+
+    training.Trainer.validated, before = validated, kept
+    try:
+        training.train(config)
+    finally:
+        training.Trainer.validated = before
+    start = create_model(
+        "vit_tiny_patch16_224", dim=16, depth=2, num_heads=2, patch_size=4, image_size=8, in_channels=1, num_classes=10
+    )
+    names = [name for name in start.state_dict() if name.endswith("weight") and states[0][name].ndim > 1]
+    first, last = (next(n for n in names if part in n) for part in ("embedding", "blocks.1.token_mixer.qkv"))
+    assert not torch.equal(states[0]["head.linear.weight"], states[1]["head.linear.weight"])
+    assert torch.equal(states[0][first], states[1][first]) and not torch.equal(states[1][first], states[2][first])
+    assert not torch.equal(states[0][last], states[1][last])
+
+
+def small(seed: int):
+    torch.manual_seed(seed)
+    grey = Preprocess(size=8, crop=1.0, mean=(0.5,), std=(0.5,))
+    sizes = dict(dim=16, depth=1, num_heads=2, patch_size=4, in_channels=1, preprocess=grey, num_classes=10)
+    return create_model("vit_tiny_patch16_224", **sizes).eval()
+
+
+def test_a_soup_is_the_mean_of_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [small(seed) for seed in range(3)]
+    soup = uniform_soup(models)
+    for name, value in soup.state_dict().items():
+        expected = sum(model.state_dict()[name].double() for model in models) / 3
+        torch.testing.assert_close(value.double(), expected, atol=1e-7, rtol=0)
+    same = uniform_soup([models[0], models[0]])
+    assert all(torch.equal(same.state_dict()[name], value) for name, value in models[0].state_dict().items())
+    folders = [str(vitrail.save_model(model, tmp_path / str(i))) for i, model in enumerate(models)]
+    assert main(["runs", "soup", *folders, "--out", str(tmp_path / "soup"), "--data", "digits"]) == 0
+    told = capsys.readouterr().err
+    assert "soup of" in told and (tmp_path / "soup" / "model.safetensors").exists()
+    with pytest.raises(VitrailError, match="another config"):
+        uniform_soup([models[0], create_model("vit_tiny_patch16_224", depth=1)])
+
+
+def test_a_greedy_soup_leaves_out_what_harms() -> None:
+    models = [small(seed) for seed in range(3)]
+    target = (models[0].head.linear.weight + models[2].head.linear.weight).detach() / 2
+    found = greedy_soup(models, lambda model: -(model.head.linear.weight - target).detach().norm().item())
+    assert set(found.members) == {0, 2} and found.score == pytest.approx(0.0, abs=1e-6)
+    assert found.score >= max(found.scores)
+
+
+def test_views_are_averaged_as_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, images = small(0), torch.rand(2, 1, 8, 8)
+    with torch.inference_mode():
+        both = (model(images).softmax(-1) + model(images.flip(-1)).softmax(-1)) / 2
+        torch.testing.assert_close(averaged(model, ("flip",))(images).softmax(-1), both)
+        whole = torch.full((1, 1, 8, 8), 0.3)
+        for view in views(whole, ("flip", "vflip", "rotate", "crops")):
+            torch.testing.assert_close(view, whole)
+    assert averaged(model, ()) is model
+    folder = str(vitrail.save_model(model, tmp_path / "m"))
+    assert main(["evaluate", folder, "digits", "--tta", "flip", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert main(["predict", folder, "x.png", "--tta", "flp"]) == 2
+    assert "Did you mean: flip" in capsys.readouterr().err
