@@ -5,7 +5,7 @@
     python benchmarks/memory.py --json memory.json
 
 The prediction counts tensors (`inference/training_memory.py`). The measurement is the high-water mark of the resident
-memory of a process that makes three updates, less its resident memory before the model is built, with freed memory
+memory of a process that makes two updates, less its resident memory before the model is built, with freed memory
 returned to the system (fragmentation is not part of the prediction).
 """
 
@@ -40,7 +40,7 @@ CONFIGURATIONS = [
 
 
 def measure(name: str, setup: TrainingSetup) -> int:
-    """Return the peak of three updates above the memory of this process before the model, in bytes."""
+    """Return the peak of two updates above the memory of this process before the model, in bytes."""
     import torch
 
     from vitrail.fused.train_blocks import fuse_for_training
@@ -55,7 +55,7 @@ def measure(name: str, setup: TrainingSetup) -> int:
             recompute_blocks(model)
         inputs = probe_inputs(model, batch)
         optimizer = make_probe_optimizer(setup.optimizer, model)
-        for _ in range(3):
+        for _ in range(2):  # the first one makes the states of the optimizer
             update(model, inputs, optimizer, setup.precision)
 
     with trim_on_free():

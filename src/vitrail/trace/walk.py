@@ -73,6 +73,10 @@ class Walk:
         lines = [line for each in call.walk() if not each.children and (line := layer_formula(each))]
         yield self.frame(call, call.name, lines[:14], views=self.heat(call, "length of each cell's vector"))
 
+    def name_tokens(self, call: Call, view: View) -> View:
+        """Return a matrix of attention with names for its tokens, if they have any."""
+        return view
+
     def heat(self, call: Call, label: str) -> list[View]:
         """Return the token norms of the result of a call, if it is a map or tokens with a grid."""
         y, grid = call.y, call.grid
@@ -136,7 +140,7 @@ def group_of(path: str) -> str:
         ('stage 2 · block 1', 'embedding', 'head')
     """
     parts = path.split(".")
-    names = []
+    names = [parts[0]] if parts[0] in ("encoder", "decoder") else []
     for name in ("stages", "blocks"):
         if name in parts[:-1] and parts[parts.index(name) + 1].isdecimal():
             names.append(f"{name[:-1]} {parts[parts.index(name) + 1]}")
