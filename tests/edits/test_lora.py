@@ -71,6 +71,14 @@ def test_nothing_changes_at_first_and_merged_equals_unmerged(variant: str, sizes
     assert not model.edits and not adapters(model)
 
 
+def test_an_optimized_model_takes_adapters_as_they_are() -> None:
+    model = create_model("vit_tiny_patch16_224", dim=24, depth=2, num_heads=3, image_size=32, num_classes=5).eval()
+    stirred(apply_edits(model, lora_of(model, rank=2, alpha=4.0)))
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(vitrail.optimize(model, "fp32")(images), model(images), atol=1e-4, rtol=1e-4)
+
+
 def test_targets_are_named_by_their_last_part() -> None:
     model = create_model("vit_tiny_patch16_224", depth=1)
     assert [name.rpartition(".")[2] for name in lora_of(model, 4, 8.0, ["qkv", "proj"]).ranks] == ["qkv", "proj"]

@@ -82,12 +82,13 @@ def test_a_cluster_that_loses_a_machine_predicts_every_image_once(saved: str, tm
 
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        killer = Thread(target=kill)
+        killer = Thread(target=kill, daemon=True)  # a failed test must not wait for it
         killer.start()
         tables = sorted(map(str, tmp_path.glob("*.parquet")))
         flags = ["--engine", "ray", "--workers", "2", "--batch", "10", "--out", str(out), "--device", "cpu"]
         assert main(["predict", saved, *tables, *flags]) == 0
-        killer.join()
+        killer.join(60)
+        assert not killer.is_alive()
     finally:
         ray.shutdown()
         cluster.shutdown()

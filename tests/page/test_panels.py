@@ -113,6 +113,16 @@ def test_two_models_side_by_side_share_the_patch(visit: Visit, photo: Path) -> N
     assert visit.pixels("canvas.map >> nth=1") != before
 
 
+def test_the_trace_of_an_image_opens_in_a_tab(visit: Visit, photo: Path) -> None:
+    visit.open("pets").choose(photo)
+    visit.page.click("text=Trace this image step by step")
+    visit.page.wait_for_selector("a:has-text('Open the trace of pets')")
+    with visit.context.expect_page() as opened:
+        visit.page.click("a:has-text('Open the trace of pets')")
+    opened.value.wait_for_load_state()
+    assert "Vitrail trace" in opened.value.inner_text("header")
+
+
 def test_masks_with_opacity_and_legend(visit: Visit, photo: Path) -> None:
     visit.open("scene").choose(photo)
     names = visit.texts(".legend .name")

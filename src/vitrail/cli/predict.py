@@ -172,8 +172,10 @@ class PredictVerb:
         output.precision = precision if precision in ("fp32", "bf16", "int8") else "fp32"
         values = {**option_values(task.name, self), "precision": precision}
         job = RayJob(self.model, self.weights, self.device, values)
-        todo = [abspath(item.name) if isfile(item.name) else item.name for item in inputs]
-        todo = [name for name, item in zip(todo, inputs, strict=True) if item.name not in output.done]
+        wrong = next((item.name for item in inputs if not isfile(item.name)), None)
+        if wrong is not None:
+            raise VitrailError(f"--engine ray reads image files and parquet tables; {wrong} is neither.")
+        todo = [abspath(item.name) for item in inputs if item.name not in output.done]
         back = {abspath(item.name): item.name for item in inputs}
         batch: int = getattr(self, "batch", 32)
         failed = []

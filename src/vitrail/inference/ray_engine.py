@@ -1,7 +1,7 @@
 """Prediction on a Ray cluster: inputs are spread over its machines, results come back to one writer.
 
-Ray may run a batch twice if a machine is lost, but results are written by this process alone, which takes the first
-result of each input; so every input is in the output exactly once.
+If a machine is lost, Ray computes its blocks again on another one. Results are written by this process alone, and a
+name that came before is an error; so every input is in the output exactly once.
 """
 
 import json
@@ -176,8 +176,8 @@ def ray_predictions(
     gpus = int(import_module("ray").cluster_resources().get("GPU", 0))
     machines = len([node for node in import_module("ray").nodes() if node["Alive"]])
     count = workers or gpus or machines
+    seen: set[str] = set()
     for each in sets:
-        seen: set[str] = set()
         predicted = each.map_batches(
             RayPredictor,
             fn_constructor_args=(job,),

@@ -18,6 +18,9 @@ const STRINGS = {
   "model.parameters": "{count} parameters",
   "model.classes": "{count} classes",
   "model.loading": "This model is still loading.",
+  "trace.make": "Trace this image step by step",
+  "trace.open": "Open the trace of {model}",
+  "trace.working": "Tracing ...",
   "task.classify": "Names the class of an image",
   "task.segment": "Gives every pixel a class",
   "task.detect": "Finds objects",
@@ -150,7 +153,7 @@ const STRINGS = {
   "restore.after": "after",
   "restore.alt.before": "The given image, enlarged without smoothing",
   "restore.alt.after": "The restored image, {width} × {height} pixels",
-  "restore.size": "{width} × {height} pixels, factor {scale}, {tiles} tiles",
+  "restore.size": "{width} × {height} pixels, factor {scale}, tiles: {tiles}",
   "restore.save": "Save the restored image",
 
   "complete.title": "Completions",
