@@ -99,6 +99,7 @@ def settings_of(axis: str, model: Any) -> list[tuple[str, dict[str, Any]]]:
 WAYS = {
     "heads": {
         "gradient": {},
+        "gradient-l2": {"score": "gradient-l2"},
         "no refit": {"refit": False},
         "magnitude": {"score": "magnitude"},
         "random": {"score": "random"},
@@ -133,6 +134,9 @@ def curve(
                 continue
             found, sizes = [right(small) for small in made], figures(made[0])
             macs = "" if not whole.multiply_adds else f"{(sizes.multiply_adds or 0) / whole.multiply_adds:.2f}"
+            left_heads = [edit for edit in made[0].edits if edit.kind == "prune_heads"]
+            if left_heads:
+                tell(f"  heads of each layer: {[len(kept) for kept in left_heads[0].keep.values()]}")
             share = sum(value for value, _ in found) / len(found)
             interval = found[0][1] if len(found) == 1 else f"{min(found)[0]:.3f} to {max(found)[0]:.3f} (seeds)"
             rows.append((left, way, f"{share:.3f}", interval, f"{sizes.parameters / whole.parameters:.2f}", macs))

@@ -46,7 +46,7 @@ def test_gradient_scores_are_those_of_a_finite_difference(model, probes):
     try:
         x, labels = images(2).double(), torch.tensor([1, 2])
         both = [CalibrationBatch(lambda model: model(x), lambda out: nn.functional.cross_entropy(out, labels))]
-        got = head_scores(model, "gradient", both)
+        got = head_scores(model, "gradient-l2", both)
         step, wanted = 1e-5, {}
         for name in MIXERS:
             scores = []
@@ -68,7 +68,7 @@ def test_gradient_scores_are_those_of_a_finite_difference(model, probes):
         model.float()
 
 
-@pytest.mark.parametrize("how", ["gradient", "activation", "magnitude"])
+@pytest.mark.parametrize("how", ["gradient", "gradient-l2", "activation", "magnitude"])
 def test_a_head_and_a_channel_that_add_nothing_have_the_lowest_score(how, probes):
     model = small("vit")
     with torch.no_grad():
