@@ -28,6 +28,7 @@ from vitrail.compress.settings import CompressSettings
 from vitrail.data.image_io import open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.edits.blocks import droppable_stages
+from vitrail.edits.heads import prunable_heads
 from vitrail.errors import VitrailError
 from vitrail.inference.model_loading import find_model
 from vitrail.tasks import find_task
@@ -134,9 +135,8 @@ def curve(
                 continue
             found, sizes = [right(small) for small in made], figures(made[0])
             macs = "" if not whole.multiply_adds else f"{(sizes.multiply_adds or 0) / whole.multiply_adds:.2f}"
-            left_heads = [edit for edit in made[0].edits if edit.kind == "prune_heads"]
-            if left_heads:
-                tell(f"  heads of each layer: {[len(kept) for kept in left_heads[0].keep.values()]}")
+            if axis == "heads":
+                tell(f"  heads of each layer: {list(prunable_heads(made[0]).values())}")
             share = sum(value for value, _ in found) / len(found)
             interval = found[0][1] if len(found) == 1 else f"{min(found)[0]:.3f} to {max(found)[0]:.3f} (seeds)"
             rows.append((left, way, f"{share:.3f}", interval, f"{sizes.parameters / whole.parameters:.2f}", macs))
