@@ -10,7 +10,6 @@ from vitrail.compress.calibration_data import CalibrationBatch
 from vitrail.compress.gates import watched
 from vitrail.tasks.inference import evaluating
 
-
 FEW = 5.0
 """Weight of the ridge. With 16 views of 8 photographs 0.01 overfits a ViT-Ti; with 128 digits 0.01 to 10 are alike."""
 
