@@ -77,6 +77,9 @@ def build_trainer(
         wrapped.compile()
     wrapped = world.wrap(wrapped)
     groups = parameter_groups(model, config.weight_decay, config.layer_decay)
+    companions: nn.Module | None = getattr(task, "companions", None)
+    if companions is not None:
+        groups.append({"params": list(companions.parameters()), "scale": 1.0, "weight_decay": 0.0})
     hidden = hidden_matrices(model) if config.optimizer == "muon" else ()
     optimizer = make_optimizer(config.optimizer, groups, hidden, config.beta2)
     train_data, val_data = loaders(config, world, task)
