@@ -1,11 +1,13 @@
 // Weights between two texts, or of a text on itself: light up the sources of a token, in every layer and head.
 import { themed } from "./colours.js";
-import { canvasOf, el, labelled, percent, select } from "./dom.js";
+import { canvasOf, el, labelled, percent, select, visible } from "./dom.js";
 import { largestOf } from "./maps.js";
 import { t } from "./strings.js";
 
 // `area` is the prefix of the texts: translate, or tokens.
-export function alignment({ source, target, layers, heads, maps }, context, area) {
+export function alignment({ layers, heads, maps, ...tokens }, context, area) {
+  // A token of spaces alone would be a button without a name.
+  const [source, target] = [tokens.source, tokens.target].map((all) => all.map((token) => (token.trim() ? token : visible(token))));
   const bytes = Uint8Array.from(atob(maps), (one) => one.charCodeAt(0)), [n, m] = [target.length, source.length];
   const state = { layer: -1, head: -1, row: 0 };
   // Mean over the chosen layers and heads: row of weights of one target token.
