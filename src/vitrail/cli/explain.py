@@ -69,6 +69,7 @@ class Explain:
     def run(self) -> int:
         """Draw, and print the path of the page."""
         from vitrail.atomic_io import check_writable_folder
+        from vitrail.data.bands import band_mode
         from vitrail.explain.detector_report import detector_album
         from vitrail.explain.report import album, save, save_page
         from vitrail.explain.restorer_report import restorer_album
@@ -87,7 +88,7 @@ class Explain:
         model = find_model(self.model, self.weights, self.device)
         restores = isinstance(model, Restorer)
         channels = model.config.in_channels if restores else model.preprocess.channels
-        pictures = find_images(self.images, "L" if channels == 1 else "RGB")
+        pictures = find_images(self.images, band_mode(channels))
         if len(pictures) > self.limit:
             print(f"note: drawing the first {self.limit} of {len(pictures)} images; --limit {len(pictures)} draws all")
         failed: list[str] = []
