@@ -17,7 +17,7 @@ from vitrail.study.mixer_catalogue import MIXERS
 from vitrail.study.plan import StudyOptions
 from vitrail.study.position_schemes import SCHEMES, ResizedRelativeBias, positioned
 from vitrail.study.pruned_training import full_masks, left, prunable, pruned, shuffled, train_ticket
-from vitrail.study.questions.cnn import shifted
+from vitrail.study.families import shifted
 from vitrail.study.reach import reach, reached
 from vitrail.study.small_models import variant
 
