@@ -1,5 +1,6 @@
 """Every command of the README and of the help pages runs: shortened by data and epochs, not by steps left out."""
 
+import json
 import re
 import shlex
 import shutil
@@ -56,6 +57,20 @@ def place(tmp_path_factory):
     for name in ("models/swin_tiny", "SWIN"):
         (root / name).parent.mkdir(exist_ok=True)
         vitrail.save_model(swin, root / name, labels=["ant", "bee"])
+    restorer = vitrail.create_model("swinir_light_x2", dim=12, depths=(1,), num_heads=2)
+    vitrail.save_model(restorer, root / "SWINIR")
+    shutil.copy(root / "photo.jpg", root / "photo.png")
+    own = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+    detector = vitrail.create_model(
+        "faster_rcnn", backbone="vit_tiny_patch16_224", backbone_config=own, channels=16, hidden=16, num_classes=2
+    )
+    vitrail.save_model(detector, root / "DETECTOR", labels=["ant", "bee"])
+    (root / "bccd").mkdir()
+    image = {"id": 1, "file_name": "0.jpg", "width": 90, "height": 70}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 20, 30], "area": 600, "iscrowd": 0}
+    coco = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cell"}]}
+    (root / "bccd" / "train.json").write_text(json.dumps(coco))
+    shutil.copy(root / "photos" / "ant" / "0.jpg", root / "bccd" / "0.jpg")
     rows = [f"photos/{name}/{k}.jpg,{name}" for name in ("ant", "bee") for k in range(8)]
     (root / "labels.csv").write_text("\n".join(["path,species", *rows]))
     (root / "flowers.yaml").write_text(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import small_texts
 import torch
 from torch import nn
 
@@ -13,6 +14,7 @@ from vitrail.edits.edit import apply_edits
 from vitrail.edits.lora import LoRA, adapters, lora_of, merge_lora
 from vitrail.errors import VitrailError
 from vitrail.inference.model_loading import find_model
+from vitrail.layouts import TokenSequence
 from vitrail.models import create_model
 from vitrail.parts.lora_linear import LoRALinear
 from vitrail.preprocess import Preprocess
@@ -69,6 +71,25 @@ def test_nothing_changes_at_first_and_merged_equals_unmerged(variant: str, sizes
     scale = changed.abs().max().item()
     torch.testing.assert_close(merged / scale, changed / scale, atol=1e-6, rtol=0)
     assert not model.edits and not adapters(model)
+
+
+def test_models_of_text_take_adapters() -> None:
+    model = small_texts.small("bert classes")
+    ids, layout = torch.randint(1, 50, (2, 9)), TokenSequence(9)
+    with torch.inference_mode():
+        before = model(ids, layout)
+        apply_edits(model, lora_of(model, rank=2, alpha=4.0))
+        assert torch.equal(model(ids, layout), before)
+        changed = stirred(model)(ids, layout)
+        torch.testing.assert_close(merge_lora(model)(ids, layout), changed, atol=1e-5, rtol=1e-5)
+
+
+def test_an_optimized_model_takes_adapters_as_they_are() -> None:
+    model = create_model("vit_tiny_patch16_224", dim=24, depth=2, num_heads=3, image_size=32, num_classes=5).eval()
+    stirred(apply_edits(model, lora_of(model, rank=2, alpha=4.0)))
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(vitrail.optimize(model, "fp32")(images), model(images), atol=1e-4, rtol=1e-4)
 
 
 def test_targets_are_named_by_their_last_part() -> None:

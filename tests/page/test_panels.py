@@ -113,6 +113,16 @@ def test_two_models_side_by_side_share_the_patch(visit: Visit, photo: Path) -> N
     assert visit.pixels("canvas.map >> nth=1") != before
 
 
+def test_the_trace_of_an_image_opens_in_a_tab(visit: Visit, photo: Path) -> None:
+    visit.open("pets").choose(photo)
+    visit.page.click("text=Trace this image step by step")
+    visit.page.wait_for_selector("a:has-text('Open the trace of pets')")
+    with visit.context.expect_page() as opened:
+        visit.page.click("a:has-text('Open the trace of pets')")
+    opened.value.wait_for_load_state()
+    assert "Vitrail trace" in opened.value.inner_text("header")
+
+
 def test_masks_with_opacity_and_legend(visit: Visit, photo: Path) -> None:
     visit.open("scene").choose(photo)
     names = visit.texts(".legend .name")
@@ -192,6 +202,11 @@ def test_words_that_decided(visit: Visit) -> None:
     assert set(visit.texts(".bars .name")) == {"bad", "good"}
     marked = visit.page.locator("mark").count()
     assert 0 < marked <= 5 and "<b>dull</b>" in visit.page.text_content(".words")
+    first = visit.pixels("canvas.matrix")
+    visit.page.select_option(".body select >> nth=1", "1")
+    assert visit.pixels("canvas.matrix") != first
+    visit.page.locator("button.token >> nth=3").focus()
+    assert " attends most to " in visit.page.locator(".body .reading").inner_text()
     assert "for it, " in visit.page.text_content(".words") or "against it, " in visit.page.text_content(".words")
 
 

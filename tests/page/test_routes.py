@@ -110,6 +110,16 @@ def test_a_stream_is_the_prediction_in_pieces(server: LiveServer) -> None:
     assert ask(server, "POST", "/v1/models/pets/stream", b"x")[0] == 400
 
 
+def test_a_trace_is_a_page_in_a_sandbox(server: LiveServer, tmp_path: Path) -> None:
+    status, _, content = ask(server, "POST", "/v1/models/pets/trace", image_file(tmp_path).read_bytes())
+    assert status == 200
+    status, headers, page = ask(server, "GET", json.loads(content)["page"])
+    assert status == 200 and b"Vitrail trace" in page
+    assert "script-src 'sha256-" in headers["content-security-policy"]
+    assert ask(server, "GET", "/runs/traces/other")[0] == 404
+    assert ask(server, "POST", "/v1/models/pets/trace", b"no image")[0] == 422
+
+
 def test_models_say_what_the_page_shows_of_them(server: LiveServer) -> None:
     found = {one["name"]: one for one in json.loads(ask(server, "GET", "/v1/models")[2])["models"]}
     assert {name: (one["attention"], one["streams"]) for name, one in found.items()} == {

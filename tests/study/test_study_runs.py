@@ -79,8 +79,8 @@ def test_every_study_answers_in_quick_sizes(name: str, tmp_path: Path) -> None:
     assert (plan.name, plan.question) == (name, STUDIES[name])
     answer = run_study(plan, StudyOptions(seeds=1, quick=True), tmp_path, f"vitrail study {name}")
     assert answer.done == answer.total
-    page = answer.page.read_text()
-    assert not re.search(r"(src|href)=[\"']?(?!data:)", page.replace('href="data:,"', "")), "the page loads something"
+    page = re.sub(r'data:[^"]*"', 'data:"', answer.page.read_text())
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page), "the page loads something"
     assert "http" not in page.replace("http-equiv", "") and "nan" not in re.sub(r"[a-z]+nan|nan[a-z]+", "", page)
     assert answer.conclusion.verdict.endswith(".") and answer.conclusion.changes and answer.conclusion.figures
     assert json.loads((tmp_path / "answer.json").read_text())["verdict"] == answer.conclusion.verdict

@@ -1,5 +1,6 @@
 """Sweeps that are shared and continued, and trackers behind fake packages."""
 
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -59,6 +60,22 @@ def test_a_killed_trial_continues_and_a_second_process_helps(tiny, tmp_path: Pat
     assert sweeping.sweep(config, space, 2, root) == done and len(made) == 2  # nothing is left to do
     with pytest.raises(VitrailError, match="another search space"):
         sweeping.sweep(config, space[:1], 3, root)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    flags = (
+        "--model vit_tiny_patch16_224 --set dim=16 depth=1 num_heads=2 patch_size=4 --imgsz 8 --epochs 1 --batch 400"
+    )
+    command = [sys.executable, "-m", "vitrail", "sweep", "digits", *flags.split(), "--space", "lr=1e-4:1e-2:log"]
+    command += ["--trials", "4", "--out", str(tmp_path / "s")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    runs = sorted(path.name for path in (tmp_path / "s").glob("trial-*"))
+    assert runs == [f"trial-{number:04d}" for number in range(4)]
+    assert all((tmp_path / "s" / name / "summary.json").is_file() for name in runs) and "best" in told[0] + told[1]
 
 
 def test_a_missing_package_is_named(tiny, monkeypatch, capsys, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ EXAMPLES = """
     vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, block by block
     vitrail explain MODEL photo.jpg --pixel 112,80      # the same for the cell under a pixel
     vitrail explain DETECTOR photo.jpg                  # why the best boxes are there; --pixel chooses a box
-    vitrail explain SWINIR photo.png --pixel 200,300    # which pixels a pixel of the restored image depends on
+    vitrail explain SWINIR photo.png --pixel 40,60    # which pixels a pixel of the restored image depends on
 """
 
 
@@ -69,6 +69,7 @@ class Explain:
     def run(self) -> int:
         """Draw, and print the path of the page."""
         from vitrail.atomic_io import check_writable_folder
+        from vitrail.data.bands import band_mode
         from vitrail.explain.detector_report import detector_album
         from vitrail.explain.report import album, save, save_page
         from vitrail.explain.restorer_report import restorer_album
@@ -87,7 +88,7 @@ class Explain:
         model = find_model(self.model, self.weights, self.device)
         restores = isinstance(model, Restorer)
         channels = model.config.in_channels if restores else model.preprocess.channels
-        pictures = find_images(self.images, "L" if channels == 1 else "RGB")
+        pictures = find_images(self.images, band_mode(channels))
         if len(pictures) > self.limit:
             print(f"note: drawing the first {self.limit} of {len(pictures)} images; --limit {len(pictures)} draws all")
         failed: list[str] = []

@@ -4,9 +4,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os.path import abspath, commonpath, dirname, relpath
+from os.path import abspath, commonpath, dirname, isfile, relpath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
@@ -24,6 +24,8 @@ vitrail predict vit_tiny_patch16_224 --weights vit_tiny.pt 'photos/*.jpg' --top 
 vitrail predict MODEL photos/ --csv > labels.csv
 vitrail predict MODEL photos/ --precision auto   # faster if the hardware computes in bf16
 vitrail predict MODEL photos/ --save drawn/   # masks and drawings, for tasks that have them
+vitrail predict MODEL clip.mp4 --fps 2   # frames of a video; camera:0 --frames 10 of a camera
+vitrail predict MODEL images/*.parquet --engine ray --out labels.jsonl   # on a Ray cluster
 vitrail predict MODEL photos/ --out labels.jsonl   # interrupted, it continues when started again
 """
 
@@ -55,6 +57,16 @@ class PredictVerb:
     restarted job predicts only the missing images."""
     save: Path | None = None
     """Folder for the files of the predictions, such as masks and drawings; subfolders are those of the inputs."""
+    fps: float = 0.0
+    """Frames per second of videos (clip.mp4) and cameras (camera:0); 0 takes all frames of a video, one a second of a
+    camera."""
+    frames: int = 0
+    """Most frames of each video or camera; 0 takes all of a video, one of a camera."""
+    engine: Literal["local", "ray"] = "local"
+    """local: this machine; ray: the machines of a Ray cluster (RAY_ADDRESS, else this one), for folders and parquet
+    files of millions of images."""
+    workers: int = 0
+    """Models at work in the Ray cluster; default: one per GPU, else one per machine."""
     json: bool = False
     """Print one JSON object per line instead of a table."""
     csv: bool = False
@@ -67,22 +79,29 @@ class PredictVerb:
         from vitrail.inference.model_loading import find_model
         from vitrail.machine.host_memory import disable_malloc_trim
         from vitrail.tasks import find_task
+        from vitrail.tasks.video import with_frames
 
         if self.json and self.csv:
             raise VitrailError("--json and --csv are two ways to print; choose one.")
+        self._check_engine()
         check_output(self.out)
         disable_malloc_trim()  # nothing else runs here, and a plain model spends a quarter of its time on new pages
         task = find_task(task_of_model([self.model]))
         options: Any = self
-        inputs = task.collect(options.sources(self.inputs))
+        words, tables = self._tables()
+        inputs = task.collect(with_frames(options.sources(words), self.fps, self.frames)) if words or not tables else []
         model = find_model(self.model, self.weights, self.device)
         predictor = task.predictor(model, options, None)
         output = open_output(self.out, job_of(model, predictor), predictor, len(inputs), self.json, self.csv)
-        failed = self._work(task, model, inputs, output)
+        failed = (
+            self._work(task, model, inputs, output)
+            if self.engine == "local"
+            else self._work_remotely(task, inputs, tables, output)
+        )
         for result in failed[:5]:
             print(f"error: {result}", file=sys.stderr)
         if failed:
-            print(f"{len(failed)} of {len(inputs)} inputs could not be read.", file=sys.stderr)
+            print(f"{len(failed)}{'' if tables else f' of {len(inputs)}'} inputs could not be read.", file=sys.stderr)
         return DataError.exit_code if failed else 0
 
     def _work(self, task: "Task", model: Any, inputs: Sequence[Any], output: "Output") -> list[Any]:
@@ -119,6 +138,61 @@ class PredictVerb:
         if self.out is not None:
             kept = f", {len(inputs) - len(todo)} were there already" if len(todo) < len(inputs) else ""
             print(f"{self.out}: {len(todo)} predictions in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr)
+        return failed
+
+    def _check_engine(self) -> None:
+        """Refuse flags that the engine does not take, before anything is read."""
+        if self.fps < 0 or self.frames < 0 or self.workers < 0:
+            raise VitrailError("--fps, --frames and --workers are numbers from 0 up.")
+        if self.engine == "local" and self.workers:
+            raise VitrailError("--workers belongs to --engine ray.")
+        if self.engine == "local":
+            return
+        from vitrail.inference.ray_engine import check_ray
+
+        if self.save is not None:
+            raise VitrailError("--engine ray writes no files of predictions: leave --save out.")
+        if Path(self.model).suffix or Path(self.model).exists():
+            object.__setattr__(self, "model", abspath(self.model))  # workers run in folders of their own
+        check_ray()
+
+    def _tables(self) -> tuple[list[str], list[str]]:
+        """Return the inputs that are files or folders, and those that are parquet tables."""
+        tables = [word for word in self.inputs if word.endswith(".parquet") or "://" in word]
+        if tables and self.engine == "local":
+            raise VitrailError(f"{tables[0]} is read by --engine ray (pip install 'vitrail[ray]').")
+        return [word for word in self.inputs if word not in tables], tables
+
+    def _work_remotely(self, task: "Task", inputs: Sequence[Any], tables: list[str], output: "Output") -> list[Any]:
+        """Predict on a Ray cluster what the output does not hold yet, and return the failures."""
+        from vitrail.cli.progress import progress_bar
+        from vitrail.inference.ray_engine import RayJob, option_values, ray_predictions
+
+        precision = self._precision(output)
+        output.precision = precision if precision in ("fp32", "bf16", "int8") else "fp32"
+        values = {**option_values(task.name, self), "precision": precision}
+        job = RayJob(self.model, self.weights, self.device, values)
+        wrong = next((item.name for item in inputs if not isfile(item.name)), None)
+        if wrong is not None:
+            raise VitrailError(f"--engine ray reads image files and parquet tables; {wrong} is neither.")
+        todo = [abspath(item.name) for item in inputs if item.name not in output.done]
+        back = {abspath(item.name): item.name for item in inputs}
+        batch: int = getattr(self, "batch", 32)
+        failed = []
+        try:
+            with progress_bar("predict", max(len(todo), 1)) as show:
+                found = ray_predictions(job, todo, tables, batch, self.workers)
+                for count, result in enumerate(found, start=1):
+                    result = result.renamed(back.get(result.path, result.path))
+                    if result.path in output.done:
+                        continue
+                    output.add(result)
+                    show(min(count, max(len(todo), 1)))
+                    if result.error is not None:
+                        failed.append(result)
+            output.finish(item.name for item in inputs)
+        finally:
+            output.close()
         return failed
 
     def _precision(self, output: "Output") -> str:

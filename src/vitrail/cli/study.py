@@ -44,6 +44,8 @@ class Study:
     """Model to examine, for studies of given weights: a model folder, or a name in the catalogue with --weights."""
     weights: str | None = None
     """Checkpoint of that name."""
+    set: tuple[str, ...] = ()
+    """Choices of a study as name=value, such as --set budget=latency of mixers."""
     quick: bool = False
     """Sizes of seconds, to try the command; the verdict then means nothing."""
     json: bool = False
@@ -65,7 +67,8 @@ class Study:
         from vitrail.study.plan import StudyOptions
         from vitrail.study.run import run_study, to_dict
 
-        options = StudyOptions(self.seeds, self.minutes, self.quick, self.data, self.model, self.weights)
+        chosen = tuple(_pair(word) for word in self.set)
+        options = StudyOptions(self.seeds, self.minutes, self.quick, self.data, self.model, self.weights, chosen)
         folder = self.out or Path("runs") / "studies" / plan.name
         command = join(["vitrail", *sys.argv[1:]])
         answer = run_study(plan, options, folder, command, on_message=lambda line: print(line, file=sys.stderr))
@@ -81,3 +84,16 @@ class Study:
         print(f"cells         {answer.done} of {answer.total}, {answer.seconds:.0f} s")
         print(f"page          {answer.page}")
         return 0
+
+
+def _pair(word: str) -> tuple[str, str]:
+    """Split name=value.
+
+    Example:
+        >>> _pair("budget=latency")
+        ('budget', 'latency')
+    """
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise VitrailError(f"--set takes name=value, such as budget=latency; got '{word}'.")
+    return name, value

@@ -17,24 +17,25 @@ EXAMPLES = """
     vitrail trace runs/classify/digits photo.png --out digits.html
     vitrail trace nat_mini photo.jpg --text            # in the terminal; random weights are noted
     vitrail trace vit_tiny_patch16_224 --set depth=2   # without an image: a drawn example
+    vitrail trace runs/translate/multi30k "A dog runs."  # merges, beam search as a tree, attention
 """
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Walk one image through a model: formula, shapes, cost and images of each step.
+    """Walk one image or text through a model: formula, shapes, cost and images of each step.
 
     The output is one HTML page that needs no network: patches, windows, roll, regions, mask, position tables, attention
     of selected queries, merging, class scores after each block, and the readable reference of each attention beside
-    its kernel. Every number on it is that of the tensors inside. Any model of images can be traced, also one of a
-    file in VITRAIL_MODELS.
+    its kernel. Of texts also the merges of byte pairs, and beam search as a tree. Every number on it is that of the
+    tensors inside. Any model of images can be traced, also one of a file in VITRAIL_MODELS.
     """
 
     model: Positional[str]
     """A name in the catalogue (without --weights its weights are random), a model or run folder, or
     hf:org/name@revision."""
-    image: Positional[str | None] = None
-    """An image; default a drawn example."""
+    input: Positional[str | None] = None
+    """An image, or a text in quotes if the model reads texts; default a drawn example, or a short sentence."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     set: tuple[str, ...] = ()
@@ -89,15 +90,15 @@ class Trace:
         from vitrail.tasks.image_sources import find_images
         from vitrail.trace.example import example_image
         from vitrail.trace.image_trace import trace_image
+        from vitrail.trace.text_trace import is_text_model, trace_text
 
-        channels = getattr(getattr(model, "config", None), "in_channels", None)
-        if channels is None and hasattr(model, "inputs_type") and not hasattr(model, "preprocess"):
-            raise VitrailError(f"{self.model} is no model of images. Use: vitrail predict, translate or generate.")
-        if self.image is None:
-            image = example_image()
-        else:
-            [given, *more] = find_images(self.image, "L" if channels == 1 else "RGB")
-            if more:
-                raise VitrailError(f"{self.image} has {1 + len(more)} images; a trace is about one. Name a file.")
-            image = given.read()
-        return trace_image(model, image, command=join(["vitrail", *sys.argv[1:]]))
+        command = join(["vitrail", *sys.argv[1:]])
+        if is_text_model(model):
+            return trace_text(model, "A dog runs in the snow." if self.input is None else self.input, command)
+        if self.input is None:
+            return trace_image(model, example_image(), command=command)
+        channels = getattr(getattr(model, "config", None), "in_channels", 3)
+        [given, *more] = find_images(self.input, "L" if channels == 1 else "RGB")
+        if more:
+            raise VitrailError(f"{self.input} has {1 + len(more)} images; a trace is about one. Name a file.")
+        return trace_image(model, given.read(), command=command)

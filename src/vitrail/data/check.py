@@ -10,7 +10,7 @@ import numpy as np
 from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits
 from vitrail.data.duplicates import SMALLEST_SIDE, can_hash, equal_groups, linked, near_pairs, perceptual_hash
-from vitrail.data.image_io import ImageDecodeError
+from vitrail.data.image_io import ANY, ImageDecodeError
 from vitrail.data.index import SPLITS, DataProblem
 from vitrail.data.parallel import in_parallel
 
@@ -179,7 +179,7 @@ class _Look:
 
     def _look(self, number: int) -> _Seen:
         try:
-            image = self.pictures.image(number)
+            image = self.pictures.image(number, ANY)
         except ImageDecodeError as error:
             fault = DataProblem(self.pictures.ids[number], error.reason, error.kind)
             return _Seen((0, 0), None, None, fault)

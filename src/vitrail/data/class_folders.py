@@ -9,7 +9,7 @@ from os.path import splitext
 from pathlib import Path
 
 from vitrail.data.dataset import Span
-from vitrail.data.image_io import EXTENSIONS
+from vitrail.data.image_io import BANDS, EXTENSIONS
 from vitrail.data.index import SPLIT_NAMES, DataProblem, DatasetIndex, Record, Split
 
 FOREIGN = frozenset(
@@ -37,7 +37,9 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
     paths = {key: tuple(key.split("/")) for key in sorted(files) if not is_hidden(key)}
     branches = {tuple(folder.split("/")) for folder in folders if not is_hidden(folder)}
     branches |= {parts[:-1] for parts in paths.values()}
-    depth, has_splits = _find_classes(branches, paths.values())
+    endings = {splitext(key)[1].lower() for key in paths}
+    taken = EXTENSIONS if endings & EXTENSIONS else BANDS  # arrays beside images are something else
+    depth, has_splits = _find_classes(branches, paths.values(), taken)
 
     def split_of(parts: Parts) -> Split | None:
         if not has_splits:
@@ -48,7 +50,7 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
     for key, parts in paths.items():
         suffix = splitext(key)[1].lower()
         split = split_of(parts)
-        if suffix not in EXTENSIONS and suffix not in FOREIGN:
+        if suffix not in taken and suffix not in FOREIGN:
             listing.ignored[suffix or parts[-1]] += 1
         elif split is None or len(parts) < depth + 2:
             listing.ignored["images outside the folders of the classes"] += 1
@@ -95,10 +97,10 @@ def _doubtful_names(depth: int, has_splits: bool, populated: set[Parts], branche
     ]
 
 
-def _find_classes(branches: set[Parts], paths: Iterable[Parts]) -> tuple[int, bool]:
+def _find_classes(branches: set[Parts], paths: Iterable[Parts], taken: frozenset[str]) -> tuple[int, bool]:
     """Return the depth of the class folders, and whether the folder above them names the split."""
     depth = 0
-    pictures = [parts for parts in paths if splitext(parts[-1])[1].lower() in EXTENSIONS]
+    pictures = [parts for parts in paths if splitext(parts[-1])[1].lower() in taken]
     populated = {len(parts) for parts in pictures}
     while True:
         names = {branch[depth].lower() for branch in branches if len(branch) > depth}

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data
 
-from vitrail.data.image_io import open_image, open_regular
+from vitrail.data.bands import bands_of
+from vitrail.data.image_io import ImageDecodeError, open_image, open_regular
 
 
 class ImageSample(NamedTuple):
@@ -100,6 +101,10 @@ class Arrays:
     def open(self, number: int, name: str, mode: str, draft: int | None) -> Image.Image:
         """Return an image."""
         planes = self.pixels[self.rows[number]]
+        if bands_of(mode) is not None:
+            raise ImageDecodeError(
+                name, f"it was decoded to {len(planes)} channels, and the model takes {mode}", "format"
+            )
         image = Image.fromarray(planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0)))
         return image.convert(mode)
 

@@ -9,15 +9,18 @@ training. No global switch of Pillow is touched.
 import os
 import stat
 import struct
+import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from io import BytesIO
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image
 
 from vitrail.data import tiff
+from vitrail.data.bands import BandImage, bands_of, read_bands
 from vitrail.data.color import to_grey, to_rgb
 from vitrail.errors import DataError
 
@@ -47,6 +50,12 @@ EXTENSIONS = frozenset(
     ]
 )
 """Endings that a search for images in a folder takes for images."""
+
+BANDS = frozenset([".npy"])
+"""Endings that are taken for images where there are no others."""
+
+ANY = "any"
+"""Mode of `open_image`: bands where the file has them, else RGB."""
 
 MAX_PIXELS = 50_000_000
 """The pixel limit: images with more are refused from the header."""
@@ -100,7 +109,8 @@ def open_image(
 
     Args:
         source: a path, the bytes of a file, or an open binary file.
-        mode: `RGB`, or `L` for one channel.
+        mode: `RGB`, or `L` for one channel; `4 bands` for another number (see `bands.py`), which gives a `BandImage`;
+            `any` for bands where the file has them, else RGB.
         background: colour under transparent pixels.
         max_pixels: most pixels that an image may have.
         draft: let a JPEG be decoded at 1/2, 1/4 or 1/8 as long as no side falls under this length; faster.
@@ -117,9 +127,14 @@ def open_image(
         Traceback (most recent call last):
         vitrail.data.image_io.ImageDecodeError: small.pgm: the file ends too early
     """
-    if mode not in ("RGB", "L"):
-        raise ValueError(f"open_image gives RGB or L, not {mode!r}")
     name = name or _name(source)
+    if bands_of(mode) is not None or mode == ANY:
+        bands: Any = _open_bands(source, mode, max_pixels, name)
+        if bands is not None:
+            return bands
+        mode = "RGB"
+    if mode not in ("RGB", "L"):
+        raise ValueError(f"open_image gives RGB, L or bands, not {mode!r}")
     with _opened(source, name) as file:
         refuse = partial(ImageDecodeError, name)
         _check_webp(file, max_pixels, refuse)
@@ -129,6 +144,32 @@ def open_image(
             raise refuse(reason, "format")
         with image, tiff.quiet(name) if image.format == "TIFF" else nullcontext():
             return _guard(lambda: _decode(image, mode, background, draft, aligned), refuse, file)
+
+
+def _open_bands(source: Source, mode: str, max_pixels: int, name: str) -> BandImage | None:
+    """Return an image with its bands; None for an ordinary image, if any is wanted."""
+    refuse = partial(ImageDecodeError, name)
+    with _opened(source, name) as file:
+        content = file.read()
+        try:
+            planes = read_bands(content, max_pixels)
+            wanted = bands_of(mode)
+            if planes is None and wanted is not None:  # bands that Pillow has, such as infrared stored as alpha
+                image = _guard(lambda: Image.open(file, formats=FORMATS), refuse, file)
+                _check_size(image.size, max_pixels, refuse)
+                if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+                    values = np.asarray(_guard(lambda: image.convert(image.mode), refuse, file))
+                    planes = np.atleast_3d(values).transpose(2, 0, 1)
+        except (ValueError, EOFError, zlib.error, KeyError) as error:
+            if isinstance(error, ImageDecodeError):
+                raise
+            raise refuse(str(error), "format") from error
+    if planes is None and mode == ANY:
+        return None
+    if planes is None or (wanted is not None and len(planes) != wanted):
+        found = "is no image of bands" if planes is None else f"has {len(planes)} bands"
+        raise refuse(f"{found}; the model takes {wanted} (--set in_channels={wanted})", "format")
+    return BandImage(planes)
 
 
 def load_stored(

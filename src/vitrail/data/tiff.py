@@ -19,11 +19,12 @@ _LOCK = threading.Lock()
 log = logging.getLogger(__name__)
 
 
-def read_tags(head: bytes) -> dict[int, list[int]] | None:
+def read_tags(head: bytes, most: int = 64) -> dict[int, list[int]] | None:
     """Return the integer tags of the first directory of a TIFF, or None if these bytes are not one.
 
     Args:
         head: the file, or its beginning if the directory is there.
+        most: values of a tag at most; longer ones are left out.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
     if order is None:
@@ -36,7 +37,7 @@ def read_tags(head: bytes) -> dict[int, list[int]] | None:
             place = start + 2 + 12 * number
             tag, kind, length = unpack(order + "HHI", head[place : place + 8])
             size = _SIZES.get(kind)
-            if size is None or length > 64:
+            if size is None or length > most:
                 continue
             at = place + 8
             if size * length > 4:

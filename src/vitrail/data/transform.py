@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitrail.data.augment import Augment, EraseBoxes, draw_holes, jitter
 from vitrail.data.auto_augment import rand_augment, trivial_augment
+from vitrail.data.bands import band_mode, bands_of
 from vitrail.data.pixel_ops import FILTERS, PLAIN, Box, PixelOps
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
@@ -40,13 +41,13 @@ class EvalTransform:
     draft: int | None = None
 
     def __init__(self, preprocess: Preprocess, pixels: PixelOps = PLAIN) -> None:
-        if preprocess.channels not in (1, 3) or preprocess.interpolation not in FILTERS:
+        if preprocess.channels < 1 or preprocess.interpolation not in FILTERS:
             raise VitrailError(
                 f"Images of {preprocess.channels} channels with {preprocess.interpolation!r} interpolation.\n"
-                f"An image has 1 or 3 channels; the interpolations are {', '.join(FILTERS)}."
+                f"An image has at least 1 channel; the interpolations are {', '.join(FILTERS)}."
             )
         self.preprocess, self.pixels = preprocess, pixels
-        self.mode = "L" if preprocess.channels == 1 else "RGB"
+        self.mode = band_mode(preprocess.channels)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return `(C, size, size)`, normalised."""
@@ -99,6 +100,11 @@ class TrainTransform:
         whole = replace(preprocess, crop=1.0)
         self._still = EvalTransform(preprocess if augment.crop == "center" else whole, pixels)
         self.mode = self._still.mode
+        if bands_of(self.mode) and (augment.policy != "none" or augment.jitter):
+            raise VitrailError(
+                f"RandAugment, TrivialAugment and colour jitter are for 1 or 3 channels, not {self.mode}.\n"
+                "Use --augment photo or small (crops and flips); --erasing works too."
+            )
         # Of a large JPEG no more is decoded than the least crop needs.
         self.draft = int(preprocess.size / sqrt(augment.scale[0])) if augment.crop == "resized" else None
         self._padding = max(1, round(augment.padding * preprocess.size)) if augment.padding else 0

@@ -57,7 +57,9 @@ def fuse_for_training(model: nn.Module) -> nn.Module:
 
 
 def _fuse(module: nn.Module) -> nn.Module | None:
-    return FusedTrainBlock(module) if type(module) is Block and block_unsupported_reason(module) is None else None
+    if type(module) is not Block or block_unsupported_reason(module) is not None:
+        return None
+    return None if module._forward_hooks or module._forward_pre_hooks else FusedTrainBlock(module)
 
 
 def train_op(norm: nn.Module, mixer: nn.Module, scale: nn.Module, grid: Layout) -> TrainOp | None:

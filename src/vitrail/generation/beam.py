@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,11 +73,27 @@ class BeamOptions:
             raise VitrailError("Beam search needs the id of an end token: give stop=(id,).")
 
 
-class _Text:
-    """Search of one text: its unfinished and finished hypotheses."""
+class BeamCandidate(NamedTuple):
+    """A continuation that a step of the search looked at, best first.
 
-    def __init__(self, options: BeamOptions):
-        self.options = options
+    Args:
+        log_prob: sum of the log-probabilities of its tokens.
+        token: its last token.
+        row: number of the unfinished text that it continues, among those that the step before kept.
+        fate: `kept`, `finished`, or `pruned`.
+    """
+
+    log_prob: float
+    token: int
+    row: int
+    fate: str
+
+
+class _Text:
+    """Search of one text: its unfinished and finished hypotheses, and the steps so far if they are recorded."""
+
+    def __init__(self, options: BeamOptions, steps: list[list[BeamCandidate]] | None = None):
+        self.options, self.steps = options, steps
         self.running: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
         self.finished: list[Hypothesis] = []
 
@@ -91,15 +108,20 @@ class _Text:
         candidates = _best(log_probs, [log_prob for log_prob, _ in self.running], 2 * o.beam)
         going: list[tuple[float, tuple[int, ...]]] = []
         rows: list[int] = []
+        fates = ["pruned"] * len(candidates)
         for rank, (log_prob, token, row) in enumerate(candidates):
             tokens = (*self.running[row][1], token)
             if token in o.stop or len(tokens) == o.max_new:
                 # An end token counts only among the best `beam` candidates, as in Hugging Face.
                 if rank < o.beam:
                     self.finish(log_prob, tokens)
+                    fates[rank] = "finished"
             elif len(going) < o.beam:
                 going.append((log_prob, tokens))
                 rows.append(row)
+                fates[rank] = "kept"
+        if self.steps is not None:
+            self.steps.append([BeamCandidate(*each, fate) for each, fate in zip(candidates, fates, strict=True)])
         self.running = going
         return rows
 
@@ -117,7 +139,12 @@ class _Text:
 
 
 @torch.no_grad()
-def beam_search(decoding: Decoding, prompts: Sequence[Sequence[int]], options: BeamOptions) -> list[BeamResult]:
+def beam_search(
+    decoding: Decoding,
+    prompts: Sequence[Sequence[int]],
+    options: BeamOptions,
+    steps: list[list[BeamCandidate]] | None = None,
+) -> list[BeamResult]:
     """Search for the most probable continuation of each prompt, all of one length.
 
     A text stops only if no text with a prefix in its beam can enter its `beam` finished ones (`early_stopping="never"`
@@ -128,13 +155,14 @@ def beam_search(decoding: Decoding, prompts: Sequence[Sequence[int]], options: B
         decoding: decoding of one row a prompt, nothing fed yet.
         prompts: token ids, all of the same length; of a translation the start token.
         options: numbers of the search.
+        steps: filled with the candidates of each step, if there is one prompt.
 
     Raises:
         VitrailError: if the prompts have different lengths.
     """
     if len({len(prompt) for prompt in prompts}) != 1:
         raise VitrailError("Beam search needs prompts of one length. Group them by length.")
-    texts = [_Text(options) for _ in prompts]
+    texts = [_Text(options, steps) for _ in prompts]
     log_probs = decoding.feed(torch.tensor(prompts, device=decoding.device))
     alive = list(range(len(texts)))
     while alive:

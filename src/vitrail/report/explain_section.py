@@ -4,6 +4,7 @@ from typing import Any
 
 from PIL import Image
 
+from vitrail.data.bands import band_mode, bands_of
 from vitrail.errors import VitrailError
 from vitrail.explain.gallery import attention_overlays, portraits, prepare, scenes
 from vitrail.explain.options import best_method
@@ -28,6 +29,9 @@ def look_inside(run: RecordedRun, model: Any = None) -> dict[str, Any]:
     if not chosen or (model is None and run.model is None):
         return {}
     model = load_model(run.model) if model is None and run.model else model
+    mode = band_mode(model.preprocess.channels)
+    if bands_of(mode) is not None:  # the evaluation keeps what can be shown, not all bands
+        return {"reason": f"The model takes images of {mode}; vitrail explain RUN FILE shows where it looks in one."}
     images = prepare(model, [decode(each.image) for each in chosen])
     try:
         heat = attention_overlays(model, images)

@@ -1,10 +1,10 @@
 """What a study is: conditions, a measurement for each condition and seed, and a conclusion from the intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, unknown
 from vitrail.study.intervals import Estimate, difference, mean_interval
 from vitrail.tasks.table import Table
 
@@ -23,6 +23,7 @@ class StudyOptions:
         data: `digits`, or a data set of the user's.
         model: a name of the catalogue or a model folder, for studies that examine given weights.
         weights: checkpoint of that name.
+        chosen: choices of the study by name, such as a budget.
 
     Raises:
         VitrailError: a number is too small.
@@ -34,10 +35,15 @@ class StudyOptions:
     data: str = "digits"
     model: str | None = None
     weights: str | None = None
+    chosen: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.minutes <= 0:
             raise VitrailError(f"--seeds and --minutes must be above 0, got {self.seeds} and {self.minutes:g}.")
+
+    def choice(self, name: str) -> str:
+        """Return the value of a choice; `StudyPlan.complete` has set all of them."""
+        return dict(self.chosen)[name]
 
     def pick(self, quick: Any, default: Any) -> Any:
         """Return the first value of a quick run, else the second."""
@@ -142,7 +148,8 @@ class StudyPlan:
         conditions: the arms of the experiment.
         measure: figures of one cell, from condition, seed and options.
         conclude: the answer from the results.
-        seeded: whether a cell depends on its seed; else each condition is measured once.
+        choices: names and values of `--set`, the default first.
+        examines: whether it takes a given model.
     """
 
     name: str
@@ -151,4 +158,24 @@ class StudyPlan:
     conditions: Callable[[StudyOptions], Sequence[Condition]]
     measure: Callable[[Condition, int, StudyOptions], Row]
     conclude: Callable[[Results, StudyOptions], Conclusion]
-    seeded: bool = True
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    examines: bool = False
+
+    def complete(self, options: StudyOptions) -> StudyOptions:
+        """Return the options with every choice of the study, the first value by default.
+
+        Raises:
+            VitrailError: there is no such choice or value, or the study examines no given model.
+        """
+        given = dict(options.chosen)
+        for name, value in given.items():
+            if not self.choices:
+                raise VitrailError(f"The study {self.name} has no settings: leave --set out.")
+            if name not in self.choices:
+                raise unknown("setting", name, self.choices, hint=f"The study {self.name} has these.")
+            if value not in self.choices[name]:
+                raise unknown(name, value, self.choices[name])
+        if options.model is not None and not self.examines:
+            raise VitrailError(f"The study {self.name} trains its own models: leave --model out.")
+        chosen = {name: given.get(name, values[0]) for name, values in self.choices.items()}
+        return replace(options, chosen=tuple(chosen.items()))

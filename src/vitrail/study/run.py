@@ -61,6 +61,7 @@ def run_study(
         VitrailError: no cell fits into the time, or the study refuses the options.
         ResourceError: another process runs in the folder.
     """
+    options = plan.complete(options)
     make_folder(folder)
     with locked(folder):
         conditions = list(plan.conditions(options))
@@ -97,6 +98,7 @@ def to_dict(answer: StudyAnswer, options: StudyOptions) -> dict[str, Any]:
         "seeds": options.seeds,
         "data": options.data,
         "quick": options.quick,
+        "choices": dict(options.chosen),
         "tables": tables,
     }
 
@@ -106,7 +108,8 @@ def _cells(
 ) -> Iterator[tuple[str, tuple[str, int], Condition]]:
     """Yield key, place and condition of each cell: all conditions of one seed before the next seed."""
     given = {"quick": options.quick, "data": options.data, "model": options.model, "weights": options.weights}
-    for seed in range(options.seeds if plan.seeded else 1):
+    given |= dict(options.chosen)
+    for seed in range(options.seeds):
         for condition in conditions:
             parts = {"study": plan.name, "name": condition.name, "settings": dict(condition.settings), "seed": seed}
             yield key_of(parts | given), (condition.name, seed), condition

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from vitrail.data.class_folders import FOREIGN
 from vitrail.data.color import to_grey, to_rgb
-from vitrail.data.image_io import EXTENSIONS, open_image, printable
+from vitrail.data.image_io import BANDS, EXTENSIONS, open_image, printable
 from vitrail.errors import VitrailError
 
 _WHITE = (255, 255, 255)
@@ -65,6 +65,8 @@ def _walk(source: Any, mode: str) -> Iterator[SourceImage]:
             yield _file(path, mode)
     elif isinstance(source, Image.Image):
         yield _held(source, mode)
+    elif hasattr(source, "images") and hasattr(source, "place"):  # frames of a video or a camera
+        yield from source.images(mode)
     elif isinstance(source, torch.Tensor):
         yield from _walk_tensor(source, mode)
     elif isinstance(source, np.ndarray):
@@ -102,12 +104,10 @@ def _paths(text: str) -> list[str]:
 
 
 def _folder(text: str) -> list[str]:
-    found = [
-        os.path.join(root, name)
-        for root, _, names in os.walk(text)
-        for name in names
-        if Path(name).suffix.lower() in _TAKEN and not name.startswith(".")
-    ]
+    files = [os.path.join(root, name) for root, _, names in os.walk(text) for name in names if name[0] != "."]
+    endings = {Path(path).suffix.lower() for path in files}
+    taken = _TAKEN if endings & _TAKEN else BANDS  # arrays beside images are something else
+    found = [path for path in files if Path(path).suffix.lower() in taken]
     if not found:
         endings = " ".join(sorted(EXTENSIONS))
         raise VitrailError(f"The folder '{text}' holds no images.\nFiles with these endings are taken: {endings}")

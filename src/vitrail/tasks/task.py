@@ -170,7 +170,11 @@ class Metric(Protocol):
 
 
 class TrainingTask(Protocol):
-    """A task bound to its model and data: the subject of one training run."""
+    """A task bound to its model and data: the subject of one training run.
+
+    A module `companions`, if there is one, is trained and saved with the run and is no part of the model: `forward`
+    uses its parameters in training.
+    """
 
     model: Model
     unit: str

@@ -106,7 +106,7 @@ def attention_views(walk: Walk, mixer: Call, label: str = "") -> list[View]:
             found.append(view | ({"spans": picked.spans} if picked.spans else {}))
             found += _mixed_heads(walk, mixer, each, grid)
         else:
-            found += [matrices(each.maps, name)]
+            found.append(walk.name_tokens(mixer, matrices(each.maps, name)))
     return found
 
 

@@ -1,5 +1,6 @@
 """Frames of a recorded pass: the tree of calls is walked, and each type of module has a description."""
 
+import re
 from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
@@ -73,13 +74,17 @@ class Walk:
         lines = [line for each in call.walk() if not each.children and (line := layer_formula(each))]
         yield self.frame(call, call.name, lines[:14], views=self.heat(call, "length of each cell's vector"))
 
+    def name_tokens(self, call: Call, view: View) -> View:
+        """Return a matrix of attention with names for its tokens, if they have any."""
+        return view
+
     def heat(self, call: Call, label: str) -> list[View]:
         """Return the token norms of the result of a call, if it is a map or tokens with a grid."""
         y, grid = call.y, call.grid
         if y is not None and grid is None and y.ndim == 4 and min(y.shape[2:]) > 1:
             grid = Grid(*y.shape[2:])
             y = y.flatten(2).mT
-        if y is None or grid is None or y.ndim != 3 or y.shape[1] != grid.tokens or grid.h * grid.w < 2:
+        if y is None or grid is None or y.ndim != 3 or len(y) == 0 or y.shape[1] != grid.tokens or grid.h * grid.w < 2:
             return []
         return [token_norms(y, grid, self.image, label, self.heat_cells)]
 
@@ -95,7 +100,7 @@ class Walk:
         """Return a frame of a call that counts what is below `paths`, by default below the call."""
         parameters, macs = (0, 0) if paths == () else self.counts.take(call, *(paths or ()))
         return TraceFrame(
-            title=title,
+            title=spaced(title),
             group=group_of(call.path),
             path=call.path,
             formulas=formulas,
@@ -117,6 +122,21 @@ class Walk:
         return next((self.describers[kind] for kind in type(module).__mro__ if kind in self.describers), None)
 
 
+def spaced(title: str) -> str:
+    """Return the name of a class as words; other titles are returned unchanged.
+
+    Example:
+        >>> spaced("SpatialReductionAttention"), spaced("MLP"), spaced("Conv2d"), spaced("Patch merging")
+        ('Spatial reduction attention', 'MLP', 'Conv2d', 'Patch merging')
+    """
+    words = re.findall(r"ReLU|[A-Z]+(?![a-z])|[A-Z][a-z]+", title)
+    if not words or "".join(words) != title:
+        return title
+    return " ".join(
+        [words[0], *(word if word[1:2].isupper() or word == "ReLU" else word.lower() for word in words[1:])]
+    )
+
+
 def shape(x: Tensor | None) -> list[int]:
     """Return the shape of a tensor as a list; empty without one."""
     return [] if x is None else list(x.shape)
@@ -136,7 +156,7 @@ def group_of(path: str) -> str:
         ('stage 2 · block 1', 'embedding', 'head')
     """
     parts = path.split(".")
-    names = []
+    names = [parts[0]] if parts[0] in ("encoder", "decoder") else []
     for name in ("stages", "blocks"):
         if name in parts[:-1] and parts[parts.index(name) + 1].isdecimal():
             names.append(f"{name[:-1]} {parts[parts.index(name) + 1]}")

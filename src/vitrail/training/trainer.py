@@ -260,7 +260,14 @@ class Trainer:
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors that the next update changes (no copies), in tables."""
-        return {"model": self._weights(), "optimizer": self.world.optimizer_tensors(self.model, self.optimizer)}
+        companions: nn.Module | None = getattr(self.task, "companions", None)
+        if companions is None:
+            return {"model": self._weights(), "optimizer": self.world.optimizer_tensors(self.model, self.optimizer)}
+        return {
+            "model": self._weights(),
+            "companions": self.world.model_tensors(companions),
+            "optimizer": self.world.optimizer_tensors(self.wrapped, self.optimizer),
+        }
 
     def _copy(self) -> dict[str, Tensor]:
         """Return a copy of the averaged weights, full and on the CPU."""

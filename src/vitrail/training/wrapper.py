@@ -18,6 +18,7 @@ class TrainingWrapper(nn.Module):
     def __init__(self, task: TrainingTask):
         super().__init__()
         self.model = task.model
+        self.companions: nn.Module | None = getattr(task, "companions", None)  # trained with it, no part of the model
         self._forward = task.forward
         self._regularised: list[Any] = [part for part in task.model.modules() if hasattr(part, "auxiliary_loss")]
 

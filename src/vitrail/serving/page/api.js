@@ -75,6 +75,12 @@ export async function attention(model, input, choice, signal) {
   return decodeMaps(await answer.arrayBuffer());
 }
 
+// Address of the page that walks an image through the model.
+export async function trace(model, input) {
+  await openSession();
+  return (await (await send(address(model, "trace"), { method: "POST", body: body(input, {}) })).json()).page;
+}
+
 // Yields the events of a stream; leaving the loop closes the connection, which stops the server.
 export async function* stream(model, text, options, signal) {
   const headers = { "Content-Type": "application/json" };

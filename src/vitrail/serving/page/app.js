@@ -1,5 +1,5 @@
 // The page: which models there are, which panel shows which task, and what happens with an input.
-import { getJson, onToken } from "./api.js";
+import { getJson, onToken, trace } from "./api.js";
 import { AttentionView } from "./attention.js";
 import { $, announce, el, fillTexts } from "./dom.js";
 import { setKind, startInput } from "./input.js";
@@ -136,12 +136,31 @@ async function fill(panel, model, input, signal) {
       const [c, q, all] = [compute, queue, total].map((value) => (value < 10 ? value.toFixed(1) : value.toFixed(0)));
       panel.timing.textContent = t("status.timing", { compute: c, queue: q, total: all });
     }
+    if (input.kind === "image") panel.side.append(traceButton(model, input));
     if (input.kind === "image" && model.task !== "restore" && model.task !== "complete") await look(panel, model, input, signal);
   } catch (error) {
     if (error.name === "AbortError") return;
     panel.body.replaceChildren(el("p", { class: "failed" }, error.message));
     problem(error);
   }
+}
+
+// Windows that open by themselves are blocked, so the finished trace is a link.
+function traceButton(model, input) {
+  const button = el("button", { type: "button", onclick: async () => {
+    button.disabled = true;
+    button.textContent = t("trace.working");
+    try {
+      const link = el("a", { href: await trace(model, input), target: "_blank", rel: "noopener", class: "button" }, t("trace.open", { model: model.name }));
+      button.replaceWith(link);
+      link.focus();
+    } catch (error) {
+      button.disabled = false;
+      button.textContent = t("trace.make");
+      problem(error);
+    }
+  } }, t("trace.make"));
+  return el("p", { class: "last" }, button);
 }
 
 async function look(panel, model, input, signal) {

@@ -27,7 +27,7 @@ export function drawMap(view, layer, token, weights) {
   const [unitY, unitX] = layer.cell.map((size, i) => (size / header.image[i]) * (i ? canvas.width : canvas.height));
   if (weights) {
     pen.imageSmoothingEnabled = false;
-    const cells = cellsImage(layer, weights, view.row.seen, (level) => 0.68 - 0.2 * level, 0.8);
+    const cells = cellsImage(layer, weights, view.row.seen, (level) => 0.7 - 0.38 * level, 0.82);
     pen.drawImage(cells, 0, 0, layer.grid[1] * unitX, layer.grid[0] * unitY);
     frame(pen, layer, view.row.seen, unitX, unitY);
   }
@@ -77,13 +77,15 @@ export function drawAtlas(view) {
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
   pen.imageSmoothingEnabled = false;
-  pen.font = `${tile < 24 ? 9 : 11}px system-ui, sans-serif`;
+  pen.font = "11px system-ui, sans-serif";
   pen.textBaseline = "middle";
   pen.textAlign = "center";
   layers.forEach((layer, i) => {
     const left = 1 + i * (tile + gap), row = layer.levels && layer.grid ? rowOf(layer, tokenOf(layer, view.query, view.header.image)) : null;
     pen.fillStyle = themed(i === view.layer ? "--ink" : "--soft");
-    pen.fillText(layer.address, left + tile / 2, top / 2);
+    const stage = layer.address.split(".")[0], first = !i || layers[i - 1].address.split(".")[0] !== stage;
+    if (tile >= 22) pen.fillText(layer.address, left + tile / 2, top / 2);
+    else if (first) pen.fillText(stage, left + tile / 2, top / 2); // there is room for the stage alone
     for (let head = 0; head < layer.heads; head++) {
       const y = top + head * (tile + gap);
       pen.fillStyle = themed("--track");

@@ -147,4 +147,5 @@ PLAN = StudyPlan(
     conditions,
     measure,
     conclude,
+    examines=True,
 )

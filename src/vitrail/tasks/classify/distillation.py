@@ -110,40 +110,51 @@ class Teacher:
         return self.model(images)
 
 
-def build_objective(
-    options: TrainOptions,
-    device: torch.device,
-    preprocess: Preprocess,
-    classes: int,
-    class_weights: Tensor | None = None,
-) -> Objective:
-    """Return the objective of a run, and load its teacher if there is one.
+def build_objective(options: TrainOptions, teacher: Teacher | None, class_weights: Tensor | None = None) -> Objective:
+    """Return the objective of a run.
 
     Args:
-        options: smoothing, teacher and kind of distillation.
+        options: smoothing and kind of distillation.
+        teacher: the teacher, if there is one.
+        class_weights: factor of each class; not with a teacher.
+
+    Raises:
+        VitrailError: class weights are combined with a teacher.
+    """
+    if teacher is None:
+        return Supervised(options.smoothing, class_weights)
+    if class_weights is not None:
+        raise VitrailError("balance=weights and a teacher are not combined. Take balance=sampling with --teacher.")
+    if options.distill_alpha == 0:
+        return Supervised(options.smoothing)
+    return Distilled(
+        options.smoothing, teacher, options.distill == "soft", options.distill_alpha, options.distill_temperature
+    )
+
+
+def load_teacher(options: TrainOptions, device: torch.device, preprocess: Preprocess, classes: int) -> Teacher | None:
+    """Load the teacher of a run, or return None if there is none.
+
+    Args:
+        options: its folder, and the weight of its logits.
         device: device of the teacher.
         preprocess: preprocessing of the student's images.
         classes: number of classes of the data.
-        class_weights: factor of each class; not with a teacher.
 
     Raises:
         VitrailError: the teacher is no model folder, or has other classes or channels.
     """
     if options.teacher is None:
-        return Supervised(options.smoothing, class_weights)
-    if class_weights is not None:
-        raise VitrailError("balance=weights and a teacher are not combined. Take balance=sampling with --teacher.")
+        return None
     if not is_model_folder(options.teacher):
         raise VitrailError(
             f"The teacher {options.teacher} is not a model folder.\n"
             "Train one (weights/best of its run folder), or make one with vitrail convert."
         )
     model: Any = load_model(Path(options.teacher), device)
-    if model.config.num_classes != classes:
+    if model.config.num_classes != classes and options.distill_alpha > 0:
         raise VitrailError(
-            f"The teacher knows {model.config.num_classes} classes, the data has {classes}. They must be the same."
+            f"The teacher knows {model.config.num_classes} classes, the data has {classes}. They must be the same.\n"
+            "With --distill-alpha 0 its layers alone are imitated, of any classes."
         )
-    teacher = Teacher(model, model.preprocess, preprocess)
-    return Distilled(
-        options.smoothing, teacher, options.distill == "soft", options.distill_alpha, options.distill_temperature
-    )
+    return Teacher(model, model.preprocess, preprocess)

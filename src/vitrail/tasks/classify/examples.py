@@ -3,6 +3,7 @@
 from heapq import nlargest
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -76,6 +77,7 @@ class ExampleCollector:
 def _thumbnail(pixels: Tensor) -> Image.Image:
     """Convert `(C, Y, X)` of uint8 to an image of at most `LARGEST` pixels a side."""
     planes = pixels.permute(1, 2, 0).numpy()  # (C, Y, X) -> (Y, X, C)
-    picture = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes)
+    shown = planes[:, :, :3] if planes.shape[2] >= 3 else planes[:, :, 0]  # of more bands the first three
+    picture = Image.fromarray(np.ascontiguousarray(shown))
     picture.thumbnail((LARGEST, LARGEST))
     return picture

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vitrail.errors import unknown
+from vitrail.errors import VitrailError, unknown
 from vitrail.tasks import options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
 
@@ -23,7 +23,16 @@ class TrainOptions(Options):
         "data": ("imgsz", "image_column", "label_column", "split_column", "balance"),
         "augmentation": ("mixup", "cutmix", "augment", "randaugment", "erasing", "flip", "crop_min"),
         "optimisation": ("smoothing",),
-        "distillation": ("teacher", "distill", "distill_alpha", "distill_temperature"),
+        "distillation": (
+            "teacher",
+            "distill",
+            "distill_alpha",
+            "distill_temperature",
+            "distill_features",
+            "distill_depth",
+            "distill_attention",
+            "distill_relations",
+        ),
     }
 
     imgsz: int | None = None
@@ -60,16 +69,31 @@ class TrainOptions(Options):
     distill: Literal["hard", "soft"] = "hard"
     """Learn the teacher's decision (hard) or its softened distribution (soft)."""
     distill_alpha: float = 0.5
-    """Weight of the teacher's loss."""
+    """Weight of the teacher's logits in the loss; 0 allows a teacher of other classes."""
     distill_temperature: float = 3.0
     """Temperature of soft distillation."""
+    distill_features: float = 0.0
+    """Weight of the teacher's features, reached by a learned map (FitNets); 0 is off."""
+    distill_depth: float = 1.0
+    """Share of the blocks after which features are compared, in (0, 1]."""
+    distill_attention: float = 0.0
+    """Weight of the teacher's last attention maps (MiniLM); 0 is off."""
+    distill_relations: float = 0.0
+    """Weight of the relations of values in the teacher's last attention (MiniLM); 0 is off."""
 
     def check(self) -> None:
         """Check the values."""
         check_ranges(self, _RANGES)
         choices = {"augment": AUGMENTS, "distill": ("hard", "soft"), "balance": ("none", "weights", "sampling")}
         check_choices(self, choices)
+        if self.imitates and self.teacher is None:
+            raise VitrailError("distill_features, distill_attention and distill_relations need a --teacher.")
         super().check()
+
+    @property
+    def imitates(self) -> bool:
+        """Whether layers of a teacher are imitated, besides its logits."""
+        return max(self.distill_features, self.distill_attention, self.distill_relations) > 0
 
 
 _RANGES = (
@@ -83,6 +107,10 @@ _RANGES = (
     Range("crop_min", 0, 1, open_low=True, open_high=False),
     Range("distill_alpha", 0, 1, open_high=False),
     Range("distill_temperature", 0, open_low=True),
+    Range("distill_features", 0),
+    Range("distill_depth", 0, 1, open_low=True, open_high=False),
+    Range("distill_attention", 0),
+    Range("distill_relations", 0),
 )
 
 

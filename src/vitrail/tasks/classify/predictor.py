@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrail.data.bands import bands_of
+from vitrail.data.image_io import ImageDecodeError, open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.native.image_resize import best_pixels
@@ -69,8 +71,16 @@ class ClassPredictor:
 
     def load(self, item: SourceImage) -> Tensor:
         """Decode an image to the model's size, `(C, Y, X)` of uint8."""
+        if bands_of(self.prepare.mode) is not None:
+            return self.prepare.to_pixels(self._bands(item))
         image = item.read() if self.draft_side is None or item.draft is None else item.draft(self.draft_side)
         return self.prepare.to_pixels(image if image.mode == self.prepare.mode else image.convert(self.prepare.mode))
+
+    def _bands(self, item: SourceImage) -> Any:
+        """Read an image with the bands of the model: a file, or bytes of one."""
+        if item.held is not None:
+            raise ImageDecodeError(item.name, f"the model takes {self.prepare.mode}: give the path of a file", "format")
+        return open_image(item.content or item.name, self.prepare.mode, name=item.name)
 
     def predict(self, batch: list[tuple[SourceImage, Tensor]]) -> list[Classification]:
         """Return the likeliest classes of each image.

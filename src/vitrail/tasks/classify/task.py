@@ -42,7 +42,8 @@ class ClassificationTask:
         if not options.data:
             return self.open(options.data, options.val_share, options.bad)
         columns = Columns(options.image_column, options.label_column, options.split_column)
-        return open_dataset(options.data, val_share=options.val_share, bad=options.bad, columns=columns)
+        packed = options.model_overrides().get("in_channels", 3) in (1, 3)  # other bands are read from the files
+        return open_dataset(options.data, val_share=options.val_share, bad=options.bad, columns=columns, packed=packed)
 
     def default_model(self, splits: Splits, device: str, fine_tune: bool) -> StartingModel:
         """Choose a model for this machine and data."""

@@ -18,7 +18,8 @@ from vitrail.native.image_resize import best_pixels
 from vitrail.parts.backbone import Classifier
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classes.metric import ClassificationMetric
-from vitrail.tasks.classify.distillation import build_objective
+from vitrail.tasks.classify.distillation import Teacher, build_objective, load_teacher
+from vitrail.tasks.classify.imitation import Imitation
 from vitrail.tasks.classify.options import TrainOptions
 from vitrail.tasks.task import RunSpec, Share
 from vitrail.weights.load import read_source
@@ -35,6 +36,9 @@ class ClassificationTraining:
     """
 
     unit = "images"
+    imitation: Imitation | None = None
+    companions: nn.Module | None = None
+    """Maps from the student's features to the teacher's: trained and saved with the run, no part of the model."""
 
     def __init__(self, options: TrainOptions, run: RunSpec, splits: Splits):
         self.options, self.run, self.splits = options, run, splits
@@ -56,7 +60,20 @@ class ClassificationTraining:
         """Move the model, and load the teacher there."""
         self.model.to(device)
         weights = None if self.class_weights is None else self.class_weights.to(device)
-        self.objective = build_objective(self.options, device, self.preprocess, len(self.splits.classes), weights)
+        teacher = load_teacher(self.options, device, self.preprocess, len(self.splits.classes))
+        self.objective = build_objective(self.options, teacher, weights)
+        if teacher is not None and self.options.imitates:
+            self._imitate(teacher, device)
+
+    def _imitate(self, teacher: Teacher, device: torch.device) -> None:
+        """Watch the layers of both models, and make the maps between them: the same ones on every device."""
+        if self.imitation is not None:
+            self.imitation.close()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.run.seed)
+            images = self.dummy_batch(2).images.to(device)
+            self.imitation = Imitation(self.options, self.model, teacher.model, images, teacher)
+        self.companions = self.imitation.maps.to(device) if len(self.imitation.maps) else None
 
     def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[Loader, Loader]:
         """Return the loaders of training and validation batches."""
@@ -76,19 +93,27 @@ class ClassificationTraining:
         images, targets = self.mix(batch.images, batch.labels, seed, step)
         return batch._replace(images=images, labels=targets)
 
-    def forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, model: nn.Module, batch: Batch) -> tuple[Any, ...]:
         """Return class logits and distillation logits; the same logits twice in evaluation or without such a head.
 
         A model with a distillation token has a head with `both`; its two outputs are trained apart and averaged in use.
+        If layers of a teacher are imitated, a third output of training is what their losses need.
         """
         if model.training and hasattr(model.head, "both"):
-            return model.head.both(model.features(batch.images))  # pyright: ignore
-        logits = model(batch.images)
-        return logits, logits
+            logits, other = model.head.both(model.features(batch.images))  # pyright: ignore
+        else:
+            logits = other = model(batch.images)
+        imitation: Imitation | None = getattr(self, "imitation", None)
+        return (logits, other, imitation.outputs()) if imitation and model.training else (logits, other)
 
-    def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+    def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
         """Return the mean loss of the images."""
-        return self.objective(outputs, batch.images, batch.labels)
+        logits, other, *imitated = outputs
+        loss = self.objective((logits, other), batch.images, batch.labels)
+        if not imitated:
+            return loss
+        assert self.imitation is not None, "it made these outputs"
+        return loss + self.imitation.loss(imitated[0], batch.images)
 
     def metric(self, device: torch.device) -> ClassificationMetric:
         """Return an empty accumulator."""

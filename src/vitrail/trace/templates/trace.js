@@ -27,7 +27,7 @@ function shade(scale, t) {
 const PANES = ["#2459a9", "#d99a1e", "#b3344a", "#2d8a66", "#7a4fa3", "#2a8fa8", "#a8652a", "#6b7c2f", "#5a6472"];
 const photo = new Image();
 
-function board(rows, columns, draw, most = 440) {
+function board(rows, columns, draw, most = 540) {
   const canvas = el("canvas"), ratio = Math.min(window.devicePixelRatio || 1, 2);
   const width = Math.min(most, Math.max(byId("frame").clientWidth, 280)), unit = width / columns;
   canvas.width = Math.round(width * ratio); canvas.height = Math.max(1, Math.round(unit * rows * ratio));
@@ -200,27 +200,59 @@ VIEWS.matrix = (view) => {
   const chosen = view.picks.map(([name, names]) => Math.min(name === "head" ? state.head : name === "window" ? state.window : 0, names.length - 1));
   if (view.mask && chosen.length) chosen[0] = view.picks[0][1].length - 1;
   const out = el("output", { className: "readout" }), scale = el("span", { className: "readout" });
+  let words = null;
   const part = () => {
     const at = chosen.reduce((sum, i, axis) => sum * dims[axis] + i, 0);
     return values.v.subarray(at * n * m, (at + 1) * n * m);
   };
-  const canvas = board(Math.max(n, m / 6), m, (c) => {
+  const canvas = board(Math.max(n, m / 6), m, (c) => { // no taller than a screen
     const now = part(), [low, high] = range(now), signed = low < 0;
     const most = Math.max(Math.abs(low), Math.abs(high)) || 1;
     c.imageSmoothingEnabled = false;
     c.drawImage(signed ? heatTile(now, n, m, COLD, -most, most) : heatTile(now, n, m, HOT, view.mask ? 0 : low, view.mask ? 1 : high), 0, 0, m, Math.max(n, m / 6));
     scale.textContent = view.mask ? `bright: ${view.mask}, dark: 0` : `${show(low)} … ${show(high)}`;
-  });
+  }, Math.max(160, Math.min(440, 500 * m / Math.max(n, m / 6))));
   hover(canvas, out, (y, x) => {
     const r = Math.min(n - 1, Math.floor(y * n / Math.max(n, m / 6)));
     if (r < 0 || x < 0 || x >= m) return "";
     const value = part()[r * m + x];
-    return `${view.rows || "row"} ${r}, ${view.columns || "column"} ${x}: ${view.mask ? (value ? view.mask : 0) : show(value)}`;
+    const named = (names, i) => (names ? ` “${names[i]}”` : "");
+    return `${view.rows || "row"} ${r}${named(view.row_names, r)}, ${view.columns || "column"} ${x}${named(view.column_names, x)}: ${view.mask ? (value ? view.mask : 0) : show(value)}`;
   });
   const picks = view.picks.map(([name, names], axis) => picker(name, names.map((each) => (/^\d+$/.test(each) ? `${name} ${each}` : each)), chosen[axis], (i) => {
-    chosen[axis] = i; if (name === "head") state.head = i; if (name === "window" && !view.mask) state.window = i; canvas.redraw();
+    chosen[axis] = i; if (name === "head") state.head = i; if (name === "window" && !view.mask) state.window = i; canvas.redraw(); if (words) words.redraw();
   }));
-  return figure(view, canvas, ...picks, scale, out);
+  words = view.row_names ? textRows(view, part, m) : null;
+  return figure(view, canvas, ...picks, scale, out, words);
+};
+function textRows(view, part, m) { // click a query: its keys are shaded
+  let query = view.row_names.length - 1;
+  const box = el("div"), draw = () => {
+    const row = part().subarray(query * m, (query + 1) * m), most = Math.max(...row) || 1;
+    const chip = (name, shade, click) => {
+      const token = el("span", { textContent: name, title: click ? "query" : show(shade) });
+      token.style.setProperty("--s", `${Math.round(85 * shade / most)}%`);
+      if (click) { token.tabIndex = 0; token.setAttribute("role", "button"); token.addEventListener("click", click); token.addEventListener("keydown", (event) => { if (event.key === "Enter") click(); }); }
+      return token;
+    };
+    box.replaceChildren(
+      el("p", { className: "readout", textContent: "query (choose):" }), el("div", { className: "tokens" }, ...view.row_names.map((name, i) => chip(name, i === query ? most : 0, () => { query = i; draw(); }))),
+      el("p", { className: "readout", textContent: "its keys:" }), el("div", { className: "tokens" }, ...view.column_names.map((name, j) => chip(name, row[j]))));
+  };
+  draw();
+  box.redraw = draw;
+  return box;
+}
+VIEWS.merges = (view) => {
+  const most = Math.max(...view.words.map((word) => word.length)) - 1, box = el("div", { className: "merges" });
+  const draw = (at) => box.replaceChildren(...view.words.map((word) => {
+    const [tokens, pair, rank] = word[Math.min(at, word.length - 1)];
+    return el("div", { className: "tokens" }, ...tokens.map((token, i) => el("span", { textContent: token, className: pair >= 0 && (i === pair || i === pair + 1) ? "next" : "" })), rank >= 0 ? el("em", { textContent: `merge ${rank}` }) : null);
+  }));
+  draw(0);
+  const node = figure(view, box, slider("merges", most, 0, draw));
+  node.className = "full";
+  return node;
 };
 VIEWS.bias = (view) => {
   const table = unpack(view.table), index = unpack(view.index), [heads, th, tw] = table.shape, [h, w] = view.size;
@@ -365,7 +397,7 @@ VIEWS.strip = (view) => {
     return token;
   })));
 };
-VIEWS.tree = (view) => el("figure", { className: "wide" }, el("div", { className: "scroll", tabIndex: 0 }, treeSvg(view)), el("figcaption", { textContent: view.label }));
+VIEWS.tree = (view) => el("figure", { className: "full" }, el("div", { className: "scroll", tabIndex: 0 }, treeSvg(view)), el("figcaption", { textContent: view.label }));
 function svg(tag, props = {}, text = "") {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
