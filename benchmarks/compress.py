@@ -28,6 +28,7 @@ from vitrail.compress.settings import CompressSettings
 from vitrail.data.image_io import open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.edits.blocks import droppable_stages
+from vitrail.edits.heads import prunable_heads
 from vitrail.errors import VitrailError
 from vitrail.inference.model_loading import find_model
 from vitrail.tasks import find_task
@@ -99,6 +100,7 @@ def settings_of(axis: str, model: Any) -> list[tuple[str, dict[str, Any]]]:
 WAYS = {
     "heads": {
         "gradient": {},
+        "gradient-l2": {"score": "gradient-l2"},
         "no refit": {"refit": False},
         "magnitude": {"score": "magnitude"},
         "random": {"score": "random"},
@@ -133,6 +135,8 @@ def curve(
                 continue
             found, sizes = [right(small) for small in made], figures(made[0])
             macs = "" if not whole.multiply_adds else f"{(sizes.multiply_adds or 0) / whole.multiply_adds:.2f}"
+            if axis == "heads":
+                tell(f"  heads of each layer: {list(prunable_heads(made[0]).values())}")
             share = sum(value for value, _ in found) / len(found)
             interval = found[0][1] if len(found) == 1 else f"{min(found)[0]:.3f} to {max(found)[0]:.3f} (seeds)"
             rows.append((left, way, f"{share:.3f}", interval, f"{sizes.parameters / whole.parameters:.2f}", macs))
