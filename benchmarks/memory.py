@@ -24,18 +24,18 @@ from vitrail.inference.training_memory import (
 )
 
 CONFIGURATIONS = [
-    ("vit_tiny_patch16_224", TrainingSetup(32)),
+    ("vit_tiny_patch16_224", TrainingSetup(16)),
     ("vit_tiny_patch16_224", TrainingSetup(32, checkpointing=True)),
-    ("vit_tiny_patch16_224", TrainingSetup(32, precision="bf16")),
-    ("vit_tiny_patch16_224", TrainingSetup(24, fused=False)),
-    ("deit_small_patch16_224", TrainingSetup(16, optimizer="sgd")),
-    ("swin_tiny_patch4_window7_224", TrainingSetup(8)),
+    ("vit_tiny_patch16_224", TrainingSetup(16, precision="bf16")),
+    ("vit_tiny_patch16_224", TrainingSetup(12, fused=False)),
+    ("deit_small_patch16_224", TrainingSetup(8, optimizer="sgd")),
+    ("swin_tiny_patch4_window7_224", TrainingSetup(6)),
     ("swin_tiny_patch4_window7_224", TrainingSetup(8, checkpointing=True)),
-    ("nat_mini", TrainingSetup(8)),
-    ("pvt_tiny", TrainingSetup(12)),
-    ("resnet50", TrainingSetup(12, optimizer="sgd")),
-    ("convnext_tiny", TrainingSetup(8)),
-    ("mixer_s16_224", TrainingSetup(24)),
+    ("nat_mini", TrainingSetup(6)),
+    ("pvt_tiny", TrainingSetup(8)),
+    ("resnet50", TrainingSetup(8, optimizer="sgd")),
+    ("convnext_tiny", TrainingSetup(6)),
+    ("mixer_s16_224", TrainingSetup(16)),
 ]
 
 
@@ -69,6 +69,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--child", type=int)
+    parser.add_argument("--number", type=int, help="one configuration, counted from 0")
     parser.add_argument("--json")
     given = parser.parse_args()
     if given.child is not None:
@@ -80,6 +81,8 @@ def main() -> int:
     print(f"{'model':32}{'batch':>6} {'setup':34}{'predicted':>10}{'measured':>10}{'error':>8}")
     for number, (name, setup) in enumerate(CONFIGURATIONS):
         if given.words and not any(word in name for word in given.words):
+            continue
+        if given.number not in (None, number):
             continue
         predicted = training_memory(create_model(name), setup).total
         command = [sys.executable, __file__, "--child", str(number)]

@@ -30,6 +30,7 @@ autodoc_default_options = {"members": True, "member-order": "bysource", "show-in
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
+suppress_warnings = ["myst.xref_missing"]  # files outside of docs; tests/house/test_documents.py checks all links
 
 _CODE = re.compile(r"(`[^`]*`)")
 _TABLE = re.compile(r"^\s*\|.*\|\s*$")
@@ -67,6 +68,19 @@ def _escaped(line: str) -> str:
     return "".join(parts)
 
 
+def add_more(app, docname, source):
+    """List the pages that no table of contents names, in place of the marker of the index."""
+    if docname != "index":
+        return
+    folder = Path(__file__).parent
+    pages = [page.relative_to(folder).with_suffix("").as_posix() for page in sorted(folder.glob("*.md"))]
+    more = [page for page in pages if page != "index" and not re.search(rf"^{page}$", source[0], re.MULTILINE)]
+    entries = "\n".join(more)
+    listed = f"```{{toctree}}\n:caption: More\n:maxdepth: 1\n\n{entries}\n```" if more else ""
+    source[0] = source[0].replace("<!-- more -->", listed)
+
+
 def setup(app):
-    """Register the conversion of docstrings, after napoleon has read their sections."""
+    """Register the conversion of docstrings, after napoleon has read their sections, and the table of other pages."""
     app.connect("autodoc-process-docstring", plain_to_rst, priority=400)
+    app.connect("source-read", add_more)

@@ -1,5 +1,7 @@
 """Choices that depend on the machine: loading processes, plain or optimized model, remaining time; doctor."""
 
+import re
+from io import StringIO
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from vitrail.cli import main
 from vitrail.cli.error_handling import explain_failure
+from vitrail.cli.table import print_table
 from vitrail.fused import measured_speed
 from vitrail.fused.measured_speed import remembered, trial_key
 from vitrail.models import create_model
@@ -87,3 +90,21 @@ def test_the_words_of_an_allocator_are_not_printed():
     raw = "[enforce fail at alloc_cpu.cpp:127] can't allocate memory: you tried to allocate 30000000000 bytes."
     said, code = explain_failure(RuntimeError(raw))
     assert code == 4 and said is not None and said.startswith("Out of memory: 27.9 GiB more were needed.")
+
+
+class Terminal(StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("length", [20, 70])
+def test_tables_fit_a_terminal_of_eighty_columns(monkeypatch, length):
+    """Paths stay whole where there is room, numbers always."""
+    screen = Terminal()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout", screen)
+    path, other = "p" * length, "bee 6.9%, wasp with a long name 0.1%"
+    print_table(["image", "class", "probability", "next"], [[path, "ant", "93.1%", other]], right=["probability"])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 80 and any("93.1%" in line for line in lines)
+    assert any(path in line for line in lines) == (length <= 48)

@@ -30,7 +30,7 @@ def complete(bash_script: str, *words: str) -> list[str]:
     ("words", "offered"),
     [
         (["vitrail", ""], [*VERBS, "completion", "help"]),
-        (["vitrail", "tr"], ["train", "translate"]),
+        (["vitrail", "tr"], [verb for verb in VERBS if verb.startswith("tr")]),
         (["vitrail", "train", "--epo"], ["--epochs"]),
         (["vitrail", "train", "--model", "swin_tiny"], ["swin_tiny_patch4_window7_224"]),
         (["vitrail", "train", "model", "=", "swin_tiny"], ["swin_tiny_patch4_window7_224"]),

@@ -46,7 +46,7 @@ def test_gradient_scores_are_those_of_a_finite_difference(model, probes):
     try:
         x, labels = images(2).double(), torch.tensor([1, 2])
         both = [CalibrationBatch(lambda model: model(x), lambda out: nn.functional.cross_entropy(out, labels))]
-        got = head_scores(model, "gradient", both)
+        got = head_scores(model, "gradient-l2", both)
         step, wanted = 1e-5, {}
         for name in MIXERS:
             scores = []
@@ -68,7 +68,7 @@ def test_gradient_scores_are_those_of_a_finite_difference(model, probes):
         model.float()
 
 
-@pytest.mark.parametrize("how", ["gradient", "activation", "magnitude"])
+@pytest.mark.parametrize("how", ["gradient", "gradient-l2", "activation", "magnitude"])
 def test_a_head_and_a_channel_that_add_nothing_have_the_lowest_score(how, probes):
     model = small("vit")
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_the_refit_is_the_least_squares_solution(bias):
     torch.manual_seed(0)
     x, layer = torch.randn(500, 6).double() @ torch.randn(6, 6).double() + 1, nn.Linear(6, 3, bias=bias).double()
     moments = input_moments(nn.Sequential(layer), ["0"], [CalibrationBatch(lambda model: model(x))])["0"]
-    weight, offset = refitted(layer.weight, layer.bias, [0, 2, 5], moments)
+    weight, offset = refitted(layer.weight, layer.bias, [0, 2, 5], moments._replace(rows=10**8))  # without a ridge
     inputs = torch.cat([x[:, [0, 2, 5]], torch.ones(500, 1).double()], 1) if bias else x[:, [0, 2, 5]]
     wanted = torch.linalg.lstsq(inputs, layer(x)).solution.T
     got = torch.cat([weight, offset[:, None]], 1) if bias else weight
@@ -134,6 +134,7 @@ def test_factors_on_data_are_nearest_in_its_metric():
     x = torch.randn(2000, 8) @ torch.diag(torch.tensor([9.0, 5, 2, 1, 0.5, 0.2, 0.1, 0.05])) @ torch.randn(8, 8) + 2
     layer = nn.Linear(8, 12).requires_grad_(False)
     moments = input_moments(nn.Sequential(layer), ["0"], [CalibrationBatch(lambda model: model(x))])["0"]
+    moments = moments._replace(rows=10**8)  # without a ridge
     plain, errors = factors(layer.weight, 2), []
     for u, v, b in ((*plain, layer.bias), nearest_factors(layer, 2, moments)):
         errors.append(float((x @ (u @ v).T + b - layer(x)).square().sum(1).mean()))

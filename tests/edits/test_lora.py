@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import small_texts
 import torch
 from torch import nn
 
@@ -13,6 +14,7 @@ from vitrail.edits.edit import apply_edits
 from vitrail.edits.lora import LoRA, adapters, lora_of, merge_lora
 from vitrail.errors import VitrailError
 from vitrail.inference.model_loading import find_model
+from vitrail.layouts import TokenSequence
 from vitrail.models import create_model
 from vitrail.parts.lora_linear import LoRALinear
 from vitrail.preprocess import Preprocess
@@ -69,6 +71,17 @@ def test_nothing_changes_at_first_and_merged_equals_unmerged(variant: str, sizes
     scale = changed.abs().max().item()
     torch.testing.assert_close(merged / scale, changed / scale, atol=1e-6, rtol=0)
     assert not model.edits and not adapters(model)
+
+
+def test_models_of_text_take_adapters() -> None:
+    model = small_texts.small("bert classes")
+    ids, layout = torch.randint(1, 50, (2, 9)), TokenSequence(9)
+    with torch.inference_mode():
+        before = model(ids, layout)
+        apply_edits(model, lora_of(model, rank=2, alpha=4.0))
+        assert torch.equal(model(ids, layout), before)
+        changed = stirred(model)(ids, layout)
+        torch.testing.assert_close(merge_lora(model)(ids, layout), changed, atol=1e-5, rtol=1e-5)
 
 
 def test_an_optimized_model_takes_adapters_as_they_are() -> None:

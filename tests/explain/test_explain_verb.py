@@ -89,7 +89,7 @@ def test_flags_choose_what_is_drawn(folder, words, written):
         (["--block", "last"], "no block last"),
         (["--method", "rollout", "--block", "1"], "rollout takes no block; it can be told the query"),
         (["--method", "rollout", "--head", "1"], "Methods that take a head: maps."),
-        (["--method", "saliency", "--block", "1"], "Methods that take a block: maps, influence."),
+        (["--method", "saliency", "--block", "1"], "Methods that take a block: maps, influence, gradcam."),
         (["--method", "saliency", "--head", "1"], "saliency takes no head"),
         (["--method", "influence", "--head", "1"], "influence takes no head"),
     ],

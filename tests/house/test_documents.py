@@ -3,6 +3,7 @@
 import doctest
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,30 @@ def test_the_patterns_see_what_they_look_for() -> None:
 
 def test_no_tracked_file_is_large(tracked: list[Path]) -> None:
     assert [path.name for path in tracked if path.stat().st_size > 1 << 20] == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-b",
+        "html",
+        str(ROOT / "docs"),
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = [path.read_text() for path in tmp_path.rglob("*.html")]
+    outside = {url for page in pages for url in re.findall(r'(?:src|<link[^>]*href)="(https?://[^"]+)"', page)}
+    assert len(pages) > 25 and outside == set()  # nothing is loaded from a network
+
+
+def test_pictures_of_the_gallery_are_small() -> None:
+    files = [path for path in (ROOT / "docs" / "gallery").iterdir() if path.suffix == ".png"]
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    assert sum(path.stat().st_size for path in files) < 1 << 20 and all(path.name in page for path in files)

@@ -202,6 +202,11 @@ def test_words_that_decided(visit: Visit) -> None:
     assert set(visit.texts(".bars .name")) == {"bad", "good"}
     marked = visit.page.locator("mark").count()
     assert 0 < marked <= 5 and "<b>dull</b>" in visit.page.text_content(".words")
+    first = visit.pixels("canvas.matrix")
+    visit.page.select_option(".body select >> nth=1", "1")
+    assert visit.pixels("canvas.matrix") != first
+    visit.page.locator("button.token >> nth=3").focus()
+    assert " attends most to " in visit.page.locator(".body .reading").inner_text()
     assert "for it, " in visit.page.text_content(".words") or "against it, " in visit.page.text_content(".words")
 
 

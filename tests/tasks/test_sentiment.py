@@ -54,6 +54,21 @@ def test_it_learns_and_reports(run: Path) -> None:
     assert model.inputs.encode(["a joy"]).ids[0][0] == model.inputs.id_of("<s>")
 
 
+def test_sentences_have_vectors_neighbours_and_probes(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "lines.txt").write_text("\n".join([*GOOD, *BAD, ""]))
+    out = tmp_path / "v.npz"
+    assert main(["embed", str(run), str(tmp_path / "lines.txt"), "--out", str(out), "--neighbours", "2"]) == 0
+    vectors = np.load(out)["vectors"]
+    assert vectors.shape[0] == 12 and "a joy" in out.with_suffix(".html").read_text()
+    capsys.readouterr()
+    assert main(["probe", str(run), str(run.parent / "films"), "--json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert found["linear"]["value"] > 0.8 and found["knn"]["value"] > 0.8 and found["dim"] == vectors.shape[1]
+
+
 def test_padding_and_batch_change_no_answer(run: Path) -> None:
     texts = ["a joy", "a bore " * 9, "great", "unheardof words only", "dull, cold"]
     whole = vitrail.predict(run, texts, batch=5)

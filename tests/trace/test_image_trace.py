@@ -122,15 +122,19 @@ def test_module_of_ones_own():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_restorer_and_segmenter():
-    for name, overrides in (
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
         ("swinir_light_x2", {"depths": (2,), "num_heads": 2, "dim": 8}),
-        ("segformer_b0", {"num_classes": 3}),
-    ):
-        model = create_model(name, **overrides).eval()
-        trace = trace_image(model, torch.rand(1, 3, 32, 32))
-        assert sum(frame.parameters for frame in trace.frames) == sum(each.numel() for each in model.parameters())
-        assert any(view["kind"] == "attention" for frame in trace.frames for view in frame.views)
+        pytest.param("segformer_b0", {"num_classes": 3}, marks=pytest.mark.slow),
+        pytest.param("faster_rcnn_resnet50", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_models_of_other_tasks(name, overrides):
+    model = create_model(name, **overrides).eval()
+    trace = trace_image(model, torch.rand(1, 3, 32, 32))
+    assert sum(frame.parameters for frame in trace.frames) == sum(each.numel() for each in model.parameters())
+    assert any(view["kind"] in ("attention", "heat") for frame in trace.frames for view in frame.views)
 
 
 def test_page_is_one_file_without_a_network():

@@ -38,9 +38,12 @@ def _draw(columns: Sequence[str], rows: list[list[str]], right: set[str]) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", pad_edge=False)
-    for i, name in enumerate(columns):  # the first column is for copying: never wrapped
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=i == 0)
+    table, console = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", pad_edge=False), Console()
+    # The first column is for copying: it is wrapped only if little room would be left. Numbers are never cut.
+    first = max(map(len, [columns[0], *(row[0] for row in rows)]))
+    for i, name in enumerate(columns):
+        whole = name in right or (i == 0 and first <= 0.6 * console.width)
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False).print(table)

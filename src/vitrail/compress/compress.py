@@ -56,7 +56,7 @@ def compress(
         raise VitrailError("This model is optimized already. Compress the model that it was made from.")
     small = deepcopy(model).eval()
     how = settings.score or ("gradient" if probes else "magnitude")
-    if how in ("gradient", "activation") and not probes:
+    if how in ("gradient", "gradient-l2", "activation") and not probes:
         raise VitrailError(f"score={how} is computed on data. Give --data, or take magnitude or random.")
     if settings.depth is not None:
         keep = kept_blocks(small, settings.depth, probes, settings.blocks != "even")

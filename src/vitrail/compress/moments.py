@@ -10,6 +10,9 @@ from vitrail.compress.calibration_data import CalibrationBatch
 from vitrail.compress.gates import watched
 from vitrail.tasks.inference import evaluating
 
+FEW = 5.0
+"""Weight of the ridge. With 16 views of 8 photographs 0.01 overfits a ViT-Ti; with 128 digits 0.01 to 10 are alike."""
+
 
 class InputMoments(NamedTuple):
     """InputMoments of a layer's input.
@@ -30,9 +33,9 @@ class InputMoments(NamedTuple):
         return self.covariance + self.mean[:, None] * self.mean
 
     def ridge(self, matrix: Tensor) -> float:
-        """Return a small addend for the diagonal, larger where the tokens are few for the channels."""
-        channels = len(matrix)
-        return float(matrix.diagonal().mean()) * max(1e-6, 1e-2 * channels / max(self.rows, 1)) + 1e-12
+        """Return an addend for the diagonal, larger where tokens are few: those of one image are much alike."""
+        few = FEW * len(matrix) / max(self.rows, 1)
+        return float(matrix.diagonal().mean()) * max(1e-6, few) + 1e-12
 
 
 def input_moments(

@@ -27,7 +27,7 @@ def refitted(
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 6.0], [-1.0, -2.0]])  # the second input is twice the first
-        >>> moments = InputMoments(x.double().mean(0), x.double().T.cov(correction=0), 3)
+        >>> moments = InputMoments(x.double().mean(0), x.double().T.cov(correction=0), 10**6)
         >>> new, _ = refitted(torch.ones(1, 2), torch.zeros(1), [0], moments)
         >>> round(new.item(), 1)
         3.0

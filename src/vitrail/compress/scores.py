@@ -20,23 +20,24 @@ def head_scores(
 ) -> dict[str, Tensor]:
     """Return a score of each head that can be removed, `(h,)`, by name of the mixer.
 
-    gradient: E |dL / dg_h|, g_h a factor of the head's output, of each sample on its own; divided by the length of the
-    layer's scores. "Are Sixteen Heads Really Better than One?", section 4.1. Without labels L is a random projection of
-    the outputs.
+    gradient: E |dL / dg_h|, g_h a factor of the head's output, of each sample on its own: what a head weighs in the
+    loss, comparable over layers. "Are Sixteen Heads Really Better than One?", section 4.1. Without labels L is a random
+    projection of the outputs.
+    gradient-l2: the same divided by the length of the layer's scores, as in the paper's code.
     activation: root mean square of what the head adds, `(E sum_c x_c^2 |W_c|^2)^(1/2)` over its channels c.
     magnitude: the length of its values' weights times that of its columns in the output projection.
 
     Args:
         model: the model.
-        how: `gradient`, `activation`, `magnitude` or `random`.
-        probes: batches of data, for the first two.
+        how: `gradient`, `gradient-l2`, `activation`, `magnitude` or `random`.
+        probes: batches of data, for the first three.
         seed: seed of random scores.
     """
     heads = prunable_heads(model)
     scores = _scores(model, {f"{name}.proj": count for name, count in heads.items()}, how, probes, seed)
     if how == "magnitude":
         scores = {f"{name}.proj": _head_magnitude(model.get_submodule(name)) for name in heads}
-    return {name: unit(scores[f"{name}.proj"]) for name in heads}
+    return {name: _comparable(scores[f"{name}.proj"], how) for name in heads}
 
 
 def hidden_scores(
@@ -47,18 +48,18 @@ def hidden_scores(
     scores = _scores(model, {f"{name}.fc2": width for name, width in widths.items()}, how, probes, seed)
     if how == "magnitude":
         scores = {f"{name}.fc2": _hidden_magnitude(model.get_submodule(name)) for name in widths}
-    return {name: unit(scores[f"{name}.fc2"]) for name in widths}
+    return {name: _comparable(scores[f"{name}.fc2"], how) for name in widths}
 
 
-def unit(scores: Tensor) -> Tensor:
-    """Divide the scores of a layer by their length, so that layers can be compared."""
-    return scores / scores.norm().clamp(min=1e-30)
+def _comparable(scores: Tensor, how: str) -> Tensor:
+    """Divide the scores of a layer by their length, unless their size means something beyond the layer."""
+    return scores if how == "gradient" else scores / scores.norm().clamp(min=1e-30)
 
 
 def _scores(
     model: nn.Module, inputs: dict[str, int], how: str, probes: Sequence[CalibrationBatch], seed: int
 ) -> dict[str, Tensor]:
-    if how == "gradient":
+    if how in ("gradient", "gradient-l2"):
         return gradient_scores(model, inputs, probes)
     if how == "activation":
         return activation_scores(model, inputs, probes)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from vitrail.errors import VitrailError
 
-SCORES = ("gradient", "activation", "magnitude", "random")
+SCORES = ("gradient", "gradient-l2", "activation", "magnitude", "random")
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class CompressSettings:
     """Lower ranks until this share of the weights of linear layers is left, where the least energy is lost."""
     blocks: Literal["greedy", "even"] | None = None
     """Choice of the blocks to drop: one by one the block that changes the outputs least (with --data), or evenly."""
-    score: Literal["gradient", "activation", "magnitude", "random"] | None = None
-    """Score of heads and hidden channels: the gradient of a gate or the size of what they add, on data; the size of
-    their weights; or random. Default gradient with --data, else magnitude."""
+    score: Literal["gradient", "gradient-l2", "activation", "magnitude", "random"] | None = None
+    """Score of heads and hidden channels. On data: the gradient of a gate, the same with every layer's scores at one
+    length (-l2), or the size of what they add. Else the size of their weights, or random. Default gradient with
+    --data, else magnitude."""
     tokens_merge: int = 0
     """Tokens that every block of a plain Transformer merges with similar ones (ToMe); its weights stay as they are."""
     tokens_keep: float | None = None

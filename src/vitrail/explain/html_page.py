@@ -25,7 +25,7 @@ class Section(NamedTuple):
     figures: dict[str, FigureGrid] | dict[str, Image.Image]
 
 
-def page(title: str, text: str, sections: Sequence[Section], command: str = "") -> str:
+def page(title: str, text: str, sections: Sequence[Section], command: str = "", verb: str = "explain") -> str:
     """Write the page.
 
     Args:
@@ -33,15 +33,16 @@ def page(title: str, text: str, sections: Sequence[Section], command: str = "") 
         text: a sentence under it.
         sections: the sections, in order.
         command: the command line that reproduces the page.
+        verb: verb of the command, for the line above the title.
     """
     again = Markup('<section><h2>Repeat it</h2><pre tabindex="0"><code>{}</code></pre></section>').format(command)
-    header = Markup('<header>{}<p class="kicker">Vitrail explain</p><h1>{}</h1><p class="lead">{}</p></header>')
+    header = Markup('<header>{}<p class="kicker">Vitrail {}</p><h1>{}</h1><p class="lead">{}</p></header>')
     return Markup(
         '<!doctype html>\n<html lang="en">\n<head>\n{}\n</head>\n'
         "<body>\n<main>\n{}\n{}\n{}\n</main>\n</body>\n</html>\n"
     ).format(
         page_head(f"{title} – Vitrail"),
-        header.format(page_glass(), title, text),
+        header.format(page_glass(), verb, title, text),
         Markup("\n").join(_section(section) for section in sections),
         again if command else "",
     )

@@ -5,96 +5,29 @@ Each file in this room is one architecture: a frozen config, `build(config)` and
 that listing names imports no architecture; `custom.py` imports the user's own files.
 """
 
-import os
 from dataclasses import fields, replace
-from fnmatch import fnmatchcase
-from functools import cache
 from importlib import import_module
-from types import ModuleType
 from typing import Any, Unpack
 
-from vitrail.errors import VitrailError, unknown
+from vitrail.errors import VitrailError
 from vitrail.inputs import inputs_in
-from vitrail.models.custom import VARIABLE, added, built
+from vitrail.models.catalogue import FAMILIES, HINT, catalogue, family_of, find, list_models, task_of
+from vitrail.models.custom import built
 from vitrail.models.override_fields import ModelFields
 from vitrail.models.overrides import checked
-from vitrail.models.published import PUBLISHED
 from vitrail.models.published.hosted import HOSTED
 
-FAMILIES = tuple(dict.fromkeys(known.family for known in PUBLISHED.values()))
-HINT = f"See them all with: vitrail models. One of your own is in a file that {VARIABLE} names."
-
-
-def catalogue() -> dict[str, str]:
-    """Map each variant's name to that of its architecture, family by family, those of the user's own last.
-
-    Raises:
-        VitrailError: a file of the user's own cannot be used.
-
-    Example:
-        >>> catalogue()["swin_tiny_patch4_window7_224"]
-        'swin'
-    """
-    own = {name: _family(module) for name, module in _own(os.environ.get(VARIABLE, "")).items()}
-    return {name: known.family for name, known in PUBLISHED.items()} | own
-
-
-@cache
-def _own(paths: str) -> dict[str, ModuleType]:
-    return {name: module for module in added(paths, FAMILIES, PUBLISHED) for name in module.VARIANTS}
-
-
-def _family(module: ModuleType) -> str:
-    return module.__name__.rpartition(".")[2]
-
-
-def family_of(name: str) -> str:
-    """Return the architecture's name of a variant: `vit`, `swin`, ...
-
-    Example:
-        >>> family_of("vit_tiny_patch16_224")
-        'vit'
-    """
-    return PUBLISHED[name].family if name in PUBLISHED else _family(find(name))
-
-
-def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
-    """List the names of variants that match a shell pattern (`swin*`), in the order of the papers' tables.
-
-    Args:
-        pattern: shell pattern of the names.
-        task: if given, only variants whose published weights do this task (`classify`, `language`, `translate`...).
-
-    Example:
-        >>> len(list_models("vit_base_patch16*")) >= 2
-        True
-    """
-    names = [name for name in catalogue() if fnmatchcase(name, pattern)]
-    return names if task is None else [name for name in names if task_of(name) == task]
-
-
-def task_of(name: str) -> str:
-    """Return the task of a variant's published weights; variants of the user's own classify images.
-
-    Example:
-        >>> task_of("gpt2"), task_of("swinir_light_x2")
-        ('language', 'restore')
-    """
-    return PUBLISHED[name].task if name in PUBLISHED else "classify"
-
-
-def find(name: str) -> ModuleType:
-    """Return the module that builds a variant.
-
-    Raises:
-        VitrailError: if the name is unknown; the message holds the nearest ones.
-    """
-    if name in PUBLISHED:  # a faulty custom file does not affect published models
-        return import_module(f"{__name__}.{PUBLISHED[name].family}")
-    own = _own(os.environ.get(VARIABLE, ""))
-    if name not in own:
-        raise unknown("model", name, catalogue(), hint=HINT)
-    return own[name]
+__all__ = [
+    "FAMILIES",
+    "HINT",
+    "catalogue",
+    "create_model",
+    "family_of",
+    "find",
+    "list_models",
+    "make_config",
+    "task_of",
+]
 
 
 def make_config(name: str, **overrides: Any) -> Any:

@@ -32,7 +32,7 @@ def write_neighbours(
     rows = neighbours(found.vectors, chosen, count)
     sections = [_section(found, items, query, row) for query, row in zip(chosen, rows, strict=True)]
     text = f"{total:,} inputs, vectors of {found.vectors.shape[1]} numbers; the nearest by cosine, the best first."
-    write_file(path, page("Nearest neighbours", text, sections, command).encode())
+    write_file(path, page("Nearest neighbours", text, sections, command, "embed").encode())
     return path
 
 
@@ -44,5 +44,5 @@ def _section(found: Embeddings, items: Mapping[str, Any], query: int, row: list[
         return Section(items[names[0]].text, text or "no others", {})
     captions = [f"{cosine} {Path(name).name}" for name, cosine in zip(names, cosines, strict=True)]
     tiles = [Tile(items[name].read().convert("RGB"), note) for name, note in zip(names, captions, strict=True)]
-    title = f"neighbours of {names[0]}"
+    title = f"neighbours of {Path(names[0]).name}"
     return Section(Path(names[0]).name, "", {title: FigureGrid(title, tiles, len(tiles), side=_SIDE)})

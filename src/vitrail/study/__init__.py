@@ -9,7 +9,7 @@ STUDIES: dict[str, str] = {
     "windows": "Do windows and their shift change cost or result, and how far does information travel?",
     "collapse": "Do attention maps become alike with depth, and does re-attention or a wider model prevent it?",
     "warmup": "Who trains without warm-up: norms first or last, and which norm suits images and text?",
-    "recurrence": "Is autoregression recurrence: what do RetNet, a cached Transformer, an LSTM keep a token?",
+    "recurrence": "Is autoregression recurrence: what do RetNet, a cached Transformer and an LSTM carry on?",
     "published": "Do FLOPs order ViT-B/16-384, ViT-L/16-384, Swin-B-224 and Swin-B-384 by speed?",
     "attention": "Does attention explain what a model answers?",
     "positions": "Which position scheme survives another image size: none, sin/cos, learned, relative, rotary or PEG?",

@@ -40,10 +40,15 @@ def number(value: float, percent: bool = False) -> str:
     """Format a value of an axis.
 
     Example:
-        >>> number(0.25, percent=True), number(12000.0), number(0.5)
-        ('25%', '12,000', '0.5')
+        >>> number(0.25, percent=True), number(12000.0), number(0.5), number(2e7)
+        ('25%', '12,000', '0.5', '20M')
     """
-    return f"{100 * value:.3g}%" if percent else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if percent:
+        return f"{100 * value:.3g}%"
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def with_interval(value: Estimate, percent: bool = False, digits: int = 1) -> str:

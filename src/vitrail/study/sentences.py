@@ -40,11 +40,14 @@ def ranked(ranking: Ranking, subject: str) -> str:
     """Describe a ranking: the first, or the group whose intervals overlap.
 
     Example:
-        >>> ranked(Ranking(["a", "b", "c"], ["a", "b"], {}), "accuracy")
+        >>> gap = Estimate(0.1, 0.0, 0.2, 3)
+        >>> ranked(Ranking(["a", "b", "c"], ["a", "b"], {"b": gap, "c": gap}), "accuracy")
         'by accuracy, a and b cannot be ranked (their intervals overlap) and c falls behind them'
-        >>> ranked(Ranking(["a", "b"], ["a"], {}), "accuracy")
+        >>> ranked(Ranking(["a", "b"], ["a"], {"b": gap}), "accuracy")
         'by accuracy, a is ahead of b'
     """
+    if len(ranking.order) > 1 and not ranking.gaps:
+        return f"by {subject}, {listed(ranking.order)} have too few seeds for a ranking"
     rest = [name for name in ranking.order if name not in ranking.tied]
     if not rest:
         return f"by {subject}, {listed(ranking.tied)} cannot be ranked (their intervals overlap)"

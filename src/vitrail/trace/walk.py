@@ -1,5 +1,6 @@
 """Frames of a recorded pass: the tree of calls is walked, and each type of module has a description."""
 
+import re
 from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
@@ -83,7 +84,7 @@ class Walk:
         if y is not None and grid is None and y.ndim == 4 and min(y.shape[2:]) > 1:
             grid = Grid(*y.shape[2:])
             y = y.flatten(2).mT
-        if y is None or grid is None or y.ndim != 3 or y.shape[1] != grid.tokens or grid.h * grid.w < 2:
+        if y is None or grid is None or y.ndim != 3 or len(y) == 0 or y.shape[1] != grid.tokens or grid.h * grid.w < 2:
             return []
         return [token_norms(y, grid, self.image, label, self.heat_cells)]
 
@@ -99,7 +100,7 @@ class Walk:
         """Return a frame of a call that counts what is below `paths`, by default below the call."""
         parameters, macs = (0, 0) if paths == () else self.counts.take(call, *(paths or ()))
         return TraceFrame(
-            title=title,
+            title=spaced(title),
             group=group_of(call.path),
             path=call.path,
             formulas=formulas,
@@ -119,6 +120,21 @@ class Walk:
 
     def _find(self, module: nn.Module) -> Describer | None:
         return next((self.describers[kind] for kind in type(module).__mro__ if kind in self.describers), None)
+
+
+def spaced(title: str) -> str:
+    """Return the name of a class as words; other titles are returned unchanged.
+
+    Example:
+        >>> spaced("SpatialReductionAttention"), spaced("MLP"), spaced("Conv2d"), spaced("Patch merging")
+        ('Spatial reduction attention', 'MLP', 'Conv2d', 'Patch merging')
+    """
+    words = re.findall(r"ReLU|[A-Z]+(?![a-z])|[A-Z][a-z]+", title)
+    if not words or "".join(words) != title:
+        return title
+    return " ".join(
+        [words[0], *(word if word[1:2].isupper() or word == "ReLU" else word.lower() for word in words[1:])]
+    )
 
 
 def shape(x: Tensor | None) -> list[int]:

@@ -34,7 +34,18 @@ class RunConfig(Options):
 
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("task", "val_share", "bad"),
-        "model": ("model", "weights", "set", "drop_path", "freeze", "unfreeze", "lora", "lora_targets", "lora_alpha"),
+        "model": (
+            "model",
+            "weights",
+            "set",
+            "drop_path",
+            "layer_drop",
+            "freeze",
+            "unfreeze",
+            "lora",
+            "lora_targets",
+            "lora_alpha",
+        ),
         "optimisation": (
             *("epochs", "minutes", "patience", "eval_every", "batch", "grad_accum", "lr", "min_lr", "warmup"),
             *("scheduler", "optimizer", "weight_decay", "clip_grad", "layer_decay", "ema"),
@@ -115,6 +126,9 @@ class RunConfig(Options):
     drop_path: float | None = None
     """Drop path rate of the last block; default: the model's own."""
 
+    layer_drop: float = 0.0
+    """Probability that an update skips a whole block (LayerDrop, 0.2): any depth then works without further training;
+    see `vitrail compress --depth`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute precision of the forward pass: auto takes bf16 if the hardware computes in it, else fp32. Weights,
     optimizer and loss stay in fp32."""
@@ -280,6 +294,7 @@ _RANGES = (
     Range("average", 0),
     Range("beta2", 0, 1, open_low=True),
     Range("drop_path", 0, 1),
+    Range("layer_drop", 0, 1),
     Range("threads", 0),
     Range("workers", 0),
     Range("save_steps", 0),

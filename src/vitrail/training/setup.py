@@ -18,6 +18,7 @@ from vitrail.tasks.task import BatchLoader, DataSplits, RunSpec, Share, Training
 from vitrail.training.config import RunConfig
 from vitrail.training.distributed import SingleProcess
 from vitrail.training.ema import Ema, LastAverage, NoEma
+from vitrail.training.layer_drop import drop_layers
 from vitrail.training.optimizer import make_optimizer
 from vitrail.training.param_groups import freeze, frozen_layers, hidden_matrices, parameter_groups
 from vitrail.training.precision import choose_precision
@@ -72,6 +73,9 @@ def build_trainer(
         train_adapters(model)
     if world.device.type == "cpu" and not config.compile:
         fuse_for_training(model)
+    if config.layer_drop:
+        _check_alone(config, world)
+        drop_layers(model, config.layer_drop)
     wrapped: Any = TrainingWrapper(task)
     if config.compile:
         wrapped.compile()
@@ -224,6 +228,16 @@ def machine_facts(world: SingleProcess) -> dict[str, Any]:
         "device": str(torch.cuda.get_device_name(world.device)) if world.device.type == "cuda" else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def _check_alone(config: RunConfig, world: SingleProcess) -> None:
+    """Refuse LayerDrop where every process must compute every block."""
+    if world.size > 1 or config.compile:
+        what = "compile" if config.compile else "torchrun"
+        raise VitrailError(
+            f"layer_drop={config.layer_drop} skips blocks by chance, which {what} cannot follow.\n"
+            "Train in one process without compile, or use drop_path."
+        )
 
 
 def _check_share(config: RunConfig, world: SingleProcess) -> None:

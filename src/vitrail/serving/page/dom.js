@@ -52,11 +52,10 @@ export const $ = (id) => document.getElementById(id);
 export const percent = (share) =>
   share >= 0.9995 || share === 0 ? `${Math.round(100 * share)}%` : share < 0.001 ? "< 0.1%" : `${(100 * share).toFixed(1)}%`;
 
-// Sharp lines on screens with several pixels a unit.
-export function canvasOf(width, height, props = {}) {
-  const made = el("canvas", { width, height, ...props });
-  return made;
-}
+// Spaces and line ends as signs.
+export const visible = (text) => text.replace(/\n/g, "⏎").replace(/\s/g, "␣") || "·";
+
+export const canvasOf = (width, height, props = {}) => el("canvas", { width, height, ...props });
 
 // Live region: polite, and emptied first so that the same text is announced again.
 export function announce(text) {

@@ -1,10 +1,8 @@
 // A text that streams: each token with its probability, and what else was likely.
 import { stream } from "./api.js";
 import { bars } from "./bars.js";
-import { announce, el, percent } from "./dom.js";
+import { announce, el, percent, visible } from "./dom.js";
 import { t } from "./strings.js";
-
-const visible = (text) => text.replace(/\n/g, "⏎").replace(/ /g, "␣") || "·";
 
 export async function language(context) {
   const { model, input, options } = context, stopped = new AbortController();

@@ -1,5 +1,6 @@
 // Classes of a text with the words that decided, and words for masks.
-import { predict } from "./api.js";
+import { alignment } from "./alignment.js";
+import { predict, view } from "./api.js";
 import { bars } from "./bars.js";
 import { el, hidden } from "./dom.js";
 import { topRows } from "./panel_classes.js";
@@ -7,11 +8,12 @@ import { t } from "./strings.js";
 
 export async function sentiment(context) {
   const options = { explain: true, ...context.options };
-  const answer = await predict(context.model, context.input, options, context.signal), { result } = answer;
+  const answer = await view(context.model, context.input, options, context.signal), { result } = answer;
   context.body.append(el("p", { class: "answer" }, result.label), bars(topRows(result), t("classes.labels", { model: context.model.name })));
   if (result.words) {
     context.body.append(el("h3", {}, t("sentiment.title")), words(result.words), el("p", { class: "caption" }, t("sentiment.note", { label: result.label })));
   }
+  if (answer.view.target?.length) context.body.append(alignment(answer.view, context, "tokens"));
   return answer;
 }
 
@@ -33,13 +35,14 @@ function words(list) {
 }
 
 export async function masks(context) {
-  const answer = await predict(context.model, context.input, context.options, context.signal);
+  const answer = await view(context.model, context.input, context.options, context.signal);
   const found = answer.result.masks || answer.result.words || [];
   context.body.append(el("h3", {}, t("masks.title")));
   found.forEach((list, i) => {
     const name = t("masks.number", { number: i + 1 });
     context.body.append(el("h4", {}, name), bars(list.map(([word, share]) => ({ name: word, share })), name));
   });
+  if (answer.view.target?.length) context.body.append(alignment(answer.view, context, "tokens"));
   return answer;
 }
 

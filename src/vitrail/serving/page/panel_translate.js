@@ -1,81 +1,13 @@
 // A translation, and where each of its tokens comes from: cross-attention of every layer and head.
+import { alignment } from "./alignment.js";
 import { view } from "./api.js";
-import { themed } from "./colours.js";
-import { canvasOf, el, labelled, percent, select } from "./dom.js";
-import { largestOf } from "./maps.js";
+import { el } from "./dom.js";
 import { t } from "./strings.js";
 
 export async function translate(context) {
   const answer = await view(context.model, context.input, context.options, context.signal), { result } = answer;
   context.body.append(el("p", { class: "answer text" }, result.translation));
   if (result.truncated) context.body.append(el("p", { class: "caption" }, t("translate.cut", { count: result.truncated })));
-  if (answer.view.target?.length) context.body.append(alignment(answer.view, context));
+  if (answer.view.target?.length) context.body.append(alignment(answer.view, context, "translate"));
   return answer;
-}
-
-function alignment({ source, target, layers, heads, maps }, context) {
-  const bytes = Uint8Array.from(atob(maps), (one) => one.charCodeAt(0)), [n, m] = [target.length, source.length];
-  const state = { layer: -1, head: -1, row: 0 };
-  // Mean over the chosen layers and heads: row of weights of one target token.
-  const row = (token) => {
-    const out = new Float32Array(m);
-    let count = 0;
-    for (let layer = 0; layer < layers; layer++)
-      for (let head = 0; head < heads; head++) {
-        if ((state.layer >= 0 && layer !== state.layer) || (state.head >= 0 && head !== state.head)) continue;
-        count++;
-        for (let j = 0; j < m; j++) out[j] += bytes[((layer * heads + head) * n + token) * m + j] / 255;
-      }
-    return out.map((value) => value / count);
-  };
-  const sources = source.map((token) => el("span", { class: "token" }, token));
-  const reading = el("p", { class: "reading", "aria-live": "polite" });
-  const targets = target.map((token, i) => el("button", { type: "button", class: "token", onfocus: () => light(i), onpointerenter: () => light(i), onclick: () => light(i) }, token));
-  const room = 12 + Math.max(...[...source, ...target].map((token) => token.length)) * 8; // of the names of rows and columns
-  const matrix = canvasOf(room + m * 18, room + n * 18, { role: "img", "aria-label": t("translate.matrix"), class: "matrix" });
-  const light = (i) => {
-    state.row = i;
-    const weights = row(i), best = largestOf(weights);
-    sources.forEach((node, j) => node.style.setProperty("--strength", `${Math.round(75 * weights[j])}%`));
-    targets.forEach((node, k) => node.classList.toggle("lit", k === i));
-    reading.textContent = t("translate.from", { target: target[i], source: source[best], percent: percent(weights[best]) });
-  };
-  const draw = () => {
-    const pen = matrix.getContext("2d");
-    pen.clearRect(0, 0, matrix.width, matrix.height);
-    pen.font = "13px system-ui, sans-serif";
-    pen.textBaseline = "middle";
-    pen.fillStyle = themed("--ink");
-    pen.textAlign = "right";
-    target.forEach((token, i) => pen.fillText(token.trim(), room - 5, room + i * 18 + 9));
-    pen.textAlign = "left";
-    source.forEach((token, j) => {
-      pen.save();
-      pen.translate(room + j * 18 + 9, room - 5);
-      pen.rotate(-Math.PI / 2);
-      pen.fillText(token.trim(), 0, 0);
-      pen.restore();
-    });
-    for (let i = 0; i < n; i++) row(i).forEach((value, j) => {
-      pen.globalAlpha = 1;
-      pen.fillStyle = themed("--track");
-      pen.fillRect(room + j * 18, room + i * 18, 17, 17);
-      pen.globalAlpha = Math.min(1, value);
-      pen.fillStyle = themed("--a");
-      pen.fillRect(room + j * 18, room + i * 18, 17, 17);
-    });
-    light(state.row);
-  };
-  const controls = el("div", { class: "controls" });
-  for (const [name, count] of [["layer", layers], ["head", heads]]) {
-    const options = [["-1", t("translate.mean")], ...Array.from({ length: count }, (_, i) => [String(i), String(i + 1)])];
-    labelled(controls, t(name === "layer" ? "translate.layer" : "translate.head"), select(options, "-1", (value) => { state[name] = Number(value); draw(); }));
-  }
-  matrix.addEventListener("pointermove", (event) => light(Math.max(0, Math.min(n - 1, Math.floor((event.clientY - matrix.getBoundingClientRect().top - room) / 18)))));
-  context.redraw.push(draw);
-  const line = (name, nodes) => el("div", { class: "tokens" }, el("p", { class: "caption" }, name), el("p", { class: "row" }, ...nodes));
-  const node = el("div", {}, el("h3", {}, t("translate.alignment")), line(t("translate.source"), sources), line(t("translate.target"), targets),
-    reading, el("p", { class: "caption" }, t("translate.help")), controls, el("div", { class: "scroll" }, matrix), el("p", { class: "caption" }, t("translate.matrix")));
-  draw();
-  return node;
 }

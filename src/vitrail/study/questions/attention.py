@@ -22,7 +22,7 @@ SHOWN = 3
 
 def conditions(options: StudyOptions) -> list[Condition]:
     """One arm a method."""
-    return [Condition(name, {"steps": options.pick(2, 10)}) for name in METHODS]
+    return [Condition(name, {"steps": options.pick(2, 8)}) for name in METHODS]
 
 
 def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str, Any]:

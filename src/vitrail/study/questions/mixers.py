@@ -54,6 +54,7 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
     parts = (
         [
             f"at equal {budget} (within {TOLERANCE:.0%}), {listed(ranking.tied)} cannot be ranked"
+            + ("" if ranking.gaps else " with one seed")
             if len(ranking.tied) > 1
             else f"at equal {budget} (within {TOLERANCE:.0%}), {ranking.tied[0]} is ahead"
         ]

@@ -54,7 +54,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     with torch.no_grad():
         for call in calls.values():
             call()
-        times = alternate(calls, rounds=options.pick(1, 3), seconds=options.pick(0.001, 0.5), most=5)
+        times = alternate(calls, rounds=1, seconds=options.pick(0.001, 0.5), most=5)
     return {"seconds": {name: times[name].spread.median for name in calls}}
 
 
@@ -105,7 +105,9 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
 
 
 def _against(here: Estimate, expected: float) -> str:
-    if not here.known or here.low <= expected <= here.high:
+    if not here.known:
+        return "one measurement without an interval, beside what"
+    if here.low <= expected <= here.high:
         return "which its interval does not tell from what"
     return "less than" if here.high < expected else "more than"
 

@@ -182,7 +182,7 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
 
 PLAN = StudyPlan(
     "recurrence",
-    "Is autoregression recurrence: what do RetNet, a cached Transformer, an LSTM keep a token?",
+    "Is autoregression recurrence: what do RetNet, a cached Transformer and an LSTM carry on?",
     "The same weights compute in parallel, token by token and in chunks, and must agree; then the time of one more "
     "token "
     "is taken by turns after texts of growing length, and the state that has to be kept is counted.",

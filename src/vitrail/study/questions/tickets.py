@@ -24,7 +24,7 @@ CONTROLS = ("random ticket", "reinitialised ticket")
 WINNERS = {INIT: 0.0, EARLY: 0.1}
 """Share of the steps after which the weights are kept to rewind to."""
 
-ROUNDS, SHARE = 6, 0.4
+ROUNDS, SHARE = 5, 0.5
 COMPARISONS = 3
 
 
@@ -37,7 +37,7 @@ def conditions(options: StudyOptions) -> list[Condition]:
 def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str, Any]:
     """Prune round by round; at every level train the ticket, and of tickets rewound to init the controls."""
     data = load_images(options.data, 16, options.pick(48, None))
-    settings = LearnSettings(options.pick(2, 120), lr=3e-3)
+    settings = LearnSettings(options.pick(2, 100), lr=3e-3)
     model, again = _model(data, options), _model(data, options)
     first = {name: value.clone() for name, value in model.state_dict().items()}
     other = {name: value.clone() for name, value in again.state_dict().items()}
@@ -116,7 +116,7 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
             StudyFigure(
                 "Accuracy by weights left",
                 line_chart(curves, "weights left (%)", "test accuracy", percent=True, log_x=True),
-                "Matrices of the blocks are pruned by magnitude, 40 % of the rest a round. Bands are 95 % "
+                "Matrices of the blocks are pruned by magnitude, half of the rest a round. Bands are 95 % "
                 "intervals over seeds.",
                 wide=True,
             )

@@ -1,7 +1,7 @@
 """Filling masked words of texts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from vitrail.tasks.pretrain.options import PredictOptions
 from vitrail.tasks.pretrain.training import MASK
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import most_tokens, need_vocabulary
+from vitrail.tasks.text_maps import text_view
 from vitrail.tasks.text_sources import TextLine, checked_text
 
 
@@ -26,11 +27,13 @@ class FilledText:
         path: name of the text.
         words: for each mask the words with their probabilities, best first.
         error: reason.
+        ids: token ids of the text.
     """
 
     path: str
     words: tuple[tuple[tuple[str, float], ...], ...] = ()
     error: str | None = None
+    ids: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
     def cells(self) -> tuple[str, ...]:
         """Return the best word of each mask."""
@@ -93,7 +96,7 @@ class MaskedWordPredictor:
 
     def predict(self, batch: list[tuple[TextLine, tuple[int, ...]]]) -> list[FilledText]:
         """Fill each text."""
-        return [FilledText(item.name, self._fill(ids)) for item, ids in batch]
+        return [FilledText(item.name, self._fill(ids), ids=ids) for item, ids in batch]
 
     def _fill(self, ids: tuple[int, ...]) -> Any:
         with inference_mode_for(self.model) as device:
@@ -106,6 +109,10 @@ class MaskedWordPredictor:
             tuple((self.vocabulary.decode([token]).strip(), p) for token, p in zip(tokens, shares, strict=True))
             for tokens, shares in rows
         )
+
+    def view(self, result: FilledText) -> dict[str, Any]:
+        """Return the tokens of the text and the self-attention of each layer and head."""
+        return text_view(self.model, self.vocabulary, result.ids)
 
     def failure(self, item: TextLine, reason: str) -> FilledText:
         """Return the result of a text that cannot be filled."""

@@ -15,6 +15,7 @@ from vitrail.tasks.sentiment.result import ClassifiedText
 from vitrail.tasks.sentiment.word_effects import mark_words, word_effects
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import encode_texts, most_tokens, need_vocabulary, pad_ids, padded_layout
+from vitrail.tasks.text_maps import text_view
 from vitrail.tasks.text_sources import TextLine, checked_text
 from vitrail.text.vocabulary import clean
 
@@ -82,6 +83,10 @@ class TextClassPredictor:
             return ()
         with evaluating(self.model), torch.inference_mode():
             return word_effects(self.model, text, self.longest)
+
+    def view(self, result: ClassifiedText) -> dict[str, Any]:
+        """Return the tokens of the text and the self-attention of each layer and head."""
+        return text_view(self.model, self.vocabulary, encode_texts(self.vocabulary, [result.text], self.longest).ids[0])
 
     def failure(self, item: TextLine, reason: str) -> ClassifiedText:
         """Return the result of a text that cannot be classified."""

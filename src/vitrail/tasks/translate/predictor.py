@@ -1,11 +1,11 @@
 """Translation of texts."""
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
 from vitrail.data.image_io import printable
 from vitrail.tasks.table import Table
+from vitrail.tasks.text_maps import alignment_view
 from vitrail.tasks.text_sources import TextLine
 from vitrail.tasks.translate.alignment import align
 from vitrail.tasks.translate.options import PredictOptions
@@ -59,24 +59,12 @@ class TranslationPredictor:
         ]
 
     def view(self, result: TranslatedText) -> dict[str, Any]:
-        """Return the tokens of both sides, and the cross-attention of each layer and head.
-
-        `maps` is base64 of `(L, h, N, M)` uint8, where 255 is a probability of one; without tokens there are no maps.
-        """
+        """Return the tokens of both sides, and the cross-attention of each layer and head, as `alignment_view`."""
         if not result.target:
-            return {"source": [], "target": [], "layers": 0, "heads": 0, "maps": ""}
+            return alignment_view((), (), None)
         given = Translated(result.translation, tokens=result.target, source=result.source)
         found = align(self.translator, result.text, given)
-        layers, heads = found.maps.shape[:2]
-        levels = (found.maps * 255).round().byte().numpy()
-        maps = base64.b64encode(levels.tobytes()).decode()
-        return {
-            "source": list(found.source),
-            "target": list(found.target),
-            "layers": layers,
-            "heads": heads,
-            "maps": maps,
-        }
+        return alignment_view(found.source, found.target, found.maps)
 
     def failure(self, item: TextLine, reason: str) -> TranslatedText:
         """Return the result of a text that cannot be translated."""

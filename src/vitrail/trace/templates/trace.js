@@ -27,7 +27,7 @@ function shade(scale, t) {
 const PANES = ["#2459a9", "#d99a1e", "#b3344a", "#2d8a66", "#7a4fa3", "#2a8fa8", "#a8652a", "#6b7c2f", "#5a6472"];
 const photo = new Image();
 
-function board(rows, columns, draw, most = 440) {
+function board(rows, columns, draw, most = 540) {
   const canvas = el("canvas"), ratio = Math.min(window.devicePixelRatio || 1, 2);
   const width = Math.min(most, Math.max(byId("frame").clientWidth, 280)), unit = width / columns;
   canvas.width = Math.round(width * ratio); canvas.height = Math.max(1, Math.round(unit * rows * ratio));
