@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from launch import NAME, make_model
 from load import Address, Client, percentile, photo, request
 
@@ -34,8 +35,11 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     """Run it, print and return the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="number of the first one, the seed of its time")
     options = parser.parse_args(words)
-    rounds = [one(number) for number in range(options.count)]
+    torch.set_num_threads(1)  # a process that has computed with several threads must not fork
+    model = serve_model(NAME, make_model(96, depth=2), Limits(), batch=4, optimize=False)
+    rounds = [one(model, options.first + number) for number in range(options.count)]
     total = {name: sum(each[name] for each in rounds) for name in ("accepted", "answered", "lost", "refused", "closed")}
     late = [each["503 after s"] for each in rounds]
     found = {
@@ -49,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     return found
 
 
-def one(number: int) -> dict[str, Any]:
+def one(model: Any, number: int) -> dict[str, Any]:
     """Serve, load, end; return the counts."""
     listening = listen("127.0.0.1", 0)
     address = Address(*listening.getsockname()[:2])
@@ -57,7 +61,7 @@ def one(number: int) -> dict[str, Any]:
     child = os.fork()
     if not child:
         os.close(reading)
-        _serve(listening, writing)
+        _serve(model, listening, writing)
     os.close(writing)
     listening.close()
     counts = asyncio.run(_load(address, child, np.random.default_rng(number).uniform(0.05, 0.6)))
@@ -70,12 +74,12 @@ def one(number: int) -> dict[str, Any]:
     return {**counts, "accepted": accepted, "lost": accepted - counts["answered"], "code": code, "exit s": seconds}
 
 
-def _serve(listening: Any, writing: int) -> None:
+def _serve(model: Any, listening: Any, writing: int) -> None:
     """Serve in the forked process and end it; the number of accepted predictions goes to the pipe."""
     code = 1
     try:
         limits = Limits()
-        service = Service([serve_model(NAME, make_model(96, depth=2), limits, batch=4, optimize=False)], limits)
+        service = Service([model], limits)
         lost = run_server(make_server(service, access_rules("127.0.0.1", None, limits, set())), listening)
         families = {family.name: family for family in service.metrics.registry.collect()}
         accepted = sum(

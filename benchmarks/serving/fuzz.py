@@ -22,6 +22,7 @@ from load import Client, parse_head, photo, request
 from vitrail.serving.limits import Limits
 
 Rng = np.random.Generator
+USERS = 64
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE")
 PATHS = (
     "/", "/docs", "/openapi.json", "/livez", "/readyz", "/metrics", "/static/docs.css", "/static/%2e%2e%2fapp.py",
@@ -92,19 +93,19 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 async def scenario(server: LocalServer, count: int, seed: int) -> dict[str, Any]:
-    """Send all requests, 16 at a time, and return counts by status."""
+    """Send all requests, some at a time, and return counts by status."""
     counts, began = Counter[int](), time.monotonic()
     bad: list[str] = []
 
     async def user(first: int) -> None:
-        for number in range(first, count, 16):
+        for number in range(first, count, USERS):
             raw = fuzzed(np.random.default_rng((seed, number)))
             status = await exchange(server.address, raw)
             counts[status] += 1
             if status == 500:
                 bad.append(f"{number}: {raw[:200]!r}")
 
-    await asyncio.gather(*(user(first) for first in range(16)))
+    await asyncio.gather(*(user(first) for first in range(USERS)))
     await asyncio.sleep(server.service.limits.timeout)  # bodies that never end are given up
     client = Client(server.address)
     good = request("POST", f"/v1/models/{NAME}/predict", photo(0, (48, 36)), "image/jpeg")

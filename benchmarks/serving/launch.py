@@ -46,6 +46,7 @@ def process(
     words: Sequence[str], address: Address, ready: str = "/readyz", env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server process until the block ends; it begins once a path is answered with 200."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a benchmark that is stopped ends its servers
     running = subprocess.Popen(words, env={**os.environ, **(env or {})}, start_new_session=True)
     try:
         _wait(running, f"http://{address.host}:{address.port}{ready}")

@@ -88,6 +88,7 @@ class Serve:
         if self.batch < 1:
             raise VitrailError(f"batch is {self.batch}; it must be at least 1.")
         log_to_stderr(quiet=self.quiet)
+        sys.setswitchinterval(1e-3)  # threads that decode and compute must not delay the event loop by 5 ms each
         listening = listen(self.host, self.port)
         service = Service(open_models(sources, self.weights, self.device, settings, limits), limits, self.window / 1e3)
         service.runs, service.sessions = self.runs, sessions

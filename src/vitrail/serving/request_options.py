@@ -46,12 +46,14 @@ def request_options(options: PredictionOptions, values: Mapping[str, Any]) -> Pr
         Traceback (most recent call last):
         vitrail.errors.VitrailError: Unknown option 'labels'. Valid: top.
     """
+    if not values:
+        return options
     schema = describe_options(options)
     for name, value in values.items():
         if name not in schema:
             raise unknown("option", name[:40], schema) if schema else VitrailError("This model has no options.")
         _check(name, value, schema[name])
-    return replace(options, **values) if values else options
+    return replace(options, **values)
 
 
 def _check(name: str, value: Any, schema: Mapping[str, Any]) -> None:

@@ -135,7 +135,10 @@ def coarser(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     lines = [line for each in call.walk() if not each.children and (line := layer_formula(each))]
     lines.append(f"{before.h}·{before.w} cells of {call.x.shape[-1]} → {grid.h}·{grid.w} cells of {call.y.shape[-1]}")
     found = [views.cut(grid, walk.image, "cells after"), *walk.heat(call, "length of each vector")]
-    yield walk.frame(call, call.name, lines, "The grid gets coarser and the channels more.", found)
+    text = (
+        "The grid gets coarser." if (grid.h, grid.w) != (before.h, before.w) else "The grid stays, the channels change."
+    )
+    yield walk.frame(call, call.name, lines, text, found)
 
 
 def is_silent(module: nn.Module) -> bool:

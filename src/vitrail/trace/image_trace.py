@@ -172,7 +172,7 @@ def _facts(root: Call, counts: Counts, size: tuple[int, int], names: Sequence[st
     facts = [
         ("Input", f"{size[1]} × {size[0]}", "pixels"),
         ("Parameters", millions(counts.total_parameters), f"{counts.total_parameters:,}"),
-        ("Multiply-adds", macs, "one image, attention included"),
+        ("Multiply-adds", macs, "of one image"),
     ]
     y = root.y
     if isinstance(root.output, Tensor) and root.output.ndim == 2 and root.output.shape[1] > 1 and y is not None:

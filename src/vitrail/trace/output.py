@@ -27,7 +27,7 @@ def head(walk: Walk, call: Call, names: list[str]) -> TraceFrame:
         )
     y: Any = call.y
     found = []
-    if isinstance(y, Tensor) and y.ndim == 2 and y.shape[1] > 1:
+    if isinstance(y, Tensor) and y.ndim == 2 and len(y) and y.shape[1] > 1:
         lines.append(f"p = softmax(z), {y.shape[1]} classes")
         labels, values = views.top_classes(y[0], names)
         found.append(views.bars(labels, values, "most probable classes"))
