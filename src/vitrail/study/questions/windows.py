@@ -10,7 +10,7 @@ from vitrail.study.images import load_images
 from vitrail.study.learner import LearnSettings, learn
 from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
 from vitrail.study.reach import DEPTH, SIDE, mask_figure, mixer, reach, reach_figure, reached
-from vitrail.study.sentences import points
+from vitrail.study.sentences import points, sentence
 from vitrail.study.small_models import assemble, pre_norm_block
 from vitrail.study.window_costs import SPEED, attention_speed, cost_of_windows
 from vitrail.tasks.table import Table
