@@ -17,6 +17,7 @@ from PIL import Image
 
 import vitrail
 from vitrail.data.transform import EvalTransform
+from vitrail.native.image_resize import best_pixels
 from vitrail.weights.folder import load_model
 
 try:
@@ -30,7 +31,7 @@ class Pipeline:
 
     def __init__(self, folder: str, optimized: bool):
         model: Any = load_model(folder, torch.device("cpu"))
-        self.prepare, self.labels = EvalTransform(model.preprocess, True), model.labels
+        self.prepare, self.labels = EvalTransform(model.preprocess, best_pixels(None)), model.labels
         self.model = vitrail.optimize(model, "fp32") if optimized else model
         self.predict(torch.zeros(1, 3, model.preprocess.size, model.preprocess.size, dtype=torch.uint8))
 
