@@ -119,7 +119,7 @@ async def _climb(servers: dict[str, tuple[Address, str]], one: float, options: a
     requests = {name: json_requests(path, images) for name, (_, path) in servers.items()}
     for name, (address, _) in servers.items():
         await closed_loop(Client(address), requests[name], 8, 2)  # warm-up
-    rate, best, tries = 0.25 / one, dict.fromkeys(servers, 0.0), dict.fromkeys(servers, 0)
+    rate, best, tries = 1 / one, dict.fromkeys(servers, 0.0), dict.fromkeys(servers, 0)
     p99 = dict.fromkeys(servers, 0.0)
     while any(count < 2 for count in tries.values()):
         for name, (address, _) in servers.items():

@@ -79,7 +79,7 @@ class LitPipeline(LitAPI):
         """Load the model."""
         self.pipeline = Pipeline(self.folder, self.optimized)
 
-    def decode_request(self, request: Any, **_: Any) -> Any:
+    def decode_request(self, request, **_):  # LitServe makes a parameter of the route from an annotation
         """Return pixels."""
         return self.pipeline.decode(request["input"])
 
