@@ -40,7 +40,7 @@ def candidates(options: Any) -> dict[str, Any]:
         models[f"merge {r}"] = apply_edits(model, MergeTokens.constant(model, r))
     for share in options.keep:
         model = spec.build()
-        models[f"keep {share:g}"] = apply_edits(model, PruneTokens.thirds(model, share))
+        models[f"keep {share:g}"] = apply_edits(model, PruneTokens.quarters(model, share))
     return models
 
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 NETWORK = ("hf:", "torchvision:", "camvid", "torchrun")
 SHORT = {
     "train": ["--epochs", "1", "--imgsz", "32", "--batch", "8"],
+    "sweep": ["--trials", "1", "--epochs", "1", "--imgsz", "32", "--batch", "8"],
     "bench": ["--peers", "none", "--rounds", "1", "--seconds", "0", "--batch", "1", "--imgsz", "32", "--no-starts"],
     "doctor": ["--no-speed"],
 }
@@ -115,11 +116,11 @@ def words_of(command: str) -> list[str]:
     words = shlex.split(re.split(r"\s+#|\s+\||\s+>", command)[0])[1:]
     words = ["runs/classify/flowers" if word == "runs/classify/..." else word for word in words]
     verb, short = words[0], SHORT.get(words[0], [])
-    pairs = list(zip(short[::2], short[1::2], strict=True)) if verb == "train" else []
-    if verb == "train":
+    pairs = list(zip(short[::2], short[1::2], strict=True)) if verb in ("train", "sweep") else []
+    if verb in ("train", "sweep"):
         given = {flag for flag in words if flag.startswith("--")}
         for flag, value in pairs:
-            if flag in given and flag == "--epochs":
+            if flag in given and flag in ("--epochs", "--trials"):
                 words[words.index(flag) + 1] = value
             elif flag not in given and "--resume" not in given:
                 words += [flag, value]

@@ -199,6 +199,6 @@ def test_wrong_numbers_are_refused():
     with pytest.raises(VitrailError, match="2 blocks, and 3 numbers"):
         MergeTokens({"backbone.stages.0": [1, 1, 1]}).apply(model)
     with pytest.raises(VitrailError, match="no class token"):
-        PruneTokens.thirds(small("siglip"), 0.5)
+        PruneTokens.quarters(small("siglip"), 0.5)
     with pytest.raises(VitrailError, match="already"):
         apply_edits(model, MergeTokens.constant(model, 2), MergeTokens({"backbone.stages.0": [1, 1]}))

@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 EVERYWHERE = 0.19
@@ -28,6 +30,7 @@ def test_two_of_five_functions_of_the_reference_have_an_example() -> None:
     assert len(modules) == len(set(modules)) > 50 and sum(found) >= 0.4 * len(found), (sum(found), len(found))
 
 
+@pytest.mark.slow
 def test_examples_do_not_become_fewer() -> None:
     found = [has for path in (SOURCE / "vitrail").rglob("*.py") for has in functions(path)]
     assert sum(found) >= EVERYWHERE * len(found), (sum(found), len(found))

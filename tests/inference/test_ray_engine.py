@@ -41,6 +41,26 @@ def test_a_worker_predicts_paths_and_bytes_as_this_process_does(saved: str, fold
     assert held.path == "one" and held.error is None and lost.error
 
 
+def test_the_command_writes_what_the_local_engine_writes(
+    saved: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def here(job, names, tables, batch, workers):  # the cluster is this process
+        yield from map(_from_text, RayPredictor(job)({"name": np.array(list(reversed(names)))})["result"])
+
+    monkeypatch.setattr(ray_engine, "ray_predictions", here)
+    monkeypatch.setattr(ray_engine, "check_ray", lambda: None)
+    monkeypatch.chdir(folder)
+    for engine in ("local", "ray"):
+        out = ["--engine", engine, "--out", str(tmp_path / f"{engine}.jsonl"), "--device", "cpu", "--no-optimize"]
+        assert main(["predict", saved, "a", "b", *out]) == 3
+    assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main(["predict", saved, "a/0.png", "--engine", "ray"]) == 0
+    assert capsys.readouterr().out.startswith("a/0.png: ")
+    (folder / "clip.txt").write_text("x")
+    assert main(["predict", saved, "camera:0", "--engine", "ray"]) == 2
+
+
 def test_rows_of_hugging_face_have_name_and_bytes() -> None:
     row = _row({"image": {"bytes": b"x", "path": "a.png"}}, "image", None, "t")
     assert row == {"name": "a.png", "data": b"x"}

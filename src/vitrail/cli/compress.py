@@ -1,4 +1,4 @@
-"""`vitrail compress`: remove heads, hidden channels, blocks and ranks from a model, and measure what that changes."""
+"""`vitrail compress`: remove heads, channels, blocks, ranks, tokens and bits from a model, and measure the change."""
 
 import sys
 from dataclasses import dataclass, fields
@@ -15,13 +15,15 @@ EXAMPLES = """
 vitrail compress runs/classify/flowers --heads 0.5 --mlp 0.25 --data flowers/ --out models/small
 vitrail compress runs/classify/flowers --depth 9 --rank-energy 0.95 --data flowers/ --measure --out models/small
 vitrail compress vit_tiny_patch16_224 --weights vit_tiny.pt --mlp 0.25 --out models/small     # by weights alone
+vitrail compress runs/classify/flowers --weights-bits 4 --data flowers/ --out models/small      # a sixth of the bytes
+vitrail compress runs/classify/flowers --weights-bits mixed --data flowers/ --sensitivity page.html --out models/small
 vitrail compress runs/classify/flowers --target 1.5x --max-loss 1 --data flowers/ --out models/small
 """
 
 
 @dataclass(frozen=True)
 class Compress(CompressSettings):
-    """Remove attention heads, hidden channels of MLPs, blocks and ranks of linear layers: real smaller tensors.
+    """Remove attention heads, hidden channels of MLPs, blocks, ranks and bits of linear layers, and tokens.
 
     What goes is chosen by scores on data, or by the weights alone. The result is a model folder like any other: it is
     loaded, trained on (`vitrail train --weights FOLDER`), optimized and exported; its config states the edits. A table
@@ -46,6 +48,8 @@ class Compress(CompressSettings):
     """A checkpoint, if the model is a name in the catalogue."""
     device: str = "cpu"
     """Device of the scores and figures."""
+    sensitivity: Path | None = None
+    """HTML page to write: growth of the loss on --data if one layer at a time is quantized. It may be given alone."""
     measure: bool = False
     """Measure the latency of the model and its compressed form in turns, both optimized if they can be."""
     batch: int = 1
@@ -66,12 +70,16 @@ class Compress(CompressSettings):
         from vitrail.inference.model_loading import find_model
         from vitrail.weights.folder import check_replaceable, save_model
 
+        if self.sensitivity is not None and self.out is None and self.empty:
+            self._write_sensitivity(find_model(self.model, self.weights, self.device), {})
+            return 0
         if not self.model or self.out is None:
             raise VitrailError("Give a model and where to write: vitrail compress MODEL --mlp 0.25 --out FOLDER")
         aims = [name for name in ("target", "size", "latency") if getattr(self, name) is not None]
         if self.empty and not aims:
             raise VitrailError(
                 "Nothing is to be removed. Say what: --heads 0.5, --mlp 0.25, --depth 9, --rank-energy 0.95,\n"
+                "--weights-bits 8, --tokens-merge 8,\n"
                 "or an aim: --target 2x, --size 5MB, --latency 10ms."
             )
         check_replaceable(self.out)
@@ -83,9 +91,27 @@ class Compress(CompressSettings):
         else:
             small = compress(model, settings, probes, _tell)
         save_model(small, self.out, command=_command())
+        if self.sensitivity is not None:
+            self._write_sensitivity(model, _formats(small))
         self._compare(model, small)
         print(f"\n{self.out}: " + "; ".join(edit.summary() for edit in small.edits))
         return 0
+
+    def _write_sensitivity(self, model: Any, chosen: dict[str, str]) -> None:
+        """Quantize one layer at a time, and write the chart."""
+        from vitrail.atomic_io import write_file
+        from vitrail.compress.calibration_data import open_probes
+        from vitrail.compress.sensitivity import layer_sensitivity
+        from vitrail.compress.sensitivity_page import sensitivity_page
+
+        if self.data is None:
+            raise VitrailError("Sensitivity is measured on data. Give --data.")
+        probes = open_probes(model, self.data, self.samples, self.seed, _tell)
+        found = layer_sensitivity(model.eval(), probes, note=_tell)
+        assert self.sensitivity is not None, "its caller checked"
+        write_file(self.sensitivity, sensitivity_page(model.variant, found, chosen, _command()).encode())
+        worst = max(found, key=lambda one: one.loss)
+        print(f"{self.sensitivity}: {len(found)} trials; most sensitive is {worst.layer} in {worst.format}")
 
     def _plan(self, model: Any, probes: Any, aims: list[str]) -> Any:
         from vitrail.compress.plan import Aim, plan
@@ -140,6 +166,13 @@ class Compress(CompressSettings):
             notes += [f"before  {told[0].summary()}", f"after   {told[1].summary()}"]
         print_table(["", "before", "after", "change"], rows, right=["before", "after", "change"])
         print("\n".join(["", *notes]) if notes else "", end="\n" if notes else "")
+
+
+def _formats(model: Any) -> dict[str, str]:
+    """Return the format of each quantized layer of a model."""
+    return {
+        name: kind for edit in model.edits if edit.kind == "quantize_weights" for name, kind in edit.formats.items()
+    }
 
 
 def _figures(model: Any, before: Any, after: Any) -> list[list[str]]:

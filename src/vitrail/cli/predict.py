@@ -92,7 +92,8 @@ class PredictVerb:
         inputs = task.collect(with_frames(options.sources(words), self.fps, self.frames)) if words or not tables else []
         model = find_model(self.model, self.weights, self.device)
         predictor = task.predictor(model, options, None)
-        output = open_output(self.out, job_of(model, predictor), predictor, len(inputs), self.json, self.csv)
+        count = len(inputs) if self.engine == "local" else sys.maxsize  # results of a cluster are printed line by line
+        output = open_output(self.out, job_of(model, predictor), predictor, count, self.json, self.csv)
         failed = (
             self._work(task, model, inputs, output)
             if self.engine == "local"
@@ -152,13 +153,14 @@ class PredictVerb:
 
         if self.save is not None:
             raise VitrailError("--engine ray writes no files of predictions: leave --save out.")
-        if Path(self.model).suffix or Path(self.model).exists():
+        if Path(self.model).exists():
             object.__setattr__(self, "model", abspath(self.model))  # workers run in folders of their own
         check_ray()
 
     def _tables(self) -> tuple[list[str], list[str]]:
         """Return the inputs that are files or folders, and those that are parquet tables."""
-        tables = [word for word in self.inputs if word.endswith(".parquet") or "://" in word]
+        remote = self.engine == "ray"
+        tables = [word for word in self.inputs if word.endswith(".parquet") or (remote and "://" in word)]
         if tables and self.engine == "local":
             raise VitrailError(f"{tables[0]} is read by --engine ray (pip install 'vitrail[ray]').")
         return [word for word in self.inputs if word not in tables], tables

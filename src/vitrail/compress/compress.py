@@ -1,4 +1,4 @@
-"""Compression of a model: blocks, heads, hidden channels and ranks, in this order, as edits of a copy."""
+"""Compression of a model: blocks, heads, hidden channels, ranks, tokens, bits, in this order, as edits of a copy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -12,12 +12,17 @@ from vitrail.compress.moments import InputMoments, input_moments
 from vitrail.compress.ranks import low_rank_layers, nearest_factors, ranks_by_budget, ranks_by_energy, spectrum
 from vitrail.compress.refit import put_weights, refit_inputs
 from vitrail.compress.scores import head_scores, hidden_scores
+from vitrail.compress.sensitivity import BITS, layer_sensitivity, mean_squares, mixed_formats, quantize_all
 from vitrail.compress.settings import CompressSettings
 from vitrail.edits.blocks import DropBlocks
 from vitrail.edits.edit import apply_edits
+from vitrail.edits.fake_quantize import FakeQuantizeWeights
 from vitrail.edits.heads import PruneHeads, head_reasons, prunable_heads
 from vitrail.edits.hidden import PruneHidden, prunable_hidden
 from vitrail.edits.low_rank import LowRank
+from vitrail.edits.merge_tokens import MergeTokens
+from vitrail.edits.prune_tokens import PruneTokens
+from vitrail.edits.quantize import quantizable_layers, quantize_weights
 from vitrail.edits.slicing import group_index
 from vitrail.errors import VitrailError
 from vitrail.parts.model import Model
@@ -64,7 +69,37 @@ def compress(
         prune_hidden(small, kept_hidden(hidden_scores(small, how, probes, settings.seed), settings.mlp), refit)
     if settings.rank_energy is not None or settings.rank_share is not None:
         lower_ranks(small, settings, refit)
+    reduce_tokens(small, settings)
+    store_weights(small, settings, probes, note)
     return small
+
+
+def reduce_tokens(model: Model, settings: CompressSettings) -> None:
+    """Merge or prune tokens of plain Transformers in place."""
+    if settings.tokens_merge:
+        apply_edits(model, MergeTokens.constant(model, settings.tokens_merge))
+    if settings.tokens_keep is not None:
+        apply_edits(model, PruneTokens.quarters(model, settings.tokens_keep))
+
+
+def store_weights(
+    model: Model, settings: CompressSettings, probes: Sequence[CalibrationBatch], note: Callable[[str], None]
+) -> None:
+    """Quantize or round the weights of linear layers in place.
+
+    Raises:
+        VitrailError: formats are to be mixed without data, or no layer can be quantized.
+    """
+    if settings.round_weights is not None:
+        formats = dict.fromkeys(quantizable_layers(model), BITS[settings.round_weights])
+        apply_edits(model, FakeQuantizeWeights(formats))
+    if settings.weights_bits == "mixed":
+        found = layer_sensitivity(model, probes, note=note)
+        formats, loss = mixed_formats(model, found, probes, settings.weights_loss)
+        note(f"mixed formats: the loss on the data grows by {loss:.3g}, of {settings.weights_loss:g} allowed")
+        quantize_weights(model, formats, mean_squares(model, quantizable_layers(model), probes))
+    elif settings.weights_bits is not None:
+        quantize_all(model, settings.weights_bits, probes)
 
 
 def _tell_refused(model: nn.Module, note: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ from vitrail.bench.statistics import Quantiles
 from vitrail.errors import VitrailError
 from vitrail.fused.optimize import optimize
 from vitrail.inference.flops import counted_macs, meta_inputs
+from vitrail.parts.quantized_linear import stored_weights
 
 CLEAR = 1.05
 """Least speedup, at the lower quartile, that is called faster."""
@@ -42,7 +43,7 @@ def figures(model: nn.Module, count: bool = True) -> Figures:
         >>> figures(create_model("vit_tiny_patch16_224"))._replace(multiply_adds=None)
         Figures(parameters=5717416, multiply_adds=None, size=22869664)
     """
-    parameters = sum(value.numel() for value in model.parameters())
+    parameters = sum(value.numel() for value in model.parameters()) + stored_weights(model)
     return Figures(
         parameters,
         counted_macs(model)[0] if count else None,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vitrail.compress.calibration_data import CalibrationBatch, damage, reference_outputs
 from vitrail.compress.compress import compress
@@ -16,6 +16,9 @@ from vitrail.errors import VitrailError
 
 HEADS, MLP, RANKS = 1 / 6, 1 / 8, 0.1
 """Shares that one step removes of heads, of hidden channels, and of the weights of linear layers."""
+
+BITS_AFTER: dict[str | None, Literal["8", "4"]] = {None: "8", "8": "4"}
+"""Bits of weights one notch further."""
 
 MOST = 0.9
 """Most that is removed of heads and hidden channels."""
@@ -185,7 +188,7 @@ def plan(
 def _best_step(model: Any, last: Tried, aim: Aim, probes: Sequence[CalibrationBatch], reference: Any) -> Any:
     """Return the settings, model and damage of the next step that hurts least for what it saves, or None."""
     found = []
-    for settings in _next_settings(model, last.settings):
+    for settings in _next_settings(model, last.settings, aim):
         try:
             small = compress(model, settings, probes, lambda text: None)
         except VitrailError:  # no further in this direction
@@ -202,7 +205,7 @@ def _cost(sizes: Figures, aim: Aim) -> float:
     return float(sizes.multiply_adds or 0) if counted else float(sizes.size)
 
 
-def _next_settings(model: Any, settings: CompressSettings) -> list[CompressSettings]:
+def _next_settings(model: Any, settings: CompressSettings, aim: Aim) -> list[CompressSettings]:
     """Return the settings one notch further in each direction that the model has."""
     steps = []
     blocks = droppable_stages(model)
@@ -216,4 +219,6 @@ def _next_settings(model: Any, settings: CompressSettings) -> list[CompressSetti
     share = settings.rank_share or 1.0
     if share - RANKS > 0.15:
         steps.append(replace(settings, rank_share=round(share - RANKS, 6)))
+    if aim.kind == "size" and settings.weights_bits in BITS_AFTER:  # it makes no model faster
+        steps.append(replace(settings, weights_bits=BITS_AFTER[settings.weights_bits]))
     return steps

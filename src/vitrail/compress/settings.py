@@ -37,6 +37,17 @@ class CompressSettings:
     """Score of heads and hidden channels. On data: the gradient of a gate, the same with every layer's scores at one
     length (-l2), or the size of what they add. Else the size of their weights, or random. Default gradient with
     --data, else magnitude."""
+    tokens_merge: int = 0
+    """Tokens that every block of a plain Transformer merges with similar ones (ToMe); its weights stay as they are."""
+    tokens_keep: float | None = None
+    """Share of the tokens to keep, three times, by the attention of the class token; the others are fused (EViT)."""
+    weights_bits: Literal["8", "4", "codebook", "mixed"] | None = None
+    """Weights of linear layers in 8 bits, 4 bits, as 16 values for each 64 channels, or mixed: chosen by layer, with
+    --data, as far as the loss grows by at most --weights-loss. Smaller, not faster."""
+    weights_loss: float = 0.01
+    """With mixed: most that the loss on the data may grow (without labels, the relative change of the outputs)."""
+    round_weights: Literal["8", "4"] | None = None
+    """Round the weights in each forward pass and keep them in fp32: train the result on, then give --weights-bits."""
     refit: bool = True
     """With data, fit the layer after what was removed to its former outputs by least squares."""
     seed: int = 0
@@ -53,6 +64,14 @@ class CompressSettings:
             raise VitrailError("rank_energy and rank_share both choose the ranks; give one of them.")
         if self.depth is not None and self.depth < 1:
             raise VitrailError(f"depth is {self.depth}; at least one block stays.")
+        if self.tokens_merge < 0 or (self.tokens_merge and self.tokens_keep is not None):
+            raise VitrailError("tokens_merge counts from 0 up, and is not combined with tokens_keep.")
+        if self.tokens_keep is not None and not 0 < self.tokens_keep < 1:
+            raise VitrailError(f"tokens_keep is {self.tokens_keep}; it is a share between 0 and 1, such as 0.7.")
+        if self.weights_bits is not None and self.round_weights is not None:
+            raise VitrailError("round_weights is for training, weights_bits for after it; give one of them.")
+        if self.weights_loss <= 0:
+            raise VitrailError(f"weights_loss is {self.weights_loss}; it is above 0.")
         if self.score is not None and self.score not in SCORES:
             raise VitrailError(f"score is {self.score}; choose one of {', '.join(SCORES)}.")
 
@@ -69,6 +88,10 @@ class CompressSettings:
             "mlp": f"mlp -{self.mlp:.0%}" if self.mlp else None,
             "rank_energy": None if self.rank_energy is None else f"energy {self.rank_energy:g}",
             "rank_share": None if self.rank_share is None else f"ranks to {self.rank_share:.0%}",
+            "tokens_merge": f"merge {self.tokens_merge}" if self.tokens_merge else None,
+            "tokens_keep": None if self.tokens_keep is None else f"keep {self.tokens_keep:.0%} of tokens",
+            "weights_bits": None if self.weights_bits is None else f"weights {self.weights_bits}",
+            "round_weights": None if self.round_weights is None else f"rounded to {self.round_weights} bits",
         }
         return ", ".join(text for name in told if (text := told[name]))
 

@@ -23,7 +23,7 @@ class PruneTokens(Edit):
     Example:
         >>> from vitrail.models import create_model
         >>> model = create_model("vit_tiny_patch16_224")
-        >>> PruneTokens.thirds(model, 0.7).shares["backbone.stages.0"]
+        >>> PruneTokens.quarters(model, 0.7).shares["backbone.stages.0"]
         (1.0, 1.0, 1.0, 0.7, 1.0, 1.0, 0.7, 1.0, 1.0, 0.7, 1.0, 1.0)
     """
 
@@ -37,7 +37,7 @@ class PruneTokens(Edit):
         object.__setattr__(self, "shares", {name: tuple(map(float, given)) for name, given in checked.items()})
 
     @classmethod
-    def thirds(cls, model: Model, share: float) -> "PruneTokens":
+    def quarters(cls, model: Model, share: float) -> "PruneTokens":
         """Return the edit that keeps a share in the blocks after each quarter of the depth: 3, 6 and 9 of 12.
 
         Raises:
@@ -53,7 +53,7 @@ class PruneTokens(Edit):
     def apply(self, model: Model) -> None:
         """Replace the stages."""
         check_class_token(model)
-        reduce_stages(model, self.shares, KeepAttended, nothing=1.0)
+        reduce_stages(model, self.shares, KeepAttended, nothing=1.0, weighted=False)
 
     def summary(self) -> str:
         """Return in how many blocks tokens go."""

@@ -91,7 +91,7 @@ def numbers_by_block(given: Any, fits: Callable[[Any], bool], needed: str) -> di
 
 
 def reduce_stages(
-    model: Model, numbers: Mapping[str, Sequence[Any]], make: Callable[[Any], Reduction], nothing: Any
+    model: Model, numbers: Mapping[str, Sequence[Any]], make: Callable[[Any], Reduction], nothing: Any, weighted: bool
 ) -> None:
     """Replace stages by stages that reduce their tokens.
 
@@ -100,6 +100,7 @@ def reduce_stages(
         numbers: a number for each block of a stage, by name of the stage.
         make: from a number to the reduction of a block.
         nothing: the number that reduces nothing.
+        weighted: whether tokens have sizes that later blocks read.
 
     Raises:
         VitrailError: a stage cannot reduce its tokens, or has another number of blocks.
@@ -113,8 +114,11 @@ def reduce_stages(
             raise VitrailError(f"{name} has {len(blocks)} blocks, and {len(numbers[name])} numbers are given.")
     for name, stage in stages.items():
         given = numbers[name]
-        first = next((i for i, number in enumerate(given) if number != nothing), len(given))
-        steps: list[Reduction | None] = [None if i < first else make(number) for i, number in enumerate(given)]
+        reducing = [number != nothing for number in given]
+        # After tokens were merged, their sizes take part in every attention; a pruned token is a token like any other.
+        steps: list[Reduction | None] = [
+            make(number) if reducing[i] or (weighted and any(reducing[:i])) else None for i, number in enumerate(given)
+        ]
         put(model, name, ReducingStage(stage, steps))  # pyright: ignore[reportArgumentType]
 
 

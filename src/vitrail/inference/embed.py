@@ -57,7 +57,9 @@ def embed(model: ModelSource, inputs: Any, *, pool: Pool = "auto", batch: int = 
     failed = next((one for one in found if one.error is not None), None)
     if failed is not None:
         raise DataError(f"{failed.name}: {failed.error}")
-    return Embeddings(tuple(one.name for one in found), np.stack([one.vector for one in found]))
+    return Embeddings(
+        tuple(one.name for one in found), np.stack([one.vector for one in found if one.vector is not None])
+    )
 
 
 def vectors_of(reader: Any, inputs: Iterable[Any], batch: int) -> Iterator[Embedded]:

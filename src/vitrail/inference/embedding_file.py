@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.atomic_io import check_writable, make_folder, write_file
+from vitrail.data.image_io import printable
 from vitrail.errors import DataError, VitrailError
 from vitrail.inference.embed import Embedded, Embeddings
 
@@ -120,7 +121,9 @@ def _parquet(values: Embeddings, job: str) -> bytes:
 
     flat = pyarrow.array(values.vectors.reshape(-1))
     rows = pyarrow.FixedSizeListArray.from_arrays(flat, values.vectors.shape[1])
-    table = pyarrow.table({"name": list(values.names), "vector": rows}).replace_schema_metadata({"vitrail": job})
+    table = pyarrow.table({"name": [printable(name) for name in values.names], "vector": rows}).replace_schema_metadata(
+        {"vitrail": job}
+    )
     buffer = io.BytesIO()
     parquet.write_table(table, buffer)
     return buffer.getvalue()

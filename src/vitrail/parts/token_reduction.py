@@ -59,6 +59,10 @@ class ReducedTokens:
         """Return None: all keys count once."""
         return None
 
+    def as_grid(self) -> Grid:
+        """Return a grid of as many tokens, for blocks that read their number alone."""
+        return Grid(1, self.tokens - self.prefix, self.prefix)
+
     def reduce(self, assignment: "Assignment") -> "ReducedTokens":
         """Return the layout after tokens were pooled."""
         source = assignment.target.gather(1, self.source)
@@ -216,11 +220,11 @@ class ReducingBlock(Block):
 
 
 class ReducingStage(Stage):
-    """Stage whose blocks reduce their tokens, from the first `ReducingBlock` on.
+    """Stage some of whose blocks reduce their tokens.
 
     Args:
         stage: stage to replace; do not use it afterwards.
-        reductions: of each block; None for those before the first reduction, which run as they are.
+        reductions: of each block; None for those that run as they are, on fewer tokens.
     """
 
     def __init__(self, stage: Stage, reductions: list[Reduction | None]):
@@ -239,7 +243,7 @@ class ReducingStage(Stage):
                 layout = layout or block.reduction.layout.whole(grid, x)
                 x, layout = block(x, layout)
             else:
-                x = block(x, grid)
+                x = block(x, grid if layout is None else layout.as_grid())
         return self.exit(x if layout is None else layout.restore(x), grid)
 
 

@@ -16,7 +16,7 @@ from vitrail.trace.record import Call, grid_of
 from vitrail.trace.views import View
 from vitrail.trace.walk import Walk, millions
 
-MATRIX_BYTES = 120_000
+MATRIX_BYTES = 90_000
 """Characters of a page for whole matrices of one block."""
 
 

@@ -16,8 +16,10 @@ from vitrail.trace.views import View, token_norms
 
 Describer = Callable[["Walk", Call], Iterator[TraceFrame]]
 
-ATTENTION_BYTES = 900_000
+ATTENTION_BYTES = 700_000
 """Characters of a page for the attention of selected queries, over all blocks."""
+TABLE_BYTES = 330_000
+"""Characters of a page for the position tables of blocks after the first of their kind."""
 HEAT_BYTES = 500_000
 """Characters of a page for heatmaps of token norms."""
 MOST_QUERIES = 17
@@ -38,6 +40,7 @@ class Walk:
     def __init__(self, root: Call, image: tuple[int, int], counts: Counts, describers: dict[type, Describer]):
         self.root, self.image, self.counts, self.describers = root, image, counts, describers
         self._seen: set[Any] = set()
+        self._room = TABLE_BYTES
         calls = list(root.walk())
         self.queries, self.all_heads = _affordable_queries(calls)
         blocks = sum(
@@ -117,6 +120,12 @@ class Walk:
         new = key not in self._seen
         self._seen.add(key)
         return new
+
+    def afford(self, count: int) -> bool:
+        """Return whether so many characters still fit, and take their room if they do."""
+        fits = count <= self._room
+        self._room -= count if fits else 0
+        return fits
 
     def _find(self, module: nn.Module) -> Describer | None:
         return next((self.describers[kind] for kind in type(module).__mro__ if kind in self.describers), None)

@@ -49,7 +49,7 @@ def window_attention(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     if not walk.first(type(mixer), tuple(x.shape), cut):
         yield walk.frame(
             call, f"{call.name}, {name}", cost_formulas(call, cut, grid), f"As in the first {name} of this stage.",
-            [*attention_views(walk, call), *bias_views(call, cut)],
+            [*attention_views(walk, call), *_small_bias(walk, call, cut)],
         )  # fmt: skip
         return
     index = laid_index(cut, token_index)
@@ -164,6 +164,12 @@ def bias_views(call: Call, cut: PadThenRoll) -> list[View]:
     rows, columns = (min(s, w) for s, w in zip(position.size, cut.window, strict=True))
     index = relative_index(wh, ww)[:rows, :columns, :rows, :columns]
     return [views.bias(table, index.flatten(2).flatten(0, 1), (rows, columns), "relative position bias")]
+
+
+def _small_bias(walk: Walk, call: Call, cut: PadThenRoll) -> list[View]:
+    """Return the position table alone, while there is room for it; the page computes the index by its formula."""
+    found = [view | {"index": None} for view in bias_views(call, cut)]
+    return found if walk.afford(views.array_bytes(found)) else []
 
 
 def _bias(walk: Walk, call: Call, cut: PadThenRoll, table: list[View]) -> TraceFrame:

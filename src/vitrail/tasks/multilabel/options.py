@@ -40,6 +40,8 @@ class TrainOptions(Options):
 class PredictOptions(options.PredictionOptions):
     """Options of finding the labels of images."""
 
+    REQUEST: ClassVar = {"threshold": (0, 1)}
+
     threshold: float = 0.5
     """Probability from which an image has a label."""
     thresholds: Path | None = None

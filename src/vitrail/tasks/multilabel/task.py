@@ -20,6 +20,7 @@ class MultilabelTask:
     """Any number of labels per image."""
 
     name = "multilabel"
+    reads = "image"
     metrics = (
         MetricSpec("map", "Mean AP", note="Mean over the labels of the area under precision and recall."),
         MetricSpec("f1", "F1"),

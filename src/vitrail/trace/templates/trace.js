@@ -255,10 +255,10 @@ VIEWS.merges = (view) => {
   return node;
 };
 VIEWS.bias = (view) => {
-  const table = unpack(view.table), index = unpack(view.index), [heads, th, tw] = table.shape, [h, w] = view.size;
+  const table = unpack(view.table), index = view.index ? unpack(view.index) : null, [heads, th, tw] = table.shape, [h, w] = view.size;
   const n = h * w, H = (th + 1) / 2, W = (tw + 1) / 2;
   let head = Math.min(state.head, heads - 1), query = Math.floor(n / 2), key = Math.max(0, Math.floor(n / 2) - w + 1);
-  const out = el("output", { className: "readout" }), at = (i, j) => index.v[i * n + j];
+  const out = el("output", { className: "readout" }), at = (i, j) => (index ? index.v[i * n + j] : (Math.floor(i / w) - Math.floor(j / w) + H - 1) * tw + (i % w) - (j % w) + W - 1);
   const values = () => table.v.subarray(head * th * tw, (head + 1) * th * tw);
   const box = (c, k, y, x, colour) => { c.strokeStyle = colour; line(c, k, 2.5); c.strokeRect(x, y, 1, 1); };
   const left = board(h, w, (c, k) => {
