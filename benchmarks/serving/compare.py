@@ -32,7 +32,6 @@ import vitrail
 from vitrail.inference.model_loading import find_model
 from vitrail.inference.predict import predict
 
-GROWTH = 1.25
 IMAGES = 16
 
 
@@ -43,6 +42,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--seconds", type=float, default=6, help="length of a turn (default: %(default)s)")
     parser.add_argument("--side", type=int, default=224, help="side of the model's images (default: %(default)s)")
     parser.add_argument("--bound", type=float, default=10, help="bound of p99, in times of one image (default: 10)")
+    parser.add_argument("--growth", type=float, default=1.25, help="ratio of successive rates (default: %(default)s)")
     parser.add_argument("--part", choices=("offline", "peers", "both"), default="both")
     options = parser.parse_args(words)
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "side": options.side}
@@ -119,7 +119,7 @@ async def _climb(servers: dict[str, tuple[Address, str]], one: float, options: a
     requests = {name: json_requests(path, images) for name, (_, path) in servers.items()}
     for name, (address, _) in servers.items():
         await closed_loop(Client(address), requests[name], 8, 2)  # warm-up
-    rate, best, tries = 0.25 / one, dict.fromkeys(servers, 0.0), dict.fromkeys(servers, 0)
+    rate, best, tries = 1 / one, dict.fromkeys(servers, 0.0), dict.fromkeys(servers, 0)
     p99 = dict.fromkeys(servers, 0.0)
     while any(count < 2 for count in tries.values()):
         for name, (address, _) in servers.items():
@@ -129,11 +129,12 @@ async def _climb(servers: dict[str, tuple[Address, str]], one: float, options: a
             samples = await open_loop(client, requests[name], rate, options.seconds)
             await client.close()
             found = figures(samples)
+            print(f"{rate:.1f}/s", name, found, file=sys.stderr, flush=True)
             if found["by status"] == {200: len(samples)} and found["p99 ms"] <= 1e3 * bound:
                 best[name], p99[name], tries[name] = rate, found["p99 ms"], 0
             else:
                 tries[name] += 1  # twice in a row: the end
-        rate *= GROWTH
+        rate *= options.growth
     rows = {name: {"rate /s": round(best[name], 1), "p99 ms": p99[name]} for name in servers}
     ours = best["vitrail serve"]
     ratios = {name: round(ours / best[name], 2) if best[name] else None for name in servers}

@@ -17,7 +17,13 @@ from PIL import Image
 
 import vitrail
 from vitrail.data.transform import EvalTransform
+from vitrail.native.image_resize import best_pixels
 from vitrail.weights.folder import load_model
+
+try:
+    from litserve import LitAPI  # pyright: ignore[reportMissingImports]
+except ImportError:
+    LitAPI: Any = object
 
 
 class Pipeline:
@@ -25,7 +31,7 @@ class Pipeline:
 
     def __init__(self, folder: str, optimized: bool):
         model: Any = load_model(folder, torch.device("cpu"))
-        self.prepare, self.labels = EvalTransform(model.preprocess, True), model.labels
+        self.prepare, self.labels = EvalTransform(model.preprocess, best_pixels(None)), model.labels
         self.model = vitrail.optimize(model, "fp32") if optimized else model
         self.predict(torch.zeros(1, 3, model.preprocess.size, model.preprocess.size, dtype=torch.uint8))
 
@@ -62,31 +68,44 @@ def run_fastapi(pipeline: Pipeline, port: int) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 
+class LitPipeline(LitAPI):
+    """The steps as LitServe calls them, in a process of its own."""
+
+    def __init__(self, folder: str, optimized: bool, **batching: Any):
+        super().__init__(**batching)
+        self.folder, self.optimized = folder, optimized
+
+    def setup(self, device: str) -> None:
+        """Load the model."""
+        self.pipeline = Pipeline(self.folder, self.optimized)
+
+    def decode_request(self, request, **_):  # LitServe makes a parameter of the route from an annotation
+        """Return pixels."""
+        return self.pipeline.decode(request["input"])
+
+    def batch(self, inputs: Any) -> Any:
+        """Return a batch of pixels."""
+        return torch.stack(list(inputs))
+
+    def predict(self, x: Any, **_: Any) -> Any:
+        """Return probabilities."""
+        return self.pipeline.predict(x)
+
+    def unbatch(self, output: Any) -> Any:
+        """Return the rows."""
+        return list(output)
+
+    def encode_response(self, output: Any, **_: Any) -> Any:
+        """Return plain values."""
+        return self.pipeline.encode(output)
+
+
 def run_litserve(folder: str, optimized: bool, port: int, batch: int, wait: float) -> None:
     """Serve with LitServe's batching."""
-    import litserve
+    from litserve import LitServer  # pyright: ignore[reportMissingImports]
 
-    class API(litserve.LitAPI):
-        def setup(self, device: str) -> None:
-            self.pipeline = Pipeline(folder, optimized)
-
-        def decode_request(self, request: Any, **_: Any) -> Any:
-            return self.pipeline.decode(request["input"])
-
-        def batch(self, inputs: Any) -> Any:
-            return torch.stack(list(inputs))
-
-        def predict(self, x: Any, **_: Any) -> Any:
-            return self.pipeline.predict(x if x.ndim == 4 else x[None])
-
-        def unbatch(self, output: Any) -> Any:
-            return list(output)
-
-        def encode_response(self, output: Any, **_: Any) -> Any:
-            return self.pipeline.encode(output if output.ndim == 1 else output[0])
-
-    api = API(max_batch_size=batch, batch_timeout=wait)
-    server = litserve.LitServer(api, accelerator="cpu", timeout=30)
+    api = LitPipeline(folder, optimized, max_batch_size=batch, batch_timeout=wait)
+    server = LitServer(api, accelerator="cpu", timeout=30)
     server.run(host="127.0.0.1", port=port, log_level="warning", generate_client_file=False)
 
 
