@@ -10,6 +10,7 @@ from vitrail.models import create_model
 from vitrail.study import find_study
 from vitrail.study.attention_similarity import head_similarity, layer_maps, layer_similarity
 from vitrail.study.equal_budgets import TOLERANCE, Shape, build, counted, fit
+from vitrail.study.families import shifted
 from vitrail.study.heat_methods import METHODS, maps_with_gradients, perturbation, relevance
 from vitrail.study.images import StudyImages, augment, load_images
 from vitrail.study.learner import LearnSettings, learn
@@ -17,7 +18,6 @@ from vitrail.study.mixer_catalogue import MIXERS
 from vitrail.study.plan import StudyOptions
 from vitrail.study.position_schemes import SCHEMES, ResizedRelativeBias, positioned
 from vitrail.study.pruned_training import full_masks, left, prunable, pruned, shuffled, train_ticket
-from vitrail.study.questions.cnn import shifted
 from vitrail.study.reach import reach, reached
 from vitrail.study.small_models import variant
 

@@ -162,7 +162,9 @@ def dot_chart(rows: Sequence[tuple[str, Estimate]], x_name: str, percent: bool =
         percent: write the axis in per cent.
         zero: draw a line at zero, for differences.
     """
-    label = min(190, 14 + max((7 * len(name) for name, _ in rows), default=0))
+    if not rows:
+        return ""
+    label = min(230, 14 + max(7 * len(name) for name, _ in rows))
     width, height = label + 300, 24 * len(rows) + 46
     ends = [v for _, e in rows for v in (e.mean, *((e.low, e.high) if e.known else ()))] + ([0.0] if zero else [])
     axis = _Scale(ends, False, label, width - 14, pad=0.04)
@@ -180,7 +182,8 @@ def dot_chart(rows: Sequence[tuple[str, Estimate]], x_name: str, percent: bool =
     middle = (label + width - 14) / 2
     parts.append(f'<text class="name" x="{middle}" y="{height - 4}" text-anchor="middle">{escape(x_name)}</text>')
     told = "; ".join(f"{name} {with_interval(value, percent, 3 - 2 * percent)}" for name, value in rows)
-    return draw_svg(width, height, f"{x_name}: {told}.", "".join(parts))
+    svg = draw_svg(width, height, f"{x_name}: {told}.", "".join(parts))
+    return f'<div style="max-width: {width * 1.12:.0f}px">{svg}</div>'
 
 
 def matrix(values: Sequence[Sequence[float]], told: str, low: float | None = None, high: float | None = None) -> str:

@@ -58,3 +58,14 @@ def ranked(ranking: Ranking, subject: str) -> str:
         f"by {subject}, {listed(ranking.tied)} cannot be ranked (their intervals overlap) "
         f"and {listed(rest)} {follow} behind them"
     )
+
+
+def sentence(parts: Sequence[str]) -> str:
+    """Join the parts of a verdict.
+
+    Example:
+        >>> sentence(["all agree", "none is faster"])
+        'All agree; none is faster.'
+    """
+    joined = "; ".join(parts)
+    return f"{joined[:1].upper()}{joined[1:]}."

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from vitrail.study.charts import Curve, dot_chart, gallery, line_chart, matrix, with_interval
+from vitrail.study.charts import with_interval
 from vitrail.study.given import examined, thumbnail
+from vitrail.study.heat_figures import RANDOM, by_image, heat_figures
 from vitrail.study.heat_methods import METHODS, perturbation
 from vitrail.study.intervals import Estimate, bootstrap, mean_interval, rank
-from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
-from vitrail.study.sentences import listed, ranked
+from vitrail.study.plan import Conclusion, Condition, Results, StudyOptions, StudyPlan
+from vitrail.study.sentences import listed, ranked, sentence
 from vitrail.tasks.table import Table
 
-RANDOM = "random"
 SHOWN = 3
 """Images of the gallery."""
 
@@ -45,12 +45,6 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
         ],
         "images": [thumbnail(image) for image in images[:shown]] if condition.name == RANDOM else [],
     }
-
-
-def by_image(results: Results, name: str, metric: str) -> list[float]:
-    """Return the scores of all images of the seeds that every method has."""
-    common = set.intersection(*({seed for found, seed in results.cells if found == other} for other in results.names()))
-    return [v for seed in sorted(common) for v in results.cells[name, seed][metric]]
 
 
 def conclude(results: Results, options: StudyOptions) -> Conclusion:
@@ -83,75 +77,15 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
     if len(both) > 1:
         ranking = rank({name: dict(enumerate(total[name])) for name in both})
         parts.append(ranked(ranking, "insertion minus deletion"))
-    verdict = "; ".join(parts)
     return Conclusion(
-        verdict[:1].upper() + verdict[1:] + ".",
+        sentence(parts),
         "The model and the images, above all: a small ViT on digits and a ViT-Ti on photographs need not agree "
         "(--model with --data). Deleted patches are grey, which no training image was; a blurred or painted filling "
         "moves all scores.",
-        _figures(results),
+        heat_figures(results),
         [_table(results, gaps)],
         decided=bool(both),
     )
-
-
-def _figures(results: Results) -> list[StudyFigure]:
-    figures, tiles = [], []
-    for metric, title in (("deleted", "Deletion"), ("inserted", "Insertion")):
-        curves = []
-        for name in results.names():
-            columns = list(zip(*(row[metric] for row in results.rows(name) if row[metric]), strict=True))
-            curves.append(
-                Curve.plain(
-                    name,
-                    [i / (len(columns) - 1) for i in range(len(columns))],
-                    [mean_interval(c).mean for c in columns],
-                )
-            )
-        note = "Falls early for a good explanation." if metric == "deleted" else "Rises early for a good explanation."
-        figures.append(
-            StudyFigure(
-                title,
-                line_chart(curves, "share of patches", "probability of the class"),
-                f"Most important patches first. {note}",
-            )
-        )
-    first = {name: results.rows(name)[0] for name in results.names()}
-    images = first[RANDOM]["images"] if RANDOM in first else []
-    for i, image in enumerate(images):
-        tiles.append(("image", image))
-        tiles += [(name, matrix(row["heat"][i], f"{name}, image {i + 1}")) for name, row in first.items()]
-    figures.append(
-        StudyFigure(
-            "Heatmaps",
-            gallery(tiles, 1 + len(first)),
-            "The first images with the value of each patch for the class that the model names.",
-            wide=True,
-        )
-    )
-    scores = [
-        (
-            name,
-            mean_interval(
-                [
-                    i - d
-                    for i, d in zip(
-                        by_image(results, name, "insertion"), by_image(results, name, "deletion"), strict=True
-                    )
-                ]
-            ),
-        )
-        for name in results.names()
-    ]
-    figures.append(
-        StudyFigure(
-            "Insertion minus deletion",
-            dot_chart(scores, "area under insertion minus area under deletion"),
-            "Mean over images with its 95 % interval; higher is better.",
-            wide=True,
-        )
-    )
-    return figures
 
 
 def _table(results: Results, gaps: dict[str, tuple[Estimate, Estimate]]) -> Table:

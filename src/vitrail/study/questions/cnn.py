@@ -6,34 +6,20 @@
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
 
 from vitrail.explain.saliency import receptive_field
-from vitrail.inference.model_loading import find_model
-from vitrail.study.charts import Curve, dot_chart, gallery, line_chart, matrix, with_interval
-from vitrail.study.images import StudyImages, load_images, resized
+from vitrail.study.charts import with_interval
+from vitrail.study.families import CNNS, FAMILIES, TRANSFORMERS, probe, shifted
+from vitrail.study.family_figures import GIVEN, family_figures, title
+from vitrail.study.images import load_images
 from vitrail.study.intervals import Estimate, mean_interval, rank
 from vitrail.study.learner import LearnSettings, learn, predicted
-from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
-from vitrail.study.sentences import points, ranked
+from vitrail.study.plan import Conclusion, Condition, Results, StudyOptions, StudyPlan
+from vitrail.study.sentences import points, ranked, sentence
 from vitrail.study.small_models import variant
 from vitrail.tasks.table import Table
 
 SIDE = 32
-CNNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "BiT": ("resnetv2_50x1_bit", {"dim": 32, "depths": (1, 1)}),
-    "ConvNeXt": ("convnext_tiny", {"dims": (32, 64), "depths": (2, 2), "drop_path": 0.0}),
-}
-TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ViT": ("vit_tiny_patch16_224", {"dim": 48, "depth": 4, "num_heads": 3, "patch_size": 4}),
-    "Swin": (
-        "swin_tiny_patch4_window7_224",
-        {"dim": 32, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "patch_size": 4, "drop_path": 0.0},
-    ),
-}
-FAMILIES = CNNS | TRANSFORMERS
-GIVEN = "given model, frozen"
 SHIFTS = ((0, 1), (1, 0), (2, 2), (-2, 1), (3, -3))
 
 
@@ -48,16 +34,11 @@ def conditions(options: StudyOptions) -> list[Condition]:
     ]
 
 
-def title(name: str, count: int, augmented: bool) -> str:
-    """Name an arm."""
-    return f"{name}, {count} images{', augmented' if augmented else ''}"
-
-
 def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str, Any]:
     """Train one arm, and measure how it answers to shifts and how far it looks."""
     data = load_images(options.data, SIDE, options.pick(64, None)).take(condition["count"], seed)
     if condition["family"] == GIVEN:
-        return {"accuracy": _probe(data, options)}
+        return {"accuracy": probe(data, options)}
     name, numbers = FAMILIES[condition["family"]]
     model = variant(name, data, **numbers)
     settings = LearnSettings(options.pick(2, 150), lr=1e-3, augmented=condition["augmented"])
@@ -72,30 +53,6 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
         "area": float(field.sum() ** 2 / field.square().sum() / field.numel()),
         "field": [[round(v, 3) for v in row] for row in (field / field.max()).tolist()] if seed == 0 else [],
     }
-
-
-def shifted(images: Tensor, down: int, right: int) -> Tensor:
-    """Move images by pixels; their border is repeated."""
-    height, width = images.shape[-2:]
-    reach = max(abs(down), abs(right))
-    wide = pad(images, (reach,) * 4, mode="replicate")
-    return wide[..., reach - down : reach - down + height, reach - right : reach - right + width]
-
-
-def _probe(data: StudyImages, options: StudyOptions) -> float:
-    """Return the accuracy of a logistic regression on frozen features of the given model."""
-    from sklearn.linear_model import LogisticRegression
-
-    model: Any = find_model(options.model or "", options.weights, device="cpu")
-
-    def features(images: Tensor) -> Any:
-        parts = images.split(16)
-        with torch.no_grad():
-            made = [resized(x, model.preprocess.size).expand(-1, model.config.in_channels, -1, -1) for x in parts]
-            return torch.cat([model.features(x).tokens.mean(1) for x in made]).numpy()
-
-    fitted = LogisticRegression(max_iter=2000).fit(features(data.train), data.train_labels.numpy())
-    return float(fitted.score(features(data.test), data.test_labels.numpy()))
 
 
 def gap(results: Results, count: int, augmented: bool) -> Estimate | None:
@@ -130,53 +87,15 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
     if len(done) > 1:
         values = {name: results.values(arm, "consistency") for name, arm in done.items()}
         parts.append(ranked(rank(values), f"shift consistency at {counts[-1]} images"))
-    verdict = "; ".join(parts) or "Too few cells are finished for a comparison"
+    parts = parts or ["too few cells are finished for a comparison"]
     return Conclusion(
-        verdict[:1].upper() + verdict[1:] + ".",
+        sentence(parts),
         "Budget and size: 150 steps are a short training, in which what learns fast wins; --data with more images, and "
         "--model with pretrained weights, are where Transformers gain.",
-        _figures(results, counts, rows, done),
+        family_figures(results, counts, rows, done),
         [_table(results)],
         decided=any(found.sign for _, found in rows),
     )
-
-
-def _figures(results: Results, counts: list[int], rows: Any, done: dict[str, str]) -> list[StudyFigure]:
-    figures = []
-    for augmented in (False, True):
-        curves = []
-        for name in (*FAMILIES, GIVEN):
-            arms = [(n, title(name, n, augmented)) for n in counts if title(name, n, augmented) in results.names()]
-            if arms:
-                curves.append(Curve(name, [(n, results.mean(arm, "accuracy")) for n, arm in arms]))
-        told = "With augmentation" if augmented else "Without augmentation"
-        figures.append(
-            StudyFigure(
-                told,
-                line_chart(curves, "training images", "test accuracy", percent=True, log_x=True),
-                "Bands are 95 % intervals over seeds.",
-            )
-        )
-    figures.append(
-        StudyFigure(
-            "CNNs minus Transformers",
-            dot_chart(rows, "difference of mean accuracy", percent=True, zero=True),
-            "Right of the line CNNs are better. Paired by seed, 95 % intervals.",
-            wide=True,
-        )
-    )
-    fields = [(name, results.rows(arm)[0]["field"]) for name, arm in done.items()]
-    tiles = [(name, matrix(field, f"effective receptive field of {name}")) for name, field in fields if field]
-    if tiles:
-        figures.append(
-            StudyFigure(
-                "Effective receptive field",
-                gallery(tiles, len(tiles)),
-                "How strongly each pixel moves the centre cell of the last stage, after training, first seed.",
-                wide=True,
-            )
-        )
-    return figures
 
 
 def _table(results: Results) -> Table:

@@ -15,7 +15,7 @@ from vitrail.study.images import load_images, resized
 from vitrail.study.intervals import mean_interval
 from vitrail.study.learner import LearnSettings, learn
 from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
-from vitrail.study.sentences import points
+from vitrail.study.sentences import points, sentence
 from vitrail.study.small_models import variant
 from vitrail.tasks.table import Table
 
@@ -80,9 +80,8 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
                 )
     if GIVEN in names:
         parts.append(f"in the given model it is {with_interval(results.mean(GIVEN, 'deep'), digits=2)}")
-    verdict = "; ".join(parts)
     return Conclusion(
-        verdict[:1].upper() + verdict[1:] + ".",
+        sentence(parts),
         "Depth and training: DeepViT reports collapse beyond 12 to 16 layers after 300 epochs on ImageNet; 12 narrow "
         "layers after seconds on small images have had little time for it. --model with trained weights measures "
         "real ones.",

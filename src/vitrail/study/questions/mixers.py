@@ -13,7 +13,7 @@ from vitrail.study.intervals import Estimate, rank
 from vitrail.study.learner import LearnSettings, learn
 from vitrail.study.mixer_catalogue import MIXERS
 from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
-from vitrail.study.sentences import listed, points
+from vitrail.study.sentences import listed, points, sentence
 from vitrail.tasks.table import Table
 
 SIDE = 24
@@ -67,11 +67,10 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
         parts.append(f"{REFERENCE} against no mixing at all: {points(gain)}")
     left = [name for name in results.names() if name not in equal]
     parts += [f"not compared, for their {budget} could not be made equal: {listed(left)}"] if left else []
-    verdict = "; ".join(parts)
     rows = [(name, results.mean(name, "accuracy")) for name in [*ranking.order, *left]]
     gaps = [(name, _below(ranking.gaps[name])) for name in ranking.order if name in ranking.gaps]
     return Conclusion(
-        verdict[:1].upper() + verdict[1:] + ".",
+        sentence(parts),
         "The budget (--set budget=multiply-adds or latency), the data, and the length of training: 150 steps on "
         "digits of "
         f"{SIDE} pixels favour what learns locality at once. More seeds separate more mixers.",

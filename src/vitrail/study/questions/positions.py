@@ -8,7 +8,7 @@ from vitrail.study.intervals import mean_interval, rank
 from vitrail.study.learner import LearnSettings, accuracy, learn
 from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
 from vitrail.study.position_schemes import SCHEMES, positioned
-from vitrail.study.sentences import points, ranked
+from vitrail.study.sentences import points, ranked, sentence
 from vitrail.tasks.table import Table
 
 SIDE, PATCH = 24, 3
@@ -52,9 +52,8 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
         for n in names
     ]
     columns = ["scheme", *(f"{side} pixels" for side in sides), f"{max(sides)} against {SIDE}"]
-    verdict = "; ".join(parts)
     return Conclusion(
-        verdict[:1].upper() + verdict[1:] + ".",
+        sentence(parts),
         "Fine-tuning at the new size, which practice adds; larger changes of size; images in which parts mean "
         "different "
         "things in different places. Larger test images here are enlarged, so patches also look smoother.",

@@ -15,7 +15,7 @@ from vitrail.study.intervals import Estimate, difference, mean_interval
 from vitrail.study.learner import LearnSettings
 from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
 from vitrail.study.pruned_training import Masks, full_masks, left, pruned, shuffled, train_ticket
-from vitrail.study.sentences import points
+from vitrail.study.sentences import points, sentence
 from vitrail.study.small_models import variant
 from vitrail.tasks.table import Table
 
@@ -105,9 +105,8 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
         for name, curve in zip(arms, curves, strict=True)
     ]
     columns = ["ticket", *(f"{level:.0%}" for level in reversed(levels))]
-    verdict = "; ".join(parts)
     return Conclusion(
-        verdict[:1].upper() + verdict[1:] + ".",
+        sentence(parts),
         "Size and length of training: a network with many more weights than the data need leaves room for random "
         "tickets; "
         "large learning rates need the rewinding to early steps. Intervals are simultaneous over levels, so more "

@@ -9,27 +9,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
-from vitrail.parts.blocks import Block
-from vitrail.parts.causal_attend import CausalAttend
-from vitrail.parts.channel_mixers import MLP
-from vitrail.parts.sequence_blocks import PostNormBlock
-from vitrail.parts.sequence_norms import PowerNorm
-from vitrail.parts.shared_mlp import PointBatchNorm
-from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.study.byte_models import byte_loss, byte_model
 from vitrail.study.charts import Curve, dot_chart, line_chart, with_interval
 from vitrail.study.images import load_images
 from vitrail.study.intervals import mean_interval
 from vitrail.study.learner import LearnSettings, descend, learn
+from vitrail.study.norm_arms import BLOCKS, NORMS, blocks, first_gradients
 from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
-from vitrail.study.sentences import points
+from vitrail.study.sentences import points, sentence
 from vitrail.study.small_models import assemble
 from vitrail.tasks.table import Table
 
-NORMS: dict[str, Any] = {"LayerNorm": nn.LayerNorm, "BatchNorm": PointBatchNorm, "PowerNorm": PowerNorm}
-BLOCKS: dict[str, Any] = {"first": Block, "last": PostNormBlock}
 FREE = 1e9
 """No clipping of gradients: it would hide what warm-up is for."""
 
@@ -43,15 +34,6 @@ def conditions(options: StudyOptions) -> list[Condition]:
     ]
     kinds = [Condition(f"{norm}, {on}", {"norm": norm, "on": on}) for on in ("images", "text") for norm in NORMS]
     return [*orders, *kinds]
-
-
-def blocks(dim: int, depth: int, order: str, norm: str, causal: bool = False) -> list[nn.Module]:
-    """Build the blocks of one arm."""
-    build, make = BLOCKS[order], NORMS[norm]
-    return [
-        build(make(dim), SelfAttention(dim, 2, attend=CausalAttend() if causal else None), make(dim), MLP(dim, 2 * dim))
-        for _ in range(depth)
-    ]
 
 
 def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str, Any]:
@@ -68,20 +50,11 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     data = load_images(options.data, 16, options.pick(64, None))
     final = nn.Identity() if order == "last" else NORMS[norm](dim)
     model = assemble(data, dim, blocks(dim, options.pick(2, 6), order, norm), patch_size=4, norm=final)
-    gradients = _gradients(model, data)
+    gradients = first_gradients(model, data)
     settings = LearnSettings(steps, lr=4e-3, warmup=condition.settings.get("warmup", 0.2), clip=FREE)
     learned = learn(model, data, settings, seed)
     losses = [min(value, 1e4) for value in learned.losses]
     return {"accuracy": learned.accuracy, "diverged": learned.diverged, "gradients": gradients, "losses": losses}
-
-
-def _gradients(model: Any, data: Any) -> list[float]:
-    """Return the norm of the gradient of the MLP's second layer in each block, on one batch."""
-    model.train()
-    cross_entropy(model(data.train[:64]), data.train_labels[:64]).backward()
-    norms = [float(block.channel_mixer.fc2.weight.grad.norm()) for block in model.backbone.stages[0].blocks]
-    model.zero_grad(set_to_none=True)
-    return norms
 
 
 def conclude(results: Results, options: StudyOptions) -> Conclusion:
@@ -102,9 +75,8 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
             if {name, base} <= done:
                 gap = results.difference(name, base, metric, comparisons=4)
                 parts.append(f"{norm} against LayerNorm on {on}: {points(gap, unit, scale, 1 if scale > 1 else 2)}")
-    verdict = "; ".join(parts)
     return Conclusion(
-        verdict[:1].upper() + verdict[1:] + ".",
+        sentence(parts),
         "A smaller learning rate or clipped gradients (0.004 and none here) make warm-up matter less; deeper models "
         "make "
         "it matter more. The text is the documentation of this library: more text gives BatchNorm's statistics "
