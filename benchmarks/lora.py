@@ -40,7 +40,7 @@ def differences(variant: str = "vit_tiny_patch16_224", rank: int = 4, alpha: flo
     for part, key in (("a", "lora_A"), ("b", "lora_B")):
         grads = {name: getattr(layer, part).grad for name, layer in adapters(ours).items()}
         pairs = [(grad, peer[f"{name}.{key}.default"].weight.grad) for name, grad in grads.items()]
-        found[f"gradient of {part}"] = max(relative(*pair) for pair in pairs)
+        found[f"gradient of {part}"] = max(relative(*pair) for pair in pairs)  # pyright: ignore[reportArgumentType]
     return found
 
 

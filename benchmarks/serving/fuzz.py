@@ -141,7 +141,7 @@ def fuzzed(rng: Rng) -> bytes:
     """Return one request, a function of the generator."""
     choice = rng.random()
     if choice < 0.3:
-        return mutated(rng, pick(rng, STRANGE) if choice < 0.1 else sensible(rng), 1 + rng.integers(8))
+        return mutated(rng, pick(rng, STRANGE) if choice < 0.1 else sensible(rng), 1 + int(rng.integers(8)))
     if choice < 0.5:
         return request("POST", f"/v1/models/{NAME}/predict", photo(int(rng.integers(4)), (40, 30)), "image/jpeg")
     return sensible(rng)
@@ -163,7 +163,7 @@ def content(rng: Rng, kind: str) -> bytes:
     """Return a body for a content type."""
     image = photo(int(rng.integers(4)), (40, 30))
     if rng.random() < 0.3:
-        image = mutated(rng, image, 1 + rng.integers(4))
+        image = mutated(rng, image, 1 + int(rng.integers(4)))
     if kind.startswith("application/json"):
         body = json.dumps(structure(rng, 3)).encode()
         return mutated(rng, body, 1) if rng.random() < 0.3 else body

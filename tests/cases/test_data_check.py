@@ -45,6 +45,12 @@ def images(root, broken=False):
     return str(root)
 
 
+def labels(root):
+    for i in range(4):
+        image(root / f"{i}.png")
+    return text(root / "labels.csv", "path,labels\n0.png,cat;dog\n1.png,cat\n2.png,\n3.png,dog\n")
+
+
 def text(path, content):
     path.write_text(content)
     return str(path)
@@ -57,6 +63,7 @@ GOOD = {
     "complete": lambda root: "digits",
     "detect": lambda root: boxes(root, [2.0, 3.0, 9.0, 9.0]),
     "language": lambda root: text(root / "a.txt", "To be, or not to be.\n" * 99),
+    "multilabel": lambda root: labels(root),
     "parts": lambda root: "shapes:2",
     "points": lambda root: "shapes:2",
     "pretrain": lambda root: text(root / "a.txt", "To be, or not to be.\n\nThat is it.\n" * 99),

@@ -75,7 +75,7 @@ def test_what_the_engine_does_not_take_is_refused(saved: str, monkeypatch, capsy
     monkeypatch.setattr(ray_engine, "find_spec", lambda name: None)
     assert main(["predict", saved, "a.png", "--engine", "ray"]) == 2
     err = capsys.readouterr().err
-    assert all(text in err for text in ("--engine ray", "--workers belongs", "leave --save out", "vitrail[ray]"))
+    assert all(text in err for text in ("--engine ray", "--workers belongs", "leave --save out", "ray[data]"))
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ class PredictVerb:
         remote = self.engine == "ray"
         tables = [word for word in self.inputs if word.endswith(".parquet") or (remote and "://" in word)]
         if tables and self.engine == "local":
-            raise VitrailError(f"{tables[0]} is read by --engine ray (pip install 'vitrail[ray]').")
+            raise VitrailError(f"{tables[0]} is read by --engine ray (pip install 'ray[data]' aiohttp).")
         return [word for word in self.inputs if word not in tables], tables
 
     def _work_remotely(self, task: "Task", inputs: Sequence[Any], tables: list[str], output: "Output") -> list[Any]:
@@ -188,7 +188,7 @@ class PredictVerb:
                     result = result.renamed(back.get(result.path, result.path))
                     if result.path in output.done:
                         continue
-                    output.add(result)
+                    output.add(result)  # pyright: ignore[reportArgumentType]
                     show(min(count, max(len(todo), 1)))
                     if result.error is not None:
                         failed.append(result)

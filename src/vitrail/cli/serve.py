@@ -103,4 +103,6 @@ def _require() -> None:
 
     missing = [name for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client") if not find_spec(name)]
     if missing:
-        raise VitrailError(f"vitrail serve needs {', '.join(missing)}: pip install 'vitrail[serve]'")
+        raise VitrailError(
+            f"vitrail serve needs {', '.join(missing)}: pip install {' '.join(missing).replace('_', '-')}"
+        )

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import data
 
 from vitrail.data.bands import bands_of
-from vitrail.data.image_io import ImageDecodeError, open_image, open_regular
+from vitrail.data.image_io import ANY, ImageDecodeError, open_image, open_regular
 
 
 class ImageSample(NamedTuple):
@@ -106,7 +106,7 @@ class Arrays:
                 name, f"it was decoded to {len(planes)} channels, and the model takes {mode}", "format"
             )
         image = Image.fromarray(planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0)))
-        return image.convert(mode)
+        return image if mode == ANY else image.convert(mode)
 
     def gather(self, index: np.ndarray) -> Tensor:
         """Return a batch, `(B, C, Y, X)` of uint8."""

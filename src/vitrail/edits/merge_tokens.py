@@ -46,7 +46,7 @@ class MergeTokens(Edit):
 
     def apply(self, model: Model) -> None:
         """Replace the stages."""
-        reduce_stages(model, self.removed, MergeSimilar, nothing=0, weighted=True)
+        reduce_stages(model, self.removed, MergeSimilar, nothing=0, weighted=True)  # pyright: ignore[reportArgumentType]
 
     def summary(self) -> str:
         """Return how many tokens go."""

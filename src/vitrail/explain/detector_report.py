@@ -93,7 +93,7 @@ def detector_album(
             found: Boxes = model(prepared.images, [prepared.size])[0]
         best = list(range(min(top, len(found.boxes))))
         chosen = best if pixel is None else [_around(found, pixel, prepared.scale, name)]
-        said = [f"{names[found.labels[i]]} ({100 * found.scores[i]:.0f} %)" for i in chosen]
+        said = [f"{names[int(found.labels[i])]} ({100 * found.scores[i]:.0f} %)" for i in chosen]
         text = f"The model finds {', '.join(said)}." if said else "The model finds no object."
         yield Section(name, text, {"Boxes": _figure(model, prepared, found, chosen, said)} if chosen else {})
 

@@ -96,7 +96,7 @@ def check_embedding_file(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise VitrailError(f"--out {path} does not name a format. Let it end in {' or '.join(SUFFIXES)}.")
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise VitrailError("Parquet needs pyarrow, which is missing: pip install 'vitrail[embed]', or use .npz.")
+        raise VitrailError("Parquet needs pyarrow, which is missing: pip install pyarrow, or use .npz.")
     check_writable(path)
 
 

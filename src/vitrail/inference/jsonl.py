@@ -5,16 +5,24 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from vitrail.atomic_io import full_disk
 from vitrail.errors import DataError, VitrailError
-from vitrail.tasks.results import Predictor, Result
+from vitrail.tasks.results import Result
 
 
-def job_of(model: Any, predictor: Predictor) -> str:
+class JobSource(Protocol):
+    """What computes results, as far as files of results depend on it."""
+
+    def job(self) -> list[Any]:
+        """Return the options that determine the results, apart from the weights."""
+        ...
+
+
+def job_of(model: Any, predictor: JobSource) -> str:
     """Return a short hash of the inputs of a prediction: weights, preprocessing, options."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

@@ -142,7 +142,7 @@ def check_ray() -> None:
         VitrailError: it is missing.
     """
     if find_spec("ray") is None:
-        raise VitrailError("--engine ray needs Ray, which is missing: pip install 'vitrail[ray]'")
+        raise VitrailError("--engine ray needs Ray, which is missing: pip install 'ray[data]' aiohttp")
 
 
 def option_values(task: str, options: Any) -> dict[str, Any]:

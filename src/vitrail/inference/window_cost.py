@@ -1,7 +1,7 @@
 """Cost of global and of window attention: the formulas of the Swin paper, the counted products, the measured time."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -70,11 +70,8 @@ def attention_costs(
         for window in (0, *windows):
             mixer = WindowAttention(dim, num_heads, window) if window else SelfAttention(dim, num_heads)
             formula = window_msa(side, side, dim, window) if window else msa(side, side, dim)
-            counted = sum(
-                multiply_adds(
-                    mixer, [torch.empty(1, side * side, dim, device="meta"), Grid(side, side)], "all"
-                ).values()
-            )  # pyright: ignore[reportArgumentType]
+            inputs: list[Any] = [torch.empty(1, side * side, dim, device="meta"), Grid(side, side)]
+            counted = sum(multiply_adds(mixer, inputs, "all").values())
             seconds = _seconds(mixer, side, dim) if side <= most_timed else None
             rows.append(WindowCost(side, window, formula, counted, seconds))
     return rows

@@ -44,7 +44,7 @@ class LoRALinear(nn.Module):
             plain = nn.Linear(self.in_features, self.out_features, bias=self.base.bias is not None)
         weight = self.base.weight.detach().double() + self.scale * (self.b.detach().double() @ self.a.detach().double())
         plain.weight = nn.Parameter(weight.to(self.base.weight.dtype))
-        plain.bias = None if self.base.bias is None else nn.Parameter(self.base.bias.detach())
+        plain.bias = None if self.base.bias is None else nn.Parameter(self.base.bias.detach())  # pyright: ignore[reportAttributeAccessIssue]
         return plain.train(self.training)
 
     @property

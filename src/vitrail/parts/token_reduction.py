@@ -259,7 +259,7 @@ def match(metric: Tensor, r: int, prefix: int) -> tuple[Tensor, int]:
         The new token of each token, `(B, N)`, and the number of new tokens, N - r.
 
     Example:
-        >>> match(torch.tensor([[[1.0, 0], [0, 1], [1, 1], [0, 2], [3, 0], [4, 1]]]), r=1, prefix=0)
+        >>> match(torch.tensor([[[1.0, -1], [0, 1], [1, 1], [0, 2], [3, 0], [4, 1]]]), r=1, prefix=0)
         (tensor([[0, 1, 2, 3, 4, 4]]), 5)
     """
     batch, tokens, _ = metric.shape

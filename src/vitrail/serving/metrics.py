@@ -22,9 +22,8 @@ class ModelMetrics:
             each.labels(model) for each in (metrics.queue, metrics.load, metrics.compute)
         )
         self.request = metrics.request.labels(model)
-        self.batch, self.executions, self.inputs = (
-            each.labels(model) for each in (metrics.batch, metrics.executions, metrics.inputs)
-        )
+        self.batch = metrics.batch.labels(model)
+        self.executions, self.inputs = metrics.executions.labels(model), metrics.inputs.labels(model)
         self.pending, self.running = metrics.pending.labels(model), metrics.running.labels(model)
         self.ready = metrics.ready.labels(model)
         self.restarts = metrics.restarts.labels(model)

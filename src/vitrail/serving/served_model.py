@@ -89,7 +89,7 @@ class ServedModel:
     def _build(self, model: Any, options: PredictionOptions, notify: Callable[[Any], None]) -> Any:
         predictor = self.task.predictor(model, options, _MANY, notify)
         if hasattr(predictor, "on_part"):
-            predictor.on_part = lambda share: self.check()
+            predictor.on_part = lambda share: self.check()  # pyright: ignore[reportAttributeAccessIssue]
         return predictor
 
     def _with(self, options: PredictionOptions) -> Any:

@@ -61,7 +61,8 @@ class ImageFeatures:
     unit = "images"
 
     def __init__(self, model: Any, pool: Pool = "auto"):
-        self.model, self.pool = model, pool
+        self.model = model
+        self.pool: Pool = pool
         self.prepare = EvalTransform(model.preprocess, best_pixels(None))
 
     def job(self) -> list[Any]:
@@ -108,7 +109,8 @@ class TextFeatures:
     unit = "texts"
 
     def __init__(self, model: Any, pool: Pool = "auto"):
-        self.model, self.pool, self.vocabulary = model, pool, need_vocabulary(model)
+        self.model, self.vocabulary = model, need_vocabulary(model)
+        self.pool: Pool = pool
         self.longest = most_tokens(model.config, model.metadata.get("max_length"))
 
     def job(self) -> list[Any]:

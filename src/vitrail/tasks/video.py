@@ -42,7 +42,7 @@ class FrameSource:
             DataError: the file is no video.
         """
         if find_spec("av") is None:
-            raise VitrailError("Videos and cameras need the package av, which is missing: pip install 'vitrail[video]'")
+            raise VitrailError("Videos and cameras need the package av, which is missing: pip install av")
         return self._camera(mode) if self.place.startswith(CAMERA) else self._file(mode)
 
     def _file(self, mode: str) -> list[SourceImage]:
@@ -149,6 +149,7 @@ class _CameraReader:
             if self._frames is None:
                 self._frames = _open(f"/dev/video{self.number}", format="v4l2").decode(video=0)
                 self._due = monotonic()
+            assert self._frames is not None
             frame = next(self._frames)
             while (rest := self._due - monotonic()) > 0:  # frames in between are read, so that none is old
                 sleep(min(rest, 0.01))

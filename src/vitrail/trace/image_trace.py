@@ -135,7 +135,7 @@ def trace_image(model: Any, image: Image.Image | Tensor, names: Sequence[str] = 
         >>> from vitrail.models import create_model
         >>> model = create_model("vit_tiny_patch16_224", depth=1, image_size=64)
         >>> [frame.title for frame in trace_image(model, torch.zeros(1, 3, 64, 64)).frames]
-        ['Patch embedding', 'Class token', 'Learned positions', 'SelfAttention', 'MLP', 'Final norm', 'Head']
+        ['Patch embedding', 'Class token', 'Learned positions', 'Self attention', 'MLP', 'Final norm', 'Head']
     """
     names = names or known_names(model)
     images = image if isinstance(image, Tensor) else model_input(model, image)

@@ -82,7 +82,8 @@ def _after(model: Any, root: Call, call: Call) -> Tensor | None:
     stage = int(call.path.split(".")[2])
     streams = list(tensors(call.output))
     if isinstance(model.backbone, TwoScaleBackbone):
-        streams = [join(*streams, *(each for each in call.args if isinstance(each, Grid)))]
+        grids: list[Any] = [each for each in call.args if isinstance(each, Grid)]
+        streams = [join(*streams, *grids)]
     for x in reversed(streams):
         end, at = _around(model.backbone.stages, stage, x, grid)
         wanted = grid_of(last.args)

@@ -207,7 +207,8 @@ def text_lens(model: Any, root: Call, show: Any, top: int = 5) -> dict[str, Any]
         x = next((each for each in tensors(call.output) if each.shape == norm.x.shape), None)
         if x is not None:
             layout = TokenSequence(x.shape[1])
-            logits = _last(model.head(Features(model.backbone.norm(x), layout, ()), *table))
+            norm_last: Any = model.backbone.norm
+            logits = _last(model.head(Features(norm_last(x), layout, ()), *table))
             if logits is not None:
                 layers.append(group_of(call.path))
                 scores.append(logits)

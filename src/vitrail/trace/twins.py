@@ -75,9 +75,10 @@ def _twin(call: Call, leaf: Any) -> dict[str, Any]:
 def _slow(call: Call, leaf: Any) -> tuple[Tensor, str]:
     """Return the output by the readable reference, and the name of that."""
     if isinstance(leaf, WindowAttend):
-        return window_reference(*call.args, leaf.num_heads), "kernels.window.reference"
+        window: Any = (*call.args, leaf.num_heads)
+        return window_reference(*window), "kernels.window.reference"
     if isinstance(leaf, NeighborhoodAttend):
-        args = (*call.args, leaf.kernel_size, leaf.dilation)
+        args: Any = (*call.args, leaf.kernel_size, leaf.dilation)
         return neighborhood_reference(*args), "kernels.neighborhood.reference"
     q, k, v, bias = leaf.operands(*call.args)
     return leaf.maps(q, k, bias) @ v, f"{type(leaf).__name__}.maps(q, k, bias) @ v"

@@ -127,7 +127,8 @@ def top_classes(logits: Tensor, names: Sequence[str], count: int = 5) -> tuple[l
     """Return names and probabilities of the most probable classes of `(K,)` logits."""
     probabilities = logits.float().softmax(0)
     best = probabilities.topk(min(count, len(probabilities)))
-    return [names[i] if i < len(names) else f"class {i}" for i in best.indices.tolist()], best.values
+    found = [str(names[i]) if i < len(names) else f"class {i}" for i in best.indices.tolist()]
+    return found, best.values
 
 
 def spread(count: int, grid: Grid) -> list[int]:

@@ -86,7 +86,7 @@ def open_study(root: Path, direction: str) -> Any:
         VitrailError: optuna is missing.
     """
     if find_spec("optuna") is None:
-        raise VitrailError("A sweep needs optuna, which is missing: pip install 'vitrail[sweep]'")
+        raise VitrailError("A sweep needs optuna, which is missing: pip install optuna")
     optuna, storages = import_module("optuna"), import_module("optuna.storages")
     journal = import_module("optuna.storages.journal")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

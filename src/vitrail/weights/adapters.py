@@ -85,7 +85,7 @@ def base_digest(model: Any) -> str:
     for name, origin in sorted(_base(model).items(), key=lambda pair: pair[1]):
         value: Tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{origin} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))  # pyright: ignore[reportArgumentType]
     return digest.hexdigest()
 
 

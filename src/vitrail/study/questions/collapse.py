@@ -6,8 +6,6 @@ wider model makes them differ.
 
 from typing import Any
 
-from torch import nn
-
 from vitrail.inference.model_loading import find_model
 from vitrail.study.attention_similarity import head_similarity, layer_maps, layer_similarity
 from vitrail.study.charts import Curve, dot_chart, gallery, line_chart, matrix, with_interval
@@ -37,8 +35,8 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     """Train one arm and compare the maps of its layers and heads on test images."""
     data = load_images(options.data, options.pick(16, 24), options.pick(64, None))
     if condition.name == GIVEN:
-        model: nn.Module = find_model(options.model or "", options.weights, device="cpu")
-        side, channels = model.preprocess.size, model.config.in_channels  # pyright: ignore
+        model: Any = find_model(options.model or "", options.weights, device="cpu")
+        side, channels = model.preprocess.size, model.config.in_channels
         images, accuracy = resized(data.test[8 * seed : 8 * seed + 8], side).expand(-1, channels, -1, -1), None
     else:
         numbers = {"depth": condition["depth"], "dim": condition["dim"], "num_heads": condition["heads"]}

@@ -144,7 +144,7 @@ def linear_probe(x: np.ndarray, y: np.ndarray, strength: float) -> Callable[[np.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy no longer moves in the last iterations
         model.fit((x - mean) / scale, y)
-    return lambda values: model.predict((values - mean) / scale)
+    return lambda values: np.asarray(model.predict((values - mean) / scale))
 
 
 def choose_strength(x: np.ndarray, y: np.ndarray, folds: int = 5) -> float:

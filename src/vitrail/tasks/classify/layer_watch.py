@@ -66,7 +66,7 @@ class LayerWatch:
 
     def _last_attention(self, blocks: list[Any]) -> tuple[nn.Module, Attend]:
         for block in reversed(blocks):
-            mixer = getattr(block, "token_mixer", None)
+            mixer: Any = getattr(block, "token_mixer", None)
             leaf = None if mixer is None else next((part for part in mixer.modules() if isinstance(part, Attend)), None)
             if leaf is not None and hasattr(mixer, "token_index") and not hasattr(mixer, "keys"):
                 return mixer, leaf

@@ -15,7 +15,7 @@ def to_supervision(found: Detections) -> Any:
         ResourceError: the package supervision is not installed.
     """
     try:
-        import supervision
+        import supervision  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ResourceError("The package supervision is needed: pip install supervision") from error
     return supervision.Detections(
