@@ -82,8 +82,9 @@ def _after(model: Any, root: Call, call: Call) -> Tensor | None:
     stage = int(call.path.split(".")[2])
     streams = list(tensors(call.output))
     if isinstance(model.backbone, TwoScaleBackbone):
-        grids: list[Any] = [each for each in call.args if isinstance(each, Grid)]
-        streams = [join(*streams, *grids)]
+        grids = [each for each in call.args if isinstance(each, Grid)]
+        pair: Any = (*streams, *grids)
+        streams = [join(*pair)]
     for x in reversed(streams):
         end, at = _around(model.backbone.stages, stage, x, grid)
         wanted = grid_of(last.args)

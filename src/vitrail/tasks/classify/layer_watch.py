@@ -69,7 +69,7 @@ class LayerWatch:
             mixer: Any = getattr(block, "token_mixer", None)
             leaf = None if mixer is None else next((part for part in mixer.modules() if isinstance(part, Attend)), None)
             if leaf is not None and hasattr(mixer, "token_index") and not hasattr(mixer, "keys"):
-                return mixer, leaf
+                return mixer, leaf  # pyright: ignore[reportReturnType]
         raise VitrailError(
             f"{self.name} has no self-attention whose maps or values could be compared.\n"
             "Take --distill-features, which compares tokens."

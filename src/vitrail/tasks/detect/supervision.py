@@ -1,5 +1,6 @@
 """Detections from and to the package supervision, whose annotators and trackers take them."""
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ def to_supervision(found: Detections) -> Any:
         ResourceError: the package supervision is not installed.
     """
     try:
-        import supervision  # pyright: ignore[reportMissingImports]
+        supervision: Any = import_module("supervision")
     except ImportError as error:
         raise ResourceError("The package supervision is needed: pip install supervision") from error
     return supervision.Detections(
