@@ -19,7 +19,7 @@ class State(Enum):
 
 
 class Outcome(NamedTuple):
-    """What became of a job.
+    """The outcome of a job.
 
     Args:
         value: the result; None after a failure.
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
     batch: int = 1
 
     def timing(self) -> dict[str, float]:
-        """Return the times for an answer."""
+        """Return the times for a response."""
         names = ("load_ms", "queue_ms", "compute_ms")
         return {**{name: round(getattr(self, name), 3) for name in names}, "batch": self.batch}
 

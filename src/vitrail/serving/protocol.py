@@ -13,9 +13,9 @@ _INVALID = json.dumps({"error": {"code": "bad_request", "message": "This is not 
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP/1.1 connection with a limit for headers, for unread answers, and for the number of connections.
+    """HTTP/1.1 connection with a limit for headers, for unread responses, and for the number of connections.
 
-    A client that sends its headers slowly is closed after `header_timeout`, one that does not read its answer after
+    A client that sends its headers slowly is closed after `header_timeout`, one that does not read its response after
     `write_timeout`. If there are too many connections, the oldest one without a request is closed for the new one, so
     that connections which only wait never keep others out.
     """
@@ -79,7 +79,7 @@ class TimedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer something that is not HTTP, if no other answer is under way."""
+        """Send a response to bytes that are not HTTP, if no other response is under way."""
         try:
             head = [
                 ("content-type", "application/json"),
@@ -95,7 +95,7 @@ class TimedProtocol(H11Protocol):
                 self.transport.write(self.conn.send(part) or b"")
         except h11.LocalProtocolError:
             pass
-        if not self.waits:  # a broken body: the application must not answer a second time
+        if not self.waits:  # a broken body: the application must not send a second response
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()

@@ -1,4 +1,4 @@
-"""Error answers: an HTTP status, a code for programs, a message for people."""
+"""Error responses: an HTTP status, a code for programs, a message for people."""
 
 from math import ceil
 from typing import Any
@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 
 class Refusal(Exception):
-    """An error answer.
+    """An error response.
 
     Args:
         status: HTTP status.
@@ -25,23 +25,23 @@ class Refusal(Exception):
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of the answer."""
+        """Return the headers of the response."""
         found = {} if self.retry_after is None else {"Retry-After": str(max(1, ceil(self.retry_after)))}
         if self.status == 401:
             found["WWW-Authenticate"] = "Bearer"
         return found
 
     def to_dict(self, request_id: str = "") -> dict[str, Any]:
-        """Return the body of the answer."""
+        """Return the body of the response."""
         return {"error": {"code": self.code, "message": self.message, "request_id": request_id}}
 
     def response(self, request_id: str = "") -> JSONResponse:
-        """Return the answer."""
+        """Return the response."""
         return JSONResponse(self.to_dict(request_id), self.status, self.headers())
 
 
 class ClientGone(Exception):
-    """The client closed its connection; there is nobody to answer."""
+    """The client closed its connection; a response has no reader."""
 
 
 def too_large(what: str, limit: int, unit: str) -> Refusal:
