@@ -196,7 +196,7 @@ def test_fuzzed_requests_give_no_500(batteries: Any) -> None:
 def test_clients_that_leave_cost_nothing(batteries: Any) -> None:
     """S4, a twentieth of the battery, on sockets."""
     cancel = batteries("cancel")
-    with batteries("launch").LocalServer(Limits(queue=10, connections=200), batch=8) as server:
+    with batteries("launch").LocalServer(Limits(queue=10, wait=600, connections=200), batch=8) as server:
         found = asyncio.run(cancel.scenario(server, queued=50, running=8, batch=8))
     assert found["of them computed"] == 0 and found["neighbours answered"] == found["neighbours"]
     assert found["answered after them"] == found["waves"] and found["gauges"] == [0, 0] and found["held bytes"] == 0
