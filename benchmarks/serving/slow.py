@@ -116,6 +116,7 @@ async def sender(address: Address) -> None:
 
 async def _drip(address: Address, head: bytes, piece: bytes, count: int) -> None:
     while True:
+        writer = None
         try:
             _, writer = await asyncio.open_connection(*address)
             writer.write(head)
@@ -125,6 +126,9 @@ async def _drip(address: Address, head: bytes, piece: bytes, count: int) -> None
                 await asyncio.sleep(1)
         except OSError:
             await asyncio.sleep(1)
+        finally:
+            if writer is not None:
+                writer.transport.abort()
 
 
 async def reader(address: Address, count: int = 400) -> None:
@@ -133,6 +137,7 @@ async def reader(address: Address, count: int = 400) -> None:
         made = socket.socket()
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         made.setblocking(False)
+        writer = None
         try:
             await asyncio.get_running_loop().sock_connect(made, tuple(address))
             _, writer = await asyncio.open_connection(sock=made, limit=1)
@@ -144,7 +149,10 @@ async def reader(address: Address, count: int = 400) -> None:
         except OSError:
             await asyncio.sleep(1)
         finally:
-            made.close()
+            if writer is None:
+                made.close()
+            else:
+                writer.transport.abort()
 
 
 if __name__ == "__main__":
