@@ -112,6 +112,11 @@ def describe_run(folder: Path, run: Path) -> dict[str, Any]:
     }
 
 
+def read_summary(run: Path) -> dict[str, Any]:
+    """Return the summary of a finished run; nothing of one that trains."""
+    return _read(run / _SUMMARY)
+
+
 def run_name(folder: Path, run: Path) -> str:
     """Return the name of a run: its path below the served folder."""
     return run.relative_to(folder).as_posix() if run != folder else run.resolve().name
