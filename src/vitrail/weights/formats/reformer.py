@@ -12,7 +12,7 @@ _BLOCK, _LAYER = "backbone.stages.0.blocks.{i}", "(reformer.)encoder.layers.{i}"
 _SELF, _POSITIONS = _LAYER + ".attention.self_attention", "(reformer.)embeddings.position_embeddings.weights"
 
 
-class Axis:
+class AxisTable:
     """Table of one axis of the positions, which broadcasts over the other one in their files.
 
     Args:
@@ -33,8 +33,8 @@ class Axis:
 
 _RULES = (
     Rule("(reformer.)embeddings.word_embeddings.weight", "backbone.embedding.words.weight"),
-    Rule(_POSITIONS + ".0", "backbone.embedding.steps.0.rows", Axis(1)),
-    Rule(_POSITIONS + ".1", "backbone.embedding.steps.0.columns", Axis(0)),
+    Rule(_POSITIONS + ".0", "backbone.embedding.steps.0.rows", AxisTable(1)),
+    Rule(_POSITIONS + ".1", "backbone.embedding.steps.0.columns", AxisTable(0)),
     Rule(_LAYER + ".{attention|feed_forward}.layer_norm.{weight|bias}", _BLOCK + ".{norm1|norm2}.{weight|bias}"),
     Rule(_SELF + ".{query|key|value|query_key}.weight", _BLOCK + ".token_mixer.{q|k|v|qk}.weight"),
     Rule(_SELF + ".{*}mask_value_float{*}", (), DROP),  # constants of older files
