@@ -55,7 +55,7 @@ def test_nan_stays_in_the_tiles_that_read_it() -> None:
 @pytest.mark.parametrize("small", [(1, 1), (1, 5), (4, 3)])
 @pytest.mark.parametrize("large", [(1, 7), (4, 3), (9, 16)])
 def test_products_of_the_small_map_are_enlarged(small: tuple[int, int], large: tuple[int, int]) -> None:
-    x, weight, bias = problem(*small, 6, 20)
+    x, weight, _ = problem(*small, 6, 20)
     products = torch.einsum("bhwc,ocyx->bhwyxo", x, weight).flatten(3, 4).contiguous()
     enlarged = interpolate(x.permute(0, 3, 1, 2), size=large, mode="bilinear").permute(0, 2, 3, 1)
     want = direct(enlarged, weight, torch.zeros(20))

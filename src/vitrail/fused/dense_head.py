@@ -36,6 +36,7 @@ MAP_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
 OUTSIDE_OF_GROUPS = {**MAP_MODULES, ResidualStage: fuse_residual_stage}
 """The same for a restorer, with its residual groups."""
 
+
 class Fp32Maps(nn.Module):
     """Maps of a pyramid that the backbone returns in its residual dtype.
 
@@ -53,6 +54,22 @@ class Fp32Maps(nn.Module):
         return self.maps(features._replace(tokens=features.tokens.float(), pyramid=pyramid))
 
 
+class PlanarScores(nn.Module):
+    """Scores of classes with each class contiguous: they are enlarged next, two to three times sooner in this layout.
+
+    Args:
+        classifier: the last layer, `(B, C, h, w) -> (B, K, h, w)`.
+    """
+
+    def __init__(self, classifier: nn.Module):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Classify, and copy into planes."""
+        return self.classifier(cells).contiguous()
+
+
 def fuse_maps(model: Any, unconverted: Counter[str]) -> None:
     """Replace the convolutions outside of the backbone, and those of residual groups; count those that stay.
 
@@ -60,6 +77,7 @@ def fuse_maps(model: Any, unconverted: Counter[str]) -> None:
     """
     if isinstance(model, Segmenter):
         _convert_below([model.head.maps, model.head.main], MAP_MODULES, unconverted)
+        model.head.main.classifier = PlanarScores(model.head.main.classifier)
     if isinstance(model, Restorer):
         _convert_below([model], OUTSIDE_OF_GROUPS, unconverted)
 

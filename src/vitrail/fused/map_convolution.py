@@ -1,4 +1,4 @@
-"""Fused convolutions of maps in dense heads and restorers: batch norm, ReLU, skip connection and channels-last memory."""
+"""Fused convolutions of channels-last maps in dense heads and restorers, with batch norm, ReLU and skip connection."""
 
 from typing import cast
 

@@ -32,14 +32,16 @@ class FusedUperNet(nn.Module):
         weight, bias = folded_weights(decoder.fuse)
         first, *coarser = weight.split(decoder.width, dim=1)
         self.first = FusedConv3x3(first, bias.float(), slope=0.0)
-        self.taps = [pack_linear(each.permute(2, 3, 0, 1).flatten(0, 2).float(), None, torch.float32) for each in coarser]
+        self.taps = [
+            pack_linear(each.permute(2, 3, 0, 1).flatten(0, 2).float(), None, torch.float32) for each in coarser
+        ]
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Decode `(B, C_l, H_l, W_l)` to `(B, width, H_1, W_1)`."""
         levels = [project(each) for project, each in zip(self.lateral, maps, strict=False)]
         levels.append(self.pooling(maps[-1]))
         for i in range(len(levels) - 1, 0, -1):
-            levels[i - 1] = levels[i - 1] + resize_map(levels[i], levels[i - 1].shape[2:])
+            levels[i - 1] += resize_map(levels[i], levels[i - 1].shape[2:])
         levels[:-1] = [smooth(each) for smooth, each in zip(self.smooth, levels, strict=False)]
         return self._fuse(levels)
 
