@@ -9,7 +9,6 @@ from tyro.conf import Positional
 EXAMPLES = """
 vitrail export runs/classify/flowers --to onnx
 vitrail export swin_tiny_patch4_window7_224 --weights swin_t.pth --to openvino   # vitrail predict FILE.xml runs it
-vitrail export runs/segment/camvid --to triton --out models/camvid   # a folder for Triton's model repository
 """
 
 

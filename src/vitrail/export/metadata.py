@@ -4,7 +4,7 @@
 |---|---|
 | `task`, `variant`, `labels`, `preprocess` | for any reader: what the model is, class names, preprocessing |
 | `inputs`, `outputs` | names and shapes of the tensors; a dimension is a number or a name |
-| `config`, `model_inputs` | `config.json` of the model folder, and the file of its inputs (`tokenizer.json`) with its text |
+| `config`, `model_inputs` | `config.json` of the model folder; file of its inputs (`tokenizer.json`) and its text |
 """
 
 import json

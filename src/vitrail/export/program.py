@@ -97,7 +97,7 @@ def symbolic(model: nn.Module) -> nn.Module:
 
 
 def _fixed(model: nn.Module) -> nn.Module:
-    """Return a copy for one size; runtimes have no attention of five dimensions, so windows take their symbolic form."""
+    """Return a copy for one size; windows take their symbolic form: runtimes have no attention of five dimensions."""
     try:
         return symbolic(model)
     except VitrailError:

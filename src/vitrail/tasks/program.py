@@ -1,7 +1,7 @@
 """The program of a model that a task exports: tensors in, tensors out, and the dimensions that may vary.
 
-A task that can be exported has `program(model) -> ProgramSpec`; one that cannot has `no_program`, the reason and what to
-do. `vitrail.export` writes, verifies and reads programs by these values alone.
+A task that can be exported has `program(model) -> ProgramSpec`; one that cannot has `no_program`, the reason and what
+to do. `vitrail.export` writes, verifies and reads programs by these values alone.
 """
 
 from collections.abc import Callable, Mapping

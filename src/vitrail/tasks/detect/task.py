@@ -26,8 +26,8 @@ class DetectionTask:
     name = "detect"
     reads = "image"
     no_program = (
-        "Detectors have steps whose sizes are data (proposals, suppression of overlapping boxes), and no exported form\n"
-        "yet. Serve them with vitrail serve, or export the backbone alone: vitrail.export of a classifier."
+        "A detector has steps whose sizes are data: proposals, suppression of overlapping boxes. Run it with\n"
+        "vitrail predict or vitrail serve."
     )
     metrics = (
         MetricSpec("map50", "AP50", note="Average precision at an overlap (IoU) of 0.5, mean over classes."),
