@@ -45,6 +45,7 @@ class Plan:
         validation_seconds: seconds of a validation.
         finish_seconds: seconds of the final evaluation and the report.
         check: faults of the data, and warnings; None before the data is checked.
+        notes: messages of the start of the run: model, recipe, advice.
     """
 
     config: RunConfig
@@ -60,6 +61,7 @@ class Plan:
     validation_seconds: float
     finish_seconds: float
     check: DataCheck | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def validations(self) -> int:
@@ -85,6 +87,7 @@ class Plan:
         fits = "fits" if self.peak < self.capacity else "DOES NOT FIT"
         rate = self.config.batch / self.step_seconds if isinstance(self.config.batch, int) else 0.0
         return [
+            *self.notes,
             self.title,
             f"data        {counts}",
             *(f"bad         {problem}" for problem in (self.check.bad[:5] if self.check else ())),
@@ -121,8 +124,9 @@ def dry_run(config: RunConfig) -> Plan:
         world.follow(lambda: refuse_folder(config, begun))
         with isolated_rng(config):
             splits = open_data(config)
-            run = make_run(config, world, splits, NullReporter(), StopRequest())
-            plan = measure(run, splits)
+            notes = Notes()
+            run = make_run(config, world, splits, notes, StopRequest())
+            plan = replace(measure(run, splits), notes=tuple(notes.texts))
             # Last, for what it reads would stay in this process and blur the measure.
             return replace(plan, check=find_task(config.task).check(config.data, config.val_share))
     finally:
@@ -169,6 +173,17 @@ def end_memory(run: Trainer) -> int:
     """
     weights = sum(value.numel() * value.element_size() for value in run.model.state_dict().values())
     return weights if run.world.device.type == "cuda" else 2 * weights + _LIBRARIES
+
+
+class Notes(NullReporter):
+    """Reporter that keeps the messages: the chosen model, the recipe, advice."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a message."""
+        self.texts.append(text)
 
 
 class Durations:
