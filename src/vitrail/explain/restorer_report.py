@@ -22,7 +22,7 @@ LARGEST = 192
 def restorer_album(
     model: Any, images: Iterable[tuple[str, Image.Image]], pixel: tuple[int, int] | None = None
 ) -> Iterator[Section]:
-    """Yield a section for each image: what the output pixel depends on.
+    """Yield a section for each image: the input pixels that the output pixel depends on.
 
     Args:
         model: an image restorer.
@@ -30,7 +30,7 @@ def restorer_album(
         pixel: row and column in the restored image; by default its middle.
 
     Raises:
-        VitrailError: the pixel lies outside the restored image.
+        VitrailError: the pixel is outside the restored image.
     """
     for name, image in images:
         row, column = pixel or tuple(side * model.scale // 2 for side in (image.height, image.width))

@@ -203,7 +203,7 @@ def make_run(
 
 
 def with_defaults(config: RunConfig, world: SingleProcess, splits: DataSplits) -> tuple[RunConfig, list[str]]:
-    """Fill in what was not given: the task's model for this machine and data, then the recipe; return notes."""
+    """Fill in defaults: the task's model for this machine and data, then the recipe; return notes."""
     task, device, notes = find_task(config.task), world.device.type, []
     choose, advise = getattr(task, "default_model", None), getattr(task, "advice", None)
     free = config.model == "auto" and config.weights in (None, "pretrained") and not config.set
@@ -274,7 +274,7 @@ def summarize(run: Trainer, splits: DataSplits) -> Summary:
 
 
 def title(run: Trainer, splits: DataSplits) -> str:
-    """Say in a line what is trained on what."""
+    """Return a line with model, data and batch."""
     count = sum(p.numel() for p in run.model.parameters())
     place = f", into {run.folder}" if run.folder else ""
     goes_on = f", going on from step {run.at.step}" if run.at.step else ""
