@@ -139,8 +139,8 @@ def plan(
 ) -> CompressionPlan:
     """Add edits step by step until the aim is reached or too much is lost.
 
-    At each step every kind of edit is tried one notch further, on the probes: the one with the least damage for what it
-    saves (bytes, or multiply-adds for a time) is taken. It is then measured: its latency beside the model's in one
+    At each step every kind of edit is tried one notch further, on the probes: the one with the least damage for its
+    saving (bytes, or multiply-adds for a time) is taken. It is then measured: its latency and the model's in one
     interleaved run, and its figure on data.
 
     Args:

@@ -44,7 +44,8 @@ def twins(root: Call) -> list[dict[str, Any]]:
 
     Returns:
         For each: `path`, `leaf`, `slow` and `fast` (the implementations), `difference` (largest, absolute), `scale`
-        (largest absolute value of the output), and `loop`, the largest difference of one head of one window to the loop.
+        (largest absolute value of the output), and `loop`, the largest difference between one head of one window and
+        the loop.
     """
     found, known = [], set()
     for call in root.walk():

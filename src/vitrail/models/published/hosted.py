@@ -109,11 +109,8 @@ _TIMM: dict[tuple[str, str, int], str] = {
 
 _OTHERS: dict[str, Hosted] = {
     **{
-        f"nat_{size}": Hosted(f"shi-labs/nat-{size}-in1k-224", "mit", 1000)
-        for size in ("mini", "tiny", "small", "base")
-    },
-    **{
-        f"dinat_{size}": Hosted(f"shi-labs/dinat-{size}-in1k-224", "mit", 1000)
+        f"{kind}_{size}": Hosted(f"shi-labs/{kind}-{size}-in1k-224", "mit", 1000)
+        for kind in ("nat", "dinat")
         for size in ("mini", "tiny", "small", "base")
     },
     "dinat_large": Hosted("shi-labs/dinat-large-in22k-in1k-224", "mit", 1000),
