@@ -41,7 +41,7 @@ from vitrail.training.setup import (
 )
 from vitrail.training.signals import StopRequest
 from vitrail.training.trackers.tracker import check_tracker
-from vitrail.training.trainer import Trainer
+from vitrail.training.trainer import REPORT_IMAGES, Trainer
 from vitrail.weights.folder import load_model
 
 
@@ -183,6 +183,7 @@ def make_run(
     run = build_trainer(start, world, task, reporter, stop)
     there = dict(splits)
     run.final_samples = len(there.get("test", there["val"]))
+    run.report_samples = REPORT_IMAGES if find_task(config.task).reads == "image" else 0
     if begun is None and config.batch == "auto":
         samples = train_size(splits)
         most = useful_batch(samples, parts)
