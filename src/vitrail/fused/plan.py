@@ -11,7 +11,7 @@ from vitrail.fused.table import conversions
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 
-Precision = Literal["auto", "fp32", "bf16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "int8", "codebook"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Compute dtype of a precision; `int8` computes all but its int8 GEMMs as `auto` does."""
