@@ -13,7 +13,7 @@ from vitrail.generation.decoding import Decoding, check_capacity
 from vitrail.layouts import TokenSequence
 from vitrail.native.build import missing
 from vitrail.native.cpu_features import computes_bf16
-from vitrail.native.decode import Program, Rows
+from vitrail.native.decode import DecoderProgram, DecoderRows
 from vitrail.parts.backbone import Features
 from vitrail.parts.merging import NoMerging
 from vitrail.parts.sequence_model import SequenceBackbone, SequenceModel, TiedModel
@@ -34,9 +34,9 @@ class NativeRows(Decoding):
         capacity: tokens that a text may have, prompt included.
     """
 
-    def __init__(self, program: Program, rows: int, capacity: int):
+    def __init__(self, program: DecoderProgram, rows: int, capacity: int):
         self.rows, self.device = rows, torch.device("cpu")
-        self._rows = Rows(program, rows, capacity)
+        self._rows = DecoderRows(program, rows, capacity)
 
     def feed(self, ids: Tensor) -> Tensor:
         """Append tokens and return the log-probabilities of the next."""
@@ -63,7 +63,7 @@ class NativeLanguageModel(OptimizedModel):
     kinds = SequenceModel.kinds
     inputs_type = SequenceModel.inputs_type
 
-    def __init__(self, model: SequenceModel, program: Program, capacity: int, precision: str):
+    def __init__(self, model: SequenceModel, program: DecoderProgram, capacity: int, precision: str):
         super().__init__()
         for name in vars(model).keys() & {"task", "variant", "config", "inputs", "metadata", "edits"}:
             setattr(self, name, getattr(model, name))
@@ -100,7 +100,7 @@ class NativeLanguageModel(OptimizedModel):
         if layout is not None and (layout.cache is not None or layout.start or layout.segments is not None):
             raise VitrailError("An optimized language model has its own cache: call model.decoding(rows, capacity).")
         check_capacity(self, ids.shape[1])
-        return Rows(self.program, len(ids), ids.shape[1]).feed(ids, scores)
+        return DecoderRows(self.program, len(ids), ids.shape[1]).feed(ids, scores)
 
 
 def optimize_decoder(model: SequenceModel, precision: str) -> NativeLanguageModel:
@@ -132,7 +132,7 @@ def optimize_decoder(model: SequenceModel, precision: str) -> NativeLanguageMode
             weights = decoder_weights(backbone.embedding, blocks, backbone.norm, model.head, precision, capacity)
     except NotConverted as error:
         raise VitrailError(f"{model.variant} has no optimized form: {error}.\nUse the model as it is.") from None
-    return NativeLanguageModel(model, Program(weights), capacity, precision)
+    return NativeLanguageModel(model, DecoderProgram(weights), capacity, precision)
 
 
 def unsupported_reason(model: Any) -> str | None:

@@ -199,7 +199,7 @@ class DecoderWeights(NamedTuple):
     head: PackedMatrix
 
 
-class Program:
+class DecoderProgram:
     """A decoder as C++ reads it: numbers and addresses in the order of `Decoder` in `decode.cpp`.
 
     A copy has copies of the weights, and their addresses.
@@ -218,8 +218,8 @@ class Program:
         numbers = [*start, int(cross), self.depth, *blocks, address(w.norm), *w.head.words()]
         self.numbers = torch.tensor(numbers, dtype=torch.int64)
 
-    def __reduce__(self) -> tuple[type["Program"], tuple[DecoderWeights]]:
-        return Program, (self.weights,)
+    def __reduce__(self) -> tuple[type["DecoderProgram"], tuple[DecoderWeights]]:
+        return DecoderProgram, (self.weights,)
 
     @property
     def bytes(self) -> int:
@@ -249,7 +249,7 @@ class Memory(NamedTuple):
     rows: Tensor
 
 
-class Rows:
+class DecoderRows:
     """Rows of texts that grow together, with their cache.
 
     The keys of row r at position p are in slot `slots[r, p]` of the cache, so beams are reordered without a copy of
@@ -262,7 +262,7 @@ class Rows:
         memory: encoded sources, if the decoder has cross-attention.
     """
 
-    def __init__(self, program: Program, rows: int, capacity: int, memory: Memory | None = None):
+    def __init__(self, program: DecoderProgram, rows: int, capacity: int, memory: Memory | None = None):
         self.program, self.capacity, self.memory = program, capacity, memory
         self.start = 0
         self.slots = torch.arange(rows, dtype=torch.int32)[:, None].repeat(1, capacity)
