@@ -9,6 +9,7 @@ EDITS = {
     "lora": "lora",
     "merge_tokens": "merge_tokens",
     "prune_tokens": "prune_tokens",
+    "learn_tokens": "learn_tokens",
     "quantize_weights": "quantize",
     "fake_quantize": "fake_quantize",
 }
