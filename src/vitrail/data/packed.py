@@ -58,7 +58,9 @@ def pack(pictures: ImageSet, bad: Literal["fail", "skip"] = "fail") -> tuple[Ima
     kept = [number for number, name in enumerate(pictures.ids) if name not in left_out]
     pixels = np.memmap(base.with_suffix(".raw"), dtype=np.uint8, mode="r", shape=tuple(meta["shape"]))
     ids, labels = [pictures.ids[number] for number in kept], pictures.labels.numpy()[kept]
-    return ImageSet(pictures.name, pictures.classes, ids, labels, Arrays(pixels)), faults
+    packed = ImageSet(pictures.name, pictures.classes, ids, labels, Arrays(pixels))
+    packed.folds = None if pictures.folds is None else pictures.folds[kept]
+    return packed, faults
 
 
 def unreadable_images(name: str, faults: list[DataProblem]) -> DataError:

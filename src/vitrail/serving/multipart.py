@@ -9,8 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from vitrail.serving.limits import Limits
 from vitrail.serving.refusal import Refusal, too_large
 
-INPUTS = ("input", "inputs", "file")
-"""Names of the parts that are inputs."""
+INPUTS = ("input", "file")
 FIELDS = 8
 """Most parts that are no inputs."""
 

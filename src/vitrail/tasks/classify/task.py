@@ -41,7 +41,9 @@ class ClassificationTask:
         """Open the data set of a training run, whose options name the columns of a table."""
         if not options.data:
             return self.open(options.data, options.val_share, options.bad)
-        columns = Columns(options.image_column, options.label_column, options.split_column)
+        columns = Columns(options.image_column, options.label_column, options.split_column, options.fold_column)
+        if options.fold_column and not options.folds:
+            raise VitrailError("--fold-column names the folds of cross-validation: add --folds with their number.")
         packed = options.model_overrides().get("in_channels", 3) in (1, 3)  # other bands are read from the files
         return open_dataset(options.data, val_share=options.val_share, bad=options.bad, columns=columns, packed=packed)
 
