@@ -1,4 +1,4 @@
-"""Compression of a model: blocks, heads, hidden channels, ranks, tokens, bits, in this order, as edits of a copy."""
+"""Compression of a model: blocks, width, heads, hidden channels, ranks, tokens, bits, in order, as edits of a copy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -15,6 +15,7 @@ from vitrail.compress.refit import put_weights, refit_inputs
 from vitrail.compress.scores import head_scores, hidden_scores
 from vitrail.compress.sensitivity import BITS, layer_sensitivity, mean_squares, mixed_formats, quantize_all
 from vitrail.compress.settings import CompressSettings
+from vitrail.compress.width import prune_width
 from vitrail.edits.blocks import DropBlocks
 from vitrail.edits.edit import apply_edits
 from vitrail.edits.fake_quantize import FakeQuantizeWeights
@@ -64,6 +65,8 @@ def compress(
         keep = kept_blocks(small, settings.depth, probes, settings.blocks != "even")
         apply_edits(small, DropBlocks(keep))
     refit = probes if settings.refit else ()
+    if settings.width not in (None, 1):
+        prune_width(small, settings.width, how, probes, settings.seed, settings.refit)
     if settings.heads:
         _tell_refused(small, note)
         prune_heads(small, kept_heads(_head_scores(small, settings, how, probes), settings.heads), refit)

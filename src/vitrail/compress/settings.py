@@ -23,6 +23,8 @@ class CompressSettings:
 
     depth: int | None = None
     """Number of blocks that stay, of all stages together."""
+    width: float | None = None
+    """Share of the channels of the residual stream that stay in every stage, such as 0.75; multiples of 16."""
     heads: float = 0.0
     """Share of the attention heads to remove, over all layers; every layer keeps one."""
     mlp: float = 0.0
@@ -61,7 +63,7 @@ class CompressSettings:
         for name in ("heads", "mlp"):
             if not 0 <= getattr(self, name) < 1:
                 raise VitrailError(f"{name} is {getattr(self, name)}; a share below 1 can be removed, such as 0.5.")
-        for name in ("rank_energy", "rank_share"):
+        for name in ("rank_energy", "rank_share", "width"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) <= 1:
                 raise VitrailError(f"{name} is {getattr(self, name)}; it is a share above 0 and up to 1.")
         if self.rank_energy is not None and self.rank_share is not None:
@@ -95,6 +97,7 @@ class CompressSettings:
         """Return what is removed in a few words."""
         told = {
             "depth": None if self.depth is None else f"depth {self.depth}",
+            "width": None if self.width in (None, 1) else f"width {self.width:.0%}",
             "heads": f"heads -{self.heads:.0%}" if self.heads else None,
             "mlp": f"mlp -{self.mlp:.0%}" if self.mlp else None,
             "rank_energy": None if self.rank_energy is None else f"energy {self.rank_energy:g}",

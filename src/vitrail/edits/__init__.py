@@ -3,6 +3,7 @@
 EDITS = {
     "prune_heads": "heads",
     "prune_hidden": "hidden",
+    "prune_width": "width",
     "drop_blocks": "blocks",
     "low_rank": "low_rank",
     "lora": "lora",
