@@ -26,13 +26,13 @@ vitrail compress runs/classify/flowers --target 1.5x --max-loss 1 --data flowers
 class Compress(CompressSettings):
     """Remove channels, attention heads, hidden channels of MLPs, blocks, ranks and bits of linear layers, and tokens.
 
-    What goes is chosen by scores on data, or by the weights alone. The result is a model folder like any other: it is
+    Scores on data, or the weights alone, select the removed parts. The result is a model folder like any other: it is
     loaded, trained on (`vitrail train --weights FOLDER`), optimized and exported; its config states the edits. A table
     compares it with the model: weights, multiply-adds and bytes, with --data the figures of an evaluation, with
     --measure the latency of both.
 
     With --target, --size or --latency, no shares are given: edits are added one by one, each time the one that changes
-    the outputs least for what it saves, until the aim is reached or the loss is above --max-loss.
+    the outputs least for its saving, until the aim is reached or the loss is above --max-loss.
     """
 
     model: Positional[str] = ""

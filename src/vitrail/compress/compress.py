@@ -37,13 +37,13 @@ STEP = 16
 def compress(
     model: Any, settings: CompressSettings, probes: Sequence[CalibrationBatch] = (), note: Callable[[str], None] = print
 ) -> Any:
-    """Return a compressed copy of a model, in evaluation mode; its `edits` say what was done.
+    """Return a compressed copy of a model, in evaluation mode; its `edits` list the changes.
 
     Args:
         model: a model of any task.
-        settings: what to remove.
+        settings: parts to remove.
         probes: batches of data from `open_probes`; without them weights alone decide.
-        note: receives what could not be done to some layers.
+        note: receives messages about layers that could not be compressed.
 
     Raises:
         VitrailError: nothing of the kind can be removed from this model, or a score needs data.

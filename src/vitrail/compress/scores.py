@@ -20,11 +20,11 @@ def head_scores(
 ) -> dict[str, Tensor]:
     """Return a score of each head that can be removed, `(h,)`, by name of the mixer.
 
-    gradient: E |dL / dg_h|, g_h a factor of the head's output, of each sample on its own: what a head weighs in the
+    gradient: E |dL / dg_h|, g_h a factor of the head's output, of each sample on its own: the effect of a head on the
     loss, comparable over layers. "Are Sixteen Heads Really Better than One?", section 4.1. Without labels L is a random
     projection of the outputs.
     gradient-l2: the same divided by the length of the layer's scores, as in the paper's code.
-    activation: root mean square of what the head adds, `(E sum_c x_c^2 |W_c|^2)^(1/2)` over its channels c.
+    activation: root mean square of the head's contribution, `(E sum_c x_c^2 |W_c|^2)^(1/2)` over its channels c.
     magnitude: the length of its values' weights times that of its columns in the output projection.
 
     Args:
@@ -85,7 +85,7 @@ def gradient_scores(model: nn.Module, inputs: dict[str, int], probes: Sequence[C
 def activation_scores(
     model: nn.Module, inputs: dict[str, int], probes: Sequence[CalibrationBatch]
 ) -> dict[str, Tensor]:
-    """Return the root mean square of what each group of a layer's input adds to its output."""
+    """Return the root mean square of the contribution of each group of a layer's input to its output."""
     squares: dict[str, Any] = dict.fromkeys(inputs, 0.0)
     rows = dict.fromkeys(inputs, 0)
 

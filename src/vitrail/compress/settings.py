@@ -1,4 +1,4 @@
-"""What to remove from a model, and how it is chosen. No torch: the command line shows its help from it."""
+"""Settings of compression: parts to remove, and their selection. No torch: the command line reads its help here."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -94,7 +94,7 @@ class CompressSettings:
         return not self.words()
 
     def words(self) -> str:
-        """Return what is removed in a few words."""
+        """Return a short description of the removed parts."""
         told = {
             "depth": None if self.depth is None else f"depth {self.depth}",
             "width": None if self.width in (None, 1) else f"width {self.width:.0%}",
