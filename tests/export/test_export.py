@@ -14,6 +14,7 @@ from vitrail.export.export import export
 from vitrail.export.metadata import METADATA, read_metadata
 from vitrail.export.program import export_program
 from vitrail.export.runtime import open_exported
+from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
 from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.verify import compare
 from vitrail.grid import Grid
@@ -21,6 +22,7 @@ from vitrail.models import create_model
 from vitrail.parts.adaptive_pooling import means
 from vitrail.parts.even_blocks import EvenBlocks
 from vitrail.parts.positions import NoPosition
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.parts.window_partition import AlwaysShifted, MaskedPadding, PadThenRoll, RollThenPad
 from vitrail.tasks.program import TensorSpec
@@ -54,6 +56,17 @@ def test_symbolic_even_blocks_are_the_blocks():
     for height, width in ((6, 6), (9, 7), (4, 13)):
         x, grid = torch.randn(2, height * width, 8), Grid(height, width)
         assert (SymbolicWindowAttention(mixer)(x, grid) - mixer(x, grid)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_symbolic_neighborhoods_are_the_neighborhoods(dilation):
+    mixer = NeighborhoodAttention(8, num_heads=2, kernel_size=3, dilation=dilation).eval()
+    for parameter in mixer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    for height, width in ((6, 6), (9, 7), (2, 13), (1, 5)):
+        x, grid = torch.randn(2, height * width, 8), Grid(height, width)
+        got, want = SymbolicNeighborhoodAttention(mixer)(x, grid), mixer(x, grid)
+        assert (got - want).abs().max() < 1e-5 * want.abs().max()
 
 
 @pytest.mark.parametrize("n", [1, 4, 7, 12])
@@ -136,10 +149,13 @@ def test_a_file_that_differs_is_removed(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_requests_are_refused_by_name(tmp_path):
+def test_wrong_requests_are_refused_by_name(tmp_path, monkeypatch):
     model = create_model("vit_tiny_patch16_224", depth=1, image_size=32)
     with pytest.raises(VitrailError, match="onnx"):
         export(model, "onx", tmp_path / "a")
+    monkeypatch.setattr("vitrail.export.libraries.find_spec", lambda name: None)
+    with pytest.raises(VitrailError, match="pip install executorch"):
+        export(model, "executorch", tmp_path / "a")
     with pytest.raises(VitrailError, match=r"ends in \.pt2"):
         export(model, "pt2", tmp_path / "a.onnx")
     with pytest.raises(VitrailError, match=r"task language are not exported[\s\S]*vitrail generate"):

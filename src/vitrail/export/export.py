@@ -8,6 +8,7 @@ from vitrail.edits.quantize import with_dense_weights
 from vitrail.errors import VitrailError, unknown
 from vitrail.export.described import describe
 from vitrail.export.formats import write_program
+from vitrail.export.libraries import check_libraries
 from vitrail.export.metadata import SUFFIXES
 from vitrail.export.program import Program, export_program
 from vitrail.export.runtime import open_runtime
@@ -51,8 +52,8 @@ def export(model: Any, target: str, path: str | Path, sizes: str = "auto") -> Ex
         sizes: `auto`, `any` or `fixed`; see `export_program`.
 
     Raises:
-        VitrailError: models of this task have no program, the target is unknown, or the file differs from the model;
-            such a file is removed.
+        VitrailError: models of this task have no program, the target is unknown, a library is missing, or the file
+            differs from the model; such a file is removed.
 
     Example:
         >>> import tempfile, vitrail
@@ -85,6 +86,7 @@ def _checked(target: str, path: Path, sizes: str) -> Path:
         raise unknown("target", target, SUFFIXES)
     if sizes not in ("auto", "any", "fixed"):
         raise unknown("sizes", sizes, ("auto", "any", "fixed"))
+    check_libraries(target)
     suffix = SUFFIXES[target]
     path = path if path.suffix or not suffix else path.with_suffix(suffix)
     if suffix and path.suffix != suffix:

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vitrail.errors import VitrailError
-from vitrail.export.symbolic_windows import SharedTables, SymbolicWindowAttention
+from vitrail.export.shared_tables import SharedTables
+from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
+from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.traced_sizes import compare_by_traced_sizes
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.tasks import find_task
 from vitrail.tasks.program import ProgramSpec
@@ -86,20 +89,33 @@ class ExportFailed(Exception):
     """PyTorch's reason why a module cannot be exported."""
 
 
-def symbolic(model: nn.Module) -> nn.Module:
-    """Return a copy of a model whose window attentions keep sizes symbolic."""
+_WINDOWS: dict[type, Any] = {WindowAttention: SymbolicWindowAttention}
+_FORMS: dict[type, Any] = {**_WINDOWS, NeighborhoodAttention: SymbolicNeighborhoodAttention}
+
+
+def symbolic(model: nn.Module, forms: dict[type, Any] = _FORMS) -> nn.Module:
+    """Return a copy of a model whose window and neighborhood attentions keep sizes symbolic.
+
+    Args:
+        model: the model.
+        forms: symbolic form of each type of mixer.
+
+    Raises:
+        VitrailError: a mixer has no such form.
+    """
     copy, shared = deepcopy(model).eval(), SharedTables()
     for module in list(copy.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, WindowAttention):
-                setattr(module, name, SymbolicWindowAttention(child, shared))
+            form = next((form for kind, form in forms.items() if isinstance(child, kind)), None)
+            if form is not None:
+                setattr(module, name, form(child, shared))
     return copy
 
 
 def _fixed(model: nn.Module) -> nn.Module:
     """Return a copy for one size; windows take their symbolic form: runtimes have no attention of five dimensions."""
     try:
-        return symbolic(model)
+        return symbolic(model, _WINDOWS)
     except VitrailError:
         return deepcopy(model).eval()
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
+from vitrail.export.shared_tables import SharedTables, length
 from vitrail.grid import Grid
 from vitrail.parts.even_blocks import EvenBlocks
 from vitrail.parts.positions import NoPosition
@@ -42,27 +43,6 @@ class WindowTables(NamedTuple):
     real: Tensor
     place: Tensor
     mask: Tensor | None
-
-
-class SharedTables:
-    """The tables of the map that is computed at present: the blocks of a stage are given one and the same grid."""
-
-    def __init__(self) -> None:
-        self.grid: Grid | None = None
-        self.sides: dict[Any, tuple[Side, Side]] = {}
-        self.tables: dict[Any, WindowTables] = {}
-
-    def of(self, mixer: WindowAttention, grid: Grid, like: Tensor) -> WindowTables:
-        """Return the tables of a mixer's windows, computed once for a grid."""
-        if grid is not self.grid:
-            self.grid, self.sides, self.tables = grid, {}, {}
-        cut = (mixer.cut is EvenBlocks, mixer.window_size)
-        if cut not in self.sides:
-            self.sides[cut] = Side.of(grid.h, *cut, like.device), Side.of(grid.w, *cut, like.device)
-        key = (mixer.cut, mixer.window_size, mixer.shift)
-        if key not in self.tables:
-            self.tables[key] = window_tables(mixer, self.sides[cut], like)
-        return self.tables[key]
 
 
 class SymbolicWindowAttention(nn.Module):
@@ -104,7 +84,7 @@ class SymbolicWindowAttention(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Mix the cells of each window; the grid must have no prefix."""
-        mixer, batch, tables = self.mixer, x.shape[0], self.shared.of(self.mixer, grid, x)
+        mixer, batch, tables = self.mixer, x.shape[0], self._tables(x, grid)
         n = tables.cells
         windows = x.index_select(1, tables.source) * tables.real  # (B, G n, C)
         qkv = mixer.qkv(windows).reshape(batch, tables.windows, n, 3, mixer.num_heads, x.shape[2] // mixer.num_heads)
@@ -117,6 +97,18 @@ class SymbolicWindowAttention(nn.Module):
             scores = scores + sum(addends[1:], addends[0])
         mixed = (scores.softmax(-1) @ v).transpose(2, 3).reshape(batch, tables.windows * n, x.shape[2])
         return mixer.proj(mixed.index_select(1, tables.place))
+
+    def _tables(self, x: Tensor, grid: Grid) -> WindowTables:
+        """Return the tables of the windows; blocks with and without a shift share the sides of the map."""
+        mixer, even, size = self.mixer, self.mixer.cut is EvenBlocks, self.mixer.window_size
+
+        def sides() -> tuple[Side, Side]:
+            return Side.of(grid.h, even, size, x.device), Side.of(grid.w, even, size, x.device)
+
+        def tables() -> WindowTables:
+            return window_tables(mixer, self.shared.of(grid, (even, size), sides), x)
+
+        return self.shared.of(grid, (mixer.cut, size, mixer.shift), tables)
 
 
 class Side(NamedTuple):
@@ -220,8 +212,3 @@ def window_tables(mixer: WindowAttention, sides: tuple[Side, Side], like: Tensor
     first = (p - y) * across.end + y * across.span  # rows of W/w windows, each of w w places
     place = (first[:, None] + ((q - x) * down.span + x)).flatten()
     return WindowTables(windows, cells, (top + left).flatten(), real.to(like.dtype).reshape(-1, 1), place, mask)
-
-
-def length(place: Tensor) -> Tensor:
-    """Return the number of places 0, 1, 2, ... as a tensor of one integer."""
-    return place.amax(0, keepdim=True) + 1

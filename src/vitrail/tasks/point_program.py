@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.tasks.program import Axis, ProgramSpec, Sizes, TensorSpec
+from vitrail.tasks.program import NamedAxis, ProgramSpec, Sizes, TensorSpec
 
 
 def point_program(model: Any, output: TensorSpec) -> ProgramSpec:
@@ -17,7 +17,7 @@ def point_program(model: Any, output: TensorSpec) -> ProgramSpec:
     """
     own = model.sampling.points
     tried = tuple(max(own + step, 8) for step in (0, 0, 13, -9, 40, 1, 77, 22))
-    axis = Axis("points", own, own + 96, (own, tried[2]), tried)
+    axis = NamedAxis("points", own, own + 96, (own, tried[2]), tried)
     shape = TensorSpec("points", ("batch", "points", model.in_channels))
 
     def draw(sizes: Sizes, generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -21,7 +21,7 @@ Sizes = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Axis:
+class NamedAxis:
     """A dimension with a name.
 
     Args:
@@ -90,7 +90,7 @@ class ProgramSpec:
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    axes: tuple[Axis, ...]
+    axes: tuple[NamedAxis, ...]
     draw: Callable[[Sizes, torch.Generator], tuple[Tensor, ...]] | None = None
     encode: Callable[..., tuple[Tensor, ...]] = field(default=_only)
     decode: Callable[[tuple[Tensor, ...]], Any] = field(default=_first)
@@ -113,7 +113,7 @@ class ProgramSpec:
         return [{"batch": batch, **{axis.name: axis.tried[i] for axis in self.axes}} for i, batch in enumerate(BATCHES)]
 
 
-def image_axes(side: int) -> tuple[Axis, Axis]:
+def image_axes(side: int) -> tuple[NamedAxis, NamedAxis]:
     """Return height and width of images; no size but the first two is a multiple of all windows and patches.
 
     Example:
@@ -124,8 +124,8 @@ def image_axes(side: int) -> tuple[Axis, Axis]:
     rows = (side, side, side + 32, odd, side, odd + 7, half, max(side - 31, half))
     columns = (side, side, side, odd, odd, half, half, side + 5)
     return (
-        Axis("height", side, high, (side, 64, 97, 64), rows),
-        Axis("width", side, high + 96, (side, 64, 131, 40), columns),
+        NamedAxis("height", side, high, (side, 64, 97, 64), rows),
+        NamedAxis("width", side, high + 96, (side, 64, 131, 40), columns),
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.layouts import TokenSequence
-from vitrail.tasks.program import Axis, ProgramSpec, Sizes, TensorSpec
+from vitrail.tasks.program import NamedAxis, ProgramSpec, Sizes, TensorSpec
 from vitrail.tasks.text_inputs import most_tokens
 
 _LENGTHS = (16, 7, 1, 29, 12, 3, 31, 24)
@@ -42,7 +42,7 @@ def text_program(
     """
     longest = most_tokens(model.config, model.metadata.get("max_length"))
     tried = tuple(min(length, longest) for length in _LENGTHS)
-    length = Axis("length", tried[0], min(48, longest), (tried[0], min(5, longest)), tried)
+    length = NamedAxis("length", tried[0], min(48, longest), (tried[0], min(5, longest)), tried)
     words = model.config.vocab_size
 
     def draw(sizes: Sizes, generator: torch.Generator) -> tuple[Tensor, ...]:
