@@ -52,7 +52,7 @@ class ModelFields(TypedDict, total=False):
     noise: float  # vmoe
     priority: str  # vmoe
     attention: Sequence[Sequence[int]] | Sequence[int]  # botnet, halonet
-    stem: str  # botnet
+    stem: str  # botnet, sasa
     last_stride: int  # botnet
     scaled_positions: bool  # botnet
     halo: int  # halonet
