@@ -12,6 +12,7 @@ from vitrail.edits.low_rank import put
 from vitrail.errors import VitrailError, unknown
 from vitrail.grid import Grid
 from vitrail.parts.model import Model
+from vitrail.parts.query_value_bias import QueryValueBias
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.grid_linformer import GridLinformerAttention
 from vitrail.parts.token_mixers.grid_star import GridStarTransformer
@@ -84,9 +85,9 @@ def unswappable_reason(mixer: Any) -> str | None:
     """Return why a mixer cannot be replaced, or None."""
     if type(mixer) not in ATTENTION:
         return f"{type(mixer).__name__} is no attention with qkv and proj"
-    if type(mixer.qkv) is not nn.Linear or type(mixer.proj) is not nn.Linear:
+    if type(mixer.qkv) not in (nn.Linear, QueryValueBias) or type(mixer.proj) is not nn.Linear:
         return f"its projections are {type(mixer.qkv).__name__} and {type(mixer.proj).__name__}"
-    if mixer.proj.in_features != mixer.qkv.in_features:
+    if 3 * mixer.proj.in_features != len(_qkv(mixer)[0]) or mixer.proj.in_features != mixer.proj.out_features:
         return "it has lost heads or channels"
     return None
 
@@ -107,17 +108,25 @@ def _is_grid(value: Any) -> bool:
     return sized and all(type(n) is int for n in value) and min(value[:2]) > 0 and value[2] >= 0
 
 
+def _qkv(mixer: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return weight and bias of the projection of queries, keys and values."""
+    if type(mixer.qkv) is nn.Linear:
+        return mixer.qkv.weight, mixer.qkv.bias
+    q, v = mixer.qkv.q_bias, mixer.qkv.v_bias
+    return mixer.qkv.linear.weight, torch.cat([q, torch.zeros_like(v), v])
+
+
 def _linformer(old: Any, grid: Grid, rank: int) -> nn.Module:
-    new = GridLinformerAttention(old.qkv.in_features, old.num_heads, grid, rank)
-    _copy(new.qkv, old.qkv.weight, old.qkv.bias)
+    new = GridLinformerAttention(old.proj.out_features, old.num_heads, grid, rank)
+    _copy(new.qkv, *_qkv(old))
     _copy(new.proj, old.proj.weight, old.proj.bias)
-    return new.to(old.qkv.weight.device)
+    return new.to(old.proj.weight.device)
 
 
 def _star(old: Any, grid: Grid, rounds: int) -> nn.Module:
-    dim = old.qkv.in_features
+    dim = old.proj.out_features
     new = GridStarTransformer(dim, old.num_heads, rounds)
-    weight, bias = old.qkv.weight, old.qkv.bias
+    weight, bias = _qkv(old)
     for attention in (*new.ring, *new.relay):
         layers: Any = attention
         _copy(layers.q, weight[:dim], None if bias is None else bias[:dim])
