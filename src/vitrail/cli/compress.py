@@ -79,7 +79,7 @@ class Compress(CompressSettings):
         aims = [name for name in ("target", "size", "latency") if getattr(self, name) is not None]
         if self.empty and not aims:
             raise VitrailError(
-                "Nothing is to be removed. Say what: --heads 0.5, --mlp 0.25, --depth 9, --rank-energy 0.95,\n"
+                "Nothing is to be removed. Say what: --width 0.75, --heads 0.5, --mlp 0.25, --depth 9, --rank-energy 0.95,\n"
                 "--weights-bits 8, --tokens-merge 8,\n"
                 "or an aim: --target 2x, --size 5MB, --latency 10ms."
             )
