@@ -55,6 +55,8 @@ class Serve:
     """Options of one model, as MODEL.option=value, such as cells.threshold=0.3; see vitrail predict MODEL --help."""
     queue: int = 4
     """Most waiting inputs of a model, in batches."""
+    wait: float = 1.0
+    """Most seconds of work ahead of an input, by the measured speed; one batch may always wait."""
     timeout: float = 30.0
     """Seconds of a request: body, queue and compute."""
     drain: float = 30.0
@@ -83,9 +85,8 @@ class Serve:
         from vitrail.serving.service import Service
         from vitrail.serving.startup import name_sources, open_models, split_settings
 
-        limits = limits_from(
-            queue=self.queue, timeout=self.timeout, drain=self.drain, body=self.body, pixels=self.pixels
-        )
+        names = ("queue", "wait", "timeout", "drain", "body", "pixels")
+        limits = limits_from(**{name: getattr(self, name) for name in names})
         sources = name_sources(self.models)
         rules = access_rules(self.host, self.token or os.environ.get(TOKEN) or None, limits, sessions := set())
         settings = {
