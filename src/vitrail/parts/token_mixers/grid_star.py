@@ -6,7 +6,7 @@ from torch.nn.functional import pad
 
 from vitrail.grid import Grid
 from vitrail.layouts import TokenSequence
-from vitrail.parts.token_mixers.star_attention import StarTransformer, ring_attention
+from vitrail.parts.token_mixers.star_attention import StarTransformer, own_keys_attention
 from vitrail.shapes import Tokens
 
 AROUND = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
@@ -37,8 +37,10 @@ class GridStarTransformer(StarTransformer):
         relay, inputs, present = x.mean(dim=1, keepdim=True), x, present_keys(grid, x.device)
         present = present.expand(len(x), -1, -1)
         for i, (ring, norm) in enumerate(zip(self.ring, self.norms, strict=True)):
-            others = torch.stack([inputs, relay.expand_as(x)], dim=2)
-            x = norm(ring_attention(ring, x, torch.cat([neighbours(x, grid), others], dim=2), present).relu())
+            # A token is projected once and then copied to its neighbours: the projection is the same for all of them.
+            own, first, node = (ring.kv(part) for part in (x, inputs, relay))  # pyright: ignore[reportCallIssue]
+            kv = torch.cat([neighbours(own, grid), torch.stack([first, node.expand_as(first)], dim=2)], dim=2)
+            x = norm(own_keys_attention(ring, x, kv, present).relu())
             if i < len(self.relay):
                 memory = TokenSequence(1, memory=torch.cat([relay, x], dim=1))
                 relay = self.relay_norms[i](self.relay[i](relay, memory).relu())
