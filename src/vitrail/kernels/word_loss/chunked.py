@@ -1,5 +1,7 @@
 """Cross entropy of words in chunks of tokens: scores live in the cache, and no `(N, V)` tensor is kept.
 
+Gradients of scores are kept for groups of chunks: the gradient of the table is read and written once for each group.
+
 The gradient is computed together with the loss, since it is a sum: dz = p - (1 - s) onehot - s / V, dx = dz E,
 dE = dz^T x. So the scores are computed once, and the backward pass only multiplies by the incoming gradient.
 """
@@ -15,6 +17,7 @@ from vitrail.kernels.tracing import is_tracing
 from vitrail.kernels.word_loss.reference import WordLoss
 
 CHUNK = 2**21  # scores in a chunk: 8 MB in fp32
+GROUP = 2**24  # gradients of scores that are kept for one product with the tokens: 32 MB in bf16
 
 
 def word_loss(
@@ -41,19 +44,26 @@ class _WordLoss(torch.autograd.Function):
         wanted = [torch.zeros_like(t) if t is not None and t.requires_grad else None for t in (x, table, bias)]
         loss, nll = x.new_zeros((), dtype=torch.float32), x.new_zeros((), dtype=torch.float32)
         size = max(CHUNK // len(table), 1)
+        rows = size * max(GROUP // (size * len(table)), 1)
         with torch.autocast(device, enabled=False):
             words = table.to(dtype)
-            for start in range(0, len(x), size):
-                part, right = x[start : start + size].to(dtype), targets[start : start + size, None]
-                logits = linear(part, words).float()
-                logits = logits if bias is None else logits.add_(bias)
-                mean = logits.mean(dim=1)
-                norm = logits.logsumexp(dim=1)
-                each = norm - logits.gather(1, right)[:, 0]
-                nll += each.sum()
-                loss += (1 - smoothing) * each.sum() + smoothing * (norm - mean).sum()
-                if any(grad is not None for grad in wanted):
-                    _add_gradients(wanted, start, logits, norm, right, part, words, smoothing)
+            for first in range(0, len(x), rows):
+                part, right = x[first : first + rows].to(dtype), targets[first : first + rows, None]
+                learns = any(grad is not None for grad in wanted)
+                dz = part.new_empty(len(part), len(table)) if learns else None
+                for start in range(0, len(part), size):
+                    piece = slice(start, start + size)
+                    logits = linear(part[piece], words).float()
+                    logits = logits if bias is None else logits.add_(bias)
+                    mean = logits.mean(dim=1)
+                    norm = logits.logsumexp(dim=1)
+                    each = norm - logits.gather(1, right[piece])[:, 0]
+                    nll += each.sum()
+                    loss += (1 - smoothing) * each.sum() + smoothing * (norm - mean).sum()
+                    if dz is not None:
+                        dz[piece] = _score_gradient(logits, norm, right[piece], smoothing, wanted[2])
+                if dz is not None:
+                    _add_gradients(wanted, first, dz, part, words)
         ctx.save_for_backward(*wanted)
         ctx.mark_non_differentiable(nll)
         return loss, nll
@@ -65,24 +75,19 @@ class _WordLoss(torch.autograd.Function):
         return dx, dtable, None, None, dbias
 
 
-def _add_gradients(
-    wanted: list[Tensor | None],
-    start: int,
-    logits: Tensor,
-    norm: Tensor,
-    right: Tensor,
-    x: Tensor,
-    table: Tensor,
-    smoothing: float,
-) -> None:
-    """Add the gradients of a chunk; the logits are overwritten with their own."""
-    dz = logits.sub_(norm[:, None]).exp_().sub_(smoothing / len(table))
+def _score_gradient(logits: Tensor, norm: Tensor, right: Tensor, smoothing: float, dbias: Tensor | None) -> Tensor:
+    """Return the gradient of the scores of a chunk, which overwrites them; add that of the bias."""
+    dz = logits.sub_(norm[:, None]).exp_().sub_(smoothing / logits.shape[1])
     dz.scatter_add_(1, right, dz.new_full(right.shape, smoothing - 1))
-    dx, dtable, dbias = wanted
     if dbias is not None:
         dbias += dz.sum(dim=0)
-    dz = dz.to(x.dtype)
+    return dz
+
+
+def _add_gradients(wanted: list[Tensor | None], first: int, dz: Tensor, x: Tensor, table: Tensor) -> None:
+    """Add the gradients of a group of chunks to those of tokens and table."""
+    dx, dtable, _ = wanted
     if dx is not None:
-        dx[start : start + len(x)] = dz @ table
+        dx[first : first + len(x)] = dz @ table
     if dtable is not None:
         dtable += dz.T @ x
