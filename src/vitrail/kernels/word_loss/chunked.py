@@ -41,15 +41,16 @@ class _WordLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        wanted = [torch.zeros_like(t) if t is not None and t.requires_grad else None for t in (x, table, bias)]
+        dx, dbias = (torch.zeros_like(t) if t is not None and t.requires_grad else None for t in (x, bias))
+        dtable: Tensor | None = None
         loss, nll = x.new_zeros((), dtype=torch.float32), x.new_zeros((), dtype=torch.float32)
+        learns = any(t is not None and t.requires_grad for t in (x, table, bias))
         size = max(CHUNK // len(table), 1)
         rows = size * max(GROUP // (size * len(table)), 1)
         with torch.autocast(device, enabled=False):
             words = table.to(dtype)
             for first in range(0, len(x), rows):
                 part, right = x[first : first + rows].to(dtype), targets[first : first + rows, None]
-                learns = any(grad is not None for grad in wanted)
                 dz = part.new_empty(len(part), len(table)) if learns else None
                 for start in range(0, len(part), size):
                     piece = slice(start, start + size)
@@ -61,17 +62,23 @@ class _WordLoss(torch.autograd.Function):
                     nll += each.sum()
                     loss += (1 - smoothing) * each.sum() + smoothing * (norm - mean).sum()
                     if dz is not None:
-                        dz[piece] = _score_gradient(logits, norm, right[piece], smoothing, wanted[2])
-                if dz is not None:
-                    _add_gradients(wanted, first, dz, part, words)
-        ctx.save_for_backward(*wanted)
+                        dz[piece] = _score_gradient(logits, norm, right[piece], smoothing, dbias)
+                if dz is not None and dx is not None:
+                    dx[first : first + rows] = dz @ words
+                if dz is not None and table.requires_grad:
+                    new = (dz.T @ part).to(table.dtype)
+                    dtable = new if dtable is None else dtable.add_(new)
+        if dtable is None and table.requires_grad:  # no tokens
+            dtable = torch.zeros_like(table)
+        ctx.save_for_backward(dx, dtable, dbias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        dx, dtable, dbias = (None if grad is None else grad * grads[0] for grad in ctx.saved_tensors)
+        # In-place: a second backward pass through the same graph raises an error.
+        dx, dtable, dbias = (None if grad is None else grad.mul_(grads[0]) for grad in ctx.saved_tensors)
         return dx, dtable, None, None, dbias
 
 
@@ -82,12 +89,3 @@ def _score_gradient(logits: Tensor, norm: Tensor, right: Tensor, smoothing: floa
     if dbias is not None:
         dbias += dz.sum(dim=0)
     return dz
-
-
-def _add_gradients(wanted: list[Tensor | None], first: int, dz: Tensor, x: Tensor, table: Tensor) -> None:
-    """Add the gradients of a group of chunks to those of tokens and table."""
-    dx, dtable, _ = wanted
-    if dx is not None:
-        dx[first : first + len(x)] = dz @ table
-    if dtable is not None:
-        dtable += dz.T @ x
