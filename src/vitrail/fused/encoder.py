@@ -56,7 +56,7 @@ _ATTENTION = {
 }
 
 
-class Span(NamedTuple):
+class LengthRun(NamedTuple):
     """Texts of one length, side by side in the list of tokens.
 
     Args:
@@ -92,13 +92,13 @@ class FusedAttentionBranch(nn.Module):
         self.heads, self.eps, self.dtype, self.inner = sizes.heads, norm.eps, dtype, sizes.inner
         self.groups: GridCache[int, TokenGroups] = GridCache()
 
-    def forward(self, x: Tensor, spans: list[Span]) -> Tensor:
+    def forward(self, x: Tensor, spans: list[LengthRun]) -> Tensor:
         """Add the branch to tokens `(T, C)`."""
         qkv = linear(x, self.qkv, norm_eps=self.eps, dtype=self.dtype)
         mixed = [self._attend(qkv[span.start : span.start + span.count * span.length], span) for span in spans]
         return linear(mixed[0] if len(mixed) == 1 else torch.cat(mixed), self.proj, ADD, add=x)
 
-    def _attend(self, qkv: Tensor, span: Span) -> Tensor:
+    def _attend(self, qkv: Tensor, span: LengthRun) -> Tensor:
         groups = self.groups.of(span.length, lambda: self._all_tokens(span.length))
         return attend_groups(qkv.unflatten(0, (span.count, span.length)), self.heads, groups).flatten(0, 1)
 
@@ -152,7 +152,7 @@ class FusedTextBlock(nn.Module):
         self.channels = FusedMLPBranch(second, block.channel_mixer, dtype)
         self.norms = norms if last else None
 
-    def forward(self, x: Tensor, spans: list[Span]) -> Tensor:
+    def forward(self, x: Tensor, spans: list[LengthRun]) -> Tensor:
         """Mix tokens of each text, then channels."""
         x = self.tokens(x, spans)
         x = x if self.norms is None else _normalised(x, self.norms[0])
@@ -219,22 +219,22 @@ class NativeEncoder(OptimizedModel):
         return Features(tokens, layout, (layout.cells(tokens),))
 
 
-def texts_by_length(batch: int, longest: int, lengths: Tensor | None) -> tuple[Tensor | None, list[Span]]:
+def texts_by_length(batch: int, longest: int, lengths: Tensor | None) -> tuple[Tensor | None, list[LengthRun]]:
     """Return the place of each token in `(B N, C)`, texts of one length side by side, and the runs of each length.
 
     Example:
         >>> texts_by_length(3, 2, torch.tensor([2, 1, 2]))
-        (tensor([2, 0, 1, 4, 5]), [Span(start=0, count=1, length=1), Span(start=1, count=2, length=2)])
+        (tensor([2, 0, 1, 4, 5]), [LengthRun(start=0, count=1, length=1), LengthRun(start=1, count=2, length=2)])
         >>> texts_by_length(3, 2, None)
-        (None, [Span(start=0, count=3, length=2)])
+        (None, [LengthRun(start=0, count=3, length=2)])
     """
     if lengths is None:
-        return None, [Span(0, batch, longest)]
+        return None, [LengthRun(0, batch, longest)]
     order = lengths.argsort(stable=True)
-    places, spans, start = torch.arange(longest), list[Span](), 0
+    places, spans, start = torch.arange(longest), list[LengthRun](), 0
     index = [row * longest + places[: int(lengths[row])] for row in order.tolist()]
     for length, count in zip(*torch.unique(lengths, return_counts=True), strict=True):
-        spans.append(Span(start, int(count), int(length)))
+        spans.append(LengthRun(start, int(count), int(length)))
         start += int(count) * int(length)
     return torch.cat(index), spans
 
