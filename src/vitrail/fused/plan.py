@@ -13,7 +13,7 @@ from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 
-Precision = Literal["auto", "fp32", "bf16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "int8", "codebook"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Compute dtype of a precision; `int8` computes all but its int8 GEMMs as `auto` does."""
