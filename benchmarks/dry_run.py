@@ -11,6 +11,7 @@ the process; it has all updates and validations, the saved states, the final eva
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -119,12 +120,12 @@ def compare(name: str, place: Path, rounds: int) -> list[str]:
     words = [str(place / PLACES[word]) if word in PLACES else word for word in words]
     found: list[list[float]] = []
     for turn in range(rounds):
-        plan = predicted(watch([*words, "--dry-run"]).text)
-        run = watch([*words, "--out", str(place / f"{name}-{turn}")])
-        found.append([*plan, run.peak / 2**20, run.seconds, run.startup])
-        tell(
-            f"{name}: predicted {plan[0]:.0f} MB, {plan[1]:.1f} s; found {run.peak / 2**20:.0f} MB, {run.seconds:.1f} s"
-        )
+        text, out = watch([*words, "--dry-run"]).text, place / f"{name}-{turn}"
+        run = watch([*words, "--out", str(out)])
+        found.append([*predicted(text), run.peak / 2**20, run.seconds, run.startup])
+        loop = json.loads((out / "summary.json").read_text())["seconds"]
+        tell(f"{name}, predicted: {text[text.index('time  ') :].splitlines()[0]}")
+        tell(f"{name}, found: {loop:.1f} s of updates and validations, {run.seconds - loop:.1f} s after")
     memory, seconds, peak, truth, startup = (median(column) for column in zip(*found, strict=True))
     return [
         *(name, f"{memory:.0f}", f"{peak:.0f}", _off(memory, peak, MEMORY)),

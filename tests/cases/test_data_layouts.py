@@ -52,6 +52,11 @@ def test_train_beside_a_folder_without_images_is_a_split(tmp_path):
     assert data.classes == ("a", "b") and "1 .json" in data.notes()[0]
 
 
+def test_two_classes_named_as_splits_are_told_so(tmp_path):
+    with pytest.raises(DataError, match=r"12 images .* taken for splits"):
+        open_dataset(fold(tmp_path / "d", ["test", "train"], 6))
+
+
 @pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("training_set", "test_set")])
 def test_classes_named_like_splits_are_doubted(names, tmp_path):
     root = fold(tmp_path / "d", [f"{name}/{name}/{kind}" for name in names for kind in ("b", "f")])

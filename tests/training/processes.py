@@ -56,10 +56,10 @@ def start_together(config: Run, size: int, before: Callable[[], None] | None = N
     return [start(config, before, **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(size)]
 
 
-def finish(*processes: ForkServerProcess) -> list[int]:
-    """Wait for runs, and return their exit codes."""
+def finish(*processes: ForkServerProcess, patience: float = 120) -> list[int]:
+    """Wait for runs, at most `patience` seconds for each, and return their exit codes."""
     for process in processes:
-        process.join(120)
+        process.join(patience)
     codes = [process.exitcode for process in processes]
     for process in processes:
         process.kill()

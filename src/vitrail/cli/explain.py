@@ -97,11 +97,11 @@ class Explain:
             raise VitrailError(f"{self.model} is a model of images; give images in place of texts.")
         restores = isinstance(model, Restorer)
         channels = model.config.in_channels if restores else model.preprocess.channels
-        pictures = find_images(self.images, band_mode(channels))
-        if len(pictures) > self.limit:
-            print(f"note: drawing the first {self.limit} of {len(pictures)} images; --limit {len(pictures)} draws all")
+        found = find_images(self.images, band_mode(channels))
+        if len(found) > self.limit:
+            print(f"note: drawing the first {self.limit} of {len(found)} images; --limit {len(found)} draws all")
         failed: list[str] = []
-        sections, taken, images = [], set[str](), _readable(pictures[: self.limit], failed)
+        sections, taken, images = [], set[str](), _readable(found[: self.limit], failed)
         if restores:
             found = restorer_album(model, images, self._output_pixel("An image restorer has the reach"))
         elif isinstance(model, Detector):
@@ -186,15 +186,15 @@ def _pair(flag: str, text: str) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def _readable(pictures: "Sequence[SourceImage]", failed: list[str]) -> "Iterator[tuple[str, Image]]":
+def _readable(images: "Sequence[SourceImage]", failed: list[str]) -> "Iterator[tuple[str, Image]]":
     """Read the images one by one; add the message of one that cannot be read to `failed`."""
-    for picture in pictures:
+    for image in images:
         try:
-            yield picture.name, picture.read()
+            yield image.name, image.read()
         except DataError as error:
-            failed.append(picture.name)
+            failed.append(image.name)
             print(f"error: {error}", file=sys.stderr)
-    if len(failed) == len(pictures):
+    if len(failed) == len(images):
         raise DataError("None of the images could be read.")
 
 

@@ -32,7 +32,7 @@ def generate(
         max_new: largest number of new tokens.
         choose: `Greedy()` by default, or `Sample(...)`.
         stop: ids of tokens that end a text; they are part of it.
-        samples: continuations of each prompt, which come one behind the other.
+        samples: continuations of each prompt, in consecutive rows.
 
     Raises:
         VitrailError: if a prompt is empty, or the model has too few positions.
@@ -83,7 +83,7 @@ def _steps(
     """Yield the new tokens of each step as pairs (row, token).
 
     No row is padded: all are fed the shortest prompt's length at once, and a row with a longer prompt is then fed its
-    own tokens where others are fed what they chose. So every row is at the same position, alone and in any batch.
+    own tokens while others get their generated tokens. So every row is at the same position, alone and in any batch.
     """
     place = min(map(len, prompts))
     alive = list(range(len(prompts)))

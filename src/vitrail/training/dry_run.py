@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from vitrail.machine.host_memory import capacity, peak_of
@@ -41,10 +42,12 @@ class Plan:
         steps_per_epoch: updates of an epoch.
         peak: peak memory of the run in bytes: measured for updates and validations, counted for its end.
         capacity: memory in use by this process plus available memory, in bytes.
+        warm_up_seconds: additional seconds of the first update and the first validation.
         step_seconds: seconds of an update, including data loading.
         validation_seconds: seconds of a validation.
-        finish_seconds: seconds of the final evaluation and the report.
+        finish_seconds: seconds of saving, the final evaluation and the report.
         check: faults of the data, and warnings; None before the data is checked.
+        notes: messages of the start of the run: model, recipe, advice.
     """
 
     config: RunConfig
@@ -56,10 +59,12 @@ class Plan:
     steps_per_epoch: int
     peak: int
     capacity: int
+    warm_up_seconds: float
     step_seconds: float
     validation_seconds: float
     finish_seconds: float
     check: DataCheck | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def validations(self) -> int:
@@ -72,7 +77,8 @@ class Plan:
         """Seconds of updates and validations."""
         if self.config.minutes is not None:
             return self.config.minutes * 60
-        return self.steps * self.step_seconds + self.validations * self.validation_seconds
+        repeated = self.steps * self.step_seconds + self.validations * self.validation_seconds
+        return self.warm_up_seconds + repeated
 
     @property
     def seconds(self) -> float:
@@ -85,6 +91,7 @@ class Plan:
         fits = "fits" if self.peak < self.capacity else "DOES NOT FIT"
         rate = self.config.batch / self.step_seconds if isinstance(self.config.batch, int) else 0.0
         return [
+            *self.notes,
             self.title,
             f"data        {counts}",
             *(f"bad         {problem}" for problem in (self.check.bad[:5] if self.check else ())),
@@ -99,11 +106,11 @@ class Plan:
 
     def _parts(self) -> str:
         """Return the parts of the time."""
-        last = f"final evaluation and report {self.finish_seconds:.1f}; start-up comes before"
+        last = f"saving, final evaluation and report {self.finish_seconds:.1f}; start-up comes before"
         if self.config.minutes is not None:
             return f"{self.config.minutes:g} minutes of training, {last}"
         updates, validations = self.steps * self.step_seconds, self.validations * self.validation_seconds
-        return f"updates {updates:.1f}, validations {validations:.1f}, {last}"
+        return f"warm-up {self.warm_up_seconds:.1f}, updates {updates:.1f}, validations {validations:.1f}, {last}"
 
 
 def dry_run(config: RunConfig) -> Plan:
@@ -121,8 +128,9 @@ def dry_run(config: RunConfig) -> Plan:
         world.follow(lambda: refuse_folder(config, begun))
         with isolated_rng(config):
             splits = open_data(config)
-            run = make_run(config, world, splits, NullReporter(), StopRequest())
-            plan = measure(run, splits)
+            notes = Notes()
+            run = make_run(config, world, splits, notes, StopRequest())
+            plan = replace(measure(run, splits), notes=tuple(notes.texts))
             # Last, for what it reads would stay in this process and blur the measure.
             return replace(plan, check=find_task(config.task).check(config.data, config.val_share))
     finally:
@@ -135,15 +143,18 @@ def measure(run: Trainer, splits: DataSplits) -> Plan:
         part, steps, validations = _First(run.val_data, _STEPS), Durations(), Durations()
 
         def work() -> None:
+            steps.mark()
             for batch in islice(_forever(run), 1 + _STEPS):  # memory grows in the first few
                 try_step(run, batch)
                 steps.mark()
+            validations.mark()
             for _ in range(3):  # the first one starts workers and warms up
                 validate(run, part)
                 validations.mark()
+            run.save_seconds = time_saving(run)
 
         peak = peak_of(work, run.world.device)
-    validation = validations.least() * run.val_data.steps / min(_STEPS, run.val_data.steps)
+    validation = validations.usual() * run.val_data.steps / min(_STEPS, run.val_data.steps)
     run.folder, run.sample_seconds = Path(), validation / len(run.val_data.dataset)
     return Plan(
         config=run.config,
@@ -155,24 +166,46 @@ def measure(run: Trainer, splits: DataSplits) -> Plan:
         steps_per_epoch=run.train_data.steps,
         peak=peak + end_memory(run),
         capacity=capacity(run.world.device),
-        step_seconds=steps.mean(),
+        warm_up_seconds=steps.warm_up() + validations.warm_up(),
+        step_seconds=steps.usual(),
         validation_seconds=validation,
         finish_seconds=run.finish_seconds(),
     )
 
 
 def end_memory(run: Trainer) -> int:
-    """Return the bytes that a run needs above those of its updates.
-
-    The best weights are kept beside the current ones, and are copied again while they are written and evaluated. On a
-    CPU the report's libraries are loaded into the same memory.
-    """
+    """Return the bytes that a run needs above those measured: its libraries and, on a GPU, the evaluated model."""
     weights = sum(value.numel() * value.element_size() for value in run.model.state_dict().values())
-    return weights if run.world.device.type == "cuda" else 2 * weights + _LIBRARIES
+    return weights if run.world.device.type == "cuda" else _LIBRARIES
+
+
+def time_saving(run: Trainer) -> float:
+    """Return the seconds of writing the best weights, a state and the last weights, into a folder that is removed."""
+    if run.world.size > 1:
+        return 0.0
+    place = Path(run.config.out or ".").absolute()
+    with TemporaryDirectory(dir=next(folder for folder in (place, *place.parents) if folder.is_dir())) as folder:
+        run.folder, start = Path(folder), time.monotonic()
+        run.keep_weights({})
+        run.save()
+        run.save_last()
+        run.folder = None
+        return time.monotonic() - start
+
+
+class Notes(NullReporter):
+    """Reporter that keeps the messages: the chosen model, the recipe, advice."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a message."""
+        self.texts.append(text)
 
 
 class Durations:
-    """Seconds between marks; the time before the first one is left out, as a warm-up."""
+    """Seconds between marks, of which the first are those of a warm-up."""
 
     def __init__(self) -> None:
         self.marks: list[float] = []
@@ -181,13 +214,13 @@ class Durations:
         """Note the time."""
         self.marks.append(time.monotonic())
 
-    def mean(self) -> float:
-        """Return the mean time between two marks."""
-        return (self.marks[-1] - self.marks[0]) / (len(self.marks) - 1)
+    def usual(self) -> float:
+        """Return the mean time between two marks after the warm-up."""
+        return (self.marks[-1] - self.marks[1]) / (len(self.marks) - 2)
 
-    def least(self) -> float:
-        """Return the shortest time between two marks."""
-        return min(after - before for before, after in pairwise(self.marks))
+    def warm_up(self) -> float:
+        """Return the additional time of the first interval."""
+        return max(self.marks[1] - self.marks[0] - self.usual(), 0.0)
 
 
 class _First:

@@ -126,7 +126,7 @@ _SHAPED = frozenset(("siglip",))  # keys of the attention pooling tell
 
 
 def unsupported_arguments(config: Mapping[str, Any], family: str) -> list[str]:
-    """Return what timm's `config.json` says that an architecture of ours does not compute.
+    """Return the arguments in timm's `config.json` that an architecture of ours does not compute.
 
     Example:
         >>> unsupported_arguments({"model_args": {"depth": 2, "act_layer": "relu"}, "global_pool": "token"}, "vit")
