@@ -57,6 +57,8 @@ class BeamOptions:
         max_new: largest number of new tokens.
         stop: ids of tokens that end a text.
         penalty: length penalty.
+        first: stop as soon as `beam` texts are finished, as CTranslate2 and `early_stopping=True` of Hugging Face, and
+            not only if no better one is left: fewer steps, and no certificate.
 
     Raises:
         VitrailError: if a number is below 1, or there is no end token.
@@ -66,6 +68,7 @@ class BeamOptions:
     max_new: int = 100
     stop: Collection[int] = ()
     penalty: LengthPenalty = field(default_factory=Power)
+    first: bool = False
 
     def __post_init__(self) -> None:
         if self.beam < 1 or self.max_new < 1:
@@ -134,9 +137,9 @@ class _Text:
 
     @property
     def done(self) -> bool:
-        """Whether no text with a prefix in the beam can enter the finished ones."""
+        """Whether no text with a prefix in the beam can enter the finished ones, or may."""
         full = len(self.finished) == self.options.beam
-        return not self.running or (full and self.bound <= self.finished[-1].score)
+        return not self.running or (full and (self.options.first or self.bound <= self.finished[-1].score))
 
 
 @torch.no_grad()
@@ -149,8 +152,8 @@ def beam_search(
     """Search for the most probable continuation of each prompt, all of one length.
 
     A text stops only if no text with a prefix in its beam can enter its `beam` finished ones (`early_stopping="never"`
-    in Hugging Face). Candidates are ordered by (score, token, row), so the result is the same alone and in any batch,
-    as far as scores round alike.
+    in Hugging Face), or with `options.first` if `beam` are finished. Candidates are ordered by (score, token, row), so
+    the result is the same alone and in any batch, as far as scores round alike.
 
     Args:
         decoding: decoding of one row a prompt, nothing fed yet.
