@@ -10,9 +10,13 @@ from PIL import Image
 from vitrail.cli import main
 from vitrail.data.check import check_dataset
 from vitrail.data.datasets import open_dataset
-from vitrail.errors import DataError
+from vitrail.data.folds import split_fold
+from vitrail.data.table import Columns
+from vitrail.errors import DataError, VitrailError
 from vitrail.inference.predict import predict
 from vitrail.models import create_model
+from vitrail.training.config import TrainConfig
+from vitrail.training.setup import open_data
 
 
 def fold(root, classes, n=4):
@@ -48,6 +52,11 @@ def test_train_beside_a_folder_without_images_is_a_split(tmp_path):
     assert data.classes == ("a", "b") and "1 .json" in data.notes()[0]
 
 
+def test_two_classes_named_as_splits_are_told_so(tmp_path):
+    with pytest.raises(DataError, match=r"12 images .* taken for splits"):
+        open_dataset(fold(tmp_path / "d", ["test", "train"], 6))
+
+
 @pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("training_set", "test_set")])
 def test_classes_named_like_splits_are_doubted(names, tmp_path):
     root = fold(tmp_path / "d", [f"{name}/{name}/{kind}" for name in names for kind in ("b", "f")])
@@ -67,6 +76,23 @@ def test_a_column_of_fold_numbers_is_no_split(tmp_path):
     data = open_dataset(table(tmp_path, f"path,label,fold\n{ROWS}\n"))
     assert len(data.require("train")) + len(data.require("val")) == 10
     assert "'fold' names no train" in data.notes()[0]
+
+
+def test_a_column_of_folds_divides_the_data(tmp_path):
+    """Ten rows, whose folds are 2, 0, 10 in turn: images of one patient stay together."""
+    rows = [f"{row},{(2, 0, 10)[number % 3]}" for number, row in enumerate(r.rpartition(",")[0] for r in ROWS.split())]
+    spec = table(tmp_path, "\n".join(["path,label,fold", *rows]) + "\n")
+    whole = open_dataset(spec, val_share=0.0, columns=Columns(fold="fold"))
+    assert not whole.notes() and whole.train.take([1, 0]).folds.tolist() == ["0", "2"]
+    held = [split_fold(whole, 3, number).val.ids for number in range(3)]
+    assert [len(ids) for ids in held] == [3, 4, 3]  # 0, 2, 10: ordered as numbers
+    assert held[1] == whole.train.ids[::3]
+    with pytest.raises(DataError, match=r"3 folds .*--folds is 4"):
+        split_fold(whole, 4, 0)
+    second = open_data(TrainConfig(data=str(spec), fold_column="fold", folds=3, fold=1))
+    assert second.require("val").ids == held[1]
+    with pytest.raises(VitrailError, match="add --folds"):
+        open_data(TrainConfig(data=str(spec), fold_column="fold"))
 
 
 @pytest.mark.parametrize(

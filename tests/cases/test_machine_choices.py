@@ -71,8 +71,8 @@ def test_remaining_time_has_the_end_of_the_run(monkeypatch):
 
 
 def test_the_end_is_estimated_from_a_validation():
-    run = SimpleNamespace(sample_seconds=0.1, folder="r", final_samples=100)
-    assert Trainer.finish_seconds(run) > 0.1 * 100
+    run = SimpleNamespace(sample_seconds=0.1, folder="r", final_samples=100, report_samples=200, save_seconds=3.0)
+    assert Trainer.finish_seconds(run) > 0.1 * (100 + 200) + 3.0
     assert Trainer.finish_seconds(SimpleNamespace(sample_seconds=0.0, folder="r", final_samples=9)) == 0
 
 

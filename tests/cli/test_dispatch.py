@@ -109,6 +109,20 @@ def test_codes_reach_the_shell():
     assert done.stderr.splitlines()[0] == "error: Unknown verb 'modles'. Did you mean: models?"
 
 
+def test_a_process_ends_with_its_code_without_destructors(tmp_path: Path):
+    program = tmp_path / "end.py"
+    program.write_text(
+        "import atexit, sys, types\nfrom vitrail.cli.fast_exit import run_and_exit\n"
+        "sys.modules['torch'] = types.ModuleType('torch')\n"
+        "class Late:\n    def __del__(self):\n        print('destructor', flush=True)\n"
+        "late = Late()\n"
+        "def main():\n    atexit.register(print, 'handler')\n    print('work')\n    return 3\n"
+        "run_and_exit(main)\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "work\nhandler\n", "")
+
+
 def test_a_reader_that_leaves_early_hears_no_complaint():
     line = f"{shlex.join(COMMAND)} models | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True)

@@ -69,7 +69,7 @@ def test_a_healthy_set_is_counted_and_measured(healthy):
     report = check(healthy)
     assert report.ok and report.equal == [] and report.near == [] and report.warnings == []
     train = report.splits["train"]
-    assert (train.pictures, train.counts, train.imbalance) == (40, {"cat": 20, "dog": 20}, 1.0)
+    assert (train.images, train.counts, train.imbalance) == (40, {"cat": 20, "dog": 20}, 1.0)
     assert (train.width, train.height) == ((60, 60, 60), (50, 50, 50))
     assert set(report.splits) == {"train", "val"}
 

@@ -1,11 +1,14 @@
 """The door opens fast: nothing heavy is imported before it is needed, and importing changes nothing."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import vitrail
 from vitrail.cli import VERBS
 
 HEAVY = ["torch", "torchvision", "numpy", "PIL", "sklearn", "matplotlib", "safetensors"]
@@ -42,6 +45,14 @@ def test_the_door_imports_nothing_heavy(code: str) -> None:
 def test_the_help_of_every_verb_imports_nothing_heavy() -> None:
     code = f"from vitrail.cli import main\nfor verb in {list(VERBS)}: main([verb, '--help'])"
     assert loaded_by(code) == []
+
+
+def test_scikit_learn_is_imported_where_it_is_used() -> None:
+    """With pandas and SciPy it takes 140 MB and two seconds, which no training needs."""
+    root = Path(vitrail.__file__).parent
+    top = re.compile(r"^(?:from|import) (?:sklearn|pandas|scipy)\b", re.MULTILINE)
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*.py") if top.search(path.read_text())}
+    assert found == {"tasks/classes/probe.py", "study/intervals.py"}, "a module of a verb that needs it may do so"
 
 
 def test_importing_everything_changes_no_setting_opens_no_connection_and_starts_no_process() -> None:

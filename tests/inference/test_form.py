@@ -63,7 +63,7 @@ def fast(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Fast:
 
 
 def ask(model: nn.Module, images: Tensor, clock: Callable[[], float], **wishes: Any) -> tuple[SelectedModel, Tensor]:
-    wishes = {"pictures": None, "precision": "fp32", **wishes}
+    wishes = {"count": None, "precision": "fp32", **wishes}
     answerer = InferenceRunner(model, clock=clock, **wishes)
     with inference_mode_for(model):
         logits = answerer(images)
@@ -124,8 +124,8 @@ def test_compiled_code_that_cannot_be_had_is_no_failure(tiny: nn.Module, monkeyp
     ("wishes", "reason"),
     [
         ({"fast": False}, "as asked"),
-        ({"pictures": FEW}, "a fast form does not pay off for so few images"),
-        ({"pictures": 6}, "a fast form does not pay off for so few images"),
+        ({"count": FEW}, "a fast form does not pay off for so few images"),
+        ({"count": 6}, "a fast form does not pay off for so few images"),
     ],
 )
 def test_nothing_is_built_where_it_does_not_pay_off(
@@ -144,11 +144,11 @@ def test_what_building_costs_is_weighed(tiny: nn.Module, fast: Fast, monkeypatch
     share = largest / sum(value.numel() for value in tiny.parameters())
     for seconds, name in ((0.9 * 96 / 15 * share, "fast"), (1.1 * 96 / 15 * share, "plain")):
         monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
-        assert ask(tiny, IMAGES, taking(2.0, seconds, 0.5), pictures=98)[0].name == name
+        assert ask(tiny, IMAGES, taking(2.0, seconds, 0.5), count=98)[0].name == name
     monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 3)  # compiling comes on top, two at a time
     monkeypatch.setattr(form_module.os, "cpu_count", lambda: 2)
-    assert ask(tiny, IMAGES, taking(2.0, 0.0), pictures=16)[0].name == "plain"
-    assert ask(tiny, IMAGES, taking(2.0, 0.0, 0.5), pictures=17)[0].name == "fast"
+    assert ask(tiny, IMAGES, taking(2.0, 0.0), count=16)[0].name == "plain"
+    assert ask(tiny, IMAGES, taking(2.0, 0.0, 0.5), count=17)[0].name == "fast"
 
 
 def test_models_that_have_no_other_form(tiny: nn.Module, brightness: Brightness, fast: Fast) -> None:
@@ -225,8 +225,8 @@ def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
     span = (logits.max() - logits.min()).item()
     made = in_int8(off={"int8": 0.05 * span, "bf16": 0.05 * span})
     # Few images are no reason: who asks for int8 gets it, and a job that is started again with it too.
-    for images, pictures in ((IMAGES, None), (IMAGES, 6), (IMAGES[:1], 1)):
-        form, _ = ask(tiny, images, taking(*FASTER * 4), precision="int8", pictures=pictures)
+    for images, count in ((IMAGES, None), (IMAGES, 6), (IMAGES[:1], 1)):
+        form, _ = ask(tiny, images, taking(*FASTER * 4), precision="int8", count=count)
         assert str(form).startswith("fast form: 4.0x in int8 on the first ")
     assert made.asked == ["int8"] * 3
     form, _ = ask(tiny, IMAGES, taking(*(8.0, 0.0, 2.0) * 4), precision="bf16")  # and fp32, for the truth

@@ -1,7 +1,7 @@
-"""Products on the matrix unit (AMX): what is compiled for it gives the answers that all else gives, unit or none.
+"""GEMMs on the matrix unit (AMX): code compiled for it gives the results of the other paths, with and without the unit.
 
-On a processor that has no such unit, its instructions are done by `amx_emulator.cpp`, which is preloaded into a process
-of its own: the very machine code runs, and the tests of compiled operations are run once more with it.
+On a processor without AMX, `amx_emulator.cpp`, preloaded into a separate process, executes its instructions: the same
+machine code runs, and the tests of the native operations run once more with it.
 """
 
 import os
@@ -33,8 +33,10 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     there = set(cpu_features())
     if "amx_bf16" in there:
         pytest.skip("this processor has the matrix unit: all tests of compiled operations use it")
-    if not sys.platform.startswith("linux") or not {"avx512_bf16", "avx512_vnni"} <= there:
-        pytest.skip("what stands around the matrix unit needs AVX-512 with bf16 and VNNI, and Linux")
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the emulator of AMX handles signals of Linux")
+    if missing := {"avx512_bf16", "avx512_vnni"} - there:
+        pytest.skip(f"code compiled with AMX also uses {' and '.join(sorted(missing))}, which this processor lacks")
     made = tmp_path_factory.mktemp("unit") / "matrix_unit.so"
     command = [*native_build.compiler(), "-O2", "-march=native", "-std=c++17", "-shared", "-fPIC"]
     subprocess.run([*command, str(HERE / "amx_emulator.cpp"), "-o", str(made)], check=True)

@@ -43,7 +43,7 @@ def views(source: str, preprocess: Preprocess, count: int, seed: int = 0) -> Ten
         DataError: an image cannot be read.
     """
     prepare = EvalTransform(preprocess)
-    read = (picture.read() for picture in find_images(source, prepare.mode)[:count])
+    read = (found.read() for found in find_images(source, prepare.mode)[:count])
     whole = prepare.batch(torch.stack([prepare.to_pixels(image) for image in read]))
     draw = torch.Generator().manual_seed(seed)
     more = [_part(whole[i % len(whole)], draw) for i in range(len(whole), count)]

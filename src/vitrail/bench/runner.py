@@ -130,20 +130,20 @@ def use_threads(threads: int) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def ask_all(answer: Answer, pictures: Tensor, batch: int) -> Tensor:
+def ask_all(answer: Answer, images: Tensor, batch: int) -> Tensor:
     """Return the logits of all images in batches of one size; the last is padded with the first images.
 
     Example:
         >>> ask_all(lambda images: images.sum((1, 2, 3))[:, None], torch.ones(3, 1, 2, 2), batch=2).flatten()
         tensor([4., 4., 4.])
     """
-    groups = [_of_size(group, batch) for group in pictures.split(batch)]
-    return torch.cat([answer(group) for group in groups])[: len(pictures)]
+    groups = [_of_size(group, batch) for group in images.split(batch)]
+    return torch.cat([answer(group) for group in groups])[: len(images)]
 
 
-def _of_size(pictures: Tensor, batch: int) -> Tensor:
+def _of_size(images: Tensor, batch: int) -> Tensor:
     """Return exactly `batch` images, repeating them if there are fewer."""
-    return pictures.repeat(-(-batch // len(pictures)), 1, 1, 1)[:batch].contiguous()
+    return images.repeat(-(-batch // len(images)), 1, 1, 1)[:batch].contiguous()
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class _Stage:
     subject: ModelSpec
     threads: int
     model: Any
-    pictures: Tensor
+    images: Tensor
     expected: Tensor
     checked: str
     product: Product
@@ -162,17 +162,17 @@ class _Stage:
 
     @classmethod
     def of(cls, model: Any, subject: ModelSpec, plan: BenchPlan, on_message: OnMessage) -> "_Stage":
-        pictures, checked = _pictures(model, plan)
-        pictures = pictures.to(subject.device)
+        images, checked = _images(model, plan)
+        images = images.to(subject.device)
         on_message(f"asking the model in fp32 about {checked}")
-        expected = ask_all(unchanged(model, pictures), pictures, min(8, len(pictures)))
+        expected = ask_all(unchanged(model, images), images, min(8, len(images)))
         on_message("looking for the machine's fastest product")
         product = best_product(DTYPES[plan.precision], subject.device)
-        return cls(subject, torch.get_num_threads(), model, pictures, expected, checked, product, plan, on_message)
+        return cls(subject, torch.get_num_threads(), model, images, expected, checked, product, plan, on_message)
 
     def phase(self, candidates: Sequence[Candidate], batch: int) -> Phase:
         """Prepare all candidates for one batch size, time them, and compare the outputs."""
-        example = _of_size(self.pictures, batch)
+        example = _of_size(self.images, batch)
         joined: dict[Candidate, Prepared] = {}
         absent: dict[str, str] = {}
         for candidate in candidates:
@@ -220,7 +220,7 @@ class _Stage:
             if way != best
         }
         with nullcontext() if candidate.ours else foreign(candidate.name):
-            got = ask_all(ready.ways[best], self.pictures, batch)
+            got = ask_all(ready.ways[best], self.images, batch)
             agreement = compare(got, self.expected, candidate.precision(self.plan.precision), self.subject.trained)
         return Entry(candidate.name, candidate.ours, best, others | ready.others, taken[best], agreement)
 
@@ -230,7 +230,7 @@ def _seat(candidate: Candidate, way: str) -> str:
     return f"{candidate.name}: {way}"
 
 
-def _pictures(model: Any, plan: BenchPlan) -> tuple[Tensor, str]:
+def _images(model: Any, plan: BenchPlan) -> tuple[Tensor, str]:
     """Return the images for the comparison, and their description."""
     if plan.data is not None:
         return views(plan.data, model.preprocess, plan.check), f"{plan.check} views of the images in {plan.data}"

@@ -1,8 +1,6 @@
 """`python -m vitrail.cli`: entry point for launchers that take a module, such as torchrun."""
 
-import sys
-
-from vitrail.cli import main
+from vitrail.__main__ import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -13,6 +13,7 @@ from vitrail.errors import VitrailError
 
 EXAMPLES = """
 vitrail compress runs/classify/flowers --heads 0.5 --mlp 0.25 --data flowers/ --out models/small
+vitrail compress runs/classify/flowers --width 0.75 --data flowers/ --out models/small      # all layers narrower
 vitrail compress runs/classify/flowers --depth 9 --rank-energy 0.95 --data flowers/ --measure --out models/small
 vitrail compress vit_tiny_patch16_224 --weights vit_tiny.pt --mlp 0.25 --out models/small     # by weights alone
 vitrail compress runs/classify/flowers --weights-bits 4 --data flowers/ --out models/small      # a sixth of the bytes
@@ -23,15 +24,15 @@ vitrail compress runs/classify/flowers --target 1.5x --max-loss 1 --data flowers
 
 @dataclass(frozen=True)
 class Compress(CompressSettings):
-    """Remove attention heads, hidden channels of MLPs, blocks, ranks and bits of linear layers, and tokens.
+    """Remove channels, attention heads, hidden channels of MLPs, blocks, ranks and bits of linear layers, and tokens.
 
-    What goes is chosen by scores on data, or by the weights alone. The result is a model folder like any other: it is
+    Scores on data, or the weights alone, select the removed parts. The result is a model folder like any other: it is
     loaded, trained on (`vitrail train --weights FOLDER`), optimized and exported; its config states the edits. A table
     compares it with the model: weights, multiply-adds and bytes, with --data the figures of an evaluation, with
     --measure the latency of both.
 
     With --target, --size or --latency, no shares are given: edits are added one by one, each time the one that changes
-    the outputs least for what it saves, until the aim is reached or the loss is above --max-loss.
+    the outputs least for its saving, until the aim is reached or the loss is above --max-loss.
     """
 
     model: Positional[str] = ""
@@ -78,8 +79,8 @@ class Compress(CompressSettings):
         aims = [name for name in ("target", "size", "latency") if getattr(self, name) is not None]
         if self.empty and not aims:
             raise VitrailError(
-                "Nothing is to be removed. Say what: --heads 0.5, --mlp 0.25, --depth 9, --rank-energy 0.95,\n"
-                "--weights-bits 8, --tokens-merge 8,\n"
+                "Nothing is to be removed. Say what: --width 0.75, --heads 0.5, --mlp 0.25, --depth 9,\n"
+                "--rank-energy 0.95, --weights-bits 8, --tokens-merge 8,\n"
                 "or an aim: --target 2x, --size 5MB, --latency 10ms."
             )
         check_replaceable(self.out)

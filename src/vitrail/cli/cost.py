@@ -25,11 +25,11 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Cost:
-    """Show what a model costs: parameters, multiply-adds, attention and activation memory, by module.
+    """Show the cost of a model: parameters, multiply-adds, attention and activation memory, by module.
 
     Counted from shapes, without memory for weights. Multiply-adds are those of one image (or text) under a named
     convention, FLOPs are twice as many. Attention memory is that of all attention matrices of a batch in fp32 if none
-    is fused away; activation memory is what a batch keeps for the backward pass in fp32, without checkpointing.
+    is fused away; activation memory is that of tensors saved for the backward pass in fp32, without checkpointing.
     """
 
     model: tyro.conf.Positional[str]

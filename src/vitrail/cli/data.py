@@ -153,12 +153,12 @@ class Data:
             console.print(f"\nIgnored files: {listed}")
         for warning in report.warnings:
             console.print(f"warning: {warning}", style="yellow")
-        pictures = sum(part.pictures for part in report.splits.values())
+        images = sum(part.images for part in report.splits.values())
         done = "listed" if self.action == "info" else "checked"
         good = "" if self.action == "info" else ": everything can be used"
         verdict = good if report.ok else f": {len(report.bad)} cannot be used"
         console.print(
-            f"\n{pictures:,} images {done} in {seconds:.1f} s{verdict}.",
+            f"\n{images:,} images {done} in {seconds:.1f} s{verdict}.",
             style="bold green" if report.ok else "bold red",
         )
 
@@ -175,7 +175,7 @@ def _print_splits(console, report: "CheckReport", most: int) -> None:
         low, high = min(part.counts.values()), max(part.counts.values())
         each = f"{low:,}" if low == high else f"{low:,} - {high:,}"
         sides = [_range(part.width), _range(part.height)] if sized else []
-        table.add_row(split, f"{part.pictures:,}", each, *sides)
+        table.add_row(split, f"{part.images:,}", each, *sides)
     console.print(table)
     classes = Table(box=box.SIMPLE_HEAD)
     classes.add_column("class")

@@ -37,7 +37,7 @@ def bind(words: Sequence[str]) -> type:
 
 @dataclass(frozen=True)
 class PredictVerb:
-    """Predict: class names for images, or what else the model's task is.
+    """Predict: class names for images, or the result of the model's task.
 
     Folders are searched recursively, and any number of inputs is read in little memory. An input that cannot be read
     does not end the job: it gets its reason in place of a prediction, and the exit code is 3.
@@ -106,7 +106,7 @@ class PredictVerb:
         return DataError.exit_code if failed else 0
 
     def _work(self, task: "Task", model: Any, inputs: Sequence[Any], output: "Output") -> list[Any]:
-        """Predict what the output does not hold yet, and return the failures."""
+        """Predict the inputs that are missing in the output, and return the failures."""
         from vitrail.cli.progress import progress_bar
         from vitrail.inference.predict import predictions
 
@@ -166,7 +166,7 @@ class PredictVerb:
         return [word for word in self.inputs if word not in tables], tables
 
     def _work_remotely(self, task: "Task", inputs: Sequence[Any], tables: list[str], output: "Output") -> list[Any]:
-        """Predict on a Ray cluster what the output does not hold yet, and return the failures."""
+        """Predict the inputs that are missing in the output on a Ray cluster, and return the failures."""
         from vitrail.cli.progress import progress_bar
         from vitrail.inference.ray_engine import RayJob, option_values, ray_predictions
 

@@ -45,7 +45,7 @@ def bind(words: Sequence[str]) -> type:
 
 @cache
 def train_class(task: str) -> type:
-    """Return the class behind the command line of a task: the fields of its config are the flags."""
+    """Return the dataclass of the command line of a task: the fields of its config are the flags."""
     bases = (TrainVerb, config_class(task))
     body: dict[str, Any] = {"__doc__": TrainVerb.__doc__, "__module__": __name__}
     return dataclass(frozen=True)(type("Train", bases, body))
@@ -113,7 +113,7 @@ class TrainVerb:
         return 0
 
     def _config(self) -> RunConfig:
-        """Return the config without what only the command line has."""
+        """Return the config without the fields of the command line."""
         kind = config_class(self.task)  # pyright: ignore[reportAttributeAccessIssue]
         return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
 

@@ -1,1 +1,1 @@
-"""Compression of a model: what to remove, chosen by its weights or by data, and what that changes, measured."""
+"""Compression of a model: parts to remove, selected by weights or data, and the measured change."""

@@ -12,10 +12,11 @@ from vitrail.compress.settings import CompressSettings
 from vitrail.edits.blocks import droppable_stages
 from vitrail.edits.heads import prunable_heads
 from vitrail.edits.hidden import prunable_hidden
+from vitrail.edits.width import stream_widths
 from vitrail.errors import VitrailError
 
-HEADS, MLP, RANKS = 1 / 6, 1 / 8, 0.1
-"""Shares that one step removes of heads, of hidden channels, and of the weights of linear layers."""
+HEADS, MLP, RANKS, WIDTH = 1 / 6, 1 / 8, 0.1, 1 / 12
+"""Shares that one step removes of heads, hidden channels, weights of linear layers, and channels of the stream."""
 
 BITS_AFTER: dict[str | None, Literal["8", "4"]] = {None: "8", "8": "4"}
 """Bits of weights one notch further."""
@@ -25,7 +26,7 @@ MOST = 0.9
 
 
 class Aim(NamedTuple):
-    """What a plan is to reach.
+    """Targets of a plan.
 
     Args:
         kind: `target` (speedup), `size` (bytes) or `latency` (seconds).
@@ -71,10 +72,10 @@ class Tried(NamedTuple):
     """A model that was tried.
 
     Args:
-        settings: what was removed.
+        settings: the removed parts.
         figures: its sizes.
         damage: its loss, or the change of its outputs, on the probes.
-        time: its latency beside the model's; None if it was not measured.
+        time: its latency, timed together with the model's; None if it was not measured.
         figure: first figure of the task; None if it was not evaluated.
         lost: loss of that figure.
     """
@@ -106,7 +107,7 @@ class CompressionPlan:
     unit: str
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Return columns and rows of what was tried."""
+        """Return columns and rows of the candidates."""
         columns = ["tried", "MB", "GMACs", "speedup", "figure", "lost"]
         scale, sign = (100, " %") if self.unit == "%" else (1, f" {self.unit}".rstrip())
         rows = []
@@ -139,13 +140,13 @@ def plan(
 ) -> CompressionPlan:
     """Add edits step by step until the aim is reached or too much is lost.
 
-    At each step every kind of edit is tried one notch further, on the probes: the one with the least damage for what it
-    saves (bytes, or multiply-adds for a time) is taken. It is then measured: its latency beside the model's in one
+    At each step every kind of edit is tried one notch further, on the probes: the one with the least damage for its
+    saving (bytes, or multiply-adds for a time) is taken. It is then measured: its latency and the model's in one
     interleaved run, and its figure on data.
 
     Args:
         model: the model.
-        aim: what is to be reached.
+        aim: the targets.
         probes: batches of data that steer the choice.
         evaluate: measures a model on held-out data.
         max_loss: most that the figure may lose, in points of a share, else in its unit.
@@ -186,7 +187,7 @@ def plan(
 
 
 def _best_step(model: Any, last: Tried, aim: Aim, probes: Sequence[CalibrationBatch], reference: Any) -> Any:
-    """Return the settings, model and damage of the next step that hurts least for what it saves, or None."""
+    """Return the settings, model and damage of the next step with the least damage for its saving, or None."""
     found = []
     for settings in _next_settings(model, last.settings, aim):
         try:
@@ -216,6 +217,9 @@ def _next_settings(model: Any, settings: CompressSettings, aim: Aim) -> list[Com
         steps.append(replace(settings, heads=settings.heads + HEADS))
     if prunable_hidden(model) and settings.mlp + MLP <= MOST:
         steps.append(replace(settings, mlp=settings.mlp + MLP))
+    width = (settings.width or 1.0) - WIDTH
+    if width > 1 / 3 and stream_widths(model):
+        steps.append(replace(settings, width=round(width, 6)))
     share = settings.rank_share or 1.0
     if share - RANKS > 0.15:
         steps.append(replace(settings, rank_share=round(share - RANKS, 6)))

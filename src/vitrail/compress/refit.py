@@ -1,4 +1,4 @@
-"""Least squares: the layer after removed channels computes what it did, as far as the others tell."""
+"""Least squares: the layer after removed channels reproduces its output from the remaining channels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def refitted(
     min E |W' x_K + b' - W x - b|^2 + e |W' - W_K|^2:  W' = (W C_K + e W_K) (C_KK + e I)^-1,  b' = b + W m - W' m_K
 
     with mean m and covariance C of the inputs; without a bias C is the mean outer product. The small e keeps W' near
-    the columns that stay where data says nothing.
+    the columns unchanged in directions without data.
 
     Args:
         weight: W, `(out, in)`.

@@ -20,11 +20,11 @@ def head_scores(
 ) -> dict[str, Tensor]:
     """Return a score of each head that can be removed, `(h,)`, by name of the mixer.
 
-    gradient: E |dL / dg_h|, g_h a factor of the head's output, of each sample on its own: what a head weighs in the
+    gradient: E |dL / dg_h|, g_h a factor of the head's output, of each sample on its own: the effect of a head on the
     loss, comparable over layers. "Are Sixteen Heads Really Better than One?", section 4.1. Without labels L is a random
     projection of the outputs.
     gradient-l2: the same divided by the length of the layer's scores, as in the paper's code.
-    activation: root mean square of what the head adds, `(E sum_c x_c^2 |W_c|^2)^(1/2)` over its channels c.
+    activation: root mean square of the head's contribution, `(E sum_c x_c^2 |W_c|^2)^(1/2)` over its channels c.
     magnitude: the length of its values' weights times that of its columns in the output projection.
 
     Args:
@@ -34,7 +34,7 @@ def head_scores(
         seed: seed of random scores.
     """
     heads = prunable_heads(model)
-    scores = _scores(model, {f"{name}.proj": count for name, count in heads.items()}, how, probes, seed)
+    scores = layer_scores(model, {f"{name}.proj": count for name, count in heads.items()}, how, probes, seed)
     if how == "magnitude":
         scores = {f"{name}.proj": _head_magnitude(model.get_submodule(name)) for name in heads}
     return {name: _comparable(scores[f"{name}.proj"], how) for name in heads}
@@ -45,7 +45,7 @@ def hidden_scores(
 ) -> dict[str, Tensor]:
     """Return a score of each hidden channel, by name of the MLP; see `head_scores`."""
     widths = prunable_hidden(model)
-    scores = _scores(model, {f"{name}.fc2": width for name, width in widths.items()}, how, probes, seed)
+    scores = layer_scores(model, {f"{name}.fc2": width for name, width in widths.items()}, how, probes, seed)
     if how == "magnitude":
         scores = {f"{name}.fc2": _hidden_magnitude(model.get_submodule(name)) for name in widths}
     return {name: _comparable(scores[f"{name}.fc2"], how) for name in widths}
@@ -56,9 +56,10 @@ def _comparable(scores: Tensor, how: str) -> Tensor:
     return scores if how == "gradient" else scores / scores.norm().clamp(min=1e-30)
 
 
-def _scores(
+def layer_scores(
     model: nn.Module, inputs: dict[str, int], how: str, probes: Sequence[CalibrationBatch], seed: int
 ) -> dict[str, Tensor]:
+    """Return the scores of groups of the input channels of layers, by name of the layer; all but magnitude."""
     if how in ("gradient", "gradient-l2"):
         return gradient_scores(model, inputs, probes)
     if how == "activation":
@@ -84,7 +85,7 @@ def gradient_scores(model: nn.Module, inputs: dict[str, int], probes: Sequence[C
 def activation_scores(
     model: nn.Module, inputs: dict[str, int], probes: Sequence[CalibrationBatch]
 ) -> dict[str, Tensor]:
-    """Return the root mean square of what each group of a layer's input adds to its output."""
+    """Return the root mean square of the contribution of each group of a layer's input to its output."""
     squares: dict[str, Any] = dict.fromkeys(inputs, 0.0)
     rows = dict.fromkeys(inputs, 0)
 

@@ -24,7 +24,7 @@ _DARK = 32
 class SplitReport:
     """Counts and sizes of a split; sides are those of the upright images, `(min, median, max)`."""
 
-    pictures: int
+    images: int
     counts: dict[str, int]
     width: tuple[int, int, int] | None = None
     height: tuple[int, int, int] | None = None
@@ -92,7 +92,7 @@ class CheckReport:
 
     def lines(self) -> list[str]:
         """Return the number of images of each split as lines of text."""
-        return [f"{split}: {part.pictures:,} images" for split, part in self.splits.items()]
+        return [f"{split}: {part.images:,} images" for split, part in self.splits.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -126,12 +126,12 @@ def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = No
     Example:
         >>> from vitrail.data.datasets import open_dataset
         >>> report = check_dataset(open_dataset("digits", bad="list"))
-        >>> report.ok, report.splits["test"].pictures
+        >>> report.ok, report.splits["test"].images
         (True, 359)
     """
     report = CheckReport(data.name, data.classes, bad=list(data.problems), ignored=data.ignored)
-    for split, pictures in data:
-        report.splits[split] = SplitReport(len(pictures), pictures.counts())
+    for split, images in data:
+        report.splits[split] = SplitReport(len(images), images.counts())
     if decode:
         _examine(data, report, workers)
     report.warnings += data.warnings + _warnings(report)
@@ -142,16 +142,14 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
     """Decode every image, and note faults, sizes and twins."""
     seen: list[_Seen] = []
     where: list[tuple[str, ImageSet, int]] = []
-    for split, pictures in data:
-        chunks = [range(start, min(start + _CHUNK, len(pictures))) for start in range(0, len(pictures), _CHUNK)]
-        here = [
-            one for part in in_parallel(_Look(pictures), chunks, f"checking {pictures.name}", workers) for one in part
-        ]
+    for split, images in data:
+        chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
+        here = [one for part in in_parallel(_Look(images), chunks, f"checking {images.name}", workers) for one in part]
         report.bad += [one.fault for one in here if one.fault]
         sizes = np.array([one.size for one in here if one.fault is None])
         if len(sizes):
             width, height = np.quantile(sizes, [0, 0.5, 1], axis=0, method="nearest").T.tolist()
-            report.splits[split] = SplitReport(len(pictures), pictures.counts(), tuple(width), tuple(height))
+            report.splits[split] = SplitReport(len(images), images.counts(), tuple(width), tuple(height))
         dark = [one.peak < _DARK for one in here if one.fault is None]
         if sum(dark) > len(dark) / 2:
             report.warnings.append(
@@ -159,7 +157,7 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
                 " values in 16-bit files have; scale them"
             )
         seen += here
-        where += [(split, pictures, number) for number in range(len(pictures))]
+        where += [(split, images, number) for number in range(len(images))]
     equal = equal_groups([one.digest for one in seen])
     report.equal = [_twins(group, where) for group in equal]
     if can_hash():
@@ -171,17 +169,17 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
 class _Look:
     """Look at chunks of images; runs in worker processes."""
 
-    def __init__(self, pictures: ImageSet) -> None:
-        self.pictures, self.near = pictures, can_hash()
+    def __init__(self, images: ImageSet) -> None:
+        self.images, self.near = images, can_hash()
 
     def __call__(self, chunk: range) -> list[_Seen]:
         return [self._look(number) for number in chunk]
 
     def _look(self, number: int) -> _Seen:
         try:
-            image = self.pictures.image(number, ANY)
+            image = self.images.image(number, ANY)
         except ImageDecodeError as error:
-            fault = DataProblem(self.pictures.ids[number], error.reason, error.kind)
+            fault = DataProblem(self.images.ids[number], error.reason, error.kind)
             return _Seen((0, 0), None, None, fault)
         digest = sha256(repr(image.size).encode() + image.tobytes()).digest()
         peak = int(np.asarray(image).max())
@@ -206,8 +204,8 @@ def _alike(seen: list[_Seen]) -> list[list[int]]:
 
 def _twins(group: list[int], where: list[tuple[str, ImageSet, int]]) -> Twins:
     found = [where[place] for place in group]
-    names = {pictures.classes[int(pictures.labels[number])] for _, pictures, number in found}
-    ids = [pictures.ids[number] for _, pictures, number in found]
+    names = {images.classes[int(images.labels[number])] for _, images, number in found}
+    ids = [images.ids[number] for _, images, number in found]
     splits = {split for split, _, _ in found}
     return Twins(ids, [split for split in SPLITS if split in splits], sorted(names))
 

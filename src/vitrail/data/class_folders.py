@@ -17,6 +17,9 @@ FOREIGN = frozenset(
 )
 """Endings of images in formats that are not read: to lose them in silence would be a lie."""
 
+_OUTSIDE = "images outside the folders of the classes"
+_IN_SPLITS = " (they lie in folders that are taken for splits by their names)"
+
 Parts = tuple[str, ...]
 
 
@@ -53,7 +56,7 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
         if suffix not in taken and suffix not in FOREIGN:
             listing.ignored[suffix or parts[-1]] += 1
         elif split is None or len(parts) < depth + 2:
-            listing.ignored["images outside the folders of the classes"] += 1
+            listing.ignored[_OUTSIDE + (_IN_SPLITS if has_splits and len(parts) == depth + 1 else "")] += 1
         elif suffix in FOREIGN:
             reason = f"the format {suffix} is not read; convert it to PNG or JPEG"
             listing.problems.append(DataProblem(key, reason, "format"))
@@ -68,7 +71,7 @@ def arrange(name: str, files: Mapping[str, Path | Span], folders: Iterable[str] 
     return listing
 
 
-def _names_splits(names: set[str], depth: int, pictures: list[Parts]) -> bool:
+def _names_splits(names: set[str], depth: int, images: list[Parts]) -> bool:
     """Return whether folders at a depth are splits: all have such names, or `train` has and the others are no classes.
 
     `train` is also a class (COCO, VOC): it is one if it holds images itself, or if siblings of other names hold images.
@@ -77,8 +80,8 @@ def _names_splits(names: set[str], depth: int, pictures: list[Parts]) -> bool:
         return True
     if "train" not in names:
         return False
-    others = {parts[depth].lower() for parts in pictures if len(parts) > depth + 1} - set(SPLIT_NAMES)
-    direct = any(len(parts) == depth + 2 and parts[depth].lower() == "train" for parts in pictures)
+    others = {parts[depth].lower() for parts in images if len(parts) > depth + 1} - set(SPLIT_NAMES)
+    direct = any(len(parts) == depth + 2 and parts[depth].lower() == "train" for parts in images)
     return not others and not direct
 
 
@@ -100,11 +103,11 @@ def _doubtful_names(depth: int, has_splits: bool, populated: set[Parts], branche
 def _find_classes(branches: set[Parts], paths: Iterable[Parts], taken: frozenset[str]) -> tuple[int, bool]:
     """Return the depth of the class folders, and whether the folder above them names the split."""
     depth = 0
-    pictures = [parts for parts in paths if splitext(parts[-1])[1].lower() in taken]
-    populated = {len(parts) for parts in pictures}
+    images = [parts for parts in paths if splitext(parts[-1])[1].lower() in taken]
+    populated = {len(parts) for parts in images}
     while True:
         names = {branch[depth].lower() for branch in branches if len(branch) > depth}
-        if _names_splits(names, depth, pictures):
+        if _names_splits(names, depth, images):
             return depth + 1, True
         deeper = any(len(branch) > depth + 1 for branch in branches)
         if len(names) != 1 or not deeper or depth + 2 in populated:

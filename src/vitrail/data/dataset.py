@@ -151,6 +151,7 @@ class ImageSet(data.Dataset[ImageSample]):
         assert len(ids) == len(labels) == len(store), (name, len(ids), len(labels), len(store))
         self.name, self.classes, self.ids, self.store = name, classes, tuple(ids), store
         self.labels = torch.as_tensor(np.asarray(labels, dtype=np.int64))
+        self.folds: np.ndarray | None = None  # the fold of each image, if a table gives it
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -187,4 +188,6 @@ class ImageSet(data.Dataset[ImageSample]):
         """Return some of the images as a set of its own."""
         index = np.asarray(chosen, dtype=np.int64)
         ids = [self.ids[number] for number in index]
-        return ImageSet(name or self.name, self.classes, ids, self.labels.numpy()[index], self.store.take(index))
+        taken = ImageSet(name or self.name, self.classes, ids, self.labels.numpy()[index], self.store.take(index))
+        taken.folds = None if self.folds is None else self.folds[index]
+        return taken

@@ -65,19 +65,19 @@ class Splits:
     def __iter__(self) -> Iterator[tuple[Split, ImageSet]]:
         """Iterate over the splits that exist."""
         for split in SPLITS:
-            pictures = getattr(self, split)
-            if pictures is not None:
-                yield split, pictures
+            images = getattr(self, split)
+            if images is not None:
+                yield split, images
 
     def require(self, split: Split) -> ImageSet:
         """Return a split; the error names the existing ones."""
-        pictures = dict(self).get(split)
-        if pictures is None:
+        images = dict(self).get(split)
+        if images is None:
             there = ", ".join(name for name, _ in self) or "none"
             how = "set val_share above 0" if split == "val" else f"add a folder (or rows) called {split}"
             other = f", or take another: --split {there.rpartition(', ')[2]}" if split == "test" else ""
             raise DataError(f"{self.name} has no images for {split}; its splits: {there}.\nTo get one, {how}{other}.")
-        return pictures
+        return images
 
 
 def open_dataset(
@@ -114,7 +114,7 @@ def open_dataset(
 
     Example:
         >>> data = open_dataset("digits")
-        >>> [(split, len(pictures)) for split, pictures in data]
+        >>> [(split, len(images)) for split, images in data]
         [('train', 1259), ('val', 179), ('test', 359)]
     """
     data = _find(str(spec), classes, columns or Columns(), download)
@@ -127,8 +127,8 @@ def open_dataset(
     if data.problems:
         raise _refusal(data, str(spec), classes is not None)
     if packed:
-        for split, pictures in list(data):
-            kept, skipped = pack(pictures, bad)
+        for split, images in list(data):
+            kept, skipped = pack(images, bad)
             data.skipped += skipped
             setattr(data, split, kept)
     return _hold_out(data, val_share, test_share)
@@ -145,13 +145,13 @@ def _find(spec: str, classes: Sequence[str] | None, columns: Columns, download: 
     else:
         listing = _list(Path(spec).expanduser(), columns)
         found = listing.sets(wanted)
-        names = next((pictures.classes for pictures in found.values()), wanted or ())
+        names = next((images.classes for images in found.values()), wanted or ())
     if not found and not listing.problems:
         listing.problems.append(DataProblem(listing.name, _nothing(listing), "no images"))
     data = Splits(listing.name, names, problems=listing.problems, ignored=dict(listing.ignored))
     data.warnings = listing.warnings
-    for split, pictures in found.items():
-        setattr(data, split, pictures)
+    for split, images in found.items():
+        setattr(data, split, images)
     if data.train is not None and len(names) == 1:
         data.problems.append(DataProblem(data.name, f"there is only one class ({names[0]}); two are needed", "classes"))
     return data

@@ -1,4 +1,4 @@
-"""Folds of cross-validation as a pure function of the ids, stratified by class."""
+"""Folds of cross-validation: those of a table, or a pure function of the ids, stratified by class."""
 
 from copy import copy
 from typing import Any
@@ -49,9 +49,15 @@ def fold_of(samples: Any, count: int) -> np.ndarray:
     """Return the fold of each sample, `(n,)`: in each class the samples, ordered by hash of their ids, take turns.
 
     Args:
-        samples: a data set with `ids`, and with `labels` if it has classes.
+        samples: a data set with `ids`, and with `labels` if it has classes; its own `folds` are taken as they are.
         count: number of folds.
+
+    Raises:
+        DataError: the folds of the data are of another number, or samples without one are among them.
     """
+    given = getattr(samples, "folds", None)
+    if given is not None:
+        return _given_folds(samples, given, count)
     order = sorted(range(len(samples)), key=lambda number: id_hash("folds", samples.ids[number]))
     labels = getattr(samples, "labels", None)
     groups = np.zeros(len(samples), dtype=np.int64) if labels is None or labels.ndim != 1 else labels.numpy()
@@ -61,3 +67,17 @@ def fold_of(samples: Any, count: int) -> np.ndarray:
             if groups[number] == group:
                 folds[number], turn = turn % count, turn + 1
     return folds
+
+
+def _given_folds(samples: Any, given: np.ndarray, count: int) -> np.ndarray:
+    """Number the folds that a table gives, in the order of their names; whole numbers are ordered as numbers."""
+    names = sorted(set(given.tolist()))
+    if "" in names:
+        first = samples.ids[given.tolist().index("")]
+        raise DataError(f"{int((given == '').sum())} training samples of {samples.name} have no fold, first {first}.")
+    if len(names) != count:
+        listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        raise DataError(f"The fold column has {len(names)} folds ({listed}), and --folds is {count}.")
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)
+    return np.array([names.index(name) for name in given.tolist()], dtype=np.int64)

@@ -9,14 +9,14 @@ import numpy as np
 from vitrail.errors import VitrailError
 
 
-def hold_out(pictures: Any, share: float, purpose: str) -> tuple[Any, Any]:
+def hold_out(images: Any, share: float, purpose: str) -> tuple[Any, Any]:
     """Hold out a share of each class; return the remaining and the held-out set.
 
     In each class the ids are sorted by their hash and the first ones are held out, independent of seeds and file order.
     A class of two or more images loses at least one and keeps at least one.
 
     Args:
-        pictures: the set to divide: a `ImageSet` or a `TextSet`.
+        images: the set to divide: a `ImageSet` or a `TextSet`.
         share: share of each class to hold out, in (0, 1).
         purpose: name of the new split; it salts the hash, so that two hold-outs differ.
 
@@ -25,20 +25,20 @@ def hold_out(pictures: Any, share: float, purpose: str) -> tuple[Any, Any]:
     """
     if not 0 < share < 1:
         raise VitrailError(f"A share of {share} cannot be kept aside for {purpose}; use more than 0 and less than 1.")
-    labels = pictures.labels.numpy()
-    order = sorted(range(len(pictures)), key=lambda number: id_hash(purpose, pictures.ids[number]))
-    left = np.zeros(len(pictures), dtype=bool)
+    labels = images.labels.numpy()
+    order = sorted(range(len(images)), key=lambda number: id_hash(purpose, images.ids[number]))
+    left = np.zeros(len(images), dtype=bool)
     for label in np.unique(labels):
         members = [number for number in order if labels[number] == label]
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         left[members[:count]] = True
     if not left.any():
         raise VitrailError(
-            f"{pictures.name} has no class with two images, so none can be kept aside for {purpose}.\n"
+            f"{images.name} has no class with two images, so none can be kept aside for {purpose}.\n"
             "Add images, or give the data set a split of its own."
         )
-    stem = pictures.name.rsplit(" ", 1)[0]
-    return pictures.take(np.flatnonzero(~left)), pictures.take(np.flatnonzero(left), f"{stem} {purpose}")
+    stem = images.name.rsplit(" ", 1)[0]
+    return images.take(np.flatnonzero(~left)), images.take(np.flatnonzero(left), f"{stem} {purpose}")
 
 
 def hold_out_names(names: Sequence[str], share: float, purpose: str) -> tuple[list[int], list[int]]:

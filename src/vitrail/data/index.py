@@ -42,11 +42,12 @@ class DataProblem(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An image: its id, the name of its class, and the location of its bytes."""
+    """An image: its id, the name of its class, the location of its bytes, and its fold if a table gives it."""
 
     id: str
     label: str
     place: Path | Span
+    fold: str = ""
 
 
 @dataclass
@@ -90,6 +91,8 @@ class DatasetIndex:
             ids, store = [entry.id for entry in known], Files([entry.place for entry in known])
             if known:
                 found[split] = ImageSet(f"{self.name} {split}", classes, ids, labels, store)
+                if any(entry.fold for entry in known):
+                    found[split].folds = np.array([entry.fold for entry in known])
         return found
 
     def _names(self, *splits: Split) -> list[str]:

@@ -30,35 +30,37 @@ class _Decoded(NamedTuple):
     other_size: bool
 
 
-def pack(pictures: ImageSet, bad: Literal["fail", "skip"] = "fail") -> tuple[ImageSet, list[DataProblem]]:
+def pack(images: ImageSet, bad: Literal["fail", "skip"] = "fail") -> tuple[ImageSet, list[DataProblem]]:
     """Decode a set whose images all have one small size; any other set is returned as it is.
 
     Args:
-        pictures: the set.
+        images: the set.
         bad: `fail` raises for images that cannot be decoded, `skip` leaves them out.
 
     Returns:
         The set, and the images that were left out.
     """
-    store = pictures.store
-    size = _common_size(pictures) if isinstance(store, Files) else None
+    store = images.store
+    size = _common_size(images) if isinstance(store, Files) else None
     if size is None or not isinstance(store, Files):
-        return pictures, []
-    base = cache_folder("pixels") / fingerprint("pixels 1", pictures.ids, *_stamps(store))
+        return images, []
+    base = cache_folder("pixels") / fingerprint("pixels 1", images.ids, *_stamps(store))
     about = base.with_suffix(".json")
-    if not about.exists() and not _decode(pictures, size, base):
-        return pictures, []
+    if not about.exists() and not _decode(images, size, base):
+        return images, []
     meta = json.loads(about.read_bytes())
     faults = [DataProblem(*fault) for fault in meta["faults"]]
     if faults and bad == "fail":
-        raise unreadable_images(pictures.name, faults)
+        raise unreadable_images(images.name, faults)
     if not meta["shape"][0]:
-        raise unreadable_images(pictures.name, faults)
+        raise unreadable_images(images.name, faults)
     left_out = {fault.id for fault in faults}
-    kept = [number for number, name in enumerate(pictures.ids) if name not in left_out]
+    kept = [number for number, name in enumerate(images.ids) if name not in left_out]
     pixels = np.memmap(base.with_suffix(".raw"), dtype=np.uint8, mode="r", shape=tuple(meta["shape"]))
-    ids, labels = [pictures.ids[number] for number in kept], pictures.labels.numpy()[kept]
-    return ImageSet(pictures.name, pictures.classes, ids, labels, Arrays(pixels)), faults
+    ids, labels = [images.ids[number] for number in kept], images.labels.numpy()[kept]
+    packed = ImageSet(images.name, images.classes, ids, labels, Arrays(pixels))
+    packed.folds = None if images.folds is None else images.folds[kept]
+    return packed, faults
 
 
 def unreadable_images(name: str, faults: list[DataProblem]) -> DataError:
@@ -70,14 +72,14 @@ def unreadable_images(name: str, faults: list[DataProblem]) -> DataError:
     )
 
 
-def _common_size(pictures: ImageSet) -> tuple[int, int] | None:
+def _common_size(images: ImageSet) -> tuple[int, int] | None:
     """Return the size that some images, spread over the set, have in common, if it is small."""
-    assert isinstance(pictures.store, Files)
+    assert isinstance(images.store, Files)
     sizes = set()
-    for number in np.linspace(0, len(pictures) - 1, min(_PROBES, len(pictures))).astype(int):
-        place = pictures.store.places[number]
+    for number in np.linspace(0, len(images) - 1, min(_PROBES, len(images))).astype(int):
+        place = images.store.places[number]
         try:
-            sizes.add(read_size(place.read() if isinstance(place, Span) else place, pictures.ids[number]))
+            sizes.add(read_size(place.read() if isinstance(place, Span) else place, images.ids[number]))
         except ImageDecodeError:
             continue  # said with its reason when it is decoded
         if len(sizes) > 1 or max(max(sizes)) > LARGEST_SIDE:
@@ -98,13 +100,13 @@ def _stamps(store: Files) -> Iterator[object]:
             yield stamp(place) if place.exists() else str(place)
 
 
-def _decode(pictures: ImageSet, size: tuple[int, int], base: Path) -> bool:
+def _decode(images: ImageSet, size: tuple[int, int], base: Path) -> bool:
     """Decode everything into `base.raw` and say so in `base.json`; False where an image has another size."""
-    chunks = [range(start, min(start + _CHUNK, len(pictures))) for start in range(0, len(pictures), _CHUNK)]
+    chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
     faults, count, grey = [], 0, True
     raw = base.with_suffix(".raw")
     with written(raw) as file:
-        for done in in_parallel(_Decoder(pictures, size), chunks, f"decoding {pictures.name}"):
+        for done in in_parallel(_Decoder(images, size), chunks, f"decoding {images.name}"):
             if done.other_size:
                 break
             file.write(done.pixels.tobytes())
@@ -135,16 +137,16 @@ def _keep_one_channel(raw: Path, shape: tuple[int, int, int, int]) -> tuple[int,
 class _Decoder:
     """Decode chunks of images; runs in worker processes."""
 
-    def __init__(self, pictures: ImageSet, size: tuple[int, int]) -> None:
-        self.pictures, self.size = pictures, size
+    def __init__(self, images: ImageSet, size: tuple[int, int]) -> None:
+        self.images, self.size = images, size
 
     def __call__(self, chunk: range) -> _Decoded:
         planes, faults = [], []
         for number in chunk:
             try:
-                image = self.pictures.image(number)
+                image = self.images.image(number)
             except ImageDecodeError as error:
-                faults.append(DataProblem(self.pictures.ids[number], error.reason, error.kind))
+                faults.append(DataProblem(self.images.ids[number], error.reason, error.kind))
                 continue
             if image.size != self.size:
                 return _Decoded(np.empty(0), [], other_size=True)

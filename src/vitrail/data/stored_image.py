@@ -1,8 +1,8 @@
 """Images as files store them: 8 or 16 bits, grey or colour, alpha, colour profile and metadata.
 
-`open_image` gives what a classifier needs, 8-bit RGB or grey; here nothing is thrown away. Pillow decodes 16-bit colour
-to its high bytes only, so such a file is decoded twice, the second time with the byte order exchanged, which gives the
-low bytes.
+`open_image` returns the input of a classifier, 8-bit RGB or grey; here nothing is thrown away. Pillow decodes 16-bit
+colour to its high bytes only, so such a file is decoded twice, the second time with the byte order exchanged, which
+gives the low bytes.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class StoredImage:
         exif: EXIF block, or None.
         dpi: resolution, or None.
         text: text entries.
-        notes: what could not be kept.
+        notes: properties that could not be kept.
     """
 
     pixels: np.ndarray

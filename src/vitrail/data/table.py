@@ -28,11 +28,13 @@ class Columns:
         image: path of the image, relative to the table.
         label: name or number of the class.
         split: train, val or test.
+        fold: fold of cross-validation; only if it is named.
     """
 
     image: str | None = None
     label: str | None = None
     split: str | None = None
+    fold: str | None = None
 
 
 _USUAL = {
@@ -79,6 +81,9 @@ def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns,
     _check_header(list(names), table)
     body = [(number, row) for number, row in rows if any(_text(cell) for cell in row.values())]
     found = {key: _choose(key, getattr(columns, key), list(names), printable(table.name)) for key in _USUAL}
+    fold = columns.fold and _choose("fold", columns.fold, list(names), printable(table.name))
+    if fold and found["split"] == fold and columns.split is None:
+        found["split"] = None
     if found["split"] and columns.split is None and not _has_splits(body, found["split"]):
         text = f"the column '{found['split']}' names no train, val or test and is not taken for the split"
         listing.warnings.append(f"{text}; --split-column takes another")
@@ -101,7 +106,8 @@ def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns,
             seen.add(value)
             place = table.parent / value
             name = (Path(*table.parent.relative_to(root).parts) / value).as_posix()
-            listing.add(SPLIT_NAMES[part.lower()], Record(printable(name), label, place))
+            number_of_fold = _text(row.get(fold)) if fold else ""
+            listing.add(SPLIT_NAMES[part.lower()], Record(printable(name), label, place, number_of_fold))
 
 
 def _check_header(names: list[str], table: Path) -> None:

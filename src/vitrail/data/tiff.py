@@ -1,4 +1,4 @@
-"""TIFF facts that Pillow does not report: layouts that it decodes wrongly, and what it cannot decode."""
+"""TIFF facts that Pillow does not report: layouts that it decodes wrongly or not at all."""
 
 import logging
 import os
@@ -50,7 +50,7 @@ def read_tags(head: bytes, most: int = 64) -> dict[int, list[int]] | None:
 
 
 def describe(head: bytes) -> str | None:
-    """Return what an unreadable TIFF holds.
+    """Describe the contents of an unreadable TIFF.
 
     Example:
         >>> describe(b"not a TIFF") is None

@@ -18,7 +18,7 @@ The tools depend on the mixer protocol, not on architectures; models without att
 | `gallery.attention_overlays(model, images, method="auto") -> list[Image]` | one heatmap an image |
 | `gallery.overview(model, images) -> dict[str, Image]` | the images of a report, by title |
 
-`pictures` are PIL images, which are preprocessed with `model.preprocess`, or a preprocessed batch `(B, C, Y, X)`;
+`images` are PIL images, which are preprocessed with `model.preprocess`, or a preprocessed batch `(B, C, Y, X)`;
 `Image` is `PIL.Image.Image`. The methods are `maps`, `rollout`, `influence`, `saliency` and `gradcam`; `auto` is the
 rollout if the model has attention maps, else the saliency.
 """

@@ -17,16 +17,16 @@ from vitrail.tasks.svg_chart import draw_line, draw_svg, draw_tick, ticks
 HEAD, MEAN, FAINT = "#7a3fa0", "#181a1f", "#686e7a"
 
 
-def distance_chart(distances: Sequence[BlockDistance], picture: tuple[int, int]) -> FigureGrid:
+def distance_chart(distances: Sequence[BlockDistance], image: tuple[int, int]) -> FigureGrid:
     """Draw one dot a head over the depth of its block, with their mean; lines part the stages.
 
     Args:
         distances: result of `attention_distance`.
-        picture: rows and columns of the images in pixels.
+        image: rows and columns of the images in pixels.
     """
     figure = Figure(figsize=(7.4, 3.8), dpi=110, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    even = even_distance(picture)
+    even = even_distance(image)
     for depth, (_, pixels) in enumerate(distances):
         label = "one head" if depth == 0 else None
         axes.scatter([depth] * len(pixels), pixels.tolist(), c=HEAD, s=26, alpha=0.6, linewidths=0, label=label)
@@ -44,7 +44,7 @@ def distance_chart(distances: Sequence[BlockDistance], picture: tuple[int, int])
     canvas.draw()
     plot = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     chart = _distance_svg(distances, even, top)
-    return FigureGrid("How far each head looks", [Tile(plot)], 1, _note(picture), side=plot.width, chart=chart)
+    return FigureGrid("How far each head looks", [Tile(plot)], 1, _note(image), side=plot.width, chart=chart)
 
 
 def _distance_svg(distances: Sequence[BlockDistance], even: float, top: float) -> str:
@@ -88,11 +88,11 @@ def _name_blocks(axes: Axes, distances: Sequence[BlockDistance], most: int = 16)
         axes.axvline(end - 0.5, color="0.8", linewidth=1, zorder=0)
 
 
-def _note(picture: tuple[int, int]) -> str:
+def _note(image: tuple[int, int]) -> str:
     return (
         "Dots are heads, the line is their mean, the dashed line attention spread evenly over the image. "
         "How far the cells that a head attends to lie from the cell that asks: the mean, weighted by attention, over "
-        f"all cells, in pixels of the {picture[1]}x{picture[0]} image that the model saw. Low: the head looks at "
+        f"all cells, in pixels of the {image[1]}x{image[0]} image that the model saw. Low: the head looks at "
         "neighbours; near the dashed line or above: over the whole image. Dots far apart: heads of one block differ. "
         "Windows and neighborhoods let no head look farther than they reach."
     )

@@ -1,4 +1,4 @@
-"""Sections of `vitrail explain` for detectors: which pixels move the score of a box, and what its middle attends to."""
+"""Sections of `vitrail explain` for detectors: pixels that change the score of a box, attention of its centre."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -146,7 +146,7 @@ def _figure(model: Any, prepared: _Prepared, found: Boxes, chosen: list[int], sa
 
 
 def _attended(model: Any, prepared: _Prepared, pixel: Pixel) -> Heatmap:
-    """Return what a pixel attends to in the last block; the padding of the image lies outside of the figure."""
+    """Return the attention of a pixel in the last block, without the padding of the image."""
     found = heatmap(model, prepared.images, ExplainOptions("maps", query=pixel))
     factors = [whole / side for whole, side in zip(prepared.images.shape[-2:], prepared.size, strict=True)]
     spot = None if found.spot is None else (found.spot[0] * factors[0], found.spot[1] * factors[1])

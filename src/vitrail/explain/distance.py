@@ -72,16 +72,16 @@ def mean_distance(map: TokenMap) -> Tensor:
     return (far * real[:, None, :]).sum((1, 3)) / real.sum()
 
 
-def even_distance(picture: tuple[int, int], cells: int = 32) -> float:
+def even_distance(image: tuple[int, int], cells: int = 32) -> float:
     """Return the mean distance of two positions in an image: the distance of a head with uniform attention.
 
     Args:
-        picture: rows and columns in pixels.
+        image: rows and columns in pixels.
         cells: to a side of the grid on which it is summed up.
 
     Example:
         >>> round(even_distance((224, 224)))  # 0.5214 of the side
         117
     """
-    places = centres(Grid(cells, cells), (1, 1)) * torch.tensor(picture) / cells
+    places = centres(Grid(cells, cells), (1, 1)) * torch.tensor(image) / cells
     return float(torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist").mean())

@@ -26,9 +26,9 @@ ROLLOUT = "Rollout: which places reach the answer when attention is followed thr
 SALIENCY = "Saliency: the pixels that move the answer most."
 
 
-def draw_heat(picture: Image.Image, found: Heatmap, i: int = 0) -> Image.Image:
+def draw_heat(image: Image.Image, found: Heatmap, i: int = 0) -> Image.Image:
     """Lay the heat of image `i` of a batch over it, with a ring on the place whose view it is."""
-    tile = overlay(picture, found.values[i], found.cover, found.robust)
+    tile = overlay(image, found.values[i], found.cover, found.robust)
     return mark(tile, *found.spot) if found.spot else tile
 
 

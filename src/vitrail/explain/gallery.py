@@ -29,23 +29,23 @@ DISTANCE = "Attention distance"
 """Name of the one weight figure that is measured on images."""
 
 
-def prepare(model: Any, pictures: Images) -> Tensor:
+def prepare(model: Any, images: Images) -> Tensor:
     """Return a preprocessed batch on the model's device; a preprocessed batch is only moved."""
     first = next(model.parameters())
-    if isinstance(pictures, Tensor):
-        return pictures.to(first.device)
-    if not pictures:
+    if isinstance(images, Tensor):
+        return images.to(first.device)
+    if not images:
         raise VitrailError("There are no images to look at; give at least one.")
     transform = EvalTransform(model.preprocess)
-    return torch.stack([transform(picture) for picture in pictures]).to(first.device)
+    return torch.stack([transform(image) for image in images]).to(first.device)
 
 
-def attention_overlays(model: Any, pictures: Images, method: str = "auto", **look: Any) -> list[Image.Image]:
+def attention_overlays(model: Any, images: Images, method: str = "auto", **look: Any) -> list[Image.Image]:
     """Draw a heatmap over each preprocessed image.
 
     Args:
         model: a model from `create_model` or `load_model`.
-        pictures: PIL images, or a prepared batch `(B, C, Y, X)`.
+        images: PIL images, or a prepared batch `(B, C, Y, X)`.
         method: `maps`, `rollout`, `influence`, `saliency`, or `auto`: rollout if there are maps, else saliency.
         look: `block`, `head`, `query` as in `options.ExplainOptions`; one that the method does not take is refused.
 
@@ -58,23 +58,23 @@ def attention_overlays(model: Any, pictures: Images, method: str = "auto", **loo
         >>> attention_overlays(model, [Image.new("RGB", (200, 100))])[0].size
         (160, 160)
     """
-    images = prepare(model, pictures)
-    return _draw(model, images, heatmap(model, images, ExplainOptions(method, **look)))
+    batch = prepare(model, images)
+    return _draw(model, batch, heatmap(model, batch, ExplainOptions(method, **look)))
 
 
-def overview(model: Any, pictures: Images) -> dict[str, Image.Image]:
+def overview(model: Any, images: Images) -> dict[str, Image.Image]:
     """Draw the figures of a report: heatmaps of these images, then figures of the weights.
 
     Args:
         model: a model from `create_model` or `load_model`.
-        pictures: PIL images, or a prepared batch `(B, C, Y, X)`; eight are plenty.
+        images: PIL images, or a prepared batch `(B, C, Y, X)`; eight are plenty.
 
     Returns:
         Images by title, in the order in which to show them.
     """
-    images = prepare(model, pictures)
-    figures = scenes(model, images[:1]) | portraits(model, images)
-    return {"Where it looks": strip(model, images)} | {title: figure.image() for title, figure in figures.items()}
+    batch = prepare(model, images)
+    figures = scenes(model, batch[:1]) | portraits(model, batch)
+    return {"Where it looks": strip(model, batch)} | {title: figure.image() for title, figure in figures.items()}
 
 
 def strip(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> Image.Image:
@@ -87,7 +87,7 @@ def strip(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> Image.Imag
 
 
 def _draw(model: Any, images: Tensor, found: Heatmap) -> list[Image.Image]:
-    return [draw_heat(picture, found, i) for i, picture in enumerate(seen(images, model.preprocess))]
+    return [draw_heat(image, found, i) for i, image in enumerate(seen(images, model.preprocess))]
 
 
 def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, columns: int) -> list[Image.Image]:

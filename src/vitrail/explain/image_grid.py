@@ -18,20 +18,20 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-def fit(picture: Image.Image, side: int) -> Image.Image:
+def fit(image: Image.Image, side: int) -> Image.Image:
     """Scale an image so that its longer side is `side`; small ones keep hard pixels.
 
     Example:
         >>> fit(Image.new("RGB", (8, 4)), 100).size
         (100, 50)
     """
-    scale = side / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, Image.Resampling.NEAREST if scale > 3 else Image.Resampling.LANCZOS)
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.NEAREST if scale > 3 else Image.Resampling.LANCZOS)
 
 
 def panel(
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     columns: int,
     title: str,
     captions: Sequence[str] = (),
@@ -42,7 +42,7 @@ def panel(
     """Arrange images in rows, with a title above, a caption under each and a note at the foot.
 
     Args:
-        pictures: the images, row by row.
+        images: the images, row by row.
         columns: images in a row.
         title: one line; wrapped where the panel is narrow.
         captions: one for each image, or none.
@@ -50,8 +50,8 @@ def panel(
         side: longer side of each image in pixels.
         gap: pixels between images.
     """
-    assert len(captions) in (0, len(pictures)), (len(captions), len(pictures))
-    tiles = [fit(picture, side) for picture in pictures]
+    assert len(captions) in (0, len(images)), (len(captions), len(images))
+    tiles = [fit(image, side) for image in images]
     columns = min(columns, len(tiles))
     cell_w, cell_h = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     caption_h = 20 if captions else 0

@@ -118,7 +118,7 @@ def _runs(
     check_images(images)
     blocks = mixing_blocks(model)
     chosen = blocks if which is None else [choose(blocks, one) for one in which]
-    picture = (images.shape[-2], images.shape[-1])
+    image = (images.shape[-2], images.shape[-1])
     with evaluating(model):
         with _listening(chosen) as heard, torch.no_grad():
             backbone_of(model)(images)
@@ -126,7 +126,7 @@ def _runs(
             x, grid = heard[block]
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                yield BlockContext(block, grid, picture), x, block.module(x, grid)
+                yield BlockContext(block, grid, image), x, block.module(x, grid)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ def seen(images: Tensor, preprocess: Preprocess, least: int = 160) -> list[Image
     pixels or more, so that heat over them is smooth.
 
     Example:
-        >>> [picture] = seen(torch.zeros(1, 1, 32, 48), Preprocess(size=32, mean=(0.5,), std=(0.5,)))
-        >>> picture.size, picture.getpixel((0, 0))
+        >>> [image] = seen(torch.zeros(1, 1, 32, 48), Preprocess(size=32, mean=(0.5,), std=(0.5,)))
+        >>> image.size, image.getpixel((0, 0))
         ((240, 160), (128, 128, 128))
     """
     channels = 3 if images.shape[1] >= 3 else 1
@@ -31,7 +31,7 @@ def seen(images: Tensor, preprocess: Preprocess, least: int = 160) -> list[Image
     pixels = (light * 255).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1)  # (B, C, Y, X) -> (B, Y, X, 3)
     factor = -(-least // min(pixels.shape[1:3]))
     pixels = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-    return [Image.fromarray(picture.numpy()) for picture in pixels]
+    return [Image.fromarray(image.numpy()) for image in pixels]
 
 
 EVEN = 0.5
@@ -83,7 +83,7 @@ def enlarge(heat: Tensor, size: tuple[int, int], cover: tuple[float, float] = (1
 
 
 def overlay(
-    picture: Image.Image,
+    image: Image.Image,
     heat: Tensor,
     cover: tuple[float, float] = (1.0, 1.0),
     robust: float = 0.025,
@@ -92,27 +92,27 @@ def overlay(
     """Overlay a heatmap on an image: high values are bright and coloured, low values dim and grey.
 
     Args:
-        picture: the preprocessed image.
+        image: the preprocessed image.
         heat: `(H, W)`, any scale.
         cover: height and width of the grid in images; more than 1 where the image was padded.
         robust: share of the values to cut off at each end, see `normalised`.
         strength: share of the heat's colour where it is highest.
     """
-    hot = enlarge(normalised(heat.detach().cpu(), robust), (picture.height, picture.width), cover)
+    hot = enlarge(normalised(heat.detach().cpu(), robust), (image.height, image.width), cover)
     colour = np.asarray(paint(hot), dtype=np.float32)
     warmth = hot.numpy()[..., None]
-    grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
-    full = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
+    full = np.asarray(image.convert("RGB"), dtype=np.float32)
     base = grey + (full - grey) * warmth
     share = 0.25 + (strength - 0.25) * warmth
     return Image.fromarray((base * (1 - share) + colour * share).round().clip(0, 255).astype(np.uint8))
 
 
-def mark(picture: Image.Image, y: float, x: float) -> Image.Image:
+def mark(image: Image.Image, y: float, x: float) -> Image.Image:
     """Put a ring on a place, given as shares of height and width."""
-    marked, radius = picture.copy(), max(6, min(picture.size) // 16)
+    marked, radius = image.copy(), max(6, min(image.size) // 16)
     draw = ImageDraw.Draw(marked)
-    centre = (x * picture.width, y * picture.height)
+    centre = (x * image.width, y * image.height)
     draw.circle(centre, radius + 1, outline=(0, 0, 0), width=3)
     draw.circle(centre, radius, outline=(255, 255, 255), width=1)
     return marked

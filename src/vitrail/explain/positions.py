@@ -54,7 +54,7 @@ def relative_bias(model: nn.Module) -> dict[str, Tensor]:
     Example:
         >>> from vitrail.models import create_model
         >>> model = create_model("swin_tiny_patch4_window7_224", depths=(1,), num_heads=(3,))
-        >>> [picture.shape for picture in relative_bias(model).values()]
+        >>> [image.shape for image in relative_bias(model).values()]
         [torch.Size([3, 13, 13])]
     """
     found = {name: module for name, module in model.named_modules() if isinstance(module, _RELATIVE)}

@@ -26,7 +26,7 @@ LEARNED = "What the model learned"
 
 def album(
     model: Any,
-    pictures: Iterable[tuple[str, Image.Image]],
+    images: Iterable[tuple[str, Image.Image]],
     names: Sequence[str],
     look: ExplainOptions = AUTO,
     top: int = 3,
@@ -35,7 +35,7 @@ def album(
 
     Args:
         model: a model from `create_model` or `load_model`.
-        pictures: names and PIL images.
+        images: names and PIL images.
         names: of the classes.
         look: options of the explanation; by default every method that the model supports.
         top: number of classes to name for each image.
@@ -44,10 +44,10 @@ def album(
         VitrailError: if there is no image, or the model does not support the options.
     """
     drawn: list[Tensor] = []
-    for name, picture in pictures:
-        images = prepare(model, [picture])
-        yield Section(name, describe(model, images, names, top), draw(model, images, look))
-        drawn = [*drawn, images][:8]
+    for name, image in images:
+        batch = prepare(model, [image])
+        yield Section(name, describe(model, batch, names, top), draw(model, batch, look))
+        drawn = [*drawn, batch][:8]
     if not drawn:
         raise VitrailError("There are no images to look at; give at least one.")
     if look == AUTO:
@@ -83,14 +83,14 @@ def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
     """Write the images of a section as PNG files, named after it; names in `taken` are left alone."""
     make_folder(folder)
     written = []
-    for title, picture in section.figures.items():
+    for title, image in section.figures.items():
         stem = f"{Path(section.title).stem}-{title}".lower().replace(" ", "-")
         name, count = stem, 2
         while name in taken:
             name, count = f"{stem}-{count}", count + 1
         taken.add(name)
         buffer = BytesIO()
-        (picture.image() if isinstance(picture, FigureGrid) else picture).save(buffer, "PNG")
+        (image.image() if isinstance(image, FigureGrid) else image).save(buffer, "PNG")
         write_file(folder / f"{name}.png", buffer.getvalue())
         written.append(folder / f"{name}.png")
     return written

@@ -20,29 +20,29 @@ LARGEST = 192
 
 
 def restorer_album(
-    model: Any, pictures: Iterable[tuple[str, Image.Image]], pixel: tuple[int, int] | None = None
+    model: Any, images: Iterable[tuple[str, Image.Image]], pixel: tuple[int, int] | None = None
 ) -> Iterator[Section]:
-    """Yield a section for each image: what the output pixel depends on.
+    """Yield a section for each image: the input pixels that the output pixel depends on.
 
     Args:
         model: an image restorer.
-        pictures: names and PIL images.
+        images: names and PIL images.
         pixel: row and column in the restored image; by default its middle.
 
     Raises:
-        VitrailError: the pixel lies outside the restored image.
+        VitrailError: the pixel is outside the restored image.
     """
-    for name, picture in pictures:
-        row, column = pixel or tuple(side * model.scale // 2 for side in (picture.height, picture.width))
-        if not (0 <= row < picture.height * model.scale and 0 <= column < picture.width * model.scale):
-            size = f"{picture.height * model.scale} rows and {picture.width * model.scale} columns"
+    for name, image in images:
+        row, column = pixel or tuple(side * model.scale // 2 for side in (image.height, image.width))
+        if not (0 <= row < image.height * model.scale and 0 <= column < image.width * model.scale):
+            size = f"{image.height * model.scale} rows and {image.width * model.scale} columns"
             raise VitrailError(f"--pixel {row},{column} lies outside the restored image of {size}.")
-        top = _start(row // model.scale, picture.height, model.multiple)
-        left = _start(column // model.scale, picture.width, model.multiple)
-        part = picture.crop((left, top, min(left + LARGEST, picture.width), min(top + LARGEST, picture.height)))
-        images = _to_tensor(part, model.config.in_channels).to(next(model.parameters()).device)
+        top = _start(row // model.scale, image.height, model.multiple)
+        left = _start(column // model.scale, image.width, model.multiple)
+        part = image.crop((left, top, min(left + LARGEST, image.width), min(top + LARGEST, image.height)))
+        batch = _to_tensor(part, model.config.in_channels).to(next(model.parameters()).device)
         with evaluating(model):
-            found = attribute(model, images, row - top * model.scale, column - left * model.scale)
+            found = attribute(model, batch, row - top * model.scale, column - left * model.scale)
         seen = int((found.field > 0).sum())
         text = (
             f"Output pixel {row},{column} depends on {seen:,} input pixels, up to {found.reach} away (the formula"
@@ -58,8 +58,8 @@ def _start(place: int, side: int, grid: int) -> int:
     return first // grid * grid
 
 
-def _to_tensor(picture: Image.Image, channels: int) -> Tensor:
-    pixels = np.array(picture.convert("L" if channels == 1 else "RGB"), np.float32)
+def _to_tensor(image: Image.Image, channels: int) -> Tensor:
+    pixels = np.array(image.convert("L" if channels == 1 else "RGB"), np.float32)
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)[None] / 255
 
 

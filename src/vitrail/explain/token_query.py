@@ -31,13 +31,13 @@ def centre(images: Tensor) -> Pixel:
     return Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
 
 
-def token_of(query: Query, grid: Grid, picture: tuple[int, int]) -> int:
+def token_of(query: Query, grid: Grid, image: tuple[int, int]) -> int:
     """Return the index of the token that is meant.
 
     Args:
         query: the query.
         grid: grid of the tokens.
-        picture: rows and columns of the image in pixels.
+        image: rows and columns of the image in pixels.
 
     Raises:
         VitrailError: if there is no such token.
@@ -51,7 +51,7 @@ def token_of(query: Query, grid: Grid, picture: tuple[int, int]) -> int:
         if 0 <= query < grid.tokens:
             return query
         raise VitrailError(f"There is no token {query}: the block has {grid.tokens}, counted from 0.")
-    row, column = _cell_under(query, grid, picture) if isinstance(query, Pixel) else query
+    row, column = _cell_under(query, grid, image) if isinstance(query, Pixel) else query
     if 0 <= row < grid.h and 0 <= column < grid.w:
         return grid.prefix + row * grid.w + column
     raise VitrailError(
@@ -60,11 +60,11 @@ def token_of(query: Query, grid: Grid, picture: tuple[int, int]) -> int:
     )
 
 
-def _cell_under(pixel: Pixel, grid: Grid, picture: tuple[int, int]) -> tuple[int, int]:
-    if not (0 <= pixel.y < picture[0] and 0 <= pixel.x < picture[1]):
+def _cell_under(pixel: Pixel, grid: Grid, image: tuple[int, int]) -> tuple[int, int]:
+    if not (0 <= pixel.y < image[0] and 0 <= pixel.x < image[1]):
         raise VitrailError(
-            f"There is no pixel in row {pixel.y}, column {pixel.x}: the model saw {picture[0]} rows and {picture[1]} "
+            f"There is no pixel in row {pixel.y}, column {pixel.x}: the model saw {image[0]} rows and {image[1]} "
             "columns of pixels, counted from 0."
         )
-    height, width = cell_size(picture, grid)
+    height, width = cell_size(image, grid)
     return pixel.y // height, pixel.x // width

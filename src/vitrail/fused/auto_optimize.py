@@ -75,7 +75,7 @@ class InferenceRunner:
 
     Args:
         model: the plain model.
-        pictures: number of images in the job; None if unknown, which counts as many.
+        count: number of images in the job; None if unknown, which counts as many.
         precision: compute precision. `auto` is bf16 in the optimized model if the hardware supports it and that is
             faster, else fp32. `int8` is used if it is faster and agrees, for any number of images; else `auto`.
         fast: whether the optimized model may be used.
@@ -87,7 +87,7 @@ class InferenceRunner:
     Example:
         >>> import vitrail
         >>> model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, image_size=32, depth=1).eval()
-        >>> answerer = InferenceRunner(model, pictures=1, notify=print)
+        >>> answerer = InferenceRunner(model, count=1, notify=print)
         >>> answerer(torch.zeros(1, 3, 32, 32)).shape
         plain form in fp32: a fast form does not pay off for so few images
         torch.Size([1, 3])
@@ -96,7 +96,7 @@ class InferenceRunner:
     def __init__(
         self,
         model: nn.Module,
-        pictures: int | None,
+        count: int | None,
         *,
         precision: Precision = "fp32",
         fast: bool = True,
@@ -105,7 +105,7 @@ class InferenceRunner:
     ):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
-        self.model, self.pictures, self.precision, self.fast = model, pictures, precision, fast
+        self.model, self.count, self.precision, self.fast = model, count, precision, fast
         self.form: SelectedModel | None = None
         self._notify = notify
         self._clock = (thread_time if _alone(model) else perf_counter) if clock is None else clock
@@ -191,7 +191,7 @@ class InferenceRunner:
             return "the fast one is for fp32 weights on a CPU or a CUDA device"
         if any(each._forward_hooks or each._forward_pre_hooks for each in self.model.modules()):
             return "somebody listens to its parts (forward hooks), which the fast one would not call"
-        few = self.pictures is not None and self.pictures <= FEW
+        few = self.count is not None and self.count <= FEW
         return _FEW if few and self.precision != "int8" else None
 
     def _device(self) -> torch.device:
@@ -216,9 +216,9 @@ class InferenceRunner:
         Raises:
             VitrailError: building takes longer than it saves.
         """
-        if precision == "int8" or self.pictures is None:
+        if precision == "int8" or self.count is None:
             return
-        saved = usual.least * (self.pictures / usual.size / 2 - 1) - _NOTICED
+        saved = usual.least * (self.count / usual.size / 2 - 1) - _NOTICED
         if saved <= 0 or saved <= self._building(precision):
             raise VitrailError(_FEW)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from vitrail.errors import VitrailError
-from vitrail.generation.decoding import Decoding, LanguageDecoding, pad_batch
+from vitrail.generation.decoding import Decoding, language_decoding, pad_batch
 from vitrail.generation.sampling import Choice, Greedy
 
 Prompts = Sequence[Sequence[int]]
@@ -27,12 +27,12 @@ def generate(
     batch size round alike (differences near 1e-6 matter only between two tokens that are as close).
 
     Args:
-        model: a language model, in evaluation mode.
+        model: a language model, in evaluation mode, or an optimized one (`vitrail.optimize`).
         prompts: token ids, each at least one.
         max_new: largest number of new tokens.
         choose: `Greedy()` by default, or `Sample(...)`.
         stop: ids of tokens that end a text; they are part of it.
-        samples: continuations of each prompt, which come one behind the other.
+        samples: continuations of each prompt, in consecutive rows.
 
     Raises:
         VitrailError: if a prompt is empty, or the model has too few positions.
@@ -73,7 +73,7 @@ def _decoding(model: Any, rows: Prompts, max_new: int) -> Decoding:
     if max_new < 1:
         raise VitrailError(f"max_new needs a whole number from 1 up, got {max_new}.")
     pad_batch(rows)  # refuses empty prompts
-    return LanguageDecoding(model, len(rows), max(map(len, rows)) + max_new - 1)
+    return language_decoding(model, len(rows), max(map(len, rows)) + max_new - 1)
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def _steps(
     """Yield the new tokens of each step as pairs (row, token).
 
     No row is padded: all are fed the shortest prompt's length at once, and a row with a longer prompt is then fed its
-    own tokens where others are fed what they chose. So every row is at the same position, alone and in any batch.
+    own tokens while others get their generated tokens. So every row is at the same position, alone and in any batch.
     """
     place = min(map(len, prompts))
     alive = list(range(len(prompts)))
@@ -96,7 +96,8 @@ def _steps(
             group = [i for i, row in enumerate(alive) if place - len(prompts[row]) == step]
             if step < 0:
                 continue
-            chosen = choose(log_probs[group], step, numbers[[alive[i] for i in group]]).tolist()
+            scores = log_probs if len(group) == len(alive) else log_probs[group]
+            chosen = choose(scores, step, numbers[[alive[i] for i in group]]).tolist()
             emitted += [(alive[i], token) for i, token in zip(group, chosen, strict=True)]
         for row, token in emitted:
             texts[row].append(token)

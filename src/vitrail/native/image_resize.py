@@ -23,7 +23,7 @@ _STORED = {"RGB": 4, "L": 1}  # bytes per pixel in Pillow's memory
 _REACH = {"bilinear": False, "bicubic": True}
 
 
-def best_pixels(pictures: int | None = None) -> PixelOps:
+def best_pixels(images: int | None = None) -> PixelOps:
     """Return the fastest pixel operations for a job of this many images (None: many); all are bit-identical.
 
     Example:
@@ -32,7 +32,7 @@ def best_pixels(pictures: int | None = None) -> PixelOps:
         >>> torch.equal(best_pixels(1).resize(*call), PLAIN.resize(*call))
         True
     """
-    worth = pictures is None or pictures >= _ENOUGH or built("image_resize")
+    worth = images is None or images >= _ENOUGH or built("image_resize")
     return Compiled() if worth and agrees() else PLAIN
 
 

@@ -37,7 +37,7 @@ def with_fourier(cells: Tensor, grid: Grid, resolution: int) -> Tensor:
 
 
 class FourierPixels(nn.Module):
-    """Every pixel beside the Fourier features of its place.
+    """Every pixel, concatenated with the Fourier features of its position.
 
     Args:
         in_channels: channels of the image.
@@ -78,7 +78,7 @@ class LearnedPixels(nn.Module):
 
 
 class FourierConvolution(nn.Module):
-    """A 7 x 7 convolution and a max pooling, four pixels a step, beside the Fourier features of each place.
+    """A 7 x 7 convolution and max pooling, four pixels a step, concatenated with Fourier features of each position.
 
     "Perceiver IO", appendix A. The convolution pads 3 zeros on every side and the pooling none, as in Hugging Face; the
     authors' code pads 2 before and 3 after.

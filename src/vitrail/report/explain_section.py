@@ -42,7 +42,7 @@ def look_inside(run: RecordedRun, model: Any = None) -> dict[str, Any]:
     return {"pairs": pairs, "note": NOTES[best_method(model)], "more": [figure.html() for figure in more.values()]}
 
 
-def _small(picture: Image.Image) -> Image.Image:
-    picture = picture.convert("RGB")
-    picture.thumbnail((224, 224))
-    return picture
+def _small(image: Image.Image) -> Image.Image:
+    image = image.convert("RGB")
+    image.thumbnail((224, 224))
+    return image

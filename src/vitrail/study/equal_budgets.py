@@ -40,7 +40,7 @@ class Width(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What is common to all models of a comparison.
+    """Properties that all models of a comparison share.
 
     Args:
         depth: blocks.
@@ -75,7 +75,7 @@ def fit(mixer: str, data: StudyImages, shape: Shape, budget: str) -> Width:
     Args:
         mixer: a name in `MIXERS`.
         data: gives the size of the images.
-        shape: what is common.
+        shape: the shared properties.
         budget: one of `BUDGETS`.
 
     Raises:

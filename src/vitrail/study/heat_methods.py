@@ -60,7 +60,7 @@ def _scored(model: nn.Module, images: Tensor, target: Tensor) -> list[tuple[Tens
 
 
 def last_attention(model: Any, images: Tensor, target: Tensor) -> Tensor:
-    """Attention of the last layer: what the reading token attends to, mean over heads."""
+    """Attention of the last layer from the token that the head reads, mean over heads."""
     maps, _ = _scored(model, images, target)[-1]
     return _cells(model, images, _read(model, images, maps.mean(1)))
 
@@ -121,7 +121,7 @@ def influence(model: Any, images: Tensor, target: Tensor) -> Tensor:
 
 
 def chance(model: Any, images: Tensor, target: Tensor) -> Tensor:
-    """Random values: what any explanation has to beat."""
+    """Random values: the baseline of every explanation."""
     return torch.rand(len(images), *_grid(model, images), generator=torch.Generator().manual_seed(17))
 
 

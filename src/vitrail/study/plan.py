@@ -1,4 +1,4 @@
-"""What a study is: conditions, a measurement for each condition and seed, and a conclusion from the intervals."""
+"""Interfaces of a study: conditions, a measurement for each condition and seed, and a conclusion from the intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,7 +73,7 @@ class StudyFigure:
     Args:
         title: its heading.
         body: SVG or HTML.
-        note: caption: what is drawn, and how to read it.
+        note: caption: the quantity, and how to read it.
         wide: whether it needs the whole width of the page.
     """
 
@@ -89,9 +89,9 @@ class Conclusion:
 
     Args:
         verdict: one sentence, computed from the intervals.
-        changes: what would change it.
+        changes: findings that would change it.
         figures: in the order of the page.
-        tables: the figures behind the verdict.
+        tables: the figures of the verdict.
         decided: whether the intervals permit an answer.
     """
 
@@ -139,12 +139,12 @@ class Results:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A question and the experiment that answers it.
+    """A question and its experiment.
 
     Args:
         name: of the study.
         question: in one sentence.
-        method: what is done, in two or three sentences, for the page.
+        method: the procedure, in two or three sentences, for the page.
         conditions: the arms of the experiment.
         measure: figures of one cell, from condition, seed and options.
         conclude: the answer from the results.

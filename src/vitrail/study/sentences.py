@@ -1,4 +1,4 @@
-"""Parts of verdicts, computed from intervals: what an interval does not show is not claimed."""
+"""Parts of verdicts, computed from intervals: claims need an interval that shows them."""
 
 from collections.abc import Sequence
 

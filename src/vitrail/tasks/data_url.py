@@ -1,4 +1,4 @@
-"""Images as `data:` URLs, for JSON files and self-contained pages."""
+"""Images as bytes of files and as `data:` URLs, for JSON files and self-contained pages."""
 
 import base64
 from io import BytesIO
@@ -6,11 +6,11 @@ from io import BytesIO
 from PIL import Image
 
 
-def encode(picture: Image.Image, exact: bool = False) -> str:
+def encode(image: Image.Image, exact: bool = False) -> str:
     """Return an image as a `data:` URL: PNG if it is small or must stay `exact`, else JPEG."""
     buffer = BytesIO()
-    png = exact or max(picture.size) <= 64
-    picture.save(buffer, "PNG", optimize=True) if png else picture.save(buffer, "JPEG", quality=85)
+    png = exact or max(image.size) <= 64
+    image.save(buffer, "PNG", optimize=True) if png else image.save(buffer, "JPEG", quality=85)
     return f"data:image/{'png' if png else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
@@ -26,8 +26,20 @@ def to_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def to_jpeg(image: Image.Image, quality: int) -> bytes:
+    """Return an image as the bytes of a JPEG file.
+
+    Example:
+        >>> to_jpeg(Image.new("L", (1, 1)), 90)[6:10]
+        b'JFIF'
+    """
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
 def decode(url: str) -> Image.Image:
     """Return the image of a `data:` URL made by `encode`."""
-    picture = Image.open(BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG", "JPEG"))
-    picture.load()
-    return picture
+    image = Image.open(BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG", "JPEG"))
+    image.load()
+    return image

@@ -53,10 +53,10 @@ def find_images(source: Any, mode: str = "RGB") -> list[SourceImage]:
     Raises:
         VitrailError: there are no images, or the values are not those of an image.
     """
-    pictures = list(_walk(source, mode))
-    if not pictures:
+    images = list(_walk(source, mode))
+    if not images:
         raise VitrailError("No images were given. Name files, a folder, or a pattern such as 'photos/*.jpg'.")
-    return [_numbered(i, picture) for i, picture in enumerate(pictures)]
+    return [_numbered(i, image) for i, image in enumerate(images)]
 
 
 def _walk(source: Any, mode: str) -> Iterator[SourceImage]:
@@ -144,13 +144,13 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _held(picture: Image.Image, mode: str) -> SourceImage:
+def _held(image: Image.Image, mode: str) -> SourceImage:
     def read() -> Image.Image:
-        upright = ImageOps.exif_transpose(picture)
+        upright = ImageOps.exif_transpose(image)
         return to_rgb(upright, _WHITE) if mode == "RGB" else to_grey(upright, _WHITE)
 
-    return SourceImage("", read, held=picture)
+    return SourceImage("", read, held=image)
 
 
-def _numbered(i: int, picture: SourceImage) -> SourceImage:
-    return picture if picture.name else replace(picture, name=f"image {i}")
+def _numbered(i: int, image: SourceImage) -> SourceImage:
+    return image if image.name else replace(image, name=f"image {i}")

@@ -53,7 +53,7 @@ class Input(Protocol):
 
 
 class Predictor(Protocol):
-    """A model that answers inputs.
+    """A model with the preprocessing and the outputs of its task.
 
     Attributes that only some have: `sequential` (true if it computes one input after the other, so a batch saves
     nothing), `max_pixels` (most pixels of an image that a server accepts) and `on_part` (called during long work).
@@ -68,7 +68,7 @@ class Predictor(Protocol):
         ...
 
     def job(self) -> list[Any]:
-        """Return what decides the predictions beside the weights, as plain values: options, vocabulary."""
+        """Return all that predictions depend on besides the weights, as plain values: options, vocabulary."""
         ...
 
     def load(self, item: Any) -> Any:
@@ -93,7 +93,7 @@ class Viewer(Protocol):
     """A predictor with more to draw than `Result.to_dict` holds: points of a cloud, alignment of a translation."""
 
     def view(self, result: Any) -> dict[str, Any]:
-        """Return what a viewer draws beside a result, as plain values; the result has no error."""
+        """Return the overlays that a viewer draws for a result, as plain values; the result has no error."""
         ...
 
 

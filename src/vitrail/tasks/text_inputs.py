@@ -71,7 +71,7 @@ def pad_ids(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def most_tokens(config: Any, wanted: int | None = None) -> int:
-    """Return the most tokens of a text: the wanted number, else what the model has positions for, up to `LONGEST`.
+    """Return the most tokens of a text: the wanted number, else the number of positions of the model, up to `LONGEST`.
 
     Raises:
         VitrailError: the model has positions for fewer.
@@ -83,7 +83,7 @@ def most_tokens(config: Any, wanted: int | None = None) -> int:
 
 
 def vocabulary_of(weights: str | None, tokenizer: str | None = None) -> Vocabulary | None:
-    """Return the vocabulary of a run: that of the file given, else the one beside the weights; None without both.
+    """Return the vocabulary of a run: that of the given file, else that of the weights' folder; None without both.
 
     Raises:
         VitrailError: there are weights but no vocabulary.
@@ -128,5 +128,5 @@ def check_vocabulary(vocabulary: Vocabulary, model: Any) -> None:
 
 
 def encode_texts(vocabulary: Vocabulary, texts: Sequence[str], longest: int) -> EncodedTexts:
-    """Return token ids of texts, cut to `longest` tokens; the result has what was cut."""
+    """Return token ids of texts, cut to `longest` tokens, and the number of tokens that were cut."""
     return vocabulary.encode(texts, max_length=longest)

@@ -186,13 +186,13 @@ def _search(model: EncoderDecoder, ids: Sequence[int], show: Any) -> tuple[Trace
 
 
 def text_lens(model: Any, root: Call, show: Any, top: int = 5) -> dict[str, Any]:
-    """Return what the model would answer after each block: norm and head, of the last token or of the text.
+    """Return the model's output after each block (logit lens): norm and head, of the last token or of the text.
 
     Args:
         model: a model of one sequence.
         root: its recorded calls.
         show: text of a token.
-        top: number of answers to follow: the best of the output.
+        top: number of outputs to follow: the best of the last block.
 
     Returns:
         The same value as `lens.logit_lens`; the last row is the output.

@@ -1,4 +1,4 @@
-"""The slow twin of each attention: explicit loops beside the kernel, on the tensors of this pass."""
+"""The slow twin of each attention: explicit loops, compared with the kernel on the tensors of this pass."""
 
 from inspect import getsource
 from math import exp, sqrt
@@ -43,8 +43,9 @@ def twins(root: Call) -> list[dict[str, Any]]:
     """Compare the first attention of each kind and shape with its readable reference and with a loop.
 
     Returns:
-        For each: `path`, `leaf`, `slow` and `fast` (what ran), `difference` (largest, absolute), `scale` (largest
-        absolute value of the output), and `loop`, the largest difference of one head of one window to the loop.
+        For each: `path`, `leaf`, `slow` and `fast` (the implementations), `difference` (largest, absolute), `scale`
+        (largest absolute value of the output), and `loop`, the largest difference between one head of one window and
+        the loop.
     """
     found, known = [], set()
     for call in root.walk():

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from vitrail.machine.host_memory import capacity, peak_of
@@ -23,6 +24,8 @@ from vitrail.training.train import isolated_rng, make_run, title
 from vitrail.training.trainer import Trainer
 
 _STEPS = 5
+_LIBRARIES = 40 * 2**20
+"""Memory of the libraries for logs, figures and the report, in bytes (Matplotlib, TensorBoard)."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,14 @@ class Plan:
         learning: number of trainable weights.
         steps: updates of the whole run; 0 if its length is given in minutes.
         steps_per_epoch: updates of an epoch.
-        peak: peak memory of the measured updates, in bytes.
+        peak: peak memory of the run in bytes: measured for updates and validations, counted for its end.
         capacity: memory in use by this process plus available memory, in bytes.
+        warm_up_seconds: additional seconds of the first update and the first validation.
         step_seconds: seconds of an update, including data loading.
         validation_seconds: seconds of a validation.
-        seconds: seconds of the whole run, with the final evaluation and the report.
-        check: faults of the data, and warnings.
+        finish_seconds: seconds of saving, the final evaluation and the report.
+        check: faults of the data, and warnings; None before the data is checked.
+        notes: messages of the start of the run: model, recipe, advice.
     """
 
     config: RunConfig
@@ -54,10 +59,31 @@ class Plan:
     steps_per_epoch: int
     peak: int
     capacity: int
+    warm_up_seconds: float
     step_seconds: float
     validation_seconds: float
-    seconds: float
-    check: DataCheck
+    finish_seconds: float
+    check: DataCheck | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def validations(self) -> int:
+        """Number of validations."""
+        assert self.config.epochs is not None
+        return -(-self.config.epochs // self.config.eval_every)
+
+    @property
+    def loop_seconds(self) -> float:
+        """Seconds of updates and validations."""
+        if self.config.minutes is not None:
+            return self.config.minutes * 60
+        repeated = self.steps * self.step_seconds + self.validations * self.validation_seconds
+        return self.warm_up_seconds + repeated
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the first update to the end of the report."""
+        return self.loop_seconds + self.finish_seconds
 
     def lines(self) -> list[str]:
         """Return the plan as lines of text."""
@@ -65,17 +91,26 @@ class Plan:
         fits = "fits" if self.peak < self.capacity else "DOES NOT FIT"
         rate = self.config.batch / self.step_seconds if isinstance(self.config.batch, int) else 0.0
         return [
+            *self.notes,
             self.title,
             f"data        {counts}",
-            *(f"bad         {problem}" for problem in self.check.bad[:5]),
-            *(f"note        {warning}" for warning in self.check.warnings),
+            *(f"bad         {problem}" for problem in (self.check.bad[:5] if self.check else ())),
+            *(f"note        {warning}" for warning in (self.check.warnings if self.check else ())),
             f"parameters  {self.parameters:,}, of which {self.learning:,} learn",
             f"updates     {self.steps_per_epoch:,} an epoch" + (f", {self.steps:,} in all" if self.steps else ""),
             f"memory      {self.peak / 2**20:,.0f} MB of {self.capacity / 2**20:,.0f} MB: {fits}",
             f"speed       {self.step_seconds * 1000:,.1f} ms an update, {rate:,.0f} samples/s",
             f"validation  {self.validation_seconds:.1f} s, every {self.config.eval_every} epochs",
-            f"time        about {clock(self.seconds)}",
+            f"time        about {clock(self.seconds)} ({self.seconds:.1f} s): {self._parts()}",
         ]
+
+    def _parts(self) -> str:
+        """Return the parts of the time."""
+        last = f"saving, final evaluation and report {self.finish_seconds:.1f}; start-up comes before"
+        if self.config.minutes is not None:
+            return f"{self.config.minutes:g} minutes of training, {last}"
+        updates, validations = self.steps * self.step_seconds, self.validations * self.validation_seconds
+        return f"warm-up {self.warm_up_seconds:.1f}, updates {updates:.1f}, validations {validations:.1f}, {last}"
 
 
 def dry_run(config: RunConfig) -> Plan:
@@ -93,52 +128,99 @@ def dry_run(config: RunConfig) -> Plan:
         world.follow(lambda: refuse_folder(config, begun))
         with isolated_rng(config):
             splits = open_data(config)
-            check = find_task(config.task).check(config.data, config.val_share)
-            run = make_run(config, world, splits, NullReporter(), StopRequest())
-            return measure(run, splits, check)
+            notes = Notes()
+            run = make_run(config, world, splits, notes, StopRequest())
+            plan = replace(measure(run, splits), notes=tuple(notes.texts))
+            # Last, for what it reads would stay in this process and blur the measure.
+            return replace(plan, check=find_task(config.task).check(config.data, config.val_share))
     finally:
         world.close()
 
 
-def measure(run: Trainer, splits: DataSplits, check: DataCheck) -> Plan:
+def measure(run: Trainer, splits: DataSplits) -> Plan:
     """Measure memory and speed of a session, and leave it as it was."""
     with untouched(run):
-        ends: list[float] = []
+        part, steps, validations = _First(run.val_data, _STEPS), Durations(), Durations()
 
-        def updates() -> None:  # memory grows in the first few
-            for batch in islice(_forever(run), 1 + _STEPS):
+        def work() -> None:
+            steps.mark()
+            for batch in islice(_forever(run), 1 + _STEPS):  # memory grows in the first few
                 try_step(run, batch)
-                ends.append(time.monotonic())
+                steps.mark()
+            validations.mark()
+            for _ in range(3):  # the first one starts workers and warms up
+                validate(run, part)
+                validations.mark()
+            run.save_seconds = time_saving(run)
 
-        peak = peak_of(updates, run.world.device)
-        step_seconds = (ends[-1] - ends[0]) / _STEPS
-        part = _First(run.val_data, _STEPS)
-        validate(run, part)  # the first pass starts workers and warms up
-        start = time.monotonic()
-        validate(run, part)
-        validation = (time.monotonic() - start) * run.val_data.steps / min(_STEPS, run.val_data.steps)
-    steps = run.length.total if isinstance(run.length, Steps) else 0
-    assert run.config.epochs is not None
-    validations = -(-run.config.epochs // run.config.eval_every)
-    minutes = run.config.minutes
+        peak = peak_of(work, run.world.device)
+    validation = validations.usual() * run.val_data.steps / min(_STEPS, run.val_data.steps)
     run.folder, run.sample_seconds = Path(), validation / len(run.val_data.dataset)
-    finish = run.finish_seconds()
-    seconds = (steps * step_seconds + validations * validation if minutes is None else minutes * 60) + finish
     return Plan(
         config=run.config,
         title=title(run, splits),
         counts={split: len(samples) for split, samples in splits},
         parameters=sum(p.numel() for p in run.model.parameters()),
         learning=sum(p.numel() for p in run.model.parameters() if p.requires_grad),
-        steps=steps,
+        steps=run.length.total if isinstance(run.length, Steps) else 0,
         steps_per_epoch=run.train_data.steps,
-        peak=peak,
+        peak=peak + end_memory(run),
         capacity=capacity(run.world.device),
-        step_seconds=step_seconds,
+        warm_up_seconds=steps.warm_up() + validations.warm_up(),
+        step_seconds=steps.usual(),
         validation_seconds=validation,
-        seconds=seconds,
-        check=check,
+        finish_seconds=run.finish_seconds(),
     )
+
+
+def end_memory(run: Trainer) -> int:
+    """Return the bytes that a run needs above those measured: its libraries and, on a GPU, the evaluated model."""
+    weights = sum(value.numel() * value.element_size() for value in run.model.state_dict().values())
+    return weights if run.world.device.type == "cuda" else _LIBRARIES
+
+
+def time_saving(run: Trainer) -> float:
+    """Return the seconds of writing the best weights, a state and the last weights, into a folder that is removed."""
+    if run.world.size > 1:
+        return 0.0
+    place = Path(run.config.out or ".").absolute()
+    with TemporaryDirectory(dir=next(folder for folder in (place, *place.parents) if folder.is_dir())) as folder:
+        run.folder, start = Path(folder), time.monotonic()
+        run.keep_weights({})
+        run.save()
+        run.save_last()
+        run.folder = None
+        return time.monotonic() - start
+
+
+class Notes(NullReporter):
+    """Reporter that keeps the messages: the chosen model, the recipe, advice."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a message."""
+        self.texts.append(text)
+
+
+class Durations:
+    """Seconds between marks, of which the first are those of a warm-up."""
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+
+    def mark(self) -> None:
+        """Note the time."""
+        self.marks.append(time.monotonic())
+
+    def usual(self) -> float:
+        """Return the mean time between two marks after the warm-up."""
+        return (self.marks[-1] - self.marks[1]) / (len(self.marks) - 2)
+
+    def warm_up(self) -> float:
+        """Return the additional time of the first interval."""
+        return max(self.marks[1] - self.marks[0] - self.usual(), 0.0)
 
 
 class _First:

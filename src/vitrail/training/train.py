@@ -41,7 +41,7 @@ from vitrail.training.setup import (
 )
 from vitrail.training.signals import StopRequest
 from vitrail.training.trackers.tracker import check_tracker
-from vitrail.training.trainer import Trainer
+from vitrail.training.trainer import REPORT_IMAGES, Trainer
 from vitrail.weights.folder import load_model
 
 
@@ -167,8 +167,9 @@ def make_run(
             reporter.note(text)
     parts = world.size * config.grad_accum
     if config.batch is None:
-        largest = recipe_of(config).batch
-        config = replace(config, batch=default_batch_size(train_size(splits), parts, largest))
+        recipe = recipe_of(config)
+        batch = default_batch_size(train_size(splits), parts, recipe.batch, recipe.updates)
+        config = replace(config, batch=batch)
     start = replace(
         config,
         batch=parts if config.batch == "auto" else config.batch,
@@ -183,6 +184,7 @@ def make_run(
     run = build_trainer(start, world, task, reporter, stop)
     there = dict(splits)
     run.final_samples = len(there.get("test", there["val"]))
+    run.report_samples = REPORT_IMAGES if find_task(config.task).reads == "image" else 0
     if begun is None and config.batch == "auto":
         samples = train_size(splits)
         most = useful_batch(samples, parts)
@@ -203,7 +205,7 @@ def make_run(
 
 
 def with_defaults(config: RunConfig, world: SingleProcess, splits: DataSplits) -> tuple[RunConfig, list[str]]:
-    """Fill in what was not given: the task's model for this machine and data, then the recipe; return notes."""
+    """Fill in defaults: the task's model for this machine and data, then the recipe; return notes."""
     task, device, notes = find_task(config.task), world.device.type, []
     choose, advise = getattr(task, "default_model", None), getattr(task, "advice", None)
     free = config.model == "auto" and config.weights in (None, "pretrained") and not config.set
@@ -274,7 +276,7 @@ def summarize(run: Trainer, splits: DataSplits) -> Summary:
 
 
 def title(run: Trainer, splits: DataSplits) -> str:
-    """Say in a line what is trained on what."""
+    """Return a line with model, data and batch."""
     count = sum(p.numel() for p in run.model.parameters())
     place = f", into {run.folder}" if run.folder else ""
     goes_on = f", going on from step {run.at.step}" if run.at.step else ""

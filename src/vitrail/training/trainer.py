@@ -27,8 +27,10 @@ from vitrail.training.unfreezing import GradualUnfreezing, SteadyFreeze
 from vitrail.training.watch import TrainingWatch
 from vitrail.weights.folder import save_model
 
-_FINAL, _REPORT_SAMPLES, _REPORT_SECONDS = 1.5, 200, 4.0
-"""Cost of the end of a run: of a sample in the final evaluation, of the report in samples, and of its figures."""
+REPORT_IMAGES = 200
+"""Images whose validation takes as long as the explained images of a report."""
+_FINAL, _REPORT_SECONDS = 1.5, 0.9
+"""Cost of the end of a run: of a sample in the final evaluation, in validations; of the report, in seconds."""
 
 
 @dataclass
@@ -60,6 +62,9 @@ class Trainer:
         command: the command line, for the records.
         watch: warnings while training.
         final_samples: samples of the final evaluation.
+        report_samples: samples whose evaluation takes as long as the figures of the report.
+        sample_seconds: seconds of a sample in the last validation.
+        save_seconds: seconds of the last save.
     """
 
     config: RunConfig
@@ -86,7 +91,9 @@ class Trainer:
     watch: TrainingWatch = field(default_factory=TrainingWatch)
     unfreezing: GradualUnfreezing | SteadyFreeze | None = None
     final_samples: int = 0
+    report_samples: int = 0
     sample_seconds: float = 0.0
+    save_seconds: float = 0.0
     _best: tuple[dict[str, Tensor], dict[str, float]] | None = None
 
     def __post_init__(self) -> None:
@@ -115,14 +122,15 @@ class Trainer:
         return self.length.share(self.at.step, self.at.seconds)
 
     def finish_seconds(self) -> float:
-        """Estimate the seconds from the last update to the end, from the time of a sample in the last validation.
+        """Estimate the seconds from the last update to the end, from the last validation and the last save.
 
         The final evaluation computes in fp32 and without fused blocks, and the report explains a few images with
         gradients and writes figures.
         """
         if not self.sample_seconds or self.folder is None:
             return 0.0
-        return self.sample_seconds * (_FINAL * self.final_samples + _REPORT_SAMPLES) + _REPORT_SECONDS
+        samples = _FINAL * self.final_samples + self.report_samples
+        return self.sample_seconds * samples + self.save_seconds + _REPORT_SECONDS
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """Return the autocast context of a forward pass."""
@@ -204,6 +212,10 @@ class Trainer:
         """Keep the current weights as the best; they are written with the next state, not after each epoch."""
         self.at.best, self.at.best_loss = metrics[self.metrics[0].name], _finite(metrics["loss"])
         self.at.best_epoch = self.at.epoch
+        self.keep_weights(metrics)
+
+    def keep_weights(self, metrics: dict[str, float]) -> None:
+        """Copy the current weights, for the next save to write them as the best."""
         self._best = self._copy(), metrics
 
     def stop_asked(self) -> bool:
@@ -216,6 +228,7 @@ class Trainer:
         """Write the best weights if they changed, then the training state."""
         if self.folder is None:
             return
+        start = time.monotonic()
         if self._best is not None:
             self._write_weights("best", *self._best)
             self._best = None
@@ -223,6 +236,7 @@ class Trainer:
         facts = {**self.facts, "precision": self.precision, "lengths": self.log.flush()}
         save_state(self.folder / "state", Checkpoint(self.at, facts, tensors), self.world)
         self._saved_at, self._saved_step = time.monotonic(), self.at.step
+        self.save_seconds = self._saved_at - start
 
     def save_last(self) -> None:
         """Write the weights as they are now as the model folder `weights/last`."""

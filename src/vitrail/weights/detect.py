@@ -54,15 +54,15 @@ _AVERAGED = ("ema", "teacher", "averaged", "swa")
 
 
 def narrow(theirs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Leave out what training scripts store beside a model: losses, metrics, a second network under another prefix.
+    """Leave out the other tensors of training scripts: losses, metrics, a second network under another prefix.
 
-    A prefix is taken if the keys behind it are a whole model of a known format; averaged weights come first.
+    A prefix is taken if the keys after it are a whole model of a known format; averaged weights come first.
 
     Args:
         theirs: tensors of a checkpoint.
 
     Returns:
-        The tensors of the model, and notes on what was left out; all tensors if none is found.
+        The tensors of the model, and notes on the omitted ones; all tensors if none is found.
     """
     if any(_is_whole(one, theirs) for one in FORMATS if one.marked(theirs)):
         return dict(theirs), []

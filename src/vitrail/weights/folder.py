@@ -67,7 +67,7 @@ def save_model(
     Raises:
         VitrailError: the place holds something that is not a model folder, metadata does not fit, or the model has
             parts that its config does not describe, so it could not be built again.
-        ResourceError: the disk is full; what was there before is untouched.
+        ResourceError: the disk is full; earlier contents are untouched.
 
     Example:
         >>> import tempfile
@@ -147,7 +147,7 @@ def build_described(folder: Path, config: Mapping[str, Any]) -> Any:
 
 
 def described_config(model: Model) -> tuple[dict[str, Any], ModelInputs | None]:
-    """Return what `config.json` of a model states, and the inputs that have a file of their own."""
+    """Return the contents of `config.json` of a model, and the inputs that have a file of their own."""
     about = _about(model)
     return _config(model, about), _fitting(model, about["inputs"])
 
@@ -193,7 +193,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _about(model: Model) -> dict[str, Any]:
-    """Collect what a model says about itself."""
+    """Collect the metadata of a model."""
     if not getattr(model, "variant", ""):
         raise VitrailError(
             f"{type(model).__name__} has no variant and config, so a folder of it could not be loaded again.\n"
@@ -207,7 +207,7 @@ def _about(model: Model) -> dict[str, Any]:
 
 
 def _config(model: Model, about: dict[str, Any]) -> dict[str, Any]:
-    """Return what `config.json` states: plain values only."""
+    """Return the contents of `config.json`: plain values only."""
     values = asdict(model.config)
     for name in inputs_in(model.config):  # they have their own file
         values.pop(name)
@@ -254,7 +254,7 @@ def _read_inputs(folder: Path, kind: type[ModelInputs]) -> ModelInputs:
 
 
 def _refuse_altered(model: Model, values: dict[str, Any], inputs: ModelInputs | None) -> None:
-    """Refuse a model whose parts were exchanged: what is written must be what `load_model` can build."""
+    """Refuse a model whose parts were exchanged: `load_model` could not rebuild it."""
     if hasattr(model, "unconverted"):
         raise VitrailError(
             f"This is {model.variant} in its fast form, whose weights lie as this machine takes them.\n"

@@ -28,11 +28,11 @@ def model_card(
         variant: name of the model.
         parameters: number of parameters.
         inputs: the value that turns raw data into inputs, if any.
-        kind: what the models of the task are called.
-        edits: what was changed since the model was built, in words.
+        kind: noun for the models of the task.
+        edits: changes since the model was built, in words.
         metadata: plain values; those with a title in `kind` are listed.
         metrics: measured figures, by name.
-        dataset: what they were measured on.
+        dataset: data of the metrics.
         license: the licence of the weights, as the hub spells it (`apache-2.0`, `mit`, `cc-by-nc-4.0`...).
     """
     front = yaml.safe_dump(

@@ -1,4 +1,4 @@
-"""Types beside tensors that training scripts store and that hold data only: numbers and arrays of NumPy, containers."""
+"""Types of plain data that training scripts store with tensors: numbers and arrays of NumPy, containers."""
 
 import argparse
 from collections import defaultdict
@@ -11,7 +11,7 @@ _NUMERIC = "biufcSU?"  # kinds of dtypes whose values are plain bytes
 
 
 def numeric_dtype(*arguments: Any) -> np.dtype[Any]:
-    """Return a NumPy dtype without objects; it stands for `numpy.dtype` in a pickle.
+    """Return a NumPy dtype without objects; it replaces `numpy.dtype` in a pickle.
 
     Raises:
         UnpicklingError: the dtype holds Python objects or fields.

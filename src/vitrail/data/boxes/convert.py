@@ -1,4 +1,4 @@
-"""Write a data set of images with boxes in another layout, and compare what was written with what was read."""
+"""Write a data set of images with boxes in another layout, and compare the result with the source."""
 
 import os
 import shutil
@@ -29,8 +29,8 @@ class ConvertedBoxes(NamedTuple):
         folder: where it is.
         images: images of each split.
         boxes: boxes of each split.
-        error: largest difference of a coordinate between what was read and what was written, in pixels.
-        losses: sentences about what the layout cannot hold.
+        error: largest difference of a coordinate between source and result, in pixels.
+        losses: sentences about properties that the layout cannot hold.
     """
 
     folder: Path

@@ -137,9 +137,9 @@ def forward(
     group_y, group_x, length_y, length_x, tile_y, tile_x = _axes(
         tl.program_id(0) // HEADS, height, width, tiles_y, tiles_x, DILATION
     )
-    picture = tl.program_id(1).to(tl.int64)
+    image = tl.program_id(1).to(tl.int64)
     tokens = height * width
-    at = picture * tokens * stride + head * WIDTH
+    at = image * tokens * stride + head * WIDTH
     lane = tl.arange(0, LANES)
     y, x, real, cell = _tile(tile_y, tile_x, group_y, group_x, length_y, length_x, width, DILATION)
     first_y, rows = _key_range(tile_y, length_y, KERNEL)
@@ -164,8 +164,8 @@ def forward(
         highest = higher
     channels = HEADS * WIDTH
     total = tl.where(real, total, 1.0)
-    _store(out + picture * tokens * channels + head * WIDTH, cell, channels, lane, real, mixed / total[:, None], WIDTH)
-    tl.store(sums + (picture * HEADS + head) * tokens + cell, highest + tl.log(total), mask=real)
+    _store(out + image * tokens * channels + head * WIDTH, cell, channels, lane, real, mixed / total[:, None], WIDTH)
+    tl.store(sums + (image * HEADS + head) * tokens + cell, highest + tl.log(total), mask=real)
 
 
 @triton.jit
@@ -215,10 +215,10 @@ def backward_queries(
     first_x, columns = _key_range(tile_x, length_x, KERNEL)
     added = tl.zeros([CHUNKS, CELLS], tl.float32)
     first = tl.program_id(1) * share
-    picture = first.to(tl.int64)
-    at = picture * tokens * stride + head * WIDTH
-    at_row = (picture * HEADS + head) * tokens
-    at_out = picture * tokens * channels + head * WIDTH
+    image = first.to(tl.int64)
+    at = image * tokens * stride + head * WIDTH
+    at_row = (image * HEADS + head) * tokens
+    at_out = image * tokens * channels + head * WIDTH
     for _ in range(first, min(first + share, batch)):
         queries = _load(q + at, cell, stride, lane, real, WIDTH)
         g = _load(grad + at_out, cell, channels, lane, real, WIDTH)
@@ -287,11 +287,11 @@ def backward_keys(
     group_y, group_x, length_y, length_x, tile_y, tile_x = _axes(
         tl.program_id(0) // HEADS, height, width, tiles_y, tiles_x, DILATION
     )
-    picture = tl.program_id(1).to(tl.int64)
+    image = tl.program_id(1).to(tl.int64)
     tokens = height * width
     channels = HEADS * WIDTH
-    at = picture * tokens * stride + head * WIDTH
-    at_row = (picture * HEADS + head) * tokens
+    at = image * tokens * stride + head * WIDTH
+    at_row = (image * HEADS + head) * tokens
     lane = tl.arange(0, LANES)
     ky, kx, real, key_cell = _tile(tile_y, tile_x, group_y, group_x, length_y, length_x, width, DILATION)
     first_y, rows = _query_range(tile_y, length_y, KERNEL)
@@ -303,7 +303,7 @@ def backward_keys(
     for start in range(0, rows * columns, CELLS):
         y, x, here, cell = _some(start, first_y, first_x, rows, columns, group_y, group_x, width, DILATION)
         queries = _load(q + at, cell, stride, lane, here, WIDTH)
-        g = _load(grad + picture * tokens * channels + head * WIDTH, cell, channels, lane, here, WIDTH)
+        g = _load(grad + image * tokens * channels + head * WIDTH, cell, channels, lane, here, WIDTH)
         log_sum = tl.load(sums + at_row + cell, mask=here, other=float("inf"))
         delta = tl.load(deltas + at_row + cell, mask=here, other=0.0)
         scores = _scores(

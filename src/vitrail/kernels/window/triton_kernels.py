@@ -80,7 +80,7 @@ def forward(
     head = tl.program_id(0) % HEADS
     row = tl.program_id(0) // HEADS * ROWS
     group = tl.program_id(1)
-    picture = tl.program_id(2) * share
+    image = tl.program_id(2) * share
     channels = HEADS * WIDTH
     lane = tl.arange(0, LANES)
     key = tl.arange(0, PLACES)
@@ -89,12 +89,12 @@ def forward(
     query_slot = tl.load(token_index + group * N + query, mask=query < N, other=-1).to(tl.int32)
     kind = tl.load(mask_index + group)
     addend = _addend(bias + (kind * HEADS + head) * N * N, query, key, N, BIASED)
-    first = picture.to(tl.int64)
+    first = image.to(tl.int64)
     of_image = qkv + first * tokens * 3 * channels + head * WIDTH
     to_image = out + first * tokens * channels + head * WIDTH
     to_sums = sums + ((first * groups + group) * HEADS + head) * N
     padding += head * WIDTH
-    for _ in range(picture, min(picture + share, batch)):
+    for _ in range(image, min(image + share, batch)):
         q = _rows(of_image, query_slot, 3 * channels, lane, WIDTH)
         of_keys, of_values = of_image + channels, of_image + 2 * channels
         k = _filled_rows(of_keys, key_slot, 3 * channels, padding + channels, lane, WIDTH, PADDED)
@@ -151,14 +151,14 @@ def backward(
     """
     head = tl.program_id(0)
     group = tl.program_id(1)
-    picture = tl.program_id(2) * share
+    image = tl.program_id(2) * share
     channels = HEADS * WIDTH
     lane = tl.arange(0, LANES)
     key = tl.arange(0, PLACES)
     key_slot = tl.load(token_index + group * N + key, mask=key < N, other=-1).to(tl.int32)
     kind = tl.load(mask_index + group)
     bias += (kind * HEADS + head) * N * N
-    first = picture.to(tl.int64)
+    first = image.to(tl.int64)
     of_image = qkv + first * tokens * 3 * channels + head * WIDTH
     to_image = into_qkv + first * tokens * 3 * channels + head * WIDTH
     grad += first * tokens * channels + head * WIDTH
@@ -169,7 +169,7 @@ def backward(
     added = tl.zeros([ROWS, PLACES], tl.float32)
     to_keys = tl.zeros([LANES], tl.float32)
     to_values = tl.zeros([LANES], tl.float32)
-    for _ in range(picture, min(picture + share, batch)):
+    for _ in range(image, min(image + share, batch)):
         of_keys, of_values = of_image + channels, of_image + 2 * channels
         k = _filled_rows(of_keys, key_slot, 3 * channels, padding + channels, lane, WIDTH, PADDED)
         v = _filled_rows(of_values, key_slot, 3 * channels, padding + 2 * channels, lane, WIDTH, PADDED)

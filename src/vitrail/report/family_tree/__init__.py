@@ -1,4 +1,4 @@
-"""Family tree of the architectures: what each changed, by year, as a page and a drawing.
+"""Family tree of the architectures: the change of each, by year, as a page and a drawing.
 
 The sentences are the first lines of the modules' docstrings, years and parents are in `ancestry.py`. The page
 `docs/families.md` and its drawing `docs/families.svg` are written by `python -m vitrail.report.family_tree docs`.
@@ -21,7 +21,7 @@ class Family(NamedTuple):
     Args:
         name: its module in `vitrail.models`.
         title: its name in the field.
-        change: what it changed, one sentence.
+        change: its change, one sentence.
         year: year of its paper.
         parents: families that it was made from.
         task: task of its published weights.
@@ -50,7 +50,7 @@ def families() -> list[Family]:
 
 @cache
 def family_facts(name: str) -> Family:
-    """Return what is known of one family, without importing it.
+    """Return the facts of one family, without importing it.
 
     A family without a row in `ANCESTRY` has the first year of its docstring and no parents.
     """

@@ -1,6 +1,6 @@
 """Does attention explain? Deletion and insertion scores of seven heatmaps, against random ones.
 
-"Attention is not Explanation" and its answers; the scores are those of "RISE", section 4.1.
+"Attention is not Explanation" and its replies; the scores are those of "RISE", section 4.1.
 """
 
 from typing import Any
@@ -48,7 +48,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
 
 
 def conclude(results: Results, options: StudyOptions) -> Conclusion:
-    """Compare each method with random heatmaps, image by image, and rank what remains."""
+    """Compare each method with random heatmaps, image by image, and rank the significant ones."""
     names = [name for name in results.names() if name != RANDOM]
     gaps: dict[str, tuple[Estimate, Estimate]] = {}
     total = {

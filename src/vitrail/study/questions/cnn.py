@@ -35,7 +35,7 @@ def conditions(options: StudyOptions) -> list[Condition]:
 
 
 def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str, Any]:
-    """Train one arm, and measure how it answers to shifts and how far it looks."""
+    """Train one arm, and measure its response to shifts and its receptive field."""
     data = load_images(options.data, SIDE, options.pick(64, None)).take(condition["count"], seed)
     if condition["family"] == GIVEN:
         return {"accuracy": probe(data, options)}
@@ -56,7 +56,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
 
 
 def gap(results: Results, count: int, augmented: bool) -> Estimate | None:
-    """Return how far the mean of the CNNs lies above that of the Transformers, over seeds."""
+    """Return the difference of the means of CNNs and Transformers, over seeds."""
     names = [[title(name, count, augmented) for name in group] for group in (CNNS, TRANSFORMERS)]
     if not {name for group in names for name in group} <= set(results.names()):
         return None

@@ -48,8 +48,8 @@ def confusion_figure(matrix: np.ndarray, side: int = 640) -> str:
     ink = np.where((hits >= misses)[..., None], RIGHT, WRONG)
     pixels = (PAPER + (ink - PAPER) * light).round().astype(np.uint8)
     scale = max(1, side // len(pixels))
-    picture = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))
-    return encode(picture, exact=True)
+    image = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))
+    return encode(image, exact=True)
 
 
 def _shares(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from vitrail.tasks.confidence_interval import Rate, f1_interval, wilson
@@ -93,7 +92,9 @@ class ClassFigures:
 
 def count_confusions(scores: Scores, classes: int) -> np.ndarray:
     """Return the confusion matrix `(K, K)`: rows are true classes, columns predicted ones."""
-    return confusion_matrix(scores.label, scores.predicted, labels=np.arange(classes))
+    # Not scikit-learn's: its import, with pandas and SciPy, takes 140 MB and two seconds of every training.
+    cells = np.bincount(scores.label * classes + scores.predicted, minlength=classes * classes)
+    return cells.reshape(classes, classes)
 
 
 def class_figures(confusion: np.ndarray, labels: Sequence[str]) -> tuple[ClassFigures, ...]:

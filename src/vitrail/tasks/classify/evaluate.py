@@ -99,60 +99,60 @@ def open_split(data: str | PathLike[str], split: str, columns: Columns | None = 
     found = dict(open_dataset(str(data), val_share=0.0, packed=False, columns=columns))
     if len(found) > 1:
         raise VitrailError(f"{data} is split into {', '.join(found)}. Evaluate one of them: --split {list(found)[-1]}.")
-    [pictures] = found.values()
-    pictures.name = pictures.name.rpartition(" ")[0] or pictures.name  # without the name of an arbitrary split
-    return pictures
+    [images] = found.values()
+    images.name = images.name.rpartition(" ")[0] or images.name  # without the name of an arbitrary split
+    return images
 
 
 def _batches(
-    prepare: EvalTransform, pictures: ImageSet, size: int, bad: str, gate: Event
+    prepare: EvalTransform, images: ImageSet, size: int, bad: str, gate: Event
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield indices and pixels of each batch in the order of the data set, prefetched in threads."""
 
     def read(number: int) -> tuple[int, Tensor | None]:
         try:
-            return number, prepare.to_pixels(pictures.image(number, prepare.mode))
+            return number, prepare.to_pixels(images.image(number, prepare.mode))
         except ImageDecodeError:
             if bad == "fail":
                 raise
             return number, None
 
-    found = prefetch_map(read, range(len(pictures)), window=2 * size, gate=gate)
-    for group in batched(found, balanced_batch_size(size, len(pictures))):
+    found = prefetch_map(read, range(len(images)), window=2 * size, gate=gate)
+    for group in batched(found, balanced_batch_size(size, len(images))):
         good = [(number, pixels) for number, pixels in group if pixels is not None]
         if good:
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])
 
 
-def _named(model: nn.Module, classes: int, pictures: ImageSet, given: Any) -> tuple[tuple[str, ...], Tensor]:
+def _named(model: nn.Module, classes: int, images: ImageSet, given: Any) -> tuple[tuple[str, ...], Tensor]:
     """Return the class names of the model, and the model's class index of each image.
 
     A model without names and with as many classes as the data uses the names of the data.
     """
     unnamed = given is None and getattr(model, "labels", None) is None
-    from_data = unnamed and len(pictures.classes) == classes
-    names = pictures.classes if from_data else class_names(model, classes, given)
-    return names, _match(pictures, names)
+    from_data = unnamed and len(images.classes) == classes
+    names = images.classes if from_data else class_names(model, classes, given)
+    return names, _match(images, names)
 
 
-def _match(pictures: ImageSet, names: tuple[str, ...]) -> Tensor:
+def _match(images: ImageSet, names: tuple[str, ...]) -> Tensor:
     """Return the model's class index of each image: classes are matched by name, so their order is free."""
     places = {name: i for i, name in reversed(list(enumerate(names)))}
-    places |= {name: i for i, name in enumerate(pictures.classes) if names[i : i + 1] == (name,)}
-    missing = [name for name, count in pictures.counts().items() if count and name not in places]
+    places |= {name: i for i, name in enumerate(images.classes) if names[i : i + 1] == (name,)}
+    missing = [name for name, count in images.counts().items() if count and name not in places]
     if missing:
         raise VitrailError(
-            f"{len(missing)} of the {len(pictures.classes)} classes in {pictures.name} are unknown to the model:"
+            f"{len(missing)} of the {len(images.classes)} classes in {images.name} are unknown to the model:"
             f" {_few(missing)}.\nIts own {len(names)} classes are {_few(names)}.\n"
             "Evaluate on data with the model's classes, or name the model's classes in order (--labels FILE)."
         )
-    return torch.tensor([places.get(name, -1) for name in pictures.classes])[pictures.labels]
+    return torch.tensor([places.get(name, -1) for name in images.classes])[images.labels]
 
 
 def _conclude(
     model: Any,
     form: SelectedModel,
-    pictures: ImageSet,
+    images: ImageSet,
     scores: Scores,
     names: tuple[str, ...],
     collector: ExampleCollector,
@@ -166,7 +166,7 @@ def _conclude(
     return ClassificationEvaluation(
         model=getattr(model, "variant", "") or type(model).__name__,
         parameters=sum(value.numel() for value in model.parameters()),
-        data=pictures.name,
+        data=images.name,
         samples=len(scores.label),
         labels=names,
         top1=top(scores, 1),

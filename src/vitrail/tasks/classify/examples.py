@@ -78,6 +78,6 @@ def _thumbnail(pixels: Tensor) -> Image.Image:
     """Convert `(C, Y, X)` of uint8 to an image of at most `LARGEST` pixels a side."""
     planes = pixels.permute(1, 2, 0).numpy()  # (C, Y, X) -> (Y, X, C)
     shown = planes[:, :, :3] if planes.shape[2] >= 3 else planes[:, :, 0]  # of more bands the first three
-    picture = Image.fromarray(np.ascontiguousarray(shown))
-    picture.thumbnail((LARGEST, LARGEST))
-    return picture
+    image = Image.fromarray(np.ascontiguousarray(shown))
+    image.thumbnail((LARGEST, LARGEST))
+    return image

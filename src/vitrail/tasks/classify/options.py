@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.tasks import options
@@ -19,8 +19,9 @@ AUGMENTS = ("auto", "none", "digits", "small", "small-strong", "photo", "photo-s
 class TrainOptions(Options):
     """Options of a training run that classifies images."""
 
+    SCRATCH: ClassVar[Mapping[str, Any]] = {"updates": 32}
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "data": ("imgsz", "image_column", "label_column", "split_column", "balance"),
+        "data": ("imgsz", "image_column", "label_column", "split_column", "fold_column", "balance"),
         "augmentation": ("mixup", "cutmix", "augment", "randaugment", "erasing", "flip", "crop_min"),
         "optimisation": ("smoothing",),
         "distillation": (
@@ -44,6 +45,8 @@ class TrainOptions(Options):
     """Column of a table that holds the class."""
     split_column: str | None = None
     """Column of a table that holds train, val or test."""
+    fold_column: str | None = None
+    """Column of a table that holds the fold of cross-validation, for --folds; images of a patient may share one."""
     balance: Literal["none", "weights", "sampling"] = "none"
     """Treatment of uneven classes: none, weights of the loss (N / K n_k), or sampling all classes equally often."""
 

@@ -38,15 +38,15 @@ class Classification(ClassProbabilities):
             width: width of the drawing in pixels; the image is scaled to it.
         """
         best = self.top(k)
-        picture = self.picture.convert("RGB") if self.picture is not None else open_image(self.path)
-        smooth = Image.Resampling.NEAREST if picture.width * 4 <= width else Image.Resampling.LANCZOS
-        picture = picture.resize((width, max(1, round(picture.height * width / picture.width))), smooth)
+        image = self.picture.convert("RGB") if self.picture is not None else open_image(self.path)
+        smooth = Image.Resampling.NEAREST if image.width * 4 <= width else Image.Resampling.LANCZOS
+        image = image.resize((width, max(1, round(image.height * width / image.width))), smooth)
         row = max(20, width // 15)
-        sheet = Image.new("RGB", (width, picture.height + row * len(best) + row // 2), PAPER)
-        sheet.paste(picture, (0, 0))
+        sheet = Image.new("RGB", (width, image.height + row * len(best) + row // 2), PAPER)
+        sheet.paste(image, (0, 0))
         pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=row * 0.5)
         for i, (label, probability) in enumerate(best):
-            place = (row // 2, picture.height + row // 4 + row * i, width - row // 2, row)
+            place = (row // 2, image.height + row // 4 + row * i, width - row // 2, row)
             draw_class(pen, font, place, label, probability)
         return sheet
 

@@ -15,6 +15,7 @@ from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, Trai
 from vitrail.tasks.classify.predictor import ClassPredictor
 from vitrail.tasks.classify.training import ClassificationTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.program import ProgramSpec, class_program
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -41,7 +42,9 @@ class ClassificationTask:
         """Open the data set of a training run, whose options name the columns of a table."""
         if not options.data:
             return self.open(options.data, options.val_share, options.bad)
-        columns = Columns(options.image_column, options.label_column, options.split_column)
+        columns = Columns(options.image_column, options.label_column, options.split_column, options.fold_column)
+        if options.fold_column and not options.folds:
+            raise VitrailError("--fold-column names the folds of cross-validation: add --folds with their number.")
         packed = options.model_overrides().get("in_channels", 3) in (1, 3)  # other bands are read from the files
         return open_dataset(options.data, val_share=options.val_share, bad=options.bad, columns=columns, packed=packed)
 
@@ -94,6 +97,10 @@ class ClassificationTask:
     ) -> ClassPredictor:
         """Return a predictor of class names."""
         return ClassPredictor(model, options, count, notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives."""
+        return class_program(model)
 
 
 TASK = ClassificationTask()

@@ -77,6 +77,10 @@ class CompletionTask:
 
     name = "complete"
     reads = "image"
+    no_program = (
+        "Images are completed pixel by pixel with a cache, which one program cannot hold. Run it with\n"
+        "vitrail predict or vitrail serve."
+    )
     metrics = (
         MetricSpec("nats", "Loss per pixel", False, "nats"),
         MetricSpec("bits_per_pixel", "Bits per pixel", False, ""),
@@ -125,7 +129,9 @@ class CompletionTask:
         """Return a predictor of completions."""
         return CompletionPredictor(model, options)
 
-    def generator(self, model: Any, options: GenerateOptions, prompt: str) -> GeneratedImage:
+    def generator(
+        self, model: Any, options: GenerateOptions, prompt: str, notify: Notify = lambda choice: None
+    ) -> GeneratedImage:
         """Complete the image of a file."""
         if not prompt:
             raise VitrailError("An image model goes on from an image: vitrail generate MODEL image.png")

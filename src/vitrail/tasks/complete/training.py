@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from vitrail.data.dataset import ImageSet
@@ -149,6 +148,8 @@ def find_colors(pixels: Tensor, count: int, seed: int) -> Tensor:
     chosen = flat[:: max(1, len(flat) // _SAMPLED)].astype(np.float64) / 255
     distinct = np.unique(chosen, axis=0)
     if len(distinct) > count:
+        from sklearn.cluster import KMeans  # 140 MB and two seconds of imports
+
         once: Any = 1  # the stubs know only auto
         distinct = KMeans(count, n_init=once, random_state=seed).fit(chosen).cluster_centers_
     ordered = distinct[np.lexsort(distinct.T)]

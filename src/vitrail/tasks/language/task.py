@@ -21,6 +21,10 @@ class LanguageTask:
 
     name = "language"
     reads = "text"
+    no_program = (
+        "Language models generate token by token with a cache, which one program cannot hold. Run them with\n"
+        "vitrail generate or vitrail serve; vitrail convert writes their weights for transformers and its exporters."
+    )
     metrics = (
         MetricSpec("nats", "Loss per token", False, "nats", "Over the whole validation text, windows not overlapping."),
         MetricSpec("perplexity", "Perplexity", False, ""),
@@ -81,10 +85,12 @@ class LanguageTask:
         """Return a predictor of continuations."""
         return ContinuationPredictor(model, options)
 
-    def generator(self, model: Any, options: GenerateOptions, prompt: str) -> Iterator[str]:
+    def generator(
+        self, model: Any, options: GenerateOptions, prompt: str, notify: Notify = lambda choice: None
+    ) -> Iterator[str]:
         """Return the pieces of a continuation as they come."""
         check_language(model.variant)
-        return generate_text(model, prompt, options, context_of(model))
+        return generate_text(model, prompt, options, context_of(model), notify)
 
 
 TASK = LanguageTask()

@@ -15,7 +15,7 @@ EQUAL = 100.0
 
 
 class QualityProtocol:
-    """What PSNR and SSIM measure.
+    """Protocol of PSNR and SSIM.
 
     Args:
         border: pixels left out at each edge.
@@ -55,7 +55,7 @@ class RestorationMetric:
 
     Args:
         loss: mean loss of a batch.
-        protocol: what PSNR and SSIM measure.
+        protocol: channels, range and border of PSNR and SSIM.
         device: device of the outputs.
 
     Attributes:

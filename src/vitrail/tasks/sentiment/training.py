@@ -65,7 +65,7 @@ class SentimentTraining:
         self.unknown = _unknown_id(self.vocabulary)
 
     def describe(self) -> str:
-        """Return the numbers of texts, classes and tokens, and what was cut."""
+        """Return the numbers of texts, classes and tokens, and of texts that were cut."""
         train = self.splits.require("train")
         faults = str(self.encoded["train"])
         size = f"{len(train):,} sentences, {len(self.splits.classes)} classes, {len(self.vocabulary):,} tokens"
@@ -136,7 +136,7 @@ def _needed(run: RunSpec, classes: int) -> dict[str, Any]:
 
 
 def _unknown_id(vocabulary: Vocabulary) -> int:
-    """Return the id that stands for an unknown token: `<unk>`, `[UNK]`, `[MASK]`, or the first."""
+    """Return the id of an unknown token: `<unk>`, `[UNK]`, `[MASK]`, or the first."""
     for token in (UNKNOWN, "[UNK]", "[MASK]", "<pad>"):
         if vocabulary.has(token):
             return vocabulary.id_of(token)
