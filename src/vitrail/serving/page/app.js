@@ -4,7 +4,7 @@ import { AttentionView } from "./attention.js";
 import { fillCards } from "./card.js";
 import { $, announce, el, fillTexts } from "./dom.js";
 import { setKind, startInput } from "./input.js";
-import { classes } from "./panel_classes.js";
+import { classes, labels } from "./panel_classes.js";
 import { detect } from "./panel_detect.js";
 import { language } from "./panel_language.js";
 import { parts, points } from "./panel_points.js";
@@ -16,7 +16,7 @@ import { showRuns } from "./runs.js";
 import { settings } from "./settings.js";
 import { known, t } from "./strings.js";
 
-const PANELS = { classify: classes, multilabel: classes, segment, detect, restore, complete, points, parts, sentiment, translate, language, pretrain: masks };
+const PANELS = { classify: classes, multilabel: labels, segment, detect, restore, complete, points, parts, sentiment, translate, language, pretrain: masks };
 const state = { models: [], limits: {}, chosen: [], input: null, options: {}, running: null, views: [], redraw: [] };
 
 start();

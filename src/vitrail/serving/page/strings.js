@@ -107,6 +107,7 @@ const STRINGS = {
   "problem.close": "Close",
   "problem.request": "request {id}",
 
+  "labels.none": "No class reaches its threshold",
   "classes.labels": "Likeliest classes of {model}",
 
   "heat.rollout": "Rollout of all layers",
