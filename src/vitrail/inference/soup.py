@@ -40,6 +40,12 @@ def uniform_soup(models: Sequence[Any], run: Callable[[Any], Any] | None = None)
 
     Raises:
         VitrailError: the models differ in variant, config, edits or outputs, or have BatchNorm and `run` is missing.
+
+    Example:
+        >>> models = [nn.Linear(1, 1, bias=False) for _ in range(2)]
+        >>> mean = (models[0].weight + models[1].weight) / 2
+        >>> bool(torch.allclose(uniform_soup(models).weight, mean))
+        True
     """
     check_same(models)
     if run is None and (norms := batch_norms(models[0])):
@@ -139,6 +145,11 @@ def check_same(models: Sequence[Any]) -> None:
 
     Raises:
         VitrailError: they may not.
+
+    Example:
+        >>> check_same([nn.Linear(1, 1)])
+        Traceback (most recent call last):
+        vitrail.errors.VitrailError: A soup needs at least two models; got 1.
     """
     if len(models) < 2:
         raise VitrailError(f"A soup needs at least two models; got {len(models)}.")

@@ -64,7 +64,12 @@ def model_facts(served: ServedModel) -> dict[str, Any]:
 
 
 def find_run(place: Path) -> Path | None:
-    """Return the run folder of a source: the folder itself, or that above its weights."""
+    """Return the run folder of a source: the folder itself, or that above its weights.
+
+    Example:
+        >>> find_run(Path("models/none")) is None
+        True
+    """
     above = [place, place.parent, place.parent.parent]
     return next((folder for folder in above if (folder / "config.yaml").is_file()), None)
 
