@@ -15,6 +15,7 @@ from PIL import Image
 
 import vitrail
 from vitrail.cli import main
+from vitrail.text.learning import learn_vocabulary
 
 ROOT = Path(__file__).parents[2]
 NETWORK = ("hf:", "torchvision:", "camvid", "torchrun")
@@ -66,6 +67,9 @@ def place(tmp_path_factory):
         "faster_rcnn", backbone="vit_tiny_patch16_224", backbone_config=own, channels=16, hidden=16, num_classes=2
     )
     vitrail.save_model(detector, root / "DETECTOR", labels=["ant", "bee"])
+    films = vitrail.create_model("text_encoder_tiny", dim=16, depth=1, num_heads=2, vocab_size=260, num_classes=2)
+    films.inputs = learn_vocabulary(["a warm and funny film"], size=260)
+    vitrail.save_model(films, root / "FILMS", labels=["bad", "good"])
     (root / "bccd").mkdir()
     image = {"id": 1, "file_name": "0.jpg", "width": 90, "height": 70}
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 20, 30], "area": 600, "iscrowd": 0}

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import vitrail
 from vitrail.errors import VitrailError
 from vitrail.fused.auto_optimize import InferenceRunner
-from vitrail.fused.dense_head import FoldedConvAct, Fp32Maps
+from vitrail.fused.dense_head import Fp32Maps
+from vitrail.fused.map_convolution import FusedConv1x1, FusedConv3x3
 from vitrail.models import create_model
 from vitrail.native.build import refusal
 
@@ -40,13 +42,14 @@ def test_the_same_scores_at_any_size(head: str, backbone: str) -> None:
     model = segmenter(head, backbone)
     fast = vitrail.optimize(model, precision="fp32")
     assert isinstance(fast.head.maps, Fp32Maps)
-    assert any(isinstance(module, FoldedConvAct) for module in fast.modules())
+    assert any(isinstance(module, FusedConv1x1 | FusedConv3x3) for module in fast.modules())
+    assert not any(isinstance(module, nn.Conv2d) for module in fast.head.main.modules())
     for size in ((64, 64), (50, 90)):
         images = torch.randn(2, 3, *size)
         with torch.inference_mode():
             want = model(images)
             assert ((fast(images) - want).abs().max() / want.abs().max()).item() < 1e-4
-    assert not any(isinstance(module, FoldedConvAct) for module in model.modules())
+    assert not any(isinstance(module, FusedConv1x1) for module in model.modules())
 
 
 @pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"])

@@ -114,7 +114,10 @@ SMALL: dict[str, Small] = {
         (4, 8),
         batch_norm=True,
     ),
-    "sasa": Small("sasa_resnet26", {"dim": 32, "depths": (1, 2)}, (4, 8), batch_norm=True),
+    **{
+        f"sasa {stem}": Small(name, {"dim": 32, "depths": (1, 2)}, (4, 8), batch_norm=True)
+        for stem, name in (("conv", "sasa_resnet26"), ("attention", "sasa_resnet26_full"))
+    },
     **{
         f"nonlocal {name}": Small(name, {"dim": 8, "depths": (1, 2), "blocks": ((), (1,))}, (4, 8), batch_norm=True)
         for name in ("nonlocal1_resnet50", "nonlocal1_resnet50_dot", "nonlocal1_resnet50_concatenation")

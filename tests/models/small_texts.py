@@ -10,6 +10,19 @@ from vitrail.models import create_model
 VOCABULARY = 50
 _SIZES: dict[str, Any] = {"dim": 32, "depth": 2, "num_heads": 4, "vocab_size": VOCABULARY}
 _BERT: dict[str, Any] = {**_SIZES, "mlp_ratio": 2.0, "max_length": 20}
+_REFORMER: dict[str, Any] = {
+    "dim": 32,
+    "num_heads": 4,
+    "head_dim": 6,
+    "hidden": 48,
+    "vocab_size": VOCABULARY,
+    "attn_layers": ("local", "lsh"),
+    "position_shape": (4, 5),
+    "position_dims": (12, 20),
+    "local_chunk": 4,
+    "lsh_chunk": 8,
+    "buckets": (4,),
+}
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert_tiny", _BERT),
     "bert masked": ("bert_base_uncased", {**_BERT, "head": "masked"}),
@@ -21,6 +34,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {**_SIZES, "max_length": 20}),
     "lstm": ("lstm_sst", {"dim": 12, "hidden": 8, "depth": 2, "vocab_size": VOCABULARY, "num_classes": 3}),
     "bilstm": ("bilstm_sst", {"dim": 12, "hidden": 8, "vocab_size": VOCABULARY}),
+    "reformer": ("reformer_crime_and_punishment", _REFORMER),
     "retnet": ("retnet_1b3", _SIZES),
     "pixel_gpt": ("pixel_gpt_xxs", {"dim": 32, "depth": 2, "num_heads": 4, "colors": VOCABULARY - 1, "side": 5}),
     "text_decoder": ("text_decoder_tiny", _SIZES),

@@ -1,9 +1,12 @@
 """Halo attention and stand-alone self-attention against loops over queries and keys."""
 
+import itertools
+
 import pytest
 import torch
 
 from vitrail.grid import Grid
+from vitrail.parts.attention_stem import SpatiallyAwareAttention
 from vitrail.parts.token_mixers.halo_attention import HaloAttention, StandAloneAttention
 
 
@@ -91,3 +94,32 @@ def test_keys_are_the_cells_of_the_window(size):
     assert sorted(queries[queries >= 0].tolist()) == list(range(grid.tokens))
     assert queries.shape[1] == 16 and keys.shape[1] == 36
     assert all(set(q[q >= 0].tolist()) <= set(k.tolist()) for q, k in zip(queries, keys, strict=True))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (3, 6)])
+def test_spatially_aware_attention_against_a_loop(size):
+    m, heads, d = drawn(SpatiallyAwareAttention(3, 4, 2, block=4, mixtures=3)), 2, 2
+    images = torch.randn(2, 3, *size, dtype=torch.double, requires_grad=True)
+    rows, columns = (-(-side // 4) * 4 for side in size)
+    x = torch.zeros(2, rows, columns, 3, dtype=torch.double)
+    x = torch.index_put(x, (torch.arange(2)[:, None, None], torch.arange(size[0])[:, None], torch.arange(size[1])),
+                        images.permute(0, 2, 3, 1))  # fmt: skip
+    qk = x @ m.qk.weight[..., 0, 0].mT
+    found = []
+    for y, u, h in itertools.product(range(rows), range(columns), range(heads)):
+        scores, values, top, left = [], [], y // 4 * 4, u // 4 * 4
+        for a, c in itertools.product(range(4), range(4)):
+            q, k = qk[:, y, u, h * d : h * d + d], qk[:, top + a, left + c, 4 + h * d : 4 + h * d + d]
+            p = ((m.rows[a] + m.columns[c]) @ m.mixture.T).softmax(-1)
+            matrix = sum(p[i] * m.values[i] for i in range(3))
+            scores.append((q * k).sum(-1))
+            values.append((x[:, top + a, left + c] @ matrix.T)[:, h * d : h * d + d])
+        weights = torch.stack(scores, -1).softmax(-1)
+        found.append((weights[..., None] * torch.stack(values, 1)).sum(1))
+    want = torch.stack(found, 1).view(2, rows, columns, 4).permute(0, 3, 1, 2)
+    got, inputs = m(images), [images, *m.parameters()]
+    torch.testing.assert_close(got, want)
+    weight = torch.randn_like(got)
+    ours, loops = (torch.autograd.grad((y * weight).sum(), inputs) for y in (got, want))
+    for a, b in zip(ours, loops, strict=True):
+        torch.testing.assert_close(a, b)

@@ -161,9 +161,11 @@ def test_alignment_of_every_head(model: Any, run: Path, tmp_path: Path) -> None:
     assert found.maps.shape == (1, 2, len(translated.tokens), len(translated.source))
     torch.testing.assert_close(found.maps.sum(dim=-1), torch.ones(found.maps.shape[:-1]))
     page = alignment_page([found], "m")
-    assert page.count("</script>") == 1 and "http" not in page
+    assert page.count("</script>") == 2 and "://" not in page
     assert main(["translate", str(run), text, "--alignment", str(tmp_path / "page.html")]) == 0
     assert "Cross-attention" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert main(["explain", str(run), "--text", text, "--out", str(tmp_path / "explained")]) == 0
+    assert "Cross-attention" in (tmp_path / "explained" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_viewer_gets_tokens_and_every_head(model: Any) -> None:

@@ -1,10 +1,10 @@
-"""`vitrail explain`: heatmaps and figures of a model."""
+"""`vitrail explain`: heatmaps and figures of a model, or the words that decided."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
@@ -24,6 +24,7 @@ EXAMPLES = """
     vitrail explain MODEL photo.jpg --query 5,7         # what that cell attends to, block by block
     vitrail explain MODEL photo.jpg --pixel 112,80      # the same for the cell under a pixel
     vitrail explain DETECTOR photo.jpg                  # why the best boxes are there; --pixel chooses a box
+    vitrail explain FILMS --text "A warm and funny film."  # the words that decided, every head of every layer
     vitrail explain SWINIR photo.png --pixel 40,60    # which pixels a pixel of the restored image depends on
 """
 
@@ -39,8 +40,10 @@ class Explain:
 
     model: Positional[str]
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
-    images: Positional[tuple[str, ...]]
-    """Images, folders of images, or patterns."""
+    images: Positional[tuple[str, ...]] = ()
+    """Images, folders of images, or patterns; for models of texts, files with a text per line."""
+    text: tuple[str, ...] = ()
+    """Texts, for models of texts."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     out: Path = Path("runs/explain")
@@ -62,7 +65,7 @@ class Explain:
     labels: Path | None = None
     """Text file with one class name per line, if the model has none or to replace them."""
     limit: int = 32
-    """Maximum number of images to draw."""
+    """Maximum number of images or texts to explain."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
 
@@ -76,7 +79,9 @@ class Explain:
         from vitrail.explain.token_query import Pixel
         from vitrail.inference.model_loading import find_model
         from vitrail.parts.detection.detector import Detector
+        from vitrail.parts.encoder_decoder import EncoderDecoder
         from vitrail.parts.restorer import Restorer
+        from vitrail.parts.sequence_model import SequenceModel
         from vitrail.tasks.classes.class_names import class_names
         from vitrail.tasks.image_sources import find_images
 
@@ -86,6 +91,10 @@ class Explain:
         look = self.look()
         check_writable_folder(self.out)
         model = find_model(self.model, self.weights, self.device)
+        if isinstance(model, SequenceModel | EncoderDecoder):
+            return self._explain_texts(model)
+        if self.text or not self.images:
+            raise VitrailError(f"{self.model} is a model of images; give images in place of texts.")
         restores = isinstance(model, Restorer)
         channels = model.config.in_channels if restores else model.preprocess.channels
         found = find_images(self.images, band_mode(channels))
@@ -108,6 +117,37 @@ class Explain:
                 print(f"  {path}")
         print(f"Open {save_page(sections, self.out, model, _command())}")
         return DataError.exit_code if failed else 0
+
+    def _explain_texts(self, model: Any) -> int:
+        """Print the reasons of each text, and write the page.
+
+        Raises:
+            VitrailError: a flag is given that has no meaning for texts.
+        """
+        from vitrail.atomic_io import make_folder, write_file
+        from vitrail.cli.table import print_table
+        from vitrail.explain import text_report
+        from vitrail.tasks.text_sources import find_lines, named_sources
+
+        if self.method != "auto" or self.block or self.head is not None or self.query or self.pixel or self.labels:
+            raise VitrailError(
+                "Of a text, every method, layer and head is on the page: --text, --limit and --out alone."
+            )
+        lines = find_lines(named_sources(self.images, self.text))
+        if len(lines) > self.limit:
+            print(f"note: explaining the first {self.limit} of {len(lines)} texts; --limit {len(lines)} explains all")
+        found: list[Any] = []
+        translates = model.task == "translate"
+        explain = text_report.explain_translations if translates else text_report.explain_texts
+        for each in explain(model, lines[: self.limit], found):
+            print("\n".join(each.lines))
+            if each.table is not None:
+                print_table(each.table.columns, each.table.rows, each.table.right)
+        page = text_report.translation_page(model, found) if translates else None
+        make_folder(self.out)
+        write_file(self.out / "index.html", (page or text_report.text_page(model, found, _command())).encode())
+        print(f"Open {self.out / 'index.html'}")
+        return 0
 
     def _output_pixel(self, able: str) -> tuple[int, int] | None:
         """Return the pixel of the whole image to explain.

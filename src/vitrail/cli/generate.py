@@ -16,6 +16,7 @@ vitrail generate runs/language/shakespeare-text_decoder_tiny "ROMEO:"
 vitrail generate MODEL "Once upon a time" --tokens 500 --temperature 0.7 --top-p 0.9 --seed 3
 vitrail generate gpt2 "The castle" --weights gpt2_folder/    # a folder from Hugging Face, with its vocabulary
 vitrail generate MODEL "To be" --temperature 0               # always the most probable token
+vitrail generate MODEL "To be" --decode int8                 # weights of eight bits, on a CPU
 vitrail generate pixel_gpt_xxs digit.png --weights igpt_xxs_mnist_gen_state_dict.pt --samples 8   # its lower half
 """
 
@@ -52,7 +53,7 @@ class GenerateVerb:
         task: Any = find_task(task_of_generator([self.model]))
         prompt = sys.stdin.read() if self.prompt == "-" else self.prompt
         model = find_model(self.model, self.weights, self.device)
-        generation = task.generator(model, self, prompt)
+        generation = task.generator(model, self, prompt, lambda line: print(line, file=sys.stderr))
         return self._image(generation) if hasattr(generation, "save") else self._text(prompt, generation)
 
     def _text(self, prompt: str, pieces: Any) -> int:

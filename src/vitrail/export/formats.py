@@ -11,6 +11,7 @@ import torch
 
 from vitrail.errors import VitrailError
 from vitrail.export.program import Program, quiet
+from vitrail.export.traced_sizes import compare_by_traced_sizes
 
 METADATA = "vitrail"
 """Key of the metadata in each file: a JSON object with `preprocess`, `labels`, `variant`, `sizes`."""
@@ -39,7 +40,8 @@ def _onnx(program: Program, path: Path, metadata: str) -> list[Path]:
     onnx = required("onnx")
     required("onnxscript")
     try:
-        built: Any = torch.onnx.export(program.exported, (), dynamo=True, verbose=False, input_names=["images"])
+        with compare_by_traced_sizes():  # operations are decomposed in a second trace
+            built: Any = torch.onnx.export(program.exported, (), dynamo=True, verbose=False, input_names=["images"])
     except Exception as error:  # the exporter wraps failures of many kinds
         raise VitrailError(f"PyTorch's ONNX exporter cannot write this program: {_cause(error)}") from error
     proto = built.model_proto

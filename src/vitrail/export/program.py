@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vitrail.errors import VitrailError
-from vitrail.export.symbolic_windows import SymbolicWindowAttention
+from vitrail.export.symbolic_windows import SharedTables, SymbolicWindowAttention
+from vitrail.export.traced_sizes import compare_by_traced_sizes
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 
 OFF_GRID = ((64, 64), (97, 131), (64, 40))
@@ -68,29 +69,35 @@ class ExportFailed(Exception):
 
 def symbolic(model: nn.Module) -> nn.Module:
     """Return a copy of a model whose window attentions keep sizes symbolic."""
-    copy = deepcopy(model).eval()
+    copy, shared = deepcopy(model).eval(), SharedTables()
     for module in list(copy.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, WindowAttention):
-                setattr(module, name, SymbolicWindowAttention(child))
+                setattr(module, name, SymbolicWindowAttention(child, shared))
     return copy
 
 
 def _export(model: Any, size: int, any_size: bool) -> ExportedProgram:
     """Export at the model's own size; with symbolic sizes at an oblong one, so that no two sides are equal."""
-    config, side = model.config, size
-    shape = (2, config.in_channels, side, side + 96 if any_size else side)
+    height, width = trace_size(size) if any_size else (size, size)
+    shape = (2, model.config.in_channels, height, width)
     dims: dict[int, Any] = {0: Dim.DYNAMIC}
     if any_size:
         dims |= {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), compare_by_traced_sizes():
         try:
             program = torch.export.export(model, (images,), dynamic_shapes=(dims,))
         except Exception as error:  # PyTorch raises many kinds; each is a reason, shown to the user
             raise ExportFailed(_first_line(error)) from error
-    _check_shapes(program, model, images, any_size)
+    _check_shapes(program, model, images[..., :size, :size], any_size)
     return program
+
+
+def trace_size(side: int) -> tuple[int, int]:
+    """Return height and width to trace at: different, and so large that no map or window count of a stage is 1."""
+    height = max(2 * side + 64, 576)
+    return height, height + 96
 
 
 def _check_shapes(program: ExportedProgram, model: nn.Module, images: Tensor, any_size: bool) -> None:

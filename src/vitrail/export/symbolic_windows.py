@@ -1,37 +1,78 @@
 """Window attention for a height and width that are not known: no branch on a size, masks by arithmetic.
 
 In eager mode a window attention cuts each map by a table of indices of its size. In an exported program the size is a
-symbol, so here the map is always padded and always rolled, by amounts that are zero where nothing is to be done:
+symbol, so here the tables are computed in the program, axis by axis, for a map that is always padded and always rolled,
+by amounts that are zero where nothing is to be done:
 
-    H, W  -- pad by -H mod w, -W mod w -->  multiples of w  -- roll by s [H > w], s [W > w] -->  tiles of w x w
+    H  -- pad by -H mod w -->  P, a multiple of w  -- roll by s [H > w] -->  windows of w
 
-Whether an axis is longer than a window is the comparison of a tensor, so it stays in the program.
+Whether an axis is longer than a window is the comparison of a tensor, so it stays in the program. The tables of a map
+are shared by the blocks of a stage: a block itself is two gathers, two projections and the attention.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
+from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.parts.window_partition import AlwaysShifted, MaskedPadding, PadThenRoll, RollThenPad
 from vitrail.shapes import Tokens
 
 
+class WindowTables(NamedTuple):
+    """Tables of the windows of one map.
+
+    Args:
+        windows: number G of windows, maybe symbolic.
+        source: token of each place of each window, `(G n,)`; any one if the place is padding.
+        real: 1, or 0 for padding, `(G n, 1)`.
+        place: place of each token in the windows, `(H W,)`.
+        mask: addend of pairs that are not neighbours on the map, `(G, 1, n, n)`; None if all are.
+    """
+
+    windows: Any
+    source: Tensor
+    real: Tensor
+    place: Tensor
+    mask: Tensor | None
+
+
+class SharedTables:
+    """The tables of the map that is computed at present: the blocks of a stage are given one and the same grid."""
+
+    def __init__(self) -> None:
+        self.grid: Grid | None = None
+        self.sides: dict[int, tuple[Side, Side]] = {}
+        self.tables: dict[Any, WindowTables] = {}
+
+    def of(self, mixer: WindowAttention, grid: Grid, like: Tensor) -> WindowTables:
+        """Return the tables of a mixer's windows, computed once for a grid."""
+        w = mixer.window_size
+        if grid is not self.grid:
+            self.grid, self.sides, self.tables = grid, {}, {}
+        if w not in self.sides:
+            self.sides[w] = Side.of(grid.h, w, like.device), Side.of(grid.w, w, like.device)
+        key = (mixer.cut, w, mixer.shift)
+        if key not in self.tables:
+            self.tables[key] = window_tables(mixer, self.sides[w], like)
+        return self.tables[key]
+
+
 class SymbolicWindowAttention(nn.Module):
     """The same output as a `WindowAttention` or `CosineWindowAttention`, from operations that keep sizes symbolic.
 
-    With timm's order (`RollThenPad`) a window would shrink on a shorter map: such a map is not computed as timm does,
-    so `least` is one window then.
+    With timm's order (`RollThenPad`) a window would shrink on a shorter map: such a map is not computed as timm does.
 
     Args:
         mixer: the attention, whose parameters are used.
+        shared: tables that the blocks of a stage share.
 
     Raises:
-        VitrailError: its cut is of an unknown kind.
+        VitrailError: its cut is of an unknown kind, or it rotates queries and keys.
 
     Example:
         >>> mixer = WindowAttention(8, num_heads=2, window_size=4, shift=2).eval()
@@ -40,108 +81,136 @@ class SymbolicWindowAttention(nn.Module):
         True
     """
 
-    def __init__(self, mixer: WindowAttention):
+    bias: Tensor | None
+
+    def __init__(self, mixer: WindowAttention, shared: SharedTables | None = None):
         super().__init__()
         if mixer.cut not in (PadThenRoll, RollThenPad, AlwaysShifted, MaskedPadding):
             raise VitrailError(f"{mixer.cut.__name__} has no form with symbolic sizes")
-        self.mixer = mixer
-        self.least = mixer.window_size if mixer.cut is RollThenPad else 1
+        position: Any = mixer.position
+        if type(position).rotate is not NoPosition.rotate:
+            raise VitrailError(f"{type(position).__name__} rotates queries; it has no form with symbolic sizes")
+        self.mixer, self.shared = mixer, shared or SharedTables()
+        w, weight = mixer.window_size, mixer.qkv.weight
+        with torch.no_grad():  # a window has one size, so its bias is a constant
+            like = weight.new_zeros(1, mixer.num_heads, w * w, weight.shape[1] // mixer.num_heads)
+            bias = position.bias(like, Grid(w, w))
+        self.register_buffer("bias", None if bias is None else bias.contiguous(), persistent=False)
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Mix the cells of each window; the grid must have no prefix."""
-        mixer, w = self.mixer, self.mixer.window_size
-        rows, columns = (self._axis(n, x.device) for n in (grid.h, grid.w))
-        cells = self._lay(grid.cells(x), rows, columns)
-        batch, dim, down, across = x.shape[0], x.shape[2], rows.windows, columns.windows
-        tiles = cells.reshape(batch, down, w, across, w, dim).transpose(2, 3)  # (B, H/w, W/w, w, w, C)
-        windows = tiles.reshape(batch, down * across, w * w, dim)
-        mixed = self._attend(windows, self._mask(rows, columns))
-        tiles = mixed.reshape(batch, down, across, w, w, dim).transpose(2, 3)  # -> (B, H/w, w, W/w, w, C)
-        laid = tiles.reshape(batch, down * w, across * w, dim)
-        return mixer.proj(self._restore(laid, rows, columns).reshape(batch, grid.h * grid.w, dim))
-
-    def _axis(self, n: Any, device: torch.device) -> "_Axis":
-        mixer, w = self.mixer, self.mixer.window_size
-        windows = (n + w - 1) // w
-        longer = (
-            torch.arange(n, device=device).amax(0, keepdim=True) >= w
-        ).long()  # 1 if the axis is longer than a window
-        shift = longer * mixer.shift if mixer.cut is not AlwaysShifted else torch.full_like(longer, mixer.shift)
-        return _Axis(n, windows, w, shift)
-
-    def _lay(self, cells: Tensor, rows: "_Axis", columns: "_Axis") -> Tensor:
-        """Pad and roll, in the order of the cut."""
-        if self.mixer.cut is RollThenPad:
-            cells = _roll(cells, rows.n, columns.n, rows.shift, columns.shift)
-            return pad(cells, (0, 0, 0, columns.padded - columns.n, 0, rows.padded - rows.n))
-        cells = pad(cells, (0, 0, 0, columns.padded - columns.n, 0, rows.padded - rows.n))
-        return _roll(cells, rows.padded, columns.padded, rows.shift, columns.shift)
-
-    def _restore(self, laid: Tensor, rows: "_Axis", columns: "_Axis") -> Tensor:
-        """Undo `_lay`."""
-        if self.mixer.cut is RollThenPad:
-            cropped = laid[:, : rows.n, : columns.n]
-            return _roll(cropped, rows.n, columns.n, -rows.shift, -columns.shift)
-        rolled = _roll(laid, rows.padded, columns.padded, -rows.shift, -columns.shift)
-        return rolled[:, : rows.n, : columns.n]
-
-    def _attend(self, windows: Tensor, mask: Tensor) -> Tensor:
-        mixer, w = self.mixer, self.mixer.window_size
-        qkv = mixer.qkv(windows).unflatten(3, (3, mixer.num_heads, -1))  # (B, windows, n, 3, h, d)
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)
+        mixer, n = self.mixer, self.mixer.window_size**2
+        batch, tables = x.shape[0], self.shared.of(mixer, grid, x)
+        windows = x.index_select(1, tables.source) * tables.real  # (B, G n, C)
+        qkv = mixer.qkv(windows).reshape(batch, tables.windows, n, 3, mixer.num_heads, x.shape[2] // mixer.num_heads)
+        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # each (B, G, h, n, d)
         norm: Any = getattr(mixer, "qk_norm", None)
         q, k = (q, k) if norm is None else norm(q, k)
-        bias = mixer.position.bias(q, Grid(w, w))
-        addend = mask if bias is None else mask + bias  # (windows, 1, n, n) + (h, n, n)
-        scores = (q * q.shape[-1] ** -0.5) @ k.mT + addend.to(q.dtype)  # ONNX has no fused attention of five dimensions
-        mixed = scores.softmax(-1) @ v
-        return mixed.transpose(2, 3).flatten(3)  # (B, windows, h, n, d) -> (B, windows, n, C)
-
-    def _mask(self, rows: "_Axis", columns: "_Axis") -> Tensor:
-        """Return the addend of pairs that are not neighbours on the map, `(windows, 1, n, n)`."""
-        w = self.mixer.window_size
-        labels = rows.regions(w)[:, None] * 3 + columns.regions(w)
-        if self.mixer.cut is MaskedPadding:
-            real = rows.real()[:, None] * columns.real()
-            labels = labels * real - (1 - real)
-        labels = labels.reshape(rows.windows, w, columns.windows, w).transpose(1, 2)
-        labels = labels.reshape(rows.windows * columns.windows, w * w)
-        apart = labels[:, None, :, None] != labels[:, None, None, :]
-        value = self.mixer.cut.mask_value
-        table: Any = self.mixer.proj.weight
-        return table.new_zeros(()).masked_fill(apart, max(value, -1e9))
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT  # ONNX has no fused attention of five dimensions
+        addends = [each for each in (tables.mask, self.bias) if each is not None]  # (G, 1, n, n), (h, n, n)
+        if addends:
+            scores = scores + sum(addends[1:], addends[0])
+        mixed = (scores.softmax(-1) @ v).transpose(2, 3).reshape(batch, tables.windows * n, x.shape[2])
+        return mixer.proj(mixed.index_select(1, tables.place))
 
 
-class _Axis:
-    """Rows or columns of a map: their number, and windows of w. The shift is a tensor of one integer.
+class Side(NamedTuple):
+    """Rows or columns of a map, padded to windows of w.
 
     Sizes that meet tensors are tensors themselves: exporters know a symbolic size as an argument of a shape only.
+
+    Args:
+        windows: number of windows, maybe symbolic.
+        cell: 0, 1, 2, ... of the cells.
+        place: 0, 1, 2, ... of the places.
+        count: number of cells, a tensor of one integer.
+        end: number of places, a tensor of one integer.
     """
 
-    def __init__(self, n: Any, windows: Any, w: int, shift: Tensor):
-        self.n, self.windows, self.padded, self.shift = n, windows, windows * w, shift
-        self.place = torch.arange(self.padded, device=shift.device)
+    windows: Any
+    cell: Tensor
+    place: Tensor
+    count: Tensor
+    end: Tensor
 
-    def regions(self, w: int) -> Tensor:
-        """Return the region of each place of the rolled axis: 0, 1 in the last window, 2 for wrapped cells."""
-        end = length(self.place)
-        last = (self.place >= end - w).long() * (self.shift > 0).long()
-        return last + (self.place >= end - self.shift).long()
+    @classmethod
+    def of(cls, n: Any, w: int, device: torch.device) -> "Side":
+        """Return a side of n cells."""
+        windows = (n + w - 1) // w
+        cell, place = (torch.arange(size, device=device) for size in (n, windows * w))
+        return cls(windows, cell, place, length(cell), length(place))
 
-    def real(self) -> Tensor:
-        """Return 1 for each place of the padded and rolled axis that is no padding, else 0."""
-        n = length(torch.arange(self.n, device=self.shift.device))
-        return (torch.remainder(self.place + self.shift, length(self.place)) < n).long()
+
+class Rolled(NamedTuple):
+    """A side after padding and rolling, in the order of a cut.
+
+    Args:
+        source: cell of each place; any one if the place is padding.
+        real: 1, or 0 for a place of padding.
+        place: place of each cell.
+        region: 0, 1 in the last window, 2 for wrapped cells, by place; None without a shift.
+    """
+
+    source: Tensor
+    real: Tensor
+    place: Tensor
+    region: Tensor | None
+
+
+def roll(side: Side, mixer: WindowAttention) -> Rolled:
+    """Roll one side."""
+    place, last = side.place, side.count - 1
+    if not mixer.shift:
+        return Rolled(torch.minimum(place, last), (place < side.count).long(), side.cell, None)
+    shift = torch.full_like(side.count, mixer.shift)
+    if mixer.cut is not AlwaysShifted:  # a side that one window covers is not shifted
+        shift = shift * (side.count > mixer.window_size).long()
+    tail = (place >= side.end - mixer.window_size).long() * (shift > 0).long()
+    region = tail + (place >= side.end - shift).long()
+    if mixer.cut is RollThenPad:
+        source = torch.remainder(torch.minimum(place, last) + shift, side.count)
+        return Rolled(source, (place < side.count).long(), torch.remainder(side.cell - shift, side.count), region)
+    rolled = torch.remainder(place + shift, side.end)
+    real = (rolled < side.count).long()
+    return Rolled(torch.minimum(rolled, last), real, torch.remainder(side.cell - shift, side.end), region)
+
+
+def window_tables(mixer: WindowAttention, sides: tuple[Side, Side], like: Tensor) -> WindowTables:
+    """Compute the tables of a mixer's windows on a map whose sides may be symbolic.
+
+    Args:
+        mixer: window, shift and cut.
+        sides: rows and columns of the map.
+        like: a tensor of the device and type of the attention's scores.
+    """
+    w, (down, across) = mixer.window_size, sides
+    rows, columns = (roll(side, mixer) for side in sides)
+    windows = down.windows * across.windows
+
+    def pairs(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lay values of rows and columns out so that their broadcast is `(H/w, W/w, w, w)`."""
+        return y.reshape(down.windows, 1, w, 1), x.reshape(1, across.windows, 1, w)
+
+    top, left = pairs(rows.source * across.count, columns.source)
+    below, right = pairs(rows.real, columns.real)
+    real = below * right
+    labels = None
+    if rows.region is not None and columns.region is not None:
+        y, x = pairs(rows.region * 3, columns.region)
+        labels = y + x
+    if mixer.cut is MaskedPadding:
+        labels = real - 1 if labels is None else labels * real - (1 - real)
+    mask = None
+    if labels is not None:
+        labels = labels.reshape(windows, w * w)
+        apart = labels[:, None, :, None] != labels[:, None, None, :]
+        mask = like.new_zeros(()).masked_fill(apart, max(mixer.cut.mask_value, -1e9))
+    p, q = rows.place, columns.place
+    first = (p - p % w) * across.end + (p % w) * w  # H/w of rows with W/w windows of w w places
+    place = first[:, None] + ((q - q % w) * w + q % w)
+    return WindowTables(windows, (top + left).flatten(), real.to(like.dtype).reshape(-1, 1), place.flatten(), mask)
 
 
 def length(place: Tensor) -> Tensor:
     """Return the number of places 0, 1, 2, ... as a tensor of one integer."""
     return place.amax(0, keepdim=True) + 1
-
-
-def _roll(cells: Tensor, rows: Any, columns: Any, up: Tensor, left: Tensor) -> Tensor:
-    """Roll a `(B, H, W, C)` map up and left by amounts that are tensors."""
-    for axis, (size, shift) in enumerate(((rows, up), (columns, left)), 1):
-        place = torch.arange(size, device=cells.device)
-        cells = cells.index_select(axis, torch.remainder(place + shift, length(place)))
-    return cells

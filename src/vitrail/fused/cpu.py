@@ -12,9 +12,10 @@ from vitrail.fused.bottlenecks import FusedBottlenecks
 from vitrail.fused.conversion import Conversions
 from vitrail.fused.conversions import CONVERSIONS, conversions_for
 from vitrail.fused.convolution import FusedTokenizer
-from vitrail.fused.dense_head import fold_head
+from vitrail.fused.dense_head import fuse_maps, read_in_fp32
 from vitrail.fused.int8 import computes_int8
 from vitrail.fused.linear import DtypeBoundary, InFp32
+from vitrail.fused.map_convolution import FusedConv3x3, FusedResidualStage
 from vitrail.fused.optimized_model import OptimizedModel, compiled
 from vitrail.fused.patches import FusedPatchEmbedding
 from vitrail.fused.plan import OptimizePlan
@@ -37,7 +38,10 @@ from vitrail.parts.stages import Stage
 
 READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, DtypeBoundary)
 
-ON_RESIDUAL = (Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition)
+ON_RESIDUAL = (
+    *(Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition),
+    *(FusedResidualStage, FusedConv3x3),
+)
 """Modules that pass the residual on or add to it: unconverted, they compute in its dtype."""
 
 
@@ -50,10 +54,11 @@ def optimize_for_cpu(model: Classifier | Segmenter | Restorer, plan: OptimizePla
     reason = refusal(plan.dtype) or _backbone_unsupported_reason(model.backbone)
     if reason is None:
         with torch.no_grad():
+            fuse_maps(fast, unconverted)
             _convert(fast, _possible(plan, libraries, unconverted), unconverted)
     else:
         unconverted[f"everything: {reason}"] += 1
-    fold_head(fast.head)
+    read_in_fp32(fast.head)
     _copy_shared(fast, model)
     fast.requires_grad_(False)
     fast.precision, fast.unconverted = plan.precision, dict(unconverted)

@@ -1,14 +1,40 @@
-"""Heads of dense models in optimized models: fp32 maps, and batch norm folded into its convolution."""
+"""Heads of dense models in optimized models: native convolutions on channels-last maps, in fp32."""
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from vitrail.fused.map_convolution import (
+    fuse_doubling,
+    fuse_map_conv,
+    fuse_residual_stage,
+    fuse_unit,
+)
+from vitrail.fused.map_decoders import FusedMLPDecoder, FusedUperNet
+from vitrail.fused.unsupported import NotConverted, require_libraries
 from vitrail.fused.walker import replace_modules
 from vitrail.parts.backbone import Features
 from vitrail.parts.decoders.conv_norm_act import ConvNormAct
-from vitrail.parts.decoders.segmenter import SegmentationHead
+from vitrail.parts.decoders.light import MLPDecoder
+from vitrail.parts.decoders.segmenter import SegmentationHead, Segmenter
+from vitrail.parts.decoders.upernet import UperNetDecoder
+from vitrail.parts.embeddings import Embedding
+from vitrail.parts.residual_stage import ResidualStage
+from vitrail.parts.restorer import MapTokens, Restorer
+
+MAP_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
+    nn.Conv2d: fuse_map_conv,
+    nn.ConvTranspose2d: fuse_doubling,
+    ConvNormAct: fuse_unit,
+    UperNetDecoder: FusedUperNet,
+    MLPDecoder: FusedMLPDecoder,
+}
+"""Fused module of each part of a dense head of exactly this type."""
+
+OUTSIDE_OF_GROUPS = {**MAP_MODULES, ResidualStage: fuse_residual_stage}
+"""The same for a restorer, with its residual groups."""
 
 
 class Fp32Maps(nn.Module):
@@ -28,36 +54,57 @@ class Fp32Maps(nn.Module):
         return self.maps(features._replace(tokens=features.tokens.float(), pyramid=pyramid))
 
 
-class FoldedConvAct(nn.Module):
-    """A convolution with the statistics of its batch norm folded in, then ReLU in place.
-
-    w' = w * gamma / sqrt(var + eps);  b' = beta - mean * gamma / sqrt(var + eps)
+class PlanarScores(nn.Module):
+    """Scores of classes with each class contiguous: they are enlarged next, two to three times sooner in this layout.
 
     Args:
-        unit: convolution, batch norm and ReLU in evaluation mode.
+        classifier: the last layer, `(B, C, h, w) -> (B, K, h, w)`.
     """
 
-    def __init__(self, unit: ConvNormAct):
+    def __init__(self, classifier: nn.Module):
         super().__init__()
-        conv, norm = unit.conv, unit.norm
-        assert norm.running_var is not None and norm.running_mean is not None
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        sizes: Any = (conv.in_channels, conv.out_channels, conv.kernel_size)
-        self.conv = nn.Conv2d(*sizes, padding=conv.padding)  # pyright: ignore[reportArgumentType]
-        with torch.no_grad():
-            self.conv.weight.copy_(conv.weight * scale[:, None, None, None])
-            assert self.conv.bias is not None
-            self.conv.bias.copy_(norm.bias - norm.running_mean * scale)
-        self.conv.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.classifier = classifier
 
     def forward(self, cells: Tensor) -> Tensor:
-        """Convolve and rectify."""
-        return self.conv(cells).relu_()
+        """Classify, and copy into planes."""
+        return self.classifier(cells).contiguous()
 
 
-def fold_head(head: nn.Module) -> None:
-    """Fold the batch norms of a segmentation head, and cast the pyramid that it reads; other heads stay."""
-    if not isinstance(head, SegmentationHead):
-        return
-    replace_modules(head, lambda module: FoldedConvAct(module) if type(module) is ConvNormAct else None)
-    head.maps = Fp32Maps(head.maps)
+def fuse_maps(model: Any, unconverted: Counter[str]) -> None:
+    """Replace the convolutions outside of the backbone, and those of residual groups; count those that stay.
+
+    The auxiliary head of a segmenter stays: inference never calls it.
+    """
+    if isinstance(model, Segmenter):
+        _convert_below([model.head.maps, model.head.main], MAP_MODULES, unconverted)
+        model.head.main.classifier = PlanarScores(model.head.main.classifier)
+    if isinstance(model, Restorer):
+        _convert_below([model], OUTSIDE_OF_GROUPS, unconverted)
+
+
+def _convert_below(
+    parents: list[nn.Module], known: Mapping[type[nn.Module], Callable[..., nn.Module]], unconverted: Counter[str]
+) -> None:
+    def convert(module: nn.Module) -> nn.Module | None:
+        if isinstance(module, Embedding | MapTokens):
+            return module
+        make = known.get(type(module))
+        if make is None:
+            return None
+        try:
+            require_libraries("winograd")
+            fused = make(module)
+        except NotConverted as reason:
+            unconverted[f"{type(module).__name__}: {reason}"] += 1
+            return module if type(module) is ResidualStage else None
+        replace_modules(fused, convert)
+        return fused
+
+    for parent in parents:
+        replace_modules(parent, convert)
+
+
+def read_in_fp32(head: nn.Module) -> None:
+    """Cast the pyramid that a segmentation head reads; other heads stay."""
+    if isinstance(head, SegmentationHead):
+        head.maps = Fp32Maps(head.maps)

@@ -7,17 +7,19 @@ from vitrail.edits.quantize import with_dense_weights
 from vitrail.errors import VitrailError, unknown
 from vitrail.fused.cpu import optimize_for_cpu
 from vitrail.fused.cuda import optimize_for_cuda
+from vitrail.fused.decoder import optimize_decoder
 from vitrail.fused.optimized_model import OptimizedModel
 from vitrail.fused.plan import DTYPES, PRECISIONS, OptimizePlan, Precision
 from vitrail.native.build import built
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.restorer import Restorer
+from vitrail.parts.sequence_model import SequenceModel
 
 __all__ = ["DTYPES", "PRECISIONS", "Precision", "optimize", "unbuilt"]
 
 
-def optimize(model: Classifier | Segmenter | Restorer, precision: Precision = "auto") -> OptimizedModel:
+def optimize(model: Classifier | Segmenter | Restorer | SequenceModel, precision: Precision = "auto") -> OptimizedModel:
     """Return the optimized copy of a model for inference on this machine, on a CPU or a CUDA device.
 
     Results are equal up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs over
@@ -26,16 +28,20 @@ def optimize(model: Classifier | Segmenter | Restorer, precision: Precision = "a
     `optimized.unconverted` counts the modules that are not converted, by reason; without a C++ compiler none is. For
     CUDA see `fused/cuda.py`.
 
+    Of a language model such as GPT-2, a decoding step is one native call (`fused/decoder.py`): give the result to
+    `generate`.
+
     Autocast does not change the precision of an optimized model. On a CPU it is native code that reads memory, so
     `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` need the original model.
 
     Args:
-        model: classifier on a CPU or a CUDA device, or segmenter or restorer on a CPU; it is not changed. An optimized
-            model is returned as it is.
+        model: classifier on a CPU or a CUDA device, or segmenter, restorer or language model on a CPU; it is not
+            changed. An optimized model is returned as it is.
         precision: of weights and GEMMs. `auto` is bf16 if the processor computes in bf16; on a CPU the residual is
             then stored in fp16, which has as many bytes and three more bits of precision. `int8` quantizes the linear
             layers of attention and MLPs, each token in eight bits of its own range, without calibration; the rest is as
-            with `auto`. Images and logits are always fp32. Except in `fp32`, the residual saturates at 65504: an
+            with `auto`. `codebook`, of language models: weights of four bits. Images and logits are
+            always fp32. Except in `fp32`, the residual of an image model saturates at 65504: an
             image with huge or infinite values may get finite logits instead of NaN. NaN gives NaN.
 
     Raises:
@@ -52,13 +58,16 @@ def optimize(model: Classifier | Segmenter | Restorer, precision: Precision = "a
         >>> vitrail.optimize(fast) is fast
         True
     """
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
     if isinstance(model, OptimizedModel):
         return _again(model, precision)
+    if isinstance(model, SequenceModel):
+        return optimize_decoder(model, precision)
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
     if not isinstance(model, Classifier | Segmenter | Restorer):
         raise VitrailError(
-            f"A {type(model).__name__} has no optimized form: classifiers, segmenters and image restorers have one.\n"
+            f"A {type(model).__name__} has no optimized form: classifiers, segmenters, image restorers and decoders of"
+            " text have one.\n"
             "Use the model as it is."
         )
     model = with_dense_weights(model)

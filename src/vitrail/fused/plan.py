@@ -9,17 +9,23 @@ from vitrail.fused.conversion import libraries_of
 from vitrail.fused.conversions import CONVERSIONS
 from vitrail.fused.table import conversions
 from vitrail.native.cpu_features import computes_bf16
+from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.restorer import Restorer
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 
-Precision = Literal["auto", "fp32", "bf16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "int8", "codebook"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Compute dtype of a precision; `int8` computes all but its int8 GEMMs as `auto` does."""
 
 PRECISIONS = ("auto", *DTYPES, "int8")
 
-PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {CosineWindowAttention: ("window_gradient",)}
-"""Native libraries that a mixer calls although it has no fused form: its kernel is compiled."""
+PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
+    CosineWindowAttention: ("window_gradient",),
+    Segmenter: ("winograd",),
+    Restorer: ("winograd",),
+}
+"""Native libraries of modules without a row in the tables: a mixer with a compiled kernel, convolutions of maps."""
 
 
 class OptimizePlan(NamedTuple):

@@ -1,7 +1,7 @@
 """Incremental decoding of any model: tokens in, scores of the next token out, with a key-value cache inside."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -42,12 +42,7 @@ class LanguageDecoding:
     """
 
     def __init__(self, model: TiedModel, rows: int, capacity: int):
-        longest = getattr(model.config, "max_length", None)
-        if longest is not None and capacity > longest:
-            raise VitrailError(
-                f"Prompt and new tokens are {capacity} tokens, and {model.variant} has positions for {longest}.\n"
-                "Shorten the prompt, or ask for fewer new tokens."
-            )
+        check_capacity(model, capacity)
         self.rows, self.device = rows, model.table.device
         self._model, self._start, self._cache = model, 0, KeyValueCache(capacity)
 
@@ -63,6 +58,35 @@ class LanguageDecoding:
         """Keep the given rows of the cache."""
         self._cache.select(rows)
         self.rows = len(rows)
+
+
+def check_capacity(model: Any, capacity: int) -> None:
+    """Check that a language model has positions for `capacity` tokens.
+
+    Raises:
+        VitrailError: it has fewer.
+    """
+    longest = getattr(model.config, "max_length", None)
+    if longest is not None and capacity > longest:
+        raise VitrailError(
+            f"Prompt and new tokens are {capacity} tokens, and {model.variant} has positions for {longest}.\n"
+            "Shorten the prompt, or ask for fewer new tokens."
+        )
+
+
+def language_decoding(model: Any, rows: int, capacity: int) -> Decoding:
+    """Return the incremental decoding of a language model; an optimized model has its own.
+
+    Args:
+        model: the model, in evaluation mode.
+        rows: texts R.
+        capacity: tokens that a text may have, prompt included.
+
+    Raises:
+        VitrailError: the model has positions for fewer tokens.
+    """
+    own = getattr(model, "decoding", None)
+    return LanguageDecoding(model, rows, capacity) if own is None else own(rows, capacity)
 
 
 class TranslationDecoding:

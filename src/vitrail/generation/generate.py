@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from vitrail.errors import VitrailError
-from vitrail.generation.decoding import Decoding, LanguageDecoding, pad_batch
+from vitrail.generation.decoding import Decoding, language_decoding, pad_batch
 from vitrail.generation.sampling import Choice, Greedy
 
 Prompts = Sequence[Sequence[int]]
@@ -27,7 +27,7 @@ def generate(
     batch size round alike (differences near 1e-6 matter only between two tokens that are as close).
 
     Args:
-        model: a language model, in evaluation mode.
+        model: a language model, in evaluation mode, or an optimized one (`vitrail.optimize`).
         prompts: token ids, each at least one.
         max_new: largest number of new tokens.
         choose: `Greedy()` by default, or `Sample(...)`.
@@ -73,7 +73,7 @@ def _decoding(model: Any, rows: Prompts, max_new: int) -> Decoding:
     if max_new < 1:
         raise VitrailError(f"max_new needs a whole number from 1 up, got {max_new}.")
     pad_batch(rows)  # refuses empty prompts
-    return LanguageDecoding(model, len(rows), max(map(len, rows)) + max_new - 1)
+    return language_decoding(model, len(rows), max(map(len, rows)) + max_new - 1)
 
 
 @torch.no_grad()
@@ -96,7 +96,8 @@ def _steps(
             group = [i for i, row in enumerate(alive) if place - len(prompts[row]) == step]
             if step < 0:
                 continue
-            chosen = choose(log_probs[group], step, numbers[[alive[i] for i in group]]).tolist()
+            scores = log_probs if len(group) == len(alive) else log_probs[group]
+            chosen = choose(scores, step, numbers[[alive[i] for i in group]]).tolist()
             emitted += [(alive[i], token) for i, token in zip(group, chosen, strict=True)]
         for row, token in emitted:
             texts[row].append(token)

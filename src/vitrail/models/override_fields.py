@@ -16,9 +16,9 @@ class ModelFields(TypedDict, total=False):
 
     image_size: int  # every family of images: side of the square
     patch_size: int  # vit, vit_hybrid and 17 more
-    dim: int  # vit, vit_hybrid and 47 more
+    dim: int  # vit, vit_hybrid and 48 more
     depth: int  # vit, vit_hybrid and 30 more
-    num_heads: Sequence[int] | int  # vit, vit_hybrid and 42 more
+    num_heads: Sequence[int] | int  # vit, vit_hybrid and 43 more
     mlp_ratio: float  # vit, vit_hybrid and 36 more
     drop_path: float  # vit, vit_hybrid and 39 more
     num_classes: int  # vit, vit_hybrid and 50 more
@@ -52,7 +52,7 @@ class ModelFields(TypedDict, total=False):
     noise: float  # vmoe
     priority: str  # vmoe
     attention: Sequence[Sequence[int]] | Sequence[int]  # botnet, halonet
-    stem: str  # botnet
+    stem: str  # botnet, sasa
     last_stride: int  # botnet
     scaled_positions: bool  # botnet
     halo: int  # halonet
@@ -86,9 +86,9 @@ class ModelFields(TypedDict, total=False):
     fine_patch: int  # crossvit
     coarse_patch: int  # crossvit
     scale: float | int  # crossvit, swin2sr and 1 more
-    hidden: int  # transformer, lstm and 2 more
-    vocab_size: int  # transformer, bert and 8 more
-    dropout: float  # transformer, bert and 14 more
+    hidden: int  # transformer, reformer and 3 more
+    vocab_size: int  # transformer, bert and 9 more
+    dropout: float  # transformer, bert and 15 more
     norm: str  # transformer
     form: str  # transformer
     max_length: int  # bert, albert and 3 more
@@ -97,6 +97,15 @@ class ModelFields(TypedDict, total=False):
     head_ratio: int  # convbert
     channels: int  # pixel_gpt, upernet and 4 more
     side: int  # pixel_gpt
+    head_dim: int  # reformer
+    attn_layers: Sequence[str]  # reformer
+    position_shape: Sequence[int]  # reformer
+    position_dims: Sequence[int]  # reformer
+    local_chunk: int  # reformer
+    lsh_chunk: int  # reformer
+    buckets: Sequence[int]  # reformer
+    rounds: int  # reformer
+    hash_seed: int  # reformer
     directions: int  # lstm
     upsampler: str  # swin2sr, swinir
     pixel_range: float  # swin2sr, swinir

@@ -1,9 +1,11 @@
 """Activation checkpointing: a block keeps its input alone and is computed again in the backward pass."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -31,3 +33,11 @@ def _recomputed(module: nn.Module, forward: Any, *args: Any, **named: Any) -> An
     if not module.training:
         return forward(*args, **named)
     return checkpoint(forward, *args, use_reentrant=False, **named)
+
+
+def autocast_as(like: Tensor, enabled: bool, dtype: torch.dtype | None = None) -> AbstractContextManager[Any]:
+    """Return autocast for the device of a tensor; without effect on devices that have none, such as meta."""
+    kind = like.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False)

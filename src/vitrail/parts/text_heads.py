@@ -34,11 +34,12 @@ class UntiedHead(nn.Module):
     Args:
         dim: channels C.
         words: scores V.
+        bias: whether each word has a bias.
     """
 
-    def __init__(self, dim: int, words: int):
+    def __init__(self, dim: int, words: int, bias: bool = False):
         super().__init__()
-        self.linear = nn.Linear(dim, words, bias=False)
+        self.linear = nn.Linear(dim, words, bias=bias)
 
     def forward(self, features: Features, table: Tensor) -> Tensor:
         """Return logits `(B, N, V)`."""

@@ -235,6 +235,18 @@ def _head(shapes: Shapes, stated: Mapping[str, Any]) -> str:
     return next((head for key, head in heads.items() if key in shapes), "vector")
 
 
+def _attn_layers(shapes: Shapes, stated: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kind of attention in each layer of a Reformer; LSH layers share queries and keys."""
+    shared = "backbone.stages.0.blocks.{}.token_mixer.qk.weight"
+    return tuple("lsh" if shared.format(block) in shapes else "local" for block in range(_blocks(shapes)[0]))
+
+
+def _axes(axis: int) -> Callable[[Shapes, Mapping[str, Any]], tuple[int, ...] | None]:
+    """Return a function for one axis of the tables of rows and columns of positions."""
+    keys = [f"backbone.embedding.steps.0.{table}" for table in ("rows", "columns")]
+    return lambda shapes, stated: tuple(shapes[key][axis] for key in keys) if keys[0] in shapes else None
+
+
 def _norm(shapes: Shapes, stated: Mapping[str, Any]) -> str:
     return "pre" if "encoder_norm.weight" in shapes else "post"
 
@@ -307,6 +319,9 @@ _TEXT_MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "word_dim": _rows("backbone.embedding.words.weight", axis=1),
     "max_length": _rows("backbone.embedding.steps.0.table"),
     "hidden": _rows("backbone.stages.0.blocks.0.channel_mixer.fc1.weight"),
+    "attn_layers": _attn_layers,
+    "position_shape": _axes(0),
+    "position_dims": _axes(1),
     "head": _head,
     "norm": _norm,
     "form": _form,

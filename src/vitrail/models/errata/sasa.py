@@ -20,4 +20,16 @@ ERRATA = (
         "zeros take part, as a convolution pads",
         "tests/parts/test_halo_attention.py::test_stand_alone_attention_against_a_loop",
     ),
+    Erratum(
+        "sasa",
+        "Values of the attention stem",
+        (
+            "paper, section 3.3: value matrices mixed by a softmax over place embeddings, alike in all heads",
+            "leaderj1001/Stand-Alone-Self-Attention: a softmax over keys multiplies the scores, one table a pixel of"
+            " the image",
+        ),
+        "the paper; 4 heads, 4 matrices and embeddings as wide as a head are ours, as its parameters, rounded to 0.1 M,"
+        " do not tell them",
+        "tests/parts/test_halo_attention.py::test_spatially_aware_attention_against_a_loop",
+    ),
 )

@@ -17,6 +17,7 @@ ANCESTRY: dict[str, tuple[int | str, ...]] = {
     "sasa": (2019, "resnet", "transformer"),
     "albert": (2020, "bert"),
     "convbert": (2020, "bert"),
+    "reformer": (2020, "gpt2"),
     "bit": (2020, "resnet"),
     "igpt": (2020, "gpt2"),
     "vt_resnet": (2020, "resnet", "transformer"),

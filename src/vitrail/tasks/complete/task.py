@@ -125,7 +125,9 @@ class CompletionTask:
         """Return a predictor of completions."""
         return CompletionPredictor(model, options)
 
-    def generator(self, model: Any, options: GenerateOptions, prompt: str) -> GeneratedImage:
+    def generator(
+        self, model: Any, options: GenerateOptions, prompt: str, notify: Notify = lambda choice: None
+    ) -> GeneratedImage:
         """Complete the image of a file."""
         if not prompt:
             raise VitrailError("An image model goes on from an image: vitrail generate MODEL image.png")

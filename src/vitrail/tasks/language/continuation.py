@@ -1,7 +1,7 @@
 """Continuation of a text, streamed: any number of new tokens from a window of bounded length."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from vitrail.errors import VitrailError
 from vitrail.generation.generate import stream
 from vitrail.generation.sampling import Choice, Greedy, Sample
 from vitrail.tasks.inference import evaluating
+from vitrail.tasks.language.native_decoding import decoder_of
 from vitrail.tasks.language.options import GenerateOptions
 from vitrail.tasks.text_inputs import need_vocabulary
 from vitrail.text.vocabulary import Vocabulary
@@ -88,12 +89,23 @@ def stream_text(vocabulary: Vocabulary, tokens: Iterator[int]) -> Iterator[str]:
         yield rest
 
 
-def generate_text(model: Any, prompt: str, options: GenerateOptions, context: int) -> Iterator[str]:
-    """Yield the pieces of a prompt's continuation as they come."""
+def generate_text(
+    model: Any, prompt: str, options: GenerateOptions, context: int, notify: Callable[[str], None] = lambda line: None
+) -> Iterator[str]:
+    """Yield the pieces of a prompt's continuation as they come.
+
+    Args:
+        model: a language model with its vocabulary.
+        prompt: the text to continue.
+        options: choice of tokens, and what decodes.
+        context: tokens of a window.
+        notify: receives the reason if native code cannot decode.
+    """
     choose, vocabulary = choice_of(options), need_vocabulary(model)
     ids = prompt_ids(vocabulary, prompt)
+    decoder = decoder_of(model, options.decode, context, notify)
     with evaluating(model):
-        yield from stream_text(vocabulary, stream_tokens(model, ids, options.tokens, choose, context))
+        yield from stream_text(vocabulary, stream_tokens(decoder, ids, options.tokens, choose, context))
 
 
 class Piece(NamedTuple):
@@ -145,8 +157,9 @@ def generate_pieces(
     """
     choose, vocabulary = RecordedChoice(choice_of(options), alternatives), need_vocabulary(model)
     ids = prompt_ids(vocabulary, prompt)
+    decoder = decoder_of(model, options.decode, context)
     with evaluating(model):
-        for text in stream_text(vocabulary, stream_tokens(model, ids, options.tokens, choose, context)):
+        for text in stream_text(vocabulary, stream_tokens(decoder, ids, options.tokens, choose, context)):
             steps, choose.steps = choose.steps, []
             probability = math.prod(step[0] for step in steps)
             names = [vocabulary.decode([token]) for token in steps[0][1]] if steps else []

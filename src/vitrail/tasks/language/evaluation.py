@@ -166,7 +166,7 @@ def evaluate_language(
         context=context,
         stride=stride,
         vocabulary=len(vocabulary),
-        sample=continue_text(model, start, GenerateOptions(tokens=300), context),
+        sample=continue_text(model, start, GenerateOptions(tokens=300, decode="torch"), context),
         seconds=perf_counter() - started,
         device=str(device),
     )

@@ -79,7 +79,7 @@ class ContinuationPredictor:
     def job(self) -> list[Any]:
         """Return the options that determine the texts, apart from the weights."""
         o = self.options
-        return [self.vocabulary.to_json(), self.context, o.tokens, o.temperature, o.top_k, o.top_p, o.seed]
+        return [self.vocabulary.to_json(), self.context, o.tokens, o.temperature, o.top_k, o.top_p, o.seed, o.decode]
 
     def load(self, item: TextLine) -> str:
         """Return the text."""

@@ -81,10 +81,12 @@ class LanguageTask:
         """Return a predictor of continuations."""
         return ContinuationPredictor(model, options)
 
-    def generator(self, model: Any, options: GenerateOptions, prompt: str) -> Iterator[str]:
+    def generator(
+        self, model: Any, options: GenerateOptions, prompt: str, notify: Notify = lambda choice: None
+    ) -> Iterator[str]:
         """Return the pieces of a continuation as they come."""
         check_language(model.variant)
-        return generate_text(model, prompt, options, context_of(model))
+        return generate_text(model, prompt, options, context_of(model), notify)
 
 
 TASK = LanguageTask()

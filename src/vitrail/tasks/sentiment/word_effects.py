@@ -1,5 +1,6 @@
 """Words that decided a classification: occlusion of one word at a time."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,13 +40,33 @@ def word_effects(model: Any, text: str, longest: int) -> tuple[WordEffect, ...]:
         longest: most tokens of a text; words beyond have no effect.
     """
     words = text.split()
-    tried = words[:MOST_WORDS]
-    texts = [" ".join(words), *(" ".join(words[:i] + words[i + 1 :]) for i in range(len(tried)))]
-    ids = encode_texts(model.inputs, texts, longest).ids
-    logits = torch.cat([_logits(model, ids[start : start + _BATCH]) for start in range(0, len(ids), _BATCH)])
-    odds = _log_odds(logits, int(logits[0].argmax()))
-    effects: list[float | None] = [round(float(odds[0] - odd), 4) for odd in odds[1:]]
-    return tuple(map(WordEffect, words, effects + [None] * (len(words) - len(tried))))
+
+    def score(texts: Sequence[str]) -> Tensor:
+        ids = encode_texts(model.inputs, texts, longest).ids
+        logits = torch.cat([_logits(model, ids[start : start + _BATCH]) for start in range(0, len(ids), _BATCH)])
+        return log_odds(logits, int(logits[0].argmax()))
+
+    return occlusion([*(word + " " for word in words[:-1]), *words[-1:]], score)
+
+
+def occlusion(words: Sequence[str], score: Callable[[Sequence[str]], Tensor]) -> tuple[WordEffect, ...]:
+    """Return the effect of each word on a score: that of the text minus that of the text without the word.
+
+    Args:
+        words: the words with the space after each, which put together are the text.
+        score: `texts -> (B,)`, called once, the whole text first.
+    """
+    tried = range(min(len(words), MOST_WORDS))
+    scores = score(["".join(words), *(_without(words, i) for i in tried)])
+    effects: list[float | None] = [round(float(scores[0] - one), 4) for one in scores[1:]]
+    return tuple(map(WordEffect, (word.strip() for word in words), effects + [None] * (len(words) - len(tried))))
+
+
+def _without(words: Sequence[str], i: int) -> str:
+    """Return the text without a word; the space that ends a text stays at its end."""
+    if i < len(words) - 1:
+        return "".join([*words[:i], *words[i + 1 :]])
+    return "".join(words[:-1]).rstrip() + words[-1][len(words[-1].rstrip()) :]
 
 
 def mark_words(words: tuple[WordEffect, ...], count: int = 3) -> str:
@@ -71,7 +92,7 @@ def _logits(model: Any, ids: Any) -> Tensor:
     return model(padded, padded_layout(padded, lengths)).double().cpu()
 
 
-def _log_odds(logits: Tensor, chosen: int) -> Tensor:
+def log_odds(logits: Tensor, chosen: int) -> Tensor:
     """Return `log p_c - log (1 - p_c)` of each row: the logit of the class against all others."""
     others = torch.cat([logits[:, :chosen], logits[:, chosen + 1 :]], dim=1)
     return logits[:, chosen] - others.logsumexp(dim=1)

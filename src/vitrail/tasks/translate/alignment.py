@@ -1,17 +1,16 @@
 """Alignment of a translation: cross-attention of every head of every decoder layer, as one HTML page."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from markupsafe import Markup
 from torch import Tensor
 
 from vitrail.layouts import TokenSequence
 from vitrail.parts.token_mixers.cross_attention import CrossAttention
+from vitrail.tasks.attention_page import attention_page
 from vitrail.tasks.inference import inference_mode_for
-from vitrail.tasks.translate.sections import render
+from vitrail.tasks.text_maps import alignment_view
 from vitrail.tasks.translate.translator import Translated, Translator
 
 
@@ -74,16 +73,10 @@ def cross_attention(model: Any, source: Sequence[int], target: Sequence[int]) ->
 
 def alignment_page(alignments: Sequence[Alignment], model: str) -> str:
     """Return a page with every layer and head of some alignments; it loads nothing from elsewhere."""
-    data = [
-        {
-            "source": each.source,
-            "target": each.target,
-            "text": each.text,
-            "translation": each.translation,
-            "maps": (each.maps * 1000).round().int().tolist(),
-        }
+    views = [
+        {**alignment_view(each.source, each.target, each.maps), "caption": f"{each.text} → {each.translation}"}
         for each in alignments
     ]
-    # "<" could end the script element.
-    values = Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"))
-    return render("alignment.html", {"data": values, "model": model})
+    lead = f"Cross-attention of {model}: the tokens of the text that each token of the translation was made from."
+    caption = "A row is a token of the translation, a column a token of the text, the depth its probability."
+    return attention_page("Where each word comes from", lead, views, caption, verb="translate")

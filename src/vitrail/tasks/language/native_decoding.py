@@ -1,0 +1,52 @@
+"""Decoding of a language model in native code, made once for each model."""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from vitrail.errors import VitrailError
+from vitrail.fused.decoder import optimize_decoder
+
+_MADE: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
+"""Optimized form of each model that generates, with the state of the weights that it was made from."""
+
+
+def decoder_of(model: Any, decode: str, context: int, notify: Callable[[str], None] = lambda line: None) -> Any:
+    """Return the model that decodes: the optimized form, or the model itself.
+
+    Args:
+        model: a language model.
+        decode: `torch` for the model itself; `auto` for the optimized form in fp32 if there is one; or its precision.
+        context: tokens of a window.
+        notify: receives the reason if `auto` takes the model itself.
+
+    Raises:
+        VitrailError: the optimized form was asked for by its precision, and there is none.
+    """
+    if decode == "torch":
+        return model
+    try:
+        return _optimized(model, "fp32" if decode == "auto" else decode, context)
+    except VitrailError as error:
+        if decode != "auto":
+            raise
+        notify(f"decoding in PyTorch: {str(error).splitlines()[0]}")
+        return model
+
+
+def _optimized(model: Any, precision: str, context: int) -> Any:
+    state = (precision, id(model.inputs), *((id(each), _version(each)) for each in model.state_dict().values()))
+    found = _MADE.get(model)
+    if found is None or found[0] != state:
+        found = state, optimize_decoder(model, precision)
+        _MADE[model] = found
+    fast = found[1]
+    if context > fast.capacity:
+        raise VitrailError(
+            f"the optimized {model.variant} has positions for {fast.capacity} tokens, not for {context}."
+        )
+    return fast
+
+
+def _version(tensor: Any) -> int:
+    return -1 if tensor.is_inference() else tensor._version
