@@ -1,4 +1,4 @@
-"""What is left of a classifier after heads, hidden channels, blocks and ranks are removed, without any training.
+"""What is left of a classifier after channels, heads, blocks and ranks are removed, without any training.
 
     python benchmarks/compress.py runs/classify/digits digits
     python benchmarks/compress.py vit_tiny_patch16_224 data/photos --weights vit_tiny.pt --axes heads mlp
@@ -94,13 +94,23 @@ def settings_of(axis: str, model: Any) -> list[tuple[str, dict[str, Any]]]:
         ]
     if axis == "rank":
         return [(f"energy {share:g}", {"rank_energy": share}) for share in (0.99, 0.95, 0.9, 0.8)]
+    if axis == "width":
+        return [(f"{share:.0%}", {"width": share}) for share in (11 / 12, 5 / 6, 3 / 4, 2 / 3, 1 / 2)]
     return [(f"{1 - share:.0%}", {axis: share}) for share in (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)]
 
 
 WAYS = {
+    "width": {
+        "gradient": {},
+        "activation": {"score": "activation"},
+        "magnitude": {"score": "magnitude"},
+        "no refit": {"refit": False},
+        "random": {"score": "random"},
+    },
     "heads": {
         "gradient": {},
         "gradient-l2": {"score": "gradient-l2"},
+        "l0": {"score": "l0"},
         "no refit": {"refit": False},
         "magnitude": {"score": "magnitude"},
         "random": {"score": "random"},

@@ -28,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     options = parser.parse_args(words)
     batch = 8
     waves = -(-options.queued // batch) + 8
-    with LocalServer(Limits(queue=waves, connections=2 * options.queued + 64), batch=batch) as server:
+    with LocalServer(Limits(queue=waves, wait=600, connections=2 * options.queued + 64), batch=batch) as server:
         found = asyncio.run(scenario(server, options.queued, options.running, batch))
     print(json.dumps(found, indent=1))
     return found

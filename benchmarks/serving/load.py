@@ -45,17 +45,20 @@ class Client:
 
     async def exchange(self, raw: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send a request and return status, headers and body; status 0 if the connection broke."""
-        kept = bool(self.idle)
+        kept, writer = bool(self.idle), None
         try:
             reader, writer = self.idle.pop() if kept else await asyncio.open_connection(*self.address)
             writer.write(raw)
             head = await reader.readuntil(b"\r\n\r\n")
         except (OSError, asyncio.IncompleteReadError):
+            if writer is not None:
+                writer.transport.abort()
             return (await self.exchange(raw)) if kept else (0, {}, b"")  # a kept connection may have been closed
         try:
             status, headers = parse_head(head)
             body = await reader.readexactly(int(headers.get("content-length", 0)))
         except (OSError, asyncio.IncompleteReadError):
+            writer.transport.abort()
             return 0, {}, b""
         if headers.get("connection") == "close":
             writer.close()

@@ -104,6 +104,7 @@ def test_a_drawing_is_encoded_anew_without_metadata(server: Harness) -> None:
         (b'{"input": "AAAA", "draw": "yes"}', "application/json", 400),
         (b"\xff", "application/json", 400),
         (b"--b", "multipart/form-data; boundary=b", 400),
+        (*form(("image", b"\xff", True)), 400),
         (b"--b", "multipart/form-data", 400),
         (b"a", "text/html", 415),
         (b"", "image/png", 422),

@@ -1,4 +1,4 @@
-"""A server on a socket: drain, slow clients, broken HTTP; and small versions of `benchmarks/serving`."""
+"""A server on a socket: drain, slow clients, broken HTTP."""
 
 import asyncio
 import json
@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -170,36 +169,6 @@ def test_broken_http_is_answered_once(running: Running, raw: bytes, caplog: pyte
     assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
     assert not [record for record in caplog.records if record.exc_info]
-
-
-@pytest.fixture
-def batteries(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks" / "serving"))
-    before = set(sys.modules)
-    yield import_module
-    for name in set(sys.modules) - before:
-        if "/benchmarks/" in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
-def test_fuzzed_requests_give_no_500(batteries: Any) -> None:
-    """S7, a fiftieth of the battery."""
-    fuzz = batteries("fuzz")
-    with batteries("launch").LocalServer(Limits(timeout=0.5, header_timeout=0.3, body=60_000), batch=4) as server:
-        server.blocked.free.set()
-        found = asyncio.run(fuzz.scenario(server, 200, seed=1))
-    assert found["500"] == 0, found
-    assert found["health"] == [200, 200] and found["a good request"] == 200 and found["held bytes"] == 0
-    assert found["by status"][200] > 20
-
-
-def test_clients_that_leave_cost_nothing(batteries: Any) -> None:
-    """S4, a twentieth of the battery, on sockets."""
-    cancel = batteries("cancel")
-    with batteries("launch").LocalServer(Limits(queue=10, connections=200), batch=8) as server:
-        found = asyncio.run(cancel.scenario(server, queued=50, running=8, batch=8))
-    assert found["of them computed"] == 0 and found["neighbours answered"] == found["neighbours"]
-    assert found["answered after them"] == found["waves"] and found["gauges"] == [0, 0] and found["held bytes"] == 0
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from textwrap import dedent, indent
@@ -28,14 +28,15 @@ _SETTING = re.compile(r"([A-Za-z][\w.-]*)=(.*)", re.DOTALL)
 def parse(verb: str, cls: Any, words: list[str]) -> Any:
     """Build the dataclass `cls` of `verb` from its arguments.
 
-    If the verb has a method `defaults`, fields that are not given come from `cls.defaults(words)`.
+    If the verb has a method `defaults`, fields that are not given come from `cls.defaults(words)`. If it has a static
+    method `is_value`, words of the form `key=value` for which that is true are values of its positional field.
 
     Raises:
         VitrailError: for a flag that does not exist, a value that does not fit, or something missing.
     """
     every = f"`vitrail {verb} --help` lists every flag."
     try:
-        words = canonical(flags_of(cls), words)
+        words = canonical(flags_of(cls), words, getattr(cls, "is_value", lambda word: False))
     except VitrailError as error:
         raise VitrailError(f"{error}\n{every}") from error
     default = cls.defaults(words) if hasattr(cls, "defaults") else None
@@ -74,8 +75,13 @@ def _tyro(verb: str, cls: Any, words: list[str], default: Any = None) -> Any:
     return tyro.cli(cls, prog=f"vitrail {verb}", args=words, config=names, **start)
 
 
-def canonical(flags: list[Flag], words: list[str]) -> list[str]:
+def canonical(flags: list[Flag], words: list[str], is_value: Callable[[str], bool] = lambda word: False) -> list[str]:
     """Rewrite arguments to tyro's spelling: positional arguments in order, then the flags.
+
+    Args:
+        flags: flags of the verb.
+        words: arguments.
+        is_value: whether `key=value`, with a key that is no flag, is a positional value.
 
     Example:
         >>> flags = [Flag("data", positional=True), Flag("epochs"), Flag("ema", Arity.SWITCH)]
@@ -89,7 +95,7 @@ def canonical(flags: list[Flag], words: list[str]) -> list[str]:
     alone: list[str] = []
     options: list[str] = []
     named: dict[str, list[str]] = {}
-    for flag, group in _groups(flags, words[:end]):
+    for flag, group in _groups(flags, words[:end], is_value):
         if flag is None:
             alone += group
         elif flag.positional:
@@ -99,14 +105,16 @@ def canonical(flags: list[Flag], words: list[str]) -> list[str]:
     return [*_in_place([flag for flag in flags if flag.positional], named, alone), *options, *words[end:]]
 
 
-def _groups(flags: list[Flag], words: list[str]) -> Iterator[tuple[Flag | None, list[str]]]:
+def _groups(
+    flags: list[Flag], words: list[str], is_value: Callable[[str], bool]
+) -> Iterator[tuple[Flag | None, list[str]]]:
     """Yield each flag with its values in canonical spelling; a positional value without a name is paired with None."""
     named = {flag.name: flag for flag in flags}
     spellings = {spelling: flag for flag in flags for spelling in flag.spellings}
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        key, value = _split(word, named)
+        key, value = _split(word, named, is_value)
         if key is None:
             yield None, [word]
             continue
@@ -142,7 +150,7 @@ def _in_place(places: list[Flag], named: dict[str, list[str]], alone: list[str])
     return ordered + rest
 
 
-def _split(word: str, named: dict[str, Flag]) -> tuple[str | None, str | None]:
+def _split(word: str, named: dict[str, Flag], is_value: Callable[[str], bool]) -> tuple[str | None, str | None]:
     """Split `--key=value`, `--key`, `-k` and `key=value`; a plain value has no key."""
     if word.startswith("--"):
         key, equals, value = word.partition("=")
@@ -150,7 +158,7 @@ def _split(word: str, named: dict[str, Flag]) -> tuple[str | None, str | None]:
     if re.fullmatch(r"-[A-Za-z]", word):
         return word, None
     setting = _SETTING.fullmatch(word)
-    if setting and (_dashed(setting[1]) in named or not Path(word).exists()):
+    if setting and (_dashed(setting[1]) in named or not (Path(word).exists() or is_value(word))):
         return f"--{setting[1]}", setting[2]
     return None, None
 

@@ -13,6 +13,7 @@ from vitrail.errors import VitrailError
 
 EXAMPLES = """
 vitrail compress runs/classify/flowers --heads 0.5 --mlp 0.25 --data flowers/ --out models/small
+vitrail compress runs/classify/flowers --width 0.75 --data flowers/ --out models/small      # all layers narrower
 vitrail compress runs/classify/flowers --depth 9 --rank-energy 0.95 --data flowers/ --measure --out models/small
 vitrail compress vit_tiny_patch16_224 --weights vit_tiny.pt --mlp 0.25 --out models/small     # by weights alone
 vitrail compress runs/classify/flowers --weights-bits 4 --data flowers/ --out models/small      # a sixth of the bytes
@@ -23,7 +24,7 @@ vitrail compress runs/classify/flowers --target 1.5x --max-loss 1 --data flowers
 
 @dataclass(frozen=True)
 class Compress(CompressSettings):
-    """Remove attention heads, hidden channels of MLPs, blocks, ranks and bits of linear layers, and tokens.
+    """Remove channels, attention heads, hidden channels of MLPs, blocks, ranks and bits of linear layers, and tokens.
 
     Scores on data, or the weights alone, select the removed parts. The result is a model folder like any other: it is
     loaded, trained on (`vitrail train --weights FOLDER`), optimized and exported; its config states the edits. A table

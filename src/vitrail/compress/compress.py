@@ -1,4 +1,4 @@
-"""Compression of a model: blocks, heads, hidden channels, ranks, tokens, bits, in this order, as edits of a copy."""
+"""Compression of a model: blocks, width, heads, hidden channels, ranks, tokens, bits, in order, as edits of a copy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -8,17 +8,20 @@ from torch import Tensor, nn
 
 from vitrail.compress.calibration_data import CalibrationBatch
 from vitrail.compress.depth import kept_blocks
+from vitrail.compress.l0_gates import l0_scores
 from vitrail.compress.moments import InputMoments, input_moments
 from vitrail.compress.ranks import low_rank_layers, nearest_factors, ranks_by_budget, ranks_by_energy, spectrum
 from vitrail.compress.refit import put_weights, refit_inputs
 from vitrail.compress.scores import head_scores, hidden_scores
 from vitrail.compress.sensitivity import BITS, layer_sensitivity, mean_squares, mixed_formats, quantize_all
 from vitrail.compress.settings import CompressSettings
+from vitrail.compress.width import prune_width
 from vitrail.edits.blocks import DropBlocks
 from vitrail.edits.edit import apply_edits
 from vitrail.edits.fake_quantize import FakeQuantizeWeights
 from vitrail.edits.heads import PruneHeads, head_reasons, prunable_heads
 from vitrail.edits.hidden import PruneHidden, prunable_hidden
+from vitrail.edits.learn_tokens import LearnTokens
 from vitrail.edits.low_rank import LowRank
 from vitrail.edits.merge_tokens import MergeTokens
 from vitrail.edits.prune_tokens import PruneTokens
@@ -56,17 +59,19 @@ def compress(
         raise VitrailError("This model is optimized already. Compress the model that it was made from.")
     small = deepcopy(model).eval()
     how = settings.score or ("gradient" if probes else "magnitude")
-    if how in ("gradient", "gradient-l2", "activation") and not probes:
+    if how in ("gradient", "gradient-l2", "activation", "l0") and not probes:
         raise VitrailError(f"score={how} is computed on data. Give --data, or take magnitude or random.")
     if settings.depth is not None:
         keep = kept_blocks(small, settings.depth, probes, settings.blocks != "even")
         apply_edits(small, DropBlocks(keep))
     refit = probes if settings.refit else ()
+    if settings.width not in (None, 1):
+        prune_width(small, settings.width, how, probes, settings.seed, settings.refit)
     if settings.heads:
         _tell_refused(small, note)
-        prune_heads(small, kept_heads(head_scores(small, how, probes, settings.seed), settings.heads), refit)
+        prune_heads(small, kept_heads(_head_scores(small, settings, how, probes), settings.heads), refit)
     if settings.mlp:
-        prune_hidden(small, kept_hidden(hidden_scores(small, how, probes, settings.seed), settings.mlp), refit)
+        prune_hidden(small, kept_hidden(_hidden_scores(small, settings, how, probes), settings.mlp), refit)
     if settings.rank_energy is not None or settings.rank_share is not None:
         lower_ranks(small, settings, refit)
     reduce_tokens(small, settings)
@@ -80,6 +85,8 @@ def reduce_tokens(model: Model, settings: CompressSettings) -> None:
         apply_edits(model, MergeTokens.constant(model, settings.tokens_merge))
     if settings.tokens_keep is not None:
         apply_edits(model, PruneTokens.quarters(model, settings.tokens_keep))
+    if settings.tokens_learn is not None:
+        apply_edits(model, LearnTokens.quarters(model, settings.tokens_learn))
 
 
 def store_weights(
@@ -109,6 +116,22 @@ def _tell_refused(model: nn.Module, note: Callable[[str], None]) -> None:
             reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         note(f"{len(names)} layers keep all heads, first {names[0]}: {reason}")
+
+
+def _head_scores(model: Model, settings: CompressSettings, how: str, probes: Sequence[CalibrationBatch]) -> Any:
+    if how != "l0":
+        return head_scores(model, how, probes, settings.seed)
+    inputs = {f"{name}.proj": count for name, count in prunable_heads(model).items()}
+    odds = l0_scores(model, inputs, probes, 1 - settings.heads, settings.gate_steps, settings.seed)
+    return {name.removesuffix(".proj"): found for name, found in odds.items()}
+
+
+def _hidden_scores(model: Model, settings: CompressSettings, how: str, probes: Sequence[CalibrationBatch]) -> Any:
+    if how != "l0":
+        return hidden_scores(model, how, probes, settings.seed)
+    inputs = {f"{name}.fc2": width for name, width in prunable_hidden(model).items()}
+    odds = l0_scores(model, inputs, probes, 1 - settings.mlp, settings.gate_steps, settings.seed)
+    return {name.removesuffix(".fc2"): found for name, found in odds.items()}
 
 
 def kept_heads(scores: Mapping[str, Tensor], share: float) -> dict[str, list[int]]:

@@ -35,7 +35,7 @@ def gates(model: nn.Module, inputs: Inputs) -> Iterator[dict[str, list[Tensor]]]
         made[name].append(ones)
         return scale_groups(x, ones)
 
-    with _before(model, inputs, gate):
+    with changed_inputs(model, inputs, gate):
         yield made
 
 
@@ -54,7 +54,7 @@ def masked(model: nn.Module, inputs: Inputs, keep: Mapping[str, Sequence[int]]) 
         factors[list(keep[name])] = 1
         return scale_groups(x, factors)
 
-    with _before(model, inputs, mask):
+    with changed_inputs(model, inputs, mask):
         yield
 
 
@@ -66,13 +66,13 @@ def watched(model: nn.Module, inputs: Inputs, see: Any) -> Iterator[None]:
         see(name, x.detach())
         return x
 
-    with _before(model, inputs, look):
+    with changed_inputs(model, inputs, look):
         yield
 
 
 @contextmanager
-def _before(model: nn.Module, inputs: Inputs, change: Any) -> Iterator[None]:
-    """Change the first input of layers inside the block."""
+def changed_inputs(model: nn.Module, inputs: Inputs, change: Any) -> Iterator[None]:
+    """Replace the first input x of layers by `change(name, x)` inside the block."""
     with ExitStack() as stack:
         for name in inputs:
 

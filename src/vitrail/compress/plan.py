@@ -12,10 +12,11 @@ from vitrail.compress.settings import CompressSettings
 from vitrail.edits.blocks import droppable_stages
 from vitrail.edits.heads import prunable_heads
 from vitrail.edits.hidden import prunable_hidden
+from vitrail.edits.width import stream_widths
 from vitrail.errors import VitrailError
 
-HEADS, MLP, RANKS = 1 / 6, 1 / 8, 0.1
-"""Shares that one step removes of heads, of hidden channels, and of the weights of linear layers."""
+HEADS, MLP, RANKS, WIDTH = 1 / 6, 1 / 8, 0.1, 1 / 12
+"""Shares that one step removes of heads, hidden channels, weights of linear layers, and channels of the stream."""
 
 BITS_AFTER: dict[str | None, Literal["8", "4"]] = {None: "8", "8": "4"}
 """Bits of weights one notch further."""
@@ -216,6 +217,9 @@ def _next_settings(model: Any, settings: CompressSettings, aim: Aim) -> list[Com
         steps.append(replace(settings, heads=settings.heads + HEADS))
     if prunable_hidden(model) and settings.mlp + MLP <= MOST:
         steps.append(replace(settings, mlp=settings.mlp + MLP))
+    width = (settings.width or 1.0) - WIDTH
+    if width > 1 / 3 and stream_widths(model):
+        steps.append(replace(settings, width=round(width, 6)))
     share = settings.rank_share or 1.0
     if share - RANKS > 0.15:
         steps.append(replace(settings, rank_share=round(share - RANKS, 6)))

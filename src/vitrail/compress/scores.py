@@ -34,7 +34,7 @@ def head_scores(
         seed: seed of random scores.
     """
     heads = prunable_heads(model)
-    scores = _scores(model, {f"{name}.proj": count for name, count in heads.items()}, how, probes, seed)
+    scores = layer_scores(model, {f"{name}.proj": count for name, count in heads.items()}, how, probes, seed)
     if how == "magnitude":
         scores = {f"{name}.proj": _head_magnitude(model.get_submodule(name)) for name in heads}
     return {name: _comparable(scores[f"{name}.proj"], how) for name in heads}
@@ -45,7 +45,7 @@ def hidden_scores(
 ) -> dict[str, Tensor]:
     """Return a score of each hidden channel, by name of the MLP; see `head_scores`."""
     widths = prunable_hidden(model)
-    scores = _scores(model, {f"{name}.fc2": width for name, width in widths.items()}, how, probes, seed)
+    scores = layer_scores(model, {f"{name}.fc2": width for name, width in widths.items()}, how, probes, seed)
     if how == "magnitude":
         scores = {f"{name}.fc2": _hidden_magnitude(model.get_submodule(name)) for name in widths}
     return {name: _comparable(scores[f"{name}.fc2"], how) for name in widths}
@@ -56,9 +56,10 @@ def _comparable(scores: Tensor, how: str) -> Tensor:
     return scores if how == "gradient" else scores / scores.norm().clamp(min=1e-30)
 
 
-def _scores(
+def layer_scores(
     model: nn.Module, inputs: dict[str, int], how: str, probes: Sequence[CalibrationBatch], seed: int
 ) -> dict[str, Tensor]:
+    """Return the scores of groups of the input channels of layers, by name of the layer; all but magnitude."""
     if how in ("gradient", "gradient-l2"):
         return gradient_scores(model, inputs, probes)
     if how == "activation":

@@ -5,7 +5,7 @@ from typing import Literal
 
 from vitrail.errors import VitrailError
 
-SCORES = ("gradient", "gradient-l2", "activation", "magnitude", "random")
+SCORES = ("gradient", "gradient-l2", "activation", "l0", "magnitude", "random")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class CompressSettings:
 
     depth: int | None = None
     """Number of blocks that stay, of all stages together."""
+    width: float | None = None
+    """Share of the channels of the residual stream that stay in every stage, such as 0.75; multiples of 16."""
     heads: float = 0.0
     """Share of the attention heads to remove, over all layers; every layer keeps one."""
     mlp: float = 0.0
@@ -33,14 +35,18 @@ class CompressSettings:
     """Lower ranks until this share of the weights of linear layers is left, where the least energy is lost."""
     blocks: Literal["greedy", "even"] | None = None
     """Choice of the blocks to drop: one by one the block that changes the outputs least (with --data), or evenly."""
-    score: Literal["gradient", "gradient-l2", "activation", "magnitude", "random"] | None = None
-    """Score of heads and hidden channels. On data: the gradient of a gate, the same with every layer's scores at one
-    length (-l2), or the size of what they add. Else the size of their weights, or random. Default gradient with
-    --data, else magnitude."""
+    score: Literal["gradient", "gradient-l2", "activation", "l0", "magnitude", "random"] | None = None
+    """Score of channels and heads. On data: the gradient of a gate, the same with every layer's scores at one length
+    (-l2), the size of what they add, or gates learned under an L0 penalty (l0). Else the size of their weights, or
+    random. Default gradient with --data, else magnitude."""
+    gate_steps: int = 200
+    """With score l0: updates of the gates, a batch of 16 each; the weights stay as they are."""
     tokens_merge: int = 0
     """Tokens that every block of a plain Transformer merges with similar ones (ToMe); its weights stay as they are."""
     tokens_keep: float | None = None
     """Share of the tokens to keep, three times, by the attention of the class token; the others are fused (EViT)."""
+    tokens_learn: float | None = None
+    """Share of the tokens to keep, three times, by predictors (DynamicViT); train the result on, with --teacher."""
     weights_bits: Literal["8", "4", "codebook", "mixed"] | None = None
     """Weights of linear layers in 8 bits, 4 bits, as 16 values for each 64 channels, or mixed: chosen by layer, with
     --data, as far as the loss grows by at most --weights-loss. Smaller, not faster."""
@@ -57,21 +63,28 @@ class CompressSettings:
         for name in ("heads", "mlp"):
             if not 0 <= getattr(self, name) < 1:
                 raise VitrailError(f"{name} is {getattr(self, name)}; a share below 1 can be removed, such as 0.5.")
-        for name in ("rank_energy", "rank_share"):
+        for name in ("rank_energy", "rank_share", "width"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) <= 1:
                 raise VitrailError(f"{name} is {getattr(self, name)}; it is a share above 0 and up to 1.")
         if self.rank_energy is not None and self.rank_share is not None:
             raise VitrailError("rank_energy and rank_share both choose the ranks; give one of them.")
         if self.depth is not None and self.depth < 1:
             raise VitrailError(f"depth is {self.depth}; at least one block stays.")
-        if self.tokens_merge < 0 or (self.tokens_merge and self.tokens_keep is not None):
-            raise VitrailError("tokens_merge counts from 0 up, and is not combined with tokens_keep.")
-        if self.tokens_keep is not None and not 0 < self.tokens_keep < 1:
-            raise VitrailError(f"tokens_keep is {self.tokens_keep}; it is a share between 0 and 1, such as 0.7.")
+        shares = {name: getattr(self, name) for name in ("tokens_keep", "tokens_learn")}
+        given = [name for name, share in shares.items() if share is not None]
+        if self.tokens_merge < 0 or len(given) + bool(self.tokens_merge) > 1:
+            raise VitrailError("tokens_merge counts from 0 up; give one of tokens_merge, tokens_keep and tokens_learn.")
+        for name in given:
+            if not 0 < shares[name] < 1:
+                raise VitrailError(f"{name} is {shares[name]}; it is a share between 0 and 1, such as 0.7.")
         if self.weights_bits is not None and self.round_weights is not None:
             raise VitrailError("round_weights is for training, weights_bits for after it; give one of them.")
         if self.weights_loss <= 0:
             raise VitrailError(f"weights_loss is {self.weights_loss}; it is above 0.")
+        if self.gate_steps < 1:
+            raise VitrailError(f"gate_steps is {self.gate_steps}; at least one update is needed.")
+        if self.score == "l0" and self.width is not None:
+            raise VitrailError("score l0 is for heads and mlp; narrow the stream (width) in a call of its own.")
         if self.score is not None and self.score not in SCORES:
             raise VitrailError(f"score is {self.score}; choose one of {', '.join(SCORES)}.")
 
@@ -84,12 +97,14 @@ class CompressSettings:
         """Return a short description of the removed parts."""
         told = {
             "depth": None if self.depth is None else f"depth {self.depth}",
+            "width": None if self.width in (None, 1) else f"width {self.width:.0%}",
             "heads": f"heads -{self.heads:.0%}" if self.heads else None,
             "mlp": f"mlp -{self.mlp:.0%}" if self.mlp else None,
             "rank_energy": None if self.rank_energy is None else f"energy {self.rank_energy:g}",
             "rank_share": None if self.rank_share is None else f"ranks to {self.rank_share:.0%}",
             "tokens_merge": f"merge {self.tokens_merge}" if self.tokens_merge else None,
             "tokens_keep": None if self.tokens_keep is None else f"keep {self.tokens_keep:.0%} of tokens",
+            "tokens_learn": None if self.tokens_learn is None else f"learn to keep {self.tokens_learn:.0%} of tokens",
             "weights_bits": None if self.weights_bits is None else f"weights {self.weights_bits}",
             "round_weights": None if self.round_weights is None else f"rounded to {self.round_weights} bits",
         }

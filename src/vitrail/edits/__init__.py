@@ -3,11 +3,13 @@
 EDITS = {
     "prune_heads": "heads",
     "prune_hidden": "hidden",
+    "prune_width": "width",
     "drop_blocks": "blocks",
     "low_rank": "low_rank",
     "lora": "lora",
     "merge_tokens": "merge_tokens",
     "prune_tokens": "prune_tokens",
+    "learn_tokens": "learn_tokens",
     "quantize_weights": "quantize",
     "fake_quantize": "fake_quantize",
 }

@@ -38,8 +38,11 @@ def take(module: nn.Module, path: str, axis: int, index: Tensor) -> None:
         setattr(owner, name, kept)
     if isinstance(owner, nn.Linear):
         owner.out_features, owner.in_features = owner.weight.shape
-    if isinstance(owner, nn.Conv2d):  # depthwise: as many groups as channels
-        owner.out_channels = owner.in_channels = owner.groups = len(owner.weight)
+    if isinstance(owner, nn.Conv2d) and name == "weight":
+        depthwise = owner.groups > 1  # as many groups as channels
+        owner.out_channels, owner.in_channels = len(owner.weight), owner.weight.shape[1] * owner.groups
+        if depthwise:
+            owner.in_channels = owner.groups = owner.out_channels
 
 
 def find(module: nn.Module, path: str, axis: int) -> tuple[nn.Module, str]:

@@ -16,7 +16,7 @@ from vitrail.parts.model import Model
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.self_attention import SelfAttention
-from vitrail.parts.token_reduction import ReducingStage, Reduction
+from vitrail.parts.token_reduction import FewerTokensStage, ReducingStage, Reduction
 
 CHANNEL_MIXERS = (MLP, GatedMLP, NormedGatedMLP)
 """Mixers of single tokens, which do not read the grid."""
@@ -24,7 +24,7 @@ CHANNEL_MIXERS = (MLP, GatedMLP, NormedGatedMLP)
 
 def irreducible_reason(stage: Any) -> str | None:
     """Return why a stage cannot reduce its tokens, or None."""
-    if type(stage) is ReducingStage:
+    if isinstance(stage, FewerTokensStage):
         return "it reduces its tokens already"
     if type(stage) is not Stage or not len(stage.blocks):
         return f"{type(stage).__name__} is no stage of blocks"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.parts.attend import Attend
 from vitrail.parts.backbone import Backbone
-from vitrail.parts.token_reduction import ReducingStage
+from vitrail.parts.token_reduction import FewerTokensStage
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MixingBlock:
 
 
 def mixing_blocks(model: nn.Module) -> list[MixingBlock]:
-    """List the blocks that mix tokens, first to last; without those of merged tokens, which have no place.
+    """List the blocks that mix tokens, first to last; without those of fewer tokens, which have no place.
 
     Example:
         >>> from vitrail.models import create_model
@@ -49,7 +49,7 @@ def mixing_blocks(model: nn.Module) -> list[MixingBlock]:
     names = {module: name for name, module in model.named_modules()}
     found, stages = [], backbone_of(model).stages
     for i, stage in enumerate(stages):
-        for j, block in enumerate(() if isinstance(stage, ReducingStage) else getattr(stage, "blocks", ())):
+        for j, block in enumerate(() if isinstance(stage, FewerTokensStage) else getattr(stage, "blocks", ())):
             module = getattr(block, "token_mixer", None) or block
             found.append(MixingBlock(names[module], i, j, module, f"{i}.{j}" if len(stages) > 1 else str(j)))
     return found

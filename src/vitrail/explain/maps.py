@@ -16,7 +16,7 @@ from vitrail.errors import VitrailError
 from vitrail.explain.blocks import MixingBlock, attending_blocks, backbone_of, choose, leaf_of, name_of
 from vitrail.explain.token_map import BlockContext, TokenMap
 from vitrail.grid import Grid
-from vitrail.parts.token_reduction import ReducingStage
+from vitrail.parts.token_reduction import FewerTokensStage
 
 
 class AttentionMap(TokenMap):
@@ -164,10 +164,10 @@ def families_with_maps() -> list[str]:
 
 def no_maps(model: nn.Module) -> VitrailError:
     """Build the error for a model without attention: which models have maps, and the methods of this one."""
-    if any(isinstance(part, ReducingStage) for part in model.modules()):
+    if any(isinstance(part, FewerTokensStage) for part in model.modules()):
         return VitrailError(
-            f"The blocks of {name_of(model)} see merged tokens, which have no place in the image, so it has no"
-            " attention maps.\nExplain the model before its tokens were merged, or take the method saliency."
+            f"The blocks of {name_of(model)} see fewer or merged tokens, which have no place in the image, so it has no"
+            " attention maps.\nExplain the model before its tokens were reduced, or take the method saliency."
         )
     having = families_with_maps()
     return VitrailError(

@@ -13,7 +13,7 @@ from vitrail.generation.decoding import Decoding, check_capacity
 from vitrail.layouts import TokenSequence
 from vitrail.native.build import missing
 from vitrail.native.cpu_features import computes_bf16
-from vitrail.native.decode import DecoderProgram, DecoderRows
+from vitrail.native.decode import DecoderProgram, DecoderRows, Memory
 from vitrail.parts.backbone import Features
 from vitrail.parts.merging import NoMerging
 from vitrail.parts.sequence_model import SequenceBackbone, SequenceModel, TiedModel
@@ -32,11 +32,12 @@ class NativeRows(Decoding):
         program: packed decoder.
         rows: texts R.
         capacity: tokens that a text may have, prompt included.
+        memory: encoded sources of a translation.
     """
 
-    def __init__(self, program: DecoderProgram, rows: int, capacity: int):
+    def __init__(self, program: DecoderProgram, rows: int, capacity: int, memory: Memory | None = None):
         self.rows, self.device = rows, torch.device("cpu")
-        self._rows = DecoderRows(program, rows, capacity)
+        self._rows = DecoderRows(program, rows, capacity, memory)
 
     def feed(self, ids: Tensor) -> Tensor:
         """Append tokens and return the log-probabilities of the next."""

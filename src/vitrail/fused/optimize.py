@@ -10,16 +10,20 @@ from vitrail.fused.cuda import optimize_for_cuda
 from vitrail.fused.decoder import optimize_decoder
 from vitrail.fused.optimized_model import OptimizedModel
 from vitrail.fused.plan import DTYPES, PRECISIONS, OptimizePlan, Precision
+from vitrail.fused.translation import optimize_translation
 from vitrail.native.build import built
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.encoder_decoder import EncoderDecoder
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.sequence_model import SequenceModel
 
 __all__ = ["DTYPES", "PRECISIONS", "Precision", "optimize", "unbuilt"]
 
 
-def optimize(model: Classifier | Segmenter | Restorer | SequenceModel, precision: Precision = "auto") -> OptimizedModel:
+def optimize(
+    model: Classifier | Segmenter | Restorer | SequenceModel | EncoderDecoder, precision: Precision = "auto"
+) -> OptimizedModel:
     """Return the optimized copy of a model for inference on this machine, on a CPU or a CUDA device.
 
     Results are equal up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs over
@@ -29,7 +33,7 @@ def optimize(model: Classifier | Segmenter | Restorer | SequenceModel, precision
     CUDA see `fused/cuda.py`.
 
     Of a language model such as GPT-2, a decoding step is one native call (`fused/decoder.py`): give the result to
-    `generate`.
+    `generate`. The same holds for the decoder of a translation model (`fused/translation.py`).
 
     Autocast does not change the precision of an optimized model. On a CPU it is native code that reads memory, so
     `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` need the original model.
@@ -40,7 +44,7 @@ def optimize(model: Classifier | Segmenter | Restorer | SequenceModel, precision
         precision: of weights and GEMMs. `auto` is bf16 if the processor computes in bf16; on a CPU the residual is
             then stored in fp16, which has as many bytes and three more bits of precision. `int8` quantizes the linear
             layers of attention and MLPs, each token in eight bits of its own range, without calibration; the rest is as
-            with `auto`. `codebook`, of language models: weights of four bits. Images and logits are
+            with `auto`. `codebook`, of text decoders: weights of four bits. Images and logits are
             always fp32. Except in `fp32`, the residual of an image model saturates at 65504: an
             image with huge or infinite values may get finite logits instead of NaN. NaN gives NaN.
 
@@ -62,6 +66,8 @@ def optimize(model: Classifier | Segmenter | Restorer | SequenceModel, precision
         return _again(model, precision)
     if isinstance(model, SequenceModel):
         return optimize_decoder(model, precision)
+    if isinstance(model, EncoderDecoder):
+        return optimize_translation(model, precision)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     if not isinstance(model, Classifier | Segmenter | Restorer):

@@ -119,6 +119,18 @@ class TranslationDecoding:
         self.rows = len(rows)
 
 
+def translation_decoding(model: Any, sources: Sequence[Sequence[int]], capacity: int) -> Decoding:
+    """Return the incremental decoding of an encoder-decoder; an optimized model has its own.
+
+    Args:
+        model: the model, in evaluation mode.
+        sources: token ids of each source text.
+        capacity: tokens that a target may have, its start token included.
+    """
+    own = getattr(model, "decoding", None)
+    return TranslationDecoding(model, sources, capacity) if own is None else own(sources, capacity)
+
+
 def pad_batch(texts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Return `(B, N)` ids padded on the right with 0, and their lengths.
 

@@ -398,6 +398,35 @@ extern "C" int vitrail_decode_step(const int64_t* program, const int64_t* state,
     return 1;
 }
 
+// The best `count` words of each row, the best first; of equal scores the lowest words. Missing ones are -inf.
+extern "C" void vitrail_decode_best(const float* scores, long rows, long stride, long words, int count, float* values,
+                                    int64_t* best, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (long row = 0; row < rows; row++) {
+        const float* from = scores + row * stride;
+        float* value = values + row * count;
+        int64_t* word = best + row * count;
+        std::fill(value, value + count, -INFINITY);
+        std::fill(word, word + count, 0);
+        const auto insert = [&](long i) {  // words come in order, so an equal one is after those before it
+            int at = count - 1;
+            for (; at > 0 && from[i] > value[at - 1]; at--) value[at] = value[at - 1], word[at] = word[at - 1];
+            value[at] = from[i], word[at] = i;
+        };
+        long i = 0;
+        for (; i + LANES <= words; i += LANES) {
+            const VecI32 more = load(from + i) > broadcast(value[count - 1]);
+            bool any = false;
+            for (int lane = 0; lane < LANES; lane++) any |= more[lane] != 0;
+            if (!any) continue;
+            for (int lane = 0; lane < LANES; lane++)
+                if (from[i + lane] > value[count - 1]) insert(i + lane);
+        }
+        for (; i < words; i++)
+            if (from[i] > value[count - 1]) insert(i);
+    }
+}
+
 // Sum of a buffer's words, read by all threads: the bandwidth that a step can reach.
 extern "C" long vitrail_decode_read(const int64_t* from, long words, int threads) {
     long sum = 0;

@@ -50,6 +50,24 @@ def panel() -> int:
     return library("decode").vitrail_decode_panel()
 
 
+def best_words(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return values and words `(R, count)` of the best scores of each row; missing ones are -inf."""
+    rows, words = scores.shape
+    values, best = torch.empty(rows, count), torch.empty(rows, count, dtype=torch.int64)
+    if count:
+        library("decode").vitrail_decode_best(
+            start_of(scores),
+            rows,
+            scores.stride(0),
+            words,
+            count,
+            address(values),
+            address(best),
+            torch.get_num_threads(),
+        )
+    return values, best
+
+
 def pack_dense(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedMatrix:
     """Pack a matrix `(out, in)` in fp32 or bf16."""
     packed = _panels(weight.detach().to(dtype))

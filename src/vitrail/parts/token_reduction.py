@@ -219,7 +219,11 @@ class ReducingBlock(Block):
         return x + self.drop_path(self.scale2(self.channel_mixer(self.norm2(x), layout))), layout
 
 
-class ReducingStage(Stage):
+class FewerTokensStage(Stage):
+    """Base of the stages whose later blocks see fewer tokens, which have no one place in the image."""
+
+
+class ReducingStage(FewerTokensStage):
     """Stage some of whose blocks reduce their tokens.
 
     Args:

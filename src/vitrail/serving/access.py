@@ -50,7 +50,7 @@ class AccessRules:
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_foreign(values):
             raise Refusal(403, "origin", "Requests from pages of other sites are refused.")
         if self.token is not None and not is_open(scope["path"]) and not self._is_allowed(scope, values):
-            raise Refusal(401, "token", "Send the header Authorization: Bearer TOKEN.")
+            raise Refusal(401, "token", "Send the header Authorization: Bearer TOKEN, with the token of the server.")
 
     def _check_sizes(self, scope: Any, headers: list[tuple[bytes, bytes]]) -> None:
         sizes = [len(name) + len(value) for name, value in headers]

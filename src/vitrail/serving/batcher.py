@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from threading import Condition, Thread
 from time import monotonic
 from traceback import extract_tb
@@ -39,6 +40,8 @@ class Batcher:
         batch: most jobs of a batch.
         capacity: most waiting jobs.
         window: most seconds that a job waits for others to be decoded.
+        wait: most seconds of work ahead of a job that is admitted, by the measured speed. After an overload, a queue of
+            `wait` seconds is empty within `wait / (1 - load)` seconds.
     """
 
     def __init__(
@@ -50,9 +53,11 @@ class Batcher:
         batch: int,
         capacity: int,
         window: float = 0.005,
+        wait: float = inf,
     ):
         self.loop, self.pool, self.metrics, self.budget = loop, pool, metrics, budget
-        self.batch, self.capacity, self.window = batch, capacity, window
+        self.batch, self.capacity, self.window, self.wait = batch, capacity, window, wait
+        self._least = batch  # inputs that may wait however long they take; `batch` is 1 if batches save nothing
         self._ready: deque[Job] = deque()
         self._loading = 0
         self._running: Sequence[Job] = ()
@@ -84,7 +89,7 @@ class Batcher:
             Refusal: the queue has no room for them.
         """
         with self._changed:
-            if self.pending + len(jobs) > self.capacity:
+            if self.pending + len(jobs) > self.capacity or self._late > 0:
                 raise self._full(len(jobs))
             self._loading += len(jobs)
             self.metrics.pending.set(self.pending)
@@ -93,14 +98,21 @@ class Batcher:
 
     def check_room(self) -> None:
         """Refuse early, before a body is read, if the queue is full."""
-        if self.pending >= self.capacity:
+        if self.pending >= self.capacity or self._late > 0:
             raise self._full(1)
+
+    @property
+    def _late(self) -> float:
+        """Seconds of work above `wait`; a batch may always wait."""
+        return self.pending * self._seconds - self.wait if self.pending >= self._least else 0.0
 
     def _full(self, count: int) -> Refusal:
         if count > self.capacity:
             return Refusal(413, "too_large", f"{count} inputs never fit into the queue of {self.capacity}.")
-        wait = self._seconds * (self.pending + count - self.capacity + self.batch)
-        return Refusal(429, "queue_full", f"The queue of {self.capacity} inputs is full.", retry_after=wait)
+        excess = max(self._seconds * (self.pending + count - self.capacity), self._late)
+        left = max(excess, 0.0) + self._seconds * self.batch
+        message = f"The queue is full: {self.pending} inputs, {self.pending * self._seconds:.1f} s of work."
+        return Refusal(429, "queue_full", message, retry_after=left)
 
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Cancel jobs: those that wait are never computed, those that run are not delivered."""
@@ -221,7 +233,8 @@ class Batcher:
         return [(job, job.outcome(None, error, monotonic(), 1)) for job in jobs]
 
     def _observe(self, jobs: Sequence[Job], seconds: float) -> None:
-        self._seconds += 0.2 * (seconds / len(jobs) - self._seconds)
+        if jobs[0].load is not None:  # traces and streams take much longer than predictions
+            self._seconds += 0.2 * (seconds / len(jobs) - self._seconds)
         self.metrics.compute.observe(seconds)
         self.metrics.batch.observe(len(jobs))
         self.metrics.executions.inc()

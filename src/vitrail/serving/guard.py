@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vitrail.errors import VitrailError
 from vitrail.serving.access import AccessRules
 from vitrail.serving.body import HELD
+from vitrail.serving.budget import MemoryBudget
+from vitrail.serving.limits import RESPONSE_CHUNK
 from vitrail.serving.refusal import ClientGone, Refusal
 from vitrail.serving.service import Service
 
@@ -54,7 +56,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(scope, send, closing=self.service.draining)
+        answer = _Answer(scope, send, self.service.budget, closing=self.service.draining)
         try:
             try:
                 self.rules.check(scope)
@@ -87,8 +89,8 @@ class Guard:
 class _Answer:
     """The answer to one request, on its way out."""
 
-    def __init__(self, scope: Scope, send: Send, closing: bool):
-        self._scope, self._send, self._closing = scope, send, closing
+    def __init__(self, scope: Scope, send: Send, budget: MemoryBudget, closing: bool):
+        self._scope, self._send, self._budget, self._closing = scope, send, budget, closing
         self.began, self.status, self.size, self.started = monotonic(), 0, 0, False
         scope.setdefault("vitrail.began", self.began)
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
@@ -96,19 +98,36 @@ class _Answer:
         scope["vitrail.request_id"] = self.request_id
 
     async def send(self, message: Message) -> None:
-        """Send a message, with the headers of every answer."""
+        """Send a message, with the headers of every answer.
+
+        Raises:
+            Refusal: the body would exceed the memory of all requests; nothing was sent.
+        """
         if message["type"] == "http.response.start":
-            self.started, self.status = True, message["status"]
-            own = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in own}
-            own += [pair for pair in _ENCODED if pair[0] not in names]
-            own.append((b"x-request-id", self.request_id.encode()))
-            if self._closing:
-                own.append((b"connection", b"close"))
-            message = {**message, "headers": own}
+            await self._begin(message)
         else:
-            self.size += len(message.get("body", b""))
-        await self._send(message)
+            await self._pieces(message.get("body", b""), message.get("more_body", False))
+
+    async def _begin(self, message: Message) -> None:
+        own = list(message.get("headers", ()))
+        values = {name.lower(): value for name, value in own}
+        size = int(values.get(b"content-length", b"0"))
+        if size > RESPONSE_CHUNK:  # it is held until the client has read it
+            self._budget.take(size)
+            self._scope[HELD] = self._scope.get(HELD, 0) + size
+        self.started, self.status = True, message["status"]
+        own += [pair for pair in _ENCODED if pair[0] not in values]
+        own.append((b"x-request-id", self.request_id.encode()))
+        if self._closing:
+            own.append((b"connection", b"close"))
+        await self._send({**message, "headers": own})
+
+    async def _pieces(self, body: bytes, more: bool) -> None:
+        """Send a body in pieces: each waits until the client has read most of those before it."""
+        self.size += len(body)
+        for at in range(0, max(len(body), 1), RESPONSE_CHUNK):
+            piece, rest = body[at : at + RESPONSE_CHUNK], more or at + RESPONSE_CHUNK < len(body)
+            await self._send({"type": "http.response.body", "body": piece, "more_body": rest})
 
     async def fail(self, error: Exception, receive: Receive) -> None:
         """Answer with an error; after the first byte of an answer only closing the connection is left."""

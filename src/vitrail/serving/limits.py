@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+RESPONSE_CHUNK = 1 << 16
+"""Bytes of a response that are handed to the socket at once; with as many unsent bytes it pauses the writer."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -16,11 +19,13 @@ class Limits:
         header: most bytes of one header, its name included.
         headers: most bytes of all headers.
         target: most bytes of path and query.
-        memory: most bytes that bodies and decoded inputs take together.
+        memory: most bytes that bodies, decoded inputs and unread answers take together.
         queue: most waiting inputs of a model, in batches.
+        wait: most seconds of work ahead of an input that is admitted, by the measured speed; one batch may always wait.
         timeout: seconds of a request, from its first byte to its answer.
         header_timeout: seconds until the headers of a request are complete.
         write_timeout: seconds that a client may leave an answer unread.
+        write_rate: bytes a second that a client must read of an answer after that time.
         connections: most open connections; the oldest idle one is closed for a new one.
         drain: seconds that accepted requests get after SIGTERM.
         grace: seconds that the server stays reachable after SIGTERM, so that a load balancer sees it is not ready.
@@ -36,9 +41,11 @@ class Limits:
     target: int = 2048
     memory: int = 1 << 30
     queue: int = 4
+    wait: float = 1.0
     timeout: float = 30.0
     header_timeout: float = 10.0
     write_timeout: float = 30.0
+    write_rate: int = 32_768
     connections: int = 512
     drain: float = 30.0
     grace: float = 0.5

@@ -9,7 +9,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from vitrail.serving.limits import Limits
 from vitrail.serving.refusal import Refusal, too_large
 
-INPUTS = ("input", "file")
+INPUTS = ("input", "inputs", "file")
+"""Names of the parts that are inputs."""
 FIELDS = 8
 """Most parts that are no inputs."""
 

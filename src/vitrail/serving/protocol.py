@@ -7,7 +7,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vitrail.serving.limits import Limits
+from vitrail.serving.limits import RESPONSE_CHUNK, Limits
 
 _INVALID = json.dumps({"error": {"code": "bad_request", "message": "This is not a valid HTTP request."}}).encode()
 
@@ -15,38 +15,32 @@ _INVALID = json.dumps({"error": {"code": "bad_request", "message": "This is not 
 class TimedProtocol(H11Protocol):
     """HTTP/1.1 connection with a limit for headers, for unread responses, and for the number of connections.
 
-    A client that sends its headers slowly is closed after `header_timeout`, one that does not read its response after
-    `write_timeout`. If there are too many connections, the oldest one without a request is closed for the new one, so
-    that connections which only wait never keep others out.
+    A client that sends its headers slowly is closed after `header_timeout`, one that reads nothing of its response
+    after `write_timeout`, and one that reads a long response slower than `write_rate` as well. If there are too many
+    connections, the oldest one without a request is closed for the new one, so that connections which only wait never
+    keep others out.
     """
 
     limits = Limits()
+    waiting: dict["TimedProtocol", None] = {}  # noqa: RUF012 - one dictionary for each server, see `timed_protocol`
+    """Connections without a request, the oldest first."""
 
     def connection_made(self, transport: Any) -> None:
         """Register the connection and start its clock."""
         super().connection_made(transport)
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._allowance, self._paused_at = self.limits.write_timeout, 0.0
         if len(self.connections) > self.limits.connections:
-            self._make_room()
+            oldest = next(iter(self.waiting), self)
+            self.waiting.pop(oldest, None)
+            oldest.transport.abort()
         self._start("header", self.limits.header_timeout)
+        self.waiting[self] = None
 
     @property
     def waits(self) -> bool:
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
-
-    def _make_room(self) -> None:
-        idle = [
-            each for each in self.connections if isinstance(each, TimedProtocol) and each.waits and each is not self
-        ]
-        oldest = min(idle, key=lambda each: each.opened, default=self)
-        oldest.transport.abort()
-
-    @property
-    def opened(self) -> float:
-        """Loop time at which the connection began to wait."""
-        timer = self._timers.get("header") or self.timeout_keep_alive_task
-        return timer.when() if timer is not None else self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Parse data; headers must be complete in time."""
@@ -54,6 +48,7 @@ class TimedProtocol(H11Protocol):
         super().data_received(data)
         if not self.waits:
             self._stop("header")
+            self.waiting.pop(self, None)
         elif waited and "header" not in self._timers:
             self._start("header", self.limits.header_timeout)
 
@@ -61,21 +56,30 @@ class TimedProtocol(H11Protocol):
         """Wait for the next request."""
         super().on_response_complete()
         self._stop("header")
+        if self.waits:
+            self.waiting.pop(self, None)
+            self.waiting[self] = None
 
     def pause_writing(self) -> None:
-        """Limit the time until the client reads on."""
+        """Limit the time until the client reads on, for each pause and for the pauses of a response together."""
         super().pause_writing()
-        self._start("write", self.limits.write_timeout)
+        self._paused_at = self.loop.time()
+        self._allowance += RESPONSE_CHUNK / self.limits.write_rate
+        self._start("write", max(0.0, min(self.limits.write_timeout, self._allowance)))
 
     def resume_writing(self) -> None:
         """Continue."""
         super().resume_writing()
+        self._allowance -= self.loop.time() - self._paused_at
+        if self.waits:
+            self._allowance = self.limits.write_timeout
         self._stop("write")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         for name in list(self._timers):
             self._stop(name)
+        self.waiting.pop(self, None)
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -116,4 +120,4 @@ class TimedProtocol(H11Protocol):
 
 def timed_protocol(limits: Limits) -> type[TimedProtocol]:
     """Return the protocol class with the limits of a server."""
-    return type("TimedProtocol", (TimedProtocol,), {"limits": limits})
+    return type("TimedProtocol", (TimedProtocol,), {"limits": limits, "waiting": {}})

@@ -6,6 +6,8 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from errno import EACCES, EADDRINUSE
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -148,17 +150,23 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; port 0 is any free one.
 
     Raises:
-        VitrailError: the address is in use, or not one of this machine.
+        VitrailError: the address is in use, or not one of this machine, or the port is not one.
     """
+    if not 0 <= port <= 65_535:
+        raise VitrailError(f"port is {port}; it must be between 0 and 65535, and 0 takes a free one.")
+    made: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
     except OSError as error:
-        raise VitrailError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port."
-        ) from error
+        if made is not None:
+            made.close()
+        remedy = "Choose an address of this machine with --host."
+        if error.errno in (EADDRINUSE, EACCES):
+            remedy = "Choose another --port; 0 takes a free one."
+        raise VitrailError(f"Cannot listen on {host}:{port}: {error.strerror or error}. {remedy}") from error
     made.listen(1024)
     made.setblocking(False)
     return made
@@ -168,9 +176,16 @@ def limits_from(**values: Any) -> Limits:
     """Return limits with those that were given.
 
     Raises:
-        VitrailError: one is not positive.
+        VitrailError: one is not a positive number.
+
+    Example:
+        >>> limits_from(queue=2, timeout=5.0).timeout
+        5.0
+        >>> limits_from(timeout=float("nan"))
+        Traceback (most recent call last):
+        vitrail.errors.VitrailError: timeout is nan; it must be a number above 0.
     """
     for name, value in values.items():
-        if value <= 0:
-            raise VitrailError(f"{name} is {value}; it must be above 0.")
+        if not 0 < value < inf:
+            raise VitrailError(f"{name} is {value}; it must be a number above 0.")
     return Limits(**values)

@@ -62,7 +62,8 @@ class Service:
         loop = asyncio.get_running_loop()
         for name, model in self.models.items():
             batch, capacity = model.options.batch, self.limits.queue * model.options.batch
-            batcher = Batcher(loop, self._pool, self._of[name], self.budget, batch, capacity, self.window)
+            times = self.window, self.limits.wait
+            batcher = Batcher(loop, self._pool, self._of[name], self.budget, batch, capacity, *times)
             model.check = batcher.check_wanted
             self._batchers[name] = batcher
         for name, model in self.models.items():

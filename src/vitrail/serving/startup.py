@@ -19,30 +19,36 @@ class Source(NamedTuple):
 
 
 def name_sources(words: Sequence[str]) -> list[Source]:
-    """Return names and sources of models; `NAME:SOURCE` gives one, else it is that of the last folder.
+    """Return names and sources of models; without `NAME=` or `NAME:` the name is that of the last folder.
 
     Raises:
         VitrailError: there are none, a name is not valid, or two are equal.
 
     Example:
-        >>> name_sources(["runs/classify/flowers", "birds:models/1"])
+        >>> name_sources(["runs/classify/flowers", "birds=models/1"])
         [Source(name='flowers', place='runs/classify/flowers'), Source(name='birds', place='models/1')]
     """
     if not words:
         raise VitrailError("No model was given: vitrail serve MODEL, such as a model folder or a run folder.")
-    found = []
-    for word in words:
-        name, sign, place = word.partition(":")
-        if not sign or not _NAME.fullmatch(name) or len(name) == 1 or name == "hf" or Path(word).exists():
-            name, place = _name_of(word), word
-        found.append(Source(name, place))
+    found = [_named(word) for word in words]
     names = [each.name for each in found]
     for name in names:
         if not _NAME.fullmatch(name):
-            raise VitrailError(f"{name!r} is no name for a route. Give one: NAME:SOURCE")
+            raise VitrailError(f"{name!r} is no name for a route. Give one: NAME=SOURCE")
         if names.count(name) > 1:
-            raise VitrailError(f"Two models are called {name}. Give names: one:SOURCE two:SOURCE")
+            raise VitrailError(f"Two models are called {name}. Give names: one=SOURCE two=SOURCE")
     return found
+
+
+def _named(word: str) -> Source:
+    found = re.match(rf"({_NAME.pattern})([=:])(?=.)", word)
+    if found is None or Path(word).exists():
+        return Source(_name_of(word), word)
+    name, sign = found.groups()
+    rest = word[found.end() :]
+    if sign == ":" and (name == "hf" or (len(name) == 1 and rest[0] in "\\/")):  # the hub, or a drive of Windows
+        return Source(_name_of(word), word)
+    return Source(name, rest)
 
 
 def _name_of(source: str) -> str:

@@ -99,6 +99,8 @@ def _from_form(body: bytes, content_type: str, kind: str, limits: Limits) -> Upl
     for part in parse_form(body, content_type, limits):
         if part.name in INPUTS:
             upload.inputs.append(bytes(part.data) if part.is_file or kind == "text" else _utf8(part.data))
+        elif part.is_file:
+            raise _bad("A file of a form is a part named input, inputs or file.")
         elif part.name == "options":
             upload.options = _loads(bytes(part.data))
             if not isinstance(upload.options, dict):

@@ -19,6 +19,7 @@ class Recipe(NamedTuple):
         layer_decay: factor on the learning rate per block away from the head.
         warmup: warm-up as a share of the run.
         batch: largest default of the global batch size.
+        updates: least updates an epoch, which makes batches of few samples smaller.
         model: variant that is trained if none is given.
     """
 
@@ -28,11 +29,12 @@ class Recipe(NamedTuple):
     layer_decay: float
     warmup: float
     batch: int
+    updates: int
     model: str = "swin_tiny_patch4_window7_224"
 
 
-FROM_SCRATCH = Recipe("from scratch", epochs=100, lr=1e-3, layer_decay=1.0, warmup=0.05, batch=128)
-FINE_TUNING = Recipe("fine-tuning", epochs=20, lr=5e-4, layer_decay=0.75, warmup=0.1, batch=32)
+FROM_SCRATCH = Recipe("from scratch", epochs=100, lr=1e-3, layer_decay=1.0, warmup=0.05, batch=128, updates=8)
+FINE_TUNING = Recipe("fine-tuning", epochs=20, lr=5e-4, layer_decay=0.75, warmup=0.1, batch=32, updates=8)
 """Layer decay as in BEiT's fine-tuning; it protects the early blocks, so the new head may learn at a higher rate."""
 
 

@@ -167,8 +167,9 @@ def make_run(
             reporter.note(text)
     parts = world.size * config.grad_accum
     if config.batch is None:
-        largest = recipe_of(config).batch
-        config = replace(config, batch=default_batch_size(train_size(splits), parts, largest))
+        recipe = recipe_of(config)
+        batch = default_batch_size(train_size(splits), parts, recipe.batch, recipe.updates)
+        config = replace(config, batch=batch)
     start = replace(
         config,
         batch=parts if config.batch == "auto" else config.batch,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.tasks import options
@@ -19,6 +19,7 @@ AUGMENTS = ("auto", "none", "digits", "small", "small-strong", "photo", "photo-s
 class TrainOptions(Options):
     """Options of a training run that classifies images."""
 
+    SCRATCH: ClassVar[Mapping[str, Any]] = {"updates": 32}
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("imgsz", "image_column", "label_column", "split_column", "fold_column", "balance"),
         "augmentation": ("mixup", "cutmix", "augment", "randaugment", "erasing", "flip", "crop_min"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vitrail.tasks import options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
@@ -15,6 +15,7 @@ AUGMENTS = ("none", "small", "small-strong", "photo", "photo-strong")
 class TrainOptions(Options):
     """Options of a training run that finds the labels of images."""
 
+    SCRATCH: ClassVar[Mapping[str, Any]] = {"updates": 32}
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("imgsz", "balance"),
         "augmentation": ("augment", "flip"),

@@ -1,13 +1,12 @@
 """Translation of token ids: greedy for validation, beam search for use, the same in every batch."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from vitrail.generation.beam import BeamOptions, BeamResult, beam_search
-from vitrail.generation.decoding import TranslationDecoding
+from vitrail.generation.decoding import translation_decoding
 from vitrail.generation.exact import exact_search
 from vitrail.generation.length_penalty import GNMT, LengthPenalty, Power
 from vitrail.layouts import TokenSequence
@@ -15,6 +14,8 @@ from vitrail.tasks.translate.batch import most_new
 from vitrail.tasks.translate.options import BeamFlags
 
 START, END = "<s>", "</s>"
+TOGETHER = 64
+"""Sources of a batch."""
 
 
 def greedy(
@@ -30,7 +31,7 @@ def greedy(
         most: most new tokens.
         steps: decoding steps to take in any case, so that several processes take as many; 0 to stop when all ended.
     """
-    decoding = TranslationDecoding(model, sources, max(most, steps) + 1)
+    decoding = translation_decoding(model, sources, max(most, steps) + 1)
     found: list[list[int]] = [[] for _ in sources]
     alive, over = list(range(len(sources))), False
     ids = torch.full((len(sources), 1), start, device=decoding.device)
@@ -62,8 +63,8 @@ def beam_translations(
 ) -> list[BeamResult]:
     """Return the result of a beam search for each source, in order.
 
-    Sources whose lengths round up to the same multiple of 8 are searched together, and that multiple fixes the most new
-    tokens: no limit depends on the other sources.
+    Up to `TOGETHER` of similar lengths are searched together. The length of a source, rounded up to a multiple of 8,
+    fixes its most new tokens, so no limit depends on the other sources.
 
     Args:
         model: the encoder-decoder, in evaluation mode.
@@ -73,17 +74,22 @@ def beam_translations(
         end: id of the end token.
         exact: go on until no better translation exists.
     """
-    groups: dict[int, list[int]] = defaultdict(list)
-    for number, source in enumerate(sources):
-        groups[most_new(len(source))].append(number)
-    found: dict[int, BeamResult] = {}
-    for most, numbers in sorted(groups.items()):
-        options = BeamOptions(flags.beam, most, (end,), penalty_of(flags))
-        decoding = TranslationDecoding(model, [sources[number] for number in numbers], most + 1)
-        found |= dict(zip(numbers, beam_search(decoding, [[start]] * len(numbers), options), strict=True))
-        if exact:
-            found |= {number: _exact(model, sources[number], found[number], start, options) for number in numbers}
-    return [found[number] for number in range(len(sources))]
+    penalty, first = penalty_of(flags), flags.search == "first"
+    each = [BeamOptions(flags.beam, most_new(len(source)), (end,), penalty, first) for source in sources]
+    # Neighbours in length share a batch: less padding, and they end at about the same step.
+    order = sorted(range(len(sources)), key=lambda number: each[number].max_new)
+    found: Any = [None] * len(sources)
+    for first in range(0, len(order), TOGETHER):
+        batch = order[first : first + TOGETHER]
+        options = [each[number] for number in batch]
+        texts = [sources[number] for number in batch]
+        decoding = translation_decoding(model, texts, max(one.max_new for one in options) + 1)
+        for number, result in zip(batch, beam_search(decoding, [[start]] * len(batch), options), strict=True):
+            found[number] = result
+    if not exact:
+        return found
+    pairs = zip(sources, found, each, strict=True)
+    return [_exact(model, source, begun, start, own) for source, begun, own in pairs]
 
 
 def _exact(model: Any, source: Sequence[int], begun: BeamResult, start: int, options: BeamOptions) -> BeamResult:
