@@ -13,6 +13,8 @@ from vitrail.native.ffi import start_of
 
 TABLE_ROWS = 64
 """Outputs that share a table of 16 values."""
+WORK = 1 << 19
+"""Bytes of weights times tokens for which another thread pays off."""
 _FP32, _BF16, _INT8, _CODES = range(4)
 
 
@@ -317,11 +319,15 @@ class DecoderRows:
         state = torch.tensor(list(addresses), dtype=torch.int64)
         sizes = torch.tensor([*numbers, scores == "every", scores == "last"], dtype=torch.int64)
         step = library("decode").vitrail_decode_step
-        if not step(start_of(p.numbers), start_of(state), start_of(sizes), torch.get_num_threads()):
+        if not step(start_of(p.numbers), start_of(state), start_of(sizes), self._threads(rows * tokens)):
             wrong = ids[(ids < 0) | (ids >= p.vocabulary)][0]
             raise VitrailError(f"Token id {int(wrong)} is outside the vocabulary of {p.vocabulary} words.")
         self.start += tokens
         return hidden[..., : p.channels], None if words is None else words[..., : p.scored]
+
+    def _threads(self, tokens: int) -> int:
+        """Return the threads of a step: all, if each has enough work between two barriers."""
+        return max(1, min(torch.get_num_threads(), self.program.bytes * tokens // WORK))
 
     def _memory(self) -> tuple[tuple[Tensor | None, ...], Memory | None]:
         if self.memory is None:
