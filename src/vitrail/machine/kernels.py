@@ -98,7 +98,7 @@ def _lookup(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
 
 
 def _best_words(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
-    return torch.zeros(5, 1000, device=device, dtype=dtype), 10
+    return torch.zeros(5, 1000, device=device, dtype=dtype), [0.0] * 5, [5], 10
 
 
 # Arguments of each kernel for the check: those of its usual caller.

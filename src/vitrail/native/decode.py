@@ -52,22 +52,16 @@ def panel() -> int:
     return library("decode").vitrail_decode_panel()
 
 
-def best_words(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return values and words `(R, count)` of the best scores of each row; missing ones are -inf."""
-    rows, words = scores.shape
-    values, best = torch.empty(rows, count), torch.empty(rows, count, dtype=torch.int64)
-    if count:
-        library("decode").vitrail_decode_best(
-            start_of(scores),
-            rows,
-            scores.stride(0),
-            words,
-            count,
-            address(values),
-            address(best),
-            torch.get_num_threads(),
-        )
-    return values, best
+def best_words(scores: Tensor, sums: list[float], counts: list[int], best: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return totals, words and rows `(texts, best)` of the best continuations; missing ones have a total of -inf."""
+    before = torch.tensor(sums, dtype=torch.float64)
+    firsts = torch.tensor([0, *counts], dtype=torch.int64).cumsum(0)
+    totals = torch.empty(len(counts), best, dtype=torch.float64)
+    words, rows = torch.empty_like(totals, dtype=torch.int64), torch.empty_like(totals, dtype=torch.int64)
+    given = (start_of(scores), scores.stride(0), scores.shape[1], address(before), address(firsts), len(counts), best)
+    found = map(address, (totals, words, rows))
+    library("decode").vitrail_decode_best(*given, *found, torch.get_num_threads())
+    return totals, words, rows
 
 
 def pack_dense(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedMatrix:
