@@ -1,4 +1,4 @@
-"""Images as `data:` URLs, for JSON files and self-contained pages."""
+"""Images as bytes of files and as `data:` URLs, for JSON files and self-contained pages."""
 
 import base64
 from io import BytesIO
@@ -23,6 +23,18 @@ def to_png(image: Image.Image) -> bytes:
     """
     buffer = BytesIO()
     image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def to_jpeg(image: Image.Image, quality: int) -> bytes:
+    """Return an image as the bytes of a JPEG file.
+
+    Example:
+        >>> to_jpeg(Image.new("L", (1, 1)), 90)[6:10]
+        b'JFIF'
+    """
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 

@@ -15,6 +15,7 @@ from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, Trai
 from vitrail.tasks.classify.predictor import ClassPredictor
 from vitrail.tasks.classify.training import ClassificationTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.program import ProgramSpec, class_program
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -96,6 +97,10 @@ class ClassificationTask:
     ) -> ClassPredictor:
         """Return a predictor of class names."""
         return ClassPredictor(model, options, count, notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives."""
+        return class_program(model)
 
 
 TASK = ClassificationTask()
