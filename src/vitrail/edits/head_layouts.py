@@ -1,4 +1,4 @@
-"""Where the heads of each mixer lie in its tensors: the table of attention that can lose heads.
+"""Axes over heads in the tensors of each mixer: the table of attention that can lose heads.
 
 A head can be removed if it meets the other heads in the output projection only, so that it is a term of a sum. Mixers
 without such a projection (their heads are channels of the next layer), and those that mix maps of heads, are not here.

@@ -21,7 +21,7 @@ class SetAbstraction(nn.Module):
         points: number of farthest points.
         radii: of the balls.
         sizes: number of points in each ball.
-        inputs: channels of the features beside the three coordinates.
+        inputs: channels of the features without the three coordinates.
         widths: channels of the MLP of each radius.
     """
 
@@ -64,7 +64,7 @@ def paired_abstractions(dim: int, centers: tuple[int, int], in_channels: int) ->
     Args:
         dim: channels C of the local-global attention; three of them are coordinates.
         centers: farthest points of each abstraction.
-        in_channels: channels of the features beside the coordinates.
+        in_channels: channels of the features without the coordinates.
     """
     w = dim // 16
     fine = ((w, w, 2 * w), (2 * w, 2 * w, 4 * w), (2 * w, 3 * w, 4 * w))

@@ -53,7 +53,7 @@ class ClassificationTask:
         return default_model(splits, device, fine_tune)
 
     def advice(self, splits: Splits, config: Any, device: str, cores: float) -> list[str]:
-        """Return what is realistic before a training begins."""
+        """Return advice before a training begins: accuracy and time to expect."""
         return advice(splits, config, device, cores)
 
     def open_evaluation(self, options: Any) -> ImageSet:
@@ -99,7 +99,7 @@ class ClassificationTask:
         return ClassPredictor(model, options, count, notify)
 
     def program(self, model: Any) -> ProgramSpec:
-        """Return what an exported program of a model takes and gives."""
+        """Return inputs and outputs of an exported program of a model."""
         return class_program(model)
 
 
