@@ -10,7 +10,6 @@ from vitrail.errors import VitrailError
 from vitrail.generation.decoding import Decoding
 from vitrail.generation.length_penalty import LengthPenalty, Power, score, upper_bound
 from vitrail.kernels.best_words import best_words
-from vitrail.kernels.best_words.reference import Words
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,10 @@ class _Text:
         self.finished.append(Hypothesis(tokens, log_prob, score(self.options.penalty, log_prob, len(tokens))))
         self.finished = sorted(self.finished, key=lambda one: (-one.score, one.tokens))[: self.options.beam]
 
-    def advance(self, words: Words) -> list[int]:
-        """Take one step; return the rows that go on. `words` has the best 2 `beam` words of each of its rows."""
+    def advance(self, best: Sequence[tuple[float, int, int]]) -> list[int]:
+        """Take one step; return the rows that go on. `best` has at least the best 2 `beam` continuations."""
         o = self.options
-        candidates = _best(words, [log_prob for log_prob, _ in self.running], 2 * o.beam)
+        candidates = best[: 2 * o.beam]
         going: list[tuple[float, tuple[int, ...]]] = []
         rows: list[int] = []
         fates = ["pruned"] * len(candidates)
@@ -169,13 +168,16 @@ def beam_search(
     each = [options] * len(prompts) if isinstance(options, BeamOptions) else options
     texts = [_Text(own, steps) for own in each]
     widest = 2 * max((own.beam for own in each), default=0)
-    words = best_words(decoding.feed(torch.tensor(prompts, device=decoding.device)), widest)
+    log_probs = decoding.feed(torch.tensor(prompts, device=decoding.device))
     alive = list(range(len(texts)))
     while alive:
         rows, first, ids = [], 0, []
-        for number in alive:
-            text, count = texts[number], len(texts[number].running)
-            kept = text.advance(words[first : first + count])
+        counts = [len(texts[number].running) for number in alive]
+        sums = [log_prob for number in alive for log_prob, _ in texts[number].running]
+        found = best_words(log_probs, sums, counts, widest)
+        for number, count, best in zip(alive, counts, found, strict=True):
+            text = texts[number]
+            kept = text.advance(best)
             if text.done:
                 kept = []
             rows += [first + row for row in kept]
@@ -184,18 +186,5 @@ def beam_search(
         alive = [number for number in alive if not texts[number].done]
         if alive:
             decoding.select(torch.tensor(rows, device=decoding.device))
-            words = best_words(decoding.feed(torch.tensor(ids, device=decoding.device)[:, None]), widest)
+            log_probs = decoding.feed(torch.tensor(ids, device=decoding.device)[:, None])
     return [BeamResult(tuple(text.finished), text.bound) for text in texts]
-
-
-def _best(words: Words, sums: list[float], count: int) -> list[tuple[float, int, int]]:
-    """Return the best continuations as (log-probability, token, row), the best first, ties by (token, row).
-
-    The best `count` of all rows are among the best `count` of each row.
-    """
-    found = [
-        (before + log_prob, token, row)
-        for row, (before, best) in enumerate(zip(sums, words, strict=True))
-        for log_prob, token in best
-    ]
-    return sorted(found, key=lambda one: (-one[0], one[1], one[2]))[:count]

@@ -117,7 +117,12 @@ class Detections:
 
 
 def colour(index: int) -> tuple[int, int, int]:
-    """Return the colour of a class: hues at the golden ratio, so that neighbours differ."""
+    """Return the colour of a class: hues at the golden ratio, so that neighbours differ.
+
+    Example:
+        >>> colour(0), colour(1)
+        ((57, 147, 230), (197, 230, 57))
+    """
     red, green, blue = colorsys.hsv_to_rgb((0.58 + 0.618034 * index) % 1.0, 0.75, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
 

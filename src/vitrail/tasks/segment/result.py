@@ -120,7 +120,12 @@ def run_lengths(mask: np.ndarray) -> list[list[int]]:
 
 
 def overlay(image: Image.Image, mask: np.ndarray, opacity: float = 0.55, ignore: int | None = None) -> Image.Image:
-    """Return an image under the palette colours of a mask of its size; pixels of `ignore` stay as they are."""
+    """Return an image under the palette colours of a mask of its size; pixels of `ignore` stay as they are.
+
+    Example:
+        >>> overlay(Image.new("RGB", (1, 1)), np.array([[1]]), opacity=1.0).getpixel((0, 0))
+        (128, 0, 0)
+    """
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     colours = palette()[mask.astype(np.int64) % 256].astype(np.float32)
     mixed = (1 - opacity) * pixels + opacity * colours
