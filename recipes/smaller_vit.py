@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import vitrail
 from vitrail.cli import main
@@ -25,6 +26,7 @@ from vitrail.compress.calibration_data import open_probes
 from vitrail.compress.compress import compress
 from vitrail.compress.measure import figures, measure_latency
 from vitrail.compress.settings import CompressSettings
+from vitrail.data.transform import EvalTransform
 from vitrail.tasks import find_task
 from vitrail.tasks.confidence_interval import paired_difference, wilson
 
@@ -40,11 +42,14 @@ def run(*words: str) -> None:
 
 def right_answers(model: Any, data: str, split: str = "test") -> np.ndarray:
     """Return whether each image is named right."""
-    task: Any = find_task("classify")
-    test = task.open_split(data, split)
-    images = [test.image(i, model.preprocess.mode) for i in range(len(test))]
-    found = vitrail.predict(model, images, batch=64, optimize=False)
-    return np.array([result.indices[0] for result in found]) == np.asarray(test.labels)
+    test = find_task("classify").open_split(data, split)
+    prepare, hits = EvalTransform(model.preprocess), []
+    with torch.inference_mode():
+        for first in range(0, len(test), 64):
+            part = range(first, min(first + 64, len(test)))
+            pixels = torch.stack([prepare.to_pixels(test.image(i, prepare.mode)) for i in part])
+            hits.append(model(prepare.batch(pixels)).argmax(1).numpy() == np.asarray(test.labels)[first : part.stop])
+    return np.concatenate(hits)
 
 
 def rate(hits: np.ndarray) -> str:
