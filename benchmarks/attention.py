@@ -22,6 +22,7 @@ from torch import nn
 from vitrail.layouts import TokenSequence
 from vitrail.machine.host_memory import peak_of, resident, trim_on_free
 from vitrail.parts.attend import Attend
+from vitrail.parts.token_mixers.chunked_attention import CausalLSHAttention, LocalChunkAttention
 from vitrail.parts.token_mixers.linformer import LinformerAttention
 from vitrail.parts.token_mixers.lsh_attention import LSHAttention
 from vitrail.parts.token_mixers.performer import PerformerAttention
@@ -51,6 +52,10 @@ def kinds(longest: int) -> dict[str, Callable[[int], nn.Module]]:
         "Linformer, rank 128": lambda n: LinformerAttention(DIM, HEADS, n, rank=128),
         "Performer, 256 features": lambda n: PerformerAttention(DIM, HEADS, features=256),
         "LSH, 2 rounds, chunk 64": lambda n: LSHAttention(DIM, HEADS, buckets=max(2, n // 64 * 2)),
+        "Reformer's local, chunk 64": lambda n: LocalChunkAttention(DIM, HEADS, DIM // HEADS, 64),
+        "Reformer's LSH, 2 rounds, chunk 64": lambda n: CausalLSHAttention(
+            DIM, HEADS, DIM // HEADS, buckets=(max(2, n // 64 * 2),), rounds=2
+        ),
         "retention, chunk 64": lambda n: Retention(DIM, HEADS, retain=ChunkwiseRetention(64)),
         "fixed sparse, sqrt N": lambda n: FixedSparseAttention(DIM, HEADS, block=max(16, round(n**0.5))),
         "Star-Transformer": lambda n: StarTransformer(DIM, HEADS, depth=1),

@@ -3,14 +3,18 @@
     python benchmarks/translate.py                       # Marian's form of the base Transformer, 58,101 words
     python benchmarks/translate.py --tiny                # width 128, 4 + 4 layers, 10,000 words
     python benchmarks/translate.py --parts               # where our time goes
+    python benchmarks/translate.py --run RUN --data data/multi30k --sentences 256    # a trained model, with its BLEU
 
-Weights are random (seed 0): Hugging Face's Marian model is written from ours, and CTranslate2 converts that. Random
-weights find no end, so every search takes the same number of steps, `--tokens`; a time has encoding and search of all
-sentences. Ratios are taken within each round; the table has their median. Needs the extra `peers`.
+Without --run, weights are random (seed 0): Hugging Face's Marian model is written from ours, and CTranslate2 converts
+that. Random weights find no end, so every search takes the same number of steps, `--tokens`; a time has encoding and
+search of all sentences. Ratios are taken within each round; the table has their median. A run must be of Marian's form
+(`--set form=marian norm=post`), since CTranslate2 converts it; `first` ends a search as CTranslate2 does, with as many
+finished texts as the beam, `proved` only when no better one is left. Needs the extras `peers` and `translate`.
 """
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -23,6 +27,10 @@ import vitrail
 from vitrail.generation.beam import BeamOptions, beam_search
 from vitrail.generation.decoding import translation_decoding
 from vitrail.models import create_model
+from vitrail.tasks import find_task
+from vitrail.tasks.text_inputs import need_vocabulary
+from vitrail.tasks.translate.batch import most_new
+from vitrail.tasks.translate.decoding import END, START
 from vitrail.weights.formats import write_as
 
 BEAM = 5
@@ -40,27 +48,88 @@ def plain_model(tiny: bool) -> Any:
     return model
 
 
-def converted(model: Any, folder: Path) -> Path:
-    """Write the model for CTranslate2, and return its folder."""
-    import transformers
-    from ctranslate2.converters.transformers import MarianMTLoader
+@dataclass(frozen=True)
+class Task:
+    """Sentences to translate, and the model.
 
-    c, last = model.config, model.config.vocab_size - 1
+    Args:
+        model: plain model.
+        sources: token ids, the end token included.
+        start: id of the start token.
+        end: id of the end token.
+        tokens: most new tokens.
+        least: least new tokens of CTranslate2; random weights find no end anyway.
+        bleu: from translations to a figure, if there are references.
+    """
+
+    model: Any
+    sources: list[list[int]]
+    start: int
+    end: int
+    tokens: int
+    least: int = 1
+    bleu: Callable[[list[list[int]]], str] | None = None
+
+
+def random_task(options: argparse.Namespace) -> Task:
+    """Return random sentences of 9 to 25 tokens."""
+    model, draw = plain_model(options.tiny), torch.Generator().manual_seed(1)
+    last = model.config.vocab_size - 1
+    lengths = torch.randint(8, 25, (options.sentences,), generator=draw).tolist()
+    sources = [[*torch.randint(1, last, (n,), generator=draw).tolist(), 0] for n in lengths]
+    return Task(model, sources, start=last, end=0, tokens=options.tokens, least=options.tokens)
+
+
+def trained_task(options: argparse.Namespace) -> Task:
+    """Return the first sentences of the test set, for a trained run."""
+    import sacrebleu
+
+    model: Any = vitrail.load_model(options.run / "weights" / "best")
+    splits: Any = find_task("translate").open_split(str(options.data), "test")
+    text = next(iter(splits.data.tests.values())) if splits.data.tests else dict(splits.data)["test"]
+    pairs = text.pairs(model.metadata["source"], model.metadata["target"])
+    vocabulary, count = need_vocabulary(model), options.sentences
+    start, end = vocabulary.id_of(START), vocabulary.id_of(END)
+    sources = [[*ids, end] for ids in vocabulary.encode(pairs.sources[:count], special=False).ids]
+    references = [[line.lower() for line in pairs.targets[:count]]]
+
+    def bleu(texts: list[list[int]]) -> str:
+        found = [vocabulary.decode(each).lower() for each in texts]
+        return f"{sacrebleu.corpus_bleu(found, references).score:.2f}"
+
+    return Task(model.eval(), sources, start, end, most_new(max(map(len, sources))), bleu=bleu)
+
+
+def converted(model: Any, folder: Path, start: int, end: int) -> Path:
+    """Write the model for CTranslate2, and return its folder.
+
+    Args:
+        model: of Marian's form.
+        folder: to write to.
+        start: id of the start token.
+        end: id of the end token.
+    """
+    import transformers
+    from ctranslate2.converters.transformers import BartLoader
+
+    c = model.config
     config = transformers.MarianConfig(
         vocab_size=c.vocab_size, d_model=c.dim, encoder_layers=c.depth, decoder_layers=c.depth,
         encoder_attention_heads=c.num_heads, decoder_attention_heads=c.num_heads, encoder_ffn_dim=c.hidden,
-        decoder_ffn_dim=c.hidden, activation_function="swish", scale_embedding=True, pad_token_id=last,
-        decoder_start_token_id=last, eos_token_id=0, forced_eos_token_id=0,
+        decoder_ffn_dim=c.hidden, activation_function="swish", scale_embedding=True, pad_token_id=start,
+        decoder_start_token_id=start, eos_token_id=end, forced_eos_token_id=end,
     )  # fmt: skip
     theirs = transformers.MarianMTModel(config).eval()
     theirs.load_state_dict(write_as("huggingface", "transformer", model.state_dict(), c), strict=False)
     theirs.tie_weights()
-    spec = MarianMTLoader().get_model_spec(theirs)
-    words = [f"token{i}" for i in range(last)]
+    # Marian's own loader would drop the start token, and start from zeros.
+    theirs.config.normalize_before = theirs.config.normalize_embedding = False
+    spec = BartLoader().get_model_spec(theirs)
+    words = [f"token{i}" for i in range(c.vocab_size)]
     spec.register_source_vocabulary(words)
     spec.register_target_vocabulary(words)
-    for field in ("eos_token", "unk_token", "decoder_start_token"):
-        setattr(spec.config, field, "token0")
+    spec.config.eos_token, spec.config.decoder_start_token = words[end], words[start]
+    spec.config.bos_token, spec.config.unk_token = words[start], words[start]
     spec.config.add_source_bos = spec.config.add_source_eos = False
     spec.validate()
     spec.optimize()
@@ -68,52 +137,48 @@ def converted(model: Any, folder: Path) -> Path:
     return folder
 
 
-def peer(folder: Path, sources: list[list[int]], tokens: int, threads: int, kind: str) -> Run:
+def peer(folder: Path, task: "Task", threads: int, kind: str) -> Run:
     """Return CTranslate2's call."""
     import ctranslate2
 
     translator = ctranslate2.Translator(str(folder), compute_type=kind, inter_threads=1, intra_threads=threads)
-    words = [[f"token{i}" for i in source] for source in sources]
+    words = [[f"token{i}" for i in source] for source in task.sources]
 
     def run() -> list[list[int]]:
         found = translator.translate_batch(
-            words, beam_size=BEAM, max_decoding_length=tokens, min_decoding_length=tokens, max_input_length=0
+            words, beam_size=BEAM, max_decoding_length=task.tokens, min_decoding_length=task.least, max_input_length=0
         )
         return [[int(word[5:]) for word in one.hypotheses[0]] for one in found]
 
     return run
 
 
-def ours(model: Any, sources: list[list[int]], tokens: int) -> Run:
+def ours(model: Any, task: "Task", first: bool = False) -> Run:
     """Return our call."""
-    start = model.config.vocab_size - 1
-    options = BeamOptions(BEAM, tokens, (0,))
+    options = BeamOptions(BEAM, task.tokens, (task.end,), first=first)
 
     def run() -> list[list[int]]:
         with torch.inference_mode():
-            decoding = translation_decoding(model, sources, tokens + 1)
-            found = beam_search(decoding, [[start]] * len(sources), options)
-        return [list(one.hypotheses[0].tokens) for one in found]
+            decoding = translation_decoding(model, task.sources, task.tokens + 1)
+            found = beam_search(decoding, [[task.start]] * len(task.sources), options)
+        return [[token for token in one.hypotheses[0].tokens if token != task.end] for one in found]
 
     return run
 
 
 def race(options: argparse.Namespace) -> None:
-    """Print sentences a second and ratios."""
-    model = plain_model(options.tiny)
-    draw = torch.Generator().manual_seed(1)
-    lengths = torch.randint(8, 25, (options.sentences,), generator=draw).tolist()
-    sources = [torch.randint(1, model.config.vocab_size - 1, (n,), generator=draw).tolist() + [0] for n in lengths]
+    """Print sentences a second, ratios, and BLEU if there are references."""
+    task = trained_task(options) if options.run else random_task(options)
     with TemporaryDirectory() as folder:
-        target = converted(model, Path(folder))
-        runs = {
-            f"CTranslate2 {kind}": peer(target, sources, options.tokens, options.threads, kind)
-            for kind in ("float32", "int8")
-        }
+        target = converted(task.model, Path(folder), task.start, task.end)
+        runs = {f"CTranslate2 {kind}": peer(target, task, options.threads, kind) for kind in ("float32", "int8")}
     for kind in ("fp32", "bf16", "int8"):
-        runs[f"ours {kind}"] = ours(vitrail.optimize(model, kind), sources, options.tokens)  # pyright: ignore
+        fast = vitrail.optimize(task.model, kind)  # pyright: ignore[reportArgumentType]
+        runs[f"ours {kind}, proved"] = ours(fast, task)
+        if options.run:
+            runs[f"ours {kind}, first"] = ours(fast, task, first=True)
     if options.plain:
-        runs["ours, PyTorch"] = ours(model, sources, options.tokens)
+        runs["ours, PyTorch"] = ours(task.model, task)
     times: dict[str, list[float]] = {name: [] for name in runs}
     texts: dict[str, list[list[int]]] = {}
     for turn in range(options.rounds + 1):
@@ -122,13 +187,15 @@ def race(options: argparse.Namespace) -> None:
             texts[name] = run()
             if turn:  # the first turn warms up
                 times[name].append(perf_counter() - started)
-    first = next(iter(runs))
-    print(f"{len(sources)} sentences of {min(lengths)} to {max(lengths)} tokens, {options.tokens} new, beam {BEAM}")
-    print("| decoder | sentences/s | x CTranslate2 float32 | translations of the first |\n| --- | ---: | ---: | ---: |")
+    first, count, lengths = next(iter(runs)), len(task.sources), [len(each) for each in task.sources]
+    print(f"{count} sentences of {min(lengths)} to {max(lengths)} tokens, at most {task.tokens} new, beam {BEAM}")
+    print("| decoder | sentences/s | x CTranslate2 float32 | translations of the first | BLEU |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for name in runs:
         ratio = median(b / a for a, b in zip(times[name], times[first], strict=True))
         same = sum(a == b for a, b in zip(texts[name], texts[first], strict=True))
-        print(f"| {name} | {len(sources) / median(times[name]):.1f} | {ratio:.2f} | {same} of {len(sources)} |")
+        bleu = task.bleu(texts[name]) if task.bleu else ""
+        print(f"| {name} | {count / median(times[name]):.1f} | {ratio:.2f} | {same} of {count} | {bleu} |")
 
 
 def parts(options: argparse.Namespace) -> None:
@@ -136,8 +203,8 @@ def parts(options: argparse.Namespace) -> None:
     from cProfile import Profile
     from pstats import Stats
 
-    model = vitrail.optimize(plain_model(options.tiny), "fp32")
-    run = ours(model, [[i + 1, i + 2, *range(3, 15), 0] for i in range(options.sentences)], options.tokens)
+    task = random_task(options)
+    run = ours(vitrail.optimize(task.model, "fp32"), task)
     run()
     with Profile() as profile:
         run()
@@ -150,6 +217,8 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--parts", action="store_true")
     parser.add_argument("--plain", action="store_true", help="also the model in PyTorch")
+    parser.add_argument("--run", type=Path, help="run folder of a trained model")
+    parser.add_argument("--data", type=Path, help="its data")
     parser.add_argument("--sentences", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=3)

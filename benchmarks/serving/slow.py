@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from random import random
 from typing import Any
 
 from launch import NAME, make_folder, resident, vitrail_server
@@ -115,6 +116,7 @@ async def sender(address: Address) -> None:
 
 
 async def _drip(address: Address, head: bytes, piece: bytes, count: int) -> None:
+    await asyncio.sleep(random())  # real clients do not connect all at once
     while True:
         writer = None
         try:
@@ -125,7 +127,7 @@ async def _drip(address: Address, head: bytes, piece: bytes, count: int) -> None
                 await writer.drain()
                 await asyncio.sleep(1)
         except OSError:
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5 + random())
         finally:
             if writer is not None:
                 writer.transport.abort()

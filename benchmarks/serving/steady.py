@@ -87,6 +87,7 @@ async def measure(
         "S1 wrong answers": sum(is_wrong(each, i, expected) for i, each in enumerate(steady)),
         "S2 overload": over,
         "S2 goodput of capacity": round(over["goodput /s"] / capacity, 3),
+        "S2 refused p99 ms since sent": round(percentile([one.sent for one in overload if one.status == 429], 99), 1),
         "S2 client late ms": round(percentile([each.seconds - each.sent for each in overload], 99), 1),
         "S2 other statuses": {key: n for key, n in over["by status"].items() if key not in (200, 429)},
         "S2 wrong answers": sum(is_wrong(each, i, expected) for i, each in enumerate(overload)),

@@ -69,7 +69,9 @@ def test_files_of_engines_are_refused(name, tmp_path, capsys):
 
     torch.save(vitrail.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "w.pth")
     assert main(["convert", str(tmp_path / "w.pth"), "--out", str(tmp_path / name)]) == 2
-    assert "is not written here" in capsys.readouterr().err and not (tmp_path / name).exists()
+    said = capsys.readouterr().err
+    assert "is not written here" in said and "vitrail export FOLDER --to onnx" in said
+    assert not (tmp_path / name).exists()
 
 
 def test_words_of_first_mistakes(tmp_path, capsys):

@@ -58,6 +58,15 @@ def test_few_images_without_weights_are_told_before_the_training(tmp_path):
     assert advice(data, replace(config, weights="w.pt", epochs=2), "cpu", 2.0) == []
 
 
+@pytest.mark.parametrize(("side", "noted"), [(50, True), (48, False)])
+def test_sizes_off_the_patch_are_noted(side, noted):
+    config = TrainConfig(data="digits", model="vit_tiny_patch16_224", imgsz=side)
+    assert (
+        any("no multiple of the patch of 16" in text for text in advice(open_dataset("digits"), config, "cpu", 2.0))
+        is noted
+    )
+
+
 def test_first_lines_of_a_run(tmp_path, capsys):
     photos(tmp_path / "p", {"a": 8, "b": 8})
     assert main(["train", str(tmp_path / "p"), *SMALL, "--epochs", "1", "--out", str(tmp_path / "r")]) == 0

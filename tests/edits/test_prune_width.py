@@ -132,7 +132,9 @@ def test_a_narrow_model_is_saved_and_optimized(name, tmp_path):
 
 def test_widths_are_multiples_of_the_vector():
     model = create_model("swin_tiny_patch4_window7_224", dim=48, depths=(1, 1), num_heads=(2, 4))
-    assert list(stream_widths(compress(model, CompressSettings(width=0.7))).values()) == [48, 80]
+    assert list(stream_widths(compress(model, CompressSettings(width=0.7))).values()) == [32, 64]
+    with pytest.raises(VitrailError, match="removes nothing from streams of 16 channels"):
+        compress(small("vit", dim=16, num_heads=2), CompressSettings(width=0.8))
 
 
 def probes():

@@ -4,9 +4,11 @@ from math import ceil
 
 import pytest
 import torch
-from small_models import small
+from small_models import relative, small
 
 from vitrail.edits.edit import apply_edits
+from vitrail.edits.learn_tokens import LearnTokens
+from vitrail.edits.low_rank import LowRank
 from vitrail.edits.merge_tokens import MergeTokens
 from vitrail.edits.prune_tokens import PruneTokens
 from vitrail.errors import VitrailError
@@ -202,3 +204,31 @@ def test_wrong_numbers_are_refused():
         PruneTokens.quarters(small("siglip"), 0.5)
     with pytest.raises(VitrailError, match="already"):
         apply_edits(model, MergeTokens.constant(model, 2), MergeTokens({"backbone.stages.0": [1, 1]}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("edit", ["merge", "keep", "learn"])
+def test_optimized_blocks_are_fused_and_equal(edit, precision):
+    shares = (1.0, 0.7, 0.5)
+    edits = {
+        "merge": MergeTokens({"backbone.stages.0": [3, 2, 4]}),
+        "keep": PruneTokens({"backbone.stages.0": shares}),
+        "learn": LearnTokens({"backbone.stages.0": shares}),
+    }
+    torch.manual_seed(0)
+    model = apply_edits(small("dinov2", depth=3), edits[edit])
+    fast = optimize(model, precision)
+    # Rounding may change which tokens go, so lower precisions are compared where it does not.
+    tolerance = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.2}[precision]
+    assert not [reason for reason in fast.unconverted if "Block" in reason or "Stage" in reason or "mixer" in reason]
+    with torch.no_grad():
+        assert relative(fast(images()), model(images())) < tolerance
+
+
+def test_a_block_of_products_is_not_fused_and_says_so():
+    model = small("vit")
+    apply_edits(model, LowRank({"backbone.stages.0.blocks.1.token_mixer.qkv": 8}), MergeTokens.constant(model, 2))
+    fast = optimize(model, "fp32")
+    assert any("products" in reason for reason in fast.unconverted)
+    with torch.no_grad():
+        assert relative(fast(images()), model(images())) < 1e-5

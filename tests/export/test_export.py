@@ -11,15 +11,21 @@ from small_models import SMALL
 from vitrail.cli import main
 from vitrail.errors import DataError, VitrailError
 from vitrail.export.export import export
-from vitrail.export.formats import METADATA
+from vitrail.export.metadata import METADATA, read_metadata
 from vitrail.export.program import export_program
 from vitrail.export.runtime import open_exported
+from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
 from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.verify import compare
 from vitrail.grid import Grid
 from vitrail.models import create_model
+from vitrail.parts.adaptive_pooling import means
+from vitrail.parts.even_blocks import EvenBlocks
+from vitrail.parts.positions import NoPosition
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.parts.window_partition import AlwaysShifted, MaskedPadding, PadThenRoll, RollThenPad
+from vitrail.tasks.program import TensorSpec
 from vitrail.weights.folder import save_model
 
 TINY_SWIN = {"dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "image_size": 32, "num_classes": 3}
@@ -45,6 +51,31 @@ def test_symbolic_windows_are_the_windows(cut, shift):
         assert (got - want).abs().max() < 1e-5 * want.abs().max()
 
 
+def test_symbolic_even_blocks_are_the_blocks():
+    mixer = WindowAttention(8, num_heads=2, window_size=3, cut=EvenBlocks, position=NoPosition()).eval()
+    for height, width in ((6, 6), (9, 7), (4, 13)):
+        x, grid = torch.randn(2, height * width, 8), Grid(height, width)
+        assert (SymbolicWindowAttention(mixer)(x, grid) - mixer(x, grid)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_symbolic_neighborhoods_are_the_neighborhoods(dilation):
+    mixer = NeighborhoodAttention(8, num_heads=2, kernel_size=3, dilation=dilation).eval()
+    for parameter in mixer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    for height, width in ((6, 6), (9, 7), (2, 13), (1, 5)):
+        x, grid = torch.randn(2, height * width, 8), Grid(height, width)
+        got, want = SymbolicNeighborhoodAttention(mixer)(x, grid), mixer(x, grid)
+        assert (got - want).abs().max() < 1e-5 * want.abs().max()
+
+
+@pytest.mark.parametrize("n", [1, 4, 7, 12])
+def test_matrix_of_means_is_adaptive_pooling(n):
+    x = torch.randn(2, 3, n)
+    want = torch.nn.functional.adaptive_avg_pool1d(x, 4)
+    assert (x @ means(n, 4, x).mT - want).abs().max() < 1e-6
+
+
 @pytest.fixture(scope="module")
 def swin(tmp_path_factory):
     """A model folder and its ONNX file, written by the command."""
@@ -62,7 +93,7 @@ def test_swin_runs_in_onnx_runtime_at_any_batch_and_size(swin):
     for shape in ((1, 3, 32, 32), (3, 3, 50, 23), (2, 3, 17, 64), (1, 3, 16, 16)):
         images = torch.randn(shape)
         with torch.no_grad():
-            error, same = compare(opened(images), model(images))
+            error, same = compare(opened(images), model(images), TensorSpec("logits", ("batch", 3), classes=1))
         assert error < 1e-4 and same
 
 
@@ -75,6 +106,15 @@ def test_predict_runs_the_file_with_its_own_preprocessing_and_names(swin, tmp_pa
         answers.append(json.loads(capsys.readouterr().out.splitlines()[0])["top"])
     for one, other in zip(*answers, strict=True):
         assert one["label"] == other["label"] and abs(one["probability"] - other["probability"]) < 1e-4
+
+
+def test_metadata_is_read_without_a_runtime(swin):
+    model, folder = swin
+    found = read_metadata(folder / "swin.onnx")
+    assert found is not None and found["task"] == "classify" and found["labels"] == ["a", "b", "c"]
+    assert found["preprocess"] == json.loads(json.dumps(model.preprocess.to_dict()))
+    assert found["inputs"] == [{"name": "images", "shape": ["batch", 3, "height", "width"], "dtype": "float32"}]
+    assert read_metadata(folder / "model" / "README.md") is None
 
 
 def test_a_file_without_metadata_and_a_damaged_one_are_refused(swin, tmp_path):
@@ -96,7 +136,7 @@ def test_a_file_without_metadata_and_a_damaged_one_are_refused(swin, tmp_path):
 def test_exported_program_of_pytorch_and_a_fixed_size(tmp_path):
     model = randomised("nat_mini", dim=8, depths=(1,), num_heads=(2,), image_size=32, num_classes=3)
     done = export(model, "pt2", tmp_path / "nat", sizes="fixed")
-    assert done.files == [tmp_path / "nat.pt2"] and done.sizes == "32" and len(done.compared) == 8
+    assert done.files == [tmp_path / "nat.pt2"] and done.sizes == {"height": 32, "width": 32}
     with pytest.raises(VitrailError, match="pickle"):
         open_exported(done.files[0])
 
@@ -109,14 +149,17 @@ def test_a_file_that_differs_is_removed(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_requests_are_refused_by_name(tmp_path):
+def test_wrong_requests_are_refused_by_name(tmp_path, monkeypatch):
     model = create_model("vit_tiny_patch16_224", depth=1, image_size=32)
     with pytest.raises(VitrailError, match="onnx"):
         export(model, "onx", tmp_path / "a")
+    monkeypatch.setattr("vitrail.export.libraries.find_spec", lambda name: None)
+    with pytest.raises(VitrailError, match="pip install executorch"):
+        export(model, "executorch", tmp_path / "a")
     with pytest.raises(VitrailError, match=r"ends in \.pt2"):
         export(model, "pt2", tmp_path / "a.onnx")
-    with pytest.raises(VitrailError, match="not an image classifier"):
-        export(create_model("swinir_light_x2", depths=(2,), dim=12, num_heads=2), "pt2", tmp_path / "a.pt2")
+    with pytest.raises(VitrailError, match=r"task language are not exported[\s\S]*vitrail generate"):
+        export(create_model("gpt2", dim=8, depth=1, num_heads=1, vocab_size=9), "pt2", tmp_path / "a.pt2")
 
 
 @pytest.mark.slow

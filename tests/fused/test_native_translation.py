@@ -68,14 +68,22 @@ def test_options_of_each_text():
 
 
 @pytest.mark.parametrize("words", [1, 15, 16, 37, 500])
-def test_best_words_break_ties_by_word(words):
+def test_best_words_break_ties_by_word_and_row(words):
     scores = torch.randint(0, 6, (7, words + 3), generator=torch.Generator().manual_seed(words)).float()
     scores[1, ::2], scores[2, :] = float("nan"), -torch.inf
     rows = scores[:, :words]  # with a stride of its own
-    for count in (1, 4, 10, 600):
-        assert cpp.best_words(rows, count) == reference.best_words(rows, count)
-    loop = [sorted((-float(value), word) for word, value in enumerate(row) if float(value) > -1) for row in rows]
-    assert best_words(rows, 4) == [[(-value, word) for value, word in row[:4]] for row in loop]
+    for counts, sums in (([7], [0.0, 1.0, 0.5, -2.0, 0.0, 1.0, 3.0]), ([1, 3, 0, 2, 1], [0.0] * 7)):
+        for best in (1, 4, 10, 600):
+            assert cpp.best_words(rows, sums, counts, best) == reference.best_words(rows, sums, counts, best)
+        first, loop = 0, []
+        for count in counts:
+            every = [
+                (-(sums[first + row] + float(value)), word, row)
+                for row in range(count) for word, value in enumerate(rows[first + row]) if float(value) >= 0
+            ]  # fmt: skip
+            loop.append([(-total, word, row) for total, word, row in sorted(every)[:4]])
+            first += count
+        assert best_words(rows, sums, counts, 4) == loop
 
 
 def test_bad_calls_are_refused():

@@ -104,6 +104,22 @@ def test_gpt2_is_transformers(alpha, beam):
             assert [one.score for one in found.hypotheses] == pytest.approx(want.sequences_scores.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_the_first_finished_texts_are_those_of_transformers(alpha):
+    model = small("gpt2")
+    theirs, stop = as_transformers(model), (0, 5, 11, 17, 30, 41)
+    for prompt in ([3, 1, 4], [7], [2, 9, 9, 1]):
+        o = BeamOptions(beam=3, max_new=9, stop=stop, penalty=Power(alpha), first=True)
+        (found,) = beam_search(LanguageDecoding(model, 1, len(prompt) + 9), [prompt], o)
+        want = theirs.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=9,
+            num_beams=3, num_return_sequences=3, early_stopping=True, length_penalty=alpha, do_sample=False,
+            eos_token_id=list(stop), pad_token_id=VOCABULARY - 1,
+        )  # fmt: skip
+        for one, row in zip(found.hypotheses, want[:, len(prompt) :].tolist(), strict=True):
+            assert list(one.tokens) == row[: len(one.tokens)] and set(row[len(one.tokens) :]) <= {VOCABULARY - 1}
+
+
 @pytest.mark.parametrize("name", ["transformer", "transformer pre"])
 def test_a_translation_is_the_same_alone_and_in_any_batch(name):
     model, sources = small(name), [[1, 2, 3, 4, 5], [6, 7], [8], [9, 10, 11]]

@@ -73,6 +73,14 @@ def test_prose_uses_terms_of_the_field(room: str) -> None:
     assert 1000 * plain / total <= LIMIT, [f"{path.relative_to(SOURCE)}: {counts[path][0]}" for path in worst]
 
 
+def test_no_single_file_is_far_above_its_room() -> None:
+    counts = {path: plain_words(path.read_text()) for path in SOURCE.rglob("*.py")}
+    far = {
+        path.relative_to(SOURCE): plain for path, (plain, total) in counts.items() if plain > 3 and plain > total / 100
+    }
+    assert not far
+
+
 def test_plain_words_are_counted_in_docstrings_and_comments_only() -> None:
     text = '"""What a file says."""\n\nwho = "asks"  # beside it\n\n\ndef f():\n    """Return x."""\n'
     assert plain_words(text) == (3, 8)

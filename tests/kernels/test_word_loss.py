@@ -15,6 +15,7 @@ chunked: Any = import_module("vitrail.kernels.word_loss.chunked")
 @pytest.mark.parametrize("biased", [False, True])
 def test_chunks_equal_the_reference(smoothing: float, biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunked, "CHUNK", 7 * 30)  # chunks of 7 tokens; the last has 2
+    monkeypatch.setattr(chunked, "GROUP", 14 * 30)  # groups of 2 chunks
     found = []
     for function in (reference, chunked.word_loss):
         torch.manual_seed(0)

@@ -10,6 +10,7 @@ from vitrail.layouts import TokenSequence
 from vitrail.models import create_model
 from vitrail.parts.axial_position import AxialPosition
 from vitrail.parts.token_mixers.chunked_attention import CausalLSHAttention, LocalChunkAttention
+from vitrail.training.distributed import FullyShardedParallel
 
 SIZES = {
     "dim": 16,
@@ -149,3 +150,5 @@ def test_faults_are_named():
         CausalLSHAttention(4, 1, 4, chunk=4, multiple=6)
     with pytest.raises(VitrailError, match="Unknown layer of attn_layers 'full'"):
         reformer(attn_layers=("full",))
+    with pytest.raises(VitrailError, match="for which FSDP does not gather weights"):
+        FullyShardedParallel.wrap(object.__new__(FullyShardedParallel), reformer())

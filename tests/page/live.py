@@ -72,6 +72,16 @@ def _sharp() -> Any:
     return vitrail.create_model("swinir_light_x2", dim=12, depths=(2,), num_heads=2, window_size=4)
 
 
+def _rows() -> Any:
+    return vitrail.create_model("pixel_gpt_xxs", dim=8, depth=1, num_heads=1, side=8)
+
+
+def _tags() -> Any:
+    model = vitrail.create_model("vit_tiny_patch16_224", **{**_VIT, "depth": 1}, patch_size=8)
+    model.task = "multilabel"
+    return _labelled(model, "sky", "sea", "sand")
+
+
 def _clouds() -> Any:
     return _labelled(vitrail.create_model("pointnet", dim=16, global_dim=32, num_classes=2), "lamp", "cone")
 
@@ -113,6 +123,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "scene": _scene,
     "cells": _cells,
     "sharp": _sharp,
+    "rows": _rows,
+    "tags": _tags,
     "clouds": _clouds,
     "parts": _parts,
     "films": _films,

@@ -102,6 +102,80 @@ def test_a_model_without_maps_says_so(visit: Visit, photo: Path) -> None:
     assert "pools computes no softmax attention" in visit.text(".attention")
 
 
+def test_rollout_and_gradcam_are_beside_the_heads(visit: Visit, photo: Path) -> None:
+    visit.open("birds").choose(photo)
+    head = visit.pixels("canvas.map")
+    visit.page.select_option(".attention select", "rollout")
+    visit.page.wait_for_selector(".attention .reading:has-text('The answer')")
+    whole = visit.pixels("canvas.map")
+    assert whole != head and visit.page.is_disabled(".attention input[type=range]")
+    visit.page.hover("canvas.map", position={"x": 20, "y": 20})
+    visit.frame()
+    assert visit.text(".attention .reading").startswith("Row 1, column 1 of the last layer draws most from row ")
+    assert visit.pixels("canvas.map") != whole
+    visit.page.click(".attention .chip:has-text('Answer')")
+    visit.frame()
+    assert visit.pixels("canvas.map") == whole
+    visit.page.select_option(".attention select", "gradcam")
+    visit.page.wait_for_selector(".attention .reading:has-text('The class')")
+    assert visit.pixels("canvas.map") != whole
+    visit.page.select_option(".attention select", "-1")
+    visit.frame()
+    assert visit.page.is_enabled(".attention input[type=range]")
+
+
+def test_a_model_without_maps_has_gradcam(visit: Visit, photo: Path) -> None:
+    visit.open("pools").choose(photo)
+    assert visit.text(".attention .reading").startswith("The class depends most on row ")
+    assert visit.page.locator("canvas.map").count() == 1
+
+
+def test_the_card_of_a_model(visit: Visit, photo: Path) -> None:
+    visit.open("pets", "pools")
+    visit.page.click("#card summary")
+    visit.page.wait_for_selector("#card dl >> nth=1")
+    assert visit.texts("#card h3") == ["pets", "pools"]
+    first = visit.text("#card dl >> nth=0")
+    for part in ("vit_tiny_patch16_224", "17,331", "FLOPs", "not stated", "75.4", "apache-2.0"):
+        assert part in first, first
+
+
+def test_given_rows_and_samples(visit: Visit, photo: Path) -> None:
+    visit.open("rows").choose(photo)
+    captions = visit.texts(".tiles .caption")
+    assert captions[-4:] == ["sample 1", "sample 2", "sample 3", "sample 4"] and captions[0] == "given rows"
+    assert visit.page.evaluate("[...document.querySelectorAll('.tiles img')].every((one) => one.naturalWidth > 0)")
+    first = visit.page.get_attribute(".tiles img >> nth=-1", "src")
+    visit.page.click("#settings summary")
+    visit.pending()
+    visit.page.locator(".field:has-text('Seed') input").fill("7")
+    visit.page.keyboard.press("Tab")
+    visit.done()
+    assert visit.page.get_attribute(".tiles img >> nth=-1", "src") != first
+
+
+def test_several_labels_of_an_image(visit: Visit, photo: Path) -> None:
+    visit.open("tags").choose(photo)
+    some = visit.texts(".bars .name")
+    assert visit.text(".answer") == (", ".join(some) or "No class reaches its threshold")
+    visit.page.click("#settings summary")
+    visit.pending()
+    visit.page.locator(".field:has-text('Least score') input").fill("0")
+    visit.page.keyboard.press("Tab")
+    visit.done()
+    assert set(visit.texts(".bars .name")) == {"sky", "sea", "sand"}
+
+
+def test_the_trace_of_a_text_opens_in_a_tab(visit: Visit) -> None:
+    visit.open("films").type("a warm film")
+    visit.page.click("text=Trace this text step by step")
+    visit.page.wait_for_selector("a:has-text('Open the trace of films')")
+    with visit.context.expect_page() as opened:
+        visit.page.click("a:has-text('Open the trace of films')")
+    opened.value.wait_for_load_state()
+    assert "Vitrail trace" in opened.value.inner_text("header")
+
+
 def test_two_models_side_by_side_share_the_patch(visit: Visit, photo: Path) -> None:
     visit.open("pets", "birds").choose(photo)
     assert visit.texts(".panel h2") == ["pets", "birds"] and visit.page.locator(".bars").count() == 2

@@ -12,7 +12,9 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 from live import LiveServer, image_file
 
+from vitrail.explain.served_heat import encode_image_heat
 from vitrail.explain.served_maps import decode_maps, encode_image_maps
+from vitrail.serving.card import find_run
 from vitrail.serving.runs import report_policy
 from vitrail.tasks.image_sources import find_images
 
@@ -86,6 +88,49 @@ def test_what_has_no_maps_is_refused(
 def test_an_unreadable_image_has_no_attention(server: LiveServer) -> None:
     status, _, content = ask(server, "POST", "/v1/models/pets/attention", b"GIF89a nothing")
     assert status == 422 and json.loads(content)["error"]["code"] == "unreadable_input"
+
+
+def test_heatmaps_of_the_route_are_those_of_the_library(server: LiveServer, tmp_path: Path) -> None:
+    path = image_file(tmp_path)
+    image = find_images(path)[0].read()
+    for model, kind in (("pets", "rollout"), ("pools", "gradcam")):
+        status, _, content = ask(server, "POST", f"/v1/models/{model}/heatmap?kind={kind}", path.read_bytes())
+        assert status == 200
+        assert json.loads(content) == encode_image_heat(server.service.models[model].model, image, kind)
+    for query, words in (
+        ("", "rollout or gradcam"),
+        ("?kind=other", "rollout or gradcam"),
+        ("?kind=rollout&a=1", "only"),
+    ):
+        status, _, content = ask(server, "POST", f"/v1/models/pets/heatmap{query}", path.read_bytes())
+        assert status == 400 and words in json.loads(content)["error"]["message"]
+    assert ask(server, "POST", "/v1/models/pools/heatmap?kind=rollout", path.read_bytes())[0] == 400
+    assert ask(server, "POST", "/v1/models/pets/heatmap?kind=rollout", b"GIF89a nothing")[0] == 422
+
+
+def test_a_card_has_cost_licence_and_published_figures(server: LiveServer, tmp_path: Path) -> None:
+    status, _, content = ask(server, "GET", "/v1/models/pets/card")
+    found = json.loads(content)
+    assert status == 200 and found["parameters"] == 17_331 and found["multiply_adds"] == 1_377_960
+    assert found["licence"] is None and found["published"]["top1"] == 75.45
+    assert ask(server, "GET", "/v1/models/none/card")[0] == 404
+    assert "cannot be counted" in json.loads(ask(server, "GET", "/v1/models/clouds/card")[2])["uncounted"]
+    (tmp_path / "run" / "weights" / "best").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text("task: classify\nmodel: vit\n")
+    (tmp_path / "run" / "summary.json").write_text('{"top1": 0.5, "epochs": 3, "seed": 1}')
+    assert find_run(tmp_path / "run") == find_run(tmp_path / "run" / "weights" / "best") == tmp_path / "run"
+    assert find_run(tmp_path) is None
+    served = server.service.models["pets"]
+    served.run = tmp_path / "run"
+    run = json.loads(ask(server, "GET", "/v1/models/pets/card")[2])["run"]
+    served.run = None
+    assert run["name"] == "run" and run["epochs"] == 3 and run["metrics"] == {"Top-1": "50.0%"}
+
+
+def test_a_text_has_a_trace_too(server: LiveServer) -> None:
+    status, _, content = ask(server, "POST", "/v1/models/writer/trace", {"input": "a warm film"})
+    assert status == 200 and b"Vitrail trace" in ask(server, "GET", json.loads(content)["page"])[2]
+    assert ask(server, "POST", "/v1/models/clouds/trace", b"1 2 3\n", "application/octet-stream")[0] == 400
 
 
 def test_a_view_has_the_prediction_and_what_is_drawn(server: LiveServer, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from box_data import draw_squares
+from PIL import Image
 
+import vitrail
 from vitrail.cli import main
-from vitrail.data.boxes.coco import write_coco
 from vitrail.data.boxes.dataset import BoxRecord, BoxSet
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
@@ -187,27 +188,6 @@ def test_every_kind_of_backbone_detects(backbone, numbers):
     assert model.preprocess.mean == create_model(backbone, **numbers).preprocess.mean
 
 
-def draw_squares(folder, count=12):
-    """Light squares and dark discs on noise, as COCO with polygons."""
-    rng, records = np.random.default_rng(3), []
-    (folder / "images").mkdir(parents=True)
-    for number in range(count):
-        image = Image.fromarray(rng.integers(90, 160, (48, 64, 3), dtype=np.uint8))
-        pen, boxes, outlines = ImageDraw.Draw(image), [], []
-        for label, (x, y) in enumerate(rng.integers(0, 26, (2, 2)).tolist()):
-            box = (x + 30 * label, y, x + 30 * label + 12, y + 12)
-            (pen.ellipse if label else pen.rectangle)(box, fill="black" if label else "white")
-            boxes.append([box[0], box[1], box[2] + 1, box[3] + 1])
-            a, b, c, d = boxes[-1]
-            outlines.append([[a, b, c, b, c, d, a, d]])
-        path = folder / "images" / f"{number}.png"
-        image.save(path)
-        plain = np.array(boxes, dtype=float), np.arange(2), np.zeros(2, bool)
-        records.append(BoxRecord(path, path.name, (64, 48), *plain, tuple(outlines)))
-    write_coco(BoxSet("toy train", ("square", "disc"), records), folder / "train.json")
-    return folder
-
-
 def run(words):
     return main([str(word) for word in words])
 
@@ -239,3 +219,23 @@ def test_classes_unknown_to_the_model_and_other_tasks_are_refused(tmp_path):
     assert with_classes(data, ("c", "b", "a")).counts() == dict(reversed(list(data.counts().items())))
     with pytest.raises(VitrailError, match="unknown to the model"):
         with_classes(data, ("a", "b"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
+def test_images_of_a_pixel_and_of_a_line_have_boxes_inside(size):
+    torch.manual_seed(0)
+    model = create_model("faster_rcnn", **TINY, backbone_config=TINY_VIT).eval()
+    model.metadata = {"labels": ("square", "disc")}
+    [found] = vitrail.predict(model, Image.new("RGB", size, (90, 9, 9)), threshold=0.0)
+    assert found.error is None and found.size == size
+    for left, top, right, bottom in found.boxes:
+        assert 0 <= left <= right <= size[0] and 0 <= top <= bottom <= size[1]
+    assert found.draw().size[0] >= 1 and found.to_dict()["width"] == size[0]
+
+
+def test_an_image_without_objects_is_counted_drawn_and_saved(tmp_path):
+    model = create_model("mask_rcnn", **TINY, backbone_config=TINY_VIT).eval()
+    model.metadata = {"labels": ("square", "disc")}
+    [none] = vitrail.predict(model, Image.new("RGB", (64, 48)), threshold=0.999)
+    assert len(none) == 0 and none.to_dict()["objects"] == [] and none.draw().size == (64, 48)
+    assert all(path.stat().st_size for path in none.save(tmp_path))

@@ -1,6 +1,8 @@
 """Segmentation goes through every tool: training, exact resume, evaluation, prediction, report."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,29 @@ def test_predict_writes_masks_and_overlays(
         assert (out / name).with_name(f"{Path(name).stem}_overlay.jpg").exists()
     [result] = vitrail.predict(run, Image.new("RGB", (30, 20), (200, 60, 60)))
     assert result.draw().size[0] == 30 and "%" in str(result) and result.cells()[:2] == ("20", "30")
+
+
+def test_a_full_disk_while_masks_are_written_leaves_whole_files(
+    run: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync = os.fsync
+    count = iter(range(100))
+
+    def full(file: int) -> None:
+        if next(count) >= 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    images = str(Path(data) / "val")
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["predict", str(run), images, "--json", "--save", str(tmp_path / "out")]) == 4
+    assert "disk" in capsys.readouterr().err
+    monkeypatch.undo()
+    for path in (tmp_path / "out").rglob("*.*"):
+        with Image.open(path) as image:
+            image.load()  # whole files only
+    assert main(["predict", str(run), images, "--json", "--save", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").glob("*_mask.png"))) == 6
 
 
 def test_the_report_shows_classes_and_the_worst_images(

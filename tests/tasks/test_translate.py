@@ -123,6 +123,8 @@ def test_the_same_alone_and_in_any_batch(model: Any) -> None:
     translator = Translator(model, PredictOptions(beam=4))
     texts = [pair[0] for pair in sentences(12, 9)] + ["", "a", "a cat " * 30]
     together = translator(texts)
+    plain = Translator(model, PredictOptions(beam=4, decode="torch"))(texts)
+    assert translator.decoder.precision == "fp32" and [one.tokens for one in plain] == [one.tokens for one in together]
     assert [translator([text])[0].tokens for text in texts] == [each.tokens for each in together]
     assert [each.tokens for each in translator(texts[::-1])][::-1] == [each.tokens for each in together]
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import vitrail
 from vitrail.cli import main
 from vitrail.data.datasets import open_dataset
 from vitrail.data.folds import fold_of, split_fold
 from vitrail.errors import VitrailError
-from vitrail.inference.soup import greedy_soup, uniform_soup
+from vitrail.inference.soup import estimate_statistics, greedy_soup, uniform_soup
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classify.view_average import averaged, views
@@ -121,6 +122,27 @@ def test_a_greedy_soup_leaves_out_what_harms() -> None:
     target = (models[0].head.linear.weight + models[2].head.linear.weight).detach() / 2
     found = greedy_soup(models, lambda model: -(model.head.linear.weight - target).detach().norm().item())
     assert set(found.members) == {0, 2} and found.score == pytest.approx(0.0, abs=1e-6)
+    assert found.score >= max(found.scores)
+
+
+def test_batch_norms_of_a_soup_are_estimated_again() -> None:
+    """Their statistics are those of the averaged weights on the data; the mean of the members' is another."""
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU()).eval() for _ in range(2)]
+    data = [torch.randn(16, 3) + 2 for _ in range(3)]
+    for model in models:
+        estimate_statistics(model, lambda one: [one(batch) for batch in data])
+    with pytest.raises(VitrailError, match="1 BatchNorm layers"):
+        uniform_soup(models)
+    soup = uniform_soup(models, lambda one: [one.eval()(batch) for batch in data])
+    with torch.no_grad():
+        hidden = [soup[0](batch) for batch in data]
+    torch.testing.assert_close(soup[1].running_mean, torch.stack([each.mean(0) for each in hidden]).mean(0))
+    torch.testing.assert_close(soup[1].running_var, torch.stack([each.var(0) for each in hidden]).mean(0))
+    mean_of_members = (models[0][1].running_var + models[1][1].running_var) / 2
+    assert not torch.allclose(soup[1].running_var, mean_of_members, rtol=0.1)
+    assert not soup[1].training and soup[1].momentum == 0.1 and not soup[1]._forward_hooks
+    found = greedy_soup(models, lambda one: -float(one[1].running_var.sum()), lambda one: [one(each) for each in data])
     assert found.score >= max(found.scores)
 
 

@@ -4,19 +4,16 @@ The processes are forked from a server that has torch loaded, so one costs no st
 same with the command itself, and more often.
 """
 
-import hashlib
-import json
 import os
 import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import finish, start
+from processes import fingerprint, finish, start, wait_for
 
 from vitrail.training.checkpoint import list_states
 from vitrail.training.config import TrainConfig
@@ -36,31 +33,9 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def wait_for(folder: Path, step: int, process: ForkServerProcess) -> bool:
-    """Wait until a run has saved a step; False when it ended before."""
-    for _ in range(20_000):
-        if any(int(path.name[5:]) >= step for path in list_states(folder / "state")):
-            return True
-        if process.exitcode is not None:
-            return False
-        time.sleep(0.002)
-    raise AssertionError("the run saves nothing")
-
-
 def shared_memory(pid: int) -> list[Path]:
     """Return what a process left in shared memory."""
     return list(Path("/dev/shm").glob(f"torch_{pid}_*"))
-
-
-def fingerprint(folder: Path) -> dict[str, str]:
-    """Return what two runs that are the same must share: weights, moments, average, and every step of the log."""
-    state = list_states(folder / "state")[0]
-    files = [*(folder / "weights").glob("*/model.safetensors"), *state.glob("*.safetensors")]
-    prints = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    rows = read_log(folder / "metrics.jsonl", "step")
-    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
-    epochs = [{**row, "seconds": 0} for row in read_log(folder / "metrics.jsonl", "epoch")]
-    return {**prints, "steps": json.dumps(rows), "epochs": json.dumps(epochs)}
 
 
 @pytest.mark.parametrize("plan", [{"workers": 0}, {"workers": 2, "precision": "bf16", "epochs": 3}], ids=str)

@@ -79,8 +79,8 @@ class Compress(CompressSettings):
         aims = [name for name in ("target", "size", "latency") if getattr(self, name) is not None]
         if self.empty and not aims:
             raise VitrailError(
-                "Nothing is to be removed. Say what: --heads 0.5, --mlp 0.25, --depth 9, --rank-energy 0.95,\n"
-                "--weights-bits 8, --tokens-merge 8,\n"
+                "Nothing is to be removed. Say what: --width 0.75, --heads 0.5, --mlp 0.25, --depth 9,\n"
+                "--rank-energy 0.95, --weights-bits 8, --tokens-merge 8,\n"
                 "or an aim: --target 2x, --size 5MB, --latency 10ms."
             )
         check_replaceable(self.out)

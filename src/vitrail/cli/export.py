@@ -14,29 +14,30 @@ vitrail export swin_tiny_patch4_window7_224 --weights swin_t.pth --to openvino  
 
 @dataclass(frozen=True)
 class Export:
-    """Export a classifier to ONNX, OpenVINO or PyTorch's exported program, for any batch size.
+    """Export a model to ONNX, OpenVINO, PyTorch's exported program, ExecuTorch or a Triton repository.
 
-    The height and width are free too if the architecture takes them; Swin's windows are computed without a branch on a
-    size. The file is compared with the model in its own runtime, on eight batches and sizes, before the command
-    returns; it carries preprocessing and class names. (PyTorch loads .pt2 by pickle, so the program is compared before
-    it is written, and vitrail predict does not open such a file.)
+    Any batch size; other sizes (height and width, length of texts, number of points) are free too if the architecture
+    takes them; Swin's windows are computed without a branch on a size. The file is compared with the model in its own
+    runtime, on eight batches and sizes, before the command returns. It carries task, preprocessing or vocabulary, and
+    class names; vitrail predict reads ONNX and OpenVINO files like model folders. (PyTorch loads .pt2 by pickle, so the
+    program is compared before it is written, and vitrail predict does not open such a file.)
     """
 
     model: Positional[str]
     """A model folder, a run folder, a name in the catalogue (with --weights), or hf:org/name@revision."""
-    to: Literal["onnx", "openvino", "pt2"] = "onnx"
-    """Format of the file."""
+    to: Literal["onnx", "openvino", "pt2", "executorch", "triton"] = "onnx"
+    """Format of the file; triton: a folder with an ONNX model, its configuration and class names."""
     out: Path | None = None
-    """File to write; by default the model's name with the format's suffix, in this folder."""
+    """File or folder to write; by default the model's name with the format's suffix, in this folder."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     sizes: Literal["auto", "any", "fixed"] = "auto"
-    """any: fail if the image size must be fixed; fixed: the model's own size; auto: any if it can be."""
+    """any: fail if sizes must be fixed; fixed: the model's own size; auto: any if it can be."""
 
     def run(self) -> int:
         """Export, verify and print a report."""
         from vitrail.export.export import export
-        from vitrail.export.formats import SUFFIXES
+        from vitrail.export.metadata import SUFFIXES
         from vitrail.inference.model_loading import find_model
 
         model = find_model(self.model, self.weights, "cpu")

@@ -116,7 +116,7 @@ class Runs:
         from shlex import join
 
         from vitrail.inference.model_loading import find_model
-        from vitrail.inference.soup import greedy_soup, uniform_soup
+        from vitrail.inference.soup import batch_norms, greedy_soup, uniform_soup
         from vitrail.weights.folder import check_replaceable, save_model
 
         if self.out is None:
@@ -128,8 +128,9 @@ class Runs:
             print(f"mean of {len(models)} models", file=sys.stderr)
             print(save_model(uniform_soup(models), self.out, command=command))
             return 0
-        score, spec = self._score(models[0])
-        found = greedy_soup(models, score)
+        score, spec = self._score(models[0], "val")
+        run = self._score(models[0], "train")[0] if batch_norms(models[0]) else None
+        found = greedy_soup(models, score, run)
         for number, folder in enumerate(folders):
             kept = " in the soup" if number in found.members else ""
             print(f"{spec.format(abs(found.scores[number]))}  {folder}{kept}", file=sys.stderr)
@@ -138,13 +139,13 @@ class Runs:
         print(save_model(found.model, self.out, command=command, metrics=metrics, dataset=f"{self.data} (val split)"))
         return 0
 
-    def _score(self, model: Any) -> Any:
-        """Return the function from a model to its first metric on val, negative if lower is better; and the metric."""
+    def _score(self, model: Any, split: str) -> Any:
+        """Return the function from a model to its first metric on a split (higher is better), and that metric."""
         from vitrail.inference.model_loading import task_of
         from vitrail.tasks import find_options, find_task
 
         task = find_task(task_of(model))
-        spec, samples = task.metrics[0], task.open_split(str(self.data), "val")
+        spec, samples = task.metrics[0], task.open_split(str(self.data), split)
         options = find_options(task.name).EvaluateOptions(optimize=False)
         sign = 1.0 if spec.higher_is_better else -1.0
         return lambda one: sign * task.evaluate(one, samples, options).metrics()[spec.name], spec

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitrail.export.metadata import is_exported, read_metadata
 from vitrail.models.published import PUBLISHED
 from vitrail.tasks import DEFAULT, DEFAULT_GENERATOR, TASKS, find_options
 
@@ -42,11 +43,14 @@ def named(words: Sequence[str], name: str) -> str | None:
 
 
 def task_of_model(words: Sequence[str]) -> str:
-    """Return the task of the model folder, run folder or catalogue name that is the first positional word.
+    """Return the task of the model folder, run folder, exported file or catalogue name, the first positional word.
 
     Anything else is of the default task.
     """
     model = named(words, "model") or next((word for word in words if not word.startswith("-")), "")
+    if is_exported(model):
+        task = (read_metadata(model) or {}).get("task", DEFAULT)
+        return task if task in TASKS else DEFAULT
     for place in _PLACES:
         try:
             config = json.loads((Path(model) / place / "config.json").read_bytes())

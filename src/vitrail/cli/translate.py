@@ -69,7 +69,7 @@ class TranslateVerb:
                 f"{self.model} is a model of the task {task_of(model)}. Use: vitrail predict {self.model}"
             )
         flags: Any = self
-        translator = Translator(model, flags, self.exact)
+        translator = Translator(model, flags, self.exact, lambda line: print(line, file=sys.stderr))
         lines = (
             [line.text for line in find_lines(self._sources())]
             if self.file or not self.sentences

@@ -15,6 +15,7 @@ from vitrail.compress.refit import put_weights, refit_inputs
 from vitrail.compress.scores import head_scores, hidden_scores
 from vitrail.compress.sensitivity import BITS, layer_sensitivity, mean_squares, mixed_formats, quantize_all
 from vitrail.compress.settings import CompressSettings
+from vitrail.compress.swap import swap_attention
 from vitrail.compress.width import prune_width
 from vitrail.edits.blocks import DropBlocks
 from vitrail.edits.edit import apply_edits
@@ -29,6 +30,9 @@ from vitrail.edits.quantize import quantizable_layers, quantize_weights
 from vitrail.edits.slicing import group_index
 from vitrail.errors import VitrailError
 from vitrail.parts.model import Model
+
+SIZES = {"linformer": 64, "star": 2}
+"""Rank and rounds of what takes the place of attention."""
 
 STEP = 16
 """Hidden channels are removed in steps of this: widths that are multiples of a vector register compute faster."""
@@ -74,6 +78,8 @@ def compress(
         prune_hidden(small, kept_hidden(_hidden_scores(small, settings, how, probes), settings.mlp), refit)
     if settings.rank_energy is not None or settings.rank_share is not None:
         lower_ranks(small, settings, refit)
+    if settings.attention is not None:
+        swap_attention(small, settings.attention, settings.attention_size or SIZES[settings.attention])
     reduce_tokens(small, settings)
     store_weights(small, settings, probes, note)
     return small

@@ -15,7 +15,7 @@ FEW = 5.0
 
 
 class InputMoments(NamedTuple):
-    """InputMoments of a layer's input.
+    """Mean and covariance of a layer's input.
 
     Args:
         mean: `(C,)`, in fp64.

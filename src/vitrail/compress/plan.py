@@ -9,6 +9,7 @@ from vitrail.compress.calibration_data import CalibrationBatch, damage, referenc
 from vitrail.compress.compress import compress
 from vitrail.compress.measure import Figures, Latency, figures, measure_latency
 from vitrail.compress.settings import CompressSettings
+from vitrail.compress.width import STEP
 from vitrail.edits.blocks import droppable_stages
 from vitrail.edits.heads import prunable_heads
 from vitrail.edits.hidden import prunable_hidden
@@ -217,8 +218,9 @@ def _next_settings(model: Any, settings: CompressSettings, aim: Aim) -> list[Com
         steps.append(replace(settings, heads=settings.heads + HEADS))
     if prunable_hidden(model) and settings.mlp + MLP <= MOST:
         steps.append(replace(settings, mlp=settings.mlp + MLP))
-    width = (settings.width or 1.0) - WIDTH
-    if width > 1 / 3 and stream_widths(model):
+    widths = stream_widths(model)
+    width = (settings.width or 1.0) - max(WIDTH, STEP / max(widths.values(), default=1))
+    if widths and width > 1 / 3 - 1e-6:
         steps.append(replace(settings, width=round(width, 6)))
     share = settings.rank_share or 1.0
     if share - RANKS > 0.15:

@@ -41,6 +41,10 @@ class CompressSettings:
     random. Default gradient with --data, else magnitude."""
     gate_steps: int = 200
     """With score l0: updates of the gates, a batch of 16 each; the weights stay as they are."""
+    attention: Literal["linformer", "star"] | None = None
+    """Mixer that takes the place of attention over images, with its projections; train on it."""
+    attention_size: int | None = None
+    """Rank of Linformer (default 64), or rounds of the Star-Transformer (default 2)."""
     tokens_merge: int = 0
     """Tokens that every block of a plain Transformer merges with similar ones (ToMe); its weights stay as they are."""
     tokens_keep: float | None = None
@@ -81,6 +85,8 @@ class CompressSettings:
             raise VitrailError("round_weights is for training, weights_bits for after it; give one of them.")
         if self.weights_loss <= 0:
             raise VitrailError(f"weights_loss is {self.weights_loss}; it is above 0.")
+        if self.attention_size is not None and (self.attention is None or self.attention_size < 1):
+            raise VitrailError("attention_size is a number from 1 up, and goes with attention (linformer or star).")
         if self.gate_steps < 1:
             raise VitrailError(f"gate_steps is {self.gate_steps}; at least one update is needed.")
         if self.score == "l0" and self.width is not None:
@@ -102,6 +108,7 @@ class CompressSettings:
             "mlp": f"mlp -{self.mlp:.0%}" if self.mlp else None,
             "rank_energy": None if self.rank_energy is None else f"energy {self.rank_energy:g}",
             "rank_share": None if self.rank_share is None else f"ranks to {self.rank_share:.0%}",
+            "attention": None if self.attention is None else f"{self.attention} for attention",
             "tokens_merge": f"merge {self.tokens_merge}" if self.tokens_merge else None,
             "tokens_keep": None if self.tokens_keep is None else f"keep {self.tokens_keep:.0%} of tokens",
             "tokens_learn": None if self.tokens_learn is None else f"learn to keep {self.tokens_learn:.0%} of tokens",

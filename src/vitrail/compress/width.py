@@ -16,6 +16,7 @@ from vitrail.edits.edit import apply_edits
 from vitrail.edits.slicing import find, group_index
 from vitrail.edits.stream_layouts import Stream, streams
 from vitrail.edits.width import PruneWidth
+from vitrail.errors import VitrailError
 from vitrail.parts.model import Model
 from vitrail.tasks.inference import evaluating
 
@@ -37,13 +38,16 @@ def prune_width(
         refit: whether to fit the readers by least squares, if there are probes.
 
     Raises:
-        VitrailError: a module of the model is not in the table.
+        VitrailError: a module of the model is not in the table, or nothing would go.
     """
     found = streams(model)
     keep = {name: kept_channels(stream_scores(model, one, how, probes, seed), share) for name, one in found.items()}
     keep = {name: kept for name, kept in keep.items() if len(kept) < found[name].width}
     if not keep:
-        return
+        widths = ", ".join(str(one.width) for one in found.values())
+        raise VitrailError(
+            f"width={share:g} removes nothing from streams of {widths} channels: they stay multiples of {STEP}."
+        )
     whole = deepcopy(model) if probes and refit else None
     apply_edits(model, PruneWidth(keep))
     if whole is not None:
@@ -51,13 +55,13 @@ def prune_width(
 
 
 def kept_channels(scores: Tensor, share: float) -> list[int]:
-    """Choose the channels with the highest scores, a multiple of 16 of them.
+    """Choose the channels with the highest scores: the nearest multiple of 16, at least one.
 
     Example:
-        >>> len(kept_channels(torch.rand(96), 0.75)), kept_channels(torch.tensor([1.0, 3.0]), 0.5)
-        (80, [0, 1])
+        >>> len(kept_channels(torch.rand(96), 0.7)), kept_channels(torch.tensor([1.0, 3.0]), 0.5)
+        (64, [0, 1])
     """
-    count = min(len(scores), max(STEP, -int(-share * len(scores) // STEP) * STEP))
+    count = min(len(scores), max(STEP, round(share * len(scores) / STEP) * STEP))
     return sorted(scores.topk(count).indices.tolist())
 
 

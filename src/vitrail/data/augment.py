@@ -79,18 +79,34 @@ AUGMENTS: dict[str, Augment] = {
 
 
 def mirrors(draws: BatchRng, probability: float) -> np.ndarray:
-    """Draw which images are mirrored, `(B,)` of bool."""
+    """Draw which images are mirrored, `(B,)` of bool.
+
+    Example:
+        >>> mirrors(BatchRng(0, 1, np.arange(4)), 1.0).tolist()
+        [True, True, True, True]
+    """
     return draws.uniform("flip") < probability
 
 
 def flip(pixels: Tensor, draws: BatchRng, probability: float) -> Tensor:
-    """Mirror images left to right with a probability."""
+    """Mirror images left to right with a probability.
+
+    Example:
+        >>> flip(torch.tensor([[[[1.0, 2.0]]]]), BatchRng(0, 1, np.arange(1)), 1.0).tolist()
+        [[[[2.0, 1.0]]]]
+    """
     chosen = torch.from_numpy(mirrors(draws, probability))
     return torch.where(chosen[:, None, None, None], pixels.flip(-1), pixels)
 
 
 def offsets(pixels: Tensor, draws: BatchRng, padding: int, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the vertical and horizontal offset of each image's crop window, `(B,)` and `(B,)`."""
+    """Draw the vertical and horizontal offset of each image's crop window, `(B,)` and `(B,)`.
+
+    Example:
+        >>> top, left = offsets(torch.zeros(5, 1, 8, 8), BatchRng(0, 1, np.arange(5)), 2, "zeros")
+        >>> bool((abs(top) <= 2).all() and (abs(left) <= 2).all())
+        True
+    """
     if border == "reflect":  # a mirror image has no more than this
         padding = min(padding, pixels.shape[-2] - 1, pixels.shape[-1] - 1)
     top, left = draws.integers("crop top", 2 * padding + 1), draws.integers("crop left", 2 * padding + 1)

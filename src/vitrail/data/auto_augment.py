@@ -59,12 +59,22 @@ def _space(shear: float, move_x: float, move_y: float, turn: float, light: float
 
 
 def rand_space(height: int, width: int) -> Space:
-    """Return the operations of RandAugment."""
+    """Return the operations of RandAugment.
+
+    Example:
+        >>> sorted(rand_space(331, 331))[:2]
+        ['AutoContrast', 'Brightness']
+    """
     return _space(0.3, 150 / 331 * width, 150 / 331 * height, turn=30.0, light=0.9, bits=4)
 
 
 def trivial_space() -> Space:
-    """Return the operations of TrivialAugment (wide)."""
+    """Return the operations of TrivialAugment (wide).
+
+    Example:
+        >>> len(trivial_space())
+        14
+    """
     return _space(0.99, 32.0, 32.0, turn=135.0, light=0.99, bits=6)
 
 
@@ -90,6 +100,10 @@ def trivial_augment(pixels: Tensor, draws: BatchRng) -> Tensor:
     """Apply one random operation of a random strength.
 
     Paper: Mueller and Hutter, "TrivialAugment" (2021), algorithm 1, wide space.
+
+    Example:
+        >>> trivial_augment(torch.rand(2, 3, 8, 8), BatchRng(0, 1, np.arange(2))).shape
+        torch.Size([2, 3, 8, 8])
     """
     return _apply(pixels, draws, trivial_space(), draws.integers("trivial strength", BINS), "trivial")
 

@@ -39,7 +39,12 @@ def band_mode(channels: int) -> str:
 
 
 def bands_of(mode: str) -> int | None:
-    """Return the number of bands of a mode, or None for a mode of Pillow."""
+    """Return the number of bands of a mode, or None for a mode of Pillow.
+
+    Example:
+        >>> bands_of("13 bands"), bands_of("RGB")
+        (13, None)
+    """
     found = _MODE.fullmatch(mode)
     return int(found[1]) if found else None
 

@@ -26,12 +26,24 @@ def gaussian_kernel(size: int, sigma_x: float, sigma_y: float | None = None, ang
 
 
 def generalised_kernel(size: int, sigma_x: float, sigma_y: float | None, angle: float, beta: float) -> np.ndarray:
-    """Return a generalised Gaussian kernel, `exp(-q^beta / 2)`: flatter or more pointed than a Gaussian."""
+    """Return a generalised Gaussian kernel, `exp(-q^beta / 2)`: flatter or more pointed than a Gaussian.
+
+    Example:
+        >>> kernel = generalised_kernel(7, 1.5, None, 0.0, 0.5)
+        >>> kernel.shape, round(float(kernel.sum()), 6), bool(kernel[3, 3] == kernel.max())
+        ((7, 7), 1.0, True)
+    """
     return _normalised(np.exp(-0.5 * _quadratic(size, sigma_x, sigma_y, angle) ** beta))
 
 
 def plateau_kernel(size: int, sigma_x: float, sigma_y: float | None, angle: float, beta: float) -> np.ndarray:
-    """Return a plateau-shaped kernel, `1 / (1 + q^beta)`."""
+    """Return a plateau-shaped kernel, `1 / (1 + q^beta)`.
+
+    Example:
+        >>> kernel = plateau_kernel(7, 1.5, None, 0.0, 2.0)
+        >>> kernel.shape, round(float(kernel.sum()), 6)
+        ((7, 7), 1.0)
+    """
     return _normalised(1 / (1 + _quadratic(size, sigma_x, sigma_y, angle) ** beta))
 
 

@@ -24,7 +24,12 @@ Parts = tuple[str, ...]
 
 
 def is_hidden(path: str) -> bool:
-    """Tell whether a path belongs to an operating system rather than to the data (`.DS_Store`, `__MACOSX/...`)."""
+    """Tell whether a path belongs to an operating system rather than to the data (`.DS_Store`, `__MACOSX/...`).
+
+    Example:
+        >>> is_hidden("cats/.DS_Store"), is_hidden("__MACOSX/cats/1.jpg"), is_hidden("cats/1.jpg")
+        (True, True, False)
+    """
     return "/." in f"/{path}" or "__MACOSX" in path or path.endswith(("Thumbs.db", "desktop.ini"))
 
 

@@ -16,7 +16,12 @@ from vitrail.data.tiff import is_unsigned
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Return the image as RGB over `background`."""
+    """Return the image as RGB over `background`.
+
+    Example:
+        >>> to_rgb(Image.new("RGBA", (1, 1), (255, 0, 0, 0)), (9, 9, 9)).getpixel((0, 0))
+        (9, 9, 9)
+    """
     image = _eight_bit(image)
     if image.has_transparency_data:
         top = image.convert("RGBA")
@@ -25,7 +30,12 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 
 
 def to_grey(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Return the image as one channel over `background` (luma of Rec. 601, as Pillow computes it)."""
+    """Return the image as one channel over `background` (luma of Rec. 601, as Pillow computes it).
+
+    Example:
+        >>> to_grey(Image.new("RGB", (1, 1), (255, 0, 0)), (0, 0, 0)).getpixel((0, 0))
+        76
+    """
     image = _eight_bit(image)
     if image.has_transparency_data or image.mode not in ("1", "L"):
         image = to_rgb(image, background)

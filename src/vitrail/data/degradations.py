@@ -36,7 +36,12 @@ class Degradation(Protocol):
 
 
 def to_8_bit(image: np.ndarray) -> np.ndarray:
-    """Round to 0..255, as a file would."""
+    """Round to 0..255, as a file would.
+
+    Example:
+        >>> to_8_bit(np.array([-3.0, 1.4, 300.0])).tolist()
+        [0.0, 1.0, 255.0]
+    """
     return np.clip(np.round(image), 0, 255).astype(np.float32)
 
 
@@ -123,7 +128,13 @@ class JPEG:
 
 
 def compress(image: np.ndarray, quality: int) -> np.ndarray:
-    """Return an image after JPEG compression."""
+    """Return an image after JPEG compression.
+
+    Example:
+        >>> image = np.full((8, 8, 3), 100.0, np.float32)
+        >>> compress(image, 90).shape, float(abs(compress(image, 90) - image).max()) <= 2
+        ((8, 8, 3), True)
+    """
     pixels = to_8_bit(image).astype(np.uint8)
     grey = pixels.shape[2] == 1
     buffer = BytesIO()

@@ -55,5 +55,10 @@ def hold_out_names(names: Sequence[str], share: float, purpose: str) -> tuple[li
 
 
 def id_hash(purpose: str, name: str) -> bytes:
-    """Return the hash of an id; `purpose` salts it."""
+    """Return the hash of an id; `purpose` salts it.
+
+    Example:
+        >>> id_hash("val", "cats/1.jpg") == id_hash("val", "cats/1.jpg") != id_hash("test", "cats/1.jpg")
+        True
+    """
     return blake2b(f"{purpose}\0{name}".encode("utf-8", "backslashreplace"), digest_size=16).digest()

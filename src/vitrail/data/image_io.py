@@ -365,7 +365,12 @@ def _decode(
 
 
 def exif_block(image: Image.Image) -> bytes | None:
-    """Return the EXIF block of an image, or None if it has none or one that cannot be read."""
+    """Return the EXIF block of an image, or None if it has none or one that cannot be read.
+
+    Example:
+        >>> exif_block(Image.new("L", (1, 1))) is None
+        True
+    """
     try:
         entries = image.getexif()
         return entries.tobytes() if len(entries) else None

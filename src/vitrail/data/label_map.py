@@ -100,7 +100,12 @@ def found_numbers(data: MaskSplits, void: set[int]) -> list[int]:
 
 
 def from_metadata(metadata: dict) -> LabelMap:
-    """Read the classes of a model folder."""
+    """Read the classes of a model folder.
+
+    Example:
+        >>> from_metadata({"labels": ["road", "sky"]}).names
+        ('road', 'sky')
+    """
     names = metadata.get("labels")
     if not names:
         raise VitrailError("The model has no class names. Give it some: model.labels = [...]")

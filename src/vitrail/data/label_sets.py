@@ -53,7 +53,12 @@ class LabelSet(ImageSet):
 
 
 def hash_of(targets: Tensor) -> str:
-    """Return a short hash of a matrix of 0 and 1."""
+    """Return a short hash of a matrix of 0 and 1.
+
+    Example:
+        >>> hash_of(torch.eye(3)) == hash_of(torch.eye(3)) != hash_of(torch.ones(3, 3))
+        True
+    """
     from hashlib import blake2b
 
     return blake2b(np.packbits(targets.numpy().astype(bool)).tobytes(), digest_size=8).hexdigest()

@@ -63,7 +63,12 @@ def palette(count: int = 256) -> np.ndarray:
 
 
 def mask_image(mask: np.ndarray) -> Image.Image:
-    """Return class numbers as an image: with a palette up to 255, else 16-bit grey."""
+    """Return class numbers as an image: with a palette up to 255, else 16-bit grey.
+
+    Example:
+        >>> mask_image(np.array([[0, 1]])).mode, mask_image(np.array([[0, 300]])).mode
+        ('P', 'I;16')
+    """
     if mask.max(initial=0) > 255:
         return Image.fromarray(mask.astype(np.uint16))
     image = Image.fromarray(mask.astype(np.uint8), mode=None).convert("P")

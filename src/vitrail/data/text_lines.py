@@ -25,7 +25,12 @@ def read_text(path: Path) -> str:
 
 
 def decode(data: bytes, name: str) -> str:
-    """Return bytes in UTF-8 as text."""
+    r"""Return bytes in UTF-8 as text.
+
+    Example:
+        >>> decode(b"\xef\xbb\xbfone\r\ntwo", "a.txt")
+        'one\ntwo'
+    """
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -47,7 +52,13 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def read_stream(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
-    """Yield the numbered lines of a stream of bytes."""
+    r"""Yield the numbered lines of a stream of bytes.
+
+    Example:
+        >>> from io import BytesIO
+        >>> list(read_stream(BytesIO(b"one\ntwo\n"), "a.txt"))
+        [(1, 'one'), (2, 'two')]
+    """
     return numbered_lines(decode(stream.read(), name))
 
 

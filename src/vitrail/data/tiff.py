@@ -67,7 +67,13 @@ def describe(head: bytes) -> str | None:
 
 
 def fault(image: Any) -> str | None:
-    """Return why an opened TIFF would be decoded wrongly: deep samples in separate planes are taken for bytes."""
+    """Return why an opened TIFF would be decoded wrongly: deep samples in separate planes are taken for bytes.
+
+    Example:
+        >>> from PIL import Image
+        >>> fault(Image.new("L", (1, 1))) is None
+        True
+    """
     tags = getattr(image, "tag_v2", None)
     if image.format != "TIFF" or tags is None or tags.get(PLANES, 1) != SEPARATE:
         return None
@@ -77,7 +83,13 @@ def fault(image: Any) -> str | None:
 
 
 def is_unsigned(image: Any) -> bool:
-    """Return whether a TIFF of 32-bit integers stores them unsigned."""
+    """Return whether a TIFF of 32-bit integers stores them unsigned.
+
+    Example:
+        >>> from PIL import Image
+        >>> is_unsigned(Image.new("I", (1, 1)))
+        False
+    """
     tags = getattr(image, "tag_v2", None)
     return tags is not None and max(_numbers(tags.get(SAMPLE_FORMAT, 1))) == UNSIGNED
 

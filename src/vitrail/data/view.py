@@ -99,7 +99,12 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def whole_view(image_size: tuple[int, int], size: tuple[int, int]) -> View:
-    """Return the whole image, brought to a size."""
+    """Return the whole image, brought to a size.
+
+    Example:
+        >>> whole_view((640, 480), (64, 64)).size
+        (64, 64)
+    """
     return View((0.0, 0.0, float(image_size[0]), float(image_size[1])), size)
 
 

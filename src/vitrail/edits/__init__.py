@@ -6,6 +6,7 @@ EDITS = {
     "prune_width": "width",
     "drop_blocks": "blocks",
     "low_rank": "low_rank",
+    "swap_attention": "swap_attention",
     "lora": "lora",
     "merge_tokens": "merge_tokens",
     "prune_tokens": "prune_tokens",

@@ -1,4 +1,4 @@
-"""Where the heads of each mixer lie in its tensors: the table of attention that can lose heads.
+"""Axes over heads in the tensors of each mixer: the table of attention that can lose heads.
 
 A head can be removed if it meets the other heads in the output projection only, so that it is a term of a sum. Mixers
 without such a projection (their heads are channels of the next layer), and those that mix maps of heads, are not here.
@@ -28,6 +28,7 @@ from vitrail.parts.token_mixers.class_attention import ClassAttention
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.cross_attention import CrossAttention
 from vitrail.parts.token_mixers.cross_covariance import CrossCovarianceAttention
+from vitrail.parts.token_mixers.grid_linformer import GridLinformerAttention
 from vitrail.parts.token_mixers.linformer import LinformerAttention
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttend, NeighborhoodAttention
 from vitrail.parts.token_mixers.performer import PerformerAttention
@@ -79,7 +80,7 @@ LAYOUTS: Mapping[type[nn.Module], HeadLayout] = {
     AttentionPooling: HeadLayout(_Q_KV, free=("latent", "mlp_norm", "mlp")),
     CrossLayer: HeadLayout(_Q_KV, free=("norm1", "norm_array", "norm2", "mlp")),
     CrossCovarianceAttention: HeadLayout(_QKV, own=(HeadAxis("temperature"),)),
-    LinformerAttention: HeadLayout(_QKV, free=("project_k", "project_v")),
+    **dict.fromkeys((LinformerAttention, GridLinformerAttention), HeadLayout(_QKV, free=("project_k", "project_v"))),
     PerformerAttention: HeadLayout(_QKV, free=("features",)),
     FixedSparseAttention: HeadLayout(_QKV),
 }

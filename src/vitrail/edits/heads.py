@@ -1,4 +1,4 @@
-"""Heads removed from attention: smaller projections, real ones."""
+"""Heads removed from attention: smaller projections, no masks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Hidden channels removed from MLPs: narrower layers, real ones."""
+"""Hidden channels removed from MLPs: narrower layers, no masks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tokens that the class token attends to kept, the others fused, without training."""
+"""Keep the tokens that the class token attends to and fuse the others, without training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

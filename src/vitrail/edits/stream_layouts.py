@@ -50,6 +50,7 @@ from vitrail.parts.token_mixers.class_attention import ClassAttention
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.cross_covariance import CrossCovarianceAttention
 from vitrail.parts.token_mixers.depthwise_convolution import DepthwiseConvolution
+from vitrail.parts.token_mixers.grid_linformer import GridLinformerAttention
 from vitrail.parts.token_mixers.identity import IdentityMixing
 from vitrail.parts.token_mixers.linformer import LinformerAttention
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
@@ -114,6 +115,7 @@ MIXERS = (
     ClassAttention,
     CrossCovarianceAttention,
     LinformerAttention,
+    GridLinformerAttention,
     PerformerAttention,
     SpatialReductionAttention,
 )

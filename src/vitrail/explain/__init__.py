@@ -16,6 +16,7 @@ The tools depend on the mixer protocol, not on architectures; models without att
 | `positions.position_similarity(model)`, `positions.relative_bias(model)` | learned positions |
 | `filters.principal_filters(model)` | principal components of the patch filters |
 | `gallery.attention_overlays(model, images, method="auto") -> list[Image]` | one heatmap an image |
+| `text_relevance.explain_text(model, text)` | words and tokens that decided, and the attention of every head |
 | `gallery.overview(model, images) -> dict[str, Image]` | the images of a report, by title |
 
 `images` are PIL images, which are preprocessed with `model.preprocess`, or a preprocessed batch `(B, C, Y, X)`;

@@ -1,4 +1,4 @@
-"""Export a classifier to a file, and verify the file."""
+"""Export a model to a file, and verify the file."""
 
 from pathlib import Path
 from time import perf_counter
@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 from vitrail.edits.quantize import with_dense_weights
 from vitrail.errors import VitrailError, unknown
-from vitrail.export.formats import SUFFIXES, write_program
+from vitrail.export.described import describe
+from vitrail.export.formats import write_program
+from vitrail.export.libraries import check_libraries
+from vitrail.export.metadata import SUFFIXES
 from vitrail.export.program import Program, export_program
-from vitrail.export.runtime import open_exported
+from vitrail.export.runtime import open_runtime
 from vitrail.export.verify import Compared, verify
-from vitrail.parts.backbone import Classifier
 
 
 class Exported(NamedTuple):
@@ -18,95 +20,96 @@ class Exported(NamedTuple):
 
     Args:
         files: the files written.
-        sizes: `any`, or the side of the only image size.
-        reason: why the size is fixed; empty if it is not.
+        sizes: `any`, or the only size, of each dimension besides the batch.
+        reason: why sizes are fixed; empty if they are not.
         compared: comparisons with the model.
-        seconds: duration of export and verification.
+        seconds: duration of each phase: `trace`, `write`, `verify`.
     """
 
     files: list[Path]
-    sizes: str
+    sizes: dict[str, int | str]
     reason: str
     compared: list[Compared]
-    seconds: float
+    seconds: dict[str, float]
 
     def __str__(self) -> str:
-        size = "any image size" if self.sizes == "any" else f"{self.sizes} x {self.sizes} images only ({self.reason})"
+        axes = ", ".join(f"{size} {name}" for name, size in self.sizes.items())
+        size = f"{axes}{f' ({self.reason})' if self.reason else ''}"
         worst = max(each.error for each in self.compared)
         checked = f"{len(self.compared)} batches and sizes agree with the model, largest error {worst:.1e}"
         names = ", ".join(str(path) for path in self.files)
-        return f"{names}: any batch, {size}\n{checked}; {self.seconds:.0f} s"
+        took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
+        return f"{names}: any batch, {size}\n{checked}; {took}"
 
 
 def export(model: Any, target: str, path: str | Path, sizes: str = "auto") -> Exported:
-    """Export a classifier, and compare the file with the model in its own runtime.
+    """Export a model, and compare the file with the model in its own runtime.
 
     Args:
-        model: a classifier in evaluation mode on a CPU.
-        target: `onnx`, `openvino` or `pt2`.
-        path: file to write; the target's suffix is added if it has none.
+        model: a model of a task that has programs, in evaluation mode on a CPU.
+        target: `onnx`, `openvino`, `pt2`, `executorch` or `triton`.
+        path: file to write; the target's suffix is added if it has none. For `triton` a folder.
         sizes: `auto`, `any` or `fixed`; see `export_program`.
 
     Raises:
-        VitrailError: the model is no classifier of images, the target is unknown, or the file differs from the model;
-            such a file is removed.
+        VitrailError: models of this task have no program, the target is unknown, a library is missing, or the file
+            differs from the model; such a file is removed.
 
     Example:
         >>> import tempfile, vitrail
         >>> model = vitrail.create_model("vit_tiny_patch16_224", depth=1, num_classes=3, image_size=32).eval()
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     export(model, "pt2", f"{folder}/vit.pt2").sizes
-        'any'
+        {'height': 'any', 'width': 'any'}
     """
-    if target not in SUFFIXES:
-        raise unknown("target", target, SUFFIXES)
-    if not isinstance(model, Classifier):
-        raise VitrailError(
-            f"{type(model).__name__} is not an image classifier; export writes classifiers.\n"
-            "Models of other tasks run with vitrail predict."
-        )
-    if sizes not in ("auto", "any", "fixed"):
-        raise unknown("sizes", sizes, ("auto", "any", "fixed"))
-    path = Path(path)
-    path = path if path.suffix else path.with_suffix(SUFFIXES[target])
-    if path.suffix != SUFFIXES[target]:
-        raise VitrailError(f"{path} ends in {path.suffix}; a file of {target} ends in {SUFFIXES[target]}.")
-    started = perf_counter()
+    path = _checked(target, Path(path), sizes)
     model = with_dense_weights(model).eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    description = describe(model)
+    started = perf_counter()
     program = export_program(model, sizes)
+    traced = perf_counter()
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        files, compared = _write(program, model, target, path)
+        files, compared, wrote = _write(program, description, target, path)
     except VitrailError as error:
         if sizes != "auto" or not program.any_size:
             raise
         program = export_program(model, "fixed")._replace(reason=str(error).replace("\n", "; "))
-        files, compared = _write(program, model, target, path)
-    sizes = "any" if program.any_size else str(program.size)
-    return Exported(files, sizes, program.reason, compared, perf_counter() - started)
+        files, compared, wrote = _write(program, description, target, path)
+    seconds = {"trace": traced - started, "write": wrote - traced, "verify": perf_counter() - wrote}
+    return Exported(files, program.sizes, program.reason, compared, seconds)
 
 
-def _write(program: Program, model: Any, target: str, path: Path) -> tuple[list[Path], list[Compared]]:
-    """Write a program and compare the file with the model.
+def _checked(target: str, path: Path, sizes: str) -> Path:
+    """Return the path with the suffix of the target."""
+    if target not in SUFFIXES:
+        raise unknown("target", target, SUFFIXES)
+    if sizes not in ("auto", "any", "fixed"):
+        raise unknown("sizes", sizes, ("auto", "any", "fixed"))
+    check_libraries(target)
+    suffix = SUFFIXES[target]
+    path = path if path.suffix or not suffix else path.with_suffix(suffix)
+    if suffix and path.suffix != suffix:
+        raise VitrailError(f"{path} ends in {path.suffix}; a file of {target} ends in {suffix}.")
+    return path
+
+
+def _write(
+    program: Program, description: dict[str, Any], target: str, path: Path
+) -> tuple[list[Path], list[Compared], float]:
+    """Write a program and compare the file with the model; return its files and when they were written.
 
     Raises:
         VitrailError: it cannot be written, does not run, or differs; then its files are removed.
     """
-    metadata = {
-        "variant": model.variant,
-        "preprocess": model.preprocess.to_dict(),
-        "labels": None if model.labels is None else list(model.labels),
-        "sizes": "any" if program.any_size else program.size,
-    }
-    files = write_program(program, target, path, metadata)
+    files = write_program(program, target, path, description)
+    wrote = perf_counter()
     try:
-        # A .pt2 file is loaded by pickle, so the program that was written to it is compared instead.
-        run = program.exported.module(check_guards=False) if target == "pt2" else open_exported(path)
-        compared = verify(run, model, program)
+        compared = verify(open_runtime(target, files[0], program.exported), program)
         if differing := [str(each) for each in compared if not each.good]:
             raise VitrailError("The exported file differs from the model:\n" + "\n".join(differing[:4]))
     except VitrailError:
         for file in files:
             file.unlink(missing_ok=True)
         raise
-    return files, compared
+    return files, compared, wrote

@@ -1,57 +1,87 @@
-"""Write a program as a file of ONNX, OpenVINO or PyTorch, with preprocessing and class names inside."""
+"""Write a program as a file of ONNX, OpenVINO, PyTorch, ExecuTorch or Triton, with preprocessing and names inside."""
 
 import json
 import tempfile
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vitrail.errors import VitrailError
+from vitrail.export.libraries import required
+from vitrail.export.metadata import METADATA
 from vitrail.export.program import Program, quiet
 from vitrail.export.traced_sizes import compare_by_traced_sizes
-
-METADATA = "vitrail"
-"""Key of the metadata in each file: a JSON object with `preprocess`, `labels`, `variant`, `sizes`."""
-
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+from vitrail.export.triton import triton_repository
+from vitrail.tasks.program import TensorSpec
 
 
-def write_program(program: Program, target: str, path: Path, metadata: dict[str, Any]) -> list[Path]:
-    """Write a program; return its files.
+def write_program(program: Program, target: str, path: Path, description: dict[str, Any]) -> list[Path]:
+    """Write a program; return its files, the one that a runtime opens first.
 
     Args:
         program: an exported program.
-        target: `onnx`, `openvino` or `pt2`.
-        path: the file, with the suffix of the target.
-        metadata: plain values that the file carries.
+        target: `onnx`, `openvino`, `pt2`, `executorch` or `triton`.
+        path: the file, with the suffix of the target; a folder for `triton`.
+        description: plain values that the file carries; names and shapes of the tensors are added.
 
     Raises:
         VitrailError: a library is missing, or it cannot write the program.
     """
-    text = json.dumps(metadata)
+    metadata = {
+        **description,
+        "inputs": [_stated(program, each) for each in program.spec.inputs],
+        "outputs": [_stated(program, each) for each in program.spec.outputs],
+        "sizes": program.sizes,
+    }
     with quiet():
-        return _WRITERS[target](program, path, text)
+        return _WRITERS[target](program, path, metadata)
 
 
-def _onnx(program: Program, path: Path, metadata: str) -> list[Path]:
+def _stated(program: Program, tensor: TensorSpec) -> dict[str, Any]:
+    """Return name and shape of a tensor; a dimension is a number, or the name of one that may vary."""
+    own = {} if program.any_size else program.spec.own()
+    shape = [own.get(each, each) if isinstance(each, str) else each for each in tensor.shape]
+    return {"name": tensor.name, "shape": shape, "dtype": tensor.dtype}
+
+
+def _onnx(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
     onnx = required("onnx")
     required("onnxscript")
+    names = {
+        "input_names": [each.name for each in program.spec.inputs],
+        "output_names": [each.name for each in program.spec.outputs],
+    }
     try:
         with compare_by_traced_sizes():  # operations are decomposed in a second trace
-            built: Any = torch.onnx.export(program.exported, (), dynamo=True, verbose=False, input_names=["images"])
+            built: Any = torch.onnx.export(program.exported, (), dynamo=True, verbose=False, **names)
     except Exception as error:  # the exporter wraps failures of many kinds
         raise VitrailError(f"PyTorch's ONNX exporter cannot write this program: {_cause(error)}") from error
     proto = built.model_proto
-    proto.metadata_props.add(key=METADATA, value=metadata)
+    for values, stated in ((proto.graph.input, metadata["inputs"]), (proto.graph.output, metadata["outputs"])):
+        for value, one in zip(values, stated, strict=False):
+            name_dimensions(value, one["shape"])
+    proto.metadata_props.add(key=METADATA, value=json.dumps(metadata))
     external = proto.ByteSize() >= 2**31  # the limit of a protobuf message
     onnx.save(proto, str(path), save_as_external_data=external, location=f"{path.name}.data" if external else None)
     return [path, path.with_name(f"{path.name}.data")] if external else [path]
 
 
-def _openvino(program: Program, path: Path, metadata: str) -> list[Path]:
+def name_dimensions(value: Any, shape: list[int | str]) -> None:
+    """Name the dimensions of an ONNX input or output, instead of the tracer's symbols."""
+    dims = value.type.tensor_type.shape.dim
+    if len(dims) != len(shape):
+        raise VitrailError(f"{value.name} has {len(dims)} dimensions, and its task states {len(shape)}.")
+    for dim, each in zip(dims, shape, strict=True):
+        dim.Clear()
+        if isinstance(each, str):
+            dim.dim_param = each
+        else:
+            dim.dim_value = each
+
+
+def _openvino(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
     openvino = required("openvino")
     with tempfile.TemporaryDirectory() as folder:
         middle = Path(folder) / "model.onnx"  # OpenVINO reads more operations from ONNX than from PyTorch's programs
@@ -60,33 +90,43 @@ def _openvino(program: Program, path: Path, metadata: str) -> list[Path]:
             model = openvino.convert_model(str(middle))
         except Exception as error:  # as above
             raise VitrailError(f"OpenVINO cannot convert this program: {_cause(error)}") from error
-    model.set_rt_info(metadata, METADATA)
+    model.set_rt_info(json.dumps(metadata), METADATA)
     openvino.save_model(model, str(path), compress_to_fp16=False)
     return [path, path.with_suffix(".bin")]
 
 
-def _pt2(program: Program, path: Path, metadata: str) -> list[Path]:
-    torch.export.save(program.exported, path, extra_files={METADATA: metadata})
+def _pt2(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
+    torch.export.save(program.exported, path, extra_files={METADATA: json.dumps(metadata)})
     return [path]
 
 
-_WRITERS: dict[str, Callable[[Program, Path, str], list[Path]]] = {
+def _executorch(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
+    exir = required("executorch.exir", "executorch")
+    partition = required("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
+    try:
+        lowered = exir.to_edge_transform_and_lower(
+            program.exported,
+            partitioner=[partition.XnnpackPartitioner()],
+            constant_methods={METADATA: json.dumps(metadata)},
+        )
+        content = lowered.to_executorch().buffer
+    except Exception as error:  # as above
+        raise VitrailError(f"ExecuTorch cannot lower this program: {_cause(error)}") from error
+    path.write_bytes(content)
+    return [path]
+
+
+def _triton(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
+    return triton_repository(path, metadata, lambda file: _onnx(program, file, metadata))
+
+
+_WRITERS: dict[str, Callable[[Program, Path, dict[str, Any]], list[Path]]] = {
     "onnx": _onnx,
     "openvino": _openvino,
     "pt2": _pt2,
+    "executorch": _executorch,
+    "triton": _triton,
 }
-
-
-def required(name: str) -> Any:
-    """Return an optional library.
-
-    Raises:
-        VitrailError: it is not installed.
-    """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise VitrailError(f"{name} is not installed. Install it with: pip install {name}") from error
 
 
 def _cause(error: Exception) -> str:

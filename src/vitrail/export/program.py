@@ -1,4 +1,4 @@
-"""Exported programs: any batch size, and any image size if the architecture takes it."""
+"""Exported programs: any batch size, and any other size if the architecture takes it."""
 
 import logging
 import warnings
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vitrail.errors import VitrailError
-from vitrail.export.symbolic_windows import SharedTables, SymbolicWindowAttention
+from vitrail.export.shared_tables import SharedTables
+from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
+from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.traced_sizes import compare_by_traced_sizes
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-
-OFF_GRID = ((64, 64), (97, 131), (64, 40))
-"""Image sizes that a program of any size must take: none is a multiple of all windows and patches."""
+from vitrail.tasks import find_task
+from vitrail.tasks.program import ProgramSpec
 
 
 class Program(NamedTuple):
@@ -25,40 +27,60 @@ class Program(NamedTuple):
 
     Args:
         exported: PyTorch's exported program.
-        any_size: whether it takes other image sizes than the one it was exported at.
+        spec: what it takes and gives.
+        any_size: whether it takes other sizes than those the model was built for.
         reason: why it does not; empty if it does.
-        size: side of the image it was exported at.
     """
 
     exported: ExportedProgram
+    spec: ProgramSpec
     any_size: bool
     reason: str
-    size: int
+
+    @property
+    def sizes(self) -> dict[str, int | str]:
+        """`any`, or the only size, of each dimension besides the batch."""
+        return {axis.name: "any" if self.any_size else axis.own for axis in self.spec.axes}
+
+
+def program_spec(model: Any) -> ProgramSpec:
+    """Return what the program of a model takes and gives, by its task.
+
+    Raises:
+        VitrailError: models of its task have no program.
+    """
+    name = getattr(model, "task", "")
+    if not name:
+        raise VitrailError(f"{type(model).__name__} has no task, so there is nothing to export. Use create_model.")
+    task: Any = find_task(name)
+    if not hasattr(task, "program"):
+        raise VitrailError(f"Models of the task {name} are not exported.\n{getattr(task, 'no_program', '')}".rstrip())
+    return task.program(model)
 
 
 def export_program(model: Any, sizes: str = "auto") -> Program:
-    """Export a classifier with a symbolic batch size, and symbolic height and width if it can be.
+    """Export a model with a symbolic batch size, and other symbolic sizes if it can be.
 
     Args:
-        model: a classifier.
+        model: a model of a task that has programs.
         sizes: `any` needs symbolic sizes, `fixed` keeps the model's own, `auto` takes `any` if the architecture can.
 
     Raises:
         VitrailError: it cannot be exported, or not with symbolic sizes though `any` was asked for.
     """
-    size, reason = model.preprocess.size, "--sizes fixed"
+    spec, reason = program_spec(model), "--sizes fixed"
     if sizes != "fixed":
         try:
-            return Program(_export(symbolic(model), size, any_size=True), True, "", size)
+            return Program(_export(spec, symbolic(spec.module), any_size=True), spec, True, "")
         except (ExportFailed, VitrailError) as error:
             if sizes == "any":
+                own = " x ".join(str(size) for size in spec.own().values())
                 raise VitrailError(
-                    f"{model.variant} cannot be exported for any image size: {error}\n"
-                    f"Export it for {size} x {size} with --sizes fixed."
+                    f"{model.variant} cannot be exported for any size: {error}\nExport it for {own} with --sizes fixed."
                 ) from error
             reason = str(error)
     try:
-        return Program(_export(deepcopy(model).eval(), size, any_size=False), False, reason, size)
+        return Program(_export(spec, _fixed(spec.module), any_size=False), spec, False, reason)
     except ExportFailed as error:
         raise VitrailError(f"{model.variant} cannot be exported: {error}") from error
 
@@ -67,58 +89,79 @@ class ExportFailed(Exception):
     """PyTorch's reason why a module cannot be exported."""
 
 
-def symbolic(model: nn.Module) -> nn.Module:
-    """Return a copy of a model whose window attentions keep sizes symbolic."""
+_WINDOWS: dict[type, Any] = {WindowAttention: SymbolicWindowAttention}
+_FORMS: dict[type, Any] = {**_WINDOWS, NeighborhoodAttention: SymbolicNeighborhoodAttention}
+
+
+def symbolic(model: nn.Module, forms: dict[type, Any] = _FORMS) -> nn.Module:
+    """Return a copy of a model whose window and neighborhood attentions keep sizes symbolic.
+
+    Args:
+        model: the model.
+        forms: symbolic form of each type of mixer.
+
+    Raises:
+        VitrailError: a mixer has no such form.
+    """
     copy, shared = deepcopy(model).eval(), SharedTables()
     for module in list(copy.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, WindowAttention):
-                setattr(module, name, SymbolicWindowAttention(child, shared))
+            form = next((form for kind, form in forms.items() if isinstance(child, kind)), None)
+            if form is not None:
+                setattr(module, name, form(child, shared))
     return copy
 
 
-def _export(model: Any, size: int, any_size: bool) -> ExportedProgram:
-    """Export at the model's own size; with symbolic sizes at an oblong one, so that no two sides are equal."""
-    height, width = trace_size(size) if any_size else (size, size)
-    shape = (2, model.config.in_channels, height, width)
-    dims: dict[int, Any] = {0: Dim.DYNAMIC}
-    if any_size:
-        dims |= {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+def _fixed(model: nn.Module) -> nn.Module:
+    """Return a copy for one size; windows take their symbolic form: runtimes have no attention of five dimensions."""
+    try:
+        return symbolic(model, _WINDOWS)
+    except VitrailError:
+        return deepcopy(model).eval()
+
+
+def _export(spec: ProgramSpec, module: nn.Module, any_size: bool) -> ExportedProgram:
+    """Export at the model's own sizes; with symbolic sizes at those of the trace, no two of which are equal."""
+    dynamic = {"batch", *(axis.name for axis in spec.axes)} if any_size else {"batch"}
+    traced = {"batch": 2, **({axis.name: axis.traced for axis in spec.axes} if any_size else spec.own())}
+    shapes = tuple({i: Dim.DYNAMIC for i, each in enumerate(one.shape) if each in dynamic} for one in spec.inputs)
     with quiet(), torch.no_grad(), compare_by_traced_sizes():
         try:
-            program = torch.export.export(model, (images,), dynamic_shapes=(dims,))
+            program = torch.export.export(module, spec.example(traced), dynamic_shapes=shapes)
         except Exception as error:  # PyTorch raises many kinds; each is a reason, shown to the user
             raise ExportFailed(_first_line(error)) from error
-    _check_shapes(program, model, images[..., :size, :size], any_size)
+    _check_sizes(program, spec, any_size)
     return program
 
 
-def trace_size(side: int) -> tuple[int, int]:
-    """Return height and width to trace at: different, and so large that no map or window count of a stage is 1."""
-    height = max(2 * side + 64, 576)
-    return height, height + 96
-
-
-def _check_shapes(program: ExportedProgram, model: nn.Module, images: Tensor, any_size: bool) -> None:
-    """Compare a program with its model on one image, and on sizes off the patch and window grids.
-
-    PyTorch's guards are not checked: exporting notes of every symbolic size whether it was 1, since strides depend on
-    it. No operation does, so the numbers decide.
+def _check_sizes(program: ExportedProgram, spec: ProgramSpec, any_size: bool) -> None:
+    """Compare a program with its model at its own size, and at sizes off the patch and window grids.
 
     Raises:
-        ExportFailed: it does not run, or its logits differ.
+        ExportFailed: it does not run, or its outputs differ.
     """
-    run = program.module(check_guards=False)
-    for height, width in ((images.shape[2], images.shape[2]), *(OFF_GRID if any_size else ())):
-        batch = torch.randn(1, images.shape[1], height, width, generator=torch.Generator().manual_seed(1))
+    run, module = program.module(check_guards=False), spec.module.eval()
+    count = len(spec.axes[0].quick) if any_size and spec.axes else 1
+    for i in range(count):
+        sizes = {"batch": 1, **{axis.name: axis.quick[i] if any_size else axis.own for axis in spec.axes}}
+        shown = " x ".join(str(size) for name, size in sizes.items() if name != "batch")
+        inputs = spec.example(sizes, seed=1)
         with torch.no_grad():
             try:
-                got, want = run(batch), model(batch)
+                got, want = outputs_of(run(*inputs)), outputs_of(module(*inputs))
             except Exception as error:  # as above
-                raise ExportFailed(f"at {height} x {width}: {_first_line(error)}") from error
-        if not torch.allclose(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max())):
-            raise ExportFailed(f"at {height} x {width} its logits differ from the model's")
+                raise ExportFailed(f"at {shown}: {_first_line(error)}") from error
+        if not all(map(_close, got, want)):
+            raise ExportFailed(f"at {shown} its outputs differ from the model's")
+
+
+def _close(got: Tensor, want: Tensor) -> bool:
+    return got.shape == want.shape and torch.allclose(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max()))
+
+
+def outputs_of(found: Any) -> tuple[Tensor, ...]:
+    """Return one or several outputs as a tuple."""
+    return (found,) if isinstance(found, Tensor) else tuple(found)
 
 
 def _first_line(error: Exception) -> str:
@@ -137,9 +180,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits of the plain model, the reference of every exported file."""
-    with torch.inference_mode():
-        return model(images)

@@ -1,6 +1,5 @@
 """Exported files as models: read back and run by their own runtime."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,96 +8,144 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.export.formats import METADATA, SUFFIXES, required
-from vitrail.parts.model import ImageModel
-from vitrail.preprocess import Preprocess
+from vitrail.export.described import shell_of
+from vitrail.export.libraries import required
+from vitrail.export.metadata import SUFFIXES, is_exported, read_metadata
+from vitrail.export.program import program_spec
+from vitrail.export.verify import Run
+from vitrail.tasks.program import ProgramSpec
 
-Run = Callable[[Tensor], Tensor]
-"""Images `(B, C, Y, X)` to logits, on a CPU."""
+__all__ = ["is_exported", "open_exported", "open_runtime"]
 
 
-class ExportedClassifier(ImageModel):
-    """A classifier in a file of another runtime; it has no parameters of its own and is not optimized.
-
-    Args:
-        run: the program.
-        metadata: values that the file carries.
-        name: of the file.
+def open_exported(path: str | Path) -> Any:
+    """Open an exported file as a model: its attributes are those of the model, its forward pass is the file's.
 
     Attributes:
         runtime: name of the runtime.
-    """
-
-    task = "classify"
-
-    def __init__(self, run: Run, metadata: dict[str, Any], name: str, runtime: str):
-        super().__init__()
-        self.run, self.variant, self.runtime = run, metadata.get("variant", name), runtime
-        self.inputs = Preprocess.from_dict(metadata["preprocess"])
-        if metadata.get("labels"):
-            self.metadata = {"labels": tuple(metadata["labels"])}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits."""
-        return self.run(images.float().contiguous())
-
-
-def is_exported(path: str) -> bool:
-    """Return whether a path is an exported file, by its suffix."""
-    return Path(path).suffix in SUFFIXES.values() and Path(path).is_file()
-
-
-def open_exported(path: str | Path) -> ExportedClassifier:
-    """Open an exported file.
+        unconverted: empty: the program runs as it is, and is not optimized.
 
     Raises:
         DataError: it was not written by `vitrail export`, or is damaged.
-        VitrailError: its runtime is not installed, or its format can hold code.
+        VitrailError: its runtime is not installed, its format can hold code, or an input has another size.
     """
     path = Path(path)
-    if path.suffix == SUFFIXES["pt2"]:
+    target = next((name for name, suffix in SUFFIXES.items() if suffix == path.suffix), "")
+    if target not in ("onnx", "openvino"):
         raise VitrailError(
-            f"{path} is a program of PyTorch, which loads it by pickle: such a file can run code, so it is not opened\n"
-            "here. Use the model folder, or export it with --to onnx."
+            f"{path} is not opened here: {_CLOSED.get(target, 'its format is unknown.')}\n"
+            "Use the model folder, or export it with --to onnx."
         )
-    target = next(name for name, suffix in SUFFIXES.items() if suffix == path.suffix)
+    run = open_runtime(target, path)
+    description = read_metadata(path)
+    if description is None:
+        raise DataError(
+            f"{path} has no metadata of Vitrail: preprocessing and class names are unknown, so its results would be\n"
+            f"guesses. Write it with: vitrail export MODEL --to {target}"
+        )
+    shell = shell_of(description)
+    spec = program_spec(shell)
+    shell.forward = _checked(spec, run, description["inputs"], path)
+    shell.runtime, shell.unconverted = target, ()
+    return shell
+
+
+_CLOSED = {
+    "pt2": "PyTorch loads its programs by pickle, and such a file can run code.",
+    "executorch": "it is a program for ExecuTorch's runtime on devices.",
+}
+
+
+def _checked(spec: ProgramSpec, run: Run, inputs: list[dict[str, Any]], path: Path) -> Callable[..., Any]:
+    """Return a forward pass that refuses sizes that the file was not written for."""
+
+    def forward(*arguments: Any, **named: Any) -> Any:
+        tensors = spec.encode(*arguments, **named)
+        for tensor, stated in zip(tensors, inputs, strict=True):
+            wrong = [(n, m) for n, m in zip(tensor.shape, stated["shape"], strict=True) if m not in (n, str(m))]
+            if wrong:
+                raise VitrailError(
+                    f"{path} takes {stated['name']} of the shape {tuple(stated['shape'])}, got {tuple(tensor.shape)}.\n"
+                    "Its architecture or --sizes fixed allows no other size: use the model folder."
+                )
+        return spec.decode(run(tensors))
+
+    return forward
+
+
+def open_runtime(target: str, path: Path, exported: Any = None) -> Run:
+    """Open a file in its runtime.
+
+    Args:
+        target: format of the file.
+        path: the file.
+        exported: the program that was written to it: a .pt2 file is loaded by pickle, so the program is run instead.
+
+    Raises:
+        DataError: the runtime cannot read it.
+        VitrailError: the runtime is not installed.
+    """
+    if target == "pt2":
+        return _tupled(exported.module(check_guards=False))
     try:
-        run, text = _OPENERS[target](path)
+        return _OPENERS[target](path)
     except VitrailError:
         raise
     except Exception as error:  # each runtime has errors of its own
         raise DataError(f"{path} cannot be opened by {target}: {str(error).splitlines()[0][:300]}") from error
-    if not text:
-        raise DataError(
-            f"{path} has no metadata of Vitrail: preprocessing and class names are unknown, so its answers would be\n"
-            f"guesses. Write it with: vitrail export MODEL --to {target}"
-        )
-    return ExportedClassifier(run, json.loads(text), path.stem, target)
 
 
-def _onnx(path: Path) -> tuple[Run, str]:
+def _tupled(module: Any) -> Run:
+    def run(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        found = module(*tensors)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
+
+    return run
+
+
+def _onnx(path: Path) -> Run:
     runtime = required("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # failures are raised too
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA, "")
-    return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0]), metadata
+    names = [each.name for each in session.get_inputs()]
+
+    def run(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        arrays = (_plain(each).numpy() for each in tensors)
+        found = session.run(None, dict(zip(names, arrays, strict=False)))
+        return tuple(torch.from_numpy(each) for each in found)
+
+    return run
 
 
-def _openvino(path: Path) -> tuple[Run, str]:
+def _openvino(path: Path) -> Run:
     openvino = required("openvino")
     model = openvino.Core().read_model(str(path))
-    metadata = str(model.get_rt_info(METADATA).value) if model.has_rt_info(METADATA) else ""
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
 
-    def run(images: Tensor) -> Tensor:
-        request.infer([images.numpy()], share_inputs=True)
-        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+    def run(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        request.infer([_plain(each).numpy() for each in tensors[: len(model.inputs)]], share_inputs=True)
+        return tuple(torch.from_numpy(each.data.copy()) for each in request.output_tensors)
 
-    return run, metadata
+    return run
 
 
-_OPENERS: dict[str, Callable[[Path], tuple[Run, str]]] = {"onnx": _onnx, "openvino": _openvino}
+def _executorch(path: Path) -> Run:
+    runtime = required("executorch.runtime", "executorch")
+    method = runtime.Runtime.get().load_program(str(path)).load_method("forward")
+    return lambda tensors: tuple(method.execute([_plain(each) for each in tensors]))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return a contiguous tensor in fp32, or of integers."""
+    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+
+
+_OPENERS: dict[str, Callable[[Path], Run]] = {
+    "onnx": _onnx,
+    "triton": _onnx,
+    "openvino": _openvino,
+    "executorch": _executorch,
+}

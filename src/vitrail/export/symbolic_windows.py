@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
+from vitrail.export.shared_tables import SharedTables, length
 from vitrail.grid import Grid
+from vitrail.parts.even_blocks import EvenBlocks
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.parts.window_partition import AlwaysShifted, MaskedPadding, PadThenRoll, RollThenPad
@@ -28,6 +30,7 @@ class WindowTables(NamedTuple):
 
     Args:
         windows: number G of windows, maybe symbolic.
+        cells: cells n of a window, symbolic if its size follows the map.
         source: token of each place of each window, `(G n,)`; any one if the place is padding.
         real: 1, or 0 for padding, `(G n, 1)`.
         place: place of each token in the windows, `(H W,)`.
@@ -35,37 +38,18 @@ class WindowTables(NamedTuple):
     """
 
     windows: Any
+    cells: Any
     source: Tensor
     real: Tensor
     place: Tensor
     mask: Tensor | None
 
 
-class SharedTables:
-    """The tables of the map that is computed at present: the blocks of a stage are given one and the same grid."""
-
-    def __init__(self) -> None:
-        self.grid: Grid | None = None
-        self.sides: dict[int, tuple[Side, Side]] = {}
-        self.tables: dict[Any, WindowTables] = {}
-
-    def of(self, mixer: WindowAttention, grid: Grid, like: Tensor) -> WindowTables:
-        """Return the tables of a mixer's windows, computed once for a grid."""
-        w = mixer.window_size
-        if grid is not self.grid:
-            self.grid, self.sides, self.tables = grid, {}, {}
-        if w not in self.sides:
-            self.sides[w] = Side.of(grid.h, w, like.device), Side.of(grid.w, w, like.device)
-        key = (mixer.cut, w, mixer.shift)
-        if key not in self.tables:
-            self.tables[key] = window_tables(mixer, self.sides[w], like)
-        return self.tables[key]
-
-
 class SymbolicWindowAttention(nn.Module):
     """The same output as a `WindowAttention` or `CosineWindowAttention`, from operations that keep sizes symbolic.
 
     With timm's order (`RollThenPad`) a window would shrink on a shorter map: such a map is not computed as timm does.
+    `EvenBlocks` has as many windows at every size, and their size is symbolic.
 
     Args:
         mixer: the attention, whose parameters are used.
@@ -85,22 +69,23 @@ class SymbolicWindowAttention(nn.Module):
 
     def __init__(self, mixer: WindowAttention, shared: SharedTables | None = None):
         super().__init__()
-        if mixer.cut not in (PadThenRoll, RollThenPad, AlwaysShifted, MaskedPadding):
-            raise VitrailError(f"{mixer.cut.__name__} has no form with symbolic sizes")
         position: Any = mixer.position
+        even = mixer.cut is EvenBlocks and type(position) is NoPosition
+        if not even and mixer.cut not in (PadThenRoll, RollThenPad, AlwaysShifted, MaskedPadding):
+            raise VitrailError(f"{mixer.cut.__name__} has no form with symbolic sizes")
         if type(position).rotate is not NoPosition.rotate:
             raise VitrailError(f"{type(position).__name__} rotates queries; it has no form with symbolic sizes")
         self.mixer, self.shared = mixer, shared or SharedTables()
-        w, weight = mixer.window_size, mixer.qkv.weight
+        w, weight = mixer.window_size, mixer.proj.weight
         with torch.no_grad():  # a window has one size, so its bias is a constant
-            like = weight.new_zeros(1, mixer.num_heads, w * w, weight.shape[1] // mixer.num_heads)
+            like = weight.new_zeros(1, mixer.num_heads, w * w, weight.shape[0] // mixer.num_heads)
             bias = position.bias(like, Grid(w, w))
         self.register_buffer("bias", None if bias is None else bias.contiguous(), persistent=False)
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Mix the cells of each window; the grid must have no prefix."""
-        mixer, n = self.mixer, self.mixer.window_size**2
-        batch, tables = x.shape[0], self.shared.of(mixer, grid, x)
+        mixer, batch, tables = self.mixer, x.shape[0], self._tables(x, grid)
+        n = tables.cells
         windows = x.index_select(1, tables.source) * tables.real  # (B, G n, C)
         qkv = mixer.qkv(windows).reshape(batch, tables.windows, n, 3, mixer.num_heads, x.shape[2] // mixer.num_heads)
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # each (B, G, h, n, d)
@@ -113,14 +98,28 @@ class SymbolicWindowAttention(nn.Module):
         mixed = (scores.softmax(-1) @ v).transpose(2, 3).reshape(batch, tables.windows * n, x.shape[2])
         return mixer.proj(mixed.index_select(1, tables.place))
 
+    def _tables(self, x: Tensor, grid: Grid) -> WindowTables:
+        """Return the tables of the windows; blocks with and without a shift share the sides of the map."""
+        mixer, even, size = self.mixer, self.mixer.cut is EvenBlocks, self.mixer.window_size
+
+        def sides() -> tuple[Side, Side]:
+            return Side.of(grid.h, even, size, x.device), Side.of(grid.w, even, size, x.device)
+
+        def tables() -> WindowTables:
+            return window_tables(mixer, self.shared.of(grid, (even, size), sides), x)
+
+        return self.shared.of(grid, (mixer.cut, size, mixer.shift), tables)
+
 
 class Side(NamedTuple):
-    """Rows or columns of a map, padded to windows of w.
+    """Rows or columns of a map, padded to windows of w cells.
 
     Sizes that meet tensors are tensors themselves: exporters know a symbolic size as an argument of a shape only.
 
     Args:
         windows: number of windows, maybe symbolic.
+        w: cells of a window, maybe symbolic.
+        span: the same for arithmetic with tensors: a number, or a tensor of one integer.
         cell: 0, 1, 2, ... of the cells.
         place: 0, 1, 2, ... of the places.
         count: number of cells, a tensor of one integer.
@@ -128,17 +127,20 @@ class Side(NamedTuple):
     """
 
     windows: Any
+    w: Any
+    span: Any
     cell: Tensor
     place: Tensor
     count: Tensor
     end: Tensor
 
     @classmethod
-    def of(cls, n: Any, w: int, device: torch.device) -> "Side":
-        """Return a side of n cells."""
-        windows = (n + w - 1) // w
-        cell, place = (torch.arange(size, device=device) for size in (n, windows * w))
-        return cls(windows, cell, place, length(cell), length(place))
+    def of(cls, n: Any, even: bool, size: int, device: torch.device) -> "Side":
+        """Return a side of n cells, in windows of `size` cells, or in as many even ones."""
+        other = (n + size - 1) // size
+        cell, place, one = (torch.arange(count, device=device) for count in (n, other * size, other))
+        windows, w, span = (size, other, length(one)) if even else (other, size, size)
+        return cls(windows, w, span, cell, place, length(cell), length(place))
 
 
 class Rolled(NamedTuple):
@@ -183,13 +185,13 @@ def window_tables(mixer: WindowAttention, sides: tuple[Side, Side], like: Tensor
         sides: rows and columns of the map.
         like: a tensor of the device and type of the attention's scores.
     """
-    w, (down, across) = mixer.window_size, sides
+    down, across = sides
     rows, columns = (roll(side, mixer) for side in sides)
-    windows = down.windows * across.windows
+    windows, cells = down.windows * across.windows, down.w * across.w
 
     def pairs(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Lay values of rows and columns out so that their broadcast is `(H/w, W/w, w, w)`."""
-        return y.reshape(down.windows, 1, w, 1), x.reshape(1, across.windows, 1, w)
+        return y.reshape(down.windows, 1, down.w, 1), x.reshape(1, across.windows, 1, across.w)
 
     top, left = pairs(rows.source * across.count, columns.source)
     below, right = pairs(rows.real, columns.real)
@@ -198,19 +200,15 @@ def window_tables(mixer: WindowAttention, sides: tuple[Side, Side], like: Tensor
     if rows.region is not None and columns.region is not None:
         y, x = pairs(rows.region * 3, columns.region)
         labels = y + x
-    if mixer.cut is MaskedPadding:
+    if issubclass(mixer.cut, MaskedPadding):
         labels = real - 1 if labels is None else labels * real - (1 - real)
     mask = None
     if labels is not None:
-        labels = labels.reshape(windows, w * w)
+        labels = labels.reshape(windows, cells)
         apart = labels[:, None, :, None] != labels[:, None, None, :]
         mask = like.new_zeros(()).masked_fill(apart, max(mixer.cut.mask_value, -1e9))
     p, q = rows.place, columns.place
-    first = (p - p % w) * across.end + (p % w) * w  # H/w of rows with W/w windows of w w places
-    place = first[:, None] + ((q - q % w) * w + q % w)
-    return WindowTables(windows, (top + left).flatten(), real.to(like.dtype).reshape(-1, 1), place.flatten(), mask)
-
-
-def length(place: Tensor) -> Tensor:
-    """Return the number of places 0, 1, 2, ... as a tensor of one integer."""
-    return place.amax(0, keepdim=True) + 1
+    y, x = p % down.span, q % across.span  # in the window
+    first = (p - y) * across.end + y * across.span  # rows of W/w windows, each of w w places
+    place = (first[:, None] + ((q - x) * down.span + x)).flatten()
+    return WindowTables(windows, cells, (top + left).flatten(), real.to(like.dtype).reshape(-1, 1), place, mask)

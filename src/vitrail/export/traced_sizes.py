@@ -14,6 +14,7 @@ as the constant 1 (it broadcasts), so `trace_size` avoids it.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import sympy
@@ -61,6 +62,7 @@ def _by_value(prove: Any) -> Any:
     """Return an `evaluate_expr` that substitutes the traced sizes; sizes that are data have none."""
     known: dict[Any, Any] = {}
 
+    @wraps(prove)  # with its cache's methods
     def evaluate_expr(self: Any, expr: Any, hint: Any = None, *args: Any, **options: Any) -> Any:
         if hint is None:
             if not expr.free_symbols <= self.backed_var_to_val.keys():
@@ -77,6 +79,7 @@ def _by_value(prove: Any) -> Any:
 def _only_constants(simplify: Any) -> Any:
     """Return a `_maybe_evaluate_static` that proves nothing about sizes of the inputs."""
 
+    @wraps(simplify)
     def evaluate(self: Any, expr: Any, **options: Any) -> Any:
         symbols = expr.free_symbols
         if symbols and symbols <= self.backed_var_to_val.keys():

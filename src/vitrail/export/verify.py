@@ -1,34 +1,35 @@
 """Comparison of an exported file with its model, run by the file's own runtime."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.errors import VitrailError
-from vitrail.export.program import Program
+from vitrail.export.program import Program, outputs_of
+from vitrail.tasks.program import TensorSpec
 
 TOLERANCE = 1e-4
-"""Largest difference of a logit, as a share of the largest logit."""
+"""Largest difference of an output, as a share of the largest value."""
 
 MARGIN = 1e-3
-"""Share of the largest logit by which the best class must lead for the top-1 to be compared."""
+"""Share of the largest value by which the best class must lead for the top-1 to be compared."""
+
+Run = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+"""Input tensors to output tensors, on a CPU."""
 
 
 class Compared(NamedTuple):
     """One comparison.
 
     Args:
-        batch: images.
-        height: rows.
-        width: columns.
-        error: largest difference of a logit, as a share of the largest logit.
+        sizes: batch and other sizes.
+        error: largest difference of an output, as a share of the largest value.
         top1: whether the best class is the same wherever the model decides clearly.
     """
 
-    batch: int
-    height: int
-    width: int
+    sizes: tuple[int, ...]
     error: float
     top1: bool
 
@@ -39,52 +40,45 @@ class Compared(NamedTuple):
 
     def __str__(self) -> str:
         state = "agrees" if self.good else "DIFFERS"
-        return f"{self.batch} x {self.height} x {self.width}: {state}, largest error {self.error:.1e}"
+        return f"{' x '.join(map(str, self.sizes))}: {state}, largest error {self.error:.1e}"
 
 
-def shapes_to_verify(program: Program) -> list[tuple[int, int, int]]:
-    """Return eight batches and sizes: the model's own, and others off the window grid if the program takes them."""
-    side = program.size
-    if not program.any_size:
-        return [(batch, side, side) for batch in (1, 2, 3, 4, 5, 7, 8, 16)]
-    odd = side // 2 + 13
-    others = [(1, side + 32, side), (2, odd, odd), (3, side, odd), (1, odd + 7, side // 2), (2, side // 2, side // 2)]
-    return [(1, side, side), (4, side, side), *others, (1, side - 31, side + 5)]
-
-
-def verify(run: Any, model: nn.Module, program: Program) -> list[Compared]:
+def verify(run: Run, program: Program) -> list[Compared]:
     """Compare a file with its model on eight batches and sizes.
 
     Args:
-        run: the opened file, images to logits.
-        model: the plain model in evaluation mode.
-        program: the program that was written.
+        run: the opened file.
+        program: the program that was written, with the model in evaluation mode.
 
     Raises:
         VitrailError: the runtime does not run a shape.
     """
-    found = []
-    draws = torch.Generator().manual_seed(7)
-    for batch, height, width in shapes_to_verify(program):
-        images = torch.randn(batch, model.config.in_channels, height, width, generator=draws)  # pyright: ignore
+    spec, found = program.spec, []
+    for number, sizes in enumerate(spec.sizes_to_verify(program.any_size)):
+        inputs = spec.example(sizes, seed=7 + number)
         with torch.inference_mode():
-            want = model(images)
+            want = outputs_of(spec.module(*inputs))
+        shown = tuple(sizes.values())
         try:
             with torch.no_grad():
-                got = run(images)
+                got = run(inputs)
         except Exception as error:  # each runtime has errors of its own
             reason = str(error).splitlines()[0][:300]
-            raise VitrailError(f"The exported file does not run on {batch} x {height} x {width}: {reason}") from error
-        found.append(Compared(batch, height, width, *compare(got, want)))
+            raise VitrailError(f"The exported file does not run on {' x '.join(map(str, shown))}: {reason}") from error
+        each = [compare(*pair) for pair in zip(got, want, spec.outputs, strict=True)]
+        found.append(Compared(shown, max(error for error, _ in each), all(top1 for _, top1 in each)))
     return found
 
 
-def compare(got: Tensor, want: Tensor) -> tuple[float, bool]:
-    """Return the largest error as a share of the largest logit, and whether clear decisions agree."""
+def compare(got: Tensor, want: Tensor, output: TensorSpec) -> tuple[float, bool]:
+    """Return the largest error as a share of the largest value, and whether clear decisions agree."""
     scale = float(want.abs().max().clamp(min=1e-12))
     if got.shape != want.shape or not bool(torch.isfinite(got).all()):
         return float("inf"), False
-    best = want.topk(min(2, want.shape[1]), dim=1).values
-    clear = (best[:, 0] - best[:, -1]) > MARGIN * scale
-    same = got.argmax(1) == want.argmax(1)
-    return float((got - want).abs().max()) / scale, bool((same | ~clear).all())
+    error = float((got - want).abs().max()) / scale
+    if output.classes is None:
+        return error, True
+    best = want.topk(min(2, want.shape[output.classes]), dim=output.classes).values
+    clear = (best.select(output.classes, 0) - best.select(output.classes, -1)) > MARGIN * scale
+    same = got.argmax(output.classes) == want.argmax(output.classes)
+    return error, bool((same | ~clear).all())

@@ -86,15 +86,16 @@ def fuse_block(block: Block, dtype: torch.dtype, unconverted: Counter[str], targ
     if reason is not None:
         raise NotConverted(reason)
     tokens, channels = (
-        _branch(place, [getattr(block, name) for name in names], dtype, unconverted, targets)
+        fuse_branch(place, [getattr(block, name) for name in names], dtype, unconverted, targets)
         for place, names in BRANCHES.items()
     )
     return FusedBlock(tokens, channels)
 
 
-def _branch(
+def fuse_branch(
     place: str, parts: Sequence[nn.Module], dtype: torch.dtype, unconverted: Counter[str], targets: Sequence[str]
 ) -> nn.Module:
+    """Return a fused branch, or the branch in PyTorch and its reason in `unconverted`."""
     norm, mixer, scale = parts
     for target in targets:
         try:

@@ -19,6 +19,7 @@ from vitrail.fused.map_convolution import FusedConv3x3, FusedResidualStage
 from vitrail.fused.optimized_model import OptimizedModel, compiled
 from vitrail.fused.patches import FusedPatchEmbedding
 from vitrail.fused.plan import OptimizePlan
+from vitrail.fused.reducing import fuse_reducing_block
 from vitrail.fused.stems import FusedStem
 from vitrail.fused.unsupported import NotConverted, copy_hooks
 from vitrail.fused.walker import replace_modules
@@ -28,6 +29,7 @@ from vitrail.native.int8 import int8_refusal
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.dynamic_tokens import DynamicStage, MaskableBlock
 from vitrail.parts.embeddings import Embedding, PrefixTokens, TokenSteps
 from vitrail.parts.latents import IterativeBackbone
 from vitrail.parts.merging import NoMerging
@@ -35,14 +37,19 @@ from vitrail.parts.model import ImageModel, Model
 from vitrail.parts.positions import LearnedPosition
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.stages import Stage
+from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
 
 READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, DtypeBoundary)
 
 ON_RESIDUAL = (
     *(Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition),
+    *(ReducingStage, DynamicStage, nn.ModuleDict),
     *(FusedResidualStage, FusedConv3x3),
 )
 """Modules that pass the residual on or add to it: unconverted, they compute in its dtype."""
+
+BLOCKS = (Block, MaskableBlock)
+"""Blocks of two branches; in evaluation the second is the first."""
 
 
 def optimize_for_cpu(model: Classifier | Segmenter | Restorer, plan: OptimizePlan) -> OptimizedModel:
@@ -138,7 +145,7 @@ class _Converter:
     def convert(self, module: nn.Module) -> nn.Module | None:
         """Convert a module that is called with the residual; an unknown one is called in the compute dtype."""
         reported = self.unconverted.total()
-        new = self._fuse(module) if type(module) is Block or type(module) in self.conversions else None
+        new = self._fuse(module) if self._known(module) else None
         if new is not None:
             return new
         if type(module) in ON_RESIDUAL:
@@ -154,14 +161,18 @@ class _Converter:
 
     def convert_inner(self, module: nn.Module) -> nn.Module | None:
         """Convert a module inside an unknown one, where tensors are in the compute dtype."""
-        return self._fuse(module) if type(module) in (Block, nn.Linear) else None
+        return self._fuse(module) if type(module) in (*BLOCKS, ReducingBlock, nn.Linear) else None
+
+    def _known(self, module: nn.Module) -> bool:
+        return type(module) in (*BLOCKS, ReducingBlock) or type(module) in self.conversions
 
     def _fuse(self, module: nn.Module) -> nn.Module | None:
         try:
-            if type(module) is not Block:
+            if type(module) not in (*BLOCKS, ReducingBlock):
                 new = self.conversions[type(module)].of(module, self.plan.dtype)
                 return None if new is module else new
-            fused = fuse_block(module, self.plan.dtype, self.unconverted, self.plan.targets)
+            fuse: Any = fuse_reducing_block if type(module) is ReducingBlock else fuse_block
+            fused = fuse(module, self.plan.dtype, self.unconverted, self.plan.targets)
         except NotConverted as reason:
             self.unconverted[f"{type(module).__name__}: {reason}"] += 1
             return None

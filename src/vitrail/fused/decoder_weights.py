@@ -1,7 +1,6 @@
 """Packed weights of a Transformer decoder, from the modules of a model."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -118,7 +117,7 @@ def decoder_weights(
         scale=torch.tensor([float(embedding.scale)]),
         positions=_positions(embedding, dim, capacity),
         rotation=_rotation(mixer, dim, capacity),
-        layers=_layers(blocks, pack, precision),
+        layers=tuple(_layer(block, pack) for block in blocks),
         norm=_norm(norm),
         head=_head(head, table, pack),
     )
@@ -171,13 +170,6 @@ def _rotation(mixer: Any, dim: int, capacity: int) -> Tensor | None:
         return None
     pairs = torch.tensor([1.0, 0.0]).repeat(capacity, dim // mixer.num_heads // 2)
     return mixer.position.rotate(pairs, pairs, TokenSequence(capacity))[0].contiguous()
-
-
-def _layers(blocks: list[Any], pack: Callable[[Any], PackedMatrix], precision: str) -> tuple[DecoderLayer, ...]:
-    """Pack all blocks; their k-means, which takes most of the time, in threads."""
-    threads = torch.get_num_threads() if precision == "codebook" else 1
-    with ThreadPoolExecutor(threads) as pool:
-        return tuple(pool.map(lambda block: _layer(block, pack), blocks))
 
 
 def _layer(block: Any, pack: Callable[[Any], PackedMatrix]) -> DecoderLayer:

@@ -8,6 +8,7 @@ from vitrail.errors import VitrailError, unknown
 from vitrail.fused.cpu import optimize_for_cpu
 from vitrail.fused.cuda import optimize_for_cuda
 from vitrail.fused.decoder import optimize_decoder
+from vitrail.fused.encoder import is_encoder, optimize_encoder
 from vitrail.fused.optimized_model import OptimizedModel
 from vitrail.fused.plan import DTYPES, PRECISIONS, OptimizePlan, Precision
 from vitrail.fused.translation import optimize_translation
@@ -33,7 +34,8 @@ def optimize(
     CUDA see `fused/cuda.py`.
 
     Of a language model such as GPT-2, a decoding step is one native call (`fused/decoder.py`): give the result to
-    `generate`. The same holds for the decoder of a translation model (`fused/translation.py`).
+    `generate`. The same holds for the decoder of a translation model (`fused/translation.py`). Of an encoder of text
+    such as BERT, the blocks are native and compute no padding (`fused/encoder.py`).
 
     Autocast does not change the precision of an optimized model. On a CPU it is native code that reads memory, so
     `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` need the original model.
@@ -65,7 +67,7 @@ def optimize(
     if isinstance(model, OptimizedModel):
         return _again(model, precision)
     if isinstance(model, SequenceModel):
-        return optimize_decoder(model, precision)
+        return (optimize_encoder if is_encoder(model) else optimize_decoder)(model, precision)
     if isinstance(model, EncoderDecoder):
         return optimize_translation(model, precision)
     if precision not in PRECISIONS:

@@ -10,7 +10,6 @@ from vitrail.errors import VitrailError
 from vitrail.generation.decoding import Decoding
 from vitrail.generation.length_penalty import LengthPenalty, Power, score, upper_bound
 from vitrail.kernels.best_words import best_words
-from vitrail.kernels.best_words.reference import Words
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class BeamOptions:
         max_new: largest number of new tokens.
         stop: ids of tokens that end a text.
         penalty: length penalty.
+        first: stop as soon as `beam` texts are finished, as CTranslate2 and `early_stopping=True` of Hugging Face, and
+            not only if no better one is left: fewer steps, and no certificate.
 
     Raises:
         VitrailError: if a number is below 1, or there is no end token.
@@ -66,6 +67,7 @@ class BeamOptions:
     max_new: int = 100
     stop: Collection[int] = ()
     penalty: LengthPenalty = field(default_factory=Power)
+    first: bool = False
 
     def __post_init__(self) -> None:
         if self.beam < 1 or self.max_new < 1:
@@ -103,10 +105,10 @@ class _Text:
         self.finished.append(Hypothesis(tokens, log_prob, score(self.options.penalty, log_prob, len(tokens))))
         self.finished = sorted(self.finished, key=lambda one: (-one.score, one.tokens))[: self.options.beam]
 
-    def advance(self, words: Words) -> list[int]:
-        """Take one step; return the rows that go on. `words` has the best 2 `beam` words of each of its rows."""
+    def advance(self, best: Sequence[tuple[float, int, int]]) -> list[int]:
+        """Take one step; return the rows that go on. `best` has at least the best 2 `beam` continuations."""
         o = self.options
-        candidates = _best(words, [log_prob for log_prob, _ in self.running], 2 * o.beam)
+        candidates = best[: 2 * o.beam]
         going: list[tuple[float, tuple[int, ...]]] = []
         rows: list[int] = []
         fates = ["pruned"] * len(candidates)
@@ -134,9 +136,9 @@ class _Text:
 
     @property
     def done(self) -> bool:
-        """Whether no text with a prefix in the beam can enter the finished ones."""
+        """Whether no text with a prefix in the beam can enter the finished ones, or may."""
         full = len(self.finished) == self.options.beam
-        return not self.running or (full and self.bound <= self.finished[-1].score)
+        return not self.running or (full and (self.options.first or self.bound <= self.finished[-1].score))
 
 
 @torch.no_grad()
@@ -149,8 +151,8 @@ def beam_search(
     """Search for the most probable continuation of each prompt, all of one length.
 
     A text stops only if no text with a prefix in its beam can enter its `beam` finished ones (`early_stopping="never"`
-    in Hugging Face). Candidates are ordered by (score, token, row), so the result is the same alone and in any batch,
-    as far as scores round alike.
+    in Hugging Face), or with `options.first` if `beam` are finished. Candidates are ordered by (score, token, row), so
+    the result is the same alone and in any batch, as far as scores round alike.
 
     Args:
         decoding: decoding of one row a prompt, nothing fed yet.
@@ -166,13 +168,16 @@ def beam_search(
     each = [options] * len(prompts) if isinstance(options, BeamOptions) else options
     texts = [_Text(own, steps) for own in each]
     widest = 2 * max((own.beam for own in each), default=0)
-    words = best_words(decoding.feed(torch.tensor(prompts, device=decoding.device)), widest)
+    log_probs = decoding.feed(torch.tensor(prompts, device=decoding.device))
     alive = list(range(len(texts)))
     while alive:
         rows, first, ids = [], 0, []
-        for number in alive:
-            text, count = texts[number], len(texts[number].running)
-            kept = text.advance(words[first : first + count])
+        counts = [len(texts[number].running) for number in alive]
+        sums = [log_prob for number in alive for log_prob, _ in texts[number].running]
+        found = best_words(log_probs, sums, counts, widest)
+        for number, count, best in zip(alive, counts, found, strict=True):
+            text = texts[number]
+            kept = text.advance(best)
             if text.done:
                 kept = []
             rows += [first + row for row in kept]
@@ -181,18 +186,5 @@ def beam_search(
         alive = [number for number in alive if not texts[number].done]
         if alive:
             decoding.select(torch.tensor(rows, device=decoding.device))
-            words = best_words(decoding.feed(torch.tensor(ids, device=decoding.device)[:, None]), widest)
+            log_probs = decoding.feed(torch.tensor(ids, device=decoding.device)[:, None])
     return [BeamResult(tuple(text.finished), text.bound) for text in texts]
-
-
-def _best(words: Words, sums: list[float], count: int) -> list[tuple[float, int, int]]:
-    """Return the best continuations as (log-probability, token, row), the best first, ties by (token, row).
-
-    The best `count` of all rows are among the best `count` of each row.
-    """
-    found = [
-        (before + log_prob, token, row)
-        for row, (before, best) in enumerate(zip(sums, words, strict=True))
-        for log_prob, token in best
-    ]
-    return sorted(found, key=lambda one: (-one[0], one[1], one[2]))[:count]

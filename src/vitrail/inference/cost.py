@@ -213,5 +213,11 @@ def _tracked(model: nn.Module, stack: list[str]) -> Iterator[Any]:
 
 
 def storage(tensor: Tensor) -> int:
-    """Return the identity of a tensor's storage while it lives."""
+    """Return the identity of a tensor's storage while it lives.
+
+    Example:
+        >>> x = torch.zeros(4)
+        >>> storage(x) == storage(x[1:]) != storage(x.clone())
+        True
+    """
     return tensor.untyped_storage()._cdata

@@ -18,6 +18,10 @@ def first_attention(model: nn.Module) -> tuple[int, int, int, int]:
     """Return channels, heads, window (0 without one) and pixels of a cell of the first attention of a model.
 
     Without attention they are those of Swin-T's first stage.
+
+    Example:
+        >>> first_attention(nn.Linear(1, 1))
+        (96, 3, 7, 4)
     """
     for module in model.modules():
         heads, qkv = getattr(module, "num_heads", None), getattr(module, "qkv", None)

@@ -92,6 +92,11 @@ def check_embedding_file(path: Path) -> None:
 
     Raises:
         VitrailError: its ending is unknown, a package is missing, or it cannot be written.
+
+    Example:
+        >>> check_embedding_file(Path("vectors.txt"))
+        Traceback (most recent call last):
+        vitrail.errors.VitrailError: --out vectors.txt does not name a format. Let it end in .npz or .parquet.
     """
     if path.suffix not in SUFFIXES:
         raise VitrailError(f"--out {path} does not name a format. Let it end in {' or '.join(SUFFIXES)}.")

@@ -140,7 +140,12 @@ _USUAL_SIDE = 64
 
 
 def meta_inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
-    """Return inputs on the meta device: one image, or token ids for each side of a text model."""
+    """Return inputs on the meta device: one image, or token ids for each side of a text model.
+
+    Example:
+        >>> [x.shape for x in meta_inputs(meta_model("vit_tiny_patch16_224"), 64)]
+        [torch.Size([1, 3, 64, 64])]
+    """
     config: Any = model.config
     if not (hasattr(config, "preprocess") or hasattr(config, "upsampler")):
         length = size or min(128, getattr(config, "max_length", 128))
@@ -151,7 +156,12 @@ def meta_inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
 
 
 def counted_macs(model: nn.Module | str, size: int | tuple[int, int] | None = None) -> tuple[int | None, str]:
-    """Return the multiply-adds and an empty string, or None and the reason why they cannot be counted."""
+    """Return the multiply-adds and an empty string, or None and the reason why they cannot be counted.
+
+    Example:
+        >>> counted_macs("vit_tiny_patch16_224")
+        (1253683200, '')
+    """
     try:
         return count_macs(model, size), ""
     except Uncounted as reason:
@@ -159,7 +169,12 @@ def counted_macs(model: nn.Module | str, size: int | tuple[int, int] | None = No
 
 
 def meta_model(model: nn.Module | str) -> nn.Module:
-    """Return a model, or that of a name on the meta device."""
+    """Return a model, or that of a name on the meta device.
+
+    Example:
+        >>> next(meta_model("vit_tiny_patch16_224").parameters()).device.type
+        'meta'
+    """
     if isinstance(model, nn.Module):
         return model
     with torch.device("meta"):
@@ -167,7 +182,13 @@ def meta_model(model: nn.Module | str) -> nn.Module:
 
 
 def on_meta(model: nn.Module) -> nn.Module:
-    """Return a copy of a model on the meta device; `to` would move the caller's model in-place."""
+    """Return a copy of a model on the meta device; `to` would move the caller's model in-place.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> on_meta(layer).weight.device.type, layer.weight.device.type
+        ('meta', 'cpu')
+    """
     memo: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"))

@@ -92,7 +92,12 @@ def _filled(name: str | None, weights: str, headless: bool) -> Any:
 
 
 def model_folder(source: str) -> str:
-    """Return the model folder of a run folder; any other source is returned unchanged."""
+    """Return the model folder of a run folder; any other source is returned unchanged.
+
+    Example:
+        >>> model_folder("models/none")
+        'models/none'
+    """
     folder = Path(source)
     for place in (BEST, LAST):
         if not is_model_folder(folder) and is_model_folder(folder / place):
@@ -105,6 +110,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
     Raises:
         VitrailError: there is no such device here.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -120,5 +129,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def task_of(model: Any) -> str:
-    """Return the name of a model's task; a plain module is a classifier."""
+    """Return the name of a model's task; a plain module is a classifier.
+
+    Example:
+        >>> task_of(nn.Linear(1, 1))
+        'classify'
+    """
     return getattr(model, "task", "") or DEFAULT

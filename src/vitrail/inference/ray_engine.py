@@ -146,7 +146,12 @@ def check_ray() -> None:
 
 
 def option_values(task: str, options: Any) -> dict[str, Any]:
-    """Return the fields of a task's `PredictOptions` from an object that has them."""
+    """Return the fields of a task's `PredictOptions` from an object that has them.
+
+    Example:
+        >>> option_values("classify", find_options("classify").PredictOptions(top=3))["top"]
+        3
+    """
     return {each.name: getattr(options, each.name) for each in fields(find_options(task).PredictOptions)}
 
 

@@ -183,14 +183,25 @@ def _history(model: nn.Module, setup: TrainingSetup, batch: int, size: Any) -> l
 
 
 def probe_inputs(model: nn.Module, batch: int, size: Any = None) -> list[Tensor]:
-    """Return a batch of zeros."""
+    """Return a batch of zeros.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> [x.shape for x in probe_inputs(create_model("vit_tiny_patch16_224", depth=1), 2, 32)]
+        [torch.Size([2, 3, 32, 32])]
+    """
     shapes = [(batch, *each.shape[1:]) for each in meta_inputs(model, size)]
     kinds = [each.dtype for each in meta_inputs(model, size)]
     return [torch.zeros(shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)]
 
 
 def make_probe_optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
-    """Return an optimizer as training makes it, at a learning rate of zero."""
+    """Return an optimizer as training makes it, at a learning rate of zero.
+
+    Example:
+        >>> type(make_probe_optimizer("sgd", nn.Linear(1, 1))).__name__
+        'SGD'
+    """
     learning = [each for each in model.parameters() if each.requires_grad]
     if name == "adamw":
         return torch.optim.AdamW(learning, lr=0.0, fused=True)

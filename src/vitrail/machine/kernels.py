@@ -97,6 +97,10 @@ def _lookup(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     return torch.zeros(1, 192, device=device, dtype=dtype), codes, tables, torch.ones(192, 1, device=device), 192
 
 
+def _best_words(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    return torch.zeros(5, 1000, device=device, dtype=dtype), [0.0] * 5, [5], 10
+
+
 # Arguments of each kernel for the check: those of its usual caller.
 _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "attention": _attention,
@@ -113,6 +117,7 @@ _USUAL: dict[str, Callable[[torch.device, torch.dtype], tuple[Any, ...]]] = {
     "ball query": _balls,
     "kmeans": _kmeans,
     "lookup linear": _lookup,
+    "best words": _best_words,
 }
 
 

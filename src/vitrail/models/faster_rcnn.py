@@ -8,43 +8,23 @@ Another backbone is named by `backbone`, its fields by `backbone_config`. Images
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from vitrail.models import create_model
+from vitrail.models.dense_backbone import AT_800, DetectorConfig, named_backbone
 from vitrail.parts.decoders.pyramid import NoLevelNorm, pyramid_maps
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.detection.head import DetectionHead
-from vitrail.preprocess import Preprocess
-
-AT_800 = Preprocess(800, crop=1.0, interpolation="bilinear")
-AT_512 = Preprocess(512, crop=1.0, interpolation="bilinear")
 
 
 @dataclass(frozen=True)
-class FasterRCNNConfig:
-    """The numbers of a Faster R-CNN; `level_norm` is `none` or `layer`."""
-
-    backbone: str
-    backbone_config: tuple[tuple[str, Any], ...] = ()
-    level_norm: str = "layer"
-    channels: int = 256
-    hidden: int = 1024
-    anchor_scale: float = 8.0
-    num_classes: int = 80
-    in_channels: int = 3
-    preprocess: Preprocess = AT_512
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "backbone_config", tuple(sorted(dict(self.backbone_config).items())))
+class FasterRCNNConfig(DetectorConfig):
+    """The numbers of a Faster R-CNN."""
 
 
 def build(config: FasterRCNNConfig) -> Detector:
     """Assemble a Faster R-CNN from its numbers."""
-    c, side = config, config.preprocess.size
-    own = {**dict(c.backbone_config), "num_classes": 0, "in_channels": c.in_channels, "image_size": side}
-    backbone = create_model(c.backbone, **own).backbone
+    c, backbone = config, named_backbone(config)
     norm = {"norm": NoLevelNorm} if c.level_norm == "none" else {}
-    maps = pyramid_maps(backbone, c.in_channels, side, **norm)
+    maps = pyramid_maps(backbone, c.in_channels, c.preprocess.size, **norm)
     return Detector(backbone, DetectionHead(maps, c.num_classes, c.channels, c.hidden, c.anchor_scale))
 
 

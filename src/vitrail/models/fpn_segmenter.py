@@ -7,15 +7,12 @@ classified pixel by pixel. No published weights; it is the decoder to train on a
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
-from vitrail.models import create_model
+from vitrail.models.dense_backbone import AT_512, named_backbone
 from vitrail.parts.decoders.light import FPNDecoder
 from vitrail.parts.decoders.pyramid import pyramid_maps
 from vitrail.parts.decoders.segmenter import PixelClassifier, SegmentationHead, Segmenter
 from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
-AT_512 = Preprocess(512, crop=1.0, interpolation="bilinear")
 OF_VIT = replace(AT_512, mean=HALF_MEAN, std=HALF_STD)
 
 
@@ -34,11 +31,8 @@ class FPNSegmenterConfig:
 
 def build(config: FPNSegmenterConfig) -> Segmenter:
     """Assemble an FPN segmenter from its numbers."""
-    c = config
-    side = c.preprocess.size
-    own = {**dict(c.backbone_config), "num_classes": 0, "in_channels": c.in_channels, "image_size": side}
-    backbone: nn.Module = create_model(c.backbone, **own).backbone
-    maps = pyramid_maps(backbone, c.in_channels, side)
+    c, backbone = config, named_backbone(config)
+    maps = pyramid_maps(backbone, c.in_channels, c.preprocess.size)
     main = PixelClassifier(FPNDecoder(maps.channels, c.channels), c.num_classes, c.dropout)
     return Segmenter(backbone, SegmentationHead(maps, main))
 

@@ -40,6 +40,8 @@ from vitrail.parts.merging import NoMerging, PreNormConvMerging
 from vitrail.parts.norms import ScaledGroupNorm
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.stages import Stage
+from vitrail.parts.token_mixers.grid_linformer import GridLinformerAttention
+from vitrail.parts.token_mixers.grid_star import GridStarTransformer
 from vitrail.parts.token_mixers.identity import IdentityMixing
 from vitrail.parts.token_mixers.pooling import Pooling
 from vitrail.parts.token_mixers.random_mixing import RandomMixing
@@ -57,6 +59,8 @@ BASIC: dict[str, Callable[[int, Grid], nn.Module]] = {
 MIXERS: dict[str, Callable[[int, Grid], nn.Module]] = {
     **BASIC,
     "convolution": lambda dim, grid: SeparableConvolution(dim),
+    "linformer": lambda dim, grid: GridLinformerAttention(dim, max(dim // HEAD_DIM, 1), grid),
+    "star": lambda dim, grid: GridStarTransformer(dim, max(dim // HEAD_DIM, 1)),
     "attention": lambda dim, grid: SelfAttention(dim, max(dim // HEAD_DIM, 1), qkv_bias=False, proj_bias=False),
 }
 

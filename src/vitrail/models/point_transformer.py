@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vitrail.parts.local_global import LastDecoderBlock, LocalGlobalAttention, decoder_block, encoder_block
+from vitrail.parts.local_global import LocalGlobalAttention, encoder_block, local_global_attention
 from vitrail.parts.point_model import PointModel, canonical_order
-from vitrail.parts.set_abstraction import SetAbstraction
+from vitrail.parts.set_abstraction import SetAbstraction, paired_abstractions
 from vitrail.parts.shared_mlp import SharedMLP, SharedMLPHead
 from vitrail.parts.sort_net import LocalFeatures, Picks, SortNet
 from vitrail.point_sampling import PointSampling
@@ -92,21 +92,13 @@ class PointTransformerBackbone(nn.Module):
 def build(config: PointTransformerConfig) -> PointModel:
     """Assemble a Point Transformer from its numbers."""
     c, w = config, config.dim // 16
-    fine = ((w, w, 2 * w), (2 * w, 2 * w, 4 * w), (2 * w, 3 * w, 4 * w))
-    coarse = ((w, 2 * w, 4 * w), (2 * w, 2 * w, 4 * w), (2 * w, 4 * w, c.dim - 8 * w - 3))
     sort_nets = [SortNet(c.dim // 4, c.picks, (c.dim // 8, w // 2)) for _ in range(c.sort_nets)]
     backbone = PointTransformerBackbone(
         SharedMLP((c.in_channels, c.dim // 8, c.dim // 4), nn.Mish),
         encoder_block(c.dim // 4, c.num_heads, hidden=4 * c.dim),
         LocalFeatures(sort_nets, c.in_channels, c.dim, c.radius, c.ball_size),
-        SetAbstraction(c.centers[0], (0.1, 0.2, 0.4), (16, 32, 64), c.in_channels - 3, fine),
-        SetAbstraction(c.centers[1], (0.2, 0.4, 0.6), (32, 64, 128), 10 * w, coarse),
-        LocalGlobalAttention(
-            encoder_block(c.dim, c.num_heads, hidden=c.dim),
-            nn.LayerNorm(c.dim),
-            decoder_block(c.dim, c.num_heads, hidden=4 * c.dim),
-            LastDecoderBlock(c.dim, c.num_heads, c.dim // 2, c.dim // 8),
-        ),
+        *paired_abstractions(c.dim, c.centers, c.in_channels - 3),
+        local_global_attention(c.dim, c.num_heads, (c.dim, c.dim // 2), c.dim // 8),
     )
     widths = (c.sort_nets * c.picks * c.dim // 8, c.dim, c.dim // 4)
     return PointModel(backbone, SharedMLPHead(widths, c.num_classes, c.dropout, nn.Mish), c.in_channels)

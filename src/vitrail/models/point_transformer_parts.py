@@ -22,9 +22,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from vitrail.layouts import TokenSequence
-from vitrail.parts.local_global import LastDecoderBlock, LocalGlobalAttention, decoder_block, encoder_block
+from vitrail.parts.local_global import (
+    LastDecoderBlock,
+    LocalGlobalAttention,
+    decoder_block,
+    encoder_block,
+    local_global_attention,
+)
 from vitrail.parts.point_model import PartModel, canonical_places
-from vitrail.parts.set_abstraction import SetAbstraction
+from vitrail.parts.set_abstraction import SetAbstraction, paired_abstractions
 from vitrail.parts.shared_mlp import SharedMLP, SharedMLPHead
 from vitrail.parts.sort_net import LocalFeatures, SortNet
 from vitrail.point_sampling import PointSampling
@@ -94,22 +100,14 @@ class PointTransformerPoints(nn.Module):
 def build(config: PointTransformerPartsConfig) -> PartModel:
     """Assemble a Point Transformer for parts from its numbers."""
     c, w = config, config.dim // 16
-    fine = ((w, w, 2 * w), (2 * w, 2 * w, 4 * w), (2 * w, 3 * w, 4 * w))
-    coarse = ((w, 2 * w, 4 * w), (2 * w, 2 * w, 4 * w), (2 * w, 4 * w, c.dim - 8 * w - 3))
     half = c.dim // 2
     sort_nets = [SortNet(half, c.picks, (c.dim // 8, w // 2)) for _ in range(c.sort_nets)]
     backbone = PointTransformerPoints(
         SharedMLP((c.in_channels, c.dim // 8, c.dim // 4, half), nn.Mish),
         encoder_block(half, c.num_heads, hidden=4 * c.dim),
         LocalFeatures(sort_nets, c.in_channels, c.dim, c.radius, c.ball_size),
-        SetAbstraction(c.centers[0], (0.1, 0.2, 0.4), (16, 32, 64), half, fine),
-        SetAbstraction(c.centers[1], (0.2, 0.4, 0.6), (32, 64, 128), 10 * w, coarse),
-        LocalGlobalAttention(
-            encoder_block(c.dim, c.num_heads, hidden=4 * c.dim),
-            nn.LayerNorm(c.dim),
-            decoder_block(c.dim, c.num_heads, hidden=4 * c.dim),
-            LastDecoderBlock(c.dim, c.num_heads, c.dim, half),
-        ),
+        *paired_abstractions(c.dim, c.centers, half),
+        local_global_attention(c.dim, c.num_heads, (4 * c.dim, c.dim), half),
         decoder_block(half, c.num_heads, hidden=4 * c.dim),
         LastDecoderBlock(half, c.num_heads, c.dim, c.dim // 4),
     )

@@ -16,7 +16,7 @@ from torch import nn
 
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
-from vitrail.parts.initialisation import initialise_as_bert
+from vitrail.parts.initialisation import initialise_as_gpt2
 from vitrail.parts.sequence_model import SequenceBackbone, TiedModel
 from vitrail.parts.sequence_positions import RotaryPosition
 from vitrail.parts.stages import Stage
@@ -53,10 +53,7 @@ def build(config: TextDecoderConfig) -> TiedModel:
     ]
     embedding = TextEmbedding(c.vocab_size, c.dim, [TokenDropout(c.dropout)])
     model = TiedModel(SequenceBackbone(embedding, [Stage(blocks)], nn.LayerNorm(c.dim)), TiedHead())
-    initialise_as_bert(model)
-    for name, parameter in model.named_parameters():
-        if name.endswith(("proj.weight", "fc2.weight")):
-            nn.init.normal_(parameter, std=0.02 / (2 * c.depth) ** 0.5)
+    initialise_as_gpt2(model, c.depth)
     return model
 
 

@@ -16,16 +16,13 @@ backbone="vit_tiny_patch16_224")`. Images are normalised as the backbone does.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
-from vitrail.models import create_model
+from vitrail.models.dense_backbone import AT_512, named_backbone
 from vitrail.parts.decoders.light import FCNDecoder
 from vitrail.parts.decoders.pyramid import pyramid_maps
 from vitrail.parts.decoders.segmenter import PixelClassifier, SegmentationHead, Segmenter
 from vitrail.parts.decoders.upernet import UperNetDecoder
 from vitrail.preprocess import HALF_MEAN, HALF_STD, Preprocess
 
-AT_512 = Preprocess(512, crop=1.0, interpolation="bilinear")
 OF_VIT = replace(AT_512, mean=HALF_MEAN, std=HALF_STD)
 
 
@@ -46,11 +43,8 @@ class UperNetConfig:
 
 def build(config: UperNetConfig) -> Segmenter:
     """Assemble a UperNet from its numbers."""
-    c = config
-    side = c.preprocess.size
-    own = {**dict(c.backbone_config), "num_classes": 0, "in_channels": c.in_channels, "image_size": side}
-    backbone: nn.Module = create_model(c.backbone, **own).backbone
-    maps = pyramid_maps(backbone, c.in_channels, side)
+    c, backbone = config, named_backbone(config)
+    maps = pyramid_maps(backbone, c.in_channels, c.preprocess.size)
     main = PixelClassifier(UperNetDecoder(maps.channels, c.channels, c.pool_scales), c.num_classes, c.dropout)
     fcn = FCNDecoder(max(len(maps.channels) - 2, 0), maps.channels, c.auxiliary_channels)
     return Segmenter(backbone, SegmentationHead(maps, main, PixelClassifier(fcn, c.num_classes, c.dropout)))

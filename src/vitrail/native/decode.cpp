@@ -1,6 +1,6 @@
 // Exports for native/decode.py: a decoding step of a Transformer decoder in one call, for any number of tokens.
 //
-// The decoder is a table of numbers and addresses ("program"), read in the order that native/decode.py writes. Buffers of
+// A decoder is a table of numbers and addresses ("program"), read in the order that native/decode.py writes. Buffers of
 // tokens have rows of whole panels, zeros behind the channels.
 
 #include "decode_attention.h"
@@ -398,32 +398,55 @@ extern "C" int vitrail_decode_step(const int64_t* program, const int64_t* state,
     return 1;
 }
 
-// The best `count` words of each row, the best first; of equal scores the lowest words. Missing ones are -inf.
-extern "C" void vitrail_decode_best(const float* scores, long rows, long stride, long words, int count, float* values,
-                                    int64_t* best, int threads) {
-#pragma omp parallel for num_threads(threads)
-    for (long row = 0; row < rows; row++) {
-        const float* from = scores + row * stride;
-        float* value = values + row * count;
-        int64_t* word = best + row * count;
-        std::fill(value, value + count, -INFINITY);
-        std::fill(word, word + count, 0);
-        const auto insert = [&](long i) {  // words come in order, so an equal one is after those before it
-            int at = count - 1;
-            for (; at > 0 && from[i] > value[at - 1]; at--) value[at] = value[at - 1], word[at] = word[at - 1];
-            value[at] = from[i], word[at] = i;
-        };
-        long i = 0;
-        for (; i + LANES <= words; i += LANES) {
-            const VecI32 more = load(from + i) > broadcast(value[count - 1]);
-            bool any = false;
-            for (int lane = 0; lane < LANES; lane++) any |= more[lane] != 0;
-            if (!any) continue;
-            for (int lane = 0; lane < LANES; lane++)
-                if (from[i + lane] > value[count - 1]) insert(i + lane);
+struct Continuation {
+    double total;
+    int64_t word, row;
+    bool before(const Continuation& other) const {
+        if (total != other.total) return total > other.total;
+        return word != other.word ? word < other.word : row < other.row;
+    }
+};
+
+// The best `count` continuations of each text: log-probabilities of its rows plus the sums of the rows. Ties are broken by
+// word, then row; missing ones have a total of -inf. Text t has the rows firsts[t] to firsts[t + 1].
+extern "C" void vitrail_decode_best(const float* scores, long stride, long words, const double* sums,
+                                    const int64_t* firsts, long texts, int count, double* totals, int64_t* best,
+                                    int64_t* rows, int threads) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long text = 0; text < texts; text++) {
+        std::vector<Continuation> found(count, {-INFINITY, INT64_MAX, INT64_MAX});
+        const Continuation& worst = found.back();
+        for (int64_t row = firsts[text]; row < firsts[text + 1]; row++) {
+            const float* from = scores + row * stride;
+            const double sum = sums[row];
+            // No word below this can be among the best; rounded down.
+            float least = -INFINITY;
+            const auto tighten = [&] { least = std::nextafter((float)(worst.total - sum), -INFINITY); };
+            const auto offer = [&](long i) {
+                const Continuation one{sum + from[i], i, row - firsts[text]};
+                if (!(one.total > -INFINITY) || !one.before(worst)) return;
+                int at = count - 1;
+                for (; at > 0 && one.before(found[at - 1]); at--) found[at] = found[at - 1];
+                found[at] = one;
+                tighten();
+            };
+            tighten();
+            long i = 0;
+            for (; i + LANES <= words; i += LANES) {
+                const VecI32 more = load(from + i) >= broadcast(least);
+                bool any = false;
+                for (int lane = 0; lane < LANES; lane++) any |= more[lane] != 0;
+                if (!any) continue;
+                for (int lane = 0; lane < LANES; lane++)
+                    if (from[i + lane] >= least) offer(i + lane);
+            }
+            for (; i < words; i++) offer(i);
         }
-        for (; i < words; i++)
-            if (from[i] > value[count - 1]) insert(i);
+        for (int i = 0; i < count; i++) {
+            totals[text * count + i] = found[i].total;
+            best[text * count + i] = found[i].word;
+            rows[text * count + i] = found[i].row;
+        }
     }
 }
 

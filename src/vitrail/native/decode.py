@@ -13,6 +13,8 @@ from vitrail.native.ffi import start_of
 
 TABLE_ROWS = 64
 """Outputs that share a table of 16 values."""
+WORK = 1 << 19
+"""Bytes of weights times tokens for which another thread pays off."""
 _FP32, _BF16, _INT8, _CODES = range(4)
 
 
@@ -50,22 +52,16 @@ def panel() -> int:
     return library("decode").vitrail_decode_panel()
 
 
-def best_words(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return values and words `(R, count)` of the best scores of each row; missing ones are -inf."""
-    rows, words = scores.shape
-    values, best = torch.empty(rows, count), torch.empty(rows, count, dtype=torch.int64)
-    if count:
-        library("decode").vitrail_decode_best(
-            start_of(scores),
-            rows,
-            scores.stride(0),
-            words,
-            count,
-            address(values),
-            address(best),
-            torch.get_num_threads(),
-        )
-    return values, best
+def best_words(scores: Tensor, sums: list[float], counts: list[int], best: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return totals, words and rows `(texts, best)` of the best continuations; missing ones have a total of -inf."""
+    before = torch.tensor(sums, dtype=torch.float64)
+    firsts = torch.tensor([0, *counts], dtype=torch.int64).cumsum(0)
+    totals = torch.empty(len(counts), best, dtype=torch.float64)
+    words, rows = torch.empty_like(totals, dtype=torch.int64), torch.empty_like(totals, dtype=torch.int64)
+    given = (start_of(scores), scores.stride(0), scores.shape[1], address(before), address(firsts), len(counts), best)
+    found = map(address, (totals, words, rows))
+    library("decode").vitrail_decode_best(*given, *found, torch.get_num_threads())
+    return totals, words, rows
 
 
 def pack_dense(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedMatrix:
@@ -317,11 +313,15 @@ class DecoderRows:
         state = torch.tensor(list(addresses), dtype=torch.int64)
         sizes = torch.tensor([*numbers, scores == "every", scores == "last"], dtype=torch.int64)
         step = library("decode").vitrail_decode_step
-        if not step(start_of(p.numbers), start_of(state), start_of(sizes), torch.get_num_threads()):
+        if not step(start_of(p.numbers), start_of(state), start_of(sizes), self._threads(rows * tokens)):
             wrong = ids[(ids < 0) | (ids >= p.vocabulary)][0]
             raise VitrailError(f"Token id {int(wrong)} is outside the vocabulary of {p.vocabulary} words.")
         self.start += tokens
         return hidden[..., : p.channels], None if words is None else words[..., : p.scored]
+
+    def _threads(self, tokens: int) -> int:
+        """Return the threads of a step: all, if each has enough work between two barriers."""
+        return max(1, min(torch.get_num_threads(), self.program.bytes * tokens // WORK))
 
     def _memory(self) -> tuple[tuple[Tensor | None, ...], Memory | None]:
         if self.memory is None:

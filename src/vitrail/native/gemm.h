@@ -82,6 +82,14 @@ struct StorePartial {
     }
 };
 
+// Prefetch the results of an epilogue that has `touch`; others have nothing to fetch.
+template <class Epilogue>
+static IN_REGISTERS auto touch_results(const Epilogue& epilogue, int r, int c, int) -> decltype(epilogue.touch(r, c)) {
+    epilogue.touch(r, c);
+}
+template <class Epilogue>
+static IN_REGISTERS void touch_results(const Epilogue&, int, int, long) {}
+
 // One block of k-steps of all panels: `packed` is the first panel, and each panel has `depth` k-steps.
 struct KBlock {
     int begin, end, depth;
@@ -104,6 +112,7 @@ static inline void gemm_block(const typename N::Item* rows, long stride, int cou
         auto emit = [&](int i, int v, Vec sum) { epilogue(r + i, p * PANEL + v * LANES, sum); };
         if (WIDE > 2 && width <= 2) {  // a narrow panel leaves registers for twice as many rows
             for (; r + 2 * ROWS <= count; r += 2 * ROWS) {
+                for (int i = 0; i < 2 * ROWS; i++) touch_results(epilogue, r + i, p * PANEL, 0);
                 const typename N::Item* at = rows + r * stride;
                 const PartialSums sums = begin.from(r);
                 if (width == 2) microkernel_from<N, 2 * ROWS, 2>(at, stride, panel, steps, panel, sums, emit);
@@ -117,6 +126,8 @@ static inline void gemm_block(const typename N::Item* rows, long stride, int cou
         const int tiles = std::max(next_width, (count - r + ROWS - 1) / ROWS);
         for (int tile = 0; r < count; r += ROWS, tile++) {
             const int some = std::min(ROWS, count - r);
+            for (int i = 0; i < some; i++)
+                for (int v = 0; v < width; v += 2) touch_results(epilogue, r + i, p * PANEL + v * LANES, 0);
             const typename N::KPack* ahead =
                 p + 1 < last ? next + (long)steps * next_width * tile / tiles * LANES : panel;
             const typename N::Item* at = rows + r * stride;

@@ -11,6 +11,15 @@
 
 constexpr float NO_NORM = -1;
 
+// Epilogue that adds the bias first.
+template <class Epilogue>
+struct AddBias {
+    Epilogue epilogue;
+    const float* bias;
+    IN_REGISTERS void operator()(int r, int c, Vec sum) const { epilogue(r, c, sum + load(bias + c)); }
+    IN_REGISTERS void touch(int r, int c) const { touch_results(epilogue, r, c, 0); }
+};
+
 // Weights in the compute dtype.
 template <class N>
 struct LinearWeights {
@@ -38,9 +47,7 @@ struct LinearWeights {
 
     template <class Epilogue>
     void multiply(const Item* rows, int count, int first, int last, Epilogue epilogue) const {
-        const float* offset = bias;
-        gemm<N>(rows, inputs, count, packed, inputs, outputs, first, last,
-                   [=](int r, int c, Vec sum) { epilogue(r, c, sum + load(offset + c)); });
+        gemm<N>(rows, inputs, count, packed, inputs, outputs, first, last, AddBias<Epilogue>{epilogue, bias});
     }
 };
 

@@ -40,21 +40,35 @@ static void parallel_layer(long rows, size_t bytes_of_row, int outputs, int thre
     for (int group = 0; group < groups; group++) work(0, (int)rows, all * group / groups, all * (group + 1) / groups);
 }
 
+// Epilogue that stores `map(row, output, result)`. `touch` fetches the lines of a tile before its products: a store that
+// misses the cache would wait for memory at the end of the tile.
+template <class To, class Map>
+struct StoreResults {
+    typename To::Item* y;
+    long ldy;
+    int outputs;
+    Map map;
+    IN_REGISTERS void operator()(int r, int c, Vec x) const {
+        store_partial<To>(y + r * ldy + c, map(r, c, x), outputs - c);
+    }
+    IN_REGISTERS void touch(int r, int c) const { __builtin_prefetch(y + r * ldy + c, 1); }
+};
+
 // Run a layer with its epilogue: `layer(put)` calls `put(row, output, results)` for LANES outputs at a time. Results
 // are stored in `To`: the compute dtype within a branch, the residual dtype at its end. Lambdas capture by value:
 // double indirection keeps operands in memory and makes the GEMM 5 % slower.
 template <class To, class N, class Layer>
 static inline void with_epilogue(int epilogue, typename To::Item* y, long ldy, const typename To::Item* add, long ldadd,
-                               int outputs, Layer&& layer) {
+                                 int outputs, Layer&& layer) {
+    auto store = [=](auto map) { return StoreResults<To, decltype(map)>{y, ldy, outputs, map}; };
     if constexpr (std::is_same_v<To, N>) {
-        if (epilogue == GELU)
-            return layer([=](int r, int c, Vec x) { store_partial<To>(y + r * ldy + c, N::gelu(x), outputs - c); });
+        if (epilogue == GELU) return layer(store([](int, int, Vec x) { return N::gelu(x); }));
     }
     if constexpr (std::is_same_v<To, typename N::Residual>) {
         if (epilogue == ADD)
-            return layer([=](int r, int c, Vec x) {
-                store_partial<To>(y + r * ldy + c, x + load_partial<To>(add + r * ldadd + c, outputs - c), outputs - c);
-            });
+            return layer(store([=](int r, int c, Vec x) {
+                return x + load_partial<To>(add + r * ldadd + c, outputs - c);
+            }));
     }
-    layer([=](int r, int c, Vec x) { store_partial<To>(y + r * ldy + c, x, outputs - c); });
+    layer(store([](int, int, Vec x) { return x; }));
 }

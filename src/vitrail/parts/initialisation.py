@@ -74,6 +74,22 @@ def initialise_as_bert(model: nn.Module) -> None:
             nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
 
 
+def initialise_as_gpt2(model: nn.Module, depth: int) -> None:
+    """Draw as `initialise_as_bert`, the projections back into the residual from N(0, 0.02^2 / (2 depth)).
+
+    The code of GPT-2: "Language Models are Unsupervised Multitask Learners", section 2.3, has sqrt of the number of
+    residual branches, of which a layer has two.
+
+    Args:
+        model: a decoder.
+        depth: its layers.
+    """
+    initialise_as_bert(model)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("proj.weight", "fc2.weight")):
+            nn.init.normal_(parameter, std=0.02 / (2 * depth) ** 0.5)
+
+
 def initialise_as_retnet(model: nn.Module) -> None:
     """Draw as `initialise`, the inputs of retentions smaller by 2^-2.5 and their outputs by 2^-1.
 

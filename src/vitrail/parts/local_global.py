@@ -101,3 +101,20 @@ class LocalGlobalAttention(nn.Module):
         memory = self.norm(self.encoder(torch.cat([centres, around], dim=-1)))
         layout = TokenSequence(local.shape[1], memory=memory)
         return self.last(self.decoder(local, layout), layout)
+
+
+def local_global_attention(dim: int, num_heads: int, hidden: tuple[int, int], outputs: int) -> LocalGlobalAttention:
+    """Return the attention of a Point Transformer.
+
+    Args:
+        dim: channels C.
+        num_heads: heads.
+        hidden: channels of the MLPs of the encoder block and of the last decoder block.
+        outputs: channels of the result.
+    """
+    return LocalGlobalAttention(
+        encoder_block(dim, num_heads, hidden=hidden[0]),
+        nn.LayerNorm(dim),
+        decoder_block(dim, num_heads, hidden=4 * dim),
+        LastDecoderBlock(dim, num_heads, hidden[1], outputs),
+    )

@@ -4,6 +4,7 @@ Weights are buffers, so they are saved as they are packed, and training leaves t
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import torch
@@ -184,8 +185,11 @@ class CodebookLinear(LookupLinear):
         self.scales.copy_(weight.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30))
         unit = weight / self.scales
         heavy = self.scales.square() * (torch.ones(weight.shape[1]) if moments is None else moments).to(weight)
-        for index, (values, importance) in enumerate(zip(unit.split(ROWS), heavy.split(ROWS), strict=True)):
-            self.tables[index].copy_(kmeans(values.flatten(), importance.flatten(), LEVELS))
+        tables = list(zip(unit.split(ROWS), heavy.split(ROWS), strict=True))
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            found = pool.map(lambda one: kmeans(one[0].flatten(), one[1].flatten(), LEVELS), tables)
+            for index, centers in enumerate(found):
+                self.tables[index].copy_(centers)
         centers = self.tables.repeat_interleave(ROWS, 0)[: len(unit)]
         middles = ((centers[:, 1:] + centers[:, :-1]) / 2).contiguous()
         self.codes.copy_(pack_codes(torch.searchsorted(middles, unit.contiguous())))

@@ -21,7 +21,7 @@ class SetAbstraction(nn.Module):
         points: number of farthest points.
         radii: of the balls.
         sizes: number of points in each ball.
-        inputs: channels of the features beside the three coordinates.
+        inputs: channels of the features without the three coordinates.
         widths: channels of the MLP of each radius.
     """
 
@@ -53,3 +53,23 @@ class SetAbstraction(nn.Module):
             for scale, ball in zip(self.scales, balls, strict=True)
         ]
         return centres, torch.cat(found, dim=-1)
+
+
+def paired_abstractions(dim: int, centers: tuple[int, int], in_channels: int) -> tuple[SetAbstraction, SetAbstraction]:
+    """Return the global branch of the Point Transformer: two abstractions, the second of `dim - 3` channels.
+
+    Balls of 0.1, 0.2, 0.4 with 16, 32, 64 points, then of 0.2, 0.4, 0.6 with 32, 64, 128; widths are multiples of
+    `dim / 16` ("Point Transformer", Engel et al., 2021, and the authors' code).
+
+    Args:
+        dim: channels C of the local-global attention; three of them are coordinates.
+        centers: farthest points of each abstraction.
+        in_channels: channels of the features without the coordinates.
+    """
+    w = dim // 16
+    fine = ((w, w, 2 * w), (2 * w, 2 * w, 4 * w), (2 * w, 3 * w, 4 * w))
+    coarse = ((w, 2 * w, 4 * w), (2 * w, 2 * w, 4 * w), (2 * w, 4 * w, dim - 8 * w - 3))
+    return (
+        SetAbstraction(centers[0], (0.1, 0.2, 0.4), (16, 32, 64), in_channels, fine),
+        SetAbstraction(centers[1], (0.2, 0.4, 0.6), (32, 64, 128), 10 * w, coarse),
+    )

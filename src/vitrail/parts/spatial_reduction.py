@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, pad
+from torch.nn.functional import pad
 
 from vitrail.grid import Grid
+from vitrail.parts.adaptive_pooling import adaptive_mean
 from vitrail.parts.convolutions import to_map, to_tokens
 from vitrail.shapes import Tokens
 
@@ -83,7 +84,7 @@ class PooledReduction(NoReduction):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Reduce; the grid must have no prefix."""
-        pooled = adaptive_avg_pool2d(to_map(x, grid), self.size)
+        pooled = adaptive_mean(to_map(x, grid), self.size)
         return self.act(self.norm(to_tokens(self.conv(pooled))[0]))
 
     def coverage(self, grid: Grid) -> Tensor:

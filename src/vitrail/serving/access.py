@@ -79,7 +79,12 @@ def is_open(path: str) -> bool:
 
 
 def same_secret(given: bytes, secret: bytes) -> bool:
-    """Compare two secrets in a time that depends on neither, nor on their lengths."""
+    """Compare two secrets in a time that depends on neither, nor on their lengths.
+
+    Example:
+        >>> same_secret(b"token", b"token"), same_secret(b"", b"token")
+        (True, False)
+    """
     return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(secret).digest())
 
 
@@ -110,7 +115,12 @@ def access_rules(host: str, token: str | None, limits: Limits, sessions: set[str
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address is reachable from this machine only."""
+    """Return whether an address is reachable from this machine only.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+        (True, True, True, False)
+    """
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 import vitrail
-from vitrail.serving import attention, health, predict_route, runs, stream, trace_route, view
+from vitrail.serving import attention, card, health, predict_route, runs, stream, trace_route, view
 from vitrail.serving.access import AccessRules
 from vitrail.serving.guard import Guard
 from vitrail.serving.openapi_page import openapi_router
@@ -32,7 +32,7 @@ def create_app(service: Service, rules: AccessRules) -> FastAPI:
     )
     app.state.service, app.state.traces = service, trace_route.PageStore()
     app.include_router(predict_route.router)
-    for routes in (attention, view, stream, trace_route, runs, health):
+    for routes in (attention, card, view, stream, trace_route, runs, health):
         app.include_router(routes.router)
     app.include_router(static_router())
     app.include_router(openapi_router(app))

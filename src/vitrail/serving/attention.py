@@ -1,4 +1,4 @@
-"""Route of attention maps: every layer and head of one image, in the form of `explain.served_maps`."""
+"""Routes of attention: every layer and head of one image, and heatmaps through all layers."""
 
 from typing import Any
 
@@ -6,9 +6,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from vitrail.errors import DataError
+from vitrail.explain.served_heat import encode_image_heat
 from vitrail.explain.served_maps import encode_image_maps
+from vitrail.serving.predict_route import json_response
 from vitrail.serving.refusal import Refusal
+from vitrail.serving.served_model import ServedModel
 from vitrail.serving.service import Service
+from vitrail.serving.upload import Upload
 
 router = APIRouter()
 
@@ -26,15 +30,40 @@ async def attention(name: str, request: Request) -> Response:
         upload = await service.upload(request, model)
         if model.kind != "image" or not model.layers_with_maps:
             raise Refusal(400, "no_maps", f"{name} has no attention maps of images.")
-        if not upload.single:
-            raise Refusal(400, "bad_request", "Attention maps are of one image.")
-        choice = _choice(upload.options)
-        try:
-            image = await service.in_pool(model.item(upload.inputs[0], 0, False).read)
-        except DataError as error:
-            raise Refusal(422, "unreadable_input", str(getattr(error, "reason", None) or error)) from None
+        image, choice = await read_one_image(service, model, upload), _choice(upload.options)
         outcome = await service.call(model, lambda: encode_image_maps(model.model, image, **choice), request)
         return Response(outcome.value, media_type="application/octet-stream")
+
+
+@router.post("/v1/models/{name}/heatmap", summary="Rollout or Grad-CAM of an image")
+async def heatmap(name: str, request: Request) -> Response:
+    """Return a heatmap through all blocks, see `explain.served_heat`; the option `kind` is `rollout` or `gradcam`."""
+    service: Service = request.app.state.service
+    model = service.find(name)
+    with service.request(model):
+        upload = await service.upload(request, model)
+        kind = upload.options.get("kind")
+        if model.kind != "image" or not model.heatmaps:
+            raise Refusal(400, "no_maps", f"{name} has no heatmaps of images.")
+        if kind not in model.heatmaps or len(upload.options) > 1:
+            raise Refusal(400, "bad_request", f"The only option is `kind`: {' or '.join(model.heatmaps)}.")
+        image = await read_one_image(service, model, upload)
+        outcome = await service.call(model, lambda: encode_image_heat(model.model, image, str(kind)), request)
+        return json_response(outcome.value)
+
+
+async def read_one_image(service: Service, model: ServedModel, upload: Upload) -> Any:
+    """Return the decoded image of a request with one image.
+
+    Raises:
+        Refusal: it has several (400), or the image cannot be read (422).
+    """
+    if not upload.single:
+        raise Refusal(400, "bad_request", "Send one image.")
+    try:
+        return await service.in_pool(model.item(upload.inputs[0], 0, False).read)
+    except DataError as error:
+        raise Refusal(422, "unreadable_input", str(getattr(error, "reason", None) or error)) from None
 
 
 def _choice(options: dict[str, Any]) -> dict[str, Any]:

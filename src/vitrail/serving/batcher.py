@@ -26,7 +26,7 @@ _LOG = logging.getLogger("vitrail.serving")
 
 
 class Abandoned(Exception):
-    """Nobody waits for the work any more."""
+    """The job was cancelled: its client is gone."""
 
 
 class Batcher:

@@ -138,7 +138,12 @@ class _Answer:
 
 
 def as_refusal(error: Exception, request_id: str) -> Refusal:
-    """Return the answer to an exception of a route."""
+    """Return the answer to an exception of a route.
+
+    Example:
+        >>> as_refusal(VitrailError("top is 0"), "id").status
+        400
+    """
     if isinstance(error, Refusal):
         return error
     if isinstance(error, VitrailError):

@@ -108,7 +108,13 @@ def _bytes(content: Content) -> bytes:
 
 
 def check_count(count: int, limits: Limits) -> None:
-    """Check the number of inputs of a request."""
+    """Check the number of inputs of a request.
+
+    Example:
+        >>> check_count(17, Limits())
+        Traceback (most recent call last):
+        vitrail.serving.refusal.Refusal: A request of 17 inputs is too large; the limit is 16 inputs.
+    """
     if count < 1:
         raise Refusal(400, "bad_request", "There is no input.")
     if count > limits.inputs:

@@ -129,6 +129,11 @@ def check_readable(outcome: Outcome) -> None:
 
     Raises:
         Refusal: 422 if the input cannot be read, or the status of the failure.
+
+    Example:
+        >>> check_readable(Outcome(error=VitrailError("not an image")))
+        Traceback (most recent call last):
+        vitrail.serving.refusal.Refusal: not an image
     """
     if isinstance(outcome.error, Refusal):
         raise outcome.error
@@ -144,5 +149,10 @@ def _message(error: Exception) -> str:
 
 
 def json_response(values: Any, status: int = 200) -> Response:
-    """Return values as JSON in ASCII."""
+    """Return values as JSON in ASCII.
+
+    Example:
+        >>> json_response({"a": 1}).body
+        b'{"a": 1}'
+    """
     return Response(json.dumps(values, allow_nan=False), status, media_type="application/json")

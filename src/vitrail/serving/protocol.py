@@ -119,5 +119,10 @@ class TimedProtocol(H11Protocol):
 
 
 def timed_protocol(limits: Limits) -> type[TimedProtocol]:
-    """Return the protocol class with the limits of a server."""
+    """Return the protocol class with the limits of a server.
+
+    Example:
+        >>> timed_protocol(Limits(connections=8)).limits.connections
+        8
+    """
     return type("TimedProtocol", (TimedProtocol,), {"limits": limits, "waiting": {}})

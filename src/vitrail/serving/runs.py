@@ -80,7 +80,12 @@ def report_policy(content: bytes) -> str:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Return the run folders below a folder, the newest first; links are not followed."""
+    """Return the run folders below a folder, the newest first; links are not followed.
+
+    Example:
+        >>> find_runs(Path("runs/none"))
+        []
+    """
     found = sorted(_walk(folder, _DEPTH), key=_changed, reverse=True)
     return found[:_MOST]
 
@@ -99,7 +104,12 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def describe_run(folder: Path, run: Path) -> dict[str, Any]:
-    """Return facts of a run: name, task, model, headline figures (none while it trains), time, report."""
+    """Return facts of a run: name, task, model, headline figures (none while it trains), time, report.
+
+    Example:
+        >>> describe_run(Path("runs"), Path("runs/none"))["name"]
+        'none'
+    """
     config, summary = _read(run / _CONFIG), _read(run / _SUMMARY)
     task, name = str(config.get("task") or DEFAULT), run_name(folder, run)
     return {
@@ -112,8 +122,23 @@ def describe_run(folder: Path, run: Path) -> dict[str, Any]:
     }
 
 
+def read_summary(run: Path) -> dict[str, Any]:
+    """Return the summary of a finished run; nothing of one that trains.
+
+    Example:
+        >>> read_summary(Path("runs/none"))
+        {}
+    """
+    return _read(run / _SUMMARY)
+
+
 def run_name(folder: Path, run: Path) -> str:
-    """Return the name of a run: its path below the served folder."""
+    """Return the name of a run: its path below the served folder.
+
+    Example:
+        >>> run_name(Path("runs"), Path("runs/classify/flowers"))
+        'classify/flowers'
+    """
     return run.relative_to(folder).as_posix() if run != folder else run.resolve().name
 
 
@@ -122,6 +147,11 @@ def read_report(folder: Path | None, name: str) -> bytes:
 
     Raises:
         Refusal: there is no such run, or it has no report.
+
+    Example:
+        >>> read_report(None, "flowers")
+        Traceback (most recent call last):
+        vitrail.serving.refusal.Refusal: There is no such report.
     """
     runs = () if folder is None else find_runs(folder)
     run = next((each for each in runs if folder is not None and run_name(folder, each) == name), None)

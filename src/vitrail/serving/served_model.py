@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from vitrail.data.points.cloud import Cloud
 from vitrail.errors import VitrailError
+from vitrail.explain.served_heat import heat_kinds
 from vitrail.explain.served_maps import LayerInfo, layers_with_maps
 from vitrail.inference.model_loading import task_of
 from vitrail.serving.inputs import hold, make_input
@@ -24,6 +26,7 @@ from vitrail.tasks.options import PredictionOptions
 from vitrail.tasks.points.sources import CloudInput
 from vitrail.tasks.results import Streamer
 from vitrail.tasks.text_sources import TextLine
+from vitrail.trace.text_trace import is_text_model
 
 _KEPT = 8
 """Predictors with options of requests that are kept."""
@@ -41,6 +44,7 @@ class ServedModel:
         limits: limits of the server.
 
     Attributes:
+        run: folder of the training run that the model is from, if it is from one.
         kind: kind of its inputs.
         predictor: predictor with the default options; None before `warm_up`.
         form: line about the implementation that was chosen.
@@ -52,6 +56,7 @@ class ServedModel:
         self.task = find_task(self.task_name)
         self.kind = getattr(self.task, "reads", "image")
         self.predictor: Any = None
+        self.run: Path | None = None
         self.form = ""
         self.check: Callable[[], None] = lambda: None
         self._compute: Any = model
@@ -125,6 +130,16 @@ class ServedModel:
         """Layers whose attention maps can be shown."""
         return layers_with_maps(self.model)
 
+    @cached_property
+    def heatmaps(self) -> list[str]:
+        """Heatmaps through all layers that can be shown."""
+        return heat_kinds(self.model) if self.kind == "image" else []
+
+    @property
+    def traceable(self) -> bool:
+        """Whether an input can be walked through the model step by step."""
+        return self.kind == "image" or is_text_model(self.model)
+
     def describe(self) -> dict[str, Any]:
         """Return facts for clients."""
         preprocess, labels = getattr(self.model, "preprocess", None), getattr(self.model, "labels", None)
@@ -142,6 +157,8 @@ class ServedModel:
             "options": describe_options(self.options),
             "streams": self.streams,
             "attention": self.kind == "image" and bool(self.layers_with_maps),
+            "heatmaps": self.heatmaps,
+            "traceable": self.traceable,
         }
 
     def item(self, content: bytes | str, number: int, draw: bool) -> Any:

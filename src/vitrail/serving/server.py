@@ -22,6 +22,9 @@ from vitrail.serving.service import Service
 
 _LOG = logging.getLogger("vitrail.serving")
 _STEP = 0.02
+_BACKLOG, _ACCEPTED = 4096, 16
+"""Connections that the system keeps until they are accepted, so that a flood makes nobody wait for a second SYN; and
+those accepted in one turn of the event loop, so that it does not delay requests."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -47,6 +50,8 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and begin to prepare the models."""
         await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(_BACKLOG)  # asyncio has set it to the number of connections that it accepts at once
         self.service.metrics.connections.set_function(lambda: len(self.server_state.connections))
         self._spawn(self._prepare())
 
@@ -119,7 +124,7 @@ def make_server(service: Service, rules: AccessRules, on_ready: Callable[[], Non
         proxy_headers=False,
         h11_max_incomplete_event_size=2 * service.limits.headers,
         timeout_keep_alive=max(int(service.limits.header_timeout), 1),
-        backlog=1024,
+        backlog=_ACCEPTED,
     )
     return DrainingServer(config, service, on_ready)
 
@@ -151,6 +156,11 @@ def listen(host: str, port: int) -> socket.socket:
 
     Raises:
         VitrailError: the address is in use, or not one of this machine, or the port is not one.
+
+    Example:
+        >>> with listen("127.0.0.1", 0) as held:
+        ...     held.getsockname()[0]
+        '127.0.0.1'
     """
     if not 0 <= port <= 65_535:
         raise VitrailError(f"port is {port}; it must be between 0 and 65535, and 0 takes a free one.")
@@ -167,7 +177,7 @@ def listen(host: str, port: int) -> socket.socket:
         if error.errno in (EADDRINUSE, EACCES):
             remedy = "Choose another --port; 0 takes a free one."
         raise VitrailError(f"Cannot listen on {host}:{port}: {error.strerror or error}. {remedy}") from error
-    made.listen(1024)
+    made.listen(_BACKLOG)
     made.setblocking(False)
     return made
 

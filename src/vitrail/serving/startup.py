@@ -95,6 +95,7 @@ def open_models(
         VitrailError: there is no such model or option.
     """
     from vitrail.inference.model_loading import find_model, task_of
+    from vitrail.serving.card import find_run
     from vitrail.serving.request_options import set_options
     from vitrail.serving.served_model import ServedModel
     from vitrail.tasks import find_options
@@ -106,4 +107,5 @@ def open_models(
         model = find_model(source.place, weights, device)
         options = find_options(task_of(model)).PredictOptions(**settings["common"])
         served.append(ServedModel(source.name, model, set_options(options, settings["own"][source.name]), limits))
+        served[-1].run = find_run(Path(source.place))
     return served

@@ -1,16 +1,20 @@
-"""Routes of traces: one image walked through a model, as a page that lives for a while in memory."""
+"""Routes of traces: one input walked through a model, as a page that is kept in memory for a while."""
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from vitrail.errors import DataError
+from vitrail.serving.attention import read_one_image
 from vitrail.serving.predict_route import json_response
 from vitrail.serving.refusal import Refusal
 from vitrail.serving.runs import report_policy
+from vitrail.serving.served_model import ServedModel
 from vitrail.serving.service import Service
+from vitrail.serving.upload import Upload
+from vitrail.trace.frame import ModelTrace
 
 router = APIRouter()
 
@@ -42,26 +46,33 @@ class PageStore:
         return self._pages.get(name)
 
 
-@router.post("/v1/models/{name}/trace", summary="Trace an image through the model")
+@router.post("/v1/models/{name}/trace", summary="Trace an input through the model")
 async def trace(name: str, request: Request) -> Response:
-    """Return the address of a page with each step of one image through the plain model: formula, shapes, images."""
-    from vitrail.trace.image_trace import trace_image
+    """Return the address of a page with each step of an image or text through the plain model."""
     from vitrail.trace.page import render
 
     service: Service = request.app.state.service
     model = service.find(name)
     with service.request(model):
         upload = await service.upload(request, model)
-        if model.kind != "image" or not upload.single or upload.options:
-            raise Refusal(400, "bad_request", "A trace is of one image, without options.")
-        try:
-            image = await service.in_pool(model.item(upload.inputs[0], 0, False).read)
-        except DataError as error:
-            raise Refusal(422, "unreadable_input", str(getattr(error, "reason", None) or error)) from None
-        labels = tuple(getattr(model.model, "labels", None) or ())
-        outcome = await service.call(model, lambda: trace_image(model.model, image, labels), request)
+        if not model.traceable or not upload.single or upload.options:
+            raise Refusal(400, "bad_request", "A trace is of one image or text, without options.")
+        outcome = await service.call(model, await _tracer(service, model, upload), request)
         page = await service.in_pool(lambda: render(outcome.value).encode())
         return json_response({"page": f"/runs/traces/{request.app.state.traces.keep(page)}"})
+
+
+async def _tracer(service: Service, model: ServedModel, upload: Upload) -> Callable[[], ModelTrace]:
+    """Return the function that makes the trace, its input decoded."""
+    from vitrail.trace.image_trace import trace_image
+    from vitrail.trace.text_trace import trace_text
+
+    if model.kind == "text":
+        text = model.item(upload.inputs[0], 0, False).text
+        return lambda: trace_text(model.model, text)
+    image = await read_one_image(service, model, upload)
+    labels = tuple(getattr(model.model, "labels", None) or ())
+    return lambda: trace_image(model.model, image, labels)
 
 
 @router.get("/runs/traces/{name}", summary="Page of a trace")

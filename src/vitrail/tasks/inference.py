@@ -9,7 +9,16 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode; the mode of each module is restored afterwards."""
+    """Put a model in evaluation mode; the mode of each module is restored afterwards.
+
+    Example:
+        >>> layer = nn.Dropout()
+        >>> with evaluating(layer):
+        ...     layer.training
+        False
+        >>> layer.training
+        True
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -24,6 +33,11 @@ def inference_mode_for(model: nn.Module) -> Iterator[torch.device]:
     """Put a model in evaluation mode, without gradients, inside the block, and yield its device.
 
     The mode of each module is restored afterwards, so a training that inspects its own model continues unchanged.
+
+    Example:
+        >>> with inference_mode_for(nn.Linear(1, 1)) as device:
+        ...     device, torch.is_inference_mode_enabled()
+        (device(type='cpu'), True)
     """
     first = next(model.parameters(), None)
     with evaluating(model), torch.inference_mode():

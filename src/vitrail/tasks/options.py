@@ -10,6 +10,9 @@ from vitrail.errors import VitrailError, unknown
 SECTIONS = ("data", "model", "optimisation", "augmentation", "distillation", "hardware", "run")
 """Sections of `vitrail train --help`, in their order; a task may use others, which come before `hardware`."""
 
+Decode = Literal["auto", "fp32", "bf16", "int8", "codebook", "torch"]
+"""What decodes a text: native code with weights in a precision, or PyTorch."""
+
 
 @dataclass(frozen=True)
 class Options:

@@ -135,17 +135,32 @@ class _Frame:
 
 
 def draw_rect(style: str, x: float, y: float, width: float, height: float) -> str:
-    """Return a rectangle of a style class."""
+    """Return a rectangle of a style class.
+
+    Example:
+        >>> draw_rect("bar", 0, 1, 2, 3)
+        '<rect class="bar" x="0.0" y="1.0" width="2.0" height="3.0"/>'
+    """
     return f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
 
 
 def draw_line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    """Return a straight line of a style class."""
+    """Return a straight line of a style class.
+
+    Example:
+        >>> draw_line("axis", 0, 0, 1, 0)
+        '<line class="axis" x1="0.0" y1="0.0" x2="1.0" y2="0.0"/>'
+    """
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
 def draw_tick(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    """Return the label of a tick."""
+    """Return the label of a tick.
+
+    Example:
+        >>> draw_tick(1, 2, "50%")
+        '<text class="tick" x="1.0" y="2.0" text-anchor="middle">50%</text>'
+    """
     return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
 
 
@@ -176,6 +191,11 @@ def _number(value: float, percent: bool = False) -> str:
 
 
 def draw_svg(width: float, height: float, told: str, body: str) -> str:
-    """Return a chart with a description for screen readers."""
+    """Return a chart with a description for screen readers.
+
+    Example:
+        >>> draw_svg(2, 1, "loss by epoch", "")
+        '<svg class="chart" viewBox="0 0 2 1" role="img" aria-label="loss by epoch"></svg>'
+    """
     told = escape(told, quote=True)
     return f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{told}">{body}</svg>'

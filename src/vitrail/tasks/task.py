@@ -244,7 +244,11 @@ class DataCheck(Protocol):
 
 
 class Task(Protocol):
-    """A task of the library."""
+    """A task of the library.
+
+    A task whose models can be exported also has `program(model) -> ProgramSpec` (`tasks/program.py`), and another
+    `no_program`: why there is none, and what to do.
+    """
 
     name: str
     """Name of its runs' folder, and `task` in `config.json`."""

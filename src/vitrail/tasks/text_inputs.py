@@ -51,7 +51,12 @@ class TextBatch(NamedTuple):
 
 
 def padded_layout(ids: Tensor, lengths: Tensor) -> TokenSequence:
-    """Return the layout of a padded batch; without `lengths` if no sequence is padded."""
+    """Return the layout of a padded batch; without `lengths` if no sequence is padded.
+
+    Example:
+        >>> padded_layout(torch.zeros(2, 3), torch.tensor([3, 1])).lengths.tolist()
+        [3, 1]
+    """
     full = ids.device.type == "cpu" and bool((lengths == ids.shape[1]).all())
     return TokenSequence(ids.shape[1], lengths=None if full else lengths)
 
@@ -75,6 +80,11 @@ def most_tokens(config: Any, wanted: int | None = None) -> int:
 
     Raises:
         VitrailError: the model has positions for fewer.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> most_tokens(SimpleNamespace(max_length=64)), most_tokens(SimpleNamespace(max_length=64), 16)
+        (64, 16)
     """
     positions = getattr(config, "max_length", None)
     if wanted is not None and positions is not None and wanted > positions:

@@ -26,6 +26,10 @@ def named_sources(inputs: Iterable[str], texts: Iterable[str] = ()) -> list[Any]
     """Return the words of a command line as sources: `inputs` name files, `texts` are texts.
 
     Without any, standard input is read unless it is a terminal.
+
+    Example:
+        >>> named_sources(["a.txt"])[0].name
+        'a.txt'
     """
     found: list[Any] = [each if each == STANDARD_INPUT else Path(each) for each in inputs]
     found += [TextLine(text_name(text), text) for text in texts]
@@ -61,6 +65,10 @@ def checked_text(line: TextLine) -> str:
 
     Raises:
         DataError: it is empty.
+
+    Example:
+        >>> checked_text(TextLine("1", "a joy"))
+        'a joy'
     """
     if not line.text.strip():
         raise DataError("the text is empty")

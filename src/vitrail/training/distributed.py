@@ -19,6 +19,7 @@ from torch.distributed.checkpoint import state_dict as checkpoint
 from torch.nn.parallel import DistributedDataParallel
 
 from vitrail.errors import VitrailError
+from vitrail.parts.reversible import ReversibleStack
 from vitrail.training.param_groups import blocks
 from vitrail.training.sharded_checkpoint import read_into, write_shards, write_whole
 
@@ -159,6 +160,11 @@ class FullyShardedParallel(DataParallel):
     """FSDP2: each rank holds a shard of every weight, gradient and moment; a block is gathered only while it runs."""
 
     def wrap(self, student: nn.Module) -> nn.Module:
+        if any(isinstance(module, ReversibleStack) for module in student.modules()):
+            raise VitrailError(
+                "Reversible layers call parts of their blocks, for which FSDP does not gather weights.\n"
+                "Use --parallel ddp: their memory does not grow with the depth."
+            )
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from vitrail.cache import fingerprint
 from vitrail.data.folds import split_fold
@@ -13,6 +14,7 @@ from vitrail.edits.lora import lora_of, merge_lora, train_adapters
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training
 from vitrail.machine.system_info import usable_cores
+from vitrail.parts.recomputation import recompute_blocks
 from vitrail.tasks import find_task
 from vitrail.tasks.task import BatchLoader, DataSplits, RunSpec, Share, TrainingTask
 from vitrail.training.config import RunConfig
@@ -76,6 +78,8 @@ def build_trainer(
     if config.layer_drop:
         _check_alone(config, world)
         drop_layers(model, config.layer_drop)
+    if config.checkpointing:
+        _recompute(model, config)
     wrapped: Any = TrainingWrapper(task)
     if config.compile:
         wrapped.compile()
@@ -232,6 +236,27 @@ def machine_facts(world: SingleProcess) -> dict[str, Any]:
         "device": str(torch.cuda.get_device_name(world.device)) if world.device.type == "cuda" else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def _recompute(model: nn.Module, config: RunConfig) -> None:
+    """Compute blocks again in the backward pass.
+
+    Raises:
+        VitrailError: a second pass would not repeat the first, or the model has no lists of blocks.
+    """
+    if config.compile:
+        raise VitrailError("checkpointing and compile are not combined: torch.compile chooses what is recomputed.")
+    twice = next((one for one in model.modules() if isinstance(one, BatchNorm) or _keeps_losses(one)), None)
+    if twice is not None:
+        raise VitrailError(
+            f"checkpointing computes blocks twice, and {type(twice).__name__} of {config.model} counts each pass."
+        )
+    if not recompute_blocks(model):
+        raise VitrailError(f"checkpointing computes blocks again, and {config.model} has no lists of blocks.")
+
+
+def _keeps_losses(module: nn.Module) -> bool:
+    return hasattr(module, "auxiliary_loss") and not hasattr(module, "blocks")
 
 
 def _check_alone(config: RunConfig, world: SingleProcess) -> None:

@@ -183,7 +183,8 @@ def make_run(
         add_adapters(task.model, start)
     run = build_trainer(start, world, task, reporter, stop)
     there = dict(splits)
-    run.final_samples = len(there.get("test", there["val"]))
+    scale = len(run.val_data.dataset) / max(len(there["val"]), 1)  # a loader may count windows, a split tokens
+    run.final_samples = round(scale * len(there.get("test", there["val"])))
     run.report_samples = REPORT_IMAGES if find_task(config.task).reads == "image" else 0
     if begun is None and config.batch == "auto":
         samples = train_size(splits)

@@ -175,8 +175,8 @@ def _check_out(to: str, out: Path) -> None:
         raise VitrailError(f"--out {out} is a file. Name a folder, or a file ending in .safetensors.")
     if out.suffix.lower() in _ENGINES:
         raise VitrailError(
-            f"--out {out}: {_ENGINES[out.suffix.lower()]} is not written here.\nWrite a model folder or a checkpoint "
-            "(.safetensors, .pth), and export it with its own tool: torch.onnx.export takes vitrail.load_model(FOLDER)."
+            f"--out {out}: {_ENGINES[out.suffix.lower()]} is not written here; convert writes weights.\n"
+            "Write a model folder, then: vitrail export FOLDER --to onnx (or openvino, pt2); other engines read ONNX."
         )
     if to == "vitrail" and (out.suffix in _ENDINGS or out.is_file()):
         raise VitrailError(f"--to vitrail writes a model folder; --out {out} names a file. Leave the ending out.")

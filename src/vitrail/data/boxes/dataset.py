@@ -166,7 +166,12 @@ class BoxSplits:
 
 
 def unique_classes(names: Sequence[str], source: str) -> tuple[str, ...]:
-    """Return class names, of which none may be there twice."""
+    """Return class names, of which none may be there twice.
+
+    Example:
+        >>> unique_classes(["cell", "plate"], "data.yaml")
+        ('cell', 'plate')
+    """
     if not names:
         raise DataError(f"{source} has no classes.")
     if twice := {name for name in names if list(names).count(name) > 1}:

@@ -86,7 +86,12 @@ def _images(beside: Path, root: Path, where: Any) -> list[Path]:
 
 
 def label_file(image: Path) -> Path:
-    """Return the label file of an image: the last folder `images` of its path becomes `labels`, the ending `.txt`."""
+    """Return the label file of an image: the last folder `images` of its path becomes `labels`, the ending `.txt`.
+
+    Example:
+        >>> label_file(Path("set/images/train/1.jpg")).as_posix()
+        'set/labels/train/1.txt'
+    """
     parts = list(image.parts)
     places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
     if places:

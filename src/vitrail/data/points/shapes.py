@@ -43,13 +43,23 @@ def revolve(profile: Profile, parts: list[int], around: int = _AROUND) -> Cloud:
 
 
 def sphere() -> Cloud:
-    """A ball of radius 1, one part."""
+    """A ball of radius 1, one part.
+
+    Example:
+        >>> bool((np.linalg.norm(sphere().points, axis=1) < 1.001).all())
+        True
+    """
     angles = np.linspace(-np.pi / 2, np.pi / 2, 13)
     return revolve([(float(np.cos(a)), float(np.sin(a))) for a in angles], [0] * 12)
 
 
 def box() -> Cloud:
-    """A cube of side 2, one part."""
+    """A cube of side 2, one part.
+
+    Example:
+        >>> box().points.shape, box().faces.shape
+        ((8, 3), (12, 3))
+    """
     points = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = np.array([corners for a, b, c, d in quads for corners in ((a, b, c), (a, c, d))])
@@ -57,23 +67,43 @@ def box() -> Cloud:
 
 
 def cylinder() -> Cloud:
-    """A cylinder: side (part 0) and caps (part 1)."""
+    """A cylinder: side (part 0) and caps (part 1).
+
+    Example:
+        >>> sorted(set(cylinder().parts.tolist()))
+        [0, 1]
+    """
     return revolve([(0, -1), (1, -1), (1, 1), (0, 1)], [1, 0, 1])
 
 
 def cone() -> Cloud:
-    """A cone: side (part 0) and base (part 1)."""
+    """A cone: side (part 0) and base (part 1).
+
+    Example:
+        >>> sorted(set(cone().parts.tolist()))
+        [0, 1]
+    """
     return revolve([(0, -1), (1, -1), (0, 1)], [1, 0])
 
 
 def torus() -> Cloud:
-    """A ring with a tube of 0.35, one part."""
+    """A ring with a tube of 0.35, one part.
+
+    Example:
+        >>> round(float(abs(torus().points[:, :2]).max()), 2)
+        1.35
+    """
     angles = np.linspace(0, 2 * np.pi, 13)
     return revolve([(1 + 0.35 * float(np.cos(a)), 0.35 * float(np.sin(a))) for a in angles], [0] * 12)
 
 
 def lamp() -> Cloud:
-    """A lamp: foot (part 0), pole (part 1) and shade (part 2)."""
+    """A lamp: foot (part 0), pole (part 1) and shade (part 2).
+
+    Example:
+        >>> sorted(set(lamp().parts.tolist()))
+        [0, 1, 2]
+    """
     outline: Profile = [(0, -1), (0.7, -1), (0.7, -0.85), (0.08, -0.85), (0.08, 0.2), (0.8, 0.1), (0.45, 1), (0, 1)]
     return revolve(outline, [0, 0, 0, 1, 2, 2, 2])
 

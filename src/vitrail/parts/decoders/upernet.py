@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
+from vitrail.parts.adaptive_pooling import adaptive_mean
 from vitrail.parts.convolutions import ChannelsFirst
 from vitrail.parts.decoders.conv_norm_act import ConvNormAct
 from vitrail.parts.decoders.resize import resize_map
@@ -34,7 +34,7 @@ class PyramidPooling(nn.Module):
         """Pool, project, fuse."""
         pooled = [cells]
         for scale, project in zip(self.scales, self.projections, strict=True):
-            pooled.append(resize_map(project(adaptive_avg_pool2d(cells, scale)), cells.shape[2:]))
+            pooled.append(resize_map(project(adaptive_mean(cells, scale)), cells.shape[2:]))
         return self.bottleneck(torch.cat(pooled, dim=1))
 
 

@@ -61,9 +61,14 @@ def ring_attention(mixer: Any, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor
         keys: `(B, N, 5, C)`: the token before, the token, the token after, the input, the relay node.
         valid: `(B, N, 5)`, which of them there are.
     """
+    return own_keys_attention(mixer, x, mixer.kv(keys), valid)
+
+
+def own_keys_attention(mixer: Any, x: Tensor, kv: Tensor, valid: Tensor) -> Tensor:
+    """Attend from each token to its own keys and values, `(B, N, K, 2 C)`; `valid` says which there are."""
     heads = (mixer.num_heads, -1)
     q = mixer.q(x).unflatten(-1, heads)[..., None, :]  # (B, N, h, 1, d)
-    k, v = (part.unflatten(-1, heads).transpose(-3, -2) for part in mixer.kv(keys).chunk(2, dim=-1))  # (B, N, h, 5, d)
+    k, v = (part.unflatten(-1, heads).transpose(-3, -2) for part in kv.chunk(2, dim=-1))  # (B, N, h, K, d)
     bias = torch.zeros_like(valid, dtype=x.dtype).masked_fill(~valid, -torch.inf)[:, :, None, None]
     return mixer.proj(mixer.attend(q, k, v, bias).flatten(-3))  # (B, N, h, 1, d) -> (B, N, C)
 

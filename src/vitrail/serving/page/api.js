@@ -75,7 +75,15 @@ export async function attention(model, input, choice, signal) {
   return decodeMaps(await answer.arrayBuffer());
 }
 
-// Address of the page that walks an image through the model.
+// Rollout or Grad-CAM; its rows are bytes.
+export async function heatmap(model, input, kind, signal) {
+  const answer = await (await send(address(model, "heatmap"), { method: "POST", body: body(input, { kind }), signal })).json();
+  return { ...answer, levels: Uint8Array.from(atob(answer.levels), (one) => one.charCodeAt(0)) };
+}
+
+export const card = (model) => getJson(address(model, "card"));
+
+// Address of the page that walks an input through the model.
 export async function trace(model, input) {
   await openSession();
   return (await (await send(address(model, "trace"), { method: "POST", body: body(input, {}) })).json()).page;

@@ -1,9 +1,10 @@
 // The page: which models there are, which panel shows which task, and what happens with an input.
 import { getJson, onToken, trace } from "./api.js";
 import { AttentionView } from "./attention.js";
+import { fillCards } from "./card.js";
 import { $, announce, el, fillTexts } from "./dom.js";
 import { setKind, startInput } from "./input.js";
-import { classes } from "./panel_classes.js";
+import { classes, labels } from "./panel_classes.js";
 import { detect } from "./panel_detect.js";
 import { language } from "./panel_language.js";
 import { parts, points } from "./panel_points.js";
@@ -15,7 +16,7 @@ import { showRuns } from "./runs.js";
 import { settings } from "./settings.js";
 import { known, t } from "./strings.js";
 
-const PANELS = { classify: classes, segment, detect, restore, complete, points, parts, sentiment, translate, language, pretrain: masks };
+const PANELS = { classify: classes, multilabel: labels, segment, detect, restore, complete, points, parts, sentiment, translate, language, pretrain: masks };
 const state = { models: [], limits: {}, chosen: [], input: null, options: {}, running: null, views: [], redraw: [] };
 
 start();
@@ -64,6 +65,7 @@ function choose(refill, wanted = $("compare").value) {
   $("facts").textContent = facts(model);
   state.options = {};
   fillSettings(model);
+  fillCards(state.chosen, problem);
   const given = setKind(model.input, model.task, state.limits.body_bytes);
   if (given) run(given);
   else clear();
@@ -136,7 +138,7 @@ async function fill(panel, model, input, signal) {
       const [c, q, all] = [compute, queue, total].map((value) => (value < 10 ? value.toFixed(1) : value.toFixed(0)));
       panel.timing.textContent = t("status.timing", { compute: c, queue: q, total: all });
     }
-    if (input.kind === "image") panel.side.append(traceButton(model, input));
+    if (model.traceable) panel.side.append(traceButton(model, input));
     if (input.kind === "image" && model.task !== "restore" && model.task !== "complete") await look(panel, model, input, signal);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -156,10 +158,10 @@ function traceButton(model, input) {
       link.focus();
     } catch (error) {
       button.disabled = false;
-      button.textContent = t("trace.make");
+      button.textContent = t(`trace.${input.kind}`);
       problem(error);
     }
-  } }, t("trace.make"));
+  } }, t(`trace.${input.kind}`));
   return el("p", { class: "last" }, button);
 }
 

@@ -1,7 +1,8 @@
 // Viewer of attention: point at a patch and see whom it attends to, in every layer and head.
-import { attention } from "./api.js";
-import { drawAtlas, drawMap, hitAtlas } from "./attention_drawing.js";
+import { attention, heatmap } from "./api.js";
+import { drawAtlas, drawHeat, drawMap, hitAtlas } from "./attention_drawing.js";
 import { announce, canvasOf, el, labelled, percent, select, slider } from "./dom.js";
+import { heatAlone, heatRow, readHeat } from "./heat.js";
 import { largestOf, meanOf, rowOf, tokenOf, tokensOf } from "./maps.js";
 import { loaded } from "./picture.js";
 import { t } from "./strings.js";
@@ -11,7 +12,7 @@ const SHARED = new Set(); // viewers of one page show the same place
 
 export class AttentionView {
   constructor(model, input) {
-    Object.assign(this, { model, input, query: { y: 0.5, x: 0.5 }, head: -1, layer: 0, row: null });
+    Object.assign(this, { model, input, query: { y: 0.5, x: 0.5 }, head: -1, layer: 0, row: null, heats: {}, whole: true });
     this.node = el("section", { class: "attention" }, el("h3", {}, t("attention.title")));
     this.overview = el("div", { class: "overview" });
   }
@@ -19,6 +20,7 @@ export class AttentionView {
   async load(signal) {
     if (!this.model.attention) {
       this.node.append(el("p", { class: "soft" }, t("attention.none", { model: this.model.name })));
+      if (this.model.heatmaps?.includes("gradcam")) this.node.append(...(await heatAlone(this.model, this.input, SIDE, signal)));
       return;
     }
     const { header, layers } = await attention(this.model, this.input, {}, signal);
@@ -51,10 +53,12 @@ export class AttentionView {
     this.layerName = el("output", { for: this.slider.id });
     this.slider.after(this.layerName);
     this.headField = el("span");
-    controls.append(this.headField, this._queries());
+    this.answer = el("button", { type: "button", class: "chip", onclick: () => { this.whole = true; this.show(); } }, t("heat.answer"));
+    this.note = el("p", { class: "caption" });
+    controls.append(this.headField, this._queries(), this.answer);
     const [rows, columns] = this.header.image;
     this.node.append(
-      controls, this.canvas, this.reading,
+      controls, this.canvas, this.reading, this.note,
       el("p", { class: "caption" }, t("attention.help"), " ", t("attention.scale"), " ", this.layers.some((one) => one.levels?.some((level) => level < 0)) ? `${t("attention.negative")} ` : "", t("attention.seen", { height: rows, width: columns })),
     );
     this.overview.append(el("h3", {}, t("attention.atlas")), el("div", { class: "scroll" }, this.atlas), el("p", { class: "caption" }, t("attention.atlas.hint")));
@@ -122,6 +126,7 @@ export class AttentionView {
     const viewers = query.token === undefined ? SHARED : [this];
     for (const viewer of viewers) {
       viewer.query = query;
+      viewer.whole = false;
       if (query.token === undefined) viewer.last = query;
       viewer.show();
     }
@@ -136,11 +141,31 @@ export class AttentionView {
     if (this.head >= layer.heads) this.head = -1;
     await this._fetch(layer);
     this._controls(layer);
+    if (typeof this.head === "string") await this._heat();
+    else this._map(layer);
+    drawAtlas(this);
+  }
+
+  async _heat() {
+    try {
+      this.heats[this.head] ||= await heatmap(this.model, this.input, this.head);
+    } catch (error) {
+      this.reading.textContent = error.message;
+      return;
+    }
+    const heat = this.heats[this.head];
+    if (!heat) return; // a head was chosen in the meantime
+    this.answer.hidden = !heat.queries;
+    const row = heatRow(heat, this.whole ? null : this.query);
+    drawHeat(this.canvas, this.picture, heat, row);
+    this.reading.textContent = readHeat(heat, row, (token) => this._tokenName(token, true));
+  }
+
+  _map(layer) {
     const token = layer.grid ? tokenOf(layer, this.query, this.header.image) : -1;
     this.row = layer.levels ? rowOf(layer, token) : null;
     this._read(layer, token);
     drawMap(this, layer, token, this.row && (this.head < 0 ? meanOf(this.row.weights) : this.row.weights[this.head]));
-    drawAtlas(this);
   }
 
   // Large models send one layer an answer, and very large layers one row.
@@ -162,13 +187,25 @@ export class AttentionView {
     if (this.headField.dataset.heads !== String(layer.heads)) {
       this.headField.dataset.heads = layer.heads;
       this.headField.replaceChildren();
-      this.heads = labelled(this.headField, t("attention.head"), select(names, String(this.head), (value) => { this.head = Number(value); this.show(); }));
+      const kinds = this.model.heatmaps || [];
+      for (const kind of kinds) names.push([kind, t(`heat.${kind}`)]);
+      this.heads = labelled(this.headField, t("attention.head"), select(names, String(this.head), (value) => {
+        this.head = kinds.includes(value) ? value : Number(value);
+        this.whole = true;
+        this.show();
+      }));
     }
+    const heat = typeof this.head === "string";
     this.heads.value = String(this.head);
+    this.slider.disabled = heat; // all layers are in it
+    this.answer.hidden = this.head !== "rollout";
+    this.answer.setAttribute("aria-pressed", String(this.whole));
+    this.note.hidden = !heat;
+    this.note.textContent = heat ? t(`heat.note.${this.head}`) : "";
     this.layerName.textContent = layer.address;
     [...this.chips.children].forEach((chip, i, all) => {
       const on = this.query.token === undefined ? i === all.length - 1 : i === this.query.token;
-      chip.setAttribute("aria-pressed", String(on));
+      chip.setAttribute("aria-pressed", String(on && !(heat && this.whole)));
     });
   }
 

@@ -34,6 +34,21 @@ export function drawMap(view, layer, token, weights) {
   if (token >= layer.prefix) mark(pen, token - layer.prefix, layer.grid[1], unitX, unitY);
 }
 
+// A heatmap through all layers; the cells of its queries may be larger than its own.
+export function drawHeat(canvas, picture, heat, row) {
+  const pen = canvas.getContext("2d"), unit = (layer) => layer.cell.map((size, i) => (size / heat.image[i]) * (i ? canvas.width : canvas.height));
+  pen.imageSmoothingEnabled = picture.width >= canvas.width / 3;
+  pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  pen.imageSmoothingEnabled = false;
+  const [unitY, unitX] = unit(heat);
+  const cells = cellsImage({ grid: heat.grid, prefix: 0 }, row.weights, null, (level) => 0.7 - 0.38 * level, 0.82);
+  pen.drawImage(cells, 0, 0, heat.grid[1] * unitX, heat.grid[0] * unitY);
+  if (heat.queries && row.token >= heat.queries.prefix) {
+    const [largeY, largeX] = unit(heat.queries);
+    mark(pen, row.token - heat.queries.prefix, heat.queries.grid[1], largeX, largeY);
+  }
+}
+
 // Outline of the cells that the query can see, if those are not all.
 function frame(pen, layer, seen, unitX, unitY) {
   const [rows, columns] = layer.grid, at = (y, x) => y >= 0 && x >= 0 && y < rows && x < columns && seen[layer.prefix + y * columns + x];

@@ -14,3 +14,14 @@ export async function classes(context) {
   );
   return answer;
 }
+
+// All labels above their threshold; there may be none.
+export async function labels(context) {
+  const answer = await predict(context.model, context.input, context.options, context.signal, { draw: false, images: false });
+  const found = answer.result.labels.map((one) => ({ name: one.label, share: one.probability }));
+  context.body.append(
+    el("p", { class: "answer" }, found.map((one) => one.name).join(", ") || t("labels.none")),
+    bars(found, t("classes.labels", { model: context.model.name })),
+  );
+  return answer;
+}

@@ -27,7 +27,12 @@ class Cell(NamedTuple):
 
 
 def confusion_cells(matrix: np.ndarray) -> list[list[Cell]]:
-    """Return the cells row by row, with shades that keep rare errors visible next to many hits."""
+    """Return the cells row by row, with shades that keep rare errors visible next to many hits.
+
+    Example:
+        >>> [[cell.count for cell in row] for row in confusion_cells(np.array([[2, 0], [1, 1]]))]
+        [[2, 0], [1, 1]]
+    """
     share, shade = _shares(matrix)
     return [
         [Cell(int(n), float(share[i, j]), round(100 * float(shade[i, j])), i == j) for j, n in enumerate(row)]

@@ -98,7 +98,12 @@ def count_confusions(scores: Scores, classes: int) -> np.ndarray:
 
 
 def class_figures(confusion: np.ndarray, labels: Sequence[str]) -> tuple[ClassFigures, ...]:
-    """Return the metrics of each class with confidence intervals; a ratio over zero images is None, not 0."""
+    """Return the metrics of each class with confidence intervals; a ratio over zero images is None, not 0.
+
+    Example:
+        >>> [(each.label, each.recall.value) for each in class_figures(np.array([[2, 0], [1, 1]]), ["cat", "dog"])]
+        [('cat', 1.0), ('dog', 0.5)]
+    """
     hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     return tuple(
         ClassFigures(label, s, p, wilson(h, p), wilson(h, s), f1_interval(h, s + p - 2 * h))
@@ -107,7 +112,13 @@ def class_figures(confusion: np.ndarray, labels: Sequence[str]) -> tuple[ClassFi
 
 
 def macro_f1(classes: Sequence[ClassFigures]) -> float:
-    """Return the unweighted mean of F1 over the classes that occur in the truth."""
+    """Return the unweighted mean of F1 over the classes that occur in the truth.
+
+    Example:
+        >>> confusion = np.array([[2, 0], [1, 1]])
+        >>> round(macro_f1(class_figures(confusion, ["cat", "dog"])), 3)
+        0.733
+    """
     return float(np.mean([each.f1.value or 0.0 for each in classes if each.support]))
 
 

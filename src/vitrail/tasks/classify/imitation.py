@@ -204,7 +204,12 @@ def relation_loss(values: Tensor, student: AttentionOperands, teacher: Attention
 
 
 def unit(x: Tensor) -> Tensor:
-    """Normalise over channels, without weights."""
+    """Normalise over channels, without weights.
+
+    Example:
+        >>> unit(torch.tensor([[1.0, 3.0]])).round(decimals=2).tolist()
+        [[-1.0, 1.0]]
+    """
     return layer_norm(x, x.shape[-1:])
 
 

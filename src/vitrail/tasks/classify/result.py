@@ -63,6 +63,11 @@ def classify(logits: Tensor, names: Sequence[str], labels: Sequence[str], top: i
         names: names of the images.
         labels: names of the K classes.
         top: number of classes to keep.
+
+    Example:
+        >>> import torch
+        >>> [one.label for one in classify(torch.tensor([[0.0, 2.0]]), ["a.jpg"], ["cat", "dog"])]
+        ['dog']
     """
     ranked = zip(names, rank_classes(logits, labels, top), strict=True)
     return [Classification(name, *best) for name, best in ranked]

@@ -15,6 +15,7 @@ from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, Trai
 from vitrail.tasks.classify.predictor import ClassPredictor
 from vitrail.tasks.classify.training import ClassificationTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.program import ProgramSpec, class_program
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -52,7 +53,7 @@ class ClassificationTask:
         return default_model(splits, device, fine_tune)
 
     def advice(self, splits: Splits, config: Any, device: str, cores: float) -> list[str]:
-        """Return what is realistic before a training begins."""
+        """Return advice before a training begins: accuracy and time to expect."""
         return advice(splits, config, device, cores)
 
     def open_evaluation(self, options: Any) -> ImageSet:
@@ -96,6 +97,10 @@ class ClassificationTask:
     ) -> ClassPredictor:
         """Return a predictor of class names."""
         return ClassPredictor(model, options, count, notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return inputs and outputs of an exported program of a model."""
+        return class_program(model)
 
 
 TASK = ClassificationTask()

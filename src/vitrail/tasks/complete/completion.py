@@ -51,19 +51,24 @@ class Completion:
         """Return one image: the input, its given rows, and each sample."""
         if self.image is None or self.samples is None:
             raise VitrailError(f"{self.path} has no completion: {self.error}")
-        given = self.image.clone()
-        given[:, self.rows :] = _GREY / 255
-        tiles = [_picture(tile) for tile in (self.image, given, *self.samples)]
+        tiles = [_picture(tile) for tile in (self.image, self._given(self.image), *self.samples)]
         side = tiles[0].width
         sheet = Image.new("RGB", ((side + _GAP) * len(tiles) - _GAP, tiles[0].height), "#ffffff")
         for place, tile in enumerate(tiles):
             sheet.paste(tile, ((side + _GAP) * place, 0))
         return sheet
 
+    def _given(self, image: Tensor) -> Tensor:
+        given = image.clone()
+        given[:, self.rows :] = _GREY / 255
+        return given
+
     def images(self) -> dict[str, bytes]:
-        """Return the samples as PNG, enlarged without smoothing."""
-        tiles = () if self.samples is None else self.samples
-        return {f"sample_{i}": to_png(_picture(tile)) for i, tile in enumerate(tiles)}
+        """Return the given rows and the samples as PNG, enlarged without smoothing."""
+        if self.samples is None or self.image is None:
+            return {}
+        tiles = {"given": self._given(self.image), **{f"sample_{i}": tile for i, tile in enumerate(self.samples)}}
+        return {name: to_png(_picture(tile)) for name, tile in tiles.items()}
 
     def save(self, folder: Path) -> list[Path]:
         """Write the sheet of the samples."""

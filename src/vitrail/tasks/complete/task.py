@@ -77,6 +77,10 @@ class CompletionTask:
 
     name = "complete"
     reads = "image"
+    no_program = (
+        "Images are completed pixel by pixel with a cache, which one program cannot hold. Run it with\n"
+        "vitrail predict or vitrail serve."
+    )
     metrics = (
         MetricSpec("nats", "Loss per pixel", False, "nats"),
         MetricSpec("bits_per_pixel", "Bits per pixel", False, ""),

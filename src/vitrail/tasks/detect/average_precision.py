@@ -19,7 +19,12 @@ class Matched(NamedTuple):
 
 
 def overlaps(found: np.ndarray, true: np.ndarray, ignore: np.ndarray) -> np.ndarray:
-    """Return the intersection over union `(n, m)`; over the detection's own area for objects to be ignored."""
+    """Return the intersection over union `(n, m)`; over the detection's own area for objects to be ignored.
+
+    Example:
+        >>> overlaps(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2]]), np.array([False])).round(3).tolist()
+        [[0.333]]
+    """
     low = np.maximum(found[:, None, :2], true[None, :, :2])
     high = np.minimum(found[:, None, 2:], true[None, :, 2:])
     inside = np.clip(high - low, 0, None).prod(2)

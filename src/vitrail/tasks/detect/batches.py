@@ -284,5 +284,10 @@ def random_view(seed: int, side: int, scale: tuple[float, float], flip: float) -
 
 
 def still_view(side: int) -> Callable[..., View]:
-    """Return the function of the whole image with its longest side brought to `side`."""
+    """Return the function of the whole image with its longest side brought to `side`.
+
+    Example:
+        >>> still_view(64)((128, 64), 0, 0).size
+        (64, 32)
+    """
     return lambda image_size, epoch, number: fit_view(image_size, side, longest=side)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vitrail.atomic_io import write_file
 from vitrail.data.image_io import open_image
 from vitrail.errors import DataError
-from vitrail.tasks.data_url import to_png
+from vitrail.tasks.data_url import to_jpeg, to_png
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,20 @@ class Detections:
         return Image.fromarray(numbers)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write the drawing, and the masks as one PNG whose pixels are object numbers from 1 (0: none)."""
+        """Write the drawing, and the masks as one PNG whose pixels are object numbers from 1 (0: none).
+
+        Raises:
+            ResourceError: the disk is full; no part of a file is left.
+        """
         if self.error is not None:
             return []
         folder.mkdir(parents=True, exist_ok=True)
         stem = Path(self.path).stem
         files = [folder / f"{stem}.jpg"]
-        self.draw().save(files[0], quality=92)
+        write_file(files[0], to_jpeg(self.draw(), quality=92))
         if self.masks is not None:
             files.append(folder / f"{stem}-masks.png")
-            self._numbers().save(files[1])
+            write_file(files[1], to_png(self._numbers()))
         return files
 
     def __str__(self) -> str:
@@ -112,7 +117,12 @@ class Detections:
 
 
 def colour(index: int) -> tuple[int, int, int]:
-    """Return the colour of a class: hues at the golden ratio, so that neighbours differ."""
+    """Return the colour of a class: hues at the golden ratio, so that neighbours differ.
+
+    Example:
+        >>> colour(0), colour(1)
+        ((57, 147, 230), (197, 230, 57))
+    """
     red, green, blue = colorsys.hsv_to_rgb((0.58 + 0.618034 * index) % 1.0, 0.75, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -25,6 +25,10 @@ class DetectionTask:
 
     name = "detect"
     reads = "image"
+    no_program = (
+        "A detector has steps whose sizes are data: proposals, suppression of overlapping boxes. Run it with\n"
+        "vitrail predict or vitrail serve."
+    )
     metrics = (
         MetricSpec("map50", "AP50", note="Average precision at an overlap (IoU) of 0.5, mean over classes."),
         MetricSpec("map", "AP", note="Mean over overlaps of 0.50 to 0.95."),

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from vitrail.data.boxes.dataset import BoxSplits
 from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import VitrailError
-from vitrail.models import create_model, find, make_config, task_of
+from vitrail.models import create_model, find
 from vitrail.parts.detection.detector import Detector, total
+from vitrail.tasks.dense_model import dense_model
 from vitrail.tasks.detect.batches import BoxBatch, ViewLoader, random_view, still_view
 from vitrail.tasks.detect.metric import DetectionMetric, Outputs
 from vitrail.tasks.detect.options import TrainOptions
@@ -109,30 +110,12 @@ class DetectionTraining:
 
 
 def build_detector(options: TrainOptions, run: RunSpec, splits: BoxSplits) -> Detector:
-    """Build the model: a detector of the catalogue, or one on a classifier's backbone.
-
-    `--set` fields of a backbone's config go to the backbone.
-
-    Raises:
-        VitrailError: the variant is of another task, or its number of classes was given.
-    """
-    fields, task = dict(run.overrides), task_of(run.variant)
-    if fields.pop("num_classes", len(splits.classes)) != len(splits.classes):
-        raise VitrailError(f"{splits.name} has {len(splits.classes)} classes; leave num_classes out of --set.")
-    if task not in ("detect", "classify"):
-        raise VitrailError(f"{run.variant} is a model of the task {task}; give a detector or a classifier's backbone.")
-    name = run.variant if task == "detect" else options.detector
-    known = vars(make_config(name))
-    chosen: dict[str, Any] = {"backbone": run.variant} if task == "classify" else {}
-    own = {key: value for key, value in fields.items() if key not in known}
-    chosen |= {key: value for key, value in fields.items() if key in known}
-    if own:
-        same = "backbone" not in chosen
-        chosen["backbone_config"] = {**(dict(make_config(name).backbone_config) if same else {}), **own}
+    """Build the model: a detector of the catalogue, or one on a classifier's backbone."""
+    name, fields = dense_model(run, "detect", options.detector, len(splits.classes))
     if options.imgsz is not None:
-        chosen["image_size"] = options.imgsz
+        fields["image_size"] = options.imgsz
     torch.manual_seed(run.seed)
-    model: Detector = create_model(name, weights=run.weights, num_classes=len(splits.classes), **chosen)
+    model: Detector = create_model(name, weights=run.weights, **fields)
     model.metadata = {"labels": splits.classes}
     return model
 

@@ -12,8 +12,8 @@ from vitrail.errors import VitrailError
 from vitrail.generation.generate import stream
 from vitrail.generation.sampling import Choice, Greedy, Sample
 from vitrail.tasks.inference import evaluating
-from vitrail.tasks.language.native_decoding import decoder_of
 from vitrail.tasks.language.options import GenerateOptions
+from vitrail.tasks.native_decoding import decoder_of
 from vitrail.tasks.text_inputs import need_vocabulary
 from vitrail.text.vocabulary import Vocabulary
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from vitrail.errors import VitrailError
 from vitrail.tasks import options
@@ -49,20 +49,19 @@ class GenerateOptions(Options):
     """Only the most probable tokens whose probabilities reach p in sum; 1 for all."""
     seed: int = 0
     """Seed of the draws; the same seed gives the same text."""
-    decode: Literal["auto", "fp32", "bf16", "int8", "codebook", "torch"] = "auto"
+    decode: options.Decode = "auto"
     """Weights of native decoding (one call a token, CPU): fp32, bf16, int8 or codebook (four bits), torch for PyTorch;
     auto is native fp32 if the model has such a form."""
 
     def check(self) -> None:
         """Check the values."""
         check_ranges(self, _RANGES)
-        check_choices(self, {"decode": DECODE})
+        check_choices(self, {"decode": get_args(options.Decode)})
         if self.temperature == 0 and (self.top_k or self.top_p < 1):
             raise VitrailError("temperature is 0, which takes the most probable token: leave top_k and top_p out.")
         super().check()
 
 
-DECODE = ("auto", "fp32", "bf16", "int8", "codebook", "torch")
 _RANGES = (
     Range("tokens", 1),
     Range("temperature", 0),

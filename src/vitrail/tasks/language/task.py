@@ -21,6 +21,10 @@ class LanguageTask:
 
     name = "language"
     reads = "text"
+    no_program = (
+        "Language models generate token by token with a cache, which one program cannot hold. Run them with\n"
+        "vitrail generate or vitrail serve; vitrail convert writes their weights for transformers and its exporters."
+    )
     metrics = (
         MetricSpec("nats", "Loss per token", False, "nats", "Over the whole validation text, windows not overlapping."),
         MetricSpec("perplexity", "Perplexity", False, ""),

@@ -12,6 +12,7 @@ from vitrail.tasks.multilabel.evaluation import LabelEvaluation, evaluate_labels
 from vitrail.tasks.multilabel.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.multilabel.predictor import LabelPredictor
 from vitrail.tasks.multilabel.training import LabelTraining
+from vitrail.tasks.program import ProgramSpec, class_program
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -77,6 +78,10 @@ class MultilabelTask:
     ) -> LabelPredictor:
         """Return a predictor of labels."""
         return LabelPredictor(model, options, count, notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives."""
+        return class_program(model)
 
 
 TASK = MultilabelTask()

@@ -8,7 +8,9 @@ from vitrail.tasks.parts.evaluation import PartEvaluation, evaluate_parts
 from vitrail.tasks.parts.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.parts.predictor import PartPredictor
 from vitrail.tasks.parts.training import PartTraining
+from vitrail.tasks.point_program import point_program
 from vitrail.tasks.points.task import PointsTask
+from vitrail.tasks.program import ProgramSpec, TensorSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -46,6 +48,10 @@ class PartsTask(PointsTask):
     ) -> PartPredictor:
         """Return a predictor of parts."""
         return PartPredictor(model)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives: logits of each point."""
+        return point_program(model, TensorSpec("logits", ("batch", "points", model.config.num_classes), classes=2))
 
 
 TASK = PartsTask()

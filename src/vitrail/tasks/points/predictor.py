@@ -97,7 +97,7 @@ def thousandths(points: np.ndarray) -> list[int]:
 def picked(model: PointModel, points: Tensor) -> tuple[Tensor, Picked]:
     """Return the points in the model's order, and the picks of its SortNets; none if it has none."""
     backbone: Any = model.backbone
-    if not hasattr(backbone, "picks"):
+    if not hasattr(backbone, "picks") or hasattr(model, "runtime"):  # an exported program gives logits alone
         return points, [()] * len(points)
     points, picks = backbone.picks(points)
     index = torch.stack([each.index for each in picks], dim=1).tolist()  # (B, M, K)

@@ -7,11 +7,13 @@ from vitrail.data.points.open_points import KINDS, PointSplits, open_points
 from vitrail.data.points.point_set import PointCloudSet
 from vitrail.errors import DataError, VitrailError, unknown
 from vitrail.tasks.findings import Findings
+from vitrail.tasks.point_program import point_program
 from vitrail.tasks.points.evaluation import PointEvaluation, evaluate_points
 from vitrail.tasks.points.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.points.predictor import PointPredictor
 from vitrail.tasks.points.sources import CloudInput, find_clouds
 from vitrail.tasks.points.training import PointTraining
+from vitrail.tasks.program import ProgramSpec, TensorSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -91,6 +93,10 @@ class PointsTask:
     ) -> PointPredictor:
         """Return a predictor of class names."""
         return PointPredictor(model, options)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives."""
+        return point_program(model, TensorSpec("logits", ("batch", model.config.num_classes), classes=1))
 
 
 TASK = PointsTask()

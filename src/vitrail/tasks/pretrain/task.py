@@ -5,13 +5,16 @@ from typing import Any
 
 from vitrail.data.text_streams import TextStream, TextStreams, open_streams
 from vitrail.errors import VitrailError
+from vitrail.parts.text_heads import PretrainingHead, PretrainingLogits, SentenceVector, TiedHead, UntiedHead
 from vitrail.tasks.findings import Findings
 from vitrail.tasks.pretrain.evaluation import PretrainEvaluation, evaluate_pretrained
 from vitrail.tasks.pretrain.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.pretrain.predictor import MaskedWordPredictor
 from vitrail.tasks.pretrain.training import PretrainTraining
+from vitrail.tasks.program import ProgramSpec, TensorSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
+from vitrail.tasks.text_program import text_program
 from vitrail.tasks.text_sources import TextLine, find_lines
 
 
@@ -71,6 +74,24 @@ class PretrainTask:
     ) -> MaskedWordPredictor:
         """Return a predictor of masked words."""
         return MaskedWordPredictor(model, options)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives: scores of all words, or a vector of a text.
+
+        Raises:
+            VitrailError: the model has another head.
+        """
+        words = TensorSpec("words", ("batch", "length", model.config.vocab_size), classes=2)
+        if isinstance(model.head, PretrainingHead):
+            outputs = words, TensorSpec("next", ("batch", 2), classes=1)
+            return text_program(model, outputs, lambda found: PretrainingLogits(*found))
+        if isinstance(model.head, TiedHead | UntiedHead):
+            return text_program(model, (words,))
+        if isinstance(model.head, SentenceVector):
+            return text_program(model, (TensorSpec("vector", ("batch", model.config.dim)),))
+        raise VitrailError(
+            f"{model.variant} has a head of another task: set model.task, such as sentiment for classes of texts."
+        )
 
 
 TASK = PretrainTask()

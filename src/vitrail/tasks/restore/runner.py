@@ -49,7 +49,7 @@ def choose_runner(
     Raises:
         VitrailError: another precision than fp32 was asked for, and the model has no such form.
     """
-    if not fast or count is None:
+    if not fast or count is None or hasattr(model, "unconverted"):  # or it is an optimized or exported one
         if precision not in ("fp32", "auto"):
             raise VitrailError(f"--precision {precision} needs the optimized model: leave --no-optimize out.")
         return model

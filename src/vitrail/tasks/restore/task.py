@@ -7,6 +7,7 @@ from vitrail.data.restoration_set import RestorationSet, RestorationSplits, open
 from vitrail.errors import VitrailError
 from vitrail.tasks.findings import Findings
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.program import NamedAxis, ProgramSpec, TensorSpec
 from vitrail.tasks.restore.evaluate import evaluate_restorer
 from vitrail.tasks.restore.evaluation import RestorationEvaluation
 from vitrail.tasks.restore.options import EvaluateOptions, PredictOptions, TrainOptions
@@ -78,6 +79,15 @@ class RestorationTask:
     ) -> RestorePredictor:
         """Return a predictor of restored images."""
         return RestorePredictor(model, options, count, notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives: pixels in 0..1 at any size."""
+        rows, columns = (24, 16, 40, 23, 32, 17, 9, 64), (24, 48, 40, 31, 17, 50, 33, 72)
+        axes = NamedAxis("height", 24, 136, (24, 17), rows), NamedAxis("width", 24, 168, (24, 31), columns)
+        channels, scale = model.config.in_channels, model.scale
+        images = TensorSpec("images", ("batch", channels, "height", "width"))
+        grown = ("height", "width") if scale == 1 else (f"height*{scale}", f"width*{scale}")
+        return ProgramSpec(model, (images,), (TensorSpec("restored", ("batch", channels, *grown)),), axes)
 
 
 TASK = RestorationTask()

@@ -18,17 +18,32 @@ from vitrail.tasks.task import RunSpec, Share
 
 
 def charbonnier(output: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean of `sqrt(d² + 1e-6)`, a smooth L1."""
+    """Return the mean of `sqrt(d² + 1e-6)`, a smooth L1.
+
+    Example:
+        >>> round(charbonnier(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0])).item(), 3)
+        2.0
+    """
     return ((output.float() - truth) ** 2 + 1e-6).sqrt().mean()
 
 
 def l1(output: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean absolute error."""
+    """Return the mean absolute error.
+
+    Example:
+        >>> l1(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0])).item()
+        2.0
+    """
     return (output.float() - truth).abs().mean()
 
 
 def l2(output: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean squared error, which maximises PSNR."""
+    """Return the mean squared error, which maximises PSNR.
+
+    Example:
+        >>> l2(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0])).item()
+        5.0
+    """
     return ((output.float() - truth) ** 2).mean()
 
 

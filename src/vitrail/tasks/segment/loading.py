@@ -29,19 +29,35 @@ Sample = tuple[Tensor, Tensor]
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """Return `(C, Y, X)` of uint8."""
+    """Return `(C, Y, X)` of uint8.
+
+    Example:
+        >>> to_pixels(Image.new("RGB", (4, 2))).shape
+        torch.Size([3, 2, 4])
+    """
     planes = np.array(image).reshape(image.height, image.width, -1)
     return torch.from_numpy(planes).permute(2, 0, 1).contiguous()
 
 
 def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-    """Return `(pixels / 255 - mean) / std`, `(B, C, Y, X)` of float32."""
+    """Return `(pixels / 255 - mean) / std`, `(B, C, Y, X)` of float32.
+
+    Example:
+        >>> flat = Preprocess(size=8, mean=(0.5,), std=(0.5,))
+        >>> normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), flat).item()
+        1.0
+    """
     mean, std = (torch.tensor(x, device=pixels.device)[:, None, None] for x in (preprocess.mean, preprocess.std))
     return (pixels.float() / 255 - mean) / std
 
 
 def mode_of(preprocess: Preprocess) -> str:
-    """Return the mode of Pillow for a model's channels."""
+    """Return the mode of Pillow for a model's channels.
+
+    Example:
+        >>> mode_of(Preprocess(size=8)), mode_of(Preprocess(size=8, mean=(0.5,), std=(0.5,)))
+        ('RGB', 'L')
+    """
     return "L" if preprocess.channels == 1 else "RGB"
 
 

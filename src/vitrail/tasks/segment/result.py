@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vitrail.atomic_io import write_file
 from vitrail.data.image_io import open_image
 from vitrail.data.mask_io import mask_image, palette
 from vitrail.errors import DataError
-from vitrail.tasks.data_url import to_png
+from vitrail.tasks.data_url import to_jpeg, to_png
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,18 @@ class Segmentation:
         return with_legend(drawn, self._legend()) if legend else drawn
 
     def save(self, folder: Path) -> list[Path]:
-        """Write the mask as a PNG of class numbers with a palette, and the overlay; return both files."""
+        """Write the mask as a PNG of class numbers with a palette, and the overlay; return both files.
+
+        Raises:
+            ResourceError: the disk is full; no part of a file is left.
+        """
         if self.error is not None:
             return []
         folder.mkdir(parents=True, exist_ok=True)
         stem = Path(self.path).stem
         mask, drawn = folder / f"{stem}_mask.png", folder / f"{stem}_overlay.jpg"
-        mask_image(self.mask).save(mask)
-        self.draw().save(drawn, quality=90)
+        write_file(mask, to_png(mask_image(self.mask)))
+        write_file(drawn, to_jpeg(self.draw(), quality=90))
         return [mask, drawn]
 
     def images(self) -> dict[str, bytes]:
@@ -115,7 +120,12 @@ def run_lengths(mask: np.ndarray) -> list[list[int]]:
 
 
 def overlay(image: Image.Image, mask: np.ndarray, opacity: float = 0.55, ignore: int | None = None) -> Image.Image:
-    """Return an image under the palette colours of a mask of its size; pixels of `ignore` stay as they are."""
+    """Return an image under the palette colours of a mask of its size; pixels of `ignore` stay as they are.
+
+    Example:
+        >>> overlay(Image.new("RGB", (1, 1)), np.array([[1]]), opacity=1.0).getpixel((0, 0))
+        (128, 0, 0)
+    """
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     colours = palette()[mask.astype(np.int64) % 256].astype(np.float32)
     mixed = (1 - opacity) * pixels + opacity * colours

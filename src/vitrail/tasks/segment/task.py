@@ -7,6 +7,7 @@ from vitrail.data.mask_check import MaskReport, check_masks
 from vitrail.data.masks import KINDS, MaskSet, MaskSplits, open_masks
 from vitrail.errors import VitrailError, unknown
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.program import ProgramSpec, TensorSpec, image_program
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.segment.evaluate import evaluate_segmenter
 from vitrail.tasks.segment.evaluation import SegmentEvaluation
@@ -75,6 +76,11 @@ class SegmentationTask:
     ) -> SegmentPredictor:
         """Return a predictor of masks."""
         return SegmentPredictor(model, options, count, notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives: logits of each pixel."""
+        shape = ("batch", model.config.num_classes, "height", "width")
+        return image_program(model, TensorSpec("logits", shape, classes=1))
 
 
 TASK = SegmentationTask()

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from vitrail.data.label_map import LabelMap, label_map
 from vitrail.data.masks import MaskSplits
 from vitrail.data.sampler import ResumableSampler
-from vitrail.errors import VitrailError
-from vitrail.models import create_model, find, make_config, task_of
+from vitrail.models import create_model, find, make_config
 from vitrail.parts.decoders.resize import resize_map
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.dense_model import dense_model
 from vitrail.tasks.segment.batch import SegmentBatch
 from vitrail.tasks.segment.loading import RandomCrops, SegmentLoader, WholeImages
 from vitrail.tasks.segment.loss import SegmentLoss, balanced_weights
@@ -114,30 +114,14 @@ class SegmentTraining:
 
 
 def build_segmenter(options: TrainOptions, run: RunSpec, labels: LabelMap) -> Segmenter:
-    """Build the model: a segmenter of the catalogue, or a decoder on a classifier's backbone.
-
-    `--set` fields of a backbone's config go to the backbone.
-    """
-    fields = dict(run.overrides)
-    if fields.pop("num_classes", len(labels.names)) != len(labels.names):
-        raise VitrailError(f"The data has {len(labels.names)} classes; leave num_classes out of --set.")
-    task = task_of(run.variant)
-    if task not in ("segment", "classify"):
-        raise VitrailError(f"{run.variant} is a model of the task {task}; give a segmenter or a classifier's backbone.")
-    name = run.variant if task == "segment" else DECODERS[options.decoder]
-    known = vars(make_config(name))
-    chosen: dict[str, Any] = {"backbone": run.variant} if task == "classify" else {}
-    own = {key: value for key, value in fields.items() if key not in known}
-    chosen |= {key: value for key, value in fields.items() if key in known}
-    if own:
-        same = "backbone" not in chosen
-        chosen["backbone_config"] = {**(dict(make_config(name).backbone_config) if same else {}), **own}
-    config = make_config(name, **chosen)
+    """Build the model: a segmenter of the catalogue, or a decoder on a classifier's backbone."""
+    name, fields = dense_model(run, "segment", DECODERS[options.decoder], len(labels.names))
+    config = make_config(name, **fields)
     if options.imgsz is not None:
         config = replace(config, preprocess=replace(config.preprocess, size=options.imgsz))
     torch.manual_seed(run.seed)
-    chosen |= {"num_classes": len(labels.names), "preprocess": replace(config.preprocess, crop=1.0)}
-    return create_model(name, weights=run.weights, **chosen)
+    fields["preprocess"] = replace(config.preprocess, crop=1.0)
+    return create_model(name, weights=run.weights, **fields)
 
 
 def class_counts(splits: MaskSplits, labels: LabelMap) -> Tensor:

@@ -7,12 +7,14 @@ from vitrail.data.text_tables import open_texts
 from vitrail.data.texts import TextSet, TextSplits
 from vitrail.errors import VitrailError, unknown
 from vitrail.tasks.findings import Findings
+from vitrail.tasks.program import ProgramSpec, TensorSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.sentiment.evaluation import SentimentEvaluation, evaluate_sentiment
 from vitrail.tasks.sentiment.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.sentiment.predictor import TextClassPredictor
 from vitrail.tasks.sentiment.training import SentimentTraining
 from vitrail.tasks.task import MetricSpec, RunSpec
+from vitrail.tasks.text_program import text_program
 from vitrail.tasks.text_sources import TextLine, find_lines
 
 
@@ -82,6 +84,10 @@ class SentimentTask:
     ) -> TextClassPredictor:
         """Return a predictor of class names."""
         return TextClassPredictor(model, options, notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported program of a model takes and gives."""
+        return text_program(model, (TensorSpec("logits", ("batch", model.config.num_classes), classes=1),))
 
 
 TASK = SentimentTask()

@@ -32,7 +32,12 @@ def tokenize_13a(line: str) -> list[str]:
 
 
 def bleu_sums(hypothesis: Sequence[str], reference: Sequence[str]) -> list[float]:
-    """Return matches and numbers of the n-grams of a sentence, n = 1 to 4, then both lengths."""
+    """Return matches and numbers of the n-grams of a sentence, n = 1 to 4, then both lengths.
+
+    Example:
+        >>> bleu_sums("a red car".split(), "a red bus".split())
+        [2.0, 1.0, 0.0, 0.0, 3.0, 2.0, 1.0, 0.0, 3.0, 3.0]
+    """
     matches, totals = [], []
     for n in range(1, ORDER + 1):
         found, wanted = _ngrams(hypothesis, n), _ngrams(reference, n)
@@ -66,7 +71,12 @@ def bleu_score(sums: Sequence[float]) -> float:
 
 
 def corpus_bleu(hypotheses: Iterable[Sequence[str]], references: Iterable[Sequence[str]]) -> float:
-    """Return BLEU in 0..1 of tokenised sentences."""
+    """Return BLEU in 0..1 of tokenised sentences.
+
+    Example:
+        >>> corpus_bleu(["a b c d".split()], ["a b c d".split()])
+        1.0
+    """
     sums = [bleu_sums(*pair) for pair in zip(hypotheses, references, strict=True)]
     return bleu_score([sum(column) for column in zip(*sums, strict=True)])
 

@@ -74,7 +74,8 @@ def beam_translations(
         end: id of the end token.
         exact: go on until no better translation exists.
     """
-    each = [BeamOptions(flags.beam, most_new(len(source)), (end,), penalty_of(flags)) for source in sources]
+    penalty, first = penalty_of(flags), flags.search == "first"
+    each = [BeamOptions(flags.beam, most_new(len(source)), (end,), penalty, first) for source in sources]
     # Neighbours in length share a batch: less padding, and they end at about the same step.
     order = sorted(range(len(sources)), key=lambda number: each[number].max_new)
     found: Any = [None] * len(sources)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from vitrail.tasks import options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
@@ -57,11 +57,19 @@ class BeamFlags(Options):
     """Exponent a of the length penalty; 0 is none, larger values prefer longer translations."""
     penalty: Literal["power", "gnmt"] = "power"
     """Form of the length penalty for n tokens: power is log p / n^a, gnmt is log p / ((5 + n) / 6)^a."""
+    search: Literal["proved", "first"] = "proved"
+    """End of a search: proved if no unfinished translation can become one of the best; first if as many as the beam are
+    finished, which takes fewer steps and proves nothing."""
+    decode: options.Decode = "auto"
+    """Weights of native decoding (one call a step, CPU): fp32, bf16, int8 or codebook (four bits), torch for PyTorch;
+    auto is native fp32 if the model has such a form."""
 
     def check(self) -> None:
         """Check the values."""
         check_ranges(self, (Range("beam", 1), Range("length_penalty", -10, 10)))
-        check_choices(self, {"penalty": ("power", "gnmt")})
+        check_choices(
+            self, {"penalty": ("power", "gnmt"), "search": ("proved", "first"), "decode": get_args(options.Decode)}
+        )
         super().check()
 
 
@@ -69,7 +77,7 @@ class BeamFlags(Options):
 class PredictOptions(BeamFlags, options.PredictionOptions):
     """Options of translating texts."""
 
-    REQUEST: ClassVar = {"beam": (1, 16), "length_penalty": (-10, 10), "penalty": None}
+    REQUEST: ClassVar = {"beam": (1, 16), "length_penalty": (-10, 10), "penalty": None, "search": None}
 
     text: tuple[str, ...] = ()
     """Texts to translate, as well as or instead of files."""

@@ -34,7 +34,7 @@ class TranslationPredictor:
     def job(self) -> list[Any]:
         """Return the options that determine the translations, apart from the weights."""
         o = self.options
-        return [self.translator.vocabulary.to_json(), o.beam, o.penalty, o.length_penalty, o.exact]
+        return [self.translator.vocabulary.to_json(), o.beam, o.penalty, o.length_penalty, o.exact, o.search, o.decode]
 
     def load(self, item: TextLine) -> str:
         """Return the text."""

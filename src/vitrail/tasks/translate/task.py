@@ -21,6 +21,10 @@ class TranslationTask:
 
     name = "translate"
     reads = "text"
+    no_program = (
+        "Translation searches token by token with a cache, which one program cannot hold. Run it with\n"
+        "vitrail translate or vitrail serve; vitrail convert writes the weights for transformers and its exporters."
+    )
     metrics = (
         MetricSpec("bleu", "BLEU", note="Of greedy translations, lower-cased, 13a tokens, smoothed as in sacreBLEU."),
     )

@@ -1,10 +1,11 @@
 """Texts to translations: encode, truncate with a report, search, decode."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from vitrail.generation.beam import BeamResult
 from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.native_decoding import decoder_of
 from vitrail.tasks.text_inputs import need_vocabulary
 from vitrail.tasks.translate.decoding import END, START, beam_translations
 from vitrail.tasks.translate.options import BeamFlags
@@ -39,16 +40,20 @@ class Translator:
         model: the model, on its device.
         flags: beam and length penalty.
         exact: whether to search until no better translation exists.
+        notify: receives the reason if native code cannot decode.
 
     Raises:
         VitrailError: the model has no vocabulary.
     """
 
-    def __init__(self, model: Any, flags: BeamFlags, exact: bool = False):
+    def __init__(
+        self, model: Any, flags: BeamFlags, exact: bool = False, notify: Callable[[str], None] = lambda line: None
+    ):
         self.model, self.flags, self.exact = model, flags, exact
         self.vocabulary = need_vocabulary(model)
         self.start, self.end = (self.vocabulary.id_of(token) for token in (START, END))
         self.longest = int(model.metadata.get("max_length", 256))
+        self.decoder = decoder_of(model, flags.decode, self.longest, notify)
 
     def __call__(self, texts: Sequence[str]) -> list[Translated]:
         """Translate texts; an empty one, or one of spaces, has an empty translation."""
@@ -56,7 +61,7 @@ class Translator:
         encoded = self.vocabulary.encode([texts[number] for number in full], None, self.longest - 1, special=False)
         sources = [(*ids, self.end) for ids in encoded.ids]
         with inference_mode_for(self.model):
-            found = beam_translations(self.model, sources, self.flags, self.start, self.end, self.exact)
+            found = beam_translations(self.decoder, sources, self.flags, self.start, self.end, self.exact)
         results = [Translated("")] * len(texts)
         rows = zip(full, sources, found, encoded.truncated, encoded.replaced, strict=True)
         for number, source, result, truncated, replaced in rows:

@@ -1,11 +1,11 @@
-"""Decoding of a language model in native code, made once for each model."""
+"""Decoding of language and translation models in native code, made once for each model."""
 
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from vitrail.errors import VitrailError
-from vitrail.fused.decoder import optimize_decoder
+from vitrail.fused.optimize import optimize
 
 _MADE: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 """Optimized form of each model that generates, with the state of the weights that it was made from."""
@@ -15,7 +15,7 @@ def decoder_of(model: Any, decode: str, context: int, notify: Callable[[str], No
     """Return the model that decodes: the optimized form, or the model itself.
 
     Args:
-        model: a language model.
+        model: a language model or a translation model.
         decode: `torch` for the model itself; `auto` for the optimized form in fp32 if there is one; or its precision.
         context: tokens of a window.
         notify: receives the reason if `auto` takes the model itself.
@@ -35,10 +35,10 @@ def decoder_of(model: Any, decode: str, context: int, notify: Callable[[str], No
 
 
 def _optimized(model: Any, precision: str, context: int) -> Any:
-    state = (precision, id(model.inputs), *((id(each), _version(each)) for each in model.state_dict().values()))
+    state = (precision, id(model.inputs), *((each.data_ptr(), _version(each)) for each in model.state_dict().values()))
     found = _MADE.get(model)
     if found is None or found[0] != state:
-        found = state, optimize_decoder(model, precision)
+        found = state, optimize(model, precision)
         _MADE[model] = found
     fast = found[1]
     if context > fast.capacity:

@@ -1,0 +1,168 @@
+"""Optimized segmenters and restorers beside eager and compiled PyTorch and OpenVINO: interleaved times, peak memory.
+
+    python benchmarks/dense.py --models upernet_swin_tiny --side 512
+    python benchmarks/dense.py --models swinir_light_x2 swinir_classical_x2 --side 256 --memory
+
+Each round runs every candidate once, in turn, so that a slow phase of the machine slows all of them. Peak memory is
+that of a process of its own for each candidate, less what the process holds before the image. A candidate that is not
+installed or fails is left out, with the reason. The difference is the largest one from eager, over eager's range.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+
+import vitrail
+from vitrail.errors import VitrailError
+
+Run = Callable[[torch.Tensor], Any]
+
+
+def eager(model: Any, image: torch.Tensor) -> Run:
+    """Return the model itself."""
+    return model
+
+
+def channels_last(model: Any, image: torch.Tensor) -> Run:
+    """Return the model with convolutions in channels-last memory."""
+    last = deepcopy(model).to(memory_format=torch.channels_last)
+    return lambda x: last(x.contiguous(memory_format=torch.channels_last))
+
+
+def compiled(model: Any, image: torch.Tensor) -> Run:
+    """Return the model of `torch.compile`."""
+    return torch.compile(model)
+
+
+def optimized(precision: Any) -> Callable[[Any, torch.Tensor], Run]:
+    """Return a maker of our optimized model."""
+    return lambda model, image: vitrail.optimize(model, precision)
+
+
+@cache
+def converted(model: Any, side: int) -> Any:
+    """Return OpenVINO's model of a model, for both precisions."""
+    image = torch.rand(1, model.config.in_channels, side, side)
+    return import_module("openvino").convert_model(model, example_input=image)
+
+
+def openvino(precision: str) -> Callable[[Any, torch.Tensor], Run]:
+    """Return a maker of OpenVINO's program in a precision."""
+
+    def make(model: Any, image: torch.Tensor) -> Run:
+        library = import_module("openvino")
+        settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        program = library.compile_model(converted(model, image.shape[-1]), "CPU", settings)
+        return lambda x: torch.from_numpy(program(x.numpy())[0])
+
+    return make
+
+
+CANDIDATES: dict[str, Callable[[Any, torch.Tensor], Run]] = {
+    "eager": eager,
+    "channels_last": channels_last,
+    "compiled": compiled,
+    "openvino": openvino("f32"),
+    "openvino_bf16": openvino("bf16"),
+    "optimized_fp32": optimized("fp32"),
+    "optimized_bf16": optimized("bf16"),
+}
+OURS = "optimized"
+
+
+@cache
+def model_of(name: str) -> Any:
+    """Return a model with random weights."""
+    torch.manual_seed(0)
+    return vitrail.create_model(name).eval()
+
+
+def build(kind: str, name: str, side: int) -> Run:
+    """Return a candidate, warmed up."""
+    image = torch.rand(1, 3, side, side)
+    with torch.inference_mode():
+        run = CANDIDATES[kind](model_of(name), image)
+        run(image)
+    return run
+
+
+def peak(kind: str, name: str, side: int) -> None:
+    """Print the peak memory of one image in MiB; runs in a process of its own."""
+    with torch.inference_mode():
+        run = build(kind, name, side if kind.startswith("openvino") else 64)  # OpenVINO's file has one size
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        run(torch.rand(1, 3, side, side))
+    print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+
+
+def peak_of(kind: str, name: str, side: int) -> str:
+    """Measure peak memory in a process of its own."""
+    words = [sys.executable, __file__, "--peak", kind, "--models", name, "--side", str(side)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    return f"{json.loads(lines[-1]):,.0f} MiB" if done.returncode == 0 and lines else "-"
+
+
+def compare(name: str, side: int, rounds: int, candidates: list[str]) -> None:
+    """Print a table of one model."""
+    runs: dict[str, Run] = {}
+    for kind in candidates:
+        try:
+            runs[kind] = build(kind, name, side)
+        except (ImportError, RuntimeError, VitrailError) as reason:  # a peer that cannot run here is named
+            print(f"{name} {kind}: left out ({str(reason).splitlines()[0] if str(reason) else type(reason).__name__})")
+    image, seconds = torch.rand(1, 3, side, side), {kind: [] for kind in runs}
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for kind, run in runs.items():
+                start = time.perf_counter()
+                run(image)
+                seconds[kind].append(time.perf_counter() - start)
+        medians = {kind: statistics.median(each) for kind, each in seconds.items()}
+        peer = min((each for kind, each in medians.items() if not kind.startswith(OURS)), default=float("nan"))
+        truth = runs[candidates[0]](image)
+        span = float(truth.max() - truth.min())
+        for kind, run in runs.items():
+            off = float((run(image) - truth).abs().max()) / span
+            spread = f"[{min(seconds[kind]):.3f}, {max(seconds[kind]):.3f}]"
+            over = f"{peer / medians[kind]:6.2f}x the best peer"
+            print(f"{name:20} {kind:15} {medians[kind]:8.3f} s {spread} {over}  difference {off:.1e}", flush=True)
+
+
+def main() -> None:
+    """Parse the flags and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["upernet_swin_tiny"], help="names in the catalogue")
+    parser.add_argument("--side", type=int, default=512, help="side of the image")
+    parser.add_argument(
+        "--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES, help="the first is eager"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every candidate")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead of time")
+    parser.add_argument("--peak", choices=CANDIDATES, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.peak:
+        peak(flags.peak, flags.models[0], flags.side)
+        return
+    print(f"{torch.get_num_threads()} threads, {flags.side} x {flags.side} in, {flags.rounds} rounds", flush=True)
+    for name in flags.models:
+        if not flags.memory:
+            compare(name, flags.side, flags.rounds, flags.candidates)
+            continue
+        for kind in flags.candidates:
+            print(f"{name:20} {kind:15} peak {peak_of(kind, name, flags.side)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
