@@ -14,6 +14,9 @@ from vitrail.export.program import Program, export_program
 from vitrail.export.runtime import open_runtime
 from vitrail.export.verify import Compared, verify
 
+MOST_PLANNED = 16
+"""Largest batch of a runtime that plans its memory when the file is written (ExecuTorch)."""
+
 
 class Exported(NamedTuple):
     """An exported and verified file.
@@ -66,7 +69,7 @@ def export(model: Any, target: str, path: str | Path, sizes: str = "auto") -> Ex
     model = with_dense_weights(model).eval()
     description = describe(model)
     started = perf_counter()
-    program = export_program(model, sizes)
+    program = export_program(model, sizes, MOST_PLANNED if target == "executorch" else None)
     traced = perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -58,20 +58,25 @@ def program_spec(model: Any) -> ProgramSpec:
     return task.program(model)
 
 
-def export_program(model: Any, sizes: str = "auto") -> Program:
+def export_program(model: Any, sizes: str = "auto", most: int | None = None) -> Program:
     """Export a model with a symbolic batch size, and other symbolic sizes if it can be.
 
     Args:
         model: a model of a task that has programs.
         sizes: `any` needs symbolic sizes, `fixed` keeps the model's own, `auto` takes `any` if the architecture can.
+        most: largest batch, for a runtime that plans its memory; sizes are fixed then.
 
     Raises:
         VitrailError: it cannot be exported, or not with symbolic sizes though `any` was asked for.
     """
-    spec, reason = program_spec(model), "--sizes fixed"
-    if sizes != "fixed":
+    spec, reason = program_spec(model), "--sizes fixed" if most is None else f"memory is planned for batches to {most}"
+    if most is not None and sizes == "any":
+        raise VitrailError(
+            "This runtime plans its memory for the largest inputs, so sizes are fixed: leave --sizes out."
+        )
+    if sizes != "fixed" and most is None:
         try:
-            return Program(_export(spec, symbolic(spec.module), any_size=True), spec, True, "")
+            return Program(_export(spec, symbolic(spec.module), True), spec, True, "")
         except (ExportFailed, VitrailError) as error:
             if sizes == "any":
                 own = " x ".join(str(size) for size in spec.own().values())
@@ -80,7 +85,7 @@ def export_program(model: Any, sizes: str = "auto") -> Program:
                 ) from error
             reason = str(error)
     try:
-        return Program(_export(spec, _fixed(spec.module), any_size=False), spec, False, reason)
+        return Program(_export(spec, _fixed(spec.module), False, most), spec, False, reason)
     except ExportFailed as error:
         raise VitrailError(f"{model.variant} cannot be exported: {error}") from error
 
@@ -120,12 +125,16 @@ def _fixed(model: nn.Module) -> nn.Module:
         return deepcopy(model).eval()
 
 
-def _export(spec: ProgramSpec, module: nn.Module, any_size: bool) -> ExportedProgram:
-    """Export at the model's own sizes; with symbolic sizes at those of the trace, no two of which are equal."""
+def _export(spec: ProgramSpec, module: nn.Module, any_size: bool, most: int | None = None) -> ExportedProgram:
+    """Export at the model's own sizes; with symbolic sizes at those of the trace, no two of which are equal.
+
+    With a largest batch the bounds of all sizes must follow from it, so PyTorch's proofs are left in place.
+    """
     dynamic = {"batch", *(axis.name for axis in spec.axes)} if any_size else {"batch"}
     traced = {"batch": 2, **({axis.name: axis.traced for axis in spec.axes} if any_size else spec.own())}
-    shapes = tuple({i: Dim.DYNAMIC for i, each in enumerate(one.shape) if each in dynamic} for one in spec.inputs)
-    with quiet(), torch.no_grad(), compare_by_traced_sizes():
+    dim: Any = Dim.DYNAMIC if most is None else Dim("batch", min=1, max=most)
+    shapes = tuple({i: dim for i, each in enumerate(one.shape) if each in dynamic} for one in spec.inputs)
+    with quiet(), torch.no_grad(), compare_by_traced_sizes() if most is None else nullcontext():
         try:
             program = torch.export.export(module, spec.example(traced), dynamic_shapes=shapes)
         except Exception as error:  # PyTorch raises many kinds; each is a reason, shown to the user

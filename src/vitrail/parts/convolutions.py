@@ -101,5 +101,5 @@ def same_padding(cells: ChannelsFirst, kernel_size: int, stride: int) -> tuple[i
         >>> same_padding(torch.zeros(1, 1, 5, 6), kernel_size=3, stride=2)
         (0, 1, 1, 1)
     """
-    top, left = (max(-(-n // stride) * stride - stride + kernel_size - n, 0) for n in cells.shape[-2:])
+    top, left = (max((n + stride - 1) // stride * stride - stride + kernel_size - n, 0) for n in cells.shape[-2:])
     return left // 2, left - left // 2, top // 2, top - top // 2

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from vitrail.grid import may_be_nonzero
 from vitrail.parts.backbone import Backbone, Features
 from vitrail.parts.convolutions import channels_last, to_map, to_tokens
 from vitrail.parts.model import Model, ModelKind, ModelLayer
@@ -119,8 +120,10 @@ def reflect(images: Image, multiple: int) -> Tensor:
     """
     for axis in (-2, -1):
         length = images.shape[axis]
-        if length % multiple:
-            period = max(2 * (length - 1), 1)
-            place = torch.arange(-(-length // multiple) * multiple, device=images.device) % period
-            images = images.index_select(axis, torch.minimum(place, period - place).clamp_max(length - 1))
+        if may_be_nonzero(length % multiple):
+            last = torch.arange(length, device=images.device).amax(0, keepdim=True)  # a tensor, for symbolic sizes
+            period = (2 * last).clamp(min=1)
+            padded = (length + multiple - 1) // multiple * multiple  # ONNX rounds quotients of negative numbers up
+            place = torch.remainder(torch.arange(padded, device=images.device), period)
+            images = images.index_select(axis, torch.minimum(torch.minimum(place, period - place), last))
     return images

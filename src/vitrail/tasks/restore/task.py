@@ -83,7 +83,7 @@ class RestorationTask:
     def program(self, model: Any) -> ProgramSpec:
         """Return what an exported program of a model takes and gives: pixels in 0..1 at any size."""
         rows, columns = (24, 16, 40, 23, 32, 17, 9, 64), (24, 48, 40, 31, 17, 50, 33, 72)
-        axes = NamedAxis("height", 24, 136, (24, 17), rows), NamedAxis("width", 24, 168, (24, 31), columns)
+        axes = NamedAxis("height", 24, 131, (24, 17), rows), NamedAxis("width", 24, 173, (24, 31), columns)
         channels, scale = model.config.in_channels, model.scale
         images = TensorSpec("images", ("batch", channels, "height", "width"))
         grown = ("height", "width") if scale == 1 else (f"height*{scale}", f"width*{scale}")
