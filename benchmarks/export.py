@@ -42,7 +42,7 @@ def measure(name: str, target: str, model: Any) -> str:
 def small_models() -> dict[str, Any]:
     """Return makers of a small model of every family of images, from the tests."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "models"))
-    from small_models import SMALL
+    from small_models import SMALL  # pyright: ignore[reportMissingImports]
 
     return {name: (one.variant, one.overrides) for name, one in SMALL.items()}
 

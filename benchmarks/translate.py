@@ -34,14 +34,15 @@ from vitrail.tasks.translate.decoding import END, START
 from vitrail.weights.formats import write_as
 
 BEAM = 5
-TINY = {"dim": 128, "depth": 4, "num_heads": 4, "hidden": 256, "vocab_size": 10000}
+TINY: dict[str, Any] = {"dim": 128, "depth": 4, "num_heads": 4, "hidden": 256, "vocab_size": 10000}
 Run = Callable[[], list[list[int]]]
 
 
 def plain_model(tiny: bool) -> Any:
     """Return the model with random weights; its last word is Marian's start token, never chosen."""
     torch.manual_seed(0)
-    model = create_model("opus_mt_en_de", **(TINY if tiny else {})).eval()
+    smaller: dict[str, Any] = TINY if tiny else {}
+    model = create_model("opus_mt_en_de", **smaller).eval()
     with torch.no_grad():
         model.embedding.words.weight[-1] = 0.0
         model.head.bias[-1] = -1e4
@@ -124,7 +125,7 @@ def converted(model: Any, folder: Path, start: int, end: int) -> Path:
     theirs.tie_weights()
     # Marian's own loader would drop the start token, and start from zeros.
     theirs.config.normalize_before = theirs.config.normalize_embedding = False
-    spec = BartLoader().get_model_spec(theirs)
+    spec: Any = BartLoader().get_model_spec(theirs)
     words = [f"token{i}" for i in range(c.vocab_size)]
     spec.register_source_vocabulary(words)
     spec.register_target_vocabulary(words)

@@ -193,7 +193,8 @@ def streams(model: Any) -> dict[str, Stream]:
         raise VitrailError(f"{type(backbone).__name__} is no backbone of stages with one residual stream each")
     found, current = {"backbone.stages.0": Stream()}, "backbone.stages.0"
     _follow("backbone.embedding", backbone.embedding, found[current])
-    for number, stage in enumerate(backbone.stages):
+    stages: list[Any] = list(backbone.stages)
+    for number, stage in enumerate(stages):
         name = f"backbone.stages.{number}"
         for place, step in _steps(f"{name}.entry", stage.entry):
             if type(step) in MERGINGS:

@@ -104,8 +104,10 @@ def swappable_mixers(model: nn.Module) -> list[str]:
 
 
 def _is_grid(value: Any) -> bool:
-    sized = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3
-    return sized and all(type(n) is int for n in value) and min(value[:2]) > 0 and value[2] >= 0
+    if isinstance(value, str) or not isinstance(value, Sequence) or [type(n) for n in value] != [int] * 3:
+        return False
+    height, width, prefix = value
+    return min(height, width) > 0 and prefix >= 0
 
 
 def _qkv(mixer: Any) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -19,7 +19,8 @@ def describe(model: Any) -> dict[str, Any]:
         'classify'
     """
     config, inputs = described_config(model)
-    labels, preprocess = model.metadata.get("labels"), getattr(model, "preprocess", None)
+    labels = model.metadata.get("labels")
+    preprocess: Any = getattr(model, "preprocess", None)
     return {
         "format": 1,
         "task": model.task,

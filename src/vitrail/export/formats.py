@@ -49,7 +49,7 @@ def _stated(program: Program, tensor: TensorSpec) -> dict[str, Any]:
 def _onnx(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
     onnx = required("onnx")
     required("onnxscript")
-    names = {
+    names: dict[str, Any] = {
         "input_names": [each.name for each in program.spec.inputs],
         "output_names": [each.name for each in program.spec.outputs],
     }

@@ -202,7 +202,7 @@ def _head(head: Any, table: Tensor, pack: Callable[[Any], PackedMatrix]) -> Pack
     if type(head) is not TiedHead or type(head.transform) is not nn.Identity:
         raise NotConverted(f"its head is {type(head).__name__}")
     with torch.device("meta"):
-        linear = nn.Linear(table.shape[1], table.shape[0], bias=head.bias is not None)
+        linear: Any = nn.Linear(table.shape[1], table.shape[0], bias=head.bias is not None)
     linear.weight, linear.bias = nn.Parameter(table.detach(), requires_grad=False), head.bias
     return pack(linear)
 

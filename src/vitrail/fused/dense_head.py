@@ -76,8 +76,10 @@ def fuse_maps(model: Any, unconverted: Counter[str]) -> None:
     The auxiliary head of a segmenter stays: inference never calls it.
     """
     if isinstance(model, Segmenter):
-        _convert_below([model.head.maps, model.head.main], MAP_MODULES, unconverted)
-        model.head.main.classifier = PlanarScores(model.head.main.classifier)
+        maps: Any = model.head.maps
+        main: Any = model.head.main
+        _convert_below([maps, main], MAP_MODULES, unconverted)
+        main.classifier = PlanarScores(main.classifier)
     if isinstance(model, Restorer):
         _convert_below([model], OUTSIDE_OF_GROUPS, unconverted)
 

@@ -202,11 +202,11 @@ class NativeEncoder(OptimizedModel):
         return self.head(features, embedding.words.weight) if self.tied else self.head(features)
 
     def _features(self, ids: Tensor, layout: TokenSequence | None) -> Features:
-        layout = layout or TokenSequence(ids.shape[1])
-        if layout.cache is not None:
+        asked = layout or TokenSequence(ids.shape[1])
+        if asked.cache is not None:
             raise VitrailError("An optimized encoder reads whole texts; it has no cache.")
-        x, layout = self.embedding(ids, layout)
-        index, spans = texts_by_length(x.shape[0], x.shape[1], layout.lengths)
+        x, read = self.embedding(ids, asked)
+        index, spans = texts_by_length(x.shape[0], x.shape[1], read.lengths)
         rows = x.flatten(0, 1)
         kept = as_residual(rows if index is None else rows[index], RESIDUAL[self.dtype])
         for block in self.blocks:
@@ -216,7 +216,7 @@ class NativeEncoder(OptimizedModel):
         else:
             tokens = rows.new_zeros(rows.shape).index_copy_(0, index, kept.float())
         tokens = self.norm(tokens.unflatten(0, x.shape[:2]))
-        return Features(tokens, layout, (layout.cells(tokens),))
+        return Features(tokens, read, (read.cells(tokens),))
 
 
 def texts_by_length(batch: int, longest: int, lengths: Tensor | None) -> tuple[Tensor | None, list[LengthRun]]:

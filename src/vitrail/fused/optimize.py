@@ -78,18 +78,18 @@ def optimize(
             " text have one.\n"
             "Use the model as it is."
         )
-    model = with_dense_weights(model)
-    device = next(model.parameters()).device
+    dense: Classifier | Segmenter | Restorer = with_dense_weights(model)
+    device = next(dense.parameters()).device
     plan = OptimizePlan.of(precision, device)
-    if device.type == "cuda" and precision != "int8" and isinstance(model, Classifier):
-        return optimize_for_cuda(model, plan.dtype)
+    if device.type == "cuda" and precision != "int8" and isinstance(dense, Classifier):
+        return optimize_for_cuda(dense, plan.dtype)
     if device.type != "cpu":
         raise VitrailError(
             f"The model is on {device}; it cannot be optimized there in {precision}. CUDA devices compute bf16 and"
             " fp32, of classifiers.\nOr move it: model.to('cpu')."
         )
     with torch.autocast("cpu", enabled=False):  # weights are folded in fp32 wherever this is called
-        return optimize_for_cpu(model, plan)
+        return optimize_for_cpu(dense, plan)
 
 
 def _again(form: OptimizedModel, precision: str) -> OptimizedModel:

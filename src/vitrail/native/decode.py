@@ -67,13 +67,13 @@ def best_words(scores: Tensor, sums: list[float], counts: list[int], best: int) 
 def pack_dense(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedMatrix:
     """Pack a matrix `(out, in)` in fp32 or bf16."""
     packed = _panels(weight.detach().to(dtype))
-    numbers = (_BF16 if dtype == torch.bfloat16 else _FP32, *weight.shape, weight.shape[1])
+    numbers = (_BF16 if dtype == torch.bfloat16 else _FP32, len(weight), weight.shape[1], weight.shape[1])
     return PackedMatrix(numbers, (_in_huge_pages(packed), None, None, _bias(bias, len(weight)), None))
 
 
 def pack_int8(codes: Tensor, scales: Tensor, bias: Tensor | None) -> PackedMatrix:
     """Pack int8 codes `(out, in)` with a scale for each output, `(out, 1)`."""
-    numbers, bias = (_INT8, *codes.shape, codes.shape[1]), _bias(bias, len(codes))
+    numbers, bias = (_INT8, len(codes), codes.shape[1], codes.shape[1]), _bias(bias, len(codes))
     if _k_step() == 1:
         return PackedMatrix(numbers, (_in_huge_pages(_panels(codes)), _panels(scales.float()), None, bias, None))
     packed = _k_steps(codes).flatten(2)
@@ -94,7 +94,7 @@ def pack_codes(codes: Tensor, tables: Tensor, scales: Tensor, columns: int, bias
         bias: `(out,)`.
     """
     columns = min(columns, codes.shape[1])
-    numbers, bias = (_CODES, *codes.shape, columns), _bias(bias, len(codes))
+    numbers, bias = (_CODES, len(codes), codes.shape[1], columns), _bias(bias, len(codes))
     tables = tables.float().expand(-(-len(codes) // TABLE_ROWS), -1)
     if _k_step() == 1:
         lanes = library("decode").vitrail_decode_lanes()

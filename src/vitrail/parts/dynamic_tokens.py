@@ -4,6 +4,7 @@ A stage gives each place of the grid a token at the end: those that were dropped
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +135,8 @@ class DynamicStage(FewerTokensStage):
     def _masked(self, x: Tensor, grid: Grid) -> Tensor:
         """Mask tokens from block to block, and note the ratio losses."""
         prefix, kept, left, losses = grid.prefix, None, 1.0, []
-        for index, (block, share) in enumerate(zip(self.blocks, self.shares, strict=True)):
+        blocks: list[Any] = list(self.blocks)
+        for index, (block, share) in enumerate(zip(blocks, self.shares, strict=True)):
             if share < 1:
                 cells = x[:, prefix:]
                 before = cells.new_ones(cells.shape[:2]) if kept is None else kept[:, prefix:]

@@ -38,7 +38,7 @@ def _optimized(model: Any, precision: str, context: int) -> Any:
     state = (precision, id(model.inputs), *((each.data_ptr(), _version(each)) for each in model.state_dict().values()))
     found = _MADE.get(model)
     if found is None or found[0] != state:
-        found = state, optimize(model, precision)
+        found = state, optimize(model, precision)  # pyright: ignore[reportArgumentType]
         _MADE[model] = found
     fast = found[1]
     if context > fast.capacity:
