@@ -106,7 +106,8 @@ class HaloAttention(nn.Module):
         y = self.attend(q, k, v, self.position.bias(q, Grid(side, side)))  # (B, G, h, n, d)
         y = y.unflatten(3, (side, side)).unflatten(1, (cells.shape[1] // self.block, -1))
         y = y.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4).flatten(1, 2)  # (B, Y, X, C)
-        return y[:, : -(-grid.h // self.stride), : -(-grid.w // self.stride)].flatten(1, 2)
+        h, w = (grid.h + self.stride - 1) // self.stride, (grid.w + self.stride - 1) // self.stride
+        return y[:, :h, :w].flatten(1, 2)
 
     def queries(self, cells: FeatureMap) -> Tensor:
         """Return the queries of each block, `(B, G, h, n, d)`."""
