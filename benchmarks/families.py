@@ -53,7 +53,6 @@ FAMILIES = (
     "botnet50_s1",
     "halonet26t",
     "sasa_resnet26",
-    "sasa_resnet26_full",
     "nonlocal1_resnet50",
     "vt_resnet50",
     "perceiver_io_conv",

@@ -20,6 +20,7 @@ from vitrail.parts.sequence_positions import ALiBi
 from vitrail.parts.token_mixers.causal_attention import CausalAttention
 from vitrail.parts.token_mixers.class_attention import ClassAttention
 from vitrail.parts.token_mixers.cross_attention import CrossAttention
+from vitrail.parts.token_mixers.grid_linformer import GridLinformerAttention
 from vitrail.parts.token_mixers.linformer import LinformerAttention
 from vitrail.parts.token_mixers.performer import PerformerAttention
 from vitrail.parts.token_mixers.self_attention import SelfAttention
@@ -79,6 +80,7 @@ MIXERS = {
     "cross": lambda: CrossAttention(12, 3, memory_dim=8),
     "class": lambda: ClassAttention(12, 3),
     "linformer": lambda: LinformerAttention(12, 3, max_length=8, rank=4),
+    "grid linformer": lambda: GridLinformerAttention(12, 3, Grid(2, 3), rank=4),
     "performer": lambda: PerformerAttention(12, 3, features=8),
     "sparse": lambda: FixedSparseAttention(12, 3, block=4),
     "gated": lambda: SelfAttention(12, 3, position=RelativeOffsetScores(3), attend=GatedAttend(3)),
@@ -93,7 +95,7 @@ def call(name, mixer):
         return mixer(x, memory)
     if name == "class":
         return mixer(x, Grid(2, 3, prefix=1))
-    if name == "gated":
+    if name in ("gated", "grid linformer"):
         return mixer(x[:, 1:], Grid(2, 3))
     return mixer(x, TokenSequence(7, memory=memory) if name == "cross" else TokenSequence(7))
 

@@ -21,7 +21,7 @@ LIMITS = Limits(
     headers=900,
     target=100,
     timeout=5,
-    memory=50_000,
+    memory=2_000_000,
 )
 
 

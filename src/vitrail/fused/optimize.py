@@ -1,5 +1,7 @@
 """`vitrail.optimize(model)`: inference with fused modules for this machine."""
 
+from typing import get_args
+
 import torch
 from torch import nn
 
@@ -96,6 +98,8 @@ def _again(form: OptimizedModel, precision: str) -> OptimizedModel:
     """Return an optimized model as it is if the precision fits: it does not hold the weights for another."""
     if precision in ("auto", form.precision):
         return form
+    if precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
     raise VitrailError(
         f"This model is optimized in {form.precision} already, and cannot be converted to {precision}.\n"
         "Optimize the model that it was made from."

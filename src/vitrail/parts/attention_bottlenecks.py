@@ -101,4 +101,6 @@ class StridedAttentionEntry(AttentionEntry):
         """Attend."""
         tokens, grid = to_tokens(inner)
         stride = self.proj.stride[0]
-        return to_map(self.token_mixer(tokens, grid), Grid((grid.h + stride - 1) // stride, (grid.w + stride - 1) // stride))
+        return to_map(
+            self.token_mixer(tokens, grid), Grid((grid.h + stride - 1) // stride, (grid.w + stride - 1) // stride)
+        )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ class FoundLabels:
         labels: names of its labels, the most probable first.
         probabilities: their probabilities.
         error: reason why it could not be read.
+        image: the image itself, if it came from memory and not from a file.
     """
 
     path: str
     labels: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str | None = None
+    image: Image.Image | None = field(default=None, repr=False, compare=False)
 
     def cells(self) -> tuple[str, ...]:
         """Return the labels in one cell, and their probabilities."""
@@ -54,7 +56,7 @@ class FoundLabels:
 
     def draw(self) -> Image.Image:
         """Return the image above its labels."""
-        image = open_image(self.path)
+        image = self.image.convert("RGB") if self.image is not None else open_image(self.path)
         sheet = Image.new("RGB", (image.width, image.height + 24), PAPER)
         sheet.paste(image, (0, 0))
         ImageDraw.Draw(sheet).text((6, image.height + 4), self._text(), fill=INK, font=ImageFont.load_default(size=14))
@@ -108,11 +110,11 @@ class LabelPredictor:
         Raises:
             DataError: a logit is not a finite number.
         """
-        paths = [item.name for item, _ in batch]
+        items = [item for item, _ in batch]
         with inference_mode_for(self.model) as device:
             logits = self.runner(self.prepare.batch(torch.stack([each for _, each in batch]).to(device)))
-        check_finite(logits, paths)
-        return [self._found(path, row) for path, row in zip(paths, logits.float().sigmoid().cpu().numpy(), strict=True)]
+        check_finite(logits, [item.name for item in items])
+        return [self._found(item, row) for item, row in zip(items, logits.float().sigmoid().cpu().numpy(), strict=True)]
 
     def failure(self, item: SourceImage, reason: str) -> FoundLabels:
         """Return the result of an image that cannot be read."""
@@ -122,9 +124,10 @@ class LabelPredictor:
         """Return an image per row."""
         return Table("", ["image", "labels"], [[one.path, str(one).removeprefix(f"{one.path}: ")] for one in results])
 
-    def _found(self, path: str, row: np.ndarray) -> FoundLabels:
+    def _found(self, item: SourceImage, row: np.ndarray) -> FoundLabels:
         order = [int(k) for k in np.argsort(-row, kind="stable") if row[k] >= self.thresholds[k]]
-        return FoundLabels(path, tuple(self.names[k] for k in order), tuple(float(row[k]) for k in order))
+        names, probabilities = tuple(self.names[k] for k in order), tuple(float(row[k]) for k in order)
+        return FoundLabels(item.name, names, probabilities, image=item.held)
 
 
 def read_thresholds(path: Path | None, names: tuple[str, ...], default: float) -> np.ndarray:
