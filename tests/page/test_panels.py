@@ -160,7 +160,7 @@ def test_several_labels_of_an_image(visit: Visit, photo: Path) -> None:
     assert visit.text(".answer") == (", ".join(some) or "No class reaches its threshold")
     visit.page.click("#settings summary")
     visit.pending()
-    visit.page.locator(".field:has-text('Least score') input").fill("0")
+    visit.page.locator(".field:has-text('Least score') input").fill("0.01")
     visit.page.keyboard.press("Tab")
     visit.done()
     assert set(visit.texts(".bars .name")) == {"sky", "sea", "sand"}

@@ -1,21 +1,23 @@
 """Bilinear resizing of maps."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from torch import Tensor
+from torch import SymInt, Tensor
 from torch.nn.functional import interpolate
 
 from vitrail.parts.convolutions import ChannelsFirst
 
 
-def resize_map(cells: ChannelsFirst, size: Sequence[int]) -> Tensor:
+def resize_map(cells: ChannelsFirst, size: Sequence[int | SymInt]) -> Tensor:
     """Resize a map bilinearly; edges of pixels are aligned, not their centres (`align_corners=False`)."""
     if tuple(cells.shape[2:]) == tuple(size):
         return cells
-    return interpolate(cells, size=tuple(size), mode="bilinear", align_corners=False)
+    target: Any = tuple(size)  # symbolic while a program is exported
+    return interpolate(cells, size=target, mode="bilinear", align_corners=False)
 
 
-def upsample_and_crop(cells: ChannelsFirst, stride: int, size: Sequence[int]) -> Tensor:
+def upsample_and_crop(cells: ChannelsFirst, stride: int, size: Sequence[int | SymInt]) -> Tensor:
     """Bring a map to the pixels of its images.
 
     Images are padded at the right and bottom to whole patches, so the map covers `stride * h` rows: it is resized to
