@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import tarfile
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from vitrail.cli import main
 from vitrail.text.learning import learn_vocabulary
 
 ROOT = Path(__file__).parents[2]
-NETWORK = ("hf:", "torchvision:", "camvid", "torchrun")
+ELSEWHERE = ("hf:", "torchvision:", "camvid", "torchrun", "--engine ray")
+"""A network, other data, several processes, or a library with warnings of its own: these have tests of their own."""
 SHORT = {
     "train": ["--epochs", "1", "--imgsz", "32", "--batch", "8"],
     "sweep": ["--trials", "1", "--epochs", "1", "--imgsz", "32", "--batch", "8"],
@@ -36,6 +38,17 @@ def photos(root: Path, count: int = 8) -> Path:
             pixels = rng.integers(0, 256, (70 + k, 90, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / name / f"{k}.jpg")
     return root
+
+
+def write_clip(path: Path) -> None:
+    av = pytest.importorskip("av", reason="pip install av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(10))
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for level in range(0, 200, 40):
+            pixels = np.full((32, 32, 3), level, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +94,7 @@ def place(tmp_path_factory):
     (root / "flowers.yaml").write_text(
         "data: flowers\nmodel: vit_tiny_patch16_224\nset: [depth=1, dim=24, num_heads=1]\n"
     )
+    write_clip(root / "clip.mp4")
     with tarfile.open(root / "cifar10.tar.gz", "w:gz") as tar:
         tar.add(root / "photos", "train")
     with pytest.MonkeyPatch.context() as patch:
@@ -99,6 +113,18 @@ def place(tmp_path_factory):
         assert main(run) == 0
         sets = ["train", "digits", "--model", "vit_tiny_patch16_224", *tiny, "--imgsz", "16", "--epochs", "1"]
         assert main([*sets, "--out", "runs/classify/digits"]) == 0
+        adapted = [
+            "train",
+            "photos/",
+            "--weights",
+            "vit_tiny.pth",
+            "--lora",
+            "2",
+            *SHORT["train"],
+            "--out",
+            "runs/lora",
+        ]
+        assert main(adapted) == 0
         for name in ("runs/mine", "runs/big", "runs/classify/pictures-vit_tiny_patch16_224"):
             shutil.copytree("runs/classify/flowers", name)
         yield root
@@ -153,6 +179,6 @@ def test_the_benchmark_of_the_readme(command, place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [c for c in help_commands() if not any(word in c for word in NETWORK)])
+@pytest.mark.parametrize("command", [c for c in help_commands() if not any(word in c for word in ELSEWHERE)])
 def test_commands_of_the_help_pages(command, place):
     run(command)

@@ -12,9 +12,9 @@ vitrail convert vit_tiny.pth --out models/vit_tiny
 vitrail convert hf:microsoft/swin-tiny-patch4-window7-224@main --out models/swin_tiny
 vitrail convert models/swin_tiny --to torchvision --out swin_t.pth
 vitrail convert runs/mine/weights/best --to huggingface --out mine_for_transformers
-vitrail convert runs/mine --merge --out models/mine               # LoRA adapters merged into plain weights
-vitrail convert runs/mine --to adapters --out models/mine_adapters
-vitrail convert models/mine_adapters --base vit_tiny.pth --out models/mine
+vitrail convert runs/lora --merge --out models/mine               # LoRA adapters merged into plain weights
+vitrail convert runs/lora --to adapters --out models/mine_adapters
+vitrail convert models/mine_adapters --base vit_tiny.pth --out models/merged
 vitrail convert own_vit.pth --model vit_tiny_patch16_224 --set num_heads=4 --out models/own   # sizes of one's own
 """
 
