@@ -125,19 +125,29 @@ def _tell_refused(model: nn.Module, note: Callable[[str], None]) -> None:
 
 
 def _head_scores(model: Model, settings: CompressSettings, how: str, probes: Sequence[CalibrationBatch]) -> Any:
-    if how != "l0":
-        return head_scores(model, how, probes, settings.seed)
-    inputs = {f"{name}.proj": count for name, count in prunable_heads(model).items()}
-    odds = l0_scores(model, inputs, probes, 1 - settings.heads, settings.gate_steps, settings.seed)
-    return {name.removesuffix(".proj"): found for name, found in odds.items()}
+    if how == "l0":
+        return _learned_gates(model, settings, probes, ".proj", prunable_heads(model), settings.heads)
+    return head_scores(model, how, probes, settings.seed)
 
 
 def _hidden_scores(model: Model, settings: CompressSettings, how: str, probes: Sequence[CalibrationBatch]) -> Any:
-    if how != "l0":
-        return hidden_scores(model, how, probes, settings.seed)
-    inputs = {f"{name}.fc2": width for name, width in prunable_hidden(model).items()}
-    odds = l0_scores(model, inputs, probes, 1 - settings.mlp, settings.gate_steps, settings.seed)
-    return {name.removesuffix(".fc2"): found for name, found in odds.items()}
+    if how == "l0":
+        return _learned_gates(model, settings, probes, ".fc2", prunable_hidden(model), settings.mlp)
+    return hidden_scores(model, how, probes, settings.seed)
+
+
+def _learned_gates(
+    model: Model,
+    settings: CompressSettings,
+    probes: Sequence[CalibrationBatch],
+    layer: str,
+    counts: Mapping[str, int],
+    removed: float,
+) -> Any:
+    """Return the log-odds of gates on the inputs of a layer of each mixer."""
+    inputs = {name + layer: count for name, count in counts.items()}
+    odds = l0_scores(model, inputs, probes, 1 - removed, settings.gate_steps, settings.seed)
+    return {name.removesuffix(layer): found for name, found in odds.items()}
 
 
 def kept_heads(scores: Mapping[str, Tensor], share: float) -> dict[str, list[int]]:

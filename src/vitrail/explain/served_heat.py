@@ -1,8 +1,8 @@
-"""Heatmaps through all blocks for a viewer: attention rollout of every query at once, and Grad-CAM of the answer.
+"""Heatmaps through all blocks for a viewer: attention rollout of every query at once, and Grad-CAM of the prediction.
 
-A row is a map over cells, as one byte a cell: `level / 255 * maximum of the row`. Row 0 is that of the answer (what the
-head reads); a rollout has a row for each token of the last grid after it, so that pointing at a patch needs no further
-request.
+A row is a map over cells, as one byte a cell: `level / 255 * maximum of the row`. Row 0 is that of the prediction
+(the input of the head); a rollout has a row for each token of the last grid after it, so that pointing at a patch needs
+no further request.
 """
 
 import base64
@@ -25,7 +25,7 @@ from vitrail.tasks import data_url
 from vitrail.tasks.inference import evaluating
 
 MOST_LEVELS = 4_000_000
-"""Cells of all rows of one answer; a model with more sends the row of the answer alone."""
+"""Cells of all rows of one response; a model with more sends the row of the prediction alone."""
 
 
 def heat_kinds(model: nn.Module) -> list[str]:
@@ -65,8 +65,8 @@ def encode_image_heat(model: Any, image: Image.Image, kind: str) -> dict[str, An
     Example:
         >>> from vitrail.models import create_model
         >>> model = create_model("vit_tiny_patch16_224", depth=2, image_size=32)
-        >>> answer = encode_image_heat(model, Image.new("RGB", (40, 40)), "rollout")
-        >>> answer["grid"], answer["rows"], decode_heat(answer).shape  # the answer, the class token, 2 x 2 patches
+        >>> response = encode_image_heat(model, Image.new("RGB", (40, 40)), "rollout")
+        >>> response["grid"], response["rows"], decode_heat(response).shape  # prediction, class token, patches
         ([2, 2], 6, torch.Size([6, 2, 2]))
     """
     if kind not in heat_kinds(model):
@@ -87,10 +87,10 @@ def encode_image_heat(model: Any, image: Image.Image, kind: str) -> dict[str, An
     }
 
 
-def decode_heat(answer: dict[str, Any]) -> Tensor:
-    """Return the rows of an answer, `(rows, H, W)`: the readable counterpart of the viewer's decoder."""
-    levels = torch.frombuffer(bytearray(base64.b64decode(answer["levels"])), dtype=torch.uint8)
-    return levels.float().view(answer["rows"], *answer["grid"]) / 255 * torch.tensor(answer["maxima"])[:, None, None]
+def decode_heat(heat: dict[str, Any]) -> Tensor:
+    """Return the rows of a response, `(rows, H, W)`: the readable counterpart of the viewer's decoder."""
+    levels = torch.frombuffer(bytearray(base64.b64decode(heat["levels"])), dtype=torch.uint8)
+    return levels.float().view(heat["rows"], *heat["grid"]) / 255 * torch.tensor(heat["maxima"])[:, None, None]
 
 
 def _rollout(model: Any, images: Tensor) -> tuple[dict[str, Any], Tensor]:

@@ -153,7 +153,7 @@ def _word_table(embedding: Any) -> Tensor:
 
 
 def _positions(embedding: Any, dim: int, capacity: int) -> Tensor | None:
-    """Return what the steps of an embedding add to each position."""
+    """Return the sum that the steps of an embedding add to each position."""
     steps = [step for step in embedding.steps if type(step) in POSITIONS]
     if not steps:
         return None

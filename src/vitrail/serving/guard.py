@@ -1,4 +1,4 @@
-"""Outermost layer of the application: request ids, log, security headers, and an answer to every failure."""
+"""Outermost layer of the application: request ids, log, security headers, and a response to every failure."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ SECURITY_HEADERS = {
     "x-frame-options": "DENY",
     "cache-control": "no-store",
 }
-"""Headers of every answer; a route may replace one."""
+"""Headers of every response; a route may replace one."""
 _ENCODED = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
@@ -52,42 +52,42 @@ class Guard:
         self.app, self.service, self.rules = app, service, rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(scope, send, self.service.budget, closing=self.service.draining)
+        response = _Response(scope, send, self.service.budget, closing=self.service.draining)
         try:
             try:
                 self.rules.check(scope)
-                await self.app(scope, receive, answer.send)
+                await self.app(scope, receive, response.send)
             except ClientGone:
-                answer.status = 499
+                response.status = 499
             except Exception as error:  # noqa: BLE001 - answered with 500, logged without its message
-                await answer.fail(error, receive)
+                await response.fail(error, receive)
         finally:
             self.service.budget.give(scope.pop(HELD, 0))
-            self._record(scope, answer)
+            self._record(scope, response)
 
-    def _record(self, scope: Scope, answer: "_Answer") -> None:
+    def _record(self, scope: Scope, response: "_Response") -> None:
         route = getattr(scope.get("route"), "path", "none")
-        self.service.metrics.responses.labels(route, str(answer.status)).inc()
+        self.service.metrics.responses.labels(route, str(response.status)).inc()
         if _LOG.isEnabledFor(logging.INFO):
             entry = {
-                "request_id": answer.request_id,
+                "request_id": response.request_id,
                 "client": (scope.get("client") or ("",))[0],
                 "method": scope["method"] if scope["method"].isalpha() else "none",
                 "route": route,
-                "model": scope.get("path_params", {}).get("name") if answer.status not in (401, 404) else None,
-                "status": answer.status,
-                "ms": round(1e3 * (monotonic() - answer.began), 2),
-                "bytes": answer.size,
+                "model": scope.get("path_params", {}).get("name") if response.status not in (401, 404) else None,
+                "status": response.status,
+                "ms": round(1e3 * (monotonic() - response.began), 2),
+                "bytes": response.size,
             }
             _LOG.info(json.dumps(entry))
 
 
-class _Answer:
-    """The answer to one request, on its way out."""
+class _Response:
+    """The response to one request, on its way out."""
 
     def __init__(self, scope: Scope, send: Send, budget: MemoryBudget, closing: bool):
         self._scope, self._send, self._budget, self._closing = scope, send, budget, closing
@@ -98,7 +98,7 @@ class _Answer:
         scope["vitrail.request_id"] = self.request_id
 
     async def send(self, message: Message) -> None:
-        """Send a message, with the headers of every answer.
+        """Send a message, with the headers of every response.
 
         Raises:
             Refusal: the body would exceed the memory of all requests; nothing was sent.
@@ -130,7 +130,7 @@ class _Answer:
             await self._send({"type": "http.response.body", "body": piece, "more_body": rest})
 
     async def fail(self, error: Exception, receive: Receive) -> None:
-        """Answer with an error; after the first byte of an answer only closing the connection is left."""
+        """Respond with an error; after the first byte of a response only closing the connection is left."""
         refusal = as_refusal(error, self.request_id)
         if self.started:
             raise ConnectionAbortedError from None
@@ -138,7 +138,7 @@ class _Answer:
 
 
 def as_refusal(error: Exception, request_id: str) -> Refusal:
-    """Return the answer to an exception of a route.
+    """Return the response to an exception of a route.
 
     Example:
         >>> as_refusal(VitrailError("top is 0"), "id").status

@@ -19,13 +19,13 @@ class Limits:
         header: most bytes of one header, its name included.
         headers: most bytes of all headers.
         target: most bytes of path and query.
-        memory: most bytes that bodies, decoded inputs and unread answers take together.
+        memory: most bytes that bodies, decoded inputs and unread responses take together.
         queue: most waiting inputs of a model, in batches.
         wait: most seconds of work ahead of an input that is admitted, by the measured speed; one batch may always wait.
-        timeout: seconds of a request, from its first byte to its answer.
+        timeout: seconds of a request, from its first byte to its response.
         header_timeout: seconds until the headers of a request are complete.
-        write_timeout: seconds that a client may leave an answer unread.
-        write_rate: bytes a second that a client must read of an answer after that time.
+        write_timeout: seconds that a client may leave a response unread.
+        write_rate: bytes a second that a client must read of a response after that time.
         connections: most open connections; the oldest idle one is closed for a new one.
         drain: seconds that accepted requests get after SIGTERM.
         grace: seconds that the server stays reachable after SIGTERM, so that a load balancer sees it is not ready.

@@ -39,7 +39,7 @@ class Service:
 
     Attributes:
         draining: whether SIGTERM was received: accepted requests finish, no others are accepted.
-        active: requests between their first byte and their answer, health checks excepted.
+        active: requests between their first byte and their response, health checks excepted.
         sessions: cookie values that may read reports of runs.
         failure: failure of a warm-up; the server ends with it.
     """
@@ -139,7 +139,7 @@ class Service:
             self.active -= 1
 
     def deadline(self, request: Request) -> float:
-        """Return the monotonic time by which a request has its answer."""
+        """Return the monotonic time by which a request has its response."""
         return request.scope.setdefault("vitrail.began", monotonic()) + self.limits.timeout
 
     async def upload(self, request: Request, model: ServedModel, strict: bool = True) -> Upload:

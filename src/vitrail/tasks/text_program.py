@@ -33,12 +33,12 @@ class MaskedTextModel(nn.Module):
 def text_program(
     model: Any, outputs: tuple[TensorSpec, ...], decode: Callable[[tuple[Tensor, ...]], Any] | None = None
 ) -> ProgramSpec:
-    """Return the program of a model of texts; its length is dynamic, up to what the model has positions for.
+    """Return the program of a model of texts; its length is dynamic, up to the positions of the model.
 
     Args:
         model: `(ids, layout) -> output`.
         outputs: output tensors.
-        decode: output tensors as what the model returns; by default the first one.
+        decode: from output tensors to the value that the model returns; by default the first one.
     """
     longest = most_tokens(model.config, model.metadata.get("max_length"))
     tried = tuple(min(length, longest) for length in _LENGTHS)
