@@ -68,6 +68,19 @@ Notify = Callable[[SelectedModel], None]
 """Callback, called once with the selected implementation."""
 
 
+def precision_of_file(model: Any, precision: Any) -> Any:
+    """Return the precision; that of an exported file is fp32, whatever `auto` would choose for its model.
+
+    Raises:
+        VitrailError: another one was asked for.
+    """
+    if not hasattr(model, "runtime"):
+        return precision
+    if precision not in ("fp32", "auto"):
+        raise VitrailError(f"An exported file computes in fp32, not {precision}: use the model folder.")
+    return "fp32"
+
+
 class InferenceRunner:
     """Runs the batches of a job with the implementation selected on the first batch.
 
@@ -105,6 +118,7 @@ class InferenceRunner:
     ):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
+        precision = precision_of_file(model, precision)
         self.model, self.count, self.precision, self.fast = model, count, precision, fast
         self.form: SelectedModel | None = None
         self._notify = notify

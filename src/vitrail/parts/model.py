@@ -68,6 +68,7 @@ class Model(nn.Module):
 
     Attributes:
         kinds: words of the model card, by task.
+        described: names of small buffers that are read outside the forward pass; an exported file states them.
         inputs_type: type of `inputs` if they are no field of the config, such as a vocabulary.
         task: name of its task.
         variant: name in the catalogue that it was made from.
@@ -81,6 +82,7 @@ class Model(nn.Module):
 
     kinds: ClassVar[Mapping[str, ModelKind]] = MappingProxyType({})
     inputs_type: ClassVar[type[ModelInputs] | None] = None
+    described: ClassVar[tuple[str, ...]] = ()
     task: str = ""
     variant: str = ""
     config: Any = None

@@ -77,6 +77,6 @@ class FinalState(nn.Module):
         """Return `(B, directions * hidden)`."""
         tokens, lengths = features.tokens, getattr(features.grid, "lengths", None)
         last = tokens.shape[1] - 1 if lengths is None else lengths - 1
-        rows = torch.arange(len(tokens), device=tokens.device)
+        rows = torch.arange(tokens.shape[0], device=tokens.device)
         forward, *backward = tokens.chunk(self.directions, dim=-1)
         return torch.cat([forward[rows, last], *(state[:, 0] for state in backward)], dim=-1)

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from errno import EACCES, EADDRINUSE
 from math import inf
 from time import monotonic
@@ -25,6 +26,8 @@ _STEP = 0.02
 _BACKLOG, _ACCEPTED = 4096, 16
 """Connections that the system keeps until they are accepted, so that a flood makes nobody wait for a second SYN; and
 those accepted in one turn of the event loop, so that it does not delay requests."""
+_OTHER_FILES = 256
+"""Files that are open besides connections: libraries, threads, spooled bodies."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -180,6 +183,30 @@ def listen(host: str, port: int) -> socket.socket:
     made.listen(_BACKLOG)
     made.setblocking(False)
     return made
+
+
+def fit_open_files(limits: Limits) -> Limits:
+    """Raise the number of files that the process may open to that of its connections, as far as the system allows.
+
+    Returns:
+        The limits, with fewer connections if the system allows fewer files.
+
+    Example:
+        >>> fit_open_files(Limits(connections=8)).connections
+        8
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return limits
+    needed = limits.connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        needed = hard
+        limits = replace(limits, connections=max(hard - _OTHER_FILES, 1))
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return limits
 
 
 def limits_from(**values: Any) -> Limits:

@@ -23,7 +23,8 @@ def causal_bias(q: Tensor, k: Tensor) -> Tensor | None:
     n, m = q.shape[-2], k.shape[-2]
     if n == 1:
         return None
-    hidden = torch.ones(n, m, dtype=torch.bool, device=q.device).triu(m - n + 1)
+    places = torch.arange(m, device=q.device)
+    hidden = places > places[m - n :, None]
     return torch.zeros(n, m, dtype=q.dtype, device=q.device).masked_fill(hidden, -torch.inf)
 
 

@@ -92,9 +92,10 @@ def retain_chunk(q: Heads, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor,
     distance = places[:, None] - places
     decay = (gamma ** distance.clamp_min(0)).masked_fill(distance < 0, 0).to(q.dtype)
     before = (gamma ** (places[:, None] + 1)).to(q.dtype)  # decay of the state before the chunk, (h, n, 1)
-    after = (gamma ** (len(places) - 1 - places[:, None])).to(q.dtype)  # decay to the end of the chunk
+    last = places[-1]
+    after = (gamma ** (last - places[:, None])).to(q.dtype)  # decay to the end of the chunk
     mixed = ((q @ k.mT) * decay) @ v + before * (q @ state)
-    return mixed, (gamma ** len(places)).to(q.dtype) * state + k.mT @ (after * v)
+    return mixed, (gamma ** (last + 1)).to(q.dtype) * state + k.mT @ (after * v)
 
 
 class Retention(nn.Module):
@@ -166,14 +167,14 @@ def use_retention(model: nn.Module, form: nn.Module) -> nn.Module:
     return model
 
 
-def rotate_pairs(x: Heads, start: int = 0) -> Tensor:
+def rotate_pairs(x: Heads, start: int | Tensor = 0) -> Tensor:
     """Rotate each pair of channels by an angle that grows with the position.
 
     (x_2i, x_2i+1) is turned by n * 10000^(-i / (d / 2 - 1)); "Retentive Network", equation 4, after xPos.
 
     Args:
         x: queries or keys.
-        start: position of the first token.
+        start: position of the first token; a tensor in an exported step.
     """
     pairs = x.shape[-1] // 2
     angles = 10_000.0 ** -torch.linspace(0, 1, pairs, device=x.device)

@@ -17,6 +17,7 @@ from vitrail.tasks.detect.evaluation import ClassPrecision, DetectionEvaluation,
 from vitrail.tasks.detect.options import EvaluateOptions
 from vitrail.tasks.detect.predictor import detect, names_of, source_boxes
 from vitrail.tasks.detect.result import draw_boxes
+from vitrail.tasks.inference import device_of
 from vitrail.tasks.results import Notify, Progress
 
 SHOWN = 0.5
@@ -45,7 +46,7 @@ def evaluate_detector(
     """
     if options.precision == "int8":
         raise VitrailError("Detectors run in fp32 or bf16; int8 is for classifiers.")
-    bf16 = options.precision in ("bf16", "auto") and computes_bf16(next(model.parameters()).device)
+    bf16 = options.precision in ("bf16", "auto") and computes_bf16(device_of(model))
     data = with_classes(data, names_of(model))
     started = perf_counter()
     mode, side = ("L" if model.preprocess.channels == 1 else "RGB"), model.preprocess.size
@@ -95,7 +96,7 @@ def evaluate_detector(
         worst=worst_images(kept, moved, options.worst),
         seconds=seconds,
         precision="bf16" if bf16 else "fp32",
-        device=str(next(model.parameters()).device),
+        device=str(device_of(model)),
         image_size=side,
     )
 

@@ -10,13 +10,14 @@ from PIL import Image
 
 from vitrail.data.view import View, clip_boxes, fit_view
 from vitrail.errors import DataError, VitrailError
+from vitrail.fused.auto_optimize import precision_of_file
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.detection.head import Boxes, paste_masks
 from vitrail.tasks.detect.batches import BoxSample, collate
 from vitrail.tasks.detect.options import PredictOptions
 from vitrail.tasks.detect.result import Detections
 from vitrail.tasks.image_sources import SourceImage
-from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.inference import device_of, inference_mode_for
 from vitrail.tasks.results import Notify
 from vitrail.tasks.table import Table
 
@@ -50,10 +51,10 @@ class DetectionPredictor:
 
     def __init__(self, model: Any, options: PredictOptions, notify: Notify = lambda choice: None):
         self.model, self.options = model, options
-        precision = options.precision or "fp32"
+        precision = precision_of_file(model, options.precision or "fp32")
         if precision == "int8":
             raise VitrailError("Detectors run in fp32 or bf16; int8 is for classifiers.")
-        self.bf16 = precision in ("bf16", "auto") and computes_bf16(next(model.parameters()).device)
+        self.bf16 = precision in ("bf16", "auto") and computes_bf16(device_of(model))
 
     def job(self) -> list[Any]:
         """Return the options that determine the predictions, apart from the weights."""

@@ -1,6 +1,6 @@
 """Translation of token ids: greedy for validation, beam search for use, the same in every batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -93,6 +93,8 @@ def beam_translations(
 
 
 def _exact(model: Any, source: Sequence[int], begun: BeamResult, start: int, options: BeamOptions) -> BeamResult:
+    if hasattr(model, "runtime"):
+        return exact_search(_by_program(model, source, start), begun, options)
     device = model.embedding.words.weight.device
     with torch.no_grad():
         memory = model.encode(torch.tensor([source], device=device))
@@ -103,3 +105,13 @@ def _exact(model: Any, source: Sequence[int], begun: BeamResult, start: int, opt
         return model.decode(ids, layout)[:, -1].float().log_softmax(dim=-1)
 
     return exact_search(next_token, begun, options)
+
+
+def _by_program(model: Any, source: Sequence[int], start: int) -> Callable[[Sequence[tuple[int, ...]]], torch.Tensor]:
+    """Return the scores of the token after each prefix by an exported step, which reads the source every time."""
+
+    def next_token(prefixes: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        ids = torch.tensor([[start, *prefix] for prefix in prefixes])
+        return translation_decoding(model, [source] * len(ids), ids.shape[1]).feed(ids)
+
+    return next_token
