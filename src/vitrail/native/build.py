@@ -1,8 +1,9 @@
 """Compile the C++ of this folder for this machine, once, and load it.
 
 Each `.cpp` is a separate library, compiled on first use; the headers are shared. A library is compiled again if its
-source, a header that it includes, the compiler, its flags or the processor changes. Libraries that are requested together
-are compiled in parallel. `CXX` names another compiler, `VITRAIL_CXXFLAGS` adds flags for these libraries alone.
+source, a header that it includes, the compiler, its flags or the processor changes. Libraries that are requested
+together are compiled in parallel. `CXX` names another compiler, `VITRAIL_CXXFLAGS` adds flags for these libraries
+alone.
 """
 
 import ctypes
