@@ -110,6 +110,33 @@ def test_libraries_are_separate_per_instruction_set(monkeypatch: pytest.MonkeyPa
     assert room._place("gemm", ("g++",)) != here
 
 
+def test_a_header_rebuilds_only_what_includes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "a.cpp": '#include "x.h"\n',
+        "b.cpp": '#include <vector>\n# include "z.h"\n// #include "x.h"\n',
+        "x.h": '#pragma once\n#include "y.h"\n',
+        "y.h": '#include "x.h"\n#include "z.h"\n',
+        "z.h": "",
+        "alone.h": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(room, "SOURCES", tmp_path)
+
+    def rebuilt(changed: str) -> set[str]:
+        before = {name: room._place(name, ("g++",)) for name in "ab"}
+        (tmp_path / changed).write_text(files[changed] + "// changed\n")
+        return {name for name in "ab" if room._place(name, ("g++",)) != before[name]}
+
+    changes = {name: "".join(sorted(rebuilt(name))) for name in files}
+    assert changes == {"a.cpp": "a", "b.cpp": "b", "x.h": "a", "y.h": "a", "z.h": "ab", "alone.h": ""}
+
+
+def test_every_included_header_is_there() -> None:
+    headers = {name for source in SOURCES.glob("*.cpp") for name, _ in room._texts(source.stem)[1:]}
+    assert headers == {header.name for header in SOURCES.glob("*.h")}
+
+
 def test_flags_in_cxx_are_passed_to_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = script(tmp_path, f'echo "$@" >>"{tmp_path}/log"; exit 1\n')
     monkeypatch.setenv("CXX", f"{wrapper} g++ '-DNAME=two words'")
