@@ -1,7 +1,7 @@
 """Masked pretraining of a small BERT on the user's text, then SST-2 from its folder and from random weights.
 
 The two runs on SST-2 have the same model, vocabulary, updates and learning rate; only the start differs. Both read the
-mean of the tokens: masked words alone teach the first token nothing about a sentence. The gain on the test sentences has
+mean of the tokens: masked words teach the first token nothing about a sentence. The gain on the test sentences has
 a paired 95 % interval.
 
     command   python recipes/pretrain.py data/sst2 TEXT...
