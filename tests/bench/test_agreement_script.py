@@ -71,7 +71,7 @@ def test_every_form_is_compared_on_views_and_on_classes_that_are_known(
     assert known["optimized, fp32"] == known["fp32, as it is"]
 
 
-def test_another_class_and_how_clear_it_was_are_told(script: Any, small_model: Any, pictures: Path) -> None:
+def test_another_class_and_how_clear_it_was_are_reported(script: Any, small_model: Any, pictures: Path) -> None:
     def swapped(images: torch.Tensor) -> torch.Tensor:
         return small_model(images).flip(1)
 

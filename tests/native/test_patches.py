@@ -35,7 +35,7 @@ def test_patches_are_a_strided_convolution(
 
 
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, 0x7FFFFFFF, -1])
-def test_no_kind_of_nan_becomes_a_number(bits: int, dtype: torch.dtype) -> None:
+def test_nan_propagates(bits: int, dtype: torch.dtype) -> None:
     """Rounding adds to the bits, which makes infinity of a NaN's smallest ones and zero of its largest."""
     images = torch.ones(1, 1, 4, 20)
     images[0, 0, 0, [1, 18]] = torch.tensor(bits, dtype=torch.int32).view(
@@ -47,7 +47,7 @@ def test_no_kind_of_nan_becomes_a_number(bits: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("sides", [(16, 32), (9, 14)])
-def test_bytes_are_read_as_they_were(sides: tuple[int, int], dtype: torch.dtype) -> None:
+def test_uint8_images_are_normalised(sides: tuple[int, int], dtype: torch.dtype) -> None:
     """Filters that bf16 holds after they are divided: then nothing but the answer is rounded."""
     preprocess = Preprocess()
     pixels, mean, std = as_bytes(preprocess), torch.tensor(preprocess.mean), torch.tensor(preprocess.std)

@@ -179,7 +179,7 @@ def test_windows_of_one_kind_keep_the_same_pairs_apart(cut, size, window, shift)
         assert torch.equal(a_cut.separate(bias, like), dense)
 
 
-def test_a_position_that_turns_is_heard():
+def test_rotary_positions_change_the_output():
     class Turning(NoPosition):
         def rotate(self, q, k, grid):
             return q.flip(-1), -k

@@ -69,7 +69,7 @@ def test_sentences_have_vectors_neighbours_and_probes(
     assert found["linear"]["value"] > 0.8 and found["knn"]["value"] > 0.8 and found["dim"] == vectors.shape[1]
 
 
-def test_padding_and_batch_change_no_answer(run: Path) -> None:
+def test_padding_and_batch_do_not_change_the_output(run: Path) -> None:
     texts = ["a joy", "a bore " * 9, "great", "unheardof words only", "dull, cold"]
     whole = vitrail.predict(run, texts, batch=5)
     for result, text in zip(whole, texts, strict=True):
@@ -235,7 +235,7 @@ def test_tables(tmp_path: Path, name: str, content: str) -> None:
         ("good\t1\nfine\t1\n", "two are needed"),
     ],
 )
-def test_faults_of_tables_are_named(tmp_path: Path, content: str, message: str) -> None:
+def test_faults_of_tables_are_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.tsv").write_text(content)
     with pytest.raises(DataError, match=message):
         open_texts(str(tmp_path / "a.tsv"))
@@ -253,7 +253,7 @@ def test_batches_of_like_length_hold_every_sample_once() -> None:
     assert not np.array_equal(whole[0], next(BucketedSampler(lengths, 8, seed=3).batches(3)))
 
 
-def test_nothing_given_is_an_error() -> None:
+def test_missing_input_is_an_error() -> None:
     with pytest.raises(VitrailError, match="No text was given"):
         find_lines([])
     with pytest.raises(VitrailError, match="not a text"):

@@ -75,7 +75,7 @@ def test_no_update_is_computed_with_the_average(tiny: Make, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("before", "after", "parallel"), [(1, 2, "fsdp"), (2, 1, "fsdp"), (1, 2, "ddp")])
-def test_a_run_goes_on_with_another_number_of_processes(
+def test_a_run_continues_with_another_number_of_processes(
     tiny: Make, tmp_path: Path, before: int, after: int, parallel: Any
 ) -> None:
     """R6: stopped in the middle of an epoch with 1 (2) processes, gone on with 2 (1)."""

@@ -121,7 +121,7 @@ def make(**fields):
     return vitrail.create_model(NAME, pretrained=True, **{**TINY, "num_classes": 7, **fields})
 
 
-def test_a_name_is_enough_and_later_uses_need_no_network(server, files):
+def test_weights_are_downloaded_by_name_once(server, files):
     state = make().state_dict()
     asked = len(server.paths)
     assert not any("pytorch_model" in path for _, path, _ in server.paths)
@@ -140,7 +140,7 @@ def test_a_fault_of_the_network_is_repaired(server, fault):
 
 
 @pytest.mark.parametrize(("fault", "error"), [("flip", DataError), ("short", VitrailError), ("long", VitrailError)])
-def test_a_lasting_fault_is_an_error_that_leaves_nothing(server, tmp_path, fault, error):
+def test_a_permanent_fault_is_an_error_without_leftovers(server, tmp_path, fault, error):
     server.fault, server.faults_left = fault, 100
     with pytest.raises(error) as raised:
         make()
