@@ -52,7 +52,7 @@ class SizedImages:
         return [self[at : at + size] for at in range(0, len(self), size)]
 
 
-class Detected(Logits):
+class DetectionAnswers(Logits):
     """Lists of `Boxes`, one an image."""
 
     def of(self, model: nn.Module) -> Answer:
@@ -116,4 +116,4 @@ def _array(x: Tensor) -> np.ndarray:
     return x.double().cpu().numpy()
 
 
-DETECTED = Detected()
+DETECTED = DetectionAnswers()
