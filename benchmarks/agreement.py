@@ -19,7 +19,7 @@ import vitrail
 from sheet import begin, flags, show, tell
 from vitrail.bench.inputs import views
 from vitrail.bench.model_spec import ModelSpec
-from vitrail.fused.auto_optimize import in_bf16
+from vitrail.fused.answers import LOGITS
 from vitrail.inference.evaluate import evaluate
 from vitrail.tasks.classify.evaluate import open_split
 from vitrail.tasks.image_sources import find_images
@@ -42,7 +42,7 @@ def enter(name: str, weights: str | None) -> Forms:
     """Prepare a model and its forms."""
     tell(f"preparing {name}")
     model = ModelSpec(name, weights=weights).build()
-    others: dict[str, Answer] = {"plain, bf16": in_bf16(model)}
+    others: dict[str, Answer] = {"plain, bf16": LOGITS.in_bf16(model)}
     for precision in PRECISIONS:
         form: Any = vitrail.optimize(model, precision=precision)
         others[f"optimized, {precision}"] = form
