@@ -1,4 +1,4 @@
-"""Maps are what the kernel computed, sit where they should, and leave no trace in the model."""
+"""Maps equal the kernel's probabilities, have the right location, and leave no hooks in the model."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def in_groups(map, v: Tensor) -> Tensor:
     if not isinstance(map.block.module, NeighborhoodAttention):
         return v.reshape(2, len(map.slots), *v.shape[-3:])
     cells = v[:, : map.grid.h, : map.grid.w].flatten(1, 2)  # (B, N, h, d)
-    padding = map.block.module.qkv.bias.chunk(3)[2].reshape(1, 1, *v.shape[-2:])  # what the projection makes of zeros
+    padding = map.block.module.qkv.bias.chunk(3)[2].reshape(1, 1, *v.shape[-2:])  # the projection of zeros
     return torch.cat([cells, padding.expand(2, -1, -1, -1)], 1)[:, map.keys].transpose(2, 3)
 
 

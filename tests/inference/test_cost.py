@@ -1,4 +1,4 @@
-"""Cost by module: published figures under their conventions, sums, and memory against what a real pass saves."""
+"""Cost by module: published figures under their conventions, sums, and memory against a real pass."""
 
 import json
 

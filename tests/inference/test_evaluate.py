@@ -1,4 +1,4 @@
-"""An evaluation of a model whose answers can be worked out by hand."""
+"""An evaluation of a model whose metrics can be computed by hand."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The report: whole, self-contained, and deaf to what names of classes and files try to say."""
+"""The report: complete, self-contained, and safe against names of classes and files."""
 
 import json
 import re
@@ -32,7 +32,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 class Page(HTMLParser):
-    """What a browser would take from the page: tags, addresses, images without words, text."""
+    """The page as a browser parses it: tags, addresses, images without alt texts, text."""
 
     void = frozenset({"meta", "link", "img", "br"})
 

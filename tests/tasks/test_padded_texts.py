@@ -14,7 +14,7 @@ from vitrail.native.build import refusal
 from vitrail.serving.limits import Limits
 from vitrail.serving.served_model import serve_model
 from vitrail.tasks.inference import inference_mode_for
-from vitrail.tasks.padded_texts import PaddedTexts, read_texts, text_kind
+from vitrail.tasks.padded_texts import PaddedTexts, TextAnswers, read_texts
 from vitrail.text.learning import learn_framed
 
 pytestmark = pytest.mark.skipif(refusal(torch.float32) is not None, reason="no C++ compiler")
@@ -88,7 +88,7 @@ def test_a_server_takes_the_selection_for_all_requests(vocabulary: Any) -> None:
 
 def test_recurrent_models_keep_their_form(vocabulary: Any) -> None:
     model: Any = create_model("bilstm_sst", dim=8, hidden=8, vocab_size=len(vocabulary)).eval()
-    runner = InferenceRunner(model, None, kind=text_kind())
+    runner = InferenceRunner(model, None, kind=TextAnswers())
     with inference_mode_for(model):
         texts = ids_of(vocabulary, TEXTS)
         torch.testing.assert_close(runner(texts), read_texts(model, texts))
@@ -106,4 +106,4 @@ def test_a_batch_is_cut_like_a_tensor(vocabulary: Any) -> None:
     assert len(texts) == 18 and [len(part) for part in texts.split(4)] == [4, 4, 4, 4, 2]
     assert texts[3:5].lengths.tolist() == texts.lengths[3:5].tolist()
     assert texts.shape == (18, 16 if texts.ids.shape[1] <= 16 else 32)
-    assert text_kind().turn(texts) == 512 // texts.ids.shape[1]
+    assert TextAnswers().turn(texts) == 512 // texts.ids.shape[1]

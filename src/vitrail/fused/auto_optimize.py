@@ -2,25 +2,24 @@
 
 import os
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from threading import Event
 from time import perf_counter, thread_time
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.fused.ab_trial import Answer, TrialArm, finished, try_out
-from vitrail.fused.accuracy import compare
+from vitrail.fused.ab_trial import TrialArm, finished, try_out
+from vitrail.fused.answers import LOGITS, Answer, Logits
 from vitrail.fused.encoder import is_encoder
 from vitrail.fused.measured_speed import remembered, trial_key
 from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
 from vitrail.fused.plan import usual_precision
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.detection.detector import Detector
 from vitrail.parts.sequence_model import SequenceModel, TiedModel
 
 FEW = 4
@@ -33,27 +32,7 @@ _NOTICED = 0.25
 # Cost of `optimize` relative to one transposed copy of all weights: 5 to 30, as measured.
 _LAYING_OUT = 15.0
 
-
-class InputKind(NamedTuple):
-    """How the inputs of a job are computed and timed.
-
-    Args:
-        unit: plural of an input, in messages.
-        call: from a model and a batch to outputs `(B, K)`; None calls the model on the batch.
-        turn: from a batch to its inputs in a turn of the trial on a CPU. A batch has a length and a shape, and can be
-            cut by a slice and by `split(size)`, like a tensor.
-    """
-
-    unit: str = "images"
-    call: Callable[[Any, Any], Tensor] | None = None
-    turn: Callable[[Any], int] = lambda batch: 1
-
-    def bound(self, model: Any) -> Answer:
-        """Return the function from batches to the outputs of a model."""
-        return model if self.call is None else partial(self.call, model)
-
-
-IMAGES = InputKind()
+_FEW = "a fast form does not pay off for so few {}"
 
 
 @dataclass(frozen=True)
@@ -63,10 +42,11 @@ class SelectedModel:
     Args:
         name: `plain` or `fast`.
         precision: compute precision, `fp32`, `bf16` or `int8`.
-        answer: function from images `(B, C, Y, X)`, or a batch of another kind, to fp32 logits `(B, K)`.
+        answer: function from images `(B, C, Y, X)` to fp32 logits `(B, K)`.
         reason: reason why it is the plain model, or not in the requested precision.
         speedup: speedup of the optimized model over the plain one.
         checked: number of images on which speed and agreement were measured.
+        model: model that computes the answers, None for the plain one in bf16.
         unit: plural of an input.
     """
 
@@ -76,6 +56,7 @@ class SelectedModel:
     reason: str = ""
     speedup: float | None = None
     checked: int = 0
+    model: nn.Module | None = None
     unit: str = "images"
 
     def __str__(self) -> str:
@@ -105,10 +86,10 @@ class InferenceRunner:
             faster, else fp32. `int8` is used if it is faster and agrees, for any number of images; else `auto`.
         fast: whether the optimized model may be used.
         notify: called with the selected implementation.
-        kind: how inputs are computed; images by default.
         clock: returns the time in seconds. By default the CPU time of this thread if it computes alone, which other
             work on the machine does not change, else the wall time; measured speedups are then remembered, and the
             median of the last ones decides.
+        kind: kind of the answers.
 
     Example:
         >>> import vitrail
@@ -127,22 +108,23 @@ class InferenceRunner:
         precision: Precision = "fp32",
         fast: bool = True,
         notify: Notify = lambda form: None,
-        kind: InputKind = IMAGES,
         clock: Clock | None = None,
+        kind: Logits = LOGITS,
     ):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         self.model, self.count, self.precision, self.fast = model, count, precision, fast
+        self.kind = kind
         self.form: SelectedModel | None = None
-        self._notify, self.kind = notify, kind
+        self._notify = notify
         self._clock = (thread_time if _alone(model) else perf_counter) if clock is None else clock
         self._remembers = clock is None
         self.gate = Event()
         """Cleared during timing, so that no prefetch starts then; see `data.prefetch`."""
         self.gate.set()
 
-    def __call__(self, images: Any) -> Tensor:
-        """Return the logits of a batch."""
+    def __call__(self, images: Any) -> Any:
+        """Return the logits."""
         if self.form is not None:
             return self.form.answer(images)
         self.form, first = self._choose(images)
@@ -150,16 +132,16 @@ class InferenceRunner:
         if len(first) == len(images):
             return first
         # Logits from the trial are reused: in a small job they are a good part of it.
-        return torch.cat([first, self.form.answer(images[len(first) :])])
+        return self.kind.join([first, self.form.answer(images[len(first) :])])
 
-    def _choose(self, images: Any) -> tuple[SelectedModel, Tensor]:
+    def _choose(self, images: Any) -> tuple[SelectedModel, Any]:
         """Return the selected implementation, and its logits of the first images."""
         plain = self._plain()
         refusal = self._refusal()
         if refusal:
             return replace(plain, reason=refusal), plain.answer(images)
         usual = self._side(plain.answer, images)
-        truth = usual if plain.precision == "fp32" else self._side(self.kind.bound(self.model), images)
+        truth = usual if plain.precision == "fp32" else self._side(self.kind.of(self.model), images)
         usual.ask(0)
         reasons: list[str] = []
         for precision in self._wanted():
@@ -172,14 +154,14 @@ class InferenceRunner:
                 return replace(form, reason="; ".join(reasons)), answers
         return replace(plain, reason="; ".join(reasons)), usual.answers
 
-    def _try(self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Any) -> tuple[SelectedModel, Tensor]:
+    def _try(self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Any) -> tuple[SelectedModel, Any]:
         """Return the optimized model with its logits of the batch.
 
         Raises:
             VitrailError: it is rejected; the message has the reason.
         """
         form = self._build(precision)
-        fast = self._side(self.kind.bound(form), images)
+        fast = self._side(self.kind.of(form), images)
         verdict = try_out(fast, plain, truth, precision)
         if self._remembers and verdict.agreement.holds:
             kept = remembered(trial_key(self.model, images, precision), verdict.speedup)
@@ -188,19 +170,20 @@ class InferenceRunner:
         if verdict.reason is None and seen < len(images):
             # Check the whole batch too, as used from now on: another batch size may select other kernels.
             answers = fast.answer(images)
-            verdict = replace(verdict, agreement=compare(answers[:seen], truth.answers[:seen], precision))
+            agreement = self.kind.compare(answers[:seen], truth.answers[:seen], precision)
+            verdict = replace(verdict, agreement=agreement)
         if verdict.reason is not None:
-            kept: Any = "" if verdict.faster else next(iter(getattr(form, "unconverted", ())), "")
+            kept: Any = "" if verdict.faster else next(iter(form.unconverted), "")
             raise VitrailError(verdict.reason + (f"; it keeps {kept}" if kept else ""))
         unit = self.kind.unit
-        return SelectedModel("fast", precision, fast.answer, "", verdict.speedup, seen, unit), answers
+        return SelectedModel("fast", precision, fast.answer, "", verdict.speedup, seen, form, unit), answers
 
     def _plain(self) -> SelectedModel:
         weights = next((value.dtype for value in self.model.parameters()), torch.float32)
         if self.precision == "bf16" and weights != torch.bfloat16:
-            return SelectedModel("plain", "bf16", in_bf16(self.model, self.kind.call))
+            return SelectedModel("plain", "bf16", self.kind.in_bf16(self.model))
         name = _NAMES.get(weights, str(weights).removeprefix("torch."))
-        return SelectedModel("plain", name, self.kind.bound(self.model))
+        return SelectedModel("plain", name, self.kind.of(self.model), model=self.model)
 
     def _wanted(self) -> tuple[Precision, ...]:
         """Return the precisions to try; the first that is faster and agrees is selected."""
@@ -220,10 +203,7 @@ class InferenceRunner:
         if any(each._forward_hooks or each._forward_pre_hooks for each in self.model.modules()):
             return "somebody listens to its parts (forward hooks), which the fast one would not call"
         few = self.count is not None and self.count <= FEW
-        return self._few() if few and self.precision != "int8" else None
-
-    def _few(self) -> str:
-        return f"a fast form does not pay off for so few {self.kind.unit}"
+        return _FEW.format(self.kind.unit) if few and self.precision != "int8" else None
 
     def _device(self) -> torch.device:
         return next((value.device for value in self.model.parameters()), torch.device("cpu"))
@@ -234,9 +214,9 @@ class InferenceRunner:
     def _side(self, answer: Answer, images: Any) -> TrialArm:
         """Return an arm of the trial: one image per turn, on a GPU the whole batch, since few images do not fill it."""
         if self._device().type != "cuda":
-            return TrialArm(answer, images, self.kind.turn(images), self._timed)
+            return TrialArm(answer, images, self.kind.turn(images), self._timed, self.kind)
         answer(images)  # warm-up: compiles kernels and loads libraries
-        return TrialArm(answer, images, len(images), self._timed)
+        return TrialArm(answer, images, len(images), self._timed, self.kind)
 
     def _weigh(self, usual: TrialArm, precision: Precision) -> None:
         """Reject an optimized model if the job is too short, from the time of one turn and of packing one weight.
@@ -251,7 +231,7 @@ class InferenceRunner:
             return
         saved = usual.least * (self.count / usual.size / 2 - 1) - _NOTICED
         if saved <= 0 or saved <= self._building(precision):
-            raise VitrailError(self._few())
+            raise VitrailError(_FEW.format(self.kind.unit))
 
     def _building(self, precision: Precision) -> float:
         """Estimate the seconds of `optimize`."""
@@ -279,7 +259,7 @@ class InferenceRunner:
             raise VitrailError(reason.removeprefix("everything").lstrip(": "))
         return form
 
-    def _timed(self, answer: Answer, images: Any) -> tuple[Tensor, float]:
+    def _timed(self, answer: Answer, images: Any) -> tuple[Any, float]:
         """Return the logits and the elapsed seconds."""
         self.gate.clear()
         try:
@@ -297,24 +277,11 @@ def _alone(model: nn.Module) -> bool:
     return torch.get_num_threads() == 1 and (first is None or first.device.type == "cpu")
 
 
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
-
 def _may_have_other(model: nn.Module) -> bool:
     """Return whether models of this kind have an optimized form."""
     if type(model) in (SequenceModel, TiedModel):
         return is_encoder(model)  # pyright: ignore[reportArgumentType]
-    return type(model) in (Classifier, Segmenter)
+    return type(model) in (Classifier, Segmenter, Detector)
 
 
-def in_bf16(model: nn.Module, call: Callable[[Any, Any], Tensor] | None = None) -> Answer:
-    """Return the plain model with bf16 weights; images and logits are fp32.
-
-    Args:
-        model: the model.
-        call: from a model and a batch to outputs, see `InputKind`.
-    """
-    copy = deepcopy(model).to(torch.bfloat16)
-    if call is not None:
-        return lambda batch: call(copy, batch).float()
-    return lambda images: copy(images.to(torch.bfloat16)).float()
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}

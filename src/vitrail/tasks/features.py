@@ -17,7 +17,7 @@ from vitrail.parts.restorer import Restorer
 from vitrail.parts.text_heads import MeanOfSequence
 from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.inference import inference_mode_for
-from vitrail.tasks.padded_texts import PaddedTexts, text_kind
+from vitrail.tasks.padded_texts import PaddedTexts, TextAnswers
 from vitrail.tasks.text_inputs import encode_texts, most_tokens, need_vocabulary
 from vitrail.tasks.text_sources import TextLine, checked_text, find_lines, named_sources
 from vitrail.text.vocabulary import Vocabulary
@@ -125,7 +125,7 @@ class TextFeatures:
         def vectors(model: Any, texts: PaddedTexts) -> Tensor:
             return pooled(model, (texts.ids, texts.layout), self.pool)
 
-        self.runner = InferenceRunner(self.model, count, kind=text_kind(vectors))
+        self.runner = InferenceRunner(self.model, count, kind=TextAnswers(vectors))
 
     def job(self) -> list[Any]:
         """Return the options that determine the vectors, apart from the weights."""

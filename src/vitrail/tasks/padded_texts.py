@@ -1,13 +1,15 @@
 """A padded batch of texts, as the selection of the implementation takes it."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vitrail.fused.auto_optimize import InputKind
+from vitrail.fused.answers import Answer, Logits
 from vitrail.layouts import TokenSequence
 from vitrail.tasks.text_inputs import pad_ids, padded_layout
 
@@ -63,10 +65,27 @@ def read_texts(model: Any, texts: PaddedTexts) -> Tensor:
     return model(texts.ids, texts.layout)
 
 
-def text_kind(call: Callable[[Any, PaddedTexts], Tensor] = read_texts) -> InputKind:
-    """Return texts as inputs of an `InferenceRunner`.
+class TextAnswers(Logits):
+    """Outputs with one row a text.
 
     Args:
         call: from a model and a batch to outputs `(B, K)`.
     """
-    return InputKind("texts", call, lambda texts: max(1, TURN_TOKENS // texts.ids.shape[1]))
+
+    unit = "texts"
+
+    def __init__(self, call: Callable[[Any, PaddedTexts], Tensor] = read_texts):
+        self.call = call
+
+    def turn(self, batch: PaddedTexts) -> int:
+        """Return the texts of a turn."""
+        return max(1, TURN_TOKENS // batch.ids.shape[1])
+
+    def of(self, model: nn.Module) -> Answer:
+        """Return the function that computes a batch."""
+        return partial(self.call, model)
+
+    def in_bf16(self, model: nn.Module) -> Answer:
+        """Return the plain model with bf16 weights; outputs are fp32."""
+        copy = deepcopy(model).to(torch.bfloat16)
+        return lambda batch: self.call(copy, batch).float()

@@ -18,7 +18,7 @@ from vitrail.tasks.classes.result import check_finite
 from vitrail.tasks.classes.scores import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.tasks.classes.sections import render_section
 from vitrail.tasks.inference import inference_mode_for
-from vitrail.tasks.padded_texts import PaddedTexts, text_kind
+from vitrail.tasks.padded_texts import PaddedTexts, TextAnswers
 from vitrail.tasks.results import Notify, Progress, ReportSection
 from vitrail.tasks.sentiment.options import EvaluateOptions
 from vitrail.tasks.sentiment.word_effects import WordEffect, word_effects
@@ -120,7 +120,7 @@ def evaluate_sentiment(
     order = BucketedSampler([len(ids) for ids in encoded.ids], options.batch, shuffle=False)
     parts, wrong, done = [], list[tuple[float, int, int, float]](), 0
     runner = InferenceRunner(
-        model, len(texts), precision=options.precision, fast=options.optimize, notify=notify, kind=text_kind()
+        model, len(texts), precision=options.precision, fast=options.optimize, notify=notify, kind=TextAnswers()
     )
     with inference_mode_for(model) as device:
         for index in order.batches(epoch=0):

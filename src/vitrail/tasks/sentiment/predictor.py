@@ -10,7 +10,7 @@ from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.tasks.classes.class_names import class_names, read_names
 from vitrail.tasks.classes.result import check_finite, rank_classes
 from vitrail.tasks.inference import evaluating, inference_mode_for
-from vitrail.tasks.padded_texts import PaddedTexts, text_kind
+from vitrail.tasks.padded_texts import PaddedTexts, TextAnswers
 from vitrail.tasks.results import Notify
 from vitrail.tasks.sentiment.options import PredictOptions
 from vitrail.tasks.sentiment.result import ClassifiedText
@@ -39,7 +39,7 @@ class TextClassPredictor:
         self.model, self.options = model, options
         precision: Any = options.precision or "fp32"
         self.runner = InferenceRunner(
-            model, count, precision=precision, fast=options.optimize, notify=notify, kind=text_kind()
+            model, count, precision=precision, fast=options.optimize, notify=notify, kind=TextAnswers()
         )
         self.gate = self.runner.gate
         self.vocabulary = need_vocabulary(model)
