@@ -73,14 +73,14 @@ def test_attention_to_the_class_token_alone_has_no_distance_and_no_nan():
 
 
 @pytest.mark.parametrize("patch", [1, 2, 4, 7, 14, 16, 32])
-def test_cells_have_the_size_of_the_patch_where_pictures_are_whole_multiples(patch):
+def test_cells_have_the_size_of_the_patch_where_images_are_whole_multiples(patch):
     for rows in range(1, 12):
         for columns in range(1, 12):
             assert cell_size((rows * patch, columns * patch), Grid(rows, columns)) == (patch, patch)
 
 
 @pytest.mark.parametrize("patch", [2, 4, 16, 32])
-def test_cells_have_the_size_of_the_patch_where_the_picture_was_padded(patch):
+def test_cells_have_the_size_of_the_patch_where_the_image_was_padded(patch):
     for extent in range(2 * patch + 1, 9 * patch):
         assert cell_size((extent, 4 * patch), Grid(-(-extent // patch), 4)) == (patch, patch)
 
@@ -93,7 +93,7 @@ def test_even_attention_is_as_far_as_the_mean_of_all_pairs(picture):
     assert even_distance(picture) == pytest.approx(float(mean_distance(map)), rel=0.01)
 
 
-def test_the_chart_is_a_picture(attending, images):
+def test_the_chart_is_an_image(attending, images):
     chart = distance_chart(attention_distance(attending, images), (48, 36)).image()
     assert chart.mode == "RGB" and chart.width > 400
     assert len(chart.getcolors(2**16) or []) > 20

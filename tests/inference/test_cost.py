@@ -1,4 +1,4 @@
-"""Cost by module: published figures under their conventions, sums, and memory against what a real pass saves."""
+"""Cost by module: published figures under their conventions, sums, and memory against a real pass."""
 
 import json
 
@@ -143,7 +143,7 @@ def test_attention_memory_is_heads_times_queries_times_keys():
     assert by_block["backbone.stages.0.blocks.0"].attention_bytes == 4 * 3 * 64 * 49 * 49  # 8 x 8 windows of 49 cells
 
 
-def test_activation_memory_is_what_a_real_pass_saves():
+def test_activation_memory_equals_the_saved_tensors():
     model = create_model("vit_tiny_patch16_224", depth=2, dim=24, num_heads=3, num_classes=5, image_size=64).train()
     seen = {p.untyped_storage()._cdata for p in [*model.parameters(), *model.buffers()]}
     sizes = []

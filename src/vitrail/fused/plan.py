@@ -10,6 +10,7 @@ from vitrail.fused.conversions import CONVERSIONS
 from vitrail.fused.table import conversions
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.detection.detector import Detector
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 
@@ -23,6 +24,7 @@ PRECISIONS = ("auto", *DTYPES, "int8")
 PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
     CosineWindowAttention: ("window_gradient",),
     Segmenter: ("winograd",),
+    Detector: ("winograd",),
     Restorer: ("winograd",),
 }
 """Native libraries of modules without a row in the tables: a mixer with a compiled kernel, convolutions of maps."""

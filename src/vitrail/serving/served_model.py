@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
 from vitrail.data.points.cloud import Cloud
 from vitrail.errors import VitrailError
@@ -82,8 +81,8 @@ class ServedModel:
             items = [example(self.kind, self.model) for _ in range(count)]
             list(predictor.predict([(item, predictor.load(item)) for item in items]))
         chosen = getattr(getattr(predictor, "runner", None), "form", None)
-        if chosen is not None and isinstance(chosen.answer, nn.Module):
-            self._compute = chosen.answer
+        if chosen is not None and chosen.model is not None:
+            self._compute = chosen.model
         if chosen is not None:
             self.form = str(chosen)
         self.predictor = predictor if not smallest else self._with(self.options)
