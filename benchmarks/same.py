@@ -39,7 +39,7 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-RUN = "train digits --precision fp32 --threads 1 --device cpu --save-seconds 0 --batch 120"
+RUN = "train digits --precision fp32 --threads 1 --device cpu --save-seconds 0 --batch 120 --workers 0"
 VIT = f"{RUN} --model vit_tiny_patch16_224 --set dim=16 depth=2 num_heads=2 patch_size=4 --imgsz 8 --drop-path 0.1"
 RICH = f"{VIT} --epochs 3 --ema 0.9 --mixup 0.3 --cutmix 0.5 --grad-accum 2 --layer-decay 0.8 --augment small-strong"
 SWIN = "--model swin_tiny_patch4_window7_224 --set dim=16 depths=1,1 num_heads=2,4 patch_size=2 window_size=4"
@@ -67,7 +67,8 @@ TRAININGS = (
     Job("deit", f"{RUN} {DEIT} --teacher runs/vit/weights/best --distill soft --smoothing 0.05 --epochs 2"),
     Job(
         "tune",
-        f"{VIT} --weights runs/vit/weights/best --freeze backbone --epochs 1 --lr auto --teacher runs/vit/weights/best",
+        f"{VIT} --weights runs/vit/weights/best --freeze backbone --epochs 1 --lr auto --layer-decay 1 --warmup 0.05 "
+        "--teacher runs/vit/weights/best",
     ),
     Job("pair", f"{RICH} --parallel ddp", 2),
     Job("shards", f"{RICH} --parallel fsdp", 2),
@@ -186,7 +187,7 @@ def main() -> None:
 
 
 def compare(other: Tree, ours: Tree, only: list[str] | None, figures: bool) -> Iterator[str]:
-    """Run the jobs and yield what differs."""
+    """Run the jobs and yield the differences."""
     jobs = [named(job) for job in TRAININGS if not only or job.name in only]
     uses = [job for job in USES if not only or job.name in only]
     for tree in (other, ours):
@@ -218,7 +219,7 @@ def compare(other: Tree, ours: Tree, only: list[str] | None, figures: bool) -> I
 
 
 def resumed(other: Tree, ours: Tree, job: Job) -> Iterator[str]:
-    """Let the other revision begin a run, kill it, resume it here, and yield what is not as in the undisturbed run."""
+    """Let the other revision begin a run, kill it, resume it here, and yield differences to the undisturbed run."""
     place = ours.work / "killed"
     (place / "runs").mkdir(parents=True, exist_ok=True)
     other.begin_and_kill(job, place)
@@ -265,7 +266,7 @@ def different(other: Path, ours: Path, name: str, figures: bool) -> Iterator[str
 
 
 def content(path: Path, figures: bool) -> Any:
-    """Read what is to be compared of a file."""
+    """Read the parts of a file that are compared."""
     if path.suffix == ".safetensors":
         return tensors(path)
     text = path.read_text()
@@ -355,7 +356,7 @@ def git(*words: str) -> bytes:
 
 
 def tell(line: str) -> None:
-    """Say what happens, apart from the result."""
+    """Print progress, apart from the result."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrail.parts.detection.boxes import Boxes
 from vitrail.parts.detection.fixed_size import FixedSizeDetector
-from vitrail.parts.detection.head import Boxes
 from vitrail.tasks.program import ProgramSpec, Sizes, TensorSpec, image_axes
 
 MATCHED = 0.95
