@@ -4,7 +4,7 @@
     python benchmarks/export.py --every                  # a small model of every family, ONNX and OpenVINO
     python benchmarks/export.py --every --only gpt2 nat  # of some of them
 
-Weights are random, as the time does not depend on them. With `--every` the OpenVINO file is converted from the ONNX one,
+Weights are random, as the time does not depend on them. With `--every` the OpenVINO file comes from the ONNX one,
 as `vitrail export` does, so both share the trace; its seconds are those of conversion and verification.
 """
 
