@@ -26,7 +26,12 @@ _PROPERTIES = 14
 
 
 def is_exported(path: str | Path) -> bool:
-    """Return whether a path is an exported file, by its suffix."""
+    """Return whether a path is an exported file, by its suffix.
+
+    Example:
+        >>> is_exported("no/such/file.onnx")
+        False
+    """
     return Path(path).suffix in [suffix for suffix in SUFFIXES.values() if suffix] and Path(path).is_file()
 
 

@@ -9,7 +9,6 @@ from vitrail.layouts import Layout
 from vitrail.parts.recurrent import LSTM
 
 
-@torch.library.custom_op("vitrail::padded_lstm", mutates_args=())
 def padded_lstm(x: Tensor, lengths: Tensor, w: Tensor, r: Tensor, b: Tensor) -> Tensor:
     """Return the state after each token of one layer, `(B, N, D H)`; 0 at padding.
 
@@ -20,6 +19,11 @@ def padded_lstm(x: Tensor, lengths: Tensor, w: Tensor, r: Tensor, b: Tensor) -> 
         r: weights of the state `(D, 4 H, H)`.
         b: biases `(D, 8 H)`, those of the input first.
     """
+    return _step_by_step(x, lengths, w, r, b)
+
+
+@torch.library.custom_op("vitrail::padded_lstm", mutates_args=())
+def _step_by_step(x: Tensor, lengths: Tensor, w: Tensor, r: Tensor, b: Tensor) -> Tensor:
     tokens, found = x.shape[1], []
     for number in range(w.shape[0]):
         h = c = x.new_zeros(x.shape[0], r.shape[2])
@@ -34,8 +38,8 @@ def padded_lstm(x: Tensor, lengths: Tensor, w: Tensor, r: Tensor, b: Tensor) -> 
     return torch.cat(found, dim=-1)
 
 
-@padded_lstm.register_fake
-def _(x: Tensor, lengths: Tensor, w: Tensor, r: Tensor, b: Tensor) -> Tensor:
+@_step_by_step.register_fake
+def _shape(x: Tensor, lengths: Tensor, w: Tensor, r: Tensor, b: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[1], w.shape[0] * r.shape[2])
 
 

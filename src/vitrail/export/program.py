@@ -51,6 +51,11 @@ def program_spec(model: Any) -> ProgramSpec:
 
     Raises:
         VitrailError: models of its task have no program.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> program_spec(create_model("vit_tiny_patch16_224", depth=1)).inputs[0].shape
+        ('batch', 3, 'height', 'width')
     """
     name = getattr(model, "task", "")
     if not name:
@@ -187,7 +192,12 @@ def _close(got: Tensor, want: Tensor) -> bool:
 
 
 def outputs_of(found: Any) -> tuple[Tensor, ...]:
-    """Return one or several outputs as a tuple."""
+    """Return one or several outputs as a tuple.
+
+    Example:
+        >>> len(outputs_of(torch.zeros(1))), len(outputs_of((torch.zeros(1), torch.zeros(2))))
+        (1, 2)
+    """
     return (found,) if isinstance(found, Tensor) else tuple(found)
 
 

@@ -79,6 +79,10 @@ def precision_of_file(model: Any, precision: Any) -> Any:
 
     Raises:
         VitrailError: another one was asked for.
+
+    Example:
+        >>> precision_of_file(nn.ReLU(), "bf16")
+        'bf16'
     """
     if not hasattr(model, "runtime"):
         return precision

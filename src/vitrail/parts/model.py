@@ -170,6 +170,12 @@ def stage_layers(stage: nn.Module, number: int) -> list[ModelLayer]:
     Args:
         stage: a module with `blocks`, and maybe `entry` and others.
         number: number of the stage in the model, from 1.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=3)
+        >>> len(stage_layers(model.backbone.stages[0], 1))
+        3
     """
     parts = dict(stage.named_children())
     blocks: Any = [*parts.pop("blocks", [])]  # pyright: ignore[reportGeneralTypeIssues]

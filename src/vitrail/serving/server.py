@@ -17,7 +17,7 @@ import uvicorn
 from vitrail.errors import VitrailError
 from vitrail.serving.access import AccessRules
 from vitrail.serving.app import create_app
-from vitrail.serving.limits import Limits
+from vitrail.serving.limits import RESPONSE_CHUNK, Limits
 from vitrail.serving.protocol import timed_protocol
 from vitrail.serving.service import Service
 
@@ -26,6 +26,9 @@ _STEP = 0.02
 _BACKLOG, _ACCEPTED = 4096, 16
 """Connections that the system keeps until they are accepted, so that a flood makes nobody wait for a second SYN; and
 those accepted in one turn of the event loop, so that it does not delay requests."""
+_UNREAD = RESPONSE_CHUNK
+"""Bytes of unread responses that the system takes for a connection. By default they are megabytes, so a client that
+asks again and again and reads nothing would have hundreds of requests answered before the first write waits."""
 _OTHER_FILES = 256
 """Files that are open besides connections: libraries, threads, spooled bodies."""
 
@@ -172,6 +175,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD)  # accepted connections inherit it
         made.bind(address)
     except OSError as error:
         if made is not None:

@@ -154,6 +154,12 @@ def image_program(model: Any, output: TensorSpec) -> ProgramSpec:
 
 
 def class_program(model: Any) -> ProgramSpec:
-    """Return the program of a classifier of images: logits `(B, K)`."""
+    """Return the program of a classifier of images: logits `(B, K)`.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> class_program(create_model("vit_tiny_patch16_224", depth=1, num_classes=3)).outputs[0].shape
+        ('batch', 3)
+    """
     classes = getattr(model.config, "num_classes", 0)
     return image_program(model, TensorSpec("logits", ("batch", classes), classes=1))

@@ -119,7 +119,14 @@ class StepLayout(TokenSequence):
 
 
 def described_entries(cache: StepCache) -> tuple[CacheEntry, ...]:
-    """Return the entries that a recording cache found."""
+    """Return the entries that a recording cache found.
+
+    Example:
+        >>> cache = StepCache()
+        >>> _ = cache.append(None, torch.zeros(1, 2, 3, 8), torch.zeros(1, 2, 3, 8), start=0)
+        >>> [(each.name, each.shape) for each in described_entries(cache)]
+        [('keys_0', ('batch', 2, 'past', 8)), ('values_0', ('batch', 2, 'past', 8))]
+    """
     entries, counts = [], dict[str, int]()
     for (name, axis), value in zip(cache.names, cache.found, strict=True):
         shape: list[str | int] = ["batch", *value.shape[1:]]

@@ -71,6 +71,12 @@ def language_program(model: Any) -> ProgramSpec:
 
     Raises:
         VitrailError: tokens of the model change places as the text grows, so no step can use the work of earlier ones.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("gpt2", dim=8, depth=1, num_heads=1, vocab_size=9, max_length=8)
+        >>> [each.name for each in language_program(model).inputs]
+        ['ids', 'past_keys_0', 'past_values_0']
     """
     if isinstance(model.backbone, RereadingBackbone):
         raise VitrailError(
@@ -109,7 +115,14 @@ def language_program(model: Any) -> ProgramSpec:
 
 
 def translation_program(model: Any) -> ProgramSpec:
-    """Return the step program of a translation model, its encoder included."""
+    """Return the step program of a translation model, its encoder included.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("transformer_base_wmt_en_de", dim=8, depth=1, num_heads=1, hidden=8, vocab_size=9)
+        >>> [each.name for each in translation_program(model).outputs]
+        ['logits', 'keys_0', 'values_0', 'memory_keys_0', 'memory_values_0']
+    """
 
     def read(ids: Tensor, cache: StepCache) -> None:
         memory = model.encode(ids, TokenSequence(2))

@@ -5,7 +5,6 @@ from torch import Tensor
 from torchvision.ops import nms
 
 
-@torch.library.custom_op("vitrail::suppress", mutates_args=())
 def suppress(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     """Return which boxes of each group are kept: no kept box with a higher score overlaps them by more than `overlap`.
 
@@ -22,6 +21,11 @@ def suppress(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
         >>> suppress(boxes, torch.tensor([[0.6, 0.9, 0.1, -1.0]]), 0.5).tolist()
         [[False, True, True, False]]
     """
+    return _group_by_group(boxes, scores, overlap)
+
+
+@torch.library.custom_op("vitrail::suppress", mutates_args=())
+def _group_by_group(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for group, (own, its_scores) in enumerate(zip(boxes, scores, strict=True)):
         real = (its_scores >= 0).nonzero()[:, 0]
@@ -29,6 +33,6 @@ def suppress(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     return kept
 
 
-@suppress.register_fake
-def _(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
+@_group_by_group.register_fake
+def _shape(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     return torch.empty_like(scores, dtype=torch.bool)

@@ -16,7 +16,15 @@ _NEAR = 1e-3
 
 
 def detection_program(model: Any) -> ProgramSpec:
-    """Return what an exported detector takes and gives; the images are padded at the end to one size."""
+    """Return what an exported detector takes and gives; the images are padded at the end to one size.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> with torch.device("meta"):
+        ...     spec = detection_program(create_model("faster_rcnn", num_classes=3))
+        >>> [f"{each.name} {each.shape}" for each in spec.outputs]
+        ["boxes ('batch', 100, 4)", "scores ('batch', 100)", "labels ('batch', 100)"]
+    """
     heads, config = model.head.roi_heads, model.config
     most = heads.detections_per_img
     images = TensorSpec("images", ("batch", config.in_channels, "height", "width"))
@@ -72,6 +80,11 @@ def agree(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float, boo
 
     Two boxes that overlap by just the limit, or whose scores differ in the last bit only, may change places, so all but
     a few detections need a partner, and the error is the largest difference of two partners.
+
+    Example:
+        >>> found = torch.zeros(1, 1, 4), torch.tensor([[0.9]]), torch.zeros(1, 1).long()
+        >>> agree(found, found), agree(found, (found[0], torch.tensor([[0.5]]), found[2]))
+        ((0.0, True), (0.0, False))
     """
     error, matched, total = 0.0, 0, 0
     for ours, theirs in zip(decode(got), decode(want), strict=True):

@@ -94,6 +94,11 @@ class EvaluateOptions(options.EvaluationOptions):
 
 
 def check_precision(precision: str | None) -> None:
-    """Refuse precisions that models of points do not compute in."""
+    """Refuse precisions that models of points do not compute in.
+
+    Example:
+        >>> check_precision("fp32") is None
+        True
+    """
     if precision not in (None, "auto", "fp32"):
         raise VitrailError(f"Models of points compute in fp32, got --precision {precision}. Leave it out.")
