@@ -83,7 +83,7 @@ async def measure(
         "capacity /s": round(capacity, 1),
         "S1 steady": usual,
         "S1 compute p50 ms": round(percentile(compute_seconds(steady), 50), 1),
-        "S1 p99 ms of an ideal queue": round(1e3 * percentile(ideal(steady), 99), 1),
+        "S1 p99 ms of an ideal queue": round(percentile(ideal(steady), 99), 1),
         "S1 failures": sum(each.status != 200 for each in steady),
         "S1 wrong answers": sum(is_wrong(each, i, expected) for i, each in enumerate(steady)),
         "S2 overload": over,
