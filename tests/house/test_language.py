@@ -73,12 +73,15 @@ def test_prose_uses_terms_of_the_field(room: str) -> None:
     assert 1000 * plain / total <= LIMIT, [f"{path.relative_to(SOURCE)}: {counts[path][0]}" for path in worst]
 
 
-def test_no_single_file_is_far_above_its_room() -> None:
+def test_every_file_meets_the_limit() -> None:
+    """One plain word is allowed in a file too short for the limit: titles of papers have them, and so do examples."""
     counts = {path: plain_words(path.read_text()) for path in SOURCE.rglob("*.py")}
-    far = {
-        path.relative_to(SOURCE): plain for path, (plain, total) in counts.items() if plain > 3 and plain > total / 100
+    above = {
+        str(path.relative_to(SOURCE)): plain
+        for path, (plain, total) in counts.items()
+        if plain > 1 and 1000 * plain / total > LIMIT
     }
-    assert not far
+    assert not above
 
 
 def test_plain_words_are_counted_in_docstrings_and_comments_only() -> None:
