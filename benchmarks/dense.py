@@ -1,4 +1,4 @@
-"""Optimized segmenters and restorers beside eager and compiled PyTorch and OpenVINO: interleaved times, peak memory.
+"""Optimized segmenters and restorers against eager and compiled PyTorch and OpenVINO: interleaved times, peak memory.
 
     python benchmarks/dense.py --models upernet_swin_tiny --side 512
     python benchmarks/dense.py --models swinir_light_x2 swinir_classical_x2 --side 256 --memory

@@ -3,8 +3,8 @@
     python benchmarks/frozen.py --weights vit_tiny_patch16_224.pt
     python benchmarks/frozen.py --weights vit_tiny_patch16_224.pt --cifar10 cifar10.tar.gz --set cifar10 --scale 0.5
 
-Both runs are `vitrail train SET --weights W --freeze backbone --augment none`; one has `--no-cache-features`. They run in
-processes of their own, in turns. `training s` is the time of updates and validations, with that of computing the
+Both runs are `vitrail train SET --weights W --freeze backbone --augment none`; one has `--no-cache-features`. They run
+in processes of their own, in turns. `training s` is the time of updates and validations, with that of computing the
 features, and `whole s` that of the process. The last column is the largest difference of a weight of the head, relative
 to the largest weight.
 """

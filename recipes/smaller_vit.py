@@ -1,14 +1,18 @@
-"""A ViT-Ti, fine-tuned, then smaller in three ways: pruned and trained on, at any depth, and as the teacher of a Swin.
+"""A fine-tuned ViT-Ti made smaller: edited and trained on, at any depth, with fewer tokens and bits, and as a teacher.
 
-    python recipes/smaller_vit.py FOLDER --weights vit_tiny_patch16_224.pt --minutes 7
-    python recipes/smaller_vit.py FOLDER --tuned RUN --parts prune depth teach --minutes 7
+    python recipes/smaller_vit.py FOLDER --weights vit_tiny_patch16_224.pt --minutes 6 --parts depth tokens bits teach
+    python recipes/smaller_vit.py FOLDER --tuned RUN --parts edits --edits tokens_keep=0.7 mlp=0.25 --minutes 3
+    python recipes/smaller_vit.py FOLDER --tuned RUN --parts edits --edits tokens_learn=0.7 --minutes 3
 
-FOLDER has `train/CLASS` and `test/CLASS` images, such as a subset of CIFAR-10. `--minutes` is the time of one training.
+FOLDER has `train/CLASS` and `test/CLASS` images, such as a fifth of CIFAR-10:
+`tar xzf cifar10_images_jpg.tar.gz --wildcards '*[05].jpg'`. `--minutes` is the time of one training.
 
-tune    fine-tunes the ViT at 64 pixels, with LayerDrop, so that every depth of it works
-prune   narrows the residual stream, heads and MLPs (`--width`, `--heads`, `--mlp`), trains for half the time, and says
+tune    fine-tunes the ViT, with LayerDrop, so that every depth of it works
+edits   makes edits (`--edits`, settings of `vitrail compress`), trains on with the whole model as the teacher, and says
         what is lost (paired) and whether it is faster (in turns, optimized); the aim is 1.5x for at most one point
 depth   one training, a curve of depths, even and greedy, nothing trained after it
+tokens  accuracy and speed of merging (ToMe) and pruning (EViT), nothing trained after it
+bits    accuracy of weights in 8 and 4 bits, in codebooks, and of int8 products
 teach   a small Swin with and without the ViT as its teacher, the same seeds: gain and its interval over the seeds
 """
 
@@ -27,10 +31,15 @@ from vitrail.compress.compress import compress
 from vitrail.compress.measure import figures, measure_latency
 from vitrail.compress.settings import CompressSettings
 from vitrail.data.transform import EvalTransform
+from vitrail.study.intervals import mean_interval
 from vitrail.tasks import find_task
 from vitrail.tasks.confidence_interval import paired_difference, wilson
+from vitrail.training.config import parse_overrides
 
+VIT, SAMPLES = "vit_tiny_patch16_224", 128
 SWIN = ("swin_tiny_patch4_window7_224", "dim=24", "depths=1,2,1", "num_heads=1,2,4", "window_size=4")
+TOKENS = [{"tokens_merge": r} for r in (1, 2)] + [{"tokens_keep": share} for share in (0.9, 0.7, 0.5)]
+BITS = [{"weights_bits": bits} for bits in ("8", "4", "codebook")]
 
 
 def run(*words: str) -> None:
@@ -40,16 +49,24 @@ def run(*words: str) -> None:
         sys.exit(1)
 
 
-def right_answers(model: Any, data: str, split: str = "test") -> np.ndarray:
-    """Return whether each image is named right."""
-    test = find_task("classify").open_split(data, split)
-    prepare, hits = EvalTransform(model.preprocess), []
-    with torch.inference_mode():
-        for first in range(0, len(test), 64):
-            part = range(first, min(first + 64, len(test)))
-            pixels = torch.stack([prepare.to_pixels(test.image(i, prepare.mode)) for i in part])
-            hits.append(model(prepare.batch(pixels)).argmax(1).numpy() == np.asarray(test.labels)[first : part.stop])
-    return np.concatenate(hits)
+class Test:
+    """The test images, prepared once.
+
+    Args:
+        data: the data set.
+        model: gives their preparation.
+    """
+
+    def __init__(self, data: str, model: Any):
+        split, prepare = find_task("classify").open_split(data, "test"), EvalTransform(model.preprocess)
+        pixels = [prepare.to_pixels(split.image(number, prepare.mode)) for number in range(len(split))]
+        self.pixels, self.labels, self.prepare = torch.stack(pixels), torch.as_tensor(split.labels), prepare
+
+    def hits(self, model: Any) -> np.ndarray:
+        """Return whether each image is classified right."""
+        with torch.inference_mode():
+            told = [model(self.prepare.batch(part)).argmax(1) for part in self.pixels.split(64)]
+        return (torch.cat(told) == self.labels).numpy()
 
 
 def rate(hits: np.ndarray) -> str:
@@ -64,70 +81,90 @@ def change(hits: np.ndarray, before: np.ndarray) -> str:
     return f"{100 * (found.value or 0):+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
+def tell_speed(whole: Any, small: Any, *batches: int) -> None:
+    """Print whether a model is faster, both as optimized models, in turns."""
+    for batch in batches:
+        time = measure_latency(whole, small, batch)
+        ratio = time.speedup
+        words = f"{ratio.median:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] ({time.how})"
+        print(f"    batch {batch}: {time.verdict}, {words}", flush=True)
+
+
 def tune(given: Any) -> Path:
     """Fine-tune the released ViT."""
     out = given.runs / "tuned"
-    words = ("--model", "vit_tiny_patch16_224", "--weights", given.weights, "--imgsz", "64", "--batch", "64")
+    words = ("--model", VIT, "--weights", given.weights, "--imgsz", given.imgsz, "--batch", "64")
     run("train", given.data, *words, "--minutes", given.minutes, "--layer-drop", "0.1", "--out", str(out))
     return out
 
 
-def prune(given: Any, tuned: Path) -> None:
+def edits(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
     """Compress, train on, and compare."""
-    whole = vitrail.load_model(tuned / "weights" / "best")
-    hits = right_answers(whole, given.data)
-    print(f"whole: {rate(hits)}, {figures(whole).parameters:,} weights", flush=True)
-    settings = CompressSettings(width=given.width, heads=given.heads, mlp=given.mlp)
-    small = compress(whole, settings, open_probes(whole, given.data, 128))
-    print(f"{settings.words()}, not trained: {rate(right_answers(small, given.data))}", flush=True)
-    place = given.runs / "pruned"
+    settings = CompressSettings(**parse_overrides(tuple(given.edits)))
+    name = "-".join(given.edits)
+    small = compress(whole, settings, open_probes(whole, given.data, SAMPLES))
+    print(f"{settings.words()}, not trained: {change(test.hits(small), before)}", flush=True)
+    place, out = given.runs / name, given.runs / f"{name}-trained"
     vitrail.save_model(small, place)
-    words = ("--model", "vit_tiny_patch16_224", "--weights", str(place), "--imgsz", "64", "--batch", "64")
-    distil = ("--teacher", str(tuned / "weights" / "best"), "--distill", "soft")
-    half, out = str(float(given.minutes) / 2), str(given.runs / "pruned-tuned")
-    run("train", given.data, *words, *distil, "--minutes", half, "--out", out)
-    small = vitrail.load_model(Path(out) / "weights" / "best")
-    after = right_answers(small, given.data)
-    print(
-        f"{settings.words()}, trained on: {rate(after)}, {change(after, hits)}; {figures(small).parameters:,} weights"
-    )
-    for batch in (1, 16):
-        time = measure_latency(whole, small, batch)
-        ratio = time.speedup
-        print(f"batch {batch}: {time.verdict}, {ratio.median:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] ({time.how})")
+    words = ("--model", VIT, "--weights", str(place), "--imgsz", given.imgsz, "--batch", "64")
+    taught = ("--teacher", str(given.tuned / "weights" / "best"), "--distill", "soft")
+    pace = ("--lr", "3e-4", "--layer-decay", "1", "--minutes", given.minutes)
+    run("train", given.data, *words, *taught, *pace, "--out", str(out))
+    small = vitrail.load_model(out / "weights" / "best")
+    hits = test.hits(small)
+    print(f"{settings.words()}, trained on: {rate(hits)}, {change(hits, before)}; {figures(small)}", flush=True)
+    tell_speed(whole, small, 1, 16)
 
 
-def depth(given: Any, tuned: Path) -> None:
-    """Print what is right at each depth."""
-    whole = vitrail.load_model(tuned / "weights" / "best")
-    probes, hits = open_probes(whole, given.data, 128), right_answers(whole, given.data)
-    print(f"12 blocks: {rate(hits)}", flush=True)
+def depth(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
+    """Print the accuracy at each depth."""
+    probes = open_probes(whole, given.data, SAMPLES)
     for left in given.depths:
         for blocks in ("even", "greedy"):
-            after = right_answers(compress(whole, CompressSettings(depth=left, blocks=blocks), probes), given.data)
-            print(f"{left} blocks, {blocks}: {rate(after)}, {change(after, hits)}", flush=True)
+            hits = test.hits(compress(whole, CompressSettings(depth=left, blocks=blocks), probes))
+            print(f"{left} blocks, {blocks}: {rate(hits)}, {change(hits, before)}", flush=True)
 
 
-def teach(given: Any, tuned: Path) -> None:
+def tokens(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
+    """Print accuracy and speed with fewer tokens."""
+    for one in TOKENS:
+        settings = CompressSettings(**one)
+        small = compress(whole, settings)
+        hits = test.hits(small)
+        print(f"{settings.words()}: {rate(hits)}, {change(hits, before)}", flush=True)
+        tell_speed(whole, small, 32)
+
+
+def bits(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
+    """Print accuracy and bytes with fewer bits."""
+    probes = open_probes(whole, given.data, SAMPLES)
+    for one in BITS:
+        small = compress(whole, CompressSettings(**one), probes)
+        size = figures(small, count=False).size
+        print(f"{one}: {size / 1e6:.2f} MB, {change(test.hits(small), before)}", flush=True)
+    for precision in ("int8", "bf16"):
+        print(f"optimized, {precision}: {change(test.hits(vitrail.optimize(whole, precision)), before)}", flush=True)
+
+
+def teach(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
     """Train a small Swin with and without the teacher."""
     variant, *fields = SWIN
-    common = ("train", given.data, "--model", variant, "--set", *fields, "--imgsz", "64", "--batch", "64")
-    teacher = ("--teacher", str(tuned / "weights" / "best"), "--distill", "soft")
+    common = ("train", given.data, "--model", variant, "--set", *fields, "--imgsz", given.imgsz, "--batch", "64")
+    teacher = ("--teacher", str(given.tuned / "weights" / "best"), "--distill", "soft")
     gains = []
     for seed in range(given.seeds):
         shares = []
         for name, words in (("alone", ()), ("taught", teacher)):
             out = str(given.runs / f"swin-{name}-{seed}")
             run(*common, *words, "--epochs", given.epochs, "--seed", str(seed), "--out", out)
-            shares.append(right_answers(vitrail.load_model(Path(out) / "weights" / "best"), given.data).mean())
+            shares.append(float(test.hits(vitrail.load_model(Path(out) / "weights" / "best")).mean()))
         gains.append(100 * (shares[1] - shares[0]))
         print(f"seed {seed}: alone {shares[0]:.1%}, taught {shares[1]:.1%}", flush=True)
-    spread = STUDENT.get(len(gains), 2.0) * np.std(gains, ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else np.nan
-    print(f"gain {np.mean(gains):+.1f} points, 95 % interval over {len(gains)} seeds +-{spread:.1f}")
+    gain = mean_interval(gains)
+    print(f"gain {gain.mean:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}] over {len(gains)} seeds")
 
 
-STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
-"""Quantiles of Student's t for a 95 % interval, by number of seeds."""
+PARTS = {"edits": edits, "depth": depth, "tokens": tokens, "bits": bits, "teach": teach}
 
 
 if __name__ == "__main__":
@@ -135,16 +172,19 @@ if __name__ == "__main__":
     parser.add_argument("data", help="folder of train/CLASS and test/CLASS images")
     parser.add_argument("--weights", help="checkpoint of the ViT-Ti")
     parser.add_argument("--tuned", type=Path, help="run folder of a ViT that is fine-tuned already")
-    parser.add_argument("--parts", nargs="+", choices=("prune", "depth", "teach"), default=["prune", "depth", "teach"])
-    parser.add_argument("--minutes", default="7", help="time of a training (default: 7)")
-    parser.add_argument("--width", type=float, default=0.75, help="share of the stream that stays (default: 0.75)")
-    parser.add_argument("--heads", type=float, default=0.0, help="share of the heads to remove (default: 0)")
-    parser.add_argument("--mlp", type=float, default=0.25, help="share of the MLPs to remove (default: 0.25)")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--minutes", default="6", help="time of a training (default: 6)")
+    parser.add_argument("--imgsz", default="64", help="side of the images in pixels (default: 64)")
+    parser.add_argument("--edits", nargs="+", default=["width=0.75", "mlp=0.25"], help="settings of vitrail compress")
     parser.add_argument("--depths", type=int, nargs="+", default=[11, 10, 9, 8, 6], help="depths of the curve")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of the Swin with and without a teacher")
     parser.add_argument("--epochs", default="10", help="epochs of the Swin (default: 10)")
     parser.add_argument("--runs", type=Path, default=Path("runs/smaller_vit"), help="folder of the runs")
     options = parser.parse_args()
-    chosen = options.tuned or tune(options)
+    options.tuned = options.tuned or tune(options)
+    tuned = vitrail.load_model(options.tuned / "weights" / "best")
+    images = Test(options.data, tuned)
+    right = images.hits(tuned)
+    print(f"whole: {rate(right)}, {figures(tuned)}", flush=True)
     for part in options.parts:
-        {"prune": prune, "depth": depth, "teach": teach}[part](options, chosen)
+        PARTS[part](options, tuned, images, right)

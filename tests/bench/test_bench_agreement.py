@@ -1,4 +1,4 @@
-"""The check of the answers: what rounding does passes, what a wrong candidate does is caught."""
+"""Accuracy check of a benchmark: rounding passes, a wrong candidate is caught."""
 
 import pytest
 import torch
@@ -13,19 +13,19 @@ def logits() -> torch.Tensor:
     return torch.randn(64, CLASSES)
 
 
-def test_equal_answers_agree_exactly(logits):
+def test_equal_logits_have_zero_error(logits):
     for precision in BARS:
         same = compare(logits, logits, precision)
         assert same.holds and same.error == 0.0 and same.same == 1.0 and same.same_decided == 1.0
 
 
-def test_rounding_to_bf16_passes_its_own_bar_and_not_that_of_fp32(logits):
+def test_bf16_rounding_passes_the_bf16_tolerance_and_fails_fp32(logits):
     rounded = logits.to(torch.bfloat16)
     assert compare(rounded, logits, "bf16").holds
     assert not compare(rounded, logits, "fp32").holds
 
 
-def test_what_eight_bits_do_passes_the_bar_of_int8_alone(logits):
+def test_int8_error_passes_only_the_int8_tolerance(logits):
     off = logits + 0.025 * (logits.max() - logits.min()) * (2 * torch.rand_like(logits) - 1)
     assert compare(off, logits, "int8").holds
     assert not compare(off, logits, "bf16").holds
@@ -66,7 +66,7 @@ def test_a_wrong_candidate_is_caught(logits, wrong, precision):
     assert not compare(wrong(logits), logits, precision, trained=False).holds
 
 
-def test_an_error_that_is_not_finite_is_none_so_that_it_can_be_written(logits):
+def test_non_finite_error_is_none_in_json(logits):
     assert compare(not_a_number(logits), logits, "bf16").error is None
 
 
@@ -81,7 +81,7 @@ def leaders(margin: float, pictures: int = 100) -> torch.Tensor:
     return torch.tensor([[1.0, 1.0 - margin, 0.0]]).repeat(pictures, 1)
 
 
-def test_pictures_without_a_clear_leader_count_only_where_weights_are_trained():
+def test_images_without_a_clear_leader_count_only_where_weights_are_trained():
     expected, got = leaders(0.001), leaders(-0.001)  # another class is best, by next to nothing
     got = got - (got.max() - 1.0)
     random, trained = (compare(got, expected, "bf16", trained) for trained in (False, True))
@@ -89,7 +89,7 @@ def test_pictures_without_a_clear_leader_count_only_where_weights_are_trained():
     assert random.holds and not trained.holds
 
 
-def test_a_clear_leader_must_stay_the_best_in_99_of_100():
+def test_top1_must_agree_on_99_percent_of_clear_images():
     expected = leaders(0.015)  # more than half the bar
     for turned, holds in ((1, True), (2, False)):
         got = expected.clone()
@@ -98,6 +98,6 @@ def test_a_clear_leader_must_stay_the_best_in_99_of_100():
         assert found.decided == 100 and found.error <= BARS["bf16"] and found.holds == holds
 
 
-def test_answers_of_another_shape_are_refused(logits):
+def test_logits_of_another_shape_are_refused(logits):
     with pytest.raises(ValueError, match="shape"):
         compare(logits[:, :-1], logits, "fp32")

@@ -1,4 +1,4 @@
-"""Who takes part: what is missing is told with its cure, what fails with its reason, and the fastest way counts."""
+"""Candidates of a benchmark: missing packages, failing variants, and the choice of the fastest variant."""
 
 import sys
 
@@ -56,14 +56,14 @@ def failing(error: Exception) -> Variant:
     return Variant("broken", as_it_is, start)
 
 
-def test_what_is_not_installed_is_named_with_its_cure():
+def test_missing_packages_are_named_with_the_install_command():
     one = candidate(needs=("torch", "no_such_engine"))
     with pytest.raises(CandidateUnavailable) as told:
         one.open(MODEL, EXAMPLE, "fp32")
     assert str(told.value) == "no_such_engine is not installed: pip install no_such_engine"
 
 
-def test_the_ways_that_may_be_the_fastest_are_kept_and_the_others_told():
+def test_slower_variants_are_dropped_and_reported():
     clock = FakeClock()
     ways = [
         clock.way(name, seconds) for name, seconds in {"slow": 0.5, "near": 0.28, "fast": 0.25, "slower": 1}.items()
@@ -73,14 +73,14 @@ def test_the_ways_that_may_be_the_fastest_are_kept_and_the_others_told():
     assert ready.others == {"slow": "2.00 times its time in a trial", "slower": "4.00 times its time in a trial"}
 
 
-def test_a_way_that_fails_leaves_the_others():
+def test_a_failing_variant_does_not_drop_the_others():
     ready = prepare_candidate(
         candidate(failing(RuntimeError("no\nkernel")), FakeClock().way("good", 1.0)), MODEL, EXAMPLE, ""
     )
     assert ready.way == "good" and ready.others == {"broken": "they failed: RuntimeError: no"}
 
 
-def test_each_way_of_a_fragile_contender_is_probed_first():
+def test_variants_of_a_fragile_candidate_are_probed_first():
     asked = []
 
     def probe(way):
@@ -95,12 +95,12 @@ def test_each_way_of_a_fragile_contender_is_probed_first():
     assert asked == ["deadly", "good"]  # the others run in this process at once
 
 
-def test_a_contender_without_a_way_that_works_says_why():
+def test_a_candidate_without_a_working_variant_reports_the_reason():
     with pytest.raises(CandidateUnavailable, match="they failed: OSError: gone"):
         prepare_candidate(candidate(failing(OSError("gone"))), MODEL, EXAMPLE, "fp32")
 
 
-def test_what_fails_when_it_is_first_asked_counts_as_failing():
+def test_a_failure_in_the_first_call_counts():
     def answer(images):
         raise RuntimeError("only now")
 
@@ -108,17 +108,17 @@ def test_what_fails_when_it_is_first_asked_counts_as_failing():
         prepare_candidate(candidate(Variant("late", as_it_is, lambda module, example: answer)), MODEL, EXAMPLE, "fp32")
 
 
-def test_a_bug_of_ours_is_not_hidden():
+def test_own_exceptions_propagate():
     with pytest.raises(ZeroDivisionError):
         prepare_candidate(candidate(failing(ZeroDivisionError()), ours=True), MODEL, EXAMPLE, "fp32")
 
 
-def test_a_reason_of_ours_is_a_reason():
+def test_own_unsupported_reason_is_reported():
     with pytest.raises(CandidateUnavailable, match="not this machine"):
         prepare_candidate(candidate(failing(VitrailError("not this machine")), ours=True), MODEL, EXAMPLE, "fp32")
 
 
-def test_a_failure_of_another_library_is_one_line():
+def test_peer_failures_are_reported_in_one_line():
     with pytest.raises(CandidateUnavailable) as told, foreign("converting"):
         raise KeyError("first\nsecond " + 300 * "x")
     assert "\n" not in str(told.value) and len(str(told.value)) < 260
@@ -129,7 +129,7 @@ def test_an_unknown_peer_gets_the_nearest():
         find_candidates(("tim-eager",))
 
 
-def test_ours_always_take_part_and_are_no_peers():
+def test_own_candidates_are_always_included_and_not_peers():
     assert {one.name for one in find_candidates(())} == {one.name for one in CANDIDATES if one.ours}
     with pytest.raises(VitrailError, match="Unknown peer 'vitrail'"):
         find_candidates(("vitrail",))
@@ -139,7 +139,7 @@ OPTIMIZED = next(one for one in CANDIDATES if one.name == "vitrail-optimized")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_an_optimized_model_takes_part(monkeypatch, precision):
+def test_optimized_model_is_a_candidate(monkeypatch, precision):
     model = create_model("vit_tiny_patch16_224", num_classes=5, dim=32, num_heads=2, depth=1, image_size=32).eval()
     asked = []
 
@@ -156,13 +156,13 @@ def test_an_optimized_model_takes_part(monkeypatch, precision):
     assert torch.equal(ready.answer(images), model(images))
 
 
-def test_an_optimized_model_that_nothing_became_of_does_not_take_part():
+def test_an_optimized_model_without_native_parts_is_excluded():
     model = create_model("poolformer_s12", num_classes=5, dims=(8, 16), depths=(1, 1)).eval()
     with pytest.raises(CandidateUnavailable, match="It keeps everything in int8: "):
         prepare_candidate(OPTIMIZED, model, torch.randn(2, 3, 64, 64), "int8")
 
 
-def test_in_int8_everybody_else_runs_in_bf16():
+def test_peers_run_in_bf16_if_the_model_is_int8():
     asked = {}
 
     def ways(model, example, precision):
@@ -204,27 +204,27 @@ def test_a_poolformer_with_timms_ending_fills_timm():
     assert (PEERS["timm"](model, 32)(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_a_model_that_a_library_has_not_is_told():
+def test_a_model_missing_in_a_library_is_reported():
     mixer = ModelSpec("mixer_b16_224", set=("depth=1",)).build()
     for library in ("torchvision", "huggingface"):
         with pytest.raises(CandidateUnavailable, match="has no mixer_b16_224"):
             PEERS[library](mixer, 224)
 
 
-def test_weights_that_do_not_fill_a_peer_are_told():
+def test_weights_that_do_not_fill_a_peer_are_reported():
     model = ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("depth=2",)).build()
     with pytest.raises(CandidateUnavailable, match=r"our weights do not fill timm's blocks\.2\."):
         PEERS["timm"](model, 32)
 
 
-def test_a_library_that_does_not_come_up_is_told(monkeypatch):
+def test_a_library_that_fails_to_start_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     model = create_model("vit_tiny_patch16_224", num_classes=5, dim=32, num_heads=2, depth=1, image_size=32)
     with pytest.raises(CandidateUnavailable, match="importing timm failed"):
         PEERS["timm"](model, 32)
 
 
-def test_engines_give_the_same_answers():
+def test_engines_agree_on_the_output():
     pytest.importorskip("openvino", reason="pip install 'vitrail[bench]' brings the engines")
     pytest.importorskip("onnxruntime", reason="pip install 'vitrail[bench]' brings the engines")
     model = ModelSpec("vit_tiny_patch16_224", imgsz=32).build()

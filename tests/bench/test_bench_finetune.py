@@ -36,7 +36,7 @@ def test_the_archive_is_cut_without_overlap(benchmarks, tmp_path):
     assert reds == {"train": [0, 1, 2, 3, 4], "val": [5, 6, 7], "test": [0, 1, 2, 3]}
 
 
-def test_a_path_without_images_is_told(benchmarks, tmp_path):
+def test_a_path_without_images_is_reported(benchmarks, tmp_path):
     sets = benchmarks("finetune_sets")
     with pytest.raises(ValueError, match="got no images for train, val, test"):
         sets.write_set(tmp_path / "x", iter(()), sets.Counts(1, 1, 1))

@@ -1,4 +1,4 @@
-"""The benchmark of GPUs, as far as a CPU can tell: its candidates compute the same, and without a GPU it says so."""
+"""GPU benchmark on a CPU: its candidates compute the same, and a missing GPU is reported."""
 
 import argparse
 
@@ -14,7 +14,7 @@ def gpu(benchmarks):
 
 
 @pytest.mark.parametrize(("side", "shift"), [(7, 0), (14, 3)])
-def test_all_ways_to_window_attention_agree(gpu, side, shift, monkeypatch):
+def test_window_attention_implementations_agree(gpu, side, shift, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda run, **_: run)
     monkeypatch.setattr(gpu, "flex_attention", written_out)
     calls = gpu.window_calls(side, 2, shift, 3, torch.device("cpu"))
@@ -34,7 +34,7 @@ def written_out(q, k, v, score_mod):
     return (scores.softmax(-1) @ v.float()).to(v.dtype)
 
 
-def test_the_table_compares_with_ours(gpu):
+def test_the_table_has_ratios_to_the_own_implementation(gpu):
     turns = {"ours": Timings(((0.5,), (0.5,))), "theirs": Timings(((1.0,), (2.0,)))}
     rows = list(gpu.table_rows("a", "ours", turns, {"ours": 0.0, "theirs": None}, 8))
     assert [row[1] for row in rows] == ["ours", "theirs"]
@@ -42,7 +42,7 @@ def test_the_table_compares_with_ours(gpu):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
-def test_without_a_gpu_it_says_so(gpu, capsys):
+def test_a_missing_gpu_is_reported(gpu, capsys):
     assert gpu.main([]) == 2
     assert "PyTorch sees none here" in capsys.readouterr().err
 

@@ -32,7 +32,7 @@ QUICK = BenchPlan(batches=(2,), precision="fp32", rounds=2, seconds=0.0, check=5
 
 
 def taking_part(name: str, change=lambda logits: logits, ours: bool = False) -> Candidate:
-    """Return a candidate that runs our model and then changes its answers."""
+    """Return a candidate that runs our model and then changes its outputs."""
 
     def start(module, example):
         answer = unchanged(module, example)
@@ -65,7 +65,7 @@ def bench():
         return run_bench(SMALL, [OURS, GOOD, WRONG, NAN, MISSING, BROKEN], QUICK, "vitrail bench small")
 
 
-def test_wrong_answers_are_caught_and_right_ones_pass(bench):
+def test_wrong_outputs_are_caught_and_correct_ones_pass(bench):
     [phase] = bench.phases
     assert {entry.name: entry.agreement.holds for entry in phase.entries} == {
         "vitrail": True,
@@ -75,7 +75,7 @@ def test_wrong_answers_are_caught_and_right_ones_pass(bench):
     }
 
 
-def test_in_int8_each_contender_is_held_to_the_bar_of_what_it_computes_in():
+def test_tolerance_follows_the_precision_of_each_candidate():
     """Both are off by 5 % of the range: within the bar of int8, and beyond that of bf16."""
 
     def off(logits):
@@ -89,25 +89,25 @@ def test_in_int8_each_contender_is_held_to_the_bar_of_what_it_computes_in():
     assert "all others run at their best in bf16" in written and "Fastest product (bf16): " in written
 
 
-def test_who_does_not_take_part_is_listed_with_a_reason(bench):
+def test_excluded_candidates_are_listed_with_a_reason(bench):
     absent = bench.phases[0].absent
     assert set(absent) == {"missing", "broken"}
     assert "pip install" in absent["missing"] and "(5, 3) for (5, 7)" in absent["broken"]
 
 
-def test_a_wrong_answer_of_ours_makes_the_bench_unsound(bench):
+def test_a_wrong_own_output_fails_the_bench(bench):
     assert bench.sound
     wrong = run_bench(SMALL, [taking_part("vitrail", lambda logits: logits + 1.0, ours=True)], QUICK)
     assert not wrong.sound and "its speed does not count" in "\n".join(verdict(wrong))
 
 
-def test_every_contender_has_every_round(bench):
+def test_every_candidate_is_timed_in_every_round(bench):
     [phase] = bench.phases
     assert {len(entry.turns.seconds) for entry in phase.entries} == {len(phase.product.seconds)} == {2}
 
 
-def test_the_way_that_is_fastest_in_the_comparison_counts(monkeypatch):
-    """A trial is short: whoever came near in it has turns beside all others, and its answers are the ones compared."""
+def test_the_fastest_variant_counts(monkeypatch):
+    """A trial is short: the fastest variants are timed again, interleaved with all others; these times count."""
     hasty = taking_part("they", lambda logits: logits + 1.0).ways(None, None, "")[0]._replace(name="hasty")
     steady = GOOD.ways(None, None, "")[0]._replace(name="steady")
     they = Candidate("they", lambda model, example, precision: [hasty, steady])
@@ -152,7 +152,7 @@ def test_multiply_adds_are_those_of_the_model(bench):
     assert bench.macs == patches + qkv + attention + proj + mlp + head
 
 
-def test_the_page_tells_command_machine_and_every_candidate(bench):
+def test_the_report_has_command_machine_and_every_candidate(bench):
     text = page(bench)
     assert text.startswith(f"# vit_tiny_patch16_224, fp32, {bench.date[:10]}\n") and "`vitrail bench small`" in text
     for words in ("Processor: ", "torch " + torch.__version__.split("+")[0], "Batch 2", "GEU", "linear 2 x 3 x 4"):
@@ -164,7 +164,7 @@ def test_the_page_tells_command_machine_and_every_candidate(bench):
     assert os.path.expanduser("~") not in text
 
 
-def test_the_verdict_names_the_fastest_peer_whatever_it_answers(bench):
+def test_the_verdict_names_the_fastest_peer(bench):
     [phase] = bench.phases
     peers = [entry for entry in phase.entries if not entry.ours]
     fastest = min(peers, key=lambda entry: entry.turns.spread.median)
@@ -176,7 +176,7 @@ def test_without_peers_there_is_no_verdict():
     assert verdict(alone) == [] and [table.title for table in tables(alone)] == ["Batch 2"]
 
 
-def test_the_faster_one_of_ours_stands_for_us(bench):
+def test_the_faster_own_candidate_is_compared(bench):
     def entry(name: str, seconds: float, ours: bool) -> Entry:
         return Entry(name, ours, "", {}, Timings(((seconds,),)), bench.phases[0].entries[0].agreement)
 
@@ -196,7 +196,7 @@ def test_threads_are_as_they_were():
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 8])
-def test_pictures_are_asked_in_batches_of_one_size(batch):
+def test_images_are_evaluated_in_batches_of_one_size(batch):
     pictures, sizes = torch.randn(5, 3, 2, 2), []
 
     def answer(images):
@@ -217,7 +217,7 @@ def test_pictures_are_asked_in_batches_of_one_size(batch):
         ({"precision": "fp16"}, "must be fp32, bf16 or int8"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(change, words):
+def test_an_invalid_plan_is_refused(change, words):
     with pytest.raises(VitrailError, match=words):
         BenchPlan(**change)
 
@@ -242,7 +242,7 @@ def test_no_random_parameter_is_zero_or_one():
         assert not ((value == 0) | (value == 1)).any(), name
 
 
-def test_a_folder_is_trained_and_can_be_asked_at_another_size(tmp_path):
+def test_a_trained_folder_runs_at_another_image_size(tmp_path):
     model = create_model("vit_tiny_patch16_224", depth=1, dim=32, num_heads=2, num_classes=7, image_size=32)
     save_model(model, tmp_path / "model")
     folder = ModelSpec(str(tmp_path / "model"))
@@ -252,14 +252,14 @@ def test_a_folder_is_trained_and_can_be_asked_at_another_size(tmp_path):
     assert larger(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
 
 
-def test_drawn_pictures_are_always_the_same_and_differ_from_one_another():
+def test_drawn_images_are_always_the_same_and_differ_from_one_another():
     drawn = blotches(8, 3, 32)
     assert torch.equal(drawn, blotches(8, 3, 32)) and not torch.equal(drawn, blotches(8, 3, 32, seed=1))
     flat = drawn.flatten(1)
     assert torch.corrcoef(flat).fill_diagonal_(0).abs().max() < 0.95
 
 
-def test_views_of_few_pictures_fill_up(tmp_path):
+def test_views_of_few_images_fill_up(tmp_path):
     for i in range(3):
         Image.new("RGB", (40, 50), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
     seen = views(str(tmp_path), Preprocess(size=32), 8)
@@ -268,7 +268,7 @@ def test_views_of_few_pictures_fill_up(tmp_path):
     assert torch.equal(views(str(tmp_path), Preprocess(size=32), 2), seen[:2])
 
 
-def test_real_pictures_are_what_the_model_is_compared_on(tmp_path):
+def test_accuracy_is_compared_on_real_images(tmp_path):
     Image.new("RGB", (40, 50), (200, 10, 90)).save(tmp_path / "a.png")
     seen = run_bench(SMALL, [OURS], BenchPlan(**{**vars(QUICK), "data": str(tmp_path)}))
     assert seen.checked == f"5 views of the images in {tmp_path}" and seen.sound
@@ -280,7 +280,7 @@ def test_real_pictures_are_what_the_model_is_compared_on(tmp_path):
 alone = partial(measure_start, batch=1, precision="fp32", threads=1)
 
 
-def test_a_contender_begins_in_a_process_of_its_own():
+def test_cold_start_runs_in_a_new_process():
     begun = alone(SMALL, "vitrail", "fp32 weights", warm=True)
     assert begun.reason is None and begun.first is None
     assert 0 < begun.again < 60 and begun.peak > 1 << 26 and begun.running > 1 << 26
@@ -294,12 +294,12 @@ def become(line: str, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(cold_start.sys, "executable", str(script))
 
 
-def test_a_process_that_fails_is_told_with_its_last_words(monkeypatch, tmp_path):
+def test_a_failed_process_is_reported_with_its_last_line(monkeypatch, tmp_path):
     become("echo first >&2; echo 'Unavailable: no bf16' >&2; exit 3", monkeypatch, tmp_path)
     assert alone(SMALL, "vitrail", "x").reason == "its process ended with 3: Unavailable: no bf16"
 
 
-def test_a_process_that_never_answers_is_ended(monkeypatch, tmp_path):
+def test_a_hanging_process_is_killed(monkeypatch, tmp_path):
     become("exec sleep 60", monkeypatch, tmp_path)
     monkeypatch.setattr(cold_start, "_LIMIT", 0.2)
     assert alone(SMALL, "vitrail", "x").reason == "no answer within 0.2 seconds"
@@ -315,7 +315,7 @@ if [ -e $cache ]; then echo '{report % 1}'; else mkdir -p $cache; echo '{report 
         assert (begun.first, begun.again) == (9, 1)
 
 
-def test_a_process_that_dies_is_told_and_takes_nobody_along(monkeypatch, tmp_path):
+def test_a_crashed_process_is_reported_and_others_continue(monkeypatch, tmp_path):
     become("kill -SEGV $$", monkeypatch, tmp_path)
     assert alone(SMALL, "vitrail", "fp32 weights").reason == "its process died of SIGSEGV"
     with pytest.raises(VitrailError, match="tried alone, its process died of SIGSEGV"):
@@ -325,7 +325,7 @@ def test_a_process_that_dies_is_told_and_takes_nobody_along(monkeypatch, tmp_pat
     assert bench.phases[0].absent == {"fragile": "tried alone, its process died of SIGSEGV"}
 
 
-def test_first_answers_have_a_table_of_their_own(monkeypatch):
+def test_cold_start_times_have_their_own_table(monkeypatch):
     begun = cold_start.ColdStart("vitrail", "as it is", 2, 1.5, 0.5, 300 << 20, 200 << 20)
     monkeypatch.setattr(runner, "measure_start", lambda *args, **kwargs: begun)
     seen = run_bench(SMALL, [OURS], BenchPlan(**{**vars(QUICK), "starts": True}))
@@ -338,6 +338,6 @@ def test_cells_of_a_page_do_not_break_its_table():
     assert Table("t", ["a"], [["x|y\nz"]]).markdown().splitlines()[-1] == "| x\\|y z |"
 
 
-def test_a_ratio_is_told_with_its_quartiles(bench):
+def test_ratios_are_printed_with_quartiles(bench):
     [phase] = bench.phases
     assert ratio(phase.ours.turns.times_as_fast(phase.ours.turns)) == "1.00 (1.00 to 1.00)"

@@ -1,4 +1,4 @@
-"""The scripts of `benchmarks/` that measure speed: their peers compute the same, and their pages say what they saw."""
+"""The scripts of `benchmarks/` that measure speed: their peers compute the same, and their reports have the results."""
 
 import argparse
 import json
@@ -33,7 +33,7 @@ def rows(page: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("side", "shift"), [(7, 0), (14, 0), (14, 3), (21, 2)])
-def test_both_ways_to_window_attention_agree(benchmarks, side, shift):
+def test_both_window_attention_kernels_agree(benchmarks, side, shift):
     operators, grid, heads = benchmarks("operators"), Grid(side, side), 2
     qkv, bias = torch.randn(3, grid.tokens, 3 * heads * operators.WIDTH), torch.randn(heads, 49, 49)
     cut = PadThenRoll.of(grid, 7, shift)
@@ -43,7 +43,7 @@ def test_both_ways_to_window_attention_agree(benchmarks, side, shift):
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_contenders_for_few_keys_compute_the_same(benchmarks, dtype, near):
+def test_candidates_for_few_keys_compute_the_same(benchmarks, dtype, near):
     for case in benchmarks("operators").few_keys_cases(1, dtype, blocks=((60, 49, 2, 1), (9, 16, 1, 1))):
         for call in case.calls.values():
             assert (call().float() - case.expected).abs().max() < near * case.expected.abs().max()
@@ -78,7 +78,7 @@ def test_unfold_is_neighborhood_attention(benchmarks, height, width, kernel_size
 
 
 @torch.inference_mode()
-def test_a_peers_operator_takes_the_place_of_ours_everywhere(benchmarks):
+def test_a_peer_operator_replaces_every_own_one(benchmarks):
     peers, model, images = benchmarks("neighborhood"), SMALL_NAT.build(), torch.randn(2, 3, 64, 64)
     other = peers.with_operator(model, peers.unfold_attend)
     assert sum(isinstance(module, peers.Instead) for module in other.modules()) == 2
@@ -87,14 +87,14 @@ def test_a_peers_operator_takes_the_place_of_ours_everywhere(benchmarks):
     torch.testing.assert_close(other(images), model(images))
 
 
-def test_natten_is_missed_with_its_cure(benchmarks, monkeypatch):
+def test_missing_natten_is_reported_with_the_install_command(benchmarks, monkeypatch):
     peers = benchmarks("neighborhood")
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     with pytest.raises(VitrailError, match="pip install natten"):
         peers.check_natten()
 
 
-def test_the_page_of_a_whole_nat(benchmarks, monkeypatch, capsys):
+def test_report_of_a_nat_model(benchmarks, monkeypatch, capsys):
     peers = benchmarks("neighborhood")
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     monkeypatch.setattr(peers, "ModelSpec", lambda name, imgsz: SMALL_NAT)
@@ -115,7 +115,7 @@ def small_operators(benchmarks, monkeypatch):
     return operators
 
 
-def test_the_page_of_the_operators(small_operators, tmp_path, capsys):
+def test_report_of_operators(small_operators, tmp_path, capsys):
     assert small_operators.main([*FEW, "--batch", "1", "--out", str(tmp_path)]) == 0
     page = capsys.readouterr().out
     assert (tmp_path / f"operators-{date.today().isoformat()}.md").read_text() == page.rstrip() + "\n"
@@ -133,7 +133,7 @@ def test_the_page_of_the_operators(small_operators, tmp_path, capsys):
     assert {row[0] for row in rows(page)} == {"shape", "all blocks", *shapes}
 
 
-def test_nothing_is_written_unasked(small_operators, tmp_path, monkeypatch, capsys):
+def test_no_file_is_written_by_default(small_operators, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small_operators.main([*FEW, "--batch", "1", "--operators", "window", "--precisions", "fp32"])
     assert list(tmp_path.iterdir()) == [] and "vitrail parts" in capsys.readouterr().out
@@ -151,7 +151,7 @@ def test_every_family_of_the_catalogue_is_measured(benchmarks):
     assert [family_of(name) for name in benchmarks("families").FAMILIES] == list(images)
 
 
-def test_the_page_of_the_families(benchmarks, monkeypatch, capsys):
+def test_report_of_families(benchmarks, monkeypatch, capsys):
     families = benchmarks("families")
     product = Product("linear 2 x 3 x 4", 48, lambda: torch.ones(2, 3) @ torch.ones(3, 4))
     monkeypatch.setattr(families, "best_product", lambda dtype: product)
@@ -201,7 +201,7 @@ def test_a_training_step_is_the_same_for_all(training, capsys):
     assert training.main(TRAINING) == 0
     ours, *timms = rows(capsys.readouterr().out)[1:]
     assert [ours[0], *(row[0] for row in timms)] == ["vitrail", "timm", "timm, memory kept"]
-    assert ours[4:6] == ["7", "5"]  # what was held before is not the model's
+    assert ours[4:6] == ["7", "5"]  # memory held before is not the model's
     for theirs in timms:
         assert float(ours[7]) == pytest.approx(float(theirs[7]), rel=1e-4)
         for mine, loss in zip(ours[6].split(), theirs[6].split(), strict=True):
@@ -238,7 +238,7 @@ def test_a_step_updates_every_weight(benchmarks):
     assert model.training and not any(torch.equal(before[name], value) for name, value in model.named_parameters())
 
 
-def test_a_contender_alone_answers_line_by_line(benchmarks):
+def test_a_single_candidate_prints_one_line_per_batch(benchmarks):
     training = benchmarks("training")
     options = argparse.Namespace(
         model=["vit_tiny_patch16_224"], imgsz=32, set=["depth=1"], batch=2, precision="fp32", threads=1
@@ -252,7 +252,7 @@ def test_a_contender_alone_answers_line_by_line(benchmarks):
     alone.end()
 
 
-def test_what_is_missing_is_told(benchmarks, monkeypatch, capsys):
+def test_missing_packages_are_reported(benchmarks, monkeypatch, capsys):
     training = benchmarks("training")
 
     def missing(name, options):
@@ -266,7 +266,7 @@ def test_what_is_missing_is_told(benchmarks, monkeypatch, capsys):
 FOLDER = [*FEW, "--model", "vit_tiny_patch16_224", "--imgsz", "32", "--batch", "2"]
 
 
-def test_the_page_of_a_folder(benchmarks, capsys):
+def test_report_of_a_folder(benchmarks, capsys):
     assert benchmarks("folder").main([*FOLDER, "--count", "3", "--size", "64", "48"]) == 0
     page = capsys.readouterr().out
     assert "3 images, batches of 2" in page
@@ -281,7 +281,7 @@ def test_a_folder_by_the_plain_model_is_set_against_the_plain_model(benchmarks):
     assert chosen["plain"].model is forms["plain"] and not chosen["plain"].optimize
 
 
-def test_drawn_jpegs_have_the_size_that_was_asked(benchmarks, tmp_path):
+def test_synthetic_jpegs_have_the_requested_size(benchmarks, tmp_path):
     from PIL import Image
 
     benchmarks("folder").draw(tmp_path, 2, (50, 30))
@@ -289,13 +289,13 @@ def test_drawn_jpegs_have_the_size_that_was_asked(benchmarks, tmp_path):
     assert [picture.size for picture in pictures] == [(50, 30)] * 2 and pictures[0].tobytes() != pictures[1].tobytes()
 
 
-def test_a_folder_with_a_broken_picture_is_no_measurement(benchmarks, tmp_path):
+def test_a_corrupt_image_aborts_the_folder_benchmark(benchmarks, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no image")
     with pytest.raises(VitrailError, match="1 images cannot be read"):
-        benchmarks("folder").main([*FOLDER, "--pictures", str(tmp_path)])
+        benchmarks("folder").main([*FOLDER, "--images", str(tmp_path)])
 
 
-def test_the_page_of_loading(benchmarks, capsys):
+def test_report_of_loading(benchmarks, capsys):
     words = ["--count", "3", "--size", "64", "48", "--imgsz", "32", "--small", "8", "--augment", "photo", "small"]
     assert benchmarks("loading").main([*FEW, *words]) == 0
     page = capsys.readouterr().out
@@ -303,7 +303,7 @@ def test_the_page_of_loading(benchmarks, capsys):
     assert [row[0] for row in rows(page)[1:] if row[0] != "augmentation"] == ["photo", "small"]
 
 
-def test_loaders_of_other_pictures_are_no_measurement(benchmarks):
+def test_loaders_with_different_images_are_refused(benchmarks):
     loading = benchmarks("loading")
     one, other = (
         loading.loader(loading.small_images(4), name, 32, 4, 0, loading.PLAIN) for name in ("none", "small-strong")
@@ -312,7 +312,7 @@ def test_loaders_of_other_pictures_are_no_measurement(benchmarks):
         loading.check(one, other)
 
 
-def test_the_page_of_smaller_decoding(benchmarks, capsys, tmp_path):
+def test_report_of_draft_decoding(benchmarks, capsys, tmp_path):
     benchmarks("folder").draw(tmp_path, 2, (200, 170))
     weights = tmp_path / "weights"
     save_model(ModelSpec("vit_tiny_patch16_224", imgsz=32, set=("num_classes=5", "depth=1")).build(), weights)

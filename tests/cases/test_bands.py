@@ -54,7 +54,7 @@ def test_infrared_stored_as_alpha(tmp_path):
         (np.zeros((2, 3, 4, 5), np.uint8), "4 axes is no image"),
     ],
 )
-def test_what_is_refused(values, reason, tmp_path):
+def test_unsupported_band_files_are_refused(values, reason, tmp_path):
     np.save(tmp_path / "a.npy", values)
     with pytest.raises(ImageDecodeError, match=reason):
         open_image(tmp_path / "a.npy", "13 bands")
@@ -79,7 +79,7 @@ def fold(root, count=5):
     return root
 
 
-def test_the_whole_way_of_five_bands(tmp_path, monkeypatch, capsys):
+def test_five_band_images_through_every_verb(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     fold(tmp_path / "fields")
     assert main(["data", "check", "fields"]) == 0
@@ -102,7 +102,7 @@ def save(path):
     return str(path)
 
 
-def test_arrays_beside_images_are_no_images(tmp_path):
+def test_arrays_in_an_image_folder_are_ignored(tmp_path):
     root = fold(tmp_path / "d")
     for name in ("crop", "wood"):
         for k in range(3):

@@ -44,7 +44,7 @@ def test_train_is_a_split_only_among_splits(folders, classes, tmp_path):
     assert sum(len(part) for _, part in data) == 4 * len(folders)
 
 
-def test_train_beside_a_folder_without_images_is_a_split(tmp_path):
+def test_train_is_a_split_if_the_sibling_folder_has_no_images(tmp_path):
     root = fold(tmp_path / "d", ["train/a", "train/b"])
     (root / "annotations").mkdir()
     (root / "annotations" / "x.json").write_text("{}")
@@ -52,13 +52,13 @@ def test_train_beside_a_folder_without_images_is_a_split(tmp_path):
     assert data.classes == ("a", "b") and "1 .json" in data.notes()[0]
 
 
-def test_two_classes_named_as_splits_are_told_so(tmp_path):
+def test_two_classes_named_like_splits_are_reported(tmp_path):
     with pytest.raises(DataError, match=r"12 images .* taken for splits"):
         open_dataset(fold(tmp_path / "d", ["test", "train"], 6))
 
 
 @pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("training_set", "test_set")])
-def test_classes_named_like_splits_are_doubted(names, tmp_path):
+def test_classes_named_like_splits_give_a_warning(names, tmp_path):
     root = fold(tmp_path / "d", [f"{name}/{name}/{kind}" for name in names for kind in ("b", "f")])
     assert any("have names of splits" in text for text in check_dataset(open_dataset(root, bad="list")).warnings)
 
@@ -102,7 +102,7 @@ def test_a_column_of_folds_divides_the_data(tmp_path):
         ("path,label\nimg/0.png,x\nimg/1.png,y\n,\nimg/2.png,x\nimg/3.png,y\n", "T.CSV"),
     ],
 )
-def test_habits_of_spreadsheets(text, name, tmp_path):
+def test_tables_exported_by_spreadsheets(text, name, tmp_path):
     data = open_dataset(table(tmp_path, text, name))
     assert data.classes == ("x", "y") and sum(len(part) for _, part in data) == 4
 
@@ -113,7 +113,7 @@ def test_whole_numbers_written_as_floats_are_sorted_as_numbers(tmp_path):
     assert data.classes == tuple(map(str, range(11)))
 
 
-def test_a_table_without_names_is_told(tmp_path):
+def test_a_table_without_names_is_reported(tmp_path):
     with pytest.raises(DataError, match="no column names"):
         open_dataset(table(tmp_path, "img/0.png, dog\nimg/1.png, cat\n"))
 
@@ -168,7 +168,7 @@ def test_resume_reports_other_images(begun, capsys):
     assert "the training data is not what the run was trained on" in "".join(capsys.readouterr())
 
 
-def test_a_class_without_training_images_is_refused_with_a_cure(tmp_path):
+def test_a_class_without_training_images_is_refused(tmp_path):
     root = fold(tmp_path / "d", ["train/a", "train/b", "val/a", "val/c"], 1)
     with pytest.raises(DataError, match="add images of the class to train, or remove these"):
         open_dataset(root)

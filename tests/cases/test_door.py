@@ -37,14 +37,14 @@ def test_options_are_checked(tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"), [("forward_features", "model.features"), ("reset_classifier", "num_classes")]
 )
-def test_names_of_other_libraries_are_answered(name, said):
+def test_option_names_of_other_libraries_get_a_hint(name, said):
     model = vitrail.create_model("vit_tiny_patch16_224", depth=1)
     with pytest.raises(AttributeError, match=said):
         getattr(model, name)
     assert not hasattr(model, name)
 
 
-def test_names_at_the_door_are_answered():
+def test_attribute_names_of_other_libraries_get_a_hint():
     with pytest.raises(AttributeError, match=r"vitrail\.train"):
         _ = vitrail.Trainer
 
@@ -53,7 +53,7 @@ def test_aliases_work_in_config_files():
     assert typed(TrainConfig, {"learning_rate": 1e-4, "num_train_epochs": 3}) == {"lr": 1e-4, "epochs": 3}
 
 
-def test_no_remedy_names_a_package_that_is_on_no_index():
+def test_install_hints_name_existing_extras():
     source = Path(vitrail.__file__).parent
     files = [path for path in source.rglob("*.py") if re.search(r"(install|pip) ['\"]?vitrail\[", path.read_text())]
     assert [str(path.relative_to(source)) for path in files] == []
@@ -74,7 +74,7 @@ def test_files_of_engines_are_refused(name, tmp_path, capsys):
     assert not (tmp_path / name).exists()
 
 
-def test_words_of_first_mistakes(tmp_path, capsys):
+def test_messages_of_common_first_mistakes(tmp_path, capsys):
     assert (
         main(["train", "digits", "--model", "vit_tiny_patch16_224", "--imgsz", "1000000", "--out", str(tmp_path / "r")])
         == 4

@@ -86,7 +86,7 @@ def test_doctor_prints_a_line_a_kernel(capsys):
     assert table[0].split() == ["kernel", "device", "float32", "bfloat16"] and max(map(len, table)) <= 80
 
 
-def test_the_words_of_an_allocator_are_not_printed():
+def test_allocator_messages_are_not_printed():
     raw = "[enforce fail at alloc_cpu.cpp:127] can't allocate memory: you tried to allocate 30000000000 bytes."
     said, code = explain_failure(RuntimeError(raw))
     assert code == 4 and said is not None and said.startswith("Out of memory: 27.9 GiB more were needed.")

@@ -48,14 +48,14 @@ def test_both_pages_have_one_design(report, explained):
     )
 
 
-def test_words_of_a_figure_are_words_of_the_page(explained):
+def test_figures_and_page_use_the_same_terms(explained):
     captions = re.findall(r"<figcaption>([^<]*)</figcaption>", explained)
     assert {"what the model saw"} < set(captions) and sum(text.startswith("head ") for text in captions) == 2
     assert "<h3>Heads of block 1: what the class token attends to</h3>" in explained
     assert 'class="dot many"' in explained  # the chart of distances is drawn in the colours of the page
 
 
-def test_the_report_has_the_standard_words(report):
+def test_the_report_uses_standard_terms(report):
     for words in ("Confusion matrix", "Accuracy (top-1)", "predicted →", "recall, precision, F1", "Calibration"):
         assert words in report, words
     assert "--cell:84px" in report and 'class="confusion"' in report  # two classes: large cells, upright names

@@ -1,4 +1,4 @@
-"""Few images, uneven classes: what is said before and while training, class weights, balanced sampling."""
+"""Few images, uneven classes: messages before and while training, class weights, balanced sampling."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def test_the_default_model_depends_on_machine_and_images(tmp_path):
     assert default_model(open_dataset("digits"), "cpu", False).model == "cct_7_3x1_32"
 
 
-def test_few_images_without_weights_are_told_before_the_training(tmp_path):
+def test_few_images_without_weights_are_reported_before_training(tmp_path):
     data = open_dataset(photos(tmp_path / "p", {"a": 8, "b": 8}))
     config = TrainConfig(data="p", model="swin_tiny_patch4_window7_224", epochs=100_000)
     few, long = advice(data, config, "cpu", 2.0)

@@ -1,4 +1,4 @@
-"""Checkpoints as training scripts leave them: numbers of NumPy, losses, averages and second networks beside a model."""
+"""Checkpoints of training scripts: NumPy numbers, losses, averages and second networks besides a model."""
 
 import random
 from collections import defaultdict
@@ -59,7 +59,7 @@ def test_objects_are_refused_without_escapes(value, state, tmp_path):
         (lambda s: {**s, "criterion.weight": torch.ones(3)}, "criterion.weight"),
     ],
 )
-def test_tensors_beside_a_model_are_left_out_and_named(content, left, state, tmp_path):
+def test_extra_tensors_are_left_out_and_named(content, left, state, tmp_path):
     found = read(content(state), tmp_path)
     assert same(found, state) and any("left out" in note and left in note for note in found.notes)
 
@@ -108,7 +108,7 @@ def test_a_source_decides_where_libraries_differ(tmp_path):
     assert chosen.config.pooling == "official"
 
 
-def test_a_model_that_computes_otherwise_is_reported(caplog):
+def test_a_model_with_another_computation_is_reported(caplog):
     model = vitrail.create_model("poolformer_s12", num_classes=5)
     report = load_weights(model, peer_of_timm().state_dict())
     assert report.differs == {"pooling": "timm"}

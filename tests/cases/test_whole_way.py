@@ -49,14 +49,14 @@ def photos(tmp_path_factory) -> Path:
     return root / "photos"
 
 
-def test_every_family_of_images_has_a_row():
+def test_every_image_family_has_a_row():
     assert set(LEARNING["image_families"]()) <= set(FAMILIES)
 
 
 @pytest.mark.parametrize(
     "family", [family if family in QUICK else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
 )
-def test_the_whole_way(family, photos, tmp_path, monkeypatch, capsys):
+def test_every_verb_runs_for_every_family(family, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model, numbers = FAMILIES[family]
     image = str(photos / "ant" / "0.png")

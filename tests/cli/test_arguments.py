@@ -107,7 +107,7 @@ class Pair:
         ("m a --top 3 b", Pair("m", ("a", "b"), 3)),
     ],
 )
-def test_a_word_that_was_given_by_name_goes_to_its_place(line, expected):
+def test_a_positional_given_by_name_is_accepted(line, expected):
     assert parse("pair", Pair, line.split()) == expected
 
 
@@ -120,7 +120,7 @@ def test_a_word_that_was_given_by_name_goes_to_its_place(line, expected):
         ("--top 3", "Missing:\n  MODEL: Model."),
     ],
 )
-def test_a_word_without_its_place_is_told(line, says):
+def test_a_surplus_positional_is_refused(line, says):
     with pytest.raises(VitrailError) as caught:
         parse("pair", Pair, line.split())
     assert says in str(caught.value)
@@ -145,14 +145,14 @@ def test_a_word_without_its_place_is_told(line, says):
         ("", "Missing:\n  DATA: Data."),
     ],
 )
-def test_every_mistake_is_a_plain_sentence(line, says):
+def test_every_usage_error_is_one_sentence(line, says):
     with pytest.raises(VitrailError) as caught:
         parse("verb", Verb, line.split())
     assert says in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 6 and "─" not in str(caught.value)
 
 
-def test_a_foreign_name_is_taken_and_the_own_one_is_told(capsys):
+def test_a_foreign_flag_is_accepted_and_the_own_name_reported(capsys):
     parse("verb", Verb, ["digits", "--batch-size", "32"])
     assert capsys.readouterr().err == "note: --batch-size is --batch here\n"
 
@@ -163,11 +163,11 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_file(tmp_path, monkeypatch):
     assert parse("verb", Verb, ["size=3.png"]) == Verb("size=3.png")
 
 
-def test_words_after_two_dashes_are_left_alone():
+def test_arguments_after_a_double_dash_are_not_parsed():
     assert canonical(flags_of(Verb), ["--", "epochs=3", "--epocs"]) == ["--", "epochs=3", "--epocs"]
 
 
-def test_every_alias_leads_to_a_flag_that_some_verb_has():
+def test_every_alias_maps_to_an_existing_flag():
     own = {flag.name for verb in VERBS for flag in flags_of(verb_class(verb))}
     assert set(ALIASES.values()) <= own
 
@@ -179,5 +179,5 @@ def test_a_box_without_unicode_is_read_too():
     assert plainer(box) == "Missing:\n  DATA: Where it is."
 
 
-def test_words_that_are_not_a_known_box_are_passed_on():
+def test_unknown_text_is_passed_through():
     assert plainer("╭─ Other ─╮\n│ Something new. │\n╰───╯") == "Something new."

@@ -21,19 +21,19 @@ def _one_product(monkeypatch):
     monkeypatch.setattr(runner, "best_product", lambda dtype, device: product)
 
 
-def test_it_prints_a_table_for_each_batch(run):
+def test_bench_prints_a_table_for_each_batch(run):
     ran = run(*QUICK)
     assert ran.code == 0 and "Batch 1\n" in ran.out and "Batch 2\n" in ran.out
     assert len([line for line in ran.out.splitlines() if line.startswith("vitrail  ")]) >= 2
     assert "vitrail, other ways" not in ran.out and "preparing vitrail" in ran.err
 
 
-def test_in_bf16_the_other_ways_are_told(run):
+def test_bf16_lists_the_other_variants(run):
     ran = run(*QUICK, "--batch", "2", "--precision", "bf16")
     assert ran.code == 0 and ("vitrail, other ways: autocast" in ran.out or "other ways: bf16 weights" in ran.out)
 
 
-def test_it_writes_a_page_and_every_time_beside_it(run, tmp_path):
+def test_bench_writes_a_report_and_raw_times(run, tmp_path):
     assert run(*QUICK, "--out", str(tmp_path)).code == 0
     name = f"vit_tiny_patch16_224-fp32-{date.today().isoformat()}"
     values = json.loads((tmp_path / f"{name}.json").read_text())
@@ -47,7 +47,7 @@ def test_it_writes_a_page_and_every_time_beside_it(run, tmp_path):
     assert {"mine.md", "mine.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_answers_of_ours_that_are_off_end_with_1(run, monkeypatch):
+def test_wrong_own_outputs_exit_with_1(run, monkeypatch):
     class Off:
         holds, error, same, trained, decided, same_decided = False, 0.5, 0.0, True, 0, 1.0
 
@@ -72,7 +72,7 @@ def test_answers_of_ours_that_are_off_end_with_1(run, monkeypatch):
         (["--speed", "3"], "Unknown flag '--speed'"),
     ],
 )
-def test_what_cannot_be_is_told_and_ends_with_2(run, words, told):
+def test_invalid_requests_exit_with_2(run, words, told):
     ran = run(*QUICK, *words)
     assert ran.code == 2 and told in ran.err
 

@@ -17,7 +17,7 @@ def bash_script() -> str:
 
 
 def complete(bash_script: str, *words: str) -> list[str]:
-    """Return what bash offers for the last of the words; bash itself cuts `a=b` into three."""
+    """Return bash's completions for the last of the words; bash itself cuts `a=b` into three."""
     ask = f'COMP_WORDS=("$@"); COMP_CWORD={len(words) - 1}; _vitrail; printf "%s\\n" "${{COMPREPLY[@]}}"'
     done = subprocess.run(
         ["bash", "-c", f"{bash_script}\n{ask}", "bash", *words], capture_output=True, text=True, check=True
@@ -42,7 +42,7 @@ def complete(bash_script: str, *words: str) -> list[str]:
         (["vitrail", "train", "pictures"], []),
     ],
 )
-def test_bash_offers_what_fits(bash_script, words, offered):
+def test_bash_completes_matching_words(bash_script, words, offered):
     assert complete(bash_script, *words) == offered
 
 
@@ -54,24 +54,24 @@ def test_bash_offers_every_flag_of_every_verb(bash_script, verb):
     assert complete(bash_script, "vitrail", verb, "--") == [*[s for s in spellings if s.startswith("--")], "--help"]
 
 
-def test_files_are_offered_where_no_word_is_known(bash_script):
+def test_files_are_completed_if_no_word_matches(bash_script):
     assert "complete -o bashdefault -o default -F _vitrail vitrail" in bash_script
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
-def test_zsh_reads_its_script():
+def test_zsh_parses_the_script():
     subprocess.run(["zsh", "-n", "-c", script("zsh")], check=True)
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
-def test_fish_offers_what_fits():
+def test_fish_completes_matching_words():
     ask = "complete -C'vitrail train --model swin_tiny'"
     done = subprocess.run(["fish", "-c", f"{script('fish')}\n{ask}"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["swin_tiny_patch4_window7_224"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_script_knows_every_verb_and_quotes_what_it_says(shell):
+def test_every_script_has_every_verb_and_quotes_help_texts(shell):
     said = script(shell)
     assert all(verb in said for verb in VERBS)
     assert completion._quoted("it's") == "'it'\\''s'"

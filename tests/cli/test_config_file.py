@@ -1,4 +1,4 @@
-"""`--config FILE`: a run written down, with what is typed beside it on top; and what is wrong with a file, in words."""
+"""`--config FILE`: precedence of command line over file, and the errors of a file."""
 
 import json
 from dataclasses import asdict, replace
@@ -24,7 +24,7 @@ def asked(file: Path, *words: str) -> Any:
     return parse("train", verb_class("train"), ["--config", str(file), *words])
 
 
-def test_values_of_the_file_stand_and_words_beside_it_win(file: Path) -> None:
+def test_command_line_overrides_the_config_file(file: Path) -> None:
     file.write_text("data: digits\nepochs: 3\nlr: 1e-3\nset:\n  - dim=48\n  - depths=2,2\ncompile: true\nfreeze: 2\n")
     given = verb_class("train")(
         data="digits", epochs=3, lr=1e-3, set=("dim=48", "depths=2,2"), compile=True, freeze="2"
@@ -34,7 +34,7 @@ def test_values_of_the_file_stand_and_words_beside_it_win(file: Path) -> None:
     assert beside == replace(given, config=str(file), data="flowers/", epochs=5, compile=False, set=("dim=64",))
 
 
-def test_json_says_the_same(file: Path, tmp_path: Path) -> None:
+def test_json_configs_equal_yaml_configs(file: Path, tmp_path: Path) -> None:
     values = {"data": "digits", "warmup": 5, "imgsz": None, "batch": "auto", "set": ["dim=48"]}
     file.write_text(yaml.safe_dump(values))
     other = tmp_path / "flowers.json"
@@ -42,14 +42,14 @@ def test_json_says_the_same(file: Path, tmp_path: Path) -> None:
     assert replace(asked(file), config=None) == replace(asked(other), config=None)
 
 
-def test_a_word_may_mend_what_the_file_alone_would_break(file: Path) -> None:
+def test_an_override_may_fix_an_invalid_config(file: Path) -> None:
     file.write_text("data: digits\nlr: 0.001\nmin_lr: 0.01\n")
     with pytest.raises(VitrailError, match="swap them"):
         asked(file)
     assert asked(file, "lr=0.1").min_lr == 0.01
 
 
-def test_the_config_of_a_run_repeats_it_in_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_the_config_of_a_run_repeats_it_in_a_new_folder(tmp_path: Path) -> None:
     run = TrainConfig(data="digits", out=str(tmp_path), set=("dim=16", "depths=2,2"), lr=3e-4, batch=64)
     write_config(tmp_path, run)
     write_environment(tmp_path, {}, None)
@@ -58,13 +58,13 @@ def test_the_config_of_a_run_repeats_it_in_a_folder_of_its_own(tmp_path: Path) -
     assert asked(tmp_path / "config.yaml", "--out", "b").out == "b"
 
 
-def test_the_folder_that_a_file_of_ones_own_asks_for_is_taken(file: Path) -> None:
+def test_the_out_folder_of_a_user_config_is_used(file: Path) -> None:
     file.write_text("data: digits\nout: runs/mine\n")
     assert asked(file).out == "runs/mine"
 
 
-def test_a_run_goes_on_as_it_was_begun_but_for_what_is_given(run: Any, tmp_path: Path) -> None:
-    """Also where what is given happens to be a default."""
+def test_a_resumed_run_keeps_its_config_except_overrides(run: Any, tmp_path: Path) -> None:
+    """Also if the given value equals a default."""
     write_config(
         tmp_path,
         TrainConfig(data="digits", model="vit_tiny_patch16_224", lr=0.01, parallel="fsdp", save_seconds=5.0, workers=2),
@@ -75,7 +75,7 @@ def test_a_run_goes_on_as_it_was_begun_but_for_what_is_given(run: Any, tmp_path:
     assert "remove --out" in run("train", "--resume", str(tmp_path), "--out", "elsewhere").err
 
 
-def test_a_resumed_run_may_be_carried_out_otherwise(tmp_path: Path) -> None:
+def test_runtime_options_may_change_on_resume(tmp_path: Path) -> None:
     begun = TrainConfig(
         data="digits", model="vit_tiny_patch16_224", parallel="fsdp", save_seconds=5.0, workers=2, out=str(tmp_path)
     )
@@ -109,14 +109,14 @@ def test_a_resumed_run_may_be_carried_out_otherwise(tmp_path: Path) -> None:
         ("lr: \x00", "is not YAML"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told(run: Any, file: Path, text: str, says: str) -> None:
+def test_errors_of_a_config_file_are_reported(run: Any, file: Path, text: str, says: str) -> None:
     file.write_text(text)
     ran = run("train", "digits", "--config", str(file))
     assert ran.code == 2 and says in ran.err, ran.err
     assert len(ran.err.splitlines()) <= 6 and "Traceback" not in ran.err
 
 
-def test_a_file_that_is_none_is_told(run: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_config_is_reported(run: Any, tmp_path: Path) -> None:
     assert "There is no file" in run("train", "--config", str(tmp_path / "nowhere.yaml")).err
     assert f"Give the file in it: {tmp_path / 'config.yaml'}" in run("train", f"config={tmp_path}").err
     (tmp_path / "bad.json").write_text("{'lr': 1}")

@@ -35,7 +35,7 @@ def test_help_names_every_verb_and_fits_a_terminal(run):
 
 
 @each_verb
-def test_a_verb_teaches(run, verb):
+def test_a_verb_without_arguments_prints_help(run, verb):
     ran = run(verb, "--help")
     assert ran.code == 0 and ran.err == ""
     assert all(f"--{flag.name}" in ran.out for flag in flags_of(verb_class(verb)) if not flag.positional)
@@ -52,7 +52,7 @@ def test_every_flag_is_explained(verb):
 
 
 @each_verb
-def test_every_example_of_the_help_can_be_typed(verb, tmp_path, monkeypatch):
+def test_every_example_of_the_help_parses(verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = [
         shlex.split(line.split(">")[0].split("|")[0], comments=True) for line in verb_examples(verb).splitlines()
@@ -84,7 +84,7 @@ def test_every_example_of_the_help_can_be_typed(verb, tmp_path, monkeypatch):
         (BrokenPipeError(), 141, ""),
     ],
 )
-def test_a_failure_the_user_can_mend_is_a_message_and_a_code(run, monkeypatch, failure, code, words):
+def test_user_errors_are_a_message_and_an_exit_code(run, monkeypatch, failure, code, words):
     def fail(arguments: list[str]) -> int:
         raise failure
 
@@ -96,14 +96,14 @@ def test_a_failure_the_user_can_mend_is_a_message_and_a_code(run, monkeypatch, f
     assert len(ran.err.splitlines()) <= 6
 
 
-def test_a_bug_keeps_its_trace_and_says_how_to_report_it(monkeypatch):
+def test_a_bug_prints_its_traceback_and_how_to_report_it(monkeypatch):
     monkeypatch.setattr(cli, "_dispatch", lambda arguments: {}["lost"])
     with pytest.raises(KeyError) as caught:
         cli.main(["models"])
     assert "vitrail doctor --json" in "".join(caught.value.__notes__)
 
 
-def test_codes_reach_the_shell():
+def test_exit_codes_reach_the_shell():
     done = subprocess.run([*COMMAND, "modles"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[0] == "error: Unknown verb 'modles'. Did you mean: models?"
@@ -123,7 +123,7 @@ def test_a_process_ends_with_its_code_without_destructors(tmp_path: Path):
     assert (done.returncode, done.stdout, done.stderr) == (3, "work\nhandler\n", "")
 
 
-def test_a_reader_that_leaves_early_hears_no_complaint():
+def test_a_closed_pipe_is_silent():
     line = f"{shlex.join(COMMAND)} models | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True)
     assert done.stderr == "" and done.stdout.startswith("name")
@@ -147,7 +147,7 @@ def test_ctrl_c_and_sigterm_end_with_the_usual_codes(tmp_path: Path):
 
 
 def on_a_terminal(words: list[str], **variables: str) -> str:
-    """Run the command with both outputs on a pseudo-terminal, and return what it wrote."""
+    """Run the command with both outputs on a pseudo-terminal, and return its output."""
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", **variables}
     subprocess.run([*COMMAND, *words], stdout=follower, stderr=follower, env=environment)
@@ -161,7 +161,7 @@ def on_a_terminal(words: list[str], **variables: str) -> str:
 
 
 @pytest.mark.parametrize("words", [["modles"], ["models", "--help"]])
-def test_colours_are_for_terminals_that_want_them(words):
+def test_colours_only_on_supporting_terminals(words):
     assert "\033[" in on_a_terminal(words)
     plain = on_a_terminal(words, NO_COLOR="1")
     assert "\033[" not in plain and "models" in plain

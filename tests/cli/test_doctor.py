@@ -43,7 +43,7 @@ def test_a_good_machine_has_no_problems():
         ({"speed": {"cpu float32": 50.0, "cpu bfloat16": 2.0}}, "bf16 is slower", "precision=fp32"),
     ],
 )
-def test_each_problem_is_named_with_its_cure(change, what, cure):
+def test_each_problem_is_named_with_its_remedy(change, what, cure):
     (found,) = diagnostics.problems({**GOOD, **change})
     assert what in found.what and cure in found.cure
 
@@ -56,7 +56,7 @@ def test_a_driver_without_a_usable_gpu_is_a_problem(monkeypatch, build, what):
 
 
 @pytest.mark.usefixtures("no_driver")
-def test_a_cache_that_cannot_be_written_is_a_problem_and_not_a_crash(monkeypatch):
+def test_an_unwritable_cache_is_reported(monkeypatch):
     def refuse(kind: str):
         raise ResourceError("No folder can be written.\nSet VITRAIL_CACHE.")
 
@@ -66,14 +66,14 @@ def test_a_cache_that_cannot_be_written_is_a_problem_and_not_a_crash(monkeypatch
     assert "cache" not in [disk["what"] for disk in system_info.disks()]
 
 
-def test_a_quota_and_a_limit_of_a_control_group_count(monkeypatch):
+def test_cgroup_quota_and_memory_limit_count(monkeypatch):
     files = {system_info._QUOTAS[0]: "50000 100000", system_info._LIMITS[0]: str(1 << 30)}
     monkeypatch.setattr(system_info, "_read", lambda path: files.get(path, ""))
     assert system_info.usable_cores() == 0.5
     assert system_info.memory()["total"] == 1 << 30
 
 
-def test_every_kernel_is_asked_and_one_backend_runs_for_each_precision():
+def test_every_kernel_is_listed_with_one_backend_per_precision():
     rows = kernel_table()
     assert {row["kernel"] for row in rows} == {kernel.name for kernel in find_kernels()} != set()
     for kernel in find_kernels():
@@ -82,7 +82,7 @@ def test_every_kernel_is_asked_and_one_backend_runs_for_each_precision():
             assert told.count("runs") == len({row["device"] for row in rows}) and len(told) >= len(kernel.backends)
 
 
-def test_a_refusal_is_told_with_its_reason(monkeypatch):
+def test_unsupported_backends_are_reported_with_the_reason(monkeypatch):
     (kernel,) = [kernel for kernel in find_kernels() if kernel.name == "attention"]
     refusing = kernel.backends[0]._replace(unsupported_reason=lambda *args: "too warm today")
     monkeypatch.setattr(kernel, "backends", (refusing, *kernel.backends[1:]))

@@ -50,7 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# The words, the exit code, and what the message must hold.
+# The arguments, the exit code, and the required parts of the message.
 MISTAKES: list[tuple[str, int, str]] = [
     # the command and its verbs
     ("trian", USER, "train"),
@@ -144,7 +144,7 @@ MISTAKES: list[tuple[str, int, str]] = [
 
 
 @pytest.mark.parametrize(("line", "code", "says"), MISTAKES, ids=[line for line, _, _ in MISTAKES])
-def test_a_mistake_teaches(run, world, monkeypatch, line, code, says):
+def test_mistakes_get_cause_and_remedy(run, world, monkeypatch, line, code, says):
     monkeypatch.chdir(world)
     ran = run(*line.replace("{tiny}", TINY).split())
     lines = [text for text in ran.err.splitlines() if not text.startswith("note:")]
@@ -154,14 +154,14 @@ def test_a_mistake_teaches(run, world, monkeypatch, line, code, says):
     assert says in ran.err
 
 
-def test_a_broken_data_set_is_checked_and_told(run, world, monkeypatch):
+def test_data_check_reports_a_broken_data_set(run, world, monkeypatch):
     monkeypatch.chdir(world)
     ran = run("data", "check", "broken", "--json", "--workers", "0")
     assert ran.code == DATA and "0.png" in json.dumps(json.loads(ran.out)["bad"])
 
 
 @pytest.mark.parametrize("line", ["trian", "models --jsn"])
-def test_the_same_in_a_process_of_its_own(world, line):
+def test_mistakes_in_a_new_process(world, line):
     command = [sys.executable, "-m", "vitrail", *line.split()]
     done = subprocess.run(command, cwd=world, capture_output=True, text=True)
     assert done.returncode == USER and done.stdout == ""

@@ -1,4 +1,4 @@
-"""`vitrail models`: the list, one model, and what is said about a name that is none."""
+"""`vitrail models`: the list, one model, and unknown names."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_a_family_chooses_where_names_do_not_hold_it(run):
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
-def test_one_model_is_counted_and_agrees_with_the_ledger(run, name):
+def test_counts_of_one_model_agree_with_the_ledger(run, name):
     facts = json.loads(run("models", name, "--json").out)
     assert facts["parameters"] == PUBLISHED[name].parameters
     assert round(facts["multiply_adds"] / 1e9, 3) == PUBLISHED[name].gmacs
@@ -42,19 +42,19 @@ def test_a_changed_config_is_counted_as_changed(run):
     assert facts["preprocess"]["size"] == 448
 
 
-def test_a_changed_config_is_told_how_to_make_it_again(run):
+def test_a_changed_config_is_printed_with_its_command(run):
     said = run("models", "vit_tiny_patch16_224", "--set", "num_classes=7", "image_size=64", "depth=3").out
     assert "create_model('vit_tiny_patch16_224', num_classes=7, image_size=64, depth=3)" in said
     assert said.rstrip().endswith("vitrail train FOLDER --model vit_tiny_patch16_224 --imgsz 64 --set depth=3")
 
 
-def test_a_family_is_told_from_the_names_that_hold_it(run):
+def test_a_family_is_distinguished_from_names_containing_it(run):
     assert [row["name"] for row in json.loads(run("models", "nat", "--json").out)] == list_models("nat_*")
     assert "dinat_small" not in run("models", "dinat_s").out
     assert "published      official 83.2" in run("models", "nat_tiny").out
 
 
-def test_names_that_are_none(run):
+def test_unknown_names(run):
     told = run("models", "swim_tiny").err
     assert "Did you mean: " in told and "swin_tiny_patch4_window7_224" in told
     assert run("models", "zzz*").code == 2

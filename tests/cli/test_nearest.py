@@ -52,7 +52,7 @@ def test_a_flag(verb: str, typed: str, meant: list[str]) -> None:
     assert nearest(typed, [f"--{flag.name}" for flag in flags_of(verb_class(verb))]) == meant
 
 
-def test_a_mistyped_name_of_another_library_leads_to_ours(run) -> None:
+def test_a_mistyped_foreign_name_suggests_the_own_name(run) -> None:
     assert "Did you mean: --lr?" in run("train", "digits", "--lerning-rate", "1").err
 
 

@@ -1,4 +1,4 @@
-"""A token mixer in one file goes through every verb, as docs/token_mixer.md says."""
+"""A custom token mixer in one file works with every verb (docs/token_mixer.md)."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "linear_attention.py"
 SMALL = ["--imgsz", "8", "--set", "dim=16", "depth=2", "num_heads=2", "patch_size=4", "--epochs", "1", "--batch", "120"]
 
 
-def test_a_mixer_of_ones_own_goes_through_every_verb(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_custom_mixer_works_with_every_verb(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VITRAIL_MODELS", str(RECIPE))
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((8, 8), 80).save("new.png")
@@ -26,7 +26,7 @@ def test_a_mixer_of_ones_own_goes_through_every_verb(run, monkeypatch: pytest.Mo
     assert Path("runs/explain/index.html").is_file()
 
 
-def test_a_run_whose_file_is_not_named_says_so(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_without_its_custom_file_is_refused(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VITRAIL_MODELS", str(RECIPE))
     assert run("train", "digits", "--model", "linear_tiny", *SMALL, "--out", tmp_path / "run").code == 0
     monkeypatch.delenv("VITRAIL_MODELS")
@@ -35,9 +35,7 @@ def test_a_run_whose_file_is_not_named_says_so(run, monkeypatch: pytest.MonkeyPa
     assert ended.code == 2 and "VITRAIL_MODELS" in ended.err
 
 
-def test_a_variant_that_cannot_be_counted_is_listed_all_the_same(
-    run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_variant_without_counts_is_listed(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = RECIPE.read_text().replace("elu(q) + 1, elu(k) + 1", "torch.fft.fft(q).real, elu(k) + 1")
     (tmp_path / "fourier.py").write_text(
         text.replace('"linear_', '"fourier_').replace("from torch", "import torch\nfrom torch", 1)

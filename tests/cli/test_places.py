@@ -71,7 +71,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
         "convert {place}/model --out {place}",
     ],
 )
-def test_an_unusable_place_is_refused_before_the_work(run: Run, place: Path, words: str) -> None:
+def test_an_unwritable_destination_is_refused_before_any_work(run: Run, place: Path, words: str) -> None:
     named = words.split()
     ran = run(*words.format(place=place).split())
     assert ran.code == 2, ran.err
@@ -84,7 +84,7 @@ def test_an_unusable_place_is_refused_before_the_work(run: Run, place: Path, wor
     "words",
     ["predict {place}/model {place}/a.png", "explain {place}/model {place}/a.png", "evaluate {place}/model digits"],
 )
-def test_class_names_that_do_not_fit_are_refused_before_the_work(
+def test_class_names_that_do_not_fit_are_refused_before_any_work(
     run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Scores, least squares, ranks and the choice of blocks, each against what it must equal."""
+"""Scores, least squares, ranks and the choice of blocks, each against its definition."""
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_gradient_scores_are_those_of_a_finite_difference(model, probes):
 
 
 @pytest.mark.parametrize("how", ["gradient", "gradient-l2", "activation", "magnitude"])
-def test_a_head_and_a_channel_that_add_nothing_have_the_lowest_score(how, probes):
+def test_useless_heads_and_channels_have_the_lowest_score(how, probes):
     model = small("vit")
     with torch.no_grad():
         proj, mlp = model.get_submodule(MIXERS[0]).proj, model.backbone.stages[0].blocks[1].channel_mixer
@@ -155,7 +155,7 @@ def test_full_rank_equals_the_model(name):
         assert relative(whole(images()), model(images())) < 1e-5
 
 
-def test_ranks_meet_their_energy_and_their_budget():
+def test_ranks_reach_their_energy_and_budget():
     values = {"a": torch.rand(64).sort(descending=True).values, "b": torch.rand(64).sort(descending=True).values}
     shapes = {"a": (64, 256), "b": (64, 64)}
     for name, rank in ranks_by_energy(values, shapes, 0.6).items():
@@ -176,7 +176,7 @@ def test_a_model_of_fewer_blocks_is_the_model_whose_other_blocks_are_skipped(mod
         assert torch.equal(shallow(images()), skipped(images()))
 
 
-def test_the_greedy_choice_drops_the_block_that_does_nothing():
+def test_the_greedy_choice_drops_an_identity_block():
     model = small("vit", depth=4)
     with torch.no_grad():
         idle = model.backbone.stages[0].blocks[2]
@@ -203,7 +203,7 @@ def test_everything_at_once_leaves_the_model_alone_and_becomes_smaller(model, pr
     assert damage(model, probes, reference) < damage(compressed, probes, reference) + 10
 
 
-def test_what_cannot_be_is_said(model):
+def test_impossible_requests_are_refused(model):
     with pytest.raises(VitrailError, match="is computed on data"):
         compress(model, CompressSettings(heads=0.5, score="gradient"))
     with pytest.raises(VitrailError, match="no attention whose heads"):
@@ -219,7 +219,7 @@ def test_what_cannot_be_is_said(model):
             CompressSettings(**wrong)
 
 
-def test_shares_are_met():
+def test_requested_shares_are_reached():
     scores = {name: torch.rand(6) for name in "abcd"}
     assert sum(map(len, kept_heads(scores, 0.5).values())) == 12
     assert min(map(len, kept_heads(scores, 0.99).values())) == 1
@@ -230,13 +230,13 @@ def test_shares_are_met():
 @pytest.mark.parametrize(
     ("low", "high", "verdict"), [(1.2, 1.4, "faster"), (0.95, 1.3, "not faster"), (0.5, 0.8, "slower")]
 )
-def test_a_speed_that_is_not_clear_is_not_called_one(low, high, verdict):
+def test_an_unclear_speedup_is_not_reported(low, high, verdict):
     ratio = Quantiles((low + high) / 2, low, high, 7)
     assert Latency(ratio, ratio, ratio, "plain").verdict == verdict
 
 
 @pytest.mark.parametrize(("kind", "text"), [("size", "5"), ("target", "fast"), ("latency", "0ms"), ("size", "1.2.3MB")])
-def test_an_aim_without_a_unit_is_refused(kind, text):
+def test_a_target_without_a_unit_is_refused(kind, text):
     with pytest.raises(VitrailError, match=f"--{kind} is"):
         Aim.parse(kind, text)
 

@@ -49,7 +49,7 @@ def test_a_trained_model_is_compressed_measured_and_trained_on(run, tmp_path, ca
     assert main(["evaluate", str(out), "digits"]) == 0 and main(["cost", str(out)]) == 0
 
 
-def test_a_plan_reaches_a_size_within_a_loss_and_says_what_it_tried(run, tmp_path, capsys):
+def test_a_plan_reaches_its_size_and_lists_its_trials(run, tmp_path, capsys):
     whole = sum(value.nbytes for value in load_model(run / "weights" / "best").state_dict().values())
     words = ["compress", str(run), "--data", "digits", "--samples", "32", "--out", str(tmp_path / "small")]
     assert main([*words, "--size", f"{0.9 * whole / 1e3:.1f}KB", "--max-loss", "60"]) == 0
@@ -98,6 +98,6 @@ def test_a_language_model_is_compressed_by_its_weights(tmp_path, capsys):
         (["--depth", "9"], "can keep 1 to 3 blocks"),
     ],
 )
-def test_mistakes_are_named(run, tmp_path, capsys, words, said):
+def test_mistakes_are_reported(run, tmp_path, capsys, words, said):
     assert main(["compress", str(run), *words, "--out", str(tmp_path / "small")]) == 2
     assert said in capsys.readouterr().err and not (tmp_path / "small").exists()

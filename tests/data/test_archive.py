@@ -64,7 +64,7 @@ def test_the_index_is_made_once_and_again_when_the_tar_changes(tmp_path, cache):
 
 
 @pytest.mark.parametrize("name", ["../../evil/x.png", "/etc/x.png", "train/cat/../../../x.png"])
-def test_paths_that_lead_out_are_refused(tmp_path, name):
+def test_path_traversal_is_refused(tmp_path, name):
     tar = pack_tar(tmp_path / "a.tar", {**members(), name: b"x"})
     with pytest.raises(DataError, match="leaves the archive"):
         open_dataset(tar)
@@ -88,7 +88,7 @@ def test_links_and_devices_are_never_followed(tmp_path):
     assert data.ignored == {"links and devices in the archive": 4}
 
 
-def test_a_tar_that_is_cut_off_or_no_tar_is_told(tmp_path):
+def test_a_tar_that_is_cut_off_or_no_tar_is_reported(tmp_path):
     tar = pack_tar(tmp_path / "a.tar", members())
     (tmp_path / "cut.tar").write_bytes(tar.read_bytes()[: tar.stat().st_size // 3 + 300])
     (tmp_path / "text.tar").write_bytes(b"hello " * 300)

@@ -1,4 +1,4 @@
-"""Batched augmentation gives each image what the one-picture tools of torchvision would give it."""
+"""Batched augmentation equals torchvision's operations on each image."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_picture_does_not_know_its_neighbours(name):
+def test_augmentation_is_independent_of_the_batch(name):
     source, change = pixels(), CHANGES[name]
     kept = source.clone()
     together = change(source, draws())
@@ -69,7 +69,7 @@ def test_pad_crop_is_padding_and_cropping(border, mode):
     assert set(tops) == set(range(7))
 
 
-def test_a_mirrored_border_stops_at_the_picture():
+def test_a_mirrored_border_stops_at_the_image():
     source = pixels(size=(3, 2))
     changed = augment.pad_crop(source, draws(), 5, "reflect")  # one row is all that two rows can mirror
     for image, got in zip(source, changed, strict=True):
@@ -148,6 +148,6 @@ def test_the_ready_made_choices_differ(name):
 @pytest.mark.parametrize(
     "options", [{"flip": 1.5}, {"scale": (0.0, 1.0)}, {"scale": (0.9, 0.1)}, {"magnitude": 31}, {"operations": 0}]
 )
-def test_impossible_settings_are_told(options):
+def test_impossible_settings_are_reported(options):
     with pytest.raises(VitrailError, match=f"augment.{next(iter(options))}"):
         Augment(**options)

@@ -25,7 +25,7 @@ def source(tmp_path):
 
 
 @pytest.mark.parametrize("way", [("voc", "yolo", "coco"), ("yolo", "voc", "coco")], ids="-".join)
-def test_a_way_through_all_layouts_gives_the_first_boxes_back(source, tmp_path, way):
+def test_round_trip_through_all_layouts(source, tmp_path, way):
     here = source
     for to in way:
         done = convert_boxes(str(here), to, tmp_path / to)
@@ -40,7 +40,7 @@ def test_a_way_through_all_layouts_gives_the_first_boxes_back(source, tmp_path, 
         assert known[record.id].path.read_bytes() == record.path.read_bytes()
 
 
-def test_what_a_layout_cannot_hold_is_said(source, tmp_path, capsys):
+def test_losses_of_a_layout_are_reported(source, tmp_path, capsys):
     path = source / "annotations" / "train.json"
     values = json.loads(path.read_text())
     for number, each in enumerate(values["annotations"]):
@@ -53,7 +53,7 @@ def test_what_a_layout_cannot_hold_is_said(source, tmp_path, capsys):
     assert "does not list: unseen" in " ".join(convert_boxes(str(source), "voc", tmp_path / "v").losses)
 
 
-def test_refusals_leave_nothing(source, tmp_path):
+def test_refused_conversions_write_nothing(source, tmp_path):
     with pytest.raises(VitrailError, match=r"Unknown layout 'cocco'. Did you mean: coco"):
         convert_boxes(str(source), "cocco", tmp_path / "a")
     with pytest.raises(VitrailError, match="exists"):

@@ -93,7 +93,7 @@ def test_copies_across_the_splits_are_leakage(healthy):
     assert "look alike" in said and "are equal" in said and "contradiction" in said
 
 
-def test_what_is_held_out_counts_as_a_split(tree):
+def test_held_out_images_count_as_a_split(tree):
     root = tree({"cat": 20, "dog": 20}, size=(60, 50))
     for number in range(20):
         shutil.copy(root / "cat" / f"{number:03d}.png", root / "cat" / f"copy{number:03d}.png")
@@ -102,7 +102,7 @@ def test_what_is_held_out_counts_as_a_split(tree):
     assert set(report.splits) == {"train", "val"}
 
 
-def test_uneven_and_missing_classes_are_warned(tree):
+def test_class_imbalance_and_missing_classes_give_warnings(tree):
     report = check(tree({"train/cat": 22, "train/dog": 2, "val/cat": 2}), decode=False)
     assert report.ok and report.splits["train"].imbalance == 11
     assert report.warnings == [
@@ -111,7 +111,7 @@ def test_uneven_and_missing_classes_are_warned(tree):
     ]
 
 
-def test_a_missing_extra_is_said_plainly(healthy, monkeypatch):
+def test_a_missing_extra_is_reported(healthy, monkeypatch):
     monkeypatch.setattr("vitrail.data.check.can_hash", lambda: False)
     report = check(healthy)
     assert report.near is None and "pip install imagehash" in " ".join(report.warnings)
@@ -127,7 +127,7 @@ def test_a_report_is_json(healthy):
 # The command
 
 
-def test_the_command_says_what_it_found(healthy, capsys):
+def test_the_command_prints_its_findings(healthy, capsys):
     assert Data("check", str(healthy)).run() == 0
     assert "everything can be used" in capsys.readouterr().out
     expected = damage(healthy)
@@ -138,7 +138,7 @@ def test_the_command_says_what_it_found(healthy, capsys):
     assert len(json.loads(capsys.readouterr().out)["bad"]) == 10
 
 
-def test_lists_end_unless_all_is_asked_for(healthy, capsys):
+def test_lists_are_truncated_unless_all_is_given(healthy, capsys):
     for number in range(1, 20):
         for split, label in (("train", "cat"), ("train", "dog")):
             (healthy / split / label / f"{number:03d}.png").write_bytes(b"")

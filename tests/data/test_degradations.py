@@ -1,4 +1,4 @@
-"""Degradations are functions of image, seed and step; their formulas, and what is refused."""
+"""Degradations are functions of image, seed and step; their formulas and refusals."""
 
 import numpy as np
 import pytest
@@ -61,6 +61,6 @@ def test_kernels_sum_to_one_and_blur_is_a_sum_of_shifts() -> None:
 
 
 @pytest.mark.parametrize("text", ["sepia", "noise", "noise:x", "noise:50-10", "jpeg:0", "bicubic:3", "noise:25"])
-def test_what_is_not_a_degradation_of_this_scale_is_refused(text: str) -> None:
+def test_unknown_degradations_are_refused(text: str) -> None:
     with pytest.raises(VitrailError):
         parse(text, scale=2)

@@ -1,4 +1,4 @@
-"""Draws know what they are for, and nothing else."""
+"""Stateless random draws: published generator, independence, distributions."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_scramble_is_the_published_generator():
     assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
-def test_a_draw_does_not_know_its_neighbours():
+def test_draws_are_independent_of_each_other():
     index = np.array([5, 900, 3, 44])
     together = BatchRng(7, 2, index)
     for row, number in enumerate(index):
@@ -53,7 +53,7 @@ def test_seeds_may_be_negative_or_huge():
     assert len(values) == 5
 
 
-def test_distributions_are_what_they_say():
+def test_distributions_have_their_moments():
     draws = BatchRng(0, 0, np.arange(20_000))
     assert stats.kstest(draws.uniform("u", -2, 3), "uniform", (-2, 5)).pvalue > 0.01
     assert stats.kstest(BatchRng(0, 0, np.arange(200)).normal("n", 101).ravel(), "norm").pvalue > 0.01

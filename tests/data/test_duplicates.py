@@ -1,4 +1,4 @@
-"""Band hashing finds what comparing all with all would find."""
+"""Band hashing equals the exhaustive comparison."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def all_pairs(hashes: np.ndarray, distance: int) -> list[list[int]]:
 
 @pytest.mark.parametrize("distance", [0, 1, 3, 4, 7])
 @pytest.mark.parametrize("spread", [64, 20, 6])
-def test_bands_find_the_pairs_of_the_slow_way(distance, spread):
+def test_banded_search_equals_the_exhaustive_search(distance, spread):
     """Hashes that differ in few places only (a small spread) fall into crowded bands."""
     source = np.random.default_rng(distance + spread)
     places = source.permutation(64)[:spread]
@@ -40,7 +40,7 @@ def test_groups():
     assert linked(3, []) == []
 
 
-def test_a_hash_survives_scale_and_compression_and_tells_pictures_apart():
+def test_a_hash_is_robust_and_discriminative():
     pytest.importorskip("imagehash")
     hashes = [perceptual_hash(picture(n, (120, 90))) for n in range(30)]
     again = [perceptual_hash(open_image(encoded(picture(n, (120, 90)).resize((200, 150)), "JPEG"))) for n in range(30)]
@@ -49,7 +49,7 @@ def test_a_hash_survives_scale_and_compression_and_tells_pictures_apart():
     assert near_pairs(np.unique(np.array(hashes, dtype=np.uint64))).tolist() == []
 
 
-def test_pictures_without_content_have_no_hash():
+def test_images_without_content_have_no_hash():
     pytest.importorskip("imagehash")
     assert perceptual_hash(Image.new("RGB", (50, 50), (9, 99, 9))) is None
     assert perceptual_hash(picture(1, (12, 40))) is None

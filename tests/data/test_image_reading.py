@@ -67,7 +67,7 @@ def test_integers_of_32_bits_are_stretched_when_they_need_it():
     assert np.abs(np.asarray(image) - RAMP / 257).max() <= 0.51
 
 
-def test_a_picture_of_one_deep_value_is_no_division_by_zero():
+def test_a_constant_deep_image_does_not_divide_by_zero():
     flat = np.full((4, 4), -7.0, dtype=np.float32)
     assert np.asarray(open_image(encoded(Image.fromarray(flat), "TIFF"), "L")).max() == 0
 
@@ -100,7 +100,7 @@ def _half(mode: str) -> bytes:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "GIF", "RGB"])
 @pytest.mark.parametrize("background", [(255, 255, 255), (0, 128, 0)])
-def test_transparency_lies_over_the_stated_colour(mode, background):
+def test_transparency_is_composited_over_the_given_colour(mode, background):
     image = open_image(_half(mode), background=background)
     assert image.getpixel((6, 2)) == background
     assert image.getpixel((1, 2)) == ((76, 76, 76) if mode == "LA" else (255, 0, 0))
@@ -128,9 +128,9 @@ def test_one_channel_is_the_luma_of_the_colours():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_every_orientation_shows_the_same_picture(orientation, format):
+def test_every_orientation_shows_the_same_image(orientation, format):
     upright = picture(5, (64, 48))
-    # Stored as a camera would: the inverse of what the tag asks for.
+    # Stored as a camera would: the inverse of the tag.
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(inverse[orientation]))
     exif = Image.Exif()
@@ -142,7 +142,7 @@ def test_every_orientation_shows_the_same_picture(orientation, format):
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
-def test_the_first_picture_of_an_animation_is_taken(format):
+def test_the_first_image_of_an_animation_is_taken(format):
     first, second = Image.new("RGB", (9, 9), (255, 0, 0)), Image.new("RGB", (9, 9), (0, 0, 255))
     data = encoded(
         first, format, save_all=True, append_images=[second], **({"lossless": True} if format == "WEBP" else {})
@@ -151,18 +151,18 @@ def test_the_first_picture_of_an_animation_is_taken(format):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
-def test_thin_pictures_are_pictures(size):
+def test_one_pixel_wide_images_are_read(size):
     assert open_image(encoded(Image.new("RGB", size))).size == size
 
 
-def test_a_broken_orientation_does_not_lose_the_picture():
+def test_a_broken_orientation_does_not_lose_the_image():
     data = encoded(picture(1), "JPEG", exif=b"Exif\0\0" + b"II*\0\xff\xff\xff\x7f" + b"\xff" * 40)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow mentions the broken block
         assert open_image(data).size == (40, 30)
 
 
-def test_draft_is_the_same_picture_but_smaller():
+def test_draft_is_the_same_image_but_smaller():
     data = encoded(picture(2, (800, 600)), "JPEG", quality=95)
     small = open_image(data, draft=100)
     assert small.size == (200, 150)  # 1/4; 1/8 would fall under 100
@@ -200,10 +200,10 @@ def test_odd_names_are_read_and_shown_as_text(tmp_path):
     assert printable(b"caf\xe9.png") == "caf\\xe9.png"
 
 
-# What is refused
+# Refusals
 
 
-def test_things_that_are_no_regular_files_are_refused_at_once(tmp_path):
+def test_special_files_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
@@ -242,7 +242,7 @@ def test_only_the_formats_on_the_list_are_read():
             data = encoded(picture(1).convert("L" if format in ("XBM", "MSP") else "RGB"), format)
         except Exception:  # noqa: BLE001  (formats that Pillow can only write with other tools)
             continue
-        if data[:2] not in (b"\xff\xd8", b"\x89P"):  # MPO is a JPEG, and says so
+        if data[:2] not in (b"\xff\xd8", b"\x89P"):  # MPO is a JPEG
             tried.append(format)
             assert refused(data).kind in ("format", "broken", "truncated"), format
     assert len(tried) >= 8
@@ -302,7 +302,7 @@ def test_text_and_profile_bombs_do_not_grow(kind):
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
-def test_a_truncated_file_is_never_half_a_picture(format):
+def test_a_truncated_file_is_refused(format):
     data = encoded(picture(7, (200, 150)), format)
     for share in (0.2, 0.5, 0.8):
         error = refused(data[: int(len(data) * share)], name="cut.file")
@@ -310,7 +310,7 @@ def test_a_truncated_file_is_never_half_a_picture(format):
         assert error.kind in ("truncated", "broken", "format")
 
 
-def test_the_error_is_data_and_travels_between_processes():
+def test_the_error_can_be_pickled():
     error = refused(b"nothing", name="a.jpg")
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(again, DataError) and (again.name, again.reason, again.kind) == (
@@ -355,10 +355,10 @@ def _mutant(random: random.Random) -> bytes:
     return bytes(data)
 
 
-def test_a_thousand_mutants_are_pictures_or_typed_errors():
+def test_a_thousand_mutants_are_images_or_typed_errors():
     source, refusals, slowest = random.Random(1), 0, 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks about broken files; they are not what is asked here
+        warnings.simplefilter("ignore")  # Pillow's warnings about corrupt files are not under test
         for _ in range(1000):
             data = _mutant(source)
             start = time.perf_counter()
@@ -372,7 +372,7 @@ def test_a_thousand_mutants_are_pictures_or_typed_errors():
 
 
 @pytest.mark.shared
-def test_real_photographs_are_what_pillow_says(shared: Path):
+def test_real_photographs_equal_pillow(shared: Path):
     photographs = sorted((shared / "data" / "imagenet17").glob("*.JPEG"))
     assert len(photographs) == 17
     for path in photographs:

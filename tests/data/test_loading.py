@@ -1,4 +1,4 @@
-"""What a model sees is a function of seed, epoch and step: not of workers, ranks, or how the training got there."""
+"""Model inputs are a function of seed, epoch and step: not of workers, ranks, or the way the training got there."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_workers_change_nothing(source, request):
 def test_resuming_is_the_rest_of_the_epoch(photos, workers):
     whole = list(loader(photos).epoch(2))
     resumed = loader(photos, workers=workers)
-    list(islice(resumed.epoch(1), 2))  # an epoch that is left in the middle leaves nothing behind
+    list(islice(resumed.epoch(1), 2))  # an abandoned epoch has no effect on later ones
     assert same(list(resumed.epoch(2, start_step=1)), whole[1:])
     assert len(resumed) == resumed.steps == len(whole) == 4
 
@@ -85,7 +85,7 @@ def test_loading_leaves_the_global_generators_alone(photos):
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
 
 
-def test_evaluation_is_the_transform_of_each_picture(photos, small):
+def test_evaluation_is_the_transform_of_each_image(photos, small):
     for pictures in (photos, small):
         for preprocess in (Preprocess(16, 1.0), Preprocess(16, 0.9), Preprocess(24, 0.875)):
             transform = EvalTransform(preprocess)
@@ -110,7 +110,7 @@ def test_packed_pixels_are_the_files(small, tree, cache):
     assert changed.image(changed.ids.index("cat/000.png")).tobytes() == picture(77, (16, 16)).tobytes()
 
 
-def test_grey_pictures_are_packed_in_one_channel(tree):
+def test_grey_images_are_packed_in_one_channel(tree):
     root = tree({"cat": 9, "dog": 9}, size=(16, 16))
     for path in root.rglob("*.png"):
         path.write_bytes(encoded(picture(hash(path.name) % 50, (16, 16)).convert("L")))
@@ -119,7 +119,7 @@ def test_grey_pictures_are_packed_in_one_channel(tree):
     assert next(loader(data).epoch()).images.shape == (6, 3, 16, 16)
 
 
-def test_packed_pictures_of_another_size_are_resized_once(small):
+def test_packed_images_of_another_size_are_resized_once(small):
     transform = TrainTransform(Preprocess(32, 1.0), AUGMENTS["small"])
     once = fitted(small, transform)
     assert once.pixels.shape == (24, 3, 32, 32)
@@ -136,7 +136,7 @@ def damaged(request, tree):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_picture_stops_and_is_named(damaged, workers):
+def test_a_corrupt_image_stops_the_run_and_is_named(damaged, workers):
     with pytest.raises(DataError, match=r"(?s)cat/001.png: the file is empty|dog/004.png: the file"):
         pictures = open_dataset(damaged, val_share=0).require("train")
         transform = EvalTransform(Preprocess(16, 1.0))
@@ -144,7 +144,7 @@ def test_a_bad_picture_stops_and_is_named(damaged, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_picture_may_be_skipped_and_is_counted(damaged, workers):
+def test_a_corrupt_image_may_be_skipped_and_is_counted(damaged, workers):
     data = open_dataset(damaged, val_share=0, bad="skip")
     pictures = data.require("train")
     batches = eval_loader(pictures, EvalTransform(Preprocess(16, 1.0)), 4, workers=workers, bad="skip")
@@ -152,13 +152,13 @@ def test_a_bad_picture_may_be_skipped_and_is_counted(damaged, workers):
     skipped = {problem.id for problem in data.skipped} | set(batches.skipped)
     assert skipped == {"cat/001.png", "dog/004.png"}
     assert len(seen) == len(set(seen)) == 10 and not skipped & set(seen)
-    if pictures.pixels is not None:  # the cache remembers what was left out
+    if pictures.pixels is not None:  # the cache remembers the skipped images
         assert {problem.id for problem in open_dataset(damaged, bad="skip").skipped} == skipped
         with pytest.raises(DataError, match="2 images"):
             open_dataset(damaged)
 
 
-def test_a_batch_without_a_good_picture_is_empty(tree):
+def test_a_batch_of_corrupt_images_is_empty(tree):
     root = tree({"cat": 2, "dog": 2}, size=(140, 120))
     for path in root.rglob("*.png"):
         path.write_bytes(b"")
@@ -180,7 +180,7 @@ class Dies:
         return self
 
 
-def test_a_killed_worker_is_told_with_its_cause(photos):
+def test_a_killed_worker_is_reported_with_its_cause(photos):
     pictures = photos.take(range(8))
     pictures.store = Dies()
     order = ResumableSampler(8, 4, shuffle=False)
@@ -193,7 +193,7 @@ class Hangs(Dies):
         signal.pause()
 
 
-def test_a_hanging_worker_is_told(photos):
+def test_a_hanging_worker_is_reported(photos):
     pictures = photos.take(range(8))
     pictures.store = Hangs()
     order = ResumableSampler(8, 4, shuffle=False)
@@ -201,13 +201,13 @@ def test_a_hanging_worker_is_told(photos):
         list(Loader(pictures, EvalTransform(Preprocess(16)), order, workers=1, timeout=1).epoch())
 
 
-def test_other_errors_stay_what_they_are():
+def test_other_errors_propagate():
     assert worker_failure(RuntimeError("shape mismatch")) is None
     assert list(in_parallel(str, range(20), "", workers=2)) == [str(n) for n in range(20)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory-limited file systems need Linux")
-def test_a_full_disk_is_told_and_leaves_nothing_behind(tree, tmp_path):
+def test_a_full_disk_is_reported_and_no_file_is_left(tree, tmp_path):
     root = tree({"cat": 40, "dog": 40}, size=(32, 32))
     program = (
         "import resource, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

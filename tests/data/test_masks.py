@@ -148,7 +148,7 @@ def test_the_check_lists_every_fault(tmp_path):
     assert report.to_dict()["kinds"]["mask size"] == 1 and "sky" in "\n".join(report.lines())
 
 
-def test_what_is_no_data(tmp_path):
+def test_folders_without_masks_are_refused(tmp_path):
     with pytest.raises(VitrailError, match=r"no folder with images and masks at(.|\n)*trainannot"):
         open_masks(str(tmp_path / "nothing"))
     with pytest.raises(DataError, match="no folders of images and masks"):
@@ -159,7 +159,7 @@ def test_what_is_no_data(tmp_path):
 
 
 @pytest.mark.shared
-def test_camvid_is_what_its_papers_count(shared: Path):
+def test_camvid_has_the_published_counts(shared: Path):
     names = Path(__file__).parents[2] / "recipes" / "camvid.txt"
     data = open_masks(f"{shared / 'data' / 'camvid'}@{names}")
     assert {split: len(samples) for split, samples in data} == {"train": 367, "val": 101, "test": 233}

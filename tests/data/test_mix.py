@@ -9,7 +9,7 @@ from vitrail.errors import VitrailError
 
 
 def batch(size: int) -> tuple[Tensor, Tensor]:
-    """Image i is filled with i, and is of class i: a mixed pixel tells what it was mixed from."""
+    """Image i is filled with i, and is of class i: a mixed pixel shows its sources."""
     return torch.arange(size).float()[:, None, None, None].expand(size, 3, 16, 12).clone(), torch.arange(size)
 
 
@@ -23,7 +23,7 @@ def test_the_label_is_the_mean_of_the_pixels(options, step):
     assert targets[6, 6] == 1  # the last of an odd batch has no partner
 
 
-def test_cutmix_pixels_come_from_one_of_two_pictures():
+def test_cutmix_pixels_come_from_one_of_two_images():
     images, labels = batch(4)
     mixed, _ = Mix(4, cutmix=1.0)(images, labels, seed=0, step=0)
     assert set(mixed[0].unique().tolist()) == {0.0, 1.0}
@@ -31,7 +31,7 @@ def test_cutmix_pixels_come_from_one_of_two_pictures():
 
 
 @pytest.mark.parametrize("pieces", [2, 3, 6])
-def test_cutting_the_batch_does_not_change_the_pictures(pieces):
+def test_cutting_the_batch_does_not_change_the_images(pieces):
     images, labels = batch(12)
     mix = Mix(12, mixup=0.8, cutmix=1.0)
     whole = mix(images, labels, 5, 3)
@@ -67,7 +67,7 @@ def test_off_is_one_hot():
     assert Mix(3, mixup=0.2)
 
 
-def test_impossible_settings_are_told():
+def test_impossible_settings_are_reported():
     with pytest.raises(VitrailError, match="mixup=-1"):
         Mix(3, mixup=-1)
     with pytest.raises(VitrailError, match="prob=2"):

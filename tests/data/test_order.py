@@ -62,7 +62,7 @@ def test_the_shuffle_has_no_favourite_places():
         ({"length": 4, "batch_size": 2, "rank": 2, "world": 2}, "Rank 2"),
     ],
 )
-def test_sizes_that_do_not_fit_are_told(options, said):
+def test_sizes_that_do_not_fit_are_reported(options, said):
     with pytest.raises(VitrailError, match=said):
         ResumableSampler(**options)
     with pytest.raises(VitrailError, match="outside"):

@@ -58,7 +58,7 @@ def test_tables(tmp_path: Path) -> None:
         ({"train__tsv": "a\tb\nc\n"}, "line 2, has 1 columns"),
     ],
 )
-def test_faults_are_named(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_faults_are_reported(tmp_path: Path, files: dict[str, str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_pairs(write(tmp_path, **files), val_share=0.0).require("train").pairs("en", "de")
 
@@ -70,7 +70,7 @@ def test_not_utf8(tmp_path: Path) -> None:
         open_pairs(tmp_path)
 
 
-def test_languages_are_asked_for(tmp_path: Path) -> None:
+def test_missing_languages_are_requested(tmp_path: Path) -> None:
     text = open_pairs(write(tmp_path, train__en="a", train__de="b"), val_share=0.0).require("train")
     for languages, message in (
         ((None, "de"), "--source is needed"),

@@ -104,7 +104,7 @@ def test_a_file_that_is_cut_is_refused_or_still_whole(name):
 
 
 @pytest.mark.parametrize("name", [*FILES, *CLOUDS])
-def test_damaged_bytes_never_raise_anything_else(name):
+def test_damaged_files_raise_data_errors_only(name):
     content, draw = {**FILES, **CLOUDS}[name], np.random.default_rng(0)
     for _ in range(60):
         broken = bytearray(content)

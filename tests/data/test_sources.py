@@ -1,4 +1,4 @@
-"""The same images, from a folder, a table, a tar or torchvision; and what is said when they cannot be used."""
+"""The same images from a folder, a table, a tar or torchvision; messages for unusable sources."""
 
 import gzip
 import inspect
@@ -75,13 +75,13 @@ def test_splits_that_are_there_are_used(tree, val):
     assert data.test.ids == ("test/cat/000.png",) and data.test.classes == ("cat", "dog")
 
 
-def test_test_pictures_are_kept_aside_when_val_is_held_out(tree):
+def test_test_images_are_kept_aside_when_val_is_held_out(tree):
     data = open_dataset(tree({"train/cat": 8, "train/dog": 8, "test/cat": 2, "test/dog": 2}))
     assert sizes(data) == {"train": 14, "val": 2, "test": 4}
     assert all(name.startswith("train/") for name in data.val.ids)
 
 
-def test_a_folder_around_the_folders_is_seen_through(tree):
+def test_a_single_outer_folder_is_skipped(tree):
     root = tree({"archive/pets/train/cat": 2, "archive/pets/train/dog": 2, "archive/pets/test/cat": 1})
     assert sizes(open_dataset(root, val_share=0)) == {"train": 4, "test": 1}
     assert sizes(open_dataset(tree({"all/cat": 2, "all/dog": 3}, name="deep"), val_share=0)) == {"train": 5}
@@ -91,7 +91,7 @@ def test_a_folder_around_the_folders_is_seen_through(tree):
         only_test.require("train")
 
 
-def test_files_that_are_no_pictures_are_counted_not_read(tree):
+def test_other_files_are_counted_not_read(tree):
     root = tree({"cat": 2, "dog": 2})
     (root / "README.txt").write_text("hello")
     (root / "cat" / "notes.txt").write_text("hello")
@@ -118,7 +118,7 @@ def test_known_classes_give_the_order(tree):
     assert "'cat' is not one of the 2 classes" in refusal(root, classes=["emu", "dog"])
 
 
-def test_refusals_of_folders_teach(tree, tmp_path):
+def test_refused_folders_name_the_remedy(tree, tmp_path):
     assert "class has no images" in refusal(tree({"cat": 2, "dog": 0}, name="a"))
     assert "only one class (cat)" in refusal(tree({"cat": 2}, name="b"))
     assert "'emu' is not one of the 2 classes (cat, dog)" in refusal(
@@ -155,7 +155,7 @@ def table(tree, tmp_path):
 ROWS = [("000", "cat", "train"), ("001", "dog", "train"), ("002", "cat", "valid"), ("003", "dog", "test")]
 
 
-def test_csv_tsv_and_jsonl_say_the_same(table):
+def test_csv_tsv_and_jsonl_are_equivalent(table):
     lines = [(f"images/{name}.png", label, split) for name, label, split in ROWS]
     csv = table("\ufeffPath,label,Split\n" + "".join(",".join(line) + "\n" for line in lines))
     tsv = table("path\tclass\tset\n" + "".join("\t".join(line) + "\n" for line in lines), "labels.tsv")
@@ -181,14 +181,14 @@ def test_labels_may_be_numbers(table, labels):
     assert open_dataset(table("\n".join(lines), "a.jsonl"), val_share=0).classes == ("3", "10")
 
 
-def test_numbers_stand_for_known_classes(table):
+def test_numbers_index_known_classes(table):
     path = table("path,label\nimages/000.png,1\nimages/001.png,0\n")
     assert open_dataset(path, classes=["cat", "dog"], val_share=0).train.labels.tolist() == [1, 0]
     path = table("path,label\nimages/000.png,1\nimages/001.png,2\n")
     assert "label '2' is not one of the 2 classes" in refusal(path, classes=["cat", "dog"])
 
 
-def test_metadata_beside_the_pictures(table):
+def test_metadata_in_the_image_folder(table):
     path = table("file_name,label\nimages/000.png,cat\nimages/001.png,dog\n", "metadata.csv")
     assert sizes(open_dataset(path.parent, val_share=0)) == {"train": 2}
     path.unlink()
@@ -212,13 +212,13 @@ def test_metadata_beside_the_pictures(table):
         ('path,label\n"images/000.png,a\n', "cannot|not a table|unexpected"),
     ],
 )
-def test_refusals_of_tables_teach(table, text, said):
+def test_refused_tables_name_the_remedy(table, text, said):
     with pytest.raises(VitrailError, match=said):
         open_dataset(table(text))
 
 
 @pytest.mark.parametrize(("text", "said"), [("[1]", "not an object"), ("{", "line 1 is not JSON"), ("\n", "empty")])
-def test_refusals_of_json_teach(table, text, said):
+def test_refused_json_names_the_remedy(table, text, said):
     assert said in refusal(table(text, "a.jsonl"))
     assert "Did you mean: species" in refusal(
         table("path,species\nimages/000.png,x\n"), columns=Columns(label="specie")
@@ -253,7 +253,7 @@ def test_a_data_set_of_torchvision(tmp_path):
     assert data.test[7].label == 7
 
 
-def test_refusals_of_torchvision_teach(tmp_path):
+def test_refused_torchvision_names_get_the_remedy(tmp_path):
     assert "Did you mean: MNIST" in refusal("torchvision:MNST")
     spec = f"torchvision:CIFAR10@{tmp_path}"
     assert f"(vitrail data check {spec} --download)" in refusal(spec)
@@ -261,7 +261,7 @@ def test_refusals_of_torchvision_teach(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*IN_MEMORY, *IN_FILES])
-def test_torchvision_knows_these_names_and_options(name):
+def test_torchvision_has_these_names_and_options(name):
     from torchvision import datasets
 
     known = set(inspect.signature(getattr(datasets, name)).parameters)

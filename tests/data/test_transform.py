@@ -53,7 +53,7 @@ def test_evaluation_of_photographs_is_timms(shared: Path):
         assert torch.equal(ours(image), theirs(image))
 
 
-def test_a_batch_is_its_pictures():
+def test_a_batch_is_its_images():
     transform = EvalTransform(Preprocess(size=32))
     images = [picture(n, (50, 40)) for n in range(3)]
     together = transform.batch(torch.stack([transform.to_pixels(image) for image in images]))
@@ -103,7 +103,7 @@ def test_no_augmentation_is_evaluation():
     assert torch.equal(transform.batch(transform.to_pixels(image)[None], draws)[0], still(image))
 
 
-def test_only_pictures_that_fit_are_left_as_they_are():
+def test_only_images_that_fit_are_left_as_they_are():
     assert EvalTransform(Preprocess(size=32, crop=1.0)).leaves(3, 32, 32)
     assert EvalTransform(Preprocess(size=32, crop=1.0)).leaves(1, 32, 32)
     assert not EvalTransform(Preprocess(size=32, crop=0.9)).leaves(3, 32, 32)
@@ -118,7 +118,7 @@ def test_large_jpegs_are_decoded_as_far_as_the_least_crop_needs():
     assert EvalTransform(Preprocess(size=224)).draft is None
 
 
-def test_every_change_reaches_the_pictures():
+def test_every_change_reaches_the_images():
     pixels = torch.from_numpy(np.stack([np.asarray(picture(n, (32, 32))) for n in range(32)])).permute(0, 3, 1, 2)
     draws, still = BatchRng(0, 0, np.arange(32)), Augment(crop="center", flip=0.0)
     plain = TrainTransform(Preprocess(32, 1.0), still).batch(pixels, draws)

@@ -44,7 +44,7 @@ def test_a_mask_keeps_its_numbers(view):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_image_and_mask_see_the_same(view):
+def test_image_and_mask_get_the_same_view(view):
     blocks = np.kron(np.random.default_rng(1).integers(0, 200, (4, 6)), np.ones((5, 5))).astype(np.uint8)
     image = np.asarray(view.image(Image.fromarray(blocks), fill=255, resample=Image.Resampling.NEAREST))
     mask = view.mask(blocks, 255)

@@ -1,4 +1,4 @@
-"""Edits: what a folder states is replayed, and a model with edits trains, resumes, exports and is refused by name."""
+"""Edits in a folder are replayed; a model with edits trains, resumes, exports and is refused by name."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_every_edit_of_the_table_is_tested_here():
     assert {edit.kind for edit in ALL} <= EDITS.keys()
 
 
-def test_a_loaded_model_has_the_edits_and_answers_as_the_saved_one(edited, folder):
+def test_a_loaded_model_has_the_edits_and_equal_logits(edited, folder):
     loaded = load_model(folder)
     with torch.no_grad():
         assert torch.equal(loaded(images()), edited(images()))
@@ -97,7 +97,7 @@ def test_a_shape_is_rebuilt_without_computing_weights(edited):
         ([{"edit": "low_rank", "ranks": {f"{BLOCK}.token_mixer.proj": 99}}], VitrailError, "has no rank 99"),
     ],
 )
-def test_a_wrong_statement_is_an_error_by_name(tmp_path, edits, kind, words):
+def test_invalid_edits_in_a_config_are_refused_by_name(tmp_path, edits, kind, words):
     folder = save_model(small("vit"), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "edits": edits}))
@@ -107,7 +107,7 @@ def test_a_wrong_statement_is_an_error_by_name(tmp_path, edits, kind, words):
     assert words in str(caught.value) and "config.json" in str(caught.value)
 
 
-def test_weights_bring_their_edits_to_a_model_with_another_head(folder, edited):
+def test_edits_are_applied_to_a_model_with_another_head(folder, edited):
     model = create_model(edited.variant, weights=str(folder), **{**vars(edited.config), "num_classes": 4})
     assert model.edits == ALL and model.config.num_classes == 4
     torch.testing.assert_close(model.features(images()).tokens, edited.features(images()).tokens)

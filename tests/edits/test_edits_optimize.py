@@ -1,4 +1,4 @@
-"""`vitrail.optimize` on models with edits: converted, and equal to the model; what is not converted is reported."""
+"""`vitrail.optimize` on models with edits: converted, and equal to the model; unconverted parts are reported."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def edited(name):
     ],
 )
 @pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-5), ("bf16", 3e-2)])
-def test_an_optimized_model_with_edits_answers_as_the_model(name, left, precision, error):
+def test_an_optimized_model_with_edits_equals_the_model(name, left, precision, error):
     model, images = edited(name), torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     fast = optimize(model, precision)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_an_optimized_model_with_edits_answers_as_the_model(name, left, precisio
     assert all(word in told for word in left) and (left or not told)
 
 
-def test_int8_and_training_say_what_they_do_not_compute():
+def test_int8_and_training_report_unsupported_edits():
     model = edited("vit")
     fast = optimize(model, "int8")
     assert any("is FactorizedLinear" in reason for reason in fast.unconverted)

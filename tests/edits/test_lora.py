@@ -54,7 +54,7 @@ def test_the_layer_is_its_formula() -> None:
         ("mixer_s32_224", {"image_size": 64, "depth": 1}),
     ],
 )
-def test_nothing_changes_at_first_and_merged_equals_unmerged(variant: str, sizes: dict) -> None:
+def test_adapters_start_as_the_identity_and_merged_equals_unmerged(variant: str, sizes: dict) -> None:
     model = create_model(variant, **sizes).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # fresh weights silence branches whose norms begin at zero
@@ -180,7 +180,7 @@ def test_adapters_find_their_base_and_refuse_another(run: Path, tmp_path: Path, 
     assert "--base" in capsys.readouterr().err
 
 
-def test_what_cannot_be_adapted_is_refused(run: Path) -> None:
+def test_unsupported_targets_are_refused(run: Path) -> None:
     with pytest.raises(VitrailError, match="Leave freeze"):
         config(run, freeze="backbone")
     with pytest.raises(VitrailError, match="need a rank"):

@@ -1,4 +1,4 @@
-"""Removed heads and hidden channels: the model computes what it would with zeros in their place."""
+"""Removed heads and hidden channels: outputs equal those with zeros in their place."""
 
 import pytest
 import torch
@@ -130,7 +130,7 @@ def test_the_table_is_covered():
         ("halonet", "heads of HaloAttention are not separate"),
     ],
 )
-def test_heads_that_meet_elsewhere_are_refused_by_name(name, reason):
+def test_heads_mixed_by_another_module_are_refused_by_name(name, reason):
     model = small(name)
     mixer, why = next((mixer, why) for mixer, why in head_reasons(model).items() if why)
     assert reason in why and not prunable_heads(model)
@@ -139,7 +139,7 @@ def test_heads_that_meet_elsewhere_are_refused_by_name(name, reason):
     assert model.edits == ()
 
 
-def test_hidden_channels_that_a_norm_sees_are_refused():
+def test_hidden_channels_read_by_a_norm_are_refused():
     for name, reason in (("eva02 sub-norm", "NormedGatedMLP"), ("convnextv2", "GlobalResponseNorm")):
         model = small(name)
         mlp = next(n for n, module in model.named_modules() if type(module).__name__ in (reason, "MLP"))

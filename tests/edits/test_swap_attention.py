@@ -61,7 +61,7 @@ def test_star_is_a_loop_over_cells():
     torch.testing.assert_close(mixer(x, grid)[0], torch.stack(h), rtol=1e-5, atol=1e-6)
 
 
-def test_full_rank_is_the_model_and_less_is_near():
+def test_full_rank_equals_the_model_and_lower_rank_is_close():
     model = small("vit")
     errors = [
         relative(
@@ -74,7 +74,7 @@ def test_full_rank_is_the_model_and_less_is_near():
 
 @pytest.mark.parametrize("to", ["linformer", "star"])
 @pytest.mark.parametrize("name", ["vit", "deit distilled", "swin official", "nat", "dinov2 registers", "eva02"])
-def test_families_take_them_and_train(name, to, tmp_path):
+def test_families_train_with_swapped_attention(name, to, tmp_path):
     model = small(name, image_size=64)
     settings = CompressSettings(attention=to, attention_size={"linformer": 9, "star": 2}[to])
     swapped = compress(model, settings)
@@ -89,7 +89,7 @@ def test_families_take_them_and_train(name, to, tmp_path):
 
 
 @pytest.mark.parametrize("mixer", ["linformer", "star"])
-def test_a_metaformer_names_them(mixer):
+def test_a_metaformer_config_names_the_mixers(mixer):
     model = create_model(
         "caformer_s18",
         dims=(8, 16, 32, 64),

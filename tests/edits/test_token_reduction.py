@@ -1,4 +1,4 @@
-"""Fewer tokens: the matching against a loop, identities, what is restored, and what is refused."""
+"""Fewer tokens: the matching against a loop, identities, restored positions, refusals."""
 
 from math import ceil
 
@@ -140,7 +140,7 @@ def test_equal_tokens_merge_first():
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.99])
-def test_attended_tokens_stay_and_the_others_are_one(share):
+def test_attended_tokens_are_kept_and_the_rest_is_fused(share):
     q, k, x = torch.randn(2, 3, 12, 4), torch.randn(2, 3, 12, 4), torch.randn(2, 12, 5)
     layout = KeepAttended.layout.whole(Grid(2, 5, 2), x)
     assignment = KeepAttended(share)(q, k, layout)
@@ -225,7 +225,7 @@ def test_optimized_blocks_are_fused_and_equal(edit, precision):
         assert relative(fast(images()), model(images())) < tolerance
 
 
-def test_a_block_of_products_is_not_fused_and_says_so():
+def test_an_unsupported_block_is_not_fused_and_reported():
     model = small("vit")
     apply_edits(model, LowRank({"backbone.stages.0.blocks.1.token_mixer.qkv": 8}), MergeTokens.constant(model, 2))
     fast = optimize(model, "fp32")

@@ -1,4 +1,4 @@
-"""Maps are what the kernel computed, sit where they should, and leave no trace in the model."""
+"""Maps equal the kernel's probabilities, have the right location, and leave no hooks in the model."""
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ from vitrail.parts.token_mixers.window_attention import WindowAttention
 class Given(TokenMap):
     """A map with probabilities written down by hand."""
 
-    def __init__(self, grid: Grid, slots: Tensor, probabilities: Tensor, picture: tuple[int, int]):
-        super().__init__(BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture), slots)
+    def __init__(self, grid: Grid, slots: Tensor, probabilities: Tensor, image_size: tuple[int, int]):
+        super().__init__(BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, image_size), slots)
         self._probabilities = probabilities
 
     @property
@@ -36,12 +36,12 @@ def in_groups(map, v: Tensor) -> Tensor:
     if not isinstance(map.block.module, NeighborhoodAttention):
         return v.reshape(2, len(map.slots), *v.shape[-3:])
     cells = v[:, : map.grid.h, : map.grid.w].flatten(1, 2)  # (B, N, h, d)
-    padding = map.block.module.qkv.bias.chunk(3)[2].reshape(1, 1, *v.shape[-2:])  # what the projection makes of zeros
+    padding = map.block.module.qkv.bias.chunk(3)[2].reshape(1, 1, *v.shape[-2:])  # the projection of zeros
     return torch.cat([cells, padding.expand(2, -1, -1, -1)], 1)[:, map.keys].transpose(2, 3)
 
 
 @torch.no_grad()
-def test_probabilities_times_values_are_what_the_leaf_gave(attending, images):
+def test_probabilities_times_values_equal_the_mixer_output(attending, images):
     seen = []
     leaves = [module for module in attending.modules() if isinstance(module, Attend)]
     hooks = [
@@ -89,7 +89,7 @@ def test_dense_maps_are_the_groups_put_in_place_one_by_one(attending, images):
         assert torch.allclose(map.received(), map.over_cells(mean), atol=1e-6)
 
 
-def test_a_dense_map_is_not_zero_just_where_the_block_really_listens(attending, images):
+def test_a_dense_map_is_nonzero_where_the_gradient_is(attending, images):
     """The Jacobian of the mixer, which knows nothing of slots, is the witness."""
     images = images[:1]
     with attention_maps(attending) as maps, torch.no_grad():
@@ -113,9 +113,9 @@ def test_padding_takes_a_share_under_the_official_edge_and_none_under_the_masked
     assert shares["swin masked"] == 0
 
 
-def test_places_speak_rows_columns_tokens_and_pixels():
+def test_locations_convert_between_cells_tokens_and_pixels():
     grid = Grid(2, 3, prefix=1)
-    map = Given(grid, torch.arange(7)[None], torch.eye(7)[None, None, None], picture=(32, 48))
+    map = Given(grid, torch.arange(7)[None], torch.eye(7)[None, None, None], image_size=(32, 48))
     assert map.cell == (16, 16)
     assert map.centres.tolist() == [[8, 8], [8, 24], [8, 40], [24, 8], [24, 24], [24, 40]]
     for query in (5, (1, 1), Pixel(17, 30)):
@@ -125,8 +125,8 @@ def test_places_speak_rows_columns_tokens_and_pixels():
 
 
 @pytest.mark.parametrize("query", [7, -1, (2, 0), (0, 3), (-1, 0), Pixel(32, 0), Pixel(0, -1)])
-def test_a_place_that_is_not_there_is_an_error(query):
-    map = Given(Grid(2, 3, prefix=1), torch.arange(7)[None], torch.eye(7)[None, None, None], picture=(32, 48))
+def test_a_location_outside_the_grid_is_an_error(query):
+    map = Given(Grid(2, 3, prefix=1), torch.arange(7)[None], torch.eye(7)[None, None, None], image_size=(32, 48))
     with pytest.raises(VitrailError, match="There is no"):
         map.row(query)
 
@@ -135,7 +135,7 @@ def _hooks(model: nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
-def test_nothing_stays_behind_and_nothing_changes(attending, images):
+def test_capturing_leaves_no_hooks_and_changes_no_output(attending, images):
     attending.train()
     attending.head.eval()
     modes = [module.training for module in attending.modules()]
@@ -184,7 +184,7 @@ def test_a_new_pass_replaces_the_maps_of_the_one_before(attending, images):
 
 
 @torch.no_grad()
-def test_streaming_hands_over_each_block_and_keeps_none(attending, images):
+def test_streaming_yields_each_block_and_stores_none(attending, images):
     with attention_maps(attending) as maps:
         attending(images)
     streamed = []
@@ -203,7 +203,7 @@ def test_maps_of_half_precision_are_computed_in_single(build, images):
     assert (maps[0].probabilities.sum(-1) - 1).abs().max() < 1e-6
 
 
-def test_a_model_without_attention_says_so_and_what_it_offers(without_attention):
+def test_a_model_without_attention_names_other_methods(without_attention):
     with pytest.raises(VitrailError) as caught, attention_maps(without_attention):
         pass
     said = str(caught.value)
@@ -225,7 +225,7 @@ def test_a_model_that_did_not_run_is_an_error_and_not_an_empty_list(attending, i
         assert maps["backbone.stages.0.blocks.1.token_mixer"] is maps[1]
 
 
-def test_only_socket_models_can_be_looked_into():
+def test_only_catalogue_models_have_maps():
     with pytest.raises(VitrailError, match="Cannot look inside Linear"), attention_maps(nn.Linear(2, 2)):
         pass
     with pytest.raises(VitrailError, match="Cannot look inside Stage"), attention_maps(Stage([])):

@@ -17,9 +17,9 @@ from vitrail.grid import Grid
 class Given(TokenMap):
     """A map of all tokens with probabilities written down by hand."""
 
-    def __init__(self, grid: Grid, probabilities: torch.Tensor, picture: tuple[int, int]):
+    def __init__(self, grid: Grid, probabilities: torch.Tensor, image_size: tuple[int, int]):
         super().__init__(
-            BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture),
+            BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, image_size),
             torch.arange(grid.tokens)[None],
         )
         self.given = probabilities
@@ -62,25 +62,25 @@ def test_distance_is_the_double_sum(build, kind):
 def test_known_distances():
     grid = Grid(1, 2, prefix=1)
     itself, other, everything = torch.eye(3), torch.eye(3)[[0, 2, 1]], torch.full((3, 3), 1 / 3)
-    map = Given(grid, torch.stack([itself, other, everything])[None], picture=(16, 32))
+    map = Given(grid, torch.stack([itself, other, everything])[None], image_size=(16, 32))
     assert mean_distance(map).tolist() == [pytest.approx([0, 16, 8])]
 
 
 def test_attention_to_the_class_token_alone_has_no_distance_and_no_nan():
     only_class = torch.eye(3)[[0, 0, 0]]
-    map = Given(Grid(1, 2, prefix=1), only_class[None, None], picture=(16, 32))
+    map = Given(Grid(1, 2, prefix=1), only_class[None, None], image_size=(16, 32))
     assert mean_distance(map).tolist() == [[0]]
 
 
 @pytest.mark.parametrize("patch", [1, 2, 4, 7, 14, 16, 32])
-def test_cells_have_the_size_of_the_patch_where_pictures_are_whole_multiples(patch):
+def test_cells_have_the_size_of_the_patch_where_images_are_whole_multiples(patch):
     for rows in range(1, 12):
         for columns in range(1, 12):
             assert cell_size((rows * patch, columns * patch), Grid(rows, columns)) == (patch, patch)
 
 
 @pytest.mark.parametrize("patch", [2, 4, 16, 32])
-def test_cells_have_the_size_of_the_patch_where_the_picture_was_padded(patch):
+def test_cells_have_the_size_of_the_patch_where_the_image_was_padded(patch):
     for extent in range(2 * patch + 1, 9 * patch):
         assert cell_size((extent, 4 * patch), Grid(-(-extent // patch), 4)) == (patch, patch)
 
@@ -93,7 +93,7 @@ def test_even_attention_is_as_far_as_the_mean_of_all_pairs(picture):
     assert even_distance(picture) == pytest.approx(float(mean_distance(map)), rel=0.01)
 
 
-def test_the_chart_is_a_picture(attending, images):
+def test_the_chart_is_an_image(attending, images):
     chart = distance_chart(attention_distance(attending, images), (48, 36)).image()
     assert chart.mode == "RGB" and chart.width > 400
     assert len(chart.getcolors(2**16) or []) > 20

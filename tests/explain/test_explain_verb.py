@@ -45,7 +45,7 @@ def test_without_flags_everything_is_drawn_and_the_page_is_named(folder, capsys)
             assert picture.width >= 300
 
 
-def test_only_distances_are_said_to_depend_on_the_pictures(folder, capsys):
+def test_only_distances_are_reported_to_depend_on_the_images(folder, capsys):
     assert run(folder) == 0
     assert "but for the distances, measured on one image." in capsys.readouterr().out
     model = create_model("poolformer_s12", dims=(8, 16), depths=(1, 1), num_classes=3, image_size=48)
@@ -54,7 +54,7 @@ def test_only_distances_are_said_to_depend_on_the_pictures(folder, capsys):
     assert "the same for every image." in capsys.readouterr().out
 
 
-def test_pictures_of_the_same_name_do_not_replace_each_other(folder):
+def test_images_of_the_same_name_do_not_replace_each_other(folder):
     (folder / "more").mkdir()
     (folder / "one.png").rename(folder / "more" / "two.png")
     assert run(folder, "--method", "rollout", pictures=("two.png", "more")) == 0
@@ -100,7 +100,7 @@ def test_a_wrong_choice_is_explained(folder, capsys, words, said):
     assert said in error and len(error.splitlines()) <= 6 and "Traceback" not in error
 
 
-def test_a_broken_picture_is_named_and_the_others_are_drawn(folder, capsys):
+def test_a_corrupt_image_is_named_and_the_others_are_drawn(folder, capsys):
     (folder / "two.png").write_bytes(b"not an image")
     assert run(folder, "--method", "rollout", pictures=("one.png", "two.png")) == 3
     assert "two.png" in capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_a_broken_picture_is_named_and_the_others_are_drawn(folder, capsys):
     assert "None of the images" in capsys.readouterr().err
 
 
-def test_a_model_without_maps_is_shown_by_default_and_explains_itself_when_asked(folder, capsys):
+def test_a_model_without_maps_gets_another_method_by_default_and_a_reason_on_request(folder, capsys):
     model = create_model("poolformer_s12", dims=(8, 16), depths=(1, 1), num_classes=3, image_size=48)
     save_model(model, folder / "model")
     assert run(folder) == 0
@@ -120,7 +120,7 @@ def test_a_model_without_maps_is_shown_by_default_and_explains_itself_when_asked
     assert "poolformer_s12 computes no softmax attention" in capsys.readouterr().err
 
 
-def test_a_block_of_a_stage_is_called_as_it_is_written_under_its_picture(folder, capsys):
+def test_block_names_equal_those_under_the_figures(folder, capsys):
     small = {"dim": 8, "depths": (1, 2), "num_heads": (1, 2), "window_size": 3, "image_size": 48}
     model = create_model("swin_tiny_patch4_window7_224", num_classes=3, **small)
     save_model(model, folder / "model")
@@ -136,14 +136,14 @@ def test_a_block_of_a_stage_is_called_as_it_is_written_under_its_picture(folder,
     assert said in capsys.readouterr().err
 
 
-def test_the_limit_is_said(folder, capsys):
+def test_the_limit_is_reported(folder, capsys):
     assert run(folder, "--limit", "1", "--method", "rollout", pictures=("one.png", "two.png")) == 0
     assert "first 1 of 2" in capsys.readouterr().out
     assert len(list((folder / "out").glob("*.png"))) == 1
 
 
 @pytest.mark.shared
-def test_the_real_vit_looks_at_the_animal(shared):
+def test_the_trained_vit_attends_to_the_animal(shared):
     """Rollout over three photographs, against boxes drawn by hand around the animal (rows and columns in 224ths)."""
     from vitrail.data.image_io import open_image
     from vitrail.explain.gallery import prepare

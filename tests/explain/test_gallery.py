@@ -1,4 +1,4 @@
-"""Images: heat lies where it belongs, every model has a gallery, the page needs nothing but itself."""
+"""Figures: heat over the right cells, every model has a gallery, the page is self-contained."""
 
 import re
 
@@ -33,7 +33,7 @@ def at_64(build, kind):
 
 
 @pytest.mark.parametrize("preprocess", [Preprocess(192), Preprocess(160, 1.0, mean=HALF_MEAN, std=HALF_STD)])
-def test_what_the_model_saw_is_the_crop_that_was_prepared(preprocess):
+def test_the_input_figure_is_the_preprocessed_crop(preprocess):
     picture = photo((300, 260))
     [back] = seen(EvalTransform(preprocess)(picture)[None], preprocess)
     scale = preprocess.resize / 260
@@ -43,7 +43,7 @@ def test_what_the_model_saw_is_the_crop_that_was_prepared(preprocess):
     assert np.array_equal(np.asarray(back), np.asarray(crop))
 
 
-def test_heat_lies_over_the_cell_that_is_hot():
+def test_heat_is_drawn_over_its_cell():
     values = torch.zeros(4, 4)
     values[1, 2] = 1
     bright = np.asarray(overlay(Image.new("RGB", (160, 160), (90, 90, 90)), values).convert("L"), dtype=float)
@@ -69,7 +69,7 @@ def test_one_hot_value_does_not_darken_the_rest_and_flat_heat_is_no_nan():
     assert normalised(one).sum() == 1 == normalised(one)[3, 4]
 
 
-def test_paint_goes_from_dark_to_bright():
+def test_the_colour_map_goes_from_dark_to_bright():
     light = np.asarray(paint(torch.linspace(0, 1, 50)[None]).convert("L"), dtype=int)[0]
     assert (np.diff(light) >= 0).all() and light[-1] > light[0] + 150
 
@@ -80,7 +80,7 @@ def test_the_ring_is_drawn_where_the_query_is():
     assert abs(changed.mean(0) - (25, 75)).max() <= 1
 
 
-def test_the_ring_lies_on_the_cell_whose_view_is_shown(build):
+def test_the_ring_is_drawn_on_the_query_cell(build):
     model, images = build("poolformer"), torch.randn(1, 3, 32, 32)  # 8 x 8 cells of 4 pixels
     found = heatmap(model, images, ExplainOptions("influence", block=0))
     y, x = np.unravel_index(int(found.values[0].argmax()), (8, 8))
@@ -105,7 +105,7 @@ def test_every_model_has_an_overview(build, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", [*METHODS, "auto"])
-def test_every_method_draws_or_says_why_not(build, kind, method):
+def test_every_method_draws_or_gives_a_reason(build, kind, method):
     model = at_64(build, kind)
     if method in ("maps", "rollout") and kind in ("poolformer", "mixer", "bit"):
         with pytest.raises(VitrailError, match="--method"):
@@ -119,7 +119,7 @@ def test_every_method_draws_or_says_why_not(build, kind, method):
     assert asked.tobytes() != plain.tobytes()
 
 
-def test_auto_takes_the_method_that_knows_what_is_asked(build):
+def test_auto_selects_a_method_that_supports_the_options(build):
     vit, bit = build("vit"), build("bit")
     assert (
         resolve_options(vit, ExplainOptions()).method == "rollout"
@@ -150,7 +150,7 @@ def test_block_and_head_choose_the_map_that_is_shown(build, images):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("option", "value"), [("block", 0), ("head", 1), ("query", (0, 1))])
-def test_an_option_changes_the_picture_or_is_refused(build, images, method, option, value):
+def test_an_option_changes_the_image_or_is_refused(build, images, method, option, value):
     """Whoever reads the table of options must find every one of them at work."""
     model = build("vit")
     if option in OPTIONS[method]:
@@ -166,7 +166,7 @@ def test_an_option_changes_the_picture_or_is_refused(build, images, method, opti
         attention_overlays(model, images, method, **{option: value})
 
 
-def test_a_head_is_asked_of_attention_only(build, images):
+def test_head_applies_to_attention_only(build, images):
     with pytest.raises(VitrailError, match="poolformer_s12 computes no softmax attention"):
         heatmap(build("poolformer"), images, ExplainOptions(head=0))
 
@@ -207,14 +207,14 @@ def test_a_prefix_token_has_no_pixels_of_its_own(build, images):
         heatmap(build("deit"), images, ExplainOptions("saliency", query=1))
 
 
-def test_a_batch_that_is_prepared_stays_and_none_is_an_error(build, images):
+def test_a_preprocessed_batch_is_not_changed_and_an_empty_one_refused(build, images):
     model = build("vit")
     assert prepare(model, images) is images
     with pytest.raises(VitrailError, match="no images"):
         prepare(model, [])
 
 
-def test_panels_hold_all_their_pictures_and_words():
+def test_panels_hold_all_images_and_captions():
     tiles = [Image.new("RGB", (50, 30), (200, 0, 0)) for _ in range(5)]
     sheet = panel(
         tiles, 3, "A title that is so long that it needs more than one line here", ["caption"] * 5, "a note", side=100
@@ -228,7 +228,7 @@ def test_panels_hold_all_their_pictures_and_words():
     assert fit(Image.new("L", (3, 9)), 90).size == (30, 90)
 
 
-def test_the_page_needs_nothing_but_itself_and_quotes_what_it_is_told():
+def test_the_page_is_self_contained_and_escapes_texts():
     html = page("<b>", "a & b", [Section("one.png <i>", "said", {"pic": Image.new("RGB", (4, 4))})], "vitrail <x>")
     assert "<b>" not in html and "<i>" not in html and "<x>" not in html and "a &amp; b" in html
     assert re.findall(r'(?:src|href)="(?!data:)', html) == []

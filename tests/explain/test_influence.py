@@ -47,7 +47,7 @@ def test_one_probe_is_exact_where_channels_do_not_mix(build, kind):
         assert torch.allclose(one, exact, rtol=1e-4, atol=1e-8)
 
 
-def test_pooling_draws_from_its_neighbours_alike(build):
+def test_pooling_has_equal_influence_from_all_neighbours(build):
     [found] = influence_maps(build("poolformer"), torch.randn(1, 3, 24, 24), blocks=[0], probes=1)
     picture = found.row_map((2, 3))[0, 0]
     expected = torch.zeros(6, 6)
@@ -67,7 +67,7 @@ def test_rows_are_rows_of_the_whole_map(build):
                 assert torch.allclose(map.row(query)[:, 0], row, atol=1e-6)
 
 
-def test_the_same_question_gets_the_same_answer_and_leaves_nothing(build):
+def test_influence_is_deterministic_and_leaves_no_hooks(build):
     model = build("bit").train()
     images = pictures("bit")
     first, second = (influence_maps(model, images, probes=2)[0].norms for _ in range(2))
@@ -77,7 +77,7 @@ def test_the_same_question_gets_the_same_answer_and_leaves_nothing(build):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_grid_too_large_says_what_to_ask_instead(build, monkeypatch):
+def test_a_grid_too_large_names_an_alternative(build, monkeypatch):
     monkeypatch.setattr(influence_module, "LARGEST", 35)
     model, images = build("poolformer"), torch.randn(1, 3, 24, 24)
     with pytest.raises(VitrailError, match="influence_rows"):
@@ -108,7 +108,7 @@ def test_every_model_has_a_saliency_and_keeps_its_mode(build, kind):
 
 
 @pytest.mark.parametrize("target", [5, -1, torch.tensor([0, 7])])
-def test_a_class_that_is_not_there_is_an_error(build, target):
+def test_an_unknown_class_is_an_error(build, target):
     with pytest.raises(VitrailError, match="classes 0 to 4"):
         saliency(build("vit"), torch.randn(2, 3, 64, 64), target=target)
 
@@ -135,7 +135,7 @@ def test_a_receptive_field_is_the_norm_of_the_jacobian(build):
     assert (guessed - exact).abs().max() < 0.5 * exact.max()
 
 
-def test_stages_and_cells_that_are_not_there_are_errors(build):
+def test_unknown_stages_and_cells_are_errors(build):
     model, images = build("poolformer"), torch.randn(1, 3, 16, 16)
     with pytest.raises(VitrailError, match="no stage 2"):
         receptive_field(model, images, stage=2)

@@ -25,7 +25,7 @@ def test_similarity_is_the_cosine_of_each_pair_of_cells(build, kind):
     assert found.shape == (4, 4, 4, 4) and not found.requires_grad
 
 
-def test_a_bias_picture_shows_the_bias_where_the_key_is(build):
+def test_the_bias_figure_has_each_bias_at_its_key(build):
     model = build("swin")
     pictures = relative_bias(model)
     modules = {name: module for name, module in model.named_modules() if isinstance(module, RelativePositionBias)}
@@ -39,7 +39,7 @@ def test_a_bias_picture_shows_the_bias_where_the_key_is(build):
                 assert torch.equal(picture[:, 3 + dy, 3 + dx], bias[:, query, key])
 
 
-def test_models_without_tables_say_which_other_look_there_is(build):
+def test_models_without_tables_name_other_methods(build):
     with pytest.raises(VitrailError, match="relative_bias"):
         position_similarity(build("swin"))
     with pytest.raises(VitrailError, match="position_similarity"):

@@ -82,7 +82,7 @@ def test_rows_sum_to_one(attending, images):
     assert compose(maps).min() >= 0
 
 
-def test_the_answer_is_read_where_the_head_reads_it(build, images):
+def test_rollout_starts_at_the_tokens_of_the_head(build, images):
     for kind, expected in {"vit": [0], "deit": [0, 1], "swin": range(6 * 5)}.items():
         model = build(kind)
         _, features = captured(model, images)
@@ -106,7 +106,7 @@ def test_a_backbone_without_a_head_rolls_out_too(build, images):
     assert torch.allclose(rollout(build("swin").backbone, images).flatten(1), mean, atol=1e-6)
 
 
-def test_merging_gives_back_what_it_took():
+def test_merging_and_its_transpose_are_adjoint():
     fine, coarse = Grid(3, 5), Grid(2, 3)
     rows = torch.rand(2, 4, coarse.tokens)
     back = unmerge(rows, fine, coarse)
@@ -129,7 +129,7 @@ def test_a_model_without_attention_cannot_roll_out(without_attention):
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (0, 3, 64, 64)])
-def test_what_is_no_batch_of_pictures_is_refused(build, shape):
+def test_other_shapes_than_image_batches_are_refused(build, shape):
     with pytest.raises(VitrailError, match="Need a batch"):
         rollout(build("vit"), torch.zeros(shape))
 

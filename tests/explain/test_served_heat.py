@@ -21,7 +21,7 @@ def swin() -> torch.nn.Module:
     return create_model("swin_tiny_patch4_window7_224", **sizes).eval()
 
 
-def test_rows_are_rollouts_of_the_answer_and_of_each_token(swin: torch.nn.Module) -> None:
+def test_rows_are_rollouts_of_the_prediction_and_of_each_token(swin: torch.nn.Module) -> None:
     """A hierarchical model: queries of the last grid, 8 x 8, cells of the first, 16 x 16."""
     answer = encode_image_heat(swin, IMAGE, "rollout")
     rows, images = decode_heat(answer), EvalTransform(swin.preprocess)(IMAGE)[None]  # type: ignore[attr-defined]
@@ -45,7 +45,7 @@ def test_gradcam_has_one_row(swin: torch.nn.Module) -> None:
     assert answer["queries"] is None and (decode_heat(answer) - wanted).abs().max() <= 1 / 255
 
 
-def test_large_models_send_the_answer_alone(swin: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_send_one_row(swin: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitrail.explain.served_heat.MOST_LEVELS", 1000)
     answer = encode_image_heat(swin, IMAGE, "rollout")
     assert answer["rows"] == 1 and answer["queries"] is None

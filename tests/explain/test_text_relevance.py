@@ -95,7 +95,7 @@ def test_a_text_without_a_mask_and_another_task_are_refused():
         find_targets(model, torch.zeros(1, 1, 270), [0])
 
 
-def test_the_verb_marks_words_and_draws_every_head(tmp_path, capsys):
+def test_explain_marks_words_and_draws_every_head(tmp_path, capsys):
     model = model_of("bert classes")
     vitrail.save_model(model, tmp_path / "films", labels=["bad", "fair", "good"])
     out = tmp_path / "page"

@@ -39,7 +39,7 @@ class Tape:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_architecture_answers_the_same(name: str) -> None:
+def test_every_architecture_gives_the_same_output(name: str) -> None:
     model, tape = small(name), Tape()
     fast = optimize_for_cuda(model, torch.float32, tape.record)
     with torch.inference_mode():
@@ -50,7 +50,7 @@ def test_every_architecture_answers_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vit", "swin official", "poolformer", "nat"])
-def test_pictures_and_logits_are_fp32_in_any_precision(name: str) -> None:
+def test_images_and_logits_are_fp32_in_any_precision(name: str) -> None:
     model, images = small(name), torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         want, got = model(images), optimize_for_cuda(model, torch.bfloat16, Tape().record)(images)
@@ -58,7 +58,7 @@ def test_pictures_and_logits_are_fp32_in_any_precision(name: str) -> None:
     assert relative(got, want) < 5e-2
 
 
-def test_it_is_a_classifier_that_knows_what_it_is() -> None:
+def test_an_optimized_classifier_keeps_its_attributes() -> None:
     model = small("swin official").train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     fast = optimize_for_cuda(model, torch.float32, Tape().record)
@@ -71,7 +71,7 @@ def test_it_is_a_classifier_that_knows_what_it_is() -> None:
     assert got.grid == want.grid and relative(got.tokens, want.tokens) < 1e-5
 
 
-def test_windows_know_who_meets_after_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_groups_are_cached_after_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = optimize_for_cuda(small("swin official"), torch.float32, Tape().record)
     windows = [module for module in fast.modules() if isinstance(module, CudaWindowAttention)]
     assert len(windows) == 4
@@ -109,7 +109,7 @@ def test_layer_scales_are_folded() -> None:
         assert relative(fast(images), model(images)) < 1e-5
 
 
-def test_a_position_that_turns_stays_and_is_named() -> None:
+def test_rotary_positions_are_not_converted_and_reported() -> None:
     class Turning(NoPosition):
         def rotate(self, q, k, grid):
             return q, -k
@@ -122,7 +122,7 @@ def test_a_position_that_turns_stays_and_is_named() -> None:
         assert relative(fast(images), model(images)) < 1e-5
 
 
-def test_what_is_recorded_and_what_is_forgotten() -> None:
+def test_cuda_graphs_recorded_and_evicted() -> None:
     tape = Tape()
     calls = Recordings(lambda images: images * 2, tape.record, list)
     once = torch.ones(3, 1)
@@ -140,7 +140,7 @@ def test_what_is_recorded_and_what_is_forgotten() -> None:
     assert tape.recorded == [(3, 1)] * 2
 
 
-def test_much_work_and_gradients_are_not_recorded() -> None:
+def test_large_batches_and_gradients_are_not_recorded() -> None:
     tape = Tape()
     calls = Recordings(lambda images: images.sum(), tape.record, list)
     for images in (torch.ones(LARGEST + 1), torch.ones(2, requires_grad=True)):
@@ -149,14 +149,14 @@ def test_much_work_and_gradients_are_not_recorded() -> None:
     assert not tape.recorded and not calls.replays
 
 
-def test_other_devices_have_no_fast_form() -> None:
+def test_other_devices_are_not_optimized() -> None:
     with pytest.raises(VitrailError, match="meta"):
         vitrail.optimize(small("vit").to("meta"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", SMALL)
-def test_a_gpu_answers_the_same(name: str) -> None:
+def test_a_gpu_gives_the_same_output(name: str) -> None:
     model, images = small(name).cuda(), torch.randn(2, 3, 64, 64, device="cuda")
     fast = vitrail.optimize(model, precision="fp32")
     with torch.inference_mode():

@@ -41,7 +41,7 @@ def adapted(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["vit", "swin official", "nat", "mixer", "poolformer"])
-def test_adapters_count(name: str) -> None:
+def test_adapters_are_computed(name: str) -> None:
     model, images = adapted(name), torch.randn(2, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="fp32")
     with torch.inference_mode():
@@ -62,7 +62,7 @@ def test_adapters_learn(name: str) -> None:
             assert gradients[path] is not None and relative(gradients[path], weight.grad) < 1e-3, path
 
 
-def test_a_position_that_looks_at_the_queries_is_kept() -> None:
+def test_query_dependent_positions_are_not_converted() -> None:
     class Looking(NoPosition):
         def bias(self, q: Tensor, grid: vitrail.Grid) -> Tensor:
             return q.mean(-1, keepdim=True)[:1, :, :, :].transpose(-1, -2)[0].expand(-1, grid.tokens, -1)
@@ -78,7 +78,7 @@ def test_a_position_that_looks_at_the_queries_is_kept() -> None:
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_hooks_are_heard(name: str) -> None:
+def test_hooks_are_called(name: str) -> None:
     model: Any = small(name)
     images = torch.randn(1, 3, 64, 64)
     block = next(block for block in model.backbone.stages[-1].blocks)
@@ -93,7 +93,7 @@ def test_hooks_are_heard(name: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_what_is_no_number_stays_none(name: str, precision: Any) -> None:
+def test_nan_propagates(name: str, precision: Any) -> None:
     fast, images = vitrail.optimize(small(name), precision=precision), torch.randn(2, 3, 64, 64)
     images[1, 0, 20, 20] = float("nan")
     with torch.inference_mode():
@@ -103,7 +103,7 @@ def test_what_is_no_number_stays_none(name: str, precision: Any) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_huge_numbers_have_answers_and_infinite_ones_spoil_no_neighbour(name: str, precision: Any) -> None:
+def test_huge_inputs_are_finite_and_inf_stays_in_its_image(name: str, precision: Any) -> None:
     """Values above the fp16 range saturate; the norm after them hides most of the difference."""
     model, images = small(name), torch.randn(2, 3, 64, 64)
     fast = vitrail.optimize(model, precision)
@@ -118,7 +118,7 @@ def test_huge_numbers_have_answers_and_infinite_ones_spoil_no_neighbour(name: st
 
 
 @pytest.mark.parametrize("name", ["vit", "swin official"])
-def test_a_weight_that_is_no_number_is_not_hidden(name: str) -> None:
+def test_nan_weights_propagate(name: str) -> None:
     model: Any = small(name)
     with torch.no_grad():
         model.backbone.stages[0].blocks[0].token_mixer.qkv.weight[0, 0] = float("nan")
@@ -134,7 +134,7 @@ def default(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_torch_s_default_precision_changes_nothing(name: str, default: torch.dtype) -> None:
+def test_default_dtype_does_not_change_the_output(name: str, default: torch.dtype) -> None:
     model, images = small(name), torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         want = vitrail.optimize(model, precision="fp32")(images)
@@ -143,7 +143,7 @@ def test_torch_s_default_precision_changes_nothing(name: str, default: torch.dty
 
 
 @pytest.mark.parametrize("name", ["vit", "swin official", "nat"])
-def test_torch_s_default_precision_changes_no_gradient(name: str, default: torch.dtype) -> None:
+def test_default_dtype_does_not_change_gradients(name: str, default: torch.dtype) -> None:
     model, images = fuse_for_training(small(name)), torch.randn(2, 3, 64, 64)
     model(images).square().sum().backward()
     want = [weight.grad for weight in model.parameters()]
@@ -154,21 +154,21 @@ def test_torch_s_default_precision_changes_no_gradient(name: str, default: torch
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_pictures_without_numbers_are_refused(name: str) -> None:
+def test_empty_images_are_refused(name: str) -> None:
     fast = vitrail.optimize(small(name), precision="fp32")
     with pytest.raises(VitrailError, match="numbers in memory"):
         fast(torch.empty(1, 3, 64, 64, device="meta"))
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_no_pictures_give_no_answers(name: str) -> None:
+def test_an_empty_batch_gives_an_empty_output(name: str) -> None:
     model, none = small(name), torch.zeros(0, 3, 64, 64)
     with torch.inference_mode():
         assert vitrail.optimize(model, precision="fp32")(none).shape == model(none).shape == (0, 10)
 
 
 @pytest.mark.parametrize("name", ["vit", "swin official", "nat", "bit"])
-def test_a_form_that_has_answered_with_gradients_on_can_be_copied(name: str) -> None:
+def test_an_optimized_model_run_with_gradients_can_be_copied(name: str) -> None:
     fast, images = vitrail.optimize(small(name), precision="fp32"), torch.randn(1, 3, 64, 64)
     answer = fast(images)
     assert torch.equal(copy.deepcopy(fast)(images), answer)

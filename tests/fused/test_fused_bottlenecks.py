@@ -37,7 +37,7 @@ def test_any_size(name: str, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_picture_at_a_time_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_images_equal_the_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fast, images = vitrail.optimize(small(name), precision="fp32"), torch.randn(3, 3, 40, 48)
     with torch.inference_mode():
         together = fast(images)
@@ -47,7 +47,7 @@ def test_one_picture_at_a_time_is_the_same(name: str, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(refusal(torch.bfloat16) is not None, reason=str(refusal(torch.bfloat16)))
-def test_a_stem_in_bf16_is_as_fine_as_what_it_stores() -> None:
+def test_a_bf16_stem_is_within_its_storage_precision() -> None:
     pool = nn.Sequential(nn.ConstantPad2d(1, 0.0), nn.MaxPool2d(3, stride=2))
     stem, images = ConvStem(StdConv2d(3, 32, 7, 2), nn.Identity(), pool), torch.randn(2, 3, 37, 52)
     exact, grid = fuse_stem(stem, torch.float32)(images)
@@ -57,7 +57,7 @@ def test_a_stem_in_bf16_is_as_fine_as_what_it_stores() -> None:
     assert relative(got.float(), exact) < 2**-11
 
 
-def test_what_is_compiled() -> None:
+def test_converted_stages() -> None:
     bit, hybrid = (vitrail.optimize(small(name), precision="fp32") for name in ("bit", "hybrid"))
     for fast in (bit, hybrid):
         assert sum(isinstance(module, FusedBottlenecks) for module in fast.modules()) == 2
@@ -65,12 +65,12 @@ def test_what_is_compiled() -> None:
         assert not any(isinstance(module, StdConv2d) for module in fast.modules())
 
 
-def test_other_stages_stay() -> None:
+def test_other_stages_are_not_converted() -> None:
     stage = small("vit").backbone.stages[0]
     assert isinstance(stage, Stage) and fuse_stage(stage, torch.float32) is stage
 
 
-def test_unknown_kinds_are_told() -> None:
+def test_unknown_types_are_reported() -> None:
     class Other(PreActivationBottleneck):
         pass
 
@@ -94,12 +94,12 @@ def test_unknown_kinds_are_told() -> None:
         (nn.Identity(), nn.Sequential(nn.ConstantPad2d(1, -1.0), nn.MaxPool2d(3, 2)), "Sequential has no"),
     ],
 )
-def test_stems_that_are_not_theirs_are_told(norm: nn.Module, pool: nn.Module, reason: str) -> None:
+def test_unknown_stems_are_reported(norm: nn.Module, pool: nn.Module, reason: str) -> None:
     with pytest.raises(NotConverted, match=reason):
         fuse_stem(ConvStem(StdConv2d(3, 32, 7, 2), norm, pool), torch.float32)
 
 
-def test_channels_that_fill_no_vector_are_told() -> None:
+def test_channels_below_the_vector_width_are_reported() -> None:
     pool = nn.Sequential(nn.ConstantPad2d(1, 0.0), nn.MaxPool2d(3, stride=2))
     with pytest.raises(NotConverted, match="24 channels"):
         fuse_stem(ConvStem(StdConv2d(3, 24, 7, 2), nn.Identity(), pool), torch.float32)

@@ -21,9 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("name", SMALL)
-def test_answers_call_no_library_that_was_not_named_before(
-    name: str, precision: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_forward_calls_only_required_libraries(name: str, precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small(name)
     named = set(OptimizePlan.of(precision, CPU).libraries(model))
     monkeypatch.setattr(native_build, "_FOUND", {})
@@ -35,7 +33,7 @@ def test_answers_call_no_library_that_was_not_named_before(
     assert unbuilt(model, precision) == 0
 
 
-def test_what_forms_name_is_there() -> None:
+def test_required_libraries_exist() -> None:
     tables = CONVERSIONS, conversions("cpu"), conversions("int8")
     named = {name for table in tables for rule in table.values() for name in rule.libraries}
     assert named and all((SOURCES / f"{name}.cpp").exists() for name in named)
@@ -50,7 +48,7 @@ def test_what_forms_name_is_there() -> None:
         ("mixer", "token_mlp", {"token mixer: broken": 2}),
     ],
 )
-def test_a_library_that_cannot_be_built_is_told_and_the_rest_is_fast(
+def test_a_failed_build_is_reported_and_the_rest_is_optimized(
     name: str, broken: str, unconverted: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = native_build._find
@@ -63,7 +61,7 @@ def test_a_library_that_cannot_be_built_is_told_and_the_rest_is_fast(
         assert relative(fast(images), model(images)) < 1e-5
 
 
-def test_what_is_not_built_yet_is_counted(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_missing_libraries_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
     assert unbuilt(small("swin official"), "fp32") == 3  # products, attention, patches
     assert unbuilt(small("swin official"), "int8") == 5

@@ -38,7 +38,7 @@ def segmenter(head: str, backbone: str) -> Any:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("head", ["upernet", "segformer", "fpn_segmenter"])
-def test_the_same_scores_at_any_size(head: str, backbone: str) -> None:
+def test_equal_scores_at_any_size(head: str, backbone: str) -> None:
     model = segmenter(head, backbone)
     fast = vitrail.optimize(model, precision="fp32")
     assert isinstance(fast.head.maps, Fp32Maps)
@@ -64,7 +64,7 @@ def test_reduced_precision_is_close(backbone: str) -> None:
     assert ((got - want).abs().max() / (want.max() - want.min())).item() < 3e-2
 
 
-def test_jobs_may_choose_it() -> None:
+def test_segmentation_jobs_may_use_it() -> None:
     model, chosen = segmenter("fpn_segmenter", "swin_tiny_patch4_window7_224"), []
     with torch.inference_mode():
         runner = InferenceRunner(model, 100_000, notify=chosen.append)
@@ -73,7 +73,7 @@ def test_jobs_may_choose_it() -> None:
     assert len(chosen) == 1 and "has no other" not in str(chosen[0])
 
 
-def test_it_is_not_saved(tmp_path: Any) -> None:
+def test_optimized_segmenters_are_not_saved(tmp_path: Any) -> None:
     fast = vitrail.optimize(segmenter("segformer", "vit_tiny_patch16_224"), precision="fp32")
     with pytest.raises(VitrailError, match="fast form"):
         vitrail.save_model(fast, tmp_path / "folder")

@@ -3,7 +3,7 @@
 from vitrail.fused.grid_cache import MAX_GRIDS, GridCache
 
 
-def test_what_others_made_meanwhile_takes_no_more_room() -> None:
+def test_a_concurrent_entry_is_not_stored_twice() -> None:
     """Another thread may fill the tables while this one makes its own: the room holds, and all later ones too."""
     tables: GridCache[int, int] = GridCache()
 
@@ -19,7 +19,7 @@ def test_what_others_made_meanwhile_takes_no_more_room() -> None:
     assert list(tables) == list(range(40 - MAX_GRIDS, 40))
 
 
-def test_a_table_that_another_thread_throws_out_meanwhile_is_still_returned() -> None:
+def test_a_concurrently_evicted_table_is_returned() -> None:
     class Busy(GridCache[int, int]):
         """Another thread fills them between any two looks."""
 

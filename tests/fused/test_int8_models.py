@@ -26,7 +26,7 @@ def count(model: Any, kind: type) -> int:
 @pytest.mark.parametrize(
     ("name", "blocks"), [("vit", 2), ("deit distilled", 2), ("swin official", 4), ("swin timm", 4), ("hybrid", 2)]
 )
-def test_blocks_are_computed_in_bytes_and_lose_little(name: str, blocks: int) -> None:
+def test_int8_blocks_have_a_small_error(name: str, blocks: int) -> None:
     model, images = small(name), torch.randn(4, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="int8")
     assert count(fast, Int8Attention) == count(fast, Int8MLP) == blocks
@@ -46,7 +46,7 @@ def test_any_size(size: tuple[int, int]) -> None:
 
 
 @needs_bytes
-def test_what_has_no_form_in_int8_is_compiled_as_usual_and_told() -> None:
+def test_unsupported_int8_parts_use_the_usual_precision_and_are_reported() -> None:
     model, images = small("poolformer"), torch.randn(2, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="int8")
     assert fast.unconverted == {
@@ -59,7 +59,7 @@ def test_what_has_no_form_in_int8_is_compiled_as_usual_and_told() -> None:
 
 
 @needs_bytes
-def test_a_model_of_convolutions_is_told_to_have_no_form_in_int8() -> None:
+def test_convolutional_models_are_refused_in_int8() -> None:
     fast: Any = vitrail.optimize(small("bit"), precision="int8")
     assert fast.unconverted == {
         "stage: convolutions of bottlenecks have no int8 operation": 2,
@@ -67,7 +67,7 @@ def test_a_model_of_convolutions_is_told_to_have_no_form_in_int8() -> None:
     }
 
 
-def test_a_machine_without_products_of_bytes_computes_as_usual_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_int8_instructions_falls_back_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "int8_refusal", lambda: "this processor is too old")
     model, images = small("vit"), torch.randn(2, 3, 64, 64)
     fast: Any = vitrail.optimize(model, precision="int8")
@@ -78,7 +78,7 @@ def test_a_machine_without_products_of_bytes_computes_as_usual_and_says_why(monk
 
 @needs_bytes
 @pytest.mark.shared
-def test_a_trained_vit_sees_the_same(shared: Path) -> None:
+def test_a_trained_vit_keeps_its_predictions(shared: Path) -> None:
     """12 views of each of 17 photographs; the label is the fp32 prediction on the whole photograph."""
     weights = shared / "weights" / "vit_tiny_patch16_224.pt"
     model = vitrail.create_model("vit_tiny_patch16_224", weights=weights).eval()

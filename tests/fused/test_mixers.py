@@ -46,7 +46,7 @@ PRECISIONS = ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(BFLOAT16 is 
 
 
 def blocks() -> dict[str, tuple[Block, Grid]]:
-    """Make a block of each kind whose branches weigh as much as what they are added to."""
+    """Make a block of each kind whose branches weigh as much as their residual."""
     made = {
         "neighborhood": (_block(nn.LayerNorm(32), NeighborhoodAttention(32, 2, 7), nn.LayerNorm(32)), Grid(9, 12)),
         "dilated": (_block(nn.LayerNorm(32), NeighborhoodAttention(32, 4, 3, 3), nn.LayerNorm(32)), Grid(11, 9)),
@@ -67,7 +67,7 @@ def _block(norm1: nn.Module, mixer: nn.Module, norm2: nn.Module, scaled: bool = 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["neighborhood", "dilated", "padded", "pooling", "token mlp"])
-def test_a_block_answers_the_same(kind: str, dtype: torch.dtype) -> None:
+def test_a_block_gives_the_same_output(kind: str, dtype: torch.dtype) -> None:
     if refusal(dtype):
         pytest.skip(str(refusal(dtype)))
     block, grid = blocks()[kind]
@@ -82,7 +82,7 @@ def test_a_block_answers_the_same(kind: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["neighborhood", "dilated", "padded"])
-def test_whole_pictures_and_whole_layers_are_one_answer(kind: str, dtype: torch.dtype) -> None:
+def test_one_group_and_many_groups_agree(kind: str, dtype: torch.dtype) -> None:
     if refusal(dtype):
         pytest.skip(str(refusal(dtype)))
     block, grid = blocks()[kind]
@@ -99,7 +99,7 @@ def test_whole_pictures_and_whole_layers_are_one_answer(kind: str, dtype: torch.
 
 
 @pytest.mark.parametrize("name", CONVERSIONS)
-def test_nothing_stays_as_it_was(name: str) -> None:
+def test_every_mixer_is_converted(name: str) -> None:
     fast: Any = vitrail.optimize(small(name), precision="fp32")
     assert fast.unconverted == {}
     for form in CONVERSIONS[name]:
@@ -121,7 +121,7 @@ def test_any_size_one_after_the_other(name: str, precision: str) -> None:
             assert relative(got.tokens.float(), want.tokens) < {"fp32": 1e-5, "bf16": 3e-2}[precision]
 
 
-def test_few_biases_are_kept() -> None:
+def test_bias_cache_is_bounded() -> None:
     fast = vitrail.optimize(small("nat"), precision="fp32")
     with torch.inference_mode():
         for side in range(32, 80, 4):
@@ -129,7 +129,7 @@ def test_few_biases_are_kept() -> None:
     assert max(len(m.biases) for m in fast.modules() if isinstance(m, FusedNeighborhood)) == 8
 
 
-def test_pictures_that_do_not_fit_get_the_same_words() -> None:
+def test_images_that_do_not_fit_get_the_same_message() -> None:
     for name, size in (("poolformer", 2), ("mixer", 96)):
         model, images = small(name), torch.zeros(1, 3, size, size)
         with pytest.raises(VitrailError) as plain:
@@ -139,7 +139,7 @@ def test_pictures_that_do_not_fit_get_the_same_words() -> None:
         assert str(fast.value) == str(plain.value)
 
 
-def test_what_no_operation_computes_is_named() -> None:
+def test_unsupported_mixers_are_reported() -> None:
     near, pool, mlp = NeighborhoodAttention(8, 2, 3), Pooling(), MLP(8, 16)
     tokens = TokenMLP(Grid(2, 2), 4)
     same, layer, double = nn.Identity(), nn.LayerNorm(8), nn.Dropout(0.5)

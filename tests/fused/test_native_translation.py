@@ -68,7 +68,7 @@ def test_options_of_each_text():
 
 
 @pytest.mark.parametrize("words", [1, 15, 16, 37, 500])
-def test_best_words_break_ties_by_word_and_row(words):
+def test_ties_are_broken_by_token_and_row(words):
     scores = torch.randint(0, 6, (7, words + 3), generator=torch.Generator().manual_seed(words)).float()
     scores[1, ::2], scores[2, :] = float("nan"), -torch.inf
     rows = scores[:, :words]  # with a stride of its own
@@ -86,7 +86,7 @@ def test_best_words_break_ties_by_word_and_row(words):
         assert best_words(rows, sums, counts, 4) == loop
 
 
-def test_bad_calls_are_refused():
+def test_invalid_calls_are_refused():
     fast = vitrail.optimize(small("transformer"), "fp32")
     assert fast.unconverted == {"encoder: runs in PyTorch": 2}
     with pytest.raises(VitrailError, match="own cache"):

@@ -17,7 +17,7 @@ COMPILED = refusal(torch.float32)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_architecture_answers_the_same(name: str) -> None:
+def test_every_architecture_gives_the_same_output(name: str) -> None:
     model, images = small(name), torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         want = model(images)
@@ -30,7 +30,7 @@ def test_every_architecture_answers_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_the_model_and_its_form_share_nothing(name: str, precision: Any) -> None:
+def test_model_and_optimized_model_share_no_state(name: str, precision: Any) -> None:
     """Weights are not copied before they are laid out; spoiling the model shows whether any is still shared."""
     model, images = small(name), torch.randn(2, 3, 64, 64)
     before = copy.deepcopy(model.state_dict())
@@ -60,7 +60,7 @@ def test_any_size_one_after_the_other(name: str, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.skipif(COMPILED is not None, reason=str(COMPILED))
-def test_attention_and_mlps_are_compiled_and_the_rest_is_named() -> None:
+def test_attention_and_mlps_are_converted_and_the_rest_is_reported() -> None:
     swin: Any = vitrail.optimize(small("swin official"), precision="fp32")
     assert swin.unconverted == {}
     assert sum(isinstance(module, FusedAttention) for module in swin.modules()) == 4
@@ -69,7 +69,7 @@ def test_attention_and_mlps_are_compiled_and_the_rest_is_named() -> None:
 
 
 @pytest.mark.skipif(COMPILED is not None, reason=str(COMPILED))
-def test_few_grids_are_kept() -> None:
+def test_grid_cache_is_bounded() -> None:
     fast = vitrail.optimize(small("swin official"), precision="fp32")
     with torch.inference_mode():
         for side in range(32, 80, 4):
@@ -77,7 +77,7 @@ def test_few_grids_are_kept() -> None:
     assert max(len(m.groups.tables) for m in fast.modules() if isinstance(m, FusedAttention)) == 8
 
 
-def test_the_model_stays_as_it_was() -> None:
+def test_the_model_is_not_modified() -> None:
     model = small("swin official").train()
     before = copy.deepcopy(model.state_dict())
     fast = vitrail.optimize(model, precision="bf16")
@@ -97,7 +97,7 @@ def test_features_are_given_in_the_same_layout() -> None:
 
 @pytest.mark.parametrize("name", ["vit", "deit distilled", "swin official", "poolformer timm", "bit"])
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_close_logits_are_told_apart(name: str, precision: Any) -> None:
+def test_close_logits_are_distinguished(name: str, precision: Any) -> None:
     """A class that leads by less than bf16 can write still leads: the last norm and the head compute in fp32."""
     model, images = small(name), torch.randn(4, 3, 64, 64)
     head: Any = model.head
@@ -111,7 +111,7 @@ def test_close_logits_are_told_apart(name: str, precision: Any) -> None:
     torch.testing.assert_close(logits.diff(dim=1), torch.full((4, 9), 1e-3), rtol=0, atol=2e-5)
 
 
-def test_without_a_compiler_everything_stays(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_without_a_compiler_nothing_is_converted(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
     monkeypatch.setattr(native_build, "_FOUND", {})
@@ -122,6 +122,6 @@ def test_without_a_compiler_everything_stays(monkeypatch: pytest.MonkeyPatch, tm
         assert torch.equal(fast(images), model(images))
 
 
-def test_a_wrong_precision_gets_the_right_ones() -> None:
+def test_a_wrong_precision_lists_the_valid_ones() -> None:
     with pytest.raises(VitrailError, match="bf16"):
         vitrail.optimize(small("vit"), precision="bf61")  # pyright: ignore[reportArgumentType]

@@ -22,7 +22,7 @@ ONE_OF_EACH = ["vit", "swin official", "nat", "poolformer", "mixer", "bit", "hyb
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_autocast_changes_nothing(name: str, precision: Any) -> None:
+def test_autocast_does_not_change_the_output(name: str, precision: Any) -> None:
     model, images = small(name), torch.randn(2, 3, 64, 64)
     fast = vitrail.optimize(model, precision)
     with torch.inference_mode():
@@ -35,7 +35,7 @@ def test_autocast_changes_nothing(name: str, precision: Any) -> None:
             assert torch.equal(made_here(images), want)
 
 
-def test_a_form_that_stayed_pytorch_keeps_its_precision_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unconverted_model_keeps_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitrail.fused.cpu.refusal", lambda dtype: "broken")
     fast, images = vitrail.optimize(small("swin official"), "fp32"), torch.randn(2, 3, 64, 64)
     assert fast.unconverted == {"everything: broken": 1}
@@ -45,7 +45,7 @@ def test_a_form_that_stayed_pytorch_keeps_its_precision_too(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_form_is_made_once(precision: Any) -> None:
+def test_a_model_is_optimized_once(precision: Any) -> None:
     fast = vitrail.optimize(small("vit"), precision)
     assert fast.precision == precision
     assert vitrail.optimize(fast, precision) is fast and vitrail.optimize(fast) is fast
@@ -57,11 +57,11 @@ def test_a_form_is_made_once(precision: Any) -> None:
         vitrail.optimize(fast, "bf61")  # pyright: ignore[reportArgumentType]
 
 
-def test_auto_says_what_it_took() -> None:
+def test_auto_reports_its_precision() -> None:
     assert vitrail.optimize(small("vit")).precision in ("fp32", "bf16")
 
 
-def test_a_form_takes_no_other_weights() -> None:
+def test_an_optimized_model_refuses_other_weights() -> None:
     """The state dict of a form holds few of its weights, so that of another one would fit and change nearly nothing."""
     fast, other = (vitrail.optimize(small("vit"), "fp32") for _ in range(2))
     for state in (fast.state_dict(), other.state_dict(), small("vit").state_dict()):
@@ -83,7 +83,7 @@ def plus_one(module: Any, given: Any, answer: Tensor) -> Tensor:
     return answer + 1
 
 
-def test_a_forward_of_one_s_own_and_hooks_stay() -> None:
+def test_custom_forward_and_hooks_are_kept() -> None:
     whole, images = small("vit"), torch.randn(2, 3, 64, 64)
     model = Halved(whole.backbone, whole.head)
     model.register_forward_hook(plus_one)
@@ -99,7 +99,7 @@ def test_a_forward_of_one_s_own_and_hooks_stay() -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # torch would rather have models exported than traced
 @pytest.mark.parametrize("name", ["vit", "swin official", "bit"])
-def test_who_traces_is_told_to_take_the_model(name: str) -> None:
+def test_tracing_an_optimized_model_is_refused(name: str) -> None:
     fast, images = vitrail.optimize(small(name), "fp32"), torch.randn(2, 3, 64, 64)
     for trace in (
         lambda: torch.export.export(fast, (images,)),
@@ -110,7 +110,7 @@ def test_who_traces_is_told_to_take_the_model(name: str) -> None:
             trace()
 
 
-def test_a_compiler_runs_a_form_as_it_is() -> None:
+def test_torch_compile_runs_an_optimized_model() -> None:
     torch.compiler.reset()
     fast, images = vitrail.optimize(small("swin official"), "fp32"), torch.randn(2, 3, 64, 64)
     seen = []
@@ -136,7 +136,7 @@ def test_a_compiler_runs_a_form_as_it_is() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("name", ["vit", "swin official", "nat", "mixer", "bit"])
 def test_copies_read_their_own_weights(name: str, precision: Any) -> None:
-    """What compiled code reads is looked up once: a copy must not remember where the first one's weights lie."""
+    """Native code caches data pointers: a copy must not use the pointers of its original."""
     fast, images = vitrail.optimize(small(name), precision), torch.randn(1, 3, 64, 64)
     assert type(fast) is NativeClassifier
     with torch.inference_mode():

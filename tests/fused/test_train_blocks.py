@@ -46,7 +46,7 @@ def step(model: nn.Module, images: Tensor, bf16: bool) -> tuple[float, dict[str,
 
 
 @each
-def test_a_step_is_the_plain_one(name):
+def test_a_step_equals_the_plain_step(name):
     plain, fused, images = pair(name, drop_path=0.0)
     (loss, wanted), (got, gradients) = step(plain.train(), images, False), step(fused.train(), images, False)
     assert got == pytest.approx(loss, rel=1e-5) and gradients.keys() == wanted.keys()
@@ -79,7 +79,7 @@ def test_it_learns_with_dropped_paths_as_the_plain_one(name):
 
 
 @each
-def test_to_everyone_else_it_is_the_same_model(name):
+def test_fused_blocks_do_not_change_the_public_model(name):
     plain, fused, images = pair(name)
     assert list(fused.state_dict()) == list(plain.state_dict())
     assert [key for key, _ in fused.named_parameters()] == [key for key, _ in plain.named_parameters()]
@@ -91,7 +91,7 @@ def test_to_everyone_else_it_is_the_same_model(name):
     assert not any(type(module) is Block for module in fused.modules())
 
 
-def test_a_fused_block_takes_the_modules_themselves():
+def test_a_fused_block_shares_the_parameters():
     model = create_model("vit_tiny_patch16_224", depth=1, image_size=32)
     block: Any = model.backbone.stages[0].blocks[0]
     weight = block.channel_mixer.fc1.weight
@@ -102,7 +102,7 @@ def test_a_fused_block_takes_the_modules_themselves():
     assert fuse_for_training(model) is model and model.backbone.stages[0].blocks[0] is fused  # nothing is done twice
 
 
-def test_who_watches_a_part_sees_it_called():
+def test_hooks_of_submodules_are_called():
     _, fused, images = pair("swin")
     fused.eval()
     seen: list[torch.Size] = []
@@ -117,7 +117,7 @@ def test_who_watches_a_part_sees_it_called():
     assert len(seen) == 1
 
 
-def test_it_is_exported_the_plain_way():
+def test_export_uses_the_plain_blocks():
     _, fused, images = pair("swin")
     program = torch.export.export(fused.eval(), (images,))
     torch.testing.assert_close(program.module()(images), fused(images), rtol=1e-4, atol=1e-5)

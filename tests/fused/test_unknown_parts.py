@@ -148,7 +148,7 @@ def test_projections_that_hold_no_whole_heads_are_named() -> None:
     assert "3 heads" in str(unsupported_reason(mixer, "cpu"))
 
 
-def test_only_a_grid_is_computed_by_native_attention() -> None:
+def test_native_attention_needs_a_grid() -> None:
     block = Block(nn.LayerNorm(16), SelfAttention(16, 2), nn.LayerNorm(16), MLP(16, 32)).eval()
     x, layout = torch.randn(2, 5, 16), TokenSequence(5, lengths=torch.tensor([5, 2]))
     torch.testing.assert_close(FusedTrainBlock(copy.deepcopy(block))(x, layout), block(x, layout))

@@ -17,7 +17,7 @@ PENALTIES = [NoPenalty(), Power(0.6), Power(1.0), Power(-0.5), GNMT(0.6)]
 
 
 class Table:
-    """Decoding by a table: the next token depends on the last one alone. Counts what it is fed."""
+    """Decoding by a table: the next token depends on the last one alone. Counts its inputs."""
 
     device = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def test_a_wide_beam_is_enumeration_too(penalty):
     assert [one.tokens for one in found.hypotheses] == [text for text, _ in want][:300] and found.certified
 
 
-def test_the_certificate_bounds_every_text_that_goes_on():
+def test_the_certificate_bounds_every_text_that_continues():
     for seed in range(20):
         table = Table((torch.randn(6, 6, generator=torch.Generator().manual_seed(seed)) * 3).log_softmax(-1))
         o = BeamOptions(beam=2, max_new=6, stop=(5,), penalty=Power(1.0))
@@ -87,7 +87,7 @@ def test_ties_are_broken_by_token():
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 2.0])
 @pytest.mark.parametrize("beam", [1, 2, 5])
-def test_gpt2_is_transformers(alpha, beam):
+def test_gpt2_equals_transformers(alpha, beam):
     model = small("gpt2")
     theirs = as_transformers(model)
     for prompt, stop in itertools.product([[3, 1, 4], [7], [2, 9, 9, 1]], [(0,), (0, 5, 11, 17, 30, 41)]):
@@ -146,7 +146,7 @@ def test_the_limit_of_exact_search_leaves_a_bound():
     assert found.hypotheses[0].score >= start.hypotheses[0].score and found.bound > -torch.inf
 
 
-def test_bad_numbers():
+def test_invalid_options_are_refused():
     for wrong in ({"beam": 0}, {"max_new": 0}):
         with pytest.raises(VitrailError, match="whole numbers from 1 up"):
             BeamOptions(**{"stop": (1,), **wrong})

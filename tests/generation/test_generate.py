@@ -32,7 +32,7 @@ def as_transformers(model):
 
 
 @pytest.mark.parametrize("name", ["gpt", "gpt2"])
-def test_greedy_is_token_for_token_transformers(name):
+def test_greedy_equals_transformers_token_for_token(name):
     model = small(name)
     theirs = as_transformers(model)
     for prompt in PROMPTS:
@@ -113,7 +113,7 @@ def test_decoding_step_by_step_equals_the_whole(name):
         (lambda model: Sample(top_k=-1), "top_k needs a whole number from 0"),
     ],
 )
-def test_bad_input(call, message):
+def test_invalid_input_is_refused(call, message):
     with pytest.raises(VitrailError, match=message):
         call(small("gpt2"))
 

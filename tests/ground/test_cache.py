@@ -1,4 +1,4 @@
-"""The cache: what is written is whole or not there, and what nobody finishes goes."""
+"""The cache: entries are whole or absent, and leftovers are removed."""
 
 import os
 import time
@@ -14,7 +14,7 @@ def age(path: Path) -> Path:
     return path
 
 
-def test_what_nobody_finishes_is_removed_by_who_writes_next(tmp_path: Path) -> None:
+def test_leftovers_are_removed_by_the_next_writer(tmp_path: Path) -> None:
     young, old = tmp_path / ".other.1234", tmp_path / ".other.5678"
     finished = tmp_path / "finished"
     for path in (young, old, finished):
@@ -25,7 +25,7 @@ def test_what_nobody_finishes_is_removed_by_who_writes_next(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.1234", "finished", "pixels"]
 
 
-def test_a_folder_beside_goes_with_what_is_in_it(tmp_path: Path) -> None:
+def test_leftover_folders_are_removed_with_their_files(tmp_path: Path) -> None:
     old = tmp_path / ".library.so.abcd"
     old.mkdir()
     (old / "object").write_bytes(b"half")

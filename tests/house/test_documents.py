@@ -36,11 +36,11 @@ def _anchors(page: Path) -> set[str]:
 
 
 @each_page
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     assert broken_links(page) == []
 
 
-def test_a_broken_link_is_seen(tmp_path: Path) -> None:
+def test_a_broken_link_is_detected(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Here it is\n[a](#here-it-is) [b](page.md) [c](lost.md) [d](#nowhere) [e](https://example.org)")
     assert broken_links(page) == ["lost.md", "#nowhere"]
@@ -61,7 +61,7 @@ def tracked() -> list[Path]:
     return [path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file()]
 
 
-# Written in pieces, so that this file does not hold what it looks for.
+# Written in pieces, so that this file does not match its own patterns.
 MACHINE = re.compile(r"(?<![\w.])/(?:wor" + r"k|far" + r"m|hom" + r"e/\w+|roo" + r"t)/")
 INDEX = re.compile(r"(?:index-" + r"url|registry)\s*[=:]\s*[\"{]|https?://[^\s)]*(?:/sim" + r"ple\b|registry\.)")
 
@@ -74,7 +74,7 @@ def test_no_tracked_file_names_a_machine_or_a_package_index(tracked: list[Path])
     assert found == []
 
 
-def test_the_patterns_see_what_they_look_for() -> None:
+def test_the_patterns_match_their_examples() -> None:
     assert MACHINE.search("see /wor" + "k/main") and MACHINE.search('"/roo' + 't/x"') and not MACHINE.search("a/work/b")
     assert INDEX.search("index-" + 'url = "x"') and INDEX.search("https://example.org/sim" + "ple/")
 
@@ -104,7 +104,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert len(pages) > 25 and outside == set()  # nothing is loaded from a network
 
 
-def test_pictures_of_the_gallery_are_small() -> None:
+def test_images_of_the_gallery_are_small() -> None:
     files = [path for path in (ROOT / "docs" / "gallery").iterdir() if path.suffix == ".png"]
     page = (ROOT / "docs" / "gallery.md").read_text()
     assert sum(path.stat().st_size for path in files) < 1 << 20 and all(path.name in page for path in files)

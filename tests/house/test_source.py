@@ -18,11 +18,11 @@ def tree(path: Path) -> ast.Module:
 
 
 def offenders(rule: Callable[[Path], object]) -> dict[str, object]:
-    """Return the files for which a rule has something to say, with what it says."""
+    """Return the files with violations of a rule, and the violations."""
     return {str(path.relative_to(SOURCE)): said for path in FILES if (said := rule(path))}
 
 
-def test_a_file_is_one_idea_long() -> None:
+def test_files_have_a_limited_length() -> None:
     def too_long(path: Path) -> int:
         lines = path.read_text().count("\n")
         return lines if lines > (150 if path.parent.name == "models" else 400) else 0
@@ -30,20 +30,20 @@ def test_a_file_is_one_idea_long() -> None:
     assert offenders(too_long) == {}
 
 
-def test_a_file_is_named_for_an_idea() -> None:
+def test_file_names_are_specific() -> None:
     vague = {"util", "utils", "misc", "common", "helper", "helpers", "tools", "base", "core"}
     assert offenders(lambda path: {path.stem, path.parent.name} & vague) == {}
 
 
-def test_no_file_runs_code_that_a_file_brings() -> None:
+def test_no_file_executes_code_from_data() -> None:
     assert offenders(lambda path: list(unsafe(tree(path)))) == {}
 
 
-def test_everything_public_says_what_it_is() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     assert offenders(lambda path: list(undocumented(tree(path)))) == {}
 
 
-def test_nobody_imports_recipes_or_benchmarks() -> None:
+def test_recipes_and_benchmarks_are_not_imported() -> None:
     assert offenders(lambda path: imports(tree(path)) & {"recipes", "benchmarks", "tests"}) == {}
 
 
@@ -65,7 +65,7 @@ def test_nobody_imports_recipes_or_benchmarks() -> None:
         "os.system(line)",
     ],
 )
-def test_the_rule_against_code_sees_it(line: str) -> None:
+def test_the_rule_against_code_execution_detects_it(line: str) -> None:
     assert list(unsafe(ast.parse(line)))
 
 
@@ -73,11 +73,11 @@ def test_the_rule_against_code_sees_it(line: str) -> None:
     "line",
     ["torch.load(path, weights_only=True)", "yaml.safe_load(text)", "model.eval()", "from pickle import PickleError"],
 )
-def test_the_rule_against_code_lets_the_safe_way_pass(line: str) -> None:
+def test_the_rule_against_code_execution_allows_safe_loading(line: str) -> None:
     assert not list(unsafe(ast.parse(line)))
 
 
-def test_the_rule_for_docstrings_sees_what_lacks_one() -> None:
+def test_the_docstring_rule_detects_a_missing_one() -> None:
     owner = 'class A:\n  """A."""\n  def run(self): "Run."\n  def walk(self): pass\n  def forward(self): pass'
     heir = 'class B(A):\n  """B."""\n  def run(self): pass\n  def walk(self): pass'
     text = f'"""File."""\ndef f(): pass\ndef _g(): pass\n{owner}\n{heir}'

@@ -21,7 +21,7 @@ def loaded_by(code: str) -> list[str]:
     return json.loads(done.stderr.splitlines()[-1])
 
 
-def test_the_probe_sees_an_import() -> None:
+def test_the_probe_detects_an_import() -> None:
     assert loaded_by("import numpy") == ["numpy"]
 
 
@@ -38,7 +38,7 @@ def test_the_probe_sees_an_import() -> None:
         "from vitrail.cli import main; main(['completion', 'bash'])",
     ],
 )
-def test_the_door_imports_nothing_heavy(code: str) -> None:
+def test_the_package_imports_nothing_heavy(code: str) -> None:
     assert loaded_by(code) == []
 
 
@@ -55,7 +55,7 @@ def test_scikit_learn_is_imported_where_it_is_used() -> None:
     assert found == {"tasks/classes/probe.py", "study/intervals.py"}, "a module of a verb that needs it may do so"
 
 
-def test_importing_everything_changes_no_setting_opens_no_connection_and_starts_no_process() -> None:
+def test_importing_every_module_has_no_side_effects() -> None:
     code = """
 import os, pkgutil, sys, torch
 import matplotlib, sklearn, torchvision  # these have settings of their own to make

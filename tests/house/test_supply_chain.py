@@ -81,7 +81,7 @@ def installs(tree: ast.Module) -> list[int]:
     ]
 
 
-def test_nothing_installs_anything() -> None:
+def test_no_code_installs_packages() -> None:
     assert installs(ast.parse("run([sys.executable, '-m', 'pip', 'install', name])")) == [1]
     texts = {
         path.name: text

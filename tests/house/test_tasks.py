@@ -69,7 +69,7 @@ def test_the_shell_of_the_report_names_no_task() -> None:
         "def f(class_names): ...",
     ],
 )
-def test_the_rule_sees_it(line: str) -> None:
+def test_the_rule_detects_a_violation(line: str) -> None:
     assert names_of_a_task(line)
 
 

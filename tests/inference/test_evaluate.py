@@ -1,4 +1,4 @@
-"""An evaluation of a model whose answers can be worked out by hand."""
+"""An evaluation of a model whose metrics can be computed by hand."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from vitrail.tasks.data_url import decode
 from vitrail.tasks.evaluation_file import read_evaluation, save_evaluation
 
 
-def test_figures_by_hand(brightness: Brightness, greys: ImageSet) -> None:
+def test_metrics_by_hand(brightness: Brightness, greys: ImageSet) -> None:
     result = evaluate(brightness, greys)
     assert (result.samples, result.top1.value, result.top5) == (16, 13 / 16, None)
     assert result.confusion == ((3, 0, 0, 1), (1, 3, 0, 0), (0, 0, 4, 0), (0, 1, 0, 3))
@@ -29,14 +29,14 @@ def test_figures_by_hand(brightness: Brightness, greys: ImageSet) -> None:
     assert [each.label for each in result.examples] == ["dark", "dim", "light", "white"]
 
 
-def test_kept_pictures_are_what_the_model_saw(brightness: Brightness, greys: ImageSet) -> None:
+def test_stored_images_are_the_model_inputs(brightness: Brightness, greys: ImageSet) -> None:
     worst = evaluate(brightness, greys).errors[0]
-    assert decode(worst.picture).getpixel((3, 3)) == 215
-    assert decode(worst.picture).size == (8, 8)
+    assert decode(worst.image).getpixel((3, 3)) == 215
+    assert decode(worst.image).size == (8, 8)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 16, 100])
-def test_the_batch_does_not_show(tiny: torch.nn.Module, batch: int) -> None:
+def test_results_do_not_depend_on_the_batch(tiny: torch.nn.Module, batch: int) -> None:
     by_default, other = (evaluate(tiny, "digits", batch=size, optimize=False).to_dict() for size in (64, batch))
     times = {"seconds", "images_per_second", "batch", "calibration", "errors", "examples"}
     for key in by_default.keys() - times:
@@ -45,7 +45,7 @@ def test_the_batch_does_not_show(tiny: torch.nn.Module, batch: int) -> None:
     assert [each["id"] for each in by_default["errors"]] == [each["id"] for each in other["errors"]]
 
 
-def test_every_picture_counts_once_in_small_and_large_splits(brightness: Brightness) -> None:
+def test_every_image_counts_once_in_small_and_large_splits(brightness: Brightness) -> None:
     for count in (1, 63, 64, 65, 129):
         seen: list[tuple[int, int]] = []
         result = evaluate(
@@ -68,12 +68,12 @@ def test_classes_are_matched_by_name(brightness: Brightness, greys: ImageSet) ->
     assert result.classes[2].recall.value is None
 
 
-def test_a_class_that_the_model_does_not_know_is_an_error(brightness: Brightness) -> None:
+def test_a_class_unknown_to_the_model_is_an_error(brightness: Brightness) -> None:
     with pytest.raises(VitrailError, match=r"1 of the 2 classes .* unknown to the model: pitch"):
         evaluate(brightness, grey_set([5, 9], [0, 1], classes=("dark", "pitch")))
 
 
-def test_a_class_without_pictures_may_be_unknown(brightness: Brightness) -> None:
+def test_a_class_without_images_may_be_unknown(brightness: Brightness) -> None:
     assert evaluate(brightness, grey_set([5, 9], [0, 0], classes=("dark", "pitch"))).samples == 2
 
 
@@ -82,14 +82,14 @@ def test_a_model_without_names_takes_those_of_the_data(brightness: Brightness, g
     assert evaluate(brightness, greys).labels == greys.classes
 
 
-def test_scores_that_are_not_numbers_name_their_picture(brightness: Brightness, greys: ImageSet) -> None:
+def test_nan_scores_name_their_image(brightness: Brightness, greys: ImageSet) -> None:
     with torch.no_grad():
         brightness.centres[0] = torch.nan
     with pytest.raises(DataError, match=r"first for grey/000\.png"):
         evaluate(brightness, greys)
 
 
-def test_training_goes_on_in_the_mode_it_was_in(tiny: torch.nn.Module, greys: ImageSet) -> None:
+def test_evaluation_restores_the_training_mode(tiny: torch.nn.Module, greys: ImageSet) -> None:
     model = Brightness()
     model.train()
     evaluate(model, greys)
@@ -100,13 +100,16 @@ def test_json_and_back(brightness: Brightness, greys: ImageSet, tmp_path: Path) 
     result = evaluate(brightness, greys)
     assert read_evaluation(save_evaluation(result, tmp_path / "evaluation.json")) == result
     assert json.loads((tmp_path / "evaluation.json").read_text()) == result.to_dict()
+    older = (tmp_path / "evaluation.json").read_text().replace('"image": "data:', '"picture": "data:')
+    (tmp_path / "evaluation.json").write_text(older)
+    assert '"picture"' in older and read_evaluation(tmp_path / "evaluation.json") == result
     for broken in (b"", b"[]", b'{"top1": 1}', b"\xff"):
         (tmp_path / "evaluation.json").write_bytes(broken)
         with pytest.raises(DataError, match="is not an evaluation"):
             read_evaluation(tmp_path / "evaluation.json")
 
 
-def test_worst_keeps_that_many(brightness: Brightness, greys: ImageSet) -> None:
+def test_worst_limits_the_number_of_images(brightness: Brightness, greys: ImageSet) -> None:
     three = evaluate(brightness, greys)
     assert evaluate(brightness, greys, worst=2, batch=3).errors == three.errors[:2]
     assert evaluate(brightness, greys, worst=0).errors == ()

@@ -1,4 +1,4 @@
-"""Which form answers: the fast one only where it pays off, is faster and agrees; and somebody is told."""
+"""Selection of the optimized model: only if it pays off, is faster and agrees; the choice is reported."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ ONCE = " on the first image"
 
 
 class Fast(nn.Module):
-    """A fast form that answers a little off."""
+    """An optimized model with a small error."""
 
     def __init__(self, model: nn.Module, off: float = 0.0):
         super().__init__()
@@ -76,7 +76,7 @@ def ask(model: nn.Module, images: Tensor, clock: Callable[[], float], **wishes: 
 IMAGES = torch.linspace(-1, 1, 6 * 16 * 16).reshape(6, 1, 16, 16).sin()
 
 
-def test_the_faster_form_answers_all_pictures(tiny: nn.Module, fast: Fast) -> None:
+def test_the_faster_model_runs_all_images(tiny: nn.Module, fast: Fast) -> None:
     form, logits = ask(tiny, IMAGES, taking(*FASTER))
     assert str(form) == "fast form: 4.0x in fp32 on the first image" and form.answer is fast
     assert fast.asked == 1 + 3 * len(IMAGES)  # one for the trial, and the batch as a whole: no answer is put together
@@ -93,7 +93,7 @@ def test_the_faster_form_answers_all_pictures(tiny: nn.Module, fast: Fast) -> No
         (FASTER, float("nan"), "the answers of the fast one in fp32 are not numbers", 1),
     ],
 )
-def test_the_plain_form_stays_and_says_why(
+def test_the_plain_model_is_kept_with_a_reason(
     tiny: nn.Module, fast: Fast, seconds: tuple[float, ...], off: float, reason: str, asked: int
 ) -> None:
     fast.off = off
@@ -105,7 +105,7 @@ def test_the_plain_form_stays_and_says_why(
         torch.testing.assert_close(logits, tiny(IMAGES), rtol=0, atol=1e-6)
 
 
-def test_what_the_fast_form_keeps_explains_why_it_is_no_faster(tiny: nn.Module, fast: Fast) -> None:
+def test_unconverted_parts_explain_a_missing_speedup(tiny: nn.Module, fast: Fast) -> None:
     fast.unconverted = {"token mixer: Pooling has no compiled form": 3}
     form, _ = ask(tiny, IMAGES, taking(*SLOWER))
     assert str(form).endswith("is no faster here (1.00x); it keeps token mixer: Pooling has no compiled form")
@@ -113,7 +113,7 @@ def test_what_the_fast_form_keeps_explains_why_it_is_no_faster(tiny: nn.Module, 
     assert str(ask(tiny, IMAGES, taking(*FASTER))[0]) == "plain form in fp32: no C++ compiler"
 
 
-def test_compiled_code_that_cannot_be_had_is_no_failure(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_native_code_is_not_an_error(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(model: nn.Module, precision: str) -> nn.Module:
         raise Unavailable("no C++ compiler here")
 
@@ -129,7 +129,7 @@ def test_compiled_code_that_cannot_be_had_is_no_failure(tiny: nn.Module, monkeyp
         ({"count": 6}, "a fast form does not pay off for so few images"),
     ],
 )
-def test_nothing_is_built_where_it_does_not_pay_off(
+def test_small_jobs_build_nothing(
     tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, wishes: dict[str, Any], reason: str
 ) -> None:
     monkeypatch.setattr(form_module, "optimize", lambda *_, **__: pytest.fail("built"))
@@ -138,9 +138,9 @@ def test_nothing_is_built_where_it_does_not_pay_off(
     assert form.name == "plain" and form.reason == reason
 
 
-def test_what_building_costs_is_weighed(tiny: nn.Module, fast: Fast, monkeypatch: pytest.MonkeyPatch) -> None:
-    # 98 images of 2 s: half of that less the one that the plain form answers for nothing, and what nobody notices.
-    # Laying out the largest weight takes as long as the clock says.
+def test_build_time_is_part_of_the_decision(tiny: nn.Module, fast: Fast, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 98 images of 2 s: half of that less the one that the plain model runs anyway, and a margin.
+    # Packing the largest weight takes as long as the clock is set.
     largest = max(value.numel() for value in tiny.parameters() if value.ndim > 1)
     share = largest / sum(value.numel() for value in tiny.parameters())
     for seconds, name in ((0.9 * 96 / 15 * share, "fast"), (1.1 * 96 / 15 * share, "plain")):
@@ -152,7 +152,7 @@ def test_what_building_costs_is_weighed(tiny: nn.Module, fast: Fast, monkeypatch
     assert ask(tiny, IMAGES, taking(2.0, 0.0, 0.5), count=17)[0].name == "fast"
 
 
-def test_models_that_have_no_other_form(tiny: nn.Module, brightness: Brightness, fast: Fast) -> None:
+def test_models_without_an_optimized_version(tiny: nn.Module, brightness: Brightness, fast: Fast) -> None:
     assert "Brightness has no other" in str(ask(brightness, IMAGES, taking())[0])
     assert "was given as it is" in str(ask(fast, IMAGES, taking())[0])
     seen: list[Any] = []
@@ -163,7 +163,7 @@ def test_models_that_have_no_other_form(tiny: nn.Module, brightness: Brightness,
         handle.remove()
 
 
-def test_bf16_is_computed_in_whatever_the_form(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_is_honoured_by_every_version(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     import copy
 
     with inference_mode_for(tiny):
@@ -185,7 +185,7 @@ def test_auto_follows_the_hardware(
         asked.append(precision)
         return Fast(model)
 
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: computes)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16" if computes else "fp32")
     monkeypatch.setattr(form_module, "optimize", optimize)
     form, _ = ask(tiny, IMAGES, taking(*FASTER), precision="auto")
     assert asked == [wanted] and str(form) == f"fast form: 4.0x in {wanted}{ONCE}"
@@ -194,7 +194,7 @@ def test_auto_follows_the_hardware(
 
 
 class Int8:
-    """Stands for `optimize`: forms that are off by so much, by precision; remembers what was asked for."""
+    """Replaces `optimize`: models of a given error, by precision; records the requests."""
 
     def __init__(self, off: dict[str, float], kept: dict[str, int] | None = None):
         self.off, self.unconverted, self.asked = off, kept or {}, []
@@ -208,7 +208,7 @@ class Int8:
 
 @pytest.fixture
 def in_int8(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Int8]:
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
 
     def make(**wishes: Any) -> Int8:
         made = Int8(**wishes)
@@ -225,7 +225,7 @@ def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
         logits = tiny(IMAGES[:4])
     span = (logits.max() - logits.min()).item()
     made = in_int8(off={"int8": 0.05 * span, "bf16": 0.05 * span})
-    # Few images are no reason: who asks for int8 gets it, and a job that is started again with it too.
+    # int8 on request does not depend on the number of images; nor does a resumed job.
     for images, count in ((IMAGES, None), (IMAGES, 6), (IMAGES[:1], 1)):
         form, _ = ask(tiny, images, taking(*FASTER * 4), precision="int8", count=count)
         assert str(form).startswith("fast form: 4.0x in int8 on the first ")
@@ -242,7 +242,7 @@ def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
         (0.0, {"everything in int8: this processor is too old": 1}, (8.0,), "in int8: this processor is too old"),
     ],
 )
-def test_where_int8_is_not_taken_the_usual_form_answers_and_it_is_said(
+def test_a_rejected_int8_falls_back_and_is_reported(
     tiny: nn.Module,
     in_int8: Callable[..., Int8],
     off: float,
@@ -254,13 +254,13 @@ def test_where_int8_is_not_taken_the_usual_form_answers_and_it_is_said(
     form, _ = ask(tiny, IMAGES, taking(*seconds, 2.0), precision="int8")
     assert made.asked == ["int8", "bf16"]
     assert str(form).startswith(f"fast form: 4.0x in bf16 on the first image ({reason}")
-    again = SLOWER[1:] if len(seconds) == 1 else (8.0,) * 4  # what the plain one was asked for int8 is there
+    again = SLOWER[1:] if len(seconds) == 1 else (8.0,) * 4  # the plain model's time while int8 is timed
     plain, _ = ask(tiny, IMAGES, taking(*seconds, *again), precision="int8")
     assert (plain.name, plain.precision) == ("plain", "fp32")
     assert plain.reason.startswith(reason) and plain.reason.endswith("in bf16 is no faster here (1.00x)")
 
 
-def test_pictures_that_int8_names_otherwise_are_counted(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_predictions_in_int8_are_counted(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bar as wide as a tenth of the range lets classes swap, but not those that lead by more than its half."""
     logits = torch.tensor([[1.0, 0.93, 0.0]]).repeat(4, 1)
     swapped = logits + torch.tensor([[-0.04, 0.04, 0.0]])
@@ -275,14 +275,12 @@ def test_pictures_that_int8_names_otherwise_are_counted(tiny: nn.Module, monkeyp
     assert form.reason.startswith("the answers of the fast one in int8 name another class for 100% of the images")
 
 
-def test_models_on_a_gpu_take_their_form_in_the_same_way(
-    tiny: nn.Module, fast: Fast, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpu_models_are_selected_in_the_same_way(tiny: nn.Module, fast: Fast, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for a GPU: the whole batch is asked, once before time is taken, and is waited for."""
     cuda, waited = torch.device("cuda"), []
     monkeypatch.setattr(InferenceRunner, "_device", lambda self: cuda)
     monkeypatch.setattr(form_module, "finished", waited.append)
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
     monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
     form, _ = ask(tiny, IMAGES, taking(*FASTER))
     assert str(form) == "fast form: 4.0x in fp32 on the first 6 images" and form.answer is fast
@@ -290,7 +288,7 @@ def test_models_on_a_gpu_take_their_form_in_the_same_way(
     assert fast.asked == (1 + 1 + 1 + 1) * len(IMAGES)  # before time is taken, then, and twice by `ask`
 
 
-def test_nobody_begins_to_read_while_a_time_is_taken(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefetching_pauses_during_timing(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoding the next images takes the cores that the plain form, which comes first, is timed on."""
     shut: list[bool] = []
 
@@ -313,7 +311,7 @@ def test_nobody_begins_to_read_while_a_time_is_taken(tiny: nn.Module, monkeypatc
     assert shut[3] and answerer.gate.is_set()
 
 
-def test_every_result_says_which_form_it_comes_from(tiny: nn.Module, fast: Fast, folder: Path) -> None:
+def test_every_result_records_its_version(tiny: nn.Module, fast: Fast, folder: Path) -> None:
     told: list[SelectedModel] = []
     answers = predict(tiny, folder, notify=told.append)
     assert [each.form for each in answers] == ["" if each.error else str(told[0]) for each in answers]
@@ -334,7 +332,7 @@ def test_the_real_fast_form_passes_its_check(monkeypatch: pytest.MonkeyPatch) ->
         torch.testing.assert_close(logits, model(images), rtol=0, atol=1e-4)
 
 
-def test_an_evaluation_says_what_ran(greys: ImageSet, tiny: nn.Module, tmp_path: Path) -> None:
+def test_an_evaluation_reports_the_version_that_ran(greys: ImageSet, tiny: nn.Module, tmp_path: Path) -> None:
     told: list[SelectedModel] = []
     result = evaluate(tiny, "digits", notify=told.append, optimize=False)
     assert (result.form, result.precision, result.speedup) == ("plain", "fp32", None)
@@ -346,9 +344,7 @@ def test_an_evaluation_says_what_ran(greys: ImageSet, tiny: nn.Module, tmp_path:
     assert ClassificationEvaluation.from_dict(older) == result
 
 
-def test_an_evaluation_computes_in_fp32_unless_asked(
-    tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, greys: ImageSet
-) -> None:
+def test_evaluation_is_fp32_by_default(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch, greys: ImageSet) -> None:
     """Nobody's top-1 changes because a machine has arithmetic for bf16."""
     asked: list[str] = []
 
@@ -356,7 +352,7 @@ def test_an_evaluation_computes_in_fp32_unless_asked(
         asked.append(precision)
         return Fast(model)
 
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
     monkeypatch.setattr(form_module, "optimize", optimize)
     monkeypatch.setattr(form_module.InferenceRunner, "_weigh", lambda self, job, precision: None)
     fast, plain = evaluate(tiny, "digits"), evaluate(tiny, "digits", optimize=False)
@@ -375,7 +371,7 @@ def test_attention_maps_are_the_plain_models(tiny: nn.Module, folder: Path, monk
     ("attributes", "words"), [({"runtime": "onnx"}, "program of onnx"), ({"precision": "fp32"}, "")]
 )
 def test_a_precision_that_is_not_computed_is_refused(tiny: nn.Module, attributes: dict[str, str], words: str) -> None:
-    """An exported program and an optimized model have a precision of their own; bf16 would be a label without effect."""
+    """An exported program and an optimized model have a precision of their own; bf16 would be a false label."""
     for name, value in attributes.items():
         setattr(tiny, name, value)
     with pytest.raises(VitrailError, match=f"{words}.* computes in fp32, got --precision bf16"):
@@ -383,7 +379,7 @@ def test_a_precision_that_is_not_computed_is_refused(tiny: nn.Module, attributes
     assert InferenceRunner(tiny, None, precision="auto")._plain().precision == "fp32"
 
 
-@pytest.mark.parametrize("task", ["sentiment", "pretrain", "translate", "language", "complete", "points", "parts"])
+@pytest.mark.parametrize("task", ["pretrain", "translate", "language", "complete", "points", "parts"])
 @pytest.mark.parametrize("kind", ["PredictOptions", "EvaluateOptions"])
 def test_tasks_in_fp32_alone_refuse_other_precisions(task: str, kind: str) -> None:
     options = getattr(find_options(task), kind)

@@ -3,7 +3,7 @@
 from vitrail.machine.host_memory import disable_malloc_trim
 
 
-def test_kept_memory_is_asked_of_the_c_library_alone(monkeypatch):
+def test_malloc_settings_apply_to_glibc_only(monkeypatch):
     said: list[tuple[int, int]] = []
 
     class Library:

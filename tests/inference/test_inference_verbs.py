@@ -22,7 +22,7 @@ def model(tiny: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> st
     return str(vitrail.save_model(tiny, tmp_path_factory.mktemp("models") / "tiny"))
 
 
-def test_one_picture_gives_a_row_a_class(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_gives_a_row_per_class(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", model, str(folder / "a" / "0.png"), "--top", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["class", "probability"] and len(lines) == 4
@@ -30,7 +30,7 @@ def test_one_picture_gives_a_row_a_class(model: str, folder: Path, capsys: pytes
     assert [line.split()[:2] for line in lines[1:]] == [[label, f"{p:.1%}"] for label, p in answer.top()]
 
 
-def test_freed_memory_is_kept(
+def test_freed_memory_is_reused(
     model: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
@@ -40,7 +40,7 @@ def test_freed_memory_is_kept(
     assert said == ["kept", "kept"] and capsys.readouterr().out
 
 
-def test_broken_pictures_give_exit_code_3_and_the_others_go_on(
+def test_corrupt_images_give_exit_code_3_and_the_others_continue(
     model: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["predict", model, str(folder)]) == 3
@@ -66,7 +66,7 @@ def test_json_lines_and_csv_agree(model: str, folder: Path, capsys: pytest.Captu
         ]
 
 
-def test_a_job_goes_on_where_it_was(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_resumes(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder.parent / "answers.jsonl"
     words = ["predict", model, str(folder), "--out", str(out)]
     assert main(words) == 3
@@ -96,10 +96,10 @@ def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.Capt
     assert "other options that change predictions" in capsys.readouterr().err
 
 
-def test_nobody_computes_in_bf16_who_did_not_ask(
+def test_predict_is_fp32_by_default(
     model: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A clock decides whether the fast form answers: what comes out must not depend on it.
+    # A clock decides whether the optimized model runs: results must not depend on it.
     asked: list[str] = []
     monkeypatch.setattr(form, "FEW", 0)
     monkeypatch.setattr(form.InferenceRunner, "_weigh", lambda *_: None)
@@ -111,7 +111,7 @@ def test_nobody_computes_in_bf16_who_did_not_ask(
     assert asked == ["fp32", "fp32"], capsys.readouterr().err
 
 
-def test_a_job_that_asked_for_int8_goes_on_in_what_it_got(
+def test_a_resumed_int8_job_keeps_its_actual_precision(
     model: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = folder.parent / "int8.jsonl"
@@ -125,7 +125,7 @@ def test_a_job_that_asked_for_int8_goes_on_in_what_it_got(
 
 
 @pytest.mark.parametrize("name", ["answers.json", "answers.csv"])
-def test_whole_files(model: str, folder: Path, name: str) -> None:
+def test_output_files_are_complete(model: str, folder: Path, name: str) -> None:
     out = folder.parent / name
     assert main(["predict", model, str(folder / "b" / "2.png"), "--out", str(out)]) == 0
     assert "2.png" in out.read_text()
@@ -144,7 +144,7 @@ def test_whole_files(model: str, folder: Path, name: str) -> None:
         (["PICTURES", "--topp", "3"], "Did you mean: --top"),
     ],
 )
-def test_bad_wishes_are_told(
+def test_invalid_options_are_refused(
     model: str, folder: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["predict", model, *[str(folder) if word == "PICTURES" else word for word in words]]) == 2
@@ -178,14 +178,14 @@ def test_evaluate_prints_and_writes(model: str, tmp_path: Path, capsys: pytest.C
         (["digits", "--out", "no/such/folder/x.json"], 2, "no folder"),
     ],
 )
-def test_evaluate_tells_bad_wishes(
+def test_evaluate_refuses_invalid_options(
     model: str, words: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", model, *words]) == code
     assert says in capsys.readouterr().err
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("predict", "evaluate"):
         assert main([verb, "--help"]) == 0
         out = capsys.readouterr().out

@@ -17,7 +17,7 @@ def test_wilson_ends_solve_the_score_equation(hits: int, total: int) -> None:
         assert abs(share - end) == pytest.approx(Z95 * (end * (1 - end) / total) ** 0.5, abs=1e-12)
 
 
-def test_nothing_counted_says_nothing() -> None:
+def test_no_samples_have_no_interval() -> None:
     assert wilson(0, 0) == (None, 0.0, 1.0)
     assert f1_interval(0, 0).value is None
 

@@ -50,7 +50,7 @@ def test_ties_go_to_the_lower_class_everywhere() -> None:
     assert ((scores.rank == 0) == scores.right).all()
 
 
-def test_a_batch_more_or_less_changes_nothing(logits: torch.Tensor, labels: torch.Tensor) -> None:
+def test_batch_boundaries_do_not_change_metrics(logits: torch.Tensor, labels: torch.Tensor) -> None:
     whole = score(logits, labels)
     parts = Scores.concatenate([score(logits[i : i + 13], labels[i : i + 13]) for i in range(0, N, 13)])
     for name in Scores.__dataclass_fields__:
@@ -75,7 +75,7 @@ def test_calibration_error_is_the_sum_over_bins(logits: torch.Tensor, labels: to
     assert found.ece == pytest.approx(expected, rel=1e-12)
 
 
-def test_an_honest_model_has_no_calibration_error() -> None:
+def test_a_calibrated_model_has_no_calibration_error() -> None:
     # Logits of p = 0.8 for class 0, right in 80 of 100.
     logits = torch.tensor([[0.8, 0.2]]).log().repeat(100, 1)
     labels = torch.tensor([0] * 80 + [1] * 20)

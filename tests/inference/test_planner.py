@@ -64,7 +64,7 @@ def test_recomputed_gradients_are_those_of_stored_activations():
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_formulas_of_the_paper_are_what_is_counted():
+def test_counts_equal_the_formulas_of_the_paper():
     assert msa(56, 56, 96) == 4 * 3136 * 96**2 + 2 * 3136**2 * 96
     assert window_msa(56, 56, 96, 7) == 4 * 3136 * 96**2 + 2 * 49 * 3136 * 96
     costs = attention_costs(16, 2, (7, 10, 14), (7, 12))

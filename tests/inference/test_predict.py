@@ -25,7 +25,7 @@ from vitrail.tasks.classify.predictor import ClassPredictor, reduced_side
 from vitrail.tasks.image_sources import SourceImage
 
 
-def test_every_kind_of_source_gives_the_same_answer(brightness: Brightness, folder: Path) -> None:
+def test_every_kind_of_source_gives_the_same_result(brightness: Brightness, folder: Path) -> None:
     path = folder / "b" / "2.png"  # grey 160: exactly the centre of "light"
     grey = np.full((9, 12), 160, np.uint8)
     sources = [
@@ -58,7 +58,7 @@ def test_probabilities_are_the_softmax_of_the_model(tiny: torch.nn.Module, folde
     assert list(answer.probabilities) == sorted(answer.probabilities, reverse=True)
 
 
-def test_a_folder_goes_on_past_broken_pictures(brightness: Brightness, folder: Path) -> None:
+def test_corrupt_files_do_not_stop_a_folder(brightness: Brightness, folder: Path) -> None:
     answers = predict(brightness, folder, batch=2)
     assert [Path(answer.path).name for answer in answers] == [
         "0.png",
@@ -76,7 +76,7 @@ def test_a_folder_goes_on_past_broken_pictures(brightness: Brightness, folder: P
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 7])
-def test_order_and_answers_do_not_depend_on_the_batch(tiny: torch.nn.Module, folder: Path, batch: int) -> None:
+def test_order_and_results_do_not_depend_on_the_batch(tiny: torch.nn.Module, folder: Path, batch: int) -> None:
     one, other = (predict(tiny, folder, batch=size, optimize=False) for size in (32, batch))
     assert [answer.path for answer in one] == [answer.path for answer in other]
     assert [answer.labels for answer in one] == [answer.labels for answer in other]
@@ -84,13 +84,13 @@ def test_order_and_answers_do_not_depend_on_the_batch(tiny: torch.nn.Module, fol
         assert first.probabilities == pytest.approx(second.probabilities, abs=1e-5)
 
 
-def test_only_broken_pictures(brightness: Brightness, folder: Path) -> None:
+def test_only_corrupt_images(brightness: Brightness, folder: Path) -> None:
     [answer] = predict(brightness, folder / "b" / "empty.jpg")
     assert answer.error is not None
 
 
 def test_memory_is_bounded(brightness: Brightness) -> None:
-    # A million images, of which only the first few may be read before somebody asks for more.
+    # A million images, of which only the first few may be read before more are requested.
     read: list[int] = []
 
     def picture(i: int) -> SourceImage:
@@ -104,7 +104,7 @@ def test_memory_is_bounded(brightness: Brightness) -> None:
     assert len(read) <= 4 * 4
 
 
-def test_an_exception_of_ours_is_not_taken_for_a_bad_picture(brightness: Brightness) -> None:
+def test_internal_errors_are_not_reported_as_corrupt_images(brightness: Brightness) -> None:
     def fail() -> Image.Image:
         raise ZeroDivisionError
 
@@ -112,7 +112,7 @@ def test_an_exception_of_ours_is_not_taken_for_a_bad_picture(brightness: Brightn
         list(predictions(ClassPredictor(brightness, PredictOptions(), 1), [SourceImage("x", fail)], batch=4))
 
 
-def test_work_ahead_stays_within_its_window() -> None:
+def test_prefetching_is_bounded() -> None:
     begun: list[int] = []
     source = prefetch_map(lambda i: begun.append(i) or i, range(100), window=5, threads=2)
     assert next(source) == 0
@@ -120,7 +120,7 @@ def test_work_ahead_stays_within_its_window() -> None:
     assert list(source) == list(range(1, 100))
 
 
-def test_orientation_of_a_picture_in_memory_counts(tmp_path: Path) -> None:
+def test_orientation_of_an_image_in_memory_counts(tmp_path: Path) -> None:
     picture = Image.new("RGB", (20, 10), "black")
     picture.paste("white", (0, 0, 10, 10))
     exif = Image.Exif()
@@ -150,12 +150,12 @@ def test_orientation_of_a_picture_in_memory_counts(tmp_path: Path) -> None:
         (torch.randn(3, 8, 8), "normalised already"),
     ],
 )
-def test_what_is_no_picture_says_why(brightness: Brightness, source: object, words: str) -> None:
+def test_unsupported_inputs_get_a_reason(brightness: Brightness, source: object, words: str) -> None:
     with pytest.raises(VitrailError, match=words):
         predict(brightness, source)
 
 
-def test_a_folder_without_pictures(brightness: Brightness, tmp_path: Path) -> None:
+def test_a_folder_without_images(brightness: Brightness, tmp_path: Path) -> None:
     with pytest.raises(VitrailError, match="holds no images"):
         predict(brightness, tmp_path)
 
@@ -193,7 +193,7 @@ def test_models_are_found_in_folders_and_runs(tiny: torch.nn.Module, tmp_path: P
         find_model(str(tmp_path / "run"), device="warp")
 
 
-def test_a_drawing_shows_picture_and_bars(brightness: Brightness, folder: Path) -> None:
+def test_a_drawing_shows_image_and_bars(brightness: Brightness, folder: Path) -> None:
     [from_file], [held] = (
         predict(brightness, folder / "b" / "3.png"),
         predict(brightness, np.full((9, 12), 230, np.uint8)),
@@ -207,7 +207,7 @@ def test_a_drawing_shows_picture_and_bars(brightness: Brightness, folder: Path) 
 
 
 @pytest.mark.shared
-def test_imagenet_pictures_get_their_names(shared: Path) -> None:
+def test_imagenet_images_get_their_names(shared: Path) -> None:
     model = vitrail.create_model("vit_tiny_patch16_224", weights=shared / "weights" / "vit_tiny_patch16_224.pt")
     answers = predict(model, shared / "data" / "imagenet17")
     labels = {Path(answer.path).name.partition("_")[0]: answer.label for answer in answers}
@@ -217,7 +217,7 @@ def test_imagenet_pictures_get_their_names(shared: Path) -> None:
 
 
 @pytest.mark.shared
-def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
+def test_bf16_predicts_the_same_classes_as_fp32(shared: Path) -> None:
     """All photographs of ImageNet, and in a mixed lot each that is decided: that leads by more than bf16 may move."""
     from vitrail.fused.accuracy import compare
 
@@ -233,7 +233,7 @@ def test_bf16_names_real_pictures_as_fp32_does(shared: Path) -> None:
 
 
 @pytest.mark.shared
-def test_smaller_decoding_keeps_the_answers(shared: Path, tmp_path: Path) -> None:
+def test_draft_decoding_keeps_the_predictions(shared: Path, tmp_path: Path) -> None:
     """Mosaics of real photographs: as large as a camera's images, sharp to the pixel. Logits within bf16's bar."""
     paths = sorted((shared / "data" / "restoration" / "bsds500" / "test").glob("*.jpg"))
     tiles = [image.crop((0, 0, 480, 320)) for image in map(open_image, paths) if image.size == (481, 321)]
@@ -255,7 +255,7 @@ def test_smaller_decoding_keeps_the_answers(shared: Path, tmp_path: Path) -> Non
     assert (small - whole).abs().max() <= 2e-2 * (whole.max() - whole.min())
 
 
-def test_work_ahead_begins_nothing_while_the_gate_is_shut() -> None:
+def test_prefetching_waits_for_the_gate() -> None:
     gate, begun = Event(), []
     source = prefetch_map(lambda i: begun.append(i) or i, range(9), window=3, threads=2, gate=gate)
     first = ThreadPoolExecutor(1).submit(next, source)
@@ -274,7 +274,7 @@ def photo(path: Path, size: tuple[int, int]) -> Path:
     return path
 
 
-def test_large_jpegs_are_decoded_small_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draft_decoding_of_large_jpegs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sides: list[tuple[int, int]] = []
     protocol = Preprocess(size=32, crop=1.0)
     model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, depth=1, preprocess=protocol, image_size=32)

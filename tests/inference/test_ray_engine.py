@@ -68,7 +68,7 @@ def test_rows_of_hugging_face_have_name_and_bytes() -> None:
         _row({"bytes": b"x"}, "bytes", None, "t")
 
 
-def test_what_the_engine_does_not_take_is_refused(saved: str, monkeypatch, capsys) -> None:
+def test_options_unsupported_by_the_engine_are_refused(saved: str, monkeypatch, capsys) -> None:
     assert main(["predict", saved, "images.parquet"]) == 2
     assert main(["predict", saved, "a.png", "--workers", "2"]) == 2
     assert main(["predict", saved, "a.png", "--engine", "ray", "--save", "x"]) == 2

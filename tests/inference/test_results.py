@@ -31,7 +31,7 @@ def paths(file: Path) -> list[str]:
 
 
 def whole(file: Path, bad: tuple[str, ...] = ()) -> bytes:
-    """Return what an undisturbed job writes."""
+    """Return the output of an undisturbed job."""
     results = ResultFile(file, "job")
     for name in NAMES:
         results.add(Classification(name, error="broken") if name in bad else answer(name))
@@ -39,7 +39,7 @@ def whole(file: Path, bad: tuple[str, ...] = ()) -> bytes:
     return file.read_bytes()
 
 
-def test_cut_anywhere(tmp_path: Path) -> None:
+def test_results_truncated_at_any_byte_resume(tmp_path: Path) -> None:
     expected = whole(tmp_path / "whole.jsonl", bad=("p2",))
     file = tmp_path / "cut.jsonl"
     ends = [i for i, byte in enumerate(expected) if byte == ord("\n")]
@@ -56,7 +56,7 @@ def test_cut_anywhere(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.jsonl", "whole.jsonl"]
 
 
-def test_a_repaired_picture_takes_its_place(tmp_path: Path) -> None:
+def test_a_repaired_image_is_predicted_on_resume(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     whole(file, bad=("p1", "p4"))
     results = ResultFile(file, "job")
@@ -68,7 +68,7 @@ def test_a_repaired_picture_takes_its_place(tmp_path: Path) -> None:
     assert "error" not in json.loads(file.read_bytes().splitlines()[1])
 
 
-def test_lines_of_other_pictures_stay(tmp_path: Path) -> None:
+def test_results_of_other_images_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     whole(file)
     results = ResultFile(file, "job")
@@ -104,7 +104,7 @@ def job(model: Brightness, **options: Any) -> str:
     return job_of(model, ClassPredictor(model, PredictOptions(**options), None))
 
 
-def test_the_job_is_what_decides_the_answers(brightness: Brightness) -> None:
+def test_job_options_that_change_results_identify_the_job(brightness: Brightness) -> None:
     first = job(brightness)
     assert first == job(Brightness()) == job(brightness, batch=3, optimize=False)
     assert first != job(brightness, top=4)
@@ -114,7 +114,7 @@ def test_the_job_is_what_decides_the_answers(brightness: Brightness) -> None:
     assert first != job(brightness)
 
 
-def test_a_process_that_is_killed(tmp_path: Path) -> None:
+def test_a_killed_process_resumes(tmp_path: Path) -> None:
     # SIGKILL from outside, after a line has reached the disk.
     expected, file = whole(tmp_path / "whole.jsonl"), tmp_path / "killed.jsonl"
     program = textwrap.dedent(

@@ -1,4 +1,4 @@
-"""A trial asks no more than it must: forms of set speed and error, a clock that they move, and a count of passes."""
+"""A trial runs as few passes as possible: models of set speed and error, a simulated clock, and a count of passes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ SPAN = (LOGITS.max(1).values - LOGITS.min(1).values).min().item()  # of the imag
 class Stub:
     """A form that takes so many seconds an image and is so far off; `first` seconds more in its first call.
 
-    Every image carries its own number, so answers follow it wherever it is asked.
+    Every image carries its own number, so outputs are those of the image in any batch.
     """
 
     def __init__(self, seconds: float, off: float = 0.0, first: float = 0.0):
@@ -43,7 +43,7 @@ def meet(plain: Stub, fast: Stub, precision: str = "bf16", images: Tensor = IMAG
     return try_out(TrialArm(fast, images, size, timed), usual, usual, precision)
 
 
-def test_three_times_as_fast_is_clear_after_one_picture() -> None:
+def test_a_3x_speedup_is_decided_after_one_image() -> None:
     plain, fast = Stub(0.3), Stub(0.1)
     verdict = meet(plain, fast)
     assert verdict.reason is None and verdict.speedup == pytest.approx(3)
@@ -51,21 +51,21 @@ def test_three_times_as_fast_is_clear_after_one_picture() -> None:
 
 
 @pytest.mark.parametrize(("ratio", "turns"), [(2.2, 1), (2.0, 2), (1.6, 2), (1.5, 3), (1.3, 3), (1.2, 4), (1.06, 4)])
-def test_the_nearer_the_line_the_longer_it_takes(ratio: float, turns: int) -> None:
+def test_ratios_near_one_take_more_rounds(ratio: float, turns: int) -> None:
     plain, fast = Stub(0.3 * ratio), Stub(0.3)
     assert meet(plain, fast).reason is None
     assert plain.asked == fast.asked == list(range(turns))
 
 
 @pytest.mark.parametrize(("ratio", "turns"), [(0.3, 2), (0.69, 2), (0.8, 3), (0.9, 4), (1.04, 4)])
-def test_slower_is_never_said_after_a_first_call(ratio: float, turns: int) -> None:
+def test_slower_is_never_decided_by_a_first_call(ratio: float, turns: int) -> None:
     plain, fast = Stub(0.3 * ratio), Stub(0.3)
     assert meet(plain, fast).reason == f"the fast one in bf16 is no faster here ({ratio:.2f}x)"
-    assert plain.asked == list(range(turns))  # the plain one's answers are kept, so nothing of them is lost
+    assert plain.asked == list(range(turns))  # the plain model's outputs are kept, so none is lost
 
 
 @pytest.mark.parametrize("off", [0.49, 0.51, 0.7, 0.99])
-def test_answers_near_their_bar_are_asked_for_again(off: float) -> None:
+def test_errors_near_the_tolerance_are_measured_again(off: float) -> None:
     """One image counts only within half the bar: the errors of others were up to about twice as large."""
     bar = BARS["bf16"] * (LOGITS[:4].max() - LOGITS[:4].min()).item()
     plain, fast = Stub(0.3), Stub(0.01, off * bar)
@@ -74,21 +74,21 @@ def test_answers_near_their_bar_are_asked_for_again(off: float) -> None:
     assert (len(plain.asked) > 1) == (first > 0.5)
 
 
-def test_wrong_answers_are_rejected_when_as_many_pictures_are_seen_as_there_are_turns() -> None:
+def test_wrong_outputs_are_rejected() -> None:
     plain, fast = Stub(0.3), Stub(0.01, 1.0)
     reason = meet(plain, fast).reason
     assert reason is not None and reason.startswith("the answers of the fast one in bf16 are ")
     assert plain.asked == list(range(len(MARGINS)))
 
 
-def test_no_number_ends_it_at_once() -> None:
+def test_nan_ends_the_trial_at_once() -> None:
     plain, fast = Stub(0.3), Stub(0.1, float("nan"))
     assert meet(plain, fast).reason == "the answers of the fast one in bf16 are not numbers"
     assert plain.asked == [0]
 
 
-def test_one_picture_that_is_hard_to_decide_condemns_nobody() -> None:
-    """Where two classes have almost the same logit, rounding looks large beside their range; other images tell."""
+def test_one_ambiguous_image_does_not_reject_a_candidate() -> None:
+    """If two classes have almost the same logit, rounding is large relative to their range; other images decide."""
     logits = torch.tensor([[5.0, 5.01], [2.0, -3.0], [-2.0, 4.0], [1.0, -4.0]])
 
     def asking(off: float) -> Callable[[Tensor], Tensor]:
@@ -102,7 +102,7 @@ def test_one_picture_that_is_hard_to_decide_condemns_nobody() -> None:
     assert try_out(TrialArm(fast, IMAGES[:4], 1, free), usual, usual, "bf16").reason is None
 
 
-def test_first_calls_that_build_something_do_not_make_a_ratio() -> None:
+def test_first_calls_that_compile_are_not_timed() -> None:
     plain, fast = Stub(0.3, first=15.0), Stub(0.1)  # as where the plain model compiles its own kernels
     verdict = meet(plain, fast)
     assert verdict.speedup == pytest.approx(3) and plain.asked == [0, 1]
@@ -131,7 +131,7 @@ def test_load_in_one_of_two_turns_changes_no_decision(
 
 
 @pytest.mark.parametrize(("pictures", "size", "turns"), [(1, 1, 4), (2, 1, 4), (3, 1, 4), (8, 3, 4), (8, 8, 2)])
-def test_small_batches_come_again_only_to_be_timed(pictures: int, size: int, turns: int) -> None:
+def test_small_batches_are_repeated_for_timing_only(pictures: int, size: int, turns: int) -> None:
     plain, fast = Stub(WORTH * 0.3), Stub(0.3 - 1e-9)
     sides = [TrialArm(form, IMAGES[:pictures], size, timed) for form in (fast, plain)]
     for turn in range(turns):
@@ -143,7 +143,7 @@ def test_small_batches_come_again_only_to_be_timed(pictures: int, size: int, tur
     assert torch.equal(sides[1].answers, LOGITS[: min(turns, whole) * size])
 
 
-def test_a_second_candidate_finds_the_plain_answers_there() -> None:
+def test_reference_outputs_are_reused_for_a_second_candidate() -> None:
     plain, wrong, right = Stub(0.3), Stub(0.1, 1.0), Stub(0.1)
     usual = TrialArm(plain, IMAGES, 1, timed)
     assert try_out(TrialArm(wrong, IMAGES, 1, timed), usual, usual, "int8").reason is not None
@@ -152,7 +152,7 @@ def test_a_second_candidate_finds_the_plain_answers_there() -> None:
     assert plain.asked == [0, 1, 2, 3] and right.asked == [0]
 
 
-def test_the_truth_is_asked_as_often_as_the_form_that_it_judges() -> None:
+def test_the_reference_runs_as_often_as_the_candidate() -> None:
     plain, truth, fast = Stub(0.3, off=0.01), Stub(9.0), Stub(0.1)
     sides = [TrialArm(form, IMAGES, 1, timed) for form in (fast, plain, truth)]
     verdict = try_out(sides[0], sides[1], sides[2], "bf16")

@@ -66,7 +66,7 @@ def test_a_camera_gives_frames_at_a_rate(monkeypatch: pytest.MonkeyPatch) -> Non
         FrameSource("camera:front").images("L")
 
 
-def test_what_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_unreadable_videos_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     pytest.importorskip("av")
     (tmp_path / "bad.mp4").write_bytes(b"no video at all")
     with pytest.raises(DataError, match="cannot be opened"):

@@ -106,7 +106,7 @@ def compiled_says(run, kernel, *arguments) -> str | None:
 
 
 @each
-def test_answers_and_gradients_are_the_reference_s(kernel, reference, case, precision):
+def test_outputs_and_gradients_are_the_reference_s(kernel, reference, case, precision):
     run, weights = case
     x = tokens(weights[0].shape[0], precision)
     weights = [weight.clone().requires_grad_() for weight in weights]
@@ -142,7 +142,7 @@ def test_two_runs_agree_to_the_bit(kernel, reference, case, precision):
 
 
 @each
-def test_what_does_not_learn_costs_nothing(kernel, reference, case):
+def test_frozen_parameters_get_no_gradient_work(kernel, reference, case):
     run, weights = case
     x = tokens(weights[0].shape[0], "fp32")
     learning = [weight.clone().requires_grad_() for weight in weights]
@@ -217,7 +217,7 @@ def test_branches_keep_less_than_plain_ones():
 
 
 @each
-def test_what_cannot_be_compiled_goes_the_plain_way(kernel, reference, case):
+def test_unsupported_inputs_use_the_fallback(kernel, reference, case):
     run, weights = case
     wide = [weight.double() for weight in weights]
     x = torch.randn(B, N, wide[0].shape[0], dtype=torch.float64)

@@ -79,7 +79,7 @@ def test_tiles_are_the_reference_at_any_size(kernel_size, dilation):
 
 
 @pytest.mark.parametrize("size", [(4, 5, 1), (7, 9, 1), (6, 7, 2)])
-def test_the_gradient_of_tiles_is_the_slope(size):
+def test_the_gradient_of_tiles_is_the_finite_difference(size):
     height, width, dilation = size
     qkv, bias = draw(height, width, 3, batch=1, heads=1, d=2)
     assert gradcheck(lambda qkv, bias: tiles(*qkv.unbind(3), bias, 3, dilation), (qkv, bias))
@@ -87,7 +87,7 @@ def test_the_gradient_of_tiles_is_the_slope(size):
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("case", [(15, 22, 7, 1), (17, 14, 7, 2)], ids=str)
-def test_lower_precision_stays_near(dtype, most, case):
+def test_lower_precision_is_close(dtype, most, case):
     *size, kernel_size, dilation = case
     qkv, bias = draw(*size, kernel_size, d=16)
     want = reference(*qkv.unbind(3), bias, kernel_size, dilation)
@@ -131,7 +131,7 @@ def test_a_dilation_is_plain_attention_on_every_group_by_itself(attend, size):
 
 @every_backend
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_away_from_borders_the_answer_moves_with_the_picture(attend, dilation):
+def test_attention_is_translation_equivariant_away_from_the_border(attend, dilation):
     qkv, bias = draw(20, 23, 5)
     whole = attend(*qkv.unbind(3), bias, 5, dilation)
     moved = attend(*qkv[:, 3:, 2:].unbind(3), bias, 5, dilation)
@@ -141,7 +141,7 @@ def test_away_from_borders_the_answer_moves_with_the_picture(attend, dilation):
 
 
 @every_backend
-def test_a_mirrored_map_with_a_mirrored_table_gives_the_mirrored_answer(attend):
+def test_attention_is_mirror_equivariant_with_a_mirrored_table(attend):
     qkv, bias = draw(10, 17, 5)
     table = bias.unflatten(0, (9, 9))
     for axis in (1, 2):
@@ -150,7 +150,7 @@ def test_a_mirrored_map_with_a_mirrored_table_gives_the_mirrored_answer(attend):
 
 
 @every_backend
-def test_constant_values_come_back(attend):
+def test_constant_values_are_restored(attend):
     qkv, bias = draw(11, 15, 5)
     q, k, v = qkv.unbind(3)
     constant = v[:, :1, :1].expand_as(v)
@@ -167,7 +167,7 @@ def test_a_strong_bias_picks_the_neighbour_at_its_offset():
         torch.testing.assert_close(got[:, :-2], v[:, 2:])
 
 
-def test_pictures_do_not_hear_of_each_other():
+def test_images_of_a_batch_are_independent():
     qkv, bias = draw(10, 13, 5, batch=3)
     together = tiles(*qkv.unbind(3), bias, 5, 2)
     for i in range(3):
@@ -195,7 +195,7 @@ def test_neighbours_are_the_nearest_cells_of_the_group():
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5, 7, 11])
-def test_every_window_lies_within_the_patch_of_its_tile(kernel_size):
+def test_every_window_is_within_the_patch_of_its_tile(kernel_size):
     for dilation in (1, 2, 5):
         for length in range(kernel_size * dilation, 9 * kernel_size * dilation):
             near = Axis.of(length, kernel_size, dilation).near(torch.device("cpu"))
@@ -230,7 +230,7 @@ def test_folding_is_the_transpose_of_cutting(size, step):
 
 
 @pytest.mark.parametrize(("size", "step"), [((5, 3), (3, 1)), ((4, 6), (4, 2)), ((3, 5), (4, 2))])
-def test_folding_survives_what_compilers_do_to_writes(size, step):
+def test_folding_survives_torch_compile(size, step):
     """They make copies of views that are written to, and put them back."""
     x = torch.zeros(1, size[0] + 2 * step[0], 1, size[1] + 3 * step[1], 1, 1, 2)
     patches = torch.randn_like(cut_patches(x, size, step))
@@ -255,7 +255,7 @@ def test_costs_are_counted_without_the_pairs_that_are_forbidden():
     assert counter.get_total_flops() == 2 * 2 * (2 * 21 * 28) * 49 * (4 * 8)
 
 
-def test_the_fast_way_runs_where_it_can():
+def test_the_fast_backend_runs_if_supported():
     qkv, bias = draw(9, 9, 3, dtype=torch.float32)
     q, k, v = qkv.detach().unbind(3)
     assert dict(neighborhood.explain(q, k, v, bias, 3, 1))["tiled_sdpa"] is None

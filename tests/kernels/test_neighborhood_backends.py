@@ -40,7 +40,7 @@ def test_compiled_code_runs_first_and_agrees(dtype, dilation):
 
 
 @needs_compiler
-def test_it_says_what_it_cannot_do():
+def test_unsupported_inputs_get_a_reason():
     q, k, v, bias = draw()
     assert refused(q, k, v, bias.clone().requires_grad_(), 5, 1) is None
     assert "one precision" in (refused(q, k.bfloat16(), v, bias, 5, 1) or "")
@@ -51,7 +51,7 @@ def test_it_says_what_it_cannot_do():
 
 
 @needs_compiler
-def test_what_follows_operations_never_meets_it():
+def test_tracing_never_calls_native_code():
     q, k, v, bias = draw()
     said = []
 
@@ -74,12 +74,12 @@ def test_an_exported_program_computes_anew():
 
 
 @needs_compiler
-def test_maps_that_are_too_small_get_the_same_words():
+def test_maps_that_are_too_small_get_the_same_message():
     with pytest.raises(VitrailError, match="no neighborhoods of 5"):
         neighborhood(*draw(side=4), 5, 1)
 
 
-def test_without_a_compiler_the_others_answer(monkeypatch, tmp_path):
+def test_without_a_compiler_other_backends_run(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
     monkeypatch.setattr(native_build, "_FOUND", {})

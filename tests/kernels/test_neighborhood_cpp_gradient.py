@@ -118,7 +118,7 @@ def test_threads_and_runs_do_not_change_a_bit(dtype):
             assert all(torch.equal(a, b) for a, b in zip(alone, again, strict=True)), threads
 
 
-def test_what_a_larger_map_left_behind_is_not_seen(dtype):
+def test_workspaces_of_a_larger_map_are_not_read(dtype):
     small = draw(dtype, 5, 5, 5, 1, d=4)
     before = learn(cpp, small)
     large = draw(dtype, 19, 23, 7, 1, d=40)
@@ -126,7 +126,7 @@ def test_what_a_larger_map_left_behind_is_not_seen(dtype):
     assert all(torch.equal(a, b) for a, b in zip(before, learn(cpp, small), strict=True))
 
 
-def test_it_does_not_matter_how_the_numbers_lie(dtype):
+def test_any_memory_layout(dtype):
     case = draw(dtype, 8, 9, 5, 1, d=6)
     want = learn(cpp, case)
     heads_first = case._replace(qkv=case.qkv.permute(0, 4, 3, 1, 2, 5).contiguous().permute(0, 3, 4, 2, 1, 5))
@@ -135,7 +135,7 @@ def test_it_does_not_matter_how_the_numbers_lie(dtype):
         assert all(torch.equal(a, b) for a, b in zip(want, learn(cpp, same), strict=True))
 
 
-def test_a_gradient_that_is_one_number_everywhere_is_read_as_such(dtype):
+def test_expanded_gradients_are_read_by_stride(dtype):
     case = draw(dtype, 6, 7, 3, 1)
     spread = learn(cpp, case._replace(into=torch.ones((), dtype=dtype).expand_as(case.into)))
     whole = learn(cpp, case._replace(into=torch.ones_like(case.into)))
@@ -143,7 +143,7 @@ def test_a_gradient_that_is_one_number_everywhere_is_read_as_such(dtype):
 
 
 @pytest.mark.parametrize("learns", range(4), ids=["queries", "keys", "values", "table"])
-def test_only_what_learns_gets_a_gradient(learns):
+def test_only_trainable_inputs_get_gradients(learns):
     case = draw(torch.float32, 6, 7, 3, 1)
     operands = [*(x.contiguous() for x in case.qkv.unbind(3)), case.bias]
     for i, x in enumerate(operands):
@@ -162,7 +162,7 @@ def test_a_table_in_bf16_gets_its_gradient_in_bf16():
     assert got.dtype == torch.bfloat16 and furthest([got], learn(reference, case.exact())[-1:]) < CLOSE[torch.bfloat16]
 
 
-def test_what_sums_to_nothing_sums_to_nothing():
+def test_cancelling_gradients_are_zero():
     """Shares of a query sum to one, so its scores' gradients sum to zero, and so does the table's over all offsets."""
     case = draw(torch.float32, 11, 12, 5, 2)
     into_bias = learn(cpp, case)[-1]

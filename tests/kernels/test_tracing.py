@@ -11,7 +11,7 @@ from small_models import relative, small
 MODELS = Path(__file__).parent.parent / "models"
 
 
-def test_recorded_models_answer_other_pictures() -> None:
+def test_traced_models_run_on_other_images() -> None:
     # In a process of its own: sizes are tensors while `torch.jit.trace` looks on, which the checks of types refuse.
     code = """
 import sys, warnings
@@ -31,7 +31,7 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.parametrize("name", ["swin official", "nat"])
-def test_an_exported_model_answers_other_pictures(name: str) -> None:
+def test_exported_models_run_on_other_images(name: str) -> None:
     model, images = small(name), torch.randn(2, 3, 64, 64)
     program = torch.export.export(model, (torch.randn(2, 3, 64, 64),)).module()
     with torch.no_grad():

@@ -110,7 +110,7 @@ def test_rows_too_long_for_a_tile_are_refused():
     assert "one precision" in str(norm_unsupported_reason(x, x.double(), scale, scale, 1e-5))
 
 
-def test_on_a_cpu_they_say_why_not():
+def test_triton_kernels_need_a_gpu():
     qkv = torch.zeros(1, 16, 24)
     token_index = torch.arange(16)[None]
     reason = dict(window.explain(qkv, None, None, token_index[:, 0], token_index, 2))["triton"]
@@ -119,7 +119,7 @@ def test_on_a_cpu_they_say_why_not():
     assert dict(neighborhood.explain(q, k, v, torch.zeros(169, 2), 7, 1))["triton"] == "needs a CUDA device, got cpu"
 
 
-def test_what_does_not_fit_in_a_tile_is_refused():
+def test_inputs_larger_than_a_tile_are_refused():
     token_index = torch.zeros(1, 400, dtype=torch.long)
     assert "400 keys" in str(window_unfit(torch.zeros(1, 400, 24), token_index, 1))
     token_index = token_index[:, :64]
@@ -131,7 +131,7 @@ def test_what_does_not_fit_in_a_tile_is_refused():
     assert "width 256" in str(neighborhood_unfit(q, k, v, 7))
 
 
-def test_tiles_hold_their_numbers_and_shares_cover_the_batch():
+def test_tiles_cover_the_batch():
     assert [tile_of(n) for n in (1, 16, 17, 49, 64, 65, 144)] == [16, 16, 32, 64, 64, 128, 256]
     cpu = torch.device("cpu")
     for pieces in (1, 7, 128):
@@ -141,7 +141,7 @@ def test_tiles_hold_their_numbers_and_shares_cover_the_batch():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
-def test_they_compile_for_gpus_without_one(capability):
+def test_kernels_compile_without_a_gpu(capability):
     """In a process of its own: to the last step, machine code. A kernel too large for a device fails here."""
     script = Path(__file__).with_name("triton_compile.py")
     done = subprocess.run(
@@ -160,7 +160,7 @@ def test_they_compile_for_gpus_without_one(capability):
 
 @on_gpu
 @pytest.mark.parametrize("number", range(len(CASES + LARGER_CASES)))
-def test_a_gpu_gives_what_the_references_give(number):
+def test_a_gpu_equals_the_references(number):
     from triton_watch import CASES as MAKERS
     from triton_watch import compare
 

@@ -65,7 +65,7 @@ def test_outputs_and_gradients_are_those_of_the_loops(attend, case):
 
 
 @every_backend
-def test_what_is_left_out_is_zeros(attend):
+def test_omitted_arguments_equal_zeros(attend):
     qkv, padding, bias, mask_index, token_index, heads = draw(5, 2, 3)
     without = attend(qkv, None, None, mask_index, token_index, heads)
     torch.testing.assert_close(without, attend(qkv, 0 * padding, 0 * bias, mask_index, token_index, heads))
@@ -92,7 +92,7 @@ def test_one_group_of_all_tokens_is_global_attention(attend):
 
 
 @every_backend
-def test_tokens_that_are_shuffled_with_their_table_give_shuffled_answers(attend):
+def test_attention_commutes_with_permutation(attend):
     qkv, padding, bias, mask_index, token_index, heads = draw(7, 3, 4)
     order = torch.randperm(7)
     moved = torch.where(token_index < 0, token_index, order.argsort()[token_index])
@@ -100,7 +100,7 @@ def test_tokens_that_are_shuffled_with_their_table_give_shuffled_answers(attend)
     torch.testing.assert_close(got, attend(qkv, padding, bias, mask_index, token_index, heads)[:, order])
 
 
-def test_the_gradient_is_the_slope():
+def test_the_gradient_is_the_finite_difference():
     given = draw(5, 2, 3, heads=1, batch=1)
     assert gradcheck(lambda *leaves: gather(*leaves, *given[3:]), given[:3])
 
@@ -120,7 +120,7 @@ def test_gradients_are_the_same_bits_each_time():
     assert all(torch.equal(a, b) for again in runs[1:] for a, b in zip(runs[0], again, strict=True))
 
 
-def test_the_fast_way_runs_where_it_can():
+def test_the_fast_backend_runs_if_supported():
     qkv, padding, bias, mask_index, token_index, heads = draw(5, 2, 3)
     said = dict(window.explain(qkv, padding, bias, mask_index, token_index, heads))
     assert said["gather_sdpa"] is None and said["reference"] is None

@@ -63,7 +63,7 @@ def twin(c: Case) -> Case:
         (5, 5, 1, 1, 2, 0),  # everyone alone
     ],
 )
-def test_answers_and_gradients_are_the_reference_s(dtype, tokens, groups, n, heads, width, masks):
+def test_outputs_and_gradients_are_the_reference_s(dtype, tokens, groups, n, heads, width, masks):
     given = case(dtype, tokens, groups, n, heads, width, masks)
     exact = twin(given)
     assert unsupported_reason(*given) is None
@@ -78,7 +78,7 @@ def test_answers_and_gradients_are_the_reference_s(dtype, tokens, groups, n, hea
         assert (value.double() - exactly).norm() / scale < CLOSE[dtype]
 
 
-def test_what_is_forbidden_is_not_seen_and_moves_nothing(dtype):
+def test_masked_keys_have_no_influence_and_no_gradient(dtype):
     given = case(dtype, 18, 2, 9, 2, 8, 1)
     hidden = torch.zeros(1, 2, 9, 9)
     hidden[..., 3:] = -torch.inf
@@ -127,7 +127,7 @@ def test_twice_in_one_graph_adds_up():
 
 
 @pytest.mark.parametrize("learns", [(True, False, False), (False, True, False), (False, False, True)])
-def test_only_what_learns_gets_a_gradient(learns):
+def test_only_trainable_inputs_get_gradients(learns):
     given = case(torch.float32, 30, 4, 9, 2, 8, 2)
     whole = torch.autograd.grad(attend(*given).square().sum(), learning(given))
     some = [x.detach().requires_grad_(wanted) for x, wanted in zip(given[:3], learns, strict=True)]  # pyright: ignore
@@ -136,7 +136,7 @@ def test_only_what_learns_gets_a_gradient(learns):
         assert torch.equal(operand.grad, want) if wanted else operand.grad is None
 
 
-def test_who_cannot_be_computed_is_told_why():
+def test_unsupported_inputs_get_a_reason():
     given = case(torch.float32, 18, 2, 9, 2, 8, 1)
     assert "fp32 and bf16" in str(unsupported_reason(*twin(given)))
     assert "meta" in str(unsupported_reason(given.qkv.to("meta"), *given[1:]))

@@ -1,4 +1,4 @@
-"""Architectures from files of one's own: known everywhere, and what is wrong with a file is said with its line."""
+"""Architectures from custom files: available everywhere, and their errors are reported with the line."""
 
 import os
 from pathlib import Path
@@ -45,17 +45,17 @@ def named(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
 
 
 @pytest.mark.usefixtures("own")
-def test_its_variants_stand_beside_ours() -> None:
+def test_custom_variants_join_the_catalogue() -> None:
     assert list_models("linear*") == ["linear_tiny", "linear_small"] and list_models()[-1] == "linear_small"
     assert family_of("linear_tiny") == "linear_attention" and find("linear_tiny") is find("linear_small")
 
 
-def test_a_file_that_is_named_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_listed_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     named(monkeypatch, RECIPE, RECIPE)
     assert list_models("linear*") == ["linear_tiny", "linear_small"]
 
 
-def test_without_the_variable_it_is_unknown_and_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VITRAIL_MODELS", raising=False)
     with pytest.raises(VitrailError, match="VITRAIL_MODELS"):
         create_model("linear_tiny")
@@ -77,7 +77,7 @@ def test_linear_attention_is_attention_whose_weights_are_products_of_features() 
 
 
 @pytest.mark.usefixtures("own")
-def test_it_is_counted_looked_into_made_fast_and_saved_like_ours(tmp_path: Path) -> None:
+def test_custom_models_work_with_every_tool(tmp_path: Path) -> None:
     model, images = create_model("linear_tiny", **SIZES).eval(), torch.randn(2, 3, 64, 64)
     softmax = create_model("deit_tiny_patch16_224", **SIZES)
     # All is DeiT's but the mixer, where two products of (N, N, d) become two of (N, d, d): 2 h N d (N - d) a block.
@@ -109,7 +109,7 @@ def test_several_files_are_read_in_order(monkeypatch: pytest.MonkeyPatch, tmp_pa
         (ARCHITECTURE.replace("Config()", "Config"), "fields in_channels, num_classes, preprocess"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(
+def test_errors_of_a_custom_file_are_reported(
     text: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.py").write_text(text)
@@ -119,7 +119,7 @@ def test_what_is_wrong_with_a_file_is_said(
     assert str(told.value).startswith(f"VITRAIL_MODELS names {tmp_path / 'broken.py'}: ")
 
 
-def test_a_file_that_is_not_there_or_has_a_name_that_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_files_and_taken_names_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     named(monkeypatch, tmp_path / "lost.py")
     with pytest.raises(VitrailError, match="it is not there"):
         catalogue()

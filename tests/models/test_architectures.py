@@ -1,4 +1,4 @@
-"""What every architecture promises through the socket, whatever it is made of."""
+"""Contract of every image architecture, whatever its parts."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def test_features_have_one_layout(name):
 
 
 @every_model
-def test_an_answer_does_not_depend_on_the_batch(name):
+def test_outputs_do_not_depend_on_the_batch(name):
     model, images = small(name), torch.randn(3, 3, 64, 64)
     together = model(images)
     for i in range(3):
@@ -48,7 +48,7 @@ def test_any_size(name, size):
 
 
 @pytest.mark.parametrize("name", ["vit", "deit distilled", "swin official", "swin timm"])
-def test_a_picture_off_the_patch_grid_is_padded_with_zeros(name):
+def test_images_off_the_patch_grid_are_zero_padded(name):
     model, images = small(name), torch.randn(1, 3, 33, 47)
     whole = torch.zeros(1, 3, 48, 48)
     whole[:, :, :33, :47] = images
@@ -57,20 +57,20 @@ def test_a_picture_off_the_patch_grid_is_padded_with_zeros(name):
     assert torch.equal(model(images), model(whole))
 
 
-def test_a_mixer_says_why_it_cannot_see_another_size():
+def test_unsupported_sizes_get_a_reason():
     with pytest.raises(VitrailError, match=r"grid of 4 x 4 and the image gives 5 x 4(.|\n)*image_size"):
         small("mixer")(torch.zeros(1, 3, 80, 64))
     assert small("mixer", image_size=80)(torch.zeros(1, 3, 80, 80)).shape == (1, 10)
 
 
-def test_a_poolformer_says_what_it_needs_of_a_tiny_picture():
+def test_poolformer_names_its_smallest_image():
     assert small("poolformer")(torch.zeros(1, 3, 3, 3)).shape == (1, 10)
     with pytest.raises(VitrailError, match="has 2 x 9 pixels; this model needs at least 3 x 3"):
         small("poolformer")(torch.zeros(1, 3, 2, 9))
 
 
 @every_model
-def test_nothing_is_remembered(name):
+def test_forward_is_stateless(name):
     model = small(name)
     sizes = [(64, 64)] if not SMALL[name].any_size else [(64, 64), (32, 32), (96, 40), (20, 20)]
     pictures = [torch.randn(2, 3, *size) for size in sizes for _ in range(2)]
@@ -85,7 +85,7 @@ def test_channels_and_classes(name):
 
 
 @every_model
-def test_without_classes_the_answer_is_the_pooled_vector(name):
+def test_without_classes_the_output_is_the_pooled_vector(name):
     model, images = small(name, num_classes=0), torch.randn(2, 3, 64, 64)
     tokens, grid, _ = model.features(images)
     pool = getattr(model.head, "pool", None)
@@ -145,7 +145,7 @@ def test_half_precision(name):
 
 
 @every_model
-def test_memory_layout_of_the_picture_does_not_matter(name):
+def test_memory_layout_of_the_image_does_not_matter(name):
     model, images = small(name), torch.randn(2, 3, 64, 64)
     assert torch.equal(model(images), model(images.contiguous(memory_format=torch.channels_last)))
 

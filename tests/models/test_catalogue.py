@@ -1,4 +1,4 @@
-"""Names, fields and numbers: what the catalogue takes and how it refuses."""
+"""Names, fields and numbers: accepted and refused values of the catalogue."""
 
 import dataclasses
 
@@ -55,7 +55,7 @@ def test_protocols_are_timms_where_timm_has_the_same_weights():
             assert (ours.size, ours.crop, ours.interpolation, ours.mean, ours.std) == want, name
 
 
-def test_a_model_knows_what_it_is():
+def test_a_model_has_its_name_and_config():
     model = create_model("vit_tiny_patch16_224", depth=1, num_classes=4, image_size=64)
     assert model.variant == "vit_tiny_patch16_224"
     assert (model.config.depth, model.config.num_classes, model.preprocess.size) == (1, 4, 64)
@@ -84,13 +84,13 @@ def test_a_model_knows_what_it_is():
         ("resnetv2_50x1_bit", {"dim": 20}, "Cannot build resnetv2_50x1_bit"),
     ],
 )
-def test_what_cannot_work_is_refused_in_few_words(name, overrides, message):
+def test_invalid_configs_are_refused_briefly(name, overrides, message):
     with pytest.raises(VitrailError) as caught:
         create_model(name, **overrides)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 6
 
 
-def test_a_number_of_each_kind_that_does_work():
+def test_valid_boundary_values_are_accepted():
     assert create_model("vit_tiny_patch16_224", depth=1, drop_path=0, num_classes=0).config.drop_path == 0
     assert find("vit_tiny_r_s16_p8_224").VARIANTS["vit_tiny_r_s16_p8_224"].depths == ()

@@ -47,7 +47,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("piece", "fault", "says"), FAULTS, ids=[says for _, _, says in FAULTS])
-def test_the_line_is_named_and_nothing_is_called_our_bug(own: Own, capsys, piece: str, fault: str, says: str) -> None:
+def test_errors_in_custom_code_name_the_line(own: Own, capsys, piece: str, fault: str, says: str) -> None:
     place = own.file("mine", piece, fault)
     assert main(["models", "mine_tiny"]) == 2
     told = capsys.readouterr().err
@@ -59,7 +59,7 @@ def test_the_line_is_named_and_nothing_is_called_our_bug(own: Own, capsys, piece
         assert place in told
 
 
-def test_every_call_is_shown_where_it_is_asked_for(own: Own, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_full_traceback_is_available(own: Own, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     place = own.file("mine", FEATURES, "elv(q) + 1, elu(k) + 1")
     monkeypatch.setenv("VITRAIL_TRACE", "1")
     assert main(["models", "mine_tiny"]) == 2
@@ -67,7 +67,7 @@ def test_every_call_is_shown_where_it_is_asked_for(own: Own, capsys, monkeypatch
     assert told.startswith("Traceback") and f"error: {place}" in told and "in count_macs" in told
 
 
-def test_a_bug_of_ours_stays_one_while_a_file_is_named(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_bugs_are_reported_as_bugs_with_a_custom_file(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     own.file("mine", FEATURES, FEATURES)
     monkeypatch.setattr("vitrail.cli.models._print", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError) as bug:
@@ -75,7 +75,7 @@ def test_a_bug_of_ours_stays_one_while_a_file_is_named(own: Own, monkeypatch: py
     assert "or in a file that VITRAIL_MODELS names" in bug.value.__notes__[0]
 
 
-def test_the_list_has_a_row_for_each_with_its_reason(own: Own, capsys) -> None:
+def test_broken_files_are_listed_with_their_reason(own: Own, capsys) -> None:
     places = [
         own.file(f"fault_{n}", piece, fault) + says for n, (piece, fault, says) in enumerate(FAULTS) if n in (0, 1, 3)
     ]
@@ -91,7 +91,7 @@ def test_the_list_has_a_row_for_each_with_its_reason(own: Own, capsys) -> None:
     assert rows["nat_tiny"]["gmacs"] == PUBLISHED["nat_tiny"].gmacs
 
 
-def test_a_file_that_does_not_run_takes_ours_from_nobody(own: Own, capsys) -> None:
+def test_a_broken_custom_file_does_not_hide_the_catalogue(own: Own, capsys) -> None:
     own.file("broken", "VARIANTS = {", "VARIANTS = {{")
     with pytest.raises(VitrailError, match=r"broken\.py: SyntaxError"):
         catalogue()
@@ -103,7 +103,7 @@ def test_a_file_that_does_not_run_takes_ours_from_nobody(own: Own, capsys) -> No
     assert told.err.startswith("error: VITRAIL_MODELS names") and "SyntaxError" in told.err
 
 
-def test_numbers_that_do_not_fit_are_told_with_the_line(own: Own) -> None:
+def test_shape_errors_are_reported_with_the_line(own: Own) -> None:
     own.file("mine", "        check_heads(dim, num_heads)\n", "        if dim % num_heads: raise ValueError('heads')\n")
     with pytest.raises(
         VitrailError, match=r"Cannot build mine_tiny with \{'num_heads': 5\}: .*mine.py:\d+: ValueError"
@@ -111,7 +111,7 @@ def test_numbers_that_do_not_fit_are_told_with_the_line(own: Own) -> None:
         create_model("mine_tiny", num_heads=5)
 
 
-def test_names_come_without_opening_an_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_names_imports_no_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VITRAIL_MODELS", raising=False)
     monkeypatch.setattr("vitrail.models.import_module", lambda name: pytest.fail(name))
     assert list_models() == list(PUBLISHED) and family_of("swin_tiny_patch4_window7_224") == "swin"

@@ -90,13 +90,13 @@ def test_a_model_folder_keeps_the_model_and_its_sampling(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_clouds_of_a_batch_do_not_meet(name):
+def test_clouds_of_a_batch_are_independent(name):
     model, x = small(name), cloud(3)
     assert torch.allclose(model(x)[1:2], model(x[1:2]), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_clouds_that_are_none(name):
+def test_invalid_clouds_are_refused(name):
     model = small(name)
     for shape in ((2, 40, 4), (40, 3), (2, 0, 3)):
         with pytest.raises(VitrailError, match=r"Clouds need the shape \(B, N, 3\)"):

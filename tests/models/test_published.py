@@ -35,7 +35,7 @@ def test_the_ledger_has_a_line_for_each_variant_in_the_order_of_the_catalogue():
     assert list(PUBLISHED) == list_models() == [name for family in FAMILIES for name in _module(family).VARIANTS]
 
 
-def test_the_ledger_knows_family_and_size_as_the_architectures_do():
+def test_the_ledger_has_family_and_size_of_the_architectures():
     for family in FAMILIES:
         for name, config in _module(family).VARIANTS.items():
             figures = PUBLISHED[name]
@@ -89,10 +89,10 @@ def test_a_backbone_without_a_head():
         ("swin_base_patch4_window7_224", 15.14),
     ],
 )
-def test_what_attention_costs_is_what_other_tables_leave_out(name, gmacs, monkeypatch):
+def test_attention_products_explain_the_difference_to_other_tables(name, gmacs, monkeypatch):
     monkeypatch.setattr(WindowAttend, "forward", lambda self, qkv, *_: qkv.chunk(3, dim=-1)[2])
     assert count(name, 224)[1] == pytest.approx(gmacs, rel=3e-3)
 
 
-def test_a_wrong_number_would_be_seen():
+def test_a_wrong_number_is_detected():
     assert count("swin_tiny_patch4_window7_224", 224, depths=(2, 2, 6, 3))[0] != 28_288_354

@@ -143,7 +143,7 @@ def test_positions_are_pairs_and_bounded():
         position(torch.zeros(1, 7, 3), TokenSequence(7))
 
 
-def test_faults_are_named():
+def test_faults_are_reported():
     with pytest.raises(VitrailError, match=r"must be even, got \(3,\)"):
         CausalLSHAttention(4, 1, 4, buckets=(3,))
     with pytest.raises(VitrailError, match="multiple of 6 cannot be cut into chunks of 4"):

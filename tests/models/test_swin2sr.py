@@ -64,7 +64,7 @@ def test_a_file_of_the_authors_opens_at_its_own_sizes(name: str) -> None:
         from_checkpoint({**tensors, **{key: torch.zeros(1, 7, 7, 2) for key in tables}})
 
 
-def test_what_is_not_built_is_refused(tmp_path: Path) -> None:
+def test_unsupported_upsamplers_are_refused(tmp_path: Path) -> None:
     peer(upscale=1, upsampler="").save_pretrained(tmp_path)
     with pytest.raises(VitrailError, match="RGB mean twice"):
         from_checkpoint(tmp_path)

@@ -1,4 +1,4 @@
-"""What every text architecture promises, whatever it is made of."""
+"""Contract of every text architecture, whatever its parts."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def test_there_is_a_small_model_of_every_text_family():
 
 
 @every_text
-def test_padding_changes_no_answer_in_any_batch(name):
+def test_padding_does_not_change_the_output_in_any_batch(name):
     model, texts = small(name), [torch.randint(0, VOCABULARY, (1, n)) for n in (6, 1, 4)]
     alone = [answer(model, ids) for ids in texts]
     for size in (1, 2, 3):
@@ -74,7 +74,7 @@ def test_half_precision(name):
 
 
 @pytest.mark.parametrize("name", ["gpt", "gpt2", "transformer", "transformer pre", "transformer marian"])
-def test_a_later_word_changes_nothing_before_it(name):
+def test_causal_models_do_not_read_later_tokens(name):
     model, ids = small(name), torch.randint(0, VOCABULARY, (1, 8))
     other = ids.clone()
     other[0, 5:] = (ids[0, 5:] + 1) % VOCABULARY
@@ -101,7 +101,7 @@ def test_an_id_outside_the_vocabulary_is_refused_by_name(name):
             answer(small(name), torch.tensor([[0, wrong]]))
 
 
-def test_unknown_parts_are_told_with_the_valid_ones():
+def test_unknown_parts_are_reported_with_the_valid_ones():
     with pytest.raises(VitrailError, match=r"Unknown head 'masks'. Did you mean: masked"):
         create_model("bert_tiny", head="masks")
     with pytest.raises(VitrailError, match=r"Unknown norm 'last'. Valid: post, pre"):

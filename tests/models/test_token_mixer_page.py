@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "token_mixer.md").r
 
 
 def code(text: str) -> str:
-    """Return what a program does, without what it says."""
+    """Return a program without its comments and docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
@@ -26,17 +26,17 @@ def code(text: str) -> str:
     return ast.dump(tree)
 
 
-def test_its_pieces_are_the_file() -> None:
+def test_the_snippets_are_the_file() -> None:
     assert code("\n".join(BLOCKS[:4])) == code(RECIPE.read_text())
 
 
-def test_what_stays_in_a_fast_form_is_said_as_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_printed_unconverted_parts_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITRAIL_MODELS", str(RECIPE))
     call, answer = BLOCKS[4].strip().splitlines()
     assert eval(call, {"vitrail": vitrail}) == ast.literal_eval(answer.removeprefix("# "))
 
 
-def test_the_formula_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_formula_equals_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     class Fourier(torch.nn.Module):
         config = make_config("vit_tiny_patch16_224", image_size=16)
 

@@ -7,7 +7,7 @@ from vitrail.native.allocator import PAGE, CachingAllocator
 NUMBERS = PAGE // 4  # of fp32 in one page
 
 
-def test_what_somebody_holds_is_never_written_over() -> None:
+def test_memory_in_use_is_never_reused() -> None:
     pool = CachingAllocator()
     kept = []
     for value in range(4):
@@ -21,7 +21,7 @@ def test_what_somebody_holds_is_never_written_over() -> None:
     assert len(pool.pieces) == 4 and len({x.data_ptr() for x in again}) == 4
 
 
-def test_no_more_is_kept_than_allowed() -> None:
+def test_the_cache_is_bounded() -> None:
     pool = CachingAllocator(most=3 * PAGE)
     held = [pool.empty((NUMBERS,), torch.float32) for _ in range(3)]
     beyond = pool.empty((NUMBERS,), torch.float32)  # from the allocator
@@ -37,7 +37,7 @@ def test_small_memory_is_left_to_the_allocator() -> None:
     assert pool.pieces == []
 
 
-def test_a_large_free_piece_is_not_wasted_on_little() -> None:
+def test_small_requests_do_not_take_large_blocks() -> None:
     pool = CachingAllocator()
     large = pool.empty((16 * NUMBERS,), torch.float32)
     del large

@@ -58,7 +58,7 @@ def weights(outputs: int, inputs: int, window: Window, dtype: torch.dtype) -> Te
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("window", [*WINDOWS, *(window._replace(same=True) for window in WINDOWS)])
-def test_a_convolution_is_a_convolution(size: tuple[int, int], window: Window, dtype: torch.dtype) -> None:
+def test_convolution_equals_pytorch(size: tuple[int, int], window: Window, dtype: torch.dtype) -> None:
     x, weight = a_map(2, size, 32, dtype), weights(80, 32, window, dtype)
     filters, norm = pack_filters(weight, window, dtype), random_affine(2, 32)
     cells = as_map(x, size)
@@ -74,7 +74,7 @@ def test_a_convolution_is_a_convolution(size: tuple[int, int], window: Window, d
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("window", [Window(7, 2), Window(7, 2, same=True), Window(3, 2)])
-def test_pictures_are_planes(channels: int, window: Window, dtype: torch.dtype) -> None:
+def test_channels_first_images_are_read(channels: int, window: Window, dtype: torch.dtype) -> None:
     images, weight = (
         torch.randn(2, channels, 13, 22).to(dtype).to(RESIDUAL[dtype]),
         weights(32, channels, window, dtype),
@@ -84,7 +84,7 @@ def test_pictures_are_planes(channels: int, window: Window, dtype: torch.dtype) 
     assert places == want.shape[2:] and off(got, as_tokens(want)) < CLOSE[RESIDUAL[dtype]]
 
 
-def test_a_result_goes_where_it_is_wanted() -> None:
+def test_results_are_written_to_the_given_tensor() -> None:
     if refusal(torch.float32):
         pytest.skip(str(refusal(torch.float32)))
     x, filters = (
@@ -99,7 +99,7 @@ def test_a_result_goes_where_it_is_wanted() -> None:
 
 @pytest.mark.parametrize("far", [0.0, 1000.0])
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (40, 31)])  # the last in several chunks
-def test_moments_make_a_group_norm(size: tuple[int, int], far: float) -> None:
+def test_moments_give_group_norm(size: tuple[int, int], far: float) -> None:
     if refusal(torch.float32):
         pytest.skip(str(refusal(torch.float32)))
     x = torch.randn(2, size[0] * size[1], 64) * torch.linspace(0.5, 2, 64) + torch.randn(64) + far
@@ -134,7 +134,7 @@ def test_pooling_takes_the_largest_and_zeros_beyond(size: tuple[int, int], same:
     assert off(pool(x, size, window, norm)[0], as_tokens(want)) < CLOSE[RESIDUAL[dtype]]
 
 
-def test_maps_are_joined(dtype: torch.dtype) -> None:
+def test_maps_are_added(dtype: torch.dtype) -> None:
     size = (6, 5)
     x, z, norm_x, norm_z = *(a_map(2, size, 32, dtype) for _ in "xz"), random_affine(2, 32), random_affine(2, 32)
 
@@ -145,7 +145,7 @@ def test_maps_are_joined(dtype: torch.dtype) -> None:
     assert off(join(x, norm_x, z, norm_z), relu(scaled(x, norm_x) + scaled(z, norm_z))) < CLOSE[RESIDUAL[dtype]]
 
 
-def test_threads_change_nothing(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_do_not_change_the_output(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     filters, norm = pack_filters(torch.randn(144, 32, 3, 3), Window(3, 1), dtype), random_affine(1, 32)
     monkeypatch.setattr(room, "CHUNK_ROWS", 60)
     for size in ((2, 5), (20, 31)):  # few rows share out filters, many share out lines

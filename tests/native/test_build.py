@@ -29,7 +29,7 @@ def script(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_without_a_compiler_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(Unavailable, match=r"no C\+\+ compiler \(no-such-compiler\)"):
         compiler()
@@ -37,14 +37,14 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert "not torch.float64" in (refusal(torch.float64) or "")
 
 
-def test_what_a_compiler_says_is_told_and_nothing_half_built_stays(tmp_path: Path) -> None:
+def test_compiler_errors_are_reported_and_partial_builds_removed(tmp_path: Path) -> None:
     broken = script(tmp_path, 'echo "no such instruction" >&2; exit 1\n')
     with pytest.raises(Unavailable, match="no such instruction"):
         build("gemm", (broken,))
     assert list((tmp_path / "native").iterdir()) == []
 
 
-def test_it_is_built_once_and_again_for_other_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_is_built_once_per_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counting = script(
         tmp_path,
         'case "$*" in *--version*) echo 1;; *) echo built >>"' + str(tmp_path / "log") + '"; '
@@ -57,7 +57,7 @@ def test_it_is_built_once_and_again_for_other_flags(tmp_path: Path, monkeypatch:
     assert (tmp_path / "log").read_text() == "built\nbuilt\n"
 
 
-def test_a_compiler_that_failed_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_compiler_is_not_called_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", script(tmp_path, f'case "$*" in *-o*) echo >>"{tmp_path}/log";; esac; exit 1\n'))
     for _ in range(3):
         assert "cannot build attention.cpp" in (missing("attention") or "")
@@ -66,7 +66,7 @@ def test_a_compiler_that_failed_is_not_asked_again(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "log").read_text() == "\n\n"  # with OpenMP and without
 
 
-def test_what_is_needed_together_is_built_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_required_libraries_are_built_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of two compilers ends only once the other has begun."""
     waiting = script(
         tmp_path,
@@ -81,15 +81,15 @@ def test_what_is_needed_together_is_built_together(tmp_path: Path, monkeypatch: 
     assert str(missing("patches")).endswith("cannot build patches.cpp: met")
 
 
-def test_where_there_is_a_compiler_every_library_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # in the usual cache: what other tests have built counts, for all of it takes minutes
+def test_every_library_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # in the usual cache: libraries built by other tests are reused, for all of it takes minutes
     if shutil.which("g++") is None:
         pytest.skip("no g++ on this machine")
     # Else the tests of what it holds would skip, and nobody would know.
     assert missing(*sorted(source.stem for source in SOURCES.glob("*.cpp"))) is None
 
 
-def test_a_library_that_was_damaged_is_built_anew() -> None:
+def test_a_damaged_library_is_rebuilt() -> None:
     try:
         place = build("image_resize", compiler())
     except Unavailable as reason:
@@ -98,19 +98,46 @@ def test_a_library_that_was_damaged_is_built_anew() -> None:
     assert missing("image_resize") is None and place.stat().st_size > 1000
 
 
-def test_where_nothing_can_be_kept_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "file"))
     assert refusal(torch.float32) is not None and not room.built("gemm")
 
 
-def test_a_processor_with_other_instructions_gets_a_library_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_are_separate_per_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     here = room._place("gemm", ("g++",))
     monkeypatch.setattr(room, "cpu_flags", lambda: "avx2 avx512f avx512_vbmi")
     assert room._place("gemm", ("g++",)) != here
 
 
-def test_words_behind_a_compiler_are_said_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_rebuilds_only_what_includes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "a.cpp": '#include "x.h"\n',
+        "b.cpp": '#include <vector>\n# include "z.h"\n// #include "x.h"\n',
+        "x.h": '#pragma once\n#include "y.h"\n',
+        "y.h": '#include "x.h"\n#include "z.h"\n',
+        "z.h": "",
+        "alone.h": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(room, "SOURCES", tmp_path)
+
+    def rebuilt(changed: str) -> set[str]:
+        before = {name: room._place(name, ("g++",)) for name in "ab"}
+        (tmp_path / changed).write_text(files[changed] + "// changed\n")
+        return {name for name in "ab" if room._place(name, ("g++",)) != before[name]}
+
+    changes = {name: "".join(sorted(rebuilt(name))) for name in files}
+    assert changes == {"a.cpp": "a", "b.cpp": "b", "x.h": "a", "y.h": "a", "z.h": "ab", "alone.h": ""}
+
+
+def test_every_included_header_is_there() -> None:
+    headers = {name for source in SOURCES.glob("*.cpp") for name, _ in room._texts(source.stem)[1:]}
+    assert headers == {header.name for header in SOURCES.glob("*.h")}
+
+
+def test_flags_in_cxx_are_passed_to_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = script(tmp_path, f'echo "$@" >>"{tmp_path}/log"; exit 1\n')
     monkeypatch.setenv("CXX", f"{wrapper} g++ '-DNAME=two words'")
     command = compiler()
@@ -123,7 +150,7 @@ def test_words_behind_a_compiler_are_said_to_it(tmp_path: Path, monkeypatch: pyt
     assert len({room._place("gemm", words) for words in (command, command[:2], command[:1])}) == 3
 
 
-def test_a_path_with_blanks_is_one_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quoted_paths_are_one_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my tools").mkdir()
     path = script(tmp_path / "my tools", "exit 1\n")
     monkeypatch.setenv("CXX", path)
@@ -132,14 +159,14 @@ def test_a_path_with_blanks_is_one_word(tmp_path: Path, monkeypatch: pytest.Monk
     assert compiler() == (path, "--quick")
 
 
-def test_words_that_end_nowhere_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unterminated_quotes_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "g++ '-DNAME")
     with pytest.raises(Unavailable, match="No closing quotation"):
         compiler()
     assert "CXX is no command" in str(missing("gemm")) and not room.built("gemm")
 
 
-def test_what_a_killed_build_leaves_is_removed_by_a_later_one(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_build_are_removed(tmp_path: Path) -> None:
     begun, cache = tmp_path / "begun", tmp_path / "native"
     endless = script(tmp_path, f'case "$*" in *--version*) exit 0;; esac; echo $$ >"{begun}"; exec sleep 60\n')
     code = f"from vitrail.native.build import build; build('gemm', ({endless!r},))"

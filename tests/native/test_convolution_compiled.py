@@ -21,7 +21,7 @@ def plain(x, weight, bias, stride, padding):
 
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize(("channels", "outputs"), [(1, 3), (3, 16), (8, 20), (24, 70)])
-def test_a_convolution_is_one_product(window, channels, outputs, dtype):
+def test_convolution_equals_pytorch(window, channels, outputs, dtype):
     size, stride, padding = window
     weight, bias = drawn(outputs, channels, size, size, dtype=dtype).float(), torch.randn(outputs)
     for height, width in ((7, 7), (8, 13), (21, 9)):
@@ -48,13 +48,13 @@ def test_a_norm_follows(outputs, dtype):
     assert kept.dtype == RESIDUAL[dtype] and steps_off(kept, want) < 2
 
 
-def test_pictures_may_lie_channels_first(dtype):
+def test_channels_first_images_are_read(dtype):
     images, weight = drawn(2, 3, 19, 16, dtype=dtype), drawn(8, 3, 3, 3, dtype=dtype).float()
     packed = pack_convolution(weight, None, 2, 1, dtype)
     cells = images.permute(0, 2, 3, 1)
     assert torch.equal(convolve(cells, packed), convolve(cells.contiguous(), packed))
 
 
-def test_threads_do_not_change_an_answer(dtype):
+def test_threads_do_not_change_the_output(dtype):
     x, packed = drawn(2, 40, 41, 8, dtype=dtype), pack_convolution(torch.randn(64, 8, 3, 3), None, 2, 1, dtype)
     assert torch.equal(convolve(x, packed), with_threads(lambda: convolve(x, packed)))

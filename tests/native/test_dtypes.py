@@ -1,4 +1,4 @@
-"""What is handed from block to block: stored finer than products are, never infinite, and none where it was none."""
+"""The residual dtype between blocks: finer than the compute dtype, never infinite, NaN only from NaN."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -97,21 +97,19 @@ def made(branch: Callable[[Ends, torch.dtype], Branch], ends: Ends, dtype: torch
 
 @pytest.mark.parametrize("rows", [1, 8])  # images: few share out outputs, many share out rows
 @pytest.mark.parametrize("branch", BRANCHES)
-def test_a_branch_that_adds_little_rounds_little(branch, rows: int, dtype: torch.dtype) -> None:
+def test_small_residuals_round_little(branch, rows: int, dtype: torch.dtype) -> None:
     x = (torch.randn(rows, GRID.tokens, WIDTH) + 0.5).to(RESIDUAL[dtype])
     before = x.clone()
     y = made(branch, Ends(scale=CLOSE[RESIDUAL[dtype]] / 100, bias=0.0), dtype)(x)
     assert y.dtype == RESIDUAL[dtype] and torch.equal(x, before)
     assert off(y, x.double()) < CLOSE[RESIDUAL[dtype]]
     if dtype != torch.float32:
-        assert (
-            off(x.to(dtype), x.double()) > 2 * CLOSE[RESIDUAL[dtype]]
-        )  # what it would lose in the precision of products
+        assert off(x.to(dtype), x.double()) > 2 * CLOSE[RESIDUAL[dtype]]  # the loss in the compute dtype
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("branch", BRANCHES)
-def test_what_is_too_large_stays_finite(branch, sign: int) -> None:
+def test_overflow_saturates(branch, sign: int) -> None:
     if refusal(torch.bfloat16):
         pytest.skip(str(refusal(torch.bfloat16)))
     largest = torch.finfo(torch.float16).max
@@ -124,7 +122,7 @@ def test_what_is_too_large_stays_finite(branch, sign: int) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 16, 33])
-def test_every_number_of_fp16_is_read_and_written_as_it_is(width: int) -> None:
+def test_every_fp16_number_round_trips(width: int) -> None:
     if refusal(torch.bfloat16):
         pytest.skip(str(refusal(torch.bfloat16)))
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.float16)
@@ -134,7 +132,7 @@ def test_every_number_of_fp16_is_read_and_written_as_it_is(width: int) -> None:
     assert torch.equal(linear(torch.zeros(len(x), 2, dtype=torch.bfloat16), nothing, ADD, x), x)
 
 
-def test_fp32_is_rounded_to_the_nearest_and_ends_at_the_largest() -> None:
+def test_fp32_rounds_to_nearest_and_saturates() -> None:
     if refusal(torch.bfloat16):
         pytest.skip(str(refusal(torch.bfloat16)))
     bias = torch.cat([torch.randn(200) * 10.0 ** torch.randint(-9, 8, (200,)), torch.tensor([torch.inf, torch.nan])])
@@ -145,7 +143,7 @@ def test_fp32_is_rounded_to_the_nearest_and_ends_at_the_largest() -> None:
             torch.testing.assert_close(got, some.clamp(-65504, 65504).half(), rtol=0, atol=0, equal_nan=True)
 
 
-def test_patches_begin_it(dtype: torch.dtype) -> None:
+def test_patch_embedding_starts_in_the_residual_dtype(dtype: torch.dtype) -> None:
     packed = pack_linear(torch.zeros(20, 48), torch.full((20,), 1e6), dtype)
     y = embed_patches(torch.randn(1, 3, 8, 8), 4, packed)
     assert y.dtype == RESIDUAL[dtype] and torch.equal(y, torch.full_like(y, min(1e6, torch.finfo(y.dtype).max)))

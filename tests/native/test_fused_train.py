@@ -22,7 +22,7 @@ NEAR = {torch.float32: 4e-7, torch.bfloat16: 4e-3}
 MANY = 7001  # rows: more chunks than are woven at a time, and an odd one
 
 
-def test_gelu_and_its_slope_are_right_from_end_to_end(dtype):
+def test_gelu_and_its_derivative_over_the_full_range(dtype):
     """One row that learns and one that does not: then a bias's gradient is a slope, and a weight's is GELU itself."""
     h = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([0.0, -0.0, 1e-38, -1e-38, 0.5])]).to(dtype)
     hidden = torch.stack([h, torch.ones_like(h)])
@@ -42,7 +42,7 @@ def test_gelu_and_its_slope_are_right_from_end_to_end(dtype):
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 395, MANY])
 @pytest.mark.parametrize(("outputs", "inputs"), [(16, 48), (50, 62), (200, 34)])
-def test_gradients_of_weights_are_exact_where_numbers_are_whole(dtype, rows, outputs, inputs):
+def test_weight_gradients_are_exact_on_integers(dtype, rows, outputs, inputs):
     """Sums of small whole numbers are exact in fp32 in any order, so not a row may be lost or taken twice."""
     into, x = (torch.randint(-4, 5, (rows, width)) for width in (outputs, inputs))
     layer, keep = torch.randint(-2, 3, (outputs, inputs)), torch.full((1,), 2.0)
@@ -54,7 +54,7 @@ def test_gradients_of_weights_are_exact_where_numbers_are_whole(dtype, rows, out
 
 
 @pytest.mark.parametrize("channels", [6, 16, 34, 96])
-def test_a_mean_far_from_zero_costs_no_digits(channels):
+def test_a_large_mean_loses_no_precision(channels):
     x = torch.randn(700, channels) + 1000
     weight, bias, residual = torch.randn(channels), torch.randn(channels), torch.zeros(700, channels)
     wide = x.double().requires_grad_()
@@ -68,7 +68,7 @@ def test_a_mean_far_from_zero_costs_no_digits(channels):
     assert off(got, exactly) < 1e-3
 
 
-def test_what_comes_past_the_norm_is_added_and_sums_have_every_row(dtype):
+def test_residual_gradients_are_added_and_reductions_cover_every_row(dtype):
     x, into, residual = (drawn(MANY, width, dtype=dtype) for width in (40, 56, 40))
     weight, bias, layer, offset = torch.randn(40), torch.randn(40), drawn(56, 40, dtype=dtype).float(), torch.randn(56)
     y, normed = norm_linear(x, weight, bias, 1e-5, layer, offset, dtype, True)
@@ -82,7 +82,7 @@ def test_what_comes_past_the_norm_is_added_and_sums_have_every_row(dtype):
     assert all(off(got, exactly) < 2 * NEAR[dtype] for got, exactly in zip(grad_weights, of_weights, strict=True))
 
 
-def test_samples_are_joined_by_their_own_factor(dtype):
+def test_drop_path_scales_each_sample(dtype):
     x, residual, into = drawn(6, 8, dtype=dtype), drawn(6, 20, dtype=dtype), drawn(6, 20, dtype=dtype)
     layer, offset, keep = drawn(20, 8, dtype=dtype).float(), torch.randn(20), torch.tensor([0.0, 2.0, 0.5])
     factors = keep.repeat_interleave(2)[:, None]
@@ -94,7 +94,7 @@ def test_samples_are_joined_by_their_own_factor(dtype):
     assert torch.equal(linear_residual(x, layer, offset, keep, residual)[:2], residual[:2])
 
 
-def test_where_nothing_learns_nothing_is_kept(dtype):
+def test_frozen_branches_store_nothing(dtype):
     x, weight, bias = drawn(50, 32, dtype=dtype), torch.ones(32), torch.zeros(32)
     inner = Inner(torch.randn(64, 32), torch.randn(64), torch.randn(32, 64), torch.randn(32))
     learning, _, hidden = mlp(x, weight, bias, 1e-5, inner, None, dtype, True)

@@ -19,7 +19,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 13, 200])
 @pytest.mark.parametrize(("inputs", "outputs"), [(2, 1), (8, 15), (6, 16), (32, 33), (64, 64), (10, 65), (24, 131)])
-def test_a_product_is_the_sum_of_products(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> None:
+def test_gemm_equals_the_sum_of_products(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> None:
     x, weight, bias = (
         drawn(rows, inputs, dtype=dtype),
         drawn(outputs, inputs, dtype=dtype).float(),
@@ -46,7 +46,7 @@ def test_gelu_is_exact_to_fp32() -> None:
 
 
 @pytest.mark.parametrize("width", [2, 16, 30, 100])
-def test_rows_are_normalised_before_a_product(width: int, dtype: torch.dtype) -> None:
+def test_layer_norm_before_gemm(width: int, dtype: torch.dtype) -> None:
     x = (torch.randn(9, width) * 3 + 5).to(RESIDUAL[dtype])
     weight = drawn(20, width, dtype=dtype).float()
     want = product(layer_norm(x.double(), (width,), eps=1e-5), weight, None)
@@ -55,7 +55,7 @@ def test_rows_are_normalised_before_a_product(width: int, dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("rows", [5, 64, 300])  # few rows share out outputs, many share out rows
-def test_an_mlp_is_its_two_products(rows: int, dtype: torch.dtype) -> None:
+def test_mlp_equals_two_linear_layers(rows: int, dtype: torch.dtype) -> None:
     x, add = drawn(rows, 24, dtype=RESIDUAL[dtype]), drawn(rows, 24, dtype=RESIDUAL[dtype])
     first, second = drawn(70, 24, dtype=dtype).float() / 5, drawn(24, 70, dtype=dtype).float() / 8
     b1, b2 = torch.randn(70), torch.randn(24)
@@ -71,7 +71,7 @@ def test_an_mlp_is_its_two_products(rows: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("width", [2, 8, 32, 36, 64, 80])
 @pytest.mark.parametrize("keys", [1, 4, 16, 17, 49, 65, 144])
-def test_attention_is_softmax_attention(keys: int, width: int, dtype: torch.dtype) -> None:
+def test_attention_equals_the_softmax_formula(keys: int, width: int, dtype: torch.dtype) -> None:
     heads, batch = 3, 2
     qkv = drawn(batch, keys, 3 * heads * width, dtype=dtype)
     qkv[..., : heads * width] /= width**0.5
@@ -89,7 +89,7 @@ def test_attention_is_softmax_attention(keys: int, width: int, dtype: torch.dtyp
 
 @pytest.mark.parametrize("width", [2, 32, 36, 64])
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (3, 16), (49, 49), (300, 7), (1000, 65), (10, 200)])
-def test_queries_may_be_more_or_fewer_than_keys(queries: int, keys: int, width: int, dtype: torch.dtype) -> None:
+def test_queries_and_keys_of_different_length(queries: int, keys: int, width: int, dtype: torch.dtype) -> None:
     heads = 3
     q, kv = drawn(2, queries, heads * width, dtype=dtype), drawn(2, keys, 2 * heads * width, dtype=dtype)
     q /= width**0.5
@@ -101,7 +101,7 @@ def test_queries_may_be_more_or_fewer_than_keys(queries: int, keys: int, width: 
 
 @pytest.mark.parametrize("keys", [5, 49, 100])
 @pytest.mark.parametrize("level", [-3e4, -200.0, -60.0, 60.0, 85.0, 200.0, 3e4])
-def test_a_softmax_knows_no_level_of_scores(level: float, keys: int, dtype: torch.dtype) -> None:
+def test_softmax_is_shift_invariant(level: float, keys: int, dtype: torch.dtype) -> None:
     qkv = drawn(1, keys, 3 * 16, dtype=dtype)
     slots, one = torch.arange(keys, dtype=torch.int32)[None], torch.zeros(1, dtype=torch.int32)
     bias = torch.randn(1, 1, keys, keys).round(decimals=1)
@@ -110,11 +110,11 @@ def test_a_softmax_knows_no_level_of_scores(level: float, keys: int, dtype: torc
     q, k, v = qkv.double().unflatten(2, (3, 16)).unbind(2)
     want = (q @ k.transpose(1, 2) + bias[0].double()).softmax(-1) @ v
     got = attend_groups(qkv, 1, TokenGroups(slots, torch.zeros(48, dtype=dtype), one, lane_bias(bias)))
-    rounded = 4e-7 * abs(level) if dtype == torch.float32 else 0  # what fp32 cannot tell of such scores
+    rounded = 4e-7 * abs(level) if dtype == torch.float32 else 0  # fp32 resolution of such scores
     assert off(got, want) < 2 * CLOSE[dtype] + rounded
 
 
-def test_groups_meet_where_they_lie_and_padding_is_seen_as_it_is(dtype: torch.dtype) -> None:
+def test_groups_are_read_in_place_and_padding_attends_by_its_values(dtype: torch.dtype) -> None:
     heads, width = 2, 4
     slots = torch.tensor([[4, 0, -1], [1, -1, -1], [3, 5, 2]], dtype=torch.int32)
     kinds = torch.tensor([1, 0, 1], dtype=torch.int32)
@@ -132,7 +132,7 @@ def test_groups_meet_where_they_lie_and_padding_is_seen_as_it_is(dtype: torch.dt
                     assert off(got[image, token], mixed[:, place].flatten()) < 3 * CLOSE[dtype]
 
 
-def test_threads_do_not_change_an_answer(dtype: torch.dtype) -> None:
+def test_threads_do_not_change_the_output(dtype: torch.dtype) -> None:
     x = drawn(400, 64, dtype=dtype)
     packed = pack_linear(torch.randn(200, 64), torch.randn(200), dtype), pack_linear(torch.randn(64, 200), None, dtype)
 

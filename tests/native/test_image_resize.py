@@ -103,7 +103,7 @@ def test_random_parts_to_the_bit(mode: str, kind: str, by_pillow: list[object]) 
         (2400, 1900, "RGB", (40, 32), 32, "bicubic"),  # more memory than Pillow takes at once
     ],
 )
-def test_what_is_rare_is_pillows(width, height, mode, size, side, kind, by_pillow: list[object]) -> None:
+def test_rare_modes_use_pillow(width, height, mode, size, side, kind, by_pillow: list[object]) -> None:
     call = whole(noise(width, height, mode), size, side, kind)
     ours = Compiled().resize(*call)
     assert len(by_pillow) == 1
@@ -111,7 +111,7 @@ def test_what_is_rare_is_pillows(width, height, mode, size, side, kind, by_pillo
 
 
 @needs_compiler
-def test_threads_do_not_meet() -> None:
+def test_threads_are_independent() -> None:
     calls = [whole(noise(90 + 3 * i, 80, "RGB", i), resized(90 + 3 * i, 80, 40), 32) for i in range(24)]
     expected = [PLAIN.resize(*call) for call in calls]
     with ThreadPoolExecutor(4) as pool:
@@ -120,7 +120,7 @@ def test_threads_do_not_meet() -> None:
 
 
 @needs_compiler
-def test_the_picture_may_go_while_its_pixels_are_read() -> None:
+def test_pixels_outlive_their_image() -> None:
     expected = PLAIN.resize(*whole(noise(90, 80), (45, 40), 32))
     assert all(torch.equal(Compiled().resize(*whole(noise(90, 80), (45, 40), 32)), expected) for _ in range(20))
 
@@ -129,7 +129,7 @@ def test_the_picture_may_go_while_its_pixels_are_read() -> None:
 @pytest.mark.parametrize("border", ["reflect", "black"])
 @pytest.mark.parametrize("padding", [0, 1, 3, 9])
 @pytest.mark.parametrize("mirror", [0.0, 0.5, 1.0])
-def test_moving_is_padding_cropping_and_flipping(border: str, padding: int, mirror: float) -> None:
+def test_translation_is_padding_cropping_and_flipping(border: str, padding: int, mirror: float) -> None:
     for size in ((9, 7), (2, 3), (16, 16)):
         pixels, draws = batch(40, 3, *size), BatchRng(5, 1, np.arange(40))
         for source in (pixels, pixels[:, :1]):
@@ -153,7 +153,7 @@ def test_normalising_is_pytorchs(channels: int) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("name", AUGMENTS)
-def test_training_pictures_are_the_same(name: str) -> None:
+def test_training_images_are_the_same(name: str) -> None:
     protocol, draws = Preprocess(size=24, crop=1.0), BatchRng(0, 2, np.arange(6))
     batches = []
     for pixels in (Compiled(), PLAIN):
@@ -164,7 +164,7 @@ def test_training_pictures_are_the_same(name: str) -> None:
 
 
 @needs_compiler
-def test_another_pillow_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_pillow_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert agrees() and isinstance(best_pixels(None), Compiled)
     agrees.cache_clear()
     plain = PixelOps.resize
@@ -183,7 +183,7 @@ def test_without_a_compiler_pillow_resizes(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @needs_compiler
-def test_few_pictures_do_not_wait_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_images_do_not_trigger_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_resize, "built", lambda name: False)
     assert best_pixels(3) is PLAIN and isinstance(best_pixels(10_000), Compiled)
 

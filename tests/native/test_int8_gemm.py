@@ -42,7 +42,7 @@ def twin_of_normed(x: Tensor, weight: Tensor, bias: Tensor, norm_eps: float) -> 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 13, 200])
 @pytest.mark.parametrize(("inputs", "outputs"), [(2, 1), (8, 15), (6, 16), (33, 33), (64, 64), (10, 65), (100, 131)])
-def test_a_product_is_that_of_whole_numbers(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> None:
+def test_gemm_is_exact_on_integers(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> None:
     x, weight, bias = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs), torch.randn(outputs)
     packed = pack_int8(weight, bias)
     want = twin(x, weight, bias)
@@ -54,13 +54,13 @@ def test_a_product_is_that_of_whole_numbers(rows: int, inputs: int, outputs: int
 
 
 @pytest.mark.parametrize("width", [4, 16, 30, 100])
-def test_a_norm_only_changes_how_bytes_are_read(width: int, dtype: torch.dtype) -> None:
+def test_layer_norm_is_folded_into_quantization(width: int, dtype: torch.dtype) -> None:
     x, weight, bias = (torch.randn(9, width) * 3 + 5).to(RESIDUAL[dtype]), torch.randn(20, width), torch.randn(20)
     got = linear(x, pack_int8_normed(weight, bias), PLAIN, norm_eps=1e-5, dtype=dtype)
     assert off(got, twin_of_normed(x, weight, bias, 1e-5)) < 3 * CLOSE[dtype]
 
 
-def test_factors_even_out_what_a_norm_makes_large() -> None:
+def test_smoothing_factors_equalise_channels() -> None:
     """Some inputs are 30 times as large as others and their weights so much smaller, as training leaves them."""
     large = torch.ones(256).index_fill_(0, torch.arange(0, 256, 32), 30.0)
     x, weight = torch.randn(50, 256) * large, torch.randn(64, 256) / large
@@ -70,7 +70,7 @@ def test_factors_even_out_what_a_norm_makes_large() -> None:
     assert off(linear(normed, pack_int8(weight, None)), want) > 0.05
 
 
-def test_inputs_without_weights_harm_nobody(dtype: torch.dtype) -> None:
+def test_zero_columns_do_not_change_the_scale(dtype: torch.dtype) -> None:
     x, weight = torch.randn(9, 40).to(dtype), torch.randn(20, 40)
     weight[:, 7] = 0.0
     want = layer_norm(x.double(), (40,)) @ weight.double().T
@@ -79,12 +79,12 @@ def test_inputs_without_weights_harm_nobody(dtype: torch.dtype) -> None:
     assert (linear(x, nothing, norm_eps=1e-5) == 1).all()
 
 
-def test_what_is_lost_is_little() -> None:
+def test_quantization_error_is_small() -> None:
     x, weight = torch.randn(50, 256), torch.randn(64, 256)
     assert off(linear(x, pack_int8(weight, None)), x.double() @ weight.double().T) < 0.012
 
 
-def test_one_large_number_costs_only_its_own_row() -> None:
+def test_an_outlier_affects_only_its_row() -> None:
     x, weight = torch.randn(8, 64), torch.randn(16, 64)
     before = linear(x, pack_int8(weight, None))
     x[3, 5] = 1000.0
@@ -93,13 +93,13 @@ def test_one_large_number_costs_only_its_own_row() -> None:
     assert torch.equal(before[same], after[same])
 
 
-def test_rows_and_weights_that_are_all_the_same() -> None:
+def test_constant_rows_and_weights() -> None:
     x = torch.tensor([[0.0], [-2.5], [7.0]]).expand(3, 20).contiguous()
     weight = torch.cat([torch.zeros(1, 20), torch.full((1, 20), -0.3), torch.randn(14, 20)])
     bias = torch.randn(16)
     assert off(linear(x, pack_int8(weight, bias)), twin_of_constants(x, weight, bias)) < 1e-6
     normed = linear(x, pack_int8_normed(weight, bias), norm_eps=1e-5)
-    assert (normed - bias).abs().max() < 1e-2  # 7 has no variance but what rounding leaves
+    assert (normed - bias).abs().max() < 1e-2  # 7 has no variance but rounding
 
 
 def twin_of_constants(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -108,8 +108,8 @@ def twin_of_constants(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("place", [0, 17])  # in a whole vector, and behind the last
-def test_what_is_no_number_does_not_become_one(bad: float, place: int) -> None:
+@pytest.mark.parametrize("place", [0, 17])  # in a whole vector, and after the last
+def test_nan_propagates(bad: float, place: int) -> None:
     x = torch.randn(3, 18)
     x[1, place] = bad
     weight = torch.randn(16, 18)
@@ -118,7 +118,7 @@ def test_what_is_no_number_does_not_become_one(bad: float, place: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [5, 300])
-def test_an_mlp_is_its_two_layers(rows: int, dtype: torch.dtype) -> None:
+def test_mlp_equals_two_linear_layers(rows: int, dtype: torch.dtype) -> None:
     x, add = torch.randn(2, rows, 24).to(RESIDUAL[dtype]).unbind()
     into, second = (torch.randn(70, 24) / 5, torch.randn(70)), pack_int8(torch.randn(24, 70) / 8, None)
     for first, norm_eps in ((pack_int8(*into), None), (pack_int8_normed(*into), 1e-6)):
@@ -129,7 +129,7 @@ def test_an_mlp_is_its_two_layers(rows: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("biased", [False, True])
-def test_an_attention_branch_is_its_three_parts(biased: bool, dtype: torch.dtype) -> None:
+def test_attention_branch_equals_its_three_parts(biased: bool, dtype: torch.dtype) -> None:
     heads, width = 2, 24
     slots = torch.tensor([[4, 0, -1], [1, -1, -1], [3, 5, 2]], dtype=torch.int32)
     x, padding = torch.randn(3, 6, width).to(RESIDUAL[dtype]), torch.randn(3 * width).to(dtype)
@@ -143,7 +143,7 @@ def test_an_attention_branch_is_its_three_parts(biased: bool, dtype: torch.dtype
     assert off(got, want.double()) < 1e-3
 
 
-def test_threads_do_not_change_an_answer(dtype: torch.dtype) -> None:
+def test_threads_do_not_change_the_output(dtype: torch.dtype) -> None:
     x = torch.randn(400, 64).to(dtype)
     packed = pack_int8(torch.randn(200, 64), torch.randn(200)), pack_int8(torch.randn(64, 200), None)
 

@@ -1,4 +1,4 @@
-"""Compiled neighborhood attention: who meets whom, and the answer in fp64."""
+"""Compiled neighborhood attention: the keys of each query, and the output in fp64."""
 
 import itertools
 import math
@@ -50,7 +50,7 @@ def compiled(q, k, v, table, kernel_size, dilation):
 
 @pytest.mark.skipif(refusal(torch.float32) is not None, reason=str(refusal(torch.float32)))
 @every_case
-def test_every_cell_asks_once_and_is_allowed_its_neighbours_and_no_others(case):
+def test_every_cell_attends_to_its_neighbours_only(case):
     height, width, kernel_size, dilation = case
     cut = meeting(Grid(height, width), kernel_size, dilation)
     rows, columns = (neighbours(length, kernel_size, dilation).tolist() for length in (height, width))
@@ -77,7 +77,7 @@ def test_every_cell_asks_once_and_is_allowed_its_neighbours_and_no_others(case):
 
 @every_case
 @pytest.mark.parametrize("d", [2, 32])
-def test_the_answer_is_that_of_the_paper(case, d, dtype):
+def test_output_equals_the_formula_of_the_paper(case, d, dtype):
     (q, k, v), table = qkv_of(case, 3, d, dtype)
     want = reference(q.double(), k.double(), v.double(), table.double(), *case[2:])
     assert steps_off(compiled(q, k, v, table, *case[2:]), want) < 1
@@ -90,7 +90,7 @@ def test_heads_of_any_width(d, dtype):
     assert steps_off(compiled(q, k, v, table, 7, 1), want) < 1
 
 
-def test_it_does_not_matter_how_the_numbers_lie(dtype):
+def test_any_memory_layout(dtype):
     (q, k, v), table = qkv_of((8, 9, 5, 1), 2, 6, dtype)
     want = compiled(q, k, v, table, 5, 1)
     heads_first = [x.permute(0, 3, 1, 2, 4).contiguous().permute(0, 2, 3, 1, 4) for x in (q, k, v)]
@@ -100,7 +100,7 @@ def test_it_does_not_matter_how_the_numbers_lie(dtype):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (9, 3), (6, 6)])
-def test_padding_is_met_and_does_not_ask(size, dtype):
+def test_padding_is_a_key_and_not_a_query(size, dtype):
     height, width = size
     qkv, padding = drawn(2, height, width, 3, 2, 4, dtype=dtype), drawn(2, 2, 4, dtype=dtype)
     table, cut = torch.randn(169, 2), meeting(Grid(height, width), 7, 1)
@@ -119,7 +119,7 @@ def test_large_scores_neither_overflow_nor_vanish(dtype):
     assert math.isfinite(got.float().sum().item()) and steps_off(got, want) < 8
 
 
-def test_threads_do_not_change_an_answer(dtype):
+def test_threads_do_not_change_the_output(dtype):
     (q, k, v), table = qkv_of((12, 13, 7, 1), 3, 8, dtype)
     alone = compiled(q, k, v, table, 7, 1)
     assert torch.equal(alone, with_threads(lambda: compiled(q, k, v, table, 7, 1)))

@@ -35,19 +35,17 @@ def test_patches_are_a_strided_convolution(
 
 
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, 0x7FFFFFFF, -1])
-def test_no_kind_of_nan_becomes_a_number(bits: int, dtype: torch.dtype) -> None:
+def test_nan_propagates(bits: int, dtype: torch.dtype) -> None:
     """Rounding adds to the bits, which makes infinity of a NaN's smallest ones and zero of its largest."""
     images = torch.ones(1, 1, 4, 20)
-    images[0, 0, 0, [1, 18]] = torch.tensor(bits, dtype=torch.int32).view(
-        torch.float32
-    )  # within 16 columns, and behind
+    images[0, 0, 0, [1, 18]] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)  # within 16 columns, and after
     packed = pack_linear(torch.eye(16), torch.zeros(16), dtype)
     rows = embed_patches(images, 4, packed)[0, 0]
     assert rows.isnan().any(1).tolist() == [True, False, False, False, True]
 
 
 @pytest.mark.parametrize("sides", [(16, 32), (9, 14)])
-def test_bytes_are_read_as_they_were(sides: tuple[int, int], dtype: torch.dtype) -> None:
+def test_uint8_images_are_normalised(sides: tuple[int, int], dtype: torch.dtype) -> None:
     """Filters that bf16 holds after they are divided: then nothing but the answer is rounded."""
     preprocess = Preprocess()
     pixels, mean, std = as_bytes(preprocess), torch.tensor(preprocess.mean), torch.tensor(preprocess.std)

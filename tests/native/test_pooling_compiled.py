@@ -26,7 +26,7 @@ def pooled(x: torch.Tensor, grid: Grid, size: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("channels", [1, 5, 16, 40, 64])
 @pytest.mark.parametrize("grid", [Grid(1, 1), Grid(1, 7), Grid(5, 1), Grid(4, 6), Grid(13, 9)], ids=str)
-def test_pooling_after_a_norm_of_pictures(grid, channels, dtype):
+def test_pooling_after_a_norm_of_images(grid, channels, dtype):
     x = drawn(3, grid.tokens, channels, dtype=RESIDUAL[dtype]) * 2 + 1
     weight, shift, gamma = torch.randn(3, channels).unbind(0)
     for size in (3, 5):
@@ -41,12 +41,12 @@ def test_a_map_far_from_zero_keeps_its_digits(dtype):
     move = pool(x, grid, 3, lanes(torch.ones(8)), 0.0).double() - x.double()
     z = standardised(x, 0.0)
     want = pooled(z, grid, 3) - z
-    # what is added is as exact as the sum's last digit
+    # the addend is as exact as the last digit of the sum
     assert (move - want).abs().max() < {torch.float32: 2e-4, torch.bfloat16: 0.016}[dtype]
 
 
 @pytest.mark.parametrize("tokens", [1, 6, 49, 130])
-def test_an_mlp_after_a_norm_of_pictures(tokens, dtype):
+def test_an_mlp_after_a_norm_of_images(tokens, dtype):
     x = (
         drawn(3, tokens, 24, dtype=RESIDUAL[dtype]) * torch.tensor([1.0, 3.0, 0.5]).to(RESIDUAL[dtype])[:, None, None]
         + 0.5
@@ -59,7 +59,7 @@ def test_an_mlp_after_a_norm_of_pictures(tokens, dtype):
     assert off(got, want) < 2 * CLOSE[dtype]
 
 
-def test_threads_do_not_change_an_answer(dtype):
+def test_threads_do_not_change_the_output(dtype):
     x, grid = drawn(3, 12 * 11, 64, dtype=RESIDUAL[dtype]), Grid(12, 11)
     packed = pack_linear(torch.randn(96, 64), None, dtype), pack_linear(torch.randn(64, 96), None, dtype)
 

@@ -39,7 +39,7 @@ def test_it_is_an_mlp_of_the_transpose(tokens, hidden, channels, dtype):
     assert off(token_mlp(x, LaneNorm.of(norm), *layers), want) < 1.5 * CLOSE[dtype]
 
 
-def test_threads_do_not_change_an_answer(dtype):
+def test_threads_do_not_change_the_output(dtype):
     x, norm = drawn(3, 20, 200, dtype=RESIDUAL[dtype]), LaneNorm.of(a_norm(200))
     layers = TokenLayer.of(a_layer(20, 30, dtype), dtype), TokenLayer.of(a_layer(30, 20, dtype), dtype)
     assert torch.equal(token_mlp(x, norm, *layers), with_threads(lambda: token_mlp(x, norm, *layers)))

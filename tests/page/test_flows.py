@@ -82,7 +82,7 @@ def test_a_photograph_of_the_camera(visit: Visit) -> None:
     ("error", "words"),
     [("NotAllowedError", "refused"), ("NotFoundError", "no camera"), (None, "this machine or of https")],
 )
-def test_without_a_camera_there_is_a_reason_and_a_way_round_it(visit: Visit, error: str | None, words: str) -> None:
+def test_a_missing_camera_gets_a_reason_and_an_alternative(visit: Visit, error: str | None, words: str) -> None:
     visit.open("pets")
     visit.page.evaluate(
         """name => Object.defineProperty(navigator, "mediaDevices", {value: name === null ? undefined
@@ -120,7 +120,7 @@ def test_a_file_of_another_kind_is_refused_in_the_page(visit: Visit, tmp_path: P
     assert "notes.txt is no image" in visit.text("#problem-text")
 
 
-def test_a_broken_image_gets_a_reason_and_the_next_one_its_classes(
+def test_a_corrupt_image_gets_a_reason_and_the_next_one_its_classes(
     browser: Any, server: LiveServer, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"broken" * 9)
@@ -181,7 +181,7 @@ def test_the_theme_is_kept_and_followed(browser: Any, server: LiveServer) -> Non
         assert visit.page.input_value("#theme") == "dark" and visit.page.evaluate(paper) != light
 
 
-def test_the_whole_way_by_keyboard(visit: Visit) -> None:
+def test_every_step_by_keyboard(visit: Visit) -> None:
     visit.open("films").pending()
     visit.page.keyboard.press("Tab")
     assert visit.text(":focus") == "Skip to the result"
@@ -208,7 +208,7 @@ def test_a_server_that_is_gone_is_named(browser: Any, tmp_path: Path) -> None:
         assert "does not answer" in visit.text("#problem-text")
 
 
-def test_the_token_is_asked_for_until_it_is_right_and_kept_in_the_tab(browser: Any, tmp_path: Path) -> None:
+def test_the_token_is_requested_until_it_is_right_and_kept_in_the_tab(browser: Any, tmp_path: Path) -> None:
     with LiveServer(["pets"], token=TOKEN) as server, Visit(browser, server.url, expected=("401",)) as visit:
         visit.page.goto(server.url)
         visit.page.wait_for_selector("#token[open]")

@@ -54,7 +54,7 @@ def test_every_text_has_its_string_and_every_string_is_used() -> None:
     assert [key for key in STRINGS if key not in used and not key.startswith(prefixes)] == []
 
 
-def test_texts_stand_in_one_file() -> None:
+def test_texts_are_in_one_file() -> None:
     assert INDEX.texts == []
     prose = {name: re.findall(r'"([A-Z][a-z]+ [a-z][^"]*)"', text) for name, text in OTHERS.items()}
     assert {name: found for name, found in prose.items() if found} == {}

@@ -97,12 +97,12 @@ def test_a_window_model_frames_its_window(visit: Visit, photo: Path) -> None:
     assert "It sees 16 of 256 patches here (framed)." in visit.text(".attention .reading")
 
 
-def test_a_model_without_maps_says_so(visit: Visit, photo: Path) -> None:
+def test_a_model_without_maps_shows_a_reason(visit: Visit, photo: Path) -> None:
     visit.open("pools").choose(photo)
     assert "pools computes no softmax attention" in visit.text(".attention")
 
 
-def test_rollout_and_gradcam_are_beside_the_heads(visit: Visit, photo: Path) -> None:
+def test_rollout_and_gradcam_are_listed_with_the_heads(visit: Visit, photo: Path) -> None:
     visit.open("birds").choose(photo)
     head = visit.pixels("canvas.map")
     visit.page.select_option(".attention select", "rollout")
@@ -271,7 +271,7 @@ def test_parts_of_a_cloud(visit: Visit, cloud: Path) -> None:
     assert visit.texts(".legend .name") == ["base", "shade"] and visit.page.locator("canvas.cloud").count() == 1
 
 
-def test_words_that_decided(visit: Visit) -> None:
+def test_word_attributions(visit: Visit) -> None:
     visit.open("films").type("a warm and <b>dull</b> film")
     assert set(visit.texts(".bars .name")) == {"bad", "good"}
     marked = visit.page.locator("mark").count()
@@ -295,7 +295,7 @@ def test_a_translation_with_its_alignment(visit: Visit) -> None:
     assert visit.pixels("canvas.matrix") != mean
 
 
-def test_a_text_streams_with_what_else_was_likely(visit: Visit) -> None:
+def test_a_text_streams_with_alternative_tokens(visit: Visit) -> None:
     visit.open("writer").type("a warm ")
     pieces = visit.page.locator(".piece").count()
     assert pieces > 20 and f"{pieces} pieces in" in visit.text(".body .reading")
@@ -325,7 +325,7 @@ def test_a_stream_can_be_stopped(visit: Visit) -> None:
     assert visit.page.locator(".piece").count() < 1000
 
 
-def test_words_for_masks(visit: Visit) -> None:
+def test_mask_tokens_are_filled(visit: Visit) -> None:
     visit.open("masked").type("a [MASK] and [MASK] film")
     assert visit.texts(".body h4") == ["Mask 1", "Mask 2"] and visit.page.locator(".bars").count() == 2
 

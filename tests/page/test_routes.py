@@ -75,7 +75,7 @@ def test_attention_of_the_route_is_that_of_the_library(server: LiveServer, tmp_p
         ("pets", "?head=1", 400, "options of attention maps"),
     ],
 )
-def test_what_has_no_maps_is_refused(
+def test_inputs_without_maps_are_refused(
     server: LiveServer, tmp_path: Path, model: str, query: str, status: int, words: str
 ) -> None:
     kind = "application/octet-stream"
@@ -133,7 +133,7 @@ def test_a_text_has_a_trace_too(server: LiveServer) -> None:
     assert ask(server, "POST", "/v1/models/clouds/trace", b"1 2 3\n", "application/octet-stream")[0] == 400
 
 
-def test_a_view_has_the_prediction_and_what_is_drawn(server: LiveServer, tmp_path: Path) -> None:
+def test_a_view_has_the_prediction_and_its_drawing(server: LiveServer, tmp_path: Path) -> None:
     points = "\n".join(" ".join(map(str, row)) for row in np.random.default_rng(0).normal(size=(99, 3)).round(4))
     status, _, content = ask(server, "POST", "/v1/models/clouds/view", points.encode(), "application/octet-stream")
     found = json.loads(content)
@@ -165,7 +165,7 @@ def test_a_trace_is_a_page_in_a_sandbox(server: LiveServer, tmp_path: Path) -> N
     assert ask(server, "POST", "/v1/models/pets/trace", b"no image")[0] == 422
 
 
-def test_models_say_what_the_page_shows_of_them(server: LiveServer) -> None:
+def test_models_list_their_panels(server: LiveServer) -> None:
     found = {one["name"]: one for one in json.loads(ask(server, "GET", "/v1/models")[2])["models"]}
     assert {name: (one["attention"], one["streams"]) for name, one in found.items()} == {
         "pets": (True, False),

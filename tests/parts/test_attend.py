@@ -1,4 +1,4 @@
-"""Softmax attention: every backend against loops, and what a backend refuses."""
+"""Softmax attention: every backend against loops, and unsupported inputs."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_rows_of_a_map_sum_to_one():
     torch.testing.assert_close(maps.sum(dim=-1), torch.ones(2, 6))
 
 
-def test_a_backend_says_why_it_does_not_run():
+def test_an_unsupported_backend_gives_a_reason():
     whole, half = torch.zeros(1, 2, 4), torch.zeros(1, 2, 4, dtype=torch.bfloat16)
     assert dict(attention.explain(whole, whole, whole, None)) == {"sdpa": None, "reference": None}
     assert "one dtype" in dict(attention.explain(whole, half, whole, None))["sdpa"]

@@ -27,7 +27,7 @@ def by_loops(q, k, v):
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 7), (3, 3), (3, 8), (7, 7)])
-def test_each_query_sees_the_keys_up_to_its_own(n, m):
+def test_each_query_attends_to_keys_up_to_its_own(n, m):
     q, k, v = torch.randn(n, 4).double(), torch.randn(m, 4).double(), torch.randn(m, 5).double()
     want = by_loops(q, k, v)
     for got in (CausalAttend()(q[None], k[None], v[None]), causal_attention(q[None], k[None], v[None])):
@@ -54,7 +54,7 @@ def test_steps_with_a_cache_equal_the_whole(position, pieces):
     torch.testing.assert_close(torch.cat(out, 1), mixer(x, TokenSequence(6)), rtol=1e-5, atol=1e-6)
 
 
-def test_a_cache_selects_rows_and_refuses_what_does_not_fit():
+def test_a_cache_selects_rows_and_refuses_other_shapes():
     mixer, x, cache = CausalAttention(8, 2), torch.randn(3, 4, 8), KeyValueCache(4)
     mixer(x[:, :3], TokenSequence(3, cache=cache))
     cache.select(torch.tensor([2, 0, 2]))
@@ -64,7 +64,7 @@ def test_a_cache_selects_rows_and_refuses_what_does_not_fit():
         mixer(x[:, :1], TokenSequence(1, start=4, cache=cache))
 
 
-def test_padding_changes_no_answer_in_any_batch():
+def test_padding_does_not_change_the_output_in_any_batch():
     causal, cross = CausalAttention(8, 2), CrossAttention(8, 2)
     texts, memories = ([torch.randn(1, n, 8) for n in (5, 1, 3)] for _ in range(2))
     alone = [

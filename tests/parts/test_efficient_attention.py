@@ -33,7 +33,7 @@ every_mixer = pytest.mark.parametrize("name", MIXERS)
 
 
 @every_mixer
-def test_padding_changes_no_answer_in_any_batch(name):
+def test_padding_does_not_change_the_output_in_any_batch(name):
     mixer, texts = MIXERS[name](), [torch.randn(1, n, 12) for n in (9, 1, 5)]
     alone = [mixer(x, TokenSequence(x.shape[1])) for x in texts]
     for chosen in itertools.permutations(range(3), 2):

@@ -40,14 +40,14 @@ def test_tokens_leave_an_embedding_in_the_order_that_memory_is_read():
         assert embedding(images)[0].is_contiguous()
 
 
-def test_overlapping_patches_refuse_a_picture_without_one():
+def test_overlapping_patches_refuse_an_image_without_one():
     embedding = OverlappingPatchEmbedding(1, 2, patch_size=7, stride=4, padding=2)
     assert embedding(torch.zeros(1, 1, 3, 4))[1] == Grid(1, 1)
     with pytest.raises(VitrailError, match="at least 3 x 3"):
         embedding(torch.zeros(1, 1, 4, 2))
 
 
-def test_patches_of_a_map_are_patches_of_a_picture():
+def test_patches_of_a_map_are_patches_of_an_image():
     patches = MapPatches(3, 5, patch_size=2)
     images = torch.randn(2, 3, 4, 6)
     got, grid = patches(images.permute(0, 2, 3, 1).flatten(1, 2), Grid(4, 6))

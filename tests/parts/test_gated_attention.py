@@ -56,7 +56,7 @@ def test_rows_sum_to_one():
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 3, 7))
 
 
-def test_a_square_of_heads_begins_as_a_filter():
+def test_a_square_number_of_heads_starts_as_a_convolution():
     mixer, grid = gpsa(18, 9), Grid(5, 5)
     begin_as_convolution(mixer, locality=5.0)
     maps = mixer.position.bias(torch.zeros(1, 9, 25, 2), grid).softmax(-1)

@@ -78,7 +78,7 @@ def test_stand_alone_attention_against_a_loop(size):
     compare(m, x, grid, torch.stack(rows, 1).view(2, -1, heads * d))
 
 
-def test_cells_beyond_the_halo_are_not_seen():
+def test_cells_beyond_the_halo_have_no_influence():
     m, grid = drawn(HaloAttention(6, 2, block=2, halo=1)), Grid(6, 6)
     x = torch.randn(1, 36, 6, dtype=torch.double)
     other = x.clone()

@@ -1,4 +1,4 @@
-"""From features to answers."""
+"""Heads: from features to logits."""
 
 import torch
 
@@ -10,7 +10,7 @@ FEATURES = Features(torch.randn(3, 8, 4), Grid(2, 3, prefix=2), ())
 TOKENS = FEATURES.tokens
 
 
-def test_pools_read_the_tokens_they_say():
+def test_pools_read_the_named_tokens():
     assert torch.equal(FirstToken()(FEATURES), TOKENS[:, 0])
     torch.testing.assert_close(MeanToken()(FEATURES), sum(TOKENS[:, i] for i in range(2, 8)) / 6)
 

@@ -1,4 +1,4 @@
-"""The mixer around neighborhood attention: projections, padding, and where it says that it listens."""
+"""The mixer around neighborhood attention: projections, padding, and the attended cells."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_on_a_grid_of_one_neighborhood_it_is_window_attention():
 
 
 @pytest.mark.parametrize(("grid", "dilation"), [(Grid(7, 8), 2), (Grid(2, 9), 1), (Grid(4, 4), 2)])
-def test_it_listens_where_its_keys_say(grid, dilation):
+def test_attention_reads_its_neighbours_only(grid, dilation):
     mixer = drawn(NeighborhoodAttention(4, num_heads=2, kernel_size=3, dilation=dilation))
     x = torch.randn(1, grid.tokens, 4, dtype=torch.float64, requires_grad=True)
     y, token_index, keys = mixer(x, grid), mixer.token_index(grid), mixer.keys(grid)
@@ -76,7 +76,7 @@ def test_a_kernel_without_a_centre_is_refused(kernel_size):
 
 
 @pytest.mark.parametrize("dilation", [-1, 0])
-def test_a_step_of_nothing_is_refused(dilation):
+def test_a_dilation_of_zero_is_refused(dilation):
     with pytest.raises(VitrailError, match=f"dilation from 1 up, got {dilation}"):
         NeighborhoodAttention(8, num_heads=2, kernel_size=3, dilation=dilation)
 

@@ -52,13 +52,13 @@ def test_the_gradient_in_bfloat16_is_that_of_pytorch_in_fp32():
         assert (ours.float() - theirs).norm() / theirs.norm() < 0.02
 
 
-def test_it_is_not_layer_norm():
+def test_group_norm_differs_from_layer_norm():
     x = torch.randn(1, 4, 8)
     assert not torch.allclose(TokenGroupNorm(1, 8)(x), torch.nn.LayerNorm(8)(x), atol=1e-2)
 
 
 @pytest.mark.parametrize("offset", [0.0, 10.0, 300.0])
-def test_a_mean_far_from_zero_costs_no_digits(offset):
+def test_a_large_mean_loses_no_precision(offset):
     norm = MapGroupNorm(4, 16)
     cells = (torch.randn(2, 16, 9, 9) + offset).contiguous(memory_format=torch.channels_last)
     want = norm.double()(cells.double())
@@ -71,4 +71,4 @@ def test_relu_follows_the_norm():
     norm, cells = GroupNormReLU(2, 4), torch.randn(2, 4, 3, 3)
     before = cells.clone()
     torch.testing.assert_close(norm(cells), torch.nn.GroupNorm(2, 4)(cells).relu())
-    assert torch.equal(cells, before)  # in place on its own result, never on what it was given
+    assert torch.equal(cells, before)  # in place on its own result, never on its input

@@ -34,7 +34,7 @@ def test_a_smaller_grid_reads_the_entries_of_its_own_offsets():
     assert torch.equal(part, whole[:, 1:3, 2:5, 1:3, 2:5])  # an offset is the same wherever it is taken
 
 
-def test_the_null_position_does_nothing():
+def test_the_null_position_is_the_identity():
     q, k = torch.randn(1, 2, 4, 3), torch.randn(1, 2, 4, 3)
     assert NoPosition().bias(q, Grid(2, 2)) is None
     assert all(a is b for a, b in zip(NoPosition().rotate(q, k, Grid(2, 2)), (q, k), strict=True))

@@ -68,7 +68,7 @@ def test_gradient_of_the_recurrent_form():
     assert gradcheck(lambda x, *_: m(x, Grid(1, 5)), (x, *m.parameters()), eps=1e-6, atol=1e-4)
 
 
-def test_no_token_sees_a_later_one():
+def test_no_token_reads_a_later_one():
     m, x = sharp(8), torch.randn(1, 6, 8, dtype=torch.double)
     changed = x.clone()
     changed[:, 4:] = 0

@@ -64,7 +64,7 @@ def test_self_attention_query_by_query():
             torch.testing.assert_close(got[b, n], mixer.proj(torch.cat(heads)))
 
 
-def test_self_attention_does_not_know_the_order_of_its_tokens():
+def test_self_attention_is_permutation_equivariant():
     mixer, x = SelfAttention(8, num_heads=2), torch.randn(1, 6, 8)
     order = torch.randperm(6)
     torch.testing.assert_close(mixer(x[:, order], Grid(2, 3)), mixer(x, Grid(2, 3))[:, order])

@@ -1,4 +1,4 @@
-"""Words of patches against loops, and what each of them sees."""
+"""Words of patches against loops, and the receptive field of each."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_words_patch_by_patch(size):
 
 
 @pytest.mark.parametrize(("kind", "changed"), [(WordEmbedding, [1]), (SharedWordEmbedding, [1, 2, 4, 5])])
-def test_words_see_their_own_patch_alone(kind, changed):
+def test_words_read_their_own_patch_only(kind, changed):
     embed, images = kind(3, 6, patch_size=8), torch.randn(1, 3, 16, 24)
     other = images.clone()
     other[0, :, 6:8, 14:16] += 1  # the bottom right corner of the second of 2 x 3 patches

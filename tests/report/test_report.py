@@ -1,4 +1,4 @@
-"""The report: whole, self-contained, and deaf to what names of classes and files try to say."""
+"""The report: complete, self-contained, and safe against names of classes and files."""
 
 import json
 import re
@@ -32,7 +32,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 class Page(HTMLParser):
-    """What a browser would take from the page: tags, addresses, images without words, text."""
+    """The page as a browser parses it: tags, addresses, images without alt texts, text."""
 
     void = frozenset({"meta", "link", "img", "br"})
 
@@ -120,13 +120,13 @@ def test_an_unfinished_run(run: Path) -> None:
     assert "Best top-1 so far" in page.words and not page.open
 
 
-def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
+def test_a_run_without_an_epoch(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("data: digits\n")
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "has not finished" in page.words and "vitrail train --data digits" in page.words
 
 
-def test_names_cannot_speak_html(run: Path, evaluated: ClassificationEvaluation) -> None:
+def test_names_are_escaped(run: Path, evaluated: ClassificationEvaluation) -> None:
     labels = (EVIL, *evaluated.labels[1:])
     shown = [replace(each, id=EVIL, label=EVIL, predicted=EVIL) for each in evaluated.errors]
     classes = (replace(evaluated.classes[0], label=EVIL), *evaluated.classes[1:])
@@ -142,9 +142,9 @@ def test_names_cannot_speak_html(run: Path, evaluated: ClassificationEvaluation)
     assert "default-src 'none'" in html
 
 
-def test_pictures_of_an_evaluation_cannot_be_addresses(run: Path, evaluated: ClassificationEvaluation) -> None:
+def test_image_names_cannot_be_urls(run: Path, evaluated: ClassificationEvaluation) -> None:
     values = evaluated.to_dict()
-    values["errors"][0]["picture"] = "https://example.org/x.png"
+    values["errors"][0]["image"] = "https://example.org/x.png"
     (run / "evaluation.json").write_text(json.dumps(values))
     with pytest.raises(DataError, match="not an image"):
         write_report(run)
@@ -190,12 +190,12 @@ def test_the_command_repeats_the_config(config: TrainConfig) -> None:
     assert asdict(parse("train", verb_class("train"), words)) == {**asdict(config), "config": None}
 
 
-def test_a_resumed_run_tells_how_to_begin_it(run: Path) -> None:
+def test_a_resumed_run_prints_its_first_command(run: Path) -> None:
     (run / "env.json").write_text(json.dumps({"command": "vitrail train --resume runs/first"}))
     assert read_run(run).command == "vitrail train --data digits --model vit_tiny_patch16_224 --epochs 3 --batch 10"
 
 
-def test_no_mistake_falls_between_two_pixels() -> None:
+def test_every_error_is_visible_in_the_confusion_matrix() -> None:
     matrix = np.diag(np.full(2000, 50))
     matrix[1234, 17] = 50
     pixels = np.asarray(decode(confusion_figure(matrix)).convert("RGB")).astype(int)
@@ -205,13 +205,13 @@ def test_no_mistake_falls_between_two_pixels() -> None:
     assert (row, column) == (1234 // 4, 17 // 4)
 
 
-def test_cells_tell_counts_and_shares() -> None:
+def test_cells_show_counts_and_shares() -> None:
     cells = confusion_cells(np.array([[3, 1], [0, 0]]))
     assert [(cell.count, cell.share, cell.right) for cell in cells[0]] == [(3, 0.75, True), (1, 0.25, False)]
     assert [cell.shade for cell in cells[1]] == [0, 0]
 
 
-def test_one_class_and_one_picture() -> None:
+def test_one_class_and_one_image() -> None:
     result = evaluate(Brightness(), grey_set([20], [0]))
     page = Page(render(RecordedRun("small", evaluation=result)))
     assert "There are none: every image was named right." in page.words and not page.open
@@ -228,7 +228,7 @@ def test_every_class_wrong() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_real_browser_is_content(run: Path, tiny: torch.nn.Module, scheme: str, width: int, tmp_path: Path) -> None:
+def test_a_browser_reports_no_errors(run: Path, tiny: torch.nn.Module, scheme: str, width: int, tmp_path: Path) -> None:
     browser_path = Path("/usr/bin/chromium")
     if not browser_path.exists():
         pytest.skip("no browser at /usr/bin/chromium")

@@ -75,6 +75,6 @@ def test_runs_of_other_tasks_share_their_losses(two, tmp_path: Path) -> None:
     assert comparison([two[0], other]).count('class="chart"') == 3
 
 
-def test_a_folder_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_runs_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", str(tmp_path)]) == 0 and "No runs" in capsys.readouterr().err
     assert main(["runs", str(tmp_path / "nowhere")]) == 2

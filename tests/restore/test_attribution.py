@@ -20,7 +20,7 @@ def small(name: str = "swinir_light_x2"):
     return model
 
 
-def test_the_field_is_what_a_change_of_a_pixel_reaches() -> None:
+def test_the_receptive_field_equals_the_reach_of_a_pixel_change() -> None:
     model, image = small(), torch.rand(1, 3, 24, 24)
     field = receptive_field(model, image, 25, 22)
     with torch.no_grad():
@@ -31,7 +31,7 @@ def test_the_field_is_what_a_change_of_a_pixel_reaches() -> None:
             assert moved == (field[y, x] > 0)
 
 
-def test_reach_stays_within_the_formula_and_the_map_near_the_window() -> None:
+def test_reach_is_within_the_formula() -> None:
     model, image = small(), torch.rand(1, 3, 48, 48)
     found = attribute(model, image, 48, 48, steps=4)
     assert 0 < found.reach <= reach(model)

@@ -65,7 +65,7 @@ def test_luma_is_that_of_matlab() -> None:
     np.testing.assert_allclose(to_luma(colours)[0], [81.481, 144.553, 40.966, 125.929], atol=1e-3)
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_incomparable_images_are_refused() -> None:
     with pytest.raises(DataError, match="must be equal"):
         psnr(np.zeros((2, 3, 1)), np.zeros((3, 2, 1)))
     with pytest.raises(DataError, match="nothing inside"):

@@ -64,7 +64,7 @@ def test_the_image_is_that_of_the_model(run: Path, folder: Path) -> None:
     assert np.array_equal(memory.pixels, result.pixels)
 
 
-def test_a_restarted_job_restores_what_is_missing(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_restarted_job_restores_missing_images(run: Path, folder: Path, tmp_path: Path) -> None:
     assert restore(run, folder / "a.png", folder / "deep", "--out", tmp_path / "out") == 0
     first = (tmp_path / "out" / "a_restored.png").stat().st_mtime_ns
     photo(5).save(folder / "c.png")
@@ -94,7 +94,7 @@ def test_killed_in_the_middle_of_a_folder(run: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "out" / "restored.jsonl").read_text().splitlines()) == 12
 
 
-def test_a_full_disk_is_said_and_leaves_whole_files(
+def test_a_full_disk_is_reported_and_leaves_whole_files(
     run: Path, folder: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     save = Restored.save

@@ -1,4 +1,4 @@
-"""Who may ask: token, Host, Origin; and headers of every answer."""
+"""Access: token, Host, Origin; and headers of every response."""
 
 import json
 import logging
@@ -102,7 +102,7 @@ def test_other_addresses_than_loopback_need_a_token() -> None:
             access_rules("127.0.0.1", token, Limits(), set())
 
 
-def test_headers_of_every_answer(server: Harness) -> None:
+def test_headers_of_every_response(server: Harness) -> None:
     for reply in (server.get("/livez"), server.get("/nowhere"), server.get("/docs"), server.get("/static/docs.css")):
         assert "default-src 'none'" in reply.headers["content-security-policy"]
         assert "unsafe" not in reply.headers["content-security-policy"]

@@ -39,7 +39,7 @@ def test_fuzzed_requests_give_no_500(batteries: Any) -> None:
     assert found["by status"][200] > 20
 
 
-def test_clients_that_leave_cost_nothing(batteries: Any) -> None:
+def test_requests_of_gone_clients_are_not_computed(batteries: Any) -> None:
     """S4, a twentieth of the battery, on sockets."""
     cancel = batteries("cancel")
     with batteries("launch").LocalServer(Limits(queue=10, wait=600, connections=200), batch=8) as server:
@@ -60,8 +60,8 @@ def test_hostile_images_are_read_or_refused_as_stated(batteries: Any) -> None:
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["S3", "S12"])
-def test_a_soak_leaves_nothing_behind(batteries: Any, mixed: bool) -> None:
-    """Two periods of half a second: files and threads do not grow, answers are right, nothing is a 500."""
+def test_a_soak_leaks_nothing(batteries: Any, mixed: bool) -> None:
+    """Two periods of half a second: files and threads do not grow, responses are right, nothing is a 500."""
     load, limits = batteries("load"), Limits(body=60_000, timeout=1, header_timeout=0.3)
     images = [load.photo(i, (40, 30)) for i in range(4)]
     with batteries("launch").LocalServer(limits, batch=4) as server:
@@ -82,7 +82,7 @@ async def _answers(load: Any, address: Any, images: list[bytes]) -> list[Any]:
     return found
 
 
-def test_slow_clients_are_let_in_and_cut_off(batteries: Any) -> None:
+def test_slow_clients_are_accepted_and_cut_off(batteries: Any) -> None:
     """S8 with few clients: the normal ones are answered, connections stay at their limit."""
     slow, load = batteries("slow"), batteries("load")
 

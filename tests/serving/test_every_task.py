@@ -1,4 +1,4 @@
-"""Each task is served by the same route, and answers as `vitrail.predict` does."""
+"""Each task is served by the same route, with the results of `vitrail.predict`."""
 
 import base64
 import io
@@ -45,7 +45,7 @@ def close(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_answer_is_that_of_predict(server: Harness, name: str, tmp_path: Path) -> None:
+def test_the_response_equals_predict(server: Harness, name: str, tmp_path: Path) -> None:
     served, options = server.service.models[name], OFFLINE.get(name, {})
     suffix = {"image": ".png", "points": ".xyz", "text": ".txt"}[served.kind]
     content = {"image": png(size=(24, 20)), "points": CLOUD, "text": TEXTS.get(name, "a warm film").encode()}[

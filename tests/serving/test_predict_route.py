@@ -38,7 +38,7 @@ def same(result: dict[str, Any], wanted: dict[str, Any]) -> bool:
     )
 
 
-def test_three_ways_to_send_an_image_give_the_offline_answer(server: Harness, expected: list[dict[str, Any]]) -> None:
+def test_json_multipart_and_raw_images_equal_offline_predict(server: Harness, expected: list[dict[str, Any]]) -> None:
     text = base64.b64encode(png(1)).decode()
     body, kind = form(("file", png(1), True), ("options", b'{"top": 3}', False))
     replies = [
@@ -53,7 +53,9 @@ def test_three_ways_to_send_an_image_give_the_offline_answer(server: Harness, ex
     assert set(replies[0].json()["timing"]) == {"load_ms", "queue_ms", "compute_ms", "batch"}
 
 
-def test_a_batch_keeps_its_order_and_a_bad_input_its_place(server: Harness, expected: list[dict[str, Any]]) -> None:
+def test_a_batch_keeps_its_order_and_reports_bad_inputs_by_index(
+    server: Harness, expected: list[dict[str, Any]]
+) -> None:
     texts = [base64.b64encode(data).decode() for data in (png(0), b"no image", png(2))]
     answer = server.post(ROUTE, {"inputs": texts}).json()
     assert same(answer["results"][0], expected[0]) and same(answer["results"][2], expected[2])
@@ -72,7 +74,7 @@ def test_options_of_a_request_are_checked(server: Harness) -> None:
     assert "passwd" not in reply.body.decode()
 
 
-def test_models_in_one_process_answer_for_themselves(server: Harness) -> None:
+def test_models_in_one_process_are_independent(server: Harness) -> None:
     mine, other = (server.post(f"/v1/models/{name}/predict", png(), "image/png").json() for name in ("pets", "others"))
     assert mine["model"] == "pets" and other["model"] == "others"
     assert mine["result"]["probability"] != other["result"]["probability"]
@@ -126,7 +128,7 @@ def test_description_and_page_of_the_routes(server: Harness) -> None:
     assert server.get("/static/docs.css").headers["content-type"].startswith("text/css")
 
 
-def test_nothing_is_written(server: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_is_written(server: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     big = png(size=(900, 900))  # above the size at which a spooled file would go to disk

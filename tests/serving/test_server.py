@@ -134,7 +134,7 @@ def test_idle_connections_make_room_for_new_ones(running: Running) -> None:
         each.close()
 
 
-def test_answers_that_nobody_reads_are_cut_off(running: Running) -> None:
+def test_unread_responses_are_cut_off(running: Running) -> None:
     with running.connect() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         try:

@@ -117,7 +117,7 @@ FEW = ("identity", "token MLP", "shifted windows", "Linformer")
 @pytest.mark.parametrize(
     "names", [pytest.param(FEW, id="few"), pytest.param(tuple(MIXERS), id="all", marks=pytest.mark.slow)]
 )
-def test_every_mixer_meets_the_budget(names: tuple[str, ...], data: StudyImages) -> None:
+def test_every_mixer_is_within_the_budget(names: tuple[str, ...], data: StudyImages) -> None:
     shape = Shape(depth=1, patch_size=6)
     goal = counted(build("self-attention", data, shape, 32, 64), data, "parameters")
     for name in names:

@@ -42,7 +42,7 @@ def test_every_cell_is_measured_once_in_seed_order(tmp_path: Path) -> None:
     assert len(calls) == 10, "cells of other data were taken"
 
 
-def test_a_killed_run_goes_on_and_a_torn_line_is_measured_again(tmp_path: Path) -> None:
+def test_a_killed_run_continues_and_a_torn_line_is_measured_again(tmp_path: Path) -> None:
     calls: list[tuple[str, int]] = []
     with pytest.raises(KeyboardInterrupt):
         run_study(toy(calls, stop=3), StudyOptions(seeds=2), tmp_path)
@@ -53,7 +53,7 @@ def test_a_killed_run_goes_on_and_a_torn_line_is_measured_again(tmp_path: Path) 
     assert len(CellFile(tmp_path).cells) == 4
 
 
-def test_the_time_ends_the_run_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_ends_the_run_with_partial_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 100_000, 20))
     monkeypatch.setattr("vitrail.study.run.monotonic", lambda: next(clock))
     answer = run_study(toy([]), StudyOptions(seeds=3, minutes=2), tmp_path)
@@ -61,7 +61,7 @@ def test_the_time_ends_the_run_with_what_there_is(tmp_path: Path, monkeypatch: p
     assert "Not finished" in answer.page.read_text()
 
 
-def test_faults_are_named(tmp_path: Path) -> None:
+def test_faults_are_reported(tmp_path: Path) -> None:
     with locked(tmp_path), pytest.raises(ResourceError, match="in use"):
         run_study(toy([]), StudyOptions(), tmp_path)
     (tmp_path / FILE).write_text('{"key": 1\n')
@@ -74,7 +74,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_answers_in_quick_sizes(name: str, tmp_path: Path) -> None:
+def test_every_study_runs_in_quick_sizes(name: str, tmp_path: Path) -> None:
     plan = find_study(name)
     assert (plan.name, plan.question) == (name, STUDIES[name])
     answer = run_study(plan, StudyOptions(seeds=1, quick=True), tmp_path, f"vitrail study {name}")

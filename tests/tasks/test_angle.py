@@ -58,7 +58,7 @@ def test_it_learns_and_lower_is_better(run: Path) -> None:
     assert (run / "results.csv").read_text().startswith("step,epoch,train_loss,val_loss,degrees,lr,seconds,best\n")
 
 
-def test_its_model_folder_says_what_it_is(run: Path) -> None:
+def test_its_model_folder_names_the_task(run: Path) -> None:
     model = vitrail.load_model(run / "weights" / "best")
     assert (model.task, model.metadata["spread"]) == ("angle", 60.0)
     card = (run / "weights" / "best" / "README.md").read_text()
@@ -145,7 +145,7 @@ def test_it_evaluates_predicts_and_reports(run: Path, tmp_path: Path, capsys: py
     assert "Mean error" in report and "Top-1" not in report and "Confusion" not in report
 
 
-def test_its_flags_stand_in_the_help_and_those_of_others_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_its_flags_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--task", "angle", "--help"]) == 0
     page = capsys.readouterr().out
     assert "rotation options" in page and "--spread" in page and "--mixup" not in page

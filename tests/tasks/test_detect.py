@@ -106,7 +106,7 @@ def test_average_precision_is_that_of_pycocotools(seed, capsys):
     assert np.nanmean(sums.precision()) == pytest.approx(oracle.stats[0], abs=1e-9)
 
 
-def test_an_object_is_found_once_and_a_crowd_costs_nothing():
+def test_an_object_matches_once_and_crowds_are_ignored():
     box = np.array([[0.0, 0.0, 10.0, 10.0]])
     twice = match(np.repeat(box, 2, 0), box, np.array([False]), np.array([0.5]))
     assert twice.right.tolist() == [[True, False]] and not twice.ignored.any()

@@ -130,7 +130,7 @@ def test_unfinished_characters_wait_for_their_bytes() -> None:
     assert "".join(pieces) == text and not any(chr(0xFFFD) in piece for piece in pieces)
 
 
-def test_a_window_that_is_full_goes_on_with_new_draws() -> None:
+def test_a_window_that_is_full_continues_with_new_draws() -> None:
     model = create_model("text_decoder_tiny", dim=16, depth=1, num_heads=2, vocab_size=30).eval()
     model.inputs = learn_characters("abcdefghijklmnopqrstuvwxyz")
     text = "".join(generate_text(model, "a", GenerateOptions(tokens=60, temperature=5.0), 8))
@@ -171,7 +171,7 @@ def test_texts_of_splits(tmp_path: Path) -> None:
         TrainWindows(torch.arange(20), 16, 4)
 
 
-def test_what_is_no_language_model_is_refused(tmp_path: Path, capsys: Any) -> None:
+def test_other_models_are_refused(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     assert main(["train", str(tmp_path / "a.txt"), "--task", "language", "--model", "bert_tiny"]) == 2
     assert "vitrail models --task language" in capsys.readouterr().err

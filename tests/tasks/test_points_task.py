@@ -134,13 +134,13 @@ def test_an_unreadable_cloud_is_a_result_with_its_error(run: Path, tmp_path: Pat
     [np.zeros((1, 3)), np.ones((2, 3)), np.full((300, 3), 1e30), np.linspace(0, 1, 90)[:, None] * np.ones(3)],
     ids=["one point", "two equal points", "1e30", "a line"],
 )
-def test_degenerate_clouds_have_finite_answers(run: Path, points: np.ndarray) -> None:
+def test_degenerate_clouds_have_finite_outputs(run: Path, points: np.ndarray) -> None:
     [found] = vitrail.predict(run, points)
     assert found.error is None and sum(found.probabilities) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("points", [np.zeros((0, 3)), np.full((5, 3), np.nan), np.zeros((5, 2))])
-def test_clouds_that_are_none_are_errors(points: np.ndarray) -> None:
+def test_invalid_clouds_are_errors(points: np.ndarray) -> None:
     with pytest.raises(PointFileError):
         find_clouds(points)[0].read()
 

@@ -15,8 +15,9 @@ from vitrail.data.bucketed_sampler import BucketedSampler
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.data.text_streams import TextStream
 from vitrail.data.token_windows import IGNORED
-from vitrail.tasks.pretrain.masking import MaskRule
+from vitrail.tasks.pretrain.masking import MaskedBatch, MaskRule
 from vitrail.tasks.pretrain.segments import Frame, MaskedLineLoader, SegmentSet
+from vitrail.tasks.pretrain.training import masked_scores
 from vitrail.text.learning import learn_framed
 
 LINES = [f"the {a} {b} runs over the {c} hill" for a in ("red", "old", "big") for b in ("fox", "dog", "cat")
@@ -73,6 +74,22 @@ def test_shares_of_masks() -> None:
     assert (masked[~chosen] == ids[~chosen]).all()
     again, _ = rule.apply(ids[:5], lengths[:5], BatchRng(0, 0, np.arange(5)))
     assert (again == masked[:5]).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", ["pretraining", "masked"])
+def test_scores_of_the_masked_words_alone(head: str) -> None:
+    model: Any = vitrail.create_model("bert_tiny", dim=16, depth=1, num_heads=2, vocab_size=30, head=head).eval()
+    ids, lengths = torch.randint(0, 30, (3, 7)), torch.tensor([7, 4, 2])
+    targets = ids.masked_fill(torch.rand(3, 7) < 0.5, IGNORED)
+    zero = torch.zeros_like(lengths)
+    batch = MaskedBatch(ids, lengths, ids * 0, targets, zero, zero)
+    words, following = masked_scores(model, batch)
+    whole = model(ids, batch.layout)
+    every, after = whole if head == "pretraining" else (whole, torch.zeros(3, 2))
+    torch.testing.assert_close(words[0], every[targets != IGNORED], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(following, after)
+    assert torch.equal(batch.words[0], targets[targets != IGNORED])
 
 
 def test_half_of_the_pairs_follow_each_other() -> None:

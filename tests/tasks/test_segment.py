@@ -198,7 +198,7 @@ def test_a_segmenter_of_the_catalogue_needs_no_task(data: str, tmp_path: Path) -
     assert model.variant == "fpn_segmenter" and dict(model.config.backbone_config)["dim"] == 16
 
 
-def test_what_does_not_fit_is_refused(data: str, tmp_path: Path) -> None:
+def test_mismatched_classes_and_sizes_are_refused(data: str, tmp_path: Path) -> None:
     for changes, message in (
         ({"set": (*SMALL, "num_classes=5")}, "has 3 classes; leave num_classes out"),
         ({"model": "gpt2", "set": ()}, "a model of the task language"),

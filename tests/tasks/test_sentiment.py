@@ -15,7 +15,9 @@ from vitrail.cli import main
 from vitrail.data.bucketed_sampler import BucketedSampler
 from vitrail.data.text_tables import open_texts
 from vitrail.errors import DataError, VitrailError
+from vitrail.tasks.sentiment.training import _needed
 from vitrail.tasks.sentiment.word_effects import word_effects
+from vitrail.tasks.task import RunSpec
 from vitrail.tasks.text_inputs import pad_ids, padded_layout
 from vitrail.tasks.text_sources import find_lines
 
@@ -69,7 +71,7 @@ def test_sentences_have_vectors_neighbours_and_probes(
     assert found["linear"]["value"] > 0.8 and found["knn"]["value"] > 0.8 and found["dim"] == vectors.shape[1]
 
 
-def test_padding_and_batch_change_no_answer(run: Path) -> None:
+def test_padding_and_batch_do_not_change_the_output(run: Path) -> None:
     texts = ["a joy", "a bore " * 9, "great", "unheardof words only", "dull, cold"]
     whole = vitrail.predict(run, texts, batch=5)
     for result, text in zip(whole, texts, strict=True):
@@ -114,6 +116,21 @@ def test_a_pretrained_sentence_vector_goes_to_the_classifier(tmp_path: Path) -> 
     for ours, theirs in ((classifier.head.pool, pretrained.head.next.pool), (classifier.backbone, pretrained.backbone)):
         for key, value in ours.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[key])
+
+
+def test_a_sentence_encoder_classifies_by_the_mean_of_its_tokens() -> None:
+    run = RunSpec("", "all_minilm_l6_v2", None, {}, 0)
+    bert = run._replace(variant="bert_tiny")
+    runs = (run, bert, bert._replace(overrides={"head": "mean"}), bert._replace(overrides={"head": "masked"}))
+    assert [_needed(each, 3)["head"] for each in runs] == ["mean", "classes", "mean", "classes"]
+    sizes = {"dim": 16, "depth": 1, "num_heads": 2, "max_length": 12, "vocab_size": 30}
+    model = vitrail.create_model("all_minilm_l6_v2", **sizes, **_needed(run, 3)).eval()
+    ids, lengths = pad_ids([[1, 2, 3], [4]])
+    with torch.no_grad():
+        got, tokens = model(ids, padded_layout(ids, lengths)), model.backbone(ids[:, :3]).tokens
+        alone = model.backbone(ids[1:, :1]).tokens[0, 0]
+        want = torch.stack([tokens[0].mean(0), alone]) @ model.head.linear.weight.T + model.head.linear.bias
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -235,7 +252,7 @@ def test_tables(tmp_path: Path, name: str, content: str) -> None:
         ("good\t1\nfine\t1\n", "two are needed"),
     ],
 )
-def test_faults_of_tables_are_named(tmp_path: Path, content: str, message: str) -> None:
+def test_faults_of_tables_are_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.tsv").write_text(content)
     with pytest.raises(DataError, match=message):
         open_texts(str(tmp_path / "a.tsv"))
@@ -253,7 +270,7 @@ def test_batches_of_like_length_hold_every_sample_once() -> None:
     assert not np.array_equal(whole[0], next(BucketedSampler(lengths, 8, seed=3).batches(3)))
 
 
-def test_nothing_given_is_an_error() -> None:
+def test_missing_input_is_an_error() -> None:
     with pytest.raises(VitrailError, match="No text was given"):
         find_lines([])
     with pytest.raises(VitrailError, match="not a text"):

@@ -76,7 +76,7 @@ def test_gpt2_files_read_as_transformers_reads_them(gpt2_files):
         assert list(ours.encode([line]).ids[0]) == theirs(line)["input_ids"], line
 
 
-def test_every_text_comes_back(vocabulary):
+def test_every_text_round_trips(vocabulary):
     texts = [*LINES, *HOSTILE]
     encoded = vocabulary.encode(texts)
     for text, ids, replaced in zip(texts, encoded.ids, encoded.replaced, strict=True):
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_refused(content, message, tmp_path):
         read_vocabulary(tmp_path)
 
 
-def test_bad_input(vocabulary, gpt2_files, tmp_path_factory):
+def test_invalid_input_is_refused(vocabulary, gpt2_files, tmp_path_factory):
     with pytest.raises(VitrailError, match="no vocabulary at"):
         read_vocabulary(tmp_path_factory.mktemp("empty"))
     with pytest.raises(VitrailError, match="has no '<mask>'"):

@@ -79,7 +79,7 @@ def test_frames_count_every_weight_and_product_once(name):
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "tnt"])
-def test_last_layer_of_the_lens_is_the_answer(name):
+def test_last_layer_of_the_logit_lens_is_the_output(name):
     trace = traced(name)[1]
     logits, answer = unpack(trace.lens["logits"]), trace.calls.output[0]
     assert len(logits) >= 1
@@ -104,7 +104,7 @@ def test_patch_frame_puts_the_numbers_in():
     assert "Ω(W-MSA) = 4hwC² + 2M²·hw·C = 4·3136·96² + 2·49·3136·96 = 145.1 M" in attention.formulas
 
 
-def test_module_of_ones_own():
+def test_module_custom():
     class Own(nn.Module):
         def __init__(self):
             super().__init__()

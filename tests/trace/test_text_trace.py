@@ -80,7 +80,7 @@ def test_attention_of_a_translation_is_that_of_the_pass(translated):
     assert "Beam search" in render(trace)
 
 
-def test_last_layer_of_the_lens_is_the_next_token(vocabulary):
+def test_last_layer_of_the_logit_lens_is_the_next_token(vocabulary):
     model = built("text_decoder_tiny", vocabulary)
     trace = trace_text(model, "the dog runs")
     answer = trace.calls.output[0, -1]

@@ -36,7 +36,7 @@ def test_the_loss_is_the_sum_over_all_experts() -> None:
     assert all(module.router.gate.weight.grad.abs().max() > 0 for module in experts), "it reaches the routers"
 
 
-def test_there_is_none_in_evaluation_and_without_such_modules() -> None:
+def test_no_auxiliary_loss_in_evaluation_or_without_experts() -> None:
     images = torch.randn(1, 3, 64, 64)
     assert wrapper(small("vmoe").eval())(images)[1] is None
     assert wrapper(small("vit").train())(images)[1] is None

@@ -27,7 +27,7 @@ def test_a_run_is_the_same_with_checkpointing(tmp_path):
         ("vit_tiny_patch16_224", TINY.set, "compile"),
     ],
 )
-def test_what_a_second_pass_would_change_is_refused(model, fields, words, tmp_path):
+def test_modules_with_state_are_refused(model, fields, words, tmp_path):
     with pytest.raises(VitrailError, match=words):
         train(
             replace(

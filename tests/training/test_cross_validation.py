@@ -39,7 +39,7 @@ def test_each_sample_is_validated_once_and_classes_are_even() -> None:
     assert [order[name] for name in train.ids] == fold_of(train, 3).tolist()  # by the ids alone
 
 
-def test_an_interrupted_cross_validation_goes_on(
+def test_an_interrupted_cross_validation_continues(
     tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny(folds=2, epochs=1, batch=200)
@@ -117,7 +117,7 @@ def test_a_soup_is_the_mean_of_the_weights(tmp_path: Path, capsys: pytest.Captur
         uniform_soup([models[0], create_model("vit_tiny_patch16_224", depth=1)])
 
 
-def test_a_greedy_soup_leaves_out_what_harms() -> None:
+def test_a_greedy_soup_leaves_out_harmful_runs() -> None:
     models = [small(seed) for seed in range(3)]
     target = (models[0].head.linear.weight + models[2].head.linear.weight).detach() / 2
     found = greedy_soup(models, lambda model: -(model.head.linear.weight - target).detach().norm().item())

@@ -22,7 +22,7 @@ def test_average_equals_the_formula_written_out() -> None:
         torch.testing.assert_close(model.weight, want, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_come_back_bit_for_bit_even_after_an_error() -> None:
+def test_weights_are_restored_bit_for_bit_even_after_an_error() -> None:
     model: Any = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     ema = Ema(model, decay=0.5)
     with torch.no_grad():

@@ -38,7 +38,7 @@ def pair(student, teacher, size=64, **weights):
 
 @pytest.mark.parametrize("name", ["vit", "deit distilled", "dinov2 registers"])
 @pytest.mark.parametrize("weight", ALL)
-def test_equal_models_cost_nothing(name, weight):
+def test_equal_models_have_no_loss(name, weight):
     student, teacher = small(name, drop_path=0.0), small(name, drop_path=0.0)
     teacher.load_state_dict(student.state_dict())
     _, loss = pair(student, teacher, **{weight: 1.0})
@@ -46,7 +46,7 @@ def test_equal_models_cost_nothing(name, weight):
 
 
 @pytest.mark.parametrize("weight", ["distill_features", "distill_relations"])
-def test_equal_models_with_windows_cost_nothing(weight):
+def test_equal_window_models_have_no_loss(weight):
     student, teacher = (small("swin official", drop_path=0.0) for _ in range(2))
     teacher.load_state_dict(student.state_dict())
     assert pair(student, teacher, **{weight: 1.0})[1].abs() < 1e-6
@@ -106,7 +106,7 @@ def test_features_are_compared_on_the_grid_of_the_student():
     assert feature_loss(wanted, tokens, Grid(4, 4, 1)) < 1e-10
 
 
-def test_what_cannot_be_compared_is_refused():
+def test_incomparable_models_are_refused():
     with pytest.raises(VitrailError, match="need a --teacher"):
         TrainOptions(distill_features=1.0).check()
     with pytest.raises(VitrailError, match="distill-relations"):

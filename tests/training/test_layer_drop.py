@@ -49,7 +49,7 @@ def test_a_forward_pass_in_training_is_that_of_the_blocks_that_ran():
         assert numbers == [0, 1, 2, 3] and torch.equal(whole, plain.eval()(images()))
 
 
-def test_blocks_are_skipped_as_often_as_said():
+def test_blocks_are_skipped_at_their_rate():
     model, count = drop_layers(small("vit", depth=4), 0.25).train(), 0
     torch.manual_seed(0)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_a_run_is_the_same_again_and_its_weights_are_plain(tmp_path):
     assert any(relative(other[key], value) > 1e-3 for key, value in runs[0].state_dict().items() if value.norm())
 
 
-def test_what_cannot_skip_blocks_says_so(tmp_path):
+def test_unsupported_models_are_refused(tmp_path):
     with pytest.raises(VitrailError, match="this model has none"):
         drop_layers(small("resnet"), 0.2)
     with pytest.raises(VitrailError, match="compile cannot follow"):

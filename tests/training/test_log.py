@@ -1,4 +1,4 @@
-"""Every step stands once in the log, also when a resumed run cuts it back."""
+"""Every step occurs once in the log, also if a resumed run truncates it."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ def result(step: int) -> dict[str, Any]:
     return {"step": step, "epoch": 1.0, **numbers, "seconds": 1.5, "best": True}
 
 
-def test_a_cut_log_goes_on_without_a_gap_or_a_double(tmp_path: Path) -> None:
+def test_a_truncated_log_resumes_without_gaps_or_duplicates(tmp_path: Path) -> None:
     log = RunLog(tmp_path, {})
     for step in (1, 2, 3):
         log.step(row(step))
@@ -44,7 +44,7 @@ def test_a_half_written_last_line_is_not_read(tmp_path: Path) -> None:
     assert [line["step"] for line in read_log(tmp_path / "metrics.jsonl", "step")] == [1]
 
 
-def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
+def test_nan_is_null_in_json(tmp_path: Path) -> None:
     log = RunLog(tmp_path, {})
     log.epoch(result(1))
     log.close()

@@ -1,4 +1,4 @@
-"""The loop against a plain twin, and what must not change its result."""
+"""The loop against a plain twin, and settings that must not change its result."""
 
 import json
 from collections.abc import Callable
@@ -116,7 +116,7 @@ def test_the_model_learns(tiny: Make) -> None:
     assert metrics is not None and metrics["top1"] > 0.5
 
 
-def test_frozen_parts_stay_bit_for_bit(tiny: Make) -> None:
+def test_frozen_parameters_do_not_change(tiny: Make) -> None:
     config = tiny(freeze="backbone", epochs=1)
     start = bind_task(config, open_data(config)).model.state_dict()
     end = weights(config)
@@ -131,7 +131,7 @@ def test_bf16_stays_close_to_fp32(tiny: Make) -> None:
 
 
 @pytest.mark.parametrize("fault", ["nan loss", "inf loss", "nan gradient"])
-def test_what_is_no_number_stops_before_the_update_and_names_the_batch(tiny: Make, tmp_path: Path, fault: str) -> None:
+def test_nan_loss_stops_before_the_update_and_names_the_batch(tiny: Make, tmp_path: Path, fault: str) -> None:
     config = tiny(epochs=1)
     for at in (0, 4):
         run = session(config, folder=tmp_path)
@@ -226,7 +226,7 @@ def test_the_result_is_measured_once(tiny: Make, tmp_path: Path) -> None:
     assert metrics["top5"] == (kept.top5.value if kept.top5 else None) == (again.top5.value if again.top5 else None)
 
 
-def test_pictures_that_cannot_be_read_are_left_out_to_the_end(tiny: Make, tmp_path: Path) -> None:
+def test_unreadable_images_are_skipped_in_every_epoch(tiny: Make, tmp_path: Path) -> None:
     for split, count in (("train", 6), ("val", 2), ("test", 3)):
         for kind, shade in (("dark", 20), ("light", 220)):
             place = tmp_path / "shades" / split / kind
@@ -249,7 +249,7 @@ def test_weights_to_start_from_are_used(tiny: Make, tmp_path: Path) -> None:
     assert apart(built, load_file(best / "model.safetensors")) == 0.0
 
 
-def test_a_stop_from_outside_saves_and_going_on_ends_the_same(tiny: Make, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_bits(tiny: Make, tmp_path: Path) -> None:
     config = tiny(ema=0.9, mixup=0.2)
     train(replace(config, out=str(tmp_path / "whole")))
     stop = StopRequest()
@@ -267,7 +267,7 @@ def test_a_stop_from_outside_saves_and_going_on_ends_the_same(tiny: Make, tmp_pa
     assert apart(one, two) == 0.0
 
 
-def test_the_host_program_keeps_its_randomness_and_threads(tiny: Make) -> None:
+def test_the_callers_rng_and_threads_are_restored(tiny: Make) -> None:
     torch.manual_seed(5)
     want = torch.rand(3)
     torch.manual_seed(5)

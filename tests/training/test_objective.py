@@ -44,7 +44,7 @@ def test_distillation_equals_the_formula(soft: bool) -> None:
     torch.testing.assert_close(got, (1 - a) * own + a * theirs)
 
 
-def test_a_perfect_imitation_costs_nothing() -> None:
+def test_a_perfect_imitation_has_no_loss() -> None:
     wanted = torch.randn(7, K)
     loss = Distilled(0.0, lambda _: wanted, soft=True, alpha=1.0, temperature=3.0)
     assert loss((torch.randn(7, K), wanted), torch.zeros(7), torch.zeros(7, dtype=torch.long)).abs() < 1e-6
@@ -76,7 +76,7 @@ def test_without_a_teacher_both_heads_learn_from_the_labels() -> None:
     torch.testing.assert_close(loss((one, two), torch.zeros(7), labels), alone / 2)
 
 
-def test_the_teacher_sees_its_own_normalisation_and_size() -> None:
+def test_the_teacher_gets_its_own_normalisation_and_size() -> None:
     seen: list[Tensor] = []
 
     class Look(nn.Linear):
@@ -107,7 +107,7 @@ def add(metric: ClassificationMetric, logits: Tensor, labels: Tensor) -> None:
         metric.update((logits, logits), Batch(torch.zeros(len(labels), 3, 8, 8), labels, labels))
 
 
-def test_score_counts_as_one_would_by_hand_in_any_batches() -> None:
+def test_score_equals_the_count_in_any_batches() -> None:
     logits, labels = torch.randn(23, 9), torch.randint(9, (23,))
     ranks = [(row > row[label]).sum().item() for row, label in zip(logits, labels, strict=True)]
     whole, parts = ClassificationMetric(9), ClassificationMetric(9)

@@ -12,7 +12,7 @@ from vitrail.tasks import TASKS
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
-def test_there_are_recipes() -> None:
+def test_recipes_exist() -> None:
     assert RECIPES
 
 

@@ -22,7 +22,7 @@ Make = Callable[..., TrainConfig]
 
 
 class Heard(NullReporter):
-    """Keeps what it is told, and may stop the run after so many updates."""
+    """Records its messages, and may stop the run after so many updates."""
 
     def __init__(self, stop: StopRequest | None = None, after: int = 0):
         self.notes: list[str] = []
@@ -69,7 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     ids=" ".join,
 )
 @pytest.mark.parametrize("how", ["resume", "auto"])
-def test_work_without_its_state_is_not_written_over(copy: Path, gone: tuple[str, ...], how: str) -> None:
+def test_a_run_without_its_state_is_not_overwritten(copy: Path, gone: tuple[str, ...], how: str) -> None:
     for pattern in gone:
         for path in copy.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -84,7 +84,7 @@ def test_work_without_its_state_is_not_written_over(copy: Path, gone: tuple[str,
 
 
 @pytest.mark.parametrize("weights", [True, False])
-def test_the_way_out_that_the_error_names_works(copy: Path, weights: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_remedy_of_the_error_works(copy: Path, weights: bool, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(copy / "state")
     if not weights:
         shutil.rmtree(copy / "weights")
@@ -99,7 +99,7 @@ def test_the_way_out_that_the_error_names_works(copy: Path, weights: bool, capsy
     assert (copy.parent / "new" / "summary.json").is_file()
 
 
-def test_a_run_killed_before_its_first_state_begins_anew(whole: Path, tiny: Make, tmp_path: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_restarts(whole: Path, tiny: Make, tmp_path: Path) -> None:
     """Its log, and even weights that are written just before the state, are made again, bit for bit."""
     killed = tmp_path / "run"
     shutil.copytree(whole, killed, ignore=shutil.ignore_patterns("summary.json", "last", "step-*"))
@@ -110,7 +110,7 @@ def test_a_run_killed_before_its_first_state_begins_anew(whole: Path, tiny: Make
     assert [row["step"] for row in read_log(killed / "metrics.jsonl", "step")] == list(range(1, 21))
 
 
-def test_the_note_is_there_until_the_first_state_is(tiny: Make, tmp_path: Path) -> None:
+def test_the_start_note_exists_until_the_first_checkpoint(tiny: Make, tmp_path: Path) -> None:
     seen = []
 
     class Look(NullReporter):
@@ -123,7 +123,7 @@ def test_the_note_is_there_until_the_first_state_is(tiny: Make, tmp_path: Path) 
     assert not (tmp_path / "run" / "state" / UNSAVED).exists()
 
 
-def test_a_run_goes_on_without_the_file_it_began_from(copy: Path, tiny: Make) -> None:
+def test_a_run_resumes_without_its_initial_weights(copy: Path, tiny: Make) -> None:
     stop = StopRequest()
     began = copy / "weights" / "best"
     with pytest.raises(Interrupted):
@@ -134,7 +134,7 @@ def test_a_run_goes_on_without_the_file_it_began_from(copy: Path, tiny: Make) ->
     assert (folder / "summary.json").is_file()
 
 
-def test_a_folder_that_holds_only_its_config_begins(copy: Path) -> None:
+def test_a_folder_with_only_a_config_starts_a_run(copy: Path) -> None:
     for path in copy.iterdir():
         if path.name != "config.yaml":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -153,7 +153,7 @@ def test_a_damaged_state_with_a_whole_one_before_it_ends_with_the_same_weights(c
         assert one[name] == two[name]
 
 
-def test_without_one_whole_state_nothing_is_touched(copy: Path) -> None:
+def test_without_a_valid_checkpoint_no_file_is_changed(copy: Path) -> None:
     for path in list_states(copy / "state"):
         (path / "tensors.safetensors").write_bytes(b"nothing")
     before = contents(copy)
@@ -163,7 +163,7 @@ def test_without_one_whole_state_nothing_is_touched(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_where_the_best_weights_are_gone_those_of_the_state_take_their_place(
+def test_missing_best_weights_are_taken_from_the_checkpoint(
     tiny: Make, copy: Path, tmp_path: Path, finished: bool
 ) -> None:
     folder = copy

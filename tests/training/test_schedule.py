@@ -22,7 +22,7 @@ def test_cosine_with_warmup_equals_the_formula() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_rate_is_continuous_and_stays_between_its_ends(shape: str) -> None:
+def test_learning_rate_is_continuous_and_bounded(shape: str) -> None:
     schedule = Schedule(lr=1.0, min_lr=0.01, warmup=0.1, shape=shape)
     rates = [schedule.rate(i / 1000) for i in range(1001)]
     assert max(rates) == pytest.approx(1.0)
@@ -49,13 +49,13 @@ def test_an_unknown_shape_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("length", [Steps(7), Seconds(7.0)])
-def test_what_is_done_goes_from_nothing_to_all_and_not_beyond(length: Steps | Seconds) -> None:
+def test_progress_goes_from_zero_to_one(length: Steps | Seconds) -> None:
     done = [length.done(step, float(step)) for step in range(9)]
     assert done[0] == 0.0 and done[7] == done[8] == 1.0 and done == sorted(done)
 
 
 @pytest.mark.parametrize("length", [Steps(3), Seconds(3.0)])
-def test_after_the_last_update_nothing_is_left(length: Steps | Seconds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_update_remains_after_the_last(length: Steps | Seconds, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("vitrail.training.reporters.time.monotonic", lambda: now[0])
     pace, left = Throughput(), []

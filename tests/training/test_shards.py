@@ -103,7 +103,7 @@ def test_a_shard_that_is_missing_or_damaged_is_named(whole: Path, tmp_path: Path
     assert len(said) == 1 and f"step-00000010/{name} {damage}" in said[0]
 
 
-def test_two_processes_that_were_stopped_go_on_to_the_same_bits(tiny: Make, whole: Path, tmp_path: Path) -> None:
+def test_two_stopped_processes_resume_to_the_same_bits(tiny: Make, whole: Path, tmp_path: Path) -> None:
     config = tiny(**SHARDED, epochs=1)
     pair = start_together(config, size=2)
     for _ in range(20_000):
@@ -140,7 +140,7 @@ def die_in_a_save(rank: str, function: str, number: int, after: bool) -> None:
     ("rank", "function", "after"),
     [("1", "write_shards", False), ("1", "write_shards", True), ("0", "write_shards", True), ("0", "_finish", True)],
 )
-def test_death_in_the_middle_of_a_save_leaves_the_state_before(
+def test_a_process_killed_during_a_save_leaves_the_previous_checkpoint(
     tiny: Make, whole: Path, tmp_path: Path, rank: str, function: str, after: bool
 ) -> None:
     """In the second save; but once the folder has its name, the new state is the one."""
@@ -160,15 +160,15 @@ def small_files(rank: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
-def test_a_disk_that_is_full_for_one_is_told_by_all(tiny: Make, tmp_path: Path) -> None:
+def test_a_disk_full_on_one_rank_is_reported_by_all(tiny: Make, tmp_path: Path) -> None:
     """R4: both end with the code of a full disk, at once, and leave nothing half-written."""
     config = tiny(**SHARDED, epochs=1)
     assert finish(*start_together(config, 2, before=partial(small_files, "1"))) == [4, 4]
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == [UNSAVED]
 
 
-def test_alone_after_two_and_two_after_one_need_no_word(tiny: Make, whole: Path, tmp_path: Path) -> None:
-    """What one process writes, whole, two read; `test_distributed.py` compares what becomes of it."""
+def test_the_number_of_processes_may_change_between_checkpoints(tiny: Make, whole: Path, tmp_path: Path) -> None:
+    """One process writes, two read; `test_distributed.py` compares the results."""
     config = tiny(**SHARDED, epochs=1)
     assert finish(start(config)) == [0]
     state = list_states(tmp_path / "run" / "state")[0]

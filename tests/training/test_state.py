@@ -51,7 +51,7 @@ def quiet(text: str) -> None:
     raise AssertionError(text)
 
 
-def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+def test_a_checkpoint_round_trips(tmp_path: Path) -> None:
     save_state(tmp_path, make(3))
     found = newest_state(tmp_path, warn=quiet)
     assert found is not None and same(found, make(3))
@@ -63,7 +63,7 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in list_states(tmp_path)] == ["step-00000100", "step-00000010"]
 
 
-def test_no_state_is_none(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_none(tmp_path: Path) -> None:
     assert newest_state(tmp_path / "nothing", warn=quiet) is None
 
 
@@ -89,7 +89,7 @@ def _touches_the_disk(called: Any) -> bool:
     }
 
 
-def test_death_before_or_after_any_call_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:
+def test_a_crash_at_any_call_leaves_the_old_or_the_new_checkpoint(tmp_path: Path) -> None:
     """R2: try every call of the system that a save makes, and die there."""
     old, new = make(1), make(2)
     calls = 0
@@ -106,7 +106,7 @@ def test_death_before_or_after_any_call_leaves_the_old_or_the_new_state(tmp_path
             found = newest_state(folder, warn=quiet)
             assert found is not None and (same(found, old) or same(found, new)), (kind, at)
             assert code == 9 or same(found, new)
-            save_state(folder, make(3))  # and the next save is not hindered by what was left
+            save_state(folder, make(3))  # and leftovers do not disturb the next save
             assert not [path for path in folder.iterdir() if path.name.startswith(".")]
             shutil.rmtree(folder)
             if code == 0:
@@ -127,9 +127,7 @@ def full_disk_at(count: int, real: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def test_a_disk_that_fills_up_anywhere_leaves_the_old_state_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_at_any_call_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R4: no space at each flush of a file."""
     save_state(tmp_path, make(1))
     failures = 0
@@ -168,7 +166,7 @@ def test_a_file_size_limit_leaves_the_old_state(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
-def test_what_cannot_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_larger_than_the_disk_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_state(tmp_path, make(1))
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage)
@@ -238,7 +236,7 @@ def test_when_all_are_damaged_that_is_an_error(tmp_path: Path) -> None:
         newest_state(tmp_path, warn=lambda text: None)
 
 
-def test_one_bit_anywhere_is_seen(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_detected(tmp_path: Path) -> None:
     path = save_state(tmp_path, make(1))
     for file in path.iterdir():
         content = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Sweeps that are shared and continued, and trackers behind fake packages."""
+"""Sweeps that are shared and continued, and trackers with fake packages."""
 
 import subprocess
 import sys
@@ -26,12 +26,12 @@ from vitrail.training.train import train
         ("epochs=a,b", "epochs"),
     ],
 )
-def test_a_space_that_cannot_be_is_refused(text: str, said: str) -> None:
+def test_an_invalid_search_space_is_refused(text: str, said: str) -> None:
     with pytest.raises(VitrailError, match=said):
         parse_space("classify", (text,))
 
 
-def test_numbers_and_choices_are_told_apart() -> None:
+def test_numbers_and_choices_are_distinguished() -> None:
     lr, epochs, kind = parse_space("classify", ("lr=1e-4:1e-2:log", "epochs=1:4", "optimizer=adamw,sgd"))
     assert lr.log and not lr.whole and epochs.whole and kind.choices == ("adamw", "sgd")
     for texts in ((), ("lr=1:2", "lr=1:3")):

@@ -1,4 +1,4 @@
-"""`vitrail train` as a user meets it: what it says, what it leaves, and its exit codes."""
+"""`vitrail train` from the command line: messages, files, and exit codes."""
 
 import json
 from pathlib import Path
@@ -44,13 +44,13 @@ def test_a_run_ends_with_a_report_and_its_command(tmp_path: Path, capsys: pytest
         ([], "Nothing to learn from"),
     ],
 )
-def test_mistakes_get_cause_and_cure(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_get_cause_and_remedy(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *words]) in (2, 3)
     message = capsys.readouterr().err
     assert said in message and len(message.splitlines()) <= 6
 
 
-def test_few_pictures_need_no_batch_to_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_batch_size_is_reduced_for_few_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for label, light in (("dark", 20), ("light", 220)):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for i in range(20):

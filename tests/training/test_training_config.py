@@ -1,4 +1,4 @@
-"""A config refuses what cannot work, and says what would."""
+"""A config refuses invalid values, and names valid ones."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ from vitrail.training.config import _CHOICES, RUNTIME, TrainConfig
         ("seed", -1, "at least 0"),
     ],
 )
-def test_impossible_values_are_refused_with_a_cure(name: str, value: Any, said: str) -> None:
+def test_invalid_values_are_refused_with_a_remedy(name: str, value: Any, said: str) -> None:
     with pytest.raises(VitrailError, match=said) as caught:
         TrainConfig(**{"epochs": 100, "lr": 1e-3, name: value})
     assert len(str(caught.value).splitlines()) <= 6

@@ -1,4 +1,4 @@
-"""What is tried before a run (batch, rate, memory, time) is right, and leaves no trace."""
+"""Trials before a run (batch, rate, memory, time) are right, and leave no files or state."""
 
 import platform
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def whole_state(run: Trainer) -> list[torch.Tensor]:
     return state
 
 
-def test_trying_leaves_weights_moments_and_average_bit_for_bit(tiny: Make) -> None:
+def test_trials_restore_weights_optimizer_and_average(tiny: Make) -> None:
     run = session(tiny(ema=0.9))
     before = whole_state(run)
     with untouched(run):
@@ -51,7 +51,7 @@ def test_trying_leaves_weights_moments_and_average_bit_for_bit(tiny: Make) -> No
     assert not run.optimizer.state and all(p.grad is None for p in run.model.parameters())
 
 
-def test_the_rate_finder_stops_where_the_loss_breaks_and_leaves_no_trace(tiny: Make) -> None:
+def test_the_lr_finder_stops_at_divergence_and_restores_the_state(tiny: Make) -> None:
     run = session(tiny(clip_grad=0))
     before = whole_state(run)
     curve = find_rate(run, steps=60)
@@ -100,7 +100,7 @@ def test_trial_lands_within_ten_percent_below_the_true_maximum(true: int) -> Non
 
 
 @pytest.mark.parametrize("flat", [1, 3, 8, 13, 100, 129])
-def test_the_line_is_drawn_behind_the_bend(flat: int) -> None:
+def test_the_memory_line_starts_after_the_bend(flat: int) -> None:
     """While activations of up to `flat` images are less than the moments, memory does not grow."""
     room, fixed, each = 10**10, 10**9, 2 * 10**7
     found = by_line(lambda size: fixed + max(size, flat) * each, limit=room, most=10**9)
@@ -108,15 +108,15 @@ def test_the_line_is_drawn_behind_the_bend(flat: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [2.1, 2.6, 3.2, 3.9])
-def test_a_bend_just_below_the_limit_is_looked_behind(limit: float) -> None:
-    """From 24 images on memory doubles each 24: the last bend lies between two doublings, 16 and 32."""
+def test_a_bend_near_the_limit_is_measured_beyond(limit: float) -> None:
+    """From 24 images on memory doubles each 24: the last bend is between two doublings, 16 and 32."""
     true = int(limit * 24)
     found = by_line(lambda size: max(24, size) * 10**7, limit=int(limit * 24 * 10**7), most=10**9)
     assert 0.9 * true <= found <= 1.05 * true
 
 
 def use_under(room: int, config: TrainConfig) -> tuple[int, int, int, int]:
-    """Let the batch be found under a limit; return what two such steps use, what ten take, the batch, the images."""
+    """Let the batch be found under a limit; return the memory of two such steps and of ten, the batch, the images."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vitrail.training.batch_size.available", lambda device: room)
@@ -168,7 +168,7 @@ def seen(size: int) -> int:
     return peak_of(lambda: bytearray(b"\1") * size, CPU) - before
 
 
-def test_memory_is_seen() -> None:
+def test_peak_memory_is_measured() -> None:
     size = 200 * 2**20
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as own:
         assert 0.9 * size < own.submit(seen, size).result() < 1.3 * size
@@ -184,7 +184,7 @@ def test_auto_is_resolved_into_numbers_that_the_config_keeps(tiny: Make, tmp_pat
     assert run.schedule.lr == run.config.lr
 
 
-def test_a_dry_run_tells_the_sizes_and_leaves_nothing_behind(tiny: Make, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_sizes_and_leaves_no_files(tiny: Make, tmp_path: Path) -> None:
     before = set(Path.cwd().iterdir())
     plan = dry_run(tiny())
     assert plan.steps == 20 and plan.steps_per_epoch == 10 and plan.counts["train"] == 1259
@@ -195,12 +195,12 @@ def test_a_dry_run_tells_the_sizes_and_leaves_nothing_behind(tiny: Make, tmp_pat
     assert part.learning < part.parameters == plan.parameters
 
 
-def test_a_dry_run_stumbles_over_what_the_run_would(tiny: Make) -> None:
+def test_a_dry_run_fails_as_the_run_would(tiny: Make) -> None:
     with pytest.raises(VitrailError, match="Did you mean"):
         dry_run(tiny(model="vit_tinny_patch16_224"))
 
 
-def test_what_cannot_start_leaves_no_folder(tiny: Make, tmp_path: Path) -> None:
+def test_a_run_that_cannot_start_leaves_no_folder(tiny: Make, tmp_path: Path) -> None:
     for wrong, said in (
         ({"model": "swim_tiny_patch4_window7_224"}, "swin_tiny"),
         ({"data": "digit"}, "digit"),

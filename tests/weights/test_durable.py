@@ -21,7 +21,7 @@ from vitrail.atomic_io import (
 )
 from vitrail.errors import ResourceError, VitrailError
 
-# The children touch files only, so it is safe to fork them beside torch's threads; Python 3.12 warns of it in general.
+# The children touch files only, so it is safe to fork them with torch's threads running; Python 3.12 warns of it.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
@@ -39,13 +39,13 @@ def make(target, value: bytes):
         fill(new, value)
 
 
-def test_a_file_is_written_and_replaced_and_nothing_is_left(tmp_path):
+def test_a_file_is_written_and_replaced_without_leftovers(tmp_path):
     write_file(tmp_path / "a", b"one")
     write_file(tmp_path / "a", b"two")
     assert contents(tmp_path) == {"a": b"two"}
 
 
-def test_a_place_that_takes_no_file_is_refused_before_the_work(tmp_path):
+def test_an_unwritable_path_is_refused_before_any_work(tmp_path):
     (tmp_path / "old.csv").write_bytes(b"old")
     check_writable(tmp_path / "old.csv")
     check_writable(tmp_path / "new.csv")
@@ -55,7 +55,7 @@ def test_a_place_that_takes_no_file_is_refused_before_the_work(tmp_path):
     with pytest.raises(VitrailError, match="is a folder"):
         check_writable(tmp_path)
     with pytest.raises(VitrailError, match="cannot be written"):
-        check_writable(tmp_path / ("x" * 255))  # a name with no room for the new file's beside it
+        check_writable(tmp_path / ("x" * 255))  # a name with no room for the suffix of the temporary file
 
 
 def test_a_folder_is_made_and_replaced_whole(tmp_path):
@@ -83,7 +83,7 @@ def test_an_error_in_the_block_leaves_the_old_folder(tmp_path):
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
-def test_death_before_or_after_every_operation_leaves_old_or_new(exchange, tmp_path, monkeypatch):
+def test_a_crash_at_any_operation_leaves_old_or_new(exchange, tmp_path, monkeypatch):
     """Die at each system call in turn, then read as the next process would: whole, old or new, and the litter goes."""
     if not exchange:
         monkeypatch.setattr(atomic_io, "_exchange", lambda one, other: False)
@@ -179,13 +179,13 @@ def test_other_errors_are_not_called_a_full_disk(tmp_path):
         make(tmp_path / "file", b"new")
 
 
-def test_what_a_living_process_is_writing_is_left_alone(tmp_path):
+def test_files_of_a_running_process_are_not_removed(tmp_path):
     with replace_folder(tmp_path / "x") as new:
         settle(tmp_path / "x")
         assert new.is_dir()
 
 
-def test_where_no_folder_can_be_made_is_told(tmp_path):
+def test_an_uncreatable_folder_is_reported(tmp_path):
     write_file(tmp_path / "file", b"")
     with pytest.raises(VitrailError, match=r"The folder .*x cannot be made \(Not a directory\)"):
         make_folder(tmp_path / "file" / "x" / "y")
@@ -202,19 +202,19 @@ no_proc = pytest.mark.skipif(not NOWHERE.parent.is_dir(), reason="this system ha
     "work",
     [lambda path: write_file(path, b"x"), check_writable, check_writable_folder, lambda path: make(path, b"x")],
 )
-def test_a_place_that_takes_nothing_is_told_by_the_name_that_was_given(work):
+def test_an_unwritable_path_is_reported_as_given(work):
     with pytest.raises(VitrailError, match=r"/proc/vitrail cannot be written \(.*\)\. Choose another place") as caught:
         work(NOWHERE)
     assert ".new-" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 @no_proc
-def test_a_folder_deep_in_such_a_place_is_refused_before_the_work():
+def test_a_folder_below_an_unwritable_path_is_refused_before_any_work():
     with pytest.raises(VitrailError, match="/proc/vitrail/a/b cannot be written"):
         check_writable_folder(NOWHERE / "a" / "b")
 
 
-def test_a_folder_that_cannot_be_is_refused_and_the_trial_leaves_nothing(tmp_path, monkeypatch):
+def test_an_invalid_folder_is_refused_without_leftovers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_file(tmp_path / "file", b"")
     with pytest.raises(VitrailError, match=r"^file is a file\. "):
@@ -230,14 +230,14 @@ def test_a_folder_that_cannot_be_is_refused_and_the_trial_leaves_nothing(tmp_pat
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_file_in_the_place_of_a_folder_is_told_by_its_name(tmp_path):
+def test_a_file_at_the_path_of_a_folder_is_named(tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(VitrailError, match=r"taken cannot be written \(Is a directory\)"):
         write_file(tmp_path / "taken", b"x")
     assert os.listdir(tmp_path) == ["taken"]
 
 
-def test_a_disk_that_fills_while_a_folder_is_built_is_told_by_the_name_that_was_given(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_with_the_given_path(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

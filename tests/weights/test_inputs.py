@@ -93,7 +93,7 @@ class Loudness(ModelInputs):
         return {"loudness": f"{self.decibels} dB"}
 
 
-def test_a_new_kind_of_inputs_is_a_class_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_kind_of_inputs_needs_one_class_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once as an attribute of the model's type, once as a field of its config."""
     monkeypatch.setattr("vitrail.parts.restorer.Restorer.inputs_type", Loudness)
     model = create_model("swinir_light_x2", **SWINIR).eval()

@@ -1,4 +1,4 @@
-"""The model folder: what is saved is what is loaded, and damage is found and named."""
+"""The model folder: loading restores the saved model, and damage is found and named."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_loaded_model_answers_as_the_saved_one(tmp_path):
+def test_a_loaded_model_equals_the_saved_one(tmp_path):
     model = small()
     loaded = load_model(save_model(model, tmp_path / "model", **ABOUT))
     images = torch.randn(2, 3, 32, 32)
@@ -46,7 +46,7 @@ def test_a_loaded_model_answers_as_the_saved_one(tmp_path):
     assert loaded.labels == LABELS and loaded.command == ABOUT["command"] and not loaded.training
 
 
-def test_loading_leaves_the_callers_random_numbers_and_what_can_be_trained(saved):
+def test_loading_keeps_the_callers_rng_and_requires_grad(saved):
     state = torch.random.get_rng_state()
     loaded = load_model(saved)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -77,7 +77,7 @@ def test_a_model_whose_parts_were_exchanged_is_refused_before_anything_is_writte
         save_model(wider, tmp_path / "new")
 
 
-def test_a_fast_form_is_not_saved_but_the_model_it_was_made_from(tmp_path):
+def test_an_optimized_model_is_not_saved_but_its_source(tmp_path):
     with pytest.raises(VitrailError, match="Save the model that it was made from"):
         save_model(optimize(small(), "fp32"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -161,7 +161,7 @@ def test_files_of_two_models_do_not_mix(saved, tmp_path):
         load_model(saved)
 
 
-def test_a_change_on_purpose_is_sealed(saved):
+def test_an_intended_change_updates_the_manifest(saved):
     (saved / "README.md").write_text("# Better words\n")
     with pytest.raises(DataError, match=r"vitrail\.weights\.manifest\.seal"):
         load_model(saved)
@@ -169,7 +169,7 @@ def test_a_change_on_purpose_is_sealed(saved):
     assert load_model(saved).command == ABOUT["command"]
 
 
-def test_a_newer_format_says_so(saved):
+def test_a_newer_format_is_refused_by_version(saved):
     manifest = json.loads((saved / MANIFEST).read_bytes())
     manifest["format_version"] = 99
     manifest["checksum"] = own_checksum(manifest)
@@ -198,7 +198,7 @@ def test_a_full_disk_keeps_the_older_folder(saved, monkeypatch):
     load_model(saved)
 
 
-def test_what_is_no_model_folder_is_told(tmp_path):
+def test_other_folders_are_refused(tmp_path):
     with pytest.raises(VitrailError, match="is not there"):
         load_model(tmp_path / "missing")
     (tmp_path / "file").write_bytes(b"")
@@ -255,11 +255,11 @@ def test_transformers_reads_the_protocol(saved):
         ),
     ],
 )
-def test_protocols_in_hugging_faces_words_are_understood(fields, expected):
+def test_hugging_face_preprocessing_names_are_read(fields, expected):
     assert from_processor(fields) == expected
 
 
 @pytest.mark.parametrize("fields", [{}, {"size": 0}, {"size": "x", "image_mean": [], "image_std": []}, {"size": {}}])
-def test_protocols_that_are_none_are_data_errors(fields):
+def test_invalid_protocols_are_data_errors(fields):
     with pytest.raises(DataError, match="preprocessor_config"):
         from_processor(fields)

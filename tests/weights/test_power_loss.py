@@ -1,4 +1,4 @@
-"""R3: the power fails between any two steps of a save, and what was not flushed is lost; old or new is found, whole."""
+"""R3: a power loss between any two steps of a save drops unflushed data; the old or the new state is found, whole."""
 
 import os
 import sys
@@ -105,7 +105,7 @@ def _exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("_exchange")
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_after_a_loss_of_power_the_old_or_the_new_is_found(subject: str, tmp_path: Path) -> None:
+def test_a_power_loss_leaves_the_old_or_the_new(subject: str, tmp_path: Path) -> None:
     """And once a save has returned, it is not lost."""
     save, read, saves = SUBJECTS[subject]
     recorder = record(tmp_path / "disk", save, saves)
@@ -114,13 +114,13 @@ def test_after_a_loss_of_power_the_old_or_the_new_is_found(subject: str, tmp_pat
 
 
 def careless(top: Path, number: int) -> None:
-    """Replace a file as most programs do: beside and renamed, nothing flushed."""
+    """Replace a file as most programs do: temporary file and rename, nothing flushed."""
     with open(top / "new", "xb") as file:
         file.write(b"%d" % number * 4)
     os.replace(top / "new", top / "a")
 
 
-def test_a_careless_writer_is_caught(tmp_path: Path) -> None:
+def test_a_writer_without_fsync_is_detected(tmp_path: Path) -> None:
     """The replay finds the file empty, torn, and gone after the save returned."""
     found = set()
     for place, returned in every_loss(record(tmp_path / "disk", careless, 2), tmp_path / "after"):
@@ -138,8 +138,8 @@ def record(top: Path, save: Callable[[Path, int], None], saves: int) -> Recorder
 
 
 @pytest.mark.usefixtures("_exchange")
-def test_killed_then_settled_then_without_power(tmp_path: Path) -> None:
-    """What the next process clears away must not be what the disk still needs."""
+def test_a_kill_followed_by_a_power_loss(tmp_path: Path) -> None:
+    """The cleanup of the next process must not remove files that the disk still needs."""
     for kill, (disk, returned) in enumerate(record(tmp_path / "disk", save_two, 2).moments):
         if returned == 1:
             place = tmp_path / f"killed-{kill}"

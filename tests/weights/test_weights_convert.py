@@ -1,4 +1,4 @@
-"""From any library to any other: the command, the chain, and what is refused."""
+"""From any library to any other: the command, the chain, and refusals."""
 
 import re
 
@@ -34,7 +34,7 @@ def timm_file(tmp_path_factory):
     return path
 
 
-def test_through_every_library_and_back_nothing_is_lost(timm_file, tmp_path):
+def test_round_trip_through_every_library(timm_file, tmp_path):
     chain = [
         ("vitrail", "a"),
         ("torchvision", "b.pth"),
@@ -50,7 +50,7 @@ def test_through_every_library_and_back_nothing_is_lost(timm_file, tmp_path):
     assert equal(read(source), read(timm_file))
 
 
-def test_a_model_folder_from_a_foreign_file_answers_at_once(timm_file, tmp_path, capsys):
+def test_a_model_folder_from_a_foreign_file_runs(timm_file, tmp_path, capsys):
     assert main(["convert", str(timm_file), "--out", str(tmp_path / "model")]) == 0
     said = capsys.readouterr().out
     assert "timm weights of vit_tiny_patch16_224, num_classes=7, in_channels=1, image_size=160" in said
@@ -76,7 +76,7 @@ def refusal(*arguments, **options) -> str:
     return str(raised.value)
 
 
-def test_what_cannot_be_is_refused_before_anything_is_written(timm_file, tmp_path):
+def test_invalid_conversions_are_refused_before_writing(timm_file, tmp_path):
     out = tmp_path / "out"
     assert "looks like timm's vit_tiny_patch16_224" in refusal(
         timm_file, "vitrail", out, model="swin_tiny_patch4_window7_224"
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(timm_file, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_says_it_in_words_and_codes(timm_file, tmp_path, capsys):
+def test_the_command_has_messages_and_exit_codes(timm_file, tmp_path, capsys):
     (tmp_path / "empty.pth").write_bytes(b"")
     assert main(["convert", str(tmp_path / "empty.pth"), "--out", str(tmp_path / "x")]) == 3
     assert main(["convert", str(tmp_path / "missing.pth"), "--out", str(tmp_path / "x")]) == 2
@@ -98,7 +98,7 @@ def test_the_command_says_it_in_words_and_codes(timm_file, tmp_path, capsys):
     assert "empty (0 bytes)" in said and "nothing at" in said and "--to" in said
 
 
-def test_sizes_of_no_variant_ask_for_the_name(tmp_path):
+def test_unknown_sizes_require_the_model_name(tmp_path):
     model = create_model("vit_tiny_patch16_224", dim=24, depth=1, num_heads=1)
     torch.save(model.state_dict(), tmp_path / "odd.pth")
     assert "the sizes of no published variant" in refusal(tmp_path / "odd.pth", "vitrail", tmp_path / "out")
@@ -107,7 +107,7 @@ def test_sizes_of_no_variant_ask_for_the_name(tmp_path):
 @pytest.mark.parametrize(
     "name", ["swin_base_patch4_window12_384", "swin_small_patch4_window7_224", "poolformer_s36", "vit_base_r50_s16_384"]
 )
-def test_a_variant_looks_like_itself_in_every_library(name):
+def test_every_variant_is_recognised_in_every_format(name):
     with torch.device("meta"):
         model = create_model(name)
     for library in ("timm", "official"):

@@ -1,4 +1,4 @@
-"""A bit that flips in a checkpoint: found where the format has checksums, wherever in the file it lies."""
+"""A flipped bit in a checkpoint: found if the format has checksums, wherever in the file it is."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def same(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_one_bit_anywhere_is_found_or_changes_nothing(name: str, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_detected_or_harmless(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     KINDS[name](TENSORS, path)
     whole, found = path.read_bytes(), 0
@@ -73,7 +73,7 @@ def test_a_record_marked_as_a_folder_is_refused(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
-def test_an_array_longer_than_its_header_says_is_refused(tmp_path: Path) -> None:
+def test_an_array_longer_than_its_header_is_refused(tmp_path: Path) -> None:
     """The zip reader compares checksums at the end of a record, so the end is always reached."""
     path = tmp_path / "w.npz"
     save_npz({"a": torch.arange(35.0).reshape(5, 7)}, path)

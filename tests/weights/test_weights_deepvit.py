@@ -18,7 +18,7 @@ def test_names_and_shapes_are_the_authors():
     assert written["blocks.0.attn.qkv.bias"].shape == (72,)
 
 
-def test_a_round_trip_changes_nothing():
+def test_a_round_trip_is_bit_exact():
     model, other = (create_model("deepvit_patch16_224_re_attn_16b", **SMALL).eval() for _ in range(2))
     written = write_as("official", "deepvit", model.state_dict(), model.config)
     assert detect(written).format.families == ("deepvit",)

@@ -1,4 +1,4 @@
-"""Checkpoints outside the catalogue are named for what they are, and none of ours is taken for one."""
+"""Checkpoints outside the catalogue are named, and none of the catalogue is taken for one."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_a_foreign_checkpoint_is_named(model, name):
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
-def test_ours_are_no_foreign_ones(pair):
+def test_own_checkpoints_are_not_foreign(pair):
     assert foreign_name({key: tuple(value.shape) for key, value in pair.make_peer().state_dict().items()}) is None
 
 

@@ -96,7 +96,7 @@ def endpoint(saved):
     server.server_close()
 
 
-def test_a_branch_is_resolved_to_its_commit_and_every_file_is_asked_for_by_it(endpoint, tmp_path):
+def test_a_branch_is_resolved_to_its_commit_for_every_file(endpoint, tmp_path):
     assert hub.pinned(f"hf:{REPO}", endpoint=endpoint) == f"hf:{REPO}@{COMMIT}"
     assert hub.pinned(f"hf:{REPO}@main", endpoint=endpoint) == f"hf:{REPO}@{COMMIT}"
     folder = hub.pull(f"hf:{REPO}@main", endpoint=endpoint, cache=tmp_path / "cache")
@@ -119,30 +119,30 @@ def test_weights_and_models_come_by_hub_id_and_the_commit_is_recorded(endpoint, 
 
 
 @pytest.mark.parametrize("source", [f"hf:{REPO}@v9", "hf:me/nothing"])
-def test_what_the_hub_does_not_have_is_told(source, endpoint, tmp_path):
+def test_missing_hub_files_are_reported(source, endpoint, tmp_path):
     with pytest.raises(VitrailError, match="The hub has no"):
         hub.pull(source, endpoint=endpoint, cache=tmp_path / "cache")
 
 
-def test_no_connection_is_told(tmp_path):
+def test_no_connection_is_reported(tmp_path):
     with pytest.raises(VitrailError, match="Check the connection"):
         hub.pull(f"hf:{REPO}@main", endpoint="http://127.0.0.1:9", cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("source", ["hf:", "hf:name", "hf:a/b/c", "hf:../../etc@x y", "swin"])
-def test_a_malformed_id_is_told(source):
+def test_a_malformed_id_is_reported(source):
     with pytest.raises(VitrailError, match="hf:org/name@revision"):
         hub.pinned(source)
 
 
-def test_the_missing_extra_says_how_to_install_it(monkeypatch):
+def test_a_missing_extra_is_named_with_the_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(VitrailError, match="pip install huggingface_hub"):
         hub.pull(f"hf:{REPO}@{COMMIT}")
 
 
 class FakeApi:
-    """Records what would be uploaded."""
+    """Records the files of an upload."""
 
     calls: ClassVar[list] = []
 

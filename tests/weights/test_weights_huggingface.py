@@ -1,4 +1,4 @@
-"""A folder written for transformers is one that transformers loads as it is: same answers, names, preprocessing."""
+"""A folder written for transformers is one that transformers loads: same outputs, names, preprocessing."""
 
 import json
 import random
@@ -39,7 +39,7 @@ def drawn(variant: str, overrides: dict):
 
 
 @pytest.mark.parametrize(("variant", "overrides"), CASES.values(), ids=CASES)
-def test_transformers_answers_as_we_do(variant, overrides, tmp_path):
+def test_transformers_gives_equal_logits(variant, overrides, tmp_path):
     ours = drawn(variant, overrides)
     save_model(ours, tmp_path / "ours", labels=LABELS)
     done = convert(tmp_path / "ours", "huggingface", tmp_path / "theirs")
@@ -53,7 +53,7 @@ def test_transformers_answers_as_we_do(variant, overrides, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "poolformer_s12", "resnetv2_50x1_bit", "grey"])
-def test_the_processor_prepares_a_picture_as_we_do(name, tmp_path):
+def test_the_image_processor_gives_equal_pixels(name, tmp_path):
     """Pillow and torchvision resize within two steps of a byte of each other."""
     grey = Preprocess(48, mean=(0.4,), std=(0.3,))
     preprocess = grey if name == "grey" else make_config(name).preprocess
@@ -91,7 +91,7 @@ def test_an_earlier_folder_is_replaced_and_any_other_is_left_alone(tmp_path):
     assert (tmp_path / "theirs" / "notes.txt").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
-def test_what_transformers_cannot_compute_is_refused(tmp_path):
+def test_models_that_transformers_cannot_compute_are_refused(tmp_path):
     save_model(drawn("poolformer_s12", {**MODELS["poolformer"].overrides, "pooling": "timm"}), tmp_path / "pool")
     with pytest.raises(VitrailError, match="normalises before the last pooling"):
         convert(tmp_path / "pool", "huggingface", tmp_path / "out")
@@ -101,8 +101,8 @@ def test_what_transformers_cannot_compute_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_trained_model_of_no_published_size_goes_anywhere(tmp_path):
-    """Its folder says what it is; shapes alone would not."""
+def test_a_trained_model_of_a_custom_size_converts(tmp_path):
+    """Its config decides; shapes alone would not."""
     model = drawn(
         "vit_tiny_patch16_224", dict(dim=24, depth=1, num_heads=2, patch_size=8, num_classes=5, image_size=24)
     )

@@ -32,7 +32,7 @@ def test_a_filled_pattern_matches_itself(text: str, first: int, second: int, wor
     assert pattern.match(pattern.fill(binding)) == binding
 
 
-def test_numbers_are_counted_as_they_say():
+def test_numbers_are_shifted_by_their_offset():
     ours, theirs = Pattern("stages.{s}.blocks.{i}"), Pattern("block{s+1}.unit{i+2:02}")
     assert theirs.fill(ours.match("stages.0.blocks.7") or ()) == "block1.unit09"
     assert theirs.match("block1.unit9") is None, "two digits are written"
@@ -72,7 +72,7 @@ def test_every_mark_is_a_key_that_some_rule_reads():
             assert fits or "{*}" in "".join(one.marks), (one.name, one.families, key)
 
 
-def test_unknown_and_incomplete_keys_are_told():
+def test_unknown_and_incomplete_keys_are_reported():
     rule = Rule(("q.{i}", "k.{i}", "v.{i}"), "qkv.{i}", Concat(0, 3))
     mapped = Format("x", (), (rule,), ()).read({"q.0": torch.ones(2), "v.0": torch.ones(2), "other": torch.ones(1)})
     assert mapped.unexpected == ["other"] and mapped.incomplete == ["k.0"] and not mapped.tensors
@@ -84,7 +84,7 @@ def test_one_token_is_not_cut_in_two():
     assert mapped.incomplete == ["tokens"] and not mapped.tensors
 
 
-def test_unfold_order_is_what_unfold_does():
+def test_unfold_order_equals_torch_unfold():
     """mmpretrain merges by nn.Unfold; the same norm and weights, in their order, must give the same tokens."""
     torch.manual_seed(0)
     cells, dim = torch.randn(2, 3, 6, 8), 3
@@ -97,7 +97,7 @@ def test_unfold_order_is_what_unfold_does():
     assert torch.equal(UnfoldOrder().read(theirs)[0], weight)
 
 
-def test_the_relative_index_is_torchvisions():
+def test_the_relative_index_equals_torchvision():
     from torchvision.models.swin_transformer import ShiftedWindowAttention
 
     peer = ShiftedWindowAttention(8, [5, 5], [0, 0], num_heads=2)

@@ -28,7 +28,7 @@ def equal(one, other) -> bool:
 # Sizes that are adapted.
 
 
-def test_other_classes_zero_the_head_and_say_so(caplog):
+def test_other_classes_zero_the_head_with_a_message(caplog):
     source, target = vit(), vit(num_classes=7)
     report = load_weights(target, source.state_dict())
     assert not target.head.linear.weight.any() and not target.head.linear.bias.any()
@@ -43,7 +43,7 @@ def test_a_model_without_head_leaves_theirs_out():
     assert report.adapted["head.linear.weight"] == "left out: the model has no head"
 
 
-def test_grey_pictures_get_the_answer_of_three_equal_channels():
+def test_grey_images_equal_three_equal_channels():
     colour, grey = vit(), vit(in_channels=1)
     load_weights(grey, colour.state_dict())
     images = torch.randn(2, 1, 32, 32)
@@ -51,7 +51,7 @@ def test_grey_pictures_get_the_answer_of_three_equal_channels():
 
 
 @pytest.mark.parametrize("channels", [2, 4, 7])
-def test_more_channels_keep_the_answer_to_a_flat_picture(channels):
+def test_more_channels_keep_the_output_of_a_constant_image(channels):
     weight = torch.randn(6, 3, 2, 2)
     flat = weight.mean(1)  # the answer where every channel is equal, by channel
     new = change_channels(weight.mean(1, keepdim=True).expand(-1, 3, -1, -1), channels)
@@ -78,7 +78,7 @@ def test_position_tables_are_resized_as_in_timm_and_the_class_token_stays():
     assert report.adapted[key] == "resized, bicubic: (1, 17, 32) -> (1, 50, 32)"
 
 
-def test_a_loaded_and_resized_model_answers_as_one_that_resizes_while_it_runs():
+def test_resizing_at_load_equals_resizing_at_run_time():
     source = vit()
     target = vit(image_size=56)
     load_weights(target, source.state_dict())
@@ -108,7 +108,7 @@ def test_patches_resize_as_in_flexivit():
 
 
 def test_a_resized_patch_gives_the_token_of_the_patch():
-    """What the pseudo-inverse is for: enlarge image and patch alike, and the tokens stay."""
+    """Purpose of the pseudo-inverse: enlarge image and patch alike, and the tokens stay."""
     patch, weight = torch.randn(1, 1, 8, 8), torch.randn(6, 1, 8, 8)
     larger = torch.nn.functional.interpolate(patch, size=(16, 16), mode="bicubic", antialias=True)
     before, after = (weight * patch).sum((1, 2, 3)), (resize_patch(weight, 16) * larger).sum((1, 2, 3))
@@ -147,7 +147,7 @@ def test_a_model_folder_is_checked_before_it_is_read(tmp_path):
         load_weights(target, folder)
 
 
-# What does not fit, and why.
+# Mismatches, and their reasons.
 
 
 def refusal(model, source, **options) -> str:
@@ -177,7 +177,7 @@ def test_a_shape_that_differs_is_shown_with_the_one_needed():
     assert "backbone.embedding.patches.proj.weight: (32, 3, 8, 8), needed (64, 3, 8, 8)" in message
 
 
-def test_a_checkpoint_without_head_says_what_to_do():
+def test_a_checkpoint_without_a_head_names_the_remedy():
     source, target = create_model("vit_tiny_patch16_224"), create_model("vit_tiny_patch16_224")
     headless = {key: value for key, value in source.state_dict().items() if not key.startswith("head.")}
     message = refusal(target, headless)
@@ -186,7 +186,7 @@ def test_a_checkpoint_without_head_says_what_to_do():
     assert report.missing == ["head.linear.weight", "head.linear.bias"]
 
 
-def test_unexpected_keys_are_an_error_unless_told_otherwise():
+def test_unexpected_keys_are_an_error_by_default():
     source = {**vit().state_dict(), "backbone.extra": torch.zeros(1)}
     assert "unexpected: backbone.extra" in refusal(vit(), source)
     assert load_weights(vit(), source, strict=False).unexpected == ["backbone.extra"]
@@ -213,7 +213,7 @@ def test_half_of_a_fused_tensor_is_named():
 
 
 @pytest.mark.parametrize("name", ["vit-timm", "swin-torchvision", "poolformer-huggingface", "bit-timm"])
-def test_the_report_reads_well(name):
+def test_the_load_report_is_readable(name):
     pair = PAIRS[name]
     report = load_weights(pair.ours(), pair.peer().state_dict())
     assert str(report).startswith(f"state dict: {report.format} weights, ") and report.loaded == len(
@@ -225,7 +225,7 @@ def test_the_report_reads_well(name):
 
 
 @pytest.mark.shared
-def test_the_real_vit_names_the_pictures_as_timm_does(shared):
+def test_the_trained_vit_predicts_the_classes_of_timm(shared):
     import timm
     from PIL import Image
 

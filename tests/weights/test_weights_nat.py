@@ -153,7 +153,7 @@ def test_the_authors_file_comes_back_bit_for_bit(name):
 
 
 @pytest.mark.parametrize("variant", ["nat_mini", "nat_small", "dinat_mini", "dinat_base", "dinat_s_tiny"])
-def test_a_published_file_is_taken_for_what_it_is(variant):
+def test_a_published_file_is_recognised(variant):
     """NAT and DiNAT differ in nothing that a file holds: both are named, the plainer one first."""
     with torch.device("meta"):
         model = create_model(variant)
@@ -174,7 +174,7 @@ def test_a_wider_kernel_gets_the_table_resized_as_the_authors_did():
         torch.testing.assert_close(wide.state_dict()[key].T.reshape(1, -1, 9, 9).flip(2, 3), want)
 
 
-def test_an_authors_file_becomes_a_model_folder_and_the_other_reading_is_told(tmp_path):
+def test_an_authors_file_converts_and_the_ambiguity_is_reported(tmp_path):
     """DiNAT's file could be NAT's: dilations are not in it. A kernel of another size is."""
     ours = create_model("dinat_mini", num_classes=3, kernel_size=5)
     torch.save(write_as("official", "dinat", ours.state_dict(), ours.config), tmp_path / "theirs.pth")
@@ -191,7 +191,7 @@ def test_an_authors_file_becomes_a_model_folder_and_the_other_reading_is_told(tm
 
 @pytest.fixture
 def make_dinat(monkeypatch):
-    """Builds transformers' DiNAT, which refuses to be built without an extension that no longer has what it needs."""
+    """Builds transformers' DiNAT, which refuses to be built without an extension that lacks the functions it needs."""
     from transformers import DinatConfig
     from transformers.models.dinat import modeling_dinat
 
@@ -225,8 +225,8 @@ def test_transformers_takes_the_folder_that_we_write(name, make_dinat, tmp_path)
     assert all(torch.equal(value, ours.state_dict()[key]) for key, value in again.state_dict().items())
 
 
-def test_the_nat_that_transformers_had_differs_by_its_word_alone(make_dinat):
-    """Version 5 dropped NAT, version 4 had both with the same names behind `nat.` and `dinat.`."""
+def test_transformers_nat_differs_by_prefix_only(make_dinat):
+    """Version 5 dropped NAT, version 4 had both with the same names after `nat.` and `dinat.`."""
     ours = create_model("nat_base", **SMALL)
     written = write_as("huggingface", "nat", ours.state_dict(), ours.config)
     fields = dict(

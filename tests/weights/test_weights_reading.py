@@ -1,4 +1,4 @@
-"""Reading checkpoints: what is found, and what is refused without running it."""
+"""Reading checkpoints: accepted files, and files refused without running them."""
 
 import argparse
 import collections
@@ -35,7 +35,7 @@ def same(got, expected=STATE):
     return got.keys() == expected.keys() and all(torch.equal(got[key], expected[key]) for key in expected)
 
 
-# What is read.
+# Accepted files.
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "weights.pth", "pytorch_model.bin", "old.tar", "arrays.npz"])
@@ -51,7 +51,7 @@ def test_each_kind_of_file_is_read_alone_and_in_its_folder(name, tmp_path):
     assert same(read_checkpoint(tmp_path).tensors)
 
 
-def test_the_name_of_a_file_says_nothing(tmp_path):
+def test_content_decides_the_format_not_the_file_name(tmp_path):
     save_file(STATE, tmp_path / "weights.pth")
     assert same(read_checkpoint(tmp_path / "weights.pth").tensors)
 
@@ -65,7 +65,7 @@ def test_shards_are_put_together(tmp_path):
 
 
 @pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", 7])
-def test_a_shard_lies_beside_its_index(shard, tmp_path):
+def test_a_shard_must_be_next_to_its_index(shard, tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
     with pytest.raises(DataError, match="does not lie beside it"):
         read_checkpoint(tmp_path)
@@ -85,7 +85,7 @@ def test_a_shard_lies_beside_its_index(shard, tmp_path):
         (collections.OrderedDict(STATE, step=7), None),
     ],
 )
-def test_nests_are_opened_and_told(wrapped, note, tmp_path):
+def test_nested_state_dicts_are_unwrapped_and_reported(wrapped, note, tmp_path):
     torch.save(wrapped, tmp_path / "a.pth")
     checkpoint = read_checkpoint(tmp_path / "a.pth")
     assert same(checkpoint.tensors)
@@ -101,13 +101,13 @@ def test_big_endian_and_column_first_arrays_are_the_same_numbers(tmp_path):
     )
 
 
-def test_the_name_that_a_config_beside_it_states_is_kept(tmp_path):
+def test_the_name_in_the_config_is_kept(tmp_path):
     save_file(STATE, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"architecture": "deit_tiny_patch16_224"}')
     assert read_checkpoint(tmp_path).stated == "deit_tiny_patch16_224"
 
 
-# What is refused.
+# Refused files.
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -221,20 +221,20 @@ def test_a_file_cut_off_anywhere_is_a_data_error(kind, tmp_path):
             read_checkpoint(cut)
 
 
-def test_a_zip_of_something_else_says_what_it_holds(tmp_path):
+def test_a_zip_without_tensors_lists_its_content(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(DataError, match=r"readme\.txt"):
         read_checkpoint(tmp_path / "a.zip")
 
 
-def test_a_file_without_tensors_shows_what_it_has(tmp_path):
+def test_a_file_without_tensors_lists_its_content(tmp_path):
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "a.pth")
     with pytest.raises(DataError, match="'epoch', 'lr'"):
         read_checkpoint(tmp_path / "a.pth")
 
 
-def test_nothing_there_and_too_much_there(tmp_path):
+def test_missing_and_ambiguous_files(tmp_path):
     with pytest.raises(VitrailError, match="nothing at"):
         read_checkpoint(tmp_path / "missing.pth")
     with pytest.raises(VitrailError, match="holds no checkpoint"):

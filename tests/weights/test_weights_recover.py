@@ -1,4 +1,4 @@
-"""Models of one's own sizes go to any library's names and come back: the same weights, the same answers."""
+"""Models of custom sizes go to any library's names and back: the same weights, the same outputs."""
 
 import json
 
@@ -18,7 +18,7 @@ from vitrail.weights.infer_config import differing_fields
 
 SWIN = ("swin_tiny_patch4_window7_224", dict(dim=24, depths=(2, 1), num_heads=(2, 4), window_size=4, patch_size=2))
 PVT = dict(dims=(8, 20), depths=(1, 2), num_heads=(1, 2), sr_ratios=(3, 1), mlp_ratios=(2.0, 3.0))
-# Sizes of one's own for each family, and what no shape and no key tells of them.
+# Custom sizes for each family, and the fields that no shape and no key determines.
 OWN = {
     "vit": ("vit_tiny_patch16_224", dict(dim=20, depth=2, num_heads=5, patch_size=8, mlp_ratio=1.7, image_size=40)),
     "vit-heads": ("vit_tiny_patch16_224", dict(depth=1, num_heads=6, image_size=48)),
@@ -87,7 +87,7 @@ def libraries(name: str) -> list[str]:
 
 
 def assert_same(got, model) -> None:
-    """Compare every bit of the weights, and the answers."""
+    """Compare every bit of the weights, and the outputs."""
     mine, theirs = model.state_dict(), got.state_dict()
     assert mine.keys() == theirs.keys() and all(torch.equal(theirs[key], mine[key]) for key in mine)
     size = model.preprocess.size
@@ -96,7 +96,7 @@ def assert_same(got, model) -> None:
 
 
 @pytest.mark.parametrize(("name", "library"), [(name, library) for name in OWN for library in libraries(name)])
-def test_a_safetensors_file_of_ours_holds_the_whole_model(name, library, tmp_path):
+def test_an_own_safetensors_file_rebuilds_the_model(name, library, tmp_path):
     model = own_model(name)
     save_model(model, tmp_path / "ours")
     convert(tmp_path / "ours", library, tmp_path / "there.safetensors")
@@ -108,7 +108,7 @@ def test_a_safetensors_file_of_ours_holds_the_whole_model(name, library, tmp_pat
 
 
 @pytest.mark.parametrize(("name", "library"), [(name, library) for name in OWN for library in libraries(name)])
-def test_bare_tensors_need_only_what_no_shape_tells(name, library, tmp_path):
+def test_bare_tensors_need_only_fields_without_a_shape(name, library, tmp_path):
     """Such as another program writes them."""
     model = own_model(name)
     variant, fields = OWN[name]
@@ -120,7 +120,7 @@ def test_bare_tensors_need_only_what_no_shape_tells(name, library, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "size"), [("poolformer-timm", (64, 64)), ("swin-timm", (60, 116))])
-def test_a_file_in_timms_names_answers_as_timm_does(name, size):
+def test_a_file_with_timm_names_equals_timm(name, size):
     """Padded maps of a Swin, and the order of a PoolFormer's last norm and mean, are timm's own."""
     pair = PAIRS[name]
     peer, heads = pair.peer(), {field: pair.overrides[field] for field in UNTOLD if field in pair.overrides}
@@ -135,8 +135,8 @@ def test_a_file_in_timms_names_answers_as_timm_does(name, size):
     assert difference(logits(official, images), logits(peer, images)) > 1e-4
 
 
-def test_timms_config_says_what_differs_from_the_variant(tmp_path):
-    """Heads show in no shape: six instead of three, of a width that the variant has too, are other answers."""
+def test_timm_config_overrides_the_variant(tmp_path):
+    """Heads show in no shape: six instead of three, of a width that the variant has too, change the output."""
     import timm
 
     args = {"num_heads": 6, "depth": 1, "img_size": 64}
@@ -186,7 +186,7 @@ def test_a_folder_that_transformers_wrote_is_read(name, tmp_path):
 
 
 @every_own
-def test_shapes_tell_what_they_can(name):
+def test_fields_are_inferred_from_shapes(name):
     variant, fields = OWN[name]
     model = own_model(name)
     found = differing_fields(model.state_dict(), make_config(variant))
@@ -203,7 +203,7 @@ def refusal(*arguments, **options) -> str:
     return str(raised.value)
 
 
-def test_what_tensors_do_not_tell_is_asked_for_by_name(tmp_path, capsys):
+def test_fields_that_shapes_do_not_determine_are_required_by_name(tmp_path, capsys):
     model = own_model("vit")
     path = tmp_path / "bare.pth"
     torch.save(write_as("timm", "vit", model.state_dict(), model.config), path)
@@ -232,7 +232,7 @@ def test_a_config_that_contradicts_the_architecture_is_refused(tmp_path):
     assert "hidden_act=relu" in refusal(tmp_path / "there")
 
 
-def test_a_bit_of_transformers_that_pads_otherwise_is_refused(tmp_path):
+def test_a_transformers_bit_with_other_padding_is_refused(tmp_path):
     model = create_model("resnetv2_50x1_bit", dim=32, depths=(1, 1), num_classes=3)
     save_model(model, tmp_path / "ours")
     convert(tmp_path / "ours", "huggingface", tmp_path / "there")
@@ -248,7 +248,7 @@ def test_fields_that_the_tensors_contradict_are_refused():
     assert "looks like vitrail's" not in refusal(state, SWIN[0], edge="nowhere")
 
 
-def test_a_swin_with_other_edges_is_not_passed_off_as_transformers(tmp_path):
+def test_a_swin_with_other_padding_is_not_exported_to_transformers(tmp_path):
     """On padded maps it would answer otherwise there; on maps that windows fit it is the same model."""
     for size, fits in ((32, True), (36, False)):
         model = create_model(SWIN[0], **SWIN[1], edge="timm", image_size=size)
@@ -260,14 +260,14 @@ def test_a_swin_with_other_edges_is_not_passed_off_as_transformers(tmp_path):
                 convert(tmp_path / "ours", "huggingface", tmp_path / "there")
 
 
-def test_a_file_beside_a_model_folder_is_itself(tmp_path):
+def test_a_file_next_to_a_model_folder_is_read_alone(tmp_path):
     one, other = own_model("swin"), own_model("swin")
     save_model(one, tmp_path / "ours")
     torch.save(other.state_dict(), tmp_path / "ours" / "other.pth")
     assert_same(from_checkpoint(tmp_path / "ours" / "other.pth").model, other)
 
 
-def test_our_header_is_passed_over_by_others_and_absent_from_what_they_write(tmp_path):
+def test_own_metadata_is_ignored_by_other_libraries(tmp_path):
     save_model(own_model("swin"), tmp_path / "ours")
     convert(tmp_path / "ours", "timm", tmp_path / "there.safetensors")
     tensors = load_file(tmp_path / "there.safetensors")
@@ -278,7 +278,7 @@ def test_our_header_is_passed_over_by_others_and_absent_from_what_they_write(tmp
     assert found.model.config.num_heads == (2, 4) and found.model.labels is None
 
 
-def test_predict_takes_the_checkpoint_as_it_is(tmp_path, capsys):
+def test_predict_loads_a_bare_checkpoint(tmp_path, capsys):
     """Its own classes and sizes, not the variant's with a head of random numbers."""
     from PIL import Image
 

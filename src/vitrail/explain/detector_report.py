@@ -18,7 +18,7 @@ from vitrail.explain.html_page import Section
 from vitrail.explain.options import ExplainOptions
 from vitrail.explain.overlay import seen
 from vitrail.explain.token_query import Pixel
-from vitrail.parts.detection.head import Boxes
+from vitrail.parts.detection.boxes import Boxes
 from vitrail.tasks.detect.batches import BoxSample, collate
 from vitrail.tasks.inference import evaluating
 

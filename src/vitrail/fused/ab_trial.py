@@ -9,16 +9,14 @@ threshold.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from vitrail.fused.accuracy import BARS, Agreement, compare
+from vitrail.fused.accuracy import BARS, Agreement
+from vitrail.fused.answers import LOGITS, Answer, Logits
 
-Answer = Callable[[Tensor], Tensor]
-"""Function from images `(B, C, Y, X)` to logits `(B, K)`."""
-
-Timed = Callable[[Answer, Tensor], tuple[Tensor, float]]
+Timed = Callable[[Answer, Any], tuple[Any, float]]
 """Runs a model on images, and returns logits and elapsed seconds."""
 
 WORTH = 1.05
@@ -46,6 +44,7 @@ class TrialArm:
         images: the batch, `(B, C, Y, X)`.
         size: images per turn.
         timed: runs the model and measures the time.
+        kind: kind of the outputs.
 
     Example:
         >>> images = torch.arange(3.0).reshape(3, 1, 1, 1)
@@ -55,12 +54,12 @@ class TrialArm:
         ([[0.0], [1.0]], 1.0)
     """
 
-    def __init__(self, answer: Answer, images: Tensor, size: int, timed: Timed):
-        self.answer, self.size = answer, min(size, len(images))
+    def __init__(self, answer: Answer, images: Any, size: int, timed: Timed, kind: Logits = LOGITS):
+        self.answer, self.size, self.kind = answer, min(size, len(images)), kind
         self._parts = [part for part in images.split(self.size) if len(part) == self.size]
         self._timed = timed
         self._seconds: list[float] = []
-        self._said: list[Tensor] = []
+        self._said: list[Any] = []
 
     def ask(self, turn: int) -> None:
         """Run a turn if it has not run yet; after the last images, the first ones repeat for timing only."""
@@ -72,9 +71,9 @@ class TrialArm:
             self._said.append(logits)
 
     @property
-    def answers(self) -> Tensor:
+    def answers(self) -> Any:
         """Logits of the images run so far, from the start of the batch."""
-        return torch.cat(self._said)
+        return self.kind.join(self._said)
 
     @property
     def least(self) -> float:
@@ -134,7 +133,8 @@ def try_out(fast: TrialArm, plain: TrialArm, truth: TrialArm, precision: str) ->
         for side in dict.fromkeys((plain, truth, fast)):
             side.ask(turn)
         answers = fast.answers
-        verdict = TrialResult(compare(answers, truth.answers[: len(answers)], precision), plain.least / fast.least)
+        agreement = fast.kind.compare(answers, truth.answers[: len(answers)], precision)
+        verdict = TrialResult(agreement, plain.least / fast.least)
         warm = turn > 0 or (plain.least >= COLD and WORTH <= verdict.speedup <= MOST)
         if verdict.agreement.error is None or (warm and (verdict.accepts(margin) or verdict.rejects(margin))):
             break

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from threading import Event
 from time import perf_counter, thread_time
@@ -12,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.fused.ab_trial import Answer, TrialArm, finished, try_out
-from vitrail.fused.accuracy import compare
+from vitrail.fused.ab_trial import TrialArm, finished, try_out
+from vitrail.fused.answers import LOGITS, Answer, Logits
+from vitrail.fused.encoder import is_encoder
 from vitrail.fused.measured_speed import remembered, trial_key
 from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
-from vitrail.native.cpu_features import computes_bf16
+from vitrail.fused.plan import usual_precision
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.detection.detector import Detector
+from vitrail.parts.sequence_model import SequenceModel, TiedModel
 
 FEW = 4
 """Number of images up to which a job finishes before an optimized model is built."""
@@ -30,7 +32,7 @@ _NOTICED = 0.25
 # Cost of `optimize` relative to one transposed copy of all weights: 5 to 30, as measured.
 _LAYING_OUT = 15.0
 
-_FEW = "a fast form does not pay off for so few images"
+_FEW = "a fast form does not pay off for so few {}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class SelectedModel:
         reason: reason why it is the plain model, or not in the requested precision.
         speedup: speedup of the optimized model over the plain one.
         checked: number of images on which speed and agreement were measured.
+        model: model that computes the answers, None for the plain one in bf16.
+        unit: plural of an input.
     """
 
     name: Literal["plain", "fast"]
@@ -52,11 +56,13 @@ class SelectedModel:
     reason: str = ""
     speedup: float | None = None
     checked: int = 0
+    model: nn.Module | None = None
+    unit: str = "images"
 
     def __str__(self) -> str:
         if self.speedup is None:
             return f"{self.name} form in {self.precision}: {self.reason}"
-        seen = f"on the first {self.checked} images" if self.checked > 1 else "on the first image"
+        seen = f"on the first {self.checked} {self.unit}" if self.checked > 1 else f"on the first {self.unit[:-1]}"
         because = f" ({self.reason})" if self.reason else ""
         return f"fast form: {self.speedup:.1f}x in {self.precision} {seen}{because}"
 
@@ -83,6 +89,7 @@ class InferenceRunner:
         clock: returns the time in seconds. By default the CPU time of this thread if it computes alone, which other
             work on the machine does not change, else the wall time; measured speedups are then remembered, and the
             median of the last ones decides.
+        kind: kind of the answers.
 
     Example:
         >>> import vitrail
@@ -102,11 +109,13 @@ class InferenceRunner:
         fast: bool = True,
         notify: Notify = lambda form: None,
         clock: Clock | None = None,
+        kind: Logits = LOGITS,
     ):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         check_own_precision(model, precision)
         self.model, self.count, self.precision, self.fast = model, count, precision, fast
+        self.kind = kind
         self.form: SelectedModel | None = None
         self._notify = notify
         self._clock = (thread_time if _alone(model) else perf_counter) if clock is None else clock
@@ -115,7 +124,7 @@ class InferenceRunner:
         """Cleared during timing, so that no prefetch starts then; see `data.prefetch`."""
         self.gate.set()
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Any) -> Any:
         """Return the logits."""
         if self.form is not None:
             return self.form.answer(images)
@@ -124,16 +133,16 @@ class InferenceRunner:
         if len(first) == len(images):
             return first
         # Logits from the trial are reused: in a small job they are a good part of it.
-        return torch.cat([first, self.form.answer(images[len(first) :])])
+        return self.kind.join([first, self.form.answer(images[len(first) :])])
 
-    def _choose(self, images: Tensor) -> tuple[SelectedModel, Tensor]:
+    def _choose(self, images: Any) -> tuple[SelectedModel, Any]:
         """Return the selected implementation, and its logits of the first images."""
         plain = self._plain()
         refusal = self._refusal()
         if refusal:
             return replace(plain, reason=refusal), plain.answer(images)
         usual = self._side(plain.answer, images)
-        truth = usual if plain.precision == "fp32" else self._side(self.model, images)
+        truth = usual if plain.precision == "fp32" else self._side(self.kind.of(self.model), images)
         usual.ask(0)
         reasons: list[str] = []
         for precision in self._wanted():
@@ -141,20 +150,19 @@ class InferenceRunner:
                 self._weigh(usual, precision)
                 form, answers = self._try(precision, usual, truth, images)
             except VitrailError as reason:
-                reasons.append(str(reason))
+                reasons.append(str(reason).replace("images", self.kind.unit))
             else:
                 return replace(form, reason="; ".join(reasons)), answers
         return replace(plain, reason="; ".join(reasons)), usual.answers
 
-    def _try(
-        self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Tensor
-    ) -> tuple[SelectedModel, Tensor]:
+    def _try(self, precision: Precision, plain: TrialArm, truth: TrialArm, images: Any) -> tuple[SelectedModel, Any]:
         """Return the optimized model with its logits of the batch.
 
         Raises:
             VitrailError: it is rejected; the message has the reason.
         """
-        fast = self._side(self._build(precision), images)
+        form = self._build(precision)
+        fast = self._side(self.kind.of(form), images)
         verdict = try_out(fast, plain, truth, precision)
         if self._remembers and verdict.agreement.holds:
             kept = remembered(trial_key(self.model, images, precision), verdict.speedup)
@@ -163,24 +171,27 @@ class InferenceRunner:
         if verdict.reason is None and seen < len(images):
             # Check the whole batch too, as used from now on: another batch size may select other kernels.
             answers = fast.answer(images)
-            verdict = replace(verdict, agreement=compare(answers[:seen], truth.answers[:seen], precision))
+            agreement = self.kind.compare(answers[:seen], truth.answers[:seen], precision)
+            verdict = replace(verdict, agreement=agreement)
         if verdict.reason is not None:
-            kept: Any = "" if verdict.faster else next(iter(getattr(fast.answer, "unconverted", ())), "")
+            kept: Any = "" if verdict.faster else next(iter(form.unconverted), "")
             raise VitrailError(verdict.reason + (f"; it keeps {kept}" if kept else ""))
-        return SelectedModel("fast", precision, fast.answer, speedup=verdict.speedup, checked=seen), answers
+        unit = self.kind.unit
+        return SelectedModel("fast", precision, fast.answer, "", verdict.speedup, seen, form, unit), answers
 
     def _plain(self) -> SelectedModel:
         own = getattr(self.model, "precision", None)
         if own is not None:  # an optimized model
-            return SelectedModel("plain", own, self.model)
+            return SelectedModel("plain", own, self.kind.of(self.model), model=self.model)
         weights = next((value.dtype for value in self.model.parameters()), torch.float32)
         if self.precision == "bf16" and weights != torch.bfloat16:
-            return SelectedModel("plain", "bf16", in_bf16(self.model))
-        return SelectedModel("plain", _NAMES.get(weights, str(weights).removeprefix("torch.")), self.model)
+            return SelectedModel("plain", "bf16", self.kind.in_bf16(self.model))
+        name = _NAMES.get(weights, str(weights).removeprefix("torch."))
+        return SelectedModel("plain", name, self.kind.of(self.model), model=self.model)
 
     def _wanted(self) -> tuple[Precision, ...]:
         """Return the precisions to try; the first that is faster and agrees is selected."""
-        usual: Precision = "bf16" if computes_bf16(self._device()) else "fp32"
+        usual: Precision = usual_precision(self._device())
         return {"auto": (usual,), "int8": ("int8", usual)}.get(self.precision, (self.precision,))
 
     def _refusal(self) -> str | None:
@@ -189,14 +200,14 @@ class InferenceRunner:
             return "as asked"
         if hasattr(self.model, "unconverted"):
             return "the model was given as it is"
-        if type(self.model) not in (Classifier, Segmenter):
+        if not _may_have_other(self.model):
             return f"{type(self.model).__name__} has no other"
         if any(value.device.type not in ("cpu", "cuda") or value.dtype != torch.float32 for value in self._weights()):
             return "the fast one is for fp32 weights on a CPU or a CUDA device"
         if any(each._forward_hooks or each._forward_pre_hooks for each in self.model.modules()):
             return "somebody listens to its parts (forward hooks), which the fast one would not call"
         few = self.count is not None and self.count <= FEW
-        return _FEW if few and self.precision != "int8" else None
+        return _FEW.format(self.kind.unit) if few and self.precision != "int8" else None
 
     def _device(self) -> torch.device:
         return next((value.device for value in self.model.parameters()), torch.device("cpu"))
@@ -204,12 +215,12 @@ class InferenceRunner:
     def _weights(self) -> list[Tensor]:
         return [value.detach() for value in self.model.parameters()]
 
-    def _side(self, answer: Answer, images: Tensor) -> TrialArm:
+    def _side(self, answer: Answer, images: Any) -> TrialArm:
         """Return an arm of the trial: one image per turn, on a GPU the whole batch, since few images do not fill it."""
         if self._device().type != "cuda":
-            return TrialArm(answer, images, 1, self._timed)
+            return TrialArm(answer, images, self.kind.turn(images), self._timed, self.kind)
         answer(images)  # warm-up: compiles kernels and loads libraries
-        return TrialArm(answer, images, len(images), self._timed)
+        return TrialArm(answer, images, len(images), self._timed, self.kind)
 
     def _weigh(self, usual: TrialArm, precision: Precision) -> None:
         """Reject an optimized model if the job is too short, from the time of one turn and of packing one weight.
@@ -224,11 +235,12 @@ class InferenceRunner:
             return
         saved = usual.least * (self.count / usual.size / 2 - 1) - _NOTICED
         if saved <= 0 or saved <= self._building(precision):
-            raise VitrailError(_FEW)
+            raise VitrailError(_FEW.format(self.kind.unit))
 
     def _building(self, precision: Precision) -> float:
         """Estimate the seconds of `optimize`."""
-        weights = self._weights()
+        tables = {id(module.weight) for module in self.model.modules() if isinstance(module, nn.Embedding)}
+        weights = [value.detach() for value in self.model.parameters() if id(value) not in tables]  # these stay
         largest = max((value.flatten(1) for value in weights if value.ndim > 1), key=Tensor.numel)
 
         def lay_out(images: Tensor) -> Tensor:
@@ -251,7 +263,7 @@ class InferenceRunner:
             raise VitrailError(reason.removeprefix("everything").lstrip(": "))
         return form
 
-    def _timed(self, answer: Answer, images: Tensor) -> tuple[Tensor, float]:
+    def _timed(self, answer: Answer, images: Any) -> tuple[Any, float]:
         """Return the logits and the elapsed seconds."""
         self.gate.clear()
         try:
@@ -283,10 +295,11 @@ def _alone(model: nn.Module) -> bool:
     return torch.get_num_threads() == 1 and (first is None or first.device.type == "cpu")
 
 
+def _may_have_other(model: nn.Module) -> bool:
+    """Return whether models of this kind have an optimized form."""
+    if type(model) in (SequenceModel, TiedModel):
+        return is_encoder(model)  # pyright: ignore[reportArgumentType]
+    return type(model) in (Classifier, Segmenter, Detector)
+
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
-
-def in_bf16(model: nn.Module) -> Answer:
-    """Return the plain model with bf16 weights; images and logits are fp32."""
-    copy = deepcopy(model).to(torch.bfloat16)
-    return lambda images: copy(images.to(torch.bfloat16)).float()

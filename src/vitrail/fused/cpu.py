@@ -29,6 +29,7 @@ from vitrail.native.int8 import int8_refusal
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.detection.detector import Detector
 from vitrail.parts.dynamic_tokens import DynamicStage, MaskableBlock
 from vitrail.parts.embeddings import Embedding, PrefixTokens, TokenSteps
 from vitrail.parts.latents import IterativeBackbone
@@ -52,7 +53,7 @@ BLOCKS = (Block, MaskableBlock)
 """Blocks of two branches; in evaluation the second is the first."""
 
 
-def optimize_for_cpu(model: Classifier | Segmenter | Restorer, plan: OptimizePlan) -> OptimizedModel:
+def optimize_for_cpu(model: Classifier | Segmenter | Detector | Restorer, plan: OptimizePlan) -> OptimizedModel:
     """Return the optimized copy of a model on a CPU; `unconverted` counts the reasons for PyTorch."""
     fast: Any = compiled(_copy_sharing_linear(model)).eval()
     unconverted: Counter[str] = Counter()
@@ -61,7 +62,7 @@ def optimize_for_cpu(model: Classifier | Segmenter | Restorer, plan: OptimizePla
     reason = refusal(plan.dtype) or _backbone_unsupported_reason(model.backbone)
     if reason is None:
         with torch.no_grad():
-            fuse_maps(fast, unconverted)
+            fuse_maps(fast, plan.dtype, unconverted)
             _convert(fast, _possible(plan, libraries, unconverted), unconverted)
     else:
         unconverted[f"everything: {reason}"] += 1

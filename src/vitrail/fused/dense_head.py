@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.fused.map_convolution import (
@@ -18,8 +19,10 @@ from vitrail.fused.walker import replace_modules
 from vitrail.parts.backbone import Features
 from vitrail.parts.decoders.conv_norm_act import ConvNormAct
 from vitrail.parts.decoders.light import MLPDecoder
-from vitrail.parts.decoders.segmenter import SegmentationHead, Segmenter
+from vitrail.parts.decoders.pyramid import PyramidMaps, SimplePyramidMaps
+from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.decoders.upernet import UperNetDecoder
+from vitrail.parts.detection.detector import Detector
 from vitrail.parts.embeddings import Embedding
 from vitrail.parts.residual_stage import ResidualStage
 from vitrail.parts.restorer import MapTokens, Restorer
@@ -70,16 +73,25 @@ class PlanarScores(nn.Module):
         return self.classifier(cells).contiguous()
 
 
-def fuse_maps(model: Any, unconverted: Counter[str]) -> None:
+def fuse_maps(model: Any, dtype: torch.dtype, unconverted: Counter[str]) -> None:
     """Replace the convolutions outside of the backbone, and those of residual groups; count those that stay.
 
     The auxiliary head of a segmenter stays: inference never calls it.
+
+    Args:
+        model: a segmenter, detector or restorer; nothing is done to others.
+        dtype: compute dtype of the backbone, and of the box head of a detector.
+        unconverted: counts the modules that are not converted, by reason.
     """
     if isinstance(model, Segmenter):
         maps: Any = model.head.maps
         main: Any = model.head.main
         _convert_below([maps, main], MAP_MODULES, unconverted)
         main.classifier = PlanarScores(main.classifier)
+    if isinstance(model, Detector):
+        from vitrail.fused.detection_head import detector_modules, detector_parts  # loads torchvision's detection
+
+        _convert_below(detector_parts(model.head), {**MAP_MODULES, **detector_modules(dtype)}, unconverted)
     if isinstance(model, Restorer):
         _convert_below([model], OUTSIDE_OF_GROUPS, unconverted)
 
@@ -107,6 +119,6 @@ def _convert_below(
 
 
 def read_in_fp32(head: nn.Module) -> None:
-    """Cast the pyramid that a segmentation head reads; other heads stay."""
-    if isinstance(head, SegmentationHead):
-        head.maps = Fp32Maps(head.maps)
+    """Cast the pyramid that a head of maps reads; other heads stay."""
+    if isinstance(getattr(head, "maps", None), PyramidMaps | SimplePyramidMaps):
+        head.maps = Fp32Maps(head.maps)  # pyright: ignore[reportArgumentType]

@@ -115,8 +115,12 @@ def fuse_unit(unit: ConvNormAct) -> FusedConv3x3 | FusedConv1x1:
     return FusedConv1x1(weight.flatten(1).float(), bias.float(), rectified=True)
 
 
-def fuse_map_conv(conv: nn.Conv2d) -> FusedConv3x3 | FusedConv1x1:
+def fuse_map_conv(conv: nn.Conv2d, rectified: bool = False) -> FusedConv3x3 | FusedConv1x1:
     """Return the fused convolution of a map.
+
+    Args:
+        conv: the convolution.
+        rectified: whether a ReLU follows.
 
     Raises:
         NotConverted: another size than 1 x 1 or 3 x 3, a stride, or hooks.
@@ -124,7 +128,9 @@ def fuse_map_conv(conv: nn.Conv2d) -> FusedConv3x3 | FusedConv1x1:
     if has_hooks(conv):
         raise NotConverted("it has hooks or a forward of its own")
     weight, bias = conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
-    return FusedConv3x3(weight, bias) if _side(conv) == 3 else FusedConv1x1(weight.flatten(1), bias)
+    if _side(conv) == 3:
+        return FusedConv3x3(weight, bias, slope=0.0 if rectified else 1.0)
+    return FusedConv1x1(weight.flatten(1), bias, rectified)
 
 
 def fuse_doubling(conv: nn.ConvTranspose2d) -> FusedDoubling:

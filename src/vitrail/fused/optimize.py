@@ -17,6 +17,7 @@ from vitrail.fused.translation import optimize_translation
 from vitrail.native.build import built
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.detection.detector import Detector
 from vitrail.parts.encoder_decoder import EncoderDecoder
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.sequence_model import SequenceModel
@@ -25,7 +26,7 @@ __all__ = ["DTYPES", "PRECISIONS", "Precision", "optimize", "unbuilt"]
 
 
 def optimize(
-    model: Classifier | Segmenter | Restorer | SequenceModel | EncoderDecoder, precision: Precision = "auto"
+    model: Classifier | Segmenter | Detector | Restorer | SequenceModel | EncoderDecoder, precision: Precision = "auto"
 ) -> OptimizedModel:
     """Return the optimized copy of a model for inference on this machine, on a CPU or a CUDA device.
 
@@ -43,8 +44,8 @@ def optimize(
     `torch.compile` runs it as it is, and `torch.export` and `torch.jit.trace` need the original model.
 
     Args:
-        model: classifier on a CPU or a CUDA device, or segmenter, restorer or language model on a CPU; it is not
-            changed. An optimized model is returned as it is.
+        model: classifier on a CPU or a CUDA device, or segmenter, detector, restorer or language model on a CPU; it is
+            not changed. An optimized model is returned as it is.
         precision: of weights and GEMMs. `auto` is bf16 if the processor computes in bf16; on a CPU the residual is
             then stored in fp16, which has as many bytes and three more bits of precision. `int8` quantizes the linear
             layers of attention and MLPs, each token in eight bits of its own range, without calibration; the rest is as
@@ -74,13 +75,13 @@ def optimize(
         return optimize_translation(model, precision)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    if not isinstance(model, Classifier | Segmenter | Restorer):
+    if not isinstance(model, Classifier | Segmenter | Detector | Restorer):
         raise VitrailError(
-            f"A {type(model).__name__} has no optimized form: classifiers, segmenters, image restorers and decoders of"
-            " text have one.\n"
+            f"A {type(model).__name__} has no optimized form: classifiers, segmenters, detectors, image restorers and"
+            " decoders of text have one.\n"
             "Use the model as it is."
         )
-    dense: Classifier | Segmenter | Restorer = with_dense_weights(model)
+    dense: Classifier | Segmenter | Detector | Restorer = with_dense_weights(model)
     device = next(dense.parameters()).device
     plan = OptimizePlan.of(precision, device)
     if device.type == "cuda" and precision != "int8" and isinstance(dense, Classifier):

@@ -5,7 +5,6 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.kernels.tracing import is_tracing
@@ -37,9 +36,10 @@ class NativeModel(OptimizedModel):
     inheritance order computes.
     """
 
-    def forward(self, images: Image) -> Tensor:
-        """Return fp32 outputs."""
-        return run_alone(super().forward, images)
+    def forward(self, images: Image, *others: Any) -> Any:
+        """Return fp32 outputs; `others` are further arguments of the model, such as the sizes of padded images."""
+        inherited: Any = super()
+        return run_alone(inherited.forward, images, *others)
 
     def features(self, images: Image) -> Features:
         """Return tokens, grid and pyramid, in the residual dtype."""
@@ -92,7 +92,7 @@ def _blank(kind: type[Model]) -> NativeModel:
     return own.__new__(own)
 
 
-def in_own_precision(device: str, compute: Callable[..., Any], images: Image) -> Any:
+def in_own_precision(device: str, compute: Callable[..., Any], images: Image, *others: Any) -> Any:
     """Compute without autocast: an optimized model has its own precision.
 
     Example:
@@ -102,12 +102,12 @@ def in_own_precision(device: str, compute: Callable[..., Any], images: Image) ->
         (torch.bfloat16, torch.float32)
     """
     if not torch.is_autocast_enabled(device):
-        return compute(images)
+        return compute(images, *others)
     with torch.autocast(device, enabled=False):
-        return compute(images)
+        return compute(images, *others)
 
 
-def run_alone(compute: Callable[..., Any], images: Image) -> Any:
+def run_alone(compute: Callable[..., Any], images: Image, *others: Any) -> Any:
     """Run compiled operations outside of `torch.compile` and autocast.
 
     Raises:
@@ -116,10 +116,10 @@ def run_alone(compute: Callable[..., Any], images: Image) -> Any:
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         from vitrail.fused.uncompiled import run_uncompiled  # loads torch._dynamo, which takes seconds
 
-        return run_uncompiled(compute, images)
+        return run_uncompiled(compute, images, *others)
     if is_tracing():
         raise VitrailError(
             "An optimized model is compiled for this machine, and cannot be traced, exported or transformed.\n"
             "Do that to the model that it was made from."
         )
-    return in_own_precision("cpu", compute, images)
+    return in_own_precision("cpu", compute, images, *others)

@@ -10,6 +10,7 @@ from vitrail.fused.conversions import CONVERSIONS
 from vitrail.fused.table import conversions
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.detection.detector import Detector
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 
@@ -23,9 +24,20 @@ PRECISIONS = ("auto", *DTYPES, "int8")
 PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
     CosineWindowAttention: ("window_gradient",),
     Segmenter: ("winograd",),
+    Detector: ("winograd",),
     Restorer: ("winograd",),
 }
 """Native libraries of modules without a row in the tables: a mixer with a compiled kernel, convolutions of maps."""
+
+
+def usual_precision(device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return the precision of `auto` on a device: bf16 if it has such arithmetic, else fp32.
+
+    Example:
+        >>> usual_precision(torch.device("meta"))
+        'fp32'
+    """
+    return "bf16" if computes_bf16(device) else "fp32"
 
 
 class OptimizePlan(NamedTuple):
@@ -44,7 +56,7 @@ class OptimizePlan(NamedTuple):
     @classmethod
     def of(cls, precision: str, device: torch.device) -> "OptimizePlan":
         """Choose for a device."""
-        usual = "bf16" if computes_bf16(device) else "fp32"
+        usual = usual_precision(device)
         name = usual if precision == "auto" else precision
         return cls(name, DTYPES.get(name, DTYPES[usual]), ("int8", "cpu") if name == "int8" else ("cpu",))
 

@@ -13,6 +13,6 @@ from vitrail.shapes import Image
 
 
 @torch.compiler.disable(reason="an optimized model is compiled for this machine already")
-def run_uncompiled(compute: Callable[..., Any], images: Image) -> Any:
+def run_uncompiled(compute: Callable[..., Any], images: Image, *others: Any) -> Any:
     """Break the graph, and run the model."""
-    return run_alone(compute, images)
+    return run_alone(compute, images, *others)

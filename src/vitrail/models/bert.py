@@ -32,13 +32,23 @@ from vitrail.parts.sequence_model import SequenceBackbone, SequenceModel, TiedMo
 from vitrail.parts.sequence_positions import SequencePosition
 from vitrail.parts.stages import Stage
 from vitrail.parts.text_embedding import EachToken, SegmentEmbedding, TextEmbedding, TokenDropout
-from vitrail.parts.text_heads import FirstTokenPooler, PretrainingHead, SentenceVector, TiedHead, WordTransform
+from vitrail.parts.text_heads import (
+    FirstTokenPooler,
+    MeanOfSequence,
+    PretrainingHead,
+    SentenceVector,
+    TiedHead,
+    WordTransform,
+)
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The numbers of a BERT; `head` is pretraining, masked (words alone), classes or vector (of a sentence)."""
+    """The numbers of a BERT; `head` is pretraining, masked (words alone), classes, mean or vector (of a sentence).
+
+    `classes` reads the first token through BERT's pooler, `mean` the mean of the tokens, as a sentence vector does.
+    """
 
     dim: int
     depth: int
@@ -95,6 +105,11 @@ def _classes(backbone: SequenceBackbone, c: BertConfig) -> SequenceModel:
     return SequenceModel(backbone, LinearHead(FirstTokenPooler(c.dim, c.dropout), c.dim, c.num_classes))
 
 
+def _mean(backbone: SequenceBackbone, c: BertConfig) -> SequenceModel:
+    pool = nn.Sequential(MeanOfSequence(), nn.Dropout(c.dropout))
+    return SequenceModel(backbone, LinearHead(pool, c.dim, c.num_classes))
+
+
 def _vector(backbone: SequenceBackbone, c: BertConfig) -> SequenceModel:
     return SequenceModel(backbone, SentenceVector())
 
@@ -103,6 +118,7 @@ HEADS: dict[str, Callable[[SequenceBackbone, BertConfig], SequenceModel]] = {
     "pretraining": _pretraining,
     "masked": _masked,
     "classes": _classes,
+    "mean": _mean,
     "vector": _vector,
 }
 

@@ -1,7 +1,9 @@
 """Compile the C++ of this folder for this machine, once, and load it.
 
-Each `.cpp` is a separate library, compiled on first use; the headers are shared. Libraries that are requested together
-are compiled in parallel. `CXX` names another compiler, `VITRAIL_CXXFLAGS` adds flags for these libraries alone.
+Each `.cpp` is a separate library, compiled on first use; the headers are shared. A library is compiled again if its
+source, a header that it includes, the compiler, its flags or the processor changes. Libraries that are requested
+together are compiled in parallel. `CXX` names another compiler, `VITRAIL_CXXFLAGS` adds flags for these libraries
+alone.
 """
 
 import ctypes
@@ -26,6 +28,7 @@ from vitrail.native.prototypes import bind
 SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 EXTRA_FLAGS = "VITRAIL_CXXFLAGS"
+_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -182,8 +185,21 @@ def _flags() -> Command:
 
 
 def _texts(name: str) -> list[tuple[str, str]]:
-    """Return name and text of each source file of the library."""
-    return [(path.name, path.read_text()) for path in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
+    """Return name and text of the source file of a library and of each header that it includes, also indirectly.
+
+    Example:
+        >>> [file for file, _ in _texts("image_resize")]
+        ['image_resize.cpp', 'resize.h']
+    """
+    found: dict[str, str] = {}
+    open_files = [f"{name}.cpp"]
+    while open_files:
+        file = open_files.pop()
+        if file not in found:
+            found[file] = (SOURCES / file).read_text()
+            open_files += _INCLUDE.findall(found[file])
+    source, *headers = found.items()
+    return [source, *sorted(headers)]
 
 
 @cache

@@ -69,6 +69,8 @@ def convolve_3x3(x: FeatureMap, packed: PackedFilters3x3, add: Tensor | None = N
     y = empty(*x.shape[:3], packed.outputs, dtype=x.dtype)
     assert x.shape[3] == packed.inputs and 0 <= slope <= 1, (x.shape, packed.inputs, slope)
     assert add is None or (add.shape == y.shape and add.dtype == y.dtype), (y.shape, y.dtype)
+    if not y.numel():  # no image: a detector that found nothing has no maps for its masks
+        return y
     add = None if add is None else add.contiguous()
     function("winograd", "convolve_3x3", x.dtype)(
         *(at(x), *x.shape, *packed.pointers.addresses, packed.outputs, at(add)),

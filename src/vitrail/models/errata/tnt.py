@@ -11,7 +11,7 @@ ERRATA = (
             "timm's `tnt_s_legacy_patch16_224`: the image is convolved first, so words see pixels of other patches",
         ),
         "the paper; `tnt_s_legacy_patch16_224` as timm, for its weights",
-        "tests/parts/test_visual_words.py::test_words_see_their_own_patch_alone",
+        "tests/parts/test_visual_words.py::test_words_read_their_own_patch_only",
     ),
     Erratum(
         "tnt",

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vitrail.parts.detection.head import Boxes, DetectionHead, Targets
+from vitrail.parts.detection.boxes import Boxes, Targets
 from vitrail.parts.model import ImageModel, ModelKind
 from vitrail.shapes import Image
 
@@ -19,7 +19,7 @@ class Detector(ImageModel):
 
     Args:
         backbone: `images -> Features`.
-        head: proposals, boxes and masks from the backbone's pyramid.
+        head: `DetectionHead`, proposals, boxes and masks from the backbone's pyramid.
 
     Attributes:
         labels: class names, if known; kept in `metadata`.
@@ -37,9 +37,9 @@ class Detector(ImageModel):
         }
     )
     task: str = "detect"
-    head: DetectionHead  # pyright: ignore[reportIncompatibleVariableOverride]
+    head: Any  # `DetectionHead`, whose import takes time
 
-    def __init__(self, backbone: nn.Module, head: DetectionHead):
+    def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 

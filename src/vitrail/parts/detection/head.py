@@ -1,8 +1,8 @@
 """Detection head: feature pyramid network, region proposals, box head and mask head, from torchvision's parts."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,47 +16,10 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from vitrail.parts.backbone import Features
+from vitrail.parts.detection.boxes import Boxes, Targets
 
 RATIOS = (0.5, 1.0, 2.0)
 """Height over width of the anchors."""
-
-
-class Boxes(NamedTuple):
-    """Detections of one image, best first.
-
-    Args:
-        boxes: `(n, 4)`, left, top, right, bottom in pixels of the input.
-        scores: `(n,)`, probabilities.
-        labels: `(n,)`, class numbers from 0.
-        masks: `(n, 28, 28)` probabilities inside the boxes, or None.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    masks: Tensor | None = None
-
-
-class Targets(NamedTuple):
-    """Objects to learn, image by image.
-
-    Args:
-        boxes: `(n, 4)` each, left, top, right, bottom in pixels of the input.
-        labels: `(n,)` each, class numbers from 0.
-        masks: `(n, Y, X)` each, 0 or 1; None for boxes alone.
-    """
-
-    boxes: Sequence[Tensor]
-    labels: Sequence[Tensor]
-    masks: Sequence[Tensor] | None = None
-
-    def dicts(self) -> list[dict[str, Tensor]]:
-        """Return torchvision's targets, whose class 0 is the background."""
-        pairs = zip(self.boxes, self.labels, strict=True)
-        found = [{"boxes": boxes, "labels": labels + 1} for boxes, labels in pairs]
-        for each, mask in zip(found, self.masks or (), strict=False):
-            each["masks"] = mask
-        return found
 
 
 def at_least_fp32(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from vitrail.data.sampler import ResumableSampler
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.data.view import View, clip_boxes, draw_view, fit_view
 from vitrail.errors import DataError
-from vitrail.parts.detection.head import Targets
+from vitrail.parts.detection.boxes import Targets
 from vitrail.preprocess import Preprocess
 
 DIVISOR = 32

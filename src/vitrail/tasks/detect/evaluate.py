@@ -9,13 +9,12 @@ from vitrail.data.boxes.dataset import BoxSet
 from vitrail.data.prefetch import batched, prefetch_map
 from vitrail.data.view import fit_view
 from vitrail.errors import DataError, VitrailError
-from vitrail.native.cpu_features import computes_bf16
 from vitrail.tasks.data_url import encode
 from vitrail.tasks.detect.average_precision import match
 from vitrail.tasks.detect.coco_eval import coco_figures, coco_results, ground_truth
 from vitrail.tasks.detect.evaluation import ClassPrecision, DetectionEvaluation, DrawnImage
 from vitrail.tasks.detect.options import EvaluateOptions
-from vitrail.tasks.detect.predictor import detect, names_of, source_boxes
+from vitrail.tasks.detect.predictor import detect, detection_runner, names_of, source_boxes
 from vitrail.tasks.detect.result import draw_boxes
 from vitrail.tasks.results import Notify, Progress
 
@@ -36,16 +35,14 @@ def evaluate_detector(
         model: a detector on its device.
         data: the split; its classes are matched with the model's by name.
         options: batch, precision, number of worst images.
-        notify: receives a line about the precision.
+        notify: receives the implementation that is chosen on the first batch.
         progress: receives the numbers of images done and of all images.
 
     Raises:
         VitrailError: the classes of model and data do not match, or the precision is not one that detectors run in.
         DataError: an image cannot be read (with `bad="skip"`: none can).
     """
-    if options.precision == "int8":
-        raise VitrailError("Detectors run in fp32 or bf16; int8 is for classifiers.")
-    bf16 = options.precision in ("bf16", "auto") and computes_bf16(next(model.parameters()).device)
+    runner = detection_runner(model, len(data), options, notify)
     data = with_classes(data, names_of(model))
     started = perf_counter()
     mode, side = ("L" if model.preprocess.channels == 1 else "RGB"), model.preprocess.size
@@ -62,7 +59,7 @@ def evaluate_detector(
         view = fit_view(image.size, side, longest=side)
         return number, (np.array(view.image(image)), view, image.size)
 
-    for group in batched(prefetch_map(read, range(len(data)), window=2 * options.batch), options.batch):
+    for group in batched(prefetch_map(read, range(len(data)), 2 * options.batch, gate=runner.gate), options.batch):
         by_shape: dict[tuple[int, ...], list[Any]] = {}
         for number, loaded in group:
             if loaded is None:
@@ -70,7 +67,7 @@ def evaluate_detector(
                 continue
             by_shape.setdefault(tuple(-(-side // 32) for side in loaded[0].shape[:2]), []).append((number, loaded))
         for members in by_shape.values():
-            boxes = detect(model, [loaded[0] for _, loaded in members], bf16)
+            boxes = detect(runner, [loaded[0] for _, loaded in members])
             for (number, (_, view, size)), each in zip(members, boxes, strict=True):
                 own = source_boxes(each, view, size)
                 found.append((number, own, each.scores.double().cpu().numpy(), each.labels.cpu().numpy()))
@@ -78,6 +75,7 @@ def evaluate_detector(
             progress(group[-1][0] + 1, len(data))
     if not found:
         raise DataError(f"Not one image of {data.name} can be read. See why: vitrail data check FOLDER --task detect")
+    assert runner.form is not None
     seconds = perf_counter() - started
     kept = data.take(sorted(number for number, *_ in found), data.name)
     places = {number: place for place, number in enumerate(sorted(number for number, *_ in found))}
@@ -94,7 +92,7 @@ def evaluate_detector(
         classes=class_precision(kept, precision, recall),
         worst=worst_images(kept, moved, options.worst),
         seconds=seconds,
-        precision="bf16" if bf16 else "fp32",
+        precision=runner.form.precision,
         device=str(next(model.parameters()).device),
         image_size=side,
     )

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitrail.parts.detection.boxes import Boxes
 from vitrail.parts.detection.detector import total
-from vitrail.parts.detection.head import Boxes
 from vitrail.tasks.detect.average_precision import Histograms
 from vitrail.tasks.detect.batches import BoxBatch
 

@@ -87,7 +87,7 @@ class DetectionTask:
         self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> DetectionPredictor:
         """Return a predictor of boxes."""
-        return DetectionPredictor(model, options, notify)
+        return DetectionPredictor(model, options, count, notify)
 
 
 TASK = DetectionTask()

@@ -10,7 +10,7 @@ from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.pretrain.options import EvaluateOptions
 from vitrail.tasks.pretrain.segments import MaskedLineLoader, SegmentSet
-from vitrail.tasks.pretrain.training import PretrainMetric, frame_of, rule_of
+from vitrail.tasks.pretrain.training import PretrainMetric, frame_of, masked_scores, rule_of
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import most_tokens, need_vocabulary
@@ -115,9 +115,7 @@ def evaluate_pretrained(
         metric, done = PretrainMetric(device), 0
         for batch in loader.epoch():
             batch = batch.to(device)
-            found = model(batch.ids, batch.layout)
-            outputs = tuple(found) if isinstance(found, tuple) else (found, found.new_zeros(len(found), 2))
-            metric.update(outputs, batch)  # pyright: ignore[reportArgumentType]
+            metric.update(masked_scores(model, batch), batch)
             done += len(batch.index)
             if progress is not None:
                 progress(len(stream) * done // len(dataset), len(stream))

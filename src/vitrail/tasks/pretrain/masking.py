@@ -37,6 +37,11 @@ class MaskedBatch(NamedTuple):
         return float((self.targets != IGNORED).sum())
 
     @property
+    def words(self) -> Tensor:
+        """The masked words `(1, M)`, row by row."""
+        return self.targets[self.targets != IGNORED][None]
+
+    @property
     def layout(self) -> TokenSequence:
         """Layout of the ids."""
         return padded_layout(self.ids, self.lengths).replace(segments=self.segments)

@@ -13,6 +13,7 @@ from vitrail.data.token_windows import IGNORED
 from vitrail.errors import VitrailError
 from vitrail.models import make_config
 from vitrail.parts.model import Model
+from vitrail.parts.text_heads import PretrainingHead
 from vitrail.tasks.language.metric import language_loss
 from vitrail.tasks.pretrain.masking import MaskedBatch, MaskRule
 from vitrail.tasks.pretrain.options import TrainOptions
@@ -43,8 +44,8 @@ class PretrainMetric:
         """Add a batch."""
         words, following = outputs
         count = batch.weight
-        loss = language_loss(words, batch.targets).double() * count
-        hits = (words.argmax(-1) == batch.targets).sum()
+        loss = language_loss(words, batch.words).double() * count
+        hits = (words.argmax(-1) == batch.words).sum()
         pairs = batch.follows != IGNORED
         right = (following.argmax(-1) == batch.follows)[pairs].sum()
         self.sums += torch.stack([torch.tensor(count, device=loss.device).double(), loss, hits.double(),
@@ -113,13 +114,12 @@ class PretrainTraining:
         return batch
 
     def forward(self, model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
-        """Return the scores of words and of the next line."""
-        found = model(batch.ids, batch.layout)
-        return tuple(found) if isinstance(found, tuple) else (found, found.new_zeros(len(found), 2))  # pyright: ignore
+        """Return the scores of the masked words and of the next line."""
+        return masked_scores(model, batch)
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: MaskedBatch) -> Tensor:
         """Return the mean loss of masked words plus that of next lines ("BERT", section 3.1)."""
-        loss = language_loss(outputs[0], batch.targets)
+        loss = language_loss(outputs[0], batch.words)
         if not self.options.next_sentence:
             return loss
         count = (batch.follows != IGNORED).sum().clamp(min=1)
@@ -142,6 +142,18 @@ class PretrainTraining:
     def meta_model(self) -> nn.Module:
         """Return the model on the meta device."""
         return meta_copy(self.model)
+
+
+def masked_scores(model: Any, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+    """Return scores `(1, M, V)` of the masked words alone, and `(B, 2)` of the next line, zeros without such a head.
+
+    The word table is the largest product of a small model, and one token in seven is masked.
+    """
+    features = model.features(batch.ids, batch.layout)
+    chosen = features._replace(tokens=features.tokens[batch.targets != IGNORED][None])
+    if isinstance(model.head, PretrainingHead):
+        return model.head.words(chosen, model.table), model.head.next(features)
+    return model.head(chosen, model.table), features.tokens.new_zeros(len(batch.ids), 2)
 
 
 def frame_of(vocabulary: Vocabulary) -> Frame:

@@ -55,7 +55,6 @@ _RANGES = (
 class PredictOptions(options.PredictionOptions):
     """Options of naming the classes of texts."""
 
-    FP32: ClassVar[str] = "Models of texts"
     REQUEST: ClassVar = {"top": (1, 1000), "explain": None}
 
     text: tuple[str, ...] = ()
@@ -82,8 +81,6 @@ class PredictOptions(options.PredictionOptions):
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(options.EvaluationOptions):
     """Options of evaluating a classifier of texts."""
-
-    FP32: ClassVar[str] = "Models of texts"
 
     labels: Path | None = None
     """Text file with one class name per line, if the model has none or others are wanted."""

@@ -130,8 +130,13 @@ def learn(options: TrainOptions, texts: Sequence[str]) -> Vocabulary:
 
 
 def _needed(run: RunSpec, classes: int) -> dict[str, Any]:
-    """Return the fields that classification fixes: the number of classes, and the kind of head if there are several."""
-    head = {"head": "classes"} if hasattr(make_config(run.variant), "head") else {}
+    """Return the fields that classification fixes: the number of classes, and the kind of head if there are several.
+
+    An encoder of sentences was trained on the mean of its tokens, so its classifier reads that too; `--set head=mean`
+    does the same for others.
+    """
+    usual = run.overrides.get("head", getattr(make_config(run.variant), "head", None))
+    head = {} if usual is None else {"head": "mean" if usual in ("vector", "mean") else "classes"}
     return {"num_classes": classes, **head}
 
 

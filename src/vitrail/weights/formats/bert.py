@@ -53,7 +53,7 @@ def describe(c: Any) -> dict[str, Any]:
     """Return the fields in which transformers states a BERT."""
     names = {"pretraining": "PreTraining", "masked": "MaskedLM", "classes": "SequenceClassification"}
     return {
-        "architectures": ["BertModel" if c.head == "vector" else f"BertFor{names[c.head]}"],
+        "architectures": ["BertModel" if c.head in ("vector", "mean") else f"BertFor{names[c.head]}"],
         "model_type": "bert",
         "hidden_size": c.dim,
         "num_hidden_layers": c.depth,
