@@ -1,11 +1,11 @@
 """How near each form of a model stays to the model in fp32, on real images.
 
-    python benchmarks/agreement.py --models vit_tiny_patch16_224 --weights FILE --pictures FOLDER FOLDER
-    python benchmarks/agreement.py --weights FILE --pictures FOLDER --views 24    # and who is right about parts of them
+    python benchmarks/agreement.py --models vit_tiny_patch16_224 --weights FILE --images FOLDER FOLDER
+    python benchmarks/agreement.py --weights FILE --images FOLDER --views 24    # accuracy on crops of each image
     python benchmarks/agreement.py --weights FILE --data FOLDER --split val       # and top-1, where classes are known
-    python benchmarks/agreement.py --models resnetv2_50x1_bit --pictures FOLDER   # random weights
+    python benchmarks/agreement.py --models resnetv2_50x1_bit --images FOLDER   # random weights
 
-With several views of each image, its right class is what the model says of the whole image in fp32.
+With several views of each image, the label of a view is the fp32 prediction for the whole image.
 """
 
 import sys
@@ -108,7 +108,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = flags(__doc__)
     parser.add_argument("--models", nargs="+", default=["vit_tiny_patch16_224"], help="which models")
     parser.add_argument("--weights", help="trained weights; random ones by default")
-    parser.add_argument("--pictures", nargs="*", default=[], help="folders or patterns of images, a table each")
+    parser.add_argument("--images", nargs="*", default=[], help="folders or patterns of images, a table each")
     parser.add_argument("--views", type=int, default=1, help="views of each of them (default: 1, the whole)")
     parser.add_argument("--data", help="images whose classes are known, such as a folder for each class")
     parser.add_argument("--split", default="all", help="which part of --data (default: all)")
@@ -116,7 +116,7 @@ def main(words: Sequence[str] | None = None) -> int:
     tables = []
     for name in options.models:
         forms = enter(name, options.weights)
-        tables += [agreement(name, forms, source, options.views) for source in options.pictures]
+        tables += [agreement(name, forms, source, options.views) for source in options.images]
         tables += [accuracy(name, forms, options.data, options.split)] if options.data else []
     show("agreement", "Forms against the model in fp32", tables, options)
     return 0

@@ -72,7 +72,7 @@ def exponent(lengths: list[int], values: list[float]) -> float:
     half = len(lengths) // 2
     pairs = [(n, value) for n, value in zip(lengths[half:], values[half:], strict=True) if value > 0]
     if len(pairs) < 2:
-        return float("nan")  # memory below what the operating system shows
+        return float("nan")  # memory below the resolution of the operating system
     x, y = np.log(np.array(pairs)).T
     return float(np.polyfit(x, y, 1)[0])
 

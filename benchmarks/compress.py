@@ -1,4 +1,4 @@
-"""What is left of a classifier after channels, heads, blocks and ranks are removed, without any training.
+"""Accuracy of a classifier after channels, heads, blocks and ranks are removed, without any training.
 
     python benchmarks/compress.py runs/classify/digits digits
     python benchmarks/compress.py vit_tiny_patch16_224 data/photos --weights vit_tiny.pt --axes heads mlp
@@ -48,7 +48,7 @@ class Figures(NamedTuple):
 
 
 def share_right(model: Any, data: Figures) -> tuple[float, str]:
-    """Return the share of right answers and its interval in words."""
+    """Return the accuracy and its interval as text."""
     with torch.inference_mode():
         answers = torch.cat([model(part).argmax(1) for part in data.images.split(64)])
     share = float((answers == data.classes).float().mean())
@@ -85,7 +85,7 @@ def _views(image: Tensor) -> Tensor:
 
 
 def settings_of(axis: str, model: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Return the points of a curve: what is left, and the settings."""
+    """Return the points of a curve: the share kept, and the settings."""
     if axis == "depth":
         blocks = droppable_stages(model)
         total = sum(blocks.values())

@@ -1,4 +1,4 @@
-"""Optimized segmenters, detectors and restorers beside eager and compiled PyTorch and OpenVINO: times, peak memory.
+"""Optimized segmenters, detectors and restorers against eager and compiled PyTorch and OpenVINO: times, peak memory.
 
     python benchmarks/dense.py --models upernet_swin_tiny --side 512
     python benchmarks/dense.py --models swinir_light_x2 swinir_classical_x2 --side 256 --memory

@@ -1,4 +1,4 @@
-"""What decoding large JPEGs at a smaller scale does to answers, and what it gains: `vitrail predict` with and without.
+"""Effect of decoding large JPEGs at a smaller scale on predictions and time: `vitrail predict` with and without.
 
     python benchmarks/draft.py --weights FILE --source photos/
     python benchmarks/draft.py --weights FILE --source photos/ --imgsz 32 48 --left 1 2 3
@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
     Args:
         pixels: `(n, C, Y, X)` of uint8.
         sides: the shorter side of each as it was decoded.
-        seconds: what reading one took.
+        seconds: time to read one.
     """
 
     pixels: Tensor

@@ -5,7 +5,7 @@
 
 Six configurations of seconds each: four families on images, one with an average of the weights, and a language model.
 Both commands run in a process of their own, in turns. Memory is the peak resident memory of the process.
-Time is what `time` of the dry run states: from the line with the title, printed before the first update, to the end of
+Time is the `time` of the dry run: from the line with the title, printed before the first update, to the end of
 the process; it has all updates and validations, the saved states, the final evaluation and the report. Start-up
 (imports, data, model) comes before and has a column of its own. Reach: memory within 15 %, time within 25 %.
 """

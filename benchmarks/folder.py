@@ -1,7 +1,7 @@
-"""Prediction of a folder, JPEG decoding included, over what the model alone reaches on images that are there.
+"""Prediction of a folder, JPEG decoding included, over the throughput of the model alone on decoded images.
 
     python benchmarks/folder.py                           # ViT-B/16 on 256 drawn JPEGs of 500 x 375, about two minutes
-    python benchmarks/folder.py --pictures photos/ --model swin_tiny_patch4_window7_224
+    python benchmarks/folder.py --images photos/ --model swin_tiny_patch4_window7_224
     python benchmarks/folder.py --ways plain --rounds 2   # the model as it was created, in fp32
 
 End to end is the engine of `vitrail predict`: find the files, read and prepare them, ask the model, name the classes.
@@ -56,7 +56,7 @@ def draw(folder: Path, count: int, size: tuple[int, int], quality: int = 90) -> 
 
 
 class Way(NamedTuple):
-    """A way to predict a folder: who answers in it, who is asked alone, and whether the job looks for the fast form."""
+    """A way to predict a folder: the model in the job, the model timed alone, and whether the job may optimize."""
 
     about: str
     model: Any
@@ -118,16 +118,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2], help="see above (default: fast spot)")
     parser.add_argument("--model", default="vit_base_patch16_224", help="a name in the catalogue, or a model folder")
     parser.add_argument("--imgsz", type=int, help="side of the images that the model sees (default: its own)")
-    parser.add_argument("--pictures", help="a folder of images (default: drawn JPEGs)")
+    parser.add_argument("--images", help="a folder of images (default: drawn JPEGs)")
     parser.add_argument("--count", type=int, default=256, help="JPEGs to draw (default: 256)")
     parser.add_argument("--size", type=int, nargs=2, default=(500, 375), help="their width and height")
     parser.add_argument("--batch", type=int, default=32, help="images in a batch (default: 32)")
     options = begin(parser, words)
     with tempfile.TemporaryDirectory() as folder:
-        if options.pictures is None:
+        if options.images is None:
             tell(f"drawing {options.count} JPEGs")
             draw(Path(folder), options.count, tuple(options.size))
-        table = measure(options.pictures or folder, options)
+        table = measure(options.images or folder, options)
     show("folder", "Prediction of a folder", [table], options)
     return 0
 

@@ -1,4 +1,4 @@
-"""What int8 gains in speed over our own bf16 (fp32 where there is none); what it loses, `agreement.py` says.
+"""Speedup of int8 over our own bf16 (fp32 without it); `agreement.py` measures its error.
 
 python benchmarks/int8.py                                     # batches of 8
 python benchmarks/int8.py --models vit_tiny_patch16_224 --batch 32

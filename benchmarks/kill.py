@@ -2,8 +2,8 @@
 
     python benchmarks/kill.py --kills 20
 
-First a run is watched to its end: its folder tells at each moment what it is doing. Then each trial starts the same run
-anew, waits until it does what is to be hit (in turn: the time before the first save, the middle of an epoch, a save, a
+First a run is observed to its end: its folder shows the phase at each moment. Then each trial starts the same run
+anew, waits for the phase to be hit (in turn: the time before the first save, the middle of an epoch, a save, a
 validation, the export at the end) and sends SIGKILL at a moment drawn uniformly from the time that this takes. What was
 really hit is read from the folder that the dead run left; a run that had ended, or that was hit elsewhere, is drawn
 again, earlier, and counted. Then `vitrail train --resume DIR` takes the run to its end.
@@ -59,7 +59,7 @@ TRIES = 5
 
 
 class Sight(NamedTuple):
-    """What the folder of a run shows.
+    """State of a run, read from its folder.
 
     Args:
         saved: step of the newest training state; 0 where there is none.
@@ -75,7 +75,7 @@ class Sight(NamedTuple):
 
     @property
     def phase(self) -> str:
-        """What the run is doing."""
+        """Phase of the run."""
         if self.validated == EPOCHS:
             return EXPORT
         if self.writing:
@@ -163,7 +163,7 @@ def draw(seen: list[tuple[float, Sight]], phase: str, moments: random.Random) ->
 
 
 def kill(command: Command, folder: Path, target: Target) -> tuple[float, Sight] | None:
-    """Kill a run at a moment of its work; return when that was and what it left, or None where it had ended."""
+    """Kill a run in a phase; return the time and the state left, or None if it had ended."""
     process = command.begin(folder)
     begin = time.monotonic()
     watch(folder, process, lambda sight: sight >= target.sight)
@@ -176,7 +176,7 @@ def kill(command: Command, folder: Path, target: Target) -> tuple[float, Sight] 
 
 
 def hit(command: Command, folder: Path, target: Target, phase: str) -> tuple[float, Sight, int]:
-    """Kill a run in a phase, and earlier again where it missed; return when, what was left, and how often it missed."""
+    """Kill a run in a phase, earlier again after a miss; return the time, the state left, and the number of misses."""
     for misses in range(TRIES):
         done = kill(command, folder, target)
         if done is not None and done[1].phase == phase:
@@ -187,7 +187,7 @@ def hit(command: Command, folder: Path, target: Target, phase: str) -> tuple[flo
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Return what two equal runs share."""
+    """Return the files that two equal runs share."""
     state = folder / "state" / f"step-{EPOCHS * STEPS:08d}"
     files = [*folder.glob("weights/*/model.safetensors"), *state.glob("*.safetensors")]
     prints = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

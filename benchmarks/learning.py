@@ -107,7 +107,7 @@ def learn(family: str, epochs: int, folder: Path) -> dict[str, object]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Train what is not trained yet, and print the table."""
+    """Train the missing runs, and print the table."""
     parser = flags(__doc__)
     parser.add_argument("--families", nargs="+", choices=ROWS, default=list(ROWS), help="which families")
     parser.add_argument("--epochs", type=int, default=40, help="passes over the digits (default: %(default)s)")

@@ -1,7 +1,7 @@
 """Error and time of Linformer in the place of attention, over rank and image size; time of the Star-Transformer.
 
-    python benchmarks/linear_mixers.py --weights vit_tiny.pt --pictures data/photos
-    python benchmarks/linear_mixers.py --weights vit_tiny.pt --pictures data/photos --sizes 224 384 --ranks 17 50 101
+    python benchmarks/linear_mixers.py --weights vit_tiny.pt --images data/photos
+    python benchmarks/linear_mixers.py --weights vit_tiny.pt --images data/photos --sizes 224 384 --ranks 17 50 101
 
 The released ViT-Ti, its positions interpolated to each size, untrained for what takes the place of its attention. Error
 is the mean over blocks of |y - y'| / |y|, y the outputs of the attention and y' those of the mixer on the same inputs;
@@ -51,7 +51,7 @@ def block_errors(model: Any, swapped: Any, images: Tensor) -> float:
 def table_of(size: int, options: Any) -> Table:
     """Return the table of one image size."""
     model = vitrail.create_model(options.model, weights=options.weights, image_size=size).eval()
-    images = views(options.pictures, model.preprocess, len(find_images(options.pictures, "RGB")))
+    images = views(options.images, model.preprocess, len(find_images(options.images, "RGB")))
     models: dict[str, Any] = {"attention": model}
     for rank in options.ranks:
         models[f"Linformer {rank}"] = deepcopy(model)
@@ -87,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = flags(__doc__)
     parser.add_argument("--model", default="vit_tiny_patch16_224", help="a ViT")
     parser.add_argument("--weights", help="its checkpoint")
-    parser.add_argument("--pictures", required=True, help="folder or pattern of images")
+    parser.add_argument("--images", required=True, help="folder or pattern of images")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 384, 512], help="sides of images")
     parser.add_argument("--ranks", type=int, nargs="+", default=[17, 50, 101, 197], help="ranks of Linformer")
     parser.add_argument("--batch", type=int, default=8, help="images in a batch (default: 8)")

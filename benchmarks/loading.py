@@ -1,8 +1,8 @@
-"""How many training images a process gets ready in a second, from file to what the model takes.
+"""Training images that a process prepares per second, from file to model input.
 
     python benchmarks/loading.py                          # 500 x 375 JPEGs at 224, and small images at 32
     python benchmarks/loading.py --workers 1              # in a process of their own, handed over as bytes
-    python benchmarks/loading.py --pictures photos/ --augment photo-strong
+    python benchmarks/loading.py --images photos/ --augment photo-strong
 
 Each row is a loader as `vitrail train` builds it: with compiled pixels, and in Pillow and PyTorch alone. Both must give
 the very same batches, which is checked first. They take turns; a turn is an epoch.
@@ -92,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = flags(__doc__)
     parser.set_defaults(rounds=5, threads=1)
     parser.add_argument("--workers", type=int, default=0, help="loading processes (default: 0, in this one)")
-    parser.add_argument("--pictures", help="a folder of images (default: drawn JPEGs)")
+    parser.add_argument("--images", help="a folder of images (default: drawn JPEGs)")
     parser.add_argument("--count", type=int, default=128, help="JPEGs to draw (default: 128)")
     parser.add_argument("--size", type=int, nargs=2, default=(500, 375), help="their width and height")
     parser.add_argument("--imgsz", type=int, default=224, help="side that they are brought to (default: 224)")
@@ -101,10 +101,10 @@ def main(words: Sequence[str] | None = None) -> int:
     options = begin(parser, words)
     disable_malloc_trim()  # as a training does
     with tempfile.TemporaryDirectory() as folder:
-        if options.pictures is None:
+        if options.images is None:
             tell(f"drawing {options.count} JPEGs")
             draw(Path(folder), options.count, tuple(options.size))
-        paths = [Path(picture.name) for picture in find_images(options.pictures or folder)]
+        paths = [Path(picture.name) for picture in find_images(options.images or folder)]
         large, small = ([a for a in known if a in (options.augment or known)] for known in (LARGE, SMALL))
         tables = [measure(photographs(paths), options.imgsz, min(64, len(paths)), large, options)]
         tables.append(measure(small_images(options.small), 32, min(128, options.small), small, options))

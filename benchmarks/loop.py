@@ -1,11 +1,11 @@
-"""What the training loop costs beside the bare step, and how fast the batch is that `batch=auto` chooses.
+"""Overhead of the training loop over the bare step, and throughput of the batch that `batch=auto` chooses.
 
     python benchmarks/loop.py                                    # ViT-Ti at 64 pixels, batches of 64
     python benchmarks/loop.py --model swin_tiny_patch4_window7_224 --imgsz 224 --batch 16 --set
     python benchmarks/loop.py --grid                             # then throughput by batch, as far as auto goes
 
 Three loops take turns over the same batches, which are in memory already, with one model and one optimizer: the bare
-step (forward, backward, optimizer), the same with what a careful script adds (the loss is read, the gradient clipped),
+step (forward, backward, optimizer), the same as in a careful script (the loss is read, the gradient clipped),
 and ours, with all it does: drawing a seed, setting the rate, looking for NaN, books, logs. Each round gives a ratio of
 neighbours in time, and the median of the rounds is told with the middle half of them. Goal: below 3 %.
 

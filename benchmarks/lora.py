@@ -1,4 +1,4 @@
-"""LoRA beside the package peft: outputs and gradients of the same adapters on the same linear layers.
+"""LoRA against the package peft: outputs and gradients of the same adapters on the same linear layers.
 
 pip install peft
 python benchmarks/lora.py

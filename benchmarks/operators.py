@@ -47,12 +47,12 @@ class Case(NamedTuple):
     """One operator in one shape.
 
     Args:
-        title: what it is.
+        title: heading.
         blocks: how many blocks of the model are like that.
         ours: names of the candidates that are ours.
         calls: every candidate.
         expected: the answer in fp32.
-        absent: who did not take part, with the reason.
+        absent: excluded candidates, with the reason.
     """
 
     title: str

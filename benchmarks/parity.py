@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 def main() -> int:
-    """Compare what was asked for and print the table."""
+    """Compare the selected models and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("pattern", nargs="?", default="*", help="which variants, as a shell pattern")
     parser.add_argument("--peers", nargs="+", default=["timm", "torchvision", "huggingface"], help="which libraries")
@@ -150,7 +150,7 @@ def huggingface_numbers(name: str) -> tuple[str, dict[str, Any]] | None:
             intermediate_size=int(c.dim * c.mlp_ratio),
             image_size=c.preprocess.size,
             patch_size=c.patch_size,
-            layer_norm_eps=1e-6,  # its default, 1e-12, is not what the published weights were trained with
+            layer_norm_eps=1e-6,  # its default, 1e-12, differs from the published training
         )
         distilled = getattr(c, "distilled", False)
         return "DeiTForImageClassificationWithTeacher" if distilled else "ViTForImageClassification", numbers
@@ -176,7 +176,7 @@ def count(name: str) -> int:
 
 
 def free_memory() -> int:
-    """Return the free memory in bytes, or what any machine has where it cannot be asked."""
+    """Return the free memory in bytes, or a default if it cannot be read."""
     try:
         with open("/proc/meminfo") as file:
             facts = dict(line.split(":") for line in file)

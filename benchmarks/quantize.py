@@ -1,9 +1,9 @@
-"""Weights of eight and four bits: size on disk, what is still right, and time, on a trained model.
+"""Weights of eight and four bits: size on disk, accuracy and time, on a trained model.
 
-python benchmarks/quantize.py --weights FILE --pictures FOLDER                # ViT-Ti; FILE is the checkpoint of AugReg
-python benchmarks/quantize.py --weights FILE --pictures FOLDER --batch 1
+python benchmarks/quantize.py --weights FILE --images FOLDER                # ViT-Ti; FILE is the checkpoint of AugReg
+python benchmarks/quantize.py --weights FILE --images FOLDER --batch 1
 
-The right class of each view is what the unchanged model says of the whole image. `moments` weighs errors of weights by
+The label of a view is the prediction of the unchanged model for the whole image. `moments` weighs errors of weights by
 the mean squares of their inputs on the first views. All candidates take turns.
 """
 
@@ -84,13 +84,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = flags(__doc__)
     parser.add_argument("--model", default="vit_tiny_patch16_224", help="which model")
     parser.add_argument("--weights", help="its checkpoint")
-    parser.add_argument("--pictures", required=True, help="folder or pattern of images")
+    parser.add_argument("--images", required=True, help="folder or pattern of images")
     parser.add_argument("--views", type=int, default=12, help="views of each image (default: 12)")
     parser.add_argument("--batch", type=int, default=8, help="images in a batch (default: 8)")
     options = begin(parser, words)
-    whole = len(find_images(options.pictures, "RGB"))
+    whole = len(find_images(options.images, "RGB"))
     images = views(
-        options.pictures, ModelSpec(options.model, weights=options.weights).build().preprocess, whole * options.views
+        options.images, ModelSpec(options.model, weights=options.weights).build().preprocess, whole * options.views
     )
     models = candidates(options, images[:whole])
     expected = logits(models["fp32"], images)

@@ -187,7 +187,7 @@ def main() -> None:
 
 
 def compare(other: Tree, ours: Tree, only: list[str] | None, figures: bool) -> Iterator[str]:
-    """Run the jobs and yield what differs."""
+    """Run the jobs and yield the differences."""
     jobs = [named(job) for job in TRAININGS if not only or job.name in only]
     uses = [job for job in USES if not only or job.name in only]
     for tree in (other, ours):
@@ -219,7 +219,7 @@ def compare(other: Tree, ours: Tree, only: list[str] | None, figures: bool) -> I
 
 
 def resumed(other: Tree, ours: Tree, job: Job) -> Iterator[str]:
-    """Let the other revision begin a run, kill it, resume it here, and yield what is not as in the undisturbed run."""
+    """Let the other revision begin a run, kill it, resume it here, and yield differences to the undisturbed run."""
     place = ours.work / "killed"
     (place / "runs").mkdir(parents=True, exist_ok=True)
     other.begin_and_kill(job, place)
@@ -266,7 +266,7 @@ def different(other: Path, ours: Path, name: str, figures: bool) -> Iterator[str
 
 
 def content(path: Path, figures: bool) -> Any:
-    """Read what is to be compared of a file."""
+    """Read the parts of a file that are compared."""
     if path.suffix == ".safetensors":
         return tensors(path)
     text = path.read_text()
@@ -356,7 +356,7 @@ def git(*words: str) -> bytes:
 
 
 def tell(line: str) -> None:
-    """Say what happens, apart from the result."""
+    """Print progress, apart from the result."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: their flags, their turns, and a page that is printed and, when asked, written."""
+"""Shared parts of the speed benchmarks: flags, interleaved timing, and a report, printed and optionally written."""
 
 import argparse
 import shlex
@@ -54,7 +54,7 @@ def take_turns(candidates: Mapping[str, Callable[[], object]], options: argparse
 
 
 def tell(line: str) -> None:
-    """Say what happens now, beside the results."""
+    """Print progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,9 +1,9 @@
 """Throughput over accuracy of token merging (ToMe) and pruning (EViT) of a trained plain Transformer, untrained for it.
 
-python benchmarks/tokens.py --weights FILE --pictures FOLDER            # ViT-Ti; FILE is the checkpoint of AugReg
-python benchmarks/tokens.py --weights FILE --pictures FOLDER --merge 0 4 8 12 16 --keep 0.9 0.7 0.5 --batch 32
+python benchmarks/tokens.py --weights FILE --images FOLDER            # ViT-Ti; FILE is the checkpoint of AugReg
+python benchmarks/tokens.py --weights FILE --images FOLDER --merge 0 4 8 12 16 --keep 0.9 0.7 0.5 --batch 32
 
-The right class of each view is what the unchanged model says of the whole image. All candidates take turns.
+The label of each view is the prediction of the unchanged model for the whole image. All candidates are interleaved.
 """
 
 import sys
@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = flags(__doc__)
     parser.add_argument("--model", default="vit_tiny_patch16_224", help="which model")
     parser.add_argument("--weights", help="its checkpoint")
-    parser.add_argument("--pictures", required=True, help="folder or pattern of images")
+    parser.add_argument("--images", required=True, help="folder or pattern of images")
     parser.add_argument("--views", type=int, default=6, help="views of each image (default: 6)")
     parser.add_argument("--merge", type=int, nargs="*", default=[0, 4, 8, 12, 16], help="tokens merged in each block")
     parser.add_argument("--keep", type=float, nargs="*", default=[0.9, 0.7, 0.5], help="shares kept, three times")
@@ -63,8 +63,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--optimized", action="store_true", help="time vitrail.optimize(model), fp32, too")
     options = begin(parser, words)
     models = candidates(options)
-    whole = len(find_images(options.pictures, "RGB"))
-    images = views(options.pictures, models["as it is"].preprocess, whole * options.views)
+    whole = len(find_images(options.images, "RGB"))
+    images = views(options.images, models["as it is"].preprocess, whole * options.views)
     expected = logits(models["as it is"], images)
     truth = expected[:whole].argmax(1).repeat(options.views)
     tell(f"{len(images)} views of {whole} images")

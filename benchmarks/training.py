@@ -101,7 +101,7 @@ def build(name: str, options: Namespace) -> Step:
 
 
 def candidates(model: str, options: Namespace) -> tuple[str, ...]:
-    """Name who can train a model; `unfold` knows no dilation."""
+    """Return the candidates that can train a model; `unfold` has no dilation."""
     ours = ModelSpec(model, imgsz=options.imgsz, set=options.set).build()
     dilations = [part.dilation for part in ours.modules() if isinstance(part, NeighborhoodAttend)]
     others = () if not dilations else ("unfold", "tiles") if max(dilations) == 1 else ("tiles",)
@@ -109,7 +109,7 @@ def candidates(model: str, options: Namespace) -> tuple[str, ...]:
 
 
 def warm_up(step: Step) -> dict[str, Any]:
-    """Make two steps, the second of which finds the optimizer's state in place; return what they say and hold."""
+    """Make two steps, the second of which finds the optimizer's state in place; return losses and memory."""
     said: dict[str, Any] = {"losses": [], "norms": []}
     parameters = [*step.model.parameters()]
 
@@ -124,7 +124,7 @@ def warm_up(step: Step) -> dict[str, Any]:
 
 
 def begin_alone(name: str, options: Namespace) -> None:
-    """Be one candidate: make two steps and say what came of them, then one for each line that is read."""
+    """Run one candidate: make two steps and print the result, then one step for each line that is read."""
     held = resident()
     try:
         step = build(name, options)
@@ -141,7 +141,7 @@ class Alone:
 
     Args:
         name: which one.
-        model: what it trains.
+        model: model to train.
         options: the flags.
     """
 
@@ -197,7 +197,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def measure(model: str, options: Namespace) -> tuple[Table, bool]:
-    """Let the candidates take turns at training a model; return what came of it and whether their first steps agree."""
+    """Interleave the candidates' training steps; return times and whether their first steps agree."""
     steps: dict[str, Alone] = {}
     notes: list[str] = []
     for name in candidates(model, options):
@@ -222,7 +222,7 @@ def measure(model: str, options: Namespace) -> tuple[Table, bool]:
 
 
 def row(name: str, said: dict[str, Any], turns: dict[str, Timings], batch: int) -> list[str]:
-    """Return what one candidate did, as text."""
+    """Return the measurements of one candidate as text."""
     rate = Quantiles.of(batch / seconds for seconds in turns[name].rounds)
     times = "" if name == "vitrail" else ratio(turns["vitrail"].times_as_fast(turns[name]))
     memory = [f"{size / 2**20:,.0f}" for size in (said["peak"], said["peak"] - said["held"])]

@@ -1,4 +1,4 @@
-"""Pictures of `docs/gallery.md`, each made by a command that the page shows.
+"""Images of `docs/gallery.md`, each made by a command that the page shows.
 
     python recipes/gallery.py                             # public weights, downloaded once
     python recipes/gallery.py --vit vit_tiny.pt          # a file of its weights
@@ -29,7 +29,7 @@ WIDEST = 960
 
 
 class Shot(NamedTuple):
-    """A picture of the gallery: heading, sentence, the command, the file that it writes."""
+    """An image of the gallery: heading, sentence, the command, the file that it writes."""
 
     title: str
     text: str
@@ -110,7 +110,7 @@ def write_images() -> None:
 
 
 def run(commands: str, weights: str, done: set[str]) -> None:
-    """Run the commands of a picture that have not run yet."""
+    """Run the commands of an image that have not run yet."""
     for command in commands.splitlines():
         if command in done:
             continue
@@ -121,7 +121,7 @@ def run(commands: str, weights: str, done: set[str]) -> None:
 
 
 def keep(source: Path, name: str) -> Path:
-    """Write a small PNG of a picture into the gallery."""
+    """Write a small PNG of an image into the gallery."""
     image = Image.open(source).convert("RGB")
     image.thumbnail((WIDEST, 2 * WIDEST), Image.Resampling.LANCZOS)
     target = FOLDER / f"{name}.png"
@@ -144,7 +144,7 @@ def page(shots: list[tuple[Shot, Path]]) -> str:
 
 
 def build() -> None:
-    """Run the commands and write page and pictures."""
+    """Run the commands and write page and images."""
     options = parse()
     weights = options.vit if options.vit == "pretrained" else str(Path(options.vit).resolve())
     FOLDER.mkdir(parents=True, exist_ok=True)

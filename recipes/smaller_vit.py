@@ -117,7 +117,7 @@ def edits(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
 
 
 def depth(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
-    """Print what is right at each depth."""
+    """Print the accuracy at each depth."""
     probes = open_probes(whole, given.data, SAMPLES)
     for left in given.depths:
         for blocks in ("even", "greedy"):

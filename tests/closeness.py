@@ -23,12 +23,12 @@ def off(got: Tensor, want: Tensor) -> float:
 
 
 def steps_off(got: Tensor, want: Tensor) -> float:
-    """Return the same, in units of what the precision of `got` can say."""
+    """Return the same, in units of the rounding of `got`'s dtype."""
     return off(got, want) / CLOSE[got.dtype]
 
 
 def with_threads(run: Callable[[], Answer], threads: int = 2) -> Answer:
-    """Return what `run` answers on some threads; the others run on one."""
+    """Return the result of `run` on some threads; the others run on one."""
     torch.set_num_threads(threads)
     try:
         return run()

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import install_import_hook
 
 # Signatures carry shapes (`Tokens`, `Heads`); from here on a call with any other shape is an error. The hook sees only
-# modules that are imported after it, so it stands at the top.
+# modules that are imported after it, so it comes first.
 _CHECKED = ["vitrail.parts", "vitrail.models", "vitrail.kernels"]
 _CHECKED += [f"vitrail.tasks.classify.{name}" for name in ("loss", "metric", "result", "distillation", "training")]
 _hook = install_import_hook(_CHECKED, "beartype.beartype")

@@ -1,12 +1,12 @@
-"""Throughput of `vitrail serve` beside offline prediction, LitServe and a plain FastAPI handler, on one model.
+"""Throughput of `vitrail serve` against offline prediction, LitServe and a plain FastAPI handler, on one model.
 
     pip install --target litserve litserve                      # not a dependency of Vitrail
     python benchmarks/serving/compare.py --litserve litserve/
 
-1. Served against offline: answers per second at saturation (closed loop) against images per second of
+1. Served against offline: responses per second at saturation (closed loop) against images per second of
    `vitrail.predict` on the same files with the optimized model made beforehand; turns alternate. The client takes its
    share of the same cores.
-2. Beside peers: the highest rate of a Poisson load (open loop) at which no request fails and p99 is at most a bound,
+2. Against peers: the highest rate of a Poisson load (open loop) at which no request fails and p99 is at most a bound,
    the same for all; servers take turns at each rate.
 """
 

@@ -23,7 +23,7 @@ class Case(NamedTuple):
     """One file.
 
     Args:
-        name: what it is.
+        name: short description.
         data: its bytes.
         reads: whether it is an image with a documented meaning.
         same_as: name of the file that has the same prediction.

@@ -1,7 +1,7 @@
 """HTTP load: an open-loop Poisson client and a closed-loop one, on plain asyncio streams.
 
 Open loop: requests leave at times drawn beforehand, whether or not earlier ones were answered, and their latency counts
-from that time. A closed loop waits for answers before it sends on, so it hides overload; it is used for capacity only.
+from that time. A closed loop waits for responses before it sends on, so it hides overload; it measures capacity only.
 """
 
 import asyncio
@@ -120,7 +120,7 @@ async def open_loop(
 
 
 async def closed_loop(client: Client, requests: Sequence[bytes], users: int, seconds: float) -> float:
-    """Return answers per second of `users` that each wait for their answer before the next request."""
+    """Return responses per second of `users` that each wait for their response before the next request."""
     start, done = perf_counter(), 0
 
     async def user(number: int) -> None:

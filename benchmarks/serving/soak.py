@@ -36,7 +36,7 @@ SHARES = {"valid": 0.5, "malformed": 0.25, "huge": 0.1, "cancelled": 0.15}
 
 
 class Usage(NamedTuple):
-    """What a process holds at a time."""
+    """Resources of a process at one time."""
 
     seconds: float
     memory: float
@@ -63,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 class Soak:
-    """Clients of one server, and counts of its answers.
+    """Clients of one server, and counts of its responses.
 
     Args:
         address: the server.

@@ -130,7 +130,7 @@ def recovery(after: Sequence[Sample], usual: Sequence[Sample]) -> float:
 
 
 def compute_seconds(samples: Sequence[Sample]) -> list[float]:
-    """Return the compute times that the server states in its answers."""
+    """Return the compute times in the responses of the server."""
     return [json.loads(each.body)["timing"]["compute_ms"] / 1e3 for each in samples if each.status == 200]
 
 

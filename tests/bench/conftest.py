@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def benchmarks() -> Iterator[Callable[[str], ModuleType]]:
-    """Import scripts of `benchmarks/` by name, and forget them and what they share afterwards."""
+    """Import scripts of `benchmarks/` by name, and unload them and their shared modules afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
         before = set(sys.modules)

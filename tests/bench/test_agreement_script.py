@@ -1,4 +1,4 @@
-"""`benchmarks/agreement.py`: what it says of forms that are near, and of one that is not."""
+"""`benchmarks/agreement.py` on models that agree, and on one that does not."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ def table(page: str, title: str) -> dict[str, list[str]]:
 def test_every_form_is_compared_on_views_and_on_classes_that_are_known(
     script: Any, small_model: Any, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--models", "small", "--pictures", str(pictures), "--views", "2", "--data", str(pictures)]
+    words = ["--models", "small", "--images", str(pictures), "--views", "2", "--data", str(pictures)]
     assert script.main(words) == 0
     page = capsys.readouterr().out
     views = table(page, f"small: {pictures}, 12 views of 6 images")

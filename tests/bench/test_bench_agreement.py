@@ -1,4 +1,4 @@
-"""The check of the answers: what rounding does passes, what a wrong candidate does is caught."""
+"""Accuracy check of a benchmark: rounding passes, a wrong candidate is caught."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Who takes part: what is missing is told with its cure, what fails with its reason, and the fastest way counts."""
+"""Candidates of a benchmark: missing packages, failing variants, and the choice of the fastest variant."""
 
 import sys
 

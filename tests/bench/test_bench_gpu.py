@@ -1,4 +1,4 @@
-"""The benchmark of GPUs, as far as a CPU can tell: its candidates compute the same, and without a GPU it says so."""
+"""GPU benchmark on a CPU: its candidates compute the same, and a missing GPU is reported."""
 
 import argparse
 

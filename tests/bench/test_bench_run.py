@@ -32,7 +32,7 @@ QUICK = BenchPlan(batches=(2,), precision="fp32", rounds=2, seconds=0.0, check=5
 
 
 def taking_part(name: str, change=lambda logits: logits, ours: bool = False) -> Candidate:
-    """Return a candidate that runs our model and then changes its answers."""
+    """Return a candidate that runs our model and then changes its outputs."""
 
     def start(module, example):
         answer = unchanged(module, example)
@@ -107,7 +107,7 @@ def test_every_candidate_is_timed_in_every_round(bench):
 
 
 def test_the_fastest_variant_counts(monkeypatch):
-    """A trial is short: whoever came near in it has turns beside all others, and its answers are the ones compared."""
+    """A trial is short: the fastest variants are timed again, interleaved with all others; these times count."""
     hasty = taking_part("they", lambda logits: logits + 1.0).ways(None, None, "")[0]._replace(name="hasty")
     steady = GOOD.ways(None, None, "")[0]._replace(name="steady")
     they = Candidate("they", lambda model, example, precision: [hasty, steady])

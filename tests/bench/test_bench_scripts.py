@@ -1,4 +1,4 @@
-"""The scripts of `benchmarks/` that measure speed: their peers compute the same, and their pages say what they saw."""
+"""The scripts of `benchmarks/` that measure speed: their peers compute the same, and their reports have the results."""
 
 import argparse
 import json
@@ -201,7 +201,7 @@ def test_a_training_step_is_the_same_for_all(training, capsys):
     assert training.main(TRAINING) == 0
     ours, *timms = rows(capsys.readouterr().out)[1:]
     assert [ours[0], *(row[0] for row in timms)] == ["vitrail", "timm", "timm, memory kept"]
-    assert ours[4:6] == ["7", "5"]  # what was held before is not the model's
+    assert ours[4:6] == ["7", "5"]  # memory held before is not the model's
     for theirs in timms:
         assert float(ours[7]) == pytest.approx(float(theirs[7]), rel=1e-4)
         for mine, loss in zip(ours[6].split(), theirs[6].split(), strict=True):
@@ -292,7 +292,7 @@ def test_synthetic_jpegs_have_the_requested_size(benchmarks, tmp_path):
 def test_a_corrupt_image_aborts_the_folder_benchmark(benchmarks, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no image")
     with pytest.raises(VitrailError, match="1 images cannot be read"):
-        benchmarks("folder").main([*FOLDER, "--pictures", str(tmp_path)])
+        benchmarks("folder").main([*FOLDER, "--images", str(tmp_path)])
 
 
 def test_report_of_loading(benchmarks, capsys):

@@ -21,7 +21,7 @@ class FakeClock:
         return self.now
 
     def worker(self, name: str, seconds):
-        """Return a candidate that takes `seconds`, or what a function of the time says."""
+        """Return a candidate that takes `seconds`, or a function of the time."""
 
         def work() -> None:
             self.log.append(name)

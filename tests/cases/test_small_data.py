@@ -1,4 +1,4 @@
-"""Few images, uneven classes: what is said before and while training, class weights, balanced sampling."""
+"""Few images, uneven classes: messages before and while training, class weights, balanced sampling."""
 
 from dataclasses import replace
 

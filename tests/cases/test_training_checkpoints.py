@@ -1,4 +1,4 @@
-"""Checkpoints as training scripts leave them: numbers of NumPy, losses, averages and second networks beside a model."""
+"""Checkpoints of training scripts: NumPy numbers, losses, averages and second networks besides a model."""
 
 import random
 from collections import defaultdict

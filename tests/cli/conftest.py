@@ -1,4 +1,4 @@
-"""The command, run inside the test's own process: what it printed, what it complained about, how it ended."""
+"""The command, run inside the test's process: its output, its messages, its exit code."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -17,7 +17,7 @@ def bash_script() -> str:
 
 
 def complete(bash_script: str, *words: str) -> list[str]:
-    """Return what bash offers for the last of the words; bash itself cuts `a=b` into three."""
+    """Return bash's completions for the last of the words; bash itself cuts `a=b` into three."""
     ask = f'COMP_WORDS=("$@"); COMP_CWORD={len(words) - 1}; _vitrail; printf "%s\\n" "${{COMPREPLY[@]}}"'
     done = subprocess.run(
         ["bash", "-c", f"{bash_script}\n{ask}", "bash", *words], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""`--config FILE`: a run written down, with what is typed beside it on top; and what is wrong with a file, in words."""
+"""`--config FILE`: precedence of command line over file, and the errors of a file."""
 
 import json
 from dataclasses import asdict, replace
@@ -64,7 +64,7 @@ def test_the_out_folder_of_a_user_config_is_used(file: Path) -> None:
 
 
 def test_a_resumed_run_keeps_its_config_except_overrides(run: Any, tmp_path: Path) -> None:
-    """Also where what is given happens to be a default."""
+    """Also if the given value equals a default."""
     write_config(
         tmp_path,
         TrainConfig(data="digits", model="vit_tiny_patch16_224", lr=0.01, parallel="fsdp", save_seconds=5.0, workers=2),

@@ -147,7 +147,7 @@ def test_ctrl_c_and_sigterm_end_with_the_usual_codes(tmp_path: Path):
 
 
 def on_a_terminal(words: list[str], **variables: str) -> str:
-    """Run the command with both outputs on a pseudo-terminal, and return what it wrote."""
+    """Run the command with both outputs on a pseudo-terminal, and return its output."""
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", **variables}
     subprocess.run([*COMMAND, *words], stdout=follower, stderr=follower, env=environment)

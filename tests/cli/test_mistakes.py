@@ -50,7 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# The words, the exit code, and what the message must hold.
+# The arguments, the exit code, and the required parts of the message.
 MISTAKES: list[tuple[str, int, str]] = [
     # the command and its verbs
     ("trian", USER, "train"),

@@ -1,4 +1,4 @@
-"""`vitrail models`: the list, one model, and what is said about a name that is none."""
+"""`vitrail models`: the list, one model, and unknown names."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A token mixer in one file goes through every verb, as docs/token_mixer.md says."""
+"""A custom token mixer in one file works with every verb (docs/token_mixer.md)."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Scores, least squares, ranks and the choice of blocks, each against what it must equal."""
+"""Scores, least squares, ranks and the choice of blocks, each against its definition."""
 
 import pytest
 import torch

@@ -30,7 +30,7 @@ def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes `{path: number of pictures}` under a new folder."""
+    """Return a function that writes `{path: number of images}` under a new folder."""
 
     def write(folders: dict[str, int], size: tuple[int, int] = (40, 30), name: str = "pets") -> Path:
         root = tmp_path / name

@@ -1,4 +1,4 @@
-"""Batched augmentation gives each image what the one-picture tools of torchvision would give it."""
+"""Batched augmentation equals torchvision's operations on each image."""
 
 import numpy as np
 import pytest

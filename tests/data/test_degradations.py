@@ -1,4 +1,4 @@
-"""Degradations are functions of image, seed and step; their formulas, and what is refused."""
+"""Degradations are functions of image, seed and step; their formulas and refusals."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Draws know what they are for, and nothing else."""
+"""Stateless random draws: published generator, independence, distributions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Band hashing finds what comparing all with all would find."""
+"""Band hashing equals the exhaustive comparison."""
 
 import numpy as np
 import pytest

@@ -130,7 +130,7 @@ def test_one_channel_is_the_luma_of_the_colours():
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_every_orientation_shows_the_same_image(orientation, format):
     upright = picture(5, (64, 48))
-    # Stored as a camera would: the inverse of what the tag asks for.
+    # Stored as a camera would: the inverse of the tag.
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(inverse[orientation]))
     exif = Image.Exif()
@@ -200,7 +200,7 @@ def test_odd_names_are_read_and_shown_as_text(tmp_path):
     assert printable(b"caf\xe9.png") == "caf\\xe9.png"
 
 
-# What is refused
+# Refusals
 
 
 def test_special_files_are_refused_at_once(tmp_path):
@@ -242,7 +242,7 @@ def test_only_the_formats_on_the_list_are_read():
             data = encoded(picture(1).convert("L" if format in ("XBM", "MSP") else "RGB"), format)
         except Exception:  # noqa: BLE001  (formats that Pillow can only write with other tools)
             continue
-        if data[:2] not in (b"\xff\xd8", b"\x89P"):  # MPO is a JPEG, and says so
+        if data[:2] not in (b"\xff\xd8", b"\x89P"):  # MPO is a JPEG
             tried.append(format)
             assert refused(data).kind in ("format", "broken", "truncated"), format
     assert len(tried) >= 8
@@ -358,7 +358,7 @@ def _mutant(random: random.Random) -> bytes:
 def test_a_thousand_mutants_are_images_or_typed_errors():
     source, refusals, slowest = random.Random(1), 0, 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks about broken files; they are not what is asked here
+        warnings.simplefilter("ignore")  # Pillow's warnings about corrupt files are not under test
         for _ in range(1000):
             data = _mutant(source)
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a model sees is a function of seed, epoch and step: not of workers, ranks, or how the training got there."""
+"""Model inputs are a function of seed, epoch and step: not of workers, ranks, or the way the training got there."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_workers_change_nothing(source, request):
 def test_resuming_is_the_rest_of_the_epoch(photos, workers):
     whole = list(loader(photos).epoch(2))
     resumed = loader(photos, workers=workers)
-    list(islice(resumed.epoch(1), 2))  # an epoch that is left in the middle leaves nothing behind
+    list(islice(resumed.epoch(1), 2))  # an abandoned epoch has no effect on later ones
     assert same(list(resumed.epoch(2, start_step=1)), whole[1:])
     assert len(resumed) == resumed.steps == len(whole) == 4
 
@@ -152,7 +152,7 @@ def test_a_corrupt_image_may_be_skipped_and_is_counted(damaged, workers):
     skipped = {problem.id for problem in data.skipped} | set(batches.skipped)
     assert skipped == {"cat/001.png", "dog/004.png"}
     assert len(seen) == len(set(seen)) == 10 and not skipped & set(seen)
-    if pictures.pixels is not None:  # the cache remembers what was left out
+    if pictures.pixels is not None:  # the cache remembers the skipped images
         assert {problem.id for problem in open_dataset(damaged, bad="skip").skipped} == skipped
         with pytest.raises(DataError, match="2 images"):
             open_dataset(damaged)

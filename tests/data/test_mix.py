@@ -9,7 +9,7 @@ from vitrail.errors import VitrailError
 
 
 def batch(size: int) -> tuple[Tensor, Tensor]:
-    """Image i is filled with i, and is of class i: a mixed pixel tells what it was mixed from."""
+    """Image i is filled with i, and is of class i: a mixed pixel shows its sources."""
     return torch.arange(size).float()[:, None, None, None].expand(size, 3, 16, 12).clone(), torch.arange(size)
 
 

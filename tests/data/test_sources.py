@@ -1,4 +1,4 @@
-"""The same images, from a folder, a table, a tar or torchvision; and what is said when they cannot be used."""
+"""The same images from a folder, a table, a tar or torchvision; messages for unusable sources."""
 
 import gzip
 import inspect

@@ -1,4 +1,4 @@
-"""Edits: what a folder states is replayed, and a model with edits trains, resumes, exports and is refused by name."""
+"""Edits in a folder are replayed; a model with edits trains, resumes, exports and is refused by name."""
 
 import json
 

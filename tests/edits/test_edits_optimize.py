@@ -1,4 +1,4 @@
-"""`vitrail.optimize` on models with edits: converted, and equal to the model; what is not converted is reported."""
+"""`vitrail.optimize` on models with edits: converted, and equal to the model; unconverted parts are reported."""
 
 import pytest
 import torch

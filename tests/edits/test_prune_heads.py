@@ -1,4 +1,4 @@
-"""Removed heads and hidden channels: the model computes what it would with zeros in their place."""
+"""Removed heads and hidden channels: outputs equal those with zeros in their place."""
 
 import pytest
 import torch

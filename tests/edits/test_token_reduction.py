@@ -1,4 +1,4 @@
-"""Fewer tokens: the matching against a loop, identities, what is restored, and what is refused."""
+"""Fewer tokens: the matching against a loop, identities, restored positions, refusals."""
 
 from math import ceil
 

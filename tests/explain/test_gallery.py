@@ -1,4 +1,4 @@
-"""Images: heat lies where it belongs, every model has a gallery, the page needs nothing but itself."""
+"""Figures: heat over the right cells, every model has a gallery, the page is self-contained."""
 
 import re
 

@@ -46,7 +46,7 @@ PRECISIONS = ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(BFLOAT16 is 
 
 
 def blocks() -> dict[str, tuple[Block, Grid]]:
-    """Make a block of each kind whose branches weigh as much as what they are added to."""
+    """Make a block of each kind whose branches weigh as much as their residual."""
     made = {
         "neighborhood": (_block(nn.LayerNorm(32), NeighborhoodAttention(32, 2, 7), nn.LayerNorm(32)), Grid(9, 12)),
         "dilated": (_block(nn.LayerNorm(32), NeighborhoodAttention(32, 4, 3, 3), nn.LayerNorm(32)), Grid(11, 9)),

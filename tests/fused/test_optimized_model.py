@@ -136,7 +136,7 @@ def test_torch_compile_runs_an_optimized_model() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("name", ["vit", "swin official", "nat", "mixer", "bit"])
 def test_copies_read_their_own_weights(name: str, precision: Any) -> None:
-    """What compiled code reads is looked up once: a copy must not remember where the first one's weights lie."""
+    """Native code caches data pointers: a copy must not use the pointers of its original."""
     fast, images = vitrail.optimize(small(name), precision), torch.randn(1, 3, 64, 64)
     assert type(fast) is NativeClassifier
     with torch.inference_mode():

@@ -17,7 +17,7 @@ PENALTIES = [NoPenalty(), Power(0.6), Power(1.0), Power(-0.5), GNMT(0.6)]
 
 
 class Table:
-    """Decoding by a table: the next token depends on the last one alone. Counts what it is fed."""
+    """Decoding by a table: the next token depends on the last one alone. Counts its inputs."""
 
     device = torch.device("cpu")
 

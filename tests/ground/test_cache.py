@@ -1,4 +1,4 @@
-"""The cache: what is written is whole or not there, and what nobody finishes goes."""
+"""The cache: entries are whole or absent, and leftovers are removed."""
 
 import os
 import time

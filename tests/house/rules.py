@@ -1,4 +1,4 @@
-"""The rules of the house that a syntax tree shows: each takes a parsed file and yields what breaks it."""
+"""House rules over a syntax tree: each takes a parsed file and yields its violations."""
 
 import ast
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def undocumented(tree: ast.Module) -> Iterator[str]:
     """Yield the public names of a file without a docstring: itself, functions, classes and their methods."""
     if not ast.get_docstring(tree):
         yield "the file"
-    # `forward` of a part says what the class says; a method that another class of the file explains is an answer to it.
+    # `forward` is documented by its class; a method documented by another class of the file implements it.
     explained = {"forward"} | {method.name for owner in _classes(tree) for method in _methods(owner, documented=True)}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):

@@ -61,7 +61,7 @@ def tracked() -> list[Path]:
     return [path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file()]
 
 
-# Written in pieces, so that this file does not hold what it looks for.
+# Written in pieces, so that this file does not match its own patterns.
 MACHINE = re.compile(r"(?<![\w.])/(?:wor" + r"k|far" + r"m|hom" + r"e/\w+|roo" + r"t)/")
 INDEX = re.compile(r"(?:index-" + r"url|registry)\s*[=:]\s*[\"{]|https?://[^\s)]*(?:/sim" + r"ple\b|registry\.)")
 

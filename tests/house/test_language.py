@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "vitrail"
 
 PLAIN = frozenset(["what", "who", "lies", "stands", "tells", "says", "asks", "answers", "beside", "behind"])
 """Words that mark a sentence about code in everyday terms; eleven codebases of the field have 0.2 to 2.8 per 1,000."""
@@ -71,6 +72,13 @@ def test_prose_uses_terms_of_the_field(room: str) -> None:
     plain, total = (sum(count) for count in zip(*counts.values(), strict=True))
     worst = sorted(counts, key=lambda path: -counts[path][0])[:5]
     assert 1000 * plain / total <= LIMIT, [f"{path.relative_to(SOURCE)}: {counts[path][0]}" for path in worst]
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "recipes", "tests"])
+def test_prose_outside_the_package_uses_terms_of_the_field(folder: str) -> None:
+    counts = [plain_words(path.read_text()) for path in (ROOT / folder).rglob("*.py")]
+    plain, total = (sum(count) for count in zip(*counts, strict=True))
+    assert 1000 * plain / total <= LIMIT
 
 
 def test_no_single_file_is_far_above_its_room() -> None:

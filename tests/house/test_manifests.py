@@ -37,7 +37,7 @@ def pods(value: object) -> list[dict]:
 
 
 def check_command(words: list[str]) -> None:
-    """Parse a command line of this library; what stands for a user's value is replaced."""
+    """Parse a command line of this library; placeholders of users' values are replaced."""
     verb, rest = words[0], [word.replace("$SLURM_ARRAY_TASK_ID", "1") for word in words[1:] if word != "$@"]
     parse(verb, verb_class(verb, rest), rest)
 

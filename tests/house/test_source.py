@@ -18,7 +18,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def offenders(rule: Callable[[Path], object]) -> dict[str, object]:
-    """Return the files for which a rule has something to say, with what it says."""
+    """Return the files with violations of a rule, and the violations."""
     return {str(path.relative_to(SOURCE)): said for path in FILES if (said := rule(path))}
 
 

@@ -1,4 +1,4 @@
-"""A model that can be read like a table: it says of an image how bright it is. And images of one grey each."""
+"""A model whose output is a function of brightness, and images of one grey each."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Cost by module: published figures under their conventions, sums, and memory against what a real pass saves."""
+"""Cost by module: published figures under their conventions, sums, and memory against a real pass."""
 
 import json
 
@@ -10,6 +10,7 @@ from vitrail.errors import VitrailError
 from vitrail.inference.cost import CONVENTIONS, GROUPS, model_cost, multiply_adds
 from vitrail.inference.flops import meta_inputs, meta_model
 from vitrail.models import create_model
+from vitrail.models.published import PUBLISHED as LEDGER
 
 PUBLISHED = [
     # variant, convention of its source, GMACs; the tolerance is 0.5 % or half a unit of the last digit
@@ -21,46 +22,109 @@ PUBLISHED = [
     ("poolformer_s12", "all", "1.8"),  # the authors
 ]
 SLOW = [
-    ("swin_tiny_patch4_window7_224", "all", "4.491"),  # torchvision
-    ("vit_base_patch16_384", "norms", "55.54"),  # mmpretrain
-    ("twins_svt_small", "layers", "2.8"),  # the authors
-    ("tnt_s_patch16_224", "all", "5.2"),  # the authors
-    ("vit_base_patch32_224", "all", "4.409"),
+    ("vit_base_patch32_224", "all", "4.409"),  # torchvision
     ("vit_large_patch16_224", "all", "61.555"),
+    ("vit_huge_patch14_224", "all", "167.295"),
+    ("vit_base_patch16_384", "norms", "55.54"),  # mmpretrain
+    ("deit_base_patch16_224", "norms", "17.58"),
+    ("swin_tiny_patch4_window7_224", "all", "4.491"),  # torchvision
     ("swin_small_patch4_window7_224", "all", "8.741"),
     ("swin_base_patch4_window7_224", "all", "15.431"),
-    ("swin_small_patch4_window7_224", "layers+norms", "8.52"),
+    ("swin_small_patch4_window7_224", "layers+norms", "8.52"),  # mmpretrain
     ("swin_base_patch4_window7_224", "layers+norms", "15.14"),
     ("swin_base_patch4_window12_384", "layers+norms", "44.49"),
-    ("swin_base_patch4_window12_384", "all", "47.1"),
     ("swin_large_patch4_window7_224", "layers+norms", "34.04"),
+    ("swin_base_patch4_window12_384", "all", "47.1"),  # the authors
     ("swin_large_patch4_window7_224", "all", "34.5"),
     ("swin_large_patch4_window12_384", "all", "103.9"),
     ("swinv2_tiny_window8_256", "all", "5.9"),
-    ("twins_pcpvt_small", "layers+norms", "3.67"),
+    ("tnt_s_patch16_224", "all", "5.2"),
+    ("tnt_b_patch16_224", "all", "14.1"),
+    ("nest_tiny", "all", "5.8"),
+    ("nest_small", "all", "10.4"),
+    ("nest_base", "all", "17.9"),
+    ("twins_svt_small", "layers", "2.8"),
+    ("twins_svt_base", "layers", "8.3"),
+    ("twins_svt_large", "layers", "14.8"),
     ("twins_pcpvt_small", "layers", "3.7"),
     ("twins_pcpvt_base", "layers", "6.4"),
     ("twins_pcpvt_large", "layers", "9.5"),
-    ("twins_svt_base", "layers", "8.3"),
-    ("twins_svt_large", "layers", "14.8"),
-    ("tnt_b_patch16_224", "all", "14.1"),
+    ("twins_pcpvt_small", "layers+norms", "3.67"),  # mmpretrain
     ("nat_mini", "all", "2.7"),
     ("nat_tiny", "all", "4.3"),
     ("nat_small", "all", "7.8"),
     ("nat_base", "all", "13.7"),
-    ("nest_tiny", "all", "5.8"),
-    ("mixer_l16_224", "norms", "44.57"),
+    ("dinat_mini", "all", "2.7"),
+    ("dinat_tiny", "all", "4.3"),
+    ("dinat_small", "all", "7.8"),
+    ("dinat_base", "all", "13.7"),
+    ("dinat_large", "all", "30.6"),
+    ("dinat_large_384", "all", "89.7"),
+    ("dinat_large_384_11x11", "all", "92.4"),
     ("dinat_s_tiny", "all", "4.5"),
+    ("dinat_s_small", "all", "8.7"),
+    ("dinat_s_base", "all", "15.4"),
+    ("mixer_l16_224", "norms", "44.57"),  # mmpretrain
 ]
+MILLIONS = {
+    "deit_tiny_patch16_224": "5",
+    "deit_small_patch16_224": "22",
+    "deit_base_patch16_224": "86",
+    "deit_tiny_distilled_patch16_224": "6",
+    "deit_small_distilled_patch16_224": "22",
+    "deit_base_distilled_patch16_224": "87",
+    "deit_base_patch16_384": "87",
+    "deit_base_distilled_patch16_384": "88",
+    "tnt_s_patch16_224": "23.8",
+    "tnt_b_patch16_224": "65.6",
+    "swin_tiny_patch4_window7_224": "28",
+    "swin_small_patch4_window7_224": "50",
+    "swin_base_patch4_window7_224": "88",
+    "swinv2_tiny_window8_256": "28",
+    "nest_tiny": "17",
+    "nest_small": "38",
+    "nest_base": "68",
+    "pvt_tiny": "13.2",
+    "pvt_small": "24.5",
+    "pvt_medium": "44.2",
+    "pvt_large": "61.4",
+    "pvt_v2_b2": "25.36",
+    "nat_mini": "20",
+    "nat_tiny": "28",
+    "nat_small": "51",
+    "nat_base": "90",
+    "dinat_large": "200",
+    "dinat_s_tiny": "28",
+    "dinat_s_small": "50",
+    "dinat_s_base": "88",
+    "poolformer_s12": "12",
+    "poolformer_s24": "21",
+    "poolformer_s36": "31",
+    "poolformer_m36": "56",
+    "poolformer_m48": "73",
+    "deepvit_patch16_224_re_attn_16b": "24.5",
+    "deepvit_patch16_224_re_attn_24b": "36.3",
+    "deepvit_patch16_224_re_attn_32b": "48.1",
+}
+"""Printed parameters, in millions; those of the DeiT without a distillation token are truncated."""
 ROWS = [*PUBLISHED, *(pytest.param(*row, marks=pytest.mark.slow) for row in SLOW)]
+
+
+def near(got: float, stated: str) -> bool:
+    return abs(got - float(stated)) <= max(0.005 * float(stated), 0.5 * 10.0 ** -len(stated.partition(".")[2]))
 
 
 @pytest.mark.parametrize(("name", "convention", "stated"), ROWS)
 def test_published_figures(name, convention, stated):
     model = meta_model(name)
-    got = sum(multiply_adds(model, meta_inputs(model, None), convention).values()) / 1e9
-    half_a_unit = 0.5 * 10.0 ** -len(stated.partition(".")[2])
-    assert abs(got - float(stated)) <= max(0.005 * float(stated), half_a_unit)
+    assert near(sum(multiply_adds(model, meta_inputs(model, None), convention).values()) / 1e9, stated)
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_published_parameters(name):
+    # Counts of the ledger, which tests/models/test_published.py recounts for every variant.
+    millions, stated = LEDGER[name].parameters / 1e6, MILLIONS[name]
+    assert near(millions, stated) or (name.startswith("deit") and stated == str(int(millions)))
 
 
 @pytest.mark.parametrize(("by", "convention"), list(zip(GROUPS * 2, CONVENTIONS, strict=False)))

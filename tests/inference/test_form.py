@@ -1,4 +1,4 @@
-"""Which form answers: the fast one only where it pays off, is faster and agrees; and somebody is told."""
+"""Selection of the optimized model: only if it pays off, is faster and agrees; the choice is reported."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,7 +43,7 @@ ONCE = " on the first image"
 
 
 class Fast(nn.Module):
-    """A fast form that answers a little off."""
+    """An optimized model with a small error."""
 
     def __init__(self, model: nn.Module, off: float = 0.0):
         super().__init__()
@@ -138,8 +138,8 @@ def test_small_jobs_build_nothing(
 
 
 def test_build_time_is_part_of_the_decision(tiny: nn.Module, fast: Fast, monkeypatch: pytest.MonkeyPatch) -> None:
-    # 98 images of 2 s: half of that less the one that the plain form answers for nothing, and what nobody notices.
-    # Laying out the largest weight takes as long as the clock says.
+    # 98 images of 2 s: half of that less the one that the plain model runs anyway, and a margin.
+    # Packing the largest weight takes as long as the clock is set.
     largest = max(value.numel() for value in tiny.parameters() if value.ndim > 1)
     share = largest / sum(value.numel() for value in tiny.parameters())
     for seconds, name in ((0.9 * 96 / 15 * share, "fast"), (1.1 * 96 / 15 * share, "plain")):
@@ -184,7 +184,7 @@ def test_auto_follows_the_hardware(
         asked.append(precision)
         return Fast(model)
 
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: computes)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16" if computes else "fp32")
     monkeypatch.setattr(form_module, "optimize", optimize)
     form, _ = ask(tiny, IMAGES, taking(*FASTER), precision="auto")
     assert asked == [wanted] and str(form) == f"fast form: 4.0x in {wanted}{ONCE}"
@@ -193,7 +193,7 @@ def test_auto_follows_the_hardware(
 
 
 class Int8:
-    """Stands for `optimize`: forms that are off by so much, by precision; remembers what was asked for."""
+    """Replaces `optimize`: models of a given error, by precision; records the requests."""
 
     def __init__(self, off: dict[str, float], kept: dict[str, int] | None = None):
         self.off, self.unconverted, self.asked = off, kept or {}, []
@@ -207,7 +207,7 @@ class Int8:
 
 @pytest.fixture
 def in_int8(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Int8]:
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
 
     def make(**wishes: Any) -> Int8:
         made = Int8(**wishes)
@@ -224,7 +224,7 @@ def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
         logits = tiny(IMAGES[:4])
     span = (logits.max() - logits.min()).item()
     made = in_int8(off={"int8": 0.05 * span, "bf16": 0.05 * span})
-    # Few images are no reason: who asks for int8 gets it, and a job that is started again with it too.
+    # int8 on request does not depend on the number of images; nor does a resumed job.
     for images, count in ((IMAGES, None), (IMAGES, 6), (IMAGES[:1], 1)):
         form, _ = ask(tiny, images, taking(*FASTER * 4), precision="int8", count=count)
         assert str(form).startswith("fast form: 4.0x in int8 on the first ")
@@ -253,7 +253,7 @@ def test_a_rejected_int8_falls_back_and_is_reported(
     form, _ = ask(tiny, IMAGES, taking(*seconds, 2.0), precision="int8")
     assert made.asked == ["int8", "bf16"]
     assert str(form).startswith(f"fast form: 4.0x in bf16 on the first image ({reason}")
-    again = SLOWER[1:] if len(seconds) == 1 else (8.0,) * 4  # what the plain one was asked for int8 is there
+    again = SLOWER[1:] if len(seconds) == 1 else (8.0,) * 4  # the plain model's time while int8 is timed
     plain, _ = ask(tiny, IMAGES, taking(*seconds, *again), precision="int8")
     assert (plain.name, plain.precision) == ("plain", "fp32")
     assert plain.reason.startswith(reason) and plain.reason.endswith("in bf16 is no faster here (1.00x)")
@@ -279,7 +279,7 @@ def test_gpu_models_are_selected_in_the_same_way(tiny: nn.Module, fast: Fast, mo
     cuda, waited = torch.device("cuda"), []
     monkeypatch.setattr(InferenceRunner, "_device", lambda self: cuda)
     monkeypatch.setattr(form_module, "finished", waited.append)
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
     monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
     form, _ = ask(tiny, IMAGES, taking(*FASTER))
     assert str(form) == "fast form: 4.0x in fp32 on the first 6 images" and form.answer is fast
@@ -351,7 +351,7 @@ def test_evaluation_is_fp32_by_default(tiny: nn.Module, monkeypatch: pytest.Monk
         asked.append(precision)
         return Fast(model)
 
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
     monkeypatch.setattr(form_module, "optimize", optimize)
     monkeypatch.setattr(form_module.InferenceRunner, "_weigh", lambda self, job, precision: None)
     fast, plain = evaluate(tiny, "digits"), evaluate(tiny, "digits", optimize=False)

@@ -99,7 +99,7 @@ def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.Capt
 def test_predict_is_fp32_by_default(
     model: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A clock decides whether the fast form answers: what comes out must not depend on it.
+    # A clock decides whether the optimized model runs: results must not depend on it.
     asked: list[str] = []
     monkeypatch.setattr(form, "FEW", 0)
     monkeypatch.setattr(form.InferenceRunner, "_weigh", lambda *_: None)

@@ -90,7 +90,7 @@ def test_only_corrupt_images(brightness: Brightness, folder: Path) -> None:
 
 
 def test_memory_is_bounded(brightness: Brightness) -> None:
-    # A million images, of which only the first few may be read before somebody asks for more.
+    # A million images, of which only the first few may be read before more are requested.
     read: list[int] = []
 
     def picture(i: int) -> SourceImage:

@@ -31,7 +31,7 @@ def paths(file: Path) -> list[str]:
 
 
 def whole(file: Path, bad: tuple[str, ...] = ()) -> bytes:
-    """Return what an undisturbed job writes."""
+    """Return the output of an undisturbed job."""
     results = ResultFile(file, "job")
     for name in NAMES:
         results.add(Classification(name, error="broken") if name in bad else answer(name))

@@ -1,4 +1,4 @@
-"""A trial asks no more than it must: forms of set speed and error, a clock that they move, and a count of passes."""
+"""A trial runs as few passes as possible: models of set speed and error, a simulated clock, and a count of passes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ SPAN = (LOGITS.max(1).values - LOGITS.min(1).values).min().item()  # of the imag
 class Stub:
     """A form that takes so many seconds an image and is so far off; `first` seconds more in its first call.
 
-    Every image carries its own number, so answers follow it wherever it is asked.
+    Every image carries its own number, so outputs are those of the image in any batch.
     """
 
     def __init__(self, seconds: float, off: float = 0.0, first: float = 0.0):
@@ -61,7 +61,7 @@ def test_ratios_near_one_take_more_rounds(ratio: float, turns: int) -> None:
 def test_slower_is_never_decided_by_a_first_call(ratio: float, turns: int) -> None:
     plain, fast = Stub(0.3 * ratio), Stub(0.3)
     assert meet(plain, fast).reason == f"the fast one in bf16 is no faster here ({ratio:.2f}x)"
-    assert plain.asked == list(range(turns))  # the plain one's answers are kept, so nothing of them is lost
+    assert plain.asked == list(range(turns))  # the plain model's outputs are kept, so none is lost
 
 
 @pytest.mark.parametrize("off", [0.49, 0.51, 0.7, 0.99])
@@ -88,7 +88,7 @@ def test_nan_ends_the_trial_at_once() -> None:
 
 
 def test_one_ambiguous_image_does_not_reject_a_candidate() -> None:
-    """Where two classes have almost the same logit, rounding looks large beside their range; other images tell."""
+    """If two classes have almost the same logit, rounding is large relative to their range; other images decide."""
     logits = torch.tensor([[5.0, 5.01], [2.0, -3.0], [-2.0, 4.0], [1.0, -4.0]])
 
     def asking(off: float) -> Callable[[Tensor], Tensor]:

@@ -2,7 +2,7 @@
 
     TRITON_INTERPRET=1 python triton_watch.py < CASES
 
-A kernel that reads beside its tensors may still answer right, by luck; here it is caught, whatever it read. A number
+A kernel that reads outside its tensors may still give the right result; here it is caught, whatever it read. A number
 that two programs write, or that one reads after another wrote it, would depend on who comes first; so would its bits.
 """
 

@@ -1,6 +1,6 @@
 """A small model of every architecture, made through the catalogue as a user makes it, every weight drawn at random.
 
-Fresh weights would hide mistakes: layer scales near zero silence branches, zero biases hide what padding does.
+Fresh weights would hide mistakes: layer scales near zero silence branches, zero biases hide effects of padding.
 """
 
 from typing import Any, NamedTuple

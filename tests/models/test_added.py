@@ -1,4 +1,4 @@
-"""Architectures from files of one's own: known everywhere, and what is wrong with a file is said with its line."""
+"""Architectures from custom files: available everywhere, and their errors are reported with the line."""
 
 import os
 from pathlib import Path

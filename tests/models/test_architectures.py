@@ -1,4 +1,4 @@
-"""What every architecture promises through the socket, whatever it is made of."""
+"""Contract of every image architecture, whatever its parts."""
 
 import subprocess
 import sys

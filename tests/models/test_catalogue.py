@@ -1,4 +1,4 @@
-"""Names, fields and numbers: what the catalogue takes and how it refuses."""
+"""Names, fields and numbers: accepted and refused values of the catalogue."""
 
 import dataclasses
 

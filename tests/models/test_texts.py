@@ -1,4 +1,4 @@
-"""What every text architecture promises, whatever it is made of."""
+"""Contract of every text architecture, whatever its parts."""
 
 import itertools
 

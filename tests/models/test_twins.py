@@ -1,4 +1,4 @@
-"""The order of a Twins' blocks, and what its positions are."""
+"""The order of a Twins' blocks, and the properties of its positions."""
 
 import pytest
 import torch

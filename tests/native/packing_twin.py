@@ -1,4 +1,4 @@
-"""Packing of weights written with tensors: what the C++ of gemm.cpp and int8.cpp must give bit for bit."""
+"""Packing of weights written with tensors: the C++ of gemm.cpp and int8.cpp must equal it bit for bit."""
 
 import torch
 from torch import Tensor

@@ -44,7 +44,7 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_with(unit: Path, *tests: str, refuse: bool = False) -> tuple[int, str]:
-    """Run tests where the unit is; return how many products it did, and what was said."""
+    """Run tests on a machine with AMX; return the number of tile products, and the output."""
     about = {"LD_PRELOAD": str(unit), "MATRIX_UNIT": "refuse" if refuse else "grant"}
     paths = [str(HERE.parent / test) for test in tests]
     done = subprocess.run(

@@ -82,7 +82,7 @@ def test_required_libraries_are_built_in_parallel(tmp_path: Path, monkeypatch: p
 
 
 def test_every_library_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # in the usual cache: what other tests have built counts, for all of it takes minutes
+    monkeypatch.undo()  # in the usual cache: libraries built by other tests are reused, for all of it takes minutes
     if shutil.which("g++") is None:
         pytest.skip("no g++ on this machine")
     # Else the tests of what it holds would skip, and nobody would know.

@@ -1,4 +1,4 @@
-"""What is handed from block to block: stored finer than products are, never infinite, and none where it was none."""
+"""The residual dtype between blocks: finer than the compute dtype, never infinite, NaN only from NaN."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -104,9 +104,7 @@ def test_small_residuals_round_little(branch, rows: int, dtype: torch.dtype) -> 
     assert y.dtype == RESIDUAL[dtype] and torch.equal(x, before)
     assert off(y, x.double()) < CLOSE[RESIDUAL[dtype]]
     if dtype != torch.float32:
-        assert (
-            off(x.to(dtype), x.double()) > 2 * CLOSE[RESIDUAL[dtype]]
-        )  # what it would lose in the precision of products
+        assert off(x.to(dtype), x.double()) > 2 * CLOSE[RESIDUAL[dtype]]  # the loss in the compute dtype
 
 
 @pytest.mark.parametrize("sign", [1, -1])

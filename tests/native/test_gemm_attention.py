@@ -110,7 +110,7 @@ def test_softmax_is_shift_invariant(level: float, keys: int, dtype: torch.dtype)
     q, k, v = qkv.double().unflatten(2, (3, 16)).unbind(2)
     want = (q @ k.transpose(1, 2) + bias[0].double()).softmax(-1) @ v
     got = attend_groups(qkv, 1, TokenGroups(slots, torch.zeros(48, dtype=dtype), one, lane_bias(bias)))
-    rounded = 4e-7 * abs(level) if dtype == torch.float32 else 0  # what fp32 cannot tell of such scores
+    rounded = 4e-7 * abs(level) if dtype == torch.float32 else 0  # fp32 resolution of such scores
     assert off(got, want) < 2 * CLOSE[dtype] + rounded
 
 

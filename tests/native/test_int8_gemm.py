@@ -99,7 +99,7 @@ def test_constant_rows_and_weights() -> None:
     bias = torch.randn(16)
     assert off(linear(x, pack_int8(weight, bias)), twin_of_constants(x, weight, bias)) < 1e-6
     normed = linear(x, pack_int8_normed(weight, bias), norm_eps=1e-5)
-    assert (normed - bias).abs().max() < 1e-2  # 7 has no variance but what rounding leaves
+    assert (normed - bias).abs().max() < 1e-2  # 7 has no variance but rounding
 
 
 def twin_of_constants(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def twin_of_constants(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("place", [0, 17])  # in a whole vector, and behind the last
+@pytest.mark.parametrize("place", [0, 17])  # in a whole vector, and after the last
 def test_nan_propagates(bad: float, place: int) -> None:
     x = torch.randn(3, 18)
     x[1, place] = bad

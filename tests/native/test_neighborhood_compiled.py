@@ -1,4 +1,4 @@
-"""Compiled neighborhood attention: who meets whom, and the answer in fp64."""
+"""Compiled neighborhood attention: the keys of each query, and the output in fp64."""
 
 import itertools
 import math

@@ -38,9 +38,7 @@ def test_patches_are_a_strided_convolution(
 def test_nan_propagates(bits: int, dtype: torch.dtype) -> None:
     """Rounding adds to the bits, which makes infinity of a NaN's smallest ones and zero of its largest."""
     images = torch.ones(1, 1, 4, 20)
-    images[0, 0, 0, [1, 18]] = torch.tensor(bits, dtype=torch.int32).view(
-        torch.float32
-    )  # within 16 columns, and behind
+    images[0, 0, 0, [1, 18]] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)  # within 16 columns, and after
     packed = pack_linear(torch.eye(16), torch.zeros(16), dtype)
     rows = embed_patches(images, 4, packed)[0, 0]
     assert rows.isnan().any(1).tolist() == [True, False, False, False, True]

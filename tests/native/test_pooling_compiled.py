@@ -41,7 +41,7 @@ def test_a_map_far_from_zero_keeps_its_digits(dtype):
     move = pool(x, grid, 3, lanes(torch.ones(8)), 0.0).double() - x.double()
     z = standardised(x, 0.0)
     want = pooled(z, grid, 3) - z
-    # what is added is as exact as the sum's last digit
+    # the addend is as exact as the last digit of the sum
     assert (move - want).abs().max() < {torch.float32: 2e-4, torch.bfloat16: 0.016}[dtype]
 
 

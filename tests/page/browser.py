@@ -1,4 +1,4 @@
-"""The page in a real browser: opening it, giving inputs as users do, and the record of what it asked for."""
+"""The page in a real browser: opening it, giving inputs as users do, and the record of its requests."""
 
 import base64
 import shutil

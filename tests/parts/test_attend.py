@@ -1,4 +1,4 @@
-"""Softmax attention: every backend against loops, and what a backend refuses."""
+"""Softmax attention: every backend against loops, and unsupported inputs."""
 
 import pytest
 import torch

@@ -82,7 +82,7 @@ def test_written_out(bottleneck, written_out, stride, size):
     got = module(images.permute(0, 2, 3, 1).flatten(1, 2), grid)
     got, grid = got if isinstance(got, tuple) else (got, grid)
     torch.testing.assert_close(grid.cells(got), written_out(module, images, stride).permute(0, 2, 3, 1))
-    assert torch.equal(images, before)  # what is done in place is done to the bottleneck's own results
+    assert torch.equal(images, before)  # in-place operations act on the bottleneck's own results only
 
 
 @pytest.mark.parametrize("bottleneck", [PreActivationEntry, PostActivationEntry])

@@ -1,4 +1,4 @@
-"""From features to answers."""
+"""Heads: from features to logits."""
 
 import torch
 

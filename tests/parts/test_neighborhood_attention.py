@@ -1,4 +1,4 @@
-"""The mixer around neighborhood attention: projections, padding, and where it says that it listens."""
+"""The mixer around neighborhood attention: projections, padding, and the attended cells."""
 
 import pytest
 import torch

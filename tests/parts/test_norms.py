@@ -71,4 +71,4 @@ def test_relu_follows_the_norm():
     norm, cells = GroupNormReLU(2, 4), torch.randn(2, 4, 3, 3)
     before = cells.clone()
     torch.testing.assert_close(norm(cells), torch.nn.GroupNorm(2, 4)(cells).relu())
-    assert torch.equal(cells, before)  # in place on its own result, never on what it was given
+    assert torch.equal(cells, before)  # in place on its own result, never on its input

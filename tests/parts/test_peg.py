@@ -1,4 +1,4 @@
-"""PEG against loops, and what it knows of places."""
+"""PEG against loops, and its translation equivariance."""
 
 import pytest
 import torch

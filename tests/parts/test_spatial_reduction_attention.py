@@ -1,4 +1,4 @@
-"""Attention over a reduced map against a loop over queries and squares, and what each key covers."""
+"""Attention over a reduced map against a loop over queries and squares, and the coverage of each key."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Words of patches against loops, and what each of them sees."""
+"""Words of patches against loops, and the receptive field of each."""
 
 import pytest
 import torch

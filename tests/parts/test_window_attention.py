@@ -1,4 +1,4 @@
-"""Window attention against a twin that asks of every pair of cells whether they may meet."""
+"""Window attention against a twin that tests each pair of cells."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ class Axis:
         self.window = min(n, window) if cut is RollThenPad else window
         shift = 0 if n <= window else shift
         self.length = next(m for m in range(n, n + window) if m % self.window == 0)
-        # Which place of the map (or padding: None) lies at place i of what is cut into windows.
+        # Cell of the map (or padding: None) at cell i of the padded and rolled map.
         if cut is RollThenPad:
             source = [(i + shift) % n if i < n else None for i in range(self.length)]
         else:
@@ -156,7 +156,7 @@ def test_slots_name_each_cell_once_and_where_split_puts_it(cut, size):
 @every_grid
 @pytest.mark.parametrize(("window", "shift"), [(4, 0), (4, 2), (3, 1)])
 def test_windows_of_one_kind_keep_the_same_pairs_apart(cut, size, window, shift):
-    """Against regions numbered cell by cell, with padding beyond what the cut needs too."""
+    """Against regions numbered cell by cell, with more padding than necessary too."""
 
     class MorePadding(cut):
         @property

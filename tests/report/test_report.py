@@ -1,4 +1,4 @@
-"""The report: whole, self-contained, and deaf to what names of classes and files try to say."""
+"""The report: complete, self-contained, and safe against names of classes and files."""
 
 import json
 import re
@@ -32,7 +32,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 class Page(HTMLParser):
-    """What a browser would take from the page: tags, addresses, images without words, text."""
+    """The page as a browser parses it: tags, addresses, images without alt texts, text."""
 
     void = frozenset({"meta", "link", "img", "br"})
 
@@ -144,7 +144,7 @@ def test_names_are_escaped(run: Path, evaluated: ClassificationEvaluation) -> No
 
 def test_image_names_cannot_be_urls(run: Path, evaluated: ClassificationEvaluation) -> None:
     values = evaluated.to_dict()
-    values["errors"][0]["picture"] = "https://example.org/x.png"
+    values["errors"][0]["image"] = "https://example.org/x.png"
     (run / "evaluation.json").write_text(json.dumps(values))
     with pytest.raises(DataError, match="not an image"):
         write_report(run)

@@ -1,4 +1,4 @@
-"""Who may ask: token, Host, Origin; and headers of every answer."""
+"""Access: token, Host, Origin; and headers of every response."""
 
 import json
 import logging

@@ -61,7 +61,7 @@ def test_hostile_images_are_read_or_refused_as_stated(batteries: Any) -> None:
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["S3", "S12"])
 def test_a_soak_leaks_nothing(batteries: Any, mixed: bool) -> None:
-    """Two periods of half a second: files and threads do not grow, answers are right, nothing is a 500."""
+    """Two periods of half a second: files and threads do not grow, responses are right, nothing is a 500."""
     load, limits = batteries("load"), Limits(body=60_000, timeout=1, header_timeout=0.3)
     images = [load.photo(i, (40, 30)) for i in range(4)]
     with batteries("launch").LocalServer(limits, batch=4) as server:

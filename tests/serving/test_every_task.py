@@ -1,4 +1,4 @@
-"""Each task is served by the same route, and answers as `vitrail.predict` does."""
+"""Each task is served by the same route, with the results of `vitrail.predict`."""
 
 import base64
 import io

@@ -86,7 +86,7 @@ def test_a_request_of_many_inputs_is_admitted_whole_or_not_at_all(server: Harnes
 
 
 def test_requests_whose_client_is_gone_never_run(server: Harness) -> None:
-    """S4: of 16 queued requests 12 are dropped, and the running one; the neighbours get their answers."""
+    """S4: of 16 queued requests 12 are dropped, and the running one; the others get their responses."""
 
     async def scenario() -> list[Any]:
         gone, running = asyncio.Event(), asyncio.Event()
@@ -149,7 +149,7 @@ class Ended(BaseException):
 
 
 def test_a_poisonous_input_fails_alone(server: Harness) -> None:
-    """S6: bad data, a bug, missing memory; the others of the batch get their answers."""
+    """S6: bad data, a bug, missing memory; the others of the batch get their responses."""
     model = server.service.models["pets"]
     failures = {1: DataError("not finite"), 3: RuntimeError("secret"), 5: MemoryError()}
     model.predictor = Poisoned(slow(server).inner, dict(failures))

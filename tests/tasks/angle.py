@@ -213,7 +213,7 @@ class File(NamedTuple):
 
 
 class AnglePredictor:
-    """A model that tells by how much digits were rotated."""
+    """A model that predicts the rotation of digits."""
 
     csv_columns = ("angle",)
     gate = None

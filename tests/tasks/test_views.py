@@ -1,4 +1,4 @@
-"""What viewers of point clouds get beside a result."""
+"""Data of a point-cloud viewer besides a result."""
 
 import base64
 
@@ -49,7 +49,7 @@ def test_a_viewer_of_texts_gets_the_attention_that_the_model_computes() -> None:
     levels = np.frombuffer(base64.b64decode(shown["maps"]), np.uint8).reshape(maps.shape)
     assert np.abs(levels / 255 - maps.numpy()).max() < 1 / 500
     mixer = next(module for module in model.modules() if hasattr(module, "qkv"))
-    q, k, _ = split_heads(mixer.qkv(torch.randn(1, 3, 16)), 4)  # the leaf computes what the formula says
+    q, k, _ = split_heads(mixer.qkv(torch.randn(1, 3, 16)), 4)  # the mixer computes the formula
     expected = (q @ k.transpose(-1, -2) / 2).softmax(-1)
     torch.testing.assert_close(mixer.attend.maps(q, k, None), expected)
 

@@ -20,7 +20,7 @@ Run = TrainConfig | dict[str, Any]
 
 
 def work(run: Run, environment: dict[str, str], before: Callable[[], None] | None) -> None:
-    """Do what the command does."""
+    """Run the command."""
     os.environ.update(environment)
     config: RunConfig = config_class(run.pop("task"))(**run) if isinstance(run, dict) else run
     from vitrail.errors import VitrailError
@@ -79,7 +79,7 @@ def wait_for(folder: Path, step: int, process: ForkServerProcess) -> bool:
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Return what two runs that are the same must share: weights, moments, average, and every step of the log."""
+    """Return the files that two equal runs share: weights, moments, average, and every step of the log."""
     state = list_states(folder / "state")[0]
     files = [*(folder / "weights").glob("*/model.safetensors"), *state.glob("*.safetensors")]
     prints = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -55,7 +55,7 @@ def test_two_processes_make_the_run_of_one(tiny: Make, tmp_path: Path, parallel:
 
 
 def best_only_once() -> None:
-    """Let no validation but the first be the best: what copies weights also shards them again."""
+    """Let no validation but the first be the best: copying weights also shards them again."""
     from vitrail.training.trainer import Trainer
 
     take = Trainer.take_as_best
@@ -68,7 +68,7 @@ def best_only_once() -> None:
 
 
 def test_no_update_is_computed_with_the_average(tiny: Make, tmp_path: Path) -> None:
-    """What FSDP kept whole after a validation was the average, and the next update read it instead of the weights."""
+    """FSDP once kept the averaged weights unsharded after a validation, and the next update read them."""
     one, two = (tiny(**EQUAL, parallel="fsdp", epochs=3, out=str(tmp_path / name)) for name in ("one", "two"))
     assert finish(start(one, before=best_only_once), *start_together(two, size=2, before=best_only_once)) == [0, 0, 0]
     assert_same_run(tmp_path / "one", tmp_path / "two")

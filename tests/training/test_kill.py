@@ -34,7 +34,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def shared_memory(pid: int) -> list[Path]:
-    """Return what a process left in shared memory."""
+    """Return the leftovers of a process in shared memory."""
     return list(Path("/dev/shm").glob(f"torch_{pid}_*"))
 
 

@@ -1,4 +1,4 @@
-"""Every step stands once in the log, also when a resumed run cuts it back."""
+"""Every step occurs once in the log, also if a resumed run truncates it."""
 
 import csv
 import json

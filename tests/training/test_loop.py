@@ -1,4 +1,4 @@
-"""The loop against a plain twin, and what must not change its result."""
+"""The loop against a plain twin, and settings that must not change its result."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is saved of an architecture of one's own names the file that it needs."""
+"""Saved custom architectures name the file that they need."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`precision=auto` takes what the hardware computes in, and a run keeps what it took."""
+"""`precision=auto` selects the hardware's compute dtype, and a run keeps its choice."""
 
 import json
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def test_one_process_that_lacks_bf16_decides_for_all(monkeypatch: pytest.MonkeyP
 
 
 class After(LineReporter):
-    """Asks to stop after some updates."""
+    """Requests a stop after some updates."""
 
     def __init__(self, stop: StopRequest, updates: int):
         super().__init__()
@@ -95,7 +95,7 @@ def test_a_run_that_moves_to_another_machine_keeps_its_arithmetic(
     there: tuple[str, ...],
     kept: str,
 ) -> None:
-    """Its losses are those of a run that stayed, to the bit; what was asked for stands in the config."""
+    """Its losses are those of a run on one machine, to the bit; the requested precision is in the config."""
     processor(monkeypatch, *here)
     train(tiny(precision="auto", epochs=1, out=str(tmp_path / "stayed")))
     stopped(tiny(precision="auto", epochs=1, out=str(tmp_path / "moved")), updates=4)

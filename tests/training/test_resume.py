@@ -22,7 +22,7 @@ Make = Callable[..., TrainConfig]
 
 
 class Heard(NullReporter):
-    """Keeps what it is told, and may stop the run after so many updates."""
+    """Records its messages, and may stop the run after so many updates."""
 
     def __init__(self, stop: StopRequest | None = None, after: int = 0):
         self.notes: list[str] = []

@@ -168,7 +168,7 @@ def test_a_disk_full_on_one_rank_is_reported_by_all(tiny: Make, tmp_path: Path) 
 
 
 def test_the_number_of_processes_may_change_between_checkpoints(tiny: Make, whole: Path, tmp_path: Path) -> None:
-    """What one process writes, whole, two read; `test_distributed.py` compares what becomes of it."""
+    """One process writes, two read; `test_distributed.py` compares the results."""
     config = tiny(**SHARDED, epochs=1)
     assert finish(start(config)) == [0]
     state = list_states(tmp_path / "run" / "state")[0]

@@ -106,7 +106,7 @@ def test_a_crash_at_any_call_leaves_the_old_or_the_new_checkpoint(tmp_path: Path
             found = newest_state(folder, warn=quiet)
             assert found is not None and (same(found, old) or same(found, new)), (kind, at)
             assert code == 9 or same(found, new)
-            save_state(folder, make(3))  # and the next save is not hindered by what was left
+            save_state(folder, make(3))  # and leftovers do not disturb the next save
             assert not [path for path in folder.iterdir() if path.name.startswith(".")]
             shutil.rmtree(folder)
             if code == 0:

@@ -1,4 +1,4 @@
-"""Sweeps that are shared and continued, and trackers behind fake packages."""
+"""Sweeps that are shared and continued, and trackers with fake packages."""
 
 import subprocess
 import sys

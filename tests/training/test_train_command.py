@@ -1,4 +1,4 @@
-"""`vitrail train` as a user meets it: what it says, what it leaves, and its exit codes."""
+"""`vitrail train` from the command line: messages, files, and exit codes."""
 
 import json
 from pathlib import Path

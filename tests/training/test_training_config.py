@@ -1,4 +1,4 @@
-"""A config refuses what cannot work, and says what would."""
+"""A config refuses invalid values, and names valid ones."""
 
 import subprocess
 import sys

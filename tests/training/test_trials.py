@@ -1,4 +1,4 @@
-"""What is tried before a run (batch, rate, memory, time) is right, and leaves no trace."""
+"""Trials before a run (batch, rate, memory, time) are right, and leave no files or state."""
 
 import platform
 from collections.abc import Callable
@@ -109,14 +109,14 @@ def test_the_memory_line_starts_after_the_bend(flat: int) -> None:
 
 @pytest.mark.parametrize("limit", [2.1, 2.6, 3.2, 3.9])
 def test_a_bend_near_the_limit_is_measured_beyond(limit: float) -> None:
-    """From 24 images on memory doubles each 24: the last bend lies between two doublings, 16 and 32."""
+    """From 24 images on memory doubles each 24: the last bend is between two doublings, 16 and 32."""
     true = int(limit * 24)
     found = by_line(lambda size: max(24, size) * 10**7, limit=int(limit * 24 * 10**7), most=10**9)
     assert 0.9 * true <= found <= 1.05 * true
 
 
 def use_under(room: int, config: TrainConfig) -> tuple[int, int, int, int]:
-    """Let the batch be found under a limit; return what two such steps use, what ten take, the batch, the images."""
+    """Let the batch be found under a limit; return the memory of two such steps and of ten, the batch, the images."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vitrail.training.batch_size.available", lambda device: room)

@@ -1,4 +1,4 @@
-"""A disk that loses its power: what a program did to its files is recorded, and replayed with all losses that may be.
+"""A disk that loses its power: file operations are recorded, and replayed with all losses that may occur.
 
 Only what was flushed is sure to be there. Names belong to their folder and are sure once the folder was flushed; bytes
 belong to their file and are sure once the file was flushed. Whatever was not flushed may be lost or kept, in any order:
@@ -25,12 +25,12 @@ Tree = dict[str, Any]
 """Bytes and trees by name."""
 
 MOST_SUBSETS = 256
-DEAD = 2**22 + 7  # no process has this number, so what it was making is litter
+DEAD = 2**22 + 7  # no process has this number, so its files are leftovers
 
 
 @dataclass(eq=False)
 class File:
-    """What a file held since it was flushed; the first is on the disk, the last is what programs see."""
+    """Contents of a file since its last flush; the first is on the disk, the last is visible to programs."""
 
     contents: list[bytes] = field(default_factory=lambda: [b""])
 
@@ -77,7 +77,7 @@ class Disk:
         apply(folder.seen, self.waiting[-1])
 
     def flush(self, node: File | Folder) -> None:
-        """Make what programs see sure."""
+        """Make the visible state durable."""
         if isinstance(node, File):
             node.contents = node.contents[-1:]
         else:
@@ -104,7 +104,7 @@ class Disk:
                 yield look(self.top, view, lambda file, which=which: versions(file)[which.get(file, 0)])
 
     def reachable(self) -> set[Folder]:
-        """Return the folders that may be found; what changes in the others does not matter."""
+        """Return the folders that may be found; changes in the others do not matter."""
         found, ahead = set[Folder](), [self.top]
         while ahead:
             folder = ahead.pop()
@@ -116,7 +116,7 @@ class Disk:
 
 
 def versions(file: File) -> tuple[bytes, bytes, bytes]:
-    """Return a file's bytes when what was not flushed is lost, torn, or whole."""
+    """Return a file's bytes if unflushed data is lost, torn, or whole."""
     last = file.contents[-1]
     return file.contents[0], last[: len(last) // 2], last
 
@@ -130,7 +130,7 @@ def look(folder: Folder, names: Callable[[Folder], dict[str, Any]], content: Cal
 
 
 def subsets(changes: list[Change]) -> Iterator[tuple[Change, ...]]:
-    """Yield what may have reached the disk, in order: every subset, or where they are many, the telling ones."""
+    """Yield the data that may have reached the disk, in order: every subset, or a selection if there are many."""
     count = len(changes)
     if 2**count <= MOST_SUBSETS:
         for size in range(count + 1):
@@ -159,7 +159,7 @@ def read_tree(place: Path) -> Tree:
 
 
 class Recorder:
-    """Carries out what a program does below `root`, and keeps a copy of the disk after each step."""
+    """Executes a program's file operations below `root`, and keeps a copy of the disk after each step."""
 
     def __init__(self, root: Path, disk: Disk | None = None):
         self.root, self.disk = root, disk or Disk()
@@ -186,25 +186,25 @@ class Recorder:
         self.moments.append((deepcopy(self.disk), self.returned))
 
     def parts(self, path: Any, dir_fd: int | None = None) -> tuple[str, ...] | None:
-        """Return where a path lies below the root, or None where it does not."""
+        """Return the path relative to the root, or None if it is outside."""
         base = Path(os.readlink(f"/proc/self/fd/{dir_fd}")) if dir_fd is not None else Path.cwd()
         path = base / os.fsdecode(path)
         return path.relative_to(self.root).parts if path.is_relative_to(self.root) else None
 
     def change(self, path: Any, node: File | Folder | None, dir_fd: int | None = None) -> None:
-        """Note what a name stands for now."""
+        """Record the target of a name."""
         parts = self.parts(path, dir_fd)
         if parts is not None:
             self.disk.change(self.disk.find(parts[:-1]), {parts[-1]: node})
             self.keep()
 
     def wrote(self, path: Any) -> None:
-        """Note what a file holds now."""
+        """Record the contents of a file."""
         file = self.disk.find(self.parts(path) or ())
         file.contents.append(Path(path).read_bytes())
         self.keep()
 
-    # What stands in for the calls of the system.
+    # Replacements of the system calls.
 
     def mkdir(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: Any, *args: Any, **kwargs: Any) -> None:
@@ -286,7 +286,7 @@ class Recorder:
 
 
 class Watched:
-    """A file that tells when it was written to."""
+    """A file that records its writes."""
 
     def __init__(self, file: Any, wrote: Callable[[], None]):
         self.file, self.wrote = file, wrote

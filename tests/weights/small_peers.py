@@ -1,4 +1,4 @@
-"""Other libraries' models, made small, beside ours with the same numbers: the pairs that parity is shown on."""
+"""Small models of other libraries and ours with the same numbers: the pairs of the parity tests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

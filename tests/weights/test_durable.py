@@ -21,7 +21,7 @@ from vitrail.atomic_io import (
 )
 from vitrail.errors import ResourceError, VitrailError
 
-# The children touch files only, so it is safe to fork them beside torch's threads; Python 3.12 warns of it in general.
+# The children touch files only, so it is safe to fork them with torch's threads running; Python 3.12 warns of it.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
@@ -55,7 +55,7 @@ def test_an_unwritable_path_is_refused_before_any_work(tmp_path):
     with pytest.raises(VitrailError, match="is a folder"):
         check_writable(tmp_path)
     with pytest.raises(VitrailError, match="cannot be written"):
-        check_writable(tmp_path / ("x" * 255))  # a name with no room for the new file's beside it
+        check_writable(tmp_path / ("x" * 255))  # a name with no room for the suffix of the temporary file
 
 
 def test_a_folder_is_made_and_replaced_whole(tmp_path):

@@ -1,4 +1,4 @@
-"""The model folder: what is saved is what is loaded, and damage is found and named."""
+"""The model folder: loading restores the saved model, and damage is found and named."""
 
 import json
 import os

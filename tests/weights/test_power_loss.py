@@ -1,4 +1,4 @@
-"""R3: the power fails between any two steps of a save, and what was not flushed is lost; old or new is found, whole."""
+"""R3: a power loss between any two steps of a save drops unflushed data; the old or the new state is found, whole."""
 
 import os
 import sys
@@ -114,7 +114,7 @@ def test_a_power_loss_leaves_the_old_or_the_new(subject: str, tmp_path: Path) ->
 
 
 def careless(top: Path, number: int) -> None:
-    """Replace a file as most programs do: beside and renamed, nothing flushed."""
+    """Replace a file as most programs do: temporary file and rename, nothing flushed."""
     with open(top / "new", "xb") as file:
         file.write(b"%d" % number * 4)
     os.replace(top / "new", top / "a")
@@ -139,7 +139,7 @@ def record(top: Path, save: Callable[[Path, int], None], saves: int) -> Recorder
 
 @pytest.mark.usefixtures("_exchange")
 def test_a_kill_followed_by_a_power_loss(tmp_path: Path) -> None:
-    """What the next process clears away must not be what the disk still needs."""
+    """The cleanup of the next process must not remove files that the disk still needs."""
     for kill, (disk, returned) in enumerate(record(tmp_path / "disk", save_two, 2).moments):
         if returned == 1:
             place = tmp_path / f"killed-{kill}"

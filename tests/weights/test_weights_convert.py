@@ -1,4 +1,4 @@
-"""From any library to any other: the command, the chain, and what is refused."""
+"""From any library to any other: the command, the chain, and refusals."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A bit that flips in a checkpoint: found where the format has checksums, wherever in the file it lies."""
+"""A flipped bit in a checkpoint: found if the format has checksums, wherever in the file it is."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints outside the catalogue are named for what they are, and none of ours is taken for one."""
+"""Checkpoints outside the catalogue are named, and none of the catalogue is taken for one."""
 
 import pytest
 import torch

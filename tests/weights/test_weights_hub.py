@@ -142,7 +142,7 @@ def test_a_missing_extra_is_named_with_the_install_command(monkeypatch):
 
 
 class FakeApi:
-    """Records what would be uploaded."""
+    """Records the files of an upload."""
 
     calls: ClassVar[list] = []
 

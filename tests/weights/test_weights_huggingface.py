@@ -1,4 +1,4 @@
-"""A folder written for transformers is one that transformers loads as it is: same answers, names, preprocessing."""
+"""A folder written for transformers is one that transformers loads: same outputs, names, preprocessing."""
 
 import json
 import random
@@ -102,7 +102,7 @@ def test_models_that_transformers_cannot_compute_are_refused(tmp_path):
 
 
 def test_a_trained_model_of_a_custom_size_converts(tmp_path):
-    """Its folder says what it is; shapes alone would not."""
+    """Its config decides; shapes alone would not."""
     model = drawn(
         "vit_tiny_patch16_224", dict(dim=24, depth=1, num_heads=2, patch_size=8, num_classes=5, image_size=24)
     )

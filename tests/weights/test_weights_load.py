@@ -108,7 +108,7 @@ def test_patches_resize_as_in_flexivit():
 
 
 def test_a_resized_patch_gives_the_token_of_the_patch():
-    """What the pseudo-inverse is for: enlarge image and patch alike, and the tokens stay."""
+    """Purpose of the pseudo-inverse: enlarge image and patch alike, and the tokens stay."""
     patch, weight = torch.randn(1, 1, 8, 8), torch.randn(6, 1, 8, 8)
     larger = torch.nn.functional.interpolate(patch, size=(16, 16), mode="bicubic", antialias=True)
     before, after = (weight * patch).sum((1, 2, 3)), (resize_patch(weight, 16) * larger).sum((1, 2, 3))
@@ -147,7 +147,7 @@ def test_a_model_folder_is_checked_before_it_is_read(tmp_path):
         load_weights(target, folder)
 
 
-# What does not fit, and why.
+# Mismatches, and their reasons.
 
 
 def refusal(model, source, **options) -> str:

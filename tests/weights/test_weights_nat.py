@@ -191,7 +191,7 @@ def test_an_authors_file_converts_and_the_ambiguity_is_reported(tmp_path):
 
 @pytest.fixture
 def make_dinat(monkeypatch):
-    """Builds transformers' DiNAT, which refuses to be built without an extension that no longer has what it needs."""
+    """Builds transformers' DiNAT, which refuses to be built without an extension that lacks the functions it needs."""
     from transformers import DinatConfig
     from transformers.models.dinat import modeling_dinat
 
@@ -226,7 +226,7 @@ def test_transformers_takes_the_folder_that_we_write(name, make_dinat, tmp_path)
 
 
 def test_transformers_nat_differs_by_prefix_only(make_dinat):
-    """Version 5 dropped NAT, version 4 had both with the same names behind `nat.` and `dinat.`."""
+    """Version 5 dropped NAT, version 4 had both with the same names after `nat.` and `dinat.`."""
     ours = create_model("nat_base", **SMALL)
     written = write_as("huggingface", "nat", ours.state_dict(), ours.config)
     fields = dict(

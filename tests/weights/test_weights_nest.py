@@ -1,4 +1,4 @@
-"""What timm's tensors of a NesT become: position tables by block, and projections with the heads last."""
+"""Conversion of timm's NesT tensors: position tables by block, and projections with the heads last."""
 
 import torch
 from small_peers import NEST

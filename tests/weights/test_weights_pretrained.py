@@ -27,7 +27,7 @@ TINY = {"dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8, "image_size": 32
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One repository at one commit; `server.fault` damages the next answers for the weights."""
+    """One repository at one commit; `server.fault` damages the next responses for the weights."""
 
     protocol_version = "HTTP/1.1"
 
@@ -68,7 +68,7 @@ class Hub(BaseHTTPRequestHandler):
             return self.reply(data[:-100], send, headers)
         if fault == "long":
             return self.reply(data + b"more", send, headers)
-        self.send_response(200)  # drop: half of what is announced, then the end of the connection
+        self.send_response(200)  # drop: half of the announced length, then the end of the connection
         for key, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(key, value)
         self.end_headers()
@@ -109,7 +109,7 @@ def server(files, tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024)  # what is kept of a dropped download
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024)  # kept part of a dropped download
     monkeypatch.setattr(pretrained, "pinned", partial(hub.pinned, endpoint=endpoint))
     monkeypatch.setattr(hub, "pull", partial(hub.pull, endpoint=endpoint, cache=tmp_path / "hf"))
     yield server

@@ -1,4 +1,4 @@
-"""Reading checkpoints: what is found, and what is refused without running it."""
+"""Reading checkpoints: accepted files, and files refused without running them."""
 
 import argparse
 import collections
@@ -35,7 +35,7 @@ def same(got, expected=STATE):
     return got.keys() == expected.keys() and all(torch.equal(got[key], expected[key]) for key in expected)
 
 
-# What is read.
+# Accepted files.
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "weights.pth", "pytorch_model.bin", "old.tar", "arrays.npz"])
@@ -107,7 +107,7 @@ def test_the_name_in_the_config_is_kept(tmp_path):
     assert read_checkpoint(tmp_path).stated == "deit_tiny_patch16_224"
 
 
-# What is refused.
+# Refused files.
 
 
 @pytest.mark.parametrize("new_format", [True, False])

@@ -1,4 +1,4 @@
-"""Models of one's own sizes go to any library's names and come back: the same weights, the same answers."""
+"""Models of custom sizes go to any library's names and back: the same weights, the same outputs."""
 
 import json
 
@@ -18,7 +18,7 @@ from vitrail.weights.infer_config import differing_fields
 
 SWIN = ("swin_tiny_patch4_window7_224", dict(dim=24, depths=(2, 1), num_heads=(2, 4), window_size=4, patch_size=2))
 PVT = dict(dims=(8, 20), depths=(1, 2), num_heads=(1, 2), sr_ratios=(3, 1), mlp_ratios=(2.0, 3.0))
-# Sizes of one's own for each family, and what no shape and no key tells of them.
+# Custom sizes for each family, and the fields that no shape and no key determines.
 OWN = {
     "vit": ("vit_tiny_patch16_224", dict(dim=20, depth=2, num_heads=5, patch_size=8, mlp_ratio=1.7, image_size=40)),
     "vit-heads": ("vit_tiny_patch16_224", dict(depth=1, num_heads=6, image_size=48)),
@@ -87,7 +87,7 @@ def libraries(name: str) -> list[str]:
 
 
 def assert_same(got, model) -> None:
-    """Compare every bit of the weights, and the answers."""
+    """Compare every bit of the weights, and the outputs."""
     mine, theirs = model.state_dict(), got.state_dict()
     assert mine.keys() == theirs.keys() and all(torch.equal(theirs[key], mine[key]) for key in mine)
     size = model.preprocess.size
@@ -136,7 +136,7 @@ def test_a_file_with_timm_names_equals_timm(name, size):
 
 
 def test_timm_config_overrides_the_variant(tmp_path):
-    """Heads show in no shape: six instead of three, of a width that the variant has too, are other answers."""
+    """Heads show in no shape: six instead of three, of a width that the variant has too, change the output."""
     import timm
 
     args = {"num_heads": 6, "depth": 1, "img_size": 64}

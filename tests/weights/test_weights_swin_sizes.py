@@ -1,4 +1,4 @@
-"""Which library a Swin agrees with at which size, on maps that windows do not fit: what models/swin.py says, shown."""
+"""Which library a Swin agrees with at which size, on maps that windows do not divide (table in models/swin.py)."""
 
 import pytest
 import torch

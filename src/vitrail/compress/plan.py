@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 from vitrail.compress.calibration_data import CalibrationBatch, damage, reference_outputs
@@ -19,8 +19,14 @@ from vitrail.errors import VitrailError
 HEADS, MLP, RANKS, WIDTH = 1 / 6, 1 / 8, 0.1, 1 / 12
 """Shares that one step removes of heads, hidden channels, weights of linear layers, and channels of the stream."""
 
+KEPT_TOKENS = (0.8, 0.7, 0.6, 0.5)
+"""Shares of the tokens that steps keep; a larger one is not faster."""
+
 BITS_AFTER: dict[str | None, Literal["8", "4"]] = {None: "8", "8": "4"}
 """Bits of weights one notch further."""
+
+GAIN = 1.01
+"""Least gain of speed for which a step is taken."""
 
 MOST = 0.9
 """Most that is removed of heads and hidden channels."""
@@ -143,7 +149,8 @@ def plan(
 
     At each step every kind of edit is tried one notch further, on the probes: the one with the least damage for its
     saving (bytes, or multiply-adds for a time) is taken. It is then measured: its latency and the model's in one
-    interleaved run, and its figure on data.
+    interleaved run, and its figure on data. A kind of edit that makes no call faster, or loses too much, is
+    taken back and left out.
 
     Args:
         model: the model.
@@ -160,21 +167,27 @@ def plan(
     points = 0.01 if unit == "%" else 1.0
     reference, first = reference_outputs(model, probes), figures(model)
     tried = [Tried(CompressSettings(), first, damage(model, probes, reference), None, whole, 0.0)]
-    best, chosen = model, 0
+    best, chosen, useless, reason = model, 0, set[str](), "nothing more can be removed"
     while True:
-        step = _best_step(model, tried[-1], aim, probes, reference)
+        last = tried[chosen]
+        step = _best_step(model, last, aim, probes, reference, useless)
         if step is None:
-            reason = "nothing more can be removed"
             break
         settings, small, hurt = step
         time = None if aim.kind == "size" else measure_latency(model, small, aim.batch, rounds=5, seconds=0.15)
+        if time is not None and time.speedup.median < GAIN * (last.time.speedup.median if last.time else 1.0):
+            useless |= _changed(last.settings, settings)
+            tried.append(Tried(settings, figures(small), hurt, time))
+            note(f"{settings.words()}: {time.speedup.median:.2f}x, not faster than before, taken back")
+            continue
         figure = evaluate(small)[0]
         lost = whole - figure if higher else figure - whole
         tried.append(Tried(settings, figures(small), hurt, time, figure, lost))
         note(f"{settings.words()}: {tried[-1].figures.size / 1e6:.2f} MB, lost {lost / points:.2f}")
         if lost > max_loss * points + 1e-12:
-            reason = f"the next step would lose {lost / points:.2f}, above {max_loss:g}"
-            break
+            useless |= _changed(last.settings, settings)
+            reason = f"every next step would lose more than {max_loss:g}, or gain nothing"
+            continue
         best, chosen = small, len(tried) - 1
         if aim.reached(tried[-1].figures.size, time):
             lost_words = f"{lost / points:.2f} {'points' if unit == '%' else unit}".rstrip()
@@ -187,10 +200,19 @@ def plan(
     return CompressionPlan(best, tried, chosen, f"not reached: {reason}; * is the smallest model within the loss", unit)
 
 
-def _best_step(model: Any, last: Tried, aim: Aim, probes: Sequence[CalibrationBatch], reference: Any) -> Any:
+def _changed(before: CompressSettings, after: CompressSettings) -> set[str]:
+    """Return the names of the settings that differ."""
+    return {field.name for field in fields(after) if getattr(before, field.name) != getattr(after, field.name)}
+
+
+def _best_step(
+    model: Any, last: Tried, aim: Aim, probes: Sequence[CalibrationBatch], reference: Any, useless: set[str]
+) -> Any:
     """Return the settings, model and damage of the next step with the least damage for its saving, or None."""
     found = []
     for settings in _next_settings(model, last.settings, aim):
+        if _changed(last.settings, settings) <= useless:
+            continue
         try:
             small = compress(model, settings, probes, lambda text: None)
         except VitrailError:  # no further in this direction
@@ -227,4 +249,6 @@ def _next_settings(model: Any, settings: CompressSettings, aim: Aim) -> list[Com
         steps.append(replace(settings, rank_share=round(share - RANKS, 6)))
     if aim.kind == "size" and settings.weights_bits in BITS_AFTER:  # it makes no model faster
         steps.append(replace(settings, weights_bits=BITS_AFTER[settings.weights_bits]))
+    if aim.kind != "size" and (fewer := [kept for kept in KEPT_TOKENS if kept < (settings.tokens_keep or 1)]):
+        steps.append(replace(settings, tokens_keep=fewer[0]))
     return steps

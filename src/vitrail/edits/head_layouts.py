@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from vitrail.edits.slicing import find
+from vitrail.edits.slicing import GroupAxis, find
 from vitrail.errors import VitrailError
 from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.attention_pooling import AttentionPooling
@@ -38,20 +38,6 @@ from vitrail.parts.token_mixers.spatial_reduction_attention import SpatialReduct
 from vitrail.parts.token_mixers.window_attention import WindowAttend, WindowAttention
 
 
-class HeadAxis(NamedTuple):
-    """Axis of a tensor that is `parts x heads x width`.
-
-    Args:
-        path: name of the tensor in the mixer.
-        axis: number of the axis.
-        parts: such as 3 for queries, keys and values.
-    """
-
-    path: str
-    axis: int = 0
-    parts: int = 1
-
-
 class HeadLayout(NamedTuple):
     """Parts of a mixer.
 
@@ -62,7 +48,7 @@ class HeadLayout(NamedTuple):
     """
 
     projections: Mapping[str, int]
-    own: tuple[HeadAxis, ...] = ()
+    own: tuple[GroupAxis, ...] = ()
     free: tuple[str, ...] = ()
 
 
@@ -79,20 +65,20 @@ LAYOUTS: Mapping[type[nn.Module], HeadLayout] = {
     ClassAttention: HeadLayout(_Q_KV),
     AttentionPooling: HeadLayout(_Q_KV, free=("latent", "mlp_norm", "mlp")),
     CrossLayer: HeadLayout(_Q_KV, free=("norm1", "norm_array", "norm2", "mlp")),
-    CrossCovarianceAttention: HeadLayout(_QKV, own=(HeadAxis("temperature"),)),
+    CrossCovarianceAttention: HeadLayout(_QKV, own=(GroupAxis("temperature"),)),
     **dict.fromkeys((LinformerAttention, GridLinformerAttention), HeadLayout(_QKV, free=("project_k", "project_v"))),
     PerformerAttention: HeadLayout(_QKV, free=("features",)),
     FixedSparseAttention: HeadLayout(_QKV),
 }
 """Mixers of exactly these types can lose heads. All end with a projection `proj` and state `num_heads`."""
 
-AXES: Mapping[type[nn.Module], tuple[HeadAxis, ...]] = {
-    RelativePositionBias: (HeadAxis("table", 1),),
-    LogSpacedPositionBias: (HeadAxis("mlp.2.weight"),),
-    RelativeOffsetScores: (HeadAxis("slope"), HeadAxis("level")),
-    ALiBi: (HeadAxis("slopes"),),
-    CosineNorm: (HeadAxis("log_scale"),),
-    GatedAttend: (HeadAxis("gate"),),
+AXES: Mapping[type[nn.Module], tuple[GroupAxis, ...]] = {
+    RelativePositionBias: (GroupAxis("table", 1),),
+    LogSpacedPositionBias: (GroupAxis("mlp.2.weight"),),
+    RelativeOffsetScores: (GroupAxis("slope"), GroupAxis("level")),
+    ALiBi: (GroupAxis("slopes"),),
+    CosineNorm: (GroupAxis("log_scale"),),
+    GatedAttend: (GroupAxis("gate"),),
     **dict.fromkeys((NoPosition, RotaryPosition, GridRotation, NoQKNorm), ()),
     **dict.fromkeys((Attend, CausalAttend, DropoutAttend, WindowAttend, NeighborhoodAttend), ()),
 }
@@ -106,7 +92,7 @@ PROJECTIONS: Mapping[type[nn.Module], tuple[tuple[str, bool], ...]] = {
 """Tensors of a layer that makes heads, and whether they have all of its parts."""
 
 
-def head_axes(mixer: Any) -> list[HeadAxis]:
+def head_axes(mixer: Any) -> list[GroupAxis]:
     """Return every axis over heads of a mixer.
 
     Raises:
@@ -122,7 +108,7 @@ def head_axes(mixer: Any) -> list[HeadAxis]:
     if type(mixer.proj) not in (nn.Linear, FactorizedLinear):
         raise VitrailError(f"its proj is {type(mixer.proj).__name__}")
     axes = [axis for name, parts in layout.projections.items() for axis in _projection_axes(mixer, name, parts)]
-    axes += [HeadAxis("proj.weight", 1), *layout.own]
+    axes += [GroupAxis("proj.weight", 1), *layout.own]
     known = {*layout.projections, "proj", *layout.free, *(axis.path for axis in layout.own)}
     for name, child in mixer.named_children():
         if name not in known:
@@ -136,14 +122,14 @@ def head_axes(mixer: Any) -> list[HeadAxis]:
     return axes
 
 
-def _projection_axes(mixer: nn.Module, name: str, parts: int) -> list[HeadAxis]:
+def _projection_axes(mixer: nn.Module, name: str, parts: int) -> list[GroupAxis]:
     layer = getattr(mixer, name)
     if type(layer) not in PROJECTIONS:
         raise VitrailError(f"its {name} is {type(layer).__name__}")
-    return [HeadAxis(f"{name}.{path}", 0, parts if whole else 1) for path, whole in PROJECTIONS[type(layer)]]
+    return [GroupAxis(f"{name}.{path}", 0, parts if whole else 1) for path, whole in PROJECTIONS[type(layer)]]
 
 
-def _check_sizes(mixer: Any, axes: list[HeadAxis]) -> None:
+def _check_sizes(mixer: Any, axes: list[GroupAxis]) -> None:
     """Check that each axis holds whole heads."""
     for axis in axes:
         owner, name = find(mixer, axis.path, axis.axis)

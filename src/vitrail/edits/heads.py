@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from vitrail.edits.edit import Edit, index_lists, submodule
-from vitrail.edits.head_layouts import LAYOUTS, HeadAxis, head_axes, shared_reason
-from vitrail.edits.slicing import find, group_index, take
+from vitrail.edits.head_layouts import LAYOUTS, head_axes, shared_reason
+from vitrail.edits.slicing import GroupAxis, take_groups
 from vitrail.errors import VitrailError
 from vitrail.parts.model import Model
 
@@ -41,17 +41,13 @@ class PruneHeads(Edit):
         """Slice every tensor that has an axis over heads."""
         for name, mixer, axes in [self._found(model, name) for name in self.keep]:
             heads, keep = mixer.num_heads, self.keep[name]
-            for path, axis, parts in axes:
-                owner, last = find(mixer, path, axis)
-                value = getattr(owner, last)
-                if value is not None:
-                    take(mixer, path, axis, group_index(value.shape[axis], parts, heads, keep))
+            take_groups(mixer, axes, heads, keep)
             for part in mixer.children():  # the leaf of window attention cuts heads itself
                 if hasattr(part, "num_heads"):
                     part.num_heads = len(keep)
             mixer.num_heads = len(keep)
 
-    def _found(self, model: Model, name: str) -> tuple[str, Any, list[HeadAxis]]:
+    def _found(self, model: Model, name: str) -> tuple[str, Any, list[GroupAxis]]:
         mixer: Any = submodule(model, name)
         try:
             axes = head_axes(mixer)

@@ -2,34 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from torch import nn
 
 from vitrail.edits.edit import Edit, index_lists, submodule
 from vitrail.edits.head_layouts import shared_reason
-from vitrail.edits.slicing import find, group_index, take
+from vitrail.edits.slicing import GroupAxis, take_groups
 from vitrail.errors import VitrailError
 from vitrail.parts.channel_mixers import MLP, GatedMLP
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
 from vitrail.parts.factorized_linear import FactorizedLinear
 from vitrail.parts.model import Model
 
+_FIRST, _LAST = (GroupAxis("fc1.weight"), GroupAxis("fc1.bias")), (GroupAxis("fc2.weight", 1),)
 
-class HiddenAxis(NamedTuple):
-    """Axis of a tensor that is `parts x hidden channels`."""
-
-    path: str
-    axis: int = 0
-    parts: int = 1
-
-
-_FIRST, _LAST = (HiddenAxis("fc1.weight"), HiddenAxis("fc1.bias")), (HiddenAxis("fc2.weight", 1),)
-
-HIDDEN: Mapping[type[nn.Module], tuple[HiddenAxis, ...]] = {
+HIDDEN: Mapping[type[nn.Module], tuple[GroupAxis, ...]] = {
     MLP: (*_FIRST, *_LAST),
-    GatedMLP: (HiddenAxis("fc1.weight", 0, 2), HiddenAxis("fc1.bias", 0, 2), *_LAST),
-    DepthwiseMLP: (*_FIRST, HiddenAxis("conv.weight"), HiddenAxis("conv.bias"), *_LAST),
+    GatedMLP: (GroupAxis("fc1.weight", 0, 2), GroupAxis("fc1.bias", 0, 2), *_LAST),
+    DepthwiseMLP: (*_FIRST, GroupAxis("conv.weight"), GroupAxis("conv.bias"), *_LAST),
 }
 """MLPs of exactly these types: a hidden channel meets the others in the last layer only."""
 
@@ -60,12 +51,7 @@ class PruneHidden(Edit):
     def apply(self, model: Model) -> None:
         """Slice every tensor that has an axis over hidden channels."""
         for name, mixer in [(name, self._found(model, name)) for name in self.keep]:
-            hidden, keep = mixer.fc2.in_features, self.keep[name]
-            for path, axis, parts in HIDDEN[type(mixer)]:
-                owner, last = find(mixer, path, axis)
-                value = getattr(owner, last)
-                if value is not None:
-                    take(mixer, path, axis, group_index(value.shape[axis], parts, hidden, keep))
+            take_groups(mixer, HIDDEN[type(mixer)], mixer.fc2.in_features, self.keep[name])
 
     def _found(self, model: Model, name: str) -> Any:
         mixer: Any = submodule(model, name)

@@ -1,11 +1,26 @@
 """Selection of entries along one axis of a tensor of a module."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.parts.factorized_linear import FactorizedLinear
+
+
+class GroupAxis(NamedTuple):
+    """Axis of a tensor that is `parts x groups x width`, such as queries, keys and values of each head.
+
+    Args:
+        path: name of the tensor, from the module that is sliced.
+        axis: number of the axis.
+        parts: such as 3 for queries, keys and values.
+    """
+
+    path: str
+    axis: int = 0
+    parts: int = 1
 
 
 def group_index(size: int, parts: int, groups: int, keep: Sequence[int]) -> Tensor:
@@ -16,6 +31,22 @@ def group_index(size: int, parts: int, groups: int, keep: Sequence[int]) -> Tens
         [0, 1, 4, 5, 6, 7, 10, 11]
     """
     return torch.arange(size).view(parts, groups, -1)[:, list(keep)].flatten()
+
+
+def take_groups(module: nn.Module, axes: Iterable[GroupAxis], groups: int, keep: Sequence[int]) -> None:
+    """Keep some groups of each axis in place; a tensor that is None stays so.
+
+    Args:
+        module: module that has the tensors, or whose parts have them.
+        axes: the axes.
+        groups: groups of each axis.
+        keep: numbers of the groups that stay.
+    """
+    for path, axis, parts in axes:
+        owner, name = find(module, path, axis)
+        value: Tensor | None = getattr(owner, name)
+        if value is not None:
+            take(module, path, axis, group_index(value.shape[axis], parts, groups, keep))
 
 
 def take(module: nn.Module, path: str, axis: int, index: Tensor) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from vitrail.edits.head_layouts import LAYOUTS
-from vitrail.edits.slicing import find
+from vitrail.edits.slicing import GroupAxis, find
 from vitrail.errors import VitrailError
 from vitrail.parts.backbone import Backbone
 from vitrail.parts.blocks import Block, ConvNeXtBlock, PrefixBlock, ResScaleBlock
@@ -64,32 +64,18 @@ from vitrail.parts.token_mixers.token_mlp import TokenMLP
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 
 
-class StreamAxis(NamedTuple):
-    """Axis of a tensor that is `parts x channels` of a stream.
-
-    Args:
-        path: name of the tensor, from the module or from the model.
-        axis: number of the axis.
-        parts: such as 4 if the channels of 2 x 2 cells are side by side.
-    """
-
-    path: str
-    axis: int = 0
-    parts: int = 1
+def _axes(*paths: str, axis: int = 0, parts: int = 1) -> tuple[GroupAxis, ...]:
+    return tuple(GroupAxis(path, axis, parts) for path in paths)
 
 
-def _axes(*paths: str, axis: int = 0, parts: int = 1) -> tuple[StreamAxis, ...]:
-    return tuple(StreamAxis(path, axis, parts) for path in paths)
-
-
-def _layer(reads: str, writes: str) -> tuple[StreamAxis, ...]:
+def _layer(reads: str, writes: str) -> tuple[GroupAxis, ...]:
     return (*_axes(f"{reads}.weight", axis=1), *_axes(f"{writes}.weight", f"{writes}.bias"))
 
 
 _NORM, _NORMED = _axes("weight", "bias"), _axes("norm.weight", "norm.bias")
 _CONV = _axes("conv.weight", "conv.bias")
 
-AXES: Mapping[type[nn.Module], tuple[StreamAxis, ...]] = {
+AXES: Mapping[type[nn.Module], tuple[GroupAxis, ...]] = {
     **dict.fromkeys((nn.LayerNorm, TokenGroupNorm, ScaledGroupNorm), _NORM),
     LayerScale: _axes("gamma"),
     **dict.fromkeys((MLP, GatedMLP, NormedGatedMLP, DepthwiseMLP), _layer("fc1", "fc2")),
@@ -139,8 +125,8 @@ INSIDE: Mapping[type[nn.Module], tuple[str, ...]] = {
 class MergingLayout(NamedTuple):
     """Axes of a merging on the stream before it and on the stream that it begins."""
 
-    before: tuple[StreamAxis, ...]
-    after: tuple[StreamAxis, ...]
+    before: tuple[GroupAxis, ...]
+    after: tuple[GroupAxis, ...]
 
 
 _READS, _WRITES = _axes("reduction.weight", axis=1), _axes("reduction.weight", "reduction.bias")
@@ -173,7 +159,7 @@ class Stream:
     """
 
     width: int = 0
-    axes: list[StreamAxis] = field(default_factory=list)
+    axes: list[GroupAxis] = field(default_factory=list)
     norms: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -248,11 +234,11 @@ def _norm_before(name: str, block: Any, child: str) -> str | None:
     return f"{name}.{seats[child]}" if child in seats and type(block) is not ResPostNormBlock else None
 
 
-def _mixer_axes(name: str, mixer: nn.Module) -> Iterator[StreamAxis]:
+def _mixer_axes(name: str, mixer: nn.Module) -> Iterator[GroupAxis]:
     for projection in LAYOUTS[type(mixer)].projections:
         layer = getattr(mixer, projection)
         inner = "linear.weight" if type(layer) is QueryValueBias else "weight"
-        yield StreamAxis(f"{name}.{projection}.{inner}", 1)
+        yield GroupAxis(f"{name}.{projection}.{inner}", 1)
     yield from _axes(f"{name}.proj.weight", f"{name}.proj.bias")
 
 
@@ -265,7 +251,7 @@ def _merge(name: str, merging: nn.Module, before: Stream, after: Stream) -> None
         before.norms[f"{name}.reduction"] = f"{name}.norm" if normed else None
 
 
-def _existing(model: nn.Module, stream: Stream) -> list[StreamAxis]:
+def _existing(model: nn.Module, stream: Stream) -> list[GroupAxis]:
     """Return the axes whose tensors exist, and check the sizes of all."""
     known = []
     for axis in stream.axes:
@@ -287,7 +273,7 @@ def _existing(model: nn.Module, stream: Stream) -> list[StreamAxis]:
     return known
 
 
-def _check_unshared(model: nn.Module, axes: list[StreamAxis]) -> None:
+def _check_unshared(model: nn.Module, axes: list[GroupAxis]) -> None:
     owners: dict[int, int] = {}
     for part in model.modules():
         for value in part._parameters.values():

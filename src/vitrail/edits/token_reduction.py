@@ -1,11 +1,12 @@
 """Stages of plain Transformers that can reduce their tokens, and the check of a number for each of their blocks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from torch import nn
 
-from vitrail.edits.edit import submodule
+from vitrail.edits.edit import Edit, submodule
 from vitrail.edits.low_rank import put
 from vitrail.errors import VitrailError
 from vitrail.parts.attend import Attend
@@ -20,6 +21,42 @@ from vitrail.parts.token_reduction import FewerTokensStage, ReducingStage, Reduc
 
 CHANNEL_MIXERS = (MLP, GatedMLP, NormedGatedMLP)
 """Mixers of single tokens, which do not read the grid."""
+
+
+@dataclass(frozen=True)
+class SharesByBlock(Edit):
+    """Base of edits that keep a share of the tokens in some blocks of plain Transformers with a class token.
+
+    Args:
+        shares: share of the tokens that stays in each block, by name of the stage; 1 for all.
+    """
+
+    shares: Mapping[str, Sequence[float]]
+
+    def __post_init__(self) -> None:
+        checked = numbers_by_block(
+            self.shares, lambda share: type(share) in (int, float) and 0 < share <= 1, "a share in (0, 1]"
+        )
+        object.__setattr__(self, "shares", {name: tuple(map(float, given)) for name, given in checked.items()})
+
+    @classmethod
+    def quarters(cls, model: Model, share: float) -> Self:
+        """Return the edit that keeps a share after each quarter of the depth: in the blocks 3, 6 and 9 of 12.
+
+        Raises:
+            VitrailError: the model has no stage of plain attention, or no class token.
+        """
+        check_class_token(model)
+        shares: dict[str, list[float]] = {}
+        for name, blocks in need_reducible(model).items():
+            reducing = {blocks // 4, blocks // 2, blocks * 3 // 4} if blocks > 3 else {blocks - 1}
+            shares[name] = [share if index in reducing else 1.0 for index in range(blocks)]
+        return cls(shares)
+
+    def counted(self) -> str:
+        """Return in how many blocks tokens go."""
+        shares = [share for given in self.shares.values() for share in given if share < 1]
+        return f"in {len(shares)} blocks, {min(shares, default=1.0):g} at least"
 
 
 def irreducible_reason(stage: Any) -> str | None:
@@ -105,14 +142,7 @@ def reduce_stages(
     Raises:
         VitrailError: a stage cannot reduce its tokens, or has another number of blocks.
     """
-    stages = {name: submodule(model, name) for name in numbers}
-    for name, stage in stages.items():
-        if (reason := irreducible_reason(stage)) is not None:
-            raise VitrailError(f"Tokens of {name} cannot be reduced: {reason}.")
-        blocks: Any = stage.blocks
-        if len(numbers[name]) != len(blocks):
-            raise VitrailError(f"{name} has {len(blocks)} blocks, and {len(numbers[name])} numbers are given.")
-    for name, stage in stages.items():
+    for name, stage in given_stages(model, numbers).items():
         given = numbers[name]
         reducing = [number != nothing for number in given]
         # After tokens were merged, their sizes take part in every attention; a pruned token is a token like any other.
@@ -120,6 +150,21 @@ def reduce_stages(
             make(number) if reducing[i] or (weighted and any(reducing[:i])) else None for i, number in enumerate(given)
         ]
         put(model, name, ReducingStage(stage, steps))  # pyright: ignore[reportArgumentType]
+
+
+def given_stages(model: Model, numbers: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return the stages of an edit by name.
+
+    Raises:
+        VitrailError: a stage cannot reduce its tokens, or has another number of blocks.
+    """
+    stages: dict[str, Any] = {name: submodule(model, name) for name in numbers}
+    for name, stage in stages.items():
+        if (reason := irreducible_reason(stage)) is not None:
+            raise VitrailError(f"Tokens of {name} cannot be reduced: {reason}.")
+        if len(numbers[name]) != len(stage.blocks):
+            raise VitrailError(f"{name} has {len(stage.blocks)} blocks, and {len(numbers[name])} numbers are given.")
+    return stages
 
 
 def check_class_token(model: Model) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from vitrail.edits.edit import Edit, index_lists
-from vitrail.edits.slicing import find, group_index, take
+from vitrail.edits.slicing import find, take_groups
 from vitrail.edits.stream_layouts import Stream, streams
 from vitrail.errors import VitrailError, unknown
 from vitrail.parts.model import Model
@@ -41,10 +41,9 @@ class PruneWidth(Edit):
     def apply(self, model: Model) -> None:
         """Slice every tensor that has an axis over channels of the stream."""
         for stream, keep in [(self._found(model, name), self.keep[name]) for name in self.keep]:
-            for path, axis, parts in stream.axes:
-                owner, last = find(model, path, axis)
-                take(model, path, axis, group_index(getattr(owner, last).shape[axis], parts, stream.width, keep))
-                _state_width(owner, last)
+            take_groups(model, stream.axes, stream.width, keep)
+            for path, axis, _ in stream.axes:
+                _state_width(*find(model, path, axis))
 
     def _found(self, model: Model, name: str) -> Stream:
         known = _streams(model)

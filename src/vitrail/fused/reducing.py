@@ -6,6 +6,7 @@ The logarithm of a key's size is one more channel of it, and 1 the same channel 
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,12 @@ from vitrail.fused.table import unsupported_reason
 from vitrail.fused.unsupported import NotConverted, has_hooks, require_libraries
 from vitrail.native.attention import attend_groups
 from vitrail.native.gemm import ADD, linear, pack_linear
-from vitrail.parts.token_reduction import MergedTokens, ReducedTokens, ReducingBlock
+from vitrail.native.token_reduction import TokenSet, keep_tokens, merge_tokens
+from vitrail.parts.token_reduction import KeepAttended, MergedTokens, MergeSimilar, ReducedTokens, ReducingBlock
 from vitrail.shapes import Tokens
+
+NATIVE = {MergeSimilar: merge_tokens, KeepAttended: keep_tokens}
+"""Reductions that are computed in one call."""
 
 EXTRA = 2
 """Channels added to each head, of which one is used: bf16 needs an even number."""
@@ -56,11 +61,11 @@ class FusedReducingBlock(ReducingBlock):
             parts[:, :, 1, :, self.head_dim] = layout.sizes.log().to(qkv.dtype)[..., None]
         mixed = attend_groups(qkv, self.heads, self.groups.on(layout.as_grid()))
         x = linear(mixed, self.proj, ADD, add=x)
-        q, k = (parts[:, :, part, :, : self.head_dim].transpose(1, 2) for part in (0, 1))
-        # The packed weights scale queries by 1 / sqrt(d). A reduction reads those of the first token alone.
-        assignment = self.reduction(q[:, :, :1].float() * self.head_dim**0.5, k.float(), layout)
-        if assignment is not None:
-            x, layout = assignment.pool(x), layout.reduce(assignment)
+        count = self.reduction.count(layout)
+        if count:
+            tokens = TokenSet(x, layout.sizes, layout.source, layout.prefix)
+            x, sizes, source, _ = NATIVE[type(self.reduction)](qkv, self.heads, self.head_dim, tokens, count)
+            layout = replace(layout, source=source, sizes=sizes)
         return self.channels(x, layout.as_grid()), layout
 
 
@@ -90,12 +95,14 @@ def fuse_reducing_block(
     reason = block_unsupported_reason(block) or unsupported_reason(mixer, "cpu")
     if reason is None and not (type(mixer.qkv) is nn.Linear is type(mixer.proj)):
         reason = "its layers are products"
+    if reason is None and type(block.reduction) not in NATIVE:
+        reason = f"{type(block.reduction).__name__} has no native operation"
     if reason is None and has_hooks(block.norm1, block.scale1):
         reason = "its norm or scale has hooks or a forward of its own"
     if reason is not None:
         raise NotConverted(reason)
     check_attention(block.norm1, mixer, dtype)  # pyright: ignore[reportArgumentType]
-    require_libraries("attention")
+    require_libraries("attention", "token_reduction")
     names = BRANCHES["channel mixer"]
     channels = fuse_branch("channel mixer", [getattr(block, name) for name in names], dtype, unconverted, targets)
     return FusedReducingBlock(block, channels, dtype)

@@ -127,6 +127,10 @@ class Reduction(Protocol):
 
     layout: type[ReducedTokens]
 
+    def count(self, layout: ReducedTokens) -> int:
+        """Return the number that the reduction is about, such as pairs to merge; 0 if no token goes."""
+        ...
+
     def __call__(self, q: Heads, k: Tensor, layout: ReducedTokens) -> Assignment | None:
         """Return the assignment from queries and keys `(B, h, N, d)`, or None if no token goes."""
         ...
@@ -150,10 +154,13 @@ class MergeSimilar:
     def __init__(self, removed: int):
         self.removed = removed
 
+    def count(self, layout: ReducedTokens) -> int:
+        """Return the pairs to merge."""
+        return min(self.removed, (layout.tokens - layout.prefix) // 2)
+
     def __call__(self, q: Heads, k: Tensor, layout: ReducedTokens) -> Assignment | None:
         """Match by the keys."""
-        r = min(self.removed, (layout.tokens - layout.prefix) // 2)
-        if r == 0:
+        if not (r := self.count(layout)):
             return None
         target, count = match(k.detach().mean(1), r, layout.prefix)
         return Assignment(target, layout.sizes, count)
@@ -177,11 +184,15 @@ class KeepAttended:
     def __init__(self, share: float):
         self.share = share
 
-    def __call__(self, q: Heads, k: Tensor, layout: ReducedTokens) -> Assignment | None:
-        """Sort by the attention of the first token."""
+    def count(self, layout: ReducedTokens) -> int:
+        """Return the cells to keep; 0 if fewer than two would go."""
         cells = layout.tokens - layout.prefix
         kept = ceil(cells * self.share)
-        if cells - kept < 2:
+        return kept if cells - kept > 1 else 0
+
+    def __call__(self, q: Heads, k: Tensor, layout: ReducedTokens) -> Assignment | None:
+        """Sort by the attention of the first token."""
+        if not (kept := self.count(layout)):
             return None
         scores = (q[:, :, :1] * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         attention = scores.float().softmax(-1).mean(1)[:, 0]  # (B, h, 1, N) -> (B, N)
