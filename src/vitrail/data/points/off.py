@@ -11,7 +11,7 @@ def read_off(content: bytes) -> Cloud:
     The counts may follow the keyword without a space (`OFF490 518 0`), as in many files of ModelNet40.
 
     Raises:
-        Fault: the content is not what the counts declare.
+        Fault: the content differs from the declared counts.
 
     Example:
         >>> read_off(b"OFF\\n3 1 0\\n0 0 0\\n1 0 0\\n0 1 0\\n3 0 1 2\\n").points.shape
