@@ -87,7 +87,7 @@ def calls(mark: str) -> dict[str, Any]:
         "rmtree": Call(shutil.rmtree, mark),
         "partial": Call(functools.partial, os.mkdir, mark),
         "nested": Call(list, [Call(os.mkdir, mark)]),
-        "getattr": Call(getattr, os, "system"),
+        "getattr": Call(getattr, Call(importlib.import_module, "os"), "system"),
         "hub": Call(torch.hub.load, "a/b", "c"),
         "torch load": Call(torch.load, mark),
         "numpy": Call(np.load, mark, None, True),

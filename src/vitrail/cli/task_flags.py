@@ -58,7 +58,7 @@ def task_of_model(words: Sequence[str]) -> str:
     for place in _PLACES:
         try:
             config = json.loads((Path(model) / place / "config.json").read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         task = config.get("task", DEFAULT) if isinstance(config, dict) else DEFAULT
         return task if task in TASKS else DEFAULT  # loading the model names the fault

@@ -45,7 +45,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     try:
         text = _openvino(path) if path.suffix == SUFFIXES["openvino"] else _onnx(path)
         found = None if text is None else json.loads(text)
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
