@@ -56,9 +56,9 @@ def place(tmp_path_factory):
     """Return a folder with everything that the commands name."""
     root = tmp_path_factory.mktemp("commands")
     photos(root / "photos")
-    for name in ("pictures", "flowers", "new_flowers", "imagenet_val"):
+    for name in ("flowers", "new_flowers", "imagenet_val"):
         shutil.copytree(root / "photos", root / name)
-    for name in ("picture.png", "photo.jpg", "new.jpg", "photos/one.jpg"):
+    for name in ("image.png", "photo.jpg", "new.jpg", "photos/one.jpg"):
         Image.open(root / "photos" / "ant" / "0.jpg").save(root / name)
     state = vitrail.create_model("vit_tiny_patch16_224", num_classes=2).state_dict()
     for name in ("vit_tiny.pt", "vit_tiny.pth"):
@@ -125,7 +125,7 @@ def place(tmp_path_factory):
             "runs/lora",
         ]
         assert main(adapted) == 0
-        for name in ("runs/mine", "runs/big", "runs/classify/pictures-vit_tiny_patch16_224"):
+        for name in ("runs/mine", "runs/big", "runs/classify/photos-vit_tiny_patch16_224"):
             shutil.copytree("runs/classify/flowers", name)
         yield root
 

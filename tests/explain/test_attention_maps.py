@@ -22,8 +22,8 @@ from vitrail.parts.token_mixers.window_attention import WindowAttention
 class Given(TokenMap):
     """A map with probabilities written down by hand."""
 
-    def __init__(self, grid: Grid, slots: Tensor, probabilities: Tensor, picture: tuple[int, int]):
-        super().__init__(BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture), slots)
+    def __init__(self, grid: Grid, slots: Tensor, probabilities: Tensor, image_size: tuple[int, int]):
+        super().__init__(BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, image_size), slots)
         self._probabilities = probabilities
 
     @property
@@ -115,7 +115,7 @@ def test_padding_takes_a_share_under_the_official_edge_and_none_under_the_masked
 
 def test_locations_convert_between_cells_tokens_and_pixels():
     grid = Grid(2, 3, prefix=1)
-    map = Given(grid, torch.arange(7)[None], torch.eye(7)[None, None, None], picture=(32, 48))
+    map = Given(grid, torch.arange(7)[None], torch.eye(7)[None, None, None], image_size=(32, 48))
     assert map.cell == (16, 16)
     assert map.centres.tolist() == [[8, 8], [8, 24], [8, 40], [24, 8], [24, 24], [24, 40]]
     for query in (5, (1, 1), Pixel(17, 30)):
@@ -126,7 +126,7 @@ def test_locations_convert_between_cells_tokens_and_pixels():
 
 @pytest.mark.parametrize("query", [7, -1, (2, 0), (0, 3), (-1, 0), Pixel(32, 0), Pixel(0, -1)])
 def test_a_location_outside_the_grid_is_an_error(query):
-    map = Given(Grid(2, 3, prefix=1), torch.arange(7)[None], torch.eye(7)[None, None, None], picture=(32, 48))
+    map = Given(Grid(2, 3, prefix=1), torch.arange(7)[None], torch.eye(7)[None, None, None], image_size=(32, 48))
     with pytest.raises(VitrailError, match="There is no"):
         map.row(query)
 

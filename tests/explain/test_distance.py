@@ -17,9 +17,9 @@ from vitrail.grid import Grid
 class Given(TokenMap):
     """A map of all tokens with probabilities written down by hand."""
 
-    def __init__(self, grid: Grid, probabilities: torch.Tensor, picture: tuple[int, int]):
+    def __init__(self, grid: Grid, probabilities: torch.Tensor, image_size: tuple[int, int]):
         super().__init__(
-            BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, picture),
+            BlockContext(MixingBlock("by hand", 0, 0, nn.Identity(), "0"), grid, image_size),
             torch.arange(grid.tokens)[None],
         )
         self.given = probabilities
@@ -62,13 +62,13 @@ def test_distance_is_the_double_sum(build, kind):
 def test_known_distances():
     grid = Grid(1, 2, prefix=1)
     itself, other, everything = torch.eye(3), torch.eye(3)[[0, 2, 1]], torch.full((3, 3), 1 / 3)
-    map = Given(grid, torch.stack([itself, other, everything])[None], picture=(16, 32))
+    map = Given(grid, torch.stack([itself, other, everything])[None], image_size=(16, 32))
     assert mean_distance(map).tolist() == [pytest.approx([0, 16, 8])]
 
 
 def test_attention_to_the_class_token_alone_has_no_distance_and_no_nan():
     only_class = torch.eye(3)[[0, 0, 0]]
-    map = Given(Grid(1, 2, prefix=1), only_class[None, None], picture=(16, 32))
+    map = Given(Grid(1, 2, prefix=1), only_class[None, None], image_size=(16, 32))
     assert mean_distance(map).tolist() == [[0]]
 
 

@@ -31,8 +31,8 @@ def test_metrics_by_hand(brightness: Brightness, greys: ImageSet) -> None:
 
 def test_stored_images_are_the_model_inputs(brightness: Brightness, greys: ImageSet) -> None:
     worst = evaluate(brightness, greys).errors[0]
-    assert decode(worst.picture).getpixel((3, 3)) == 215
-    assert decode(worst.picture).size == (8, 8)
+    assert decode(worst.image).getpixel((3, 3)) == 215
+    assert decode(worst.image).size == (8, 8)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 16, 100])
@@ -100,6 +100,9 @@ def test_json_and_back(brightness: Brightness, greys: ImageSet, tmp_path: Path) 
     result = evaluate(brightness, greys)
     assert read_evaluation(save_evaluation(result, tmp_path / "evaluation.json")) == result
     assert json.loads((tmp_path / "evaluation.json").read_text()) == result.to_dict()
+    older = (tmp_path / "evaluation.json").read_text().replace('"image": "data:', '"picture": "data:')
+    (tmp_path / "evaluation.json").write_text(older)
+    assert '"picture"' in older and read_evaluation(tmp_path / "evaluation.json") == result
     for broken in (b"", b"[]", b'{"top1": 1}', b"\xff"):
         (tmp_path / "evaluation.json").write_bytes(broken)
         with pytest.raises(DataError, match="is not an evaluation"):

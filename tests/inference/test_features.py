@@ -11,8 +11,8 @@ from torch import nn
 
 import vitrail
 from vitrail.cli import main
-from vitrail.errors import VitrailError
 from vitrail.compress.binary_codes import BinaryCodes
+from vitrail.errors import VitrailError
 from vitrail.inference.embed import Embedded, embed, neighbours
 from vitrail.inference.embedding_file import EmbeddingFile, read_embeddings
 from vitrail.layouts import TokenSequence
@@ -72,7 +72,7 @@ def test_a_folder_becomes_a_file_and_a_page(
     assert main(["embed", saved, str(folder), "--out", str(out), "--neighbours", "2", "--codes", str(codes)]) == 3
     found, err = read_embeddings(out), capsys.readouterr().err
     binary, names = BinaryCodes.load(codes)
-    assert names == found.names and binary.search(torch.from_numpy(found.vectors[:1]), k=1)[0].tolist() == [[0]]
+    assert names == found.names and binary.search(torch.tensor(found.vectors[:1]), k=1)[0].tolist() == [[0]]
     assert [Path(name).name for name in found.names] == ["0.png", "1.png", "2.png", "3.png"]
     assert "2 of 6 inputs could not be read." in err and not out.with_name(f".{out.name}.parts").exists()
     model = vitrail.load_model(saved)

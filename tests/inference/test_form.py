@@ -184,7 +184,7 @@ def test_auto_follows_the_hardware(
         asked.append(precision)
         return Fast(model)
 
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: computes)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16" if computes else "fp32")
     monkeypatch.setattr(form_module, "optimize", optimize)
     form, _ = ask(tiny, IMAGES, taking(*FASTER), precision="auto")
     assert asked == [wanted] and str(form) == f"fast form: 4.0x in {wanted}{ONCE}"
@@ -207,7 +207,7 @@ class Int8:
 
 @pytest.fixture
 def in_int8(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Int8]:
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
 
     def make(**wishes: Any) -> Int8:
         made = Int8(**wishes)
@@ -279,7 +279,7 @@ def test_gpu_models_are_selected_in_the_same_way(tiny: nn.Module, fast: Fast, mo
     cuda, waited = torch.device("cuda"), []
     monkeypatch.setattr(InferenceRunner, "_device", lambda self: cuda)
     monkeypatch.setattr(form_module, "finished", waited.append)
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
     monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
     form, _ = ask(tiny, IMAGES, taking(*FASTER))
     assert str(form) == "fast form: 4.0x in fp32 on the first 6 images" and form.answer is fast
@@ -351,7 +351,7 @@ def test_evaluation_is_fp32_by_default(tiny: nn.Module, monkeypatch: pytest.Monk
         asked.append(precision)
         return Fast(model)
 
-    monkeypatch.setattr(form_module, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
     monkeypatch.setattr(form_module, "optimize", optimize)
     monkeypatch.setattr(form_module.InferenceRunner, "_weigh", lambda self, job, precision: None)
     fast, plain = evaluate(tiny, "digits"), evaluate(tiny, "digits", optimize=False)

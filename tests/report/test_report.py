@@ -144,7 +144,7 @@ def test_names_are_escaped(run: Path, evaluated: ClassificationEvaluation) -> No
 
 def test_image_names_cannot_be_urls(run: Path, evaluated: ClassificationEvaluation) -> None:
     values = evaluated.to_dict()
-    values["errors"][0]["picture"] = "https://example.org/x.png"
+    values["errors"][0]["image"] = "https://example.org/x.png"
     (run / "evaluation.json").write_text(json.dumps(values))
     with pytest.raises(DataError, match="not an image"):
         write_report(run)

@@ -53,7 +53,7 @@ examples:
   vitrail doctor
   vitrail models 'swin*'
   vitrail train data=digits epochs=10
-  vitrail predict runs/classify/digits picture.png
+  vitrail predict runs/classify/digits image.png
   vitrail train --help"""
 
 

@@ -32,8 +32,8 @@ class Embed:
     out: Path
     """File to write, .npz or .parquet."""
     codes: Path | None = None
-    """File .npz of binary codes to write too: signs of the vectors around their mean, a 32nd of the bytes, for search by
-    Hamming distance (`vitrail.compress.binary_codes.BinaryCodes.load`)."""
+    """File .npz of binary codes to write too: signs of the vectors around their mean, a 32nd of the bytes, for search
+    by Hamming distance (`vitrail.compress.binary_codes.BinaryCodes.load`)."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     device: str = "auto"

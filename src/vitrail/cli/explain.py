@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vitrail.tasks.image_sources import SourceImage
 
 EXAMPLES = """
-    vitrail explain runs/classify/digits picture.png
+    vitrail explain runs/classify/digits image.png
     vitrail explain vit_tiny_patch16_224 --weights vit_tiny.pt photos/*.jpg --out looks
     vitrail explain MODEL photo.jpg --block 3 --head 1  # one head of one block
     vitrail explain SWIN photo.jpg --block 2.1          # block 1 of stage 2, where a model has stages

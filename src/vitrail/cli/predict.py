@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vitrail.tasks.task import Task
 
 EXAMPLES = """
-vitrail predict runs/classify/digits picture.png
+vitrail predict runs/classify/digits image.png
 vitrail predict vit_tiny_patch16_224 --weights vit_tiny.pt 'photos/*.jpg' --top 3
 vitrail predict MODEL photos/ --csv > labels.csv
 vitrail predict MODEL photos/ --precision auto   # faster if the hardware computes in bf16

@@ -20,13 +20,13 @@ from vitrail.training.config import RunConfig, config_class
 
 EXAMPLES = """
 vitrail train digits --imgsz 16 --set dim=48 depths=2,2 num_heads=3,6 patch_size=2 window_size=4
-vitrail train pictures/ --model vit_tiny_patch16_224 --weights vit_tiny.pt --epochs 10 --layer-decay 0.75
-vitrail train pictures/ --dry-run
-vitrail train --resume runs/classify/pictures-vit_tiny_patch16_224
+vitrail train photos/ --model vit_tiny_patch16_224 --weights vit_tiny.pt --epochs 10 --layer-decay 0.75
+vitrail train photos/ --dry-run
+vitrail train --resume runs/classify/photos-vit_tiny_patch16_224
 vitrail train --config flowers.yaml --epochs 30
-vitrail train pictures/ --folds 5
-vitrail train pictures/ --model deit_tiny_distilled_patch16_224 --teacher runs/big/weights/best
-torchrun --nproc-per-node 2 -m vitrail train pictures/ --batch 256
+vitrail train photos/ --folds 5
+vitrail train photos/ --model deit_tiny_distilled_patch16_224 --teacher runs/big/weights/best
+torchrun --nproc-per-node 2 -m vitrail train photos/ --batch 256
 """
 
 

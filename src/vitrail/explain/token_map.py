@@ -18,26 +18,26 @@ class BlockContext(NamedTuple):
     Args:
         block: the block.
         grid: where its tokens sit.
-        picture: rows and columns of the image in pixels.
+        image_size: rows and columns of the image in pixels.
     """
 
     block: MixingBlock
     grid: Grid
-    picture: tuple[int, int]
+    image_size: tuple[int, int]
 
     @property
     def cell(self) -> tuple[int, int]:
         """Rows and columns of pixels that one cell covers."""
-        return cell_size(self.picture, self.grid)
+        return cell_size(self.image_size, self.grid)
 
     def token(self, query: Query) -> int:
         """Return the index of the token of a query, or raise an error with the reason."""
-        return token_of(query, self.grid, self.picture)
+        return token_of(query, self.grid, self.image_size)
 
     @property
     def cover(self) -> tuple[float, float]:
         """Height and width of the grid in images: 1, or a little more where the image was padded."""
-        return self.grid.h * self.cell[0] / self.picture[0], self.grid.w * self.cell[1] / self.picture[1]
+        return self.grid.h * self.cell[0] / self.image_size[0], self.grid.w * self.cell[1] / self.image_size[1]
 
     def everywhere(self, query: Query | None) -> Query | None:
         """Return a query for the same position on every other grid; prefix tokens are unchanged."""
@@ -47,11 +47,11 @@ class BlockContext(NamedTuple):
         if cell < 0:
             return query
         y, x = (cell // self.grid.w + 0.5) * self.cell[0], (cell % self.grid.w + 0.5) * self.cell[1]
-        return Pixel(min(int(y), self.picture[0] - 1), min(int(x), self.picture[1] - 1))
+        return Pixel(min(int(y), self.image_size[0] - 1), min(int(x), self.image_size[1] - 1))
 
     def spot(self, query: Query | None) -> tuple[float, float] | None:
         """Return `centre_of` the query on this grid."""
-        return centre_of(query, self.grid, self.picture)
+        return centre_of(query, self.grid, self.image_size)
 
 
 def centre_of(query: Query | None, grid: Grid, image: tuple[int, int]) -> tuple[float, float] | None:
@@ -79,7 +79,7 @@ class TokenMap(ABC):
 
     def __init__(self, place: BlockContext, slots: Tensor, keys: Tensor | None = None):
         self.place, self.slots, self.keys = place, slots, slots if keys is None else keys
-        self.block, self.grid, self.picture = place
+        self.block, self.grid, self.image_size = place
 
     @property
     @abstractmethod

@@ -23,7 +23,7 @@ class Agreement:
         precision: `fp32`, `bf16` or `int8`: the requested precision, which sets the tolerances.
         error: largest difference as a share of the largest logit (fp32) or of the range of all logits (else); None
             if a logit is not finite.
-        pictures: number of images compared.
+        images: number of images compared.
         same: share of the images with the same best class.
         decided: number of decided images.
         same_decided: share of the decided images with the same best class; 1 if none is decided.
@@ -32,7 +32,7 @@ class Agreement:
 
     precision: str
     error: float | None
-    pictures: int
+    images: int
     same: float
     decided: int
     same_decided: float

@@ -14,7 +14,19 @@ Answer = Callable[[Any], Any]
 
 
 class Logits:
-    """Tensors with one row an image, such as logits or maps; another kind of answer is a subclass."""
+    """Tensors with one row an image, such as logits or maps; another kind of answer is a subclass.
+
+    A batch is a tensor, or has a length, a shape, slices and `split(size)` like one.
+
+    Attributes:
+        unit: plural of an input, in messages.
+    """
+
+    unit = "images"
+
+    def turn(self, batch: Any) -> int:
+        """Return the inputs of a turn of the trial on a CPU."""
+        return 1
 
     def of(self, model: nn.Module) -> Answer:
         """Return the function that computes a batch."""

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.fused.ab_trial import TrialArm, finished, try_out
 from vitrail.fused.answers import LOGITS, Answer, Logits
+from vitrail.fused.encoder import is_encoder
 from vitrail.fused.measured_speed import remembered, trial_key
 from vitrail.fused.optimize import DTYPES, PRECISIONS, Precision, optimize, unbuilt
-from vitrail.native.cpu_features import computes_bf16
+from vitrail.fused.plan import usual_precision
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
+from vitrail.parts.sequence_model import SequenceModel, TiedModel
 
 FEW = 4
 """Number of images up to which a job finishes before an optimized model is built."""
@@ -30,7 +32,7 @@ _NOTICED = 0.25
 # Cost of `optimize` relative to one transposed copy of all weights: 5 to 30, as measured.
 _LAYING_OUT = 15.0
 
-_FEW = "a fast form does not pay off for so few images"
+_FEW = "a fast form does not pay off for so few {}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class SelectedModel:
         speedup: speedup of the optimized model over the plain one.
         checked: number of images on which speed and agreement were measured.
         model: model that computes the answers, None for the plain one in bf16.
+        unit: plural of an input.
     """
 
     name: Literal["plain", "fast"]
@@ -54,11 +57,12 @@ class SelectedModel:
     speedup: float | None = None
     checked: int = 0
     model: nn.Module | None = None
+    unit: str = "images"
 
     def __str__(self) -> str:
         if self.speedup is None:
             return f"{self.name} form in {self.precision}: {self.reason}"
-        seen = f"on the first {self.checked} images" if self.checked > 1 else "on the first image"
+        seen = f"on the first {self.checked} {self.unit}" if self.checked > 1 else f"on the first {self.unit[:-1]}"
         because = f" ({self.reason})" if self.reason else ""
         return f"fast form: {self.speedup:.1f}x in {self.precision} {seen}{because}"
 
@@ -145,7 +149,7 @@ class InferenceRunner:
                 self._weigh(usual, precision)
                 form, answers = self._try(precision, usual, truth, images)
             except VitrailError as reason:
-                reasons.append(str(reason))
+                reasons.append(str(reason).replace("images", self.kind.unit))
             else:
                 return replace(form, reason="; ".join(reasons)), answers
         return replace(plain, reason="; ".join(reasons)), usual.answers
@@ -171,8 +175,8 @@ class InferenceRunner:
         if verdict.reason is not None:
             kept: Any = "" if verdict.faster else next(iter(form.unconverted), "")
             raise VitrailError(verdict.reason + (f"; it keeps {kept}" if kept else ""))
-        chosen = SelectedModel("fast", precision, fast.answer, speedup=verdict.speedup, checked=seen, model=form)
-        return chosen, answers
+        unit = self.kind.unit
+        return SelectedModel("fast", precision, fast.answer, "", verdict.speedup, seen, form, unit), answers
 
     def _plain(self) -> SelectedModel:
         weights = next((value.dtype for value in self.model.parameters()), torch.float32)
@@ -183,7 +187,7 @@ class InferenceRunner:
 
     def _wanted(self) -> tuple[Precision, ...]:
         """Return the precisions to try; the first that is faster and agrees is selected."""
-        usual: Precision = "bf16" if computes_bf16(self._device()) else "fp32"
+        usual: Precision = usual_precision(self._device())
         return {"auto": (usual,), "int8": ("int8", usual)}.get(self.precision, (self.precision,))
 
     def _refusal(self) -> str | None:
@@ -192,14 +196,14 @@ class InferenceRunner:
             return "as asked"
         if hasattr(self.model, "unconverted"):
             return "the model was given as it is"
-        if type(self.model) not in (Classifier, Segmenter, Detector):
+        if not _may_have_other(self.model):
             return f"{type(self.model).__name__} has no other"
         if any(value.device.type not in ("cpu", "cuda") or value.dtype != torch.float32 for value in self._weights()):
             return "the fast one is for fp32 weights on a CPU or a CUDA device"
         if any(each._forward_hooks or each._forward_pre_hooks for each in self.model.modules()):
             return "somebody listens to its parts (forward hooks), which the fast one would not call"
         few = self.count is not None and self.count <= FEW
-        return _FEW if few and self.precision != "int8" else None
+        return _FEW.format(self.kind.unit) if few and self.precision != "int8" else None
 
     def _device(self) -> torch.device:
         return next((value.device for value in self.model.parameters()), torch.device("cpu"))
@@ -210,7 +214,7 @@ class InferenceRunner:
     def _side(self, answer: Answer, images: Any) -> TrialArm:
         """Return an arm of the trial: one image per turn, on a GPU the whole batch, since few images do not fill it."""
         if self._device().type != "cuda":
-            return TrialArm(answer, images, 1, self._timed, self.kind)
+            return TrialArm(answer, images, self.kind.turn(images), self._timed, self.kind)
         answer(images)  # warm-up: compiles kernels and loads libraries
         return TrialArm(answer, images, len(images), self._timed, self.kind)
 
@@ -227,11 +231,12 @@ class InferenceRunner:
             return
         saved = usual.least * (self.count / usual.size / 2 - 1) - _NOTICED
         if saved <= 0 or saved <= self._building(precision):
-            raise VitrailError(_FEW)
+            raise VitrailError(_FEW.format(self.kind.unit))
 
     def _building(self, precision: Precision) -> float:
         """Estimate the seconds of `optimize`."""
-        weights = self._weights()
+        tables = {id(module.weight) for module in self.model.modules() if isinstance(module, nn.Embedding)}
+        weights = [value.detach() for value in self.model.parameters() if id(value) not in tables]  # these stay
         largest = max((value.flatten(1) for value in weights if value.ndim > 1), key=Tensor.numel)
 
         def lay_out(images: Tensor) -> Tensor:
@@ -270,6 +275,13 @@ def _alone(model: nn.Module) -> bool:
     """Return whether a model computes in the calling thread alone."""
     first = next(model.parameters(), None)
     return torch.get_num_threads() == 1 and (first is None or first.device.type == "cpu")
+
+
+def _may_have_other(model: nn.Module) -> bool:
+    """Return whether models of this kind have an optimized form."""
+    if type(model) in (SequenceModel, TiedModel):
+        return is_encoder(model)  # pyright: ignore[reportArgumentType]
+    return type(model) in (Classifier, Segmenter, Detector)
 
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.fused.decoder_weights import decoder_weights
 from vitrail.fused.optimized_model import OptimizedModel, run_alone
+from vitrail.fused.plan import usual_precision
 from vitrail.fused.unsupported import NotConverted, check_parts
 from vitrail.generation.decoding import Decoding, check_capacity
 from vitrail.layouts import TokenSequence
 from vitrail.native.build import missing
-from vitrail.native.cpu_features import computes_bf16
 from vitrail.native.decode import DecoderProgram, DecoderRows, Memory
 from vitrail.parts.backbone import Features
 from vitrail.parts.merging import NoMerging
@@ -121,8 +121,7 @@ def optimize_decoder(model: SequenceModel, precision: str) -> NativeLanguageMode
     reason = unsupported_reason(model)
     if reason is not None:
         raise VitrailError(f"{model.variant} has no optimized form: {reason}.\nUse the model as it is.")
-    if precision == "auto":
-        precision = "bf16" if computes_bf16(torch.device("cpu")) else "fp32"
+    precision = usual_precision(torch.device("cpu")) if precision == "auto" else precision
     backbone: Any = model.backbone
     capacity = getattr(model.config, "max_length", None) or LONGEST
     try:

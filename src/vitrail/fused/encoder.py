@@ -13,12 +13,11 @@ from vitrail.fused.folding import NormAffine
 from vitrail.fused.grid_cache import GridCache
 from vitrail.fused.mlp import MLP_SEATS, check_mlp, mlp_unsupported_reason
 from vitrail.fused.optimized_model import OptimizedModel, run_alone
-from vitrail.fused.plan import DTYPES
+from vitrail.fused.plan import DTYPES, usual_precision
 from vitrail.fused.unsupported import NotConverted, check_parts, has_hooks, parts_unsupported_reason
 from vitrail.layouts import TokenSequence
 from vitrail.native.attention import TokenGroups, attend_groups
 from vitrail.native.build import missing
-from vitrail.native.cpu_features import computes_bf16
 from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.gemm import ADD, linear, mlp, pack_linear
 from vitrail.parts.attend import Attend, NoQKNorm
@@ -251,8 +250,7 @@ def optimize_encoder(model: SequenceModel, precision: str) -> NativeEncoder:
     """
     if precision not in ENCODER_PRECISIONS:
         raise unknown("precision of an encoder of text", precision, ENCODER_PRECISIONS)
-    if precision == "auto":
-        precision = "bf16" if computes_bf16(torch.device("cpu")) else "fp32"
+    precision = usual_precision(torch.device("cpu")) if precision == "auto" else precision
     reason = _unsupported_reason(model)
     try:
         if reason is not None:

@@ -30,6 +30,16 @@ PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
 """Native libraries of modules without a row in the tables: a mixer with a compiled kernel, convolutions of maps."""
 
 
+def usual_precision(device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return what `auto` computes in on a device: bf16 if it has such arithmetic, else fp32.
+
+    Example:
+        >>> usual_precision(torch.device("meta"))
+        'fp32'
+    """
+    return "bf16" if computes_bf16(device) else "fp32"
+
+
 class OptimizePlan(NamedTuple):
     """How a model is optimized.
 
@@ -46,7 +56,7 @@ class OptimizePlan(NamedTuple):
     @classmethod
     def of(cls, precision: str, device: torch.device) -> "OptimizePlan":
         """Choose for a device."""
-        usual = "bf16" if computes_bf16(device) else "fp32"
+        usual = usual_precision(device)
         name = usual if precision == "auto" else precision
         return cls(name, DTYPES.get(name, DTYPES[usual]), ("int8", "cpu") if name == "int8" else ("cpu",))
 

@@ -12,11 +12,11 @@ from vitrail.errors import VitrailError, unknown
 from vitrail.fused.decoder import DECODER_PRECISIONS, LONGEST, STAGE_SEATS, NativeRows
 from vitrail.fused.decoder_weights import decoder_weights
 from vitrail.fused.optimized_model import OptimizedModel
+from vitrail.fused.plan import usual_precision
 from vitrail.fused.unsupported import NotConverted, check_parts
 from vitrail.generation.decoding import Decoding, pad_batch
 from vitrail.layouts import TokenSequence
 from vitrail.native.build import missing
-from vitrail.native.cpu_features import computes_bf16
 from vitrail.native.decode import DecoderProgram, DecoderRows, Memory
 from vitrail.parts.encoder_decoder import EncoderDecoder
 from vitrail.shapes import TokenIds
@@ -93,8 +93,7 @@ def optimize_translation(model: EncoderDecoder, precision: str) -> NativeTransla
     """
     if precision not in DECODER_PRECISIONS:
         raise unknown("precision", precision, DECODER_PRECISIONS)
-    if precision == "auto":
-        precision = "bf16" if computes_bf16(torch.device("cpu")) else "fp32"
+    precision = usual_precision(torch.device("cpu")) if precision == "auto" else precision
     device = model.embedding.words.weight.device
     try:
         if type(model) is not EncoderDecoder:

@@ -67,6 +67,7 @@ def vectors_of(reader: Any, inputs: Iterable[Any], batch: int) -> Iterator[Embed
     if batch < 1:
         raise VitrailError(f"batch is {batch}; it must be at least 1.")
     inputs = list(inputs)
+    reader.begin(len(inputs))
 
     def load(item: Any) -> tuple[Any, Any]:
         try:

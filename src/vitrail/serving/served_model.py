@@ -58,7 +58,7 @@ class ServedModel:
         self.run: Path | None = None
         self.form = ""
         self.check: Callable[[], None] = lambda: None
-        self._compute: Any = model
+        self._chosen: Any = None
         self._others: OrderedDict[Any, Any] = OrderedDict()
         self._lock = Lock()
 
@@ -80,11 +80,9 @@ class ServedModel:
         for count in (size, 1):
             items = [example(self.kind, self.model) for _ in range(count)]
             list(predictor.predict([(item, predictor.load(item)) for item in items]))
-        chosen = getattr(getattr(predictor, "runner", None), "form", None)
-        if chosen is not None and chosen.model is not None:
-            self._compute = chosen.model
-        if chosen is not None:
-            self.form = str(chosen)
+        self._chosen = getattr(getattr(predictor, "runner", None), "form", None)
+        if self._chosen is not None:
+            self.form = str(self._chosen)
         self.predictor = predictor if not smallest else self._with(self.options)
 
     def _note(self, choice: Any) -> None:
@@ -98,8 +96,10 @@ class ServedModel:
 
     def _with(self, options: PredictionOptions) -> Any:
         """Return a predictor with other options and the implementation that was chosen."""
-        values: dict[str, Any] = {} if self._compute is self.model else {"precision": "fp32"}  # it has its own
-        return self._build(self._compute, replace(options, optimize=False, **values), lambda choice: None)
+        made = self._build(self.model, replace(options, optimize=False), lambda choice: None)
+        if self._chosen is not None:
+            made.runner.form = self._chosen
+        return made
 
     def find(self, values: Mapping[str, Any]) -> Any:
         """Return the predictor for the options of a request.

@@ -86,7 +86,7 @@ def _confusion(evaluation: "ClassEvaluation") -> dict[str, Any]:
     return {
         "labels": labels,
         "cells": confusion_cells(matrix) if small else None,
-        "picture": None if small else confusion_figure(matrix),
+        "image": None if small else confusion_figure(matrix),
         "pairs": evaluation.most_confused(10),
         "side": side,
         "upright": 8 * max(map(len, labels), default=0) > side,

@@ -22,7 +22,7 @@ class EvaluatedImage:
         predicted: the predicted class.
         confidence: probability of the predicted class.
         loss: negative log-likelihood of the true class, in nats.
-        picture: the model's input (after resize and crop) as a `data:` URL.
+        image: the model's input (after resize and crop) as a `data:` URL.
     """
 
     id: str
@@ -30,11 +30,11 @@ class EvaluatedImage:
     predicted: str
     confidence: float
     loss: float
-    picture: str
+    image: str
 
     def __post_init__(self) -> None:
-        if not self.picture.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")):
-            raise ValueError(f"{self.picture[:40]!r} is not an image")  # a page would load it from its URL
+        if not self.image.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")):
+            raise ValueError(f"{self.image[:40]!r} is not an image")  # a page would load it from its URL
 
     def explained(self) -> ImageExample:
         """Return the image for the section of the report with explanations."""
@@ -45,7 +45,7 @@ class EvaluatedImage:
             caption = Markup(
                 '<span class="tag said">wrong</span> <strong>{}</strong> taken for <strong>{}</strong>'
             ).format(self.label, self.predicted)
-        return ImageExample(self.picture, f"An image of {self.label}", caption + Markup(" ") + confidence)
+        return ImageExample(self.image, f"An image of {self.label}", caption + Markup(" ") + confidence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,5 +97,12 @@ class ClassificationEvaluation(ClassEvaluation):
     def from_dict(cls, values: dict[str, Any]) -> "ClassificationEvaluation":
         """Build from the dict of `to_dict`."""
         values = cls.fields_from(values)
-        values |= {key: tuple(EvaluatedImage(**each) for each in values[key]) for key in ("errors", "examples")}
+        values |= {
+            key: tuple(EvaluatedImage(**_renamed(each)) for each in values[key]) for key in ("errors", "examples")
+        }
         return cls(**values)
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an image; older evaluations have `picture` for `image`."""
+    return {"image" if key == "picture" else key: value for key, value in values.items()}

@@ -95,7 +95,7 @@ class ClassPredictor:
         self.names = self.names or class_names(self.model, logits.shape[1], self.given)
         found = zip(batch, classify(logits, paths, self.names, self.options.top), strict=True)
         form = str(self.runner.form or "")
-        return [replace(result, picture=item.held, form=form) for (item, _), result in found]
+        return [replace(result, image=item.held, form=form) for (item, _), result in found]
 
     def failure(self, item: SourceImage, reason: str) -> Classification:
         """Return the result of an image that cannot be read."""

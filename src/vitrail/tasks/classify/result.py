@@ -16,7 +16,7 @@ class Classification(ClassProbabilities):
     """The likeliest classes of one image, best first; or the reason why there are none.
 
     Args:
-        picture: the image itself, if it came from memory and not from a file.
+        image: the image itself, if it came from memory and not from a file.
         form: implementation and precision that ran, with the reason; empty if unknown.
 
     Example:
@@ -27,7 +27,7 @@ class Classification(ClassProbabilities):
         cat.jpg: tabby 90.0%, lynx 10.0%
     """
 
-    picture: Image.Image | None = field(default=None, repr=False, compare=False)
+    image: Image.Image | None = field(default=None, repr=False, compare=False)
     form: str = field(default="", repr=False, compare=False)
 
     def draw(self, k: int = 3, width: int = 480) -> Image.Image:
@@ -38,7 +38,7 @@ class Classification(ClassProbabilities):
             width: width of the drawing in pixels; the image is scaled to it.
         """
         best = self.top(k)
-        image = self.picture.convert("RGB") if self.picture is not None else open_image(self.path)
+        image = self.image.convert("RGB") if self.image is not None else open_image(self.path)
         smooth = Image.Resampling.NEAREST if image.width * 4 <= width else Image.Resampling.LANCZOS
         image = image.resize((width, max(1, round(image.height * width / image.width))), smooth)
         row = max(20, width // 15)

@@ -10,6 +10,7 @@ import torch
 from vitrail.data.bucketed_sampler import BucketedSampler
 from vitrail.data.texts import TextSet
 from vitrail.errors import VitrailError
+from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.tasks.classes.calibration import calibrate
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.evaluation import ClassEvaluation
@@ -17,10 +18,11 @@ from vitrail.tasks.classes.result import check_finite
 from vitrail.tasks.classes.scores import Scores, class_figures, count_confusions, macro_f1, score, top
 from vitrail.tasks.classes.sections import render_section
 from vitrail.tasks.inference import inference_mode_for
-from vitrail.tasks.results import Progress, ReportSection
+from vitrail.tasks.padded_texts import PaddedTexts, TextAnswers
+from vitrail.tasks.results import Notify, Progress, ReportSection
 from vitrail.tasks.sentiment.options import EvaluateOptions
 from vitrail.tasks.sentiment.word_effects import WordEffect, word_effects
-from vitrail.tasks.text_inputs import encode_texts, most_tokens, need_vocabulary, pad_ids, padded_layout
+from vitrail.tasks.text_inputs import encode_texts, most_tokens, need_vocabulary
 from vitrail.text.vocabulary import clean
 
 _EXPLAINED = 12
@@ -92,14 +94,19 @@ class SentimentEvaluation(ClassEvaluation):
 
 
 def evaluate_sentiment(
-    model: Any, texts: TextSet, options: EvaluateOptions, progress: Progress | None = None
+    model: Any,
+    texts: TextSet,
+    options: EvaluateOptions,
+    notify: Notify = lambda choice: None,
+    progress: Progress | None = None,
 ) -> SentimentEvaluation:
     """Evaluate a classifier of texts on a split; each text once, in batches of like length.
 
     Args:
         model: a classifier of texts on its device, with its vocabulary.
         texts: the split.
-        options: batch, class names, number of errors kept.
+        options: batch, precision, class names, number of errors kept.
+        notify: receives the implementation that is chosen on the first batch.
         progress: receives the numbers of texts done and of all texts, after each batch.
 
     Raises:
@@ -112,10 +119,12 @@ def evaluate_sentiment(
     encoded = encode_texts(need_vocabulary(model), texts.texts, longest)
     order = BucketedSampler([len(ids) for ids in encoded.ids], options.batch, shuffle=False)
     parts, wrong, done = [], list[tuple[float, int, int, float]](), 0
+    runner = InferenceRunner(
+        model, len(texts), precision=options.precision, fast=options.optimize, notify=notify, kind=TextAnswers()
+    )
     with inference_mode_for(model) as device:
         for index in order.batches(epoch=0):
-            ids, lengths = (value.to(device) for value in pad_ids([encoded.ids[i] for i in index]))
-            logits = model(ids, padded_layout(ids, lengths))
+            logits = runner(PaddedTexts.of([encoded.ids[i] for i in index], device))
             check_finite(logits, [texts.ids[i] for i in index])
             scores = score(logits, labels[index])
             parts.append(scores)
@@ -124,7 +133,8 @@ def evaluate_sentiment(
             done += len(index)
             if progress is not None:
                 progress(done, len(texts))
-    seconds, scores = perf_counter() - started, Scores.concatenate(parts)
+    seconds, scores, form = perf_counter() - started, Scores.concatenate(parts), runner.form
+    assert form is not None
     confusion = count_confusions(scores, len(names))
     classes = class_figures(confusion, names)
     return SentimentEvaluation(
@@ -142,7 +152,9 @@ def evaluate_sentiment(
         seconds=seconds,
         batch=options.batch,
         device=str(device),
-        precision="fp32",
+        precision=form.precision,
+        form=form.name,
+        speedup=form.speedup,
         errors=tuple(_worst(model, texts, names, labels, nlargest(options.worst, wrong), longest)),
         truncated=sum(map(bool, encoded.truncated)),
         longest=longest,

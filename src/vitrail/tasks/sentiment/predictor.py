@@ -6,15 +6,17 @@ from typing import Any
 import torch
 
 from vitrail.data.image_io import printable
+from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.tasks.classes.class_names import class_names, read_names
 from vitrail.tasks.classes.result import check_finite, rank_classes
 from vitrail.tasks.inference import evaluating, inference_mode_for
+from vitrail.tasks.padded_texts import PaddedTexts, TextAnswers
 from vitrail.tasks.results import Notify
 from vitrail.tasks.sentiment.options import PredictOptions
 from vitrail.tasks.sentiment.result import ClassifiedText
 from vitrail.tasks.sentiment.word_effects import mark_words, word_effects
 from vitrail.tasks.table import Table
-from vitrail.tasks.text_inputs import encode_texts, most_tokens, need_vocabulary, pad_ids, padded_layout
+from vitrail.tasks.text_inputs import encode_texts, most_tokens, need_vocabulary
 from vitrail.tasks.text_maps import text_view
 from vitrail.tasks.text_sources import TextLine, checked_text
 from vitrail.text.vocabulary import clean
@@ -25,17 +27,21 @@ class TextClassPredictor:
 
     Args:
         model: a classifier of texts on its device, with its vocabulary.
-        options: number of classes, their names, explanation.
-        notify: unused: there is one implementation.
+        options: number of classes, their names, explanation, precision.
+        count: number of texts of the job, None if it is unknown.
+        notify: receives the implementation that is chosen on the first batch.
 
     Raises:
         VitrailError: the number of class names is not that of the classes, or the model has no vocabulary.
     """
 
-    gate = None
-
-    def __init__(self, model: Any, options: PredictOptions, notify: Notify = lambda choice: None):
+    def __init__(self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
         self.model, self.options = model, options
+        precision: Any = options.precision or "fp32"
+        self.runner = InferenceRunner(
+            model, count, precision=precision, fast=options.optimize, notify=notify, kind=TextAnswers()
+        )
+        self.gate = self.runner.gate
         self.vocabulary = need_vocabulary(model)
         self.longest = most_tokens(model.config, model.metadata.get("max_length"))
         names: Any = options.labels
@@ -62,8 +68,7 @@ class TextClassPredictor:
         texts = [text for _, text in batch]
         encoded = encode_texts(self.vocabulary, texts, self.longest)
         with inference_mode_for(self.model) as device:
-            ids, lengths = (value.to(device) for value in pad_ids(encoded.ids))
-            logits = self.model(ids, padded_layout(ids, lengths))
+            logits = self.runner(PaddedTexts.of(encoded.ids, device))
         check_finite(logits, [item.name for item, _ in batch])
         ranked = rank_classes(logits, self.names, self.options.top)
         return [

@@ -69,7 +69,7 @@ class SentimentTask:
         progress: Progress | None = None,
     ) -> SentimentEvaluation:
         """Evaluate a classifier on a split."""
-        return evaluate_sentiment(model, data, options, progress)
+        return evaluate_sentiment(model, data, options, notify, progress)
 
     def read_evaluation(self, values: dict[str, Any]) -> SentimentEvaluation:
         """Read the `to_dict` of an evaluation."""
@@ -83,7 +83,7 @@ class SentimentTask:
         self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> TextClassPredictor:
         """Return a predictor of class names."""
-        return TextClassPredictor(model, options, notify)
+        return TextClassPredictor(model, options, count, notify)
 
     def program(self, model: Any) -> ProgramSpec:
         """Return what an exported program of a model takes and gives."""
