@@ -128,3 +128,16 @@ def test_twelve_bits_in_sixteen_are_called_dark(tmp_path, capsys):
             Image.fromarray(pixels).save(tmp_path / name / f"{k}{name}.png")
     main(["data", "check", str(tmp_path)])
     assert "have no value above 32 of 255" in " ".join(capsys.readouterr().out.split())
+
+
+def test_broken_pixels_are_told_from_a_missing_codec():
+    """LZW and deflate are in every libtiff: if one of them fails, the file is at fault, not the installation."""
+    for compression, words in ((5, "the file is broken"), (50001, "is not built into Pillow|broken|a TIFF of")):
+        with pytest.raises(ImageDecodeError, match=words):
+            open_image(tiff(RAW.astype(np.uint8), compression=compression))
+
+
+def test_pillow_does_not_log_what_becomes_an_error(caplog):
+    with pytest.raises(ImageDecodeError, match="13 channels"):
+        open_image(tiff(np.zeros((4, 6, 13), np.uint8)))
+    assert not [record for record in caplog.records if record.name.startswith("PIL")]

@@ -293,7 +293,8 @@ def _guard(
 ) -> Image.Image:
     """Run Pillow on bytes of a stranger, and give each of its many failures one type."""
     try:
-        return call()
+        with tiff.unlogged():
+            return call()
     except (MemoryError, ImageDecodeError):
         raise
     except Image.UnidentifiedImageError as error:
@@ -307,11 +308,8 @@ def _guard(
         early = ("truncated", "unexpected end", "not enough", "end of file", "eof", "unpack requires", "incomplete")
         if isinstance(error, EOFError) or any(word in text for word in early):
             raise refuse("the file ends too early", "truncated") from error
-        what = tiff.describe(_head(file))
-        if what and ("unknown raw mode" in text or "decoder error -2" in text or "not available" in text):
-            raise refuse(
-                what if "raw mode" in text else "its compression is not built into Pillow", "format"
-            ) from error
+        if told := tiff.undecodable(_head(file), text):
+            raise refuse(*told) from error
         raise refuse(f"the file is broken ({text.splitlines()[0][:100]})", "broken") from error
 
 

@@ -14,9 +14,20 @@ BITS, COMPRESSION, CHANNELS, PLANES, SAMPLE_FORMAT = 258, 259, 277, 284, 339
 SEPARATE, UNSIGNED = 2, 1
 _SIZES = {1: 1, 3: 2, 4: 4}
 _KINDS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
+_COMMON = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
+"""Compressions that every libtiff decodes: none, CCITT, LZW, JPEG, deflate, PackBits."""
 _LOCK = threading.Lock()
 
 log = logging.getLogger(__name__)
+
+
+class _Reading(threading.local):
+    """Whether this thread is reading a file, whose faults become errors of ours."""
+
+    now = False
+
+
+_READING = _Reading()
 
 
 def read_tags(head: bytes, most: int = 64) -> dict[int, list[int]] | None:
@@ -68,6 +79,42 @@ def describe(head: bytes) -> str | None:
     kind = _KINDS.get(tags.get(SAMPLE_FORMAT, [1])[0], "unknown values")
     many = "1 channel" if channels == 1 else f"{channels} channels"
     return f"a TIFF of {many} of {bits}-bit {kind}; 1, 3 or 4 channels of 8 or 16 bits are read, and 32-bit grey"
+
+
+def undecodable(head: bytes, text: str) -> tuple[str, str] | None:
+    """Return reason and kind of an error of Pillow's on a TIFF; None if it is another file, or has another fault.
+
+    Args:
+        head: the file, or its beginning if the directory is there.
+        text: the message in lower case.
+    """
+    tags = read_tags(head)
+    if tags is None:
+        return None
+    if "unknown raw mode" in text:
+        return str(describe(head)), "format"
+    if "decoder error -2" not in text and "not available" not in text:
+        return None
+    if tags.get(COMPRESSION, [1])[0] in _COMMON:
+        return "the file is broken (its compressed pixels cannot be decoded)", "broken"
+    return "its compression is not built into Pillow", "format"
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep Pillow from logging what it raises too, in this thread."""
+    logger = logging.getLogger("PIL.TiffImagePlugin")
+    if _is_foreign not in logger.filters:
+        logger.addFilter(_is_foreign)
+    before, _READING.now = _READING.now, True
+    try:
+        yield
+    finally:
+        _READING.now = before
+
+
+def _is_foreign(record: logging.LogRecord) -> bool:
+    return not _READING.now
 
 
 def fault(image: Any) -> str | None:
