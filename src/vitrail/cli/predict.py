@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from os.path import abspath, commonpath, dirname, isfile, relpath
 from pathlib import Path
@@ -108,7 +108,10 @@ class PredictVerb:
     def _work(self, task: "Task", model: Any, inputs: Sequence[Any], output: "Output") -> list[Any]:
         """Predict the inputs that are missing in the output, and return the failures."""
         from vitrail.cli.progress import progress_bar
+        from vitrail.inference.jsonl import ResultFile
         from vitrail.inference.predict import predictions
+
+        rows: list[dict[str, Any]] = []
 
         def notify(choice: Any) -> None:
             output.precision = choice.precision
@@ -120,6 +123,9 @@ class PredictVerb:
         try:
             options: Any = replace(self, precision=self._precision(output))  # pyright: ignore[reportCallIssue]
             predictor = task.predictor(model, options, len(todo), notify)
+            gathers = (
+                self.save is not None and hasattr(predictor, "files_of_all") and not isinstance(output, ResultFile)
+            )
             with progress_bar("predict", len(todo)) as show:
                 if hasattr(predictor, "on_part"):  # one input can take minutes
                     predictor.on_part = lambda share: show(done + share)  # pyright: ignore[reportAttributeAccessIssue]
@@ -127,11 +133,16 @@ class PredictVerb:
                     if self.save is not None:
                         files += len(result.save(self.save / relpath(dirname(abspath(result.path)), root)))
                     output.add(result)
+                    if gathers:
+                        rows.append(result.to_dict())
                     done = count
                     show(done)
                     if result.error is not None:
                         failed.append(result)
             output.finish(item.name for item in inputs)
+            files += self._write_files_of_all(
+                predictor, output.rows() if isinstance(output, ResultFile) else rows, root
+            )
         finally:
             output.close()
         if self.save is not None:
@@ -140,6 +151,18 @@ class PredictVerb:
             kept = f", {len(inputs) - len(todo)} were there already" if len(todo) < len(inputs) else ""
             print(f"{self.out}: {len(todo)} predictions in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr)
         return failed
+
+    def _write_files_of_all(self, predictor: Any, rows: Iterable[dict[str, Any]], root: str) -> int:
+        """Write the files about all results that a task has, and return their number."""
+        from vitrail.atomic_io import write_file
+
+        if self.save is None or not hasattr(predictor, "files_of_all"):
+            return 0
+        self.save.mkdir(parents=True, exist_ok=True)
+        found: dict[str, bytes] = predictor.files_of_all(rows, root)
+        for name, content in found.items():
+            write_file(self.save / name, content)
+        return len(found)
 
     def _check_engine(self) -> None:
         """Refuse flags that the engine does not take, before anything is read."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -100,6 +100,11 @@ class ResultFile:
         ]
         if names != sorted(self._places, key=lambda name: self._places[name].start):
             self._rewrite(names)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the values of each line, after `finish`."""
+        with open(self.path, "rb") as file:
+            yield from map(json.loads, file)
 
     def close(self) -> None:
         """Close the file without sorting it."""

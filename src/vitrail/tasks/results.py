@@ -56,7 +56,8 @@ class Predictor(Protocol):
     """A model with the preprocessing and the outputs of its task.
 
     Attributes that only some have: `sequential` (true if it computes one input after the other, so a batch saves
-    nothing), `max_pixels` (most pixels of an image that a server accepts) and `on_part` (called during long work).
+    nothing), `max_pixels` (most pixels of an image that a server accepts), `on_part` (called during long work) and
+    `files_of_all` (files about all results of a job, from their `to_dict` and the folder that paths are relative to).
     """
 
     csv_columns: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Finding objects in images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from vitrail.parts.detection.boxes import Boxes
 from vitrail.parts.detection.head import paste_masks
 from vitrail.tasks.detect.answers import DETECTED, SizedImages
 from vitrail.tasks.detect.batches import BoxSample, collate
+from vitrail.tasks.detect.coco_file import coco_file
 from vitrail.tasks.detect.options import PredictOptions
 from vitrail.tasks.detect.result import Detections
 from vitrail.tasks.image_sources import SourceImage
@@ -111,6 +112,15 @@ class DetectionPredictor:
     def failure(self, item: SourceImage, reason: str) -> Detections:
         """Return the result of an image that cannot be read."""
         return Detections(item.name, error=reason)
+
+    def files_of_all(self, rows: Iterable[Mapping[str, Any]], root: str) -> dict[str, bytes]:
+        """Return `coco.json` with all objects of a job.
+
+        Args:
+            rows: `to_dict` of each result.
+            root: folder that file names are relative to.
+        """
+        return {"coco.json": coco_file(rows, names_of(self.model), root)}
 
     def table(self, results: Sequence[Detections]) -> Table:
         """Return one object per row for one image, else one image per row."""

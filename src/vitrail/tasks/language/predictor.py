@@ -28,7 +28,7 @@ class Continuation:
     Args:
         path: name of the text.
         text: the text.
-        continuation: what the model adds.
+        continuation: text of the model.
         error: reason.
         unread: tokens at the beginning of the text that the model does not read.
         replaced: characters that no encoding has, each read as U+FFFD.
