@@ -22,11 +22,13 @@ import numpy as np
 import torch
 
 import vitrail
+from sheet import in_rounds, ratio
 from vitrail.generation.generate import generate
 from vitrail.models import create_model
 from vitrail.native.build import library
 from vitrail.native.decode import DecoderRows
 from vitrail.native.ffi import start_of
+from vitrail.tasks.table import Table
 from vitrail.weights.formats import write_as
 
 PRECISIONS = ("fp32", "bf16", "int8", "codebook")
@@ -142,20 +144,13 @@ def race(options: argparse.Namespace) -> None:
     runs |= {
         f"ours {kind}": lambda kind=kind: generate(models[kind], [prompt], options.tokens)[0] for kind in PRECISIONS
     }
-    top, times, texts = bandwidth(options.threads), {name: [] for name in runs}, {}
-    for turn in range(options.rounds + 1):
-        for name, run in runs.items():
-            started = perf_counter()
-            texts[name] = run()
-            if turn:  # the first turn warms up
-                times[name].append(perf_counter() - started)
+    top = bandwidth(options.threads)
+    times, texts = in_rounds(runs, options.rounds)
     first, rows = "Hugging Face generate, fp32", []
     for name in runs:
         packed = models[name.removeprefix("ours ")].program.bytes if name.startswith("ours") else 0
         speed = options.tokens / median(times[name])
-        ratios = [
-            f"{median(b / a for a, b in zip(times[name], times[other], strict=True)):.2f}" for other in list(runs)[:3]
-        ]
+        ratios = [ratio(times[name], times[other]) for other in list(runs)[:3]]
         same = sum(a == b for a, b in zip(texts[name], texts[first], strict=True))
         used = f"{packed * speed / top:.0%}" if packed else ""
         rows.append([name, f"{speed:.1f}", *ratios, f"{same} of {options.tokens}", used])
@@ -164,7 +159,7 @@ def race(options: argparse.Namespace) -> None:
     )
     print(f"all threads read {top / 1e9:.1f} GB/s")
     columns = ["decoder", "tokens/s", "x HF", "x CT2 fp32", "x CT2 int8", "tokens of HF", "of the bandwidth"]
-    print(_plain(columns, rows))
+    print(Table("", columns, rows, columns[1:]).markdown())
 
 
 def context(options: argparse.Namespace) -> None:
@@ -185,13 +180,8 @@ def context(options: argparse.Namespace) -> None:
         slope = float(np.polyfit(np.log(CONTEXTS), np.log(times), 1)[0])
         rows.append([kind, *(f"{1e3 * each:.2f}" for each in times), f"{slope:.2f}"])
     print(f"{options.model}: milliseconds of the next token after N tokens, {options.threads} threads")
-    print(_plain(["weights", *map(str, CONTEXTS), "exponent"], rows))
-
-
-def _plain(columns: list[str], rows: list[list[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    columns = ["weights", *map(str, CONTEXTS), "exponent"]
+    print(Table("", columns, rows, columns[1:]).markdown())
 
 
 def main() -> None:

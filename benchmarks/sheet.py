@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TypeVar
 
 import torch
 
@@ -15,6 +18,7 @@ from vitrail.bench.interleaved_timing import Timings, alternate
 from vitrail.tasks.table import Table
 
 RESULTS = Path(__file__).parent / "results"
+Found = TypeVar("Found")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -51,6 +55,27 @@ def begin(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argpa
 def take_turns(candidates: Mapping[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Timings]:
     """Time candidates turn by turn, as the flags say."""
     return alternate(candidates, options.rounds, options.seconds)
+
+
+def in_rounds(runs: Mapping[str, Callable[[], Found]], rounds: int) -> tuple[dict[str, list[float]], dict[str, Found]]:
+    """Run calls of many seconds in turns, and return the seconds of each turn and the last results.
+
+    The first turn warms up and is not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    found: dict[str, Found] = {}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            started = perf_counter()
+            found[name] = run()
+            if turn:
+                times[name].append(perf_counter() - started)
+    return times, found
+
+
+def ratio(times: Sequence[float], other: Sequence[float]) -> str:
+    """Return how many times as fast a call is as another, the median over the rounds."""
+    return f"{median(b / a for a, b in zip(times, other, strict=True)):.2f}"
 
 
 def tell(line: str) -> None:

@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any
 
 import torch
 
 import vitrail
+from sheet import in_rounds, ratio
 from vitrail.generation.beam import BeamOptions, beam_search
 from vitrail.generation.decoding import translation_decoding
 from vitrail.models import create_model
 from vitrail.tasks import find_task
+from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import need_vocabulary
 from vitrail.tasks.translate.batch import most_new
 from vitrail.tasks.translate.decoding import END, START
@@ -180,23 +181,17 @@ def race(options: argparse.Namespace) -> None:
             runs[f"ours {kind}, first"] = ours(fast, task, first=True)
     if options.plain:
         runs["ours, PyTorch"] = ours(task.model, task)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    texts: dict[str, list[list[int]]] = {}
-    for turn in range(options.rounds + 1):
-        for name, run in runs.items():
-            started = perf_counter()
-            texts[name] = run()
-            if turn:  # the first turn warms up
-                times[name].append(perf_counter() - started)
+    times, texts = in_rounds(runs, options.rounds)
     first, count, lengths = next(iter(runs)), len(task.sources), [len(each) for each in task.sources]
     print(f"{count} sentences of {min(lengths)} to {max(lengths)} tokens, at most {task.tokens} new, beam {BEAM}")
-    print("| decoder | sentences/s | x CTranslate2 float32 | translations of the first | BLEU |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    rows = []
     for name in runs:
-        ratio = median(b / a for a, b in zip(times[name], times[first], strict=True))
         same = sum(a == b for a, b in zip(texts[name], texts[first], strict=True))
         bleu = task.bleu(texts[name]) if task.bleu else ""
-        print(f"| {name} | {count / median(times[name]):.1f} | {ratio:.2f} | {same} of {count} | {bleu} |")
+        speed = f"{count / median(times[name]):.1f}"
+        rows.append([name, speed, ratio(times[name], times[first]), f"{same} of {count}", bleu])
+    columns = ["decoder", "sentences/s", "x CTranslate2 float32", "translations of the first", "BLEU"]
+    print(Table("", columns, rows, columns[1:]).markdown())
 
 
 def parts(options: argparse.Namespace) -> None:

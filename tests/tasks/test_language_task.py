@@ -201,3 +201,10 @@ def test_pieces_are_the_text_with_the_probabilities_of_its_tokens() -> None:
         assert [p for _, p in piece.alternatives] == pytest.approx(
             log_probs[place].exp().topk(3).values.tolist(), rel=1e-4
         )
+
+
+@pytest.mark.shared
+def test_wikitext_has_the_published_number_of_words(shared: Path) -> None:
+    """Tokens of WikiText-2 as its paper counts them, an end for each line included."""
+    found = open_streams(str(shared / "data" / "lm" / "wikitext-2"))
+    assert {split: text.words for split, text in found} == {"val": 217_646, "test": 245_569}

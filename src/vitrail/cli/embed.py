@@ -68,6 +68,8 @@ class Embed:
         found = file.finish(item.name for item in inputs)
         kept = f", {len(file.done)} were there already" if file.done else ""
         print(f"{self.out}: {len(found.names)} vectors of {found.vectors.shape[1]} numbers{kept}", file=sys.stderr)
+        if reader.notes():
+            print(reader.notes(), file=sys.stderr)
         self._write_codes(found)
         self._show(found, inputs)
         for one in failed[:5]:

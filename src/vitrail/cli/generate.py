@@ -47,19 +47,22 @@ class GenerateVerb:
 
     def run(self) -> int:
         """Generate, print or write, and return the exit code."""
+        from vitrail.data.text_lines import decode
         from vitrail.inference.model_loading import find_model
         from vitrail.tasks import find_task
 
         task: Any = find_task(task_of_generator([self.model]))
-        prompt = sys.stdin.read() if self.prompt == "-" else self.prompt
+        prompt = decode(sys.stdin.buffer.read(), "standard input") if self.prompt == "-" else self.prompt
         model = find_model(self.model, self.weights, self.device)
         generation = task.generator(model, self, prompt, lambda line: print(line, file=sys.stderr))
         return self._image(generation) if hasattr(generation, "save") else self._text(prompt, generation)
 
     def _text(self, prompt: str, pieces: Any) -> int:
-        text, code = [prompt], 0
+        from vitrail.text.vocabulary import clean
+
+        text, code = [clean(prompt)[0]], 0
         try:
-            print(prompt, end="", flush=True)
+            print(text[0], end="", flush=True)
             for piece in pieces:
                 text.append(piece)
                 print(piece, end="", flush=True)

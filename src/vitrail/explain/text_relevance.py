@@ -11,10 +11,10 @@ from torch import Tensor
 from vitrail.explain.text_targets import TextTarget, find_targets
 from vitrail.tasks.inference import evaluating
 from vitrail.tasks.pretrain.training import MASK
-from vitrail.tasks.sentiment.word_effects import WordEffect, occlusion
+from vitrail.tasks.sentiment.word_effects import WordEffect, occlusion, words_read
 from vitrail.tasks.text_inputs import most_tokens, need_vocabulary, pad_ids, padded_layout
 from vitrail.tasks.text_maps import MOST_TOKENS, self_attention
-from vitrail.text.vocabulary import clean
+from vitrail.text.vocabulary import EncodedTexts, clean
 
 _BATCH = 16
 
@@ -145,13 +145,18 @@ def _kept(model: Any) -> Iterator[dict[str, Tensor]]:
 def _occluded(model: Any, text: str, target: TextTarget, longest: int, special: bool) -> tuple[WordEffect, ...]:
     """Return the effect of each word; masks are no words."""
 
+    def encode(*texts: str) -> EncodedTexts:
+        return model.inputs.encode(texts, max_length=longest, special=special)
+
     def score(texts: Sequence[str]) -> Tensor:
-        ids = model.inputs.encode(texts, max_length=longest, special=special).ids
+        ids = encode(*texts).ids
         parts = (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
         return torch.cat([target.score(*_outputs(model, part)).double().cpu() for part in parts])
 
     with evaluating(model):
-        found = occlusion(re.findall(r"\s*\S+\s*", text), score)
+        words = re.findall(r"\s*\S+\s*", text)
+        read = words_read(words, longest, lambda part: encode(part).truncated[0])
+        found = (*occlusion(words[:read], score), *(WordEffect(word.strip(), None) for word in words[read:]))
     return tuple(word._replace(effect=None) if MASK in word.word else word for word in found)
 
 

@@ -27,10 +27,11 @@ class Embedded(NamedTuple):
 
 
 class Embeddings(NamedTuple):
-    """Vectors `(n, C)` of float32 with the names of their inputs."""
+    """Vectors `(n, C)` of float32 with the names of their inputs; `notes` reports texts that were cut."""
 
     names: tuple[str, ...]
     vectors: np.ndarray
+    notes: str = ""
 
 
 def embed(model: ModelSource, inputs: Any, *, pool: Pool = "auto", batch: int = 32, device: str = "auto") -> Embeddings:
@@ -57,9 +58,8 @@ def embed(model: ModelSource, inputs: Any, *, pool: Pool = "auto", batch: int = 
     failed = next((one for one in found if one.error is not None), None)
     if failed is not None:
         raise DataError(f"{failed.name}: {failed.error}")
-    return Embeddings(
-        tuple(one.name for one in found), np.stack([one.vector for one in found if one.vector is not None])
-    )
+    vectors = np.stack([one.vector for one in found if one.vector is not None])
+    return Embeddings(tuple(one.name for one in found), vectors, reader.notes())
 
 
 def vectors_of(reader: Any, inputs: Iterable[Any], batch: int) -> Iterator[Embedded]:

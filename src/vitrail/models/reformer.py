@@ -1,6 +1,7 @@
 """Reformer: a language model of long texts, with hashed and local attention in reversible layers.
 
-"Reformer: The Efficient Transformer", Kitaev, Kaiser, Levskaya, 2020; sizes of the released weights:
+"Reformer: The Efficient Transformer", Kitaev, Kaiser, Levskaya, 2020; sizes of the released weights, from the
+`config.json` of `google/reformer-crime-and-punishment` and `google/reformer-enwik8` on the hub:
 
 | model | layers | C | heads x width | positions | chunks | buckets x rounds |
 |---|---|---|---|---|---|---|

@@ -89,6 +89,10 @@ class ImageFeatures:
     def begin(self, count: int) -> None:
         """Prepare for a job: nothing, images have one implementation here."""
 
+    def notes(self) -> str:
+        """Return nothing: images are read whole."""
+        return ""
+
     def load(self, item: SourceImage) -> Tensor:
         """Decode an image to the model's size, `(C, Y, X)` of uint8."""
         image = item.read()
@@ -107,7 +111,7 @@ class ImageFeatures:
 
 
 class TextFeatures:
-    """Vectors of texts; those longer than the model's positions are cut.
+    """Vectors of texts; those longer than the model's positions are cut, which `notes` reports.
 
     Args:
         model: an encoder of texts on its device, with its vocabulary.
@@ -122,6 +126,7 @@ class TextFeatures:
         self.pool: Pool = pool
         self.longest = most_tokens(model.config, model.metadata.get("max_length"))
         self.runner: InferenceRunner | None = None
+        self._texts = self._truncated = self._cut = self._replaced = 0
 
     def begin(self, count: int) -> None:
         """Prepare for a job of so many texts: the optimized model is taken if it is faster here and agrees."""
@@ -155,9 +160,22 @@ class TextFeatures:
         """Return a text of a data set."""
         return data.texts[number]
 
+    def notes(self) -> str:
+        """Return what was done to the texts so far, or nothing."""
+        notes = []
+        if self._truncated:
+            most = f"the model reads {self.longest}"
+            notes.append(f"{self._truncated} of {self._texts} texts were truncated, by {self._cut} tokens; {most}")
+        if self._replaced:
+            notes.append(f"{self._replaced} characters are not Unicode and were replaced")
+        return "; ".join(notes)
+
     def vectors(self, loaded: Sequence[str]) -> Tensor:
         """Return the vectors of texts, `(B, C)` on the CPU."""
         encoded = encode_texts(self.vocabulary, loaded, self.longest)
+        self._texts += len(loaded)
+        self._truncated += sum(map(bool, encoded.truncated))
+        self._cut, self._replaced = self._cut + sum(encoded.truncated), self._replaced + sum(encoded.replaced)
         with inference_mode_for(self.model) as device:
             texts = PaddedTexts.of(encoded.ids, device)
             if self.runner is not None:

@@ -57,6 +57,16 @@ ERRATA = (
     ),
     Erratum(
         "reformer",
+        "Dropout of hashed attention",
+        (
+            "google/reformer-enwik8: `lsh_attention_probs_dropout_prob` is 0.1; crime-and-punishment: 0",
+            "here: none; local attention and residuals have that of the configs, 0.2 and 0.05",
+        ),
+        "none: training of enwik8's sizes differs by it, results of a trained model do not",
+        "tests/weights/test_weights_text.py::test_reformer",
+    ),
+    Erratum(
+        "reformer",
         "Weights of a token that sees itself alone",
         (
             "Hugging Face: exp(score - logsumexp) of scores of -1e5, which fp32 rounds to 1/128: weights are off by"

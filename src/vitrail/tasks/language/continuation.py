@@ -22,6 +22,25 @@ END_TOKENS = ("<|endoftext|>", "</s>", "[SEP]")
 _REPLACEMENT = chr(0xFFFD)
 
 
+class Prompt(NamedTuple):
+    """A prompt as the model reads it.
+
+    Args:
+        ids: token ids, at least one.
+        unread: tokens at its beginning that are before the first window.
+        replaced: characters that no encoding has, each read as U+FFFD.
+    """
+
+    ids: list[int]
+    unread: int = 0
+    replaced: int = 0
+
+    def __str__(self) -> str:
+        notes = [f"the first {self.unread} of {len(self.ids)} tokens of the prompt are not read"] if self.unread else []
+        notes += [f"{self.replaced} characters are not Unicode and were replaced"] if self.replaced else []
+        return "; ".join(notes)
+
+
 @dataclass(frozen=True)
 class LaterChoice:
     """A choice whose steps are counted from an offset, so that a new window goes on with new draws.
@@ -72,7 +91,7 @@ def stream_tokens(model: Any, prompt: list[int], count: int, choose: Choice, con
     stop = {model.inputs.id_of(token) for token in END_TOKENS if model.inputs.has(token)}
     text, done = list(prompt), 0
     while done < count:
-        window = text[-context:] if len(text) < context else text[-(context // 2 or 1) :]
+        window = text[-window_of(len(text), context) :]
         room = min(count - done, context - len(window) + 1)
         for token in stream(model, window, room, LaterChoice(choose, done), stop):
             text.append(token)
@@ -119,13 +138,15 @@ def generate_text(
         prompt: the text to continue.
         options: choice of tokens, and what decodes.
         context: tokens of a window.
-        notify: receives the reason if native code cannot decode.
+        notify: receives what of the prompt is not read, and the reason if native code cannot decode.
     """
     choose, vocabulary = choice_of(options), need_vocabulary(model)
-    ids = prompt_ids(vocabulary, prompt)
+    read = read_prompt(vocabulary, prompt, context)
+    if str(read):
+        notify(str(read))
     decoder = decoder_of(model, options.decode, context, notify)
     with evaluating(model):
-        yield from stream_text(vocabulary, stream_tokens(decoder, ids, options.tokens, choose, context))
+        yield from stream_text(vocabulary, stream_tokens(decoder, read.ids, options.tokens, choose, context))
 
 
 class Piece(NamedTuple):
@@ -176,10 +197,10 @@ def generate_pieces(
         alternatives: number of likeliest tokens of each piece.
     """
     choose, vocabulary = RecordedChoice(choice_of(options), alternatives), need_vocabulary(model)
-    ids = prompt_ids(vocabulary, prompt)
+    read = read_prompt(vocabulary, prompt, context)
     decoder = decoder_of(model, options.decode, context)
     with evaluating(model):
-        for text in stream_text(vocabulary, stream_tokens(decoder, ids, options.tokens, choose, context)):
+        for text in stream_text(vocabulary, stream_tokens(decoder, read.ids, options.tokens, choose, context)):
             steps, choose.steps = choose.steps, []
             probability = math.prod(step[0] for step in steps)
             names = [vocabulary.decode([token]) for token in steps[0][1]] if steps else []
@@ -191,8 +212,23 @@ def continue_text(model: Any, prompt: str, options: GenerateOptions, context: in
     return "".join(generate_text(model, prompt, options, context))
 
 
-def prompt_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:
+def window_of(count: int, context: int) -> int:
+    """Return how many of the last tokens a window starts with: all, or its half if they fill it.
+
+    Example:
+        >>> window_of(5, 8), window_of(8, 8), window_of(100, 8)
+        (5, 4, 4)
+    """
+    return count if count < context else context // 2 or 1
+
+
+def read_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Prompt:
     """Return the token ids of a prompt; an empty one is the end token, after which a text begins.
+
+    Args:
+        vocabulary: the vocabulary.
+        prompt: the text.
+        context: tokens of a window.
 
     Raises:
         VitrailError: the prompt is empty, and the vocabulary has no such token.
@@ -202,10 +238,11 @@ def prompt_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:
         >>> len(prompt_ids(learn_characters("abc"), "cab"))
         3
     """
-    ids = list(vocabulary.encode([prompt], special=False).ids[0])
+    encoded = vocabulary.encode([prompt], special=False)
+    ids = list(encoded.ids[0])
     if ids:
-        return ids
+        return Prompt(ids, len(ids) - window_of(len(ids), context), encoded.replaced[0])
     ends = [vocabulary.id_of(token) for token in END_TOKENS if vocabulary.has(token)]
     if not ends:
         raise VitrailError("The prompt is empty, and this model needs at least one character to go on from.")
-    return ends[:1]
+    return Prompt(ends[:1])

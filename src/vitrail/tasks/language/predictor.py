@@ -9,13 +9,16 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.data.image_io import printable
-from vitrail.tasks.language.continuation import continue_text, generate_pieces
+from vitrail.tasks.language.continuation import continue_text, generate_pieces, read_prompt
 from vitrail.tasks.language.evaluation import context_of
 from vitrail.tasks.language.options import PredictOptions
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import need_vocabulary
 from vitrail.tasks.text_sources import TextLine, checked_text
 from vitrail.text.vocabulary import clean
+
+_DRAWN = 120
+"""Lines of a drawn text."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +30,37 @@ class Continuation:
         text: the text.
         continuation: text of the model.
         error: reason.
+        unread: tokens at the beginning of the text that the model does not read.
+        replaced: characters that no encoding has, each read as U+FFFD.
     """
 
     path: str
     text: str = ""
     continuation: str = ""
     error: str | None = None
+    unread: int = 0
+    replaced: int = 0
 
     def cells(self) -> tuple[str, ...]:
-        """Return the continuation."""
-        return () if self.error else (self.continuation,)
+        """Return the continuation, and the tokens that were not read."""
+        return () if self.error else (self.continuation, str(self.unread))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
-        return {"path": self.path, "text": self.text, "continuation": self.continuation}
+        found = {"path": self.path, "text": self.text, "continuation": self.continuation}
+        return {**found, "unread": self.unread, "replaced": self.replaced}
+
+    def notes(self) -> str:
+        """Return what was done to the text, or nothing."""
+        notes = [f"{self.unread} tokens at the beginning not read"] if self.unread else []
+        return "; ".join(notes + ([f"{self.replaced} characters are not Unicode"] if self.replaced else []))
 
     def draw(self, width: int = 480) -> Image.Image:
         """Return an image of the text."""
-        lines = [part for line in (self.text + self.continuation).split("\n") for part in wrap(line, 64) or [""]]
+        text = (self.text + self.continuation)[-64 * _DRAWN :]  # the end, which has the continuation
+        lines = [part for line in text.split("\n") for part in wrap(line, 64) or [""]][-_DRAWN:]
         sheet = Image.new("RGB", (width, 18 * len(lines) + 16), "#ffffff")
         font = ImageFont.load_default(size=13)
         ImageDraw.Draw(sheet).multiline_text((8, 8), "\n".join(lines), fill="#1d232b", font=font)
@@ -57,7 +71,8 @@ class Continuation:
         return []
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.error or self.continuation}"
+        note = f" ({self.notes()})" if self.notes() else ""
+        return f"{self.path}: {self.error or self.continuation}{note}"
 
 
 class ContinuationPredictor:
@@ -68,7 +83,7 @@ class ContinuationPredictor:
         options: choice of tokens.
     """
 
-    csv_columns = ("continuation",)
+    csv_columns = ("continuation", "unread")
     gate = None
     sequential = True
 
@@ -87,10 +102,12 @@ class ContinuationPredictor:
 
     def predict(self, batch: list[tuple[TextLine, str]]) -> list[Continuation]:
         """Continue each text; the result does not depend on the others."""
-        return [Continuation(item.name, clean(text)[0], self._continue(text)) for item, text in batch]
+        return [self._continue(item.name, text) for item, text in batch]
 
-    def _continue(self, text: str) -> str:
-        return continue_text(self.model, text, self.options, self.context)
+    def _continue(self, name: str, text: str) -> Continuation:
+        read = read_prompt(self.vocabulary, text, self.context)
+        added = continue_text(self.model, text, self.options, self.context)
+        return Continuation(name, clean(text)[0], added, unread=read.unread, replaced=read.replaced)
 
     def stream(self, loaded: str) -> Iterator[dict[str, Any]]:
         """Yield the pieces of a continuation with their probabilities and the likeliest alternatives."""
@@ -103,5 +120,13 @@ class ContinuationPredictor:
 
     def table(self, results: Sequence[Continuation]) -> Table:
         """Return one text per row."""
-        rows = [[printable(each.text.encode("utf-8", "replace")), printable(each.continuation)] for each in results]
-        return Table("", ["text", "continuation"], rows)
+        noted = any(each.notes() for each in results)
+        rows = [
+            [
+                printable(each.text.encode("utf-8", "replace")),
+                printable(each.continuation),
+                *([each.notes()] * noted),
+            ]
+            for each in results
+        ]
+        return Table("", ["text", "continuation", *(["note"] * noted)], rows)

@@ -87,7 +87,7 @@ class TextClassPredictor:
         if not self.options.explain:
             return ()
         with evaluating(self.model), torch.inference_mode():
-            return word_effects(self.model, text, self.longest)
+            return word_effects(self.model, clean(text)[0], self.longest)
 
     def view(self, result: ClassifiedText) -> dict[str, Any]:
         """Return the tokens of the text and the self-attention of each layer and head."""

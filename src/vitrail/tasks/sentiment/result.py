@@ -54,7 +54,8 @@ class ClassifiedText(ClassProbabilities):
         """Return an image of the text above its `k` likeliest classes."""
         row, best = max(20, width // 15), self.top(k)
         font = ImageFont.load_default(size=row * 0.5)
-        lines = wrap(mark_words(self.words) if self.words else self.text, width * 2 // row * 2)[:12]
+        across = width * 2 // row * 2
+        lines = wrap((mark_words(self.words) if self.words else self.text)[: 24 * across], across)[:12]
         sheet = Image.new("RGB", (width, row * (len(lines) + len(best) + 1)), PAPER)
         pen = ImageDraw.Draw(sheet)
         for i, line in enumerate(lines):

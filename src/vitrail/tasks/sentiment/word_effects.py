@@ -40,13 +40,35 @@ def word_effects(model: Any, text: str, longest: int) -> tuple[WordEffect, ...]:
         longest: most tokens of a text; words beyond have no effect.
     """
     words = text.split()
+    spaced = [*(word + " " for word in words[:-1]), *words[-1:]]
+    read = words_read(spaced, longest, lambda part: encode_texts(model.inputs, [part], longest).truncated[0])
 
     def score(texts: Sequence[str]) -> Tensor:
         ids = encode_texts(model.inputs, texts, longest).ids
         logits = torch.cat([_logits(model, ids[start : start + _BATCH]) for start in range(0, len(ids), _BATCH)])
         return log_odds(logits, int(logits[0].argmax()))
 
-    return occlusion([*(word + " " for word in words[:-1]), *words[-1:]], score)
+    return (*occlusion(spaced[:read], score), *(WordEffect(word, None) for word in words[read:]))
+
+
+def words_read(words: Sequence[str], longest: int, truncated: Callable[[str], int]) -> int:
+    """Return the length of a beginning of a text that holds twice the tokens that a model reads, if there are so many.
+
+    The words after it change no score, with or without another word, and encoding them for each word would take long.
+
+    Args:
+        words: words with the space after each.
+        longest: most tokens that the model reads.
+        truncated: number of tokens of a text beyond `longest`.
+
+    Example:
+        >>> words_read(["a "] * 100, 8, lambda text: len(text.split()) - 8)
+        16
+    """
+    count = longest
+    while count < len(words) and truncated("".join(words[:count])) < longest:
+        count *= 2
+    return min(count, len(words))
 
 
 def occlusion(words: Sequence[str], score: Callable[[Sequence[str]], Tensor]) -> tuple[WordEffect, ...]:
