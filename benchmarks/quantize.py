@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, normalize
 
 import vitrail
 from sheet import begin, flags, show, take_turns, tell
@@ -26,6 +26,7 @@ from vitrail.bench.model_spec import ModelSpec
 from vitrail.bench.report import amount, ratio
 from vitrail.bench.statistics import Quantiles
 from vitrail.bench.torch_runners import unchanged
+from vitrail.compress.binary_codes import BinaryCodes
 from vitrail.edits.quantize import quantizable_layers, quantize_weights
 from vitrail.parts.quantized_linear import FORMATS, absmax
 from vitrail.tasks.image_sources import find_images
@@ -33,6 +34,8 @@ from vitrail.tasks.table import Table
 from vitrail.weights.folder import TENSORS, save_model
 
 PART = 32
+QUERIES, NEAREST = 100, 10
+"""Tokens that are searched for, and how many of the nearest count."""
 COLD = 24
 """Layers that take turns in the product of one row, so that none stays in a cache."""
 
@@ -110,6 +113,7 @@ def main(words: Sequence[str] | None = None) -> int:
     tables = [
         Table(f"{options.model}, {len(images)} views of {whole} images", columns, rows, columns[1:]),
         few(options),
+        codes(models["fp32"], images[:whole], options),
     ]
     show("quantize", "Weights of few bits", tables, options)
     return 0
@@ -152,6 +156,33 @@ def few(options: Any) -> Table:
         for name in calls
     ]
     return Table(f"One row through 768 x {wide}, {COLD} layers in turn", ["weights", "us a layer", "over fp32"], rows)
+
+
+def codes(model: Any, images: Tensor, options: Any) -> Table:
+    """Search tokens of all images by the signs of their channels, and by cosine."""
+    with torch.inference_mode():
+        features = model.features(images)
+    tokens = features.tokens[:, features.grid.prefix :].flatten(0, 1)
+    tokens = tokens - tokens.mean(0)
+    binary, queries = BinaryCodes.of(tokens), tokens[:: max(len(tokens) // QUERIES, 1)]
+    unit = normalize(tokens)
+
+    def by_cosine(count: int) -> Tensor:
+        return (normalize(queries) @ unit.T).topk(count).indices
+
+    nearest = by_cosine(NEAREST)
+    calls: dict[str, Any] = {"fp32, cosine": lambda: by_cosine(NEAREST)}
+    calls |= {f"codes, {count} found": partial(binary.search, queries, count) for count in (NEAREST, 10 * NEAREST)}
+    turns = take_turns(calls, options)
+    rows = []
+    for name, call in calls.items():
+        found = call() if "cosine" in name else call()[0]
+        recall = (nearest[..., None] == found[:, None]).any(-1).float().mean().item()
+        size = tokens.nbytes if "cosine" in name else binary.nbytes
+        seconds = amount(Quantiles.of(1e3 * each / len(queries) for each in turns[name].rounds))
+        rows.append([name, f"{size:,}", f"{recall:.1%}", seconds])
+    title = f"{len(tokens):,} tokens of {tokens.shape[1]} channels, {len(queries)} queries, the {NEAREST} nearest"
+    return Table(title, ["search", "bytes", "of the nearest", "ms a query"], rows)
 
 
 def _gain(turns: dict[str, Timings], name: str) -> str:

@@ -5,7 +5,8 @@
     python recipes/smaller_vit.py FOLDER --tuned RUN --parts edits --edits tokens_learn=0.7 --minutes 3
 
 FOLDER has `train/CLASS` and `test/CLASS` images, such as a fifth of CIFAR-10:
-`tar xzf cifar10_images_jpg.tar.gz --wildcards '*[05].jpg'`. `--minutes` is the time of one training.
+`tar xzf cifar10_images_jpg.tar.gz --wildcards '*[05].jpg'` ; for `teach` alone take fewer to train on,
+`--wildcards 'train/*[05]0.jpg' 'test/*[05].jpg'`. `--minutes` is the time of one training.
 
 tune    fine-tunes the ViT, with LayerDrop, so that every depth of it works
 edits   makes edits (`--edits`, settings of `vitrail compress`), trains on with the whole model as the teacher, and says
@@ -149,7 +150,7 @@ def bits(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
 def teach(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
     """Train a small Swin with and without the teacher."""
     variant, *fields = SWIN
-    common = ("train", given.data, "--model", variant, "--set", *fields, "--imgsz", given.imgsz, "--batch", "64")
+    common = ("train", given.data, "--model", variant, "--set", *fields, "--imgsz", given.imgsz)
     teacher = ("--teacher", str(given.tuned / "weights" / "best"), "--distill", "soft")
     gains = []
     for seed in range(given.seeds):

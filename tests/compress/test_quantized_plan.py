@@ -13,7 +13,7 @@ from vitrail.compress.sensitivity import Sensitivity, layer_sensitivity, mixed_f
 from vitrail.compress.sensitivity_page import sensitivity_page
 from vitrail.compress.settings import CompressSettings
 from vitrail.edits.quantize import quantizable_layers, quantize_weights
-from vitrail.errors import VitrailError
+from vitrail.errors import DataError, VitrailError
 from vitrail.weights.folder import load_model, save_model
 
 
@@ -134,6 +134,16 @@ def test_binary_search_equals_a_loop_over_bits():
         ]
         order = sorted(range(50), key=lambda n: (apart[n], n))[:5]
         assert index[m].tolist() == order and distance[m].tolist() == [apart[n] for n in order]
+
+
+def test_binary_codes_are_read_back_and_other_files_refused(tmp_path):
+    codes = BinaryCodes.of(torch.randn(5, 70))
+    codes.save(tmp_path / "codes.npz", list("abcde"))
+    again, names = BinaryCodes.load(tmp_path / "codes.npz")
+    assert names == tuple("abcde") and (again.words == codes.words).all() and torch.equal(again.mean, codes.mean)
+    (tmp_path / "other.npz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="no file of codes"):
+        BinaryCodes.load(tmp_path / "other.npz")
 
 
 def test_binary_codes_find_near_embeddings():

@@ -11,6 +11,7 @@ from torch import nn
 
 import vitrail
 from vitrail.cli import main
+from vitrail.compress.binary_codes import BinaryCodes
 from vitrail.errors import VitrailError
 from vitrail.inference.embed import Embedded, embed, neighbours
 from vitrail.inference.embedding_file import EmbeddingFile, read_embeddings
@@ -67,8 +68,11 @@ def test_a_folder_becomes_a_file_and_a_page(
     if ending == "parquet":
         pytest.importorskip("pyarrow")
     out = tmp_path / f"v.{ending}"
-    assert main(["embed", saved, str(folder), "--out", str(out), "--neighbours", "2"]) == 3
+    codes = tmp_path / "codes" / "codes.npz"
+    assert main(["embed", saved, str(folder), "--out", str(out), "--neighbours", "2", "--codes", str(codes)]) == 3
     found, err = read_embeddings(out), capsys.readouterr().err
+    binary, names = BinaryCodes.load(codes)
+    assert names == found.names and binary.search(torch.tensor(found.vectors[:1]), k=1)[0].tolist() == [[0]]
     assert [Path(name).name for name in found.names] == ["0.png", "1.png", "2.png", "3.png"]
     assert "2 of 6 inputs could not be read." in err and not out.with_name(f".{out.name}.parts").exists()
     model = vitrail.load_model(saved)

@@ -31,6 +31,9 @@ class Embed:
     standard input."""
     out: Path
     """File to write, .npz or .parquet."""
+    codes: Path | None = None
+    """File .npz of binary codes to write too: signs of the vectors around their mean, a 32nd of the bytes, for search
+    by Hamming distance (`vitrail.compress.binary_codes.BinaryCodes.load`)."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue."""
     device: str = "auto"
@@ -56,6 +59,8 @@ class Embed:
         if self.neighbours < 0 or self.queries < 1:
             raise VitrailError("--neighbours is a number from 0 up, --queries one from 1 up.")
         check_embedding_file(self.out)
+        if self.codes is not None and self.codes.suffix != ".npz":
+            raise VitrailError(f"--codes {self.codes} does not name a format. Let it end in .npz.")
         reader = feature_reader(find_model(self.model, self.weights, self.device, headless=True), self.pool)
         inputs = reader.collect(reader.sources(self.inputs))
         file = EmbeddingFile(self.out, job_of(reader.model, reader))
@@ -63,6 +68,7 @@ class Embed:
         found = file.finish(item.name for item in inputs)
         kept = f", {len(file.done)} were there already" if file.done else ""
         print(f"{self.out}: {len(found.names)} vectors of {found.vectors.shape[1]} numbers{kept}", file=sys.stderr)
+        self._write_codes(found)
         self._show(found, inputs)
         for one in failed[:5]:
             print(f"error: {one.name}: {one.error}", file=sys.stderr)
@@ -85,6 +91,19 @@ class Embed:
         finally:
             file.flush()
         return failed
+
+    def _write_codes(self, found: Any) -> None:
+        if self.codes is None:
+            return
+        import torch
+
+        from vitrail.atomic_io import make_folder
+        from vitrail.compress.binary_codes import BinaryCodes
+
+        codes = BinaryCodes.of(torch.from_numpy(found.vectors))
+        make_folder(self.codes.parent)
+        codes.save(self.codes, found.names)
+        print(f"{self.codes}: {codes.nbytes:,} bytes of codes for {found.vectors.nbytes:,} of vectors", file=sys.stderr)
 
     def _show(self, found: Any, inputs: Any) -> None:
         if not self.neighbours:

@@ -1,12 +1,17 @@
 """Embeddings in one bit a channel, and search by Hamming distance."""
 
+import io
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.errors import VitrailError
+from vitrail.atomic_io import write_file
+from vitrail.errors import DataError, VitrailError
 
 _ROWS = 4096
 """Codes that are compared with a query at once."""
@@ -66,6 +71,26 @@ class BinaryCodes:
             indices.append(order)
             distances.append(apart[order])
         return torch.from_numpy(np.stack(indices)), torch.from_numpy(np.stack(distances))
+
+    def save(self, path: Path, names: Sequence[str]) -> None:
+        """Write the codes with a name for each to a file .npz."""
+        buffer = io.BytesIO()
+        np.savez(buffer, names=np.array(names, dtype=str), words=self.words, mean=self.mean.numpy())
+        write_file(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> tuple["BinaryCodes", tuple[str, ...]]:
+        """Read codes and names.
+
+        Raises:
+            DataError: it is no such file.
+        """
+        try:
+            with np.load(path) as stored:
+                names: list[str] = stored["names"].tolist()
+                return cls(stored["words"], torch.from_numpy(stored["mean"])), tuple(names)
+        except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            raise DataError(f"{path} is no file of codes of `vitrail embed --codes`: {str(error)[:200]}.") from error
 
     @property
     def nbytes(self) -> int:

@@ -85,8 +85,10 @@ def _curves(axes: Any, costs: Sequence[WindowCost], dim: int, windows: Sequence[
         found = [each for each in costs if each.window == window]
         x = [patch * each.side for each in found]
         axes.plot(x, [each.counted / 1e9 for each in found], "o", color=colour, markersize=5)
-    axes.plot([], [], "o", color="gray", label="counted in the module")
+    axes.plot([], [], "o", color="gray", label="counted in the module, maps padded to whole windows")
     axes.set(xscale="log", yscale="log", xlabel="side of the image in pixels", ylabel=f"GMACs of one layer, C = {dim}")
+    axes.set_xticks([patch * side for side in _SIDES], [str(patch * side) for side in _SIDES])
+    axes.minorticks_off()
     if any(each.seconds for each in costs):
         _times(axes.twinx(), costs, windows, patch)
         axes.plot([], [], "x--", color="gray", label="milliseconds here (right)")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 import vitrail
 from vitrail.machine.system_info import processor, versions
@@ -30,6 +31,7 @@ def render_page(answer: "StudyAnswer", options: StudyOptions, command: str = "")
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = with_code
     return environment.get_template("study.html").render(
         head=page_head(f"{answer.plan.question} – Vitrail study"),
         glass=page_glass(),
@@ -42,6 +44,17 @@ def render_page(answer: "StudyAnswer", options: StudyOptions, command: str = "")
         version=vitrail.__version__,
         written=datetime.now(UTC).strftime("%d %B %Y at %H:%M UTC"),
     )
+
+
+def with_code(text: str) -> Markup:
+    """Return a text as HTML, with what is between backticks as code.
+
+    Example:
+        >>> str(with_code("`vitrail bench` & more"))
+        '<code>vitrail bench</code> &amp; more'
+    """
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _facts(answer: "StudyAnswer", options: StudyOptions) -> dict[str, Any]:

@@ -15,7 +15,7 @@ ERRATA = (
             " 40.4 M for VT-R101; its table 8: 41.5 M",
             "its table 2: VT-R34 21.8 M; its table 8: 19.2 M",
         ),
-        "K and Q to C / 2, the projector in 16 groups: 21.4 M as in table 8, and 40.4 M as in table 1; 3.52 G instead of"
+        "K and Q to C / 2, the projector in 16 groups: 21.4 M as in table 8, and 40.4 M as in table 1; 3.52 G, not"
         " 3.41 G, as 16 tokens x 11.5 M of dense weights alone cost 0.18 G. No code was released",
         "tests/models/test_published.py::test_size",
     ),
