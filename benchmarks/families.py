@@ -2,6 +2,7 @@
 
     python benchmarks/families.py                         # bf16, batches of 8
     python benchmarks/families.py --models swin_tiny_patch4_window7_224 poolformer_s12 --precision fp32
+    python benchmarks/families.py --candidates vitrail-optimized openvino timm-compiled     # also over the best peer
 
 FLOPs are twice the multiply-adds of `vitrail.inference.flops`. All models take turns in the same rounds. GEU is the
 share of the machine's fastest matrix product, measured in those rounds too.
@@ -15,11 +16,12 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
+from vitrail.bench.candidate import Candidate
 from vitrail.bench.inputs import blotches
 from vitrail.bench.interleaved_timing import Timings
 from vitrail.bench.model_spec import ModelSpec
 from vitrail.bench.prepare import Prepared, prepare_candidate
-from vitrail.bench.registry import find_candidates
+from vitrail.bench.registry import CANDIDATES
 from vitrail.bench.report import amount, ratio
 from vitrail.bench.statistics import Quantiles
 from vitrail.bench.torch_runners import unchanged
@@ -31,6 +33,7 @@ from vitrail.models import catalogue
 from vitrail.tasks.table import Table
 
 MEASURE = "vit_base_patch16_224"
+OURS = ["vitrail", "vitrail-optimized"]
 FAMILIES = (
     MEASURE,
     "vit_base_r50_s16_224",
@@ -87,13 +90,13 @@ class Entry(NamedTuple):
     agreement: Agreement
 
 
-def enter(name: str, precision: str, batch: int, imgsz: int | None) -> list[Entry]:
-    """Prepare a model in every way of ours."""
+def enter(name: str, precision: str, batch: int, imgsz: int | None, candidates: Sequence[str] = OURS) -> list[Entry]:
+    """Prepare a model in every way asked for."""
     model = ModelSpec(name, imgsz=imgsz).build()
     images = blotches(batch, model.config.in_channels, model.preprocess.size)
     expected = unchanged(model, images)(images)
     entries = []
-    for one in find_candidates(()):
+    for one in _named(candidates):
         tell(f"preparing {name}, {one.name}")
         try:
             ready = prepare_candidate(one, model, images, precision)
@@ -101,6 +104,8 @@ def enter(name: str, precision: str, batch: int, imgsz: int | None) -> list[Entr
             tell(f"  {error}")
             continue
         agreement = compare(ready.answer(images), expected, precision)
+        if not (one.ours or agreement.holds):
+            tell(f"  {name}, {one.name}: its logits are off by {agreement.error}")
         flops = 2 * batch * count_macs(model, model.preprocess.size)
         entries.append(Entry(name, one.name, ready, images, flops, agreement))
     return entries
@@ -113,16 +118,20 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", default=FAMILIES, help="which models")
     parser.add_argument("--measure", default=MEASURE, help=f"the model to compare with (default: {MEASURE})")
     parser.add_argument("--imgsz", type=int, help="side of the images (default: each model's own)")
+    names = [one.name for one in CANDIDATES]
+    parser.add_argument("--candidates", nargs="+", choices=names, default=OURS, help="ways of ours, and peers")
     parser.add_argument("--batch", type=int, default=8, help="images in a batch (default: 8)")
     options = begin(parser, words)
     names = [name for name in dict.fromkeys([options.measure, *options.models]) if name in catalogue()]
-    entries = [entry for name in names for entry in enter(name, options.precision, options.batch, options.imgsz)]
+    size = options.precision, options.batch, options.imgsz
+    entries = [entry for name in names for entry in enter(name, *size, options.candidates)]
     product = best_product(DTYPES[options.precision])
     calls: dict[str, Callable[[], object]] = {
         _key(entry): partial(entry.ready.answer, entry.images) for entry in entries
     }
     turns = take_turns({**calls, PRODUCT: product.run}, options)
-    tables = [table(one.name, entries, turns, product.flops, options) for one in find_candidates(())]
+    tables = [table(one.name, entries, turns, product.flops, options) for one in _named(options.candidates)]
+    tables.append(over_peers(entries, turns))
     show("families", "FLOP rates of the families", [one for one in tables if one.rows], options)
     return 0
 
@@ -146,6 +155,26 @@ def table(
     missing = [name for name in getattr(options, "models", ()) if name not in catalogue()]
     notes = [f"{name} is not in the catalogue." for name in missing]
     return Table(candidate, columns, rows, right=columns[2:5], notes=notes)
+
+
+def over_peers(entries: list[Entry], turns: dict[str, Timings]) -> Table:
+    """Lay out how many times as fast our optimized models are as each peer, round by round."""
+    rows = []
+    for mine in (entry for entry in entries if entry.candidate == OURS[-1]):
+        peers = [entry for entry in entries if entry.model == mine.model and entry.candidate not in OURS]
+        times = {peer.candidate: _rates(1, turns[_key(mine)], 1, turns[_key(peer)]) for peer in peers}
+        best = min(times, key=lambda name: times[name].median, default=None)
+        if best is not None:
+            told = ", ".join(f"{name} {ratio(found)}" for name, found in times.items())
+            rows.append([mine.model, best, f"{times[best].median:.2f}", told])
+    return Table(
+        "optimized over peers", ["model", "best peer", "times as fast", "by peer"], rows, right=["times as fast"]
+    )
+
+
+def _named(names: Sequence[str]) -> list[Candidate]:
+    """Return candidates by name, in the order of the registry."""
+    return [one for one in CANDIDATES if one.name in names]
 
 
 def _rates(flops: int, own: Timings, other_flops: int, other: Timings) -> Quantiles:

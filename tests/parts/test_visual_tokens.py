@@ -28,6 +28,11 @@ def read(queries, keys, values, scale=1.0):
     return rows
 
 
+def dense(conv: torch.nn.Conv1d) -> torch.Tensor:
+    """Return the block-diagonal matrix of a grouped convolution."""
+    return torch.block_diag(*conv.weight[:, :, 0].chunk(conv.groups))
+
+
 def loop(m: VisualTransformerBlock, x: torch.Tensor, grid: Grid) -> torch.Tensor:
     out, scale = [], (x.shape[-1] // 2) ** -0.5
     for tokens, cells in zip(x[:, : grid.prefix], x[:, grid.prefix :], strict=True):
@@ -40,7 +45,7 @@ def loop(m: VisualTransformerBlock, x: torch.Tensor, grid: Grid) -> torch.Tensor
         mixed = read([mixer.q.weight @ a for a in t], [mixer.k.weight @ a for a in t], t, scale)
         t = [a + b for a, b in zip(t, mixed, strict=True)]
         t = [a + m.fc2.weight @ (m.fc1.weight @ a).relu() for a in t]
-        added = read([p.q.weight @ c for c in cells], [p.k.weight @ a for a in t], t, scale)
+        added = read([dense(p.q) @ c for c in cells], [dense(p.k) @ a for a in t], t, x.shape[-1] ** -0.5)
         out.append(torch.stack([*t, *(c + a for c, a in zip(cells, added, strict=True))]))
     return torch.stack(out)
 
@@ -48,7 +53,7 @@ def loop(m: VisualTransformerBlock, x: torch.Tensor, grid: Grid) -> torch.Tensor
 @pytest.mark.parametrize("tokenizer", [FilterTokenizer(6, 3), RecurrentTokenizer(6)])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 2)])
 def test_block_against_a_loop(tokenizer, size):
-    m, grid = VisualTransformerBlock(6, tokenizer, Projector(6)).double(), Grid(*size, prefix=3)
+    m, grid = VisualTransformerBlock(6, tokenizer, Projector(6, groups=3)).double(), Grid(*size, prefix=3)
     x = torch.randn(2, grid.tokens, 6, dtype=torch.double, requires_grad=True)
     got, want, inputs = m(x, grid), loop(m, x, grid), [x, *m.parameters()]
     torch.testing.assert_close(got, want)
@@ -59,7 +64,7 @@ def test_block_against_a_loop(tokenizer, size):
 
 
 def test_tokens_do_not_depend_on_the_order_of_cells():
-    step, block = TokenStep(FilterTokenizer(8, 4)), VisualTransformerBlock(8, KeepTokens(), Projector(8))
+    step, block = TokenStep(FilterTokenizer(8, 4)), VisualTransformerBlock(8, KeepTokens(), Projector(8, groups=2))
     x, order = torch.randn(2, 12, 8), torch.randperm(12)
     (a, grid), (b, _) = step(x, Grid(3, 4)), step(x[:, order], Grid(3, 4))
     assert grid == Grid(3, 4, prefix=4)

@@ -16,8 +16,8 @@ class SpatiallyAwareAttention(nn.Module):
     p(a, c, m) = softmax_m((row_a + column_c)^T nu_m)
 
     A convolution has a matrix for each place, which makes edge filters easy to learn; here `mixtures` matrices are
-    mixed by place, alike in all heads. "Stand-Alone Self-Attention in Vision Models", section 3.3. An image is padded
-    with zeros to whole blocks.
+    mixed by place, alike in all heads. "Stand-Alone Self-Attention in Vision Models", section 3.2 and
+    appendix A.1. An image is padded with zeros to whole blocks.
 
     Args:
         in_channels: channels of the image.

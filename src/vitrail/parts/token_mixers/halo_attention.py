@@ -46,7 +46,7 @@ class SplitHaloPosition(NoPosition):
 
     bias[i, j] = q_i^T concat(rows[y_j], columns[x_j]), with a table for each head
 
-    "Stand-Alone Self-Attention in Vision Models", section 3, equation 3.
+    "Stand-Alone Self-Attention in Vision Models", section 2.2, equation 3.
 
     Args:
         num_heads: heads h.
@@ -144,7 +144,7 @@ class StandAloneAttention(HaloAttention):
 
     y_i = concat_h softmax(q_i^T k_j + q_i^T r_{j - i}) v_j
 
-    "Stand-Alone Self-Attention in Vision Models", section 3, equations 2 and 3.
+    "Stand-Alone Self-Attention in Vision Models", section 2.2, equations 2 and 3.
 
     Args:
         dim: channels C.
