@@ -10,10 +10,14 @@ from torch import nn
 
 import vitrail
 from vitrail.errors import VitrailError
+from vitrail.fused.activated_mlp import FusedActivatedMLP
 from vitrail.fused.blocks import fuse_block
-from vitrail.fused.convolution import FusedConvMerging, FusedTokenizer
+from vitrail.fused.convolution import FusedConvMerging, FusedPreNormConvMerging, FusedTokenizer
+from vitrail.fused.depthwise import FusedConvNeXtBlock, FusedDepthwiseBranch, FusedPEG
 from vitrail.fused.neighborhood import FusedNeighborhood, fuse_neighborhood
 from vitrail.fused.pooling import FusedImageMLP, FusedPooling, fuse_channel_mlp, fuse_pooling
+from vitrail.fused.res_scale import FusedResScaleBlock
+from vitrail.fused.spatial_reduction import FusedNormStep, FusedSpatialReduction
 from vitrail.fused.table import unsupported_reason
 from vitrail.fused.token_mlp import FusedTokenMLP, fuse_token_mlp
 from vitrail.fused.unsupported import NotConverted
@@ -40,6 +44,13 @@ CONVERSIONS = {
     "poolformer": (FusedPooling, FusedImageMLP, FusedTokenizer, FusedConvMerging),
     "poolformer timm": (FusedPooling, FusedImageMLP, FusedTokenizer, FusedConvMerging),
     "mixer": (FusedTokenMLP,),
+    "pvt v2": (FusedSpatialReduction, FusedDepthwiseBranch, FusedNormStep),
+    "pvt v2 linear": (FusedSpatialReduction, FusedDepthwiseBranch),
+    "twins svt": (FusedSpatialReduction, FusedPEG),
+    "cpvt": (FusedPEG,),
+    "convnext": (FusedConvNeXtBlock, FusedPreNormConvMerging),
+    "convnextv2": (FusedConvNeXtBlock,),
+    "caformer": (FusedDepthwiseBranch, FusedActivatedMLP, FusedResScaleBlock),
 }
 BFLOAT16 = refusal(torch.bfloat16)
 PRECISIONS = ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(BFLOAT16 is not None, reason=str(BFLOAT16)))]

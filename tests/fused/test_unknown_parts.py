@@ -23,7 +23,7 @@ from vitrail.parts.token_mixers.window_attention import WindowAttention
 
 REASON = refusal(torch.float32)
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
-NAMES = ["vit", "swin masked", "nat", "poolformer", "mixer", "bit", "hybrid", "tnt"]
+NAMES = ["vit", "swin masked", "nat", "poolformer", "mixer", "bit", "hybrid", "tnt", "pvt v2", "convnextv2", "caformer"]
 
 
 def scaled(y: Any) -> Any:

@@ -81,12 +81,15 @@ def test_prose_outside_the_package_uses_terms_of_the_field(folder: str) -> None:
     assert 1000 * plain / total <= LIMIT
 
 
-def test_no_single_file_is_far_above_its_room() -> None:
+def test_every_file_meets_the_limit() -> None:
+    """Two plain words are allowed in a file too short for the limit: titles of papers have them, and so do examples."""
     counts = {path: plain_words(path.read_text()) for path in SOURCE.rglob("*.py")}
-    far = {
-        path.relative_to(SOURCE): plain for path, (plain, total) in counts.items() if plain > 3 and plain > total / 100
+    above = {
+        str(path.relative_to(SOURCE)): plain
+        for path, (plain, total) in counts.items()
+        if plain > 2 and 1000 * plain / total > LIMIT
     }
-    assert not far
+    assert not above
 
 
 def test_plain_words_are_counted_in_docstrings_and_comments_only() -> None:

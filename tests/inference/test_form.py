@@ -18,6 +18,7 @@ from vitrail.fused.auto_optimize import FEW, InferenceRunner, SelectedModel
 from vitrail.inference.evaluate import evaluate
 from vitrail.inference.predict import predict
 from vitrail.native.build import Unavailable, refusal
+from vitrail.tasks import find_options
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.inference import inference_mode_for
 
@@ -364,3 +365,24 @@ def test_attention_maps_are_the_plain_models(tiny: nn.Module, folder: Path, monk
     vitrail.save_model(tiny, folder.parent / "tiny")  # type: ignore[arg-type]
     words = [str(folder.parent / "tiny"), str(folder / "a" / "0.png"), "--out", str(folder.parent / "maps")]
     assert main(["explain", *words]) == 0 and list((folder.parent / "maps").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"), [({"runtime": "onnx"}, "program of onnx"), ({"precision": "fp32"}, "")]
+)
+def test_a_precision_that_is_not_computed_is_refused(tiny: nn.Module, attributes: dict[str, str], words: str) -> None:
+    """An exported program and an optimized model have a precision of their own; bf16 would be a false label."""
+    for name, value in attributes.items():
+        setattr(tiny, name, value)
+    with pytest.raises(VitrailError, match=f"{words}.* computes in fp32, got --precision bf16"):
+        InferenceRunner(tiny, None, precision="bf16")
+    assert InferenceRunner(tiny, None, precision="auto")._plain().precision == "fp32"
+
+
+@pytest.mark.parametrize("task", ["pretrain", "translate", "language", "complete", "points", "parts"])
+@pytest.mark.parametrize("kind", ["PredictOptions", "EvaluateOptions"])
+def test_tasks_in_fp32_alone_refuse_other_precisions(task: str, kind: str) -> None:
+    options = getattr(find_options(task), kind)
+    assert options(precision="auto").precision == "auto"
+    with pytest.raises(VitrailError, match="compute in fp32"):
+        options(precision="bf16")

@@ -8,7 +8,7 @@ from vitrail.errors import unknown
 
 
 def show_family(name: str, as_json: bool = False) -> int:
-    """Print what a family changed, and size, cost, accuracy, protocol and source of each variant.
+    """Print the changes of a family, and size, cost, accuracy, protocol and source of each variant.
 
     Args:
         name: module of the architecture, such as `nat`.

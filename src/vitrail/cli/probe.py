@@ -49,7 +49,6 @@ class Probe:
 
         from vitrail.atomic_io import check_writable, write_file
         from vitrail.cli.progress import progress_bar
-        from vitrail.inference.jsonl import job_of
         from vitrail.inference.model_loading import find_model
         from vitrail.tasks.classes.probe import probe, probe_table
         from vitrail.tasks.features import feature_reader
@@ -67,8 +66,7 @@ class Probe:
         for name in models:
             reader = feature_reader(find_model(name, self.weights, self.device, headless=True), self.pool)
             with progress_bar(f"probe {name}", 1) as show:
-                digest = job_of(reader.model, reader)
-                results.append(probe(reader, digest, data, self.k, self.batch, lambda done, all_: show(done / all_)))
+                results.append(probe(reader, data, self.k, self.batch, lambda done, all_: show(done / all_)))
         text = json.dumps([one.to_dict() for one in results], indent=1) + "\n"
         if self.out is not None:
             write_file(self.out, text.encode())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[float], None]]:
-    """Show a bar on a terminal while the block runs, and give the function that tells it how many are done.
+    """Show a bar on a terminal while the block runs, and yield the function that sets the number done.
 
     It is drawn on standard error, so that results can be piped; without a terminal nothing is drawn.
     """

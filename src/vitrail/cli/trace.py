@@ -26,8 +26,8 @@ class Trace:
     """Walk one image or text through a model: formula, shapes, cost and images of each step.
 
     The output is one HTML page that needs no network: patches, windows, roll, regions, mask, position tables, attention
-    of selected queries, merging, class scores after each block, and the readable reference of each attention beside
-    its kernel. Of texts also the merges of byte pairs, and beam search as a tree. Every number on it is that of the
+    of selected queries, merging, class scores after each block, and the readable reference of each attention next
+    to its kernel. Of texts also the merges of byte pairs, and beam search as a tree. Every number on it is that of the
     tensors inside. Any model of images can be traced, also one of a file in VITRAIL_MODELS.
     """
 

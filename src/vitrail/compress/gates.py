@@ -41,7 +41,7 @@ def gates(model: nn.Module, inputs: Inputs) -> Iterator[dict[str, list[Tensor]]]
 
 @contextmanager
 def masked(model: nn.Module, inputs: Inputs, keep: Mapping[str, Sequence[int]]) -> Iterator[None]:
-    """Set groups of channels to zero before layers: what removing them must equal.
+    """Set groups of channels to zero before layers; removing them must give the same.
 
     Args:
         model: the model.

@@ -18,7 +18,7 @@ def png_bytes(image: StoredImage, metadata: bool = True) -> bytes:
     """Return a PNG file.
 
     Args:
-        image: pixels and what belongs to them.
+        image: pixels and their properties.
         metadata: whether EXIF, resolution and text are written; the colour profile always is.
 
     Example:

@@ -20,7 +20,7 @@ def prefetch_map(
     """Yield `function(item)` in the order of the items, with up to `window` of them under way in threads.
 
     Args:
-        function: what to do with each; an exception of it is raised when its turn comes.
+        function: called with each; an exception of it is raised when its turn comes.
         items: read only as far as the window reaches.
         window: most results that are held at a time.
         threads: how many work at a time; 0 is one for each core.

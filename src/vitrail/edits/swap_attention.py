@@ -29,8 +29,8 @@ class SwapAttention(Edit):
     """Put Linformer or a Star-Transformer in the place of attention, with its projections.
 
     Linformer attends to means over regions, which training changes: full attention if there are as many regions as
-    cells. Windows, relative positions and query norms of what it replaces are gone, and a Star-Transformer is another
-    function from the start: train both.
+    cells. Windows, relative positions and query norms of the replaced attention are gone, and a Star-Transformer is
+    another function from the start: train both.
 
     Args:
         to: `linformer` or `star`.
@@ -73,7 +73,7 @@ class SwapAttention(Edit):
         return MAKES[self.to](old, Grid(*self.grids[name]), self.size).train(old.training)
 
     def summary(self) -> str:
-        """Return what replaces how much."""
+        """Return the kind, the size and the number of the replacements."""
         what = {"linformer": f"Linformer of rank {self.size}", "star": f"Star-Transformer of {self.size} rounds"}
         return f"attention replaced in {len(self.grids)} blocks by {what[self.to]}"
 

@@ -84,7 +84,7 @@ class FigureGrid:
 
 
 def _shrink(image: Image.Image, side: int) -> Image.Image:
-    """Return an image of at most `side` pixels: twice what a page shows, for fine screens."""
+    """Return an image of at most `side` pixels: twice the size on a page, for fine screens."""
     if max(image.size) <= side:
         return image
     small = image.copy()

@@ -34,7 +34,7 @@ class ExplainedText(NamedTuple):
 
 
 def explain_texts(model: Any, texts: Sequence[TextLine], found: list[TextExplanation]) -> Iterator[ExplainedText]:
-    """Explain texts one by one; what the page needs is appended to `found`.
+    """Explain texts one by one; the values of the page are appended to `found`.
 
     Raises:
         DataError: a text is empty.

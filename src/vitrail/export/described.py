@@ -11,7 +11,7 @@ from vitrail.weights.folder import build_described, described_config
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """Return what a file states about a model, besides its tensors; plain values.
+    """Return the metadata of a model for a file, as plain values.
 
     Example:
         >>> from vitrail.models import create_model

@@ -2,7 +2,7 @@
 
 | field | holds |
 |---|---|
-| `task`, `variant`, `labels`, `preprocess` | for any reader: what the model is, class names, preprocessing |
+| `task`, `variant`, `labels`, `preprocess` | for any reader: task and name of the model, class names, preprocessing |
 | `inputs`, `outputs` | names and shapes of the tensors; a dimension is a number or a name |
 | `config`, `model_inputs` | `config.json` of the model folder; file of its inputs (`tokenizer.json`) and its text |
 """
@@ -79,7 +79,7 @@ def _fields(content: Any, place: int, end: int) -> Iterator[tuple[int, int, int]
 
 
 def _varint(content: Any, place: int) -> tuple[int, int]:
-    """Return a number of seven bits a byte, and the place behind it."""
+    """Return a number of seven bits a byte, and the position after it."""
     value = shift = 0
     while True:
         byte = content[place]

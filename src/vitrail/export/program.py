@@ -27,7 +27,7 @@ class Program(NamedTuple):
 
     Args:
         exported: PyTorch's exported program.
-        spec: what it takes and gives.
+        spec: its inputs and outputs.
         any_size: whether it takes other sizes than those the model was built for.
         reason: why it does not; empty if it does.
     """
@@ -44,7 +44,7 @@ class Program(NamedTuple):
 
 
 def program_spec(model: Any) -> ProgramSpec:
-    """Return what the program of a model takes and gives, by its task.
+    """Return inputs and outputs of the program of a model, by its task.
 
     Raises:
         VitrailError: models of its task have no program.

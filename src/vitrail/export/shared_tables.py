@@ -22,7 +22,7 @@ class SharedTables:
         self.tables: dict[Any, Any] = {}
 
     def of(self, grid: Grid, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what `make` computes, once for a grid and a key."""
+        """Return the result of `make`, computed once for a grid and a key."""
         if grid is not self.grid:
             self.grid, self.tables = grid, {}
         if key not in self.tables:

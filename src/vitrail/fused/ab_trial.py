@@ -44,7 +44,7 @@ class TrialArm:
         images: the batch, `(B, C, Y, X)`.
         size: images per turn.
         timed: runs the model and measures the time.
-        kind: kind of the answers.
+        kind: kind of the outputs.
 
     Example:
         >>> images = torch.arange(3.0).reshape(3, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Answers of models in a trial: how they are computed, joined and compared."""
+"""Outputs of models in a trial: how they are computed, joined and compared."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -10,7 +10,7 @@ from torch import nn
 from vitrail.fused.accuracy import Agreement, compare
 
 Answer = Callable[[Any], Any]
-"""Function from a batch of images, `(B, C, Y, X)`, to fp32 logits `(B, K)`, or to the answers of another kind."""
+"""Function from a batch of images, `(B, C, Y, X)`, to fp32 logits `(B, K)`, or to the outputs of another kind."""
 
 
 class Logits:
@@ -38,11 +38,11 @@ class Logits:
         return lambda images: copy(images.to(torch.bfloat16)).float()
 
     def join(self, parts: Sequence[Any]) -> Any:
-        """Return the answers of some batches as one."""
+        """Return the outputs of some batches as one."""
         return torch.cat(list(parts))
 
     def compare(self, got: Any, expected: Any, precision: str) -> Agreement:
-        """Compare the answers of a candidate with those of the model in fp32."""
+        """Compare the outputs of a candidate with those of the model in fp32."""
         return compare(got, expected, precision)
 
 

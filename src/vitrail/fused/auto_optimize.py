@@ -113,6 +113,7 @@ class InferenceRunner:
     ):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
+        check_own_precision(model, precision)
         self.model, self.count, self.precision, self.fast = model, count, precision, fast
         self.kind = kind
         self.form: SelectedModel | None = None
@@ -179,6 +180,9 @@ class InferenceRunner:
         return SelectedModel("fast", precision, fast.answer, "", verdict.speedup, seen, form, unit), answers
 
     def _plain(self) -> SelectedModel:
+        own = getattr(self.model, "precision", None)
+        if own is not None:  # an optimized model
+            return SelectedModel("plain", own, self.kind.of(self.model), model=self.model)
         weights = next((value.dtype for value in self.model.parameters()), torch.float32)
         if self.precision == "bf16" and weights != torch.bfloat16:
             return SelectedModel("plain", "bf16", self.kind.in_bf16(self.model))
@@ -269,6 +273,20 @@ class InferenceRunner:
             return logits, self._clock() - start
         finally:
             self.gate.set()
+
+
+def check_own_precision(model: object, precision: str) -> None:
+    """Refuse a precision other than that of a program or an optimized model.
+
+    Raises:
+        VitrailError: it computes in another precision.
+    """
+    runtime = getattr(model, "runtime", None)
+    own = "fp32" if runtime else getattr(model, "precision", None)
+    if own is None or precision in (own, "auto") or (precision == "fp32" and not runtime):
+        return  # fp32 is the default of a job, not a request
+    what = f"A program of {runtime}" if runtime else "This optimized model"
+    raise VitrailError(f"{what} computes in {own}, got --precision {precision}. Leave it out, or use the model folder.")
 
 
 def _alone(model: nn.Module) -> bool:

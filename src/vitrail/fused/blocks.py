@@ -5,6 +5,7 @@ Weights of a LayerNorm, the queries' 1 / sqrt(d) and a LayerScale are folded int
 
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +61,9 @@ class UnfusedBranch(nn.Module):
         return as_residual(x + self.scale(self.mixer(self.norm(x.to(self.dtype)), grid)), x.dtype)
 
 
-def block_unsupported_reason(block: Block) -> str | None:
+def block_unsupported_reason(block: Block, parts: AbstractSet[str] = BLOCK_PARTS) -> str | None:
     """Return why a block is not two residual branches with drop path and nothing else, or None."""
-    unknown = (block._modules.keys() ^ BLOCK_PARTS) | block._parameters.keys() | block._buffers.keys()
+    unknown = (block._modules.keys() ^ parts) | block._parameters.keys() | block._buffers.keys()
     if unknown:
         return "unknown part " + ", ".join(sorted(unknown))
     if type(block.drop_path) is not DropPath or has_hooks(block.drop_path):
@@ -82,14 +83,35 @@ def fuse_block(block: Block, dtype: torch.dtype, unconverted: Counter[str], targ
     Raises:
         NotConverted: the block has unknown parts.
     """
-    reason = block_unsupported_reason(block)
+    return FusedBlock(*fuse_branches(block, dtype, unconverted, targets))
+
+
+def fuse_branches(
+    block: Block,
+    dtype: torch.dtype,
+    unconverted: Counter[str],
+    targets: Sequence[str],
+    parts: AbstractSet[str] = BLOCK_PARTS,
+) -> list[nn.Module]:
+    """Return the two fused branches of a block.
+
+    Args:
+        block: block to convert.
+        dtype: compute dtype.
+        unconverted: counts the branches without a fused operation, by reason.
+        targets: columns of `MIXERS`.
+        parts: names of its children; those outside of its branches are the caller's to compute.
+
+    Raises:
+        NotConverted: the block has unknown parts.
+    """
+    reason = block_unsupported_reason(block, parts)
     if reason is not None:
         raise NotConverted(reason)
-    tokens, channels = (
+    return [
         fuse_branch(place, [getattr(block, name) for name in names], dtype, unconverted, targets)
         for place, names in BRANCHES.items()
-    )
-    return FusedBlock(tokens, channels)
+    ]
 
 
 def fuse_branch(

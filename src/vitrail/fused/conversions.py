@@ -10,13 +10,25 @@ from vitrail.fused.convolution import (
     fuse_conv_merging,
     fuse_normed_conv_merging,
     fuse_overlapping_patches,
+    fuse_pre_norm_conv_merging,
     fuse_tokenizer,
 )
+from vitrail.fused.depthwise import fuse_convnext_block, fuse_peg
 from vitrail.fused.linear import fuse_linear
 from vitrail.fused.patches import PATCH_SEATS, fuse_map_patches, fuse_patch_embedding, fuse_patch_merging
+from vitrail.fused.spatial_reduction import fuse_norm_step
 from vitrail.fused.stems import fuse_stem
-from vitrail.parts.embeddings import ConvStem, ConvTokenizer, MapPatches, OverlappingPatchEmbedding, PatchEmbedding
-from vitrail.parts.merging import ConvMerging, NormedConvMerging, PatchMerging
+from vitrail.parts.blocks import ConvNeXtBlock
+from vitrail.parts.embeddings import (
+    ConvStem,
+    ConvTokenizer,
+    MapPatches,
+    NormStep,
+    OverlappingPatchEmbedding,
+    PatchEmbedding,
+)
+from vitrail.parts.merging import ConvMerging, NormedConvMerging, PatchMerging, PreNormConvMerging
+from vitrail.parts.peg import PEG
 from vitrail.parts.stages import Stage
 from vitrail.preprocess import Preprocess
 
@@ -31,6 +43,14 @@ CONVERSIONS: Conversions = {
     NormedConvMerging: Conversion(
         fuse_normed_conv_merging, ("convolution",), {"reduction": (nn.Conv2d,), "norm": (nn.LayerNorm,)}
     ),
+    PreNormConvMerging: Conversion(
+        fuse_pre_norm_conv_merging,
+        ("convolution", "layer_norm"),
+        {"norm": (nn.LayerNorm,), "reduction": (nn.Conv2d,)},
+    ),
+    ConvNeXtBlock: Conversion(fuse_convnext_block, ("depthwise",)),
+    PEG: Conversion(fuse_peg, ("depthwise",), {"conv": (nn.Conv2d,)}),
+    NormStep: Conversion(fuse_norm_step, ("layer_norm",), {"norm": (nn.LayerNorm,)}),
     ConvStem: Conversion(fuse_stem, ("bottleneck",)),
     Stage: Conversion(fuse_stage),
 }

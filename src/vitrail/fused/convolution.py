@@ -7,9 +7,10 @@ from vitrail.fused.unsupported import NotConverted, check_parts
 from vitrail.grid import Grid, to_grid
 from vitrail.native.convolution import PackedConvolution, convolve, pack_convolution
 from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.layer_norm import layer_norm
 from vitrail.native.norms import LaneNorm
 from vitrail.parts.embeddings import ConvTokenizer, OverlappingPatchEmbedding
-from vitrail.parts.merging import ConvMerging, NormedConvMerging
+from vitrail.parts.merging import ConvMerging, NormedConvMerging, PreNormConvMerging
 from vitrail.shapes import Image, Tokens
 
 
@@ -23,6 +24,21 @@ class FusedConvMerging(nn.Module):
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Merge; the grid must have no prefix."""
         return to_grid(convolve(grid.cells(x).to(self.conv.product.dtype), self.conv, self.norm, x.dtype))
+
+
+class FusedPreNormConvMerging(nn.Module):
+    """A norm of the tokens, then a strided convolution."""
+
+    def __init__(self, layer: PreNormConvMerging, dtype: torch.dtype):
+        super().__init__()
+        assert isinstance(layer.norm, nn.LayerNorm)
+        self.norm, self.conv, self.check = LaneNorm.of(layer.norm), _packed(layer.reduction, dtype), layer.check
+
+    def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
+        """Normalise and merge; the grid must have no prefix."""
+        self.check(grid)
+        cells = grid.cells(layer_norm(x, self.norm, self.conv.product.dtype))
+        return to_grid(convolve(cells, self.conv, dtype=x.dtype))
 
 
 class FusedTokenizer(nn.Module):
@@ -63,6 +79,11 @@ def fuse_conv_merging(layer: ConvMerging, dtype: torch.dtype) -> FusedConvMergin
 def fuse_normed_conv_merging(layer: NormedConvMerging, dtype: torch.dtype) -> FusedConvMerging:
     """Return the fused convolution that merges tokens, with its norm."""
     return FusedConvMerging(_packed(layer.reduction, dtype), LaneNorm.of(layer.norm))
+
+
+def fuse_pre_norm_conv_merging(layer: PreNormConvMerging, dtype: torch.dtype) -> FusedPreNormConvMerging:
+    """Return the fused norm and convolution that merges tokens."""
+    return FusedPreNormConvMerging(layer, dtype)
 
 
 def fuse_tokenizer(layer: ConvTokenizer, dtype: torch.dtype) -> FusedTokenizer:

@@ -1,6 +1,7 @@
 """Optimized models on a CPU: fused blocks and layers; other modules run in PyTorch, in the compute dtype."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -20,6 +21,7 @@ from vitrail.fused.optimized_model import OptimizedModel, compiled
 from vitrail.fused.patches import FusedPatchEmbedding
 from vitrail.fused.plan import OptimizePlan
 from vitrail.fused.reducing import fuse_reducing_block
+from vitrail.fused.res_scale import fuse_res_scale_block
 from vitrail.fused.stems import FusedStem
 from vitrail.fused.unsupported import NotConverted, copy_hooks
 from vitrail.fused.walker import replace_modules
@@ -27,7 +29,7 @@ from vitrail.native.build import missing, refusal
 from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.int8 import int8_refusal
 from vitrail.parts.backbone import Backbone, Classifier
-from vitrail.parts.blocks import Block
+from vitrail.parts.blocks import Block, ResScaleBlock
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.dynamic_tokens import DynamicStage, MaskableBlock
@@ -49,8 +51,13 @@ ON_RESIDUAL = (
 )
 """Modules that pass the residual on or add to it: unconverted, they compute in its dtype."""
 
-BLOCKS = (Block, MaskableBlock)
-"""Blocks of two branches; in evaluation the second is the first."""
+BLOCKS: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
+    Block: fuse_block,
+    MaskableBlock: fuse_block,
+    ResScaleBlock: fuse_res_scale_block,
+    ReducingBlock: fuse_reducing_block,
+}
+"""Conversion of each block of two branches; in evaluation a maskable block is a plain one."""
 
 
 def optimize_for_cpu(model: Classifier | Segmenter | Detector | Restorer, plan: OptimizePlan) -> OptimizedModel:
@@ -162,17 +169,17 @@ class _Converter:
 
     def convert_inner(self, module: nn.Module) -> nn.Module | None:
         """Convert a module inside an unknown one, where tensors are in the compute dtype."""
-        return self._fuse(module) if type(module) in (*BLOCKS, ReducingBlock, nn.Linear) else None
+        return self._fuse(module) if type(module) in (*BLOCKS, nn.Linear) else None
 
     def _known(self, module: nn.Module) -> bool:
-        return type(module) in (*BLOCKS, ReducingBlock) or type(module) in self.conversions
+        return type(module) in BLOCKS or type(module) in self.conversions
 
     def _fuse(self, module: nn.Module) -> nn.Module | None:
         try:
-            if type(module) not in (*BLOCKS, ReducingBlock):
+            fuse = BLOCKS.get(type(module))
+            if fuse is None:
                 new = self.conversions[type(module)].of(module, self.plan.dtype)
                 return None if new is module else new
-            fuse: Any = fuse_reducing_block if type(module) is ReducingBlock else fuse_block
             fused = fuse(module, self.plan.dtype, self.unconverted, self.plan.targets)
         except NotConverted as reason:
             self.unconverted[f"{type(module).__name__}: {reason}"] += 1

@@ -50,7 +50,7 @@ def fuse_conv_act(unit: Conv2dNormActivation) -> FusedConv1x1 | FusedConv3x3:
 
 
 def detector_modules(dtype: torch.dtype) -> Mapping[type[nn.Module], Callable[..., nn.Module]]:
-    """Return the fused module of each part of a detection head of exactly this type, beside those of all heads."""
+    """Return the fused module of each part of a detection head of exactly this type, with those of all heads."""
     return {Conv2dNormActivation: fuse_conv_act, TwoMLPHead: lambda head: FusedBoxHead(head, dtype)}
 
 

@@ -53,8 +53,7 @@ class FusedPatchEmbedding(nn.Module):
             bias = -moved if bias is None else bias - moved
         filters = filters.flatten(1)
         self.packed = pack_linear(pad(filters, (0, filters.shape[1] % 2)), bias, dtype)
-        self.patch_size = layer.patch_size
-        self.norm = LaneNorm.of(layer.norm) if type(layer.norm) is nn.LayerNorm else None
+        self.patch_size, self.norm = layer.patch_size, _norm_of(layer)
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Cut and project."""
@@ -79,19 +78,19 @@ class FusedPatchMerging(nn.Module):
 
 
 class FusedMapPatches(nn.Module):
-    """Patches of a map of tokens, as one GEMM."""
+    """Patches of a map of tokens, as one GEMM, then a norm or none."""
 
     def __init__(self, layer: PatchEmbedding, dtype: torch.dtype):
         super().__init__()
         bias = None if layer.proj.bias is None else layer.proj.bias.detach().float()
-        self.patch_size = layer.patch_size
+        self.patch_size, self.norm = layer.patch_size, _norm_of(layer)
         self.conv = pack_convolution(layer.proj.weight.detach().float(), bias, layer.patch_size, 0, dtype)
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Cut and project; the grid must have no prefix."""
         cells = grid.cells(x).to(self.conv.product.dtype)
         cells = pad(cells, (0, 0, 0, -grid.w % self.patch_size, 0, -grid.h % self.patch_size))
-        return to_grid(convolve(cells, self.conv, dtype=RESIDUAL[cells.dtype]))
+        return to_grid(convolve(cells, self.conv, self.norm, RESIDUAL[cells.dtype]))
 
 
 def fuse_patch_embedding(
@@ -115,9 +114,9 @@ def fuse_map_patches(layer: MapPatches, dtype: torch.dtype) -> FusedMapPatches:
     """Return the fused patches of a map.
 
     Raises:
-        NotConverted: its patch embedding has a norm, or its convolution is of another kind.
+        NotConverted: its convolution is of another kind.
     """
-    check_parts(layer.patches, {**PATCH_SEATS, "norm": (nn.Identity,)})
+    check_parts(layer.patches, PATCH_SEATS)
     check_conv(layer.patches.proj)
     return FusedMapPatches(layer.patches, dtype)
 
@@ -131,3 +130,7 @@ def fuse_patch_merging(layer: PatchMerging, dtype: torch.dtype) -> FusedPatchMer
     if dtype == torch.bfloat16 and layer.reduction.in_features % 2:
         raise NotConverted(f"bf16 needs an even number of inputs, got {layer.reduction.in_features}")
     return FusedPatchMerging(layer, dtype)
+
+
+def _norm_of(layer: PatchEmbedding) -> LaneNorm | None:
+    return LaneNorm.of(layer.norm) if type(layer.norm) is nn.LayerNorm else None

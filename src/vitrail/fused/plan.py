@@ -31,7 +31,7 @@ PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
 
 
 def usual_precision(device: torch.device) -> Literal["fp32", "bf16"]:
-    """Return what `auto` computes in on a device: bf16 if it has such arithmetic, else fp32.
+    """Return the precision of `auto` on a device: bf16 if it has such arithmetic, else fp32.
 
     Example:
         >>> usual_precision(torch.device("meta"))

@@ -5,6 +5,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from vitrail.fused.activated_mlp import ACTIVATIONS, fuse_activated_mlp
 from vitrail.fused.folding import scaled
 from vitrail.fused.low_rank import has_products
 from vitrail.fused.mlp import check_mlp, fuse_mlp
@@ -72,6 +73,8 @@ def fuse_channel_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch
     Raises:
         NotConverted: an odd number of channels in bf16, or an unknown scale.
     """
+    if type(mixer.act) in ACTIVATIONS["act"]:
+        return fuse_activated_mlp(norm, mixer, scale, dtype)
     if not _is_image_norm(norm):
         return fuse_mlp(norm, mixer, scale, dtype)
     check_mlp(mixer, dtype)

@@ -9,21 +9,32 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from vitrail.fused.activated_mlp import ACTIVATIONS
 from vitrail.fused.attention import SEATS, WINDOW_SEATS, attention_unsupported_reason, fuse_attention
 from vitrail.fused.conversion import Conversion, Conversions
 from vitrail.fused.cuda_attention import CudaWindowAttention
+from vitrail.fused.depthwise import (
+    DEPTHWISE_MLP_SEATS,
+    SEPARABLE_SEATS,
+    fuse_depthwise_mlp,
+    fuse_separable_convolution,
+)
 from vitrail.fused.int8 import int8_attention, int8_mlp
 from vitrail.fused.low_rank import with_products
 from vitrail.fused.mlp import MLP_SEATS, mlp_unsupported_reason
 from vitrail.fused.neighborhood import NEIGHBORHOOD_SEATS, fuse_neighborhood
 from vitrail.fused.pooling import fuse_channel_mlp, fuse_pooling
+from vitrail.fused.spatial_reduction import SPATIAL_REDUCTION_SEATS, fuse_spatial_reduction
 from vitrail.fused.token_mlp import TOKEN_MLP_SEATS, fuse_token_mlp, token_mlp_unsupported_reason
 from vitrail.fused.train_ops import TrainOp, train_attention, train_mlp, train_neighborhood
 from vitrail.fused.unsupported import Seats, parts_unsupported_reason
 from vitrail.parts.channel_mixers import MLP
+from vitrail.parts.depthwise_mlp import DepthwiseMLP
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.pooling import Pooling
 from vitrail.parts.token_mixers.self_attention import SelfAttention
+from vitrail.parts.token_mixers.separable_convolution import SeparableConvolution
+from vitrail.parts.token_mixers.spatial_reduction_attention import SpatialReductionAttention
 from vitrail.parts.token_mixers.token_mlp import TokenMLP
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 
@@ -33,6 +44,7 @@ class MixerOps(NamedTuple):
 
     Args:
         seats: its children and their types that the operations compute.
+        also: further types of its children that the CPU operation computes.
         limits: returns why a mixer with these children is not computed, or None.
         last: name of its last linear layer, which a LayerScale after it may be folded into.
         cpu: CPU inference, `(norm, mixer, scale, dtype)` to a module `(x, grid) -> x + scale(mixer(norm(x)))`.
@@ -44,6 +56,7 @@ class MixerOps(NamedTuple):
     """
 
     seats: Seats
+    also: Seats | None = None
     limits: Callable[[Any], str | None] = lambda mixer: None
     last: str | None = None
     cpu: Conversion | None = None
@@ -59,7 +72,7 @@ _INT8_ATTENTION = Conversion(int8_attention, ("int8", "int8_attention", "attenti
 MIXERS: Mapping[type[nn.Module], MixerOps] = {
     SelfAttention: MixerOps(
         SEATS,
-        attention_unsupported_reason,
+        limits=attention_unsupported_reason,
         last="proj",
         cpu=Conversion(fuse_attention, ("attention",)),
         int8=_INT8_ATTENTION,
@@ -68,7 +81,7 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
     ),
     WindowAttention: MixerOps(
         WINDOW_SEATS,
-        attention_unsupported_reason,
+        limits=attention_unsupported_reason,
         last="proj",
         cpu=Conversion(fuse_attention, ("attention",)),
         int8=_INT8_ATTENTION,
@@ -78,16 +91,28 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
     ),
     NeighborhoodAttention: MixerOps(
         NEIGHBORHOOD_SEATS,
-        attention_unsupported_reason,
+        limits=attention_unsupported_reason,
         last="proj",
         cpu=Conversion(fuse_neighborhood, ("neighborhood",)),
         train=train_neighborhood,
     ),
     Pooling: MixerOps({}, cpu=Conversion(fuse_pooling, ("pooling",))),
-    TokenMLP: MixerOps(TOKEN_MLP_SEATS, token_mlp_unsupported_reason, cpu=Conversion(fuse_token_mlp, ("token_mlp",))),
+    TokenMLP: MixerOps(
+        TOKEN_MLP_SEATS, limits=token_mlp_unsupported_reason, cpu=Conversion(fuse_token_mlp, ("token_mlp",))
+    ),
+    SpatialReductionAttention: MixerOps(
+        SPATIAL_REDUCTION_SEATS,
+        last="proj",
+        cpu=Conversion(fuse_spatial_reduction, ("attention", "convolution", "layer_norm")),
+    ),
+    SeparableConvolution: MixerOps(
+        SEPARABLE_SEATS, last="project", cpu=Conversion(fuse_separable_convolution, ("depthwise",))
+    ),
+    DepthwiseMLP: MixerOps(DEPTHWISE_MLP_SEATS, last="fc2", cpu=Conversion(fuse_depthwise_mlp, ("depthwise",))),
     MLP: MixerOps(
         MLP_SEATS,
-        mlp_unsupported_reason,
+        ACTIVATIONS,
+        limits=mlp_unsupported_reason,
         last="fc2",
         cpu=Conversion(fuse_channel_mlp),
         int8=Conversion(int8_mlp, ("int8",)),
@@ -117,6 +142,8 @@ def unsupported_reason(mixer: nn.Module, target: str, called: tuple[str, ...] = 
     if row is None or getattr(row, target) is None:
         return f"{type(mixer).__name__} has no {_NAMES[target]}"
     seats = with_products(row.seats) if row.products and target == "cpu" else row.seats
+    if target == "cpu":
+        seats = {name: (*kinds, *(row.also or {}).get(name, ())) for name, kinds in seats.items()}
     return parts_unsupported_reason(mixer, seats, called) or row.limits(mixer)
 
 

@@ -10,7 +10,7 @@
 | 7 | 7 | 256 | 4 | 2 |
 | 14 | 14 | 384 | 6 | 3 |
 
-The names are the authors': CCT-7/3x1 has 7 layers behind 1 layer of 3 x 3 convolution, ReLU and max pooling
+The names are the authors': CCT-7/3x1 has 7 layers after 1 layer of 3 x 3 convolution, ReLU and max pooling
 (`conv_layers`); CVT-7/4 has patches of 4 pixels (`conv_layers` None). Both pool the tokens by attention (SeqPool) and
 have no class token. Details that are easy to get wrong: queries, keys and values have no bias, and the second norm of a
 block is on the residual stream. Any height and width from 1 up.

@@ -9,7 +9,7 @@
 | B | 12 | 768 | 12 | SwiGLU with sub-LN, 2 x 2048 |
 | L | 24 | 1024 | 16 | SwiGLU with sub-LN, 2 x 2730 |
 
-Patches of 14 x 14 pixels; rotary positions on the scale of a 16 x 16 grid beside learned ones; keys without a bias; the
+Patches of 14 x 14 pixels; rotary positions on the scale of a 16 x 16 grid and learned ones; keys without a bias; the
 head reads the normalised mean of the cells. The models of 224 pixels are pre-trained and have no classes.
 """
 

@@ -12,7 +12,7 @@ class LoRALinear(nn.Module):
     """Linear layer of frozen weight W with a trained product of rank r: `y = W x + b + (alpha / r) B (A x)`.
 
     "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1. A begins as in the authors' code (Kaiming,
-    uniform) and B with zeros, so at first the layer computes exactly what its base does.
+    uniform) and B with zeros, so at first the layer computes exactly the same as its base.
 
     Args:
         base: the frozen layer.

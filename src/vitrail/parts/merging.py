@@ -175,10 +175,18 @@ class PreNormConvMerging(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Normalise and merge; the grid must have no prefix."""
+        self.check(grid)
+        return to_tokens(self.reduction(to_map(self.norm(x), grid)))
+
+    def check(self, grid: Grid) -> None:
+        """Check that the padded map has room for one filter.
+
+        Raises:
+            VitrailError: it has not.
+        """
         smallest = int(self.reduction.kernel_size[0]) - 2 * int(self.reduction.padding[0])
         if min(grid.h, grid.w) < smallest:
             raise VitrailError(
                 f"A stage needs a map of at least {smallest} x {smallest} cells to halve it, got {grid.h} x {grid.w}."
                 "\nEnlarge the image."
             )
-        return to_tokens(self.reduction(to_map(self.norm(x), grid)))

@@ -30,7 +30,7 @@ def look_inside(run: RecordedRun, model: Any = None) -> dict[str, Any]:
         return {}
     model = load_model(run.model) if model is None and run.model else model
     mode = band_mode(model.preprocess.channels)
-    if bands_of(mode) is not None:  # the evaluation keeps what can be shown, not all bands
+    if bands_of(mode) is not None:  # the evaluation keeps images for display, not all bands
         return {"reason": f"The model takes images of {mode}; vitrail explain RUN FILE shows where it looks in one."}
     images = prepare(model, [decode(each.image) for each in chosen])
     try:

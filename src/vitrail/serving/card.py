@@ -23,7 +23,7 @@ _STATED = ("dataset", "metrics", "command")
 
 @router.get("/v1/models/{name}/card", summary="Card of a model")
 async def card(name: str, request: Request) -> Response:
-    """Return what is known of a model; a fact that is not known is null."""
+    """Return the facts of a model; an unknown one is null."""
     service: Service = request.app.state.service
     model = service.models.get(name)
     if model is None:
@@ -34,7 +34,7 @@ async def card(name: str, request: Request) -> Response:
 def model_facts(served: ServedModel) -> dict[str, Any]:
     """Return the facts of a card.
 
-    The licence is that which the model folder states; the licence of public weights is beside them, as weights that
+    The licence is that which the model folder states; that of public weights is listed with them, as weights that
     were trained here have another one.
 
     Example:

@@ -18,7 +18,7 @@ def log_to_stderr(quiet: bool = False) -> None:
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
-    for name in _SILENT:  # what they log quotes the payload
+    for name in _SILENT:  # their messages quote the payload
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
     for name in _NAMES:

@@ -1,4 +1,4 @@
-"""Route of the page: a prediction with what its panel draws, such as the points of a cloud."""
+"""Route of the page: a prediction with the overlays of its panel, such as the points of a cloud."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Figures of the study of heatmaps: curves, heatmaps beside their images, scores."""
+"""Figures of the study of heatmaps: curves, heatmaps next to their images, scores."""
 
 from vitrail.study.charts import Curve, dot_chart, gallery, line_chart, matrix
 from vitrail.study.intervals import mean_interval

@@ -1,4 +1,4 @@
-"""Tasks: model, loss, metrics and results of each, behind the interfaces of `task.py`."""
+"""Tasks: model, loss, metrics and results of each, with the interfaces of `task.py`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple

@@ -49,6 +49,7 @@ class ImageFeatures:
     Args:
         model: a model of images on its device.
         pool: source of the vector.
+        precision: compute precision of the forward pass, `fp32` or `bf16` (autocast).
 
     Example:
         >>> from vitrail.models import create_model
@@ -62,14 +63,16 @@ class ImageFeatures:
     gate = None
     unit = "images"
 
-    def __init__(self, model: Any, pool: Pool = "auto"):
+    def __init__(self, model: Any, pool: Pool = "auto", precision: str = "fp32"):
         self.model = model
         self.pool: Pool = pool
+        self.precision = precision
         self.prepare = EvalTransform(model.preprocess, best_pixels(None))
 
     def job(self) -> list[Any]:
         """Return the options that determine the vectors, apart from the weights."""
-        return [self.model.preprocess.to_dict(), "vectors", self.pool]
+        in_bf16 = [self.precision] if self.precision != "fp32" else []
+        return [self.model.preprocess.to_dict(), "vectors", self.pool, *in_bf16]
 
     def sources(self, words: Sequence[str]) -> Any:
         """Return the words of a command line as sources of `collect`."""
@@ -99,7 +102,8 @@ class ImageFeatures:
         """Return the vectors of loaded images, `(B, C)` on the CPU."""
         with inference_mode_for(self.model) as device:
             images = self.prepare.batch(torch.stack(list(loaded)).to(device))
-            return pooled(self.model, (images,), self.pool)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                return pooled(self.model, (images,), self.pool)
 
 
 class TextFeatures:

@@ -41,6 +41,8 @@ class PredictionOptions(Options):
 
     REQUEST: ClassVar[Mapping[str, tuple[float, float] | None]] = {}
     """Fields that one request to a server may set, each with bounds that keep its cost finite; None for a choice."""
+    FP32: ClassVar[str] = ""
+    """The kind of the models, if they compute in fp32 alone."""
 
     batch: int = 32
     """Inputs in a batch; predictions do not depend on it."""
@@ -49,6 +51,11 @@ class PredictionOptions(Options):
     faster here, else fp32; int8 is taken if it is faster and agrees on the first inputs, else auto is."""
     optimize: bool = True
     """Allow the optimized model if it is faster here and agrees on the first inputs."""
+
+    def check(self) -> None:
+        """Check the values."""
+        check_fp32(self.FP32, self.precision)
+        super().check()
 
     def sources(self, inputs: Sequence[str]) -> Any:
         """Return the inputs of a job, as `Task.collect` takes them, from the words of the command line."""
@@ -59,6 +66,9 @@ class PredictionOptions(Options):
 class EvaluationOptions(Options):
     """Options of every evaluation."""
 
+    FP32: ClassVar[str] = ""
+    """The kind of the models, if they compute in fp32 alone."""
+
     batch: int = 64
     """Samples in a batch; the figures do not depend on it."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "fp32"
@@ -67,6 +77,24 @@ class EvaluationOptions(Options):
     """Allow the optimized model if it is faster here and agrees on the first samples."""
     bad: Literal["fail", "skip"] = "fail"
     """Treatment of unreadable samples: stop at the first, or leave them out."""
+
+    def check(self) -> None:
+        """Check the values."""
+        check_fp32(self.FP32, self.precision)
+        super().check()
+
+
+def check_fp32(kind: str, precision: str | None) -> None:
+    """Refuse a precision that a kind of model does not compute in.
+
+    Example:
+        >>> check_fp32("Models of points", "bf16")
+        Traceback (most recent call last):
+        ...
+        vitrail.errors.VitrailError: Models of points compute in fp32, got --precision bf16. Leave it out.
+    """
+    if kind and precision not in (None, "auto", "fp32"):
+        raise VitrailError(f"{kind} compute in fp32, got --precision {precision}. Leave it out.")
 
 
 class Range(NamedTuple):

@@ -56,6 +56,7 @@ class Share(NamedTuple):
         seed: seed of the order and of the augmentation.
         workers: number of loading processes.
         bad: treatment of unreadable samples: `fail` or `skip`.
+        precision: compute precision of a forward pass, `fp32` or `bf16`.
     """
 
     rank: int
@@ -64,6 +65,7 @@ class Share(NamedTuple):
     seed: int
     workers: int
     bad: str
+    precision: str = "fp32"
 
 
 class RunSpec(NamedTuple):
@@ -136,7 +138,11 @@ class DataSplits(Protocol):
 
 
 class BatchLoader(Protocol):
-    """Batches of a data set."""
+    """Batches of a data set.
+
+    A loader of features that are computed once also has `sample_seconds`, the time of a sample in the whole model, and
+    `rehearse()`, which a dry run calls: it tries the model on few samples and returns the seconds for all of them.
+    """
 
     @property
     def dataset(self) -> Dataset:

@@ -1,4 +1,4 @@
-"""Beam search as a tree: the candidates of each step, what was kept, finished and pruned, and the best path."""
+"""Beam search as a tree: the candidates of each step, those kept, finished and pruned, and the best path."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -42,7 +42,8 @@ class Plan:
         steps_per_epoch: updates of an epoch.
         peak: peak memory of the run in bytes: measured for updates and validations, counted for its end.
         capacity: memory in use by this process plus available memory, in bytes.
-        warm_up_seconds: additional seconds of the first update and the first validation.
+        warm_up_seconds: additional seconds of the first update and the first validation, and of features that are
+            computed once.
         step_seconds: seconds of an update, including data loading.
         validation_seconds: seconds of a validation.
         finish_seconds: seconds of saving, the final evaluation and the report.
@@ -141,8 +142,10 @@ def measure(run: Trainer, splits: DataSplits) -> Plan:
     """Measure memory and speed of a session, and leave it as it was."""
     with untouched(run):
         part, steps, validations = _First(run.val_data, _STEPS), Durations(), Durations()
+        features: list[float] = []
 
         def work() -> None:
+            features.extend(map(rehearse, (run.train_data, run.val_data)))
             steps.mark()
             for batch in islice(_forever(run), 1 + _STEPS):  # memory grows in the first few
                 try_step(run, batch)
@@ -155,7 +158,8 @@ def measure(run: Trainer, splits: DataSplits) -> Plan:
 
         peak = peak_of(work, run.world.device)
     validation = validations.usual() * run.val_data.steps / min(_STEPS, run.val_data.steps)
-    run.folder, run.sample_seconds = Path(), validation / len(run.val_data.dataset)
+    whole_model = getattr(run.val_data, "sample_seconds", 0.0)
+    run.folder, run.sample_seconds = Path(), max(validation / len(run.val_data.dataset), whole_model)
     return Plan(
         config=run.config,
         title=title(run, splits),
@@ -166,11 +170,16 @@ def measure(run: Trainer, splits: DataSplits) -> Plan:
         steps_per_epoch=run.train_data.steps,
         peak=peak + end_memory(run),
         capacity=capacity(run.world.device),
-        warm_up_seconds=steps.warm_up() + validations.warm_up(),
+        warm_up_seconds=steps.warm_up() + validations.warm_up() + sum(features),
         step_seconds=steps.usual(),
         validation_seconds=validation,
         finish_seconds=run.finish_seconds(),
     )
+
+
+def rehearse(data: BatchLoader) -> float:
+    """Return the seconds of computing the features of a data set once; 0 if the run does not."""
+    return data.rehearse() if hasattr(data, "rehearse") else 0.0  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def end_memory(run: Trainer) -> int:

@@ -41,7 +41,8 @@ def fit(run: Trainer) -> None:
             if metrics is None:
                 run.stop_now()
             else:
-                run.sample_seconds = (time.monotonic() - start) / len(run.val_data.dataset)
+                seconds = (time.monotonic() - start) / len(run.val_data.dataset)
+                run.sample_seconds = max(seconds, getattr(run.val_data, "sample_seconds", 0.0))
                 run.validated(metrics)
         if run.over():
             return

@@ -5,7 +5,7 @@ but with the marker belongs to a run that was killed early: a restart loses noth
 deleted, or not copied along, and a restart would overwrite the results of the run.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from vitrail.training.log import NoLog, RunLog, tensorboard_missing
 from vitrail.training.loop import validate
 from vitrail.training.precision import slowness
 from vitrail.training.run_dir import CONFIG, SUMMARY, write_environment
+from vitrail.training.setup import loaders
 from vitrail.training.trackers.tracker import tracked
 from vitrail.training.trainer import Trainer
 from vitrail.weights.custom_architecture import own_file
@@ -58,7 +59,10 @@ def go_on(run: Trainer, state: SavedCheckpoint) -> None:
     """Restore a run from a state, and report differences of the machine."""
     compare_data(run, state.facts.get("data"))
     run.restore(state)
-    run.precision = state.facts["precision"]
+    if run.precision != state.facts["precision"]:
+        run.precision = state.facts["precision"]
+        kept: Any = replace(run.config, precision=run.precision)
+        run.train_data, run.val_data = loaders(kept, run.world, run.task)
     for name, was in state.facts.items():
         if name in run.facts and name != "data" and run.facts[name] != was:
             now = run.facts[name]

@@ -153,7 +153,10 @@ def train_size(splits: DataSplits) -> int:
 def loaders(config: RunConfig, world: SingleProcess, task: TrainingTask) -> tuple[BatchLoader, BatchLoader]:
     """Return the loaders of training and validation batches."""
     assert isinstance(config.batch, int)
-    share = Share(world.rank, world.size, world.device, config.seed, config.workers or 0, config.bad)
+    share = Share(
+        *(world.rank, world.size, world.device, config.seed, config.workers or 0, config.bad),
+        precision=choose_precision(config.precision, world),
+    )
     sizes = config.batch, eval_batch(config, world)
     train_data, val_data = task.loaders(share, *sizes)
     workers = default_workers(world) if config.workers is None else 0

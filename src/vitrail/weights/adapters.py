@@ -47,7 +47,7 @@ def load_adapters(folder: str | Path, base: Source) -> Any:
     """Return the model of an adapter folder on its base weights, in evaluation mode.
 
     Args:
-        folder: what `save_adapters` wrote.
+        folder: folder of `save_adapters`.
         base: the checkpoint that the adapters were trained on.
 
     Raises:

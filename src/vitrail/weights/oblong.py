@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def oblong_size(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the oblong size of a checkpoint in words, or None if its images are square as far as it tells.
+    """Return the oblong size of a checkpoint in words, or None if its images are square as far as it shows.
 
     Args:
         config: the `config.json` of transformers or timm, empty if there is none.

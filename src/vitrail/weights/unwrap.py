@@ -14,7 +14,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "ema.", "net.", "params/", "opt/
 
 
 def unwrap(values: Mapping[str, Any], origin: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the state dict without outer dictionaries and key prefixes, and notes on what was removed.
+    """Return the state dict without outer dictionaries and key prefixes, and notes on the removed parts.
 
     Args:
         values: content of the file.

@@ -1,6 +1,6 @@
 """YOLO text: `labels/NAME.txt` with a line `class cx cy width height` (shares of the image) or a polygon an object.
 
-Classes and splits are in `data.yaml` (`names`, `train`, `val`, `test`), or in `classes.txt` beside `images/train` and
+Classes and splits are in `data.yaml` (`names`, `train`, `val`, `test`), or in `classes.txt` next to `images/train` and
 `labels/train`.
 """
 

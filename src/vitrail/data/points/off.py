@@ -11,7 +11,7 @@ def read_off(content: bytes) -> Cloud:
     The counts may follow the keyword without a space (`OFF490 518 0`), as in many files of ModelNet40.
 
     Raises:
-        Fault: the content is not what the counts declare.
+        Fault: the content differs from the declared counts.
     """
     text = content.decode("ascii", "replace")
     text = text.lstrip()

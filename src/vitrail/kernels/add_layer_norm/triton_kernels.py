@@ -63,8 +63,8 @@ def backward(
 ):
     """Send the gradients of sum and norm back through `share` rows, ROWS at a time.
 
-    With z = (s - mean) / deviation and g = weight * dL/dy: dL/ds = (g - mean(g) - z mean(g z)) / deviation, and what
-    comes past the norm. `partial` `(programs, 2, C)` gets partial sums of the gradients of weight and bias.
+    With z = (s - mean) / deviation and g = weight * dL/dy: dL/ds = (g - mean(g) - z mean(g z)) / deviation, plus the
+    gradient of the residual. `partial` `(programs, 2, C)` gets partial sums of the gradients of weight and bias.
     """
     first = tl.program_id(0).to(tl.int64) * share
     lane = tl.arange(0, LANES)

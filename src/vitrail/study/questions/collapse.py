@@ -1,4 +1,4 @@
-"""Attention collapse: do the maps of deep layers become alike, and what prevents it?
+"""Attention collapse: do the maps of deep layers become alike, and how is it prevented?
 
 "DeepViT: Towards Deeper Vision Transformer", sections 3 and 4: maps of ViT's deep layers are similar, re-attention or a
 wider model makes them differ.

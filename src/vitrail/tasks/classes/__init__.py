@@ -1,1 +1,1 @@
-"""What classifiers of any input share: scores, calibration, class figures, and their part of the report."""
+"""Parts of classifiers of any input: scores, calibration, class figures, and their part of the report."""

@@ -14,9 +14,8 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vitrail.cache import cache_folder, fingerprint, written
-from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.errors import DataError
+from vitrail.tasks.classes.feature_cache import cached_features, features_digest
 from vitrail.tasks.confidence_interval import Rate, paired_difference, wilson
 from vitrail.tasks.formatting import percent
 from vitrail.tasks.table import Table
@@ -68,7 +67,6 @@ class ProbeResult:
 
 def probe(
     reader: Any,
-    digest: str,
     spec: str,
     k: int = 20,
     batch: int = 64,
@@ -81,7 +79,6 @@ def probe(
 
     Args:
         reader: features of the model, see `tasks.features.feature_reader`.
-        digest: hash of weights and reader.
         spec: name, file or folder of a data set with classes.
         k: neighbours of k-NN.
         batch: samples in a batch.
@@ -94,6 +91,7 @@ def probe(
     held = splits.pop("test", None) or splits.pop("val", None)
     if held is None or not splits:
         raise DataError(f"{spec} has nothing to fit on and to measure on; it needs train, and test or val.")
+    digest = features_digest(reader)
     inputs = {name: cached_features(reader, digest, part, batch, progress) for name, part in splits.items()}
     x, y = torch.cat(list(inputs.values())), torch.cat([part.labels for part in splits.values()])
     test = cached_features(reader, digest, held, batch, progress)
@@ -104,26 +102,6 @@ def probe(
     return ProbeResult(
         name, held.name, len(held), x.shape[1], strength, tuple(linear.tolist()), tuple(nearest.tolist())
     )
-
-
-def cached_features(
-    reader: Any, digest: str, data: Any, batch: int, progress: Callable[[int, int], None] | None = None
-) -> Tensor:
-    """Return the vectors of a set `(n, C)`, from the cache if these weights have seen this data."""
-    content = data.digest() if hasattr(data, "digest") else fingerprint(*data.ids, *data.texts)
-    path = cache_folder("features") / f"{fingerprint(digest, content)}.npy"
-    if path.exists():
-        return torch.from_numpy(np.load(path))
-    loaded = prefetch_map(lambda number: reader.sample(data, number), range(len(data)), window=2 * batch)
-    rows: list[Tensor] = []
-    for group in batched(loaded, balanced_batch_size(batch, len(data))):
-        rows.append(reader.vectors(group))
-        if progress is not None:
-            progress(sum(map(len, rows)), len(data))
-    vectors = torch.cat(rows)
-    with written(path) as file:
-        np.save(file, vectors.numpy())
-    return vectors
 
 
 def linear_probe(x: np.ndarray, y: np.ndarray, strength: float) -> Callable[[np.ndarray], np.ndarray]:

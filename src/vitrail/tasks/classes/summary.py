@@ -36,7 +36,7 @@ def summary_text(evaluation: "ClassEvaluation") -> str:
 def _confidence(evaluation: "ClassEvaluation", share: float, confidence: float) -> str:
     """Compare mean confidence and accuracy; a gap that chance explains is called so.
 
-    If the model were calibrated, the number of correct answers would have the variance Σ c (1 - c) over the
+    If the model were calibrated, the number of correct predictions would have the variance Σ c (1 - c) over the
     confidences c, here their means by bin.
     """
     mean = f"Its mean confidence, {percent(confidence)},"

@@ -60,6 +60,11 @@ def advice(splits: Splits, config: Any, device: str, cores: float) -> list[str]:
     side, patch = getattr(config, "imgsz", None), _patch(config)
     if side and patch and side % patch:
         notes.append(f"note: --imgsz {side} is no multiple of the patch of {patch}: images get a border of zeros.")
+    if config.freeze == "backbone" and not config.unfreeze and config.augment != "none" and config.cache_features:
+        notes.append(
+            "note: the backbone is frozen. With --augment none its features are computed once, and an epoch takes "
+            "moments; the images are then not varied."
+        )
     if config.weights is not None or len(train) >= FEW or train.pixels is not None:
         few = False
     else:

@@ -22,6 +22,7 @@ class TrainOptions(Options):
     SCRATCH: ClassVar[Mapping[str, Any]] = {"updates": 32}
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("imgsz", "image_column", "label_column", "split_column", "fold_column", "balance"),
+        "model": ("cache_features",),
         "augmentation": ("mixup", "cutmix", "augment", "randaugment", "erasing", "flip", "crop_min"),
         "optimisation": ("smoothing",),
         "distillation": (
@@ -49,6 +50,10 @@ class TrainOptions(Options):
     """Column of a table that holds the fold of cross-validation, for --folds; images of a patient may share one."""
     balance: Literal["none", "weights", "sampling"] = "none"
     """Treatment of uneven classes: none, weights of the loss (N / K n_k), or sampling all classes equally often."""
+
+    cache_features: bool = True
+    """With a frozen backbone (freeze=backbone) and images that are not varied (augment=none), compute the features of
+    each image once, and train the last layer on them."""
 
     smoothing: float = 0.1
     """Label smoothing, in [0, 1)."""

@@ -17,6 +17,7 @@ from vitrail.models import create_model, find, make_config
 from vitrail.native.image_resize import best_pixels
 from vitrail.parts.backbone import Classifier
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.classes.frozen_features import FeatureLoader, frozen_features, logits_of
 from vitrail.tasks.classes.metric import ClassificationMetric
 from vitrail.tasks.classify.distillation import Teacher, build_objective, load_teacher
 from vitrail.tasks.classify.imitation import Imitation
@@ -37,6 +38,7 @@ class ClassificationTraining:
 
     unit = "images"
     imitation: Imitation | None = None
+    cached: bool = False
     companions: nn.Module | None = None
     """Maps from the student's features to the teacher's: trained and saved with the run, no part of the model."""
 
@@ -54,7 +56,8 @@ class ClassificationTraining:
 
     def describe(self) -> str:
         """Return the numbers of images and classes."""
-        return f"{len(self.splits.require('train')):,} images, {len(self.splits.classes)} classes"
+        once = ", features of the frozen backbone computed once" if self.cached else ""
+        return f"{len(self.splits.require('train')):,} images, {len(self.splits.classes)} classes{once}"
 
     def to(self, device: torch.device) -> None:
         """Move the model, and load the teacher there."""
@@ -81,12 +84,19 @@ class ClassificationTraining:
         common: Any = {"rank": share.rank, "world": share.size, "workers": share.workers, "bad": share.bad}
         common["device"] = share.device
         pixels = best_pixels(len(train))
-        varied = TrainTransform(self.preprocess, augmentation(self.options, self.run.data, self.splits), pixels)
-        still = EvalTransform(self.preprocess, pixels)
-        return (
+        augment = augmentation(self.options, self.run.data, self.splits)
+        varied, still = TrainTransform(self.preprocess, augment, pixels), EvalTransform(self.preprocess, pixels)
+        both = (
             train_loader(train, varied, batch, seed=share.seed, balanced=self.options.balance == "sampling", **common),
             eval_loader(val, still, eval_batch, **common),
         )
+        alone = not self.mix and self.options.teacher is None
+        self.cached = alone and frozen_features(self.model, self.options, augment, share)
+        if self.cached:
+            return FeatureLoader(both[0], self.model, share.precision), FeatureLoader(
+                both[1], self.model, share.precision
+            )
+        return both
 
     def transform_batch(self, batch: Batch, seed: int, step: int) -> Batch:
         """Mix images and labels; the labels become distributions."""
@@ -102,7 +112,7 @@ class ClassificationTraining:
         if model.training and hasattr(model.head, "both"):
             logits, other = model.head.both(model.features(batch.images))  # pyright: ignore
         else:
-            logits = other = model(batch.images)
+            logits = other = logits_of(model, batch.images)
         imitation: Imitation | None = getattr(self, "imitation", None)
         return (logits, other, imitation.outputs()) if imitation and model.training else (logits, other)
 

@@ -56,6 +56,7 @@ _RANGES = (
 class PredictOptions(GenerateOptions, options.PredictionOptions):
     """Options of completing images."""
 
+    FP32: ClassVar[str] = "Models of pixels"
     REQUEST: ClassVar = {
         "samples": (1, 16),
         "keep": (0, 1),
@@ -69,3 +70,5 @@ class PredictOptions(GenerateOptions, options.PredictionOptions):
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(options.EvaluationOptions):
     """Options of evaluating a model that completes images."""
+
+    FP32: ClassVar[str] = "Models of pixels"

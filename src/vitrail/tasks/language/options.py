@@ -75,6 +75,7 @@ _RANGES = (
 class PredictOptions(GenerateOptions, options.PredictionOptions):
     """Options of continuing texts."""
 
+    FP32: ClassVar[str] = "Models of texts"
     REQUEST: ClassVar = {
         "tokens": (1, 1000),
         "temperature": (0, 100),
@@ -96,6 +97,8 @@ class PredictOptions(GenerateOptions, options.PredictionOptions):
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(options.EvaluationOptions):
     """Options of evaluating a language model."""
+
+    FP32: ClassVar[str] = "Models of texts"
 
     context: int | None = None
     """Tokens of a window; default: that of the training, or the positions of the model."""

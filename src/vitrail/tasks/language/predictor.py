@@ -25,7 +25,7 @@ class Continuation:
     Args:
         path: name of the text.
         text: the text.
-        continuation: what the model adds.
+        continuation: text of the model.
         error: reason.
     """
 

@@ -18,6 +18,7 @@ class TrainOptions(Options):
     SCRATCH: ClassVar[Mapping[str, Any]] = {"updates": 32}
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "data": ("imgsz", "balance"),
+        "model": ("cache_features",),
         "augmentation": ("augment", "flip"),
     }
 
@@ -25,6 +26,9 @@ class TrainOptions(Options):
     """Side of the training and validation images in pixels; default: the model's own."""
     balance: Literal["none", "weights"] = "none"
     """Treatment of rare labels: none, or weights of their positive images (negatives / positives, at most 100)."""
+    cache_features: bool = True
+    """With a frozen backbone (freeze=backbone) and images that are not varied (augment=none), compute the features of
+    each image once, and train the last layer on them."""
     augment: Literal["none", "small", "small-strong", "photo", "photo-strong"] = "photo"
     """Augmentation policy; small is for images up to 96 pixels."""
     flip: float | None = None

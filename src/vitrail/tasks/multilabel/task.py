@@ -80,7 +80,7 @@ class MultilabelTask:
         return LabelPredictor(model, options, count, notify)
 
     def program(self, model: Any) -> ProgramSpec:
-        """Return what an exported program of a model takes and gives."""
+        """Return inputs and outputs of an exported program of a model."""
         return class_program(model)
 
 

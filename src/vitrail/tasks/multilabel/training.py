@@ -15,6 +15,7 @@ from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, make_config
 from vitrail.native.image_resize import best_pixels
+from vitrail.tasks.classes.frozen_features import FeatureLoader, frozen_features, logits_of
 from vitrail.tasks.multilabel.options import TrainOptions
 from vitrail.tasks.multilabel.scores import mean_ap, micro_f1
 from vitrail.tasks.task import RunSpec, Share
@@ -34,12 +35,19 @@ class LabelLoader:
 
     def __init__(self, loader: Loader):
         self.loader, self.dataset = loader, loader.dataset
+        if isinstance(loader, FeatureLoader):
+            self.rehearse = loader.rehearse
         self.targets: Tensor = loader.dataset.targets  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
         return self.loader.steps
+
+    @property
+    def sample_seconds(self) -> float:
+        """Seconds of an image in the whole model, of a loader of features."""
+        return getattr(self.loader, "sample_seconds", 0.0)
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of this rank from `start_step` on."""
@@ -93,6 +101,7 @@ class LabelTraining:
     """
 
     unit = "images"
+    cached: bool = False
 
     def __init__(self, options: TrainOptions, run: RunSpec, splits: Splits):
         self.options, self.run, self.splits = options, run, splits
@@ -105,7 +114,8 @@ class LabelTraining:
 
     def describe(self) -> str:
         """Return the numbers of images and labels."""
-        return f"{len(self.splits.require('train')):,} images, {len(self.splits.classes)} labels"
+        once = ", features of the frozen backbone computed once" if self.cached else ""
+        return f"{len(self.splits.require('train')):,} images, {len(self.splits.classes)} labels{once}"
 
     def to(self, device: torch.device) -> None:
         """Move the model."""
@@ -121,10 +131,14 @@ class LabelTraining:
         if self.options.flip is not None:
             augment = replace(augment, flip=self.options.flip)
         varied, still = TrainTransform(self.preprocess, augment, pixels), EvalTransform(self.preprocess, pixels)
-        return (
-            LabelLoader(train_loader(train, varied, batch, seed=share.seed, balanced=False, **common)),
-            LabelLoader(eval_loader(val, still, eval_batch, **common)),
+        both = (
+            train_loader(train, varied, batch, seed=share.seed, balanced=False, **common),
+            eval_loader(val, still, eval_batch, **common),
         )
+        self.cached = frozen_features(self.model, self.options, augment, share)
+        if self.cached:
+            both = tuple(FeatureLoader(loader, self.model, share.precision) for loader in both)
+        return LabelLoader(both[0]), LabelLoader(both[1])
 
     def transform_batch(self, batch: Batch, seed: int, step: int) -> Batch:
         """Return the batch."""
@@ -132,7 +146,7 @@ class LabelTraining:
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return logits `(B, K)`."""
-        return model(batch.images)
+        return logits_of(model, batch.images)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the mean binary cross-entropy."""

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from vitrail.tasks import options
 from vitrail.tasks.options import Range, check_ranges
 from vitrail.tasks.points import options as points
-from vitrail.tasks.points.options import check_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +21,10 @@ class TrainOptions(points.TrainOptions):
 class PredictOptions(options.PredictionOptions):
     """Options of finding the parts of clouds."""
 
+    FP32: ClassVar[str] = "Models of points"
+
     def check(self) -> None:
         """Check the values."""
-        check_precision(self.precision)
         super().check()
 
 
@@ -32,11 +32,12 @@ class PredictOptions(options.PredictionOptions):
 class EvaluateOptions(options.EvaluationOptions):
     """Options of evaluating a model of parts."""
 
+    FP32: ClassVar[str] = "Models of points"
+
     worst: int = 12
     """Number of the clouds with the most wrong points to keep for the report."""
 
     def check(self) -> None:
         """Check the values."""
         check_ranges(self, (Range("worst", 0),))
-        check_precision(self.precision)
         super().check()

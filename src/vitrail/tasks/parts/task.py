@@ -50,7 +50,7 @@ class PartsTask(PointsTask):
         return PartPredictor(model)
 
     def program(self, model: Any) -> ProgramSpec:
-        """Return what an exported program of a model takes and gives: logits of each point."""
+        """Return inputs and outputs of an exported program of a model: logits of each point."""
         return point_program(model, TensorSpec("logits", ("batch", "points", model.config.num_classes), classes=2))
 
 

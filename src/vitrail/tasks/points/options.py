@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from vitrail.errors import VitrailError
 from vitrail.tasks import options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
 
@@ -63,6 +62,7 @@ _RANGES = (
 class PredictOptions(options.PredictionOptions):
     """Options of naming the classes of point clouds."""
 
+    FP32: ClassVar[str] = "Models of points"
     REQUEST: ClassVar = {"top": (1, 1000)}
 
     labels: Path | None = None
@@ -73,13 +73,14 @@ class PredictOptions(options.PredictionOptions):
     def check(self) -> None:
         """Check the values."""
         check_ranges(self, (Range("top", 1),))
-        check_precision(self.precision)
         super().check()
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(options.EvaluationOptions):
     """Options of evaluating a classifier of point clouds."""
+
+    FP32: ClassVar[str] = "Models of points"
 
     labels: Path | None = None
     """Text file with one class name per line, if the model has none or others are wanted."""
@@ -89,11 +90,4 @@ class EvaluateOptions(options.EvaluationOptions):
     def check(self) -> None:
         """Check the values."""
         check_ranges(self, (Range("worst", 0),))
-        check_precision(self.precision)
         super().check()
-
-
-def check_precision(precision: str | None) -> None:
-    """Refuse precisions that models of points do not compute in."""
-    if precision not in (None, "auto", "fp32"):
-        raise VitrailError(f"Models of points compute in fp32, got --precision {precision}. Leave it out.")

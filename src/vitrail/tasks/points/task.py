@@ -95,7 +95,7 @@ class PointsTask:
         return PointPredictor(model, options)
 
     def program(self, model: Any) -> ProgramSpec:
-        """Return what an exported program of a model takes and gives."""
+        """Return inputs and outputs of an exported program of a model."""
         return point_program(model, TensorSpec("logits", ("batch", model.config.num_classes), classes=1))
 
 

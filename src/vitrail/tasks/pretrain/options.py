@@ -43,6 +43,7 @@ class TrainOptions(Options):
 class PredictOptions(options.PredictionOptions):
     """Options of filling masked words."""
 
+    FP32: ClassVar[str] = "Models of texts"
     REQUEST: ClassVar = {"top": (1, 100)}
 
     text: tuple[str, ...] = ()
@@ -65,3 +66,5 @@ class PredictOptions(options.PredictionOptions):
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(options.EvaluationOptions):
     """Options of evaluating masked predictions."""
+
+    FP32: ClassVar[str] = "Models of texts"

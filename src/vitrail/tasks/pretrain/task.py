@@ -76,7 +76,7 @@ class PretrainTask:
         return MaskedWordPredictor(model, options)
 
     def program(self, model: Any) -> ProgramSpec:
-        """Return what an exported program of a model takes and gives: scores of all words, or a vector of a text.
+        """Return inputs and outputs of an exported program of a model: scores of all words, or a vector of a text.
 
         Raises:
             VitrailError: the model has another head.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import VitrailError
+from vitrail.fused.auto_optimize import check_own_precision
 from vitrail.fused.optimize import optimize
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify
@@ -49,6 +50,7 @@ def choose_runner(
     Raises:
         VitrailError: another precision than fp32 was asked for, and the model has no such form.
     """
+    check_own_precision(model, precision)
     if not fast or count is None or hasattr(model, "unconverted"):  # or it is an optimized or exported one
         if precision not in ("fp32", "auto"):
             raise VitrailError(f"--precision {precision} needs the optimized model: leave --no-optimize out.")

@@ -81,7 +81,7 @@ class RestorationTask:
         return RestorePredictor(model, options, count, notify)
 
     def program(self, model: Any) -> ProgramSpec:
-        """Return what an exported program of a model takes and gives: pixels in 0..1 at any size."""
+        """Return inputs and outputs of an exported program of a model: pixels in 0..1 at any size."""
         rows, columns = (24, 16, 40, 23, 32, 17, 9, 64), (24, 48, 40, 31, 17, 50, 33, 72)
         axes = NamedAxis("height", 24, 131, (24, 17), rows), NamedAxis("width", 24, 173, (24, 31), columns)
         channels, scale = model.config.in_channels, model.scale

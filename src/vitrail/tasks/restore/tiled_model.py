@@ -26,7 +26,7 @@ class TiledModel:
         model: a restorer on its device.
         tiling: `exact`, `fast` or `none`.
         memory: GiB that a forward pass may take.
-        run: what runs a tile, such as the optimized model; by default the model.
+        run: function of a tile, such as the optimized model; by default the model.
     """
 
     def __init__(

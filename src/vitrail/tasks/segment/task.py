@@ -78,7 +78,7 @@ class SegmentationTask:
         return SegmentPredictor(model, options, count, notify)
 
     def program(self, model: Any) -> ProgramSpec:
-        """Return what an exported program of a model takes and gives: logits of each pixel."""
+        """Return inputs and outputs of an exported program of a model: logits of each pixel."""
         shape = ("batch", model.config.num_classes, "height", "width")
         return image_program(model, TensorSpec("logits", shape, classes=1))
 

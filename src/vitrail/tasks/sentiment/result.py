@@ -45,7 +45,7 @@ class ClassifiedText(ClassProbabilities):
         return found | ({"words": [list(word) for word in self.words]} if self.words else {})
 
     def notes(self) -> str:
-        """Return what was done to the text, or nothing."""
+        """Return how the text was changed, or nothing."""
         notes = [f"{self.truncated} tokens cut off"] if self.truncated else []
         notes += [f"{self.replaced} characters are not Unicode"] if self.replaced else []
         return "; ".join(notes)

@@ -86,7 +86,7 @@ class SentimentTask:
         return TextClassPredictor(model, options, count, notify)
 
     def program(self, model: Any) -> ProgramSpec:
-        """Return what an exported program of a model takes and gives."""
+        """Return inputs and outputs of an exported program of a model."""
         return text_program(model, (TensorSpec("logits", ("batch", model.config.num_classes), classes=1),))
 
 

@@ -77,6 +77,7 @@ class BeamFlags(Options):
 class PredictOptions(BeamFlags, options.PredictionOptions):
     """Options of translating texts."""
 
+    FP32: ClassVar[str] = "Models of texts"
     REQUEST: ClassVar = {"beam": (1, 16), "length_penalty": (-10, 10), "penalty": None, "search": None}
 
     text: tuple[str, ...] = ()
@@ -94,6 +95,8 @@ class PredictOptions(BeamFlags, options.PredictionOptions):
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(BeamFlags, options.EvaluationOptions):
     """Options of evaluating a translation model."""
+
+    FP32: ClassVar[str] = "Models of texts"
 
     testset: str | None = None
     """Name of a test set, if the data has several: test_2017_flickr."""

@@ -52,7 +52,7 @@ class TranslatedText:
         return {name: getattr(self, name) for name in names}
 
     def notes(self) -> str:
-        """Return what was done to the text, or nothing."""
+        """Return how the text was changed, or nothing."""
         notes = [f"{self.truncated} tokens cut off"] if self.truncated else []
         notes += [f"{self.replaced} characters are not Unicode"] if self.replaced else []
         return "; ".join(notes)

@@ -1,0 +1,56 @@
+"""Fused MLP branch with an activation that has no epilogue of the GEMM, for CPU inference."""
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.fused.folding import NormAffine, scaled
+from vitrail.fused.low_rank import has_products
+from vitrail.fused.mlp import check_mlp
+from vitrail.fused.unsupported import NotConverted, Seats
+from vitrail.grid import Grid
+from vitrail.native.gemm import ADD, linear, pack_linear
+from vitrail.parts.activations import QuickGELU, StarReLU
+from vitrail.parts.channel_mixers import MLP
+from vitrail.shapes import Tokens
+
+ACTIVATIONS: Seats = {"act": (StarReLU, QuickGELU)}
+"""Activations besides GELU."""
+
+
+class FusedActivatedMLP(nn.Module):
+    """`x + scale(W_2 act(W_1 norm(x)))` in two GEMMs; a norm other than LayerNorm runs before them.
+
+    Scale and bias of StarReLU are folded into the last layer:
+
+    W_2 (s r^2 + b) = (s W_2) r^2 + b W_2 1, r = max(W_1 norm(x), 0)
+    """
+
+    def __init__(self, norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        affine = NormAffine.of(norm, mixer.fc1.in_features)
+        self.norm = nn.Identity() if affine.eps is not None else norm
+        self.eps, self.dtype, self.star = affine.eps, dtype, isinstance(mixer.act, StarReLU)
+        self.first = pack_linear(*affine.folded(mixer.fc1), dtype)
+        weight, bias = scaled(mixer.fc2, scale)
+        if isinstance(mixer.act, StarReLU):
+            shift = mixer.act.bias.detach().float() * weight.sum(1)
+            weight, bias = weight * mixer.act.scale.detach().float(), shift if bias is None else shift + bias
+        self.second = pack_linear(weight, bias, dtype)
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Add the branch."""
+        hidden = linear(self.norm(x), self.first, norm_eps=self.eps, dtype=self.dtype)
+        hidden = hidden.relu_().square_() if self.star else hidden.mul_(torch.sigmoid(1.702 * hidden))
+        return linear(hidden, self.second, ADD, add=x)
+
+
+def fuse_activated_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> FusedActivatedMLP:
+    """Return the fused branch of an MLP with one of `ACTIVATIONS`.
+
+    Raises:
+        NotConverted: its layers are products, an odd number of channels in bf16, or an unknown scale.
+    """
+    check_mlp(mixer, dtype)
+    if has_products(mixer):
+        raise NotConverted(f"its layers are products, and its act is {type(mixer.act).__name__}")
+    return FusedActivatedMLP(norm, mixer, scale, dtype)

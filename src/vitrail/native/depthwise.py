@@ -1,0 +1,93 @@
+"""Depthwise convolutions of channels-last maps, with the activations around them.
+
+Inference on a CPU, in fp32, bf16 or the residual dtype, with fp32 filters and accumulation.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.grid import Grid
+from vitrail.native.allocator import empty
+from vitrail.native.build import library
+from vitrail.native.ffi import DataPointers, at, function
+from vitrail.native.norms import lanes
+
+Before = Literal["none", "relu", "squared relu"]
+_BEFORE: dict[Before, int] = {"none": 0, "relu": 1, "squared relu": 2}
+MOST = 15
+"""Largest side of the filters."""
+
+
+@dataclass(frozen=True)
+class PackedDepthwise:
+    """Filters of a depthwise convolution, packed by `pack_depthwise`.
+
+    Args:
+        taps: `(vectors of channels, k k, lanes)`, fp32.
+        bias: padded to whole vectors, fp32.
+        channels: channels C.
+        size: side k of the filters, odd.
+        before: activation of the input; zeros around the map are not activated.
+        scale: factor after a squared ReLU.
+        shift: addend after it.
+    """
+
+    taps: Tensor
+    bias: Tensor
+    channels: int
+    size: int
+    before: Before = "none"
+    scale: float = 1.0
+    shift: float = 0.0
+
+    @cached_property
+    def pointers(self) -> DataPointers:
+        """Data pointers of filters and bias."""
+        return DataPointers(self.taps, self.bias)
+
+
+def pack_depthwise(
+    conv: nn.Conv2d, before: Before = "none", scale: float = 1.0, shift: float = 0.0, residual: bool = False
+) -> PackedDepthwise:
+    """Pack the filters of a depthwise convolution with zeros around the map.
+
+    Args:
+        conv: the convolution, `groups` equal to its channels, of an odd side.
+        before: activation of the input.
+        scale: factor after a squared ReLU.
+        shift: addend after it.
+        residual: whether the input is added to the result: the centre of each filter grows by 1.
+    """
+    (channels, _, size, _), width = conv.weight.shape, library("gemm").vitrail_lanes()
+    weight = conv.weight.detach().float().flatten(1).clone()  # (C, k k)
+    if residual:
+        weight[:, size * size // 2] += 1
+    bias = torch.zeros(channels) if conv.bias is None else conv.bias.detach().float()
+    rows = torch.nn.functional.pad(weight, (0, 0, 0, -channels % width))
+    taps = rows.unflatten(0, (-1, width)).mT.contiguous()  # (C, k k) -> (vectors, k k, lanes)
+    return PackedDepthwise(taps, lanes(bias), channels, size, before, scale, shift)
+
+
+def depthwise(x: Tensor, grid: Grid, packed: PackedDepthwise, gelu: bool = False) -> Tensor:
+    """Return `act(conv(before(x)))`: `(B, h w, C) -> (B, h w, C)`, in the dtype of x.
+
+    Args:
+        x: cells, in fp32, bf16 or the residual dtype.
+        grid: their grid, without prefix.
+        packed: the filters.
+        gelu: whether the result is activated by GELU; not in the residual dtype.
+    """
+    x = x.contiguous()
+    assert x.shape[1:] == (grid.h * grid.w, packed.channels) and packed.size <= MOST, (x.shape, grid, packed.size)
+    y = empty(*x.shape, dtype=x.dtype)
+    function("depthwise", "depthwise", x.dtype)(
+        *(at(x), x.shape[0], grid.h, grid.w, packed.channels, packed.size),
+        *(*packed.pointers.addresses, _BEFORE[packed.before], ctypes.c_float(packed.scale)),
+        *(ctypes.c_float(packed.shift), int(gelu), at(y), torch.get_num_threads()),
+    )
+    return y

@@ -1,0 +1,93 @@
+"""Depthwise convolutions and LayerNorm in native code against PyTorch in fp64."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from vitrail.grid import Grid
+from vitrail.native.build import refusal
+from vitrail.native.depthwise import depthwise, pack_depthwise
+from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.layer_norm import layer_norm
+from vitrail.native.norms import LaneNorm
+
+CLOSE = {torch.float32: 3e-6, torch.bfloat16: 5e-3, torch.float16: 6e-4}
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+SIZES = [(1, 1, 3, 3), (5, 9, 37, 3), (7, 14, 100, 5), (3, 20, 16, 9), (17, 8, 33, 7)]
+
+
+def skip_without(dtype: torch.dtype) -> None:
+    products = torch.bfloat16 if dtype == torch.float16 else dtype
+    if refusal(products, "depthwise", "layer_norm"):
+        pytest.skip(str(refusal(products)))
+
+
+def expected(x: Tensor, grid: Grid, conv: nn.Conv2d) -> Tensor:
+    """Convolve cells in fp64."""
+    cells = x.double().unflatten(1, (grid.h, grid.w)).permute(0, 3, 1, 2)
+    bias = None if conv.bias is None else conv.bias.double()
+    made = nn.functional.conv2d(cells, conv.weight.double(), bias, padding=conv.padding, groups=conv.groups)
+    return made.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def convolution(channels: int, size: int, bias: bool = True) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, channels, size, padding=size // 2, groups=channels, bias=bias).requires_grad_(False)
+    nn.init.normal_(conv.weight)
+    return conv
+
+
+def off(got: Tensor, want: Tensor) -> float:
+    return ((got.double() - want).norm() / want.norm()).item()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("h", "w", "channels", "size"), SIZES)
+def test_against_fp64(h: int, w: int, channels: int, size: int, dtype: torch.dtype) -> None:
+    skip_without(dtype)
+    grid, conv = Grid(h, w), convolution(channels, size)
+    x = torch.randn(3, h * w, channels).to(dtype)
+    want = expected(x, grid, conv)
+    assert off(depthwise(x, grid, pack_depthwise(conv)), want) < CLOSE[dtype]
+    assert off(depthwise(x, grid, pack_depthwise(conv, residual=True)), want + x.double()) < CLOSE[dtype]
+    if dtype != torch.float16:
+        assert (
+            off(depthwise(x, grid, pack_depthwise(conv, "relu"), gelu=True), gelu(expected(x.relu(), grid, conv)))
+            < (CLOSE[dtype])
+        )
+
+
+def test_zeros_around_the_map_are_not_activated() -> None:
+    skip_without(torch.float32)
+    conv, x = convolution(5, 3, bias=False), torch.randn(1, 12, 5)
+    star = 0.8 * x.relu().square() - 0.4
+    packed = pack_depthwise(conv, "squared relu", 0.8, -0.4)
+    assert off(depthwise(x, Grid(3, 4), packed), expected(star, Grid(3, 4), conv)) < CLOSE[torch.float32]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_bands_of_rows_agree_and_no_memory_is_read_beyond(threads: int) -> None:
+    skip_without(torch.float32)
+    conv, x = convolution(16, 3), torch.full((3, 40 * 6, 16), float("nan"))
+    x[1] = torch.randn(40 * 6, 16)
+    torch.set_num_threads(threads)
+    try:
+        got = depthwise(x, Grid(40, 6), pack_depthwise(conv))
+    finally:
+        torch.set_num_threads(1)
+    assert off(got[1:2], expected(x[1:2], Grid(40, 6), conv)) < CLOSE[torch.float32]
+    assert got[[0, 2]].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("channels", [1, 16, 37])
+def test_layer_norm(channels: int, dtype: torch.dtype) -> None:
+    skip_without(dtype)
+    norm = nn.LayerNorm(channels, eps=1e-3).requires_grad_(False)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    x = (torch.randn(2, 9, channels) * 3 + 5).to(RESIDUAL[dtype])
+    want = nn.functional.layer_norm(x.double(), (channels,), norm.weight.double(), norm.bias.double(), norm.eps)
+    for stored in {RESIDUAL[dtype], dtype}:
+        got = layer_norm(x, LaneNorm.of(norm), stored)
+        assert got.dtype == stored
+        assert off(got, want) < CLOSE[stored]
