@@ -7,6 +7,8 @@
 Each round runs every candidate once, in turn, so that a slow phase of the machine slows all of them. OpenVINO gets the
 program of `torch.export` for this size; of a trace (`torch.jit.trace`), its scores were 17 % off.
 
+With one thread (OMP_NUM_THREADS=1), times are processor times, which other work on the machine hardly changes.
+
 Peak memory is that of a process of its own for each candidate: of the image, above what the process holds before it,
 and of the whole process. A candidate that is not installed or fails is left out, with the reason. The difference is the
 largest one from eager, over eager's range; of detectors, the mean difference of scores and the share of boxes found
@@ -101,12 +103,13 @@ def model_of(name: str) -> Any:
     return vitrail.create_model(name, **few).eval()
 
 
-def build(kind: str, name: str, side: int) -> Run:
-    """Return a candidate, warmed up."""
+def build(kind: str, name: str, side: int, warm: bool = True) -> Run:
+    """Return a candidate, warmed up by one run."""
     image = torch.rand(1, model_of(name).config.in_channels, side, side)
     with torch.inference_mode():
         run = CANDIDATES[kind](model_of(name), image)
-        run(image)
+        if warm:
+            run(image)
     return run
 
 
@@ -146,28 +149,30 @@ def difference(got: Any, truth: Any) -> str:
     return f"difference {float((got - truth).abs().max()) / float(truth.max() - truth.min()):.1e}"
 
 
-def compare(name: str, side: int, rounds: int, candidates: list[str], pause: bool) -> None:
+def compare(name: str, flags: argparse.Namespace) -> None:
     """Print a table of one model."""
+    side, candidates = flags.side, flags.candidates
     runs: dict[str, Run] = {}
     for kind in candidates:
         try:
-            runs[kind] = build(kind, name, side)
+            runs[kind] = build(kind, name, side, warm=not flags.cold)
         except (ImportError, RuntimeError, VitrailError) as reason:  # a peer that cannot run here is named
             print(f"{name} {kind}: left out ({str(reason).splitlines()[0] if str(reason) else type(reason).__name__})")
-    if pause:
+    if flags.pause:
         input(f"{name}: {', '.join(runs)} are built. Press Enter to start the rounds.\n")
     image, seconds = torch.rand(1, model_of(name).config.in_channels, side, side), {kind: [] for kind in runs}
+    last: dict[str, Any] = {}
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     with torch.inference_mode():
-        for _ in range(rounds):
+        for _ in range(flags.rounds):
             for kind, run in runs.items():
-                start = time.perf_counter()
-                run(image)
-                seconds[kind].append(time.perf_counter() - start)
+                start = clock()
+                last[kind] = run(image)
+                seconds[kind].append(clock() - start)
         medians = {kind: statistics.median(each) for kind, each in seconds.items()}
         peer = min((each for kind, each in medians.items() if not kind.startswith(OURS)), default=float("nan"))
-        truth = runs[candidates[0]](image)
-        for kind, run in runs.items():
-            off = difference(run(image), truth)
+        for kind in runs:
+            off = difference(last[kind], last[candidates[0]])
             spread = f"[{min(seconds[kind]):.3f}, {max(seconds[kind]):.3f}]"
             over = f"{peer / medians[kind]:6.2f}x the best peer"
             print(f"{name[-20:]:20} {kind:15} {medians[kind]:8.3f} s {spread} {over}  {off}", flush=True)
@@ -182,6 +187,7 @@ def main() -> None:
         "--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES, help="the first is eager"
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of every candidate")
+    parser.add_argument("--cold", action="store_true", help="no run before the rounds, for models of many seconds")
     parser.add_argument("--pause", action="store_true", help="wait for Enter before the rounds, for a quiet machine")
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead of time")
     parser.add_argument("--peak", choices=CANDIDATES, help=argparse.SUPPRESS)
@@ -192,7 +198,7 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, {flags.side} x {flags.side} in, {flags.rounds} rounds", flush=True)
     for name in flags.models:
         if not flags.memory:
-            compare(name, flags.side, flags.rounds, flags.candidates, flags.pause)
+            compare(name, flags)
             continue
         for kind in flags.candidates:
             print(f"{name:20} {kind:15} peak {peak_of(kind, name, flags.side)}", flush=True)

@@ -229,6 +229,22 @@ def _try(new: Path, path: Path) -> None:
     new.unlink()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder and its subfolders.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = Path(place, ".a.png.new-999999999-0a1b2c3d").write_bytes(b"half")
+        ...     remove_leftovers(Path(place))
+        ...     list(Path(place).iterdir())
+        []
+    """
+    for left in folder.rglob(".*.new-*"):
+        if left.is_file() and _public(left) != left and not _alive(left):
+            left.unlink(missing_ok=True)
+
+
 def _beside(path: Path) -> Path:
     """Return a new temporary path in the folder of `path`, with the id of this process."""
     return path.with_name(f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}")

@@ -1,6 +1,7 @@
 """Classification of point clouds from files to report: sampling, augmentation, resume, results, bad input."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,21 @@ def test_an_unreadable_cloud_is_a_result_with_its_error(run: Path, tmp_path: Pat
 def test_degenerate_clouds_have_finite_outputs(run: Path, points: np.ndarray) -> None:
     [found] = vitrail.predict(run, points)
     assert found.error is None and sum(found.probabilities) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_ten_million_points_of_a_file_stay_within_a_gibibyte(run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", np.random.default_rng(0).random((10_000_000, 3), dtype=np.float32))
+    vitrail.predict(run, np.zeros((1, 3)))  # loads the model
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
+    [found] = vitrail.predict(run, tmp_path / "scan.npy")
+    assert found.error is None and peak() - before < 2**20
+
+
+def peak() -> int:
+    """Return the largest memory of the process since it was reset, in KiB."""
+    return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0])
 
 
 @pytest.mark.parametrize("points", [np.zeros((0, 3)), np.full((5, 3), np.nan), np.zeros((5, 2))])

@@ -4,9 +4,8 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +84,21 @@ def test_full_disk_leaves_whole_files(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("task", MODELS)
 def test_killed_process_resumes_and_loses_nothing(models: Path, tmp_path: Path, task: str) -> None:
     folder = write_inputs(tmp_path / "in", task, 40)
     assert main(words_of(models, task, folder, tmp_path / "whole")) == 0
     words, lines = words_of(models, task, folder, tmp_path / "out"), tmp_path / "out.jsonl"
-    process = subprocess.Popen([sys.executable, "-m", "vitrail", *words], stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (lines.exists() and lines.read_bytes().count(b"\n") >= 3):
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["vitrail.cli.predict", "vitrail.tasks.detect.task", "vitrail.inference.predict"])
+    process = context.Process(target=main, args=(words,))
+    process.start()
+    while process.is_alive() and not (lines.exists() and lines.read_bytes().count(b"\n") >= 3):
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     done = lines.read_bytes().count(b"\n")
     assert 3 <= done < 40

@@ -107,6 +107,7 @@ class PredictVerb:
 
     def _work(self, task: "Task", model: Any, inputs: Sequence[Any], output: "Output") -> list[Any]:
         """Predict the inputs that are missing in the output, and return the failures."""
+        from vitrail.atomic_io import remove_leftovers
         from vitrail.cli.progress import progress_bar
         from vitrail.inference.jsonl import ResultFile
         from vitrail.inference.predict import predictions
@@ -120,6 +121,8 @@ class PredictVerb:
         todo = [item for item in inputs if item.name not in output.done]
         failed, began, files, done = [], time.monotonic(), 0, 0
         root = commonpath([dirname(abspath(item.name)) for item in inputs]) if len(inputs) else ""
+        if self.save is not None:
+            remove_leftovers(self.save)
         try:
             options: Any = replace(self, precision=self._precision(output))  # pyright: ignore[reportCallIssue]
             predictor = task.predictor(model, options, len(todo), notify)

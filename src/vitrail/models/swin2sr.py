@@ -17,25 +17,17 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from vitrail.errors import VitrailError, unknown
+from vitrail.errors import VitrailError
 from vitrail.parts.backbone import Backbone
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.initialisation import initialise
-from vitrail.parts.reconstruction import NearestConv, PixelShuffleDirect, PixelShuffleSteps, ResidualImage
+from vitrail.parts.reconstruction import image_mean, reconstruction_head
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.res_post_norm_block import ResPostNormBlock
 from vitrail.parts.residual_stage import ResidualStage, single_conv
 from vitrail.parts.restorer import ProjectedMapTokens, Restorer
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.window_partition import AlwaysShifted
-
-UPSAMPLERS = {
-    "pixelshuffle": PixelShuffleSteps,
-    "pixelshuffledirect": PixelShuffleDirect,
-    "nearest+conv": NearestConv,
-    "none": ResidualImage,
-}
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 @dataclass(frozen=True)
@@ -61,8 +53,6 @@ def build(config: Swin2SRConfig) -> Restorer:
         VitrailError: if `upsampler` is unknown, the scale does not fit it, or windows are too small.
     """
     c = config
-    if c.upsampler not in UPSAMPLERS:
-        raise unknown("upsampler", c.upsampler, UPSAMPLERS)
     if c.window_size < 2:
         raise VitrailError(f"window_size needs a number from 2 up, got {c.window_size}: windows of 1 cannot shift.")
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))
@@ -77,10 +67,10 @@ def build(config: Swin2SRConfig) -> Restorer:
         shallow=nn.Conv2d(c.in_channels, c.dim, 3, padding=1),
         backbone=Backbone(ProjectedMapTokens(c.dim), stages, nn.LayerNorm(c.dim)),
         fuse=single_conv(c.dim),
-        head=UPSAMPLERS[c.upsampler](c.dim, c.in_channels, c.scale),
+        head=reconstruction_head(c.upsampler, c.dim, c.in_channels, c.scale),
         scale=c.scale,
         multiple=c.window_size,
-        mean=RGB_MEAN if c.in_channels == 3 else (0.0,) * c.in_channels,
+        mean=image_mean(c.in_channels),
         pixel_range=c.pixel_range,
     )
     initialise(model)

@@ -25,21 +25,14 @@ from vitrail.parts.backbone import Backbone
 from vitrail.parts.blocks import Block
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.initialisation import initialise
-from vitrail.parts.reconstruction import NearestConv, PixelShuffleDirect, PixelShuffleSteps, ResidualImage
+from vitrail.parts.reconstruction import image_mean, reconstruction_head
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.residual_stage import ResidualStage, bottleneck_conv, single_conv
 from vitrail.parts.restorer import MapTokens, Restorer
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.parts.window_partition import AlwaysShifted
 
-UPSAMPLERS = {
-    "pixelshuffle": PixelShuffleSteps,
-    "pixelshuffledirect": PixelShuffleDirect,
-    "nearest+conv": NearestConv,
-    "none": ResidualImage,
-}
 CONVOLUTIONS = {"1conv": single_conv, "3conv": bottleneck_conv}
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 @dataclass(frozen=True)
@@ -66,8 +59,6 @@ def build(config: SwinIRConfig) -> Restorer:
         VitrailError: if `upsampler` or `convolution` is unknown, the scale does not fit, or windows are too small.
     """
     c = config
-    if c.upsampler not in UPSAMPLERS:
-        raise unknown("upsampler", c.upsampler, UPSAMPLERS)
     if c.convolution not in CONVOLUTIONS:
         raise unknown("convolution", c.convolution, CONVOLUTIONS)
     if c.window_size < 2:
@@ -81,10 +72,10 @@ def build(config: SwinIRConfig) -> Restorer:
         shallow=nn.Conv2d(c.in_channels, c.dim, 3, padding=1),
         backbone=Backbone(MapTokens(c.dim), stages, nn.LayerNorm(c.dim)),
         fuse=convolve(c.dim),
-        head=UPSAMPLERS[c.upsampler](c.dim, c.in_channels, c.scale),
+        head=reconstruction_head(c.upsampler, c.dim, c.in_channels, c.scale),
         scale=c.scale,
         multiple=c.window_size,
-        mean=RGB_MEAN if c.in_channels == 3 else (0.0,) * c.in_channels,
+        mean=image_mean(c.in_channels),
         pixel_range=c.pixel_range,
     )
     initialise(model)

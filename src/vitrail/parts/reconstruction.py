@@ -9,7 +9,7 @@ from math import log2
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, unknown
 from vitrail.shapes import Image
 
 WIDTH = 64
@@ -125,3 +125,40 @@ class ResidualImage(nn.Module):
     def forward(self, features: Tensor, image: Image) -> Tensor:
         """Add the predicted residual to the image."""
         return image + self.last(features)
+
+
+UPSAMPLERS: dict[str, type[nn.Module]] = {
+    "pixelshuffle": PixelShuffleSteps,
+    "pixelshuffledirect": PixelShuffleDirect,
+    "nearest+conv": NearestConv,
+    "none": ResidualImage,
+}
+"""The heads by the names of SwinIR's code."""
+
+RGB_MEAN = (0.4488, 0.4371, 0.4040)
+"""Mean of DIV2K's pixels, subtracted from colour images."""
+
+
+def reconstruction_head(upsampler: str, dim: int, channels: int, scale: int) -> nn.Module:
+    """Return the head of a name.
+
+    Raises:
+        VitrailError: the name is unknown, or the scale does not fit it.
+
+    Example:
+        >>> type(reconstruction_head("none", 8, 3, 1)).__name__
+        'ResidualImage'
+    """
+    if upsampler not in UPSAMPLERS:
+        raise unknown("upsampler", upsampler, UPSAMPLERS)
+    return UPSAMPLERS[upsampler](dim, channels, scale)
+
+
+def image_mean(channels: int) -> tuple[float, ...]:
+    """Return the mean that is subtracted from images: zero of other than three channels.
+
+    Example:
+        >>> image_mean(1)
+        (0.0,)
+    """
+    return RGB_MEAN if channels == len(RGB_MEAN) else (0.0,) * channels

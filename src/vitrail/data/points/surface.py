@@ -31,7 +31,9 @@ def sample_points(cloud: Cloud, count: int, draws: BatchRng) -> tuple[np.ndarray
         if found is not None:
             return found
     size = len(cloud.points)
-    order = np.argsort(draws.words("point", size)[0], kind="stable")
+    words = draws.words("point", size)[0]
+    first = np.arange(size) if count >= size else np.argpartition(words, count)[:count]  # millions are not sorted
+    order = first[np.lexsort((first, words[first]))]
     chosen = np.resize(order, count)  # repeats the points of a small cloud in turn
     parts = None if cloud.parts is None or cloud.is_mesh else cloud.parts[chosen]
     return cloud.points[chosen], parts
