@@ -112,6 +112,14 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
     Raises:
         ResourceError: the disk is full; `target` is unchanged.
         VitrailError: `target` is a file, or cannot be created.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     with replace_folder(Path(place) / "model") as new:
+        ...         _ = (new / "a.txt").write_text("complete")
+        ...     (Path(place) / "model" / "a.txt").read_text()
+        'complete'
     """
     target = Path(os.path.abspath(target))
     if target.exists() and not target.is_dir():

@@ -56,7 +56,12 @@ def fingerprint(*parts: object) -> str:
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
-    """Return a key that changes if a file is replaced: its full path, size and modification time."""
+    """Return a key that changes if a file is replaced: its full path, size and modification time.
+
+    Example:
+        >>> stamp(Path(__file__)) == stamp(Path(__file__))
+        True
+    """
     status = path.stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns
 

@@ -46,8 +46,8 @@ def _with_examples(path: Path) -> set[str]:
     return {text for node in nodes if ">>>" in (text := ast.get_docstring(node, clean=False) or "")}
 
 
-SHARES = {"data": 0.45, "inference": 0.6, "serving": 0.35, "tasks": 0.3}
-"""Least share of public functions of a room whose docstring has an example that runs. The aim is 0.4 of all."""
+SHARES = {"data": 0.55, "inference": 0.6, "parts": 0.75, "serving": 0.4, "tasks": 0.5}
+"""Least share of public functions of a room whose docstring has an example that runs. It is 0.4 of all together."""
 
 
 @pytest.mark.parametrize("room", SHARES)

@@ -1,4 +1,4 @@
-"""Share of public functions with an example that runs: 40 % of the API reference, of everything no less than today."""
+"""Share of public functions with an example that runs: 40 % of the API reference and of everything."""
 
 import ast
 import re
@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
-EVERYWHERE = 0.19
-"""Share of all public functions of modules; raise it when it has grown."""
+EVERYWHERE = 0.4
+"""Least share of all public functions of modules."""
 
 
 def functions(path: Path) -> list[bool]:

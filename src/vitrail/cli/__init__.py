@@ -126,13 +126,22 @@ def verb_class(verb: str, words: Sequence[str] = ()) -> type:
     Args:
         verb: the verb.
         words: the words that follow it; the flags of some verbs depend on the task that they are about.
+
+    Example:
+        >>> verb_class("export").__name__
+        'Export'
     """
     module = import_module(f"vitrail.cli.{verb}")
     return module.bind(words) if hasattr(module, "bind") else getattr(module, verb.capitalize())
 
 
 def verb_examples(verb: str) -> str:
-    """Return the example command lines at the end of the help of `verb`."""
+    """Return the example command lines at the end of the help of `verb`.
+
+    Example:
+        >>> verb_examples("export").count("vitrail export") > 1
+        True
+    """
     return import_module(f"vitrail.cli.{verb}").EXAMPLES
 
 

@@ -47,7 +47,12 @@ def parse(verb: str, cls: Any, words: list[str]) -> Any:
 
 
 def asks_for_help(words: list[str]) -> bool:
-    """Return whether `--help` or `-h` is given (before `--`)."""
+    """Return whether `--help` or `-h` is given (before `--`).
+
+    Example:
+        >>> asks_for_help(["model", "--help"]), asks_for_help(["--", "--help"])
+        (True, False)
+    """
     before_end = words[: words.index("--")] if "--" in words else words
     return "--help" in before_end or "-h" in before_end
 

@@ -17,10 +17,11 @@ class Export:
     """Export a model to ONNX, OpenVINO, PyTorch's exported program, ExecuTorch or a Triton repository.
 
     Any batch size; other sizes (height and width, length of texts, number of points) are free too if the architecture
-    takes them; Swin's windows are computed without a branch on a size. The file is compared with the model in its own
-    runtime, on eight batches and sizes, before the command returns. It carries task, preprocessing or vocabulary, and
-    class names; vitrail predict reads ONNX and OpenVINO files like model folders. (PyTorch loads .pt2 by pickle, so the
-    program is compared before it is written, and vitrail predict does not open such a file.)
+    takes them; Swin's windows are computed without a branch on a size. Detectors include the suppression of boxes;
+    models that generate are one step with its cache, which vitrail generate and translate run. The file is compared
+    with the model in its own runtime, on eight batches and sizes, before the command returns. It carries task,
+    preprocessing or vocabulary, and class names; the other verbs read ONNX and OpenVINO files like model folders.
+    (PyTorch loads .pt2 by pickle, so the program is compared before it is written, and such a file is not opened.)
     """
 
     model: Positional[str]

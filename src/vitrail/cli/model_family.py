@@ -46,7 +46,12 @@ def show_family(name: str, as_json: bool = False) -> int:
 
 
 def variant_rows(family: str) -> list[dict[str, Any]]:
-    """Return the figures of each variant of a family."""
+    """Return the figures of each variant of a family.
+
+    Example:
+        >>> len(variant_rows("nat")) > 1
+        True
+    """
     from vitrail.models.published import PUBLISHED
     from vitrail.models.published.hosted import HOSTED
 

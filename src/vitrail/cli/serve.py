@@ -81,12 +81,12 @@ class Serve:
         _require()
         from vitrail.serving.access import access_rules
         from vitrail.serving.logs import log_to_stderr
-        from vitrail.serving.server import limits_from, listen, make_server, run_server
+        from vitrail.serving.server import fit_open_files, limits_from, listen, make_server, run_server
         from vitrail.serving.service import Service
         from vitrail.serving.startup import name_sources, open_models, split_settings
 
         names = ("queue", "wait", "timeout", "drain", "body", "pixels")
-        limits = limits_from(**{name: getattr(self, name) for name in names})
+        limits = fit_open_files(limits_from(**{name: getattr(self, name) for name in names}))
         sources = name_sources(self.models)
         rules = access_rules(self.host, self.token or os.environ.get(TOKEN) or None, limits, sessions := set())
         settings = {

@@ -46,6 +46,10 @@ def task_of_model(words: Sequence[str]) -> str:
     """Return the task of the model folder, run folder, exported file or catalogue name, the first positional word.
 
     Anything else is of the default task.
+
+    Example:
+        >>> task_of_model(["no/such/folder"]), task_of_model(["faster_rcnn"])
+        ('classify', 'detect')
     """
     model = named(words, "model") or next((word for word in words if not word.startswith("-")), "")
     if is_exported(model):
@@ -54,7 +58,7 @@ def task_of_model(words: Sequence[str]) -> str:
     for place in _PLACES:
         try:
             config = json.loads((Path(model) / place / "config.json").read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         task = config.get("task", DEFAULT) if isinstance(config, dict) else DEFAULT
         return task if task in TASKS else DEFAULT  # loading the model names the fault
@@ -63,6 +67,11 @@ def task_of_model(words: Sequence[str]) -> str:
 
 
 def task_of_generator(words: Sequence[str]) -> str:
-    """Return the task of the model among the words if it is one that generates, else the default of those."""
+    """Return the task of the model among the words if it is one that generates, else the default of those.
+
+    Example:
+        >>> task_of_generator(["gpt2"])
+        'language'
+    """
     task = task_of_model(words)
     return task if hasattr(find_options(task), "GenerateOptions") else DEFAULT_GENERATOR

@@ -45,7 +45,12 @@ def bind(words: Sequence[str]) -> type:
 
 @cache
 def train_class(task: str) -> type:
-    """Return the dataclass of the command line of a task: the fields of its config are the flags."""
+    """Return the dataclass of the command line of a task: the fields of its config are the flags.
+
+    Example:
+        >>> hasattr(train_class("classify"), "epochs")
+        True
+    """
     bases = (TrainVerb, config_class(task))
     body: dict[str, Any] = {"__doc__": TrainVerb.__doc__, "__module__": __name__}
     return dataclass(frozen=True)(type("Train", bases, body))

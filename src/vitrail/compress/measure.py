@@ -133,7 +133,13 @@ def _optimized(models: Mapping[str, Any]) -> tuple[dict[str, nn.Module], str]:
 
 
 def example_inputs(model: Any, batch: int) -> list[Tensor]:
-    """Return inputs of a model: noise for images, zeros for token ids."""
+    """Return inputs of a model: noise for images, zeros for token ids.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> example_inputs(create_model("vit_tiny_patch16_224", depth=1, image_size=32), 2)[0].shape
+        torch.Size([2, 3, 32, 32])
+    """
     device = next(model.parameters()).device
     made = []
     for given in meta_inputs(model, None):

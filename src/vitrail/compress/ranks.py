@@ -18,7 +18,13 @@ LEAST = 16
 
 
 def low_rank_layers(model: Model) -> dict[str, nn.Linear]:
-    """Return the plain linear layers that may become products: those in blocks, but none of a position."""
+    """Return the plain linear layers that may become products: those in blocks, but none of a position.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> len(low_rank_layers(create_model("vit_tiny_patch16_224", depth=1)))
+        4
+    """
     positions = {id(part) for module in model.modules() if isinstance(module, NoPosition) for part in module.modules()}
     return {
         name: module
@@ -29,7 +35,12 @@ def low_rank_layers(model: Model) -> dict[str, nn.Linear]:
 
 
 def spectrum(layer: nn.Linear, moments: InputMoments | None = None) -> Tensor:
-    """Return the singular values of a layer's weight, or of its outputs on data (of `W C^(1/2)`)."""
+    """Return the singular values of a layer's weight, or of its outputs on data (of `W C^(1/2)`).
+
+    Example:
+        >>> spectrum(nn.Linear(4, 3)).shape
+        torch.Size([3])
+    """
     return torch.linalg.svdvals(_weighted(layer, moments)[0])
 
 

@@ -32,6 +32,12 @@ def head_scores(
         how: `gradient`, `gradient-l2`, `activation`, `magnitude` or `random`.
         probes: batches of data, for the first three.
         seed: seed of random scores.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> scores = head_scores(create_model("vit_tiny_patch16_224", depth=1), "magnitude")
+        >>> [tuple(each.shape) for each in scores.values()]
+        [(3,)]
     """
     heads = prunable_heads(model)
     scores = layer_scores(model, {f"{name}.proj": count for name, count in heads.items()}, how, probes, seed)
@@ -43,7 +49,14 @@ def head_scores(
 def hidden_scores(
     model: nn.Module, how: str, probes: Sequence[CalibrationBatch] = (), seed: int = 0
 ) -> dict[str, Tensor]:
-    """Return a score of each hidden channel, by name of the MLP; see `head_scores`."""
+    """Return a score of each hidden channel, by name of the MLP; see `head_scores`.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> scores = hidden_scores(create_model("vit_tiny_patch16_224", depth=1), "magnitude")
+        >>> [tuple(each.shape) for each in scores.values()]
+        [(768,)]
+    """
     widths = prunable_hidden(model)
     scores = layer_scores(model, {f"{name}.fc2": width for name, width in widths.items()}, how, probes, seed)
     if how == "magnitude":

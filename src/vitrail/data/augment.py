@@ -124,6 +124,11 @@ def pad_crop(pixels: Tensor, draws: BatchRng, padding: int, border: str) -> Tens
         draws: the draws of the batch.
         padding: pixels on each side; `reflect` has at most one less than the image.
         border: `reflect` or `black`.
+
+    Example:
+        >>> draws = BatchRng(0, 0, np.arange(2))
+        >>> pad_crop(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), draws, padding=2, border="constant").shape
+        torch.Size([2, 3, 8, 8])
     """
     batch, _, height, width = pixels.shape
     if border == "reflect":
@@ -135,7 +140,13 @@ def pad_crop(pixels: Tensor, draws: BatchRng, padding: int, border: str) -> Tens
 
 
 def jitter(pixels: Tensor, draws: BatchRng, strength: float) -> Tensor:
-    """Change brightness, contrast and saturation by factors in `1 - strength .. 1 + strength`, in a random order."""
+    """Change brightness, contrast and saturation by factors in `1 - strength .. 1 + strength`, in a random order.
+
+    Example:
+        >>> draws = BatchRng(0, 0, np.arange(2))
+        >>> jitter(torch.full((2, 3, 8, 8), 128, dtype=torch.uint8), draws, strength=0.4).shape
+        torch.Size([2, 3, 8, 8])
+    """
     changes = (_brightness, _contrast, _saturation)
     factors = torch.from_numpy(draws.uniform("jitter", 1 - strength, 1 + strength, count=3)).float()
     order = torch.from_numpy(draws.uniform("jitter order", count=3)).argsort(1)
@@ -198,7 +209,15 @@ def draw_holes(shape: Sequence[int], draws: BatchRng, probability: float, fill: 
 
 
 def erase(images: Tensor, draws: BatchRng, probability: float, fill: str) -> Tensor:
-    """Erase a box of some normalised images, in place."""
+    """Erase a box of some normalised images, in place.
+
+    Example:
+        >>> draws = BatchRng(0, 0, np.arange(2))
+        >>> images = torch.ones(2, 3, 8, 8)
+        >>> _ = erase(images, draws, probability=1.0, fill="mean")
+        >>> bool((images == 0).any())
+        True
+    """
     return draw_holes(images.shape[1:], draws, probability, fill).cut(images)
 
 

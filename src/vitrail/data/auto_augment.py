@@ -88,6 +88,11 @@ def rand_augment(pixels: Tensor, draws: BatchRng, operations: int, magnitude: in
         draws: the draws of the batch.
         operations: how many an image.
         magnitude: 0..30.
+
+    Example:
+        >>> draws = BatchRng(0, 0, np.arange(2))
+        >>> rand_augment(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), draws, operations=2, magnitude=9).shape
+        torch.Size([2, 3, 8, 8])
     """
     space = rand_space(*pixels.shape[-2:])
     strength = np.full(len(draws), magnitude)

@@ -107,6 +107,10 @@ def read_bands(content: bytes, max_pixels: int) -> np.ndarray | None:
 
     Raises:
         ValueError: the file holds no image that is read; the message is the reason.
+
+    Example:
+        >>> read_bands(b"no bands", 100) is None
+        True
     """
     if content[:6] == b"\x93NUMPY":
         values = _load(content)

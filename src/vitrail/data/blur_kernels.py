@@ -53,6 +53,10 @@ def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
     Args:
         size: odd side.
         cutoff: angular frequency w in radians.
+
+    Example:
+        >>> round(float(sinc_kernel(7, 1.5).sum()), 3)
+        1.0
     """
     y, x = np.mgrid[:size, :size] - size // 2
     radius = np.hypot(y, x)

@@ -21,7 +21,12 @@ _BITS = 64
 
 
 def can_hash() -> bool:
-    """Tell whether imagehash is installed (`vitrail[dedup]`)."""
+    """Tell whether imagehash is installed (`vitrail[dedup]`).
+
+    Example:
+        >>> isinstance(can_hash(), bool)
+        True
+    """
     return find_spec("imagehash") is not None
 
 

@@ -81,6 +81,10 @@ def resize_axis(image: np.ndarray, axis: int, out: int, scale: float) -> np.ndar
         axis: 0 or 1.
         out: length of the result.
         scale: distance of two source pixels in the result.
+
+    Example:
+        >>> resize_axis(np.ones((4, 3)), axis=0, out=2, scale=0.5).shape
+        (2, 3)
     """
     weights, place = _matrix(image.shape[axis], out, float(scale))
     kind = image.dtype

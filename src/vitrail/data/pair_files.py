@@ -145,6 +145,13 @@ def read_lines(file: Path) -> Iterator[str]:
 
     Raises:
         DataError: the file is not UTF-8, or damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".en") as file:
+        ...     _ = file.write("a dog\\na cat\\n"), file.flush()
+        ...     list(read_lines(Path(file.name)))
+        ['a dog', 'a cat']
     """
     number = 0
     try:

@@ -59,6 +59,10 @@ def worker_failure(error: RuntimeError) -> ResourceError | None:
     """Return a `ResourceError` with a remedy if a worker process died or hangs; None for any other error.
 
     PyTorch raises it at any point of the main process, so a training loop should call this too.
+
+    Example:
+        >>> worker_failure(RuntimeError("something else")) is None
+        True
     """
     text = str(error)
     killed = re.search(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\) (?:is killed by signal: (\w[\w ]*)|exited)", text)

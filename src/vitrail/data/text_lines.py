@@ -15,6 +15,13 @@ def read_text(path: Path) -> str:
     Raises:
         VitrailError: there is no such file.
         DataError: it is not UTF-8; the message has the place of the first wrong byte.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("wb") as file:
+        ...     _ = file.write(b"\\xef\\xbb\\xbfone\\r\\ntwo"), file.flush()
+        ...     read_text(Path(file.name))
+        'one\\ntwo'
     """
     try:
         return decode(path.read_bytes(), printable(path))
@@ -67,6 +74,10 @@ def json_object(line: str, where: str) -> dict[str, object]:
 
     Raises:
         DataError: the line is no JSON object.
+
+    Example:
+        >>> json_object('{"text": "a joy"}', "line 1")
+        {'text': 'a joy'}
     """
     try:
         row = json.loads(line)

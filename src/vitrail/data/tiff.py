@@ -25,6 +25,10 @@ def read_tags(head: bytes, most: int = 64) -> dict[int, list[int]] | None:
     Args:
         head: the file, or its beginning if the directory is there.
         most: values of a tag at most; longer ones are left out.
+
+    Example:
+        >>> read_tags(b"no TIFF") is None
+        True
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
     if order is None:

@@ -156,6 +156,12 @@ def random_box(size: tuple[int, int], draws: BatchRng, scale: tuple[float, float
 
     Paper: Szegedy et al., "Going deeper with convolutions" (2015), section 6. Ten tries, then the largest box in the
     middle whose shape is allowed, as in torchvision.
+
+    Example:
+        >>> import numpy as np
+        >>> box = random_box((40, 30), BatchRng(0, 0, np.arange(1)), scale=(0.2, 0.5), ratio=(1.0, 1.0))
+        >>> len(box)
+        4
     """
     width, height = size
     areas = draws.uniform("box area", *scale, count=10)[0] * (width * height)

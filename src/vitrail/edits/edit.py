@@ -84,6 +84,10 @@ def edits_from_json(values: Any, origin: str = "the list of edits") -> tuple[Edi
     Raises:
         DataError: it is no such list, or an edit has a wrong value.
         VitrailError: an edit is not known here.
+
+    Example:
+        >>> edits_from_json([])
+        ()
     """
     if not isinstance(values, list) or not all(isinstance(value, dict) and "edit" in value for value in values):
         raise DataError(f"{origin}: edits must be a list of objects, each with its name as 'edit'.")
@@ -109,6 +113,10 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
 
     Raises:
         VitrailError: there is none; the message has the nearest names.
+
+    Example:
+        >>> submodule(nn.Sequential(nn.ReLU(), nn.Linear(1, 1)), "1")
+        Linear(in_features=1, out_features=1, bias=True)
     """
     modules = dict(model.named_modules())
     if name not in modules:

@@ -80,7 +80,13 @@ def prunable_heads(model: nn.Module) -> dict[str, int]:
 
 
 def head_reasons(model: nn.Module) -> dict[str, str | None]:
-    """Return of each module with heads why it cannot lose some, or None, by its name."""
+    """Return of each module with heads why it cannot lose some, or None, by its name.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> set(head_reasons(create_model("vit_tiny_patch16_224", depth=2)).values())
+        {None}
+    """
     found: dict[str, str | None] = {}
     for name, module in model.named_modules():
         if not hasattr(module, "num_heads") or not (type(module) in LAYOUTS or hasattr(module, "attend")):

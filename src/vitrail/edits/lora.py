@@ -71,6 +71,12 @@ def lora_of(model: Model, rank: int, alpha: float, targets: Sequence[str] = ()) 
 
     Raises:
         VitrailError: the model has no such layers.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> lora = lora_of(create_model("vit_tiny_patch16_224", depth=1), rank=4, alpha=8.0)
+        >>> type(lora).__name__
+        'LoRA'
     """
     names = linear_layers(model)
     ends = sorted({name.rpartition(".")[2] for name in names})
@@ -84,13 +90,25 @@ def lora_of(model: Model, rank: int, alpha: float, targets: Sequence[str] = ()) 
 
 
 def linear_layers(model: Model) -> list[str]:
-    """Return the names of the plain linear layers between embedding and head."""
+    """Return the names of the plain linear layers between embedding and head.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> len(linear_layers(create_model("vit_tiny_patch16_224", depth=1)))
+        4
+    """
     inner = {id(part) for layer in model.layers()[1:-1] for module in layer.modules for part in module.modules()}
     return [name for name, part in model.named_modules() if type(part) is nn.Linear and id(part) in inner]
 
 
 def adapters(model: nn.Module) -> dict[str, LoRALinear]:
-    """Return the layers with adapters, by name."""
+    """Return the layers with adapters, by name.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> adapters(create_model("vit_tiny_patch16_224", depth=1))
+        {}
+    """
     return {name: part for name, part in model.named_modules() if isinstance(part, LoRALinear)}
 
 
@@ -98,6 +116,12 @@ def merge_lora(model: Any) -> Any:
     """Replace layers with adapters by plain ones of the merged weights, in place, and return the model.
 
     The outputs are the same up to rounding; `model.edits` no longer states LoRA.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=1)
+        >>> merge_lora(model) is model
+        True
     """
     for name, layer in adapters(model).items():
         put(model, name, layer.merged())

@@ -88,7 +88,12 @@ def factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def empty_factors(layer: nn.Linear, rank: int) -> tuple[Tensor, Tensor]:
-    """Return factors of that shape, to be filled."""
+    """Return factors of that shape, to be filled.
+
+    Example:
+        >>> [tuple(each.shape) for each in empty_factors(nn.Linear(8, 6), rank=2)]
+        [(6, 2), (2, 8)]
+    """
     weight = layer.weight.detach()
     return weight.new_empty(weight.shape[0], rank), weight.new_empty(rank, weight.shape[1])
 
@@ -105,6 +110,13 @@ def factorized(layer: nn.Linear, u: Tensor, v: Tensor) -> FactorizedLinear:
 
 
 def put(model: nn.Module, name: str, new: nn.Module) -> None:
-    """Put a module in the place of another, by name."""
+    """Put a module in the place of another, by name.
+
+    Example:
+        >>> model = nn.Sequential(nn.ReLU())
+        >>> put(model, "0", nn.Identity())
+        >>> model[0]
+        Identity()
+    """
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, new)

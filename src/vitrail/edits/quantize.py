@@ -85,7 +85,13 @@ EDIT = QuantizeWeights
 
 
 def unquantizable_reason(model: nn.Module, layer: nn.Module) -> str | None:
-    """Return why the weights of a layer cannot be quantized, or None."""
+    """Return why the weights of a layer cannot be quantized, or None.
+
+    Example:
+        >>> layer = nn.Linear(64, 64)
+        >>> unquantizable_reason(nn.Sequential(layer), layer) is None
+        True
+    """
     if type(layer) is not nn.Linear and type(layer) is not FakeQuantizedLinear:
         return f"{type(layer).__name__} is no plain linear layer"
     owners = sum(weight is layer.weight for part in model.modules() for weight in part._parameters.values())

@@ -101,6 +101,11 @@ def need_reducible(model: Model) -> dict[str, int]:
 
     Raises:
         VitrailError: no stage can reduce its tokens; the message says why.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> list(need_reducible(create_model("vit_tiny_patch16_224", depth=2)))
+        ['backbone.stages.0']
     """
     found = reducible_stages(model)
     if not found:
@@ -172,6 +177,11 @@ def check_class_token(model: Model) -> None:
 
     Raises:
         VitrailError: it has none.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> check_class_token(create_model("vit_tiny_patch16_224", depth=1)) is None
+        True
     """
     if not any(isinstance(part, PrefixTokens) for part in model.modules()):
         raise VitrailError(

@@ -56,7 +56,13 @@ def mixing_blocks(model: nn.Module) -> list[MixingBlock]:
 
 
 def attending_blocks(model: nn.Module) -> list[MixingBlock]:
-    """List the blocks that compute softmax attention; none for a model without any."""
+    """List the blocks that compute softmax attention; none for a model without any.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> len(attending_blocks(create_model("vit_tiny_patch16_224", depth=3)))
+        3
+    """
     return [block for block in mixing_blocks(model) if leaf_of(block.module)]
 
 
@@ -70,6 +76,12 @@ def backbone_of(model: nn.Module) -> Backbone:
 
     Raises:
         VitrailError: if the model has none.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=1)
+        >>> backbone_of(model) is model.backbone
+        True
     """
     backbone = getattr(model, "backbone", model)
     if isinstance(backbone, Backbone):
@@ -109,6 +121,11 @@ def choose_attending(model: nn.Module, which: int | str | None = None) -> Mixing
 
     Raises:
         VitrailError: if there is no such block, or it computes no attention.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> choose_attending(create_model("vit_tiny_patch16_224", depth=3)).name
+        'backbone.stages.0.blocks.2.token_mixer'
     """
     having = attending_blocks(model)
     if which is None:
@@ -143,7 +160,13 @@ def range_of(blocks: Sequence[MixingBlock], what: str = "The blocks") -> str:
 
 
 def name_of(model: nn.Module) -> str:
-    """Return the model's name in the catalogue, or that of its class."""
+    """Return the model's name in the catalogue, or that of its class.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> name_of(create_model("vit_tiny_patch16_224", depth=1))
+        'vit_tiny_patch16_224'
+    """
     return getattr(model, "variant", "") or type(model).__name__
 
 
@@ -152,6 +175,11 @@ def check_images(images: Tensor) -> None:
 
     Raises:
         VitrailError: if the shape is not `(B, C, Y, X)` with at least one image.
+
+    Example:
+        >>> import torch
+        >>> check_images(torch.zeros(1, 3, 8, 8)) is None
+        True
     """
     if images.ndim != 4 or len(images) == 0:
         raise VitrailError(

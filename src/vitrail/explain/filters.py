@@ -37,7 +37,13 @@ def principal_filters(model: nn.Module, count: int = 28) -> Tensor:
 
 
 def patch_filters(model: nn.Module) -> Tensor:
-    """Return the filters of the first convolution, `(filters, C, p, p)`."""
+    """Return the filters of the first convolution, `(filters, C, p, p)`.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> patch_filters(create_model("vit_tiny_patch16_224", depth=1)).shape
+        torch.Size([192, 3, 16, 16])
+    """
     for module in backbone_of(model).embedding.modules():
         if isinstance(module, nn.Conv2d):
             return module.weight.detach().float()

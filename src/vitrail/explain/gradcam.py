@@ -34,6 +34,12 @@ def gradcam(
 
     Raises:
         VitrailError: there is no such block or class, or the score does not depend on the block.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=2, image_size=32, num_classes=3).eval()
+        >>> type(gradcam(model, torch.randn(1, 3, 32, 32))).__name__
+        'tuple'
     """
     check_images(images)
     chosen = choose(mixing_blocks(model), block)

@@ -44,6 +44,12 @@ def heatmap(model: nn.Module, images: Tensor, look: ExplainOptions = AUTO) -> He
 
     Raises:
         VitrailError: if the method is unknown, does not take an option that is set, or the model does not support it.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=2, image_size=32).eval()
+        >>> heatmap(model, torch.zeros(1, 3, 32, 32)).values.shape
+        torch.Size([1, 2, 2])
     """
     look = resolve_options(model, look)
     return METHODS[look.method](model, images, look)

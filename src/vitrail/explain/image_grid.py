@@ -13,7 +13,12 @@ GAP, MARGIN = 8, 16
 
 @cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Load DejaVu Sans, which matplotlib brings along on every machine."""
+    """Load DejaVu Sans, which matplotlib brings along on every machine.
+
+    Example:
+        >>> font(12).size
+        12
+    """
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
@@ -74,7 +79,12 @@ def panel(
 
 
 def wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break text into lines that fit in `width` pixels."""
+    """Break text into lines that fit in `width` pixels.
+
+    Example:
+        >>> len(wrap("a long caption of an image", font(12), 60)) > 1
+        True
+    """
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -86,7 +96,12 @@ def wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def shorten(text: str, face: ImageFont.FreeTypeFont, width: int) -> str:
-    """Cut text at the end so that it fits in `width` pixels."""
+    """Cut text at the end so that it fits in `width` pixels.
+
+    Example:
+        >>> shorten("a long caption of an image", font(12), 60).endswith("…")
+        True
+    """
     if face.getlength(text) <= width:
         return text
     while text and face.getlength(f"{text}…") > width:

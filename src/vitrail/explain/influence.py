@@ -106,7 +106,12 @@ def influence_rows(
 
 
 def shares(norms: Tensor) -> Tensor:
-    """Scale the last dimension to sum to one; where nothing moves, all share alike."""
+    """Scale the last dimension to sum to one; where nothing moves, all share alike.
+
+    Example:
+        >>> shares(torch.tensor([[1.0, 3.0], [0.0, 0.0]])).tolist()
+        [[0.25, 0.75], [0.5, 0.5]]
+    """
     total = norms.sum(-1, keepdim=True)
     return torch.where(total > 0, norms / total.clamp_min(1e-30), 1.0 / norms.shape[-1])
 

@@ -64,6 +64,11 @@ def resolve_options(model: nn.Module, look: ExplainOptions) -> ExplainOptions:
 
     Raises:
         VitrailError: if the method is unknown, does not take an option that is set, or there is no such block.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> resolve_options(create_model("vit_tiny_patch16_224", depth=2), AUTO).method
+        'rollout'
     """
     check_options(look)
     if look.method == "auto":
@@ -102,7 +107,13 @@ def check_options(look: ExplainOptions) -> None:
 
 
 def best_method(model: nn.Module) -> str:
-    """Return the default method: rollout if the model has maps, else saliency."""
+    """Return the default method: rollout if the model has maps, else saliency.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> best_method(create_model("vit_tiny_patch16_224", depth=1))
+        'rollout'
+    """
     return "rollout" if attending_blocks(model) else "saliency"
 
 

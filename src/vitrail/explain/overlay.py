@@ -53,6 +53,10 @@ def normalised(heat: Tensor, robust: float = 0.025) -> Tensor:
     """Scale values to 0..1; the share `robust` of them at each end is cut off, so that one outlier darkens nothing.
 
     Nearly even values, whose range is below `EVEN` times their mean, are not stretched to the whole scale.
+
+    Example:
+        >>> normalised(torch.tensor([[0.0, 2.0], [4.0, 1.0]]), robust=0.0).tolist()
+        [[0.0, 0.5], [1.0, 0.25]]
     """
     heat = heat.float()
     low, high = torch.quantile(heat, robust), torch.quantile(heat, 1 - robust)
@@ -63,7 +67,12 @@ def normalised(heat: Tensor, robust: float = 0.025) -> Tensor:
 
 
 def paint(values: Tensor, colours: str = COLOURS) -> Image.Image:
-    """Colour `(H, W)` values in 0..1, one pixel each."""
+    """Colour `(H, W)` values in 0..1, one pixel each.
+
+    Example:
+        >>> paint(torch.zeros(2, 3)).size
+        (3, 2)
+    """
     return Image.fromarray(
         (matplotlib.colormaps[colours](values.detach().cpu().numpy())[..., :3] * 255).round().astype(np.uint8)
     )
@@ -76,6 +85,10 @@ def enlarge(heat: Tensor, size: tuple[int, int], cover: tuple[float, float] = (1
         heat: one value a cell.
         size: rows and columns of the image.
         cover: height and width of the grid in images; the part over the edge is cut off.
+
+    Example:
+        >>> enlarge(torch.zeros(2, 3), (8, 12)).shape
+        torch.Size([8, 12])
     """
     extent = [round(length * share) for length, share in zip(size, cover, strict=True)]
     smooth = interpolate(heat[None, None].float(), size=extent, mode="bicubic", antialias=True)[0, 0]
@@ -97,6 +110,10 @@ def overlay(
         cover: height and width of the grid in images; more than 1 where the image was padded.
         robust: share of the values to cut off at each end, see `normalised`.
         strength: share of the heat's colour where it is highest.
+
+    Example:
+        >>> overlay(Image.new("RGB", (12, 8)), torch.rand(2, 3)).size
+        (12, 8)
     """
     hot = enlarge(normalised(heat.detach().cpu(), robust), (image.height, image.width), cover)
     colour = np.asarray(paint(hot), dtype=np.float32)
@@ -109,7 +126,12 @@ def overlay(
 
 
 def mark(image: Image.Image, y: float, x: float) -> Image.Image:
-    """Put a ring on a place, given as shares of height and width."""
+    """Put a ring on a place, given as shares of height and width.
+
+    Example:
+        >>> mark(Image.new("RGB", (64, 48)), y=0.5, x=0.25).size
+        (64, 48)
+    """
     marked, radius = image.copy(), max(6, min(image.size) // 16)
     draw = ImageDraw.Draw(marked)
     centre = (x * image.width, y * image.height)

@@ -123,6 +123,10 @@ def class_targets(scores: Tensor, target: int | Tensor | None) -> Tensor:
 
     Raises:
         VitrailError: if there is no such class.
+
+    Example:
+        >>> class_targets(torch.tensor([[0.0, 2.0], [3.0, 1.0]]), None).tolist()
+        [1, 0]
     """
     if target is None:
         return scores.argmax(dim=1)

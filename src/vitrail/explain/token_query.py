@@ -27,7 +27,13 @@ Query = int | tuple[int, int] | Pixel
 
 
 def centre(images: Tensor) -> Pixel:
-    """Return the pixel in the middle of prepared images `(B, C, Y, X)`."""
+    """Return the pixel in the middle of prepared images `(B, C, Y, X)`.
+
+    Example:
+        >>> import torch
+        >>> centre(torch.zeros(1, 3, 8, 10))
+        Pixel(y=4, x=5)
+    """
     return Pixel(images.shape[-2] // 2, images.shape[-1] // 2)
 
 

@@ -1,6 +1,7 @@
 """A model as metadata, and back as a shell: every attribute of the model, and no weights."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,17 @@ def describe(model: Any) -> dict[str, Any]:
         "labels": None if labels is None else list(labels),
         "preprocess": preprocess.to_dict() if hasattr(preprocess, "to_dict") else None,
         "config": config,
+        "tables": {name: getattr(model, name).tolist() for name in model.described},
         "model_inputs": None if inputs is None else {"file": inputs.file, "text": inputs.to_text()},
     }
 
 
-def shell_of(description: dict[str, Any]) -> Any:
-    """Build the described model without parameters and buffers, in evaluation mode.
+def shell_of(description: dict[str, Any], program_of: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Build the described model without parameters and buffers, in evaluation mode, and describe its program.
+
+    Args:
+        description: what the file states.
+        program_of: describes the program of a model; it may run the model on shapes alone.
 
     Raises:
         DataError: the description is of another version.
@@ -46,8 +52,11 @@ def shell_of(description: dict[str, Any]) -> Any:
         folder = Path(name)
         if inputs is not None:
             (folder / Path(inputs["file"]).name).write_text(inputs["text"], encoding="utf-8")
-        shell = build_described(folder, config)
+        shell = build_described(folder, config).eval()
+        program = program_of(shell)
     for module in shell.modules():
         module._parameters = dict.fromkeys(module._parameters)
         module._buffers = dict.fromkeys(module._buffers)
-    return shell.eval()
+    for name, values in (description.get("tables") or {}).items():
+        setattr(shell, name, torch.tensor(values))
+    return shell, program

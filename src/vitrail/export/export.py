@@ -75,7 +75,7 @@ def export(model: Any, target: str, path: str | Path, sizes: str = "auto") -> Ex
     try:
         files, compared, wrote = _write(program, description, target, path)
     except VitrailError as error:
-        if sizes != "auto" or not program.any_size:
+        if sizes != "auto" or not program.any_size or program.spec.grows:
             raise
         program = export_program(model, "fixed")._replace(reason=str(error).replace("\n", "; "))
         files, compared, wrote = _write(program, description, target, path)

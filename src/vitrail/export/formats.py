@@ -11,6 +11,7 @@ import torch
 from vitrail.errors import VitrailError
 from vitrail.export.libraries import required
 from vitrail.export.metadata import METADATA
+from vitrail.export.onnx_operations import onnx_translations
 from vitrail.export.program import Program, quiet
 from vitrail.export.traced_sizes import compare_by_traced_sizes
 from vitrail.export.triton import triton_repository
@@ -55,17 +56,40 @@ def _onnx(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
     }
     try:
         with compare_by_traced_sizes():  # operations are decomposed in a second trace
-            built: Any = torch.onnx.export(program.exported, (), dynamo=True, verbose=False, **names)
+            built: Any = torch.onnx.export(
+                program.exported,
+                (),
+                dynamo=True,
+                verbose=False,
+                custom_translation_table=onnx_translations(),
+                **names,
+            )
     except Exception as error:  # the exporter wraps failures of many kinds
         raise VitrailError(f"PyTorch's ONNX exporter cannot write this program: {_cause(error)}") from error
     proto = built.model_proto
     for values, stated in ((proto.graph.input, metadata["inputs"]), (proto.graph.output, metadata["outputs"])):
         for value, one in zip(values, stated, strict=False):
             name_dimensions(value, one["shape"])
+    allow_empty(proto.graph)
     proto.metadata_props.add(key=METADATA, value=json.dumps(metadata))
     external = proto.ByteSize() >= 2**31  # the limit of a protobuf message
     onnx.save(proto, str(path), save_as_external_data=external, location=f"{path.name}.data" if external else None)
     return [path, path.with_name(f"{path.name}.data")] if external else [path]
+
+
+def allow_empty(graph: Any) -> None:
+    """Let computed shapes be those of empty tensors: by default a 0 in the shape of `Reshape` copies a dimension.
+
+    A constant shape with a 0 means the copy, and stays.
+    """
+    constant = {each.name for each in graph.initializer}
+    constant |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    for node in graph.node:
+        if node.op_type == "Reshape" and node.input[1] not in constant:
+            kept = [each for each in node.attribute if each.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            node.attribute.add(name="allowzero", i=1, type=2)  # AttributeProto.INT
 
 
 def name_dimensions(value: Any, shape: list[int | str]) -> None:
@@ -82,14 +106,23 @@ def name_dimensions(value: Any, shape: list[int | str]) -> None:
 
 
 def _openvino(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
-    openvino = required("openvino")
     with tempfile.TemporaryDirectory() as folder:
         middle = Path(folder) / "model.onnx"  # OpenVINO reads more operations from ONNX than from PyTorch's programs
         _onnx(program, middle, metadata)
-        try:
-            model = openvino.convert_model(str(middle))
-        except Exception as error:  # as above
-            raise VitrailError(f"OpenVINO cannot convert this program: {_cause(error)}") from error
+        return openvino_of_onnx(middle, path, metadata)
+
+
+def openvino_of_onnx(source: Path, path: Path, metadata: dict[str, Any]) -> list[Path]:
+    """Convert an ONNX file to OpenVINO's format; return the files.
+
+    Raises:
+        VitrailError: OpenVINO is not installed, or does not know an operation.
+    """
+    openvino = required("openvino")
+    try:
+        model = openvino.convert_model(str(source))
+    except Exception as error:  # as above
+        raise VitrailError(f"OpenVINO cannot convert this program: {_cause(error)}") from error
     model.set_rt_info(json.dumps(metadata), METADATA)
     openvino.save_model(model, str(path), compress_to_fp16=False)
     return [path, path.with_suffix(".bin")]

@@ -26,7 +26,12 @@ _PROPERTIES = 14
 
 
 def is_exported(path: str | Path) -> bool:
-    """Return whether a path is an exported file, by its suffix."""
+    """Return whether a path is an exported file, by its suffix.
+
+    Example:
+        >>> is_exported("no/such/file.onnx")
+        False
+    """
     return Path(path).suffix in [suffix for suffix in SUFFIXES.values() if suffix] and Path(path).is_file()
 
 
@@ -40,7 +45,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     try:
         text = _openvino(path) if path.suffix == SUFFIXES["openvino"] else _onnx(path)
         found = None if text is None else json.loads(text)
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -59,6 +64,40 @@ def _onnx(path: Path) -> str | None:
                 if entry.get(1) == METADATA.encode():
                     return entry.get(2, b"").decode()
     return None
+
+
+def external_files(path: str | Path) -> list[str]:
+    """Return the names of the files in which an ONNX file says that tensors are kept, whatever node they belong to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        ...     _ = file.write(bytes([0x3A, 0])), file.flush()  # a graph without anything in it
+        ...     external_files(file.name)
+        []
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return sorted(set(_locations(content, 0, len(content), _MODEL)))
+
+
+_TENSOR: dict[int, Any] = {13: {}}
+_GRAPH: dict[int, Any] = {}
+_NODE: dict[int, Any] = {5: {5: _TENSOR, 10: _TENSOR, 6: _GRAPH, 11: _GRAPH}}
+_GRAPH.update({1: _NODE, 5: _TENSOR, 15: {1: _TENSOR, 2: _TENSOR}})
+_MODEL: dict[int, Any] = {7: _GRAPH, 25: {7: _NODE}}
+"""Fields of ONNX's messages on the way to tensors, by number: graph, nodes, attributes, subgraphs, functions."""
+
+
+def _locations(content: Any, start: int, end: int, fields: dict[int, Any]) -> Iterator[str]:
+    for number, a, b in _fields(content, start, end):
+        if number not in fields:
+            continue
+        if fields is not _TENSOR:
+            yield from _locations(content, a, b, fields[number])
+            continue
+        entry = {key: content[x:y] for key, x, y in _fields(content, a, b)}
+        if entry.get(1) == b"location":
+            yield entry.get(2, b"").decode(errors="replace")
 
 
 def _fields(content: Any, place: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vitrail.errors import VitrailError
+from vitrail.export.padded_lstm import PaddedLSTM
 from vitrail.export.shared_tables import SharedTables
 from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
 from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.traced_sizes import compare_by_traced_sizes
+from vitrail.parts.recurrent import LSTM
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.tasks import find_task
@@ -48,6 +51,11 @@ def program_spec(model: Any) -> ProgramSpec:
 
     Raises:
         VitrailError: models of its task have no program.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> program_spec(create_model("vit_tiny_patch16_224", depth=1)).inputs[0].shape
+        ('batch', 3, 'height', 'width')
     """
     name = getattr(model, "task", "")
     if not name:
@@ -74,15 +82,19 @@ def export_program(model: Any, sizes: str = "auto", most: int | None = None) -> 
         raise VitrailError(
             "This runtime plans its memory for the largest inputs, so sizes are fixed: leave --sizes out."
         )
+    if spec.grows and (sizes == "fixed" or most is not None):
+        raise VitrailError(
+            f"The cache of {model.variant} grows with each token, so a program of fixed sizes could not run it.\n"
+            "Export it with --to onnx, openvino or triton, without --sizes fixed."
+        )
     if sizes != "fixed" and most is None:
         try:
             return Program(_export(spec, symbolic(spec.module), True), spec, True, "")
         except (ExportFailed, VitrailError) as error:
-            if sizes == "any":
+            if sizes == "any" or spec.grows:
                 own = " x ".join(str(size) for size in spec.own().values())
-                raise VitrailError(
-                    f"{model.variant} cannot be exported for any size: {error}\nExport it for {own} with --sizes fixed."
-                ) from error
+                remedy = "" if spec.grows else f"\nExport it for {own} with --sizes fixed."
+                raise VitrailError(f"{model.variant} cannot be exported for any size: {error}{remedy}") from error
             reason = str(error)
     try:
         return Program(_export(spec, _fixed(spec.module), False, most), spec, False, reason)
@@ -95,7 +107,7 @@ class ExportFailed(Exception):
 
 
 _WINDOWS: dict[type, Any] = {WindowAttention: SymbolicWindowAttention}
-_FORMS: dict[type, Any] = {**_WINDOWS, NeighborhoodAttention: SymbolicNeighborhoodAttention}
+_FORMS: dict[type, Any] = {**_WINDOWS, NeighborhoodAttention: SymbolicNeighborhoodAttention, LSTM: PaddedLSTM}
 
 
 def symbolic(model: nn.Module, forms: dict[type, Any] = _FORMS) -> nn.Module:
@@ -133,7 +145,9 @@ def _export(spec: ProgramSpec, module: nn.Module, any_size: bool, most: int | No
     dynamic = {"batch", *(axis.name for axis in spec.axes)} if any_size else {"batch"}
     traced = {"batch": 2, **({axis.name: axis.traced for axis in spec.axes} if any_size else spec.own())}
     dim: Any = Dim.DYNAMIC if most is None else Dim("batch", min=1, max=most)
-    shapes = tuple({i: dim for i, each in enumerate(one.shape) if each in dynamic} for one in spec.inputs)
+    shapes = _by_argument(
+        module, [{i: dim for i, each in enumerate(one.shape) if each in dynamic} for one in spec.inputs]
+    )
     with quiet(), torch.no_grad(), compare_by_traced_sizes() if most is None else nullcontext():
         try:
             program = torch.export.export(module, spec.example(traced), dynamic_shapes=shapes)
@@ -141,6 +155,15 @@ def _export(spec: ProgramSpec, module: nn.Module, any_size: bool, most: int | No
             raise ExportFailed(_first_line(error)) from error
     _check_sizes(program, spec, any_size)
     return program
+
+
+def _by_argument(module: nn.Module, values: list[Any]) -> tuple[Any, ...]:
+    """Return values of the inputs by the arguments of `forward`: those of `*given` are one tuple."""
+    kinds = [one.kind for one in signature(module.forward).parameters.values()]
+    if Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(values)
+    single = kinds.index(Parameter.VAR_POSITIONAL)
+    return (*values[:single], tuple(values[single:]))
 
 
 def _check_sizes(program: ExportedProgram, spec: ProgramSpec, any_size: bool) -> None:
@@ -160,7 +183,7 @@ def _check_sizes(program: ExportedProgram, spec: ProgramSpec, any_size: bool) ->
                 got, want = outputs_of(run(*inputs)), outputs_of(module(*inputs))
             except Exception as error:  # as above
                 raise ExportFailed(f"at {shown}: {_first_line(error)}") from error
-        if not all(map(_close, got, want)):
+        if not (all(map(_close, got, want)) if spec.agree is None else spec.agree(got, want)[1]):
             raise ExportFailed(f"at {shown} its outputs differ from the model's")
 
 
@@ -169,7 +192,12 @@ def _close(got: Tensor, want: Tensor) -> bool:
 
 
 def outputs_of(found: Any) -> tuple[Tensor, ...]:
-    """Return one or several outputs as a tuple."""
+    """Return one or several outputs as a tuple.
+
+    Example:
+        >>> len(outputs_of(torch.zeros(1))), len(outputs_of((torch.zeros(1), torch.zeros(2))))
+        (1, 2)
+    """
     return (found,) if isinstance(found, Tensor) else tuple(found)
 
 

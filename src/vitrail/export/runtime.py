@@ -10,10 +10,9 @@ from torch import Tensor
 from vitrail.errors import DataError, VitrailError
 from vitrail.export.described import shell_of
 from vitrail.export.libraries import required
-from vitrail.export.metadata import SUFFIXES, is_exported, read_metadata
+from vitrail.export.metadata import SUFFIXES, external_files, is_exported, read_metadata
 from vitrail.export.program import program_spec
 from vitrail.export.verify import Run
-from vitrail.tasks.program import ProgramSpec
 
 __all__ = ["is_exported", "open_exported", "open_runtime"]
 
@@ -43,9 +42,11 @@ def open_exported(path: str | Path) -> Any:
             f"{path} has no metadata of Vitrail: preprocessing and class names are unknown, so its results would be\n"
             f"guesses. Write it with: vitrail export MODEL --to {target}"
         )
-    shell = shell_of(description)
-    spec = program_spec(shell)
-    shell.forward = _checked(spec, run, description["inputs"], path)
+    shell, spec = shell_of(description, program_spec)
+    checked = _checked(run, description["inputs"], path)
+    shell.forward = lambda *given, **named: spec.decode(checked(spec.encode(*given, **named)))
+    if spec.attach is not None:
+        spec.attach(shell, checked)
     shell.runtime, shell.unconverted = target, ()
     return shell
 
@@ -56,21 +57,20 @@ _CLOSED = {
 }
 
 
-def _checked(spec: ProgramSpec, run: Run, inputs: list[dict[str, Any]], path: Path) -> Callable[..., Any]:
-    """Return a forward pass that refuses sizes that the file was not written for."""
+def _checked(run: Run, inputs: list[dict[str, Any]], path: Path) -> Run:
+    """Return the program, which refuses sizes that the file was not written for."""
 
-    def forward(*arguments: Any, **named: Any) -> Any:
-        tensors = spec.encode(*arguments, **named)
+    def checked(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         for tensor, stated in zip(tensors, inputs, strict=True):
-            wrong = [(n, m) for n, m in zip(tensor.shape, stated["shape"], strict=True) if m not in (n, str(m))]
+            wrong = [n for n, m in zip(tensor.shape, stated["shape"], strict=True) if m not in (n, str(m))]
             if wrong:
                 raise VitrailError(
                     f"{path} takes {stated['name']} of the shape {tuple(stated['shape'])}, got {tuple(tensor.shape)}.\n"
                     "Its architecture or --sizes fixed allows no other size: use the model folder."
                 )
-        return spec.decode(run(tensors))
+        return run(tensors)
 
-    return forward
+    return checked
 
 
 def open_runtime(target: str, path: Path, exported: Any = None) -> Run:
@@ -103,7 +103,27 @@ def _tupled(module: Any) -> Run:
     return run
 
 
+def check_external_files(path: Path) -> None:
+    """Refuse an ONNX file that reads its tensors from elsewhere than a regular file beside it.
+
+    A location such as `../../secret` or a link would bring the content of any file into the model's outputs
+    (CVE-2024-27318 and others).
+
+    Raises:
+        DataError: it does, or it is no ONNX file.
+    """
+    try:
+        names = external_files(path)
+    except (OSError, ValueError, IndexError, RecursionError) as error:
+        raise DataError(f"{path} cannot be opened by onnx: it is damaged ({error}).") from error
+    for name in names:
+        beside = path.parent / name
+        if name in ("", ".", "..") or Path(name).name != name or "\\" in name or beside.is_symlink():
+            raise DataError(f"{path} reads tensors from '{name}'; only a file beside it is allowed.")
+
+
 def _onnx(path: Path) -> Run:
+    check_external_files(path)
     runtime = required("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -34,5 +34,10 @@ def length(place: Tensor) -> Tensor:
     """Return the number of places 0, 1, 2, ... as a tensor of one integer.
 
     Exporters know a symbolic size as an argument of a shape only, so sizes that meet tensors are tensors themselves.
+
+    Example:
+        >>> import torch
+        >>> length(torch.arange(5)).tolist()
+        [5]
     """
     return place.amax(0, keepdim=True) + 1

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.export.program import Program, outputs_of
-from vitrail.tasks.program import TensorSpec
+from vitrail.tasks.program import ProgramSpec, TensorSpec
 
 TOLERANCE = 1e-4
 """Largest difference of an output, as a share of the largest value."""
@@ -65,9 +65,16 @@ def verify(run: Run, program: Program) -> list[Compared]:
         except Exception as error:  # each runtime has errors of its own
             reason = str(error).splitlines()[0][:300]
             raise VitrailError(f"The exported file does not run on {' x '.join(map(str, shown))}: {reason}") from error
-        each = [compare(*pair) for pair in zip(got, want, spec.outputs, strict=True)]
-        found.append(Compared(shown, max(error for error, _ in each), all(top1 for _, top1 in each)))
+        found.append(Compared(shown, *_compare_all(got, want, spec)))
     return found
+
+
+def _compare_all(got: tuple[Tensor, ...], want: tuple[Tensor, ...], spec: ProgramSpec) -> tuple[float, bool]:
+    """Return the largest error of all outputs, and whether all clear decisions agree."""
+    if spec.agree is not None:
+        return spec.agree(got, want)
+    each = [compare(*pair) for pair in zip(got, want, spec.outputs, strict=True)]
+    return max(error for error, _ in each), all(top1 for _, top1 in each)
 
 
 def compare(got: Tensor, want: Tensor, output: TensorSpec) -> tuple[float, bool]:

@@ -71,7 +71,7 @@ def _is_foreign(folder: Path) -> bool:
     """Return whether a folder is one of Hugging Face's: a config that states its architecture, and no manifest."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and "model_type" in config and not is_model_folder(folder)
 

@@ -62,7 +62,15 @@ class BertConfig:
 
 
 def build(config: BertConfig) -> SequenceModel:
-    """Assemble a BERT from its numbers."""
+    """Assemble a BERT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["bert_tiny"])
+        >>> sum(value.numel() for value in model.parameters())
+        4433468
+    """
     c = config
     if c.head not in HEADS:
         raise unknown("head", c.head, HEADS)

@@ -45,7 +45,15 @@ class BiTConfig:
 
 
 def build(config: BiTConfig) -> Classifier:
-    """Assemble a BiT from its numbers."""
+    """Assemble a BiT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["resnetv2_50x1_bit"])
+        >>> sum(value.numel() for value in model.parameters())
+        25549352
+    """
     c = config
     dims = [c.dim, *(4 * c.dim * 2**i for i in range(len(c.depths)))]
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))

@@ -57,6 +57,13 @@ def build(config: BoTNetConfig) -> Classifier:
 
     Raises:
         VitrailError: if `stem` is neither `plain` nor `tiered`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["botnet26t_256"])
+        >>> sum(value.numel() for value in model.parameters())
+        12488672
     """
     c = config
     if c.stem not in STEMS:

@@ -55,7 +55,15 @@ class CaiTConfig:
 
 
 def build(config: CaiTConfig) -> Classifier:
-    """Assemble a CaiT from its numbers."""
+    """Assemble a CaiT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["cait_xxs24_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        11956264
+    """
     c = config
     side = -(-c.preprocess.size // c.patch_size)
     embedding = Embedding(

@@ -57,7 +57,15 @@ class CCTConfig:
 
 
 def build(config: CCTConfig) -> Classifier:
-    """Assemble a CCT or CVT from its config."""
+    """Assemble a CCT or CVT from its config.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["cct_2_3x2_32"])
+        >>> sum(value.numel() for value in model.parameters())
+        283723
+    """
     c = config
     patches = build_patches(c)
     with torch.no_grad(), torch.device("meta"):  # the grid at the image size of the config

@@ -43,7 +43,15 @@ class ConvBertConfig:
 
 
 def build(config: ConvBertConfig) -> TiedModel:
-    """Assemble a ConvBERT from its numbers."""
+    """Assemble a ConvBERT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["conv_bert_base"])
+        >>> sum(value.numel() for value in model.parameters())
+        106303170
+    """
     c = config
     steps = [
         SequencePosition(c.dim, c.max_length),

@@ -54,7 +54,15 @@ class ConViTConfig:
 
 
 def build(config: ConViTConfig) -> Classifier:
-    """Assemble a ConViT from its numbers."""
+    """Assemble a ConViT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["convit_tiny"])
+        >>> sum(value.numel() for value in model.parameters())
+        5710512
+    """
     c = config
     side = -(-c.preprocess.size // c.patch_size)
     embedding = Embedding(

@@ -57,6 +57,13 @@ def build(config: CPVTConfig) -> Classifier:
 
     Raises:
         VitrailError: if `pool` is neither `token` nor `mean`, or there are more PEGs than blocks.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["cpvt_tiny"])
+        >>> sum(value.numel() for value in model.parameters())
+        5681512
     """
     c = config
     if c.pool not in POOLS:

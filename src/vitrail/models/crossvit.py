@@ -67,6 +67,13 @@ def build(config: CrossViTConfig) -> Classifier:
 
     Raises:
         VitrailError: if `patches` is neither `linear` nor `conv`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["crossvit_tiny_240"])
+        >>> sum(value.numel() for value in model.parameters())
+        7014800
     """
     c = config
     if c.patches not in PATCHES:

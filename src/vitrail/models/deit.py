@@ -55,7 +55,15 @@ class DeiTConfig:
 
 
 def build(config: DeiTConfig) -> Classifier:
-    """Assemble a DeiT from its numbers."""
+    """Assemble a DeiT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["deit_tiny_patch16_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        5717416
+    """
     c = config
     prefix = 2 if c.distilled else 1
     side = -(-c.preprocess.size // c.patch_size)

@@ -53,7 +53,15 @@ class DiNATConfig:
 
 
 def build(config: DiNATConfig) -> Classifier:
-    """Assemble a DiNAT from its numbers."""
+    """Assemble a DiNAT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["dinat_mini"])
+        >>> sum(value.numel() for value in model.parameters())
+        19984174
+    """
     c = config
     dims = [c.dim * 2**i for i in range(len(c.depths))]
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))

@@ -50,7 +50,15 @@ class DiNATsConfig:
 
 
 def build(config: DiNATsConfig) -> Classifier:
-    """Assemble a DiNAT_s from its numbers."""
+    """Assemble a DiNAT_s from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["dinat_s_tiny"])
+        >>> sum(value.numel() for value in model.parameters())
+        28288354
+    """
     c = config
     dims = [c.dim * 2**i for i in range(len(c.depths))]
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))

@@ -61,6 +61,13 @@ def build(config: DINOv2Config) -> Classifier:
 
     Raises:
         VitrailError: if `channel_mixer` is neither `mlp` nor `swiglu`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["vit_small_patch14_dinov2"])
+        >>> sum(value.numel() for value in model.parameters())
+        22056192
     """
     c = config
     if c.channel_mixer not in CHANNEL_MIXERS:

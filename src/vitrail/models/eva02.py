@@ -62,6 +62,13 @@ def build(config: EVA02Config) -> Classifier:
 
     Raises:
         VitrailError: if `channel_mixer` is neither `swiglu` nor `swiglu_norm`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["eva02_tiny_patch14_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        5502144
     """
     c = config
     if c.channel_mixer not in CHANNEL_MIXERS:

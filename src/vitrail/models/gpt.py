@@ -37,7 +37,15 @@ class GPTConfig:
 
 
 def build(config: GPTConfig) -> TiedModel:
-    """Assemble a GPT from its numbers."""
+    """Assemble a GPT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["openai_gpt"])
+        >>> sum(value.numel() for value in model.parameters())
+        116534784
+    """
     c = config
     embedding = TextEmbedding(c.vocab_size, c.dim, [SequencePosition(c.dim, c.max_length), TokenDropout(c.dropout)])
     blocks = [

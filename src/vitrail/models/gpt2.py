@@ -44,7 +44,15 @@ class GPT2Config:
 
 
 def build(config: GPT2Config) -> TiedModel:
-    """Assemble a GPT-2 from its numbers."""
+    """Assemble a GPT-2 from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["gpt2"])
+        >>> sum(value.numel() for value in model.parameters())
+        124439808
+    """
     c = config
     embedding = TextEmbedding(c.vocab_size, c.dim, [SequencePosition(c.dim, c.max_length), TokenDropout(c.dropout)])
     blocks = [

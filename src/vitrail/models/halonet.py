@@ -54,6 +54,13 @@ def build(config: HaloNetConfig) -> Classifier:
 
     Raises:
         VitrailError: if `act` is neither `relu` nor `silu`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["halonet26t"])
+        >>> sum(value.numel() for value in model.parameters())
+        12480288
     """
     c = config
     if c.act not in ACTIVATIONS:

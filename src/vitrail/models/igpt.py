@@ -54,7 +54,15 @@ class IGPTConfig:
 
 
 def build(config: IGPTConfig) -> Classifier:
-    """Assemble an iGPT from its numbers."""
+    """Assemble an iGPT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["imagegpt_small"])
+        >>> sum(value.numel() for value in model.parameters())
+        76932096
+    """
     c = config
     grid = Grid(c.preprocess.size, c.preprocess.size)
     blocks = [

@@ -37,7 +37,15 @@ class LSTMConfig:
 
 
 def build(config: LSTMConfig) -> SequenceModel:
-    """Assemble an LSTM classifier from its numbers."""
+    """Assemble an LSTM classifier from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["lstm_sst"])
+        >>> sum(value.numel() for value in model.parameters())
+        5116178
+    """
     c = config
     embedding = TextEmbedding(c.vocab_size, c.dim, [TokenDropout(c.dropout)])
     lstm = LSTM(c.dim, c.hidden, c.depth, c.directions, c.dropout)

@@ -47,7 +47,15 @@ class MixerConfig:
 
 
 def build(config: MixerConfig) -> Classifier:
-    """Assemble a Mixer from its numbers."""
+    """Assemble a Mixer from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["mixer_s32_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        19104624
+    """
     c = config
     side = -(-c.preprocess.size // c.patch_size)
     blocks = [

@@ -49,7 +49,15 @@ class NATConfig:
 
 
 def build(config: NATConfig) -> Classifier:
-    """Assemble a NAT from its numbers."""
+    """Assemble a NAT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["nat_mini"])
+        >>> sum(value.numel() for value in model.parameters())
+        19984174
+    """
     c = config
     dims = [c.dim * 2**i for i in range(len(c.depths))]
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))

@@ -66,6 +66,13 @@ def build(config: NesTConfig) -> Classifier:
 
     Raises:
         VitrailError: if `padding` is neither `symmetric` nor `same`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["nest_tiny_jx"])
+        >>> sum(value.numel() for value in model.parameters())
+        17057608
     """
     c = config
     if c.padding not in POOLS:

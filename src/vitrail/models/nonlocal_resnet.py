@@ -50,6 +50,13 @@ def build(config: NonLocalConfig) -> Classifier:
 
     Raises:
         VitrailError: if `pairs` is none of `PAIRS`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["nonlocal1_resnet50"])
+        >>> sum(value.numel() for value in model.parameters())
+        27658792
     """
     c = config
     if c.pairs not in PAIRS:

@@ -45,7 +45,15 @@ class IterativePerceiverConfig:
 
 
 def build(config: IterativePerceiverConfig) -> Classifier:
-    """Assemble a Perceiver from its numbers."""
+    """Assemble a Perceiver from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["perceiver_fourier"])
+        >>> sum(value.numel() for value in model.parameters())
+        44912254
+    """
     c = config
     inputs = FourierPixels(c.in_channels)
     first, again = (CrossLayer(c.dim, inputs.dim, inputs.dim) for _ in range(2))

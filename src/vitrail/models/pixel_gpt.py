@@ -49,7 +49,15 @@ class PixelGPTConfig:
 
 
 def build(config: PixelGPTConfig) -> PixelModel:
-    """Assemble an image GPT from its numbers."""
+    """Assemble an image GPT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["pixel_gpt_xxs"])
+        >>> sum(value.numel() for value in model.parameters())
+        39344
+    """
     c = config
     blocks = [
         InputNormBlock(

@@ -90,7 +90,15 @@ class PointTransformerBackbone(nn.Module):
 
 
 def build(config: PointTransformerConfig) -> PointModel:
-    """Assemble a Point Transformer from its numbers."""
+    """Assemble a Point Transformer from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["point_transformer_engel"])
+        >>> sum(value.numel() for value in model.parameters())
+        17461087
+    """
     c, w = config, config.dim // 16
     sort_nets = [SortNet(c.dim // 4, c.picks, (c.dim // 8, w // 2)) for _ in range(c.sort_nets)]
     backbone = PointTransformerBackbone(

@@ -98,7 +98,15 @@ class PointTransformerPoints(nn.Module):
 
 
 def build(config: PointTransformerPartsConfig) -> PartModel:
-    """Assemble a Point Transformer for parts from its numbers."""
+    """Assemble a Point Transformer for parts from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["point_transformer_engel_parts"])
+        >>> sum(value.numel() for value in model.parameters())
+        13994793
+    """
     c, w = config, config.dim // 16
     half = c.dim // 2
     sort_nets = [SortNet(half, c.picks, (c.dim // 8, w // 2)) for _ in range(c.sort_nets)]

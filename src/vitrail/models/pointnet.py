@@ -62,7 +62,15 @@ class PointNetBackbone(nn.Module):
 
 
 def build(config: PointNetConfig) -> PointModel:
-    """Assemble a PointNet from its numbers."""
+    """Assemble a PointNet from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["pointnet"])
+        >>> sum(value.numel() for value in model.parameters())
+        3480049
+    """
     c = config
     widths = (c.dim, 2 * c.dim, c.global_dim), (c.global_dim // 2, c.global_dim // 4)
     backbone = PointNetBackbone(

@@ -62,7 +62,15 @@ class PointNetPointFeatures(nn.Module):
 
 
 def build(config: PointNetPartsConfig) -> PartModel:
-    """Assemble a PointNet for parts from its numbers."""
+    """Assemble a PointNet for parts from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["pointnet_parts"])
+        >>> sum(value.numel() for value in model.parameters())
+        3542139
+    """
     c = config
     widths = (c.dim, 2 * c.dim, c.global_dim), (c.global_dim // 2, c.global_dim // 4)
     backbone = PointNetPointFeatures(

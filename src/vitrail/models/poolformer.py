@@ -57,6 +57,13 @@ def build(config: PoolFormerConfig) -> Classifier:
 
     Raises:
         VitrailError: if `pooling` is neither `official` nor `timm`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["poolformer_s12"])
+        >>> sum(value.numel() for value in model.parameters())
+        11915176
     """
     c = config
     if c.pooling not in ENDINGS:

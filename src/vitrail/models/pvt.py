@@ -55,7 +55,15 @@ class PVTConfig:
 
 
 def build(config: PVTConfig) -> Classifier:
-    """Assemble a PVT from its config."""
+    """Assemble a PVT from its config.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["pvt_tiny"])
+        >>> sum(value.numel() for value in model.parameters())
+        13229288
+    """
     c = config
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))
     numbers = zip(c.depths, c.dims, c.num_heads, c.sr_ratios, c.mlp_ratios, strict=True)

@@ -56,7 +56,15 @@ class PVTv2Config:
 
 
 def build(config: PVTv2Config) -> Classifier:
-    """Assemble a PVT v2 from its config."""
+    """Assemble a PVT v2 from its config.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["pvt_v2_b0"])
+        >>> sum(value.numel() for value in model.parameters())
+        3666760
+    """
     c = config
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))
     numbers = zip(c.depths, c.dims, c.num_heads, c.sr_ratios, c.mlp_ratios, strict=True)

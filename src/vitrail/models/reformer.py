@@ -55,7 +55,15 @@ class ReformerConfig:
 
 
 def build(config: ReformerConfig) -> TiedModel:
-    """Assemble a Reformer from its numbers."""
+    """Assemble a Reformer from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["reformer_crime_and_punishment"])
+        >>> sum(value.numel() for value in model.parameters())
+        2748224
+    """
     c = config
     blocks = [
         ReversibleBlock(

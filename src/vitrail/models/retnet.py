@@ -42,7 +42,15 @@ class RetNetConfig:
 
 
 def build(config: RetNetConfig) -> TiedModel:
-    """Assemble a RetNet from its numbers."""
+    """Assemble a RetNet from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["retnet_1b3"])
+        >>> sum(value.numel() for value in model.parameters())
+        1311234048
+    """
     c = config
     embedding = TextEmbedding(c.vocab_size, c.dim, [TokenDropout(c.dropout)])
     blocks = [

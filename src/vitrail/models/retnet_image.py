@@ -47,7 +47,15 @@ class ImageRetNetConfig:
 
 
 def build(config: ImageRetNetConfig) -> Classifier:
-    """Assemble a RetNet on images from its numbers."""
+    """Assemble a RetNet on images from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["retnet_tiny_patch16_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        5665576
+    """
     c = config
     blocks = [
         Block(

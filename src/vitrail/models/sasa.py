@@ -53,6 +53,13 @@ def build(config: SASAConfig) -> Classifier:
 
     Raises:
         VitrailError: if `stem` is neither `conv` nor `attention`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["sasa_resnet26"])
+        >>> sum(value.numel() for value in model.parameters())
+        10342632
     """
     c = config
     if c.stem not in STEMS:

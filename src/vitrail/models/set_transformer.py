@@ -93,7 +93,15 @@ class SetTransformer(PointModel):
 
 
 def build(config: SetTransformerConfig) -> SetTransformer:
-    """Assemble a Set Transformer from its numbers."""
+    """Assemble a Set Transformer from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["set_transformer_modelnet40"])
+        >>> sum(value.numel() for value in model.parameters())
+        1140264
+    """
     c = config
     widths = [c.in_channels] + [c.dim] * c.encoder_depth
     encoder = SetEncoder(*(InducedSetAttention(a, b, c.num_heads, c.inducing_points) for a, b in pairwise(widths)))

@@ -67,6 +67,13 @@ def build(config: SwinConfig) -> Classifier:
 
     Raises:
         VitrailError: if `edge` is none of `official`, `timm`, `masked`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["swin_tiny_patch4_window7_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        28288354
     """
     c = config
     if c.edge not in EDGES:

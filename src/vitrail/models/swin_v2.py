@@ -65,6 +65,13 @@ def build(config: SwinV2Config) -> Classifier:
 
     Raises:
         VitrailError: if `edge` is unknown, or `pretrained_windows` has another length than `depths`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["swinv2_tiny_window8_256"])
+        >>> sum(value.numel() for value in model.parameters())
+        28347154
     """
     c = config
     if c.edge not in EDGES:

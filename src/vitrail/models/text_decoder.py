@@ -38,7 +38,15 @@ class TextDecoderConfig:
 
 
 def build(config: TextDecoderConfig) -> TiedModel:
-    """Assemble a Transformer decoder from its numbers."""
+    """Assemble a Transformer decoder from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["text_decoder_tiny"])
+        >>> sum(value.numel() for value in model.parameters())
+        826112
+    """
     c = config
     blocks = [
         Block(

@@ -40,7 +40,15 @@ class TextEncoderConfig:
 
 
 def build(config: TextEncoderConfig) -> SequenceModel:
-    """Assemble a Transformer encoder and its classifier from its numbers."""
+    """Assemble a Transformer encoder and its classifier from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["text_encoder_tiny"])
+        >>> sum(value.numel() for value in model.parameters())
+        2313474
+    """
     c = config
     steps = [SinusoidalPosition(c.dim), TokenDropout(c.dropout)]
     embedding = TextEmbedding(c.vocab_size, c.dim, steps, scale=c.dim**0.5)

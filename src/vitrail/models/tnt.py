@@ -77,6 +77,13 @@ def build(config: TNTConfig) -> Classifier:
 
     Raises:
         VitrailError: if `words` is neither `patch` nor `shared`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["tnt_s_legacy_patch16_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        23755336
     """
     c = config
     if c.words not in WORDS:

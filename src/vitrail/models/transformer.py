@@ -66,7 +66,15 @@ FORMS: dict[str, tuple[type[SinusoidalPosition], type[nn.Module], bool]] = {
 
 
 def build(config: TransformerConfig) -> EncoderDecoder:
-    """Assemble a Transformer from its numbers."""
+    """Assemble a Transformer from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["transformer_base_wmt_en_de"])
+        >>> sum(value.numel() for value in model.parameters())
+        63082496
+    """
     c = config
     if c.norm not in NORMS:
         raise unknown("norm", c.norm, NORMS)

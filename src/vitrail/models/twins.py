@@ -59,7 +59,15 @@ class TwinsConfig:
 
 
 def build(config: TwinsConfig) -> Classifier:
-    """Assemble a Twins from its config."""
+    """Assemble a Twins from its config.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["twins_pcpvt_small"])
+        >>> sum(value.numel() for value in model.parameters())
+        24106216
+    """
     c = config
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))
     stages = []

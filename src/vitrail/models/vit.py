@@ -51,7 +51,15 @@ class ViTConfig:
 
 
 def build(config: ViTConfig) -> Classifier:
-    """Assemble a ViT from its numbers."""
+    """Assemble a ViT from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["vit_tiny_patch16_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        5717416
+    """
     c = config
     side = -(-c.preprocess.size // c.patch_size)
     embedding = Embedding(

@@ -56,7 +56,15 @@ class ViTHybridConfig:
 
 
 def build(config: ViTHybridConfig) -> Classifier:
-    """Assemble a hybrid from its numbers."""
+    """Assemble a hybrid from its numbers.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["vit_tiny_r_s16_p8_224"])
+        >>> sum(value.numel() for value in model.parameters())
+        6337704
+    """
     c = config
     stem = ConvStem(SameStdConv2d(c.in_channels, STEM, 7, stride=2), GroupNormReLU(GROUPS, STEM), SameMaxPool2d(3, 2))
     backbone = Backbone(Embedding(stem), [*resnet_stages(c), vit_stage(c)], nn.LayerNorm(c.dim, eps=1e-6))

@@ -65,6 +65,13 @@ def build(config: VMoEConfig) -> Classifier:
 
     Raises:
         VitrailError: if `priority` is neither `order` nor `batch`, or more experts are selected than there are.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["vmoe_s32_last2"])
+        >>> sum(value.numel() for value in model.parameters())
+        56736744
     """
     c = config
     if c.priority not in PRIORITIES:

@@ -61,6 +61,13 @@ def build(config: VTResNetConfig) -> Classifier:
 
     Raises:
         VitrailError: if `tokenizer` is neither `filter` nor `recurrent`.
+
+    Example:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     model = build(VARIANTS["vt_resnet50"])
+        >>> sum(value.numel() for value in model.parameters())
+        23216168
     """
     c = config
     if c.tokenizer not in TOKENIZERS:

@@ -16,18 +16,34 @@ ChannelsFirst = Image
 
 
 def channels_last(images: Image) -> Tensor:
-    """Lay images out channels last in memory; their shape stays `(B, C, Y, X)`."""
+    """Lay images out channels last in memory; their shape stays `(B, C, Y, X)`.
+
+    Example:
+        >>> channels_last(torch.zeros(1, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+        True
+    """
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def to_map(x: Tokens, grid: Grid) -> Tensor:
-    """View tokens without prefix as the `(B, C, h, w)` map that convolutions take."""
+    """View tokens without prefix as the `(B, C, h, w)` map that convolutions take.
+
+    Example:
+        >>> to_map(torch.zeros(2, 6, 8), Grid(2, 3)).shape
+        torch.Size([2, 8, 2, 3])
+    """
     assert grid.prefix == 0, grid
     return grid.cells(x).permute(0, 3, 1, 2)  # (B, h, w, C) -> (B, C, h, w)
 
 
 def to_tokens(cells: ChannelsFirst) -> tuple[Tensor, Grid]:
-    """View a `(B, C, h, w)` map as tokens and their grid."""
+    """View a `(B, C, h, w)` map as tokens and their grid.
+
+    Example:
+        >>> tokens, grid = to_tokens(torch.zeros(2, 8, 2, 3))
+        >>> tokens.shape, grid
+        (torch.Size([2, 6, 8]), Grid(h=2, w=3, prefix=0))
+    """
     return to_grid(cells.permute(0, 2, 3, 1))  # (B, C, h, w) -> (B, h, w, C)
 
 
@@ -39,6 +55,11 @@ def standardise(weight: Tensor, eps: float = 1e-8) -> Tensor:
     "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization". eps is timm's;
     BiT's authors add 1e-10, and those of ViT's hybrids add 1e-5 to the deviation. The norm that follows a convolution
     makes the three agree almost.
+
+    Example:
+        >>> weight = standardise(torch.arange(8.0).reshape(2, 4, 1, 1))
+        >>> weight.mean((1, 2, 3)).tolist()
+        [0.0, 0.0]
     """
     filters = weight.flatten(1)  # (out, in, k, k) -> (out, in k k)
     return layer_norm(filters, filters.shape[1:], eps=eps).view_as(weight)

@@ -22,6 +22,12 @@ def initialise(model: nn.Module) -> None:
     "Understanding the difficulty of training deep feedforward neural networks", equation 16. This is our choice: DeiT,
     Swin, NAT and PoolFormer draw from N(0, 0.02^2) instead; at their widths the two are close, but 0.02 is far too
     small for the narrow models that one trains on a small data set. Queries, keys and values are one layer here.
+
+    Example:
+        >>> layer = nn.Linear(4, 4)
+        >>> initialise(layer)
+        >>> layer.bias.abs().max().item()
+        0.0
     """
     for layer in _linear(model):
         nn.init.xavier_uniform_(layer.weight)
@@ -31,6 +37,12 @@ def initialise_as_vit(model: nn.Module) -> None:
     """Draw as `initialise`, but queries, keys and values each for itself, and the biases of MLPs from N(0, 1e-6^2).
 
     So does the code of "An Image is Worth 16x16 Words" (google-research/vision_transformer), but for the head.
+
+    Example:
+        >>> layer = nn.Linear(4, 4)
+        >>> initialise_as_vit(layer)
+        >>> layer.bias.abs().max().item() < 1e-3
+        True
     """
     initialise(model)
     for name, layer in model.named_modules():
@@ -47,6 +59,12 @@ def initialise_as_mixer(model: nn.Module) -> None:
 
     "Efficient BackProp", section 4.6, for the deviation. So does the code of "MLP-Mixer" (Flax's default), but for the
     head.
+
+    Example:
+        >>> layer = nn.Linear(4, 4)
+        >>> initialise_as_mixer(layer)
+        >>> layer.bias.abs().max().item()
+        0.0
     """
     for layer in _linear(model):
         std = layer.in_features**-0.5 / CUT
@@ -66,6 +84,12 @@ def initialise_as_bert(model: nn.Module) -> None:
     """Draw linear layers, word and segment tables from N(0, 0.02^2), cut off at two deviations; biases are zero.
 
     The code of "BERT"; GPT-2 draws alike without the cut.
+
+    Example:
+        >>> layer = nn.Linear(64, 64)
+        >>> initialise_as_bert(layer)
+        >>> layer.weight.abs().max().item() <= 0.0401
+        True
     """
     for layer in _linear(model):
         nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)

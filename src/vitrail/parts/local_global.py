@@ -21,7 +21,12 @@ class EncoderBlock(PostNormBlock):
 
 
 def encoder_block(dim: int, num_heads: int, hidden: int) -> EncoderBlock:
-    """Return a block of "Attention Is All You Need", norm last, with ReLU and dropout 0.1."""
+    """Return a block of "Attention Is All You Need", norm last, with ReLU and dropout 0.1.
+
+    Example:
+        >>> encoder_block(8, num_heads=2, hidden=16)(torch.zeros(1, 5, 8)).shape
+        torch.Size([1, 5, 8])
+    """
     return EncoderBlock(
         nn.LayerNorm(dim),
         SelfAttention(dim, num_heads),
@@ -33,7 +38,13 @@ def encoder_block(dim: int, num_heads: int, hidden: int) -> EncoderBlock:
 
 
 def decoder_block(dim: int, num_heads: int, hidden: int) -> PostNormDecoderBlock:
-    """Return the decoder block of "Attention Is All You Need", whose own tokens see each other."""
+    """Return the decoder block of "Attention Is All You Need", whose own tokens see each other.
+
+    Example:
+        >>> layout = TokenSequence(5, memory=torch.zeros(1, 3, 8))
+        >>> decoder_block(8, num_heads=2, hidden=16)(torch.zeros(1, 5, 8), layout).shape
+        torch.Size([1, 5, 8])
+    """
     return PostNormDecoderBlock(
         nn.LayerNorm(dim),
         SelfAttention(dim, num_heads),
@@ -111,6 +122,11 @@ def local_global_attention(dim: int, num_heads: int, hidden: tuple[int, int], ou
         num_heads: heads.
         hidden: channels of the MLPs of the encoder block and of the last decoder block.
         outputs: channels of the result.
+
+    Example:
+        >>> attention = local_global_attention(8, num_heads=2, hidden=(16, 16), outputs=4)
+        >>> attention(torch.zeros(1, 6, 8), torch.zeros(1, 5, 3), torch.zeros(1, 5, 5)).shape
+        torch.Size([1, 6, 4])
     """
     return LocalGlobalAttention(
         encoder_block(dim, num_heads, hidden=hidden[0]),

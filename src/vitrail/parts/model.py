@@ -68,6 +68,7 @@ class Model(nn.Module):
 
     Attributes:
         kinds: words of the model card, by task.
+        described: names of small buffers that are read outside the forward pass; an exported file states them.
         inputs_type: type of `inputs` if they are no field of the config, such as a vocabulary.
         task: name of its task.
         variant: name in the catalogue that it was made from.
@@ -81,6 +82,7 @@ class Model(nn.Module):
 
     kinds: ClassVar[Mapping[str, ModelKind]] = MappingProxyType({})
     inputs_type: ClassVar[type[ModelInputs] | None] = None
+    described: ClassVar[tuple[str, ...]] = ()
     task: str = ""
     variant: str = ""
     config: Any = None
@@ -168,6 +170,12 @@ def stage_layers(stage: nn.Module, number: int) -> list[ModelLayer]:
     Args:
         stage: a module with `blocks`, and maybe `entry` and others.
         number: number of the stage in the model, from 1.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=3)
+        >>> len(stage_layers(model.backbone.stages[0], 1))
+        3
     """
     parts = dict(stage.named_children())
     blocks: Any = [*parts.pop("blocks", [])]  # pyright: ignore[reportGeneralTypeIssues]

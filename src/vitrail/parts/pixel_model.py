@@ -1,5 +1,7 @@
 """A language model whose words are colours: images as sequences of the nearest of a few colours."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,7 @@ class PixelModel(TiedModel):
         colors: `(K, channels)`, values in [0, 1]; until they are set, a regular grid.
     """
 
+    described: ClassVar[tuple[str, ...]] = ("colors",)
     colors: Tensor
 
     def __init__(self, backbone: SequenceBackbone, head: nn.Module, colors: int, channels: int):

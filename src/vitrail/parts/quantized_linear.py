@@ -256,7 +256,12 @@ def dense(layer: QuantizedLinear) -> nn.Linear:
 
 
 def stored_weights(model: nn.Module) -> int:
-    """Return the number of weights that quantized layers of a model hold in buffers."""
+    """Return the number of weights that quantized layers of a model hold in buffers.
+
+    Example:
+        >>> stored_weights(nn.Linear(2, 2))
+        0
+    """
     layers = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
     return sum(layer.in_features * layer.out_features for layer in layers)
 

@@ -36,7 +36,13 @@ def _recomputed(module: nn.Module, forward: Any, *args: Any, **named: Any) -> An
 
 
 def autocast_as(like: Tensor, enabled: bool, dtype: torch.dtype | None = None) -> AbstractContextManager[Any]:
-    """Return autocast for the device of a tensor; without effect on devices that have none, such as meta."""
+    """Return autocast for the device of a tensor; without effect on devices that have none, such as meta.
+
+    Example:
+        >>> with autocast_as(torch.zeros(1), enabled=False):
+        ...     torch.is_autocast_enabled("cpu")
+        False
+    """
     kind = like.device.type
     if not torch.amp.is_autocast_available(kind):
         return nullcontext()

@@ -54,6 +54,12 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, layer: nn.LSTM, suffix: str = "l0
         c: memory `(B, H)`.
         layer: weights W, U and biases b, d, stacked in the order i, f, g, o.
         suffix: layer and direction in torch's names, such as `l0` or `l0_reverse`.
+
+    Example:
+        >>> layer, x, zero = nn.LSTM(3, 4, batch_first=True), torch.randn(2, 3), torch.zeros(2, 4)
+        >>> h, c = lstm_cell(x, zero, zero, layer)
+        >>> torch.allclose(h, layer(x[:, None])[0][:, 0], atol=1e-6)
+        True
     """
     w, u = getattr(layer, f"weight_ih_{suffix}"), getattr(layer, f"weight_hh_{suffix}")
     b, d = getattr(layer, f"bias_ih_{suffix}"), getattr(layer, f"bias_hh_{suffix}")
@@ -77,6 +83,6 @@ class FinalState(nn.Module):
         """Return `(B, directions * hidden)`."""
         tokens, lengths = features.tokens, getattr(features.grid, "lengths", None)
         last = tokens.shape[1] - 1 if lengths is None else lengths - 1
-        rows = torch.arange(len(tokens), device=tokens.device)
+        rows = torch.arange(tokens.shape[0], device=tokens.device)
         forward, *backward = tokens.chunk(self.directions, dim=-1)
         return torch.cat([forward[rows, last], *(state[:, 0] for state in backward)], dim=-1)

@@ -42,12 +42,24 @@ class ResidualStage(nn.Module):
 
 
 def single_conv(dim: int) -> nn.Conv2d:
-    """Return the 3 x 3 convolution of `1conv`."""
+    """Return the 3 x 3 convolution of `1conv`.
+
+    Example:
+        >>> import torch
+        >>> single_conv(8)(torch.zeros(1, 8, 5, 5)).shape
+        torch.Size([1, 8, 5, 5])
+    """
     return nn.Conv2d(dim, dim, 3, padding=1)
 
 
 def bottleneck_conv(dim: int) -> nn.Sequential:
-    """Return the three convolutions of `3conv` through a quarter of the channels, LeakyReLU (0.2) between them."""
+    """Return the three convolutions of `3conv` through a quarter of the channels, LeakyReLU (0.2) between them.
+
+    Example:
+        >>> import torch
+        >>> bottleneck_conv(8)(torch.zeros(1, 8, 5, 5)).shape
+        torch.Size([1, 8, 5, 5])
+    """
     return nn.Sequential(
         nn.Conv2d(dim, dim // 4, 3, padding=1),
         nn.LeakyReLU(0.2),

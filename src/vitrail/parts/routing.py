@@ -125,6 +125,11 @@ def importance_loss(gates: Tensor) -> Tensor:
     """Return the squared coefficient of variation of the experts' summed gates, `(B, N, E) -> ()`.
 
     "Scaling Vision with Sparse Mixture of Experts", equation 6; the mean over the images.
+
+    Example:
+        >>> even = torch.full((1, 6, 3), 1 / 3)
+        >>> float(importance_loss(even))
+        0.0
     """
     return _variation(gates.sum(dim=1))
 

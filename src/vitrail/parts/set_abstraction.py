@@ -65,6 +65,11 @@ def paired_abstractions(dim: int, centers: tuple[int, int], in_channels: int) ->
         dim: channels C of the local-global attention; three of them are coordinates.
         centers: farthest points of each abstraction.
         in_channels: channels of the features without the coordinates.
+
+    Example:
+        >>> fine, coarse = paired_abstractions(64, (12, 8), in_channels=16)
+        >>> fine.points, coarse.channels
+        (12, 61)
     """
     w = dim // 16
     fine = ((w, w, 2 * w), (2 * w, 2 * w, 4 * w), (2 * w, 3 * w, 4 * w))

@@ -88,7 +88,7 @@ class InducedSetAttention(nn.Module):
 
     def forward(self, x: Tensor, grid: Layout) -> Tensor:
         """Mix the elements by way of the inducing points."""
-        inducing = self.inducing.to(x.dtype).expand(len(x), -1, -1)
+        inducing = self.inducing.to(x.dtype).expand(x.shape[0], -1, -1)
         return self.write(x, self.read(inducing, x, grid.key_padding(x)))
 
 
@@ -112,4 +112,4 @@ class AttentionPooledSet(nn.Module):
 
     def forward(self, x: Tensor, grid: Layout) -> Tensor:
         """Return `(B, seeds, C)`."""
-        return self.block(self.seeds.to(x.dtype).expand(len(x), -1, -1), x, grid.key_padding(x))
+        return self.block(self.seeds.to(x.dtype).expand(x.shape[0], -1, -1), x, grid.key_padding(x))

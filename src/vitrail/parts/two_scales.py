@@ -174,7 +174,12 @@ class TwoScaleNorm(nn.Module):
 
 
 def join(x: Tensor, y: Tensor, fine: Grid, coarse: Grid) -> Tensor:
-    """Put the channels of both scales side by side, `(B, 1 + N, C + C')`, on the fine grid."""
+    """Put the channels of both scales side by side, `(B, 1 + N, C + C')`, on the fine grid.
+
+    Example:
+        >>> join(torch.zeros(1, 17, 4), torch.zeros(1, 5, 8), Grid(4, 4, 1), Grid(2, 2, 1)).shape
+        torch.Size([1, 17, 12])
+    """
     cells = coarse.cells(y).permute(0, 3, 1, 2)  # (B, h', w', C') -> (B, C', h', w')
     cells = interpolate(cells, size=(fine.h, fine.w), mode="nearest").flatten(2).mT  # (B, N, C')
     return torch.cat([x, torch.cat([y[:, :1], cells], dim=1)], dim=2)

@@ -207,18 +207,34 @@ class MaskedPadding(PadThenRoll):
 
 
 def tile(laid: Tensor, window: Pair) -> Tensor:
-    """Cut a `(B, H, W, C)` map into tiles, row by row: `(B, tiles, n, C)`."""
+    """Cut a `(B, H, W, C)` map into tiles, row by row: `(B, tiles, n, C)`.
+
+    Example:
+        >>> tile(torch.zeros(1, 4, 6, 8), (2, 2)).shape
+        torch.Size([1, 6, 4, 8])
+    """
     x = laid.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))  # (B, H/h, h, W/w, w, C)
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # -> (B, tiles, hw, C)
 
 
 def untile(tiles: Tensor, window: Pair, size: Pair) -> Tensor:
-    """Undo `tile` for a map of `size`."""
+    """Undo `tile` for a map of `size`.
+
+    Example:
+        >>> cells = torch.randn(1, 4, 6, 8)
+        >>> torch.equal(untile(tile(cells, (2, 2)), (2, 2), (4, 6)), cells)
+        True
+    """
     x = tiles.unflatten(2, window).unflatten(1, (-1, size[1] // window[1]))  # (B, H/h, W/w, h, w, C)
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # -> (B, H, W, C)
 
 
 def region(length: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """Number the regions of a rolled axis: 0 before the last window, 1 in it, 2 for wrapped tokens."""
+    """Number the regions of a rolled axis: 0 before the last window, 1 in it, 2 for wrapped tokens.
+
+    Example:
+        >>> region(6, window=3, shift=1, device=torch.device("cpu")).tolist()
+        [0, 0, 0, 1, 1, 2]
+    """
     place = torch.arange(length, device=device)
     return (place >= length - window).long() * int(shift > 0) + (place >= length - shift).long()

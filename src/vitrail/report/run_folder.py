@@ -91,7 +91,12 @@ def read_run(folder: str | Path) -> RecordedRun:
 
 
 def task_of_config(config: Mapping[str, Any]) -> str:
-    """Return the task of a config; the default task if it has none or an unknown one."""
+    """Return the task of a config; the default task if it has none or an unknown one.
+
+    Example:
+        >>> task_of_config({"task": "detect"}), task_of_config({})
+        ('detect', 'classify')
+    """
     task = config.get("task", DEFAULT)
     return task if task in TASKS else DEFAULT
 

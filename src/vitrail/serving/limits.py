@@ -26,7 +26,8 @@ class Limits:
         header_timeout: seconds until the headers of a request are complete.
         write_timeout: seconds that a client may leave a response unread.
         write_rate: bytes a second that a client must read of a response after that time.
-        connections: most open connections; the oldest idle one is closed for a new one.
+        connections: most open connections; the oldest idle one is closed for a new one. A slow client that is kept
+            costs a few kilobytes, one that is closed comes back within a second and costs a new connection each time.
         drain: seconds that accepted requests get after SIGTERM.
         grace: seconds that the server stays reachable after SIGTERM, so that a load balancer sees it is not ready.
     """
@@ -46,6 +47,6 @@ class Limits:
     header_timeout: float = 10.0
     write_timeout: float = 30.0
     write_rate: int = 32_768
-    connections: int = 512
+    connections: int = 2048
     drain: float = 30.0
     grace: float = 0.5

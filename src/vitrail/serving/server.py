@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from errno import EACCES, EADDRINUSE
 from math import inf
 from time import monotonic
@@ -16,7 +17,7 @@ import uvicorn
 from vitrail.errors import VitrailError
 from vitrail.serving.access import AccessRules
 from vitrail.serving.app import create_app
-from vitrail.serving.limits import Limits
+from vitrail.serving.limits import RESPONSE_CHUNK, Limits
 from vitrail.serving.protocol import timed_protocol
 from vitrail.serving.service import Service
 
@@ -25,6 +26,11 @@ _STEP = 0.02
 _BACKLOG, _ACCEPTED = 4096, 16
 """Connections that the system keeps until they are accepted, so that a flood makes nobody wait for a second SYN; and
 those accepted in one turn of the event loop, so that it does not delay requests."""
+_UNREAD = RESPONSE_CHUNK
+"""Bytes of unread responses that the system takes for a connection. By default they are megabytes, so a client that
+asks again and again and reads nothing would have hundreds of requests answered before the first write waits."""
+_OTHER_FILES = 256
+"""Files that are open besides connections: libraries, threads, spooled bodies."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -169,6 +175,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD)  # accepted connections inherit it
         made.bind(address)
     except OSError as error:
         if made is not None:
@@ -180,6 +187,30 @@ def listen(host: str, port: int) -> socket.socket:
     made.listen(_BACKLOG)
     made.setblocking(False)
     return made
+
+
+def fit_open_files(limits: Limits) -> Limits:
+    """Raise the number of files that the process may open to that of its connections, as far as the system allows.
+
+    Returns:
+        The limits, with fewer connections if the system allows fewer files.
+
+    Example:
+        >>> fit_open_files(Limits(connections=8)).connections
+        8
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return limits
+    needed = limits.connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        needed = hard
+        limits = replace(limits, connections=max(hard - _OTHER_FILES, 1))
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return limits
 
 
 def limits_from(**values: Any) -> Limits:

@@ -170,6 +170,12 @@ def pooled(model: Any, inputs: tuple[Any, ...], pool: Pool = "auto") -> Tensor:
 
     Raises:
         VitrailError: `first` of a model without prefix tokens.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=1, dim=8, num_heads=1, image_size=32).eval()
+        >>> pooled(model, (torch.zeros(2, 3, 32, 32),)).shape
+        torch.Size([2, 8])
     """
     vector = _head_input(model, inputs) if pool == "auto" else None
     if vector is None:

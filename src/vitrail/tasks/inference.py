@@ -28,6 +28,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model; an exported file, which has no weights of its own, runs on the CPU.
+
+    Example:
+        >>> device_of(nn.Linear(1, 1)), device_of(nn.ReLU())
+        (device(type='cpu'), device(type='cpu'))
+    """
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 @contextmanager
 def inference_mode_for(model: nn.Module) -> Iterator[torch.device]:
     """Put a model in evaluation mode, without gradients, inside the block, and yield its device.
@@ -39,6 +50,5 @@ def inference_mode_for(model: nn.Module) -> Iterator[torch.device]:
         ...     device, torch.is_inference_mode_enabled()
         (device(type='cpu'), True)
     """
-    first = next(model.parameters(), None)
     with evaluating(model), torch.inference_mode():
-        yield torch.device("cpu") if first is None else first.device
+        yield device_of(model)

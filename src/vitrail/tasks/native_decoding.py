@@ -22,9 +22,17 @@ def decoder_of(model: Any, decode: str, context: int, notify: Callable[[str], No
 
     Raises:
         VitrailError: the optimized form was asked for by its precision, and there is none.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("gpt2", dim=8, depth=1, num_heads=1, vocab_size=9, max_length=8).eval()
+        >>> decoder_of(model, "torch", 8) is model
+        True
     """
-    if decode == "torch":
+    if decode == "torch" or (hasattr(model, "runtime") and decode in ("auto", "fp32")):
         return model
+    if hasattr(model, "runtime"):
+        raise VitrailError(f"--decode {decode} needs the weights; an exported file runs in fp32. Use the model folder.")
     try:
         return _optimized(model, "fp32" if decode == "auto" else decode, context)
     except VitrailError as error:

@@ -142,7 +142,13 @@ class Range(NamedTuple):
 
 
 def check_ranges(options: Any, ranges: Iterable[Range]) -> None:
-    """Check the numbers of some options; a field that may be `auto` is not checked if it is."""
+    """Check the numbers of some options; a field that may be `auto` is not checked if it is.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> check_ranges(SimpleNamespace(rate=2.0), [Range("rate", 0, 3)]) is None
+        True
+    """
     for each in ranges:
         value = getattr(options, each.name)
         if not (value == "auto" and "auto" in each.hint):
@@ -150,7 +156,13 @@ def check_ranges(options: Any, ranges: Iterable[Range]) -> None:
 
 
 def check_choices(options: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
-    """Check fields that name one of several choices."""
+    """Check fields that name one of several choices.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> check_choices(SimpleNamespace(border="zero"), {"border": ("zero", "reflect")}) is None
+        True
+    """
     for name, valid in choices.items():
         if getattr(options, name) not in valid:
             raise unknown(name, str(getattr(options, name)), valid)

@@ -13,12 +13,22 @@ d="M101.700 0H120v6H95.700z"/></svg>"""
 
 @cache
 def page_style() -> Markup:
-    """Return the style sheet: light and dark, phone and desktop, paper."""
+    """Return the style sheet: light and dark, phone and desktop, paper.
+
+    Example:
+        >>> "prefers-color-scheme: dark" in page_style()
+        True
+    """
     return Markup((files("vitrail.tasks") / "page.css").read_text(encoding="utf-8"))
 
 
 def page_glass() -> Markup:
-    """Return the coloured band at the top of a page."""
+    """Return the coloured band at the top of a page.
+
+    Example:
+        >>> "<svg" in page_glass()
+        True
+    """
     return Markup(_GLASS)
 
 

@@ -14,6 +14,12 @@ def point_program(model: Any, output: TensorSpec) -> ProgramSpec:
     Args:
         model: its `sampling` states the number of points.
         output: logits of a cloud or of each point.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("pointnet", dim=8, global_dim=8, num_classes=3)
+        >>> point_program(model, TensorSpec("logits", ("batch", 3), classes=1)).inputs[0].shape
+        ('batch', 'points', 3)
     """
     own = model.sampling.points
     tried = tuple(max(own + step, 8) for step in (0, 0, 13, -9, 40, 1, 77, 22))

@@ -85,6 +85,9 @@ class ProgramSpec:
         draw: random inputs for sizes of the named dimensions; by default normal numbers.
         encode: the arguments of `model(...)` as input tensors.
         decode: output tensors as what `model(...)` returns.
+        attach: gives the model that a file describes its other methods, which run the program (incremental decoding).
+        agree: comparison of all outputs with the model's, to error and agreement, if they are not compared one by one.
+        grows: whether a dimension grows with each run, so that no file of fixed sizes is of use.
     """
 
     module: nn.Module
@@ -94,6 +97,9 @@ class ProgramSpec:
     draw: Callable[[Sizes, torch.Generator], tuple[Tensor, ...]] | None = None
     encode: Callable[..., tuple[Tensor, ...]] = field(default=_only)
     decode: Callable[[tuple[Tensor, ...]], Any] = field(default=_first)
+    attach: Callable[[Any, Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]], None] | None = None
+    agree: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], tuple[float, bool]] | None = None
+    grows: bool = False
 
     def example(self, sizes: Sizes, seed: int = 0) -> tuple[Tensor, ...]:
         """Return random inputs."""
@@ -148,6 +154,12 @@ def image_program(model: Any, output: TensorSpec) -> ProgramSpec:
 
 
 def class_program(model: Any) -> ProgramSpec:
-    """Return the program of a classifier of images: logits `(B, K)`."""
+    """Return the program of a classifier of images: logits `(B, K)`.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> class_program(create_model("vit_tiny_patch16_224", depth=1, num_classes=3)).outputs[0].shape
+        ('batch', 3)
+    """
     classes = getattr(model.config, "num_classes", 0)
     return image_program(model, TensorSpec("logits", ("batch", classes), classes=1))

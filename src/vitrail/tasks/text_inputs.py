@@ -118,6 +118,12 @@ def need_vocabulary(model: Any) -> Vocabulary:
 
     Raises:
         VitrailError: it has none.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from vitrail.text.learning import learn_characters
+        >>> len(need_vocabulary(SimpleNamespace(inputs=learn_characters("ab"), variant="gpt2"))) > 2
+        True
     """
     if not isinstance(getattr(model, "inputs", None), Vocabulary):
         raise VitrailError(
@@ -128,7 +134,14 @@ def need_vocabulary(model: Any) -> Vocabulary:
 
 
 def check_vocabulary(vocabulary: Vocabulary, model: Any) -> None:
-    """Check that a model has a row for every token."""
+    """Check that a model has a row for every token.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from vitrail.text.learning import learn_characters
+        >>> check_vocabulary(learn_characters("ab"), SimpleNamespace(config=SimpleNamespace(vocab_size=300))) is None
+        True
+    """
     rows = model.config.vocab_size
     if len(vocabulary) > rows:
         raise VitrailError(
@@ -138,5 +151,12 @@ def check_vocabulary(vocabulary: Vocabulary, model: Any) -> None:
 
 
 def encode_texts(vocabulary: Vocabulary, texts: Sequence[str], longest: int) -> EncodedTexts:
-    """Return token ids of texts, cut to `longest` tokens, and the number of tokens that were cut."""
+    """Return token ids of texts, cut to `longest` tokens, and the number of tokens that were cut.
+
+    Example:
+        >>> from vitrail.text.learning import learn_characters
+        >>> found = encode_texts(learn_characters("ab"), ["abab"], longest=3)
+        >>> len(found.ids[0]), found.truncated
+        (3, (1,))
+    """
     return vocabulary.encode(texts, max_length=longest)

@@ -84,7 +84,14 @@ def _with_pooler(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> di
 
 
 def meta_copy(model: Any) -> Any:
-    """Return the model on the meta device, with what a model folder states."""
+    """Return the model on the meta device, with what a model folder states.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> copy = meta_copy(create_model("bert_tiny", dim=8, depth=1, num_heads=1, vocab_size=9))
+        >>> next(copy.parameters()).device
+        device(type='meta')
+    """
     with torch.device("meta"):
         shell: Any = find(model.variant).build(model.config)
     shell.variant, shell.config, shell.task, shell.inputs = model.variant, model.config, model.task, model.inputs

@@ -39,6 +39,13 @@ def text_program(
         model: `(ids, layout) -> output`.
         outputs: output tensors.
         decode: from output tensors to the value that the model returns; by default the first one.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> from vitrail.tasks.program import TensorSpec
+        >>> model = create_model("lstm_sst", dim=4, hidden=4, vocab_size=9, num_classes=2)
+        >>> [each.name for each in text_program(model, (TensorSpec("logits", ("batch", 2)),)).inputs]
+        ['ids', 'mask']
     """
     longest = most_tokens(model.config, model.metadata.get("max_length"))
     tried = tuple(min(length, longest) for length in _LENGTHS)

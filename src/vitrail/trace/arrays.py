@@ -32,11 +32,21 @@ def pack(values: Tensor) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> Tensor:
-    """Return the tensor of `pack`."""
+    """Return the tensor of `pack`.
+
+    Example:
+        >>> unpack(pack(torch.tensor([[1.0, 2.0]]))).tolist()
+        [[1.0, 2.0]]
+    """
     flat = np.frombuffer(base64.b64decode(packed["data"]), _DTYPES[packed["type"]])
     return torch.from_numpy(flat.copy()).reshape(packed["shape"])
 
 
 def packed_bytes(count: int) -> int:
-    """Return the bytes of `count` fp32 numbers in a page."""
+    """Return the bytes of `count` fp32 numbers in a page.
+
+    Example:
+        >>> packed_bytes(3)
+        16
+    """
     return count * 16 // 3

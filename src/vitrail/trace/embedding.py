@@ -142,5 +142,10 @@ def coarser(walk: Walk, call: Call) -> Iterator[TraceFrame]:
 
 
 def is_silent(module: nn.Module) -> bool:
-    """Return whether a module never changes its input in evaluation mode."""
+    """Return whether a module never changes its input in evaluation mode.
+
+    Example:
+        >>> is_silent(nn.Dropout(0.5)), is_silent(nn.ReLU())
+        (True, False)
+    """
     return isinstance(module, nn.Identity | nn.Dropout)

@@ -63,7 +63,12 @@ class Call:
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors of nested tuples, lists and dicts, in order."""
+    """Yield the tensors of nested tuples, lists and dicts, in order.
+
+    Example:
+        >>> len(list(tensors({"a": [torch.zeros(1)], "b": (torch.ones(1), None)})))
+        2
+    """
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
@@ -75,7 +80,13 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def grid_of(value: Any) -> Grid | None:
-    """Return the first grid of a tuple, if it has one."""
+    """Return the first grid of a tuple, if it has one.
+
+    Example:
+        >>> from vitrail.grid import Grid
+        >>> grid_of((torch.zeros(1), Grid(2, 3)))
+        Grid(h=2, w=3, prefix=0)
+    """
     if isinstance(value, Grid):
         return value
     if isinstance(value, tuple | list):

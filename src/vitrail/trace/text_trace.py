@@ -255,5 +255,10 @@ def _facts(
 
 
 def is_text_model(model: nn.Module) -> bool:
-    """Return whether a model reads texts."""
+    """Return whether a model reads texts.
+
+    Example:
+        >>> is_text_model(nn.Linear(1, 1))
+        False
+    """
     return isinstance(model, SequenceModel | EncoderDecoder) and hasattr(model, "inputs_type")

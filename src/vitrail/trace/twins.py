@@ -110,7 +110,12 @@ def _loop(call: Call, leaf: Any) -> float | None:
 
 
 def loop_source() -> str:
-    """Return the source of the loop, without its docstring."""
+    """Return the source of the loop, without its docstring.
+
+    Example:
+        >>> loop_source().startswith("def ")
+        True
+    """
     lines = getsource(attend_loop).splitlines()
     end = next(i for i, line in enumerate(lines) if i > 1 and line.strip() == '"""')
     return "\n".join([lines[0], *lines[end + 1 :]])

@@ -47,7 +47,12 @@ def token_norms(x: Tensor, grid: Grid, image: tuple[int, int], label: str, most:
 
 
 def cell_norms(x: Tensor, grid: Grid) -> Tensor:
-    """Return the Euclidean length of each cell of the first image, `(H, W)`."""
+    """Return the Euclidean length of each cell of the first image, `(H, W)`.
+
+    Example:
+        >>> cell_norms(torch.tensor([[[3.0, 4.0], [0.0, 1.0]]]), Grid(1, 2)).tolist()
+        [[5.0, 1.0]]
+    """
     return grid.cells(x[:1])[0].float().norm(dim=-1)
 
 
@@ -124,7 +129,12 @@ def array_bytes(view: Any) -> int:
 
 
 def top_classes(logits: Tensor, names: Sequence[str], count: int = 5) -> tuple[list[str], Tensor]:
-    """Return names and probabilities of the most probable classes of `(K,)` logits."""
+    """Return names and probabilities of the most probable classes of `(K,)` logits.
+
+    Example:
+        >>> top_classes(torch.tensor([0.0, 2.0, 1.0]), ["a", "b", "c"], 1)[0]
+        ['b']
+    """
     probabilities = logits.float().softmax(0)
     best = probabilities.topk(min(count, len(probabilities)))
     found = [str(names[i]) if i < len(names) else f"class {i}" for i in best.indices.tolist()]

@@ -147,7 +147,13 @@ def spaced(title: str) -> str:
 
 
 def shape(x: Tensor | None) -> list[int]:
-    """Return the shape of a tensor as a list; empty without one."""
+    """Return the shape of a tensor as a list; empty without one.
+
+    Example:
+        >>> import torch
+        >>> shape(torch.zeros(2, 3)), shape(None)
+        ([2, 3], [])
+    """
     return [] if x is None else list(x.shape)
 
 
@@ -222,10 +228,20 @@ def _heads_and_keys(call: Call, given: list[Tensor]) -> tuple[int, int]:
 
 
 def cells_text(grid: Grid) -> str:
-    """Return rows times columns of a grid."""
+    """Return rows times columns of a grid.
+
+    Example:
+        >>> cells_text(Grid(2, 3))
+        '2·3'
+    """
     return f"{grid.h}·{grid.w}" + (f" + {grid.prefix}" if grid.prefix else "")
 
 
 def volume(values: list[int]) -> int:
-    """Return the product of a shape."""
+    """Return the product of a shape.
+
+    Example:
+        >>> volume([2, 3, 4])
+        24
+    """
     return prod(values)

@@ -194,7 +194,12 @@ def newest_state(folder: Path, warn: Callable[[str], None], world: SingleProcess
 
 
 def list_states(folder: Path) -> list[Path]:
-    """List the state folders, newest first."""
+    """List the state folders, newest first.
+
+    Example:
+        >>> list_states(Path("no/such/folder"))
+        []
+    """
     return sorted(folder.glob("step-*"), key=lambda path: path.name, reverse=True)
 
 

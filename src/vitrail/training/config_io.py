@@ -18,6 +18,13 @@ def read_values(path: str | Path) -> dict[str, Any]:
 
     Raises:
         VitrailError: there is no such file, or it is neither.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        ...     _ = file.write("epochs: 3\\n"), file.flush()
+        ...     read_values(file.name)
+        {'epochs': 3}
     """
     path = Path(path)
     try:

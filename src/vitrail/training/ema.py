@@ -153,7 +153,14 @@ class NoEma:
 
 @torch.no_grad()
 def copy_all(source: list[Tensor], target: list[Tensor]) -> None:
-    """Copy each tensor of `source` to the corresponding one of `target`, in one call."""
+    """Copy each tensor of `source` to the corresponding one of `target`, in one call.
+
+    Example:
+        >>> source, target = [torch.ones(2)], [torch.zeros(2)]
+        >>> copy_all(source, target)
+        >>> target[0].tolist()
+        [1.0, 1.0]
+    """
     torch._foreach_copy_(target, source)  # pyright: ignore[reportPrivateImportUsage]
 
 

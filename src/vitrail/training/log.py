@@ -114,7 +114,15 @@ def tensorboard_missing() -> str | None:
 
 
 def read_log(path: Path, kind: str) -> list[dict[str, Any]]:
-    """Read the rows of one kind (`step` or `epoch`) from a `metrics.jsonl`; a partial last line is left out."""
+    """Read the rows of one kind (`step` or `epoch`) from a `metrics.jsonl`; a partial last line is left out.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = (Path(place) / "metrics.jsonl").write_text('{"kind": "step", "loss": 2.0}\\n{"kind": "ep')
+        ...     read_log(Path(place) / "metrics.jsonl", "step")
+        [{'kind': 'step', 'loss': 2.0}]
+    """
     rows = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
     return [row for row in rows if row["kind"] == kind]
 

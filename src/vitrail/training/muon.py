@@ -91,7 +91,14 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 def split_hidden(groups: list[dict[str, Any]], hidden: Collection[nn.Parameter]) -> list[dict[str, Any]]:
-    """Split parameter groups into those of hidden matrices and the others."""
+    """Split parameter groups into those of hidden matrices and the others.
+
+    Example:
+        >>> from torch import nn
+        >>> weight, bias = nn.Linear(2, 2).parameters()
+        >>> [len(group["params"]) for group in split_hidden([{"params": [weight, bias], "lr": 0.1}], {weight})]
+        [1, 1]
+    """
     parts = []
     for group in groups:
         for kind in (True, False):

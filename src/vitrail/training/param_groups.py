@@ -13,12 +13,24 @@ from vitrail.parts.model import Model
 
 
 def blocks(model: Model) -> list[nn.Module]:
-    """List the blocks of a model in order, the units that FSDP gathers."""
+    """List the blocks of a model in order, the units that FSDP gathers.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> len(blocks(create_model("vit_tiny_patch16_224", depth=3)))
+        3
+    """
     return [layer.modules[-1] for layer in model.layers()[1:-1]]
 
 
 def hidden_matrices(model: Model) -> list[nn.Parameter]:
-    """List the trainable matrices between the embedding and the head."""
+    """List the trainable matrices between the embedding and the head.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> len(hidden_matrices(create_model("vit_tiny_patch16_224", depth=1)))
+        4
+    """
     inner = [module for layer in model.layers()[1:-1] for module in layer.modules]
     found = [(name, p) for module in inner for name, p in module.named_parameters()]
     return [p for name, p in found if p.requires_grad and p.ndim == 2 and name.rpartition(".")[2] == "weight"]
@@ -34,6 +46,13 @@ def freeze(model: Model, what: str) -> list[nn.Module]:
     Returns:
         The frozen modules. They must run in evaluation mode, so that their statistics stay fixed and no path is
         dropped.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("vit_tiny_patch16_224", depth=1, num_classes=2)
+        >>> _ = freeze(model, "backbone")
+        >>> sorted({name.split(".")[0] for name, value in model.named_parameters() if value.requires_grad})
+        ['head']
     """
     frozen = [module for modules in frozen_layers(model, what) for module in modules]
     for module in frozen:
@@ -70,6 +89,12 @@ def parameter_groups(model: Model, weight_decay: float, layer_decay: float) -> l
 
     Returns:
         Groups for an optimizer; each holds its `scale`, the factor on the run's learning rate.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> groups = parameter_groups(create_model("vit_tiny_patch16_224", depth=1), weight_decay=0.1, layer_decay=1.0)
+        >>> sorted({group["weight_decay"] for group in groups})
+        [0.0, 0.1]
     """
     order = model.layers()
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)

@@ -24,7 +24,12 @@ def choose_precision(asked: str, world: SingleProcess) -> str:
 
 
 def slowness(precision: str, device: torch.device) -> str | None:
-    """Return a warning with its remedy if a device emulates the precision of a run, else None."""
+    """Return a warning with its remedy if a device emulates the precision of a run, else None.
+
+    Example:
+        >>> slowness("fp32", torch.device("cpu")) is None
+        True
+    """
     if precision == "fp32" or computes_bf16(device):
         return None
     return (

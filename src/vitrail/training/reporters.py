@@ -228,7 +228,12 @@ def clock(seconds: float | None) -> str:
 
 
 def memory_in_use() -> int:
-    """Return the memory in use in bytes: of the GPU if one is used, else resident memory of this process."""
+    """Return the memory in use in bytes: of the GPU if one is used, else resident memory of this process.
+
+    Example:
+        >>> memory_in_use() > 1_000_000
+        True
+    """
     import torch
 
     from vitrail.machine.host_memory import resident

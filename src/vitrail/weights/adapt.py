@@ -72,6 +72,10 @@ def resize_table(table: Tensor, grid: Grid, mode: str = "bicubic") -> Tensor:
     """Resize a `(1, N, C)` position table to a grid; as many prefix tokens as the grid has are kept as they are.
 
     The cells of the old table must form a square; any other table is returned unchanged.
+
+    Example:
+        >>> resize_table(torch.zeros(1, 5, 8), Grid(3, 3, prefix=1)).shape
+        torch.Size([1, 10, 8])
     """
     side = round(max(table.shape[1] - grid.prefix, 0) ** 0.5)
     if side == 0 or side * side + grid.prefix != table.shape[1]:
@@ -113,6 +117,10 @@ def resize_patch(weight: Tensor, patch_size: int) -> Tensor:
     """Resize a patch embedding so that a resized patch gives the token that the patch gave.
 
     w' = pinv(B^T) w with B the matrix of bicubic resizing. "FlexiViT: One Model for All Patch Sizes".
+
+    Example:
+        >>> resize_patch(torch.zeros(8, 3, 4, 4), 2).shape
+        torch.Size([8, 3, 2, 2])
     """
     old = weight.shape[-1]
     if old == patch_size:

@@ -20,7 +20,12 @@ ADAPTERS, ABOUT = "adapters.safetensors", "adapters.json"
 
 
 def is_adapter_folder(folder: str | Path) -> bool:
-    """Return whether a folder looks like one of `save_adapters`."""
+    """Return whether a folder looks like one of `save_adapters`.
+
+    Example:
+        >>> is_adapter_folder("no/such/folder")
+        False
+    """
     return (Path(folder) / ADAPTERS).is_file() and (Path(folder) / ABOUT).is_file()
 
 

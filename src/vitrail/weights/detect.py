@@ -150,7 +150,12 @@ def shapes_of(name: str) -> Shapes:
 
 
 def adaptable(key: str) -> bool:
-    """Return whether a tensor may have another size than the model's: head, input channels, position tables."""
+    """Return whether a tensor may have another size than the model's: head, input channels, position tables.
+
+    Example:
+        >>> adaptable("head.linear.weight"), adaptable("backbone.norm.weight")
+        (True, False)
+    """
     return key.startswith("head.") or key.endswith((".table", _input_weight(key)))
 
 

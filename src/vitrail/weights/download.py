@@ -100,7 +100,14 @@ def fetch(hub: Any, repo: str, commit: str, endpoint: str | None = None, cache: 
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     file_digest(Path(file.name))[:8]
+        'e3b0c442'
+    """
     digest = sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):

@@ -52,7 +52,7 @@ def save_model(
     """Write a model folder atomically; an earlier model folder at that path is replaced.
 
     Arguments that are None are taken from the model, as set by `load_model`, so saving a loaded model again gives the
-    same bytes.
+    same bytes. Metadata and inputs that are given become the model's own, so an exported file has the same class names.
 
     Args:
         model: a model from `create_model` or `load_model`.
@@ -94,6 +94,12 @@ def save_model(
             write_file(new / kept.file, kept.to_text().encode())
         write_file(new / CARD, _card(model, about).encode())
         write_manifest(new, about["command"], kept and kept.file)
+    given = {
+        key: value for key, value in model.plain_metadata(about["metadata"]).items() if metadata.get(key) is not None
+    }
+    model.metadata = {**model.metadata, **{key: _tuples(value) for key, value in given.items()}}
+    if inputs is not None:
+        model.inputs = inputs
     return folder
 
 

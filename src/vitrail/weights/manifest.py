@@ -122,7 +122,12 @@ def tensor_facts(tensor: Tensor) -> dict[str, Any]:
 
 
 def dump_json(value: Any) -> bytes:
-    """Serialise to JSON: indented UTF-8 with a final newline."""
+    """Serialise to JSON: indented UTF-8 with a final newline.
+
+    Example:
+        >>> dump_json({"b": 1})
+        b'{\\n  "b": 1\\n}\\n'
+    """
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

@@ -15,6 +15,10 @@ def numeric_dtype(*arguments: Any) -> np.dtype[Any]:
 
     Raises:
         UnpicklingError: the dtype holds Python objects or fields.
+
+    Example:
+        >>> numeric_dtype("f4")
+        dtype('float32')
     """
     dtype = np.dtype(*arguments)
     if dtype.kind not in _NUMERIC:

@@ -15,7 +15,12 @@ SPLITS = ("train", "val", "test")
 
 def find_coco(root: Path) -> dict[str, Path]:
     """Return the COCO files of a folder by split: `annotations/instances_train2017.json`, `train.json`,
-    `train/_annotations.coco.json`; a .json file alone is the split `train`."""
+    `train/_annotations.coco.json`; a .json file alone is the split `train`.
+
+    Example:
+        >>> find_coco(Path("no/such/folder"))
+        {}
+    """
     if root.is_file():
         return {"train": root} if root.suffix == ".json" else {}
     if not root.is_dir():

@@ -32,7 +32,12 @@ class Annotation(NamedTuple):
 
 
 def find_voc(root: Path) -> Path | None:
-    """Return the folder with `Annotations` and `JPEGImages` at a path or one level below it, or None."""
+    """Return the folder with `Annotations` and `JPEGImages` at a path or one level below it, or None.
+
+    Example:
+        >>> find_voc(Path("no/such/folder")) is None
+        True
+    """
     if not root.is_dir():
         return None
     inside = sorted(each for each in root.iterdir() if each.is_dir())

@@ -19,7 +19,12 @@ SPLITS = ("train", "val", "test")
 
 
 def find_yolo(root: Path) -> Path | None:
-    """Return the file with the classes: `data.yaml` (or any .yaml with `names`), or `classes.txt`; None without."""
+    """Return the file with the classes: `data.yaml` (or any .yaml with `names`), or `classes.txt`; None without.
+
+    Example:
+        >>> find_yolo(Path("no/such/folder")) is None
+        True
+    """
     if root.is_file():
         return root if root.suffix in (".yaml", ".yml") else None
     files = [*sorted(root.glob("*.yaml")), *sorted(root.glob("*.yml"))] if root.is_dir() else []

@@ -63,6 +63,13 @@ def read_array(content: bytes, limit: int = MAX_POINTS * _MAX_COLUMNS) -> np.nda
 
     Raises:
         Fault: it is no NPY file, needs unpickling, or is shorter than its header declares.
+
+    Example:
+        >>> import io
+        >>> buffer = io.BytesIO()
+        >>> np.save(buffer, np.zeros((4, 3)))
+        >>> read_array(buffer.getvalue()).shape
+        (4, 3)
     """
     file = io.BytesIO(content)
     try:

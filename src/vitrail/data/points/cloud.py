@@ -65,6 +65,11 @@ def checked(cloud: Cloud) -> Cloud:
 
     Raises:
         Fault: no points, too many, coordinates that are not finite, faces of points that do not exist.
+
+    Example:
+        >>> import numpy as np
+        >>> checked(Cloud(np.zeros((4, 3)))).points.shape
+        (4, 3)
     """
     points = cloud.points
     if points.ndim != 2 or points.shape[1] != 3:
@@ -84,7 +89,12 @@ def checked(cloud: Cloud) -> Cloud:
 
 
 def check_size(count: int, what: str = "points") -> None:
-    """Refuse counts beyond the limit, before anything is allocated."""
+    """Refuse counts beyond the limit, before anything is allocated.
+
+    Example:
+        >>> check_size(1024) is None
+        True
+    """
     if not 0 <= count <= MAX_POINTS:
         raise Fault(f"declares {count:,} {what}; at most {MAX_POINTS:,} are read", "size")
 

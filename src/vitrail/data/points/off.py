@@ -12,6 +12,10 @@ def read_off(content: bytes) -> Cloud:
 
     Raises:
         Fault: the content differs from the declared counts.
+
+    Example:
+        >>> read_off(b"OFF\\n3 1 0\\n0 0 0\\n1 0 0\\n0 1 0\\n3 0 1 2\\n").points.shape
+        (3, 3)
     """
     text = content.decode("ascii", "replace")
     text = text.lstrip()

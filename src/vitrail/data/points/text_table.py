@@ -18,6 +18,10 @@ def read_table(content: bytes) -> Cloud:
 
     Raises:
         Fault: the content is no table of numbers.
+
+    Example:
+        >>> read_table(b"0 0 0\\n1 0 0\\n# a comment\\n0 1 0\\n").points.shape
+        (3, 3)
     """
     try:
         text = content.decode("utf-8-sig")

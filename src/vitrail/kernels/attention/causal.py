@@ -23,12 +23,19 @@ def causal_bias(q: Tensor, k: Tensor) -> Tensor | None:
     n, m = q.shape[-2], k.shape[-2]
     if n == 1:
         return None
-    hidden = torch.ones(n, m, dtype=torch.bool, device=q.device).triu(m - n + 1)
+    places = torch.arange(m, device=q.device)
+    hidden = places > places[m - n :, None]
     return torch.zeros(n, m, dtype=q.dtype, device=q.device).masked_fill(hidden, -torch.inf)
 
 
 def attend_causally(q: Heads, k: Tensor, v: Tensor) -> Tensor:
-    """Mix the values of the keys that each query sees: the specification."""
+    """Mix the values of the keys that each query sees: the specification.
+
+    Example:
+        >>> q = torch.randn(1, 2, 3, 4)
+        >>> attend_causally(q, q, q).shape
+        torch.Size([1, 2, 3, 4])
+    """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     bias = causal_bias(q, k)
     return (scores if bias is None else scores + bias).softmax(dim=-1) @ v

@@ -118,7 +118,12 @@ class Upsample(nn.Module):
 
 
 def halve(cells: Tensor) -> Tensor:
-    """Return the maximum of each 2 x 2 cells of a `(B, H, W, C)` map; an odd last row or column stays alone."""
+    """Return the maximum of each 2 x 2 cells of a `(B, H, W, C)` map; an odd last row or column stays alone.
+
+    Example:
+        >>> halve(torch.tensor([[1.0, 4.0, 5.0], [2.0, 3.0, 0.0]])[None, ..., None])[0, ..., 0].tolist()
+        [[4.0, 5.0]]
+    """
     pooled = nn.functional.max_pool2d(cells.permute(0, 3, 1, 2), 2, ceil_mode=True)
     return pooled.permute(0, 2, 3, 1)
 

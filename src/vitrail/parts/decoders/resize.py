@@ -10,7 +10,13 @@ from vitrail.parts.convolutions import ChannelsFirst
 
 
 def resize_map(cells: ChannelsFirst, size: Sequence[int | SymInt]) -> Tensor:
-    """Resize a map bilinearly; edges of pixels are aligned, not their centres (`align_corners=False`)."""
+    """Resize a map bilinearly; edges of pixels are aligned, not their centres (`align_corners=False`).
+
+    Example:
+        >>> import torch
+        >>> resize_map(torch.zeros(1, 8, 4, 4), (6, 9)).shape
+        torch.Size([1, 8, 6, 9])
+    """
     if tuple(cells.shape[2:]) == tuple(size):
         return cells
     target: Any = tuple(size)  # symbolic while a program is exported

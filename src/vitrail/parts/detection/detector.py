@@ -75,7 +75,13 @@ class Detector(ImageModel):
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
-    """Return the sum of the losses, in fp32."""
+    """Return the sum of the losses, in fp32.
+
+    Example:
+        >>> import torch
+        >>> total({"boxes": torch.tensor(1.0), "classes": torch.tensor(2.5)})
+        tensor(3.5000)
+    """
     return sum((loss.float() for loss in losses.values()), start=next(iter(losses.values())).new_zeros(()).float())
 
 

@@ -23,7 +23,12 @@ RATIOS = (0.5, 1.0, 2.0)
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """Return a tensor in fp32, or in float64 if it is: coordinates need more than the eight bits of bf16."""
+    """Return a tensor in fp32, or in float64 if it is: coordinates need more than the eight bits of bf16.
+
+    Example:
+        >>> at_least_fp32(torch.zeros(1, dtype=torch.bfloat16)).dtype, at_least_fp32(torch.zeros(1).double()).dtype
+        (torch.float32, torch.float64)
+    """
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -180,6 +185,10 @@ def mask_parts(levels: int, num_classes: int, channels: int = 256) -> dict[str, 
         levels: number of levels of the backbone.
         num_classes: classes K, the background not counted.
         channels: channels of the feature pyramid and of the convolutions.
+
+    Example:
+        >>> sorted(mask_parts(levels=4, num_classes=3, channels=8))
+        ['mask_head', 'mask_predictor', 'mask_roi_pool']
     """
     return {
         "mask_roi_pool": MultiScaleRoIAlign([str(i) for i in range(levels)], output_size=14, sampling_ratio=2),
@@ -196,6 +205,10 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: 
         boxes: `(n, 4)` in pixels of the image.
         size: rows and columns of the image.
         threshold: least probability of a pixel.
+
+    Example:
+        >>> paste_masks(torch.ones(1, 28, 28), torch.tensor([[2.0, 1.0, 5.0, 3.0]]), (4, 6)).shape
+        torch.Size([1, 4, 6])
     """
     if not len(masks):
         return torch.zeros((0, *size), dtype=torch.bool)

@@ -47,7 +47,12 @@ class RelativeLogits(NoPosition):
 
 
 def offsets(table: Tensor, size: int, length: int) -> Tensor:
-    """Return the vector of each pair of query and key along one axis, `(length, length, d)`."""
+    """Return the vector of each pair of query and key along one axis, `(length, length, d)`.
+
+    Example:
+        >>> offsets(torch.zeros(5, 8), size=3, length=3).shape
+        torch.Size([3, 3, 8])
+    """
     places = torch.arange(length, device=table.device)
     return table[places - places[:, None] + size - 1]
 

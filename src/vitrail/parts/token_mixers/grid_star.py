@@ -48,7 +48,12 @@ class GridStarTransformer(StarTransformer):
 
 
 def neighbours(x: Tokens, grid: Grid) -> Tensor:
-    """Return each token and the cells around it, `(B, N, 5, C)`; zeros where there is none."""
+    """Return each token and the cells around it, `(B, N, 5, C)`; zeros where there is none.
+
+    Example:
+        >>> neighbours(torch.ones(1, 6, 4), Grid(2, 3)).shape
+        torch.Size([1, 6, 5, 4])
+    """
     framed = pad(grid.cells(x), (0, 0, 1, 1, 1, 1))  # (B, h + 2, w + 2, C)
     around = [framed[:, 1 + down : 1 + down + grid.h, 1 + right : 1 + right + grid.w] for down, right in AROUND]
     cells = torch.stack(around, dim=3).flatten(1, 2)  # (B, h w, 5, C)

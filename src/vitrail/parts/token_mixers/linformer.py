@@ -10,7 +10,14 @@ from vitrail.shapes import Tokens
 
 
 def zero_padding(x: Tensor, grid: Layout) -> Tensor:
-    """Set padded tokens of `(B, ..., N, d)` to 0."""
+    """Set padded tokens of `(B, ..., N, d)` to 0.
+
+    Example:
+        >>> from vitrail.layouts import TokenSequence
+        >>> layout = TokenSequence(3, lengths=torch.tensor([2]))
+        >>> zero_padding(torch.ones(1, 1, 3, 1), layout).flatten().tolist()
+        [1.0, 1.0, 0.0]
+    """
     bias = grid.key_padding(x)  # (B, 1, 1, N), -inf for padding
     if bias is None:
         return x

@@ -13,6 +13,10 @@ def decay_rates(num_heads: int, like: Tensor) -> Tensor:
     """Return the decay gamma of each head, `1 - 2^(-5 - h)`, as `(h, 1, 1)`.
 
     "Retentive Network: A Successor to Transformer for Large Language Models", section 2.2.
+
+    Example:
+        >>> decay_rates(2, torch.zeros(1)).flatten().tolist()
+        [0.96875, 0.984375]
     """
     return 1 - 2.0 ** (-5 - torch.arange(num_heads, device=like.device, dtype=torch.float32)[:, None, None])
 
@@ -86,15 +90,22 @@ def retain_chunk(q: Heads, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor,
 
     Returns:
         The mixture `(B, h, n, e)` and the state after the chunk.
+
+    Example:
+        >>> q, k, v = (torch.randn(1, 2, 5, 4) for _ in range(3))
+        >>> mixed, state = retain_chunk(q, k, v, torch.zeros(1, 2, 4, 4))
+        >>> mixed.shape, state.shape
+        (torch.Size([1, 2, 5, 4]), torch.Size([1, 2, 4, 4]))
     """
     gamma = decay_rates(q.shape[1], q)
     places = torch.arange(q.shape[-2], device=q.device, dtype=torch.float32)
     distance = places[:, None] - places
     decay = (gamma ** distance.clamp_min(0)).masked_fill(distance < 0, 0).to(q.dtype)
     before = (gamma ** (places[:, None] + 1)).to(q.dtype)  # decay of the state before the chunk, (h, n, 1)
-    after = (gamma ** (len(places) - 1 - places[:, None])).to(q.dtype)  # decay to the end of the chunk
+    last = places[-1]
+    after = (gamma ** (last - places[:, None])).to(q.dtype)  # decay to the end of the chunk
     mixed = ((q @ k.mT) * decay) @ v + before * (q @ state)
-    return mixed, (gamma ** len(places)).to(q.dtype) * state + k.mT @ (after * v)
+    return mixed, (gamma ** (last + 1)).to(q.dtype) * state + k.mT @ (after * v)
 
 
 class Retention(nn.Module):
@@ -166,14 +177,19 @@ def use_retention(model: nn.Module, form: nn.Module) -> nn.Module:
     return model
 
 
-def rotate_pairs(x: Heads, start: int = 0) -> Tensor:
+def rotate_pairs(x: Heads, start: int | Tensor = 0) -> Tensor:
     """Rotate each pair of channels by an angle that grows with the position.
 
     (x_2i, x_2i+1) is turned by n * 10000^(-i / (d / 2 - 1)); "Retentive Network", equation 4, after xPos.
 
     Args:
         x: queries or keys.
-        start: position of the first token.
+        start: position of the first token; a tensor in an exported step.
+
+    Example:
+        >>> x = torch.randn(1, 2, 5, 4)
+        >>> torch.allclose(rotate_pairs(x).norm(dim=-1), x.norm(dim=-1), atol=1e-5)
+        True
     """
     pairs = x.shape[-1] // 2
     angles = 10_000.0 ** -torch.linspace(0, 1, pairs, device=x.device)

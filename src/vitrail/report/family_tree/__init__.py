@@ -53,6 +53,10 @@ def family_facts(name: str) -> Family:
     """Return the facts of one family, without importing it.
 
     A family without a row in `ANCESTRY` has the first year of its docstring and no parents.
+
+    Example:
+        >>> family_facts("swin").name
+        'swin'
     """
     spec = find_spec(f"vitrail.models.{name}")
     assert spec is not None and spec.origin is not None, name

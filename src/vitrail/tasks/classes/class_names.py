@@ -50,6 +50,13 @@ def read_names(path: str | PathLike[str]) -> tuple[str, ...]:
     Raises:
         VitrailError: there is no such file.
         DataError: it is not text.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        ...     _ = file.write("ant\\nbee\\n"), file.flush()
+        ...     read_names(file.name)
+        ('ant', 'bee')
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")

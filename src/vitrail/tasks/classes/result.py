@@ -106,6 +106,10 @@ def check_finite(logits: Tensor, names: Sequence[str]) -> None:
 
     Raises:
         DataError: a logit is NaN or infinite; the message names the first such input.
+
+    Example:
+        >>> check_finite(torch.tensor([[0.0, 1.0]]), ["a.png"]) is None
+        True
     """
     bad = ~torch.isfinite(logits).all(dim=1)
     if bad.any():

@@ -111,7 +111,12 @@ class ClassPredictor:
 
 
 def reduced_side(preprocess: Preprocess) -> int:
-    """Return the least side that a JPEG may be decoded at for a model; see `REDUCED`."""
+    """Return the least side that a JPEG may be decoded at for a model; see `REDUCED`.
+
+    Example:
+        >>> reduced_side(Preprocess(224))
+        744
+    """
     return REDUCED * preprocess.resize
 
 

@@ -90,7 +90,13 @@ class Completion:
 
 
 def to_pixels(image: Image.Image, config: Any) -> Tensor:
-    """Return an image as `(C, Y, X)` in [0, 1], resized to the side of the model."""
+    """Return an image as `(C, Y, X)` in [0, 1], resized to the side of the model.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> to_pixels(Image.new("RGB", (9, 5), "#ff0000"), SimpleNamespace(side=2, channels=3))[:, 0, 0].tolist()
+        [1.0, 0.0, 0.0]
+    """
     image = image.convert("L" if config.channels == 1 else "RGB")
     if image.size != (config.side, config.side):
         image = image.resize((config.side, config.side), Image.Resampling.BILINEAR)

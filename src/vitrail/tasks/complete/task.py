@@ -16,7 +16,9 @@ from vitrail.tasks.complete.evaluation import CompletionEvaluation, evaluate_com
 from vitrail.tasks.complete.options import EvaluateOptions, GenerateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.complete.training import CompletionTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.program import ProgramSpec
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.step_program import language_program
 from vitrail.tasks.table import Table
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -77,10 +79,6 @@ class CompletionTask:
 
     name = "complete"
     reads = "image"
-    no_program = (
-        "Images are completed pixel by pixel with a cache, which one program cannot hold. Run it with\n"
-        "vitrail predict or vitrail serve."
-    )
     metrics = (
         MetricSpec("nats", "Loss per pixel", False, "nats"),
         MetricSpec("bits_per_pixel", "Bits per pixel", False, ""),
@@ -136,6 +134,10 @@ class CompletionTask:
         if not prompt:
             raise VitrailError("An image model goes on from an image: vitrail generate MODEL image.png")
         return GeneratedImage(complete(model, to_pixels(open_image(prompt), model.config), options, prompt))
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported step of decoding takes and gives: colours of pixels are its words."""
+        return language_program(model)
 
 
 TASK = CompletionTask()

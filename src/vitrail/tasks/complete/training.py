@@ -143,6 +143,11 @@ def find_colors(pixels: Tensor, count: int, seed: int) -> Tensor:
     """Return the `count` centres of k-means over pixels, `(K, C)` in [0, 1], sorted.
 
     "Generative Pretraining from Pixels", section 3.1. Fewer different colours than centres repeat the last.
+
+    Example:
+        >>> pixels = torch.tensor([0, 0, 0, 255, 255], dtype=torch.uint8).reshape(1, 1, 1, 5)
+        >>> find_colors(pixels, 2, seed=0).flatten().tolist()
+        [0.0, 1.0]
     """
     flat = pixels.permute(0, 2, 3, 1).flatten(0, 2).numpy()
     chosen = flat[:: max(1, len(flat) // _SAMPLED)].astype(np.float64) / 255

@@ -43,6 +43,12 @@ def match(found: np.ndarray, true: np.ndarray, ignore: np.ndarray, thresholds: n
         true: `(m, 4)` boxes.
         ignore: `(m,)`.
         thresholds: `(T,)` least overlaps.
+
+    Example:
+        >>> boxes = np.array([[0.0, 0, 4, 4], [5, 5, 9, 9]])
+        >>> found = match(boxes, boxes[:1], np.zeros(1, bool), np.array([0.5]))
+        >>> found.right.tolist()
+        [[True, False]]
     """
     right, ignored = (np.zeros((len(thresholds), len(found)), dtype=bool) for _ in range(2))
     order = np.argsort(ignore, kind="stable")

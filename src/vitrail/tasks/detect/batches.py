@@ -180,7 +180,14 @@ class BoxSample(NamedTuple):
 
 
 def collate(samples: list[BoxSample], preprocess: Preprocess, masks: bool = False) -> BoxBatch:
-    """Normalise and pad samples to one size, a multiple of `DIVISOR`."""
+    """Normalise and pad samples to one size, a multiple of `DIVISOR`.
+
+    Example:
+        >>> from vitrail.preprocess import Preprocess
+        >>> none = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)
+        >>> collate([BoxSample(np.zeros((40, 70, 3), np.uint8), *none, None, 0)], Preprocess()).images.shape
+        torch.Size([1, 3, 64, 96])
+    """
     sizes = [sample.pixels.shape[:2] for sample in samples]
     tall, wide = (-(-max((size[i] for size in sizes), default=DIVISOR) // DIVISOR) * DIVISOR for i in (0, 1))
     images = torch.zeros(len(samples), preprocess.channels, tall, wide)
@@ -212,7 +219,13 @@ def collate(samples: list[BoxSample], preprocess: Preprocess, masks: bool = Fals
 
 
 def normalize(pixels: np.ndarray, preprocess: Preprocess) -> Tensor:
-    """Return `(C, Y, X)`, normalised, of pixels `(Y, X, C)` or `(Y, X)` of uint8."""
+    """Return `(C, Y, X)`, normalised, of pixels `(Y, X, C)` or `(Y, X)` of uint8.
+
+    Example:
+        >>> from vitrail.preprocess import Preprocess
+        >>> normalize(np.full((1, 1, 3), 255, np.uint8), Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3)).flatten().tolist()
+        [1.0, 1.0, 1.0]
+    """
     planes = torch.from_numpy(np.ascontiguousarray(pixels)).float()
     planes = planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
@@ -246,6 +259,10 @@ def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Args:
         points: `(n, 2)`, x and y in edges of pixels.
         size: width and height.
+
+    Example:
+        >>> fill_polygon(np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 2.0], [0.0, 2.0]]), (3, 4)).tolist()
+        [[1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
     """
     wide, tall = size
     toggles = np.zeros((tall, wide + 1), dtype=np.int64)
@@ -262,6 +279,10 @@ def run_lengths(outline: dict[str, Any], image_size: tuple[int, int]) -> np.ndar
 
     Raises:
         DataError: they are compressed, or do not fill the image.
+
+    Example:
+        >>> run_lengths({"size": [2, 2], "counts": [1, 2, 1]}, (2, 2)).tolist()
+        [[0, 1], [1, 0]]
     """
     counts, (wide, tall) = outline.get("counts"), image_size
     if not isinstance(counts, list):

@@ -55,6 +55,10 @@ def coco_results(found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]) ->
 
     Args:
         found: image number from 0, boxes `(n, 4)`, scores `(n,)`, class numbers from 0 `(n,)`.
+
+    Example:
+        >>> coco_results([(0, np.array([[1.0, 2.0, 4.0, 6.0]]), np.array([0.9]), np.array([0]))])
+        [{'image_id': 1, 'category_id': 1, 'bbox': [1.0, 2.0, 3.0, 4.0], 'score': 0.9}]
     """
     return [
         {

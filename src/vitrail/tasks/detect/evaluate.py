@@ -16,6 +16,7 @@ from vitrail.tasks.detect.evaluation import ClassPrecision, DetectionEvaluation,
 from vitrail.tasks.detect.options import EvaluateOptions
 from vitrail.tasks.detect.predictor import detect, detection_runner, names_of, source_boxes
 from vitrail.tasks.detect.result import draw_boxes
+from vitrail.tasks.inference import device_of
 from vitrail.tasks.results import Notify, Progress
 
 SHOWN = 0.5
@@ -93,7 +94,7 @@ def evaluate_detector(
         worst=worst_images(kept, moved, options.worst),
         seconds=seconds,
         precision=runner.form.precision,
-        device=str(next(model.parameters()).device),
+        device=str(device_of(model)),
         image_size=side,
     )
 

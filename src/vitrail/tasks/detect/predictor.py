@@ -142,7 +142,14 @@ def _counts(result: Detections) -> str:
 
 
 def names_of(model: Any) -> tuple[str, ...]:
-    """Return the class names of a detector, numbers if it has none."""
+    """Return the class names of a detector, numbers if it has none.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> with torch.device("meta"):
+        ...     names_of(create_model("faster_rcnn", num_classes=3))
+        ('0', '1', '2')
+    """
     return model.labels or tuple(map(str, range(model.config.num_classes)))
 
 

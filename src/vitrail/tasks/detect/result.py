@@ -142,6 +142,10 @@ def draw_boxes(
         captions: text of each; an empty one is not drawn.
         indices: class number of each.
         masks: `(n, Y, X)` of bool.
+
+    Example:
+        >>> draw_boxes(Image.new("RGB", (40, 30)), [[5, 5, 20, 20]], ["cat"], [0]).size
+        (40, 30)
     """
     pixels = np.array(image)
     for mask, index in zip(masks if masks is not None else (), indices, strict=False):

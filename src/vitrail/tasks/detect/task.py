@@ -14,8 +14,10 @@ from vitrail.tasks.detect.evaluate import evaluate_detector
 from vitrail.tasks.detect.evaluation import DetectionEvaluation
 from vitrail.tasks.detect.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.detect.predictor import DetectionPredictor
+from vitrail.tasks.detect.program import detection_program
 from vitrail.tasks.detect.training import DetectionTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.program import ProgramSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
 
@@ -25,10 +27,6 @@ class DetectionTask:
 
     name = "detect"
     reads = "image"
-    no_program = (
-        "A detector has steps whose sizes are data: proposals, suppression of overlapping boxes. Run it with\n"
-        "vitrail predict or vitrail serve."
-    )
     metrics = (
         MetricSpec("map50", "AP50", note="Average precision at an overlap (IoU) of 0.5, mean over classes."),
         MetricSpec("map", "AP", note="Mean over overlaps of 0.50 to 0.95."),
@@ -88,6 +86,10 @@ class DetectionTask:
     ) -> DetectionPredictor:
         """Return a predictor of boxes."""
         return DetectionPredictor(model, options, count, notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported detector takes and gives."""
+        return detection_program(model)
 
 
 TASK = DetectionTask()

@@ -40,7 +40,12 @@ class LaterChoice:
 
 
 def choice_of(options: GenerateOptions) -> Choice:
-    """Return the rule that options describe."""
+    """Return the rule that options describe.
+
+    Example:
+        >>> choice_of(GenerateOptions(temperature=0))
+        Greedy()
+    """
     if options.temperature == 0:
         return Greedy()
     return Sample(options.temperature, options.top_k, options.top_p, options.seed)
@@ -55,6 +60,14 @@ def stream_tokens(model: Any, prompt: list[int], count: int, choose: Choice, con
         count: most new tokens.
         choose: rule of the next token.
         context: tokens of a window.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> from vitrail.text.learning import learn_characters
+        >>> model = create_model("gpt2", dim=8, depth=1, num_heads=1, vocab_size=20, max_length=8).eval()
+        >>> model.inputs = learn_characters("abc")
+        >>> len(list(stream_tokens(model, [3], count=12, choose=Greedy(), context=8)))
+        12
     """
     stop = {model.inputs.id_of(token) for token in END_TOKENS if model.inputs.has(token)}
     text, done = list(prompt), 0
@@ -70,7 +83,14 @@ def stream_tokens(model: Any, prompt: list[int], count: int, choose: Choice, con
 
 
 def stream_text(vocabulary: Vocabulary, tokens: Iterator[int]) -> Iterator[str]:
-    """Yield the text of tokens as they come; bytes of an unfinished character wait for the others."""
+    """Yield the text of tokens as they come; bytes of an unfinished character wait for the others.
+
+    Example:
+        >>> from vitrail.text.learning import learn_characters
+        >>> vocabulary = learn_characters("abc")
+        >>> "".join(stream_text(vocabulary, iter([vocabulary.id_of("a"), vocabulary.id_of("b")])))
+        'ab'
+    """
     pending: list[int] = []
     before = ""
     for token in tokens:
@@ -176,6 +196,11 @@ def prompt_ids(vocabulary: Vocabulary, prompt: str) -> list[int]:
 
     Raises:
         VitrailError: the prompt is empty, and the vocabulary has no such token.
+
+    Example:
+        >>> from vitrail.text.learning import learn_characters
+        >>> len(prompt_ids(learn_characters("abc"), "cab"))
+        3
     """
     ids = list(vocabulary.encode([prompt], special=False).ids[0])
     if ids:

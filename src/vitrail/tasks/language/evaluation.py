@@ -177,6 +177,11 @@ def context_of(model: Any, wanted: int | None = None) -> int:
 
     Raises:
         VitrailError: the model has positions for fewer.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> context_of(create_model("gpt2", dim=8, depth=1, num_heads=1, vocab_size=20, max_length=32))
+        32
     """
     positions = getattr(model.config, "max_length", None)
     if wanted is not None and positions is not None and wanted > positions:

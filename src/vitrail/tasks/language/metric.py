@@ -33,6 +33,11 @@ def language_loss(logits: TokenLogits, targets: Tensor) -> Tensor:
     Args:
         logits: `(B, N, V)`.
         targets: `(B, N)`.
+
+    Example:
+        >>> import torch
+        >>> round(float(language_loss(torch.zeros(1, 2, 4), torch.tensor([[1, 3]]))), 4)
+        1.3863
     """
     count = (targets != IGNORED).sum().clamp(min=1)
     total = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")

@@ -11,7 +11,9 @@ from vitrail.tasks.language.evaluation import LanguageEvaluation, context_of, ev
 from vitrail.tasks.language.options import EvaluateOptions, GenerateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.language.predictor import ContinuationPredictor
 from vitrail.tasks.language.training import LanguageTraining, check_language
+from vitrail.tasks.program import ProgramSpec
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.step_program import language_program
 from vitrail.tasks.task import MetricSpec, RunSpec
 from vitrail.tasks.text_sources import TextLine, find_lines
 
@@ -21,10 +23,6 @@ class LanguageTask:
 
     name = "language"
     reads = "text"
-    no_program = (
-        "Language models generate token by token with a cache, which one program cannot hold. Run them with\n"
-        "vitrail generate or vitrail serve; vitrail convert writes their weights for transformers and its exporters."
-    )
     metrics = (
         MetricSpec("nats", "Loss per token", False, "nats", "Over the whole validation text, windows not overlapping."),
         MetricSpec("perplexity", "Perplexity", False, ""),
@@ -91,6 +89,10 @@ class LanguageTask:
         """Return the pieces of a continuation as they come."""
         check_language(model.variant)
         return generate_text(model, prompt, options, context_of(model), notify)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported step of decoding takes and gives."""
+        return language_program(model)
 
 
 TASK = LanguageTask()

@@ -142,6 +142,10 @@ def check_language(variant: str) -> None:
 
     Raises:
         VitrailError: it does not.
+
+    Example:
+        >>> check_language("gpt2") is None
+        True
     """
     if task_of(variant) != "language":
         raise VitrailError(

@@ -96,14 +96,24 @@ def figures(
 
 
 def micro_f1(scores: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> float:
-    """Return F1 over all labels of all images; 1 if there is nothing to find and nothing was named."""
+    """Return F1 over all labels of all images; 1 if there is nothing to find and nothing was named.
+
+    Example:
+        >>> micro_f1(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[1, 0], [0, 1]]), np.array([0.5, 0.5]))
+        1.0
+    """
     said = scores >= thresholds
     total = said.sum() + truth.sum()
     return float(2 * (said * truth).sum() / total) if total else 1.0
 
 
 def mean_ap(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean of the average precisions of the labels that occur; 0 without any."""
+    """Return the mean of the average precisions of the labels that occur; 0 without any.
+
+    Example:
+        >>> mean_ap(np.array([[0.9], [0.2], [0.6]]), np.array([[1], [0], [1]]))
+        1.0
+    """
     found = [average_precision(scores[:, k], truth[:, k]) for k in range(truth.shape[1])]
     known = [value for value in found if value is not None]
     return float(np.mean(known)) if known else 0.0

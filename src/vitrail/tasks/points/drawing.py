@@ -14,7 +14,12 @@ _FAR, _NEAR = 205, 40  # grey levels
 
 
 def view(points: np.ndarray) -> np.ndarray:
-    """Return right, up and towards the viewer for points `(N, 3)` with z up."""
+    """Return right, up and towards the viewer for points `(N, 3)` with z up.
+
+    Example:
+        >>> view(np.zeros((4, 3))).shape
+        (4, 3)
+    """
     cos, sin = np.cos(_TURN), np.sin(_TURN)
     x, y, z = points.T
     right, ahead = cos * x - sin * y, sin * x + cos * y

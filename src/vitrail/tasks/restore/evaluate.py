@@ -8,6 +8,7 @@ import numpy as np
 
 from vitrail.data.degradations import Degradation, parse
 from vitrail.data.restoration_set import RestorationSet, listed, pair_faults, unreadable
+from vitrail.tasks.inference import device_of
 from vitrail.tasks.restore.evaluation import ImageFigures, RestorationEvaluation, finite
 from vitrail.tasks.restore.examples import bicubic_to, make_example
 from vitrail.tasks.restore.metric import EQUAL, QualityProtocol, usual_protocol
@@ -77,7 +78,7 @@ def evaluate_restorer(
         examples=tuple(_example(used, number, degradation, channels, tiled) for number in chosen),
         seconds=perf_counter() - started,
         tiling=_tiling(options.tiling, seams),
-        device=f"{next(model.parameters()).device}, {getattr(run, 'precision', 'fp32')}",
+        device=f"{device_of(model)}, {getattr(run, 'precision', 'fp32')}",
         skipped=skipped,
     )
 

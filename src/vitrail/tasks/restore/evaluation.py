@@ -151,7 +151,12 @@ class RestorationEvaluation:
 
 
 def finite(value: float) -> float | None:
-    """Return a number that JSON can hold, else None."""
+    """Return a number that JSON can hold, else None.
+
+    Example:
+        >>> finite(1.5), finite(float("inf"))
+        (1.5, None)
+    """
     return value if isfinite(value) else None
 
 

@@ -69,7 +69,12 @@ def make_example(name: str, low: np.ndarray, output: np.ndarray, truth: np.ndarr
 
 
 def bicubic_to(low: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an image enlarged bicubically to a size."""
+    """Return an image enlarged bicubically to a size.
+
+    Example:
+        >>> bicubic_to(np.zeros((4, 6, 3), np.uint8), (12, 8)).shape
+        (12, 8, 3)
+    """
     image = low.astype(np.float32)
     for axis, length in enumerate(size):
         if image.shape[axis] != length:

@@ -41,7 +41,12 @@ class QualityProtocol:
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
-    """Return `(C, Y, X)` in 0..1 as `(Y, X, C)` in 0..255."""
+    """Return `(C, Y, X)` in 0..1 as `(Y, X, C)` in 0..255.
+
+    Example:
+        >>> to_pixels(torch.ones(3, 1, 2)).tolist()
+        [[[255.0, 255.0, 255.0], [255.0, 255.0, 255.0]]]
+    """
     return image.detach().float().permute(1, 2, 0).cpu().numpy() * 255.0
 
 

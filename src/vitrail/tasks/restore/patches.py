@@ -131,7 +131,12 @@ def turned(image: np.ndarray, turn: int) -> np.ndarray:
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """Return `(..., Y, X, C)` in 0..255 as `(..., C, Y, X)` in 0..1."""
+    """Return `(..., Y, X, C)` in 0..255 as `(..., C, Y, X)` in 0..1.
+
+    Example:
+        >>> to_tensor(np.full((2, 3, 1), 255, np.uint8)).shape
+        torch.Size([1, 2, 3])
+    """
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, -3), dtype=np.float32)) / 255
 
 

@@ -144,7 +144,12 @@ def stored_image(item: SourceImage) -> StoredImage:
 
 
 def enlarge(alpha: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge an alpha channel bicubically."""
+    """Enlarge an alpha channel bicubically.
+
+    Example:
+        >>> enlarge(np.full((2, 3), 255, np.uint8), 2).shape
+        (4, 6)
+    """
     top = int(np.iinfo(alpha.dtype).max)
     return np.clip(np.round(imresize(alpha.astype(np.float32), scale)), 0, top).astype(alpha.dtype)
 

@@ -82,7 +82,14 @@ def ssim(image: np.ndarray, truth: np.ndarray, border: int = 0, luma: bool = Fal
 
 
 def prepared(image: np.ndarray, truth: np.ndarray, border: int, luma: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return both images rounded to 8 bits, cropped, in the measured channels."""
+    """Return both images rounded to 8 bits, cropped, in the measured channels.
+
+    Example:
+        >>> image = np.full((6, 6, 3), 10.4)
+        >>> one, _ = prepared(image, image, border=1, luma=False)
+        >>> one.shape, float(one.max())
+        ((4, 4, 3), 10.0)
+    """
     if image.shape != truth.shape:
         raise DataError(
             f"The restored image has the shape {image.shape} and the true one {truth.shape}; they must be equal."

@@ -97,7 +97,12 @@ def evaluate_segmenter(
 
 
 def describe(options: EvaluateOptions) -> str:
-    """Return how images are read, in a few words."""
+    """Return how images are read, in a few words.
+
+    Example:
+        >>> describe(EvaluateOptions())
+        'whole images'
+    """
     how = f"windows of {options.window} pixels" if options.window else "whole images"
     return how + (", with the mirror image" if options.flip_test else "")
 

@@ -93,6 +93,11 @@ def _logits(model: Any, ids: Any) -> Tensor:
 
 
 def log_odds(logits: Tensor, chosen: int) -> Tensor:
-    """Return `log p_c - log (1 - p_c)` of each row: the logit of the class against all others."""
+    """Return `log p_c - log (1 - p_c)` of each row: the logit of the class against all others.
+
+    Example:
+        >>> log_odds(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), 0).tolist()
+        [0.0, 1.0]
+    """
     others = torch.cat([logits[:, :chosen], logits[:, chosen + 1 :]], dim=1)
     return logits[:, chosen] - others.logsumexp(dim=1)

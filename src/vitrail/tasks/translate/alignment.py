@@ -51,7 +51,15 @@ def align(translator: Translator, text: str, translated: Translated) -> Alignmen
 
 
 def cross_attention(model: Any, source: Sequence[int], target: Sequence[int]) -> Tensor:
-    """Return `(L, h, N, M)` cross-attention probabilities of all layers, for one pair of token ids."""
+    """Return `(L, h, N, M)` cross-attention probabilities of all layers, for one pair of token ids.
+
+    Example:
+        >>> import torch
+        >>> from vitrail.models import create_model
+        >>> model = create_model("transformer_tiny_multi30k", dim=8, depth=2, num_heads=1, vocab_size=9).eval()
+        >>> torch.as_tensor(cross_attention(model, [4, 5, 6], [1, 3])).shape
+        torch.Size([2, 1, 2, 3])
+    """
     found: list[Tensor] = []
 
     def keep(attend: Any, arguments: tuple[Any, ...]) -> None:

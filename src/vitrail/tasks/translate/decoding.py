@@ -1,6 +1,6 @@
 """Translation of token ids: greedy for validation, beam search for use, the same in every batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,12 @@ def greedy(
         end: id of the end token.
         most: most new tokens.
         steps: decoding steps to take in any case, so that several processes take as many; 0 to stop when all ended.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("transformer_tiny_multi30k", dim=8, depth=1, num_heads=1, vocab_size=9).eval()
+        >>> len(greedy(model, [[4, 5], [6]], start=1, end=2, most=3))
+        2
     """
     decoding = translation_decoding(model, sources, max(most, steps) + 1)
     found: list[list[int]] = [[] for _ in sources]
@@ -54,7 +60,12 @@ def greedy(
 
 
 def penalty_of(flags: BeamFlags) -> LengthPenalty:
-    """Return the length penalty of the options."""
+    """Return the length penalty of the options.
+
+    Example:
+        >>> penalty_of(BeamFlags(length_penalty=0.6))
+        Power(alpha=0.6)
+    """
     return (Power if flags.penalty == "power" else GNMT)(flags.length_penalty)
 
 
@@ -73,6 +84,13 @@ def beam_translations(
         start: id of the start token.
         end: id of the end token.
         exact: go on until no better translation exists.
+
+    Example:
+        >>> from vitrail.models import create_model
+        >>> model = create_model("transformer_tiny_multi30k", dim=8, depth=1, num_heads=1, vocab_size=9).eval()
+        >>> found = beam_translations(model, [[4, 5]], BeamFlags(beam=2), start=1, end=2)
+        >>> len(found[0].hypotheses)
+        2
     """
     penalty, first = penalty_of(flags), flags.search == "first"
     each = [BeamOptions(flags.beam, most_new(len(source)), (end,), penalty, first) for source in sources]
@@ -93,6 +111,8 @@ def beam_translations(
 
 
 def _exact(model: Any, source: Sequence[int], begun: BeamResult, start: int, options: BeamOptions) -> BeamResult:
+    if hasattr(model, "runtime"):
+        return exact_search(_by_program(model, source, start), begun, options)
     device = model.embedding.words.weight.device
     with torch.no_grad():
         memory = model.encode(torch.tensor([source], device=device))
@@ -103,3 +123,13 @@ def _exact(model: Any, source: Sequence[int], begun: BeamResult, start: int, opt
         return model.decode(ids, layout)[:, -1].float().log_softmax(dim=-1)
 
     return exact_search(next_token, begun, options)
+
+
+def _by_program(model: Any, source: Sequence[int], start: int) -> Callable[[Sequence[tuple[int, ...]]], torch.Tensor]:
+    """Return the scores of the token after each prefix by an exported step, which reads the source every time."""
+
+    def next_token(prefixes: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        ids = torch.tensor([[start, *prefix] for prefix in prefixes])
+        return translation_decoding(model, [source] * len(ids), ids.shape[1]).feed(ids)
+
+    return next_token

@@ -9,7 +9,7 @@ import torch
 from vitrail.data.pairs import ParallelText, SentencePairs
 from vitrail.data.token_batches import TokenBatches
 from vitrail.tasks.formatting import duration
-from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.inference import device_of, inference_mode_for
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import pad_ids
@@ -213,7 +213,7 @@ def evaluate_translation(
         search=f"beam {options.beam}, {options.penalty} length penalty {options.length_penalty:g}{note}",
         seconds=seconds,
         batch=options.batch,
-        device=str(next(model.parameters()).device),
+        device=str(device_of(model)),
     )
 
 

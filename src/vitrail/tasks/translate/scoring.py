@@ -77,6 +77,10 @@ def sentence_bleu(found: str, wanted: str) -> float:
 
     "Automatic Evaluation of Machine Translation Quality Using Longest Common Subsequence and Skip-Bigram Statistics",
     Lin and Och, 2004, section 4.
+
+    Example:
+        >>> sentence_bleu("a dog runs", "a dog runs"), sentence_bleu("cats", "a dog runs")
+        (1.0, 0.0)
     """
     from math import exp, log
 

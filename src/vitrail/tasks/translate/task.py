@@ -7,7 +7,9 @@ from vitrail.data.pair_files import open_pairs
 from vitrail.data.pairs import ParallelSplits, ParallelText
 from vitrail.errors import VitrailError
 from vitrail.tasks.findings import Findings
+from vitrail.tasks.program import ProgramSpec
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.step_program import translation_program
 from vitrail.tasks.task import MetricSpec, RunSpec
 from vitrail.tasks.text_sources import TextLine, find_lines
 from vitrail.tasks.translate.evaluation import TranslationEvaluation, evaluate_translation
@@ -21,10 +23,6 @@ class TranslationTask:
 
     name = "translate"
     reads = "text"
-    no_program = (
-        "Translation searches token by token with a cache, which one program cannot hold. Run it with\n"
-        "vitrail translate or vitrail serve; vitrail convert writes the weights for transformers and its exporters."
-    )
     metrics = (
         MetricSpec("bleu", "BLEU", note="Of greedy translations, lower-cased, 13a tokens, smoothed as in sacreBLEU."),
     )
@@ -91,6 +89,10 @@ class TranslationTask:
     ) -> TranslationPredictor:
         """Return a predictor of translations."""
         return TranslationPredictor(model, options)
+
+    def program(self, model: Any) -> ProgramSpec:
+        """Return what an exported step of decoding takes and gives; its encoder is in the same program."""
+        return translation_program(model)
 
 
 class OpenedSplit:

@@ -85,6 +85,10 @@ def check_tracker(name: str) -> None:
 
     Raises:
         VitrailError: it is not known, or its package is missing.
+
+    Example:
+        >>> check_tracker("none") is None
+        True
     """
     if name == "none":
         return

@@ -19,6 +19,10 @@ def whole_ratios(ratios: tuple[float, ...]) -> list[int]:
 
     Raises:
         VitrailError: a ratio is not whole.
+
+    Example:
+        >>> whole_ratios((4.0, 8.0))
+        [4, 8]
     """
     if any(ratio != int(ratio) for ratio in ratios):
         raise VitrailError(

@@ -1,0 +1,48 @@
+"""Operations of Vitrail as ONNX, where an exported program has one that is not PyTorch's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from vitrail.export.libraries import required
+from vitrail.export.padded_lstm import padded_lstm
+from vitrail.parts.detection.suppression import suppress
+
+_MOST = 1 << 20
+"""Most boxes that a group keeps: no limit."""
+_FLOAT, _INT32, _BOOL = 1, 6, 9
+"""Types of ONNX's `TensorProto`."""
+
+
+def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return a function for each operation that writes it in operators of ONNX, as `torch.onnx.export` takes them."""
+    op: Any = required("onnxscript").opset18
+
+    def suppressed(boxes: Any, scores: Any, overlap: float) -> Any:
+        """Write `suppress`; the operator lists (group, 0, place) of the boxes that it keeps."""
+        listed = op.NonMaxSuppression(boxes, op.Unsqueeze(scores, [1]), [_MOST], [overlap], [-0.5])
+        places = op.Gather(listed, [0, 2], axis=1)
+        ones = op.CastLike(op.Squeeze(op.Slice(places, [0], [1], [1]), [1]), scores)
+        ones = op.Add(op.Mul(ones, 0.0), 1.0)
+        none = op.Mul(op.CastLike(op.Cast(scores, to=_BOOL), scores), 0.0)
+        return op.Cast(op.ScatterND(none, places, ones), to=_BOOL)
+
+    def recurrent(x: Any, lengths: Any, w: Any, r: Any, b: Any) -> Any:
+        """Write `padded_lstm`; the operator has time first, and both directions on an axis of their own."""
+        both = int(w.shape[0]) == 2
+        direction, hidden = "bidirectional" if both else "forward", int(r.shape[2])
+        by_time = op.Transpose(x, perm=[1, 0, 2])
+        states, *_ = op.LSTM(
+            by_time, w, r, b, op.Cast(lengths, to=_INT32), direction=direction, hidden_size=hidden
+        )  # (N, D, B, H)
+        return op.Reshape(op.Transpose(states, perm=[2, 0, 1, 3]), [0, 0, -1])
+
+    operations: Any = torch.ops
+    return {
+        operations.vitrail.suppress.default: suppressed,
+        operations.vitrail.padded_lstm.default: recurrent,
+    }
+
+
+__all__ = ["onnx_translations", "padded_lstm", "suppress"]
