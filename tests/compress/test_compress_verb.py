@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from vitrail.cli import main
 from vitrail.compress.calibration_data import evaluation_probes, open_probes, training_probes
@@ -101,3 +102,13 @@ def test_a_language_model_is_compressed_by_its_weights(tmp_path, capsys):
 def test_mistakes_are_reported(run, tmp_path, capsys, words, said):
     assert main(["compress", str(run), *words, "--out", str(tmp_path / "small")]) == 2
     assert said in capsys.readouterr().err and not (tmp_path / "small").exists()
+
+
+def test_images_without_labels_give_scores_and_no_figures(run, tmp_path, capsys):
+    for number in range(3):
+        Image.new("L", (8, 8), 80 * number).save(tmp_path / f"{number}.png")
+    words = ["compress", str(run), "--mlp", "0.25", "--data", str(tmp_path), "--out", str(tmp_path / "small")]
+    assert main([*words, "--sensitivity", str(tmp_path / "page.html")]) == 0
+    said = capsys.readouterr()
+    assert "scores are those of outputs" in said.err and "no figures of the task" in said.out
+    assert (tmp_path / "page.html").stat().st_size > 1000

@@ -40,7 +40,8 @@ class Compress(CompressSettings):
     out: Path | None = None
     """Model folder to write."""
     data: str | None = None
-    """Data set of the model's task: its training split gives the scores, its test or val split the figures."""
+    """Data set of the model's task: its training split gives the scores, its test or val split the figures. A folder of
+    images without labels gives scores alone."""
     split: str = "auto"
     """Split of the figures; auto takes test, else val, else all."""
     samples: int = 64
@@ -161,8 +162,12 @@ class Compress(CompressSettings):
             ratio = time.speedup
             rows.append([f"latency, batch {self.batch}", *told, f"{ratio.median:.2f}x"])
             notes.append(f"latency: {time.verdict}, {ratio.low:.2f} to {ratio.high:.2f} times as fast ({time.how})")
-        if self.data is not None:
-            told = [self._evaluation(each) for each in (model, small)]
+        try:
+            told = [] if self.data is None else [self._evaluation(each) for each in (model, small)]
+        except VitrailError as reason:  # images without labels still give the scores
+            told = []
+            notes.append(f"no figures of the task: {str(reason).partition(chr(10))[0]}")
+        if told:
             rows += _figures(model, *told)
             notes += [f"before  {told[0].summary()}", f"after   {told[1].summary()}"]
         print_table(["", "before", "after", "change"], rows, right=["before", "after", "change"])

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.compress.gates import flat_outputs
+from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
 from vitrail.models import make_config
 from vitrail.tasks import find_options, find_task
+from vitrail.tasks.image_sources import find_images
 from vitrail.tasks.inference import evaluating
 from vitrail.tasks.task import RunSpec, Share
 from vitrail.training.config import config_class
@@ -85,7 +88,12 @@ def open_probes(
         return training_probes(model, data, samples, seed)
     except VitrailError as reason:
         note(f"scores are those of outputs, not of the loss: {str(reason).partition(chr(10))[0]}")
+    try:
         return evaluation_probes(model, data, samples)
+    except VitrailError:
+        if getattr(model, "preprocess", None) is None or not Path(data).exists():
+            raise
+        return image_probes(model, data, samples)
 
 
 def training_probes(model: Any, data: str, samples: int, seed: int = 0) -> list[CalibrationBatch]:
@@ -161,6 +169,19 @@ def evaluation_probes(model: Any, data: str, samples: int) -> list[CalibrationBa
             f"An evaluation on {data} does not call the model as a whole, so nothing can be scored on it."
         )
     return [_repeat(_usable(given), _usable(named)) for given, named in calls]
+
+
+def image_probes(model: Any, data: str, samples: int) -> list[CalibrationBatch]:
+    """Return images without labels as inputs of a model of images.
+
+    Raises:
+        VitrailError: there are no images.
+    """
+    prepare = EvalTransform(model.preprocess)
+    found = find_images(data, prepare.mode)[:samples]
+    pixels = torch.stack([prepare.to_pixels(image.read()) for image in found])
+    parts = prepare.batch(pixels).to(next(model.parameters()).device).split(BATCH)
+    return [_repeat((part,), {}) for part in parts]
 
 
 def _repeat(given: Any, named: Any) -> CalibrationBatch:

@@ -16,6 +16,9 @@ from vitrail.parts.quantized_linear import stored_weights
 CLEAR = 1.05
 """Least speedup, at the lower quartile, that is called faster."""
 
+STEADY = 2.0
+"""Most that the upper quartile of a speedup may be of the lower one; more is other work on the machine."""
+
 
 class Figures(NamedTuple):
     """Sizes of a model.
@@ -67,8 +70,15 @@ class Latency(NamedTuple):
     how: str
 
     @property
+    def steady(self) -> bool:
+        """Whether the quartiles of the ratio are near enough to each other to mean anything."""
+        return self.speedup.high <= STEADY * self.speedup.low
+
+    @property
     def verdict(self) -> str:
         """Return whether the compressed model is faster: not if the quartiles of the ratio reach 1."""
+        if not self.steady:
+            return "unclear, as other work disturbed the timing"
         if self.speedup.low >= CLEAR:
             return "faster"
         return "slower" if self.speedup.high <= 1 / CLEAR else "not faster"

@@ -72,7 +72,8 @@ class Aim(NamedTuple):
         if self.kind == "size":
             return size <= self.value
         assert time is not None
-        return time.speedup.low >= self.value if self.kind == "target" else time.after.median <= self.value
+        fast = time.speedup.low >= self.value if self.kind == "target" else time.after.median <= self.value
+        return fast and time.steady
 
 
 class Tried(NamedTuple):
