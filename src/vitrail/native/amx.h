@@ -17,7 +17,7 @@ namespace amx {
 
 constexpr int SIDE = 16;    // rows of a tile register, and k-steps or fp32 values per row
 constexpr int BYTES = 64;   // bytes of a row
-constexpr int AMX_MIN = 8;    // minimum rows and k-steps to use AMX: half a tile register, not tuned
+constexpr int AMX_MIN = 8;  // minimum rows and k-steps to use AMX: half a tile register, not tuned
 
 // Linux enables the tile registers per process, on request.
 static const bool GRANTED = [] {
@@ -31,11 +31,17 @@ struct Shape {
 
 // Tile configuration of one operation, held by the thread for its lifetime.
 class Registers {
-   public:
+public:
     // Accumulators, left and right operands of `multiply` in amx_gemm.h.
     Registers(int rows, int steps)
-        : Registers({{rows, BYTES}, {rows, BYTES}, {rows, BYTES}, {rows, BYTES}, {rows, 4 * steps}, {rows, 4 * steps},
-                     {steps, BYTES}, {steps, BYTES}}) {}
+        : Registers({{rows, BYTES},
+                     {rows, BYTES},
+                     {rows, BYTES},
+                     {rows, BYTES},
+                     {rows, 4 * steps},
+                     {rows, 4 * steps},
+                     {steps, BYTES},
+                     {steps, BYTES}}) {}
     explicit Registers(std::initializer_list<Shape> shapes) {
         alignas(64) uint8_t palette[64] = {1};
         int i = 0;

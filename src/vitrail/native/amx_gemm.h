@@ -91,7 +91,7 @@ struct Squares {
 // `take(row, held, v, column)` gets the sums of `held` rows from `row` on with vector v of `words`, one Vec per row.
 template <class N, int BROAD, class Take>
 static inline void gemm_of_columns(const typename N::Item* rows, long stride, Squares squares, Operand words,
-                                      Steps steps, Take&& take) {
+                                   Steps steps, Take&& take) {
     alignas(64) float sums[4][SIDE * SIDE];
     auto hand_on = [&](int square, int from) {
         const int first = squares.first(square), fresh = squares.fresh(square);
@@ -125,18 +125,20 @@ static inline void gemm_in_columns(const typename N::Item* rows, long stride, in
     for (int c = first * PANEL; c < std::min(last * PANEL, outputs); c += 2 * SIDE) {
         const Operand words = columns_of(packed, steps, outputs, c);
         auto emit = [&](int r, int held, int v, const Vec* column) { take(r, held, c + v * SIDE, column); };
-        if (4L * (c % PANEL + SIDE) < words.row) gemm_of_columns<N, 2>(rows, stride, squares, words, steps, emit);
-        else gemm_of_columns<N, 1>(rows, stride, squares, words, steps, emit);
+        if (4L * (c % PANEL + SIDE) < words.row)
+            gemm_of_columns<N, 2>(rows, stride, squares, words, steps, emit);
+        else
+            gemm_of_columns<N, 1>(rows, stride, squares, words, steps, emit);
     }
 }
 
 template <class N, class Epilogue>
 static inline void gemm(const typename N::Item* rows, long stride, int count, const typename N::KPack* packed,
-                           int depth, int outputs, int first, int last, Epilogue&& epilogue) {
+                        int depth, int outputs, int first, int last, Epilogue&& epilogue) {
     gemm_in_columns<N>(rows, stride, count, packed, Steps(depth / N::K_STEP), outputs, first, last,
-                          [&](int row, int held, int c, const Vec* column) {
-                              for (int r = 0; r < held; r++) epilogue(row + r, c, column[r]);
-                          });
+                       [&](int row, int held, int c, const Vec* column) {
+                           for (int r = 0; r < held; r++) epilogue(row + r, c, column[r]);
+                       });
 }
 
 }  // namespace amx

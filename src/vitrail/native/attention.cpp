@@ -70,55 +70,66 @@ static void groups_attend(const Stream<N, N>& stream, const TokenGroups& token_g
     }
 }
 
-// Attention of many queries to a few keys. q and y are (batch, queries, heads, width), kv (batch, keys, 2, heads,
-// width).
+// Arguments of `keys_attend`.
+struct AttendKeysArgs {
+    const void* q;  // (batch, queries, heads, width)
+    int batch, queries, heads, width;
+    const void* kv;  // (batch, keys, 2, heads, width)
+    int keys;
+    void* y;  // as q
+    int threads;
+};
+
+// Attention of many queries to a few keys.
 template <class N>
-static void keys_attend(const void* q_, int batch, int queries, int heads, int width, const void* kv_, int keys,
-                        void* y_, int threads) {
+static void keys_attend(const AttendKeysArgs& a) {
     typedef typename N::Item Item;
+    const int batch = a.batch, queries = a.queries, heads = a.heads, width = a.width, keys = a.keys;
     const long dim = (long)heads * width;
     const BiasAndMask addends(keys, heads, nullptr, nullptr);
     // Split the queries to occupy all threads, but keep enough per part to amortise packing the keys.
     const int min_queries = std::max(4 * BLOCK, keys), most = (queries + min_queries - 1) / min_queries;
-    const int parts = (int)std::min<long>(most, std::max(1L, (4L * threads + batch * heads - 1) / (batch * heads)));
+    const int parts = (int)std::min<long>(most, std::max(1L, (4L * a.threads + batch * heads - 1) / (batch * heads)));
     const int part = round_up((queries + parts - 1) / parts, BLOCK);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads)
     for (long item = 0; item < (long)batch * heads * parts; item++) {
         const long image = item / parts / heads;
         const int head = item / parts % heads, first = item % parts * part;
-        const Item* kv = (const Item*)kv_ + image * keys * 2 * dim + head * width;
+        const Item* kv = (const Item*)a.kv + image * keys * 2 * dim + head * width;
         const long from = (image * queries + first) * dim + head * width;
         if (first < queries)
             attend_queries<N>(PackedKV<N>(keys, width, {kv, 2 * dim}, {kv + dim, 2 * dim}),
-                              std::min(part, queries - first), {(const Item*)q_ + from, dim}, addends.of(0, head),
-                              {(Item*)y_ + from, dim});
+                              std::min(part, queries - first), {(const Item*)a.q + from, dim}, addends.of(0, head),
+                              {(Item*)a.y + from, dim});
     }
 }
 
+// Arguments of `groups_attend`.
+struct AttendArgs {
+    const void* qkv;  // (batch, tokens, 3, heads, width)
+    int batch, tokens, heads, width;
+    GroupsArgs groups;
+    void* y;  // (batch, tokens, heads, width)
+    int threads;
+};
+
+template <class N>
+static void attend(const AttendArgs& a) {
+    const GroupsArgs& g = a.groups;
+    groups_attend<N>(
+        {(const typename N::Item*)a.qkv, (const typename N::Item*)g.padding, (typename N::Item*)a.y, a.heads, a.width},
+        {a.batch, a.tokens, g.slots, g.groups, g.count}, {g.count, a.heads, g.kinds, g.bias}, a.threads);
+}
+
 extern "C" {
-#define FOR(name, N)                                                                                                \
-    void vitrail_attend_##name(const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots,  \
-                               int groups, int count, const void* padding, const int32_t* kinds, const float* bias, \
-                               void* y, int threads) {                                                              \
-        groups_attend<N>({(const N::Item*)qkv, (const N::Item*)padding, (N::Item*)y, heads, width},                 \
-                         {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, threads);              \
-    }                                                                                                               \
-    void vitrail_attend_keys_##name(const void* q, int batch, int queries, int heads, int width, const void* kv,    \
-                                    int keys, void* y, int threads) {                                               \
-        keys_attend<N>(q, batch, queries, heads, width, kv, keys, y, threads);                                      \
-    }                                                                                                               \
-    void vitrail_branch_##name(const void* x, int batch, int tokens, int heads, int width, const int32_t* slots,    \
-                               int groups, int count, const void* padding, const int32_t* kinds, const float* bias, \
-                               const void* qkv, const float* qkv_bias, const void* proj, const float* proj_bias,    \
-                               float eps, void* y, int threads) {                                                   \
-        const int dim = heads * width;                                                                              \
-        const LinearWeights<N> into = {(const N::KPack*)qkv, qkv_bias, dim, 3 * dim};                               \
-        const LinearWeights<N> out_of = {(const N::KPack*)proj, proj_bias, dim, dim};                               \
-        typedef N::Residual X;                                                                                      \
-        branch<LinearWeights<N>>({(const X::Item*)x, (const N::Item*)padding, (X::Item*)y, heads, width},           \
-                                 {batch, tokens, slots, groups, count}, {count, heads, kinds, bias}, into, out_of,  \
-                                 eps, threads);                                                                     \
-    }
+SIZE_OF(AttendArgs)
+SIZE_OF(AttendKeysArgs)
+SIZE_OF(BranchArgs)
+
+#define FOR(name, N)                                                                \
+    void vitrail_attend_##name(const AttendArgs& a) { attend<N>(a); }               \
+    void vitrail_attend_keys_##name(const AttendKeysArgs& a) { keys_attend<N>(a); } \
+    void vitrail_branch_##name(const BranchArgs& a) { branch<LinearWeights<N>>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

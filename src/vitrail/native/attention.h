@@ -29,7 +29,7 @@ static inline bool within_reach(float sum) { return sum > 1e-20f && sum < 1e30f;
 // Row sums of R queries whose keys are all in one panel of V vectors: scores stay in registers.
 template <class N, int R, int V>
 static inline void probs_of_panel(const typename N::Item* queries, long stride, int width,
-                                   const typename N::KPack* keys, RowBias bias, typename N::Item* probs, float* sums) {
+                                  const typename N::KPack* keys, RowBias bias, typename N::Item* probs, float* sums) {
     Vec score[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
@@ -51,7 +51,7 @@ static inline void probs_of_panel(const typename N::Item* queries, long stride, 
 
 template <class N, int V>
 static inline void probs_of_panel(int some, const typename N::Item* queries, long stride, int width,
-                                   const typename N::KPack* keys, RowBias bias, typename N::Item* probs, float* sums) {
+                                  const typename N::KPack* keys, RowBias bias, typename N::Item* probs, float* sums) {
     switch (some) {
         case 1: return probs_of_panel<N, 1, V>(queries, stride, width, keys, bias, probs, sums);
         case 2: return probs_of_panel<N, 2, V>(queries, stride, width, keys, bias, probs, sums);
@@ -64,8 +64,8 @@ static inline void probs_of_panel(int some, const typename N::Item* queries, lon
 // The same for any number of keys.
 template <class N>
 static inline void probs_of_panels(int some, const typename N::Item* queries, long stride, int width,
-                                    const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
-                                    float* sums) {
+                                   const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
+                                   float* sums) {
     const int keys = round_up(count, LANES);
     Vec sum[2 * ROWS] = {};
     gemm<N>(queries, stride, some, packed, width, count, 0, panels(count), [&](int r, int j, Vec score) {
@@ -79,8 +79,8 @@ static inline void probs_of_panels(int some, const typename N::Item* queries, lo
 // The same with row max subtraction.
 template <class N>
 static void probs_below_max(int some, const typename N::Item* queries, long stride, int width,
-                               const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
-                               float* sums) {
+                            const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
+                            float* sums) {
     const int keys = round_up(count, LANES);
     float* scores = scratch<float>(2, (size_t)BLOCK * keys);
     Vec most[2 * ROWS];
@@ -104,13 +104,13 @@ static void probs_below_max(int some, const typename N::Item* queries, long stri
 
 template <class N>
 static inline void probs_of(int some, const typename N::Item* queries, long stride, int width,
-                             const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
-                             float* sums) {
+                            const typename N::KPack* packed, int count, RowBias bias, typename N::Item* probs,
+                            float* sums) {
     switch (std::min(panels(count) > 1 ? 0 : WIDE, round_up(count, LANES) / LANES)) {
         case 0: probs_of_panels<N>(some, queries, stride, width, packed, count, bias, probs, sums); break;
         case 1: probs_of_panel<N, 1>(some, queries, stride, width, packed, bias, probs, sums); break;
         case 2: probs_of_panel<N, 2>(some, queries, stride, width, packed, bias, probs, sums); break;
-        case 3: probs_of_panel<N, WIDE < 3 ? WIDE : 3>(some, queries, stride, width, packed, bias, probs, sums); break;
+        case 3: probs_of_panel < N, WIDE<3 ? WIDE : 3>(some, queries, stride, width, packed, bias, probs, sums); break;
         default: probs_of_panel<N, WIDE>(some, queries, stride, width, packed, bias, probs, sums); break;
     }
     if (!std::all_of(sums, sums + some, within_reach))
@@ -126,7 +126,7 @@ static inline void mix_panel(const typename N::Item* probs, int keys, const type
     } else {
         microkernel<N, TILE, V>(probs, keys, panel, steps, panel, epilogue);
         microkernel<N, TILE, V>(probs + TILE * keys, keys, panel, steps, panel,
-                         [&](int r, int v, Vec sum) { epilogue(TILE + r, v, sum); });
+                                [&](int r, int v, Vec sum) { epilogue(TILE + r, v, sum); });
     }
 }
 
@@ -142,7 +142,7 @@ static inline void mix(int some, const typename N::Item* probs, int keys, const 
         switch (std::min(WIDE, (width - p * PANEL + LANES - 1) / LANES)) {
             case 1: mix_panel<N, 1>(probs, keys, panel, steps, emit); break;
             case 2: mix_panel<N, 2>(probs, keys, panel, steps, emit); break;
-            case 3: mix_panel<N, WIDE < 3 ? WIDE : 3>(probs, keys, panel, steps, emit); break;
+            case 3: mix_panel < N, WIDE<3 ? WIDE : 3>(probs, keys, panel, steps, emit); break;
             default: mix_panel<N, WIDE>(probs, keys, panel, steps, emit); break;
         }
     }
@@ -162,8 +162,9 @@ struct PackedKV {
         KPack* packed_keys = scratch<KPack>(0, (size_t)round_up(count, PANEL) * width);
         KPack* packed_values = scratch<KPack>(1, (size_t)round_up(width, PANEL) * steps * N::K_STEP);
         pack_keys<N>(count, width, [&](int j) { return from.of(j); }, packed_keys);
-        pack_values<N>(held, width, [&](int j) { return j < count ? what.of(j) : nothing<typename N::Item>(width); },
-                       packed_values);
+        pack_values<N>(
+            held, width, [&](int j) { return j < count ? what.of(j) : nothing<typename N::Item>(width); },
+            packed_values);
         keys = packed_keys, values = packed_values;
     }
 };
@@ -195,7 +196,7 @@ static inline float probs_of_scores(const float* scores, int keys, const float* 
 // `attend_queries` below with both GEMMs on AMX, 16 queries at a time.
 template <class N>
 static void attend_queries(const PackedKV<N>& kv, int count, RowView<const typename N::Item> queries, RowBias bias,
-                   RowView<typename N::Item> answers) {
+                           RowView<typename N::Item> answers) {
     typedef typename N::Item Item;
     const int keys = round_up(kv.count, LANES), width = kv.width, high = std::min(SIDE, count);
     const Steps along_head(width / N::K_STEP), along_keys(kv.steps);
@@ -248,8 +249,8 @@ static IN_REGISTERS void attend_queries(const PackedKV<N>& kv, int count, RowVie
         const int some = std::min(BLOCK, count - first);
         float whole[BLOCK];
         for (int r = 0; r < some; r += TILE, bias.at += TILE * bias.stride)
-            probs_of<N>(std::min(TILE, some - r), queries.of(first + r), queries.stride, width, kv.keys, kv.count,
-                         bias, probs + (size_t)r * keys, whole + r);
+            probs_of<N>(std::min(TILE, some - r), queries.of(first + r), queries.stride, width, kv.keys, kv.count, bias,
+                        probs + (size_t)r * keys, whole + r);
         for (int r = 0; r < some; r++) whole[r] = 1.0f / whole[r];
         Item* to = answers.of(first);
         mix<N>(some, probs, keys, kv.values, steps, width, [&](int r, int c, Vec sum) {

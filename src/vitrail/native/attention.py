@@ -3,7 +3,6 @@
 Inference on a CPU, in fp32 or bf16, with fp32 accumulation.
 """
 
-import ctypes
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +14,7 @@ from torch.nn.functional import pad
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
 from vitrail.native.dtypes import PRODUCTS
-from vitrail.native.ffi import DataPointers, at, function
+from vitrail.native.ffi import Operand, at, call
 from vitrail.native.gemm import Packed
 
 
@@ -36,14 +35,11 @@ class TokenGroups:
     bias: Tensor | None = None
 
     @cached_property
-    def pointers(self) -> DataPointers:
-        """Data pointers of all fields."""
-        return DataPointers(self.slots, self.padding, self.kinds, self.bias)
-
-    def operands(self) -> tuple[Any, ...]:
-        """Return the arguments of the native function."""
-        slots, *others = self.pointers.addresses
-        return slots, *self.slots.shape, *others
+    def operand(self) -> Operand:
+        """Argument struct of the groups."""
+        groups, count = self.slots.shape
+        bias = {"kinds": self.kinds, "bias": self.bias}
+        return Operand("GroupsArgs", slots=self.slots, groups=groups, count=count, padding=self.padding, **bias)
 
 
 def lane_bias(bias: Tensor) -> Tensor:
@@ -68,7 +64,8 @@ def attend_groups(qkv: Tensor, heads: int, seating: TokenGroups) -> Tensor:
     qkv = qkv.contiguous()
     batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     y = empty(batch, tokens, width, dtype=qkv.dtype)
-    function("attention", "attend", qkv.dtype)(*meeting(qkv, heads, width, seating), at(y), torch.get_num_threads())
+    sizes = grouped(qkv, heads, width, seating)
+    call("attention", "attend", qkv.dtype, qkv=at(qkv), **sizes, y=at(y), threads=torch.get_num_threads())
     return y
 
 
@@ -89,8 +86,17 @@ def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
     batch, queries, width = q.shape
     assert kv.shape[0] == batch and kv.shape[2] == 2 * width and kv.dtype == q.dtype, (q.shape, kv.shape, kv.dtype)
     y = empty(*q.shape, dtype=q.dtype)
-    function("attention", "attend_keys", q.dtype)(
-        at(q), batch, queries, heads, width // heads, at(kv), kv.shape[1], at(y), torch.get_num_threads()
+    call(
+        *("attention", "attend_keys", q.dtype),
+        q=at(q),
+        batch=batch,
+        queries=queries,
+        heads=heads,
+        width=width // heads,
+        kv=at(kv),
+        keys=kv.shape[1],
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y
 
@@ -113,17 +119,26 @@ def attention_branch(x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: 
     products = PRODUCTS[x.dtype]
     assert seating.padding.dtype == products, (x.dtype, seating.padding.dtype)
     y = empty(*x.shape, dtype=x.dtype)
-    function(qkv.attention, "branch", products)(
-        *meeting(x, heads, width, seating),
-        *qkv.operands(),
-        *proj.operands(),
-        ctypes.c_float(norm_eps),
-        at(y),
-        torch.get_num_threads(),
+    call(
+        *(qkv.attention, "branch", products),
+        x=at(x),
+        **grouped(x, heads, width, seating),
+        qkv=qkv.args,
+        proj=proj.args,
+        eps=norm_eps,
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y
 
 
-def meeting(x: Tensor, heads: int, width: int, seating: TokenGroups) -> tuple[Any, ...]:
-    """Return the leading arguments of native group attention: tokens `(B, N, *)`, heads, groups and bias."""
-    return at(x), x.shape[0], x.shape[1], heads, width // heads, *seating.operands()
+def grouped(x: Tensor, heads: int, width: int, seating: TokenGroups) -> dict[str, Any]:
+    """Return the arguments that native group attention of tokens `(B, N, *)` has in common: sizes and groups."""
+    batch, tokens = x.shape[:2]
+    return {
+        "batch": batch,
+        "tokens": tokens,
+        "heads": heads,
+        "width": width // heads,
+        "groups": seating.operand.args,
+    }

@@ -74,3 +74,25 @@ static void branch(const Stream<X, N>& stream, const TokenGroups& token_groups, 
         });
     });
 }
+
+// Arguments of `branch`.
+struct BranchArgs {
+    const void* x;  // (batch, tokens, heads, width)
+    int batch, tokens, heads, width;
+    GroupsArgs groups;
+    WeightsArgs qkv, proj;
+    float eps;  // of the norm
+    void* y;    // as x
+    int threads;
+};
+
+template <class Weights>
+static void branch(const BranchArgs& a) {
+    typedef typename Weights::Numbers N;
+    typedef typename N::Residual X;
+    const GroupsArgs& g = a.groups;
+    branch<Weights>(
+        {(const typename X::Item*)a.x, (const typename N::Item*)g.padding, (typename X::Item*)a.y, a.heads, a.width},
+        {a.batch, a.tokens, g.slots, g.groups, g.count}, {g.count, a.heads, g.kinds, g.bias}, Weights::of(a.qkv),
+        Weights::of(a.proj), a.eps, a.threads);
+}

@@ -1,4 +1,4 @@
-// Block sizes from the L2 cache size of a core.
+// Block sizes: measured once per machine (native/block_sizes.py), by default from the L2 cache size of a core.
 //
 //     a GEMM:  rows (mc x K) times panels of PANEL outputs (K x PANEL), in blocks of kc k-steps
 //
@@ -7,8 +7,9 @@
 //       mc  |  A   |        kc |  B  |     B stays in L2 for all mc rows, A for all panels;
 //           +------+--         +-----+     partial sums between two blocks are stored in fp32
 //
-// Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), section 4. Blocks depend only on K
-// and the cache size, so results do not depend on the number of rows or threads.
+// Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), section 4. Each output is one fp32
+// sum along K in ascending order, which is stored and loaded between two blocks without rounding: results depend on
+// neither block sizes nor the number of rows or threads.
 
 #pragma once
 
@@ -28,13 +29,36 @@ static inline long& l2_bytes() {
     return bytes;
 }
 
-// Maximum k-steps (words of a row) of a block: its panel takes a fifth of L2.
-static inline long most_steps() { return std::max(64L, l2_bytes() / 5 / (PANEL * 4)); }
+// Sizes in bytes: of a panel of one k-block, by values of a KPack (1 in fp32, 2 in bf16, 4 in int8); of a block of
+// rows.
+struct BlockSizes {
+    long panel[5], rows;
+
+    static BlockSizes of(long l2) { return {{l2 / 5, l2 / 5, l2 / 5, l2 / 5, l2 / 5}, l2 / 2}; }
+};
+
+static inline BlockSizes& block_sizes() {
+    static BlockSizes sizes = BlockSizes::of(l2_bytes());
+    return sizes;
+}
+
+// Set the sizes of this library; 0 keeps one. Returns that of a panel.
+extern "C" long vitrail_set_blocks(int k_step, long panel, long rows) {
+    if (panel > 0) block_sizes().panel[k_step] = panel;
+    if (rows > 0) block_sizes().rows = rows;
+    return block_sizes().panel[k_step];
+}
+
+// Maximum k-steps (words of a row) of a block.
+static inline long most_steps(int k_step) { return std::max(64L, block_sizes().panel[k_step] / (PANEL * 4)); }
 
 // Blocks along `steps`, which are even: block b ends at steps * (b + 1) / blocks.
-static inline int k_blocks(long steps) { return (int)std::max(1L, (steps + most_steps() - 1) / most_steps()); }
+static inline int k_blocks(int k_step, long steps) {
+    const long most = most_steps(k_step);
+    return (int)std::max(1L, (steps + most - 1) / most);
+}
 
-// Rows whose blocks fill half of L2, with `bytes` per row.
+// Rows of a block, with `bytes` per row.
 static inline long rows_in_cache(size_t bytes) {
-    return l2_bytes() / 2 / std::max(1L, std::min((long)bytes, 4 * most_steps()));
+    return block_sizes().rows / std::max(1L, std::min((long)bytes, 4 * most_steps(1)));
 }

@@ -57,16 +57,25 @@ static void convolve(const Convolution<X, N>& conv, const void* add_, void* y_, 
     });
 }
 
-// Moments of x (batch, rows, channels), in chunks of `chunk` rows.
+// Arguments of `measure`.
+struct MeasureArgs {
+    const void* x;  // (batch, rows, channels)
+    int batch, rows, channels;
+    int chunk;       // rows of a chunk
+    float* moments;  // (batch, chunks, MOMENTS, channels)
+    int threads;
+};
+
+// Moments of a map.
 template <class X>
-static void measure(const void* x_, int batch, int rows, int channels, int chunk, float* moments, int threads) {
+static void measure(const MeasureArgs& a) {
     typedef typename X::Item Item;
-    const int chunks = (rows + chunk - 1) / chunk;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int item = 0; item < batch * chunks; item++) {
-        const int start = item % chunks * chunk, count = std::min(chunk, rows - start);
-        const Item* x = (const Item*)x_ + ((size_t)(item / chunks) * rows + start) * channels;
-        float* taken = moments + (size_t)item * MOMENTS * channels;
+    const int channels = a.channels, chunks = (a.rows + a.chunk - 1) / a.chunk;
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads)
+    for (int item = 0; item < a.batch * chunks; item++) {
+        const int start = item % chunks * a.chunk, count = std::min(a.chunk, a.rows - start);
+        const Item* x = (const Item*)a.x + ((size_t)(item / chunks) * a.rows + start) * channels;
+        float* taken = a.moments + (size_t)item * MOMENTS * channels;
         for (int c = 0; c < channels; c += LANES) {
             ShiftedMoments seen = {X::read(x + c)};
             for (int r = 1; r < count; r++) seen.see(X::read(x + (size_t)r * channels + c));
@@ -75,48 +84,75 @@ static void measure(const void* x_, int batch, int rows, int channels, int chunk
     }
 }
 
-// Scale and shift (batch, channels) of a group norm, from the moments of `rows` rows in chunks of `chunk` rows.
-static void finalize(const float* moments, int batch, int rows, int chunk, int channels, int groups,
-                     const float* weight, const float* bias, float eps, float* scale, float* shift) {
-    const int chunks = (rows + chunk - 1) / chunk, each = channels / groups;
-    for (int item = 0; item < batch * groups; item++) {
-        const int image = item / groups, from = item % groups * each;
+// Arguments of `finalize`.
+struct FinalizeArgs {
+    const float* moments;  // (batch, chunks, MOMENTS, channels), of `rows` rows in chunks of `chunk` rows
+    int batch, rows, chunk, channels, groups;
+    const float* weight;  // (channels)
+    const float* bias;    // (channels)
+    float eps;
+    float* scale;  // (batch, channels)
+    float* shift;  // (batch, channels)
+};
+
+// Scale and shift of a group norm, from the moments.
+static void finalize(const FinalizeArgs& a) {
+    const int rows = a.rows, chunk = a.chunk, channels = a.channels;
+    const int chunks = (rows + chunk - 1) / chunk, each = channels / a.groups;
+    for (int item = 0; item < a.batch * a.groups; item++) {
+        const int image = item / a.groups, from = item % a.groups * each;
         double total = 0, spread = 0;
         for (int pass = 0; pass < 2; pass++) {  // first the mean, then squared deviations
             const double mean = total / ((double)rows * each);
             for (int j = 0; j < chunks; j++) {
-                const float* taken = moments + ((size_t)image * chunks + j) * MOMENTS * channels;
+                const float* taken = a.moments + ((size_t)image * chunks + j) * MOMENTS * channels;
                 const double count = std::min(chunk, rows - j * chunk);
                 for (int c = from; c < from + each; c++) {
                     const double sum = taken[channels + c], far = taken[c] - mean;
-                    if (pass == 0) total += count * taken[c] + sum;
-                    else spread += taken[2 * channels + c] + far * (2 * sum + count * far);
+                    if (pass == 0)
+                        total += count * taken[c] + sum;
+                    else
+                        spread += taken[2 * channels + c] + far * (2 * sum + count * far);
                 }
             }
         }
         const double mean = total / ((double)rows * each);
-        const double inverse = 1 / std::sqrt(spread / ((double)rows * each) + eps);
+        const double inverse = 1 / std::sqrt(spread / ((double)rows * each) + a.eps);
         for (int c = from; c < from + each; c++) {
-            scale[(size_t)image * channels + c] = (float)(inverse * weight[c]);
-            shift[(size_t)image * channels + c] = (float)(bias[c] - mean * inverse * weight[c]);
+            a.scale[(size_t)image * channels + c] = (float)(inverse * a.weight[c]);
+            a.shift[(size_t)image * channels + c] = (float)(a.bias[c] - mean * inverse * a.weight[c]);
         }
     }
 }
 
+// Arguments of `join`: maps (batch, rows, channels), scales and shifts (batch, channels).
+struct JoinArgs {
+    const void* x;
+    const float* scale_x;  // or null
+    const float* shift_x;  // or null
+    const void* z;
+    const float* scale_z;
+    const float* shift_z;
+    int batch, rows, channels;
+    void* y;
+    int threads;
+};
+
 // y = relu(norm(x) + norm(z)), without the norm of x if its scale is null.
 template <class X>
-static void join(const void* x_, const float* scale_x, const float* shift_x, const void* z_, const float* scale_z,
-                 const float* shift_z, int batch, int rows, int channels, void* y_, int threads) {
+static void join(const JoinArgs& a) {
     typedef typename X::Item Item;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int item = 0; item < batch * rows; item++) {
-        const size_t at = (size_t)item * channels, image = (size_t)(item / rows) * channels;
-        const Item *x = (const Item*)x_ + at, *z = (const Item*)z_ + at;
+    const int channels = a.channels;
+    const float *scale_x = a.scale_x, *shift_x = a.shift_x, *scale_z = a.scale_z, *shift_z = a.shift_z;
+#pragma omp parallel for schedule(static) num_threads(a.threads)
+    for (int item = 0; item < a.batch * a.rows; item++) {
+        const size_t at = (size_t)item * channels, image = (size_t)(item / a.rows) * channels;
+        const Item *x = (const Item*)a.x + at, *z = (const Item*)a.z + at;
         for (int c = 0; c < channels; c += LANES) {
             Vec sum = X::read(z + c) * load(scale_z + image + c) + load(shift_z + image + c);
             Vec kept = X::read(x + c);
             if (scale_x != nullptr) kept = kept * load(scale_x + image + c) + load(shift_x + image + c);
-            X::write((Item*)y_ + at + c, max(Vec{}, sum + kept));
+            X::write((Item*)a.y + at + c, max(Vec{}, sum + kept));
         }
     }
 }
@@ -148,43 +184,53 @@ static void pool(const Map<X>& x, int batch, Filters filters, int tall, int wide
     }
 }
 
-extern "C" {
-void vitrail_finalize(const float* moments, int batch, int rows, int chunk, int channels, int groups,
-                      const float* weight, const float* bias, float eps, float* scale, float* shift) {
-    finalize(moments, batch, rows, chunk, channels, groups, weight, bias, eps, scale, shift);
+// Arguments of `convolve`.
+struct ConvolveMomentsArgs {
+    MapArgs map;
+    WindowArgs window;
+    const void* panels;  // packed filters
+    int outputs;
+    const void* add;  // as y, or null
+    void* y;          // (batch, tall, wide, outputs)
+    float* moments;   // (batch, chunks, MOMENTS, outputs)
+    int lines;        // output rows of a chunk
+    int threads;
+};
+
+template <class N>
+static void convolve(const ConvolveMomentsArgs& a) {
+    typedef typename N::Residual X;
+    convolve(Convolution<X, N>::of(a.map, a.window, a.panels, a.outputs), a.add, a.y, a.moments, a.lines, a.threads);
 }
 
-#define FOR(name, N)                                                                                                   \
-    void vitrail_convolve_##name(const void* x, int batch, int height, int width, int channels, int planar,            \
-                                 const float* scale, const float* shift, const void* packed, int side, int stride,     \
-                                 int top, int left, int tall, int wide, int outputs, const void* add, void* y,         \
-                                 float* moments, int lines, int threads) {                                             \
-        typedef N::Residual X;                                                                                         \
-        convolve<X, N>({{(const X::Item*)x, height, width, channels, planar, scale, shift},                            \
-                        batch,                                                                                         \
-                        {side, stride, top, left},                                                                     \
-                        (const N::KPack*)packed,                                                                       \
-                        tall,                                                                                          \
-                        wide,                                                                                          \
-                        outputs},                                                                                      \
-                       add, y, moments, lines, threads);                                                               \
-    }                                                                                                                  \
-    void vitrail_measure_##name(const void* x, int batch, int rows, int channels, int chunk, float* moments,           \
-                                int threads) {                                                                         \
-        measure<N::Residual>(x, batch, rows, channels, chunk, moments, threads);                                       \
-    }                                                                                                                  \
-    void vitrail_join_##name(const void* x, const float* scale_x, const float* shift_x, const void* z,                 \
-                             const float* scale_z, const float* shift_z, int batch, int rows, int channels, void* y,   \
-                             int threads) {                                                                            \
-        join<N::Residual>(x, scale_x, shift_x, z, scale_z, shift_z, batch, rows, channels, y, threads);                \
-    }                                                                                                                  \
-    void vitrail_pool_##name(const void* x, int batch, int height, int width, int channels, const float* scale,        \
-                             const float* shift, int side, int stride, int top, int left, int tall, int wide, void* y, \
-                             int threads) {                                                                            \
-        typedef N::Residual X;                                                                                         \
-        pool<X>({(const X::Item*)x, height, width, channels, 0, scale, shift}, batch, {side, stride, top, left}, tall, \
-                wide, y, threads);                                                                                     \
-    }
+// Arguments of `pool`.
+struct MaxPoolArgs {
+    MapArgs map;
+    WindowArgs window;
+    void* y;  // (batch, tall, wide, channels)
+    int threads;
+};
+
+template <class X>
+static void pool(const MaxPoolArgs& a) {
+    const WindowArgs& w = a.window;
+    pool<X>(Map<X>::of(a.map), a.map.batch, {w.side, w.stride, w.top, w.left}, w.tall, w.wide, a.y, a.threads);
+}
+
+extern "C" {
+SIZE_OF(ConvolveMomentsArgs)
+SIZE_OF(MeasureArgs)
+SIZE_OF(FinalizeArgs)
+SIZE_OF(JoinArgs)
+SIZE_OF(MaxPoolArgs)
+
+void vitrail_finalize(const FinalizeArgs& a) { finalize(a); }
+
+#define FOR(name, N)                                                               \
+    void vitrail_convolve_##name(const ConvolveMomentsArgs& a) { convolve<N>(a); } \
+    void vitrail_measure_##name(const MeasureArgs& a) { measure<N::Residual>(a); } \
+    void vitrail_join_##name(const JoinArgs& a) { join<N::Residual>(a); }          \
+    void vitrail_pool_##name(const MaxPoolArgs& a) { pool<N::Residual>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

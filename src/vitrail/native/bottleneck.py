@@ -5,7 +5,6 @@ neither needs a pass over memory. Inference on a CPU, in fp32 or bf16, with fp32
 dtype.
 """
 
-import ctypes
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,8 @@ from vitrail.native.allocator import empty, fp32
 from vitrail.native.build import library
 from vitrail.native.convolution import CHUNK_ROWS, even, lines_at_a_time, pack_lines
 from vitrail.native.dtypes import PRODUCTS
-from vitrail.native.ffi import at, function
+from vitrail.native.ffi import at, call, invoke, nested
+from vitrail.native.prototypes import Arguments
 
 Size = tuple[int, int]
 """Height and width of a feature map."""
@@ -33,6 +33,12 @@ class Window(NamedTuple):
     side: int
     stride: int
     same: bool = False
+
+    def args(self, padding: tuple[int, int], places: tuple[int, int]) -> Arguments:
+        """Return the argument struct, with the padding before rows and columns, and the output size."""
+        (top, left), (tall, wide) = padding, places
+        sizes = {"top": top, "left": left, "tall": tall, "wide": wide}
+        return nested("WindowArgs", side=self.side, stride=self.stride, **sizes)
 
     def places(self, n: int) -> tuple[int, int]:
         """Return the output size for an input of size n, and the padding before it.
@@ -114,10 +120,17 @@ def convolve(
     assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
     lines = lines_at_a_time((tall, wide), window.side, window.stride, filters.inputs * x.element_size(), most=tall)
     moments = fp32(shape[0], -(-tall // lines), 3, filters.outputs)
-    function("bottleneck", "convolve", PRODUCTS[x.dtype])(
-        *(at(x), x.shape[0], *size, filters.inputs, int(x.ndim == 4), *_at_affine(norm)),
-        *(at(filters.panels), window.side, window.stride, top, left, tall, wide, filters.outputs),
-        *(at(add), at(y), at(moments), lines, torch.get_num_threads()),
+    call(
+        *("bottleneck", "convolve", PRODUCTS[x.dtype]),
+        map=_map(x, size, filters.inputs, norm),
+        window=window.args((top, left), (tall, wide)),
+        panels=at(filters.panels),
+        outputs=filters.outputs,
+        add=at(add),
+        y=at(y),
+        moments=at(moments),
+        lines=lines,
+        threads=torch.get_num_threads(),
     )
     return y, (tall, wide), Moments(moments, lines * wide, tall * wide)
 
@@ -128,8 +141,15 @@ def measure(x: Tensor) -> Moments:
     assert channels % 16 == 0, channels
     chunk = even(rows, CHUNK_ROWS)
     moments = fp32(batch, -(-rows // chunk), 3, channels)
-    function("bottleneck", "measure", PRODUCTS[x.dtype])(
-        at(x), batch, rows, channels, chunk, at(moments), torch.get_num_threads()
+    call(
+        *("bottleneck", "measure", PRODUCTS[x.dtype]),
+        x=at(x),
+        batch=batch,
+        rows=rows,
+        channels=channels,
+        chunk=chunk,
+        moments=at(moments),
+        threads=torch.get_num_threads(),
     )
     return Moments(moments, chunk, rows)
 
@@ -138,18 +158,19 @@ def finalize(moments: Moments, norm: GroupScale) -> Affine:
     """Return scale and shift of a norm for images with these moments."""
     batch, _, _, channels = moments.values.shape
     scale, shift = fp32(2, batch, channels).unbind()
-    library("bottleneck").vitrail_finalize(
-        at(moments.values),
-        batch,
-        moments.rows,
-        moments.chunk,
-        channels,
-        norm.groups,
-        at(norm.weight),
-        at(norm.bias),
-        ctypes.c_float(norm.eps),
-        at(scale),
-        at(shift),
+    invoke(
+        library("bottleneck").vitrail_finalize,
+        moments=at(moments.values),
+        batch=batch,
+        rows=moments.rows,
+        chunk=moments.chunk,
+        channels=channels,
+        groups=norm.groups,
+        weight=at(norm.weight),
+        bias=at(norm.bias),
+        eps=norm.eps,
+        scale=at(scale),
+        shift=at(shift),
     )
     return Affine(scale, shift)
 
@@ -158,8 +179,21 @@ def join(x: Tensor, norm_x: Affine | None, z: Tensor, norm_z: Affine, into: Tens
     """Return relu(norm_x(x) + norm_z(z)) of two maps; x is used as it is if `norm_x` is None."""
     y = empty(*z.shape, dtype=z.dtype) if into is None else into
     assert x.shape == y.shape == z.shape and x.dtype == y.dtype == z.dtype, (x.shape, y.shape, z.shape)
-    function("bottleneck", "join", PRODUCTS[x.dtype])(
-        at(x), *_at_affine(norm_x), at(z), *_at_affine(norm_z), *z.shape, at(y), torch.get_num_threads()
+    batch, rows, channels = z.shape
+    scale_x, shift_x = norm_x or (None, None)
+    call(
+        *("bottleneck", "join", PRODUCTS[x.dtype]),
+        x=at(x),
+        scale_x=at(scale_x),
+        shift_x=at(shift_x),
+        z=at(z),
+        scale_z=at(norm_z.scale),
+        shift_z=at(norm_z.shift),
+        batch=batch,
+        rows=rows,
+        channels=channels,
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y
 
@@ -169,12 +203,19 @@ def pool(x: Tensor, size: Size, window: Window, norm: Affine | None = None) -> t
     batch, _, channels = x.shape
     (tall, top), (wide, left) = map(window.places, size)
     y = empty(batch, tall * wide, channels, dtype=x.dtype)
-    function("bottleneck", "pool", PRODUCTS[x.dtype])(
-        *(at(x), batch, *size, channels, *_at_affine(norm)),
-        *(window.side, window.stride, top, left, tall, wide, at(y), torch.get_num_threads()),
+    call(
+        *("bottleneck", "pool", PRODUCTS[x.dtype]),
+        map=_map(x, size, channels, norm),
+        window=window.args((top, left), (tall, wide)),
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y, (tall, wide)
 
 
-def _at_affine(norm: Affine | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p]:
-    return (at(None), at(None)) if norm is None else (at(norm.scale), at(norm.shift))
+def _map(x: Tensor, size: Size, channels: int, norm: Affine | None) -> Arguments:
+    """Return the argument struct of a map `(B, N, C)` or of images `(B, C, Y, X)`, with its norm."""
+    height, width = size
+    scale, shift = norm or (None, None)
+    sizes = {"batch": x.shape[0], "height": height, "width": width, "channels": channels}
+    return nested("MapArgs", x=x, **sizes, planar=x.ndim == 4, scale=scale, shift=shift)

@@ -21,6 +21,7 @@ import torch  # first, so that our libraries share the OpenMP runtime of torch
 
 from vitrail.cache import beside, cache_folder, fingerprint
 from vitrail.errors import VitrailError
+from vitrail.native.block_sizes import best_block_sizes
 from vitrail.native.cpu_features import cpu_flags
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.prototypes import bind
@@ -38,6 +39,8 @@ class Unavailable(VitrailError):
 
 _FOUND: dict[str, ctypes.CDLL | str] = {}
 """Each requested library, or the reason of its failure: a failed compilation is not repeated."""
+_SIZED: set[str] = set()
+"""Files of the libraries that have the block sizes of this machine."""
 
 
 def refusal(dtype: torch.dtype, *names: str) -> str | None:
@@ -65,6 +68,7 @@ def missing(*names: str) -> str | None:
     if new:
         with ThreadPoolExecutor(min(len(new), os.cpu_count() or 1)) as threads:
             _FOUND.update(zip(new, threads.map(_find, new), strict=True))
+        _choose_blocks()
     return next((found for name in names if isinstance(found := _FOUND[name], str)), None)
 
 
@@ -76,6 +80,7 @@ def library(name: str) -> ctypes.CDLL:
     """
     if name not in _FOUND:
         _FOUND[name] = _find(name)
+        _choose_blocks()
     found = _FOUND[name]
     if isinstance(found, str):
         raise Unavailable(found)
@@ -100,6 +105,19 @@ def _load(path: Path, name: str) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
     bind(loaded, "\n".join(text for _, text in _texts(name)))
     return loaded
+
+
+def _choose_blocks() -> None:
+    """Set the block sizes of this machine in loaded libraries, once that of GEMMs is there to measure them."""
+    gemm = _FOUND.get("gemm")
+    if not isinstance(gemm, ctypes.CDLL):
+        return
+    new = [each for each in _FOUND.values() if isinstance(each, ctypes.CDLL) and each._name not in _SIZED]
+    sizes = best_block_sizes(gemm, Path(gemm._name).name) if new else None
+    for each in new:
+        _SIZED.add(each._name)
+        if sizes is not None and hasattr(each, "vitrail_set_blocks"):
+            sizes.set(each)
 
 
 Command = tuple[str, ...]

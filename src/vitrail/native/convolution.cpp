@@ -20,21 +20,29 @@ static void convolve(const Convolution<N, N>& conv, const float* bias, const flo
     });
 }
 
+// Arguments of `convolve`.
+struct ConvolveArgs {
+    MapArgs map;  // without scale and shift
+    WindowArgs window;
+    WeightsArgs weights;
+    NormArgs norm;
+    void* y;    // (batch, tall, wide, outputs)
+    int lines;  // output rows of a block
+    int threads;
+};
+
+template <class N, class To>
+static void convolve(const ConvolveArgs& a) {
+    const WeightsArgs& w = a.weights;
+    convolve<N, To>(Convolution<N, N>::of(a.map, a.window, w.panels, w.outputs), w.bias, a.norm.weight, a.norm.bias,
+                    a.norm.eps, a.y, a.lines, a.threads);
+}
+
 extern "C" {
-#define FOR(name, N, To)                                                                                              \
-    void vitrail_convolve_##name(const void* x, int batch, int height, int width, int channels, int planar, int size, \
-                                 int stride, int top, int left, int tall, int wide, const void* packed,               \
-                                 const float* bias, int outputs, const float* weight, const float* shift, float eps,  \
-                                 void* y, int lines, int threads) {                                                   \
-        convolve<N, To>({{(const N::Item*)x, height, width, channels, planar, nullptr, nullptr},                      \
-                         batch,                                                                                       \
-                         {size, stride, top, left},                                                                   \
-                         (const N::KPack*)packed,                                                                     \
-                         tall,                                                                                        \
-                         wide,                                                                                        \
-                         outputs},                                                                                    \
-                        bias, weight, shift, eps, y, lines, threads);                                                 \
-    }
+SIZE_OF(ConvolveArgs)
+
+#define FOR(name, N, To) \
+    void vitrail_convolve_##name(const ConvolveArgs& a) { convolve<N, To>(a); }
 
 FOR(float32, Float32, Float32)
 #if defined(__AVX512BF16__)

@@ -7,6 +7,7 @@
 
 #include <type_traits>
 
+#include "arguments.h"
 #include "gemm.h"
 
 constexpr size_t CACHED = 128 << 10;  // bytes of weights that stay in a core's cache with everything else
@@ -42,7 +43,7 @@ static inline void gathered_microkernel(const typename N::Item* const* rows, Pie
 // The microkernel for `count` <= R rows and `width` <= V vectors.
 template <class N, int R, int V, class Epilogue>
 static inline void gathered_microkernel_of(int count, int width, const typename N::Item* const* rows, Pieces pieces,
-                                    const typename N::KPack* panel, Epilogue&& epilogue) {
+                                           const typename N::KPack* panel, Epilogue&& epilogue) {
     if constexpr (R > 1) {
         if (count < R) return gathered_microkernel_of<N, R - 1, V>(count, width, rows, pieces, panel, epilogue);
     }
@@ -73,7 +74,7 @@ static inline void gathered_gemm(const typename N::Item* const* rows, int count,
                 std::memcpy(copied + (size_t)r * depth + i * piece, rows[begin + r] + i * pieces.apart,
                             piece * sizeof(Item));
         gemm_in_columns<N>(copied, depth, held, packed, Steps(pieces.count * pieces.steps), outputs, first, last,
-                              [&](int r, int some, int c, const Vec* column) { epilogue(begin + r, some, c, column); });
+                           [&](int r, int some, int c, const Vec* column) { epilogue(begin + r, some, c, column); });
     }
 }
 
@@ -126,6 +127,20 @@ static inline void copy_numbers(const typename X::Item* from, size_t count, type
     }
 }
 
+// Arguments of a batch of maps.
+struct MapArgs {
+    const void* x;
+    int batch, height, width, channels;
+    int planar;          // whether x is (batch, channels, height, width), else (batch, height, width, channels)
+    const float* scale;  // (batch, channels), followed by a ReLU; or null
+    const float* shift;  // (batch, channels), or null
+};
+
+// Arguments of the windows of a convolution or a pooling: kernel size, stride, padding, and output size.
+struct WindowArgs {
+    int side, stride, top, left, tall, wide;
+};
+
 // An image (NCHW) or a feature map (NHWC), in X.
 template <class X>
 struct Map {
@@ -133,6 +148,10 @@ struct Map {
     const Item* at;
     int height, width, channels, planar;
     const float *scale, *shift;  // of each channel, followed by a ReLU; or null
+
+    static Map of(const MapArgs& a) {
+        return {(const Item*)a.x, a.height, a.width, a.channels, a.planar, a.scale, a.shift};
+    }
 
     // Image `image` of a batch, with its own scale and shift.
     Map of(int image) const {
@@ -186,6 +205,11 @@ struct Convolution {
     Filters filters;
     const typename N::KPack* packed;
     int tall, wide, outputs;
+
+    static Convolution of(const MapArgs& map, const WindowArgs& w, const void* panels, int outputs) {
+        return {Map<X>::of(map), map.batch, {w.side, w.stride, w.top, w.left}, (const typename N::KPack*)panels, w.tall,
+                w.wide,          outputs};
+    }
 };
 
 // A block of output rows of one image.
@@ -228,7 +252,7 @@ static void parallel_lines(const Convolution<X, N>& conv, int lines, bool parted
             rows[i] = from + (i / wide) * f.stride * line + (size_t)(i % wide) * f.stride * channels;
         work(Lines{image, chunk, ((size_t)image * tall + start) * wide, count}, [=](auto&& epilogue) {
             gathered_gemm<N>(rows, count, pieces, conv.packed, conv.outputs, all * group / groups,
-                                all * (group + 1) / groups, epilogue);
+                             all * (group + 1) / groups, epilogue);
         });
     }
 }

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vitrail.native.allocator import empty
-from vitrail.native.ffi import at, function, start_of
+from vitrail.native.ffi import at, call, nested, start_of
 from vitrail.native.gemm import PackedLinear, pack_linear
-from vitrail.native.norms import LaneNorm, norm_operands
+from vitrail.native.norms import LaneNorm, norm_args
 from vitrail.shapes import FeatureMap
 
 CHUNK_ROWS = 448  # GEMM rows of a block: enough to amortise reading the filters
@@ -79,10 +79,17 @@ def convolve(
     threads = torch.get_num_threads()
     share = -(-batch * tall // threads)
     lines = lines_at_a_time((tall, wide), packed.size, packed.stride, channels * x.element_size(), most=share)
-    function("convolution", "convolve", x.dtype, y.dtype)(
-        *(start_of(x), *x.shape, int(planar)),
-        *(packed.size, packed.stride, packed.padding, packed.padding, tall, wide),
-        *(*product.operands(), product.outputs, *norm_operands(norm), at(y), lines, threads),
+    shape = {"batch": batch, "height": height, "width": width, "channels": channels}
+    padding = {"top": packed.padding, "left": packed.padding}
+    call(
+        *("convolution", "convolve", x.dtype, y.dtype),
+        map=nested("MapArgs", x=start_of(x), **shape, planar=planar, scale=None, shift=None),
+        window=nested("WindowArgs", side=packed.size, stride=packed.stride, **padding, tall=tall, wide=wide),
+        weights=product.args,
+        norm=norm_args(norm),
+        y=at(y),
+        lines=lines,
+        threads=threads,
     )
     return y
 

@@ -27,10 +27,21 @@ def cpu_features() -> tuple[str, ...]:
 @cache
 def cpu_flags() -> str:
     """Return all CPU flags of the system in one line; a compiler may use any of them."""
+    return _of_system("flags|Features")
+
+
+@cache
+def cpu_model() -> str:
+    """Return the name of the CPU; empty if the system does not report it."""
+    return _of_system("model name|CPU part")
+
+
+def _of_system(names: str) -> str:
+    """Return the first value in the system's description of the CPU under one of some names."""
     told = ""
     with suppress(OSError):
         told = _CPUINFO.read_text()
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", told, re.MULTILINE)
+    found = re.search(rf"^(?:{names})\s*:\s*(.+)$", told, re.MULTILINE)
     return found[1] if found else ""
 
 

@@ -3,6 +3,7 @@
 // A decoder is a table of numbers and addresses ("program"), read in the order that native/decode.py writes. Buffers of
 // tokens have rows of whole panels, zeros behind the channels.
 
+#include "arguments.h"
 #include "decode_attention.h"
 #include "decode_int8.h"
 #include "thread_team.h"
@@ -13,7 +14,9 @@ struct Reader {
     const int64_t* at;
     long number() { return *at++; }
     template <class T>
-    const T* address() { return reinterpret_cast<const T*>(*at++); }
+    const T* address() {
+        return reinterpret_cast<const T*>(*at++);
+    }
 };
 
 // Epsilon, whether the mean is subtracted (LayerNorm) or not (RMSNorm), weight and bias, which are padded with zeros;
@@ -84,19 +87,24 @@ static inline Vec activate(Activation by, Vec x) {
     }
 }
 
-// Tokens of this call, and what was stored before. State of the rows, all of them at position `start`.
-struct Call {
-    const int64_t* ids;         // [rows][tokens]
+// Arguments of `vitrail_decode_step`: tokens of this call, and what was stored before. All rows are at position
+// `start`.
+struct DecodeStepArgs {
+    const int64_t* program;  // numbers and addresses in the order of `Decoder`
+    const int64_t* ids;      // (rows, tokens)
     long rows, tokens, start;
-    float* cache;               // [layer][2][slot][head][capacity][dim]
+    float* cache;  // (layer, 2, slot, head, capacity, dim)
     long slots, capacity;
-    const int32_t* slot_of;     // [rows][capacity]: where the keys of each position are
-    const int64_t* memory;      // address of [2][source][head][length][dim] for each layer
+    const int32_t* slot_of;  // (rows, capacity): where the keys of each position are
+    const int64_t* memory;   // (layers): address of (2, source, head, length, dim); or null
     long sources, longest;
-    const int32_t *source_of, *source_lengths;  // [rows], [sources]
-    float* hidden;              // [rows * tokens][width], output: after the last norm
-    float* scores;              // [rows or rows * tokens][words of whole panels], output; or null
-    int every, log_softmax;     // scores of every token, not the last of each row; normalised
+    const int32_t* source_of;       // (rows), or null
+    const int32_t* source_lengths;  // (sources), or null
+    float* hidden;                  // (rows * tokens, width), output: after the last norm
+    float* scores;                  // (rows or rows * tokens, words of whole panels), output; or null
+    int every;                      // scores of every token, not of the last of each row
+    int log_softmax;                // whether scores are normalised
+    int threads;
 };
 
 struct Decoder {
@@ -179,8 +187,8 @@ static void apply(Member& member, const Matrix& m, const float* x, long stride, 
 }
 
 class Step {
-   public:
-    Step(const Decoder& d, const Call& c, Member& member, float* workspace)
+public:
+    Step(const Decoder& d, const DecodeStepArgs& c, Member& member, float* workspace)
         : d(d), c(c), member(member), many(c.rows * c.tokens) {
         x = workspace;
         normed = x + many * d.width;
@@ -189,7 +197,7 @@ class Step {
     }
 
     // Floats of the workspace.
-    static size_t room(const Decoder& d, const Call& c) {
+    static size_t room(const Decoder& d, const DecodeStepArgs& c) {
         const size_t bytes = quantized_bytes(std::max(widest(d), d.width)) + sizeof(float);
         return (size_t)c.rows * c.tokens * (2 * d.width + widest(d) + bytes / sizeof(float) + 1) + 64;
     }
@@ -216,13 +224,14 @@ class Step {
             });
             after(l.norm2);
         }
-        member.each(many, 4, [&](long m) { d.last.apply(x + m * d.width, d.channels, d.width, c.hidden + m * d.width); });
+        member.each(many, 4,
+                    [&](long m) { d.last.apply(x + m * d.width, d.channels, d.width, c.hidden + m * d.width); });
         if (c.scores != nullptr) score();
     }
 
-   private:
+private:
     const Decoder& d;
-    const Call& c;
+    const DecodeStepArgs& c;
     Member& member;
     const long many;
     float *x, *normed, *wide;
@@ -368,33 +377,13 @@ extern "C" int vitrail_decode_panel() { return PANEL; }
 extern "C" int vitrail_decode_lanes() { return LANES; }
 extern "C" int vitrail_decode_k_step() { return INTEGER_DOTS ? K4 : 1; }  // of weights of eight and four bits
 
-// One step; `state` and `sizes` in the order of `Call`. Returns 0 for an id outside the vocabulary.
-extern "C" int vitrail_decode_step(const int64_t* program, const int64_t* state, const int64_t* sizes, int threads) {
-    const Decoder d(program);
-    Call c{};
-    Reader from{state};
-    c.ids = from.address<int64_t>();
-    c.cache = const_cast<float*>(from.address<float>());
-    c.slot_of = from.address<int32_t>();
-    c.memory = from.address<int64_t>();
-    c.source_of = from.address<int32_t>();
-    c.source_lengths = from.address<int32_t>();
-    c.hidden = const_cast<float*>(from.address<float>());
-    c.scores = const_cast<float*>(from.address<float>());
-    from.at = sizes;
-    c.rows = from.number();
-    c.tokens = from.number();
-    c.start = from.number();
-    c.slots = from.number();
-    c.capacity = from.number();
-    c.sources = from.number();
-    c.longest = from.number();
-    c.every = (int)from.number();
-    c.log_softmax = (int)from.number();
+// One step of all layers. Returns 0 for an id outside the vocabulary.
+extern "C" int vitrail_decode_step(const DecodeStepArgs& c) {
+    const Decoder d(c.program);
     for (long i = 0; i < c.rows * c.tokens; i++)
         if (c.ids[i] < 0 || c.ids[i] >= d.vocabulary) return 0;
     float* workspace = scratch<float>(3, Step::room(d, c));
-    run_team(threads, [&](Member& member) { Step(d, c, member, workspace).run(); });
+    run_team(c.threads, [&](Member& member) { Step(d, c, member, workspace).run(); });
     return 1;
 }
 
@@ -407,23 +396,42 @@ struct Continuation {
     }
 };
 
-// The best `count` continuations of each text: log-probabilities of its rows plus the sums of the rows. Ties are broken by
-// word, then row; missing ones have a total of -inf. Text t has the rows firsts[t] to firsts[t + 1].
-extern "C" void vitrail_decode_best(const float* scores, long stride, long words, const double* sums,
-                                    const int64_t* firsts, long texts, int count, double* totals, int64_t* best,
-                                    int64_t* rows, int threads) {
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (long text = 0; text < texts; text++) {
+// Arguments of `vitrail_decode_best`.
+struct DecodeBestArgs {
+    const float* scores;  // (rows, words), log-probabilities
+    long stride, words;
+    const double* sums;     // (rows)
+    const int64_t* firsts;  // (texts + 1): text t has the rows firsts[t] to firsts[t + 1]
+    long texts;
+    int count;
+    double* totals;  // (texts, count)
+    int64_t* best;   // (texts, count)
+    int64_t* rows;   // (texts, count)
+    int threads;
+};
+
+extern "C" {
+SIZE_OF(DecodeStepArgs)
+SIZE_OF(DecodeBestArgs)
+}
+
+// The best `count` continuations of each text: log-probabilities of its rows plus the sums of the rows. Ties are broken
+// by word, then row; missing ones have a total of -inf.
+extern "C" void vitrail_decode_best(const DecodeBestArgs& a) {
+    const long words = a.words;
+    const int count = a.count;
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads)
+    for (long text = 0; text < a.texts; text++) {
         std::vector<Continuation> found(count, {-INFINITY, INT64_MAX, INT64_MAX});
         const Continuation& worst = found.back();
-        for (int64_t row = firsts[text]; row < firsts[text + 1]; row++) {
-            const float* from = scores + row * stride;
-            const double sum = sums[row];
+        for (int64_t row = a.firsts[text]; row < a.firsts[text + 1]; row++) {
+            const float* from = a.scores + row * a.stride;
+            const double sum = a.sums[row];
             // No word below this can be among the best; rounded down.
             float least = -INFINITY;
             const auto tighten = [&] { least = std::nextafter((float)(worst.total - sum), -INFINITY); };
             const auto offer = [&](long i) {
-                const Continuation one{sum + from[i], i, row - firsts[text]};
+                const Continuation one{sum + from[i], i, row - a.firsts[text]};
                 if (!(one.total > -INFINITY) || !one.before(worst)) return;
                 int at = count - 1;
                 for (; at > 0 && one.before(found[at - 1]); at--) found[at] = found[at - 1];
@@ -443,9 +451,9 @@ extern "C" void vitrail_decode_best(const float* scores, long stride, long words
             for (; i < words; i++) offer(i);
         }
         for (int i = 0; i < count; i++) {
-            totals[text * count + i] = found[i].total;
-            best[text * count + i] = found[i].word;
-            rows[text * count + i] = found[i].row;
+            a.totals[text * count + i] = found[i].total;
+            a.best[text * count + i] = found[i].word;
+            a.rows[text * count + i] = found[i].row;
         }
     }
 }

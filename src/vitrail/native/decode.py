@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from vitrail.errors import VitrailError
 from vitrail.native.allocator import CachingAllocator
 from vitrail.native.build import library
-from vitrail.native.ffi import start_of
+from vitrail.native.ffi import at, invoke, start_of
 
 TABLE_ROWS = 64
 """Outputs that share a table of 16 values."""
@@ -44,7 +44,7 @@ def address(x: Tensor | None) -> int:
     if x is None:
         return 0
     assert x.is_contiguous()
-    return start_of(x).value or 0
+    return start_of(x)
 
 
 def panel() -> int:
@@ -58,9 +58,20 @@ def best_words(scores: Tensor, sums: list[float], counts: list[int], best: int) 
     firsts = torch.tensor([0, *counts], dtype=torch.int64).cumsum(0)
     totals = torch.empty(len(counts), best, dtype=torch.float64)
     words, rows = torch.empty_like(totals, dtype=torch.int64), torch.empty_like(totals, dtype=torch.int64)
-    given = (start_of(scores), scores.stride(0), scores.shape[1], address(before), address(firsts), len(counts), best)
-    found = map(address, (totals, words, rows))
-    library("decode").vitrail_decode_best(*given, *found, torch.get_num_threads())
+    invoke(
+        library("decode").vitrail_decode_best,
+        scores=start_of(scores),
+        stride=scores.stride(0),
+        words=scores.shape[1],
+        sums=at(before),
+        firsts=at(firsts),
+        texts=len(counts),
+        count=best,
+        totals=at(totals),
+        best=at(words),
+        rows=at(rows),
+        threads=torch.get_num_threads(),
+    )
     return totals, words, rows
 
 
@@ -307,13 +318,31 @@ class DecoderRows:
         scored = {"last": (rows,), "every": (rows, tokens), "none": None}[scores]
         words = None if scored is None else torch.empty(*scored, -(-p.scored // size) * size)
         memory, kept = self._memory()
-        addresses = map(address, (ids, self.cache, self.slots, *memory, hidden, words))
         sources, longest = (len(kept.lengths), kept.layers[0].shape[3]) if kept else (0, 0)
-        numbers = (rows, tokens, self.start, self.cache.shape[2], self.capacity, sources, longest)
-        state = torch.tensor(list(addresses), dtype=torch.int64)
-        sizes = torch.tensor([*numbers, scores == "every", scores == "last"], dtype=torch.int64)
-        step = library("decode").vitrail_decode_step
-        if not step(start_of(p.numbers), start_of(state), start_of(sizes), self._threads(rows * tokens)):
+        layers, source_of, lengths = memory
+        done = invoke(
+            library("decode").vitrail_decode_step,
+            program=at(p.numbers),
+            ids=at(ids),
+            rows=rows,
+            tokens=tokens,
+            start=self.start,
+            cache=at(self.cache),
+            slots=self.cache.shape[2],
+            capacity=self.capacity,
+            slot_of=at(self.slots),
+            memory=at(layers),
+            sources=sources,
+            longest=longest,
+            source_of=at(source_of),
+            source_lengths=at(lengths),
+            hidden=at(hidden),
+            scores=at(words),
+            every=scores == "every",
+            log_softmax=scores == "last",
+            threads=self._threads(rows * tokens),
+        )
+        if not done:
             wrong = ids[(ids < 0) | (ids >= p.vocabulary)][0]
             raise VitrailError(f"Token id {int(wrong)} is outside the vocabulary of {p.vocabulary} words.")
         self.start += tokens

@@ -5,8 +5,8 @@
 #include "activations.h"
 #include "simd.h"
 
-// Keys and values of a head: those of position p are `dim` floats at `at(p)`. The width of a head is padded with zeros to
-// whole vectors.
+// Keys and values of a head: those of position p are `dim` floats at `at(p)`. The width of a head is padded with zeros
+// to whole vectors.
 
 // score[p] = q . k_p for `count` keys; return the largest.
 template <class At>

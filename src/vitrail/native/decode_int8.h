@@ -37,7 +37,8 @@ static inline float quantize_row(const float* x, long depth, uint8_t* to) {
     i = 0;
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
     for (; i + LANES <= depth; i += LANES) {
-        const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32((__m512)(load(x + i) * inverse)), _mm512_set1_epi32(32768));
+        const __m512i q =
+            _mm512_add_epi32(_mm512_cvtps_epi32((__m512)(load(x + i) * inverse)), _mm512_set1_epi32(32768));
         _mm_storeu_si128((__m128i*)(lower + i), _mm512_cvtepi32_epi8(q));
         _mm_storeu_si128((__m128i*)(upper + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(q, 8)));
     }

@@ -23,12 +23,12 @@ constexpr int TABLE_ROWS = 64;  // outputs that share a table of 16 values
 struct Matrix {
     Format format;
     long outputs, depth;
-    long columns;          // inputs that share a scale
+    long columns;  // inputs that share a scale
     const uint8_t* packed;
-    const float* scales;   // [panel][group][PANEL], if the format has scales
-    const float* tables;   // [outputs / 64][16], of codes
-    const float* bias;     // padded to whole panels
-    const int32_t* sums;   // [panel][group][PANEL]: sums of weights, of integer dot products (decode_int8.h)
+    const float* scales;  // [panel][group][PANEL], if the format has scales
+    const float* tables;  // [outputs / 64][16], of codes
+    const float* bias;    // padded to whole panels
+    const int32_t* sums;  // [panel][group][PANEL]: sums of weights, of integer dot products (decode_int8.h)
 
     long panels() const { return (outputs + PANEL - 1) / PANEL; }
     long groups() const { return (depth + columns - 1) / columns; }

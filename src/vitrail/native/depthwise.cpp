@@ -6,6 +6,7 @@
 //     ring of rows         | 0 0 | cell 0 | cell 1 | ... | 0 0 |   BLOCK vectors a cell
 //     sums in registers          [ TILE cells of an output row, one vector of channels ]
 
+#include "arguments.h"
 #include "layers.h"
 
 constexpr int BLOCK_VECTORS = 2;
@@ -129,14 +130,31 @@ static void depthwise(const Depthwise& conv, const void* x, int batch, int activ
     }
 }
 
+// Arguments of `depthwise`.
+struct DepthwiseArgs {
+    const void* x;  // (batch, height, width, channels)
+    int batch, height, width, channels;
+    int size;            // side of the filters
+    const float* taps;   // (vectors of channels, size, size, LANES)
+    const float* bias;   // (channels), padded to whole vectors
+    int before;          // activation of the input
+    float scale, shift;  // applied after it
+    int activate;        // GELU of the result
+    void* y;             // as x
+    int threads;
+};
+
+template <class N, class X>
+static void depthwise(const DepthwiseArgs& a) {
+    depthwise<N, X>({a.height, a.width, a.channels, a.size, a.taps, a.bias, a.before, a.scale, a.shift}, a.x, a.batch,
+                    a.activate, a.y, a.threads);
+}
+
 extern "C" {
-#define FOR(name, N, X)                                                                                           \
-    void vitrail_depthwise_##name(const void* x, int batch, int height, int width, int channels, int size,        \
-                                  const float* taps, const float* bias, int before, float scale, float shift,     \
-                                  int activate, void* y, int threads) {                                           \
-        depthwise<N, X>({height, width, channels, size, taps, bias, before, scale, shift}, x, batch, activate, y, \
-                        threads);                                                                                 \
-    }
+SIZE_OF(DepthwiseArgs)
+
+#define FOR(name, N, X) \
+    void vitrail_depthwise_##name(const DepthwiseArgs& a) { depthwise<N, X>(a); }
 
 FOR(float32, Float32, Float32)
 #if defined(__AVX512BF16__)

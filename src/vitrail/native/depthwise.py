@@ -3,9 +3,7 @@
 Inference on a CPU, in fp32, bf16 or the residual dtype, with fp32 filters and accumulation.
 """
 
-import ctypes
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from vitrail.grid import Grid
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
-from vitrail.native.ffi import DataPointers, at, function
+from vitrail.native.ffi import at, call
 from vitrail.native.norms import lanes
 
 Before = Literal["none", "relu", "squared relu"]
@@ -44,11 +42,6 @@ class PackedDepthwise:
     before: Before = "none"
     scale: float = 1.0
     shift: float = 0.0
-
-    @cached_property
-    def pointers(self) -> DataPointers:
-        """Data pointers of filters and bias."""
-        return DataPointers(self.taps, self.bias)
 
 
 def pack_depthwise(
@@ -85,9 +78,21 @@ def depthwise(x: Tensor, grid: Grid, packed: PackedDepthwise, gelu: bool = False
     x = x.contiguous()
     assert x.shape[1:] == (grid.h * grid.w, packed.channels) and packed.size <= MOST, (x.shape, grid, packed.size)
     y = empty(*x.shape, dtype=x.dtype)
-    function("depthwise", "depthwise", x.dtype)(
-        *(at(x), x.shape[0], grid.h, grid.w, packed.channels, packed.size),
-        *(*packed.pointers.addresses, _BEFORE[packed.before], ctypes.c_float(packed.scale)),
-        *(ctypes.c_float(packed.shift), int(gelu), at(y), torch.get_num_threads()),
+    call(
+        *("depthwise", "depthwise", x.dtype),
+        x=at(x),
+        batch=x.shape[0],
+        height=grid.h,
+        width=grid.w,
+        channels=packed.channels,
+        size=packed.size,
+        taps=at(packed.taps),
+        bias=at(packed.bias),
+        before=_BEFORE[packed.before],
+        scale=packed.scale,
+        shift=packed.shift,
+        activate=gelu,
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y

@@ -29,9 +29,7 @@ struct Float32 {
 // NaN.
 struct Float16 {
     enum Item : uint16_t {};
-    static inline Vec read(const Item* at) {
-        return (Vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)at));
-    }
+    static inline Vec read(const Item* at) { return (Vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)at)); }
     static inline __m256i narrow(Vec x) {
         x = max(broadcast(-65504.0f),
                 min(broadcast(65504.0f), x));  // with a NaN operand, min returns the second: NaN propagates
@@ -59,9 +57,7 @@ struct BFloat16 {
     static inline __m512i spread(const Item* at) {
         return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)at));
     }
-    static inline Vec read(const Item* at) {
-        return (Vec)_mm512_slli_epi32(spread(at), 16);
-    }
+    static inline Vec read(const Item* at) { return (Vec)_mm512_slli_epi32(spread(at), 16); }
     static inline void write(Item* at, Vec x) {
         _mm256_storeu_si256((__m256i*)at, (__m256i)_mm512_cvtneps_pbh((__m512)x));
     }
@@ -86,7 +82,7 @@ struct BFloat16 {
     }
     static inline Vec add_product(Vec sum, KPack row, const KPack* column) {
         return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)row),
-                                       (__m512bh)_mm512_loadu_si512(column));
+                                     (__m512bh)_mm512_loadu_si512(column));
     }
 };
 #endif

@@ -32,10 +32,13 @@ struct Boxes {
 };
 
 class Farthest {
-  public:
+public:
     Farthest(const float* points, long size)
-        : tree(points, size), groups((tree.leaves + GROUP - 1) / GROUP), distances(tree.leaves * LEAF, INFINITE),
-          leaves(groups * GROUP), tops((groups + LANES - 1) / LANES * LANES) {
+        : tree(points, size),
+          groups((tree.leaves + GROUP - 1) / GROUP),
+          distances(tree.leaves * LEAF, INFINITE),
+          leaves(groups * GROUP),
+          tops((groups + LANES - 1) / LANES * LANES) {
         for (long i = size; i < tree.leaves * LEAF; i++) distances[i] = -1.0f;
         std::vector<Box> boxes(groups);
         for (const Node& node : tree.nodes)
@@ -59,7 +62,7 @@ class Farthest {
         }
     }
 
-  private:
+private:
     Tree tree;
     long groups;
     std::vector<float> distances;

@@ -1,19 +1,34 @@
 """Calls of native functions through ctypes, with data pointers of contiguous tensors."""
 
-import ctypes
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 from torch import Tensor, dtype
 from torch.nn import Parameter
 
 from vitrail.errors import VitrailError
-from vitrail.native.build import SUFFIXES, library
+from vitrail.native.build import SOURCES, SUFFIXES, library
+from vitrail.native.prototypes import Arguments, filled, structs
 
 
-def function(source: str, name: str, precision: dtype, to: dtype | None = None) -> Callable[..., None]:
-    """Return the native function `name` of `source.cpp` for a dtype, or for a pair of dtypes."""
-    return getattr(library(source), _symbol(name, precision, to))
+def call(source: str, name: str, precision: dtype, to: dtype | None = None, /, **arguments: Any) -> Any:
+    """Call the native function `name` of `source.cpp` for a dtype, or for a pair of dtypes, with its argument struct.
+
+    Args:
+        source: name of the library.
+        name: name of the function, without suffix.
+        precision: dtype of the suffix.
+        to: second dtype of the suffix, if it differs.
+        arguments: every field of the struct: numbers, pointers (`at`) and nested structs.
+    """
+    function = getattr(library(source), _symbol(name, precision, to))
+    return function(filled(function.argtypes[0]._type_, arguments))
+
+
+def invoke(function: Callable[[Any], Any], /, **arguments: Any) -> Any:
+    """Call a native function with its argument struct; every field is given by name."""
+    return function(filled(function.argtypes[0]._type_, arguments))  # type: ignore[attr-defined]  # of ctypes
 
 
 @lru_cache(maxsize=256)
@@ -22,46 +37,67 @@ def _symbol(name: str, precision: dtype, to: dtype | None) -> str:
     return f"vitrail_{name}_{suffix}"
 
 
-class DataPointers:
-    """Data pointers of constant tensors such as weights, validated once.
+@cache
+def _structs() -> dict[str, type[Arguments]]:
+    sources = [*sorted(SOURCES.glob("*.h")), *sorted(SOURCES.glob("*.cpp"))]
+    return structs("\n".join(path.read_text() for path in sources))
+
+
+def nested(name: str, /, **fields: Any) -> Arguments:
+    """Return an argument struct with numbers and data pointers of contiguous tensors, to be a field of another one.
+
+    Raises:
+        VitrailError: as `start_of`.
+    """
+    values = {field: at(x) if x is None or isinstance(x, Tensor) else x for field, x in fields.items()}
+    return filled(_structs()[name], values)
+
+
+class Operand:
+    """Nested argument struct of constant tensors such as weights, whose pointers are validated once.
 
     A copy has copies of the tensors, and their pointers.
+
+    Args:
+        struct: name of the struct in C++.
+        fields: its tensors and numbers.
 
     Raises:
         VitrailError: as `start_of`.
 
     Example:
         >>> import copy, torch
-        >>> pointers = DataPointers(torch.zeros(4), None)
-        >>> copied = copy.deepcopy(pointers)
-        >>> copied.addresses[0].value == copied.tensors[0].data_ptr() != pointers.addresses[0].value
+        >>> norm = Operand("NormArgs", weight=torch.ones(16), bias=None, eps=1e-5)
+        >>> copied = copy.deepcopy(norm)
+        >>> copied.args.weight == copied.fields["weight"].data_ptr() != norm.args.weight
         True
     """
 
-    def __init__(self, *tensors: Tensor | None):
-        self.tensors = tensors
-        self.addresses = tuple(map(at, tensors))
+    def __init__(self, struct: str, /, **fields: Tensor | float | None):
+        self.struct, self.fields = struct, fields
+        self.args = nested(struct, **fields)
 
-    def __reduce__(self) -> tuple[type["DataPointers"], tuple[Tensor | None, ...]]:
-        return DataPointers, self.tensors
-
-
-_NOWHERE = ctypes.c_void_p(None)
+    def __reduce__(self) -> tuple[Callable[..., "Operand"], tuple[str, dict[str, Tensor | float | None]]]:
+        return _operand, (self.struct, self.fields)
 
 
-def at(x: Tensor | None) -> ctypes.c_void_p:
-    """Return the data pointer of a contiguous tensor; null for None.
+def _operand(struct: str, fields: dict[str, Tensor | float | None]) -> Operand:
+    return Operand(struct, **fields)
+
+
+def at(x: Tensor | None) -> int | None:
+    """Return the data pointer of a contiguous tensor; None, a null pointer, for None.
 
     Raises:
         VitrailError: as `start_of`.
     """
     if x is None:
-        return _NOWHERE
+        return None
     assert x.is_contiguous()
     return start_of(x)
 
 
-def start_of(x: Tensor) -> ctypes.c_void_p:
+def start_of(x: Tensor) -> int:
     """Return the data pointer of a tensor.
 
     Raises:
@@ -72,4 +108,4 @@ def start_of(x: Tensor) -> ctypes.c_void_p:
             f"A compiled operation needs numbers in memory, and got a {type(x).__name__} on {x.device}.\n"
             "Give the fast form images on the CPU; to trace, export or move a model, take the one it was made from."
         )
-    return ctypes.c_void_p(x.data_ptr())
+    return x.data_ptr()

@@ -21,8 +21,10 @@ static void pack(const void* weights_, int outputs, int inputs, int transposed, 
             return (const typename N::Item*)to;
         };
         typename N::KPack* to = packed + (size_t)first * steps;
-        if (transposed) pack_values<N>(outputs, wide, converted, to);
-        else pack_keys<N>(wide, inputs, converted, to);
+        if (transposed)
+            pack_values<N>(outputs, wide, converted, to);
+        else
+            pack_keys<N>(wide, inputs, converted, to);
     }
 }
 
@@ -39,7 +41,7 @@ static inline const typename N::Item* normed(const Norm<N>& norm, const typename
 // y = norm(x) W^T + b
 template <class X, class N>
 static void norm_linear(const typename X::Item* x, long rows, const Norm<N>& norm, float eps, const Layer<N>& layer,
-                  typename N::Item* y, int threads) {
+                        typename N::Item* y, int threads) {
     RowBlocks(rows, layer.outputs * sizeof(*y), threads).each(threads, [&](long first, int count) {
         layer(normed<X>(norm, x, first, count, eps), count, [&](int r, int c, Vec sum) {
             store_partial<N>(y + (first + r) * layer.outputs + c, sum, layer.outputs - c);
@@ -137,8 +139,8 @@ static void linear_residual_backward(const typename X::Item* grad_y, long rows, 
 // Backward of `norm_linear`, added to the gradient of the residual.
 template <class X, class N>
 static void norm_linear_backward(const typename N::Item* grad_y, long rows, const Layer<N>& layer, const Norm<N>& norm,
-                       const typename X::Item* residual, typename X::Item* grad_x, float* grad_weight, float* grad_bias,
-                       float* grad_scale, float* grad_shift, int threads) {
+                                 const typename X::Item* residual, typename X::Item* grad_x, float* grad_weight,
+                                 float* grad_bias, float* grad_scale, float* grad_shift, int threads) {
     const int outputs = layer.inputs, inputs = layer.outputs, wide = round_up(inputs, LANES);
     const RowBlocks chunks(rows, outputs * sizeof(*grad_y), threads);
     Sums biases(grad_bias, round_up(outputs, LANES), chunks.count), norms(grad_scale, 2 * wide, chunks.count);
@@ -197,61 +199,194 @@ static void mlp_backward(const typename X::Item* grad_y, long rows, const DropPa
     part_sums(norms, depth, wide, grad_scale, grad_shift, threads);
 }
 
+// Arguments of a norm (Norm of fused_train.h); z and scale are null without a backward pass.
+struct SavedNormArgs {
+    const float* weight;  // (depth)
+    const float* bias;    // (depth)
+    void* z;              // (rows, depth)
+    float* scale;         // (rows)
+};
+
+// Arguments of drop path: a factor for each `span` rows, or null.
+struct DropPathArgs {
+    const float* factors;
+    long span;
+};
+
+template <class N>
+static Norm<N> norm_of(int depth, const SavedNormArgs& a) {
+    return {depth, a.weight, a.bias, (typename N::Item*)a.z, a.scale};
+}
+
+template <class N>
+static Layer<N> layer_of(const void* packed, const float* bias, int inputs, int outputs) {
+    return {(const typename N::KPack*)packed, bias, inputs, outputs};
+}
+
+// Arguments of `norm_linear`.
+struct NormLinearArgs {
+    const void* x;  // (rows, inputs)
+    long rows;
+    int inputs;
+    SavedNormArgs norm;
+    float eps;
+    const void* packed;
+    const float* bias;
+    int outputs;
+    void* y;  // (rows, outputs)
+    int threads;
+};
+
+template <class X, class N>
+static void norm_linear(const NormLinearArgs& a) {
+    norm_linear<X, N>((const typename X::Item*)a.x, a.rows, norm_of<N>(a.inputs, a.norm), a.eps,
+                      layer_of<N>(a.packed, a.bias, a.inputs, a.outputs), (typename N::Item*)a.y, a.threads);
+}
+
+// Arguments of `norm_linear_backward`: `transposed` is W transposed and packed.
+struct NormLinearBackwardArgs {
+    const void* grad_y;  // (rows, outputs)
+    long rows;
+    int outputs, inputs;
+    const void* transposed;
+    SavedNormArgs norm;
+    const void* residual;  // (rows, inputs), gradient that is added
+    void* grad_x;          // (rows, inputs)
+    float* grad_weight;    // (outputs, inputs), or null
+    float* grad_bias;      // (outputs)
+    float* grad_scale;     // (inputs), of the norm's weight
+    float* grad_shift;     // (inputs), of the norm's bias
+    int threads;
+};
+
+template <class X, class N>
+static void norm_linear_backward(const NormLinearBackwardArgs& a) {
+    norm_linear_backward<X, N>((const typename N::Item*)a.grad_y, a.rows,
+                               layer_of<N>(a.transposed, nullptr, a.outputs, a.inputs), norm_of<N>(a.inputs, a.norm),
+                               (const typename X::Item*)a.residual, (typename X::Item*)a.grad_x, a.grad_weight,
+                               a.grad_bias, a.grad_scale, a.grad_shift, a.threads);
+}
+
+// Arguments of `linear_residual`.
+struct LinearResidualArgs {
+    const void* x;  // (rows, inputs)
+    long rows;
+    int inputs;
+    const void* packed;
+    const float* bias;
+    int outputs;
+    DropPathArgs drop_path;
+    const void* residual;  // (rows, outputs)
+    void* y;               // (rows, outputs)
+    int threads;
+};
+
+template <class X, class N>
+static void linear_residual(const LinearResidualArgs& a) {
+    linear_residual<X, N>((const typename N::Item*)a.x, a.rows, layer_of<N>(a.packed, a.bias, a.inputs, a.outputs),
+                          {a.drop_path.factors, a.drop_path.span}, (const typename X::Item*)a.residual,
+                          (typename X::Item*)a.y, a.threads);
+}
+
+// Arguments of `linear_residual_backward`.
+struct LinearResidualBackwardArgs {
+    const void* grad_y;  // (rows, outputs)
+    long rows;
+    int outputs, inputs;
+    DropPathArgs drop_path;
+    const void* transposed;
+    const void* x;       // (rows, inputs)
+    void* grad_x;        // (rows, inputs)
+    float* grad_weight;  // (outputs, inputs), or null
+    float* grad_bias;    // (outputs)
+    int threads;
+};
+
+template <class X, class N>
+static void linear_residual_backward(const LinearResidualBackwardArgs& a) {
+    linear_residual_backward<X, N>((const typename X::Item*)a.grad_y, a.rows, {a.drop_path.factors, a.drop_path.span},
+                                   layer_of<N>(a.transposed, nullptr, a.outputs, a.inputs),
+                                   (const typename N::Item*)a.x, (typename N::Item*)a.grad_x, a.grad_weight,
+                                   a.grad_bias, a.threads);
+}
+
+// Arguments of `mlp`.
+struct TrainMlpArgs {
+    const void* x;  // (rows, depth)
+    long rows;
+    int depth;
+    SavedNormArgs norm;
+    float eps;
+    const void* packed1;
+    const float* bias1;
+    int hidden;
+    const void* packed2;
+    const float* bias2;
+    DropPathArgs drop_path;
+    void* between;  // (rows, hidden), input of GELU; or null
+    void* y;        // (rows, depth)
+    int threads;
+};
+
+template <class X, class N>
+static void mlp(const TrainMlpArgs& a) {
+    mlp<X, N>((const typename X::Item*)a.x, a.rows, norm_of<N>(a.depth, a.norm), a.eps,
+              layer_of<N>(a.packed1, a.bias1, a.depth, a.hidden), layer_of<N>(a.packed2, a.bias2, a.hidden, a.depth),
+              {a.drop_path.factors, a.drop_path.span}, (typename N::Item*)a.between, (typename X::Item*)a.y, a.threads);
+}
+
+// Arguments of `mlp_backward`.
+struct TrainMlpBackwardArgs {
+    const void* grad_y;  // (rows, depth)
+    long rows;
+    int depth, hidden;
+    DropPathArgs drop_path;
+    const void* transposed2;
+    const void* between;
+    const void* transposed1;
+    SavedNormArgs norm;
+    void* grad_x;         // (rows, depth)
+    float* grad_weight1;  // (hidden, depth), or null
+    float* grad_bias1;    // (hidden)
+    float* grad_weight2;  // (depth, hidden), or null
+    float* grad_bias2;    // (depth)
+    float* grad_scale;    // (depth), of the norm's weight
+    float* grad_shift;    // (depth), of the norm's bias
+    int threads;
+};
+
+template <class X, class N>
+static void mlp_backward(const TrainMlpBackwardArgs& a) {
+    mlp_backward<X, N>((const typename X::Item*)a.grad_y, a.rows, {a.drop_path.factors, a.drop_path.span},
+                       layer_of<N>(a.transposed2, nullptr, a.depth, a.hidden), (const typename N::Item*)a.between,
+                       layer_of<N>(a.transposed1, nullptr, a.hidden, a.depth), norm_of<N>(a.depth, a.norm),
+                       (typename X::Item*)a.grad_x, a.grad_weight1, a.grad_bias1, a.grad_weight2, a.grad_bias2,
+                       a.grad_scale, a.grad_shift, a.threads);
+}
+
 extern "C" {
 int vitrail_lanes() { return LANES; }
 
-#define FOR_BOTH(name, X, N)                                                                                           \
-    void vitrail_pack_##name(const void* weights, int outputs, int inputs, int transposed, void* packed,               \
-                             int threads) {                                                                            \
-        pack<X, N>(weights, outputs, inputs, transposed, packed, threads);                                             \
-    }                                                                                                                  \
-    void vitrail_norm_linear_##name(const void* x, long rows, int depth, const float* weight, const float* bias,       \
-                                    float eps, void* z, float* scale, const void* packed, const float* offset,         \
-                                    int outputs, void* y, int threads) {                                               \
-        norm_linear<X, N>((const X::Item*)x, rows, {depth, weight, bias, (N::Item*)z, scale}, eps,                     \
-                          {(const N::KPack*)packed, offset, depth, outputs}, (N::Item*)y, threads);                    \
-    }                                                                                                                  \
-    void vitrail_linear_residual_##name(const void* x, long rows, int inputs, const void* packed, const float* offset, \
-                                        int outputs, const float* drop_scale, long span, const void* residual,         \
-                                        void* y, int threads) {                                                        \
-        linear_residual<X, N>((const N::Item*)x, rows, {(const N::KPack*)packed, offset, inputs, outputs},             \
-                              {drop_scale, span}, (const X::Item*)residual, (X::Item*)y, threads);                     \
-    }                                                                                                                  \
-    void vitrail_mlp_##name(const void* x, long rows, int depth, const float* weight, const float* bias, float eps,    \
-                            void* z, float* scale, const void* packed1, const float* bias1, int hidden,                \
-                            const void* packed2, const float* bias2, const float* drop_scale, long span,               \
-                            void* between, void* y, int threads) {                                                     \
-        mlp<X, N>((const X::Item*)x, rows, {depth, weight, bias, (N::Item*)z, scale}, eps,                             \
-                  {(const N::KPack*)packed1, bias1, depth, hidden}, {(const N::KPack*)packed2, bias2, hidden, depth},  \
-                  {drop_scale, span}, (N::Item*)between, (X::Item*)y, threads);                                        \
-    }                                                                                                                  \
-    void vitrail_linear_residual_backward_##name(const void* grad_y, long rows, int outputs, const float* drop_scale,  \
-                                                 long span, const void* transposed, int inputs, const void* x,         \
-                                                 void* grad_x, float* grad_weight, float* grad_bias, int threads) {    \
-        linear_residual_backward<X, N>((const X::Item*)grad_y, rows, {drop_scale, span},                               \
-                                       {(const N::KPack*)transposed, nullptr, outputs, inputs}, (const N::Item*)x,     \
-                                       (N::Item*)grad_x, grad_weight, grad_bias, threads);                             \
-    }                                                                                                                  \
-    void vitrail_norm_linear_backward_##name(                                                                          \
-        const void* grad_y, long rows, int outputs, const void* transposed, int depth, const float* weight,            \
-        const float* bias, const void* z, const float* scale, const void* residual, void* grad_x, float* grad_weight,  \
-        float* grad_bias, float* grad_scale, float* grad_shift, int threads) {                                         \
-        norm_linear_backward<X, N>((const N::Item*)grad_y, rows,                                                       \
-                                   {(const N::KPack*)transposed, nullptr, outputs, depth},                             \
-                                   {depth, weight, bias, (N::Item*)z, (float*)scale}, (const X::Item*)residual,        \
-                                   (X::Item*)grad_x, grad_weight, grad_bias, grad_scale, grad_shift, threads);         \
-    }                                                                                                                  \
-    void vitrail_mlp_backward_##name(const void* grad_y, long rows, int depth, const float* drop_scale, long span,     \
-                                     const void* turned2, int hidden, const void* between, const void* turned1,        \
-                                     const float* weight, const float* bias, const void* z, const float* scale,        \
-                                     void* grad_x, float* grad_weight1, float* grad_bias1, float* grad_weight2,        \
-                                     float* grad_bias2, float* grad_scale, float* grad_shift, int threads) {           \
-        mlp_backward<X, N>((const X::Item*)grad_y, rows, {drop_scale, span},                                           \
-                           {(const N::KPack*)turned2, nullptr, depth, hidden}, (const N::Item*)between,                \
-                           {(const N::KPack*)turned1, nullptr, hidden, depth},                                         \
-                           {depth, weight, bias, (N::Item*)z, (float*)scale}, (X::Item*)grad_x, grad_weight1,          \
-                           grad_bias1, grad_weight2, grad_bias2, grad_scale, grad_shift, threads);                     \
-    }
+SIZE_OF(NormLinearArgs)
+SIZE_OF(NormLinearBackwardArgs)
+SIZE_OF(LinearResidualArgs)
+SIZE_OF(LinearResidualBackwardArgs)
+SIZE_OF(TrainMlpArgs)
+SIZE_OF(TrainMlpBackwardArgs)
+
+#define FOR_BOTH(name, X, N)                                                                                     \
+    void vitrail_pack_##name(const void* weights, int outputs, int inputs, int transposed, void* packed,         \
+                             int threads) {                                                                      \
+        pack<X, N>(weights, outputs, inputs, transposed, packed, threads);                                       \
+    }                                                                                                            \
+    void vitrail_norm_linear_##name(const NormLinearArgs& a) { norm_linear<X, N>(a); }                           \
+    void vitrail_norm_linear_backward_##name(const NormLinearBackwardArgs& a) { norm_linear_backward<X, N>(a); } \
+    void vitrail_linear_residual_##name(const LinearResidualArgs& a) { linear_residual<X, N>(a); }               \
+    void vitrail_linear_residual_backward_##name(const LinearResidualBackwardArgs& a) {                          \
+        linear_residual_backward<X, N>(a);                                                                       \
+    }                                                                                                            \
+    void vitrail_mlp_##name(const TrainMlpArgs& a) { mlp<X, N>(a); }                                             \
+    void vitrail_mlp_backward_##name(const TrainMlpBackwardArgs& a) { mlp_backward<X, N>(a); }
 
 FOR_BOTH(float32, Float32, Float32)
 #if defined(__AVX512BF16__)

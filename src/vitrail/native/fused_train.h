@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include "arguments.h"
 #include "norms.h"
 #include "packing.h"
 #include "reduce.h"
@@ -211,7 +212,7 @@ static inline void by_strips(const Layer<N>& layer, const typename N::Item* rows
     float* sums = scratch<float>(3, (size_t)count * PANEL);
     for (int p = 0; p < panels(layer.outputs); p++) {
         gemm<N>(rows, layer.inputs, count, layer.packed, layer.inputs, layer.outputs, p, p + 1,
-                   [&](int r, int c, Vec sum) { store(sums + (size_t)r * PANEL + c - p * PANEL, sum); });
+                [&](int r, int c, Vec sum) { store(sums + (size_t)r * PANEL + c - p * PANEL, sum); });
         for (int c = p * PANEL; c < std::min(layer.outputs, (p + 1) * PANEL); c += LANES) work(c, sums + c - p * PANEL);
     }
 }

@@ -5,7 +5,6 @@ and accumulators are in fp32. Sums over rows have the same order for any number 
 stay in the cache.
 """
 
-import ctypes
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from vitrail.native.allocator import fp32
 from vitrail.native.build import SUFFIXES, library
-from vitrail.native.ffi import at
+from vitrail.native.ffi import at, invoke, nested
+from vitrail.native.prototypes import Arguments
 
 
 class Normed(NamedTuple):
@@ -38,9 +38,10 @@ class Normed(NamedTuple):
         rows = len(x) if learn else 0
         return cls(weight, bias, torch.empty(rows, x.shape[1], dtype=dtype), fp32(rows))
 
-    def room(self) -> tuple[object, object]:
-        """Return the data pointers of z and scale; null if they are not allocated."""
-        return (at(self.z), at(self.scale)) if len(self.z) else (None, None)
+    def args(self) -> Arguments:
+        """Return the argument struct; z and scale are null if they are not allocated."""
+        z, scale = (self.z, self.scale) if len(self.z) else (None, None)
+        return nested("SavedNormArgs", weight=self.weight, bias=self.bias, z=z, scale=scale)
 
 
 def norm_linear(
@@ -60,9 +61,18 @@ def norm_linear(
     """
     normed = Normed.of(x, weight, bias, dtype, learn)
     y, packed = torch.empty(len(x), len(layer), dtype=dtype), pack(layer, dtype)
-    _function("norm_linear", x.dtype, dtype)(
-        *(at(x), *_sizes(x), at(weight), at(bias), ctypes.c_float(eps), *normed.room()),
-        *(at(packed), at(offset), len(layer), at(y), _threads()),
+    invoke(
+        _function("norm_linear", x.dtype, dtype),
+        x=at(x),
+        rows=len(x),
+        inputs=x.shape[1],
+        norm=normed.args(),
+        eps=eps,
+        packed=at(packed),
+        bias=at(offset),
+        outputs=len(layer),
+        y=at(y),
+        threads=_threads(),
     )
     return y, normed
 
@@ -78,10 +88,21 @@ def norm_linear_backward(
     grad_x, grad_layer, grad_offset = torch.empty_like(residual), _room_for(layer, wanted), fp32(len(layer))
     grad_weight, grad_bias = fp32(depth), fp32(depth)
     transposed = pack(layer, grad_y.dtype, transposed=True)
-    _function("norm_linear_backward", residual.dtype, grad_y.dtype)(
-        *(at(grad_y), *_sizes(grad_y), at(transposed), depth),
-        *(*map(at, normed), at(residual), at(grad_x), at(grad_layer), at(grad_offset), at(grad_weight), at(grad_bias)),
-        _threads(),
+    invoke(
+        _function("norm_linear_backward", residual.dtype, grad_y.dtype),
+        grad_y=at(grad_y),
+        rows=len(grad_y),
+        outputs=grad_y.shape[1],
+        inputs=depth,
+        transposed=at(transposed),
+        norm=normed.args(),
+        residual=at(residual),
+        grad_x=at(grad_x),
+        grad_weight=at(grad_layer),
+        grad_bias=at(grad_offset),
+        grad_scale=at(grad_weight),
+        grad_shift=at(grad_bias),
+        threads=_threads(),
     )
     return grad_x, grad_layer, grad_offset, grad_weight, grad_bias
 
@@ -89,9 +110,18 @@ def norm_linear_backward(
 def linear_residual(x: Tensor, layer: Tensor, offset: Tensor, keep: Tensor | None, residual: Tensor) -> Tensor:
     """Return `residual + keep * (x layer^T + offset)`; `keep` is the drop path scale of each sample, or None."""
     y, packed = torch.empty_like(residual), pack(layer, x.dtype)
-    _function("linear_residual", residual.dtype, x.dtype)(
-        *(at(x), *_sizes(x), at(packed), at(offset), len(layer), at(keep), _span(x, keep)),
-        *(at(residual), at(y), _threads()),
+    invoke(
+        _function("linear_residual", residual.dtype, x.dtype),
+        x=at(x),
+        rows=len(x),
+        inputs=x.shape[1],
+        packed=at(packed),
+        bias=at(offset),
+        outputs=len(layer),
+        drop_path=_drop_path(x, keep),
+        residual=at(residual),
+        y=at(y),
+        threads=_threads(),
     )
     return y
 
@@ -102,9 +132,19 @@ def linear_residual_backward(
     """Return the gradients of `linear_residual` for x, layer (if `wanted`) and offset."""
     grad_x, grad_layer, grad_offset = torch.empty_like(x), _room_for(layer, wanted), fp32(len(layer))
     transposed = pack(layer, x.dtype, transposed=True)
-    _function("linear_residual_backward", grad_y.dtype, x.dtype)(
-        *(at(grad_y), *_sizes(grad_y), at(keep), _span(x, keep), at(transposed)),
-        *(layer.shape[1], at(x), at(grad_x), at(grad_layer), at(grad_offset), _threads()),
+    invoke(
+        _function("linear_residual_backward", grad_y.dtype, x.dtype),
+        grad_y=at(grad_y),
+        rows=len(grad_y),
+        outputs=grad_y.shape[1],
+        inputs=layer.shape[1],
+        drop_path=_drop_path(x, keep),
+        transposed=at(transposed),
+        x=at(x),
+        grad_x=at(grad_x),
+        grad_weight=at(grad_layer),
+        grad_bias=at(grad_offset),
+        threads=_threads(),
     )
     return grad_x, grad_layer, grad_offset
 
@@ -133,10 +173,22 @@ def mlp(
     wide = len(inner.first)
     hidden, y = torch.empty(len(x) if learn else 0, wide, dtype=dtype), torch.empty_like(x)
     first, second = pack(inner.first, dtype), pack(inner.second, dtype)
-    _function("mlp", x.dtype, dtype)(
-        *(at(x), *_sizes(x), at(weight), at(bias), ctypes.c_float(eps), *normed.room()),
-        *(at(first), at(inner.bias1), wide, at(second), at(inner.bias2)),
-        *(at(keep), _span(x, keep), at(hidden) if learn else None, at(y), _threads()),
+    invoke(
+        _function("mlp", x.dtype, dtype),
+        x=at(x),
+        rows=len(x),
+        depth=x.shape[1],
+        norm=normed.args(),
+        eps=eps,
+        packed1=at(first),
+        bias1=at(inner.bias1),
+        hidden=wide,
+        packed2=at(second),
+        bias2=at(inner.bias2),
+        drop_path=_drop_path(x, keep),
+        between=at(hidden if learn else None),
+        y=at(y),
+        threads=_threads(),
     )
     return y, normed, hidden
 
@@ -157,10 +209,26 @@ def mlp_backward(
         torch.empty_like(inner.bias2),
     )
     first, second = pack(inner.first, dtype, transposed=True), pack(inner.second, dtype, transposed=True)
-    _function("mlp_backward", grad_y.dtype, dtype)(
-        *(at(grad_y), *_sizes(grad_y), at(keep), _span(grad_y, keep), at(second)),
-        *(hidden.shape[1], at(hidden), at(first), *map(at, normed)),
-        *(at(grad_x), *map(at, into), at(grad_weight), at(grad_bias), _threads()),
+    grad_first, grad_bias1, grad_second, grad_bias2 = map(at, into)
+    invoke(
+        _function("mlp_backward", grad_y.dtype, dtype),
+        grad_y=at(grad_y),
+        rows=len(grad_y),
+        depth=grad_y.shape[1],
+        hidden=hidden.shape[1],
+        drop_path=_drop_path(grad_y, keep),
+        transposed2=at(second),
+        between=at(hidden),
+        transposed1=at(first),
+        norm=normed.args(),
+        grad_x=at(grad_x),
+        grad_weight1=grad_first,
+        grad_bias1=grad_bias1,
+        grad_weight2=grad_second,
+        grad_bias2=grad_bias2,
+        grad_scale=at(grad_weight),
+        grad_shift=at(grad_bias),
+        threads=_threads(),
     )
     return grad_x, grad_weight, grad_bias, Inner(*into)  # pyright: ignore[reportArgumentType]
 
@@ -188,12 +256,9 @@ def _function(name: str, rows: torch.dtype, products: torch.dtype) -> Callable[.
     return getattr(library("fused_train"), f"vitrail_{name}_{suffix}")
 
 
-def _sizes(x: Tensor) -> tuple[ctypes.c_long, int]:
-    return ctypes.c_long(x.shape[0]), x.shape[1]
-
-
-def _span(x: Tensor, keep: Tensor | None) -> ctypes.c_long:
-    return ctypes.c_long(len(x) if keep is None else len(x) // len(keep))
+def _drop_path(x: Tensor, keep: Tensor | None) -> Arguments:
+    """Return the argument struct of drop path: the scale of each sample, whose rows are consecutive."""
+    return nested("DropPathArgs", factors=keep, span=len(x) if keep is None else len(x) // len(keep))
 
 
 def _threads() -> int:

@@ -8,9 +8,9 @@
 extern "C" {
 int vitrail_panel() { return PANEL; }
 int vitrail_lanes() { return LANES; }
-// Set the L2 size in bytes for the block sizes of this library; 0 keeps it. Returns the current size.
+// Choose the block sizes of this library for an L2 cache of so many bytes; 0 keeps them. Returns the size of the cache.
 long vitrail_set_l2(long bytes) {
-    if (bytes > 0) l2_bytes() = bytes;
+    if (bytes > 0) block_sizes() = BlockSizes::of(bytes);
     return l2_bytes();
 }
 int vitrail_has_bfloat16() {
@@ -27,24 +27,17 @@ void vitrail_pack(const uint32_t* rows, int outputs, int steps, uint32_t* packed
     const uint32_t* zeros = nothing<uint32_t>(steps);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int strip = 0; strip < (outputs + LANES - 1) / LANES; strip++)
-        pack_strip(strip, outputs, steps, [=](int j) { return j < outputs ? rows + (size_t)j * steps : zeros; }, packed);
+        pack_strip(
+            strip, outputs, steps, [=](int j) { return j < outputs ? rows + (size_t)j * steps : zeros; }, packed);
 }
 
-#define LINEAR(name, N, From, To)                                                                                \
-    void vitrail_linear_##name(const void* x, long rows, int depth, const void* packed, const float* bias,       \
-                               int outputs, void* y, const void* add, int epilogue, float eps, int threads) {    \
-        const LinearWeights<N> weights = {(const N::KPack*)packed, bias, depth, outputs};                        \
-        linear<From, To>(epilogue, weights, (const From::Item*)x, rows, eps, (const To::Item*)add, (To::Item*)y, \
-                         threads);                                                                               \
-    }
-#define MLP(name, N, X)                                                                                               \
-    void vitrail_mlp_##name(const void* x, long rows, int depth, const void* first, const float* bias1, int hidden,   \
-                            const void* second, const float* bias2, int outputs, void* y, const void* add, float eps, \
-                            int threads) {                                                                            \
-        const LinearWeights<N> one = {(const N::KPack*)first, bias1, depth, hidden};                                  \
-        const LinearWeights<N> two = {(const N::KPack*)second, bias2, hidden, outputs};                               \
-        mlp(one, two, (const X::Item*)x, rows, eps, (const X::Item*)add, (X::Item*)y, threads);                       \
-    }
+SIZE_OF(LinearArgs)
+SIZE_OF(MlpArgs)
+
+#define LINEAR(name, N, From, To) \
+    void vitrail_linear_##name(const LinearArgs& a) { linear<From, To, LinearWeights<N>>(a); }
+#define MLP(name, N, X) \
+    void vitrail_mlp_##name(const MlpArgs& a) { mlp<X, LinearWeights<N>>(a); }
 
 LINEAR(float32, Float32, Float32, Float32)
 MLP(float32, Float32, Float32)

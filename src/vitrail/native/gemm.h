@@ -106,8 +106,9 @@ static inline void gemm_block(const typename N::Item* rows, long stride, int cou
     for (int p = first; p < last; p++) {
         const int width = std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES);
         const typename N::KPack* panel = packed + (size_t)p * PANEL * block.depth + (size_t)block.begin * width * LANES;
-        const PartialSums begin = partial == nullptr ? PartialSums{zeros, 0}
-                                                     : PartialSums{partial + (size_t)(p - first) * count * PANEL, PANEL};
+        const PartialSums begin = partial == nullptr
+                                      ? PartialSums{zeros, 0}
+                                      : PartialSums{partial + (size_t)(p - first) * count * PANEL, PANEL};
         int r = 0;
         auto emit = [&](int i, int v, Vec sum) { epilogue(r + i, p * PANEL + v * LANES, sum); };
         if (WIDE > 2 && width <= 2) {  // a narrow panel leaves registers for twice as many rows
@@ -136,7 +137,7 @@ static inline void gemm_block(const typename N::Item* rows, long stride, int cou
                 case 1: microkernel_of<N, 1>(some, at, stride, panel, steps, ahead, sums, emit); break;
                 case 2: microkernel_of<N, 2>(some, at, stride, panel, steps, ahead, sums, emit); break;
                 case 3:
-                    microkernel_of<N, WIDE < 3 ? WIDE : 3>(some, at, stride, panel, steps, ahead, sums, emit);
+                    microkernel_of < N, WIDE<3 ? WIDE : 3>(some, at, stride, panel, steps, ahead, sums, emit);
                     break;
                 default: microkernel_of<N, WIDE>(some, at, stride, panel, steps, ahead, sums, emit); break;
             }
@@ -156,7 +157,7 @@ static inline void gemm(const typename N::Item* rows, long stride, int count, co
             return amx::gemm<N>(rows, stride, count, packed, depth, outputs, first, last, epilogue);
     }
 #endif
-    const int blocks = k_blocks(steps);
+    const int blocks = k_blocks(N::K_STEP, steps);
     float* partial = blocks == 1 ? nullptr : scratch<float>(8, (size_t)(last - first) * count * PANEL);
     for (int b = 0; b < blocks; b++) {
         const KBlock block = {(int)((long)steps * b / blocks), (int)((long)steps * (b + 1) / blocks), steps};

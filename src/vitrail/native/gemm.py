@@ -4,7 +4,6 @@ Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Input and output of
 `dtypes.RESIDUAL`.
 """
 
-import ctypes
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +15,9 @@ from torch import Tensor
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
 from vitrail.native.dtypes import PRODUCTS, RESIDUAL
-from vitrail.native.ffi import DataPointers, at, function
+from vitrail.native.ffi import Operand, at, call
 from vitrail.native.norms import lanes
+from vitrail.native.prototypes import Arguments
 
 PLAIN, GELU, ADD = 0, 1, 2
 WORD = 4  # bytes of a KPack: the weights of one output in one k-step
@@ -39,12 +39,13 @@ class Packed(ABC):
 
     @property
     @abstractmethod
-    def pointers(self) -> DataPointers:
-        """Data pointers of the weights, in the order of the native arguments."""
+    def operand(self) -> Operand:
+        """Argument struct of the weights."""
 
-    def operands(self) -> tuple[ctypes.c_void_p, ...]:
-        """Return the arguments of the native function."""
-        return self.pointers.addresses
+    @property
+    def args(self) -> Arguments:
+        """The struct itself, a field of the arguments of native functions."""
+        return self.operand.args
 
     @abstractmethod
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
@@ -63,9 +64,10 @@ class PackedLinear(Packed):
         return self.panels.dtype
 
     @cached_property
-    def pointers(self) -> DataPointers:
-        """Panels and bias."""
-        return DataPointers(self.panels, self.bias)
+    def operand(self) -> Operand:
+        """Panels, bias and sizes."""
+        sizes = {"inputs": self.inputs, "outputs": self.outputs}
+        return Operand("WeightsArgs", panels=self.panels, bias=self.bias, **sizes, step=None, sums=None, factors=None)
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
         """Compare width and dtype."""
@@ -120,17 +122,16 @@ def linear(
     assert packed.takes(x, norm_eps), (x.dtype, x.shape, packed.inputs, norm_eps)
     assert stored == (products if finish == GELU else RESIDUAL[products]) or (finish == PLAIN and stored == products)
     add = _like(add, y)
-    function(packed.layers, "linear", x.dtype, stored)(
-        at(x),
-        ctypes.c_long(x.numel() // packed.inputs),
-        packed.inputs,
-        *packed.operands(),
-        packed.outputs,
-        at(y),
-        at(add),
-        finish,
-        _eps(norm_eps),
-        torch.get_num_threads(),
+    call(
+        *(packed.layers, "linear", x.dtype, stored),
+        x=at(x),
+        rows=x.numel() // packed.inputs,
+        weights=packed.args,
+        y=at(y),
+        add=at(add),
+        epilogue=finish,
+        eps=_eps(norm_eps),
+        threads=torch.get_num_threads(),
     )
     return y
 
@@ -149,18 +150,16 @@ def mlp(x: Tensor, first: Packed, second: Packed, add: Tensor | None = None, nor
     assert first.takes(x, norm_eps) and type(first) is type(second) and first.outputs == second.inputs
     assert first.panels.dtype == second.panels.dtype
     add = _like(add, y)
-    function(first.layers, "mlp", PRODUCTS[x.dtype])(
-        at(x),
-        ctypes.c_long(rows),
-        first.inputs,
-        *first.operands(),
-        first.outputs,
-        *second.operands(),
-        second.outputs,
-        at(y),
-        at(add),
-        _eps(norm_eps),
-        torch.get_num_threads(),
+    call(
+        *(first.layers, "mlp", PRODUCTS[x.dtype]),
+        x=at(x),
+        rows=rows,
+        first=first.args,
+        second=second.args,
+        y=at(y),
+        add=at(add),
+        eps=_eps(norm_eps),
+        threads=torch.get_num_threads(),
     )
     return y
 
@@ -172,6 +171,6 @@ def _like(x: Tensor | None, y: Tensor) -> Tensor | None:
     return x.to(y.dtype).contiguous()
 
 
-def _eps(norm_eps: float | None) -> ctypes.c_float:
-    """Return the epsilon as a C float; a negative value disables the norm (native/gemm_layer.h)."""
-    return ctypes.c_float(-1.0 if norm_eps is None else norm_eps)
+def _eps(norm_eps: float | None) -> float:
+    """Return the epsilon; a negative value disables the norm (native/gemm_layer.h)."""
+    return -1.0 if norm_eps is None else norm_eps

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include "arguments.h"
 #include "layers.h"
 
 constexpr float NO_NORM = -1;
@@ -29,6 +30,10 @@ struct LinearWeights {
     const typename N::KPack* packed;
     const float* bias;
     int inputs, outputs;
+
+    static LinearWeights of(const WeightsArgs& a) {
+        return {(const typename N::KPack*)a.panels, a.bias, a.inputs, a.outputs};
+    }
 
     // Without a norm, contiguous rows in the compute dtype are read in place.
     template <class From, class Row>
@@ -56,9 +61,8 @@ template <class To, class Weights, class Ready>
 static inline void multiply(int epilogue, const Weights& weights, const Ready& ready, int count, int first, int last,
                             const typename To::Item* add, typename To::Item* y) {
     const int outputs = weights.outputs;
-    with_epilogue<To, typename Weights::Numbers>(epilogue, y, outputs, add, outputs, outputs, [&](auto emit) {
-        weights.multiply(ready, count, first, last, emit);
-    });
+    with_epilogue<To, typename Weights::Numbers>(epilogue, y, outputs, add, outputs, outputs,
+                                                 [&](auto emit) { weights.multiply(ready, count, first, last, emit); });
 }
 
 // y = epilogue(norm(x) W + b) of a block of rows.
@@ -107,4 +111,39 @@ static void mlp(const Weights& one, const Weights& two, const typename X::Item* 
         mlp_rows<X>(one, two, x + start * one.inputs, count, eps, moved(add, start * two.outputs),
                     y + start * two.outputs);
     });
+}
+
+// Arguments of `linear`: y = epilogue(norm(x) W + b).
+struct LinearArgs {
+    const void* x;  // (rows, inputs)
+    long rows;
+    WeightsArgs weights;
+    void* y;          // (rows, outputs)
+    const void* add;  // (rows, outputs) for ADD, else null
+    int epilogue;
+    float eps;  // of the norm; negative without one
+    int threads;
+};
+
+template <class From, class To, class Weights>
+static void linear(const LinearArgs& a) {
+    linear<From, To>(a.epilogue, Weights::of(a.weights), (const typename From::Item*)a.x, a.rows, a.eps,
+                     (const typename To::Item*)a.add, (typename To::Item*)a.y, a.threads);
+}
+
+// Arguments of `mlp`: y = add + gelu(norm(x) W1 + b1) W2 + b2.
+struct MlpArgs {
+    const void* x;  // (rows, inputs)
+    long rows;
+    WeightsArgs first, second;
+    void* y;          // (rows, outputs)
+    const void* add;  // (rows, outputs), or null
+    float eps;        // of the norm; negative without one
+    int threads;
+};
+
+template <class X, class Weights>
+static void mlp(const MlpArgs& a) {
+    mlp<Weights, X>(Weights::of(a.first), Weights::of(a.second), (const typename X::Item*)a.x, a.rows, a.eps,
+                    (const typename X::Item*)a.add, (typename X::Item*)a.y, a.threads);
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "arguments.h"
 #include "resize.h"
 
 // Index of pixel x under reflection padding.
@@ -18,51 +19,88 @@ static void window_line(const uint8_t* line, long length, long from, bool reflec
     for (long x = last; x < length; x++) to[x] = reflect ? line[mirrored(from + x, length)] : 0;
 }
 
+// Arguments of `vitrail_move`: images (count, channels, height, width).
+struct MoveArgs {
+    const uint8_t* pixels;
+    long count, channels, height, width;
+    const int64_t* tops;     // (count)
+    const int64_t* lefts;    // (count)
+    const uint8_t* flipped;  // (count)
+    int reflect;             // padding by reflection, else by zeros
+    uint8_t* moved;
+};
+
+// Arguments of `vitrail_normalize`.
+struct NormalizeArgs {
+    const uint8_t* pixels;  // (count, given, area), `given` is 1 or `channels`
+    long count, given, channels, area;
+    const float* means;       // (channels)
+    const float* deviations;  // (channels)
+    float* images;            // (count, channels, area)
+    int threads;
+};
+
+// Arguments of `vitrail_resize`.
+struct ResizeArgs {
+    const uint8_t* pixels;  // (height, width, stored)
+    long width, height;
+    int stored;   // bytes of a pixel
+    long box[4];  // left, top, right, bottom
+    long wide, tall, left, top, side;
+    int cubic;    // else bilinear
+    int columns;  // whether columns are resized first
+    uint8_t* planes;
+};
+
+extern "C" {
+SIZE_OF(MoveArgs)
+SIZE_OF(NormalizeArgs)
+SIZE_OF(ResizeArgs)
+
 // Crop each padded image at offset (`tops`, `lefts`), and flip it horizontally if `flipped`.
-extern "C" void vitrail_move(
-    const uint8_t* pixels, long count, long channels, long height, long width, const int64_t* tops,
-    const int64_t* lefts, const uint8_t* flipped, int reflect, uint8_t* moved) {
+void vitrail_move(const MoveArgs& a) {
+    const long height = a.height, width = a.width;
+    const uint8_t* pixels = a.pixels;
+    uint8_t* moved = a.moved;
     std::vector<uint8_t> line(width);
-    for (long i = 0; i < count; i++)
-        for (long channel = 0; channel < channels; channel++, pixels += height * width)
+    for (long i = 0; i < a.count; i++)
+        for (long channel = 0; channel < a.channels; channel++, pixels += height * width)
             for (long y = 0; y < height; y++, moved += width) {
-                const long inside = tops[i] + y;
-                if (!reflect && (inside < 0 || inside >= height)) {
+                const long inside = a.tops[i] + y;
+                if (!a.reflect && (inside < 0 || inside >= height)) {
                     memset(moved, 0, width);
                     continue;
                 }
-                const uint8_t* from = pixels + (reflect ? mirrored(inside, height) : inside) * width;
-                window_line(from, width, lefts[i], reflect, flipped[i] ? line.data() : moved);
-                if (flipped[i]) std::reverse_copy(line.begin(), line.end(), moved);
+                const uint8_t* from = pixels + (a.reflect ? mirrored(inside, height) : inside) * width;
+                window_line(from, width, a.lefts[i], a.reflect, a.flipped[i] ? line.data() : moved);
+                if (a.flipped[i]) std::reverse_copy(line.begin(), line.end(), moved);
             }
 }
 
 // (pixel / 255 - mean) / std, each step rounded as in PyTorch; grayscale is broadcast to all output channels.
-extern "C" void vitrail_normalize(
-    const uint8_t* pixels, long count, long given, long channels, long area, const float* means,
-    const float* deviations, float* images, int threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (long plane = 0; plane < count * channels; plane++) {
+void vitrail_normalize(const NormalizeArgs& a) {
+    const long channels = a.channels, area = a.area;
+#pragma omp parallel for num_threads(a.threads) if (a.threads > 1)
+    for (long plane = 0; plane < a.count * channels; plane++) {
         const long channel = plane % channels;
-        const uint8_t* from = pixels + (plane / channels * given + (given == 1 ? 0 : channel)) * area;
-        const float mean = means[channel], deviation = deviations[channel];
-        float* to = images + plane * area;
+        const uint8_t* from = a.pixels + (plane / channels * a.given + (a.given == 1 ? 0 : channel)) * area;
+        const float mean = a.means[channel], deviation = a.deviations[channel];
+        float* to = a.images + plane * area;
         for (long i = 0; i < area; i++) to[i] = (float(from[i]) / 255.0f - mean) / deviation;
     }
 }
 
 // Resize the region `box` of an image to `wide` x `tall`, and crop a square. Each pass rounds, so it matters whether
-// `columns` come first.
-// Returns 0 if a row or column of the image is shorter than the filter.
-extern "C" int vitrail_resize(
-    const uint8_t* pixels, long width, long height, int stored, const long* box, long wide, long tall, long left,
-    long top, long side, int cubic, int columns, uint8_t* planes) {
-    const Filter filter = cubic ? Filter{2.0, bicubic} : Filter{1.0, bilinear};
+// `columns` come first. Returns 0 if a row or column of the image is shorter than the filter.
+int vitrail_resize(const ResizeArgs& a) {
+    const Filter filter = a.cubic ? Filter{2.0, bicubic} : Filter{1.0, bilinear};
     static thread_local FilterTaps across, down;
-    if (!across.fill({width, box[0], box[2], wide, left, side, stored, BYTES, cubic}, filter)) return 0;
-    if (!down.fill({height, box[1], box[3], tall, top, side, 1, 1, cubic}, filter)) return 0;
-    const auto resize = columns ? stored == 1 ? columns_first<1, 1> : columns_first<4, 3>
-                                : stored == 1 ? rows_first<1, 1> : rows_first<4, 3>;
-    resize(pixels, width, across, down, side, planes);
+    if (!across.fill({a.width, a.box[0], a.box[2], a.wide, a.left, a.side, a.stored, BYTES, a.cubic}, filter)) return 0;
+    if (!down.fill({a.height, a.box[1], a.box[3], a.tall, a.top, a.side, 1, 1, a.cubic}, filter)) return 0;
+    const auto resize = a.columns       ? a.stored == 1 ? columns_first<1, 1> : columns_first<4, 3>
+                        : a.stored == 1 ? rows_first<1, 1>
+                                        : rows_first<4, 3>;
+    resize(a.pixels, a.width, across, down, a.side, a.planes);
     return 1;
+}
 }

@@ -14,7 +14,7 @@ from vitrail.data.pixel_ops import PLAIN, Box, Pair, PixelOps
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.native.allocator import empty
 from vitrail.native.build import Unavailable, built, library
-from vitrail.native.ffi import at
+from vitrail.native.ffi import at, invoke
 from vitrail.native.pillow_buffer import memory
 from vitrail.preprocess import Preprocess
 
@@ -64,17 +64,22 @@ class Compiled(PixelOps):
             return super().resize(image, box, size, corner, side, interpolation)
         address, holder = found
         planes = torch.empty(len(image.getbands()), side, side, dtype=torch.uint8, device="cpu")
-        lengths = (ctypes.c_long(value) for value in (*size, *corner, side))
-        done = library("image_resize").vitrail_resize(
-            ctypes.c_void_p(address),
-            ctypes.c_long(image.width),
-            ctypes.c_long(image.height),
-            stored,
-            (ctypes.c_long * 4)(*box),
-            *lengths,
-            int(_REACH[interpolation]),
-            int(_columns_first(part, size)),
-            at(planes),
+        (wide, tall), (left, top) = size, corner
+        done = invoke(
+            library("image_resize").vitrail_resize,
+            pixels=address,
+            width=image.width,
+            height=image.height,
+            stored=stored,
+            box=(ctypes.c_long * 4)(*box),
+            wide=wide,
+            tall=tall,
+            left=left,
+            top=top,
+            side=side,
+            cubic=_REACH[interpolation],
+            columns=_columns_first(part, size),
+            planes=at(planes),
         )
         del holder  # keeps the pixel buffer alive until here
         return planes if done else super().resize(image, box, size, corner, side, interpolation)
@@ -84,9 +89,21 @@ class Compiled(PixelOps):
         pixels = pixels.contiguous()
         tops, lefts = offsets(pixels, draws, padding, border)
         flipped = mirrors(draws, mirror).astype(np.uint8)
-        moved, sizes = torch.empty_like(pixels), map(ctypes.c_long, pixels.shape)
-        chosen = (ctypes.c_void_p(values.ctypes.data) for values in (tops, lefts, flipped))
-        library("image_resize").vitrail_move(at(pixels), *sizes, *chosen, int(border == "reflect"), at(moved))
+        moved = torch.empty_like(pixels)
+        count, channels, height, width = pixels.shape
+        invoke(
+            library("image_resize").vitrail_move,
+            pixels=at(pixels),
+            count=count,
+            channels=channels,
+            height=height,
+            width=width,
+            tops=tops.ctypes.data,
+            lefts=lefts.ctypes.data,
+            flipped=flipped.ctypes.data,
+            reflect=border == "reflect",
+            moved=at(moved),
+        )
         return moved
 
     def normalize(self, pixels: Tensor, preprocess: Preprocess) -> Tensor:
@@ -96,10 +113,18 @@ class Compiled(PixelOps):
         pixels = pixels.contiguous()
         batch, given, height, width = pixels.shape
         images = empty(batch, preprocess.channels, height, width, dtype=torch.float32)
-        sizes = map(ctypes.c_long, (batch, given, preprocess.channels, height * width))
         statistics = torch.tensor((preprocess.mean, preprocess.std), dtype=torch.float32, device="cpu")
-        library("image_resize").vitrail_normalize(
-            at(pixels), *sizes, at(statistics[0]), at(statistics[1]), at(images), torch.get_num_threads()
+        invoke(
+            library("image_resize").vitrail_normalize,
+            pixels=at(pixels),
+            count=batch,
+            given=given,
+            channels=preprocess.channels,
+            area=height * width,
+            means=at(statistics[0]),
+            deviations=at(statistics[1]),
+            images=at(images),
+            threads=torch.get_num_threads(),
         )
         return images
 

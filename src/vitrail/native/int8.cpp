@@ -20,13 +20,44 @@ static void quantise_output(const float* weights, int inputs, int8_t* to, float*
     VecI32 total = {};
     for (int i = 0; i < inputs; i += LANES) {
         const Vec scaled = load_partial<Float32>(weights + i, inputs - i) / divisor;
-        const VecI32 q = (VecI32)(min(broadcast(127.0f), max(broadcast(-127.0f), scaled)) + MAGIC) - (VecI32)broadcast(MAGIC);
+        const VecI32 q =
+            (VecI32)(min(broadcast(127.0f), max(broadcast(-127.0f), scaled)) + MAGIC) - (VecI32)broadcast(MAGIC);
         total += q;
         for (int l = 0; l < std::min(LANES, inputs - i); l++) to[i + l] = (int8_t)q[l];
     }
     int all = 0;
     for (int l = 0; l < LANES; l++) all += total[l];
     *sum = *step * all;
+}
+
+// Arguments of `pack_int8`; step and sums are padded to whole vectors.
+struct PackInt8Args {
+    const float* weights;  // (outputs, inputs)
+    int outputs, inputs;
+    uint32_t* panels;
+    float* step;
+    float* sums;
+    int threads;
+};
+
+// Quantise weights to int8, with step = max |w| / 127 per output, and pack them in panels. `sums` are step * sum of an
+// output's values; an output with NaN has step NaN.
+static void pack_int8(const PackInt8Args& a) {
+    const int outputs = a.outputs, steps = round_up(a.inputs, Bytes::K_STEP) / Bytes::K_STEP;
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads)
+    for (int strip = 0; strip < (outputs + LANES - 1) / LANES; strip++) {
+        int8_t* rows = scratch<int8_t>(0, (size_t)LANES * steps * Bytes::K_STEP);
+        std::fill_n(rows, (size_t)LANES * steps * Bytes::K_STEP, int8_t(0));
+        for (int i = 0; i < LANES; i++) {
+            const int j = strip * LANES + i;
+            a.step[j] = a.sums[j] = 0;
+            if (j < outputs)
+                quantise_output(a.weights + (size_t)j * a.inputs, a.inputs, rows + (size_t)i * steps * Bytes::K_STEP,
+                                a.step + j, a.sums + j);
+        }
+        auto row = [=](int j) { return rows + (size_t)(j % LANES) * steps * Bytes::K_STEP; };
+        pack_strip(strip, outputs, steps, row, a.panels);
+    }
 }
 
 extern "C" {
@@ -37,40 +68,16 @@ int vitrail_has_bytes() {
     return 0;
 #endif
 }
+void vitrail_pack_int8(const PackInt8Args& a) { pack_int8(a); }
 
-// Quantise weights `(outputs, inputs)` to int8, with step = max |w| / 127 per output, and pack them in panels. step and
-// sums (step * sum of an output's values) are padded to whole vectors; an output with NaN has step NaN.
-void vitrail_pack_int8(const float* weights, int outputs, int inputs, uint32_t* packed, float* step, float* sums,
-                       int threads) {
-    const int steps = round_up(inputs, Bytes::K_STEP) / Bytes::K_STEP;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int strip = 0; strip < (outputs + LANES - 1) / LANES; strip++) {
-        int8_t* rows = scratch<int8_t>(0, (size_t)LANES * steps * Bytes::K_STEP);
-        std::fill_n(rows, (size_t)LANES * steps * Bytes::K_STEP, int8_t(0));
-        for (int i = 0; i < LANES; i++) {
-            const int j = strip * LANES + i;
-            step[j] = sums[j] = 0;
-            if (j < outputs)
-                quantise_output(weights + (size_t)j * inputs, inputs, rows + (size_t)i * steps * Bytes::K_STEP, step + j,
-                                sums + j);
-        }
-        auto row = [=](int j) { return rows + (size_t)(j % LANES) * steps * Bytes::K_STEP; };
-        pack_strip(strip, outputs, steps, row, packed);
-    }
-}
+SIZE_OF(PackInt8Args)
+SIZE_OF(LinearArgs)
+SIZE_OF(MlpArgs)
 
-#define LINEAR(name, N, From, To)                                                                                      \
-    void vitrail_linear_##name(const void* x, long rows, int depth, WEIGHTS(w), int outputs, void* y, const void* add, \
-                               int epilogue, float eps, int threads) {                                                 \
-        linear<From, To>(epilogue, HELD(N, w, depth, outputs), (const From::Item*)x, rows, eps, (const To::Item*)add,  \
-                         (To::Item*)y, threads);                                                                       \
-    }
-#define MLP(name, N, X)                                                                                                \
-    void vitrail_mlp_##name(const void* x, long rows, int depth, WEIGHTS(first), int hidden, WEIGHTS(second),          \
-                            int outputs, void* y, const void* add, float eps, int threads) {                           \
-        mlp(HELD(N, first, depth, hidden), HELD(N, second, hidden, outputs), (const X::Item*)x, rows, eps,             \
-            (const X::Item*)add, (X::Item*)y, threads);                                                                \
-    }
+#define LINEAR(name, N, From, To) \
+    void vitrail_linear_##name(const LinearArgs& a) { linear<From, To, ByteWeights<N>>(a); }
+#define MLP(name, N, X) \
+    void vitrail_mlp_##name(const MlpArgs& a) { mlp<X, ByteWeights<N>>(a); }
 
 LINEAR(float32, Float32, Float32, Float32)
 MLP(float32, Float32, Float32)

@@ -108,7 +108,7 @@ static inline QuantParams quantise(const typename N::Item* from, int depth, uint
 // norm only affects the quantisation parameters.
 template <class N>
 static inline QuantParams quantise_normed(const typename N::Item* from, int depth, const float* factors, float eps,
-                                      uint8_t* to) {
+                                          uint8_t* to) {
     const int whole = depth / LANES * LANES;
     float* row = scratch<float>(7, depth);
     Vec sums = Vec{}, squares = Vec{};
@@ -144,6 +144,10 @@ struct ByteWeights {
     const float *step, *sums, *bias, *factors;
     int inputs, outputs;
 
+    static ByteWeights of(const WeightsArgs& a) {
+        return {(const Bytes::KPack*)a.panels, a.step, a.sums, a.bias, a.factors, a.inputs, a.outputs};
+    }
+
     struct Ready {
         const uint8_t* rows;
         const QuantParams* params;
@@ -157,8 +161,8 @@ struct ByteWeights {
         QuantParams* params = scratch<QuantParams>(0, count);
         for (int r = 0; r < count; r++) {
             uint8_t* to = bytes + (size_t)r * depth();
-            params[r] = eps < 0 ? quantise<From>(row(r), inputs, to)
-                                  : quantise_normed<From>(row(r), inputs, factors, eps, to);
+            params[r] =
+                eps < 0 ? quantise<From>(row(r), inputs, to) : quantise_normed<From>(row(r), inputs, factors, eps, to);
         }
         return {bytes, params};
     }
@@ -173,9 +177,3 @@ struct ByteWeights {
         });
     }
 };
-
-// The weights as arguments of exported functions, and the struct built from them.
-#define WEIGHTS(w)                                                                                                     \
-    const void *w, const float *w##_step, const float *w##_sums, const float *w##_bias, const float *w##_factors
-#define HELD(N, w, inputs, outputs)                                                                                    \
-    ByteWeights<N> { (const Bytes::KPack*)w, w##_step, w##_sums, w##_bias, w##_factors, inputs, outputs }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.native.allocator import fp32
 from vitrail.native.build import library, missing
-from vitrail.native.ffi import DataPointers, at
+from vitrail.native.ffi import Operand, at, invoke
 from vitrail.native.gemm import Packed, pad_bias
 from vitrail.native.norms import lanes
 
@@ -41,9 +41,11 @@ class PackedInt8(Packed):
     layers, attention = "int8", "int8_attention"
 
     @cached_property
-    def pointers(self) -> DataPointers:
-        """Panels, scales, sums, bias and factors."""
-        return DataPointers(self.panels, self.step, self.sums, self.bias, self.factors)
+    def operand(self) -> Operand:
+        """Panels, bias, sizes, scales, sums and factors."""
+        quantized = {"step": self.step, "sums": self.sums, "factors": self.factors}
+        sizes = {"inputs": self.inputs, "outputs": self.outputs}
+        return Operand("WeightsArgs", panels=self.panels, bias=self.bias, **sizes, **quantized)
 
     def takes(self, x: Tensor, norm_eps: float | None) -> bool:
         """Compare the width; the factors require a norm, and a norm requires factors."""
@@ -60,8 +62,15 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> PackedInt8:
     padded = outputs + -outputs % library("gemm").vitrail_lanes()
     panels = torch.empty(padded * (inputs + -inputs % K_STEP), dtype=torch.int8, device="cpu")
     step, sums = fp32(padded), fp32(padded)
-    library("int8").vitrail_pack_int8(
-        at(rows), outputs, inputs, at(panels), at(step), at(sums), torch.get_num_threads()
+    invoke(
+        library("int8").vitrail_pack_int8,
+        weights=at(rows),
+        outputs=outputs,
+        inputs=inputs,
+        panels=at(panels),
+        step=at(step),
+        sums=at(sums),
+        threads=torch.get_num_threads(),
     )
     return PackedInt8(panels, pad_bias(bias, outputs), inputs, outputs, step, sums)
 

@@ -5,16 +5,10 @@
 #include "int8.h"
 
 extern "C" {
-#define FOR(name, N)                                                                                                   \
-    void vitrail_branch_##name(const void* x, int batch, int tokens, int heads, int width, const int32_t* slots,       \
-                               int groups, int count, const void* padding, const int32_t* kinds, const float* bias,    \
-                               WEIGHTS(qkv), WEIGHTS(proj), float eps, void* y, int threads) {                         \
-        const int dim = heads * width;                                                                                 \
-        typedef N::Residual X;                                                                                         \
-        branch<ByteWeights<N>>({(const X::Item*)x, (const N::Item*)padding, (X::Item*)y, heads, width},                \
-                               {batch, tokens, slots, groups, count}, {count, heads, kinds, bias},                     \
-                               HELD(N, qkv, dim, 3 * dim), HELD(N, proj, dim, dim), eps, threads);                     \
-    }
+SIZE_OF(BranchArgs)
+
+#define FOR(name, N) \
+    void vitrail_branch_##name(const BranchArgs& a) { branch<ByteWeights<N>>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

@@ -1,5 +1,6 @@
 // Exports for native/layer_norm.py: LayerNorm of rows, read in one dtype and stored in another.
 
+#include "arguments.h"
 #include "layers.h"
 
 // y = (x - mean) / sqrt(var + eps) * weight + shift of each row; both are padded to whole vectors.
@@ -19,12 +20,26 @@ static void layer_norm(const void* x_, long rows, int depth, const float* weight
     });
 }
 
+// Arguments of `layer_norm`.
+struct LayerNormArgs {
+    const void* x;  // (rows, depth)
+    long rows;
+    int depth;
+    NormArgs norm;
+    void* y;  // (rows, depth)
+    int threads;
+};
+
+template <class From, class To>
+static void layer_norm(const LayerNormArgs& a) {
+    layer_norm<From, To>(a.x, a.rows, a.depth, a.norm.weight, a.norm.bias, a.norm.eps, a.y, a.threads);
+}
+
 extern "C" {
-#define FOR(name, From, To)                                                                                      \
-    void vitrail_layer_norm_##name(const void* x, long rows, int depth, const float* weight, const float* shift, \
-                                   float eps, void* y, int threads) {                                            \
-        layer_norm<From, To>(x, rows, depth, weight, shift, eps, y, threads);                                    \
-    }
+SIZE_OF(LayerNormArgs)
+
+#define FOR(name, From, To) \
+    void vitrail_layer_norm_##name(const LayerNormArgs& a) { layer_norm<From, To>(a); }
 
 FOR(float32, Float32, Float32)
 #if defined(__AVX512BF16__)

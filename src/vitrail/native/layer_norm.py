@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from vitrail.native.allocator import empty
-from vitrail.native.ffi import at, function
-from vitrail.native.norms import LaneNorm, norm_operands
+from vitrail.native.ffi import at, call
+from vitrail.native.norms import LaneNorm, norm_args
 
 
 def layer_norm(x: Tensor, norm: LaneNorm, dtype: torch.dtype | None = None) -> Tensor:
@@ -18,7 +18,13 @@ def layer_norm(x: Tensor, norm: LaneNorm, dtype: torch.dtype | None = None) -> T
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=dtype or x.dtype)
-    function("layer_norm", "layer_norm", x.dtype, y.dtype)(
-        at(x), x.numel() // x.shape[-1], x.shape[-1], *norm_operands(norm), at(y), torch.get_num_threads()
+    call(
+        *("layer_norm", "layer_norm", x.dtype, y.dtype),
+        x=at(x),
+        rows=x.numel() // x.shape[-1],
+        depth=x.shape[-1],
+        norm=norm_args(norm),
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y

@@ -40,8 +40,8 @@ static void parallel_layer(long rows, size_t bytes_of_row, int outputs, int thre
     for (int group = 0; group < groups; group++) work(0, (int)rows, all * group / groups, all * (group + 1) / groups);
 }
 
-// Epilogue that stores `map(row, output, result)`. `touch` fetches the lines of a tile before its products: a store that
-// misses the cache would wait for memory at the end of the tile.
+// Epilogue that stores `map(row, output, result)`. `touch` fetches the lines of a tile before its products: a store
+// that misses the cache would wait for memory at the end of the tile.
 template <class To, class Map>
 struct StoreResults {
     typename To::Item* y;
@@ -66,9 +66,8 @@ static inline void with_epilogue(int epilogue, typename To::Item* y, long ldy, c
     }
     if constexpr (std::is_same_v<To, typename N::Residual>) {
         if (epilogue == ADD)
-            return layer(store([=](int r, int c, Vec x) {
-                return x + load_partial<To>(add + r * ldadd + c, outputs - c);
-            }));
+            return layer(
+                store([=](int r, int c, Vec x) { return x + load_partial<To>(add + r * ldadd + c, outputs - c); }));
     }
     layer(store([](int, int, Vec x) { return x; }));
 }

@@ -2,16 +2,22 @@
 
 #include <algorithm>
 
+#include "arguments.h"
 #include "simd.h"
 
 // Codes of four bits: byte i of a block of 32 columns has column i in its low half and column 16 + i in its high half.
 constexpr int BLOCK = 32, HALF = 16;
 
-struct Codes {
-    const uint8_t* codes;
-    const float *tables, *scales;
+// Arguments of packed weights: `tables_every` outputs share a table, `blocks_of_scale` blocks of a row a scale.
+struct CodesArgs {
+    const uint8_t* codes;  // (outputs, blocks, HALF)
+    const float* tables;   // (tables, HALF)
+    const float* scales;   // (outputs, scales of a row)
     long outputs, blocks, tables_every, blocks_of_scale;
+};
 
+struct Codes : CodesArgs {
+    explicit Codes(const CodesArgs& a) : CodesArgs(a) {}
     const uint8_t* row(long r) const { return codes + r * blocks * HALF; }
     const float* table(long r) const { return tables + r / tables_every * HALF; }
     float scale(long r, long b) const {
@@ -61,17 +67,24 @@ struct Table {
 #endif
 constexpr int VECTORS = HALF / LANES;
 
-extern "C" void vitrail_lookup_dense(const uint8_t* codes, const float* tables, const float* scales, long outputs,
-                                     long blocks, long tables_every, long blocks_of_scale, float* dense, int threads) {
-    const Codes all{codes, tables, scales, outputs, blocks, tables_every, blocks_of_scale};
-#pragma omp parallel for num_threads(threads)
+// Arguments of `vitrail_lookup_dense`.
+struct LookupDenseArgs {
+    CodesArgs weights;
+    float* dense;  // (outputs, blocks * BLOCK)
+    int threads;
+};
+
+extern "C" void vitrail_lookup_dense(const LookupDenseArgs& a) {
+    const Codes all(a.weights);
+    const long outputs = all.outputs, blocks = all.blocks;
+#pragma omp parallel for num_threads(a.threads)
     for (long r = 0; r < outputs; r++) {
         const Table table(all.table(r));
         for (long b = 0; b < blocks; b++) {
             Vec low[VECTORS], high[VECTORS];
             table.look_up(all.row(r) + b * HALF, low, high);
             const Vec scale = broadcast(all.scale(r, b));
-            float* to = dense + (r * blocks + b) * BLOCK;
+            float* to = a.dense + (r * blocks + b) * BLOCK;
             for (int i = 0; i < VECTORS; i++) {
                 store(to + i * LANES, low[i] * scale);
                 store(to + HALF + i * LANES, high[i] * scale);
@@ -111,15 +124,27 @@ static void product_of_row(const Codes& all, const float* x, long r, float* y) {
     }
 }
 
-extern "C" void vitrail_lookup_linear(const float* x, long rows, const uint8_t* codes, const float* tables,
-                                      const float* scales, long outputs, long blocks, long tables_every,
-                                      long blocks_of_scale, float* y, int threads) {
-    const Codes all{codes, tables, scales, outputs, blocks, tables_every, blocks_of_scale};
-#pragma omp parallel for num_threads(threads)
+// Arguments of `vitrail_lookup_linear`.
+struct LookupLinearArgs {
+    const float* x;  // (rows, blocks * BLOCK)
+    long rows;
+    CodesArgs weights;
+    float* y;  // (rows, outputs)
+    int threads;
+};
+
+extern "C" {
+SIZE_OF(LookupDenseArgs)
+SIZE_OF(LookupLinearArgs)
+
+void vitrail_lookup_linear(const LookupLinearArgs& a) {
+    const Codes all(a.weights);
+    const long rows = a.rows, outputs = all.outputs;
+#pragma omp parallel for num_threads(a.threads)
     for (long r = 0; r < outputs; r++) {
         for (long m = 0; m < rows; m += TOGETHER) {
-            const float* from = x + m * blocks * BLOCK;
-            float* to = y + m * outputs;
+            const float* from = a.x + m * all.blocks * BLOCK;
+            float* to = a.y + m * outputs;
             switch (std::min<long>(rows - m, TOGETHER)) {
                 case 4: product_of_row<4>(all, from, r, to); break;
                 case 3: product_of_row<3>(all, from, r, to); break;
@@ -128,4 +153,5 @@ extern "C" void vitrail_lookup_linear(const float* x, long rows, const uint8_t* 
             }
         }
     }
+}
 }

@@ -33,26 +33,34 @@ static void attend_strip(const StripPlan& plan, int strip, const Cells<N>* cells
     }
 }
 
-// strides: three each for q, k and v. padding (2, heads, width): key and value of padding, or null.
-// bias (heads, lines, whole vectors). y (batch, tokens, heads, width).
+// Arguments of `neighborhood`.
+struct AttendNeighborsArgs {
+    NeighborhoodArgs operands;
+    void* y;  // (batch, tokens, heads, width)
+    int threads;
+};
+
 template <class N>
-static void neighborhood(const void* q, const void* k, const void* v, const int64_t* strides, const void* padding_,
-                         int batch, int tokens, int heads, int width, float scale, const StripPlan& plan,
-                         const float* bias, int lines, void* y_, int threads) {
+static void neighborhood(const AttendNeighborsArgs& a) {
     typedef typename N::Item Item;
-    const Item* padding = (const Item*)padding_;
+    const NeighborhoodArgs& o = a.operands;
+    const StripPlan plan = strip_plan(o.strips);
+    const int tokens = o.tokens, heads = o.heads, width = o.width;
+    const float* bias = o.bias;
+    const float scale = o.scale;
+    const Item* padding = (const Item*)o.padding;
     const long row = (long)heads * width;
-    const Cells<N> cells[3] = {{(const Item*)q, strides, nullptr},
-                               {(const Item*)k, strides + 3, padding},
-                               {(const Item*)v, strides + 6, padding == nullptr ? nullptr : padding + row}};
-    const size_t table = (size_t)lines * round_up(plan.run, LANES);
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
-    for (long item = 0; item < (long)batch * plan.strips * heads; item++) {
+    const Cells<N> cells[3] = {{(const Item*)o.q, o.strides, nullptr},
+                               {(const Item*)o.k, o.strides + 3, padding},
+                               {(const Item*)o.v, o.strides + 6, padding == nullptr ? nullptr : padding + row}};
+    const size_t table = (size_t)o.lines * round_up(plan.run, LANES);
+#pragma omp parallel for schedule(dynamic, 4) num_threads(a.threads)
+    for (long item = 0; item < (long)o.batch * plan.strips * heads; item++) {
         const long head = item % heads, strip = item / heads % plan.strips, image = item / heads / plan.strips;
         const int32_t* starts = plan.starts + 2 * strip;
         visit<N>(cells, 3, image, head, plan.keys + starts[0], starts[2] - starts[0], width);
         attend_strip<N>(plan, strip, cells, image, head, width, scale, bias + head * table,
-                        (Item*)y_ + image * tokens * row + head * width, row);
+                        (Item*)a.y + image * tokens * row + head * width, row);
     }
 }
 
@@ -93,30 +101,38 @@ static void branch(const typename X::Item* x_, int batch, int tokens, int heads,
     });
 }
 
+// Arguments of `branch`.
+struct NeighborhoodBranchArgs {
+    const void* x;  // (batch, tokens, heads, width)
+    int batch, tokens, heads, width;
+    float eps;  // of the norm
+    WeightsArgs qkv, proj;
+    const void* padding;  // (2, heads, width): key and value of padding; or null
+    float scale;          // of the scores
+    StripsArgs strips;
+    const float* bias;  // (heads, lines, run in whole vectors)
+    int lines;
+    void* y;  // as x
+    int threads;
+};
+
+template <class N>
+static void branch(const NeighborhoodBranchArgs& a) {
+    typedef typename N::Residual X;
+    branch<N>((const typename X::Item*)a.x, a.batch, a.tokens, a.heads, a.width, a.eps, LinearWeights<N>::of(a.qkv),
+              LinearWeights<N>::of(a.proj), (const typename N::Item*)a.padding, a.scale, strip_plan(a.strips), a.bias,
+              a.lines, (typename X::Item*)a.y, a.threads);
+}
+
 extern "C" {
 int vitrail_rows() { return ROWS; }
 
-#define FOR(name, N)                                                                                                   \
-    void vitrail_neighborhood_##name(const void* q, const void* k, const void* v, const int64_t* strides,              \
-                                     const void* padding, int batch, int tokens, int heads, int width, float scale,    \
-                                     const int32_t* starts, int strips, const int32_t* keys, int longest, int run,     \
-                                     const int32_t* blocks, const int32_t* seats, const float* bias, int lines,        \
-                                     void* y, int threads) {                                                           \
-        const StripPlan plan = {starts, keys, (const Block*)blocks, (const QuerySlot*)seats, strips, longest, run};    \
-        neighborhood<N>(q, k, v, strides, padding, batch, tokens, heads, width, scale, plan, bias, lines, y, threads); \
-    }                                                                                                                  \
-    void vitrail_neighborhood_branch_##name(                                                                           \
-        const void* x, int batch, int tokens, int heads, int width, float eps, const void* qkv, const float* qkv_bias, \
-        const void* proj, const float* proj_bias, const void* padding, float scale, const int32_t* starts, int strips, \
-        const int32_t* keys, int longest, int run, const int32_t* blocks, const int32_t* seats, const float* bias,     \
-        int lines, void* y, int threads) {                                                                             \
-        const StripPlan plan = {starts, keys, (const Block*)blocks, (const QuerySlot*)seats, strips, longest, run};    \
-        const int dim = heads * width;                                                                                 \
-        typedef N::Residual X;                                                                                         \
-        branch<N>((const X::Item*)x, batch, tokens, heads, width, eps, {(const N::KPack*)qkv, qkv_bias, dim, 3 * dim}, \
-                  {(const N::KPack*)proj, proj_bias, dim, dim}, (const N::Item*)padding, scale, plan, bias, lines,     \
-                  (X::Item*)y, threads);                                                                               \
-    }
+SIZE_OF(AttendNeighborsArgs)
+SIZE_OF(NeighborhoodBranchArgs)
+
+#define FOR(name, N)                                                                       \
+    void vitrail_neighborhood_##name(const AttendNeighborsArgs& a) { neighborhood<N>(a); } \
+    void vitrail_neighborhood_branch_##name(const NeighborhoodBranchArgs& a) { branch<N>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include "arguments.h"
 #include "layers.h"
 #include "packing.h"
 
@@ -24,6 +25,33 @@ struct StripPlan {
     const Block* blocks;
     const QuerySlot* seats;
     int strips, longest, run;
+};
+
+// Arguments of a `StripPlan`.
+struct StripsArgs {
+    const int32_t* starts;  // (strips + 1, 2)
+    const int32_t* keys;
+    const int32_t* blocks;  // (blocks, 3)
+    const int32_t* seats;   // (queries, 2)
+    int strips, longest, run;
+};
+
+static inline StripPlan strip_plan(const StripsArgs& a) {
+    return {a.starts, a.keys, (const Block*)a.blocks, (const QuerySlot*)a.seats, a.strips, a.longest, a.run};
+}
+
+// Arguments of queries, keys and values (batch, tokens, heads, width), with strides over images, tokens and heads.
+struct NeighborhoodArgs {
+    const void* q;
+    const void* k;
+    const void* v;
+    int64_t strides[9];   // three each of q, k and v
+    const void* padding;  // (2, heads, width): key and value of padding; or null
+    int batch, tokens, heads, width;
+    float scale;  // of the scores
+    StripsArgs strips;
+    const float* bias;  // (heads, lines, run in whole vectors)
+    int lines;
 };
 
 // Queries, keys or values: strides over images, cells and heads.
@@ -94,7 +122,7 @@ static inline void cross_some(int vectors, const typename N::Item* const* rows, 
     switch (vectors) {
         case 1: return cross<N, R, 1>(rows, columns, line, steps, epilogue);
         case 2: return cross<N, R, 2>(rows, columns, line, steps, epilogue);
-        case 3: return cross<N, R, WIDE < 3 ? WIDE : 3>(rows, columns, line, steps, epilogue);
+        case 3: return cross < N, R, WIDE<3 ? WIDE : 3>(rows, columns, line, steps, epilogue);
         default: return cross<N, R, WIDE>(rows, columns, line, steps, epilogue);
     }
 }
@@ -160,9 +188,8 @@ static inline void attend_run(const typename N::Item* const* queries, const floa
     const long line = keys + LANES;  // with space for the leading zero of a run that starts within a k-step
     float* scores = scratch<float>(2, (size_t)ROWS * keys);
     Item* probs = scratch<Item>(3, (size_t)ROWS * line);
-    meet_run<N, R>(queries, strip.keys + key, strip.room, keys, width, [&](int r, int j, Vec sum) {
-        store(scores + r * keys + j, sum * scale + load(bias[r] + j));
-    });
+    meet_run<N, R>(queries, strip.keys + key, strip.room, keys, width,
+                   [&](int r, int j, Vec sum) { store(scores + r * keys + j, sum * scale + load(bias[r] + j)); });
     float whole[R];
     const Item* rows[R];
     for (int r = 0; r < R; r++) {

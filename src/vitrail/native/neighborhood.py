@@ -18,8 +18,9 @@ from vitrail.grid import Grid
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
 from vitrail.native.dtypes import PRODUCTS
-from vitrail.native.ffi import DataPointers, at, function, start_of
+from vitrail.native.ffi import Operand, at, call, nested, start_of
 from vitrail.native.gemm import PackedLinear
+from vitrail.native.prototypes import Arguments
 from vitrail.shapes import HeadMap, Tokens
 
 FORBIDDEN = -1e30
@@ -50,9 +51,10 @@ class Meeting:
     side: int
 
     @cached_property
-    def pointers(self) -> DataPointers:
-        """Data pointers of starts, keys, blocks and seats."""
-        return DataPointers(self.starts, self.keys, self.blocks, self.seats)
+    def operand(self) -> Operand:
+        """Argument struct of the strips."""
+        tables = {"starts": self.starts, "keys": self.keys, "blocks": self.blocks, "seats": self.seats}
+        return Operand("StripsArgs", **tables, strips=len(self.starts) - 1, longest=self.longest, run=self.run)
 
 
 @lru_cache(maxsize=64)
@@ -185,25 +187,26 @@ def attend_neighbors(
     q, k, v = (readable(x) for x in (q, k, v))
     y = empty(*q.shape, dtype=q.dtype)
     given = operands(q, k, v, bias, meeting, padding)
-    function("neighborhood", "neighborhood", q.dtype)(*given, at(y), torch.get_num_threads())
+    call("neighborhood", "neighborhood", q.dtype, operands=given, y=at(y), threads=torch.get_num_threads())
     return y
 
 
-def operands(
-    q: HeadMap, k: HeadMap, v: HeadMap, bias: Tensor, meeting: Meeting, padding: Tensor | None
-) -> tuple[Any, ...]:
-    """Return the native arguments of `attend_neighbors`; its tensors must outlive the call."""
+def operands(q: HeadMap, k: HeadMap, v: HeadMap, bias: Tensor, meeting: Meeting, padding: Tensor | None) -> Arguments:
+    """Return the argument struct of the operands of `attend_neighbors`; its tensors must outlive the call."""
     batch, height, width, heads, d = q.shape
     strides = [n for x in (q, k, v) for n in (x.stride(0), x.stride(2), x.stride(3))]
-    return (
-        *map(start_of, (q, k, v)),
-        (ctypes.c_int64 * 9)(*strides),
-        at(padding),
-        batch,
-        height * width,
-        heads,
-        d,
-        *_who(meeting, bias, d),
+    return nested(
+        "NeighborhoodArgs",
+        q=start_of(q),
+        k=start_of(k),
+        v=start_of(v),
+        strides=(ctypes.c_int64 * 9)(*strides),
+        padding=padding,
+        batch=batch,
+        tokens=height * width,
+        heads=heads,
+        width=d,
+        **_tiling(meeting, bias, d),
     )
 
 
@@ -235,21 +238,27 @@ def neighborhood_branch(
     products = PRODUCTS[x.dtype]
     assert products == qkv.dtype == proj.dtype == padding.dtype, (x.dtype, qkv.dtype, padding.dtype)
     assert width == qkv.inputs == proj.outputs and len(meeting.seats) == tokens, (x.shape, qkv.inputs)
-    function("neighborhood", "neighborhood_branch", products)(
-        *(at(x), batch, tokens, heads, width // heads, ctypes.c_float(norm_eps)),
-        *(*qkv.operands(), *proj.operands(), at(padding), *_who(meeting, bias, width // heads)),
-        *(at(y), torch.get_num_threads()),
+    call(
+        *("neighborhood", "neighborhood_branch", products),
+        x=at(x),
+        batch=batch,
+        tokens=tokens,
+        heads=heads,
+        width=width // heads,
+        eps=norm_eps,
+        qkv=qkv.args,
+        proj=proj.args,
+        padding=at(padding),
+        **_tiling(meeting, bias, width // heads),
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y
 
 
-def _who(meeting: Meeting, bias: Tensor, d: int) -> tuple[Any, ...]:
+def _tiling(meeting: Meeting, bias: Tensor, d: int) -> dict[str, Any]:
     """Return the native arguments for tiling, scale and bias."""
-    starts, keys, blocks, seats = meeting.pointers.addresses
-    return (
-        *(ctypes.c_float(d**-0.5), starts, meeting.starts.shape[0] - 1, keys, meeting.longest, meeting.run),
-        *(blocks, seats, at(bias), bias.shape[1]),
-    )
+    return {"scale": d**-0.5, "strips": meeting.operand.args, "bias": at(bias), "lines": bias.shape[1]}
 
 
 def readable(x: HeadMap) -> Tensor:

@@ -86,8 +86,7 @@ static void backward(const Operands<N>& o, const int64_t* offsets, int rows, voi
         const long part = piece / o.heads, head = piece % o.heads, end = o.batch * (part + 1) / parts;
         float* total = dtable == nullptr ? nullptr : grad_bias.of(part) + head * o.table();
         for (long image = o.batch * part / parts; image < end; image++)
-            part_head<N>(o, image, head,
-                         (typename N::Item*)dqkv + image * o.tokens * 3 * wide + head * o.width, total,
+            part_head<N>(o, image, head, (typename N::Item*)dqkv + image * o.tokens * 3 * wide + head * o.width, total,
                          grad_padding.of(part));
     }
     grad_padding.add_up(dpadding, threads);
@@ -97,32 +96,47 @@ static void backward(const Operands<N>& o, const int64_t* offsets, int rows, voi
     sum_table(lines.data(), o.heads, o.lines, o.plan->run, offsets, rows, dtable, threads);
 }
 
+// Arguments of `backward`.
+struct NeighborhoodBackwardArgs {
+    NeighborhoodArgs operands;
+    int side;                // keys in a row of a strip
+    const int64_t* offsets;  // (lines, run): row of the bias table for each key of a line; `rows` if none
+    int rows;                // of the bias table
+    const void* dy;          // (batch, tokens, heads, width)
+    void* dqkv;              // (batch, tokens, 3, heads, width)
+    float* dtable;           // (rows, heads), or null
+    float* dpadding;         // (2, heads, width), or null
+    int threads;
+};
+
+template <class N>
+static void backward(const NeighborhoodBackwardArgs& a) {
+    typedef const typename N::Item* Items;
+    const NeighborhoodArgs& o = a.operands;
+    const StripPlan plan = strip_plan(o.strips);
+    const int64_t wide = (int64_t)o.heads * o.width, plain[3] = {o.tokens * wide, wide, o.width};
+    const Items padding = (Items)o.padding, values = padding == nullptr ? nullptr : padding + wide;
+    const Operands<N> operands = {{{(Items)o.q, o.strides, nullptr},
+                                   {(Items)o.k, o.strides + 3, padding},
+                                   {(Items)o.v, o.strides + 6, values},
+                                   {(Items)a.dy, plain, nullptr}},
+                                  o.batch,
+                                  o.tokens,
+                                  o.heads,
+                                  o.width,
+                                  o.scale,
+                                  &plan,
+                                  a.side,
+                                  o.bias,
+                                  o.lines};
+    backward<N>(operands, a.offsets, a.rows, a.dqkv, a.dtable, a.dpadding, a.threads);
+}
+
 extern "C" {
-#define FOR(name, N)                                                                                                 \
-    void vitrail_neighborhood_backward_##name(                                                                       \
-        const void* q, const void* k, const void* v, const int64_t* strides, const void* padding, int batch,         \
-        int tokens, int heads, int width, float scale, const int32_t* starts, int strips, const int32_t* keys,       \
-        int longest, int run, const int32_t* blocks, const int32_t* seats, const float* bias, int lines, int side,   \
-        const int64_t* offsets, int rows, const void* dy, void* dqkv, float* dtable, float* dpadding, int threads) { \
-        typedef const N::Item* Items;                                                                                \
-        const StripPlan plan = {starts, keys, (const Block*)blocks, (const QuerySlot*)seats, strips, longest, run};  \
-        const int64_t wide = (int64_t)heads * width, plain[3] = {tokens * wide, wide, width};                        \
-        const Items values = padding == nullptr ? nullptr : (Items)padding + wide;                                   \
-        const Operands<N> operands = {{{(Items)q, strides, nullptr},                                                 \
-                                       {(Items)k, strides + 3, (Items)padding},                                      \
-                                       {(Items)v, strides + 6, values},                                              \
-                                       {(Items)dy, plain, nullptr}},                                                 \
-                                      batch,                                                                         \
-                                      tokens,                                                                        \
-                                      heads,                                                                         \
-                                      width,                                                                         \
-                                      scale,                                                                         \
-                                      &plan,                                                                         \
-                                      side,                                                                          \
-                                      bias,                                                                          \
-                                      lines};                                                                        \
-        backward<N>(operands, offsets, rows, dqkv, dtable, dpadding, threads);                                       \
-    }
+SIZE_OF(NeighborhoodBackwardArgs)
+
+#define FOR(name, N) \
+    void vitrail_neighborhood_backward_##name(const NeighborhoodBackwardArgs& a) { backward<N>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

@@ -47,10 +47,10 @@ struct Head {
     int width, tokens;
     float scale;
     const float* bias;
-    float* total;                      // gradient of the bias, accumulated, or null
-    typename N::Item* into;            // dQ of the first cell
-    long row;                          // stride over cells
-    float *grad_keys, *grad_values;    // (tokens + 1, line()), accumulated; the last row is for padding
+    float* total;                    // gradient of the bias, accumulated, or null
+    typename N::Item* into;          // dQ of the first cell
+    long row;                        // stride over cells
+    float *grad_keys, *grad_values;  // (tokens + 1, line()), accumulated; the last row is for padding
 
     const typename N::Item* of(int part, long cell) const { return cells[part].of(image, head, cell, width); }
     int line() const { return round_up(width, LANES); }
@@ -214,7 +214,7 @@ static inline void gather_row(const DkvBlock<N>& dkv, const int* runs, int first
             switch (vectors) {
                 case 1: run(std::integral_constant<int, 1>()); break;
                 case 2: run(std::integral_constant<int, 2>()); break;
-                case 3: run(std::integral_constant<int, WIDE < 3 ? WIDE : 3>()); break;
+                case 3: run(std::integral_constant < int, WIDE<3 ? WIDE : 3>()); break;
                 default: run(std::integral_constant<int, WIDE>()); break;
             }
         }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.native.allocator import fp32
-from vitrail.native.ffi import at, function
+from vitrail.native.ffi import at, call
 from vitrail.native.neighborhood import Meeting, operands, readable
 from vitrail.shapes import HeadMap
 
@@ -45,15 +45,16 @@ def attend_neighbors_backward(
     grad_qkv = q.new_empty(batch, height, width, 3, heads, d)
     grad_table = fp32(table_rows, heads) if table_rows else None
     grad_padding = None if padding is None else fp32(2, heads, d)
-    function("neighborhood_gradient", "neighborhood_backward", q.dtype)(
-        *operands(q, k, v, bias, meeting, padding),
-        meeting.side,
-        at(meeting.offsets),
-        table_rows,
-        at(grad_y),
-        at(grad_qkv),
-        at(grad_table),
-        at(grad_padding),
-        torch.get_num_threads(),
+    call(
+        *("neighborhood_gradient", "neighborhood_backward", q.dtype),
+        operands=operands(q, k, v, bias, meeting, padding),
+        side=meeting.side,
+        offsets=at(meeting.offsets),
+        rows=table_rows,
+        dy=at(grad_y),
+        dqkv=at(grad_qkv),
+        dtable=at(grad_table),
+        dpadding=at(grad_padding),
+        threads=torch.get_num_threads(),
     )
     return grad_qkv, grad_table, grad_padding

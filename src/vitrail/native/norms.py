@@ -1,15 +1,15 @@
 """LayerNorm parameters in the layout of the native kernels."""
 
-import ctypes
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vitrail.native.build import library
-from vitrail.native.ffi import DataPointers, at
+from vitrail.native.ffi import Operand, nested
+from vitrail.native.prototypes import Arguments
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class LaneNorm:
     eps: float
 
     @cached_property
-    def pointers(self) -> DataPointers:
-        """Data pointers of weight and bias."""
-        return DataPointers(self.weight, self.bias)
+    def operand(self) -> Operand:
+        """Argument struct of the norm."""
+        return Operand("NormArgs", weight=self.weight, bias=self.bias, eps=self.eps)
 
     @classmethod
     def of(cls, norm: nn.LayerNorm) -> "LaneNorm":
@@ -36,12 +36,14 @@ class LaneNorm:
         return cls(lanes(weight), lanes(bias), norm.eps)
 
 
-def norm_operands(norm: LaneNorm | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float]:
-    """Return the native arguments weight, bias and eps; null pointers without a norm."""
-    if norm is None:
-        return at(None), at(None), ctypes.c_float(0)
-    weight, bias = norm.pointers.addresses
-    return weight, bias, ctypes.c_float(norm.eps)
+def norm_args(norm: LaneNorm | None) -> Arguments:
+    """Return the argument struct of a norm, or of none."""
+    return _no_norm() if norm is None else norm.operand.args
+
+
+@cache
+def _no_norm() -> Arguments:
+    return nested("NormArgs", weight=None, bias=None, eps=0.0)
 
 
 def lanes(x: Tensor) -> Tensor:

@@ -32,13 +32,29 @@ static void gather_line(const float* image, Pixels pixels, int channels, int hei
         for (int i = channels * size * size; i < depth; i++) to[(long)p * depth + i] = 0;
 }
 
-// y = norm(patches(x) W + b), (batch, rows * columns, outputs). `weight` is null without a norm.
+// Arguments of `embed`.
+struct EmbedArgs {
+    const float* x;        // (batch, channels, height, width)
+    const float* factors;  // (channels), of pixels
+    const float* shifts;   // (channels), of pixels
+    int batch, channels, height, width;
+    int size;           // of a patch
+    int rows, columns;  // of patches
+    WeightsArgs weights;
+    NormArgs norm;
+    void* y;  // (batch, rows * columns, outputs)
+    int threads;
+};
+
+// y = norm(patches(x) W + b)
 template <class N>
-static void embed(const float* x, Pixels pixels, int batch, int channels, int height, int width, int size, int rows,
-                  int columns, const LinearWeights<N>& filters, const float* weight, const float* shift, float eps,
-                  void* y_, int threads) {
+static void embed(const EmbedArgs& a) {
     typedef typename N::Item Item;
     typedef typename N::Residual X;
+    const LinearWeights<N> filters = LinearWeights<N>::of(a.weights);
+    const Pixels pixels = {a.factors, a.shifts};
+    const int batch = a.batch, channels = a.channels, height = a.height, width = a.width, size = a.size;
+    const int rows = a.rows, columns = a.columns, threads = a.threads;
     const int lines = batch * rows, depth = filters.inputs, outputs = filters.outputs;
     const int chunk = std::max(1, rows_at_a_time((long)lines * columns, depth * sizeof(Item), threads) / columns);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
@@ -46,11 +62,12 @@ static void embed(const float* x, Pixels pixels, int batch, int channels, int he
         const int some = std::min(chunk, lines - start);
         Item* gathered = scratch<Item>(5, (size_t)chunk * columns * depth);
         for (int i = 0; i < some; i++)
-            gather_line<N>(x + (long)((start + i) / rows) * channels * height * width, pixels, channels, height, width,
-                           size, (start + i) % rows, columns, depth, gathered + (long)i * columns * depth);
-        auto* y = (typename X::Item*)y_ + (long)start * columns * outputs;
+            gather_line<N>(a.x + (long)((start + i) / rows) * channels * height * width, pixels, channels, height,
+                           width, size, (start + i) % rows, columns, depth, gathered + (long)i * columns * depth);
+        auto* y = (typename X::Item*)a.y + (long)start * columns * outputs;
         layer<N, X>(PLAIN, filters, gathered, some * columns, NO_NORM, nullptr, y);
-        if (weight != nullptr) layer_norm_rows<X>(y, some * columns, outputs, weight, shift, eps);
+        if (a.norm.weight != nullptr)
+            layer_norm_rows<X>(y, some * columns, outputs, a.norm.weight, a.norm.bias, a.norm.eps);
     }
 }
 
@@ -107,20 +124,30 @@ static void merge(const void* x_, int batch, const Squares& s, const LinearWeigh
     });
 }
 
+// Arguments of `merge`.
+struct MergeArgs {
+    const void* x;  // (batch, height, width, channels)
+    int batch, height, width, channels;
+    int size;  // cells in a row of a square
+    WeightsArgs weights;
+    float eps;  // of the norm
+    void* y;    // (batch, squares, outputs)
+    int threads;
+};
+
+template <class N>
+static void merge(const MergeArgs& a) {
+    merge<N>(a.x, a.batch, {a.height, a.width, a.channels, a.size}, LinearWeights<N>::of(a.weights), a.eps, a.y,
+             a.threads);
+}
+
 extern "C" {
-#define FOR(name, N)                                                                                                 \
-    void vitrail_embed_##name(const float* x, const float* factors, const float* shifts, int batch, int channels,    \
-                              int height, int width, int size, int rows, int columns, const void* packed,            \
-                              const float* bias, int depth, int outputs, const float* weight, const float* shift,    \
-                              float eps, void* y, int threads) {                                                     \
-        embed<N>(x, {factors, shifts}, batch, channels, height, width, size, rows, columns,                          \
-                 {(const N::KPack*)packed, bias, depth, outputs}, weight, shift, eps, y, threads);                   \
-    }                                                                                                                \
-    void vitrail_merge_##name(const void* x, int batch, int height, int width, int channels, int size,               \
-                              const void* packed, const float* bias, int outputs, float eps, void* y, int threads) { \
-        const Squares squares = {height, width, channels, size};                                                     \
-        merge<N>(x, batch, squares, {(const N::KPack*)packed, bias, squares.depth(), outputs}, eps, y, threads);     \
-    }
+SIZE_OF(EmbedArgs)
+SIZE_OF(MergeArgs)
+
+#define FOR(name, N)                                               \
+    void vitrail_embed_##name(const EmbedArgs& a) { embed<N>(a); } \
+    void vitrail_merge_##name(const MergeArgs& a) { merge<N>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

@@ -3,7 +3,6 @@
 Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Tokens have the residual dtype.
 """
 
-import ctypes
 from typing import NamedTuple
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from vitrail.native.allocator import empty
 from vitrail.native.dtypes import RESIDUAL
-from vitrail.native.ffi import at, function
+from vitrail.native.ffi import at, call
 from vitrail.native.gemm import PackedLinear
-from vitrail.native.norms import LaneNorm, norm_operands
+from vitrail.native.norms import LaneNorm, norm_args
 from vitrail.shapes import FeatureMap, Image
 
 
@@ -49,20 +48,22 @@ def embed_patches(
     assert pixels.factor.shape == pixels.shift.shape == (channels,), (pixels.factor.shape, channels)
     assert packed.inputs - channels * size * size in (0, 1), (packed.inputs, channels, size)
     y = empty(batch, rows, columns, packed.outputs, dtype=RESIDUAL[packed.dtype])
-    function("patches", "embed", packed.dtype)(
-        at(images),
-        at(pixels.factor),
-        at(pixels.shift),
-        *images.shape,
-        size,
-        rows,
-        columns,
-        *packed.operands(),
-        packed.inputs,
-        packed.outputs,
-        *norm_operands(norm),
-        at(y),
-        torch.get_num_threads(),
+    call(
+        *("patches", "embed", packed.dtype),
+        x=at(images),
+        factors=at(pixels.factor),
+        shifts=at(pixels.shift),
+        batch=batch,
+        channels=channels,
+        height=height,
+        width=width,
+        size=size,
+        rows=rows,
+        columns=columns,
+        weights=packed.args,
+        norm=norm_args(norm),
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y
 
@@ -83,14 +84,17 @@ def merge_patches(cells: FeatureMap, size: int, packed: PackedLinear, norm_eps: 
         packed.inputs,
     )
     y = empty(batch, -(-height // size), -(-width // size), packed.outputs, dtype=cells.dtype)
-    function("patches", "merge", packed.dtype)(
-        at(cells),
-        *cells.shape,
-        size,
-        *packed.operands(),
-        packed.outputs,
-        ctypes.c_float(norm_eps),
-        at(y),
-        torch.get_num_threads(),
+    call(
+        *("patches", "merge", packed.dtype),
+        x=at(cells),
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        size=size,
+        weights=packed.args,
+        eps=norm_eps,
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y

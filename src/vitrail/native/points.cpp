@@ -3,6 +3,7 @@
 
 #include <new>
 
+#include "arguments.h"
 #include "farthest_points.h"
 
 struct Neighbor {
@@ -64,19 +65,21 @@ static void fill_balls(const Tree& tree, const float* p, std::vector<Ball>& ball
             if (!ball.full() || node.least < ball.found[0]) return false;
         return true;
     };
-    search(tree, p, [&] { return widest; }, skip, [&](long leaf) {
-        const int count = tree.count(leaf);
-        for (int i = 0; i < count; i += LANES) {
-            const Vec distances = tree.squared_distances(p, leaf * LEAF + i);
-            unsigned bits = lanes_of(distances <= broadcast(widest));
-            if (count - i < LANES) bits &= (1u << (count - i)) - 1;
-            for (; bits; bits &= bits - 1) {
-                const int lane = __builtin_ctz(bits);
-                for (Ball& ball : balls)
-                    if (distances[lane] <= ball.reach) ball.add(tree.index[leaf * LEAF + i + lane]);
+    search(
+        tree, p, [&] { return widest; }, skip,
+        [&](long leaf) {
+            const int count = tree.count(leaf);
+            for (int i = 0; i < count; i += LANES) {
+                const Vec distances = tree.squared_distances(p, leaf * LEAF + i);
+                unsigned bits = lanes_of(distances <= broadcast(widest));
+                if (count - i < LANES) bits &= (1u << (count - i)) - 1;
+                for (; bits; bits &= bits - 1) {
+                    const int lane = __builtin_ctz(bits);
+                    for (Ball& ball : balls)
+                        if (distances[lane] <= ball.reach) ball.add(tree.index[leaf * LEAF + i + lane]);
+                }
             }
-        }
-    });
+        });
 }
 
 // Writes one ball: its indices, padded with the first; an empty ball holds the nearest point, and counts 0.
@@ -100,63 +103,99 @@ static int with_memory(Work&& work) {
     }
 }
 
-extern "C" int vitrail_farthest(const float* points, long clouds, long size, long count, long start, int64_t* chosen,
-                                int threads) {
+// Arguments of `vitrail_farthest`.
+struct FarthestArgs {
+    const float* points;  // (clouds, size, 3)
+    long clouds, size, count, start;
+    int64_t* chosen;  // (clouds, count)
+    int threads;
+};
+
+// Arguments of `vitrail_nearest`.
+struct NearestArgs {
+    const float* points;   // (clouds, size, 3)
+    const float* queries;  // (clouds, asked, 3)
+    long clouds, size, asked;
+    int k;
+    int64_t* index;    // (clouds, asked, k)
+    float* distances;  // (clouds, asked, k), squared
+    int threads;
+};
+
+// Arguments of `vitrail_balls`.
+struct BallsArgs {
+    const float* points;   // (clouds, size, 3)
+    const float* queries;  // (clouds, asked, 3)
+    long clouds, size, asked;
+    int radii;
+    const float* reaches;  // (radii), squared
+    const int64_t* rooms;  // (radii): most points of a ball
+    int64_t* index;        // (clouds, asked, rooms of all radii)
+    int64_t* counts;       // (clouds, asked, radii)
+    int threads;
+};
+
+extern "C" {
+SIZE_OF(FarthestArgs)
+SIZE_OF(NearestArgs)
+SIZE_OF(BallsArgs)
+
+int vitrail_farthest(const FarthestArgs& a) {
     int enough = 1;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (clouds > 1) reduction(& : enough)
-    for (long cloud = 0; cloud < clouds; cloud++)
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads) if (a.clouds > 1) reduction(& : enough)
+    for (long cloud = 0; cloud < a.clouds; cloud++)
         enough &= with_memory([&] {
-            Farthest(points + 3 * size * cloud, size).choose(count, start, chosen + count * cloud);
+            Farthest(a.points + 3 * a.size * cloud, a.size).choose(a.count, a.start, a.chosen + a.count * cloud);
         });
     return enough;
 }
 
-extern "C" int vitrail_nearest(const float* points, const float* queries, long clouds, long size, long asked, int k,
-                               int64_t* index, float* distances, int threads) {
+int vitrail_nearest(const NearestArgs& a) {
+    const int k = a.k;
     return with_memory([&] {
-        for (long cloud = 0; cloud < clouds; cloud++) {
-            const Tree tree(points + 3 * size * cloud, size);
-            const long runs = (asked + 63) / 64;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+        for (long cloud = 0; cloud < a.clouds; cloud++) {
+            const Tree tree(a.points + 3 * a.size * cloud, a.size);
+            const long runs = (a.asked + 63) / 64;
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads)
             for (long run = 0; run < runs; run++) {
                 static thread_local std::vector<Neighbor> found;
                 found.resize(k);
-                for (long i = run * 64; i < std::min(asked, run * 64 + 64); i++) {
-                    const long place = asked * cloud + i;
-                    nearest(tree, queries + 3 * place, k, found.data());
+                for (long i = run * 64; i < std::min(a.asked, run * 64 + 64); i++) {
+                    const long place = a.asked * cloud + i;
+                    nearest(tree, a.queries + 3 * place, k, found.data());
                     for (int j = 0; j < k; j++)
-                        index[place * k + j] = found[j].index, distances[place * k + j] = found[j].distance;
+                        a.index[place * k + j] = found[j].index, a.distances[place * k + j] = found[j].distance;
                 }
             }
         }
     });
 }
 
-// `index` holds the balls of all radii one after the other for each query; `counts` is (queries, radii).
-extern "C" int vitrail_balls(const float* points, const float* queries, long clouds, long size, long asked, int radii,
-                             const float* reaches, const int64_t* rooms, int64_t* index, int64_t* counts,
-                             int threads) {
-    const long total = std::accumulate(rooms, rooms + radii, 0l);
+// `index` holds the balls of all radii one after the other for each query.
+int vitrail_balls(const BallsArgs& a) {
+    const int radii = a.radii;
+    const long total = std::accumulate(a.rooms, a.rooms + radii, 0l);
     return with_memory([&] {
-        for (long cloud = 0; cloud < clouds; cloud++) {
-            const Tree tree(points + 3 * size * cloud, size);
-            const long runs = (asked + 63) / 64;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+        for (long cloud = 0; cloud < a.clouds; cloud++) {
+            const Tree tree(a.points + 3 * a.size * cloud, a.size);
+            const long runs = (a.asked + 63) / 64;
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads)
             for (long run = 0; run < runs; run++) {
                 static thread_local std::vector<int32_t> found;
                 static thread_local std::vector<Ball> balls;
                 found.resize(total);
-                for (long i = run * 64; i < std::min(asked, run * 64 + 64); i++) {
-                    const long place = asked * cloud + i;
+                for (long i = run * 64; i < std::min(a.asked, run * 64 + 64); i++) {
+                    const long place = a.asked * cloud + i;
                     balls.clear();
-                    for (long j = 0, from = 0; j < radii; from += rooms[j++])
-                        balls.push_back({reaches[j], (int)rooms[j], 0, found.data() + from});
-                    fill_balls(tree, queries + 3 * place, balls);
-                    for (long j = 0, from = 0; j < radii; from += rooms[j++])
-                        write_ball(tree, queries + 3 * place, balls[j], index + place * total + from,
-                                   counts + place * radii + j);
+                    for (long j = 0, from = 0; j < radii; from += a.rooms[j++])
+                        balls.push_back({a.reaches[j], (int)a.rooms[j], 0, found.data() + from});
+                    fill_balls(tree, a.queries + 3 * place, balls);
+                    for (long j = 0, from = 0; j < radii; from += a.rooms[j++])
+                        write_ball(tree, a.queries + 3 * place, balls[j], a.index + place * total + from,
+                                   a.counts + place * radii + j);
                 }
             }
         }
     });
+}
 }

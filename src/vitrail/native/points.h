@@ -93,7 +93,7 @@ struct Tree {
         return x * x + y * y + z * z;
     }
 
-  private:
+private:
     int32_t split(Point* order, int32_t first, int32_t count_) {
         const int32_t number = (int32_t)nodes.size();
         nodes.push_back({Box(), first, count_, 0, std::numeric_limits<int32_t>::max()});
@@ -103,7 +103,8 @@ struct Tree {
         if (count_ > 1) {
             const int axis = box.widest();
             Point* middle = from + (long)(count_ / 2) * LEAF;
-            std::nth_element(from, middle, to, [axis](const Point& a, const Point& b) { return a.at[axis] < b.at[axis]; });
+            std::nth_element(from, middle, to,
+                             [axis](const Point& a, const Point& b) { return a.at[axis] < b.at[axis]; });
             const int32_t left = split(order, first, count_ / 2);
             const int32_t right = split(order, first + count_ / 2, count_ - count_ / 2);
             nodes[number].right = right;

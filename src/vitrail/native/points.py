@@ -1,21 +1,28 @@
 """Native operations on point clouds; the arguments are checked by their callers in `kernels/points`."""
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from vitrail.errors import ResourceError
 from vitrail.native.build import library
-from vitrail.native.ffi import at
+from vitrail.native.ffi import at, invoke
 
 
 def farthest(points: Tensor, count: int, start: int) -> Tensor:
     """Return `(B, count)` indices of farthest points in clouds `(B, N, 3)` of fp32."""
     clouds, size = points.shape[:2]
     chosen = torch.empty(clouds, count, dtype=torch.int64)
-    lengths = map(ctypes.c_long, (clouds, size, count, start))
-    _check(library("points").vitrail_farthest(at(points), *lengths, at(chosen), torch.get_num_threads()), size)
+    done = invoke(
+        library("points").vitrail_farthest,
+        points=at(points),
+        clouds=clouds,
+        size=size,
+        count=count,
+        start=start,
+        chosen=at(chosen),
+        threads=torch.get_num_threads(),
+    )
+    _check(done, size)
     return chosen
 
 
@@ -24,9 +31,17 @@ def nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     (clouds, size), asked = points.shape[:2], queries.shape[1]
     index = torch.empty(clouds, asked, k, dtype=torch.int64)
     distances = torch.empty(clouds, asked, k)
-    lengths = map(ctypes.c_long, (clouds, size, asked))
-    done = library("points").vitrail_nearest(
-        at(points), at(queries), *lengths, k, at(index), at(distances), torch.get_num_threads()
+    done = invoke(
+        library("points").vitrail_nearest,
+        points=at(points),
+        queries=at(queries),
+        clouds=clouds,
+        size=size,
+        asked=asked,
+        k=k,
+        index=at(index),
+        distances=at(distances),
+        threads=torch.get_num_threads(),
     )
     _check(done, size)
     return index, distances
@@ -40,17 +55,19 @@ def balls(points: Tensor, queries: Tensor, radii: tuple[float, ...], sizes: tupl
     rooms = torch.tensor(sizes, dtype=torch.int64)
     index = torch.empty(clouds, asked, sum(sizes), dtype=torch.int64)
     counts = torch.empty(clouds, asked, len(radii), dtype=torch.int64)
-    lengths = map(ctypes.c_long, (clouds, size, asked))
-    done = library("points").vitrail_balls(
-        at(points),
-        at(queries),
-        *lengths,
-        len(radii),
-        at(reaches),
-        at(rooms),
-        at(index),
-        at(counts),
-        torch.get_num_threads(),
+    done = invoke(
+        library("points").vitrail_balls,
+        points=at(points),
+        queries=at(queries),
+        clouds=clouds,
+        size=size,
+        asked=asked,
+        radii=len(radii),
+        reaches=at(reaches),
+        rooms=at(rooms),
+        index=at(index),
+        counts=at(counts),
+        threads=torch.get_num_threads(),
     )
     _check(done, size)
     return index, counts

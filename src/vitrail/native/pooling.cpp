@@ -61,21 +61,31 @@ static void pool_row(const typename N::Item* x, int row, int height, int width, 
     }
 }
 
+// Arguments of `pool`.
+struct PoolArgs {
+    const void* x;  // (batch, height, width, channels)
+    int batch, height, width, channels;
+    int reach;            // cells on each side
+    const float* factor;  // (channels), padded to whole vectors
+    float eps;
+    void* y;  // as x
+    int threads;
+};
+
 // y = x + gamma (pool(norm(x)) - norm(x)). The shift of the norm is constant over positions, so it cancels; its scale
-// is a factor per image and one per channel. `factor` is the latter times gamma, padded to whole vectors.
+// is a factor per image and one per channel. `factor` is the latter times gamma.
 template <class N>
-static void pool(const void* x_, int batch, int height, int width, int channels, int reach, const float* factor,
-                 float eps, void* y_, int threads) {
+static void pool(const PoolArgs& a) {
     typedef typename N::Item Item;
-    const Item* x = (const Item*)x_;
-    Item* y = (Item*)y_;
-    const long size = (long)height * width * channels;
-    const std::vector<NormStats> stats = norm_stats<N>(x, batch, size, eps, threads);
-#pragma omp parallel for num_threads(threads)
-    for (int i = 0; i < batch * height; i++) {
-        const int image = i / height;
-        pool_row<N>(x + image * size, i % height, height, width, channels, reach, factor, stats[image].scale,
-                    y + image * size);
+    const Item* x = (const Item*)a.x;
+    Item* y = (Item*)a.y;
+    const long size = (long)a.height * a.width * a.channels;
+    const std::vector<NormStats> stats = norm_stats<N>(x, a.batch, size, a.eps, a.threads);
+#pragma omp parallel for num_threads(a.threads)
+    for (int i = 0; i < a.batch * a.height; i++) {
+        const int image = i / a.height;
+        pool_row<N>(x + image * size, i % a.height, a.height, a.width, a.channels, a.reach, a.factor,
+                    stats[image].scale, y + image * size);
     }
 }
 
@@ -83,7 +93,7 @@ static void pool(const void* x_, int batch, int height, int width, int channels,
 // into W1 and b1. In blocks of rows, so that hidden activations stay in the cache.
 template <class N, class X = typename N::Residual>
 static void image_mlp(const typename X::Item* x, int batch, int tokens, float eps, const LinearWeights<N>& one,
-                        const LinearWeights<N>& two, typename X::Item* y, int threads) {
+                      const LinearWeights<N>& two, typename X::Item* y, int threads) {
     typedef typename N::Item Item;
     const int channels = one.inputs;
     const std::vector<NormStats> stats = norm_stats<X>(x, batch, (long)tokens * channels, eps, threads);
@@ -92,24 +102,35 @@ static void image_mlp(const typename X::Item* x, int batch, int tokens, float ep
         Item* fresh = scratch<Item>(5, (size_t)count * channels);
         for (int r = 0; r < count; r++)
             normalize_row<X, N>(from + (long)r * channels, channels, stats[(start + r) / tokens],
-                              fresh + (long)r * channels);
+                                fresh + (long)r * channels);
         mlp_rows<N>(one, two, fresh, count, NO_NORM, from, y + start * channels);
     });
 }
 
+// Arguments of `image_mlp`.
+struct ImageMlpArgs {
+    const void* x;  // (batch, tokens, inputs)
+    int batch, tokens;
+    float eps;
+    WeightsArgs first, second;
+    void* y;  // as x
+    int threads;
+};
+
+template <class N>
+static void image_mlp(const ImageMlpArgs& a) {
+    typedef typename N::Residual X;
+    image_mlp<N>((const typename X::Item*)a.x, a.batch, a.tokens, a.eps, LinearWeights<N>::of(a.first),
+                 LinearWeights<N>::of(a.second), (typename X::Item*)a.y, a.threads);
+}
+
 extern "C" {
-#define FOR(name, N)                                                                                                \
-    void vitrail_pool_##name(const void* x, int batch, int height, int width, int channels, int reach,              \
-                             const float* factor, float eps, void* y, int threads) {                                \
-        pool<N::Residual>(x, batch, height, width, channels, reach, factor, eps, y, threads);                       \
-    }                                                                                                               \
-    void vitrail_image_mlp_##name(const void* x, int batch, int tokens, int channels, float eps, const void* first, \
-                                  const float* bias1, int hidden, const void* second, const float* bias2, void* y,  \
-                                  int threads) {                                                                    \
-        typedef N::Residual X;                                                                                      \
-        image_mlp<N>((const X::Item*)x, batch, tokens, eps, {(const N::KPack*)first, bias1, channels, hidden},      \
-                     {(const N::KPack*)second, bias2, hidden, channels}, (X::Item*)y, threads);                     \
-    }
+SIZE_OF(PoolArgs)
+SIZE_OF(ImageMlpArgs)
+
+#define FOR(name, N)                                                      \
+    void vitrail_pool_##name(const PoolArgs& a) { pool<N::Residual>(a); } \
+    void vitrail_image_mlp_##name(const ImageMlpArgs& a) { image_mlp<N>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

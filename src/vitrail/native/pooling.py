@@ -3,15 +3,13 @@
 Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Tokens have the residual dtype.
 """
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from vitrail.grid import Grid
 from vitrail.native.allocator import empty
 from vitrail.native.dtypes import PRODUCTS
-from vitrail.native.ffi import at, function
+from vitrail.native.ffi import at, call
 from vitrail.native.gemm import PackedLinear
 
 
@@ -27,17 +25,18 @@ def pool(x: Tensor, grid: Grid, size: int, factor: Tensor, eps: float) -> Tensor
     """
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)
-    function("pooling", "pool", PRODUCTS[x.dtype])(
-        at(x),
-        x.shape[0],
-        grid.h,
-        grid.w,
-        x.shape[2],
-        size // 2,
-        at(factor),
-        ctypes.c_float(eps),
-        at(y),
-        torch.get_num_threads(),
+    call(
+        *("pooling", "pool", PRODUCTS[x.dtype]),
+        x=at(x),
+        batch=x.shape[0],
+        height=grid.h,
+        width=grid.w,
+        channels=x.shape[2],
+        reach=size // 2,
+        factor=at(factor),
+        eps=eps,
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y
 
@@ -55,14 +54,15 @@ def image_mlp(x: Tensor, first: PackedLinear, second: PackedLinear, eps: float) 
     y = empty(*x.shape, dtype=x.dtype)
     products = PRODUCTS[x.dtype]
     assert products == first.dtype == second.dtype and x.shape[2] == first.inputs == second.outputs
-    function("pooling", "image_mlp", products)(
-        at(x),
-        *x.shape,
-        ctypes.c_float(eps),
-        *first.operands(),
-        first.outputs,
-        *second.operands(),
-        at(y),
-        torch.get_num_threads(),
+    call(
+        *("pooling", "image_mlp", products),
+        x=at(x),
+        batch=x.shape[0],
+        tokens=x.shape[1],
+        eps=eps,
+        first=first.args,
+        second=second.args,
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y

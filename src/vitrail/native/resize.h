@@ -99,9 +99,8 @@ static inline Sums widened(const uint8_t* at) {
 #if defined(__AVX512F__)
     return (Sums)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)at));
 #elif defined(__AVX2__)
-    const __m256i halves[2] = {
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)at)),
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)(at + 8)))};
+    const __m256i halves[2] = {_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)at)),
+                               _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)(at + 8)))};
     Sums sums;
     memcpy(&sums, halves, sizeof sums);
     return sums;
@@ -153,8 +152,7 @@ static void along_row(const uint8_t* row, const FilterTaps& taps, long offset, l
 }
 
 // Vertical pass: a row of `bytes` (at least BYTES) from `taps` rows with stride `pitch`.
-static void along_columns(
-    const uint8_t* rows, long pitch, long bytes, const int32_t* weights, int taps, uint8_t* to) {
+static void along_columns(const uint8_t* rows, long pitch, long bytes, const int32_t* weights, int taps, uint8_t* to) {
     for (long next = 0; next < bytes; next += BYTES) {
         const long x = std::min(next, bytes - BYTES);  // the last block may overlap the one before
         Sums sums = {};
@@ -173,8 +171,8 @@ static void write_planes(const uint8_t* line, long side, uint8_t* planes) {
 static thread_local std::vector<uint8_t> room;
 
 template <int CHANNELS, int KEPT>
-static void rows_first(
-    const uint8_t* pixels, long width, const FilterTaps& across, const FilterTaps& down, long side, uint8_t* planes) {
+static void rows_first(const uint8_t* pixels, long width, const FilterTaps& across, const FilterTaps& down, long side,
+                       uint8_t* planes) {
     const long first = down.starts[0], last = down.starts[side - 1] + down.count;
     const long pitch = (side * CHANNELS + BYTES - 1) / BYTES * BYTES;
     room.resize((last - first + 1) * pitch);
@@ -189,8 +187,8 @@ static void rows_first(
 }
 
 template <int CHANNELS, int KEPT>
-static void columns_first(
-    const uint8_t* pixels, long width, const FilterTaps& across, const FilterTaps& down, long side, uint8_t* planes) {
+static void columns_first(const uint8_t* pixels, long width, const FilterTaps& across, const FilterTaps& down,
+                          long side, uint8_t* planes) {
     const long first = across.starts[0], bytes = across.starts[side - 1] + across.count - first;
     const long pitch = width * CHANNELS;
     room.resize(bytes + side * CHANNELS);

@@ -16,7 +16,7 @@
 #include <sched.h>
 
 class Team {
-   public:
+public:
     // Phases whose items are taken by a counter: three counters by turns, since one is reset while two may be in use.
     std::atomic<long> counters[3];
     int threads = 1;
@@ -45,7 +45,7 @@ class Team {
         }
     }
 
-   private:
+private:
     std::atomic<int> arrived, phase;
 };
 

@@ -3,6 +3,7 @@
 // Weights are the rows of the GEMMs, and a block of channels of all tokens is their panel. So tokens are read in place,
 // and hidden activations stay in the cache.
 
+#include "arguments.h"
 #include "layers.h"
 #include "packing.h"
 
@@ -65,16 +66,38 @@ static void token_mlp(const void* x_, int batch, int tokens, int channels, Token
     }
 }
 
+// Arguments of a layer over tokens (TokenWeights).
+struct TokenLayerArgs {
+    const void* weight;  // (outputs, depth)
+    const float* bias;   // (outputs)
+    const float* sums;   // (outputs), of the weights
+    int outputs, depth;
+};
+
+// Arguments of `token_mlp`.
+struct TokenMlpArgs {
+    const void* x;  // (batch, tokens, channels)
+    int batch, tokens, channels;
+    TokenLayerArgs first, second;
+    NormArgs norm;
+    void* y;  // as x
+    int threads;
+};
+
+template <class N>
+static void token_mlp(const TokenMlpArgs& a) {
+    auto weights = [](const TokenLayerArgs& l) {
+        return TokenWeights<N>{(const typename N::Item*)l.weight, l.bias, l.outputs, l.depth};
+    };
+    token_mlp<N>(a.x, a.batch, a.tokens, a.channels, weights(a.first), weights(a.second),
+                 {a.norm.weight, a.norm.bias, a.first.sums}, a.norm.eps, a.y, a.threads);
+}
+
 extern "C" {
-#define FOR(name, N)                                                                                                   \
-    void vitrail_token_mlp_##name(const void* x, int batch, int tokens, int channels, const void* weight1, int depth1, \
-                                  const float* bias1, int hidden, const void* weight2, int depth2, const float* bias2, \
-                                  const float* weight, const float* shift, const float* sums, float eps, void* y,      \
-                                  int threads) {                                                                       \
-        const TokenWeights<N> one = {(const N::Item*)weight1, bias1, hidden, depth1};                                  \
-        const TokenWeights<N> two = {(const N::Item*)weight2, bias2, tokens, depth2};                                  \
-        token_mlp<N>(x, batch, tokens, channels, one, two, {weight, shift, sums}, eps, y, threads);                    \
-    }
+SIZE_OF(TokenMlpArgs)
+
+#define FOR(name, N) \
+    void vitrail_token_mlp_##name(const TokenMlpArgs& a) { token_mlp<N>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

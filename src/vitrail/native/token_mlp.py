@@ -12,8 +12,8 @@ from torch.nn.functional import pad
 
 from vitrail.native.allocator import empty
 from vitrail.native.dtypes import PRODUCTS
-from vitrail.native.ffi import DataPointers, at, function
-from vitrail.native.norms import LaneNorm, norm_operands
+from vitrail.native.ffi import Operand, at, call
+from vitrail.native.norms import LaneNorm, norm_args
 from vitrail.shapes import Tokens
 
 
@@ -26,9 +26,11 @@ class TokenLayer:
     sums: Tensor
 
     @cached_property
-    def pointers(self) -> DataPointers:
-        """Data pointers of all three."""
-        return DataPointers(self.weight, self.bias, self.sums)
+    def operand(self) -> Operand:
+        """Argument struct of the layer."""
+        outputs, depth = self.weight.shape
+        tensors = {"weight": self.weight, "bias": self.bias, "sums": self.sums}
+        return Operand("TokenLayerArgs", **tensors, outputs=outputs, depth=depth)
 
     @classmethod
     def of(cls, layer: nn.Linear, dtype: torch.dtype) -> "TokenLayer":
@@ -51,16 +53,17 @@ def token_mlp(x: Tokens, norm: LaneNorm, first: TokenLayer, second: TokenLayer) 
     y = empty(*x.shape, dtype=x.dtype)
     products = PRODUCTS[x.dtype]
     assert x.shape[1] == len(second.weight) and products == first.weight.dtype == second.weight.dtype
-    weight1, bias1, sums1 = first.pointers.addresses
-    weight2, bias2, _ = second.pointers.addresses
-    scale, shift, eps = norm_operands(norm)
-    function("token_mlp", "token_mlp", products)(
-        at(x),
-        *x.shape,
-        *(weight1, first.weight.shape[1], bias1, len(first.weight)),
-        *(weight2, second.weight.shape[1], bias2),
-        *(scale, shift, sums1, eps),
-        at(y),
-        torch.get_num_threads(),
+    batch, tokens, channels = x.shape
+    call(
+        *("token_mlp", "token_mlp", products),
+        x=at(x),
+        batch=batch,
+        tokens=tokens,
+        channels=channels,
+        first=first.operand.args,
+        second=second.operand.args,
+        norm=norm_args(norm),
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y

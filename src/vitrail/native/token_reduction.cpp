@@ -3,9 +3,11 @@
 #include <limits>
 #include <numeric>
 
+#include "arguments.h"
 #include "gemm.h"
 
-// Queries, keys and values of a batch, (batch, tokens, 3, heads, wide); the first `width` channels of a head are its own.
+// Queries, keys and values of a batch, (batch, tokens, 3, heads, wide); the first `width` channels of a head are its
+// own.
 template <class N>
 struct HeadRows {
     const typename N::Item* qkv;
@@ -16,7 +18,8 @@ struct HeadRows {
     }
 };
 
-// What a reduction changes: the tokens (batch, tokens, channels), the number of places of each, the token of each place.
+// What a reduction changes: the tokens (batch, tokens, channels), the number of places of each, the token of each
+// place.
 template <class X>
 struct TokenSet {
     const typename X::Item* x;
@@ -65,8 +68,7 @@ static void unit_keys(const HeadRows<N>& rows, int image, int pitch, float* to) 
         Vec squares = Vec{};
         for (int c = 0; c < pitch; c += LANES) {
             Vec sum = Vec{};
-            for (int h = 0; h < rows.heads; h++)
-                sum += load_partial<N>(rows.of(image, n, 1, h) + c, rows.width - c);
+            for (int h = 0; h < rows.heads; h++) sum += load_partial<N>(rows.of(image, n, 1, h) + c, rows.width - c);
             sum = sum / broadcast((float)rows.heads);
             squares += sum * sum;
             store(to + c, sum);
@@ -143,8 +145,7 @@ static void class_attention(const HeadRows<N>& rows, int image, float* shares, f
 
 // The `kept` cells that the class token attends to most stay; the others become one token, weighted by that attention.
 template <class N, class X = typename N::Residual>
-static void keep_tokens(const HeadRows<N>& rows, int batch, int prefix, int kept, const TokenSet<X>& set,
-                        int threads) {
+static void keep_tokens(const HeadRows<N>& rows, int batch, int prefix, int kept, const TokenSet<X>& set, int threads) {
 #pragma omp parallel for num_threads(threads)
     for (int image = 0; image < batch; image++) {
         float* shares = scratch<float>(0, rows.tokens);
@@ -167,24 +168,55 @@ static void keep_tokens(const HeadRows<N>& rows, int batch, int prefix, int kept
     }
 }
 
+// Arguments of `merge_tokens` and `keep_tokens`.
+struct ReduceTokensArgs {
+    const void* qkv;  // (batch, tokens, 3, heads, wide), compared in the first `width` channels of a head
+    int batch, tokens, heads, wide, width;
+    int prefix;          // first tokens, which stay
+    int number;          // pairs to merge, or cells to keep
+    const void* x;       // (batch, tokens, channels)
+    const float* sizes;  // (batch, tokens)
+    const long* source;  // (batch, places)
+    void* y;             // (batch, left, channels)
+    float* fewer_sizes;  // (batch, left)
+    long* fewer_source;  // (batch, places)
+    int channels, places;
+    int threads;
+};
+
+template <class N>
+static HeadRows<N> head_rows(const ReduceTokensArgs& a) {
+    return {(const typename N::Item*)a.qkv, a.tokens, a.heads, a.wide, a.width};
+}
+
+template <class N, class X = typename N::Residual>
+static TokenSet<X> token_set(const ReduceTokensArgs& a) {
+    return {(const typename X::Item*)a.x,
+            a.sizes,
+            a.source,
+            (typename X::Item*)a.y,
+            a.fewer_sizes,
+            a.fewer_source,
+            a.channels,
+            a.places};
+}
+
+template <class N>
+static void merge_tokens(const ReduceTokensArgs& a) {
+    merge_tokens<N>(head_rows<N>(a), a.batch, a.prefix, a.number, token_set<N>(a), a.threads);
+}
+
+template <class N>
+static void keep_tokens(const ReduceTokensArgs& a) {
+    keep_tokens<N>(head_rows<N>(a), a.batch, a.prefix, a.number, token_set<N>(a), a.threads);
+}
+
 extern "C" {
-#define FOR(name, N)                                                                                                   \
-    void vitrail_merge_tokens_##name(const void* qkv, int batch, int tokens, int heads, int wide, int width,          \
-                                     int prefix, int removed, const void* x, int channels, const float* sizes,        \
-                                     const long* source, int places, void* y, float* fewer_sizes, long* fewer_source, \
-                                     int threads) {                                                                   \
-        typedef N::Residual::Item X;                                                                                   \
-        merge_tokens<N>({(const N::Item*)qkv, tokens, heads, wide, width}, batch, prefix, removed,                    \
-                        {(const X*)x, sizes, source, (X*)y, fewer_sizes, fewer_source, channels, places}, threads);   \
-    }                                                                                                                  \
-    void vitrail_keep_tokens_##name(const void* qkv, int batch, int tokens, int heads, int wide, int width,           \
-                                    int prefix, int kept, const void* x, int channels, const float* sizes,            \
-                                    const long* source, int places, void* y, float* fewer_sizes, long* fewer_source,  \
-                                    int threads) {                                                                    \
-        typedef N::Residual::Item X;                                                                                   \
-        keep_tokens<N>({(const N::Item*)qkv, tokens, heads, wide, width}, batch, prefix, kept,                        \
-                       {(const X*)x, sizes, source, (X*)y, fewer_sizes, fewer_source, channels, places}, threads);    \
-    }
+SIZE_OF(ReduceTokensArgs)
+
+#define FOR(name, N)                                                                    \
+    void vitrail_merge_tokens_##name(const ReduceTokensArgs& a) { merge_tokens<N>(a); } \
+    void vitrail_keep_tokens_##name(const ReduceTokensArgs& a) { keep_tokens<N>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitrail.native.allocator import empty
 from vitrail.native.dtypes import RESIDUAL
-from vitrail.native.ffi import at, function
+from vitrail.native.ffi import at, call
 
 
 class TokenSet(NamedTuple):
@@ -61,23 +61,25 @@ def _reduced(name: str, qkv: Tensor, heads: int, head_dim: int, tokens: TokenSet
     assert x.dtype == RESIDUAL[qkv.dtype] and tokens.sizes.dtype == torch.float32 and source.dtype == torch.long
     y = empty(batch, left, channels, dtype=x.dtype)
     sizes, fewer = torch.empty(batch, left), torch.empty_like(source)
-    function("token_reduction", name, qkv.dtype)(
-        at(qkv),
-        batch,
-        count,
-        heads,
-        qkv.shape[2] // (3 * heads),
-        head_dim,
-        tokens.prefix,
-        number,
-        at(x),
-        channels,
-        at(tokens.sizes.contiguous()),
-        at(source),
-        source.shape[1],
-        at(y),
-        at(sizes),
-        at(fewer),
-        torch.get_num_threads(),
+    given = tokens.sizes.contiguous()
+    call(
+        *("token_reduction", name, qkv.dtype),
+        qkv=at(qkv),
+        batch=batch,
+        tokens=count,
+        heads=heads,
+        wide=qkv.shape[2] // (3 * heads),
+        width=head_dim,
+        prefix=tokens.prefix,
+        number=number,
+        x=at(x),
+        sizes=at(given),
+        source=at(source),
+        y=at(y),
+        fewer_sizes=at(sizes),
+        fewer_source=at(fewer),
+        channels=channels,
+        places=source.shape[1],
+        threads=torch.get_num_threads(),
     )
     return TokenSet(y, sizes, fewer, tokens.prefix)

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include "arguments.h"
 #include "gemm.h"
 
 // Weight of a small line in a line of the large map, after tap `tap`.
@@ -32,10 +33,22 @@ static int tap_weights(int at, int large, int small, TapWeight* to) {
     return count;
 }
 
-// Add the convolution of the enlarged map to y (batch, height, width, outputs), or write it if `add` is 0.
-// `products` are (batch, tall, wide, 3, 3, outputs): all taps of each small cell.
-static void add_upsampled(const float* products, int batch, int tall, int wide, int outputs, float* y, int height,
-                          int width, int add, int threads) {
+// Arguments of `add_upsampled`.
+struct AddUpsampledArgs {
+    const float* products;  // (batch, tall, wide, 3, 3, outputs): all taps of each small cell
+    int batch, tall, wide, outputs;
+    float* y;  // (batch, height, width, outputs)
+    int height, width;
+    int add;  // whether the result is added to y
+    int threads;
+};
+
+// Add the convolution of the enlarged map to y, or write it.
+static void add_upsampled(const AddUpsampledArgs& a) {
+    const int batch = a.batch, tall = a.tall, wide = a.wide, outputs = a.outputs, height = a.height, width = a.width;
+    const float* products = a.products;
+    float* y = a.y;
+    const int add = a.add, threads = a.threads;
     const size_t cell = (size_t)9 * outputs;
     std::vector<TapWeight> across((size_t)width * 6);
     std::vector<int> counts(width);

@@ -25,7 +25,7 @@ struct Packed {
 // Pack `count` rows from k-step `first` on; partial k-steps and strips are zero-padded.
 template <class N>
 static inline void pack_rows(const typename N::Item* rows, long stride, int count, int columns, const Packed<N>& to,
-                              long first) {
+                             long first) {
     const int steps = round_up(count, N::K_STEP) / N::K_STEP;
     const typename N::Item* zeros = nothing<typename N::Item>(columns);
     for (int c = 0; c < columns; c += LANES) {

@@ -1,5 +1,6 @@
 // Exports for native/window_gradient.py: attention within groups of tokens, forward and backward.
 
+#include "arguments.h"
 #include "reduce.h"
 #include "window_gradient.h"
 
@@ -103,7 +104,8 @@ static void backward(const Groups<N>& g, const void* dy_, const float* row_stats
                 part<N>(
                     g.group_head(item, head), g.token(item, head),
                     [&](int i) { return seats[i] < 0 ? zeros : dy + (size_t)seats[i] * wide + offset; },
-                    g.row_stats_of((float*)row_stats, item, head), total, [&](int part, int j, int c, Vec sum) {
+                    g.row_stats_of((float*)row_stats, item, head), total,
+                    [&](int part, int j, int c, Vec sum) {
                         const size_t at = (size_t)part * wide + offset + c;
                         if (seats[j] >= 0)
                             return store_partial<N>(dqkv + (size_t)seats[j] * 3 * wide + at, sum, g.width - c);
@@ -117,25 +119,57 @@ static void backward(const Groups<N>& g, const void* dy_, const float* row_stats
     grad_padding.add_up(dpadding, threads);
 }
 
+// Arguments of `forward`.
+struct WindowForwardArgs {
+    const void* qkv;  // (batch, tokens, 3, heads, width)
+    int batch, tokens, heads, width;
+    GroupsArgs groups;
+    float* row_stats;  // (batch, groups, heads, 2, line)
+    void* y;           // (batch, tokens, heads, width)
+    int threads;
+};
+
+// Arguments of `backward`.
+struct WindowBackwardArgs {
+    const void* qkv;  // (batch, tokens, 3, heads, width)
+    int batch, tokens, heads, width;
+    GroupsArgs groups;
+    const float* row_stats;  // (batch, groups, heads, 2, line)
+    const void* dy;          // (batch, tokens, heads, width)
+    void* dqkv;              // as qkv
+    float* dbias;            // (kinds, heads, count, line), or null
+    int all_kinds;
+    float* dpadding;  // (3, heads, width), or null
+    int threads;
+};
+
+template <class N, class Args>
+static Groups<N> groups_of(const Args& a) {
+    typedef const typename N::Item* Items;
+    const GroupsArgs& g = a.groups;
+    return {(Items)a.qkv, a.batch, a.tokens,         a.heads, a.width, g.slots,
+            g.groups,     g.count, (Items)g.padding, g.kinds, g.bias};
+}
+
+template <class N>
+static void forward(const WindowForwardArgs& a) {
+    forward<N>(groups_of<N>(a), a.row_stats, a.y, a.threads);
+}
+
+template <class N>
+static void backward(const WindowBackwardArgs& a) {
+    backward<N>(groups_of<N>(a), a.dy, a.row_stats, a.dqkv, a.dbias, a.all_kinds, a.dpadding, a.threads);
+}
+
 extern "C" {
 int vitrail_lanes() { return LANES; }
 
-#define FOR(name, N)                                                                                               \
-    void vitrail_window_forward_##name(                                                                            \
-        const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots, int groups, int count, \
-        const void* padding, const int32_t* kinds, const float* bias, float* row_stats, void* y, int threads) {    \
-        const Groups<N> g = {(const N::Item*)qkv,     batch, tokens, heads, width, slots, groups, count,           \
-                             (const N::Item*)padding, kinds, bias};                                                \
-        forward<N>(g, row_stats, y, threads);                                                                      \
-    }                                                                                                              \
-    void vitrail_window_backward_##name(                                                                           \
-        const void* qkv, int batch, int tokens, int heads, int width, const int32_t* slots, int groups, int count, \
-        const void* padding, const int32_t* kinds, const float* bias, const float* row_stats, const void* dy,      \
-        void* dqkv, float* dbias, int all_kinds, float* dpadding, int threads) {                                   \
-        const Groups<N> g = {(const N::Item*)qkv,     batch, tokens, heads, width, slots, groups, count,           \
-                             (const N::Item*)padding, kinds, bias};                                                \
-        backward<N>(g, dy, row_stats, dqkv, dbias, all_kinds, dpadding, threads);                                  \
-    }
+SIZE_OF(WindowForwardArgs)
+SIZE_OF(WindowBackwardArgs)
+
+#define FOR(name, N)                                                                  \
+    void vitrail_window_forward_##name(const WindowForwardArgs& a) { forward<N>(a); } \
+    void vitrail_window_backward_##name(const WindowBackwardArgs& a) { backward<N>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

@@ -42,14 +42,14 @@ static inline void strip(int count, Row&& row, long apart, const typename N::KPa
 // follow with stride `apart` Items. `epilogue(row, column, sums)` as in gemm.h.
 template <class N, class Row, class Epilogue>
 static inline void gemm_of_rows(int count, Row&& row, long apart, const typename N::KPack* packed, int steps,
-                                   int outputs, Epilogue&& epilogue) {
+                                int outputs, Epilogue&& epilogue) {
     for (int p = 0; p * PANEL < outputs; p++) {
         const typename N::KPack* panel = packed + (size_t)p * PANEL * steps;
         auto emit = [&](int r, int c, Vec sum) { epilogue(r, p * PANEL + c, sum); };
         switch (std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES)) {
             case 1: strip<N, 1>(count, row, apart, panel, steps, emit); break;
             case 2: strip<N, 2>(count, row, apart, panel, steps, emit); break;
-            case 3: strip<N, WIDE < 3 ? WIDE : 3>(count, row, apart, panel, steps, emit); break;
+            case 3: strip < N, WIDE<3 ? WIDE : 3>(count, row, apart, panel, steps, emit); break;
             default: strip<N, WIDE>(count, row, apart, panel, steps, emit); break;
         }
     }
@@ -82,12 +82,13 @@ static inline void score(const GroupHead& m, Token&& token, float* scores) {
     const int line = m.line();
     typename N::KPack* queries = scratch<typename N::KPack>(4, (size_t)line * m.width);
     pack_keys<N>(m.count, m.width, [&](int i) { return token(0, i); }, queries);
-    gemm_of_rows<N>(m.count, [&](int j) { return token(1, j); }, N::K_STEP, queries, m.width / N::K_STEP, m.count,
-                       [&](int j, int i, Vec sum) {
-                           sum *= m.scale;
-                           if (m.bias != nullptr) sum += load(m.bias + (size_t)j * line + i);
-                           store(scores + (size_t)j * line + i, sum);
-                       });
+    gemm_of_rows<N>(
+        m.count, [&](int j) { return token(1, j); }, N::K_STEP, queries, m.width / N::K_STEP, m.count,
+        [&](int j, int i, Vec sum) {
+            sum *= m.scale;
+            if (m.bias != nullptr) sum += load(m.bias + (size_t)j * line + i);
+            store(scores + (size_t)j * line + i, sum);
+        });
 }
 
 // exp(score - row_max). `row_stats` gets two lines: row_max, and one over the row sum.
@@ -121,11 +122,12 @@ static void group_attention(const GroupHead& m, Token&& token, float* row_stats,
     exponentials<N>(m, scores, probs, row_stats);
     pack_transposed<N>(probs, m.count, line, pairs);
     pack_values<N>(m.count, m.width, [&](int j) { return token(2, j); }, values);
-    gemm_of_rows<N>(m.count, [&](int i) { return (const Item*)(pairs + i); }, (long)line * N::K_STEP, values, steps,
-                       m.width, [&](int i, int c, Vec sum) {
-                           Item* to = out(i);
-                           if (to != nullptr) store_partial<N>(to + c, sum * row_stats[line + i], m.width - c);
-                       });
+    gemm_of_rows<N>(
+        m.count, [&](int i) { return (const Item*)(pairs + i); }, (long)line * N::K_STEP, values, steps, m.width,
+        [&](int i, int c, Vec sum) {
+            Item* to = out(i);
+            if (to != nullptr) store_partial<N>(to + c, sum * row_stats[line + i], m.width - c);
+        });
 }
 
 // Softmax backward, from scores S and dP to probabilities P and dS:
@@ -167,20 +169,24 @@ static void part(const GroupHead& m, Token&& token, Answer&& answer, const float
 
     KPack* answers = scratch<KPack>(7, (size_t)line * m.width);
     pack_keys<N>(m.count, m.width, answer, answers);
-    gemm_of_rows<N>(m.count, [&](int j) { return token(2, j); }, N::K_STEP, answers, m.width / N::K_STEP, m.count,
-                       [&](int j, int i, Vec sum) { store(grad_shares + (size_t)j * line + i, sum); });
+    gemm_of_rows<N>(
+        m.count, [&](int j) { return token(2, j); }, N::K_STEP, answers, m.width / N::K_STEP, m.count,
+        [&](int j, int i, Vec sum) { store(grad_shares + (size_t)j * line + i, sum); });
     unroll<N>(m, row_stats, scores, grad_shares, probs, grad_scores, total);
 
     KPack* columns = scratch<KPack>(5, packed);
     pack_values<N>(m.count, m.width, answer, columns);
-    gemm_of_rows<N>(m.count, [&](int j) { return probs + (size_t)j * line; }, N::K_STEP, columns, steps, m.width,
-                       [&](int j, int c, Vec sum) { into(2, j, c, sum); });
+    gemm_of_rows<N>(
+        m.count, [&](int j) { return probs + (size_t)j * line; }, N::K_STEP, columns, steps, m.width,
+        [&](int j, int c, Vec sum) { into(2, j, c, sum); });
     pack_values<N>(m.count, m.width, [&](int i) { return token(0, i); }, columns);
-    gemm_of_rows<N>(m.count, [&](int j) { return grad_scores + (size_t)j * line; }, N::K_STEP, columns, steps, m.width,
-                       [&](int j, int c, Vec sum) { into(1, j, c, sum * m.scale); });
+    gemm_of_rows<N>(
+        m.count, [&](int j) { return grad_scores + (size_t)j * line; }, N::K_STEP, columns, steps, m.width,
+        [&](int j, int c, Vec sum) { into(1, j, c, sum * m.scale); });
     KPack* pairs = scratch<KPack>(6, (size_t)steps * line);
     pack_transposed<N>(grad_scores, m.count, line, pairs);
     pack_values<N>(m.count, m.width, [&](int j) { return token(1, j); }, columns);
-    gemm_of_rows<N>(m.count, [&](int i) { return (const Item*)(pairs + i); }, (long)line * N::K_STEP, columns, steps,
-                       m.width, [&](int i, int c, Vec sum) { into(0, i, c, sum * m.scale); });
+    gemm_of_rows<N>(
+        m.count, [&](int i) { return (const Item*)(pairs + i); }, (long)line * N::K_STEP, columns, steps, m.width,
+        [&](int i, int c, Vec sum) { into(0, i, c, sum * m.scale); });
 }

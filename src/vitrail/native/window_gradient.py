@@ -3,16 +3,16 @@
 On a CPU, in fp32 or bf16, with fp32 accumulation; sums over groups have the same order for any number of threads.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from vitrail.native.allocator import fp32
-from vitrail.native.attention import TokenGroups, meeting
+from vitrail.native.attention import TokenGroups, grouped
 from vitrail.native.build import library
-from vitrail.native.ffi import at, function
+from vitrail.native.ffi import at, call
 
 
 class Groups(NamedTuple):
@@ -34,10 +34,10 @@ class Groups(NamedTuple):
     kinds: Tensor | None
     addends: Tensor | None
 
-    def operands(self) -> tuple[object, ...]:
-        """Return the leading arguments of both native functions."""
-        width = self.qkv.shape[2] // 3
-        return meeting(self.qkv, self.heads, width, TokenGroups(self.slots, self.padding, self.kinds, self.addends))
+    def operands(self) -> dict[str, Any]:
+        """Return the arguments that both native functions have in common."""
+        seating = TokenGroups(self.slots, self.padding, self.kinds, self.addends)
+        return {"qkv": at(self.qkv), **grouped(self.qkv, self.heads, self.qkv.shape[2] // 3, seating)}
 
 
 def pack_bias_and_mask(bias: Tensor, heads: int) -> Tensor:
@@ -58,8 +58,13 @@ def window_attention_forward(groups: Groups) -> tuple[Tensor, Tensor]:
     y = groups.qkv.new_empty(batch, tokens, width // 3)
     line = n + -n % _lanes()
     row_stats = fp32(batch, count, groups.heads, 2, line)
-    forward = function("window_gradient", "window_forward", y.dtype)
-    forward(*groups.operands(), at(row_stats), at(y), torch.get_num_threads())
+    call(
+        *("window_gradient", "window_forward", y.dtype),
+        **groups.operands(),
+        row_stats=at(row_stats),
+        y=at(y),
+        threads=torch.get_num_threads(),
+    )
     return y, row_stats
 
 
@@ -81,15 +86,16 @@ def window_attention_backward(
     grad_qkv = torch.empty_like(groups.qkv)
     grad_addends = None if groups.addends is None or not bias else torch.empty_like(groups.addends)
     grad_padding = fp32(groups.qkv.shape[2]) if padding else None
-    function("window_gradient", "window_backward", grad_qkv.dtype)(
-        *groups.operands(),
-        at(row_stats),
-        at(grad_y),
-        at(grad_qkv),
-        at(grad_addends),
-        0 if groups.addends is None else len(groups.addends),
-        at(grad_padding),
-        torch.get_num_threads(),
+    call(
+        *("window_gradient", "window_backward", grad_qkv.dtype),
+        **groups.operands(),
+        row_stats=at(row_stats),
+        dy=at(grad_y),
+        dqkv=at(grad_qkv),
+        dbias=at(grad_addends),
+        all_kinds=0 if groups.addends is None else len(groups.addends),
+        dpadding=at(grad_padding),
+        threads=torch.get_num_threads(),
     )
     wanted = None if grad_addends is None else grad_addends[..., : groups.slots.shape[1]].mT
     return grad_qkv, wanted, grad_padding

@@ -102,8 +102,7 @@ static void finish_tile(const SmallConvolution<X>& conv, TilePlace at, const flo
             for (int j = 0; j < columns; j++) {
                 const size_t place = (((size_t)at.image * conv.height + at.y + i) * conv.width + at.x + j);
                 Vec sum = sums[i * TILE + j] + bias;
-                if (conv.add != nullptr)
-                    sum += load_partial<X>(conv.add + place * conv.outputs + c, conv.outputs - c);
+                if (conv.add != nullptr) sum += load_partial<X>(conv.add + place * conv.outputs + c, conv.outputs - c);
                 sum = max(sum * conv.slope, sum);
                 store_partial<X>(conv.y + place * conv.outputs + c, sum, conv.outputs - c);
             }

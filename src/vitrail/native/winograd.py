@@ -3,16 +3,14 @@
 Inference on a CPU: maps in fp32 or in the residual dtype of bf16 models, products always in fp32.
 """
 
-import ctypes
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
-from vitrail.native.ffi import DataPointers, at, function
+from vitrail.native.ffi import at, call, invoke
 from vitrail.native.gemm import pack_linear
 from vitrail.shapes import FeatureMap
 
@@ -35,11 +33,6 @@ class PackedFilters3x3:
     bias: Tensor
     inputs: int
     outputs: int
-
-    @cached_property
-    def pointers(self) -> DataPointers:
-        """Panels and bias."""
-        return DataPointers(self.panels, self.bias)
 
 
 def pack_3x3(weight: Tensor, bias: Tensor | None = None) -> PackedFilters3x3:
@@ -72,9 +65,21 @@ def convolve_3x3(x: FeatureMap, packed: PackedFilters3x3, add: Tensor | None = N
     if not y.numel():  # no image: a detector that found nothing has no maps for its masks
         return y
     add = None if add is None else add.contiguous()
-    function("winograd", "convolve_3x3", x.dtype)(
-        *(at(x), *x.shape, *packed.pointers.addresses, packed.outputs, at(add)),
-        *(ctypes.c_float(slope), at(y), torch.get_num_threads()),
+    batch, height, width, channels = x.shape
+    call(
+        *("winograd", "convolve_3x3", x.dtype),
+        x=at(x),
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        packed=at(packed.panels),
+        bias=at(packed.bias),
+        outputs=packed.outputs,
+        add=at(add),
+        slope=slope,
+        y=at(y),
+        threads=torch.get_num_threads(),
     )
     return y
 
@@ -91,7 +96,17 @@ def add_upsampled(products: Tensor, y: Tensor, add: bool) -> Tensor:
     """
     batch, tall, wide, _, outputs = products.shape
     assert products.dtype == y.dtype == torch.float32 and y.shape[::3] == (batch, outputs), (products.shape, y.shape)
-    library("winograd").vitrail_add_upsampled(
-        *(at(products), batch, tall, wide, outputs, at(y), *y.shape[1:3], int(add), torch.get_num_threads())
+    invoke(
+        library("winograd").vitrail_add_upsampled,
+        products=at(products),
+        batch=batch,
+        tall=tall,
+        wide=wide,
+        outputs=outputs,
+        y=at(y),
+        height=y.shape[1],
+        width=y.shape[2],
+        add=add,
+        threads=torch.get_num_threads(),
     )
     return y
