@@ -34,6 +34,7 @@ def draw(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(EACH):
             mesh = varied(SHAPES[name](), number)
+            assert mesh.faces is not None and mesh.parts is not None
             np.savez(folder / name / f"{number:03}.npz", points=mesh.points, faces=mesh.faces, parts=mesh.parts)
 
 

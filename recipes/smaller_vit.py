@@ -39,8 +39,10 @@ from vitrail.training.config import parse_overrides
 
 VIT, SAMPLES = "vit_tiny_patch16_224", 128
 SWIN = ("swin_tiny_patch4_window7_224", "dim=24", "depths=1,2,1", "num_heads=1,2,4", "window_size=4")
-TOKENS = [{"tokens_merge": r} for r in (1, 2)] + [{"tokens_keep": share} for share in (0.9, 0.7, 0.5)]
-BITS = [{"weights_bits": bits} for bits in ("8", "4", "codebook")]
+TOKENS: list[dict[str, Any]] = [{"tokens_merge": r} for r in (1, 2)] + [
+    {"tokens_keep": share} for share in (0.9, 0.7, 0.5)
+]
+BITS: list[dict[str, Any]] = [{"weights_bits": bits} for bits in ("8", "4", "codebook")]
 
 
 def run(*words: str) -> None:

@@ -15,6 +15,7 @@ from vitrail.fused.measured_speed import remembered, trial_key
 from vitrail.models import create_model
 from vitrail.training import setup
 from vitrail.training.config import TrainConfig
+from vitrail.training.distributed import SingleProcess
 from vitrail.training.reporters import StepStats, Throughput
 from vitrail.training.trainer import Trainer
 
@@ -37,7 +38,7 @@ def test_given_and_default_loading_processes(monkeypatch, given, packed, asked):
         return SimpleNamespace(dataset=SimpleNamespace(pixels=0 if packed else None)), None
 
     monkeypatch.setattr(setup, "default_workers", lambda world: 8)
-    world = SimpleNamespace(rank=0, size=1, device=torch.device("cpu"))
+    world = SingleProcess(torch.device("cpu"))
     setup.loaders(TrainConfig(data="digits", workers=given, batch=4), world, SimpleNamespace(loaders=loaders))
     assert shares == asked
 

@@ -63,9 +63,10 @@ class FusedSpatialReduction(nn.Module):
             pack_linear(mixer.kv.weight, mixer.kv.bias, dtype),
             pack_linear(*scaled(mixer.proj, scale), dtype),
         )
-        conv = isinstance(mixer.reduction, ConvReduction)
+        reduction = mixer.reduction
         # In a list: it is called in the compute dtype, and modules are cast to that of the residual.
-        self.reduction = [FusedConvReduction(mixer.reduction, dtype) if conv else mixer.reduction.to(dtype)]
+        fused = FusedConvReduction(reduction, dtype) if isinstance(reduction, ConvReduction) else reduction.to(dtype)
+        self.reduction = [fused]
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""

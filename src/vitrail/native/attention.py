@@ -86,6 +86,8 @@ def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
     batch, queries, width = q.shape
     assert kv.shape[0] == batch and kv.shape[2] == 2 * width and kv.dtype == q.dtype, (q.shape, kv.shape, kv.dtype)
     y = empty(*q.shape, dtype=q.dtype)
+    if not y.numel():
+        return y
     call(
         *("attention", "attend_keys", q.dtype),
         q=at(q),

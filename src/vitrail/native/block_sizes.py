@@ -44,7 +44,8 @@ class BlockSizes(NamedTuple):
             >>> BlockSizes.formula(1 << 20)
             BlockSizes(panels=(209715, 209715, 209715), rows=524288)
         """
-        return cls((l2 // 5,) * 3, l2 // 2)
+        panel = l2 // 5
+        return cls((panel, panel, panel), l2 // 2)
 
     def set(self, library: ctypes.CDLL) -> None:
         """Set the sizes of a library."""
@@ -86,7 +87,7 @@ def best_block_sizes(gemm: ctypes.CDLL, build: str) -> BlockSizes | None:
 def measured(gemm: ctypes.CDLL, formula: BlockSizes) -> BlockSizes:
     """Measure the candidates on one thread, in its own processor time; the library keeps the formula."""
     suffixes = [suffix for suffix in _DTYPES if hasattr(gemm, f"vitrail_linear_{suffix}")]
-    panels = dict.fromkeys(_K_STEPS, formula.panels[0])
+    panels: dict[int, int] = dict.fromkeys(_K_STEPS, formula.panels[0])
     for suffix in suffixes:
         k_step = _DTYPES[suffix]
         run = _product(gemm, suffix, DEEP)
@@ -119,10 +120,8 @@ def _product(gemm: ctypes.CDLL, suffix: str, shape: tuple[int, int, int]) -> Cal
     )
     addresses = {"x": x.data_ptr(), "y": y.data_ptr(), "add": None}
     arguments = struct(**addresses, rows=rows, weights=weights, epilogue=0, eps=-1.0, threads=1)
-    held = (x, panels, y, bias)  # until the last call
 
-    def run() -> None:
-        assert held
+    def run(_held: tuple[torch.Tensor, ...] = (x, panels, y, bias)) -> None:  # the call reads their memory
         function(arguments)
 
     return run

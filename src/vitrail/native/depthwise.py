@@ -78,6 +78,8 @@ def depthwise(x: Tensor, grid: Grid, packed: PackedDepthwise, gelu: bool = False
     x = x.contiguous()
     assert x.shape[1:] == (grid.h * grid.w, packed.channels) and packed.size <= MOST, (x.shape, grid, packed.size)
     y = empty(*x.shape, dtype=x.dtype)
+    if not y.numel():
+        return y
     call(
         *("depthwise", "depthwise", x.dtype),
         x=at(x),
