@@ -207,7 +207,7 @@ def _texts(name: str) -> list[tuple[str, str]]:
 
     Example:
         >>> [file for file, _ in _texts("image_resize")]
-        ['image_resize.cpp', 'resize.h']
+        ['image_resize.cpp', 'arguments.h', 'resize.h']
     """
     found: dict[str, str] = {}
     open_files = [f"{name}.cpp"]

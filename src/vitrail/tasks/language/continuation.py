@@ -235,7 +235,7 @@ def read_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Prompt:
 
     Example:
         >>> from vitrail.text.learning import learn_characters
-        >>> len(prompt_ids(learn_characters("abc"), "cab"))
+        >>> len(read_prompt(learn_characters("abc"), "cab", context=8).ids)
         3
     """
     encoded = vocabulary.encode([prompt], special=False)
