@@ -97,5 +97,5 @@ def test_agreement_of_boxes() -> None:
 
 def test_losses_need_the_original() -> None:
     fast = vitrail.optimize(detector("faster_rcnn", "vit_tiny_patch16_224"), precision="fp32")
-    with pytest.raises(VitrailError, match="fast form"):
+    with pytest.raises(VitrailError, match="an optimized"):
         vitrail.save_model(fast, "nowhere")

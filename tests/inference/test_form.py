@@ -78,7 +78,7 @@ IMAGES = torch.linspace(-1, 1, 6 * 16 * 16).reshape(6, 1, 16, 16).sin()
 
 def test_the_faster_model_runs_all_images(tiny: nn.Module, fast: Fast) -> None:
     form, logits = ask(tiny, IMAGES, taking(*FASTER))
-    assert str(form) == "fast form: 4.0x in fp32 on the first image" and form.answer is fast
+    assert str(form) == "optimized model: 4.0x in fp32 on the first image" and form.answer is fast
     assert fast.asked == 1 + 3 * len(IMAGES)  # one for the trial, and the batch as a whole: no answer is put together
     with inference_mode_for(tiny):
         expected = fast(IMAGES)
@@ -99,7 +99,7 @@ def test_the_plain_model_is_kept_with_a_reason(
     fast.off = off
     form, logits = ask(tiny, IMAGES, taking(*seconds))
     assert (form.name, form.precision, form.speedup) == ("plain", "fp32", None)
-    assert str(form).startswith(f"plain form in fp32: {reason}")
+    assert str(form).startswith(f"plain model in fp32: {reason}")
     assert fast.asked == asked
     with inference_mode_for(tiny):
         torch.testing.assert_close(logits, tiny(IMAGES), rtol=0, atol=1e-6)
@@ -110,7 +110,7 @@ def test_unconverted_parts_explain_a_missing_speedup(tiny: nn.Module, fast: Fast
     form, _ = ask(tiny, IMAGES, taking(*SLOWER))
     assert str(form).endswith("is no faster here (1.00x); it keeps token mixer: Pooling has no compiled form")
     fast.unconverted = {"everything: no C++ compiler": 1}
-    assert str(ask(tiny, IMAGES, taking(*FASTER))[0]) == "plain form in fp32: no C++ compiler"
+    assert str(ask(tiny, IMAGES, taking(*FASTER))[0]) == "plain model in fp32: no C++ compiler"
 
 
 def test_missing_native_code_is_not_an_error(tiny: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,15 +118,15 @@ def test_missing_native_code_is_not_an_error(tiny: nn.Module, monkeypatch: pytes
         raise Unavailable("no C++ compiler here")
 
     monkeypatch.setattr(form_module, "optimize", fail)
-    assert str(ask(tiny, IMAGES, taking(*FASTER))[0]) == "plain form in fp32: no C++ compiler here"
+    assert str(ask(tiny, IMAGES, taking(*FASTER))[0]) == "plain model in fp32: no C++ compiler here"
 
 
 @pytest.mark.parametrize(
     ("wishes", "reason"),
     [
         ({"fast": False}, "as asked"),
-        ({"count": FEW}, "a fast form does not pay off for so few images"),
-        ({"count": 6}, "a fast form does not pay off for so few images"),
+        ({"count": FEW}, "an optimized model does not pay off for so few images"),
+        ({"count": 6}, "an optimized model does not pay off for so few images"),
     ],
 )
 def test_small_jobs_build_nothing(
@@ -188,7 +188,7 @@ def test_auto_follows_the_hardware(
     monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16" if computes else "fp32")
     monkeypatch.setattr(form_module, "optimize", optimize)
     form, _ = ask(tiny, IMAGES, taking(*FASTER), precision="auto")
-    assert asked == [wanted] and str(form) == f"fast form: 4.0x in {wanted}{ONCE}"
+    assert asked == [wanted] and str(form) == f"optimized model: 4.0x in {wanted}{ONCE}"
     # The plain form of `auto` is the model as it is, whatever the hardware.
     assert ask(tiny, IMAGES, taking(), precision="auto", fast=False)[0].precision == "fp32"
 
@@ -228,10 +228,10 @@ def test_int8_is_taken_where_it_is_faster_and_agrees_by_its_own_bar(
     # int8 on request does not depend on the number of images; nor does a resumed job.
     for images, count in ((IMAGES, None), (IMAGES, 6), (IMAGES[:1], 1)):
         form, _ = ask(tiny, images, taking(*FASTER * 4), precision="int8", count=count)
-        assert str(form).startswith("fast form: 4.0x in int8 on the first ")
+        assert str(form).startswith("optimized model: 4.0x in int8 on the first ")
     assert made.asked == ["int8"] * 3
     form, _ = ask(tiny, IMAGES, taking(*(8.0, 0.0, 2.0) * 4), precision="bf16")  # and fp32, for the truth
-    assert str(form) == "plain form in bf16: the answers of the fast one in bf16 are 5.0% off"
+    assert str(form) == "plain model in bf16: the answers of the fast one in bf16 are 5.0% off"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_rejected_int8_falls_back_and_is_reported(
     made = in_int8(off={"int8": off, "bf16": 0.0}, kept=kept)
     form, _ = ask(tiny, IMAGES, taking(*seconds, 2.0), precision="int8")
     assert made.asked == ["int8", "bf16"]
-    assert str(form).startswith(f"fast form: 4.0x in bf16 on the first image ({reason}")
+    assert str(form).startswith(f"optimized model: 4.0x in bf16 on the first image ({reason}")
     again = SLOWER[1:] if len(seconds) == 1 else (8.0,) * 4  # the plain model's time while int8 is timed
     plain, _ = ask(tiny, IMAGES, taking(*seconds, *again), precision="int8")
     assert (plain.name, plain.precision) == ("plain", "fp32")
@@ -283,7 +283,7 @@ def test_gpu_models_are_selected_in_the_same_way(tiny: nn.Module, fast: Fast, mo
     monkeypatch.setattr(form_module, "usual_precision", lambda device: "bf16")
     monkeypatch.setattr(form_module, "unbuilt", lambda model, precision: 0)
     form, _ = ask(tiny, IMAGES, taking(*FASTER))
-    assert str(form) == "fast form: 4.0x in fp32 on the first 6 images" and form.answer is fast
+    assert str(form) == "optimized model: 4.0x in fp32 on the first 6 images" and form.answer is fast
     assert waited == [cuda] * 2  # the plain form, the fast form
     assert fast.asked == (1 + 1 + 1 + 1) * len(IMAGES)  # before time is taken, then, and twice by `ask`
 

@@ -84,7 +84,7 @@ def test_a_job_keeps_its_precision(model: str, folder: Path, capsys: pytest.Capt
     words = ["predict", model, str(folder), "--out", str(out)]
     assert main([*words, "--precision", "bf16", "--no-optimize"]) == 3
     whole = out.read_bytes()
-    assert "plain form in bf16: as asked\n" in capsys.readouterr().err
+    assert "plain model in bf16: as asked\n" in capsys.readouterr().err
     assert {json.loads(line)["precision"] for line in whole.splitlines()} == {"bf16"}
     out.write_bytes(whole[: len(whole) // 2])
     assert main([*words, "--no-optimize"]) == 3  # goes on in bf16
@@ -116,12 +116,12 @@ def test_a_resumed_int8_job_keeps_its_actual_precision(
 ) -> None:
     out = folder.parent / "int8.jsonl"
     words = ["predict", model, str(folder), "--out", str(out), "--precision", "int8", "--no-optimize"]
-    assert main(words) == 3  # nothing but the fast form computes in int8
+    assert main(words) == 3  # only the optimized model computes in int8
     whole = out.read_bytes()
     assert {json.loads(line)["precision"] for line in whole.splitlines()} == {"fp32"}
     out.write_bytes(whole[: len(whole) // 2])
     assert main(words) == 3 and out.read_bytes() == whole
-    assert "plain form in fp32: as asked" in capsys.readouterr().err
+    assert "plain model in fp32: as asked" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["answers.json", "answers.csv"])
@@ -157,9 +157,9 @@ def test_evaluate_prints_and_writes(model: str, tmp_path: Path, capsys: pytest.C
     words = ["--no-optimize", "--rows", "4", "--out", str(out), "--report", str(page)]
     assert main(["evaluate", model, "digits", *words]) == 0
     printed, told = capsys.readouterr()
-    assert "arithmetic" in printed and "in its plain form" in printed
-    assert told.startswith("plain form in fp32: as asked")
-    assert "cpu, fp32 in its plain form" in page.read_text(encoding="utf-8")
+    assert "precision" in printed and "plain model" in printed
+    assert told.startswith("plain model in fp32: as asked")
+    assert "cpu, fp32, plain model" in page.read_text(encoding="utf-8")
     result = read_evaluation(out)
     assert f"{result.top1.value:.2%}" in printed and "6 classes with a higher F1 are not shown" in printed
     assert result.samples == len(open_split("digits", "test")) and "Where the model looks" in page.read_text(

@@ -77,7 +77,7 @@ def test_vectors_are_those_of_the_model(vocabulary: Any, head: str, pool: Any) -
 def test_a_server_takes_the_selection_for_all_requests(vocabulary: Any) -> None:
     served = serve_model("m", built(vocabulary, "sentiment", head="mean"), Limits(), batch=8)
     served.warm_up()
-    assert served.form.startswith("fast form: ")
+    assert served.form.startswith("optimized model: ")
     for predictor in (served.predictor, served.find({"top": 1})):
         assert predictor.runner.form is served.predictor.runner.form
         [result] = predictor.predict([(item, predictor.load(item)) for item in served.task.collect([TEXTS[2]])])
@@ -92,13 +92,13 @@ def test_recurrent_models_keep_their_form(vocabulary: Any) -> None:
     with inference_mode_for(model):
         texts = ids_of(vocabulary, TEXTS)
         torch.testing.assert_close(runner(texts), read_texts(model, texts))
-    assert str(runner.form) == "plain form in fp32: SequenceModel has no other"
+    assert str(runner.form) == "plain model in fp32: SequenceModel has no other"
 
 
 def test_few_texts_are_computed_as_they_are(vocabulary: Any) -> None:
     model, told = built(vocabulary, "sentiment", head="mean"), list[SelectedModel]()
     vitrail.predict(model, TEXTS[:3], notify=told.append)
-    assert str(told[0]).endswith("a fast form does not pay off for so few texts")
+    assert str(told[0]).endswith("an optimized model does not pay off for so few texts")
 
 
 def test_a_batch_is_cut_like_a_tensor(vocabulary: Any) -> None:

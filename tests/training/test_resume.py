@@ -188,3 +188,19 @@ def test_damaged_best_weights_are_named_before_the_training(copy: Path) -> None:
     with pytest.raises(DataError, match=r"weights/best is damaged(.|\n)*move .*weights/best away"):
         train(TrainConfig(resume=str(copy)))
     assert path.read_bytes() == bytes(harmed)
+
+
+def test_missing_native_kernels_are_reported_at_the_start_and_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, stop = Heard(), StopRequest()
+    heard.stop, heard.after = stop, 5
+    config = replace(TINY, out=str(tmp_path / "run"), save_steps=2)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr("vitrail.fused.train_blocks.missing", lambda *names: "no compiler")
+        train(config, reporter=heard, stop=stop)
+    assert sum("native training kernels are not available (no compiler)" in note for note in heard.notes) == 1
+    again = Heard()
+    train(replace(TINY, resume=str(tmp_path / "run")), reporter=again)
+    expected = "training kernels was PyTorch and is native: the run will not be bit for bit the same"
+    assert any(expected in note for note in again.notes)

@@ -32,7 +32,7 @@ _NOTICED = 0.25
 # Cost of `optimize` relative to one transposed copy of all weights: 5 to 30, as measured.
 _LAYING_OUT = 15.0
 
-_FEW = "a fast form does not pay off for so few {}"
+_FEW = "an optimized model does not pay off for so few {}"
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class SelectedModel:
 
     def __str__(self) -> str:
         if self.speedup is None:
-            return f"{self.name} form in {self.precision}: {self.reason}"
+            return f"{'plain' if self.name == 'plain' else 'optimized'} model in {self.precision}: {self.reason}"
         seen = f"on the first {self.checked} {self.unit}" if self.checked > 1 else f"on the first {self.unit[:-1]}"
         because = f" ({self.reason})" if self.reason else ""
-        return f"fast form: {self.speedup:.1f}x in {self.precision} {seen}{because}"
+        return f"optimized model: {self.speedup:.1f}x in {self.precision} {seen}{because}"
 
 
 Clock = Callable[[], float]
@@ -96,7 +96,7 @@ class InferenceRunner:
         >>> model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, image_size=32, depth=1).eval()
         >>> answerer = InferenceRunner(model, count=1, notify=print)
         >>> answerer(torch.zeros(1, 3, 32, 32)).shape
-        plain form in fp32: a fast form does not pay off for so few images
+        plain model in fp32: an optimized model does not pay off for so few images
         torch.Size([1, 3])
     """
 
@@ -205,7 +205,7 @@ class InferenceRunner:
         if any(value.device.type not in ("cpu", "cuda") or value.dtype != torch.float32 for value in self._weights()):
             return "the fast one is for fp32 weights on a CPU or a CUDA device"
         if any(each._forward_hooks or each._forward_pre_hooks for each in self.model.modules()):
-            return "somebody listens to its parts (forward hooks), which the fast one would not call"
+            return "the model has forward hooks, which the optimized model would not call"
         few = self.count is not None and self.count <= FEW
         return _FEW.format(self.kind.unit) if few and self.precision != "int8" else None
 

@@ -11,9 +11,12 @@ from vitrail.fused.train_ops import TrainOp
 from vitrail.fused.unsupported import has_hooks
 from vitrail.fused.walker import replace_modules
 from vitrail.grid import Grid
-from vitrail.kernels.fused_types import NormWeights
+from vitrail.kernels.fused_neighborhood.cpp import LIBRARIES as NEIGHBORHOOD_LIBRARIES
+from vitrail.kernels.fused_types import LIBRARIES, NormWeights
 from vitrail.layouts import Layout
+from vitrail.native.build import missing
 from vitrail.parts.blocks import Block
+from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.shapes import Tokens
 
 
@@ -60,6 +63,23 @@ def _fuse(module: nn.Module) -> nn.Module | None:
     if type(module) is not Block or block_unsupported_reason(module) is not None:
         return None
     return None if module._forward_hooks or module._forward_pre_hooks else FusedTrainBlock(module)
+
+
+def training_kernels(model: nn.Module) -> tuple[str, str] | None:
+    """Return `native` or `PyTorch`, which computes the fused blocks of a model, and the reason of the latter.
+
+    Both round differently, so a repeat bit for bit depends on it. None if the model has no fused blocks.
+
+    Example:
+        >>> training_kernels(nn.Linear(2, 2)) is None
+        True
+    """
+    blocks = [module for module in model.modules() if isinstance(module, FusedTrainBlock)]
+    if not blocks:
+        return None
+    neighborhoods = any(isinstance(block.token_mixer, NeighborhoodAttention) for block in blocks)
+    reason = missing("gemm", *LIBRARIES, *(NEIGHBORHOOD_LIBRARIES if neighborhoods else ()))
+    return ("native", "") if reason is None else ("PyTorch", reason)
 
 
 def train_op(norm: nn.Module, mixer: nn.Module, scale: nn.Module, grid: Layout) -> TrainOp | None:

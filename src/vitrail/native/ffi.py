@@ -106,6 +106,6 @@ def start_of(x: Tensor) -> int:
     if not x.is_cpu or type(x) not in (Tensor, Parameter):
         raise VitrailError(
             f"A compiled operation needs numbers in memory, and got a {type(x).__name__} on {x.device}.\n"
-            "Give the fast form images on the CPU; to trace, export or move a model, take the one it was made from."
+            "Give the optimized model images on the CPU; to trace, export or move a model, take its source."
         )
     return x.data_ptr()

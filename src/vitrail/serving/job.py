@@ -69,7 +69,7 @@ class Job:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody still waits for it."""
+        """Whether a client still waits for it."""
         return self.state is not State.CANCELLED and monotonic() < self.deadline
 
     def outcome(self, value: Any, error: Exception | None, ended: float, batch: int) -> Outcome:

@@ -47,7 +47,7 @@ def render_page(answer: "StudyAnswer", options: StudyOptions, command: str = "")
 
 
 def with_code(text: str) -> Markup:
-    """Return a text as HTML, with what is between backticks as code.
+    """Return a text as HTML, with spans between backticks as code.
 
     Example:
         >>> str(with_code("`vitrail bench` & more"))

@@ -60,3 +60,13 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def model_words(precision: str, form: str) -> str:
+    """Return the compute precision and the implementation (`plain` or `fast`) that ran.
+
+    Example:
+        >>> model_words("bf16", "fast"), model_words("fp32", "plain")
+        ('bf16, optimized model', 'fp32, plain model')
+    """
+    return f"{precision}, {'optimized' if form == 'fast' else form} model"

@@ -112,7 +112,7 @@ class _FrameReader:
         self._next, self._kept = 0, dict[int, Image.Image]()
 
     def get(self, number: int) -> Image.Image:
-        """Return a frame; frames that were passed by on the way to it are kept until somebody takes them."""
+        """Return a frame; frames that were passed by on the way to it are kept until they are read."""
         with self._lock:
             if number in self._kept:
                 return self._kept.pop(number)

@@ -30,7 +30,7 @@ def print_trace(trace: ModelTrace, table: Printer) -> None:
         ]
         table(("after", "class", "probability"), rows, right=("probability",))
     if trace.twins:
-        print("\nslow twin and fast form")
+        print("\nslow twin and fast kernel")
         table(
             ("attention", "reference", "difference", "loop"),
             [_twin(each) for each in trace.twins],

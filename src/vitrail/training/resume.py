@@ -11,6 +11,7 @@ from typing import Any
 
 from vitrail.atomic_io import make_folder, settle, write_file
 from vitrail.errors import DataError, VitrailError
+from vitrail.fused.train_blocks import training_kernels
 from vitrail.training.checkpoint import UNSAVED, SavedCheckpoint, newest_state
 from vitrail.training.log import NoLog, RunLog, tensorboard_missing
 from vitrail.training.loop import validate
@@ -40,7 +41,7 @@ def resume(run: Trainer) -> None:
         run.world.follow(lambda: note_unsaved(folder))
     else:
         go_on(run, state)
-    for text in (slowness(run.precision, run.world.device), tensorboard_missing()):
+    for text in (slowness(run.precision, run.world.device), _fallback(run), tensorboard_missing()):
         if text:
             run.reporter.note(text)
     if run.world.leads:
@@ -53,6 +54,17 @@ def resume(run: Trainer) -> None:
         run.log = NoLog()
     if run.at.best is not None and not run.world.follow(lambda: whole(folder / "weights" / "best")):
         stand_in(run, folder / "weights" / "best")
+
+
+def _fallback(run: Trainer) -> str | None:
+    """Return a warning if PyTorch computes the fused blocks of a run."""
+    kernels, reason = training_kernels(run.model) or ("native", "")
+    if kernels == "native":
+        return None
+    return (
+        f"warning: native training kernels are not available ({reason.splitlines()[0]}): PyTorch computes the blocks, "
+        "slower and with other rounding. `vitrail doctor` shows more."
+    )
 
 
 def go_on(run: Trainer, state: SavedCheckpoint) -> None:

@@ -12,7 +12,7 @@ from vitrail.data.folds import split_fold
 from vitrail.edits.edit import apply_edits, edits_to_json
 from vitrail.edits.lora import lora_of, merge_lora, train_adapters
 from vitrail.errors import VitrailError
-from vitrail.fused.train_blocks import fuse_for_training
+from vitrail.fused.train_blocks import fuse_for_training, training_kernels
 from vitrail.machine.system_info import usable_cores
 from vitrail.parts.recomputation import recompute_blocks
 from vitrail.tasks import find_task
@@ -91,6 +91,7 @@ def build_trainer(
     hidden = hidden_matrices(model) if config.optimizer == "muon" else ()
     optimizer = make_optimizer(config.optimizer, groups, hidden, config.beta2)
     train_data, val_data = loaders(config, world, task)
+    kernels = training_kernels(model)
     return Trainer(
         config=config,
         world=world,
@@ -110,7 +111,12 @@ def build_trainer(
         reporter=reporter,
         stop=stop,
         watch=TrainingWatch(getattr(task, "chance", None), getattr(task, "baseline", {}), config.clip_grad),
-        facts={**machine_facts(world), "data": data_facts(task, train_data, val_data), **edit_facts(task)},
+        facts={
+            **machine_facts(world),
+            **({} if kernels is None else {"training kernels": kernels[0]}),
+            "data": data_facts(task, train_data, val_data),
+            **edit_facts(task),
+        },
     )
 
 

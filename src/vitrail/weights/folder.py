@@ -263,8 +263,8 @@ def _refuse_altered(model: Model, values: dict[str, Any], inputs: ModelInputs | 
     """Refuse a model whose parts were exchanged: `load_model` could not rebuild it."""
     if hasattr(model, "unconverted"):
         raise VitrailError(
-            f"This is {model.variant} in its fast form, whose weights lie as this machine takes them.\n"
-            "Save the model that it was made from; vitrail.optimize makes the form anew in a second or so."
+            f"This is an optimized {model.variant}, whose weights are packed for this machine.\n"
+            "Save the model that it was made from; vitrail.optimize repeats the conversion in about a second."
         )
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         held: dict[str, Any] = {} if inputs is None else dict.fromkeys(inputs_in(model.config), inputs)

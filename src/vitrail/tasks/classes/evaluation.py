@@ -99,7 +99,7 @@ class ClassEvaluation:
         return {
             "data": self.data,
             self.unit: format_value(self.samples),
-            "device, arithmetic": f"{self.device}, {arithmetic(self)}",
+            "device, precision": f"{self.device}, {arithmetic(self)}",
             "time": f"{duration(self.seconds)}, {self.throughput:,.0f} {self.unit} per second",
         }
 

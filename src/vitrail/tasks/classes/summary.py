@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from vitrail.tasks.classes.scores import ClassFigures
 from vitrail.tasks.confidence_interval import Z95
-from vitrail.tasks.formatting import duration, percent
+from vitrail.tasks.formatting import duration, model_words, percent
 from vitrail.tasks.table import Table
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def arithmetic(evaluation: "ClassEvaluation") -> str:
     """Return the compute precision and the implementation that ran."""
-    faster = "" if evaluation.speedup is None else f", {evaluation.speedup:.1f}x as fast as the plain one"
-    return f"{evaluation.precision} in its {evaluation.form} form{faster}"
+    faster = "" if evaluation.speedup is None else f", {evaluation.speedup:.1f}x as fast as the plain model"
+    return f"{model_words(evaluation.precision, evaluation.form)}{faster}"
 
 
 def summary_text(evaluation: "ClassEvaluation") -> str:
@@ -89,7 +89,7 @@ def _figures(evaluation: "ClassEvaluation") -> list[list[str]]:
         ["log-likelihood", f"{-calibration.nll:.4f}", f"mean over {evaluation.unit}, in nats"],
         ["Brier score", f"{calibration.brier:.4f}", "0 is best, 2 is worst"],
         [evaluation.unit, f"{evaluation.samples:,}", f"{evaluation.data}, in {duration(evaluation.seconds)} ({speed})"],
-        ["arithmetic", evaluation.precision, arithmetic(evaluation).partition(" ")[2]],
+        ["precision", evaluation.precision, arithmetic(evaluation).partition(", ")[2]],
     ]
 
 

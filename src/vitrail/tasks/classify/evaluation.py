@@ -89,7 +89,7 @@ class ClassificationEvaluation(ClassEvaluation):
             "data": self.data,
             "images": format_value(self.samples),
             "image size": f"{self.image_size} × {self.image_size}",
-            "device, arithmetic": f"{self.device}, {arithmetic(self)}",
+            "device, precision": f"{self.device}, {arithmetic(self)}",
             "time": f"{duration(self.seconds)}, {self.images_per_second:,.0f} images per second",
         }
 

@@ -130,7 +130,7 @@ class RestorationEvaluation:
             "degradation": self.degradation,
             "measured": self.protocol,
             "tiling": self.tiling,
-            "device, arithmetic": self.device,
+            "device": self.device,
             "time": duration(self.seconds),
         }
 

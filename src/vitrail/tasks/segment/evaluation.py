@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitrail.tasks.formatting import duration, format_value, percent
+from vitrail.tasks.formatting import duration, format_value, model_words, percent
 from vitrail.tasks.results import ImageExample, MetricCard, ReportSection
 from vitrail.tasks.segment.metric import PixelScores, pixel_scores
 from vitrail.tasks.segment.sections import report_sections
@@ -108,7 +108,7 @@ class SegmentEvaluation:
             ["mean accuracy", percent(scores.mean_accuracy, 2), "mean recall of the classes"],
             ["loss", f"{self.loss:.4f}", "mean over labelled pixels, in nats"],
             ["images", f"{self.samples:,}", f"{self.data}, in {duration(self.seconds)} ({speed})"],
-            ["inference", self.inference, f"{self.precision}, {self.form} form"],
+            ["inference", self.inference, model_words(self.precision, self.form)],
         ]
         cells = [[name, *map(_share, shares), f"{pixels:,}"] for name, *shares, pixels in found[:rows]]
         columns = ["class", "IoU", "recall", "precision", "pixels"]
@@ -141,7 +141,7 @@ class SegmentEvaluation:
             "data": self.data,
             "images": format_value(self.samples),
             "inference": self.inference,
-            "device, arithmetic": f"{self.device}, {self.precision} in its {self.form} form",
+            "device, precision": f"{self.device}, {model_words(self.precision, self.form)}",
             "time": duration(self.seconds),
         }
 
