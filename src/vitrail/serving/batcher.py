@@ -96,10 +96,18 @@ class Batcher:
         for job in jobs:
             self.pool.submit(self._load, job)
 
+    def refusal_now(self) -> Refusal | None:
+        """Return what one more input would be answered with, None if the queue has room for it."""
+        return self._full(1) if self.pending >= self.capacity or self._late > 0 else None
+
     def check_room(self) -> None:
-        """Refuse early, before a body is read, if the queue is full."""
-        if self.pending >= self.capacity or self._late > 0:
-            raise self._full(1)
+        """Refuse early, before a body is read, if the queue is full.
+
+        Raises:
+            Refusal: it is.
+        """
+        if (refusal := self.refusal_now()) is not None:
+            raise refusal
 
     @property
     def _late(self) -> float:

@@ -4,9 +4,10 @@ import json
 import logging
 import re
 import secrets
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from traceback import extract_tb
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,7 @@ from vitrail.serving.access import AccessRules
 from vitrail.serving.body import HELD
 from vitrail.serving.budget import MemoryBudget
 from vitrail.serving.limits import RESPONSE_CHUNK
+from vitrail.serving.metrics import Metrics
 from vitrail.serving.refusal import ClientGone, Refusal
 from vitrail.serving.service import Service
 
@@ -71,19 +73,48 @@ class Guard:
 
     def _record(self, scope: Scope, response: "_Response") -> None:
         route = getattr(scope.get("route"), "path", "none")
-        self.service.metrics.responses.labels(route, str(response.status)).inc()
-        if _LOG.isEnabledFor(logging.INFO):
-            entry = {
-                "request_id": response.request_id,
-                "client": (scope.get("client") or ("",))[0],
-                "method": scope["method"] if scope["method"].isalpha() else "none",
-                "route": route,
-                "model": scope.get("path_params", {}).get("name") if response.status not in (401, 404) else None,
-                "status": response.status,
-                "ms": round(1e3 * (monotonic() - response.began), 2),
-                "bytes": response.size,
-            }
-            _LOG.info(json.dumps(entry))
+        name = scope.get("path_params", {}).get("name") if response.status not in (401, 404) else None
+        answered = Answered(route, name, response.status, response.request_id, response.began, response.size)
+        record(self.service.metrics, scope, answered)
+
+
+class Answered(NamedTuple):
+    """What is recorded of a response: route, model, status, request id, when its request began, bytes of the body."""
+
+    route: str
+    model: str | None
+    status: int
+    request_id: str
+    began: float
+    size: int
+
+
+def record(metrics: Metrics, scope: Mapping[str, Any], answered: Answered) -> None:
+    """Count a response, and log it without its payload."""
+    metrics.responses.labels(answered.route, str(answered.status)).inc()
+    if _LOG.isEnabledFor(logging.INFO):
+        entry = {
+            "request_id": answered.request_id,
+            "client": (scope.get("client") or ("",))[0],
+            "method": scope["method"] if scope["method"].isalpha() else "none",
+            "route": answered.route,
+            "model": answered.model,
+            "status": answered.status,
+            "ms": round(1e3 * (monotonic() - answered.began), 2),
+            "bytes": answered.size,
+        }
+        _LOG.info(json.dumps(entry))
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the request id that a client chose, or a new one if it chose none or one that cannot be logged.
+
+    Example:
+        >>> request_id_of([(b"x-request-id", b"a.1")]), len(request_id_of([(b"x-request-id", b"a b")]))
+        ('a.1', 16)
+    """
+    given = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
+    return given if _ID.fullmatch(given) else secrets.token_hex(8)
 
 
 class _Response:
@@ -93,8 +124,7 @@ class _Response:
         self._scope, self._send, self._budget, self._closing = scope, send, budget, closing
         self.began, self.status, self.size, self.started = monotonic(), 0, 0, False
         scope.setdefault("vitrail.began", self.began)
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
-        self.request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        self.request_id = request_id_of(scope["headers"])
         scope["vitrail.request_id"] = self.request_id
 
     async def send(self, message: Message) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from vitrail.serving.early import EarlyRefusals
 from vitrail.serving.limits import RESPONSE_CHUNK, Limits
 
 _INVALID = json.dumps({"error": {"code": "bad_request", "message": "This is not a valid HTTP request."}}).encode()
@@ -24,6 +25,10 @@ class TimedProtocol(H11Protocol):
     limits = Limits()
     waiting: dict["TimedProtocol", None] = {}  # noqa: RUF012 - one dictionary for each server, see `timed_protocol`
     """Connections without a request, the oldest first."""
+    early: EarlyRefusals | None = None
+    """Answers to requests for full queues, which h11 does not see."""
+    _unread = 0
+    """Bytes of the body of such a request that are still to come."""
 
     def connection_made(self, transport: Any) -> None:
         """Register the connection and start its clock."""
@@ -43,14 +48,44 @@ class TimedProtocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
-        """Parse data; headers must be complete in time."""
+        """Answer a request for a full queue, or parse data; headers must be complete in time."""
+        if self._unread:
+            data = self._drop(data)
+            if not data:
+                return
         waited = self.waits
+        if waited and self._refused(data):
+            return
         super().data_received(data)
         if not self.waits:
             self._stop("header")
             self.waiting.pop(self, None)
         elif waited and "header" not in self._timers:
             self._start("header", self.limits.header_timeout)
+
+    def _refused(self, data: bytes) -> bool:
+        """Whether data began a request for a full queue; then it is answered."""
+        between = self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+        if self.early is None or not between or self.flow.write_paused or self.transport.is_closing():
+            return False
+        answer = self.early.answer(data, self.client, self.server_state.default_headers)
+        if answer is None:
+            return False
+        self.transport.write(answer.response)
+        self._unread = answer.unread
+        if self._unread:
+            self._start("header", self.limits.timeout)  # until the body has arrived
+        else:
+            self.on_response_complete()
+        return True
+
+    def _drop(self, data: bytes) -> bytes:
+        """Drop what belongs to the body of a refused request, and return the rest."""
+        rest = data[self._unread :]
+        self._unread -= len(data) - len(rest)
+        if not self._unread:
+            self.on_response_complete()
+        return rest
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -118,11 +153,11 @@ class TimedProtocol(H11Protocol):
         self.transport.abort()
 
 
-def timed_protocol(limits: Limits) -> type[TimedProtocol]:
-    """Return the protocol class with the limits of a server.
+def timed_protocol(limits: Limits, early: EarlyRefusals | None = None) -> type[TimedProtocol]:
+    """Return the protocol class with the limits of a server, and its answers to requests for full queues.
 
     Example:
         >>> timed_protocol(Limits(connections=8)).limits.connections
         8
     """
-    return type("TimedProtocol", (TimedProtocol,), {"limits": limits, "waiting": {}})
+    return type("TimedProtocol", (TimedProtocol,), {"limits": limits, "waiting": {}, "early": early})

@@ -1,9 +1,10 @@
 """Error responses: an HTTP status, a code for programs, a message for people."""
 
+import json
 from math import ceil
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 
 class Refusal(Exception):
@@ -32,12 +33,21 @@ class Refusal(Exception):
         return found
 
     def to_dict(self, request_id: str = "") -> dict[str, Any]:
-        """Return the body of the response."""
+        """Return the body of the response as plain values."""
         return {"error": {"code": self.code, "message": self.message, "request_id": request_id}}
 
-    def response(self, request_id: str = "") -> JSONResponse:
+    def body(self, request_id: str = "") -> bytes:
+        """Return the body of the response as bytes, JSON in ASCII.
+
+        Example:
+            >>> Refusal(404, "not_found", "Not Found").body("id")
+            b'{"error":{"code":"not_found","message":"Not Found","request_id":"id"}}'
+        """
+        return json.dumps(self.to_dict(request_id), separators=(",", ":")).encode()
+
+    def response(self, request_id: str = "") -> Response:
         """Return the response."""
-        return JSONResponse(self.to_dict(request_id), self.status, self.headers())
+        return Response(self.body(request_id), self.status, self.headers(), "application/json")
 
 
 class ClientGone(Exception):

@@ -17,6 +17,7 @@ import uvicorn
 from vitrail.errors import VitrailError
 from vitrail.serving.access import AccessRules
 from vitrail.serving.app import create_app
+from vitrail.serving.early import EarlyRefusals
 from vitrail.serving.limits import RESPONSE_CHUNK, Limits
 from vitrail.serving.protocol import timed_protocol
 from vitrail.serving.service import Service
@@ -120,7 +121,7 @@ def make_server(service: Service, rules: AccessRules, on_ready: Callable[[], Non
     """
     config = uvicorn.Config(
         create_app(service, rules),
-        http=timed_protocol(service.limits),
+        http=timed_protocol(service.limits, EarlyRefusals(service, rules)),
         ws="none",
         loop="asyncio",
         lifespan="off",

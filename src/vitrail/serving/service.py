@@ -116,6 +116,15 @@ class Service:
             raise Refusal(503, "loading", "The model is being prepared.", retry_after=2)
         return model
 
+    def refusal_now(self, name: str) -> Refusal | None:
+        """Return the refusal of a model whose queue is full, None if there is another answer to a request."""
+        model = self.models.get(name)
+        return self._batchers[name].refusal_now() if model is not None and model.ready and not self.draining else None
+
+    def count_refusal(self, name: str, refusal: Refusal) -> None:
+        """Count a request that was refused before `request`."""
+        self._of[name].failed(refusal.code)
+
     @contextmanager
     def request(self, model: ServedModel) -> Iterator[None]:
         """Count a request of a model: duration, success, or reason of its failure."""
