@@ -9,6 +9,7 @@ from vitrail.parts.positions import (
     LearnedPosition,
     NoPosition,
     RelativePositionBias,
+    cubic_weights,
     relative_index,
     resize_position,
 )
@@ -28,8 +29,9 @@ def test_the_relative_index_is_the_offset_written_in_base_2w_minus_1(size):
 
 def test_a_smaller_grid_reads_the_entries_of_its_own_offsets():
     position = RelativePositionBias(num_heads=2, size=(4, 5))
-    whole = position.bias(torch.zeros(1, 2, 20, 4), Grid(4, 5)).view(2, 4, 5, 4, 5)
-    part = position.bias(torch.zeros(1, 2, 6, 4), Grid(2, 3)).view(2, 2, 3, 2, 3)
+    biases = [position.bias(torch.zeros(1, 2, h * w, 4), Grid(h, w)) for h, w in ((4, 5), (2, 3))]
+    assert biases[0] is not None and biases[1] is not None
+    whole, part = biases[0].view(2, 4, 5, 4, 5), biases[1].view(2, 2, 3, 2, 3)
     assert torch.equal(part, whole[:, :2, :3, :2, :3])
     assert torch.equal(part, whole[:, 1:3, 2:5, 1:3, 2:5])  # an offset is the same wherever it is taken
 
@@ -54,6 +56,15 @@ def test_resizing_keeps_the_prefix_and_what_is_constant(new):
     resized = resize_position(table, old, Grid(*new, prefix=2))
     assert torch.equal(resized[:, :2], table[:, :2])
     torch.testing.assert_close(resized[:, 2:], table[:, 2:3].expand(1, new[0] * new[1], 4))
+
+
+@pytest.mark.parametrize(("old", "new"), [((14, 14), (7, 9)), ((6, 4), (13, 21)), ((5, 3), (1, 40)), ((8, 8), (8, 8))])
+def test_the_matrix_of_an_export_is_the_filter(old, new):
+    """Smaller, larger, both, and the same size."""
+    cells = torch.randn(1, 5, *old, generator=torch.Generator().manual_seed(0))
+    want = torch.nn.functional.interpolate(cells, size=new, mode="bicubic", antialias=True)
+    got = cubic_weights(old[0], new[0], cells) @ cells @ cubic_weights(old[1], new[1], cells).mT
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
 def test_resizing_keeps_a_slope():

@@ -1,6 +1,6 @@
 """Where a token sits, told to the model: tables added to tokens, biases added to scores."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,8 @@ class BilinearPosition(LearnedPosition):
 def resize_position(table: Tensor, old: Grid, new: Grid, mode: str = "bicubic") -> Tensor:
     """Resize the cells of a `(1, N, C)` position table from the grid `old` to `new`; the prefix stays.
 
-    The bicubic filter is antialiased, the bilinear one is not.
+    The bicubic filter is antialiased, the bilinear one is not. While a program of any size is exported the former is a
+    product with a matrix for each axis, since runtimes differ in the antialiased filter.
 
     Raises:
         AssertionError: if the two grids have different prefixes.
@@ -137,5 +138,27 @@ def resize_position(table: Tensor, old: Grid, new: Grid, mode: str = "bicubic") 
     if not may_be_nonzero(new.h - old.h, new.w - old.w):
         return table
     cells = old.cells(table).permute(0, 3, 1, 2).float()  # (1, h, w, C) -> (1, C, h, w)
-    cells = interpolate(cells, size=(new.h, new.w), mode=mode, antialias=mode == "bicubic")
+    if mode == "bicubic" and not (type(new.h) is int and type(new.w) is int):
+        cells = cubic_weights(old.h, new.h, cells) @ cells @ cubic_weights(old.w, new.w, cells).mT
+    else:
+        cells = interpolate(cells, size=(new.h, new.w), mode=mode, antialias=mode == "bicubic")
     return new.replace_cells(table, cells.permute(0, 2, 3, 1).to(table.dtype))  # (1, C, h, w) -> (1, h, w, C)
+
+
+def cubic_weights(old: int, new: Any, like: Tensor) -> Tensor:
+    """Return the matrix `(new, old)` of the antialiased bicubic filter along an axis, `new` maybe symbolic.
+
+    Cell i of the new axis is centred at (i + 0.5) s of the old one, s = old / new. Its weights are Keys' cubic with
+    a = -1/2, stretched by max(s, 1) and divided by their sum.
+
+    Example:
+        >>> cubic_weights(2, 1, torch.zeros(1)).tolist()
+        [[0.5, 0.5]]
+    """
+    place = torch.arange(new, device=like.device)[:, None]
+    step = old / (place.amax(0, keepdim=True) + 1).to(like.dtype)
+    centres = torch.arange(old, device=like.device).to(like.dtype) + 0.5
+    x = ((centres - (place.to(like.dtype) + 0.5) * step) / step.clamp(min=1)).abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    return weights / weights.sum(1, keepdim=True)
