@@ -3,6 +3,7 @@
     python benchmarks/export.py swin_tiny_patch4_window7_224 vit_base_patch16_224 --to onnx openvino
     python benchmarks/export.py --every                  # a small model of every family, ONNX and OpenVINO
     python benchmarks/export.py --every --only gpt2 nat  # of some of them
+    python benchmarks/export.py --every --to onnx        # without OpenVINO
 
 Weights are random, as the time does not depend on them. With `--every` the OpenVINO file comes from the ONNX one,
 as `vitrail export` does, so both share the trace; its seconds are those of conversion and verification.
@@ -77,8 +78,8 @@ def measure(name: str, target: str, model: Any) -> str:
             return refused(name, target, error)
 
 
-def measure_both(name: str, model: Any) -> Iterator[str]:
-    """Export one model to ONNX, and convert that file to OpenVINO."""
+def measure_both(name: str, model: Any, convert: bool = True) -> Iterator[str]:
+    """Export one model to ONNX, and convert that file to OpenVINO if asked to."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         try:
@@ -87,6 +88,8 @@ def measure_both(name: str, model: Any) -> Iterator[str]:
             yield refused(name, "onnx", error)
             return
         yield row(name, "onnx", done)
+        if not convert:
+            return
         began = perf_counter()
         try:
             files = openvino_of_onnx(done.files[0], folder / "model.xml", read_metadata(done.files[0]) or {})
@@ -139,7 +142,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=MODELS)
-    parser.add_argument("--to", nargs="+", default=["onnx"])
+    parser.add_argument("--to", nargs="+", help="formats (default: onnx; with --every onnx and openvino)")
     parser.add_argument("--every", action="store_true")
     parser.add_argument("--only", nargs="+", default=(), help="families of --every")
     parser.add_argument("--skip", type=int, default=0, help="families of --every that were measured before")
@@ -147,14 +150,14 @@ def main() -> None:
     torch.manual_seed(0)
     if not words.every:
         for name in words.models:
-            for target in words.to:
+            for target in words.to or ["onnx"]:
                 print(measure(name, target, create_model(name).eval()), flush=True)
         return
     began = perf_counter()
     for number, one in enumerate(every()):
         if number >= words.skip and (not words.only or one.name in words.only):
             try:
-                for line in measure_both(one.name, one.make()):
+                for line in measure_both(one.name, one.make(), "openvino" in (words.to or ["openvino"])):
                     print(line, flush=True)
             except VitrailError as error:
                 print(refused(one.name, "onnx", error), flush=True)
