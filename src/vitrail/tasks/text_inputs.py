@@ -145,8 +145,8 @@ def check_vocabulary(vocabulary: Vocabulary, model: Any) -> None:
     rows = model.config.vocab_size
     if len(vocabulary) > rows:
         raise VitrailError(
-            f"The vocabulary has {len(vocabulary)} tokens and {model.variant} a table of {rows} rows:"
-            " they do not belong together."
+            f"The vocabulary has {len(vocabulary):,} tokens, and {model.variant} a table of {rows:,} rows.\n"
+            f"Take the vocabulary of the weights, or a table that is large enough: --set vocab_size={len(vocabulary)}."
         )
 
 

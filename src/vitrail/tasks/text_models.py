@@ -45,9 +45,9 @@ def build_text_model(run: RunSpec, vocabulary: Vocabulary, task: str, **needed: 
         )
     torch.manual_seed(run.seed)
     model = create_model(run.variant, **overrides)
-    check_vocabulary(vocabulary, model)
     if run.weights is not None:
-        load_trunk(model, run.weights)
+        load_trunk(model, run.weights)  # its error names the sizes of the file
+    check_vocabulary(vocabulary, model)
     model.task, model.inputs = task, vocabulary
     return model
 

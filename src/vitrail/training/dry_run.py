@@ -91,17 +91,19 @@ class Plan:
         counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
         fits = "fits" if self.peak < self.capacity else "DOES NOT FIT"
         rate = self.config.batch / self.step_seconds if isinstance(self.config.batch, int) else 0.0
+        learning = "all" if self.learning == self.parameters else f"{self.learning:,}"
+        every = "every epoch" if self.config.eval_every == 1 else f"every {self.config.eval_every} epochs"
         return [
             *self.notes,
             self.title,
             f"data        {counts}",
             *(f"bad         {problem}" for problem in (self.check.bad[:5] if self.check else ())),
             *(f"note        {warning}" for warning in (self.check.warnings if self.check else ())),
-            f"parameters  {self.parameters:,}, of which {self.learning:,} learn",
+            f"parameters  {self.parameters:,}, {learning} trained",
             f"updates     {self.steps_per_epoch:,} an epoch" + (f", {self.steps:,} in all" if self.steps else ""),
             f"memory      {self.peak / 2**20:,.0f} MB of {self.capacity / 2**20:,.0f} MB: {fits}",
             f"speed       {self.step_seconds * 1000:,.1f} ms an update, {rate:,.0f} samples/s",
-            f"validation  {self.validation_seconds:.1f} s, every {self.config.eval_every} epochs",
+            f"validation  {self.validation_seconds:.1f} s, {every}",
             f"time        about {clock(self.seconds)} ({self.seconds:.1f} s): {self._parts()}",
         ]
 
@@ -159,10 +161,11 @@ def measure(run: Trainer, splits: DataSplits) -> Plan:
         peak = peak_of(work, run.world.device)
     validation = validations.usual() * run.val_data.steps / min(_STEPS, run.val_data.steps)
     whole_model = getattr(run.val_data, "sample_seconds", 0.0)
+    line = title(run, splits)
     run.folder, run.sample_seconds = Path(), max(validation / len(run.val_data.dataset), whole_model)
     return Plan(
         config=run.config,
-        title=title(run, splits),
+        title=line,
         counts={split: len(samples) for split, samples in splits},
         parameters=sum(p.numel() for p in run.model.parameters()),
         learning=sum(p.numel() for p in run.model.parameters() if p.requires_grad),

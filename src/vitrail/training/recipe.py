@@ -3,7 +3,7 @@
 Fields given by the user take precedence; the others are filled in once, when a run starts, and saved in its config.
 """
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from vitrail.training.config import RunConfig
@@ -78,21 +78,12 @@ def _model_of(config: RunConfig) -> tuple[RunConfig, list[str]]:
     """Take the variant of the checkpoint, and the fields of its config that differ."""
     from vitrail.models import make_config
     from vitrail.weights.from_checkpoint import from_checkpoint
+    from vitrail.weights.metadata import override_words
 
     assert config.weights is not None
     model = from_checkpoint(config.weights).model
-    variant = make_config(model.variant)
     given = config.model_overrides()
-    free = {"num_classes", "in_channels", "drop_path", "preprocess", *given}
-    own = [
-        f"{field.name}={_text(getattr(model.config, field.name))}"
-        for field in fields(variant)
-        if field.name not in free and getattr(model.config, field.name) != getattr(variant, field.name)
-    ]
+    fields = {name: value for name, value in vars(model.config).items() if name not in given}
+    own = override_words(fields, make_config(model.variant))
     note = f"The weights are of {model.variant}{' with ' + ' '.join(own) if own else ''}; --model chooses another."
     return replace(config, model=model.variant, set=(*own, *config.set)), [note]
-
-
-def _text(value: object) -> str:
-    """Format a value for `--set`."""
-    return ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else str(value)

@@ -17,6 +17,7 @@ from vitrail.weights.backbone_weights import classifier_of, fills_backbone_only,
 from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
 from vitrail.weights.detect import Detected, detect, looks_like, narrow
 from vitrail.weights.manifest import MANIFEST, verify
+from vitrail.weights.metadata import override_words
 from vitrail.weights.pretrained import PRETRAINED, pinned_weights
 from vitrail.weights.source_fields import source_fields
 
@@ -241,13 +242,16 @@ def _explain(misfits: _Misfits, model: nn.Module, checkpoint: RawCheckpoint, fou
     lines = [f"{checkpoint.origin} does not fit {variant}:"]
     if misfits.shapes:
         key, count = misfits.shapes[0], len(misfits.shapes)
-        lines.append(f"  {count} shapes differ, first {key}: {tuple(got[key].shape)}, needed {tuple(own[key].shape)}")
+        differ = "1 shape differs," if count == 1 else f"{count} shapes differ, first"
+        lines.append(f"  {differ} {key}: {tuple(got[key].shape)}, needed {tuple(own[key].shape)}")
     if misfits.missing:
         lines.append(f"  missing: {_some(misfits.missing)}")
     if misfits.unexpected:
         lines.append(f"  unexpected: {_some(misfits.unexpected)}")
-    names = looks_like(got, found.format.families)
-    if variant in names:
+    names, stated = looks_like(got, found.format.families), _stated(model, checkpoint)
+    if stated:
+        lines.append(stated)
+    elif variant in names:
         only_head = all(key.startswith("head.") for key in misfits.missing)
         what = "has no head" if only_head and misfits.missing else "is this model with other keys around it"
         lines.append(f"It {what}. Load what fits with load_weights(model, source, strict=False).")
@@ -257,6 +261,22 @@ def _explain(misfits: _Misfits, model: nn.Module, checkpoint: RawCheckpoint, fou
         families = " or ".join(found.format.families) or "an architecture of ours"
         lines.append(f"It has {found.format.name}'s names for {families}, but the sizes of no published variant.")
     return "\n".join(lines)
+
+
+def _stated(model: Any, checkpoint: RawCheckpoint) -> str:
+    """Return what a model folder states of its model, if it is not this one, and the remedy; else an empty text."""
+    fields, config = checkpoint.config.get("config"), getattr(model, "config", None)
+    if checkpoint.stated is None or not isinstance(fields, dict) or config is None:
+        return ""
+    if checkpoint.stated != model.variant:
+        return f"The file is a {checkpoint.stated}: leave --model out to take it (in Python, vitrail.load_model)."
+    words = " ".join(override_words(fields, config))
+    if not words:
+        return ""
+    return (
+        f"The file is a {model.variant} with {words}.\n"
+        "Leave --model out to take these, or give them to --set (in Python, to create_model)."
+    )
 
 
 def _some(keys: list[str]) -> str:

@@ -15,6 +15,9 @@ from vitrail.weights.checkpoint_io import HEADER, RawCheckpoint
 from vitrail.weights.keymap import Format, renamed
 from vitrail.weights.peer_fields import unknown_fields, unsupported_fields
 
+_FREE = ("num_classes", "in_channels", "drop_path", "preprocess")
+"""Fields that follow from the data or are chosen by a run."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -49,6 +52,28 @@ def read_metadata(checkpoint: RawCheckpoint, form: Format) -> Metadata:
         return Metadata(fields, protocol, tuple(labels) if isinstance(labels, list) else None, True, notes)
     assert states is not None
     return Metadata(states(said), protocol, _names(said.get("id2label")), notes=notes)
+
+
+def override_words(fields: Mapping[str, Any], config: Any) -> list[str]:
+    """Return the fields that differ from a config as words for `--set`, without those that follow from the data.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> config = SimpleNamespace(dim=96, depths=(1,), num_classes=2)
+        >>> override_words({"dim": 48, "depths": [2, 2], "num_classes": 5}, config)
+        ['dim=48', 'depths=2,2']
+    """
+    pairs = {name: (_plain(value), getattr(config, name)) for name, value in fields.items() if hasattr(config, name)}
+    return [f"{name}={_word(value)}" for name, (value, own) in pairs.items() if name not in _FREE and value != own]
+
+
+def _plain(value: Any) -> Any:
+    """Return a list of JSON as a tuple."""
+    return tuple(map(_plain, value)) if isinstance(value, list) else value
+
+
+def _word(value: Any) -> str:
+    return ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else str(value)
 
 
 def _timm_metadata(said: Mapping[str, Any]) -> Metadata:
