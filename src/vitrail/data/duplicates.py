@@ -21,7 +21,7 @@ _BITS = 64
 
 
 def can_hash() -> bool:
-    """Tell whether imagehash is installed (`vitrail[dedup]`).
+    """Tell whether imagehash is installed (extra `dedup`).
 
     Example:
         >>> isinstance(can_hash(), bool)

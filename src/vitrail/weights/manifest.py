@@ -87,7 +87,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest["format_version"] > FORMAT_VERSION:
         raise DataError(
             f"{folder} has format version {manifest['format_version']}, this vitrail reads up to {FORMAT_VERSION}.\n"
-            "Update vitrail: pip install -U vitrail"
+            "It was written by a newer vitrail: take that version here (in its clone, pip install .)."
         )
     if "config.json" not in manifest["files"] or "model.safetensors" not in manifest["files"]:
         raise DataError(
