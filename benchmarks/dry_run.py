@@ -155,7 +155,9 @@ def main(words: Sequence[str] | None = None) -> int:
         photos(place / "photos")
         prose(place / "text.txt")
         rows = [compare(name, place, options.rounds) for name in options.only]
-    show("dry_run", "Dry run against the run", [Table("", COLUMNS, rows, right=COLUMNS[1:])], options)
+    show(
+        "dry_run", "Dry run against the run", [Table("Predicted and found", COLUMNS, rows, right=COLUMNS[1:])], options
+    )
     return 0
 
 

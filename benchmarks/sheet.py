@@ -93,7 +93,7 @@ def show(name: str, title: str, tables: Sequence[Table], options: argparse.Names
         options: the flags.
     """
     command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
-    facts = [f"- Command: `{command}`", f"- {torch.get_num_threads()} threads, {options.rounds} rounds"]
+    facts = [f"- Command: `{command}`", f"- Threads: {torch.get_num_threads()}, rounds: {options.rounds}"]
     head = [f"# {title}, {date.today().isoformat()}", "", *facts, *in_lines(place()), ""]
     text = "\n".join([*head, *(table.section() for table in tables)])
     print(text)
