@@ -47,7 +47,7 @@ def test_without_flags_everything_is_drawn_and_the_page_is_named(folder, capsys)
 
 def test_only_distances_are_reported_to_depend_on_the_images(folder, capsys):
     assert run(folder) == 0
-    assert "but for the distances, measured on one image." in capsys.readouterr().out
+    assert "the same for every image; attention distances are measured on one image." in capsys.readouterr().out
     model = create_model("poolformer_s12", dims=(8, 16), depths=(1, 1), num_classes=3, image_size=48)
     save_model(model, folder / "model", labels=["cat", "dog", "fox"])
     assert run(folder) == 0

@@ -91,7 +91,10 @@ def _sections(facts: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return [
         ("system", [facts["system"]]),
         ("versions", [f"{name} {version}" for name, version in facts["versions"].items()]),
-        ("processor", [cpu["name"], f"{cpu['cores']} cores, {cpu['usable_cores']:g} usable, {cpu['threads']} threads"]),
+        (
+            "processor",
+            [cpu["name"], f"{cpu['cores']} cores, {cpu['usable_cores']:g} usable, threads: {cpu['threads']}"],
+        ),
         ("instructions", [" ".join(cpu["instructions"]) or "none known", f"torch uses {cpu['torch_capability']}"]),
         ("memory", [f"{memory['available'] / _GIB:.1f} GiB free of {memory['total'] / _GIB:.1f} GiB"]),
         ("GPU", [f"{gpu['name']}, {gpu['memory'] / _GIB:.1f} GiB" for gpu in facts["gpus"]]),

@@ -48,6 +48,7 @@ class SweepVerb(TrainVerb):
         """Search, print the trials, and return the exit code."""
         from vitrail.cli.table import print_table
         from vitrail.tasks import find_task
+        from vitrail.tasks.formatting import format_value
         from vitrail.training.reporters import LineReporter
         from vitrail.training.search_space import parse_space
         from vitrail.training.signals import Interrupted, StopRequest, on_signals
@@ -72,7 +73,8 @@ class SweepVerb(TrainVerb):
         spec = find_task(config.task).metrics[0]
         names = [one.name for one in space]
         rows = [
-            [one.folder.name, spec.format(one.best), *(str(one.values.get(name)) for name in names)] for one in done
+            [one.folder.name, spec.format(one.best), *(format_value(one.values.get(name)) for name in names)]
+            for one in done
         ]
         print_table(["trial", spec.title, *names], rows, right=[spec.title])
         print(f"best    {done[0].folder / 'weights' / 'best'}")

@@ -52,8 +52,8 @@ def album(
         raise VitrailError("There are no images to look at; give at least one.")
     if look == AUTO:
         learned = portraits(model, torch.cat(drawn))
-        but = f", but for the distances, measured on {_count(drawn)}" if DISTANCE in learned else ""
-        yield Section(LEARNED, f"{name_of(model)}: the same for every image{but}.", learned)
+        but = f"; attention distances are measured on {_count(drawn)}" if DISTANCE in learned else ""
+        yield Section(LEARNED, f"{name_of(model)}; the same for every image{but}.", learned)
 
 
 def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, FigureGrid]:

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from vitrail.atomic_io import make_folder
 from vitrail.errors import VitrailError
 from vitrail.tasks import find_task
+from vitrail.tasks.formatting import format_value
 from vitrail.training.config import RunConfig
 from vitrail.training.config_io import typed
 from vitrail.training.loop import NonFiniteLoss
@@ -71,7 +72,9 @@ def sweep(
     _check_space(study, space)
     while (claim := _claim(study, space, trials, root)) is not None:
         number, values, lock = claim
-        reporter.note(f"Trial {number}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+        reporter.note(
+            f"Trial {number}: " + ", ".join(f"{name} {format_value(value)}" for name, value in values.items())
+        )
         try:
             _work(study, number, replace(config, **typed(type(config), values)), root, reporter, stop)
         finally:

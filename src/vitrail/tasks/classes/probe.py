@@ -179,10 +179,10 @@ def probe_table(results: list[ProbeResult]) -> Table:
         "model",
         "dim",
         "linear",
-        "95 %",
+        "95% interval",
         "C",
         "k-NN",
-        "95 % of k-NN",
+        "95% interval of k-NN",
         *(["to the first"] if len(results) > 1 else []),
     ]
     return Table("", columns, rows, right=columns[1:])

@@ -39,7 +39,7 @@ def _confidence(evaluation: "ClassEvaluation", share: float, confidence: float) 
     If the model were calibrated, the number of correct predictions would have the variance Σ c (1 - c) over the
     confidences c, here their means by bin.
     """
-    mean = f"Its mean confidence, {percent(confidence)},"
+    mean = f"The mean confidence, {percent(confidence)},"
     points = abs(round(100 * confidence, 1) - round(100 * share, 1))  # of the two figures as they are printed
     if abs(confidence - share) < 0.02:
         return f"{mean} is close to that, as it should be."
@@ -64,7 +64,7 @@ def evaluation_tables(evaluation: "ClassEvaluation", rows: int) -> list[Table]:
     found = sorted(evaluation.met, key=lambda each: 2.0 if each.f1.value is None else each.f1.value)
     more = len(found) - rows
     hidden = f"({more} classes with a higher F1 are not shown; --rows {len(found)} shows all)"
-    columns = ["class", evaluation.unit, "recall", "precision", "F1", "95% of F1"]
+    columns = ["class", evaluation.unit, "recall", "precision", "F1", "95% interval of F1"]
     tables = [
         Table("", ["measure", "value", ""], _figures(evaluation), right=["value"]),
         Table("", columns, [_row(each) for each in found[:rows]], columns[1:], [hidden] if more > 0 else []),
