@@ -18,10 +18,10 @@ from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError, unknown
 from vitrail.fused.auto_optimize import InferenceRunner, SelectedModel
 from vitrail.native.image_resize import best_pixels
-from vitrail.tasks.classes.calibration import calibrate
 from vitrail.tasks.classes.class_names import class_names
+from vitrail.tasks.classes.measures import measure
 from vitrail.tasks.classes.result import check_finite
-from vitrail.tasks.classes.scores import Scores, class_figures, count_confusions, macro_f1, score, top
+from vitrail.tasks.classes.scores import Scores, score
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
 from vitrail.tasks.classify.examples import ExampleCollector
 from vitrail.tasks.classify.options import EvaluateOptions, check_views
@@ -160,21 +160,12 @@ def _conclude(
     batch: int,
     device: str,
 ) -> ClassificationEvaluation:
-    confusion = count_confusions(scores, len(names))
-    classes = class_figures(confusion, names)
     errors, examples = collector.collect(names)
     return ClassificationEvaluation(
+        **measure(scores, names),
         model=getattr(model, "variant", "") or type(model).__name__,
         parameters=sum(value.numel() for value in model.parameters()),
         data=images.name,
-        samples=len(scores.label),
-        labels=names,
-        top1=top(scores, 1),
-        top5=top(scores, 5) if len(names) > 5 else None,
-        macro_f1=macro_f1(classes),
-        classes=classes,
-        confusion=tuple(map(tuple, confusion.tolist())),
-        calibration=calibrate(scores),
         errors=errors,
         examples=examples,
         seconds=seconds,

@@ -12,11 +12,11 @@ import torch
 from vitrail.data.points.point_set import PointCloudSet
 from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import VitrailError
-from vitrail.tasks.classes.calibration import calibrate
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.evaluation import ClassEvaluation
+from vitrail.tasks.classes.measures import measure
 from vitrail.tasks.classes.result import check_finite
-from vitrail.tasks.classes.scores import Scores, class_figures, count_confusions, macro_f1, score, top
+from vitrail.tasks.classes.scores import Scores, score
 from vitrail.tasks.classes.sections import render_section
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.points.batches import PointLoader
@@ -126,20 +126,12 @@ def evaluate_points(
             if progress is not None:
                 progress(done, len(clouds))
     seconds, scores = perf_counter() - started, Scores.concatenate(parts)
-    confusion = count_confusions(scores, len(names))
-    classes = class_figures(confusion, names)
+    found = measure(scores, names)
     return PointEvaluation(
+        **found,
         model=model.variant,
         parameters=sum(value.numel() for value in model.parameters()),
         data=clouds.name,
-        samples=len(clouds),
-        labels=names,
-        top1=top(scores, 1),
-        top5=top(scores, 5) if len(names) > 5 else None,
-        macro_f1=macro_f1(classes),
-        classes=classes,
-        confusion=tuple(map(tuple, confusion.tolist())),
-        calibration=calibrate(scores),
         seconds=seconds,
         batch=options.batch,
         device=str(device),
@@ -147,7 +139,7 @@ def evaluate_points(
         errors=_kept(model, clouds, scores, names, _worst(scores, options.worst)),
         examples=_kept(model, clouds, scores, names, _first_of_each(scores)),
         points=model.sampling.points,
-        mean_class=float(np.mean([each.recall.value or 0.0 for each in classes if each.support])),
+        mean_class=float(np.mean([each.recall.value or 0.0 for each in found["classes"] if each.support])),
     )
 
 

@@ -11,11 +11,11 @@ from vitrail.data.bucketed_sampler import BucketedSampler
 from vitrail.data.texts import TextSet
 from vitrail.errors import VitrailError
 from vitrail.fused.auto_optimize import InferenceRunner
-from vitrail.tasks.classes.calibration import calibrate
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.evaluation import ClassEvaluation
+from vitrail.tasks.classes.measures import measure
 from vitrail.tasks.classes.result import check_finite
-from vitrail.tasks.classes.scores import Scores, class_figures, count_confusions, macro_f1, score, top
+from vitrail.tasks.classes.scores import Scores, score
 from vitrail.tasks.classes.sections import render_section
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.padded_texts import PaddedTexts, TextAnswers
@@ -135,20 +135,11 @@ def evaluate_sentiment(
                 progress(done, len(texts))
     seconds, scores, form = perf_counter() - started, Scores.concatenate(parts), runner.form
     assert form is not None
-    confusion = count_confusions(scores, len(names))
-    classes = class_figures(confusion, names)
     return SentimentEvaluation(
+        **measure(scores, names),
         model=model.variant,
         parameters=sum(value.numel() for value in model.parameters()),
         data=texts.name,
-        samples=len(texts),
-        labels=names,
-        top1=top(scores, 1),
-        top5=top(scores, 5) if len(names) > 5 else None,
-        macro_f1=macro_f1(classes),
-        classes=classes,
-        confusion=tuple(map(tuple, confusion.tolist())),
-        calibration=calibrate(scores),
         seconds=seconds,
         batch=options.batch,
         device=str(device),
