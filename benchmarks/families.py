@@ -10,10 +10,12 @@ share of the machine's fastest matrix product, measured in those rounds too.
 
 import sys
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from sheet import DTYPES, begin, flags, precision_flag, show, take_turns, tell
 from vitrail.bench.candidate import Candidate
@@ -88,6 +90,27 @@ class Entry(NamedTuple):
     images: Tensor
     flops: int
     agreement: Agreement
+    weights_alone: float | None = None
+    """Error of the plain model with its weights rounded, if the logits are outside of the tolerance."""
+
+    @property
+    def agrees(self) -> str:
+        """Whether it agrees, or is off by no more than rounded weights alone, as ill-conditioned random models are."""
+        if self.agreement.holds:
+            return "yes"
+        error, alone = self.agreement.error, self.weights_alone
+        if error is None or alone is None:
+            return "NO"
+        return f"{'as weights' if error < 2 * alone else 'NO'}: {error:.3f}, rounded weights alone {alone:.3f}"
+
+
+def rounded_weights_alone(model: nn.Module, images: Tensor, expected: Tensor) -> float | None:
+    """Return the error of the model in fp32 whose weights were rounded to bf16."""
+    rounded = deepcopy(model)
+    with torch.no_grad():
+        for weight in rounded.parameters():
+            weight.copy_(weight.bfloat16())
+    return compare(unchanged(rounded, images)(images), expected, "bf16").error
 
 
 def enter(name: str, precision: str, batch: int, imgsz: int | None, candidates: Sequence[str] = OURS) -> list[Entry]:
@@ -107,7 +130,9 @@ def enter(name: str, precision: str, batch: int, imgsz: int | None, candidates: 
         if not (one.ours or agreement.holds):
             tell(f"  {name}, {one.name}: its logits are off by {agreement.error}")
         flops = 2 * batch * count_macs(model, model.preprocess.size)
-        entries.append(Entry(name, one.name, ready, images, flops, agreement))
+        hard = one.ours and not agreement.holds and precision == "bf16"
+        alone = rounded_weights_alone(model, images, expected) if hard else None
+        entries.append(Entry(name, one.name, ready, images, flops, agreement, alone))
     return entries
 
 
@@ -148,8 +173,7 @@ def table(
         rate = Quantiles.of(entry.flops / seconds / 1e9 for seconds in own.rounds)
         geu = _rates(entry.flops, own, product_flops, turns[PRODUCT])
         over = "" if yard is None else ratio(_rates(entry.flops, own, yard.flops, turns[_key(yard)]))
-        agrees = "yes" if entry.agreement.holds else "NO"
-        rows.append([entry.model, entry.ready.way, amount(rate), over, f"{geu.median:.3f}", agrees])
+        rows.append([entry.model, entry.ready.way, amount(rate), over, f"{geu.median:.3f}", entry.agrees])
     yard_name = "" if yard is None else yard.model
     columns = ["model", "way", "Gflop/s", f"over {yard_name}", "GEU", "agrees"]
     missing = [name for name in getattr(options, "models", ()) if name not in catalogue()]

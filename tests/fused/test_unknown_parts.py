@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from small_models import relative, small
+from small_models import relative, small  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 import vitrail
@@ -23,7 +23,10 @@ from vitrail.parts.token_mixers.window_attention import WindowAttention
 
 REASON = refusal(torch.float32)
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
-NAMES = ["vit", "swin masked", "nat", "poolformer", "mixer", "bit", "hybrid", "tnt", "pvt v2", "convnextv2", "caformer"]
+NAMES = [
+    *("vit", "swin masked", "nat", "poolformer", "mixer", "bit", "hybrid", "tnt", "pvt v2", "convnextv2", "caformer"),
+    "sasa conv",
+]
 
 
 def scaled(y: Any) -> Any:
@@ -105,7 +108,7 @@ def test_a_block_with_a_new_part_is_reported() -> None:
     assert fused.unconverted == reported
     with torch.inference_mode():
         assert relative(fused(images), model(images)) < 1e-5
-    assert type(fuse_for_training(model).backbone.stages[0].blocks[0]) is Block
+    assert type(fuse_for_training(model).backbone.stages[0].blocks[0]) is Block  # pyright: ignore
 
 
 def prune(mixer: Any, heads: int) -> None:
@@ -121,7 +124,7 @@ def prune(mixer: Any, heads: int) -> None:
     if isinstance(mixer, WindowAttention):
         mixer.attend.num_heads = heads
     if hasattr(mixer.position, "table"):
-        mixer.position.table = nn.Parameter(mixer.position.table[:, :heads].detach().clone())
+        mixer.position.table = nn.Parameter(mixer.position.table[:, :heads].detach().clone())  # pyright: ignore
 
 
 @pytest.mark.parametrize("name", ["vit", "swin masked", "nat"])

@@ -1,6 +1,6 @@
 """Fused stages of bottlenecks, for CPU inference: a few images at a time, so that their maps stay in the cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -57,6 +57,7 @@ class FusedBottleneck(nn.Module):
     def __init__(self, block: Bottleneck, dtype: torch.dtype):
         super().__init__()
         self.convs = [packed(conv, dtype) for conv in (block.conv1, block.conv2, block.conv3)]
+        self.windows, self.outputs = [conv.window for conv in self.convs], self.convs[-1].outputs
         self.norms = [scale_of(norm) for norm in (block.norm1, block.norm2, block.norm3)]
         proj = getattr(block, "proj", None)
         self.proj = None if proj is None else packed(proj, dtype)
@@ -120,13 +121,17 @@ BOTTLENECKS: dict[type[nn.Module], Callable[..., FusedBottleneck]] = {
 
 
 class FusedBottlenecks(nn.Module):
-    """A stage of bottlenecks: `(x, grid) -> (x, grid)`."""
+    """A stage of bottlenecks: `(x, grid) -> (x, grid)`.
 
-    def __init__(self, blocks: list[FusedBottleneck]):
+    Args:
+        blocks: fused blocks `(step, into) -> step`, with `windows` that change the size of the map, and `outputs`.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module]):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.strides = [conv.window for block in blocks for conv in block.convs]
-        self.outputs = blocks[-1].convs[-1].outputs
+        self.strides: list[Window] = [window for block in blocks for window in block.windows]  # pyright: ignore[reportGeneralTypeIssues]
+        self.outputs: int = blocks[-1].outputs  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Pass the blocks in order, a few images at a time."""

@@ -4,7 +4,7 @@ from functools import partial
 
 from torch import nn
 
-from vitrail.fused.bottlenecks import fuse_stage
+from vitrail.fused.conv_bottlenecks import fuse_stage_of_bottlenecks
 from vitrail.fused.conversion import Conversion, Conversions
 from vitrail.fused.convolution import (
     fuse_conv_merging,
@@ -52,7 +52,7 @@ CONVERSIONS: Conversions = {
     PEG: Conversion(fuse_peg, ("depthwise",), {"conv": (nn.Conv2d,)}),
     NormStep: Conversion(fuse_norm_step, ("layer_norm",), {"norm": (nn.LayerNorm,)}),
     ConvStem: Conversion(fuse_stem, ("bottleneck",)),
-    Stage: Conversion(fuse_stage),
+    Stage: Conversion(fuse_stage_of_bottlenecks),
 }
 """`(module, dtype)` to a module with the same call, for modules of exactly this type."""
 

@@ -22,7 +22,7 @@ from vitrail.fused.patches import FusedPatchEmbedding
 from vitrail.fused.plan import OptimizePlan
 from vitrail.fused.reducing import fuse_reducing_block
 from vitrail.fused.res_scale import fuse_res_scale_block
-from vitrail.fused.stems import FusedStem
+from vitrail.fused.stems import FusedNormedStem, FusedStem
 from vitrail.fused.unsupported import NotConverted, copy_hooks
 from vitrail.fused.walker import replace_modules
 from vitrail.native.build import missing, refusal
@@ -42,7 +42,7 @@ from vitrail.parts.restorer import Restorer
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
 
-READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, DtypeBoundary)
+READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedNormedStem, DtypeBoundary)
 
 ON_RESIDUAL = (
     *(Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition),
@@ -179,13 +179,20 @@ class _Converter:
             fuse = BLOCKS.get(type(module))
             if fuse is None:
                 new = self.conversions[type(module)].of(module, self.plan.dtype)
-                return None if new is module else new
+                return None if new is module else self._with_called(new)
             fused = fuse(module, self.plan.dtype, self.unconverted, self.plan.targets)
         except NotConverted as reason:
             self.unconverted[f"{type(module).__name__}: {reason}"] += 1
             return None
         replace_modules(fused, self.convert_inner)
         return copy_hooks(fused, module)
+
+    def _with_called(self, fused: nn.Module) -> nn.Module:
+        """Convert the layers of modules that a fused stage calls, and count the modules."""
+        for called in [part for part in fused.modules() if type(part) is DtypeBoundary]:
+            self.unconverted[f"{type(called.module).__name__} has no fused operation"] += 1
+            replace_modules(called, self.convert_inner)
+        return fused
 
 
 def _cast(fast: Any, dtype: torch.dtype, residual: torch.dtype) -> None:

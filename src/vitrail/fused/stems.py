@@ -2,8 +2,10 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from vitrail.fused.bottlenecks import TOGETHER, filters_of, scale_of
+from vitrail.fused.conv_bottlenecks import LANES, Shift, batch_scale, window_of
 from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid
 from vitrail.native.bottleneck import Window, convolve, finalize, pack_filters, pool
@@ -18,6 +20,9 @@ STEM_SEATS: Seats = {
     "norm": (nn.Identity, GroupNormReLU),
     "pool": (SameMaxPool2d, nn.Sequential),
 }
+
+UNIT: Seats = {"0": (nn.Conv2d,), "1": (nn.BatchNorm2d,), "2": (nn.ReLU,)}
+"""A convolution with batch norm, as `conv_norm_relu` makes it."""
 
 LARGEST = 65280.0
 """Largest number that bf16 and fp16 both represent: a larger one would be infinite in fp16, then NaN."""
@@ -47,10 +52,7 @@ class FusedStem(nn.Module):
         places = [self.conv.window.places(side)[0] for side in size]
         together = max(1, TOGETHER // (places[0] * places[1] * self.conv.outputs * RESIDUAL[dtype].itemsize))
         for part in images.float().split(together):
-            if dtype != torch.float32:
-                high, low = halves(part.clamp(-LARGEST, LARGEST), dtype)
-                part = torch.cat([high, low, high], 1)
-            x, size, moments = convolve(part.to(RESIDUAL[dtype]), (images.shape[2], images.shape[3]), self.conv)
+            x, size, moments = convolve(images_of(part, dtype), (images.shape[2], images.shape[3]), self.conv)
             x, size = pool(x, size, self.window, None if self.norm is None else finalize(moments, self.norm))
             tokens.append(x)
         return torch.cat(tokens), Grid(*size)
@@ -68,17 +70,90 @@ def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return high, (x - high).to(dtype).float()
 
 
-def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem:
+class FusedNormedStem(nn.Module):
+    """Convolutions with batch norm and ReLU, then a pooling: `images -> (x, grid)`.
+
+    The first convolves parts of images and filters, as `FusedStem` does.
+    """
+
+    def __init__(self, units: list[nn.Sequential], window: Window, dtype: torch.dtype):
+        super().__init__()
+        self.window, self.convs, inputs = window, [], None
+        self.norms: list[Shift] = []
+        for unit in units:
+            conv, norm = unit[0], unit[1]
+            assert isinstance(conv, nn.Conv2d)
+            scale, shift = batch_scale(norm)
+            spare = -conv.out_channels % LANES  # further outputs are zeros
+            weight = pad((conv.weight.detach().double() * scale[:, None, None, None]).float(), (0, 0) * 3 + (0, spare))
+            if inputs is None and dtype != torch.float32:
+                high, low = halves(weight, dtype)
+                weight = torch.cat([high, high, low], 1)
+            elif inputs is not None:
+                weight = pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1]))
+            inputs = len(weight)
+            self.convs.append(pack_filters(weight, window_of(conv), dtype))
+            self.norms.append(Shift(pad(shift, (0, spare))))
+
+    def forward(self, images: Image) -> tuple[Tensor, Grid]:
+        """Convert images to the tokens of a coarse map."""
+        dtype, tokens, size = self.convs[0].panels.dtype, [], images.shape[2:]
+        places = [self.convs[0].window.places(side)[0] for side in size]
+        widest = max(conv.outputs for conv in self.convs)
+        together = max(1, TOGETHER // (places[0] * places[1] * widest * RESIDUAL[dtype].itemsize))
+        for part in images.float().split(together):
+            x, size, before = images_of(part, dtype), (images.shape[2], images.shape[3]), None
+            for conv, norm in zip(self.convs, self.norms, strict=True):
+                x, size, _ = convolve(x, size, conv, before)
+                before = norm.on(x)
+            x, size = pool(x, size, self.window, before)
+            tokens.append(x)
+        return torch.cat(tokens), Grid(*size)
+
+
+def images_of(images: Image, dtype: torch.dtype) -> Tensor:
+    """Return images in the residual dtype; below fp32 with the parts that three times their filters expect."""
+    if dtype != torch.float32:
+        high, low = halves(images.clamp(-LARGEST, LARGEST), dtype)
+        images = torch.cat([high, low, high], 1)
+    return images.to(RESIDUAL[dtype])
+
+
+def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem | FusedNormedStem:
     """Return the fused stem of a residual network.
 
     Raises:
         NotConverted: another convolution, norm or pooling.
     """
+    if type(stem.conv) is nn.Sequential:
+        return _fuse_normed_stem(stem, dtype)
     check_parts(stem, STEM_SEATS)
     window = _pooling(stem.pool)
     if window.same and isinstance(stem.norm, nn.Identity):
         raise NotConverted("its pooling pads with the lowest value, which is zero only after a ReLU")
     return FusedStem(stem, window, dtype)
+
+
+def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedNormedStem:
+    check_parts(stem, {"conv": (nn.Sequential,), "norm": (nn.Identity,), "pool": (nn.MaxPool2d,)})
+    first = next(iter(stem.conv.children()), None)
+    units = [stem.conv] if isinstance(first, nn.Conv2d) else list(stem.conv.children())
+    for unit in units:
+        if type(unit) is not nn.Sequential:
+            raise NotConverted(f"its conv has a {type(unit).__name__}")
+        check_parts(unit, UNIT)
+    last = units[-1][0] if units else None  # pyright: ignore[reportIndexIssue]
+    outputs = last.out_channels if isinstance(last, nn.Conv2d) else 0
+    if outputs % LANES or not outputs:
+        raise NotConverted(f"its {outputs} channels do not fill whole vectors")
+    largest = stem.pool
+    if not isinstance(largest, nn.MaxPool2d) or _sides(largest) != (3, 2, 1, 1) or largest.ceil_mode:
+        raise NotConverted("its pooling is no maximum of 3 x 3 with stride 2 and padding 1")
+    return FusedNormedStem(units, Window(3, 2), dtype)  # pyright: ignore[reportArgumentType]
+
+
+def _sides(pool: nn.MaxPool2d) -> tuple[object, ...]:
+    return pool.kernel_size, pool.stride, pool.padding, pool.dilation
 
 
 def _pooling(pool: nn.Module) -> Window:

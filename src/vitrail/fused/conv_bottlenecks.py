@@ -1,0 +1,266 @@
+"""Fused bottlenecks with batch normalisation, whose 3 x 3 convolution may be attention, for CPU inference."""
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.fused.bottlenecks import FusedBottlenecks, Step, fuse_stage
+from vitrail.fused.convolution import check_conv
+from vitrail.fused.linear import DtypeBoundary
+from vitrail.fused.unsupported import (
+    NotConverted,
+    Seats,
+    check_parts,
+    has_hooks,
+    parts_unsupported_reason,
+    require_libraries,
+)
+from vitrail.grid import Grid
+from vitrail.native.bottleneck import Affine, PackedFilters, Size, Window, convolve, join, pack_filters
+from vitrail.native.dtypes import PRODUCTS
+from vitrail.native.local_attention import KERNELS, Offsets, local_attention
+from vitrail.parts.attend import Attend
+from vitrail.parts.attention_bottlenecks import AttentionBottleneck, AttentionEntry, StridedAttentionEntry
+from vitrail.parts.merging import NoMerging
+from vitrail.parts.non_local import NonLocalBottleneck
+from vitrail.parts.regularisation import DropPath
+from vitrail.parts.stages import Stage
+from vitrail.parts.token_mixers.halo_attention import SplitHaloPosition, StandAloneAttention
+
+LANES = 16
+"""Channels of a map are a multiple of it (native/bottleneck.cpp)."""
+
+
+class NormedFilters(nn.Module):
+    """A convolution with the scale of its batch norm folded in, and the shift, which the reader of the map adds.
+
+    w' = w * gamma / sqrt(var + eps);  shift = beta - mean * gamma / sqrt(var + eps)
+    """
+
+    def __init__(self, conv: nn.Module, norm: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        assert isinstance(conv, nn.Conv2d)
+        scale, shift = batch_scale(norm)
+        weight = (conv.weight.detach().double() * scale[:, None, None, None]).float()
+        self.filters, self.norm = pack(weight, window_of(conv), dtype), Shift(shift)
+
+    @property
+    def window(self) -> Window:
+        """Window of the convolution."""
+        return self.filters.window
+
+
+class Shift(nn.Module):
+    """A norm that is folded into filters but for its shift, or also has a scale.
+
+    Args:
+        shift: `(C,)`.
+        scale: `(C,)`, ones by default.
+    """
+
+    def __init__(self, shift: Tensor, scale: Tensor | None = None):
+        super().__init__()
+        ones = torch.ones_like(shift) if scale is None else scale
+        self.values = [Affine(ones.float()[None], shift.float()[None])]  # in a list, so that it stays in fp32
+
+    def on(self, x: Tensor) -> Affine:
+        """Return scale and shift of each image of a batch."""
+        scale, shift = self.values[0]
+        return Affine(scale.repeat(len(x), 1), shift.repeat(len(x), 1))
+
+    def rectified(self, x: Tensor) -> Tensor:
+        """Return relu(norm(x)) in the compute dtype."""
+        scale, shift = self.values[0]
+        return torch.addcmul(shift, x.float(), scale).relu_().to(PRODUCTS[x.dtype])
+
+
+class FusedLocalAttention(nn.Module):
+    """Stand-alone self-attention of relu(norm(x)): `(x, size, norm) -> x`."""
+
+    def __init__(self, mixer: StandAloneAttention, dtype: torch.dtype):
+        super().__init__()
+        position, heads = mixer.position, mixer.num_heads
+        assert isinstance(position, SplitHaloPosition)
+        if position.rows.shape[1] not in KERNELS:
+            raise NotConverted(f"its neighborhood has side {position.rows.shape[1]}, and {KERNELS} are compiled")
+        kv = (
+            mixer.kv.weight.detach().unflatten(0, (heads, 2, -1)).transpose(0, 1).flatten(0, 2)
+        )  # (h, 2, d) -> (2, h, d)
+        weight = torch.cat([mixer.q.weight.detach(), kv]).float()
+        self.filters = pack(weight[:, :, None, None], Window(1, 1), dtype)
+        rows, columns = (x.detach().float().contiguous() for x in (position.rows, position.columns))
+        self.offsets = [Offsets(rows, columns)]  # in a list, so that it stays in fp32
+
+    def forward(self, x: Tensor, size: Size, norm: Shift) -> Tensor:
+        """Project and attend."""
+        qkv = convolve(x, size, self.filters, norm.on(x))[0]
+        return local_attention(qkv, Grid(*size), self.offsets[0])
+
+
+class CalledMixer(nn.Module):
+    """A token mixer that is called as it is, on relu(norm(x)): `(x, size, norm) -> x`."""
+
+    def __init__(self, mixer: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.mixer = DtypeBoundary(mixer, dtype)
+
+    def forward(self, x: Tensor, size: Size, norm: Shift) -> Tensor:
+        """Normalise and mix."""
+        return self.mixer(norm.rectified(x), Grid(*size)).to(x.dtype)
+
+
+class FusedConvBottleneck(nn.Module):
+    """relu(shortcut + norm3(conv3(relu(norm2(mix(relu(norm1(conv1(x))))))))): `(step, into) -> step`."""
+
+    def __init__(self, block: AttentionBottleneck, dtype: torch.dtype):
+        super().__init__()
+        self.first, self.last = (
+            NormedFilters(conv, norm, dtype) for conv, norm in ((block.conv1, block.norm1), (block.conv3, block.norm3))
+        )
+        self.proj = NormedFilters(block.proj, block.proj_norm, dtype) if isinstance(block, AttentionEntry) else None
+        self.after: nn.Module | None = None
+        self.mixer: nn.Module | None = None
+        if hasattr(block, "conv2"):
+            self.middle = NormedFilters(block.conv2, block.norm2, dtype)
+            self.norm2, self.windows = self.middle.norm, [self.middle.window]
+        else:
+            self.mixer, self.pool = _mixer(block.token_mixer, dtype), block.pool
+            scale, shift = batch_scale(block.norm2)
+            self.norm2 = Shift(shift, scale)
+            self.pooled = type(block) is not StridedAttentionEntry and block.pool.kernel_size != 1
+            stride = block.proj.stride[0] if isinstance(block, AttentionEntry) else 1
+            self.windows = [Window(stride, stride, same=True)]
+        if isinstance(block, NonLocalBottleneck):
+            self.after = DtypeBoundary(block.non_local, dtype)
+        self.outputs = self.last.filters.outputs
+
+    def forward(self, step: Step, into: Tensor | None) -> Step:
+        """Add the branch."""
+        x, size = step.x, step.size
+        shortcut, act = x, None
+        if self.proj is not None:
+            shortcut, act = convolve(x, size, self.proj.filters)[0], self.proj.norm.on(x)
+        y, size, _ = convolve(x, size, self.first.filters)
+        y, size = self.mix(y, size)
+        z, size, _ = convolve(y, size, self.last.filters, self.norm2.on(y))
+        if self.after is None:
+            return Step(join(shortcut, act, z, self.last.norm.on(z), into), size)
+        y = self.after(join(shortcut, act, z, self.last.norm.on(z)), Grid(*size))
+        return Step(y if into is None else into.copy_(y), size)
+
+    def mix(self, y: Tensor, size: Size) -> tuple[Tensor, Size]:
+        """Convolve, or attend and pool."""
+        if self.mixer is None:
+            return convolve(y, size, self.middle.filters, self.first.norm.on(y))[:2]
+        y = self.mixer(y, size, self.first.norm)
+        smaller = self.windows[0].places(size[0])[0], self.windows[0].places(size[1])[0]
+        if self.pooled:
+            y = self.pool(Grid(*size).cells(y).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)
+        return y, smaller
+
+
+_COMMON: Seats = {
+    "act": (nn.ReLU,),
+    "conv1": (nn.Conv2d,),
+    "norm1": (nn.BatchNorm2d,),
+    "norm2": (nn.BatchNorm2d,),
+    "conv3": (nn.Conv2d,),
+    "norm3": (nn.BatchNorm2d,),
+    "drop_path": (DropPath,),
+}
+_CONV: Seats = {"conv2": (nn.Conv2d,)}
+_MIXER: Seats = {"token_mixer": (), "pool": (nn.AvgPool2d,)}
+_ENTRY: Seats = {"proj": (nn.Conv2d,), "proj_norm": (nn.BatchNorm2d,)}
+_ALSO: dict[type[nn.Module], Seats] = {
+    AttentionBottleneck: {},
+    AttentionEntry: _ENTRY,
+    StridedAttentionEntry: _ENTRY,
+    NonLocalBottleneck: {"non_local": ()},
+}
+STAND_ALONE_SEATS: Seats = {
+    "q": (nn.Linear,),
+    "kv": (nn.Linear,),
+    "position": (SplitHaloPosition,),
+    "attend": (Attend,),
+}
+CALLED = ("token_mixer", "non_local")
+"""Children of a bottleneck that are called as they are."""
+
+
+def fuse_stage_of_bottlenecks(stage: Stage, dtype: torch.dtype) -> nn.Module:
+    """Return the fused stage of bottlenecks with batch norms or with group norms, or the stage itself if it has none.
+
+    Raises:
+        NotConverted: a block or one of its parts is unknown, or a library cannot be built.
+    """
+    of_batch_norms = any(isinstance(module, AttentionBottleneck) for module in (stage.entry, *stage.blocks))
+    return fuse_conv_stage(stage, dtype) if of_batch_norms else fuse_stage(stage, dtype)
+
+
+def fuse_conv_stage(stage: Stage, dtype: torch.dtype) -> FusedBottlenecks:
+    """Return the fused stage of bottlenecks with batch norms.
+
+    Raises:
+        NotConverted: a block or one of its parts is unknown, or a library cannot be built.
+    """
+    modules = [stage.entry, *stage.blocks]
+    unknown = next((type(module).__name__ for module in modules if type(module) not in _ALSO), None)
+    if unknown:
+        raise NotConverted(f"{unknown} has no fused operation among bottlenecks")
+    if stage._modules.keys() != {"entry", "blocks", "exit"} or type(stage.exit) is not NoMerging:
+        raise NotConverted(f"its parts are {', '.join(stage._modules)}, its exit is {type(stage.exit).__name__}")
+    for module in modules:
+        middle = _CONV if hasattr(module, "conv2") else _MIXER
+        check_parts(module, {**_COMMON, **middle, **_ALSO[type(module)]}, CALLED)
+    if has_hooks(stage):
+        raise NotConverted("it has hooks or a forward of its own")
+    require_libraries("bottleneck")
+    return FusedBottlenecks([FusedConvBottleneck(module, dtype) for module in modules])  # pyright: ignore[reportArgumentType]
+
+
+def _mixer(mixer: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return the operation of a token mixer, or the mixer to be called."""
+    if type(mixer) is StandAloneAttention and parts_unsupported_reason(mixer, STAND_ALONE_SEATS) is None:
+        require_libraries("local_attention")
+        return FusedLocalAttention(mixer, dtype)
+    return CalledMixer(mixer, dtype)
+
+
+def batch_scale(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return scale and shift of a batch norm in evaluation, in fp64.
+
+    Raises:
+        NotConverted: it has no running statistics.
+    """
+    assert isinstance(norm, nn.BatchNorm2d)
+    if norm.running_mean is None or norm.running_var is None:
+        raise NotConverted("its batch norm has no running statistics")
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    shift = -norm.running_mean.double() * scale
+    if norm.affine:
+        gamma, beta = norm.weight.detach().double(), norm.bias.detach().double()
+        scale, shift = gamma * scale, gamma * shift + beta
+    return scale, shift
+
+
+def window_of(conv: nn.Conv2d) -> Window:
+    """Return the window of a convolution.
+
+    Raises:
+        NotConverted: it has a bias, another padding, groups, dilation or unequal sides.
+    """
+    check_conv(conv)
+    side = conv.kernel_size[0]
+    if conv.bias is not None or conv.padding != (side // 2, side // 2):
+        raise NotConverted("its convolution has a bias or another padding than half its side")
+    return Window(side, conv.stride[0])
+
+
+def pack(weight: Tensor, window: Window, dtype: torch.dtype) -> PackedFilters:
+    """Pack filters whose outputs fill whole vectors.
+
+    Raises:
+        NotConverted: they do not.
+    """
+    if len(weight) % LANES:
+        raise NotConverted(f"{len(weight)} channels do not fill whole vectors")
+    return pack_filters(weight, window, dtype)
