@@ -64,6 +64,8 @@ def test_unknown_names(run):
 def test_a_family_shows_variants_with_accuracy_protocol_and_source(run):
     told = run("models", "--family", "nat").out
     assert told.startswith("NAT (2023; from swin and sasa): each cell attends to the cells around it.")
+    assert "hf:shi-labs/nat-mini-in1k-224" in told and "Files of official, huggingface are read" in told
+    assert "vitrail train makes your own weights" in run("models", "--family", "sasa").out
     facts = json.loads(run("models", "--family", "swin", "--json").out)
     rows = {row["name"]: row for row in facts["variants"]}
     tiny = rows["swin_tiny_patch4_window7_224"]

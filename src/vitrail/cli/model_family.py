@@ -28,7 +28,7 @@ def show_family(name: str, as_json: bool = False) -> int:
         return 0
     origin = f"; from {' and '.join(family.parents)}" if family.parents else ""
     print(f"{family.title} ({family.year}{origin}): {family.change}\n")
-    columns = ("name", "pixels", "params", "GMACs", "top-1", "protocol", "source")
+    columns = ["name", "pixels", "params", "GMACs", "top-1", "protocol", "weights", "source"]
     cells = [
         [
             row["name"],
@@ -37,12 +37,37 @@ def show_family(name: str, as_json: bool = False) -> int:
             f"{row['gmacs']:.3f}",
             "" if row["top1"] is None else f"{row['top1']:.2f}",
             row["protocol"] or "",
+            row["weights"] or "",
             row["source"],
         ]
         for row in rows
     ]
     print_table(columns, cells, right=columns[1:5])
+    print(f"\n{_where(name, rows)}")
     return 0
+
+
+def _where(family: str, rows: list[dict[str, Any]]) -> str:
+    """Say where weights of a family are."""
+    files = ", ".join(libraries(family))
+    read = f"Files of {files} are read: vitrail convert." if files else ""
+    if any(row["weights"] for row in rows):
+        return f"Named weights are downloaded on first use: --weights pretrained. {read}".rstrip()
+    if files:
+        return f"No weights are named here. {read}"
+    return "No other library's file is read; vitrail train makes your own weights."
+
+
+def libraries(family: str) -> list[str]:
+    """List the libraries whose checkpoints of a family are read; `official` is the authors' code.
+
+    Example:
+        >>> libraries("swin_v2"), libraries("sasa")
+        (['timm', 'official', 'torchvision', 'huggingface'], [])
+    """
+    from vitrail.weights.formats import FORMATS
+
+    return list(dict.fromkeys(each.name for each in FORMATS if family in each.families))
 
 
 def variant_rows(family: str) -> list[dict[str, Any]]:
@@ -69,7 +94,7 @@ def variant_rows(family: str) -> list[dict[str, Any]]:
                 "gmacs": known.gmacs,
                 "top1": known.top1,
                 "protocol": _protocol(name) if known.top1 is not None else None,
-                "source": "; ".join(filter(None, [measured, known.note])),
+                "source": "; ".join(filter(None, [measured, known.note])) or "counted here",
                 "weights": f"hf:{HOSTED[name].hub}" if name in HOSTED else None,
             }
         )
