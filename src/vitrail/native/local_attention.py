@@ -82,7 +82,7 @@ def abreast(batch: int, width: int, kernel: int, lanes: int) -> int:
 
     Example:
         >>> [abreast(8, width, kernel=7, lanes=16) for width in (56, 14, 7)]
-        [1, 1, 8]
+        [3, 1, 5]
     """
 
     def lanes_of_a_query(images: int) -> float:
