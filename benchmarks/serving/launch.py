@@ -1,5 +1,6 @@
 """Servers under test: `vitrail serve` as a process, and a service in a thread with a predictor that can be blocked."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -41,23 +42,56 @@ def make_folder(folder: Path, side: int = 96, **overrides: Any) -> Path:
     return Path(save_model(make_model(side, **overrides), folder / f"side{side}"))
 
 
+MOST = 900.0
+"""Seconds after which a server is killed, whatever its benchmark does."""
+_WATCH = """
+import os, select, signal, sys
+group = int(sys.stdin.readline())
+if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+    own = os.sched_getparam(0).sched_priority  # above servers that never wait
+    os.sched_setscheduler(0, os.sched_getscheduler(0), os.sched_param(min(own + 1, 99)))
+heard, _, _ = select.select([sys.stdin], [], [], float(sys.argv[1]))
+if not heard or not sys.stdin.readline():
+    os.killpg(group, signal.SIGKILL)
+"""
+
+
 @contextmanager
 def process(
-    words: Sequence[str], address: Address, ready: str = "/readyz", env: Mapping[str, str] | None = None
+    words: Sequence[str],
+    address: Address,
+    ready: str = "/readyz",
+    env: Mapping[str, str] | None = None,
+    most: float = MOST,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server process until the block ends; it begins once a path is answered with 200."""
+    """Run a server process, in a group of its own, until the block ends; it begins once a path is answered with 200.
+
+    A second process kills the group after `most` seconds, and as soon as this one is gone, however it ends.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a benchmark that is stopped ends its servers
+    watch = subprocess.Popen([sys.executable, "-S", "-c", _WATCH, str(most)], stdin=subprocess.PIPE, process_group=0)
+    assert watch.stdin is not None
     running = subprocess.Popen(words, env={**os.environ, **(env or {})}, start_new_session=True)
+    watch.stdin.write(f"{running.pid}\n".encode())
+    watch.stdin.flush()
     try:
         _wait(running, f"http://{address.host}:{address.port}{ready}")
         yield running
     finally:
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGTERM)
-        try:
-            running.wait(40)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
+        end(running)
+        with contextlib.suppress(BrokenPipeError):
+            watch.stdin.write(b"ended\n")
+            watch.stdin.close()
+        watch.wait()
+
+
+def end(running: "subprocess.Popen[bytes]", seconds: float = 40) -> None:
+    """End a server and all processes of its group: SIGTERM, and SIGKILL to what is left of it."""
+    for sent, wait in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(wait)
 
 
 def _wait(running: "subprocess.Popen[bytes]", url: str, seconds: float = 120) -> None:
@@ -81,11 +115,13 @@ def free_address() -> Address:
 
 
 @contextmanager
-def vitrail_server(folder: Path, *flags: str) -> Iterator[tuple[Address, "subprocess.Popen[bytes]"]]:
-    """Run `vitrail serve` with a model folder."""
+def vitrail_server(
+    folder: Path, *flags: str, most: float = MOST
+) -> Iterator[tuple[Address, "subprocess.Popen[bytes]"]]:
+    """Run `vitrail serve` with a model folder, for at most that many seconds."""
     address = free_address()
     words = [sys.executable, "-m", "vitrail.cli", "serve", f"{NAME}:{folder}", "--port", str(address.port), "--quiet"]
-    with process([*words, *flags], address) as running:
+    with process([*words, *flags], address, most=most) as running:
         yield address, running
 
 

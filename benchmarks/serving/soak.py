@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fuzz import exchange, fuzzed
-from launch import NAME, make_folder, resident, vitrail_server
+from launch import MOST, NAME, make_folder, resident, vitrail_server
 from load import Address, Client, json_requests, photo, request
 from PIL import Image
 from steady import matches
@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
         folder = make_folder(Path(place))
         images = [photo(i, (160, 120)) for i in range(IMAGES)]
         expected = [each.to_dict() for each in predict(str(folder), [Image.open(io.BytesIO(each)) for each in images])]
-        with vitrail_server(folder) as (address, running):
+        with vitrail_server(folder, most=options.seconds + MOST) as (address, running):
             soak = Soak(address, running.pid, images, expected)
             found = asyncio.run(soak.scenario(options.seconds, options.period, options.mixed))
     print(json.dumps(found, indent=1))

@@ -3,7 +3,10 @@
 import asyncio
 import json
 import os
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -112,3 +115,47 @@ def test_recovery_ends_after_the_last_slow_half_second(batteries: Any) -> None:
     sample = batteries("load").Sample
     after = [sample(t / 10, 1.0 if t < 13 else 0.1, 200, 0.1, {}, b"") for t in range(50)]
     assert batteries("steady").recovery(after, after[20:]) == 1.5
+
+
+BENCHMARK = """
+import sys, time
+from launch import free_address, process
+
+def serve(most):
+    address = free_address()
+    words = f"{sys.executable} -m http.server {address.port} --bind 127.0.0.1 >/dev/null 2>&1 & wait"
+    return address.port, process(["sh", "-c", words], address, "/", most=most)
+
+(kept, one), (limited, other) = serve(100), serve(15)
+with one, other:
+    print(kept, limited, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_no_server_outlives_its_benchmark() -> None:
+    """One is killed at its limit, the other with the benchmark's process, and so are processes that they started."""
+    place = Path(__file__).parents[2] / "benchmarks" / "serving"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path])}
+    with subprocess.Popen([sys.executable, "-c", BENCHMARK], stdout=subprocess.PIPE, env=env) as running:
+        assert running.stdout is not None
+        try:
+            kept, limited = map(int, running.stdout.readline().split())
+            assert not _ends(limited, 0) and _ends(limited, 40) and not _ends(kept, 0)
+        finally:
+            running.kill()
+    assert _ends(kept, 30)
+
+
+def _ends(port: int, seconds: float) -> bool:
+    """Whether nobody listens on a port any more within that time."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
