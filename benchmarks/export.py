@@ -134,7 +134,8 @@ def every() -> Iterator[Named]:
 
 def _made(variant: str, fields: dict[str, Any]) -> Any:
     model = create_model(variant, **fields).eval()
-    model.task = model.task or published_task(variant)
+    task = model.task or published_task(variant)
+    model.task = "pretrain" if task == "masked" else task
     return model
 
 

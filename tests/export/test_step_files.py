@@ -9,6 +9,7 @@ from PIL import Image
 from small_texts import small
 
 from vitrail.cli import main
+from vitrail.data.pairs import SentencePairs
 from vitrail.errors import VitrailError
 from vitrail.export.export import export
 from vitrail.export.padded_lstm import PaddedLSTM
@@ -22,6 +23,9 @@ from vitrail.parts.recurrent import LSTM
 from vitrail.tasks.detect.program import agree, decode
 from vitrail.tasks.native_decoding import decoder_of
 from vitrail.tasks.step_program import language_program, translation_program
+from vitrail.tasks.text_inputs import pad_ids
+from vitrail.tasks.translate.batch import PairBatch
+from vitrail.tasks.translate.training import encode_pairs, pair_loss
 from vitrail.text.learning import learn_characters, learn_vocabulary
 from vitrail.weights.folder import save_model
 
@@ -129,6 +133,49 @@ def test_translate_gives_the_lines_of_the_folder(runtime, tmp_path, capsys):
     assert len(found[0]) == 3
     for one, other in zip(*found, strict=True):
         assert one[1:] == other[1:] and abs(float(one[0]) - float(other[0])) < 1e-3
+
+
+def trained_translator():
+    """A small model that has learned twenty sentences of other lengths, and the sentences."""
+    words = {
+        "a": "ein", "dog": "hund", "cat": "kater", "runs": "rennt", "sleeps": "schläft", "in": "im", "snow": "schnee",
+        "grass": "gras", "and": "und", "you": "du", "see": "siehst", "it": "ihn",
+    }  # fmt: skip
+    starts = [f"a {who} {does}" for who in ("dog", "cat") for does in ("runs", "sleeps")]
+    ends = ["", "in snow", "in grass", "and you see it", "in snow and you see a cat in grass"]
+    sources = [f"{start} {end}".strip() for start in starts for end in ends]
+    targets = [" ".join(words[each] for each in one.split()) for one in sources]
+    vocabulary = learn_vocabulary([*sources, *targets], 300)
+    torch.manual_seed(0)
+    model = small("transformer", vocab_size=len(vocabulary), depth=1, dropout=0.0).train()
+    model.task, model.inputs = "translate", vocabulary
+    model.metadata = {"max_length": 64, "languages": ("en", "de")}
+    ids = encode_pairs(vocabulary, SentencePairs("small", [str(i) for i in range(20)], sources, targets))
+    (source, sizes), (target, lengths) = (pad_ids([pair[side] for pair in ids]) for side in (0, 1))
+    batch = PairBatch(source, sizes, target, lengths, torch.arange(20))
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (pair_loss(model, batch, 0.0)[0] / batch.weight).backward()
+        optimizer.step()
+    return model.eval(), sources, targets
+
+
+@pytest.mark.slow
+def test_translate_gives_the_folder_s_lines_for_twenty_sentences(runtime, tmp_path, capsys):
+    """Beam search in batches of several lengths, and greedy search line by line."""
+    model, sources, targets = trained_translator()
+    save_model(model, tmp_path / "model")
+    assert main(["export", str(tmp_path / "model"), "--out", str(tmp_path / "text.onnx")]) == 0
+    (tmp_path / "news").write_text("\n".join(sources) + "\n")
+    capsys.readouterr()
+    for flags in (["--batch", "7"], ["--beam", "1", "--batch", "1"]):
+        found = []
+        for name in ("model", "text.onnx"):
+            assert main(["translate", str(tmp_path / name), "--file", str(tmp_path / "news"), *flags]) == 0
+            found.append(capsys.readouterr().out.splitlines())
+        assert found[0] == found[1] and len(found[0]) == 20
+        assert sum(one == want for one, want in zip(found[0], targets, strict=True)) >= 15  # it says something
 
 
 @pytest.mark.slow

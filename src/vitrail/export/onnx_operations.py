@@ -38,8 +38,14 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         )  # (N, D, B, H)
         return op.Reshape(op.Transpose(states, perm=[2, 0, 1, 3]), [0, 0, -1])
 
+    def sorted_stably(x: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+        """Write `sort(stable=True)`: `TopK` puts the lower index first if values are equal."""
+        count = op.Gather(op.Shape(x), [dim])
+        return op.TopK(x, count, axis=dim, largest=int(descending), sorted=1)
+
     operations: Any = torch.ops
     return {
+        operations.aten.sort.stable: sorted_stably,
         operations.vitrail.suppress.default: suppressed,
         operations.vitrail.padded_lstm.default: recurrent,
     }

@@ -43,9 +43,9 @@ def farthest_points(points: Tensor, count: int, start: int) -> Tensor:
     check_count(count, points, "farthest points")
     check_start(start, points)
     points = at_least_fp32(points)
-    clouds = torch.arange(len(points), device=points.device)
+    clouds = torch.arange(points.shape[0], device=points.device)  # `len` would fix the batch of an exported program
     distances = points.new_full(points.shape[:2], torch.inf)
-    latest = torch.full((len(points),), start, device=points.device)
+    latest = torch.full_like(clouds, start)
     chosen = [latest]
     for _ in range(count - 1):
         distances = torch.minimum(distances, squared_distances(points, points[clouds, latest][:, None])[:, 0])
@@ -120,7 +120,8 @@ def _ball(distances: Tensor, radius: float, size: int) -> tuple[Tensor, Tensor]:
     inside = distances <= reach * reach  # (B, M, N)
     order = torch.sort(inside.int(), dim=-1, descending=True, stable=True).indices[..., :size]
     counts = inside.sum(-1).clamp_max(size)
-    order = torch.cat([order, order[..., :1].expand(*order.shape[:2], size - order.shape[-1])], dim=-1)
+    if order.shape[-1] < size:
+        order = torch.cat([order, order[..., :1].expand(*order.shape[:2], size - order.shape[-1])], dim=-1)
     first = torch.where(counts > 0, order[..., 0], distances.sort(dim=-1, stable=True).indices[..., 0])
     held = torch.arange(size, device=distances.device) < counts[..., None]
     return torch.where(held, order, first[..., None]), counts
