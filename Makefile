@@ -57,9 +57,9 @@ docs: env  ## Build the site (build/docs), check spelling and every example and 
 audit: env  ## Known weaknesses of the pinned packages (needs a network)
 	$(PY) -m uv tool run pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $(CONSTRAINTS)
 
-sbom: env  ## Write the bill of materials of the pinned packages (CycloneDX) to build/sbom.json
+sbom: env  ## Write the bill of materials of the pinned packages (CycloneDX), the same bytes each time, to build/sbom.json
 	@mkdir -p build
-	$(PY) -m uv tool run --from cyclonedx-bom cyclonedx-py requirements $(CONSTRAINTS) -o build/sbom.json
+	$(PY) -m uv tool run --from cyclonedx-bom cyclonedx-py requirements $(CONSTRAINTS) --output-reproducible -o build/sbom.json
 
 constraints: env  ## Pin every dependency again, with hashes and without addresses
 	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes --upgrade \

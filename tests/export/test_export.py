@@ -12,14 +12,16 @@ from vitrail.cli import main
 from vitrail.errors import DataError, VitrailError
 from vitrail.export.export import export
 from vitrail.export.metadata import METADATA, read_metadata
-from vitrail.export.program import export_program
+from vitrail.export.program import export_program, quiet
 from vitrail.export.runtime import open_exported
 from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
 from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.verify import compare
 from vitrail.grid import Grid
+from vitrail.kernels.attention.reference import attend
 from vitrail.models import create_model
 from vitrail.parts.adaptive_pooling import means
+from vitrail.parts.attend import Attend
 from vitrail.parts.even_blocks import EvenBlocks
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
@@ -74,6 +76,21 @@ def test_matrix_of_means_is_adaptive_pooling(n):
     x = torch.randn(2, 3, n)
     want = torch.nn.functional.adaptive_avg_pool1d(x, 4)
     assert (x @ means(n, 4, x).mT - want).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("batch", [(2,), (2, 5)])
+def test_attention_of_a_program_has_four_axes_and_a_contiguous_result(batch):
+    """Blocks of HaloNet have an axis more, and a bias for each block or for all."""
+    q, k = torch.randn(*batch, 3, 4, 8), torch.randn(*batch, 3, 6, 8)
+    for bias in (torch.randn(*batch, 3, 4, 6), torch.randn(3, 1, 6), None):
+        given = (q, k, k) if bias is None else (q, k, k, bias)
+        with quiet():
+            program = torch.export.export(Attend(), given)
+        [node] = [each for each in program.graph.nodes if "scaled_dot_product_attention" in str(each.target)]
+        assert node.meta["val"].ndim == 4
+        found = program.module()(*given)
+        assert found.is_contiguous()
+        torch.testing.assert_close(found, attend(q, k, k, bias), rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

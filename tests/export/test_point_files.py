@@ -41,7 +41,10 @@ def test_equal_values_keep_their_order_in_a_file(runtime, tmp_path):
     shapes = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
     program = torch.export.export(Sorted(), (x.float(),), dynamic_shapes=shapes)
     file = tmp_path / "sort.onnx"
-    torch.onnx.export(program, (), dynamo=True, verbose=False, custom_translation_table=onnx_translations()).save(file)
+    table = onnx_translations()
+    written = torch.onnx.export(program, (), dynamo=True, verbose=False, custom_translation_table=table)
+    assert written is not None
+    written.save(file)
     session = runtime.InferenceSession(str(file))
     for given in (x, x[:1, :77], x[:, :1]):
         found = session.run(None, {session.get_inputs()[0].name: given.float().numpy()})

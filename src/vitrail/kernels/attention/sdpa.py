@@ -25,4 +25,20 @@ def unsupported_reason(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Compute softmax attention; a bias of another dtype (autocast leaves tables in fp32) follows the queries."""
-    return scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
+    bias = None if bias is None else bias.to(q.dtype)
+    if torch.compiler.is_exporting():
+        return _exported(q, k, v, bias)
+    return scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def _exported(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute it over one axis of batches, with a contiguous result, in a program that is exported.
+
+    The attention of other runtimes has four axes, and its result another layout in memory than PyTorch's.
+    """
+    batch = q.shape[:-3]
+    if len(batch) > 1:
+        bias = None if bias is None else bias.expand(*q.shape[:-1], k.shape[-2]).flatten(0, -4)
+        q, k, v = q.flatten(0, -4), k.flatten(0, -4), v.flatten(0, -4)
+    y = scaled_dot_product_attention(q, k, v, attn_mask=bias).contiguous()
+    return y.unflatten(0, batch) if len(batch) > 1 else y
