@@ -143,6 +143,17 @@ def test_attention_memory_is_heads_times_queries_times_keys():
     assert by_block["backbone.stages.0.blocks.0"].attention_bytes == 4 * 3 * 64 * 49 * 49  # 8 x 8 windows of 49 cells
 
 
+@pytest.mark.parametrize(("side", "patch", "mebibytes"), [(128, 1, 768 * 1024), (224, 16, 112)])
+def test_attention_memory_of_pixels_and_of_patches(side, patch, mebibytes):
+    # 48 layers of 16 heads: pixels of a 128 x 128 image as tokens need 768 GiB, patches of 16 x 16 of one of 224 x 224
+    # 112 MiB. The class token adds one row and one column; one layer is built, and each costs the same.
+    fields = {"depth": 1, "num_heads": 16, "dim": 16, "patch_size": patch, "image_size": side}
+    found = model_cost(create_model("vit_small_patch16_224", **fields), side)[-1].attention_bytes
+    tokens = (side // patch) ** 2
+    assert 48 * found == 48 * 16 * 4 * (tokens + 1) ** 2
+    assert 48 * 16 * 4 * tokens**2 / 2**20 == pytest.approx(mebibytes, rel=0.005)
+
+
 def test_activation_memory_equals_the_saved_tensors():
     model = create_model("vit_tiny_patch16_224", depth=2, dim=24, num_heads=3, num_classes=5, image_size=64).train()
     seen = {p.untyped_storage()._cdata for p in [*model.parameters(), *model.buffers()]}
