@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrail.fused.banded_head import in_bands
 from vitrail.fused.map_convolution import (
     fuse_doubling,
     fuse_map_conv,
@@ -94,6 +95,7 @@ def fuse_maps(model: Any, dtype: torch.dtype, unconverted: Counter[str]) -> None
         _convert_below(detector_parts(model.head), {**MAP_MODULES, **detector_modules(dtype)}, unconverted)
     if isinstance(model, Restorer):
         _convert_below([model], OUTSIDE_OF_GROUPS, unconverted)
+        model.head = in_bands(model.head, model.scale)
 
 
 def _convert_below(

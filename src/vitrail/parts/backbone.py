@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from vitrail.grid import Grid
 from vitrail.parts.model import ImageModel, ModelKind
 from vitrail.shapes import Image
 
@@ -47,6 +48,13 @@ class Backbone(nn.Module):
             x, grid = stage(x, grid)
             pyramid.append(grid.cells(x))
         return Features(self.norm(x), grid, tuple(pyramid))
+
+    def last_tokens(self, images: Image) -> tuple[Tensor, Grid]:
+        """Return tokens and grid of `forward`, without keeping the outputs of the stages before."""
+        x, grid = self.embedding(images)
+        for stage in self.stages:
+            x, grid = stage(x, grid)
+        return self.norm(x), grid
 
 
 class Classifier(ImageModel):

@@ -101,8 +101,11 @@ class Restorer(Model):
         height, width = images.shape[-2:]
         x = self._normalise(images)
         shallow = self.shallow(x)
-        tokens, grid, _ = self.backbone(shallow)
-        y = self.head(self.fuse(to_map(tokens, grid)) + shallow, x)
+        tokens, grid = self.backbone.last_tokens(shallow)
+        features = self.fuse(to_map(tokens, grid))
+        features += shallow
+        del shallow, tokens  # the head has the largest maps
+        y = self.head(features, x)
         return (y / self.pixel_range + self.mean)[..., : height * self.scale, : width * self.scale]
 
     def _normalise(self, images: Image) -> Tensor:
