@@ -76,6 +76,11 @@ def test_cost_at_another_size(name, gmacs):
     assert round(count(name, 224)[1], 3) == gmacs
 
 
+@pytest.mark.parametrize(("name", "gmacs"), [("vt_resnet50", 3.41), ("vt_resnet101", 7.13)])
+def test_vt_resnets_of_eight_tokens_cost_what_the_paper_says(name, gmacs):
+    assert round(count(name, 224, tokens=8)[1], 2) == gmacs
+
+
 def test_a_backbone_without_a_head():
     assert count("vit_huge_patch14_224", 224, num_classes=0)[0] == 630_764_800
 

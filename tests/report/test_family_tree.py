@@ -44,6 +44,14 @@ def test_boxes_do_not_overlap():
     assert len(boxes) == len(set(boxes)) == len(FAMILIES)
 
 
+def test_a_long_name_stays_in_its_box():
+    tree = ElementTree.fromstring(to_svg(families()))
+    width = float(list(tree.iter("{http://www.w3.org/2000/svg}rect"))[1].get("width", 0))
+    for text in tree.iter("{http://www.w3.org/2000/svg}text"):
+        letters = 7 * len(text.text or "")  # pixels at 12 px, on average
+        assert float(text.get("textLength", letters)) < width, text.text
+
+
 @pytest.mark.parametrize("parents", [("b",), ("a",), ()])
 def test_a_cycle_within_a_year_still_draws(parents):
     tree = [Family("a", "A", "x", 2021, parents, "classify", 1), Family("b", "B", "y", 2021, ("a",), "classify", 1)]

@@ -8,6 +8,8 @@ from vitrail.report.family_tree import Family
 _WIDTH, _HEIGHT, _COLUMN, _ROW, _TOP, _LEFT = 128, 22, 206, 30, 52, 16
 _COLORS = {"classify": "#dbeafe", "segment": "#dcfce7", "detect": "#dcfce7", "restore": "#fef9c3", "points": "#f3e8ff"}
 _TEXT = "#fee2e2"
+_LONGEST = 18
+"""Letters of a name that fit into a box in any usual font; a longer one is condensed."""
 
 
 def to_svg(families: Sequence[Family]) -> str:
@@ -86,8 +88,9 @@ def _corner(column: int, row: int) -> tuple[int, int]:
 def _box(family: Family, column: int, row: int) -> str:
     x, y = _corner(column, row)
     fill = _COLORS.get(family.task, _TEXT)
+    length = f' textLength="{_WIDTH - 8}" lengthAdjust="spacingAndGlyphs"' if len(family.name) > _LONGEST else ""
     return (
         f'<a href="#{family.name}"><title>{escape(family.title)}: {escape(family.change)}</title>'
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDTH}" height="{_HEIGHT}" rx="4" fill="{fill}" stroke="#64748b"/>'
-        f'<text x="{x + _WIDTH / 2:g}" y="{y + 15:g}" text-anchor="middle">{escape(family.name)}</text></a>'
+        f'<text x="{x + _WIDTH / 2:g}" y="{y + 15:g}" text-anchor="middle"{length}>{escape(family.name)}</text></a>'
     )

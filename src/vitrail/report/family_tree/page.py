@@ -11,7 +11,7 @@ green: dense prediction; yellow: restoration; violet: points; red: text. Made fr
 `src/vitrail/models/` and `src/vitrail/report/family_tree/ancestry.py` by `python -m vitrail.report.family_tree docs`.
 Variants, parameters, multiply-adds and accuracies of one: `vitrail models --family NAME`.
 
-![Family tree of the architectures](families.svg)
+[![Family tree of the architectures; open it for the full size](families.svg)](families.svg)
 """
 
 
