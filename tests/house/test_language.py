@@ -1,19 +1,14 @@
 """The language of the library is the field's: an index of plain words per room, and no class name used twice."""
 
 import ast
-import io
-import re
-import tokenize
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from rooms import plain_words
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "vitrail"
-
-PLAIN = frozenset(["what", "who", "lies", "stands", "tells", "says", "asks", "answers", "beside", "behind"])
-"""Words that mark a sentence about code in everyday terms; eleven codebases of the field have 0.2 to 2.8 per 1,000."""
 
 LIMIT = 6.0
 """Plain words per 1,000 words of docstrings and comments."""
@@ -49,20 +44,6 @@ SAME_NAME: dict[str, str] = dict.fromkeys(
     "each task has one in its options.py, found by that name",
 )
 """Public class names defined twice, with the reason."""
-
-
-def prose(text: str) -> str:
-    """Return the docstrings and comments of a source file."""
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return " ".join([*docstrings, *(token.string for token in tokens if token.type == tokenize.COMMENT)])
-
-
-def plain_words(text: str) -> tuple[int, int]:
-    """Return the number of plain words and of all words in the prose of a source file."""
-    words = re.findall(r"[a-z]+", prose(text).lower())
-    return sum(word in PLAIN for word in words), len(words)
 
 
 @pytest.mark.parametrize("room", ROOMS)
