@@ -60,7 +60,8 @@ def bare(run: Trainer, finish: Callable[[Any, torch.Tensor], object]) -> None:
     """Make the steps as a script would write them; `finish` comes between gradient and update."""
     config: Any = run.config
     run.model.train()
-    for batch in run.train_data.epoch():
+    batches: Any = run.train_data.epoch()
+    for batch in batches:
         with run.arithmetic():
             logits = run.model(batch.images)
             loss = cross_entropy(logits.float(), batch.labels, label_smoothing=config.smoothing)

@@ -43,7 +43,7 @@ def plain_model(tiny: bool) -> Any:
     """Return the model with random weights; its last word is Marian's start token, never chosen."""
     torch.manual_seed(0)
     smaller: dict[str, Any] = TINY if tiny else {}
-    model = create_model("opus_mt_en_de", **smaller).eval()
+    model: Any = create_model("opus_mt_en_de", **smaller).eval()
     with torch.no_grad():
         model.embedding.words.weight[-1] = 0.0
         model.head.bias[-1] = -1e4

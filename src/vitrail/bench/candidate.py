@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -101,7 +102,7 @@ def foreign(what: str) -> Iterator[None]:
         raise CandidateUnavailable(f"{what} failed: {type(error).__name__}: {said[:200] or 'no message'}") from error
 
 
-def opened(package: str) -> Any:
+def opened(package: str) -> ModuleType:
     """Import an installed package.
 
     Raises:

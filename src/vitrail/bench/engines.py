@@ -53,10 +53,11 @@ def onnxruntime_ways(model: nn.Module, example: Tensor, precision: str) -> list[
     return [bf16, fp32] if precision == "bf16" else [fp32]
 
 
-def source(model: Any, example: Tensor) -> nn.Module:
+def source(model: nn.Module, example: Tensor) -> nn.Module:
     """Return the module to convert: timm's model, which engines are tuned for, or ours if timm has none."""
+    ours: Any = model
     try:
-        return from_timm(model, example.shape[-1])
+        return from_timm(ours, example.shape[-1])
     except CandidateUnavailable:
         return deepcopy(model)
 

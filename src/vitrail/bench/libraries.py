@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vitrail.bench.candidate import CandidateUnavailable, foreign, opened
 from vitrail.models import family_of
+from vitrail.parts.model import Model
 from vitrail.weights.formats import FORMATS
 
 TORCHVISION = {
@@ -39,7 +40,7 @@ class LogitsOnly(nn.Module):
         return self.model(images).logits
 
 
-def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
+def from_timm(model: Model, side: int, **changes: Any) -> nn.Module:
     """Return timm's model of the same variant, with the same weights; its fused attention is on, as by default.
 
     Args:
@@ -60,7 +61,7 @@ def from_timm(model: Any, side: int, **changes: Any) -> nn.Module:
     return filled(peer, model, "timm")
 
 
-def from_torchvision(model: Any, side: int) -> nn.Module:
+def from_torchvision(model: Model, side: int) -> nn.Module:
     """Return torchvision's model of the same variant, with the same weights.
 
     Raises:
@@ -75,7 +76,7 @@ def from_torchvision(model: Any, side: int) -> nn.Module:
     return filled(peer, model, "torchvision")
 
 
-def from_huggingface(model: Any, side: int) -> nn.Module:
+def from_huggingface(model: Model, side: int) -> nn.Module:
     """Return the model of the same variant in transformers, with the same weights and PyTorch's fused attention.
 
     Raises:
@@ -95,7 +96,7 @@ def from_huggingface(model: Any, side: int) -> nn.Module:
     return LogitsOnly(filled(peer, model, "huggingface"))
 
 
-def filled(peer: nn.Module, model: Any, library: str) -> nn.Module:
+def filled(peer: nn.Module, model: Model, library: str) -> nn.Module:
     """Load our weights into a peer, on our device, in evaluation mode.
 
     Raises:

@@ -9,6 +9,7 @@ from torch import nn
 
 from vitrail.inference.model_loading import find_model, model_folder
 from vitrail.models import catalogue, create_model
+from vitrail.parts.model import Model
 from vitrail.training.config import parse_overrides
 from vitrail.weights.load import load_weights
 
@@ -51,7 +52,7 @@ class ModelSpec:
         """Whether the weights are trained."""
         return self.weights is not None or not self.named
 
-    def build(self) -> Any:
+    def build(self) -> Model:
         """Build the model in fp32, in evaluation mode; deterministic.
 
         Raises:
@@ -84,7 +85,7 @@ def randomize_(model: nn.Module) -> None:
         parameter.add_(torch.randn_like(parameter), alpha=0.02 if parameter.ndim > 1 else 0.1)
 
 
-def _resized(model: Any, imgsz: int) -> Any:
+def _resized(model: Model, imgsz: int) -> Model:
     """Return the model for another image size, with adapted weights."""
     published = {field.name: getattr(model.config, field.name) for field in fields(model.config)}
     other = create_model(model.variant, **published, image_size=imgsz)

@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from vitrail.errors import VitrailError
 from vitrail.fused.accuracy import BARS, compare
 from vitrail.inference.flops import count_parameters, counted_macs
 from vitrail.machine.matmul_peak import Product, best_product
+from vitrail.parts.model import Model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
 """Dtype of the fastest GEMM for each precision; int8 is compared with bf16."""
@@ -152,7 +152,7 @@ class _Stage:
 
     subject: ModelSpec
     threads: int
-    model: Any
+    model: Model
     images: Tensor
     expected: Tensor
     checked: str
@@ -161,7 +161,7 @@ class _Stage:
     on_message: OnMessage
 
     @classmethod
-    def of(cls, model: Any, subject: ModelSpec, plan: BenchPlan, on_message: OnMessage) -> "_Stage":
+    def of(cls, model: Model, subject: ModelSpec, plan: BenchPlan, on_message: OnMessage) -> "_Stage":
         images, checked = _images(model, plan)
         images = images.to(subject.device)
         on_message(f"asking the model in fp32 about {checked}")
@@ -230,7 +230,7 @@ def _seat(candidate: Candidate, way: str) -> str:
     return f"{candidate.name}: {way}"
 
 
-def _images(model: Any, plan: BenchPlan) -> tuple[Tensor, str]:
+def _images(model: Model, plan: BenchPlan) -> tuple[Tensor, str]:
     """Return the images for the comparison, and their description."""
     if plan.data is not None:
         return views(plan.data, model.preprocess, plan.check), f"{plan.check} views of the images in {plan.data}"

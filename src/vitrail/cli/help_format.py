@@ -14,7 +14,7 @@ SECTIONED = "in_sections"
 _WORDS = {str: "TEXT", int: "INT", float: "FLOAT", Path: "PATH"}
 
 
-def as_shown(cls: Any) -> Any:
+def as_shown(cls: type) -> type:
     """Return a class with the fields and docstrings of a verb's dataclass, for its help."""
     from tyro.conf import arg
 
@@ -33,7 +33,7 @@ def as_shown(cls: Any) -> Any:
     return dataclass(frozen=True)(type(cls.__name__, (cls,), body))
 
 
-def in_sections(cls: Any, order: Collection[str]) -> Any:
+def in_sections(cls: Any, order: Collection[str]) -> type:
     """Return a class to print the help of a verb from, with a nested dataclass for each section of its flags.
 
     Args:
@@ -72,7 +72,7 @@ def _title(name: str) -> Any:
     return arg(name=name)
 
 
-def field_docs(cls: Any) -> dict[str, str]:
+def field_docs(cls: type) -> dict[str, str]:
     """Return the string below each field of a dataclass and of its bases.
 
     Example:
@@ -93,7 +93,7 @@ def field_docs(cls: Any) -> dict[str, str]:
     return found
 
 
-def metavar(kind: Any) -> str:
+def metavar(kind: object) -> str:
     """Return the metavar of a flag's value.
 
     Example:

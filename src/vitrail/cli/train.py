@@ -71,7 +71,7 @@ class TrainVerb:
     """YAML or JSON file with values for the flags, such as the config.yaml of a run; flags override it."""
 
     @classmethod
-    def defaults(cls, words: list[str]) -> Any:
+    def defaults(cls, words: list[str]) -> "TrainVerb | None":
         """Return the values of flags that are not given: from the run that `--resume` names, or the `--config` file."""
         given = dict(pairwise(words))
         values: dict[str, Any] = {}

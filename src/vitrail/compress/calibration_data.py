@@ -12,6 +12,7 @@ from vitrail.compress.gates import flat_outputs
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
 from vitrail.models import make_config
+from vitrail.parts.model import Model
 from vitrail.tasks import find_options, find_task
 from vitrail.tasks.image_sources import find_images
 from vitrail.tasks.inference import evaluating
@@ -29,7 +30,7 @@ class CalibrationBatch(NamedTuple):
         loss: the loss of outputs, or None if no labels fit the model.
     """
 
-    run: Callable[[nn.Module], Any]
+    run: Callable[[nn.Module], object]
     loss: Callable[[Any], Tensor] | None = None
 
     def objective(self, model: nn.Module, seed: int = 0) -> Tensor:
@@ -70,7 +71,7 @@ def reference_outputs(model: nn.Module, probes: Sequence[CalibrationBatch]) -> l
 
 
 def open_probes(
-    model: Any, data: str, samples: int, seed: int = 0, note: Callable[[str], None] = lambda text: None
+    model: Model, data: str, samples: int, seed: int = 0, note: Callable[[str], None] = lambda text: None
 ) -> list[CalibrationBatch]:
     """Return probes of a data set: batches of its training split with the task's loss, or inputs of another split.
 
@@ -96,7 +97,7 @@ def open_probes(
         return image_probes(model, data, samples)
 
 
-def training_probes(model: Any, data: str, samples: int, seed: int = 0) -> list[CalibrationBatch]:
+def training_probes(model: Model, data: str, samples: int, seed: int = 0) -> list[CalibrationBatch]:
     """Return batches of the training split with the loss of the task.
 
     Raises:
@@ -118,7 +119,7 @@ def training_probes(model: Any, data: str, samples: int, seed: int = 0) -> list[
     return [probe(batch) for batch in batches]
 
 
-def _overrides(model: Any) -> dict[str, Any]:
+def _overrides(model: Model) -> dict[str, Any]:
     """Return the fields in which a model differs from its variant."""
     published = make_config(model.variant)
     differing = {key: value for key, value in vars(model.config).items() if value != getattr(published, key)}
@@ -127,7 +128,7 @@ def _overrides(model: Any) -> dict[str, Any]:
     return differing if preprocess is None else {**differing, "image_size": preprocess.size}
 
 
-def _check_same_outputs(model: Any, bound: Any, data: str) -> None:
+def _check_same_outputs(model: Model, bound: Any, data: str) -> None:
     """Check that the outputs for the data mean what the model's own mean."""
     own, theirs = (
         {key: value.shape for key, value in one.state_dict().items() if key.startswith("head.")}
@@ -141,12 +142,12 @@ def _check_same_outputs(model: Any, bound: Any, data: str) -> None:
         raise VitrailError(f"the training split of {data} has other {other[0] if other else 'outputs'} than the model")
 
 
-def _same(model: Any, key: str, value: Any) -> bool:
+def _same(model: Model, key: str, value: Any) -> bool:
     own = model.metadata[key]
     return list(own) == list(value) if isinstance(own, tuple | list) else own == value
 
 
-def evaluation_probes(model: Any, data: str, samples: int) -> list[CalibrationBatch]:
+def evaluation_probes(model: Model, data: str, samples: int) -> list[CalibrationBatch]:
     """Return inputs of the model, as an evaluation on the data makes them, without labels."""
     task, options = find_task(model.task), find_options(model.task).EvaluateOptions(batch=BATCH, optimize=False)
     split = _open_any(task, data)
@@ -171,7 +172,7 @@ def evaluation_probes(model: Any, data: str, samples: int) -> list[CalibrationBa
     return [_repeat(_usable(given), _usable(named)) for given, named in calls]
 
 
-def image_probes(model: Any, data: str, samples: int) -> list[CalibrationBatch]:
+def image_probes(model: Model, data: str, samples: int) -> list[CalibrationBatch]:
     """Return images without labels as inputs of a model of images.
 
     Raises:

@@ -39,8 +39,11 @@ STEP = 16
 
 
 def compress(
-    model: Any, settings: CompressSettings, probes: Sequence[CalibrationBatch] = (), note: Callable[[str], None] = print
-) -> Any:
+    model: Model,
+    settings: CompressSettings,
+    probes: Sequence[CalibrationBatch] = (),
+    note: Callable[[str], None] = print,
+) -> Model:
     """Return a compressed copy of a model, in evaluation mode; its `edits` list the changes.
 
     Args:

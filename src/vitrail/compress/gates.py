@@ -1,7 +1,7 @@
 """Factors on groups of channels of a layer's input: gates whose gradient is a score, and masks."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -59,7 +59,7 @@ def masked(model: nn.Module, inputs: Inputs, keep: Mapping[str, Sequence[int]]) 
 
 
 @contextmanager
-def watched(model: nn.Module, inputs: Inputs, see: Any) -> Iterator[None]:
+def watched(model: nn.Module, inputs: Inputs, see: Callable[[str, Tensor], object]) -> Iterator[None]:
     """Call `see(name, x)` with the input of each layer."""
 
     def look(name: str, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def watched(model: nn.Module, inputs: Inputs, see: Any) -> Iterator[None]:
 
 
 @contextmanager
-def changed_inputs(model: nn.Module, inputs: Inputs, change: Any) -> Iterator[None]:
+def changed_inputs(model: nn.Module, inputs: Inputs, change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
     """Replace the first input x of layers by `change(name, x)` inside the block."""
     with ExitStack() as stack:
         for name in inputs:
@@ -84,7 +84,7 @@ def changed_inputs(model: nn.Module, inputs: Inputs, change: Any) -> Iterator[No
         yield
 
 
-def flat_outputs(output: Any) -> Tensor:
+def flat_outputs(output: object) -> Tensor:
     """Return all floating-point tensors of a model's output in one row.
 
     Example:
@@ -94,7 +94,7 @@ def flat_outputs(output: Any) -> Tensor:
     return torch.cat([part.flatten().float() for part in _tensors(output)])
 
 
-def _tensors(output: Any) -> Iterator[Tensor]:
+def _tensors(output: object) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output

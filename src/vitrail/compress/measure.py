@@ -132,7 +132,7 @@ def _optimized(models: Mapping[str, Any]) -> tuple[dict[str, nn.Module], str]:
     return dict(fast), f"optimized, {fast[next(iter(fast))].precision}{rest}"
 
 
-def example_inputs(model: Any, batch: int) -> list[Tensor]:
+def example_inputs(model: nn.Module, batch: int) -> list[Tensor]:
     """Return inputs of a model: noise for images, zeros for token ids.
 
     Example:

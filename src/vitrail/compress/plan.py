@@ -15,6 +15,7 @@ from vitrail.edits.heads import prunable_heads
 from vitrail.edits.hidden import prunable_hidden
 from vitrail.edits.width import stream_widths
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 
 HEADS, MLP, RANKS, WIDTH = 1 / 6, 1 / 8, 0.1, 1 / 12
 """Shares that one step removes of heads, hidden channels, weights of linear layers, and channels of the stream."""
@@ -108,7 +109,7 @@ class CompressionPlan:
         unit: unit of the figure.
     """
 
-    model: Any
+    model: Model
     tried: list[Tried]
     chosen: int
     verdict: str
@@ -139,7 +140,7 @@ Evaluate = Callable[[Any], tuple[float, bool, str]]
 
 
 def plan(
-    model: Any,
+    model: Model,
     aim: Aim,
     probes: Sequence[CalibrationBatch],
     evaluate: Evaluate,
@@ -207,7 +208,7 @@ def _changed(before: CompressSettings, after: CompressSettings) -> set[str]:
 
 
 def _best_step(
-    model: Any, last: Tried, aim: Aim, probes: Sequence[CalibrationBatch], reference: Any, useless: set[str]
+    model: Model, last: Tried, aim: Aim, probes: Sequence[CalibrationBatch], reference: Any, useless: set[str]
 ) -> Any:
     """Return the settings, model and damage of the next step with the least damage for its saving, or None."""
     found = []
@@ -230,7 +231,7 @@ def _cost(sizes: Figures, aim: Aim) -> float:
     return float(sizes.multiply_adds or 0) if counted else float(sizes.size)
 
 
-def _next_settings(model: Any, settings: CompressSettings, aim: Aim) -> list[CompressSettings]:
+def _next_settings(model: Model, settings: CompressSettings, aim: Aim) -> list[CompressSettings]:
     """Return the settings one notch further in each direction that the model has."""
     steps = []
     blocks = droppable_stages(model)

@@ -1,7 +1,6 @@
 """Least squares: the layer after removed channels reproduces its output from the remaining channels."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,16 +43,19 @@ def refitted(
     return new.to(weight.dtype), (bias.detach().double() + whole @ mean - new @ mean[kept]).to(bias.dtype)
 
 
-def put_weights(layer: Any, weight: Tensor, bias: Tensor | None) -> None:
+def put_weights(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
     """Fill a linear layer."""
     with torch.no_grad():
-        layer.weight.copy_(weight)
+        layer.get_parameter("weight").copy_(weight)
         if bias is not None:
-            layer.bias.copy_(bias)
+            layer.get_parameter("bias").copy_(bias)
 
 
 def refit_inputs(
-    before: dict[str, tuple[Tensor, Tensor | None]], model: nn.Module, keep: dict[str, list[int]], moments: Any
+    before: dict[str, tuple[Tensor, Tensor | None]],
+    model: nn.Module,
+    keep: dict[str, list[int]],
+    moments: Mapping[str, InputMoments],
 ) -> None:
     """Refit each layer of a pruned model.
 

@@ -10,6 +10,7 @@ from vitrail.compress.moments import input_moments
 from vitrail.edits.low_rank import put
 from vitrail.edits.quantize import quantizable_layers, quantize_weights
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.parts.quantized_linear import FORMATS, QuantizedLinear, least_squares, quantized
 
 BITS = {"8": "int8", "4": "int4", "codebook": "codebook"}
@@ -33,7 +34,7 @@ class Sensitivity(NamedTuple):
 
 
 def layer_sensitivity(
-    model: Any,
+    model: Model,
     probes: Sequence[CalibrationBatch],
     formats: Sequence[str] = tuple(FORMATS),
     note: Callable[[str], None] = lambda text: None,
@@ -89,7 +90,7 @@ def packed_bytes(layer: QuantizedLinear) -> int:
 
 
 def mixed_formats(
-    model: Any, found: Sequence[Sensitivity], probes: Sequence[CalibrationBatch], budget: float
+    model: Model, found: Sequence[Sensitivity], probes: Sequence[CalibrationBatch], budget: float
 ) -> tuple[dict[str, str], float]:
     """Choose a format for each layer: most bytes saved per loss first, as far as the measured loss stays in a budget.
 
@@ -136,7 +137,7 @@ def mixed_formats(
     return {step.layer: step.format for step in steps[:low]}, loss
 
 
-def quantize_all(model: Any, bits: str, probes: Sequence[CalibrationBatch]) -> None:
+def quantize_all(model: Model, bits: str, probes: Sequence[CalibrationBatch]) -> None:
     """Quantize every linear layer in place, weighing errors by the data if there is any.
 
     Args:

@@ -1,5 +1,6 @@
 """Attention of a whole model replaced by Linformer or Star-Transformers, on the grids of its image size."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ from vitrail.edits.edit import apply_edits
 from vitrail.edits.swap_attention import SwapAttention, swappable_mixers
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import evaluating
 
 
-def swap_attention(model: Any, to: str, size: int) -> None:
+def swap_attention(model: Model, to: str, size: int) -> None:
     """Replace the attention of every block in place.
 
     Args:
@@ -31,19 +33,19 @@ def swap_attention(model: Any, to: str, size: int) -> None:
     apply_edits(model, SwapAttention(to, size, attention_grids(model, names)))
 
 
-def attention_grids(model: Any, names: list[str]) -> dict[str, tuple[int, int, int]]:
+def attention_grids(model: Model, names: list[str]) -> dict[str, tuple[int, int, int]]:
     """Return height, width and prefix of the grid of each mixer, for one image of the model's size."""
     grids: dict[str, tuple[int, int, int]] = {}
 
-    def see(name: str, layout: Any) -> None:
+    def see(name: str, layout: object) -> None:
         if not isinstance(layout, Grid):
             raise VitrailError(f"{name} mixes {type(layout).__name__}, not the cells of an image.")
         grids[name] = (layout.h, layout.w, layout.prefix)
 
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(lambda module, given, name=name: see(name, given[1]))
-        for name in names
-    ]
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return lambda module, given: see(name, given[1])
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in names]
     try:
         with torch.no_grad(), evaluating(model):
             size, first = model.preprocess.size, next(model.parameters())

@@ -134,7 +134,9 @@ class ReaderMoments(NamedTuple):
         return ReaderMoments(InputMoments(x, square, rows), z, cross)
 
 
-def fitted_reader(weight: Tensor, bias: Tensor | None, kept: Tensor, sums: ReaderMoments) -> tuple[Tensor, Any]:
+def fitted_reader(
+    weight: Tensor, bias: Tensor | None, kept: Tensor, sums: ReaderMoments
+) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of a layer whose input lost channels, nearest to its former outputs.
 
     min E |W' x + b' - W z - b|^2 + e |W' - W_K|^2:  W' = (W C_zx + e W_K) (C_xx + e I)^-1,  b' = b + W m_z - W' m_x

@@ -14,9 +14,9 @@ import re
 import zlib
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from PIL import Image
 
 from vitrail.data import tiff
@@ -74,11 +74,11 @@ class BandImage:
         """Return a part; beyond the edge there is black."""
         return self._each(lambda plane: plane.crop(box))
 
-    def resize(self, size: tuple[int, int], filter: Any) -> "BandImage":
+    def resize(self, size: tuple[int, int], filter: Image.Resampling) -> "BandImage":
         """Return the image of another size, band by band."""
         return self._each(lambda plane: plane.resize(size, filter))
 
-    def convert(self, mode: str) -> Any:
+    def convert(self, mode: str) -> "BandImage | Image.Image":
         """Return grey (the mean of the bands) or colour (the first three, or grey) of it, for viewing."""
         if mode == self.mode:
             return self
@@ -90,7 +90,7 @@ class BandImage:
         """Return the values, band by band."""
         return self.planes.tobytes()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """Return `(Y, X, C)`."""
         return np.ascontiguousarray(self.planes.transpose(1, 2, 0)).astype(dtype or np.uint8)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.data.holdout import id_hash
+from vitrail.data.holdout import Samples, id_hash
 from vitrail.errors import DataError, VitrailError
 
 
@@ -45,7 +45,7 @@ def split_fold(splits: Any, count: int, number: int) -> Any:
     return made
 
 
-def fold_of(samples: Any, count: int) -> np.ndarray:
+def fold_of(samples: Samples, count: int) -> np.ndarray:
     """Return the fold of each sample, `(n,)`: in each class the samples, ordered by hash of their ids, take turns.
 
     Args:
@@ -69,7 +69,7 @@ def fold_of(samples: Any, count: int) -> np.ndarray:
     return folds
 
 
-def _given_folds(samples: Any, given: np.ndarray, count: int) -> np.ndarray:
+def _given_folds(samples: Samples, given: np.ndarray, count: int) -> np.ndarray:
     """Number the folds that a table gives, in the order of their names; whole numbers are ordered as numbers."""
     names = sorted(set(given.tolist()))
     if "" in names:

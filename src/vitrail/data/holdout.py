@@ -2,14 +2,47 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from vitrail.errors import VitrailError
 
 
-def hold_out(images: Any, share: float, purpose: str) -> tuple[Any, Any]:
+class Samples(Protocol):
+    """A set of samples, as far as it can be divided."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Name of each sample."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class LabelledSamples(Samples, Protocol):
+    """A set of samples with a class each."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Classes `(n,)`."""
+        ...
+
+    def take(self, chosen: np.ndarray, name: str | None = None) -> Self:
+        """Return some of the samples as a set."""
+        ...
+
+
+Labelled = TypeVar("Labelled", bound=LabelledSamples)
+
+
+def hold_out(images: Labelled, share: float, purpose: str) -> tuple[Labelled, Labelled]:
     """Hold out a share of each class; return the remaining and the held-out set.
 
     In each class the ids are sorted by their hash and the first ones are held out, independent of seeds and file order.

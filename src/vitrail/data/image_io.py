@@ -87,7 +87,7 @@ class ImageDecodeError(DataError):
         super().__init__(f"{name}: {reason}")
         self.name, self.reason, self.kind = name, reason, kind
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.name, self.reason, self.kind)
 
 

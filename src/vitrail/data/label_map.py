@@ -1,7 +1,8 @@
 """Class numbers in files, and the classes that a model learns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def found_numbers(data: MaskSplits, void: set[int]) -> list[int]:
     return found
 
 
-def from_metadata(metadata: dict) -> LabelMap:
+def from_metadata(metadata: Mapping[str, Any]) -> LabelMap:
     """Read the classes of a model folder.
 
     Example:

@@ -55,13 +55,13 @@ class TextStreams:
         """Iterate over the splits that exist."""
         return iter(self.splits.items())
 
-    def require(self, split: Any) -> TextStream:
+    def require(self, split: str) -> TextStream:
         """Return a split.
 
         Raises:
             DataError: it does not exist; the message names the existing ones.
         """
-        found = self.splits.get(split)
+        found = next((part for name, part in self if name == split), None)
         if found is None:
             there = ", ".join(self.splits) or "none"
             raise DataError(f"{self.name} has no text for {split}; its splits: {there}. Add a file {split}.txt.")

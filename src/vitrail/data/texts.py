@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,13 +73,13 @@ class TextSplits:
         """Iterate over the splits that exist."""
         return iter(self.splits.items())
 
-    def require(self, split: Any) -> TextSet:
+    def require(self, split: str) -> TextSet:
         """Return a split.
 
         Raises:
             DataError: it does not exist; the message names the existing ones.
         """
-        found = self.splits.get(split)
+        found = next((part for name, part in self if name == split), None)
         if found is None:
             there = ", ".join(self.splits) or "none"
             raise DataError(

@@ -10,6 +10,8 @@ from struct import error as StructError
 from struct import unpack
 from typing import IO, Any
 
+from PIL import Image
+
 BITS, COMPRESSION, CHANNELS, PLANES, SAMPLE_FORMAT = 258, 259, 277, 284, 339
 SEPARATE, UNSIGNED = 2, 1
 _SIZES = {1: 1, 3: 2, 4: 4}
@@ -117,7 +119,7 @@ def _is_foreign(record: logging.LogRecord) -> bool:
     return not _READING.now
 
 
-def fault(image: Any) -> str | None:
+def fault(image: Image.Image) -> str | None:
     """Return why an opened TIFF would be decoded wrongly: deep samples in separate planes are taken for bytes.
 
     Example:
@@ -133,7 +135,7 @@ def fault(image: Any) -> str | None:
     return "a TIFF of more than 8 bits with separate planes is not read; save it with interleaved channels"
 
 
-def is_unsigned(image: Any) -> bool:
+def is_unsigned(image: Image.Image) -> bool:
     """Return whether a TIFF of 32-bit integers stores them unsigned.
 
     Example:

@@ -65,7 +65,7 @@ class DropBlocks(Edit):
 EDIT = DropBlocks
 
 
-def undroppable_reason(stage: Any) -> str | None:
+def undroppable_reason(stage: nn.Module) -> str | None:
     """Return why blocks of a module cannot be dropped, or None."""
     blocks = getattr(stage, "blocks", None)
     if not isinstance(blocks, nn.ModuleList) or not len(blocks):

@@ -4,13 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
 from vitrail.edits import EDITS
 from vitrail.errors import DataError, VitrailError, unknown
 from vitrail.parts.model import Model
+
+Kind = TypeVar("Kind", bound=Model)
+"""Class of a model, which an edit keeps."""
 
 
 class Edit(ABC):
@@ -59,7 +62,7 @@ def apply_edits(model: Model, *edits: Edit) -> Model:
     return model
 
 
-def replay(model: Any, edits: Iterable[Edit]) -> Any:
+def replay(model: Kind, edits: Iterable[Edit]) -> Kind:
     """Give a fresh model the shapes that edits left, for tensors that are loaded afterwards."""
     for edit in edits:
         edit.rebuild(model)
@@ -78,7 +81,7 @@ def edits_to_json(edits: Iterable[Edit]) -> list[dict[str, Any]]:
     return [{"edit": edit.kind, **asdict(edit)} for edit in edits]  # pyright: ignore[reportArgumentType]
 
 
-def edits_from_json(values: Any, origin: str = "the list of edits") -> tuple[Edit, ...]:
+def edits_from_json(values: object, origin: str = "the list of edits") -> tuple[Edit, ...]:
     """Read what `edits_to_json` wrote.
 
     Raises:
@@ -124,7 +127,7 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def index_lists(value: Any) -> dict[str, tuple[int, ...]]:
+def index_lists(value: object) -> dict[str, tuple[int, ...]]:
     """Check and freeze a mapping from module names to ascending indices.
 
     Raises:

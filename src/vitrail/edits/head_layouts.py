@@ -92,7 +92,7 @@ PROJECTIONS: Mapping[type[nn.Module], tuple[tuple[str, bool], ...]] = {
 """Tensors of a layer that makes heads, and whether they have all of its parts."""
 
 
-def head_axes(mixer: Any) -> list[GroupAxis]:
+def head_axes(mixer: nn.Module) -> list[GroupAxis]:
     """Return every axis over heads of a mixer.
 
     Raises:
@@ -102,11 +102,11 @@ def head_axes(mixer: Any) -> list[GroupAxis]:
         >>> [axis.path for axis in head_axes(WindowAttention(8, 2, window_size=4))]
         ['qkv.weight', 'qkv.bias', 'proj.weight', 'position.table']
     """
-    layout = LAYOUTS.get(type(mixer))
+    proj, layout = getattr(mixer, "proj", None), LAYOUTS.get(type(mixer))
     if layout is None:
         raise VitrailError(f"heads of {type(mixer).__name__} are not separate terms of its output")
-    if type(mixer.proj) not in (nn.Linear, FactorizedLinear):
-        raise VitrailError(f"its proj is {type(mixer.proj).__name__}")
+    if type(proj) not in (nn.Linear, FactorizedLinear):
+        raise VitrailError(f"its proj is {type(proj).__name__}")
     axes = [axis for name, parts in layout.projections.items() for axis in _projection_axes(mixer, name, parts)]
     axes += [GroupAxis("proj.weight", 1), *layout.own]
     known = {*layout.projections, "proj", *layout.free, *(axis.path for axis in layout.own)}

@@ -71,7 +71,7 @@ class PruneHidden(Edit):
 EDIT = PruneHidden
 
 
-def fixed_width_reason(mixer: Any) -> str | None:
+def fixed_width_reason(mixer: nn.Module) -> str | None:
     """Return why an MLP cannot lose hidden channels, or None."""
     if type(mixer) not in HIDDEN:
         return f"{type(mixer).__name__} is no MLP whose hidden channels are separate terms of its output"

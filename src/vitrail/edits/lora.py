@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
-from vitrail.edits.edit import Edit, submodule
+from vitrail.edits.edit import Edit, Kind, submodule
 from vitrail.edits.low_rank import put
 from vitrail.errors import VitrailError, unknown
 from vitrail.parts.lora_linear import LoRALinear
@@ -112,7 +112,7 @@ def adapters(model: nn.Module) -> dict[str, LoRALinear]:
     return {name: part for name, part in model.named_modules() if isinstance(part, LoRALinear)}
 
 
-def merge_lora(model: Any) -> Any:
+def merge_lora(model: Kind) -> Kind:
     """Replace layers with adapters by plain ones of the merged weights, in place, and return the model.
 
     The outputs are the same up to rounding; `model.edits` no longer states LoRA.

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vitrail.edits.edit import Edit, submodule
+from vitrail.edits.edit import Edit, Kind, submodule
 from vitrail.edits.low_rank import put
 from vitrail.errors import VitrailError, unknown
 from vitrail.parts.fake_quantized_linear import FakeQuantizedLinear
@@ -133,7 +133,7 @@ def quantize_weights(model: Model, formats: Mapping[str, str], moments: Mapping[
     return model
 
 
-def with_dense_weights(model: Any) -> Any:
+def with_dense_weights(model: Kind) -> Kind:
     """Return a model with plain linear layers in place of quantized ones: a copy, or the model itself if it has none.
 
     Example:

@@ -38,6 +38,7 @@ from vitrail.parts.merging import (
     PostNormPatchMerging,
     PreNormConvMerging,
 )
+from vitrail.parts.model import Model
 from vitrail.parts.norms import ScaledGroupNorm, TokenGroupNorm
 from vitrail.parts.peg import PEG
 from vitrail.parts.positions import BilinearPosition, LearnedPosition
@@ -163,7 +164,7 @@ class Stream:
     norms: dict[str, str | None] = field(default_factory=dict)
 
 
-def streams(model: Any) -> dict[str, Stream]:
+def streams(model: Model) -> dict[str, Stream]:
     """Return the residual streams of a classifier, by name of the stage that begins each.
 
     Raises:

@@ -81,13 +81,14 @@ class SwapAttention(Edit):
 EDIT = SwapAttention
 
 
-def unswappable_reason(mixer: Any) -> str | None:
+def unswappable_reason(mixer: nn.Module) -> str | None:
     """Return why a mixer cannot be replaced, or None."""
     if type(mixer) not in ATTENTION:
         return f"{type(mixer).__name__} is no attention with qkv and proj"
-    if type(mixer.qkv) not in (nn.Linear, QueryValueBias) or type(mixer.proj) is not nn.Linear:
-        return f"its projections are {type(mixer.qkv).__name__} and {type(mixer.proj).__name__}"
-    if 3 * mixer.proj.in_features != len(_qkv(mixer)[0]) or mixer.proj.in_features != mixer.proj.out_features:
+    qkv, proj = mixer.qkv, mixer.proj
+    if type(qkv) not in (nn.Linear, QueryValueBias) or type(proj) is not nn.Linear:
+        return f"its projections are {type(qkv).__name__} and {type(proj).__name__}"
+    if 3 * proj.in_features != len(_qkv(mixer)[0]) or proj.in_features != proj.out_features:
         return "it has lost heads or channels"
     return None
 

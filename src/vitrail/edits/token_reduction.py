@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from torch import nn
 
@@ -18,6 +18,8 @@ from vitrail.parts.positions import NoPosition
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_reduction import FewerTokensStage, ReducingStage, Reduction
+
+Number = TypeVar("Number", bound=float)
 
 CHANNEL_MIXERS = (MLP, GatedMLP, NormedGatedMLP)
 """Mixers of single tokens, which do not read the grid."""
@@ -59,7 +61,7 @@ class SharesByBlock(Edit):
         return f"in {len(shares)} blocks, {min(shares, default=1.0):g} at least"
 
 
-def irreducible_reason(stage: Any) -> str | None:
+def irreducible_reason(stage: nn.Module) -> str | None:
     """Return why a stage cannot reduce its tokens, or None."""
     if isinstance(stage, FewerTokensStage):
         return "it reduces its tokens already"
@@ -118,7 +120,7 @@ def need_reducible(model: Model) -> dict[str, int]:
     return found
 
 
-def numbers_by_block(given: Any, fits: Callable[[Any], bool], needed: str) -> dict[str, tuple[Any, ...]]:
+def numbers_by_block(given: object, fits: Callable[[Any], bool], needed: str) -> dict[str, tuple[float, ...]]:
     """Check and freeze a mapping from stages to a number for each block.
 
     Raises:
@@ -133,7 +135,11 @@ def numbers_by_block(given: Any, fits: Callable[[Any], bool], needed: str) -> di
 
 
 def reduce_stages(
-    model: Model, numbers: Mapping[str, Sequence[Any]], make: Callable[[Any], Reduction], nothing: Any, weighted: bool
+    model: Model,
+    numbers: Mapping[str, Sequence[Number]],
+    make: Callable[[Number], Reduction],
+    nothing: Number,
+    weighted: bool,
 ) -> None:
     """Replace stages by stages that reduce their tokens.
 
@@ -157,7 +163,7 @@ def reduce_stages(
         put(model, name, ReducingStage(stage, steps))  # pyright: ignore[reportArgumentType]
 
 
-def given_stages(model: Model, numbers: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def given_stages(model: Model, numbers: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Return the stages of an edit by name.
 
     Raises:

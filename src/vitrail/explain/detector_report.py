@@ -1,7 +1,7 @@
 """Sections of `vitrail explain` for detectors: pixels that change the score of a box, attention of its centre."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ from vitrail.explain.options import ExplainOptions
 from vitrail.explain.overlay import seen
 from vitrail.explain.token_query import Pixel
 from vitrail.parts.detection.boxes import Boxes
+from vitrail.parts.detection.detector import Detector
+from vitrail.parts.model import Model
 from vitrail.tasks.detect.batches import BoxSample, collate
 from vitrail.tasks.inference import evaluating
 
 
 def box_saliency(
-    model: Any, images: Tensor, box: Tensor, label: int, samples: int = 4, noise: float = 0.15, seed: int = 0
+    model: Detector, images: Tensor, box: Tensor, label: int, samples: int = 4, noise: float = 0.15, seed: int = 0
 ) -> Tensor:
     """Show how strongly each pixel moves the class score of a box, which stays in its place.
 
@@ -58,7 +60,7 @@ def box_saliency(
     return (total / samples).amax(dim=1)
 
 
-def box_logits(model: Any, images: Tensor, box: Tensor) -> Tensor:
+def box_logits(model: Detector, images: Tensor, box: Tensor) -> Tensor:
     """Return the class logits `(1, K + 1)` of one region, background first."""
     head = model.head
     levels = head.levels(model.backbone(images))
@@ -69,7 +71,7 @@ def box_logits(model: Any, images: Tensor, box: Tensor) -> Tensor:
 
 
 def detector_album(
-    model: Any,
+    model: Detector,
     images: Iterable[tuple[str, Image.Image]],
     names: Sequence[str],
     pixel: Pixel | None = None,
@@ -106,7 +108,7 @@ class _Prepared(NamedTuple):
     scale: float
 
 
-def _prepare(model: Any, image: Image.Image) -> _Prepared:
+def _prepare(model: Model, image: Image.Image) -> _Prepared:
     view = fit_view(image.size, model.preprocess.size, longest=model.preprocess.size)
     pixels = np.array(view.image(image))
     empty = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)
@@ -127,7 +129,7 @@ def _around(found: Boxes, pixel: Pixel, scale: float, name: str) -> int:
     return int(((right - left) * (bottom - top)).masked_fill(~covers, torch.inf).argmin())
 
 
-def _figure(model: Any, prepared: _Prepared, found: Boxes, chosen: list[int], said: list[str]) -> FigureGrid:
+def _figure(model: Detector, prepared: _Prepared, found: Boxes, chosen: list[int], said: list[str]) -> FigureGrid:
     images, (rows, columns) = prepared.images, prepared.size
     [whole] = seen(images[..., :rows, :columns], model.preprocess)
     factor = whole.width / columns
@@ -145,7 +147,7 @@ def _figure(model: Any, prepared: _Prepared, found: Boxes, chosen: list[int], sa
     return FigureGrid("Boxes, and the pixels that they depend on", tiles, min(len(tiles), 3), SCALE, side=320)
 
 
-def _attended(model: Any, prepared: _Prepared, pixel: Pixel) -> Heatmap:
+def _attended(model: Model, prepared: _Prepared, pixel: Pixel) -> Heatmap:
     """Return the attention of a pixel in the last block, without the padding of the image."""
     found = heatmap(model, prepared.images, ExplainOptions("maps", query=pixel))
     factors = [whole / side for whole, side in zip(prepared.images.shape[-2:], prepared.size, strict=True)]

@@ -1,7 +1,5 @@
 """One image (a batch of one) seen by every head, every block, every method."""
 
-from typing import Any
-
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,6 +14,7 @@ from vitrail.explain.options import ExplainOptions
 from vitrail.explain.overlay import contrast, mark, overlay, seen
 from vitrail.explain.token_map import BlockContext
 from vitrail.explain.token_query import Query, centre
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import evaluating
 
 SCALE = (
@@ -37,7 +36,7 @@ def heat_tile(image: Image.Image, found: Heatmap, caption: str) -> Tile:
     return Tile(draw_heat(image, found), f"{caption}, {contrast(found.values[0]):.1f}x")
 
 
-def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> FigureGrid:
+def methods_scene(model: Model, images: Tensor, title: str = "Where it looks") -> FigureGrid:
     """Draw the preprocessed image next to the heatmap of each whole-model method."""
     [image] = seen(images, model.preprocess)
     if attending_blocks(model):
@@ -57,7 +56,7 @@ def methods_scene(model: Any, images: Tensor, title: str = "Where it looks") -> 
     return FigureGrid(title, tiles, len(tiles), note, side=240)
 
 
-def heads_scene(model: Any, images: Tensor, look: ExplainOptions) -> FigureGrid:
+def heads_scene(model: Model, images: Tensor, look: ExplainOptions) -> FigureGrid:
     """Draw each head of one block; `look` is settled."""
     map = _asked(_capture(model, images), look)
     heads = enumerate(block_view(map, look.query)[0])
@@ -65,7 +64,7 @@ def heads_scene(model: Any, images: Tensor, look: ExplainOptions) -> FigureGrid:
     return FigureGrid(f"Heads of {map.block.title}: {viewpoint(map, look.query)}", tiles, 6, SCALE, side=176)
 
 
-def blocks_scene(model: Any, images: Tensor, look: ExplainOptions) -> FigureGrid:
+def blocks_scene(model: Model, images: Tensor, look: ExplainOptions) -> FigureGrid:
     """Draw the mean over heads of each block; a query stays at its place on every grid; `look` is settled."""
     maps = _capture(model, images)
     asked = _asked(maps, look)
@@ -76,7 +75,7 @@ def blocks_scene(model: Any, images: Tensor, look: ExplainOptions) -> FigureGrid
     return FigureGrid(title, tiles, 6, _names(asked.block), side=150)
 
 
-def influence_scene(model: Any, images: Tensor, look: ExplainOptions, most: int = 12) -> FigureGrid:
+def influence_scene(model: Model, images: Tensor, look: ExplainOptions, most: int = 12) -> FigureGrid:
     """Draw which cells move one cell in each mixer, by default the centre; of a deep model, some of the blocks."""
     assert look.block is not None, look
     last = len(mixing_blocks(model)) - 1
@@ -90,14 +89,14 @@ def influence_scene(model: Any, images: Tensor, look: ExplainOptions, most: int 
     return FigureGrid("Block by block: which cells move the marked one", tiles, 6, _names(place.block), side=150)
 
 
-def _capture(model: Any, images: Tensor) -> AttentionMaps:
+def _capture(model: Model, images: Tensor) -> AttentionMaps:
     with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
         model(images)
     return maps
 
 
 def _tile(
-    model: Any,
+    model: Model,
     images: Tensor,
     place: BlockContext,
     values: Tensor,

@@ -19,6 +19,7 @@ from vitrail.explain.image_grid import PAPER, panel
 from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
 from vitrail.explain.overlay import seen
 from vitrail.explain.weight_figures import bias_figure, filters_figure, positions_figure
+from vitrail.parts.model import Model
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
 
 Images = Sequence[Image.Image] | Tensor
@@ -29,7 +30,7 @@ DISTANCE = "Attention distance"
 """Name of the one weight figure that is measured on images."""
 
 
-def prepare(model: Any, images: Images) -> Tensor:
+def prepare(model: Model, images: Images) -> Tensor:
     """Return a preprocessed batch on the model's device; a preprocessed batch is only moved."""
     first = next(model.parameters())
     if isinstance(images, Tensor):
@@ -40,7 +41,7 @@ def prepare(model: Any, images: Images) -> Tensor:
     return torch.stack([transform(image) for image in images]).to(first.device)
 
 
-def attention_overlays(model: Any, images: Images, method: str = "auto", **look: Any) -> list[Image.Image]:
+def attention_overlays(model: Model, images: Images, method: str = "auto", **look: Any) -> list[Image.Image]:
     """Draw a heatmap over each preprocessed image.
 
     Args:
@@ -62,7 +63,7 @@ def attention_overlays(model: Any, images: Images, method: str = "auto", **look:
     return _draw(model, batch, heatmap(model, batch, ExplainOptions(method, **look)))
 
 
-def overview(model: Any, images: Images) -> dict[str, Image.Image]:
+def overview(model: Model, images: Images) -> dict[str, Image.Image]:
     """Draw the figures of a report: heatmaps of these images, then figures of the weights.
 
     Args:
@@ -77,7 +78,7 @@ def overview(model: Any, images: Images) -> dict[str, Image.Image]:
     return {"Where it looks": strip(model, batch)} | {title: figure.image() for title, figure in figures.items()}
 
 
-def strip(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> Image.Image:
+def strip(model: Model, images: Tensor, look: ExplainOptions = AUTO) -> Image.Image:
     """Draw each image with its heatmap under it."""
     found = heatmap(model, images, look)
     plain, hot = seen(images, model.preprocess), _draw(model, images, found)
@@ -86,7 +87,7 @@ def strip(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> Image.Imag
     return panel(rows, columns, found.title, side=150)
 
 
-def _draw(model: Any, images: Tensor, found: Heatmap) -> list[Image.Image]:
+def _draw(model: Model, images: Tensor, found: Heatmap) -> list[Image.Image]:
     return [draw_heat(image, found, i) for i, image in enumerate(seen(images, model.preprocess))]
 
 
@@ -95,7 +96,7 @@ def _two_rows(above: list[Image.Image], below: list[Image.Image], start: int, co
     return above[start : start + columns] + gap + below[start : start + columns] + gap
 
 
-def scenes(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, FigureGrid]:
+def scenes(model: Model, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, FigureGrid]:
     """Draw one image (a batch of one) block by block, and head by head if there are heads.
 
     Rollout and saliency describe the whole model and give no such figure, nor does a model without mixing blocks.
@@ -108,14 +109,14 @@ def scenes(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str,
     return {"Block by block": influence_scene(model, images, look)} if look.method == "influence" else {}
 
 
-def _block_method(model: Any) -> str:
+def _block_method(model: Model) -> str:
     """Return the method that shows single blocks; saliency if the model has no mixing blocks."""
     if attending_blocks(model):
         return "maps"
     return "influence" if mixing_blocks(model) else "saliency"
 
 
-def portraits(model: Any, images: Tensor) -> dict[str, FigureGrid]:
+def portraits(model: Model, images: Tensor) -> dict[str, FigureGrid]:
     """Draw the figures of the weights; attention distances are measured on `images`."""
     drawings: dict[str, tuple[bool, Callable[[], FigureGrid]]] = {
         DISTANCE: (

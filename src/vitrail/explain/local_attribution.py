@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.shapes import Image
 
 
@@ -30,7 +30,7 @@ class Attribution:
 
 
 def attribute(
-    model: Any, image: Image, row: int, column: int, window: int = 16, steps: int = 16, sigma: float = 9.0
+    model: Model, image: Image, row: int, column: int, window: int = 16, steps: int = 16, sigma: float = 9.0
 ) -> Attribution:
     """Attribute a place of the restored image to the pixels of the input.
 
@@ -70,7 +70,7 @@ def attribute(
     return Attribution(field, reach, attribution / attribution.max().clamp(min=1e-12), 100 * (1 - gini(attribution)))
 
 
-def receptive_field(model: Any, image: Image, row: int, column: int) -> Tensor:
+def receptive_field(model: Model, image: Image, row: int, column: int) -> Tensor:
     """Return the absolute gradient of an output pixel for each input pixel, `(Y, X)`, summed over channels."""
     x = image.detach().clone().requires_grad_()
     total = torch.zeros_like(image[0, 0])
@@ -101,7 +101,7 @@ def _window(row: int, column: int, side: int, height: int, width: int) -> tuple[
     return slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
-def _path_gradients(model: Any, image: Image, window: tuple[slice, slice], steps: int, sigma: float) -> Tensor:
+def _path_gradients(model: Model, image: Image, window: tuple[slice, slice], steps: int, sigma: float) -> Tensor:
     path = [_blurred(image, sigma * (1 - step / steps)) for step in range(steps + 1)]
     total = torch.zeros_like(image)
     for before, after in pairwise(path):

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -19,13 +18,14 @@ from vitrail.explain.heatmap import heatmap
 from vitrail.explain.html_page import Section, page
 from vitrail.explain.options import AUTO, ExplainOptions, resolve_options
 from vitrail.explain.overlay import seen
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import evaluating
 
 LEARNED = "What the model learned"
 
 
 def album(
-    model: Any,
+    model: Model,
     images: Iterable[tuple[str, Image.Image]],
     names: Sequence[str],
     look: ExplainOptions = AUTO,
@@ -56,7 +56,7 @@ def album(
         yield Section(LEARNED, f"{name_of(model)}; the same for every image{but}.", learned)
 
 
-def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, FigureGrid]:
+def draw(model: Model, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, FigureGrid]:
     """Draw one image (a batch of one): every method by default, or the selected one."""
     if look == AUTO:
         return {"Where it looks": methods_scene(model, images)} | scenes(model, images)
@@ -66,7 +66,7 @@ def draw(model: Any, images: Tensor, look: ExplainOptions = AUTO) -> dict[str, F
     return {look.method.capitalize(): FigureGrid(found.title, tiles, 2, SCALE, side=320)} | scenes(model, images, look)
 
 
-def describe(model: Any, images: Tensor, names: Sequence[str], top: int = 3) -> str:
+def describe(model: Model, images: Tensor, names: Sequence[str], top: int = 3) -> str:
     """Describe the prediction for an image: class names with probabilities, or with shares of the pixels."""
     if not names:
         return "The model has no classes."
@@ -96,7 +96,7 @@ def save(section: Section, folder: Path, taken: set[str]) -> list[Path]:
     return written
 
 
-def save_page(sections: Sequence[Section], folder: Path, model: Any, command: str = "") -> Path:
+def save_page(sections: Sequence[Section], folder: Path, model: Model, command: str = "") -> Path:
     """Write `index.html` with all images inside."""
     text = "Bright places matter most. Each map is scaled by itself: compare places, and contrasts by their numbers."
     target = folder / "index.html"

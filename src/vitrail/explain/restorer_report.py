@@ -1,7 +1,6 @@
 """Sections of `vitrail explain` for image restorers: receptive field and local attribution of one output pixel."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from vitrail.errors import VitrailError
 from vitrail.explain.html_page import Section
 from vitrail.explain.local_attribution import attribute
 from vitrail.explain.overlay import normalised, paint
+from vitrail.parts.model import Model
 from vitrail.parts.restorer_reach import reach
 from vitrail.tasks.inference import evaluating
 
@@ -20,7 +20,7 @@ LARGEST = 192
 
 
 def restorer_album(
-    model: Any, images: Iterable[tuple[str, Image.Image]], pixel: tuple[int, int] | None = None
+    model: Model, images: Iterable[tuple[str, Image.Image]], pixel: tuple[int, int] | None = None
 ) -> Iterator[Section]:
     """Yield a section for each image: the input pixels that the output pixel depends on.
 

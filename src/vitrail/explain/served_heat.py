@@ -21,6 +21,7 @@ from vitrail.explain.maps import attention_maps, no_maps
 from vitrail.explain.overlay import seen
 from vitrail.explain.rollout import compose, reading
 from vitrail.parts.backbone import Classifier
+from vitrail.parts.model import Model
 from vitrail.tasks import data_url
 from vitrail.tasks.inference import evaluating
 
@@ -51,7 +52,7 @@ def heat_kinds(model: nn.Module) -> list[str]:
     return kinds
 
 
-def encode_image_heat(model: Any, image: Image.Image, kind: str) -> dict[str, Any]:
+def encode_image_heat(model: Model, image: Image.Image, kind: str) -> dict[str, Any]:
     """Run a model on an image and return a heatmap as plain values, see the description of the module.
 
     Args:
@@ -93,7 +94,7 @@ def decode_heat(heat: dict[str, Any]) -> Tensor:
     return levels.float().view(heat["rows"], *heat["grid"]) / 255 * torch.tensor(heat["maxima"])[:, None, None]
 
 
-def _rollout(model: Any, images: Tensor) -> tuple[dict[str, Any], Tensor]:
+def _rollout(model: Model, images: Tensor) -> tuple[dict[str, Any], Tensor]:
     with evaluating(model), torch.no_grad(), attention_maps(model) as maps:
         features = model.features(images) if isinstance(model, Classifier) else backbone_of(model)(images)
     first, last = maps[0], maps[-1]
@@ -106,7 +107,7 @@ def _rollout(model: Any, images: Tensor) -> tuple[dict[str, Any], Tensor]:
     return {"cell": list(first.cell), "queries": queries if len(rows) > 1 else None}, rows
 
 
-def _gradcam(model: Any, images: Tensor) -> tuple[dict[str, Any], Tensor]:
+def _gradcam(model: Model, images: Tensor) -> tuple[dict[str, Any], Tensor]:
     place, values = gradcam(model, images)
     return {"cell": list(place.cell), "queries": None, "block": place.block.address}, values
 

@@ -24,6 +24,7 @@ from vitrail.explain.blocks import attending_blocks, backbone_of, choose
 from vitrail.explain.maps import AttentionMap, attention_maps, no_maps
 from vitrail.explain.overlay import seen
 from vitrail.explain.token_query import Query
+from vitrail.parts.model import Model
 from vitrail.tasks import data_url
 from vitrail.tasks.inference import evaluating
 
@@ -52,7 +53,7 @@ def layers_with_maps(model: nn.Module) -> list[LayerInfo]:
         return []
 
 
-def encode_image_maps(model: Any, image: Image.Image, layer: str = "", query: int | None = None) -> bytes:
+def encode_image_maps(model: Model, image: Image.Image, layer: str = "", query: int | None = None) -> bytes:
     """Run a model on an image and return its attention maps, see the description of the module.
 
     Args:

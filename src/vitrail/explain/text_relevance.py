@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrail.explain.text_targets import TextTarget, find_targets
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import evaluating
 from vitrail.tasks.pretrain.training import MASK
 from vitrail.tasks.sentiment.word_effects import WordEffect, occlusion, words_read
@@ -43,7 +44,7 @@ class TextExplanation(NamedTuple):
     truncated: int
 
 
-def explain_text(model: Any, text: str) -> list[TextExplanation]:
+def explain_text(model: Model, text: str) -> list[TextExplanation]:
     """Explain the outputs of a model for one text: its class, its next token, or the word of each mask.
 
     Args:
@@ -71,7 +72,7 @@ def explain_text(model: Any, text: str) -> list[TextExplanation]:
     return found
 
 
-def gradients(model: Any, ids: Sequence[int], target: TextTarget) -> tuple[Tensor, Tensor]:
+def gradients(model: Model, ids: Sequence[int], target: TextTarget) -> tuple[Tensor, Tensor]:
     """Return how each token moves a score, and how strongly the head reads each token of the last layer.
 
     g_i = x_i . d score / d x_i, x the word vectors: the change of the score, to first order, if the vector of token i
@@ -119,7 +120,7 @@ def rollout_of(maps: Tensor, reading: Tensor) -> Tensor:
 
 
 @contextmanager
-def _kept(model: Any) -> Iterator[dict[str, Tensor]]:
+def _kept(model: Model) -> Iterator[dict[str, Tensor]]:
     """Keep the word vectors, as a leaf of the graph, and the tokens that the head reads."""
     kept: dict[str, Tensor] = {}
 
@@ -130,9 +131,10 @@ def _kept(model: Any) -> Iterator[dict[str, Tensor]]:
     def tokens(module: Any, inputs: Any, output: Any) -> None:
         kept["tokens"] = output.tokens
 
+    backbone: Any = model.backbone
     hooks = [
-        model.backbone.embedding.words.register_forward_hook(words),
-        model.backbone.register_forward_hook(tokens),
+        backbone.embedding.words.register_forward_hook(words),
+        backbone.register_forward_hook(tokens),
     ]
     try:
         yield kept
@@ -142,7 +144,7 @@ def _kept(model: Any) -> Iterator[dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def _occluded(model: Any, text: str, target: TextTarget, longest: int, special: bool) -> tuple[WordEffect, ...]:
+def _occluded(model: Model, text: str, target: TextTarget, longest: int, special: bool) -> tuple[WordEffect, ...]:
     """Return the effect of each word; masks are no words."""
 
     def encode(*texts: str) -> EncodedTexts:
@@ -160,7 +162,7 @@ def _occluded(model: Any, text: str, target: TextTarget, longest: int, special: 
     return tuple(word._replace(effect=None) if MASK in word.word else word for word in found)
 
 
-def _outputs(model: Any, texts: Sequence[Sequence[int]]) -> tuple[Any, Tensor, Tensor]:
+def _outputs(model: Model, texts: Sequence[Sequence[int]]) -> tuple[Any, Tensor, Tensor]:
     device = next(model.parameters()).device
     ids, lengths = (value.to(device) for value in pad_ids(texts))
     return model(ids, padded_layout(ids, lengths)), ids, lengths

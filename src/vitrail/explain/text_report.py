@@ -1,13 +1,14 @@
 """Output of `vitrail explain` for texts: lines for the terminal, and one page with words, tokens and every head."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from vitrail.errors import DataError
 from vitrail.explain.blocks import name_of
 from vitrail.explain.text_relevance import TextExplanation, explain_text
+from vitrail.parts.model import Model
 from vitrail.tasks.attention_page import attention_page
 from vitrail.tasks.sentiment.word_effects import mark_words
 from vitrail.tasks.table import Table
@@ -33,7 +34,7 @@ class ExplainedText(NamedTuple):
     table: Table | None
 
 
-def explain_texts(model: Any, texts: Sequence[TextLine], found: list[TextExplanation]) -> Iterator[ExplainedText]:
+def explain_texts(model: Model, texts: Sequence[TextLine], found: list[TextExplanation]) -> Iterator[ExplainedText]:
     """Explain texts one by one; the values of the page are appended to `found`.
 
     Raises:
@@ -46,7 +47,7 @@ def explain_texts(model: Any, texts: Sequence[TextLine], found: list[TextExplana
             yield ExplainedText([f"{line.name}{note}: {each.answer}", f"  {mark_words(each.words)}"], _table(each))
 
 
-def text_page(model: Any, found: Sequence[TextExplanation], command: str = "") -> str:
+def text_page(model: Model, found: Sequence[TextExplanation], command: str = "") -> str:
     """Return the page of some texts; it loads nothing from elsewhere."""
     lead = (
         "Blue speaks for the output, red against it. A word's shade is the change of the log-odds if it is left out; a"
@@ -58,7 +59,7 @@ def text_page(model: Any, found: Sequence[TextExplanation], command: str = "") -
     return attention_page(f"Inside {name_of(model)}", lead, list(views.values()), caption, body, command=command)
 
 
-def explain_translations(model: Any, texts: Sequence[TextLine], found: list[Alignment]) -> Iterator[ExplainedText]:
+def explain_translations(model: Model, texts: Sequence[TextLine], found: list[Alignment]) -> Iterator[ExplainedText]:
     """Translate texts, and name the token of the text that each token of the translation attends to most.
 
     Raises:
@@ -72,7 +73,7 @@ def explain_translations(model: Any, texts: Sequence[TextLine], found: list[Alig
         yield ExplainedText([f"{line.name}: {each.text}"], _alignment_table(alignment))
 
 
-def translation_page(model: Any, found: Sequence[Alignment]) -> str:
+def translation_page(model: Model, found: Sequence[Alignment]) -> str:
     """Return the page of some alignments."""
     if not found:
         raise DataError("None of the texts could be read.")

@@ -9,6 +9,7 @@ from torch.nn.functional import cosine_similarity
 
 from vitrail.errors import VitrailError
 from vitrail.explain.blocks import name_of
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.pretrain.training import MASK
 from vitrail.tasks.sentiment.word_effects import log_odds
@@ -24,11 +25,11 @@ class TextTarget(NamedTuple):
     """
 
     answer: str
-    score: Callable[[Any, Tensor, Tensor], Tensor]
+    score: Callable[[Tensor, Tensor, Tensor], Tensor]
     differentiable: bool = True
 
 
-def find_targets(model: Any, outputs: Any, ids: Sequence[int]) -> list[TextTarget]:
+def find_targets(model: Model, outputs: Any, ids: Sequence[int]) -> list[TextTarget]:
     """Return the scores of one text that its model is used for: one, or one a mask.
 
     Args:
@@ -48,13 +49,13 @@ def find_targets(model: Any, outputs: Any, ids: Sequence[int]) -> list[TextTarge
     return kinds[model.task](model, outputs, ids)
 
 
-def _class(model: Any, outputs: Tensor, ids: Sequence[int]) -> list[TextTarget]:
+def _class(model: Model, outputs: Tensor, ids: Sequence[int]) -> list[TextTarget]:
     names, shares = class_names(model, outputs.shape[-1], None), outputs[0].float().softmax(-1)
     best = int(shares.argmax())
     return [TextTarget(f"{names[best]} {float(shares[best]):.1%}", lambda out, ids, lengths: log_odds(out, best))]
 
 
-def _next_token(model: Any, outputs: Tensor, ids: Sequence[int]) -> list[TextTarget]:
+def _next_token(model: Model, outputs: Tensor, ids: Sequence[int]) -> list[TextTarget]:
     shares = outputs[0, -1].float().softmax(-1)
     best = shares.topk(min(3, len(shares)))
     named = [
@@ -67,7 +68,7 @@ def _next_token(model: Any, outputs: Tensor, ids: Sequence[int]) -> list[TextTar
     return [TextTarget(f"next: {', '.join(named)}", score)]
 
 
-def _masks(model: Any, outputs: Any, ids: Sequence[int]) -> list[TextTarget]:
+def _masks(model: Model, outputs: Any, ids: Sequence[int]) -> list[TextTarget]:
     words, mask = _words(outputs), model.inputs.id_of(MASK)
     places = [place for place, token in enumerate(ids) if token == mask]
     if not places:
@@ -93,7 +94,7 @@ def _mask_score(mask: int, number: int, best: int) -> Callable[[Any, Tensor, Ten
     return score
 
 
-def _vector(model: Any, outputs: Tensor, ids: Sequence[int]) -> list[TextTarget]:
+def _vector(model: Model, outputs: Tensor, ids: Sequence[int]) -> list[TextTarget]:
     own = outputs.detach()
     score = TextTarget("vector of the sentence", lambda out, ids, lengths: cosine_similarity(out, own), False)
     return [score]
@@ -103,5 +104,5 @@ def _words(outputs: Any) -> Tensor:
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-def _quoted(model: Any, token: int) -> str:
+def _quoted(model: Model, token: int) -> str:
     return repr(model.inputs.decode([token], special=True))

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from vitrail.errors import DataError
+from vitrail.parts.model import Model
+from vitrail.tasks.program import ProgramSpec
 from vitrail.weights.folder import build_described, described_config
 
 
-def describe(model: Any) -> dict[str, Any]:
+def describe(model: Model) -> dict[str, Any]:
     """Return the metadata of a model for a file, as plain values.
 
     Example:
@@ -34,7 +36,7 @@ def describe(model: Any) -> dict[str, Any]:
     }
 
 
-def shell_of(description: dict[str, Any], program_of: Callable[[Any], Any]) -> tuple[Any, Any]:
+def shell_of(description: dict[str, Any], program_of: Callable[[Model], ProgramSpec]) -> tuple[Model, ProgramSpec]:
     """Build the described model without parameters and buffers, in evaluation mode, and describe its program.
 
     Args:

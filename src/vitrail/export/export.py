@@ -13,6 +13,7 @@ from vitrail.export.metadata import SUFFIXES
 from vitrail.export.program import Program, export_program
 from vitrail.export.runtime import open_runtime
 from vitrail.export.verify import Compared, verify
+from vitrail.parts.model import Model
 
 MOST_PLANNED = 16
 """Largest batch of a runtime that plans its memory when the file is written (ExecuTorch)."""
@@ -45,7 +46,7 @@ class Exported(NamedTuple):
         return f"{names}: any batch, {size}\n{checked}; {took}"
 
 
-def export(model: Any, target: str, path: str | Path, sizes: str = "auto") -> Exported:
+def export(model: Model, target: str, path: str | Path, sizes: str = "auto") -> Exported:
     """Export a model, and compare the file with the model in its own runtime.
 
     Args:

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from types import ModuleType
 
 from vitrail.errors import VitrailError
 
@@ -28,7 +28,7 @@ def check_libraries(target: str) -> None:
         raise VitrailError(f"{missing[0]} is not installed. Install it with: pip install {' '.join(missing)}")
 
 
-def required(name: str, package: str | None = None) -> Any:
+def required(name: str, package: str | None = None) -> ModuleType:
     """Return an optional library.
 
     Args:

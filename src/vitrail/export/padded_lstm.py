@@ -1,7 +1,5 @@
 """LSTM over padded sequences as one operation: PyTorch's packs them, and its program would unroll every step."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -58,7 +56,7 @@ class PaddedLSTM(nn.Module):
         True
     """
 
-    def __init__(self, lstm: LSTM, shared: Any = None):
+    def __init__(self, lstm: LSTM, shared: object = None):
         super().__init__()
         cells = lstm.cells
         suffixes = ("", "_reverse")[: 2 if cells.bidirectional else 1]

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from inspect import Parameter, signature
@@ -18,6 +18,7 @@ from vitrail.export.shared_tables import SharedTables
 from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
 from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.traced_sizes import compare_by_traced_sizes
+from vitrail.parts.model import Model
 from vitrail.parts.recurrent import LSTM
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
@@ -46,7 +47,7 @@ class Program(NamedTuple):
         return {axis.name: "any" if self.any_size else axis.own for axis in self.spec.axes}
 
 
-def program_spec(model: Any) -> ProgramSpec:
+def program_spec(model: Model) -> ProgramSpec:
     """Return inputs and outputs of the program of a model, by its task.
 
     Raises:
@@ -66,7 +67,7 @@ def program_spec(model: Any) -> ProgramSpec:
     return task.program(model)
 
 
-def export_program(model: Any, sizes: str = "auto", most: int | None = None) -> Program:
+def export_program(model: Model, sizes: str = "auto", most: int | None = None) -> Program:
     """Export a model with a symbolic batch size, and other symbolic sizes if it can be.
 
     Args:
@@ -110,7 +111,7 @@ _WINDOWS: dict[type, Any] = {WindowAttention: SymbolicWindowAttention}
 _FORMS: dict[type, Any] = {**_WINDOWS, NeighborhoodAttention: SymbolicNeighborhoodAttention, LSTM: PaddedLSTM}
 
 
-def symbolic(model: nn.Module, forms: dict[type, Any] = _FORMS) -> nn.Module:
+def symbolic(model: nn.Module, forms: Mapping[type, Callable[..., nn.Module]] = _FORMS) -> nn.Module:
     """Return a copy of a model whose window and neighborhood attentions keep sizes symbolic.
 
     Args:
@@ -191,7 +192,7 @@ def _close(got: Tensor, want: Tensor) -> bool:
     return got.shape == want.shape and torch.allclose(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max()))
 
 
-def outputs_of(found: Any) -> tuple[Tensor, ...]:
+def outputs_of(found: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return one or several outputs as a tuple.
 
     Example:

@@ -13,11 +13,12 @@ from vitrail.export.libraries import required
 from vitrail.export.metadata import SUFFIXES, external_files, is_exported, read_metadata
 from vitrail.export.program import program_spec
 from vitrail.export.verify import Run
+from vitrail.parts.model import Model
 
 __all__ = ["is_exported", "open_exported", "open_runtime"]
 
 
-def open_exported(path: str | Path) -> Any:
+def open_exported(path: str | Path) -> Model:
     """Open an exported file as a model: its attributes are those of the model, its forward pass is the file's.
 
     Attributes:
@@ -42,7 +43,8 @@ def open_exported(path: str | Path) -> Any:
             f"{path} has no metadata of Vitrail: preprocessing and class names are unknown, so its results would be\n"
             f"guesses. Write it with: vitrail export MODEL --to {target}"
         )
-    shell, spec = shell_of(description, program_spec)
+    model, spec = shell_of(description, program_spec)
+    shell: Any = model
     checked = _checked(run, description["inputs"], path)
     shell.forward = lambda *given, **named: spec.decode(checked(spec.encode(*given, **named)))
     if spec.attach is not None:
@@ -73,7 +75,7 @@ def _checked(run: Run, inputs: list[dict[str, Any]], path: Path) -> Run:
     return checked
 
 
-def open_runtime(target: str, path: Path, exported: Any = None) -> Run:
+def open_runtime(target: str, path: Path, exported: torch.export.ExportedProgram | None = None) -> Run:
     """Open a file in its runtime.
 
     Args:
@@ -85,7 +87,7 @@ def open_runtime(target: str, path: Path, exported: Any = None) -> Run:
         DataError: the runtime cannot read it.
         VitrailError: the runtime is not installed.
     """
-    if target == "pt2":
+    if target == "pt2" and exported is not None:
         return _tupled(exported.module(check_guards=False))
     try:
         return _OPENERS[target](path)

@@ -1,11 +1,13 @@
 """Tables of a map that the blocks of a stage share in an exported program."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from vitrail.grid import Grid
+
+Found = TypeVar("Found")
 
 
 class SharedTables:
@@ -21,7 +23,7 @@ class SharedTables:
         self.grid: Grid | None = None
         self.tables: dict[Any, Any] = {}
 
-    def of(self, grid: Grid, key: Any, make: Callable[[], Any]) -> Any:
+    def of(self, grid: Grid, key: Hashable, make: Callable[[], Found]) -> Found:
         """Return the result of `make`, computed once for a grid and a key."""
         if grid is not self.grid:
             self.grid, self.tables = grid, {}

@@ -24,6 +24,8 @@ from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.parts.window_partition import AlwaysShifted, MaskedPadding, PadThenRoll, RollThenPad
 from vitrail.shapes import Tokens
 
+Size = int | torch.SymInt
+
 
 class WindowTables(NamedTuple):
     """Tables of the windows of one map.
@@ -37,8 +39,8 @@ class WindowTables(NamedTuple):
         mask: addend of pairs that are not neighbours on the map, `(G, 1, n, n)`; None if all are.
     """
 
-    windows: Any
-    cells: Any
+    windows: Size
+    cells: Size
     source: Tensor
     real: Tensor
     place: Tensor
@@ -126,8 +128,8 @@ class Side(NamedTuple):
         end: number of places, a tensor of one integer.
     """
 
-    windows: Any
-    w: Any
+    windows: Size
+    w: Size
     span: Any
     cell: Tensor
     place: Tensor
@@ -135,7 +137,7 @@ class Side(NamedTuple):
     end: Tensor
 
     @classmethod
-    def of(cls, n: Any, even: bool, size: int, device: torch.device) -> "Side":
+    def of(cls, n: Size, even: bool, size: int, device: torch.device) -> "Side":
         """Return a side of n cells, in windows of `size` cells, or in as many even ones."""
         other = (n + size - 1) // size
         cell, place, one = (torch.arange(count, device=device) for count in (n, other * size, other))

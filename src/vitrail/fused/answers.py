@@ -1,6 +1,6 @@
 """Outputs of models in a trial: how they are computed, joined and compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from copy import deepcopy
 from typing import Any
 
@@ -24,7 +24,7 @@ class Logits:
 
     unit = "images"
 
-    def turn(self, batch: Any) -> int:
+    def turn(self, batch: Sized) -> int:
         """Return the inputs of a turn of the trial on a CPU."""
         return 1
 

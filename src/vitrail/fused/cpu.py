@@ -115,7 +115,7 @@ def _possible(plan: OptimizePlan, libraries: list[str], unconverted: Counter[str
     return plan.without_int8()
 
 
-def _convert(model: Any, plan: OptimizePlan, unconverted: Counter[str]) -> None:
+def _convert(model: Model, plan: OptimizePlan, unconverted: Counter[str]) -> None:
     """Replace blocks and layers by fused ones."""
     body = _Converter(plan, _layer_conversions(model), unconverted)
     for part in ("embedding", "stages"):
@@ -133,7 +133,7 @@ def _convert(model: Any, plan: OptimizePlan, unconverted: Counter[str]) -> None:
         unconverted["everything in int8: no part of this model has an int8 operation"] += 1
 
 
-def _layer_conversions(model: Any) -> Conversions:
+def _layer_conversions(model: Model) -> Conversions:
     """Return the conversions of layers; those of a classifier fold the normalisation of its images in."""
     return conversions_for(model.preprocess) if isinstance(model, ImageModel) else CONVERSIONS
 

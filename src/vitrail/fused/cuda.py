@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitrail.fused.blocks import block_unsupported_reason
 from vitrail.fused.cuda_attention import CudaWindowAttention
-from vitrail.fused.cuda_graphs import Recordings, record
+from vitrail.fused.cuda_graphs import Recorder, Recordings, record
 from vitrail.fused.optimized_model import OptimizedClassifier, in_own_precision
 from vitrail.fused.plan import DTYPES
 from vitrail.fused.table import MIXERS, unsupported_reason
@@ -53,7 +53,7 @@ class CudaGraphClassifier(OptimizedClassifier):
         recorder: captures a call as a graph.
     """
 
-    def __init__(self, model: Classifier, dtype: torch.dtype, recorder: Any = record):
+    def __init__(self, model: Classifier, dtype: torch.dtype, recorder: Recorder = record):
         super().__init__(model.backbone, model.head)
         for name in ("task", "variant", "config", "inputs", "metadata"):
             setattr(self, name, getattr(model, name))
@@ -84,7 +84,7 @@ class CudaGraphClassifier(OptimizedClassifier):
         return self.backbone(images.to(self.dtype))
 
 
-def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Any = record) -> CudaGraphClassifier:
+def optimize_for_cuda(model: Classifier, dtype: torch.dtype, recorder: Recorder = record) -> CudaGraphClassifier:
     """Return the optimized copy of a classifier on CUDA.
 
     Attention groups are cached for each grid, LayerScales are folded, the residual sum and the norm after it are one

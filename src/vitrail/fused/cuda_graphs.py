@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 Run = Callable[[Tensor], Tensor]
+Recorder = Callable[[Run, Tensor], Run]
+"""Captures a call on images as one that replays it."""
 
 MAX_RECORDINGS = 8
 """Graphs in the cache, one for each shape; each holds the memory of its tensors."""
@@ -27,7 +29,7 @@ class Recordings:
         held: returns the tensors that it also reads; they live as long as the graph.
     """
 
-    def __init__(self, run: Run, record: Callable[[Run, Tensor], Run], held: Callable[[], object]):
+    def __init__(self, run: Run, record: Recorder, held: Callable[[], object]):
         self.run, self.record, self.held = run, record, held
         self.replays: OrderedDict[tuple[object, ...], tuple[Run, object] | None] = OrderedDict()
 

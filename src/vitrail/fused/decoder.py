@@ -16,6 +16,7 @@ from vitrail.native.build import missing
 from vitrail.native.decode import DecoderProgram, DecoderRows, Memory
 from vitrail.parts.backbone import Features
 from vitrail.parts.merging import NoMerging
+from vitrail.parts.model import Model
 from vitrail.parts.sequence_model import SequenceBackbone, SequenceModel, TiedModel
 from vitrail.shapes import TokenIds
 
@@ -87,7 +88,7 @@ class NativeLanguageModel(OptimizedModel):
             raise VitrailError(f"An optimized {self.variant} has positions for {self.capacity} tokens, got {capacity}.")
         return NativeRows(self.program, rows, capacity)
 
-    def forward(self, ids: TokenIds, layout: TokenSequence | None = None) -> Tensor:
+    def forward(self, ids: TokenIds, layout: TokenSequence | None = None) -> Tensor | None:
         """Return logits `(B, N, V)`."""
         return run_alone(lambda given: self._run(given, layout, "every")[1], ids)
 
@@ -135,7 +136,7 @@ def optimize_decoder(model: SequenceModel, precision: str) -> NativeLanguageMode
     return NativeLanguageModel(model, DecoderProgram(weights), capacity, precision)
 
 
-def unsupported_reason(model: Any) -> str | None:
+def unsupported_reason(model: Model) -> str | None:
     """Return why a model cannot decode in native code whatever its blocks are, or None."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     if device.type != "cpu":

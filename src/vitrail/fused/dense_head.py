@@ -25,6 +25,7 @@ from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.decoders.upernet import UperNetDecoder
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.embeddings import Embedding
+from vitrail.parts.model import Model
 from vitrail.parts.residual_stage import ResidualStage
 from vitrail.parts.restorer import MapTokens, Restorer
 
@@ -48,7 +49,7 @@ class Fp32Maps(nn.Module):
         maps: `Features -> maps`, in fp32.
     """
 
-    def __init__(self, maps: Any):
+    def __init__(self, maps: PyramidMaps):
         super().__init__()
         self.maps, self.channels, self.strides = maps, maps.channels, maps.strides
 
@@ -74,7 +75,7 @@ class PlanarScores(nn.Module):
         return self.classifier(cells).contiguous()
 
 
-def fuse_maps(model: Any, dtype: torch.dtype, unconverted: Counter[str]) -> None:
+def fuse_maps(model: Model, dtype: torch.dtype, unconverted: Counter[str]) -> None:
     """Replace the convolutions outside of the backbone, and those of residual groups; count those that stay.
 
     The auxiliary head of a segmenter stays: inference never calls it.

@@ -1,7 +1,6 @@
 """Heads of detectors in optimized models: feature pyramid, proposals, boxes and masks from torchvision's parts."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torchvision.ops.misc import Conv2dNormActivation
 from vitrail.fused.map_convolution import FusedConv1x1, FusedConv3x3, fuse_map_conv
 from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.native.gemm import linear, pack_linear
+from vitrail.parts.detection.head import DetectionHead
 
 BOX_SEATS: Seats = {"fc6": (nn.Linear,), "fc7": (nn.Linear,)}
 
@@ -54,6 +54,6 @@ def detector_modules(dtype: torch.dtype) -> Mapping[type[nn.Module], Callable[..
     return {Conv2dNormActivation: fuse_conv_act, TwoMLPHead: lambda head: FusedBoxHead(head, dtype)}
 
 
-def detector_parts(head: Any) -> list[nn.Module]:
+def detector_parts(head: DetectionHead) -> list[nn.Module]:
     """Return the modules of a detection head whose children are converted."""
     return [head.maps, head.fpn, head.rpn.head, head.roi_heads]

@@ -26,6 +26,7 @@ from vitrail.parts.blocks import Block
 from vitrail.parts.causal_attend import DropoutAttend
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.merging import NoMerging
+from vitrail.parts.model import Model
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.regularisation import DropPath
 from vitrail.parts.sequence_blocks import PostNormBlock
@@ -188,7 +189,7 @@ class NativeEncoder(OptimizedModel):
         self.head, self.tied = deepcopy(model.head), isinstance(model, TiedModel)
         self.eval().requires_grad_(False)
 
-    def forward(self, ids: TokenIds, layout: TokenSequence | None = None) -> Any:
+    def forward(self, ids: TokenIds, layout: TokenSequence | None = None) -> Tensor:
         """Return the head's output in fp32."""
         return run_alone(lambda given: self._scores(self._features(given, layout)), ids)
 
@@ -266,7 +267,7 @@ def is_encoder(model: SequenceModel) -> bool:
     return any(type(module) is SelfAttention for module in model.modules())
 
 
-def _unsupported_reason(model: Any) -> str | None:
+def _unsupported_reason(model: Model) -> str | None:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     if device.type != "cpu":
         return f"it is on {device}, and native code is for CPUs"

@@ -1,7 +1,5 @@
 """Fused branches whose linear layers may be products of two, for CPU inference: every factor is a native GEMM."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +29,9 @@ def has_products(mixer: nn.Module) -> bool:
     return any(type(child) is FactorizedLinear for child in mixer.children())
 
 
-def normed_chain(layer: Any, affine: NormAffine, dtype: torch.dtype, factor: Tensor | None = None) -> Chain:
+def normed_chain(
+    layer: nn.Linear | FactorizedLinear, affine: NormAffine, dtype: torch.dtype, factor: Tensor | None = None
+) -> Chain:
     """Pack a layer after a norm, whose weights are folded into its first factor.
 
     Args:
@@ -40,7 +40,7 @@ def normed_chain(layer: Any, affine: NormAffine, dtype: torch.dtype, factor: Ten
         dtype: compute dtype.
         factor: multiplies each output.
     """
-    if type(layer) is FactorizedLinear:
+    if isinstance(layer, FactorizedLinear):
         check_even(layer.rank, dtype)
         first = pack_linear(*affine.folded(layer.first), dtype)
         weight, bias = layer.second.weight.detach().float(), layer.second.bias
@@ -49,9 +49,9 @@ def normed_chain(layer: Any, affine: NormAffine, dtype: torch.dtype, factor: Ten
     return [pack_linear(*_times(*affine.folded(layer), factor), dtype)]
 
 
-def scaled_chain(layer: Any, scale: nn.Module, dtype: torch.dtype) -> Chain:
+def scaled_chain(layer: nn.Linear | FactorizedLinear, scale: nn.Module, dtype: torch.dtype) -> Chain:
     """Pack a layer with the scale after it folded into its last factor."""
-    if type(layer) is FactorizedLinear:
+    if isinstance(layer, FactorizedLinear):
         check_even(layer.rank, dtype)
         return [pack_linear(layer.first.weight, None, dtype), pack_linear(*scaled(layer.second, scale), dtype)]
     return [pack_linear(*scaled(layer, scale), dtype)]

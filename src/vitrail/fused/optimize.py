@@ -19,15 +19,14 @@ from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.encoder_decoder import EncoderDecoder
+from vitrail.parts.model import Model
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.sequence_model import SequenceModel
 
 __all__ = ["DTYPES", "PRECISIONS", "Precision", "optimize", "unbuilt"]
 
 
-def optimize(
-    model: Classifier | Segmenter | Detector | Restorer | SequenceModel | EncoderDecoder, precision: Precision = "auto"
-) -> OptimizedModel:
+def optimize(model: Model, precision: Precision = "auto") -> OptimizedModel:
     """Return the optimized copy of a model for inference on this machine, on a CPU or a CUDA device.
 
     Results are equal up to rounding. Attention over all tokens, within windows or neighborhoods, pooling, MLPs over

@@ -1,8 +1,8 @@
 """Classes of optimized models: autocast, tracing, copies and pickles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import torch
 
@@ -11,6 +11,8 @@ from vitrail.kernels.tracing import is_tracing
 from vitrail.parts.backbone import Classifier, Features
 from vitrail.parts.model import Model
 from vitrail.shapes import Image
+
+Found = TypeVar("Found")
 
 
 class OptimizedModel(Model):
@@ -36,7 +38,7 @@ class NativeModel(OptimizedModel):
     inheritance order computes.
     """
 
-    def forward(self, images: Image, *others: Any) -> Any:
+    def forward(self, images: Image, *others: object) -> Any:
         """Return fp32 outputs; `others` are further arguments of the model, such as the sizes of padded images."""
         inherited: Any = super()
         return run_alone(inherited.forward, images, *others)
@@ -46,14 +48,14 @@ class NativeModel(OptimizedModel):
         inherited: Any = super()
         return run_alone(inherited.features, images)
 
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> NoReturn:
         """Refuse other weights: most weights are packed and in no state dict, so they would silently stay."""
         raise VitrailError(
             "The weights of an optimized model are packed for this machine, and cannot be replaced.\n"
             "Load others into the model that it was made from, and optimize that again."
         )
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: int) -> tuple[object, ...] | str:
         """Name the original class: pickle finds no class that `_compiled_kind` made."""
         how: Any = super().__reduce_ex__(max(2, protocol))
         kind = type(self)
@@ -92,7 +94,7 @@ def _blank(kind: type[Model]) -> NativeModel:
     return own.__new__(own)
 
 
-def in_own_precision(device: str, compute: Callable[..., Any], images: Image, *others: Any) -> Any:
+def in_own_precision(device: str, compute: Callable[..., Found], images: Image, *others: object) -> Found:
     """Compute without autocast: an optimized model has its own precision.
 
     Example:
@@ -107,7 +109,7 @@ def in_own_precision(device: str, compute: Callable[..., Any], images: Image, *o
         return compute(images, *others)
 
 
-def run_alone(compute: Callable[..., Any], images: Image, *others: Any) -> Any:
+def run_alone(compute: Callable[..., Found], images: Image, *others: object) -> Found:
     """Run compiled operations outside of `torch.compile` and autocast.
 
     Raises:

@@ -4,15 +4,14 @@ A module of its own, imported on first use: the decorator loads `torch._dynamo`,
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from vitrail.fused.optimized_model import run_alone
+from vitrail.fused.optimized_model import Found, run_alone
 from vitrail.shapes import Image
 
 
 @torch.compiler.disable(reason="an optimized model is compiled for this machine already")
-def run_uncompiled(compute: Callable[..., Any], images: Image, *others: Any) -> Any:
+def run_uncompiled(compute: Callable[..., Found], images: Image, *others: object) -> Found:
     """Break the graph, and run the model."""
     return run_alone(compute, images, *others)

@@ -1,7 +1,7 @@
 """Incremental decoding of any model: tokens in, scores of the next token out, with a key-value cache inside."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,9 +9,8 @@ from torch import Tensor
 from vitrail.errors import VitrailError
 from vitrail.layouts import TokenSequence
 from vitrail.parts.backbone import Features
-from vitrail.parts.encoder_decoder import EncoderDecoder
 from vitrail.parts.key_value_cache import KeyValueCache
-from vitrail.parts.sequence_model import TiedModel
+from vitrail.parts.model import Model
 
 
 class Decoding(Protocol):
@@ -41,7 +40,7 @@ class LanguageDecoding:
         VitrailError: if the model has positions for fewer tokens.
     """
 
-    def __init__(self, model: TiedModel, rows: int, capacity: int):
+    def __init__(self, model: Model, rows: int, capacity: int):
         check_capacity(model, capacity)
         self.rows, self.device = rows, model.table.device
         self._model, self._start, self._cache = model, 0, KeyValueCache(capacity)
@@ -60,7 +59,7 @@ class LanguageDecoding:
         self.rows = len(rows)
 
 
-def check_capacity(model: Any, capacity: int) -> None:
+def check_capacity(model: Model, capacity: int) -> None:
     """Check that a language model has positions for `capacity` tokens.
 
     Raises:
@@ -74,7 +73,7 @@ def check_capacity(model: Any, capacity: int) -> None:
         )
 
 
-def language_decoding(model: Any, rows: int, capacity: int) -> Decoding:
+def language_decoding(model: Model, rows: int, capacity: int) -> Decoding:
     """Return the incremental decoding of a language model; an optimized model has its own.
 
     Args:
@@ -98,7 +97,7 @@ class TranslationDecoding:
         capacity: tokens that a target may have, its start token included.
     """
 
-    def __init__(self, model: EncoderDecoder, sources: Sequence[Sequence[int]], capacity: int):
+    def __init__(self, model: Model, sources: Sequence[Sequence[int]], capacity: int):
         self.rows, self.device = len(sources), model.embedding.words.weight.device
         ids, lengths = pad_batch(sources, self.device)
         self._model, self._start, self._cache = model, 0, KeyValueCache(capacity)
@@ -119,7 +118,7 @@ class TranslationDecoding:
         self.rows = len(rows)
 
 
-def translation_decoding(model: Any, sources: Sequence[Sequence[int]], capacity: int) -> Decoding:
+def translation_decoding(model: Model, sources: Sequence[Sequence[int]], capacity: int) -> Decoding:
     """Return the incremental decoding of an encoder-decoder; an optimized model has its own.
 
     Args:

@@ -1,7 +1,6 @@
 """Continuation of prompts: whole, or token by token as they come."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,12 +8,13 @@ import torch
 from vitrail.errors import VitrailError
 from vitrail.generation.decoding import Decoding, language_decoding, pad_batch
 from vitrail.generation.sampling import Choice, Greedy
+from vitrail.parts.model import Model
 
 Prompts = Sequence[Sequence[int]]
 
 
 def generate(
-    model: Any,
+    model: Model,
     prompts: Prompts,
     max_new: int,
     choose: Choice | None = None,
@@ -53,7 +53,7 @@ def generate(
 
 
 def stream(
-    model: Any, prompt: Sequence[int], max_new: int, choose: Choice | None = None, stop: Collection[int] = ()
+    model: Model, prompt: Sequence[int], max_new: int, choose: Choice | None = None, stop: Collection[int] = ()
 ) -> Iterator[int]:
     """Yield the new tokens of one prompt as they come; the same as `generate` returns.
 
@@ -69,7 +69,7 @@ def stream(
         yield from (token for _, token in step)
 
 
-def _decoding(model: Any, rows: Prompts, max_new: int) -> Decoding:
+def _decoding(model: Model, rows: Prompts, max_new: int) -> Decoding:
     if max_new < 1:
         raise VitrailError(f"max_new needs a whole number from 1 up, got {max_new}.")
     pad_batch(rows)  # refuses empty prompts

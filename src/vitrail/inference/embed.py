@@ -9,7 +9,7 @@ from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.errors import DataError, VitrailError
 from vitrail.inference.model_loading import ModelSource, find_model
-from vitrail.tasks.features import Pool, feature_reader
+from vitrail.tasks.features import ImageFeatures, Pool, TextFeatures, feature_reader
 
 
 class Embedded(NamedTuple):
@@ -34,7 +34,9 @@ class Embeddings(NamedTuple):
     notes: str = ""
 
 
-def embed(model: ModelSource, inputs: Any, *, pool: Pool = "auto", batch: int = 32, device: str = "auto") -> Embeddings:
+def embed(
+    model: ModelSource, inputs: object, *, pool: Pool = "auto", batch: int = 32, device: str = "auto"
+) -> Embeddings:
     """Return the vectors of images or texts.
 
     Args:
@@ -62,7 +64,7 @@ def embed(model: ModelSource, inputs: Any, *, pool: Pool = "auto", batch: int = 
     return Embeddings(tuple(one.name for one in found), vectors, reader.notes())
 
 
-def vectors_of(reader: Any, inputs: Iterable[Any], batch: int) -> Iterator[Embedded]:
+def vectors_of(reader: ImageFeatures | TextFeatures, inputs: Iterable[Any], batch: int) -> Iterator[Embedded]:
     """Yield the vector of each input in order; inputs are read in threads during the forward pass."""
     if batch < 1:
         raise VitrailError(f"batch is {batch}; it must be at least 1.")

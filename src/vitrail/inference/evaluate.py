@@ -10,7 +10,7 @@ from vitrail.tasks.results import Notify, Progress
 
 def evaluate(
     model: ModelSource,
-    data: Any,
+    data: object,
     *,
     split: str = "test",
     device: str = "auto",

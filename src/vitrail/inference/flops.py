@@ -1,10 +1,12 @@
 """Parameter and multiply-add counts of a model, computed on the meta device without memory for weights."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
@@ -139,7 +141,7 @@ _USUAL_SIDE = 64
 """Side of the image for models of images of any size, such as restorers."""
 
 
-def meta_inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
+def meta_inputs(model: nn.Module, size: int | tuple[int, int] | None) -> list[torch.Tensor]:
     """Return inputs on the meta device: one image, or token ids for each side of a text model.
 
     Example:
@@ -148,7 +150,7 @@ def meta_inputs(model: nn.Module, size: Any) -> list[torch.Tensor]:
     """
     config: Any = model.config
     if not (hasattr(config, "preprocess") or hasattr(config, "upsampler")):
-        length = size or min(128, getattr(config, "max_length", 128))
+        length: Any = size or min(128, getattr(config, "max_length", 128))
         return [torch.zeros(1, length, dtype=torch.long, device="meta")] * (2 if hasattr(model, "encode") else 1)
     side: Any = size or (config.preprocess.size if hasattr(config, "preprocess") else _USUAL_SIDE)
     height, width = (side, side) if isinstance(side, int) else side
@@ -198,7 +200,13 @@ def on_meta(model: nn.Module) -> nn.Module:
 class NothingUncounted(TorchDispatchMode):
     """Raise at an operator without a counting rule, unless it is listed as free."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
         name = func.overloadpacket.__name__
         free = func.is_view or torch.Tag.pointwise in func.tags or name in _FREE
         unknown = not free and func.overloadpacket not in flop_registry

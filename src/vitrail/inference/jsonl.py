@@ -11,18 +11,19 @@ import torch
 
 from vitrail.atomic_io import full_disk
 from vitrail.errors import DataError, VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks.results import Result
 
 
 class JobSource(Protocol):
     """What computes results, as far as files of results depend on it."""
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the results, apart from the weights."""
         ...
 
 
-def job_of(model: Any, predictor: JobSource) -> str:
+def job_of(model: Model, predictor: JobSource) -> str:
     """Return a short hash of the inputs of a prediction: weights, preprocessing, options."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

@@ -14,6 +14,7 @@ from vitrail.errors import VitrailError, nearest, unknown
 from vitrail.export.runtime import is_exported, open_exported
 from vitrail.models import catalogue
 from vitrail.models import task_of as published_task
+from vitrail.parts.model import Model
 from vitrail.tasks import DEFAULT
 from vitrail.text.reading import read_vocabulary
 from vitrail.text.vocabulary import Vocabulary
@@ -28,7 +29,7 @@ BEST, LAST = Path("weights/best"), Path("weights/last")
 
 def find_model(
     source: ModelSource, weights: str | PathLike[str] | None = None, device: str = "auto", headless: bool = False
-) -> Any:
+) -> Model:
     """Return the model of a source, on a device.
 
     Args:
@@ -42,7 +43,8 @@ def find_model(
         VitrailError: there is no such source, or the model would have random weights.
     """
     if isinstance(source, nn.Module):
-        return source if device == "auto" else source.to(device)
+        model: Any = source
+        return model if device == "auto" else model.to(device)
     place = pick_device(device)
     text = str(source)
     if is_exported(text):
@@ -128,7 +130,7 @@ def pick_device(name: str = "auto") -> torch.device:
         ) from error
 
 
-def task_of(model: Any) -> str:
+def task_of(model: Model) -> str:
     """Return the name of a model's task; a plain module is a classifier.
 
     Example:

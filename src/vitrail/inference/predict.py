@@ -8,11 +8,11 @@ from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.errors import DataError, VitrailError
 from vitrail.inference.model_loading import ModelSource, find_model, task_of
 from vitrail.tasks import find_options, find_task
-from vitrail.tasks.results import Notify, Predictor
+from vitrail.tasks.results import Input, Notify, Predictor
 
 
 def predict(
-    model: ModelSource, inputs: Any, *, device: str = "auto", notify: Notify = lambda choice: None, **options: Any
+    model: ModelSource, inputs: object, *, device: str = "auto", notify: Notify = lambda choice: None, **options: Any
 ) -> list[Any]:
     """Predict class names for images, or the output of the model's task.
 
@@ -51,7 +51,7 @@ def predict(
     return list(predictions(task.predictor(ready, chosen, len(found), notify), found, chosen.batch))
 
 
-def predictions(predictor: Predictor, inputs: Iterable[Any], batch: int) -> Iterator[Any]:
+def predictions(predictor: Predictor, inputs: Iterable[Input], batch: int) -> Iterator[Any]:
     """Yield the results one by one, in the order of the inputs.
 
     Inputs are prefetched in threads during the forward pass; at most two batches are in memory at a time.

@@ -145,7 +145,7 @@ def check_ray() -> None:
         raise VitrailError("--engine ray needs Ray, which is missing: pip install 'ray[data]' aiohttp")
 
 
-def option_values(task: str, options: Any) -> dict[str, Any]:
+def option_values(task: str, options: object) -> dict[str, Any]:
     """Return the fields of a task's `PredictOptions` from an object that has them.
 
     Example:

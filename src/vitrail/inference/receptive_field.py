@@ -29,7 +29,7 @@ class ReceptiveField(NamedTuple):
     image: tuple[int, int]
 
 
-def receptive_fields(model: nn.Module, size: Any = None) -> list[ReceptiveField]:
+def receptive_fields(model: nn.Module, size: int | tuple[int, int] | None = None) -> list[ReceptiveField]:
     """Measure the receptive field of the middle cell after each block, by the gradient of the pixels.
 
     The weights are those of the model, the image is noise: a pixel without any path to the cell has a gradient of

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class GreedySoup(NamedTuple):
@@ -21,13 +24,13 @@ class GreedySoup(NamedTuple):
         score: score of the soup.
     """
 
-    model: Any
+    model: Model
     members: tuple[int, ...]
     scores: tuple[float, ...]
     score: float
 
 
-def uniform_soup(models: Sequence[Any], run: Callable[[Any], Any] | None = None) -> Any:
+def uniform_soup(models: Sequence[Kind], run: Callable[[Kind], object] | None = None) -> Kind:
     """Return a model whose weights are the means of those of all models; integers are those of the first.
 
     "Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing inference time",
@@ -71,7 +74,7 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     return [one for one in model.modules() if isinstance(one, _BatchNorm) and one.running_mean is not None]
 
 
-def estimate_statistics(model: nn.Module, run: Callable[[Any], Any]) -> None:
+def estimate_statistics(model: Kind, run: Callable[[Kind], object]) -> None:
     """Estimate the statistics of all BatchNorm layers again, as plain means over the batches of `run`.
 
     "Averaging Weights Leads to Wider Optima and Better Generalization", section 3.2. Only these layers are in training
@@ -100,7 +103,7 @@ def estimate_statistics(model: nn.Module, run: Callable[[Any], Any]) -> None:
 
 
 def greedy_soup(
-    models: Sequence[Any], score: Callable[[Any], float], run: Callable[[Any], Any] | None = None
+    models: Sequence[Model], score: Callable[[Model], float], run: Callable[[Model], object] | None = None
 ) -> GreedySoup:
     """Add models from the best to the worst, and keep each whose addition does not lower the score.
 
@@ -140,7 +143,7 @@ def _mean(values: list[Tensor]) -> Tensor:
     return torch.stack([value.double() for value in values]).mean(dim=0).to(values[0].dtype)
 
 
-def check_same(models: Sequence[Any]) -> None:
+def check_same(models: Sequence[nn.Module]) -> None:
     """Check that weights of models may be averaged: the same architecture and the same meaning of the outputs.
 
     Raises:

@@ -6,6 +6,7 @@ the batch size, and the peak of a batch is the largest of them.
 """
 
 import weakref
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -91,7 +92,13 @@ class LiveTensors(TorchDispatchMode):
         for each in known:
             self._add(each)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         for each in tree_leaves((args, kwargs)):  # results of native code are seen where they are read first
             if isinstance(each, Tensor):
@@ -117,7 +124,9 @@ class LiveTensors(TorchDispatchMode):
         self.live -= size
 
 
-def training_memory(model: nn.Module, setup: TrainingSetup, size: Any = None) -> TrainingMemory:
+def training_memory(
+    model: nn.Module, setup: TrainingSetup, size: int | tuple[int, int] | None = None
+) -> TrainingMemory:
     """Return the memory that the tensors of a training take at its peak.
 
     The updates are made on a copy of the model, on the CPU, with random inputs.
@@ -142,7 +151,7 @@ def training_memory(model: nn.Module, setup: TrainingSetup, size: Any = None) ->
 
 
 def training_memories(
-    model: nn.Module, setup: TrainingSetup, batches: tuple[int, ...], size: Any = None
+    model: nn.Module, setup: TrainingSetup, batches: tuple[int, ...], size: int | tuple[int, int] | None = None
 ) -> list[TrainingMemory]:
     """Return the memory for several batches, from the same small updates; arguments as of `training_memory`."""
     small, large = (_history(model, setup, batch, size) for batch in _PROBES)
@@ -166,7 +175,7 @@ def extrapolate(small: list[int], large: list[int], batch: int) -> int:
     return max(a + (b - a) * (batch - first) // (second - first) for a, b in zip(small, large, strict=True))
 
 
-def _history(model: nn.Module, setup: TrainingSetup, batch: int, size: Any) -> list[int]:
+def _history(model: nn.Module, setup: TrainingSetup, batch: int, size: int | tuple[int, int] | None) -> list[int]:
     """Return the bytes alive after each operation of some updates."""
     model = deepcopy(model).cpu().train()
     if setup.fused:
@@ -182,7 +191,7 @@ def _history(model: nn.Module, setup: TrainingSetup, batch: int, size: Any) -> l
     return live.history
 
 
-def probe_inputs(model: nn.Module, batch: int, size: Any = None) -> list[Tensor]:
+def probe_inputs(model: nn.Module, batch: int, size: int | tuple[int, int] | None = None) -> list[Tensor]:
     """Return a batch of zeros.
 
     Example:

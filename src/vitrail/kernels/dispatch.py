@@ -40,13 +40,13 @@ class Op:
         self.name = name
         self.backends = tuple(backends)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> Any:
         for backend in self.backends:
             if backend.unsupported_reason(*args) is None:
                 return backend.run(*args)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.explain(*args))
         raise VitrailError(f"No backend of '{self.name}' can run these tensors ({reasons}).")
 
-    def explain(self, *args: Any) -> list[tuple[str, str | None]]:
+    def explain(self, *args: object) -> list[tuple[str, str | None]]:
         """Return each backend with the reason why it cannot run, or None if it can."""
         return [(backend.name, backend.unsupported_reason(*args)) for backend in self.backends]

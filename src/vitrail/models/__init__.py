@@ -7,7 +7,7 @@ that listing names imports no architecture; `custom.py` imports the user's own f
 
 from dataclasses import fields, replace
 from importlib import import_module
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from vitrail.errors import VitrailError
 from vitrail.inputs import inputs_in
@@ -16,6 +16,9 @@ from vitrail.models.custom import built
 from vitrail.models.override_fields import ModelFields
 from vitrail.models.overrides import checked
 from vitrail.models.published.hosted import HOSTED
+
+if TYPE_CHECKING:
+    from vitrail.parts.model import Model
 
 __all__ = [
     "FAMILIES",
@@ -58,7 +61,9 @@ def make_config(name: str, **overrides: Any) -> Any:
     return config if size is None else replace(config, preprocess=replace(config.preprocess, size=size))
 
 
-def create_model(name: str, weights: Any = None, *, pretrained: bool = False, **overrides: Unpack[ModelFields]) -> Any:
+def create_model(
+    name: str, weights: object = None, *, pretrained: bool = False, **overrides: Unpack[ModelFields]
+) -> "Model":
     """Build a variant of the catalogue.
 
     Args:

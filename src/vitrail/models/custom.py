@@ -13,9 +13,12 @@ from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import ResourceError, VitrailError
+
+if TYPE_CHECKING:
+    from vitrail.parts.model import Model
 
 VARIABLE = "VITRAIL_MODELS"
 ROOM = "vitrail.models"
@@ -59,7 +62,7 @@ def own_fault(error: BaseException) -> str | None:
     return None
 
 
-def built(name: str, build: Callable[[Any], Any], config: Any, overrides: dict[str, Any]) -> Any:
+def built(name: str, build: Callable[[Any], "Model"], config: object, overrides: dict[str, Any]) -> "Model":
     """Build a model from its config; an error names the overridden fields, or the line of a custom file.
 
     Raises:

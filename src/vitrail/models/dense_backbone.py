@@ -27,7 +27,7 @@ class DetectorConfig:
     """The numbers of a two-stage detector; `level_norm` is `none` or `layer`."""
 
     backbone: str
-    backbone_config: tuple[tuple[str, Any], ...] = ()
+    backbone_config: tuple[tuple[str, object], ...] = ()
     level_norm: str = "layer"
     channels: int = 256
     hidden: int = 1024

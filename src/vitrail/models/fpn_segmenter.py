@@ -5,7 +5,6 @@ classified pixel by pixel. No published weights; it is the decoder to train on a
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vitrail.models.dense_backbone import AT_512, named_backbone
 from vitrail.parts.decoders.light import FPNDecoder
@@ -21,7 +20,7 @@ class FPNSegmenterConfig:
     """The numbers of an FPN segmenter."""
 
     backbone: str
-    backbone_config: tuple[tuple[str, Any], ...] = ()
+    backbone_config: tuple[tuple[str, object], ...] = ()
     channels: int = 128
     dropout: float = 0.1
     num_classes: int = 150

@@ -19,7 +19,7 @@ def checked(overrides: Mapping[str, Any], published: Mapping[str, Any], name: st
     return {field: same_kind(value, published[field]) for field, value in overrides.items()}
 
 
-def same_kind(value: Any, published: Any) -> Any:
+def same_kind(value: object, published: object) -> object:
     """Convert a value to the type of the published one: lists to tuples, dicts to pairs, 0 to 0.0 for floats."""
     if isinstance(value, dict) and isinstance(published, tuple):
         return tuple(sorted(value.items()))
@@ -31,7 +31,7 @@ def same_kind(value: Any, published: Any) -> Any:
     return float(value) if isinstance(published, float) and type(value) is int else value
 
 
-def check_size(field: str, value: Any, published: Any) -> None:
+def check_size(field: str, value: Any, published: object) -> None:
     """Check that a value is a size if the published variant has one (or several) in that field."""
     several = isinstance(published, tuple)
     if type(published[0] if published and several else published) is not int:

@@ -16,7 +16,6 @@ by `backbone`, its fields by `backbone_config`.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vitrail.models.dense_backbone import AT_512, named_backbone
 from vitrail.parts.decoders.light import MLPDecoder
@@ -32,7 +31,7 @@ class SegFormerConfig:
     """The numbers of a SegFormer."""
 
     backbone: str
-    backbone_config: tuple[tuple[str, Any], ...] = ()
+    backbone_config: tuple[tuple[str, object], ...] = ()
     channels: int = 256
     dropout: float = 0.1
     num_classes: int = 150

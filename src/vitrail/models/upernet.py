@@ -14,7 +14,6 @@ backbone="vit_tiny_patch16_224")`. Images are normalised as the backbone does.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vitrail.models.dense_backbone import AT_512, named_backbone
 from vitrail.parts.decoders.light import FCNDecoder
@@ -31,7 +30,7 @@ class UperNetConfig:
     """The numbers of a UperNet."""
 
     backbone: str
-    backbone_config: tuple[tuple[str, Any], ...] = ()
+    backbone_config: tuple[tuple[str, object], ...] = ()
     channels: int = 512
     pool_scales: tuple[int, ...] = (1, 2, 3, 6)
     auxiliary_channels: int = 256

@@ -1,7 +1,6 @@
 """Zero-copy access to the pixels of a Pillow image through the Arrow C data interface."""
 
 import ctypes
-from typing import Any
 
 from PIL import Image
 
@@ -27,7 +26,7 @@ _pointer_in = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_in.restype, _pointer_in.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
 
-def memory(image: Image.Image) -> tuple[int, Any] | None:
+def memory(image: Image.Image) -> tuple[int, object] | None:
     """Return the address of the pixels and the object that owns them; None if they are not contiguous.
 
     Example:

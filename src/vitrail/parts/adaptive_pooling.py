@@ -1,7 +1,5 @@
 """Means of a map over a grid of a given size, also for maps whose size is symbolic."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
@@ -26,7 +24,7 @@ def adaptive_mean(cells: ChannelsFirst, side: int) -> Tensor:
     return means(h, side, cells) @ cells @ means(w, side, cells).mT
 
 
-def means(n: Any, side: int, like: Tensor) -> Tensor:
+def means(n: int | torch.SymInt, side: int, like: Tensor) -> Tensor:
     """Return the matrix `(side, n)` of the means along an axis of n cells, n maybe symbolic.
 
     Example:

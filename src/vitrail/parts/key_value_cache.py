@@ -32,7 +32,7 @@ class KeyValueCache:
         self._memory: dict[Any, tuple[Tensor, Tensor]] = {}
         self.states: dict[Any, Tensor] = {}
 
-    def append(self, owner: Any, k: Tensor, v: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    def append(self, owner: object, k: Tensor, v: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Store keys and values `(B, h, N, d)` at `start` and return those of all tokens so far, as views.
 
         Args:
@@ -54,7 +54,7 @@ class KeyValueCache:
         keys[:, :, start:end], values[:, :, start:end] = k, v
         return keys[:, :, :end], values[:, :, :end]
 
-    def memory(self, owner: Any, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def memory(self, owner: object, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Return keys and values of the encoder output, computed by the first call."""
         if owner not in self._memory:
             self._memory[owner] = compute()

@@ -35,7 +35,7 @@ def _recomputed(module: nn.Module, forward: Any, *args: Any, **named: Any) -> An
     return checkpoint(forward, *args, use_reentrant=False, **named)
 
 
-def autocast_as(like: Tensor, enabled: bool, dtype: torch.dtype | None = None) -> AbstractContextManager[Any]:
+def autocast_as(like: Tensor, enabled: bool, dtype: torch.dtype | None = None) -> AbstractContextManager[object]:
     """Return autocast for the device of a tensor; without effect on devices that have none, such as meta.
 
     Example:

@@ -1,12 +1,12 @@
 """Image in, restored image out: a backbone on a map of shallow features, between normalisation and reconstruction."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.grid import may_be_nonzero
+from vitrail.grid import Grid, may_be_nonzero
 from vitrail.parts.backbone import Backbone, Features
 from vitrail.parts.convolutions import channels_last, to_map, to_tokens
 from vitrail.parts.model import Model, ModelKind, ModelLayer
@@ -24,7 +24,7 @@ class MapTokens(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, cells: Image) -> tuple[Tensor, Any]:
+    def forward(self, cells: Image) -> tuple[Tensor, Grid]:
         """Return `(B, h w, C)` tokens and their grid."""
         tokens, grid = to_tokens(channels_last(cells))
         return self.norm(tokens), grid
@@ -41,7 +41,7 @@ class ProjectedMapTokens(MapTokens):
         super().__init__(dim)
         self.proj = nn.Conv2d(dim, dim, 1)
 
-    def forward(self, cells: Image) -> tuple[Tensor, Any]:
+    def forward(self, cells: Image) -> tuple[Tensor, Grid]:
         """Return `(B, h w, C)` tokens and their grid."""
         return super().forward(self.proj(cells))
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from vitrail.parts.model import Model
 
-def reach(model: Any) -> int:
+
+def reach(model: Model) -> int:
     """Return the largest distance, in input pixels and rounded up to windows, at which input changes an output pixel.
 
     For SwinIR with depths `d` and windows of `w` it is about `w / 2` for each block, and one or two windows more.
@@ -27,10 +29,11 @@ def reach(model: Any) -> int:
     return -(-far // window) * window
 
 
-def _spread(model: Any, towards_end: bool) -> int:
+def _spread(model: Model, towards_end: bool) -> int:
     """Return how far a change at one side of the image gets."""
     far = _convolutions(model.shallow)
-    for stage in model.backbone.stages:
+    backbone: Any = model.backbone
+    for stage in backbone.stages:
         for block in stage.blocks:
             far = _next_border(far, *_windows(block, towards_end))
         far += _convolutions(stage.conv)

@@ -8,6 +8,7 @@ from vitrail.data.bands import band_mode, bands_of
 from vitrail.errors import VitrailError
 from vitrail.explain.gallery import attention_overlays, portraits, prepare, scenes
 from vitrail.explain.options import best_method
+from vitrail.parts.model import Model
 from vitrail.report.run_folder import RecordedRun
 from vitrail.tasks.data_url import decode, encode
 from vitrail.weights.folder import load_model
@@ -20,15 +21,16 @@ NOTES = {
 """Captions of the heatmap overlays, by method."""
 
 
-def look_inside(run: RecordedRun, model: Any = None) -> dict[str, Any]:
+def look_inside(run: RecordedRun, model: Model | None = None) -> dict[str, Any]:
     """Return heatmap overlays and weight figures of the run's model, or the `reason` why there are none.
 
     The result is empty for a run without an evaluation, which has no images to explain.
     """
     chosen = [] if run.evaluation is None else run.evaluation.images_to_explain()
-    if not chosen or (model is None and run.model is None):
+    if model is None and chosen and run.model:
+        model = load_model(run.model)
+    if not chosen or model is None:
         return {}
-    model = load_model(run.model) if model is None and run.model else model
     mode = band_mode(model.preprocess.channels)
     if bands_of(mode) is not None:  # the evaluation keeps images for display, not all bands
         return {"reason": f"The model takes images of {mode}; vitrail explain RUN FILE shows where it looks in one."}

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 import vitrail
 from vitrail.atomic_io import write_file
+from vitrail.parts.model import Model
 from vitrail.report.curves import curves
 from vitrail.report.explain_section import look_inside
 from vitrail.report.run_folder import RecordedRun, read_run, task_of_config
@@ -42,13 +43,13 @@ def write_report(run_folder: str | PathLike[str]) -> Path:
     return write_page(read_run(folder), folder / "report.html")
 
 
-def write_page(run: RecordedRun, path: Path, model: Any = None) -> Path:
+def write_page(run: RecordedRun, path: Path, model: Model | None = None) -> Path:
     """Write the report of a run, or of an evaluation alone, to a file; see `render`."""
     write_file(path, render(run, model).encode())
     return path
 
 
-def render(run: RecordedRun, model: Any = None) -> str:
+def render(run: RecordedRun, model: Model | None = None) -> str:
     """Render the report of a run as self-contained HTML.
 
     Args:

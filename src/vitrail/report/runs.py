@@ -131,7 +131,7 @@ def runs_table(rows: Sequence[RunRow], root: Path) -> Table:
     return Table("", columns, cells, right=["best"])
 
 
-def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[object]]]:
     """Return the fields in which configs differ, each with its value in every config.
 
     A field that a config does not state has the default of its task.
@@ -142,11 +142,11 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[An
     """
     whole = [_whole(config) for config in configs]
     names = dict.fromkeys(name for config in whole for name in config if name not in _NOT_COMPARED)
-    rows = [(name, [config.get(name) for config in whole]) for name in names]
+    rows: list[tuple[str, list[object]]] = [(name, [config.get(name) for config in whole]) for name in names]
     return [(name, values) for name, values in rows if any(value != values[0] for value in values)]
 
 
-def differences_table(names: Sequence[str], found: Sequence[tuple[str, list[Any]]]) -> Table:
+def differences_table(names: Sequence[str], found: Sequence[tuple[str, list[object]]]) -> Table:
     """Return a differing field per row and a run per column."""
     return Table("", ["field", *names], [[name, *map(format_value, values)] for name, values in found])
 

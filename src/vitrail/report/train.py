@@ -9,6 +9,7 @@ from typing import Any
 from vitrail.errors import VitrailError, unknown
 from vitrail.inference.model_loading import find_model
 from vitrail.inference.predict import predict
+from vitrail.parts.model import Model
 from vitrail.report.html_page import write_report
 from vitrail.tasks import DEFAULT
 from vitrail.training.aliases import field_of
@@ -46,13 +47,13 @@ class Run:
         return self.folder / "weights" / "best"
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Model:
         """The trained model, with its best weights, in evaluation mode."""
         if "model" not in self._loaded:
             self._loaded["model"] = find_model(self.weights)
         return self._loaded["model"]
 
-    def predict(self, inputs: Any, **options: Any) -> list[Any]:
+    def predict(self, inputs: object, **options: Any) -> list[Any]:
         """Predict with the best weights; see `vitrail.predict`."""
         return predict(self.model, inputs, **options)
 

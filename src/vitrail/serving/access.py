@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -36,7 +36,7 @@ class AccessRules:
     limits: Limits
     sessions: set[str] = field(default_factory=set)
 
-    def check(self, scope: Any) -> None:
+    def check(self, scope: Mapping[str, Any]) -> None:
         """Check a request before anything of it is used.
 
         Raises:

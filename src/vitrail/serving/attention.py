@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
+from PIL import Image
 from starlette.responses import Response
 
 from vitrail.errors import DataError
@@ -52,7 +53,7 @@ async def heatmap(name: str, request: Request) -> Response:
         return json_response(outcome.value)
 
 
-async def read_one_image(service: Service, model: ServedModel, upload: Upload) -> Any:
+async def read_one_image(service: Service, model: ServedModel, upload: Upload) -> Image.Image:
     """Return the decoded image of a request with one image.
 
     Raises:
@@ -60,8 +61,9 @@ async def read_one_image(service: Service, model: ServedModel, upload: Upload) -
     """
     if not upload.single:
         raise Refusal(400, "bad_request", "Send one image.")
+    item: Any = model.item(upload.inputs[0], 0, False)
     try:
-        return await service.in_pool(model.item(upload.inputs[0], 0, False).read)
+        return await service.in_pool(item.read)
     except DataError as error:
         raise Refusal(422, "unreadable_input", str(getattr(error, "reason", None) or error)) from None
 

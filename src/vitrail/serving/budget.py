@@ -1,7 +1,6 @@
 """Memory that all requests together may hold."""
 
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -48,13 +47,15 @@ class MemoryBudget:
             self.used -= size
 
 
-def held_bytes(value: Any) -> int:
+def held_bytes(value: object) -> int:
     """Return the bytes of the tensors, arrays, images and texts in a loaded input; bodies are counted on their own.
 
     Example:
         >>> held_bytes((np.zeros((2, 3), np.uint8), "ab", None))
         8
     """
+    if value is None:
+        return 0
     if isinstance(value, Tensor | np.ndarray):
         return value.nbytes
     if isinstance(value, Image.Image):
@@ -63,4 +64,4 @@ def held_bytes(value: Any) -> int:
         return len(value)
     if isinstance(value, tuple | list):
         return sum(map(held_bytes, value))
-    return held_bytes(value.held) if hasattr(value, "held") else 0
+    return held_bytes(getattr(value, "held", None))

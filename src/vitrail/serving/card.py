@@ -9,6 +9,7 @@ from starlette.responses import Response
 from vitrail.inference.flops import counted_macs
 from vitrail.models.published import PUBLISHED
 from vitrail.models.published.hosted import HOSTED
+from vitrail.parts.model import Model
 from vitrail.serving.predict_route import json_response
 from vitrail.serving.refusal import Refusal
 from vitrail.serving.runs import describe_run, read_summary
@@ -74,7 +75,7 @@ def find_run(place: Path) -> Path | None:
     return next((folder for folder in above if (folder / "config.yaml").is_file()), None)
 
 
-def _cost(model: Any) -> tuple[int | None, str]:
+def _cost(model: Model) -> tuple[int | None, str]:
     if not hasattr(model, "config"):
         return None, "An exported program states no cost."
     try:

@@ -17,11 +17,14 @@ from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.points.sources import CloudInput
 from vitrail.tasks.text_sources import TextLine
 
+Item = SourceImage | TextLine | CloudInput
+"""An input of a task, read when it is needed."""
+
 Content = bytes | str
 """What a request sends for one input: the bytes of a file, or a string (base64, a `data:` URL, or a text)."""
 
 
-def make_input(kind: str, content: Content, limits: Limits, name: str = "input", max_pixels: int | None = None) -> Any:
+def make_input(kind: str, content: Content, limits: Limits, name: str = "input", max_pixels: int | None = None) -> Item:
     """Return the item of a task for one input of a request; it is decoded by `read()`.
 
     Args:
@@ -79,7 +82,7 @@ KINDS: dict[str, Callable[[Content, Limits, str, int | None], Any]] = {
 """Readers by kind of input."""
 
 
-def hold(item: Any, limits: Limits) -> Any:
+def hold(item: Item, limits: Limits) -> Item:
     """Return an image item that keeps its decoded image, for a drawing; other items are returned as they are.
 
     Raises:

@@ -1,7 +1,7 @@
 """One input of a request on its way through queue and worker."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 from time import monotonic
@@ -55,8 +55,8 @@ class Job:
         deadline: monotonic time after which nobody waits for it.
     """
 
-    load: Callable[[], Any] | None
-    key: Any
+    load: Callable[[], object] | None
+    key: Hashable
     run: Callable[[list[Any]], Any]
     future: "asyncio.Future[Outcome]"
     deadline: float
@@ -72,7 +72,7 @@ class Job:
         """Whether a client still waits for it."""
         return self.state is not State.CANCELLED and monotonic() < self.deadline
 
-    def outcome(self, value: Any, error: Exception | None, ended: float, batch: int) -> Outcome:
+    def outcome(self, value: object, error: Exception | None, ended: float, batch: int) -> Outcome:
         """Return its outcome, with its times."""
         waited = max(self.started - self.admitted - self.load_seconds, 0.0)
         return Outcome(value, error, 1e3 * self.load_seconds, 1e3 * waited, 1e3 * (ended - self.started), batch)

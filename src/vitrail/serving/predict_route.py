@@ -148,7 +148,7 @@ def _message(error: Exception) -> str:
     )
 
 
-def json_response(values: Any, status: int = 200) -> Response:
+def json_response(values: object, status: int = 200) -> Response:
     """Return values as JSON in ASCII.
 
     Example:

@@ -30,7 +30,7 @@ class TimedProtocol(H11Protocol):
     _unread = 0
     """Bytes of the body of such a request that are still to come."""
 
-    def connection_made(self, transport: Any) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Register the connection and start its clock."""
         super().connection_made(transport)
         self._timers: dict[str, asyncio.TimerHandle] = {}

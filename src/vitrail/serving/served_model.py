@@ -16,14 +16,15 @@ from vitrail.errors import VitrailError
 from vitrail.explain.served_heat import heat_kinds
 from vitrail.explain.served_maps import LayerInfo, layers_with_maps
 from vitrail.inference.model_loading import task_of
-from vitrail.serving.inputs import hold, make_input
+from vitrail.parts.model import Model
+from vitrail.serving.inputs import Item, hold, make_input
 from vitrail.serving.limits import Limits
 from vitrail.serving.request_options import describe_options, request_options
 from vitrail.tasks import find_options, find_task
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.options import PredictionOptions
 from vitrail.tasks.points.sources import CloudInput
-from vitrail.tasks.results import Streamer
+from vitrail.tasks.results import Predictor, Streamer
 from vitrail.tasks.text_sources import TextLine
 from vitrail.trace.text_trace import is_text_model
 
@@ -49,7 +50,7 @@ class ServedModel:
         form: line about the implementation that was chosen.
     """
 
-    def __init__(self, name: str, model: Any, options: PredictionOptions, limits: Limits):
+    def __init__(self, name: str, model: Model, options: PredictionOptions, limits: Limits):
         self.name, self.model, self.options, self.limits = name, model, options, limits
         self.task_name = task_of(model)
         self.task = find_task(self.task_name)
@@ -88,7 +89,7 @@ class ServedModel:
     def _note(self, choice: Any) -> None:
         self.form = str(choice)
 
-    def _build(self, model: Any, options: PredictionOptions, notify: Callable[[Any], None]) -> Any:
+    def _build(self, model: Model, options: PredictionOptions, notify: Callable[[Any], None]) -> Any:
         predictor = self.task.predictor(model, options, _MANY, notify)
         if hasattr(predictor, "on_part"):
             predictor.on_part = lambda share: self.check()  # pyright: ignore[reportAttributeAccessIssue]
@@ -101,7 +102,7 @@ class ServedModel:
             made.runner.form = self._chosen
         return made
 
-    def find(self, values: Mapping[str, Any]) -> Any:
+    def find(self, values: Mapping[str, Any]) -> Predictor:
         """Return the predictor for the options of a request.
 
         Raises:
@@ -160,14 +161,14 @@ class ServedModel:
             "traceable": self.traceable,
         }
 
-    def item(self, content: bytes | str, number: int, draw: bool) -> Any:
+    def item(self, content: bytes | str, number: int, draw: bool) -> Item:
         """Return the item of an input; it holds its image if its result is to be drawn."""
         limit = getattr(self.predictor, "max_pixels", None)
         made = make_input(self.kind, content, self.limits, f"input:{number}", limit)
         return hold(made, self.limits) if draw else made
 
 
-def serve_model(name: str, model: Any, limits: Limits, **options: Any) -> ServedModel:
+def serve_model(name: str, model: Model, limits: Limits, **options: Any) -> ServedModel:
     """Return a model to be served.
 
     Args:
@@ -182,7 +183,7 @@ def serve_model(name: str, model: Any, limits: Limits, **options: Any) -> Served
     return ServedModel(name, model, find_options(task_of(model)).PredictOptions(**options), limits)
 
 
-def example(kind: str, model: Any) -> Any:
+def example(kind: str, model: Model) -> Item:
     """Return an input for warm-up runs: noise, or a short text."""
     rng = np.random.default_rng(0)
     if kind == "text":

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -26,6 +26,8 @@ from vitrail.serving.upload import Upload, parse_upload
 _LOG = logging.getLogger("vitrail.serving")
 _INLINE = 1 << 14
 """Bytes of a body up to which it is parsed in the event loop."""
+
+Found = TypeVar("Found")
 
 
 class Service:
@@ -171,7 +173,7 @@ class Service:
 
         return parse() if len(body) <= _INLINE else await self.in_pool(parse)
 
-    async def in_pool(self, function: Callable[[], Any]) -> Any:
+    async def in_pool(self, function: Callable[[], Found]) -> Found:
         """Run a function in a thread of the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
@@ -200,7 +202,7 @@ class Service:
         self._batchers[model.name].submit(jobs)
         return await self._finished(model, jobs, request)
 
-    async def call(self, model: ServedModel, function: Callable[[], Any], request: Request) -> Outcome:
+    async def call(self, model: ServedModel, function: Callable[[], object], request: Request) -> Outcome:
         """Return the outcome of a function that runs alone on the thread of a model, through its queue.
 
         Raises:
@@ -214,8 +216,8 @@ class Service:
         return outcome
 
     async def stream(
-        self, model: ServedModel, function: Callable[[], Iterator[Any]], request: Request
-    ) -> AsyncIterator[Any]:
+        self, model: ServedModel, function: Callable[[], Iterator[Found]], request: Request
+    ) -> AsyncIterator[Found]:
         """Yield the values of an iterator that is consumed alone on the thread of a model.
 
         Closing the connection, or leaving the loop, ends the work.

@@ -3,9 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.errors import VitrailError, unknown
+
+if TYPE_CHECKING:
+    from vitrail.serving.limits import Limits
+    from vitrail.serving.served_model import ServedModel
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SKIPPED = {"best", "last", "weights", "runs"}
@@ -80,8 +84,8 @@ def split_settings(words: Iterable[str], names: Sequence[str]) -> dict[str, dict
 
 
 def open_models(
-    sources: Sequence[Source], weights: str | None, device: str, settings: Mapping[str, Any], limits: Any
-) -> list[Any]:
+    sources: Sequence[Source], weights: str | None, device: str, settings: Mapping[str, Any], limits: "Limits"
+) -> list["ServedModel"]:
     """Return the models of sources, ready to be served.
 
     Args:

@@ -32,7 +32,7 @@ async def stream(name: str, request: Request) -> Response:
         raise Refusal(400, "no_stream", f"{name} gives its result at once: use predict.")
     if not upload.single:
         raise Refusal(400, "bad_request", "A stream is of one input.")
-    predictor = model.find(upload.options)
+    predictor: Any = model.find(upload.options)
     try:
         loaded = predictor.load(model.item(upload.inputs[0], 0, False))
     except DataError as error:

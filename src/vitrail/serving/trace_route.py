@@ -3,6 +3,7 @@
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -68,8 +69,8 @@ async def _tracer(service: Service, model: ServedModel, upload: Upload) -> Calla
     from vitrail.trace.text_trace import trace_text
 
     if model.kind == "text":
-        text = model.item(upload.inputs[0], 0, False).text
-        return lambda: trace_text(model.model, text)
+        line: Any = model.item(upload.inputs[0], 0, False)
+        return lambda: trace_text(model.model, line.text)
     image = await read_one_image(service, model, upload)
     labels = tuple(getattr(model.model, "labels", None) or ())
     return lambda: trace_image(model.model, image, labels)

@@ -1,7 +1,7 @@
 """Studies: questions about architectures, each answered by a small experiment with seeds, intervals and a page."""
 
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from vitrail.errors import unknown
 
@@ -20,7 +20,7 @@ STUDIES: dict[str, str] = {
 """The questions, by name of the study; a module of `questions` holds each."""
 
 
-def find_study(name: str) -> Any:
+def find_study(name: str) -> ModuleType:
     """Return the plan of a study.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor
 from vitrail.generation.decoding import LanguageDecoding
 from vitrail.layouts import TokenSequence
 from vitrail.parts.recurrent import LSTM
+from vitrail.parts.sequence_model import SequenceModel
 from vitrail.parts.token_mixers.retention import (
     ChunkwiseRetention,
     ParallelRetention,
@@ -26,7 +27,7 @@ KINDS = (RETNET, CACHED, WHOLE, RECURRENT)
 HEADS, VOCABULARY = 4, 128
 
 
-def agreement(retnet: Any, gpt: Any, lstm: LSTM, dim: int, length: int) -> dict[str, Any]:
+def agreement(retnet: SequenceModel, gpt: SequenceModel, lstm: LSTM, dim: int, length: int) -> dict[str, Any]:
     """Return the largest difference between forms, as a share of the largest output."""
     ids = torch.randint(VOCABULARY, (1, length))
     parallel = use_retention(retnet, ParallelRetention())(ids)
@@ -52,7 +53,9 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max())
 
 
-def token_times(retnet: Any, gpt: Any, lstm: LSTM, length: int, dim: int, rounds: int) -> dict[str, list[float]]:
+def token_times(
+    retnet: SequenceModel, gpt: SequenceModel, lstm: LSTM, length: int, dim: int, rounds: int
+) -> dict[str, list[float]]:
     """Time one more token after `length` tokens, the models by turns."""
     ids, x = torch.randint(VOCABULARY, (1, length)), torch.randn(1, length, dim)
     calls: dict[str, Callable[[], Any]] = {WHOLE: lambda: gpt(ids)}

@@ -1,9 +1,10 @@
 """Figures of the study of CNNs and Transformers: accuracy by number of images, differences, receptive fields."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from vitrail.study.charts import Curve, dot_chart, gallery, line_chart, matrix
 from vitrail.study.families import FAMILIES
+from vitrail.study.intervals import Estimate
 from vitrail.study.plan import Results, StudyFigure
 
 GIVEN = "given model, frozen"
@@ -14,7 +15,9 @@ def title(name: str, count: int, augmented: bool) -> str:
     return f"{name}, {count} images{', augmented' if augmented else ''}"
 
 
-def family_figures(results: Results, counts: list[int], rows: Any, done: dict[str, str]) -> list[StudyFigure]:
+def family_figures(
+    results: Results, counts: list[int], rows: Sequence[tuple[str, Estimate]], done: dict[str, str]
+) -> list[StudyFigure]:
     """Draw accuracy by number of images, the difference of both groups, and receptive fields."""
     figures = []
     for augmented in (False, True):

@@ -1,7 +1,7 @@
 """The model and the images of a study that explains: the user's, or a small ViT trained on the data set."""
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitrail.data.transform import EvalTransform
 from vitrail.inference.model_loading import find_model
+from vitrail.parts.model import Model
 from vitrail.study.images import load_images, resized
 from vitrail.study.learner import LearnSettings, learn
 from vitrail.study.plan import StudyOptions
@@ -25,7 +26,7 @@ class Examined(NamedTuple):
         images: prepared images `(B, C, Y, X)`.
     """
 
-    model: Any
+    model: Model
     images: Tensor
 
 

@@ -15,6 +15,7 @@ from vitrail.explain.jacobian import jacobian_norm
 from vitrail.explain.rollout import rollout
 from vitrail.explain.saliency import saliency
 from vitrail.parts.attend import Attend
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import evaluating
 
 
@@ -59,18 +60,18 @@ def _scored(model: nn.Module, images: Tensor, target: Tensor) -> list[tuple[Tens
     return found
 
 
-def last_attention(model: Any, images: Tensor, target: Tensor) -> Tensor:
+def last_attention(model: Model, images: Tensor, target: Tensor) -> Tensor:
     """Attention of the last layer from the token that the head reads, mean over heads."""
     maps, _ = _scored(model, images, target)[-1]
     return _cells(model, images, _read(model, images, maps.mean(1)))
 
 
-def attention_rollout(model: Any, images: Tensor, target: Tensor) -> Tensor:
+def attention_rollout(model: Model, images: Tensor, target: Tensor) -> Tensor:
     """Attention rollout ("Quantifying Attention Flow in Transformers")."""
     return rollout(model, images)
 
 
-def gradient_rollout(model: Any, images: Tensor, target: Tensor) -> Tensor:
+def gradient_rollout(model: Model, images: Tensor, target: Tensor) -> Tensor:
     """Rollout of attention times its gradient, where positive (jacobgil's variant): rows of mean(A * dA)+ + I."""
     rows = None
     for maps, gradients in _scored(model, images, target):
@@ -82,7 +83,7 @@ def gradient_rollout(model: Any, images: Tensor, target: Tensor) -> Tensor:
     return _cells(model, images, _read(model, images, rows))
 
 
-def relevance(model: Any, images: Tensor, target: Tensor) -> Tensor:
+def relevance(model: Model, images: Tensor, target: Tensor) -> Tensor:
     """Relevance: R <- R + mean((A * dA)+) R ("Generic Attention-model Explainability", equations 5 and 6)."""
     found: Tensor | None = None
     for maps, gradients in _scored(model, images, target):
@@ -93,23 +94,23 @@ def relevance(model: Any, images: Tensor, target: Tensor) -> Tensor:
     return _cells(model, images, _read(model, images, found))
 
 
-def gradient_saliency(model: Any, images: Tensor, target: Tensor) -> Tensor:
+def gradient_saliency(model: Model, images: Tensor, target: Tensor) -> Tensor:
     """SmoothGrad saliency of the pixels, mean over each patch."""
     pixels = saliency(model, images, target, samples=4)
     h, w = _grid(model, images)
     return torch.nn.functional.adaptive_avg_pool2d(pixels[:, None], (h, w))[:, 0]
 
 
-def influence(model: Any, images: Tensor, target: Tensor) -> Tensor:
+def influence(model: Model, images: Tensor, target: Tensor) -> Tensor:
     """Influence: norm of the Jacobian of the features that the head reads, by token of the embedding."""
-    embedding = model.backbone.embedding
+    backbone: Any = model.backbone
     kept: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
         kept.append(output[0].detach().requires_grad_())
         return kept[0], output[1]
 
-    handle = embedding.register_forward_hook(keep)
+    handle = backbone.embedding.register_forward_hook(keep)
     try:
         with evaluating(model), torch.enable_grad():
             features = model.features(images)
@@ -120,12 +121,12 @@ def influence(model: Any, images: Tensor, target: Tensor) -> Tensor:
     return _cells(model, images, norms)
 
 
-def chance(model: Any, images: Tensor, target: Tensor) -> Tensor:
+def chance(model: Model, images: Tensor, target: Tensor) -> Tensor:
     """Random values: the baseline of every explanation."""
     return torch.rand(len(images), *_grid(model, images), generator=torch.Generator().manual_seed(17))
 
 
-METHODS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+METHODS: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
     "random": chance,
     "last attention": last_attention,
     "rollout": attention_rollout,
@@ -136,18 +137,19 @@ METHODS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
 }
 
 
-def _grid(model: Any, images: Tensor) -> tuple[int, int]:
-    p = model.backbone.embedding.patches.patch_size
+def _grid(model: Model, images: Tensor) -> tuple[int, int]:
+    backbone: Any = model.backbone
+    p = backbone.embedding.patches.patch_size
     return -(-images.shape[-2] // p), -(-images.shape[-1] // p)
 
 
-def _read(model: Any, images: Tensor, rows: Tensor) -> Tensor:
+def _read(model: Model, images: Tensor, rows: Tensor) -> Tensor:
     """Return the row of the token that the head reads, or the mean over cells without a class token."""
     h, w = _grid(model, images)
     return rows[:, 0] if rows.shape[-1] > h * w else rows.mean(1)
 
 
-def _cells(model: Any, images: Tensor, values: Tensor) -> Tensor:
+def _cells(model: Model, images: Tensor, values: Tensor) -> Tensor:
     """Return the values of the cells `(B, h, w)` of values of all tokens."""
     h, w = _grid(model, images)
     return values[:, values.shape[1] - h * w :].unflatten(1, (h, w))

@@ -1,5 +1,6 @@
 """A short training for studies: AdamW with decay groups, warm-up and cosine, no files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
@@ -79,7 +80,7 @@ def _scored(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
     return model(batch[0]), batch[1]
 
 
-def descend(model: Any, loss_of_batch: Any, settings: LearnSettings) -> list[float]:
+def descend(model: Any, loss_of_batch: Callable[[], Tensor], settings: LearnSettings) -> list[float]:
     """Minimise a loss in place and return it by step; a loss that is not finite ends the training."""
     groups = parameter_groups(model, settings.weight_decay, layer_decay=1.0)
     optimizer = make_optimizer("adamw", groups)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from vitrail.errors import VitrailError, unknown
 from vitrail.study.intervals import Estimate, difference, mean_interval
 from vitrail.tasks.table import Table
 
+Value = TypeVar("Value")
 Row = Mapping[str, Any]
 """Figures of one cell, ready for JSON."""
 
@@ -45,7 +46,7 @@ class StudyOptions:
         """Return the value of a choice; `StudyPlan.complete` has set all of them."""
         return dict(self.chosen)[name]
 
-    def pick(self, quick: Any, default: Any) -> Any:
+    def pick(self, quick: Value, default: Value) -> Value:
         """Return the first value of a quick run, else the second."""
         return quick if self.quick else default
 

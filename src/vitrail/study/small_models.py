@@ -57,4 +57,7 @@ def variant(name: str, data: StudyImages, **numbers: Any) -> Classifier:
     """
     half = (0.5,) * data.channels
     preprocess = Preprocess(data.side, crop=1.0, mean=half, std=half)
-    return create_model(name, num_classes=data.classes, in_channels=data.channels, preprocess=preprocess, **numbers)
+    model: Any = create_model(
+        name, num_classes=data.classes, in_channels=data.channels, preprocess=preprocess, **numbers
+    )
+    return model

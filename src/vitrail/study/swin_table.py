@@ -3,6 +3,7 @@
 from typing import Any
 
 from vitrail.models import create_model
+from vitrail.parts.model import Model
 from vitrail.preprocess import Preprocess
 
 PUBLISHED = {
@@ -14,7 +15,7 @@ PUBLISHED = {
 """Millions of parameters, GFLOPs (multiply-adds) and images per second of the paper."""
 
 
-def build(name: str, quick: bool) -> Any:
+def build(name: str, quick: bool) -> Model:
     """Build a model with random weights: speed does not depend on them."""
     if not quick:
         return create_model(name).eval()

@@ -1,5 +1,6 @@
 """Cost of global and of window attention: formulas, counts and times by turns."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ SPEED = "speed"
 WIDTH, WINDOW = 96, 7
 
 
-def attention_speed(sides: Any, options: StudyOptions) -> dict[str, Any]:
+def attention_speed(sides: Sequence[int], options: StudyOptions) -> dict[str, Any]:
     """Count and time both kinds of attention at several sides of the map."""
     found: dict[str, Any] = {"sides": list(sides), "macs": [], "window_macs": [], "seconds": [], "window_seconds": []}
     for side in sides:

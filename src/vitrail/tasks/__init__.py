@@ -1,7 +1,8 @@
 """Tasks: model, loss, metrics and results of each, with the interfaces of `task.py`."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 from vitrail.errors import unknown
 
@@ -57,7 +58,7 @@ def find_task(name: str) -> "Task":
     return import_module(_modules(name).task).TASK
 
 
-def find_options(name: str) -> Any:
+def find_options(name: str) -> ModuleType:
     """Return the module with the option classes of a task.
 
     Example:

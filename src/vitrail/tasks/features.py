@@ -6,13 +6,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vitrail.data.datasets import open_dataset
+from vitrail.data.dataset import ImageSet
+from vitrail.data.datasets import Splits, open_dataset
 from vitrail.data.text_tables import open_texts
+from vitrail.data.texts import TextSet, TextSplits
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
 from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.native.image_resize import best_pixels
-from vitrail.parts.model import ImageModel
+from vitrail.parts.model import ImageModel, Model
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.text_heads import MeanOfSequence
 from vitrail.tasks.image_sources import SourceImage, find_images
@@ -26,7 +28,7 @@ Pool = Literal["auto", "mean", "first"]
 """`auto`: input of the head's last layer, else the mean; `mean`: mean of the tokens; `first`: the first token."""
 
 
-def feature_reader(model: Any, pool: Pool = "auto") -> "ImageFeatures | TextFeatures":
+def feature_reader(model: Model, pool: Pool = "auto") -> "ImageFeatures | TextFeatures":
     """Return the reader of a model's features.
 
     Raises:
@@ -63,26 +65,26 @@ class ImageFeatures:
     gate = None
     unit = "images"
 
-    def __init__(self, model: Any, pool: Pool = "auto", precision: str = "fp32"):
+    def __init__(self, model: Model, pool: Pool = "auto", precision: str = "fp32"):
         self.model = model
         self.pool: Pool = pool
         self.precision = precision
         self.prepare = EvalTransform(model.preprocess, best_pixels(None))
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the vectors, apart from the weights."""
         in_bf16 = [self.precision] if self.precision != "fp32" else []
         return [self.model.preprocess.to_dict(), "vectors", self.pool, *in_bf16]
 
-    def sources(self, words: Sequence[str]) -> Any:
+    def sources(self, words: Sequence[str]) -> object:
         """Return the words of a command line as sources of `collect`."""
         return words
 
-    def collect(self, sources: Any) -> list[SourceImage]:
+    def collect(self, sources: object) -> list[SourceImage]:
         """List images without reading them."""
         return find_images(sources)
 
-    def open(self, spec: str) -> Any:
+    def open(self, spec: str) -> Splits:
         """Open a data set of classes."""
         return open_dataset(spec)
 
@@ -98,7 +100,7 @@ class ImageFeatures:
         image = item.read()
         return self.prepare.to_pixels(image if image.mode == self.prepare.mode else image.convert(self.prepare.mode))
 
-    def sample(self, data: Any, number: int) -> Tensor:
+    def sample(self, data: ImageSet, number: int) -> Tensor:
         """Return an image of a data set, as `load` does."""
         return self.prepare.to_pixels(data.image(number, self.prepare.mode))
 
@@ -121,7 +123,7 @@ class TextFeatures:
     gate = None
     unit = "texts"
 
-    def __init__(self, model: Any, pool: Pool = "auto"):
+    def __init__(self, model: Model, pool: Pool = "auto"):
         self.model, self.vocabulary = model, need_vocabulary(model)
         self.pool: Pool = pool
         self.longest = most_tokens(model.config, model.metadata.get("max_length"))
@@ -136,19 +138,19 @@ class TextFeatures:
 
         self.runner = InferenceRunner(self.model, count, kind=TextAnswers(vectors))
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the vectors, apart from the weights."""
         return [self.vocabulary.to_json(), self.longest, "vectors", self.pool]
 
-    def sources(self, words: Sequence[str]) -> Any:
+    def sources(self, words: Sequence[str]) -> object:
         """Return the words of a command line as sources of `collect`: files with a text in each line."""
         return named_sources(words)
 
-    def collect(self, sources: Any) -> list[TextLine]:
+    def collect(self, sources: object) -> list[TextLine]:
         """List texts."""
         return find_lines(sources)
 
-    def open(self, spec: str) -> Any:
+    def open(self, spec: str) -> TextSplits:
         """Open a data set of classes."""
         return open_texts(spec)
 
@@ -156,7 +158,7 @@ class TextFeatures:
         """Return the text."""
         return checked_text(item)
 
-    def sample(self, data: Any, number: int) -> str:
+    def sample(self, data: TextSet, number: int) -> str:
         """Return a text of a data set."""
         return data.texts[number]
 
@@ -183,7 +185,7 @@ class TextFeatures:
             return pooled(self.model, (texts.ids, texts.layout), self.pool)
 
 
-def pooled(model: Any, inputs: tuple[Any, ...], pool: Pool = "auto") -> Tensor:
+def pooled(model: Model, inputs: tuple[object, ...], pool: Pool = "auto") -> Tensor:
     """Return one vector an input, `(B, C)` in fp32 on the CPU.
 
     Raises:
@@ -202,7 +204,7 @@ def pooled(model: Any, inputs: tuple[Any, ...], pool: Pool = "auto") -> Tensor:
     return vector.float().cpu()
 
 
-def _head_input(model: Any, inputs: tuple[Any, ...]) -> Tensor | None:
+def _head_input(model: Model, inputs: tuple[Any, ...]) -> Tensor | None:
     """Return the input of the head's last layer; of an encoder without classes the output; None if neither fits."""
     kept: list[Tensor] = []
     layer = getattr(model.head, "linear", None)
@@ -231,7 +233,7 @@ def _mean(features: Any) -> Tensor:
     return features.tokens[:, getattr(features.grid, "prefix", 0) :].mean(dim=1)
 
 
-def _first(model: Any, features: Any) -> Tensor:
+def _first(model: Model, features: Any) -> Tensor:
     if not hasattr(features.grid, "lengths") and not getattr(features.grid, "prefix", 0):
         raise VitrailError(f"{model.variant} has no class token. Use --pool mean, or auto.")
     return features.tokens[:, 0]

@@ -19,7 +19,7 @@ class Findings:
         {'bad': ['a.png: truncated'], 'warnings': [], 'counts': []}
     """
 
-    bad: Sequence[Any] = ()
+    bad: Sequence[object] = ()
     warnings: Sequence[str] = ()
     counts: Sequence[str] = ()
 

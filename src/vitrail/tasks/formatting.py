@@ -1,7 +1,6 @@
 """Formatting of fractions, durations, config values and large counts."""
 
 from collections.abc import Mapping
-from typing import Any
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -14,7 +13,7 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}%"
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Format a value of a config or of the machine.
 
     Example:

@@ -41,7 +41,7 @@ class SourceImage:
     content: bytes | None = None
 
 
-def find_images(source: Any, mode: str = "RGB") -> list[SourceImage]:
+def find_images(source: object, mode: str = "RGB") -> list[SourceImage]:
     """List the images of a source without reading them; those of a folder are sorted by path.
 
     Args:

@@ -6,12 +6,13 @@ from weakref import WeakKeyDictionary
 
 from vitrail.errors import VitrailError
 from vitrail.fused.optimize import optimize
+from vitrail.parts.model import Model
 
 _MADE: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 """Optimized form of each model that generates, with the state of the weights that it was made from."""
 
 
-def decoder_of(model: Any, decode: str, context: int, notify: Callable[[str], None] = lambda line: None) -> Any:
+def decoder_of(model: Model, decode: str, context: int, notify: Callable[[str], None] = lambda line: None) -> Model:
     """Return the model that decodes: the optimized form, or the model itself.
 
     Args:
@@ -42,7 +43,7 @@ def decoder_of(model: Any, decode: str, context: int, notify: Callable[[str], No
         return model
 
 
-def _optimized(model: Any, precision: str, context: int) -> Any:
+def _optimized(model: Model, precision: str, context: int) -> Model:
     state = (precision, id(model.inputs), *((each.data_ptr(), _version(each)) for each in model.state_dict().values()))
     found = _MADE.get(model)
     if found is None or found[0] != state:

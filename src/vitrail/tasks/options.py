@@ -13,6 +13,9 @@ SECTIONS = ("data", "model", "optimisation", "augmentation", "distillation", "ha
 Decode = Literal["auto", "fp32", "bf16", "int8", "codebook", "torch"]
 """What decodes a text: native code with weights in a precision, or PyTorch."""
 
+Bad = Literal["fail", "skip", "list"]
+"""Policy for unusable samples: an error that names them, left out, or listed in what was opened."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -57,7 +60,7 @@ class PredictionOptions(Options):
         check_fp32(self.FP32, self.precision)
         super().check()
 
-    def sources(self, inputs: Sequence[str]) -> Any:
+    def sources(self, inputs: Sequence[str]) -> object:
         """Return the inputs of a job, as `Task.collect` takes them, from the words of the command line."""
         return inputs
 
@@ -122,7 +125,7 @@ class Range(NamedTuple):
             return floor
         return f"{floor} and {'below' if self.open_high else 'at most'} {self.high}"
 
-    def check(self, value: Any) -> None:
+    def check(self, value: object) -> None:
         """Raise `VitrailError` if a value is no number or outside; None is a value not given.
 
         Example:
@@ -141,7 +144,7 @@ class Range(NamedTuple):
             raise VitrailError(f"{self.name} is {value}; it must be {self}. {self.hint}".rstrip())
 
 
-def check_ranges(options: Any, ranges: Iterable[Range]) -> None:
+def check_ranges(options: object, ranges: Iterable[Range]) -> None:
     """Check the numbers of some options; a field that may be `auto` is not checked if it is.
 
     Example:
@@ -155,7 +158,7 @@ def check_ranges(options: Any, ranges: Iterable[Range]) -> None:
             each.check(value)
 
 
-def check_choices(options: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+def check_choices(options: object, choices: Mapping[str, tuple[str, ...]]) -> None:
     """Check fields that name one of several choices.
 
     Example:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +59,7 @@ class PaddedTexts:
         return [self[start : start + size] for start in range(0, len(self), size)]
 
 
-def read_texts(model: Any, texts: PaddedTexts) -> Tensor:
+def read_texts(model: nn.Module, texts: PaddedTexts) -> Tensor:
     """Return the output of a model for a batch."""
     return model(texts.ids, texts.layout)
 
@@ -74,7 +73,7 @@ class TextAnswers(Logits):
 
     unit = "texts"
 
-    def __init__(self, call: Callable[[Any, PaddedTexts], Tensor] = read_texts):
+    def __init__(self, call: Callable[[nn.Module, PaddedTexts], Tensor] = read_texts):
         self.call = call
 
     def turn(self, batch: PaddedTexts) -> int:

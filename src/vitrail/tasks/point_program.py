@@ -1,14 +1,13 @@
 """The program of a model of point clouds."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from vitrail.parts.model import Model
 from vitrail.tasks.program import NamedAxis, ProgramSpec, Sizes, TensorSpec
 
 
-def point_program(model: Any, output: TensorSpec) -> ProgramSpec:
+def point_program(model: Model, output: TensorSpec) -> ProgramSpec:
     """Return the program of a model of clouds `(B, N, 3)` in the unit sphere.
 
     Args:

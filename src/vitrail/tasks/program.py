@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrail.parts.model import Model
+
 BATCHES = (1, 4, 1, 2, 3, 1, 2, 1)
 """Batches that a program is verified at."""
 FIXED_BATCHES = (1, 2, 3, 4, 5, 7, 8, 16)
@@ -96,8 +98,8 @@ class ProgramSpec:
     axes: tuple[NamedAxis, ...]
     draw: Callable[[Sizes, torch.Generator], tuple[Tensor, ...]] | None = None
     encode: Callable[..., tuple[Tensor, ...]] = field(default=_only)
-    decode: Callable[[tuple[Tensor, ...]], Any] = field(default=_first)
-    attach: Callable[[Any, Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]], None] | None = None
+    decode: Callable[[tuple[Tensor, ...]], object] = field(default=_first)
+    attach: Callable[[Model, Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]], None] | None = None
     agree: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], tuple[float, bool]] | None = None
     grows: bool = False
 
@@ -135,7 +137,7 @@ def image_axes(side: int) -> tuple[NamedAxis, NamedAxis]:
     )
 
 
-def image_program(model: Any, output: TensorSpec) -> ProgramSpec:
+def image_program(model: Model, output: TensorSpec) -> ProgramSpec:
     """Return the program of a model of preprocessed images with one output.
 
     Args:
@@ -153,7 +155,7 @@ def image_program(model: Any, output: TensorSpec) -> ProgramSpec:
     return ProgramSpec(model, (images,), (output,), image_axes(model.preprocess.size))
 
 
-def class_program(model: Any) -> ProgramSpec:
+def class_program(model: Model) -> ProgramSpec:
     """Return the program of a classifier of images: logits `(B, K)`.
 
     Example:

@@ -1,6 +1,6 @@
 """The interfaces of results: predictions, and evaluations with their part of the report."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -68,7 +68,7 @@ class Predictor(Protocol):
         """While it is cleared, no thread begins to read an input: something is being timed."""
         ...
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return all that predictions depend on besides the weights, as plain values: options, vocabulary."""
         ...
 
@@ -76,7 +76,7 @@ class Predictor(Protocol):
         """Read an input; called in threads. A `DataError` becomes a `failure`."""
         ...
 
-    def predict(self, batch: list[Any]) -> Sequence[Any]:
+    def predict(self, batch: list[Any]) -> Iterable[Any]:
         """Return a result for each of at least one `(input, loaded input)`."""
         ...
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.layouts import TokenSequence, padding_bias
+from vitrail.tasks.program import Sizes
 
 
 class CacheEntry(NamedTuple):
@@ -38,7 +39,7 @@ class CacheEntry(NamedTuple):
         sizes = {"batch": rows, "past": 0, "memory": 0}
         return torch.zeros([sizes[each] if isinstance(each, str) else each for each in self.shape], dtype=self.dtype)
 
-    def drawn(self, sizes: Any, generator: torch.Generator) -> Tensor:
+    def drawn(self, sizes: Sizes, generator: torch.Generator) -> Tensor:
         """Return random numbers for sizes of the named dimensions."""
         shape = [sizes[each] if isinstance(each, str) else each for each in self.shape]
         return torch.randn(shape, generator=generator).to(self.dtype)
@@ -74,14 +75,14 @@ class StepCache:
         self.names.append((name, axis))
         self.found.append(value)
 
-    def append(self, owner: Any, k: Tensor, v: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    def append(self, owner: object, k: Tensor, v: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Return keys and values of all tokens so far, as `KeyValueCache.append`."""
         k, v = self._joined(k), self._joined(v)
         self.keep("keys", 2, k)
         self.keep("values", 2, v)
         return k, v
 
-    def memory(self, owner: Any, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def memory(self, owner: object, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Return keys and values of the whole source: those of earlier steps, and of the source of this one."""
         k, v = (self._joined(each) for each in compute())
         self.memory_tokens = k.shape[2]

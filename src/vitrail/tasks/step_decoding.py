@@ -1,12 +1,12 @@
 """Incremental decoding by an exported step program: the cache is kept between its runs."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitrail.generation.decoding import check_capacity, pad_batch
+from vitrail.parts.model import Model
 from vitrail.tasks.step_cache import CacheEntry
 
 RunTensors = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -64,7 +64,7 @@ class FileLanguageDecoding(FileDecoding):
     """
 
     def __init__(
-        self, model: Any, run: RunTensors, entries: Sequence[CacheEntry], rows: int, capacity: int, counted: bool
+        self, model: Model, run: RunTensors, entries: Sequence[CacheEntry], rows: int, capacity: int, counted: bool
     ):
         check_capacity(model, capacity)
         super().__init__(run, entries, rows)

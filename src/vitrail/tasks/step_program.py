@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.layouts import TokenSequence
+from vitrail.parts.model import Model
 from vitrail.parts.rereading import RereadingBackbone
 from vitrail.tasks.program import NamedAxis, ProgramSpec, Sizes, TensorSpec
 from vitrail.tasks.step_cache import CacheEntry, StepCache, StepLayout, described_entries
@@ -32,7 +33,7 @@ class LanguageStep(nn.Module):
         counted: whether the number of earlier tokens is an input, since no entry of the cache grows with it.
     """
 
-    def __init__(self, model: Any, counted: bool):
+    def __init__(self, model: Model, counted: bool):
         super().__init__()
         self.model, self.counted = model, counted
 
@@ -52,7 +53,7 @@ class TranslationStep(nn.Module):
         entries: of its cache.
     """
 
-    def __init__(self, model: Any, entries: tuple[CacheEntry, ...]):
+    def __init__(self, model: Model, entries: tuple[CacheEntry, ...]):
         super().__init__()
         self.model = model
         self.first = next(number for number, each in enumerate(entries) if each.grows == "past")
@@ -66,7 +67,7 @@ class TranslationStep(nn.Module):
         return (logits, *cache.found)
 
 
-def language_program(model: Any) -> ProgramSpec:
+def language_program(model: Model) -> ProgramSpec:
     """Return the step program of a language model, also of one whose words are colours.
 
     Raises:
@@ -114,7 +115,7 @@ def language_program(model: Any) -> ProgramSpec:
     )
 
 
-def translation_program(model: Any) -> ProgramSpec:
+def translation_program(model: Model) -> ProgramSpec:
     """Return the step program of a translation model, its encoder included.
 
     Example:
@@ -171,13 +172,13 @@ def translation_program(model: Any) -> ProgramSpec:
 _TEXTS = (("ids", "length"), ("source", "source"))
 
 
-def _words(model: Any) -> int:
+def _words(model: Model) -> int:
     """Return the number of scores of a token: a table of the head's own may be smaller than that of the embedding."""
     linear = getattr(model.head, "linear", None)
     return model.table.shape[0] if linear is None else linear.out_features
 
 
-def _recorded(model: Any, read: Callable[[Tensor, StepCache], Any]) -> tuple[CacheEntry, ...]:
+def _recorded(model: Model, read: Callable[[Tensor, StepCache], Any]) -> tuple[CacheEntry, ...]:
     """Return what the model keeps of a text of two tokens; a model without memory for its weights is enough."""
     device = next(model.parameters()).device
     cache = StepCache()
@@ -194,7 +195,7 @@ def _outputs(entries: tuple[CacheEntry, ...]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(each.name, each.grown()) for each in entries)
 
 
-def _axes(model: Any, *rows: tuple[str, tuple[int, ...], int]) -> tuple[NamedAxis, ...]:
+def _axes(model: Model, *rows: tuple[str, tuple[int, ...], int]) -> tuple[NamedAxis, ...]:
     """Return the axes; a model with a table of positions is tried up to the size of the table."""
     most = getattr(model.config, "max_length", None) or 64
 

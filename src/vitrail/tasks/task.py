@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.parts.model import Model
 from vitrail.tasks.formatting import percent
-from vitrail.tasks.results import Evaluation, Notify, Predictor, Progress
+from vitrail.tasks.options import Bad
+from vitrail.tasks.results import Evaluation, Input, Notify, Predictor, Progress
 
 
 class MetricSpec(NamedTuple):
@@ -154,7 +155,7 @@ class BatchLoader(Protocol):
         """Batches of an epoch, the same in every epoch and on every rank."""
         ...
 
-    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Any]:
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[TaskBatch]:
         """Yield the batches of this rank from `start_step` on: a function of seed, epoch and step."""
         ...
 
@@ -198,11 +199,11 @@ class TrainingTask(Protocol):
         """Return the loaders of training and validation batches; both sizes are global."""
         ...
 
-    def transform_batch(self, batch: Any, seed: int, step: int) -> Any:
+    def transform_batch(self, batch: Any, seed: int, step: int) -> TaskBatch:
         """Return the batch to train on (mixup, masking): a function of seed and step."""
         ...
 
-    def forward(self, model: nn.Module, batch: Any) -> Any:
+    def forward(self, model: Model, batch: Any) -> Any:
         """Return outputs; called inside DDP and FSDP, so tensors in tuples or dicts."""
         ...
 
@@ -214,7 +215,7 @@ class TrainingTask(Protocol):
         """Return an empty accumulator for a validation."""
         ...
 
-    def dummy_batch(self, size: int) -> Any:
+    def dummy_batch(self, size: int) -> TaskBatch:
         """Return a random batch on the CPU, for the batch-size search."""
         ...
 
@@ -231,7 +232,7 @@ class DataCheck(Protocol):
     """Faults of a data set: unusable samples, and warnings."""
 
     @property
-    def bad(self) -> Sequence[Any]:
+    def bad(self) -> Sequence[object]:
         """Samples that cannot be used."""
         ...
 
@@ -262,7 +263,7 @@ class Task(Protocol):
     """Kind of its inputs: `image`, `text` or `points`."""
     metrics: tuple[MetricSpec, ...]
 
-    def open(self, spec: str, val_share: float, bad: Any) -> Any:
+    def open(self, spec: str, val_share: float, bad: Bad) -> Any:
         """Open a data set with at least a train and a val split."""
         ...
 
@@ -279,7 +280,7 @@ class Task(Protocol):
         ...
 
     def evaluate(
-        self, model: Any, data: Any, options: Any, notify: Notify = ..., progress: Progress | None = None
+        self, model: Model, data: Any, options: Any, notify: Notify = ..., progress: Progress | None = None
     ) -> Evaluation:
         """Evaluate a model on an opened split."""
         ...
@@ -288,10 +289,10 @@ class Task(Protocol):
         """Read the `to_dict` of an evaluation."""
         ...
 
-    def collect(self, sources: Any) -> Sequence[Any]:
+    def collect(self, sources: object) -> Sequence[Input]:
         """List inputs (files, folders, lines) without reading them."""
         ...
 
-    def predictor(self, model: Any, options: Any, count: int | None, notify: Notify = ...) -> Predictor:
+    def predictor(self, model: Model, options: Any, count: int | None, notify: Notify = ...) -> Predictor:
         """Return a predictor for a job of `count` inputs, None if their number is unknown."""
         ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.layouts import TokenSequence
+from vitrail.parts.model import Model
 from vitrail.text.reading import read_vocabulary
 from vitrail.text.vocabulary import EncodedTexts, Vocabulary
 
@@ -75,7 +76,7 @@ def pad_ids(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(ids), lengths
 
 
-def most_tokens(config: Any, wanted: int | None = None) -> int:
+def most_tokens(config: object, wanted: int | None = None) -> int:
     """Return the most tokens of a text: the wanted number, else the number of positions of the model, up to `LONGEST`.
 
     Raises:
@@ -113,7 +114,7 @@ def vocabulary_of(weights: str | None, tokenizer: str | None = None) -> Vocabula
         ) from error
 
 
-def need_vocabulary(model: Any) -> Vocabulary:
+def need_vocabulary(model: Model) -> Vocabulary:
     """Return the vocabulary of a model.
 
     Raises:
@@ -133,7 +134,7 @@ def need_vocabulary(model: Any) -> Vocabulary:
     return model.inputs
 
 
-def check_vocabulary(vocabulary: Vocabulary, model: Any) -> None:
+def check_vocabulary(vocabulary: Vocabulary, model: Model) -> None:
     """Check that a model has a row for every token.
 
     Example:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.parts.attend import Attend
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.text_inputs import pad_ids, padded_layout
 from vitrail.text.vocabulary import Vocabulary
@@ -16,7 +17,7 @@ MOST_TOKENS = 256
 """Tokens of a text up to which maps are sent: their number grows with the square."""
 
 
-def self_attention(model: Any, ids: Sequence[int]) -> Tensor | None:
+def self_attention(model: Model, ids: Sequence[int]) -> Tensor | None:
     """Return `(L, h, N, N)` attention probabilities of all layers for one text.
 
     None for a model whose layers have no such maps, or maps of different shapes: recurrent or factorized attention.
@@ -72,7 +73,7 @@ def alignment_view(source: Sequence[str], target: Sequence[str], maps: Tensor | 
     }
 
 
-def text_view(model: Any, vocabulary: Vocabulary, ids: Sequence[int]) -> dict[str, Any]:
+def text_view(model: Model, vocabulary: Vocabulary, ids: Sequence[int]) -> dict[str, Any]:
     """Return the tokens of a text and its self-attention as `alignment_view`; long texts and models without have none.
 
     Args:

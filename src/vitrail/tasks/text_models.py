@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, make_config
+from vitrail.parts.model import Model
 from vitrail.tasks.task import RunSpec
 from vitrail.tasks.text_inputs import check_vocabulary
 from vitrail.text.vocabulary import Vocabulary
@@ -18,7 +19,7 @@ from vitrail.weights.load import load_weights, read_source
 log = logging.getLogger(__name__)
 
 
-def build_text_model(run: RunSpec, vocabulary: Vocabulary, task: str, **needed: Any) -> Any:
+def build_text_model(run: RunSpec, vocabulary: Vocabulary, task: str, **needed: Any) -> Model:
     """Build the model of a run with the fields that its task needs, and load its weights.
 
     From random weights the word table has a row for each token of the vocabulary. Weights fill all but the head; a head
@@ -52,7 +53,7 @@ def build_text_model(run: RunSpec, vocabulary: Vocabulary, task: str, **needed: 
     return model
 
 
-def load_trunk(model: nn.Module, weights: str) -> None:
+def load_trunk(model: Model, weights: str) -> None:
     """Load weights whose head may be of another task.
 
     Raises:
@@ -83,7 +84,7 @@ def _with_pooler(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> di
     return moved
 
 
-def meta_copy(model: Any) -> Any:
+def meta_copy(model: Model) -> Model:
     """Return the model on the meta device, with what a model folder states.
 
     Example:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.layouts import TokenSequence
+from vitrail.parts.model import Model
 from vitrail.tasks.program import NamedAxis, ProgramSpec, Sizes, TensorSpec
 from vitrail.tasks.text_inputs import most_tokens
 
@@ -31,7 +32,7 @@ class MaskedTextModel(nn.Module):
 
 
 def text_program(
-    model: Any, outputs: tuple[TensorSpec, ...], decode: Callable[[tuple[Tensor, ...]], Any] | None = None
+    model: Model, outputs: tuple[TensorSpec, ...], decode: Callable[[tuple[Tensor, ...]], object] | None = None
 ) -> ProgramSpec:
     """Return the program of a model of texts; its length is dynamic, up to the positions of the model.
 

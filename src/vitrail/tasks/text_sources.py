@@ -22,7 +22,7 @@ class TextLine(NamedTuple):
     text: str
 
 
-def named_sources(inputs: Iterable[str], texts: Iterable[str] = ()) -> list[Any]:
+def named_sources(inputs: Iterable[str], texts: Iterable[str] = ()) -> list[TextLine | Path | str]:
     """Return the words of a command line as sources: `inputs` name files, `texts` are texts.
 
     Without any, standard input is read unless it is a terminal.
@@ -38,7 +38,7 @@ def named_sources(inputs: Iterable[str], texts: Iterable[str] = ()) -> list[Any]
     return found
 
 
-def find_lines(source: Any) -> list[TextLine]:
+def find_lines(source: object) -> list[TextLine]:
     """List the texts of a source; a file or standard input (`-`) holds one in each line.
 
     Args:

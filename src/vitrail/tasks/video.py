@@ -60,7 +60,7 @@ class FrameSource:
         return [_frame(f"{self.place}#{i}", mode, lambda i=i: frames.get(i)) for i in range(self.most or 1)]
 
 
-def with_frames(sources: Any, fps: float, most: int) -> Any:
+def with_frames(sources: object, fps: float, most: int) -> object:
     """Replace videos and cameras among the words of a command line by sources of their frames."""
     if isinstance(sources, str) or not isinstance(sources, list | tuple):
         return sources

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar
 
 from vitrail.errors import DataError, VitrailError
@@ -86,7 +87,7 @@ class Vocabulary(ModelInputs):
     def __hash__(self) -> int:
         return hash(self.to_json())
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Vocabulary, (self.to_json(),)
 
     def has(self, token: str) -> bool:
@@ -150,7 +151,7 @@ class Vocabulary(ModelInputs):
         return self._tokenizer.decode(list(ids), skip_special_tokens=not special)
 
 
-def tokenizers() -> Any:
+def tokenizers() -> ModuleType:
     """Import the library `tokenizers`.
 
     Raises:

@@ -1,7 +1,6 @@
 """Trace of an image model: the recorded pass as frames, with lens and twins."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from PIL import Image
@@ -16,6 +15,7 @@ from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.embeddings import OverlappingPatchEmbedding, PatchEmbedding, PrefixTokens
 from vitrail.parts.merging import NoMerging, PatchMerging, PostNormPatchMerging
 from vitrail.parts.mixture_of_experts import MixtureOfExperts
+from vitrail.parts.model import Model
 from vitrail.parts.positions import LearnedPosition
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.pooling import Pooling
@@ -65,11 +65,18 @@ class ImageWalk(Walk):
 
     Args:
         names: of the classes.
-        given: arguments of `Walk`.
+        root, image, counts, describers: as in `Walk`.
     """
 
-    def __init__(self, names: Sequence[str], *given: Any):
-        super().__init__(*given)
+    def __init__(
+        self,
+        names: Sequence[str],
+        root: Call,
+        image: tuple[int, int],
+        counts: Counts,
+        describers: dict[type, Describer],
+    ):
+        super().__init__(root, image, counts, describers)
         self.names = list(names)
 
     def frames(self, call: Call) -> Iterator[TraceFrame]:
@@ -106,7 +113,7 @@ def _has_blocks(call: Call) -> bool:
     return any(hasattr(each.module, "channel_mixer") for each in call.walk() if each is not call)
 
 
-def model_input(model: Any, image: Image.Image) -> Tensor:
+def model_input(model: Model, image: Image.Image) -> Tensor:
     """Return the `(1, C, Y, X)` input of a model for an image.
 
     A model without preprocessing, such as a restorer or a module of one's own, gets the image's central square in the
@@ -122,7 +129,7 @@ def model_input(model: Any, image: Image.Image) -> Tensor:
 
 
 @torch.no_grad()
-def trace_image(model: Any, image: Image.Image | Tensor, names: Sequence[str] = (), command: str = "") -> ModelTrace:
+def trace_image(model: Model, image: Image.Image | Tensor, names: Sequence[str] = (), command: str = "") -> ModelTrace:
     """Walk one image through a model.
 
     Args:

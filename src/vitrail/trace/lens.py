@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitrail.grid import Grid
 from vitrail.parts.backbone import Features
+from vitrail.parts.model import Model
 from vitrail.parts.stages import Stage
 from vitrail.parts.two_scales import TwoScaleBackbone, join
 from vitrail.tasks.inference import evaluating
@@ -18,7 +19,7 @@ from vitrail.trace.walk import group_of
 
 
 @torch.no_grad()
-def logit_lens(model: Any, root: Call, names: Sequence[str] = (), top: int = 5) -> dict[str, Any]:
+def logit_lens(model: Model, root: Call, names: Sequence[str] = (), top: int = 5) -> dict[str, Any]:
     """Return probabilities after each block: the rest of the model without its blocks, then norm and head.
 
     z_l = head(norm(rest(x_l)))
@@ -72,7 +73,7 @@ def block_calls(root: Call) -> list[Call]:
     return found
 
 
-def _after(model: Any, root: Call, call: Call) -> Tensor | None:
+def _after(model: Model, root: Call, call: Call) -> Tensor | None:
     """Return logits of the path around all later blocks, or None if there is no such path."""
     norm = next((each for each in root.walk() if each.path == "backbone.norm"), None)
     last = next((each for each in root.walk() if each.path == "head"), None)
@@ -80,16 +81,17 @@ def _after(model: Any, root: Call, call: Call) -> Tensor | None:
     if norm is None or norm.x is None or last is None or grid is None:
         return None
     stage = int(call.path.split(".")[2])
+    backbone: Any = model.backbone
     streams = list(tensors(call.output))
-    if isinstance(model.backbone, TwoScaleBackbone):
+    if isinstance(backbone, TwoScaleBackbone):
         grids = [each for each in call.args if isinstance(each, Grid)]
         pair: Any = (*streams, *grids)
         streams = [join(*pair)]
     for x in reversed(streams):
-        end, at = _around(model.backbone.stages, stage, x, grid)
+        end, at = _around(backbone.stages, stage, x, grid)
         wanted = grid_of(last.args)
         if end is not None and end.shape == norm.x.shape and at is not None:
-            features = Features(model.backbone.norm(end), wanted or at, ())
+            features = Features(backbone.norm(end), wanted or at, ())
             return model.head(features)
     return None
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitrail.parts.heads import FirstToken
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.trace import views
 from vitrail.trace.frame import TraceFrame
@@ -42,7 +43,7 @@ def final_norm(walk: Walk, call: Call) -> Iterator[TraceFrame]:
     yield walk.frame(call, "Final norm", [line] if line else [])
 
 
-def known_names(model: Any) -> list[str]:
+def known_names(model: Model) -> list[str]:
     """Return the class names of a model, its own or those of the published data set; empty for any other module."""
     classes = getattr(getattr(model, "config", None), "num_classes", 0)
     return list(class_names(model, classes, None)) if classes and hasattr(model, "metadata") else []

@@ -27,7 +27,7 @@ class Call:
     path: str
     module: nn.Module
     args: tuple[Any, ...] = ()
-    output: Any = None
+    output: object = None
     children: list["Call"] = field(default_factory=list)
 
     @property
@@ -62,7 +62,7 @@ class Call:
         return next((each for each in reversed(self.children) if each.path == path), None)
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: object) -> Iterator[Tensor]:
     """Yield the tensors of nested tuples, lists and dicts, in order.
 
     Example:
@@ -79,7 +79,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(each)
 
 
-def grid_of(value: Any) -> Grid | None:
+def grid_of(value: object) -> Grid | None:
     """Return the first grid of a tuple, if it has one.
 
     Example:
@@ -95,7 +95,7 @@ def grid_of(value: Any) -> Grid | None:
 
 
 @torch.no_grad()
-def record(model: nn.Module, *inputs: Any) -> Call:
+def record(model: nn.Module, *inputs: object) -> Call:
     """Run a model in evaluation mode and return the tree of its calls.
 
     Hooks are removed afterwards, also after an error, and the training mode is restored. All tensors of the pass stay

@@ -1,6 +1,6 @@
 """Trace of a text model: merges, ids, the pass with its attention, next tokens by layer, beam search."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from vitrail.layouts import TokenSequence
 from vitrail.parts.backbone import Features
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.encoder_decoder import EncoderDecoder
+from vitrail.parts.model import Model
 from vitrail.parts.sequence_model import SequenceModel, TiedModel
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.text_inputs import need_vocabulary
@@ -31,7 +32,7 @@ from vitrail.trace.output import known_names
 from vitrail.trace.record import Call, record, tensors
 from vitrail.trace.twins import twins
 from vitrail.trace.views import View
-from vitrail.trace.walk import Walk, group_of, millions
+from vitrail.trace.walk import Describer, Walk, group_of, millions
 
 BEAM = 4
 """Unfinished translations of the beam search that is drawn."""
@@ -45,11 +46,18 @@ class TextWalk(Walk):
     Args:
         source: texts of the tokens.
         target: those of a translation, the start token first; empty for other models.
-        given: arguments of `Walk`.
+        root, counts, describers: as in `Walk`.
     """
 
-    def __init__(self, source: Sequence[str], target: Sequence[str], *given: Any):
-        super().__init__(*given)
+    def __init__(
+        self,
+        source: Sequence[str],
+        target: Sequence[str],
+        root: Call,
+        counts: Counts,
+        describers: dict[type, Describer],
+    ):
+        super().__init__(root, (1, 1), counts, describers)
         self.source, self.target = list(source), list(target)
 
     def frames(self, call: Call) -> Iterator[TraceFrame]:
@@ -91,7 +99,7 @@ class TextWalk(Walk):
         return names if len(names) == count else None
 
 
-def trace_text(model: Any, text: str, command: str = "") -> ModelTrace:
+def trace_text(model: Model, text: str, command: str = "") -> ModelTrace:
     """Walk one text through a model of sequences.
 
     Of a translation model the beam search is made first; the pass is that of the source with the best translation.
@@ -125,7 +133,7 @@ def trace_text(model: Any, text: str, command: str = "") -> ModelTrace:
         inputs = [torch.tensor([each], device=device) for each in (ids, target) if each]
         root = record(model, *inputs)
         counts = Counts(model, root)
-        walk = TextWalk([show(i) for i in ids], [show(i) for i in target], root, (1, 1), counts, {MLP: mixers.mlp})
+        walk = TextWalk([show(i) for i in ids], [show(i) for i in target], root, counts, {MLP: mixers.mlp})
         frames += list(walk.frames(root))
         lens = {} if translating else text_lens(model, root, show)
     return ModelTrace(
@@ -185,7 +193,7 @@ def _search(model: EncoderDecoder, ids: Sequence[int], show: Any) -> tuple[Trace
     return frame, [start, *tokens]
 
 
-def text_lens(model: Any, root: Call, show: Any, top: int = 5) -> dict[str, Any]:
+def text_lens(model: Model, root: Call, show: Callable[[int], str], top: int = 5) -> dict[str, Any]:
     """Return the model's output after each block (logit lens): norm and head, of the last token or of the text.
 
     Args:

@@ -15,7 +15,9 @@ from vitrail.parts.token_mixers.window_attention import WindowAttend
 from vitrail.trace.record import Call, tensors
 
 
-def attend_loop(q: list[list[float]], k: list[list[float]], v: list[list[float]], bias: list[list[float]]) -> list[Any]:
+def attend_loop(
+    q: list[list[float]], k: list[list[float]], v: list[list[float]], bias: list[list[float]]
+) -> list[list[float]]:
     """Attention of one head of one window, number by number.
 
     Example:

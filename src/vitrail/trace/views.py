@@ -70,7 +70,7 @@ def laid(kind: str, label: str, index: Tensor, grid: Grid, image: tuple[int, int
     return {"kind": "laid", "step": kind, "label": label, **place(grid, image), "index": pack(index), **more}
 
 
-def matrix(values: Tensor, label: str, picks: Sequence[tuple[str, Sequence[Any]]] = (), **more: Any) -> View:
+def matrix(values: Tensor, label: str, picks: Sequence[tuple[str, Sequence[object]]] = (), **more: Any) -> View:
     """Matrices `(..., n, m)` of which one is shown; each leading axis has a name and the names of its entries."""
     assert values.ndim == 2 + len(picks), (values.shape, picks)
     axes = [[name, [str(each) for each in entries]] for name, entries in picks]
@@ -121,7 +121,7 @@ def strip(labels: Sequence[str], values: Tensor, label: str) -> View:
     return {"kind": "strip", "label": label, "labels": list(labels), "values": pack(values.float())}
 
 
-def array_bytes(view: Any) -> int:
+def array_bytes(view: object) -> int:
     """Return the characters of all arrays of a JSON value."""
     if isinstance(view, dict):
         return len(view["data"]) if "data" in view else sum(array_bytes(each) for each in view.values())

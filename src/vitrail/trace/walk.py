@@ -1,7 +1,7 @@
 """Frames of a recorded pass: the tree of calls is walked, and each type of module has a description."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from math import prod
 from typing import Any
 
@@ -115,7 +115,7 @@ class Walk:
             views=views or [],
         )
 
-    def first(self, *key: Any) -> bool:
+    def first(self, *key: Hashable) -> bool:
         """Return whether this is the first time that `key` is seen."""
         new = key not in self._seen
         self._seen.add(key)

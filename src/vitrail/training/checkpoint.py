@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from vitrail.weights.manifest import MANIFEST, dump_json, file_facts
 
 KEPT = 2  # the newest, and one as a fallback
 STATE = "state.json"
+Fact = TypeVar("Fact")
 UNSAVED = "none-yet.txt"  # marks a run without a saved state; see `resume.py`
 FORMAT_VERSION = 2
 ALONE = SingleProcess(torch.device("cpu"))
@@ -203,7 +204,7 @@ def list_states(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), key=lambda path: path.name, reverse=True)
 
 
-def saved_fact(states: Iterable[Path], name: str, default: Any) -> Any:
+def saved_fact(states: Iterable[Path], name: str, default: Fact) -> Fact:
     """Return a fact of the first of some states that can be read, such as what the model must be before it is filled.
 
     A damaged state is passed over here; `newest_state` reports it.

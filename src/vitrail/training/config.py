@@ -226,7 +226,7 @@ class RunConfig(Options):
         kind = config_class(values.get("task", DEFAULT))
         return kind(**typed(kind, values))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return RunConfig.from_dict, (values,)  # pickle cannot import the class of a task by name
 

@@ -27,6 +27,7 @@ _WHOLE = checkpoint.StateDictOptions(full_state_dict=True, cpu_offload=True)
 _PATIENCE = timedelta(minutes=10)
 
 Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
 class SingleProcess:
@@ -44,7 +45,7 @@ class SingleProcess:
         """Return the module for forward and backward in the loop; parameters may be replaced by shards."""
         return student
 
-    def part(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    def part(self, module: nn.Module, last: bool) -> AbstractContextManager[object]:
         """Return the context of one micro-batch; gradients are all-reduced in the last."""
         return nullcontext()
 
@@ -64,7 +65,7 @@ class SingleProcess:
         """
         return float(weight > 0), weight
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Value) -> list[Value]:
         """Gather a small value from each rank, in order of rank."""
         return [value]
 
@@ -113,7 +114,7 @@ class DataParallel(SingleProcess):
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(student, device_ids=devices, gradient_as_bucket_view=True)
 
-    def part(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    def part(self, module: nn.Module, last: bool) -> AbstractContextManager[object]:
         assert isinstance(module, DistributedDataParallel)
         return nullcontext() if last else module.no_sync()
 
@@ -134,7 +135,7 @@ class DataParallel(SingleProcess):
         total = self.total(torch.tensor(weight, dtype=torch.float64, device=self.device)).item()
         return weight * self.size / total, total
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Value) -> list[Value]:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values

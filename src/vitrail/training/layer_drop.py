@@ -21,7 +21,7 @@ class DroppedLayer(nn.Module):
 
     layer_drop = 0.0
 
-    def forward(self, x: Tensor, *given: Any, **named: Any) -> Tensor:
+    def forward(self, x: Tensor, *given: object, **named: Any) -> Tensor:
         """Skip the block, or compute it."""
         if self.training and float(torch.rand(())) < self.layer_drop:
             return x

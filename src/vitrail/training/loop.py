@@ -129,7 +129,7 @@ def validate(run: Trainer, data: BatchLoader) -> dict[str, float] | None:
     return metric.compute()
 
 
-def diverged(run: Trainer, batch: Any, loss: float, norm: float) -> NonFiniteLoss:
+def diverged(run: Trainer, batch: TaskBatch, loss: float, norm: float) -> NonFiniteLoss:
     """Write the samples of the batch to a file, and return the error."""
     at = run.at
     samples = [run.train_data.dataset.ids[i] for part in run.world.gather(batch.index.tolist()) for i in part]

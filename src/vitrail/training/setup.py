@@ -14,6 +14,7 @@ from vitrail.edits.lora import lora_of, merge_lora, train_adapters
 from vitrail.errors import VitrailError
 from vitrail.fused.train_blocks import fuse_for_training, training_kernels
 from vitrail.machine.system_info import usable_cores
+from vitrail.parts.model import Model
 from vitrail.parts.recomputation import recompute_blocks
 from vitrail.tasks import find_task
 from vitrail.tasks.task import BatchLoader, DataSplits, RunSpec, Share, TrainingTask
@@ -120,7 +121,7 @@ def build_trainer(
     )
 
 
-def add_adapters(model: Any, config: RunConfig) -> None:
+def add_adapters(model: Model, config: RunConfig) -> None:
     """Merge the adapters that a model's weights brought, and add new ones if the config asks for them.
 
     Raises:
@@ -134,7 +135,7 @@ def add_adapters(model: Any, config: RunConfig) -> None:
     apply_edits(model, lora_of(model, config.lora, config.lora_alpha or 2.0 * config.lora, config.lora_targets))
 
 
-def make_unfreezing(model: Any, config: RunConfig, world: SingleProcess) -> GradualUnfreezing | None:
+def make_unfreezing(model: Model, config: RunConfig, world: SingleProcess) -> GradualUnfreezing | None:
     """Return the schedule of frozen layers, None if they stay as they are."""
     if not config.unfreeze:
         return None

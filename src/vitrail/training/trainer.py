@@ -133,7 +133,7 @@ class Trainer:
         samples = _FINAL * self.final_samples + self.report_samples
         return self.sample_seconds * samples + self.save_seconds + _REPORT_SECONDS
 
-    def arithmetic(self) -> AbstractContextManager[Any]:
+    def arithmetic(self) -> AbstractContextManager[object]:
         """Return the autocast context of a forward pass."""
         if self.precision == "fp32":
             return nullcontext()

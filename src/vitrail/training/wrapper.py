@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.tasks.task import TrainingTask
+from vitrail.tasks.task import TaskBatch, TrainingTask
 
 
 class TrainingWrapper(nn.Module):
@@ -22,7 +22,7 @@ class TrainingWrapper(nn.Module):
         self._forward = task.forward
         self._regularised: list[Any] = [part for part in task.model.modules() if hasattr(part, "auxiliary_loss")]
 
-    def forward(self, batch: Any) -> tuple[Any, Tensor | None]:
+    def forward(self, batch: TaskBatch) -> tuple[Any, Tensor | None]:
         """Return the outputs of a batch, and in training the sum of the auxiliary losses; None if there are none.
 
         A module has one if it has a method `auxiliary_loss()`, such as the balance losses of experts.

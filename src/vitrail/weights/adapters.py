@@ -12,6 +12,7 @@ from torch import Tensor
 from vitrail.atomic_io import replace_folder, write_file
 from vitrail.edits.lora import adapters
 from vitrail.errors import DataError, VitrailError
+from vitrail.parts.model import Model
 from vitrail.weights.folder import CONFIG, build_described, described_config, read_json
 from vitrail.weights.load import Source, load_weights
 from vitrail.weights.manifest import dump_json
@@ -29,7 +30,7 @@ def is_adapter_folder(folder: str | Path) -> bool:
     return (Path(folder) / ADAPTERS).is_file() and (Path(folder) / ABOUT).is_file()
 
 
-def save_adapters(model: Any, folder: str | Path) -> Path:
+def save_adapters(model: Model, folder: str | Path) -> Path:
     """Write adapters and head of a model, its config, and the digest of its frozen weights.
 
     Raises:
@@ -48,7 +49,7 @@ def save_adapters(model: Any, folder: str | Path) -> Path:
     return Path(folder)
 
 
-def load_adapters(folder: str | Path, base: Source) -> Any:
+def load_adapters(folder: str | Path, base: Source) -> Model:
     """Return the model of an adapter folder on its base weights, in evaluation mode.
 
     Args:
@@ -84,7 +85,7 @@ def load_adapters(folder: str | Path, base: Source) -> Any:
     return model.eval()
 
 
-def base_digest(model: Any) -> str:
+def base_digest(model: Model) -> str:
     """Return the sha256 of the frozen weights: names as without adapters, shapes and bytes; the head is not in it."""
     digest, state = hashlib.sha256(), model.state_dict()
     for name, origin in sorted(_base(model).items(), key=lambda pair: pair[1]):
@@ -94,7 +95,7 @@ def base_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _base(model: Any) -> dict[str, str]:
+def _base(model: Model) -> dict[str, str]:
     """Return the frozen tensors of a model by name, with their names without adapters."""
     layers = adapters(model)
     trained = {f"{layer}.{part}" for layer in layers for part in "ab"}

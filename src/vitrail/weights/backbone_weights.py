@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitrail.models import create_model
+from vitrail.parts.model import Model
 
 LAST_NORM = "backbone.norm."
 
@@ -18,7 +19,7 @@ def fills_backbone_only(model: nn.Module, ours: Mapping[str, Tensor]) -> bool:
     return heads.isdisjoint(ours) and any(key.startswith("backbone.") for key in ours)
 
 
-def classifier_of(model: Any) -> nn.Module:
+def classifier_of(model: Model) -> Model:
     """Return a headless classifier with the backbone of a dense model."""
     c = model.config
     own = {**dict(c.backbone_config), "num_classes": 0, "in_channels": c.in_channels, "image_size": c.preprocess.size}

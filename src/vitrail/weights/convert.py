@@ -15,6 +15,7 @@ from vitrail.atomic_io import check_writable, check_writable_folder, make_folder
 from vitrail.edits.lora import merge_lora
 from vitrail.errors import VitrailError
 from vitrail.models import family_of, make_config
+from vitrail.parts.model import Model
 from vitrail.weights.adapters import ADAPTERS, is_adapter_folder, load_adapters, save_adapters
 from vitrail.weights.folder import check_replaceable, save_model
 from vitrail.weights.formats import FORMATS, written
@@ -127,7 +128,7 @@ def _adapted(folder: str | Path, base: str | Path | None) -> LoadedModel:
     return LoadedModel(load_adapters(folder, base), "vitrail")
 
 
-def _replaced(model: Any) -> dict[str, Any]:
+def _replaced(model: Model) -> dict[str, Any]:
     """Return the fields of a model's config that differ from its variant."""
     own, published = vars(model.config), vars(make_config(model.variant))
     fields = {field: value for field, value in own.items() if value != published[field] and field != "preprocess"}

@@ -9,6 +9,7 @@ import json
 from fnmatch import fnmatchcase
 from hashlib import sha1, sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from vitrail.atomic_io import write_file
@@ -73,7 +74,9 @@ def fetched_before(repo: str) -> list[str]:
     return [f"hf:{repo}@{path.stem.rpartition('@')[2]}" for path in sorted(cache_folder("hub").glob(f"{start}*.json"))]
 
 
-def fetch(hub: Any, repo: str, commit: str, endpoint: str | None = None, cache: str | Path | None = None) -> Path:
+def fetch(
+    hub: ModuleType, repo: str, commit: str, endpoint: str | None = None, cache: str | Path | None = None
+) -> Path:
     """Download the wanted files of a commit; return their folder.
 
     Args:

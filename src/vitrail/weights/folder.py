@@ -103,7 +103,7 @@ def save_model(
     return folder
 
 
-def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
+def load_model(source: str | Path, device: str | torch.device = "cpu") -> Model:
     """Build the model that a model folder describes, in evaluation mode, after checking every checksum.
 
     Edits that the folder states (heads removed, blocks dropped) are replayed before its tensors are read. The model
@@ -130,7 +130,7 @@ def load_model(source: str | Path, device: str | torch.device = "cpu") -> Any:
     return model.to(device).eval()
 
 
-def build_described(folder: Path, config: Mapping[str, Any]) -> Any:
+def build_described(folder: Path, config: Mapping[str, Any]) -> Model:
     """Build the model that a folder's `config.json` describes, with inputs, task and metadata; its weights are random.
 
     Raises:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
 from vitrail.models import catalogue, create_model, family_of, make_config
+from vitrail.parts.model import Model
 from vitrail.weights.checkpoint_io import RawCheckpoint
 from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.folder import TENSORS, is_model_folder, load_model
@@ -29,7 +30,7 @@ class LoadedModel:
         notes: steps taken to find the tensors and the sizes.
     """
 
-    model: Any
+    model: Model
     format: str
     also: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -79,7 +80,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     ours, names = found.mapped.tensors, looks_like(found.mapped.tensors, form.families)
     name = _choose(variant, names, checkpoint, found, said)
     values, notes = _fields(ours, name, said, fields, checkpoint.origin)
-    model = create_model(name, **values)
+    model: Any = create_model(name, **values)
     _fill(model, checkpoint, found)
     classes = getattr(model.config, "num_classes", None)
     model.labels = said.labels if said.labels and len(said.labels) == classes else None
@@ -106,7 +107,7 @@ def _refuse_arguments(checkpoint: RawCheckpoint) -> None:
         )
 
 
-def _unknown(checkpoint: RawCheckpoint, found: Detected, model: Any) -> list[list[str]]:
+def _unknown(checkpoint: RawCheckpoint, found: Detected, model: Model) -> list[list[str]]:
     fields = unknown(checkpoint.config, found.format, model.config)
     return [fields[:5]] if fields else []
 
@@ -186,7 +187,7 @@ def _untold(config: Any, own: Mapping[str, Any]) -> list[str]:
     return ["num_heads"] * heads + ["dilations"] * dilations
 
 
-def _fill(model: Any, checkpoint: RawCheckpoint, found: Detected) -> None:
+def _fill(model: Model, checkpoint: RawCheckpoint, found: Detected) -> None:
     """Load the weights into the model, and raise an error if it is not the same model."""
     wrong = contradictions(checkpoint.config, found.format, model.config)
     if wrong:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from vitrail.atomic_io import replace_folder, write_file
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.preprocess import Preprocess
 from vitrail.weights.folder import CONFIG, TENSORS, write_tensors
 from vitrail.weights.keymap import Format
 from vitrail.weights.manifest import dump_json
 
 
-def write_huggingface_folder(folder: Path, form: Format, tensors: Mapping[str, Tensor], model: Any) -> None:
+def write_huggingface_folder(folder: Path, form: Format, tensors: Mapping[str, Tensor], model: Model) -> None:
     """Write a folder for `AutoModelForImageClassification` and `AutoImageProcessor` atomically.
 
     Args:
@@ -38,7 +39,7 @@ def write_huggingface_folder(folder: Path, form: Format, tensors: Mapping[str, T
         write_tensors(new / TENSORS, {key: value.detach().cpu().contiguous() for key, value in tensors.items()})
 
 
-def _labels(model: Any) -> dict[str, Any]:
+def _labels(model: Model) -> dict[str, Any]:
     """Return the names of the classes in both directions; transformers counts the classes by them."""
     count = model.config.num_classes
     names = getattr(model, "labels", None) or [f"LABEL_{number}" for number in range(count)]

@@ -17,7 +17,7 @@ _PEG = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.conv\.weight")
 _UNIT = re.compile(r"backbone\.stages\.\d+\.entry\.conv1\.weight")
 
 
-def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
+def differing_fields(ours: Mapping[str, Tensor], config: object) -> dict[str, Any]:
     """Return the config fields in which tensors differ from a config, as far as shapes determine them.
 
     Shapes do not determine the number of heads of a ViT, dilations, or fields that are not the size of a tensor.
@@ -35,7 +35,7 @@ def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
     shapes = {_as_backbone(key): tuple(value.shape) for key, value in ours.items()}
     stated = dict(vars(config))
     if "preprocess" in stated:
-        stated["image_size"] = config.preprocess.size
+        stated["image_size"] = stated["preprocess"].size
     measures = {
         **_MEASURES,
         **(_TEXT_MEASURES if "vocab_size" in stated else {}),
@@ -45,7 +45,7 @@ def differing_fields(ours: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
     return {field: value for field, value in found.items() if value is not None and value != stated[field]}
 
 
-def has_sizes_of(shapes: Shapes, config: Any) -> bool:
+def has_sizes_of(shapes: Shapes, config: object) -> bool:
     """Return whether width and depth, as far as shapes determine them, are those of a config; cheaper than building it.
 
     Example:

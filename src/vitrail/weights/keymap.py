@@ -67,7 +67,7 @@ class Format:
         keys = list(keys)
         return all(any(_compiled(mark).match(key) is not None for key in keys) for mark in self.marks)
 
-    def read(self, theirs: Mapping[str, Tensor], config: Any = None) -> "ConvertedState":
+    def read(self, theirs: Mapping[str, Tensor], config: object = None) -> "ConvertedState":
         """Convert tensors of the library to ours; `config` is required if `reads_config`."""
         return _apply(self.rules, theirs, 0, config)
 
@@ -76,7 +76,7 @@ class Format:
         """Whether some tensor cannot be read without the config of the model, such as its number of heads."""
         return any(hasattr(rule.operation, "read_with") for rule in self.rules)
 
-    def write(self, ours: Mapping[str, Tensor], config: Any) -> "ConvertedState":
+    def write(self, ours: Mapping[str, Tensor], config: object) -> "ConvertedState":
         """Convert our tensors to the library's; `config` has the fields that shapes lack, such as the heads."""
         return _apply(self.rules, ours, 1, config)
 

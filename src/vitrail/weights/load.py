@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.edits.edit import Edit, edits_from_json, edits_to_json, replay
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.weights.adapt import Adapted, adapt
 from vitrail.weights.backbone_weights import classifier_of, fills_backbone_only, move_backbone
 from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
@@ -64,7 +65,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_head: bool = False) -> LoadReport:
+def load_weights(model: Model, source: Source, *, strict: bool = True, new_head: bool = False) -> LoadReport:
     """Load weights in any known format, adapting tensors of other sizes, and report the changes.
 
     Sizes that are adapted: the number of classes (the head is zeroed), input channels, position tables,
@@ -124,7 +125,7 @@ def load_weights(model: nn.Module, source: Source, *, strict: bool = True, new_h
     return report
 
 
-def _new_edits(model: Any, checkpoint: RawCheckpoint) -> tuple[Edit, ...]:
+def _new_edits(model: Model, checkpoint: RawCheckpoint) -> tuple[Edit, ...]:
     """Return the edits that a checkpoint states and the model does not have.
 
     Raises:
@@ -144,7 +145,7 @@ def _refuse_edits(edits: tuple[Edit, ...], origin: str, why: str) -> None:
         raise VitrailError(f"{origin} has edits ({edits[0].summary()}), {why}.\nLoad it with vitrail.load_model.")
 
 
-def _load_backbone(model: nn.Module, checkpoint: RawCheckpoint) -> LoadReport:
+def _load_backbone(model: Model, checkpoint: RawCheckpoint) -> LoadReport:
     """Load a classifier's checkpoint into the backbone of a dense model; the decoder keeps its random weights."""
     classifier = classifier_of(model)
     report = load_weights(classifier, checkpoint)
@@ -155,7 +156,7 @@ def _load_backbone(model: nn.Module, checkpoint: RawCheckpoint) -> LoadReport:
     return report
 
 
-def _differing(checkpoint: RawCheckpoint, model: nn.Module) -> dict[str, Any]:
+def _differing(checkpoint: RawCheckpoint, model: Model) -> dict[str, Any]:
     """Return the fields that the source states and the model has with another value; not the preprocessing."""
     config = getattr(model, "config", None)
     stated = {} if config is None else source_fields(checkpoint, config)
@@ -215,7 +216,7 @@ def _leave_headless(adapted: Adapted, own: Mapping[str, Tensor]) -> None:
             adapted.changes[key] = "left out: the model has no head"
 
 
-def _keep_new_head(adapted: Adapted, own: Mapping[str, Tensor], model: nn.Module) -> None:
+def _keep_new_head(adapted: Adapted, own: Mapping[str, Tensor], model: Model) -> None:
     """Count the classifier of the model as kept, if the checkpoint has none."""
     width = getattr(getattr(model, "config", None), "num_classes", None)
     if any(key.startswith("head.linear") for key in [*adapted.tensors, *adapted.kept]):
@@ -235,7 +236,7 @@ def _any_fits(adapted: Adapted, own: Mapping[str, Tensor], misfits: _Misfits) ->
     return any(key in own and not key.startswith("head.") for key in adapted.tensors)
 
 
-def _explain(misfits: _Misfits, model: nn.Module, checkpoint: RawCheckpoint, found: Detected) -> str:
+def _explain(misfits: _Misfits, model: Model, checkpoint: RawCheckpoint, found: Detected) -> str:
     """Return the error message for a mismatch: tensors, detected variants, remedy; at most six lines."""
     own, got = model.state_dict(), found.mapped.tensors
     variant = getattr(model, "variant", "") or type(model).__name__

@@ -121,7 +121,7 @@ def tensor_facts(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def dump_json(value: Any) -> bytes:
+def dump_json(value: object) -> bytes:
     """Serialise to JSON: indented UTF-8 with a final newline.
 
     Example:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import DataError
+from vitrail.parts.model import Model
 from vitrail.preprocess import Preprocess, from_processor
 from vitrail.weights.checkpoint_io import HEADER, RawCheckpoint
 from vitrail.weights.keymap import Format, renamed
@@ -106,7 +107,7 @@ def _timm_protocol(cfg: Mapping[str, Any]) -> Preprocess | None:
     )
 
 
-def header_of(model: Any) -> dict[str, str]:
+def header_of(model: Model) -> dict[str, str]:
     """Return our entry for a safetensors header, which other libraries ignore."""
     values = asdict(model.config)
     said = {"variant": model.variant, "config": values, "labels": getattr(model, "labels", None)}
@@ -116,21 +117,21 @@ def header_of(model: Any) -> dict[str, str]:
     return {HEADER: json.dumps(said)}
 
 
-def contradictions(config: Mapping[str, Any], form: Format, ours: Any) -> list[str]:
+def contradictions(config: Mapping[str, Any], form: Format, ours: object) -> list[str]:
     """Return the fields of transformers' `config.json` that contradict the config `ours`."""
     if form.describe is None or "model_type" not in config:
         return []
     return unsupported_fields(config, form.describe(ours), _carried(config, form, ours))
 
 
-def unknown(config: Mapping[str, Any], form: Format, ours: Any) -> list[str]:
+def unknown(config: Mapping[str, Any], form: Format, ours: object) -> list[str]:
     """Return the fields of transformers' `config.json` that are not known here."""
     if form.describe is None or "model_type" not in config:
         return []
     return unknown_fields(config, form.describe(ours), _carried(config, form, ours))
 
 
-def _carried(config: Mapping[str, Any], form: Format, ours: Any) -> frozenset[str]:
+def _carried(config: Mapping[str, Any], form: Format, ours: object) -> frozenset[str]:
     """Return the fields that our config takes over; the user may give other values."""
     fields = {"layer_norm_eps"} if hasattr(ours, "norm_eps") or hasattr(ours, "last_norm_eps") else set()
     return frozenset(fields)

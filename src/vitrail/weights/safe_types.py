@@ -10,7 +10,7 @@ import numpy as np
 _NUMERIC = "biufcSU?"  # kinds of dtypes whose values are plain bytes
 
 
-def numeric_dtype(*arguments: Any) -> np.dtype[Any]:
+def numeric_dtype(*arguments: Any) -> np.dtype:
     """Return a NumPy dtype without objects; it replaces `numpy.dtype` in a pickle.
 
     Raises:

@@ -11,7 +11,7 @@ CHOICES = ("edge", "pooling", "padding", "reduction_eps", "norm_eps", "last_norm
 """Fields that change the logits and no shape."""
 
 
-def source_fields(checkpoint: RawCheckpoint, config: Any) -> dict[str, Any]:
+def source_fields(checkpoint: RawCheckpoint, config: object) -> dict[str, Any]:
     """Return the fields of a config that the source of a checkpoint states and that shapes do not tell.
 
     They come from its metadata, else from the library of its key names. The preprocessing keeps the size and the crop

@@ -1,11 +1,15 @@
 """Tensor transforms of key maps: `read` converts the library's tensors to ours, `write` is its exact inverse."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from vitrail.parts.positions import relative_index
+
+if TYPE_CHECKING:
+    from vitrail.models.vit import ViTConfig
+
 
 Tensors = tuple[Tensor, ...]
 
@@ -29,7 +33,7 @@ class Identity:
         """Pass."""
         return theirs
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Pass."""
         return ours
 
@@ -41,7 +45,7 @@ class Drop:
         """Drop."""
         return ()
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Never called: there is no tensor of ours."""
         return ()
 
@@ -53,7 +57,7 @@ class OldName:
         """Pass."""
         return theirs
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Write nothing; the rule with the current key writes the tensor."""
         return ()
 
@@ -73,7 +77,7 @@ class Concat:
         """Put side by side."""
         return (torch.cat(theirs, self.dim),)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Cut into equal pieces."""
         return tuple(piece.contiguous() for piece in ours[0].chunk(self.count, self.dim))
 
@@ -92,7 +96,7 @@ class Sections:
         """Put side by side."""
         return (torch.cat(theirs),)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Cut into pieces."""
         rows = [share * len(ours[0]) // sum(self.shares) for share in self.shares]
         return tuple(piece.contiguous() for piece in ours[0].split(rows))
@@ -105,7 +109,7 @@ class PrefixSections:
         """Put the class token first."""
         return (torch.cat(theirs, dim=1),)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Cut the class token off."""
         return tuple(piece.contiguous() for piece in ours[0].split([1, ours[0].shape[1] - 1], dim=1))
 
@@ -118,7 +122,7 @@ class FoldedClassPlace:
         cls, registers, table = theirs
         return torch.cat([cls + table[:, :1], registers], dim=1), table[:, 1:].contiguous()
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Write a table whose first place is zero."""
         tokens, table = ours
         places = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
@@ -132,7 +136,7 @@ class PositionMap:
         """Flatten the map."""
         return tuple(x.flatten(2).mT.contiguous() for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Reshape the tokens to a map."""
         return tuple(x.mT.unflatten(2, (round(x.shape[1] ** 0.5), -1)).contiguous() for x in ours)
 
@@ -144,7 +148,7 @@ class UnusedZeros:
         """Drop."""
         return ()
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Write zeros in the shape of the table without its prefix."""
         return (torch.zeros_like(ours[0][:, 1:]),)
 
@@ -156,7 +160,7 @@ class Stack:
         """Unbind the first dimension."""
         return tuple(piece.clone() for piece in theirs[0].unbind())
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Stack in a new first dimension."""
         return (torch.stack(ours),)
 
@@ -168,7 +172,7 @@ class PointwiseConv:
         """Squeeze the last two dimensions."""
         return tuple(weight.flatten(1) if weight.ndim == 4 else weight for weight in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Restore the last two dimensions; a bias is unchanged."""
         return tuple(weight[:, :, None, None] if weight.ndim == 2 else weight for weight in ours)
 
@@ -185,7 +189,7 @@ class UnfoldOrder:
         """Reorder the last dimension: `(C, right, down)` to `(down, right, C)`."""
         return tuple(x.unflatten(-1, (-1, 4))[..., list(self.places)].transpose(-1, -2).flatten(-2) for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Reorder the last dimension back."""
         return tuple(x.unflatten(-1, (4, -1))[..., list(self.places), :].transpose(-1, -2).flatten(-2) for x in ours)
 
@@ -204,7 +208,7 @@ class RelativeIndex:
         """Drop it."""
         return ()
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Compute it from the size of the table."""
         window = (round(ours[0].shape[0] ** 0.5) + 1) // 2
         square = relative_index(window, window).flatten(2, 3).flatten(0, 1)
@@ -221,7 +225,7 @@ class KeyMinusQuery:
         """Turn the squares around, put the heads last."""
         return tuple(x.flip(1, 2).flatten(1).mT.contiguous() for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Put the heads first, turn the squares around."""
         side = round(len(ours[0]) ** 0.5)
         return tuple(x.mT.unflatten(1, (side, side)).flip(1, 2) for x in ours)
@@ -235,7 +239,7 @@ class KeyBias:
         q, _, v = theirs[0].chunk(3)
         return q.clone(), v.clone()
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Put zeros between the two."""
         q, v = ours
         return (torch.cat([q, torch.zeros_like(q), v]),)
@@ -248,7 +252,7 @@ class Kernel:
         """Put the output first."""
         return tuple(x.permute(3, 2, 0, 1) if x.ndim == 4 else x.mT if x.ndim == 2 else x for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Put the output last."""
         return tuple(x.permute(2, 3, 1, 0) if x.ndim == 4 else x.mT if x.ndim == 2 else x for x in ours)
 
@@ -260,7 +264,7 @@ class PointwiseKernel:
         """Drop the window, put the output first."""
         return tuple(x[0, 0].mT for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Put the output last, add the window."""
         return tuple(x.mT[None, None] for x in ours)
 
@@ -272,7 +276,7 @@ class FlatNorm:
         """Flatten."""
         return tuple(x.flatten() for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Put three dimensions in front."""
         return tuple(x[None, None, None] for x in ours)
 
@@ -284,7 +288,7 @@ class FlaxQKV:
         """Join heads, then the three."""
         return (torch.cat([x.flatten(-2).mT if x.ndim == 3 else x.flatten() for x in theirs]),)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: "ViTConfig") -> Tensors:
         """Split the three, then heads."""
         pieces = ours[0].chunk(3)
         heads = (config.num_heads, -1)
@@ -298,7 +302,7 @@ class FlaxOut:
         """Join heads, put the output first."""
         return tuple(x.flatten(0, 1).mT for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: "ViTConfig") -> Tensors:
         """Put the output last, split heads."""
         return tuple(x.mT.unflatten(0, (config.num_heads, -1)) for x in ours)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -34,7 +34,7 @@ class BoxRecord:
     boxes: np.ndarray
     labels: np.ndarray
     ignore: np.ndarray
-    outlines: tuple[Any, ...] = field(default=(), compare=False)
+    outlines: tuple[object, ...] = field(default=(), compare=False)
 
     def problems(self, classes: int) -> list[str]:
         """Return faults of the annotations: numbers that are no box, classes out of range, boxes outside the image."""

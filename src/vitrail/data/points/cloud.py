@@ -1,7 +1,6 @@
 """A point cloud or mesh in memory, and the error of one that cannot be used."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class PointFileError(DataError):
         super().__init__(f"{name}: {reason}")
         self.name, self.reason, self.kind = name, reason, kind
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.name, self.reason, self.kind)
 
 

@@ -61,7 +61,7 @@ class Detector(ImageModel):
         losses = self.head.losses(features, shape, own, targets)
         return losses if self.training else (losses, self.head(features, shape, own))
 
-    def dense(self, images: Image) -> Any:
+    def dense(self, images: Image) -> tuple[list[Tensor], list[Tensor]]:
         """Return objectness and offsets of all anchors: the part of the cost that does not depend on the objects."""
         return self.head.rpn.head(list(self.head.levels(self.backbone(images)).values()))
 

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from torchvision.ops import roi_align
 
 from vitrail.parts.detection.suppression import suppress
+from vitrail.parts.model import Model
 
 
 class FixedSizeDetector(nn.Module):
@@ -23,7 +24,7 @@ class FixedSizeDetector(nn.Module):
         detector: the detector, in evaluation mode.
     """
 
-    def __init__(self, detector: Any):
+    def __init__(self, detector: Model):
         super().__init__()
         self.detector = detector
 
@@ -34,7 +35,7 @@ class FixedSizeDetector(nn.Module):
             images: `(B, C, Y, X)`, padded at the end to one size.
             sizes: `(B, 2)` rows and columns of each image without its padding.
         """
-        head = self.detector.head
+        head: Any = self.detector.head
         levels = list(head.levels(self.detector.backbone(images)).values())
         corner = sizes.flip(1).repeat(1, 2)[:, None].to(images.dtype)  # (B, 1, 4): largest x, y, x, y
         boxes, scores = _proposals(head.rpn, levels, images, corner)

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from vitrail.parts.backbone import Features
+from vitrail.parts.decoders.pyramid import PyramidMaps, SimplePyramidMaps
 from vitrail.parts.detection.boxes import Boxes, Targets
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -78,7 +78,7 @@ class DetectionHead(nn.Module):
 
     def __init__(
         self,
-        maps: Any,
+        maps: PyramidMaps | SimplePyramidMaps,
         num_classes: int,
         channels: int = 256,
         hidden: int = 1024,

@@ -37,8 +37,8 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     """Compare outputs of equal forms, and time one token at each length."""
     dim, depth, lengths = condition["dim"], condition["depth"], condition["lengths"]
     numbers = {"dim": dim, "depth": depth, "num_heads": HEADS, "vocab_size": VOCABULARY, "dropout": 0.0}
-    retnet = create_model("retnet_1b3", **numbers).eval()
-    gpt = create_model("gpt2", max_length=max(lengths) + 64, **numbers).eval()
+    retnet: Any = create_model("retnet_1b3", **numbers).eval()
+    gpt: Any = create_model("gpt2", max_length=max(lengths) + 64, **numbers).eval()
     lstm = LSTM(dim, dim, depth).eval()
     with torch.no_grad():
         found = agreement(retnet, gpt, lstm, dim, options.pick(6, 100))

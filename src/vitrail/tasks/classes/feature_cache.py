@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vitrail.cache import cache_folder, fingerprint, written
 from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
+from vitrail.tasks.task import Dataset
 
 _LAST = "head.linear."
 """Parameters after the vectors: the same backbone has the same vectors under any of them."""
@@ -25,11 +26,11 @@ class FeatureReader(Protocol):
         """The model."""
         ...
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the vectors, apart from the weights."""
         ...
 
-    def sample(self, data: Any, number: int) -> Any:
+    def sample(self, data: Any, number: int) -> object:
         """Return an input of a data set."""
         ...
 
@@ -49,14 +50,15 @@ def features_digest(reader: FeatureReader) -> str:
     return digest.hexdigest()[:12]
 
 
-def feature_file(digest: str, data: Any) -> Path:
+def feature_file(digest: str, data: Dataset) -> Path:
     """Return the file of the vectors of a data set."""
-    content = data.digest() if hasattr(data, "digest") else fingerprint(*data.ids, *data.texts)
+    own: Any = data
+    content = own.digest() if hasattr(own, "digest") else fingerprint(*own.ids, *own.texts)
     return cache_folder("features") / f"{fingerprint(digest, content)}.npy"
 
 
 def cached_features(
-    reader: FeatureReader, digest: str, data: Any, batch: int, progress: Callable[[int, int], None] | None = None
+    reader: FeatureReader, digest: str, data: Dataset, batch: int, progress: Callable[[int, int], None] | None = None
 ) -> Tensor:
     """Return the vectors of a set `(n, C)`, from the cache if these weights have seen this data.
 

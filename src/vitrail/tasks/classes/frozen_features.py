@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from vitrail.data.augment import Augment
 from vitrail.data.loading import Batch, Loader
 from vitrail.parts.heads import LinearHead
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.feature_cache import cached_features, feature_file, features_digest
 from vitrail.tasks.features import ImageFeatures
 from vitrail.tasks.task import Share
@@ -70,9 +71,10 @@ def varies(augment: Augment) -> bool:
     return augment.crop != "center" or augment.policy != "none" or max(augment.flip, augment.jitter, augment.erase) > 0
 
 
-def logits_of(model: Any, images: Tensor) -> Tensor:
+def logits_of(model: Model, images: Tensor) -> Tensor:
     """Return the logits of images `(B, C, Y, X)`, or of vectors `(B, D)` in place of them."""
-    return model.head.linear(images) if images.ndim == 2 else model(images)
+    head: Any = model.head
+    return head.linear(images) if images.ndim == 2 else model(images)
 
 
 class FeatureLoader(Loader):
@@ -87,7 +89,7 @@ class FeatureLoader(Loader):
         sample_seconds: seconds of an image in the whole model; 0 until it is measured.
     """
 
-    def __init__(self, loader: Loader, model: Any, precision: str):
+    def __init__(self, loader: Loader, model: Model, precision: str):
         self.dataset, self.order, self.device = loader.dataset, loader.order, loader.device
         self.skipped = loader.skipped
         self.reader = ImageFeatures(model, precision=precision)

@@ -1,12 +1,12 @@
 """Top-1, top-5 and loss of a validation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from vitrail.data.loading import Batch
 from vitrail.shapes import Logits
 
 
@@ -33,7 +33,7 @@ class ClassificationMetric:
         self.classes = classes
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
 
-    def update(self, outputs: Sequence[Logits], batch: Any) -> None:
+    def update(self, outputs: Sequence[Logits], batch: Batch) -> None:
         """Add a batch; the first output is the logits, `batch.labels` are the classes."""
         logits, labels = outputs[0], batch.labels
         losses = cross_entropy(logits.float(), labels, reduction="none").double().sum()

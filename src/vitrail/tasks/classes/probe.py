@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from vitrail.errors import DataError
 from vitrail.tasks.classes.feature_cache import cached_features, features_digest
 from vitrail.tasks.confidence_interval import Rate, paired_difference, wilson
+from vitrail.tasks.features import ImageFeatures, TextFeatures
 from vitrail.tasks.formatting import percent
 from vitrail.tasks.table import Table
 
@@ -66,7 +67,7 @@ class ProbeResult:
 
 
 def probe(
-    reader: Any,
+    reader: ImageFeatures | TextFeatures,
     spec: str,
     k: int = 20,
     batch: int = 64,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
-from PIL import ImageDraw
+from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from vitrail.errors import DataError
@@ -121,7 +121,11 @@ def check_finite(logits: Tensor, names: Sequence[str]) -> None:
 
 
 def draw_class(
-    pen: ImageDraw.ImageDraw, font: Any, box: tuple[int, int, int, int], label: str, probability: float
+    pen: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    box: tuple[int, int, int, int],
+    label: str,
+    probability: float,
 ) -> None:
     """Draw a class in a row `(left, top, right, height)`: its name, a bar of its probability, the number."""
     left, y, right, row = box

@@ -18,6 +18,7 @@ from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError, unknown
 from vitrail.fused.auto_optimize import InferenceRunner, SelectedModel
 from vitrail.native.image_resize import best_pixels
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.measures import measure
 from vitrail.tasks.classes.result import check_finite
@@ -31,7 +32,7 @@ from vitrail.tasks.results import Notify, Progress
 
 
 def evaluate_classifier(
-    model: Any,
+    model: Model,
     images: ImageSet,
     options: EvaluateOptions,
     notify: Notify = lambda choice: None,
@@ -150,7 +151,7 @@ def _match(images: ImageSet, names: tuple[str, ...]) -> Tensor:
 
 
 def _conclude(
-    model: Any,
+    model: Model,
     form: SelectedModel,
     images: ImageSet,
     scores: Scores,

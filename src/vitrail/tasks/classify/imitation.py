@@ -4,8 +4,8 @@ Architectures and grids may differ: what the teacher has on its grid is resample
 the groups of tokens (windows) that the student's attention has. Prefix tokens are left out.
 """
 
+from collections.abc import Callable
 from math import gcd
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate, kl_div, layer_norm, mse_loss
 
 from vitrail.errors import VitrailError
 from vitrail.grid import Grid
+from vitrail.parts.model import Model
 from vitrail.tasks.classify.layer_watch import AttentionOperands, LayerWatch, probabilities
 from vitrail.tasks.classify.options import TrainOptions
 
@@ -53,7 +54,9 @@ class Imitation:
         ask: runs the teacher on images that are preprocessed for the student.
     """
 
-    def __init__(self, options: TrainOptions, student: Any, teacher: Any, images: Tensor, ask: Any):
+    def __init__(
+        self, options: TrainOptions, student: Model, teacher: nn.Module, images: Tensor, ask: Callable[[Tensor], object]
+    ):
         self.options, self.ask = options, ask
         depth = options.distill_depth if options.distill_features else None
         attention = options.distill_attention > 0 or options.distill_relations > 0

@@ -42,13 +42,15 @@ class LayerWatch:
         VitrailError: the model has no blocks, or no self-attention over cells.
     """
 
-    def __init__(self, model: Any, depth: float | None, attention: bool):
-        self.name = model.variant or type(model).__name__
+    def __init__(self, model: nn.Module, depth: float | None, attention: bool):
+        self.name = getattr(model, "variant", "") or type(model).__name__
         self.tokens: tuple[Tensor, Grid] | None = None
         self.attended: AttentionOperands | None = None
         self._slots: tuple[Any, Any] = (None, None)
         self._handles: list[Any] = []
-        blocks: list[Any] = [block for stage in getattr(model.backbone, "stages", ()) for block in _blocks(stage)]
+        blocks: list[Any] = [
+            block for stage in getattr(getattr(model, "backbone", None), "stages", ()) for block in _blocks(stage)
+        ]
         if depth is not None:
             if not blocks:
                 raise VitrailError(f"{self.name} has no blocks whose features could be compared.")

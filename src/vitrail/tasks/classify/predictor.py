@@ -12,6 +12,7 @@ from vitrail.data.image_io import ImageDecodeError, open_image
 from vitrail.data.transform import EvalTransform
 from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.native.image_resize import best_pixels
+from vitrail.parts.model import Model
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classes.class_names import class_names, read_names
 from vitrail.tasks.classes.result import check_finite
@@ -45,7 +46,7 @@ class ClassPredictor:
         VitrailError: the number of class names is not that of the classes.
     """
 
-    def __init__(self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
+    def __init__(self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
         self.model, self.options = model, options
         self.prepare = EvalTransform(model.preprocess, best_pixels(count))
         self.draft_side = reduced_side(model.preprocess) if options.draft else None
@@ -62,7 +63,7 @@ class ClassPredictor:
         kept = range(1, options.top + 1)
         self.csv_columns = tuple(f"{name}_{i}" for i in kept for name in ("label", "probability"))
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the predictions, apart from the weights."""
         names = self.given or getattr(self.model, "labels", None)
         labels = None if names is None else list(names)

@@ -8,6 +8,7 @@ from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits, open_dataset
 from vitrail.data.table import Columns
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks.classify.defaults import StartingModel, advice, default_model
 from vitrail.tasks.classify.evaluate import evaluate_classifier, open_split
 from vitrail.tasks.classify.evaluation import ClassificationEvaluation
@@ -15,6 +16,7 @@ from vitrail.tasks.classify.options import EvaluateOptions, PredictOptions, Trai
 from vitrail.tasks.classify.predictor import ClassPredictor
 from vitrail.tasks.classify.training import ClassificationTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec, class_program
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
@@ -30,7 +32,7 @@ class ClassificationTask:
         MetricSpec("top5", "Top-5"),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> Splits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> Splits:
         """Open a data set of labelled images."""
         if not spec:
             raise VitrailError(
@@ -75,7 +77,7 @@ class ClassificationTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: ImageSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -88,17 +90,17 @@ class ClassificationTask:
         """Read the `to_dict` of an evaluation."""
         return ClassificationEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[SourceImage]:
+    def collect(self, sources: object) -> Sequence[SourceImage]:
         """List images without reading them."""
         return find_images(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> ClassPredictor:
         """Return a predictor of class names."""
         return ClassPredictor(model, options, count, notify)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model."""
         return class_program(model)
 

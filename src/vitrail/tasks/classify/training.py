@@ -16,6 +16,7 @@ from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, make_config
 from vitrail.native.image_resize import best_pixels
 from vitrail.parts.backbone import Classifier
+from vitrail.parts.model import Model
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.classes.frozen_features import FeatureLoader, frozen_features, logits_of
 from vitrail.tasks.classes.metric import ClassificationMetric
@@ -103,7 +104,7 @@ class ClassificationTraining:
         images, targets = self.mix(batch.images, batch.labels, seed, step)
         return batch._replace(images=images, labels=targets)
 
-    def forward(self, model: nn.Module, batch: Batch) -> tuple[Any, ...]:
+    def forward(self, model: Model, batch: Batch) -> tuple[Any, ...]:
         """Return class logits and distillation logits; the same logits twice in evaluation or without such a head.
 
         A model with a distillation token has a head with `both`; its two outputs are trained apart and averaged in use.
@@ -163,7 +164,8 @@ def build_classifier(options: TrainOptions, run: RunSpec, splits: Splits) -> Cla
     overrides.pop("image_size", None)
     overrides["preprocess"] = adapt_preprocess(config.preprocess, config.in_channels, splits)
     torch.manual_seed(run.seed)
-    return create_model(run.variant, weights=weights, **overrides)
+    model: Any = create_model(run.variant, weights=weights, **overrides)
+    return model
 
 
 def adapt_preprocess(preprocess: Preprocess, channels: int, splits: Splits) -> Preprocess:

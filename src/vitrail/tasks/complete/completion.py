@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from vitrail.errors import VitrailError
 from vitrail.generation.generate import generate
 from vitrail.generation.sampling import Greedy, Sample
+from vitrail.parts.model import Model
 from vitrail.tasks.complete.options import GenerateOptions
 from vitrail.tasks.data_url import to_png
 from vitrail.tasks.inference import inference_mode_for
@@ -89,7 +90,21 @@ class Completion:
         return f"{self.path}: {len(self.samples)} completions of {self.rows} rows"
 
 
-def to_pixels(image: Image.Image, config: Any) -> Tensor:
+class PixelShape(Protocol):
+    """Config of a model of pixels, as far as images depend on it."""
+
+    @property
+    def side(self) -> int:
+        """Rows and columns of an image."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of a pixel."""
+        ...
+
+
+def to_pixels(image: Image.Image, config: PixelShape) -> Tensor:
     """Return an image as `(C, Y, X)` in [0, 1], resized to the side of the model.
 
     Example:
@@ -104,7 +119,7 @@ def to_pixels(image: Image.Image, config: Any) -> Tensor:
     return pixels.permute(2, 0, 1) / 255
 
 
-def complete(model: Any, pixels: Tensor, options: GenerateOptions, name: str = "image") -> Completion:
+def complete(model: Model, pixels: Tensor, options: GenerateOptions, name: str = "image") -> Completion:
     """Draw the missing rows of an image, pixel by pixel.
 
     A sample is a function of the image, the seed and its number, whatever else is generated.

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from vitrail.data.dataset import ImageSet
 from vitrail.data.sampler import ResumableSampler
+from vitrail.parts.model import Model
 from vitrail.tasks.complete.completion import complete
 from vitrail.tasks.complete.options import EvaluateOptions, GenerateOptions
 from vitrail.tasks.complete.training import PixelLoader, PixelMetric, all_pixels, quantise_all
@@ -97,12 +98,12 @@ class CompletionEvaluation:
 
 
 def evaluate_completion(
-    model: Any, images: ImageSet, options: EvaluateOptions, progress: Progress | None = None
+    model: Model, images: ImageSet, options: EvaluateOptions, progress: Progress | None = None
 ) -> CompletionEvaluation:
     """Measure the loss per pixel of every image of a split, and complete the first few.
 
     Args:
-        model: a `PixelModel` on its device.
+        model: a model on its device.
         images: the split.
         options: batch.
         progress: receives the numbers of images done and of all images, after each batch.

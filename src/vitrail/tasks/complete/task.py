@@ -11,11 +11,13 @@ from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits, open_dataset
 from vitrail.data.image_io import open_image
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks.complete.completion import Completion, complete, to_pixels
 from vitrail.tasks.complete.evaluation import CompletionEvaluation, evaluate_completion
 from vitrail.tasks.complete.options import EvaluateOptions, GenerateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.complete.training import CompletionTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.step_program import language_program
@@ -35,10 +37,10 @@ class CompletionPredictor:
     gate = None
     sequential = True
 
-    def __init__(self, model: Any, options: PredictOptions):
+    def __init__(self, model: Model, options: PredictOptions):
         self.model, self.options = model, options
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the images, apart from the weights."""
         o = self.options
         return [o.samples, o.keep, o.temperature, o.top_k, o.top_p, o.seed]
@@ -84,7 +86,7 @@ class CompletionTask:
         MetricSpec("bits_per_pixel", "Bits per pixel", False, ""),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> Splits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> Splits:
         """Open a data set of images; their classes are not read."""
         if not spec:
             raise VitrailError("Nothing to learn from. Give a folder of images in class folders, a table or digits.")
@@ -104,7 +106,7 @@ class CompletionTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: ImageSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -117,25 +119,25 @@ class CompletionTask:
         """Read the `to_dict` of an evaluation."""
         return CompletionEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[SourceImage]:
+    def collect(self, sources: object) -> Sequence[SourceImage]:
         """List images without reading them."""
         return find_images(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> CompletionPredictor:
         """Return a predictor of completions."""
         return CompletionPredictor(model, options)
 
     def generator(
-        self, model: Any, options: GenerateOptions, prompt: str, notify: Notify = lambda choice: None
+        self, model: Model, options: GenerateOptions, prompt: str, notify: Notify = lambda choice: None
     ) -> GeneratedImage:
         """Complete the image of a file."""
         if not prompt:
             raise VitrailError("An image model goes on from an image: vitrail generate MODEL image.png")
         return GeneratedImage(complete(model, to_pixels(open_image(prompt), model.config), options, prompt))
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return what an exported step of decoding takes and gives: colours of pixels are its words."""
         return language_program(model)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits
@@ -13,8 +13,9 @@ from vitrail.data.sampler import ResumableSampler
 from vitrail.data.token_windows import WindowBatch
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, task_of
+from vitrail.parts.model import Model
 from vitrail.parts.pixel_model import PixelModel
-from vitrail.tasks.complete.completion import to_pixels
+from vitrail.tasks.complete.completion import PixelShape, to_pixels
 from vitrail.tasks.complete.options import TrainOptions
 from vitrail.tasks.language.metric import LanguageMetric, TextSize, language_loss
 from vitrail.tasks.task import RunSpec, Share
@@ -77,7 +78,8 @@ class CompletionTraining:
         if task_of(run.variant) != "complete":
             raise VitrailError(f"{run.variant} does not complete images; see: vitrail models --task complete")
         torch.manual_seed(run.seed)
-        self.model: PixelModel = create_model(run.variant, weights=run.weights, **run.overrides)
+        model: Any = create_model(run.variant, weights=run.weights, **run.overrides)
+        self.model: PixelModel = model
         self.model.task = "complete"
         pixels = {split: all_pixels(images, self.model.config) for split, images in splits if split != "test"}
         if run.weights is None:
@@ -106,7 +108,7 @@ class CompletionTraining:
         """Return the batch as it is."""
         return batch
 
-    def forward(self, model: nn.Module, batch: WindowBatch) -> Tensor:
+    def forward(self, model: Model, batch: WindowBatch) -> Tensor:
         """Return the scores of each pixel's colours."""
         return model(batch.ids)
 
@@ -127,12 +129,12 @@ class CompletionTraining:
         """Return nothing: the colours are in the state dict."""
         return {}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the model on the meta device."""
         return meta_copy(self.model)
 
 
-def all_pixels(images: ImageSet, config: Any) -> Tensor:
+def all_pixels(images: ImageSet, config: PixelShape) -> Tensor:
     """Return all images of a set, `(n, C, Y, X)` of uint8."""
     mode = "L" if config.channels == 1 else "RGB"
     found = [to_pixels(images.image(number, mode), config) for number in range(len(images))]
@@ -162,6 +164,6 @@ def find_colors(pixels: Tensor, count: int, seed: int) -> Tensor:
     return torch.from_numpy(repeated).float()
 
 
-def quantise_all(model: PixelModel, pixels: Tensor, batch: int = 256) -> Tensor:
+def quantise_all(model: Model, pixels: Tensor, batch: int = 256) -> Tensor:
     """Return the colours of images of uint8, `(n, Y * X)`."""
     return torch.cat([model.quantise(part.float() / 255).int() for part in pixels.split(batch)])

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -68,11 +67,11 @@ class DetectionAnswers(Logits):
 
         return answer
 
-    def join(self, parts: Sequence[Any]) -> list[Boxes]:
+    def join(self, parts: Sequence[list[Boxes]]) -> list[Boxes]:
         """Return one list."""
         return [boxes for part in parts for boxes in part]
 
-    def compare(self, got: Any, expected: Any, precision: str) -> Agreement:
+    def compare(self, got: list[Boxes], expected: list[Boxes], precision: str) -> Agreement:
         """Compare the boxes of some images by `compare_boxes`."""
         return compare_boxes(got, expected, precision)
 

@@ -1,5 +1,7 @@
 """Faults of images with boxes, found before a training."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vitrail.data.boxes.dataset import BoxSet, BoxSplits, Orientation
@@ -10,6 +12,8 @@ from vitrail.tasks.findings import Findings
 
 class BoxCheck(Findings):
     """Faults of a data set of images with boxes; `bad` are images, each a `DataProblem`."""
+
+    bad: Sequence[DataProblem]
 
     def require_good(self) -> None:
         """Raise an error if there is an unusable image.

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar
 """The first nine of COCO's twelve figures, in its order."""
 
 
-def require_library() -> Any:
+def require_library() -> ModuleType:
     """Return faster-coco-eval.
 
     Raises:

@@ -1,5 +1,6 @@
 """Evaluation of a detector: one pass over a split, in pixels of the source images."""
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -9,6 +10,7 @@ from vitrail.data.boxes.dataset import BoxSet
 from vitrail.data.prefetch import batched, prefetch_map
 from vitrail.data.view import fit_view
 from vitrail.errors import DataError, VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks.data_url import encode
 from vitrail.tasks.detect.average_precision import match
 from vitrail.tasks.detect.coco_eval import coco_figures, coco_results, ground_truth
@@ -19,12 +21,15 @@ from vitrail.tasks.detect.result import draw_boxes
 from vitrail.tasks.inference import device_of
 from vitrail.tasks.results import Notify, Progress
 
+Found = tuple[int, np.ndarray, np.ndarray, np.ndarray]
+"""Number of an image, and boxes, scores and labels of its objects."""
+
 SHOWN = 0.5
 """Least score of a detection that is drawn and counted in the report's images."""
 
 
 def evaluate_detector(
-    model: Any,
+    model: Model,
     data: BoxSet,
     options: EvaluateOptions,
     notify: Notify = lambda choice: None,
@@ -47,7 +52,7 @@ def evaluate_detector(
     data = with_classes(data, names_of(model))
     started = perf_counter()
     mode, side = ("L" if model.preprocess.channels == 1 else "RGB"), model.preprocess.size
-    found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+    found: list[Found] = []
     skipped = []
 
     def read(number: int) -> tuple[int, Any]:
@@ -80,7 +85,7 @@ def evaluate_detector(
     seconds = perf_counter() - started
     kept = data.take(sorted(number for number, *_ in found), data.name)
     places = {number: place for place, number in enumerate(sorted(number for number, *_ in found))}
-    moved = [(places[number], *rest) for number, *rest in found]
+    moved = [(places[number], boxes, scores, labels) for number, boxes, scores, labels in found]
     figures, precision, recall = coco_figures(ground_truth(kept), coco_results(moved))  # pyright: ignore[reportArgumentType]
     return DetectionEvaluation(
         model=model.variant or type(model).__name__,
@@ -130,7 +135,7 @@ def class_precision(data: BoxSet, precision: np.ndarray, recall: np.ndarray) -> 
     return tuple(rows)
 
 
-def worst_images(data: BoxSet, found: list[Any], count: int) -> tuple[DrawnImage, ...]:
+def worst_images(data: BoxSet, found: Sequence[Found], count: int) -> tuple[DrawnImage, ...]:
     """Return the images with the most faults at overlap 0.5: objects missed, and detections that are wrong."""
     scored = []
     for number, boxes, scores, labels in found:

@@ -14,10 +14,11 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.parts.detection.boxes import Boxes
 from vitrail.parts.detection.head import paste_masks
+from vitrail.parts.model import Model
 from vitrail.tasks.detect.answers import DETECTED, SizedImages
 from vitrail.tasks.detect.batches import BoxSample, collate
 from vitrail.tasks.detect.coco_file import coco_file
-from vitrail.tasks.detect.options import PredictOptions
+from vitrail.tasks.detect.options import EvaluateOptions, PredictOptions
 from vitrail.tasks.detect.result import Detections
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.inference import inference_mode_for
@@ -53,7 +54,7 @@ class DetectionPredictor:
     csv_columns = ("count", "objects")
 
     def __init__(
-        self, model: Any, options: PredictOptions, count: int | None = None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None = None, notify: Notify = lambda choice: None
     ):
         self.model, self.options = model, options
         self.runner = detection_runner(model, count, options, notify)
@@ -63,7 +64,7 @@ class DetectionPredictor:
         """Cleared while something is timed."""
         return self.runner.gate
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the predictions, apart from the weights."""
         return [self.model.preprocess.to_dict(), list(names_of(self.model)), self.options.threshold]
 
@@ -141,7 +142,7 @@ def _counts(result: Detections) -> str:
     return ", ".join(f"{result.labels.count(name)} {name}" for name in names)
 
 
-def names_of(model: Any) -> tuple[str, ...]:
+def names_of(model: Model) -> tuple[str, ...]:
     """Return the class names of a detector, numbers if it has none.
 
     Example:
@@ -158,7 +159,9 @@ def source_boxes(found: Boxes, view: View, size: tuple[int, int]) -> np.ndarray:
     return clip_boxes(view.source_boxes(found.boxes.double().cpu().numpy()), size)
 
 
-def detection_runner(model: nn.Module, count: int | None, options: Any, notify: Notify) -> InferenceRunner:
+def detection_runner(
+    model: nn.Module, count: int | None, options: PredictOptions | EvaluateOptions, notify: Notify
+) -> InferenceRunner:
     """Return the runner of a detector, which takes the optimized model if it is faster and finds the same boxes.
 
     Args:

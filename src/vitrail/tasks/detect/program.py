@@ -1,5 +1,6 @@
 """The program of a detector: boxes, scores and classes of a fixed number of detections, suppression included."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from vitrail.parts.detection.boxes import Boxes
 from vitrail.parts.detection.fixed_size import FixedSizeDetector
+from vitrail.parts.model import Model
 from vitrail.tasks.program import ProgramSpec, Sizes, TensorSpec, image_axes
 
 MATCHED = 0.95
@@ -15,7 +17,7 @@ _NEAR = 1e-3
 """Largest difference of scores, and of boxes as a share of the largest coordinate, of two that are partners."""
 
 
-def detection_program(model: Any) -> ProgramSpec:
+def detection_program(model: Model) -> ProgramSpec:
     """Return what an exported detector takes and gives; the images are padded at the end to one size.
 
     Example:
@@ -25,7 +27,8 @@ def detection_program(model: Any) -> ProgramSpec:
         >>> [f"{each.name} {each.shape}" for each in spec.outputs]
         ["boxes ('batch', 100, 4)", "scores ('batch', 100)", "labels ('batch', 100)"]
     """
-    heads, config = model.head.roi_heads, model.config
+    head: Any = model.head
+    heads, config = head.roi_heads, model.config
     most = heads.detections_per_img
     images = TensorSpec("images", ("batch", config.in_channels, "height", "width"))
     outputs = [
@@ -53,7 +56,7 @@ def detection_program(model: Any) -> ProgramSpec:
     )
 
 
-def encode(images: Tensor, sizes: Any = None) -> tuple[Tensor, Tensor]:
+def encode(images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> tuple[Tensor, Tensor]:
     """Return the inputs of a call of the model.
 
     Example:

@@ -1,6 +1,7 @@
 """Detections of an image as a value, for people and for files."""
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def colour(index: int) -> tuple[int, int, int]:
 
 def draw_boxes(
     image: Image.Image,
-    boxes: Any,
+    boxes: Sequence[Sequence[float]] | np.ndarray,
     captions: list[str],
     indices: list[int],
     masks: np.ndarray | None = None,

@@ -9,7 +9,7 @@ from vitrail.errors import ResourceError
 from vitrail.tasks.detect.result import Detections
 
 
-def to_supervision(found: Detections) -> Any:
+def to_supervision(found: Detections) -> object:
     """Return the objects of one image as `supervision.Detections`, in the same order.
 
     Raises:

@@ -8,6 +8,7 @@ from vitrail.data.boxes.convert import ConvertedBoxes, convert_boxes
 from vitrail.data.boxes.dataset import BoxSet, BoxSplits
 from vitrail.data.boxes.open import open_boxes
 from vitrail.errors import unknown
+from vitrail.parts.model import Model
 from vitrail.tasks.detect.check import BoxCheck, check_boxes
 from vitrail.tasks.detect.coco_eval import require_library
 from vitrail.tasks.detect.evaluate import evaluate_detector
@@ -17,6 +18,7 @@ from vitrail.tasks.detect.predictor import DetectionPredictor
 from vitrail.tasks.detect.program import detection_program
 from vitrail.tasks.detect.training import DetectionTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
@@ -32,7 +34,7 @@ class DetectionTask:
         MetricSpec("map", "AP", note="Mean over overlaps of 0.50 to 0.95."),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> BoxSplits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> BoxSplits:
         """Open a data set of images with boxes; with `bad="fail"` its annotations must be right."""
         require_library()
         splits = open_boxes(spec, val_share)
@@ -64,7 +66,7 @@ class DetectionTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: BoxSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -77,17 +79,17 @@ class DetectionTask:
         """Read the `to_dict` of an evaluation."""
         return DetectionEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[SourceImage]:
+    def collect(self, sources: object) -> Sequence[SourceImage]:
         """List images without reading them."""
         return find_images(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> DetectionPredictor:
         """Return a predictor of boxes."""
         return DetectionPredictor(model, options, count, notify)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return what an exported detector takes and gives."""
         return detection_program(model)
 

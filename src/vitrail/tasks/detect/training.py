@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.boxes.dataset import BoxSplits
 from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find
 from vitrail.parts.detection.detector import Detector, total
+from vitrail.parts.model import Model
 from vitrail.tasks.dense_model import dense_model
 from vitrail.tasks.detect.batches import BoxBatch, ViewLoader, random_view, still_view
 from vitrail.tasks.detect.metric import DetectionMetric, Outputs
@@ -63,7 +64,7 @@ class DetectionTraining:
         """Change nothing: views are drawn by the loader."""
         return batch
 
-    def forward(self, model: nn.Module, batch: BoxBatch) -> Outputs:
+    def forward(self, model: Model, batch: BoxBatch) -> Outputs:
         """Return the losses, and in evaluation the detections.
 
         Anchors of a validation are drawn from a generator of its own, so that it does not change the training.
@@ -101,7 +102,7 @@ class DetectionTraining:
         """Return the class names."""
         return {"labels": self.splits.classes}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the detector on the meta device."""
         with torch.device("meta"):
             shell: Any = find(self.model.variant).build(self.model.config)
@@ -115,7 +116,7 @@ def build_detector(options: TrainOptions, run: RunSpec, splits: BoxSplits) -> De
     if options.imgsz is not None:
         fields["image_size"] = options.imgsz
     torch.manual_seed(run.seed)
-    model: Detector = create_model(name, weights=run.weights, **fields)
+    model: Any = create_model(name, weights=run.weights, **fields)
     model.metadata = {"labels": splits.classes}
     return model
 

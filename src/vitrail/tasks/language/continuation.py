@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from vitrail.errors import VitrailError
 from vitrail.generation.generate import stream
 from vitrail.generation.sampling import Choice, Greedy, Sample
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import evaluating
 from vitrail.tasks.language.options import GenerateOptions
 from vitrail.tasks.native_decoding import decoder_of
@@ -70,7 +71,7 @@ def choice_of(options: GenerateOptions) -> Choice:
     return Sample(options.temperature, options.top_k, options.top_p, options.seed)
 
 
-def stream_tokens(model: Any, prompt: list[int], count: int, choose: Choice, context: int) -> Iterator[int]:
+def stream_tokens(model: Model, prompt: list[int], count: int, choose: Choice, context: int) -> Iterator[int]:
     """Yield new tokens; a full window starts again from its second half, so the text may be longer than any window.
 
     Args:
@@ -129,7 +130,7 @@ def stream_text(vocabulary: Vocabulary, tokens: Iterator[int]) -> Iterator[str]:
 
 
 def generate_text(
-    model: Any, prompt: str, options: GenerateOptions, context: int, notify: Callable[[str], None] = lambda line: None
+    model: Model, prompt: str, options: GenerateOptions, context: int, notify: Callable[[str], None] = lambda line: None
 ) -> Iterator[str]:
     """Yield the pieces of a prompt's continuation as they come.
 
@@ -185,7 +186,7 @@ class RecordedChoice:
 
 
 def generate_pieces(
-    model: Any, prompt: str, options: GenerateOptions, context: int, alternatives: int = 5
+    model: Model, prompt: str, options: GenerateOptions, context: int, alternatives: int = 5
 ) -> Iterator[Piece]:
     """Yield the pieces of a prompt's continuation as `generate_text` does, each with its probability.
 
@@ -207,7 +208,7 @@ def generate_pieces(
             yield Piece(text, probability, tuple(zip(names, steps[0][2] if steps else (), strict=True)))
 
 
-def continue_text(model: Any, prompt: str, options: GenerateOptions, context: int) -> str:
+def continue_text(model: Model, prompt: str, options: GenerateOptions, context: int) -> str:
     """Return the continuation of a text."""
     return "".join(generate_text(model, prompt, options, context))
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from vitrail.data.text_streams import TextStream
 from vitrail.data.token_windows import EvalWindows
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks.formatting import duration
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.language.continuation import continue_text
@@ -125,7 +126,7 @@ class LanguageEvaluation:
 
 
 def evaluate_language(
-    model: Any, stream: TextStream, options: EvaluateOptions, progress: Progress | None = None
+    model: Model, stream: TextStream, options: EvaluateOptions, progress: Progress | None = None
 ) -> LanguageEvaluation:
     """Evaluate a language model on a text: every token but the first is predicted once.
 
@@ -172,7 +173,7 @@ def evaluate_language(
     )
 
 
-def context_of(model: Any, wanted: int | None = None) -> int:
+def context_of(model: Model, wanted: int | None = None) -> int:
     """Return the tokens of a window: the wanted number, that of the training, or the positions of the model.
 
     Raises:

@@ -87,7 +87,7 @@ class PredictOptions(GenerateOptions, options.PredictionOptions):
     text: tuple[str, ...] = ()
     """Texts to continue, as well as or instead of files with one in each line."""
 
-    def sources(self, inputs: Sequence[str]) -> Any:
+    def sources(self, inputs: Sequence[str]) -> object:
         """Return files, texts, or standard input."""
         from vitrail.tasks.text_sources import named_sources
 

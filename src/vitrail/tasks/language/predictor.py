@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.data.image_io import printable
+from vitrail.parts.model import Model
 from vitrail.tasks.language.continuation import continue_text, generate_pieces, read_prompt
 from vitrail.tasks.language.evaluation import context_of
 from vitrail.tasks.language.options import PredictOptions
@@ -87,11 +88,11 @@ class ContinuationPredictor:
     gate = None
     sequential = True
 
-    def __init__(self, model: Any, options: PredictOptions):
+    def __init__(self, model: Model, options: PredictOptions):
         self.model, self.options, self.context = model, options, context_of(model)
         self.vocabulary = need_vocabulary(model)
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the texts, apart from the weights."""
         o = self.options
         return [self.vocabulary.to_json(), self.context, o.tokens, o.temperature, o.top_k, o.top_p, o.seed, o.decode]

@@ -5,12 +5,14 @@ from typing import Any
 
 from vitrail.data.text_streams import TextStream, TextStreams, open_streams
 from vitrail.errors import VitrailError, unknown
+from vitrail.parts.model import Model
 from vitrail.tasks.findings import Findings
 from vitrail.tasks.language.continuation import generate_text
 from vitrail.tasks.language.evaluation import LanguageEvaluation, context_of, evaluate_language
 from vitrail.tasks.language.options import EvaluateOptions, GenerateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.language.predictor import ContinuationPredictor
 from vitrail.tasks.language.training import LanguageTraining, check_language
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.step_program import language_program
@@ -30,7 +32,7 @@ class LanguageTask:
         MetricSpec("word_perplexity", "Perplexity per word", False, ""),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> TextStreams:
+    def open(self, spec: str, val_share: float, bad: Bad) -> TextStreams:
         """Open a text."""
         if not spec:
             raise VitrailError("Nothing to learn from. Give a text file, or a folder with train.txt and valid.txt.")
@@ -60,7 +62,7 @@ class LanguageTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: TextStream,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -73,24 +75,24 @@ class LanguageTask:
         """Read the `to_dict` of an evaluation."""
         return LanguageEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[TextLine]:
+    def collect(self, sources: object) -> Sequence[TextLine]:
         """List texts to continue."""
         return find_lines(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> ContinuationPredictor:
         """Return a predictor of continuations."""
         return ContinuationPredictor(model, options)
 
     def generator(
-        self, model: Any, options: GenerateOptions, prompt: str, notify: Notify = lambda choice: None
+        self, model: Model, options: GenerateOptions, prompt: str, notify: Notify = lambda choice: None
     ) -> Iterator[str]:
         """Return the pieces of a continuation as they come."""
         check_language(model.variant)
         return generate_text(model, prompt, options, context_of(model), notify)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return what an exported step of decoding takes and gives."""
         return language_program(model)
 

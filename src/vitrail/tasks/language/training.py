@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.text_streams import TextStream, TextStreams
 from vitrail.data.token_windows import EvalWindows, TrainWindows, WindowBatch
@@ -96,7 +96,7 @@ class LanguageTraining:
         """Return the batch as it is."""
         return batch
 
-    def forward(self, model: nn.Module, batch: WindowBatch) -> Tensor:
+    def forward(self, model: Model, batch: WindowBatch) -> Tensor:
         """Return the scores of the next token at each position."""
         return model(batch.ids)
 
@@ -117,7 +117,7 @@ class LanguageTraining:
         """Return the tokens of a window."""
         return {"context": self.options.context}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the model on the meta device."""
         return meta_copy(self.model)
 

@@ -17,6 +17,7 @@ from vitrail.data.prefetch import balanced_batch_size, batched, prefetch_map
 from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
 from vitrail.native.image_resize import best_pixels
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.result import check_finite
 from vitrail.tasks.formatting import percent
@@ -124,7 +125,7 @@ class LabelEvaluation:
 
 
 def evaluate_labels(
-    model: Any, images: LabelSet, options: EvaluateOptions, progress: Progress | None = None
+    model: Model, images: LabelSet, options: EvaluateOptions, progress: Progress | None = None
 ) -> LabelEvaluation:
     """Evaluate a multi-label classifier on a split; each image counts once.
 

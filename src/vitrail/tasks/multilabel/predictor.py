@@ -16,6 +16,7 @@ from vitrail.data.transform import EvalTransform
 from vitrail.errors import DataError, VitrailError
 from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.native.image_resize import best_pixels
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.result import INK, PAPER, check_finite
 from vitrail.tasks.image_sources import SourceImage
@@ -86,7 +87,7 @@ class LabelPredictor:
 
     csv_columns = ("labels", "probabilities")
 
-    def __init__(self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
+    def __init__(self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
         self.model, self.options = model, options
         self.prepare = EvalTransform(model.preprocess, best_pixels(count))
         self.names = class_names(model, model.config.num_classes, None)
@@ -95,7 +96,7 @@ class LabelPredictor:
         self.runner = InferenceRunner(model, count, precision=precision, fast=options.optimize, notify=notify)
         self.gate = self.runner.gate
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the predictions, apart from the weights."""
         return [self.model.preprocess.to_dict(), list(self.names), self.thresholds.tolist()]
 

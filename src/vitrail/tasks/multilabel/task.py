@@ -6,12 +6,14 @@ from typing import Any
 from vitrail.data.datasets import Splits
 from vitrail.data.label_sets import LabelSet, open_label_sets
 from vitrail.errors import VitrailError, unknown
+from vitrail.parts.model import Model
 from vitrail.tasks.findings import Findings
 from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.multilabel.evaluation import LabelEvaluation, evaluate_labels
 from vitrail.tasks.multilabel.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.multilabel.predictor import LabelPredictor
 from vitrail.tasks.multilabel.training import LabelTraining
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec, class_program
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
@@ -27,7 +29,7 @@ class MultilabelTask:
         MetricSpec("f1", "F1"),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> Splits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> Splits:
         """Open a table of images with labels."""
         if not spec:
             raise VitrailError("Nothing to learn from. Give a table: vitrail train labels.csv --task multilabel")
@@ -56,7 +58,7 @@ class MultilabelTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: LabelSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -69,17 +71,17 @@ class MultilabelTask:
         """Read the `to_dict` of an evaluation."""
         return LabelEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[SourceImage]:
+    def collect(self, sources: object) -> Sequence[SourceImage]:
         """List images without reading them."""
         return find_images(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> LabelPredictor:
         """Return a predictor of labels."""
         return LabelPredictor(model, options, count, notify)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model."""
         return class_program(model)
 

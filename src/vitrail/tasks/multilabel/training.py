@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from vitrail.data.augment import AUGMENTS
@@ -15,6 +15,7 @@ from vitrail.data.transform import EvalTransform, TrainTransform
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, make_config
 from vitrail.native.image_resize import best_pixels
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.frozen_features import FeatureLoader, frozen_features, logits_of
 from vitrail.tasks.multilabel.options import TrainOptions
 from vitrail.tasks.multilabel.scores import mean_ap, micro_f1
@@ -144,7 +145,7 @@ class LabelTraining:
         """Return the batch."""
         return batch
 
-    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+    def forward(self, model: Model, batch: Batch) -> Tensor:
         """Return logits `(B, K)`."""
         return logits_of(model, batch.images)
 
@@ -167,7 +168,7 @@ class LabelTraining:
         """Return the names of the labels."""
         return {"labels": self.splits.classes}
 
-    def meta_model(self) -> Any:
+    def meta_model(self) -> Model:
         """Return the model on the meta device."""
         with torch.device("meta"):
             shell: Any = find(self.model.variant).build(self.model.config)
@@ -176,7 +177,7 @@ class LabelTraining:
         return shell
 
 
-def build_labeller(options: TrainOptions, run: RunSpec, splits: Splits) -> Any:
+def build_labeller(options: TrainOptions, run: RunSpec, splits: Splits) -> Model:
     """Build a classifier with one output per label."""
     overrides: dict[str, Any] = {"num_classes": len(splits.classes), **run.overrides}
     if overrides["num_classes"] != len(splits.classes):

@@ -10,6 +10,7 @@ import torch
 from vitrail.data.points.point_set import PointCloudSet
 from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import DataError
+from vitrail.parts.model import Model
 from vitrail.tasks import points
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.result import check_finite
@@ -136,7 +137,7 @@ class PartEvaluation:
 
 
 def evaluate_parts(
-    model: Any, clouds: PointCloudSet, options: EvaluateOptions, progress: Progress | None = None
+    model: Model, clouds: PointCloudSet, options: EvaluateOptions, progress: Progress | None = None
 ) -> PartEvaluation:
     """Evaluate a model of parts on a split.
 

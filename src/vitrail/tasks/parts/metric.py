@@ -1,11 +1,12 @@
 """Confusion of parts over all points: loss, accuracy and mean intersection over union."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+
+from vitrail.tasks.points.batches import PointBatch
 
 
 class PartMetric:
@@ -27,7 +28,7 @@ class PartMetric:
         self.confusion = torch.zeros(parts, parts, dtype=torch.float64, device=device)
         self.loss = torch.zeros(1, dtype=torch.float64, device=device)
 
-    def update(self, outputs: tuple[Tensor], batch: Any) -> None:
+    def update(self, outputs: tuple[Tensor], batch: PointBatch) -> None:
         """Add a batch: logits `(B, N, K)` and `batch.labels` `(B, N)`."""
         logits, labels = outputs[0].flatten(0, 1), batch.labels.flatten()
         self.loss += cross_entropy(logits.float(), labels, reduction="sum").double()

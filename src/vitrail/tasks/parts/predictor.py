@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.parts.point_model import PartModel
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.result import check_finite
@@ -27,12 +28,12 @@ class PartPredictor:
 
     gate = None
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Model):
         self.model = need_part_model(model)
         self.names = class_names(model, model.config.num_classes)
         self.csv_columns = self.names
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the predictions, apart from the weights."""
         return [self.model.sampling.to_text(), list(self.names)]
 
@@ -67,7 +68,7 @@ class PartPredictor:
         return Table("", ["cloud", *self.names], rows, right=list(self.names))
 
 
-def need_part_model(model: Any) -> PartModel:
+def need_part_model(model: Model) -> PartModel:
     """Return a model of parts.
 
     Raises:

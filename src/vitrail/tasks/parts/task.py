@@ -4,6 +4,7 @@ from typing import Any
 
 from vitrail.data.points.open_points import PointSplits
 from vitrail.data.points.point_set import PointCloudSet
+from vitrail.parts.model import Model
 from vitrail.tasks.parts.evaluation import PartEvaluation, evaluate_parts
 from vitrail.tasks.parts.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.parts.predictor import PartPredictor
@@ -30,7 +31,7 @@ class PartsTask(PointsTask):
 
     def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
-        model: Any,
+        model: Model,
         data: PointCloudSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -44,12 +45,12 @@ class PartsTask(PointsTask):
         return PartEvaluation.from_dict(values)
 
     def predictor(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> PartPredictor:
         """Return a predictor of parts."""
         return PartPredictor(model)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model: logits of each point."""
         return point_program(model, TensorSpec("logits", ("batch", "points", model.config.num_classes), classes=2))
 

@@ -12,6 +12,7 @@ import torch
 from vitrail.data.points.point_set import PointCloudSet
 from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.evaluation import ClassEvaluation
 from vitrail.tasks.classes.measures import measure
@@ -104,7 +105,7 @@ class PointEvaluation(ClassEvaluation):
 
 
 def evaluate_points(
-    model: Any, clouds: PointCloudSet, options: EvaluateOptions, progress: Progress | None = None
+    model: Model, clouds: PointCloudSet, options: EvaluateOptions, progress: Progress | None = None
 ) -> PointEvaluation:
     """Evaluate a classifier on a split; each cloud is sampled once, without votes.
 
@@ -158,7 +159,7 @@ def _first_of_each(scores: Scores) -> list[int]:
 
 
 def _kept(
-    model: Any, clouds: PointCloudSet, scores: Scores, names: tuple[str, ...], chosen: list[int]
+    model: Model, clouds: PointCloudSet, scores: Scores, names: tuple[str, ...], chosen: list[int]
 ) -> tuple[EvaluatedCloud, ...]:
     """Return some clouds for the report, with the picks of SortNets."""
     found = []

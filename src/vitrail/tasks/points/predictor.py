@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.parts.point_model import PointModel
 from vitrail.tasks.classes.class_names import class_names, read_names
 from vitrail.tasks.classes.result import check_finite, rank_classes
@@ -35,7 +36,7 @@ class PointPredictor:
 
     gate = None
 
-    def __init__(self, model: Any, options: PredictOptions):
+    def __init__(self, model: Model, options: PredictOptions):
         self.model, self.options = need_point_model(model), options
         names: Any = options.labels
         given = read_names(names) if isinstance(names, str) or hasattr(names, "__fspath__") else names
@@ -43,7 +44,7 @@ class PointPredictor:
         kept = range(1, min(options.top, len(self.names)) + 1)
         self.csv_columns = tuple(f"{name}_{i}" for i in kept for name in ("label", "probability"))
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the predictions, apart from the weights."""
         return [self.model.sampling.to_text(), list(self.names), self.options.top]
 
@@ -94,7 +95,7 @@ def thousandths(points: np.ndarray) -> list[int]:
     return np.rint(1000 * points).astype(int).ravel().tolist()
 
 
-def picked(model: PointModel, points: Tensor) -> tuple[Tensor, Picked]:
+def picked(model: Model, points: Tensor) -> tuple[Tensor, Picked]:
     """Return the points in the model's order, and the picks of its SortNets; none if it has none."""
     backbone: Any = model.backbone
     if not hasattr(backbone, "picks") or hasattr(model, "runtime"):  # an exported program gives logits alone
@@ -104,7 +105,7 @@ def picked(model: PointModel, points: Tensor) -> tuple[Tensor, Picked]:
     return points, [tuple(tuple(net) for net in cloud) for cloud in index]
 
 
-def need_point_model(model: Any) -> PointModel:
+def need_point_model(model: Model) -> PointModel:
     """Return a model of points.
 
     Raises:

@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ class CloudInput(NamedTuple):
     read: Callable[[], Cloud]
 
 
-def find_clouds(sources: Any) -> list[CloudInput]:
+def find_clouds(sources: object) -> list[CloudInput]:
     """List clouds without reading them (of voxel files, each row that is not empty).
 
     Raises:
@@ -37,7 +37,7 @@ def find_clouds(sources: Any) -> list[CloudInput]:
     return [item if item.name else item._replace(name=f"cloud {i}") for i, item in enumerate(found)]
 
 
-def _walk(source: Any) -> Iterator[CloudInput]:
+def _walk(source: object) -> Iterator[CloudInput]:
     if isinstance(source, str | os.PathLike):
         for path in _paths(os.fspath(source)):
             yield from _file(path)

@@ -6,7 +6,9 @@ from typing import Any
 from vitrail.data.points.open_points import KINDS, PointSplits, open_points
 from vitrail.data.points.point_set import PointCloudSet
 from vitrail.errors import DataError, VitrailError, unknown
+from vitrail.parts.model import Model
 from vitrail.tasks.findings import Findings
+from vitrail.tasks.options import Bad
 from vitrail.tasks.point_program import point_program
 from vitrail.tasks.points.evaluation import PointEvaluation, evaluate_points
 from vitrail.tasks.points.options import EvaluateOptions, PredictOptions, TrainOptions
@@ -28,7 +30,7 @@ class PointsTask:
         MetricSpec("top5", "Top-5"),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> PointSplits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> PointSplits:
         """Open labelled clouds; every file is read once, so that broken ones are known before the training.
 
         Raises:
@@ -71,7 +73,7 @@ class PointsTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: PointCloudSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -84,17 +86,17 @@ class PointsTask:
         """Read the `to_dict` of an evaluation."""
         return PointEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[CloudInput]:
+    def collect(self, sources: object) -> Sequence[CloudInput]:
         """List clouds without reading them."""
         return find_clouds(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> PointPredictor:
         """Return a predictor of class names."""
         return PointPredictor(model, options)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model."""
         return point_program(model, TensorSpec("logits", ("batch", model.config.num_classes), classes=1))
 

@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.points.open_points import PointSplits
 from vitrail.data.sampler import ResumableSampler
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, list_models, make_config
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.loss import classification_loss
 from vitrail.tasks.classes.metric import ClassificationMetric
 from vitrail.tasks.points.augmentation import vary
@@ -60,7 +61,7 @@ class PointTraining:
         """Rotate, scale, shift and jitter each cloud."""
         return batch._replace(points=vary(batch.points, BatchRng(seed, step, batch.index.numpy()), self.options))
 
-    def forward(self, model: nn.Module, batch: PointBatch) -> tuple[Tensor]:
+    def forward(self, model: Model, batch: PointBatch) -> tuple[Tensor]:
         """Return class logits."""
         return (model(batch.points),)
 
@@ -81,7 +82,7 @@ class PointTraining:
         """Return the class names."""
         return {"labels": self.splits.classes}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the classifier on the meta device."""
         with torch.device("meta"):
             shell: Any = find(self.model.variant).build(self.model.config)
@@ -89,7 +90,7 @@ class PointTraining:
         return shell
 
 
-def build_point_model(options: TrainOptions, run: RunSpec, outputs: int, task: str) -> Any:
+def build_point_model(options: TrainOptions, run: RunSpec, outputs: int, task: str) -> Model:
     """Build a model of a task with its number of outputs and the sampling of the options.
 
     Raises:

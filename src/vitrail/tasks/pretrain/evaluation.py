@@ -6,6 +6,7 @@ from typing import Any
 
 from vitrail.data.bucketed_sampler import BucketedSampler
 from vitrail.data.text_streams import TextStream
+from vitrail.parts.model import Model
 from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.pretrain.options import EvaluateOptions
@@ -94,7 +95,7 @@ class PretrainEvaluation:
 
 
 def evaluate_pretrained(
-    model: Any, stream: TextStream, options: EvaluateOptions, progress: Progress | None = None
+    model: Model, stream: TextStream, options: EvaluateOptions, progress: Progress | None = None
 ) -> PretrainEvaluation:
     """Measure masked predictions, and next lines if the model learnt them.
 

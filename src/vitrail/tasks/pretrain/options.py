@@ -56,7 +56,7 @@ class PredictOptions(options.PredictionOptions):
         check_ranges(self, (Range("top", 1),))
         super().check()
 
-    def sources(self, inputs: Sequence[str]) -> Any:
+    def sources(self, inputs: Sequence[str]) -> object:
         """Return files, texts, or standard input."""
         from vitrail.tasks.text_sources import named_sources
 

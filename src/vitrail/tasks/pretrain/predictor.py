@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.data.image_io import printable
 from vitrail.errors import DataError
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.pretrain.options import PredictOptions
 from vitrail.tasks.pretrain.training import MASK
@@ -73,11 +74,11 @@ class MaskedWordPredictor:
     gate = None
     sequential = True
 
-    def __init__(self, model: Any, options: PredictOptions):
+    def __init__(self, model: Model, options: PredictOptions):
         self.model, self.options, self.vocabulary = model, options, need_vocabulary(model)
         self.longest = most_tokens(model.config, model.metadata.get("max_length"))
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the words, apart from the weights."""
         return [self.vocabulary.to_json(), self.options.top, self.longest]
 

@@ -5,8 +5,10 @@ from typing import Any
 
 from vitrail.data.text_streams import TextStream, TextStreams, open_streams
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.parts.text_heads import PretrainingHead, PretrainingLogits, SentenceVector, TiedHead, UntiedHead
 from vitrail.tasks.findings import Findings
+from vitrail.tasks.options import Bad
 from vitrail.tasks.pretrain.evaluation import PretrainEvaluation, evaluate_pretrained
 from vitrail.tasks.pretrain.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.pretrain.predictor import MaskedWordPredictor
@@ -29,7 +31,7 @@ class PretrainTask:
         MetricSpec("next_accuracy", "Next lines"),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> TextStreams:
+    def open(self, spec: str, val_share: float, bad: Bad) -> TextStreams:
         """Open a text, a sentence or paragraph a line."""
         if not spec:
             raise VitrailError("Nothing to learn from. Give a text file with a sentence or paragraph in each line.")
@@ -52,7 +54,7 @@ class PretrainTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: TextStream,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -65,17 +67,17 @@ class PretrainTask:
         """Read the `to_dict` of an evaluation."""
         return PretrainEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[TextLine]:
+    def collect(self, sources: object) -> Sequence[TextLine]:
         """List texts with masks."""
         return find_lines(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> MaskedWordPredictor:
         """Return a predictor of masked words."""
         return MaskedWordPredictor(model, options)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model: scores of all words, or a vector of a text.
 
         Raises:

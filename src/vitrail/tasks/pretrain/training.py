@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from vitrail.data.bucketed_sampler import BucketedSampler
@@ -113,7 +113,7 @@ class PretrainTraining:
         """Return the batch as it is: words are masked by the loader."""
         return batch
 
-    def forward(self, model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, model: Model, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
         """Return the scores of the masked words and of the next line."""
         return masked_scores(model, batch)
 
@@ -139,12 +139,12 @@ class PretrainTraining:
         """Return the most tokens of a text and the share of masked words."""
         return {"max_length": self.longest, "mask": self.options.mask, "next_sentence": self.options.next_sentence}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the model on the meta device."""
         return meta_copy(self.model)
 
 
-def masked_scores(model: Any, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+def masked_scores(model: Model, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
     """Return scores `(1, M, V)` of the masked words alone, and `(B, 2)` of the next line, zeros without such a head.
 
     The word table is the largest product of a small model, and one token in seven is masked.

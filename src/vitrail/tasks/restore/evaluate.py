@@ -8,6 +8,7 @@ import numpy as np
 
 from vitrail.data.degradations import Degradation, parse
 from vitrail.data.restoration_set import RestorationSet, listed, pair_faults, unreadable
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import device_of
 from vitrail.tasks.restore.evaluation import ImageFigures, RestorationEvaluation, finite
 from vitrail.tasks.restore.examples import bicubic_to, make_example
@@ -25,7 +26,7 @@ EXAMPLES = 2
 
 
 def evaluate_restorer(
-    model: Any,
+    model: Model,
     images: RestorationSet,
     options: EvaluateOptions,
     notify: Notify = lambda choice: None,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from vitrail.data.image_io import ImageDecodeError, read_size
 from vitrail.data.matlab_resize import imresize
 from vitrail.data.stored_image import StoredImage, read_stored
 from vitrail.errors import DataError
+from vitrail.parts.model import Model
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.restore.options import PredictOptions
 from vitrail.tasks.restore.result import Restored
@@ -48,7 +48,7 @@ class RestorePredictor:
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         options: PredictOptions,
         count: int | None = None,
         notify: Notify = lambda choice: None,
@@ -60,17 +60,17 @@ class RestorePredictor:
         self.channels: int = model.config.in_channels
         self.max_pixels = RESTORED // self.tiled.scale**2
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the restored images."""
         return [self.options.tiling, self.options.metadata, self.options.suffix]
 
-    def load(self, item: SourceImage) -> Any:
+    def load(self, item: SourceImage) -> SourceImage:
         """Check that an image can be opened; it is decoded when its turn comes."""
         if item.held is None:
             read_size(item.name if item.content is None else item.content)
         return item
 
-    def predict(self, batch: list[tuple[SourceImage, Any]]) -> Iterator[Restored]:  # type: ignore[override]
+    def predict(self, batch: list[tuple[SourceImage, SourceImage]]) -> Iterator[Restored]:  # type: ignore[override]
         """Yield the restored images one by one."""
         for item, _ in batch:
             try:

@@ -10,6 +10,7 @@ from torch import Tensor
 from vitrail.errors import VitrailError
 from vitrail.fused.auto_optimize import check_own_precision
 from vitrail.fused.optimize import optimize
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify
 
@@ -36,7 +37,7 @@ class ChosenModel(str):
 
 
 def choose_runner(
-    model: Any, precision: str, fast: bool, count: int | None, notify: Notify
+    model: Model, precision: str, fast: bool, count: int | None, notify: Notify
 ) -> Callable[[Tensor], Tensor]:
     """Return the model, or its optimized form if that agrees and is faster on a random tile.
 
@@ -63,7 +64,7 @@ def choose_runner(
     return run
 
 
-def _compared(model: Any, probe: Tensor, precision: str) -> tuple[Callable[[Tensor], Tensor], str, str]:
+def _compared(model: Model, probe: Tensor, precision: str) -> tuple[Callable[[Tensor], Tensor], str, str]:
     kind: Any = precision
     try:
         form: Any = optimize(model, kind)

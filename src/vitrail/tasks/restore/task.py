@@ -5,8 +5,10 @@ from typing import Any
 
 from vitrail.data.restoration_set import RestorationSet, RestorationSplits, open_restoration, unreadable
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks.findings import Findings
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import NamedAxis, ProgramSpec, TensorSpec
 from vitrail.tasks.restore.evaluate import evaluate_restorer
 from vitrail.tasks.restore.evaluation import RestorationEvaluation
@@ -27,7 +29,7 @@ class RestorationTask:
         MetricSpec("ssim", "SSIM", unit=""),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> RestorationSplits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> RestorationSplits:
         """Open folders of images; every image is decoded once, so that faults are found before training."""
         if not spec:
             raise VitrailError(
@@ -57,7 +59,7 @@ class RestorationTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: RestorationSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -70,17 +72,17 @@ class RestorationTask:
         """Read the `to_dict` of an evaluation."""
         return RestorationEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[SourceImage]:
+    def collect(self, sources: object) -> Sequence[SourceImage]:
         """List images without reading them."""
         return find_images(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> RestorePredictor:
         """Return a predictor of restored images."""
         return RestorePredictor(model, options, count, notify)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model: pixels in 0..1 at any size."""
         rows, columns = (24, 16, 40, 23, 32, 17, 9, 64), (24, 48, 40, 31, 17, 50, 33, 72)
         axes = NamedAxis("height", 24, 131, (24, 17), rows), NamedAxis("width", 24, 173, (24, 31), columns)

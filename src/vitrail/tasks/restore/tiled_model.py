@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitrail.models import find
+from vitrail.parts.model import Model
 from vitrail.parts.restorer_reach import reach
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.peak_memory import pixel_bytes
@@ -31,7 +31,7 @@ class TiledModel:
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         tiling: str = "exact",
         memory: float = 1.5,
         run: Callable[[Tensor], Tensor] | None = None,

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.degradations import parse
 from vitrail.data.restoration_set import RestorationSet, RestorationSplits, listed, pair_faults
 from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find, list_models
+from vitrail.parts.model import Model
 from vitrail.tasks.restore.metric import RestorationMetric, usual_protocol
 from vitrail.tasks.restore.options import TrainOptions
 from vitrail.tasks.restore.patches import PatchLoader, PatchSet, RestoreBatch, WholePairs
@@ -107,7 +108,7 @@ class RestorationTraining:
         """Return the batch: patches are drawn and degraded by the loader."""
         return batch
 
-    def forward(self, model: nn.Module, batch: RestoreBatch) -> Tensor:
+    def forward(self, model: Model, batch: RestoreBatch) -> Tensor:
         """Return restored images."""
         return model(batch.low)
 
@@ -130,7 +131,7 @@ class RestorationTraining:
         """Return the degradation that the model was trained for."""
         return {"degradation": usual_degradation(self.model, self.options.degradation)}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the model on the meta device."""
         with torch.device("meta"):
             shell: Any = find(self.model.variant).build(self.model.config)
@@ -138,7 +139,7 @@ class RestorationTraining:
         return shell
 
 
-def build_restorer(run: RunSpec) -> Any:
+def build_restorer(run: RunSpec) -> Model:
     """Build the model of a run.
 
     Raises:
@@ -151,7 +152,7 @@ def build_restorer(run: RunSpec) -> Any:
     return create_model(run.variant, weights=run.weights, **run.overrides)
 
 
-def usual_degradation(model: Any, given: str = "auto") -> str:
+def usual_degradation(model: Model, given: str = "auto") -> str:
     """Return the degradation given, else that of the model's training, else the usual one of its kind."""
     if given != "auto":
         return given

@@ -17,6 +17,7 @@ from vitrail.data.masks import MaskSet
 from vitrail.data.prefetch import batched, prefetch_map
 from vitrail.errors import DataError
 from vitrail.fused.auto_optimize import InferenceRunner
+from vitrail.parts.model import Model
 from vitrail.tasks.data_url import encode
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify, Progress
@@ -42,7 +43,7 @@ class Read(NamedTuple):
 
 
 def evaluate_segmenter(
-    model: Any,
+    model: Model,
     data: MaskSet,
     options: EvaluateOptions,
     notify: Notify = lambda choice: None,
@@ -107,7 +108,7 @@ def describe(options: EvaluateOptions) -> str:
     return how + (", with the mirror image" if options.flip_test else "")
 
 
-def _read(model: Any, data: MaskSet, labels: LabelMap, bad: str, window: int, gate: Event) -> Iterator[Read]:
+def _read(model: Model, data: MaskSet, labels: LabelMap, bad: str, window: int, gate: Event) -> Iterator[Read]:
     """Yield the samples in order, read ahead in threads."""
     whole, mode = WholeImages(model.metadata.get("short_side")), mode_of(model.preprocess)
 

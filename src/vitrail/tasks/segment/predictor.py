@@ -10,6 +10,7 @@ from torch import Tensor
 from vitrail.data.label_map import from_metadata
 from vitrail.errors import DataError
 from vitrail.fused.auto_optimize import InferenceRunner
+from vitrail.parts.model import Model
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify
@@ -40,7 +41,7 @@ class SegmentPredictor:
 
     csv_columns = ("height", "width", "classes")
 
-    def __init__(self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
+    def __init__(self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
         self.model, self.options = model, options
         self.labels = from_metadata(model.metadata)
         self.whole = WholeImages(model.metadata.get("short_side"))
@@ -55,7 +56,7 @@ class SegmentPredictor:
         """Cleared while something is timed."""
         return self.runner.gate
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the predictions, apart from the weights."""
         o = self.options
         return [self.model.preprocess.to_dict(), list(self.labels.names), o.window, o.overlap, o.flip_test]

@@ -6,7 +6,9 @@ from typing import Any
 from vitrail.data.mask_check import MaskReport, check_masks
 from vitrail.data.masks import KINDS, MaskSet, MaskSplits, open_masks
 from vitrail.errors import VitrailError, unknown
+from vitrail.parts.model import Model
 from vitrail.tasks.image_sources import SourceImage, find_images
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec, TensorSpec, image_program
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.segment.evaluate import evaluate_segmenter
@@ -27,7 +29,7 @@ class SegmentationTask:
         MetricSpec("pixel_accuracy", "Pixel accuracy"),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> MaskSplits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> MaskSplits:
         """Open a data set of images with masks."""
         if not spec:
             raise VitrailError(f"Nothing to learn from. Data for segmentation is one of:\n{KINDS}")
@@ -54,7 +56,7 @@ class SegmentationTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: MaskSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -67,17 +69,17 @@ class SegmentationTask:
         """Read the `to_dict` of an evaluation."""
         return SegmentEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[SourceImage]:
+    def collect(self, sources: object) -> Sequence[SourceImage]:
         """List images without reading them."""
         return find_images(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> SegmentPredictor:
         """Return a predictor of masks."""
         return SegmentPredictor(model, options, count, notify)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model: logits of each pixel."""
         shape = ("batch", model.config.num_classes, "height", "width")
         return image_program(model, TensorSpec("logits", shape, classes=1))

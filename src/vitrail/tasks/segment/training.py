@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.label_map import LabelMap, label_map
 from vitrail.data.masks import MaskSplits
@@ -12,6 +12,7 @@ from vitrail.data.sampler import ResumableSampler
 from vitrail.models import create_model, find, make_config
 from vitrail.parts.decoders.resize import resize_map
 from vitrail.parts.decoders.segmenter import Segmenter
+from vitrail.parts.model import Model
 from vitrail.preprocess import Preprocess
 from vitrail.tasks.dense_model import dense_model
 from vitrail.tasks.segment.batch import SegmentBatch
@@ -72,7 +73,7 @@ class SegmentTraining:
         """Return the batch unchanged: everything is drawn sample by sample."""
         return batch
 
-    def forward(self, model: nn.Module, batch: SegmentBatch) -> Outputs:
+    def forward(self, model: Model, batch: SegmentBatch) -> Outputs:
         """Return the logits of each group of images; in training with those of the auxiliary head."""
         segmenter: Any = model
         if model.training:
@@ -105,7 +106,7 @@ class SegmentTraining:
         plain = {"labels": labels.names, "ids": labels.ids, "ignore": labels.ignore}
         return plain | {"short_side": self.options.short_side}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the segmenter on the meta device."""
         with torch.device("meta"):
             shell: Any = find(self.model.variant).build(self.model.config)
@@ -121,7 +122,8 @@ def build_segmenter(options: TrainOptions, run: RunSpec, labels: LabelMap) -> Se
         config = replace(config, preprocess=replace(config.preprocess, size=options.imgsz))
     torch.manual_seed(run.seed)
     fields["preprocess"] = replace(config.preprocess, crop=1.0)
-    return create_model(name, weights=run.weights, **fields)
+    model: Any = create_model(name, weights=run.weights, **fields)
+    return model
 
 
 def class_counts(splits: MaskSplits, labels: LabelMap) -> Tensor:

@@ -11,6 +11,7 @@ from vitrail.data.bucketed_sampler import BucketedSampler
 from vitrail.data.texts import TextSet
 from vitrail.errors import VitrailError
 from vitrail.fused.auto_optimize import InferenceRunner
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.class_names import class_names
 from vitrail.tasks.classes.evaluation import ClassEvaluation
 from vitrail.tasks.classes.measures import measure
@@ -94,7 +95,7 @@ class SentimentEvaluation(ClassEvaluation):
 
 
 def evaluate_sentiment(
-    model: Any,
+    model: Model,
     texts: TextSet,
     options: EvaluateOptions,
     notify: Notify = lambda choice: None,
@@ -153,7 +154,7 @@ def evaluate_sentiment(
 
 
 def _worst(
-    model: Any, texts: TextSet, names: tuple[str, ...], labels: torch.Tensor, wrong: list[Any], longest: int
+    model: Model, texts: TextSet, names: tuple[str, ...], labels: torch.Tensor, wrong: list[Any], longest: int
 ) -> Any:
     """Yield the worst errors, the first few with the effects of their words."""
     for place, (loss, number, predicted, confidence) in enumerate(wrong):
@@ -164,7 +165,7 @@ def _worst(
         yield EvaluatedText(texts.ids[number], text, label, names[predicted], confidence, loss, words)
 
 
-def _of_data(model: Any, texts: TextSet) -> tuple[str, ...] | None:
+def _of_data(model: Model, texts: TextSet) -> tuple[str, ...] | None:
     return texts.classes if len(texts.classes) == model.config.num_classes else None
 
 

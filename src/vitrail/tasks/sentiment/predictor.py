@@ -7,6 +7,7 @@ import torch
 
 from vitrail.data.image_io import printable
 from vitrail.fused.auto_optimize import InferenceRunner
+from vitrail.parts.model import Model
 from vitrail.tasks.classes.class_names import class_names, read_names
 from vitrail.tasks.classes.result import check_finite, rank_classes
 from vitrail.tasks.inference import evaluating, inference_mode_for
@@ -35,7 +36,7 @@ class TextClassPredictor:
         VitrailError: the number of class names is not that of the classes, or the model has no vocabulary.
     """
 
-    def __init__(self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
+    def __init__(self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
         self.model, self.options = model, options
         precision: Any = options.precision or "fp32"
         self.runner = InferenceRunner(
@@ -51,7 +52,7 @@ class TextClassPredictor:
         self.csv_columns = tuple(f"{name}_{i}" for i in kept for name in ("label", "probability"))
         self.csv_columns += ("truncated", *(("words",) if options.explain else ()))
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the predictions, apart from the weights."""
         return [self.vocabulary.to_json(), list(self.names), self.options.top, self.options.explain, self.longest]
 

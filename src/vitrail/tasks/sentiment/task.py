@@ -6,7 +6,9 @@ from typing import Any
 from vitrail.data.text_tables import open_texts
 from vitrail.data.texts import TextSet, TextSplits
 from vitrail.errors import VitrailError, unknown
+from vitrail.parts.model import Model
 from vitrail.tasks.findings import Findings
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec, TensorSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.sentiment.evaluation import SentimentEvaluation, evaluate_sentiment
@@ -28,7 +30,7 @@ class SentimentTask:
         MetricSpec("top5", "Top-5"),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> TextSplits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> TextSplits:
         """Open labelled texts."""
         if not spec:
             raise VitrailError("Nothing to learn from. Give a folder with train.tsv, or a table with text and label.")
@@ -62,7 +64,7 @@ class SentimentTask:
 
     def evaluate(
         self,
-        model: Any,
+        model: Model,
         data: TextSet,
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
@@ -75,17 +77,17 @@ class SentimentTask:
         """Read the `to_dict` of an evaluation."""
         return SentimentEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[TextLine]:
+    def collect(self, sources: object) -> Sequence[TextLine]:
         """List texts."""
         return find_lines(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> TextClassPredictor:
         """Return a predictor of class names."""
         return TextClassPredictor(model, options, count, notify)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model."""
         return text_program(model, (TensorSpec("logits", ("batch", model.config.num_classes), classes=1),))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.bucketed_sampler import BucketedSampler
 from vitrail.data.stateless_rng import BatchRng
@@ -94,7 +94,7 @@ class SentimentTraining:
         dropped[:, 0] = False  # the start token, or [CLS]
         return batch._replace(ids=batch.ids.masked_fill(dropped, self.unknown))
 
-    def forward(self, model: nn.Module, batch: TextBatch) -> tuple[Tensor]:
+    def forward(self, model: Model, batch: TextBatch) -> tuple[Tensor]:
         """Return class logits."""
         return (model(batch.ids, batch.layout),)
 
@@ -117,7 +117,7 @@ class SentimentTraining:
         """Return the class names and the most tokens of a text."""
         return {"labels": self.splits.classes, "max_length": self.longest}
 
-    def meta_model(self) -> nn.Module:
+    def meta_model(self) -> Model:
         """Return the classifier on the meta device."""
         return meta_copy(self.model)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vitrail.parts.model import Model
 from vitrail.tasks.text_inputs import encode_texts, pad_ids, padded_layout
 
 MOST_WORDS = 256
@@ -26,7 +27,7 @@ class WordEffect(NamedTuple):
 
 
 @torch.inference_mode()
-def word_effects(model: Any, text: str, longest: int) -> tuple[WordEffect, ...]:
+def word_effects(model: Model, text: str, longest: int) -> tuple[WordEffect, ...]:
     """Return the effect of each word of a text, words being separated by spaces.
 
     effect_i = logit(p_c(text)) - logit(p_c(text without word i)), c the predicted class
@@ -107,7 +108,7 @@ def mark_words(words: tuple[WordEffect, ...], count: int = 3) -> str:
     )
 
 
-def _logits(model: Any, ids: Any) -> Tensor:
+def _logits(model: Model, ids: Any) -> Tensor:
     padded, lengths = pad_ids(ids)
     device = next(model.parameters()).device
     padded, lengths = padded.to(device), lengths.to(device)

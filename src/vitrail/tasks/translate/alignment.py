@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vitrail.layouts import TokenSequence
+from vitrail.parts.model import Model
 from vitrail.parts.token_mixers.cross_attention import CrossAttention
 from vitrail.tasks.attention_page import attention_page
 from vitrail.tasks.inference import inference_mode_for
@@ -50,7 +51,7 @@ def align(translator: Translator, text: str, translated: Translated) -> Alignmen
     return Alignment(source, target, maps, text, translated.text)
 
 
-def cross_attention(model: Any, source: Sequence[int], target: Sequence[int]) -> Tensor:
+def cross_attention(model: Model, source: Sequence[int], target: Sequence[int]) -> Tensor:
     """Return `(L, h, N, M)` cross-attention probabilities of all layers, for one pair of token ids.
 
     Example:

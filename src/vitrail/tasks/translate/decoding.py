@@ -10,6 +10,7 @@ from vitrail.generation.decoding import translation_decoding
 from vitrail.generation.exact import exact_search
 from vitrail.generation.length_penalty import GNMT, LengthPenalty, Power
 from vitrail.layouts import TokenSequence
+from vitrail.parts.model import Model
 from vitrail.tasks.translate.batch import most_new
 from vitrail.tasks.translate.options import BeamFlags
 
@@ -19,7 +20,7 @@ TOGETHER = 64
 
 
 def greedy(
-    model: Any, sources: Sequence[Sequence[int]], start: int, end: int, most: int, steps: int = 0
+    model: Model, sources: Sequence[Sequence[int]], start: int, end: int, most: int, steps: int = 0
 ) -> list[list[int]]:
     """Return the greedy translations, without end tokens.
 
@@ -70,7 +71,7 @@ def penalty_of(flags: BeamFlags) -> LengthPenalty:
 
 
 def beam_translations(
-    model: Any, sources: Sequence[Sequence[int]], flags: BeamFlags, start: int, end: int, exact: bool = False
+    model: Model, sources: Sequence[Sequence[int]], flags: BeamFlags, start: int, end: int, exact: bool = False
 ) -> list[BeamResult]:
     """Return the result of a beam search for each source, in order.
 
@@ -110,7 +111,7 @@ def beam_translations(
     return [_exact(model, source, begun, start, own) for source, begun, own in pairs]
 
 
-def _exact(model: Any, source: Sequence[int], begun: BeamResult, start: int, options: BeamOptions) -> BeamResult:
+def _exact(model: Model, source: Sequence[int], begun: BeamResult, start: int, options: BeamOptions) -> BeamResult:
     if hasattr(model, "runtime"):
         return exact_search(_by_program(model, source, start), begun, options)
     device = model.embedding.words.weight.device
@@ -125,7 +126,7 @@ def _exact(model: Any, source: Sequence[int], begun: BeamResult, start: int, opt
     return exact_search(next_token, begun, options)
 
 
-def _by_program(model: Any, source: Sequence[int], start: int) -> Callable[[Sequence[tuple[int, ...]]], torch.Tensor]:
+def _by_program(model: Model, source: Sequence[int], start: int) -> Callable[[Sequence[tuple[int, ...]]], torch.Tensor]:
     """Return the scores of the token after each prefix by an exported step, which reads the source every time."""
 
     def next_token(prefixes: Sequence[tuple[int, ...]]) -> torch.Tensor:

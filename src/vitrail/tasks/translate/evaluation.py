@@ -8,6 +8,7 @@ import torch
 
 from vitrail.data.pairs import ParallelText, SentencePairs
 from vitrail.data.token_batches import TokenBatches
+from vitrail.parts.model import Model
 from vitrail.tasks.formatting import duration
 from vitrail.tasks.inference import device_of, inference_mode_for
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
@@ -163,7 +164,7 @@ class TranslationEvaluation:
 
 
 def evaluate_translation(
-    model: Any, data: ParallelText, options: EvaluateOptions, progress: Progress | None = None
+    model: Model, data: ParallelText, options: EvaluateOptions, progress: Progress | None = None
 ) -> TranslationEvaluation:
     """Evaluate a translation model: loss of the references, then a beam search for each sentence.
 
@@ -217,7 +218,7 @@ def evaluate_translation(
     )
 
 
-def reference_loss(model: Any, translator: Translator, pairs: SentencePairs) -> tuple[float, int]:
+def reference_loss(model: Model, translator: Translator, pairs: SentencePairs) -> tuple[float, int]:
     """Return the negative log-likelihood of a token of the references, and their number; no pair is cut."""
     ids = encode_pairs(translator.vocabulary, pairs)
     lengths = torch.tensor([[len(target), len(source)] for source, target in ids])

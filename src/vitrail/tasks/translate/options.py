@@ -85,7 +85,7 @@ class PredictOptions(BeamFlags, options.PredictionOptions):
     exact: bool = False
     """Search on until no better translation exists at all; for short sentences."""
 
-    def sources(self, inputs: Sequence[str]) -> Any:
+    def sources(self, inputs: Sequence[str]) -> object:
         """Return files, texts, or standard input."""
         from vitrail.tasks.text_sources import named_sources
 

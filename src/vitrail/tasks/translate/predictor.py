@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrail.data.image_io import printable
+from vitrail.parts.model import Model
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_maps import alignment_view
 from vitrail.tasks.text_sources import TextLine
@@ -28,10 +29,10 @@ class TranslationPredictor:
     gate = None
     csv_columns = ("translation", "score", "truncated", "certified")
 
-    def __init__(self, model: Any, options: PredictOptions):
+    def __init__(self, model: Model, options: PredictOptions):
         self.options, self.translator = options, Translator(model, options, options.exact)
 
-    def job(self) -> list[Any]:
+    def job(self) -> list[object]:
         """Return the options that determine the translations, apart from the weights."""
         o = self.options
         return [self.translator.vocabulary.to_json(), o.beam, o.penalty, o.length_penalty, o.exact, o.search, o.decode]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from vitrail.errors import VitrailError
 from vitrail.tasks.translate.bleu import bleu_sums, tokenize_13a
@@ -31,7 +31,7 @@ class TranslationFigures:
     length_ratio: float
 
 
-def library(name: str) -> Any:
+def library(name: str) -> ModuleType:
     """Import a library of the extra `translate`.
 
     Raises:

@@ -6,7 +6,9 @@ from typing import Any
 from vitrail.data.pair_files import open_pairs
 from vitrail.data.pairs import ParallelSplits, ParallelText
 from vitrail.errors import VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks.findings import Findings
+from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.step_program import translation_program
@@ -27,13 +29,13 @@ class TranslationTask:
         MetricSpec("bleu", "BLEU", note="Of greedy translations, lower-cased, 13a tokens, smoothed as in sacreBLEU."),
     )
 
-    def open(self, spec: str, val_share: float, bad: Any) -> ParallelSplits:
+    def open(self, spec: str, val_share: float, bad: Bad) -> ParallelSplits:
         """Open a parallel text."""
         if not spec:
             raise VitrailError("Nothing to learn from. Give a folder with train.en and train.de, a .tsv or a .jsonl.")
         return open_pairs(spec, val_share, bad)
 
-    def open_split(self, spec: str, split: str) -> Any:
+    def open_split(self, spec: str, split: str) -> "ParallelText | OpenedSplit":
         """Open one split of it, with its test sets; `all` is a file alone."""
         data = open_pairs(spec, 0.0 if split == "all" else 0.1)
         if split != "all":
@@ -66,8 +68,8 @@ class TranslationTask:
 
     def evaluate(
         self,
-        model: Any,
-        data: Any,
+        model: Model,
+        data: "ParallelText | OpenedSplit",
         options: EvaluateOptions,
         notify: Notify = lambda choice: None,
         progress: Progress | None = None,
@@ -80,17 +82,17 @@ class TranslationTask:
         """Read the `to_dict` of an evaluation."""
         return TranslationEvaluation.from_dict(values)
 
-    def collect(self, sources: Any) -> Sequence[TextLine]:
+    def collect(self, sources: object) -> Sequence[TextLine]:
         """List texts."""
         return find_lines(sources)
 
     def predictor(
-        self, model: Any, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
+        self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None
     ) -> TranslationPredictor:
         """Return a predictor of translations."""
         return TranslationPredictor(model, options)
 
-    def program(self, model: Any) -> ProgramSpec:
+    def program(self, model: Model) -> ProgramSpec:
         """Return what an exported step of decoding takes and gives; its encoder is in the same program."""
         return translation_program(model)
 

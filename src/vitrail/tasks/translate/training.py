@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.pairs import ParallelSplits, SentencePairs
 from vitrail.data.token_batches import TokenBatches
@@ -13,6 +13,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.kernels.word_loss import word_loss
 from vitrail.layouts import TokenSequence
 from vitrail.parts.encoder_decoder import EncoderDecoder
+from vitrail.parts.model import Model
 from vitrail.tasks.task import RunSpec, Share
 from vitrail.tasks.text_inputs import pad_ids, padded_layout, vocabulary_of
 from vitrail.tasks.text_models import build_text_model, meta_copy
@@ -80,7 +81,7 @@ class TranslationTraining:
         """Return the batch unchanged."""
         return batch
 
-    def forward(self, model: nn.Module, batch: PairBatch) -> tuple[Any, ...]:
+    def forward(self, model: Model, batch: PairBatch) -> tuple[Tensor, ...]:
         """Return the loss of the target tokens, smoothed and not; in evaluation also the greedy translations."""
         smoothing = self.options.smoothing if model.training else 0.0
         losses = pair_loss(model, batch, smoothing)
@@ -92,7 +93,7 @@ class TranslationTraining:
         found = greedy(model, sources, self.start, self.end, most, batch.steps)
         return *losses, pad_ids(found)[0]
 
-    def loss(self, outputs: tuple[Any, ...], batch: PairBatch) -> Tensor:
+    def loss(self, outputs: tuple[Tensor, ...], batch: PairBatch) -> Tensor:
         """Return the mean loss of the target tokens."""
         return outputs[0] / max(batch.weight, 1.0)
 
@@ -113,7 +114,7 @@ class TranslationTraining:
         source, target = self.languages
         return {"source": source, "target": target, "max_length": self.options.max_length}
 
-    def meta_model(self) -> Any:
+    def meta_model(self) -> Model:
         """Return the model on the meta device."""
         return meta_copy(self.model)
 
@@ -130,7 +131,7 @@ def encode_pairs(vocabulary: Vocabulary, pairs: SentencePairs) -> list[tuple[tup
     return [((*s, end), (start, *t, end)) for s, t in zip(sources, targets, strict=True)]
 
 
-def pair_loss(model: Any, batch: PairBatch, smoothing: float) -> tuple[Tensor, Tensor]:
+def pair_loss(model: Model, batch: PairBatch, smoothing: float) -> tuple[Tensor, Tensor]:
     """Return the smoothed loss and the negative log-likelihood, summed over the target tokens without padding."""
     source = padded_layout(batch.source, batch.source_lengths)
     memory = model.encode(batch.source, source)
@@ -139,7 +140,8 @@ def pair_loss(model: Any, batch: PairBatch, smoothing: float) -> tuple[Tensor, T
     x = model.decode_features(batch.target[:, :length], layout)
     real = torch.arange(length, device=x.device) < batch.target_lengths[:, None] - 1  # (B, N)
     x, targets = x[real], batch.target[:, 1:][real[:, : batch.target.shape[1] - 1]]
-    return tuple(word_loss(model.head.transform(x), model.embedding.words.weight, targets, smoothing, model.head.bias))
+    head: Any = model.head
+    return tuple(word_loss(head.transform(x), model.embedding.words.weight, targets, smoothing, head.bias))
 
 
 class TranslationMetric:
@@ -154,7 +156,7 @@ class TranslationMetric:
         self.decode = decode
         self.sums = torch.zeros(12, dtype=torch.float64, device=device)
 
-    def update(self, outputs: tuple[Any, ...], batch: PairBatch) -> None:
+    def update(self, outputs: tuple[Tensor, ...], batch: PairBatch) -> None:
         """Add a batch; special tokens, which also pad the translations, are not text."""
         rows = [[batch.weight, float(outputs[1])] + [0.0] * 10]
         for found, wanted in zip(outputs[2].tolist(), batch.target.tolist(), strict=True):

@@ -1,9 +1,10 @@
 """Texts to translations: encode, truncate with a report, search, decode."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vitrail.generation.beam import BeamResult
+from vitrail.parts.model import Model
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.native_decoding import decoder_of
 from vitrail.tasks.text_inputs import need_vocabulary
@@ -47,7 +48,7 @@ class Translator:
     """
 
     def __init__(
-        self, model: Any, flags: BeamFlags, exact: bool = False, notify: Callable[[str], None] = lambda line: None
+        self, model: Model, flags: BeamFlags, exact: bool = False, notify: Callable[[str], None] = lambda line: None
     ):
         self.model, self.flags, self.exact = model, flags, exact
         self.vocabulary = need_vocabulary(model)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from vitrail.training.trackers.tracker import TrackedRun
 
@@ -18,7 +18,7 @@ class MlflowTracker:
         identity: id of the run.
     """
 
-    def __init__(self, mlflow: Any, identity: str):
+    def __init__(self, mlflow: ModuleType, identity: str):
         self.mlflow, self.identity = mlflow, identity
 
     def log(self, values: Mapping[str, float], step: int) -> None:

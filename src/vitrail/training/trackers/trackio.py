@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from vitrail.training.trackers.tracker import TrackedRun
 
@@ -15,7 +15,7 @@ class TrackioTracker:
         identity: name of the run.
     """
 
-    def __init__(self, trackio: Any, identity: str):
+    def __init__(self, trackio: ModuleType, identity: str):
         self.trackio, self.identity = trackio, identity
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -104,7 +104,7 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-def write_as(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+def write_as(name: str, family: str, ours: Mapping[str, Tensor], config: object) -> dict[str, Tensor]:
     """Return a model's tensors under the names of a library; for the arguments and errors see `written`."""
     return written(name, family, ours, config)[1]
 

@@ -1,10 +1,14 @@
 """BERT and MiniLM in Hugging Face's names, with the heads of pretraining and of classification."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.transforms import DROP, Concat
+
+if TYPE_CHECKING:
+    from vitrail.models.bert import BertConfig
+
 
 BLOCK = "backbone.stages.0.blocks.{i}"
 EMBEDDING = "backbone.embedding"
@@ -49,7 +53,7 @@ _CLASSES = (
 _VECTOR = (*_TRUNK, Rule("(bert.)pooler.dense.{weight|bias}", (), DROP))
 
 
-def describe(c: Any) -> dict[str, Any]:
+def describe(c: "BertConfig") -> dict[str, Any]:
     """Return the fields in which transformers states a BERT."""
     names = {"pretraining": "PreTraining", "masked": "MaskedLM", "classes": "SequenceClassification"}
     return {

@@ -22,7 +22,7 @@ class LastOne:
         """Drop it."""
         return (theirs[0][..., 0],)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Add it."""
         return (ours[0][..., None],)
 

@@ -4,12 +4,16 @@ timm keeps the MLPs of the sizes up to nano as 1 x 1 convolutions; ours are line
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.transforms import SAME, FlatNorm, PointwiseConv, Tensors, Transform
+
+if TYPE_CHECKING:
+    from vitrail.models.convnext import ConvNeXtConfig
+
 
 PATCHES = "backbone.embedding.patches"
 BLOCK = "backbone.stages.{s}.blocks.{i}"
@@ -20,7 +24,7 @@ WB = "{weight|bias}"
 class SmallAsConv(PointwiseConv):
     """1 x 1 convolutions in timm's sizes up to nano (first width 80), linear layers from tiny on."""
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: "ConvNeXtConfig") -> Tensors:
         """Add the last two dimensions for the small sizes."""
         return super().write(*ours, config=config) if config.dims[0] <= 80 else ours
 
@@ -32,7 +36,7 @@ class ChannelsFirst:
         """Flatten."""
         return tuple(x.flatten() for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: "ConvNeXtConfig") -> Tensors:
         """Add the last two dimensions."""
         return tuple(x[:, None, None] for x in ours)
 

@@ -19,7 +19,7 @@ class UnbatchedTable:
         """Add the first dimension."""
         return tuple(x[None] for x in theirs)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Remove the first dimension."""
         return tuple(x[0] for x in ours)
 

@@ -4,13 +4,17 @@ timm keeps the layers of a stage as 1 x 1 convolutions, but for stages of attent
 The authors keep all downsampling layers in one list and their random matrices as frozen parameters.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.transforms import SAME, Identity, PointwiseConv, Tensors, Transform
+
+if TYPE_CHECKING:
+    from vitrail.models.metaformer import MetaFormerConfig
+
 
 PATCHES = "backbone.embedding.patches"
 STEM_NORM = "backbone.embedding.steps.0.norm.weight"
@@ -21,7 +25,7 @@ ACT = "{scale|bias}"
 class PoolingOnly(Identity):
     """Write for timm, which has PoolFormerV2 but neither IdentityFormer nor RandFormer."""
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: "MetaFormerConfig") -> Tensors:
         """Pass, or refuse mixers that timm's model with these tensors does not have."""
         absent = sorted({"identity", "random"} & set(config.token_mixers))
         if absent:

@@ -4,11 +4,15 @@ timm's attention also merges the channels of heads in the order (d, h) before th
 models have (h, d); the projection's weights are reordered, which takes the number of heads.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from vitrail.weights.keymap import Format, Rule
+
+if TYPE_CHECKING:
+    from vitrail.models.nest import NesTConfig
+
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
 _TIMM_BLOCK = "levels.{s}.transformer_encoder.{i}"
@@ -24,7 +28,7 @@ class BlockTable:
         cells = table.reshape(1, blocks, blocks, side, side, -1).transpose(2, 3)  # (1, T_y, y, T_x, x, C)
         return (cells.reshape(1, table.shape[1] * table.shape[2], -1),)
 
-    def write(self, *ours: Tensor, config: Any) -> tuple[Tensor, ...]:
+    def write(self, *ours: Tensor, config: "NesTConfig") -> tuple[Tensor, ...]:
         """Cut into blocks: as many on a side as the last level, which is one block, has cells fewer."""
         table = ours[0]
         side = -(-config.preprocess.size // (config.patch_size * 2 ** (len(config.dims) - 1)))
@@ -40,15 +44,15 @@ class HeadsLast:
         """Pass: without a config the number of heads is not known, and the shape is the same."""
         return theirs
 
-    def read_with(self, *theirs: Tensor, config: Any) -> tuple[Tensor, ...]:
+    def read_with(self, *theirs: Tensor, config: "NesTConfig") -> tuple[Tensor, ...]:
         """Put heads before their channels."""
         return (self._swap(theirs[0], config, from_heads=False),)
 
-    def write(self, *ours: Tensor, config: Any) -> tuple[Tensor, ...]:
+    def write(self, *ours: Tensor, config: "NesTConfig") -> tuple[Tensor, ...]:
         """Put channels before their heads."""
         return (self._swap(ours[0], config, from_heads=True),)
 
-    def _swap(self, weight: Tensor, config: Any, from_heads: bool) -> Tensor:
+    def _swap(self, weight: Tensor, config: "NesTConfig", from_heads: bool) -> Tensor:
         dims = dict(zip(config.dims, config.num_heads, strict=True))
         heads = dims.get(len(weight), 1)
         return weight.unflatten(1, (heads, -1) if from_heads else (-1, heads)).transpose(1, 2).flatten(1)

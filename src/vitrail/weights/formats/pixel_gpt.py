@@ -1,7 +1,5 @@
 """Image GPT in the names of teddykoker/image-gpt; the start vector is a parameter of its own there."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -19,7 +17,7 @@ class AppendedRow:
         table, row = theirs
         return (torch.cat([table, row[None]]),)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Split the last row off."""
         return ours[0][:-1].clone(), ours[0][-1].clone()
 

@@ -1,11 +1,16 @@
 """PVT: Hugging Face and the authors."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.transforms import Concat
+
+if TYPE_CHECKING:
+    from vitrail.models.pvt import PVTConfig
+    from vitrail.models.pvt_v2 import PVTv2Config
+
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
 MIXER = BLOCK + ".token_mixer"
@@ -85,7 +90,7 @@ _HUGGINGFACE = (
 )
 
 
-def check_eps(c: Any) -> None:
+def check_eps(c: "PVTConfig | PVTv2Config") -> None:
     """Refuse a model whose reductions have another epsilon than those of transformers.
 
     Raises:

@@ -26,7 +26,7 @@ class AxisTable:
         """Drop it."""
         return (theirs[0].squeeze(self.dim),)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Add it."""
         return (ours[0].unsqueeze(self.dim),)
 

@@ -32,7 +32,7 @@ class PackedPooling:
         rows = len(theirs[0]) // 3
         return tuple(piece.contiguous() for piece in theirs[0].split([rows, 2 * rows]))
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Join them."""
         return (cat(ours),)
 

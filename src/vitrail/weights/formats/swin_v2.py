@@ -5,7 +5,7 @@ Stored tables of offsets, indices and masks depend on nothing learned.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -15,6 +15,10 @@ from vitrail.parts.positions import relative_index
 from vitrail.weights.formats.swin import BLOCK, merging, outer_rules
 from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.transforms import DROP, Concat, KeyBias
+
+if TYPE_CHECKING:
+    from vitrail.models.swin_v2 import SwinV2Config
+
 
 MIXER = BLOCK + ".token_mixer"
 QKV = MIXER + ".qkv"
@@ -40,7 +44,7 @@ class OffsetTables:
         """Keep the weights of the bias alone."""
         return theirs[:1]
 
-    def write(self, *ours: Tensor, config: Any) -> tuple[Tensor, ...]:
+    def write(self, *ours: Tensor, config: "SwinV2Config") -> tuple[Tensor, ...]:
         """Add the tables of the window.
 
         Raises:

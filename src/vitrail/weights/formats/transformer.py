@@ -16,7 +16,7 @@ class Row:
         """Drop the first dimension."""
         return (theirs[0].flatten(),)
 
-    def write(self, *ours: Tensor, config: Any) -> Tensors:
+    def write(self, *ours: Tensor, config: object) -> Tensors:
         """Add the first dimension."""
         return (ours[0][None],)
 

@@ -1,10 +1,14 @@
 """ViT and DeiT without distillation: timm, torchvision, Hugging Face and the authors' JAX code."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.transforms import DROP, OLD_NAME, Concat, FlaxOut, FlaxQKV, Kernel
+
+if TYPE_CHECKING:
+    from vitrail.models.vit import ViTConfig
+
 
 BLOCK = "backbone.stages.0.blocks.{i}"
 TOKENS, POSITION = "backbone.embedding.steps.0.tokens", "backbone.embedding.steps.1.table"
@@ -99,7 +103,7 @@ _HF_EMBEDDINGS = (
 )
 
 
-def transformers_config(c: Any) -> dict[str, Any]:
+def transformers_config(c: "ViTConfig") -> dict[str, Any]:
     """Return the fields in which transformers states a ViT or a DeiT."""
     return {
         "hidden_size": c.dim,
