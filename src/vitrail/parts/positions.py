@@ -1,6 +1,6 @@
 """Where a token sits, told to the model: tables added to tokens, biases added to scores."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +145,7 @@ def resize_position(table: Tensor, old: Grid, new: Grid, mode: str = "bicubic") 
     return new.replace_cells(table, cells.permute(0, 2, 3, 1).to(table.dtype))  # (1, C, h, w) -> (1, h, w, C)
 
 
-def cubic_weights(old: int, new: Any, like: Tensor) -> Tensor:
+def cubic_weights(old: int, new: int | torch.SymInt, like: Tensor) -> Tensor:
     """Return the matrix `(new, old)` of the antialiased bicubic filter along an axis, `new` maybe symbolic.
 
     Cell i of the new axis is centred at (i + 0.5) s of the old one, s = old / new. Its weights are Keys' cubic with

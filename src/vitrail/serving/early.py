@@ -7,7 +7,7 @@ its body is dropped as it arrives. Whatever is unusual in it goes the usual way.
 
 import re
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vitrail.serving.access import AccessRules
 from vitrail.serving.guard import SECURITY_HEADERS, Answered, record, request_id_of
@@ -42,7 +42,7 @@ class EarlyRefusals:
     def __init__(self, service: Service, rules: AccessRules):
         self.service, self.rules = service, rules
 
-    def answer(self, data: bytes, client: Any, dates: list[tuple[bytes, bytes]]) -> EarlyAnswer | None:
+    def answer(self, data: bytes, client: object, dates: list[tuple[bytes, bytes]]) -> EarlyAnswer | None:
         """Return the response to a request, or None if it goes the usual way.
 
         Args:

@@ -55,7 +55,7 @@ def read_metadata(checkpoint: RawCheckpoint, form: Format) -> Metadata:
     return Metadata(states(said), protocol, _names(said.get("id2label")), notes=notes)
 
 
-def override_words(fields: Mapping[str, Any], config: Any) -> list[str]:
+def override_words(fields: Mapping[str, Any], config: object) -> list[str]:
     """Return the fields that differ from a config as words for `--set`, without those that follow from the data.
 
     Example:
