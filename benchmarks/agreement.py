@@ -86,15 +86,15 @@ def _row(form: str, got: Tensor, expected: Tensor, truth: Tensor | None) -> list
 
 def accuracy(name: str, forms: Forms, data: str, split: str) -> Table:
     """Measure a model and its optimized forms on a data set."""
-    pictures = open_split(data, split)
+    images = open_split(data, split)
     rows = []
     for form, model in {"fp32, as it is": forms.model, **forms.others}.items():
         if isinstance(model, torch.nn.Module):  # bf16 as it is has no classes to match
             tell(f"evaluating {name}: {form}")
-            top1 = evaluate(model, pictures, optimize=False).top1
+            top1 = evaluate(model, images, optimize=False).top1
             rows.append([form, f"{top1.value:.2%}", f"{top1.low:.1%} to {top1.high:.1%}"])
     columns = ["form", "top-1", "95% interval"]
-    return Table(f"{name} on {pictures.name}, {len(pictures)} images", columns, rows, right=columns[1:])
+    return Table(f"{name} on {images.name}, {len(images)} images", columns, rows, right=columns[1:])
 
 
 def ask(answer: Answer, images: Tensor) -> Tensor:

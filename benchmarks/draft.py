@@ -55,8 +55,8 @@ class Prepared(NamedTuple):
 def write_cropped(source: str, folder: Path, quality: int = 95) -> list[Path]:
     """Write the upper left part of each image, whose sides 16 divides, as a JPEG."""
     written = []
-    for i, picture in enumerate(find_images(source)):
-        image = picture.read()
+    for i, found in enumerate(find_images(source)):
+        image = found.read()
         written.append(folder / f"{i:06}.jpg")
         image.crop((0, 0, image.width // 16 * 16, image.height // 16 * 16)).save(written[-1], quality=quality)
     return written
@@ -131,7 +131,7 @@ def main(words: Sequence[str] | None = None) -> int:
         rows = [row for imgsz in sides for row in compare(model, fast, imgsz, paths, options)]
     if all(row[1].startswith("whole") for row in rows):
         raise VitrailError("No image is large enough to be decoded smaller. Use larger ones, or a smaller --imgsz.")
-    columns = ["imgsz", "decoded", "pictures", "times the pixels", "same answer", "lead of the others"]
+    columns = ["imgsz", "decoded", "images", "times the pixels", "same answer", "lead of the others"]
     columns += ["logits off, median", "95 % below", "reading, times as fast"]
     show("draft", "Decoding smaller", [Table(options.source, columns, rows, right=columns[2:])], options)
     return 0

@@ -81,9 +81,9 @@ def ways(options: Namespace) -> tuple[dict[str, Way], dict[str, Any]]:
     return chosen, {name: forms[name] for name in dict.fromkeys(way.alone for way in chosen.values())}
 
 
-def measure(pictures: str, options: Namespace) -> Table:
+def measure(source: str, options: Namespace) -> Table:
     """Time all ways, and the forms alone, in the same rounds."""
-    count = len(find_images(pictures))
+    count = len(find_images(source))
     chosen, forms = ways(options)
     tell(f"measuring {options.model}: {', '.join(way.about for way in chosen.values())}")
     calls: dict[str, Callable[[], object]] = {}
@@ -91,7 +91,7 @@ def measure(pictures: str, options: Namespace) -> Table:
         images = blotches(options.batch, len(form.preprocess.mean), form.preprocess.size)
         calls[f"{name} alone"] = partial(_ask, form, images)
     for name, way in chosen.items():
-        calls[f"{name} folder"] = partial(_whole_folder, way, pictures, options)
+        calls[f"{name} folder"] = partial(_whole_folder, way, source, options)
     turns = take_turns(calls, options)
     rows = [
         _row(way, turns[f"{name} folder"], turns[f"{way.alone} alone"], count, options.batch)
@@ -132,9 +132,9 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _whole_folder(way: Way, pictures: str, options: Namespace) -> None:
+def _whole_folder(way: Way, images: str, options: Namespace) -> None:
     precision = options.precision if way.optimize else "auto"
-    found = find_images(pictures)
+    found = find_images(images)
     chosen: Any = PredictOptions(batch=options.batch, precision=precision, optimize=way.optimize)
     results = list(predictions(ClassPredictor(way.model, chosen, len(found)), found, options.batch))
     wrong = [result for result in results if result.error is not None]

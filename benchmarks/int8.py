@@ -52,7 +52,7 @@ def speed(entries: list[Entry], options: Any) -> Table:
     }
     turns = take_turns(calls, options)
     rows = [_row(entry, *(turns[f"{entry.name} {form}"] for form in FORMS)) for entry in entries]
-    columns = ["model", "pictures/s", "in int8", "int8 over it"]
+    columns = ["model", "images/s", "in int8", "int8 over it"]
     return Table(f"Speed, batches of {options.batch}", columns, rows, right=columns[1:])
 
 

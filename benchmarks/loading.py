@@ -49,13 +49,13 @@ def small_images(count: int, side: int = 32) -> ImageSet:
     return ImageSet("small images", ("any",), [str(i) for i in range(count)], np.zeros(count), Arrays(pixels.numpy()))
 
 
-def loader(pictures: ImageSet, augment: str, size: int, batch: int, workers: int, pixels: PixelOps) -> Loader:
+def loader(images: ImageSet, augment: str, size: int, batch: int, workers: int, pixels: PixelOps) -> Loader:
     """Return a loader of training batches, or of validation's where nothing is varied."""
-    small = pictures.pixels is not None
+    small = images.pixels is not None
     preprocess = Preprocess(size, crop=1.0 if small else 0.9)
     if augment == "none":
-        return eval_loader(pictures, EvalTransform(preprocess, pixels), batch, workers=workers)
-    return train_loader(pictures, TrainTransform(preprocess, AUGMENTS[augment], pixels), batch, workers=workers)
+        return eval_loader(images, EvalTransform(preprocess, pixels), batch, workers=workers)
+    return train_loader(images, TrainTransform(preprocess, AUGMENTS[augment], pixels), batch, workers=workers)
 
 
 def epoch(each: Loader) -> int:
@@ -69,13 +69,13 @@ def check(ours: Loader, plain: Loader) -> None:
         raise VitrailError("The batches of the two loaders differ.")
 
 
-def measure(pictures: ImageSet, size: int, batch: int, augments: Sequence[str], options: Namespace) -> Table:
+def measure(images: ImageSet, size: int, batch: int, augments: Sequence[str], options: Namespace) -> Table:
     """Time all choices of augmentation, compiled and plain."""
     rows = []
     for augment in augments:
-        tell(f"measuring {len(pictures)} {pictures.name}, {augment}")
+        tell(f"measuring {len(images)} {images.name}, {augment}")
         ways = {"compiled": best_pixels(None), "plain": PLAIN}
-        loaders = {name: loader(pictures, augment, size, batch, options.workers, way) for name, way in ways.items()}
+        loaders = {name: loader(images, augment, size, batch, options.workers, way) for name, way in ways.items()}
         check(*loaders.values())
         count = epoch(loaders["plain"])
         turns = take_turns({name: partial(epoch, each) for name, each in loaders.items()}, options)
@@ -83,7 +83,7 @@ def measure(pictures: ImageSet, size: int, batch: int, augments: Sequence[str], 
         gain = turns["compiled"].times_as_fast(turns["plain"])
         rows.append(["validation" if augment == "none" else augment, *map(amount, rates), ratio(gain)])
     columns = ["augmentation", "img/s", "plain img/s", "times as fast"]
-    title = f"{len(pictures)} {pictures.name} at {size}, batches of {batch}, {options.workers} workers"
+    title = f"{len(images)} {images.name} at {size}, batches of {batch}, {options.workers} workers"
     return Table(title, columns, rows, right=columns[1:])
 
 
@@ -104,7 +104,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.images is None:
             tell(f"drawing {options.count} JPEGs")
             draw(Path(folder), options.count, tuple(options.size))
-        paths = [Path(picture.name) for picture in find_images(options.images or folder)]
+        paths = [Path(image.name) for image in find_images(options.images or folder)]
         large, small = ([a for a in known if a in (options.augment or known)] for known in (LARGE, SMALL))
         tables = [measure(photographs(paths), options.imgsz, min(64, len(paths)), large, options)]
         tables.append(measure(small_images(options.small), 32, min(128, options.small), small, options))
