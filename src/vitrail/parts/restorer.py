@@ -1,7 +1,7 @@
 """Image in, restored image out: a backbone on a map of shallow features, between normalisation and reconstruction."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,8 @@ class Restorer(Model):
         height, width = images.shape[-2:]
         x = self._normalise(images)
         shallow = self.shallow(x)
-        tokens, grid = self.backbone.last_tokens(shallow)
+        backbone: Any = self.backbone
+        tokens, grid = backbone.last_tokens(shallow)
         features = self.fuse(to_map(tokens, grid))
         features += shallow
         del shallow, tokens  # the head has the largest maps
