@@ -83,7 +83,7 @@ def _untyped(owner: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
     for node in owner.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_public(node.name):
             given = node.args
-            every = [*given.posonlyargs, *given.args, *given.kwonlyargs, *([given.vararg] if given.vararg else [])]
+            every = [*given.posonlyargs, *given.args, *([given.vararg] if given.vararg else []), *given.kwonlyargs]
             hints = {each.arg: each.annotation for each in every} | {"return": node.returns}
             yield from (f"{prefix}{node.name}: {name}" for name, hint in hints.items() if _has_any(hint))
         elif isinstance(node, ast.ClassDef) and _is_public(node.name):
