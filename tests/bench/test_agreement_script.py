@@ -19,7 +19,7 @@ def script(benchmarks: Callable[[str], Any]) -> Any:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def image_folder(tmp_path: Path) -> Path:
     """Three images of noise in each of two folders."""
     draw = torch.Generator().manual_seed(0)
     for name in ("cat", "dog"):
@@ -56,12 +56,12 @@ def table(page: str, title: str) -> dict[str, list[str]]:
 
 
 def test_every_form_is_compared_on_views_and_on_classes_that_are_known(
-    script: Any, small_model: Any, pictures: Path, capsys: pytest.CaptureFixture[str]
+    script: Any, small_model: Any, image_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--models", "small", "--images", str(pictures), "--views", "2", "--data", str(pictures)]
+    words = ["--models", "small", "--images", str(image_folder), "--views", "2", "--data", str(image_folder)]
     assert script.main(words) == 0
     page = capsys.readouterr().out
-    views = table(page, f"small: {pictures}, 12 views of 6 images")
+    views = table(page, f"small: {image_folder}, 12 views of 6 images")
     assert list(views) == ["fp32, as it is", "plain, bf16", "optimized, fp32", "optimized, bf16", "optimized, int8"]
     assert views["fp32, as it is"][:4] == ["100.00%", "0.00e+00", "0.00e+00", ""] and len(views["plain, bf16"]) == 5
     off = {form: float(cells[1]) for form, cells in views.items()}
@@ -71,12 +71,12 @@ def test_every_form_is_compared_on_views_and_on_classes_that_are_known(
     assert known["optimized, fp32"] == known["fp32, as it is"]
 
 
-def test_another_class_and_how_clear_it_was_are_reported(script: Any, small_model: Any, pictures: Path) -> None:
+def test_another_class_and_how_clear_it_was_are_reported(script: Any, small_model: Any, image_folder: Path) -> None:
     def swapped(images: torch.Tensor) -> torch.Tensor:
         return small_model(images).flip(1)
 
-    told = script.agreement("small", script.Forms(small_model, {"swapped": swapped}), str(pictures), 1)
+    told = script.agreement("small", script.Forms(small_model, {"swapped": swapped}), str(image_folder), 1)
     with torch.inference_mode():
-        logits = script.ask(small_model, script.views(str(pictures), small_model.preprocess, 6))
+        logits = script.ask(small_model, script.views(str(image_folder), small_model.preprocess, 6))
     lead = (logits[:, 0] - logits[:, 1]).abs().max().item()
     assert {row[0]: row[1:] for row in told.rows}["swapped"][::3] == ["0.00%", f"{lead:.2f}"]

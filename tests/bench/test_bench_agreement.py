@@ -76,9 +76,9 @@ def test_errors_are_shares_of_the_largest_logit_or_of_the_range():
     assert compare(expected + 1.0, expected, "bf16").error == pytest.approx(1 / 10)
 
 
-def leaders(margin: float, pictures: int = 100) -> torch.Tensor:
+def leaders(margin: float, images: int = 100) -> torch.Tensor:
     """Logits over a range of 1 whose best class leads by `margin`."""
-    return torch.tensor([[1.0, 1.0 - margin, 0.0]]).repeat(pictures, 1)
+    return torch.tensor([[1.0, 1.0 - margin, 0.0]]).repeat(images, 1)
 
 
 def test_images_without_a_clear_leader_count_only_where_weights_are_trained():

@@ -197,13 +197,13 @@ def test_threads_are_as_they_were():
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 8])
 def test_images_are_evaluated_in_batches_of_one_size(batch):
-    pictures, sizes = torch.randn(5, 3, 2, 2), []
+    whole, sizes = torch.randn(5, 3, 2, 2), []
 
     def answer(images):
         sizes.append(len(images))
         return images.sum((2, 3))
 
-    assert torch.equal(ask_all(answer, pictures, batch), pictures.sum((2, 3))) and set(sizes) == {batch}
+    assert torch.equal(ask_all(answer, whole, batch), whole.sum((2, 3))) and set(sizes) == {batch}
 
 
 @pytest.mark.parametrize(

@@ -285,8 +285,8 @@ def test_synthetic_jpegs_have_the_requested_size(benchmarks, tmp_path):
     from PIL import Image
 
     benchmarks("folder").draw(tmp_path, 2, (50, 30))
-    pictures = [Image.open(path) for path in sorted(tmp_path.iterdir())]
-    assert [picture.size for picture in pictures] == [(50, 30)] * 2 and pictures[0].tobytes() != pictures[1].tobytes()
+    images = [Image.open(path) for path in sorted(tmp_path.iterdir())]
+    assert [image.size for image in images] == [(50, 30)] * 2 and images[0].tobytes() != images[1].tobytes()
 
 
 def test_a_corrupt_image_aborts_the_folder_benchmark(benchmarks, tmp_path):

@@ -16,7 +16,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     yield folder
 
 
-def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
+def smooth_image(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
     """A smooth image that is unlike the others: random colours, scaled up."""
     colours = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
@@ -38,7 +38,7 @@ def tree(tmp_path: Path) -> Callable[..., Path]:
         for folder, count in folders.items():
             (root / folder).mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                (root / folder / f"{number:03d}.png").write_bytes(encoded(picture(seed, size)))
+                (root / folder / f"{number:03d}.png").write_bytes(encoded(smooth_image(seed, size)))
                 seed += 1
         return root
 

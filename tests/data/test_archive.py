@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import encoded, picture
+from conftest import encoded, smooth_image
 from vitrail.data.datasets import open_dataset
 from vitrail.errors import DataError, VitrailError
 
@@ -29,7 +29,7 @@ def pack_tar(path: Path, members: dict[str, bytes], extra: list[tarfile.TarInfo]
 def members(count: int = 4, size: tuple[int, int] = (40, 30)) -> dict[str, bytes]:
     folders = [f"{split}/{label}" for split in ("train", "test") for label in ("cat", "dog")]
     names = [f"{folder}/{number}.png" for folder in folders for number in range(count)]
-    return {name: encoded(picture(seed, size)) for seed, name in enumerate(names)}
+    return {name: encoded(smooth_image(seed, size)) for seed, name in enumerate(names)}
 
 
 @pytest.mark.parametrize("press", [None, gzip.compress, bz2.compress, lzma.compress])
@@ -72,7 +72,7 @@ def test_path_traversal_is_refused(tmp_path, name):
 
 def test_links_and_devices_are_never_followed(tmp_path):
     secret = tmp_path / "secret.png"
-    secret.write_bytes(encoded(picture(1)))
+    secret.write_bytes(encoded(smooth_image(1)))
     extra = []
     for name, kind, target in (
         ("train/cat/link.png", tarfile.SYMTYPE, str(secret)),

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from conftest import picture
+from conftest import smooth_image
 from vitrail.data import augment, auto_augment
 from vitrail.data.augment import AUGMENTS, Augment
 from vitrail.data.stateless_rng import BatchRng
@@ -16,7 +16,7 @@ from vitrail.errors import VitrailError
 
 
 def pixels(count: int = 24, size: tuple[int, int] = (20, 18)) -> Tensor:
-    return torch.stack([torch.from_numpy(np.array(picture(n, size))).permute(2, 0, 1) for n in range(count)])
+    return torch.stack([torch.from_numpy(np.array(smooth_image(n, size))).permute(2, 0, 1) for n in range(count)])
 
 
 def draws(count: int = 24, epoch: int = 0) -> BatchRng:

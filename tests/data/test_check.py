@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import encoded, picture
+from conftest import encoded, smooth_image
 from vitrail.cli.data import Data
 from vitrail.data.check import CheckReport, check_dataset
 from vitrail.data.datasets import open_dataset
@@ -78,7 +78,7 @@ def test_copies_across_the_splits_are_leakage(healthy):
     train, val = healthy / "train", healthy / "val"
     shutil.copy(train / "cat" / "003.png", val / "cat" / "copy.png")
     shutil.copy(train / "cat" / "005.png", train / "dog" / "wrong.png")
-    (val / "dog" / "again.jpg").write_bytes(encoded(picture(27, (60, 50)).resize((90, 75)), "JPEG", quality=85))
+    (val / "dog" / "again.jpg").write_bytes(encoded(smooth_image(27, (60, 50)).resize((90, 75)), "JPEG", quality=85))
     report = check(healthy)
     assert report.ok  # usable, and told
     equal = {tuple(sorted(group.ids)): (group.leaks, group.labels) for group in report.equal}
@@ -160,6 +160,6 @@ def test_strict_makes_warnings_count(tree, capsys):
 @pytest.mark.slow
 def test_cifar10_opens_and_is_whole(shared: Path):
     data = open_dataset(shared / "data" / "cifar10" / "cifar10_images_jpg.tar.gz")
-    assert {pictures.pixels.shape[1:] for _, pictures in data} == {(3, 32, 32)}
-    assert [len(pictures) for _, pictures in data] == [45_000, 5_000, 10_000]
+    assert {images.pixels.shape[1:] for _, images in data} == {(3, 32, 32)}
+    assert [len(images) for _, images in data] == [45_000, 5_000, 10_000]
     assert set(data.test.counts().values()) == {1000} and data.classes[0] == "airplane"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import encoded, picture
+from conftest import encoded, smooth_image
 from vitrail.data.duplicates import NEAR_DISTANCE, equal_groups, linked, near_pairs, perceptual_hash
 from vitrail.data.image_io import open_image
 
@@ -42,8 +42,10 @@ def test_groups():
 
 def test_a_hash_is_robust_and_discriminative():
     pytest.importorskip("imagehash")
-    hashes = [perceptual_hash(picture(n, (120, 90))) for n in range(30)]
-    again = [perceptual_hash(open_image(encoded(picture(n, (120, 90)).resize((200, 150)), "JPEG"))) for n in range(30)]
+    hashes = [perceptual_hash(smooth_image(n, (120, 90))) for n in range(30)]
+    again = [
+        perceptual_hash(open_image(encoded(smooth_image(n, (120, 90)).resize((200, 150)), "JPEG"))) for n in range(30)
+    ]
     found = [(one ^ other).bit_count() <= NEAR_DISTANCE for one, other in zip(hashes, again, strict=True)]
     assert sum(found) >= 28
     assert near_pairs(np.unique(np.array(hashes, dtype=np.uint64))).tolist() == []
@@ -52,4 +54,4 @@ def test_a_hash_is_robust_and_discriminative():
 def test_images_without_content_have_no_hash():
     pytest.importorskip("imagehash")
     assert perceptual_hash(Image.new("RGB", (50, 50), (9, 99, 9))) is None
-    assert perceptual_hash(picture(1, (12, 40))) is None
+    assert perceptual_hash(smooth_image(1, (12, 40))) is None

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from conftest import encoded, picture
+from conftest import encoded, smooth_image
 from vitrail.data.image_io import FORMATS, MAX_PIXELS, ImageDecodeError, open_image, printable, read_size
 from vitrail.errors import DataError
 
@@ -115,21 +115,21 @@ def test_cmyk_and_its_inverted_kind_show_the_same_colours(format):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "YCbCr"])
 def test_plain_modes_keep_their_colours(mode):
-    source = picture(3).convert(mode)
+    source = smooth_image(3).convert(mode)
     image = open_image(encoded(source, "TIFF" if mode == "YCbCr" else "PNG"))
     assert (image.mode, image.size, image.info) == ("RGB", source.size, {})
     assert np.array_equal(np.asarray(image), np.asarray(source.convert("RGB")))
 
 
 def test_one_channel_is_the_luma_of_the_colours():
-    source = picture(4)
+    source = smooth_image(4)
     assert np.array_equal(np.asarray(open_image(encoded(source), "L")), np.asarray(source.convert("L")))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_every_orientation_shows_the_same_image(orientation, format):
-    upright = picture(5, (64, 48))
+    upright = smooth_image(5, (64, 48))
     # Stored as a camera would: the inverse of the tag.
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(inverse[orientation]))
@@ -156,14 +156,14 @@ def test_one_pixel_wide_images_are_read(size):
 
 
 def test_a_broken_orientation_does_not_lose_the_image():
-    data = encoded(picture(1), "JPEG", exif=b"Exif\0\0" + b"II*\0\xff\xff\xff\x7f" + b"\xff" * 40)
+    data = encoded(smooth_image(1), "JPEG", exif=b"Exif\0\0" + b"II*\0\xff\xff\xff\x7f" + b"\xff" * 40)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow mentions the broken block
         assert open_image(data).size == (40, 30)
 
 
 def test_draft_is_the_same_image_but_smaller():
-    data = encoded(picture(2, (800, 600)), "JPEG", quality=95)
+    data = encoded(smooth_image(2, (800, 600)), "JPEG", quality=95)
     small = open_image(data, draft=100)
     assert small.size == (200, 150)  # 1/4; 1/8 would fall under 100
     whole = open_image(data).resize(small.size, Image.Resampling.BOX)
@@ -175,7 +175,7 @@ def test_draft_is_the_same_image_but_smaller():
 
 
 def test_path_bytes_and_open_file_are_the_same(tmp_path):
-    data = encoded(picture(6))
+    data = encoded(smooth_image(6))
     (tmp_path / "a.png").write_bytes(data)
     with open(tmp_path / "a.png", "rb") as file:
         images = [open_image(s) for s in (tmp_path / "a.png", str(tmp_path / "a.png"), data, bytearray(data), file)]
@@ -185,7 +185,7 @@ def test_path_bytes_and_open_file_are_the_same(tmp_path):
 
 
 def test_content_decides_not_the_name(tmp_path):
-    (tmp_path / "a.gif").write_bytes(encoded(picture(6), "JPEG"))
+    (tmp_path / "a.gif").write_bytes(encoded(smooth_image(6), "JPEG"))
     assert open_image(tmp_path / "a.gif").size == (40, 30)
 
 
@@ -194,7 +194,7 @@ def test_odd_names_are_read_and_shown_as_text(tmp_path):
     for name in names:
         path = os.path.join(os.fsencode(tmp_path), name)
         with open(path, "wb") as file:
-            file.write(encoded(picture(1))[:60])
+            file.write(encoded(smooth_image(1))[:60])
         error = refused(os.fsdecode(path))
         assert str(error).isprintable() and str(error).encode("utf-8")
     assert printable(b"caf\xe9.png") == "caf\\xe9.png"
@@ -227,7 +227,7 @@ def test_special_files_are_refused_at_once(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_refused(tmp_path):
-    (tmp_path / "a.png").write_bytes(encoded(picture(1)))
+    (tmp_path / "a.png").write_bytes(encoded(smooth_image(1)))
     (tmp_path / "a.png").chmod(0)
     assert "permission" in refused(tmp_path / "a.png").reason
 
@@ -239,7 +239,7 @@ def test_only_the_formats_on_the_list_are_read():
     tried = []
     for format in others:
         try:
-            data = encoded(picture(1).convert("L" if format in ("XBM", "MSP") else "RGB"), format)
+            data = encoded(smooth_image(1).convert("L" if format in ("XBM", "MSP") else "RGB"), format)
         except Exception:  # noqa: BLE001  (formats that Pillow can only write with other tools)
             continue
         if data[:2] not in (b"\xff\xd8", b"\x89P"):  # MPO is a JPEG
@@ -291,7 +291,7 @@ def test_the_pixel_limit_is_exact():
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
 def test_text_and_profile_bombs_do_not_grow(kind):
     squeezed = zlib.compress(bytes(80 * 2**20), 9)
-    body = png_chunk(kind, b"key\0\0" + squeezed) + encoded(picture(1))[33:]
+    body = png_chunk(kind, b"key\0\0" + squeezed) + encoded(smooth_image(1))[33:]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     data = png_header(40, 30) + body
     try:
@@ -303,7 +303,7 @@ def test_text_and_profile_bombs_do_not_grow(kind):
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
 def test_a_truncated_file_is_refused(format):
-    data = encoded(picture(7, (200, 150)), format)
+    data = encoded(smooth_image(7, (200, 150)), format)
     for share in (0.2, 0.5, 0.8):
         error = refused(data[: int(len(data) * share)], name="cut.file")
         assert error.name == "cut.file" and "cut.file" in str(error)
@@ -326,16 +326,16 @@ def test_no_switch_of_pillow_is_touched():
 
 
 SEEDS = [
-    encoded(picture(1), "JPEG"),
-    encoded(picture(2), "JPEG", progressive=True),
-    encoded(picture(3).convert("CMYK"), "JPEG"),
-    encoded(picture(4), "PNG"),
-    encoded(picture(5).convert("P"), "PNG"),
-    encoded(picture(6), "WEBP"),
-    encoded(picture(7), "BMP"),
-    encoded(picture(8), "GIF"),
-    encoded(picture(9), "TIFF", compression="tiff_lzw"),
-    encoded(picture(10), "PPM"),
+    encoded(smooth_image(1), "JPEG"),
+    encoded(smooth_image(2), "JPEG", progressive=True),
+    encoded(smooth_image(3).convert("CMYK"), "JPEG"),
+    encoded(smooth_image(4), "PNG"),
+    encoded(smooth_image(5).convert("P"), "PNG"),
+    encoded(smooth_image(6), "WEBP"),
+    encoded(smooth_image(7), "BMP"),
+    encoded(smooth_image(8), "GIF"),
+    encoded(smooth_image(9), "TIFF", compression="tiff_lzw"),
+    encoded(smooth_image(10), "PPM"),
 ]
 
 

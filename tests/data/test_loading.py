@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import encoded, picture
+from conftest import encoded, smooth_image
 from vitrail.data.augment import AUGMENTS, Augment
 from vitrail.data.datasets import open_dataset
 from vitrail.data.loading import Batch, Loader, eval_loader, fitted, train_loader
@@ -34,7 +34,7 @@ def same(one: list[Batch], other: list[Batch]) -> bool:
 def photos(tree):
     """Images of several sizes: they stay files."""
     root = tree({"cat": 12, "dog": 12}, size=(140, 120))
-    (root / "dog" / "other.png").write_bytes(encoded(picture(99, (150, 160))))
+    (root / "dog" / "other.png").write_bytes(encoded(smooth_image(99, (150, 160))))
     return open_dataset(root, val_share=0).require("train")
 
 
@@ -44,15 +44,15 @@ def small(tree):
     return open_dataset(tree({"cat": 12, "dog": 12}, size=(16, 16)), val_share=0).require("train")
 
 
-def loader(pictures, workers: int = 0, **options) -> Loader:
-    augment = Augment(crop="pad", policy="trivial", erase=0.5) if pictures.pixels is not None else EVERYTHING
-    return train_loader(pictures, TrainTransform(Preprocess(16, 1.0), augment), 6, seed=3, workers=workers, **options)
+def loader(images, workers: int = 0, **options) -> Loader:
+    augment = Augment(crop="pad", policy="trivial", erase=0.5) if images.pixels is not None else EVERYTHING
+    return train_loader(images, TrainTransform(Preprocess(16, 1.0), augment), 6, seed=3, workers=workers, **options)
 
 
 @pytest.mark.parametrize("source", ["photos", "small"])
 def test_workers_change_nothing(source, request):
-    pictures = request.getfixturevalue(source)
-    alone, together = loader(pictures), loader(pictures, workers=2)
+    images = request.getfixturevalue(source)
+    alone, together = loader(images), loader(images, workers=2)
     for epoch in (0, 4):
         assert same(list(alone.epoch(epoch)), list(together.epoch(epoch)))
     assert not same(list(alone.epoch(0)), list(alone.epoch(1)))
@@ -69,9 +69,9 @@ def test_resuming_is_the_rest_of_the_epoch(photos, workers):
 
 @pytest.mark.parametrize("source", ["photos", "small"])
 def test_ranks_share_the_step(source, request):
-    pictures = request.getfixturevalue(source)
-    whole = list(loader(pictures).epoch(1))
-    ranks = [list(loader(pictures, rank=rank, world=3).epoch(1)) for rank in range(3)]
+    images = request.getfixturevalue(source)
+    whole = list(loader(images).epoch(1))
+    ranks = [list(loader(images, rank=rank, world=3).epoch(1)) for rank in range(3)]
     for step, batch in enumerate(whole):
         for name in Batch._fields:
             assert torch.equal(getattr(batch, name), torch.cat([getattr(rank[step], name) for rank in ranks]))
@@ -86,15 +86,15 @@ def test_loading_leaves_the_global_generators_alone(photos):
 
 
 def test_evaluation_is_the_transform_of_each_image(photos, small):
-    for pictures in (photos, small):
+    for samples in (photos, small):
         for preprocess in (Preprocess(16, 1.0), Preprocess(16, 0.9), Preprocess(24, 0.875)):
             transform = EvalTransform(preprocess)
-            batches = list(eval_loader(pictures, transform, 7))
+            batches = list(eval_loader(samples, transform, 7))
             images, index = torch.cat([b.images for b in batches]), torch.cat([b.index for b in batches])
-            assert index.tolist() == list(range(len(pictures)))
-            assert torch.equal(torch.cat([b.labels for b in batches]), pictures.labels)
+            assert index.tolist() == list(range(len(samples)))
+            assert torch.equal(torch.cat([b.labels for b in batches]), samples.labels)
             for row in (0, 5, 20):
-                assert torch.equal(images[row], transform(pictures.image(row)))
+                assert torch.equal(images[row], transform(samples.image(row)))
 
 
 def test_packed_pixels_are_the_files(small, tree, cache):
@@ -105,15 +105,15 @@ def test_packed_pixels_are_the_files(small, tree, cache):
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
     open_dataset(root)
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
-    (root / "cat" / "000.png").write_bytes(encoded(picture(77, (16, 16))))
+    (root / "cat" / "000.png").write_bytes(encoded(smooth_image(77, (16, 16))))
     changed = open_dataset(root, val_share=0).require("train")
-    assert changed.image(changed.ids.index("cat/000.png")).tobytes() == picture(77, (16, 16)).tobytes()
+    assert changed.image(changed.ids.index("cat/000.png")).tobytes() == smooth_image(77, (16, 16)).tobytes()
 
 
 def test_grey_images_are_packed_in_one_channel(tree):
     root = tree({"cat": 9, "dog": 9}, size=(16, 16))
     for path in root.rglob("*.png"):
-        path.write_bytes(encoded(picture(hash(path.name) % 50, (16, 16)).convert("L")))
+        path.write_bytes(encoded(smooth_image(hash(path.name) % 50, (16, 16)).convert("L")))
     data = open_dataset(root, val_share=0).require("train")
     assert data.pixels.shape == (18, 1, 16, 16) and data[0].image.shape == (1, 16, 16)
     assert next(loader(data).epoch()).images.shape == (6, 3, 16, 16)
@@ -138,21 +138,21 @@ def damaged(request, tree):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_corrupt_image_stops_the_run_and_is_named(damaged, workers):
     with pytest.raises(DataError, match=r"(?s)cat/001.png: the file is empty|dog/004.png: the file"):
-        pictures = open_dataset(damaged, val_share=0).require("train")
+        images = open_dataset(damaged, val_share=0).require("train")
         transform = EvalTransform(Preprocess(16, 1.0))
-        list(eval_loader(pictures, transform, 4, workers=workers))
+        list(eval_loader(images, transform, 4, workers=workers))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_corrupt_image_may_be_skipped_and_is_counted(damaged, workers):
     data = open_dataset(damaged, val_share=0, bad="skip")
-    pictures = data.require("train")
-    batches = eval_loader(pictures, EvalTransform(Preprocess(16, 1.0)), 4, workers=workers, bad="skip")
-    seen = [pictures.ids[n] for batch in batches for n in batch.index.tolist()]
+    images = data.require("train")
+    batches = eval_loader(images, EvalTransform(Preprocess(16, 1.0)), 4, workers=workers, bad="skip")
+    seen = [images.ids[n] for batch in batches for n in batch.index.tolist()]
     skipped = {problem.id for problem in data.skipped} | set(batches.skipped)
     assert skipped == {"cat/001.png", "dog/004.png"}
     assert len(seen) == len(set(seen)) == 10 and not skipped & set(seen)
-    if pictures.pixels is not None:  # the cache remembers the skipped images
+    if images.pixels is not None:  # the cache remembers the skipped images
         assert {problem.id for problem in open_dataset(damaged, bad="skip").skipped} == skipped
         with pytest.raises(DataError, match="2 images"):
             open_dataset(damaged)
@@ -162,8 +162,8 @@ def test_a_batch_of_corrupt_images_is_empty(tree):
     root = tree({"cat": 2, "dog": 2}, size=(140, 120))
     for path in root.rglob("*.png"):
         path.write_bytes(b"")
-    pictures = open_dataset(root, val_share=0).require("train")
-    batch = next(iter(eval_loader(pictures, EvalTransform(Preprocess(16)), 4, bad="skip")))
+    images = open_dataset(root, val_share=0).require("train")
+    batch = next(iter(eval_loader(images, EvalTransform(Preprocess(16)), 4, bad="skip")))
     assert batch.images.shape == (0, 3, 16, 16) and len(batch.labels) == 0
 
 
@@ -181,11 +181,11 @@ class Dies:
 
 
 def test_a_killed_worker_is_reported_with_its_cause(photos):
-    pictures = photos.take(range(8))
-    pictures.store = Dies()
+    images = photos.take(range(8))
+    images.store = Dies()
     order = ResumableSampler(8, 4, shuffle=False)
     with pytest.raises(ResourceError, match=r"worker .* was killed by signal Killed|worker .* ended"):
-        list(Loader(pictures, EvalTransform(Preprocess(16)), order, workers=1).epoch())
+        list(Loader(images, EvalTransform(Preprocess(16)), order, workers=1).epoch())
 
 
 class Hangs(Dies):
@@ -194,11 +194,11 @@ class Hangs(Dies):
 
 
 def test_a_hanging_worker_is_reported(photos):
-    pictures = photos.take(range(8))
-    pictures.store = Hangs()
+    images = photos.take(range(8))
+    images.store = Hangs()
     order = ResumableSampler(8, 4, shuffle=False)
     with pytest.raises(ResourceError, match="gave nothing"):
-        list(Loader(pictures, EvalTransform(Preprocess(16)), order, workers=1, timeout=1).epoch())
+        list(Loader(images, EvalTransform(Preprocess(16)), order, workers=1, timeout=1).epoch())
 
 
 def test_other_errors_propagate():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import encoded, picture
+from conftest import encoded, smooth_image
 from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import open_dataset
 from vitrail.data.table import Columns
@@ -19,7 +19,7 @@ from vitrail.errors import DataError, VitrailError
 
 
 def sizes(data) -> dict[str, int]:
-    return {split: len(pictures) for split, pictures in data}
+    return {split: len(images) for split, images in data}
 
 
 def refusal(spec, **options) -> str:
@@ -36,14 +36,14 @@ def refusal(spec, **options) -> str:
 def test_digits_have_a_fixed_split_that_loses_nothing():
     data = open_dataset("digits")
     assert sizes(data) == {"train": 1259, "val": 179, "test": 359}
-    ids = [name for _, pictures in data for name in pictures.ids]
+    ids = [name for _, images in data for name in images.ids]
     assert len(set(ids)) == 1797
     assert data.require("test").ids == open_dataset("digits", val_share=0.5).require("test").ids
     sample = data.require("train")[5]
     assert (sample.image.shape, sample.image.dtype, sample.label) == ((1, 8, 8), torch.uint8, data.train.labels[5])
-    everything = np.concatenate([pictures.pixels[pictures.store.rows] for _, pictures in data])
+    everything = np.concatenate([images.pixels[images.store.rows] for _, images in data])
     assert (everything.min(), everything.max()) == (0, 255)
-    assert all(0.07 < count / len(pictures) < 0.13 for _, pictures in data for count in pictures.counts().values())
+    assert all(0.07 < count / len(images) < 0.13 for _, images in data for count in images.counts().values())
 
 
 # Folders
@@ -165,7 +165,7 @@ def test_csv_tsv_and_jsonl_are_equivalent(table):
         data = open_dataset(path)
         assert sizes(data) == {"train": 2, "val": 1, "test": 1}
         assert data.classes == ("cat", "dog")
-        assert data.val.image(0).tobytes() == picture(2).tobytes()
+        assert data.val.image(0).tobytes() == smooth_image(2).tobytes()
         assert data.val.ids == ("images/002.png",)
 
 
@@ -290,4 +290,4 @@ def test_a_set_is_indexed_taken_and_counted(tree):
     assert torch.equal(part[0].image, data[4].image)
     assert part.counts() == {"cat": 1, "dog": 1}
     assert data.image(0).tobytes() == open_dataset(tree({}), val_share=0).require("train").image(0).tobytes()
-    assert encoded(data.image(0)) == encoded(picture(0))
+    assert encoded(data.image(0)) == encoded(smooth_image(0))

@@ -9,7 +9,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from conftest import picture
+from conftest import smooth_image
 from vitrail.data.augment import Augment
 from vitrail.data.image_io import open_image
 from vitrail.data.stateless_rng import BatchRng
@@ -40,7 +40,7 @@ def timm_transform(preprocess: Preprocess):
 @pytest.mark.parametrize("preprocess", PROTOCOLS)
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (301, 299), (224, 224), (90, 1000), (17, 13)])
 def test_evaluation_is_timms_bit_for_bit(preprocess, size):
-    image = picture(1, size)
+    image = smooth_image(1, size)
     assert torch.equal(EvalTransform(preprocess)(image), timm_transform(preprocess)(image))
 
 
@@ -55,15 +55,15 @@ def test_evaluation_of_photographs_is_timms(shared: Path):
 
 def test_a_batch_is_its_images():
     transform = EvalTransform(Preprocess(size=32))
-    images = [picture(n, (50, 40)) for n in range(3)]
+    images = [smooth_image(n, (50, 40)) for n in range(3)]
     together = transform.batch(torch.stack([transform.to_pixels(image) for image in images]))
     assert torch.equal(together, torch.stack([transform(image) for image in images]))
 
 
 def test_channels_follow_the_model():
     grey = Preprocess(size=16, mean=(0.5,), std=(0.5,))
-    assert EvalTransform(grey)(picture(1)).shape == (1, 16, 16)
-    assert EvalTransform(Preprocess(size=16))(picture(1).convert("L")).shape == (3, 16, 16)
+    assert EvalTransform(grey)(smooth_image(1)).shape == (1, 16, 16)
+    assert EvalTransform(Preprocess(size=16))(smooth_image(1).convert("L")).shape == (3, 16, 16)
     one = torch.randint(0, 255, (2, 1, 16, 16), dtype=torch.uint8)
     same = Preprocess(16, mean=HALF_MEAN, std=HALF_STD)
     assert torch.equal(EvalTransform(same).batch(one)[:, 2:], EvalTransform(grey).batch(one))
@@ -74,7 +74,7 @@ def test_channels_follow_the_model():
 
 @pytest.mark.parametrize("number", range(8))
 def test_a_random_crop_is_torchvisions_of_the_same_box(number):
-    image, draws = picture(number, (120, 90)), BatchRng(0, 0, np.array([number]))
+    image, draws = smooth_image(number, (120, 90)), BatchRng(0, 0, np.array([number]))
     left, top, right, bottom = random_box(image.size, draws, (0.08, 1.0), (3 / 4, 4 / 3))
     got = TrainTransform(Preprocess(size=48), Augment()).to_pixels(image, draws)
     wanted = tv.resized_crop(
@@ -97,7 +97,7 @@ def test_boxes_have_torchvisions_distribution(size):
 
 def test_no_augmentation_is_evaluation():
     preprocess = Preprocess(size=32, crop=0.9)
-    image, still = picture(2, (60, 50)), EvalTransform(preprocess)
+    image, still = smooth_image(2, (60, 50)), EvalTransform(preprocess)
     transform = TrainTransform(preprocess, Augment(crop="center", flip=0.0))
     draws = BatchRng(0, 0, np.array([0]))
     assert torch.equal(transform.batch(transform.to_pixels(image)[None], draws)[0], still(image))
@@ -119,7 +119,7 @@ def test_large_jpegs_are_decoded_as_far_as_the_least_crop_needs():
 
 
 def test_every_change_reaches_the_images():
-    pixels = torch.from_numpy(np.stack([np.asarray(picture(n, (32, 32))) for n in range(32)])).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.stack([np.asarray(smooth_image(n, (32, 32))) for n in range(32)])).permute(0, 3, 1, 2)
     draws, still = BatchRng(0, 0, np.arange(32)), Augment(crop="center", flip=0.0)
     plain = TrainTransform(Preprocess(32, 1.0), still).batch(pixels, draws)
     changes = [

@@ -85,12 +85,12 @@ def test_cells_have_the_size_of_the_patch_where_the_image_was_padded(patch):
         assert cell_size((extent, 4 * patch), Grid(-(-extent // patch), 4)) == (patch, patch)
 
 
-@pytest.mark.parametrize("picture", [(64, 64), (48, 96)])
-def test_even_attention_is_as_far_as_the_mean_of_all_pairs(picture):
-    cells = picture[0] // 4, picture[1] // 4
+@pytest.mark.parametrize("image", [(64, 64), (48, 96)])
+def test_even_attention_is_as_far_as_the_mean_of_all_pairs(image):
+    cells = image[0] // 4, image[1] // 4
     tokens = cells[0] * cells[1]
-    map = Given(Grid(*cells), torch.full((1, 1, tokens, tokens), 1 / tokens), picture)
-    assert even_distance(picture) == pytest.approx(float(mean_distance(map)), rel=0.01)
+    map = Given(Grid(*cells), torch.full((1, 1, tokens, tokens), 1 / tokens), image)
+    assert even_distance(image) == pytest.approx(float(mean_distance(map)), rel=0.01)
 
 
 def test_the_chart_is_an_image(attending, images):

@@ -18,8 +18,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, *words: str, pictures: tuple[str, ...] = ("one.png",)) -> int:
-    paths = [str(folder / name) for name in pictures]
+def run(folder, *words: str, images: tuple[str, ...] = ("one.png",)) -> int:
+    paths = [str(folder / name) for name in images]
     return main(["explain", str(folder / "model"), *paths, "--out", str(folder / "out"), *words])
 
 
@@ -41,8 +41,8 @@ def test_without_flags_everything_is_drawn_and_the_page_is_named(folder, capsys)
     page = (folder / "out" / "index.html").read_text()
     assert page.count("<img") == 10 and page.count("<h3>") == 6 and "vit_tiny_patch16_224" in page
     for path in (folder / "out").glob("*.png"):
-        with Image.open(path) as picture:
-            assert picture.width >= 300
+        with Image.open(path) as image:
+            assert image.width >= 300
 
 
 def test_only_distances_are_reported_to_depend_on_the_images(folder, capsys):
@@ -57,7 +57,7 @@ def test_only_distances_are_reported_to_depend_on_the_images(folder, capsys):
 def test_images_of_the_same_name_do_not_replace_each_other(folder):
     (folder / "more").mkdir()
     (folder / "one.png").rename(folder / "more" / "two.png")
-    assert run(folder, "--method", "rollout", pictures=("two.png", "more")) == 0
+    assert run(folder, "--method", "rollout", images=("two.png", "more")) == 0
     assert {path.name for path in (folder / "out").glob("*.png")} == {"two-rollout.png", "two-rollout-2.png"}
 
 
@@ -102,7 +102,7 @@ def test_a_wrong_choice_is_explained(folder, capsys, words, said):
 
 def test_a_corrupt_image_is_named_and_the_others_are_drawn(folder, capsys):
     (folder / "two.png").write_bytes(b"not an image")
-    assert run(folder, "--method", "rollout", pictures=("one.png", "two.png")) == 3
+    assert run(folder, "--method", "rollout", images=("one.png", "two.png")) == 3
     assert "two.png" in capsys.readouterr().err
     assert (folder / "out" / "one-rollout.png").exists() and (folder / "out" / "index.html").exists()
     (folder / "one.png").write_bytes(b"")
@@ -137,7 +137,7 @@ def test_block_names_equal_those_under_the_figures(folder, capsys):
 
 
 def test_the_limit_is_reported(folder, capsys):
-    assert run(folder, "--limit", "1", "--method", "rollout", pictures=("one.png", "two.png")) == 0
+    assert run(folder, "--limit", "1", "--method", "rollout", images=("one.png", "two.png")) == 0
     assert "first 1 of 2" in capsys.readouterr().out
     assert len(list((folder / "out").glob("*.png"))) == 1
 
@@ -155,8 +155,8 @@ def test_the_trained_vit_attends_to_the_animal(shared):
         "n01855032_1046": (60, 85, 145, 200),
         "n02018795_102": (25, 0, 224, 165),
     }
-    pictures = [open_image(shared / "data" / "imagenet17" / f"{name}.JPEG") for name in boxes]
-    found = rollout(model, prepare(model, pictures))
+    images = [open_image(shared / "data" / "imagenet17" / f"{name}.JPEG") for name in boxes]
+    found = rollout(model, prepare(model, images))
     for one, (top, left, bottom, right) in zip(found, boxes.values(), strict=True):
         rows, columns = slice(top // 16, -(-bottom // 16)), slice(left // 16, -(-right // 16))
         inside = torch.zeros(14, 14, dtype=torch.bool)

@@ -34,10 +34,10 @@ def at_64(build, kind):
 
 @pytest.mark.parametrize("preprocess", [Preprocess(192), Preprocess(160, 1.0, mean=HALF_MEAN, std=HALF_STD)])
 def test_the_input_figure_is_the_preprocessed_crop(preprocess):
-    picture = photo((300, 260))
-    [back] = seen(EvalTransform(preprocess)(picture)[None], preprocess)
+    image = photo((300, 260))
+    [back] = seen(EvalTransform(preprocess)(image)[None], preprocess)
     scale = preprocess.resize / 260
-    whole = picture.resize((int(300 * scale), preprocess.resize), Image.Resampling.BICUBIC)
+    whole = image.resize((int(300 * scale), preprocess.resize), Image.Resampling.BICUBIC)
     left, top = round((whole.width - preprocess.size) / 2), round((whole.height - preprocess.size) / 2)
     crop = whole.crop((left, top, left + preprocess.size, top + preprocess.size))
     assert np.array_equal(np.asarray(back), np.asarray(crop))
@@ -100,7 +100,7 @@ def test_every_model_has_an_overview(build, kind):
     if kind == "swin":
         expected |= {"Position bias"}
     assert found.keys() == expected
-    assert all(picture.mode == "RGB" and min(picture.size) > 80 for picture in found.values())
+    assert all(image.mode == "RGB" and min(image.size) > 80 for image in found.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)

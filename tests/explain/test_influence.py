@@ -14,14 +14,14 @@ from vitrail.grid import Grid
 ALL = ["vit", "deit", "swin", "poolformer", "mixer", "bit"]
 
 
-def pictures(kind: str, batch: int = 1) -> torch.Tensor:
+def noise(kind: str, batch: int = 1) -> torch.Tensor:
     side = {"vit": 48, "deit": 48, "mixer": 64, "bit": 8}.get(kind, 24)
     return torch.randn(batch, 3, side, side)
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_influence_is_the_norm_of_the_jacobian_of_the_block(build, kind):
-    model, images = build(kind), pictures(kind)
+    model, images = build(kind), noise(kind)
     blocks = mixing_blocks(model)
     [found] = influence_maps(model, images, blocks=[0], probes=None)
     heard = {}
@@ -38,7 +38,7 @@ def test_influence_is_the_norm_of_the_jacobian_of_the_block(build, kind):
 
 @pytest.mark.parametrize("kind", ["poolformer", "mixer"])
 def test_one_probe_is_exact_where_channels_do_not_mix(build, kind):
-    model, images = build(kind), pictures(kind)
+    model, images = build(kind), noise(kind)
     one = influence_maps(model, images, blocks=[0], probes=1)[0].norms
     exact = influence_maps(model, images, blocks=[0], probes=None)[0].norms
     if kind == "poolformer":  # the same weight for every channel
@@ -49,16 +49,16 @@ def test_one_probe_is_exact_where_channels_do_not_mix(build, kind):
 
 def test_pooling_has_equal_influence_from_all_neighbours(build):
     [found] = influence_maps(build("poolformer"), torch.randn(1, 3, 24, 24), blocks=[0], probes=1)
-    picture = found.row_map((2, 3))[0, 0]
+    image = found.row_map((2, 3))[0, 0]
     expected = torch.zeros(6, 6)
     expected[1:4, 2:5] = 1 / 16  # eight neighbours by 1/9 each, the cell itself by 1/9 - 1
     expected[2, 3] = 8 / 16
-    assert torch.allclose(picture, expected, atol=1e-6)
+    assert torch.allclose(image, expected, atol=1e-6)
 
 
 def test_rows_are_rows_of_the_whole_map(build):
     for kind in ("deit", "swin", "bit"):
-        model, images = build(kind), pictures(kind, batch=2)
+        model, images = build(kind), noise(kind, batch=2)
         whole = influence_maps(model, images, probes=1)
         for query in (Pixel(5, 6), (0, 0)):
             rows = influence_rows(model, images, query, probes=1)
@@ -69,7 +69,7 @@ def test_rows_are_rows_of_the_whole_map(build):
 
 def test_influence_is_deterministic_and_leaves_no_hooks(build):
     model = build("bit").train()
-    images = pictures("bit")
+    images = noise("bit")
     first, second = (influence_maps(model, images, probes=2)[0].norms for _ in range(2))
     assert torch.equal(first, second)
     assert all(module.training for module in model.modules())
@@ -100,7 +100,7 @@ def test_the_plain_gradient_is_the_plain_gradient(build):
 @pytest.mark.parametrize("kind", ALL)
 def test_every_model_has_a_saliency_and_keeps_its_mode(build, kind):
     model = build(kind).train()
-    images = pictures(kind, batch=2)
+    images = noise(kind, batch=2)
     found = saliency(model, images, samples=2)
     assert found.shape == (2, *images.shape[-2:]) and found.min() >= 0 and found.amax((1, 2)).min() > 0
     assert torch.equal(found, saliency(model, images, samples=2))

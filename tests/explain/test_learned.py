@@ -27,16 +27,16 @@ def test_similarity_is_the_cosine_of_each_pair_of_cells(build, kind):
 
 def test_the_bias_figure_has_each_bias_at_its_key(build):
     model = build("swin")
-    pictures = relative_bias(model)
+    images = relative_bias(model)
     modules = {name: module for name, module in model.named_modules() if isinstance(module, RelativePositionBias)}
-    assert pictures.keys() == modules.keys() and len(pictures) == 4
-    for name, picture in pictures.items():
-        bias = modules[name].bias(torch.zeros(1, len(picture), 16, 4), Grid(4, 4))
-        assert picture.shape[1:] == (7, 7)
+    assert images.keys() == modules.keys() and len(images) == 4
+    for name, image in images.items():
+        bias = modules[name].bias(torch.zeros(1, len(image), 16, 4), Grid(4, 4))
+        assert image.shape[1:] == (7, 7)
         for query in range(16):
             for key in range(16):
                 dy, dx = key // 4 - query // 4, key % 4 - query % 4
-                assert torch.equal(picture[:, 3 + dy, 3 + dx], bias[:, query, key])
+                assert torch.equal(image[:, 3 + dy, 3 + dx], bias[:, query, key])
 
 
 def test_models_without_tables_name_other_methods(build):
@@ -66,6 +66,6 @@ def test_portraits_are_drawn_for_grey_models_and_large_grids(build):
     assert bias_figure(build("swin")).image().width > 300
     grey = build("vit")
     grey.backbone.embedding.patches.proj = torch.nn.Conv2d(1, 24, 16, 16)
-    picture = filters_figure(grey).image()
-    r, g, b = (channel.tobytes() for channel in picture.crop((20, 60, 40, 80)).split())
+    image = filters_figure(grey).image()
+    r, g, b = (channel.tobytes() for channel in image.crop((20, 60, 40, 80)).split())
     assert r == g == b

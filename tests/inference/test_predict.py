@@ -93,12 +93,10 @@ def test_memory_is_bounded(brightness: Brightness) -> None:
     # A million images, of which only the first few may be read before more are requested.
     read: list[int] = []
 
-    def picture(i: int) -> SourceImage:
+    def image(i: int) -> SourceImage:
         return SourceImage(f"{i}", lambda: read.append(i) or Image.new("RGB", (8, 8)))  # type: ignore[func-returns-value]
 
-    answers = predictions(
-        ClassPredictor(brightness, PredictOptions(), None), (picture(i) for i in range(10**6)), batch=4
-    )
+    answers = predictions(ClassPredictor(brightness, PredictOptions(), None), (image(i) for i in range(10**6)), batch=4)
     assert [next(answers).path for _ in range(5)] == ["0", "1", "2", "3", "4"]
     answers.close()
     assert len(read) <= 4 * 4
@@ -121,11 +119,11 @@ def test_prefetching_is_bounded() -> None:
 
 
 def test_orientation_of_an_image_in_memory_counts(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (20, 10), "black")
-    picture.paste("white", (0, 0, 10, 10))
+    image = Image.new("RGB", (20, 10), "black")
+    image.paste("white", (0, 0, 10, 10))
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "turned.png", exif=exif)
+    image.save(tmp_path / "turned.png", exif=exif)
     held, path = Image.open(tmp_path / "turned.png"), tmp_path / "turned.png"
     from vitrail.tasks.image_sources import find_images
 
@@ -280,11 +278,11 @@ def test_draft_decoding_of_large_jpegs(tmp_path: Path, monkeypatch: pytest.Monke
     model = vitrail.create_model("vit_tiny_patch16_224", num_classes=3, depth=1, preprocess=protocol, image_size=32)
     plain = EvalTransform.to_pixels
 
-    def picture(self: EvalTransform, image: Image.Image, draws: object = None) -> Tensor:
+    def to_pixels(self: EvalTransform, image: Image.Image, draws: object = None) -> Tensor:
         sides.append(image.size)
         return plain(self, image)
 
-    monkeypatch.setattr(EvalTransform, "to_pixels", picture)
+    monkeypatch.setattr(EvalTransform, "to_pixels", to_pixels)
     large, odd = photo(tmp_path / "a.jpg", (320, 240)), photo(tmp_path / "b.jpg", (321, 240))
     answers = predict(model, [large, odd, photo(tmp_path / "c.jpg", (200, 150))], draft=True, batch=1)
     exact = predict(model, [large, odd], batch=1)

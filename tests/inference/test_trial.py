@@ -130,15 +130,15 @@ def test_load_in_one_of_two_turns_changes_no_decision(
     assert try_out(fast, plain, plain, "bf16").faster is taken
 
 
-@pytest.mark.parametrize(("pictures", "size", "turns"), [(1, 1, 4), (2, 1, 4), (3, 1, 4), (8, 3, 4), (8, 8, 2)])
-def test_small_batches_are_repeated_for_timing_only(pictures: int, size: int, turns: int) -> None:
+@pytest.mark.parametrize(("images", "size", "turns"), [(1, 1, 4), (2, 1, 4), (3, 1, 4), (8, 3, 4), (8, 8, 2)])
+def test_small_batches_are_repeated_for_timing_only(images: int, size: int, turns: int) -> None:
     plain, fast = Stub(WORTH * 0.3), Stub(0.3 - 1e-9)
-    sides = [TrialArm(form, IMAGES[:pictures], size, timed) for form in (fast, plain)]
+    sides = [TrialArm(form, IMAGES[:images], size, timed) for form in (fast, plain)]
     for turn in range(turns):
         for side in sides:
             side.ask(turn)
             side.ask(turn)  # once is enough
-    whole = pictures // size
+    whole = images // size
     assert plain.asked == [i for turn in range(turns) for i in range(turn % whole * size, (turn % whole + 1) * size)]
     assert torch.equal(sides[1].answers, LOGITS[: min(turns, whole) * size])
 

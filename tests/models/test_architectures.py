@@ -73,9 +73,9 @@ def test_poolformer_names_its_smallest_image():
 def test_forward_is_stateless(name):
     model = small(name)
     sizes = [(64, 64)] if not SMALL[name].any_size else [(64, 64), (32, 32), (96, 40), (20, 20)]
-    pictures = [torch.randn(2, 3, *size) for size in sizes for _ in range(2)]
-    forth = [model(images) for images in pictures]
-    back = [model(images) for images in reversed(pictures)]
+    batches = [torch.randn(2, 3, *size) for size in sizes for _ in range(2)]
+    forth = [model(images) for images in batches]
+    back = [model(images) for images in reversed(batches)]
     assert all(torch.equal(a, b) for a, b in zip(forth, reversed(back), strict=True))
 
 

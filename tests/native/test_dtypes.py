@@ -68,7 +68,7 @@ def channels_int8(ends: Ends, dtype: torch.dtype) -> Branch:
     return lambda x: mlp(x, *layers, add=x, norm_eps=1e-5)
 
 
-def picture(ends: Ends, dtype: torch.dtype) -> Branch:
+def image_channels(ends: Ends, dtype: torch.dtype) -> Branch:
     layers = pack_linear(torch.randn(70, WIDTH), None, dtype), pack_linear(*ends.layer(70), dtype)
     return lambda x: image_mlp(x, *layers, 1e-5)
 
@@ -86,7 +86,7 @@ def tokens(ends: Ends, dtype: torch.dtype) -> Branch:
     return lambda x: token_mlp(x, LaneNorm.of(nn.LayerNorm(WIDTH)), *layers)
 
 
-BRANCHES = [attention, attention_int8, neighbors, channels, channels_int8, picture, pooling, tokens]
+BRANCHES = [attention, attention_int8, neighbors, channels, channels_int8, image_channels, pooling, tokens]
 
 
 def made(branch: Callable[[Ends, torch.dtype], Branch], ends: Ends, dtype: torch.dtype) -> Branch:

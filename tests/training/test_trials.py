@@ -147,19 +147,19 @@ def test_the_measured_line_predicts_the_memory_of_a_real_step(tiny: Make, parts:
         imgsz=64, batch=parts, grad_accum=parts, set=("dim=64", "depth=2", "num_heads=2", "patch_size=4"), epochs=1
     )
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as own:
-        used, taken, found, pictures = own.submit(use_under, room, config).result()
+        used, taken, found, images = own.submit(use_under, room, config).result()
     assert 0.9 * SHARE * room < used < 1.04 * SHARE * room, (used, taken, found)
     assert used < taken < room
-    assert found < pictures and found % parts == 0
+    assert found < images and found % parts == 0
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
-@pytest.mark.parametrize("pictures", [3, 8, 40, 300, 1259, 5000, 50_000, 1_281_167])
-def test_a_useful_batch_leaves_updates(pictures: int, parts: int) -> None:
+@pytest.mark.parametrize("images", [3, 8, 40, 300, 1259, 5000, 50_000, 1_281_167])
+def test_a_useful_batch_leaves_updates(images: int, parts: int) -> None:
     """Never the whole set at once, where it has more than a handful, and never less than the usual batch."""
-    batch = useful_batch(pictures, parts)
-    assert batch % parts == 0 and batch >= default_batch_size(pictures, parts)
-    assert pictures // batch >= (32 if pictures >= 32 * 128 else 8 if pictures >= 64 else 5 if pictures >= 40 else 0)
+    batch = useful_batch(images, parts)
+    assert batch % parts == 0 and batch >= default_batch_size(images, parts)
+    assert images // batch >= (32 if images >= 32 * 128 else 8 if images >= 64 else 5 if images >= 40 else 0)
 
 
 def seen(size: int) -> int:

@@ -240,8 +240,8 @@ def test_transformers_reads_the_protocol(saved):
     from transformers import BitImageProcessor
 
     processor = BitImageProcessor.from_pretrained(saved)
-    picture = Image.effect_noise((80, 60), 50).convert("RGB")
-    assert processor(picture, return_tensors="pt")["pixel_values"].shape == (1, 3, 32, 32)
+    image = Image.effect_noise((80, 60), 50).convert("RGB")
+    assert processor(image, return_tensors="pt")["pixel_values"].shape == (1, 3, 32, 32)
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,10 @@ def test_the_image_processor_gives_equal_pixels(name, tmp_path):
     colours = Image.frombytes("RGB", (9, 7), random.Random(0).randbytes(189)).resize(
         (500, 375), Image.Resampling.BICUBIC
     )
-    picture = colours.convert("L") if preprocess.channels == 1 else colours
+    image = colours.convert("L") if preprocess.channels == 1 else colours
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(to_processor(preprocess)))
-    got = AutoImageProcessor.from_pretrained(tmp_path)(picture, return_tensors="pt")["pixel_values"][0]
-    want = EvalTransform(preprocess)(picture)
+    got = AutoImageProcessor.from_pretrained(tmp_path)(image, return_tensors="pt")["pixel_values"][0]
+    want = EvalTransform(preprocess)(image)
     assert got.shape == want.shape and (got - want).abs().max() * min(preprocess.std) * 255 < 2.1
 
 
