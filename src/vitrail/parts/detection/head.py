@@ -11,12 +11,13 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_image
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from vitrail.parts.backbone import Features
 from vitrail.parts.decoders.pyramid import PyramidMaps, SimplePyramidMaps
 from vitrail.parts.detection.boxes import Boxes, Targets
+from vitrail.parts.detection.region_pooling import RegionPool
 
 RATIOS = (0.5, 1.0, 2.0)
 """Height over width of the anchors."""
@@ -107,7 +108,7 @@ class DetectionHead(nn.Module):
             nms_thresh=0.7,
         )
         names = [str(level) for level in range(len(maps.channels))]
-        pool = MultiScaleRoIAlign(names, output_size=7, sampling_ratio=2)
+        pool = RegionPool(names, output_size=7, sampling_ratio=2)
         self.roi_heads = RoIHeads(
             pool,
             TwoMLPHead(channels * 7 * 7, hidden),
@@ -191,7 +192,7 @@ def mask_parts(levels: int, num_classes: int, channels: int = 256) -> dict[str, 
         ['mask_head', 'mask_predictor', 'mask_roi_pool']
     """
     return {
-        "mask_roi_pool": MultiScaleRoIAlign([str(i) for i in range(levels)], output_size=14, sampling_ratio=2),
+        "mask_roi_pool": RegionPool([str(i) for i in range(levels)], output_size=14, sampling_ratio=2),
         "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1),
         "mask_predictor": MaskPredictor(channels, channels, num_classes + 1),
     }
