@@ -41,7 +41,7 @@ def shown(hint: Any) -> set[str]:
         return {"None"}
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
-        if get_origin(inner) is tuple and get_args(inner)[1:] == (Any,):
+        if get_origin(inner) is tuple and get_args(inner)[1:] == (object,):
             return {"Mapping[str, Any]"}
         return {f"Sequence[{' | '.join(sorted(shown(inner)))}]"}
     return {hint.__name__}

@@ -61,8 +61,8 @@ async def read_one_image(service: Service, model: ServedModel, upload: Upload) -
     """
     if not upload.single:
         raise Refusal(400, "bad_request", "Send one image.")
-    item: Any = model.item(upload.inputs[0], 0, False)
     try:
+        item: Any = model.item(upload.inputs[0], 0, False)
         return await service.in_pool(item.read)
     except DataError as error:
         raise Refusal(422, "unreadable_input", str(getattr(error, "reason", None) or error)) from None
