@@ -60,7 +60,8 @@ def test_two_processes_validate_every_image_once(fields: dict[str, Any], tmp_pat
     assert epochs[0][0].keys() == epochs[1][0].keys()
     if fields["task"] == "detect":  # no batch norm
         for a, b in zip(*steps, strict=True):
-            assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
+            # Losses of masks and boxes are means over the regions of a process, whose number differs by some percent.
+            assert b["loss"] == pytest.approx(a["loss"], rel=0.03)
 
 
 @pytest.fixture(autouse=True)

@@ -145,7 +145,8 @@ class DetectionHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Return the losses by name: objectness and box of the proposals; class, box and mask of the detections.
 
-        Anchors and proposals to learn from are drawn from torch's generator.
+        Anchors and proposals to learn from are drawn from torch's generator. Losses of boxes and masks are means over
+        the regions of the batch: several processes weigh theirs alike, whatever their number, as torchvision's do.
         """
         modes = [(part, part.training) for part in (self.rpn, self.roi_heads)]
         for part, _ in modes:
