@@ -95,13 +95,12 @@ class Entry(NamedTuple):
 
     @property
     def agrees(self) -> str:
-        """Whether it agrees, or is off by no more than rounded weights alone, as ill-conditioned random models are."""
+        """Whether it agrees; if not, its error beside that of rounded weights alone."""
         if self.agreement.holds:
             return "yes"
-        error, alone = self.agreement.error, self.weights_alone
-        if error is None or alone is None:
+        if self.agreement.error is None or self.weights_alone is None:
             return "NO"
-        return f"{'as weights' if error < 2 * alone else 'NO'}: {error:.3f}, rounded weights alone {alone:.3f}"
+        return f"NO: {self.agreement.error:.3f} (rounded weights alone {self.weights_alone:.3f})"
 
 
 def rounded_weights_alone(model: nn.Module, images: Tensor, expected: Tensor) -> float | None:

@@ -1,6 +1,6 @@
 """Fused stages of bottlenecks, for CPU inference: a few images at a time, so that their maps stay in the cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 import torch
@@ -160,17 +160,26 @@ def fuse_stage(stage: Stage, dtype: torch.dtype) -> nn.Module:
     modules = [stage.entry, *stage.blocks]
     if not any(isinstance(module, Bottleneck) for module in modules):
         return stage
-    unknown = next((type(module).__name__ for module in modules if type(module) not in BOTTLENECKS), None)
+    check_stage(stage, BOTTLENECKS)
+    for module in modules:
+        check_parts(module, SEATS[type(module)])
+    require_libraries("bottleneck")
+    return FusedBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
+
+
+def check_stage(stage: Stage, known: Container[type[nn.Module]]) -> None:
+    """Check that a stage is entry and blocks of known types, without merging and without hooks.
+
+    Raises:
+        NotConverted: it is not.
+    """
+    unknown = next((type(each).__name__ for each in (stage.entry, *stage.blocks) if type(each) not in known), None)
     if unknown:
         raise NotConverted(f"{unknown} has no fused operation among bottlenecks")
     if stage._modules.keys() != {"entry", "blocks", "exit"} or type(stage.exit) is not NoMerging:
         raise NotConverted(f"its parts are {', '.join(stage._modules)}, its exit is {type(stage.exit).__name__}")
-    for module in modules:
-        check_parts(module, SEATS[type(module)])
     if has_hooks(stage):
         raise NotConverted("it has hooks or a forward of its own")
-    require_libraries("bottleneck")
-    return FusedBottlenecks([BOTTLENECKS[type(module)](module, dtype) for module in modules])
 
 
 def packed(conv: nn.Module, dtype: torch.dtype) -> PackedFilters:

@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.bottlenecks import FusedBottlenecks, Step, fuse_stage
+from vitrail.fused.bottlenecks import FusedBottlenecks, Step, check_stage, fuse_stage
 from vitrail.fused.convolution import check_conv
 from vitrail.fused.linear import DtypeBoundary
 from vitrail.fused.unsupported import (
     NotConverted,
     Seats,
     check_parts,
-    has_hooks,
     parts_unsupported_reason,
     require_libraries,
 )
@@ -20,7 +19,6 @@ from vitrail.native.dtypes import PRODUCTS
 from vitrail.native.local_attention import KERNELS, Offsets, local_attention
 from vitrail.parts.attend import Attend
 from vitrail.parts.attention_bottlenecks import AttentionBottleneck, AttentionEntry, StridedAttentionEntry
-from vitrail.parts.merging import NoMerging
 from vitrail.parts.non_local import NonLocalBottleneck
 from vitrail.parts.regularisation import DropPath
 from vitrail.parts.stages import Stage
@@ -203,16 +201,10 @@ def fuse_conv_stage(stage: Stage, dtype: torch.dtype) -> FusedBottlenecks:
         NotConverted: a block or one of its parts is unknown, or a library cannot be built.
     """
     modules = [stage.entry, *stage.blocks]
-    unknown = next((type(module).__name__ for module in modules if type(module) not in _ALSO), None)
-    if unknown:
-        raise NotConverted(f"{unknown} has no fused operation among bottlenecks")
-    if stage._modules.keys() != {"entry", "blocks", "exit"} or type(stage.exit) is not NoMerging:
-        raise NotConverted(f"its parts are {', '.join(stage._modules)}, its exit is {type(stage.exit).__name__}")
+    check_stage(stage, _ALSO)
     for module in modules:
         middle = _CONV if hasattr(module, "conv2") else _MIXER
         check_parts(module, {**_COMMON, **middle, **_ALSO[type(module)]}, CALLED)
-    if has_hooks(stage):
-        raise NotConverted("it has hooks or a forward of its own")
     require_libraries("bottleneck")
     return FusedBottlenecks([FusedConvBottleneck(module, dtype) for module in modules])  # pyright: ignore[reportArgumentType]
 

@@ -1,7 +1,7 @@
 """Image in, restored image out: a backbone on a map of shallow features, between normalisation and reconstruction."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,7 @@ class Restorer(Model):
 
     kinds: ClassVar[Mapping[str, ModelKind]] = {"restore": ModelKind("A model that restores images", "image-to-image")}
     task: str = "restore"
+    backbone: Backbone  # pyright: ignore[reportIncompatibleVariableOverride]
     mean: Tensor
 
     def __init__(
@@ -101,8 +102,7 @@ class Restorer(Model):
         height, width = images.shape[-2:]
         x = self._normalise(images)
         shallow = self.shallow(x)
-        backbone: Any = self.backbone
-        tokens, grid = backbone.last_tokens(shallow)
+        tokens, grid = self.backbone.last_tokens(shallow)
         features = self.fuse(to_map(tokens, grid))
         features += shallow
         del shallow, tokens  # the head has the largest maps
