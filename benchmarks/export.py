@@ -134,8 +134,7 @@ def every() -> Iterator[Named]:
 
 def _made(variant: str, fields: dict[str, Any]) -> Any:
     model = create_model(variant, **fields).eval()
-    task = model.task or published_task(variant)
-    model.task = "pretrain" if task == "masked" else task
+    model.task = model.task or published_task(variant)
     return model
 
 

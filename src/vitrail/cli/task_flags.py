@@ -8,7 +8,7 @@ from typing import Any
 
 from vitrail.export.metadata import is_exported, read_metadata
 from vitrail.models.published import PUBLISHED
-from vitrail.tasks import DEFAULT, DEFAULT_GENERATOR, TASKS, find_options
+from vitrail.tasks import DEFAULT, DEFAULT_GENERATOR, TASKS, find_options, task_name
 
 _PLACES = ("", "weights/best", "weights/last")
 
@@ -53,16 +53,19 @@ def task_of_model(words: Sequence[str]) -> str:
     """
     model = named(words, "model") or next((word for word in words if not word.startswith("-")), "")
     if is_exported(model):
-        task = (read_metadata(model) or {}).get("task", DEFAULT)
-        return task if task in TASKS else DEFAULT
+        return _known((read_metadata(model) or {}).get("task", DEFAULT))
     for place in _PLACES:
         try:
             config = json.loads((Path(model) / place / "config.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             continue
-        task = config.get("task", DEFAULT) if isinstance(config, dict) else DEFAULT
-        return task if task in TASKS else DEFAULT  # loading the model names the fault
-    task = PUBLISHED[model].task if model in PUBLISHED else DEFAULT
+        return _known(config.get("task", DEFAULT) if isinstance(config, dict) else DEFAULT)
+    return _known(PUBLISHED[model].task if model in PUBLISHED else DEFAULT)
+
+
+def _known(kind: Any) -> str:
+    """Return the task of a kind of model; of an unknown one the default: loading the model names the fault."""
+    task = task_name(kind) if isinstance(kind, str) else DEFAULT
     return task if task in TASKS else DEFAULT
 
 

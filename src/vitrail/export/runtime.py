@@ -47,6 +47,9 @@ def open_exported(path: str | Path) -> Model:
     shell: Any = model
     checked = _checked(run, description["inputs"], path)
     shell.forward = lambda *given, **named: spec.decode(checked(spec.encode(*given, **named)))
+    shell.features = _no_features(path)
+    if hasattr(shell, "backbone"):
+        shell.backbone.forward = shell.features
     if spec.attach is not None:
         spec.attach(shell, checked)
     shell.runtime, shell.unconverted = target, ()
@@ -57,6 +60,16 @@ _CLOSED = {
     "pt2": "PyTorch loads its programs by pickle, and such a file can run code.",
     "executorch": "it is a program for ExecuTorch's runtime on devices.",
 }
+
+
+def _no_features(path: Path) -> Callable[..., object]:
+    def features(*given: object, **named: object) -> object:
+        raise VitrailError(
+            f"{path} holds the outputs of its task alone, and features of the backbone are asked for.\n"
+            "Use the model folder that it was exported from."
+        )
+
+    return features
 
 
 def _checked(run: Run, inputs: list[dict[str, Any]], path: Path) -> Run:

@@ -15,7 +15,7 @@ from vitrail.export.runtime import is_exported, open_exported
 from vitrail.models import catalogue
 from vitrail.models import task_of as published_task
 from vitrail.parts.model import Model
-from vitrail.tasks import DEFAULT
+from vitrail.tasks import DEFAULT, task_name
 from vitrail.text.reading import read_vocabulary
 from vitrail.text.vocabulary import Vocabulary
 from vitrail.weights.folder import is_model_folder, load_model
@@ -137,4 +137,4 @@ def task_of(model: Model) -> str:
         >>> task_of(nn.Linear(1, 1))
         'classify'
     """
-    return getattr(model, "task", "") or DEFAULT
+    return task_name(getattr(model, "task", "") or DEFAULT)

@@ -38,6 +38,9 @@ TASKS = {
 }
 """Modules of each task by its name. They are imported when the task is used."""
 
+KINDS = {"masked": "pretrain", "vector": "pretrain"}
+"""Task of each kind of model in the catalogue that has another name: masked words alone, and vectors of sentences."""
+
 DEFAULT = "classify"
 """Task of a command that names none, and of run and model folders written before there were others."""
 
@@ -68,7 +71,18 @@ def find_options(name: str) -> ModuleType:
     return import_module(_modules(name).options)
 
 
+def task_name(kind: str) -> str:
+    """Return the name of the task that runs models of a kind; an unknown kind is returned unchanged.
+
+    Example:
+        >>> task_name("masked"), task_name("classify")
+        ('pretrain', 'classify')
+    """
+    return KINDS.get(kind, kind)
+
+
 def _modules(name: str) -> Modules:
+    name = task_name(name)
     if name not in TASKS:
         raise unknown("task", name, TASKS)
     return TASKS[name]

@@ -22,7 +22,7 @@ def zero_padding(x: Tensor, grid: Layout) -> Tensor:
     if bias is None:
         return x
     real = bias.isfinite().transpose(-2, -1)  # (B, 1, N, 1)
-    return x.masked_fill(~real.view(len(x), *[1] * (x.ndim - 3), -1, 1), 0.0)
+    return x.masked_fill(~real.view(x.shape[0], *[1] * (x.ndim - 3), -1, 1), 0.0)  # not len(x): it fixes a trace
 
 
 class LinformerAttention(nn.Module):

@@ -41,7 +41,7 @@ class StarTransformer(nn.Module):
         lengths = getattr(grid, "lengths", None)
         lengths = torch.full((batch,), n, device=x.device) if lengths is None else lengths
         relay = zero_padding(x[:, None], grid)[:, 0].sum(dim=1, keepdim=True) / lengths[:, None, None].to(x.dtype)
-        inputs, order = x, _neighbours(lengths, n)
+        inputs, order = x, _neighbours(lengths, x)
         for i, (ring, norm) in enumerate(zip(self.ring, self.norms, strict=True)):
             around = pad(x, (0, 0, 1, 1)).unfold(1, 3, 1).transpose(-2, -1)  # (B, N, 3, C)
             others = torch.stack([inputs, relay.expand_as(x)], dim=2)
@@ -73,8 +73,8 @@ def own_keys_attention(mixer: Any, x: Tensor, kv: Tensor, valid: Tensor) -> Tens
     return mixer.proj(mixer.attend(q, k, v, bias).flatten(-3))  # (B, N, h, 1, d) -> (B, N, C)
 
 
-def _neighbours(lengths: Tensor, n: int) -> Tensor:
-    """Return `(B, N, 5)`: whether there is a token before and after; the other three keys always are."""
-    place = torch.arange(n, device=lengths.device).expand(len(lengths), n)
+def _neighbours(lengths: Tensor, x: Tensor) -> Tensor:
+    """Return `(B, N, 5)`: whether each token of x has one before and after; the other three keys always are."""
+    place = torch.arange(x.shape[1], device=lengths.device).expand(x.shape[:2])
     always = torch.ones_like(place, dtype=torch.bool)
     return torch.stack([place > 0, always, place + 1 < lengths[:, None], always, always], dim=2)

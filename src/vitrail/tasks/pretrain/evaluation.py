@@ -11,7 +11,7 @@ from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.pretrain.options import EvaluateOptions
 from vitrail.tasks.pretrain.segments import MaskedLineLoader, SegmentSet
-from vitrail.tasks.pretrain.training import PretrainMetric, frame_of, masked_scores, rule_of
+from vitrail.tasks.pretrain.training import PretrainMetric, check_word_head, frame_of, masked_scores, rule_of
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import most_tokens, need_vocabulary
@@ -104,7 +104,11 @@ def evaluate_pretrained(
         stream: the text.
         options: batch.
         progress: receives the numbers of characters done and of all, after each batch.
+
+    Raises:
+        VitrailError: the model has another head.
     """
+    check_word_head(model)
     started, vocabulary = perf_counter(), need_vocabulary(model)
     longest = most_tokens(model.config, model.metadata.get("max_length"))
     pairs = bool(model.metadata.get("next_sentence"))

@@ -13,7 +13,7 @@ from vitrail.errors import DataError
 from vitrail.parts.model import Model
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.pretrain.options import PredictOptions
-from vitrail.tasks.pretrain.training import MASK
+from vitrail.tasks.pretrain.training import MASK, check_word_head
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import most_tokens, need_vocabulary
 from vitrail.tasks.text_maps import text_view
@@ -68,6 +68,9 @@ class MaskedWordPredictor:
     Args:
         model: a model with a head for masked words, and its vocabulary.
         options: number of words.
+
+    Raises:
+        VitrailError: the model has another head.
     """
 
     csv_columns = ("words",)
@@ -75,6 +78,7 @@ class MaskedWordPredictor:
     sequential = True
 
     def __init__(self, model: Model, options: PredictOptions):
+        check_word_head(model)
         self.model, self.options, self.vocabulary = model, options, need_vocabulary(model)
         self.longest = most_tokens(model.config, model.metadata.get("max_length"))
 

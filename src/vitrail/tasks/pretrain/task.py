@@ -6,13 +6,13 @@ from typing import Any
 from vitrail.data.text_streams import TextStream, TextStreams, open_streams
 from vitrail.errors import VitrailError
 from vitrail.parts.model import Model
-from vitrail.parts.text_heads import PretrainingHead, PretrainingLogits, SentenceVector, TiedHead, UntiedHead
+from vitrail.parts.text_heads import PretrainingHead, PretrainingLogits, SentenceVector
 from vitrail.tasks.findings import Findings
 from vitrail.tasks.options import Bad
 from vitrail.tasks.pretrain.evaluation import PretrainEvaluation, evaluate_pretrained
 from vitrail.tasks.pretrain.options import EvaluateOptions, PredictOptions, TrainOptions
 from vitrail.tasks.pretrain.predictor import MaskedWordPredictor
-from vitrail.tasks.pretrain.training import PretrainTraining
+from vitrail.tasks.pretrain.training import PretrainTraining, check_word_head
 from vitrail.tasks.program import ProgramSpec, TensorSpec
 from vitrail.tasks.results import Notify, Progress
 from vitrail.tasks.task import MetricSpec, RunSpec
@@ -83,17 +83,14 @@ class PretrainTask:
         Raises:
             VitrailError: the model has another head.
         """
+        if isinstance(model.head, SentenceVector):
+            return text_program(model, (TensorSpec("vector", ("batch", model.config.dim)),))
+        check_word_head(model)
         words = TensorSpec("words", ("batch", "length", model.config.vocab_size), classes=2)
         if isinstance(model.head, PretrainingHead):
             outputs = words, TensorSpec("next", ("batch", 2), classes=1)
             return text_program(model, outputs, lambda found: PretrainingLogits(*found))
-        if isinstance(model.head, TiedHead | UntiedHead):
-            return text_program(model, (words,))
-        if isinstance(model.head, SentenceVector):
-            return text_program(model, (TensorSpec("vector", ("batch", model.config.dim)),))
-        raise VitrailError(
-            f"{model.variant} has a head of another task: set model.task, such as sentiment for classes of texts."
-        )
+        return text_program(model, (words,))
 
 
 TASK = PretrainTask()

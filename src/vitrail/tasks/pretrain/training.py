@@ -13,7 +13,7 @@ from vitrail.data.token_windows import IGNORED
 from vitrail.errors import VitrailError
 from vitrail.models import make_config
 from vitrail.parts.model import Model
-from vitrail.parts.text_heads import PretrainingHead
+from vitrail.parts.text_heads import PretrainingHead, SentenceVector, TiedHead, UntiedHead
 from vitrail.tasks.language.metric import language_loss
 from vitrail.tasks.pretrain.masking import MaskedBatch, MaskRule
 from vitrail.tasks.pretrain.options import TrainOptions
@@ -142,6 +142,23 @@ class PretrainTraining:
     def meta_model(self) -> Model:
         """Return the model on the meta device."""
         return meta_copy(self.model)
+
+
+def check_word_head(model: Model) -> None:
+    """Check that a model scores words.
+
+    Raises:
+        VitrailError: it gives a vector of a sentence, or has the head of another task.
+    """
+    if isinstance(model.head, SentenceVector):
+        raise VitrailError(
+            f"{model.variant} gives a vector of each sentence, and no words.\n"
+            "Write the vectors of a model folder with: vitrail embed MODEL TEXTS"
+        )
+    if not isinstance(model.head, PretrainingHead | TiedHead | UntiedHead):
+        raise VitrailError(
+            f"{model.variant} has a head of another task: set model.task, such as sentiment for classes of texts."
+        )
 
 
 def masked_scores(model: Model, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
