@@ -74,7 +74,10 @@ static inline void gathered_gemm(const typename N::Item* const* rows, int count,
                 std::memcpy(copied + (size_t)r * depth + i * piece, rows[begin + r] + i * pieces.apart,
                             piece * sizeof(Item));
         gemm_in_columns<N>(copied, depth, held, packed, Steps(pieces.count * pieces.steps), outputs, first, last,
-                           [&](int r, int some, int c, const Vec* column) { epilogue(begin + r, some, c, column); });
+                           [&](auto sums) {
+                               for (int v = 0; v < sums.vectors; v++)
+                                   epilogue(begin + sums.row, sums.rows, sums.output + v * SIDE, sums.column(v));
+                           });
     }
 }
 

@@ -174,14 +174,19 @@ static inline void gemm(const typename N::Item* rows, long stride, int count, co
 
 static inline int panels(int outputs) { return (outputs + PANEL - 1) / PANEL; }
 
+// Store the first `count` lanes. Out of line: an indexed vector has to be in memory, also on the path to whole ones.
+template <class N>
+__attribute__((noinline, cold)) static void store_lanes(typename N::Item* at, Vec x, int count) {
+    for (int i = 0; i < count; i++) at[i] = N::round(x[i]);
+}
+
 // Store LANES results, without padding.
 template <class N>
-static inline void store_partial(typename N::Item* at, Vec x, int left) {
+static IN_REGISTERS void store_partial(typename N::Item* at, Vec x, int left) {
     if (left >= LANES) {
         N::write(at, x);
     } else {
-        const int count = left & (LANES - 1);  // `left` itself; without the mask GCC warns of an index beyond LANES
-        for (int i = 0; i < count; i++) at[i] = N::round(x[i]);
+        store_lanes<N>(at, x, left & (LANES - 1));  // `left`; without the mask GCC warns of an index beyond LANES
     }
 }
 
