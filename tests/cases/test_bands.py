@@ -111,6 +111,21 @@ def test_arrays_in_an_image_folder_are_ignored(tmp_path):
     assert sum(len(part) for _, part in data) == 6 and data.ignored[".npy"] == 12
 
 
+def test_data_check_tells_how_many_bands_images_have(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "train" / name / f"{number}.tif").write_bytes(TIFF(BANDS + number, 1))
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert "all images have 13 bands: train with --set in_channels=13" in capsys.readouterr().out.replace("\n", " ")
+    (tmp_path / "train" / "b" / "0.tif").write_bytes(TIFF(BANDS[..., :5], 1))
+    Image.new("LA", (24, 20)).save(tmp_path / "train" / "b" / "1.png")
+    main(["data", "check", str(tmp_path)])
+    told = capsys.readouterr().out
+    for part in ("1 of 5 bands", "0.tif", "5 of 13 bands", "1 read as RGB", "one number of them"):
+        assert part in told
+
+
 def test_deflated_strips():
     plain = TIFF(BANDS)
     start = plain.index(BANDS.tobytes())

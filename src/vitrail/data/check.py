@@ -1,12 +1,14 @@
 """Look at every image before a training does: `check_dataset`."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vitrail.data.bands import bands_of
 from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits
 from vitrail.data.duplicates import SMALLEST_SIDE, can_hash, equal_groups, linked, near_pairs, perceptual_hash
@@ -112,6 +114,8 @@ class _Seen(NamedTuple):
     fingerprint: int | None
     fault: DataProblem | None
     peak: int = 255
+    bands: int | None = None
+    """Number of bands, if the file is not read as RGB."""
 
 
 def check_dataset(data: Splits, *, decode: bool = True, workers: int | None = None) -> CheckReport:
@@ -158,6 +162,7 @@ def _examine(data: Splits, report: CheckReport, workers: int | None) -> None:
             )
         seen += here
         where += [(split, images, number) for number in range(len(images))]
+    report.warnings += _band_warnings(seen, [images.ids[number] for _, images, number in where])
     equal = equal_groups([one.digest for one in seen])
     report.equal = [_twins(group, where) for group in equal]
     if can_hash():
@@ -183,7 +188,17 @@ class _Look:
             return _Seen((0, 0), None, None, fault)
         digest = sha256(repr(image.size).encode() + image.tobytes()).digest()
         peak = int(np.asarray(image).max())
-        return _Seen(image.size, digest, perceptual_hash(image) if self.near else None, None, peak)
+        fingerprint = perceptual_hash(image) if self.near else None
+        return _Seen(image.size, digest, fingerprint, None, peak, self._bands(number, image.mode))
+
+    def _bands(self, number: int, mode: str) -> int | None:
+        """Return the number of bands of an image that is not read as RGB, as grey with alpha is."""
+        bands = bands_of(mode)
+        if bands is not None:
+            with suppress(ImageDecodeError):
+                self.images.image(number)
+                return None
+        return bands
 
 
 def _alike(seen: list[_Seen]) -> list[list[int]]:
@@ -212,6 +227,21 @@ def _twins(group: list[int], where: list[tuple[str, ImageSet, int]]) -> Twins:
 
 def _groups(count: int) -> str:
     return "1 group" if count == 1 else f"{count} groups"
+
+
+def _band_warnings(seen: list[_Seen], ids: list[str]) -> list[str]:
+    """Return what a training needs for images of bands, and that it needs one number of them."""
+    read = [(one.bands, name) for one, name in zip(seen, ids, strict=True) if one.fault is None]
+    first = dict(reversed(read))
+    counts = Counter(bands for bands, _ in read)
+    numbers = [bands for bands in counts if bands is not None]
+    if not numbers:
+        return []
+    if len(counts) == 1:
+        return [f"all images have {numbers[0]} bands: train with --set in_channels={numbers[0]}"]
+    told = [f"{counts[bands]:,} of {bands} bands (such as {first[bands]})" for bands in sorted(numbers)]
+    told += [f"{counts[None]:,} read as RGB"] if None in counts else []
+    return [f"images differ in bands: {', '.join(told)}; a training reads one number of them (--set in_channels=)"]
 
 
 def _warnings(report: CheckReport) -> list[str]:
