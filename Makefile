@@ -12,7 +12,7 @@ PYTEST := $(ONE_THREAD) $(PY) -m pytest -q -n auto --maxprocesses 4 --dist works
 # Without bytecode each of the hundreds of processes that tests start compiles torch again: 5 s instead of 2.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo test test-all check format lint types layers docs audit sbom constraints clean
+.PHONY: help env demo test test-all check format lint types layers docs site audit sbom constraints clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 14
@@ -35,7 +35,8 @@ test: env  ## Run the fast tests
 test-all: env  ## Run every test
 	$(PYTEST)
 
-check: format lint types layers docs test  ## All that CI runs
+# The tests of the documentation are among the fast tests.
+check: format lint types layers site test  ## All that CI runs
 
 format: env
 	$(PY) -m ruff format --check --quiet .
@@ -49,9 +50,11 @@ types: env
 layers: env
 	$(VENV)/bin/lint-imports
 
-docs: env  ## Build the site (build/docs), check spelling and every example and link of the pages
-	$(PY) -m codespell_lib $$(git ls-files | grep -v '^$(CONSTRAINTS)$$')
+docs: site  ## Build the site (build/docs), check spelling and every example and link of the pages
 	$(PYTEST) tests/house/test_documents.py tests/house/test_doctests.py
+
+site: env
+	$(PY) -m codespell_lib $$(git ls-files | grep -v '^$(CONSTRAINTS)$$')
 	$(PY) -m sphinx -q -W --keep-going -b html docs build/docs
 
 audit: env  ## Known weaknesses of the pinned packages (needs a network)
