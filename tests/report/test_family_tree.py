@@ -47,7 +47,7 @@ def test_boxes_do_not_overlap():
 def test_a_long_name_stays_in_its_box():
     tree = ElementTree.fromstring(to_svg(families()))
     width = float(list(tree.iter("{http://www.w3.org/2000/svg}rect"))[1].get("width", 0))
-    for text in tree.iter("{http://www.w3.org/2000/svg}text"):
+    for text in tree.iterfind(".//{*}a/{*}text"):
         letters = 7 * len(text.text or "")  # pixels at 12 px, on average
         assert float(text.get("textLength", letters)) < width, text.text
 
@@ -56,3 +56,17 @@ def test_a_long_name_stays_in_its_box():
 def test_a_cycle_within_a_year_still_draws(parents):
     tree = [Family("a", "A", "x", 2021, parents, "classify", 1), Family("b", "B", "y", 2021, ("a",), "classify", 1)]
     assert to_svg(tree).count("<rect") == 3
+
+
+def test_every_task_has_a_colour_of_its_group():
+    fills = {family.name: (family.task, family_fill(family.name)) for family in families()}
+    assert {fill for task, fill in fills.values() if task in ("points", "parts")} == {"#f3e8ff"}
+    assert {fill for task, fill in fills.values() if task == "classify"} == {"#dbeafe"}
+    assert len({fill for _, fill in fills.values()}) == 5
+
+
+def family_fill(name: str) -> str | None:
+    """Return the colour of the box of a family."""
+    drawing = ElementTree.fromstring(to_svg(families()))
+    (link,) = (a for a in drawing.iter("{http://www.w3.org/2000/svg}a") if a.get("href") == f"#{name}")
+    return link.find("{http://www.w3.org/2000/svg}rect").get("fill")

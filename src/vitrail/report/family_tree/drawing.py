@@ -6,8 +6,19 @@ from html import escape
 from vitrail.report.family_tree import Family
 
 _WIDTH, _HEIGHT, _COLUMN, _ROW, _TOP, _LEFT = 128, 22, 206, 30, 52, 16
-_COLORS = {"classify": "#dbeafe", "segment": "#dcfce7", "detect": "#dcfce7", "restore": "#fef9c3", "points": "#f3e8ff"}
-_TEXT = "#fee2e2"
+_GROUPS = (
+    ("images to classes", "#dbeafe", ("classify",)),
+    ("dense prediction", "#dcfce7", ("segment", "detect")),
+    ("restoration", "#fef9c3", ("restore",)),
+    ("points", "#f3e8ff", ("points", "parts")),
+    (
+        "text and pixels as tokens",
+        "#fee2e2",
+        ("complete", "language", "masked", "pretrain", "sentiment", "translate", "vector"),
+    ),
+)
+"""Name, colour and tasks of each group of families."""
+_COLORS = {task: color for _, color, tasks in _GROUPS for task in tasks}
 _LONGEST = 18
 """Letters of a name that fit into a box in any usual font; a longer one is condensed."""
 
@@ -21,7 +32,8 @@ def to_svg(families: Sequence[Family]) -> str:
     places = _places(families)
     years = sorted({family.year for family in families})
     width = _LEFT + _COLUMN * len(years)
-    height = _TOP + _ROW * (1 + max(row for _, row in places.values())) + 10
+    legend = _TOP + _ROW * (1 + max(row for _, row in places.values())) + 14
+    height = legend + 20
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="12">',
@@ -38,6 +50,11 @@ def to_svg(families: Sequence[Family]) -> str:
         if parent in places
     ]
     lines += [_box(family, *places[family.name]) for family in families]
+    lines += [
+        f'<circle cx="{_LEFT + 8 + _COLUMN * i}" cy="{legend}" r="7" fill="{color}" stroke="#64748b"/>'
+        f'<text x="{_LEFT + 22 + _COLUMN * i}" y="{legend + 4}">{escape(name)}</text>'
+        for i, (name, color, _) in enumerate(_GROUPS)
+    ]
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
@@ -87,7 +104,7 @@ def _corner(column: int, row: int) -> tuple[int, int]:
 
 def _box(family: Family, column: int, row: int) -> str:
     x, y = _corner(column, row)
-    fill = _COLORS.get(family.task, _TEXT)
+    fill = _COLORS[family.task]
     length = f' textLength="{_WIDTH - 8}" lengthAdjust="spacingAndGlyphs"' if len(family.name) > _LONGEST else ""
     return (
         f'<a href="#{family.name}"><title>{escape(family.title)}: {escape(family.change)}</title>'

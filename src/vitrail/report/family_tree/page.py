@@ -6,9 +6,8 @@ from vitrail.report.family_tree import Family
 
 _HEAD = """# Families
 
-What each architecture of the catalogue changed, in one sentence, in the order of their years. Blue: images to classes;
-green: dense prediction; yellow: restoration; violet: points; red: text. Made from the docstrings of
-`src/vitrail/models/` and `src/vitrail/report/family_tree/ancestry.py` by `python -m vitrail.report.family_tree docs`.
+What each architecture of the catalogue changed, in one sentence, in the order of their years; colours are those of the tasks. Made from
+the docstrings of `src/vitrail/models/` and `src/vitrail/report/family_tree/ancestry.py` by `python -m vitrail.report.family_tree docs`.
 Variants, parameters, multiply-adds and accuracies of one: `vitrail models --family NAME`.
 
 [![Family tree of the architectures; open it for the full size](families.svg)](families.svg)
