@@ -6,8 +6,9 @@ from vitrail.report.family_tree import Family
 
 _HEAD = """# Families
 
-What each architecture of the catalogue changed, in one sentence, in the order of their years; colours are those of the tasks. Made from
-the docstrings of `src/vitrail/models/` and `src/vitrail/report/family_tree/ancestry.py` by `python -m vitrail.report.family_tree docs`.
+What each architecture of the catalogue changed, in one sentence, in the order of their years; colours are those of the
+tasks. Made from the docstrings of `src/vitrail/models/` and `src/vitrail/report/family_tree/ancestry.py` by
+`python -m vitrail.report.family_tree docs`.
 Variants, parameters, multiply-adds and accuracies of one: `vitrail models --family NAME`.
 
 [![Family tree of the architectures; open it for the full size](families.svg)](families.svg)
