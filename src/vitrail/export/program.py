@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vitrail.errors import VitrailError
+from vitrail.export.looped_points import LoopedAbstraction
 from vitrail.export.padded_lstm import PaddedLSTM
 from vitrail.export.shared_tables import SharedTables
 from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
@@ -20,6 +21,7 @@ from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.traced_sizes import compare_by_traced_sizes
 from vitrail.parts.model import Model
 from vitrail.parts.recurrent import LSTM
+from vitrail.parts.set_abstraction import SetAbstraction
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 from vitrail.tasks import find_task
@@ -98,7 +100,7 @@ def export_program(model: Model, sizes: str = "auto", most: int | None = None) -
                 raise VitrailError(f"{model.variant} cannot be exported for any size: {error}{remedy}") from error
             reason = str(error)
     try:
-        return Program(_export(spec, _fixed(spec.module), False, most), spec, False, reason)
+        return Program(_export(spec, _fixed(spec.module, most is None), False, most), spec, False, reason)
     except ExportFailed as error:
         raise VitrailError(f"{model.variant} cannot be exported: {error}") from error
 
@@ -108,7 +110,13 @@ class ExportFailed(Exception):
 
 
 _WINDOWS: dict[type, Any] = {WindowAttention: SymbolicWindowAttention}
-_FORMS: dict[type, Any] = {**_WINDOWS, NeighborhoodAttention: SymbolicNeighborhoodAttention, LSTM: PaddedLSTM}
+_LOOPS: dict[type, Any] = {SetAbstraction: LoopedAbstraction}
+_FORMS: dict[type, Any] = {
+    **_WINDOWS,
+    **_LOOPS,
+    NeighborhoodAttention: SymbolicNeighborhoodAttention,
+    LSTM: PaddedLSTM,
+}
 
 
 def symbolic(model: nn.Module, forms: Mapping[type, Callable[..., nn.Module]] = _FORMS) -> nn.Module:
@@ -130,12 +138,18 @@ def symbolic(model: nn.Module, forms: Mapping[type, Callable[..., nn.Module]] = 
     return copy
 
 
-def _fixed(model: nn.Module) -> nn.Module:
-    """Return a copy for one size; windows take their symbolic form: runtimes have no attention of five dimensions."""
+def _fixed(model: nn.Module, loops: bool) -> nn.Module:
+    """Return a copy for one size; windows take their symbolic form: runtimes have no attention of five dimensions.
+
+    Args:
+        model: the model.
+        loops: whether the runtime has loops.
+    """
+    forms = _LOOPS if loops else {}
     try:
-        return symbolic(model, _WINDOWS)
+        return symbolic(model, {**_WINDOWS, **forms})
     except VitrailError:
-        return deepcopy(model).eval()
+        return symbolic(model, forms)
 
 
 def _export(spec: ProgramSpec, module: nn.Module, any_size: bool, most: int | None = None) -> ExportedProgram:

@@ -46,13 +46,17 @@ class SetAbstraction(nn.Module):
         """
         if points.shape[1] < self.points:
             raise VitrailError(f"A cloud of {points.shape[1]} points is too small: {self.points} are chosen from it.")
-        centres = gather_points(points, farthest_points(points, self.points, 0))
+        centres = gather_points(points, self.choose(points))
         balls, _ = ball_query(points, centres, self.radii, self.sizes)
         found = [
             scale(group_points(points, features, centres, ball)).amax(dim=2)  # (B, M, k, C) -> (B, M, C)
             for scale, ball in zip(self.scales, balls, strict=True)
         ]
         return centres, torch.cat(found, dim=-1)
+
+    def choose(self, points: Tensor) -> Tensor:
+        """Return the indices of the farthest points, `(B, M)`."""
+        return farthest_points(points, self.points, 0)
 
 
 def paired_abstractions(dim: int, centers: tuple[int, int], in_channels: int) -> tuple[SetAbstraction, SetAbstraction]:
