@@ -23,6 +23,7 @@ from vitrail.models import create_model
 from vitrail.parts.adaptive_pooling import means
 from vitrail.parts.attend import Attend
 from vitrail.parts.even_blocks import EvenBlocks
+from vitrail.parts.input_arrays import spread
 from vitrail.parts.positions import NoPosition
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttention
@@ -175,6 +176,19 @@ def test_wrong_requests_are_refused_by_name(tmp_path, monkeypatch):
         export(model, "executorch", tmp_path / "a")
     with pytest.raises(VitrailError, match=r"ends in \.pt2"):
         export(model, "pt2", tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("name", ["crossvit", "perceiver original"])
+def test_sizes_that_follow_from_the_image_stay_open(name):
+    """A second scale of the image, and Fourier features of each pixel; the program is compared off the traced size."""
+    model = create_model(SMALL[name].variant, **{**SMALL[name].overrides, "depth": 1}).eval()
+    assert export_program(model, "any").any_size
+
+
+def test_spread_places_are_those_of_linspace():
+    """Bit for bit: the frequencies of a Perceiver multiply a difference by 350."""
+    for n in (1, 2, 3, 7, 56, 64, 223, 224, 500):
+        assert torch.equal(spread(torch.arange(n).double()), torch.linspace(-1, 1, n)), n
 
 
 @pytest.mark.slow

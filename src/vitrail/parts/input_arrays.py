@@ -23,11 +23,27 @@ def fourier_features(grid: Grid, bands: int, resolution: int, like: Tensor) -> T
         >>> fourier_features(Grid(2, 3), bands=4, resolution=8, like=torch.zeros(1)).shape
         torch.Size([6, 18])
     """
-    axes = [torch.linspace(-1, 1, n, device=like.device) for n in (grid.h, grid.w)]
+    axes = [spread(torch.arange(n, dtype=torch.float64, device=like.device)) for n in (grid.h, grid.w)]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 1)  # (M, 2)
     angles = places[:, :, None] * torch.linspace(1, resolution / 2, bands, device=like.device)  # (M, 2, bands)
     angles = torch.pi * angles.flatten(1)
     return torch.cat([places, angles.sin(), angles.cos()], dim=1).to(like.dtype)
+
+
+def spread(places: Tensor) -> Tensor:
+    """Return `linspace(-1, 1, n)` bit for bit, which has no form for a number of places that a program leaves open.
+
+    Args:
+        places: 0 to n - 1 in fp64.
+
+    Example:
+        >>> spread(torch.arange(5).double()).tolist()
+        [-1.0, -0.5, 0.0, 0.5, 1.0]
+    """
+    last = places[-1:]
+    step = (2 / last.clamp(min=1).float()).double()  # of fp32; product and sum are rounded once
+    low, high = step * places - 1, 1 - step * (last - places)
+    return torch.where((places < last - places) | (last == 0), low, high).float()
 
 
 def with_fourier(cells: Tensor, grid: Grid, resolution: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Two token streams at two scales, whose class tokens read each other's patches: the parts of CrossViT."""
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -61,11 +62,12 @@ class TwoScaleEmbedding(nn.Module):
 
     def __init__(self, fine: nn.Module, coarse: nn.Module, scale: float):
         super().__init__()
-        self.branches, self.scale = nn.ModuleList([fine, coarse]), scale
+        self.branches, self.scale = nn.ModuleList([fine, coarse]), Fraction(scale).limit_denominator(10**6)
 
     def forward(self, images: Image) -> tuple[Tensor, Tensor, Grid, Grid]:
         """Return the fine and the coarse tokens, and their grids."""
-        size = [max(int(side * self.scale), 1) for side in images.shape[-2:]]
+        part, whole = self.scale.as_integer_ratio()  # whole numbers, so that a program can leave the side open
+        size = [max(side * part // whole, 1) for side in images.shape[-2:]]
         (x, fine), (y, coarse) = (
             branch(at)
             for branch, at in zip(self.branches, (images, interpolate(images, size=size, mode="bicubic")), strict=True)
