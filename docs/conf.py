@@ -80,7 +80,16 @@ def add_more(app, docname, source):
     source[0] = source[0].replace("<!-- more -->", listed)
 
 
+def make_accessible(app, pagename, templatename, context, doctree):
+    """Give headings of contents their level, and let the keyboard reach code that scrolls."""
+    for part in ("body", "furo_navigation_tree"):
+        if isinstance(context.get(part), str):
+            text = context[part].replace('role="heading"', 'role="heading" aria-level="2"')
+            context[part] = text.replace("<pre>", '<pre tabindex="0">')
+
+
 def setup(app):
     """Register the conversion of docstrings, after napoleon has read their sections, and the table of other pages."""
     app.connect("autodoc-process-docstring", plain_to_rst, priority=400)
     app.connect("source-read", add_more)
+    app.connect("html-page-context", make_accessible, priority=900)  # after the theme's

@@ -1,6 +1,5 @@
 """The panel of each task, and the viewer of attention, in a real browser."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
+from accessible import findings
 from browser import Visit, chromium
 from live import MODELS, LiveServer, image_file
 
@@ -344,8 +344,4 @@ def test_every_panel_fits_and_is_accessible(
             visit.choose(cloud if model in ("clouds", "parts") else photo)
         wide, inner = visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= inner
-        axe = Path(os.environ.get("VITRAIL_AXE", ""))
-        if axe.is_file():
-            visit.page.evaluate(axe.read_text(encoding="utf-8"))
-            found = visit.page.evaluate("axe.run(document).then((result) => result.violations)")
-            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        assert findings(visit.page, every=True) == []

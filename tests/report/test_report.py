@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from accessible import findings
 from PIL import Image
 from shades import Brightness, grey_set
 
@@ -240,7 +241,8 @@ def test_a_browser_reports_no_errors(run: Path, tiny: torch.nn.Module, scheme: s
     with sync.sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=str(browser_path), args=arguments)
-        page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}).new_page()
+        settings = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
+        page = browser.new_context(**settings).new_page()
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -250,6 +252,7 @@ def test_a_browser_reports_no_errors(run: Path, tiny: torch.nn.Module, scheme: s
             sizes = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
             assert sizes[0] <= sizes[1]  # nothing sticks out to the side
             assert page.evaluate("[...document.images].filter(image => !image.naturalWidth).length") == 0
+            assert findings(page) == []
         browser.close()
     assert [url for url in requests if not url.startswith("data:")] == [path.as_uri() for path in paths]
     assert complaints == []
