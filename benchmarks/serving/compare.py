@@ -33,6 +33,8 @@ from vitrail.inference.model_loading import find_model
 from vitrail.inference.predict import predict
 
 IMAGES = 16
+PEERS = {"LitServe": ["litserve"], "FastAPI": ["fastapi"], "LitServe, optimized model": ["litserve", "--optimized"]}
+"""Words of `peers.py` for each peer."""
 
 
 def main(words: Sequence[str] | None = None) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--bound", type=float, default=1000, help="bound of p99 in ms (default: %(default)s)")
     parser.add_argument("--start", type=float, default=4, help="first rate a second (default: %(default)s)")
     parser.add_argument("--growth", type=float, default=1.25, help="ratio of successive rates (default: %(default)s)")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="peers to run (default: all)")
     parser.add_argument("--part", choices=("offline", "peers", "both"), default="both")
     options = parser.parse_args(words)
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "side": options.side}
@@ -86,11 +89,8 @@ def beside_peers(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         address, _ = stack.enter_context(vitrail_server(folder))
         servers = {"vitrail serve": (address, f"/v1/models/{NAME}/predict")}
-        for name, flags in (
-            ("LitServe", ["litserve"]),
-            ("FastAPI", ["fastapi"]),
-            ("LitServe, optimized model", ["litserve", "--optimized"]),
-        ):
+        for name in options.peers:
+            flags = PEERS[name]
             place = free_address()
             words = [sys.executable, peers, flags[0], str(folder), str(place.port), *flags[1:]]
             stack.enter_context(process(words, place, "/health", env if flags[0] == "litserve" else None))
