@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "blocking.h"
 #include "dtypes.h"
 
 // Rows are split into whole microkernel tiles, or into pairs of AMX tiles.
@@ -11,12 +12,25 @@ constexpr int GRAIN = 2 * amx::SIDE;
 constexpr int GRAIN = ROWS;
 #endif
 
+// Give an epilogue two adjacent vectors of outputs: at once if it takes them, so that it stores whole cache lines.
+template <class Epilogue>
+static IN_REGISTERS auto give_two(const Epilogue& epilogue, int r, int c, Vec x, Vec next, int)
+    -> decltype(epilogue(r, c, x, next)) {
+    epilogue(r, c, x, next);
+}
+template <class Epilogue>
+static IN_REGISTERS void give_two(const Epilogue& epilogue, int r, int c, Vec x, Vec next, long) {
+    epilogue(r, c, x);
+    epilogue(r, c + LANES, next);
+}
+
 #if defined(HAS_AMX)
 namespace amx {
 
 static_assert(LANES == SIDE, "a vector is a row of a square");
 
-constexpr long GROUP = 512 << 10;  // bytes of weights that stay in L2 beside a block of rows
+// Bytes of weights that stay in L2: a quarter of it beside rows that stay too, half of it if there are more rows.
+static inline long group_bytes(long bytes_of_rows) { return l2_bytes() / (bytes_of_rows > l2_bytes() / 2 ? 2 : 4); }
 
 // Split of the k-steps of a GEMM into instructions.
 struct Steps {
@@ -162,8 +176,9 @@ static inline void gemm_in_columns(const typename N::Item* rows, long stride, in
                                    Take&& take) {
     const Squares squares(count);
     const Registers registers(squares.high, steps.at_once);
-    const long panel = 4L * PANEL * steps.all, pair = 2L * SIDE * stride;
-    const long pairs = (squares.count + 1) / 2, groups = (last - first - 1) / std::max(1L, GROUP / panel) + 1;
+    const long panel = 4L * PANEL * steps.all, pair = 2L * SIDE * stride, pairs = (squares.count + 1) / 2;
+    const long held = std::max(1L, group_bytes(pairs * pair * (long)sizeof(*rows)) / panel);
+    const long groups = (last - first + held - 1) / held;
     for (long g = 0; g < groups; g++) {
         const int from = first + (int)((last - first) * g / groups),
                   to = first + (int)((last - first) * (g + 1) / groups);
@@ -193,8 +208,10 @@ static inline void gemm(const typename N::Item* rows, long stride, int count, co
     gemm_in_columns<N>(rows, stride, count, packed, Steps(depth / N::K_STEP), outputs, first, last, [&](auto sums) {
         const auto emit = epilogue;  // a copy, which no store can change, so that its fields stay in registers
         for (int r = 0; r < sums.rows; r++)
-#pragma GCC unroll 2
-            for (int v = 0; v < sums.vectors; v++) emit(sums.row + r, sums.output + v * SIDE, sums.column(v)[r]);
+            if constexpr (sums.vectors == 2)
+                give_two(emit, sums.row + r, sums.output, sums.column(0)[r], sums.column(1)[r], 0);
+            else
+                emit(sums.row + r, sums.output, sums.column(0)[r]);
     });
 }
 

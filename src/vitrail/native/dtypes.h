@@ -15,6 +15,7 @@ struct Float32 {
     static constexpr int K_STEP = 1;
     static inline Vec read(const Item* at) { return load(at); }
     static inline void write(Item* at, Vec x) { store(at, x); }
+    static inline void write(Item* at, Vec x, Vec next) { store(at, x), store(at + LANES, next); }
     static inline void interleave(const Item* const* rows, int at, KPack* to) { store(to, load(rows[0] + at)); }
     static inline KPack word(const Item* const* rows, int at) { return rows[0][at]; }
     static inline Vec exponential(Vec x) { return ::exponential(x); }
@@ -36,6 +37,9 @@ struct Float16 {
         return _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     }
     static inline void write(Item* at, Vec x) { _mm256_storeu_si256((__m256i*)at, narrow(x)); }
+    static inline void write(Item* at, Vec x, Vec next) {
+        _mm512_storeu_si512(at, _mm512_inserti64x4(_mm512_castsi256_si512(narrow(x)), narrow(next), 1));
+    }
     static inline float one(Item x) { return ((Vec)_mm512_cvtph_ps(_mm256_set1_epi16((short)x)))[0]; }
     static inline Item round(float x) { return (Item)_mm256_extract_epi16(narrow(broadcast(x)), 0); }
 };
@@ -60,6 +64,9 @@ struct BFloat16 {
     static inline Vec read(const Item* at) { return (Vec)_mm512_slli_epi32(spread(at), 16); }
     static inline void write(Item* at, Vec x) {
         _mm256_storeu_si256((__m256i*)at, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+    }
+    static inline void write(Item* at, Vec x, Vec next) {
+        _mm512_storeu_si512(at, (__m512i)_mm512_cvtne2ps_pbh((__m512)next, (__m512)x));
     }
     // KPacks of LANES columns: value s of a column is from row s.
     static inline void interleave(const Item* const* rows, int at, KPack* to) {

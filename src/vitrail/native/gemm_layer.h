@@ -18,6 +18,9 @@ struct AddBias {
     Epilogue epilogue;
     const float* bias;
     IN_REGISTERS void operator()(int r, int c, Vec sum) const { epilogue(r, c, sum + load(bias + c)); }
+    IN_REGISTERS void operator()(int r, int c, Vec sum, Vec next) const {
+        give_two(epilogue, r, c, sum + load(bias + c), next + load(bias + c + LANES), 0);
+    }
     IN_REGISTERS void touch(int r, int c) const { touch_results(epilogue, r, c, 0); }
 };
 
@@ -26,6 +29,7 @@ template <class N>
 struct LinearWeights {
     typedef N Numbers;
     typedef typename N::Item Item;
+    static constexpr bool STREAMED = N::AMX;  // whether rows that are read in place need not stay in the cache
     static constexpr size_t ROOM = 96 << 10;  // bytes for the tokens of an attention branch, without its intermediates
     const typename N::KPack* packed;
     const float* bias;
@@ -86,11 +90,13 @@ template <class From, class To, class Weights>
 static void linear(int epilogue, const Weights& weights, const typename From::Item* x, long rows, float eps,
                    const typename To::Item* add, typename To::Item* y, int threads) {
     const long inputs = weights.inputs, outputs = weights.outputs;
-    parallel_layer(rows, inputs * sizeof(*x), weights.outputs, threads,
-                   [&](long start, int count, int first, int last) {
-                       part_of_layer<From, To>(epilogue, weights, x + start * inputs, count, eps, first, last,
-                                               moved(add, start * outputs), y + start * outputs);
-                   });
+    // On AMX, rows that are read in place are streamed past weights that stay in L2 (group_bytes in amx_gemm.h).
+    const bool streamed = std::is_same_v<From, typename Weights::Numbers> && Weights::STREAMED && eps < 0;
+    const size_t bytes = inputs * sizeof(*x) / (streamed ? 4 : 1);
+    parallel_layer(rows, bytes, weights.outputs, threads, [&](long start, int count, int first, int last) {
+        part_of_layer<From, To>(epilogue, weights, x + start * inputs, count, eps, first, last,
+                                moved(add, start * outputs), y + start * outputs);
+    });
 }
 
 // y = add + gelu(norm(x) W1 + b1) W2 + b2 of a block of rows; y has the residual dtype.

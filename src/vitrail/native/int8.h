@@ -139,6 +139,7 @@ template <class N>
 struct ByteWeights {
     typedef N Numbers;
     typedef typename N::Item Item;
+    static constexpr bool STREAMED = false;
     static constexpr size_t ROOM = 192 << 10;
     const Bytes::KPack* packed;
     const float *step, *sums, *bias, *factors;

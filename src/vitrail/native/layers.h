@@ -51,6 +51,11 @@ struct StoreResults {
     IN_REGISTERS void operator()(int r, int c, Vec x) const {
         store_partial<To>(y + r * ldy + c, map(r, c, x), outputs - c);
     }
+    IN_REGISTERS void operator()(int r, int c, Vec x, Vec next) const {
+        if (outputs - c >= 2 * LANES) return To::write(y + r * ldy + c, map(r, c, x), map(r, c + LANES, next));
+        (*this)(r, c, x);
+        (*this)(r, c + LANES, next);
+    }
     IN_REGISTERS void touch(int r, int c) const { __builtin_prefetch(y + r * ldy + c, 1); }
 };
 
