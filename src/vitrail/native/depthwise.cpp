@@ -11,6 +11,7 @@
 
 constexpr int BLOCK_VECTORS = 2;
 constexpr int TILE_CELLS = 8;
+constexpr int AHEAD = 16;  // cells between a prefetch and its use
 
 enum Before { NOTHING = 0, RELU = 1, SQUARED_RELU = 2 };
 
@@ -31,6 +32,8 @@ template <class From>
 static inline void widen_row(const Depthwise& conv, const typename From::Item* x, int first, int vectors, float* row) {
     const int wide = BLOCK_VECTORS * LANES;
     for (int cell = 0; cell < conv.width; cell++) {
+        // Cells are far apart: the processor's own prefetch ends at each page.
+        __builtin_prefetch(x + (size_t)(cell + AHEAD) * conv.channels + first);
         for (int v = 0; v < vectors; v++) {
             const int c = first + v * LANES;
             Vec z = load_partial<From>(x + (size_t)cell * conv.channels + c, conv.channels - c);
@@ -94,6 +97,8 @@ static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int 
             for (int v = 0; v < vectors; v++) {
                 const int c = first + v * LANES, left = conv.channels - c;
                 Vec sums[TILE_CELLS];
+                for (int t = 0; t < TILE_CELLS; t++)
+                    __builtin_prefetch(to + (size_t)(t + TILE_CELLS) * conv.channels + v * LANES, 1);
                 tile_of<SIZE>(rows.data(), (size_t)cell * wide + v * LANES, conv.taps + (size_t)c * size * size,
                               load(conv.bias + c), size, sums);
                 for (int t = 0; t < some; t++)
