@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import vitrail
 from vitrail.cli import main
@@ -32,6 +33,7 @@ from vitrail.compress.compress import compress
 from vitrail.compress.measure import figures, measure_latency
 from vitrail.compress.settings import CompressSettings
 from vitrail.data.transform import EvalTransform
+from vitrail.preprocess import Preprocess
 from vitrail.study.intervals import mean_interval
 from vitrail.tasks import find_task
 from vitrail.tasks.confidence_interval import paired_difference, wilson
@@ -53,22 +55,21 @@ def run(*words: str) -> None:
 
 
 class Test:
-    """The test images, prepared once.
+    """The test images, prepared as each model does: their mean and deviation differ."""
 
-    Args:
-        data: the data set.
-        model: gives their preparation.
-    """
-
-    def __init__(self, data: str, model: Any):
-        split, prepare = find_task("classify").open_split(data, "test"), EvalTransform(model.preprocess)
-        pixels = [prepare.to_pixels(split.image(number, prepare.mode)) for number in range(len(split))]
-        self.pixels, self.labels, self.prepare = torch.stack(pixels), torch.as_tensor(split.labels), prepare
+    def __init__(self, data: str):
+        self.split = find_task("classify").open_split(data, "test")
+        self.labels = torch.as_tensor(self.split.labels)
+        self.pixels: dict[Preprocess, Tensor] = {}
 
     def hits(self, model: Any) -> np.ndarray:
         """Return whether each image is classified right."""
+        prepare = EvalTransform(model.preprocess)
+        if model.preprocess not in self.pixels:
+            images = (self.split.image(number, prepare.mode) for number in range(len(self.split)))
+            self.pixels[model.preprocess] = torch.stack([prepare.to_pixels(image) for image in images])
         with torch.inference_mode():
-            told = [model(self.prepare.batch(part)).argmax(1) for part in self.pixels.split(64)]
+            told = [model(prepare.batch(part)).argmax(1) for part in self.pixels[model.preprocess].split(64)]
         return (torch.cat(told) == self.labels).numpy()
 
 
@@ -186,7 +187,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     options.tuned = options.tuned or tune(options)
     tuned = vitrail.load_model(options.tuned / "weights" / "best")
-    images = Test(options.data, tuned)
+    images = Test(options.data)
     right = images.hits(tuned)
     print(f"whole: {rate(right)}, {figures(tuned)}", flush=True)
     for part in options.parts:

@@ -9,7 +9,7 @@ from closeness import CLOSE, drawn, off, with_threads
 from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
 from vitrail.native.build import refusal
 from vitrail.native.dtypes import RESIDUAL
-from vitrail.native.gemm import ADD, GELU, PLAIN, linear, mlp, pack_linear
+from vitrail.native.gemm import ADD, GELU, PLAIN, QUICK_GELU, SQUARED_RELU, linear, mlp, pack_linear
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -67,6 +67,11 @@ def test_mlp_equals_two_linear_layers(rows: int, dtype: torch.dtype) -> None:
     assert off(mlp(x, *packed), plain) < 3 * CLOSE[dtype]
     before = x.clone()
     assert torch.equal(mlp(x, *packed, add=x), mlp(x, *packed, add=x.clone())) and torch.equal(x, before)
+    inputs = product(x, first, b1)
+    acts = {SQUARED_RELU: inputs.relu().square(), QUICK_GELU: inputs * torch.sigmoid(1.702 * inputs)}
+    for activation, hidden in acts.items():
+        want = product(hidden, second, b2)
+        assert off(mlp(x, *packed, activation=activation), want) < 3 * CLOSE[dtype]
 
 
 @pytest.mark.parametrize("width", [2, 8, 32, 36, 64, 80])

@@ -1,4 +1,4 @@
-"""Fused MLP branch with an activation that has no epilogue of the GEMM, for CPU inference."""
+"""Fused MLP branch with an activation other than GELU, for CPU inference."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from vitrail.fused.low_rank import has_products
 from vitrail.fused.mlp import check_mlp
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
-from vitrail.native.gemm import ADD, linear, pack_linear
+from vitrail.native.gemm import QUICK_GELU, SQUARED_RELU, mlp, pack_linear
 from vitrail.parts.activations import QuickGELU, StarReLU
 from vitrail.parts.channel_mixers import MLP
 from vitrail.shapes import Tokens
@@ -18,7 +18,7 @@ ACTIVATIONS: Seats = {"act": (StarReLU, QuickGELU)}
 
 
 class FusedActivatedMLP(nn.Module):
-    """`x + scale(W_2 act(W_1 norm(x)))` in two GEMMs; a norm other than LayerNorm runs before them.
+    """`x + scale(W_2 act(W_1 norm(x)))` in one call; a norm other than LayerNorm runs before it.
 
     Scale and bias of StarReLU are folded into the last layer:
 
@@ -29,7 +29,7 @@ class FusedActivatedMLP(nn.Module):
         super().__init__()
         affine = NormAffine.of(norm, mixer.fc1.in_features)
         self.norm = nn.Identity() if affine.eps is not None else norm
-        self.eps, self.dtype, self.star = affine.eps, dtype, isinstance(mixer.act, StarReLU)
+        self.eps, self.activation = affine.eps, SQUARED_RELU if isinstance(mixer.act, StarReLU) else QUICK_GELU
         self.first = pack_linear(*affine.folded(mixer.fc1), dtype)
         weight, bias = scaled(mixer.fc2, scale)
         if isinstance(mixer.act, StarReLU):
@@ -39,9 +39,7 @@ class FusedActivatedMLP(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
-        hidden = linear(self.norm(x), self.first, norm_eps=self.eps, dtype=self.dtype)
-        hidden = hidden.relu_().square_() if self.star else hidden.mul_(torch.sigmoid(1.702 * hidden))
-        return linear(hidden, self.second, ADD, add=x)
+        return mlp(self.norm(x), self.first, self.second, x, self.eps, self.activation)
 
 
 def fuse_activated_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> FusedActivatedMLP:

@@ -13,7 +13,7 @@ constexpr int BLOCK_VECTORS = 2;
 constexpr int TILE_CELLS = 8;
 constexpr int AHEAD = 16;  // cells between a prefetch and its use
 
-enum Before { NOTHING = 0, RELU = 1, SQUARED_RELU = 2 };
+enum Before { NOTHING = 0, RELU = 1, RELU_SQUARED = 2 };
 
 // Sizes of the map, and the filters: `taps` is (vectors of channels, size size, LANES), `bias` is padded to vectors.
 struct Depthwise {
@@ -38,7 +38,7 @@ static inline void widen_row(const Depthwise& conv, const typename From::Item* x
             const int c = first + v * LANES;
             Vec z = load_partial<From>(x + (size_t)cell * conv.channels + c, conv.channels - c);
             if (conv.before != NOTHING) z = max(z, Vec{});
-            if (conv.before == SQUARED_RELU) z = z * z * conv.scale + conv.shift;
+            if (conv.before == RELU_SQUARED) z = z * z * conv.scale + conv.shift;
             store(row + (size_t)cell * wide + v * LANES, z);
         }
     }

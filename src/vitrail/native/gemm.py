@@ -19,7 +19,9 @@ from vitrail.native.ffi import Operand, at, call
 from vitrail.native.norms import lanes
 from vitrail.native.prototypes import Arguments
 
-PLAIN, GELU, ADD = 0, 1, 2
+PLAIN, GELU, ADD, SQUARED_RELU, QUICK_GELU = 0, 1, 2, 3, 4
+ACTIVATIONS = (GELU, SQUARED_RELU, QUICK_GELU)
+"""Epilogues within a branch: the result has the compute dtype."""
 WORD = 4  # bytes of a KPack: the weights of one output in one k-step
 
 
@@ -109,10 +111,10 @@ def linear(
     Args:
         x: `(*, in)`, in the compute dtype or the residual dtype.
         packed: the weights.
-        finish: epilogue: `PLAIN`, `GELU`, or `ADD` to add `add`.
+        finish: epilogue: `PLAIN`, one of `ACTIVATIONS`, or `ADD` to add `add`.
         add: `(*, out)`, the residual, for `ADD`.
         norm_eps: epsilon of a norm over each row (mean 0, variance 1) before the GEMM; no norm if None.
-        dtype: output dtype: the compute dtype, or, except for `GELU`, the residual dtype; default that of `add`, else
+        dtype: output dtype: the compute dtype, or, without activation, the residual dtype; default that of `add`, else
             of x.
     """
     x = x.contiguous()
@@ -120,7 +122,8 @@ def linear(
     stored = dtype or (x.dtype if add is None else add.dtype)
     y = empty(*x.shape[:-1], packed.outputs, dtype=stored)
     assert packed.takes(x, norm_eps), (x.dtype, x.shape, packed.inputs, norm_eps)
-    assert stored == (products if finish == GELU else RESIDUAL[products]) or (finish == PLAIN and stored == products)
+    own = products if finish in ACTIVATIONS else RESIDUAL[products]
+    assert stored == own or (finish == PLAIN and stored == products)
     add = _like(add, y)
     call(
         *(packed.layers, "linear", x.dtype, stored),
@@ -136,15 +139,22 @@ def linear(
     return y
 
 
-def mlp(x: Tensor, first: Packed, second: Packed, add: Tensor | None = None, norm_eps: float | None = None) -> Tensor:
-    """Return `add + gelu(norm(x) W1^T + b1) W2^T + b2`; hidden activations stay in the cache.
+def mlp(
+    x: Tensor,
+    first: Packed,
+    second: Packed,
+    add: Tensor | None = None,
+    norm_eps: float | None = None,
+    activation: int = GELU,
+) -> Tensor:
+    """Return `add + act(norm(x) W1^T + b1) W2^T + b2`; hidden activations stay in the cache.
 
-    x, `add` and the result have the residual dtype.
+    x, `add` and the result have the residual dtype; the activation is one of `ACTIVATIONS`.
     """
     x = x.contiguous()
     rows = x.numel() // first.inputs
     if rows < 64 * torch.get_num_threads():  # too few rows to parallelise over: split the outputs
-        between = linear(x, first, GELU, norm_eps=norm_eps, dtype=PRODUCTS[x.dtype])
+        between = linear(x, first, activation, norm_eps=norm_eps, dtype=PRODUCTS[x.dtype])
         return linear(between, second, PLAIN if add is None else ADD, add, dtype=x.dtype)
     y = empty(*x.shape[:-1], second.outputs, dtype=x.dtype)
     assert first.takes(x, norm_eps) and type(first) is type(second) and first.outputs == second.inputs
@@ -158,6 +168,7 @@ def mlp(x: Tensor, first: Packed, second: Packed, add: Tensor | None = None, nor
         second=second.args,
         y=at(y),
         add=at(add),
+        activation=activation,
         eps=_eps(norm_eps),
         threads=torch.get_num_threads(),
     )

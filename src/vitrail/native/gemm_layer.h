@@ -99,22 +99,22 @@ static void linear(int epilogue, const Weights& weights, const typename From::It
     });
 }
 
-// y = add + gelu(norm(x) W1 + b1) W2 + b2 of a block of rows; y has the residual dtype.
+// y = add + act(norm(x) W1 + b1) W2 + b2 of a block of rows; y has the residual dtype.
 template <class From, class Weights, class X = typename Weights::Numbers::Residual>
-static inline void mlp_rows(const Weights& one, const Weights& two, const typename From::Item* x, int count, float eps,
-                            const typename X::Item* add, typename X::Item* y) {
+static inline void mlp_rows(int activation, const Weights& one, const Weights& two, const typename From::Item* x,
+                            int count, float eps, const typename X::Item* add, typename X::Item* y) {
     typedef typename Weights::Numbers N;
     auto* between = scratch<typename N::Item>(6, (size_t)count * one.outputs);
-    layer<From, N>(GELU, one, x, count, eps, nullptr, between);
+    layer<From, N>(activation, one, x, count, eps, nullptr, between);
     layer<N, X>(add == nullptr ? PLAIN : ADD, two, between, count, NO_NORM, add, y);
 }
 
 // The same for all rows, in blocks, so that hidden activations stay in the cache.
 template <class Weights, class X = typename Weights::Numbers::Residual>
-static void mlp(const Weights& one, const Weights& two, const typename X::Item* x, long rows, float eps,
+static void mlp(int activation, const Weights& one, const Weights& two, const typename X::Item* x, long rows, float eps,
                 const typename X::Item* add, typename X::Item* y, int threads) {
     parallel_rows(rows, one.outputs * sizeof(*x), threads, [&](long start, int count) {
-        mlp_rows<X>(one, two, x + start * one.inputs, count, eps, moved(add, start * two.outputs),
+        mlp_rows<X>(activation, one, two, x + start * one.inputs, count, eps, moved(add, start * two.outputs),
                     y + start * two.outputs);
     });
 }
@@ -137,19 +137,20 @@ static void linear(const LinearArgs& a) {
                      (const typename To::Item*)a.add, (typename To::Item*)a.y, a.threads);
 }
 
-// Arguments of `mlp`: y = add + gelu(norm(x) W1 + b1) W2 + b2.
+// Arguments of `mlp`: y = add + act(norm(x) W1 + b1) W2 + b2.
 struct MlpArgs {
     const void* x;  // (rows, inputs)
     long rows;
     WeightsArgs first, second;
     void* y;          // (rows, outputs)
     const void* add;  // (rows, outputs), or null
+    int activation;   // an Epilogue
     float eps;        // of the norm; negative without one
     int threads;
 };
 
 template <class X, class Weights>
 static void mlp(const MlpArgs& a) {
-    mlp<Weights, X>(Weights::of(a.first), Weights::of(a.second), (const typename X::Item*)a.x, a.rows, a.eps,
-                    (const typename X::Item*)a.add, (typename X::Item*)a.y, a.threads);
+    mlp<Weights, X>(a.activation, Weights::of(a.first), Weights::of(a.second), (const typename X::Item*)a.x, a.rows,
+                    a.eps, (const typename X::Item*)a.add, (typename X::Item*)a.y, a.threads);
 }

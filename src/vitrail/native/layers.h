@@ -6,7 +6,8 @@
 
 #include "norms.h"
 
-enum Epilogue { PLAIN = 0, GELU = 1, ADD = 2 };  // GELU within a branch, ADD at its end
+// Activations are within a branch, ADD is at its end.
+enum Epilogue { PLAIN = 0, GELU = 1, ADD = 2, SQUARED_RELU = 3, QUICK_GELU = 4 };
 
 // Advance a pointer; null stays null.
 template <class Item>
@@ -68,6 +69,9 @@ static inline void with_epilogue(int epilogue, typename To::Item* y, long ldy, c
     auto store = [=](auto map) { return StoreResults<To, decltype(map)>{y, ldy, outputs, map}; };
     if constexpr (std::is_same_v<To, N>) {
         if (epilogue == GELU) return layer(store([](int, int, Vec x) { return N::gelu(x); }));
+        if (epilogue == SQUARED_RELU) return layer(store([](int, int, Vec x) { return max(x, Vec{}) * x; }));
+        if (epilogue == QUICK_GELU)
+            return layer(store([](int, int, Vec x) { return x / (1.0f + N::exponential(-1.702f * x)); }));
     }
     if constexpr (std::is_same_v<To, typename N::Residual>) {
         if (epilogue == ADD)
