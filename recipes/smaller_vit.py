@@ -154,7 +154,7 @@ def teach(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
     """Train a small Swin with and without the teacher."""
     variant, *fields = SWIN
     common = ("train", given.data, "--model", variant, "--set", *fields, "--imgsz", given.imgsz)
-    teacher = ("--teacher", str(given.tuned / "weights" / "best"), "--distill", "soft")
+    teacher = ("--teacher", str(given.tuned / "weights" / "best"), "--distill", "soft", "--distill-alpha", "0.9")
     gains = []
     for seed in range(given.seeds):
         shares = []
