@@ -81,11 +81,11 @@ def add_more(app, docname, source):
 
 
 def make_accessible(app, pagename, templatename, context, doctree):
-    """Give headings of contents their level, and let the keyboard reach code that scrolls."""
+    """Give headings of contents their level, and let the keyboard reach code and tables that scroll."""
     for part in ("body", "furo_navigation_tree"):
         if isinstance(context.get(part), str):
             text = context[part].replace('role="heading"', 'role="heading" aria-level="2"')
-            context[part] = text.replace("<pre>", '<pre tabindex="0">')
+            context[part] = re.sub(r'<(pre|div class="table-wrapper[^"]*")>', r'<\1 tabindex="0">', text)
 
 
 def setup(app):
