@@ -30,7 +30,7 @@ def edited(name):
         ("swin official", ()),
         ("poolformer", ("its layers are products",)),
         ("nat", ("its qkv is FactorizedLinear",)),
-        ("swin v2", ("ResPostNormBlock",)),
+        ("swin v2", ("its qkv.linear is FactorizedLinear", "its scale is LayerNorm")),
         ("pvt v2", ("its kv is FactorizedLinear",)),
     ],
 )

@@ -48,7 +48,7 @@ def test_model_and_optimized_model_share_no_state(name: str, precision: Any) -> 
         assert torch.equal(fast(images), want) and torch.equal(again(images), want)
 
 
-@pytest.mark.parametrize("name", ["vit", "swin official", "swin timm", "swin masked", "deit distilled"])
+@pytest.mark.parametrize("name", ["vit", "swin official", "swin timm", "swin masked", "swin v2", "deit distilled"])
 @pytest.mark.parametrize("size", [(32, 32), (60, 92), (64, 64), (28, 128)])
 def test_any_size_one_after_the_other(name: str, size: tuple[int, int]) -> None:
     model = small(name)

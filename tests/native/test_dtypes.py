@@ -10,10 +10,10 @@ from torch.nn.functional import pad
 
 from closeness import CLOSE, off
 from vitrail.grid import Grid
-from vitrail.native.attention import TokenGroups, attention_branch
+from vitrail.native.attention import TokenGroups, attention_branch, cosine_branch
 from vitrail.native.build import refusal
 from vitrail.native.dtypes import PRODUCTS, RESIDUAL
-from vitrail.native.gemm import ADD, PLAIN, linear, mlp, pack_linear
+from vitrail.native.gemm import ADD, PLAIN, linear, mlp, pack_linear, post_norm_mlp
 from vitrail.native.int8 import int8_refusal, pack_int8, pack_int8_normed
 from vitrail.native.neighborhood import meeting, neighborhood_branch, run_bias
 from vitrail.native.norms import LaneNorm, lanes
@@ -86,7 +86,28 @@ def tokens(ends: Ends, dtype: torch.dtype) -> Branch:
     return lambda x: token_mlp(x, LaneNorm.of(nn.LayerNorm(WIDTH)), *layers)
 
 
-BRANCHES = [attention, attention_int8, neighbors, channels, channels_int8, image_channels, pooling, tokens]
+def end_norm(ends: Ends) -> LaneNorm:
+    return LaneNorm(*(lanes(torch.full((WIDTH,), value)) for value in (ends.scale, ends.bias)), 1e-5)
+
+
+def cosines(ends: Ends, dtype: torch.dtype) -> Branch:
+    layers = (
+        pack_linear(torch.randn(3 * WIDTH, WIDTH), None, dtype),
+        pack_linear(torch.randn(WIDTH, WIDTH), None, dtype),
+    )
+    scales, norm = torch.tensor([10.0, 100.0]), end_norm(ends)
+    return lambda x: cosine_branch(x, 2, *layers, TokenGroups(*everybody(x.dtype)), scales, norm)
+
+
+def channels_post_norm(ends: Ends, dtype: torch.dtype) -> Branch:
+    layers = pack_linear(torch.randn(70, WIDTH), None, dtype), pack_linear(torch.randn(WIDTH, 70), None, dtype)
+    return lambda x: post_norm_mlp(x, *layers, end_norm(ends))
+
+
+BRANCHES = [
+    *(attention, attention_int8, neighbors, channels, channels_int8, image_channels, pooling, tokens),
+    *(cosines, channels_post_norm),
+]
 
 
 def made(branch: Callable[[Ends, torch.dtype], Branch], ends: Ends, dtype: torch.dtype) -> Branch:

@@ -107,8 +107,7 @@ class FusedAttention(nn.Module):
         super().__init__()
         layers = AttentionLayers.of(norm, mixer, scale)
         self.qkv, self.proj = self.pack(layers, dtype)
-        sizes = HeadSizes.of(mixer)
-        self.eps, self.heads, self.dtype, self.pruned = layers.eps, sizes.heads, dtype, sizes.inner != sizes.dim
+        self.eps, self.heads, self.dtype = layers.eps, mixer.num_heads, dtype
         del mixer.qkv, mixer.proj
         self.groups = AttentionGroupsCache(mixer, layers.padding.to(dtype))
 
@@ -119,7 +118,7 @@ class FusedAttention(nn.Module):
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
         groups = self.groups.on(grid)
-        if shared_evenly(x.shape[0] * groups.slots.shape[0]) and not self.pruned:
+        if shared_evenly(x.shape[0] * groups.slots.shape[0]):
             return attention_branch(x, self.heads, self.qkv, self.proj, groups, self.eps)
         qkv = linear(x, self.qkv, norm_eps=self.eps, dtype=self.dtype)
         mixed = attend_groups(qkv, self.heads, groups)

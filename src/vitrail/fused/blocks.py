@@ -4,7 +4,7 @@ Weights of a LayerNorm, the queries' 1 / sqrt(d) and a LayerScale are folded int
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import torch
@@ -17,10 +17,17 @@ from vitrail.grid import Grid
 from vitrail.native.dtypes import PRODUCTS, RESIDUAL, as_residual
 from vitrail.parts.blocks import Block
 from vitrail.parts.regularisation import DropPath
+from vitrail.parts.res_post_norm_block import ResPostNormBlock
 from vitrail.shapes import Tokens
 
 BRANCHES = {"token mixer": ("norm1", "token_mixer", "scale1"), "channel mixer": ("norm2", "channel_mixer", "scale2")}
 """Child names of each residual branch of a block."""
+
+POST_NORM_BRANCHES = {
+    "token mixer": ("scale1", "token_mixer", "norm1"),
+    "channel mixer": ("scale2", "channel_mixer", "norm2"),
+}
+"""The same for a residual post-norm block: the identity before each mixer, and the norm in the place of the scale."""
 
 BLOCK_PARTS = {name for names in BRANCHES.values() for name in names} | {"drop_path"}
 
@@ -86,12 +93,26 @@ def fuse_block(block: Block, dtype: torch.dtype, unconverted: Counter[str], targ
     return FusedBlock(*fuse_branches(block, dtype, unconverted, targets))
 
 
+def fuse_post_norm_block(
+    block: ResPostNormBlock, dtype: torch.dtype, unconverted: Counter[str], targets: Sequence[str]
+) -> FusedBlock:
+    """Return the fused block, whose branches are `x + norm(mixer(x))`.
+
+    Raises:
+        NotConverted: the block has unknown parts.
+    """
+    if not type(block.scale1) is type(block.scale2) is nn.Identity:
+        raise NotConverted("it has a scale1 or scale2, which its forward does not call")
+    return FusedBlock(*fuse_branches(block, dtype, unconverted, targets, branches=POST_NORM_BRANCHES))
+
+
 def fuse_branches(
     block: Block,
     dtype: torch.dtype,
     unconverted: Counter[str],
     targets: Sequence[str],
     parts: AbstractSet[str] = BLOCK_PARTS,
+    branches: Mapping[str, tuple[str, ...]] = BRANCHES,
 ) -> list[nn.Module]:
     """Return the two fused branches of a block.
 
@@ -101,6 +122,7 @@ def fuse_branches(
         unconverted: counts the branches without a fused operation, by reason.
         targets: columns of `MIXERS`.
         parts: names of its children; those outside of its branches are the caller's to compute.
+        branches: names of the norm, mixer and scale of each branch.
 
     Raises:
         NotConverted: the block has unknown parts.
@@ -110,7 +132,7 @@ def fuse_branches(
         raise NotConverted(reason)
     return [
         fuse_branch(place, [getattr(block, name) for name in names], dtype, unconverted, targets)
-        for place, names in BRANCHES.items()
+        for place, names in branches.items()
     ]
 
 

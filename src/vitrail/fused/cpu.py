@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitrail.fused.blocks import UnfusedBranch, fuse_block
+from vitrail.fused.blocks import UnfusedBranch, fuse_block, fuse_post_norm_block
 from vitrail.fused.bottlenecks import FusedBottlenecks
 from vitrail.fused.conversion import Conversions
 from vitrail.fused.conversions import CONVERSIONS, conversions_for
@@ -38,6 +38,7 @@ from vitrail.parts.latents import IterativeBackbone
 from vitrail.parts.merging import NoMerging
 from vitrail.parts.model import ImageModel, Model
 from vitrail.parts.positions import LearnedPosition
+from vitrail.parts.res_post_norm_block import ResPostNormBlock
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
@@ -55,6 +56,7 @@ BLOCKS: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     Block: fuse_block,
     MaskableBlock: fuse_block,
     ResScaleBlock: fuse_res_scale_block,
+    ResPostNormBlock: fuse_post_norm_block,
     ReducingBlock: fuse_reducing_block,
 }
 """Conversion of each block of two branches; in evaluation a maskable block is a plain one."""

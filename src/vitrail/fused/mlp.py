@@ -7,7 +7,8 @@ from vitrail.fused.folding import NormAffine, scaled
 from vitrail.fused.low_rank import FusedProductMLP, has_products
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
-from vitrail.native.gemm import mlp, pack_linear
+from vitrail.native.gemm import mlp, pack_linear, post_norm_mlp
+from vitrail.native.norms import LaneNorm
 from vitrail.parts.channel_mixers import MLP
 from vitrail.shapes import Tokens
 
@@ -30,8 +31,28 @@ class FusedMLP(nn.Module):
         return mlp(self.norm(x), self.first, self.second, add=x, norm_eps=self.eps)
 
 
+class FusedPostNormMLP(nn.Module):
+    """`x + norm(mlp(x))` in one call.
+
+    Args:
+        mixer: the MLP.
+        norm: LayerNorm over the channels of a token.
+        dtype: compute dtype.
+    """
+
+    def __init__(self, mixer: MLP, norm: nn.LayerNorm, dtype: torch.dtype):
+        super().__init__()
+        self.norm = LaneNorm.of(norm)
+        self.first = pack_linear(mixer.fc1.weight, mixer.fc1.bias, dtype)
+        self.second = pack_linear(mixer.fc2.weight, mixer.fc2.bias, dtype)
+
+    def forward(self, x: Tokens, grid: Grid) -> Tensor:
+        """Add the branch."""
+        return post_norm_mlp(x, self.first, self.second, self.norm)
+
+
 def fuse_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return the fused branch of an MLP.
+    """Return the fused branch of an MLP; without a norm before it, its scale may be a LayerNorm.
 
     Raises:
         NotConverted: an odd number of channels in bf16, or an unknown scale.
@@ -39,6 +60,10 @@ def fuse_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) 
     check_mlp(mixer, dtype)
     if has_products(mixer):
         return FusedProductMLP(norm, mixer, scale, dtype)
+    if type(norm) is nn.Identity and isinstance(scale, nn.LayerNorm):
+        width = mixer.fc2.out_features
+        if NormAffine.of(scale, width).eps is not None:
+            return FusedPostNormMLP(mixer, scale, dtype)
     return FusedMLP(norm, mixer, scale, dtype)
 
 

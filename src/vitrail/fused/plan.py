@@ -12,7 +12,6 @@ from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.restorer import Restorer
-from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.halo_attention import StandAloneAttention
 
 Precision = Literal["auto", "fp32", "bf16", "int8", "codebook"]
@@ -23,7 +22,6 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES, "int8")
 
 PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
-    CosineWindowAttention: ("window_gradient",),
     StandAloneAttention: ("local_attention",),
     Segmenter: ("winograd",),
     Detector: ("winograd",),

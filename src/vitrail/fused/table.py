@@ -12,6 +12,7 @@ from torch import nn
 from vitrail.fused.activated_mlp import ACTIVATIONS
 from vitrail.fused.attention import SEATS, WINDOW_SEATS, attention_unsupported_reason, fuse_attention
 from vitrail.fused.conversion import Conversion, Conversions
+from vitrail.fused.cosine_attention import COSINE_SEATS, cosine_unsupported_reason, fuse_cosine_attention
 from vitrail.fused.cuda_attention import CudaWindowAttention
 from vitrail.fused.depthwise import (
     DEPTHWISE_MLP_SEATS,
@@ -30,6 +31,7 @@ from vitrail.fused.train_ops import TrainOp, train_attention, train_mlp, train_n
 from vitrail.fused.unsupported import Seats, parts_unsupported_reason
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
+from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.pooling import Pooling
 from vitrail.parts.token_mixers.self_attention import SelfAttention
@@ -47,7 +49,8 @@ class MixerOps(NamedTuple):
         also: further types of its children that the CPU operation computes.
         limits: returns why a mixer with these children is not computed, or None.
         last: name of its last linear layer, which a LayerScale after it may be folded into.
-        cpu: CPU inference, `(norm, mixer, scale, dtype)` to a module `(x, grid) -> x + scale(mixer(norm(x)))`.
+        cpu: CPU inference, `(norm, mixer, scale, dtype)` to a module `(x, grid) -> x + scale(mixer(norm(x)))`; the
+            scale of a residual post-norm block is its LayerNorm.
         int8: the same with int8 GEMMs.
         cuda: CUDA inference, `(mixer, dtype)` to a module `(x, grid) -> mixer(x)`.
         train: training, `(mixer, x, grid, norm, drop_scale) -> x + drop_scale * mixer(norm(x))`.
@@ -88,6 +91,12 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         cuda=CudaWindowAttention,
         train=train_attention,
         products=True,
+    ),
+    CosineWindowAttention: MixerOps(
+        COSINE_SEATS,
+        limits=cosine_unsupported_reason,
+        last="proj",
+        cpu=Conversion(fuse_cosine_attention, ("attention",)),
     ),
     NeighborhoodAttention: MixerOps(
         NEIGHBORHOOD_SEATS,

@@ -125,11 +125,13 @@ extern "C" {
 SIZE_OF(AttendArgs)
 SIZE_OF(AttendKeysArgs)
 SIZE_OF(BranchArgs)
+SIZE_OF(CosineBranchArgs)
 
-#define FOR(name, N)                                                                \
-    void vitrail_attend_##name(const AttendArgs& a) { attend<N>(a); }               \
-    void vitrail_attend_keys_##name(const AttendKeysArgs& a) { keys_attend<N>(a); } \
-    void vitrail_branch_##name(const BranchArgs& a) { branch<LinearWeights<N>>(a); }
+#define FOR(name, N)                                                                 \
+    void vitrail_attend_##name(const AttendArgs& a) { attend<N>(a); }                \
+    void vitrail_attend_keys_##name(const AttendKeysArgs& a) { keys_attend<N>(a); }  \
+    void vitrail_branch_##name(const BranchArgs& a) { branch<LinearWeights<N>>(a); } \
+    void vitrail_cosine_branch_##name(const CosineBranchArgs& a) { cosine_branch<LinearWeights<N>>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

@@ -14,8 +14,9 @@ from torch.nn.functional import pad
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
 from vitrail.native.dtypes import PRODUCTS
-from vitrail.native.ffi import Operand, at, call
-from vitrail.native.gemm import Packed
+from vitrail.native.ffi import Operand, at, call, nested
+from vitrail.native.gemm import Packed, eps_or_none
+from vitrail.native.norms import LaneNorm
 
 
 @dataclass(frozen=True)
@@ -108,30 +109,60 @@ def attention_branch(x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: 
 
     Args:
         x: `(B, N, C)`, in the residual dtype.
-        heads: heads h; `C = h d`, d even.
-        qkv: packed query, key and value projection; its queries are scaled.
-        proj: packed output projection.
+        heads: heads h of width d, d even.
+        qkv: packed query, key and value projection, `(3 h d, C)`; its queries are scaled.
+        proj: packed output projection, `(C, h d)`.
         seating: the attention groups; each token has exactly one slot.
         norm_eps: epsilon of the norm without scale and shift.
     """
     x = x.contiguous()
-    width = x.shape[2]
-    assert (qkv.inputs, qkv.outputs, proj.inputs, proj.outputs) == (width, 3 * width, width, width)
-    assert qkv.takes(x, norm_eps) and proj.takes(x, None) and type(qkv) is type(proj)
-    products = PRODUCTS[x.dtype]
-    assert seating.padding.dtype == products, (x.dtype, seating.padding.dtype)
     y = empty(*x.shape, dtype=x.dtype)
-    call(
-        *(qkv.attention, "branch", products),
-        x=at(x),
-        **grouped(x, heads, width, seating),
-        qkv=qkv.args,
-        proj=proj.args,
-        eps=norm_eps,
-        y=at(y),
-        threads=torch.get_num_threads(),
-    )
+    fields = _branch_fields(x, y, heads, qkv, proj, seating, norm_eps)
+    call(qkv.attention, "branch", PRODUCTS[x.dtype], **fields)
     return y
+
+
+def cosine_branch(
+    x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: TokenGroups, scales: Tensor, norm: LaneNorm
+) -> Tensor:
+    """Return `x + norm(proj(attention(qkv(x))))` within groups, with cosine scores, blocked over groups.
+
+    scores = scale cos(q, k) + bias for each head
+
+    Args:
+        x: `(B, N, C)`, in the residual dtype.
+        heads: heads h of width d, d even.
+        qkv: packed query, key and value projection, `(3 h d, C)`.
+        proj: packed output projection, `(C, h d)`.
+        seating: the attention groups; each token has exactly one slot. Queries and keys of padding have their lengths.
+        scales: `(h,)`, fp32.
+        norm: of the finished rows, in fp32.
+    """
+    x = x.contiguous()
+    assert scales.shape == (heads,) and scales.dtype == torch.float32, (scales.shape, scales.dtype)
+    y = empty(*x.shape, dtype=x.dtype)
+    branch = nested("BranchArgs", **_branch_fields(x, y, heads, qkv, proj, seating, None))
+    call(*(qkv.attention, "cosine_branch", PRODUCTS[x.dtype]), branch=branch, scales=at(scales), norm=norm.operand.args)
+    return y
+
+
+def _branch_fields(
+    x: Tensor, y: Tensor, heads: int, qkv: Packed, proj: Packed, seating: TokenGroups, norm_eps: float | None
+) -> dict[str, Any]:
+    """Check the operands of an attention branch, and return the fields of `BranchArgs`."""
+    inner = proj.inputs
+    assert (qkv.inputs, qkv.outputs, proj.outputs) == (x.shape[2], 3 * inner, x.shape[2])
+    assert qkv.takes(x, norm_eps) and type(qkv) is type(proj) and qkv.panels.dtype == proj.panels.dtype
+    assert seating.padding.dtype == PRODUCTS[x.dtype], (x.dtype, seating.padding.dtype)
+    return {
+        "x": at(x),
+        **grouped(x, heads, inner, seating),
+        "qkv": qkv.args,
+        "proj": proj.args,
+        "eps": eps_or_none(norm_eps),
+        "y": at(y),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def grouped(x: Tensor, heads: int, width: int, seating: TokenGroups) -> dict[str, Any]:

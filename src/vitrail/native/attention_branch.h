@@ -24,7 +24,7 @@ struct BiasAndMask {
     }
 };
 
-// Input and output, (batch, tokens, heads, width), in X; and padding (3, heads, width), in N.
+// Input and output, (batch, tokens, channels), in X; and padding (3, heads, width), in N.
 template <class X, class N>
 struct Stream {
     const typename X::Item* x;
@@ -33,66 +33,114 @@ struct Stream {
     int heads, width;
 };
 
-// y = x + attention(norm(x) Wqkv + b) Wproj + b within groups, blocked over groups: only x and y leave the cache.
-// Each token has exactly one slot, so y may alias x.
-template <class Weights, class N = typename Weights::Numbers, class X = typename N::Residual>
+// Queries and keys as they are projected.
+struct PlainScores {
+    template <class N>
+    void operator()(typename N::Item*, int, int, int) const {}
+};
+
+// Queries and keys of unit length, queries times the scale of their head: scores are scaled cosines.
+struct CosineScores {
+    const float* scales;  // (heads)
+
+    // rows (count, 3, heads, width)
+    template <class N>
+    void operator()(typename N::Item* rows, int count, int heads, int width) const {
+        const int dim = heads * width;
+        for (typename N::Item* row = rows; row < rows + (size_t)count * 3 * dim; row += 3 * dim)
+            for (int head = 0; head < heads; head++) {
+                set_length<N>(row + head * width, width, scales[head]);
+                set_length<N>(row + dim + head * width, width, 1);
+            }
+    }
+
+    template <class N>
+    static inline void set_length(typename N::Item* x, int width, float length) {
+        Vec squares = Vec{};
+        for (int c = 0; c < width; c += LANES) {
+            const Vec part = load_partial<N>(x + c, width - c);
+            squares += part * part;
+        }
+        const Vec factor = broadcast(length / std::max(std::sqrt(add_up(squares)), 1e-12f));
+        for (int c = 0; c < width; c += LANES)
+            store_partial<N>(x + c, load_partial<N>(x + c, width - c) * factor, width - c);
+    }
+};
+
+// y = x + end(attention(norm(x) Wqkv + b) Wproj + b) within groups, blocked over groups: only x and y leave the cache.
+// `eps` is that of the norm, or NO_NORM; `scores` prepares queries and keys; `end` is one of gemm_layer.h. Each token
+// has exactly one slot, so y may alias x.
+template <class Weights, class Scores, class End, class N = typename Weights::Numbers, class X = typename N::Residual>
 static void branch(const Stream<X, N>& stream, const TokenGroups& token_groups, const BiasAndMask& addends,
-                   const Weights& qkv, const Weights& proj, float eps, int threads) {
+                   const Weights& qkv, const Weights& proj, float eps, const Scores& scores, const End& end,
+                   int threads) {
     typedef typename N::Item Item;
     const int heads = stream.heads, width = stream.width, dim = heads * width, count = token_groups.count;
+    const int channels = qkv.inputs;  // other than `dim` if heads are pruned
     const typename X::Item* x = stream.x;
     typename X::Item* y = stream.y;
-    parallel_runs(token_groups.all(), count * dim * sizeof(Item), Weights::ROOM, threads, [&](long start, int some) {
-        const int rows = some * count;
-        long* places = scratch<long>(0, rows);
-        Item* made = scratch<Item>(6, (size_t)rows * 3 * dim);
-        const auto* empty = nothing<typename X::Item>(dim);
-        token_groups.places(start, some, places);
-        auto row = [=](int r) {
-            const long soon = places[std::min(r + 8, rows - 1)];
-            for (int c = 0; c < dim && soon >= 0; c += 64 / sizeof(Item)) __builtin_prefetch(x + soon * dim + c);
-            return places[r] < 0 ? empty : x + places[r] * dim;
-        };
-        qkv.multiply(qkv.template ready<X>(row, rows, eps), rows, 0, panels(3 * dim), [=](int r, int c, Vec sum) {
-            store_partial<N>(made + (size_t)r * 3 * dim + c, sum, 3 * dim - c);
+    parallel_runs(
+        token_groups.all(), count * channels * sizeof(Item), Weights::ROOM, threads, [&](long start, int some) {
+            const int rows = some * count;
+            long* places = scratch<long>(0, rows);
+            Item* made = scratch<Item>(6, (size_t)rows * 3 * dim);
+            const auto* empty = nothing<typename X::Item>(channels);
+            token_groups.places(start, some, places);
+            auto row = [=](int r) {
+                const long soon = places[std::min(r + 8, rows - 1)];
+                for (int c = 0; c < channels && soon >= 0; c += 64 / sizeof(Item))
+                    __builtin_prefetch(x + soon * channels + c);
+                return places[r] < 0 ? empty : x + places[r] * channels;
+            };
+            qkv.multiply(
+                qkv.template gathered<X>(row, rows, eps), rows, 0, panels(3 * dim),
+                [=](int r, int c, Vec sum) { store_partial<N>(made + (size_t)r * 3 * dim + c, sum, 3 * dim - c); });
+            scores.template operator()<N>(made, rows, heads, width);
+            for (int r = 0; r < rows; r++)
+                if (places[r] < 0) std::memcpy(made + (size_t)r * 3 * dim, stream.padding, 3 * dim * sizeof(Item));
+            Item* mixed = scratch<Item>(5, (size_t)rows * dim);  // reuses the buffer of the normalised rows
+            for (int item = 0; item < some * heads; item++) {
+                const int head = item % heads;
+                const size_t at = (size_t)(item / heads) * count * dim;
+                attend<N>(count, width, {made + 3 * at + head * width, 3L * dim}, dim,
+                          addends.of((start + item / heads) % token_groups.groups, head),
+                          {mixed + at + head * width, dim});
+            }
+            end.template operator()<X>(
+                proj, proj.template ready<N>(mixed, rows, NO_NORM), rows, [=](int r) { return places[r]; }, x, y);
         });
-        for (int r = 0; r < rows; r++)
-            if (places[r] < 0) std::memcpy(made + (size_t)r * 3 * dim, stream.padding, 3 * dim * sizeof(Item));
-        Item* mixed = scratch<Item>(5, (size_t)rows * dim);  // reuses the buffer of the normalised rows
-        for (int item = 0; item < some * heads; item++) {
-            const int head = item % heads;
-            const size_t at = (size_t)(item / heads) * count * dim;
-            attend<N>(count, width, {made + 3 * at + head * width, 3L * dim}, dim,
-                      addends.of((start + item / heads) % token_groups.groups, head), {mixed + at + head * width, dim});
-        }
-        const auto ready =
-            proj.template ready<N>([=](int r) { return (const Item*)mixed + (size_t)r * dim; }, rows, NO_NORM);
-        proj.multiply(ready, rows, 0, panels(dim), [=](int r, int c, Vec sum) {
-            if (places[r] < 0) return;
-            const size_t at = places[r] * dim + c;
-            store_partial<X>(y + at, sum + load_partial<X>(x + at, dim - c), dim - c);
-        });
-    });
 }
 
 // Arguments of `branch`.
 struct BranchArgs {
-    const void* x;  // (batch, tokens, heads, width)
+    const void* x;  // (batch, tokens, channels)
     int batch, tokens, heads, width;
     GroupsArgs groups;
     WeightsArgs qkv, proj;
-    float eps;  // of the norm
+    float eps;  // of the norm; negative without one
     void* y;    // as x
     int threads;
 };
 
-template <class Weights>
-static void branch(const BranchArgs& a) {
+template <class Weights, class Scores = PlainScores, class End = AddResult>
+static void branch(const BranchArgs& a, const Scores& scores = {}, const End& end = {}) {
     typedef typename Weights::Numbers N;
     typedef typename N::Residual X;
     const GroupsArgs& g = a.groups;
-    branch<Weights>(
+    branch<Weights, Scores, End>(
         {(const typename X::Item*)a.x, (const typename N::Item*)g.padding, (typename X::Item*)a.y, a.heads, a.width},
         {a.batch, a.tokens, g.slots, g.groups, g.count}, {g.count, a.heads, g.kinds, g.bias}, Weights::of(a.qkv),
-        Weights::of(a.proj), a.eps, a.threads);
+        Weights::of(a.proj), a.eps, scores, end, a.threads);
+}
+
+// Arguments of the branch with cosine scores and a norm at its end.
+struct CosineBranchArgs {
+    BranchArgs branch;
+    const float* scales;  // (heads): largest score of each
+    NormArgs norm;
+};
+
+template <class Weights>
+static void cosine_branch(const CosineBranchArgs& a) {
+    branch<Weights>(a.branch, CosineScores{a.scales}, AddNormedResult::of(a.norm));
 }

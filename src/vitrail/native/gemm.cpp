@@ -33,11 +33,13 @@ void vitrail_pack(const uint32_t* rows, int outputs, int steps, uint32_t* packed
 
 SIZE_OF(LinearArgs)
 SIZE_OF(MlpArgs)
+SIZE_OF(PostNormMlpArgs)
 
 #define LINEAR(name, N, From, To) \
     void vitrail_linear_##name(const LinearArgs& a) { linear<From, To, LinearWeights<N>>(a); }
-#define MLP(name, N, X) \
-    void vitrail_mlp_##name(const MlpArgs& a) { mlp<X, LinearWeights<N>>(a); }
+#define MLP(name, N, X)                                                        \
+    void vitrail_mlp_##name(const MlpArgs& a) { mlp<X, LinearWeights<N>>(a); } \
+    void vitrail_post_norm_mlp_##name(const PostNormMlpArgs& a) { post_norm_mlp<X, LinearWeights<N>>(a); }
 
 LINEAR(float32, Float32, Float32, Float32)
 MLP(float32, Float32, Float32)

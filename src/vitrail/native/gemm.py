@@ -16,7 +16,7 @@ from vitrail.native.allocator import empty
 from vitrail.native.build import library
 from vitrail.native.dtypes import PRODUCTS, RESIDUAL
 from vitrail.native.ffi import Operand, at, call
-from vitrail.native.norms import lanes
+from vitrail.native.norms import LaneNorm, lanes
 from vitrail.native.prototypes import Arguments
 
 PLAIN, GELU, ADD, SQUARED_RELU, QUICK_GELU = 0, 1, 2, 3, 4
@@ -133,7 +133,7 @@ def linear(
         y=at(y),
         add=at(add),
         epilogue=finish,
-        eps=_eps(norm_eps),
+        eps=eps_or_none(norm_eps),
         threads=torch.get_num_threads(),
     )
     return y
@@ -169,7 +169,29 @@ def mlp(
         y=at(y),
         add=at(add),
         activation=activation,
-        eps=_eps(norm_eps),
+        eps=eps_or_none(norm_eps),
+        threads=torch.get_num_threads(),
+    )
+    return y
+
+
+def post_norm_mlp(x: Tensor, first: Packed, second: Packed, norm: LaneNorm) -> Tensor:
+    """Return `x + norm(gelu(x W1^T + b1) W2^T + b2)`; hidden activations stay in the cache.
+
+    x and the result have the residual dtype; rows of the result are normalised in fp32.
+    """
+    x = x.contiguous()
+    assert first.takes(x, None) and type(first) is type(second) and first.outputs == second.inputs
+    assert first.panels.dtype == second.panels.dtype and second.outputs == first.inputs
+    y = empty(*x.shape, dtype=x.dtype)
+    call(
+        *(first.layers, "post_norm_mlp", PRODUCTS[x.dtype]),
+        x=at(x),
+        rows=x.numel() // first.inputs,
+        first=first.args,
+        second=second.args,
+        norm=norm.operand.args,
+        y=at(y),
         threads=torch.get_num_threads(),
     )
     return y
@@ -182,6 +204,6 @@ def _like(x: Tensor | None, y: Tensor) -> Tensor | None:
     return x.to(y.dtype).contiguous()
 
 
-def _eps(norm_eps: float | None) -> float:
+def eps_or_none(norm_eps: float | None) -> float:
     """Return the epsilon; a negative value disables the norm (native/gemm_layer.h)."""
     return -1.0 if norm_eps is None else norm_eps

@@ -1,8 +1,9 @@
 // Linear layer and MLP, generic over the weight format.
 //
 // A weight format has `inputs`, `outputs` and two steps, so that rows used by several GEMMs are prepared once:
-// `ready<From>(row, count, eps)` normalises rows (mean 0, variance 1; not if eps is negative) and casts or quantises
-// them; `multiply(ready, count, first, last, epilogue)` calls `epilogue(row, output, x W + b)` for panels `first` up to
+// `ready<From>(rows, count, eps)` normalises contiguous rows (mean 0, variance 1; not if eps is negative) and casts or
+// quantises them, `gathered<From>(row, count, eps)` does it with those that `row(r)` points at;
+// `multiply(ready, count, first, last, epilogue)` calls `epilogue(row, output, x W + b)` for panels `first` up to
 // `last`.
 
 #pragma once
@@ -39,12 +40,17 @@ struct LinearWeights {
         return {(const typename N::KPack*)a.panels, a.bias, a.inputs, a.outputs};
     }
 
-    // Without a norm, contiguous rows in the compute dtype are read in place.
-    template <class From, class Row>
-    const Item* ready(Row&& row, int count, float eps) const {
+    // Without a norm, rows in the compute dtype are read in place.
+    template <class From>
+    const Item* ready(const typename From::Item* rows, int count, float eps) const {
         if constexpr (std::is_same_v<From, N>) {
-            if (eps < 0) return row(0);
+            if (eps < 0) return rows;
         }
+        return gathered<From>([=](int r) { return rows + (size_t)r * inputs; }, count, eps);
+    }
+
+    template <class From, class Row>
+    const Item* gathered(Row&& row, int count, float eps) const {
         Item* fresh = scratch<Item>(5, (size_t)count * inputs);
         for (int r = 0; r < count; r++) {
             const typename From::Item* from = row(r);
@@ -73,9 +79,7 @@ static inline void multiply(int epilogue, const Weights& weights, const Ready& r
 template <class From, class To, class Weights>
 static inline void part_of_layer(int epilogue, const Weights& weights, const typename From::Item* x, int count,
                                  float eps, int first, int last, const typename To::Item* add, typename To::Item* y) {
-    const int inputs = weights.inputs;
-    const auto ready = weights.template ready<From>([=](int r) { return x + (size_t)r * inputs; }, count, eps);
-    multiply<To>(epilogue, weights, ready, count, first, last, add, y);
+    multiply<To>(epilogue, weights, weights.template ready<From>(x, count, eps), count, first, last, add, y);
 }
 
 // The same for all outputs.
@@ -119,6 +123,64 @@ static void mlp(int activation, const Weights& one, const Weights& two, const ty
     });
 }
 
+// Ends of a residual branch: y = x + result W + b, or y = x + norm(result W + b). Row r of the results belongs to row
+// `place(r)` of x and y, or nowhere if that is negative. y may alias x.
+struct AddResult {
+    template <class X, class Weights, class Ready, class Place>
+    void operator()(const Weights& weights, const Ready& ready, int rows, Place place, const typename X::Item* x,
+                    typename X::Item* y) const {
+        const int outputs = weights.outputs;
+        weights.multiply(ready, rows, 0, panels(outputs), [=](int r, int c, Vec sum) {
+            const long row = place(r);
+            if (row < 0) return;
+            const size_t at = (size_t)row * outputs + c;
+            store_partial<X>(y + at, sum + load_partial<X>(x + at, outputs - c), outputs - c);
+        });
+    }
+};
+
+struct AddNormedResult {
+    const float *weight, *shift;  // padded to whole vectors
+    float eps;
+
+    static AddNormedResult of(const NormArgs& a) { return {a.weight, a.bias, a.eps}; }
+
+    // Results stay in fp32 until their row is complete.
+    template <class X, class Weights, class Ready, class Place>
+    void operator()(const Weights& weights, const Ready& ready, int rows, Place place, const typename X::Item* x,
+                    typename X::Item* y) const {
+        const int outputs = weights.outputs, wide = round_up(outputs, LANES);
+        float* results = scratch<float>(4, (size_t)rows * wide);
+        weights.multiply(ready, rows, 0, panels(outputs),
+                         [=](int r, int c, Vec sum) { store(results + (size_t)r * wide + c, sum); });
+        for (int r = 0; r < rows; r++) {
+            const long row = place(r);
+            if (row < 0) continue;
+            const float* result = results + (size_t)r * wide;
+            const NormStats by = norm_stats_of<Float32>(result, outputs, eps);
+            for (int c = 0; c < outputs; c += LANES) {
+                const size_t at = (size_t)row * outputs + c;
+                const Vec normed = (load(result + c) - by.mean) * by.scale * load(weight + c) + load(shift + c);
+                store_partial<X>(y + at, normed + load_partial<X>(x + at, outputs - c), outputs - c);
+            }
+        }
+    }
+};
+
+// y = x + norm(gelu(x W1 + b1) W2 + b2), in blocks of rows.
+template <class Weights, class X = typename Weights::Numbers::Residual>
+static void post_norm_mlp(const Weights& one, const Weights& two, const typename X::Item* x, long rows,
+                          const AddNormedResult& end, typename X::Item* y, int threads) {
+    typedef typename Weights::Numbers N;
+    parallel_rows(rows, one.outputs * sizeof(*x), threads, [&](long start, int count) {
+        auto* between = scratch<typename N::Item>(6, (size_t)count * one.outputs);
+        layer<X, N>(GELU, one, x + start * one.inputs, count, NO_NORM, nullptr, between);
+        end.template operator()<X>(
+            two, two.template ready<N>(between, count, NO_NORM), count, [](int r) { return (long)r; },
+            x + start * two.outputs, y + start * two.outputs);
+    });
+}
+
 // Arguments of `linear`: y = epilogue(norm(x) W + b).
 struct LinearArgs {
     const void* x;  // (rows, inputs)
@@ -153,4 +215,20 @@ template <class X, class Weights>
 static void mlp(const MlpArgs& a) {
     mlp<Weights, X>(a.activation, Weights::of(a.first), Weights::of(a.second), (const typename X::Item*)a.x, a.rows,
                     a.eps, (const typename X::Item*)a.add, (typename X::Item*)a.y, a.threads);
+}
+
+// Arguments of `post_norm_mlp`: y = x + norm(gelu(x W1 + b1) W2 + b2).
+struct PostNormMlpArgs {
+    const void* x;  // (rows, inputs)
+    long rows;
+    WeightsArgs first, second;
+    NormArgs norm;
+    void* y;  // as x
+    int threads;
+};
+
+template <class X, class Weights>
+static void post_norm_mlp(const PostNormMlpArgs& a) {
+    post_norm_mlp<Weights, X>(Weights::of(a.first), Weights::of(a.second), (const typename X::Item*)a.x, a.rows,
+                              AddNormedResult::of(a.norm), (typename X::Item*)a.y, a.threads);
 }

@@ -156,8 +156,13 @@ struct ByteWeights {
 
     int depth() const { return round_up(inputs, Bytes::K_STEP); }
 
+    template <class From>
+    Ready ready(const typename From::Item* rows, int count, float eps) const {
+        return gathered<From>([=](int r) { return rows + (size_t)r * inputs; }, count, eps);
+    }
+
     template <class From, class Row>
-    Ready ready(Row&& row, int count, float eps) const {
+    Ready gathered(Row&& row, int count, float eps) const {
         uint8_t* bytes = scratch<uint8_t>(0, (size_t)count * depth());
         QuantParams* params = scratch<QuantParams>(0, count);
         for (int r = 0; r < count; r++) {

@@ -27,6 +27,16 @@ class QueryValueBias(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(dim))
 
     @property
+    def in_features(self) -> int:
+        """Channels of the tokens, as of a linear layer."""
+        return self.linear.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Channels of queries, keys and values together."""
+        return self.linear.out_features
+
+    @property
     def bias(self) -> Tensor:
         """Projection of zeros, `(3 C,)`: that of padding."""
         return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
