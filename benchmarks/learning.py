@@ -50,7 +50,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "poolformer": ("poolformer_s12", "dims=32,64 depths=2,2"),
     "metaformer": ("caformer_s18", "dims=32,64 depths=2,2 token_mixers=convolution,attention"),
     "convnext": ("convnext_tiny", "dims=32,64 depths=2,2"),
-    "igpt": ("imagegpt_small", "dim=48 depth=3 num_heads=3 colors=16"),
+    "igpt": ("imagegpt_small", "dim=96 depth=3 num_heads=4 colors=16"),
     "vmoe": ("vmoe_s32_last2", f"{PATCHED} expert_blocks=1,3 num_experts=4"),
     "resnet": ("resnet50", RESNET),
     "botnet": ("botnet26t_256", "dim=16"),
