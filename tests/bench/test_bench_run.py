@@ -341,3 +341,12 @@ def test_cells_of_a_page_do_not_break_its_table():
 def test_ratios_are_printed_with_quartiles(bench):
     [phase] = bench.phases
     assert ratio(phase.ours.turns.times_as_fast(phase.ours.turns)) == "1.00 (1.00 to 1.00)"
+
+
+def test_the_medians_of_a_batch_are_told_before_the_next() -> None:
+    told: list[str] = []
+    run_bench(SMALL, [OURS, GOOD], replace(QUICK, batches=(1, 2)), on_message=told.append)
+    medians = [number for number, line in enumerate(told) if " ms" in line]
+    assert [told[number][: len("batch 1:")] for number in medians] == ["batch 1:", "batch 2:"]
+    assert all(OURS.name in told[number] and GOOD.name in told[number] for number in medians)
+    assert medians[0] < next(number for number, line in enumerate(told) if line.startswith("batch 2: preparing"))
