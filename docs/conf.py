@@ -80,11 +80,23 @@ def add_more(app, docname, source):
     source[0] = source[0].replace("<!-- more -->", listed)
 
 
+_SIGNATURE = re.compile(r"<dl>\s*(?:<dd>(?:(?!</?d[ld]>).)*</dd>\s*)+</dl>", re.DOTALL)
+
+
+def _blocks(found):
+    text = found[0].replace("<dd>", '<span style="display: block; padding-left: 2em">').replace("</dd>", "</span>")
+    return text.replace("<dl>", "<span>").replace("</dl>", "</span>")
+
+
 def make_accessible(app, pagename, templatename, context, doctree):
-    """Give headings of contents their level, and let the keyboard reach code and tables that scroll."""
+    """Give headings of contents their level, let the keyboard reach code and tables that scroll, and mend signatures.
+
+    Long signatures have a parameter a line in a `dl` without terms, which is no list of definitions.
+    """
     for part in ("body", "furo_navigation_tree"):
         if isinstance(context.get(part), str):
             text = context[part].replace('role="heading"', 'role="heading" aria-level="2"')
+            text = _SIGNATURE.sub(_blocks, text)
             context[part] = re.sub(r'<(pre|div class="table-wrapper[^"]*")>', r'<\1 tabindex="0">', text)
 
 
