@@ -47,7 +47,7 @@ class LoopedAbstraction(SetAbstraction):
     """A set abstraction whose farthest points are chosen in a loop of the program.
 
     Args:
-        abstraction: the module that it stands for.
+        abstraction: the module that it replaces.
         shared: not used; forms of window attention share tables.
     """
 

@@ -143,7 +143,7 @@ struct Sums {
     const Vec* column(int v) const { return first + v * SIDE; }
 };
 
-// Products of two tiles of rows, of which `squares` says where they are, with BROAD tiles of words.
+// Products of two tiles of rows, placed by `squares`, with BROAD tiles of words.
 template <class N, int BROAD, class Take>
 static inline void gemm_of_pair(const typename N::Item* rows, long stride, Squares squares, int square, Operand words,
                                 Steps steps, int output, Ahead& next_rows, Ahead& next_words, Take&& take) {

@@ -98,7 +98,7 @@ class CrossFusion(nn.Module):
         self.revert = nn.Sequential(nn.LayerNorm(other, eps=1e-6), nn.GELU(), nn.Linear(other, dim))
 
     def forward(self, x: Tokens, others: Tensor, grid: Grid) -> Tensor:
-        """Return the tokens `x` with their class token updated from `others`, which lie on `grid`."""
+        """Return the tokens `x` with their class token updated from `others`, the tokens of `grid`."""
         projected = self.project(x[:, :1])
         read = self.norm(torch.cat([projected, others[:, 1:]], dim=1))
         updated = projected + self.drop_path(self.token_mixer(read, grid)[:, :1])
@@ -121,7 +121,7 @@ class TwoScaleBlock(nn.Module):
 
     @property
     def token_mixer(self) -> SelfAttention:
-        """Last attention between the fine patches, on whose grid the features lie."""
+        """Last attention between the fine patches, whose grid is that of the features."""
         return self.branches[0][-1].token_mixer  # pyright: ignore[reportIndexIssue, reportReturnType]
 
     def forward(self, x: Tensor, y: Tensor, fine: Grid, coarse: Grid) -> tuple[Tensor, Tensor]:
@@ -188,7 +188,7 @@ def join(x: Tensor, y: Tensor, fine: Grid, coarse: Grid) -> Tensor:
 
 
 class TwoScaleHead(nn.Module):
-    """One linear layer for the class token of each scale; the answer is the mean of the logits.
+    """One linear layer for the class token of each scale; the output is the mean of the logits.
 
     Args:
         fine: channels C of the fine class token.

@@ -61,7 +61,7 @@ def _cloud(shape: list[int], clear: Callable[[Tensor], float], generator: torch.
 
 
 def _clearness(model: Model) -> Callable[[Tensor], float]:
-    """Return how many rounding errors lie between the picks of a cloud, at least; without SortNets there are none."""
+    """Return the smallest gap between the picks of a cloud in rounding errors; infinite without SortNets."""
     backbone: Any = model.backbone
     local = getattr(backbone, "local", None)
     if not isinstance(local, LocalFeatures):
