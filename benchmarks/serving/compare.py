@@ -7,7 +7,8 @@
    `vitrail.predict` on the same files with the optimized model made beforehand; turns alternate. The client takes its
    share of the same cores.
 2. Against peers: the highest rate of a Poisson load (open loop) at which no request fails and p99 is at most a bound,
-   the same for all; servers take turns at each rate.
+   the same for all; servers take turns at each rate. Ours computes in `--precision`; the peers compute the plain model
+   in fp32, or our optimized one in fp32.
 """
 
 import argparse
@@ -46,30 +47,37 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--bound", type=float, default=1000, help="bound of p99 in ms (default: %(default)s)")
     parser.add_argument("--start", type=float, default=4, help="first rate a second (default: %(default)s)")
     parser.add_argument("--growth", type=float, default=1.25, help="ratio of successive rates (default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="fp32", help="of the served and the offline model of ours (default: %(default)s)"
+    )
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="peers to run (default: all)")
     parser.add_argument("--part", choices=("offline", "peers", "both"), default="both")
     options = parser.parse_args(words)
-    found: dict[str, Any] = {"threads": torch.get_num_threads(), "side": options.side}
+    found: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "side": options.side,
+        "precision": options.precision,
+    }
     with tempfile.TemporaryDirectory() as place:
         folder = make_folder(Path(place), options.side)
         if options.part != "peers":
-            found["offline"] = offline(folder, Path(place), options.seconds)
+            found["offline"] = offline(folder, Path(place), options.seconds, options.precision)
         if options.part != "offline":
             found["peers"] = beside_peers(folder, options)
     print(json.dumps(found, indent=1))
     return found
 
 
-def offline(folder: Path, place: Path, seconds: float) -> dict[str, Any]:
+def offline(folder: Path, place: Path, seconds: float, precision: str) -> dict[str, Any]:
     """Return images per second of `predict` and of the server, as medians of alternating turns."""
-    images, model = [photo(i) for i in range(IMAGES)], vitrail.optimize(find_model(str(folder)), "fp32")
+    images, model = [photo(i) for i in range(IMAGES)], vitrail.optimize(find_model(str(folder)), precision)
     predict(model, [Image.open(io.BytesIO(images[0]))] * 8, batch=8)  # warm-up
     files = []
     for i, data in enumerate(images * 4):
         files.append(place / f"{i}.jpg")
         files[-1].write_bytes(data)
     rates: dict[str, list[float]] = {"offline": [], "served": []}
-    with vitrail_server(folder) as (address, _):
+    with vitrail_server(folder, "--precision", precision) as (address, _):
         requests = json_requests(f"/v1/models/{NAME}/predict", images)
         asyncio.run(closed_loop(Client(address), requests, 16, 2))
         for _ in range(3):
@@ -87,7 +95,7 @@ def beside_peers(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     peers = str(Path(__file__).with_name("peers.py"))
     env = {"PYTHONPATH": f"{options.litserve.resolve()}:{_path()}"} if options.litserve else {}
     with ExitStack() as stack:
-        address, _ = stack.enter_context(vitrail_server(folder))
+        address, _ = stack.enter_context(vitrail_server(folder, "--precision", options.precision))
         servers = {"vitrail serve": (address, f"/v1/models/{NAME}/predict")}
         for name in options.peers:
             flags = PEERS[name]
