@@ -126,6 +126,15 @@ def test_every_mixer_is_within_the_budget(names: tuple[str, ...], data: StudyIma
         assert abs(found / goal - 1) <= TOLERANCE, (name, width)
 
 
+@pytest.mark.parametrize("name", MIXERS)
+def test_multiply_adds_of_every_mixer_are_counted(name: str, data: StudyImages) -> None:
+    shape = Shape(depth=1, patch_size=6)
+    counts = [counted(build(name, data, shape, 32, hidden), data, "multiply-adds") for hidden in (64, 65)]
+    tokens = (data.side // 6) ** 2
+    mlp = tokens * 2 * 32  # multiply-adds of one hidden channel
+    assert counts[1] - counts[0] == mlp, counts
+
+
 @pytest.mark.slow
 def test_multiply_adds_are_made_equal(data: StudyImages) -> None:
     assert abs(fit("pooling", data, Shape(depth=1, patch_size=6), "multiply-adds").share - 1) <= TOLERANCE

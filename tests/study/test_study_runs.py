@@ -4,13 +4,16 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vitrail.cli import main
 from vitrail.errors import DataError, ResourceError, VitrailError
-from vitrail.study import STUDIES, find_study
+from vitrail.study import STUDIES, find_study, learner
+from vitrail.study.learner import LearnSettings, descend
 from vitrail.study.plan import Conclusion, Condition, Results, StudyOptions, StudyPlan
+from vitrail.study.questions import warmup
 from vitrail.study.records import FILE, CellFile
 from vitrail.study.run import run_study
 from vitrail.training.lock import locked
@@ -40,6 +43,8 @@ def test_every_cell_is_measured_once_in_seed_order(tmp_path: Path) -> None:
     assert calls[4:] == [("a", 2), ("b", 2)]
     run_study(toy(calls), StudyOptions(seeds=2, data="other"), tmp_path)
     assert len(calls) == 10, "cells of other data were taken"
+    run_study(toy(calls), StudyOptions(seeds=2, steps=7), tmp_path)
+    assert len(calls) == 14, "cells of other trainings were taken"
 
 
 def test_a_killed_run_continues_and_a_torn_line_is_measured_again(tmp_path: Path) -> None:
@@ -88,6 +93,27 @@ def test_every_study_runs_in_quick_sizes(name: str, tmp_path: Path) -> None:
         replace(plan, measure=lambda *_: pytest.fail("measured again")), StudyOptions(1, quick=True), tmp_path
     )
     assert again.done == answer.done
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if find_study(name).trains])
+def test_a_given_number_of_steps_is_used(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+
+    def counting(model: Any, loss: Any, settings: LearnSettings) -> list[float]:
+        used.append(settings.steps)
+        return descend(model, loss, settings)
+
+    for place in (learner, warmup):
+        monkeypatch.setattr(place, "descend", counting)
+    run_study(find_study(name), StudyOptions(seeds=1, quick=True, steps=4), tmp_path)
+    assert used and max(used) == 4 and (set(used) == {4} or name == "tickets"), "only tickets train for a share of it"
+
+
+def test_steps_of_a_study_without_training_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VitrailError, match="trains no model"):
+        run_study(find_study("recurrence"), StudyOptions(quick=True, steps=4), tmp_path)
+    with pytest.raises(VitrailError, match="--steps"):
+        StudyOptions(steps=1)
 
 
 def test_the_command_lists_and_refuses(capsys: pytest.CaptureFixture[str]) -> None:

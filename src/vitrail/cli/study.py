@@ -16,6 +16,7 @@ EXAMPLES = """
 vitrail study                                        # the questions
 vitrail study windows --out runs/studies/windows     # one, with its page; stopped and started at will
 vitrail study positions --seeds 5 --minutes 20
+vitrail study mixers --steps 600 --minutes 60        # train four times as long
 vitrail study mixers --data photos --seeds 5         # on your own images
 vitrail study attention --model vit_tiny_patch16_224 --weights vit_tiny.pt --data photos
 """
@@ -44,6 +45,8 @@ class Study:
     """Model to examine, for studies of given weights: a model folder, or a name in the catalogue with --weights."""
     weights: str | None = None
     """Checkpoint of that name."""
+    steps: int | None = None
+    """Updates of each training, if the study trains models; 100 to 150 by default."""
     set: tuple[str, ...] = ()
     """Choices of a study as name=value, such as --set budget=latency of mixers."""
     quick: bool = False
@@ -68,7 +71,9 @@ class Study:
         from vitrail.study.run import run_study, to_dict
 
         chosen = tuple(_pair(word) for word in self.set)
-        options = StudyOptions(self.seeds, self.minutes, self.quick, self.data, self.model, self.weights, chosen)
+        options = StudyOptions(
+            self.seeds, self.minutes, self.quick, self.data, self.model, self.weights, chosen, self.steps
+        )
         folder = self.out or Path("runs") / "studies" / plan.name
         command = join(["vitrail", *sys.argv[1:]])
         answer = run_study(plan, options, folder, command, on_message=lambda line: print(line, file=sys.stderr))

@@ -52,6 +52,7 @@ _FREE = {
     "index_select",
     "linalg_vector_norm",
     "linspace",
+    "logsumexp",
     "max",
     "max_pool2d_with_indices",
     "mean",
@@ -214,8 +215,8 @@ class NothingUncounted(TorchDispatchMode):
             raise Uncounted(f"Cannot count multiply-adds: '{func}' depends on values, and none are computed for it.")
         if unknown:
             raise Uncounted(
-                f"Cannot count multiply-adds: nobody said what '{func}' costs.\n"
-                "Say it in the file of the model, in floating-point operations: 2 a multiply-add, 0 without products.\n"
+                f"Cannot count multiply-adds: there is no counting rule for '{func}'.\n"
+                "Register one in the file of the model, in floating-point operations: 2 a multiply-add.\n"
                 "  from torch.utils.flop_counter import register_flop_formula\n"
                 f"  @register_flop_formula(torch.ops.{func.overloadpacket})\n"
                 "  def cost(*shapes, out_shape=None, **options): return 0"

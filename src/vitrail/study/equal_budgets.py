@@ -14,6 +14,7 @@ from torch import nn
 from vitrail.bench.interleaved_timing import alternate
 from vitrail.errors import VitrailError
 from vitrail.inference.cost import multiply_adds
+from vitrail.inference.flops import Uncounted
 from vitrail.study.images import StudyImages
 from vitrail.study.mixer_catalogue import MIXERS
 from vitrail.study.small_models import assemble, pre_norm_block
@@ -99,6 +100,8 @@ def _bisect(mixer: str, data: StudyImages, shape: Shape, dim: int, budget: str, 
 
     try:
         low, high = cost(8), cost(108)
+    except Uncounted:
+        raise
     except VitrailError:
         return None  # a width that the mixer does not take
     hidden = round(8 + (goal - low) * 100 / (high - low))

@@ -25,6 +25,7 @@ class StudyOptions:
         model: a name of the catalogue or a model folder, for studies that examine given weights.
         weights: checkpoint of that name.
         chosen: choices of the study by name, such as a budget.
+        steps: updates of each training; None for the number of the study.
 
     Raises:
         VitrailError: a number is too small.
@@ -37,10 +38,13 @@ class StudyOptions:
     model: str | None = None
     weights: str | None = None
     chosen: tuple[tuple[str, str], ...] = ()
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.minutes <= 0:
             raise VitrailError(f"--seeds and --minutes must be above 0, got {self.seeds} and {self.minutes:g}.")
+        if self.steps is not None and self.steps < 2:
+            raise VitrailError(f"--steps must be at least 2, got {self.steps}.")
 
     def choice(self, name: str) -> str:
         """Return the value of a choice; `StudyPlan.complete` has set all of them."""
@@ -49,6 +53,10 @@ class StudyOptions:
     def pick(self, quick: Value, default: Value) -> Value:
         """Return the first value of a quick run, else the second."""
         return quick if self.quick else default
+
+    def updates(self, quick: int, default: int) -> int:
+        """Return the updates of a training: the given number, else the first value of a quick run, else the second."""
+        return self.pick(quick, default) if self.steps is None else self.steps
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,7 @@ class StudyPlan:
         conclude: the answer from the results.
         choices: names and values of `--set`, the default first.
         examines: whether it takes a given model.
+        trains: whether it trains models, so that a number of steps may be given.
     """
 
     name: str
@@ -161,12 +170,13 @@ class StudyPlan:
     conclude: Callable[[Results, StudyOptions], Conclusion]
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     examines: bool = False
+    trains: bool = True
 
     def complete(self, options: StudyOptions) -> StudyOptions:
         """Return the options with every choice of the study, the first value by default.
 
         Raises:
-            VitrailError: there is no such choice or value, or the study examines no given model.
+            VitrailError: there is no such choice or value, or the study examines no given model, or trains none.
         """
         given = dict(options.chosen)
         for name, value in given.items():
@@ -178,5 +188,7 @@ class StudyPlan:
                 raise unknown(name, value, self.choices[name])
         if options.model is not None and not self.examines:
             raise VitrailError(f"The study {self.name} trains its own models: leave --model out.")
+        if options.steps is not None and not self.trains:
+            raise VitrailError(f"The study {self.name} trains no model: leave --steps out.")
         chosen = {name: given.get(name, values[0]) for name, values in self.choices.items()}
         return replace(options, chosen=tuple(chosen.items()))

@@ -99,6 +99,7 @@ def to_dict(answer: StudyAnswer, options: StudyOptions) -> dict[str, Any]:
         "data": options.data,
         "quick": options.quick,
         "choices": dict(options.chosen),
+        "steps": options.steps,
         "tables": tables,
     }
 
@@ -108,7 +109,7 @@ def _cells(
 ) -> Iterator[tuple[str, tuple[str, int], Condition]]:
     """Yield key, place and condition of each cell: all conditions of one seed before the next seed."""
     given = {"quick": options.quick, "data": options.data, "model": options.model, "weights": options.weights}
-    given |= dict(options.chosen)
+    given |= dict(options.chosen) | ({} if options.steps is None else {"steps": options.steps})
     for seed in range(options.seeds):
         for condition in conditions:
             parts = {"study": plan.name, "name": condition.name, "settings": dict(condition.settings), "seed": seed}

@@ -110,4 +110,5 @@ PLAN = StudyPlan(
     measure,
     conclude,
     examines=True,
+    trains=False,
 )

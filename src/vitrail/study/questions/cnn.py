@@ -19,7 +19,7 @@ from vitrail.study.sentences import points, ranked, sentence
 from vitrail.study.small_models import variant
 from vitrail.tasks.table import Table
 
-SIDE = 32
+SIDE, STEPS = 32, 150
 SHIFTS = ((0, 1), (1, 0), (2, 2), (-2, 1), (3, -3))
 
 
@@ -41,7 +41,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
         return {"accuracy": probe(data, options)}
     name, numbers = FAMILIES[condition["family"]]
     model = variant(name, data, **numbers)
-    settings = LearnSettings(options.pick(2, 150), lr=1e-3, augmented=condition["augmented"])
+    settings = LearnSettings(options.updates(2, STEPS), lr=1e-3, augmented=condition["augmented"])
     learned = learn(model, data, settings, seed)
     images = data.test[:200]
     plain = predicted(model, images).argmax(1)
@@ -90,8 +90,8 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
     parts = parts or ["too few cells are finished for a comparison"]
     return Conclusion(
         sentence(parts),
-        "Budget and size: 150 steps are a short training, in which what learns fast wins; --data with more images, and "
-        "--model with pretrained weights, are where Transformers gain.",
+        f"Budget and size: {options.updates(2, STEPS)} steps are a short training, in which what learns fast wins; "
+        "--steps, --data with more images, and --model with pretrained weights, are where Transformers gain.",
         family_figures(results, counts, rows, done),
         [_table(results)],
         decided=any(found.sign for _, found in rows),

@@ -41,7 +41,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     else:
         numbers = {"depth": condition["depth"], "dim": condition["dim"], "num_heads": condition["heads"]}
         model = variant(VARIANTS[condition.name], data, patch_size=4, mlp_ratio=2.0, drop_path=0.0, **numbers)
-        accuracy = learn(model, data, LearnSettings(steps=options.pick(3, 150), lr=1e-3), seed).accuracy
+        accuracy = learn(model, data, LearnSettings(steps=options.updates(3, 150), lr=1e-3), seed).accuracy
         images = data.test[:32]
     maps = layer_maps(model, images)
     between = layer_similarity(maps)

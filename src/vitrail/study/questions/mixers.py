@@ -16,7 +16,7 @@ from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, Stud
 from vitrail.study.sentences import listed, points, sentence
 from vitrail.tasks.table import Table
 
-SIDE = 24
+SIDE, STEPS = 24, 150
 CONTROL = "identity"
 
 
@@ -32,7 +32,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     shape = options.pick(Shape(1, 6, 16), Shape())
     width = fit(condition.name, data, shape, condition["budget"])
     model = build(condition.name, data, shape, width.dim, width.hidden)
-    learned = learn(model, data, LearnSettings(options.pick(3, 150), lr=3e-3), seed)
+    learned = learn(model, data, LearnSettings(options.updates(3, STEPS), lr=3e-3), seed)
     return {
         "accuracy": learned.accuracy,
         "loss": learned.loss,
@@ -71,9 +71,9 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
     gaps = [(name, _below(ranking.gaps[name])) for name in ranking.order if name in ranking.gaps]
     return Conclusion(
         sentence(parts),
-        "The budget (--set budget=multiply-adds or latency), the data, and the length of training: 150 steps on "
-        "digits of "
-        f"{SIDE} pixels favour what learns locality at once. More seeds separate more mixers.",
+        "The budget (--set budget=multiply-adds or latency), the data, and the length of training (--steps): "
+        f"{options.updates(3, STEPS)} steps on {SIDE} pixels favour what learns locality at once. More seeds separate "
+        "more mixers.",
         [
             StudyFigure(
                 "Accuracy",

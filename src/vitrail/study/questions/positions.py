@@ -25,7 +25,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     data = load_images(options.data, SIDE, options.pick(48, None))
     dim, depth = options.pick((16, 1), (32, 4))
     model = positioned(condition.name, data, dim, depth, PATCH)
-    learn(model, data, LearnSettings(steps=options.pick(3, 150), lr=3e-3, augmented=True), seed)
+    learn(model, data, LearnSettings(steps=options.updates(3, 150), lr=3e-3, augmented=True), seed)
     tested = [accuracy(model, data.at(side), data.test_labels) for side in condition["sides"]]
     return {f"at {side}": value for side, value in zip(condition["sides"], tested, strict=True)}
 

@@ -144,4 +144,5 @@ PLAN = StudyPlan(
     conditions,
     measure,
     conclude,
+    trains=False,
 )

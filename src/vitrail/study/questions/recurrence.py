@@ -123,4 +123,5 @@ PLAN = StudyPlan(
     conditions,
     measure,
     conclude,
+    trains=False,
 )

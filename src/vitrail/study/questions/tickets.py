@@ -37,7 +37,7 @@ def conditions(options: StudyOptions) -> list[Condition]:
 def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str, Any]:
     """Prune round by round; at every level train the ticket, and of tickets rewound to init the controls."""
     data = load_images(options.data, 16, options.pick(48, None))
-    settings = LearnSettings(options.pick(2, 100), lr=3e-3)
+    settings = LearnSettings(options.updates(2, 100), lr=3e-3)
     model, again = _model(data, options), _model(data, options)
     first = {name: value.clone() for name, value in model.state_dict().items()}
     other = {name: value.clone() for name, value in again.state_dict().items()}

@@ -38,7 +38,7 @@ def conditions(options: StudyOptions) -> list[Condition]:
 
 def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str, Any]:
     """Train one arm; of the norms first or last, measure the gradients before the first step."""
-    dim, steps = options.pick((16, 3), (32, 150))
+    dim, steps = options.pick(16, 32), options.updates(3, 150)
     if condition.settings.get("on") == "text":
         model = byte_model(
             dim, blocks(dim, options.pick(2, 4), "first", condition["norm"], causal=True), NORMS[condition["norm"]](dim)

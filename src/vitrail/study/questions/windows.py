@@ -37,7 +37,7 @@ def measure(condition: Condition, seed: int, options: StudyOptions) -> dict[str,
     window, shift = condition["window"], condition["shift"]
     mixers = [mixer(dim, 2, window, window // 2 if shift and i % 2 else 0) for i in range(condition["depth"])]
     model = assemble(data, dim, [pre_norm_block(dim, one) for one in mixers], patch_size=2)
-    learned = learn(model, data, LearnSettings(steps=options.pick(4, 150), lr=3e-3), seed)
+    learned = learn(model, data, LearnSettings(steps=options.updates(4, 150), lr=3e-3), seed)
     return {"accuracy": learned.accuracy, "loss": learned.loss}
 
 
