@@ -14,6 +14,7 @@ edits   makes edits (`--edits`, settings of `vitrail compress`), trains on with 
 depth   one training, a curve of depths, even and greedy, nothing trained after it
 tokens  accuracy and speed of merging (ToMe) and pruning (EViT), nothing trained after it
 bits    accuracy of weights in 8 and 4 bits, in codebooks, and of int8 products
+rounded accuracy of weights in 4 bits, at once and after training with rounded weights (`--round-weights`)
 teach   a small Swin with and without the ViT as its teacher, the same seeds: gain and its interval over the seeds
 """
 
@@ -108,16 +109,21 @@ def edits(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
     name = "-".join(given.edits)
     small = compress(whole, settings, open_probes(whole, given.data, SAMPLES))
     print(f"{settings.words()}, not trained: {change(test.hits(small), before)}", flush=True)
+    small = trained_on(given, small, name)
+    hits = test.hits(small)
+    print(f"{settings.words()}, trained on: {rate(hits)}, {change(hits, before)}; {figures(small)}", flush=True)
+    tell_speed(whole, small, 1, 16)
+
+
+def trained_on(given: Any, small: Any, name: str) -> Any:
+    """Train an edited model on, with the whole model as its teacher."""
     place, out = given.runs / name, given.runs / f"{name}-trained"
     vitrail.save_model(small, place)
     words = ("--model", VIT, "--weights", str(place), "--imgsz", given.imgsz, "--batch", "64")
     taught = ("--teacher", str(given.tuned / "weights" / "best"), "--distill", "soft")
     pace = ("--lr", "3e-4", "--layer-decay", "1", "--minutes", given.minutes)
     run("train", given.data, *words, *taught, *pace, "--out", str(out))
-    small = vitrail.load_model(out / "weights" / "best")
-    hits = test.hits(small)
-    print(f"{settings.words()}, trained on: {rate(hits)}, {change(hits, before)}; {figures(small)}", flush=True)
-    tell_speed(whole, small, 1, 16)
+    return vitrail.load_model(out / "weights" / "best")
 
 
 def depth(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
@@ -150,6 +156,14 @@ def bits(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
         print(f"optimized, {precision}: {change(test.hits(vitrail.optimize(whole, precision)), before)}", flush=True)
 
 
+def rounded(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
+    """Print accuracy with weights of 4 bits: rounded at once, and trained on with rounded weights before."""
+    probes, four = open_probes(whole, given.data, SAMPLES), CompressSettings(weights_bits="4")
+    print(f"4 bits at once: {change(test.hits(compress(whole, four, probes)), before)}", flush=True)
+    small = trained_on(given, compress(whole, CompressSettings(round_weights="4")), "rounded")
+    print(f"4 bits, trained on: {change(test.hits(compress(small, four, probes)), before)}", flush=True)
+
+
 def teach(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
     """Train a small Swin with and without the teacher."""
     variant, *fields = SWIN
@@ -168,7 +182,7 @@ def teach(given: Any, whole: Any, test: Test, before: np.ndarray) -> None:
     print(f"gain {gain.mean:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}] over {len(gains)} seeds")
 
 
-PARTS = {"edits": edits, "depth": depth, "tokens": tokens, "bits": bits, "teach": teach}
+PARTS = {"edits": edits, "depth": depth, "tokens": tokens, "bits": bits, "rounded": rounded, "teach": teach}
 
 
 if __name__ == "__main__":
