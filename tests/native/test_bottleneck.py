@@ -1,5 +1,7 @@
 """Compiled convolutions, group norms and pooling against PyTorch's in fp64, at every remainder of lines and places."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from vitrail.native.bottleneck import (
     GroupScale,
     Window,
     convolve,
+    convolve_shifted,
     finalize,
     join,
     measure,
@@ -70,6 +73,42 @@ def test_convolution_equals_pytorch(size: tuple[int, int], window: Window, dtype
     want = as_tokens(conv2d(padded(seen, window), weight.double(), None, window.stride))
     add = torch.randn(want.shape).to(RESIDUAL[dtype])
     assert off(convolve(x, size, filters, norm, add)[0], want + add.double()) < CLOSE[RESIDUAL[dtype]]
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("size", [*SIZES, (5, 62)])  # with 32 channels, 64 padded columns are a page of bf16
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_shifted_convolution_equals_pytorch(
+    window: Window, size: tuple[int, int], relu: bool, dtype: torch.dtype
+) -> None:
+    weight, shift, norm = weights(48, 32, window, dtype), torch.randn(48), random_affine(2, 32)
+    filters, kinds = pack_filters(weight, window, dtype), {dtype, RESIDUAL[dtype]}
+    for before, after in product(kinds, kinds):
+        x = a_map(2, size, 32, dtype).to(before)
+        for act in (None, norm):
+            cells = as_map(x, size).double()
+            seen = cells if act is None else activated(cells, act)
+            want = conv2d(padded(seen.to(dtype).double(), window), weight.double(), shift.double(), window.stride)
+            add = torch.randn(as_tokens(want).shape).to(after)
+            for more in (None, add):
+                expected = as_tokens(want) + (0 if more is None else more.double())
+                got, places = convolve_shifted(x, size, filters, shift, act, more, dtype=after, relu=relu)
+                assert places == want.shape[2:] and got.dtype == after
+                assert off(got, expected.relu() if relu else expected) < CLOSE[after], (before, after)
+
+
+def test_memory_between_rows_is_not_read(dtype: torch.dtype) -> None:
+    size, window = (3, 2046 if dtype == torch.bfloat16 else 1022), Window(3, 1)  # padded, a row is a whole page
+    images, filters = torch.randn(1, 1, *size).to(RESIDUAL[dtype]), pack_filters(torch.ones(16, 1, 3, 3), window, dtype)
+    convolve_shifted(torch.full_like(images, float("nan")), size, filters, torch.zeros(16))  # leaves a band of NaN
+    assert convolve_shifted(images, size, filters, torch.zeros(16))[0].isfinite().all()
+
+
+def test_a_shifted_convolution_keeps_nan_where_it_is(dtype: torch.dtype) -> None:
+    images, filters = torch.randn(1, 2, 3, 20), pack_filters(torch.ones(16, 2, 3, 3), Window(3, 1), dtype)
+    images[0, 0, 1, 7] = float("nan")
+    got = as_map(convolve_shifted(images.to(RESIDUAL[dtype]), (3, 20), filters, torch.zeros(16))[0], (3, 20))
+    assert got[..., 6:9].isnan().all() and got.isnan().sum() == 16 * 3 * 3
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -1,5 +1,7 @@
 """Fused bottlenecks with batch normalisation, whose 3 x 3 convolution may be attention, for CPU inference."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +16,8 @@ from vitrail.fused.unsupported import (
     require_libraries,
 )
 from vitrail.grid import Grid
-from vitrail.native.bottleneck import Affine, PackedFilters, Size, Window, convolve, join, pack_filters
-from vitrail.native.dtypes import PRODUCTS
+from vitrail.native.bottleneck import Affine, PackedFilters, Size, Window, convolve_shifted, pack_filters
+from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.local_attention import KERNELS, Offsets, local_attention
 from vitrail.parts.attend import Attend
 from vitrail.parts.attention_bottlenecks import AttentionBottleneck, AttentionEntry, StridedAttentionEntry
@@ -28,8 +30,8 @@ LANES = 16
 """Channels of a map are a multiple of it (native/bottleneck.cpp)."""
 
 
-class NormedFilters(nn.Module):
-    """A convolution with the scale of its batch norm folded in, and the shift, which the reader of the map adds.
+class NormedConvolution(nn.Module):
+    """A convolution with its batch norm folded in: `(x, size) -> (x, size)`.
 
     w' = w * gamma / sqrt(var + eps);  shift = beta - mean * gamma / sqrt(var + eps)
     """
@@ -39,40 +41,30 @@ class NormedFilters(nn.Module):
         assert isinstance(conv, nn.Conv2d)
         scale, shift = batch_scale(norm)
         weight = (conv.weight.detach().double() * scale[:, None, None, None]).float()
-        self.filters, self.norm = pack(weight, window_of(conv), dtype), Shift(shift)
+        self.filters = pack(weight, window_of(conv), dtype)
+        self.shift = [shift.float()]  # in a list, so that it stays in fp32
 
-    @property
-    def window(self) -> Window:
-        """Window of the convolution."""
-        return self.filters.window
+    def forward(self, x: Tensor, size: Size, **options: Any) -> tuple[Tensor, Size]:
+        """Convolve; `options` are those of `convolve_shifted`."""
+        return convolve_shifted(x, size, self.filters, self.shift[0], **options)
 
 
-class Shift(nn.Module):
-    """A norm that is folded into filters but for its shift, or also has a scale.
+class KnownNorm(nn.Module):
+    """A batch norm after a token mixer, applied by the convolution that reads its map."""
 
-    Args:
-        shift: `(C,)`.
-        scale: `(C,)`, ones by default.
-    """
-
-    def __init__(self, shift: Tensor, scale: Tensor | None = None):
+    def __init__(self, norm: nn.Module):
         super().__init__()
-        ones = torch.ones_like(shift) if scale is None else scale
-        self.values = [Affine(ones.float()[None], shift.float()[None])]  # in a list, so that it stays in fp32
+        scale, shift = batch_scale(norm)
+        self.values = [Affine(scale.float()[None], shift.float()[None])]  # in a list, so that it stays in fp32
 
     def on(self, x: Tensor) -> Affine:
         """Return scale and shift of each image of a batch."""
         scale, shift = self.values[0]
         return Affine(scale.repeat(len(x), 1), shift.repeat(len(x), 1))
 
-    def rectified(self, x: Tensor) -> Tensor:
-        """Return relu(norm(x)) in the compute dtype."""
-        scale, shift = self.values[0]
-        return torch.addcmul(shift, x.float(), scale).relu_().to(PRODUCTS[x.dtype])
-
 
 class FusedLocalAttention(nn.Module):
-    """Stand-alone self-attention of relu(norm(x)): `(x, size, norm) -> x`."""
+    """Stand-alone self-attention: `(x, size) -> x`, from the compute dtype to the residual dtype."""
 
     def __init__(self, mixer: StandAloneAttention, dtype: torch.dtype):
         super().__init__()
@@ -84,46 +76,51 @@ class FusedLocalAttention(nn.Module):
             mixer.kv.weight.detach().unflatten(0, (heads, 2, -1)).transpose(0, 1).flatten(0, 2)
         )  # (h, 2, d) -> (2, h, d)
         weight = torch.cat([mixer.q.weight.detach(), kv]).float()
-        self.filters = pack(weight[:, :, None, None], Window(1, 1), dtype)
+        self.filters, self.dtype = pack(weight[:, :, None, None], Window(1, 1), dtype), dtype
         rows, columns = (x.detach().float().contiguous() for x in (position.rows, position.columns))
         self.offsets = [Offsets(rows, columns)]  # in a list, so that it stays in fp32
+        self.shift = [torch.zeros(len(weight))]
 
-    def forward(self, x: Tensor, size: Size, norm: Shift) -> Tensor:
+    def forward(self, x: Tensor, size: Size) -> Tensor:
         """Project and attend."""
-        qkv = convolve(x, size, self.filters, norm.on(x))[0]
+        options: Any = {"dtype": RESIDUAL[self.dtype], "relu": False}
+        qkv = convolve_shifted(x, size, self.filters, self.shift[0], **options)[0]
         return local_attention(qkv, Grid(*size), self.offsets[0])
 
 
 class CalledMixer(nn.Module):
-    """A token mixer that is called as it is, on relu(norm(x)): `(x, size, norm) -> x`."""
+    """A token mixer that is called as it is: `(x, size) -> x`, from the compute dtype to the residual dtype."""
 
     def __init__(self, mixer: nn.Module, dtype: torch.dtype):
         super().__init__()
         self.mixer = DtypeBoundary(mixer, dtype)
 
-    def forward(self, x: Tensor, size: Size, norm: Shift) -> Tensor:
-        """Normalise and mix."""
-        return self.mixer(norm.rectified(x), Grid(*size)).to(x.dtype)
+    def forward(self, x: Tensor, size: Size) -> Tensor:
+        """Mix."""
+        return as_residual(self.mixer(x, Grid(*size)), RESIDUAL[x.dtype])
 
 
 class FusedConvBottleneck(nn.Module):
-    """relu(shortcut + norm3(conv3(relu(norm2(mix(relu(norm1(conv1(x))))))))): `(step, into) -> step`."""
+    """relu(shortcut + norm3(conv3(relu(norm2(mix(relu(norm1(conv1(x))))))))): `(step, into) -> step`.
+
+    The shortcut has the residual dtype; maps within the branch have the compute dtype.
+    """
 
     def __init__(self, block: AttentionBottleneck, dtype: torch.dtype):
         super().__init__()
-        self.first, self.last = (
-            NormedFilters(conv, norm, dtype) for conv, norm in ((block.conv1, block.norm1), (block.conv3, block.norm3))
-        )
-        self.proj = NormedFilters(block.proj, block.proj_norm, dtype) if isinstance(block, AttentionEntry) else None
+        self.dtype = dtype
+        self.first = NormedConvolution(block.conv1, block.norm1, dtype)
+        self.last = NormedConvolution(block.conv3, block.norm3, dtype)
+        entry = isinstance(block, AttentionEntry)
+        self.proj = NormedConvolution(block.proj, block.proj_norm, dtype) if entry else None
         self.after: nn.Module | None = None
         self.mixer: nn.Module | None = None
         if hasattr(block, "conv2"):
-            self.middle = NormedFilters(block.conv2, block.norm2, dtype)
-            self.norm2, self.windows = self.middle.norm, [self.middle.window]
+            self.middle = NormedConvolution(block.conv2, block.norm2, dtype)
+            self.windows = [self.middle.filters.window]
         else:
             self.mixer, self.pool = _mixer(block.token_mixer, dtype), block.pool
-            scale, shift = batch_scale(block.norm2)
-            self.norm2 = Shift(shift, scale)
+            self.norm2 = KnownNorm(block.norm2)
             self.pooled = type(block) is not StridedAttentionEntry and block.pool.kernel_size != 1
             stride = block.proj.stride[0] if isinstance(block, AttentionEntry) else 1
             self.windows = [Window(stride, stride, same=True)]
@@ -133,23 +130,25 @@ class FusedConvBottleneck(nn.Module):
 
     def forward(self, step: Step, into: Tensor | None) -> Step:
         """Add the branch."""
-        x, size = step.x, step.size
-        shortcut, act = x, None
-        if self.proj is not None:
-            shortcut, act = convolve(x, size, self.proj.filters)[0], self.proj.norm.on(x)
-        y, size, _ = convolve(x, size, self.first.filters)
-        y, size = self.mix(y, size)
-        z, size, _ = convolve(y, size, self.last.filters, self.norm2.on(y))
+        x, norm = step.x, None
+        shortcut = x if self.proj is None else self.proj(x, step.size, relu=False)[0]
+        y, size = self.first(x, step.size, dtype=self.dtype)
+        if self.mixer is None:
+            y, size = self.middle(y, size)
+        else:
+            y, size = self.mix(y, size)
+            norm = self.norm2.on(y)
+        target = into if self.after is None else None
+        y, size = self.last(y, size, norm=norm, add=shortcut, into=target, dtype=x.dtype)
         if self.after is None:
-            return Step(join(shortcut, act, z, self.last.norm.on(z), into), size)
-        y = self.after(join(shortcut, act, z, self.last.norm.on(z)), Grid(*size))
+            return Step(y, size)
+        y = self.after(y, Grid(*size))
         return Step(y if into is None else into.copy_(y), size)
 
     def mix(self, y: Tensor, size: Size) -> tuple[Tensor, Size]:
-        """Convolve, or attend and pool."""
-        if self.mixer is None:
-            return convolve(y, size, self.middle.filters, self.first.norm.on(y))[:2]
-        y = self.mixer(y, size, self.first.norm)
+        """Attend and pool."""
+        assert self.mixer is not None
+        y = self.mixer(y, size)
         smaller = self.windows[0].places(size[0])[0], self.windows[0].places(size[1])[0]
         if self.pooled:
             y = self.pool(Grid(*size).cells(y).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vitrail.fused.bottlenecks import TOGETHER, filters_of, scale_of
-from vitrail.fused.conv_bottlenecks import LANES, Shift, batch_scale, window_of
+from vitrail.fused.conv_bottlenecks import LANES, batch_scale, window_of
 from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid
-from vitrail.native.bottleneck import Window, convolve, finalize, pack_filters, pool
+from vitrail.native.bottleneck import Window, convolve, convolve_shifted, finalize, pack_filters, pool
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem
@@ -79,7 +79,7 @@ class FusedNormedStem(nn.Module):
     def __init__(self, units: list[nn.Sequential], window: Window, dtype: torch.dtype):
         super().__init__()
         self.window, self.convs, inputs = window, [], None
-        self.norms: list[Shift] = []
+        self.shifts: list[Tensor] = []  # in a list, so that they stay in fp32
         for unit in units:
             conv, norm = unit[0], unit[1]
             assert isinstance(conv, nn.Conv2d)
@@ -93,7 +93,7 @@ class FusedNormedStem(nn.Module):
                 weight = pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1]))
             inputs = len(weight)
             self.convs.append(pack_filters(weight, window_of(conv), dtype))
-            self.norms.append(Shift(pad(shift, (0, spare))))
+            self.shifts.append(pad(shift, (0, spare)).float())
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Convert images to the tokens of a coarse map."""
@@ -102,11 +102,11 @@ class FusedNormedStem(nn.Module):
         widest = max(conv.outputs for conv in self.convs)
         together = max(1, TOGETHER // (places[0] * places[1] * widest * RESIDUAL[dtype].itemsize))
         for part in images.float().split(together):
-            x, size, before = images_of(part, dtype), (images.shape[2], images.shape[3]), None
-            for conv, norm in zip(self.convs, self.norms, strict=True):
-                x, size, _ = convolve(x, size, conv, before)
-                before = norm.on(x)
-            x, size = pool(x, size, self.window, before)
+            x, size = images_of(part, dtype), (images.shape[2], images.shape[3])
+            for number, (conv, shift) in enumerate(zip(self.convs, self.shifts, strict=True), start=1):
+                last = number == len(self.convs)
+                x, size = convolve_shifted(x, size, conv, shift, dtype=RESIDUAL[dtype] if last else dtype)
+            x, size = pool(x, size, self.window)
             tokens.append(x)
         return torch.cat(tokens), Grid(*size)
 

@@ -1,10 +1,11 @@
-// Exports for native/bottleneck.py: convolutions between group norms, pooling, and statistics of the norms.
+// Exports for native/bottleneck.py: convolutions between norms, pooling, and statistics of group norms.
 //
 // For each image, a group norm with its ReLU is a scale and a shift of each channel. The next convolution applies them
 // to its input. The previous one computes the statistics in its epilogue: for each channel of a chunk of rows, the sums
 // of (x - first) and (x - first)^2, with first = x of the chunk's first row. So there is no cancellation for a mean far
 // from zero, and results do not depend on the number of threads. All maps have the residual dtype; the norm casts to
-// the compute dtype.
+// the compute dtype. With batch norms, whose statistics are known, the convolution adds the shift and rectifies
+// (`convolve_shifted`), and maps between two convolutions have the compute dtype.
 
 #include "convolution.h"
 
@@ -203,6 +204,43 @@ static void convolve(const ConvolveMomentsArgs& a) {
     convolve(Convolution<X, N>::of(a.map, a.window, a.panels, a.outputs), a.add, a.y, a.moments, a.lines, a.threads);
 }
 
+// Arguments of `convolve_shifted`.
+struct ConvolveShiftedArgs {
+    MapArgs map;
+    WindowArgs window;
+    const void* panels;  // packed filters, with the scale of a norm folded in
+    int outputs;
+    const float* shift;  // (outputs)
+    const void* add;     // as y, or null
+    int relu;            // whether the result is rectified
+    void* y;             // (batch, tall, wide, outputs)
+    int lines;           // output rows of a block
+    int threads;
+};
+
+// y = relu(convolution(x) + shift (+ add)): a norm with known statistics needs no pass of its own.
+template <class X, class N, class To>
+static void convolve_shifted(const ConvolveShiftedArgs& a) {
+    typedef typename To::Item Item;
+    const auto conv = Convolution<X, N>::of(a.map, a.window, a.panels, a.outputs);
+    const int outputs = a.outputs;
+    const float* shifts = a.shift;
+    const Vec least = broadcast(a.relu ? 0.0f : -INFINITY);
+    parallel_lines(conv, a.lines, true, a.threads, [&](Lines some, auto&& multiply) {
+        Item* y = (Item*)a.y + some.first * outputs;
+        const Item* add = a.add == nullptr ? nullptr : (const Item*)a.add + some.first * outputs;
+        multiply([=](int row, int held, int c, const Vec* column) {
+            const Vec shift = load(shifts + c);
+            for (int r = 0; r < held; r++) {
+                const size_t at = (size_t)(row + r) * outputs + c;
+                Vec value = column[r] + shift;
+                if (add != nullptr) value += To::read(add + at);
+                To::write(y + at, max(least, value));
+            }
+        });
+    });
+}
+
 // Arguments of `pool`.
 struct MaxPoolArgs {
     MapArgs map;
@@ -219,6 +257,7 @@ static void pool(const MaxPoolArgs& a) {
 
 extern "C" {
 SIZE_OF(ConvolveMomentsArgs)
+SIZE_OF(ConvolveShiftedArgs)
 SIZE_OF(MeasureArgs)
 SIZE_OF(FinalizeArgs)
 SIZE_OF(JoinArgs)
@@ -235,5 +274,16 @@ void vitrail_finalize(const FinalizeArgs& a) { finalize(a); }
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)
 FOR(bfloat16, BFloat16)
+#endif
+
+#define SHIFTED(name, X, N, To) \
+    void vitrail_convolve_shifted_##name(const ConvolveShiftedArgs& a) { convolve_shifted<X, N, To>(a); }
+
+SHIFTED(float32, Float32, Float32, Float32)
+#if defined(__AVX512BF16__)
+SHIFTED(bfloat16, BFloat16, BFloat16, BFloat16)
+SHIFTED(bfloat16_float16, BFloat16, BFloat16, Float16)
+SHIFTED(float16_bfloat16, Float16, BFloat16, BFloat16)
+SHIFTED(float16, Float16, BFloat16, Float16)
 #endif
 }

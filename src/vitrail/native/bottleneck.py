@@ -1,8 +1,9 @@
-"""Convolutions with packed filters between group norms, one GEMM each; feature maps are `(B, N, C)` tokens.
+"""Convolutions with packed filters between norms, one GEMM each; feature maps are `(B, N, C)` tokens.
 
-A norm and its ReLU are fused into the operation that reads the map, and its statistics into the one that wrote it, so
-neither needs a pass over memory. Inference on a CPU, in fp32 or bf16, with fp32 accumulation. Maps have the residual
-dtype.
+A group norm and its ReLU are fused into the operation that reads the map, and its statistics into the one that wrote
+it, so neither needs a pass over memory; maps have the residual dtype. A batch norm is fused into the convolution before
+it, and maps between two convolutions have the compute dtype. Inference on a CPU, in fp32 or bf16, with fp32
+accumulation.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from torch import Tensor
 from vitrail.native.allocator import empty, fp32
 from vitrail.native.build import library
 from vitrail.native.convolution import CHUNK_ROWS, even, lines_at_a_time, pack_lines
-from vitrail.native.dtypes import PRODUCTS
+from vitrail.native.dtypes import PRODUCTS, RESIDUAL
 from vitrail.native.ffi import at, call, invoke, nested
 from vitrail.native.prototypes import Arguments
 
@@ -133,6 +134,56 @@ def convolve(
         threads=torch.get_num_threads(),
     )
     return y, (tall, wide), Moments(moments, lines * wide, tall * wide)
+
+
+def convolve_shifted(
+    x: Tensor,
+    size: Size,
+    filters: PackedFilters,
+    shift: Tensor,
+    norm: Affine | None = None,
+    add: Tensor | None = None,
+    into: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    relu: bool = True,
+) -> tuple[Tensor, Size]:
+    """Return `relu(convolution(x) + shift + add)`: a convolution whose batch norm is folded in.
+
+    Args:
+        x: a map `(B, N, C)` in the compute or the residual dtype, or images `(B, C, Y, X)` in the latter.
+        size: its height and width.
+        filters: from `pack_filters`, with the scale of the norm; the number of outputs is a multiple of 16.
+        shift: shift of the norm, `(outputs,)` in fp32.
+        norm: norm of x, followed by a ReLU; x is used as it is if None.
+        add: residual added to the result, in the dtype of the result.
+        into: output tensor; a new one if None.
+        dtype: output dtype, the compute or the residual dtype; that of `into`, else of x by default.
+        relu: whether to rectify.
+    """
+    x = x.contiguous()
+    window, compute = filters.window, filters.panels.dtype
+    (tall, top), (wide, left) = map(window.places, size)
+    shape = (x.shape[0], tall * wide, filters.outputs)
+    y = empty(*shape, dtype=dtype or x.dtype) if into is None else into
+    assert y.shape == shape and filters.outputs % 16 == 0 and shift.shape == (filters.outputs,), shape
+    assert {x.dtype, y.dtype} <= {compute, RESIDUAL[compute]}, (x.dtype, y.dtype, compute)
+    assert x.numel() == x.shape[0] * size[0] * size[1] * filters.inputs, (x.shape, size, filters.inputs)
+    assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
+    lines = lines_at_a_time((tall, wide), window.side, window.stride, filters.inputs * x.element_size(), most=tall)
+    call(
+        *("bottleneck", "convolve_shifted", x.dtype, y.dtype),
+        map=_map(x, size, filters.inputs, norm),
+        window=window.args((top, left), (tall, wide)),
+        panels=at(filters.panels),
+        outputs=filters.outputs,
+        shift=at(shift),
+        add=at(add),
+        relu=int(relu),
+        y=at(y),
+        lines=lines,
+        threads=torch.get_num_threads(),
+    )
+    return y, (tall, wide)
 
 
 def measure(x: Tensor) -> Moments:

@@ -10,7 +10,8 @@
 #include "arguments.h"
 #include "gemm.h"
 
-constexpr size_t CACHED = 128 << 10;  // bytes of weights that stay in a core's cache with everything else
+constexpr size_t PAGE = 4096, GAP = 64;  // bytes; rows of a band that are pages apart share sets of the L1
+constexpr size_t CACHED = 128 << 10;     // bytes of weights that stay in a core's cache with everything else
 
 // Layout of a window as a GEMM row.
 struct Pieces {
@@ -233,7 +234,8 @@ static void parallel_lines(const Convolution<X, N>& conv, int lines, bool parted
                         conv.x.scale == nullptr && !conv.x.planar;
     const int chunks = (tall + lines - 1) / lines, pixels = (wide - 1) * f.stride + f.side;
     const int groups = parted && conv.batch * chunks < 2 * threads ? std::min(all, 2 * threads) : 1;
-    const size_t line = (size_t)(direct ? conv.x.width : pixels) * channels;
+    size_t line = (size_t)(direct ? conv.x.width : pixels) * channels;
+    if (!direct && line * sizeof(Item) % PAGE == 0) line += GAP / sizeof(Item);
     const Pieces pieces = {f.side, (long)line, (f.side * channels + N::K_STEP - 1) / N::K_STEP};
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int item = 0; item < conv.batch * chunks * groups; item++) {
@@ -245,9 +247,12 @@ static void parallel_lines(const Convolution<X, N>& conv, int lines, bool parted
         if (!direct) {
             const int read = (some - 1) * f.stride + f.side;
             Item* band = scratch<Item>(0, read * line + N::K_STEP);
-            for (int i = 0; i < read; i++)
-                fill_line<X, N>(map, start * f.stride - f.top + i, f, pixels, band + i * line);
-            std::fill(band + read * line, band + read * line + N::K_STEP, Item(0));  // the last k-step may read past it
+            for (int i = 0; i < read; i++) {
+                Item* to = band + i * line;
+                fill_line<X, N>(map, start * f.stride - f.top + i, f, pixels, to);
+                std::fill(to + (size_t)pixels * channels, to + line, Item(0));  // the last k-step may read past a row
+            }
+            std::fill(band + read * line, band + read * line + N::K_STEP, Item(0));
             from = band;
         }
         const Item** rows = scratch<const Item*>(0, count);
