@@ -230,7 +230,9 @@ static void parallel_lines(const Convolution<X, N>& conv, int lines, bool parted
     typedef typename N::Item Item;
     const Filters f = conv.filters;
     const int channels = conv.x.channels, tall = conv.tall, wide = conv.wide, all = panels(conv.outputs);
-    const bool direct = std::is_same_v<X, N> && f.side == 1 && f.top == 0 && f.left == 0 && channels % N::K_STEP == 0 &&
+    const bool inside = f.top == 0 && f.left == 0 && (tall - 1) * f.stride + f.side <= conv.x.height &&
+                        (wide - 1) * f.stride + f.side <= conv.x.width;  // no window reaches over the border
+    const bool direct = std::is_same_v<X, N> && inside && f.side * channels % N::K_STEP == 0 &&
                         conv.x.scale == nullptr && !conv.x.planar;
     const int chunks = (tall + lines - 1) / lines, pixels = (wide - 1) * f.stride + f.side;
     const int groups = parted && conv.batch * chunks < 2 * threads ? std::min(all, 2 * threads) : 1;
