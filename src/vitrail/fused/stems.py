@@ -73,7 +73,7 @@ def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 class FusedNormedStem(nn.Module):
     """Convolutions with batch norm and ReLU, then a pooling: `images -> (x, grid)`.
 
-    The first convolves parts of images and filters, as `FusedStem` does.
+    Images are rounded to the compute dtype: unlike BiT's, these networks do not amplify it (docs/log.md, 2026-11-30).
     """
 
     def __init__(self, units: list[nn.Sequential], window: Window, dtype: torch.dtype):
@@ -86,10 +86,7 @@ class FusedNormedStem(nn.Module):
             scale, shift = batch_scale(norm)
             spare = -conv.out_channels % LANES  # further outputs are zeros
             weight = pad((conv.weight.detach().double() * scale[:, None, None, None]).float(), (0, 0) * 3 + (0, spare))
-            if inputs is None and dtype != torch.float32:
-                high, low = halves(weight, dtype)
-                weight = torch.cat([high, high, low], 1)
-            elif inputs is not None:
+            if inputs is not None:
                 weight = pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1]))
             inputs = len(weight)
             self.convs.append(pack_filters(weight, window_of(conv), dtype))
@@ -102,7 +99,7 @@ class FusedNormedStem(nn.Module):
         widest = max(conv.outputs for conv in self.convs)
         together = max(1, TOGETHER // (places[0] * places[1] * widest * RESIDUAL[dtype].itemsize))
         for part in images.float().split(together):
-            x, size = images_of(part, dtype), (images.shape[2], images.shape[3])
+            x, size = part.to(dtype), (images.shape[2], images.shape[3])
             for number, (conv, shift) in enumerate(zip(self.convs, self.shifts, strict=True), start=1):
                 last = number == len(self.convs)
                 x, size = convolve_shifted(x, size, conv, shift, dtype=RESIDUAL[dtype] if last else dtype)
