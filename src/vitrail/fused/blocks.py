@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.fused.table import MIXERS, unsupported_reason
-from vitrail.fused.unsupported import NotConverted, has_hooks
+from vitrail.fused.unsupported import NotConverted, has_hooks, require_libraries
 from vitrail.grid import Grid
 from vitrail.native.dtypes import PRODUCTS, RESIDUAL, as_residual
+from vitrail.native.layer_norm import layer_norm
+from vitrail.native.norms import LaneNorm
 from vitrail.parts.blocks import Block
 from vitrail.parts.regularisation import DropPath
 from vitrail.parts.res_post_norm_block import ResPostNormBlock
+from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.shapes import Tokens
 
 BRANCHES = {"token mixer": ("norm1", "token_mixer", "scale1"), "channel mixer": ("norm2", "channel_mixer", "scale2")}
@@ -51,9 +54,30 @@ class FusedBlock(nn.Module):
                 "Use the model that it was made from."
             )
         if x.dtype in PRODUCTS:
-            return self.channels(self.tokens(x, grid), grid)
-        y = as_residual(x, RESIDUAL[x.dtype])  # called from an unconverted module, in the compute dtype
-        return self.channels(self.tokens(y, grid), grid).to(x.dtype)
+            return self.mix(x, grid)
+        return self.mix(as_residual(x, RESIDUAL[x.dtype]), grid).to(x.dtype)  # from a module in the compute dtype
+
+    def mix(self, x: Tokens, grid: Grid) -> Tensor:
+        """Apply both branches to the residual."""
+        return self.channels(self.tokens(x, grid), grid)
+
+
+class FusedStreamNormBlock(FusedBlock):
+    """A block whose residual itself is normalised between the branches.
+
+    Args:
+        tokens: first branch.
+        norm: the norm between.
+        channels: second branch, without a norm of its own.
+    """
+
+    def __init__(self, tokens: nn.Module, norm: nn.LayerNorm, channels: nn.Module):
+        super().__init__(tokens, channels)
+        self.norm = LaneNorm.of(norm)
+
+    def mix(self, x: Tokens, grid: Grid) -> Tensor:
+        """Apply both branches and the norm to the residual."""
+        return self.channels(layer_norm(self.tokens(x, grid), self.norm), grid)
 
 
 class UnfusedBranch(nn.Module):
@@ -106,6 +130,25 @@ def fuse_post_norm_block(
     return FusedBlock(*fuse_branches(block, dtype, unconverted, targets, branches=POST_NORM_BRANCHES))
 
 
+def fuse_stream_norm_block(
+    block: StreamNormBlock, dtype: torch.dtype, unconverted: Counter[str], targets: Sequence[str]
+) -> FusedStreamNormBlock:
+    """Return the fused block, whose second branch reads and extends the normalised residual.
+
+    Raises:
+        NotConverted: the block has unknown parts, or its norm is no LayerNorm over channels.
+    """
+    norm = block.norm2
+    if has_hooks(norm):
+        raise NotConverted("its norm2 has hooks or a forward of its own")
+    if type(norm) is not nn.LayerNorm or len(norm.normalized_shape) != 1:
+        raise NotConverted(f"its norm2 is {type(norm).__name__}, not LayerNorm over channels")
+    require_libraries("layer_norm")
+    branches = {"token mixer": BRANCHES["token mixer"], "channel mixer": ("", "channel_mixer", "scale2")}
+    tokens, channels = fuse_branches(block, dtype, unconverted, targets, branches=branches)
+    return FusedStreamNormBlock(tokens, norm, channels)
+
+
 def fuse_branches(
     block: Block,
     dtype: torch.dtype,
@@ -122,7 +165,7 @@ def fuse_branches(
         unconverted: counts the branches without a fused operation, by reason.
         targets: columns of `MIXERS`.
         parts: names of its children; those outside of its branches are the caller's to compute.
-        branches: names of the norm, mixer and scale of each branch.
+        branches: names of the norm ("" if there is none), mixer and scale of each branch.
 
     Raises:
         NotConverted: the block has unknown parts.
@@ -131,7 +174,7 @@ def fuse_branches(
     if reason is not None:
         raise NotConverted(reason)
     return [
-        fuse_branch(place, [getattr(block, name) for name in names], dtype, unconverted, targets)
+        fuse_branch(place, [getattr(block, n) if n else nn.Identity() for n in names], dtype, unconverted, targets)
         for place, names in branches.items()
     ]
 

@@ -17,7 +17,7 @@ from vitrail.fused.depthwise import fuse_convnext_block, fuse_peg
 from vitrail.fused.linear import fuse_linear
 from vitrail.fused.patches import PATCH_SEATS, fuse_map_patches, fuse_patch_embedding, fuse_patch_merging
 from vitrail.fused.spatial_reduction import fuse_norm_step
-from vitrail.fused.stems import fuse_stem
+from vitrail.fused.stems import fuse_pooled_tokenizer, fuse_stem
 from vitrail.parts.blocks import ConvNeXtBlock
 from vitrail.parts.embeddings import (
     ConvStem,
@@ -29,6 +29,7 @@ from vitrail.parts.embeddings import (
 )
 from vitrail.parts.merging import ConvMerging, NormedConvMerging, PatchMerging, PreNormConvMerging
 from vitrail.parts.peg import PEG
+from vitrail.parts.pooled_conv_tokenizer import PooledConvTokenizer
 from vitrail.parts.stages import Stage
 from vitrail.preprocess import Preprocess
 
@@ -52,6 +53,9 @@ CONVERSIONS: Conversions = {
     PEG: Conversion(fuse_peg, ("depthwise",), {"conv": (nn.Conv2d,)}),
     NormStep: Conversion(fuse_norm_step, ("layer_norm",), {"norm": (nn.LayerNorm,)}),
     ConvStem: Conversion(fuse_stem, ("bottleneck",)),
+    PooledConvTokenizer: Conversion(
+        fuse_pooled_tokenizer, ("bottleneck",), {"convs": (nn.ModuleList,), "pool": (nn.Sequential,)}
+    ),
     Stage: Conversion(fuse_stage_of_bottlenecks),
 }
 """`(module, dtype)` to a module with the same call, for modules of exactly this type."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitrail.fused.blocks import UnfusedBranch, fuse_block, fuse_post_norm_block
+from vitrail.fused.blocks import UnfusedBranch, fuse_block, fuse_post_norm_block, fuse_stream_norm_block
 from vitrail.fused.bottlenecks import FusedBottlenecks
 from vitrail.fused.conversion import Conversions
 from vitrail.fused.conversions import CONVERSIONS, conversions_for
@@ -22,7 +22,7 @@ from vitrail.fused.patches import FusedPatchEmbedding
 from vitrail.fused.plan import OptimizePlan
 from vitrail.fused.reducing import fuse_reducing_block
 from vitrail.fused.res_scale import fuse_res_scale_block
-from vitrail.fused.stems import FusedNormedStem, FusedStem
+from vitrail.fused.stems import FusedNormedStem, FusedPooledTokenizer, FusedStem
 from vitrail.fused.unsupported import NotConverted, copy_hooks
 from vitrail.fused.walker import replace_modules
 from vitrail.native.build import missing, refusal
@@ -41,9 +41,10 @@ from vitrail.parts.positions import LearnedPosition
 from vitrail.parts.res_post_norm_block import ResPostNormBlock
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.stages import Stage
+from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
 
-READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedNormedStem, DtypeBoundary)
+READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedNormedStem, FusedPooledTokenizer, DtypeBoundary)
 
 ON_RESIDUAL = (
     *(Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition),
@@ -57,6 +58,7 @@ BLOCKS: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     MaskableBlock: fuse_block,
     ResScaleBlock: fuse_res_scale_block,
     ResPostNormBlock: fuse_post_norm_block,
+    StreamNormBlock: fuse_stream_norm_block,
     ReducingBlock: fuse_reducing_block,
 }
 """Conversion of each block of two branches; in evaluation a maskable block is a plain one."""

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vitrail.fused.bottlenecks import TOGETHER, filters_of, scale_of
-from vitrail.fused.conv_bottlenecks import LANES, batch_scale, window_of
+from vitrail.fused.conv_bottlenecks import LANES, batch_scale, pack, window_of
 from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid
 from vitrail.native.bottleneck import Window, convolve, convolve_shifted, finalize, pack_filters, pool
@@ -13,6 +13,7 @@ from vitrail.native.dtypes import RESIDUAL
 from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem
 from vitrail.parts.norms import GroupNormReLU
+from vitrail.parts.pooled_conv_tokenizer import PooledConvTokenizer
 from vitrail.shapes import Image
 
 STEM_SEATS: Seats = {
@@ -108,6 +109,40 @@ class FusedNormedStem(nn.Module):
         return torch.cat(tokens), Grid(*size)
 
 
+class FusedPooledTokenizer(nn.Module):
+    """Layers of convolution, ReLU and max pooling, a few images at a time: `images -> (x, grid)`."""
+
+    def __init__(self, tokenizer: PooledConvTokenizer, dtype: torch.dtype):
+        super().__init__()
+        self.convs = [pack(conv.weight.detach().float(), window_of(conv), dtype) for conv in tokenizer.convs]  # pyright: ignore
+        self.shifts = [torch.zeros(conv.outputs) for conv in self.convs]  # in a list, so that they stay in fp32
+
+    def forward(self, images: Image) -> tuple[Tensor, Grid]:
+        """Convert images to tokens."""
+        dtype, tokens, size = self.convs[0].panels.dtype, [], images.shape[2:]
+        places = [self.convs[0].window.places(side)[0] for side in size]
+        widest = max(conv.outputs for conv in self.convs)
+        together = max(1, TOGETHER // (places[0] * places[1] * widest * RESIDUAL[dtype].itemsize))
+        for part in images.float().split(together):
+            x, size = part.to(dtype), (images.shape[2], images.shape[3])
+            for conv, shift in zip(self.convs, self.shifts, strict=True):
+                x, size = convolve_shifted(x, size, conv, shift, dtype=RESIDUAL[dtype])
+                x, size = pool(x, size, Window(3, 2))
+            tokens.append(x)
+        return torch.cat(tokens), Grid(*size)
+
+
+def fuse_pooled_tokenizer(tokenizer: PooledConvTokenizer, dtype: torch.dtype) -> FusedPooledTokenizer:
+    """Return the fused tokenizer.
+
+    Raises:
+        NotConverted: another activation or pooling, or channels that do not fill whole vectors.
+    """
+    check_parts(tokenizer.pool, {"0": (nn.ReLU,), "1": (nn.MaxPool2d,)})
+    _check_max_pool(tokenizer.pool[1])
+    return FusedPooledTokenizer(tokenizer, dtype)
+
+
 def images_of(images: Image, dtype: torch.dtype) -> Tensor:
     """Return images in the residual dtype; below fp32 with the parts that three times their filters expect."""
     if dtype != torch.float32:
@@ -143,10 +178,18 @@ def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedNormedStem:
     outputs = last.out_channels if isinstance(last, nn.Conv2d) else 0
     if outputs % LANES or not outputs:
         raise NotConverted(f"its {outputs} channels do not fill whole vectors")
-    largest = stem.pool
-    if not isinstance(largest, nn.MaxPool2d) or _sides(largest) != (3, 2, 1, 1) or largest.ceil_mode:
-        raise NotConverted("its pooling is no maximum of 3 x 3 with stride 2 and padding 1")
+    _check_max_pool(stem.pool)
     return FusedNormedStem(units, Window(3, 2), dtype)  # pyright: ignore[reportArgumentType]
+
+
+def _check_max_pool(pool: nn.Module) -> None:
+    """Check that a pooling is that of `pool` with `Window(3, 2)` after a ReLU.
+
+    Raises:
+        NotConverted: it is not.
+    """
+    if not isinstance(pool, nn.MaxPool2d) or _sides(pool) != (3, 2, 1, 1) or pool.ceil_mode:
+        raise NotConverted("its pooling is no maximum of 3 x 3 with stride 2 and padding 1")
 
 
 def _sides(pool: nn.MaxPool2d) -> tuple[object, ...]:
