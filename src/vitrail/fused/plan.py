@@ -12,6 +12,7 @@ from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.restorer import Restorer
+from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_mixers.halo_attention import StandAloneAttention
 
 Precision = Literal["auto", "fp32", "bf16", "int8", "codebook"]
@@ -23,11 +24,12 @@ PRECISIONS = ("auto", *DTYPES, "int8")
 
 PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
     StandAloneAttention: ("local_attention",),
+    StreamNormBlock: ("layer_norm",),
     Segmenter: ("winograd",),
     Detector: ("winograd",),
     Restorer: ("winograd",),
 }
-"""Native libraries of modules without a row in the tables: mixers with a compiled kernel, convolutions of maps."""
+"""Native libraries of modules without a row in the tables: blocks, mixers with a kernel, convolutions of maps."""
 
 
 def usual_precision(device: torch.device) -> Literal["fp32", "bf16"]:
