@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vitrail.fused.attention_groups import AttentionGroupsCache
 from vitrail.fused.folding import NormAffine, scaled
 from vitrail.fused.gated_attention import FusedGatedAttention
+from vitrail.fused.head_mixing import FusedHeadMixing
 from vitrail.fused.low_rank import FusedProductAttention, has_products
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
@@ -16,6 +17,7 @@ from vitrail.native.gemm import ADD, Packed, linear, pack_linear
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.gated_attention import GatedAttend, RelativeOffsetScores
+from vitrail.parts.head_mixing import HeadMixingAttend
 from vitrail.parts.positions import NoPosition, RelativePositionBias
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.self_attention import SelfAttention
@@ -29,7 +31,7 @@ WINDOW_SEATS: Seats = {
     "proj": (nn.Linear,),
 }
 SEATS: Seats = {**WINDOW_SEATS, "attend": (Attend,), "qk_norm": (NoQKNorm,)}
-GATED: Seats = {"position": (RelativeOffsetScores,), "attend": (GatedAttend,)}
+OTHER_MAPS: Seats = {"position": (RelativeOffsetScores,), "attend": (GatedAttend, HeadMixingAttend)}
 """Further parts, which only CPU inference computes."""
 
 
@@ -131,31 +133,34 @@ class FusedAttention(nn.Module):
 
 def fuse_attention(
     norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
-) -> FusedAttention | FusedProductAttention | FusedGatedAttention:
+) -> nn.Module:
     """Return the fused branch of an attention.
 
     Raises:
-        NotConverted: as `check_attention`, or an unknown scale, or a gate without its positions.
+        NotConverted: as `check_attention`, or an unknown scale, or gates or mixed heads with other positions.
     """
     check_attention(norm, mixer, dtype)
-    position, attend = mixer.position, mixer.attend
-    if isinstance(attend, GatedAttend) or isinstance(position, RelativeOffsetScores):
-        return _fuse_gated(norm, mixer, scale, dtype)
+    if isinstance(mixer.attend, GatedAttend | HeadMixingAttend) or isinstance(mixer.position, RelativeOffsetScores):
+        return _fuse_other_maps(norm, mixer, scale, dtype)
     if has_products(mixer):
         return FusedProductAttention(NormAffine.of(norm, HeadSizes.of(mixer).dim), mixer, scale, dtype)
     return FusedAttention(norm, mixer, scale, dtype)
 
 
-def _fuse_gated(
+def _fuse_other_maps(
     norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
-) -> FusedGatedAttention:
+) -> FusedGatedAttention | FusedHeadMixing:
+    """Return the fused branch of an attention whose maps are not the softmax alone."""
     position, attend = mixer.position, mixer.attend
-    if not isinstance(attend, GatedAttend) or not isinstance(position, RelativeOffsetScores):
-        raise NotConverted(f"its attend is {type(attend).__name__}, with {type(position).__name__}")
     if has_products(mixer):
         raise NotConverted("its projections are products of two layers")
     layers = AttentionLayers.of(norm, mixer, scale)
-    return FusedGatedAttention(layers.qkv, layers.proj, layers.eps, mixer.num_heads, attend, position, dtype)
+    given = layers.qkv, layers.proj, layers.eps, mixer.num_heads
+    if isinstance(attend, GatedAttend) and isinstance(position, RelativeOffsetScores):
+        return FusedGatedAttention(*given, attend, position, dtype)
+    if isinstance(attend, HeadMixingAttend) and type(position) is NoPosition:
+        return FusedHeadMixing(*given, attend, dtype)
+    raise NotConverted(f"its attend is {type(attend).__name__}, with {type(position).__name__}")
 
 
 def check_attention(

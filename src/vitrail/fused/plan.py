@@ -11,6 +11,7 @@ from vitrail.fused.table import conversions
 from vitrail.native.cpu_features import computes_bf16
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
+from vitrail.parts.head_mixing import HeadMixingAttend
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_mixers.halo_attention import StandAloneAttention
@@ -23,6 +24,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES, "int8")
 
 PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
+    HeadMixingAttend: ("mixed_attention",),
     StandAloneAttention: ("local_attention",),
     StreamNormBlock: ("layer_norm",),
     Segmenter: ("winograd",),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vitrail.fused.activated_mlp import ACTIVATIONS
-from vitrail.fused.attention import GATED, SEATS, WINDOW_SEATS, attention_unsupported_reason, fuse_attention
+from vitrail.fused.attention import OTHER_MAPS, SEATS, WINDOW_SEATS, attention_unsupported_reason, fuse_attention
 from vitrail.fused.conversion import Conversion, Conversions
 from vitrail.fused.cosine_attention import COSINE_SEATS, cosine_unsupported_reason, fuse_cosine_attention
 from vitrail.fused.cuda_attention import CudaWindowAttention
@@ -75,7 +75,7 @@ _INT8_ATTENTION = Conversion(int8_attention, ("int8", "int8_attention", "attenti
 MIXERS: Mapping[type[nn.Module], MixerOps] = {
     SelfAttention: MixerOps(
         SEATS,
-        GATED,
+        OTHER_MAPS,
         limits=attention_unsupported_reason,
         last="proj",
         cpu=Conversion(fuse_attention, ("attention",)),
