@@ -16,6 +16,7 @@ from vitrail.fused.convolution import FusedTokenizer
 from vitrail.fused.dense_head import fuse_maps, read_in_fp32
 from vitrail.fused.int8 import computes_int8
 from vitrail.fused.linear import DtypeBoundary, InFp32
+from vitrail.fused.local_block import fuse_local_block
 from vitrail.fused.map_convolution import FusedConv3x3, FusedResidualStage
 from vitrail.fused.optimized_model import OptimizedModel, compiled
 from vitrail.fused.patches import FusedPatchEmbedding
@@ -43,6 +44,7 @@ from vitrail.parts.restorer import Restorer
 from vitrail.parts.stages import Stage
 from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
+from vitrail.parts.xcit_blocks import LocalBlock
 
 READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedNormedStem, FusedPooledTokenizer, DtypeBoundary)
 
@@ -59,6 +61,7 @@ BLOCKS: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     ResScaleBlock: fuse_res_scale_block,
     ResPostNormBlock: fuse_post_norm_block,
     StreamNormBlock: fuse_stream_norm_block,
+    LocalBlock: fuse_local_block,
     ReducingBlock: fuse_reducing_block,
 }
 """Conversion of each block of two branches; in evaluation a maskable block is a plain one."""

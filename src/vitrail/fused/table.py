@@ -13,6 +13,7 @@ from vitrail.fused.activated_mlp import ACTIVATIONS
 from vitrail.fused.attention import OTHER_MAPS, SEATS, WINDOW_SEATS, attention_unsupported_reason, fuse_attention
 from vitrail.fused.conversion import Conversion, Conversions
 from vitrail.fused.cosine_attention import COSINE_SEATS, cosine_unsupported_reason, fuse_cosine_attention
+from vitrail.fused.cross_covariance import CROSS_COVARIANCE_SEATS, FusedCrossCovariance
 from vitrail.fused.cuda_attention import CudaWindowAttention
 from vitrail.fused.depthwise import (
     DEPTHWISE_MLP_SEATS,
@@ -32,6 +33,7 @@ from vitrail.fused.unsupported import Seats, parts_unsupported_reason
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
+from vitrail.parts.token_mixers.cross_covariance import CrossCovarianceAttention
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.pooling import Pooling
 from vitrail.parts.token_mixers.self_attention import SelfAttention
@@ -56,6 +58,7 @@ class MixerOps(NamedTuple):
         train: training, `(mixer, x, grid, norm, drop_scale) -> x + drop_scale * mixer(norm(x))`.
         any_layout: whether the training operation ignores the layout of the tokens.
         products: whether the CPU operation takes linear layers that are products of two.
+        own: names of its own parameters, which the operations read.
     """
 
     seats: Seats
@@ -68,6 +71,7 @@ class MixerOps(NamedTuple):
     train: TrainOp | None = None
     any_layout: bool = False
     products: bool = False
+    own: tuple[str, ...] = ()
 
 
 _INT8_ATTENTION = Conversion(int8_attention, ("int8", "int8_attention", "attention"))
@@ -98,6 +102,9 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         limits=cosine_unsupported_reason,
         last="proj",
         cpu=Conversion(fuse_cosine_attention, ("attention",)),
+    ),
+    CrossCovarianceAttention: MixerOps(
+        CROSS_COVARIANCE_SEATS, last="proj", cpu=Conversion(FusedCrossCovariance), own=("temperature",)
     ),
     NeighborhoodAttention: MixerOps(
         NEIGHBORHOOD_SEATS,
@@ -154,7 +161,7 @@ def unsupported_reason(mixer: nn.Module, target: str, called: tuple[str, ...] = 
     seats = with_products(row.seats) if row.products and target == "cpu" else row.seats
     if target == "cpu":
         seats = {name: (*kinds, *(row.also or {}).get(name, ())) for name, kinds in seats.items()}
-    return parts_unsupported_reason(mixer, seats, called) or row.limits(mixer)
+    return parts_unsupported_reason(mixer, seats, called, row.own) or row.limits(mixer)
 
 
 def conversions(target: str) -> Conversions:

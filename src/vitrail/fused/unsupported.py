@@ -14,17 +14,20 @@ class NotConverted(Exception):
     """Raised if a module has no fused operation; the message is the reason."""
 
 
-def parts_unsupported_reason(module: nn.Module, seats: Seats, called: Collection[str] = ()) -> str | None:
+def parts_unsupported_reason(
+    module: nn.Module, seats: Seats, called: Collection[str] = (), own: Collection[str] = ()
+) -> str | None:
     """Return why fused code does not compute the parts of a module, or None.
 
     Fused code reads weights out of a module and does not call it, so everything that a call would run must be known:
-    each child by name and exact type (a subclass, such as an adapter, computes something else), no parameter of its
-    own, no hook, no `forward` set on the instance.
+    each child by name and exact type (a subclass, such as an adapter, computes something else), no other parameter of
+    its own, no hook, no `forward` set on the instance.
 
     Args:
         module: module to convert.
         seats: its known children.
         called: children that the operation calls as they are, of any type.
+        own: names of its own parameters, which fused code reads.
 
     Example:
         >>> parts_unsupported_reason(nn.Sequential(nn.ReLU()), {"0": (nn.ReLU,)})
@@ -36,8 +39,8 @@ def parts_unsupported_reason(module: nn.Module, seats: Seats, called: Collection
     children = module._modules
     if children.keys() != seats.keys():
         return "unknown part " + ", ".join(sorted(children.keys() ^ seats.keys()))
-    if module._parameters or module._buffers:
-        return "unknown part " + ", ".join(sorted([*module._parameters, *module._buffers]))
+    if module._parameters.keys() != set(own) or module._buffers:
+        return "unknown part " + ", ".join(sorted([*(module._parameters.keys() ^ set(own)), *module._buffers]))
     if _is_observed(module):
         return f"{type(module).__name__} has hooks or a forward of its own"
     for name, child in children.items():
