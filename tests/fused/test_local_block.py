@@ -11,6 +11,7 @@ import vitrail
 from vitrail.fused.blocks import UnfusedBranch
 from vitrail.fused.cross_covariance import FusedCrossCovariance
 from vitrail.fused.local_block import FusedLocalBlock
+from vitrail.fused.local_patches import FusedLocalPatches
 from vitrail.native.build import refusal
 
 REASON = refusal(torch.float32)
@@ -26,6 +27,12 @@ def a_model() -> Any:
     for name, values in model.named_parameters():
         if "temperature" in name or "gamma" in name:
             nn.init.uniform_(values, 0.5, 2)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.weight, module.running_var):
+                nn.init.uniform_(values, 0.5, 1.5)  # pyright: ignore[reportArgumentType]
+            for values in (module.bias, module.running_mean):
+                nn.init.normal_(values, std=0.3)  # pyright: ignore[reportArgumentType]
     return model
 
 
@@ -37,7 +44,7 @@ def test_any_size(size: tuple[int, int]) -> None:
         assert relative(fast(images), model(images)) < 1e-5
     kinds = [type(part) for part in fast.modules()]
     assert kinds.count(FusedLocalBlock) == kinds.count(FusedCrossCovariance) == 2
-    assert fast.unconverted["local mixer: LocalPatchInteraction has no fused operation"] == 2
+    assert kinds.count(FusedLocalPatches) == 2 and not any(text.startswith("local") for text in fast.unconverted)
 
 
 @pytest.mark.skipif(refusal(torch.bfloat16) is not None, reason=str(refusal(torch.bfloat16)))
@@ -56,6 +63,25 @@ def test_tokens_of_length_zero_give_no_nan() -> None:
         assert relative(vitrail.optimize(model, precision="fp32")(images), model(images)) < 1e-5
 
 
+LOCAL: dict[str, tuple[str, nn.Module, str]] = {
+    "norm": ("norm3", nn.RMSNorm(48), "RMSNorm"),
+    "act": ("local_mixer.act", nn.GELU("tanh"), "approximate GELU"),
+    "conv": ("local_mixer.conv2", nn.Conv2d(48, 48, 3, padding=1), "no depthwise one"),
+    "scale": ("scale3", nn.PReLU(), "its scale is PReLU"),
+}
+
+
+@pytest.mark.parametrize("change", LOCAL)
+def test_other_local_parts_are_reported_and_run(change: str) -> None:
+    model, images = a_model(), torch.randn(2, 3, 64, 64)
+    place, part, reason = LOCAL[change]
+    model.set_submodule(f"backbone.stages.0.blocks.0.{place}", part)
+    fast: Any = vitrail.optimize(model, precision="fp32")
+    assert any(text.startswith("local mixer") and reason in text for text in fast.unconverted), fast.unconverted
+    with torch.inference_mode():
+        assert relative(fast(images), model(images)) < 1e-5
+
+
 @pytest.mark.parametrize("change", ["norm", "parameter", "hook"])
 def test_other_parts_are_reported_and_run(change: str) -> None:
     model, images = a_model(), torch.randn(2, 3, 64, 64)
@@ -69,6 +95,6 @@ def test_other_parts_are_reported_and_run(change: str) -> None:
     fast: Any = vitrail.optimize(model, precision="fp32")
     reason = {"norm": "RMSNorm", "parameter": "unknown part gain", "hook": "hooks"}[change]
     assert any(text.startswith("token mixer") and reason in text for text in fast.unconverted), fast.unconverted
-    assert sum(isinstance(part, UnfusedBranch) for part in fast.modules()) == 3  # local mixers too
+    assert sum(isinstance(part, UnfusedBranch) for part in fast.modules()) == 1
     with torch.inference_mode():
         assert relative(fast(images), model(images)) < 1e-5

@@ -22,6 +22,7 @@ from vitrail.fused.depthwise import (
     fuse_separable_convolution,
 )
 from vitrail.fused.int8 import int8_attention, int8_mlp
+from vitrail.fused.local_patches import LOCAL_PATCHES_SEATS, FusedLocalPatches
 from vitrail.fused.low_rank import with_products
 from vitrail.fused.mlp import MLP_SEATS, mlp_unsupported_reason
 from vitrail.fused.neighborhood import NEIGHBORHOOD_SEATS, fuse_neighborhood
@@ -34,6 +35,7 @@ from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.cross_covariance import CrossCovarianceAttention
+from vitrail.parts.token_mixers.local_patch_interaction import LocalPatchInteraction
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.pooling import Pooling
 from vitrail.parts.token_mixers.self_attention import SelfAttention
@@ -105,6 +107,9 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
     ),
     CrossCovarianceAttention: MixerOps(
         CROSS_COVARIANCE_SEATS, last="proj", cpu=Conversion(FusedCrossCovariance), own=("temperature",)
+    ),
+    LocalPatchInteraction: MixerOps(
+        LOCAL_PATCHES_SEATS, cpu=Conversion(FusedLocalPatches, ("depthwise", "layer_norm"))
     ),
     NeighborhoodAttention: MixerOps(
         NEIGHBORHOOD_SEATS,
