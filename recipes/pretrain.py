@@ -4,7 +4,7 @@ The two runs on SST-2 have the same model, vocabulary, updates and learning rate
 mean of the tokens: masked words teach the first token nothing about a sentence. The gain on the test sentences has
 a paired 95 % interval.
 
-    command   python recipes/pretrain.py data/sst2 TEXT...
+    command   python recipes/pretrain.py data/sst2 [TEXT...]
     data      SST-2 as in recipes/sentiment.py; TEXT are files that are added to its training sentences (without labels)
     result    the table that is printed, runs/pretrain/{bert,tuned,random}/report.html
 """
@@ -23,7 +23,9 @@ from vitrail.tasks.confidence_interval import paired_difference, wilson
 RUNS = Path("runs/pretrain")
 SIZES = ("--model", "bert_tiny", "--set", "max_length=128", "head=mean")
 # One thread: segments of small models leave a second one nothing but waiting.
-PRETRAINING = split("--task pretrain --minutes 8 --batch 32 --lr 2e-3 --threads 1")
+PRETRAINING = split(
+    "--task pretrain --minutes 8 --batch 32 --lr 1e-3 --vocab-size 4000 --val-share 0.04 --mask 0.2 --threads 1"
+)
 TUNING = split(
     "--task sentiment --epochs 6 --batch 32 --lr 5e-4 --layer-decay 1 --warmup 0.1 --eval-every 2 --threads 1"
 )
