@@ -61,8 +61,9 @@ def run_with(unit: Path, *tests: str, refuse: bool = False) -> tuple[int, str]:
         ("native/test_fused_train.py",),
         ("kernels/test_window_cpp.py", "native/test_token_mlp_compiled.py"),
         ("native/test_convolution_compiled.py", "native/test_bottleneck.py"),
+        ("fused/test_head_mixing.py",),
     ],
-    ids=["gemm", "fused_train", "attention", "convolutions"],
+    ids=["gemm", "fused_train", "attention", "convolutions", "head mixing"],
 )
 def test_compiled_operations_pass_their_tests_on_the_matrix_unit(unit, tests):
     products, said = run_with(unit, *tests)
