@@ -30,6 +30,7 @@ from load import Address, Client, closed_loop, figures, json_requests, open_loop
 from PIL import Image
 
 import vitrail
+from vitrail.fused.plan import PRECISIONS, Precision
 from vitrail.inference.model_loading import find_model
 from vitrail.inference.predict import predict
 
@@ -50,7 +51,10 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--start", type=float, default=4, help="first rate a second (default: %(default)s)")
     parser.add_argument("--growth", type=float, default=1.25, help="ratio of successive rates (default: %(default)s)")
     parser.add_argument(
-        "--precision", default="fp32", help="of the served and the offline model of ours (default: %(default)s)"
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the served and the offline model of ours (default: %(default)s)",
     )
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="peers to run (default: all)")
     parser.add_argument("--part", choices=("offline", "peers", "both"), default="both")
@@ -70,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     return found
 
 
-def offline(folder: Path, place: Path, seconds: float, precision: str) -> dict[str, Any]:
+def offline(folder: Path, place: Path, seconds: float, precision: Precision) -> dict[str, Any]:
     """Return images per second of `predict` and of the server, as medians of alternating turns."""
     images, model = [photo(i) for i in range(IMAGES)], vitrail.optimize(find_model(str(folder)), precision)
     predict(model, [Image.open(io.BytesIO(images[0]))] * 8, batch=8)  # warm-up
