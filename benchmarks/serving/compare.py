@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="of the served and the offline model of ours (default: %(default)s)",
+        help="of our served and offline model (default: %(default)s)",
     )
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="peers to run (default: all)")
     parser.add_argument("--part", choices=("offline", "peers", "both"), default="both")
