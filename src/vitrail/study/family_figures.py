@@ -25,7 +25,7 @@ def family_figures(
         for name in (*FAMILIES, GIVEN):
             arms = [(n, title(name, n, augmented)) for n in counts if title(name, n, augmented) in results.names()]
             if arms:
-                curves.append(Curve(name, [(n, results.mean(arm, "accuracy")) for n, arm in arms]))
+                curves.append(Curve(name, [(n, results.share(arm, "accuracy")) for n, arm in arms]))
         told = "With augmentation" if augmented else "Without augmentation"
         figures.append(
             StudyFigure(

@@ -60,6 +60,17 @@ def mean_interval(values: Sequence[float], comparisons: int = 1) -> Estimate:
     return Estimate(mean, mean - reach, mean + reach, n)
 
 
+def share_interval(values: Sequence[float]) -> Estimate:
+    """Return the mean of shares with Student's interval, cut to 0 to 1: no accuracy lies beyond.
+
+    Example:
+        >>> share_interval([0.9, 1.0]).high, share_interval([0.9]).known
+        (1.0, False)
+    """
+    found = mean_interval(values)
+    return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0)) if found.known else found
+
+
 def ratio_interval(values: Sequence[float], comparisons: int = 1) -> Estimate:
     """Return the geometric mean of ratios, with Student's interval of their logarithms.
 

@@ -68,7 +68,7 @@ def _facts(answer: "StudyAnswer", options: StudyOptions) -> dict[str, Any]:
         **dict(options.chosen),
         "cells": f"{answer.done} of {answer.total}",
         "time of the cells": duration(answer.seconds),
-        "processor": f"{machine['name']}, {machine['threads']} threads",
+        "processor": f"{machine['name']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}",
         "software": ", ".join(f"{name} {version}" for name, version in versions().items() if version),
     }
     return {name: value for name, value in facts.items() if value}

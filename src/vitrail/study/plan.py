@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from vitrail.errors import VitrailError, unknown
-from vitrail.study.intervals import Estimate, difference, mean_interval
+from vitrail.study.intervals import Estimate, difference, mean_interval, share_interval
 from vitrail.tasks.table import Table
 
 Value = TypeVar("Value")
@@ -138,6 +138,10 @@ class Results:
     def mean(self, name: str, metric: str) -> Estimate:
         """Return the mean of a metric over seeds, with its interval."""
         return mean_interval(list(self.values(name, metric).values()))
+
+    def share(self, name: str, metric: str) -> Estimate:
+        """Return the mean of a metric that is a share, with its interval within 0 to 1."""
+        return share_interval(list(self.values(name, metric).values()))
 
     def difference(self, name: str, other: str, metric: str, comparisons: int = 1) -> Estimate:
         """Return how much more `name` has of a metric than `other`, over the seeds that both have."""

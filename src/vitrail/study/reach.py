@@ -45,7 +45,7 @@ def reach_figure(shifted: list[Tensor], straight: list[Tensor]) -> StudyFigure:
     for name, maps in (("shifted", shifted), ("not shifted", straight)):
         for i, map in enumerate(maps):
             strength = (map / map.max()).clamp_min(1e-6).log10() / 6 + 1
-            told = f"{name}, after {i + 1} blocks: {reached(map)} cells"
+            told = f"{name}, after {i + 1} block{'s' * (i > 0)}: {reached(map)} cells"
             tiles.append((told, matrix(strength.tolist(), told, 0.0, 1.0)))
     note = (
         f"Gradient of one cell with respect to every cell of a {SIDE} x {SIDE} map, windows of {WINDOW}, "

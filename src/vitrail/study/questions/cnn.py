@@ -79,7 +79,7 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
         told = "with augmentation" if augmented else "without augmentation"
         if gaps:
             parts.append(
-                f"{told} CNNs have over Transformers " + ", ".join(f"{points(g)} at {n} images" for n, g in gaps)
+                f"CNNs against Transformers {told}: " + ", ".join(f"{points(g)} at {n} images" for n, g in gaps)
             )
         rows += [(f"{n} images{', augmented' if augmented else ''}", g) for n, g in gaps]
     full = {name: title(name, counts[-1], False) for name in FAMILIES}
@@ -105,9 +105,9 @@ def _table(results: Results) -> Table:
         more = (
             []
             if frozen
-            else [with_interval(results.mean(name, metric), percent=True) for metric in ("consistency", "area")]
+            else [with_interval(results.share(name, metric), percent=True) for metric in ("consistency", "area")]
         )
-        cells.append([name, with_interval(results.mean(name, "accuracy"), percent=True), *(more or ["", ""])])
+        cells.append([name, with_interval(results.share(name, "accuracy"), percent=True), *(more or ["", ""])])
     columns = ["condition", "test accuracy", "shift consistency", "receptive field"]
     note = (
         "Shift consistency: answers that stay when the image moves by 1 to 3 pixels. Receptive field: effective "

@@ -96,7 +96,7 @@ def _figures(results: Results, names: list[str], trained: list[str]) -> list[Stu
             columns = zip(*(row[metric] for row in rows), strict=True)
             curves.append(Curve(name, [(i + 1, mean_interval(column)) for i, column in enumerate(columns)]))
         tiles.append((name, matrix(rows[0]["between"], f"similarity of the layers of {name}", 0.0, 1.0)))
-    rows = [(name, results.mean(name, "accuracy")) for name in trained]
+    rows = [(name, results.share(name, "accuracy")) for name in trained]
     return [
         StudyFigure(
             "Neighbouring layers",
@@ -130,7 +130,7 @@ def _table(results: Results, names: list[str]) -> Table:
         known = results.rows(name)[0]["accuracy"] is not None
         row = [with_interval(results.mean(name, metric), digits=2) for metric in ("early", "deep")]
         heads = mean_interval([sum(one["heads"]) / len(one["heads"]) for one in results.rows(name)])
-        right = with_interval(results.mean(name, "accuracy"), percent=True) if known else ""
+        right = with_interval(results.share(name, "accuracy"), percent=True) if known else ""
         cells.append([name, *row, with_interval(heads, digits=2), right])
     columns = ["model", "layers, first half", "layers, second half", "heads", "accuracy"]
     return Table("Cosine similarity of attention maps", columns, cells, right=columns[1:])

@@ -67,7 +67,7 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
         parts.append(f"{REFERENCE} against no mixing at all: {points(gain)}")
     left = [name for name in results.names() if name not in equal]
     parts += [f"not compared, for their {budget} could not be made equal: {listed(left)}"] if left else []
-    rows = [(name, results.mean(name, "accuracy")) for name in [*ranking.order, *left]]
+    rows = [(name, results.share(name, "accuracy")) for name in [*ranking.order, *left]]
     gaps = [(name, _below(ranking.gaps[name])) for name in ranking.order if name in ranking.gaps]
     return Conclusion(
         sentence(parts),
@@ -101,7 +101,7 @@ def _table(results: Results, names: list[str], tied: list[str]) -> Table:
     cells = []
     for name in names:
         row = results.rows(name)[0]
-        accuracy = with_interval(results.mean(name, "accuracy"), percent=True)
+        accuracy = with_interval(results.share(name, "accuracy"), percent=True)
         cost = [f"{row['parameters']:,.0f}", f"{row['macs'] / 1e6:.2f}", f"{row['share']:.3f}"]
         cells.append([name, accuracy, "yes" if name in tied else "", f"{row['dim']} / {row['hidden']}", *cost])
     columns = [

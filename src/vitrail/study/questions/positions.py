@@ -45,10 +45,10 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
         best = max(others, key=lambda name: results.mean(name, at).mean)
         gain = results.difference(best, "none", at, comparisons=len(others))
         parts.append(f"{best} against no position at all: {points(gain)}")
-    curves = [Curve(n, [(side, results.mean(n, f"at {side}")) for side in sides]) for n in names]
+    curves = [Curve(n, [(side, results.share(n, f"at {side}")) for side in sides]) for n in names]
     lost = {n: mean_interval([row[far] - row[at] for row in results.rows(n)]) for n in names}
     cells = [
-        [n, *(with_interval(results.mean(n, f"at {side}"), percent=True) for side in sides), points(lost[n])]
+        [n, *(with_interval(results.share(n, f"at {side}"), percent=True) for side in sides), points(lost[n])]
         for n in names
     ]
     columns = ["scheme", *(f"{side} pixels" for side in sides), f"{max(sides)} against {SIDE}"]
@@ -67,7 +67,7 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
             ),
             StudyFigure(
                 f"At {SIDE} pixels",
-                dot_chart([(n, results.mean(n, at)) for n in names], "test accuracy", percent=True),
+                dot_chart([(n, results.share(n, at)) for n in names], "test accuracy", percent=True),
                 "The size of training.",
             ),
             StudyFigure(

@@ -11,7 +11,7 @@ import torch
 
 from vitrail.study.charts import Curve, line_chart, with_interval
 from vitrail.study.images import StudyImages, load_images
-from vitrail.study.intervals import Estimate, difference, mean_interval
+from vitrail.study.intervals import Estimate, difference, share_interval
 from vitrail.study.learner import LearnSettings
 from vitrail.study.plan import Conclusion, Condition, Results, StudyFigure, StudyOptions, StudyPlan
 from vitrail.study.pruned_training import Masks, full_masks, left, pruned, shuffled, train_ticket
@@ -88,16 +88,16 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
             lost = next((i for i, found in enumerate(gaps) if found.sign < 0), last)
             smallest = f"down to {levels[lost]:.0%} of the weights" if lost else "at no level"
             parts.append(
-                f"tickets {name} are not shown to be worse than the whole network {smallest}, and have "
-                f"{points(gaps[-1])} at {levels[last]:.0%}"
+                f"tickets {name} are not shown to be worse than the whole network {smallest}; "
+                f"at {levels[last]:.0%}: {points(gaps[-1])}"
             )
     if INIT in arms:
         for control in CONTROLS:
             parts.append(
-                f"at {levels[last]:.0%} they have against the {control} {points(gap(INIT, last, control, last))}"
+                f"tickets {INIT} against the {control} at {levels[last]:.0%}: {points(gap(INIT, last, control, last))}"
             )
     curves = [
-        Curve(name, [(100 * level, mean_interval([v[i] for v in seeds.values()])) for i, level in enumerate(levels)])
+        Curve(name, [(100 * level, share_interval([v[i] for v in seeds.values()])) for i, level in enumerate(levels)])
         for name, seeds in arms.items()
     ]
     cells = [

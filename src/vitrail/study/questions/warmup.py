@@ -98,7 +98,7 @@ def _figures(results: Results, done: set[str]) -> list[StudyFigure]:
         mean = [sum(row["losses"][i] for row in rows) / len(rows) for i in range(length)]
         smooth = [sum(mean[max(0, i - 4) : i + 1]) / len(mean[max(0, i - 4) : i + 1]) for i in range(length)]
         losses.append(Curve.plain(name, list(range(1, length + 1)), smooth))
-    images = [(name, results.mean(name, "accuracy")) for name in results.names() if not name.endswith("text")]
+    images = [(name, results.share(name, "accuracy")) for name in results.names() if not name.endswith("text")]
     texts = [(name, results.mean(name, "bits")) for name in results.names() if name.endswith("text")]
     return [
         StudyFigure(
@@ -130,7 +130,8 @@ def _table(results: Results) -> Table:
     cells = []
     for name in results.names():
         text = name.endswith("text")
-        value = with_interval(results.mean(name, "bits" if text else "accuracy"), not text, 2 if text else 1)
+        found = results.mean(name, "bits") if text else results.share(name, "accuracy")
+        value = with_interval(found, not text, 2 if text else 1)
         diverged = "" if text else f"{sum(row['diverged'] for row in results.rows(name))} of {len(results.rows(name))}"
         cells.append([name, value, diverged])
     columns = ["condition", "accuracy, or bits a byte", "diverged"]

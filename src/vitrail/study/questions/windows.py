@@ -64,7 +64,7 @@ def conclude(results: Results, options: StudyOptions) -> Conclusion:
         parts.insert(0, cost)
         figures.append(figure)
         tables.append(table)
-    rows = [(name, results.mean(name, "accuracy")) for name in names]
+    rows = [(name, results.share(name, "accuracy")) for name in names]
     figures.append(
         StudyFigure(
             "Result",
