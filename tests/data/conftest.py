@@ -1,12 +1,10 @@
 """Drawn data sets, and a cache that belongs to the tests."""
 
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from drawn_images import encoded, smooth_image  # pyright: ignore[reportMissingImports]
 
 
 @pytest.fixture(autouse=True)
@@ -14,18 +12,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("VITRAIL_CACHE", str(folder))
     yield folder
-
-
-def smooth_image(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
-    """A smooth image that is unlike the others: random colours, scaled up."""
-    colours = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture

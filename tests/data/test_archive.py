@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from drawn_images import encoded, smooth_image
 
-from conftest import encoded, smooth_image
 from vitrail.data.datasets import open_dataset
 from vitrail.errors import DataError, VitrailError
 

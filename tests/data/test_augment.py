@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from drawn_images import smooth_image
 from scipy import stats
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from conftest import smooth_image
 from vitrail.data import augment, auto_augment
 from vitrail.data.augment import AUGMENTS, Augment
 from vitrail.data.stateless_rng import BatchRng

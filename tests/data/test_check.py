@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from drawn_images import encoded, smooth_image
 
-from conftest import encoded, smooth_image
 from vitrail.cli.data import Data
 from vitrail.data.check import CheckReport, check_dataset
 from vitrail.data.datasets import open_dataset

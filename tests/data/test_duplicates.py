@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from drawn_images import encoded, smooth_image
 from PIL import Image
 
-from conftest import encoded, smooth_image
 from vitrail.data.duplicates import NEAR_DISTANCE, equal_groups, linked, near_pairs, perceptual_hash
 from vitrail.data.image_io import open_image
 

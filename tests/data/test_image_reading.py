@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_images import encoded, smooth_image
 from PIL import Image, ImageFile
 
-from conftest import encoded, smooth_image
 from vitrail.data.image_io import FORMATS, MAX_PIXELS, ImageDecodeError, open_image, printable, read_size
 from vitrail.errors import DataError
 

@@ -9,8 +9,8 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from drawn_images import encoded, smooth_image
 
-from conftest import encoded, smooth_image
 from vitrail.data.augment import AUGMENTS, Augment
 from vitrail.data.datasets import open_dataset
 from vitrail.data.loading import Batch, Loader, eval_loader, fitted, train_loader

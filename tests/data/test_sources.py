@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_images import encoded, smooth_image
 
-from conftest import encoded, smooth_image
 from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import open_dataset
 from vitrail.data.table import Columns

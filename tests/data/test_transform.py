@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_images import smooth_image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from conftest import smooth_image
 from vitrail.data.augment import Augment
 from vitrail.data.image_io import open_image
 from vitrail.data.stateless_rng import BatchRng
