@@ -6,7 +6,7 @@ it, and maps between two convolutions have the compute dtype. Inference on a CPU
 accumulation.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -111,28 +111,10 @@ def convolve(
         into: output tensor; a new one if None.
     """
     x = x.contiguous()
-    window = filters.window
-    (tall, top), (wide, left) = map(window.places, size)
-    shape = (x.shape[0], tall * wide, filters.outputs)
-    y = empty(*shape, dtype=x.dtype) if into is None else into
-    assert y.shape == shape and y.dtype == x.dtype and filters.outputs % 16 == 0, shape
-    assert filters.panels.dtype == PRODUCTS[x.dtype], (x.dtype, filters.panels.dtype)
-    assert x.numel() == x.shape[0] * size[0] * size[1] * filters.inputs, (x.shape, size, filters.inputs)
-    assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
-    lines = lines_at_a_time((tall, wide), window.side, window.stride, filters.inputs * x.element_size(), most=tall)
-    moments = fp32(shape[0], -(-tall // lines), 3, filters.outputs)
-    call(
-        *("bottleneck", "convolve", PRODUCTS[x.dtype]),
-        map=_map(x, size, filters.inputs, norm),
-        window=window.args((top, left), (tall, wide)),
-        panels=at(filters.panels),
-        outputs=filters.outputs,
-        add=at(add),
-        y=at(y),
-        moments=at(moments),
-        lines=lines,
-        threads=torch.get_num_threads(),
-    )
+    y, (tall, wide), lines, fields = _prepared(x, size, filters, norm, add, into, x.dtype)
+    assert y.dtype == x.dtype and filters.panels.dtype == PRODUCTS[x.dtype], (x.dtype, filters.panels.dtype)
+    moments = fp32(len(y), -(-tall // lines), 3, filters.outputs)
+    call("bottleneck", "convolve", PRODUCTS[x.dtype], **fields, moments=at(moments))
     return y, (tall, wide), Moments(moments, lines * wide, tall * wide)
 
 
@@ -150,7 +132,7 @@ def convolve_shifted(
     """Return `relu(convolution(x) + shift + add)`: a convolution whose batch norm is folded in.
 
     Args:
-        x: a map `(B, N, C)` in the compute or the residual dtype, or images `(B, C, Y, X)` in the latter.
+        x: a map `(B, N, C)` in the compute or the residual dtype, or images `(B, C, Y, X)`.
         size: its height and width.
         filters: from `pack_filters`, with the scale of the norm; the number of outputs is a multiple of 16.
         shift: shift of the norm, `(outputs,)` in fp32.
@@ -160,30 +142,43 @@ def convolve_shifted(
         dtype: output dtype, the compute or the residual dtype; that of `into`, else of x by default.
         relu: whether to rectify.
     """
-    x = x.contiguous()
-    window, compute = filters.window, filters.panels.dtype
+    x, compute = x.contiguous(), filters.panels.dtype
+    y, places, _, fields = _prepared(x, size, filters, norm, add, into, dtype or x.dtype)
+    assert shift.shape == (filters.outputs,), shift.shape
+    assert {x.dtype, y.dtype} <= {compute, RESIDUAL[compute]}, (x.dtype, y.dtype, compute)
+    call("bottleneck", "convolve_shifted", x.dtype, y.dtype, **fields, shift=at(shift), relu=int(relu))
+    return y, places
+
+
+def _prepared(
+    x: Tensor,
+    size: Size,
+    filters: PackedFilters,
+    norm: Affine | None,
+    add: Tensor | None,
+    into: Tensor | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Size, int, dict[str, Any]]:
+    """Return output, its size, lines of a block, and the arguments that both convolutions take."""
+    window = filters.window
     (tall, top), (wide, left) = map(window.places, size)
     shape = (x.shape[0], tall * wide, filters.outputs)
-    y = empty(*shape, dtype=dtype or x.dtype) if into is None else into
-    assert y.shape == shape and filters.outputs % 16 == 0 and shift.shape == (filters.outputs,), shape
-    assert {x.dtype, y.dtype} <= {compute, RESIDUAL[compute]}, (x.dtype, y.dtype, compute)
+    y = empty(*shape, dtype=dtype) if into is None else into
+    assert y.shape == shape and filters.outputs % 16 == 0, shape
     assert x.numel() == x.shape[0] * size[0] * size[1] * filters.inputs, (x.shape, size, filters.inputs)
     assert add is None or (add.shape == shape and add.dtype == y.dtype), shape
     lines = lines_at_a_time((tall, wide), window.side, window.stride, filters.inputs * x.element_size(), most=tall)
-    call(
-        *("bottleneck", "convolve_shifted", x.dtype, y.dtype),
-        map=_map(x, size, filters.inputs, norm),
-        window=window.args((top, left), (tall, wide)),
-        panels=at(filters.panels),
-        outputs=filters.outputs,
-        shift=at(shift),
-        add=at(add),
-        relu=int(relu),
-        y=at(y),
-        lines=lines,
-        threads=torch.get_num_threads(),
-    )
-    return y, (tall, wide)
+    fields = {
+        "map": _map(x, size, filters.inputs, norm),
+        "window": window.args((top, left), (tall, wide)),
+        "panels": at(filters.panels),
+        "outputs": filters.outputs,
+        "add": at(add),
+        "y": at(y),
+        "lines": lines,
+        "threads": torch.get_num_threads(),
+    }
+    return y, (tall, wide), lines, fields
 
 
 def measure(x: Tensor) -> Moments:
