@@ -12,6 +12,7 @@ from vitrail.fused.blocks import UnfusedBranch
 from vitrail.fused.cross_covariance import FusedCrossCovariance
 from vitrail.fused.local_block import FusedLocalBlock
 from vitrail.fused.local_patches import FusedLocalPatches
+from vitrail.fused.unsupported import NotConverted
 from vitrail.native.build import refusal
 
 REASON = refusal(torch.float32)
@@ -52,6 +53,14 @@ def test_bf16_is_near_fp32() -> None:
     model, images = a_model(), torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         assert relative(vitrail.optimize(model, precision="bf16")(images), model(images)) < 5e-2  # scales of about one
+
+
+def test_odd_widths_in_bf16_are_reported() -> None:
+    block: Any = (
+        vitrail.create_model("xcit_small_12_p16_224", dim=45, depth=1, num_heads=3).backbone.stages[0].blocks[0]
+    )
+    with pytest.raises(NotConverted, match="even width"):
+        FusedCrossCovariance(block.norm1, block.token_mixer, nn.Identity(), torch.bfloat16)
 
 
 def test_tokens_of_length_zero_give_no_nan() -> None:

@@ -25,6 +25,8 @@ class FusedCrossCovariance(nn.Module):
         affine = NormAffine.of(norm, mixer.qkv.in_features)
         if affine.eps is None:
             raise NotConverted(f"the norm before it is {type(norm).__name__}, not LayerNorm over channels")
+        if dtype == torch.bfloat16 and mixer.qkv.in_features % 2:
+            raise NotConverted(f"bf16 needs an even width, got {mixer.qkv.in_features}")
         self.eps, self.heads, self.dtype = affine.eps, mixer.num_heads, dtype
         self.qkv = pack_linear(*affine.folded(mixer.qkv), dtype)
         self.proj = pack_linear(*scaled(mixer.proj, scale), dtype)

@@ -1,5 +1,7 @@
 """Fused stem of a residual network, for CPU inference."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -8,7 +10,7 @@ from vitrail.fused.bottlenecks import TOGETHER, filters_of, scale_of
 from vitrail.fused.conv_bottlenecks import LANES, batch_scale, pack, window_of
 from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid
-from vitrail.native.bottleneck import Window, convolve, convolve_shifted, finalize, pack_filters, pool
+from vitrail.native.bottleneck import PackedFilters, Window, convolve, convolve_shifted, finalize, pack_filters, pool
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem
@@ -71,76 +73,64 @@ def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return high, (x - high).to(dtype).float()
 
 
-class FusedNormedStem(nn.Module):
-    """Convolutions with batch norm and ReLU, then a pooling: `images -> (x, grid)`.
+class StemLayer(NamedTuple):
+    """A convolution with ReLU of a stem.
 
-    Images are rounded to the compute dtype: unlike BiT's, these networks do not amplify it (docs/log.md, 2026-11-30).
+    Args:
+        filters: packed, with the scale of a batch norm folded in.
+        shift: shift of the norm, `(outputs,)` in fp32.
+        pooled: whether a 3 x 3 max pooling of stride 2 follows.
     """
 
-    def __init__(self, units: list[nn.Sequential], window: Window, dtype: torch.dtype):
+    filters: PackedFilters
+    shift: Tensor
+    pooled: bool
+
+
+class FusedReLUStem(nn.Module):
+    """Convolutions with ReLU, some of them pooled, a few images at a time: `images -> (x, grid)`.
+
+    Images are rounded to the compute dtype: unlike BiT's, these networks do not amplify it (docs/log.md, 2026-11-30).
+
+    Args:
+        layers: the last one is pooled.
+    """
+
+    def __init__(self, layers: list[StemLayer]):
         super().__init__()
-        self.window, self.convs, inputs = window, [], None
-        self.shifts: list[Tensor] = []  # in a list, so that they stay in fp32
-        for unit in units:
-            conv, norm = unit[0], unit[1]
-            assert isinstance(conv, nn.Conv2d)
-            scale, shift = batch_scale(norm)
-            spare = -conv.out_channels % LANES  # further outputs are zeros
-            weight = pad((conv.weight.detach().double() * scale[:, None, None, None]).float(), (0, 0) * 3 + (0, spare))
-            if inputs is not None:
-                weight = pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1]))
-            inputs = len(weight)
-            self.convs.append(pack_filters(weight, window_of(conv), dtype))
-            self.shifts.append(pad(shift, (0, spare)).float())
+        self.layers = layers  # in a list, so that shifts stay in fp32
 
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Convert images to the tokens of a coarse map."""
-        dtype, tokens, size = self.convs[0].panels.dtype, [], images.shape[2:]
-        places = [self.convs[0].window.places(side)[0] for side in size]
-        widest = max(conv.outputs for conv in self.convs)
+        first, tokens, size = self.layers[0].filters, [], images.shape[2:]
+        dtype, places = first.panels.dtype, [first.window.places(side)[0] for side in size]
+        widest = max(layer.filters.outputs for layer in self.layers)
         together = max(1, TOGETHER // (places[0] * places[1] * widest * RESIDUAL[dtype].itemsize))
         for part in images.float().split(together):
             x, size = part.to(dtype), (images.shape[2], images.shape[3])
-            for number, (conv, shift) in enumerate(zip(self.convs, self.shifts, strict=True), start=1):
-                last = number == len(self.convs)
-                x, size = convolve_shifted(x, size, conv, shift, dtype=RESIDUAL[dtype] if last else dtype)
-            x, size = pool(x, size, self.window)
+            for filters, shift, pooled in self.layers:
+                x, size = convolve_shifted(x, size, filters, shift, dtype=RESIDUAL[dtype] if pooled else dtype)
+                if pooled:
+                    x, size = pool(x, size, Window(3, 2))
             tokens.append(x)
         return torch.cat(tokens), Grid(*size)
 
 
-class FusedPooledTokenizer(nn.Module):
-    """Layers of convolution, ReLU and max pooling, a few images at a time: `images -> (x, grid)`."""
-
-    def __init__(self, tokenizer: PooledConvTokenizer, dtype: torch.dtype):
-        super().__init__()
-        self.convs = [pack(conv.weight.detach().float(), window_of(conv), dtype) for conv in tokenizer.convs]  # pyright: ignore
-        self.shifts = [torch.zeros(conv.outputs) for conv in self.convs]  # in a list, so that they stay in fp32
-
-    def forward(self, images: Image) -> tuple[Tensor, Grid]:
-        """Convert images to tokens."""
-        dtype, tokens, size = self.convs[0].panels.dtype, [], images.shape[2:]
-        places = [self.convs[0].window.places(side)[0] for side in size]
-        widest = max(conv.outputs for conv in self.convs)
-        together = max(1, TOGETHER // (places[0] * places[1] * widest * RESIDUAL[dtype].itemsize))
-        for part in images.float().split(together):
-            x, size = part.to(dtype), (images.shape[2], images.shape[3])
-            for conv, shift in zip(self.convs, self.shifts, strict=True):
-                x, size = convolve_shifted(x, size, conv, shift, dtype=RESIDUAL[dtype])
-                x, size = pool(x, size, Window(3, 2))
-            tokens.append(x)
-        return torch.cat(tokens), Grid(*size)
-
-
-def fuse_pooled_tokenizer(tokenizer: PooledConvTokenizer, dtype: torch.dtype) -> FusedPooledTokenizer:
+def fuse_pooled_tokenizer(tokenizer: PooledConvTokenizer, dtype: torch.dtype) -> FusedReLUStem:
     """Return the fused tokenizer.
 
     Raises:
-        NotConverted: another activation or pooling, or channels that do not fill whole vectors.
+        NotConverted: another layer, activation or pooling, or channels that do not fill whole vectors.
     """
     check_parts(tokenizer.pool, {"0": (nn.ReLU,), "1": (nn.MaxPool2d,)})
     _check_max_pool(tokenizer.pool[1])
-    return FusedPooledTokenizer(tokenizer, dtype)
+    layers = list[StemLayer]()
+    for conv in tokenizer.convs:
+        if not isinstance(conv, nn.Conv2d):
+            raise NotConverted(f"its convs have a {type(conv).__name__}")
+        filters = pack(conv.weight.detach().float(), window_of(conv), dtype)
+        layers.append(StemLayer(filters, torch.zeros(filters.outputs), pooled=True))
+    return FusedReLUStem(layers)
 
 
 def images_of(images: Image, dtype: torch.dtype) -> Tensor:
@@ -151,7 +141,7 @@ def images_of(images: Image, dtype: torch.dtype) -> Tensor:
     return images.to(RESIDUAL[dtype])
 
 
-def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem | FusedNormedStem:
+def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem | FusedReLUStem:
     """Return the fused stem of a residual network.
 
     Raises:
@@ -166,7 +156,7 @@ def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem | FusedNormedStem
     return FusedStem(stem, window, dtype)
 
 
-def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedNormedStem:
+def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedReLUStem:
     check_parts(stem, {"conv": (nn.Sequential,), "norm": (nn.Identity,), "pool": (nn.MaxPool2d,)})
     first = next(iter(stem.conv.children()), None)
     units = [stem.conv] if isinstance(first, nn.Conv2d) else list(stem.conv.children())
@@ -179,7 +169,19 @@ def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedNormedStem:
     if outputs % LANES or not outputs:
         raise NotConverted(f"its {outputs} channels do not fill whole vectors")
     _check_max_pool(stem.pool)
-    return FusedNormedStem(units, Window(3, 2), dtype)  # pyright: ignore[reportArgumentType]
+    layers, inputs = list[StemLayer](), None
+    for unit in units:
+        conv, norm = unit[0], unit[1]  # pyright: ignore[reportIndexIssue]
+        assert isinstance(conv, nn.Conv2d)
+        scale, shift = batch_scale(norm)
+        spare = -conv.out_channels % LANES  # further outputs are zeros
+        weight = pad((conv.weight.detach().double() * scale[:, None, None, None]).float(), (0, 0) * 3 + (0, spare))
+        if inputs is not None:
+            weight = pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1]))
+        inputs = len(weight)
+        filters = pack_filters(weight, window_of(conv), dtype)
+        layers.append(StemLayer(filters, pad(shift, (0, spare)).float(), unit is units[-1]))
+    return FusedReLUStem(layers)
 
 
 def _check_max_pool(pool: nn.Module) -> None:

@@ -61,7 +61,7 @@ def mean_interval(values: Sequence[float], comparisons: int = 1) -> Estimate:
 
 
 def share_interval(values: Sequence[float]) -> Estimate:
-    """Return the mean of shares with Student's interval, cut to 0 to 1: no accuracy lies beyond.
+    """Return the mean of shares with Student's interval, cut to 0 to 1.
 
     Example:
         >>> share_interval([0.9, 1.0]).high, share_interval([0.9]).known
@@ -116,7 +116,7 @@ class Ranking(NamedTuple):
     Args:
         order: names, the best first.
         tied: names that the intervals do not separate from the first, the first included.
-        gaps: how far each lies below the first, with its interval.
+        gaps: how far each is below the first, with its interval.
     """
 
     order: list[str]
