@@ -115,6 +115,15 @@ def test_swin_runs_in_onnx_runtime_at_any_batch_and_size(swin):
         assert error < 1e-4 and same
 
 
+def test_the_size_of_a_pooled_map_stays_open_in_the_second_trace(tmp_path):
+    """The ONNX exporter traces again; Fourier features of cells that follow from a pooling have the size of the map."""
+    pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
+    small = SMALL["perceiver conv"]
+    model = create_model(small.variant, **{**small.overrides, "depth": 1, "repeats": 1}).eval()
+    done = export(model, "onnx", tmp_path / "pooled.onnx", sizes="any")
+    assert set(done.sizes.values()) == {"any"} and max(each.error for each in done.compared) < 1e-5
+
+
 def test_predict_runs_the_file_with_its_own_preprocessing_and_names(swin, tmp_path, capsys):
     _, folder = swin
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / "a.png")
@@ -178,9 +187,9 @@ def test_wrong_requests_are_refused_by_name(tmp_path, monkeypatch):
         export(model, "pt2", tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize("name", ["crossvit", "perceiver original"])
+@pytest.mark.parametrize("name", ["crossvit", "perceiver original", "perceiver conv"])
 def test_sizes_that_follow_from_the_image_stay_open(name):
-    """A second scale of the image, and Fourier features of each pixel; the program is compared off the traced size."""
+    """A second scale of the image, and Fourier features of each cell; the program is compared off the traced size."""
     model = create_model(SMALL[name].variant, **{**SMALL[name].overrides, "depth": 1}).eval()
     assert export_program(model, "any").any_size
 

@@ -14,6 +14,7 @@ from vitrail.export.runtime import open_exported
 from vitrail.layouts import TokenSequence
 from vitrail.models import list_models, task_of
 from vitrail.parts.token_mixers.linformer import LinformerAttention
+from vitrail.parts.token_mixers.lsh_attention import LSHAttention
 from vitrail.parts.token_mixers.performer import PerformerAttention
 from vitrail.parts.token_mixers.sparse_attention import FixedSparseAttention
 from vitrail.parts.token_mixers.star_attention import StarTransformer
@@ -24,6 +25,7 @@ from vitrail.weights.folder import save_model
 pytestmark = pytest.mark.filterwarnings("ignore")
 MIXERS = {
     "linformer": lambda: LinformerAttention(32, 4, 64, rank=8),
+    "lsh": lambda: LSHAttention(32, 4, buckets=4, rounds=2, chunk=8),
     "performer": lambda: PerformerAttention(32, 4, features=16),
     "sparse": lambda: FixedSparseAttention(32, 4, block=8, summary=2),
     "star": lambda: StarTransformer(32, 4),

@@ -40,7 +40,7 @@ def spread(places: Tensor) -> Tensor:
         >>> spread(torch.arange(5).double()).tolist()
         [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
-    last = places[-1:]
+    last = places.amax(0, keepdim=True)  # a slice of one has a size that exporters do not know to be 1
     step = (2 / last.clamp(min=1).float()).double()  # of fp32; product and sum are rounded once
     low, high = step * places - 1, 1 - step * (last - places)
     return torch.where((places < last - places) | (last == 0), low, high).float()

@@ -59,9 +59,8 @@ class LSHAttention(nn.Module):
         """Return the mixed values and the log of the softmax sums of one hash, in the order of the text."""
         n = qk.shape[2]
         order = (bucket * n + torch.arange(n, device=qk.device)).argsort(dim=-1)  # (B, h, N)
-        place, size = order, min(self.chunk, n)
-        extra = -n % size
-        place = torch.cat([order, order.new_full((*order.shape[:-1], extra), -1)], dim=-1) if extra else order
+        size = self.chunk  # no branch on a length: an exported program has any number of chunks
+        place = torch.cat([order, order.new_full((*order.shape[:-1], -n % size), -1)], dim=-1)
         sorted_bucket = bucket.gather(-1, place.clamp_min(0)).masked_fill(place < 0, -1)
         q, values = (_take(part, place).unflatten(2, (-1, size)) for part in (qk, v))  # (B, h, chunks, size, d)
         spots, kinds = (part.unflatten(2, (-1, size)) for part in (place, sorted_bucket))
@@ -71,7 +70,7 @@ class LSHAttention(nn.Module):
         scores = scores.masked_fill(kinds[..., None] != key_kinds[..., None, :], _HIDDEN)
         scores = scores.masked_fill(spots[..., None] == key_spots[..., None, :], _SELF)
         total = scores.logsumexp(dim=-1, keepdim=True)
-        mixed = (scores - total).exp() @ values
+        mixed = scores.softmax(dim=-1) @ values  # not exp(scores - total): a sum near -1e5 is rounded to 1 / 128
         back = order.argsort(dim=-1)
         return tuple(_take(part.flatten(2, 3), back) for part in (mixed, total))  # pyright: ignore[reportReturnType]
 
@@ -82,5 +81,8 @@ def _take(x: Tensor, place: Tensor) -> Tensor:
 
 
 def _with_previous(x: Tensor) -> Tensor:
-    """Put the previous chunk before each chunk, `(B, h, chunks, size, ...)`; a single chunk has no previous one."""
-    return x if x.shape[2] == 1 else torch.cat([x.roll(1, dims=2), x], dim=3)
+    """Put the previous chunk before each chunk, `(B, h, chunks, size, ...)`, the last one before the first.
+
+    A single chunk stands there twice: each softmax sum doubles, which changes neither its mean nor the rounds' shares.
+    """
+    return torch.cat([x.roll(1, dims=2), x], dim=3)
